@@ -1,0 +1,26 @@
+"""The contract of training: a method gives a loss for a batch, and tidies up after a step."""
+
+from abc import ABC, abstractmethod
+from typing import Generic, TypeVar
+
+from torch import Tensor, nn
+
+Batch = TypeVar("Batch")
+Metrics = dict[str, Tensor | float]  # scalars; tensors are read (and waited for) only when logged
+
+
+class Method(nn.Module, ABC, Generic[Batch]):
+    """An `nn.Module` that owns its encoder, heads and targets, and says what a batch costs.
+
+    A batch is whatever the recipe's `batches` makes: a tensor, or tuples and dicts of tensors.
+    """
+
+    @abstractmethod
+    def loss(self, batch: Batch, step: int) -> tuple[Tensor, Metrics]:
+        """Give the scalar to minimise, and metrics to log beside it (without `loss` itself).
+
+        Randomness comes from torch's global generator, which the loop seeds anew at each step.
+        """
+
+    def after_step(self, step: int) -> None:  # noqa: B027 - most methods have nothing to update
+        """Update targets, once the optimiser has made step number `step` (from 0)."""

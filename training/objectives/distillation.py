@@ -1,0 +1,57 @@
+"""Distillation: put the student's embeddings, and their similarities, where the teacher's are."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from ._pairs import check_pair, full_precision
+
+
+def embedding_match(
+    student: Float[Tensor, "n d"], teacher: Float[Tensor, "n d"]
+) -> Float[Tensor, ""]:
+    """Give the mean over rows of 1 - cos(student, teacher): 0 when the directions agree, at most 2.
+
+    This is half the squared distance between the normalised embeddings. Reimers and Gurevych 2020
+    (arXiv:2004.09813, equation 1) take the mean squared error of the embeddings themselves; where
+    embeddings are compared by cosine their lengths carry nothing, so here they are divided out.
+
+    Raises:
+        ShapeError: the two do not share one (n, d) shape; project the student to the teacher's d.
+    """
+    check_pair("student and teacher", student, teacher, at_least=1)
+    with torch.autocast(student.device.type, enabled=False):
+        return 1 - F.cosine_similarity(full_precision(student), full_precision(teacher)).mean()
+
+
+def similarity_match(
+    student: Float[Tensor, "n d"], teacher: Float[Tensor, "n k"], *, temperature: float = 0.05
+) -> Float[Tensor, ""]:
+    """Give the mean over rows of KL(p ‖ q), p and q the teacher's and student's softmax over the
+    other rows' cosine similarities divided by `temperature`: 0 when the geometries agree.
+
+    The widths d and k may differ, and rotating either side changes nothing. The form is that of
+    SEED (Fang et al., ICLR 2021, arXiv:2101.04731, equations 3 to 5), with three departures: the
+    rows compared with are the batch itself rather than a queue, without the row's own; one
+    temperature serves both sides; and KL stands for cross-entropy, which differs by the teacher's
+    entropy only, so that the gradients are the same and equality scores 0. It is a relation between
+    items, as in Park et al. 2019 (RKD, arXiv:1904.05068) and Tung and Mori 2019 (arXiv:1907.09682),
+    which compare distances and similarities by Huber and squared error. Pass the global batch.
+
+    Raises:
+        ShapeError: not (n, d) and (n, k) with one n >= 3; two rows have nothing to rank.
+    """
+    check_pair("student and teacher", student, teacher, at_least=3, same_width=False)
+    with torch.autocast(student.device.type, enabled=False):
+        p = _log_neighbours(full_precision(teacher), temperature)
+        q = _log_neighbours(full_precision(student), temperature)
+        return F.kl_div(q, p, reduction="batchmean", log_target=True)
+
+
+def _log_neighbours(z: Float[Tensor, "n d"], temperature: float) -> Float[Tensor, "n n-1"]:
+    """Give each row's log-probabilities of picking each other row."""
+    z = F.normalize(z, dim=1)
+    others = ~torch.eye(len(z), dtype=torch.bool, device=z.device)
+    similarities = (z @ z.T)[others].view(len(z), -1)  # (n, n - 1): a row is not its own neighbour
+    return F.log_softmax(similarities / temperature, dim=1)

@@ -1,0 +1,45 @@
+"""The sampler: which rows meet at a step, as a pure function of the step."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attar.errors import InvalidInput
+
+
+def seed_at(seed: int, *path: int) -> int:
+    """Give a 64-bit seed for one place in a run, such as (seed, step); places do not correlate."""
+    return int(np.random.SeedSequence([seed, *path]).generate_state(1, np.uint64)[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampler:
+    """Uniform batches without replacement: every epoch is a new order of all `items` rows.
+
+    The rows of step s depend on (seed, s) alone, so resuming needs nothing but the step. Batches
+    are whole: the rows left over at the end of an epoch wait for a later one.
+    """
+
+    items: int
+    batch_size: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.batch_size <= self.items:
+            raise InvalidInput(
+                f"batch_size must be in [1, items]; got {self.batch_size} of {self.items} items"
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """How many batches one pass over the rows gives."""
+        return self.items // self.batch_size
+
+    def __call__(self, step: int) -> Tensor:
+        """Give the (batch_size,) int64 rows of step `step`, from 0."""
+        epoch, batch = divmod(step, self.steps_per_epoch)
+        order = torch.Generator().manual_seed(seed_at(self.seed, epoch))
+        rows = torch.randperm(self.items, generator=order)
+        return rows[batch * self.batch_size :][: self.batch_size]

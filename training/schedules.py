@@ -1,0 +1,49 @@
+"""Schedules: plain functions from the step to a float, for rates, momenta and loss weights alike.
+
+Steps count from 0; a schedule holds its last value after its end, so that a run can be prolonged.
+"""
+
+import math
+from collections.abc import Callable
+
+from attar.errors import InvalidInput
+
+Schedule = Callable[[int], float]
+
+
+def constant(value: float) -> Schedule:
+    """Give `value` at every step."""
+    return lambda _step: value
+
+
+def cosine_ramp(start: float, end: float, steps: int) -> Schedule:
+    """Go from `start` at step 0 to `end` at step `steps` along half a cosine."""
+    _at_least_one("steps", steps)
+
+    def at(step: int) -> float:
+        passed = min(step / steps, 1.0)
+        return end + (start - end) * (1 + math.cos(math.pi * passed)) / 2
+
+    return at
+
+
+def warmup_cosine(peak: float, warmup: int, steps: int, *, floor: float = 0.0) -> Schedule:
+    """Climb linearly to `peak` over `warmup` steps, then fall to `floor` at step `steps`.
+
+    The first step's value is peak / (warmup + 1), never 0: no step is spent standing still.
+    Source: Loshchilov and Hutter 2017 (arXiv:1608.03983), without restarts; the warm-up of Goyal
+    et al. 2017 (arXiv:1706.02677).
+    """
+    if not 0 <= warmup < steps:
+        raise InvalidInput(f"warmup must be in [0, steps); got {warmup} of {steps} steps")
+    fall = cosine_ramp(peak, floor, steps - warmup)
+
+    def at(step: int) -> float:
+        return peak * (step + 1) / (warmup + 1) if step < warmup else fall(step - warmup)
+
+    return at
+
+
+def _at_least_one(name: str, value: int) -> None:
+    if value < 1:
+        raise InvalidInput(f"{name} must be at least 1; got {value}")
