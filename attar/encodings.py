@@ -1,0 +1,99 @@
+"""What an embedding looks like on the wire: f32, f16, int8 or one bit a dimension."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import InvalidInput, NotSupported, ShapeError
+
+Encoding: TypeAlias = Literal["f32", "f16", "int8", "binary"]
+ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
+
+Vectors: TypeAlias = NDArray[np.float32]
+"""Embeddings, one a row: (n, d)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranges:
+    """The interval of each dimension's values, which int8 divides into 255 steps."""
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def at(self, dims: int) -> "Ranges":
+        """Give the ranges of the first `dims` dimensions after renormalisation.
+
+        Cutting a unit vector from d to k dimensions and renormalising it stretches what is left by
+        sqrt(d / k) when the energy is spread evenly; training for several dims (Matryoshka) puts
+        more of it in front, so that the stretched interval seldom clips.
+        """
+        stretch = float(np.sqrt(len(self.low) / dims))
+        return Ranges(
+            low=tuple(x * stretch for x in self.low[:dims]),
+            high=tuple(x * stretch for x in self.high[:dims]),
+        )
+
+
+def slice_dims(vectors: Vectors, dims: int) -> Vectors:
+    """Cut rows to their first `dims` dimensions and give each unit length; a zero row stays zero.
+
+    (n, d) to (n, dims). At full width, rows that already have unit length keep it.
+    """
+    if not 0 < dims <= vectors.shape[1]:
+        raise InvalidInput(f"dims must be from 1 to {vectors.shape[1]}; got {dims}")
+    cut = vectors[:, :dims]
+    lengths = np.linalg.norm(cut, axis=1, keepdims=True)
+    return np.divide(cut, lengths, out=np.zeros_like(cut), where=lengths > 0)
+
+
+def encode(vectors: Vectors, encoding: Encoding, ranges: Ranges | None = None) -> NDArray[Any]:
+    """Encode rows: (n, d) float32 to (n, d) float32, float16 or int8, or (n, d / 8) uint8.
+
+    int8 is clip(round((x - low) / (high - low) * 255) - 128), with `ranges` of the same width d.
+    binary is one sign bit a dimension, set where x > 0, the first dimension in the highest bit.
+    """
+    dims = vectors.shape[1]
+    match encoding:
+        case "f32":
+            return vectors
+        case "f16":
+            return vectors.astype(np.float16)
+        case "int8":
+            low, high = _limits(ranges, dims)
+            return np.clip(np.rint((vectors - low) / (high - low) * 255) - 128, -128, 127).astype(np.int8)
+        case "binary":
+            if dims % 8:
+                raise InvalidInput(f"binary packs 8 dimensions a byte; dims is {dims}: choose a multiple of 8")
+            return np.packbits(vectors > 0, axis=1)
+    raise _unknown(encoding)
+
+
+def decode(codes: NDArray[Any], encoding: Encoding, ranges: Ranges | None = None) -> Vectors:
+    """Turn encoded rows back into (n, d) float32, as near as the encoding kept them.
+
+    Of binary only the signs are left: every value is +-1/sqrt(d), a vector of unit length.
+    """
+    match encoding:
+        case "f32" | "f16":
+            return codes.astype(np.float32)
+        case "int8":
+            low, high = _limits(ranges, codes.shape[1])
+            return low + (codes.astype(np.float32) + 128) / 255 * (high - low)
+        case "binary":
+            dims = codes.shape[1] * 8
+            return (np.unpackbits(codes, axis=1).astype(np.float32) * 2 - 1) / np.float32(np.sqrt(dims))
+    raise _unknown(encoding)
+
+
+def _limits(ranges: Ranges | None, dims: int) -> tuple[Vectors, Vectors]:
+    if ranges is None:
+        raise NotSupported("int8 needs ranges, and this bundle declares none; ask for f32, f16 or binary")
+    if len(ranges.low) != dims:
+        raise ShapeError(f"ranges must have one interval a dimension; got {len(ranges.low)} for {dims} dims")
+    return np.array(ranges.low, np.float32), np.array(ranges.high, np.float32)
+
+
+def _unknown(encoding: object) -> InvalidInput:
+    return InvalidInput(f"encoding must be one of {', '.join(ENCODINGS)}; got {encoding!r}")

@@ -1,0 +1,158 @@
+"""The one exception tree: everything attar raises on purpose.
+
+    AttarError                INTERNAL           the root; catch it to catch them all
+    ├── InvalidInput          INVALID_INPUT      an argument or an item cannot be used (a ValueError)
+    │   ├── InputTooLong      INPUT_TOO_LONG     more tokens than the encoder takes
+    │   └── ShapeError        SHAPE              an array of the wrong shape or dtype
+    ├── BundleRefused         BUNDLE_REFUSED     a damaged, hostile or unknown bundle (a ValueError)
+    ├── NotFound              NOT_FOUND          no such bundle, variant, model, collection, id (a LookupError)
+    ├── AlreadyExists         ALREADY_EXISTS     the name or the path is taken
+    ├── SpaceMismatch         SPACE_MISMATCH     vectors of two embedding spaces would meet
+    ├── NotSupported          NOT_SUPPORTED      this model, bundle or CPU lacks what was asked for
+    ├── Overloaded            OVERLOADED         refused early; retry later
+    ├── Unavailable           UNAVAILABLE        loading, draining or gone
+    ├── DeadlineExceeded      DEADLINE_EXCEEDED  no answer within the caller's time
+    ├── Cancelled             CANCELLED          the caller left
+    ├── BackendError          BACKEND            a run of the graph failed: a bug, not the caller's
+    └── MissingExtra          MISSING_EXTRA      an optional dependency is not installed (an ImportError)
+
+A message names the thing, the value met, what was expected and the mend. `reason` is the stable
+word for programs: it goes over the wire, and never changes.
+"""
+
+from typing import ClassVar, Literal
+
+
+class AttarError(Exception):
+    """The root of the tree; attar raises its leaves."""
+
+    reason: ClassVar[str] = "INTERNAL"
+
+
+class InvalidInput(AttarError, ValueError):
+    """An argument or an item cannot be used as it is."""
+
+    reason = "INVALID_INPUT"
+
+
+class InputTooLong(InvalidInput):
+    """An item has more tokens than the encoder takes, and the caller asked not to truncate."""
+
+    reason = "INPUT_TOO_LONG"
+
+
+class ShapeError(InvalidInput):
+    """An array has another shape or dtype than the signature says."""
+
+    reason = "SHAPE"
+
+
+Refusal = Literal[
+    "not-a-bundle",
+    "bad-zip",
+    "bad-json",
+    "schema-version",
+    "field",
+    "hostile-path",
+    "symlink",
+    "duplicate-path",
+    "duplicate-variant",
+    "file-kind",
+    "missing-file",
+    "unlisted-file",
+    "too-large",
+    "wrong-size",
+    "wrong-hash",
+    "fingerprint",
+    "not-onnx",
+    "external-data",
+    "foreign-operator",
+    "bad-arrays",
+    "tokenizer",
+    "signature",
+    "unloadable",
+]
+
+
+class BundleRefused(AttarError, ValueError):
+    """A bundle is damaged, hostile or unknown; `code` says which of docs/bundle.md's refusals it is."""
+
+    reason = "BUNDLE_REFUSED"
+
+    def __init__(self, code: Refusal, message: str) -> None:
+        """Keep the code beside the message; both are shown."""
+        super().__init__(code, message)
+        self.code = code
+
+    def __str__(self) -> str:
+        """Show the message, then the code to look up."""
+        return f"{self.args[1]} [refused: {self.code}]"
+
+
+class NotFound(AttarError, LookupError):
+    """Nothing has that name; the message lists what does exist."""
+
+    reason = "NOT_FOUND"
+
+
+class AlreadyExists(AttarError):
+    """The name or the path is taken."""
+
+    reason = "ALREADY_EXISTS"
+
+
+class SpaceMismatch(AttarError):
+    """Vectors with different space fingerprints must not be compared."""
+
+    reason = "SPACE_MISMATCH"
+
+
+class NotSupported(AttarError):
+    """This model, bundle or CPU lacks what was asked for."""
+
+    reason = "NOT_SUPPORTED"
+
+
+class Overloaded(AttarError):
+    """The queue is full; retry later."""
+
+    reason = "OVERLOADED"
+
+
+class Unavailable(AttarError):
+    """The part that would answer is loading, draining or gone; retry later."""
+
+    reason = "UNAVAILABLE"
+
+
+class DeadlineExceeded(AttarError):
+    """No answer came within the caller's time."""
+
+    reason = "DEADLINE_EXCEEDED"
+
+
+class Cancelled(AttarError):
+    """The caller left before the answer."""
+
+    reason = "CANCELLED"
+
+
+class BackendError(AttarError):
+    """A run of the graph failed, or gave what its signature forbids: a bug, not the caller's."""
+
+    reason = "BACKEND"
+
+
+class MissingExtra(AttarError, ImportError):
+    """An optional dependency is not installed; the message is the pip line that installs it."""
+
+    reason = "MISSING_EXTRA"
+
+    def __init__(self, what: str, extra: str) -> None:
+        """Say that `what` needs attar's `extra`."""
+        super().__init__(what, extra)
+        self.extra = extra
+
+    def __str__(self) -> str:
+        """Name what is missing and the line that installs it."""
+        return f"{self.args[0]} needs the {self.extra} extra: pip install 'attar[{self.extra}]'"
