@@ -27,27 +27,37 @@ class DetectorInfo(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
+    NEIGHBOURS_FIELD_NUMBER: _builtins.int
+    REFERENCES_FIELD_NUMBER: _builtins.int
+    CALIBRATION_FIELD_NUMBER: _builtins.int
     TARGET_FPR_FIELD_NUMBER: _builtins.int
-    ITEMS_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     model: _builtins.str
     fingerprint: _builtins.str
+    neighbours: _builtins.int
+    """Nearest references whose distances make a score."""
+    references: _builtins.int
+    """Items that a score is measured against, and others that calibrate it."""
+    calibration: _builtins.int
     target_fpr: _builtins.float
-    """Share of ordinary items that may be flagged."""
-    items: _builtins.int
-    """Items it was fitted on."""
+    """Share of ordinary items that may be flagged, and the score beyond which an item is."""
+    threshold: _builtins.float
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         model: _builtins.str = ...,
         fingerprint: _builtins.str = ...,
+        neighbours: _builtins.int = ...,
+        references: _builtins.int = ...,
+        calibration: _builtins.int = ...,
         target_fpr: _builtins.float = ...,
-        items: _builtins.int = ...,
+        threshold: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "items", b"items", "model", b"model", "name", b"name", "target_fpr", b"target_fpr"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration", "fingerprint", b"fingerprint", "model", b"model", "name", b"name", "neighbours", b"neighbours", "references", b"references", "target_fpr", b"target_fpr", "threshold", b"threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -63,6 +73,8 @@ class FitDetectorRequest(_message.Message):
     TENSOR_FIELD_NUMBER: _builtins.int
     COLLECTION_FIELD_NUMBER: _builtins.int
     TARGET_FPR_FIELD_NUMBER: _builtins.int
+    NEIGHBOURS_FIELD_NUMBER: _builtins.int
+    TRUNCATION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     model: _builtins.str
     """Empty: the only model that is served. Not read with `collection`."""
@@ -70,6 +82,9 @@ class FitDetectorRequest(_message.Message):
     """Every point of this collection."""
     target_fpr: _builtins.float
     """In (0, 1); 0.05 when absent."""
+    neighbours: _builtins.int
+    """5 when absent."""
+    truncation: _item_pb2.Truncation.ValueType
     @_builtins.property
     def texts(self) -> _item_pb2.Texts: ...
     @_builtins.property
@@ -83,15 +98,21 @@ class FitDetectorRequest(_message.Message):
         tensor: _tensor_pb2.Tensor | None = ...,
         collection: _builtins.str = ...,
         target_fpr: _builtins.float | None = ...,
+        neighbours: _builtins.int | None = ...,
+        truncation: _item_pb2.Truncation.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_target_fpr", b"_target_fpr", "collection", b"collection", "input", b"input", "target_fpr", b"target_fpr", "tensor", b"tensor", "texts", b"texts"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_neighbours", b"_neighbours", "_target_fpr", b"_target_fpr", "collection", b"collection", "input", b"input", "neighbours", b"neighbours", "target_fpr", b"target_fpr", "tensor", b"tensor", "texts", b"texts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_target_fpr", b"_target_fpr", "collection", b"collection", "input", b"input", "model", b"model", "name", b"name", "target_fpr", b"target_fpr", "tensor", b"tensor", "texts", b"texts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_neighbours", b"_neighbours", "_target_fpr", b"_target_fpr", "collection", b"collection", "input", b"input", "model", b"model", "name", b"name", "neighbours", b"neighbours", "target_fpr", b"target_fpr", "tensor", b"tensor", "texts", b"texts", "truncation", b"truncation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__neighbours: _TypeAlias = _typing.Literal["neighbours"]  # noqa: Y015
+    _WhichOneofArgType__neighbours: _TypeAlias = _typing.Literal["_neighbours", b"_neighbours"]  # noqa: Y015
     _WhichOneofReturnType__target_fpr: _TypeAlias = _typing.Literal["target_fpr"]  # noqa: Y015
     _WhichOneofArgType__target_fpr: _TypeAlias = _typing.Literal["_target_fpr", b"_target_fpr"]  # noqa: Y015
     _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["texts", "tensor", "collection"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__neighbours) -> _WhichOneofReturnType__neighbours | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__target_fpr) -> _WhichOneofReturnType__target_fpr | None: ...
     @_typing.overload
@@ -106,7 +127,9 @@ class ScoreRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     TEXTS_FIELD_NUMBER: _builtins.int
     TENSOR_FIELD_NUMBER: _builtins.int
+    TRUNCATION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    truncation: _item_pb2.Truncation.ValueType
     @_builtins.property
     def texts(self) -> _item_pb2.Texts: ...
     @_builtins.property
@@ -117,10 +140,11 @@ class ScoreRequest(_message.Message):
         name: _builtins.str = ...,
         texts: _item_pb2.Texts | None = ...,
         tensor: _tensor_pb2.Tensor | None = ...,
+        truncation: _item_pb2.Truncation.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "tensor", b"tensor", "texts", b"texts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "name", b"name", "tensor", b"tensor", "texts", b"texts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "name", b"name", "tensor", b"tensor", "texts", b"texts", "truncation", b"truncation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["texts", "tensor"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
@@ -130,26 +154,28 @@ Global___ScoreRequest: _TypeAlias = ScoreRequest  # noqa: Y015
 
 @_typing.final
 class ScoreResponse(_message.Message):
+    """Each list has one entry for each item."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     SCORES_FIELD_NUMBER: _builtins.int
     P_VALUES_FIELD_NUMBER: _builtins.int
-    IS_ANOMALY_FIELD_NUMBER: _builtins.int
+    ANOMALIES_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
     fingerprint: _builtins.str
+    threshold: _builtins.float
     @_builtins.property
     def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Higher is stranger; each list has one entry for each item, NaN where it failed."""
+        """Mean cosine distance to the nearest references: higher is stranger. NaN where the item failed."""
 
     @_builtins.property
     def p_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Conformal: the share of ordinary items that are at least as strange."""
+        """Conformal: the share of ordinary items that are at least as strange. NaN where the item failed."""
 
     @_builtins.property
-    def is_anomaly(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
-        """p_value <= target_fpr"""
-
+    def anomalies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]: ...
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_item_pb2.ItemStatus]: ...
     def __init__(
@@ -158,16 +184,36 @@ class ScoreResponse(_message.Message):
         fingerprint: _builtins.str = ...,
         scores: _abc.Iterable[_builtins.float] | None = ...,
         p_values: _abc.Iterable[_builtins.float] | None = ...,
-        is_anomaly: _abc.Iterable[_builtins.bool] | None = ...,
+        anomalies: _abc.Iterable[_builtins.bool] | None = ...,
         items: _abc.Iterable[_item_pb2.ItemStatus] | None = ...,
+        threshold: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "is_anomaly", b"is_anomaly", "items", b"items", "p_values", b"p_values", "scores", b"scores"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anomalies", b"anomalies", "fingerprint", b"fingerprint", "items", b"items", "p_values", b"p_values", "scores", b"scores", "threshold", b"threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ScoreResponse: _TypeAlias = ScoreResponse  # noqa: Y015
+
+@_typing.final
+class GetDetectorRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetDetectorRequest: _TypeAlias = GetDetectorRequest  # noqa: Y015
 
 @_typing.final
 class ListDetectorsRequest(_message.Message):

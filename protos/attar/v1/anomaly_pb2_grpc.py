@@ -44,6 +44,11 @@ class AnomalyStub:
                 request_serializer=attar_dot_v1_dot_anomaly__pb2.ScoreRequest.SerializeToString,
                 response_deserializer=attar_dot_v1_dot_anomaly__pb2.ScoreResponse.FromString,
                 _registered_method=True)
+        self.Get = channel.unary_unary(
+                '/attar.v1.Anomaly/Get',
+                request_serializer=attar_dot_v1_dot_anomaly__pb2.GetDetectorRequest.SerializeToString,
+                response_deserializer=attar_dot_v1_dot_anomaly__pb2.DetectorInfo.FromString,
+                _registered_method=True)
         self.List = channel.unary_unary(
                 '/attar.v1.Anomaly/List',
                 request_serializer=attar_dot_v1_dot_anomaly__pb2.ListDetectorsRequest.SerializeToString,
@@ -66,6 +71,12 @@ class AnomalyServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Score(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Get(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -95,6 +106,11 @@ def add_AnomalyServicer_to_server(servicer, server):
                     servicer.Score,
                     request_deserializer=attar_dot_v1_dot_anomaly__pb2.ScoreRequest.FromString,
                     response_serializer=attar_dot_v1_dot_anomaly__pb2.ScoreResponse.SerializeToString,
+            ),
+            'Get': grpc.unary_unary_rpc_method_handler(
+                    servicer.Get,
+                    request_deserializer=attar_dot_v1_dot_anomaly__pb2.GetDetectorRequest.FromString,
+                    response_serializer=attar_dot_v1_dot_anomaly__pb2.DetectorInfo.SerializeToString,
             ),
             'List': grpc.unary_unary_rpc_method_handler(
                     servicer.List,
@@ -161,6 +177,33 @@ class Anomaly:
             '/attar.v1.Anomaly/Score',
             attar_dot_v1_dot_anomaly__pb2.ScoreRequest.SerializeToString,
             attar_dot_v1_dot_anomaly__pb2.ScoreResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Get(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/attar.v1.Anomaly/Get',
+            attar_dot_v1_dot_anomaly__pb2.GetDetectorRequest.SerializeToString,
+            attar_dot_v1_dot_anomaly__pb2.DetectorInfo.FromString,
             options,
             channel_credentials,
             insecure,

@@ -33,6 +33,7 @@ class AnomalyStub:
     def __new__(cls, channel: _aio.Channel) -> AnomalyAsyncStub: ...
     Fit: _grpc.UnaryUnaryMultiCallable[_anomaly_pb2.FitDetectorRequest, _anomaly_pb2.DetectorInfo]
     Score: _grpc.UnaryUnaryMultiCallable[_anomaly_pb2.ScoreRequest, _anomaly_pb2.ScoreResponse]
+    Get: _grpc.UnaryUnaryMultiCallable[_anomaly_pb2.GetDetectorRequest, _anomaly_pb2.DetectorInfo]
     List: _grpc.UnaryUnaryMultiCallable[_anomaly_pb2.ListDetectorsRequest, _anomaly_pb2.ListDetectorsResponse]
     Delete: _grpc.UnaryUnaryMultiCallable[_anomaly_pb2.DeleteDetectorRequest, _anomaly_pb2.DeleteDetectorResponse]
 
@@ -41,6 +42,7 @@ class AnomalyAsyncStub(AnomalyStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Fit: _aio.UnaryUnaryMultiCallable[_anomaly_pb2.FitDetectorRequest, _anomaly_pb2.DetectorInfo]  # type: ignore[assignment]
     Score: _aio.UnaryUnaryMultiCallable[_anomaly_pb2.ScoreRequest, _anomaly_pb2.ScoreResponse]  # type: ignore[assignment]
+    Get: _aio.UnaryUnaryMultiCallable[_anomaly_pb2.GetDetectorRequest, _anomaly_pb2.DetectorInfo]  # type: ignore[assignment]
     List: _aio.UnaryUnaryMultiCallable[_anomaly_pb2.ListDetectorsRequest, _anomaly_pb2.ListDetectorsResponse]  # type: ignore[assignment]
     Delete: _aio.UnaryUnaryMultiCallable[_anomaly_pb2.DeleteDetectorRequest, _anomaly_pb2.DeleteDetectorResponse]  # type: ignore[assignment]
 
@@ -58,6 +60,13 @@ class AnomalyServicer(metaclass=_abc_1.ABCMeta):
         request: _anomaly_pb2.ScoreRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_anomaly_pb2.ScoreResponse, _abc.Awaitable[_anomaly_pb2.ScoreResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Get(
+        self,
+        request: _anomaly_pb2.GetDetectorRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_anomaly_pb2.DetectorInfo, _abc.Awaitable[_anomaly_pb2.DetectorInfo]]: ...
 
     @_abc_1.abstractmethod
     def List(

@@ -27,27 +27,26 @@ class ClassifierInfo(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
-    CLASSES_FIELD_NUMBER: _builtins.int
-    ITEMS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    EXAMPLES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     model: _builtins.str
     fingerprint: _builtins.str
-    items: _builtins.int
-    """Items it was fitted on."""
+    examples: _builtins.int
     @_builtins.property
-    def classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         model: _builtins.str = ...,
         fingerprint: _builtins.str = ...,
-        classes: _abc.Iterable[_builtins.str] | None = ...,
-        items: _builtins.int = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        examples: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "fingerprint", b"fingerprint", "items", b"items", "model", b"model", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["examples", b"examples", "fingerprint", b"fingerprint", "labels", b"labels", "model", b"model", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -62,9 +61,11 @@ class FitClassifierRequest(_message.Message):
     TEXTS_FIELD_NUMBER: _builtins.int
     TENSOR_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    TRUNCATION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     model: _builtins.str
     """Empty: the only model that is served."""
+    truncation: _item_pb2.Truncation.ValueType
     @_builtins.property
     def texts(self) -> _item_pb2.Texts: ...
     @_builtins.property
@@ -81,10 +82,11 @@ class FitClassifierRequest(_message.Message):
         texts: _item_pb2.Texts | None = ...,
         tensor: _tensor_pb2.Tensor | None = ...,
         labels: _abc.Iterable[_builtins.str] | None = ...,
+        truncation: _item_pb2.Truncation.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "tensor", b"tensor", "texts", b"texts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "labels", b"labels", "model", b"model", "name", b"name", "tensor", b"tensor", "texts", b"texts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "labels", b"labels", "model", b"model", "name", b"name", "tensor", b"tensor", "texts", b"texts", "truncation", b"truncation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["texts", "tensor"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
@@ -99,7 +101,9 @@ class PredictRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     TEXTS_FIELD_NUMBER: _builtins.int
     TENSOR_FIELD_NUMBER: _builtins.int
+    TRUNCATION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    truncation: _item_pb2.Truncation.ValueType
     @_builtins.property
     def texts(self) -> _item_pb2.Texts: ...
     @_builtins.property
@@ -110,10 +114,11 @@ class PredictRequest(_message.Message):
         name: _builtins.str = ...,
         texts: _item_pb2.Texts | None = ...,
         tensor: _tensor_pb2.Tensor | None = ...,
+        truncation: _item_pb2.Truncation.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "tensor", b"tensor", "texts", b"texts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "name", b"name", "tensor", b"tensor", "texts", b"texts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "name", b"name", "tensor", b"tensor", "texts", b"texts", "truncation", b"truncation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["texts", "tensor"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
@@ -136,7 +141,9 @@ class PredictResponse(_message.Message):
         """The likeliest class of each item; empty where the item failed."""
 
     @_builtins.property
-    def classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The columns of `probabilities`."""
+
     @_builtins.property
     def probabilities(self) -> _tensor_pb2.Tensor:
         """(items, classes) float32, rows sum to 1; zeros where the item failed."""
@@ -159,6 +166,25 @@ class PredictResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PredictResponse: _TypeAlias = PredictResponse  # noqa: Y015
+
+@_typing.final
+class GetClassifierRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetClassifierRequest: _TypeAlias = GetClassifierRequest  # noqa: Y015
 
 @_typing.final
 class ListClassifiersRequest(_message.Message):

@@ -44,6 +44,11 @@ class ClassificationStub:
                 request_serializer=attar_dot_v1_dot_classification__pb2.PredictRequest.SerializeToString,
                 response_deserializer=attar_dot_v1_dot_classification__pb2.PredictResponse.FromString,
                 _registered_method=True)
+        self.Get = channel.unary_unary(
+                '/attar.v1.Classification/Get',
+                request_serializer=attar_dot_v1_dot_classification__pb2.GetClassifierRequest.SerializeToString,
+                response_deserializer=attar_dot_v1_dot_classification__pb2.ClassifierInfo.FromString,
+                _registered_method=True)
         self.List = channel.unary_unary(
                 '/attar.v1.Classification/List',
                 request_serializer=attar_dot_v1_dot_classification__pb2.ListClassifiersRequest.SerializeToString,
@@ -66,6 +71,12 @@ class ClassificationServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Predict(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Get(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -95,6 +106,11 @@ def add_ClassificationServicer_to_server(servicer, server):
                     servicer.Predict,
                     request_deserializer=attar_dot_v1_dot_classification__pb2.PredictRequest.FromString,
                     response_serializer=attar_dot_v1_dot_classification__pb2.PredictResponse.SerializeToString,
+            ),
+            'Get': grpc.unary_unary_rpc_method_handler(
+                    servicer.Get,
+                    request_deserializer=attar_dot_v1_dot_classification__pb2.GetClassifierRequest.FromString,
+                    response_serializer=attar_dot_v1_dot_classification__pb2.ClassifierInfo.SerializeToString,
             ),
             'List': grpc.unary_unary_rpc_method_handler(
                     servicer.List,
@@ -161,6 +177,33 @@ class Classification:
             '/attar.v1.Classification/Predict',
             attar_dot_v1_dot_classification__pb2.PredictRequest.SerializeToString,
             attar_dot_v1_dot_classification__pb2.PredictResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Get(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/attar.v1.Classification/Get',
+            attar_dot_v1_dot_classification__pb2.GetClassifierRequest.SerializeToString,
+            attar_dot_v1_dot_classification__pb2.ClassifierInfo.FromString,
             options,
             channel_credentials,
             insecure,

@@ -33,6 +33,7 @@ class ClassificationStub:
     def __new__(cls, channel: _aio.Channel) -> ClassificationAsyncStub: ...
     Fit: _grpc.UnaryUnaryMultiCallable[_classification_pb2.FitClassifierRequest, _classification_pb2.ClassifierInfo]
     Predict: _grpc.UnaryUnaryMultiCallable[_classification_pb2.PredictRequest, _classification_pb2.PredictResponse]
+    Get: _grpc.UnaryUnaryMultiCallable[_classification_pb2.GetClassifierRequest, _classification_pb2.ClassifierInfo]
     List: _grpc.UnaryUnaryMultiCallable[_classification_pb2.ListClassifiersRequest, _classification_pb2.ListClassifiersResponse]
     Delete: _grpc.UnaryUnaryMultiCallable[_classification_pb2.DeleteClassifierRequest, _classification_pb2.DeleteClassifierResponse]
 
@@ -41,6 +42,7 @@ class ClassificationAsyncStub(ClassificationStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Fit: _aio.UnaryUnaryMultiCallable[_classification_pb2.FitClassifierRequest, _classification_pb2.ClassifierInfo]  # type: ignore[assignment]
     Predict: _aio.UnaryUnaryMultiCallable[_classification_pb2.PredictRequest, _classification_pb2.PredictResponse]  # type: ignore[assignment]
+    Get: _aio.UnaryUnaryMultiCallable[_classification_pb2.GetClassifierRequest, _classification_pb2.ClassifierInfo]  # type: ignore[assignment]
     List: _aio.UnaryUnaryMultiCallable[_classification_pb2.ListClassifiersRequest, _classification_pb2.ListClassifiersResponse]  # type: ignore[assignment]
     Delete: _aio.UnaryUnaryMultiCallable[_classification_pb2.DeleteClassifierRequest, _classification_pb2.DeleteClassifierResponse]  # type: ignore[assignment]
 
@@ -58,6 +60,13 @@ class ClassificationServicer(metaclass=_abc_1.ABCMeta):
         request: _classification_pb2.PredictRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_classification_pb2.PredictResponse, _abc.Awaitable[_classification_pb2.PredictResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Get(
+        self,
+        request: _classification_pb2.GetClassifierRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_classification_pb2.ClassifierInfo, _abc.Awaitable[_classification_pb2.ClassifierInfo]]: ...
 
     @_abc_1.abstractmethod
     def List(

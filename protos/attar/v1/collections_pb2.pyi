@@ -54,14 +54,12 @@ class CollectionInfo(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     DIMS_FIELD_NUMBER: _builtins.int
-    DISTANCE_FIELD_NUMBER: _builtins.int
-    COUNT_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     model: _builtins.str
     fingerprint: _builtins.str
     dims: _builtins.int
-    distance: _builtins.str
-    count: _builtins.int
+    points: _builtins.int
     def __init__(
         self,
         *,
@@ -69,12 +67,11 @@ class CollectionInfo(_message.Message):
         model: _builtins.str = ...,
         fingerprint: _builtins.str = ...,
         dims: _builtins.int = ...,
-        distance: _builtins.str = ...,
-        count: _builtins.int = ...,
+        points: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "dims", b"dims", "distance", b"distance", "fingerprint", b"fingerprint", "model", b"model", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dims", b"dims", "fingerprint", b"fingerprint", "model", b"model", "name", b"name", "points", b"points"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -208,9 +205,11 @@ class UpsertRequest(_message.Message):
     VECTORS_FIELD_NUMBER: _builtins.int
     PAYLOADS_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
+    TRUNCATION_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     fingerprint: _builtins.str
     """The space of `vectors`."""
+    truncation: _item_pb2.Truncation.ValueType
     @_builtins.property
     def ids(self) -> _containers.RepeatedCompositeFieldContainer[Global___PointId]: ...
     @_builtins.property
@@ -239,10 +238,11 @@ class UpsertRequest(_message.Message):
         vectors: _tensor_pb2.Tensor | None = ...,
         payloads: _abc.Iterable[_struct_pb2.Struct] | None = ...,
         fingerprint: _builtins.str = ...,
+        truncation: _item_pb2.Truncation.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "tensor", b"tensor", "texts", b"texts", "vectors", b"vectors"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "fingerprint", b"fingerprint", "ids", b"ids", "input", b"input", "payloads", b"payloads", "tensor", b"tensor", "texts", b"texts", "vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "fingerprint", b"fingerprint", "ids", b"ids", "input", b"input", "payloads", b"payloads", "tensor", b"tensor", "texts", b"texts", "truncation", b"truncation", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["texts", "tensor", "vectors"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
@@ -255,23 +255,21 @@ class UpsertResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     FINGERPRINT_FIELD_NUMBER: _builtins.int
-    UPSERTED_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
     fingerprint: _builtins.str
-    upserted: _builtins.int
-    """Points written: an item that failed is not among them."""
     @_builtins.property
-    def items(self) -> _containers.RepeatedCompositeFieldContainer[_item_pb2.ItemStatus]: ...
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[_item_pb2.ItemStatus]:
+        """One for each id: the point is durable where there is no error."""
+
     def __init__(
         self,
         *,
         fingerprint: _builtins.str = ...,
-        upserted: _builtins.int = ...,
         items: _abc.Iterable[_item_pb2.ItemStatus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "items", b"items", "upserted", b"upserted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "items", b"items"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -291,6 +289,7 @@ class SearchRequest(_message.Message):
     SCORE_THRESHOLD_FIELD_NUMBER: _builtins.int
     WITH_PAYLOAD_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
+    TRUNCATION_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     fingerprint: _builtins.str
     """The space of `vectors`."""
@@ -300,6 +299,7 @@ class SearchRequest(_message.Message):
     """Hits with a lower score are left out."""
     with_payload: _builtins.bool
     role: _item_pb2.Role.ValueType
+    truncation: _item_pb2.Truncation.ValueType
     @_builtins.property
     def texts(self) -> _item_pb2.Texts:
         """Embedded by the collection's model, as queries unless `role` says otherwise."""
@@ -314,7 +314,9 @@ class SearchRequest(_message.Message):
 
     @_builtins.property
     def filter(self) -> _struct_pb2.Struct:
-        """Payload keys and the value that each must have: a string, a whole number or a boolean."""
+        """Payload keys, and for each the value it must have or a list of which it must have one: strings,
+        whole numbers, booleans.
+        """
 
     def __init__(
         self,
@@ -329,10 +331,11 @@ class SearchRequest(_message.Message):
         score_threshold: _builtins.float | None = ...,
         with_payload: _builtins.bool = ...,
         role: _item_pb2.Role.ValueType = ...,
+        truncation: _item_pb2.Truncation.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_score_threshold", b"_score_threshold", "filter", b"filter", "input", b"input", "limit", b"limit", "score_threshold", b"score_threshold", "tensor", b"tensor", "texts", b"texts", "vectors", b"vectors"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_score_threshold", b"_score_threshold", "collection", b"collection", "filter", b"filter", "fingerprint", b"fingerprint", "input", b"input", "limit", b"limit", "role", b"role", "score_threshold", b"score_threshold", "tensor", b"tensor", "texts", b"texts", "vectors", b"vectors", "with_payload", b"with_payload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_score_threshold", b"_score_threshold", "collection", b"collection", "filter", b"filter", "fingerprint", b"fingerprint", "input", b"input", "limit", b"limit", "role", b"role", "score_threshold", b"score_threshold", "tensor", b"tensor", "texts", b"texts", "truncation", b"truncation", "vectors", b"vectors", "with_payload", b"with_payload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
@@ -434,7 +437,9 @@ class RetrieveRequest(_message.Message):
 
     COLLECTION_FIELD_NUMBER: _builtins.int
     IDS_FIELD_NUMBER: _builtins.int
+    WITH_VECTORS_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
+    with_vectors: _builtins.bool
     @_builtins.property
     def ids(self) -> _containers.RepeatedCompositeFieldContainer[Global___PointId]: ...
     def __init__(
@@ -442,10 +447,11 @@ class RetrieveRequest(_message.Message):
         *,
         collection: _builtins.str = ...,
         ids: _abc.Iterable[Global___PointId] | None = ...,
+        with_vectors: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "ids", b"ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "ids", b"ids", "with_vectors", b"with_vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -468,7 +474,7 @@ class RetrieveResponse(_message.Message):
     def payloads(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]: ...
     @_builtins.property
     def vectors(self) -> _tensor_pb2.Tensor:
-        """(points, dims) float32"""
+        """(points, dims) float32, when they were asked for."""
 
     def __init__(
         self,
@@ -529,15 +535,21 @@ class CountRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     COLLECTION_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
+    @_builtins.property
+    def filter(self) -> _struct_pb2.Struct:
+        """As in a search; every point counts without one."""
+
     def __init__(
         self,
         *,
         collection: _builtins.str = ...,
+        filter: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "filter", b"filter"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -547,16 +559,16 @@ Global___CountRequest: _TypeAlias = CountRequest  # noqa: Y015
 class CountResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    COUNT_FIELD_NUMBER: _builtins.int
-    count: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    points: _builtins.int
     def __init__(
         self,
         *,
-        count: _builtins.int = ...,
+        points: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["points", b"points"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
