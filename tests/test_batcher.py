@@ -1,0 +1,465 @@
+"""The batcher's promises: every accepted caller ends exactly once, whatever happens to the others."""
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from attar.errors import (
+    AttarError,
+    BackendError,
+    DeadlineExceeded,
+    InvalidInput,
+    Overloaded,
+    Unavailable,
+)
+from attar.server.engine.batcher import Batcher, cut
+
+PATIENCE = 10.0  # seconds until a test that hangs says so
+
+
+class Tally:
+    """An observer that counts."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.batches: list[tuple[int, int, int]] = []
+
+    def batch(self, size: int, tokens: int, padded_tokens: int, seconds: float) -> None:
+        assert seconds >= 0
+        self.batches.append((size, tokens, padded_tokens))
+
+    def waited(self, seconds: float) -> None:
+        assert seconds >= 0
+        self.counts["waited"] += 1
+
+    def rejected(self, reason: str) -> None:
+        self.counts[reason] += 1
+
+    def expired(self) -> None:
+        self.counts["expired"] += 1
+
+    def cancelled(self) -> None:
+        self.counts["cancelled"] += 1
+
+
+class Clumsy(Tally):
+    """An observer with a bug, which is how a serve loop dies."""
+
+    def batch(self, size: int, tokens: int, padded_tokens: int, seconds: float) -> None:
+        raise ZeroDivisionError
+
+
+class Backend:
+    """A run that answers -item, keeps its batches, and holds each until let go."""
+
+    def __init__(self, *, held: bool = False) -> None:
+        self.batches: list[list[int]] = []
+        self.threads: set[int] = set()
+        self.started = threading.Semaphore(0)
+        self.let_go = threading.Semaphore(0)
+        self.held = held
+
+    def __call__(self, items: list[int]) -> list[int]:
+        self.batches.append(items)
+        self.threads.add(threading.get_ident())
+        self.started.release()
+        if self.held:
+            assert self.let_go.acquire(timeout=PATIENCE)
+        return [-item for item in items]
+
+    async def busy(self) -> None:
+        """Wait until one more run has begun."""
+        assert await asyncio.to_thread(self.started.acquire, timeout=PATIENCE)
+
+
+def make(
+    run: Callable[[list[int]], Sequence[int]],
+    *,
+    tokens: int = 1000,
+    items: int = 100,
+    queue_tokens: int = 100_000,
+    observer: Tally | None = None,
+) -> Batcher[int, int]:
+    """Batch ints, each of which is its own length."""
+    return Batcher(
+        run,
+        lambda item: item,
+        max_batch_tokens=tokens,
+        max_queue_items=items,
+        max_queue_tokens=queue_tokens,
+        observer=observer or Tally(),
+    )
+
+
+def play(scenario: Callable[[], Awaitable[None]]) -> None:
+    """Run a scenario on a loop of its own, and fail rather than hang."""
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE))
+
+
+async def settle() -> None:
+    """Let every task that can go on do so."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def stop(serving: "asyncio.Task[None]") -> None:
+    """Cancel a serve loop."""
+    serving.cancel()
+    await asyncio.wait([serving])
+
+
+# ------------------------------------------------------------------------------ forming a batch
+
+lengths = st.lists(st.integers(1, 512), min_size=1, max_size=60)
+
+
+@given(lengths, st.integers(1, 4096))
+def test_a_batch_has_the_oldest_stays_in_its_budget_and_is_half_tokens(
+    costs: list[int], budget: int
+) -> None:
+    chosen = cut(costs, budget)
+    assert chosen[0] == 0
+    assert chosen == sorted(set(chosen))
+    padded = len(chosen) * max(costs[i] for i in chosen)
+    assert len(chosen) == 1 or padded <= budget
+    assert 2 * sum(costs[i] for i in chosen) >= padded
+
+
+@given(lengths, st.integers(1, 4096))
+def test_nobody_starves(costs: list[int], budget: int) -> None:
+    waiting, rounds = list(enumerate(costs)), 0
+    while waiting:
+        taken = set(cut([cost for _, cost in waiting], budget))
+        assert all(position >= rounds for i, (position, _) in enumerate(waiting) if i in taken)
+        waiting = [entry for i, entry in enumerate(waiting) if i not in taken]
+        rounds += 1
+    assert rounds <= len(costs)
+
+
+def test_a_batch_takes_neighbours_in_length_and_the_older_among_equals() -> None:
+    assert cut([100, 5, 100, 6, 98, 98], 300) == [0, 2, 4]
+    assert cut([8, 8, 8, 8], 16) == [0, 1]
+
+
+def test_a_batch_that_would_be_mostly_padding_is_cut() -> None:
+    assert cut([8] * 20 + [512], 100_000) == list(range(20))
+
+
+# ------------------------------------------------------------------------------ the life of a call
+
+
+def test_whatever_queued_while_a_run_was_busy_is_the_next_batch() -> None:
+    async def scenario() -> None:
+        backend, tally = Backend(held=True), Tally()
+        batcher = make(backend, observer=tally)
+        serving = asyncio.create_task(batcher.serve())
+        first = asyncio.create_task(batcher(10))
+        await backend.busy()
+        others = [asyncio.create_task(batcher(n)) for n in (10, 9, 10, 8)]
+        await settle()
+        backend.let_go.release(2)
+        assert await first == -10
+        assert await asyncio.gather(*others) == [-10, -9, -10, -8]
+        assert backend.batches == [[10], [10, 9, 10, 8]]
+        assert tally.batches == [(1, 10, 10), (4, 37, 40)]
+        assert tally.counts == {"waited": 5}
+        assert threading.get_ident() not in backend.threads
+        assert len(backend.threads) == 1
+        await stop(serving)
+
+    play(scenario)
+
+
+def test_a_cancelled_caller_costs_no_compute_and_does_not_disturb_its_batch_mates() -> None:
+    async def scenario() -> None:
+        backend, tally = Backend(held=True), Tally()
+        batcher = make(backend, observer=tally)
+        serving = asyncio.create_task(batcher.serve())
+        running = [asyncio.create_task(batcher.many([1, 2])), asyncio.create_task(batcher(2))]
+        await backend.busy()
+        queued = [asyncio.create_task(batcher(n)) for n in (3, 4, 5)]
+        await settle()
+        running[1].cancel()  # in the run
+        queued[1].cancel()  # in the queue
+        await settle()
+        backend.let_go.release(2)
+        assert await running[0] == [-1, -2]
+        assert [await queued[0], await queued[2]] == [-3, -5]
+        assert backend.batches == [[1, 2, 2], [3, 5]]
+        assert tally.counts["cancelled"] == 2
+        await stop(serving)
+
+    play(scenario)
+
+
+def test_an_expired_caller_costs_no_compute() -> None:
+    async def scenario() -> None:
+        backend, tally = Backend(held=True), Tally()
+        batcher = make(backend, observer=tally)
+        serving = asyncio.create_task(batcher.serve())
+        now = asyncio.get_running_loop().time()
+        with pytest.raises(DeadlineExceeded, match="on arrival"):
+            await batcher(7, deadline=now)
+        first = asyncio.create_task(batcher(1))
+        await backend.busy()
+        with pytest.raises(DeadlineExceeded, match="allow more time"):
+            await batcher(7, deadline=now + 0.02)
+        last = asyncio.create_task(batcher(2, deadline=now + 2 * PATIENCE))
+        await settle()
+        backend.let_go.release(2)
+        assert [await first, await last] == [-1, -2]
+        assert backend.batches == [[1], [2]]
+        assert tally.counts["expired"] == 2
+        await stop(serving)
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("error", [ValueError("bad tensor"), StopIteration(), SystemExit(1)])
+def test_a_failing_run_reaches_its_own_batch_only(error: BaseException) -> None:
+    async def scenario() -> None:
+        def run(items: list[int]) -> list[int]:
+            if 13 in items:
+                raise error
+            return [-item for item in items]
+
+        batcher = make(run, tokens=13)  # 13 is a batch of its own
+        failing = [asyncio.create_task(batcher(13)) for _ in range(2)]
+        others = asyncio.create_task(batcher.many([5, 6, 13, 5]))
+        await settle()
+        serving = asyncio.create_task(batcher.serve())
+        for task in failing:
+            with pytest.raises(BackendError, match="a run failed") as caught:
+                await task
+            assert caught.value.__cause__ is error
+        five, six, thirteen, other = await others
+        assert [five, six, other] == [-5, -6, -5]
+        assert isinstance(thirteen, BackendError)
+        assert await batcher(4) == -4
+        await stop(serving)
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("rows", [[], [1], [1, 2, 3]])
+def test_a_wrong_number_of_rows_is_an_error_and_not_a_hang(rows: list[int]) -> None:
+    async def scenario() -> None:
+        batcher = make(lambda items: rows if len(items) == 2 else [0] * len(items))
+        serving = asyncio.create_task(batcher.serve())
+        outcomes = await batcher.many([1, 1])
+        assert [str(outcome) for outcome in outcomes] == [
+            f"a run gave {len(rows)} rows for 2 items; this is a bug in attar"
+        ] * 2
+        assert outcomes[0] is not outcomes[1]
+        assert await batcher(1) == 0
+        await stop(serving)
+
+    play(scenario)
+
+
+# ------------------------------------------------------------------------------ admission
+
+
+@pytest.mark.parametrize(("items", "tokens"), [(3, 1000), (100, 30)])
+def test_a_full_queue_refuses_and_a_leaver_makes_room(items: int, tokens: int) -> None:
+    async def scenario() -> None:
+        tally = Tally()
+        batcher = make(Backend(), items=items, queue_tokens=tokens, observer=tally)
+        waiting = [asyncio.create_task(batcher(10)) for _ in range(3)]
+        await settle()
+        with pytest.raises(Overloaded, match="3 items of 30 tokens are waiting"):
+            await batcher(10)
+        assert tally.counts["OVERLOADED"] == 1
+        waiting[0].cancel()
+        await settle()
+        late = asyncio.create_task(batcher(10))
+        await settle()
+        serving = asyncio.create_task(batcher.serve())
+        assert await asyncio.gather(waiting[1], waiting[2], late) == [-10] * 3
+        await stop(serving)
+
+    play(scenario)
+
+
+def test_a_call_is_admitted_whole_or_not_at_all() -> None:
+    async def scenario() -> None:
+        backend = Backend()
+        batcher = make(backend, items=4)
+        with pytest.raises(InvalidInput, match="5 items of 5 tokens never fit a queue of 4 items"):
+            await batcher.many([1] * 5)
+        waiting = asyncio.create_task(batcher.many([1, 1]))
+        await settle()
+        with pytest.raises(Overloaded):
+            await batcher.many([2, 2, 2])
+        serving = asyncio.create_task(batcher.serve())
+        assert await waiting == [-1, -1]
+        assert backend.batches == [[1, 1]]
+        await stop(serving)
+
+    play(scenario)
+
+
+def test_a_call_that_waits_for_room_may_be_longer_than_the_queue() -> None:
+    async def scenario() -> None:
+        backend = Backend()
+        batcher = make(backend, items=4, queue_tokens=12, tokens=12)
+        serving = asyncio.create_task(batcher.serve())
+        calls = [list(range(1, 30)), [40], list(range(30, 1, -1))]
+        answers = await asyncio.gather(*(batcher.many(call, wait=True) for call in calls))
+        assert answers == [[-item for item in call] for call in calls]
+        assert max(map(len, backend.batches)) <= 4
+        await stop(serving)
+
+    play(scenario)
+
+
+# ------------------------------------------------------------------------------ the end
+
+
+def test_draining_finishes_what_was_accepted_and_refuses_new() -> None:
+    async def scenario() -> None:
+        backend, tally = Backend(held=True), Tally()
+        batcher = make(backend, observer=tally)
+        serving = asyncio.create_task(batcher.serve())
+        first = asyncio.create_task(batcher(1))
+        await backend.busy()
+        second = asyncio.create_task(batcher(2))
+        await settle()
+        closing = asyncio.create_task(batcher.close(drain=True))
+        await settle()
+        assert not batcher.serving
+        with pytest.raises(Unavailable, match="draining"):
+            await batcher(3)
+        assert tally.counts["UNAVAILABLE"] == 1
+        assert not closing.done()
+        backend.let_go.release(2)
+        assert [await first, await second] == [-1, -2]
+        await closing
+        await batcher.close(drain=True)  # again is harmless
+        await stop(serving)
+
+    play(scenario)
+
+
+def test_closing_without_a_drain_answers_those_who_wait() -> None:
+    async def scenario() -> None:
+        backend = Backend(held=True)
+        batcher = make(backend, items=2)
+        serving = asyncio.create_task(batcher.serve())
+        running = asyncio.create_task(batcher(1))
+        await backend.busy()
+        queued = asyncio.create_task(batcher.many([2, 3]))
+        outside = asyncio.create_task(batcher.many([4], wait=True))
+        await settle()
+        closing = asyncio.create_task(batcher.close(drain=False))
+        assert [type(outcome) for outcome in await queued] == [Unavailable] * 2
+        with pytest.raises(Unavailable):
+            await outside
+        backend.let_go.release()
+        assert await running == -1
+        await closing
+        assert backend.batches == [[1]]
+        await stop(serving)
+
+    play(scenario)
+
+
+def test_the_death_of_the_loop_answers_everybody_and_is_visible() -> None:
+    async def scenario() -> None:
+        backend = Backend(held=True)
+        batcher = make(backend, observer=Clumsy())
+        serving = asyncio.create_task(batcher.serve())
+        running = asyncio.create_task(batcher(1))
+        await backend.busy()
+        assert batcher.serving
+        queued = asyncio.create_task(batcher(2))
+        await settle()
+        backend.let_go.release()
+        for task in (running, queued):
+            with pytest.raises(Unavailable, match="has died"):
+                await task
+        with pytest.raises(ZeroDivisionError):
+            await serving
+        assert not batcher.serving
+        with pytest.raises(Unavailable, match="has died"):
+            await batcher(3)
+        await batcher.close(drain=True)  # does not wait for the dead
+
+    play(scenario)
+
+
+# ------------------------------------------------------------------------------ the law
+
+fates = st.fixed_dictionaries(
+    {
+        "items": st.lists(st.integers(1, 40), min_size=1, max_size=5),
+        "arrives": st.integers(0, 20),  # in turns of the loop
+        "leaves": st.none() | st.integers(0, 30),
+        "deadline": st.none() | st.sampled_from([-1.0, 0.0, 1e-4, 1e-3]),
+        "wait": st.booleans(),
+    }
+)
+runs = st.lists(st.sampled_from(["good"] * 5 + ["raise", "short", "long"]), max_size=30)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(fates, min_size=1, max_size=25), runs, st.integers(4, 60), st.booleans())
+def test_every_caller_ends_exactly_once(
+    callers: list[dict[str, object]], script: list[str], budget: int, drain: bool
+) -> None:
+    ran: list[list[int]] = []
+
+    def run(items: list[int]) -> list[int]:
+        kind = script[len(ran)] if len(ran) < len(script) else "good"
+        ran.append(items)
+        if kind == "raise":
+            raise ValueError
+        rows = [-item for item in items]
+        return rows[1:] if kind == "short" else [*rows, 0] if kind == "long" else rows
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        batcher = make(run, tokens=budget, items=8, queue_tokens=200)
+        serving = asyncio.create_task(batcher.serve())
+        ends: Counter[int] = Counter()
+
+        async def call(number: int, fate: dict[str, object]) -> None:
+            for _ in range(fate["arrives"]):
+                await asyncio.sleep(0)
+            deadline = None if fate["deadline"] is None else loop.time() + fate["deadline"]
+            try:
+                rows = await batcher.many(fate["items"], deadline=deadline, wait=fate["wait"])
+                for item, row in zip(fate["items"], rows, strict=True):
+                    assert row == -item or isinstance(row, BackendError)
+            except (AttarError, asyncio.CancelledError) as error:
+                expected = (DeadlineExceeded, Overloaded, asyncio.CancelledError)
+                assert isinstance(error, expected), error
+            finally:
+                ends[number] += 1
+
+        async def leave(task: "asyncio.Task[None]", turns: int) -> None:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+
+        tasks = [asyncio.create_task(call(number, fate)) for number, fate in enumerate(callers)]
+        leaving = [
+            asyncio.create_task(leave(task, fate["leaves"]))
+            for task, fate in zip(tasks, callers, strict=True)
+            if fate["leaves"] is not None
+        ]
+        for done in await asyncio.gather(*tasks, *leaving, return_exceptions=True):
+            assert done is None or isinstance(done, asyncio.CancelledError), done
+        assert all(count == 1 for count in ends.values())
+        await batcher.close(drain=drain)
+        await stop(serving)
+        assert all(len(items) == 1 or len(items) * max(items) <= budget for items in ran)
+        asked = Counter(item for fate in callers for item in fate["items"])
+        assert Counter(item for items in ran for item in items) <= asked  # nothing ran twice
+
+    play(scenario)
