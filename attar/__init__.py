@@ -1,0 +1,59 @@
+"""attar: embeddings from one verified bundle, the same numbers on a device and on a server."""
+
+from typing import TYPE_CHECKING
+
+from .bundle import Bundle
+from .errors import (
+    AlreadyExists,
+    AttarError,
+    BackendError,
+    BundleRefused,
+    Cancelled,
+    DeadlineExceeded,
+    InputTooLong,
+    InvalidInput,
+    MissingExtra,
+    NotFound,
+    NotSupported,
+    Overloaded,
+    ShapeError,
+    SpaceMismatch,
+    Unavailable,
+)
+from .runtime import Embeddings, Encoder, load
+
+if TYPE_CHECKING:
+    from .client import AsyncClient, Client
+
+__all__ = [
+    "AlreadyExists",
+    "AsyncClient",
+    "AttarError",
+    "BackendError",
+    "Bundle",
+    "BundleRefused",
+    "Cancelled",
+    "Client",
+    "DeadlineExceeded",
+    "Embeddings",
+    "Encoder",
+    "InputTooLong",
+    "InvalidInput",
+    "MissingExtra",
+    "NotFound",
+    "NotSupported",
+    "Overloaded",
+    "ShapeError",
+    "SpaceMismatch",
+    "Unavailable",
+    "load",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import the clients when they are asked for: they need grpc, which a device does not have."""
+    if name in ("AsyncClient", "Client"):
+        from . import client  # noqa: PLC0415 -- late on purpose
+
+        return getattr(client, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

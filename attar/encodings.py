@@ -1,39 +1,18 @@
 """What an embedding looks like on the wire: f32, f16, int8 or one bit a dimension."""
 
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InvalidInput, NotSupported, ShapeError
+from .manifest import Ranges
 
 Encoding: TypeAlias = Literal["f32", "f16", "int8", "binary"]
 ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
 
 Vectors: TypeAlias = NDArray[np.float32]
 """Embeddings, one a row: (n, d)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ranges:
-    """The interval of each dimension's values, which int8 divides into 255 steps."""
-
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-
-    def at(self, dims: int) -> "Ranges":
-        """Give the ranges of the first `dims` dimensions after renormalisation.
-
-        Cutting a unit vector from d to k dimensions and renormalising it stretches what is left by
-        sqrt(d / k) when the energy is spread evenly; training for several dims (Matryoshka) puts
-        more of it in front, so that the stretched interval seldom clips.
-        """
-        stretch = float(np.sqrt(len(self.low) / dims))
-        return Ranges(
-            low=tuple(x * stretch for x in self.low[:dims]),
-            high=tuple(x * stretch for x in self.high[:dims]),
-        )
 
 
 def slice_dims(vectors: Vectors, dims: int) -> Vectors:

@@ -1,0 +1,50 @@
+"""What machine a number was measured on, without saying whose it is."""
+
+import os
+import platform
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+_TELLING = ("avx", "fma", "f16c", "amx", "sse4", "asimd", "sve", "i8mm", "bf16", "dotprod")
+"""Beginnings of the flags that decide how fast a graph runs; the rest is left out of a report."""
+
+
+def describe() -> dict[str, object]:
+    """Name the CPU, its telling flags, cores, system and versions; no host name, user or path."""
+    return {
+        "cpu": _cpu_model(),
+        "cpu_flags": sorted(flag for flag in cpu_flags() if flag.startswith(_TELLING)),
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        **{package: version(package) for package in ("numpy", "onnxruntime", "tokenizers")},
+    }
+
+
+@cache
+def cpu_flags() -> frozenset[str]:
+    """Give the CPU's feature flags as Linux names them; empty where Linux does not tell."""
+    for key, value in _cpuinfo():
+        if key in ("flags", "Features"):  # x86, ARM
+            return frozenset(value.split())
+    return frozenset()
+
+
+def _cpu_model() -> str:
+    for key, value in _cpuinfo():
+        if key == "model name":
+            return value
+    return platform.processor() or platform.machine()
+
+
+def _cpuinfo() -> Iterator[tuple[str, str]]:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # not Linux
+        return
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        yield key.strip(), value.strip()

@@ -1,0 +1,157 @@
+"""The host's step before the graph: items to tensors, one item at a time, each judged by itself."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Encoding as Tokens
+from tokenizers import Tokenizer
+
+from .bundle import Bundle
+from .errors import BundleRefused, InputTooLong, InvalidInput, ShapeError
+from .manifest import TensorSpec
+
+Role: TypeAlias = Literal["passage", "query"]
+Truncation: TypeAlias = Literal["truncate", "error"]
+Items: TypeAlias = Sequence[str] | Sequence[NDArray[Any]] | NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """One item as the graph takes it, without the batch axis."""
+
+    arrays: tuple[NDArray[Any], ...]
+    tokens: int
+    truncated: bool
+
+
+class TextInput:
+    """Texts to token ids: the role's prompt in front, at most `max_length` tokens with the special ones."""
+
+    def __init__(self, tokenizer: bytes, *, max_length: int, prompts: Mapping[str, str]) -> None:
+        """Read a tokenizer.json; its own padding and truncation are switched off."""
+        try:
+            self._tokenizer = Tokenizer.from_str(tokenizer.decode())
+        except Exception as error:  # noqa: BLE001 -- tokenizers raises bare Exception
+            raise BundleRefused("tokenizer", f"the tokenizer cannot be read: {error}") from None
+        specials = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+        if specials >= max_length:
+            raise BundleRefused(
+                "tokenizer", f"max_length {max_length} leaves no room beside {specials} special tokens"
+            )
+        self._tokenizer.enable_truncation(max_length)
+        padding = self._tokenizer.padding
+        self._pad_id: int = padding["pad_id"] if padding else 0
+        self._tokenizer.no_padding()
+        self._max_length = max_length
+        self._prompts = dict(prompts)
+
+    def prepare(self, items: Items, *, role: Role, truncation: Truncation) -> list[Prepared]:
+        """Tokenise every item, or raise InvalidInput that names the first bad one by its index."""
+        prompt = self._prompts.get(_one_of("role", role, Role), "")
+        _one_of("truncation", truncation, Truncation)
+        texts = [prompt + _text(item, i) for i, item in enumerate(_sequence(items))]
+        rows = self._tokenizer.encode_batch_fast(texts)
+        return [self._row(tokens, i, truncation) for i, tokens in enumerate(rows)]
+
+    def _row(self, tokens: Tokens, index: int, truncation: Truncation) -> Prepared:
+        cut = bool(tokens.overflowing)
+        if cut and truncation == "error":
+            parts = (tokens, *tokens.overflowing)
+            words = sum(part.special_tokens_mask.count(0) for part in parts)
+            total = words + tokens.special_tokens_mask.count(1)
+            raise InputTooLong(
+                f"item {index} has {total} tokens and the encoder takes {self._max_length}; "
+                "shorten it, or pass truncation='truncate'"
+            )
+        ids = np.array(tokens.ids, np.int64)
+        return Prepared((ids, np.ones_like(ids)), len(ids), cut)
+
+    def batch(self, rows: Sequence[Prepared]) -> tuple[NDArray[Any], ...]:
+        """Stack rows, padded to the longest: ids and mask, both (n, length) int64."""
+        shape = (len(rows), max(row.tokens for row in rows))
+        ids, mask = np.full(shape, self._pad_id, np.int64), np.zeros(shape, np.int64)
+        for i, row in enumerate(rows):
+            ids[i, : row.tokens], mask[i, : row.tokens] = row.arrays
+        return ids, mask
+
+    def key(self, row: Prepared) -> tuple[int, ...]:  # noqa: ARG002 -- the masks make all rows alike
+        """Rows of one key may share a batch: for text, all."""
+        return ()
+
+
+class TensorInput:
+    """Arrays as they are, held to the manifest's dtype and shape."""
+
+    def __init__(self, spec: TensorSpec) -> None:
+        """Take the spec of the graph's one input."""
+        self._spec = spec
+        self._dtype = np.dtype(spec.dtype)
+        self._axes = spec.shape[1:]
+
+    def prepare(self, items: Items, *, role: Role, truncation: Truncation) -> list[Prepared]:
+        """Check every item, or raise ShapeError or InvalidInput that names the first bad one."""
+        _one_of("role", role, Role)
+        _one_of("truncation", truncation, Truncation)
+        return [self._row(item, i) for i, item in enumerate(_sequence(items))]
+
+    def _row(self, item: object, index: int) -> Prepared:
+        given = np.asarray(item)
+        expected = f"{self._spec.name} must be {self._dtype} {self._axes}"
+        if not np.can_cast(given.dtype, self._dtype, "same_kind"):
+            raise ShapeError(f"item {index} has dtype {given.dtype}; {expected}")
+        sizes: dict[int | str, int] = {}
+        fits = given.ndim == len(self._axes) and all(
+            size == axis if isinstance(axis, int) else size == sizes.setdefault(axis, size) > 0
+            for axis, size in zip(self._axes, given.shape, strict=True)
+        )
+        if not fits:
+            raise ShapeError(f"item {index} has shape {given.shape}; {expected}")
+        array = np.ascontiguousarray(given, self._dtype)
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise InvalidInput(f"item {index} holds a NaN or an infinity; {expected} of finite numbers")
+        return Prepared((array,), math.prod(sizes.values()), truncated=False)
+
+    def batch(self, rows: Sequence[Prepared]) -> tuple[NDArray[Any], ...]:
+        """Stack rows of one key."""
+        return (np.stack([row.arrays[0] for row in rows]),)
+
+    def key(self, row: Prepared) -> tuple[int, ...]:
+        """Rows of one key may share a batch: those of one shape, since nothing masks padding here."""
+        return row.arrays[0].shape
+
+
+def host_step(bundle: Bundle) -> TextInput | TensorInput:
+    """Build the host step that the bundle's manifest declares."""
+    manifest = bundle.manifest
+    tokenizer, max_length = manifest.preprocessing.tokenizer, manifest.max_length
+    if tokenizer is None or max_length is None:
+        return TensorInput(manifest.inputs[0])
+    return TextInput(bundle.read(tokenizer), max_length=max_length, prompts=manifest.preprocessing.prompts)
+
+
+def _sequence(items: Items) -> Items:
+    if isinstance(items, str | bytes):
+        raise InvalidInput(f"items must be a list; got one {type(items).__name__}: wrap it in a list")
+    return items
+
+
+def _text(item: object, index: int) -> str:
+    if not isinstance(item, str):
+        raise InvalidInput(f"item {index} must be a string; got {type(item).__name__}")
+    try:
+        item.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(
+            f"item {index} has half of a surrogate pair at character {error.start}; decode the text as UTF-8"
+        ) from None
+    return item
+
+
+def _one_of(option: str, value: str, choices: object) -> str:
+    if value not in get_args(choices):
+        raise InvalidInput(f"{option} must be one of {', '.join(get_args(choices))}; got {value!r}")
+    return value

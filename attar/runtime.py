@@ -1,0 +1,266 @@
+"""One encoder, the same numbers everywhere: a bundle's variant run by ONNX Runtime.
+
+Device and server use the same three steps, `prepare`, `infer` and `finish`; `embed` is their sum.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import DTypeLike, NDArray
+
+from .bundle import Bundle
+from .encodings import ENCODINGS, Encoding, Vectors, encode, slice_dims
+from .errors import BackendError, BundleRefused, InvalidInput, NotSupported
+from .host import cpu_flags
+from .inputs import Items, Prepared, Role, Truncation, host_step
+from .manifest import Manifest, TensorSpec, Variant
+
+_PROVIDER = "CPUExecutionProvider"
+
+_BATCH_TOKENS = 4096
+"""Padded tokens a run of `embed`: enough to fill a CPU's cores, few enough to stay in its caches."""
+
+_ORT_TYPES = {"float32": "tensor(float)", "float64": "tensor(double)"}  # the others: tensor(dtype)
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    variant: str | None = None,
+    max_latency_ms: float | None = None,
+    max_bytes: int | None = None,
+    threads: int | None = None,
+) -> "Encoder":
+    """Open a bundle, folder or zip, and give its encoder, ready to run.
+
+    Without a `variant`, the fastest one by its recorded median latency that this CPU can run and
+    that keeps within `max_latency_ms` and `max_bytes` (of its file); where none has a recorded
+    latency, the reference if it fits, else the smallest. Latency was recorded on the bundle's host
+    and is not scaled to this one. `threads` share one run; None leaves it to ONNX Runtime: one for
+    each physical core.
+
+    Raises BundleRefused, NotFound (no such path or variant), NotSupported (this CPU lacks a flag
+    that the variant requires) or InvalidInput (no variant fits; the message has each one's number).
+    """
+    if threads is not None and threads < 1:
+        raise InvalidInput(f"threads must be 1 or more, or None for all cores; got {threads}")
+    bundle = Bundle.open(path)
+    if variant is None:
+        chosen = _choose(bundle.manifest, max_latency_ms=max_latency_ms, max_bytes=max_bytes)
+    elif max_latency_ms is None and max_bytes is None:
+        chosen = bundle.variant(variant)
+        if lacks := _lacks(chosen):
+            raise NotSupported(f"variant {variant} needs {lacks}, which this machine lacks; choose another")
+    else:
+        raise InvalidInput(f"variant {variant!r} is named, so max_latency_ms and max_bytes choose nothing; drop one side")
+    return Encoder(bundle, chosen, threads=threads)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Embeddings:
+    """Encoded vectors, one a row, with what happened to each item and the space they live in."""
+
+    vectors: NDArray[Any]
+    tokens: NDArray[np.int32]
+    truncated: NDArray[np.bool_]
+    encoding: Encoding
+    dims: int
+    fingerprint: str
+    variant: str
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.vectors)
+
+    def __getitem__(self, index: int | slice | NDArray[Any]) -> NDArray[Any]:
+        """Give a row's vector, or several, as numpy indexes them."""
+        return self.vectors[index]  # type: ignore[no-any-return]  # numpy cannot tell a row from a scalar
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:  # noqa: FBT001 -- numpy's protocol
+        """Be the vectors wherever numpy expects an array."""
+        return np.array(self.vectors, dtype=dtype, copy=copy)
+
+
+class Encoder:
+    """A loaded variant; any number of threads may use one encoder at once."""
+
+    def __init__(self, bundle: Bundle, variant: Variant, *, threads: int | None = None) -> None:
+        """Start a session for `variant`; `load` also chooses one and checks the CPU."""
+        self.bundle = bundle
+        self.manifest: Manifest = bundle.manifest
+        self.variant = variant
+        self.fingerprint = self.manifest.fingerprint
+        self.dim = self.manifest.output.dim
+        self.dims = self.manifest.output.dims
+        self.max_length = self.manifest.max_length
+        self.modality = self.manifest.modality
+        self._inputs = host_step(bundle)
+        self._session = _session(bundle, variant, threads)
+
+    def embed(
+        self,
+        items: Items,
+        *,
+        dims: int | None = None,
+        encoding: Encoding = "f32",
+        role: Role = "passage",
+        truncation: Truncation = "truncate",
+    ) -> Embeddings:
+        """Embed texts, or arrays for a tensor modality: one row an item, in their order.
+
+        `dims` cuts to a width the bundle declares; `encoding` is how a row is stored; `role` picks
+        the prompt; `truncation` cuts an item at `max_length` tokens and flags it, or raises.
+        Raises InvalidInput that names the bad option, or the first bad item by its index.
+        """
+        self._check(dims, encoding)
+        rows = self.prepare(items, role=role, truncation=truncation)
+        tokens = np.array([row.tokens for row in rows], np.int32)
+        vectors = np.empty((len(rows), self.dim), np.float32)
+        for batch in _batches(tokens):
+            vectors[batch] = self.infer([rows[i] for i in batch])
+        return Embeddings(
+            vectors=self.finish(vectors, dims=dims, encoding=encoding),
+            tokens=tokens,
+            truncated=np.array([row.truncated for row in rows], np.bool_),
+            encoding=encoding,
+            dims=dims or self.dim,
+            fingerprint=self.fingerprint,
+            variant=self.variant.name,
+        )
+
+    def prepare(
+        self, items: Items, *, role: Role = "passage", truncation: Truncation = "truncate"
+    ) -> list[Prepared]:
+        """Take the host's step for every item; InvalidInput names the first bad one by its index."""
+        return self._inputs.prepare(items, role=role, truncation=truncation)
+
+    def infer(self, rows: Sequence[Prepared]) -> Vectors:
+        """Run prepared rows as one batch, padded to the longest: (n, dim) float32.
+
+        Tensors of different shapes cannot share a batch; they run shape by shape. A row the graph
+        turns into NaN is given as it is, for it is no fault of its batch-mates. Raises BackendError.
+        """
+        vectors = np.empty((len(rows), self.dim), np.float32)
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for i, row in enumerate(rows):
+            groups.setdefault(self._inputs.key(row), []).append(i)
+        for group in groups.values():
+            vectors[group] = self._run(self._inputs.batch([rows[i] for i in group]))
+        return vectors
+
+    def finish(self, vectors: Vectors, *, dims: int | None = None, encoding: Encoding = "f32") -> NDArray[Any]:
+        """Cut to `dims` with unit length again, and encode: what leaves the encoder.
+
+        Raises InvalidInput for an undeclared width, NotSupported for int8 without declared ranges,
+        BackendError for rows that are not finite.
+        """
+        dims = self._check(dims, encoding)
+        finite = np.isfinite(vectors).all(axis=1)
+        if not finite.all():
+            raise BackendError(
+                f"variant {self.variant.name} gave NaN or infinity for rows {np.flatnonzero(~finite)[:10].tolist()}; "
+                "their values are out of the encoder's range, or this is a bug in the bundle"
+            )
+        if dims < self.dim:
+            vectors = slice_dims(vectors, dims)
+        ranges = self.manifest.ranges
+        return encode(vectors, encoding, ranges and ranges.at(dims))
+
+    def _check(self, dims: int | None, encoding: str) -> int:
+        """Refuse options before any work is done for them."""
+        dims = self.dim if dims is None else dims
+        if dims not in self.dims:
+            raise InvalidInput(f"dims must be one that {self.manifest.name} was trained for, {list(self.dims)}; got {dims}")
+        if encoding not in ENCODINGS:
+            raise InvalidInput(f"encoding must be one of {', '.join(ENCODINGS)}; got {encoding!r}")
+        return dims
+
+    def _run(self, arrays: tuple[NDArray[Any], ...]) -> Vectors:
+        feed = {spec.name: array for spec, array in zip(self.manifest.inputs, arrays, strict=True)}
+        try:
+            (vectors,) = self._session.run([self.manifest.output.name], feed)
+        except Exception as error:
+            raise BackendError(f"variant {self.variant.name} failed on a batch of {len(arrays[0])}: {error}") from error
+        if vectors.shape != (len(arrays[0]), self.dim):
+            raise BackendError(
+                f"variant {self.variant.name} gave shape {vectors.shape}; its manifest says {(len(arrays[0]), self.dim)}"
+            )
+        return vectors  # type: ignore[no-any-return]  # onnxruntime is untyped; _session checked the dtype
+
+
+def _batches(tokens: NDArray[np.int32]) -> Iterator[NDArray[np.intp]]:
+    """Group items of like length, so that padding to a batch's longest wastes little: their indices."""
+    order = np.argsort(tokens, kind="stable")[::-1]
+    start = 0
+    while start < len(order):
+        size = max(1, _BATCH_TOKENS // max(1, int(tokens[order[start]])))  # the first is the longest
+        yield order[start : start + size]
+        start += size
+
+
+def _lacks(variant: Variant) -> str:
+    """Say which of a variant's requirements this machine does not meet; nothing if it meets all."""
+    flags = [flag for flag in variant.requires.cpu_flags if flag not in cpu_flags()]
+    return ", ".join([*(f"CPU flag {flag}" for flag in flags), *variant.requires.extra])
+
+
+def _choose(manifest: Manifest, *, max_latency_ms: float | None, max_bytes: int | None) -> Variant:
+    fitting, verdicts = [], []
+    for variant in manifest.variants:
+        latency = variant.latency.p50_ms if variant.latency else None
+        size = manifest.file(variant.file).bytes
+        facts = [f"{latency} ms" if latency is not None else "no recorded latency", f"{size} bytes"]
+        if lacks := _lacks(variant):
+            facts.append(f"needs {lacks}")
+        verdicts.append(f"{variant.name} ({', '.join(facts)})")
+        quick = max_latency_ms is None or (latency is not None and latency <= max_latency_ms)
+        small = max_bytes is None or size <= max_bytes
+        if quick and small and not lacks:
+            timed = latency is not None
+            rank = (not timed, latency if timed else variant.name != manifest.reference, size)
+            fitting.append((rank, variant))
+    if not fitting:
+        limits = f"max_latency_ms={max_latency_ms}, max_bytes={max_bytes}"
+        raise InvalidInput(f"no variant of {manifest.name} runs here within {limits}; it has {'; '.join(verdicts)}")
+    return min(fitting, key=lambda pair: pair[0])[1]
+
+
+def _session(bundle: Bundle, variant: Variant, threads: int | None) -> ort.InferenceSession:
+    """Start a session, and refuse one that is not what the manifest says."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3  # errors are raised; warnings would go to the user's stderr
+    try:
+        session = ort.InferenceSession(bundle.read(variant.file), options, providers=[_PROVIDER])
+    except BundleRefused:
+        raise
+    except Exception as error:
+        raise BundleRefused("unloadable", f"ONNX Runtime {ort.__version__} cannot load {variant.file}: {error}") from error
+    if session.get_providers() != [_PROVIDER]:
+        raise NotSupported(f"asked ONNX Runtime for {_PROVIDER}, got {session.get_providers()}")
+    output = TensorSpec(name=bundle.manifest.output.name, dtype="float32", shape=("batch", bundle.manifest.output.dim))
+    _check_signature("input", bundle.manifest.inputs, session.get_inputs(), variant)
+    _check_signature("output", (output,), session.get_outputs(), variant)
+    return session
+
+
+def _check_signature(
+    kind: str, specs: Iterable[TensorSpec], found: Sequence[ort.NodeArg], variant: Variant
+) -> None:
+    """Hold a graph's tensors to the manifest; an axis either side leaves open fits any size."""
+    specs = tuple(specs)
+    fits = {spec.name for spec in specs} == {tensor.name for tensor in found}
+    for spec, tensor in zip(sorted(specs, key=lambda s: s.name), sorted(found, key=lambda t: t.name), strict=False):
+        fits = fits and tensor.type == _ORT_TYPES.get(spec.dtype, f"tensor({spec.dtype})")
+        fits = fits and len(tensor.shape) == len(spec.shape)
+        fits = fits and all(a == b for a, b in zip(spec.shape, tensor.shape, strict=False) if isinstance(b, int))
+    if not fits:
+        graph = [f"{t.name} {t.type} {t.shape}" for t in found]
+        declared = [f"{s.name} {s.dtype} {list(s.shape)}" for s in specs]
+        raise BundleRefused("signature", f"{variant.file} has the {kind}s {graph}; the manifest says {declared}")

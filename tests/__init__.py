@@ -1,0 +1,1 @@
+"""The promises attar makes, each written as a test."""
