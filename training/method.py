@@ -22,5 +22,5 @@ class Method(nn.Module, ABC, Generic[Batch]):
         Randomness comes from torch's global generator, which the loop seeds anew at each step.
         """
 
-    def after_step(self, step: int) -> None:  # noqa: B027 - most methods have nothing to update
+    def after_step(self, step: int) -> None:
         """Update targets, once the optimiser has made step number `step` (from 0)."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from .loop import Training
 
@@ -43,5 +43,5 @@ class Recipe(Generic[Data, Settings]):
     modality: Modality
     claim: Claim
     settings: Settings
-    build: Callable[[Data, Settings], Training]
+    build: Callable[[Data, Settings], Training[Any]]
     departures: tuple[str, ...] = ()

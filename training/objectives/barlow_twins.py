@@ -28,9 +28,8 @@ def barlow_twins(
     check_pair("views", z1, z2, at_least=2)
     with torch.autocast(z1.device.type, enabled=False):
         c = standardise(full_precision(z1)).T @ standardise(full_precision(z2)) / len(z1)  # (d, d)
-        on_diagonal = (1 - c.diagonal()).square().sum()
-        off_diagonal = c.square().sum() - c.diagonal().square().sum()
-        return on_diagonal + redundancy * off_diagonal
+        weight = torch.full_like(c, redundancy).fill_diagonal_(1.0)
+        return (weight * (c - torch.eye(len(c), device=c.device)).square()).sum()
 
 
 def standardise(z: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:

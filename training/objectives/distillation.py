@@ -14,7 +14,7 @@ def embedding_match(
     """Give the mean over rows of 1 - cos(student, teacher): 0 when the directions agree, at most 2.
 
     This is half the squared distance between the normalised embeddings. Reimers and Gurevych 2020
-    (arXiv:2004.09813, equation 1) take the mean squared error of the embeddings themselves; where
+    (arXiv:2004.09813) take the mean squared error of the embeddings themselves; where
     embeddings are compared by cosine their lengths carry nothing, so here they are divided out.
 
     Raises:
@@ -28,16 +28,18 @@ def embedding_match(
 def similarity_match(
     student: Float[Tensor, "n d"], teacher: Float[Tensor, "n k"], *, temperature: float = 0.05
 ) -> Float[Tensor, ""]:
-    """Give the mean over rows of KL(p ‖ q), p and q the teacher's and student's softmax over the
-    other rows' cosine similarities divided by `temperature`: 0 when the geometries agree.
+    """Compare how each row's neighbours look to teacher and student; 0 when they agree.
 
-    The widths d and k may differ, and rotating either side changes nothing. The form is that of
-    SEED (Fang et al., ICLR 2021, arXiv:2101.04731, equations 3 to 5), with three departures: the
+    The value is the mean over rows of KL(p ‖ q), p and q being the teacher's and the student's
+    softmax over the other rows' cosine similarities divided by `temperature`. The widths d and k
+    may differ, and rotating either side changes nothing.
+
+    The form is that of SEED (Fang et al., ICLR 2021, arXiv:2101.04731), with three departures: the
     rows compared with are the batch itself rather than a queue, without the row's own; one
     temperature serves both sides; and KL stands for cross-entropy, which differs by the teacher's
-    entropy only, so that the gradients are the same and equality scores 0. It is a relation between
-    items, as in Park et al. 2019 (RKD, arXiv:1904.05068) and Tung and Mori 2019 (arXiv:1907.09682),
-    which compare distances and similarities by Huber and squared error. Pass the global batch.
+    entropy only, so that the student's gradients are the same and equality scores 0. Park et al.
+    2019 (RKD, arXiv:1904.05068) and Tung and Mori 2019 (arXiv:1907.09682) match relations too, but
+    distances by Huber loss and similarities by squared error. Pass the global batch.
 
     Raises:
         ShapeError: not (n, d) and (n, k) with one n >= 3; two rows have nothing to rank.

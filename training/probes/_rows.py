@@ -21,4 +21,5 @@ def unit(name: str, values: ArrayLike) -> NDArray[np.float32]:
     """Give `rows` scaled to length one, so that their products are cosines; zero rows stay zero."""
     array = rows(name, values)
     length = np.linalg.norm(array, axis=1, keepdims=True)
-    return np.divide(array, length, out=np.zeros_like(array), where=length > 0)
+    scaled: NDArray[np.float32] = np.divide(array, np.where(length > 0, length, 1))
+    return scaled

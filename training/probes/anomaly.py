@@ -1,4 +1,4 @@
-"""Anomaly probe: are strange items further from the normal ones than other normal items are?"""
+"""Anomaly probe: whether strange items lie further from the normal ones than normal ones do."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray

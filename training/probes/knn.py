@@ -1,4 +1,4 @@
-"""kNN probe: do an item's nearest neighbours carry its label?"""
+"""kNN probe: whether an item's nearest neighbours carry its label."""
 
 import numpy as np
 from numpy.typing import ArrayLike

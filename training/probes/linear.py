@@ -1,4 +1,4 @@
-"""Linear probe: can a linear classifier read the label off the embedding?"""
+"""Linear probe: whether a linear classifier can read the label off the embedding."""
 
 import numpy as np
 from numpy.typing import ArrayLike

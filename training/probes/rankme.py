@@ -1,4 +1,4 @@
-"""RankMe: how many dimensions do the embeddings really use? It needs no labels."""
+"""RankMe: how many dimensions the embeddings really use; it needs no labels."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,7 +14,7 @@ def rankme(embeddings: ArrayLike) -> float:
     """Give the smooth rank of (n, d) embeddings: about 1 when collapsed, at most min(n, d).
 
     exp(-Σ pₖ ln pₖ) with pₖ = σₖ / ‖σ‖₁ + 1e-7 and σ the singular values, without centring: Garrido
-    et al. 2023 (arXiv:2210.02885, equation 1). The paper uses 25 600 rows; compare figures only at
+    et al. 2023 (arXiv:2210.02885). The paper uses 25 600 rows; compare figures only at
     one n.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Retrieval probe: does a query find its own document?"""
+"""Retrieval probe: whether a query finds its own document."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray

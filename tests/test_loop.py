@@ -1,0 +1,258 @@
+"""The loop's promises: seeded, resumable to the bit, honest about failure."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from attar.errors import InvalidInput, NotSupported
+from attar.training.loop import History, Training, fit
+from attar.training.method import Method, Metrics
+from attar.training.objectives.barlow_twins import barlow_twins
+from attar.training.optimisers import parameter_groups
+from attar.training.sampler import Sampler
+from attar.training.schedules import constant, cosine_ramp, warmup_cosine
+from attar.training.targets import Ema
+
+STEPS = 8
+DATA = torch.randn(64, 6, generator=torch.Generator().manual_seed(0))
+
+
+class Toy(Method[Tensor]):
+    """Dropout, batch norm and an EMA: everything a checkpoint could forget."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3))
+        self.target = Ema(self.encoder, cosine_ramp(0.5, 1.0, STEPS))
+
+    def loss(self, batch: Tensor, step: int) -> tuple[Tensor, Metrics]:
+        z = self.encoder(batch)
+        noisy = self.encoder(batch + torch.randn_like(batch))
+        loss = barlow_twins(z, noisy) + (z - self.target(batch)).square().mean()
+        return loss, {"spread": z.detach().std(), "doubled": 2.0 * step}
+
+    def after_step(self, step: int) -> None:
+        self.target.update(self.encoder, step)
+
+
+def training(
+    *, seed: int = 1, steps: int = STEPS, batches: Callable[[int], Tensor] | None = None
+) -> Training[Tensor]:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        method = Toy()
+    sampler = Sampler(items=len(DATA), batch_size=12, seed=seed)
+    return Training(
+        method=method,
+        batches=batches or (lambda step: DATA[sampler(step)]),
+        optimiser=torch.optim.AdamW(parameter_groups(method, weight_decay=0.1)),
+        rate=warmup_cosine(1e-2, 2, STEPS),
+        steps=steps,
+        seed=seed,
+        probe=lambda _: {"mean": float(method.encoder(DATA).mean())},
+    )
+
+
+def run(what: Training[Tensor], out: Path | None = None, *, resume: bool = True) -> History:
+    return fit(
+        what,
+        out=out,
+        log_every=1,
+        probe_every=3,
+        save_every=2,
+        resume=resume,
+        accelerator="cpu",
+        progress=False,
+    )
+
+
+def state(what: Training[Tensor]) -> dict[str, Tensor]:
+    """Every tensor that the run left behind, the optimiser's included."""
+    tensors = {f"method.{name}": t for name, t in what.method.state_dict().items()}
+    for parameter, values in what.optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{parameter}.{name}": t for name, t in values.items()}
+    return tensors
+
+
+def assert_same_bits(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
+    assert a.keys() == b.keys()
+    assert [name for name in a if not torch.equal(a[name], b[name])] == []
+
+
+def figures(history: History) -> list[dict[str, float]]:
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in history.rows]
+
+
+def die_at(step: int, what: Training[Tensor]) -> Callable[[int], Tensor]:
+    def batches(at: int) -> Tensor:
+        if at == step:
+            raise KeyboardInterrupt
+        return what.batches(at)
+
+    return batches
+
+
+def test_two_runs_with_one_seed_agree_to_the_bit() -> None:
+    first, second = training(), training()
+    assert figures(run(first)) == figures(run(second))
+    assert_same_bits(state(first), state(second))
+
+
+def test_another_seed_gives_another_run() -> None:
+    assert figures(run(training(seed=1))) != figures(run(training(seed=2)))
+
+
+@pytest.mark.parametrize("death", [1, 2, 5, 7])
+def test_a_run_that_died_is_taken_up_with_identical_results(tmp_path: Path, death: int) -> None:
+    whole = training()
+    expected = run(whole)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(training(batches=die_at(death, training())), tmp_path)
+    resumed = training()
+    assert figures(run(resumed, tmp_path)) == figures(expected)
+    assert_same_bits(state(resumed), state(whole))
+
+
+def test_what_the_caller_draws_does_not_change_the_run_nor_the_run_what_the_caller_draws() -> None:
+    torch.manual_seed(3)
+    undisturbed = torch.rand(4)
+    torch.manual_seed(3)
+    first = figures(run(training()))
+    assert torch.equal(torch.rand(4), undisturbed)
+    assert figures(run(training())) == first
+
+
+def test_a_finished_run_is_loaded_and_not_repeated(tmp_path: Path) -> None:
+    first = training()
+    expected = run(first, tmp_path)
+    again = training(batches=die_at(0, training()))
+    assert figures(run(again, tmp_path)) == figures(expected)
+    assert_same_bits(state(again), state(first))
+
+
+def test_a_run_can_be_prolonged(tmp_path: Path) -> None:
+    run(training(steps=4), tmp_path)
+    longer = run(training(steps=6), tmp_path)
+    assert [step for step, _ in longer.series("loss")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_resume_false_starts_afresh(tmp_path: Path) -> None:
+    first = run(training(seed=1), tmp_path)
+    second = run(training(seed=2), tmp_path, resume=False)
+    assert figures(second) == figures(run(training(seed=2)))
+    assert figures(first) != figures(second)
+
+
+def test_the_log_on_disk_is_the_history(tmp_path: Path) -> None:
+    history = run(training(), tmp_path)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == list(history.rows)
+    assert history.series("doubled") == [(made, 2.0 * (made - 1)) for made in range(1, STEPS + 1)]
+    assert [made for made, _ in history.series("mean")] == [0, 3, 6, 8]
+    assert history.series("rate")[0] == (1, warmup_cosine(1e-2, 2, STEPS)(0))
+    assert list(tmp_path.glob("events.out.tfevents.*"))
+
+
+def test_a_log_line_cut_short_by_a_kill_is_dropped(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(training(batches=die_at(5, training())), tmp_path)
+    with (tmp_path / "metrics.jsonl").open("a") as log:
+        log.write('{"step": 5, "lo')
+    assert figures(run(training(), tmp_path)) == figures(run(training()))
+
+
+def test_the_probe_sees_evaluation_mode_and_no_gradients() -> None:
+    seen: list[tuple[bool, bool]] = []
+    method = Toy()
+
+    def probe(_made: int) -> dict[str, float]:
+        seen.append((method.training, torch.is_grad_enabled()))
+        return {}
+
+    what = Training(
+        method=method,
+        batches=lambda _: DATA,
+        optimiser=torch.optim.SGD(method.encoder.parameters()),
+        rate=constant(0.1),
+        steps=1,
+        seed=0,
+        probe=probe,
+    )
+    run(what)
+    assert seen == [(False, False)] * 2
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step() -> None:
+    broken = training(batches=lambda step: DATA * (torch.nan if step == 3 else 1.0))
+    with pytest.raises(FloatingPointError, match="nan at step 3, rate .*lower the rate"):
+        run(broken)
+
+
+def test_a_checkpoint_of_another_seed_is_refused(tmp_path: Path) -> None:
+    run(training(seed=1), tmp_path)
+    with pytest.raises(InvalidInput, match="seed 1, not 2.*resume=False"):
+        run(training(seed=2), tmp_path)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
+    run(training(), tmp_path)
+    other = training()
+    other.method.add_module("extra", nn.Linear(2, 2))
+    with pytest.raises(InvalidInput, match=r"(?s)other parameters.*extra\.weight.*resume=False"):
+        run(other, tmp_path)
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a checkpoint", bytes(64)])
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path, damage: bytes) -> None:
+    (tmp_path / "checkpoint.safetensors").write_bytes(damage)
+    with pytest.raises(InvalidInput, match=r"not a checkpoint of attar.*resume=False"):
+        run(training(), tmp_path)
+
+
+def test_progress_shows_the_steps_and_the_loss(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(training(), accelerator="cpu", progress=True)
+    assert re.search(r"training .* 8/8 .*loss \d", capsys.readouterr().out)
+
+
+def test_several_processes_are_refused_before_they_train_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(NotSupported, match="WORLD_SIZE is 2.*without torchrun"):
+        run(training())
+
+
+def test_bfloat16_keeps_parameters_and_loss_in_float32() -> None:
+    what = training()
+    history = fit(what, accelerator="cpu", precision="bf16-mixed", progress=False)
+    assert {t.dtype for t in what.method.parameters()} == {torch.float32}
+    exact = run(training())
+    assert history.series("loss")[-1][1] == pytest.approx(exact.series("loss")[-1][1], rel=0.05)
+
+
+def test_an_epoch_meets_every_row_once_and_the_next_in_another_order() -> None:
+    sampler = Sampler(items=12, batch_size=4, seed=0)
+    first, second = (
+        torch.cat([sampler(step) for step in steps]) for steps in (range(3), range(3, 6))
+    )
+    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(12))
+    assert first.tolist() != second.tolist()
+
+
+@pytest.mark.parametrize("batch_size", [0, 13])
+def test_a_batch_larger_than_the_data_is_refused(batch_size: int) -> None:
+    with pytest.raises(InvalidInput, match=f"got {batch_size} of 12 items"):
+        Sampler(items=12, batch_size=batch_size, seed=0)
+
+
+def test_biases_and_gains_do_not_decay_and_targets_are_left_out() -> None:
+    decayed, kept = parameter_groups(Toy(), weight_decay=0.1)
+    assert [(*p.shape,) for p in decayed["params"]] == [(8, 6)]
+    assert [(*p.shape,) for p in kept["params"]] == [(8,), (8,), (8,)]
+    assert (decayed["weight_decay"], kept["weight_decay"]) == (0.1, 0.0)

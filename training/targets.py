@@ -1,0 +1,61 @@
+"""Targets: what a student is compared with, other than the other view of itself.
+
+A twin is the student again; a stop-gradient is `.detach()`. Those need no code here.
+"""
+
+from copy import deepcopy
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from .schedules import Schedule
+
+
+class Ema(nn.Module):
+    """A copy of the student that follows it slowly, and that no gradient reaches.
+
+    `momentum` is a schedule: at 1 the copy stands still, at 0 it is the student. Call `update` in
+    `after_step`; calling the target runs the copy. Source: Tarvainen and Valpola 2017
+    (arXiv:1703.01780); with a rising momentum, BYOL (arXiv:2006.07733).
+    """
+
+    def __init__(self, student: nn.Module, momentum: Schedule) -> None:
+        super().__init__()
+        self.copy = deepcopy(student).requires_grad_(requires_grad=False)
+        self.momentum = momentum
+
+    @torch.no_grad()
+    def forward(self, *inputs: Tensor) -> Any:
+        """Give the copy's output for what the student takes."""
+        return self.copy(*inputs)
+
+    @torch.no_grad()
+    def update(self, student: nn.Module, step: int) -> None:
+        """Move each parameter by 1 - momentum(step) of its way to the student's; copy buffers."""
+        towards = 1 - self.momentum(step)
+        for own, its in zip(self.copy.parameters(), student.parameters(), strict=True):
+            own.lerp_(its, towards)
+        for buffer, its_buffer in zip(self.copy.buffers(), student.buffers(), strict=True):
+            buffer.copy_(its_buffer)
+
+
+class Frozen(nn.Module):
+    """A module that no longer learns: no gradient, and evaluation mode whatever its parent's is.
+
+    The module is taken as it is; copy it first if a student also trains it.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module.requires_grad_(requires_grad=False)
+        self.train()
+
+    def train(self, _mode: bool = True) -> Self:
+        """Stay in evaluation mode."""
+        return super().train(mode=False)
+
+    @torch.no_grad()
+    def forward(self, *inputs: Tensor) -> Any:
+        """Give the module's output."""
+        return self.module(*inputs)

@@ -1,0 +1,70 @@
+"""Text views: what is left of token sequences when some tokens are taken out."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from attar.errors import InvalidInput
+
+from .view import View
+
+
+class Tokens(NamedTuple):
+    """A padded batch, as encoders take it: `encoder(*tokens)`."""
+
+    ids: Tensor  # (n, length) int64
+    mask: Tensor  # (n, length) int64, 1 on tokens, which come first, and 0 on padding
+
+
+def token_dropout(
+    tokens: Tokens, *, rate: float, generator: torch.Generator, pad: int = 0
+) -> View[Tokens]:
+    """Take out each token with probability `rate`, and close the gaps.
+
+    A sequence's first and last token ([CLS] and [SEP]) stay. `params["kept"]` (n, length) bool are
+    the old positions that stayed. Deterministic given `generator`, which lives on the CPU.
+    """
+    if not 0 <= rate < 1:
+        raise InvalidInput(f"rate must be in [0, 1); got {rate}")
+    draws = torch.rand(tokens.ids.shape, generator=generator).to(tokens.ids.device)
+    return _keep(tokens, (draws >= rate) | _ends(tokens), pad)
+
+
+def span_crop(
+    tokens: Tokens, *, shares: tuple[float, float], generator: torch.Generator, pad: int = 0
+) -> View[Tokens]:
+    """Keep one contiguous span, a share of the tokens drawn from `shares`, at a random place.
+
+    A share is in (0, 1]. A sequence's first and last token stay and are not counted; a span has at
+    least one token where there is one. `params["kept"]` as in `token_dropout`; `params["start"]`
+    and `params["length"]` (n,) are the span in old positions. Deterministic given `generator`,
+    which lives on the CPU.
+    """
+    low, high = shares
+    if not 0 < low <= high <= 1:
+        raise InvalidInput(f"shares must be 0 < low <= high <= 1; got {shares}")
+    n, width = tokens.ids.shape
+    share, place = torch.rand(2, n, generator=generator).to(tokens.ids.device)
+    inner = (tokens.mask.sum(dim=1) - 2).clamp(min=0)  # (n,)
+    length = ((low + (high - low) * share) * inner).ceil().long().minimum(inner)
+    start = 1 + (place * (inner - length + 1)).long().minimum(inner - length)
+    position = torch.arange(width, device=tokens.ids.device)
+    span = (position >= start[:, None]) & (position < (start + length)[:, None])
+    view = _keep(tokens, span | _ends(tokens), pad)
+    return View(view.data, {**view.params, "start": start, "length": length})
+
+
+def _ends(tokens: Tokens) -> Tensor:
+    """Mark each sequence's first and last token; (n, length) bool."""
+    position = torch.arange(tokens.ids.shape[1], device=tokens.ids.device)
+    return (position == 0) | (position == tokens.mask.sum(dim=1, keepdim=True) - 1)
+
+
+def _keep(tokens: Tokens, kept: Tensor, pad: int) -> View[Tokens]:
+    """Move the kept tokens to the left, in order, and pad the rest."""
+    kept = kept & tokens.mask.bool()
+    order = kept.long().argsort(dim=1, descending=True, stable=True)
+    mask = kept.gather(1, order)
+    ids = tokens.ids.gather(1, order).where(mask, pad)
+    return View(Tokens(ids, mask.to(tokens.mask.dtype)), {"kept": kept})
