@@ -1,3 +1,4 @@
+# noqa: INP001 (a script beside the .proto files, not a module)
 """Generate the Python modules of attar.v1, with their types, from the .proto files beside them."""
 
 import argparse

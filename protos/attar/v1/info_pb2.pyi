@@ -153,6 +153,8 @@ class Limits(_message.Message):
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
     MAX_BATCH_TOKENS_FIELD_NUMBER: _builtins.int
     MAX_QUEUE_ITEMS_FIELD_NUMBER: _builtins.int
+    MAX_QUEUE_TOKENS_FIELD_NUMBER: _builtins.int
+    MAX_CONCURRENT_REQUESTS_FIELD_NUMBER: _builtins.int
     MAX_STREAM_REQUESTS_FIELD_NUMBER: _builtins.int
     MAX_SEARCH_LIMIT_FIELD_NUMBER: _builtins.int
     max_items: _builtins.int
@@ -163,6 +165,10 @@ class Limits(_message.Message):
     """Padded tokens in one run of a model."""
     max_queue_items: _builtins.int
     """Items that may wait for a model; beyond it a unary call is refused."""
+    max_queue_tokens: _builtins.int
+    """Tokens that may wait for a model."""
+    max_concurrent_requests: _builtins.int
+    """Calls in flight; beyond it a call is refused."""
     max_stream_requests: _builtins.int
     """Requests of one stream that are worked on at a time."""
     max_search_limit: _builtins.int
@@ -174,12 +180,14 @@ class Limits(_message.Message):
         max_message_bytes: _builtins.int = ...,
         max_batch_tokens: _builtins.int = ...,
         max_queue_items: _builtins.int = ...,
+        max_queue_tokens: _builtins.int = ...,
+        max_concurrent_requests: _builtins.int = ...,
         max_stream_requests: _builtins.int = ...,
         max_search_limit: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_tokens", b"max_batch_tokens", "max_items", b"max_items", "max_message_bytes", b"max_message_bytes", "max_queue_items", b"max_queue_items", "max_search_limit", b"max_search_limit", "max_stream_requests", b"max_stream_requests"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_tokens", b"max_batch_tokens", "max_concurrent_requests", b"max_concurrent_requests", "max_items", b"max_items", "max_message_bytes", b"max_message_bytes", "max_queue_items", b"max_queue_items", "max_queue_tokens", b"max_queue_tokens", "max_search_limit", b"max_search_limit", "max_stream_requests", b"max_stream_requests"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,779 @@
+"""Calls: each RPC of attar.v1 as a value, made from plain arguments and decoded to a plain answer.
+
+Both clients send these; nothing here knows a channel. `items` are texts, or the array that a model
+of another modality takes, first axis the items. Unless `partial` is true, an answer in which an
+item failed raises that item's error; with it, the error stands in the answer's `errors`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from types import MappingProxyType
+from typing import Any, Final, Generic, TypeVar
+
+import numpy as np
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+from numpy.typing import NDArray
+
+from attar import wire
+from attar.encodings import Encoding
+from attar.errors import (
+    AlreadyExists,
+    AttarError,
+    BackendError,
+    Cancelled,
+    DeadlineExceeded,
+    InputTooLong,
+    InvalidInput,
+    NotFound,
+    NotSupported,
+    Overloaded,
+    ShapeError,
+    SpaceMismatch,
+    Unavailable,
+)
+from attar.inputs import Role, Truncation
+from attar.v1 import (
+    anomaly_pb2,
+    classification_pb2,
+    collections_pb2,
+    embedding_pb2,
+    info_pb2,
+    item_pb2,
+)
+from attar.wire import PointId
+
+R_co = TypeVar("R_co", covariant=True)
+Items = Sequence[str] | NDArray[Any]
+Payload = Mapping[str, Any]
+Value = str | int | bool
+Filter = Mapping[str, Value | Sequence[Value]]
+
+DEADLINE_S: Final = 30.0
+REASONS: Final[Mapping[str, type[AttarError]]] = MappingProxyType(
+    {
+        kind.reason: kind
+        for kind in (
+            *(InvalidInput, InputTooLong, ShapeError, NotFound, AlreadyExists, SpaceMismatch),
+            *(NotSupported, Overloaded, Unavailable, DeadlineExceeded, Cancelled, BackendError),
+        )
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[R_co]):
+    """One RPC: what is sent, what comes back, and whether sending it twice does no harm."""
+
+    rpc: str
+    request: Message
+    answer: type[Message]
+    decode: Callable[[Any], R_co]
+    repeatable: bool
+    deadline_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A served model: `dims` are the widths it may be asked for, `max_length` is in tokens."""
+
+    name: str
+    version: str
+    variant: str
+    variants: tuple[str, ...]
+    fingerprint: str
+    modality: str
+    dim: int
+    dims: tuple[int, ...]
+    max_length: int | None
+    ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """What a server serves, and its limits by the names of its settings."""
+
+    version: str
+    models: tuple[Model, ...]
+    limits: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """One row per item, in its order; zeros, and an entry in `errors`, where the item failed."""
+
+    vectors: NDArray[Any]  # (n, dims) in the encoding's dtype
+    tokens: NDArray[np.int32]  # (n,)
+    truncated: NDArray[np.bool_]  # (n,)
+    errors: tuple[AttarError | None, ...]
+    encoding: Encoding
+    dims: int
+    fingerprint: str
+    model: str
+    variant: str
+    queue_s: float
+    tokenize_s: float
+    infer_s: float
+
+    def __len__(self) -> int:
+        """How many items were asked."""
+        return len(self.errors)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:  # noqa: FBT001 (numpy's protocol)
+        """The vectors, so that numpy takes the value itself."""
+        return np.array(self.vectors, dtype=dtype, copy=copy)
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A collection: which model's space it holds, how wide, and how many points."""
+
+    name: str
+    model: str
+    fingerprint: str
+    dims: int
+    points: int
+
+
+@dataclass(frozen=True, slots=True)
+class Upserted:
+    """How each point fared: it is durable where `errors` has None."""
+
+    errors: tuple[AttarError | None, ...]
+    truncated: NDArray[np.bool_]  # (n,)
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One point that a search found, and its cosine similarity."""
+
+    id: PointId
+    score: float
+    payload: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The hits of each query, best first; empty where the query failed."""
+
+    hits: tuple[tuple[Hit, ...], ...]
+    errors: tuple[AttarError | None, ...]
+    fingerprint: str
+
+    def __len__(self) -> int:
+        """How many queries were asked."""
+        return len(self.hits)
+
+    def __getitem__(self, query: int) -> tuple[Hit, ...]:
+        """The hits of one query."""
+        return self.hits[query]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One stored point; `vector` is None unless it was asked for."""
+
+    id: PointId
+    payload: dict[str, Any]
+    vector: NDArray[np.float32] | None  # (dims,)
+
+
+@dataclass(frozen=True, slots=True)
+class Detector:
+    """A fitted anomaly detector: an item whose score is beyond `threshold` is flagged."""
+
+    name: str
+    model: str
+    fingerprint: str
+    neighbours: int
+    references: int
+    calibration: int
+    target_fpr: float
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """How strange each item is: NaN where it failed."""
+
+    scores: NDArray[np.float32]  # (n,) higher is stranger
+    p_values: NDArray[np.float32]  # (n,) share of ordinary items at least as strange
+    anomalies: NDArray[np.bool_]  # (n,)
+    errors: tuple[AttarError | None, ...]
+    threshold: float
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Classifier:
+    """A fitted classifier, its labels, and how many examples it saw."""
+
+    name: str
+    model: str
+    fingerprint: str
+    labels: tuple[str, ...]
+    examples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """The likeliest label of each item, None where it failed, and every class's probability."""
+
+    labels: tuple[str | None, ...]
+    probabilities: NDArray[np.float32]  # (n, k), rows sum to 1
+    classes: tuple[str, ...]  # the k columns
+    errors: tuple[AttarError | None, ...]
+    fingerprint: str
+
+
+def info(*, deadline_s: float = DEADLINE_S) -> Call[ServerInfo]:
+    """The models that are served and every limit."""
+
+    def decode(answer: info_pb2.GetInfoResponse) -> ServerInfo:
+        limits = {
+            field.name: getattr(answer.limits, field.name)
+            for field in info_pb2.Limits.DESCRIPTOR.fields
+        }
+        return ServerInfo(answer.server_version, tuple(map(_model, answer.models)), limits)
+
+    request = info_pb2.GetInfoRequest()
+    return _call("Info/GetInfo", request, info_pb2.GetInfoResponse, decode, deadline_s)
+
+
+def embed(
+    items: Items,
+    *,
+    model: str = "",
+    role: Role = "passage",
+    dims: int | None = None,
+    encoding: Encoding = "f32",
+    truncation: Truncation = "truncate",
+    partial: bool = False,
+    deadline_s: float = DEADLINE_S,
+) -> Call[Embedded]:
+    """The embeddings of a batch, in the order of its items."""
+    request = embed_request(
+        items, model=model, role=role, dims=dims, encoding=encoding, truncation=truncation
+    )
+
+    def decode(answer: embedding_pb2.EmbedResponse) -> Embedded:
+        return embedded(answer, partial=partial)
+
+    return _call("Embedding/Embed", request, embedding_pb2.EmbedResponse, decode, deadline_s)
+
+
+def create_collection(
+    name: str, *, model: str = "", dims: int | None = None, deadline_s: float = DEADLINE_S
+) -> Call[Collection]:
+    """A new collection in the space of `model`; AlreadyExists when the name is taken."""
+    request = collections_pb2.CreateCollectionRequest(name=name, model=model, dims=dims)
+    answer = collections_pb2.CollectionInfo
+    return _call("Collections/Create", request, answer, _collection, deadline_s, repeatable=False)
+
+
+def delete_collection(name: str, *, deadline_s: float = DEADLINE_S) -> Call[None]:
+    """Delete a collection and all its points."""
+    request = collections_pb2.DeleteCollectionRequest(name=name)
+    answer = collections_pb2.DeleteCollectionResponse
+    return _call("Collections/Delete", request, answer, _nothing, deadline_s, repeatable=False)
+
+
+def collection(name: str, *, deadline_s: float = DEADLINE_S) -> Call[Collection]:
+    """One collection; NotFound names those that exist."""
+    request = collections_pb2.GetCollectionRequest(name=name)
+    return _call(
+        "Collections/Get", request, collections_pb2.CollectionInfo, _collection, deadline_s
+    )
+
+
+def collections(*, deadline_s: float = DEADLINE_S) -> Call[tuple[Collection, ...]]:
+    """Every collection."""
+
+    def decode(answer: collections_pb2.ListCollectionsResponse) -> tuple[Collection, ...]:
+        return tuple(map(_collection, answer.collections))
+
+    request = collections_pb2.ListCollectionsRequest()
+    answer = collections_pb2.ListCollectionsResponse
+    return _call("Collections/List", request, answer, decode, deadline_s)
+
+
+def upsert(
+    collection: str,
+    ids: Sequence[PointId],
+    items: Items | None = None,
+    *,
+    vectors: NDArray[Any] | Embedded | None = None,
+    fingerprint: str = "",
+    payloads: Sequence[Payload] | None = None,
+    truncation: Truncation = "truncate",
+    partial: bool = False,
+    deadline_s: float = DEADLINE_S,
+) -> Call[Upserted]:
+    """Write points by id, from items or from vectors that were embedded before.
+
+    `vectors` need the fingerprint of their space; an `Embedded` brings its own. It is repeated
+    after a failure: points are kept by id, so writing one twice does no harm.
+    """
+    request = collections_pb2.UpsertRequest(
+        collection=collection,
+        ids=map(wire.to_id, ids),
+        payloads=map(wire.to_struct, payloads or ()),
+        truncation=_enum("truncation", truncation, wire.TRUNCATIONS),
+        **_input(items, vectors, fingerprint),
+    )
+
+    def decode(answer: collections_pb2.UpsertResponse) -> Upserted:
+        errors = _errors(answer.items, partial=partial)
+        return Upserted(errors, _truncated(answer.items), answer.fingerprint)
+
+    return _call("Collections/Upsert", request, collections_pb2.UpsertResponse, decode, deadline_s)
+
+
+def search(
+    collection: str,
+    items: Items | None = None,
+    *,
+    vectors: NDArray[Any] | Embedded | None = None,
+    fingerprint: str = "",
+    limit: int = 10,
+    filter: Filter | None = None,  # noqa: A002 (the field's word)
+    score_threshold: float | None = None,
+    with_payload: bool = True,
+    role: Role = "query",
+    truncation: Truncation = "truncate",
+    partial: bool = False,
+    deadline_s: float = DEADLINE_S,
+) -> Call[Found]:
+    """The nearest points to each query, by cosine similarity.
+
+    `filter` keeps points whose payload has each value, or one of each list of values.
+    """
+    request = collections_pb2.SearchRequest(
+        collection=collection,
+        limit=_unsigned("limit", limit),
+        filter=wire.to_struct(filter or {}),
+        score_threshold=score_threshold,
+        with_payload=with_payload,
+        role=_enum("role", role, wire.ROLES),
+        truncation=_enum("truncation", truncation, wire.TRUNCATIONS),
+        **_input(items, vectors, fingerprint),
+    )
+
+    def decode(answer: collections_pb2.SearchResponse) -> Found:
+        hits = tuple(tuple(map(_hit, result.hits)) for result in answer.results)
+        return Found(hits, _errors(answer.items, partial=partial), answer.fingerprint)
+
+    return _call("Collections/Search", request, collections_pb2.SearchResponse, decode, deadline_s)
+
+
+def retrieve(
+    collection: str,
+    ids: Sequence[PointId],
+    *,
+    with_vectors: bool = False,
+    deadline_s: float = DEADLINE_S,
+) -> Call[tuple[Point, ...]]:
+    """The points of these ids that exist."""
+
+    def decode(answer: collections_pb2.RetrieveResponse) -> tuple[Point, ...]:
+        rows = (
+            wire.from_tensor(answer.vectors)
+            if answer.HasField("vectors")
+            else [None] * len(answer.ids)
+        )
+        return tuple(
+            Point(wire.from_id(point), wire.from_struct(payload), vector)
+            for point, payload, vector in zip(answer.ids, answer.payloads, rows, strict=True)
+        )
+
+    request = collections_pb2.RetrieveRequest(
+        collection=collection, ids=map(wire.to_id, ids), with_vectors=with_vectors
+    )
+    answer = collections_pb2.RetrieveResponse
+    return _call("Collections/Retrieve", request, answer, decode, deadline_s)
+
+
+def delete_points(
+    collection: str, ids: Sequence[PointId], *, deadline_s: float = DEADLINE_S
+) -> Call[None]:
+    """Delete points by id; an id that does not exist is no error."""
+    request = collections_pb2.DeletePointsRequest(collection=collection, ids=map(wire.to_id, ids))
+    answer = collections_pb2.DeletePointsResponse
+    return _call(
+        "Collections/DeletePoints", request, answer, _nothing, deadline_s, repeatable=False
+    )
+
+
+def count(
+    collection: str,
+    *,
+    filter: Filter | None = None,  # noqa: A002 (the field's word)
+    deadline_s: float = DEADLINE_S,
+) -> Call[int]:
+    """How many points a collection has, or how many of them pass the filter."""
+
+    def decode(answer: collections_pb2.CountResponse) -> int:
+        return answer.points
+
+    request = collections_pb2.CountRequest(
+        collection=collection, filter=wire.to_struct(filter or {})
+    )
+    return _call("Collections/Count", request, collections_pb2.CountResponse, decode, deadline_s)
+
+
+def fit_anomaly(
+    name: str,
+    items: Items | None = None,
+    *,
+    collection: str | None = None,
+    model: str = "",
+    target_fpr: float = 0.05,
+    neighbours: int = 5,
+    truncation: Truncation = "truncate",
+    deadline_s: float = DEADLINE_S,
+) -> Call[Detector]:
+    """Fit a detector on ordinary items, or on every point of a collection."""
+    if (items is None) == (collection is None):
+        raise InvalidInput("give either items or collection, what is ordinary, and not both")
+    request = anomaly_pb2.FitDetectorRequest(
+        name=name,
+        model=model,
+        target_fpr=target_fpr,
+        neighbours=_unsigned("neighbours", neighbours),
+        truncation=_enum("truncation", truncation, wire.TRUNCATIONS),
+        **({"collection": collection} if items is None else _items(items)),
+    )
+    answer = anomaly_pb2.DetectorInfo
+    return _call("Anomaly/Fit", request, answer, _detector, deadline_s, repeatable=False)
+
+
+def score_anomaly(
+    name: str,
+    items: Items,
+    *,
+    truncation: Truncation = "truncate",
+    partial: bool = False,
+    deadline_s: float = DEADLINE_S,
+) -> Call[Scored]:
+    """How strange each item is to a fitted detector."""
+
+    def decode(answer: anomaly_pb2.ScoreResponse) -> Scored:
+        return Scored(
+            scores=np.asarray(answer.scores, np.float32),
+            p_values=np.asarray(answer.p_values, np.float32),
+            anomalies=np.asarray(answer.anomalies, np.bool_),
+            errors=_errors(answer.items, partial=partial),
+            threshold=answer.threshold,
+            fingerprint=answer.fingerprint,
+        )
+
+    request = anomaly_pb2.ScoreRequest(
+        name=name, truncation=_enum("truncation", truncation, wire.TRUNCATIONS), **_items(items)
+    )
+    return _call("Anomaly/Score", request, anomaly_pb2.ScoreResponse, decode, deadline_s)
+
+
+def detector(name: str, *, deadline_s: float = DEADLINE_S) -> Call[Detector]:
+    """One anomaly detector."""
+    request = anomaly_pb2.GetDetectorRequest(name=name)
+    return _call("Anomaly/Get", request, anomaly_pb2.DetectorInfo, _detector, deadline_s)
+
+
+def detectors(*, deadline_s: float = DEADLINE_S) -> Call[tuple[Detector, ...]]:
+    """Every anomaly detector."""
+
+    def decode(answer: anomaly_pb2.ListDetectorsResponse) -> tuple[Detector, ...]:
+        return tuple(map(_detector, answer.detectors))
+
+    request = anomaly_pb2.ListDetectorsRequest()
+    return _call("Anomaly/List", request, anomaly_pb2.ListDetectorsResponse, decode, deadline_s)
+
+
+def delete_detector(name: str, *, deadline_s: float = DEADLINE_S) -> Call[None]:
+    """Delete an anomaly detector."""
+    request = anomaly_pb2.DeleteDetectorRequest(name=name)
+    answer = anomaly_pb2.DeleteDetectorResponse
+    return _call("Anomaly/Delete", request, answer, _nothing, deadline_s, repeatable=False)
+
+
+def fit_classifier(
+    name: str,
+    items: Items,
+    labels: Sequence[str],
+    *,
+    model: str = "",
+    truncation: Truncation = "truncate",
+    deadline_s: float = DEADLINE_S,
+) -> Call[Classifier]:
+    """Fit a linear classifier on labelled items."""
+    request = classification_pb2.FitClassifierRequest(
+        name=name,
+        model=model,
+        labels=labels,
+        truncation=_enum("truncation", truncation, wire.TRUNCATIONS),
+        **_items(items),
+    )
+    answer = classification_pb2.ClassifierInfo
+    return _call("Classification/Fit", request, answer, _classifier, deadline_s, repeatable=False)
+
+
+def classify(
+    name: str,
+    items: Items,
+    *,
+    truncation: Truncation = "truncate",
+    partial: bool = False,
+    deadline_s: float = DEADLINE_S,
+) -> Call[Predicted]:
+    """The likeliest label of each item by a fitted classifier."""
+
+    def decode(answer: classification_pb2.PredictResponse) -> Predicted:
+        errors = _errors(answer.items, partial=partial)
+        return Predicted(
+            labels=tuple(
+                label if error is None else None
+                for label, error in zip(answer.labels, errors, strict=True)
+            ),
+            probabilities=wire.from_tensor(answer.probabilities),
+            classes=tuple(answer.classes),
+            errors=errors,
+            fingerprint=answer.fingerprint,
+        )
+
+    request = classification_pb2.PredictRequest(
+        name=name, truncation=_enum("truncation", truncation, wire.TRUNCATIONS), **_items(items)
+    )
+    answer = classification_pb2.PredictResponse
+    return _call("Classification/Predict", request, answer, decode, deadline_s)
+
+
+def classifier(name: str, *, deadline_s: float = DEADLINE_S) -> Call[Classifier]:
+    """One classifier."""
+    request = classification_pb2.GetClassifierRequest(name=name)
+    answer = classification_pb2.ClassifierInfo
+    return _call("Classification/Get", request, answer, _classifier, deadline_s)
+
+
+def classifiers(*, deadline_s: float = DEADLINE_S) -> Call[tuple[Classifier, ...]]:
+    """Every classifier."""
+
+    def decode(answer: classification_pb2.ListClassifiersResponse) -> tuple[Classifier, ...]:
+        return tuple(map(_classifier, answer.classifiers))
+
+    request = classification_pb2.ListClassifiersRequest()
+    answer = classification_pb2.ListClassifiersResponse
+    return _call("Classification/List", request, answer, decode, deadline_s)
+
+
+def delete_classifier(name: str, *, deadline_s: float = DEADLINE_S) -> Call[None]:
+    """Delete a classifier."""
+    request = classification_pb2.DeleteClassifierRequest(name=name)
+    answer = classification_pb2.DeleteClassifierResponse
+    return _call("Classification/Delete", request, answer, _nothing, deadline_s, repeatable=False)
+
+
+def upsert_batches(
+    collection: str,
+    points: Iterable[tuple[PointId, str, Payload]],
+    *,
+    batch_size: int,
+    deadline_s: float,
+) -> Iterator[tuple[int, Call[Upserted]]]:
+    """Texts to write, `batch_size` to a call, each with its number of points."""
+    source = iter(points)
+    while batch := list(islice(source, batch_size)):
+        ids, texts, payloads = zip(*batch, strict=True)
+        yield len(batch), upsert(collection, ids, texts, payloads=payloads, deadline_s=deadline_s)
+
+
+def embed_request(
+    items: Items,
+    *,
+    model: str,
+    role: Role,
+    dims: int | None,
+    encoding: Encoding,
+    truncation: Truncation,
+) -> embedding_pb2.EmbedRequest:
+    """One request of Embed or EmbedStream."""
+    return embedding_pb2.EmbedRequest(
+        model=model,
+        role=_enum("role", role, wire.ROLES),
+        dims=None if dims is None else _unsigned("dims", dims),
+        encoding=_enum("encoding", encoding, wire.ENCODINGS),
+        truncation=_enum("truncation", truncation, wire.TRUNCATIONS),
+        **_items(items),
+    )
+
+
+def embedded(
+    answer: embedding_pb2.EmbedResponse, *, partial: bool, size: int | None = None
+) -> Embedded:
+    """One answer of Embed or EmbedStream.
+
+    A request that failed as a whole raises its error; with `partial`, on a stream, each of its
+    `size` items has it.
+    """
+    if answer.HasField("error"):
+        error = error_from(answer.error)
+        if not partial or size is None:
+            raise error
+        return _lost(error, size)
+    names = {number: name for name, number in wire.ENCODINGS.items()}
+    return Embedded(
+        vectors=wire.from_tensor(answer.embeddings),
+        tokens=np.array([item.tokens for item in answer.items], np.int32),
+        truncated=_truncated(answer.items),
+        errors=_errors(answer.items, partial=partial),
+        encoding=names[answer.encoding],
+        dims=answer.dims,
+        fingerprint=answer.fingerprint,
+        model=answer.model,
+        variant=answer.variant,
+        queue_s=answer.timings.queue_us / 1e6,
+        tokenize_s=answer.timings.tokenize_us / 1e6,
+        infer_s=answer.timings.infer_us / 1e6,
+    )
+
+
+def error_from(status: Status, *, prefix: str = "") -> AttarError:
+    """The exception that the server met, by the reason in the status's details."""
+    info = ErrorInfo()
+    kinds = [REASONS.get(info.reason, AttarError) for any_ in status.details if any_.Unpack(info)]
+    return (kinds or [AttarError])[0](f"{prefix}{status.message}")
+
+
+def retry_after(status: Status) -> float | None:
+    """Seconds after which the server asks to be called again; None when it does not ask."""
+    retry = RetryInfo()
+    delays = [retry.retry_delay.ToMilliseconds() / 1000 for d in status.details if d.Unpack(retry)]
+    return delays[0] if delays else None
+
+
+def _call(
+    rpc: str,
+    request: Message,
+    answer: type[Message],
+    decode: Callable[[Any], R_co],
+    deadline_s: float,
+    *,
+    repeatable: bool = True,
+) -> Call[R_co]:
+    if not deadline_s > 0:
+        raise InvalidInput(f"deadline_s is {deadline_s}; give a positive number of seconds")
+    return Call(f"/attar.v1.{rpc}", request, answer, decode, repeatable, deadline_s)
+
+
+def _items(items: Items) -> dict[str, Any]:
+    if isinstance(items, np.ndarray):
+        return {"tensor": wire.to_tensor(items)}
+    if isinstance(items, str):
+        raise InvalidInput("items is one text; give a list of texts")
+    for index, item in enumerate(items):
+        if not isinstance(item, str):
+            raise InvalidInput(f"item {index} is a {type(item).__name__}; every item is a text")
+    return {"texts": item_pb2.Texts(values=items)}
+
+
+def _input(
+    items: Items | None, vectors: NDArray[Any] | Embedded | None, fingerprint: str
+) -> dict[str, Any]:
+    if (items is None) == (vectors is None):
+        raise InvalidInput("give either items or vectors, and not both")
+    if items is not None:
+        return _items(items)
+    if isinstance(vectors, Embedded):
+        fingerprint = fingerprint or vectors.fingerprint
+    return {"vectors": wire.to_tensor(np.asarray(vectors)), "fingerprint": fingerprint}
+
+
+def _enum(field: str, name: str, numbers: Mapping[Any, Any]) -> Any:
+    if name not in numbers:
+        raise InvalidInput(f"{field} is {name!r}; expected one of {', '.join(numbers)}")
+    return numbers[name]
+
+
+def _unsigned(field: str, value: int) -> int:
+    if not 0 <= value < 2**32:
+        raise InvalidInput(f"{field} is {value}; give a whole number, 0 or more, of 32 bits")
+    return value
+
+
+def _errors(
+    items: Sequence[item_pb2.ItemStatus], *, partial: bool
+) -> tuple[AttarError | None, ...]:
+    errors = tuple(
+        error_from(item.error, prefix=f"item {index}: ") if item.HasField("error") else None
+        for index, item in enumerate(items)
+    )
+    if not partial and (first := next(filter(None, errors), None)) is not None:
+        raise first
+    return errors
+
+
+def _truncated(items: Sequence[item_pb2.ItemStatus]) -> NDArray[np.bool_]:
+    return np.array([item.truncated for item in items], np.bool_)
+
+
+def _nothing(_answer: Message) -> None:
+    return None
+
+
+def _lost(error: AttarError, size: int) -> Embedded:
+    return Embedded(
+        vectors=np.zeros((size, 0), np.float32),
+        tokens=np.zeros(size, np.int32),
+        truncated=np.zeros(size, np.bool_),
+        errors=(error,) * size,
+        encoding="f32",
+        dims=0,
+        fingerprint="",
+        model="",
+        variant="",
+        queue_s=0.0,
+        tokenize_s=0.0,
+        infer_s=0.0,
+    )
+
+
+def _model(model: info_pb2.ModelInfo) -> Model:
+    return Model(
+        name=model.name,
+        version=model.version,
+        variant=model.variant,
+        variants=tuple(model.variants),
+        fingerprint=model.fingerprint,
+        modality=model.modality,
+        dim=model.dim,
+        dims=tuple(model.dims),
+        max_length=model.max_length or None,
+        ready=model.ready,
+    )
+
+
+def _collection(info: collections_pb2.CollectionInfo) -> Collection:
+    return Collection(info.name, info.model, info.fingerprint, info.dims, info.points)
+
+
+def _hit(hit: collections_pb2.Hit) -> Hit:
+    return Hit(wire.from_id(hit.id), hit.score, wire.from_struct(hit.payload))
+
+
+def _detector(info: anomaly_pb2.DetectorInfo) -> Detector:
+    return Detector(
+        name=info.name,
+        model=info.model,
+        fingerprint=info.fingerprint,
+        neighbours=info.neighbours,
+        references=info.references,
+        calibration=info.calibration,
+        target_fpr=info.target_fpr,
+        threshold=info.threshold,
+    )
+
+
+def _classifier(info: classification_pb2.ClassifierInfo) -> Classifier:
+    return Classifier(info.name, info.model, info.fingerprint, tuple(info.labels), info.examples)

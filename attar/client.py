@@ -1,0 +1,412 @@
+"""Client: a server's calls as methods, with deadlines, typed errors, and retries where safe.
+
+    with attar.Client("127.0.0.1:8001") as client:
+        client.embed(["what is a monad?"]).vectors
+
+Every method of `Client` is one of `attar.calls`, which says its arguments; `AsyncClient` has the
+same ones, awaited. A call that finds no server, or a busy one, is sent again, up to `ATTEMPTS`
+times within its deadline, when sending it twice does no harm: create, delete and fit are sent once.
+"""
+
+import asyncio
+import functools
+import inspect
+import random
+import time
+from collections import deque
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+)
+from types import TracebackType
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
+
+from attar.errors import (
+    AttarError,
+    Cancelled,
+    DeadlineExceeded,
+    InvalidInput,
+    MissingExtra,
+    NotSupported,
+    Unavailable,
+)
+
+try:
+    import grpc
+    from google.rpc.status_pb2 import Status
+
+    from attar import calls
+    from attar.calls import Call, Embedded, Items, Payload
+    from attar.v1 import embedding_pb2
+except ImportError as error:
+    what = "attar.client"
+    raise MissingExtra(what, "client") from error
+
+from attar.encodings import Encoding
+from attar.inputs import Role, Truncation
+from attar.wire import PointId
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+ATTEMPTS: Final = 4
+FIRST_PAUSE_S: Final = 0.1
+LONGEST_PAUSE_S: Final = 5.0
+# Answers are as large as what was asked for; the server's limits bound it.
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 5000),
+)
+_STREAM: Final = "/attar.v1.Embedding/EmbedStream"
+
+
+def _blocking(make: Callable[P, Call[R]]) -> Callable[Concatenate["Client", P], R]:
+    """Turn a call into a method that sends it and returns its answer."""
+
+    def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._send(make(*args, **kwargs))
+
+    return _named_after(make, method)
+
+
+def _awaiting(make: Callable[P, Call[R]]) -> Callable[Concatenate["AsyncClient", P], Awaitable[R]]:
+    """Turn a call into a method that sends it and gives its answer when awaited."""
+
+    async def method(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return await self._send(make(*args, **kwargs))
+
+    return _named_after(make, method)
+
+
+class Client:
+    """A server at `target`, host:port; use it in a `with` block, from any thread."""
+
+    def __init__(self, target: str) -> None:
+        """Connect when the first call is made."""
+        self._target = target
+        self._channel = grpc.insecure_channel(target, options=_OPTIONS)
+
+    def __enter__(self) -> Self:
+        """The client itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the connection."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; calls in flight are cancelled."""
+        self._channel.close()
+
+    info = _blocking(calls.info)
+    embed = _blocking(calls.embed)
+    create_collection = _blocking(calls.create_collection)
+    delete_collection = _blocking(calls.delete_collection)
+    collection = _blocking(calls.collection)
+    collections = _blocking(calls.collections)
+    upsert = _blocking(calls.upsert)
+    search = _blocking(calls.search)
+    retrieve = _blocking(calls.retrieve)
+    delete_points = _blocking(calls.delete_points)
+    count = _blocking(calls.count)
+    fit_anomaly = _blocking(calls.fit_anomaly)
+    score_anomaly = _blocking(calls.score_anomaly)
+    detector = _blocking(calls.detector)
+    detectors = _blocking(calls.detectors)
+    delete_detector = _blocking(calls.delete_detector)
+    fit_classifier = _blocking(calls.fit_classifier)
+    classify = _blocking(calls.classify)
+    classifier = _blocking(calls.classifier)
+    classifiers = _blocking(calls.classifiers)
+    delete_classifier = _blocking(calls.delete_classifier)
+
+    def upsert_all(
+        self,
+        collection: str,
+        points: Iterable[tuple[PointId, str, Payload]],
+        *,
+        batch_size: int = 256,
+        deadline_s: float = calls.DEADLINE_S,
+    ) -> int:
+        """Write any number of (id, text, payload), `batch_size` to a call; gives how many.
+
+        `deadline_s` is each call's. What an error interrupts may be begun again from the start.
+        """
+        written = 0
+        for size, call in calls.upsert_batches(
+            collection, points, batch_size=batch_size, deadline_s=deadline_s
+        ):
+            self._send(call)
+            written += size
+        return written
+
+    def embed_stream(
+        self,
+        batches: Iterable[Items],
+        *,
+        model: str = "",
+        role: Role = "passage",
+        dims: int | None = None,
+        encoding: Encoding = "f32",
+        truncation: Truncation = "truncate",
+        partial: bool = False,
+        deadline_s: float | None = None,
+    ) -> Iterator[Embedded]:
+        """The embeddings of each batch, in order, while later batches are read and sent.
+
+        A full queue makes the stream wait. There is no deadline by default: only the caller knows
+        how long the stream is. With `partial`, a batch that failed as a whole has its error at
+        every item; without, it ends the stream.
+        """
+        sizes: deque[int] = deque()
+        lost: deque[Exception] = deque()
+
+        def requests() -> Iterator[embedding_pb2.EmbedRequest]:
+            try:
+                for batch in batches:
+                    sizes.append(len(batch))
+                    yield calls.embed_request(
+                        batch,
+                        model=model,
+                        role=role,
+                        dims=dims,
+                        encoding=encoding,
+                        truncation=truncation,
+                    )
+            except Exception as error:  # raised again where the caller is
+                lost.append(error)
+                raise
+
+        stream = self._channel.stream_stream(
+            _STREAM, _serialize, embedding_pb2.EmbedResponse.FromString
+        )(requests(), timeout=deadline_s)
+        try:
+            for answer in stream:
+                yield calls.embedded(answer, partial=partial, size=sizes.popleft())
+        except grpc.RpcError as error:
+            raise (lost[0] if lost else _explain(error, self._target)[0]) from error
+        finally:
+            stream.cancel()
+
+    def _send(self, call: Call[R]) -> R:
+        ends = time.monotonic() + call.deadline_s
+        invoke = self._channel.unary_unary(call.rpc, _serialize, call.answer.FromString)
+        attempt = 1
+        while True:
+            try:
+                return call.decode(invoke(call.request, timeout=ends - time.monotonic()))
+            except grpc.RpcError as failure:
+                error, delay = _explain(failure, self._target)
+                pause = _pause(call, attempt, delay)
+                if pause is None or time.monotonic() + pause >= ends:
+                    raise error from failure
+            time.sleep(pause)
+            attempt += 1
+
+
+class AsyncClient:
+    """A server at `target`, host:port; use it in an `async with` block, in one event loop."""
+
+    def __init__(self, target: str) -> None:
+        """Connect when the first call is made."""
+        self._target = target
+        self._channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
+
+    async def __aenter__(self) -> Self:
+        """The client itself."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the connection."""
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; calls in flight are cancelled."""
+        await self._channel.close()
+
+    info = _awaiting(calls.info)
+    embed = _awaiting(calls.embed)
+    create_collection = _awaiting(calls.create_collection)
+    delete_collection = _awaiting(calls.delete_collection)
+    collection = _awaiting(calls.collection)
+    collections = _awaiting(calls.collections)
+    upsert = _awaiting(calls.upsert)
+    search = _awaiting(calls.search)
+    retrieve = _awaiting(calls.retrieve)
+    delete_points = _awaiting(calls.delete_points)
+    count = _awaiting(calls.count)
+    fit_anomaly = _awaiting(calls.fit_anomaly)
+    score_anomaly = _awaiting(calls.score_anomaly)
+    detector = _awaiting(calls.detector)
+    detectors = _awaiting(calls.detectors)
+    delete_detector = _awaiting(calls.delete_detector)
+    fit_classifier = _awaiting(calls.fit_classifier)
+    classify = _awaiting(calls.classify)
+    classifier = _awaiting(calls.classifier)
+    classifiers = _awaiting(calls.classifiers)
+    delete_classifier = _awaiting(calls.delete_classifier)
+
+    async def upsert_all(
+        self,
+        collection: str,
+        points: Iterable[tuple[PointId, str, Payload]],
+        *,
+        batch_size: int = 256,
+        deadline_s: float = calls.DEADLINE_S,
+    ) -> int:
+        """Write any number of (id, text, payload), `batch_size` to a call; gives how many.
+
+        `deadline_s` is each call's. What an error interrupts may be begun again from the start.
+        """
+        written = 0
+        for size, call in calls.upsert_batches(
+            collection, points, batch_size=batch_size, deadline_s=deadline_s
+        ):
+            await self._send(call)
+            written += size
+        return written
+
+    async def embed_stream(
+        self,
+        batches: Iterable[Items] | AsyncIterable[Items],
+        *,
+        model: str = "",
+        role: Role = "passage",
+        dims: int | None = None,
+        encoding: Encoding = "f32",
+        truncation: Truncation = "truncate",
+        partial: bool = False,
+        deadline_s: float | None = None,
+    ) -> AsyncIterator[Embedded]:
+        """The embeddings of each batch, in order, while later batches are read and sent.
+
+        A full queue makes the stream wait. There is no deadline by default: only the caller knows
+        how long the stream is. With `partial`, a batch that failed as a whole has its error at
+        every item; without, it ends the stream.
+        """
+        sizes: deque[int] = deque()
+        lost: deque[Exception] = deque()
+
+        async def requests() -> AsyncIterator[embedding_pb2.EmbedRequest]:
+            try:
+                async for batch in _each(batches):
+                    sizes.append(len(batch))
+                    yield calls.embed_request(
+                        batch,
+                        model=model,
+                        role=role,
+                        dims=dims,
+                        encoding=encoding,
+                        truncation=truncation,
+                    )
+            except Exception as error:  # raised again where the caller is
+                lost.append(error)
+                raise
+
+        stream = self._channel.stream_stream(
+            _STREAM, _serialize, embedding_pb2.EmbedResponse.FromString
+        )(requests(), timeout=deadline_s)
+        try:
+            async for answer in stream:
+                yield calls.embedded(answer, partial=partial, size=sizes.popleft())
+        except grpc.RpcError as error:
+            raise (lost[0] if lost else _explain(error, self._target)[0]) from error
+        finally:
+            stream.cancel()
+
+    async def _send(self, call: Call[R]) -> R:
+        ends = time.monotonic() + call.deadline_s
+        invoke = self._channel.unary_unary(call.rpc, _serialize, call.answer.FromString)
+        attempt = 1
+        while True:
+            try:
+                return call.decode(await invoke(call.request, timeout=ends - time.monotonic()))
+            except grpc.RpcError as failure:
+                error, delay = _explain(failure, self._target)
+                pause = _pause(call, attempt, delay)
+                if pause is None or time.monotonic() + pause >= ends:
+                    raise error from failure
+            await asyncio.sleep(pause)
+            attempt += 1
+
+
+def _pause(call: Call[Any], attempt: int, delay: float | None) -> float | None:
+    """Seconds to wait before another attempt, jittered so that callers spread; None to give up."""
+    if delay is None or not call.repeatable or attempt >= ATTEMPTS:
+        return None
+    backoff = min(FIRST_PAUSE_S * 2.0 ** (attempt - 1), LONGEST_PAUSE_S)
+    spread: float = random.uniform(1, 1.5)  # noqa: S311 (no secret)
+    return max(delay, backoff) * spread
+
+
+def _explain(failure: Any, target: str) -> tuple[AttarError, float | None]:
+    """The typed error of a failed call, and the seconds to its next attempt, if any."""
+    code, text = failure.code(), failure.details() or ""
+    for key, value in failure.trailing_metadata() or ():
+        if key == "grpc-status-details-bin":
+            status = Status.FromString(value)
+            return calls.error_from(status), calls.retry_after(status)
+    match code:
+        case grpc.StatusCode.UNAVAILABLE:
+            message = (
+                f"no server answers at {target} ({text}); start one with `attar serve BUNDLE`, or "
+                "check the address"
+            )
+            return Unavailable(message), FIRST_PAUSE_S
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            message = f"no answer from {target} within the deadline; give a longer deadline_s"
+            return DeadlineExceeded(message), None
+        case grpc.StatusCode.RESOURCE_EXHAUSTED:
+            message = (
+                f"{text}; send fewer items in a call (info().limits tells what {target} takes)"
+            )
+            return InvalidInput(message), None
+        case grpc.StatusCode.CANCELLED:
+            return Cancelled(f"the call to {target} was cancelled"), None
+        case grpc.StatusCode.UNIMPLEMENTED:
+            message = f"{target} has no such call ({text}); is it attar, and not an older one?"
+            return NotSupported(message), None
+        case _:
+            return AttarError(f"{target} answered {code.name}: {text}"), None
+
+
+def _serialize(request: Any) -> bytes:
+    encoded: bytes = request.SerializeToString()
+    return encoded
+
+
+async def _each(batches: Iterable[Items] | AsyncIterable[Items]) -> AsyncIterator[Items]:
+    if isinstance(batches, AsyncIterable):
+        async for batch in batches:
+            yield batch
+    else:
+        for batch in batches:
+            yield batch
+
+
+M = TypeVar("M", bound=Callable[..., Any])
+
+
+def _named_after(make: Callable[..., Any], method: M) -> M:
+    """Give the method its call's name, words and signature, for `help` and editors."""
+    functools.update_wrapper(method, make, assigned=("__name__", "__doc__"))
+    signature = inspect.signature(make)
+    owner = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    method.__signature__ = signature.replace(parameters=[owner, *signature.parameters.values()])  # type: ignore[attr-defined]
+    return method

@@ -1,0 +1,25 @@
+"""`python -m attar.server BUNDLE...`: the server without the rest of the command line."""
+
+import asyncio
+import logging
+import sys
+
+from attar.errors import AttarError
+
+from .app import serve
+from .settings import read
+
+
+def main() -> int:
+    """Serve as arguments, environment and TOML file say; 2 tells of a refusal to start."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        asyncio.run(serve(read(sys.argv[1:])))
+    except AttarError as error:
+        sys.stderr.write(f"attar: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

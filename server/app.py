@@ -1,0 +1,235 @@
+"""The process: load the bundles, answer on a port, and leave without losing anything."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import OVERALL_HEALTH
+from grpc_health.v1.health import aio as health
+from grpc_reflection.v1alpha import reflection
+
+import attar
+from attar.errors import InvalidInput
+from attar.v1 import (
+    anomaly_pb2,
+    anomaly_pb2_grpc,
+    classification_pb2,
+    classification_pb2_grpc,
+    collections_pb2,
+    collections_pb2_grpc,
+    embedding_pb2,
+    embedding_pb2_grpc,
+    info_pb2,
+    info_pb2_grpc,
+)
+
+from .engine.models import Model, Models
+from .metrics import Metrics, ModelMetrics
+from .settings import Settings, describe
+from .transport.anomaly import AnomalyService
+from .transport.classification import ClassificationService
+from .transport.collections import CollectionsService
+from .transport.embedding import EmbeddingService
+from .transport.guard import Guard
+from .transport.info import InfoService
+from .usecases.anomaly import Anomaly
+from .usecases.classify import Classification
+from .usecases.search import Collections
+
+log = logging.getLogger("attar.server")
+
+SERVICES: Final = tuple(
+    module.DESCRIPTOR.services_by_name[name]
+    for module, name in (
+        (info_pb2, "Info"),
+        (embedding_pb2, "Embedding"),
+        (collections_pb2, "Collections"),
+        (anomaly_pb2, "Anomaly"),
+        (classification_pb2, "Classification"),
+    )
+)
+SERVICE_NAMES: Final = tuple(service.full_name for service in SERVICES)
+RPCS: Final = tuple(
+    f"{service.full_name}/{method.name}" for service in SERVICES for method in service.methods
+)
+HEALTH_EVERY_S: Final = 1.0
+
+
+async def serve(settings: Settings, *, ready: Callable[[int], None] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what was accepted; a second signal ends at once.
+
+    `ready` is told the gRPC port once calls are answered. Raises BundleRefused for a bad bundle,
+    InvalidInput for a port that is taken, before anything is served.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def once() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, once)
+    async with running(settings) as port:
+        if ready is not None:
+            ready(port)
+        await stop.wait()
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[int]:
+    """A server that answers on the port given; leaving the block drains it and closes it."""
+    log.info("settings\n%s", describe(settings))
+    if not settings.is_local:
+        log.warning(
+            "LISTENING ON %s: there is no authentication yet, so everyone who reaches this address "
+            "can read and delete every collection. Bind 127.0.0.1, or put a proxy in front.",
+            settings.host,
+        )
+    metrics = Metrics(RPCS)
+    async with AsyncExitStack() as stack:
+        # What is cheap and may fail comes first: a taken port is told before a bundle is read.
+        guard = Guard(metrics, max_concurrent_requests=settings.max_concurrent_requests)
+        server = grpc.aio.server(
+            interceptors=(guard,),
+            options=(
+                ("grpc.max_receive_message_length", settings.max_message_bytes),
+                ("grpc.max_send_message_length", -1),  # bounded by the limits on what is asked
+                ("grpc.so_reuseport", 0),  # a taken port is an error, not a second server behind it
+            ),
+        )
+        port = _bind(server, settings)
+        _expose(metrics, settings, stack)
+        models = Models(
+            [await asyncio.to_thread(_load, p, settings, metrics) for p in settings.bundles]
+        )
+        await models.start()
+        stack.push_async_callback(models.close, drain=True)
+        collections = await asyncio.to_thread(Collections, settings.data_dir, models)
+        stack.push_async_callback(collections.close)
+        for name, why in collections.damaged.items():
+            log.error("collection %r cannot be opened and is not served: %s", name, why)
+
+        info_pb2_grpc.add_InfoServicer_to_server(InfoService(models, _limits(settings)), server)
+        embedding_pb2_grpc.add_EmbeddingServicer_to_server(
+            EmbeddingService(
+                models,
+                max_items=settings.max_items,
+                max_stream_requests=settings.max_stream_requests,
+                draining=guard.draining,
+            ),
+            server,
+        )
+        collections_pb2_grpc.add_CollectionsServicer_to_server(
+            CollectionsService(
+                collections,
+                max_items=settings.max_items,
+                max_search_limit=settings.max_search_limit,
+            ),
+            server,
+        )
+        anomaly = await asyncio.to_thread(Anomaly, settings.data_dir, models, collections)
+        anomaly_pb2_grpc.add_AnomalyServicer_to_server(
+            AnomalyService(anomaly, max_items=settings.max_items), server
+        )
+        classification = await asyncio.to_thread(Classification, settings.data_dir, models)
+        classification_pb2_grpc.add_ClassificationServicer_to_server(
+            ClassificationService(classification, max_items=settings.max_items), server
+        )
+        health_servicer = health.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+        reflection.enable_server_reflection(
+            (*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+        )
+        await server.start()
+        watcher = asyncio.create_task(_watch(models, health_servicer))
+        if settings.ready_file is not None:
+            _write_ready(settings.ready_file, port)
+            stack.callback(settings.ready_file.unlink, missing_ok=True)
+        log.info("serving %s on %s:%d", ", ".join(m.name for m in models), settings.host, port)
+        try:
+            yield port
+        finally:
+            log.info("draining: calls that were accepted have %g s", settings.grace_s)
+            watcher.cancel()
+            await _tell(health_servicer, serving=False)
+            guard.drain()
+            await server.stop(settings.grace_s)
+    log.info("stopped; everything that was acknowledged is on disk")
+
+
+def _bind(server: grpc.aio.Server, settings: Settings) -> int:
+    address = f"[{settings.host}]" if ":" in settings.host else settings.host
+    try:
+        return server.add_insecure_port(f"{address}:{settings.port}")
+    except RuntimeError as error:
+        raise InvalidInput(
+            f"cannot listen on {settings.host}:{settings.port}: the port is taken, or the address "
+            "is not this machine's; choose another --port (0 takes a free one) or --host"
+        ) from error
+
+
+def _expose(metrics: Metrics, settings: Settings, stack: AsyncExitStack) -> None:
+    if settings.metrics_port == 0:
+        return
+    try:
+        exposed = metrics.expose(settings.host, settings.metrics_port)
+    except OSError as error:
+        raise InvalidInput(
+            f"cannot listen on {settings.host}:{settings.metrics_port} for metrics: "
+            f"{error.strerror}; choose another --metrics-port, or 0 for none"
+        ) from error
+    stack.callback(exposed.server_close)
+    stack.callback(exposed.shutdown)
+
+
+def _load(bundle: Path, settings: Settings, metrics: Metrics) -> Model:
+    encoder = attar.load(bundle, variant=settings.variant, threads=settings.threads)
+    return Model(
+        encoder,
+        max_batch_tokens=settings.max_batch_tokens,
+        max_queue_items=settings.max_queue_items,
+        max_queue_tokens=settings.max_queue_tokens,
+        observer=ModelMetrics(metrics, encoder.manifest.name),
+    )
+
+
+def _limits(settings: Settings) -> info_pb2.Limits:
+    return info_pb2.Limits(
+        max_items=settings.max_items,
+        max_message_bytes=settings.max_message_bytes,
+        max_batch_tokens=settings.max_batch_tokens,
+        max_queue_items=settings.max_queue_items,
+        max_queue_tokens=settings.max_queue_tokens,
+        max_concurrent_requests=settings.max_concurrent_requests,
+        max_stream_requests=settings.max_stream_requests,
+        max_search_limit=settings.max_search_limit,
+    )
+
+
+def _write_ready(path: Path, port: int) -> None:
+    """Write the whole file at once: a reader never meets an empty one."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(f"{port}\n", "utf-8")
+    partial.replace(path)
+
+
+async def _watch(models: Models, servicer: health.HealthServicer) -> None:
+    """Tell health whether the models can answer, for as long as the server serves."""
+    while True:
+        await _tell(servicer, serving=models.ready)
+        await asyncio.sleep(HEALTH_EVERY_S)
+
+
+async def _tell(servicer: health.HealthServicer, *, serving: bool) -> None:
+    states = health_pb2.HealthCheckResponse
+    state = states.SERVING if serving else states.NOT_SERVING
+    for name in (OVERALL_HEALTH, *SERVICE_NAMES):
+        await servicer.set(name, state)

@@ -1,0 +1,141 @@
+"""Errors: the only place where an exception of attar becomes a google.rpc.Status."""
+
+import logging
+import traceback
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Final
+
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+from grpc import StatusCode
+
+from attar.errors import (
+    AlreadyExists,
+    AttarError,
+    BackendError,
+    BundleRefused,
+    Cancelled,
+    DeadlineExceeded,
+    InputTooLong,
+    InvalidInput,
+    MissingExtra,
+    NotFound,
+    NotSupported,
+    Overloaded,
+    ShapeError,
+    SpaceMismatch,
+    Unavailable,
+)
+
+log = logging.getLogger("attar.server")
+
+DOMAIN: Final = "attar"
+STATUS: Final[Mapping[type[AttarError], StatusCode]] = MappingProxyType(
+    {
+        InvalidInput: StatusCode.INVALID_ARGUMENT,
+        InputTooLong: StatusCode.INVALID_ARGUMENT,
+        ShapeError: StatusCode.INVALID_ARGUMENT,
+        NotFound: StatusCode.NOT_FOUND,
+        AlreadyExists: StatusCode.ALREADY_EXISTS,
+        SpaceMismatch: StatusCode.FAILED_PRECONDITION,
+        NotSupported: StatusCode.FAILED_PRECONDITION,
+        BundleRefused: StatusCode.FAILED_PRECONDITION,
+        Overloaded: StatusCode.RESOURCE_EXHAUSTED,
+        Unavailable: StatusCode.UNAVAILABLE,
+        DeadlineExceeded: StatusCode.DEADLINE_EXCEEDED,
+        Cancelled: StatusCode.CANCELLED,
+        MissingExtra: StatusCode.UNIMPLEMENTED,
+        BackendError: StatusCode.INTERNAL,
+        AttarError: StatusCode.INTERNAL,
+    }
+)
+# A queue drains in tenths of a second; a server that loads or drains takes longer.
+RETRY_AFTER_S: Final[Mapping[type[AttarError], float]] = MappingProxyType(
+    {Overloaded: 0.1, Unavailable: 1.0}
+)
+# The message travels twice in the trailers, percent-encoded and as base64, and they must stay
+# below 8 KiB: beyond it gRPC drops the whole status.
+MAX_MESSAGE: Final = 400
+
+
+class Violation(Exception):
+    """An InvalidInput, and the request field that it is about."""
+
+    def __init__(self, field: str, error: InvalidInput) -> None:
+        """Keep both; `field` is a path such as `ids[3].uuid`."""
+        super().__init__(field, error)
+        self.field = field
+        self.error = error
+
+
+@contextmanager
+def about(field: str) -> Iterator[None]:
+    """Name the request field for every InvalidInput raised inside."""
+    try:
+        yield
+    except InvalidInput as error:
+        raise Violation(field, error) from error
+
+
+def to_status(error: Exception) -> Status:
+    """The status that tells a caller about `error`.
+
+    An exception that is a bug, ours or unknown, is told by a request id alone: its type and its
+    frames are logged under the id, its message is not, because it may quote a payload.
+    """
+    field, error = (error.field, error.error) if isinstance(error, Violation) else ("", error)
+    code = code_of(error)
+    info = ErrorInfo(reason=AttarError.reason, domain=DOMAIN)
+    if isinstance(error, AttarError):
+        info.reason = error.reason
+    if code is StatusCode.INTERNAL:
+        info.metadata["request_id"] = request_id = uuid.uuid4().hex
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        log.error("request %s: %s\n%s", request_id, _lineage(error), frames)
+        message = f"internal error; the server's log tells more under request id {request_id}"
+    else:
+        message = _shorten(str(error))
+    status = Status(code=code.value[0], message=message)
+    status.details.add().Pack(info)
+    if field:
+        violation = BadRequest.FieldViolation(field=field, description=message, reason=info.reason)
+        status.details.add().Pack(BadRequest(field_violations=[violation]))
+    if (seconds := RETRY_AFTER_S.get(type(error))) is not None:  # type: ignore[arg-type]
+        delay = Duration()
+        delay.FromMilliseconds(int(seconds * 1000))
+        status.details.add().Pack(RetryInfo(retry_delay=delay))
+    return status
+
+
+def code_of(error: Exception) -> StatusCode:
+    """The gRPC status code of an exception: INTERNAL for any that attar does not know."""
+    if isinstance(error, Violation):
+        error = error.error
+    return STATUS.get(type(error), StatusCode.INTERNAL)  # type: ignore[arg-type]
+
+
+def table() -> str:
+    """Every exception as a Markdown table; docs/serving.md holds it."""
+    rows = ["| exception | reason | gRPC status | retry after |", "| --- | --- | --- | --- |"]
+    for kind, code in STATUS.items():
+        delay = f"{RETRY_AFTER_S[kind]} s" if kind in RETRY_AFTER_S else ""
+        rows.append(f"| `{kind.__name__}` | `{kind.reason}` | `{code.name}` | {delay} |")
+    return "\n".join(rows)
+
+
+def _shorten(message: str) -> str:
+    return message if len(message) <= MAX_MESSAGE else f"{message[: MAX_MESSAGE - 1]}…"
+
+
+def _lineage(error: BaseException) -> str:
+    """The types of an exception and of what caused it, without their messages."""
+    names = []
+    cause: BaseException | None = error
+    while cause is not None:
+        names.append(type(cause).__qualname__)
+        cause = cause.__cause__ or cause.__context__
+    return " from ".join(names)

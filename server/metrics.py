@@ -1,0 +1,136 @@
+"""Metrics: what the server counts, all of it present at zero before the first request."""
+
+from collections.abc import Iterable
+from typing import Final
+from wsgiref.simple_server import WSGIServer
+
+import psutil
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from attar.errors import Overloaded, Unavailable
+
+from .errors import STATUS
+
+# Fixed, so that two servers, or two releases, can be added up.
+SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+ITEMS: Final = tuple(2**n for n in range(12))
+TOKENS: Final = tuple(2**n for n in range(3, 18))
+OUTCOMES: Final = ("OK", *dict.fromkeys(code.name for code in STATUS.values()))
+REASONS: Final = (Overloaded.reason, Unavailable.reason)
+
+
+class Metrics:
+    """The server's own registry; a ModelMetrics reports into it for each model."""
+
+    def __init__(self, rpcs: Iterable[str] = ()) -> None:
+        """Start every series at zero; `rpcs` are full names such as `attar.v1.Info/GetInfo`."""
+        self.registry = CollectorRegistry()
+        self._requests = self._counter(
+            "requests", "Calls that ended, by gRPC status.", "rpc", "outcome"
+        )
+        self._rejected = self._counter(
+            "rejected", "Calls or items refused before any work.", "reason"
+        )
+        self._in_flight = Gauge(
+            "attar_in_flight", "Calls that are being answered.", registry=self.registry
+        )
+        resident = Gauge(
+            "attar_resident_memory_bytes", "Resident set size.", registry=self.registry
+        )
+        process = psutil.Process()
+        resident.set_function(lambda: float(process.memory_info().rss))
+        self.queue = self._histogram("queue_seconds", "Time an item waited for its run.", SECONDS)
+        self.tokenize = self._histogram(
+            "tokenize_seconds", "Time to prepare a call's items.", SECONDS
+        )
+        self.infer = self._histogram("infer_seconds", "Time of one run of the model.", SECONDS)
+        self.batch_items = self._histogram("batch_items", "Items in one run.", ITEMS)
+        self.batch_tokens = self._histogram("batch_tokens", "Padded tokens in one run.", TOKENS)
+        self.padding = self._counter("padding_tokens", "Tokens that only pad a run.", "model")
+        self.truncated = self._counter("truncated", "Items that were cut to max_length.", "model")
+        self.cancelled = self._counter("cancelled", "Items whose caller left first.", "model")
+        self.expired = self._counter(
+            "deadline_exceeded", "Items still unanswered at their deadline.", "model"
+        )
+        for rpc in rpcs:
+            for outcome in OUTCOMES:
+                self._requests.labels(rpc, outcome)
+        for reason in REASONS:
+            self._rejected.labels(reason)
+
+    def started(self) -> None:
+        """A call came in."""
+        self._in_flight.inc()
+
+    def ended(self, rpc: str, outcome: str) -> None:
+        """A call was answered, with this gRPC status name."""
+        self._in_flight.dec()
+        self._requests.labels(rpc, outcome).inc()
+
+    def rejected(self, reason: str) -> None:
+        """A call or an item was refused, for an AttarError's `reason`."""
+        self._rejected.labels(reason).inc()
+
+    def expose(self, host: str, port: int) -> WSGIServer:
+        """Answer scrapes from a thread of its own; raises OSError when the port is taken."""
+        server, _ = start_http_server(port, host, self.registry)
+        return server
+
+    def table(self) -> str:
+        """Every metric as a Markdown table; docs/serving.md holds it."""
+        rows = ["| metric | kind | labels | what it is |", "| --- | --- | --- | --- |"]
+        for metric in self.registry.collect():
+            name = metric.name + ("_total" if metric.type == "counter" else "")
+            keys = dict.fromkeys(
+                key for sample in metric.samples for key in sample.labels if key != "le"
+            )
+            labels = ", ".join(f"`{key}`" for key in keys)
+            rows.append(f"| `{name}` | {metric.type} | {labels} | {metric.documentation} |")
+        return "\n".join(rows)
+
+    def _counter(self, name: str, what: str, *labels: str) -> Counter:
+        return Counter(f"attar_{name}", what, labels, registry=self.registry)
+
+    def _histogram(self, name: str, what: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"attar_{name}", what, ("model",), registry=self.registry, buckets=buckets)
+
+
+class ModelMetrics:
+    """The engine's Observer for one model; its series start at zero here."""
+
+    def __init__(self, metrics: Metrics, model: str) -> None:
+        """Take the model's own series."""
+        self._queue = metrics.queue.labels(model)
+        self._tokenize = metrics.tokenize.labels(model)
+        self._infer = metrics.infer.labels(model)
+        self._batch_items = metrics.batch_items.labels(model)
+        self._batch_tokens = metrics.batch_tokens.labels(model)
+        self._padding = metrics.padding.labels(model)
+        self._truncated = metrics.truncated.labels(model)
+        self._cancelled = metrics.cancelled.labels(model)
+        self._expired = metrics.expired.labels(model)
+        self.rejected = metrics.rejected
+
+    def batch(self, size: int, tokens: int, padded_tokens: int, seconds: float) -> None:
+        """One run: `padded_tokens` is what was computed, `tokens` what was asked."""
+        self._batch_items.observe(size)
+        self._batch_tokens.observe(padded_tokens)
+        self._padding.inc(padded_tokens - tokens)
+        self._infer.observe(seconds)
+
+    def waited(self, seconds: float) -> None:
+        """One item left the queue."""
+        self._queue.observe(seconds)
+
+    def tokenized(self, seconds: float, *, truncated: int) -> None:
+        """One call's items were prepared, and so many of them cut."""
+        self._tokenize.observe(seconds)
+        self._truncated.inc(truncated)
+
+    def expired(self) -> None:
+        """One item's deadline passed while it waited."""
+        self._expired.inc()
+
+    def cancelled(self) -> None:
+        """One item's caller left while it waited."""
+        self._cancelled.inc()

@@ -1,0 +1,266 @@
+"""Settings: one table, and a flag, an environment variable and a TOML key for each row of it.
+
+`--max-items 100`, `ATTAR_MAX_ITEMS=100` and `max_items = 100` in the file that `--config` names are
+one setting; a flag wins over the environment, and the environment over the file.
+"""
+
+import argparse
+import difflib
+import ipaddress
+import os
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from attar.errors import InvalidInput
+
+PREFIX = "ATTAR_"
+
+
+class Settings(BaseSettings):
+    """Everything that an operator may decide, checked once and then unchangeable."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    bundles: Annotated[tuple[Path, ...], NoDecode, Field(min_length=1)] = Field(
+        description="Bundles to serve, folders or zips; in the environment separated as in PATH. "
+        "A model is called by the name in its manifest."
+    )
+    config: Path | None = Field(None, description="TOML file with any of these keys.")
+    host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="Address to bind; only this machine, since there is no authentication yet.",
+    )
+    port: int = Field(8001, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
+    metrics_port: int = Field(
+        8002,
+        ge=0,
+        le=65535,
+        description="Prometheus port, its own so that a scrape meets no gRPC limit; 0: off.",
+    )
+    data_dir: Path = Field(
+        Path("attar-data"),
+        description="Folder of collections and heads, made when missing. One server at a time.",
+    )
+    ready_file: Path | None = Field(
+        None, description="File that receives the gRPC port, as text, once the server answers."
+    )
+    variant: str | None = Field(
+        None,
+        description="Variant to run of every bundle; by default the fastest recorded one that this "
+        "CPU supports.",
+    )
+    threads: int | None = Field(
+        None,
+        ge=1,
+        description="Threads inside one run of a model; by default ONNX Runtime's choice, one per "
+        "core. Fewer leave room for other models.",
+    )
+    max_items: int = Field(
+        2048,
+        ge=1,
+        description="Items in one request: what users of embedding APIs are used to. More cost "
+        "memory and let one caller hold the queue.",
+    )
+    max_message_bytes: int = Field(
+        16 * 2**20,
+        ge=1024,
+        description="Bytes of one request message: room for max_items vectors of 2048 float32.",
+    )
+    max_batch_tokens: int = Field(
+        16384,
+        ge=1,
+        description="Padded tokens in one run of a model (items, for tensors). More raise "
+        "throughput on many cores, latency and memory everywhere.",
+    )
+    max_queue_items: int = Field(
+        8192,
+        ge=1,
+        description="Items that may wait for one model; beyond it unary calls are refused and "
+        "streams wait. At least max_items.",
+    )
+    max_queue_tokens: int = Field(
+        2**20,
+        ge=1,
+        description="Tokens that may wait for one model: what bounds the wait, since items alone "
+        "do not say how long they are.",
+    )
+    max_concurrent_requests: int = Field(
+        512,
+        ge=1,
+        description="Calls in flight; beyond it a call is refused before any work is done for it.",
+    )
+    max_stream_requests: int = Field(
+        8,
+        ge=1,
+        description="Requests of one stream that are worked on at a time. More keep the queue "
+        "fuller and hold more memory.",
+    )
+    max_search_limit: int = Field(
+        1000, ge=1, description="Hits for one query of a search; the work grows with it."
+    )
+    grace_s: float = Field(
+        30.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds that accepted calls have to finish after SIGTERM. An orchestrator's "
+        "own limit must be longer.",
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (pydantic names it)
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (pydantic names it)
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then the environment, then the TOML file; nothing else."""
+        return init_settings, env_settings, _TomlSource(settings_cls)
+
+    @field_validator("bundles", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(value.split(os.pathsep)) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.max_queue_items < self.max_items:
+            raise ValueError(
+                f"max_queue_items is {self.max_queue_items} and max_items {self.max_items}: a full "
+                "request could never be accepted; make max_queue_items the larger"
+            )
+        if self.port and self.port == self.metrics_port:
+            raise ValueError(
+                f"port and metrics_port are both {self.port}; give them different ones"
+            )
+        return self
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the server."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+class _TomlSource(PydanticBaseSettingsSource):
+    """The file that `config` names, if any."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Not asked for: the whole file is one mapping."""
+        raise NotImplementedError
+
+    def __call__(self) -> dict[str, Any]:
+        if (path := self.current_state.get("config")) is None:
+            return {}
+        try:
+            values = tomllib.loads(Path(path).read_text("utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise InvalidInput(f"cannot read the settings file {path}: {error}") from error
+        _refuse_unknown(values, of=f"key in {path}", spell=str)
+        return values
+
+
+def flag(name: str) -> str:
+    """`max_items` as a flag: `--max-items`."""
+    return f"--{name.replace('_', '-')}"
+
+
+def variable(name: str) -> str:
+    """`max_items` as an environment variable: `ATTAR_MAX_ITEMS`."""
+    return f"{PREFIX}{name.upper()}"
+
+
+def read(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Settings:
+    """Settings from command-line arguments, the environment and the TOML file.
+
+    Raises InvalidInput for an unknown name (with the nearest known one) and for each bad value;
+    `--help` prints every setting and exits.
+    """
+    parser = argparse.ArgumentParser(
+        "attar serve", allow_abbrev=False, description="Serve bundles."
+    )
+    for name, field in Settings.model_fields.items():
+        text = (field.description or "").replace("%", "%%")
+        if name == "bundles":
+            parser.add_argument(
+                name, nargs="*", metavar="BUNDLE", help=text, default=argparse.SUPPRESS
+            )
+        else:
+            shown = "" if field.default is None else f" [{field.default}]"
+            parser.add_argument(
+                flag(name), metavar="VALUE", help=f"{text}{shown}", default=argparse.SUPPRESS
+            )
+    known, unknown = parser.parse_known_args(arguments)
+    _refuse_unknown((u.split("=")[0] for u in unknown), of="flag", spell=flag)
+    _refuse_unknown(
+        (key for key in environment if key.startswith(PREFIX)),
+        of="environment variable",
+        spell=variable,
+    )
+    flags = {name: value for name, value in vars(known).items() if value != []}
+    try:
+        return Settings(**flags)
+    except ValidationError as error:
+        raise InvalidInput("\n".join(map(_explain, error.errors()))) from error
+
+
+def describe(settings: Settings) -> str:
+    """One `name = value` line per setting, as printed at start."""
+    return "\n".join(
+        f"{name} = {_plain(getattr(settings, name))}" for name in Settings.model_fields
+    )
+
+
+def table() -> str:
+    """Every setting as a Markdown table; docs/serving.md holds it."""
+    rows = [
+        "| flag | environment | TOML | default | what it is |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, field in Settings.model_fields.items():
+        default = "required" if field.is_required() else f"`{_plain(field.default)}`"
+        spelled = "`BUNDLE...`" if name == "bundles" else f"`{flag(name)}`"
+        rows.append(
+            f"| {spelled} | `{variable(name)}` | `{name}` | {default} | {field.description} |"
+        )
+    return "\n".join(rows)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(str, value))
+    return "unset" if value is None else str(value)
+
+
+def _refuse_unknown(names: Iterable[str], *, of: str, spell: Any) -> None:
+    known = [spell(name) for name in Settings.model_fields]
+    for name in names:
+        if name in known:
+            continue
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        raise InvalidInput(f"unknown {of} {name!r}; the nearest known one is {near}")
+
+
+def _explain(error: Any) -> str:
+    if not error["loc"]:
+        return str(error["msg"]).removeprefix("Value error, ")
+    name = str(error["loc"][0])
+    if error["type"] == "missing":
+        return f"{name} is missing; name at least one bundle, or set {variable(name)}"
+    spelled = "BUNDLE" if name == "bundles" else flag(name)
+    return f"{name} ({spelled}, {variable(name)}): {error['msg']}; got {error['input']!r}"

@@ -1,0 +1,93 @@
+"""Anomaly detectors over gRPC."""
+
+from attar.server.usecases.anomaly import Anomaly, DetectorInfo
+from attar.v1 import anomaly_pb2, anomaly_pb2_grpc
+
+from . import convert
+from .guard import Context
+
+DEFAULT_FPR = 0.05
+DEFAULT_NEIGHBOURS = 5
+
+
+class AnomalyService(anomaly_pb2_grpc.AnomalyServicer):
+    """attar.v1.Anomaly."""
+
+    def __init__(self, anomaly: Anomaly, *, max_items: int) -> None:
+        """Serve these detectors."""
+        self._anomaly = anomaly
+        self._max_items = max_items
+
+    async def Fit(  # noqa: D102 (anomaly.proto says each)
+        self, request: anomaly_pb2.FitDetectorRequest, context: Context
+    ) -> anomaly_pb2.DetectorInfo:
+        kind = request.WhichOneof("input")
+        stored = kind == "collection"
+        return _describe(
+            await self._anomaly.fit(
+                request.name,
+                model=request.model,
+                items=None if stored else convert.items(request, kind, limit=self._max_items),
+                collection=request.collection if stored else None,
+                target_fpr=request.target_fpr if request.HasField("target_fpr") else DEFAULT_FPR,
+                neighbours=request.neighbours
+                if request.HasField("neighbours")
+                else DEFAULT_NEIGHBOURS,
+                truncation=convert.truncation(request.truncation),
+                deadline=convert.deadline(context),
+            )
+        )
+
+    async def Score(  # noqa: D102
+        self, request: anomaly_pb2.ScoreRequest, context: Context
+    ) -> anomaly_pb2.ScoreResponse:
+        scored = await self._anomaly.score(
+            request.name,
+            items=convert.items(request, request.WhichOneof("input"), limit=self._max_items),
+            truncation=convert.truncation(request.truncation),
+            deadline=convert.deadline(context),
+        )
+        return anomaly_pb2.ScoreResponse(
+            fingerprint=scored.fingerprint,
+            scores=scored.scores.tolist(),
+            p_values=scored.p_values.tolist(),
+            anomalies=scored.anomalies.tolist(),
+            items=convert.statuses(scored.items),
+            threshold=scored.threshold,
+        )
+
+    async def Get(  # noqa: D102
+        self,
+        request: anomaly_pb2.GetDetectorRequest,
+        context: Context,  # noqa: ARG002 (gRPC's signature)
+    ) -> anomaly_pb2.DetectorInfo:
+        return _describe(await self._anomaly.get(request.name))
+
+    async def List(  # noqa: D102
+        self,
+        request: anomaly_pb2.ListDetectorsRequest,  # noqa: ARG002
+        context: Context,  # noqa: ARG002
+    ) -> anomaly_pb2.ListDetectorsResponse:
+        found = await self._anomaly.list()
+        return anomaly_pb2.ListDetectorsResponse(detectors=map(_describe, found))
+
+    async def Delete(  # noqa: D102
+        self,
+        request: anomaly_pb2.DeleteDetectorRequest,
+        context: Context,  # noqa: ARG002
+    ) -> anomaly_pb2.DeleteDetectorResponse:
+        await self._anomaly.delete(request.name)
+        return anomaly_pb2.DeleteDetectorResponse()
+
+
+def _describe(info: DetectorInfo) -> anomaly_pb2.DetectorInfo:
+    return anomaly_pb2.DetectorInfo(
+        name=info.name,
+        model=info.model,
+        fingerprint=info.fingerprint,
+        neighbours=info.neighbours,
+        references=info.references,
+        calibration=info.calibration,
+        target_fpr=info.target_fpr,
+        threshold=info.threshold,
+    )

@@ -1,0 +1,81 @@
+"""Classifiers over gRPC."""
+
+from attar import wire
+from attar.server.usecases.classify import Classification, ClassifierInfo
+from attar.v1 import classification_pb2, classification_pb2_grpc
+
+from . import convert
+from .guard import Context
+
+
+class ClassificationService(classification_pb2_grpc.ClassificationServicer):
+    """attar.v1.Classification."""
+
+    def __init__(self, classification: Classification, *, max_items: int) -> None:
+        """Serve these classifiers."""
+        self._classification = classification
+        self._max_items = max_items
+
+    async def Fit(  # noqa: D102 (classification.proto says each)
+        self, request: classification_pb2.FitClassifierRequest, context: Context
+    ) -> classification_pb2.ClassifierInfo:
+        return _describe(
+            await self._classification.fit(
+                request.name,
+                model=request.model,
+                items=convert.items(request, request.WhichOneof("input"), limit=self._max_items),
+                labels=list(request.labels),
+                truncation=convert.truncation(request.truncation),
+                deadline=convert.deadline(context),
+            )
+        )
+
+    async def Predict(  # noqa: D102
+        self, request: classification_pb2.PredictRequest, context: Context
+    ) -> classification_pb2.PredictResponse:
+        predicted = await self._classification.predict(
+            request.name,
+            items=convert.items(request, request.WhichOneof("input"), limit=self._max_items),
+            truncation=convert.truncation(request.truncation),
+            deadline=convert.deadline(context),
+        )
+        return classification_pb2.PredictResponse(
+            fingerprint=predicted.fingerprint,
+            labels=[label or "" for label in predicted.labels],
+            classes=predicted.classes,
+            probabilities=wire.to_tensor(predicted.probabilities),
+            items=convert.statuses(predicted.items),
+        )
+
+    async def Get(  # noqa: D102
+        self,
+        request: classification_pb2.GetClassifierRequest,
+        context: Context,  # noqa: ARG002 (gRPC's signature)
+    ) -> classification_pb2.ClassifierInfo:
+        return _describe(await self._classification.get(request.name))
+
+    async def List(  # noqa: D102
+        self,
+        request: classification_pb2.ListClassifiersRequest,  # noqa: ARG002
+        context: Context,  # noqa: ARG002
+    ) -> classification_pb2.ListClassifiersResponse:
+        found = await self._classification.list()
+        return classification_pb2.ListClassifiersResponse(classifiers=map(_describe, found))
+
+    async def Delete(  # noqa: D102
+        self,
+        request: classification_pb2.DeleteClassifierRequest,
+        context: Context,  # noqa: ARG002
+    ) -> classification_pb2.DeleteClassifierResponse:
+        await self._classification.delete(request.name)
+        return classification_pb2.DeleteClassifierResponse()
+
+
+def _describe(info: ClassifierInfo) -> classification_pb2.ClassifierInfo:
+    return classification_pb2.ClassifierInfo(
+        name=info.name,
+        model=info.model,
+        fingerprint=info.fingerprint,
+        labels=info.labels,
+        examples=info.examples,
+    )

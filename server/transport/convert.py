@@ -1,0 +1,156 @@
+"""Convert: requests to plain values, each fault named by its field, and plain values to answers."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar, cast
+
+import grpc
+import numpy as np
+from google.protobuf.struct_pb2 import Struct
+from google.rpc.status_pb2 import Status
+from numpy.typing import NDArray
+
+from attar import wire
+from attar.encodings import Encoding
+from attar.errors import InvalidInput, ShapeError
+from attar.inputs import Role, Truncation
+from attar.server.errors import about, to_status
+from attar.server.usecases.embed import Item, Items
+from attar.v1 import collections_pb2, embedding_pb2, item_pb2, tensor_pb2
+
+Name = TypeVar("Name", bound=str)
+
+
+class HasItems(Protocol):
+    """Any request with `oneof input {Texts texts; Tensor tensor; ...}`."""
+
+    @property
+    def texts(self) -> item_pb2.Texts:
+        """Texts, or empty."""
+
+    @property
+    def tensor(self) -> tensor_pb2.Tensor:
+        """An array, or empty."""
+
+
+def deadline(context: grpc.aio.ServicerContext[Any, Any]) -> float | None:
+    """The caller's grpc-timeout as loop time in seconds; None when it set none."""
+    remaining = cast("float | None", context.time_remaining())  # the stubs forget the None
+    return None if remaining is None else asyncio.get_running_loop().time() + remaining
+
+
+def items(request: HasItems, kind: str | None, *, limit: int) -> Items:
+    """The items of the `oneof input` whose set field is `kind`: 1 to `limit` of them."""
+    if kind == "texts":
+        with about("texts"):
+            return _count(list(request.texts.values), limit)
+    if kind == "tensor":
+        with about("tensor"):
+            return _count(wire.from_tensor(request.tensor), limit)
+    with about("input"):
+        raise InvalidInput(
+            "the request has no items; set texts, or tensor for a model that takes no text"
+        )
+
+
+def vectors(tensor: tensor_pb2.Tensor, *, limit: int) -> NDArray[np.float32]:
+    """A finite (n, dims) float32 matrix of 1 to `limit` rows."""
+    with about("vectors"):
+        matrix = _count(wire.from_tensor(tensor), limit)
+        if matrix.dtype != np.float32 or matrix.ndim != 2:
+            raise ShapeError(
+                f"vectors are a float32 (n, dims) matrix; got {matrix.dtype} {matrix.shape}"
+            )
+        if not np.isfinite(matrix).all():
+            row = int(np.flatnonzero(~np.isfinite(matrix).all(axis=1))[0])
+            raise InvalidInput(
+                f"vector {row} holds a NaN or an infinity; every number must be finite"
+            )
+        return matrix
+
+
+def ids(points: Sequence[collections_pb2.PointId], *, limit: int) -> list[wire.PointId]:
+    """1 to `limit` point ids."""
+    with about("ids"):
+        _count(points, limit)
+    found = []
+    for index, point in enumerate(points):
+        with about(f"ids[{index}]"):
+            found.append(wire.from_id(point))
+    return found
+
+
+def payloads(structs: Sequence[Struct]) -> list[dict[str, Any]] | None:
+    """The payloads as JSON objects; None when there are none."""
+    found = []
+    for index, struct in enumerate(structs):
+        with about(f"payloads[{index}]"):
+            found.append(wire.from_struct(struct))
+    return found or None
+
+
+def conditions(struct: Struct) -> dict[str, Any] | None:
+    """A filter: keys, and the value or the list of values that each may have; None when empty."""
+    with about("filter"):
+        return wire.from_struct(struct) or None
+
+
+def role(number: int, *, default: Role) -> Role:
+    """The role that an enum's number names; `default` for unspecified."""
+    return _choice("role", number, wire.ROLES, default)
+
+
+def truncation(number: int) -> Truncation:
+    """The policy that an enum's number names."""
+    return _choice("truncation", number, wire.TRUNCATIONS, "truncate")
+
+
+def encoding(number: int) -> Encoding:
+    """The encoding that an enum's number names."""
+    return _choice("encoding", number, wire.ENCODINGS, "f32")
+
+
+def statuses(found: Iterable[Item]) -> list[item_pb2.ItemStatus]:
+    """How each item fared, its error as a whole google.rpc.Status."""
+    return [
+        item_pb2.ItemStatus(
+            error=None if item.error is None else to_status(item.error),
+            tokens=item.tokens,
+            truncated=item.truncated,
+        )
+        for item in found
+    ]
+
+
+def failed(request_id: str, error: Exception) -> embedding_pb2.EmbedResponse:
+    """The answer on a stream to a request that failed as a whole."""
+    status: Status = to_status(error)
+    return embedding_pb2.EmbedResponse(id=request_id, error=status)
+
+
+def whole_number(field: str, value: int, *, low: int, high: int) -> int:
+    """The value, when it lies from `low` to `high`."""
+    with about(field):
+        if not low <= value <= high:
+            raise InvalidInput(f"{field} is {value}; it must be from {low} to {high}")
+    return value
+
+
+Sized = TypeVar("Sized", bound=Sequence[Any] | NDArray[Any])
+
+
+def _count(found: Sized, limit: int) -> Sized:
+    if not 1 <= len(found) <= limit:
+        raise InvalidInput(f"{len(found)} items; a request has 1 to {limit}, so send several")
+    return found
+
+
+def _choice(field: str, number: int, names: Mapping[Name, int], default: Name) -> Name:
+    if number == 0:
+        return default
+    for name, value in names.items():
+        if value == number:
+            return name
+    with about(field):
+        known = ", ".join(f"{value} ({name})" for name, value in names.items())
+        raise InvalidInput(f"{field} is {number}; expected one of {known}")
