@@ -1,6 +1,6 @@
 """A bundle is a folder, or the same zipped, that is believed only after every byte was checked.
 
-Nothing in it runs but ONNX graphs of standard operators: no pickle, no code, no path that leaves it.
+Nothing in it runs but ONNX graphs of standard operators: no pickle, no code, no path that leaves.
 docs/bundle.md is the format on one page, with everything that is refused.
 """
 
@@ -10,8 +10,9 @@ import shutil
 import stat
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import IO, Protocol, Self, cast
@@ -21,7 +22,7 @@ import numpy as np
 from .errors import AlreadyExists, BundleRefused, InvalidInput, NotFound
 from .manifest import (
     MAX_FILE_BYTES,
-    MAX_JSON_BYTES,
+    MAX_MANIFEST_BYTES,
     FileEntry,
     Manifest,
     Variant,
@@ -37,7 +38,10 @@ MANIFEST = "manifest.json"
 REPORT = "report.json"
 
 MAX_FILES = 1000
-"""A bundle has some ten files; a list of a million is an attack on the reader."""
+"""A bundle has some ten files; a list of a million is an attack on its reader."""
+
+MAX_BUNDLE_BYTES = 8 * 2**30
+"""All files together, uncompressed: what a reader may be made to hash."""
 
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can say: equal content gives equal bytes
 
@@ -48,8 +52,8 @@ class _Source(Protocol):
     def sizes(self) -> Mapping[str, int]:
         """Give every file's path and claimed size, having refused whatever is not a plain file."""
 
-    def open(self, name: str) -> IO[bytes]:
-        """Open one of those files."""
+    def read(self, name: str, limit: int) -> bytes:
+        """Read at most one byte more than `limit`: what a file claims of itself is not believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +62,16 @@ class Bundle:
 
     path: Path
     manifest: Manifest
-    _source: _Source
+    _source: _Source = field(repr=False, compare=False)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
-        """Verify a bundle folder or zip and give it; BundleRefused says what is wrong with it."""
+        """Verify a bundle folder or zip and give it.
+
+        Raises NotFound where nothing stands at `path`, and BundleRefused that says what is wrong.
+        """
         path = Path(path)
-        source = _source(path)
-        sizes = source.sizes()
-        if len(sizes) > MAX_FILES:
-            raise BundleRefused("too-large", f"{path} has {len(sizes)} files; the limit is {MAX_FILES}")
-        if MANIFEST not in sizes:
-            raise BundleRefused("missing-file", f"{path} has no {MANIFEST} at its top")
-        bundle = cls(path, parse(_read(source, MANIFEST, MAX_JSON_BYTES)), source)
-        bundle._verify(sizes)
-        return bundle
+        return cls._verified(path, _source(path))
 
     @classmethod
     def write(
@@ -83,18 +82,19 @@ class Bundle:
         *,
         replace: bool = False,
     ) -> Self:
-        """Write a bundle folder whole or not at all, and give it opened.
+        """Write a bundle folder, whole or not at all, and give it opened.
 
         `files` maps each path in the bundle to its bytes, or to a file to copy. Hashes, sizes and
-        the fingerprint are computed; the same content gives the same bytes. What stands at `path`
-        is replaced only if asked for, and only if it is a bundle.
+        the fingerprint are computed; the same content gives the same bytes. Whatever `open` would
+        refuse is refused before it is written. A bundle that stands at `path` is replaced if
+        `replace` says so, and anything else there never: AlreadyExists.
         """
         path = Path(path)
         if path.exists() or path.is_symlink():
             if not replace:
                 raise AlreadyExists(f"{path} exists; choose another path, or pass replace=True")
             if path.is_symlink() or not (path / MANIFEST).is_file():
-                raise AlreadyExists(f"{path} exists and is not a bundle folder; attar will not delete it")
+                raise AlreadyExists(f"{path} is not a bundle folder, so it is not replaced")
         for name in files:
             check_path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,52 +103,53 @@ class Bundle:
             entries = tuple(_copy(files[name], new, name) for name in sorted(files))
             manifest = _sealed(manifest, entries)
             (new / MANIFEST).write_bytes(serialise(manifest))
-            try:
-                cls.open(new)
-            except BundleRefused as error:
-                raise BundleRefused(error.code, f"{path} was not written: {error.args[1]}") from None
+            bundle = cls._verified(path, _Folder(new))
             if path.exists():
                 path.rename(Path(scratch) / "old")
             new.rename(path)
-        return cls.open(path)
+        return cls(path, bundle.manifest, _Folder(path))
 
     @classmethod
     def pack(
-        cls, folder: str | os.PathLike[str], archive: str | os.PathLike[str], *, replace: bool = False
+        cls,
+        folder: str | os.PathLike[str],
+        archive: str | os.PathLike[str],
+        *,
+        replace: bool = False,
     ) -> Self:
-        """Zip a bundle folder, whole or not at all, and give the zip opened.
+        """Zip a bundle, whole or not at all, and give the zip opened.
 
-        Entries are stored, sorted and undated, so the same bundle gives the same bytes everywhere.
+        Entries are stored, sorted and undated: the same bundle gives the same bytes everywhere.
+        Raises AlreadyExists as `write` does.
         """
         bundle, archive = cls.open(folder), Path(archive)
         if archive.exists() and not (replace and archive.is_file()):
-            raise AlreadyExists(f"{archive} exists; choose another path, or pass replace=True for a file")
+            raise AlreadyExists(f"{archive} exists; choose another path, or replace a file")
+        archive.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=archive.parent, prefix=f".{archive.name}.") as scratch:
             new = Path(scratch) / "new"
             with zipfile.ZipFile(new, "w", zipfile.ZIP_STORED) as zipped:
                 for name in sorted([MANIFEST, *(entry.path for entry in bundle.manifest.files)]):
                     info = zipfile.ZipInfo(name, _ZIP_EPOCH)
-                    info.create_system, info.external_attr = 3, (stat.S_IFREG | 0o644) << 16
+                    info.create_system = 3  # Unix, wherever it runs: the mode below is Unix's
+                    info.external_attr = (stat.S_IFREG | 0o644) << 16
                     zipped.writestr(info, bundle.read(name))
             new.replace(archive)
-        return cls.open(archive)
+        return cls(archive, bundle.manifest, _Zip(archive))
 
     def read(self, name: str) -> bytes:
-        """Give one file's bytes, checked against the manifest once more."""
+        """Give one file's bytes, checked against the manifest once more; NotFound if not listed."""
         if name == MANIFEST:
-            return _read(self._source, MANIFEST, MAX_JSON_BYTES)
+            return self._source.read(MANIFEST, MAX_MANIFEST_BYTES)
         entry = self.manifest.file(name)
-        data = _read(self._source, name, entry.bytes)
-        if len(data) != entry.bytes:
-            raise BundleRefused(
-                "wrong-size", f"{self.path}: {name} has {len(data)} bytes; the manifest says {entry.bytes}"
-            )
+        data = self._source.read(name, entry.bytes)
+        self._check_size(name, len(data))
         found = sha256(data).hexdigest()
         if found != entry.sha256:
             raise BundleRefused(
                 "wrong-hash",
-                f"{self.path}: {name} is damaged: its sha256 is {found}, the manifest says {entry.sha256}; "
-                "fetch or export the bundle again",
+                f"{self.path}: {name} is damaged: its sha256 is {found} "
+                f"and the manifest says {entry.sha256}; fetch or export the bundle again",
             )
         return data
 
@@ -161,29 +162,51 @@ class Bundle:
         """What was measured when the bundle was made; empty if it has no report."""
         if REPORT not in {entry.path for entry in self.manifest.files}:
             return {}
-        return cast("Mapping[str, object]", read_json(self.read(REPORT), REPORT))
+        return _report(self.read(REPORT))
 
-    def _verify(self, sizes: Mapping[str, int]) -> None:
-        listed = {entry.path: entry.bytes for entry in self.manifest.files}
-        for name in listed:
-            if name not in sizes:
-                raise BundleRefused("missing-file", f"{self.path} lacks {name}, which its manifest lists")
-        for name in sizes:
-            if name != MANIFEST and name not in listed:
-                raise BundleRefused(
-                    "unlisted-file", f"{self.path} holds {name}, which its manifest does not list; remove it"
-                )
-        for name, size in listed.items():
-            if sizes[name] != size:
-                raise BundleRefused(
-                    "wrong-size", f"{self.path}: {name} has {sizes[name]} bytes; the manifest says {size}"
-                )
-            _check_content(name, self.read(name))
-        computed = fingerprint(self.manifest)
-        if computed != self.manifest.fingerprint:
+    @classmethod
+    def _verified(cls, path: Path, source: _Source) -> Self:
+        """Check everything in `source`, which stands at `path` or will."""
+        sizes = source.sizes()
+        if len(sizes) > MAX_FILES:
+            raise BundleRefused("too-large", f"{path} has {len(sizes)} files; limit {MAX_FILES}")
+        if (total := sum(sizes.values())) > MAX_BUNDLE_BYTES:
+            raise BundleRefused("too-large", f"{path} has {total} bytes; limit {MAX_BUNDLE_BYTES}")
+        if MANIFEST not in sizes:
+            raise BundleRefused("missing-file", f"{path} has no {MANIFEST} at its top")
+        bundle = cls(path, parse(source.read(MANIFEST, MAX_MANIFEST_BYTES)), source)
+        bundle._verify_files(sizes)
+        computed = fingerprint(bundle.manifest)
+        if computed != bundle.manifest.fingerprint:
             raise BundleRefused(
                 "fingerprint",
-                f"{self.path} declares fingerprint {self.manifest.fingerprint!r}; its content gives {computed!r}",
+                f"{path} declares fingerprint {bundle.manifest.fingerprint!r} "
+                f"and its content gives {computed!r}; let Bundle.write compute it",
+            )
+        return bundle
+
+    def _verify_files(self, sizes: Mapping[str, int]) -> None:
+        listed = {entry.path for entry in self.manifest.files}
+        for name in sorted(listed - sizes.keys()):
+            raise BundleRefused(
+                "missing-file", f"{self.path} lacks {name}, which its manifest lists"
+            )
+        for name in sorted(sizes.keys() - listed - {MANIFEST}):
+            raise BundleRefused(
+                "unlisted-file",
+                f"{self.path} holds {name}, which its manifest does not list; remove it",
+            )
+        for name in sorted(listed):
+            self._check_size(name, sizes[name])  # before reading: a claim too large is not read
+            _check_content(name, self.read(name))
+
+    def _check_size(self, name: str, size: int) -> None:
+        declared = self.manifest.file(name).bytes
+        if size != declared:
+            raise BundleRefused(
+                "wrong-size",
+                f"{self.path}: {name} has {size} bytes and the manifest says {declared}; "
+                "fetch or export the bundle again",
             )
 
 
@@ -206,18 +229,19 @@ class _Folder:
         for folder, below, files in os.walk(self.root):
             for name in (*below, *files):
                 entry = Path(folder) / name
-                mode = entry.lstat().st_mode
+                status = entry.lstat()
                 shown = entry.relative_to(self.root).as_posix()
-                if stat.S_ISREG(mode):
-                    found[shown] = entry.lstat().st_size
-                elif not stat.S_ISDIR(mode):
+                if stat.S_ISREG(status.st_mode):
+                    found[shown] = status.st_size
+                elif not stat.S_ISDIR(status.st_mode):
                     raise BundleRefused(
-                        "symlink", f"{self.root}: {shown} is a link or a device; a bundle holds plain files"
+                        "symlink", f"{self.root}: {shown} is a link or a device, no plain file"
                     )
         return found
 
-    def open(self, name: str) -> IO[bytes]:
-        return (self.root / name).open("rb")
+    def read(self, name: str, limit: int) -> bytes:
+        with (self.root / name).open("rb") as file:
+            return file.read(limit + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,48 +250,48 @@ class _Zip:
 
     def sizes(self) -> Mapping[str, int]:
         found: dict[str, int] = {}
-        with self._archive() as archive:
-            for info in archive.infolist():
-                self._check(info)
-                if info.orig_filename in found:
-                    raise BundleRefused("duplicate-path", f"{self.path} holds {info.filename} twice; zip it again")
-                if not info.is_dir():
-                    found[info.filename] = info.file_size
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                entries = archive.infolist()
+        except (zipfile.BadZipFile, NotImplementedError) as error:
+            raise BundleRefused("bad-zip", f"{self.path} is a damaged zip: {error}") from None
+        for entry in entries:
+            self._check(entry)
+            if entry.filename in found:
+                raise BundleRefused(
+                    "duplicate-path", f"{self.path} holds {entry.filename} twice; zip it again"
+                )
+            if not entry.is_dir():
+                found[entry.filename] = entry.file_size
         return found
 
-    def open(self, name: str) -> IO[bytes]:
-        with self._archive() as archive:  # the entry keeps the file open until it is closed
-            return archive.open(name)
-
-    def _archive(self) -> zipfile.ZipFile:
+    def read(self, name: str, limit: int) -> bytes:
         try:
-            return zipfile.ZipFile(self.path)
-        except zipfile.BadZipFile as error:
-            raise BundleRefused("bad-zip", f"{self.path} is a damaged zip: {error}") from None
+            with zipfile.ZipFile(self.path) as archive, archive.open(name) as file:
+                return file.read(limit + 1)
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+            raise BundleRefused("bad-zip", f"{self.path}: {name} is damaged: {error}") from None
 
-    def _check(self, info: zipfile.ZipInfo) -> None:
-        if info.filename != info.orig_filename:  # zipfile has cut it at a NUL or turned a backslash
-            raise BundleRefused("hostile-path", f"{self.path} holds {info.orig_filename!r}, no plain path")
-        check_path(f"{info.filename}x.json" if info.is_dir() else info.filename)
-        if stat.S_ISLNK(info.external_attr >> 16):
-            raise BundleRefused("symlink", f"{self.path}: {info.filename} is a link; a bundle holds plain files")
-        if info.file_size > MAX_FILE_BYTES:
+    def _check(self, entry: zipfile.ZipInfo) -> None:
+        # zipfile cuts a name at a NUL and, on Windows, turns backslashes.
+        if entry.filename != entry.orig_filename:
+            raise BundleRefused("hostile-path", f"{self.path} holds {entry.orig_filename!r}")
+        check_path(entry.filename.removesuffix("/"))
+        if stat.S_ISLNK(entry.external_attr >> 16):
+            raise BundleRefused("symlink", f"{self.path}: {entry.filename} is a link")
+        if entry.file_size > MAX_FILE_BYTES:
             raise BundleRefused(
-                "too-large", f"{self.path}: {info.filename} declares {info.file_size} bytes; the limit is {MAX_FILE_BYTES}"
+                "too-large",
+                f"{self.path}: {entry.filename} declares {entry.file_size} bytes; "
+                f"limit {MAX_FILE_BYTES}",
             )
-        if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        encrypted = entry.flag_bits & 1
+        if encrypted or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise BundleRefused(
-                "bad-zip", f"{self.path}: {info.filename} is encrypted or oddly compressed; store or deflate it"
+                "bad-zip",
+                f"{self.path}: {entry.filename} is encrypted or oddly compressed; "
+                "store or deflate it",
             )
-
-
-def _read(source: _Source, name: str, limit: int) -> bytes:
-    """Read at most one byte more than `limit`: what a file claims of itself is not believed."""
-    try:
-        with source.open(name) as file:
-            return file.read(limit + 1)
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
-        raise BundleRefused("bad-zip", f"{name} cannot be read: {error}") from error
 
 
 def _check_content(name: str, data: bytes) -> None:
@@ -276,32 +300,43 @@ def _check_content(name: str, data: bytes) -> None:
         check_onnx(data, name)
     elif name.endswith(".npz"):
         _check_arrays(data, name)
-    elif name.endswith(".json"):
-        read_json(data, name)
+    elif name == REPORT:
+        _report(data)
+
+
+def _report(data: bytes) -> Mapping[str, object]:
+    report = read_json(data, REPORT)
+    if not isinstance(report, dict):
+        raise BundleRefused("bad-json", f"{REPORT} must be an object; got {type(report).__name__}")
+    return cast("Mapping[str, object]", report)
 
 
 def _check_arrays(data: bytes, name: str) -> None:
     """Refuse an npz whose members are anything but plain arrays; only their headers are read."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            for info in archive.infolist():
-                with archive.open(info) as member:
-                    version = np.lib.format.read_magic(member)
-                    header = {
-                        (1, 0): np.lib.format.read_array_header_1_0,
-                        (2, 0): np.lib.format.read_array_header_2_0,
-                    }[version](member)
-                    size = member.tell() + int(np.prod(header[0], dtype=object)) * header[2].itemsize
-                if header[2].hasobject:
-                    raise BundleRefused("bad-arrays", f"{name}: {info.filename} holds pickled objects; save plain arrays")
-                if size != info.file_size or size > MAX_FILE_BYTES:
-                    raise BundleRefused("bad-arrays", f"{name}: {info.filename} has {info.file_size} bytes; its header says {size}")
-    except (zipfile.BadZipFile, EOFError, KeyError, NotImplementedError, RuntimeError) as error:
-        raise BundleRefused("bad-arrays", f"{name} is not an npz of plain arrays: {error}") from None
-    except ValueError as error:
-        if isinstance(error, BundleRefused):
-            raise
-        raise BundleRefused("bad-arrays", f"{name} is not an npz of plain arrays: {error}") from None
+            members = archive.infolist()
+            for member in members:
+                with archive.open(member) as file:
+                    size = _npy_size(file)
+                if size != member.file_size:
+                    raise ValueError(f"{member.filename} holds objects or is cut")
+    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise BundleRefused(
+            "bad-arrays", f"{name} is not an npz of plain arrays: {error}; use numpy.savez"
+        ) from None
+    if (total := sum(member.file_size for member in members)) > MAX_FILE_BYTES:
+        raise BundleRefused("too-large", f"{name} unpacks to {total} bytes; limit {MAX_FILE_BYTES}")
+
+
+def _npy_size(file: IO[bytes]) -> int:
+    """Give how many bytes an .npy file must have by its header; -1 for one of pickled objects."""
+    if np.lib.format.read_magic(file) == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    else:
+        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+    count = int(np.prod(shape, dtype=object))
+    return -1 if dtype.hasobject else file.tell() + count * dtype.itemsize
 
 
 def _copy(content: bytes | Path, root: Path, name: str) -> FileEntry:
@@ -321,4 +356,4 @@ def _sealed(manifest: Manifest, entries: tuple[FileEntry, ...]) -> Manifest:
     try:
         return replace(listed, fingerprint=fingerprint(listed))
     except NotFound as error:
-        raise InvalidInput(f"the manifest names a file that was not given: {error}") from error
+        raise InvalidInput(f"the manifest does not fit the files given: {error}") from error

@@ -24,7 +24,8 @@ def slice_dims(vectors: Vectors, dims: int) -> Vectors:
         raise InvalidInput(f"dims must be from 1 to {vectors.shape[1]}; got {dims}")
     cut = vectors[:, :dims]
     lengths = np.linalg.norm(cut, axis=1, keepdims=True)
-    return np.divide(cut, lengths, out=np.zeros_like(cut), where=lengths > 0)
+    unit: Vectors = np.divide(cut, lengths, out=np.zeros_like(cut), where=lengths > 0)
+    return unit
 
 
 def encode(vectors: Vectors, encoding: Encoding, ranges: Ranges | None = None) -> NDArray[Any]:
@@ -41,10 +42,13 @@ def encode(vectors: Vectors, encoding: Encoding, ranges: Ranges | None = None) -
             return vectors.astype(np.float16)
         case "int8":
             low, high = _limits(ranges, dims)
-            return np.clip(np.rint((vectors - low) / (high - low) * 255) - 128, -128, 127).astype(np.int8)
+            steps = np.rint((vectors - low) / (high - low) * 255) - 128
+            return np.clip(steps, -128, 127).astype(np.int8)
         case "binary":
             if dims % 8:
-                raise InvalidInput(f"binary packs 8 dimensions a byte; dims is {dims}: choose a multiple of 8")
+                raise InvalidInput(
+                    f"binary packs 8 dimensions a byte; dims is {dims}: choose a multiple of 8"
+                )
             return np.packbits(vectors > 0, axis=1)
     raise _unknown(encoding)
 
@@ -59,19 +63,26 @@ def decode(codes: NDArray[Any], encoding: Encoding, ranges: Ranges | None = None
             return codes.astype(np.float32)
         case "int8":
             low, high = _limits(ranges, codes.shape[1])
-            return low + (codes.astype(np.float32) + 128) / 255 * (high - low)
+            values = low + (codes + 128.0) / 255 * (high - low)
+            return values.astype(np.float32)
         case "binary":
             dims = codes.shape[1] * 8
-            return (np.unpackbits(codes, axis=1).astype(np.float32) * 2 - 1) / np.float32(np.sqrt(dims))
+            return (np.unpackbits(codes, axis=1).astype(np.float32) * 2 - 1) / np.float32(
+                np.sqrt(dims)
+            )
     raise _unknown(encoding)
 
 
-def _limits(ranges: Ranges | None, dims: int) -> tuple[Vectors, Vectors]:
+def _limits(ranges: Ranges | None, dims: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     if ranges is None:
-        raise NotSupported("int8 needs ranges, and this bundle declares none; ask for f32, f16 or binary")
+        raise NotSupported(
+            "int8 needs ranges, and this bundle declares none; ask for f32, f16 or binary"
+        )
     if len(ranges.low) != dims:
-        raise ShapeError(f"ranges must have one interval a dimension; got {len(ranges.low)} for {dims} dims")
-    return np.array(ranges.low, np.float32), np.array(ranges.high, np.float32)
+        raise ShapeError(
+            f"ranges must have one interval a dimension; got {len(ranges.low)} for {dims} dims"
+        )
+    return np.array(ranges.low), np.array(ranges.high)
 
 
 def _unknown(encoding: object) -> InvalidInput:

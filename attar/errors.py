@@ -1,20 +1,20 @@
 """The one exception tree: everything attar raises on purpose.
 
-    AttarError                INTERNAL           the root; catch it to catch them all
-    ├── InvalidInput          INVALID_INPUT      an argument or an item cannot be used (a ValueError)
-    │   ├── InputTooLong      INPUT_TOO_LONG     more tokens than the encoder takes
-    │   └── ShapeError        SHAPE              an array of the wrong shape or dtype
-    ├── BundleRefused         BUNDLE_REFUSED     a damaged, hostile or unknown bundle (a ValueError)
-    ├── NotFound              NOT_FOUND          no such bundle, variant, model, collection, id (a LookupError)
-    ├── AlreadyExists         ALREADY_EXISTS     the name or the path is taken
-    ├── SpaceMismatch         SPACE_MISMATCH     vectors of two embedding spaces would meet
-    ├── NotSupported          NOT_SUPPORTED      this model, bundle or CPU lacks what was asked for
-    ├── Overloaded            OVERLOADED         refused early; retry later
-    ├── Unavailable           UNAVAILABLE        loading, draining or gone
-    ├── DeadlineExceeded      DEADLINE_EXCEEDED  no answer within the caller's time
-    ├── Cancelled             CANCELLED          the caller left
-    ├── BackendError          BACKEND            a run of the graph failed: a bug, not the caller's
-    └── MissingExtra          MISSING_EXTRA      an optional dependency is not installed (an ImportError)
+    AttarError              INTERNAL           the root; catch it to catch them all
+    ├── InvalidInput        INVALID_INPUT      an argument or item cannot be used; a ValueError
+    │   ├── InputTooLong    INPUT_TOO_LONG     more tokens than the encoder takes
+    │   └── ShapeError      SHAPE              an array of the wrong shape or dtype
+    ├── BundleRefused       BUNDLE_REFUSED     a damaged or hostile bundle; a ValueError
+    ├── NotFound            NOT_FOUND          nothing has that name; a LookupError
+    ├── AlreadyExists       ALREADY_EXISTS     the name or the path is taken
+    ├── SpaceMismatch       SPACE_MISMATCH     vectors of two embedding spaces would meet
+    ├── NotSupported        NOT_SUPPORTED      this model, bundle or CPU lacks what was asked
+    ├── Overloaded          OVERLOADED         refused early; retry later
+    ├── Unavailable         UNAVAILABLE        loading, draining or gone
+    ├── DeadlineExceeded    DEADLINE_EXCEEDED  no answer within the caller's time
+    ├── Cancelled           CANCELLED          the caller left
+    ├── BackendError        BACKEND            a run of the graph failed: our bug
+    └── MissingExtra        MISSING_EXTRA      a dependency is absent; an ImportError
 
 A message names the thing, the value met, what was expected and the mend. `reason` is the stable
 word for programs: it goes over the wire, and never changes.
@@ -75,7 +75,10 @@ Refusal = Literal[
 
 
 class BundleRefused(AttarError, ValueError):
-    """A bundle is damaged, hostile or unknown; `code` says which of docs/bundle.md's refusals it is."""
+    """A bundle is damaged, hostile or unknown.
+
+    `code` is the refusal's word in docs/bundle.md.
+    """
 
     reason = "BUNDLE_REFUSED"
 

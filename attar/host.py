@@ -4,8 +4,11 @@ import os
 import platform
 from collections.abc import Iterator
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import tokenizers
 
 _TELLING = ("avx", "fma", "f16c", "amx", "sse4", "asimd", "sve", "i8mm", "bf16", "dotprod")
 """Beginnings of the flags that decide how fast a graph runs; the rest is left out of a report."""
@@ -20,7 +23,9 @@ def describe() -> dict[str, object]:
         "machine": platform.machine(),
         "system": platform.system(),
         "python": platform.python_version(),
-        **{package: version(package) for package in ("numpy", "onnxruntime", "tokenizers")},
+        "numpy": np.__version__,
+        "onnxruntime": onnxruntime.__version__,
+        "tokenizers": tokenizers.__version__,
     }
 
 

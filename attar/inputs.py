@@ -29,7 +29,7 @@ class Prepared:
 
 
 class TextInput:
-    """Texts to token ids: the role's prompt in front, at most `max_length` tokens with the special ones."""
+    """Texts to token ids: the role's prompt in front, special tokens kept when a text is cut."""
 
     def __init__(self, tokenizer: bytes, *, max_length: int, prompts: Mapping[str, str]) -> None:
         """Read a tokenizer.json; its own padding and truncation are switched off."""
@@ -40,7 +40,8 @@ class TextInput:
         specials = self._tokenizer.num_special_tokens_to_add(is_pair=False)
         if specials >= max_length:
             raise BundleRefused(
-                "tokenizer", f"max_length {max_length} leaves no room beside {specials} special tokens"
+                "tokenizer",
+                f"max_length {max_length} leaves no room beside {specials} special tokens",
             )
         self._tokenizer.enable_truncation(max_length)
         padding = self._tokenizer.padding
@@ -68,6 +69,8 @@ class TextInput:
                 "shorten it, or pass truncation='truncate'"
             )
         ids = np.array(tokens.ids, np.int64)
+        if not len(ids):
+            raise InvalidInput(f"item {index} has no tokens; leave it out")
         return Prepared((ids, np.ones_like(ids)), len(ids), cut)
 
     def batch(self, rows: Sequence[Prepared]) -> tuple[NDArray[Any], ...]:
@@ -78,8 +81,8 @@ class TextInput:
             ids[i, : row.tokens], mask[i, : row.tokens] = row.arrays
         return ids, mask
 
-    def key(self, row: Prepared) -> tuple[int, ...]:  # noqa: ARG002 -- the masks make all rows alike
-        """Rows of one key may share a batch: for text, all."""
+    def key(self, row: Prepared) -> tuple[int, ...]:  # noqa: ARG002
+        """Rows of one key may share a batch: for text all, since the mask covers padding."""
         return ()
 
 
@@ -112,7 +115,9 @@ class TensorInput:
             raise ShapeError(f"item {index} has shape {given.shape}; {expected}")
         array = np.ascontiguousarray(given, self._dtype)
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise InvalidInput(f"item {index} holds a NaN or an infinity; {expected} of finite numbers")
+            raise InvalidInput(
+                f"item {index} holds a NaN or an infinity; {expected} of finite numbers"
+            )
         return Prepared((array,), math.prod(sizes.values()), truncated=False)
 
     def batch(self, rows: Sequence[Prepared]) -> tuple[NDArray[Any], ...]:
@@ -120,7 +125,7 @@ class TensorInput:
         return (np.stack([row.arrays[0] for row in rows]),)
 
     def key(self, row: Prepared) -> tuple[int, ...]:
-        """Rows of one key may share a batch: those of one shape, since nothing masks padding here."""
+        """Rows of one key may share a batch: those of one shape, since nothing masks padding."""
         return row.arrays[0].shape
 
 
@@ -130,12 +135,16 @@ def host_step(bundle: Bundle) -> TextInput | TensorInput:
     tokenizer, max_length = manifest.preprocessing.tokenizer, manifest.max_length
     if tokenizer is None or max_length is None:
         return TensorInput(manifest.inputs[0])
-    return TextInput(bundle.read(tokenizer), max_length=max_length, prompts=manifest.preprocessing.prompts)
+    return TextInput(
+        bundle.read(tokenizer), max_length=max_length, prompts=manifest.preprocessing.prompts
+    )
 
 
 def _sequence(items: Items) -> Items:
     if isinstance(items, str | bytes):
-        raise InvalidInput(f"items must be a list; got one {type(items).__name__}: wrap it in a list")
+        raise InvalidInput(
+            f"items must be a list; got one {type(items).__name__}: wrap it in a list"
+        )
     return items
 
 
@@ -146,7 +155,8 @@ def _text(item: object, index: int) -> str:
         item.encode()
     except UnicodeEncodeError as error:
         raise InvalidInput(
-            f"item {index} has half of a surrogate pair at character {error.start}; decode the text as UTF-8"
+            f"item {index} has half of a surrogate pair at character {error.start}; "
+            "decode the text as UTF-8"
         ) from None
     return item
 

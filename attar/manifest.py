@@ -1,4 +1,4 @@
-"""What a bundle says about itself: the dataclasses are the schema, and `parse` holds a file to them.
+"""What a bundle says about itself: the dataclasses are the schema, which `parse` holds a file to.
 
 Fields that this version does not know are kept in `extra` and written again, so that a bundle may
 pass through an older attar unharmed. docs/bundle.md explains each field.
@@ -7,18 +7,18 @@ pass through an older attar unharmed. docs/bundle.md explains each field.
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import cache
 from hashlib import sha256
 from types import NoneType, UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from .errors import BundleRefused, NotFound
 
 SCHEMA_VERSION = "1.0"
 
-MAX_JSON_BYTES = 4 * 2**20
+MAX_MANIFEST_BYTES = 4 * 2**20
 MAX_FILE_BYTES = 2 * 2**30
 """A protobuf, which an ONNX file is, cannot be larger."""
 
@@ -28,6 +28,7 @@ SUFFIXES = (".onnx", ".json", ".npz", ".txt", ".md")
 DTYPES = ("float32", "float16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
 TEXT_INPUTS = ("input_ids", "attention_mask")
 
+_READABLE = re.compile(r"1\.[0-9]+")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _PATH = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -206,25 +207,31 @@ def serialise(manifest: Manifest) -> bytes:
 
 def parse(data: bytes) -> Manifest:
     """Read manifest.json, or refuse it by a message that names the field."""
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise BundleRefused(
+            "too-large",
+            f"manifest.json has more than {MAX_MANIFEST_BYTES} bytes; it needs a few KB",
+        )
     document = read_json(data, "manifest.json")
     if not isinstance(document, dict):
-        raise BundleRefused("field", f"manifest.json must be an object; got {_shown(document)}")
+        raise _wrong("manifest.json", "an object", document)
     version = document.get("schema_version")
-    if not isinstance(version, str) or version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+    if not isinstance(version, str) or not _READABLE.fullmatch(version):
         raise BundleRefused(
             "schema-version",
             f"manifest.json has schema_version {version!r}; this attar reads {SCHEMA_VERSION} "
-            "and its minor versions: install the attar that wrote it, or export again",
+            "and its later minor versions: use the attar that wrote it, or export again",
         )
     manifest = _read_object(Manifest, document, "manifest")
-    _check(manifest)
+    _check_files(manifest)
+    _check_signature(manifest)
+    _check_output(manifest)
+    _check_variants(manifest)
     return manifest
 
 
 def read_json(data: bytes, name: str) -> object:
-    """Parse JSON strictly: no repeated keys, NaN or infinity, and at most 4 MiB of manifest."""
-    if len(data) > MAX_JSON_BYTES and name == "manifest.json":
-        raise BundleRefused("too-large", f"{name} has over {MAX_JSON_BYTES} bytes; a manifest is a few KB")
+    """Parse JSON strictly: no repeated keys, NaN, infinity, huge numbers or broken text."""
     try:
         document = json.loads(
             data.decode(),
@@ -278,38 +285,31 @@ T = TypeVar("T")
 
 
 @cache
-def _hints(schema: type) -> dict[str, Any]:
-    return get_type_hints(schema)
+def _schema(kind: Any) -> tuple[dict[str, Any], list[str]]:
+    """Give a dataclass's type hints but for `extra`, and the names that have no default."""
+    hints = {name: hint for name, hint in get_type_hints(kind).items() if name != "extra"}
+    defaults = {f.name: (f.default, f.default_factory) for f in fields(kind)}
+    return hints, [name for name in hints if defaults[name] == (MISSING, MISSING)]
 
 
-def _read_object(schema: type[T], value: object, where: str) -> T:
+def _read_object(kind: Callable[..., T], value: object, where: str) -> T:
     """Build a dataclass from a JSON object; what it does not know becomes its `extra`."""
     if not isinstance(value, dict):
         raise _wrong(where, "an object", value)
-    known: dict[str, object] = {}
-    for name, hint in _hints(schema).items():
-        if name == "extra":
-            continue
-        if name in value:
-            known[name] = _read(hint, value[name], f"{where}.{name}")
-    missing = [
-        f.name
-        for f in fields(schema)  # type: ignore[arg-type]  # every schema here is a dataclass
-        if f.name not in known and f.default is MISSING and f.default_factory is MISSING
-    ]
-    if missing:
+    hints, required = _schema(kind)
+    if missing := [name for name in required if name not in value]:
         raise BundleRefused("field", f"{where} lacks {', '.join(missing)}")
-    extra = {key: item for key, item in value.items() if key not in known}
-    return schema(**known, extra=extra)
+    known = {k: _read(hints[k], item, f"{where}.{k}") for k, item in value.items() if k in hints}
+    return kind(**known, extra={k: item for k, item in value.items() if k not in hints})
 
 
-def _read(hint: Any, value: object, where: str) -> object:  # noqa: ANN401 -- a type hint has no type
+def _read(hint: Any, value: object, where: str) -> object:
     """Hold one JSON value to a type hint."""
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is object:
         return value
     if is_dataclass(hint):
-        return _read_object(hint, value, where)  # type: ignore[arg-type]  # a class, not an instance
+        return _read_object(cast("Callable[..., object]", hint), value, where)
     if origin is UnionType and NoneType in arguments:
         return None if value is None else _read(arguments[0], value, where)
     if origin is tuple:
@@ -334,117 +334,108 @@ def _wrong(where: str, expected: str, value: object) -> BundleRefused:
     return BundleRefused("field", f"{where} must be {expected}; got {shown}")
 
 
-def _check(m: Manifest) -> None:
-    """Refuse a manifest whose fields contradict one another."""
-    _check_files(m)
-    _check_signature(m)
-    _check_output(m)
-    _check_variants(m)
-
-
-def _require(holds: bool, where: str, expected: str, value: object) -> None:  # noqa: FBT001 -- reads as a sentence
+def _require(where: str, expected: str, value: object, *, holds: bool) -> None:
     if not holds:
         raise _wrong(where, expected, value)
 
 
 def check_path(path: str) -> None:
-    """Refuse a path that could leave the bundle or that two systems would read differently."""
+    """Refuse a path that could leave the bundle, or that two systems would read differently."""
     if not _PATH.fullmatch(path) or any(part.endswith(".") for part in path.split("/")):
         raise BundleRefused(
             "hostile-path",
-            f"{path!r} is not a plain relative path; use letters, digits, '.', '_' and '-' between single '/'",
-        )
-    if not path.endswith(SUFFIXES):
-        raise BundleRefused(
-            "file-kind", f"{path} is none of the kinds a bundle may hold: {', '.join(SUFFIXES)}"
+            f"{path!r} is not a plain relative path; "
+            "use letters, digits, '.', '_' and '-', folders divided by one '/'",
         )
 
 
 def _check_files(m: Manifest) -> None:
     seen = {"manifest.json"}
     for entry in m.files:
+        where = f"files[{entry.path}]"
         check_path(entry.path)
+        if not entry.path.endswith(SUFFIXES):
+            raise BundleRefused(
+                "file-kind", f"{where} is no kind a bundle may hold: {', '.join(SUFFIXES)}"
+            )
         if entry.path.casefold() in seen:
             raise BundleRefused(
-                "duplicate-path", f"files lists {entry.path} twice, or in two spellings of case; keep one"
+                "duplicate-path", f"{where} is listed twice, or differs only in case; keep one"
             )
         seen.add(entry.path.casefold())
-        where = f"files[{entry.path}]"
-        _require(bool(_SHA256.fullmatch(entry.sha256)), f"{where}.sha256", "64 hex digits", entry.sha256)
-        _require(entry.bytes >= 0, f"{where}.bytes", "0 or more", entry.bytes)
-        if entry.bytes > MAX_FILE_BYTES:
-            raise BundleRefused(
-                "too-large", f"{entry.path} declares {entry.bytes} bytes; the limit is {MAX_FILE_BYTES}"
-            )
+        digest, size = entry.sha256, entry.bytes
+        _require(f"{where}.sha256", "64 hex digits", digest, holds=bool(_SHA256.fullmatch(digest)))
+        _require(f"{where}.bytes", "0 or more", size, holds=size >= 0)
+        if size > MAX_FILE_BYTES:
+            raise BundleRefused("too-large", f"{where} has {size} bytes; limit {MAX_FILE_BYTES}")
 
 
 def _check_listed(m: Manifest, where: str, path: str) -> None:
     if path not in {entry.path for entry in m.files}:
-        raise BundleRefused("missing-file", f"{where} names {path}, which files does not list")
+        raise BundleRefused("missing-file", f"{where} is {path!r}, which files does not list")
+
+
+def _check_name(where: str, name: str) -> None:
+    expected = "up to 128 letters, digits, '.', '_' or '-'"
+    _require(where, expected, name, holds=bool(_NAME.fullmatch(name)))
 
 
 def _check_signature(m: Manifest) -> None:
-    for where, name in (("name", m.name), ("version", m.version), ("modality", m.modality)):
-        _require(bool(_NAME.fullmatch(name)), where, "letters, digits, '.', '_' or '-', at most 128", name)
+    _check_name("name", m.name)
+    _check_name("version", m.version)
+    _check_name("modality", m.modality)
     for spec in m.inputs:
-        where = f"inputs[{spec.name}]"
-        _require(spec.dtype in DTYPES, f"{where}.dtype", f"one of {', '.join(DTYPES)}", spec.dtype)
-        _require(spec.shape[:1] == ("batch",), f"{where}.shape", "'batch' first", list(spec.shape))
+        where, shape = f"inputs[{spec.name}]", list(spec.shape)
         _require(
-            all(axis if isinstance(axis, str) else axis > 0 for axis in spec.shape),
-            f"{where}.shape",
-            "positive sizes and names",
-            list(spec.shape),
+            f"{where}.dtype", f"one of {', '.join(DTYPES)}", spec.dtype, holds=spec.dtype in DTYPES
         )
+        _require(f"{where}.shape", "'batch' first", shape, holds=shape[:1] == ["batch"])
+        sized = all(axis if isinstance(axis, str) else axis > 0 for axis in shape)
+        _require(f"{where}.shape", "positive sizes and names", shape, holds=sized)
     names = tuple(spec.name for spec in m.inputs)
     tokenizer = m.preprocessing.tokenizer
+    where = "preprocessing.tokenizer"
     if m.modality == "text":
-        _require(names == TEXT_INPUTS, "inputs", f"{' and '.join(TEXT_INPUTS)} for text", list(names))
-        _require(
-            all(s.dtype == "int64" and len(s.shape) == 2 for s in m.inputs),  # noqa: PLR2004 -- batch, length
-            "inputs",
-            "int64 (batch, length) for text",
-            [s.dtype for s in m.inputs],
-        )
-        _require(tokenizer is not None, "preprocessing.tokenizer", "a file for text", tokenizer)
-        _require((m.max_length or 0) > 0, "max_length", "a positive number of tokens for text", m.max_length)
+        _require("inputs", f"{' and '.join(TEXT_INPUTS)}", list(names), holds=names == TEXT_INPUTS)
+        kinds = [[spec.dtype, len(spec.shape)] for spec in m.inputs]
+        _require("inputs", "int64 of 2 axes", kinds, holds=kinds == [["int64", 2]] * 2)
+        _require("max_length", "positive for text", m.max_length, holds=(m.max_length or 0) > 0)
+        _require(where, "a file for text", tokenizer, holds=tokenizer is not None)
     else:
-        _require(len(names) == 1, "inputs", f"one tensor for {m.modality}", list(names))
-        _require(tokenizer is None, "preprocessing.tokenizer", f"absent for {m.modality}", tokenizer)
+        _require("inputs", f"one tensor for {m.modality}", list(names), holds=len(names) == 1)
+        _require(where, f"null for {m.modality}", tokenizer, holds=tokenizer is None)
     if tokenizer is not None:
-        _check_listed(m, "preprocessing.tokenizer", tokenizer)
+        _check_listed(m, where, tokenizer)
 
 
 def _check_output(m: Manifest) -> None:
-    dim, dims = m.output.dim, m.output.dims
-    _require(dim > 0, "output.dim", "positive", dim)
+    dim, dims = m.output.dim, list(m.output.dims)
+    rising = bool(dims) and dims[0] > 0 and dims == sorted(set(dims))
     _require(
-        bool(dims) and dims[0] > 0 and dims[-1] == dim and list(dims) == sorted(set(dims)),
-        "output.dims",
-        f"rising widths that end with dim {dim}",
-        list(dims),
+        "output.dims", f"rising widths up to dim {dim}", dims, holds=rising and dims[-1] == dim
     )
-    _require(
-        m.output.normalized or dims == (dim,),
-        "output.dims",
-        "dim alone where normalized is false, because a cut vector gets unit length",
-        list(dims),
-    )
+    # A cut vector gets unit length, so it must have had it before.
+    uncut = m.output.normalized or dims == [dim]
+    _require("output.dims", "dim alone where normalized is false", dims, holds=uncut)
     if m.ranges is not None:
         low, high = m.ranges.low, m.ranges.high
-        _require(len(low) == len(high) == dim, "ranges", f"{dim} low and high", [len(low), len(high)])
-        _require(all(a < b for a, b in zip(low, high, strict=True)), "ranges", "low below high", "otherwise")
+        sizes = [len(low), len(high)]
+        _require("ranges", f"{dim} low and {dim} high", sizes, holds=sizes == [dim, dim])
+        for i, (least, most) in enumerate(zip(low, high, strict=True)):
+            _require(f"ranges[{i}]", "low below high", [least, most], holds=least < most)
 
 
 def _check_variants(m: Manifest) -> None:
     names = [variant.name for variant in m.variants]
     for variant in m.variants:
         where = f"variants[{variant.name}]"
-        _require(bool(_NAME.fullmatch(variant.name)), "variants.name", "letters, digits, '.', '_' or '-'", variant.name)
+        _check_name("variants.name", variant.name)
         if names.count(variant.name) > 1:
-            raise BundleRefused("duplicate-variant", f"two variants are called {variant.name}; rename one")
-        _require(variant.file.endswith(".onnx"), f"{where}.file", "an .onnx file", variant.file)
-        _check_listed(m, where, variant.file)
+            raise BundleRefused("duplicate-variant", f"two variants are called {variant.name}")
+        is_graph = variant.file.endswith(".onnx")
+        _require(f"{where}.file", "an .onnx file", variant.file, holds=is_graph)
+        _check_listed(m, f"{where}.file", variant.file)
         if variant.latency is not None:
-            _require(variant.latency.p50_ms > 0, f"{where}.latency.p50_ms", "positive", variant.latency.p50_ms)
-    _require(m.reference in names, "reference", f"one of the variants {names}", m.reference)
+            p50 = variant.latency.p50_ms
+            _require(f"{where}.latency.p50_ms", "positive", p50, holds=p50 > 0)
+    _require("reference", f"one of the variants {names}", m.reference, holds=m.reference in names)

@@ -24,7 +24,14 @@ _BELOW = {
     "Graph": {1: "Node", 5: "Tensor", 15: "SparseTensor"},
     "Function": {7: "Node", 11: "Attribute"},
     "Node": {5: "Attribute"},
-    "Attribute": {5: "Tensor", 6: "Graph", 10: "Tensor", 11: "Graph", 22: "SparseTensor", 23: "SparseTensor"},
+    "Attribute": {
+        5: "Tensor",
+        6: "Graph",
+        10: "Tensor",
+        11: "Graph",
+        22: "SparseTensor",
+        23: "SparseTensor",
+    },
     "SparseTensor": {1: "Tensor", 2: "Tensor"},
     "Tensor": {},
 }
@@ -56,7 +63,11 @@ def check_onnx(data: bytes, name: str) -> None:
 
 def _check_model(data: bytes, name: str) -> None:
     numbers = {number for number, _ in _fields(memoryview(data))}
-    for number, what in ((_MODEL_IR_VERSION, "IR version"), (_MODEL_GRAPH, "graph"), (_MODEL_OPSET, "opset")):
+    for number, what in (
+        (_MODEL_IR_VERSION, "IR version"),
+        (_MODEL_GRAPH, "graph"),
+        (_MODEL_OPSET, "opset"),
+    ):
         if number not in numbers:
             raise BundleRefused("not-onnx", f"{name} is not an ONNX model: it has no {what}")
 
@@ -66,24 +77,27 @@ def _check_node(number: int, value: int | memoryview, name: str) -> None:
         raise BundleRefused(
             "foreign-operator",
             f"{name} calls operators of domain {domain!r}, which need code from outside; "
-            f"export with those of {', '.join(d for d in DOMAINS if d)} only (inline local functions)",
+            f"export with those of {', '.join(filter(None, DOMAINS))} only, functions inlined",
         )
     if number == _NODE_OP_TYPE and (kind := bytes(_message(value)).decode()) in ESCAPES:
         raise BundleRefused(
-            "foreign-operator", f"{name} calls {kind}, which runs code that is not in the graph; export without it"
+            "foreign-operator",
+            f"{name} calls {kind}, which runs code that is not in the graph; export without it",
         )
 
 
 def _check_tensor(number: int, value: int | memoryview, name: str) -> None:
     if number == _TENSOR_EXTERNAL_DATA or (number == _TENSOR_DATA_LOCATION and value != 0):
         raise BundleRefused(
-            "external-data", f"{name} keeps a tensor in another file; save the model with its weights inside"
+            "external-data",
+            f"{name} keeps a tensor in another file; save the model with its weights inside",
         )
 
 
 def _message(value: int | memoryview) -> memoryview:
     if isinstance(value, int):
-        raise ValueError("a number stands where a message should")  # noqa: TRY004 -- the file's value, not a caller's type
+        # The file is wrong, not a caller's type.
+        raise ValueError("a number stands where a message should")  # noqa: TRY004
     return value
 
 
@@ -118,6 +132,6 @@ def _varint(body: memoryview, at: int) -> tuple[int, int]:
         byte = body[at]
         value |= (byte & 0x7F) << shift
         at += 1
-        if byte < 0x80:  # noqa: PLR2004 -- the last byte of a varint has its high bit clear
+        if byte < 0x80:  # the last byte has its high bit clear
             return value, at
     raise ValueError(f"a number at byte {at} does not end")

@@ -4,7 +4,7 @@ Device and server use the same three steps, `prepare`, `infer` and `finish`; `em
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from .manifest import Manifest, TensorSpec, Variant
 _PROVIDER = "CPUExecutionProvider"
 
 _BATCH_TOKENS = 4096
-"""Padded tokens a run of `embed`: enough to fill a CPU's cores, few enough to stay in its caches."""
+"""Padded tokens in one run of `embed`: enough to fill a CPU's cores, with memory bounded."""
 
 _ORT_TYPES = {"float32": "tensor(float)", "float64": "tensor(double)"}  # the others: tensor(dtype)
 
@@ -54,9 +54,14 @@ def load(
     elif max_latency_ms is None and max_bytes is None:
         chosen = bundle.variant(variant)
         if lacks := _lacks(chosen):
-            raise NotSupported(f"variant {variant} needs {lacks}, which this machine lacks; choose another")
+            raise NotSupported(
+                f"variant {variant} needs {lacks}, which this machine lacks; choose another"
+            )
     else:
-        raise InvalidInput(f"variant {variant!r} is named, so max_latency_ms and max_bytes choose nothing; drop one side")
+        raise InvalidInput(
+            f"variant {variant!r} is named, so max_latency_ms and max_bytes have nothing "
+            "to choose; pass the one or the others"
+        )
     return Encoder(bundle, chosen, threads=threads)
 
 
@@ -78,9 +83,14 @@ class Embeddings:
 
     def __getitem__(self, index: int | slice | NDArray[Any]) -> NDArray[Any]:
         """Give a row's vector, or several, as numpy indexes them."""
-        return self.vectors[index]  # type: ignore[no-any-return]  # numpy cannot tell a row from a scalar
+        rows: NDArray[Any] = self.vectors[index]
+        return rows
 
-    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:  # noqa: FBT001 -- numpy's protocol
+    def __array__(
+        self,
+        dtype: DTypeLike | None = None,
+        copy: bool | None = None,  # noqa: FBT001 -- numpy's protocol
+    ) -> NDArray[Any]:
         """Be the vectors wherever numpy expects an array."""
         return np.array(self.vectors, dtype=dtype, copy=copy)
 
@@ -135,14 +145,15 @@ class Encoder:
     def prepare(
         self, items: Items, *, role: Role = "passage", truncation: Truncation = "truncate"
     ) -> list[Prepared]:
-        """Take the host's step for every item; InvalidInput names the first bad one by its index."""
+        """Take the host's step for every item; InvalidInput names the first bad one's index."""
         return self._inputs.prepare(items, role=role, truncation=truncation)
 
     def infer(self, rows: Sequence[Prepared]) -> Vectors:
         """Run prepared rows as one batch, padded to the longest: (n, dim) float32.
 
-        Tensors of different shapes cannot share a batch; they run shape by shape. A row the graph
-        turns into NaN is given as it is, for it is no fault of its batch-mates. Raises BackendError.
+        Tensors of different shapes cannot share a batch; they run shape by shape. A row that the
+        graph turns into NaN is given as it is, for its batch-mates are sound: `finish` refuses it.
+        Raises BackendError.
         """
         vectors = np.empty((len(rows), self.dim), np.float32)
         groups: dict[tuple[int, ...], list[int]] = {}
@@ -152,7 +163,9 @@ class Encoder:
             vectors[group] = self._run(self._inputs.batch([rows[i] for i in group]))
         return vectors
 
-    def finish(self, vectors: Vectors, *, dims: int | None = None, encoding: Encoding = "f32") -> NDArray[Any]:
+    def finish(
+        self, vectors: Vectors, *, dims: int | None = None, encoding: Encoding = "f32"
+    ) -> NDArray[Any]:
         """Cut to `dims` with unit length again, and encode: what leaves the encoder.
 
         Raises InvalidInput for an undeclared width, NotSupported for int8 without declared ranges,
@@ -162,8 +175,9 @@ class Encoder:
         finite = np.isfinite(vectors).all(axis=1)
         if not finite.all():
             raise BackendError(
-                f"variant {self.variant.name} gave NaN or infinity for rows {np.flatnonzero(~finite)[:10].tolist()}; "
-                "their values are out of the encoder's range, or this is a bug in the bundle"
+                f"variant {self.variant.name} gave NaN or infinity for rows "
+                f"{np.flatnonzero(~finite)[:10].tolist()}; "
+                "their values are beyond what the encoder can take, or the bundle is faulty"
             )
         if dims < self.dim:
             vectors = slice_dims(vectors, dims)
@@ -174,7 +188,10 @@ class Encoder:
         """Refuse options before any work is done for them."""
         dims = self.dim if dims is None else dims
         if dims not in self.dims:
-            raise InvalidInput(f"dims must be one that {self.manifest.name} was trained for, {list(self.dims)}; got {dims}")
+            raise InvalidInput(
+                f"dims must be one that {self.manifest.name} was trained for, {list(self.dims)}; "
+                f"got {dims}"
+            )
         if encoding not in ENCODINGS:
             raise InvalidInput(f"encoding must be one of {', '.join(ENCODINGS)}; got {encoding!r}")
         return dims
@@ -182,22 +199,28 @@ class Encoder:
     def _run(self, arrays: tuple[NDArray[Any], ...]) -> Vectors:
         feed = {spec.name: array for spec, array in zip(self.manifest.inputs, arrays, strict=True)}
         try:
+            vectors: Vectors
             (vectors,) = self._session.run([self.manifest.output.name], feed)
         except Exception as error:
-            raise BackendError(f"variant {self.variant.name} failed on a batch of {len(arrays[0])}: {error}") from error
+            raise BackendError(
+                f"variant {self.variant.name} failed on a batch of {len(arrays[0])}: {error}"
+            ) from error
         if vectors.shape != (len(arrays[0]), self.dim):
             raise BackendError(
-                f"variant {self.variant.name} gave shape {vectors.shape}; its manifest says {(len(arrays[0]), self.dim)}"
+                f"variant {self.variant.name} gave shape {vectors.shape}; "
+                f"its manifest says {(len(arrays[0]), self.dim)}"
             )
-        return vectors  # type: ignore[no-any-return]  # onnxruntime is untyped; _session checked the dtype
+        return vectors
 
 
 def _batches(tokens: NDArray[np.int32]) -> Iterator[NDArray[np.intp]]:
-    """Group items of like length, so that padding to a batch's longest wastes little: their indices."""
+    """Give the indices of batches of like length, so that padding to the longest wastes little."""
     order = np.argsort(tokens, kind="stable")[::-1]
     start = 0
     while start < len(order):
-        size = max(1, _BATCH_TOKENS // max(1, int(tokens[order[start]])))  # the first is the longest
+        size = max(
+            1, _BATCH_TOKENS // max(1, int(tokens[order[start]]))
+        )  # the first is the longest
         yield order[start : start + size]
         start += size
 
@@ -225,7 +248,9 @@ def _choose(manifest: Manifest, *, max_latency_ms: float | None, max_bytes: int 
             fitting.append((rank, variant))
     if not fitting:
         limits = f"max_latency_ms={max_latency_ms}, max_bytes={max_bytes}"
-        raise InvalidInput(f"no variant of {manifest.name} runs here within {limits}; it has {'; '.join(verdicts)}")
+        raise InvalidInput(
+            f"no variant of {manifest.name} runs here within {limits}; it has {'; '.join(verdicts)}"
+        )
     return min(fitting, key=lambda pair: pair[0])[1]
 
 
@@ -241,26 +266,38 @@ def _session(bundle: Bundle, variant: Variant, threads: int | None) -> ort.Infer
     except BundleRefused:
         raise
     except Exception as error:
-        raise BundleRefused("unloadable", f"ONNX Runtime {ort.__version__} cannot load {variant.file}: {error}") from error
+        raise BundleRefused(
+            "unloadable", f"ONNX Runtime {ort.__version__} cannot load {variant.file}: {error}"
+        ) from error
     if session.get_providers() != [_PROVIDER]:
         raise NotSupported(f"asked ONNX Runtime for {_PROVIDER}, got {session.get_providers()}")
-    output = TensorSpec(name=bundle.manifest.output.name, dtype="float32", shape=("batch", bundle.manifest.output.dim))
+    output = TensorSpec(
+        name=bundle.manifest.output.name,
+        dtype="float32",
+        shape=("batch", bundle.manifest.output.dim),
+    )
     _check_signature("input", bundle.manifest.inputs, session.get_inputs(), variant)
     _check_signature("output", (output,), session.get_outputs(), variant)
     return session
 
 
 def _check_signature(
-    kind: str, specs: Iterable[TensorSpec], found: Sequence[ort.NodeArg], variant: Variant
+    kind: str, specs: Sequence[TensorSpec], found: Sequence[ort.NodeArg], variant: Variant
 ) -> None:
-    """Hold a graph's tensors to the manifest; an axis either side leaves open fits any size."""
-    specs = tuple(specs)
-    fits = {spec.name for spec in specs} == {tensor.name for tensor in found}
-    for spec, tensor in zip(sorted(specs, key=lambda s: s.name), sorted(found, key=lambda t: t.name), strict=False):
-        fits = fits and tensor.type == _ORT_TYPES.get(spec.dtype, f"tensor({spec.dtype})")
-        fits = fits and len(tensor.shape) == len(spec.shape)
-        fits = fits and all(a == b for a, b in zip(spec.shape, tensor.shape, strict=False) if isinstance(b, int))
-    if not fits:
-        graph = [f"{t.name} {t.type} {t.shape}" for t in found]
-        declared = [f"{s.name} {s.dtype} {list(s.shape)}" for s in specs]
-        raise BundleRefused("signature", f"{variant.file} has the {kind}s {graph}; the manifest says {declared}")
+    """Hold a graph's tensors to the manifest; an axis that the graph leaves open fits any."""
+    tensors = {tensor.name: tensor for tensor in found}
+    if tensors.keys() != {spec.name for spec in specs} or not all(
+        tensors[spec.name].type == _ORT_TYPES.get(spec.dtype, f"tensor({spec.dtype})")
+        and len(tensors[spec.name].shape) == len(spec.shape)
+        and all(
+            size == axis
+            for size, axis in zip(tensors[spec.name].shape, spec.shape, strict=True)
+            if isinstance(size, int)
+        )
+        for spec in specs
+    ):
+        graph = [f"{tensor.name} {tensor.type} {tensor.shape}" for tensor in found]
+        declared = [f"{spec.name} {spec.dtype} {list(spec.shape)}" for spec in specs]
+        raise BundleRefused(
+            "signature", f"{variant.file} has {kind}s {graph}; the manifest says {declared}"
+        )

@@ -13,26 +13,63 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 
 from attar.bundle import Bundle
-from attar.manifest import Latency, Manifest, Output, Preprocessing, Ranges, Requires, TensorSpec, Variant
+from attar.manifest import (
+    Latency,
+    Manifest,
+    Output,
+    Preprocessing,
+    Ranges,
+    Requires,
+    TensorSpec,
+    Variant,
+)
 
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-WORDS = ("the", "cat", "sat", "on", "mat", "dog", "ran", "sun", "rain", "blue", "red", "sky", "query", "passage")
-VOCABULARY = (*SPECIALS, *WORDS, *LETTERS, *(f"##{letter}" for letter in LETTERS), *"0123456789.,:?!")
+WORDS = (
+    "the",
+    "cat",
+    "sat",
+    "on",
+    "mat",
+    "dog",
+    "ran",
+    "sun",
+    "rain",
+    "blue",
+    "red",
+    "sky",
+    "query",
+    "passage",
+)
+VOCABULARY = (
+    *SPECIALS,
+    *WORDS,
+    *LETTERS,
+    *(f"##{letter}" for letter in LETTERS),
+    *"0123456789.,:?!",
+)
 
 
 def tokenizer_json() -> bytes:
     """Give a WordPiece tokenizer of whole words and single letters, [CLS] ... [SEP] around."""
-    tokenizer = Tokenizer(WordPiece({word: i for i, word in enumerate(VOCABULARY)}, unk_token="[UNK]"))  # noqa: S106
+    vocabulary = {word: i for i, word in enumerate(VOCABULARY)}
+    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))  # noqa: S106
     tokenizer.normalizer = BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = BertPreTokenizer()
     tokenizer.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[(s, VOCABULARY.index(s)) for s in ("[CLS]", "[SEP]")]
+        single="[CLS] $A [SEP]",
+        special_tokens=[(s, VOCABULARY.index(s)) for s in ("[CLS]", "[SEP]")],
     )
     return tokenizer.to_str().encode()
 
 
-def _model(nodes: Sequence[onnx.NodeProto], inputs: Sequence[onnx.ValueInfoProto], dim: int, weights: Mapping[str, np.ndarray]) -> bytes:
+def _model(
+    nodes: Sequence[onnx.NodeProto],
+    inputs: Sequence[onnx.ValueInfoProto],
+    dim: int,
+    weights: Mapping[str, np.ndarray],
+) -> bytes:
     graph = helper.make_graph(
         list(nodes),
         "tiny",
@@ -46,7 +83,7 @@ def _model(nodes: Sequence[onnx.NodeProto], inputs: Sequence[onnx.ValueInfoProto
 
 
 def text_graph(*, dim: int = 16, seed: int = 0, noise: float = 0.0) -> bytes:
-    """Give an encoder that averages a random vector a token and normalises; `noise` moves the vectors."""
+    """Give an encoder that averages a random vector a token; `noise` moves the vectors."""
     rng = np.random.default_rng(seed)
     table = rng.standard_normal((len(VOCABULARY), dim)).astype(np.float32)
     table += noise * np.random.default_rng(seed + 1).standard_normal(table.shape).astype(np.float32)
@@ -104,7 +141,9 @@ def text_manifest(
                 requires=Requires(cpu_flags=tuple((cpu_flags or {}).get(variant, ()))),
                 parity={"cosine_mean": 1.0, "cosine_worst": 1.0},
                 tolerance=1e-6,
-                latency=Latency(p50_ms=latency_ms[variant], threads=1, batch=1, length=max_length, host="test")
+                latency=Latency(
+                    p50_ms=latency_ms[variant], threads=1, batch=1, length=max_length, host="test"
+                )
                 if latency_ms and variant in latency_ms
                 else None,
             )
@@ -150,9 +189,14 @@ def tiny_bundle(
 
 
 def tiny_tensor_bundle(
-    path: str | Path, *, dim: int = 16, shape: Sequence[int] = (1, 8, 8), name: str = "tiny-image", seed: int = 0
+    path: str | Path,
+    *,
+    dim: int = 16,
+    shape: Sequence[int] = (1, 8, 8),
+    name: str = "tiny-image",
+    seed: int = 0,
 ) -> Path:
-    """Write a bundle that takes one float32 tensor `image`, (batch, *shape): a random projection, normalised."""
+    """Write a bundle of a random projection of one float32 tensor `image`, (batch, *shape)."""
     width = int(np.prod(shape))
     weights = {
         "projection": np.random.default_rng(seed).standard_normal((width, dim)).astype(np.float32),
@@ -173,4 +217,6 @@ def tiny_tensor_bundle(
         reference="fp32",
         variants=(Variant(name="fp32", file="variants/fp32.onnx", precision="fp32"),),
     )
-    return Bundle.write(path, manifest, {"variants/fp32.onnx": _model(nodes, inputs, dim, weights)}).path
+    return Bundle.write(
+        path, manifest, {"variants/fp32.onnx": _model(nodes, inputs, dim, weights)}
+    ).path
