@@ -190,13 +190,13 @@ def test_the_probe_sees_evaluation_mode_and_no_gradients() -> None:
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step() -> None:
     broken = training(batches=lambda step: DATA * (torch.nan if step == 3 else 1.0))
-    with pytest.raises(FloatingPointError, match="nan at step 3, rate .*lower the rate"):
+    with pytest.raises(FloatingPointError, match=r"nan at step 3, rate .*lower the rate"):
         run(broken)
 
 
 def test_a_checkpoint_of_another_seed_is_refused(tmp_path: Path) -> None:
     run(training(seed=1), tmp_path)
-    with pytest.raises(InvalidInput, match="seed 1, not 2.*resume=False"):
+    with pytest.raises(InvalidInput, match=r"seed 1, not 2.*resume=False"):
         run(training(seed=2), tmp_path)
 
 
@@ -224,7 +224,7 @@ def test_several_processes_are_refused_before_they_train_apart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(NotSupported, match="WORLD_SIZE is 2.*without torchrun"):
+    with pytest.raises(NotSupported, match=r"WORLD_SIZE is 2.*without torchrun"):
         run(training())
 
 

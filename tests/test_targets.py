@@ -15,7 +15,7 @@ def network() -> nn.Sequential:
 def moved(module: nn.Sequential, by: float) -> None:
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter += by
+            parameter.add_(by)
 
 
 def test_an_ema_moves_by_what_momentum_leaves() -> None:

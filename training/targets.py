@@ -51,7 +51,7 @@ class Frozen(nn.Module):
         self.module = module.requires_grad_(requires_grad=False)
         self.train()
 
-    def train(self, _mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> Self:  # noqa: ARG002, FBT001, FBT002 - torch's signature
         """Stay in evaluation mode."""
         return super().train(mode=False)
 
