@@ -8,6 +8,8 @@ from torch import Tensor
 
 from attar.errors import InvalidInput
 
+WINDOW = 8  # batches sorted together: fewer pad more, more make an epoch's batches alike
+
 
 def seed_at(seed: int, *path: int) -> int:
     """Give a 64-bit seed for one place in a run, such as (seed, step); places do not correlate."""
@@ -19,18 +21,23 @@ class Sampler:
     """Uniform batches without replacement: every epoch is a new order of all `items` rows.
 
     The rows of step s depend on (seed, s) alone, so resuming needs nothing but the step. Batches
-    are whole: the rows left over at the end of an epoch wait for a later one.
+    are whole: the rows left over at the end of an epoch wait for a later one. With `lengths`, one
+    an item, batches are cut from windows of `WINDOW` batches sorted by length, so that padding to
+    the longest wastes little while company still changes from epoch to epoch.
     """
 
     items: int
     batch_size: int
     seed: int
+    lengths: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.batch_size <= self.items:
             raise InvalidInput(
                 f"batch_size must be in [1, items]; got {self.batch_size} of {self.items} items"
             )
+        if self.lengths is not None and len(self.lengths) != self.items:
+            raise InvalidInput(f"lengths must be one an item; got {len(self.lengths)} of {self.items}")
 
     @property
     def steps_per_epoch(self) -> int:
@@ -42,4 +49,12 @@ class Sampler:
         epoch, batch = divmod(step, self.steps_per_epoch)
         order = torch.Generator().manual_seed(seed_at(self.seed, epoch))
         rows = torch.randperm(self.items, generator=order)
-        return rows[batch * self.batch_size :][: self.batch_size]
+        if self.lengths is None:
+            return rows[batch * self.batch_size :][: self.batch_size]
+        lengths = torch.tensor(self.lengths)
+        batches = [
+            rows
+            for window in rows[: self.steps_per_epoch * self.batch_size].split(WINDOW * self.batch_size)
+            for rows in window[lengths[window].argsort(stable=True)].split(self.batch_size)
+        ]
+        return batches[torch.randperm(len(batches), generator=order)[batch]]

@@ -24,6 +24,7 @@ SKIPPED_FOLDERS = frozenset(
 )
 SUMMARY_CHARACTERS = (16, 240)  # shorter says nothing, longer is a paragraph and no summary line
 BODY_CHARACTERS = 80
+LINES_PER_FILE = 4
 SIGNATURE = re.compile(r"^[\w.]+\s*\(.*\)\s*(->.*)?\.?$")  # "dot(a, b, out=None)", "f(x) -> y"
 
 
@@ -46,7 +47,7 @@ class Split:
 
 
 def read(packages: Sequence[str] = PACKAGES) -> tuple[Pair, ...]:
-    """Collect the pairs of `packages`, sorted by name; no summary and no body occurs twice.
+    """Collect the pairs of `packages`, sorted by name; no name, summary or body occurs twice.
 
     A repeated summary has more than one right answer and a repeated body more than one right place,
     so only the first by name is kept.  Raises `InvalidInput` when a package is not installed.
@@ -57,9 +58,9 @@ def read(packages: Sequence[str] = PACKAGES) -> tuple[Pair, ...]:
     kept: list[Pair] = []
     seen: set[str] = set()
     for pair in pairs:
-        if pair.summary in seen or pair.body in seen:
+        if seen & {pair.name, pair.summary, pair.body}:
             continue
-        seen |= {pair.summary, pair.body}
+        seen |= {pair.name, pair.summary, pair.body}
         kept.append(pair)
     return tuple(kept)
 
@@ -72,26 +73,22 @@ def split(pairs: Sequence[Pair], *, held_out: int = 800, seed: int = 0) -> Split
     """
     if not 0 < held_out < len(pairs):
         raise InvalidInput(f"held_out must lie between 1 and {len(pairs) - 1}, the pairs less one; got {held_out}")
-    order = sorted(pairs, key=lambda pair: hashlib.sha256(f"{seed}:{pair.name}".encode()).digest())
-    by_name = {"key": lambda pair: pair.name}
-    return Split(train=tuple(sorted(order[held_out:], **by_name)), held_out=tuple(sorted(order[:held_out], **by_name)))
+    chosen = {pair.name for pair in sorted(pairs, key=lambda pair: _hash(seed, pair.name))[:held_out]}
+    return Split(
+        train=tuple(pair for pair in pairs if pair.name not in chosen),
+        held_out=tuple(pair for pair in pairs if pair.name in chosen),
+    )
 
 
 def code_lines(count: int, *, seed: int = 0, packages: Sequence[str] = PACKAGES) -> tuple[str, ...]:
     """Pick `count` distinct lines of source code from the same packages: text, but no documentation."""
-    lines: dict[bytes, str] = {}
-    for package in packages:
-        for path in _sources(package):
-            for line in path.read_text("utf-8", errors="replace").splitlines():
-                code = line.strip()
-                if len(code) >= SUMMARY_CHARACTERS[0] and CODE.search(code):
-                    lines[hashlib.sha256(f"{seed}:{code}".encode()).digest()] = code
-    if count > len(lines):
-        raise InvalidInput(f"{count} lines of code were asked for and {len(lines)} found; ask for fewer")
-    return tuple(code for _, code in sorted(lines.items())[:count])
-
-
-CODE = re.compile(r"^(return|if|for|while|assert|raise|with|def|self\.\w+|[\w.\[\], ]+) ?.*[=(\[:].*[)\]:\w]$")
+    lines: dict[str, None] = {}  # a set that keeps its order
+    files = [path for package in packages for path in _sources(package)]
+    for path in sorted(files, key=lambda path: _hash(seed, "/".join(path.parts[-3:]))):
+        lines.update(dict.fromkeys(sorted(_statements(path), key=lambda line: _hash(seed, line))[:LINES_PER_FILE]))
+        if len(lines) >= count:
+            return tuple(lines)[:count]
+    raise InvalidInput(f"{count} lines of code were asked for and {len(lines)} found; ask for fewer")
 
 
 def summary_and_body(docstring: str) -> tuple[str, str] | None:
@@ -106,20 +103,38 @@ def summary_and_body(docstring: str) -> tuple[str, str] | None:
 
 def _package_pairs(package: str) -> Iterator[Pair]:
     for path in _sources(package):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # somebody else's invalid escapes are not ours to report
-                tree = ast.parse(path.read_text("utf-8", errors="replace"))
-        except (SyntaxError, ValueError):
-            continue  # templates and files for other versions of Python
-        for name, docstring in _docstrings(tree.body, _module_name(package, path)):
+        for name, docstring in _docstrings(_parse(path).body, _module_name(package, path)):
             if parts := summary_and_body(docstring):
                 yield Pair(name=name, package=package, summary=parts[0], body=parts[1])
+
+
+def _parse(path: Path) -> ast.Module:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # somebody else's invalid escapes are not ours to report
+            return ast.parse(path.read_text("utf-8", errors="replace"))
+    except (SyntaxError, ValueError):
+        return ast.Module(body=[], type_ignores=[])  # a template, or a file for another Python
+
+
+def _statements(path: Path) -> Iterator[str]:
+    lines = path.read_text("utf-8", errors="replace").splitlines()
+    for node in ast.walk(_parse(path)):
+        if isinstance(node, ast.Assign | ast.Return | ast.If | ast.For | ast.Raise | ast.With):
+            line = lines[node.lineno - 1].strip()
+            if len(line) >= SUMMARY_CHARACTERS[0]:
+                yield line
+
+
+def _hash(seed: int, text: str) -> bytes:
+    return hashlib.sha256(f"{seed}:{text}".encode()).digest()
 
 
 def _docstrings(body: Iterable[ast.stmt], prefix: str) -> Iterator[tuple[str, str]]:
     for node in body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if node.name.startswith("_"):
+                continue  # private and special methods repeat boilerplate
             name = f"{prefix}.{node.name}"
             if docstring := ast.get_docstring(node):
                 yield name, docstring
@@ -138,7 +153,9 @@ def _root(package: str) -> Path:
 def _sources(package: str) -> Iterator[Path]:
     root = _root(package)
     for path in sorted(root.rglob("*.py")):
-        if SKIPPED_FOLDERS.isdisjoint(path.relative_to(root).parts):
+        folders = path.relative_to(root).parts[:-1]
+        # Compiler and vendored internals live in private folders; numpy's _core is its public face.
+        if not any(folder in SKIPPED_FOLDERS or folder.startswith("_") and folder != "_core" for folder in folders):
             yield path
 
 
