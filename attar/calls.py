@@ -639,11 +639,11 @@ def embedded(
     )
 
 
-def error_from(status: Status, *, prefix: str = "") -> AttarError:
+def error_from(status: Status) -> AttarError:
     """The exception that the server met, by the reason in the status's details."""
     info = ErrorInfo()
     kinds = [REASONS.get(info.reason, AttarError) for any_ in status.details if any_.Unpack(info)]
-    return (kinds or [AttarError])[0](f"{prefix}{status.message}")
+    return (kinds or [AttarError])[0](status.message)
 
 
 def retry_after(status: Status) -> float | None:
@@ -706,8 +706,7 @@ def _errors(
     items: Sequence[item_pb2.ItemStatus], *, partial: bool
 ) -> tuple[AttarError | None, ...]:
     errors = tuple(
-        error_from(item.error, prefix=f"item {index}: ") if item.HasField("error") else None
-        for index, item in enumerate(items)
+        error_from(item.error) if item.HasField("error") else None for item in items
     )
     if not partial and (first := next(filter(None, errors), None)) is not None:
         raise first

@@ -52,6 +52,7 @@ from attar.wire import PointId
 
 P = ParamSpec("P")
 R = TypeVar("R")
+M = TypeVar("M", bound=Callable[..., Any])
 
 ATTEMPTS: Final = 4
 FIRST_PAUSE_S: Final = 0.1
@@ -64,6 +65,15 @@ _OPTIONS: Final = (
     ("grpc.max_reconnect_backoff_ms", 5000),
 )
 _STREAM: Final = "/attar.v1.Embedding/EmbedStream"
+
+
+def _named_after(make: Callable[..., Any], method: M) -> M:
+    """Give the method its call's name, words and signature, for `help` and editors."""
+    functools.update_wrapper(method, make, assigned=("__name__", "__doc__"))
+    signature = inspect.signature(make)
+    owner = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    method.__signature__ = signature.replace(parameters=[owner, *signature.parameters.values()])  # type: ignore[attr-defined]
+    return method
 
 
 def _blocking(make: Callable[P, Call[R]]) -> Callable[Concatenate["Client", P], R]:
@@ -398,15 +408,3 @@ async def _each(batches: Iterable[Items] | AsyncIterable[Items]) -> AsyncIterato
     else:
         for batch in batches:
             yield batch
-
-
-M = TypeVar("M", bound=Callable[..., Any])
-
-
-def _named_after(make: Callable[..., Any], method: M) -> M:
-    """Give the method its call's name, words and signature, for `help` and editors."""
-    functools.update_wrapper(method, make, assigned=("__name__", "__doc__"))
-    signature = inspect.signature(make)
-    owner = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
-    method.__signature__ = signature.replace(parameters=[owner, *signature.parameters.values()])  # type: ignore[attr-defined]
-    return method

@@ -9,7 +9,7 @@ import difflib
 import ipaddress
 import os
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -185,7 +185,7 @@ def variable(name: str) -> str:
     return f"{PREFIX}{name.upper()}"
 
 
-def read(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Settings:
+def read(arguments: Sequence[str]) -> Settings:
     """Settings from command-line arguments, the environment and the TOML file.
 
     Raises InvalidInput for an unknown name (with the nearest known one) and for each bad value;
@@ -208,7 +208,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
     known, unknown = parser.parse_known_args(arguments)
     _refuse_unknown((u.split("=")[0] for u in unknown), of="flag", spell=flag)
     _refuse_unknown(
-        (key for key in environment if key.startswith(PREFIX)),
+        (key for key in os.environ if key.startswith(PREFIX)),
         of="environment variable",
         spell=variable,
     )

@@ -1,0 +1,137 @@
+"""Settings: one table, three spellings, and nothing unknown."""
+
+from pathlib import Path
+
+import pytest
+
+from attar.errors import InvalidInput
+from attar.server import settings
+from attar.server.settings import Settings, describe, flag, read, variable
+
+DOCS = Path(__file__).parents[1] / "docs" / "serving.md"
+
+
+def test_a_bundle_is_all_that_must_be_said() -> None:
+    found = read(["x.attar"])
+
+    assert found.bundles == (Path("x.attar"),)
+    assert (found.host, found.port, found.metrics_port) == ("127.0.0.1", 8001, 8002)
+    assert found.is_local
+
+
+def test_flags_win_over_the_environment_and_the_environment_over_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "attar.toml"
+    file.write_text('bundles = ["file.attar"]\nport = 1\nmax_items = 2\ngrace_s = 3.5\n', "utf-8")
+    monkeypatch.setenv("ATTAR_PORT", "10")
+    monkeypatch.setenv("ATTAR_MAX_ITEMS", "20")
+
+    found = read(["--config", str(file), "--port=100"])
+
+    assert (found.port, found.max_items, found.grace_s) == (100, 20, 3.5)
+    assert found.bundles == (Path("file.attar"),)
+
+
+def test_the_environment_lists_bundles_as_path_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATTAR_BUNDLES", "a.attar:b.attar")
+
+    assert read([]).bundles == (Path("a.attar"), Path("b.attar"))
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_has_one_name_in_three_spellings(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"host": "127.0.0.2", "config": str(tmp_path / "other.toml")}
+    value = values.get(name, "4000" if name not in ("bundles", "variant") else "other")
+    (tmp_path / "other.toml").write_text("", "utf-8")
+    arguments = [value] if name == "bundles" else ["x.attar", flag(name), value]
+    by_flag = read(arguments)
+
+    monkeypatch.setenv(variable(name), value)
+    by_environment = read([] if name == "bundles" else ["x.attar"])
+
+    assert getattr(by_flag, name) == getattr(by_environment, name)
+    assert str(getattr(by_flag, name)).replace(".0", "") in (
+        value.replace(".0", ""),
+        f"({Path(value)!r},)",
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "near"),
+    [
+        (["x.attar", "--prot", "1"], {}, "--port"),
+        (["x.attar", "--max-item=1"], {}, "--max-items"),
+        (["x.attar"], {"ATTAR_PROT": "1"}, "ATTAR_PORT"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_nearest_known_one(
+    arguments: list[str],
+    environment: dict[str, str],
+    near: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InvalidInput, match=f"the nearest known one is {near}$"):
+        read(arguments)
+
+
+def test_an_unknown_key_in_the_file_is_refused_with_the_nearest_known_one(tmp_path: Path) -> None:
+    file = tmp_path / "attar.toml"
+    file.write_text("prot = 1\n", "utf-8")
+
+    with pytest.raises(InvalidInput, match=r"unknown key in .*attar.toml 'prot'.* is port$"):
+        read(["x.attar", "--config", str(file)])
+
+
+@pytest.mark.parametrize("content", [None, b"port = ", b"\xff\xfe"])
+def test_a_file_that_cannot_be_read_is_named(content: bytes | None, tmp_path: Path) -> None:
+    file = tmp_path / "attar.toml"
+    if content is not None:
+        file.write_bytes(content)
+
+    with pytest.raises(InvalidInput, match=r"cannot read the settings file .*attar\.toml"):
+        read(["x.attar", "--config", str(file)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "bundles is missing"),
+        (["x.attar", "--port", "70000"], r"--port, ATTAR_PORT.*65535; got '70000'"),
+        (["x.attar", "--max-items", "many"], r"--max-items, .*valid integer.*; got 'many'"),
+        (["x.attar", "--grace-s", "nan"], r"--grace-s, .*finite"),
+        (["x.attar", "--max-queue-items", "1"], "a full request could never be accepted"),
+        (["x.attar", "--port", "8002"], "port and metrics_port are both 8002"),
+    ],
+)
+def test_a_bad_value_is_refused_by_name_with_the_value(arguments: list[str], told: str) -> None:
+    with pytest.raises(InvalidInput, match=told):
+        read(arguments)
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("me", False)],  # noqa: S104
+)
+def test_only_loopback_is_local(host: str, local: bool) -> None:  # noqa: FBT001
+    assert read(["x.attar", "--host", host]).is_local is local
+
+
+def test_settings_print_themselves_one_a_line() -> None:
+    lines = describe(read(["a.attar", "b.attar"])).splitlines()
+
+    assert len(lines) == len(Settings.model_fields)
+    assert lines[0] == "bundles = a.attar b.attar"
+    assert "variant = unset" in lines
+
+
+def test_every_setting_says_what_it_is() -> None:
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_the_documentation_has_the_settings_table() -> None:
+    assert settings.table() in DOCS.read_text("utf-8"), settings.table()
