@@ -3,7 +3,7 @@
 import logging
 import traceback
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Final
@@ -81,8 +81,11 @@ def about(field: str) -> Iterator[None]:
         raise Violation(field, error) from error
 
 
-def to_status(error: Exception) -> Status:
-    """The status that tells a caller about `error`.
+def to_status(error: Exception, *, fields: Container[str] = ()) -> Status:
+    """The status that tells a caller about `error`; `fields` are those of its request.
+
+    Every message of attar names the thing that is wrong first, so where that is one of `fields` it
+    is the violated one, even if who raised it knows nothing of requests.
 
     An exception that is a bug, ours or unknown, is told by a request id alone: its type and its
     frames are logged under the id, its message is not, because it may quote a payload.
@@ -101,7 +104,7 @@ def to_status(error: Exception) -> Status:
         message = _shorten(str(error))
     status = Status(code=code.value[0], message=message)
     status.details.add().Pack(info)
-    if field:
+    if code is StatusCode.INVALID_ARGUMENT and (field := field or _named_first(message, fields)):
         violation = BadRequest.FieldViolation(field=field, description=message, reason=info.reason)
         status.details.add().Pack(BadRequest(field_violations=[violation]))
     if (seconds := RETRY_AFTER_S.get(type(error))) is not None:  # type: ignore[arg-type]
@@ -125,6 +128,11 @@ def table() -> str:
         delay = f"{RETRY_AFTER_S[kind]} s" if kind in RETRY_AFTER_S else ""
         rows.append(f"| `{kind.__name__}` | `{kind.reason}` | `{code.name}` | {delay} |")
     return "\n".join(rows)
+
+
+def _named_first(message: str, fields: Container[str]) -> str:
+    thing = message.split(maxsplit=1)[0] if message else ""
+    return thing if thing.partition("[")[0] in fields else ""
 
 
 def _shorten(message: str) -> str:

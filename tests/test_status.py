@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from grpc import StatusCode
 
 from attar import calls
@@ -94,9 +94,9 @@ def test_only_what_may_pass_says_when_to_retry() -> None:
 def test_a_bug_is_told_by_its_request_id_alone(
     kind: type[Exception], caplog: pytest.LogCaptureFixture
 ) -> None:
-    secret = "the caller's text"
+    words = "the caller's text"
     try:
-        raise kind(secret)
+        raise kind(words)
     except Exception as error:  # noqa: BLE001 (any)
         with caplog.at_level(logging.ERROR):
             status = to_status(error)
@@ -107,7 +107,7 @@ def test_a_bug_is_told_by_its_request_id_alone(
     assert info.metadata["request_id"] in status.message
     assert info.metadata["request_id"] in caplog.text
     assert kind.__name__ in caplog.text
-    assert secret not in caplog.text + status.message
+    assert words not in caplog.text + status.message
 
 
 def test_a_long_message_is_cut_to_fit_the_trailers() -> None:

@@ -83,7 +83,8 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
     ) -> collections_pb2.SearchResponse:
         kind = request.WhichOneof("input")
         embedded = kind == "vectors"
-        limit = request.limit if request.HasField("limit") else DEFAULT_LIMIT
+        most = self._max_search_limit
+        limit = request.limit if request.HasField("limit") else min(DEFAULT_LIMIT, most)
         threshold = request.score_threshold if request.HasField("score_threshold") else None
         if threshold is not None and not np.isfinite(threshold):
             with about("score_threshold"):
@@ -93,7 +94,7 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
             items=None if embedded else convert.items(request, kind, limit=self._max_items),
             vectors=convert.vectors(request.vectors, limit=self._max_items) if embedded else None,
             fingerprint=request.fingerprint,
-            limit=convert.whole_number("limit", limit, low=1, high=self._max_search_limit),
+            limit=convert.whole_number("limit", limit, low=1, high=most),
             filter=convert.conditions(request.filter),
             score_threshold=threshold,
             with_payload=request.with_payload,

@@ -1,13 +1,13 @@
 """Convert: requests to plain values, each fault named by its field, and plain values to answers."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 import grpc
 import numpy as np
+from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
-from google.rpc.status_pb2 import Status
 from numpy.typing import NDArray
 
 from attar import wire
@@ -54,17 +54,12 @@ def items(request: HasItems, kind: str | None, *, limit: int) -> Items:
 
 
 def vectors(tensor: tensor_pb2.Tensor, *, limit: int) -> NDArray[np.float32]:
-    """A finite (n, dims) float32 matrix of 1 to `limit` rows."""
+    """A float32 (n, dims) matrix of 1 to `limit` rows."""
     with about("vectors"):
         matrix = _count(wire.from_tensor(tensor), limit)
         if matrix.dtype != np.float32 or matrix.ndim != 2:
             raise ShapeError(
                 f"vectors are a float32 (n, dims) matrix; got {matrix.dtype} {matrix.shape}"
-            )
-        if not np.isfinite(matrix).all():
-            row = int(np.flatnonzero(~np.isfinite(matrix).all(axis=1))[0])
-            raise InvalidInput(
-                f"vector {row} holds a NaN or an infinity; every number must be finite"
             )
         return matrix
 
@@ -122,10 +117,15 @@ def statuses(found: Iterable[Item]) -> list[item_pb2.ItemStatus]:
     ]
 
 
-def failed(request_id: str, error: Exception) -> embedding_pb2.EmbedResponse:
+def failed(request: embedding_pb2.EmbedRequest, error: Exception) -> embedding_pb2.EmbedResponse:
     """The answer on a stream to a request that failed as a whole."""
-    status: Status = to_status(error)
-    return embedding_pb2.EmbedResponse(id=request_id, error=status)
+    status = to_status(error, fields=fields(request))
+    return embedding_pb2.EmbedResponse(id=request.id, error=status)
+
+
+def fields(request: object) -> Container[str]:
+    """The names of a request's fields; none for what is not a message."""
+    return request.DESCRIPTOR.fields_by_name if isinstance(request, Message) else ()
 
 
 def whole_number(field: str, value: int, *, low: int, high: int) -> int:

@@ -76,7 +76,7 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServicer):
         try:
             return await self._embed(request, deadline, wait=True)
         except Exception as error:  # noqa: BLE001 (a stream outlives any one request)
-            return convert.failed(request.id, error)
+            return convert.failed(request, error)
 
     async def _embed(
         self, request: embedding_pb2.EmbedRequest, deadline: float | None, *, wait: bool

@@ -7,17 +7,21 @@ its exception maps to. The services behind it only decode, ask a use case, and e
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError
+from google.rpc.status_pb2 import Status
 
 from attar.errors import AttarError, InvalidInput, Overloaded, Unavailable
 from attar.server.errors import code_of, to_status
 from attar.server.metrics import Metrics
 
-PACKAGE = "/attar.v1."
-Context = grpc.aio.ServicerContext[Any, Any]
+from . import convert
+
+PACKAGE: Final = "/attar.v1."
+CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 
 
@@ -63,7 +67,7 @@ class Guard(grpc.aio.ServerInterceptor):
                 with self._counted(rpc):
                     return await answer(_decoded(request), context)
             except Exception as error:  # noqa: BLE001 (the edge: every caller is answered)
-                await _abort(context, error)
+                await _abort(context, to_status(error, fields=convert.fields(request)))
 
         return call
 
@@ -76,7 +80,7 @@ class Guard(grpc.aio.ServerInterceptor):
                         async for message in answers:
                             await context.write(message)
             except Exception as error:  # noqa: BLE001 (the edge: every caller is answered)
-                await _abort(context, error)
+                await _abort(context, to_status(error))
 
         return call
 
@@ -112,10 +116,9 @@ class Guard(grpc.aio.ServerInterceptor):
             raise refusal
 
 
-async def _abort(context: Context, error: Exception) -> NoReturn:
-    status = to_status(error)
+async def _abort(context: Context, status: Status) -> NoReturn:
     trailer = ("grpc-status-details-bin", status.SerializeToString())
-    await context.abort(code_of(error), status.message, trailing_metadata=(trailer,))
+    await context.abort(CODES[status.code], status.message, trailing_metadata=(trailer,))
     raise AssertionError  # abort raises
 
 

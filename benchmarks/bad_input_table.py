@@ -1,0 +1,30 @@
+"""Print, as a Markdown table, the status and message that each bad request comes back with."""  # noqa: INP001
+
+import sys
+import tempfile
+from pathlib import Path
+
+import grpc
+
+sys.path.append(str(Path(__file__).parents[1]))
+
+from tests.bad_inputs import CASES, send, world
+
+
+def main() -> None:
+    """Start a server on tiny bundles, send every case, print a row each."""
+    print("| RPC | fault | status | field | message |\n| --- | --- | --- | --- | --- |")  # noqa: T201
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        world(Path(folder)) as (target, fingerprint),
+        grpc.insecure_channel(target) as channel,
+    ):
+        for case in CASES:
+            outcome = send(case, channel, fingerprint)
+            message = " ".join(outcome.message.split()).replace("|", "\\|")
+            field = ", ".join(outcome.fields)
+            print(f"| {case.rpc} | {case.fault} | {outcome.code} | {field} | {message} |")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,445 @@
+"""Bad inputs: for each RPC each kind of bad field, and the status that must come back.
+
+The one list; tests/test_server_bad_inputs.py holds the server to it, and
+benchmarks/bad_input_table.py prints it with the messages that came back.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import numpy as np
+from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct
+from google.rpc.error_details_pb2 import BadRequest
+from google.rpc.status_pb2 import Status
+
+from attar import Client, wire
+from attar.v1 import anomaly_pb2 as ano
+from attar.v1 import classification_pb2 as cla
+from attar.v1 import collections_pb2 as col
+from attar.v1 import embedding_pb2 as emb
+from attar.v1 import item_pb2 as itm
+from attar.v1 import tensor_pb2 as ten
+
+from .bundles import tiny_bundle, tiny_tensor_bundle
+from .servers import serving, settings
+
+MAX_ITEMS: Final = 40
+MAX_BYTES: Final = 64 * 1024
+OURS: Final = "the collection's own"  # stands for the real fingerprint, known once a server runs
+
+INVALID: Final = "INVALID_ARGUMENT"
+UNKNOWN: Final = "NOT_FOUND"
+TAKEN: Final = "ALREADY_EXISTS"
+REFUSED: Final = "FAILED_PRECONDITION"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One bad request: `field` is the violated one that BadRequest names, empty where none is."""
+
+    rpc: str
+    fault: str
+    request: Message | bytes
+    code: str
+    field: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.rpc}: {self.fault}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came back."""
+
+    code: str
+    message: str
+    fields: tuple[str, ...]
+
+
+def texts(*values: str) -> itm.Texts:
+    return itm.Texts(values=values)
+
+
+def tensor(*shape: int, dtype: str = "float32", size: int | None = None) -> ten.Tensor:
+    bytes_ = math.prod(shape) * 4 if size is None else size
+    return ten.Tensor(data=b"\0" * bytes_, dtype=dtype, shape=shape)
+
+
+def ids(*numbers: int) -> list[col.PointId]:
+    return [col.PointId(number=number) for number in numbers]
+
+
+def struct(**values: Any) -> Struct:
+    return wire.to_struct(values)
+
+
+def vectors(
+    rows: int = 1, dims: int = 16, value: float = 1.0, dtype: str = "float32"
+) -> ten.Tensor:
+    return wire.to_tensor(np.full((rows, dims), value, dtype))
+
+
+GOOD: Final = texts("the cat")
+MANY: Final = texts(*["cat"] * (MAX_ITEMS + 1))
+NAN: Final = Struct(fields={"a": {"number_value": math.nan}})  # type: ignore[dict-item]
+
+
+def _embed(**changes: Any) -> emb.EmbedRequest:
+    return emb.EmbedRequest(**{"model": "tiny", "texts": GOOD, **changes})
+
+
+def _upsert(**changes: Any) -> col.UpsertRequest:
+    return col.UpsertRequest(**{"collection": "docs", "ids": ids(1), "texts": GOOD, **changes})
+
+
+def _search(**changes: Any) -> col.SearchRequest:
+    return col.SearchRequest(**{"collection": "docs", "texts": GOOD, **changes})
+
+
+def _detector(**changes: Any) -> ano.FitDetectorRequest:
+    given = {"name": "new", "model": "tiny", "texts": texts(*["cat"] * 30), **changes}
+    return ano.FitDetectorRequest(**given)
+
+
+def _classifier(**changes: Any) -> cla.FitClassifierRequest:
+    given = {"name": "new", "model": "tiny", "texts": texts("cat", "sun"), "labels": ["a", "b"]}
+    return cla.FitClassifierRequest(**{**given, **changes})
+
+
+def _items(make: Any, rpc: str, *, misfit: str = "", rows: int = 1) -> list[Case]:
+    """Give the faults that every request with items can have; `misfit` names the wrong modality."""
+    image = {"texts": None}
+    return [
+        Case(rpc, "no items", make(texts=None), INVALID, "input"),
+        Case(rpc, "empty texts", make(texts=texts()), INVALID, "texts"),
+        Case(rpc, "too many items", make(texts=MANY), INVALID, "texts"),
+        Case(
+            rpc, "tensor for a text model", make(tensor=tensor(rows, 2), **image), INVALID, misfit
+        ),
+        Case(
+            rpc,
+            "unknown tensor dtype",
+            make(tensor=tensor(1, 2, dtype="complex64"), **image),
+            INVALID,
+            "tensor",
+        ),
+        Case(
+            rpc,
+            "tensor without axes",
+            make(tensor=ten.Tensor(data=b"1234", dtype="float32"), **image),
+            INVALID,
+            "tensor",
+        ),
+        Case(rpc, "empty tensor", make(tensor=tensor(0, 2), **image), INVALID, "tensor"),
+        Case(rpc, "negative axis", make(tensor=tensor(-1, -2), **image), INVALID, "tensor"),
+        Case(
+            rpc, "tensor bytes cut", make(tensor=tensor(1, 2, size=7), **image), INVALID, "tensor"
+        ),
+        Case(
+            rpc,
+            "axes that overflow",
+            make(tensor=tensor(2**62, 2**62, size=8), **image),
+            INVALID,
+            "tensor",
+        ),
+        Case(rpc, "unknown truncation", make(truncation=9), INVALID, "truncation"),
+        Case(rpc, "message too large", make(texts=texts("x" * MAX_BYTES)), "RESOURCE_EXHAUSTED"),
+        Case(rpc, "not a protobuf", b"\xff\xff\xff", INVALID),
+    ]
+
+
+def _points(make: Any, rpc: str) -> list[Case]:
+    """Give the faults that every request with ids can have."""
+    return [
+        Case(rpc, "no ids", make(ids=[]), INVALID, "ids"),
+        Case(rpc, "empty id", make(ids=[col.PointId()]), INVALID, "ids[0]"),
+        Case(rpc, "id not a UUID", make(ids=[col.PointId(uuid="seven")]), INVALID, "ids[0]"),
+        Case(rpc, "too many ids", make(ids=ids(*range(MAX_ITEMS + 1))), INVALID, "ids"),
+    ]
+
+
+def _vectors(make: Any, rpc: str) -> list[Case]:
+    """Give the faults that every request with vectors can have."""
+
+    def case(
+        fault: str, code: str, field: str = "", fingerprint: str = OURS, **changes: Any
+    ) -> Case:
+        return Case(rpc, fault, make(texts=None, fingerprint=fingerprint, **changes), code, field)
+
+    return [
+        case("vectors without fingerprint", INVALID, "vectors", "", vectors=vectors()),
+        case("fingerprint of another space", REFUSED, "", "sha256:0", vectors=vectors()),
+        case("vectors of another width", INVALID, "vectors", vectors=vectors(dims=8)),
+        case("vectors not float32", INVALID, "vectors", vectors=vectors(dtype="float64")),
+        case("vectors not a matrix", INVALID, "vectors", vectors=tensor(16)),
+        case("vector of zeros", INVALID, "vectors[0]", vectors=vectors(value=0)),
+        case("vector with a NaN", INVALID, "vectors[0]", vectors=vectors(value=math.nan)),
+        case("vectors cut", INVALID, "vectors", vectors=tensor(1, 16, size=63)),
+    ]
+
+
+def _names(make: Any, rpc: str, field: str) -> list[Case]:
+    """Give the faults that every new name can have."""
+    return [
+        Case(rpc, f"{fault} name", make(**{field: name}), INVALID)
+        for fault, name in (
+            ("empty", ""),
+            ("too long", "x" * 65),
+            ("path as", "../x"),
+            ("hidden", ".x"),
+            ("spaced", "a b"),
+            ("NUL in", "a\0b"),
+        )
+    ]
+
+
+CASES: Final[tuple[Case, ...]] = (
+    Case("Info/GetInfo", "not a protobuf", b"\xff\xff\xff", INVALID),
+    *_items(_embed, "Embedding/Embed", misfit="model"),
+    Case("Embedding/Embed", "no model, of two", _embed(model=""), UNKNOWN),
+    Case("Embedding/Embed", "unknown model", _embed(model="huge"), UNKNOWN),
+    Case("Embedding/Embed", "undeclared dims", _embed(dims=5), INVALID, "dims"),
+    Case("Embedding/Embed", "dims 0", _embed(dims=0), INVALID, "dims"),
+    Case("Embedding/Embed", "unknown encoding", _embed(encoding=9), INVALID, "encoding"),
+    Case("Embedding/Embed", "unknown role", _embed(role=9), INVALID, "role"),
+    Case("Embedding/Embed", "int8 without ranges", _embed(model="pixels", encoding=3), REFUSED),
+    Case("Embedding/Embed", "text for a tensor model", _embed(model="pixels"), INVALID, "model"),
+    *(
+        Case("Embedding/EmbedStream", case.fault, case.request, case.code, case.field)
+        for case in _items(_embed, "", misfit="model")
+    ),
+    Case("Embedding/EmbedStream", "unknown model", _embed(model="huge"), UNKNOWN),
+    Case("Embedding/EmbedStream", "undeclared dims", _embed(dims=5), INVALID, "dims"),
+    *_names(
+        lambda name: col.CreateCollectionRequest(name=name, model="tiny"),
+        "Collections/Create",
+        "name",
+    ),
+    Case(
+        "Collections/Create",
+        "name taken",
+        col.CreateCollectionRequest(name="docs", model="tiny"),
+        TAKEN,
+    ),
+    Case(
+        "Collections/Create",
+        "unknown model",
+        col.CreateCollectionRequest(name="new", model="huge"),
+        UNKNOWN,
+    ),
+    Case(
+        "Collections/Create",
+        "undeclared dims",
+        col.CreateCollectionRequest(name="new", model="tiny", dims=5),
+        INVALID,
+        "dims",
+    ),
+    Case(
+        "Collections/Delete",
+        "unknown collection",
+        col.DeleteCollectionRequest(name="none"),
+        UNKNOWN,
+    ),
+    Case(
+        "Collections/Delete", "path as name", col.DeleteCollectionRequest(name="../docs"), INVALID
+    ),
+    Case("Collections/Get", "unknown collection", col.GetCollectionRequest(name="none"), UNKNOWN),
+    *_items(_upsert, "Collections/Upsert"),
+    *_points(_upsert, "Collections/Upsert"),
+    *_vectors(_upsert, "Collections/Upsert"),
+    Case("Collections/Upsert", "unknown collection", _upsert(collection="none"), UNKNOWN),
+    Case("Collections/Upsert", "more ids than items", _upsert(ids=ids(1, 2)), INVALID),
+    Case(
+        "Collections/Upsert",
+        "an id twice",
+        _upsert(ids=ids(1, 1), texts=texts("cat", "sun")),
+        INVALID,
+        "ids[1]",
+    ),
+    Case(
+        "Collections/Upsert",
+        "more payloads than ids",
+        _upsert(payloads=[struct(), struct()]),
+        INVALID,
+    ),
+    Case("Collections/Upsert", "NaN in a payload", _upsert(payloads=[NAN]), INVALID, "payloads[0]"),
+    *_items(_search, "Collections/Search"),
+    *_vectors(_search, "Collections/Search"),
+    Case("Collections/Search", "unknown collection", _search(collection="none"), UNKNOWN),
+    Case("Collections/Search", "limit 0", _search(limit=0), INVALID, "limit"),
+    Case("Collections/Search", "limit too large", _search(limit=11), INVALID, "limit"),
+    Case("Collections/Search", "unknown role", _search(role=9), INVALID, "role"),
+    Case(
+        "Collections/Search",
+        "filter by a fraction",
+        _search(filter=struct(a=0.5)),
+        INVALID,
+        "filter['a']",
+    ),
+    Case(
+        "Collections/Search",
+        "filter by an object",
+        _search(filter=struct(a={"b": 1})),
+        INVALID,
+        "filter['a']",
+    ),
+    Case(
+        "Collections/Search",
+        "filter by null",
+        _search(filter=struct(a=None)),
+        INVALID,
+        "filter['a']",
+    ),
+    Case("Collections/Search", "filter by NaN", _search(filter=NAN), INVALID, "filter"),
+    Case(
+        "Collections/Search",
+        "threshold NaN",
+        _search(score_threshold=math.nan),
+        INVALID,
+        "score_threshold",
+    ),
+    *_points(lambda ids: col.RetrieveRequest(collection="docs", ids=ids), "Collections/Retrieve"),
+    Case(
+        "Collections/Retrieve",
+        "unknown collection",
+        col.RetrieveRequest(collection="none", ids=ids(1)),
+        UNKNOWN,
+    ),
+    *_points(
+        lambda ids: col.DeletePointsRequest(collection="docs", ids=ids), "Collections/DeletePoints"
+    ),
+    Case(
+        "Collections/DeletePoints",
+        "unknown collection",
+        col.DeletePointsRequest(collection="none", ids=ids(1)),
+        UNKNOWN,
+    ),
+    Case("Collections/Count", "unknown collection", col.CountRequest(collection="none"), UNKNOWN),
+    Case(
+        "Collections/Count",
+        "filter by a fraction",
+        col.CountRequest(collection="docs", filter=struct(a=0.5)),
+        INVALID,
+        "filter['a']",
+    ),
+    *_items(_detector, "Anomaly/Fit", misfit="model"),
+    *_names(_detector, "Anomaly/Fit", "name"),
+    Case("Anomaly/Fit", "name taken", _detector(name="normal"), TAKEN),
+    Case("Anomaly/Fit", "unknown model", _detector(model="huge"), UNKNOWN),
+    Case("Anomaly/Fit", "too few items", _detector(texts=texts("cat", "sun")), INVALID),
+    Case("Anomaly/Fit", "unknown collection", _detector(texts=None, collection="none"), UNKNOWN),
+    Case("Anomaly/Fit", "collection too small", _detector(texts=None, collection="docs"), INVALID),
+    Case(
+        "Anomaly/Fit",
+        "model not the collection's",
+        _detector(texts=None, collection="docs", model="pixels"),
+        INVALID,
+        "collection",
+    ),
+    Case("Anomaly/Fit", "target_fpr 0", _detector(target_fpr=0), INVALID, "target_fpr"),
+    Case("Anomaly/Fit", "target_fpr 1", _detector(target_fpr=1), INVALID, "target_fpr"),
+    Case("Anomaly/Fit", "target_fpr NaN", _detector(target_fpr=math.nan), INVALID, "target_fpr"),
+    Case("Anomaly/Fit", "neighbours 0", _detector(neighbours=0), INVALID, "neighbours"),
+    Case(
+        "Anomaly/Fit",
+        "an item too long",
+        _detector(texts=texts("cat " * 99, *["cat"] * 30), truncation=2),
+        INVALID,
+    ),
+    *_items(
+        lambda **changes: ano.ScoreRequest(**{"name": "normal", "texts": GOOD, **changes}),
+        "Anomaly/Score",
+    ),
+    Case("Anomaly/Score", "unknown detector", ano.ScoreRequest(name="none", texts=GOOD), UNKNOWN),
+    Case("Anomaly/Get", "unknown detector", ano.GetDetectorRequest(name="none"), UNKNOWN),
+    Case("Anomaly/Delete", "unknown detector", ano.DeleteDetectorRequest(name="none"), UNKNOWN),
+    *_items(_classifier, "Classification/Fit", misfit="model", rows=2),
+    *_names(_classifier, "Classification/Fit", "name"),
+    Case("Classification/Fit", "name taken", _classifier(name="topics"), TAKEN),
+    Case("Classification/Fit", "unknown model", _classifier(model="huge"), UNKNOWN),
+    Case("Classification/Fit", "more items than labels", _classifier(labels=["a"]), INVALID),
+    Case("Classification/Fit", "one class", _classifier(labels=["a", "a"]), INVALID),
+    Case("Classification/Fit", "empty label", _classifier(labels=["a", ""]), INVALID, "labels[1]"),
+    Case(
+        "Classification/Fit",
+        "an item too long",
+        _classifier(texts=texts("cat " * 99, "sun"), truncation=2),
+        INVALID,
+    ),
+    *_items(
+        lambda **changes: cla.PredictRequest(**{"name": "topics", "texts": GOOD, **changes}),
+        "Classification/Predict",
+    ),
+    Case(
+        "Classification/Predict",
+        "unknown classifier",
+        cla.PredictRequest(name="none", texts=GOOD),
+        UNKNOWN,
+    ),
+    Case(
+        "Classification/Get", "unknown classifier", cla.GetClassifierRequest(name="none"), UNKNOWN
+    ),
+    Case(
+        "Classification/Delete",
+        "unknown classifier",
+        cla.DeleteClassifierRequest(name="none"),
+        UNKNOWN,
+    ),
+)
+
+
+@contextmanager
+def world(folder: Path) -> Iterator[tuple[str, str]]:
+    """Serve two small models, a collection, a detector and a classifier; address and fingerprint."""
+    text = tiny_bundle(folder / "tiny.attar", dims=(8, 16))
+    image = tiny_tensor_bundle(folder / "pixels.attar", name="pixels")
+    limits = {"max_items": MAX_ITEMS, "max_message_bytes": MAX_BYTES, "max_search_limit": 10}
+    chosen = settings(text, image, data_dir=folder / "data", **limits)
+    with serving(chosen) as target, Client(target) as client:
+        docs = client.create_collection("docs", model="tiny")
+        client.upsert("docs", [1, 2], ["the cat", "the sun"])
+        client.fit_anomaly("normal", [f"the cat sat on {i}" for i in range(30)], model="tiny")
+        client.fit_classifier("topics", ["cat", "sun"], ["animal", "sky"], model="tiny")
+        yield target, docs.fingerprint
+
+
+def send(case: Case, channel: grpc.Channel, fingerprint: str) -> Outcome:
+    """Send the bad request as it is, and give what came back."""
+    request = case.request
+    if not isinstance(request, bytes) and getattr(request, "fingerprint", "") == OURS:
+        request = type(request).FromString(request.SerializeToString())
+        request.fingerprint = fingerprint  # type: ignore[attr-defined]
+    message = request if isinstance(request, bytes) else request.SerializeToString()
+    path = f"/attar.v1.{case.rpc}"
+    try:
+        if case.rpc == "Embedding/EmbedStream":
+            invoke: Any = channel.stream_stream(path, None, emb.EmbedResponse.FromString)
+            (answer,) = invoke(iter([message]), timeout=20)
+            return _outcome(answer.error)
+        call: Any = channel.unary_unary(path)
+        call(message, timeout=20)
+    except grpc.RpcError as error:
+        return _failure(error)
+    return Outcome("OK", "", ())
+
+
+def _failure(error: Any) -> Outcome:
+    for key, value in error.trailing_metadata():
+        if key == "grpc-status-details-bin":
+            return _outcome(Status.FromString(value))
+    return Outcome(error.code().name, error.details(), ())
+
+
+def _outcome(status: Status) -> Outcome:
+    bad = BadRequest()
+    fields = [
+        v.field for detail in status.details if detail.Unpack(bad) for v in bad.field_violations
+    ]
+    (code,) = (code for code in grpc.StatusCode if code.value[0] == status.code)
+    return Outcome(code.name, status.message, tuple(v.field for one in found for v in one))
