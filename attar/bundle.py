@@ -253,7 +253,7 @@ class _Zip:
         try:
             with zipfile.ZipFile(self.path) as archive:
                 entries = archive.infolist()
-        except (zipfile.BadZipFile, NotImplementedError) as error:
+        except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
             raise BundleRefused("bad-zip", f"{self.path} is a damaged zip: {error}") from None
         for entry in entries:
             self._check(entry)
@@ -269,7 +269,7 @@ class _Zip:
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(name) as file:
                 return file.read(limit + 1)
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
             raise BundleRefused("bad-zip", f"{self.path}: {name} is damaged: {error}") from None
 
     def _check(self, entry: zipfile.ZipInfo) -> None:
@@ -321,7 +321,7 @@ def _check_arrays(data: bytes, name: str) -> None:
                     size = _npy_size(file)
                 if size != member.file_size:
                     raise ValueError(f"{member.filename} holds objects or is cut")
-    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+    except (ValueError, zipfile.BadZipFile, zlib.error, OSError, RuntimeError) as error:
         raise BundleRefused(
             "bad-arrays", f"{name} is not an npz of plain arrays: {error}; use numpy.savez"
         ) from None

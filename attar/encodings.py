@@ -1,5 +1,6 @@
 """What an embedding looks like on the wire: f32, f16, int8 or one bit a dimension."""
 
+import math
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -42,8 +43,8 @@ def encode(vectors: Vectors, encoding: Encoding, ranges: Ranges | None = None) -
             return vectors.astype(np.float16)
         case "int8":
             low, high = _limits(ranges, dims)
-            steps = np.rint((vectors - low) / (high - low) * 255) - 128
-            return np.clip(steps, -128, 127).astype(np.int8)
+            codes: NDArray[Any] = np.rint((vectors - low) / (high - low) * 255) - 128
+            return codes.clip(-128, 127).astype(np.int8)
         case "binary":
             if dims % 8:
                 raise InvalidInput(
@@ -66,10 +67,8 @@ def decode(codes: NDArray[Any], encoding: Encoding, ranges: Ranges | None = None
             values = low + (codes + 128.0) / 255 * (high - low)
             return values.astype(np.float32)
         case "binary":
-            dims = codes.shape[1] * 8
-            return (np.unpackbits(codes, axis=1).astype(np.float32) * 2 - 1) / np.float32(
-                np.sqrt(dims)
-            )
+            signs = np.unpackbits(codes, axis=1).astype(np.float32) * 2 - 1
+            return signs / np.float32(math.sqrt(signs.shape[1]))
     raise _unknown(encoding)
 
 

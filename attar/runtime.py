@@ -296,8 +296,8 @@ def _check_signature(
         )
         for spec in specs
     ):
-        graph = [f"{tensor.name} {tensor.type} {tensor.shape}" for tensor in found]
-        declared = [f"{spec.name} {spec.dtype} {list(spec.shape)}" for spec in specs]
+        graph = "; ".join(f"{tensor.name} {tensor.type} {tensor.shape}" for tensor in found)
+        says = "; ".join(f"{spec.name} {spec.dtype} {list(spec.shape)}" for spec in specs)
         raise BundleRefused(
-            "signature", f"{variant.file} has {kind}s {graph}; the manifest says {declared}"
+            "signature", f"{variant.file} has {kind} {graph}; the manifest says {says}"
         )

@@ -1,0 +1,543 @@
+"""What a bundle is refused for: each refusal of docs/bundle.md is provoked here; there is no other.
+
+Each row of the table below damages a sound bundle; the refusal's code and words must come back.
+"""
+
+import json
+import os
+import pickle
+import re
+import shutil
+import stat
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+import attar
+from attar.bundle import Bundle
+from attar.errors import BundleRefused, NotFound, Refusal
+from attar.manifest import Manifest, fingerprint, parse, serialise
+from attar.onnxfile import check_onnx
+
+from .bundles import text_graph, tiny_bundle
+
+Damage = Callable[[Path], Path]
+"""Damages a sound bundle folder and gives the path to open."""
+
+MODEL = "variants/fp32.onnx"
+
+
+def manifest(change: Callable[[dict[str, Any]], object]) -> Damage:
+    """Change what the manifest says."""
+
+    def damage(folder: Path) -> Path:
+        document = json.loads((folder / "manifest.json").read_bytes())
+        change(document)
+        (folder / "manifest.json").write_text(json.dumps(document))
+        return folder
+
+    return damage
+
+
+def fields(**values: object) -> Damage:
+    """Set fields of the manifest; `a__b=1` sets the field b of a."""
+
+    def change(document: dict[str, Any]) -> None:
+        for path, value in values.items():
+            *above, last = path.split("__")
+            place = document
+            for name in above:
+                place = place[int(name)] if isinstance(place, list) else place[name]
+            place[last] = value
+
+    return manifest(change)
+
+
+def raw(data: bytes) -> Damage:
+    """Put these bytes in the manifest's place."""
+
+    def damage(folder: Path) -> Path:
+        (folder / "manifest.json").write_bytes(data)
+        return folder
+
+    return damage
+
+
+def listed(name: str, data: bytes) -> Damage:
+    """Put a file into the bundle that the manifest lists with its right hash."""
+
+    def change(document: dict[str, Any]) -> None:
+        others = [entry for entry in document["files"] if entry["path"] != name]
+        entry = {"path": name, "sha256": sha256(data).hexdigest(), "bytes": len(data)}
+        document["files"] = [*others, entry]
+
+    def damage(folder: Path) -> Path:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(data)
+        return manifest(change)(folder)
+
+    return damage
+
+
+def model(change: Callable[[onnx.ModelProto], object]) -> Damage:
+    """Change the graph."""
+    proto = onnx.load_from_string(text_graph())
+    change(proto)
+    return listed(MODEL, proto.SerializeToString())
+
+
+def entry(name: str) -> Damage:
+    """List a path in the manifest that no file could have."""
+
+    def change(document: dict[str, Any]) -> None:
+        document["files"].append({"path": name, "sha256": "0" * 64, "bytes": 0})
+
+    return manifest(change)
+
+
+def sealed(damage: Damage) -> Damage:
+    """Damage, then compute the fingerprint anew, as a forger would."""
+
+    def forge(folder: Path) -> Path:
+        path = damage(folder) / "manifest.json"
+        forged = parse(path.read_bytes())
+        path.write_bytes(serialise(replace(forged, fingerprint=fingerprint(forged))))
+        return folder
+
+    return forge
+
+
+def zipped(
+    change: Callable[[zipfile.ZipFile], object], *, compression: int = zipfile.ZIP_STORED
+) -> Damage:
+    """Zip the bundle by hand; `change` is called before the directory at its end is written."""
+
+    def damage(folder: Path) -> Path:
+        archive = folder.with_suffix(".zip")
+        with zipfile.ZipFile(archive, "w", compression) as file:
+            for path in sorted(folder.rglob("*")):
+                if path.is_file():
+                    file.write(path, path.relative_to(folder).as_posix())
+            change(file)
+        return archive
+
+    return damage
+
+
+def zip_entry(name: str, data: bytes = b"{}", *, mode: int = stat.S_IFREG) -> Damage:
+    def change(file: zipfile.ZipFile) -> None:
+        info = zipfile.ZipInfo("x")
+        file.writestr(info, data)
+        info.filename, info.external_attr = name, mode << 16
+
+    return zipped(change)
+
+
+def zip_claims(size: int, *names: str) -> Damage:
+    """Let a zip's directory claim that these entries unpack to `size` bytes."""
+
+    def change(file: zipfile.ZipFile) -> None:
+        for name in names:
+            if name not in file.namelist():
+                file.writestr(name, b"")
+            file.getinfo(name).file_size = size
+
+    return zipped(change)
+
+
+def zip_bomb(folder: Path) -> Path:
+    """Let an entry unpack to far more than the manifest and the zip's directory say."""
+    size = (folder / "tokenizer.json").stat().st_size
+    (folder / "tokenizer.json").write_bytes(bytes(10**7))
+
+    def change(file: zipfile.ZipFile) -> None:
+        file.getinfo("tokenizer.json").file_size = size
+
+    return zipped(change, compression=zipfile.ZIP_DEFLATED)(folder)
+
+
+def zip_flag(file: zipfile.ZipFile) -> None:
+    file.filelist[-1].flag_bits |= 1
+
+
+def damaged_zip(folder: Path) -> Path:
+    archive = zipped(lambda _: None)(folder)
+    data = bytearray(archive.read_bytes())
+    data[data.index(b"BertNormalizer")] ^= 1
+    archive.write_bytes(data)
+    return archive
+
+
+def text_file(folder: Path) -> Path:
+    path = folder.with_suffix(".attar.txt")
+    path.write_text("hello")
+    return path
+
+
+def linked_file(folder: Path) -> Path:
+    target = folder.parent / "elsewhere.json"
+    shutil.move(folder / "tokenizer.json", target)
+    (folder / "tokenizer.json").symlink_to(target)
+    return folder
+
+
+def linked_folder(folder: Path) -> Path:
+    shutil.move(folder / "variants", folder.parent / "elsewhere")
+    (folder / "variants").symlink_to(folder.parent / "elsewhere")
+    return folder
+
+
+def pipe(folder: Path) -> Path:
+    os.mkfifo(folder / "notes.txt")
+    return folder
+
+
+def crowd(folder: Path) -> Path:
+    for i in range(1001):
+        (folder / f"{i}.txt").touch()
+    return folder
+
+
+def without(name: str) -> Damage:
+    def damage(folder: Path) -> Path:
+        (folder / name).unlink()
+        return folder
+
+    return damage
+
+
+def appended(name: str) -> Damage:
+    def damage(folder: Path) -> Path:
+        with (folder / name).open("ab") as file:
+            file.write(b" ")
+        return folder
+
+    return damage
+
+
+def flipped(name: str) -> Damage:
+    def damage(folder: Path) -> Path:
+        data = bytearray((folder / name).read_bytes())
+        data[len(data) // 2] ^= 1
+        (folder / name).write_bytes(data)
+        return folder
+
+    return damage
+
+
+def unlisted(folder: Path) -> Path:
+    (folder / "notes.txt").touch()
+    return folder
+
+
+def npz(**arrays: object) -> bytes:
+    file = BytesIO()
+    np.savez(file, **arrays)  # type: ignore[arg-type]  # an object is what the test is about
+    return file.getvalue()
+
+
+def inflated_npz() -> bytes:
+    """Claim an array of 3 GB in a few hundred bytes: header and directory agree."""
+    file = BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        header = BytesIO()
+        np.lib.format.write_array_header_1_0(
+            header, {"descr": "|u1", "fortran_order": False, "shape": (3 * 10**9,)}
+        )
+        archive.writestr("a.npy", header.getvalue())
+        archive.getinfo("a.npy").file_size = 3 * 10**9 + len(header.getvalue())
+    return file.getvalue()
+
+
+def keep_outside(proto: onnx.ModelProto) -> None:
+    tensor = proto.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="/etc/passwd")
+
+
+def hide_outside(proto: onnx.ModelProto) -> None:
+    """Put the external tensor into a branch of an If, as deep as a graph can."""
+    tensor = TensorProto(name="t", data_type=1, dims=[1], data_location=TensorProto.EXTERNAL)
+    constant = helper.make_node("Constant", [], ["c"], value=tensor)
+    branch = helper.make_graph([constant], "branch", [], [])
+    proto.graph.node.append(
+        helper.make_node("If", ["x"], ["y"], then_branch=branch, else_branch=branch)
+    )
+
+
+def call_foreign(proto: onnx.ModelProto) -> None:
+    proto.graph.node.append(helper.make_node("Run", [], [], domain="my.ops"))
+
+
+def call_context(proto: onnx.ModelProto) -> None:
+    proto.graph.node.append(helper.make_node("EPContext", [], [], domain="com.microsoft"))
+
+
+def call_from_function(proto: onnx.ModelProto) -> None:
+    node = helper.make_node("Run", [], [], domain="my.ops")
+    proto.functions.append(helper.make_function("com.microsoft", "f", [], [], [node], []))
+
+
+def rename_input(proto: onnx.ModelProto) -> None:
+    proto.graph.input[0].name = proto.graph.node[0].input[1] = "tokens"
+
+
+def break_graph(proto: onnx.ModelProto) -> None:
+    proto.graph.node[0].op_type = "NoSuchOperator"
+
+
+def refused(code: Refusal, damage: Damage, words: str) -> Any:
+    return pytest.param(code, damage, words, id=f"{code}: {words}")
+
+
+NARROW = fields(output__dim=8, output__dims=[8], ranges=None)
+DUPLICATE_VARIANT = manifest(lambda m: m["variants"].append(m["variants"][0]))
+BIG = 3 * 2**30
+EVERY_FILE = ("manifest.json", "report.json", "tokenizer.json", MODEL, "notes.txt")
+
+TABLE = [
+    refused("not-a-bundle", text_file, "neither a folder nor a zip"),
+    refused("bad-zip", damaged_zip, "tokenizer.json is damaged"),
+    refused("bad-zip", zip_bomb, "tokenizer.json is damaged"),
+    refused("bad-zip", zipped(zip_flag), "encrypted or oddly compressed"),
+    refused("bad-zip", zipped(lambda _: 0, compression=zipfile.ZIP_LZMA), "oddly compressed"),
+    refused("bad-json", raw(b'{"name": '), "Expecting value"),
+    refused("bad-json", raw(b'{"name": 1, "name": 2}'), "a key occurs twice"),
+    refused("bad-json", raw(b'{"name": NaN}'), "NaN is not a finite number"),
+    refused("bad-json", raw(b'{"name": 1e999}'), "1e999 is not a finite number"),
+    refused("bad-json", raw(b'{"name": 18446744073709551616}'), "does not fit in 64 bits"),
+    refused("bad-json", raw(b'{"name": "\\ud800"}'), "surrogates not allowed"),
+    refused("bad-json", raw(b'{"name": "\xff"}'), "can't decode byte 0xff"),
+    refused("bad-json", raw(b"[" * 100_000), "recursion"),
+    refused("bad-json", listed("report.json", b"[]"), "must be an object; got list"),
+    refused("schema-version", fields(schema_version="2.0"), "has schema_version '2.0'"),
+    refused("schema-version", fields(schema_version=1), "has schema_version 1;"),
+    refused("schema-version", raw(b"{}"), "has schema_version None"),
+    refused("field", raw(b"[]"), "manifest.json must be an object; got []"),
+    refused("field", manifest(lambda m: m.pop("name")), "manifest lacks name"),
+    refused("field", fields(name="../x"), "name must be up to 128 letters"),
+    refused("field", fields(version=1), "manifest.version must be a string; got 1"),
+    refused("field", fields(max_length=True), "max_length must be a whole number; got true"),
+    refused("field", fields(max_length=None), "max_length must be positive for text"),
+    refused("field", fields(inputs=[]), "inputs must be input_ids and attention_mask"),
+    refused("field", fields(inputs__0__dtype="int32"), "inputs must be int64 of 2 axes"),
+    refused("field", fields(inputs__0__dtype="string"), "dtype must be one of float32"),
+    refused("field", fields(inputs__0__shape=[2, 3]), "shape must be 'batch' first"),
+    refused("field", fields(inputs__0__shape=["batch", 0]), "positive sizes and names"),
+    refused("field", fields(inputs__0__shape=["batch", 1.5]), "a whole number or a string"),
+    refused("field", fields(modality="image"), "inputs must be one tensor for image"),
+    refused("field", fields(preprocessing={}), "preprocessing.tokenizer must be a file"),
+    refused("field", fields(preprocessing__prompts=[]), "prompts must be an object; got []"),
+    refused("field", fields(output__dims=[]), "rising widths up to dim 16; got []"),
+    refused("field", fields(output__dims=[8, 8, 16]), "rising widths up to dim 16"),
+    refused("field", fields(output__dims=[8]), "rising widths up to dim 16; got [8]"),
+    refused("field", fields(output__dims=[0, 16]), "rising widths up to dim 16; got [0"),
+    refused(
+        "field",
+        fields(output__dims=[8, 16], output__normalized=False),
+        "dim alone where normalized",
+    ),
+    refused("field", fields(ranges__low=[0.0]), "ranges must be 16 low and 16 high; got [1, 16]"),
+    refused("field", fields(ranges__low=[1] * 16), "ranges[0] must be low below high"),
+    refused("field", fields(reference="int8"), "reference must be one of the variants"),
+    refused("field", fields(variants__0__file="tokenizer.json"), "must be an .onnx file"),
+    refused("field", fields(variants__0__name="a b"), "variants.name must be up to 128"),
+    refused("field", fields(variants__0__parity=1), "parity must be an object; got 1"),
+    refused("field", fields(variants__0__latency={}), "latency lacks p50_ms, threads"),
+    refused("field", fields(files__0__sha256="0"), "sha256 must be 64 hex digits"),
+    refused("field", fields(files__0__bytes=-1), "bytes must be 0 or more; got -1"),
+    *(
+        refused("hostile-path", hostile(name), repr(name)[1:-1])
+        for hostile in (entry, zip_entry)
+        for name in (
+            "../out.json",
+            "/etc/out.json",
+            "a/../../out.json",
+            "a\\out.json",
+            "C:out.json",
+            "a//out.json",
+            "./out.json",
+            "a./out.json",
+            "\u202eout.json",
+        )
+    ),
+    refused("symlink", linked_file, "tokenizer.json is a link"),
+    refused("symlink", linked_folder, "variants is a link"),
+    refused("symlink", pipe, "notes.txt is a link or a device"),
+    refused("symlink", zip_entry("a.json", b"/etc/passwd", mode=stat.S_IFLNK), "a.json is a link"),
+    refused("duplicate-path", entry("tokenizer.json"), "listed twice, or differs only in case"),
+    refused("duplicate-path", entry("Tokenizer.json"), "listed twice, or differs only in case"),
+    refused("duplicate-path", entry("manifest.json"), "listed twice"),
+    refused("duplicate-path", zip_entry("tokenizer.json"), "holds tokenizer.json twice"),
+    refused("duplicate-variant", DUPLICATE_VARIANT, "two variants are called fp32"),
+    *(
+        refused("file-kind", listed(name, b""), f"files[{name}] is no kind")
+        for name in ("head.pkl", "model.pt", "model.bin", "run.py", "lib.so", "ONNX")
+    ),
+    refused("missing-file", without("manifest.json"), "has no manifest.json at its top"),
+    refused("missing-file", without("tokenizer.json"), "lacks tokenizer.json, which its manifest"),
+    refused("missing-file", entry("more.json"), "lacks more.json"),
+    refused("missing-file", fields(variants__0__file="a.onnx"), "'a.onnx', which files does not"),
+    refused("missing-file", fields(preprocessing__tokenizer="b.json"), "'b.json', which files"),
+    refused("unlisted-file", unlisted, "holds notes.txt, which its manifest does not list"),
+    refused("unlisted-file", zip_entry("evil.pkl"), "holds evil.pkl"),
+    refused("too-large", raw(b" " * (4 * 2**20 + 1)), "more than 4194304 bytes"),
+    refused("too-large", crowd, "has 1005 files; limit 1000"),
+    refused("too-large", fields(files__0__bytes=BIG), "has 3221225472 bytes; limit 2147483648"),
+    refused("too-large", zip_claims(BIG, MODEL), "declares 3221225472 bytes; limit 2147483648"),
+    refused("too-large", zip_claims(2 * 2**30, *EVERY_FILE), "10737418240 bytes; limit 8589934592"),
+    refused("too-large", listed("head.npz", inflated_npz()), "head.npz unpacks to 3000000128"),
+    refused("wrong-size", appended("tokenizer.json"), "and the manifest says"),
+    refused("wrong-size", zip_claims(10, MODEL), "has 10 bytes and the manifest says"),
+    refused("wrong-hash", flipped("tokenizer.json"), "tokenizer.json is damaged: its sha256 is"),
+    refused("wrong-hash", flipped(MODEL), "fp32.onnx is damaged: its sha256 is"),
+    refused("fingerprint", fields(fingerprint="sha256:0"), "declares fingerprint 'sha256:0'"),
+    refused("fingerprint", fields(preprocessing__prompts__query="q: "), "its content gives"),
+    refused("fingerprint", fields(output__normalized=False), "its content gives"),
+    refused("not-onnx", listed(MODEL, b""), "has no IR version"),
+    refused("not-onnx", listed(MODEL, pickle.dumps({"weights": [1, 2]})), "is not an ONNX model"),
+    refused("not-onnx", listed(MODEL, text_graph()[:-9]), "runs past the end"),
+    refused("not-onnx", model(lambda m: m.ClearField("opset_import")), "it has no opset"),
+    refused("external-data", model(keep_outside), "keeps a tensor in another file"),
+    refused("external-data", model(hide_outside), "keeps a tensor in another file"),
+    refused("foreign-operator", model(call_foreign), "operators of domain 'my.ops'"),
+    refused("foreign-operator", model(call_context), "calls EPContext"),
+    refused("foreign-operator", model(call_from_function), "operators of domain 'my.ops'"),
+    refused("bad-arrays", listed("head.npz", npz(a=np.array([{}]))), "a.npy holds objects"),
+    refused("bad-arrays", listed("head.npz", b"PK"), "not an npz of plain arrays"),
+    refused("bad-arrays", listed("head.npz", npz(a=np.ones(9))[:-40]), "not an npz of plain"),
+    refused("tokenizer", sealed(listed("tokenizer.json", b"{}")), "the tokenizer cannot be read"),
+    refused("tokenizer", sealed(fields(max_length=2)), "leaves no room beside 2 special tokens"),
+    refused("signature", sealed(model(rename_input)), "has input tokens tensor(int64)"),
+    refused("signature", sealed(NARROW), "says embedding float32 ['batch', 8]"),
+    refused("unloadable", sealed(model(break_graph)), "cannot load variants/fp32.onnx"),
+]
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_bundle(tmp_path_factory.mktemp("sound") / "x.attar")
+
+
+@pytest.mark.parametrize(("code", "damage", "words"), TABLE)
+def test_a_bad_bundle_is_refused_by_code_and_in_words(
+    code: Refusal, damage: Damage, words: str, sound: Path, tmp_path: Path
+) -> None:
+    path = damage(Path(shutil.copytree(sound, tmp_path / "x.attar")))
+    with pytest.raises(BundleRefused, match=re.escape(words)) as caught:
+        attar.load(path, threads=1)
+    assert caught.value.code == code
+
+
+def test_the_page_the_code_and_this_table_name_the_same_refusals() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "bundle.md").read_text(encoding="utf-8")
+    table = page.partition("## What is refused")[2]
+    documented = re.findall(r"^\| `([a-z-]+)` \|", table, re.MULTILINE)
+    tested = {str(row.values[0]) for row in TABLE}
+    assert sorted(documented) == sorted(get_args(Refusal)) == sorted(tested)
+
+
+def test_a_path_where_nothing_stands_is_not_found(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match=r"no bundle at .*nowhere: no such file or folder"):
+        attar.load(tmp_path / "nowhere")
+
+
+Content = tuple[Manifest, dict[str, bytes]]
+
+
+def opened(archive: Path, data: bytes) -> Content | None:
+    """Give what a zip of these bytes says, or None if it is refused."""
+    copy = archive.with_suffix(".damaged")
+    copy.write_bytes(data)
+    try:
+        bundle = Bundle.open(copy)
+    except BundleRefused:
+        return None
+    return bundle.manifest, {e.path: bundle.read(e.path) for e in bundle.manifest.files}
+
+
+@pytest.fixture(scope="module")
+def archive(sound: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Bundle.pack(sound, tmp_path_factory.mktemp("zip") / "x.attar").path
+
+
+@pytest.fixture(scope="module")
+def content(archive: Path) -> Content:
+    found = opened(archive, archive.read_bytes())
+    assert found is not None
+    return found
+
+
+FUZZ = settings(max_examples=200, deadline=None)
+
+
+@FUZZ
+@given(at=st.integers(0), bit=st.integers(0, 7))
+def test_no_flipped_bit_of_a_zip_passes_unnoticed(
+    archive: Path, content: Content, at: int, bit: int
+) -> None:
+    data = bytearray(archive.read_bytes())
+    data[at % len(data)] ^= 1 << bit
+    assert opened(archive, bytes(data)) in (content, None)
+
+
+@FUZZ
+@given(size=st.integers(0))
+def test_no_cut_of_a_zip_passes_unnoticed(archive: Path, size: int) -> None:
+    data = archive.read_bytes()
+    assert opened(archive, data[: size % len(data)]) is None
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+
+
+@FUZZ
+@given(data=st.data(), value=json_values)
+def test_a_manifest_with_any_value_anywhere_is_read_or_refused(
+    sound: Path, data: st.DataObject, value: object
+) -> None:
+    document = json.loads((sound / "manifest.json").read_bytes())
+    place: Any = document
+    while True:
+        keys = sorted(place) if isinstance(place, dict) else range(len(place))
+        key = data.draw(st.sampled_from(keys))
+        if not isinstance(place[key], dict | list) or not place[key] or data.draw(st.booleans()):
+            break
+        place = place[key]
+    place[key] = value
+    try:
+        manifest = parse(json.dumps(document).encode())
+    except BundleRefused:
+        return
+    assert parse(serialise(manifest)) == manifest
+
+
+@FUZZ
+@given(st.binary(max_size=64) | st.tuples(st.integers(0), st.binary(max_size=8)))
+def test_any_bytes_are_an_onnx_model_or_refused(damage: bytes | tuple[int, bytes]) -> None:
+    graph = text_graph(dim=8)
+    if isinstance(damage, tuple):
+        at = damage[0] % len(graph)
+        damage = graph[:at] + damage[1] + graph[at + len(damage[1]) :]
+    try:
+        check_onnx(damage, "x.onnx")
+    except BundleRefused as error:
+        assert error.code in ("not-onnx", "external-data", "foreign-operator")  # noqa: PT017 -- or none
