@@ -396,7 +396,7 @@ CASES: Final[tuple[Case, ...]] = (
 
 @contextmanager
 def world(folder: Path) -> Iterator[tuple[str, str]]:
-    """Serve two small models, a collection, a detector and a classifier; address and fingerprint."""
+    """Serve two models and one of each thing; gives the address and the fingerprint."""
     text = tiny_bundle(folder / "tiny.attar", dims=(8, 16))
     image = tiny_tensor_bundle(folder / "pixels.attar", name="pixels")
     limits = {"max_items": MAX_ITEMS, "max_message_bytes": MAX_BYTES, "max_search_limit": 10}
@@ -439,7 +439,10 @@ def _failure(error: Any) -> Outcome:
 def _outcome(status: Status) -> Outcome:
     bad = BadRequest()
     fields = [
-        v.field for detail in status.details if detail.Unpack(bad) for v in bad.field_violations
+        violation.field
+        for detail in status.details
+        if detail.Unpack(bad)
+        for violation in bad.field_violations
     ]
     (code,) = (code for code in grpc.StatusCode if code.value[0] == status.code)
-    return Outcome(code.name, status.message, tuple(v.field for one in found for v in one))
+    return Outcome(code.name, status.message, tuple(fields))
