@@ -49,9 +49,9 @@ class Observer(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Entry(Generic[T, R]):
-    """One item in the queue and the future of its outcome, which is a value even when it is an error.
+    """One item in the queue and the future of its outcome: a value even when it is an error.
 
-    An error that is set as a result is never "not retrieved", so whoever leaves leaves nothing behind.
+    A future with an error as its result is never "not retrieved", so leavers leave nothing behind.
     """
 
     item: T
@@ -212,8 +212,8 @@ class Batcher(Generic[T, R]):
         items, tokens = len(entries), sum(entry.cost for entry in entries)
         if items > self._max_queue_items or tokens > self._max_queue_tokens:
             raise InvalidInput(
-                f"{items} items of {tokens} tokens never fit a queue of {self._max_queue_items} items"
-                f" and {self._max_queue_tokens} tokens; send fewer at a time"
+                f"{items} items of {tokens} tokens never fit a queue of {self._max_queue_items}"
+                f" items and {self._max_queue_tokens} tokens; send fewer at a time"
             )
         if not self._fits(items, tokens):
             self._observer.rejected(Overloaded.reason)
@@ -227,7 +227,7 @@ class Batcher(Generic[T, R]):
     async def _admit_in_turn(self, entries: list[_Entry[T, R]]) -> None:
         async with self._turn:
             for entry in entries:
-                # An empty queue takes any one item, so that nobody waits for room that never comes.
+                # An empty queue takes any one item: nobody waits for room that never comes.
                 while self._queue and not self._fits(1, entry.cost):
                     await self._change()
                 self._refuse_if_closed()
@@ -265,7 +265,7 @@ class Batcher(Generic[T, R]):
         self._pulse()
 
     def _take(self) -> list[_Entry[T, R]]:
-        """Take the next batch out of the queue; a deadline that the timer has not seen yet counts."""
+        """Take the next batch out of the queue, without those whose deadline has just passed."""
         now = asyncio.get_running_loop().time()
         late = [e for e in self._queue if e.deadline is not None and e.deadline <= now]
         self._remove(late)  # their callers' own timers are due, and say so
@@ -294,7 +294,7 @@ class Batcher(Generic[T, R]):
         self._pulse()
 
     def _attempt(self, items: list[T]) -> list[R] | BaseException:
-        """Run one batch, in the thread; what it raises is an answer, or `serve` would end with it."""
+        """Run one batch, in the thread; what it raises is an answer, lest `serve` end with it."""
         try:
             rows = list(self._run(items))
         except BaseException as error:  # noqa: BLE001 - whatever a run raises belongs to its batch

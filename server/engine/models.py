@@ -1,23 +1,199 @@
-"""Models: bundles that are loaded, batched and ready."""
+"""Models: encoders behind batchers, by name; ready means that a forward pass has succeeded."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attar.encodings import Vectors
+from attar.errors import AttarError, InvalidInput, NotFound
+from attar.inputs import Items, Prepared, Role, Truncation
+from attar.runtime import Encoder
+
+from .batcher import Batcher, Observer
+
+_LOG = logging.getLogger(__name__)
+
+
+class ModelObserver(Observer, Protocol):
+    """What a model tells about its work: its batcher's, and the host step."""
+
+    def tokenized(self, seconds: float, *, truncated: int) -> None:
+        """Count one call's host step."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """One item's embedding and the run it came from."""
+
+    vector: NDArray[np.float32]  # (dim,)
+    began: float  # perf_counter of its run, s
+    infer_s: float  # how long its whole batch ran
+
 
 class Model:
     """One encoder and its batcher."""
 
-    name: str
-    version: str
-    encoder: Encoder
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        max_batch_tokens: int,
+        max_queue_items: int,
+        max_queue_tokens: int = 2**20,  # 64 full batches of the server's default size
+        observer: ModelObserver,
+    ) -> None:
+        """Put a batcher before `encoder`; `start` makes it work."""
+        self.name = encoder.manifest.name
+        self.version = encoder.manifest.version
+        self.encoder = encoder
+        self._observer = observer
+        self._batcher: Batcher[Prepared, Row] = Batcher(
+            self._run,
+            lambda prepared: prepared.tokens,
+            max_batch_tokens=max_batch_tokens,
+            max_queue_items=max_queue_items,
+            max_queue_tokens=max_queue_tokens,
+            observer=observer,
+        )
+        self._serving: asyncio.Task[None] | None = None
+        self._warm = False
 
-    def __init__(self, encoder: Encoder, *, max_batch_tokens: int, max_queue_items: int, max_queue_tokens: int, observer: Observer) -> None: ...
     @property
-    def ready(self) -> bool: ...  # a forward pass has succeeded and the serve loop lives
-    async def close(self, *, drain: bool) -> None: ...
+    def ready(self) -> bool:
+        """Whether a forward pass has succeeded and the batcher lives and is open."""
+        return self._warm and self._batcher.serving
+
+    async def start(self) -> None:
+        """Begin to serve and warm up with one item; raises what the forward pass raises."""
+        if self._serving is None:
+            self._serving = asyncio.create_task(self._batcher.serve(), name=f"serve {self.name}")
+            self._serving.add_done_callback(self._ended)
+        (item,) = self.encoder.prepare(_warm_up_items(self.encoder))
+        await self._batcher(item)
+        self._warm = True
+
+    async def close(self, *, drain: bool) -> None:
+        """Refuse new calls, answer accepted ones (with `Unavailable` unless `drain`), and end."""
+        await self._batcher.close(drain=drain)
+        if self._serving is not None:
+            self._serving.cancel()
+            await asyncio.wait([self._serving])
+
+    async def prepare(
+        self, items: Items, *, role: Role, truncation: Truncation
+    ) -> list[Prepared | InvalidInput]:
+        """Take the host's step off the loop; a bad item's error stands in its place.
+
+        Raises `InvalidInput` where the call is at fault and not an item: text for a tensor model or
+        tensors for a text one, a wrong role or truncation.
+        """
+        given = "tensors" if isinstance(items, np.ndarray) else "texts"
+        taken = "texts" if self.encoder.modality == "text" else "tensors"
+        if given != taken:
+            raise InvalidInput(f"model {self.name} takes {taken}; got {given}")
+        start = time.perf_counter()
+        prepared = await asyncio.to_thread(_prepare, self.encoder, items, role, truncation)
+        truncated = sum(isinstance(one, Prepared) and one.truncated for one in prepared)
+        self._observer.tokenized(time.perf_counter() - start, truncated=truncated)
+        return prepared
+
+    async def rows(
+        self, prepared: Sequence[Prepared], *, deadline: float | None = None, wait: bool = False
+    ) -> list[Row | AttarError]:
+        """Embed prepared items; see `Batcher.many`."""
+        return await self._batcher.many(prepared, deadline=deadline, wait=wait)
+
+    def _run(self, batch: list[Prepared]) -> list[Row]:
+        began = time.perf_counter()
+        vectors: Vectors = self.encoder.infer(batch)
+        infer_s = time.perf_counter() - began
+        return [Row(vector, began, infer_s) for vector in vectors]
+
+    def _ended(self, serving: "asyncio.Task[None]") -> None:
+        if not serving.cancelled() and (error := serving.exception()) is not None:
+            _LOG.critical("model %s is not ready: its batcher died", self.name, exc_info=error)
 
 
 class Models:
-    def __init__(self, models: Iterable[Model]) -> None: ...  # InvalidInput when two share a name
-    def __getitem__(self, name: str) -> Model: ...  # NotFound names the known ones; "" is the only one
-    def __iter__(self) -> Iterator[Model]: ...
+    """The models of one server, by name."""
+
+    def __init__(self, models: Iterable[Model]) -> None:
+        """Index them; two of one name are refused."""
+        self._models: dict[str, Model] = {}
+        for model in models:
+            if model.name in self._models:
+                raise InvalidInput(
+                    f"two bundles are named {model.name!r}; rename one and export again"
+                )
+            self._models[model.name] = model
+
+    def __getitem__(self, name: str) -> Model:
+        """Give the model of that name; the empty name is the only model."""
+        if not name and len(self._models) == 1:
+            return next(iter(self))
+        try:
+            return self._models[name]
+        except KeyError:
+            known = ", ".join(self._models) or "none"
+            what = (
+                f"no model {name!r}"
+                if name
+                else "the request names no model, and there are several"
+            )
+            raise NotFound(f"{what}; this server has {known}") from None
+
+    def __iter__(self) -> Iterator[Model]:
+        """Give the models in the order they were given."""
+        return iter(self._models.values())
+
     @property
-    def ready(self) -> bool: ...
-    async def start(self) -> None: ...  # starts the serve loops, warms every model up; returns when all are ready, raises BackendError
-    async def close(self, *, drain: bool) -> None: ...  # new calls get Unavailable; drain: what was accepted is answered first
+    def ready(self) -> bool:
+        """Whether every model is."""
+        return all(model.ready for model in self)
+
+    async def start(self) -> None:
+        """Start every model; raises the first error of a warm-up."""
+        for model in self:
+            await model.start()
+
+    async def close(self, *, drain: bool) -> None:
+        """Close every model at once."""
+        await asyncio.gather(*(model.close(drain=drain) for model in self))
+
+
+def _warm_up_items(encoder: Encoder) -> Items:
+    if encoder.modality == "text":
+        return ["warm up"]
+    spec = encoder.manifest.inputs[0]
+    shape = [axis if isinstance(axis, int) else 1 for axis in spec.shape[1:]]
+    return np.zeros((1, *shape), spec.dtype)
+
+
+def _prepare(
+    encoder: Encoder, items: Items, role: Role, truncation: Truncation
+) -> list[Prepared | InvalidInput]:
+    """Prepare all at once, which is fast; one by one only when one of them is bad."""
+    encoder.prepare(items[:0], role=role, truncation=truncation)  # the call's own faults
+    try:
+        return list(encoder.prepare(items, role=role, truncation=truncation))
+    except InvalidInput:
+        return [
+            _prepare_one(encoder, items[i : i + 1], i, role, truncation) for i in range(len(items))
+        ]
+
+
+def _prepare_one(
+    encoder: Encoder, item: Items, index: int, role: Role, truncation: Truncation
+) -> Prepared | InvalidInput:
+    try:
+        (prepared,) = encoder.prepare(item, role=role, truncation=truncation)
+    except InvalidInput as error:
+        # Alone, every item is item 0; the caller knows it by its own index.
+        return type(error)(f"item {index} " + str(error).removeprefix("item 0 "))
+    return prepared

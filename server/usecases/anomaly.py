@@ -1,7 +1,25 @@
 """Anomaly: detectors fitted on normal items, and calibrated scores for new ones."""
 
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attar.errors import InvalidInput
+from attar.heads import KnnAnomaly
+from attar.server.engine.models import Models
+
+from .embed import Item, Items, Truncation, embed
+from .search import Collections, same_space
+from .shelf import Shelf
+
+
 @dataclass(frozen=True, slots=True)
 class DetectorInfo:
+    """What a detector was fitted on, and where it draws the line."""
+
     name: str
     model: str
     fingerprint: str
@@ -12,10 +30,12 @@ class DetectorInfo:
     threshold: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Scored:
-    scores: NDArray[np.float32]  # (n,) mean cosine distance to the k nearest references; nan where the item failed
-    p_values: NDArray[np.float32]  # (n,) conformal; nan where failed
+    """One score, p-value and verdict for each item; nan and False where the item failed."""
+
+    scores: NDArray[np.float32]  # (n,) mean cosine distance to the k nearest references
+    p_values: NDArray[np.float32]  # (n,) conformal, see attar.heads.KnnAnomaly
     anomalies: NDArray[np.bool_]  # (n,)
     items: tuple[Item, ...]
     fingerprint: str
@@ -23,10 +43,117 @@ class Scored:
 
 
 class Anomaly:
-    def __init__(self, data_dir: Path, models: Models, collections: Collections) -> None: ...
-    async def fit(self, name: str, *, model: str = "", items: Items | None = None, collection: str | None = None,
-        target_fpr: float = 0.05, neighbours: int = 5, truncation: Truncation = "truncate", deadline: float | None = None) -> DetectorInfo: ...
-    async def score(self, name: str, *, items: Items, truncation: Truncation = "truncate", deadline: float | None = None) -> Scored: ...
-    async def get(self, name: str) -> DetectorInfo: ...
-    async def list(self) -> tuple[DetectorInfo, ...]: ...
-    async def delete(self, name: str) -> None: ...
+    """Every detector under <data_dir>/anomaly."""
+
+    def __init__(self, data_dir: Path, models: Models, collections: Collections) -> None:
+        """Read the detectors that are there, which blocks."""
+        self._models = models
+        self._collections = collections
+        self._shelf = Shelf(data_dir / "anomaly", "detector", KnnAnomaly.from_bytes)
+        self.damaged = self._shelf.damaged
+
+    async def fit(
+        self,
+        name: str,
+        *,
+        model: str = "",
+        items: Items | None = None,
+        collection: str | None = None,
+        target_fpr: float = 0.05,
+        neighbours: int = 5,
+        truncation: Truncation = "truncate",
+        deadline: float | None = None,
+    ) -> DetectorInfo:
+        """Fit a detector on normal items, or on every point of a collection.
+
+        At most `target_fpr` of normal items will be called anomalies, see `KnnAnomaly`. Raises the
+        first item's error if one cannot be embedded, `AlreadyExists` if the name is taken.
+        """
+        self._shelf.refuse_taken(name)
+        if (items is None) == (collection is None):
+            raise InvalidInput("give either items or a collection to fit on, and not both")
+        if collection is not None:
+            description, vectors = await self._collections.all_vectors(collection)
+            chosen = self._models[description.model]
+            if model and chosen is not self._models[model]:
+                raise InvalidInput(
+                    f"collection {collection} is of model {chosen.name}; got model {model}"
+                )
+            same_space(description, chosen)
+        elif items is not None:
+            embedded = await embed(
+                self._models,
+                model=model,
+                items=items,
+                truncation=truncation,
+                deadline=deadline,
+                wait=True,
+            )
+            embedded.require_all()
+            chosen, vectors = embedded.model, embedded.vectors
+        head = await asyncio.to_thread(
+            KnnAnomaly.fit,
+            vectors,
+            model=chosen.name,
+            fingerprint=chosen.encoder.fingerprint,
+            neighbours=neighbours,
+            target_fpr=target_fpr,
+        )
+        await self._shelf.put(name, head)
+        return _info(name, head)
+
+    async def score(
+        self,
+        name: str,
+        *,
+        items: Items,
+        truncation: Truncation = "truncate",
+        deadline: float | None = None,
+    ) -> Scored:
+        """Score items; one that cannot be embedded fails alone."""
+        head = self._shelf.get(name)
+        embedded = await embed(
+            self._models,
+            model=head.model,
+            items=items,
+            dims=head.references.shape[1],
+            truncation=truncation,
+            deadline=deadline,
+        )
+        good = embedded.good
+        scores = np.full(len(embedded.items), np.nan, np.float32)
+        p_values = scores.copy()
+        anomalies = np.zeros(len(scores), np.bool_)
+        scores[good] = await asyncio.to_thread(
+            head.score,
+            embedded.vectors[good],
+            fingerprint=embedded.model.encoder.fingerprint,
+        )
+        p_values[good] = head.p_values(scores[good])
+        anomalies[good] = head.anomalies(scores[good])
+        return Scored(scores, p_values, anomalies, embedded.items, head.fingerprint, head.threshold)
+
+    async def get(self, name: str) -> DetectorInfo:
+        """Describe a detector."""
+        return _info(name, self._shelf.get(name))
+
+    async def list(self) -> tuple[DetectorInfo, ...]:
+        """Describe every detector, by name."""
+        return tuple(_info(name, self._shelf.get(name)) for name in self._shelf.names())
+
+    async def delete(self, name: str) -> None:
+        """Remove a detector."""
+        await self._shelf.delete(name)
+
+
+def _info(name: str, head: KnnAnomaly) -> DetectorInfo:
+    return DetectorInfo(
+        name,
+        head.model,
+        head.fingerprint,
+        head.neighbours,
+        len(head.references),
+        len(head.calibration),
+        head.target_fpr,
+        head.threshold,
+    )
