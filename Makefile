@@ -1,0 +1,81 @@
+# One command each, the same at home and in CI. On a fresh machine `make demo` and `make test` do
+# all the set-up themselves; a second run installs again only when what is to be installed changed.
+#
+#   make demo     documents without labels -> embeddings over gRPC; at most 10 minutes on 2 cores
+#   make serve    serve the demo's student until Ctrl-C
+#   make test     make check, then every test
+#   make check    ruff and mypy --strict
+#   make protos   generate the modules of protos/attar/v1
+#   make bench    run every benchmark
+#   make docs     write the measured claims into the pages, then run every page's blocks
+#   make clean    remove what make made
+#
+# Yours to choose: make PYTHON=python3.12 VENV=~/envs/attar CONSTRAINTS=mine.txt demo
+
+PYTHON ?= python3
+VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := demo
+.PHONY: demo serve test check types protos bench docs clean
+
+BIN := $(VENV)/bin
+# A stamp in the environment per set of extras and constraints file; dev contains demo.
+INSTALLED := $(VENV)/.installed-$(notdir $(CONSTRAINTS))
+DEMO := $(INSTALLED)-demo
+DEV := $(INSTALLED)-dev
+BENCHMARKS := $(filter-out benchmarks/claims.py,$(wildcard benchmarks/*.py))
+
+demo: $(DEMO)
+	$(BIN)/attar demo --out build/demo
+
+serve: $(DEMO) | build/demo/student.attar
+	$(BIN)/attar serve build/demo/student.attar --data-dir build/demo/server
+
+test: check
+	$(BIN)/python -m pytest
+
+# mypy has to see the packages as the wheel lays them out, and says so in its paths: sed gives the
+# files their own names again.
+check: $(DEV) types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	MYPYPATH=build/types $(BIN)/mypy build/types/attar tests benchmarks protos/generate.py \
+	  | sed -E 's,build/types/attar/(cli|export|server|training)/,\1/,; s,build/types/attar/v1/,protos/attar/v1/,; s,^build/types/,,'
+
+# The wheel's layout out of links: attar/, its siblings inside it, the generated modules as v1.
+types:
+	rm -rf build/types/attar
+	mkdir -p build/types/attar
+	ln -s $(addprefix ../../../,$(wildcard attar/*.py) attar/py.typed cli export server training) build/types/attar
+	ln -s ../../../protos/attar/v1 build/types/attar/v1
+
+protos: $(DEV)
+	$(BIN)/python protos/generate.py
+
+bench: $(DEV)
+	for benchmark in $(BENCHMARKS); do echo "== $$benchmark"; $(BIN)/python $$benchmark; done
+
+docs: $(DEV)
+	$(BIN)/python benchmarks/claims.py
+	$(BIN)/python -m pytest tests/test_docs.py
+
+clean:
+	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info
+
+build/demo/student.attar: | $(DEMO)
+	$(BIN)/attar demo --out build/demo
+
+$(DEMO): pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(BIN)/pip install -c $(CONSTRAINTS) -e '.[demo]'
+	touch $@
+
+$(DEV): pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(BIN)/pip install -c $(CONSTRAINTS) -e '.[dev]'
+	touch $@ $(DEMO)
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
