@@ -87,7 +87,8 @@ def test_the_fingerprint_is_computed_as_the_page_says(bundle_path: Path) -> None
 def test_a_file_on_disk_is_copied_into_the_bundle(tmp_path: Path) -> None:
     manifest = text_manifest()
     (tmp_path / "tokenizer").write_bytes(tokenizer_json())
-    files = {**text_files(manifest), "tokenizer.json": tmp_path / "tokenizer"}
+    files: dict[str, bytes | Path] = dict(text_files(manifest))
+    files["tokenizer.json"] = tmp_path / "tokenizer"
     assert Bundle.write(tmp_path / "x", manifest, files).read("tokenizer.json") == tokenizer_json()
 
 

@@ -56,7 +56,7 @@ def fields(**values: object) -> Damage:
     def change(document: dict[str, Any]) -> None:
         for path, value in values.items():
             *above, last = path.split("__")
-            place = document
+            place: Any = document
             for name in above:
                 place = place[int(name)] if isinstance(place, list) else place[name]
             place[last] = value

@@ -53,7 +53,8 @@ def test_int8_reaches_both_ends_and_clips_beyond_them() -> None:
 @given(bytewide)
 def test_binary_keeps_every_sign(rows: Vectors) -> None:
     codes = encode(rows, "binary")
-    assert (codes.dtype, codes.shape) == (np.uint8, (len(rows), rows.shape[1] // 8))
+    assert codes.dtype == np.uint8
+    assert codes.shape == (len(rows), rows.shape[1] // 8)
     back = decode(codes, "binary")
     assert np.array_equal(back > 0, rows > 0)
     assert np.allclose(np.linalg.norm(back, axis=1), 1)
