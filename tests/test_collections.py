@@ -301,10 +301,39 @@ def test_errors_cross_the_process_and_a_killed_one_starts_again(tmp_path: Path) 
             assert await process.call(EdgeStore.describe, "colors") == (COLORS, 1)
         finally:
             await process.close()
-        with pytest.raises(RuntimeError):
+        with pytest.raises(Unavailable, match="closed"):
             await process.call(EdgeStore.names)
 
     asyncio.run(scenario())
+
+
+SERVER = """
+import asyncio, os, signal, sys
+from pathlib import Path
+import numpy as np
+from attar.server.collections.process import StoreProcess
+from attar.server.collections.qdrant_edge import EdgeStore
+
+async def main():
+    process = StoreProcess(Path(sys.argv[1]))
+    vectors = np.ones((2, 8), np.float32)
+    await process.call(EdgeStore.upsert, "colors", [1, 2], vectors, [{}, {}])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+def test_the_store_of_a_killed_server_lets_go_and_loses_nothing(tmp_path: Path) -> None:
+    store = EdgeStore(tmp_path)
+    store.create(COLORS)
+    store.close()
+    command = [sys.executable, "-P", "-c", SERVER, str(tmp_path)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL  # noqa: S603 - our own
+    again = EdgeStore(tmp_path)  # takes the lock that the orphan had
+    again.open_collection("colors")
+    assert again.describe("colors") == (COLORS, 2)
+    again.close()
 
 
 # ------------------------------------------------------------------------------ kill -9

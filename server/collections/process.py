@@ -37,6 +37,7 @@ class StoreProcess:
         self._root = root
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="attar-store")
         self._child: tuple[subprocess.Popen[bytes], Connection] | None = None
+        self._closed = False
         self.damaged: dict[str, str] = {}
         self._thread.submit(self._start).result()
 
@@ -52,6 +53,8 @@ class StoreProcess:
         **kwargs: P.kwargs,
     ) -> R:
         """Run a method of the store in the child, off the loop; its errors are raised here."""
+        if self._closed:
+            raise Unavailable("the collections are closed; retry when the server is up again")
         loop = asyncio.get_running_loop()
         answer = await loop.run_in_executor(
             self._thread, self._exchange, method.__name__, args, kwargs
@@ -61,6 +64,7 @@ class StoreProcess:
 
     async def close(self) -> None:
         """Let the child finish, close its shards and end."""
+        self._closed = True
         await asyncio.get_running_loop().run_in_executor(self._thread, self._stop)
         self._thread.shutdown()
 

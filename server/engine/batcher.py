@@ -165,7 +165,7 @@ class Batcher(Generic[T, R]):
             async with asyncio.timeout_at(deadline):
                 if wait:
                     await self._admit_in_turn(entries)
-                return [await entry.outcome for entry in entries]
+                outcomes = [await entry.outcome for entry in entries]
         except TimeoutError:
             self._observer.expired()
             raise DeadlineExceeded("unanswered at the deadline; allow more time") from None
@@ -176,6 +176,10 @@ class Batcher(Generic[T, R]):
             self._remove(entries)
             for entry in entries:
                 entry.outcome.cancel()  # a no-op on one that is answered
+        for outcome in outcomes:
+            if isinstance(outcome, Unavailable):  # the batcher went away: no fault of one item
+                raise Unavailable(*outcome.args)
+        return outcomes
 
     async def serve(self) -> Never:
         """Run batches until cancelled; whatever ends it, everybody waiting is answered."""
