@@ -1,7 +1,7 @@
 """The host's step before the graph: items to tensors, one item at a time, each judged by itself."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -141,10 +141,8 @@ def host_step(bundle: Bundle) -> TextInput | TensorInput:
 
 
 def _sequence(items: Items) -> Items:
-    if isinstance(items, str | bytes):
-        raise InvalidInput(
-            f"items must be a list; got one {type(items).__name__}: wrap it in a list"
-        )
+    if isinstance(items, str | bytes) or not isinstance(items, Iterable):
+        raise InvalidInput(f"items must be a list; got {type(items).__name__}: wrap it in a list")
     return items
 
 

@@ -3,8 +3,13 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from .bundles import tiny_bundle
+
+# A law holds on a busy machine too, so time does not judge it.
+settings.register_profile("attar", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("attar")
 
 
 @pytest.fixture(scope="session")

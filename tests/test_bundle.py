@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from attar.bundle import Bundle
@@ -265,7 +265,6 @@ def manifests(draw: st.DrawFn) -> Manifest:
 GRAPH = text_graph(dim=2)
 
 
-@settings(deadline=None)
 @given(manifest=manifests())
 def test_every_manifest_survives_writing_zipping_and_opening_with_its_unknown_fields(
     manifest: Manifest, tmp_path_factory: pytest.TempPathFactory

@@ -480,7 +480,7 @@ def content(archive: Path) -> Content:
     return found
 
 
-FUZZ = settings(max_examples=200, deadline=None)
+FUZZ = settings(max_examples=200)
 
 
 @FUZZ

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
@@ -51,7 +51,6 @@ def test_rows_have_unit_length_and_the_order_of_their_items(encoder: Encoder) ->
         assert np.allclose(encoder.embed([text]).vectors[0], row, atol=1e-6)
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.sampled_from(WORDS), max_size=20).map(" ".join), max_size=40))
 def test_n_singles_equal_one_batch_of_n(encoder: Encoder, texts: list[str]) -> None:
     batch = encoder.embed(texts)
@@ -165,7 +164,8 @@ def test_the_tokenizers_own_padding_and_truncation_are_not_used(tmp_path: Path) 
         (["cat", None], "item 1 must be a string; got NoneType"),
         (["cat", b"dog"], "item 1 must be a string; got bytes"),
         (["cat", "ab\ud800"], "item 1 has half of a surrogate pair at character 2"),
-        ("cat", "items must be a list; got one str: wrap it in a list"),
+        ("cat", "items must be a list; got str: wrap it in a list"),
+        (None, "items must be a list; got NoneType"),
     ],
 )
 def test_a_bad_item_is_named_by_its_index(encoder: Encoder, items: list[str], words: str) -> None:
