@@ -115,9 +115,6 @@ async def running(settings: Settings) -> AsyncIterator[int]:
         stack.push_async_callback(models.close, drain=True)
         collections = await asyncio.to_thread(Collections, settings.data_dir, models)
         stack.push_async_callback(collections.close)
-        for name, why in collections.damaged.items():
-            log.error("collection %r cannot be opened and is not served: %s", name, why)
-
         info_pb2_grpc.add_InfoServicer_to_server(InfoService(models, _limits(settings)), server)
         embedding_pb2_grpc.add_EmbeddingServicer_to_server(
             EmbeddingService(
@@ -144,6 +141,12 @@ async def running(settings: Settings) -> AsyncIterator[int]:
         classification_pb2_grpc.add_ClassificationServicer_to_server(
             ClassificationService(classification, max_items=settings.max_items), server
         )
+        for why in (
+            *collections.damaged.values(),
+            *anomaly.damaged.values(),
+            *classification.damaged.values(),
+        ):
+            log.error("not served: %s", why)
         health_servicer = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
         reflection.enable_server_reflection(

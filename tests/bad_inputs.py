@@ -37,6 +37,7 @@ INVALID: Final = "INVALID_ARGUMENT"
 UNKNOWN: Final = "NOT_FOUND"
 TAKEN: Final = "ALREADY_EXISTS"
 REFUSED: Final = "FAILED_PRECONDITION"
+ITEM: Final = "OK, item INVALID_ARGUMENT"  # the call is answered, and the item failed alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ def vectors(
 
 
 GOOD: Final = texts("the cat")
+LONG: Final = texts("cat " * 99)
 MANY: Final = texts(*["cat"] * (MAX_ITEMS + 1))
 NAN: Final = Struct(fields={"a": {"number_value": math.nan}})  # type: ignore[dict-item]
 
@@ -210,6 +212,13 @@ CASES: Final[tuple[Case, ...]] = (
     Case("Embedding/Embed", "unknown role", _embed(role=9), INVALID, "role"),
     Case("Embedding/Embed", "int8 without ranges", _embed(model="pixels", encoding=3), REFUSED),
     Case("Embedding/Embed", "text for a tensor model", _embed(model="pixels"), INVALID, "model"),
+    Case("Embedding/Embed", "an item too long", _embed(texts=LONG, truncation=2), ITEM),
+    Case(
+        "Embedding/Embed",
+        "another shape than the model's",
+        _embed(model="pixels", texts=None, tensor=tensor(2, 1, 4, 4)),
+        ITEM,
+    ),
     *(
         Case("Embedding/EmbedStream", case.fault, case.request, case.code, case.field)
         for case in _items(_embed, "", misfit="model")
@@ -423,9 +432,12 @@ def send(case: Case, channel: grpc.Channel, fingerprint: str) -> Outcome:
             (answer,) = invoke(iter([message]), timeout=20)
             return _outcome(answer.error)
         call: Any = channel.unary_unary(path)
-        call(message, timeout=20)
+        answer = call(message, timeout=20)
     except grpc.RpcError as error:
         return _failure(error)
+    if case.rpc == "Embedding/Embed":
+        item = _outcome(emb.EmbedResponse.FromString(answer).items[0].error)
+        return Outcome(f"OK, item {item.code}", item.message, item.fields)
     return Outcome("OK", "", ())
 
 

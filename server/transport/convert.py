@@ -140,8 +140,10 @@ Sized = TypeVar("Sized", bound=Sequence[Any] | NDArray[Any])
 
 
 def _count(found: Sized, limit: int) -> Sized:
-    if not 1 <= len(found) <= limit:
-        raise InvalidInput(f"{len(found)} items; a request has 1 to {limit}, so send several")
+    if len(found) < 1:
+        raise InvalidInput("0 items; give at least one")
+    if len(found) > limit:
+        raise InvalidInput(f"{len(found)} items; a request takes {limit}, so send several")
     return found
 
 
