@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given, settings
@@ -280,7 +281,7 @@ def test_a_full_queue_refuses_and_a_leaver_makes_room(items: int, tokens: int) -
         late = asyncio.create_task(batcher(10))
         await settle()
         serving = asyncio.create_task(batcher.serve())
-        assert await asyncio.gather(waiting[1], waiting[2], late) == [-10] * 3
+        assert list(await asyncio.gather(waiting[1], waiting[2], late)) == [-10] * 3
         await stop(serving)
 
     play(scenario)
@@ -376,7 +377,7 @@ def test_the_death_of_the_loop_answers_everybody_and_is_visible() -> None:
         serving = asyncio.create_task(batcher.serve())
         running = asyncio.create_task(batcher(1))
         await backend.busy()
-        assert batcher.serving
+        states = [batcher.serving]
         queued = asyncio.create_task(batcher(2))
         await settle()
         backend.let_go.release()
@@ -385,7 +386,7 @@ def test_the_death_of_the_loop_answers_everybody_and_is_visible() -> None:
                 await task
         with pytest.raises(ZeroDivisionError):
             await serving
-        assert not batcher.serving
+        assert [*states, batcher.serving] == [True, False]
         with pytest.raises(Unavailable, match="has died"):
             await batcher(3)
         await batcher.close(drain=True)  # does not wait for the dead
@@ -395,14 +396,25 @@ def test_the_death_of_the_loop_answers_everybody_and_is_visible() -> None:
 
 # ------------------------------------------------------------------------------ the law
 
-fates = st.fixed_dictionaries(
-    {
-        "items": st.lists(st.integers(1, 40), min_size=1, max_size=5),
-        "arrives": st.integers(0, 20),  # in turns of the loop
-        "leaves": st.none() | st.integers(0, 30),
-        "deadline": st.none() | st.sampled_from([-1.0, 0.0, 1e-4, 1e-3]),
-        "wait": st.booleans(),
-    }
+
+@dataclass(frozen=True)
+class Fate:
+    """What happens to one caller; `arrives` and `leaves` count turns of the loop."""
+
+    items: list[int]
+    arrives: int
+    leaves: int | None
+    deadline: float | None  # s after its arrival
+    wait: bool
+
+
+fates = st.builds(
+    Fate,
+    items=st.lists(st.integers(1, 40), min_size=1, max_size=5),
+    arrives=st.integers(0, 20),
+    leaves=st.none() | st.integers(0, 30),
+    deadline=st.none() | st.sampled_from([-1.0, 0.0, 1e-4, 1e-3]),
+    wait=st.booleans(),
 )
 runs = st.lists(st.sampled_from(["good"] * 5 + ["raise", "short", "long"]), max_size=30)
 
@@ -410,7 +422,7 @@ runs = st.lists(st.sampled_from(["good"] * 5 + ["raise", "short", "long"]), max_
 @settings(max_examples=150, deadline=None)
 @given(st.lists(fates, min_size=1, max_size=25), runs, st.integers(4, 60), st.booleans())
 def test_every_caller_ends_exactly_once(  # noqa: C901 - one play of many parts
-    callers: list[dict[str, object]],
+    callers: list[Fate],
     script: list[str],
     budget: int,
     drain: bool,  # noqa: FBT001 - Hypothesis draws it
@@ -432,13 +444,13 @@ def test_every_caller_ends_exactly_once(  # noqa: C901 - one play of many parts
         ends: Counter[int] = Counter()
         errors: list[BaseException] = []
 
-        async def call(number: int, fate: dict[str, object]) -> None:
-            for _ in range(fate["arrives"]):
+        async def call(number: int, fate: Fate) -> None:
+            for _ in range(fate.arrives):
                 await asyncio.sleep(0)
-            deadline = None if fate["deadline"] is None else loop.time() + fate["deadline"]
+            deadline = None if fate.deadline is None else loop.time() + fate.deadline
             try:
-                rows = await batcher.many(fate["items"], deadline=deadline, wait=fate["wait"])
-                for item, row in zip(fate["items"], rows, strict=True):
+                rows = await batcher.many(fate.items, deadline=deadline, wait=fate.wait)
+                for item, row in zip(fate.items, rows, strict=True):
                     assert row == -item or isinstance(row, BackendError)
             except (AttarError, asyncio.CancelledError) as error:
                 errors.append(error)
@@ -452,9 +464,9 @@ def test_every_caller_ends_exactly_once(  # noqa: C901 - one play of many parts
 
         tasks = [asyncio.create_task(call(number, fate)) for number, fate in enumerate(callers)]
         leaving = [
-            asyncio.create_task(leave(task, fate["leaves"]))
+            asyncio.create_task(leave(task, fate.leaves))
             for task, fate in zip(tasks, callers, strict=True)
-            if fate["leaves"] is not None
+            if fate.leaves is not None
         ]
         for done in await asyncio.gather(*tasks, *leaving, return_exceptions=True):
             assert done is None or isinstance(done, asyncio.CancelledError), done
@@ -464,7 +476,7 @@ def test_every_caller_ends_exactly_once(  # noqa: C901 - one play of many parts
         await batcher.close(drain=drain)
         await stop(serving)
         assert all(len(items) == 1 or len(items) * max(items) <= budget for items in ran)
-        asked = Counter(item for fate in callers for item in fate["items"])
+        asked = Counter(item for fate in callers for item in fate.items)
         assert Counter(item for items in ran for item in items) <= asked  # nothing ran twice
 
     play(scenario)

@@ -17,7 +17,7 @@ SPACE = "sha256:one"
 def cloud(n: int, *, seed: int, dims: int = 8) -> NDArray[np.float32]:
     """Draw n points around one direction."""
     noise = np.random.default_rng(seed).normal(size=(n, dims))
-    return (noise + 2 * np.eye(dims)[0]).astype(np.float32)
+    return np.asarray(noise + 2 * np.eye(dims)[0], np.float32)
 
 
 def fit(n: int = 200, *, seed: int = 0, **options: float) -> KnnAnomaly:

@@ -5,9 +5,11 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import attar
 from attar.errors import (
@@ -19,7 +21,7 @@ from attar.errors import (
     ShapeError,
     Unavailable,
 )
-from attar.inputs import Prepared
+from attar.inputs import Items, Prepared, Role, Truncation
 from attar.server.engine.models import Model, Models, Row
 
 from .bundles import tiny_bundle, tiny_tensor_bundle
@@ -64,12 +66,16 @@ async def started(*models: Model) -> AsyncIterator[Models]:
         await together.close(drain=True)
 
 
-async def embed(model: Model, items: list[str]) -> np.ndarray:
+async def embed(model: Model, items: Items) -> NDArray[np.float32]:
     """Embed texts none of which is bad."""
+    rows = await model.rows(await prepare(model, items))
+    return np.array([row.vector for row in rows if isinstance(row, Row)])
+
+
+async def prepare(model: Model, items: Items) -> list[Prepared]:
+    """Prepare items none of which is bad."""
     prepared = await model.prepare(items, role="passage", truncation="truncate")
-    rows = await model.rows([one for one in prepared if isinstance(one, Prepared)])
-    assert all(isinstance(row, Row) for row in rows)
-    return np.array([row.vector for row in rows])
+    return [one for one in prepared if isinstance(one, Prepared)]
 
 
 @pytest.fixture(scope="module")
@@ -85,12 +91,11 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def test_a_model_is_ready_after_a_forward_pass_and_until_it_closes(text: Path) -> None:
     watch = Watch()
     model = make(text, watch=watch)
-    assert not model.ready
+    states = [model.ready]
     async with started(model) as models:
-        assert model.ready
-        assert models.ready
+        states += [model.ready, models.ready]
         assert [size for size, _, _ in watch.batches] == [1]  # the warm-up
-    assert not model.ready
+    assert [*states, model.ready] == [False, True, True, False]
     with pytest.raises(Unavailable):
         await embed(model, ["the cat"])
 
@@ -103,16 +108,14 @@ async def test_the_server_gives_the_numbers_of_the_device(text: Path, image: Pat
         vectors = np.concatenate(await asyncio.gather(*calls))
         np.testing.assert_allclose(vectors, models["tiny"].encoder.embed(words), atol=1e-6)
         model = models["tiny-image"]
-        prepared = await model.prepare(images, role="passage", truncation="truncate")
-        rows = await model.rows(prepared)
-        vectors = np.array([row.vector for row in rows])
+        vectors = await embed(model, images)
         np.testing.assert_allclose(vectors, model.encoder.embed(images), atol=1e-6)
 
 
 async def test_a_bad_item_fails_alone_and_is_named_by_its_own_index(text: Path) -> None:
     watch = Watch()
     async with started(make(text, watch=watch)) as models:
-        items = ["the cat", "a" * 100, "sun", "\ud800", 7]
+        items: Any = ["the cat", "a" * 100, "sun", "\ud800", 7]
         prepared = await models[""].prepare(items, role="query", truncation="error")
         kinds = [Prepared, InputTooLong, Prepared, InvalidInput, InvalidInput]
         assert [type(one) for one in prepared] == kinds
@@ -124,8 +127,9 @@ async def test_a_bad_item_fails_alone_and_is_named_by_its_own_index(text: Path) 
 
 async def test_a_fault_of_the_call_is_no_item_s_fault(text: Path, image: Path) -> None:
     async with started(make(text), make(image)) as models:
+        role: Any = "reader"
         with pytest.raises(InvalidInput, match="role must be one of"):
-            await models["tiny"].prepare(["a"], role="reader", truncation="error")
+            await models["tiny"].prepare(["a"], role=role, truncation="error")
         with pytest.raises(InvalidInput, match="model tiny takes texts; got tensors"):
             await models["tiny"].prepare(np.zeros((1, 2)), role="query", truncation="error")
         with pytest.raises(InvalidInput, match="model tiny-image takes tensors; got texts"):
@@ -153,7 +157,7 @@ async def test_names_find_models_and_a_wrong_one_lists_them(text: Path, tmp_path
 async def test_a_full_queue_refuses_calls_and_lets_streams_wait(text: Path) -> None:
     model = make(text, items=4)
     async with started(model):
-        prepared = await model.prepare(["sun"] * 4, role="query", truncation="error")
+        prepared = await prepare(model, ["sun"] * 4)
         late = asyncio.get_running_loop().time() - 1
         with pytest.raises(DeadlineExceeded):
             await model.rows(prepared, deadline=late)
@@ -188,15 +192,17 @@ async def test_neither_host_step_nor_forward_pass_runs_on_the_loop(text: Path) -
         def __getattr__(self, name: str) -> object:
             return getattr(self.encoder, name)
 
-        def prepare(self, *args: object, **kwargs: object) -> object:
+        def prepare(
+            self, items: Items, *, role: Role = "passage", truncation: Truncation = "truncate"
+        ) -> object:
             self.threads.add(threading.get_ident())
-            return self.encoder.prepare(*args, **kwargs)
+            return self.encoder.prepare(items, role=role, truncation=truncation)
 
         def infer(self, rows: list[Prepared]) -> object:
             self.threads.add(threading.get_ident())
             return self.encoder.infer(rows)
 
-    spy = Spy(attar.load(text))
+    spy: Any = Spy(attar.load(text))
     model = Model(spy, max_batch_tokens=64, max_queue_items=4, observer=Watch())
     async with started(model):
         spy.threads.clear()

@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import pytest_asyncio
 from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
 
+from attar.encodings import Encoding
 from attar.errors import (
     AlreadyExists,
     BackendError,
@@ -69,7 +71,7 @@ async def collections(models: Models, tmp_path: Path) -> AsyncIterator[Collectio
 @pytest.mark.parametrize("encoding", ["f32", "f16", "int8", "binary"])
 @pytest.mark.parametrize("dims", [None, 8])
 async def test_embed_gives_the_encoder_s_rows(
-    models: Models, encoding: str, dims: int | None
+    models: Models, encoding: Encoding, dims: int | None
 ) -> None:
     found = await embed(models, items=WEATHER, dims=dims, encoding=encoding)
     device = models[""].encoder.embed(WEATHER, dims=dims, encoding=encoding)
@@ -129,10 +131,10 @@ async def test_a_text_finds_itself(collections: Collections, models: Models) -> 
     )
     assert done.fingerprint == space
     found = await collections.search("notes", items=texts, limit=1)
-    assert [hits[0].payload["text"] for hits in found.hits] == texts
+    assert [hits[0].payload for hits in found.hits] == [{"text": text} for text in texts]
     np.testing.assert_allclose([hits[0].score for hits in found.hits], 1, atol=1e-5)
     some = await collections.search("notes", items=["sun"], filter={"text": ["dog", "rain"]})
-    assert {hit.payload["text"] for hit in some.hits[0]} == {"dog", "rain"}
+    assert {texts[int(hit.id)] for hit in some.hits[0]} == {"dog", "rain"}
     assert await collections.count("notes", filter={"text": "dog"}) == 1
     (point,) = await collections.retrieve("notes", [3], with_vectors=True)
     assert point.payload == {"text": texts[3]}
@@ -158,7 +160,7 @@ async def test_vectors_come_with_the_fingerprint_of_the_collection_s_space(
 ) -> None:
     info = await collections.create("notes")
     vectors = models[""].encoder.embed(["cat", "sun"]).vectors
-    good = {"vectors": vectors, "fingerprint": info.fingerprint}
+    good: dict[str, Any] = {"vectors": vectors, "fingerprint": info.fingerprint}
     await collections.upsert("notes", ids=[1, 2], **good)
     assert [h[0].id for h in (await collections.search("notes", **good)).hits] == [1, 2]
     for call in (
