@@ -38,7 +38,7 @@ HEAD_START_S = 0.15  # until a first call runs, which takes much longer
 
 @pytest.fixture(scope="module")
 def slow_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a bundle whose every run takes about a second: a long chain of products."""
+    """Give a bundle whose every run takes some tenths of a second: a long chain of products."""
     weights = np.random.default_rng(0).standard_normal((SIDE, SIDE)) / math.sqrt(SIDE)
     names = ["rows", *(f"x{i}" for i in range(500))]
     nodes = [
@@ -50,7 +50,7 @@ def slow_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     constants = {
         "one": np.array([1]),
-        "many": np.ones((1, 640, 1), np.float32),
+        "many": np.ones((1, 448, 1), np.float32),
         "w": weights.astype(np.float32),
     }
     graph = helper.make_graph(
@@ -404,24 +404,22 @@ def test_sigterm_finishes_what_was_accepted_and_exits_with_0(
     assert not (tmp_path / "ready").exists()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (["nowhere.attar"], "nowhere.attar"),
-        (["x.attar", "--prot=1"], "the nearest known one is --port"),
-        ([], "name at least one bundle"),
-    ],
-)
-def test_a_refusal_to_start_is_one_line_and_exit_code_2(
-    arguments: list[str], told: str, tmp_path: Path
-) -> None:
-    free = ["--port=0", "--metrics-port=0", f"--data-dir={tmp_path / 'data'}"]
-    command = [sys.executable, "-m", "attar.server", *arguments, *free]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
+def test_a_refusal_to_start_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "attar.server",
+        "nowhere.attar",
+        "--port=0",
+        "--metrics-port=0",
+    ]
+    done = subprocess.run(  # noqa: S603
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
 
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("attar: ")
-    assert told in done.stderr
+    assert "nowhere.attar" in done.stderr
     assert "Traceback" not in done.stderr
 
 
