@@ -13,10 +13,11 @@ import re
 import sysconfig
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from attar.errors import InvalidInput
+
+from .pairs import Pair, by_hash
 
 PACKAGES = ("numpy", "scipy", "sklearn", "torch", "stdlib")
 SKIPPED_FOLDERS = frozenset(
@@ -28,29 +29,15 @@ LINES_PER_FILE = 4
 SIGNATURE = re.compile(r"^[\w.]+\s*\(.*\)\s*(->.*)?\.?$")  # "dot(a, b, out=None)", "f(x) -> y"
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """One documented object: where it stands, its package, its summary line, the rest of its docstring."""
-
-    name: str
-    package: str
-    summary: str
-    body: str
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """The pairs to train on and those held out, whose summaries no training may see."""
-
-    train: tuple[Pair, ...]
-    held_out: tuple[Pair, ...]
-
-
-def read(packages: Sequence[str] = PACKAGES) -> tuple[Pair, ...]:
+def read(
+    packages: Sequence[str] = PACKAGES, *, per_package: int | None = None, seed: int = 0
+) -> tuple[Pair, ...]:
     """Collect the pairs of `packages`, sorted by name; no name, summary or body occurs twice.
 
     A repeated summary has more than one right answer and a repeated body more than one right place,
-    so only the first by name is kept.  Raises `InvalidInput` when a package is not installed.
+    so only the first by name is kept.  `per_package` keeps at most that many of each package, drawn by
+    a hash of their names under `seed`, so that no package outweighs the others.  Raises InvalidInput
+    when a package is not installed.
     """
     pairs = sorted(
         (pair for package in packages for pair in _package_pairs(package)), key=lambda pair: pair.name
@@ -62,22 +49,14 @@ def read(packages: Sequence[str] = PACKAGES) -> tuple[Pair, ...]:
             continue
         seen |= {pair.name, pair.summary, pair.body}
         kept.append(pair)
-    return tuple(kept)
-
-
-def split(pairs: Sequence[Pair], *, held_out: int = 800, seed: int = 0) -> Split:
-    """Hold out the `held_out` pairs whose names hash lowest under `seed`.
-
-    A pair's place depends on its own name alone, so a package more or less in the environment moves
-    only pairs at the boundary.
-    """
-    if not 0 < held_out < len(pairs):
-        raise InvalidInput(f"held_out must lie between 1 and {len(pairs) - 1}, the pairs less one; got {held_out}")
-    chosen = {pair.name for pair in sorted(pairs, key=lambda pair: _hash(seed, pair.name))[:held_out]}
-    return Split(
-        train=tuple(pair for pair in pairs if pair.name not in chosen),
-        held_out=tuple(pair for pair in pairs if pair.name in chosen),
+    if per_package is None:
+        return tuple(kept)
+    drawn = (
+        pair
+        for package in packages
+        for pair in by_hash([pair for pair in kept if pair.package == package], seed)[:per_package]
     )
+    return tuple(sorted(drawn, key=lambda pair: pair.name))
 
 
 def code_lines(count: int, *, seed: int = 0, packages: Sequence[str] = PACKAGES) -> tuple[str, ...]:

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from attar.errors import InvalidInput
 from attar.inputs import TextInput
 
-from ..probes.rankme import rankme
-from ..probes.retrieval import mrr, recall_at_k
+from ..probes.retrieval import scores
 from ..sampler import Sampler
 from ..views.text import Tokens
 
@@ -93,13 +92,4 @@ class Retrieval:
 
     def __call__(self, encoder: nn.Module) -> dict[str, float]:
         """Probe an encoder: recall at 1 and 10, MRR, and RankMe of the documents."""
-        return self.score(embed(encoder, self.queries), embed(encoder, self.documents))
-
-    def score(self, queries: NDArray[np.float32], documents: NDArray[np.float32]) -> dict[str, float]:
-        """Probe embeddings, wherever they were computed."""
-        return {
-            "recall_at_1": recall_at_k(queries, documents, self.relevant, k=1),
-            "recall_at_10": recall_at_k(queries, documents, self.relevant, k=10),
-            "mrr": mrr(queries, documents, self.relevant),
-            "rankme": rankme(documents),
-        }
+        return scores(embed(encoder, self.queries), embed(encoder, self.documents), self.relevant)

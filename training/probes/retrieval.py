@@ -6,6 +6,7 @@ from numpy.typing import ArrayLike, NDArray
 from attar.errors import InvalidInput, ShapeError
 
 from ._rows import unit
+from .rankme import rankme
 
 CHUNK = 1024  # queries compared at a time: memory is CHUNK x documents floats
 
@@ -54,3 +55,16 @@ def recall_at_k(
 def mrr(queries: ArrayLike, documents: ArrayLike, relevant: ArrayLike | None = None) -> float:
     """Give the mean over queries of 1 / rank of their document; arguments as in `ranks`."""
     return float((1 / ranks(queries, documents, relevant)).mean())
+
+
+def scores(
+    queries: ArrayLike, documents: ArrayLike, relevant: ArrayLike | None = None
+) -> dict[str, float]:
+    """Give recall at 1 and 10, MRR, and RankMe of the documents; arguments as in `ranks`."""
+    found = ranks(queries, documents, relevant)
+    return {
+        "recall_at_1": float((found <= 1).mean()),
+        "recall_at_10": float((found <= 10).mean()),
+        "mrr": float((1 / found).mean()),
+        "rankme": rankme(documents),
+    }

@@ -10,12 +10,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..data.text import embed
 from ..distillation import Distillation, Lesson
 from ..encoders.text import TextEncoder
 from ..loop import Training
 from ..optimisers import parameter_groups
 from ..schedules import warmup_cosine
 from .text_pairs import TextData
+
+PAPER = "Reimers and Gurevych 2020, arXiv:2004.09813; Fang et al. 2021, arXiv:2101.04731"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +42,18 @@ class Targets:
     second: NDArray[np.float32]
 
 
+def targets(teacher: TextEncoder, data: TextData) -> Targets:
+    """Embed the training pairs with the teacher."""
+    return Targets(first=embed(teacher, data.pairs.first), second=embed(teacher, data.pairs.second))
+
+
 def build(
-    data: TextData, targets: Targets, student: TextEncoder, settings: Settings
+    data: TextData, goals: Targets, student: TextEncoder, settings: Settings
 ) -> Training[Lesson]:
     """Compose the run that moves `student`, wherever it starts, to the teacher's embeddings."""
     method = Distillation(student, temperature=settings.temperature)
     sampler = data.pairs.sampler(batch_size=settings.batch_size, seed=settings.seed)
-    first, second = torch.from_numpy(targets.first), torch.from_numpy(targets.second)
+    first, second = torch.from_numpy(goals.first), torch.from_numpy(goals.second)
 
     def batches(step: int) -> Lesson:
         rows = sampler(step)
