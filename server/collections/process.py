@@ -111,6 +111,10 @@ class StoreProcess:
             except Unavailable as error:
                 self.damaged[name] = str(error)
             if not self._alive:
+                self.damaged[name] = (
+                    f"collection {name} is damaged: the engine died opening it; restore"
+                    f" {self._root / name} from a copy, or delete it"
+                )
                 self._start()
                 return
 
@@ -153,7 +157,10 @@ def serve(connection: Connection, root: Path) -> None:
             answer = (False, error)
         except Exception as error:  # noqa: BLE001 - whatever fails is told; a panic of the engine ends the child
             answer = (False, BackendError(f"the collections failed at {method}: {error!r}"))
-        connection.send(answer)
+        try:
+            connection.send(answer)
+        except OSError:
+            break
     if store is not None:
         store.close()
 
