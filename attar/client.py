@@ -194,9 +194,8 @@ class Client:
                         encoding=encoding,
                         truncation=truncation,
                     )
-            except Exception as error:  # raised again where the caller is
+            except Exception as error:  # noqa: BLE001 (raised where the caller is, after the answers)
                 lost.append(error)
-                raise
 
         stream = self._channel.stream_stream(
             _STREAM, _serialize, embedding_pb2.EmbedResponse.FromString
@@ -205,9 +204,11 @@ class Client:
             for answer in stream:
                 yield calls.embedded(answer, partial=partial, size=sizes.popleft())
         except grpc.RpcError as error:
-            raise (lost[0] if lost else _explain(error, self._target)[0]) from error
+            raise _explain(error, self._target)[0] from error
         finally:
             stream.cancel()
+        if lost:
+            raise lost[0]
 
     def _send(self, call: Call[R]) -> R:
         ends = time.monotonic() + call.deadline_s
@@ -325,9 +326,8 @@ class AsyncClient:
                         encoding=encoding,
                         truncation=truncation,
                     )
-            except Exception as error:  # raised again where the caller is
+            except Exception as error:  # noqa: BLE001 (raised where the caller is, after the answers)
                 lost.append(error)
-                raise
 
         stream = self._channel.stream_stream(
             _STREAM, _serialize, embedding_pb2.EmbedResponse.FromString
@@ -336,9 +336,11 @@ class AsyncClient:
             async for answer in stream:
                 yield calls.embedded(answer, partial=partial, size=sizes.popleft())
         except grpc.RpcError as error:
-            raise (lost[0] if lost else _explain(error, self._target)[0]) from error
+            raise _explain(error, self._target)[0] from error
         finally:
             stream.cancel()
+        if lost:
+            raise lost[0]
 
     async def _send(self, call: Call[R]) -> R:
         ends = time.monotonic() + call.deadline_s

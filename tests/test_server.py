@@ -249,12 +249,12 @@ async def test_calls_beyond_the_limit_are_refused_before_any_work(
 
 def test_every_service_is_healthy_and_reflected(target: str) -> None:
     with grpc.insecure_channel(target) as channel:
-        health: Any = health_pb2_grpc.HealthStub(channel)  # type: ignore[no-untyped-call]
+        health: Any = health_pb2_grpc.HealthStub(channel)
         states = {
             name: health.Check(health_pb2.HealthCheckRequest(service=name)).status
             for name in ("", *SERVICE_NAMES)
         }
-        reflection: Any = reflection_pb2_grpc.ServerReflectionStub(channel)  # type: ignore[no-untyped-call]
+        reflection: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
         ask = reflection_pb2.ServerReflectionRequest(list_services="")
         (answer,) = reflection.ServerReflectionInfo(iter([ask]))
 
@@ -383,7 +383,7 @@ def test_sigterm_finishes_what_was_accepted_and_exits_with_0(
     with process(*arguments, "--threads=1", ready_file=tmp_path / "ready") as (server, port):
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             stub = embedding_pb2_grpc.EmbeddingStub(channel)
-            health: Any = health_pb2_grpc.HealthStub(channel)  # type: ignore[no-untyped-call]
+            health: Any = health_pb2_grpc.HealthStub(channel)
             states = health.Watch(health_pb2.HealthCheckRequest())
             assert next(states).status == health_pb2.HealthCheckResponse.SERVING
             accepted = stub.Embed.future(slow_request())
