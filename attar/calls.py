@@ -705,9 +705,7 @@ def _unsigned(field: str, value: int) -> int:
 def _errors(
     items: Sequence[item_pb2.ItemStatus], *, partial: bool
 ) -> tuple[AttarError | None, ...]:
-    errors = tuple(
-        error_from(item.error) if item.HasField("error") else None for item in items
-    )
+    errors = tuple(error_from(item.error) if item.HasField("error") else None for item in items)
     if not partial and (first := next(filter(None, errors), None)) is not None:
         raise first
     return errors

@@ -40,7 +40,7 @@ def client(target: str) -> Iterator[Client]:
         yield found
 
 
-class Failing(grpc.GenericRpcHandler):  # type: ignore[type-arg]
+class Failing(grpc.GenericRpcHandler):
     """Answers every call as `answer` says, and counts them by name."""
 
     def __init__(self, answer: Callable[[int, Any], bytes]) -> None:

@@ -1,7 +1,7 @@
 """Convert: requests to plain values, each fault named by its field, and plain values to answers."""
 
 import asyncio
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 import grpc
@@ -105,13 +105,13 @@ def encoding(number: int) -> Encoding:
     return _choice("encoding", number, wire.ENCODINGS, "f32")
 
 
-def statuses(found: Iterable[Item]) -> list[item_pb2.ItemStatus]:
+def statuses(found: Sequence[Item]) -> list[item_pb2.ItemStatus]:
     """How each item fared, its error as a whole google.rpc.Status."""
+    errors = {id(item.error): item.error for item in found if item.error is not None}
+    told = {key: to_status(error) for key, error in errors.items()}  # one run's failure, once
     return [
         item_pb2.ItemStatus(
-            error=None if item.error is None else to_status(item.error),
-            tokens=item.tokens,
-            truncated=item.truncated,
+            error=told.get(id(item.error)), tokens=item.tokens, truncated=item.truncated
         )
         for item in found
     ]
