@@ -33,7 +33,7 @@ demo: $(DEMO)
 	$(BIN)/attar demo --out build/demo
 
 serve: $(DEMO) | build/demo/student.attar
-	$(BIN)/attar serve build/demo/student.attar --data-dir build/demo/server
+	$(BIN)/attar serve build/demo/student.attar --data-dir build/demo/server/data
 
 test: check
 	$(BIN)/python -m pytest
