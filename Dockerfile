@@ -1,0 +1,58 @@
+# syntax=docker/dockerfile:1
+# The server's image: attar[server] on slim Python. There is no torch in it.
+#
+#   docker build --tag attar .
+#   docker run --publish 127.0.0.1:8001:8001 --volume "$PWD/student.attar:/student.attar:ro" \
+#     --volume attar-data:/data --stop-timeout 35 attar /student.attar
+#
+# `--build-arg RUNTIME=gpu` takes ONNX Runtime with CUDA 13 in place of the CPU's. attar's runtime
+# asks for the CPU provider only as yet, so for now that image is larger and no faster.
+#
+# Not built here: this project's tests have no Docker. They lint this file, run its health check
+# against a server, and check every path, command, flag, extra and version in it
+# (tests/test_dockerfile.py).
+
+ARG PYTHON=3.11
+
+FROM python:${PYTHON}-slim AS build
+ARG RUNTIME=cpu
+ENV PATH=/opt/attar/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE constraints.txt ./
+COPY attar attar
+COPY cli cli
+COPY export export
+COPY protos protos
+COPY server server
+COPY training training
+# Both distributions of ONNX Runtime own the module onnxruntime: one leaves before the other comes.
+RUN python -m venv /opt/attar \
+    && pip install --constraint constraints.txt ".[server]" \
+    && case "${RUNTIME}" in \
+      cpu) ;; \
+      gpu) pip uninstall --yes onnxruntime \
+           && pip install --constraint constraints.txt "onnxruntime-gpu[cuda,cudnn]" ;; \
+      *) echo "RUNTIME must be cpu or gpu; got ${RUNTIME}" >&2; exit 1 ;; \
+    esac \
+    && python -c "import importlib.util, onnxruntime; assert not importlib.util.find_spec('torch')"
+
+# A virtual environment moves whole to an image with the same Python; pip's build stays behind.
+FROM python:${PYTHON}-slim AS server
+COPY --from=build /opt/attar /opt/attar
+# CUDA's libraries come as wheels, where the loader does not look; RUNTIME=cpu has none to find.
+RUN useradd --system --uid 1001 --home-dir /data --create-home attar \
+    && find /opt/attar -type d -path "*/nvidia/*/lib" > /etc/ld.so.conf.d/attar.conf \
+    && ldconfig
+# A container's loopback cannot be reached from outside, hence 0.0.0.0: publish to 127.0.0.1 or put
+# a proxy in front, for the server has no authentication yet.
+ENV PATH=/opt/attar/bin:$PATH \
+    ATTAR_HOST=0.0.0.0 \
+    ATTAR_PORT=8001 \
+    ATTAR_METRICS_PORT=8002 \
+    ATTAR_DATA_DIR=/data
+USER 1001
+WORKDIR /data
+VOLUME /data
+EXPOSE 8001 8002
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-c", "import os, grpc; from grpc_health.v1 import health_pb2 as h, health_pb2_grpc as g; channel = grpc.insecure_channel('127.0.0.1:' + os.environ['ATTAR_PORT']); assert g.HealthStub(channel).Check(h.HealthCheckRequest(), timeout=3).status == h.HealthCheckResponse.SERVING"]
+ENTRYPOINT ["attar", "serve"]
