@@ -1,0 +1,151 @@
+"""Write the measured claims into the pages, each from a file of results that is kept."""  # noqa: INP001 (a script)
+
+import argparse
+import json
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+RESULTS = ROOT / "benchmarks" / "results"
+MARKED = re.compile(
+    r"(?P<begin><!-- claim: (?P<name>[\w-]+) -->\n).*?(?P<end><!-- end of claim -->)",
+    re.DOTALL,
+)
+ENCODERS = MappingProxyType(
+    {
+        "teacher": "all-MiniLM-L6-v2, the teacher",
+        "pretrained": "student, pretrained",
+        "distilled": "student, distilled",
+        "pretrained_distilled": "student, pretrained and then distilled",
+    }
+)
+
+Report = Mapping[str, Any]
+
+
+def demo(report: Report) -> str:
+    """Say what the demo makes and how good it is."""
+    teacher, student = report["teacher"], report[report["student"]]
+    int8, machine = report["variants"]["int8"], report["machine"]
+    return fill(
+        f"Measured by `make demo`, {report['seconds']['total'] / 60:.1f} minutes on "
+        f"{machine['cores']} cores ({machine['cpu']}): from {report['corpus']['documents']:,} "
+        "docstrings and no label it makes a student that keeps "
+        f"**{student['recall_at_10'] / teacher['recall_at_10']:.1%} of all-MiniLM-L6-v2's "
+        f"recall@10** ({student['recall_at_10']:.3f} of {teacher['recall_at_10']:.3f}, "
+        f"{report['corpus']['held_out']} held-out pairs) with "
+        f"{student['parameters'] / teacher['parameters']:.0%} of its parameters and "
+        f"{report['throughput']['ratio']:.1f} times its throughput. As int8 the student is "
+        f"{int8['bytes'] / 1e6:.1f} MB, embeds a text in {int8['p50_ms']:.2f} ms on one thread, "
+        f"and its recall@10 is {int8['recall_at_10']:.3f}."
+    )
+
+
+def demo_encoders(report: Report) -> str:
+    """Show the encoders that the demo trains beside their teacher."""
+    return table(
+        ("encoder", "parameters", "recall@1", "recall@10", "RankMe"),
+        [
+            (
+                words,
+                f"{report[name]['parameters'] / 1e6:.1f} M",
+                f"{report[name]['recall_at_1']:.3f}",
+                f"{report[name]['recall_at_10']:.3f}",
+                f"{report[name]['rankme']:.1f}",
+            )
+            for name, words in ENCODERS.items()
+        ],
+    )
+
+
+def demo_variants(report: Report) -> str:
+    """Show the variants of the demo's bundle."""
+    return table(
+        ("variant", "recall@10", "cosine, mean", "cosine, worst", "size", "a text, one thread"),
+        [
+            (
+                name,
+                f"{variant['recall_at_10']:.3f}",
+                f"{variant['cosine_mean']:.4f}",
+                f"{variant['cosine_worst']:.4f}",
+                f"{variant['bytes'] / 1e6:.1f} MB",
+                f"{variant['p50_ms']:.2f} ms",
+            )
+            for name, variant in report["variants"].items()
+        ],
+    )
+
+
+def demo_tasks(report: Report) -> str:
+    """Say how well the demo's server does its tasks."""
+    anomaly, classes = report["anomaly"], report["classify"]
+    return fill(
+        "In the demo, scoring held-out docstrings against lines of source code has an AUROC of "
+        f"{anomaly['auroc']:.3f}; the package a docstring comes from is told with an accuracy of "
+        f"{classes['accuracy']:.3f}, where always guessing the commonest gives "
+        f"{classes['majority']:.3f}; and the vectors that came over gRPC differ from the device "
+        f"runtime's by at most {report['parity']['max_abs_difference']:.1e}."
+    )
+
+
+CLAIMS: Mapping[str, tuple[str, Callable[[Report], str]]] = MappingProxyType(
+    {
+        "demo": ("demo.json", demo),
+        "demo-encoders": ("demo.json", demo_encoders),
+        "demo-variants": ("demo.json", demo_variants),
+        "demo-tasks": ("demo.json", demo_tasks),
+    }
+)
+"""What each marker stands for: its file in benchmarks/results, and the words made of it."""
+
+
+def fill(sentence: str) -> str:
+    """Give a paragraph in lines of at most 100 characters."""
+    return textwrap.fill(sentence, 100, break_long_words=False, break_on_hyphens=False)
+
+
+def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Give a Markdown table, numbers to the right of the first column."""
+    lines = [header, ("---", *("---:",) * (len(header) - 1)), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def rewrite(page: str) -> str:
+    """Give the page with every claim made anew; one whose results are not there yet is kept."""
+
+    def anew(match: re.Match[str]) -> str:
+        file, words = CLAIMS[match["name"]]
+        results = RESULTS / file
+        if not results.exists():
+            return match[0]
+        return f"{match['begin']}{words(json.loads(results.read_text('utf-8')))}\n{match['end']}"
+
+    return MARKED.sub(anew, page)
+
+
+def main() -> None:
+    """Rewrite the pages, or with --check exit 1 and name those that are stale."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 if a page is stale"
+    )
+    check = parser.parse_args().check
+    stale = []
+    for path in PAGES:
+        page = path.read_text("utf-8")
+        if (fresh := rewrite(page)) != page:
+            stale.append(path.relative_to(ROOT))
+            if not check:
+                path.write_text(fresh, "utf-8")
+    if check and stale:
+        sys.exit(f"{', '.join(map(str, stale))}: not what benchmarks/results says; run `make docs`")
+
+
+if __name__ == "__main__":
+    main()
