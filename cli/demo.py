@@ -383,7 +383,7 @@ def server(bundle: Path, data: Path) -> Iterator[str]:
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise Unavailable(f"the server did not start; see {data / 'log.txt'}")
                 time.sleep(0.05)
-            yield f"127.0.0.1:{ready.read_text()}"
+            yield f"127.0.0.1:{int(ready.read_text())}"
         finally:
             process.terminate()
             process.wait(timeout=60)

@@ -29,7 +29,7 @@ def to_onnx(module: nn.Module, example: Sequence[Tensor], inputs: Sequence[Tenso
     training = module.training
     module.eval()
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet_exporter():
+        with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet_exporter():
             warnings.simplefilter("ignore")  # the exporter warns about its own use of torch
             program = torch.onnx.export(
                 module,

@@ -123,9 +123,9 @@ class _Rewriter:
         out = node.output[0]
         self._weight(table, steps=TABLE_STEPS)
         return [
-            helper.make_node("Gather", [f"{table}.int8", ids], [f"{out}.int8"], name=node.name),
+            helper.make_node("Gather", [f"{table}.int8", ids], [f"{out}.rows"], name=node.name),
             helper.make_node(
-                "DequantizeLinear", [f"{out}.int8", f"{table}.scale", f"{table}.zero"], [out], axis=-1
+                "DequantizeLinear", [f"{out}.rows", f"{table}.scale", f"{table}.zero"], [out], axis=-1
             ),
         ]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import pytest_asyncio
-from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
+from sklearn.linear_model import LogisticRegression
 
 from attar.encodings import Encoding
 from attar.errors import (
