@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
 from rich.table import Table
 
 ROWS = {
@@ -15,11 +16,25 @@ ROWS = {
 
 def table(report: dict[str, Any]) -> Table:
     """Give a row an encoder and a row a variant of the student."""
-    result = Table("", "recall@1", "recall@10", "parameters", "MB", "p50 ms", box=None, title="held-out summaries")
+    result = Table(
+        "",
+        "recall@1",
+        "recall@10",
+        "parameters",
+        "MB",
+        "p50 ms",
+        box=None,
+        title="held-out summaries",
+    )
     for key, title in ROWS.items():
         row = report[key]
         result.add_row(
-            title, f"{row['recall_at_1']:.3f}", f"{row['recall_at_10']:.3f}", f"{row['parameters'] / 1e6:.1f} M", "", ""
+            title,
+            f"{row['recall_at_1']:.3f}",
+            f"{row['recall_at_10']:.3f}",
+            f"{row['parameters'] / 1e6:.1f} M",
+            "",
+            "",
         )
     result.add_section()
     for name, row in report["variants"].items():
@@ -43,19 +58,22 @@ def table(report: dict[str, Any]) -> Table:
 
 def plot(report: dict[str, Any], path: Path) -> None:
     """Draw quality against latency, a point a variant, the area its size in bytes."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")  # no screen needed
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(6.4, 4), layout="constrained")
+    figure = Figure(figsize=(6.4, 4), layout="constrained")  # no pyplot: no screen is needed
+    axes = figure.subplots()
     largest = max(row["bytes"] for row in report["variants"].values())
     for name, row in report["variants"].items():
         axes.scatter(row["p50_ms"], row["recall_at_10"], s=900 * row["bytes"] / largest, alpha=0.5)
         label = f"{name}, {row['bytes'] / 1e6:.0f} MB"
-        axes.annotate(label, (row["p50_ms"], row["recall_at_10"]), ha="center", va="center", fontsize=8)
+        axes.annotate(
+            label, (row["p50_ms"], row["recall_at_10"]), ha="center", va="center", fontsize=8
+        )
     axes.axhline(report["teacher"]["recall_at_10"], color="grey", linestyle="--", linewidth=1)
-    axes.annotate("teacher", (0.01, report["teacher"]["recall_at_10"]), xycoords=("axes fraction", "data"), va="bottom")
+    axes.annotate(
+        "teacher",
+        (0.01, report["teacher"]["recall_at_10"]),
+        xycoords=("axes fraction", "data"),
+        va="bottom",
+    )
     axes.set(
         xlabel="median latency, ms (one text, 1 thread)",
         ylabel="recall@10 of held-out summaries",
@@ -63,4 +81,3 @@ def plot(report: dict[str, Any], path: Path) -> None:
     )
     axes.margins(0.25, 0.35)
     figure.savefig(path, dpi=150)
-    plt.close(figure)
