@@ -1,4 +1,4 @@
-"""Distillation without labels: the student's embeddings follow the teacher's, and so do similarities."""
+"""Distillation without labels: a student's embeddings and their similarities follow a teacher's."""
 
 from typing import TypeAlias
 
@@ -9,17 +9,16 @@ from .method import Method, Metrics
 from .objectives.distillation import embedding_match, similarity_match
 from .views.text import Tokens
 
-
 Lesson: TypeAlias = tuple[Tokens, Tokens, Tensor, Tensor]
-"""Two views of n texts, and the teacher's embeddings (n, d) of each."""
+"""Two views of n texts, then the teacher's embeddings (n, d) of each."""
 
 
 class Distillation(Method[Lesson]):
-    """Match embeddings (Reimers and Gurevych 2020) and in-batch similarities (SEED, Fang et al. 2021).
+    """Match embeddings (after Reimers and Gurevych 2020) and in-batch similarities (after SEED).
 
-    The loss is the mean of 1 - cos over both views plus the divergence between the teacher's and the
-    student's softmax over similarities, taken over both views of the batch together, so that what is
-    matched includes how a summary ranks the bodies it is searched among.
+    The loss is `embedding_match` plus `similarity_match` (training/objectives/distillation.py gives
+    the sources and departures), both over the 2n embeddings of the two views together, so that what
+    is matched includes how a summary ranks the bodies it is searched among. Logs the two terms.
     """
 
     def __init__(self, student: nn.Module, *, temperature: float) -> None:
@@ -29,9 +28,9 @@ class Distillation(Method[Lesson]):
 
     def loss(self, batch: Lesson, step: int) -> tuple[Tensor, Metrics]:  # noqa: ARG002
         """Compare the student's embeddings of both views with the teacher's."""
-        first, second, first_target, second_target = batch
-        student = torch.cat([self.student(*first), self.student(*second)])
-        teacher = torch.cat([first_target, second_target])
+        first, second, *targets = batch
+        student = torch.cat([self.student(*first), self.student(*second)])  # (2n, d)
+        teacher = torch.cat(targets)
         match = embedding_match(student, teacher)
         similarity = similarity_match(student, teacher, temperature=self.temperature)
         return match + similarity, {"match": match.detach(), "similarity": similarity.detach()}

@@ -1,15 +1,17 @@
-"""Learn hash functions so that binary codes agree where tokens attend to one another, without labels.
+"""Learn hash functions so that binary codes agree where tokens attend to one another, label-free.
 
-The kernel-supervised hashing of EcoFormer (Liu et al. 2022, arXiv:2209.09004, section 4.2; the method
-is Liu et al. 2012, "Supervised Hashing with Kernels"): greedy over bits, each bit fitted to what the
-earlier bits left over.  Where a line follows the authors' code rather than the paper, it says so.
+The kernel-supervised hashing of EcoFormer (Liu et al. 2022, arXiv:2209.09004, section 4.2; the
+method is Liu et al. 2012, "Supervised Hashing with Kernels"): greedy over bits, each fitted to what
+the bits before it left over.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
 from attar.errors import InvalidInput
 
@@ -19,7 +21,7 @@ from .encoders.text import TextEncoder
 
 @dataclass(frozen=True, slots=True)
 class HashReport:
-    """The mean hard loss over heads after each bit; each of its steps is no higher than its start."""
+    """The hard loss of each bit, a mean over heads, where it started and as it was kept."""
 
     start: tuple[float, ...]
     learned: tuple[float, ...]
@@ -27,8 +29,8 @@ class HashReport:
 
 def learn_hashes(
     attention: BinarizedAttention,
-    x: Tensor,
-    mask: Tensor,
+    x: Float[Tensor, "b n width"],
+    mask: Bool[Tensor, "b n"],
     *,
     similar: int = 10,
     steps: int = 100,
@@ -37,154 +39,170 @@ def learn_hashes(
 ) -> HashReport:
     """Set the anchors, the kernel means and the hash functions of one attention from one batch.
 
-    `x` (b, n, width) are the tokens that enter it, `mask` (b, n) is true where one is real.  Per token
-    the `similar` tokens of the highest query-key product are labelled +1 and as many of the lowest -1;
-    the codes H are to give H H^T = bits * labels.  Bit r maximises y^T R y, where y are its relaxed
-    signs and R is what the bits before it left, by gradient descent with Nesterov momentum; the hard
-    signs are kept only where they lower the loss.
+    `x` are the tokens that enter it, `mask` is true where one is real. The codes H are to give
+    H H^T = bits * labels, with `similarity_labels` of the `similar` nearest and farthest tokens.
+    Bit r lowers -y^T R y, y being its signs (relaxed to a sigmoid) and R what the bits before it
+    left, by `steps` of gradient descent with Nesterov momentum; a head keeps them only where its
+    loss with hard signs is no higher than at the random start. `generator` lives on the CPU.
 
     Departures from the authors' code: anchors are drawn from the whole batch and not from its first
     sample, and the rate is 0.1 and not 5e-4, at which the functions hardly move.
+
+    Raises InvalidInput when the batch has fewer real tokens than there are anchors.
     """
     bits, anchors = attention.bits, attention.anchors.shape[1]
-    if int(mask.sum()) < anchors:
+    found = int(mask.sum())
+    if found < anchors:
         raise InvalidInput(
-            f"{int(mask.sum())} real tokens cannot give {anchors} anchors; pass a larger batch"
+            f"{anchors} anchors need as many real tokens and the batch has {found}; "
+            "pass a larger batch"
         )
     with torch.no_grad():
         tokens = attention.tokens(x)  # (b, heads, n, d)
-        chosen = torch.randperm(int(mask.sum()), generator=generator)[:anchors]
-        attention.anchors.copy_(tokens.transpose(1, 2)[mask][chosen].transpose(0, 1))
+        drawn = torch.randperm(found, generator=generator)[:anchors].to(x.device)
+        attention.anchors.copy_(tokens.transpose(1, 2)[mask][drawn].transpose(0, 1))
         kernel = gaussian_kernel(tokens, attention.anchors, mask)  # (b, heads, n, m)
         real = mask[:, None, :, None].to(kernel.dtype)
-        attention.mean.copy_((kernel * real).sum((0, 2)).div(real.sum((0, 2)))[:, None])
-        kernel = (kernel - attention.mean) * real  # padding has the zero feature: no bit, no loss
-        residual = bits * similarity_labels(tokens, mask, similar=similar)  # (b, heads, n, n)
+        attention.mean.copy_(((kernel * real).sum((0, 2)) / found)[:, None])
+        kernel = (kernel - attention.mean) * real
+        residual = similarity_labels(tokens, mask, similar=similar)  # R / bits: (b, heads, n, n)
     start, learned = [], []
     for bit in range(bits):
-        initial = torch.randn(kernel.shape[1], anchors, generator=generator)
-        function, before, after = _learn_bit(
-            kernel, residual, initial, steps=steps, rate=rate, bits=bits
-        )
+        initial = torch.randn(kernel.shape[1], anchors, generator=generator).to(kernel)
+        descended = _descend(kernel, residual, initial, steps=steps, rate=rate)
+        before, after = (_loss(_signs(kernel, f), residual) for f in (initial, descended))
+        function = torch.where((after <= before)[:, None], descended, initial)
         attention.hash[:, :, bit] = function
-        code = _signs(kernel, function) * real[..., 0]
-        residual = residual - code[..., :, None] * code[..., None, :]
-        start.append(before)
-        learned.append(after)
+        code = _signs(kernel, function) * real[..., 0]  # padding has no code
+        residual = residual - code[..., :, None] * code[..., None, :] / bits
+        start.append(float(before.mean()))
+        learned.append(float(torch.minimum(before, after).mean()))
     return HashReport(start=tuple(start), learned=tuple(learned))
 
 
-def similarity_labels(tokens: Tensor, mask: Tensor, *, similar: int) -> Tensor:
-    """Label pairs of tokens (b, heads, n, d) by attention: +1 most alike, -1 least, 0 between: (b, heads, n, n).
+def similarity_labels(
+    tokens: Float[Tensor, "b heads n d"], mask: Bool[Tensor, "b n"], *, similar: int
+) -> Float[Tensor, "b heads n n"]:
+    """Label each token's pairs by attention: +1 the most alike, -1 the least, 0 between.
 
-    Rows of fewer than 2 * `similar` real tokens label half of them each way.
+    Alike is the inner product; a token is among its own most alike. Each way `similar` are
+    labelled, or half of the row's real tokens where those are fewer than 2 * `similar`. Pairs with
+    padding are 0.
     """
     pairs = mask[:, None, :, None] & mask[:, None, None, :]
-    product = tokens @ tokens.transpose(-1, -2)
-    rank_from_top = product.masked_fill(~pairs, -math.inf).argsort(-1, descending=True).argsort(-1)
+    product = (tokens @ tokens.transpose(-1, -2)).masked_fill(~pairs, -math.inf)
+    rank = product.argsort(-1, descending=True).argsort(-1)  # padding ranks last
     real = mask.sum(-1)[:, None, None, None]
-    count = torch.minimum(torch.full_like(real, similar), real // 2)
-    labels = (rank_from_top < count).float() - (
-        (rank_from_top >= real - count) & (rank_from_top < real)
-    ).float()
-    return labels * pairs
+    each_way = (real // 2).clamp_max(similar)
+    most, least = rank < each_way, (rank >= real - each_way) & (rank < real)
+    return (most.to(tokens.dtype) - least.to(tokens.dtype)) * pairs
 
 
-def _learn_bit(
-    kernel: Tensor, residual: Tensor, initial: Tensor, *, steps: int, rate: float, bits: int
-) -> tuple[Tensor, float, float]:
-    """Fit one bit's function (heads, m); give it with the mean hard loss before and after."""
+def _descend(
+    kernel: Float[Tensor, "b heads n m"],
+    residual: Float[Tensor, "b heads n n"],
+    initial: Float[Tensor, "heads m"],
+    *,
+    steps: int,
+    rate: float,
+) -> Float[Tensor, "heads m"]:
+    """Lower the loss of one bit with relaxed signs, from `initial`."""
     function = initial.clone().requires_grad_()
     optimiser = torch.optim.SGD([function], lr=rate, momentum=0.9, nesterov=True)
     for _ in range(steps):
-        y = 2 * torch.sigmoid(_responses(kernel, function)) - 1
-        loss = _loss(y, residual, bits).sum()
+        relaxed = 2 * torch.sigmoid(_responses(kernel, function)) - 1
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
+        _loss(relaxed, residual).sum().backward()  # type: ignore[no-untyped-call]  # torch's own
         optimiser.step()
-    with torch.no_grad():
-        before, after = (_loss(_signs(kernel, f), residual, bits) for f in (initial, function))
-        better = after <= before  # per head
-        return (
-            torch.where(better[:, None], function, initial).detach(),
-            float(before.mean()),
-            float(torch.minimum(before, after).mean()),
-        )
+    return function.detach()
 
 
-def _loss(y: Tensor, residual: Tensor, bits: int) -> Tensor:
-    """-(y^T R y) / (n b), averaged over the batch: (heads,)."""
-    quadratic = torch.einsum("bhi,bhij,bhj->bh", y, residual, y)
-    return -quadratic.mean(0) / (y.shape[-1] * bits)
+def _loss(
+    y: Float[Tensor, "b heads n"], residual: Float[Tensor, "b heads n n"]
+) -> Float[Tensor, "heads"]:
+    """Give -(y^T R y) / (n bits), averaged over the batch; `residual` is R / bits."""
+    return -torch.einsum("bhi,bhij,bhj->bh", y, residual, y).mean(0) / y.shape[-1]
 
 
-def _responses(kernel: Tensor, function: Tensor) -> Tensor:
+def _responses(
+    kernel: Float[Tensor, "b heads n m"], function: Float[Tensor, "heads m"]
+) -> Float[Tensor, "b heads n"]:
     return torch.einsum("bhnm,hm->bhn", kernel, function)
 
 
-def _signs(kernel: Tensor, function: Tensor) -> Tensor:
-    return torch.where(_responses(kernel, function) >= 0, 1.0, -1.0)
+def _signs(
+    kernel: Float[Tensor, "b heads n m"], function: Float[Tensor, "heads m"]
+) -> Float[Tensor, "b heads n"]:
+    return torch.where(_responses(kernel, function) >= 0, 1.0, -1.0).to(kernel.dtype)
 
 
+@torch.no_grad()
 def binarize(
     encoder: TextEncoder,
-    input_ids: Tensor,
-    attention_mask: Tensor,
+    input_ids: Int[Tensor, "b n"],
+    attention_mask: Int[Tensor, "b n"],
     *,
-    layers: tuple[int, ...],
+    layers: Sequence[int],
     generator: torch.Generator,
 ) -> dict[int, HashReport]:
-    """Swap softmax attention for binarized in `layers` of `encoder`, in place, learning hashes front to back.
+    """Swap softmax attention for binarized in `layers` of `encoder`, in place, front to back.
 
-    Each layer learns from the tokens that the layers before it, already binarized, give for the batch
-    (b, n).  Values and output keep their weights; the shared query-key projection starts as the best
-    symmetric form of the two (`shared_projection`).
+    Each layer learns its hashes from the tokens that the layers before it, already binarized, give
+    for the batch. Values and output keep their weights; the shared query-key projection starts as
+    the best symmetric form of the two (`shared_projection`) and without bias.
+
+    Raises InvalidInput, before anything is changed, when a layer does not exist or does not attend
+    by softmax, and as `learn_hashes` does.
     """
-    mask = attention_mask.bool()
+    blocks = encoder.transformer.blocks
+    softmax: dict[int, SoftmaxAttention] = {}
+    for layer in layers:
+        if not 0 <= layer < len(blocks):
+            raise InvalidInput(f"there is no layer {layer}; the encoder has 0 to {len(blocks) - 1}")
+        attention = blocks[layer].attention
+        if not isinstance(attention, SoftmaxAttention):
+            raise InvalidInput(
+                f"only softmax attention can be binarized; layer {layer} has "
+                f"{type(attention).__name__}"
+            )
+        softmax[layer] = attention
+    device = encoder.tokens.position.weight.device
+    x, mask = encoder.tokens(input_ids.to(device)), attention_mask.bool().to(device)
     reports = {}
-    with torch.no_grad():
-        x = encoder.tokens(input_ids)
-        for place, block in enumerate(encoder.transformer.blocks):
-            if place in layers:
-                block.attention = _from_softmax(block.attention)
-                inputs = x if block.post else block.attention_norm(x)
-                with torch.enable_grad():
-                    reports[place] = learn_hashes(
-                        block.attention, inputs, mask, generator=generator
-                    )
-            x = block(x, mask)
-    if missing := set(layers) - set(reports):
-        raise InvalidInput(
-            f"layers {sorted(missing)} do not exist; the encoder has {len(encoder.transformer.blocks)}"
-        )
+    for layer, block in enumerate(blocks):
+        if layer in softmax:
+            attention = _from_softmax(softmax[layer])
+            inputs = x if block.post else block.attention_norm(x)
+            with torch.enable_grad():
+                reports[layer] = learn_hashes(attention, inputs, mask, generator=generator)
+            block.attention = attention
+        x = block(x, mask)
     return reports
 
 
-def _from_softmax(softmax: nn.Module) -> BinarizedAttention:
-    if not isinstance(softmax, SoftmaxAttention):
-        raise InvalidInput(
-            f"only softmax attention can be binarized; this layer has {type(softmax).__name__}"
-        )
-    attention = BinarizedAttention(softmax.query.in_features, softmax.heads)
+def _from_softmax(softmax: SoftmaxAttention) -> BinarizedAttention:
+    query, key = softmax.query.weight, softmax.key.weight
+    attention = BinarizedAttention(softmax.query.in_features, softmax.heads).to(query)
     attention.value.load_state_dict(softmax.value.state_dict())
     attention.out.load_state_dict(softmax.out.state_dict())
-    attention.query_key.weight.copy_(
-        shared_projection(softmax.query.weight, softmax.key.weight, softmax.heads)
-    )
+    attention.query_key.weight.copy_(shared_projection(query, key, softmax.heads))
     attention.query_key.bias.zero_()
     return attention
 
 
-def shared_projection(query: Tensor, key: Tensor, heads: int) -> Tensor:
-    """Give one projection W whose x^T W^T W y is nearest the symmetric part of each head's x^T Q^T K y.
+def shared_projection(
+    query: Float[Tensor, "width width"], key: Float[Tensor, "width width"], heads: int
+) -> Float[Tensor, "width width"]:
+    """Give one projection W whose W^T W is nearest to Q^T K in each head, W being as wide as Q.
 
-    Per head, the symmetric part (Q^T K + K^T Q) / 2 keeps its largest positive eigenvalues, as many as
-    the head is wide; W is their square roots times the eigenvectors.
+    Nearest in the Frobenius norm: W^T W is symmetric, positive and of rank d, so it keeps the d
+    largest positive eigenvalues of the symmetric part (Q^T K + K^T Q) / 2. W is their square roots
+    times the eigenvectors.
     """
     rows = []
     for q, k in zip(query.chunk(heads), key.chunk(heads), strict=True):  # (d, width) each
         product = q.T @ k
-        values, vectors = torch.linalg.eigh((product + product.T) / 2)
+        values, vectors = torch.linalg.eigh((product + product.T) / 2)  # ascending
         top = slice(-q.shape[0], None)
         rows.append(values[top].clamp_min(0).sqrt()[:, None] * vectors[:, top].T)
     return torch.cat(rows)

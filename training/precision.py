@@ -1,4 +1,4 @@
-"""The precision that trains fastest here without changing what is learned."""
+"""The precision that trains fastest on this machine."""
 
 import torch
 
@@ -10,9 +10,10 @@ FAST_BF16 = {"amx_bf16", "avx512_bf16", "bf16"}  # units that multiply bfloat16 
 
 
 def best_precision() -> Precision:
-    """Give bf16-mixed where the processor multiplies bfloat16 in hardware, else 32-true.
+    """Give bf16-mixed where the device multiplies bfloat16 in hardware, else 32-true.
 
-    Elsewhere bfloat16 is emulated and slower than float32.  Weights and objectives stay in float32.
+    Elsewhere bfloat16 is emulated and slower than float32. Weights and objectives stay in float32
+    either way.
     """
     if torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"

@@ -22,8 +22,8 @@ class Sampler:
 
     The rows of step s depend on (seed, s) alone, so resuming needs nothing but the step. Batches
     are whole: the rows left over at the end of an epoch wait for a later one. With `lengths`, one
-    an item, batches are cut from windows of `WINDOW` batches sorted by length, so that padding to
-    the longest wastes little while company still changes from epoch to epoch.
+    an item, batches are cut from windows of `WINDOW` batches sorted by length, and their order is
+    shuffled, so that padding to the longest wastes little while company changes with the epoch.
     """
 
     items: int
@@ -37,7 +37,9 @@ class Sampler:
                 f"batch_size must be in [1, items]; got {self.batch_size} of {self.items} items"
             )
         if self.lengths is not None and len(self.lengths) != self.items:
-            raise InvalidInput(f"lengths must be one an item; got {len(self.lengths)} of {self.items}")
+            raise InvalidInput(
+                f"lengths must be one an item; got {len(self.lengths)} of {self.items} items"
+            )
 
     @property
     def steps_per_epoch(self) -> int:
@@ -47,14 +49,12 @@ class Sampler:
     def __call__(self, step: int) -> Tensor:
         """Give the (batch_size,) int64 rows of step `step`, from 0."""
         epoch, batch = divmod(step, self.steps_per_epoch)
-        order = torch.Generator().manual_seed(seed_at(self.seed, epoch))
-        rows = torch.randperm(self.items, generator=order)
-        if self.lengths is None:
-            return rows[batch * self.batch_size :][: self.batch_size]
-        lengths = torch.tensor(self.lengths)
-        batches = [
-            rows
-            for window in rows[: self.steps_per_epoch * self.batch_size].split(WINDOW * self.batch_size)
-            for rows in window[lengths[window].argsort(stable=True)].split(self.batch_size)
-        ]
-        return batches[torch.randperm(len(batches), generator=order)[batch]]
+        generator = torch.Generator().manual_seed(seed_at(self.seed, epoch))
+        rows = torch.randperm(self.items, generator=generator)
+        rows = rows[: self.steps_per_epoch * self.batch_size]
+        if self.lengths is not None:
+            lengths = torch.tensor(self.lengths)
+            windows = torch.split(rows, WINDOW * self.batch_size)
+            rows = torch.cat([w[lengths[w].argsort(stable=True)] for w in windows])
+            batch = int(torch.randperm(self.steps_per_epoch, generator=generator)[batch])
+        return rows[batch * self.batch_size :][: self.batch_size]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,63 +20,89 @@ def student_from_teacher(
 ) -> TextEncoder:
     """Give an encoder of `shape` that starts where the teacher is.
 
-    The factorised token table is the teacher's projected onto its `rank` principal directions, which
-    is the nearest table of that rank.  Block i copies the teacher's block `layers[i]` (as DistilBERT
-    does, Sanh et al. 2019, arXiv:1910.01108) and keeps the `hidden` feed-forward units that carry most
-    on `sample`: root mean square activation times the length of the outgoing weights.
+    A factorised token table is the teacher's projected onto its `rank` principal directions, which
+    is the nearest table of that rank (Eckart and Young 1936). Block i copies the teacher's block
+    `layers[i]`, as DistilBERT does (Sanh et al. 2019, arXiv:1910.01108), and keeps the `hidden`
+    feed-forward units that carry most on `sample`: root mean square activation times the length of
+    the outgoing weights. With every layer, full rank and every unit the student is the teacher.
 
-    Raises InvalidInput when the widths differ or a layer does not exist.
+    Raises InvalidInput when the student's sizes do not fit the teacher's or a layer does not exist.
     """
     _check(teacher.shape, shape, layers)
-    student = TextEncoder(shape)
-    table = teacher.tokens.table.weight
-    if shape.rank is None:
-        student.tokens.table.weight.copy_(table)
-    else:
+    table = teacher.tokens.expand(teacher.tokens.table.weight)  # (vocabulary, width)
+    weights = {
+        "tokens.table.weight": table,
+        "tokens.position.weight": teacher.tokens.position.weight[: shape.max_length],
+        **_renamed(teacher.tokens.norm.state_dict(), "tokens.norm."),
+        **_renamed(teacher.project.state_dict(), "project."),
+    }
+    if shape.rank is not None:
         directions = torch.linalg.eigh(table.T @ table)[1][:, -shape.rank :]  # (width, rank)
-        student.tokens.table.weight.copy_(table @ directions)
-        student.tokens.expand.weight.copy_(directions)
-    student.tokens.position.weight.copy_(teacher.tokens.position.weight[: shape.max_length])
-    student.tokens.norm.load_state_dict(teacher.tokens.norm.state_dict())
+        weights["tokens.table.weight"] = table @ directions
+        weights["tokens.expand.weight"] = directions
     activity = _activity(teacher, sample)
-    for block, layer in zip(student.transformer.blocks, layers, strict=True):
-        source = teacher.transformer.blocks[layer]
-        for part in ("attention", "attention_norm", "feed_forward_norm"):
-            getattr(block, part).load_state_dict(getattr(source, part).state_dict())
-        _thin(block, source, activity[layer])
+    for place, layer in enumerate(layers):
+        thinned = _thinned(
+            teacher.transformer.blocks[layer], activity[layer], shape.transformer.hidden
+        )
+        weights |= _renamed(thinned, f"transformer.blocks.{place}.")
+    student = TextEncoder(shape)
+    student.load_state_dict(weights)  # strict: nothing stays at its random start
     return student
 
 
 def _check(teacher: TextShape, student: TextShape, layers: Sequence[int]) -> None:
     ours, theirs = student.transformer, teacher.transformer
-    if (ours.width, ours.heads, ours.norm) != (theirs.width, theirs.heads, "post"):
-        raise InvalidInput(f"a student must be post-norm and share its teacher's width and heads; got {ours} and {theirs}")
+    if theirs.norm != "post":
+        raise InvalidInput(f"a teacher must be post-norm; got {theirs.norm!r}")
+    for name, mine, its in (
+        ("width", ours.width, theirs.width),
+        ("heads", ours.heads, theirs.heads),
+        ("norm", ours.norm, theirs.norm),
+        ("norm_eps", ours.norm_eps, theirs.norm_eps),
+        ("vocabulary", student.vocabulary, teacher.vocabulary),
+        ("dim", student.dim, teacher.dim),
+    ):
+        if mine != its:
+            raise InvalidInput(f"a student has its teacher's {name}, {its}; got {mine}")
+    for name, mine, most in (
+        ("hidden", ours.hidden, theirs.hidden),
+        ("max_length", student.max_length, teacher.max_length),
+        ("rank", student.rank or 1, theirs.width),
+    ):
+        if mine > most:
+            raise InvalidInput(f"a student's {name} is at most {most}, its teacher's; got {mine}")
     if len(layers) != ours.depth or not all(0 <= layer < theirs.depth for layer in layers):
         raise InvalidInput(
-            f"layers must name {ours.depth} of the teacher's {theirs.depth} blocks, one for each of the "
-            f"student's; got {tuple(layers)}"
+            f"layers must name {ours.depth} of the teacher's {theirs.depth} blocks, one for each "
+            f"of the student's; got {tuple(layers)}"
         )
-    if ours.hidden > theirs.hidden:
-        raise InvalidInput(f"hidden must be at most the teacher's {theirs.hidden}; got {ours.hidden}")
 
 
-def _activity(teacher: TextEncoder, sample: Sequence[Row]) -> list[Tensor]:
-    """Give each block's mean square feed-forward activation over the sample's tokens: (hidden,)."""
-    tokens = pad(sample)
-    mask = tokens.mask.bool()
-    x = teacher.tokens(tokens.ids)
+def _activity(teacher: TextEncoder, sample: Sequence[Row]) -> list[Float[Tensor, "hidden"]]:
+    """Give each block's root mean square feed-forward activations over the sample's tokens."""
+    device = teacher.tokens.position.weight.device
+    ids, mask = (tensor.to(device) for tensor in pad(sample))
+    mask = mask.bool()
+    x = teacher.tokens(ids)
     activity = []
     for block in teacher.transformer.blocks:
-        attended = block.attention_norm(x + block.attention(x, mask))  # post-norm, which _check holds
-        activity.append(F.gelu(block.expand(attended))[mask].square().mean(0))
+        attended = block.attention_norm(x + block.attention(x, mask))  # post-norm, says _check
+        activity.append(F.gelu(block.expand(attended))[mask].square().mean(0).sqrt())
         x = block(x, mask)
     return activity
 
 
-def _thin(block: Block, source: Block, activity: Tensor) -> None:
-    carried = activity.sqrt() * source.contract.weight.norm(dim=0)
-    kept = carried.topk(block.expand.out_features).indices.sort().values
-    block.expand.weight.copy_(source.expand.weight[kept])
-    block.expand.bias.copy_(source.expand.bias[kept])
-    block.contract.weight.copy_(source.contract.weight[:, kept])
-    block.contract.bias.copy_(source.contract.bias)
+def _thinned(block: Block, activity: Float[Tensor, "units"], hidden: int) -> dict[str, Tensor]:
+    """Give the block's weights with those `hidden` of its feed-forward units that carry most."""
+    weights = block.state_dict()
+    carried = activity * block.contract.weight.norm(dim=0)
+    kept = carried.topk(hidden).indices.sort().values
+    weights["expand.weight"] = weights["expand.weight"][kept]
+    weights["expand.bias"] = weights["expand.bias"][kept]
+    weights["contract.weight"] = weights["contract.weight"][:, kept]
+    return weights
+
+
+def _renamed(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in weights.items()}

@@ -11,7 +11,7 @@ from attar.errors import InvalidInput
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One item: its unique name, where it is from, a short text and a longer one that mean the same."""
+    """One item: a unique name, where it is from, and a short and a longer text of one meaning."""
 
     name: str
     package: str
@@ -30,8 +30,8 @@ class Split:
 def split(pairs: Sequence[Pair], *, held_out: int, seed: int = 0) -> Split:
     """Hold out the `held_out` pairs whose names hash lowest under `seed`.
 
-    A pair's place depends on its own name alone, so a pair more or less in the corpus moves only the
-    pair at the boundary.  Raises InvalidInput when that leaves nothing on either side.
+    A pair's place depends on names alone, so that a pair more or less in the corpus moves at most
+    one other, the pair at the boundary. Raises InvalidInput when a side would be empty.
     """
     if not 0 < held_out < len(pairs):
         raise InvalidInput(
@@ -50,24 +50,35 @@ def by_hash(pairs: Sequence[Pair], seed: int) -> list[Pair]:
 
 
 def read_lines(path: Path) -> tuple[Pair, ...]:
-    """Read a JSON-lines file with `name`, `summary` and `body` in each line, and perhaps `package`.
+    """Read a JSON-lines file: `name`, `summary` and `body` in each line, and perhaps `package`.
 
     Raises InvalidInput that names the line.
     """
     pairs: dict[str, Pair] = {}
     try:
-        lines = path.read_text("utf-8").splitlines()
+        with path.open(encoding="utf-8") as file:  # its lines end at newlines only, as JSON's do
+            lines = list(file)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"cannot read pairs from {path}: {error}") from error
     for number, line in enumerate(lines, start=1):
         try:
-            row = json.loads(line)
-            pair = Pair(row["name"], row.get("package", ""), row["summary"], row["body"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            pair = _pair(json.loads(line))
+        except (ValueError, KeyError, TypeError) as error:
             raise InvalidInput(
-                f"{path}, line {number}: {error!r}; a line is an object with name, summary and body"
+                f"{path}, line {number}: {error!r}; a line is an object of strings with name, "
+                "summary and body"
             ) from error
-        if pair.name in pairs or not all(isinstance(text, str) for text in (pair.name, pair.summary, pair.body)):
-            raise InvalidInput(f"{path}, line {number}: names must be unique and all three be strings; got {row}")
+        if pair.name in pairs:
+            raise InvalidInput(
+                f"{path}, line {number}: the name {pair.name!r} occurs twice; names must be unique"
+            )
         pairs[pair.name] = pair
     return tuple(pairs.values())
+
+
+def _pair(row: dict[str, str]) -> Pair:
+    values = {"package": "", **row}
+    texts = [values[key] for key in ("name", "package", "summary", "body")]
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError(f"not all of {texts} are strings")
+    return Pair(*texts)

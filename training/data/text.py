@@ -1,4 +1,4 @@
-"""Texts as token ids: cut by the host step that the runtime uses, padded into batches, embedded."""
+"""Texts as token ids: cut by the runtime's own host step, padded into batches, embedded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,9 +28,9 @@ def tokenize(texts: Sequence[str], tokenizer: bytes, *, max_length: int) -> tupl
     return tuple(row.arrays[0] for row in rows)
 
 
-def pad(rows: Sequence[Row], *, pad_id: int = 0) -> Tokens:
-    """Stack rows to (n, longest) ids and their mask."""
-    ids = np.full((len(rows), max(map(len, rows))), pad_id)
+def pad(rows: Sequence[Row]) -> Tokens:
+    """Stack rows to (n, longest) ids and their mask; padding has id 0, which the mask hides."""
+    ids = np.zeros((len(rows), max(map(len, rows))), np.int64)
     mask = np.zeros_like(ids)
     for place, row in enumerate(rows):
         ids[place, : len(row)] = row
@@ -47,10 +47,11 @@ def embed(encoder: nn.Module, rows: Sequence[Row]) -> NDArray[np.float32]:
     parts, start = [], 0
     with torch.no_grad():
         while start < len(order):
-            size = max(1, EVALUATION_TOKENS // len(rows[order[start]]))
-            batch = pad([rows[place] for place in order[start : start + size]])
-            parts.append(encoder(*(tensor.to(device) for tensor in batch)).float().cpu())
-            start += size
+            longest = len(rows[order[start]])
+            batch = order[start : start + max(1, EVALUATION_TOKENS // longest)]
+            tokens = pad([rows[place] for place in batch])
+            parts.append(encoder(*(tensor.to(device) for tensor in tokens)).float().cpu())
+            start += len(batch)
     encoder.train(training)
     vectors: NDArray[np.float32] = torch.cat(parts).numpy()
     return vectors[np.argsort(order)]
@@ -65,7 +66,9 @@ class TextPairs:
 
     def __post_init__(self) -> None:
         if len(self.first) != len(self.second):
-            raise InvalidInput(f"views must pair up; got {len(self.first)} and {len(self.second)} texts")
+            raise InvalidInput(
+                f"views must pair up; got {len(self.first)} and {len(self.second)} texts"
+            )
 
     def batch(self, rows: Tensor) -> tuple[Tokens, Tokens]:
         """Pad the two views of some rows."""

@@ -1,4 +1,4 @@
-"""An encoder on disk: weights as safetensors, shape and lineage as JSON, the tokenizer beside them."""
+"""An encoder on disk: weights as safetensors, shape and lineage as JSON, and the tokenizer."""
 
 import json
 from collections.abc import Mapping
@@ -10,15 +10,19 @@ from safetensors.torch import load_file, save_file
 
 from attar.errors import InvalidInput
 
+from .attention import SoftmaxAttention
 from .text import TextEncoder, TextShape
 from .transformer import TransformerShape
 
-WEIGHTS, SHAPE, TOKENIZER = "encoder.safetensors", "encoder.json", "tokenizer.json"
+WEIGHTS, ABOUT, TOKENIZER = "encoder.safetensors", "encoder.json", "tokenizer.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextModel:
-    """A text encoder with what it needs to meet text: tokenizer.json, prompts, and where it came from."""
+    """A text encoder with what it needs to meet text, and where it came from.
+
+    `tokenizer` is the content of a tokenizer.json; `prompts` are by role, "query" or "passage".
+    """
 
     encoder: TextEncoder
     tokenizer: bytes
@@ -28,41 +32,62 @@ class TextModel:
 
 
 def save(model: TextModel, folder: Path) -> None:
-    """Write the model to `folder`, which may exist; its files are replaced."""
+    """Write the model to `folder`, which may exist; its files are replaced.
+
+    Raises InvalidInput when a layer does not attend by softmax, since the shape cannot say so.
+    """
+    for place, block in enumerate(model.encoder.transformer.blocks):
+        if not isinstance(block.attention, SoftmaxAttention):
+            raise InvalidInput(
+                f"layer {place} has {type(block.attention).__name__} and only softmax attention "
+                "can be saved; save the encoder first and binarize it for export"
+            )
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.contiguous() for name, tensor in model.encoder.state_dict().items()}
-    save_file(weights, folder / WEIGHTS)
+    weights = model.encoder.state_dict()
+    save_file({name: w.cpu().contiguous() for name, w in weights.items()}, folder / WEIGHTS)
     about = {
         "shape": asdict(model.encoder.shape),
         "prompts": dict(model.prompts),
         "lineage": dict(model.lineage),
         "licence": model.licence,
     }
-    (folder / SHAPE).write_text(json.dumps(about, indent=2, sort_keys=True) + "\n")
+    (folder / ABOUT).write_text(json.dumps(about, indent=2, sort_keys=True) + "\n")
     (folder / TOKENIZER).write_bytes(model.tokenizer)
 
 
 def load(folder: Path) -> TextModel:
-    """Read what `save` wrote.
+    """Read what `save` wrote, ready for inference.
 
     Raises InvalidInput when a file is missing or damaged; the message names it.
     """
     try:
-        about = json.loads((folder / SHAPE).read_text())
-        shape = dict(about["shape"])
-        shape["transformer"] = TransformerShape(**shape["transformer"])
-        encoder = TextEncoder(TextShape(**shape))
+        reading = ABOUT
+        about = json.loads((folder / ABOUT).read_text("utf-8"))
+        transformer = TransformerShape(**about["shape"].pop("transformer"))
+        encoder = TextEncoder(TextShape(**about["shape"], transformer=transformer))
+        prompts, lineage = dict(about["prompts"]), dict(about["lineage"])
+        licence = about["licence"]
+        reading = WEIGHTS
         encoder.load_state_dict(load_file(folder / WEIGHTS))
+        reading = TOKENIZER
         tokenizer = (folder / TOKENIZER).read_bytes()
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:
         raise InvalidInput(
-            f"{folder} does not hold an encoder of attar ({error}); "
-            f"it should have {WEIGHTS}, {SHAPE} and {TOKENIZER}, as `attar pretrain` writes them"
+            f"{folder / reading} is missing or damaged: {error!r}; an encoder's folder has "
+            f"{ABOUT}, {WEIGHTS} and {TOKENIZER}, as `attar pretrain` writes them"
         ) from error
     return TextModel(
         encoder=encoder.eval(),
         tokenizer=tokenizer,
-        prompts=about["prompts"],
-        lineage=about["lineage"],
-        licence=about["licence"],
+        prompts=prompts,
+        lineage=lineage,
+        licence=licence,
     )

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
-
+from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from attar.errors import InvalidInput
 
 from .attention import SoftmaxAttention, unit
 from .transformer import Attention, TokenTransformer, TransformerShape
@@ -14,8 +16,8 @@ class TextShape:
     """The sizes of a text encoder.
 
     `rank` factorises the token table into (vocabulary, rank) and (rank, width), as ALBERT does
-    (Lan et al. 2020, arXiv:1909.11942, section 3.1); None keeps it whole.  `dim` adds a linear map to
-    that embedding width; None keeps the transformer's.
+    (Lan et al. 2020, arXiv:1909.11942, section 3.1); None keeps it whole. `dim` adds a linear map
+    to that embedding width; None keeps the transformer's.
     """
 
     vocabulary: int
@@ -24,51 +26,62 @@ class TextShape:
     rank: int | None = None
     dim: int | None = None
 
+    def __post_init__(self) -> None:
+        sizes = (self.vocabulary, self.max_length, self.rank, self.dim)
+        if any(size is not None and size < 1 for size in sizes):
+            raise InvalidInput(
+                f"vocabulary, max_length, rank and dim must be at least 1; got {self}"
+            )
+
 
 class TokenTable(nn.Module):
-    """Token ids to tokens: a table, factorised or whole, plus learned positions, layer-normalised."""
+    """Token ids to tokens: a table, whole or factorised, plus positions, then layer norm."""
 
     def __init__(self, shape: TextShape) -> None:
         super().__init__()
         width = shape.transformer.width
         self.table = nn.Embedding(shape.vocabulary, shape.rank or width)
-        self.expand = nn.Identity() if shape.rank is None else nn.Linear(shape.rank, width, bias=False)
+        self.expand = nn.Linear(shape.rank, width, bias=False) if shape.rank else nn.Identity()
         self.position = nn.Embedding(shape.max_length, width)
         self.norm = nn.LayerNorm(width, eps=shape.transformer.norm_eps)
-        nn.init.normal_(self.table.weight, std=0.02 if shape.rank is None else 1.0)
+        nn.init.normal_(self.table.weight, std=1.0 if shape.rank else 0.02)
         nn.init.normal_(self.position.weight, std=0.02)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """(b, n) -> (b, n, width)."""
-        return self.norm(self.expand(self.table(ids)) + self.position.weight[: ids.shape[1]])
+    def forward(self, ids: Int[Tensor, "b n"]) -> Float[Tensor, "b n width"]:
+        """Look up at most `max_length` ids a row."""
+        positions = self.position.weight[: ids.shape[1]]
+        tokens: Tensor = self.norm(self.expand(self.table(ids)) + positions)
+        return tokens
 
 
 class TextEncoder(nn.Module):
-    """Token ids and their mask to one unit-length embedding a text."""
+    """Token ids and their mask to one embedding of unit length a text."""
 
     def __init__(self, shape: TextShape, *, attention: Attention = SoftmaxAttention) -> None:
         super().__init__()
+        width = shape.transformer.width
         self.shape = shape
         self.tokens = TokenTable(shape)
         self.transformer = TokenTransformer(shape.transformer, attention=attention)
-        width = shape.transformer.width
-        self.project = nn.Identity() if shape.dim is None else nn.Linear(width, shape.dim)
+        self.project = nn.Linear(width, shape.dim) if shape.dim else nn.Identity()
         self.dim = shape.dim or width
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Embed ids (b, n) under their mask (b, n), 1 where a token is real: (b, dim), unit rows."""
+    def forward(
+        self, input_ids: Int[Tensor, "b n"], attention_mask: Int[Tensor, "b n"]
+    ) -> Float[Tensor, "b dim"]:
+        """Embed rows of ids; their mask is 1 where a token is real and 0 on padding."""
         tokens = self.transformer(self.tokens(input_ids), attention_mask.bool())
         return unit(self.project(mean_pool(tokens, attention_mask)))
 
 
-def mean_pool(tokens: Tensor, mask: Tensor) -> Tensor:
-    """Average the real tokens of each row: (b, n, width) -> (b, width)."""
+def mean_pool(
+    tokens: Float[Tensor, "b n width"], mask: Int[Tensor, "b n"]
+) -> Float[Tensor, "b width"]:
+    """Average the real tokens of each row."""
     real = mask[..., None].to(tokens.dtype)
     return (tokens * real).sum(1) / real.sum(1).clamp_min(1.0)
 
 
 def parameter_count(module: nn.Module) -> int:
-    """Count what the module learns and stores, once where it is shared."""
-    return sum(p.numel() for p in {id(p): p for p in module.parameters()}.values())
-
-
+    """Count the numbers that a module learns, those of shared tensors once."""
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,9 +1,10 @@
-"""The one token transformer: any tokens in, tokens out; what attends is its constructor argument."""
+"""The one token transformer, tokens in and tokens out; what attends is its constructor argument."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,12 +24,14 @@ class TransformerShape:
     heads: int
     hidden: int
     norm: Literal["pre", "post"] = "post"
-    norm_eps: float = 1e-12
+    norm_eps: float = 1e-12  # BERT's
 
     def __post_init__(self) -> None:
-        if min(self.width, self.depth, self.heads, self.hidden) < 1 or self.width % self.heads:
+        sizes = self.width, self.depth, self.heads, self.hidden
+        if min(sizes) < 1 or self.width % self.heads or self.norm not in ("pre", "post"):
             raise InvalidInput(
-                f"width must be a positive multiple of heads, depth and hidden positive; got {self}"
+                "width must be a multiple of heads, depth and hidden at least 1, and norm "
+                f"'pre' or 'post'; got {self}"
             )
 
 
@@ -44,30 +47,43 @@ class Block(nn.Module):
         self.contract = nn.Linear(shape.hidden, shape.width)
         self.feed_forward_norm = nn.LayerNorm(shape.width, eps=shape.norm_eps)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(b, n, width) -> (b, n, width)."""
+    def forward(
+        self, x: Float[Tensor, "b n width"], mask: Bool[Tensor, "b n"]
+    ) -> Float[Tensor, "b n width"]:
+        """Let tokens attend to one another, then transform each alone."""
         if self.post:
             x = self.attention_norm(x + self.attention(x, mask))
-            return self.feed_forward_norm(x + self.feed_forward(x))
+            out: Tensor = self.feed_forward_norm(x + self.feed_forward(x))
+            return out
         x = x + self.attention(self.attention_norm(x), mask)
         return x + self.feed_forward(self.feed_forward_norm(x))
 
-    def feed_forward(self, x: Tensor) -> Tensor:
-        """Expand, gate by GELU, contract, each token alone."""
-        return self.contract(F.gelu(self.expand(x)))
+    def feed_forward(self, x: Float[Tensor, "b n width"]) -> Float[Tensor, "b n width"]:
+        """Expand, apply GELU and contract each token alone."""
+        out: Tensor = self.contract(F.gelu(self.expand(x)))
+        return out
 
 
 class TokenTransformer(nn.Module):
-    """A stack of blocks (Vaswani et al. 2017; post-norm as in BERT, arXiv:1810.04805, or pre-norm)."""
+    """A stack of blocks (Vaswani et al. 2017, arXiv:1706.03762).
+
+    Layer norms come after each residual as in BERT (arXiv:1810.04805), or before each and once
+    more at the end, as `shape.norm` says.
+    """
 
     def __init__(self, shape: TransformerShape, *, attention: Attention = SoftmaxAttention) -> None:
         super().__init__()
-        self.shape = shape
-        self.blocks = nn.ModuleList(Block(shape, attention) for _ in range(shape.depth))
-        self.final_norm = nn.LayerNorm(shape.width, eps=shape.norm_eps) if shape.norm == "pre" else nn.Identity()
+        blocks = nn.ModuleList(Block(shape, attention) for _ in range(shape.depth))
+        self.blocks = cast("Sequence[Block]", blocks)  # torch's list does not know what it holds
+        self.final_norm = (
+            nn.LayerNorm(shape.width, eps=shape.norm_eps) if shape.norm == "pre" else nn.Identity()
+        )
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Transform tokens (b, n, width) under a mask (b, n), true where a token is real."""
+    def forward(
+        self, x: Float[Tensor, "b n width"], mask: Bool[Tensor, "b n"]
+    ) -> Float[Tensor, "b n width"]:
+        """Transform tokens under a mask, true where a token is real."""
         for block in self.blocks:
             x = block(x, mask)
-        return self.final_norm(x)
+        out: Tensor = self.final_norm(x)
+        return out

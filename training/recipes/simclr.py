@@ -7,27 +7,19 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..encoders.mlp import mlp
-from ..encoders.text import TextShape
 from ..loop import Training
 from ..objectives.nt_xent import nt_xent
 from ..recipe import Recipe
 from ..twins import Inputs
-from .text_pairs import STUDENT, TextData, pretraining_claim, twins
+from .text_pairs import PretrainingSettings, TextData, pretraining_claim, twins
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(PretrainingSettings):
     """The recipe's numbers; rate and temperature were tried at one seed."""
 
-    steps: int = 300
-    seed: int = 0
-    batch_size: int = 128
-    rate: float = 1e-3
-    warmup: int = 10  # steps
-    weight_decay: float = 0.01
     projector: int = 256  # width of the projection
     temperature: float = 0.1
-    shape: TextShape = STUDENT
 
 
 def build(data: TextData, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
