@@ -1,4 +1,4 @@
-"""Print, as a Markdown table, the status and message that each bad request comes back with."""  # noqa: INP001
+"""Print, as a Markdown table, the status and message that each bad request comes back with."""
 
 import sys
 import tempfile
@@ -13,7 +13,7 @@ from tests.bad_inputs import CASES, send, world
 
 def main() -> None:
     """Start a server on tiny bundles, send every case, print a row each."""
-    print("| RPC | fault | status | field | message |\n| --- | --- | --- | --- | --- |")  # noqa: T201
+    print("| RPC | fault | status | field | message |\n| --- | --- | --- | --- | --- |")
     with (
         tempfile.TemporaryDirectory() as folder,
         world(Path(folder)) as (target, fingerprint),
@@ -23,7 +23,7 @@ def main() -> None:
             outcome = send(case, channel, fingerprint)
             message = " ".join(outcome.message.split()).replace("|", "\\|")
             field = ", ".join(outcome.fields)
-            print(f"| {case.rpc} | {case.fault} | {outcome.code} | {field} | {message} |")  # noqa: T201
+            print(f"| {case.rpc} | {case.fault} | {outcome.code} | {field} | {message} |")
 
 
 if __name__ == "__main__":

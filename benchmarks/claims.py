@@ -1,4 +1,4 @@
-"""Write the measured claims into the pages, each from a file of results that is kept."""  # noqa: INP001 (a script)
+"""Write the measured claims into the pages, each from a file of results that is kept."""
 
 import argparse
 import json
