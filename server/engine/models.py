@@ -45,7 +45,7 @@ class Model:
         *,
         max_batch_tokens: int,
         max_queue_items: int,
-        max_queue_tokens: int = 2**20,  # 64 full batches of the server's default size
+        max_queue_tokens: int = 2**20,  # what bounds the wait
         observer: ModelObserver,
     ) -> None:
         """Put a batcher before `encoder`; `start` makes it work."""
