@@ -65,7 +65,8 @@ def learn_hashes(
         real = mask[:, None, :, None].to(kernel.dtype)
         attention.mean.copy_(((kernel * real).sum((0, 2)) / found)[:, None])
         kernel = (kernel - attention.mean) * real
-        residual = similarity_labels(tokens, mask, similar=similar)  # R / bits: (b, heads, n, n)
+        length = mask.sum(-1)[:, None, None, None]
+        residual = similarity_labels(tokens, mask, similar=similar) / length  # R / (n bits)
     start, learned = [], []
     for bit in range(bits):
         initial = torch.randn(kernel.shape[1], anchors, generator=generator).to(kernel)
@@ -74,7 +75,7 @@ def learn_hashes(
         function = torch.where((after <= before)[:, None], descended, initial)
         attention.hash[:, :, bit] = function
         code = _signs(kernel, function) * real[..., 0]  # padding has no code
-        residual = residual - code[..., :, None] * code[..., None, :] / bits
+        residual = residual - code[..., :, None] * code[..., None, :] / (length * bits)
         start.append(float(before.mean()))
         learned.append(float(torch.minimum(before, after).mean()))
     return HashReport(start=tuple(start), learned=tuple(learned))
@@ -120,8 +121,8 @@ def _descend(
 def _loss(
     y: Float[Tensor, "b heads n"], residual: Float[Tensor, "b heads n n"]
 ) -> Float[Tensor, "heads"]:
-    """Give -(y^T R y) / (n bits), averaged over the batch; `residual` is R / bits."""
-    return -torch.einsum("bhi,bhij,bhj->bh", y, residual, y).mean(0) / y.shape[-1]
+    """Give -(y^T R y) / (n bits), a mean over rows of n real tokens; `residual` is R / (n bits)."""
+    return -torch.einsum("bhi,bhij,bhj->bh", y, residual, y).mean(0)
 
 
 def _responses(
