@@ -1,4 +1,4 @@
-"""Candidates in, one bundle out: every variant is measured through the device runtime, then gated."""
+"""Candidates in, one bundle out: each is measured through the device runtime, then gated."""
 
 import json
 import tempfile
@@ -10,24 +10,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attar.bundle import Bundle
-from attar.errors import InvalidInput
+from attar.errors import AlreadyExists, InvalidInput
 from attar.host import describe
 from attar.inputs import Prepared
 from attar.manifest import Manifest, Ranges, Variant
 
-from .gates import GATES, Gate, failures
+from .gates import Gate, failures
 from .measure import Measured, Probe, measure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A graph that would be a variant, and what is known of how it was made."""
+    """A graph that would be a variant, the gate it has to pass, and how it was made."""
 
     name: str
     graph: bytes
     precision: str
+    gate: Gate
     attention: str | None = None
-    notes: Mapping[str, object] = field(default_factory=dict)  # into report.json, beside the figures
+    notes: Mapping[str, object] = field(default_factory=dict)  # for report.json
+
+    @property
+    def file(self) -> str:
+        """Where the graph lies in a bundle."""
+        return f"variants/{self.name}.onnx"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,53 +55,87 @@ def assemble(
     reference: NDArray[np.float32],
     probe: Probe | None,
     metric: str | None,
-    gates: Mapping[str, Gate] = GATES,
-    overwrite: bool = False,
+    overwrite: bool,
 ) -> Exported:
     """Measure the candidates, write those that pass their gates to `path`, and report on all.
 
-    `manifest` describes the encoder; its `variants`, `ranges` and `files` are filled in here.  Parity
-    compares with `reference` (n, dim), the torch encoder's embeddings of the prepared `rows`; quality
-    compares the probe's `metric`, if there is one, with the first candidate's, which is the reference
-    variant and must pass.  Raises InvalidInput when it does not, naming the broken bounds.
+    `manifest` describes the encoder; its reference, variants and ranges are filled in here. Parity
+    compares with `reference` (n, dim), the torch encoder's embeddings of the prepared `rows`;
+    quality compares the probe's `metric`, if there is one, with the first candidate's, which is the
+    reference variant and must pass.
+
+    Raises InvalidInput that names the broken bounds when it does not, AlreadyExists as
+    `Bundle.write` does; either way nothing is written.
     """
-    manifest = replace(
-        manifest,
-        reference=candidates[0].name,
-        ranges=_ranges(reference),
-        variants=tuple(_variant(candidate) for candidate in candidates),
+    if (probe is None) != (metric is None):
+        raise InvalidInput(f"probe and metric go together; got {probe} and {metric!r}")
+    first = candidates[0]
+    manifest = replace(manifest, reference=first.name, ranges=_ranges(reference))
+    measured = _measure_all(
+        manifest, files, candidates, rows=rows, reference=reference, probe=probe
     )
-    graphs = {f"variants/{candidate.name}.onnx": candidate.graph for candidate in candidates}
-    measured: dict[str, Measured] = {}
-    with tempfile.TemporaryDirectory(prefix="attar-") as scratch:
-        draft = Bundle.write(Path(scratch) / "draft.attar", manifest, {**files, **graphs})
-        for candidate in candidates:
-            measured[candidate.name] = measure(draft.path, candidate.name, rows, reference, probe)
-    best = measured[candidates[0].name].probe[metric] if metric else 0.0
+    if metric is not None and metric not in measured[first.name].probe:
+        known = ", ".join(measured[first.name].probe)
+        raise InvalidInput(f"the probe gives no {metric!r}; it gives {known}")
     refused = {
-        name: reasons
-        for name, figures in measured.items()
-        if (reasons := failures(figures, gates[name], metric=metric, reference=best))
+        candidate.name: reasons
+        for candidate in candidates
+        if (
+            reasons := failures(
+                measured[candidate.name],
+                candidate.gate,
+                metric=metric,
+                reference=measured[first.name],
+            )
+        )
     }
-    if candidates[0].name in refused:
-        reasons = "; ".join(refused[candidates[0].name])
-        raise InvalidInput(f"the reference variant {candidates[0].name} differs from the encoder: {reasons}")
+    if first.name in refused:
+        raise InvalidInput(
+            f"the reference variant {first.name} differs from the torch encoder, so nothing is "
+            f"written: {'; '.join(refused[first.name])}"
+        )
     passed = [candidate for candidate in candidates if candidate.name not in refused]
-    kept = {f"variants/{candidate.name}.onnx": candidate.graph for candidate in passed}
-    report = json.dumps(_report(candidates, measured, refused, gates, metric), indent=2, sort_keys=True)
+    report = _report(candidates, measured, refused, metric)
     bundle = Bundle.write(
         path,
         replace(manifest, variants=tuple(_variant(c, measured[c.name]) for c in passed)),
-        {**files, **kept, "report.json": report.encode() + b"\n"},
+        {
+            **files,
+            **{candidate.file: candidate.graph for candidate in passed},
+            "report.json": json.dumps(report, indent=2, sort_keys=True).encode() + b"\n",
+        },
         replace=overwrite,
     )
     return Exported(bundle=bundle, measured=measured, refused=refused)
 
 
+def refuse_taken(path: Path, *, overwrite: bool) -> None:
+    """Raise AlreadyExists for a taken path before the work, which `Bundle.write` does after it."""
+    if path.exists() and not overwrite:
+        raise AlreadyExists(f"{path} exists; choose another path, or remove it first")
+
+
+def _measure_all(
+    manifest: Manifest,
+    files: Mapping[str, bytes],
+    candidates: Sequence[Candidate],
+    *,
+    rows: Sequence[Prepared],
+    reference: NDArray[np.float32],
+    probe: Probe | None,
+) -> dict[str, Measured]:
+    """Measure every candidate in a draft of the bundle, as a user would meet it."""
+    draft = replace(manifest, variants=tuple(_variant(candidate) for candidate in candidates))
+    graphs = {candidate.file: candidate.graph for candidate in candidates}
+    with tempfile.TemporaryDirectory(prefix="attar-") as scratch:
+        path = Bundle.write(Path(scratch) / "draft.attar", draft, {**files, **graphs}).path
+        return {c.name: measure(path, c.name, rows, reference, probe) for c in candidates}
+
+
 def _variant(candidate: Candidate, measured: Measured | None = None) -> Variant:
     bare = Variant(
         name=candidate.name,
-        file=f"variants/{candidate.name}.onnx",
+        file=candidate.file,
         precision=candidate.precision,
         attention=candidate.attention,
     )
@@ -104,22 +144,23 @@ def _variant(candidate: Candidate, measured: Measured | None = None) -> Variant:
     return replace(
         bare,
         parity={"cosine_mean": measured.cosine_mean, "cosine_worst": measured.cosine_worst},
+        tolerance=measured.tolerance,
         probe=measured.probe,
         latency=measured.latency,
     )
 
 
 def _ranges(embeddings: NDArray[np.float32]) -> Ranges:
-    """Give each dimension's interval over the embeddings, for int8 output."""
-    low, high = embeddings.min(axis=0), embeddings.max(axis=0)
-    return Ranges(low=tuple(map(float, low)), high=tuple(map(float, np.maximum(high, low + 1e-6))))
+    """Give each dimension's interval over the embeddings, never empty, for int8 output."""
+    low = embeddings.min(axis=0).astype(np.float64)
+    high = np.maximum(embeddings.max(axis=0), low + 1e-6)
+    return Ranges(low=tuple(low.tolist()), high=tuple(high.tolist()))
 
 
 def _report(
     candidates: Sequence[Candidate],
     measured: Mapping[str, Measured],
     refused: Mapping[str, Sequence[str]],
-    gates: Mapping[str, Gate],
     metric: str | None,
 ) -> dict[str, object]:
     return {
@@ -127,12 +168,12 @@ def _report(
         "metric": metric,
         "variants": {
             candidate.name: {
+                **candidate.notes,
                 **asdict(measured[candidate.name]),
                 "bytes": len(candidate.graph),
-                "gate": asdict(gates[candidate.name]),
+                "gate": asdict(candidate.gate),
                 "written": candidate.name not in refused,
                 "refused_because": list(refused.get(candidate.name, ())),
-                **candidate.notes,
             }
             for candidate in candidates
         },

@@ -1,58 +1,73 @@
 """A torch module becomes one ONNX graph of standard operators, with named inputs and axes."""
 
-import contextlib
-import io
+import copy
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import onnx_ir as ir
 import torch
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 
+from attar.errors import InvalidInput
 from attar.manifest import TensorSpec
 
 OPSET = 20
 
 
-def to_onnx(module: nn.Module, example: Sequence[Tensor], inputs: Sequence[TensorSpec], *, output: str) -> bytes:
-    """Export `module` called on `example` to a serialized ONNX model with dynamic named axes.
+def to_onnx(
+    module: nn.Module, example: Sequence[Tensor], inputs: Sequence[TensorSpec], *, output: str
+) -> bytes:
+    """Give a serialized ONNX model of `module` in evaluation mode, with free named axes.
 
-    Axes that a spec names rather than sizes stay free, and one name means one size.  The examples
-    must be distinct tensors: torch.export treats one object passed twice as one input.
+    `example` is one tensor for each spec, of at least two rows; an axis that a spec names rather
+    than sizes stays free, and one name means one size. `output` names the only result. The same
+    module gives the same bytes, and they say nothing of the machine or the code they came from.
+
+    Raises InvalidInput when an example is passed twice: torch.export takes it for one input.
     """
-    axes = {axis: torch.export.Dim(axis) for spec in inputs for axis in spec.shape if isinstance(axis, str)}
-    dynamic = [
-        {place: axes[axis] for place, axis in enumerate(spec.shape) if isinstance(axis, str)} for spec in inputs
+    if len({id(tensor) for tensor in example}) != len(inputs):
+        raise InvalidInput(
+            f"every input needs an example tensor of its own; got {len(example)} for "
+            f"{', '.join(spec.name for spec in inputs)}, or one tensor twice"
+        )
+    axes = {
+        axis: torch.export.Dim(axis)
+        for spec in inputs
+        for axis in spec.shape
+        if isinstance(axis, str)
+    }
+    free = [
+        {place: axes[axis] for place, axis in enumerate(spec.shape) if isinstance(axis, str)}
+        for spec in inputs
     ]
-    # Exporting must not leave the module in another mode than it found it.
-    training = module.training
-    module.eval()
-    try:
-        with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet_exporter():
-            warnings.simplefilter("ignore")  # the exporter warns about its own use of torch
-            program = torch.onnx.export(
-                module,
-                tuple(example),
-                dynamo=True,
-                input_names=[spec.name for spec in inputs],
-                dynamic_shapes=tuple(dynamic),
-                opset_version=OPSET,
-            )
-    finally:
-        module.train(training)
+    # A copy: the caller's may be training, part by part, and on another device.
+    module = copy.deepcopy(module).cpu().eval()
+    with torch.no_grad(), _quiet():
+        program = torch.onnx.export(
+            module,
+            tuple(example),
+            dynamo=True,
+            verbose=False,
+            input_names=[spec.name for spec in inputs],
+            dynamic_shapes=tuple(free),
+            opset_version=OPSET,
+        )
     if program is None:
-        raise RuntimeError("the exporter gave no program; this is a bug in attar")
-    graph = program.model.graph
-    _name_output(graph, output)
-    for node in graph:  # file and line of the exporting machine say nothing to a user
-        node.metadata_props.clear()
-        node.doc_string = None
-    return bytes(ir.to_proto(program.model).SerializeToString())
+        raise RuntimeError("torch.onnx.export gave no program; this is a bug in attar")
+    _name_output(program.model.graph, output)
+    _forget_origin(program.model)
+    serialized: bytes = ir.to_proto(program.model).SerializeToString(deterministic=True)
+    return serialized
 
 
 def _name_output(graph: ir.Graph, name: str) -> None:
-    """Give the only output its name, and whatever inside was called so another one."""
+    """Give the only output its name, and whatever inside had that name another.
+
+    The exporter's own `output_names` does not look inside, and leaves two values of one name.
+    """
     for node in graph:
         for value in node.outputs:
             if value.name == name:
@@ -61,13 +76,23 @@ def _name_output(graph: ir.Graph, name: str) -> None:
     value.name = name
 
 
-@contextlib.contextmanager
-def _quiet_exporter():  # noqa: ANN202
-    """Silence notes on optional packages that attar does not use."""
+def _forget_origin(model: ir.Model) -> None:
+    """Take out the notes that tie a graph to the code and the files it was traced from."""
+    ClearMetadataAndDocStringPass()(model)
+    inside = (value for node in model.graph for value in node.outputs)
+    for value in (*model.graph.inputs, *model.graph.initializers.values(), *inside):
+        value.metadata_props.clear()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter: its warnings about its own code, and about packages attar lacks."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logger.setLevel(level)

@@ -1,4 +1,4 @@
-"""A sentence-transformers folder becomes a bundle, held to the torch encoder on texts of every length."""
+"""A sentence-transformers folder becomes a bundle, held to the torch encoder at every length."""
 
 from pathlib import Path
 
@@ -7,19 +7,22 @@ from tokenizers import Tokenizer
 
 from attar.training.encoders import huggingface
 
-from .bundling import Exported
+from .bundling import Exported, refuse_taken
 from .text import export_text
 
 PARITY_TEXTS = 128
 
 
-def import_folder(folder: Path, path: Path, *, name: str | None = None, overwrite: bool = False) -> Exported:
+def import_folder(
+    folder: Path, path: Path, *, name: str | None = None, overwrite: bool = False
+) -> Exported:
     """Write the encoder in `folder` to the bundle `path`, as the variant fp32.
 
     Parity is checked on texts made of the tokenizer's own words, from empty to longer than the
-    encoder takes.  Raises InvalidInput that names what is missing or not supported, before anything
-    is written.
+    encoder takes. Raises InvalidInput that names what is missing or not supported, before anything
+    is written, and AlreadyExists when `path` is taken and `overwrite` is false.
     """
+    refuse_taken(path, overwrite=overwrite)
     model = huggingface.read(folder)
     return export_text(
         path,
@@ -39,4 +42,6 @@ def words_of_every_length(tokenizer: bytes, *, longest: int, seed: int = 0) -> l
     words = sorted(word for word in vocabulary if word.isalnum())
     draw = np.random.default_rng(seed)
     lengths = np.linspace(0, longest, PARITY_TEXTS).round().astype(int)
-    return [" ".join(words[i] for i in draw.integers(len(words), size=length)) for length in lengths]
+    return [
+        " ".join(words[i] for i in draw.integers(len(words), size=length)) for length in lengths
+    ]

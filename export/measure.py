@@ -1,5 +1,6 @@
-"""What is measured of a variant before it may enter a bundle: parity, probe, size and latency."""
+"""What is measured of a variant before it may enter a bundle, through the device runtime alone."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,18 +14,26 @@ from attar.inputs import Prepared
 from attar.manifest import Latency
 from attar.runtime import Encoder, load
 
-Probe = Callable[[Encoder], Mapping[str, float]]  # an evaluator that meets an encoder's embeddings only
+Probe = Callable[[Encoder], Mapping[str, float]]
+"""An evaluator of an encoder by its embeddings; it does not know which variant it meets."""
 
-LATENCY_RUNS, WARM_UP = 50, 5
 BATCH = 32
+SINGLES = 128  # rows that are also run alone
+LEAST_TOLERANCE = 1e-6  # what float32 unit vectors differ by between two kernels or CPUs
+LATENCY_RUNS, WARM_UP = 50, 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """One variant's figures; cosines are with the reference encoder's embeddings of the same items."""
+    """One variant's figures.
+
+    Cosines are with the reference encoder's embeddings of the same items. `tolerance` is the most
+    that a number of an embedding moved with its batch-mates, rounded up to one digit.
+    """
 
     cosine_mean: float
     cosine_worst: float
+    tolerance: float
     probe: Mapping[str, float]
     latency: Latency
 
@@ -38,14 +47,24 @@ def measure(
 ) -> Measured:
     """Run a variant on prepared `rows` against `reference` (n, dim), and through the probe.
 
-    Latency is measured on one thread, the rest on all.
+    Rows are run in shuffled batches, so that text shares them with padding, and some alone.
+    Latency is measured on one thread, the rest on all. Raises BackendError when a row becomes NaN
+    or infinite.
     """
     encoder = load(bundle, variant=variant)
-    vectors = np.concatenate([encoder.infer(rows[i : i + BATCH]) for i in range(0, len(rows), BATCH)])
+    order = np.random.default_rng(0).permutation(len(rows))
+    batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
+    vectors = np.empty((len(rows), encoder.dim), np.float32)
+    for batch in batches:
+        vectors[batch] = encoder.infer([rows[i] for i in batch])
+    vectors = encoder.finish(vectors)
+    some = order[:SINGLES]
+    alone = np.concatenate([encoder.infer([rows[i]]) for i in some])
     cosines = cosine(vectors, reference)
     return Measured(
         cosine_mean=float(cosines.mean()),
         cosine_worst=float(cosines.min()),
+        tolerance=tolerance(float(np.abs(alone - vectors[some]).max())),
         probe=dict(probe(encoder)) if probe else {},
         latency=latency(bundle, variant, max(rows, key=lambda row: row.tokens)),
     )
@@ -55,12 +74,21 @@ def cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64
     """Give the cosine between rows of equal index, in float64: (n,)."""
     x, y = a.astype(np.float64), b.astype(np.float64)
     lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
-    return np.einsum("nd,nd->n", x, y) / np.maximum(lengths, 1e-300)
+    cosines: NDArray[np.float64] = np.einsum("nd,nd->n", x, y) / np.maximum(lengths, 1e-300)
+    return cosines
 
 
-def latency(bundle: Path, variant: str, row: Prepared, *, threads: int = 1) -> Latency:
-    """Time one row alone, from tensors to embedding: the median of some runs after a few unread."""
-    encoder = load(bundle, variant=variant, threads=threads)
+def tolerance(difference: float) -> float:
+    """Round a measured difference up to one digit, and to `LEAST_TOLERANCE` at least."""
+    if difference <= LEAST_TOLERANCE:
+        return LEAST_TOLERANCE
+    exponent = math.floor(math.log10(difference))
+    return float(f"{math.ceil(difference / 10**exponent)}e{exponent}")
+
+
+def latency(bundle: Path, variant: str, row: Prepared) -> Latency:
+    """Time one row alone on one thread, from tensors to embedding: the median, once warm."""
+    encoder = load(bundle, variant=variant, threads=1)
     seconds = []
     for run in range(WARM_UP + LATENCY_RUNS):
         began = time.perf_counter()
@@ -69,7 +97,7 @@ def latency(bundle: Path, variant: str, row: Prepared, *, threads: int = 1) -> L
             seconds.append(time.perf_counter() - began)
     return Latency(
         p50_ms=round(float(np.median(seconds)) * 1e3, 3),
-        threads=threads,
+        threads=1,
         batch=1,
         length=row.tokens,
         host=str(describe()["cpu"]),

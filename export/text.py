@@ -1,18 +1,19 @@
-"""A text encoder becomes a bundle: fp32, int8 and binarized-attention variants behind their gates."""
+"""A text encoder becomes a bundle: fp32, int8 and binarized attention, each behind its gates."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
+from attar.errors import InvalidInput
 from attar.inputs import Prepared, TextInput
 from attar.manifest import Manifest, Output, Preprocessing, TensorSpec
 from attar.training.data.text import embed
 from attar.training.encoders.saved import TextModel
 from attar.training.encoders.text import TextEncoder
 
-from .bundling import Candidate, Exported, assemble
+from .bundling import Candidate, Exported, assemble, refuse_taken
+from .gates import BINARIZED, FP32, INT8
 from .graph import to_onnx
 from .measure import BATCH, Probe
 from .quantize import Feed, quantize_int8
@@ -22,6 +23,7 @@ INPUTS = (
     TensorSpec(name="attention_mask", dtype="int64", shape=("batch", "length")),
 )
 OUTPUT = "embedding"
+TOKENIZER = "tokenizer.json"
 CALIBRATION_TEXTS = 512
 
 
@@ -41,24 +43,40 @@ def export_text(
 ) -> Exported:
     """Write `model` to the bundle `path` and give what was measured.
 
-    `texts` are for parity, and the first of them for int8 calibration; `probe` and its `metric` are
-    the quality gate. `binarized` is the same encoder with hashed attention, already recovered.
-    `notes` go into report.json under the variant's name. Raises InvalidInput when the reference
-    fails, AlreadyExists when `path` exists and `overwrite` is false.
+    `texts` are for parity, and the first of them calibrate int8; `probe` and its `metric` are the
+    quality gate. `binarized` is the same encoder with hashed attention, already recovered. `notes`
+    go into report.json under their variant's name.
+
+    Raises InvalidInput when there are no texts or the reference variant fails its gates, and
+    AlreadyExists when `path` is taken and `overwrite` is false.
     """
-    encoder = model.encoder
+    refuse_taken(path, overwrite=overwrite)
+    if not texts:
+        raise InvalidInput("texts are empty; pass some for parity and calibration")
+    encoder, notes = model.encoder, notes or {}
     host = TextInput(model.tokenizer, max_length=encoder.shape.max_length, prompts={})
     rows = host.prepare(texts, role="passage", truncation="truncate")
-    notes = notes or {}
-    fp32 = text_graph(encoder)
+    graph = text_graph(encoder)
     candidates = [
-        Candidate(name="fp32", graph=fp32, precision="fp32", attention="softmax", notes=notes.get("fp32", {}))
+        Candidate(
+            name="fp32",
+            graph=graph,
+            precision="fp32",
+            attention="softmax",
+            gate=FP32,
+            notes=notes.get("fp32", {}),
+        )
     ]
     if int8:
-        feeds = [_feed(host, rows[i : i + BATCH]) for i in range(0, min(len(rows), CALIBRATION_TEXTS), BATCH)]
-        graph = quantize_int8(fp32, feeds)
         candidates.append(
-            Candidate(name="int8", graph=graph, precision="int8", attention="softmax", notes=notes.get("int8", {}))
+            Candidate(
+                name="int8",
+                graph=quantize_int8(graph, text_feeds(host, rows[:CALIBRATION_TEXTS])),
+                precision="int8",
+                attention="softmax",
+                gate=INT8,
+                notes=notes.get("int8", {}),
+            )
         )
     if binarized is not None:
         candidates.append(
@@ -67,6 +85,7 @@ def export_text(
                 graph=text_graph(binarized),
                 precision="fp32",
                 attention="binarized",
+                gate=BINARIZED,
                 notes=notes.get("binarized", {}),
             )
         )
@@ -76,7 +95,7 @@ def export_text(
         modality="text",
         inputs=INPUTS,
         max_length=encoder.shape.max_length,
-        preprocessing=Preprocessing(tokenizer="tokenizer.json", prompts=dict(model.prompts)),
+        preprocessing=Preprocessing(tokenizer=TOKENIZER, prompts=dict(model.prompts)),
         output=Output(name=OUTPUT, dim=encoder.dim, dims=(encoder.dim,), normalized=True),
         reference="fp32",
         lineage=dict(model.lineage),
@@ -86,7 +105,7 @@ def export_text(
     return assemble(
         path,
         manifest,
-        {"tokenizer.json": model.tokenizer},
+        {TOKENIZER: model.tokenizer},
         candidates,
         rows=rows,
         reference=embed(encoder, [row.arrays[0] for row in rows]),
@@ -98,12 +117,14 @@ def export_text(
 
 def text_graph(encoder: TextEncoder) -> bytes:
     """Export a text encoder to ONNX: ids and mask in, unit embeddings out."""
-    # Two rows of unequal length, distinct tensors: a mask that is all ones could be folded away.
+    # Two rows of unequal length: a mask that is all ones could be folded away.
     ids = torch.tensor([[1, 2, 3, 4], [1, 2, 0, 0]])
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
     return to_onnx(encoder, (ids, mask), INPUTS, output=OUTPUT)
 
 
-def _feed(host: TextInput, rows: Sequence[Prepared]) -> Feed:
-    ids, mask = host.batch(rows)
-    return {"input_ids": np.asarray(ids), "attention_mask": np.asarray(mask)}
+def text_feeds(host: TextInput, rows: Sequence[Prepared]) -> list[Feed]:
+    """Give prepared texts as the graph takes them, in padded batches."""
+    names = [spec.name for spec in INPUTS]
+    batches = (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
+    return [dict(zip(names, host.batch(batch), strict=True)) for batch in batches]

@@ -1,0 +1,189 @@
+"""The commands' arguments and flags; a command imports its part of attar only when it runs."""
+
+# ruff: noqa: PLC0415 -- `attar --help` is quick, and each command needs its own extra only
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+from attar.errors import MissingExtra
+
+try:
+    import typer
+except ImportError as error:
+    what = "the attar command"
+    raise MissingExtra(what, "server") from error
+
+app = typer.Typer(
+    name="attar",
+    help="From data without labels to embeddings in production and on devices.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+Teacher = Annotated[Path, typer.Argument(help="A sentence-transformers folder.")]
+NewBundle = Annotated[Path, typer.Argument(help="Bundle folder to write, NAME.attar.")]
+SomeBundle = Annotated[Path, typer.Argument(help="A bundle, folder or zip.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder to write.")]
+Data = Annotated[
+    str,
+    typer.Option(
+        help="'docstrings', the documentation installed beside attar, or a JSON-lines file with "
+        "`name`, `summary` and `body` in each line."
+    ),
+]
+Steps = Annotated[int | None, typer.Option(min=1, help="Optimiser steps [default: the recipe's].")]
+Seed = Annotated[int, typer.Option(min=0, help="Decides initial weights and the order of data.")]
+
+
+@app.command("import")
+def import_(folder: Teacher, bundle: NewBundle) -> None:
+    """Turn a sentence-transformers folder into a bundle, held to the torch encoder's numbers."""
+    with _extra("hf"):
+        from .commands import import_bundle
+
+    import_bundle(folder, bundle)
+
+
+@app.command()
+def recipes() -> None:
+    """List the recipes: paper, family, modality and claim."""
+    with _extra("export"):
+        from .commands import list_recipes
+
+    list_recipes()
+
+
+@app.command()
+def pretrain(
+    recipe: Annotated[str, typer.Argument(help="A text recipe by name; see `attar recipes`.")],
+    *,
+    out: Out,
+    data: Data = "docstrings",
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(help="A tokenizer.json; without one, it is learned from the data."),
+    ] = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+) -> None:
+    """Pretrain a text encoder without labels; an interrupted run is taken up again."""
+    with _extra("export"):
+        from .commands import pretrain_text
+
+    pretrain_text(recipe, out, data=data, tokenizer=tokenizer, steps=steps, seed=seed)
+
+
+@app.command()
+def distill(
+    teacher: Teacher,
+    *,
+    out: Out,
+    data: Data = "docstrings",
+    init: Annotated[
+        Path | None,
+        typer.Option(help="An encoder folder to start from; without one, the teacher."),
+    ] = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+) -> None:
+    """Teach a small text encoder a large one's embeddings, without labels."""
+    with _extra("export"):
+        from .commands import distill_text
+
+    distill_text(teacher, out, data=data, init=init, steps=steps, seed=seed)
+
+
+@app.command()
+def export(
+    encoder: Annotated[Path, typer.Argument(help="A folder that pretrain or distill wrote.")],
+    bundle: NewBundle,
+    *,
+    data: Data = "docstrings",
+    binarized: Annotated[
+        bool, typer.Option(help="Also hash attention (EcoFormer) and distil it back.")
+    ] = True,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps of that distillation [default: the recipe's].")
+    ] = None,
+) -> None:
+    """Write an encoder's variants that pass their gates: fp32, int8 and binarized."""
+    with _extra("export"):
+        from .commands import export_encoder
+
+    export_encoder(encoder, bundle, data=data, binarized=binarized, steps=steps)
+
+
+@app.command(
+    context_settings={
+        "ignore_unknown_options": True,
+        "allow_extra_args": True,
+        "help_option_names": [],
+    }
+)
+def serve(context: typer.Context) -> None:
+    """Serve bundles over gRPC; `attar serve --help` lists the settings."""
+    import asyncio
+    import logging
+
+    with _extra("server"):
+        from attar.server.app import serve as run
+        from attar.server.settings import read
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    asyncio.run(run(read(context.args)))
+
+
+@app.command()
+def embed(
+    bundle: SomeBundle,
+    texts: Annotated[list[str], typer.Argument(help="Texts to embed.")],
+    *,
+    variant: Annotated[str | None, typer.Option(help="A variant by name.")] = None,
+    role: Annotated[str, typer.Option(help="query or passage.")] = "passage",
+) -> None:
+    """Embed texts on this machine; one JSON object a line."""
+    import attar
+
+    encoder = attar.load(bundle, variant=variant)
+    embeddings = encoder.embed(texts, role=role)  # type: ignore[arg-type]  # embed checks it
+    columns = (embeddings.vectors, embeddings.tokens, embeddings.truncated)
+    for row, tokens, truncated in zip(*(column.tolist() for column in columns), strict=True):
+        typer.echo(json.dumps({"embedding": row, "tokens": tokens, "truncated": truncated}))
+
+
+@app.command()
+def inspect(bundle: SomeBundle) -> None:
+    """Verify a bundle and show what it holds and what was measured."""
+    with _extra("server"):
+        from .tables import show_bundle
+
+    show_bundle(bundle)
+
+
+@app.command()
+def demo(
+    *,
+    out: Out = Path("build/demo"),
+    seed: Seed = 0,
+    quick: Annotated[
+        bool, typer.Option(help="A tenth of the work: shows that everything runs, not how well.")
+    ] = False,
+) -> None:
+    """Documents without labels to search, anomaly scores and classes over gRPC, on this machine."""
+    with _extra("demo"):
+        from .demo import run
+
+    run(out, seed=seed, quick=quick)
+
+
+@contextmanager
+def _extra(name: str) -> Iterator[None]:
+    """Name the extra that brings what an import inside lacks."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtra(f"this command (it imports {error.name})", name) from error

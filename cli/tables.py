@@ -1,0 +1,34 @@
+"""What a bundle says of itself, on the console."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from attar.bundle import Bundle
+
+console = Console(highlight=False, markup=False, soft_wrap=True)
+
+
+def show_bundle(path: Path) -> None:
+    """Verify a bundle, then print its facts and a row a variant."""
+    bundle = Bundle.open(path)
+    manifest = bundle.manifest
+    longest = f"up to {manifest.max_length} tokens" if manifest.max_length else "tensors"
+    console.print(f"{manifest.name} {manifest.version}: {manifest.modality}, {longest}")
+    console.print(f"{manifest.output.dim} dimensions, {manifest.fingerprint}")
+    table = Table(
+        *("variant", "precision", "attention", "MB", "cosine mean", "worst", "p50 ms"), box=None
+    )
+    for variant in manifest.variants:
+        parity = variant.parity
+        table.add_row(
+            variant.name,
+            variant.precision,
+            variant.attention or "",
+            f"{manifest.file(variant.file).bytes / 1e6:.1f}",
+            f"{parity['cosine_mean']:.6f}" if "cosine_mean" in parity else "",
+            f"{parity['cosine_worst']:.6f}" if "cosine_worst" in parity else "",
+            f"{variant.latency.p50_ms:.2f}" if variant.latency else "",
+        )
+    console.print(table)

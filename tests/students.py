@@ -1,0 +1,95 @@
+"""A small text encoder, really trained for a moment, and the corpus that it learned from."""
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attar.cli.commands import recovered
+from attar.inputs import TextInput
+from attar.training.data.pairs import Pair, Split, split
+from attar.training.data.text import embed
+from attar.training.data.tokenizer import train_tokenizer
+from attar.training.encoders.saved import TextModel
+from attar.training.encoders.text import TextEncoder, TextShape
+from attar.training.encoders.transformer import TransformerShape
+from attar.training.loop import fit
+from attar.training.recipes import simclr
+from attar.training.recipes.text_pairs import TextData, text_data
+
+SYLLABLES = ("ba", "ko", "ri", "mu", "te", "zan", "pol", "ix")
+MAX_LENGTH = 24
+VOCABULARY = 300
+
+
+@cache
+def corpus() -> Split:
+    """Give 120 pairs of made-up words: a body is its summary's words shuffled among others."""
+    draw = np.random.default_rng(0)
+    words = sorted({"".join(draw.choice(SYLLABLES, size=3)) for _ in range(150)})
+    pairs = []
+    for i in range(120):
+        summary = draw.choice(words, size=draw.integers(2, 8))
+        body = draw.permutation([*summary, *draw.choice(words, size=draw.integers(0, 24))])
+        pairs.append(Pair(f"item{i}", "made", " ".join(summary), " ".join(body)))
+    return split(pairs, held_out=20)
+
+
+@cache
+def tokenizer() -> bytes:
+    """Learn a tokenizer.json from the corpus."""
+    known = (text for pair in corpus().train for text in (pair.summary, pair.body))
+    return train_tokenizer(known, vocabulary=VOCABULARY)
+
+
+@cache
+def data() -> TextData:
+    """Give the corpus as token ids."""
+    return text_data(corpus(), tokenizer(), max_length=MAX_LENGTH)
+
+
+@cache
+def trained() -> TextModel:
+    """Train two layers of width 32 for 100 steps of SimCLR; nobody may change what this gives."""
+    settings = simclr.Settings(
+        steps=100,
+        warmup=5,
+        batch_size=32,
+        shape=TextShape(
+            vocabulary=VOCABULARY,
+            max_length=MAX_LENGTH,
+            rank=16,
+            transformer=TransformerShape(width=32, depth=2, heads=4, hidden=64),
+        ),
+    )
+    training = simclr.recipe.build(data(), settings)
+    fit(training, accelerator="cpu", progress=False)
+    encoder = training.method.encoder
+    assert isinstance(encoder, TextEncoder)
+    return TextModel(
+        encoder=encoder.eval(),
+        tokenizer=tokenizer(),
+        prompts={"query": "", "passage": ""},
+        lineage={"recipe": "simclr", "seed": settings.seed},
+        licence="Apache-2.0",
+    )
+
+
+@cache
+def binarized() -> TextEncoder:
+    """Hash the trained encoder's attention and distil it back for some steps."""
+    return recovered(trained().encoder, data(), steps=10)[0]
+
+
+def texts() -> list[str]:
+    """Give texts of every length, the empty one and one too long among them."""
+    pairs = corpus().train
+    return ["", *(text for pair in pairs for text in (pair.summary, pair.body)), "ba " * 40]
+
+
+def embed_in_torch(encoder: TextEncoder, items: Sequence[str]) -> NDArray[np.float32]:
+    """Embed texts without any export, in full precision."""
+    host = TextInput(tokenizer(), max_length=encoder.shape.max_length, prompts={})
+    rows = host.prepare(items, role="passage", truncation="truncate")
+    return embed(encoder, [row.arrays[0] for row in rows])
