@@ -49,11 +49,18 @@ def read(folder: Path) -> TextModel:
     encoder = TextEncoder(_shape(folder))
     path = folder / "model.safetensors"
     try:
-        encoder.load_state_dict(_weights(load_file(path), encoder.shape))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise InvalidInput(f"{path} is missing or does not fit config.json: {error}") from error
+        weights = _weights(load_file(path), encoder.shape)
+    except (OSError, SafetensorError) as error:
+        raise InvalidInput(f"{path} is missing or damaged: {error}") from error
     except KeyError as error:
         raise InvalidInput(f"{path} lacks {error}, which config.json asks for") from error
+    for name, expected in encoder.state_dict().items():
+        if weights[name].shape != expected.shape:
+            raise InvalidInput(
+                f"{path} does not fit config.json: {name} has shape {(*weights[name].shape,)} "
+                f"and should have {(*expected.shape,)}"
+            )
+    encoder.load_state_dict(weights)
     try:
         tokenizer = (folder / "tokenizer.json").read_bytes()
     except OSError as error:

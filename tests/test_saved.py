@@ -1,0 +1,125 @@
+"""An encoder comes back from disk bit for bit, or not at all and with the file named."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save as weights
+
+from attar.errors import InvalidInput
+from attar.training.encoders.saved import TextModel, load, save
+from attar.training.encoders.text import TextShape
+
+from .bundles import tokenizer_json
+from .encoders import ATTENTIONS, tiny_encoder, tiny_shape
+
+FILES = ("encoder.json", "encoder.safetensors", "tokenizer.json")
+
+
+def model(shape: TextShape | None = None) -> TextModel:
+    return TextModel(
+        encoder=tiny_encoder(shape),
+        tokenizer=tokenizer_json(),
+        prompts={"query": "query: ", "passage": ""},
+        lineage={"recipe": "distil", "teacher": {"imported": "größer"}, "seed": 3},
+        licence="Apache-2.0",
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save(model(), tmp_path / "encoder")
+    return tmp_path / "encoder"
+
+
+@pytest.mark.parametrize("shape", [tiny_shape(), tiny_shape(rank=3, dim=8, norm="pre")])
+def test_what_was_saved_comes_back_bit_for_bit(tmp_path: Path, shape: TextShape) -> None:
+    saved = model(shape)
+    save(saved, tmp_path)
+    loaded = load(tmp_path)
+    assert loaded.encoder.shape == saved.encoder.shape
+    assert not loaded.encoder.training
+    ours, theirs = loaded.encoder.state_dict(), saved.encoder.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert (loaded.tokenizer, loaded.prompts) == (saved.tokenizer, saved.prompts)
+    assert (loaded.lineage, loaded.licence) == (saved.lineage, saved.licence)
+
+
+def test_saving_again_replaces_what_was_there(folder: Path) -> None:
+    save(model(tiny_shape(hidden=8)), folder)
+    assert load(folder).encoder.shape.transformer.hidden == 8
+    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_named(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(InvalidInput, match=rf"encoder/{name} is missing or damaged"):
+        load(folder)
+
+
+def test_a_folder_that_is_not_there_is_refused_by_its_first_file(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"nowhere/encoder.json is missing"):
+        load(tmp_path / "nowhere")
+
+
+def rewrite(change: Callable[[dict[str, object]], object]) -> Callable[[Path], object]:
+    """Give a damage to encoder.json that is still JSON."""
+
+    def damage(folder: Path) -> None:
+        path = folder / "encoder.json"
+        about = json.loads(path.read_text())
+        change(about)
+        path.write_text(json.dumps(about))
+
+    return damage
+
+
+def cut(name: str) -> Callable[[Path], object]:
+    """Give a damage that keeps the first half of a file."""
+    return lambda folder: (folder / name).write_bytes(
+        (folder / name).read_bytes()[: (folder / name).stat().st_size // 2]
+    )
+
+
+DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "cut JSON": ("encoder.json", cut("encoder.json")),
+    "JSON of a list": ("encoder.json", lambda folder: (folder / "encoder.json").write_text("[]")),
+    "not UTF-8": ("encoder.json", lambda f: (f / "encoder.json").write_bytes(b'{"a": "\xff"}')),
+    "no shape": ("encoder.json", rewrite(lambda about: about.pop("shape"))),
+    "no prompts": ("encoder.json", rewrite(lambda about: about.pop("prompts"))),
+    "prompts of a number": ("encoder.json", rewrite(lambda about: about.update(prompts=3))),
+    "an unknown size": ("encoder.json", rewrite(lambda about: about.update(shape={"a": 1}))),
+    "a shape of text": ("encoder.json", rewrite(lambda about: about.update(shape="small"))),
+    "cut weights": ("encoder.safetensors", cut("encoder.safetensors")),
+    "weights of JSON": (
+        "encoder.safetensors",
+        lambda folder: (folder / "encoder.safetensors").write_text("{}"),
+    ),
+    "weights of another shape": (
+        "encoder.safetensors",
+        lambda folder: (folder / "encoder.safetensors").write_bytes(
+            weights(tiny_encoder(tiny_shape(width=8)).state_dict())
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_named(folder: Path, damage: str) -> None:
+    name, spoil = DAMAGES[damage]
+    spoil(folder)
+    with pytest.raises(InvalidInput, match=rf"encoder/{name} is missing or damaged"):
+        load(folder)
+
+
+def test_an_encoder_that_could_not_come_back_is_not_saved(tmp_path: Path) -> None:
+    hashed = TextModel(
+        encoder=tiny_encoder(attention=ATTENTIONS["binarized"]), tokenizer=tokenizer_json()
+    )
+    with pytest.raises(InvalidInput, match=r"layer 0 has BinarizedAttention and only softmax"):
+        save(hashed, tmp_path / "hashed")
+    assert not (tmp_path / "hashed").exists()
