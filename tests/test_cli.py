@@ -1,0 +1,366 @@
+"""The command line, from pairs in a file to embeddings; a mistake is one line and status 2."""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import attar
+from attar.bundle import Bundle
+from attar.cli.main import main
+from attar.training.encoders import huggingface, saved
+
+from .bundles import tiny_bundle
+from .students import corpus, trained
+from .teachers import bert_folder, minilm
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    status: int
+    out: str
+    err: str
+
+
+Attar = Callable[..., Ran]
+
+
+@pytest.fixture
+def attar_(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Attar:
+    """Give the command as a function of its arguments."""
+
+    def run(*arguments: object) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["attar", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        status: object = 0
+        try:
+            main()
+        except SystemExit as leaving:
+            status = leaving.code or 0
+        out, err = capfd.readouterr()
+        assert isinstance(status, int)
+        return Ran(status, out, err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the corpus as the JSON lines that `--data` reads."""
+    path = tmp_path_factory.mktemp("data") / "pairs.jsonl"
+    some = (*corpus().train, *corpus().held_out)
+    rows = ({"name": p.name, "summary": p.summary, "body": p.body} for p in some)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a small trained encoder, as pretrain would."""
+    folder = tmp_path_factory.mktemp("encoder")
+    saved.save(trained(), folder)
+    return folder
+
+
+def test_recipes_are_listed_with_their_papers_and_claims(attar_: Attar) -> None:
+    ran = attar_("recipes")
+    assert ran.status == 0
+    for word in ("barlow_twins", "simclr", "digits", "2103.03230", "2002.05709", "recall@10"):
+        assert word in ran.out
+
+
+def test_pretrain_writes_an_encoder_that_loads(attar_: Attar, pairs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "encoder"
+    ran = attar_("pretrain", "simclr", "--out", out, "--data", pairs, "--steps", 2, "--seed", 3)
+    assert ran.status == 0, ran.err
+    assert f"encoder written to {out}; next: attar export {out}" in ran.out
+    model = saved.load(out)
+    assert (model.lineage["recipe"], model.lineage["steps"], model.lineage["seed"]) == (
+        "simclr",
+        2,
+        3,
+    )
+    # The table has a row for each word piece of the tokenizer learned here, and no more.
+    words = json.loads(model.tokenizer)["model"]["vocab"]
+    assert model.encoder.shape.vocabulary == len(words)
+
+
+def test_pretrain_takes_a_tokenizer(attar_: Attar, pairs: Path, tmp_path: Path) -> None:
+    tokenizer = tmp_path / "tokenizer.json"
+    tokenizer.write_bytes(trained().tokenizer)
+    out = tmp_path / "encoder"
+    ran = attar_(
+        "pretrain", "barlow_twins", "--out", out, "--data", pairs, "--steps", 1,
+        "--tokenizer", tokenizer,
+    )  # fmt: skip
+    assert ran.status == 0, ran.err
+    assert saved.load(out).tokenizer == trained().tokenizer
+
+
+def test_export_writes_every_variant_and_shows_it(
+    attar_: Attar, encoder: Path, pairs: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "student.attar"
+    ran = attar_("export", encoder, path, "--data", pairs, "--steps", 5)
+    assert ran.status == 0, ran.err
+    bundle = Bundle.open(path)
+    report = bundle.report["variants"]
+    assert isinstance(report, dict)
+    assert report.keys() == {"fp32", "int8", "binarized"}
+    assert report["binarized"]["steps"] == 5
+    assert bundle.manifest.name == "student"
+    assert bundle.manifest.fingerprint in ran.out
+    for name, row in report.items():
+        assert name in ran.out
+        assert row["probe"].keys() == {"recall_at_1", "recall_at_10", "mrr", "rankme"}
+
+    again = attar_("export", encoder, path, "--data", pairs)
+    assert (again.status, again.err.count("\n")) == (2, 1)
+    assert "exists; choose another path" in again.err
+
+
+def test_binarized_may_be_left_out(
+    attar_: Attar, encoder: Path, pairs: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "student.attar"
+    ran = attar_("export", encoder, path, "--data", pairs, "--no-binarized")
+    assert ran.status == 0, ran.err
+    assert "binarized" not in {variant.name for variant in Bundle.open(path).manifest.variants}
+
+
+def test_embed_prints_one_json_object_a_text(attar_: Attar, bundle_path: Path) -> None:
+    texts = ["the cat sat", "rain", "the " * 40]
+    ran = attar_("embed", bundle_path, *texts, "--variant", "fp32", "--role", "query")
+    assert ran.status == 0
+    rows = [json.loads(line) for line in ran.out.splitlines()]
+    expected = attar.load(bundle_path).embed(texts, role="query")
+    assert np.array_equal(
+        np.array([row["embedding"] for row in rows], np.float32), expected.vectors
+    )
+    assert [row["tokens"] for row in rows] == expected.tokens.tolist()
+    assert [row["truncated"] for row in rows] == [False, False, True]
+
+
+def test_inspect_shows_what_a_bundle_holds(attar_: Attar, tmp_path: Path) -> None:
+    path = tiny_bundle(
+        tmp_path / "[odd] name", variants=("fp32", "int8"), latency_ms={"fp32": 1.25}
+    )
+    ran = attar_("inspect", path)
+    assert ran.status == 0
+    manifest = Bundle.open(path).manifest
+    for word in (manifest.fingerprint, "up to 16 tokens", "16 dimensions", "int8", "1.25"):
+        assert word in ran.out
+
+
+def test_import_writes_a_teachers_bundle(attar_: Attar, tmp_path: Path) -> None:
+    ran = attar_("import", bert_folder(tmp_path / "theirs"), tmp_path / "mine.attar")
+    assert ran.status == 0, ran.err
+    assert "mine 1: text, up to 12 tokens" in ran.out
+    assert "1.000000" in ran.out  # its cosine to torch
+
+
+def test_distill_starts_from_an_encoder_that_shares_the_tokenizer(
+    attar_: Attar, encoder: Path, pairs: Path, tmp_path: Path
+) -> None:
+    teacher, start = bert_folder(tmp_path / "theirs"), tmp_path / "start"
+    saved.save(huggingface.read(teacher), start)
+    out = tmp_path / "student"
+    arguments = ["distill", teacher, "--out", out, "--data", pairs, "--steps", 2, "--init"]
+
+    ran = attar_(*arguments, start)
+    assert ran.status == 0, ran.err
+    assert (saved.load(out).lineage["recipe"], saved.load(out).encoder.dim) == ("distil", 16)
+
+    other = attar_(*arguments, encoder)
+    assert (other.status, other.err.count("\n")) == (2, 1)
+    assert f"another tokenizer than the teacher; pretrain with --tokenizer {teacher}" in other.err
+
+
+@pytest.mark.slow
+def test_all_minilm_is_distilled(attar_: Attar, pairs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "student"
+    ran = attar_("distill", minilm(), "--out", out, "--data", pairs, "--steps", 2)
+    assert ran.status == 0, ran.err
+    assert saved.load(out).encoder.dim == 384
+
+
+def test_export_says_how_to_leave_out_a_variant_that_cannot_be(
+    attar_: Attar, pairs: Path, tmp_path: Path
+) -> None:
+    sharp = copy.deepcopy(trained())
+    for name, parameter in sharp.encoder.named_parameters():
+        if ".query." in name or ".value." in name:
+            parameter.data *= 30
+    saved.save(sharp, tmp_path / "sharp")
+    ran = attar_("export", tmp_path / "sharp", tmp_path / "x.attar", "--data", pairs)
+    assert (ran.status, ran.err.count("\n")) == (2, 1)
+    assert ran.err.startswith("attar: binarizing any one layer moves embeddings to a mean cosine")
+    assert ran.err.endswith("; --no-binarized leaves that variant out\n")
+
+
+# Mistakes.
+
+
+def nothing(folder: Path) -> list[object]:
+    return ["inspect", folder / "nothing"]
+
+
+def no_recipe(folder: Path) -> list[object]:
+    return ["pretrain", "byol", "--out", folder / "x", "--data", folder / "pairs.jsonl"]
+
+
+def image_recipe(folder: Path) -> list[object]:
+    return ["pretrain", "digits", "--out", folder / "x"]
+
+
+def no_data(folder: Path) -> list[object]:
+    return ["pretrain", "simclr", "--out", folder / "x", "--data", folder / "nothing.jsonl"]
+
+
+def bad_line(folder: Path) -> list[object]:
+    path = folder / "bad.jsonl"
+    path.write_text('{"name": "a", "summary": "b", "body": "c"}\n{"name": "d"}\n', "utf-8")
+    return ["pretrain", "simclr", "--out", folder / "x", "--data", path]
+
+
+def one_pair(folder: Path) -> list[object]:
+    path = folder / "one.jsonl"
+    path.write_text('{"name": "a", "summary": "b", "body": "c"}\n', "utf-8")
+    return ["pretrain", "simclr", "--out", folder / "x", "--data", path]
+
+
+def no_encoder(folder: Path) -> list[object]:
+    return ["export", folder / "nothing", folder / "x.attar"]
+
+
+def no_teacher(folder: Path) -> list[object]:
+    return ["import", folder / "nothing", folder / "x.attar"]
+
+
+def no_tokenizer(folder: Path) -> list[object]:
+    tokenizer = folder / "nothing.json"
+    data = folder / "two.jsonl"
+    rows = [{"name": name, "summary": name, "body": name} for name in "ab"]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    out = folder / "x"
+    return ["pretrain", "simclr", "--out", out, "--data", data, "--tokenizer", tokenizer]
+
+
+def bad_role(folder: Path) -> list[object]:
+    return ["embed", tiny_bundle(folder / "tiny.attar"), "cat", "--role", "user"]
+
+
+def no_variant(folder: Path) -> list[object]:
+    return ["embed", tiny_bundle(folder / "tiny.attar"), "cat", "--variant", "fp64"]
+
+
+def serve_nothing(folder: Path) -> list[object]:
+    return ["serve", folder / "nothing", "--port", "0", "--data-dir", folder / "data"]
+
+
+@pytest.mark.parametrize(
+    ("mistake", "words"),
+    [
+        (nothing, "no bundle at"),
+        (no_recipe, "there is no text recipe 'byol'; there are barlow_twins, simclr"),
+        (image_recipe, "there is no text recipe 'digits'"),
+        (no_data, "cannot read pairs from"),
+        (bad_line, "bad.jsonl, line 2"),
+        (one_pair, "has 1 pairs; one is held out, so give two or more"),
+        (no_encoder, "nothing/encoder.json is missing"),
+        (no_teacher, "nothing/modules.json is missing"),
+        (no_tokenizer, "No such file or directory"),
+        (bad_role, "role must be one of passage, query; got 'user'"),
+        (no_variant, "tiny has no variant 'fp64'; it has fp32"),
+        (serve_nothing, "nothing"),
+    ],
+)
+def test_a_mistake_is_one_line_on_stderr_and_status_2(
+    attar_: Attar, mistake: Callable[[Path], list[object]], words: str, tmp_path: Path
+) -> None:
+    ran = attar_(*mistake(tmp_path))
+    assert ran.status == 2
+    assert ran.err.startswith("attar: ")
+    assert words in ran.err
+    assert ran.err.count("\n") == 1
+    assert not (tmp_path / "x").exists()
+    assert not (tmp_path / "x.attar").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["export"], ["pretrain", "simclr", "--out", "x", "--steps", "0"], ["exprot"]]
+)
+def test_flags_that_do_not_parse_have_status_2_too(attar_: Attar, arguments: list[str]) -> None:
+    ran = attar_(*arguments)
+    assert ran.status == 2
+    assert "Usage" in ran.err
+
+
+# What each part needs.
+
+
+def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    environment = {**os.environ, "COLUMNS": "200"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)  # noqa: S603
+
+
+HELP = """
+import sys
+from attar.cli.main import main
+try:
+    main()
+finally:
+    for name in ("torch", "grpc", "onnx", "sklearn", "onnxscript"):
+        assert name not in sys.modules, name
+"""
+
+
+def test_help_names_every_command_and_imports_no_heavy_part() -> None:
+    ran = python(HELP, "--help")
+    assert ran.returncode == 0, ran.stderr
+    for command in (
+        "import", "recipes", "pretrain", "distill", "export", "serve", "embed", "inspect", "demo",
+    ):  # fmt: skip
+        assert command in ran.stdout
+
+
+def test_embedding_needs_no_torch(bundle_path: Path) -> None:
+    ran = python(HELP, "embed", bundle_path, "cat")
+    assert ran.returncode == 0, ran.stderr
+    assert "embedding" in ran.stdout
+
+
+WITHOUT = """
+import sys
+for name in sys.argv.pop(1).split(","):
+    sys.modules[name] = None
+from attar.cli.main import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments", "extra"),
+    [
+        ("typer", ["--help"], "server"),
+        ("torch", ["recipes"], "export"),
+        ("safetensors", ["import", "folder", "x.attar"], "hf"),
+        ("grpc", ["serve", "x"], "server"),
+    ],
+)
+def test_a_missing_extra_is_named_in_one_line(
+    missing: str, arguments: list[str], extra: str
+) -> None:
+    ran = python(WITHOUT, missing, *arguments)
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("attar: ")
+    assert ran.stderr.endswith(f"needs the {extra} extra: pip install 'attar[{extra}]'\n")
+    assert ran.stderr.count("\n") == 1
