@@ -79,13 +79,13 @@ def test_a_run_is_decided_by_its_seed_and_leaves_the_global_one_alone(
 def test_a_student_is_distilled_and_binarized_from_end_to_end(data: TextData) -> None:
     teacher = tiny_encoder(tiny_shape(depth=3))
     student = student_from_teacher(
-        teacher, tiny_shape(rank=8, hidden=24), layers=(0, 2), sample=data.pairs.second[:16]
+        teacher, tiny_shape(depth=1, rank=8, hidden=24), layers=(2,), sample=data.pairs.second[:16]
     )
     goals = distil.targets(teacher, data)
     fit(distil.build(data, goals, student, RECOVERY), accelerator="cpu", progress=False)
     student.eval()
 
-    settings = ecoformer.Settings(layers=(1,), recovery=RECOVERY)
+    settings = ecoformer.Settings(layers=(0,), recovery=RECOVERY)
     converted = ecoformer.convert(student, data, settings)
     recovery = ecoformer.build(data, distil.targets(student, data), converted.encoder, settings)
     history = fit(recovery, log_every=1, accelerator="cpu", progress=False)
@@ -101,22 +101,22 @@ def kinds(encoder: TextEncoder) -> list[type]:
 def test_converting_leaves_the_encoder_as_it_was_and_is_decided_by_the_seed(
     data: TextData,
 ) -> None:
-    encoder = tiny_encoder()
+    encoder = tiny_encoder(tiny_shape(depth=1))
     before = embed(encoder, data.probe.queries)
     one, other = (
-        ecoformer.convert(encoder, data, ecoformer.Settings(layers=(0, 1))) for _ in range(2)
+        ecoformer.convert(encoder, data, ecoformer.Settings(layers=(0,))) for _ in range(2)
     )
-    assert kinds(encoder) == [SoftmaxAttention] * 2
-    assert kinds(one.encoder) == [BinarizedAttention] * 2
-    assert set(one.hashes) == set(one.damage) == {0, 1}
+    assert kinds(encoder) == [SoftmaxAttention]
+    assert kinds(one.encoder) == [BinarizedAttention]
+    assert set(one.hashes) == set(one.damage) == {0}
     np.testing.assert_array_equal(embed(encoder, data.probe.queries), before)
     ours, theirs = one.encoder.state_dict(), other.encoder.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def opposed(*layers: int) -> TextEncoder:
+def opposed(*layers: int, depth: int = 3) -> TextEncoder:
     """Give an encoder in which those layers attend to what is unlike, which codes cannot follow."""
-    encoder = tiny_encoder(tiny_shape(depth=3))
+    encoder = tiny_encoder(tiny_shape(depth=depth))
     for place, block in enumerate(encoder.transformer.blocks):
         attention = block.attention
         assert isinstance(attention, SoftmaxAttention)
@@ -138,24 +138,22 @@ def test_layers_are_chosen_by_the_damage_that_each_does_alone(data: TextData) ->
 
 
 def test_an_encoder_whose_every_layer_is_beyond_the_bound_is_refused(data: TextData) -> None:
-    encoder = opposed(0, 1, 2)
     with pytest.raises(InvalidInput, match=r"mean cosine of at most 0\.\d+, below 0\.9; name"):
-        ecoformer.convert(encoder, data, ecoformer.Settings())
-    named = ecoformer.convert(encoder, data, ecoformer.Settings(layers=(1,)))
-    assert named.layers == (1,)
+        ecoformer.convert(opposed(0, 1, 2), data, ecoformer.Settings())
 
 
 def test_a_layer_that_does_not_exist_is_refused(data: TextData) -> None:
-    with pytest.raises(InvalidInput, match="no layer 2; the encoder has 0 to 1"):
-        ecoformer.convert(tiny_encoder(), data, ecoformer.Settings(layers=(2,)))
+    with pytest.raises(InvalidInput, match="no layer 1; the encoder has 0 to 0"):
+        ecoformer.convert(tiny_encoder(tiny_shape(depth=1)), data, ecoformer.Settings(layers=(1,)))
 
 
 def test_recovery_brings_a_binarized_encoder_nearer_to_what_it_was(data: TextData) -> None:
-    encoder = opposed(1)
+    encoder = opposed(0, depth=1)
     settings = ecoformer.Settings(
-        layers=(1,), recovery=replace(RECOVERY, steps=25, warmup=3, rate=2e-3)
+        layers=(0,), recovery=replace(RECOVERY, steps=40, warmup=3, rate=2e-3)
     )
     converted = ecoformer.convert(encoder, data, settings)
+    assert converted.damage[0] < ecoformer.MIN_COSINE  # a layer that is named is hashed anyway
     goals = distil.targets(encoder, data)
 
     def nearness() -> float:
@@ -167,4 +165,4 @@ def test_recovery_brings_a_binarized_encoder_nearer_to_what_it_was(data: TextDat
         accelerator="cpu",
         progress=False,
     )
-    assert 1 - nearness() < 0.7 * (1 - before)
+    assert nearness() > before + 0.05
