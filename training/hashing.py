@@ -128,7 +128,7 @@ def _loss(
 def _responses(
     kernel: Float[Tensor, "b heads n m"], function: Float[Tensor, "heads m"]
 ) -> Float[Tensor, "b heads n"]:
-    return (kernel @ function[:, :, None]).squeeze(-1)  # twice as fast as its einsum
+    return (kernel @ function[:, :, None]).squeeze(-1)  # faster than its einsum
 
 
 def _signs(
