@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attar.cli.commands import recovered
+from attar.export.text import text_graph
 from attar.inputs import TextInput
 from attar.training.data.pairs import Pair, Split, split
 from attar.training.data.text import embed
@@ -80,6 +81,12 @@ def trained() -> TextModel:
 def binarized() -> TextEncoder:
     """Hash the trained encoder's attention and distil it back for some steps."""
     return recovered(trained().encoder, data(), steps=10)[0]
+
+
+@cache
+def student_graph() -> bytes:
+    """Export the trained encoder to ONNX, once for all tests that read it."""
+    return text_graph(trained().encoder)
 
 
 def texts() -> list[str]:

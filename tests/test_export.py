@@ -22,7 +22,15 @@ from attar.export.text import INPUTS, export_text, text_graph
 from attar.manifest import TensorSpec
 from attar.training.encoders.text import TextEncoder
 
-from .students import MAX_LENGTH, VOCABULARY, binarized, embed_in_torch, texts, trained
+from .students import (
+    MAX_LENGTH,
+    VOCABULARY,
+    binarized,
+    embed_in_torch,
+    student_graph,
+    texts,
+    trained,
+)
 
 ENCODERS = ("softmax", "binarized")
 
@@ -33,7 +41,7 @@ def encoder_of(attention: str) -> TextEncoder:
 
 @cache
 def graph_of(attention: str) -> bytes:
-    return text_graph(encoder_of(attention))
+    return student_graph() if attention == "softmax" else text_graph(binarized())
 
 
 def run(graph: bytes, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:

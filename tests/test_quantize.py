@@ -23,10 +23,10 @@ from attar.export.quantize import (
     quantize_columns,
     quantize_int8,
 )
-from attar.export.text import text_feeds, text_graph
+from attar.export.text import text_feeds
 from attar.inputs import Prepared, TextInput
 
-from .students import MAX_LENGTH, texts, tokenizer, trained
+from .students import MAX_LENGTH, student_graph, texts, tokenizer, trained
 
 ALONE_OR_TOGETHER = 1e-6
 """What an item may move with its batch-mates: the measured difference is 1.2e-7 on an AMD EPYC
@@ -45,13 +45,8 @@ def rows() -> list[Prepared]:
 
 
 @cache
-def fp32() -> bytes:
-    return text_graph(trained().encoder)
-
-
-@cache
 def int8() -> bytes:
-    return quantize_int8(fp32(), text_feeds(host(), rows()))
+    return quantize_int8(student_graph(), text_feeds(host(), rows()))
 
 
 def session(graph: bytes, optimised: Path | None = None) -> ort.InferenceSession:
@@ -90,8 +85,8 @@ def test_an_item_does_not_depend_on_who_shares_its_batch() -> None:
     assert np.abs(first - second).max() <= ALONE_OR_TOGETHER
 
 
-def test_int8_is_near_fp32() -> None:
-    batches = run(session(fp32()), rows()), run(session(int8()), rows())
+def test_int8_is_near_graph() -> None:
+    batches = run(session(student_graph()), rows()), run(session(int8()), rows())
     cosines = np.einsum("nd,nd->n", *batches)
     assert cosines.mean() >= 0.999
     assert cosines.min() >= 0.998
@@ -100,7 +95,9 @@ def test_int8_is_near_fp32() -> None:
 def test_products_really_are_integer_once_onnx_runtime_has_optimised(tmp_path: Path) -> None:
     session(int8(), tmp_path / "optimised.onnx")
     kinds = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
-    products = sum(node.op_type == "MatMul" for node in onnx.load_from_string(fp32()).graph.node)
+    products = sum(
+        node.op_type == "MatMul" for node in onnx.load_from_string(student_graph()).graph.node
+    )
     attention = 2 * len(trained().encoder.transformer.blocks)  # of two activations: float
     assert kinds.count("MatMulIntegerToFloat") == products - attention
     # Values that three products share, as attention's inputs are, are quantised once.
@@ -125,19 +122,19 @@ def test_no_sum_of_two_products_leaves_sixteen_bits() -> None:
 
 
 def test_the_graph_is_smaller_and_keeps_no_weight_twice() -> None:
-    assert len(int8()) < 0.6 * len(fp32())
-    held, used = constants(int8()), constants(fp32())
+    assert len(int8()) < 0.6 * len(student_graph())
+    held, used = constants(int8()), constants(student_graph())
     floats = sum(array.nbytes for array in held.values() if array.dtype == np.float32)
     assert floats < 0.25 * sum(array.nbytes for array in used.values())
 
 
 def test_the_same_graph_and_data_give_the_same_bytes() -> None:
-    assert quantize_int8(fp32(), text_feeds(host(), rows())) == int8()
+    assert quantize_int8(student_graph(), text_feeds(host(), rows())) == int8()
 
 
 def test_without_calibration_there_is_no_int8() -> None:
     with pytest.raises(InvalidInput, match="int8 needs calibration data; pass at least one batch"):
-        quantize_int8(fp32(), [])
+        quantize_int8(student_graph(), [])
 
 
 def model(nodes: list[onnx.NodeProto], weights: Mapping[str, NDArray[Any]], *inputs: str) -> bytes:
