@@ -205,7 +205,7 @@ def test_no_other_projection_is_nearer(seed: int, likeness: float) -> None:
 
     others = [query, key, (query + key) / 2]
     others += [best + scale * spectrum(seed + 2, 4) for scale in (1e-3, -1e-2, 0.1, 1.0)]
-    assert all(distance(best) <= distance(other) for other in others)
+    assert all(distance(best) <= distance(other) + 1e-9 for other in others)
 
 
 def test_binarizing_keeps_values_and_outputs_and_the_other_layers() -> None:
