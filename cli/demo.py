@@ -243,7 +243,7 @@ def sentence_transformers_parity(folder: Path, imported: Exported, texts: Sequen
     from sentence_transformers import SentenceTransformer  # noqa: PLC0415
     from transformers.utils import logging  # noqa: PLC0415
 
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
     theirs = SentenceTransformer(str(folder), device="cpu").encode(
         list(texts), convert_to_numpy=True, show_progress_bar=False
     )
@@ -308,7 +308,9 @@ def pretrain(
                 f"  step {row['step']:3.0f}: RankMe {row['rankme']:5.1f}, "
                 f"recall@10 {row['recall_at_10']:.3f} on validation"
             )
-        encoders[name] = training.method.encoder
+        encoder = training.method.encoder
+        assert isinstance(encoder, TextEncoder)  # noqa: S101 -- twins hold any module; these made one
+        encoders[name] = encoder
     best = max(probed, key=lambda name: probed[name][-1]["recall_at_10"])
     return encoders[best].eval(), probed
 

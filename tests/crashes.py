@@ -94,6 +94,7 @@ def inspect(client: Client, *, written: int, attempted: int, before: int) -> Rou
         if points:
             expected = client.embed([text_of(point) for point in points]).vectors
             for (point, stored), vector in zip(points.items(), expected, strict=True):
+                assert stored.vector is not None
                 same = stored.payload == {"text": text_of(point)}
                 torn += not (same and np.allclose(stored.vector, vector, atol=1e-6))
     return Round(acknowledged=written - before, lost=lost, torn=torn, partial=partial)

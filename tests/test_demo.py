@@ -75,7 +75,13 @@ class Report(Strict):
 @pytest.mark.timeout(600)
 def test_the_demo_runs_every_stage_and_reports_in_the_promised_shape(tmp_path: Path) -> None:
     """In a process of its own, as a user starts it, it leaves bundles, report and plot."""
-    command = [Path(sys.executable).with_name("attar"), "demo", "--quick", "--out", tmp_path]
+    command = [
+        str(Path(sys.executable).with_name("attar")),
+        "demo",
+        "--quick",
+        "--out",
+        str(tmp_path),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     report = Report.model_validate_json((tmp_path / "report.json").read_bytes())
