@@ -15,6 +15,7 @@ from attar.export.measure import Probe
 from attar.export.text import export_text
 from attar.training.data import docstrings
 from attar.training.data.pairs import Pair, Split, read_lines, split
+from attar.training.data.text import Retrieval
 from attar.training.data.tokenizer import train_tokenizer
 from attar.training.encoders import huggingface, saved
 from attar.training.encoders.saved import TextModel
@@ -37,6 +38,7 @@ CATALOGUE: Mapping[str, Recipe[Any, Any]] = {
 STUDENT_LAYERS = (0, 5)  # of all-MiniLM's six: the first and the last
 SAMPLE = 64  # texts that decide which feed-forward units a student keeps
 HELD_OUT = 800  # pairs, or an eighth of a corpus smaller than eight times that
+PROBED, PROBES = 1000, 4  # documents of a probe while training, and how many there are of those
 PARITY_PAIRS = 256  # two texts each: parity in a minute, and enough to calibrate on
 
 
@@ -67,12 +69,13 @@ def pretrain_text(
         if tokenizer
         else train_tokenizer(text for pair in parts.train for text in (pair.summary, pair.body))
     )
-    texts = text_data(parts, words)
+    texts = quick(text_data(parts, words))
     settings = resized(recipe.settings, steps=steps, seed=seed, items=len(parts.train))
     vocabulary = Tokenizer.from_str(words.decode()).get_vocab_size()
     settings = replace(settings, shape=replace(settings.shape, vocabulary=vocabulary))
     training = recipe.build(texts, settings)
-    fit(training, out=out, precision=best_precision())
+    often = max(1, settings.steps // PROBES)
+    fit(training, out=out, precision=best_precision(), probe_every=often)
     encoder = cast("TextEncoder", training.method.encoder)  # what text recipes build
     lineage = {
         "recipe": name,
@@ -97,7 +100,7 @@ def distill_text(
         )
     parts = corpus(data)
     longest = min(model.encoder.shape.max_length for model in (teacher, start))
-    texts = text_data(parts, teacher.tokenizer, max_length=min(longest, MAX_LENGTH))
+    texts = quick(text_data(parts, teacher.tokenizer, max_length=min(longest, MAX_LENGTH)))
     student = start_student(teacher, texts) if init is None else start.encoder
     settings = resized(distil.Settings(), steps=steps, seed=seed, items=len(parts.train))
     with console.status("the teacher embeds the corpus"):
@@ -125,7 +128,9 @@ def export_encoder(
     if binarized:
         texts = text_data(parts, model.tokenizer, max_length=model.encoder.shape.max_length)
         try:
-            hashed, notes["binarized"] = recovered(model.encoder, texts, steps=steps)
+            hashed, notes["binarized"] = recovered(
+                model.encoder, quick(texts), texts.probe, steps=steps
+            )
         except InvalidInput as error:
             raise InvalidInput(f"{error}; --no-binarized leaves that variant out") from error
     exported = export_text(
@@ -139,6 +144,12 @@ def export_encoder(
         notes=notes,
     )
     _show_exported(exported)
+
+
+def quick(texts: TextData) -> TextData:
+    """Probe among fewer documents, so that a probe on the way costs seconds."""
+    documents = texts.probe.documents[: max(PROBED, len(texts.probe.queries))]
+    return replace(texts, probe=replace(texts.probe, documents=documents))
 
 
 def resized(settings: Any, *, steps: int | None, seed: int, items: int | None = None) -> Any:
@@ -163,28 +174,27 @@ def corpus(data: str) -> Split:
 
 def start_student(teacher: TextModel, texts: TextData) -> TextEncoder:
     """Start the default student from its teacher."""
-    return student_from_teacher(
-        teacher.encoder, STUDENT, layers=STUDENT_LAYERS, sample=texts.pairs.second[:SAMPLE]
-    )
+    bodies = texts.pairs.second
+    sample = bodies[:: max(1, len(bodies) // SAMPLE)][:SAMPLE]
+    return student_from_teacher(teacher.encoder, STUDENT, layers=STUDENT_LAYERS, sample=sample)
 
 
 def recovered(
-    encoder: TextEncoder, texts: TextData, *, steps: int | None = None, out: Path | None = None
+    encoder: TextEncoder, texts: TextData, exam: Retrieval, *, steps: int | None = None
 ) -> tuple[TextEncoder, dict[str, object]]:
-    """Binarize an encoder's attention and distil it back; give it with notes for the report."""
+    """Binarize an encoder's attention and distil it back; give it with notes for the report.
+
+    `exam` is what the notes say of it before distillation; raises InvalidInput as `convert` does.
+    """
     items = len(texts.pairs.first)
     settings = ecoformer.Settings()
     settings = replace(
         settings, recovery=resized(settings.recovery, steps=steps, seed=0, items=items)
     )
     converted = ecoformer.convert(encoder, texts, settings)
-    before = texts.probe(converted.encoder)
+    before = exam(converted.encoder)
     targets = distil.targets(encoder, texts)
-    fit(
-        ecoformer.build(texts, targets, converted.encoder, settings),
-        out=out,
-        precision=best_precision(),
-    )
+    fit(ecoformer.build(texts, targets, converted.encoder, settings), precision=best_precision())
     converted.encoder.eval()
     return converted.encoder, {
         "layers": list(converted.layers),

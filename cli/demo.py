@@ -181,7 +181,9 @@ def run(out: Path, *, seed: int = 0, quick: bool = False) -> None:  # noqa: PLR0
         saved.save(model, out / "student")
 
     with clock.stage("export", "4. Export the student's variants"):
-        exported = export(out / "student.attar", model, parts, data, steps=scale.recover_steps)
+        exported, refused = export(
+            out / "student.attar", model, parts, data, exam, steps=scale.recover_steps
+        )
         speed = throughput((imported.bundle.path, exported.bundle.path), parts)
         console.print(f"{speed['ratio']:.1f} times the teacher's throughput")
 
@@ -197,7 +199,7 @@ def run(out: Path, *, seed: int = 0, quick: bool = False) -> None:  # noqa: PLR0
         "pretraining": pretraining,
         "throughput": speed,
         "variants": variants(exported),
-        "refused": {name: list(reasons) for name, reasons in exported.refused.items()},
+        "refused": refused,
         "import": parity,
         **served,
         "seconds": clock.seconds,
@@ -315,10 +317,16 @@ def pretrain(
     return encoders[best].eval(), probed
 
 
-def export(path: Path, model: TextModel, parts: Split, data: TextData, *, steps: int) -> Exported:
-    """Write the student's variants, each behind its gates."""
-    hashed, notes = recovered(model.encoder, data, steps=steps)
-    return export_text(
+def export(
+    path: Path, model: TextModel, parts: Split, data: TextData, exam: Retrieval, *, steps: int
+) -> tuple[Exported, dict[str, list[str]]]:
+    """Write the student's variants, each behind its gates; give why others were not."""
+    hashed, notes, refused = None, {}, {}
+    try:
+        hashed, notes["binarized"] = recovered(model.encoder, data, exam, steps=steps)
+    except InvalidInput as error:  # every layer is too sharp to be hashed: no candidate
+        refused["binarized"] = [str(error)]
+    exported = export_text(
         path,
         model,
         name="student",
@@ -326,9 +334,13 @@ def export(path: Path, model: TextModel, parts: Split, data: TextData, *, steps:
         probe=through_runtime(SummaryRetrieval.of(parts)),
         metric="recall_at_10",
         binarized=hashed,
-        notes={"binarized": notes},
+        notes=notes,
         overwrite=True,
     )
+    refused |= {name: list(reasons) for name, reasons in exported.refused.items()}
+    for name, reasons in refused.items():
+        console.print(f"{name} is not written: {'; '.join(reasons)}", style="yellow")
+    return exported, refused
 
 
 def throughput(bundles: tuple[Path, Path], parts: Split) -> dict[str, object]:

@@ -49,18 +49,22 @@ class Binarized:
 
 
 def convert(encoder: TextEncoder, data: TextData, settings: Settings) -> Binarized:
-    """Hash the attention of a copy of `encoder`, learned on the first training bodies.
+    """Hash the attention of a copy of `encoder`, learned on bodies from all over the corpus.
 
     Raises InvalidInput when a named layer does not exist, or none is named and every layer's damage
     is beyond `MIN_COSINE`.
     """
-    batch = data.pairs.second[:HASH_BATCH]
+    batch = data.pairs.second[:: max(1, len(data.pairs.second) // HASH_BATCH)][:HASH_BATCH]
     seed = settings.recovery.seed
     softmax = embed(encoder, batch)
-    damage = {}
-    for layer in range(len(encoder.transformer.blocks)):
-        alone, _ = _hashed(encoder, batch, (layer,), seed)
-        damage[layer] = float((softmax * embed(alone, batch)).sum(axis=1).mean())
+    alone = {
+        layer: _hashed(encoder, batch, (layer,), seed)
+        for layer in range(len(encoder.transformer.blocks))
+    }
+    damage = {
+        layer: float((softmax * embed(hashed, batch)).sum(axis=1).mean())
+        for layer, (hashed, _) in alone.items()
+    }
     layers = settings.layers
     if layers is None:
         layers = tuple(layer for layer, cosine in damage.items() if cosine >= MIN_COSINE)
@@ -69,7 +73,8 @@ def convert(encoder: TextEncoder, data: TextData, settings: Settings) -> Binariz
                 "binarizing any one layer moves embeddings to a mean cosine of at most "
                 f"{max(damage.values()):.3f}, below {MIN_COSINE}; name layers to do it anyway"
             )
-    hashed, reports = _hashed(encoder, batch, layers, seed)
+    one = alone.get(layers[0]) if len(layers) == 1 else None
+    hashed, reports = one or _hashed(encoder, batch, layers, seed)
     return Binarized(encoder=hashed, layers=layers, damage=damage, hashes=reports)
 
 
