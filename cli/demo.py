@@ -32,7 +32,7 @@ from attar.export.text import export_text
 from attar.host import describe
 from attar.inputs import Prepared
 from attar.training.data import docstrings
-from attar.training.data.pairs import Split, split
+from attar.training.data.pairs import Pair, Split, split
 from attar.training.data.text import Retrieval
 from attar.training.data.text import Row as IdRow
 from attar.training.encoders import huggingface, saved
@@ -433,11 +433,16 @@ def index_and_search(client: Client, parts: Split) -> Row:
     return {"recall_at_1": at_1, "recall_at_10": at_10, "upsert_seconds": round(seconds, 1)}
 
 
+def fitted_on(parts: Split) -> tuple[Pair, ...]:
+    """Pick training pairs from all over the corpus, which is sorted by name."""
+    return parts.train[:: max(1, len(parts.train) // FIT_ITEMS)][:FIT_ITEMS]
+
+
 def anomaly(client: Client, parts: Split, *, seed: int) -> Row:
     """Fit on docstrings; held-out docstrings should look ordinary and lines of code should not."""
     ordinary = [pair.summary for pair in parts.held_out]
     strange = docstrings.code_lines(len(ordinary), seed=seed)
-    client.fit_anomaly("documentation", [pair.summary for pair in parts.train[:FIT_ITEMS]])
+    client.fit_anomaly("documentation", [pair.summary for pair in fitted_on(parts)])
     known, foreign = (client.score_anomaly("documentation", texts) for texts in (ordinary, strange))
     figure = auroc(known.scores, foreign.scores)
     console.print(f"lines of code among documentation: AUROC {figure:.3f}")
@@ -450,7 +455,7 @@ def anomaly(client: Client, parts: Split, *, seed: int) -> Row:
 
 def classify(client: Client, parts: Split) -> Row:
     """Fit the package of origin on training bodies and score it on held-out ones."""
-    train = parts.train[:: max(1, len(parts.train) // FIT_ITEMS)][:FIT_ITEMS]
+    train = fitted_on(parts)
     client.fit_classifier(
         "package", [pair.body for pair in train], [pair.package for pair in train]
     )
