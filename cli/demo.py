@@ -396,7 +396,7 @@ def serve_and_use(
         model = client.info().models[0]
         console.print(f"{target} serves {model.name}, variant {model.variant}")
         search = index_and_search(client, parts)
-        sample = [text for pair in parts.held_out[:200] for text in (pair.summary, pair.body)]
+        sample = [text for pair in parts.held_out for text in (pair.summary, pair.body)]
         wire = client.embed(sample).vectors
         here = attar.load(exported.bundle.path, variant=model.variant).embed(sample).vectors
         return {

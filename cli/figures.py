@@ -63,9 +63,13 @@ def plot(report: dict[str, Any], path: Path) -> None:
     largest = max(row["bytes"] for row in report["variants"].values())
     for name, row in report["variants"].items():
         axes.scatter(row["p50_ms"], row["recall_at_10"], s=900 * row["bytes"] / largest, alpha=0.5)
-        label = f"{name}, {row['bytes'] / 1e6:.0f} MB"
         axes.annotate(
-            label, (row["p50_ms"], row["recall_at_10"]), ha="center", va="center", fontsize=8
+            f"{name}, {row['bytes'] / 1e6:.0f} MB",
+            (row["p50_ms"], row["recall_at_10"]),
+            xytext=(0, 18),  # above the largest circle
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
         )
     axes.axhline(report["teacher"]["recall_at_10"], color="grey", linestyle="--", linewidth=1)
     axes.annotate(
