@@ -80,7 +80,7 @@ def trained() -> TextModel:
 @cache
 def binarized() -> TextEncoder:
     """Hash the trained encoder's attention and distil it back for some steps."""
-    return recovered(trained().encoder, data(), steps=10)[0]
+    return recovered(trained().encoder, data(), data().probe, steps=10)[0]
 
 
 @cache
