@@ -139,7 +139,7 @@ def test_layers_are_chosen_by_the_damage_that_each_does_alone(data: TextData) ->
 
 def test_an_encoder_whose_every_layer_is_beyond_the_bound_is_refused(data: TextData) -> None:
     with pytest.raises(InvalidInput, match=r"mean cosine of at most 0\.\d+, below 0\.9; name"):
-        ecoformer.convert(opposed(0, 1, 2), data, ecoformer.Settings())
+        ecoformer.convert(opposed(0, depth=1), data, ecoformer.Settings())
 
 
 def test_a_layer_that_does_not_exist_is_refused(data: TextData) -> None:
