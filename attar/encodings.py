@@ -24,7 +24,8 @@ def slice_dims(vectors: Vectors, dims: int) -> Vectors:
     if not 0 < dims <= vectors.shape[1]:
         raise InvalidInput(f"dims must be from 1 to {vectors.shape[1]}; got {dims}")
     cut = vectors[:, :dims]
-    lengths = np.linalg.norm(cut, axis=1, keepdims=True)
+    # In float64, for squares of small float32 numbers vanish in their own precision.
+    lengths = np.linalg.norm(cut.astype(np.float64), axis=1, keepdims=True)
     unit: Vectors = np.divide(cut, lengths, out=np.zeros_like(cut), where=lengths > 0)
     return unit
 

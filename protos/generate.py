@@ -34,8 +34,13 @@ def generate(out: Path) -> None:
     )
     files = {f"attar/v1/{path.name}": path for path in sorted((HERE / "attar/v1").glob("*.proto"))}
     services = [name for name, path in files.items() if "\nservice " in path.read_text("utf-8")]
-    run(*paths, f"--python_out={out}", f"--mypy_out=quiet:{out}", *files)
-    run(*paths, f"--grpc_python_out={out}", f"--mypy_grpc_out=quiet:{out}", *services)
+    # By path, since an environment's programs need not be on PATH for its Python to run.
+    mypy, mypy_grpc = (
+        f"--plugin=protoc-gen-{name}={Path(sys.executable).with_name(f'protoc-gen-{name}')}"
+        for name in ("mypy", "mypy_grpc")
+    )
+    run(*paths, mypy, f"--python_out={out}", f"--mypy_out=quiet:{out}", *files)
+    run(*paths, mypy_grpc, f"--grpc_python_out={out}", f"--mypy_grpc_out=quiet:{out}", *services)
 
 
 if __name__ == "__main__":
