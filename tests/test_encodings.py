@@ -71,7 +71,7 @@ def test_a_slice_has_unit_length_or_is_zero_and_points_the_same_way(
 ) -> None:
     dims = data.draw(st.integers(1, rows.shape[1]))
     cut = slice_dims(rows, dims)
-    lengths = np.linalg.norm(rows[:, :dims], axis=1, keepdims=True)
+    lengths = np.linalg.norm(rows[:, :dims].astype(np.float64), axis=1, keepdims=True)
     assert cut.shape == (len(rows), dims)
     assert np.allclose(cut * lengths, rows[:, :dims], atol=1e-6)
     assert np.allclose(np.linalg.norm(cut, axis=1), (lengths > 0).ravel(), atol=1e-5)
