@@ -81,8 +81,8 @@ def target(bundle_path: Path, tmp_path: Path) -> Iterator[str]:
         yield address
 
 
-def slow_request() -> embedding_pb2.EmbedRequest:
-    return embedding_pb2.EmbedRequest(tensor=wire.to_tensor(np.ones((1, SIDE), np.float32)))
+def slow_request(items: int = 1) -> embedding_pb2.EmbedRequest:
+    return embedding_pb2.EmbedRequest(tensor=wire.to_tensor(np.ones((items, SIDE), np.float32)))
 
 
 def texts(*values: str, **options: Any) -> embedding_pb2.EmbedRequest:
@@ -213,15 +213,18 @@ async def test_a_cancelled_call_leaves_the_queue_and_the_others_alone(
     async with running(chosen) as port, grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         stub = embedding_pb2_grpc.EmbeddingStub(channel)
         before = await asyncio.to_thread(scrape, chosen.metrics_port)
-        first, second, third = (asyncio.ensure_future(stub.Embed(slow_request())) for _ in range(3))
+        # The first must be running, and long enough, while the others wait behind it.
+        first = asyncio.ensure_future(stub.Embed(slow_request(4)))
+        await asyncio.sleep(HEAD_START_S)
+        second, third = (asyncio.ensure_future(stub.Embed(slow_request())) for _ in range(2))
         await asyncio.sleep(HEAD_START_S)
         second.cancel()
         answers = await asyncio.gather(first, third)
         after = await asyncio.to_thread(scrape, chosen.metrics_port)
 
-    assert [len(answer.items) for answer in answers] == [1, 1]
+    assert [len(answer.items) for answer in answers] == [4, 1]
     runs = 'attar_batch_items_sum{model="slow"}'
-    assert after[runs] - before[runs] == 2
+    assert after[runs] - before[runs] == 5
     assert after['attar_cancelled_total{model="slow"}'] == 1
     outcome = 'attar_requests_total{outcome="CANCELLED",rpc="attar.v1.Embedding/Embed"}'
     assert after[outcome] == 1
