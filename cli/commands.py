@@ -26,6 +26,7 @@ from attar.training.probes.summaries import SummaryRetrieval
 from attar.training.recipe import Recipe
 from attar.training.recipes import barlow_twins, digits, distil, ecoformer, simclr
 from attar.training.recipes.text_pairs import MAX_LENGTH, STUDENT, TextData, text_data
+from attar.training.sampler import evenly
 from attar.training.student import student_from_teacher
 
 from .tables import console, show_bundle
@@ -174,8 +175,7 @@ def corpus(data: str) -> Split:
 
 def start_student(teacher: TextModel, texts: TextData) -> TextEncoder:
     """Start the default student from its teacher."""
-    bodies = texts.pairs.second
-    sample = bodies[:: max(1, len(bodies) // SAMPLE)][:SAMPLE]
+    sample = evenly(texts.pairs.second, SAMPLE)
     return student_from_teacher(teacher.encoder, STUDENT, layers=STUDENT_LAYERS, sample=sample)
 
 
@@ -206,7 +206,7 @@ def recovered(
 
 def parity_texts(parts: Split) -> list[str]:
     """Pick texts for parity and calibration: summaries and bodies the export may look at."""
-    some = parts.train[:: max(1, len(parts.train) // PARITY_PAIRS)][:PARITY_PAIRS]
+    some = evenly(parts.train, PARITY_PAIRS)
     return [text for pair in some for text in (pair.summary, pair.body)]
 
 

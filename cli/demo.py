@@ -32,7 +32,7 @@ from attar.export.text import export_text
 from attar.host import describe
 from attar.inputs import Prepared
 from attar.training.data import docstrings
-from attar.training.data.pairs import Pair, Split, split
+from attar.training.data.pairs import Split, split
 from attar.training.data.text import Retrieval
 from attar.training.data.text import Row as IdRow
 from attar.training.encoders import huggingface, saved
@@ -45,6 +45,7 @@ from attar.training.probes.retrieval import scores
 from attar.training.probes.summaries import SummaryRetrieval
 from attar.training.recipes import barlow_twins, distil, simclr
 from attar.training.recipes.text_pairs import TextData, text_data
+from attar.training.sampler import evenly
 
 from .commands import parity_texts, recovered, resized, start_student, through_runtime
 from .figures import plot, table
@@ -433,16 +434,11 @@ def index_and_search(client: Client, parts: Split) -> Row:
     return {"recall_at_1": at_1, "recall_at_10": at_10, "upsert_seconds": round(seconds, 1)}
 
 
-def fitted_on(parts: Split) -> tuple[Pair, ...]:
-    """Pick training pairs from all over the corpus, which is sorted by name."""
-    return parts.train[:: max(1, len(parts.train) // FIT_ITEMS)][:FIT_ITEMS]
-
-
 def anomaly(client: Client, parts: Split, *, seed: int) -> Row:
     """Fit on docstrings; held-out docstrings should look ordinary and lines of code should not."""
     ordinary = [pair.summary for pair in parts.held_out]
     strange = docstrings.code_lines(len(ordinary), seed=seed)
-    client.fit_anomaly("documentation", [pair.summary for pair in fitted_on(parts)])
+    client.fit_anomaly("documentation", [pair.summary for pair in evenly(parts.train, FIT_ITEMS)])
     known, foreign = (client.score_anomaly("documentation", texts) for texts in (ordinary, strange))
     figure = auroc(known.scores, foreign.scores)
     console.print(f"lines of code among documentation: AUROC {figure:.3f}")
@@ -455,7 +451,7 @@ def anomaly(client: Client, parts: Split, *, seed: int) -> Row:
 
 def classify(client: Client, parts: Split) -> Row:
     """Fit the package of origin on training bodies and score it on held-out ones."""
-    train = fitted_on(parts)
+    train = evenly(parts.train, FIT_ITEMS)
     client.fit_classifier(
         "package", [pair.body for pair in train], [pair.package for pair in train]
     )

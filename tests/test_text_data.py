@@ -20,7 +20,7 @@ from attar.training.data.pairs import Pair, split
 from attar.training.data.text import TextPairs, embed, pad, tokenize
 from attar.training.data.tokenizer import train_tokenizer
 from attar.training.recipes.text_pairs import text_data
-from attar.training.sampler import Sampler
+from attar.training.sampler import Sampler, evenly
 
 from .bundles import tokenizer_json
 from .encoders import ATTENTIONS, random_rows, random_texts, rows_of, tiny_encoder
@@ -154,6 +154,15 @@ def test_the_probe_holds_only_what_training_does_not_see() -> None:
     assert all(np.array_equal(a, b) for a, b in zip(found, held_out, strict=True))
     scores = data.probe(tiny_encoder())
     assert set(scores) == {"recall_at_1", "recall_at_10", "mrr", "rankme"}
+
+
+@given(st.integers(0, 400), st.integers(1, 50))
+def test_an_even_sample_leaves_no_stretch_of_the_corpus_out(items: int, count: int) -> None:
+    picked = evenly(range(items), count)
+    assert len(picked) == min(items, count)
+    gaps = np.diff([-1, *picked, items])
+    assert gaps.min() >= 1
+    assert gaps.max() <= -(-items // count) + 1
 
 
 lengths = st.lists(st.integers(1, 64), min_size=1, max_size=80)

@@ -1,6 +1,8 @@
 """The sampler: which rows meet at a step, as a pure function of the step."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -8,12 +10,19 @@ from torch import Tensor
 
 from attar.errors import InvalidInput
 
+Item = TypeVar("Item")
 WINDOW = 8  # batches sorted together: fewer pad more, more make an epoch's batches alike
 
 
 def seed_at(seed: int, *path: int) -> int:
     """Give a 64-bit seed for one place in a run, such as (seed, step); places do not correlate."""
     return int(np.random.SeedSequence([seed, *path]).generate_state(1, np.uint64)[0])
+
+
+def evenly(items: Sequence[Item], count: int) -> list[Item]:
+    """Pick `count` items, or all if there are fewer, from all over a corpus that is in order."""
+    count = min(count, len(items))
+    return [items[place * len(items) // count] for place in range(count)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

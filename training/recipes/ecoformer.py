@@ -19,6 +19,7 @@ from ..distillation import Lesson
 from ..encoders.text import TextEncoder
 from ..hashing import HashReport, binarize
 from ..loop import Training
+from ..sampler import evenly
 from . import distil
 from .text_pairs import TextData
 
@@ -54,7 +55,7 @@ def convert(encoder: TextEncoder, data: TextData, settings: Settings) -> Binariz
     Raises InvalidInput when a named layer does not exist, or none is named and every layer's damage
     is beyond `MIN_COSINE`.
     """
-    batch = data.pairs.second[:: max(1, len(data.pairs.second) // HASH_BATCH)][:HASH_BATCH]
+    batch = evenly(data.pairs.second, HASH_BATCH)
     seed = settings.recovery.seed
     softmax = embed(encoder, batch)
     alone = {
