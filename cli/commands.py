@@ -173,7 +173,7 @@ def corpus(data: str) -> Split:
     return split(pairs, held_out=min(HELD_OUT, max(1, len(pairs) // 8)))
 
 
-def start_student(teacher: TextModel, texts: TextData) -> TextEncoder:
+def start_student(teacher: TextModel[TextEncoder], texts: TextData) -> TextEncoder:
     """Start the default student from its teacher."""
     sample = evenly(texts.pairs.second, SAMPLE)
     return student_from_teacher(teacher.encoder, STUDENT, layers=STUDENT_LAYERS, sample=sample)
@@ -215,7 +215,7 @@ def through_runtime(task: SummaryRetrieval) -> Probe:
     return lambda encoder: task(lambda texts, role: encoder.embed(texts, role=role).vectors)
 
 
-def _save(model: TextModel, out: Path) -> None:
+def _save(model: TextModel[TextEncoder], out: Path) -> None:
     saved.save(model, out)
     console.print(f"encoder written to {out}; next: attar export {out} NAME.attar")
 

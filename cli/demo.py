@@ -232,7 +232,7 @@ def teacher_folder() -> Path:
     return Path(spec.origin).parent / "model"
 
 
-def mixed_texts(parts: Split, teacher: TextModel, count: int) -> list[str]:
+def mixed_texts(parts: Split, teacher: TextModel[TextEncoder], count: int) -> list[str]:
     """Pick texts of every kind: empty, foreign, of every length, summaries and whole bodies."""
     lengths = words_of_every_length(teacher.tokenizer, longest=300)
     docs = [text for pair in parts.train for text in (pair.summary, pair.body)]
@@ -319,7 +319,13 @@ def pretrain(
 
 
 def export(
-    path: Path, model: TextModel, parts: Split, data: TextData, exam: Retrieval, *, steps: int
+    path: Path,
+    model: TextModel[TextEncoder],
+    parts: Split,
+    data: TextData,
+    exam: Retrieval,
+    *,
+    steps: int,
 ) -> tuple[Exported, dict[str, list[str]]]:
     """Write the student's variants, each behind its gates; give why others were not."""
     hashed, notes, refused = None, {}, {}

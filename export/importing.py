@@ -28,10 +28,10 @@ def import_folder(
         path,
         model,
         name=name or path.name.removesuffix(".attar"),
-        texts=words_of_every_length(model.tokenizer, longest=model.encoder.shape.max_length + 8),
+        texts=words_of_every_length(model.tokenizer, longest=model.encoder.max_length + 8),
         probe=None,
         metric=None,
-        int8=False,
+        variants=(),
         overwrite=overwrite,
     )
 

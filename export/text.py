@@ -10,7 +10,7 @@ from attar.inputs import Prepared, TextInput
 from attar.manifest import Manifest, Output, Preprocessing, TensorSpec
 from attar.training.data.text import embed
 from attar.training.encoders.saved import TextModel
-from attar.training.encoders.text import TextEncoder
+from attar.training.encoders.text import TextEncoder, TextNetwork
 
 from .bundling import Candidate, Exported, assemble, refuse_taken
 from .gates import BINARIZED, FP32, INT8
@@ -24,37 +24,44 @@ INPUTS = (
 )
 OUTPUT = "embedding"
 TOKENIZER = "tokenizer.json"
+VARIANTS = ("int8",)  # what can be asked for besides the reference, fp32
 CALIBRATION_TEXTS = 512
 
 
 def export_text(
     path: Path,
-    model: TextModel,
+    model: TextModel[TextNetwork],
     *,
     name: str,
     version: str = "1",
     texts: Sequence[str],
     probe: Probe | None,
     metric: str | None,
-    int8: bool = True,
+    variants: Sequence[str] = VARIANTS,
     binarized: TextEncoder | None = None,
     notes: Mapping[str, Mapping[str, object]] | None = None,
     overwrite: bool = False,
 ) -> Exported:
     """Write `model` to the bundle `path` and give what was measured.
 
-    `texts` are for parity, and the first of them calibrate int8; `probe` and its `metric` are the
-    quality gate. `binarized` is the same encoder with hashed attention, already recovered. `notes`
-    go into report.json under their variant's name.
+    `variants` names what to attempt beside the reference, fp32; one that fails its gates is left
+    out and reported. `texts` are for parity, and the first of them calibrate int8; `probe` and its
+    `metric` are the quality gate. `binarized` is the same encoder with hashed attention, already
+    recovered. `notes` go into report.json under their variant's name.
 
-    Raises InvalidInput when there are no texts or the reference variant fails its gates, and
-    AlreadyExists when `path` is taken and `overwrite` is false.
+    Raises InvalidInput when there are no texts, a variant is unknown or the reference fails its
+    gates, and AlreadyExists when `path` is taken and `overwrite` is false.
     """
     refuse_taken(path, overwrite=overwrite)
     if not texts:
         raise InvalidInput("texts are empty; pass some for parity and calibration")
+    if unknown := sorted({*variants} - {*VARIANTS}):
+        raise InvalidInput(
+            f"there is no variant {unknown[0]!r} to attempt; besides fp32, which is always "
+            f"written, there is {', '.join(VARIANTS)}"
+        )
     encoder, notes = model.encoder, notes or {}
-    host = TextInput(model.tokenizer, max_length=encoder.shape.max_length, prompts={})
+    host = TextInput(model.tokenizer, max_length=encoder.max_length, prompts={})
     rows = host.prepare(texts, role="passage", truncation="truncate")
     graph = text_graph(encoder)
     candidates = [
@@ -67,7 +74,7 @@ def export_text(
             notes=notes.get("fp32", {}),
         )
     ]
-    if int8:
+    if "int8" in variants:
         candidates.append(
             Candidate(
                 name="int8",
@@ -94,9 +101,14 @@ def export_text(
         version=version,
         modality="text",
         inputs=INPUTS,
-        max_length=encoder.shape.max_length,
+        max_length=encoder.max_length,
         preprocessing=Preprocessing(tokenizer=TOKENIZER, prompts=dict(model.prompts)),
-        output=Output(name=OUTPUT, dim=encoder.dim, dims=(encoder.dim,), normalized=True),
+        output=Output(
+            name=OUTPUT,
+            dim=encoder.dim,
+            dims=(*model.dims, encoder.dim),
+            normalized=model.normalized,
+        ),
         reference="fp32",
         lineage=dict(model.lineage),
         licence=model.licence,
@@ -115,8 +127,8 @@ def export_text(
     )
 
 
-def text_graph(encoder: TextEncoder) -> bytes:
-    """Export a text encoder to ONNX: ids and mask in, unit embeddings out."""
+def text_graph(encoder: TextNetwork) -> bytes:
+    """Export a text encoder to ONNX: ids and mask in, embeddings out."""
     # Two rows of unequal length: a mask that is all ones could be folded away.
     ids = torch.tensor([[1, 2, 3, 4], [1, 2, 0, 0]])
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])

@@ -51,7 +51,7 @@ def data() -> TextData:
 
 
 @cache
-def trained() -> TextModel:
+def trained() -> TextModel[TextEncoder]:
     """Train two layers of width 32 for 100 steps of SimCLR; nobody may change what this gives."""
     settings = simclr.Settings(
         steps=100,

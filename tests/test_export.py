@@ -186,7 +186,7 @@ def test_one_tensor_as_two_examples_is_refused() -> None:
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     path = tmp_path_factory.mktemp("export") / "small.attar"
     exported = export_text(
-        path, trained(), name="small", texts=texts(), probe=None, metric=None, int8=False
+        path, trained(), name="small", texts=texts(), probe=None, metric=None, variants=()
     )
     return exported.bundle
 

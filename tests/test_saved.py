@@ -18,7 +18,7 @@ from .encoders import ATTENTIONS, tiny_encoder, tiny_shape
 FILES = ("encoder.json", "encoder.safetensors", "tokenizer.json")
 
 
-def model(shape: TextShape | None = None) -> TextModel:
+def model(shape: TextShape | None = None) -> TextModel[TextEncoder]:
     return TextModel(
         encoder=tiny_encoder(shape),
         tokenizer=tokenizer_json(),

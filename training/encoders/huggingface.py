@@ -39,7 +39,7 @@ BLOCK = {
 UNUSED = ("pooler.", "cls.", "embeddings.position_ids")  # what a mean of tokens does not pass
 
 
-def read(folder: Path) -> TextModel:
+def read(folder: Path) -> TextModel[TextEncoder]:
     """Give the encoder of a sentence-transformers `folder`, ready for inference.
 
     Raises InvalidInput that names the missing file, the unsupported module, the setting or the

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -11,27 +12,38 @@ from safetensors.torch import load_file, save_file
 from attar.errors import InvalidInput
 
 from .attention import SoftmaxAttention
-from .text import TextEncoder, TextShape
+from .text import TextEncoder, TextNetwork, TextShape
 from .transformer import TransformerShape
 
 WEIGHTS, ABOUT, TOKENIZER = "encoder.safetensors", "encoder.json", "tokenizer.json"
 
 
+Network_co = TypeVar("Network_co", bound=TextNetwork, covariant=True)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TextModel:
+class TextModel(Generic[Network_co]):
     """A text encoder with what it needs to meet text, and where it came from.
 
     `tokenizer` is the content of a tokenizer.json; `prompts` are by role, "query" or "passage".
+    `dims` are the smaller widths that the encoder was trained to be cut to (Matryoshka, Kusupati et
+    al. 2022, arXiv:2205.13147), rising.
     """
 
-    encoder: TextEncoder
+    encoder: Network_co
     tokenizer: bytes
+    dims: tuple[int, ...] = ()
     prompts: Mapping[str, str] = field(default_factory=dict)
     lineage: Mapping[str, object] = field(default_factory=dict)
     licence: str | None = None
 
+    @property
+    def normalized(self) -> bool:
+        """Whether every embedding has unit length."""
+        return self.encoder.normalized
 
-def save(model: TextModel, folder: Path) -> None:
+
+def save(model: TextModel[TextEncoder], folder: Path) -> None:
     """Write the model to `folder`, which may exist; its files are replaced.
 
     Raises InvalidInput when a layer does not attend by softmax, since the shape cannot say so.
@@ -48,6 +60,7 @@ def save(model: TextModel, folder: Path) -> None:
     about = {
         "shape": asdict(model.encoder.shape),
         "prompts": dict(model.prompts),
+        "dims": model.dims,
         "lineage": dict(model.lineage),
         "licence": model.licence,
     }
@@ -55,7 +68,7 @@ def save(model: TextModel, folder: Path) -> None:
     (folder / TOKENIZER).write_bytes(model.tokenizer)
 
 
-def load(folder: Path) -> TextModel:
+def load(folder: Path) -> TextModel[TextEncoder]:
     """Read what `save` wrote, ready for inference.
 
     Raises InvalidInput when a file is missing or damaged; the message names it.
@@ -66,7 +79,7 @@ def load(folder: Path) -> TextModel:
         transformer = TransformerShape(**about["shape"].pop("transformer"))
         encoder = TextEncoder(TextShape(**about["shape"], transformer=transformer))
         prompts, lineage = dict(about["prompts"]), dict(about["lineage"])
-        licence = about["licence"]
+        licence, dims = about["licence"], tuple(about.get("dims", ()))
         reading = WEIGHTS
         encoder.load_state_dict(load_file(folder / WEIGHTS))
         reading = TOKENIZER
@@ -87,6 +100,7 @@ def load(folder: Path) -> TextModel:
     return TextModel(
         encoder=encoder.eval(),
         tokenizer=tokenizer,
+        dims=dims,
         prompts=prompts,
         lineage=lineage,
         licence=licence,

@@ -1,5 +1,6 @@
 """Text to embedding: a token table, the token transformer, mean pooling, unit length."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from jaxtyping import Float, Int
@@ -34,6 +35,24 @@ class TextShape:
             )
 
 
+class TextNetwork(nn.Module, ABC):
+    """What every text encoder is, ours or another library's: ids and mask in, embeddings out.
+
+    `dim` is the embedding's width, `max_length` the most tokens of a text, and `normalized` says
+    whether every embedding has unit length.
+    """
+
+    dim: int
+    max_length: int
+    normalized: bool
+
+    @abstractmethod
+    def forward(
+        self, input_ids: Int[Tensor, "b n"], attention_mask: Int[Tensor, "b n"]
+    ) -> Float[Tensor, "b dim"]:
+        """Embed rows of ids; their mask is 1 where a token is real and 0 on padding."""
+
+
 class TokenTable(nn.Module):
     """Token ids to tokens: a table, whole or factorised, plus positions, then layer norm."""
 
@@ -54,7 +73,7 @@ class TokenTable(nn.Module):
         return tokens
 
 
-class TextEncoder(nn.Module):
+class TextEncoder(TextNetwork):
     """Token ids and their mask to one embedding of unit length a text."""
 
     def __init__(self, shape: TextShape, *, attention: Attention = SoftmaxAttention) -> None:
@@ -65,6 +84,8 @@ class TextEncoder(nn.Module):
         self.transformer = TokenTransformer(shape.transformer, attention=attention)
         self.project = nn.Linear(width, shape.dim) if shape.dim else nn.Identity()
         self.dim = shape.dim or width
+        self.max_length = shape.max_length
+        self.normalized = True
 
     def forward(
         self, input_ids: Int[Tensor, "b n"], attention_mask: Int[Tensor, "b n"]
