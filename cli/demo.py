@@ -78,7 +78,7 @@ class Scale:
     validation: int = 200  # training pairs set aside to choose between students
     validation_documents: int = 600
     parity_texts: int = 500
-    pretrain_steps: int = 40
+    pretrain_steps: int = 30
     distil_steps: int = 75
     recover_steps: int = 20
 
