@@ -10,7 +10,7 @@ from safetensors.torch import save as weights
 
 from attar.errors import InvalidInput
 from attar.training.encoders.saved import TextModel, load, save
-from attar.training.encoders.text import TextShape
+from attar.training.encoders.text import TextEncoder, TextShape
 
 from .bundles import tokenizer_json
 from .encoders import ATTENTIONS, tiny_encoder, tiny_shape

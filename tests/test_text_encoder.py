@@ -9,7 +9,8 @@ import torch
 
 from attar.errors import InvalidInput
 from attar.training.data.text import embed, pad
-from attar.training.encoders.text import TextEncoder, TextShape, mean_pool, parameter_count
+from attar.training.encoders.head import mean_pool
+from attar.training.encoders.text import TextEncoder, TextShape, parameter_count
 from attar.training.encoders.transformer import TransformerShape
 from attar.training.recipes.text_pairs import STUDENT
 

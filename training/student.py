@@ -34,6 +34,7 @@ def student_from_teacher(
         "tokens.table.weight": table,
         "tokens.position.weight": teacher.tokens.position.weight[: shape.max_length],
         **_renamed(teacher.tokens.norm.state_dict(), "tokens.norm."),
+        **_renamed(teacher.head.state_dict(), "head."),
         **_renamed(teacher.project.state_dict(), "project."),
     }
     if shape.rank is not None:
@@ -62,6 +63,8 @@ def _check(teacher: TextShape, student: TextShape, layers: Sequence[int]) -> Non
         ("norm_eps", ours.norm_eps, theirs.norm_eps),
         ("vocabulary", student.vocabulary, teacher.vocabulary),
         ("dim", student.dim, teacher.dim),
+        ("head", student.head, teacher.head),
+        ("normalized", student.normalized, teacher.normalized),
     ):
         if mine != its:
             raise InvalidInput(f"a student has its teacher's {name}, {its}; got {mine}")

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from attar.errors import InvalidInput
 
 from .attention import SoftmaxAttention
+from .head import Dense, HeadShape
 from .text import TextEncoder, TextNetwork, TextShape
 from .transformer import TransformerShape
 
@@ -76,8 +77,7 @@ def load(folder: Path) -> TextModel[TextEncoder]:
     try:
         reading = ABOUT
         about = json.loads((folder / ABOUT).read_text("utf-8"))
-        transformer = TransformerShape(**about["shape"].pop("transformer"))
-        encoder = TextEncoder(TextShape(**about["shape"], transformer=transformer))
+        encoder = TextEncoder(_shape(about["shape"]))
         prompts, lineage = dict(about["prompts"]), dict(about["lineage"])
         licence, dims = about["licence"], tuple(about.get("dims", ()))
         reading = WEIGHTS
@@ -105,3 +105,11 @@ def load(folder: Path) -> TextModel[TextEncoder]:
         lineage=lineage,
         licence=licence,
     )
+
+
+def _shape(said: Any) -> TextShape:
+    """Read a shape's JSON; encoders written before heads were declared have the plain one."""
+    head = said.pop("head", {})
+    layers = tuple(Dense(**layer) for layer in head.pop("dense", ()))
+    transformer = TransformerShape(**said.pop("transformer"))
+    return TextShape(**said, transformer=transformer, head=HeadShape(**head, dense=layers))

@@ -1,7 +1,7 @@
-"""Text to embedding: a token table, the token transformer, mean pooling, unit length."""
+"""Text to embedding: a token table, the token transformer, pooling, unit length."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from attar.errors import InvalidInput
 
 from .attention import SoftmaxAttention, unit
+from .head import Head, HeadShape
 from .transformer import Attention, TokenTransformer, TransformerShape
 
 
@@ -18,7 +19,8 @@ class TextShape:
 
     `rank` factorises the token table into (vocabulary, rank) and (rank, width), as ALBERT does
     (Lan et al. 2020, arXiv:1909.11942, section 3.1); None keeps it whole. `dim` adds a linear map
-    to that embedding width; None keeps the transformer's.
+    to that embedding width; None keeps what the head gives, by default the mean of the tokens.
+    `normalized` gives embeddings unit length.
     """
 
     vocabulary: int
@@ -26,6 +28,8 @@ class TextShape:
     transformer: TransformerShape
     rank: int | None = None
     dim: int | None = None
+    head: HeadShape = field(default_factory=HeadShape)
+    normalized: bool = True
 
     def __post_init__(self) -> None:
         sizes = (self.vocabulary, self.max_length, self.rank, self.dim)
@@ -74,7 +78,7 @@ class TokenTable(nn.Module):
 
 
 class TextEncoder(TextNetwork):
-    """Token ids and their mask to one embedding of unit length a text."""
+    """Token ids and their mask to one embedding a text, of unit length unless told otherwise."""
 
     def __init__(self, shape: TextShape, *, attention: Attention = SoftmaxAttention) -> None:
         super().__init__()
@@ -82,25 +86,19 @@ class TextEncoder(TextNetwork):
         self.shape = shape
         self.tokens = TokenTable(shape)
         self.transformer = TokenTransformer(shape.transformer, attention=attention)
-        self.project = nn.Linear(width, shape.dim) if shape.dim else nn.Identity()
-        self.dim = shape.dim or width
+        self.head = Head(shape.head, width)
+        self.project = nn.Linear(self.head.dim, shape.dim) if shape.dim else nn.Identity()
+        self.dim = shape.dim or self.head.dim
         self.max_length = shape.max_length
-        self.normalized = True
+        self.normalized = shape.normalized
 
     def forward(
         self, input_ids: Int[Tensor, "b n"], attention_mask: Int[Tensor, "b n"]
     ) -> Float[Tensor, "b dim"]:
         """Embed rows of ids; their mask is 1 where a token is real and 0 on padding."""
         tokens = self.transformer(self.tokens(input_ids), attention_mask.bool())
-        return unit(self.project(mean_pool(tokens, attention_mask)))
-
-
-def mean_pool(
-    tokens: Float[Tensor, "b n width"], mask: Int[Tensor, "b n"]
-) -> Float[Tensor, "b width"]:
-    """Average the real tokens of each row."""
-    real = mask[..., None].to(tokens.dtype)
-    return (tokens * real).sum(1) / real.sum(1).clamp_min(1.0)
+        vectors: Tensor = self.project(self.head(tokens, attention_mask))
+        return unit(vectors) if self.normalized else vectors
 
 
 def parameter_count(module: nn.Module) -> int:
