@@ -1,0 +1,22 @@
+"""Graphs to count: a small encoder of each attention, and its operations at one size."""
+
+from functools import cache
+
+from attar.export.count import Count, count
+from attar.export.text import text_graph
+
+from .encoders import ATTENTIONS, tiny_encoder, tiny_shape
+
+WIDTH, HEADS, DEPTH, HIDDEN, LENGTH, ANCHORS, BITS = 16, 4, 2, 32, 16, 8, 16
+
+
+@cache
+def encoder_graph(attention: str) -> bytes:
+    """Export two layers with that attention, once for all tests that read them."""
+    shape = tiny_shape(width=WIDTH, depth=DEPTH, heads=HEADS, hidden=HIDDEN, max_length=LENGTH)
+    return text_graph(tiny_encoder(shape, attention=ATTENTIONS[attention]))
+
+
+def counted(graph: bytes, *, batch: int = 1, length: int = LENGTH) -> Count:
+    """Count a text graph's operations."""
+    return count(graph, {"batch": batch, "length": length})
