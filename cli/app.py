@@ -3,12 +3,12 @@
 # ruff: noqa: PLC0415 -- `attar --help` is quick, and each command needs its own extra only
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from attar.errors import MissingExtra
+from attar.errors import InvalidInput, MissingExtra
 
 try:
     import typer
@@ -37,6 +37,11 @@ Data = Annotated[
 ]
 Steps = Annotated[int | None, typer.Option(min=1, help="Optimiser steps [default: the recipe's].")]
 Seed = Annotated[int, typer.Option(min=0, help="Decides initial weights and the order of data.")]
+Target = Literal["triton"]
+Device = Literal["cpu", "gpu"]
+
+OF_TARGETS: Mapping[str, frozenset[str]] = {"triton": frozenset({"variant", "max_batch", "device"})}
+"""The options of `attar export` that go with a --target; the others go with making a bundle."""
 
 
 @app.command("import")
@@ -99,8 +104,14 @@ def distill(
 
 @app.command()
 def export(
-    encoder: Annotated[Path, typer.Argument(help="A folder that pretrain or distill wrote.")],
-    bundle: NewBundle,
+    context: typer.Context,
+    source: Annotated[
+        Path, typer.Argument(help="A folder that pretrain or distill wrote; a bundle for --target.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Argument(help="Bundle folder to write, NAME.attar; what a --target writes into."),
+    ],
     *,
     data: Data = "docstrings",
     binarized: Annotated[
@@ -109,12 +120,30 @@ def export(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Steps of that distillation [default: the recipe's].")
     ] = None,
+    target: Annotated[
+        Target | None, typer.Option(help="Make this from a bundle, instead of a bundle.")
+    ] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="With --target: the variant to take, by name.")
+    ] = None,
+    max_batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --target: most rows of a request; 64 if not said."),
+    ] = None,
+    device: Annotated[
+        Device | None, typer.Option(help="With triton: where the graph runs; cpu if not said.")
+    ] = None,
 ) -> None:
-    """Write an encoder's variants that pass their gates: fp32, int8 and binarized."""
+    """Write an encoder's variants that pass their gates to a bundle, or a bundle for a --target."""
+    _refuse_strays(context, target)
+    if target == "triton":
+        from .targets import triton
+
+        return triton(source, out, variant=variant, device=device, max_batch=max_batch)
     with _extra("export"):
         from .commands import export_encoder
 
-    export_encoder(encoder, bundle, data=data, binarized=binarized, steps=steps)
+    return export_encoder(source, out, data=data, binarized=binarized, steps=steps)
 
 
 @app.command(
@@ -178,6 +207,18 @@ def demo(
         from .demo import run
 
     run(out, seed=seed, quick=quick)
+
+
+def _refuse_strays(context: typer.Context, target: str | None) -> None:
+    """Refuse an option that this use of `attar export` would not read."""
+    every = frozenset().union(*OF_TARGETS.values())
+    own = OF_TARGETS[target] if target else frozenset(context.params) - every
+    for name in sorted({*context.params} - own - {"source", "out", "target"}):
+        given = context.get_parameter_source(name)
+        if given is not None and given.name == "COMMANDLINE":
+            flag = f"--{name.replace('_', '-')}"
+            use = f"--target {target}" if target else "an encoder without --target"
+            raise InvalidInput(f"{flag} says nothing to `attar export` of {use}; leave it out")
 
 
 @contextmanager
