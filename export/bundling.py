@@ -17,6 +17,7 @@ from attar.manifest import Manifest, Ranges, Variant
 
 from .gates import Gate, failures
 from .measure import Measured, Probe, measure
+from .overlap import encodings_report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +97,7 @@ def assemble(
         )
     passed = [candidate for candidate in candidates if candidate.name not in refused]
     report = _report(candidates, measured, refused, metric)
+    report["encodings"] = encodings_report(reference, manifest.ranges)
     bundle = Bundle.write(
         path,
         replace(manifest, variants=tuple(_variant(c, measured[c.name]) for c in passed)),
