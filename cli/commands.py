@@ -18,7 +18,7 @@ from attar.training.data.pairs import Pair, Split, read_lines, split
 from attar.training.data.text import Retrieval
 from attar.training.data.tokenizer import train_tokenizer
 from attar.training.encoders import huggingface, saved
-from attar.training.encoders.saved import TextModel
+from attar.training.encoders.saved import TextModel, token_transformer
 from attar.training.encoders.text import TextEncoder
 from attar.training.loop import fit
 from attar.training.precision import best_precision
@@ -93,16 +93,16 @@ def distill_text(
 ) -> None:
     """Distil the teacher in `folder` and save the student's."""
     teacher = huggingface.read(folder)
-    start = teacher if init is None else saved.load(init)
+    start = token_transformer(teacher) if init is None else saved.load(init)
     if start.tokenizer != teacher.tokenizer:
         raise InvalidInput(
             f"{init} has another tokenizer than the teacher; "
             f"pretrain with --tokenizer {folder / 'tokenizer.json'}"
         )
     parts = corpus(data)
-    longest = min(model.encoder.shape.max_length for model in (teacher, start))
+    longest = min(teacher.encoder.max_length, start.encoder.max_length)
     texts = quick(text_data(parts, teacher.tokenizer, max_length=min(longest, MAX_LENGTH)))
-    student = start_student(teacher, texts) if init is None else start.encoder
+    student = start_student(start, texts) if init is None else start.encoder
     settings = resized(distil.Settings(), steps=steps, seed=seed, items=len(parts.train))
     with console.status("the teacher embeds the corpus"):
         targets = distil.targets(teacher.encoder, texts)
@@ -115,7 +115,16 @@ def distill_text(
         "seed": seed,
         "steps": settings.steps,
     }
-    _save(replace(teacher, encoder=student, lineage=lineage), out)
+    _save(
+        TextModel(
+            encoder=student,
+            tokenizer=teacher.tokenizer,
+            prompts=teacher.prompts,
+            lineage=lineage,
+            licence=teacher.licence,
+        ),
+        out,
+    )
 
 
 def export_encoder(
@@ -191,7 +200,7 @@ def recovered(
     settings = replace(
         settings, recovery=resized(settings.recovery, steps=steps, seed=0, items=items)
     )
-    converted = ecoformer.convert(encoder, texts, settings)
+    converted = ecoformer.convert(encoder, ecoformer.sample(texts), settings)
     before = exam(converted.encoder)
     targets = distil.targets(encoder, texts)
     fit(ecoformer.build(texts, targets, converted.encoder, settings), precision=best_precision())

@@ -36,7 +36,7 @@ from attar.training.data.pairs import Split, split
 from attar.training.data.text import Retrieval
 from attar.training.data.text import Row as IdRow
 from attar.training.encoders import huggingface, saved
-from attar.training.encoders.saved import TextModel
+from attar.training.encoders.saved import TextModel, token_transformer
 from attar.training.encoders.text import TextEncoder, parameter_count
 from attar.training.loop import fit
 from attar.training.precision import best_precision
@@ -141,7 +141,7 @@ def run(out: Path, *, seed: int = 0, quick: bool = False) -> None:  # noqa: PLR0
 
     with clock.stage("import", "1. Import a teacher: all-MiniLM-L6-v2"):
         folder = teacher_folder()
-        teacher = huggingface.read(folder)
+        teacher = token_transformer(huggingface.read(folder))
         imported = import_folder(
             folder, out / "minilm.attar", name="all-minilm-l6-v2", overwrite=True
         )

@@ -170,7 +170,7 @@ def test_distill_starts_from_an_encoder_that_shares_the_tokenizer(
     attar_: Attar, encoder: Path, pairs: Path, tmp_path: Path
 ) -> None:
     teacher, start = bert_folder(tmp_path / "theirs"), tmp_path / "start"
-    saved.save(huggingface.read(teacher), start)
+    saved.save(saved.token_transformer(huggingface.read(teacher)), start)
     out = tmp_path / "student"
     arguments = ["distill", teacher, "--out", out, "--data", pairs, "--steps", 2, "--init"]
 

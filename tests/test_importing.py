@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 
 def assert_same_as_torch(exported: Exported, folder: Path, texts: list[str]) -> None:
     model = huggingface.read(folder)
-    host = TextInput(model.tokenizer, max_length=model.encoder.shape.max_length, prompts={})
+    host = TextInput(model.tokenizer, max_length=model.encoder.max_length, prompts={})
     rows = host.prepare(texts, role="passage", truncation="truncate")
     expected = embed(model.encoder, [row.arrays[0] for row in rows])
     given = attar.load(exported.bundle.path, threads=1).embed(texts).vectors
@@ -71,14 +71,14 @@ def configure(**changes: object) -> Callable[[Path], None]:
     return change
 
 
-def pool_by_cls(root: Path) -> None:
-    write_json(root / "1_Pooling" / "config.json", {"pooling_mode_cls_token": True})
+def pool_by_weight(root: Path) -> None:
+    write_json(root / "1_Pooling" / "config.json", {"pooling_mode_weightedmean_tokens": True})
 
 
-def add_dense(root: Path) -> None:
+def add_a_convolution(root: Path) -> None:
     modules = json.loads((root / "modules.json").read_text("utf-8"))
-    dense = {"path": "3_Dense", "type": "sentence_transformers.models.Dense"}
-    write_json(root / "modules.json", [*modules, dense])
+    added = {"path": "3_CNN", "type": "sentence_transformers.models.CNN"}
+    write_json(root / "modules.json", [*modules, added])
 
 
 def garble_weights(root: Path) -> None:
@@ -88,15 +88,15 @@ def garble_weights(root: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
-        (drop("modules.json"), r"modules\.json"),
+        (drop("modules.json"), "says nothing of pooling"),
         (drop("config.json"), r"config\.json"),
         (drop("tokenizer.json"), r"tokenizer\.json"),
         (drop("model.safetensors"), r"model\.safetensors"),
-        (configure(model_type="xlm-roberta"), "model_type 'xlm-roberta'"),
+        (configure(model_type="t5"), "model_type 't5'"),
         (configure(hidden_act="relu"), "hidden_act 'relu'"),
         (configure(hidden_size=32), r"model\.safetensors"),
-        (pool_by_cls, "pooling"),
-        (add_dense, "Dense"),
+        (pool_by_weight, "weightedmean"),
+        (add_a_convolution, "CNN"),
         (garble_weights, r"model\.safetensors"),
     ],
 )

@@ -1,166 +1,136 @@
-"""Read a sentence-transformers folder into the one token transformer: no transformers, no code.
+"""A Hugging Face folder becomes a text model: BERT's kin in our own blocks, others borrowed.
 
-Today: BERT with mean pooling and unit length, which is what all-MiniLM-L6-v2 is. Whatever the
-folder asks for beyond that is refused by name before any weight is read.
+No code of the folder's is ever run, and weights are read from safetensors alone.
 """
 
-import json
-from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from tokenizers.normalizers import Lowercase, Normalizer, Sequence
 from torch import Tensor
 
 from attar.errors import InvalidInput
 
+from . import bert, borrowed
+from .folder import Declared, Described, describe, read_file, size
 from .saved import TextModel
-from .text import TextEncoder, TextShape
-from .transformer import TransformerShape
+from .text import TextNetwork
 
-MODULES = ("Transformer", "Pooling", "Normalize")
-SUPPORTED = {
-    "model_type": "bert",
-    "hidden_act": "gelu",
-    "position_embedding_type": "absolute",
-    "is_decoder": False,
-}
-BLOCK = {
-    "attention.query": "attention.self.query",
-    "attention.key": "attention.self.key",
-    "attention.value": "attention.self.value",
-    "attention.out": "attention.output.dense",
-    "attention_norm": "attention.output.LayerNorm",
-    "expand": "intermediate.dense",
-    "contract": "output.dense",
-    "feed_forward_norm": "output.LayerNorm",
-}
-UNUSED = ("pooler.", "cls.", "embeddings.position_ids")  # what a mean of tokens does not pass
+WEIGHTS = "model.safetensors"
+PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+SHARDS = "model.safetensors.index.json"
+SILENT = Declared()
 
 
-def read(folder: Path) -> TextModel[TextEncoder]:
-    """Give the encoder of a sentence-transformers `folder`, ready for inference.
+def read(folder: Path, declared: Declared = SILENT) -> TextModel[TextNetwork]:
+    """Give the encoder of a sentence-transformers or transformers `folder`, ready for inference.
 
-    Raises InvalidInput that names the missing file, the unsupported module, the setting or the
-    weight that does not fit.
+    `declared` is what the folder does not say of itself. Raises InvalidInput that names the missing
+    or damaged file, the unsupported module, model, setting or weight, and MissingExtra when the
+    model needs `transformers`.
     """
-    _check_modules(folder)
-    encoder = TextEncoder(_shape(folder))
-    path = folder / "model.safetensors"
-    try:
-        weights = _weights(load_file(path), encoder.shape)
-    except (OSError, SafetensorError) as error:
-        raise InvalidInput(f"{path} is missing or damaged: {error}") from error
-    except KeyError as error:
-        raise InvalidInput(f"{path} lacks {error}, which config.json asks for") from error
-    for name, expected in encoder.state_dict().items():
-        if weights[name].shape != expected.shape:
-            raise InvalidInput(
-                f"{path} does not fit config.json: {name} has shape {(*weights[name].shape,)} "
-                f"and should have {(*expected.shape,)}"
-            )
-    encoder.load_state_dict(weights)
-    try:
-        tokenizer = (folder / "tokenizer.json").read_bytes()
-    except OSError as error:
+    described = describe(folder, declared)
+    kind, where = described.config.get("model_type"), described.root / "config.json"
+    known = (*bert.KIN, *borrowed.BORROWED)
+    if kind not in known:
+        raise InvalidInput(f"{where} has model_type {kind!r}; attar imports {', '.join(known)}")
+    tokenizer, highest = _tokenizer(described)
+    rows = size(described.config, "vocab_size", where)
+    if highest >= rows:
         raise InvalidInput(
-            f"{folder / 'tokenizer.json'} cannot be read ({error}); save the fast tokenizer"
-        ) from error
-    prompts = _json(folder / "config_sentence_transformers.json", optional=True).get("prompts", {})
+            f"{described.root / 'tokenizer.json'} has the token id {highest} and the model knows "
+            f"{rows} tokens; save the tokenizer that the model was trained with"
+        )
+    path = described.root / WEIGHTS
+    _refuse_other_weights(path)
+    head = _head_weights(described)
+    encoder: TextNetwork
+    if kin := bert.KIN.get(kind):
+        encoder = bert.encoder(described, kin, _weights(path), head, path)
+    else:
+        encoder = borrowed.encoder(described, head, path)
     return TextModel(
         encoder=encoder.eval(),
         tokenizer=tokenizer,
-        prompts={role: prompts.get(role, "") for role in ("query", "passage")},
-        lineage={"imported": _json(folder / "config.json").get("_name_or_path") or folder.name},
+        dims=tuple(width for width in described.dims if width < encoder.dim),
+        prompts=described.prompts,
+        lineage={
+            "imported": described.name,
+            **({} if declared == SILENT else {"declared": asdict(declared)}),
+        },
     )
 
 
-def _check_modules(folder: Path) -> None:
-    modules = _json(folder / "modules.json")
-    names = []
-    for module in modules:
-        package, _, name = module["type"].rpartition(".")
-        if name not in MODULES or not package.startswith("sentence_transformers."):
+def _refuse_other_weights(path: Path) -> None:
+    """Say how weights in another form become what is read here: safetensors, in one file."""
+    root = path.parent
+    if path.is_file():
+        return
+    if (root / SHARDS).exists():
+        raise InvalidInput(
+            f"{root} has its weights in shards; save it again in one file (max_shard_size='100GB')"
+        )
+    if pickle := next((name for name in PICKLES if (root / name).exists()), None):
+        raise InvalidInput(
+            f"{root} has {pickle}, a pickle, which may run code as it is read; save it again as "
+            "safetensors (save_pretrained does) where you trust it"
+        )
+    raise InvalidInput(f"{path} is missing or no file; save the whole folder again")
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    _refuse_other_weights(path)
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InvalidInput(f"{path} is damaged: {error}") from error
+
+
+def _head_weights(described: Described) -> dict[str, Tensor]:
+    """Give the dense layers' weights by the names that a head has for them."""
+    ours = {}
+    for place, folder in enumerate(described.dense):
+        path = folder / WEIGHTS
+        theirs = _weights(path)
+        parts = ("weight", "bias") if described.head.dense[place].bias else ("weight",)
+        if theirs.keys() != {f"linear.{part}" for part in parts}:
             raise InvalidInput(
-                f"{folder} uses the module {module['type']}; attar imports {', '.join(MODULES)} "
-                "of sentence_transformers only"
+                f"{path} has {', '.join(sorted(theirs)) or 'no weights'}; expected linear's "
+                f"{' and '.join(parts)}"
             )
-        names.append(name)
-    if tuple(names) != MODULES:
-        raise InvalidInput(
-            f"{folder} is made of {', '.join(names)}; attar imports {', '.join(MODULES)} only"
-        )
-    pooling = _json(folder / modules[MODULES.index("Pooling")]["path"] / "config.json")
-    modes = [key for key, on in pooling.items() if key.startswith("pooling_mode_") and on is True]
-    if modes != ["pooling_mode_mean_tokens"]:
-        raise InvalidInput(f"{folder} pools by {', '.join(modes)}; attar imports mean pooling only")
-    if pooling.get("include_prompt", True) is not True:
-        raise InvalidInput(f"{folder} leaves prompts out of pooling; attar pools every token")
-
-
-def _shape(folder: Path) -> TextShape:
-    path = folder / "config.json"
-    config = _json(path)
-    for key, supported in SUPPORTED.items():
-        found = config.get(key, supported)
-        if found != supported:
-            raise InvalidInput(f"{path} has {key} {found!r}; attar imports {supported!r} only")
-    limit = _json(folder / "sentence_bert_config.json").get("max_seq_length")
-    try:
-        return TextShape(
-            vocabulary=config["vocab_size"],
-            max_length=limit or config["max_position_embeddings"],
-            transformer=TransformerShape(
-                width=config["hidden_size"],
-                depth=config["num_hidden_layers"],
-                heads=config["num_attention_heads"],
-                hidden=config["intermediate_size"],
-                norm_eps=config["layer_norm_eps"],
-            ),
-        )
-    except KeyError as error:
-        raise InvalidInput(f"{path} lacks {error}, which a BERT's configuration has") from error
-
-
-def _weights(file: dict[str, Tensor], shape: TextShape) -> dict[str, Tensor]:
-    """Give BERT's weights our names.
-
-    One segment is all we embed, so its token type 0 is added to every position. Raises KeyError
-    for a weight that is missing, InvalidInput for one that would be left over.
-    """
-    theirs = {name.removeprefix("bert."): weight.float() for name, weight in file.items()}
-    ours = {our: theirs.pop(their) for our, their in _names(shape.transformer.depth)}
-    positions = theirs.pop("embeddings.position_embeddings.weight")[: shape.max_length]
-    segment = theirs.pop("embeddings.token_type_embeddings.weight")[0]
-    if left := sorted(name for name in theirs if not name.startswith(UNUSED)):
-        raise InvalidInput(
-            f"config.json has no place for {len(left)} weights of model.safetensors: {left[0]}, ..."
-        )
-    return {**ours, "tokens.position.weight": positions + segment}
-
-
-def _names(depth: int) -> Iterator[tuple[str, str]]:
-    """Pair our names of weights with theirs, but for positions."""
-    yield "tokens.table.weight", "embeddings.word_embeddings.weight"
-    for part in ("weight", "bias"):
-        yield f"tokens.norm.{part}", f"embeddings.LayerNorm.{part}"
-        for layer in range(depth):
-            for our, their in BLOCK.items():
-                yield (
-                    f"transformer.blocks.{layer}.{our}.{part}",
-                    f"encoder.layer.{layer}.{their}.{part}",
+        width = described.head.dense[place].width
+        for part in parts:
+            weight = theirs[f"linear.{part}"]
+            if weight.shape[:1] != (width,):
+                raise InvalidInput(
+                    f"{path} does not fit its config.json: linear.{part} has shape "
+                    f"{(*weight.shape,)} and out_features is {width}"
                 )
+            ours[f"dense.{2 * place}.{part}"] = weight.float()  # each layer's activation follows it
+    return ours
 
 
-def _json(path: Path, *, optional: bool = False) -> Any:
+def _tokenizer(described: Described) -> tuple[bytes, int]:
+    """Give the tokenizer.json to be shipped and its highest token id."""
+    path = described.root / "tokenizer.json"
+    if not path.exists():
+        raise InvalidInput(f"{path} is missing; save the fast tokenizer")
+    content = read_file(path)
     try:
-        return json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        if optional:
-            return {}
-        raise InvalidInput(
-            f"{path} is missing; attar imports sentence-transformers folders"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"{path} cannot be read as JSON: {error}") from error
+        tokenizer = Tokenizer.from_str(content.decode())
+    except Exception as error:  # tokenizers raises bare Exception
+        raise InvalidInput(f"{path} is damaged: {error}") from error
+    highest = max(tokenizer.get_vocab().values(), default=0)
+    before = tokenizer.normalizer
+    if described.lowercase and not _lowers(before):
+        tokenizer.normalizer = Sequence([Lowercase(), *([before] if before else [])])
+        content = tokenizer.to_str().encode()
+    return content, highest
+
+
+def _lowers(normalizer: Normalizer | None) -> bool:
+    steps = normalizer if isinstance(normalizer, Sequence) else [normalizer]
+    return any(isinstance(step, Lowercase) for step in steps)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -42,6 +42,20 @@ class TextModel(Generic[Network_co]):
     def normalized(self) -> bool:
         """Whether every embedding has unit length."""
         return self.encoder.normalized
+
+
+def token_transformer(model: TextModel[TextNetwork]) -> TextModel[TextEncoder]:
+    """Hold a model to be of attar's own blocks, which can be distilled from, saved and binarized.
+
+    Raises InvalidInput when it is not.
+    """
+    if not isinstance(model.encoder, TextEncoder):
+        raise InvalidInput(
+            f"{model.lineage.get('imported', 'the model')} is a {type(model.encoder).__name__} "
+            "encoder, which can be exported as it is; this needs one of attar's own blocks, such "
+            "as a BERT, RoBERTa or DistilBERT"
+        )
+    return cast("TextModel[TextEncoder]", model)
 
 
 def save(model: TextModel[TextEncoder], folder: Path) -> None:

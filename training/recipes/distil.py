@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..data.text import embed
 from ..distillation import Distillation, Lesson
-from ..encoders.text import TextEncoder
+from ..encoders.text import TextEncoder, TextNetwork
 from ..loop import Training
 from ..optimisers import parameter_groups
 from ..schedules import warmup_cosine
@@ -42,7 +42,7 @@ class Targets:
     second: NDArray[np.float32]
 
 
-def targets(teacher: TextEncoder, data: TextData) -> Targets:
+def targets(teacher: TextNetwork, data: TextData) -> Targets:
     """Embed the training pairs with the teacher."""
     return Targets(first=embed(teacher, data.pairs.first), second=embed(teacher, data.pairs.second))
 

@@ -1,0 +1,149 @@
+"""Tiny encoders of every family that can be imported, saved by the libraries that made them.
+
+transformers builds each from its own configuration with random weights; sentence-transformers
+saves its folders around them. Both are imported where they are used: seconds, and warnings.
+"""
+
+# ruff: noqa: S106 -- tokens are words here, not passwords
+
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+
+from .bundles import WORDS
+
+SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")  # RoBERTa's places: padding is 1
+VOCABULARY = (*SPECIALS, *WORDS)
+WIDTH, LENGTH = 16, 12
+
+SMALL: Mapping[str, Any] = {
+    "vocab_size": len(VOCABULARY),
+    "hidden_size": WIDTH,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 20,
+    "pad_token_id": 1,
+    "bos_token_id": 0,
+    "eos_token_id": 2,
+}
+
+FAMILIES: Mapping[str, Mapping[str, Any]] = {
+    "bert": SMALL,
+    "roberta": SMALL,
+    "xlm-roberta": SMALL,
+    "camembert": SMALL,
+    "distilbert": {
+        "vocab_size": len(VOCABULARY),
+        "dim": WIDTH,
+        "n_layers": 1,
+        "n_heads": 2,
+        "hidden_dim": 24,
+        "max_position_embeddings": 20,
+        "pad_token_id": 1,
+    },
+    "mpnet": SMALL,
+    # A window of two tokens either side, so that it is met within a text.
+    "modernbert": {
+        **SMALL,
+        "num_hidden_layers": 2,
+        "global_attn_every_n_layers": 2,
+        "local_attention": 4,
+        "cls_token_id": 0,
+        "sep_token_id": 2,
+    },
+    "nomic_bert": SMALL,
+    "gte": SMALL,
+}
+"""The configuration of each by its `model_type`."""
+
+
+@contextmanager
+def libraries() -> Iterator[Any]:
+    """Give sentence-transformers, offline, with its warnings about itself and others silenced."""
+    os.environ["HF_HUB_OFFLINE"] = "1"  # read when the library is first imported
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        library = pytest.importorskip("sentence_transformers")
+        import transformers  # noqa: PLC0415
+
+        transformers.utils.logging.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()
+        yield library
+
+
+def plain_folder(root: Path, family: str, **changes: object) -> Path:
+    """Save a model with random weights, biases too, as transformers does, and its tokenizer."""
+    with libraries():
+        import transformers  # noqa: PLC0415
+
+        config = transformers.CONFIG_MAPPING[family](**{**FAMILIES[family], **changes})
+        with torch.random.fork_rng():
+            torch.manual_seed(len(family))
+            model = transformers.AutoModel.from_config(config)
+            for parameter in model.parameters():
+                torch.nn.init.normal_(parameter, mean=parameter.mean().item(), std=0.4)
+        model.save_pretrained(root)
+        words = transformers.PreTrainedTokenizerFast(
+            tokenizer_object=word_tokenizer(),
+            bos_token="<s>",
+            eos_token="</s>",
+            cls_token="<s>",
+            sep_token="</s>",
+            pad_token="<pad>",
+            unk_token="<unk>",
+            mask_token="<mask>",
+            model_max_length=LENGTH,
+            model_input_names=["input_ids", "attention_mask"],
+        )
+        words.save_pretrained(root)
+    return root
+
+
+def sentence_folder(
+    root: Path,
+    family: str = "bert",
+    *,
+    pooling: str = "mean",
+    dense: Sequence[tuple[int, torch.nn.Module]] = (),
+    normalize: bool = True,
+    prompts: Mapping[str, str] | None = None,
+    **changes: object,
+) -> Path:
+    """Save a SentenceTransformer: the family's transformer, pooling, dense layers, unit length."""
+    plain = plain_folder(root.with_name(f"{root.name}-plain"), family, **changes)
+    with libraries() as library:
+        from sentence_transformers import models  # noqa: PLC0415
+
+        transformer = models.Transformer(str(plain))
+        modules = [transformer, models.Pooling(WIDTH, pooling_mode=pooling)]
+        width = WIDTH
+        for out, activation in dense:
+            modules.append(models.Dense(width, out, activation_function=activation))
+            width = out
+        if normalize:
+            modules.append(models.Normalize())
+        made = library.SentenceTransformer(modules=modules, device="cpu", prompts=prompts)
+        made.save(str(root), create_model_card=False)
+    return root
+
+
+def word_tokenizer() -> Tokenizer:
+    """Give a tokenizer of whole words, with RoBERTa's special tokens."""
+    vocabulary = {word: place for place, word in enumerate(VOCABULARY)}
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return tokenizer

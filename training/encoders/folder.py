@@ -1,0 +1,404 @@
+"""What a Hugging Face folder says of its encoder, read from JSON alone.
+
+Two forms are read: sentence-transformers (modules.json: a transformer, pooling, dense layers, unit
+length) and plain transformers (config.json), which says nothing of pooling. Nothing is guessed:
+what a folder leaves open is declared by who imports it, and may not contradict the folder.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, get_args
+
+from attar.errors import InvalidInput
+
+from .head import Activation, Dense, HeadShape, Pooling
+
+MAX_JSON_BYTES = 16 * 2**20
+LARGEST = 2**24  # of a size in a configuration: a greater one is damage, not a model
+UNLIMITED = 10**6  # tokenizers without a limit say 10**30
+
+POOLING: Mapping[str, Pooling] = {
+    "mean": "mean",
+    "cls": "cls",
+    "lasttoken": "last",
+    "max": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_lasttoken": "last",
+    "pooling_mode_max_tokens": "max",
+}
+"""sentence-transformers' words, those of version 6 and those of the versions before."""
+
+ACTIVATIONS: Mapping[str, Activation] = {
+    "torch.nn.modules.linear.Identity": "identity",
+    "torch.nn.modules.activation.Tanh": "tanh",
+    "torch.nn.modules.activation.ReLU": "relu",
+    "torch.nn.modules.activation.GELU": "gelu",
+    "torch.nn.modules.activation.SiLU": "silu",
+    "torch.nn.modules.activation.Sigmoid": "sigmoid",
+}
+
+ROLES: Mapping[str, Sequence[str]] = {
+    "query": ("query",),
+    "passage": ("document", "passage", "corpus"),
+}
+"""The names that a folder may give a role's prompt, in sentence-transformers' order."""
+
+SENTENCE_CONFIGS = (
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_xlm-roberta_config.json",
+)
+
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_CARD_DIMS = re.compile(r'"matryoshka_dims":\s*\[([0-9,\s]*)\]')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """What the importer says of a folder where the folder is silent.
+
+    `pooling` is for a plain transformers folder; `normalize` adds unit length; `prompts` are by
+    role, "query" or "passage"; `dims` are widths that embeddings may be cut to.
+    """
+
+    pooling: Pooling | None = None
+    normalize: bool = False
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    dims: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """A folder's encoder but for its weights.
+
+    `root` holds the transformer's config.json, read into `config`; `dense` are the folders of the
+    dense layers' weights, in the order of `head.dense`. `limit` is the most tokens a text has
+    where a file says so. `lowercase` asks for lower case before the tokenizer's own steps.
+    """
+
+    name: str
+    root: Path
+    config: Mapping[str, Any]
+    head: HeadShape
+    dense: tuple[Path, ...]
+    normalized: bool
+    prompts: Mapping[str, str]
+    dims: tuple[int, ...]
+    limit: int | None
+    lowercase: bool
+
+
+def describe(folder: Path, declared: Declared) -> Described:
+    """Read what `folder` says, with what is `declared` where it is silent.
+
+    Raises InvalidInput that names the missing or damaged file, the module or setting that is not
+    supported, code that the folder would run, or the declaration that contradicts the folder.
+    """
+    if not folder.is_dir():
+        found = "a file" if folder.is_file() else "missing"
+        raise InvalidInput(
+            f"{folder} is {found}; give the folder that save_pretrained or "
+            "SentenceTransformer.save wrote"
+        )
+    root, head, dense, unit = _modules(folder, declared)
+    config = read_json(root / "config.json")
+    _refuse_code(root, config)
+    sentences = _sentence_config(root)
+    said = _optional(folder / "config_sentence_transformers.json")
+    _refuse_other_tasks(folder, said)
+    prompts = _prompts(folder, said, declared)
+    normalized = unit or declared.normalize
+    dims = _dims(folder, said, declared) if normalized else ()
+    if declared.dims and not normalized:
+        raise InvalidInput(
+            f"{folder} gives embeddings of any length, and only those of unit length may be cut to "
+            f"{_list(declared.dims)}; declare unit length too (--normalize)"
+        )
+    given = str(config.get("_name_or_path", ""))
+    return Described(
+        name=given if _HUB_NAME.fullmatch(given) else folder.resolve().name,
+        root=root,
+        config=config,
+        head=head,
+        dense=dense,
+        normalized=normalized,
+        prompts=prompts,
+        dims=dims,
+        limit=_limit(root, config, sentences),
+        lowercase=sentences.get("do_lower_case") is True,
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a file that holds one JSON object, or raise InvalidInput that names it."""
+    value = _json(path)
+    if not isinstance(value, dict):
+        raise InvalidInput(f"{path} must hold a JSON object; it holds {type(value).__name__}")
+    return value
+
+
+def size(config: Mapping[str, Any], key: str, path: Path) -> int:
+    """Give a size of a configuration, or raise InvalidInput that names it."""
+    if key not in config:
+        raise InvalidInput(f"{path} lacks {key!r}, which a {config.get('model_type')}'s has")
+    value = config[key]
+    if type(value) is not int or not 1 <= value <= LARGEST:
+        raise InvalidInput(f"{path} has {key} {value!r}; expected a whole number from 1")
+    return value
+
+
+def read_file(path: Path) -> bytes:
+    """Read a regular file, or raise InvalidInput that names it."""
+    try:
+        if not path.is_file():
+            what = "is no regular file" if path.exists() else "is missing"
+            raise InvalidInput(f"{path} {what}; save the whole folder again")
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error}") from error
+
+
+def _json(path: Path) -> Any:
+    try:
+        if path.is_file() and path.stat().st_size > MAX_JSON_BYTES:
+            raise InvalidInput(f"{path} has more than {MAX_JSON_BYTES} bytes; it needs a few KB")
+        return json.loads(read_file(path).decode())
+    except InvalidInput:
+        raise
+    except (ValueError, OSError, RecursionError) as error:
+        raise InvalidInput(f"{path} cannot be read as JSON: {error}") from error
+
+
+def _optional(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.exists() or path.is_symlink() else {}
+
+
+def _modules(folder: Path, declared: Declared) -> tuple[Path, HeadShape, tuple[Path, ...], bool]:
+    """Give the transformer's folder, the head, its dense layers' folders and unit length."""
+    if not (folder / "modules.json").exists():
+        if not (folder / "config.json").exists():
+            raise InvalidInput(
+                f"{folder} has neither modules.json, as sentence-transformers writes it, nor "
+                "config.json, as transformers does; give the folder that one of them saved"
+            )
+        if declared.pooling is None:
+            raise InvalidInput(
+                f"{folder} is a plain transformers folder and says nothing of pooling; declare it "
+                f"(--pooling {', '.join(get_args(Pooling))})"
+            )
+        return folder, HeadShape(pooling=declared.pooling), (), False
+    kinds, places = _listed(folder)
+    dense = [place for kind, place in zip(kinds, places, strict=True) if kind == "Dense"]
+    unit = kinds[-1] == "Normalize"
+    if kinds != ["Transformer", "Pooling", *["Dense"] * len(dense), *["Normalize"] * unit]:
+        raise InvalidInput(
+            f"{folder} is made of {', '.join(kinds)}; attar imports Transformer, Pooling, any "
+            "number of Dense and then Normalize or not, in that order"
+        )
+    pooling = _pooling(places[1] / "config.json")
+    if declared.pooling not in (None, pooling):
+        raise InvalidInput(
+            f"{folder} pools by {pooling}, so {declared.pooling} cannot be declared; leave it out"
+        )
+    if unit:
+        _refuse_detour(_optional(places[-1] / "config.json"), places[-1] / "config.json")
+    layers = tuple(_dense(place / "config.json") for place in dense)
+    return places[0], HeadShape(pooling=pooling, dense=layers), tuple(dense), unit
+
+
+def _listed(folder: Path) -> tuple[list[str], list[Path]]:
+    """Give the kind and the folder of each module that modules.json lists."""
+    path = folder / "modules.json"
+    modules = _json(path)
+    if not isinstance(modules, list) or not modules:
+        raise InvalidInput(f"{path} must list modules; it holds {type(modules).__name__}")
+    kinds, places = [], []
+    for module in modules:
+        fields = module if isinstance(module, dict) else {}
+        kind, place = fields.get("type"), fields.get("path")
+        if not isinstance(kind, str) or not isinstance(place, str):
+            raise InvalidInput(f"{path} lists {module!r}; a module has a type and a path")
+        package, _, name = kind.rpartition(".")
+        known = ("Transformer", "Pooling", "Dense", "Normalize")
+        if name not in known or not package.startswith("sentence_transformers."):
+            raise InvalidInput(
+                f"{folder} uses the module {kind}; attar imports {', '.join(known)} of "
+                "sentence_transformers only"
+            )
+        inside = PurePosixPath(place)
+        if inside.is_absolute() or ".." in inside.parts or "\0" in place or "\\" in place:
+            raise InvalidInput(f"{path} sends {kind} to {place!r}, which is not inside the folder")
+        kinds.append(name)
+        places.append(folder / inside)
+    return kinds, places
+
+
+def _pooling(path: Path) -> Pooling:
+    config = read_json(path)
+    said = config.get("pooling_mode")
+    if said is None:
+        old = (key for key, on in config.items() if key.startswith("pooling_mode_") and on is True)
+        modes = list(old) or ["mean"]  # sentence-transformers' default
+    else:
+        modes = said if isinstance(said, list) else [said]
+    if len(modes) != 1 or modes[0] not in POOLING:
+        raise InvalidInput(
+            f"{path} pools by {_list(modes)}; attar imports one of {', '.join(get_args(Pooling))}"
+        )
+    if config.get("include_prompt", True) is not True:
+        raise InvalidInput(
+            f"{path} has include_prompt false, which leaves prompts out of pooling; attar pools "
+            "every token"
+        )
+    return POOLING[modes[0]]
+
+
+def _dense(path: Path) -> Dense:
+    config = read_json(path)
+    _refuse_detour(config, path)
+    if config.get("use_residual", False) is not False:
+        raise InvalidInput(f"{path} has use_residual; attar imports dense layers without it")
+    activation = config.get("activation_function")
+    if activation not in ACTIVATIONS:
+        raise InvalidInput(
+            f"{path} has activation_function {activation!r}; attar imports {', '.join(ACTIVATIONS)}"
+        )
+    return Dense(
+        width=size(config, "out_features", path),
+        activation=ACTIVATIONS[activation],
+        bias=config.get("bias", True) is True,
+    )
+
+
+def _refuse_detour(config: Mapping[str, Any], path: Path) -> None:
+    """A head's modules pass one vector on; one that reads or writes another is not a head's."""
+    for key in ("module_input_name", "module_output_name"):
+        if config.get(key) not in (None, "sentence_embedding"):
+            raise InvalidInput(
+                f"{path} has {key} {config[key]!r}; attar imports 'sentence_embedding' only"
+            )
+
+
+def _refuse_code(root: Path, config: Mapping[str, Any]) -> None:
+    """Refuse what would run code of the folder's, or change the weights that it holds."""
+    for path, found in (
+        (root / "config.json", config),
+        (root / "tokenizer_config.json", _optional(root / "tokenizer_config.json")),
+    ):
+        if found.get("auto_map"):
+            raise InvalidInput(
+                f"{path} has auto_map, which asks for code of its own to be run, and attar never "
+                "does; load it once where you trust it, and save a model of transformers' own"
+            )
+    if config.get("quantization_config"):
+        raise InvalidInput(
+            f"{root / 'config.json'} has quantization_config; attar quantises at export: give the "
+            "model in float"
+        )
+    if (root / "adapter_config.json").exists():
+        raise InvalidInput(
+            f"{root / 'adapter_config.json'} is an adapter on another model; merge it "
+            "(merge_and_unload) and save the whole model"
+        )
+
+
+def _refuse_other_tasks(folder: Path, said: Mapping[str, Any]) -> None:
+    kind = said.get("model_type", "SentenceTransformer")
+    if kind != "SentenceTransformer":
+        raise InvalidInput(f"{folder} is a {kind}; attar imports a SentenceTransformer")
+
+
+def _sentence_config(root: Path) -> dict[str, Any]:
+    """Give the settings of the Transformer module; those that would bend the model are refused."""
+    path = next((root / name for name in SENTENCE_CONFIGS if (root / name).exists()), None)
+    if path is None:
+        return {}
+    config = read_json(path)
+    for key, plain in (
+        ("transformer_task", "feature-extraction"),
+        ("module_output_name", "token_embeddings"),
+    ):
+        if config.get(key, plain) != plain:
+            raise InvalidInput(f"{path} has {key} {config[key]!r}; attar imports {plain!r} only")
+    for key in (
+        "config_args",
+        "config_kwargs",
+        "tokenizer_args",
+        "processor_kwargs",
+        "processing_kwargs",
+        "query_length",
+        "document_length",
+        "query_expansion",
+    ):
+        if config.get(key):
+            raise InvalidInput(
+                f"{path} has {key} {config[key]!r}, which changes the model as it is loaded; save "
+                "the model with it in place"
+            )
+    return config
+
+
+def _prompts(folder: Path, said: Mapping[str, Any], declared: Declared) -> dict[str, str]:
+    """Give the prompt of each role: the folder's, else the declared, else none."""
+    path = folder / "config_sentence_transformers.json"
+    listed = said.get("prompts") or {}
+    if not isinstance(listed, dict) or not all(
+        isinstance(prompt, str | None) for prompt in listed.values()
+    ):
+        raise InvalidInput(f"{path} has prompts {listed!r}; expected texts by name")
+    prompts = {}
+    for role, names in ROLES.items():
+        own = next((listed[name] for name in names if listed.get(name)), "")
+        told = declared.prompts.get(role, "")
+        if own and told and own != told:
+            raise InvalidInput(
+                f"{path} has the {role} prompt {own!r}, so {told!r} cannot be declared; "
+                "leave it out"
+            )
+        prompts[role] = own or told
+    default = listed.get(said.get("default_prompt_name"))
+    if default and default not in prompts.values() and not declared.prompts:
+        raise InvalidInput(
+            f"{path} puts {default!r} before every text by default, and names no prompt for a "
+            "query or a passage; declare them (--query-prompt, --passage-prompt)"
+        )
+    return prompts
+
+
+def _dims(folder: Path, said: Mapping[str, Any], declared: Declared) -> tuple[int, ...]:
+    """Give the widths that the folder names: truncate_dim, or the model card's matryoshka_dims."""
+    own: set[int] = set()
+    if said.get("truncate_dim") is not None:
+        path = folder / "config_sentence_transformers.json"
+        own.add(size(said, "truncate_dim", path))
+    card = folder / "README.md"
+    if card.is_file() and card.stat().st_size <= MAX_JSON_BYTES:
+        for found in _CARD_DIMS.findall(card.read_text("utf-8", errors="replace")):
+            own |= {int(width) for width in found.split(",") if 0 < len(width.strip()) < 9}
+    if own and declared.dims and not own >= {*declared.dims}:
+        raise InvalidInput(
+            f"{folder} was trained for the widths {_list(sorted(own))}; got {_list(declared.dims)}"
+        )
+    return tuple(sorted({*declared.dims} or own))
+
+
+def _limit(root: Path, config: Mapping[str, Any], sentences: Mapping[str, Any]) -> int | None:
+    """Give the most tokens of a text, by sentence-transformers' rule, where a file says it."""
+    if sentences.get("max_seq_length") is not None:
+        return size(sentences, "max_seq_length", root / SENTENCE_CONFIGS[0])
+    limits = (
+        _optional(root / "tokenizer_config.json").get("model_max_length"),
+        config.get("max_position_embeddings"),
+    )
+    known = [most for most in limits if isinstance(most, int) and 1 <= most <= UNLIMITED]
+    return min(known, default=None)
+
+
+def _list(values: Sequence[object]) -> str:
+    return ", ".join(map(str, values))
