@@ -8,7 +8,11 @@ import numpy as np
 import torch
 
 from attar.training.data.text import Row, tokenize
-from attar.training.encoders.attention import BinarizedAttention, SoftmaxAttention
+from attar.training.encoders.attention import (
+    BinarizedAttention,
+    LinearAttention,
+    SoftmaxAttention,
+)
 from attar.training.encoders.text import TextEncoder, TextShape
 from attar.training.encoders.transformer import Attention, TransformerShape
 
@@ -16,7 +20,11 @@ from .bundles import VOCABULARY, WORDS, tokenizer_json
 
 ATTENTIONS: dict[str, Attention] = {
     "softmax": SoftmaxAttention,
+    "rotary": partial(SoftmaxAttention, rotary=True),
+    "linear": LinearAttention,
     "binarized": partial(BinarizedAttention, anchors=8),
+    "static": partial(BinarizedAttention, anchors=8, static_sigma=True),
+    "own": partial(BinarizedAttention, anchors=8, bias="own"),
 }
 
 

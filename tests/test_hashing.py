@@ -209,7 +209,7 @@ def test_no_other_projection_is_nearer(seed: int, width: int) -> None:
 def test_binarizing_keeps_values_and_outputs_and_the_other_layers() -> None:
     encoder = tiny_encoder()
     before = copy.deepcopy(encoder)
-    reports = binarize(encoder, *pad(random_rows(8)), layers=(1,), generator=generator())
+    reports = binarize(encoder, pad(random_rows(8)), layers=(1,), generator=generator())
     assert set(reports) == {1}
     kept, swapped = encoder.transformer.blocks
     was_kept, was_swapped = before.transformer.blocks
@@ -226,9 +226,9 @@ def test_binarizing_keeps_values_and_outputs_and_the_other_layers() -> None:
 def test_later_layers_learn_from_what_binarized_ones_give_them() -> None:
     tokens = pad(random_rows(8))
     both, second = tiny_encoder(), tiny_encoder()
-    binarize(both, *tokens, layers=(0, 1), generator=generator())
-    binarize(second, *tokens, layers=(0,), generator=generator())
-    binarize(second, *tokens, layers=(1,), generator=generator())
+    binarize(both, tokens, layers=(0, 1), generator=generator())
+    binarize(second, tokens, layers=(0,), generator=generator())
+    binarize(second, tokens, layers=(1,), generator=generator())
     x, mask = both.tokens(tokens.ids), tokens.mask.bool()
     inside = both.transformer.blocks[0](x, mask)
     attention = both.transformer.blocks[1].attention
@@ -243,11 +243,11 @@ def test_layers_that_do_not_exist_are_refused_and_nothing_is_changed() -> None:
     kept = copy.deepcopy(encoder.state_dict())
     for layers, named in (((0, 2), 2), ((-1,), -1)):
         with pytest.raises(InvalidInput, match=f"no layer {named}; the encoder has 0 to 1"):
-            binarize(encoder, *pad(random_rows(8)), layers=layers, generator=generator())
+            binarize(encoder, pad(random_rows(8)), layers=layers, generator=generator())
     assert all(torch.equal(kept[name], now) for name, now in encoder.state_dict().items())
 
 
 def test_only_softmax_attention_is_binarized() -> None:
     encoder = tiny_encoder(attention=ATTENTIONS["binarized"])
     with pytest.raises(InvalidInput, match=r"only softmax .* layer 0 has BinarizedAttention"):
-        binarize(encoder, *pad(random_rows(8)), layers=(0,), generator=generator())
+        binarize(encoder, pad(random_rows(8)), layers=(0,), generator=generator())

@@ -86,7 +86,7 @@ def test_a_student_is_distilled_and_binarized_from_end_to_end(data: TextData) ->
     student.eval()
 
     settings = ecoformer.Settings(layers=(0,), recovery=RECOVERY)
-    converted = ecoformer.convert(student, data, settings)
+    converted = ecoformer.convert(student, ecoformer.sample(data), settings)
     recovery = ecoformer.build(data, distil.targets(student, data), converted.encoder, settings)
     history = fit(recovery, log_every=1, accelerator="cpu", progress=False)
     assert len(history.series("loss")) == 6
@@ -104,11 +104,13 @@ def test_converting_leaves_the_encoder_as_it_was_and_is_decided_by_the_seed(
     encoder = tiny_encoder(tiny_shape(depth=1))
     before = embed(encoder, data.probe.queries)
     one, other = (
-        ecoformer.convert(encoder, data, ecoformer.Settings(layers=(0,))) for _ in range(2)
+        ecoformer.convert(encoder, ecoformer.sample(data), ecoformer.Settings(layers=(0,)))
+        for _ in range(2)
     )
     assert kinds(encoder) == [SoftmaxAttention]
     assert kinds(one.encoder) == [BinarizedAttention]
-    assert set(one.hashes) == set(one.damage) == {0}
+    assert set(one.hashes) == {0}
+    assert one.damage == {}  # no other layer is tried when some are named
     np.testing.assert_array_equal(embed(encoder, data.probe.queries), before)
     ours, theirs = one.encoder.state_dict(), other.encoder.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
@@ -130,7 +132,7 @@ def opposed(*layers: int, depth: int = 3) -> TextEncoder:
 
 
 def test_layers_are_chosen_by_the_damage_that_each_does_alone(data: TextData) -> None:
-    converted = ecoformer.convert(opposed(1), data, ecoformer.Settings())
+    converted = ecoformer.convert(opposed(1), ecoformer.sample(data), ecoformer.Settings())
     assert converted.damage[1] < ecoformer.MIN_COSINE
     assert min(converted.damage[0], converted.damage[2]) >= ecoformer.MIN_COSINE
     assert converted.layers == (0, 2)
@@ -139,12 +141,16 @@ def test_layers_are_chosen_by_the_damage_that_each_does_alone(data: TextData) ->
 
 def test_an_encoder_whose_every_layer_is_beyond_the_bound_is_refused(data: TextData) -> None:
     with pytest.raises(InvalidInput, match=r"mean cosine of at most 0\.\d+, below 0\.9; name"):
-        ecoformer.convert(opposed(0, depth=1), data, ecoformer.Settings())
+        ecoformer.convert(opposed(0, depth=1), ecoformer.sample(data), ecoformer.Settings())
 
 
 def test_a_layer_that_does_not_exist_is_refused(data: TextData) -> None:
     with pytest.raises(InvalidInput, match="no layer 1; the encoder has 0 to 0"):
-        ecoformer.convert(tiny_encoder(tiny_shape(depth=1)), data, ecoformer.Settings(layers=(1,)))
+        ecoformer.convert(
+            tiny_encoder(tiny_shape(depth=1)),
+            ecoformer.sample(data),
+            ecoformer.Settings(layers=(1,)),
+        )
 
 
 def test_recovery_brings_a_binarized_encoder_nearer_to_what_it_was(data: TextData) -> None:
@@ -152,14 +158,14 @@ def test_recovery_brings_a_binarized_encoder_nearer_to_what_it_was(data: TextDat
     settings = ecoformer.Settings(
         layers=(0,), recovery=replace(RECOVERY, steps=40, warmup=3, rate=2e-3)
     )
-    converted = ecoformer.convert(encoder, data, settings)
-    assert converted.damage[0] < ecoformer.MIN_COSINE  # a layer that is named is hashed anyway
+    converted = ecoformer.convert(encoder, ecoformer.sample(data), settings)
     goals = distil.targets(encoder, data)
 
     def nearness() -> float:
         return float((embed(converted.encoder, data.pairs.second) * goals.second).sum(1).mean())
 
     before = nearness()
+    assert before < ecoformer.MIN_COSINE  # a layer that is named is hashed anyway
     fit(
         ecoformer.build(data, goals, converted.encoder, settings),
         accelerator="cpu",

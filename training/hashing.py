@@ -6,17 +6,37 @@ the bits before it left over.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
 
 from attar.errors import InvalidInput
 
-from .encoders.attention import BinarizedAttention, SoftmaxAttention, gaussian_kernel
-from .encoders.text import TextEncoder
+from .encoders.attention import (
+    ANCHORS,
+    CODE_BITS,
+    BinarizedAttention,
+    SoftmaxAttention,
+    bandwidth,
+    distances,
+    gaussian,
+)
+from .encoders.transformer import TokenTransformer
+
+LABELLED = 256  # tokens of a row whose pairs are labelled: labels cost their number squared
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hashing:
+    """What the codes are to be: the arguments of BinarizedAttention, and its defaults."""
+
+    bits: int = CODE_BITS
+    anchors: int = ANCHORS
+    beta: float | None = None
+    static_sigma: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +50,18 @@ class HashReport:
 def learn_hashes(
     attention: BinarizedAttention,
     x: Float[Tensor, "b n width"],
-    mask: Bool[Tensor, "b n"],
+    mask: Bool[Tensor, "b n"] | None,
     *,
     similar: int = 10,
     steps: int = 100,
     rate: float = 0.1,
     generator: torch.Generator,
 ) -> HashReport:
-    """Set the anchors, the kernel means and the hash functions of one attention from one batch.
+    """Set the anchors, kernel means, bandwidths and hash functions of one attention from a batch.
 
-    `x` are the tokens that enter it, `mask` is true where one is real. The codes H are to give
-    H H^T = bits * labels, with `similarity_labels` of the `similar` nearest and farthest tokens.
+    `x` are the tokens that enter it, `mask` is true where one is real, or None. Of a longer row
+    `LABELLED` real tokens are drawn. The codes H are to give H H^T = bits * labels, with
+    `similarity_labels` of the `similar` nearest and farthest tokens.
     Bit r lowers -y^T R y, y being its signs (relaxed to a sigmoid) and R what the bits before it
     left, by `steps` of gradient descent with Nesterov momentum; a head keeps them only where its
     loss with hard signs is no higher than at the random start. `generator` lives on the CPU.
@@ -51,6 +72,7 @@ def learn_hashes(
     Raises InvalidInput when the batch has fewer real tokens than there are anchors.
     """
     bits, anchors = attention.bits, attention.anchors.shape[1]
+    x, mask = _thinned(x, mask, generator=generator)
     found = int(mask.sum())
     if found < anchors:
         raise InvalidInput(
@@ -61,7 +83,10 @@ def learn_hashes(
         tokens = attention.tokens(x)  # (b, heads, n, d)
         drawn = torch.randperm(found, generator=generator)[:anchors].to(x.device)
         attention.anchors.copy_(tokens.transpose(1, 2)[mask][drawn].transpose(0, 1))
-        kernel = gaussian_kernel(tokens, attention.anchors, mask)  # (b, heads, n, m)
+        distance = distances(tokens, attention.anchors)  # (b, heads, n, m)
+        own = bandwidth(distance, mask)  # (b, heads, 1, 1)
+        attention.sigma.copy_(own.mean(0))
+        kernel = gaussian(distance, attention.sigma if attention.static_sigma else own)
         real = mask[:, None, :, None].to(kernel.dtype)
         attention.mean.copy_(((kernel * real).sum((0, 2)) / found)[:, None])
         kernel = (kernel - attention.mean) * real
@@ -79,6 +104,23 @@ def learn_hashes(
         start.append(float(before.mean()))
         learned.append(float(torch.minimum(before, after).mean()))
     return HashReport(start=tuple(start), learned=tuple(learned))
+
+
+def _thinned(
+    x: Float[Tensor, "b n width"],
+    mask: Bool[Tensor, "b n"] | None,
+    *,
+    generator: torch.Generator,
+) -> tuple[Float[Tensor, "b most width"], Bool[Tensor, "b most"]]:
+    """Draw at most `LABELLED` tokens of each row, real ones first, in their order."""
+    if mask is None:
+        mask = torch.ones_like(x[..., 0], dtype=torch.bool)
+    if int(mask.sum(-1).max()) <= LABELLED:
+        return x, mask
+    lot = torch.rand(mask.shape, generator=generator).to(x.device) + mask
+    drawn = lot.topk(LABELLED, dim=1).indices.sort(dim=1).values
+    rows = torch.arange(len(x), device=x.device)[:, None]
+    return x[rows, drawn], mask[rows, drawn]
 
 
 def similarity_labels(
@@ -139,51 +181,87 @@ def _signs(
 
 @torch.no_grad()
 def binarize(
-    encoder: TextEncoder,
-    input_ids: Int[Tensor, "b n"],
-    attention_mask: Int[Tensor, "b n"],
+    encoder: nn.Module,
+    inputs: Sequence[Tensor],
     *,
     layers: Sequence[int],
+    hashing: Hashing | None = None,
     generator: torch.Generator,
 ) -> dict[int, HashReport]:
     """Swap softmax attention for binarized in `layers` of `encoder`, in place, front to back.
 
-    Each layer learns its hashes from the tokens that the layers before it, already binarized, give
-    for the batch. Values and output keep their weights; the shared query-key projection starts as
-    the best symmetric form of the two (`shared_projection`) and without bias.
+    `encoder` is any module whose `transformer` is the token transformer, and `inputs` are what it
+    is called with, one batch. Each layer learns its hashes from the tokens that the layers before
+    it, already binarized, give for the batch. Values and output keep their weights; the shared
+    query-key projection starts as the best symmetric form of the two (`shared_projection`) and
+    without bias. `hashing` is the codes' form, `Hashing()` unless given.
 
-    Raises InvalidInput, before anything is changed, when a layer does not exist or does not attend
-    by softmax, and as `learn_hashes` does.
+    Raises InvalidInput, before anything is changed, when there is no token transformer, when a
+    layer does not exist, does not attend by softmax or has rotary positions, and as `learn_hashes`
+    and BinarizedAttention do.
     """
-    blocks = encoder.transformer.blocks
-    softmax: dict[int, SoftmaxAttention] = {}
-    for layer in layers:
-        if not 0 <= layer < len(blocks):
-            raise InvalidInput(f"there is no layer {layer}; the encoder has 0 to {len(blocks) - 1}")
-        attention = blocks[layer].attention
-        if not isinstance(attention, SoftmaxAttention):
-            raise InvalidInput(
-                f"only softmax attention can be binarized; layer {layer} has "
-                f"{type(attention).__name__}"
-            )
-        softmax[layer] = attention
-    device = encoder.tokens.position.weight.device
-    x, mask = encoder.tokens(input_ids.to(device)), attention_mask.bool().to(device)
+    blocks = transformer_of(encoder).blocks
+    hashing = hashing or Hashing()
+    swapped: Mapping[int, BinarizedAttention] = {
+        layer: _from_softmax(_softmax(encoder, layer), hashing) for layer in layers
+    }
+    x, mask = _entering(encoder, inputs)
     reports = {}
     for layer, block in enumerate(blocks):
-        if layer in softmax:
-            attention = _from_softmax(softmax[layer])
-            inputs = x if block.post else block.attention_norm(x)
+        if layer in swapped:
+            inside = x if block.post else block.attention_norm(x)
             with torch.enable_grad():
-                reports[layer] = learn_hashes(attention, inputs, mask, generator=generator)
-            block.attention = attention
+                reports[layer] = learn_hashes(swapped[layer], inside, mask, generator=generator)
+            block.attention = swapped[layer]
         x = block(x, mask)
     return reports
 
 
-def _from_softmax(softmax: SoftmaxAttention) -> BinarizedAttention:
+def transformer_of(encoder: nn.Module) -> TokenTransformer:
+    """Give the token transformer of an encoder; raises InvalidInput when it has none."""
+    transformer = getattr(encoder, "transformer", None)
+    if not isinstance(transformer, TokenTransformer):
+        raise InvalidInput(
+            f"only attar's token transformer can be binarized; {type(encoder).__name__} has none "
+            "as its `transformer`"
+        )
+    return transformer
+
+
+def _softmax(encoder: nn.Module, layer: int) -> SoftmaxAttention:
+    blocks = transformer_of(encoder).blocks
+    if not 0 <= layer < len(blocks):
+        raise InvalidInput(f"there is no layer {layer}; the encoder has 0 to {len(blocks) - 1}")
+    attention = blocks[layer].attention
+    if not isinstance(attention, SoftmaxAttention):
+        raise InvalidInput(
+            f"only softmax attention can be binarized; layer {layer} has {type(attention).__name__}"
+        )
+    if attention.rotary:
+        raise InvalidInput(
+            f"layer {layer} has rotary positions, which codes without positions cannot follow; "
+            "leave it in softmax"
+        )
+    return attention
+
+
+def _entering(encoder: nn.Module, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+    """Run the encoder and give the tokens and the mask that enter its transformer."""
+    device = next(encoder.parameters()).device
+    met: list[tuple[Tensor, Tensor | None]] = []
+    transformer = transformer_of(encoder)
+    handle = transformer.register_forward_pre_hook(lambda _, entering: met.append(entering))
+    try:
+        encoder(*(tensor.to(device) for tensor in inputs))
+    finally:
+        handle.remove()
+    return met[0]
+
+
+def _from_softmax(softmax: SoftmaxAttention, hashing: Hashing) -> BinarizedAttention:
     query, key = softmax.query.weight, softmax.key.weight
-    attention = BinarizedAttention(softmax.query.in_features, softmax.heads).to(query)
+    attention = BinarizedAttention(softmax.query.in_features, softmax.heads, **asdict(hashing))
+    attention = attention.to(query)
     attention.value.load_state_dict(softmax.value.state_dict())
     attention.out.load_state_dict(softmax.out.state_dict())
     attention.query_key.weight.copy_(shared_projection(query, key, softmax.heads))

@@ -48,7 +48,7 @@ class Block(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(shape.width, eps=shape.norm_eps)
 
     def forward(
-        self, x: Float[Tensor, "b n width"], mask: Bool[Tensor, "b n"]
+        self, x: Float[Tensor, "b n width"], mask: Bool[Tensor, "b n"] | None
     ) -> Float[Tensor, "b n width"]:
         """Let tokens attend to one another, then transform each alone."""
         if self.post:
@@ -80,9 +80,9 @@ class TokenTransformer(nn.Module):
         )
 
     def forward(
-        self, x: Float[Tensor, "b n width"], mask: Bool[Tensor, "b n"]
+        self, x: Float[Tensor, "b n width"], mask: Bool[Tensor, "b n"] | None
     ) -> Float[Tensor, "b n width"]:
-        """Transform tokens under a mask, true where a token is real."""
+        """Transform tokens under a mask, true where a token is real; None says that all are."""
         for block in self.blocks:
             x = block(x, mask)
         out: Tensor = self.final_norm(x)
