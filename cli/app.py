@@ -185,12 +185,118 @@ def embed(
 
 
 @app.command()
-def inspect(bundle: SomeBundle) -> None:
+def inspect(
+    bundle: SomeBundle,
+    *,
+    ops: Annotated[
+        bool, typer.Option("--ops", help="Count operations by layer, and model their energy.")
+    ] = False,
+    variant: Annotated[
+        str | None, typer.Option(help="With --ops: a variant by name [default: the reference].")
+    ] = None,
+    length: Annotated[
+        int | None, typer.Option(help="With --ops: tokens of an item [default: the longest].")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="With --ops: items of a batch.")] = 1,
+) -> None:
     """Verify a bundle and show what it holds and what was measured."""
+    if ops:
+        with _extra("export"):
+            from .inspect import show_operations
+
+            show_operations(bundle, variant=variant, length=length, batch=batch)
+        return
+    if variant is not None or length is not None:
+        raise typer.BadParameter("--variant and --length say what --ops counts; add --ops")
     with _extra("server"):
         from .tables import show_bundle
 
     show_bundle(bundle)
+
+
+@app.command()
+def bench(
+    bundle: SomeBundle,
+    *,
+    out: Annotated[
+        Path, typer.Option("--out", help="JSON to write; a plot is written beside it.")
+    ] = Path("bench.json"),
+    variant: Annotated[
+        list[str] | None, typer.Option(help="A variant; may be repeated [default: all].")
+    ] = None,
+    length: Annotated[
+        list[int] | None,
+        typer.Option(help="Tokens of an item; may be repeated [default: up to the longest]."),
+    ] = None,
+    batch: Annotated[
+        list[int] | None,
+        typer.Option(help="Items of a batch; may be repeated [default: 1 and 8]."),
+    ] = None,
+    threads: Annotated[
+        list[int] | None, typer.Option(help="Threads; may be repeated [default: 1 and all].")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="How long each combination is repeated.")] = 1.0,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Pick the best variant within, such as latency=5,file=30,memory=200: "
+            "ms of the longest item, MB of the file, MB of peak memory."
+        ),
+    ] = None,
+) -> None:
+    """Time every variant that this machine can run; status 1 if none fits the budget."""
+    with _extra("server"):
+        from .bench import run
+
+    if not run(
+        bundle,
+        out,
+        variants=variant or (),
+        lengths=length or (),
+        batches=batch or (1, 8),
+        threads=threads or (),
+        seconds=seconds,
+        budget=budget,
+    ):
+        raise typer.Exit(1)
+
+
+@app.command()
+def verify(
+    bundle: SomeBundle,
+    *,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="The encoder it was made of: a teacher's folder, or one of attar's."),
+    ] = None,
+    items: Annotated[
+        Path | None,
+        typer.Option(help="Compare on these: a text a line, or an .npy array [default: its own]."),
+    ] = None,
+) -> None:
+    """Hold a bundle's recorded figures to what it does here; status 1 if something differs."""
+    with _extra("export"):
+        from .inspect import show_checks
+
+        holds = show_checks(bundle, items=items, against=against)
+    if not holds:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    bundle: SomeBundle,
+    *,
+    out: Annotated[Path, typer.Option("--out", help="HTML file to write.")] = Path("report.html"),
+    bench: Annotated[
+        Path | None, typer.Option(help="What `attar bench` wrote, to draw latency by length.")
+    ] = None,
+) -> None:
+    """Write a bundle's report as one HTML page that needs no network."""
+    with _extra("server"):
+        from .inspect import write_page
+
+    write_page(bundle, out, bench=bench)
 
 
 @app.command()
