@@ -13,10 +13,11 @@ from attar.training.encoders.saved import TextModel
 from attar.training.encoders.text import TextEncoder, TextNetwork
 
 from .bundling import Candidate, Exported, assemble, refuse_taken
+from .calibration import Feed
 from .gates import BINARIZED, FP32, INT8
 from .graph import to_onnx
 from .measure import BATCH, Probe
-from .quantize import Feed, quantize_int8
+from .quantize import quantize_within
 
 INPUTS = (
     TensorSpec(name="input_ids", dtype="int64", shape=("batch", "length")),
@@ -75,14 +76,15 @@ def export_text(
         )
     ]
     if "int8" in variants:
+        quantised = quantize_within(graph, text_feeds(host, rows[:CALIBRATION_TEXTS]), INT8)
         candidates.append(
             Candidate(
                 name="int8",
-                graph=quantize_int8(graph, text_feeds(host, rows[:CALIBRATION_TEXTS])),
+                graph=quantised.graph,
                 precision="int8",
                 attention="softmax",
                 gate=INT8,
-                notes=notes.get("int8", {}),
+                notes={**quantised.notes, **notes.get("int8", {})},
             )
         )
     if binarized is not None:

@@ -1,0 +1,93 @@
+"""What a graph's inner values are on some data: the one look that quantising takes at them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, helper
+
+from attar.errors import InvalidInput
+
+Feed = Mapping[str, NDArray[Any]]
+"""A batch as a graph takes it: arrays by input name."""
+
+Weights = Mapping[str, NDArray[Any]]
+
+ROWS = 8  # run at once, since many values are held together: an image network's fill memory
+
+
+def observe(
+    model: ModelProto, names: Sequence[str], calibration: Sequence[Feed]
+) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Give named values of a graph as it runs on some feeds, a few rows at a time.
+
+    Of a value (batch, length, ...) under a feed's `attention_mask` only the real tokens are given,
+    as (tokens, ...). Raises InvalidInput when there are no feeds.
+    """
+    if not calibration:
+        raise InvalidInput("int8 needs calibration data; pass at least one batch")
+    watched = ModelProto()
+    watched.CopyFrom(model)
+    del watched.graph.output[:]
+    watched.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
+    running = session(watched.SerializeToString())
+    for feed in _pieces(calibration):
+        values = running.run(list(names), dict(feed))
+        for name, value in zip(names, values, strict=True):
+            yield name, _real(value, feed.get("attention_mask"))
+
+
+def run(graph: bytes, feeds: Sequence[Feed]) -> NDArray[np.float32]:
+    """Run a graph on feeds and stack its only output: (n, dim)."""
+    running = session(graph)
+    return np.concatenate([running.run(None, dict(feed))[0] for feed in feeds])
+
+
+def session(graph: bytes) -> ort.InferenceSession:
+    """Start a quiet session on the CPU: what fails is raised."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def first_rows(feeds: Sequence[Feed], count: int) -> Iterator[Feed]:
+    """Give the first `count` rows of some feeds."""
+    for feed in feeds:
+        if count <= 0:
+            return
+        yield {name: value[:count] for name, value in feed.items()}
+        count -= _rows(feed)
+
+
+def is_product(node: NodeProto, weights: Weights) -> bool:
+    """Tell a product with a constant matrix from one of two activations, as in attention."""
+    if node.op_type == "Gemm":
+        plain = {"alpha": 1.0, "beta": 1.0, "transA": 0}
+        found = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        if any(found.get(name, value) != value for name, value in plain.items()):
+            return False
+    elif node.op_type != "MatMul":
+        return False
+    matrix = weights.get(node.input[1])
+    return matrix is not None and matrix.ndim == 2 and matrix.dtype == np.float32
+
+
+def _real(value: NDArray[Any], mask: NDArray[Any] | None) -> NDArray[Any]:
+    """Leave out padding where a value has tokens at all."""
+    if mask is None or value.shape[: mask.ndim] != mask.shape:
+        return value
+    real: NDArray[Any] = value[mask.astype(bool)]
+    return real
+
+
+def _pieces(feeds: Sequence[Feed]) -> Iterator[Feed]:
+    """Cut feeds into pieces of at most ROWS rows."""
+    for feed in feeds:
+        for start in range(0, _rows(feed), ROWS):
+            yield {name: value[start : start + ROWS] for name, value in feed.items()}
+
+
+def _rows(feed: Feed) -> int:
+    return len(next(iter(feed.values())))
