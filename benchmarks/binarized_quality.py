@@ -308,7 +308,13 @@ def exported(
         ):
             path = Path(folder) / f"{attention}.attar"
             made = export_tensor(
-                path, encoder, name=attention, spec=spec, items=items, modality="series", int8=True
+                path,
+                encoder,
+                name=attention,
+                spec=spec,
+                items=items,
+                modality="series",
+                variants=("int8",),
             )
             for variant in made.bundle.manifest.variants:
                 runtime = attar.load(path, variant=variant.name)

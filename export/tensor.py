@@ -1,9 +1,8 @@
 """An encoder of arrays, such as images, becomes a bundle: one tensor in, an embedding out."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,16 +10,19 @@ from numpy.typing import NDArray
 from torch import nn
 
 from attar.errors import InvalidInput
-from attar.inputs import TensorInput
+from attar.inputs import Items, Prepared, TensorInput
 from attar.manifest import Manifest, Output, TensorSpec
 
 from .bundling import Candidate, Exported, assemble, refuse_taken
+from .calibration import Feed
 from .gates import FP32, INT8
 from .graph import to_onnx
 from .measure import BATCH, Probe
-from .quantize import quantize_int8
+from .quantize import quantize_within
 
 OUTPUT = "embedding"
+VARIANTS = ("int8",)  # what can be asked for besides the reference, fp32
+CALIBRATION_ITEMS = 128
 
 
 def export_tensor(
@@ -30,38 +32,53 @@ def export_tensor(
     name: str,
     version: str = "1",
     spec: TensorSpec,
-    items: NDArray[Any],
+    items: Items,
     modality: str = "image",
     probe: Probe | None = None,
     metric: str | None = None,
-    int8: bool = False,
+    variants: Sequence[str] = (),
     lineage: Mapping[str, object] | None = None,
     licence: str | None = None,
     overwrite: bool = False,
 ) -> Exported:
     """Write an encoder of one tensor to the bundle `path` and give what was measured.
 
-    `spec` is the tensor as the graph takes it, batch first; `items` (n, ...) are for parity and
-    calibrate `int8`, which quantises products with a constant matrix and no convolution. `probe`
-    and its `metric` are the quality gate.
+    `spec` is the tensor as the graph takes it, batch first. `items` (n, ...) are for parity, and
+    the first of them calibrate int8; where the spec names axes they may be of several shapes.
+    `variants` names what to attempt beside the reference, fp32; one that fails its gates is left
+    out and reported. `probe` and its `metric` are the quality gate.
 
     Raises ShapeError when items do not fit the spec, InvalidInput when there are fewer than two,
-    when `int8` finds nothing to quantise, or when the reference variant fails its gates, and
-    AlreadyExists when `path` is taken and `overwrite` is false.
+    when a variant is unknown or finds nothing to quantise, or when the reference fails its gates,
+    and AlreadyExists when `path` is taken and `overwrite` is false.
     """
     refuse_taken(path, overwrite=overwrite)
+    if unknown := sorted({*variants} - {*VARIANTS}):
+        raise InvalidInput(
+            f"there is no variant {unknown[0]!r} to attempt; besides fp32, which is always "
+            f"written, there is {', '.join(VARIANTS)}"
+        )
     if len(items) < 2:
         raise InvalidInput(f"parity needs two items or more, of {spec.name}; got {len(items)}")
     host = TensorInput(spec)
     rows = host.prepare(items, role="passage", truncation="error")
-    (batch,) = host.batch(rows)
-    graph = to_onnx(encoder, (torch.from_numpy(batch[:2]),), (spec,), output=OUTPUT)
+    # Twice the first: an example has two rows, and the first two may be of different shapes.
+    (example,) = host.batch([rows[0], rows[0]])
+    graph = to_onnx(encoder, (torch.from_numpy(example),), (spec,), output=OUTPUT)
     candidates = [Candidate(name="fp32", graph=graph, precision="fp32", gate=FP32)]
-    if int8:
-        starts = range(0, len(batch), BATCH)
-        quantised = quantize_int8(graph, [{spec.name: batch[s : s + BATCH]} for s in starts])
-        candidates.append(Candidate(name="int8", graph=quantised, precision="int8", gate=INT8))
-    reference = _embed(encoder, batch)
+    if "int8" in variants:
+        feeds = _feeds(spec.name, host, rows[:CALIBRATION_ITEMS])
+        quantised = quantize_within(graph, feeds, INT8)
+        candidates.append(
+            Candidate(
+                name="int8",
+                graph=quantised.graph,
+                precision="int8",
+                gate=INT8,
+                notes=quantised.notes,
+            )
+        )
+    reference = _embed(encoder, host, rows)
     dim, lengths = reference.shape[1], np.linalg.norm(reference, axis=1)
     unit = bool(np.allclose(lengths, 1, atol=1e-4))
     manifest = Manifest(
@@ -88,12 +105,28 @@ def export_tensor(
     )
 
 
-def _embed(encoder: nn.Module, batch: NDArray[Any]) -> NDArray[np.float32]:
+def _feeds(name: str, host: TensorInput, rows: Sequence[Prepared]) -> list[Feed]:
+    """Give prepared items as the graph takes them, in batches of one shape."""
+    return [{name: host.batch([rows[i] for i in batch])[0]} for batch in _batches(host, rows)]
+
+
+def _embed(encoder: nn.Module, host: TensorInput, rows: Sequence[Prepared]) -> NDArray[np.float32]:
     """Run the encoder in evaluation mode, as to_onnx exports it: (n, dim)."""
     encoder = copy.deepcopy(encoder).cpu().eval()
-    parts = (
-        torch.from_numpy(batch[start : start + BATCH]) for start in range(0, len(batch), BATCH)
-    )
+    parts, order = [], []
     with torch.no_grad():
-        embeddings: NDArray[np.float32] = torch.cat([encoder(part) for part in parts]).numpy()
-    return embeddings
+        for batch in _batches(host, rows):
+            (arrays,) = host.batch([rows[i] for i in batch])
+            parts.append(encoder(torch.from_numpy(arrays)))
+            order += batch
+    embeddings: NDArray[np.float32] = torch.cat(parts).numpy()
+    return embeddings[np.argsort(order)]
+
+
+def _batches(host: TensorInput, rows: Sequence[Prepared]) -> Iterator[list[int]]:
+    """Part rows into batches of one shape, by their places."""
+    places: dict[tuple[int, ...], list[int]] = {}
+    for place, row in enumerate(rows):
+        places.setdefault(host.key(row), []).append(place)
+    for alike in places.values():
+        yield from (alike[start : start + BATCH] for start in range(0, len(alike), BATCH))

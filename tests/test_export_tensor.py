@@ -121,7 +121,9 @@ def test_int8_without_a_product_to_quantise_is_refused(
 ) -> None:
     items = digits.train[:40].numpy()
     with pytest.raises(InvalidInput, match="no product with a constant matrix"):
-        export_tensor(tmp_path / "x", encoder, name="x", spec=IMAGE, items=items, int8=True)
+        export_tensor(
+            tmp_path / "x", encoder, name="x", spec=IMAGE, items=items, variants=("int8",)
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -141,7 +143,9 @@ def test_int8_is_a_variant_where_there_is_something_to_quantise(
     digits: Digits, tmp_path: Path
 ) -> None:
     items = digits.train[:200].numpy()
-    exported = export_tensor(tmp_path / "x", Pixels(), name="x", spec=IMAGE, items=items, int8=True)
+    exported = export_tensor(
+        tmp_path / "x", Pixels(), name="x", spec=IMAGE, items=items, variants=("int8",)
+    )
     assert not exported.refused
     vectors = {
         name: attar.load(exported.bundle.path, variant=name, threads=1).embed(items).vectors
