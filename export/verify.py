@@ -28,6 +28,7 @@ from attar.runtime import Encoder, load
 from .measure import BATCH, SINGLES, cosine, tolerance
 
 TEXTS = 128
+LONG = 4096  # words of one text: longer than most encoders take
 TEXT_MODULES = (
     "argparse", "collections", "contextlib", "csv", "datetime", "decimal", "difflib", "functools",
     "heapq", "json", "logging", "pathlib", "random", "re", "shutil", "statistics", "string",
@@ -97,10 +98,11 @@ def verify(
 
 
 def own_texts(count: int = TEXTS) -> list[str]:
-    """Take paragraphs from the documentation of Python's own modules, and all of them as one."""
+    """Take paragraphs from the documentation of Python's own modules, and a long text of them."""
     paragraphs = [text for name in TEXT_MODULES for text in _paragraphs(name)]
     step = max(1, len(paragraphs) // count)
-    return [*paragraphs[::step][:count], " ".join(paragraphs)]
+    long = " ".join(" ".join(paragraphs).split()[:LONG])
+    return [*paragraphs[::step][:count], long]
 
 
 def _paragraphs(name: str) -> Iterator[str]:
