@@ -38,6 +38,7 @@ Data = Annotated[
 Steps = Annotated[int | None, typer.Option(min=1, help="Optimiser steps [default: the recipe's].")]
 Seed = Annotated[int, typer.Option(min=0, help="Decides initial weights and the order of data.")]
 Target = Literal["triton"]
+Pooling = Literal["mean", "cls", "last", "max"]
 Device = Literal["cpu", "gpu"]
 
 OF_TARGETS: Mapping[str, frozenset[str]] = {"triton": frozenset({"variant", "max_batch", "device"})}
@@ -45,12 +46,37 @@ OF_TARGETS: Mapping[str, frozenset[str]] = {"triton": frozenset({"variant", "max
 
 
 @app.command("import")
-def import_(folder: Teacher, bundle: NewBundle) -> None:
-    """Turn a sentence-transformers folder into a bundle, held to the torch encoder's numbers."""
+def import_(
+    folder: Annotated[Path, typer.Argument(help="A sentence-transformers or transformers folder.")],
+    bundle: NewBundle,
+    *,
+    pooling: Annotated[
+        Pooling | None,
+        typer.Option(help="How tokens become one vector; for a folder that does not say it."),
+    ] = None,
+    normalize: Annotated[
+        bool, typer.Option("--normalize", help="Give embeddings unit length.")
+    ] = False,
+    query_prompt: Annotated[
+        str, typer.Option(help="What stands before a query; for a folder without prompts.")
+    ] = "",
+    passage_prompt: Annotated[str, typer.Option(help="The same before a passage.")] = "",
+    dims: Annotated[
+        str, typer.Option(help="Widths that embeddings may be cut to, as the model was trained.")
+    ] = "",
+) -> None:
+    """Turn a Hugging Face folder into a bundle, held to the torch encoder's numbers."""
     with _extra("hf"):
         from .commands import import_bundle
 
-    import_bundle(folder, bundle)
+    import_bundle(
+        folder,
+        bundle,
+        pooling=pooling,
+        normalize=normalize,
+        prompts={"query": query_prompt, "passage": passage_prompt},
+        dims=dims,
+    )
 
 
 @app.command()

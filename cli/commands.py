@@ -18,6 +18,8 @@ from attar.training.data.pairs import Pair, Split, read_lines, split
 from attar.training.data.text import Retrieval
 from attar.training.data.tokenizer import train_tokenizer
 from attar.training.encoders import huggingface, saved
+from attar.training.encoders.folder import Declared
+from attar.training.encoders.head import Pooling
 from attar.training.encoders.saved import TextModel, token_transformer
 from attar.training.encoders.text import TextEncoder
 from attar.training.loop import fit
@@ -43,9 +45,31 @@ PROBED, PROBES = 1000, 4  # documents of a probe while training, and how many th
 PARITY_PAIRS = 256  # two texts each: parity in a minute, and enough to calibrate on
 
 
-def import_bundle(folder: Path, bundle: Path) -> None:
+def import_bundle(
+    folder: Path,
+    bundle: Path,
+    *,
+    pooling: Pooling | None,
+    normalize: bool,
+    prompts: Mapping[str, str],
+    dims: str,
+) -> None:
     """Write a bundle and show its parity."""
-    _show_exported(import_folder(folder, bundle))
+    declared = Declared(
+        pooling=pooling,
+        normalize=normalize,
+        prompts={role: prompt for role, prompt in prompts.items() if prompt},
+        dims=widths(dims),
+    )
+    _show_exported(import_folder(folder, bundle, declared=declared))
+
+
+def widths(text: str) -> tuple[int, ...]:
+    """Read widths that commas part, such as 64,128, in rising order."""
+    try:
+        return tuple(sorted({int(word) for word in text.split(",") if text}))
+    except ValueError:
+        raise InvalidInput(f"--dims takes widths such as 64,128; got {text!r}") from None
 
 
 def list_recipes() -> None:

@@ -126,7 +126,7 @@ def test_a_folder_without_prompts_or_limit_has_none(copy: Path) -> None:
         ("vocab_size", 10**12, r"vocab_size 1000000000000; expected a whole number"),
         ("layer_norm_eps", "small", r"layer_norm_eps 'small'"),
         ("num_hidden_layers", 7, r"model.safetensors lacks 'encoder.layer.6"),
-        ("num_hidden_layers", 5, r"no place for 16 weights of model.safetensors: encoder.layer.5"),
+        ("num_hidden_layers", 5, r"no place for 16 weights of model.safetensors: 'encoder.layer.5"),
         ("num_attention_heads", 5, r"width must be a multiple of heads"),
     ],
 )

@@ -135,7 +135,7 @@ def encoder(
         raise InvalidInput(f"{path} lacks {error}, which config.json asks for") from error
     if left := sorted(name for name in theirs if not name.startswith(kin.unused)):
         raise InvalidInput(
-            f"config.json has no place for {len(left)} weights of {path.name}: {left[0]}, ..."
+            f"config.json has no place for {len(left)} weights of {path.name}: {left[0]!r}, ..."
         )
     first = size(config, "pad_token_id", where) + 1 if kin.offset else 0
     shape = _shape(described, kin, depth=depth, positions=len(positions) - first)

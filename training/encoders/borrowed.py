@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float, Int
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from attar.errors import InvalidInput, MissingExtra
@@ -59,6 +60,9 @@ def encoder(described: Described, head: Mapping[str, Tensor], path: Path) -> Bor
         raise MissingExtra(what, "hf") from error
     where = described.root / "config.json"
     width = size(described.config, "hidden_size", where)
+    depth = size(described.config, "num_hidden_layers", where)
+    if depth > (found := _count(path)):  # told before that many layers are built
+        raise InvalidInput(f"{path} has fewer weights than {where} has layers: {found} for {depth}")
     positions = size(described.config, "max_position_embeddings", where)
     if described.config["model_type"] == "mpnet":  # the only one that learns them, as RoBERTa does
         positions -= size(described.config, "pad_token_id", where) + 1
@@ -73,6 +77,14 @@ def encoder(described: Described, head: Mapping[str, Tensor], path: Path) -> Bor
     )
     made.head.load_state_dict(head)
     return made
+
+
+def _count(path: Path) -> int:
+    try:
+        with safe_open(path, framework="pt") as weights:
+            return len(weights.keys())
+    except (OSError, SafetensorError) as error:
+        raise InvalidInput(f"{path} is damaged: {error}") from error
 
 
 def _load(library: Any, described: Described, path: Path) -> nn.Module:

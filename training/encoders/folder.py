@@ -72,6 +72,12 @@ class Declared:
     prompts: Mapping[str, str] = field(default_factory=dict)
     dims: tuple[int, ...] = ()
 
+    def __post_init__(self) -> None:
+        if unknown := sorted({*self.prompts} - {*ROLES}):
+            raise InvalidInput(f"a prompt is for {' or '.join(ROLES)}; got one for {unknown[0]!r}")
+        if list(self.dims) != sorted({*self.dims}) or any(width < 1 for width in self.dims):
+            raise InvalidInput(f"dims must be rising whole numbers from 1; got {_list(self.dims)}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Described:
@@ -228,7 +234,7 @@ def _listed(folder: Path) -> tuple[list[str], list[Path]]:
         known = ("Transformer", "Pooling", "Dense", "Normalize")
         if name not in known or not package.startswith("sentence_transformers."):
             raise InvalidInput(
-                f"{folder} uses the module {kind}; attar imports {', '.join(known)} of "
+                f"{folder} uses the module {kind!r}; attar imports {', '.join(known)} of "
                 "sentence_transformers only"
             )
         inside = PurePosixPath(place)
@@ -249,7 +255,8 @@ def _pooling(path: Path) -> Pooling:
         modes = said if isinstance(said, list) else [said]
     if len(modes) != 1 or modes[0] not in POOLING:
         raise InvalidInput(
-            f"{path} pools by {_list(modes)}; attar imports one of {', '.join(get_args(Pooling))}"
+            f"{path} pools by {_list([repr(mode) for mode in modes])}; attar imports one of "
+            f"{_list(get_args(Pooling))}"
         )
     if config.get("include_prompt", True) is not True:
         raise InvalidInput(
@@ -311,7 +318,7 @@ def _refuse_code(root: Path, config: Mapping[str, Any]) -> None:
 def _refuse_other_tasks(folder: Path, said: Mapping[str, Any]) -> None:
     kind = said.get("model_type", "SentenceTransformer")
     if kind != "SentenceTransformer":
-        raise InvalidInput(f"{folder} is a {kind}; attar imports a SentenceTransformer")
+        raise InvalidInput(f"{folder} is a {kind!r}; attar imports a 'SentenceTransformer'")
 
 
 def _sentence_config(root: Path) -> dict[str, Any]:

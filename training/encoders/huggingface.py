@@ -6,6 +6,7 @@ No code of the folder's is ever run, and weights are read from safetensors alone
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
@@ -52,6 +53,14 @@ def read(folder: Path, declared: Declared = SILENT) -> TextModel[TextNetwork]:
         encoder = bert.encoder(described, kin, _weights(path), head, path)
     else:
         encoder = borrowed.encoder(described, head, path)
+    for name, weight in encoder.state_dict().items():
+        if not torch.isfinite(weight).all():
+            raise InvalidInput(f"{path} holds a NaN or an infinity, in {name}; it is damaged")
+    if declared.dims and declared.dims[-1] > encoder.dim:
+        raise InvalidInput(
+            f"{folder} gives embeddings {encoder.dim} wide, which cannot be cut to "
+            f"{declared.dims[-1]}; declare smaller widths"
+        )
     return TextModel(
         encoder=encoder.eval(),
         tokenizer=tokenizer,
@@ -97,10 +106,8 @@ def _head_weights(described: Described) -> dict[str, Tensor]:
         theirs = _weights(path)
         parts = ("weight", "bias") if described.head.dense[place].bias else ("weight",)
         if theirs.keys() != {f"linear.{part}" for part in parts}:
-            raise InvalidInput(
-                f"{path} has {', '.join(sorted(theirs)) or 'no weights'}; expected linear's "
-                f"{' and '.join(parts)}"
-            )
+            found = ", ".join(map(repr, sorted(theirs))) or "no weights"
+            raise InvalidInput(f"{path} has {found}; expected linear's {' and '.join(parts)}")
         width = described.head.dense[place].width
         for part in parts:
             weight = theirs[f"linear.{part}"]
