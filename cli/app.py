@@ -218,12 +218,12 @@ def inspect(
         bool, typer.Option("--ops", help="Count operations by layer, and model their energy.")
     ] = False,
     variant: Annotated[
-        str | None, typer.Option(help="With --ops: a variant by name [default: the reference].")
+        str | None, typer.Option(help="With --ops: a variant by name (default: the reference).")
     ] = None,
     length: Annotated[
-        int | None, typer.Option(help="With --ops: tokens of an item [default: the longest].")
+        int | None, typer.Option(help="With --ops: tokens of an item (default: the longest).")
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="With --ops: items of a batch.")] = 1,
+    batch: Annotated[int, typer.Option(help="With --ops: items of a batch.")] = 1,
 ) -> None:
     """Verify a bundle and show what it holds and what was measured."""
     if ops:
@@ -248,18 +248,18 @@ def bench(
         Path, typer.Option("--out", help="JSON to write; a plot is written beside it.")
     ] = Path("bench.json"),
     variant: Annotated[
-        list[str] | None, typer.Option(help="A variant; may be repeated [default: all].")
+        list[str] | None, typer.Option(help="A variant; may be repeated (default: all).")
     ] = None,
     length: Annotated[
         list[int] | None,
-        typer.Option(help="Tokens of an item; may be repeated [default: up to the longest]."),
+        typer.Option(help="Tokens of an item; may be repeated (default: up to the longest)."),
     ] = None,
     batch: Annotated[
         list[int] | None,
-        typer.Option(help="Items of a batch; may be repeated [default: 1 and 8]."),
+        typer.Option(help="Items of a batch; may be repeated (default: 1 and 8)."),
     ] = None,
     threads: Annotated[
-        list[int] | None, typer.Option(help="Threads; may be repeated [default: 1 and all].")
+        list[int] | None, typer.Option(help="Threads; may be repeated (default: 1 and all).")
     ] = None,
     seconds: Annotated[float, typer.Option(help="How long each combination is repeated.")] = 1.0,
     budget: Annotated[
@@ -297,7 +297,7 @@ def verify(
     ] = None,
     items: Annotated[
         Path | None,
-        typer.Option(help="Compare on these: a text a line, or an .npy array [default: its own]."),
+        typer.Option(help="Compare on these: a text a line, or an .npy array (default: its own)."),
     ] = None,
 ) -> None:
     """Hold a bundle's recorded figures to what it does here; status 1 if something differs."""

@@ -63,7 +63,7 @@ def read_lines(path: Path) -> tuple[Pair, ...]:
     for number, line in enumerate(lines, start=1):
         try:
             pair = _pair(json.loads(line))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InvalidInput(
                 f"{path}, line {number}: {error!r}; a line is an object of strings with name, "
                 "summary and body"

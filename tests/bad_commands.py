@@ -1,0 +1,816 @@
+"""Bad commands: what each command may be given, and the words that its refusal must hold.
+
+The one list; tests/test_bad_commands.py holds the commands to it, and
+benchmarks/bad_command_table.py prints it with the messages that came back. What `import` may be
+given has a list of its own, tests/bad_folders.py.
+"""
+
+import json
+import pickle
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from hashlib import sha256
+from io import StringIO
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from attar.bench import bench
+from attar.bundle import Bundle
+from attar.cli.main import main
+from attar.training.encoders import saved
+
+from .bundles import (
+    text_files,
+    text_graph,
+    text_manifest,
+    tiny_bundle,
+    tiny_tensor_bundle,
+    tokenizer_json,
+)
+from .encoders import tiny_encoder
+from .teachers import bert_folder
+
+Kind = Literal["damaged", "foreign", "hostile", "mistaken"]
+Make = Callable[[Path], list[object]]
+"""Lays something bad in a folder and gives the command's arguments."""
+
+NEW: Final = "new"
+"""What a command would write is called this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One bad command, and words of what it must say."""
+
+    command: str
+    kind: Kind
+    fault: str
+    words: tuple[str, ...]
+    make: Make
+
+    def __str__(self) -> str:
+        return f"{self.command}: {self.kind}, {self.fault}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came back: exit code, words on stderr, and files that were not there before."""
+
+    status: int
+    message: str
+    written: tuple[str, ...]
+
+
+# Bundles that every command refuses alike.
+
+
+def sound(folder: Path) -> Path:
+    return tiny_bundle(folder / "tiny.attar")
+
+
+def nothing(folder: Path) -> Path:
+    return folder / "nothing.attar"
+
+
+def other_file(folder: Path) -> Path:
+    path = folder / "picture.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    return path
+
+
+def cut_graph(folder: Path) -> Path:
+    path = sound(folder)
+    graph = path / "variants" / "fp32.onnx"
+    graph.write_bytes(graph.read_bytes()[:-10])
+    return path
+
+
+def flipped_bit(folder: Path) -> Path:
+    path = sound(folder)
+    graph = path / "variants" / "fp32.onnx"
+    data = bytearray(graph.read_bytes())
+    data[len(data) // 2] ^= 1
+    graph.write_bytes(data)
+    return path
+
+
+def cut_manifest(folder: Path) -> Path:
+    path = sound(folder)
+    manifest = path / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes()[:200])
+    return path
+
+
+def cut_zip(folder: Path) -> Path:
+    archive = Bundle.pack(sound(folder), folder / "tiny.zip").path
+    data = archive.read_bytes()
+    archive.write_bytes(data[: len(data) // 2])
+    return archive
+
+
+def deep_manifest(folder: Path) -> Path:
+    path = sound(folder)
+    (path / "manifest.json").write_text("[" * 100_000, "utf-8")
+    return path
+
+
+def later_version(folder: Path) -> Path:
+    path = sound(folder)
+    document = json.loads((path / "manifest.json").read_text("utf-8"))
+    (path / "manifest.json").write_text(json.dumps({**document, "schema_version": "9.0"}), "utf-8")
+    return path
+
+
+def climbing_zip(folder: Path) -> Path:
+    archive = folder / "climbing.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("manifest.json", "{}")
+        file.writestr("../climbed.json", "{}")
+    return archive
+
+
+def linked_file(folder: Path) -> Path:
+    path = sound(folder)
+    (path / "tokenizer.json").unlink()
+    (path / "tokenizer.json").symlink_to("/etc/passwd")
+    return path
+
+
+def foreign_operator(folder: Path) -> Path:
+    """Hash a graph rightly that calls somebody's code."""
+    path = sound(folder)
+    model = onnx.load_from_string(text_graph())
+    model.graph.node.append(helper.make_node("Run", ["rows"], ["ran"], domain="com.evil"))
+    (path / "variants" / "fp32.onnx").write_bytes(model.SerializeToString())
+    return relisted(path)
+
+
+def hidden_pickle(folder: Path) -> Path:
+    path = sound(folder)
+    (path / "extra.pkl").write_bytes(pickle.dumps({"a": 1}))
+    return path
+
+
+def relisted(path: Path) -> Path:
+    """Give a bundle's manifest the hashes of what lies there now, as a forger would."""
+    document = json.loads((path / "manifest.json").read_text("utf-8"))
+    for entry in document["files"]:
+        data = (path / entry["path"]).read_bytes()
+        entry |= {"sha256": sha256(data).hexdigest(), "bytes": len(data)}
+    (path / "manifest.json").write_text(json.dumps(document), "utf-8")
+    return path
+
+
+BAD_BUNDLES: tuple[tuple[Kind, str, tuple[str, ...], Callable[[Path], Path]], ...] = (
+    ("mistaken", "no such bundle", ("no bundle at", "nothing.attar"), nothing),
+    (
+        "damaged",
+        "a graph that was cut",
+        ("fp32.onnx has", "fetch or export", "wrong-size"),
+        cut_graph,
+    ),
+    (
+        "damaged",
+        "one bit flipped",
+        ("fp32.onnx is damaged", "fetch or export", "wrong-hash"),
+        flipped_bit,
+    ),
+    (
+        "damaged",
+        "a manifest that was cut",
+        ("manifest.json is not strict JSON", "bad-json"),
+        cut_manifest,
+    ),
+    ("damaged", "half a zip", ("tiny.zip", "neither a folder nor a zip", "not-a-bundle"), cut_zip),
+    (
+        "foreign",
+        "a picture",
+        ("picture.png", "neither a folder nor a zip", "not-a-bundle"),
+        other_file,
+    ),
+    (
+        "foreign",
+        "a later format",
+        ("schema_version '9.0'", "export again", "schema-version"),
+        later_version,
+    ),
+    ("hostile", "a manifest nested too deep", ("manifest.json", "bad-json"), deep_manifest),
+    ("hostile", "a path that climbs out", ("'../climbed.json'", "hostile-path"), climbing_zip),
+    ("hostile", "a link to a file outside", ("tokenizer.json is a link", "symlink"), linked_file),
+    ("hostile", "an operator that is code", ("'com.evil'", "foreign-operator"), foreign_operator),
+    (
+        "hostile",
+        "a pickle that is not listed",
+        ("extra.pkl", "remove it", "unlisted-file"),
+        hidden_pickle,
+    ),
+)
+
+BUNDLE_COMMANDS: Final[dict[str, Callable[[Path, Path], list[object]]]] = {
+    "embed": lambda bundle, _: ["embed", bundle, "a text"],
+    "inspect": lambda bundle, _: ["inspect", bundle],
+    "inspect --ops": lambda bundle, _: ["inspect", bundle, "--ops"],
+    "bench": lambda bundle, folder: ["bench", bundle, "--out", folder / f"{NEW}.json"],
+    "verify": lambda bundle, _: ["verify", bundle],
+    "report": lambda bundle, folder: ["report", bundle, "--out", folder / f"{NEW}.html"],
+    "serve": lambda bundle, folder: ["serve", bundle, "--port", 0, "--data-dir", folder / NEW],
+    "export --target triton": lambda bundle, folder: [
+        *("export", bundle, folder / NEW, "--target", "triton")
+    ],
+}
+"""Commands that take a bundle, with what they need besides."""
+
+
+def of_bundles() -> Iterator[Case]:
+    for command, arguments in BUNDLE_COMMANDS.items():
+        for kind, fault, words, make in BAD_BUNDLES:
+
+            def both(
+                folder: Path,
+                make: Callable[[Path], Path] = make,
+                arguments: Callable[[Path, Path], list[object]] = arguments,
+            ) -> list[object]:
+                return arguments(make(folder), folder)
+
+            yield Case(command, kind, fault, words, both)
+
+
+# What else each command may be given.
+
+
+def given(command: str, *options: object) -> Make:
+    """Give the command a sound bundle and these options."""
+    return lambda folder: [*BUNDLE_COMMANDS[command](sound(folder), folder), *options]
+
+
+def of_arrays(command: str, *options: object) -> Make:
+    """Give the command a sound bundle of an image encoder."""
+    return lambda folder: [
+        *BUNDLE_COMMANDS[command](tiny_tensor_bundle(folder / "pixels.attar"), folder),
+        *options,
+    ]
+
+
+def written(command: str, option: str, name: str, content: bytes) -> Make:
+    """Give the command a sound bundle, and a file of this content."""
+
+    def make(folder: Path) -> list[object]:
+        (folder / name).write_bytes(content)
+        return [*BUNDLE_COMMANDS[command](sound(folder), folder), option, folder / name]
+
+    return make
+
+
+def bench_of_another(folder: Path) -> list[object]:
+    other = tiny_bundle(folder / "other.attar", seed=5)
+    report = bench(other, lengths=(4,), batches=(1,), threads=(1,), seconds=0.01)
+    (folder / "bench.json").write_text(json.dumps(report), "utf-8")
+    return [*given("report")(folder), "--bench", folder / "bench.json"]
+
+
+def pickled_items(folder: Path) -> list[object]:
+    np.save(folder / "items.npy", np.array([{"a": 1}], object), allow_pickle=True)
+    return of_arrays("verify", "--items", folder / "items.npy")(folder)
+
+
+def wrong_items(folder: Path) -> list[object]:
+    np.save(folder / "items.npy", np.zeros((3, 2, 2), np.float32))
+    return of_arrays("verify", "--items", folder / "items.npy")(folder)
+
+
+def other_teacher(folder: Path) -> list[object]:
+    """Compare a bundle of 8 dimensions with a teacher of 16."""
+    manifest = text_manifest(dim=8)
+    bundle = Bundle.write(folder / "tiny.attar", manifest, text_files(manifest)).path
+    return ["verify", bundle, "--against", bert_folder(folder / "teacher")]
+
+
+def empty_teacher(folder: Path) -> list[object]:
+    (folder / "teacher").mkdir()
+    return given("verify", "--against", folder / "teacher")(folder)
+
+
+def not_runnable(folder: Path) -> list[object]:
+    manifest = text_manifest(cpu_flags={"fp32": ("flux9",)})
+    bundle = Bundle.write(folder / "x.attar", manifest, text_files(manifest)).path
+    return ["bench", bundle, "--out", folder / f"{NEW}.json"]
+
+
+def pairs(folder: Path, lines: int = 20) -> Path:
+    path = folder / "pairs.jsonl"
+    rows = (
+        {"name": f"n{i}", "summary": f"the cat {i}", "body": f"a dog {i}"} for i in range(lines)
+    )
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def pretraining(content: bytes, *options: object) -> Make:
+    """Pretrain on a file of this content."""
+
+    def make(folder: Path) -> list[object]:
+        (folder / "data.jsonl").write_bytes(content)
+        out = ("--out", folder / NEW)
+        return ["pretrain", "simclr", *out, "--data", folder / "data.jsonl", *options]
+
+    return make
+
+
+def pretrain_with(*options: object, recipe: str = "simclr") -> Make:
+    return lambda folder: [
+        *("pretrain", recipe, "--out", folder / NEW, "--data", pairs(folder), *options)
+    ]
+
+
+def pretrain_tokenizer(content: bytes) -> Make:
+    def make(folder: Path) -> list[object]:
+        (folder / "tokenizer.json").write_bytes(content)
+        return pretrain_with("--tokenizer", folder / "tokenizer.json")(folder)
+
+    return make
+
+
+def encoder_folder(folder: Path) -> Path:
+    """Save a sound encoder as attar does."""
+    model = saved.TextModel(encoder=tiny_encoder(), tokenizer=tokenizer_json())
+    saved.save(model, folder / "encoder")
+    return folder / "encoder"
+
+
+def exporting(spoil: Callable[[Path], object]) -> Make:
+    """Export a sound encoder's folder after it was spoilt."""
+
+    def make(folder: Path) -> list[object]:
+        encoder = encoder_folder(folder)
+        spoil(encoder)
+        return ["export", encoder, folder / f"{NEW}.attar", "--data", pairs(folder)]
+
+    return make
+
+
+def taken(folder: Path) -> list[object]:
+    return ["export", encoder_folder(folder), sound(folder), "--data", pairs(folder)]
+
+
+def pickled_weights(encoder: Path) -> None:
+    (encoder / saved.WEIGHTS).write_bytes(pickle.dumps({"weight": [1.0]}))
+
+
+def huge_shape(encoder: Path) -> None:
+    about = json.loads((encoder / saved.ABOUT).read_text("utf-8"))
+    about["shape"]["vocabulary"] = "1e99"
+    (encoder / saved.ABOUT).write_text(json.dumps(about), "utf-8")
+
+
+def distilling(teacher: Callable[[Path], Path], *options: object) -> Make:
+    return lambda folder: [
+        *("distill", teacher(folder), "--out", folder / NEW, "--data", pairs(folder), *options)
+    ]
+
+
+def torn_teacher(folder: Path) -> Path:
+    teacher = bert_folder(folder / "teacher")
+    weights = teacher / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    return teacher
+
+
+def code_teacher(folder: Path) -> Path:
+    teacher = bert_folder(folder / "teacher")
+    modules = json.loads((teacher / "modules.json").read_text("utf-8"))
+    modules.append({"path": "", "type": "evil.Module"})
+    (teacher / "modules.json").write_text(json.dumps(modules), "utf-8")
+    return teacher
+
+
+def demo_on_a_file(folder: Path) -> list[object]:
+    (folder / "taken").write_text("mine", "utf-8")
+    return ["demo", "--quick", "--out", folder / "taken"]
+
+
+NOT_UTF8: Final = b"\xff\xfe\x00cats"
+DEEP: Final = b"[" * 100_000
+
+CASES: tuple[Case, ...] = (
+    *of_bundles(),
+    Case(
+        "embed",
+        "mistaken",
+        "a role that is none",
+        ("role must be one of passage, query", "'user'"),
+        given("embed", "--role", "user"),
+    ),
+    Case(
+        "embed",
+        "mistaken",
+        "a variant that is none",
+        ("tiny has no variant 'fp64'", "fp32"),
+        given("embed", "--variant", "fp64"),
+    ),
+    Case(
+        "inspect", "mistaken", "--length without --ops", ("--ops",), given("inspect", "--length", 4)
+    ),
+    Case(
+        "inspect --ops",
+        "mistaken",
+        "a variant that is none",
+        ("no variant 'fp64'; it has fp32",),
+        given("inspect --ops", "--variant", "fp64"),
+    ),
+    Case(
+        "inspect --ops",
+        "mistaken",
+        "longer than the encoder takes",
+        ("--length must be from 1 to 16; got 17",),
+        given("inspect --ops", "--length", 17),
+    ),
+    Case(
+        "inspect --ops",
+        "mistaken",
+        "no length",
+        ("--length must be from 1 to 16; got 0",),
+        given("inspect --ops", "--length", 0),
+    ),
+    Case(
+        "inspect --ops",
+        "mistaken",
+        "a length of an image",
+        ("one shape", "leave --length out"),
+        of_arrays("inspect --ops", "--length", 4),
+    ),
+    Case(
+        "inspect --ops",
+        "mistaken",
+        "a batch of nothing",
+        ("axis batch must be 1 or more; got 0",),
+        given("inspect --ops", "--batch", 0),
+    ),
+    Case(
+        "bench",
+        "mistaken",
+        "a budget in words",
+        ("latency=5,file=30,memory=200", "'quick'"),
+        given("bench", "--budget", "quick"),
+    ),
+    Case(
+        "bench",
+        "mistaken",
+        "a budget below 0",
+        ("above 0", "'latency=-1'"),
+        given("bench", "--budget", "latency=-1"),
+    ),
+    Case(
+        "bench",
+        "mistaken",
+        "a variant that is none",
+        ("no variant 'fp64'; it has fp32",),
+        given("bench", "--variant", "fp64"),
+    ),
+    Case(
+        "bench",
+        "mistaken",
+        "longer than the encoder takes",
+        ("from 1 to 16; got [99]",),
+        given("bench", "--length", 99),
+    ),
+    Case(
+        "bench",
+        "mistaken",
+        "a length of an image",
+        ("one shape", "leave lengths out"),
+        of_arrays("bench", "--length", 4),
+    ),
+    Case(
+        "bench",
+        "mistaken",
+        "no threads",
+        ("threads must be 1 or more; got [0]",),
+        given("bench", "--threads", 0),
+    ),
+    Case(
+        "bench",
+        "mistaken",
+        "time that is none",
+        ("seconds must be above 0; got nan",),
+        given("bench", "--seconds", "nan"),
+    ),
+    Case(
+        "bench",
+        "mistaken",
+        "a folder that does not exist",
+        ("--out must be a .json file in a folder that exists",),
+        lambda folder: ["bench", sound(folder), "--out", folder / "none" / "x.json"],
+    ),
+    Case(
+        "bench",
+        "foreign",
+        "a bundle for other CPUs",
+        ("no variant of tiny could be timed", "flux9"),
+        not_runnable,
+    ),
+    Case(
+        "verify",
+        "mistaken",
+        "a teacher that is not there",
+        ("teacher", "missing"),
+        lambda folder: given("verify", "--against", folder / "teacher")(folder),
+    ),
+    Case(
+        "verify",
+        "foreign",
+        "a teacher's folder with nothing in it",
+        ("teacher has neither modules.json", "give the folder"),
+        empty_teacher,
+    ),
+    Case(
+        "verify",
+        "foreign",
+        "a teacher of another width",
+        ("gives 16 dimensions and tiny 8", "compare with the encoder"),
+        other_teacher,
+    ),
+    Case(
+        "verify",
+        "hostile",
+        "a teacher that wants its code run",
+        ("evil.Module",),
+        lambda folder: given("verify", "--against", code_teacher(folder))(folder),
+    ),
+    Case(
+        "verify",
+        "damaged",
+        "items that are no text",
+        ("items.txt is not UTF-8", "save it as UTF-8"),
+        written("verify", "--items", "items.txt", NOT_UTF8),
+    ),
+    Case(
+        "verify",
+        "mistaken",
+        "one item",
+        ("two items or more are compared; got 1",),
+        written("verify", "--items", "items.txt", b"a cat\n"),
+    ),
+    Case(
+        "verify",
+        "hostile",
+        "items that are a pickle",
+        ("items.npy is no .npy array", "numpy.save"),
+        pickled_items,
+    ),
+    Case(
+        "verify",
+        "foreign",
+        "items of another shape",
+        ("item 0 has shape (2, 2); image must be float32 (1, 8, 8)",),
+        wrong_items,
+    ),
+    Case(
+        "report",
+        "foreign",
+        "another bundle's bench",
+        ("bench report is of 'sha256:", "run `attar bench` on this bundle"),
+        bench_of_another,
+    ),
+    Case(
+        "report",
+        "damaged",
+        "a bench that was cut",
+        ("bench.json is not strict JSON", "attar bench --out"),
+        written("report", "--bench", "bench.json", b'{"rows": ['),
+    ),
+    Case(
+        "report",
+        "hostile",
+        "a bench nested too deep",
+        ("bench.json is not strict JSON", "attar bench --out"),
+        written("report", "--bench", "bench.json", DEEP),
+    ),
+    Case(
+        "report",
+        "foreign",
+        "a bench that is a list",
+        ("is no report", "attar bench --out"),
+        written("report", "--bench", "bench.json", b"[]"),
+    ),
+    Case(
+        "report",
+        "mistaken",
+        "a folder to write to",
+        ("--out", "must be a file in a folder that exists"),
+        lambda folder: ["report", sound(folder), "--out", folder],
+    ),
+    Case(
+        "recipes",
+        "mistaken",
+        "an argument",
+        ("unexpected extra argument",),
+        lambda _: ["recipes", "all"],
+    ),
+    Case(
+        "pretrain",
+        "mistaken",
+        "a recipe that is none",
+        ("no text recipe 'byol'; there are barlow_twins, simclr",),
+        pretrain_with(recipe="byol"),
+    ),
+    Case(
+        "pretrain",
+        "mistaken",
+        "data that is not there",
+        ("cannot read pairs from", "none.jsonl"),
+        lambda folder: [
+            "pretrain",
+            "simclr",
+            "--out",
+            folder / NEW,
+            "--data",
+            folder / "none.jsonl",
+        ],
+    ),
+    Case(
+        "pretrain",
+        "mistaken",
+        "no steps",
+        ("--steps", "greater than or equal to 1"),
+        pretrain_with("--steps", 0),
+    ),
+    Case(
+        "pretrain",
+        "damaged",
+        "a line that was cut",
+        ("data.jsonl, line 1", "name, summary and body"),
+        pretraining(b'{"name": "a"'),
+    ),
+    Case(
+        "pretrain",
+        "foreign",
+        "data that is no text",
+        ("cannot read pairs from", "data.jsonl"),
+        pretraining(NOT_UTF8),
+    ),
+    Case(
+        "pretrain",
+        "foreign",
+        "fields of another kind",
+        ("data.jsonl, line 1", "an object of strings"),
+        pretraining(b'{"name": 1, "summary": [], "body": {}}\n'),
+    ),
+    Case(
+        "pretrain",
+        "hostile",
+        "a line nested too deep",
+        ("data.jsonl, line 1", "name, summary and body"),
+        pretraining(DEEP),
+    ),
+    Case(
+        "pretrain",
+        "damaged",
+        "a tokenizer that was cut",
+        ("tokenizer",),
+        pretrain_tokenizer(b'{"model"'),
+    ),
+    Case(
+        "pretrain",
+        "foreign",
+        "a tokenizer that is no text",
+        ("tokenizer",),
+        pretrain_tokenizer(NOT_UTF8),
+    ),
+    Case(
+        "distill", "mistaken", "no such teacher", ("nothing.attar", "missing"), distilling(nothing)
+    ),
+    Case(
+        "distill",
+        "damaged",
+        "weights that were cut",
+        ("model.safetensors",),
+        distilling(torn_teacher),
+    ),
+    Case(
+        "distill",
+        "hostile",
+        "a teacher that wants its code run",
+        ("evil.Module",),
+        distilling(code_teacher),
+    ),
+    Case(
+        "distill",
+        "mistaken",
+        "a start that is not there",
+        ("nothing.attar", "missing"),
+        lambda folder: distilling(lambda f: bert_folder(f / "teacher"), "--init", nothing(folder))(
+            folder
+        ),
+    ),
+    Case(
+        "export",
+        "mistaken",
+        "no such encoder",
+        ("encoder.json is missing",),
+        lambda folder: ["export", nothing(folder), folder / NEW, "--data", pairs(folder)],
+    ),
+    Case(
+        "export",
+        "mistaken",
+        "a path that is taken",
+        ("tiny.attar exists; choose another path",),
+        taken,
+    ),
+    Case(
+        "export",
+        "damaged",
+        "weights that were cut",
+        ("encoder.safetensors is missing or damaged",),
+        exporting(lambda e: (e / saved.WEIGHTS).write_bytes(b"\x08")),
+    ),
+    Case(
+        "export",
+        "hostile",
+        "weights that are a pickle",
+        ("encoder.safetensors is missing or damaged",),
+        exporting(pickled_weights),
+    ),
+    Case(
+        "export",
+        "hostile",
+        "a shape of words",
+        ("encoder.json is missing or damaged",),
+        exporting(huge_shape),
+    ),
+    Case(
+        "export",
+        "hostile",
+        "a description nested too deep",
+        ("encoder.json is missing or damaged",),
+        exporting(lambda e: (e / saved.ABOUT).write_bytes(DEEP)),
+    ),
+    Case(
+        "export",
+        "foreign",
+        "a bundle",
+        ("tiny.attar",),
+        lambda folder: [*("export", sound(folder), folder / NEW, "--data", pairs(folder))],
+    ),
+    Case(
+        "export --target",
+        "mistaken",
+        "a target that is none",
+        ("--target", "'toaster'"),
+        lambda folder: ["export", sound(folder), folder / NEW, "--target", "toaster"],
+    ),
+    Case(
+        "serve",
+        "mistaken",
+        "a setting that is none",
+        ("--colour",),
+        given("serve", "--colour", "red"),
+    ),
+    Case("demo", "mistaken", "a file where its folder would be", ("taken",), demo_on_a_file),
+)
+
+
+def attempt(case: Case, folder: Path) -> Outcome:
+    """Run the command in this process, as a person would in another."""
+    folder.mkdir(exist_ok=True)
+    words = ["attar", *map(str, case.make(folder))]
+    before = files(folder)
+    out, err = StringIO(), StringIO()
+    arguments, status = sys.argv, 0
+    sys.argv = words
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            main()
+    except SystemExit as leaving:
+        status = leaving.code if isinstance(leaving.code, int) else 2
+    finally:
+        sys.argv = arguments
+    return Outcome(status, shown(err.getvalue(), folder), tuple(sorted(files(folder) - before)))
+
+
+def run(case: Case, folder: Path) -> Outcome:
+    """Run the command in a process of its own."""
+    folder.mkdir(exist_ok=True)
+    words = [str(Path(sys.executable).with_name("attar")), *map(str, case.make(folder))]
+    before = files(folder)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)  # noqa: S603
+    return Outcome(
+        done.returncode, shown(done.stderr, folder), tuple(sorted(files(folder) - before))
+    )
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def shown(message: str, folder: Path) -> str:
+    """Leave out the frame that typer draws, and where the test's folder lies."""
+    words = " ".join("".join(c if c not in "╭╮╰╯│─" else " " for c in message).split())
+    return words.replace(str(folder), "FOLDER")
