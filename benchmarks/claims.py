@@ -94,12 +94,32 @@ def demo_tasks(report: Report) -> str:
     )
 
 
+def distillation_curve(report: Report) -> str:
+    """Show what the demo's student reaches in how many minutes."""
+    teacher = report["teacher"]["recall_at_10"]
+    curve = sorted(report["curve"], key=lambda point: point["steps"])
+    return table(
+        ("steps", "minutes of training", "recall@1", "recall@10", "of the teacher's"),
+        [
+            (
+                f"{point['steps']:,}",
+                f"{point['cpu_minutes_per_thread']:.1f}",
+                f"{point['recall_at_1']:.3f}",
+                f"{point['recall_at_10']:.3f}",
+                f"{point['recall_at_10'] / teacher:.1%}",
+            )
+            for point in curve
+        ],
+    )
+
+
 CLAIMS: Mapping[str, tuple[str, Callable[[Report], str]]] = MappingProxyType(
     {
         "demo": ("demo.json", demo),
         "demo-encoders": ("demo.json", demo_encoders),
         "demo-variants": ("demo.json", demo_variants),
         "demo-tasks": ("demo.json", demo_tasks),
+        "distillation-curve": ("distillation_curve.json", distillation_curve),
     }
 )
 """What each marker stands for: its file in benchmarks/results, and the words made of it."""
