@@ -189,6 +189,10 @@ def mpnet(root: Path) -> Path:
     return plain_folder(root, "mpnet")
 
 
+def deep_mpnet(root: Path) -> Path:
+    return plain_folder(root, "mpnet", num_hidden_layers=2)
+
+
 BLOCK: Final = "encoder__layer__0"
 DENSE: Final = {
     "in_features": 16,
@@ -261,7 +265,7 @@ CASES: Final[tuple[Case, ...]] = (
     Case(
         "damaged",
         "borrowed weights of another shape",
-        "transformers cannot load",
+        "model.safetensors does not fit config.json",
         edit(CONFIG, hidden_size=32),
         MEAN,
         mpnet,
@@ -271,6 +275,22 @@ CASES: Final[tuple[Case, ...]] = (
         "borrowed layers missing",
         "which config.json asks for",
         edit(CONFIG, num_hidden_layers=2),
+        MEAN,
+        mpnet,
+    ),
+    Case(
+        "damaged",
+        "borrowed layers left over",
+        "no place for 16 weights",
+        edit(CONFIG, num_hidden_layers=1),
+        MEAN,
+        deep_mpnet,
+    ),
+    Case(
+        "damaged",
+        "a borrowed activation unknown",
+        "transformers cannot load",
+        edit(CONFIG, hidden_act="gelooo"),
         MEAN,
         mpnet,
     ),

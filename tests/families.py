@@ -82,7 +82,9 @@ def libraries() -> Iterator[Any]:
         yield library
 
 
-def plain_folder(root: Path, family: str, **changes: object) -> Path:
+def plain_folder(
+    root: Path, family: str, *, architecture: str = "AutoModel", **changes: object
+) -> Path:
     """Save a model with random weights, biases too, as transformers does, and its tokenizer."""
     with libraries():
         import transformers  # noqa: PLC0415
@@ -90,7 +92,7 @@ def plain_folder(root: Path, family: str, **changes: object) -> Path:
         config = transformers.CONFIG_MAPPING[family](**{**FAMILIES[family], **changes})
         with torch.random.fork_rng():
             torch.manual_seed(len(family))
-            model = transformers.AutoModel.from_config(config)
+            model = getattr(transformers, architecture).from_config(config)
             for parameter in model.parameters():
                 torch.nn.init.normal_(parameter, mean=parameter.mean().item(), std=0.4)
         model.save_pretrained(root)

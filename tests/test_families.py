@@ -122,12 +122,8 @@ def test_the_manifest_says_what_the_head_gives(imported: tuple[Path, Encoder]) -
     assert encoder.manifest.lineage == {"imported": folder.name}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("pooling", ["mean", "cls", "last", "max"])
-def test_a_plain_folder_gives_what_transformers_gives(
-    family: str, pooling: Any, tmp_path: Path
-) -> None:
-    folder = plain_folder(tmp_path / "plain", family)
+def in_transformers(folder: Path, pooling: str) -> Vectors:
+    """Give what the library's own classes give of the texts, pooled without their padding."""
     with libraries():
         import transformers  # noqa: PLC0415
 
@@ -137,16 +133,33 @@ def test_a_plain_folder_gives_what_transformers_gives(
         with torch.no_grad():
             states = model(**batch).last_hidden_state
     real = batch["attention_mask"].bool()
-    rows = [row[mask] for row, mask in zip(states, real, strict=True)]
-    pooled = {
+    pool = {
         "mean": lambda row: row.mean(0),
         "cls": lambda row: row[0],
         "last": lambda row: row[-1],
         "max": lambda row: row.max(0).values,
     }[pooling]
-    expected = torch.stack([pooled(row) for row in rows]).numpy()
+    rows = [pool(row[mask]) for row, mask in zip(states, real, strict=True)]
+    return torch.stack(rows).numpy()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("pooling", ["mean", "cls", "last", "max"])
+def test_a_plain_folder_gives_what_transformers_gives(
+    family: str, pooling: Any, tmp_path: Path
+) -> None:
+    folder = plain_folder(tmp_path / "plain", family)
     given = in_torch(folder, TEXTS, Declared(pooling=pooling))
-    np.testing.assert_allclose(given, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(given, in_transformers(folder, pooling), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_checkpoint_with_a_language_models_head_gives_its_encoder(
+    family: str, tmp_path: Path
+) -> None:
+    folder = plain_folder(tmp_path / "plain", family, architecture="AutoModelForMaskedLM")
+    given = in_torch(folder, TEXTS, Declared(pooling="mean"))
+    np.testing.assert_allclose(given, in_transformers(folder, "mean"), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta", "camembert", "distilbert"])

@@ -24,6 +24,9 @@ from .text import TextNetwork
 BORROWED = ("mpnet", "modernbert", "nomic_bert", "gte")
 """By `model_type`; each is tested, and another is refused."""
 
+UNUSED = ("pooler.", "cls.", "head.", "lm_head.", "decoder.", "classifier.")
+"""What a checkpoint may hold beside the encoder."""
+
 
 class Borrowed(TextNetwork):
     """A transformer of another library, pooled and mapped as attar's own is."""
@@ -53,16 +56,9 @@ def encoder(described: Described, head: Mapping[str, Tensor], path: Path) -> Bor
     Raises MissingExtra without `transformers`, and InvalidInput when that library refuses the
     folder or a weight is missing.
     """
-    try:
-        import transformers  # noqa: PLC0415 -- seconds to import, and needed for some folders only
-    except ModuleNotFoundError as error:
-        what = f"a {described.config['model_type']} encoder"
-        raise MissingExtra(what, "hf") from error
     where = described.root / "config.json"
     width = size(described.config, "hidden_size", where)
-    depth = size(described.config, "num_hidden_layers", where)
-    if depth > (found := _count(path)):  # told before that many layers are built
-        raise InvalidInput(f"{path} has fewer weights than {where} has layers: {found} for {depth}")
+    check_depth(described.config, where, path)
     positions = size(described.config, "max_position_embeddings", where)
     if described.config["model_type"] == "mpnet":  # the only one that learns them, as RoBERTa does
         positions -= size(described.config, "pad_token_id", where) + 1
@@ -70,7 +66,7 @@ def encoder(described: Described, head: Mapping[str, Tensor], path: Path) -> Bor
     else:
         limit = described.limit or positions
     made = Borrowed(
-        _load(transformers, described, path),
+        load(described.root, described.config, path),
         Head(described.head, width),
         max_length=limit,
         normalized=described.normalized,
@@ -79,41 +75,73 @@ def encoder(described: Described, head: Mapping[str, Tensor], path: Path) -> Bor
     return made
 
 
-def _count(path: Path) -> int:
+def check_depth(config: Mapping[str, Any], where: Path, path: Path) -> None:
+    """Refuse a configuration of more layers than `path` has weights, before they are built."""
+    depth = size(config, "num_hidden_layers", where)
     try:
         with safe_open(path, framework="pt") as weights:
-            return len(weights.keys())
+            found = len(weights.keys())
     except (OSError, SafetensorError) as error:
         raise InvalidInput(f"{path} is damaged: {error}") from error
+    if depth > found:
+        raise InvalidInput(f"{path} has fewer weights than {where} has layers: {found} for {depth}")
 
 
-def _load(library: Any, described: Described, path: Path) -> nn.Module:
-    """Let the library build its own class and fill it, with nothing left at its random start."""
+def load(
+    root: Path,
+    config: Mapping[str, Any],
+    path: Path,
+    *,
+    architecture: str = "AutoModel",
+    unused: tuple[str, ...] = UNUSED,
+) -> nn.Module:
+    """Let the library build its own class and fill it from `path`, with nothing left at random.
+
+    `config` is that of the folder `root`; `unused` are beginnings of names that may be missing or
+    left over. Raises MissingExtra without the library, InvalidInput when it refuses the folder or
+    when weights and configuration do not fit.
+    """
+    try:
+        import transformers  # noqa: PLC0415 -- seconds to import, and needed for some folders only
+    except ModuleNotFoundError as error:
+        what = f"a {config['model_type']} encoder"
+        raise MissingExtra(what, "hf") from error
+    library: Any = transformers
     # Names with an underscore are the library's own notes to itself, such as a kernel to fetch.
-    plain = {key: value for key, value in described.config.items() if not key.startswith("_")}
+    plain = {key: value for key, value in config.items() if not key.startswith("_")}
     noisy = library.utils.logging
     verbosity, bars = noisy.get_verbosity(), noisy.is_progress_bar_enabled()
     noisy.set_verbosity_error()
     noisy.disable_progress_bar()
     try:
-        config = library.CONFIG_MAPPING[plain["model_type"]].from_dict(plain)
-        model, loaded = library.AutoModel.from_pretrained(
-            str(described.root),
-            config=config,
+        described = library.CONFIG_MAPPING[plain["model_type"]].from_dict(plain)
+        model, loaded = getattr(library, architecture).from_pretrained(
+            str(root),
+            config=described,
             attn_implementation="eager",
             dtype="float32",
+            ignore_mismatched_sizes=True,  # told below, by name
             local_files_only=True,
             output_loading_info=True,
             trust_remote_code=False,
             use_safetensors=True,
         )
     except Exception as error:  # whatever the library raises, the folder is what it met
-        raise InvalidInput(f"transformers cannot load {described.root}: {error}") from error
+        raise InvalidInput(f"transformers cannot load {root}: {error}") from error
     finally:
         noisy.set_verbosity(verbosity)
         if bars:
             noisy.enable_progress_bar()
-    if missing := sorted(name for name in loaded["missing_keys"] if not name.startswith("pooler.")):
+    for name, found, expected in sorted(loaded["mismatched_keys"]):
+        raise InvalidInput(
+            f"{path} does not fit config.json: {name} has shape {(*found,)} and should have "
+            f"{(*expected,)}"
+        )
+    if missing := sorted(name for name in loaded["missing_keys"] if not name.startswith(unused)):
         raise InvalidInput(f"{path} lacks {missing[0]!r}, which config.json asks for")
+    if left := sorted(name for name in loaded["unexpected_keys"] if not name.startswith(unused)):
+        raise InvalidInput(
+            f"config.json has no place for {len(left)} weights of {path.name}: {left[0]!r}, ..."
+        )
     module: nn.Module = model
     return module

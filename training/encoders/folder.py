@@ -114,7 +114,7 @@ def describe(folder: Path, declared: Declared) -> Described:
         )
     root, head, dense, unit = _modules(folder, declared)
     config = read_json(root / "config.json")
-    _refuse_code(root, config)
+    refuse_code(root, config)
     sentences = _sentence_config(root)
     said = _optional(folder / "config_sentence_transformers.json")
     _refuse_other_tasks(folder, said)
@@ -155,7 +155,9 @@ def size(config: Mapping[str, Any], key: str, path: Path) -> int:
         raise InvalidInput(f"{path} lacks {key!r}, which a {config.get('model_type')}'s has")
     value = config[key]
     if type(value) is not int or not 1 <= value <= LARGEST:
-        raise InvalidInput(f"{path} has {key} {value!r}; expected a whole number from 1")
+        raise InvalidInput(
+            f"{path} has {key} {value!r}; expected a whole number from 1 to {LARGEST}"
+        )
     return value
 
 
@@ -178,7 +180,9 @@ def _json(path: Path) -> Any:
     except InvalidInput:
         raise
     except (ValueError, OSError, RecursionError) as error:
-        raise InvalidInput(f"{path} cannot be read as JSON: {error}") from error
+        raise InvalidInput(
+            f"{path} cannot be read as JSON: {error}; save the whole folder again"
+        ) from error
 
 
 def _optional(path: Path) -> dict[str, Any]:
@@ -292,7 +296,7 @@ def _refuse_detour(config: Mapping[str, Any], path: Path) -> None:
             )
 
 
-def _refuse_code(root: Path, config: Mapping[str, Any]) -> None:
+def refuse_code(root: Path, config: Mapping[str, Any]) -> None:
     """Refuse what would run code of the folder's, or change the weights that it holds."""
     for path, found in (
         (root / "config.json", config),
