@@ -152,7 +152,7 @@ def proven(bundle: Path, folder: Path, python: Path, *, device: str) -> dict[str
     name, graph = encoder.manifest.name, f"{encoder.manifest.name}_graph"
     if device == "gpu":  # that layout calls the reference, the one that NAME_graph holds
         encoder = attar.load(bundle, variant=encoder.manifest.reference)
-        stand_in(repository / graph, encoder.manifest.version)
+        stand_in(repository / graph)
     models = [name] if device == "cpu" else [name, graph]
     texts = ragged_texts(encoder.max_length or 0)
     with serving(python, repository, models) as (client, seconds):
@@ -180,7 +180,7 @@ def proven(bundle: Path, folder: Path, python: Path, *, device: str) -> dict[str
         }
 
 
-def stand_in(model: Path, version: str) -> None:
+def stand_in(model: Path) -> None:
     """Let the Python backend run a graph's model on the CPU."""
     path = model / "config.pbtxt"
     config = text_format.Parse(path.read_text("utf-8"), ModelConfig())
@@ -188,7 +188,8 @@ def stand_in(model: Path, version: str) -> None:
     config.ClearField("default_model_filename")
     config.instance_group[0].kind = config.instance_group[0].KIND_CPU
     path.write_text(text_format.MessageToString(config), "utf-8")
-    (model / version / "model.py").write_text(STAND_IN, "utf-8")
+    (graph,) = model.glob("*/model.onnx")
+    graph.with_name("model.py").write_text(STAND_IN, "utf-8")
 
 
 def ragged_texts(longest: int, count: int = 64) -> list[str]:
