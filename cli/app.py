@@ -37,11 +37,14 @@ Data = Annotated[
 ]
 Steps = Annotated[int | None, typer.Option(min=1, help="Optimiser steps [default: the recipe's].")]
 Seed = Annotated[int, typer.Option(min=0, help="Decides initial weights and the order of data.")]
-Target = Literal["triton"]
+Target = Literal["tensorrt", "triton"]
 Pooling = Literal["mean", "cls", "last", "max"]
 Device = Literal["cpu", "gpu"]
 
-OF_TARGETS: Mapping[str, frozenset[str]] = {"triton": frozenset({"variant", "max_batch", "device"})}
+OF_TARGETS: Mapping[str, frozenset[str]] = {
+    "tensorrt": frozenset({"variant", "max_batch", "lengths"}),
+    "triton": frozenset({"variant", "max_batch", "device"}),
+}
 """The options of `attar export` that go with a --target; the others go with making a bundle."""
 
 
@@ -159,6 +162,13 @@ def export(
     device: Annotated[
         Device | None, typer.Option(help="With triton: where the graph runs; cpu if not said.")
     ] = None,
+    lengths: Annotated[
+        str | None,
+        typer.Option(
+            help="With tensorrt: the ends of its buckets of length, such as 32,128,512; a few up "
+            "to the encoder's longest if not said."
+        ),
+    ] = None,
 ) -> None:
     """Write an encoder's variants that pass their gates to a bundle, or a bundle for a --target."""
     _refuse_strays(context, target)
@@ -166,6 +176,11 @@ def export(
         from .targets import triton
 
         return triton(source, out, variant=variant, device=device, max_batch=max_batch)
+    if target == "tensorrt":
+        with _extra("tensorrt"):
+            from .targets import tensorrt
+
+            return tensorrt(source, out, variant=variant, max_batch=max_batch, lengths=lengths)
     with _extra("export"):
         from .commands import export_encoder
 
