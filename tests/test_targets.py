@@ -1,65 +1,103 @@
-"""Targets follow the student, or do not move, and no gradient reaches them."""
+"""`attar export --target`: what it makes of a bundle, and a mistake is one line and status 2."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-import torch
-from torch import nn
 
-from attar.training.schedules import constant, cosine_ramp
-from attar.training.targets import Ema, Frozen
+from attar.cli.main import main
 
+from .bundles import tiny_bundle
 
-def network() -> nn.Sequential:
-    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5))
+Export = Callable[..., tuple[int, str, str]]
 
 
-def moved(module: nn.Sequential, by: float) -> None:
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(by)
+@pytest.fixture
+def export(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Export:
+    """Give `attar export` as a function of its arguments: status, output, errors."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["attar", "export", *map(str, arguments)])
+        status: object = 0
+        try:
+            main()
+        except SystemExit as leaving:
+            status = leaving.code or 0
+        assert isinstance(status, int)
+        return status, *capfd.readouterr()
+
+    return run
 
 
-def test_an_ema_moves_by_what_momentum_leaves() -> None:
-    student = network()
-    start = [p.clone() for p in student.parameters()]
-    target = Ema(student, constant(0.9))
-    moved(student, 1.0)
-    target.update(student, 0)
-    for own, first in zip(target.parameters(), start, strict=True):
-        torch.testing.assert_close(own, first + 0.1)
+def test_triton_writes_a_repository_and_says_how_to_serve_it(
+    export: Export, bundle_path: Path, tmp_path: Path
+) -> None:
+    models = tmp_path / "models"
+    status, out, err = export(
+        bundle_path, models, "--target", "triton", "--device", "gpu", "--max-batch", 8
+    )
+
+    assert (status, err) == (0, "")
+    assert f"tiny and tiny_graph, version 1, written to {models}" in out
+    assert "tritonserver --model-repository" in out
+    assert 'key: "graph"' in (models / "tiny" / "config.pbtxt").read_text("utf-8")
+    assert "max_batch_size: 8" in (models / "tiny_graph" / "config.pbtxt").read_text("utf-8")
 
 
-def test_an_ema_reads_its_momentum_at_the_step() -> None:
-    student = network()
-    target = Ema(student, cosine_ramp(0.0, 1.0, 10))
-    moved(student, 1.0)
-    before = [p.clone() for p in target.parameters()]
-    target.update(student, 10)  # momentum 1: it stands still
-    for own, first in zip(target.parameters(), before, strict=True):
-        assert torch.equal(own, first)
-    target.update(student, 0)  # momentum 0: it is the student
-    for own, its in zip(target.parameters(), student.parameters(), strict=True):
-        assert torch.equal(own, its)
+def test_tensorrt_plans_before_it_asks_for_the_library(
+    export: Export, bundle_path: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "engines"
+    status, _, err = export(bundle_path, cache, "--target", "tensorrt", "--lengths", "8")
+    assert (status, err) == (
+        2,
+        "attar: lengths must end at the longest text that tiny takes, 16; got [8]\n",
+    )
+    status, _, err = export(bundle_path, cache, "--target", "tensorrt", "--lengths", "4,16")
+    needs = "building a TensorRT engine needs the tensorrt extra: pip install 'attar[tensorrt]'"
+    assert (status, err) == (2, f"attar: {needs}\n")
+    assert not cache.exists()
 
 
-def test_an_ema_copies_buffers_whole() -> None:
-    student = network()
-    target = Ema(student, constant(0.99))
-    student(torch.randn(8, 3))
-    target.update(student, 0)
-    for own, its in zip(target.buffers(), student.buffers(), strict=True):
-        assert torch.equal(own, its)
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--target", "triton", "--data", "x"), "--data says nothing to `attar export` of "),
+        (("--target", "triton", "--lengths", "8"), "--lengths says nothing to `attar export` of "),
+        (("--target", "tensorrt", "--device", "gpu"), "--device says nothing to `attar export` "),
+        (("--device", "gpu"), "--device says nothing to `attar export` of an encoder without "),
+        (("--target", "triton", "--variant", "fp16"), "tiny has no variant 'fp16'; it has fp32"),
+        (("--target", "tensorrt", "--variant", "fp16"), "tiny has no variant 'fp16'; it has fp32"),
+        (
+            ("--target", "tensorrt", "--lengths", "8;16"),
+            "--lengths must be whole numbers with commas; got '8;16'",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_and_nothing_is_written(
+    flags: tuple[str, ...], said: str, export: Export, bundle_path: Path, tmp_path: Path
+) -> None:
+    status, out, err = export(bundle_path, tmp_path / "out", *flags)
+
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("attar: ")
+    assert said in err
+    assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("target", [Ema(network(), constant(0.9)), Frozen(network())])
-def test_no_gradient_reaches_a_target(target: nn.Module) -> None:
-    assert not target(torch.randn(4, 3, requires_grad=True)).requires_grad
-    assert not any(p.requires_grad for p in target.parameters())
+@pytest.mark.parametrize("target", ["triton", "tensorrt"])
+def test_a_missing_or_damaged_bundle_is_refused(
+    target: str, export: Export, tmp_path: Path
+) -> None:
+    status, _, err = export(tmp_path / "none.attar", tmp_path / "out", "--target", target)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "no bundle at" in err
 
-
-def test_a_frozen_module_evaluates_whatever_its_parent_does() -> None:
-    frozen = Frozen(network())
-    parent = nn.ModuleDict({"target": frozen}).train()
-    assert parent.training
-    assert not any(part.training for part in frozen.modules())
-    x = torch.randn(4, 3)
-    assert torch.equal(frozen(x), frozen(x))  # with dropout on, these would differ
+    damaged = tiny_bundle(tmp_path / "tiny.attar")
+    graph = damaged / "variants" / "fp32.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1] + b"\xff")
+    status, _, err = export(damaged, tmp_path / "out", "--target", target)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "[refused: wrong-hash]" in err
+    assert not (tmp_path / "out").exists()
