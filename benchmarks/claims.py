@@ -113,6 +113,22 @@ def distillation_curve(report: Report) -> str:
     )
 
 
+def triton(report: Report) -> str:
+    """Say how far a real tritonserver's numbers are from attar's."""
+    layouts = report["layouts"].values()
+    sizes = sorted({batch["texts"] for layout in layouts for batch in layout["batches"]})
+    shared = max(layouts, key=lambda layout: layout["concurrent"]["executions"])["concurrent"]
+    shortest, longest = report["layouts"]["cpu"]["tokens"]
+    return fill(
+        f"Triton {report['versions']['triton']} on {report['machine']['cores']} cores "
+        f"({report['machine']['cpu']}): over batches of {sizes[0]} to {sizes[-1]} texts of "
+        f"{shortest} to {longest} tokens, and texts sent one by one from {shared['callers']} "
+        f"callers at once, no number of an embedding differs from `attar.load`'s by more than "
+        f"**{report['worst_difference']:.0e}** (asked: {report['tolerance']:.0e}). "
+        f"{shared['requests']} of these ragged requests shared {shared['executions']} executions."
+    )
+
+
 CLAIMS: Mapping[str, tuple[str, Callable[[Report], str]]] = MappingProxyType(
     {
         "demo": ("demo.json", demo),
@@ -120,6 +136,7 @@ CLAIMS: Mapping[str, tuple[str, Callable[[Report], str]]] = MappingProxyType(
         "demo-variants": ("demo.json", demo_variants),
         "demo-tasks": ("demo.json", demo_tasks),
         "distillation-curve": ("distillation_curve.json", distillation_curve),
+        "triton": ("triton.json", triton),
     }
 )
 """What each marker stands for: its file in benchmarks/results, and the words made of it."""

@@ -75,7 +75,7 @@ class Config:
     def create_timing_cache(self, serialized: bytes, /) -> Timings:
         return Timings(serialized)
 
-    def set_timing_cache(self, cache: Timings, /, ignore_mismatch: bool) -> bool:  # noqa: FBT001
+    def set_timing_cache(self, cache: Any, /, ignore_mismatch: bool) -> bool:  # noqa: FBT001
         if b"another device" in cache.data and not ignore_mismatch:
             return False
         self.timings = cache

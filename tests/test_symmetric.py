@@ -70,7 +70,7 @@ def test_the_same_graph_gives_the_same_bytes() -> None:
 
 def quantised(
     nodes: Sequence[onnx.NodeProto],
-    constants: Mapping[str, NDArray[Any]],
+    constants: Mapping[str, Any],
     shape: Sequence[Any],
     result: Sequence[Any],
 ) -> bytes:
@@ -99,7 +99,7 @@ def test_a_product_keeps_its_value_whatever_the_zero_point(
         helper.make_node("DequantizeLinear", ["w8", "ws", "wz"], ["w"], axis=1),
         helper.make_node("MatMul", ["d", "w"], ["y"]),
     ]
-    constants = {
+    constants: dict[str, Any] = {
         "s": np.float32(scale),
         "z": np.uint8(zero),
         "w8": draw.integers(-63, 64, (8, 3)).astype(np.int8),
@@ -124,7 +124,7 @@ def test_what_enters_a_convolution_is_padded_with_zeros_still() -> None:
         helper.make_node("DequantizeLinear", ["b32", "bs", "bz"], ["b"], axis=0),
         helper.make_node("Conv", ["d", "w", "b"], ["y"], pads=[1, 1, 1, 1]),
     ]
-    constants = {
+    constants: dict[str, Any] = {
         "s": np.float32(1 / 255),
         "z": np.uint8(0),  # after a ReLU
         "w8": draw.integers(-63, 64, (2, 1, 3, 3)).astype(np.int8),

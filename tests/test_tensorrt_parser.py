@@ -19,10 +19,10 @@ def graph_of(nodes: Sequence[onnx.NodeProto], *, opset: int = 20) -> bytes:
         for name in ("x", nodes[-1].output[0])
     ]
     constants = [
-        numpy_helper.from_array(np.float32(0.1), "scale"),
-        numpy_helper.from_array(np.uint8(3), "three"),
-        numpy_helper.from_array(np.uint8(0), "nought"),
-        numpy_helper.from_array(np.int8(0), "int8"),
+        numpy_helper.from_array(np.asarray(np.float32(0.1)), "scale"),
+        numpy_helper.from_array(np.asarray(np.uint8(3)), "three"),
+        numpy_helper.from_array(np.asarray(np.uint8(0)), "nought"),
+        numpy_helper.from_array(np.asarray(np.int8(0)), "int8"),
     ]
     graph = helper.make_graph(list(nodes), "g", ends[:1], ends[1:], constants)
     domains = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
