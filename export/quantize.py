@@ -143,6 +143,7 @@ class _Network:
     layers: frozenset[str]
     closing: Mapping[str, str]
     ranges: Ranges
+    means: Mapping[str, NDArray[np.float64]]  # of the channels of what enters a convolution
 
     @staticmethod
     def read(graph: bytes, calibration: Sequence[Feed]) -> "_Network":
@@ -160,12 +161,19 @@ class _Network:
                 "would change nothing; leave it out"
             )
         entering = {node.input[0] for node in (*products, *convolutions)}
+        ranges, means = _seen(
+            model,
+            sorted(entering | set(closing.values())),
+            {node.input[0] for node in convolutions},
+            calibration,
+        )
         return _Network(
             model=model,
             weights=weights,
             layers=frozenset(node.output[0] for node in (*products, *convolutions, *tables)),
             closing=closing,
-            ranges=_ranges(model, sorted(entering | set(closing.values())), calibration),
+            ranges=ranges,
+            means=means,
         )
 
     def called(self, layer: str) -> str:
@@ -180,7 +188,7 @@ class _Network:
 
     def quantised(self, kept: Collection[str]) -> bytes:
         """Give the graph with every layer in int8 but those `kept`."""
-        rewriter = _Rewriter(self.weights, self.ranges)
+        rewriter = _Rewriter(self.weights, self.ranges, self.means)
         chosen = self.layers - set(kept)
         coded = {value for out, value in self.closing.items() if out in chosen}
         nodes: list[NodeProto] = []
@@ -228,23 +236,45 @@ def _closing(model: ModelProto, convolutions: Sequence[NodeProto]) -> dict[str, 
     return closing
 
 
-def _ranges(
-    model: ModelProto, names: Sequence[str], calibration: Sequence[Feed]
-) -> dict[str, tuple[float, float]]:
-    """Give each value's range over the feeds, zero included."""
+def _seen(
+    model: ModelProto, names: Sequence[str], averaged: Collection[str], calibration: Sequence[Feed]
+) -> tuple[dict[str, tuple[float, float]], dict[str, NDArray[np.float64]]]:
+    """Give values' ranges over the feeds, zero included, and the means of some values' channels."""
     low, high = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
+    sums: dict[str, NDArray[np.float64]] = {}
+    rows = dict.fromkeys(averaged, 0)
     for name, value in observe(model, names, calibration):
         low[name] = min(low[name], float(value.min()))
         high[name] = max(high[name], float(value.max()))
-    return {name: (low[name], high[name]) for name in names}
+        if name in averaged:
+            rows[name] += len(value)
+            channels = value.reshape(*value.shape[:2], -1).mean(axis=2, dtype=np.float64)
+            sums[name] = sums.get(name, 0.0) + channels.sum(axis=0)
+    means = {name: sums[name] / rows[name] for name in averaged}
+    return {name: (low[name], high[name]) for name in names}, means
+
+
+def _per_channel(scale: NDArray[np.float32], axes: int) -> NDArray[np.float32]:
+    return scale.reshape(-1, *(1,) * (axes - 1))
+
+
+def _response(kernel: NDArray[np.floating[Any]], means: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give what a kernel (out, in / groups, ...) makes of channels (in,) that are constant."""
+    summed = kernel.reshape(*kernel.shape[:2], -1).sum(axis=2, dtype=np.float64)
+    groups = len(means) // summed.shape[1]
+    parted = summed.reshape(groups, -1, summed.shape[1]), means.reshape(groups, -1)
+    return np.einsum("goi,gi->go", *parted).reshape(-1)
 
 
 class _Rewriter:
     """Turns nodes into their quantised form and collects the constants they need."""
 
-    def __init__(self, weights: Weights, ranges: Ranges) -> None:
+    def __init__(
+        self, weights: Weights, ranges: Ranges, means: Mapping[str, NDArray[np.float64]]
+    ) -> None:
         self._weights = weights
         self._ranges = ranges
+        self._means = means
         self._coded: dict[str, str] = {}
         self.constants: dict[str, TensorProto] = {}
 
@@ -281,42 +311,39 @@ class _Rewriter:
     def convolution(self, node: NodeProto, x: str) -> list[NodeProto]:
         """Convolve DQ(Q(x)) with DQ(W8), the bias being in units of their product.
 
-        A channel's scale is no smaller than its bias in int32 bears: weights may all but vanish.
+        What rounding the weights adds to a channel on average is taken off its bias (Nagel et al.
+        2019, arXiv:1906.04721, section 4.2): errors of one sign add up in a depthwise kernel.
         """
         out = node.output[0]
         nodes, code = self._quantised(x)
+        entering = float(numpy_helper.to_array(self.constants[code[1]]))
         kernel = self._weights[node.input[1]]
+        bias = np.zeros(len(kernel))
+        if len(node.input) > 2 and node.input[2]:
+            bias = self._weights[node.input[2]].astype(np.float64)
         rows = kernel.reshape(len(kernel), -1).T  # (k, channels)
-        bias = self._weights[node.input[2]] if len(node.input) > 2 and node.input[2] else None
-        entering = numpy_helper.to_array(self.constants[code[1]])
-        codes, scale = quantize_columns(rows, steps=WEIGHT_STEPS)
-        if bias is not None:
-            least = (np.abs(bias) / (entering * 2.0**30)).astype(np.float32)
-            scale = np.maximum(scale, least)
-            codes = np.round(rows / scale).astype(np.int8)
-        weight = [
-            self._constant(f"{out}.w.int8", np.ascontiguousarray(codes.T).reshape(kernel.shape)),
-            self._constant(f"{out}.w.scale", scale),
-            self._constant(f"{out}.w.zero", np.zeros(len(scale), np.int8)),
-        ]
-        inputs = [f"{out}.x", f"{out}.w"]
-        nodes += [
-            helper.make_node("DequantizeLinear", code, inputs[:1]),
-            helper.make_node("DequantizeLinear", weight, inputs[1:], axis=0),
-        ]
-        if bias is not None:
-            product = (entering * scale).astype(np.float32)
-            steps = np.round(bias.astype(np.float64) / product).astype(np.int32)
-            biases = [
-                self._constant(f"{out}.b.int32", steps),
-                self._constant(f"{out}.b.scale", product),
-                self._constant(f"{out}.b.zero", np.zeros(len(scale), np.int32)),
+        _, scale = quantize_columns(rows, steps=WEIGHT_STEPS)
+        # A channel whose weights all but vanish still has a bias, which has to fit in 32 bits.
+        scale = np.maximum(scale, np.abs(bias) / (entering * 2.0**30)).astype(np.float32)
+        codes = np.round(rows / scale).astype(np.int8).T.reshape(kernel.shape)
+        added = codes * _per_channel(scale, kernel.ndim) - kernel
+        bias -= _response(added, self._means[x])
+        product = (entering * scale).astype(np.float32)
+        parts = {
+            "w": (np.ascontiguousarray(codes), scale),
+            "b": (np.round(bias / product).astype(np.int32), product),
+        }
+        for part, (values, step) in parts.items():
+            affine = [
+                self._constant(f"{out}.{part}.codes", values),
+                self._constant(f"{out}.{part}.scale", step),
+                self._constant(f"{out}.{part}.zero", np.zeros(len(step), values.dtype)),
             ]
-            inputs.append(f"{out}.b")
-            nodes.append(helper.make_node("DequantizeLinear", biases, inputs[2:], axis=0))
+            nodes.append(helper.make_node("DequantizeLinear", affine, [f"{out}.{part}"], axis=0))
+        nodes.append(helper.make_node("DequantizeLinear", code, [f"{out}.x"]))
         made = NodeProto()
         made.CopyFrom(node)
-        made.input[:] = inputs
+        made.input[:] = [f"{out}.x", f"{out}.w", f"{out}.b"]
         return [*nodes, made]
 
     def table(self, node: NodeProto) -> list[NodeProto]:
