@@ -10,6 +10,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -69,26 +70,23 @@ FAMILIES: Mapping[str, Mapping[str, Any]] = {
 
 
 @contextmanager
-def libraries() -> Iterator[Any]:
-    """Give sentence-transformers, offline, with its warnings about itself and others silenced."""
+def libraries() -> Iterator[tuple[Any, Any]]:
+    """Give transformers and sentence-transformers, offline and silent about one another."""
     os.environ["HF_HUB_OFFLINE"] = "1"  # read when the library is first imported
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        library = pytest.importorskip("sentence_transformers")
-        import transformers  # noqa: PLC0415
-
+        sentence_transformers = pytest.importorskip("sentence_transformers")
+        transformers: Any = import_module("transformers")
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
-        yield library
+        yield transformers, sentence_transformers
 
 
 def plain_folder(
-    root: Path, family: str, *, architecture: str = "AutoModel", **changes: object
+    root: Path, family: str, *, architecture: str = "AutoModel", **changes: Any
 ) -> Path:
     """Save a model with random weights, biases too, as transformers does, and its tokenizer."""
-    with libraries():
-        import transformers  # noqa: PLC0415
-
+    with libraries() as (transformers, _):
         config = transformers.CONFIG_MAPPING[family](**{**FAMILIES[family], **changes})
         with torch.random.fork_rng():
             torch.manual_seed(len(family))
@@ -120,13 +118,12 @@ def sentence_folder(
     dense: Sequence[tuple[int, torch.nn.Module]] = (),
     normalize: bool = True,
     prompts: Mapping[str, str] | None = None,
-    **changes: object,
+    **changes: Any,
 ) -> Path:
     """Save a SentenceTransformer: the family's transformer, pooling, dense layers, unit length."""
     plain = plain_folder(root.with_name(f"{root.name}-plain"), family, **changes)
-    with libraries() as library:
-        from sentence_transformers import models  # noqa: PLC0415
-
+    with libraries() as (_, library):
+        models = library.models
         transformer = models.Transformer(str(plain))
         modules = [transformer, models.Pooling(WIDTH, pooling_mode=pooling)]
         width = WIDTH

@@ -69,7 +69,7 @@ MODELS = (
 
 
 def theirs(folder: Path, texts: Sequence[str]) -> Vectors:
-    with libraries() as library:
+    with libraries() as (_, library):
         made = library.SentenceTransformer(str(folder), device="cpu")
         vectors: Vectors = made.encode(list(texts), show_progress_bar=False)
     return vectors
@@ -124,9 +124,7 @@ def test_the_manifest_says_what_the_head_gives(imported: tuple[Path, Encoder]) -
 
 def in_transformers(folder: Path, pooling: str) -> Vectors:
     """Give what the library's own classes give of the texts, pooled without their padding."""
-    with libraries():
-        import transformers  # noqa: PLC0415
-
+    with libraries() as (transformers, _):
         words = transformers.AutoTokenizer.from_pretrained(folder)
         model = transformers.AutoModel.from_pretrained(folder)
         batch = words(TEXTS, padding=True, truncation=True, return_tensors="pt")
@@ -183,9 +181,7 @@ def test_learned_positions_bound_the_length_whatever_the_folder_says(
 
 def test_half_precision_weights_are_widened(tmp_path: Path) -> None:
     folder = sentence_folder(tmp_path / "theirs", "mpnet")
-    with libraries():
-        import transformers  # noqa: PLC0415
-
+    with libraries() as (transformers, _):
         model = transformers.AutoModel.from_pretrained(folder, dtype=torch.bfloat16)
         model.save_pretrained(folder)
     expected = theirs(folder, TEXTS)

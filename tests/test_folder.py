@@ -42,7 +42,7 @@ def test_prompts_and_widths_are_those_of_sentence_transformers(tmp_path: Path) -
     exported = import_folder(folder, tmp_path / "mine.attar")
     encoder = attar.load(exported.bundle.path, threads=1)
     assert encoder.manifest.output.dims == (8, 16)
-    with libraries() as library:
+    with libraries() as (_, library):
         made = library.SentenceTransformer(str(folder), device="cpu")
         made.truncate_dim = None
         expected = {"query": made.encode_query(TEXTS), "passage": made.encode_document(TEXTS)}

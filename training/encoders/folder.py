@@ -257,7 +257,7 @@ def _pooling(path: Path) -> Pooling:
         modes = list(old) or ["mean"]  # sentence-transformers' default
     else:
         modes = said if isinstance(said, list) else [said]
-    if len(modes) != 1 or modes[0] not in POOLING:
+    if len(modes) != 1 or not isinstance(modes[0], str) or modes[0] not in POOLING:
         raise InvalidInput(
             f"{path} pools by {_list([repr(mode) for mode in modes])}; attar imports one of "
             f"{_list(get_args(Pooling))}"
@@ -276,7 +276,7 @@ def _dense(path: Path) -> Dense:
     if config.get("use_residual", False) is not False:
         raise InvalidInput(f"{path} has use_residual; attar imports dense layers without it")
     activation = config.get("activation_function")
-    if activation not in ACTIVATIONS:
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise InvalidInput(
             f"{path} has activation_function {activation!r}; attar imports {', '.join(ACTIVATIONS)}"
         )
@@ -373,7 +373,7 @@ def _prompts(folder: Path, said: Mapping[str, Any], declared: Declared) -> dict[
                 "leave it out"
             )
         prompts[role] = own or told
-    default = listed.get(said.get("default_prompt_name"))
+    default = listed.get(str(said.get("default_prompt_name")))
     if default and default not in prompts.values() and not declared.prompts:
         raise InvalidInput(
             f"{path} puts {default!r} before every text by default, and names no prompt for a "
@@ -407,7 +407,7 @@ def _limit(root: Path, config: Mapping[str, Any], sentences: Mapping[str, Any]) 
         _optional(root / "tokenizer_config.json").get("model_max_length"),
         config.get("max_position_embeddings"),
     )
-    known = [most for most in limits if isinstance(most, int) and 1 <= most <= UNLIMITED]
+    known = [most for most in limits if type(most) is int and 1 <= most <= UNLIMITED]
     return min(known, default=None)
 
 

@@ -5,6 +5,7 @@ No code of the folder's is ever run, and weights are read from safetensors alone
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -139,5 +140,5 @@ def _tokenizer(described: Described) -> tuple[bytes, int]:
 
 
 def _lowers(normalizer: Normalizer | None) -> bool:
-    steps = normalizer if isinstance(normalizer, Sequence) else [normalizer]
+    steps: Any = normalizer if isinstance(normalizer, Sequence) else [normalizer]
     return any(isinstance(step, Lowercase) for step in steps)
