@@ -1,10 +1,12 @@
 """A graph's operations, layer by layer, from its shapes alone: nothing runs.
 
-What depends on constants or shapes alone costs nothing: it is worked out once. Bytes are those
-that would move if nothing stayed in a cache: each operator reads its inputs and writes its
-outputs, and a mere view moves nothing.
+What depends on constants or shapes alone costs nothing: it is worked out once. Items have the
+length asked for, so there is no padding to leave out. Bytes are those that would move if nothing
+stayed in a cache: each operator reads its inputs and writes its outputs, and a mere view moves
+nothing.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +31,7 @@ _INTEGERS = CONVOLUTIONS.union(MATRIX_PRODUCTS) - {"Conv", "FusedConv", "MatMul"
 _PARTIAL = frozenset({"Expand", "Gather", "GatherBlockQuantized", "GatherND", "Slice", "Split"})
 """Operators that read only as much as they write."""
 
+_ANONYMOUS = re.compile(r"val_[0-9]+")  # what torch's exporter calls a matrix that it transposed
 _LEAVES = frozenset({"weight", "bias", "int8", "int4", "scale", "zero", "zero_point", "quantized"})
 
 
@@ -292,7 +295,7 @@ def _module(name: str) -> str:
     """Give the module in a weight's name: layers.0.query of layers.0.query.weight; "" of none."""
     parts = name.split(".")
     end = next((i for i, part in enumerate(parts) if part in _LEAVES), len(parts) - 1)
-    return "" if end == 1 and len(parts) > 2 else ".".join(parts[:end])
+    return "" if _ANONYMOUS.fullmatch(parts[0]) else ".".join(parts[:end])
 
 
 def _shared(layers: Sequence[str]) -> str:

@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, TypeProto, defs, helper, numpy_helper, shape_inference
+from onnx import (
+    NodeProto,
+    TensorProto,
+    TypeProto,
+    checker,
+    defs,
+    helper,
+    numpy_helper,
+    shape_inference,
+)
 from onnx.reference import ReferenceEvaluator
 
 from attar.errors import InvalidInput
@@ -131,9 +140,14 @@ def _types(node: NodeProto, inputs: Sequence[Value], opsets: Mapping[str, int]) 
     used = {n: v for n, v in zip(node.input, inputs, strict=True) if n}
     if any(value.shape is None for value in used.values()):
         return [unknown] * len(node.output)
+    if node.op_type == "NonZero":
+        # Of masks it finds what is no padding: all of it, for items have the length asked for.
+        return [(TensorProto.INT64, (len(inputs[0].shape or ()), inputs[0].size))]
     if not defs.has(node.op_type, node.domain):
         shape = _microsoft(node, inputs)
-        first = (inputs[0].kind, shape) if inputs and shape is not None else unknown
+        # Of a table in codes, rows come out as its scales are.
+        typed = inputs[2] if node.op_type == "GatherBlockQuantized" else inputs[0]
+        first = (typed.kind, shape) if shape is not None else unknown
         return [first, *[unknown] * (len(node.output) - 1)]
     version = opsets[node.domain or ""]
     try:
@@ -145,7 +159,7 @@ def _types(node: NodeProto, inputs: Sequence[Value], opsets: Mapping[str, int]) 
             opset_imports=[helper.make_opsetid(node.domain, version)],
             ir_version=onnx.IR_VERSION,
         )
-    except (shape_inference.InferenceError, ValueError, RuntimeError) as error:
+    except (shape_inference.InferenceError, checker.ValidationError, ValueError) as error:
         shapes = ", ".join(str(value.shape) for value in used.values())
         raise InvalidInput(
             f"the graph cannot run at these sizes: {node.op_type} would meet {shapes}: "

@@ -1,7 +1,7 @@
 """Operations are counted from the graph's shapes, as torch counts them where torch can."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -16,12 +16,24 @@ from torch.utils.flop_counter import FlopCounterMode
 from attar.errors import InvalidInput
 from attar.export.count import Count, count, total
 from attar.export.energy import binarized_attention, softmax_attention
+from attar.export.fuse import fuse
 from attar.export.graph import to_onnx
 from attar.export.quantize import quantize_int8
+from attar.export.weight_only import quantize_weights
 from attar.manifest import TensorSpec
 
 from .encoders import ATTENTIONS, tiny_encoder, tiny_shape
-from .graphs import ANCHORS, BITS, DEPTH, HEADS, LENGTH, WIDTH, counted, encoder_graph
+from .graphs import (
+    ANCHORS,
+    BITS,
+    DEPTH,
+    HEADS,
+    HIDDEN,
+    LENGTH,
+    WIDTH,
+    counted,
+    encoder_graph,
+)
 
 PRODUCTS = ("MatMul", "Gemm", "Conv")
 
@@ -156,6 +168,33 @@ def test_a_fused_attention_costs_what_its_parts_do() -> None:
     assert total(fused.nodes).multiplications == parts.multiplications
     assert total(fused.nodes).additions == parts.additions
     assert [node.attention for node in fused.nodes] == [False] * 3 + [True]
+
+
+def test_a_fused_graph_without_padding_multiplies_what_the_plain_one_does() -> None:
+    """And gathers its tokens besides; items have the length asked for, so none is padding."""
+    plain, fused = (
+        counted(graph, batch=2, length=9)
+        for graph in (encoder_graph("softmax"), fuse(encoder_graph("softmax")))
+    )
+    assert fused.unknown == {}
+    assert total(fused.nodes).multiplications == total(plain.nodes).multiplications
+    core = [
+        total(node for node in counts.nodes if node.attention).multiplications
+        for counts in (plain, fused)
+    ]
+    assert core[0] == core[1] > 0
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_weights_in_few_bits_are_unpacked_at_each_run_and_move_less(bits: Literal[4, 8]) -> None:
+    plain = counted(encoder_graph("softmax"))
+    packed = counted(quantize_weights(encoder_graph("softmax"), bits=bits, accuracy="int8"))
+    unpacked = DEPTH * (4 * WIDTH**2 + 2 * WIDTH * HIDDEN)
+
+    assert packed.unknown == {}
+    assert {n.arithmetic for n in packed.nodes if n.kind == "MatMulNBits"} == {"int8"}
+    assert total(packed.nodes).multiplications == total(plain.nodes).multiplications + unpacked
+    assert total(packed.nodes).moved < total(plain.nodes).moved
 
 
 def test_unknown_operators_are_listed_and_the_rest_is_counted() -> None:
