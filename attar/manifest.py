@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from .errors import BundleRefused, NotFound
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 MAX_MANIFEST_BYTES = 4 * 2**20
 MAX_FILE_BYTES = 2 * 2**30
@@ -104,9 +104,14 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requires:
-    """What a machine must have to run a variant; an unknown requirement counts as not met."""
+    """What a machine must have to run a variant; an unknown requirement counts as not met.
+
+    `provider` is the execution provider of ONNX Runtime that the variant was made for; None is the
+    CPU's.
+    """
 
     cpu_flags: tuple[str, ...] = ()
+    provider: str | None = None
     extra: Extra = field(default_factory=_extra)
 
 
@@ -124,7 +129,11 @@ class Latency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """One executable form of the encoder, with what was measured of it."""
+    """One executable form of the encoder, with what was measured of it.
+
+    `proven_on` are the instruction sets, as `attar.host.instruction_set` names them, on which it
+    passed its gates.
+    """
 
     name: str
     file: str
@@ -134,7 +143,10 @@ class Variant:
     parity: Mapping[str, float] = field(default_factory=dict)
     probe: Mapping[str, float] = field(default_factory=dict)
     tolerance: float | None = None
-    latency: Latency | None = None
+    latency: Latency | None = None  # on one thread
+    latency_all_threads: Latency | None = None
+    peak_mb: float | None = None  # of a process that loads it and runs one item
+    proven_on: tuple[str, ...] = ()
     extra: Extra = field(default_factory=_extra)
 
 
@@ -219,8 +231,8 @@ def parse(data: bytes) -> Manifest:
     if not isinstance(version, str) or not _READABLE.fullmatch(version):
         raise BundleRefused(
             "schema-version",
-            f"manifest.json has schema_version {version!r}; this attar reads {SCHEMA_VERSION} "
-            "and its later minor versions: use the attar that wrote it, or export again",
+            f"manifest.json has schema_version {version!r}; this attar reads every 1.N "
+            f"and writes {SCHEMA_VERSION}: use the attar that wrote it, or export again",
         )
     manifest = _read_object(Manifest, document, "manifest")
     _check_files(manifest)
@@ -271,6 +283,8 @@ def _plain(value: object) -> object:
     """Turn dataclasses into what JSON has, with their unknown fields among the known ones."""
     if is_dataclass(value):
         known = {f.name: _plain(getattr(value, f.name)) for f in fields(value) if f.name != "extra"}
+        if isinstance(value, Requires) and value.provider is None:
+            del known["provider"]  # to an attar that does not know it, a requirement that is not met
         return {**getattr(value, "extra", {}), **known}
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
@@ -435,7 +449,9 @@ def _check_variants(m: Manifest) -> None:
         is_graph = variant.file.endswith(".onnx")
         _require(f"{where}.file", "an .onnx file", variant.file, holds=is_graph)
         _check_listed(m, f"{where}.file", variant.file)
-        if variant.latency is not None:
-            p50 = variant.latency.p50_ms
-            _require(f"{where}.latency.p50_ms", "positive", p50, holds=p50 > 0)
+        for name in ("latency", "latency_all_threads"):
+            latency = getattr(variant, name)
+            if latency is not None:
+                p50 = latency.p50_ms
+                _require(f"{where}.{name}.p50_ms", "positive", p50, holds=p50 > 0)
     _require("reference", f"one of the variants {names}", m.reference, holds=m.reference in names)

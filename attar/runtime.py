@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 from .bundle import Bundle
 from .encodings import ENCODINGS, Encoding, Vectors, encode, slice_dims
 from .errors import BackendError, BundleRefused, InvalidInput, NotSupported
-from .host import cpu_flags
+from .host import cpu_flags, instruction_set
 from .inputs import Items, Prepared, Role, Truncation, host_step
 from .manifest import Manifest, TensorSpec, Variant
 
@@ -41,14 +41,15 @@ def load(
 ) -> "Encoder":
     """Open a bundle, folder or zip, and give its encoder, ready to run.
 
-    Without a `variant`, the fastest one by its recorded median latency that this CPU can run and
-    that keeps within `max_latency_ms` and `max_bytes` (of its file); where none has a recorded
-    latency, the reference if it fits, else the smallest. Latency was recorded on the bundle's host
-    and is not scaled to this one. `threads` share one run; None leaves it to ONNX Runtime: one for
-    each physical core.
+    Without a `variant`, the fastest one by its recorded median latency that this machine can run
+    and that keeps within `max_latency_ms` and `max_bytes` (of its file); where none has a recorded
+    latency, the reference if it fits, else the smallest. Variants whose numbers hold here come
+    first: those in float32, and others if they were proven on this CPU's instruction set. Latency
+    was recorded on the bundle's host and is not scaled to this one. `threads` share one run; None
+    leaves it to ONNX Runtime: one for each physical core.
 
-    Raises BundleRefused, NotFound (no such path or variant), NotSupported (this CPU lacks a flag
-    that the variant requires) or InvalidInput (no variant fits; the message has each one's number).
+    Raises BundleRefused, NotFound (no such path or variant), NotSupported (this machine lacks what
+    the variant requires) or InvalidInput (no variant fits; the message has each one's number).
     """
     if threads is not None and threads < 1:
         raise InvalidInput(f"threads must be 1 or more, or None for all cores; got {threads}")
@@ -232,7 +233,18 @@ def _batches(tokens: NDArray[np.int32]) -> Iterator[NDArray[np.intp]]:
 def _lacks(variant: Variant) -> str:
     """Say which of a variant's requirements this machine does not meet; nothing if it meets all."""
     flags = [flag for flag in variant.requires.cpu_flags if flag not in cpu_flags()]
-    return ", ".join([*(f"CPU flag {flag}" for flag in flags), *variant.requires.extra])
+    provider = variant.requires.provider
+    missing = [provider] if provider and provider not in ort.get_available_providers() else []
+    return ", ".join([*(f"CPU flag {f}" for f in flags), *missing, *variant.requires.extra])
+
+
+def _is_proven(variant: Variant) -> bool:
+    """Tell whether the gates that a variant passed speak for this CPU.
+
+    In float32 every CPU gives the same numbers but for the order of sums; integers saturate and
+    round as the instructions at hand do.
+    """
+    return variant.precision == "fp32" or instruction_set() in variant.proven_on
 
 
 def _choose(manifest: Manifest, *, max_latency_ms: float | None, max_bytes: int | None) -> Variant:
@@ -243,12 +255,15 @@ def _choose(manifest: Manifest, *, max_latency_ms: float | None, max_bytes: int 
         facts = [f"{latency} ms" if latency is not None else "no recorded latency", f"{size} bytes"]
         if lacks := _lacks(variant):
             facts.append(f"needs {lacks}")
+        if not (proven := _is_proven(variant)):
+            facts.append(f"not proven on {instruction_set()}")
         verdicts.append(f"{variant.name} ({', '.join(facts)})")
         quick = max_latency_ms is None or (latency is not None and latency <= max_latency_ms)
         small = max_bytes is None or size <= max_bytes
         if quick and small and not lacks:
             timed = latency is not None
-            rank = (not timed, latency if timed else variant.name != manifest.reference, size)
+            speed = latency if timed else variant.name != manifest.reference
+            rank = (not proven, not timed, speed, size)
             fitting.append((rank, variant))
     if not fitting:
         limits = f"max_latency_ms={max_latency_ms}, max_bytes={max_bytes}"
@@ -266,14 +281,16 @@ def _session(bundle: Bundle, variant: Variant, threads: int | None) -> ort.Infer
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 4  # what fails is raised; the user's stderr is not ours
     graph = bundle.read(variant.file)
+    wanted = variant.requires.provider
+    providers = [wanted, _PROVIDER] if wanted else [_PROVIDER]
     try:
-        session = ort.InferenceSession(graph, options, providers=[_PROVIDER])
+        session = ort.InferenceSession(graph, options, providers=providers)
     except Exception as error:
         raise BundleRefused(
             "unloadable", f"ONNX Runtime {ort.__version__} cannot load {variant.file}: {error}"
         ) from error
-    if session.get_providers() != [_PROVIDER]:
-        raise NotSupported(f"asked ONNX Runtime for {_PROVIDER}, got {session.get_providers()}")
+    if session.get_providers() != providers:
+        raise NotSupported(f"asked ONNX Runtime for {providers}, got {session.get_providers()}")
     output = TensorSpec(
         name=bundle.manifest.output.name,
         dtype="float32",

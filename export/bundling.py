@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from attar.bundle import Bundle
 from attar.errors import AlreadyExists, InvalidInput
-from attar.host import describe
+from attar.host import describe, instruction_set
 from attar.inputs import Prepared
-from attar.manifest import Manifest, Ranges, Variant
+from attar.manifest import Manifest, Ranges, Requires, Variant
 
+from .fuse import node_counts
 from .gates import Gate, failures
 from .measure import Measured, Probe, measure
 from .overlap import encodings_report
@@ -22,13 +23,18 @@ from .overlap import encodings_report
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A graph that would be a variant, the gate it has to pass, and how it was made."""
+    """A graph that would be a variant, the gate it has to pass, and how it was made.
+
+    One that is made for an execution `provider` of ONNX Runtime other than the CPU's is gated on
+    the CPU all the same, which shows its numbers but neither its speed nor that it runs there.
+    """
 
     name: str
     graph: bytes
     precision: str
     gate: Gate
     attention: str | None = None
+    provider: str | None = None
     notes: Mapping[str, object] = field(default_factory=dict)  # for report.json
 
     @property
@@ -143,12 +149,20 @@ def _variant(candidate: Candidate, measured: Measured | None = None) -> Variant:
     )
     if measured is None:
         return bare
-    return replace(
+    gated = replace(
         bare,
         parity={"cosine_mean": measured.cosine_mean, "cosine_worst": measured.cosine_worst},
         tolerance=measured.tolerance,
         probe=measured.probe,
+    )
+    if candidate.provider is not None:
+        return replace(gated, requires=Requires(provider=candidate.provider))
+    return replace(
+        gated,
         latency=measured.latency,
+        latency_all_threads=measured.latency_all_threads,
+        peak_mb=measured.peak_mb,
+        proven_on=(instruction_set(),),
     )
 
 
@@ -173,6 +187,8 @@ def _report(
                 **candidate.notes,
                 **asdict(measured[candidate.name]),
                 "bytes": len(candidate.graph),
+                "nodes": node_counts(candidate.graph),
+                "provider": candidate.provider,
                 "gate": asdict(candidate.gate),
                 "written": candidate.name not in refused,
                 "refused_because": list(refused.get(candidate.name, ())),

@@ -15,7 +15,10 @@ class Gate:
 
 
 FP32 = Gate(cosine_mean=0.99999, cosine_worst=0.9999, max_drop=0.001)
+HALF = Gate(cosine_mean=0.9999, cosine_worst=0.999, max_drop=0.002)
 INT8 = Gate(cosine_mean=0.995, cosine_worst=0.98, max_drop=0.01)
+# Four bits a weight buy the smallest file with the fine grain of the space.
+INT4 = Gate(cosine_mean=0.95, cosine_worst=0.85, max_drop=0.03)
 # Binarized attention approximates softmax attention and was distilled to it; its codes are sharp,
 # so a single text may move far while the space stays the same.
 BINARIZED = Gate(cosine_mean=0.95, cosine_worst=0.5, max_drop=0.03)

@@ -1,6 +1,7 @@
 """What is measured of a variant before it may enter a bundle, through the device runtime alone."""
 
 import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from attar.bench import bench
 from attar.host import describe
 from attar.inputs import Prepared
 from attar.manifest import Latency
@@ -21,6 +23,7 @@ BATCH = 32
 SINGLES = 64  # rows that are also run alone
 LEAST_TOLERANCE = 1e-6  # what float32 unit vectors differ by between two kernels or CPUs
 LATENCY_RUNS, WARM_UP = 50, 5
+ALL_THREADS_SECONDS = 0.1  # in a process of its own, which costs more than that to start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +31,9 @@ class Measured:
     """One variant's figures.
 
     Cosines are with the reference encoder's embeddings of the same items. `tolerance` is the most
-    that a number of an embedding moved with its batch-mates, rounded up to one digit.
+    that a number of an embedding moved with its batch-mates, rounded up to one digit. `peak_mb` is
+    the peak memory of a process that loads the variant and runs its longest item, Python and all;
+    None where the system does not tell.
     """
 
     cosine_mean: float
@@ -36,6 +41,8 @@ class Measured:
     tolerance: float
     probe: Mapping[str, float]
     latency: Latency
+    latency_all_threads: Latency
+    peak_mb: float | None
 
 
 def measure(
@@ -48,8 +55,8 @@ def measure(
     """Run a variant on prepared `rows` against `reference` (n, dim), and through the probe.
 
     Rows are run in shuffled batches, so that text shares them with padding, and some alone.
-    Latency is measured on one thread, the rest on all. Raises BackendError when a row becomes NaN
-    or infinite.
+    Raises BackendError when a row becomes NaN or infinite, or when the process dies in which
+    memory is measured.
     """
     encoder = load(bundle, variant=variant)
     order = np.random.default_rng(0).permutation(len(rows))
@@ -61,12 +68,16 @@ def measure(
     some = order[:SINGLES]
     alone = np.concatenate([encoder.infer([rows[i]]) for i in some])
     cosines = cosine(vectors, reference)
+    longest = max(rows, key=lambda row: row.tokens)
+    all_threads, peak_mb = in_a_process(encoder, longest)
     return Measured(
         cosine_mean=float(cosines.mean()),
         cosine_worst=float(cosines.min()),
         tolerance=tolerance(float(np.abs(alone - vectors[some]).max())),
         probe=dict(probe(encoder)) if probe else {},
-        latency=latency(bundle, variant, max(rows, key=lambda row: row.tokens)),
+        latency=latency(bundle, variant, longest),
+        latency_all_threads=all_threads,
+        peak_mb=peak_mb,
     )
 
 
@@ -102,3 +113,26 @@ def latency(bundle: Path, variant: str, row: Prepared) -> Latency:
         length=row.tokens,
         host=str(describe()["cpu"]),
     )
+
+
+def in_a_process(encoder: Encoder, row: Prepared) -> tuple[Latency, float | None]:
+    """Time an item of the row's length on all cores, in a new process, and give its peak memory."""
+    threads = os.cpu_count() or 1
+    free = [axis for axis in encoder.manifest.inputs[0].shape[1:] if isinstance(axis, str)]
+    report = bench(
+        encoder.bundle.path,
+        variants=(encoder.variant.name,),
+        lengths=(max(row.arrays[0].shape),) if free else (),
+        batches=(1,),
+        threads=(threads,),
+        seconds=ALL_THREADS_SECONDS,
+    )
+    timing = report["rows"][-1]
+    taken = Latency(
+        p50_ms=round(timing["p50_ms"], 3),
+        threads=threads,
+        batch=1,
+        length=row.tokens,
+        host=str(describe()["cpu"]),
+    )
+    return taken, timing["peak_mb"]

@@ -13,6 +13,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 
 from attar.bundle import Bundle
+from attar.host import instruction_set
 from attar.manifest import (
     Latency,
     Manifest,
@@ -113,8 +114,12 @@ def text_manifest(
     latency_ms: Mapping[str, float] | None = None,
     cpu_flags: Mapping[str, Sequence[str]] | None = None,
     prompts: Mapping[str, str] | None = None,
+    proven_on: Sequence[str] | None = None,
 ) -> Manifest:
-    """Give the manifest that fits `text_graph`; the first variant is the reference."""
+    """Give the manifest that fits `text_graph`; the first variant is the reference.
+
+    Without `proven_on`, every variant was proven on this machine's instruction set.
+    """
     return Manifest(
         name=name,
         version="1",
@@ -141,6 +146,7 @@ def text_manifest(
                 requires=Requires(cpu_flags=tuple((cpu_flags or {}).get(variant, ()))),
                 parity={"cosine_mean": 1.0, "cosine_worst": 1.0},
                 tolerance=1e-6,
+                proven_on=tuple([instruction_set()] if proven_on is None else proven_on),
                 latency=Latency(
                     p50_ms=latency_ms[variant], threads=1, batch=1, length=max_length, host="test"
                 )
@@ -173,6 +179,7 @@ def tiny_bundle(
     latency_ms: Mapping[str, float] | None = None,
     cpu_flags: Mapping[str, Sequence[str]] | None = None,
     prompts: Mapping[str, str] | None = None,
+    proven_on: Sequence[str] | None = None,
 ) -> Path:
     """Write a text bundle folder at `path` and give that path; another `seed` is another space."""
     manifest = text_manifest(
@@ -184,6 +191,7 @@ def tiny_bundle(
         latency_ms=latency_ms,
         cpu_flags=cpu_flags,
         prompts=prompts,
+        proven_on=proven_on,
     )
     return Bundle.write(path, manifest, text_files(manifest, seed=seed)).path
 

@@ -1,6 +1,7 @@
 """The bundle: what is written is what is read, byte for byte, folder or zip."""
 
 import json
+import shutil
 import string
 import zipfile
 from dataclasses import replace
@@ -63,14 +64,31 @@ def test_the_format_does_not_drift() -> None:
     """A difference here changes the format: raise SCHEMA_VERSION, and say so in docs/bundle.md."""
     files = ("tokenizer.json", "variants/fp32.onnx")
     entries = tuple(FileEntry(path=path, sha256="0" * 64, bytes=1) for path in files)
-    manifest = replace(text_manifest(), files=entries)
+    manifest = replace(text_manifest(proven_on=("x86_64-vnni",)), files=entries)
     assert fingerprint(manifest) == (
         "sha256:a9eab1769a2ee65aae9a27846968605dafde60fb05d2dfb2cb9ec80cae5ae85d"
     )
     assert sha256(serialise(manifest)).hexdigest() == (
-        "09f8c74ccacff90ce2c048b77763a2c23a37c3370a0906d1860e2d5780d5e197"
+        "bdcfd5d4f4b645d7db9cc6c261f11d09ae30dbfc796d195d8c251cf01fd58b75"
     )
     assert parse(serialise(manifest)) == manifest
+
+
+def test_a_bundle_of_the_first_schema_is_read_and_new_fields_have_their_defaults(
+    bundle_path: Path, tmp_path: Path
+) -> None:
+    new = ("latency_all_threads", "peak_mb", "proven_on")
+    document = json.loads((bundle_path / "manifest.json").read_bytes())
+    for variant in document["variants"]:
+        assert {variant.pop(field) is None for field in new[:2]} == {True}
+        variant.pop("proven_on")
+        # What is not required is not written: to an older attar it would be a requirement unmet.
+        assert variant["requires"].keys() == {"cpu_flags"}
+    folder = Path(shutil.copytree(bundle_path, tmp_path / "old"))
+    (folder / "manifest.json").write_text(json.dumps({**document, "schema_version": "1.0"}))
+    (variant,) = Bundle.open(folder).manifest.variants
+    assert (variant.latency_all_threads, variant.peak_mb, variant.proven_on) == (None, None, ())
+    assert variant.requires.provider is None
 
 
 def test_the_fingerprint_is_computed_as_the_page_says(bundle_path: Path) -> None:
@@ -249,11 +267,18 @@ def manifests(draw: st.DrawFn) -> Manifest:
                 file=f"variants/{name}.onnx",
                 precision=draw(texts),
                 attention=draw(st.none() | texts),
-                requires=Requires(cpu_flags=tuple(draw(st.lists(texts))), extra=draw(extra)),
+                requires=Requires(
+                    cpu_flags=tuple(draw(st.lists(texts))),
+                    provider=draw(st.none() | texts),
+                    extra=draw(extra),
+                ),
                 parity=draw(st.dictionaries(texts, numbers, max_size=2)),
                 probe=draw(st.dictionaries(texts, numbers, max_size=2)),
                 tolerance=draw(st.none() | numbers),
                 latency=draw(st.none() | latency),
+                latency_all_threads=draw(st.none() | latency),
+                peak_mb=draw(st.none() | numbers),
+                proven_on=tuple(draw(st.lists(texts, max_size=2))),
                 extra=draw(extra),
             )
             for name in variants

@@ -17,8 +17,10 @@ import attar
 from attar.bundle import Bundle
 from attar.errors import AlreadyExists, BackendError, InvalidInput
 from attar.export.bundling import Candidate, Exported, assemble
+from attar.export.fuse import node_counts
 from attar.export.gates import FP32, Gate, failures
 from attar.export.measure import LEAST_TOLERANCE, Measured, Probe, tolerance
+from attar.host import instruction_set
 from attar.inputs import Prepared, TextInput
 from attar.manifest import Latency, Manifest
 from attar.runtime import Encoder
@@ -130,6 +132,8 @@ def test_the_report_has_every_candidates_figures(
     for made in candidates:
         row, figures = report["variants"][made.name], exported.measured[made.name]
         assert row["bytes"] == len(made.graph)
+        assert row["nodes"] == node_counts(made.graph)
+        assert row["peak_mb"] == figures.peak_mb
         assert row["written"] == (made.name == "fp32")
         assert row["gate"] == asdict(made.gate)
         assert row["probe"] == dict(figures.probe)
@@ -150,8 +154,25 @@ def test_the_manifest_records_what_was_measured(assembled: Assemble, tmp_path: P
     assert variant.tolerance == figures.tolerance == LEAST_TOLERANCE
     assert variant.latency == figures.latency
     assert (variant.latency.threads, variant.latency.batch, variant.latency.length) == (1, 1, 16)
+    assert variant.latency_all_threads == figures.latency_all_threads
+    assert figures.latency_all_threads.length == 16
+    assert variant.peak_mb == figures.peak_mb
+    assert variant.proven_on == (instruction_set(),)
     assert variant.attention == "softmax"
     assert exported.bundle.manifest.lineage == {"recipe": "r", "seed": 7}
+
+
+def test_what_is_made_for_another_provider_is_gated_here_and_proven_nowhere(
+    assembled: Assemble, tmp_path: Path
+) -> None:
+    gpu = candidate("fp16", gate=FP32, provider="CUDAExecutionProvider")
+    exported = assembled(tmp_path / "x", candidate("fp32", gate=FP32), gpu)
+    variant = exported.bundle.variant("fp16")
+    assert variant.requires.provider == "CUDAExecutionProvider"
+    assert variant.parity["cosine_worst"] > 0.9999
+    assert (variant.latency, variant.latency_all_threads, variant.peak_mb) == (None, None, None)
+    assert variant.proven_on == ()
+    assert attar.load(tmp_path / "x", threads=1).variant.name == "fp32"
 
 
 def test_a_reference_that_fails_is_an_error_and_nothing_is_written(
@@ -179,6 +200,8 @@ def test_the_same_export_gives_the_same_bundle_but_for_latency(
         manifest["files"] = [f for f in manifest["files"] if f["path"] != "report.json"]
         for variant in (*manifest["variants"], *report["variants"].values()):
             assert variant.pop("latency")["p50_ms"] > 0
+            assert variant.pop("latency_all_threads")["p50_ms"] > 0
+            assert variant.pop("peak_mb") > 10
         return manifest, report
 
     for name in ("one", "two"):
@@ -225,6 +248,8 @@ def figures(mean: float, worst: float, quality: float) -> Measured:
         tolerance=1e-6,
         probe={"recall": quality},
         latency=Latency(p50_ms=1, threads=1, batch=1, length=1, host=""),
+        latency_all_threads=Latency(p50_ms=1, threads=2, batch=1, length=1, host=""),
+        peak_mb=1.0,
     )
 
 

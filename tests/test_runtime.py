@@ -4,6 +4,7 @@ import getpass
 import platform
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 import attar
+from attar.bundle import Bundle
 from attar.encodings import ENCODINGS, Encoding, decode, encode, slice_dims
 from attar.errors import (
     BackendError,
@@ -23,7 +25,8 @@ from attar.errors import (
     NotSupported,
     ShapeError,
 )
-from attar.host import cpu_flags, describe
+from attar.host import cpu_flags, describe, instruction_set
+from attar.manifest import Requires
 from attar.runtime import Encoder
 
 from .bundles import WORDS, text_files, text_manifest, tiny_bundle, tiny_tensor_bundle
@@ -274,6 +277,36 @@ def test_a_flag_that_this_cpu_has_is_enough(tmp_path: Path) -> None:
     assert attar.load(path, threads=1).variant.name == "fp32"
 
 
+def test_what_was_not_proven_on_this_cpu_comes_after_the_reference(tmp_path: Path) -> None:
+    latency = {"fp32": 4.0, "int8": 2.0}
+    for name, proven_on, chosen in (
+        ("here", ["other", instruction_set()], "int8"),
+        ("elsewhere", ["other"], "fp32"),
+        ("nowhere", [], "fp32"),
+    ):
+        path = tiny_bundle(
+            tmp_path / name, variants=("fp32", "int8"), latency_ms=latency, proven_on=proven_on
+        )
+        assert attar.load(path, threads=1).variant.name == chosen
+        # Who asks for it, by its name or by a limit that nothing else keeps, gets it.
+        assert attar.load(path, threads=1, variant="int8").variant.name == "int8"
+        assert attar.load(path, threads=1, max_latency_ms=3.0).variant.name == "int8"
+    with pytest.raises(InvalidInput, match=rf"int8 \(.*, not proven on {instruction_set()}\)"):
+        attar.load(path, max_latency_ms=1.0)
+
+
+def test_a_variant_for_another_provider_is_refused_by_name_and_never_chosen(tmp_path: Path) -> None:
+    manifest = text_manifest(variants=("fp32", "fp16"), latency_ms={"fp32": 4.0, "fp16": 1.0})
+    gpu = Requires(provider="CUDAExecutionProvider")
+    variants = (manifest.variants[0], replace(manifest.variants[1], requires=gpu))
+    path = Bundle.write(
+        tmp_path / "x", replace(manifest, variants=variants), text_files(manifest)
+    ).path
+    assert attar.load(path, threads=1).variant.name == "fp32"
+    with pytest.raises(NotSupported, match="variant fp16 needs CUDAExecutionProvider, which"):
+        attar.load(path, variant="fp16")
+
+
 def test_limits_that_no_variant_keeps_are_answered_with_every_number(many: Path) -> None:
     with pytest.raises(InvalidInput) as caught:
         attar.load(many, max_latency_ms=1.5, max_bytes=10)
@@ -305,6 +338,14 @@ def test_the_bundle_may_go_once_it_is_loaded(bundle_path: Path, tmp_path: Path) 
     encoder = attar.load(path, threads=1)
     shutil.rmtree(path)
     assert len(encoder.embed(["cat"])) == 1
+
+
+def test_the_instruction_set_is_the_machine_and_its_dot_product_of_bytes() -> None:
+    machine, _, product = instruction_set().partition("-")
+    assert machine in ("x86_64", "aarch64")
+    known = {"avx512_vnni", "avx_vnni", "i8mm", "asimddp"} & cpu_flags()
+    assert bool(product) == bool(known)
+    assert describe()["instruction_set"] == instruction_set()
 
 
 def test_a_host_is_described_without_saying_whose_it_is() -> None:
