@@ -40,6 +40,7 @@ Seed = Annotated[int, typer.Option(min=0, help="Decides initial weights and the 
 Target = Literal["tensorrt", "triton"]
 Pooling = Literal["mean", "cls", "last", "max"]
 Device = Literal["cpu", "gpu"]
+Attention = Literal["softmax", "binarized"]
 
 OF_TARGETS: Mapping[str, frozenset[str]] = {
     "tensorrt": frozenset({"variant", "max_batch", "lengths"}),
@@ -143,11 +144,30 @@ def export(
     ],
     *,
     data: Data = "docstrings",
-    binarized: Annotated[
-        bool, typer.Option(help="Also hash attention (EcoFormer) and distil it back.")
-    ] = True,
+    attention: Annotated[
+        Attention,
+        typer.Option(
+            help="binarized: also with attention hashed (EcoFormer) and distilled back; softmax: "
+            "as it is alone."
+        ),
+    ] = "binarized",
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            help="Layers to hash, such as 0,2 (default: those that alone do little damage)."
+        ),
+    ] = None,
+    bits: Annotated[int | None, typer.Option(min=1, help="Length of a code (default: 16).")] = None,
+    beta: Annotated[
+        float | None,
+        typer.Option(help="What is added to every weight, above --bits (default: bits + 1)."),
+    ] = None,
+    static_sigma: Annotated[
+        bool,
+        typer.Option("--static-sigma", help="Freeze the kernels' bandwidths: a faster graph."),
+    ] = False,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps of that distillation [default: the recipe's].")
+        int | None, typer.Option(min=1, help="Steps of that distillation (default: the recipe's).")
     ] = None,
     target: Annotated[
         Target | None, typer.Option(help="Make this from a bundle, instead of a bundle.")
@@ -182,9 +202,15 @@ def export(
 
             return tensorrt(source, out, variant=variant, max_batch=max_batch, lengths=lengths)
     with _extra("export"):
-        from .commands import export_encoder
+        from .commands import conversion, export_encoder
 
-    return export_encoder(source, out, data=data, binarized=binarized, steps=steps)
+    if attention == "softmax":
+        _refuse_flags_of_binarized(context)
+        return export_encoder(source, out, data=data, binarized=None)
+    settings = conversion(
+        layers=layers, bits=bits, beta=beta, static_sigma=static_sigma, steps=steps
+    )
+    return export_encoder(source, out, data=data, binarized=settings)
 
 
 @app.command(
@@ -366,6 +392,17 @@ def _refuse_strays(context: typer.Context, target: str | None) -> None:
             flag = f"--{name.replace('_', '-')}"
             use = f"--target {target}" if target else "an encoder without --target"
             raise InvalidInput(f"{flag} says nothing to `attar export` of {use}; leave it out")
+
+
+def _refuse_flags_of_binarized(context: typer.Context) -> None:
+    """Refuse what only `--attention binarized` would read."""
+    for name in ("layers", "bits", "beta", "static_sigma", "steps"):
+        given = context.get_parameter_source(name)
+        if given is not None and given.name == "COMMANDLINE":
+            raise InvalidInput(
+                f"--{name.replace('_', '-')} says how attention is binarized, and --attention "
+                "softmax leaves it as it is; leave out one of them"
+            )
 
 
 @contextmanager

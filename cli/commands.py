@@ -1,7 +1,7 @@
 """What the training and export commands do; `app` declares their flags."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,10 +18,12 @@ from attar.training.data.pairs import Pair, Split, read_lines, split
 from attar.training.data.text import Retrieval
 from attar.training.data.tokenizer import train_tokenizer
 from attar.training.encoders import huggingface, saved
+from attar.training.encoders.attention import CODE_BITS
 from attar.training.encoders.folder import Declared
 from attar.training.encoders.head import Pooling
 from attar.training.encoders.saved import TextModel, token_transformer
-from attar.training.encoders.text import TextEncoder
+from attar.training.encoders.text import TextEncoder, TextNetwork
+from attar.training.hashing import Hashing
 from attar.training.loop import fit
 from attar.training.precision import best_precision
 from attar.training.probes.summaries import SummaryRetrieval
@@ -152,21 +154,22 @@ def distill_text(
 
 
 def export_encoder(
-    folder: Path, bundle: Path, *, data: str, binarized: bool, steps: int | None
+    folder: Path, bundle: Path, *, data: str, binarized: ecoformer.Settings | None
 ) -> None:
-    """Export an encoder folder's variants."""
+    """Export the variants of an encoder that attar or Hugging Face's libraries saved."""
     refuse_taken(bundle, overwrite=False)
-    model = saved.load(folder)
+    model = read_encoder(folder)
     parts = corpus(data)
     hashed, notes = None, {}
     if binarized:
-        texts = text_data(parts, model.tokenizer, max_length=model.encoder.shape.max_length)
         try:
+            trained = token_transformer(model)
+            texts = text_data(parts, model.tokenizer, max_length=trained.encoder.max_length)
             hashed, notes["binarized"] = recovered(
-                model.encoder, quick(texts), texts.probe, steps=steps
+                trained.encoder, quick(texts), texts.probe, binarized
             )
         except InvalidInput as error:
-            raise InvalidInput(f"{error}; --no-binarized leaves that variant out") from error
+            raise InvalidInput(f"{error}; --attention softmax leaves that variant out") from error
     exported = export_text(
         bundle,
         model,
@@ -178,6 +181,37 @@ def export_encoder(
         notes=notes,
     )
     _show_exported(exported)
+
+
+def conversion(
+    *,
+    layers: str | None,
+    bits: int | None,
+    beta: float | None,
+    static_sigma: bool,
+    steps: int | None,
+) -> ecoformer.Settings:
+    """Read the flags of `--attention binarized`; what is None is the recipe's."""
+    chosen = None
+    if layers is not None:
+        try:
+            chosen = tuple(int(layer) for layer in layers.split(","))
+        except ValueError:
+            raise InvalidInput(
+                f"--layers are numbers from 0, with commas between; got {layers!r}"
+            ) from None
+    return ecoformer.Settings(
+        layers=chosen,
+        hashing=Hashing(bits=bits or CODE_BITS, beta=beta, static_sigma=static_sigma),
+        recovery=replace(ecoformer.RECOVERY, steps=steps or ecoformer.RECOVERY.steps),
+    )
+
+
+def read_encoder(folder: Path) -> TextModel[TextNetwork]:
+    """Read a folder that attar saved, or a sentence-transformers or transformers one."""
+    if any((folder / name).exists() for name in ("modules.json", "config.json")):
+        return huggingface.read(folder)
+    return saved.load(folder)
 
 
 def quick(texts: TextData) -> TextData:
@@ -213,16 +247,17 @@ def start_student(teacher: TextModel[TextEncoder], texts: TextData) -> TextEncod
 
 
 def recovered(
-    encoder: TextEncoder, texts: TextData, exam: Retrieval, *, steps: int | None = None
+    encoder: TextEncoder, texts: TextData, exam: Retrieval, settings: ecoformer.Settings
 ) -> tuple[TextEncoder, dict[str, object]]:
     """Binarize an encoder's attention and distil it back; give it with notes for the report.
 
     `exam` is what the notes say of it before distillation; raises InvalidInput as `convert` does.
     """
     items = len(texts.pairs.first)
-    settings = ecoformer.Settings()
+    recovery = settings.recovery
     settings = replace(
-        settings, recovery=resized(settings.recovery, steps=steps, seed=0, items=items)
+        settings,
+        recovery=resized(recovery, steps=recovery.steps, seed=recovery.seed, items=items),
     )
     converted = ecoformer.convert(encoder, ecoformer.sample(texts), settings)
     before = exam(converted.encoder)
@@ -231,6 +266,7 @@ def recovered(
     converted.encoder.eval()
     return converted.encoder, {
         "layers": list(converted.layers),
+        "hashing": asdict(settings.hashing),
         "damage": {str(layer): cosine for layer, cosine in converted.damage.items()},
         "before_distillation": before,
         "steps": settings.recovery.steps,

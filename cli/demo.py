@@ -43,7 +43,7 @@ from attar.training.precision import best_precision
 from attar.training.probes.anomaly import auroc
 from attar.training.probes.retrieval import scores
 from attar.training.probes.summaries import SummaryRetrieval
-from attar.training.recipes import barlow_twins, distil, simclr
+from attar.training.recipes import barlow_twins, distil, ecoformer, simclr
 from attar.training.recipes.text_pairs import TextData, text_data
 from attar.training.sampler import evenly
 
@@ -330,7 +330,12 @@ def export(
     """Write the student's variants, each behind its gates; give why others were not."""
     hashed, notes, refused = None, {}, {}
     try:
-        hashed, notes["binarized"] = recovered(model.encoder, data, exam, steps=steps)
+        hashed, notes["binarized"] = recovered(
+            model.encoder,
+            data,
+            exam,
+            ecoformer.Settings(recovery=replace(ecoformer.RECOVERY, steps=steps)),
+        )
     except InvalidInput as error:  # every layer is too sharp to be hashed: no candidate
         refused["binarized"] = [str(error)]
     exported = export_text(
@@ -340,6 +345,7 @@ def export(
         texts=parity_texts(parts),
         probe=through_runtime(SummaryRetrieval.of(parts)),
         metric="recall_at_10",
+        variants=("int8",),
         binarized=hashed,
         notes=notes,
         overwrite=True,

@@ -9,9 +9,10 @@ from attar.errors import InvalidInput
 from attar.inputs import Prepared, TextInput
 from attar.manifest import Manifest, Output, Preprocessing, TensorSpec
 from attar.training.data.text import embed
-from attar.training.encoders.saved import TextModel
+from attar.training.encoders.saved import TextModel, attention_kinds
 from attar.training.encoders.text import TextEncoder, TextNetwork
 
+from .binarized import quantize_binarized
 from .bundling import Candidate, Exported, assemble, refuse_taken
 from .calibration import Feed
 from .gates import BINARIZED, FP32, INT8
@@ -25,7 +26,7 @@ INPUTS = (
 )
 OUTPUT = "embedding"
 TOKENIZER = "tokenizer.json"
-VARIANTS = ("int8",)  # what can be asked for besides the reference, fp32
+VARIANTS = ("int8", "binarized_int8")  # what can be asked for besides the reference, fp32
 CALIBRATION_TEXTS = 512
 
 
@@ -48,7 +49,8 @@ def export_text(
     `variants` names what to attempt beside the reference, fp32; one that fails its gates is left
     out and reported. `texts` are for parity, and the first of them calibrate int8; `probe` and its
     `metric` are the quality gate. `binarized` is the same encoder with hashed attention, already
-    recovered. `notes` go into report.json under their variant's name.
+    recovered, and what "binarized_int8" is made of. `notes` go into report.json under their
+    variant's name.
 
     Raises InvalidInput when there are no texts, a variant is unknown or the reference fails its
     gates, and AlreadyExists when `path` is taken and `overwrite` is false.
@@ -64,38 +66,51 @@ def export_text(
     encoder, notes = model.encoder, notes or {}
     host = TextInput(model.tokenizer, max_length=encoder.max_length, prompts={})
     rows = host.prepare(texts, role="passage", truncation="truncate")
+    feeds = text_feeds(host, rows[:CALIBRATION_TEXTS])
     graph = text_graph(encoder)
     candidates = [
         Candidate(
             name="fp32",
             graph=graph,
             precision="fp32",
-            attention="softmax",
+            attention=attention_kinds(encoder),
             gate=FP32,
             notes=notes.get("fp32", {}),
         )
     ]
     if "int8" in variants:
-        quantised = quantize_within(graph, text_feeds(host, rows[:CALIBRATION_TEXTS]), INT8)
+        quantised = quantize_within(graph, feeds, INT8)
         candidates.append(
             Candidate(
                 name="int8",
                 graph=quantised.graph,
                 precision="int8",
-                attention="softmax",
+                attention=attention_kinds(encoder),
                 gate=INT8,
                 notes={**quantised.notes, **notes.get("int8", {})},
             )
         )
     if binarized is not None:
+        hashed = text_graph(binarized)
         candidates.append(
             Candidate(
                 name="binarized",
-                graph=text_graph(binarized),
+                graph=hashed,
                 precision="fp32",
                 attention="binarized",
                 gate=BINARIZED,
                 notes=notes.get("binarized", {}),
+            )
+        )
+    if binarized is not None and "binarized_int8" in variants:
+        candidates.append(
+            Candidate(
+                name="binarized_int8",
+                graph=quantize_binarized(hashed, feeds),
+                precision="int8",
+                attention="binarized",
+                gate=BINARIZED,
+                notes=notes.get("binarized_int8", {}),
             )
         )
     manifest = Manifest(

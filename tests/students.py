@@ -1,6 +1,7 @@
 """A small text encoder, really trained for a moment, and the corpus that it learned from."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -16,7 +17,7 @@ from attar.training.encoders.saved import TextModel
 from attar.training.encoders.text import TextEncoder, TextShape
 from attar.training.encoders.transformer import TransformerShape
 from attar.training.loop import fit
-from attar.training.recipes import simclr
+from attar.training.recipes import ecoformer, simclr
 from attar.training.recipes.text_pairs import TextData, text_data
 
 SYLLABLES = ("ba", "ko", "ri", "mu", "te", "zan", "pol", "ix")
@@ -80,7 +81,8 @@ def trained() -> TextModel[TextEncoder]:
 @cache
 def binarized() -> TextEncoder:
     """Hash the trained encoder's attention and distil it back for some steps."""
-    return recovered(trained().encoder, data(), data().probe, steps=10)[0]
+    settings = ecoformer.Settings(recovery=replace(ecoformer.RECOVERY, steps=10))
+    return recovered(trained().encoder, data(), data().probe, settings)[0]
 
 
 @cache

@@ -5,6 +5,7 @@ import math
 import sys
 from collections.abc import Iterator
 from types import ModuleType
+from typing import Literal
 
 import numpy as np
 import onnxruntime
@@ -16,7 +17,16 @@ from torch import Tensor, nn
 from attar.errors import InvalidInput
 from attar.export.text import text_graph
 from attar.training.data.text import pad
-from attar.training.encoders.attention import BinarizedAttention, SoftmaxAttention, binary_code
+from attar.training.encoders.attention import (
+    FEATURE_FLOOR,
+    LONG,
+    BinarizedAttention,
+    LinearAttention,
+    SoftmaxAttention,
+    bandwidth,
+    binary_code,
+    distances,
+)
 from attar.training.encoders.text import TextEncoder
 from attar.training.hashing import binarize
 
@@ -33,11 +43,19 @@ def seeded(name: str, *, seed: int = 0) -> nn.Module:
         return ATTENTIONS[name](WIDTH, HEADS).double()
 
 
-def binarized(*, bits: int = 16, beta: float | None = None, seed: int = 0) -> BinarizedAttention:
+def binarized(
+    *,
+    bits: int = 16,
+    beta: float | None = None,
+    static_sigma: bool = False,
+    bias: Literal["all", "own"] = "all",
+) -> BinarizedAttention:
     """Give a float64 attention whose output is the mixed values themselves."""
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        attention = BinarizedAttention(WIDTH, HEADS, bits=bits, anchors=8, beta=beta).double()
+        torch.manual_seed(0)
+        attention = BinarizedAttention(
+            WIDTH, HEADS, bits=bits, anchors=8, beta=beta, static_sigma=static_sigma, bias=bias
+        ).double()
     attention.load_state_dict(
         attention.state_dict()
         | {"out.weight": torch.eye(WIDTH).double(), "out.bias": torch.zeros(WIDTH).double()}
@@ -135,6 +153,139 @@ def test_the_linear_form_is_the_quadratic_form(bits: int) -> None:
     quadratic = (weights(attention, x, mask) @ v).transpose(1, 2).flatten(-2)
     difference = (attention(x, mask) - quadratic)[mask]
     assert difference.abs().max() < 1e-12
+
+
+def test_released_weights_get_their_own_bias_as_they_were_trained() -> None:
+    attention = binarized(bias="own")
+    x, mask = batch(9, 4)
+    h = codes(attention, x, mask)
+    real = mask[:, None, :, None].double()
+    v = attention.value(x).unflatten(-1, (HEADS, DEPTH)).transpose(1, 2) * real
+    alike = h @ (h * real).transpose(-1, -2)  # (b, heads, n, n)
+    total = (alike + attention.beta * real.transpose(-1, -2)).sum(-1, keepdim=True)
+    theirs = ((alike @ v + attention.beta * v) / total).transpose(1, 2).flatten(-2)
+    torch.testing.assert_close(attention(x, mask)[mask], theirs[mask])
+    # Their rows do not sum to one: values that are one come out as much less.
+    sums = ((alike.sum(-1, keepdim=True) + attention.beta) / total)[mask[:, None].expand(2, 3, 9)]
+    assert sums.max() < 0.9
+
+
+def test_a_static_bandwidth_makes_a_tokens_code_its_own() -> None:
+    row, static = binarized(), binarized(static_sigma=True)
+    x, mask = batch(12)
+    with torch.no_grad():
+        static.sigma.copy_(bandwidth(distances(row.tokens(x), row.anchors), mask)[0])
+    torch.testing.assert_close(static(x, mask), row(x, mask))
+
+    few = mask & (torch.arange(12) < 5)
+    assert torch.equal(static.kernel(x, few)[:, :, :5], static.kernel(x, mask)[:, :, :5])
+    assert not torch.equal(row.kernel(x, few)[:, :, :5], row.kernel(x, mask)[:, :, :5])
+
+
+def turned(x: Tensor, positions: Tensor) -> Tensor:
+    """Rotate by complex numbers: coordinate c is real, c + d / 2 imaginary."""
+    half = x.shape[-1] // 2
+    turn = positions[:, None] * 10_000 ** (-torch.arange(half).double() / half)
+    z = torch.complex(x[..., :half], x[..., half:]) * torch.polar(torch.ones_like(turn), turn)
+    return torch.cat([z.real, z.imag], -1)
+
+
+def quadratic(attention: LinearAttention, x: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+    """Attend the quadratic way, every token being at a position of its own."""
+    q, k, v = (
+        layer(x).unflatten(-1, (-1, x.shape[-1] // attention.heads)).transpose(1, 2)
+        for layer in (attention.query, attention.key, attention.value)
+    )
+    q, k = (torch.relu(turned(y, positions) @ attention.omega) + FEATURE_FLOOR for y in (q, k))
+    positive = (q @ k.transpose(-1, -2)) * mask[:, None, None, :]
+    mixed = positive / positive.sum(-1, keepdim=True) @ v
+    out: Tensor = attention.out(mixed.transpose(1, 2).flatten(-2))
+    return out
+
+
+def test_linear_attention_is_its_quadratic_form() -> None:
+    attention = seeded("linear")
+    assert isinstance(attention, LinearAttention)
+    x, mask = batch(9, 4, 1)
+    difference = attention(x, mask) - quadratic(attention, x, mask, torch.arange(9.0).double())
+    assert difference[mask].abs().max() < 1e-12
+
+
+def test_an_order_is_known_through_rotation_alone() -> None:
+    attention = seeded("linear")
+    assert isinstance(attention, LinearAttention)
+    x, mask = batch(9)
+    order = torch.randperm(9, generator=torch.Generator().manual_seed(0))
+    shuffled = x[:, order]
+    # Each token takes its position along: nothing else tells the order.
+    moved = quadratic(attention, shuffled, mask, order.double())
+    torch.testing.assert_close(moved, attention(x, mask)[:, order])
+    assert (attention(shuffled, mask) - moved).abs().max() > 1e-4
+    for name in ("softmax", "binarized"):
+        plain = seeded(name)
+        torch.testing.assert_close(plain(shuffled, mask), plain(x, mask)[:, order])
+
+
+def after(attention: nn.Module, x: Tensor, gap: int) -> Tensor:
+    """Attend behind a gap of padding, which shifts every position."""
+    padded = torch.cat([torch.ones_like(x[:, :1]).expand(-1, gap, -1), x], 1)
+    mask = (torch.arange(padded.shape[1]) >= gap)[None]
+    out: Tensor = attention(padded, mask)[:, gap:]
+    return out
+
+
+def test_rotary_softmax_knows_distances_only_and_linear_attention_nearly() -> None:
+    x, mask = batch(20)
+    softmax, linear_ = seeded("rotary"), seeded("linear")
+    torch.testing.assert_close(after(softmax, x, 7), softmax(x, mask), rtol=0, atol=1e-12)
+    moved = after(linear_, x, 7) - linear_(x, mask)
+    relative = (moved.norm() / linear_(x, mask).norm()).item()
+    assert 1e-6 < relative < 0.2  # 0.1 to 0.14 with gaps of 1 to 50
+
+
+def test_a_token_that_no_feature_fires_for_gets_the_mean_of_the_values() -> None:
+    attention = seeded("linear")
+    for layer in (attention.query, attention.key):
+        assert isinstance(layer, nn.Linear)
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    x, mask = batch(6, 2)
+    for row, length in ((0, 6), (1, 2)):
+        mean = attention.out(attention.value(x[row, :length]).mean(0)).expand(length, WIDTH)
+        torch.testing.assert_close(attention(x, mask)[row, :length], mean)
+
+
+def test_random_features_are_orthogonal_in_blocks_drawn_once_and_saved() -> None:
+    attention = seeded("linear")
+    assert isinstance(attention, LinearAttention)
+    assert attention.omega.shape == (DEPTH, 32)
+    for block in attention.omega.split(DEPTH, dim=1):
+        products = block.T @ block
+        assert (products - products.diagonal().diag()).abs().max() < 1e-5
+    assert "omega" in attention.state_dict()
+    assert "omega" not in dict(attention.named_parameters())
+    x, mask = batch(6)
+    assert torch.equal(attention.train()(x, mask), attention.eval()(x, mask))
+
+
+@pytest.mark.parametrize("name", ["rotary", "linear"])
+def test_rotary_positions_need_pairs_of_coordinates(name: str) -> None:
+    with pytest.raises(InvalidInput, match="must be even; got width 9 over 3 heads"):
+        ATTENTIONS[name](9, 3)
+
+
+@every_attention
+def test_no_mask_says_that_every_token_is_real(name: str) -> None:
+    attention = seeded(name)
+    x, mask = batch(7, 7)
+    torch.testing.assert_close(attention(x, None), attention(x, mask), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["softmax", "rotary"])
+def test_long_rows_are_attended_to_as_short_ones(name: str) -> None:
+    attention = seeded(name)
+    x, mask = batch(LONG, 5)
+    torch.testing.assert_close(attention(x, mask)[1, :5], attention(x[1:, :5], mask[1:, :5])[0])
 
 
 def test_every_weight_is_positive_and_their_ratio_is_bounded_by_beta() -> None:

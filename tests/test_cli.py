@@ -113,7 +113,7 @@ def test_export_writes_every_variant_and_shows_it(
     bundle = Bundle.open(path)
     report = bundle.report["variants"]
     assert isinstance(report, dict)
-    assert report.keys() == {"fp32", "int8", "binarized"}
+    assert report.keys() == {"fp32", "int8", "binarized", "binarized_int8"}
     assert report["binarized"]["steps"] == 5
     assert bundle.manifest.name == "student"
     assert bundle.manifest.fingerprint in ran.out
@@ -130,9 +130,47 @@ def test_binarized_may_be_left_out(
     attar_: Attar, encoder: Path, pairs: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "student.attar"
-    ran = attar_("export", encoder, path, "--data", pairs, "--no-binarized")
+    ran = attar_("export", encoder, path, "--data", pairs, "--attention", "softmax")
     assert ran.status == 0, ran.err
     assert "binarized" not in {variant.name for variant in Bundle.open(path).manifest.variants}
+
+
+def test_a_hugging_face_folder_is_binarized_as_the_flags_say(
+    attar_: Attar, pairs: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.attar"
+    ran = attar_(
+        "export", bert_folder(tmp_path / "theirs"), path, "--data", pairs, "--steps", 2,
+        "--attention", "binarized", "--layers", "0", "--bits", 8, "--beta", 20, "--static-sigma",
+    )  # fmt: skip
+    assert ran.status == 0, ran.err
+    report = Bundle.open(path).report["variants"]
+    assert isinstance(report, dict)
+    assert report.keys() == {"fp32", "int8", "binarized", "binarized_int8"}
+    assert report["binarized"]["layers"] == [0]
+    assert report["binarized"]["damage"] == {}  # named layers are not compared with the others
+    hashing = {"bits": 8, "anchors": 25, "beta": 20.0, "static_sigma": True}
+    assert report["binarized"]["hashing"] == hashing
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--beta", 16), "beta must be greater than the 16 bits, for weights to be positive"),
+        (("--layers", "0,9"), "there is no layer 9; the encoder has 0 to 1"),
+        (("--layers", "first"), "--layers are numbers from 0, with commas between; got 'first'"),
+        (("--attention", "softmax", "--bits", 8), "--bits says how attention is binarized"),
+    ],
+)
+def test_a_mistake_in_how_to_binarize_is_told_and_nothing_written(
+    attar_: Attar, pairs: Path, tmp_path: Path, flags: tuple[object, ...], said: str
+) -> None:
+    saved.save(trained(), tmp_path / "encoder")
+    path = tmp_path / "x.attar"
+    ran = attar_("export", tmp_path / "encoder", path, "--data", pairs, *flags)
+    assert (ran.status, ran.err.count("\n")) == (2, 1)
+    assert said in ran.err
+    assert not path.exists()
 
 
 def test_embed_prints_one_json_object_a_text(attar_: Attar, bundle_path: Path) -> None:
@@ -202,7 +240,7 @@ def test_export_says_how_to_leave_out_a_variant_that_cannot_be(
     ran = attar_("export", tmp_path / "sharp", tmp_path / "x.attar", "--data", pairs)
     assert (ran.status, ran.err.count("\n")) == (2, 1)
     assert ran.err.startswith("attar: binarizing any one layer moves embeddings to a mean cosine")
-    assert ran.err.endswith("; --no-binarized leaves that variant out\n")
+    assert ran.err.endswith("; --attention softmax leaves that variant out\n")
 
 
 # Mistakes.

@@ -12,13 +12,18 @@ from torch import Tensor, nn
 from attar.errors import InvalidInput
 from attar.training.data.text import embed, pad
 from attar.training.encoders.attention import BinarizedAttention, binary_code, unit
+from attar.training.encoders.series import SeriesEncoder, SeriesShape
+from attar.training.encoders.transformer import TransformerShape
 from attar.training.hashing import (
+    LABELLED,
+    Hashing,
     HashReport,
     binarize,
     learn_hashes,
     shared_projection,
     similarity_labels,
 )
+from attar.training.recipes import ecoformer
 
 from .encoders import ATTENTIONS, random_rows, tiny_encoder
 
@@ -245,6 +250,52 @@ def test_layers_that_do_not_exist_are_refused_and_nothing_is_changed() -> None:
         with pytest.raises(InvalidInput, match=f"no layer {named}; the encoder has 0 to 1"):
             binarize(encoder, pad(random_rows(8)), layers=layers, generator=generator())
     assert all(torch.equal(kept[name], now) for name, now in encoder.state_dict().items())
+
+
+def test_an_encoder_of_series_is_binarized_too_and_learns_from_some_tokens_of_a_long_one() -> None:
+    shape = TransformerShape(width=16, depth=2, heads=2, hidden=32)
+    encoder = SeriesEncoder(SeriesShape(window=4, hop=2, transformer=shape)).eval()
+    series = torch.randn(3, 1, 4 * LABELLED, generator=generator())  # twice the tokens labelled
+    before = encoder(series)
+
+    made = ecoformer.convert(encoder, (series,), ecoformer.Settings(layers=(0, 1)))
+
+    assert torch.equal(encoder(series), before)
+    kinds = [type(block.attention) for block in made.encoder.transformer.blocks]
+    assert kinds == [BinarizedAttention, BinarizedAttention]
+    assert set(made.hashes) == {0, 1}
+    assert torch.isfinite(made.encoder(series)).all()
+
+
+def test_learning_keeps_the_mean_bandwidth_of_the_rows() -> None:
+    attention = one_head(bits=4)
+    x = torch.cat(clustered(seed=0))
+    learn(attention, x, seed=0)
+    with torch.no_grad():
+        distance = 2 - 2 * attention.tokens(x) @ attention.anchors.transpose(-1, -2)
+    assert attention.sigma.flatten().tolist() == pytest.approx([float(distance.mean())], rel=1e-5)
+
+
+def test_codes_take_the_form_that_is_asked_for() -> None:
+    encoder = tiny_encoder()
+    hashing = Hashing(bits=8, anchors=5, beta=30.0, static_sigma=True)
+    tokens = pad(random_rows(8))
+    binarize(encoder, tokens, layers=(1,), hashing=hashing, generator=generator())
+    attention = encoder.transformer.blocks[1].attention
+    assert isinstance(attention, BinarizedAttention)
+    assert attention.hash.shape == (4, 5, 8)
+    assert (attention.beta, attention.static_sigma) == (30.0, True)
+
+
+def test_an_encoder_of_other_blocks_is_refused() -> None:
+    with pytest.raises(InvalidInput, match=r"only attar's token transformer .* Linear has none"):
+        binarize(nn.Linear(2, 2), (torch.ones(1, 2),), layers=(0,), generator=generator())
+
+
+def test_rotary_attention_is_refused() -> None:
+    encoder = tiny_encoder(attention=ATTENTIONS["rotary"])
+    with pytest.raises(InvalidInput, match="layer 0 has rotary positions, which codes without"):
+        binarize(encoder, pad(random_rows(8)), layers=(0,), generator=generator())
 
 
 def test_only_softmax_attention_is_binarized() -> None:

@@ -9,11 +9,13 @@ import torch
 from safetensors.torch import save as weights
 
 from attar.errors import InvalidInput
-from attar.training.encoders.saved import TextModel, load, save
+from attar.training.data.text import pad
+from attar.training.encoders.saved import TextModel, attention_kinds, load, save
 from attar.training.encoders.text import TextEncoder, TextShape
+from attar.training.hashing import Hashing, binarize
 
 from .bundles import tokenizer_json
-from .encoders import ATTENTIONS, tiny_encoder, tiny_shape
+from .encoders import ATTENTIONS, random_rows, tiny_encoder, tiny_shape
 
 FILES = ("encoder.json", "encoder.safetensors", "tokenizer.json")
 
@@ -116,10 +118,31 @@ def test_a_damaged_file_is_named(folder: Path, damage: str) -> None:
         load(folder)
 
 
-def test_an_encoder_that_could_not_come_back_is_not_saved(tmp_path: Path) -> None:
-    hashed = TextModel(
-        encoder=tiny_encoder(attention=ATTENTIONS["binarized"]), tokenizer=tokenizer_json()
-    )
-    with pytest.raises(InvalidInput, match=r"layer 0 has BinarizedAttention and only softmax"):
-        save(hashed, tmp_path / "hashed")
-    assert not (tmp_path / "hashed").exists()
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_every_attention_comes_back(tmp_path: Path, name: str) -> None:
+    encoder = tiny_encoder(attention=ATTENTIONS[name])
+    save(TextModel(encoder=encoder, tokenizer=tokenizer_json()), tmp_path / name)
+    again = load(tmp_path / name).encoder
+    tokens = pad(random_rows(4))
+    assert torch.equal(again(*tokens), encoder(*tokens))
+    assert attention_kinds(again) == attention_kinds(encoder)
+
+
+def test_layers_that_attend_otherwise_come_back_each_as_it_was(tmp_path: Path) -> None:
+    encoder = tiny_encoder()
+    hashing = Hashing(bits=4, beta=9.0)
+    draw = torch.Generator().manual_seed(0)
+    binarize(encoder, pad(random_rows(8)), layers=(1,), hashing=hashing, generator=draw)
+    save(TextModel(encoder=encoder, tokenizer=tokenizer_json()), tmp_path / "hashed")
+    again = load(tmp_path / "hashed").encoder
+    tokens = pad(random_rows(4))
+    assert torch.equal(again(*tokens), encoder(*tokens))
+    assert attention_kinds(again) == "binarized+softmax"
+
+
+def test_an_attention_of_another_library_is_not_saved(tmp_path: Path) -> None:
+    encoder = tiny_encoder()
+    encoder.transformer.blocks[0].attention = torch.nn.Identity()
+    with pytest.raises(InvalidInput, match="Identity cannot be saved; attention is one of softmax"):
+        save(TextModel(encoder=encoder, tokenizer=tokenizer_json()), tmp_path / "odd")
+    assert not (tmp_path / "odd").exists()

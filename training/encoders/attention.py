@@ -258,7 +258,7 @@ def gaussian(
     distance: Float[Tensor, "b heads n m"], sigma: Float[Tensor, "#b heads 1 1"]
 ) -> Float[Tensor, "b heads n m"]:
     """Give exp(-D / (2 sigma))."""
-    return torch.exp(-distance / (2 * sigma))
+    return torch.exp(distance / (-2 * sigma))
 
 
 def binary_code(y: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -1,22 +1,29 @@
 """An encoder on disk: weights as safetensors, shape and lineage as JSON, and the tokenizer."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from attar.errors import InvalidInput
 
-from .attention import SoftmaxAttention
+from .attention import BinarizedAttention, LinearAttention, SoftmaxAttention
 from .head import Dense, HeadShape
 from .text import TextEncoder, TextNetwork, TextShape
 from .transformer import TransformerShape
 
 WEIGHTS, ABOUT, TOKENIZER = "encoder.safetensors", "encoder.json", "tokenizer.json"
+KINDS: Mapping[str, Callable[..., nn.Module]] = {
+    "softmax": SoftmaxAttention,
+    "linear": LinearAttention,
+    "binarized": BinarizedAttention,
+}
+"""Attention by its word in encoder.json; an encoder written without the word attends by softmax."""
 
 
 Network_co = TypeVar("Network_co", bound=TextNetwork, covariant=True)
@@ -61,19 +68,15 @@ def token_transformer(model: TextModel[TextNetwork]) -> TextModel[TextEncoder]:
 def save(model: TextModel[TextEncoder], folder: Path) -> None:
     """Write the model to `folder`, which may exist; its files are replaced.
 
-    Raises InvalidInput when a layer does not attend by softmax, since the shape cannot say so.
+    Raises InvalidInput when a layer's attention is not one of attar's own.
     """
-    for place, block in enumerate(model.encoder.transformer.blocks):
-        if not isinstance(block.attention, SoftmaxAttention):
-            raise InvalidInput(
-                f"layer {place} has {type(block.attention).__name__} and only softmax attention "
-                "can be saved; save the encoder first and binarize it for export"
-            )
+    attention = [_attention(block.attention) for block in model.encoder.transformer.blocks]
     folder.mkdir(parents=True, exist_ok=True)
     weights = model.encoder.state_dict()
     save_file({name: w.cpu().contiguous() for name, w in weights.items()}, folder / WEIGHTS)
     about = {
         "shape": asdict(model.encoder.shape),
+        "attention": attention,
         "prompts": dict(model.prompts),
         "dims": model.dims,
         "lineage": dict(model.lineage),
@@ -92,6 +95,8 @@ def load(folder: Path) -> TextModel[TextEncoder]:
         reading = ABOUT
         about = json.loads((folder / ABOUT).read_text("utf-8"))
         encoder = TextEncoder(_shape(about["shape"]))
+        if "attention" in about:
+            _attend(encoder, about["attention"])
         prompts, lineage = dict(about["prompts"]), dict(about["lineage"])
         licence, dims = about["licence"], tuple(about.get("dims", ()))
         reading = WEIGHTS
@@ -118,6 +123,46 @@ def load(folder: Path) -> TextModel[TextEncoder]:
         prompts=prompts,
         lineage=lineage,
         licence=licence,
+    )
+
+
+def attention_kinds(encoder: nn.Module) -> str:
+    """Say how an encoder's layers attend, in the words of `KINDS`; a borrowed encoder's by softmax.
+
+    Layers of several kinds are named with a plus between, as in "binarized+softmax".
+    """
+    if not isinstance(encoder, TextEncoder):
+        return "softmax"
+    blocks = encoder.transformer.blocks
+    return "+".join(sorted({str(_attention(block.attention)["kind"]) for block in blocks}))
+
+
+def _attend(encoder: TextEncoder, layers: Sequence[dict[str, Any]]) -> None:
+    """Give each layer the attention that was said of it."""
+    shape = encoder.shape.transformer
+    for block, said in zip(encoder.transformer.blocks, layers, strict=True):
+        arguments = {name: value for name, value in said.items() if name != "kind"}
+        block.attention = KINDS[said["kind"]](shape.width, shape.heads, **arguments)
+
+
+def _attention(attention: nn.Module) -> dict[str, object]:
+    """Say how a layer attends, in the arguments that make it again."""
+    match attention:
+        case SoftmaxAttention():
+            return {"kind": "softmax", "rotary": attention.rotary}
+        case LinearAttention():
+            return {"kind": "linear", "features": attention.omega.shape[1]}
+        case BinarizedAttention():
+            return {
+                "kind": "binarized",
+                "bits": attention.bits,
+                "anchors": attention.anchors.shape[1],
+                "beta": attention.beta,
+                "static_sigma": attention.static_sigma,
+                "bias": attention.bias,
+            }
+    raise InvalidInput(
+        f"{type(attention).__name__} cannot be saved; attention is one of {', '.join(KINDS)}"
     )
 
 

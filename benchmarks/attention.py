@@ -1,0 +1,242 @@
+"""Latency and memory against length: fused softmax, linear and binarized attention.
+
+    python benchmarks/attention.py --out benchmarks/results/attention.json
+
+About 4 minutes on one core. Each variant of one encoder with random weights, in ViT-Tiny's sizes
+but for the depth, embeds one series of tokens at each length, in a process of its own so that its
+peak memory is its own. Variants take turns at a length. The baseline is the best of what ONNX
+Runtime has for softmax on a CPU: its MultiHeadAttention, which never holds all n^2 weights and
+took four fifths of the standard Attention's time here.
+
+For all variants alike the fusion SkipLayerNormalization is switched off: its kernel for CPUs takes
+seven times what an addition and LayerNormalization take.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import NodeProto, helper
+
+WIDTH, DEPTH, HEADS, HIDDEN = 192, 4, 3, 768
+LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+CALIBRATION = 512  # tokens
+TARGETS = {4096: 7.0, 16384: 20.0}  # times faster than fused softmax, binarized in int8
+DISABLED = ["SkipLayerNormFusion"]
+LEAST_RUNS, MOST_RUNS, SECONDS = 3, 50, 2.0
+
+
+def graphs() -> dict[str, bytes]:
+    """Export every variant of the encoder: tokens (batch, length, width) in, embedding out."""
+    # ruff: noqa: PLC0415 -- a child measures memory, and imports neither torch nor the exporter
+    import torch
+    from torch import Tensor, nn
+
+    from attar.export.binarized import quantize_binarized
+    from attar.export.graph import to_onnx
+    from attar.export.quantize import quantize_int8
+    from attar.manifest import TensorSpec
+    from attar.training.encoders.attention import (
+        BinarizedAttention,
+        LinearAttention,
+        SoftmaxAttention,
+    )
+    from attar.training.encoders.transformer import Attention, TokenTransformer, TransformerShape
+
+    shape = TransformerShape(width=WIDTH, depth=DEPTH, heads=HEADS, hidden=HIDDEN)
+    spec = TensorSpec(name="tokens", dtype="float32", shape=("batch", "length", WIDTH))
+
+    class Encoder(nn.Module):
+        def __init__(self, attention: Attention) -> None:
+            super().__init__()
+            self.transformer = TokenTransformer(shape, attention=attention)
+
+        def forward(self, tokens: Tensor) -> Tensor:
+            pooled: Tensor = self.transformer(tokens, None).mean(1)
+            return pooled
+
+    def exported(attention: Attention) -> bytes:
+        torch.manual_seed(0)
+        return to_onnx(Encoder(attention), (torch.randn(2, 8, WIDTH),), (spec,), output="embedding")
+
+    feeds = [{"tokens": series(CALIBRATION)}]
+    softmax, binarized = exported(SoftmaxAttention), exported(_static(BinarizedAttention))
+    return {
+        "softmax_fp32": fused(softmax),
+        "softmax_int8": fused(quantize_int8(softmax, feeds)),
+        "linear_fp32": exported(LinearAttention),
+        "binarized_fp32": binarized,
+        "binarized_int8": quantize_binarized(binarized, feeds),
+    }
+
+
+def _static(attention: Callable[..., object]) -> Callable[[int, int], object]:
+    return lambda width, heads: attention(width, heads, static_sigma=True)
+
+
+def series(length: int) -> np.ndarray:
+    """Make one row of tokens, always the same."""
+    return np.random.default_rng(length).standard_normal((1, length, WIDTH), np.float32)
+
+
+def fused(graph: bytes) -> bytes:
+    """Put ONNX Runtime's MultiHeadAttention in place of each softmax and what surrounds it."""
+    model = onnx.load_from_string(graph)
+    made = {name: node for node in model.graph.node for name in node.output}
+    readers = {name: node for node in model.graph.node for name in node.input}
+
+    def entering(name: str) -> str:
+        while made[name].op_type in ("Transpose", "Reshape", "Mul", "Div"):
+            name = made[name].input[0]
+        return name
+
+    nodes: dict[str, NodeProto] = {}
+    for node in model.graph.node:
+        if node.op_type != "Softmax":
+            continue
+        logits = made[node.input[0]]
+        while logits.op_type != "MatMul":
+            logits = made[logits.input[0]]
+        mixed = readers[node.output[0]]
+        merged = readers[readers[mixed.output[0]].output[0]]
+        q, k, v = (entering(name) for name in (*logits.input, mixed.input[1]))
+        nodes[merged.output[0]] = helper.make_node(
+            "MultiHeadAttention",
+            [q, k, v],
+            [merged.output[0]],
+            domain="com.microsoft",
+            num_heads=HEADS,
+        )
+    if len(nodes) != DEPTH:
+        raise RuntimeError(f"{len(nodes)} of {DEPTH} softmax layers were fused")
+    needed, kept = {value.name for value in model.graph.output}, []
+    for node in (nodes.get(node.output[0], node) for node in reversed(model.graph.node)):
+        if needed.intersection(node.output):
+            kept.append(node)
+            needed.update(node.input)
+    del model.graph.node[:]
+    model.graph.node.extend(reversed(kept))
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    serialized: bytes = model.SerializeToString()
+    return serialized
+
+
+def measure(path: Path, length: int, threads: int) -> dict[str, float | int]:
+    """Time one graph at one length in this process, and give its peak memory."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    session = ort.InferenceSession(
+        str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=DISABLED
+    )
+    feed = {"tokens": series(length)}
+    session.run(None, feed)  # the first one allocates
+    wall: list[float] = []
+    cpu: list[float] = []
+    while len(wall) < LEAST_RUNS or (len(wall) < MOST_RUNS and sum(wall) < SECONDS):
+        began, burnt = time.perf_counter(), time.process_time()
+        session.run(None, feed)
+        wall.append(time.perf_counter() - began)
+        cpu.append(time.process_time() - burnt)
+    # VmHWM and not ru_maxrss, which begins at what the parent had when it forked.
+    status = Path("/proc/self/status").read_text("utf-8").splitlines()
+    peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    return {
+        "p50_ms": round(statistics.median(wall) * 1e3, 3),
+        "cpu_p50_ms": round(statistics.median(cpu) * 1e3, 3),
+        "runs": len(wall),
+        "peak_mb": round(peak * 1024 / 1e6, 1),
+    }
+
+
+def rows(lengths: Sequence[int], threads: int) -> Iterator[dict[str, object]]:
+    """Measure every variant at every length, each in a child process."""
+    with tempfile.TemporaryDirectory(prefix="attar-") as scratch:
+        paths = {}
+        for variant, graph in graphs().items():
+            paths[variant] = Path(scratch) / f"{variant}.onnx"
+            paths[variant].write_bytes(graph)
+        for length in lengths:
+            for variant, path in paths.items():
+                command = [sys.executable, __file__, "--child", str(path)]
+                command += ["--lengths", str(length), "--threads", str(threads)]
+                done = subprocess.run(command, capture_output=True, check=True, text=True)  # noqa: S603 -- our own
+                yield {
+                    "variant": variant,
+                    "length": length,
+                    "threads": threads,
+                    **json.loads(done.stdout),
+                }
+
+
+def summary(found: Sequence[Mapping[str, object]]) -> dict[str, object]:
+    """Say from which length on each variant is the faster, and by how much."""
+    ms = {(row["variant"], row["length"]): float(str(row["p50_ms"])) for row in found}
+    lengths = sorted({int(str(row["length"])) for row in found})
+    others = sorted({str(row["variant"]) for row in found} - {"softmax_fp32"})
+    speedups = {
+        other: {n: round(ms["softmax_fp32", n] / ms[other, n], 2) for n in lengths}
+        for other in others
+    }
+    return {
+        "times_faster_than_softmax_fp32": speedups,
+        "faster_from_length_on": {
+            other: next((n for n in lengths if all(ratios[m] > 1 for m in lengths if m >= n)), None)
+            for other, ratios in speedups.items()
+        },
+        "us_per_token": {
+            variant: {n: round(ms[variant, n] / n * 1e3, 2) for n in lengths}
+            for variant in ("softmax_fp32", *others)
+        },
+        "targets": {
+            n: {"aimed_at": aim, "reached": speedups["binarized_int8"][n]}
+            for n, aim in TARGETS.items()
+            if n in lengths
+        },
+    }
+
+
+def main() -> None:
+    """Measure, print the table and the crossover, and write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        print(json.dumps(measure(arguments.child, arguments.lengths[0], arguments.threads)))
+        return
+
+    from attar.host import describe
+
+    found = []
+    for row in rows(arguments.lengths, arguments.threads):
+        found.append(row)
+        print(
+            "{variant:15} {length:6} {p50_ms:10.1f} ms {peak_mb:8.1f} MB".format(**row), flush=True
+        )
+    said = summary(found)
+    print(json.dumps(said, indent=2))
+    report = {
+        "rows": found,
+        "summary": said,
+        "sizes": {"width": WIDTH, "depth": DEPTH, "heads": HEADS, "hidden": HIDDEN},
+        "command": f"python benchmarks/attention.py {' '.join(sys.argv[1:])}",
+        "machine": describe(),
+    }
+    if arguments.out:
+        arguments.out.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
