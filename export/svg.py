@@ -163,6 +163,7 @@ def _free(
 
 def _marker(place: int, x: float, y: float, style: str) -> str:
     """Draw a circle, a square, a triangle or a diamond: colour is not needed to tell them apart."""
+    corners: tuple[tuple[float, float], ...]
     match place % 4:
         case 0:
             return f'<circle class="{style} mark" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>'
