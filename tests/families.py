@@ -123,7 +123,7 @@ def sentence_folder(
     """Save a SentenceTransformer: the family's transformer, pooling, dense layers, unit length."""
     plain = plain_folder(root.with_name(f"{root.name}-plain"), family, **changes)
     with libraries() as (_, library):
-        models = library.models
+        models: Any = import_module("sentence_transformers.models")  # its name in 5 and 6
         transformer = models.Transformer(str(plain))
         modules = [transformer, models.Pooling(WIDTH, pooling_mode=pooling)]
         width = WIDTH
