@@ -2,8 +2,9 @@
 
     python benchmarks/distillation_curve.py --steps 45 90 180 --out build/curve.json
 
-Each length is a run of its own, because the learning rate falls to zero at its end. Data, teacher,
-student and judge are the demo's. CPU minutes are the process's own, divided by its threads, so
+Each length is a run of its own, because the learning rate falls to zero at its end; those that the
+file has already are kept, so that an hour's run need not be made twice. Data, teacher, student and
+judge are the demo's. CPU minutes are the process's own, divided by its threads, so
 that a busy machine does not stretch them.
 """
 
@@ -40,8 +41,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bundle = import_folder(demo.teacher_folder(), Path(folder) / "teacher.attar").bundle
         lessons, row = demo.teach(attar.load(bundle.path), data, exam, corpus)
-    curve = []
+    curve = json.loads(arguments.out.read_text())["curve"] if arguments.out.exists() else []
     for steps in arguments.steps:
+        if any(point["steps"] == steps for point in curve):
+            continue
         student = start_student(teacher, data)
         settings = resized(distil.Settings(), steps=steps, seed=0)
         wall, cpu = time.perf_counter(), time.process_time()
