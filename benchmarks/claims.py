@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import re
 import sys
 import textwrap
@@ -119,12 +120,15 @@ def triton(report: Report) -> str:
     sizes = sorted({batch["texts"] for layout in layouts for batch in layout["batches"]})
     shared = max(layouts, key=lambda layout: layout["concurrent"]["executions"])["concurrent"]
     shortest, longest = report["layouts"]["cpu"]["tokens"]
+    # Rounded up to two digits: "at most" has to stay true.
+    power = math.floor(math.log10(report["worst_difference"]))
+    worst = math.ceil(report["worst_difference"] / 10.0 ** (power - 1)) / 10
     return fill(
         f"Triton {report['versions']['triton']} on {report['machine']['cores']} cores "
         f"({report['machine']['cpu']}): over batches of {sizes[0]} to {sizes[-1]} texts of "
         f"{shortest} to {longest} tokens, and texts sent one by one from {shared['callers']} "
-        f"callers at once, no number of an embedding differs from `attar.load`'s by more than "
-        f"**{report['worst_difference']:.0e}** (asked: {report['tolerance']:.0e}). "
+        f"callers at once, every number of an embedding is within **{worst}e{power}** of "
+        f"`attar.load`'s (asked: {report['tolerance']:.0e}). "
         f"{shared['requests']} of these ragged requests shared {shared['executions']} executions."
     )
 

@@ -140,8 +140,8 @@ class _Rewriter:
         if scale.ndim:
             shape[next((a.i for a in node.attribute if a.name == "axis"), 1)] = -1
         zero = zeros[0].reshape(shape).astype(np.float32) if zeros else np.float32(0)
-        value = (codes.astype(np.float32) - zero) * scale.reshape(shape)
-        return value.astype(np.float32, copy=False)
+        value: NDArray[np.float32] = (codes.astype(np.float32) - zero) * scale.reshape(shape)
+        return value
 
     def _constant(self, name: str, value: NDArray[Any] | np.generic) -> str:
         self.made[name] = numpy_helper.from_array(np.asarray(value), name)
