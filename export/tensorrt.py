@@ -18,7 +18,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
@@ -34,7 +34,7 @@ from attar.inputs import Prepared, host_step
 from attar.manifest import Variant
 from attar.runtime import load
 
-from .gates import BINARIZED, FP32, INT8, Gate
+from .gates import FP32, INT8, Gate
 from .measure import BATCH, cosine
 from .profiles import Profile, buckets, profiles
 from .symmetric import symmetric
@@ -140,7 +140,7 @@ def plan(
         graph=graph,
         profiles=ranges,
         hardware=hardware,
-        gate=_gate(chosen),
+        gate=_gate(bundle, chosen),
     )
 
 
@@ -375,11 +375,15 @@ def _parity(bundle: Bundle, what: Plan, engine: bytes, machine: Machine) -> dict
     return {"mean": float(cosines.mean()), "worst": float(cosines.min())}
 
 
-def _gate(variant: Variant) -> Gate:
-    """Give the bounds that a variant of its kind had to keep to enter a bundle."""
-    if variant.attention == "binarized":
-        return BINARIZED
-    return FP32 if variant.precision == "fp32" else INT8
+def _gate(bundle: Bundle, variant: Variant) -> Gate:
+    """Give the gate that a variant passed into the bundle, or one for its precision."""
+    recorded: Any = bundle.report
+    for name in ("variants", variant.name, "gate"):
+        recorded = recorded.get(name) if isinstance(recorded, Mapping) else None
+    try:
+        return Gate(**{field.name: float(recorded[field.name]) for field in fields(Gate)})
+    except (KeyError, TypeError, ValueError):
+        return FP32 if variant.precision == "fp32" else INT8
 
 
 def _rows(bundle: Bundle, what: Plan) -> list[Prepared]:

@@ -16,6 +16,7 @@ import pytest
 import attar
 from attar.bundle import Bundle
 from attar.errors import BackendError, InvalidInput, MissingExtra, NotFound, NotSupported
+from attar.export.gates import FP32, Gate
 from attar.export.tensorrt import (
     Engine,
     Gpu,
@@ -217,6 +218,17 @@ def test_an_engine_that_gives_other_embeddings_is_not_kept(bundle: Bundle, tmp_p
     with pytest.raises(BackendError, match="too far from the reference, so it is not kept"):
         build(bundle, cache, trt)
     assert not cache.exists()
+
+
+def test_the_gate_is_the_one_that_the_variant_passed_into_the_bundle(tmp_path: Path) -> None:
+    manifest = text_manifest(variants=("fp32", "int8"))
+    gate = {"cosine_mean": 0.9, "cosine_worst": 0.5, "max_drop": 0.1}
+    report = {"variants": {"int8": {"gate": gate}}}
+    files = {**text_files(manifest), "report.json": json.dumps(report).encode()}
+    bundle = Bundle.write(tmp_path / "tiny.attar", manifest, files)
+
+    assert plan(bundle, variant="int8").gate == Gate(**gate)
+    assert plan(bundle, variant="fp32").gate == FP32  # nothing is recorded of it
 
 
 def test_what_the_parser_or_the_builder_says_is_told(bundle: Bundle, tmp_path: Path) -> None:
