@@ -39,6 +39,7 @@ Steps = Annotated[int | None, typer.Option(min=1, help="Optimiser steps [default
 Seed = Annotated[int, typer.Option(min=0, help="Decides initial weights and the order of data.")]
 Target = Literal["tensorrt", "triton"]
 Pooling = Literal["mean", "cls", "last", "max"]
+Side = Literal["vision", "text"]
 Device = Literal["cpu", "gpu"]
 Attention = Literal["softmax", "binarized"]
 
@@ -68,6 +69,17 @@ def import_(
     dims: Annotated[
         str, typer.Option(help="Widths that embeddings may be cut to, as the model was trained.")
     ] = "",
+    tower: Annotated[
+        Side | None, typer.Option(help="Which encoder of a CLIP folder, which holds two.")
+    ] = None,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(help="A variant to attempt besides fp32, such as int8; may be repeated."),
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="A text a line, to calibrate on [default: documentation found here]."),
+    ] = None,
 ) -> None:
     """Turn a Hugging Face folder into a bundle, held to the torch encoder's numbers."""
     with _extra("hf"):
@@ -80,6 +92,9 @@ def import_(
         normalize=normalize,
         prompts={"query": query_prompt, "passage": passage_prompt},
         dims=dims,
+        tower=tower,
+        variants=variant or (),
+        calibration=calibration,
     )
 
 

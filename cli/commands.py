@@ -1,6 +1,6 @@
 """What the training and export commands do; `app` declares their flags."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +23,7 @@ from attar.training.encoders.folder import Declared
 from attar.training.encoders.head import Pooling
 from attar.training.encoders.saved import TextModel, token_transformer
 from attar.training.encoders.text import TextEncoder, TextNetwork
+from attar.training.encoders.towers import Side
 from attar.training.hashing import Hashing
 from attar.training.loop import fit
 from attar.training.precision import best_precision
@@ -55,6 +56,9 @@ def import_bundle(
     normalize: bool,
     prompts: Mapping[str, str],
     dims: str,
+    tower: Side | None,
+    variants: Sequence[str],
+    calibration: Path | None,
 ) -> None:
     """Write a bundle and show its parity."""
     declared = Declared(
@@ -63,7 +67,22 @@ def import_bundle(
         prompts={role: prompt for role, prompt in prompts.items() if prompt},
         dims=widths(dims),
     )
-    _show_exported(import_folder(folder, bundle, declared=declared))
+    texts = [] if calibration is None else lines(calibration)
+    exported = import_folder(
+        folder, bundle, declared=declared, side=tower, variants=variants, calibration=texts
+    )
+    _show_exported(exported)
+
+
+def lines(path: Path) -> list[str]:
+    """Read a text file's lines that hold something, two or more."""
+    try:
+        found = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{path} cannot be read as UTF-8 text: {error}") from error
+    if len(found) < 2:
+        raise InvalidInput(f"{path} has {len(found)} lines of text; give two or more")
+    return found
 
 
 def widths(text: str) -> tuple[int, ...]:

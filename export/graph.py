@@ -68,10 +68,10 @@ def _name_output(graph: ir.Graph, name: str) -> None:
 
     The exporter's own `output_names` does not look inside, and leaves two values of one name.
     """
-    for node in graph:
-        for value in node.outputs:
-            if value.name == name:
-                value.name = f"{name}.inner"
+    inside = [value for node in graph for value in node.outputs]
+    for value in (*graph.initializers.values(), *inside):
+        if value.name == name:
+            value.name = f"{name}.inner"
     (value,) = graph.outputs
     value.name = name
 

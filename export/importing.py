@@ -1,18 +1,26 @@
 """A Hugging Face folder becomes a bundle, held to the torch encoder at many lengths."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from attar.errors import InvalidInput
-from attar.training.encoders import huggingface
+from attar.training.data import docstrings
+from attar.training.encoders import huggingface, towers
 from attar.training.encoders.folder import Declared
+from attar.training.encoders.saved import TextModel
+from attar.training.encoders.text import TextNetwork
+from attar.training.encoders.towers import Side, Tower
+from attar.training.sampler import evenly
 
 from .bundling import Exported, refuse_taken
 from .text import export_text
+from .tower import write_tower
 
 PARITY_TEXTS = 64
+SENTENCES = 192  # for calibration, where none are given
 PARITY_TOKENS = 512  # a batch of 32 texts of 8,192 tokens would need 100 GB of attention
 
 
@@ -22,29 +30,62 @@ def import_folder(
     *,
     name: str | None = None,
     declared: Declared = huggingface.SILENT,
+    side: Side | None = None,
+    variants: Sequence[str] = (),
+    calibration: Sequence[str] = (),
     overwrite: bool = False,
 ) -> Exported:
-    """Write the encoder in `folder` to the bundle `path`, as the variant fp32.
+    """Write the encoder in `folder` to the bundle `path`: fp32, and those `variants` that pass.
 
-    `declared` is what the folder does not say of itself. Parity is checked on texts made of the
-    tokenizer's own words, from empty to longer than the encoder takes, or than `PARITY_TOKENS`.
+    `declared` is what the folder does not say of itself, and `side` the tower of a CLIP that is
+    wanted. Parity is checked on texts made of the tokenizer's own words, from empty to longer than
+    the encoder takes, or than `PARITY_TOKENS`; images and sound on noise. For `variants` there are
+    also the texts of `calibration`, or of the documentation on this machine where that is empty.
     Raises InvalidInput that names what is missing or not supported, and MissingExtra when the model
     needs `transformers`, before anything is written; AlreadyExists when `path` is taken and
     `overwrite` is false.
     """
     refuse_taken(path, overwrite=overwrite)
-    model = huggingface.read(folder, declared)
+    name = name or path.name.removesuffix(".attar")
+    model = _read(folder, declared, side)
+    if isinstance(model, Tower):
+        if variants:
+            raise InvalidInput(
+                f"{folder} holds no texts to calibrate {variants[0]} on: it embeds "
+                f"{model.modality}; export it with data of its kind (attar.export.tensor)"
+            )
+        return write_tower(path, model, name=name, overwrite=overwrite)
     longest = min(model.encoder.max_length, PARITY_TOKENS) + 8
+    words = words_of_every_length(model.tokenizer, longest=longest)
     return export_text(
         path,
         model,
-        name=name or path.name.removesuffix(".attar"),
-        texts=words_of_every_length(model.tokenizer, longest=longest),
+        name=name,
+        texts=[*words, *(calibration or _sentences())] if variants else words,
         probe=None,
         metric=None,
-        variants=(),
+        variants=variants,
         overwrite=overwrite,
     )
+
+
+def _read(folder: Path, declared: Declared, side: Side | None) -> Tower | TextModel[TextNetwork]:
+    if not towers.is_tower(folder):
+        if side is not None:
+            raise InvalidInput(f"{folder} holds one encoder, of texts; leave --tower {side} out")
+        return huggingface.read(folder, declared)
+    if declared != huggingface.SILENT:
+        raise InvalidInput(
+            f"{folder} says all there is of its encoder; pooling, unit length, prompts and widths "
+            "are declared of text encoders only"
+        )
+    return towers.read(folder, side)
+
+
+def _sentences() -> list[str]:
+    """Pick documentation of the standard library: sentences that every machine has."""
+    pairs = docstrings.read(("stdlib",), per_package=SENTENCES // 2)
+    return [text for pair in evenly(pairs, SENTENCES // 2) for text in (pair.summary, pair.body)]
 
 
 def words_of_every_length(tokenizer: bytes, *, longest: int, seed: int = 0) -> list[str]:

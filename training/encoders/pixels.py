@@ -72,7 +72,10 @@ class Pixels(nn.Module):
         resized = F.interpolate(
             image.permute(0, 3, 1, 2), size=to, mode=self.resample, antialias=True
         )
-        h, w = self.crop
-        top, left = (to[0] - h) // 2, (to[1] - w) // 2
-        cut = resized.narrow(2, top, h).narrow(3, left, w)
+        # Picked by index: of a slice that starts where the image says, torch.export loses the size.
+        rows, columns = (
+            torch.arange(kept, device=image.device) + (full - kept) // 2
+            for full, kept in zip(to, self.crop, strict=True)
+        )
+        cut = resized.index_select(2, rows).index_select(3, columns)
         return cut.float() * self.scale - self.shift
