@@ -151,7 +151,11 @@ def distill(
 def export(
     context: typer.Context,
     source: Annotated[
-        Path, typer.Argument(help="A folder that pretrain or distill wrote; a bundle for --target.")
+        Path,
+        typer.Argument(
+            help="A folder that pretrain, distill or Hugging Face's libraries wrote; a bundle for "
+            "--target."
+        ),
     ],
     out: Annotated[
         Path,

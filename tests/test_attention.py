@@ -406,8 +406,11 @@ def test_the_annotated_shapes_are_true(checked: dict[str, ModuleType]) -> None:
     ids, mask = pad(random_rows(8))
     assert encoder(ids, mask).shape == (8, 5)
     draw = torch.Generator().manual_seed(0)
-    checked["hashing"].binarize(encoder, (ids, mask), layers=(1,), generator=draw)
+    hashing = checked["hashing"].Hashing(static_sigma=True)
+    checked["hashing"].binarize(encoder, (ids, mask), layers=(1,), hashing=hashing, generator=draw)
     assert encoder(ids, mask).shape == (8, 5)
+    x = torch.randn(2, 7, 16)
+    assert checked["attention"].LinearAttention(16, 4)(x, None).shape == (2, 7, 16)
     with pytest.raises(TypeCheckError):
         encoder(ids, mask[:, 1:])
     with pytest.raises(TypeCheckError):

@@ -255,7 +255,7 @@ def bandwidth(
 
 
 def gaussian(
-    distance: Float[Tensor, "b heads n m"], sigma: Float[Tensor, "#b heads 1 1"]
+    distance: Float[Tensor, "b heads n m"], sigma: Float[Tensor, "... heads 1 1"]
 ) -> Float[Tensor, "b heads n m"]:
     """Give exp(-D / (2 sigma))."""
     return torch.exp(distance / (-2 * sigma))
