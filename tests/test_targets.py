@@ -1,5 +1,6 @@
 """`attar export --target`: what it makes of a bundle, and a mistake is one line and status 2."""
 
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +44,19 @@ def test_triton_writes_a_repository_and_says_how_to_serve_it(
     assert "tritonserver --model-repository" in out
     assert 'key: "graph"' in (models / "tiny" / "config.pbtxt").read_text("utf-8")
     assert "max_batch_size: 8" in (models / "tiny_graph" / "config.pbtxt").read_text("utf-8")
+
+
+def test_triton_is_written_without_torch_and_onnx() -> None:
+    """The server's environment can do it, which has neither."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, attar.cli.targets; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    assert not {"torch", "onnx"} & {*done.stdout.split()}
 
 
 def test_tensorrt_plans_before_it_asks_for_the_library(
