@@ -26,7 +26,8 @@ class Candidate:
     """A graph that would be a variant, the gate it has to pass, and how it was made.
 
     One that is made for an execution `provider` of ONNX Runtime other than the CPU's is gated on
-    the CPU all the same, which shows its numbers but neither its speed nor that it runs there.
+    the CPU all the same, which shows its numbers but neither its speed nor that it runs there;
+    where the CPU cannot run it, a graph of the same numbers is a `stand_in` for that.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Candidate:
     gate: Gate
     attention: str | None = None
     provider: str | None = None
+    stand_in: bytes | None = None
     notes: Mapping[str, object] = field(default_factory=dict)  # for report.json
 
     @property
@@ -134,7 +136,7 @@ def _measure_all(
 ) -> dict[str, Measured]:
     """Measure every candidate in a draft of the bundle, as a user would meet it."""
     draft = replace(manifest, variants=tuple(_variant(candidate) for candidate in candidates))
-    graphs = {candidate.file: candidate.graph for candidate in candidates}
+    graphs = {candidate.file: candidate.stand_in or candidate.graph for candidate in candidates}
     with tempfile.TemporaryDirectory(prefix="attar-") as scratch:
         path = Bundle.write(Path(scratch) / "draft.attar", draft, {**files, **graphs}).path
         return {c.name: measure(path, c.name, rows, reference, probe) for c in candidates}

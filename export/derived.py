@@ -9,7 +9,7 @@ from attar.errors import InvalidInput
 from .bundling import Candidate
 from .fuse import fuse
 from .gates import FP32, HALF, INT4, INT8, Gate
-from .half import to_half
+from .half import on_a_cpu, to_half
 from .weight_only import quantize_weights
 
 GPU = "CUDAExecutionProvider"
@@ -46,4 +46,5 @@ def derive(name: str, graph: bytes, *, attention: str | None = None) -> Candidat
         gate=gate,
         attention=attention,
         provider=provider,
+        stand_in=on_a_cpu(made) if name == "bf16" else None,
     )

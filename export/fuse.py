@@ -1,12 +1,14 @@
 """The same numbers by fewer and larger steps: ONNX Runtime's fused operators, and no padding.
 
-Three rewrites of a text encoder's standard graph, each by patterns, each leaving alone what it
-does not know.  Softmax attention becomes com.microsoft MultiHeadAttention, residuals with their
-layer norm SkipLayerNormalization, biases with their GELU BiasGelu.  Then padding is left out: what
-works on each token alone (products with a matrix, norms, GELU: nearly all the work) runs on the
-real tokens of a batch, one row a token, and only attention and pooling see rows of equal length
-again (Zeng et al. 2022, "Boosting Distributed Training Performance of the Unpadded BERT Model",
-arXiv:2208.08124).  A batch of unequal texts then costs what its tokens cost.
+Rewrites of a text encoder's standard graph by patterns; what they do not know is left alone.
+Softmax attention becomes com.microsoft MultiHeadAttention, a bias with its GELU BiasGelu.  Then
+padding is left out: what works on each token alone (products with a matrix, norms, GELU: nearly
+all the work) runs on the real tokens of a batch, one row a token, and only attention and pooling
+see rows of equal length again (Zeng et al. 2022, "Boosting Distributed Training Performance of the
+Unpadded BERT Model", arXiv:2208.08124).  A batch of unequal texts costs what its tokens cost.
+
+Residuals are not joined with the layer norm after them: ONNX Runtime's SkipLayerNormalization is
+slower on a CPU than the two apart, and the runtime keeps it from being put there.
 
 A file so written runs in ONNX Runtime only, so it is a variant beside the standard one.
 """
@@ -24,15 +26,16 @@ from attar.errors import InvalidInput
 
 MASK = "attention_mask"
 FUSED = "com.microsoft"
-TOKENWISE = frozenset({"BiasGelu", "Gelu", "LayerNormalization", "SkipLayerNormalization"})
+TOKENWISE = frozenset({"BiasGelu", "Gelu", "LayerNormalization"})
 """Operators that give each token's row from that token's rows and from constants."""
 
 
 def fuse(graph: bytes) -> bytes:
     """Give a text encoder's graph with attention fused and padding left out.
 
-    `graph` takes an `attention_mask` (batch, length), 1 where a token is real, and what stands on
-    padding must not matter in it. Raises InvalidInput when no attention in it is understood.
+    Where `graph` takes an `attention_mask` (batch, length), 1 where a token is real, what stands on
+    padding must not matter in it; without one there is no padding to leave out. Raises
+    InvalidInput when no attention in it is understood.
     """
     model = onnx.load_from_string(graph)
     rewriter = _Rewriter(model)
@@ -41,9 +44,9 @@ def fuse(graph: bytes) -> bytes:
             "no softmax attention under a padding mask was found in the graph, so fusing would "
             "change nothing; leave the variant out"
         )
-    rewriter.fuse_norms()
     rewriter.fuse_gelu()
-    rewriter.leave_out_padding()
+    if rewriter.has_padding:
+        rewriter.leave_out_padding()
     serialized: bytes = rewriter.model().SerializeToString(deterministic=True)
     return serialized
 
@@ -65,6 +68,7 @@ class _Rewriter:
         values = (*model.graph.input, *model.graph.value_info, *model.graph.output)
         self._shapes = {value.name: _shape(value) for value in values}
         self._constants: list[TensorProto] = []
+        self.has_padding = MASK in self._shapes
         self._index()
 
     def _index(self) -> None:
@@ -124,7 +128,8 @@ class _Rewriter:
 
     def _is_padding(self, name: str) -> bool:
         """Tell whether a value (batch, 1, 1, length) is true exactly where the mask is zero."""
-        if self._shapes.get(name) != (*self._shapes[MASK][:1], 1, 1, *self._shapes[MASK][1:]):
+        rows = self._shapes.get(MASK, ())
+        if self._shapes.get(name) != (*rows[:1], 1, 1, *rows[1:]):
             return False
         negations = 0
         while name != MASK:
@@ -156,29 +161,6 @@ class _Rewriter:
         if split is None or axes != tuple(wanted) or len(shape) != 4 or isinstance(shape[2], str):
             return None
         return split.input[0], shape[2]
-
-    def fuse_norms(self) -> None:
-        """Join a residual sum, and the bias of what is added, with the layer norm after it."""
-        fused = {}
-        for node in self._nodes:
-            total = node.op_type == "LayerNormalization" and self._made_by(node.input[0], "Add")
-            if not total or any(name in self._weights for name in total.input):
-                continue
-            if not all(self._is_tokens(name) for name in total.input):
-                continue
-            left, right = total.input
-            right, bias = self._unbiased(right)
-            also = (
-                [] if self._only_reader(total.output[0], node.op_type) else ["", "", *total.output]
-            )
-            fused[node.output[0]] = helper.make_node(
-                "SkipLayerNormalization",
-                [left, right, *node.input[1:3], *bias],
-                [node.output[0], *also],
-                domain=FUSED,
-                epsilon=_attribute(node, "epsilon", 1e-5),
-            )
-        self._replace(fused)
 
     def fuse_gelu(self) -> None:
         """Join a bias with the exact GELU after it."""
@@ -218,8 +200,7 @@ class _Rewriter:
                         nodes += self._pack(name, packed)
                         made.input[place] = packed[name]
                 for place, name in enumerate(node.output):
-                    if name:
-                        made.output[place] = packed[name] = f"{name}.rows"
+                    made.output[place] = packed[name] = f"{name}.rows"
             else:
                 for name in node.input:
                     if name not in there and name in packed:
@@ -279,7 +260,7 @@ class _Rewriter:
     def _width(self, name: str) -> int | None:
         """Give d of a value (batch, length, d), None of any other."""
         shape = self._shapes.get(name, ())
-        if len(shape) != 3 or shape[:2] != self._shapes[MASK] or isinstance(shape[2], str):
+        if len(shape) != 3 or shape[:2] != self._shapes.get(MASK) or isinstance(shape[2], str):
             return None
         return shape[2]
 
@@ -310,13 +291,11 @@ class _Rewriter:
         return readers[0] if alone and readers[0].op_type == kind else None
 
     def _replace(self, fused: dict[str, NodeProto]) -> None:
-        """Put each fused node where its first result was made, and drop what nobody reads then."""
-        nodes = [fused.get(node.output[0], node) for node in self._nodes]
-        again = {name for node in fused.values() for name in node.output[1:] if name}
+        """Put each fused node where its result was made, and drop what nobody reads then."""
         needed, kept = set(self._results), list[NodeProto]()
-        for node in reversed(nodes):
-            redone = again & {*node.output} and node.output[0] not in fused
-            if not redone and needed & {*node.output}:
+        for original in reversed(self._nodes):
+            node = fused.get(original.output[0], original)
+            if needed & {*node.output}:
                 needed.update(node.input)
                 kept.append(node)
         self._nodes = kept[::-1]

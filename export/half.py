@@ -57,6 +57,45 @@ def to_half(graph: bytes, precision: Half) -> bytes:
     return serialized
 
 
+def on_a_cpu(graph: bytes) -> bytes:
+    """Give a bfloat16 graph's numbers to a CPU, for which ONNX Runtime has no such kernels.
+
+    Every node that is not float32 already becomes so between casts, and what it gives is rounded
+    to bfloat16, as an accelerator rounds the sums that it keeps in float32.
+    """
+    model = onnx.shape_inference.infer_shapes(onnx.load_from_string(graph))
+    kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    kinds |= {v.name: v.type.tensor_type.elem_type for v in model.graph.value_info}
+    half = {name for name, kind in kinds.items() if kind == TensorProto.BFLOAT16}
+    nodes: list[NodeProto] = []
+    widened: set[str] = set()
+    for original in model.graph.node:
+        node = NodeProto()
+        node.CopyFrom(original)
+        if node.op_type == "Cast":
+            nodes.append(node)
+            continue
+        for place, name in enumerate(original.input):
+            if name in half:
+                node.input[place] = f"{name}.wide"
+                if name not in widened:
+                    nodes.append(_cast(name, f"{name}.wide", TensorProto.FLOAT))
+                    widened.add(name)
+        nodes.append(node)
+        for place, name in enumerate(original.output):
+            if name in half:
+                node.output[place] = f"{name}.exact"
+                nodes.append(_cast(f"{name}.exact", name, TensorProto.BFLOAT16))
+    del model.graph.node[:], model.graph.value_info[:]
+    model.graph.node.extend(nodes)
+    serialized: bytes = model.SerializeToString(deterministic=True)
+    return serialized
+
+
+def _cast(name: str, result: str, to: int) -> NodeProto:
+    return helper.make_node("Cast", [name], [result], to=to)
+
+
 class _Converter:
     """Gives each node its operands in the precision that it runs in; a value is cast once."""
 
@@ -105,9 +144,7 @@ class _Converter:
             self.constants.append(numpy_helper.from_array(value, wanted))
             return wanted, []
         to = self._type if half else TensorProto.FLOAT
-        return wanted, [
-            helper.make_node("Cast", [self._name(name, half=not half)], [wanted], to=to)
-        ]
+        return wanted, [_cast(self._name(name, half=not half), wanted, to)]
 
     def _name(self, name: str, *, half: bool) -> str:
         return name + self._suffix if half and name in self._floats else name

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from attar.errors import InvalidInput
 from attar.export.calibration import run
-from attar.export.half import Half, to_half
+from attar.export.half import Half, on_a_cpu, to_half
 from attar.export.measure import cosine
 from attar.export.text import text_feeds
 from attar.inputs import TextInput
@@ -39,6 +39,14 @@ def test_fp16_embeds_as_float32_does_to_its_own_rounding() -> None:
     exact, given = (run(graph, feeds) for graph in (student_graph(), half("fp16")))
     assert given.dtype == np.float32
     assert cosine(given, exact).min() >= 0.99999
+
+
+def test_bf16_embeds_as_float32_does_to_its_own_rounding_on_a_cpu_that_has_none() -> None:
+    host = TextInput(tokenizer(), max_length=MAX_LENGTH, prompts={})
+    feeds = text_feeds(host, host.prepare(texts(), role="passage", truncation="truncate"))
+    exact, given = (run(graph, feeds) for graph in (student_graph(), on_a_cpu(half("bf16"))))
+    assert cosine(given, exact).min() >= 0.999
+    assert np.abs(given - exact).max() > 1e-4  # its rounding is there
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
