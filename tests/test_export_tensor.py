@@ -1,10 +1,12 @@
 """Images take the same road as texts: one bundle, the torch encoder's numbers and probes."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from torch import Tensor, nn
 
 import attar
@@ -116,15 +118,48 @@ def test_items_that_do_not_fit_are_refused_and_nothing_is_written(tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_int8_without_a_product_to_quantise_is_refused(
+def test_int8_without_anything_to_quantise_is_refused(digits: Digits, tmp_path: Path) -> None:
+    items = digits.train[:40].numpy()
+    flat = nn.Flatten()
+    with pytest.raises(InvalidInput, match="no product with a constant matrix and no convolution"):
+        export_tensor(tmp_path / "x", flat, name="x", spec=IMAGE, items=items, variants=("int8",))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_variant_is_refused_before_any_work(tmp_path: Path) -> None:
+    items = np.zeros((3, 1, 8, 8), np.float32)
+    with pytest.raises(InvalidInput, match="no variant 'int3' to attempt; besides fp32"):
+        export_tensor(
+            tmp_path / "x", nn.Flatten(), name="x", spec=IMAGE, items=items, variants=("int3",)
+        )
+
+
+def test_a_convolutional_encoder_has_an_int8_variant(
     encoder: nn.Module, digits: Digits, tmp_path: Path
 ) -> None:
-    items = digits.train[:40].numpy()
-    with pytest.raises(InvalidInput, match="no product with a constant matrix"):
-        export_tensor(
-            tmp_path / "x", encoder, name="x", spec=IMAGE, items=items, variants=("int8",)
-        )
-    assert list(tmp_path.iterdir()) == []
+    items = digits.train[:200].numpy()
+    made = export_tensor(
+        tmp_path / "x", encoder, name="x", spec=IMAGE, items=items, variants=("int8",)
+    )
+    assert not made.refused
+    report = json.loads(made.bundle.read("report.json"))["variants"]["int8"]
+    assert report["int8_layers"] + len(report["float_layers"]) == 4  # three convolutions, one map
+    vectors = {
+        name: attar.load(made.bundle.path, variant=name, threads=1).embed(digits.test.numpy())[:]
+        for name in ("fp32", "int8")
+    }
+    assert (vectors["fp32"] * vectors["int8"]).sum(axis=1).mean() >= 0.995
+
+
+def test_items_of_several_shapes_are_held_to_torch_each(tmp_path: Path) -> None:
+    spec = replace(IMAGE, shape=("batch", 1, "height", "width"))
+    draw = np.random.default_rng(0)
+    items = [draw.standard_normal((1, *s)).astype(np.float32) for s in ((8, 8), (6, 9), (8, 8))]
+    pool = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    made = export_tensor(tmp_path / "x", pool, name="x", spec=spec, items=items)
+    given = attar.load(made.bundle.path, threads=1).embed(items).vectors
+    expected = np.concatenate([embed(pool, torch.from_numpy(item[None])) for item in items])
+    assert np.abs(given - expected).max() <= 1e-5
 
 
 class Pixels(nn.Module):

@@ -17,12 +17,16 @@ from onnx import TensorProto, helper, numpy_helper
 
 from attar.errors import InvalidInput
 from attar.export.calibration import Feed
+from attar.export.gates import INT8
+from attar.export.measure import cosine
 from attar.export.quantize import (
     TABLE_STEPS,
     WEIGHT_STEPS,
     quantize_columns,
     quantize_int8,
+    quantize_within,
 )
+from attar.export.smooth import smooth
 from attar.export.text import text_feeds
 from attar.inputs import Prepared, TextInput
 
@@ -176,6 +180,106 @@ def test_calibration_ignores_what_stands_on_padding() -> None:
     padded = {"attention_mask": mask}
     assert scale({"x": wild, **padded}) == scale({"x": x, **padded})
     assert scale({"x": wild, "attention_mask": np.ones_like(mask)}) > 1000
+
+
+def convolutions(first: NDArray[np.float32], second: NDArray[np.float32]) -> bytes:
+    """Give a graph of two convolutions, a ReLU after each and the mean of pixels at the end."""
+    nodes = [
+        helper.make_node("Conv", ["x", "first.weight", "bias"], ["a"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Conv", ["b", "second.weight"], ["c"], group=6 // second.shape[1]),
+        helper.make_node("Relu", ["c"], ["d"]),
+        helper.make_node("ReduceMean", ["d", "axes"], ["out"], keepdims=0),
+    ]
+    weights = {
+        "first.weight": first,
+        "bias": np.linspace(-0.2, 0.4, len(first)).astype(np.float32),
+        "second.weight": second,
+        "axes": np.array([2, 3]),
+    }
+    made = onnx.load_from_string(model(nodes, weights, "x"))
+    image = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4, "h", "w"])
+    out = helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", len(second)])
+    del made.graph.input[:], made.graph.output[:]
+    made.graph.input.append(image)
+    made.graph.output.append(out)
+    serialized: bytes = made.SerializeToString()
+    return serialized
+
+
+def drawn(*shape: int, seed: int) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+# The second is depthwise: two outputs for each of six channels.
+FIRST, SECOND = drawn(6, 4, 3, 3, seed=1), drawn(12, 1, 3, 3, seed=2)
+IMAGES = [{"x": drawn(20, 4, 9, 9, seed=3)}]
+
+
+def test_convolutions_really_are_integer_and_near(tmp_path: Path) -> None:
+    quantised = quantize_int8(convolutions(FIRST, SECOND), IMAGES)
+    session(quantised, tmp_path / "optimised.onnx")
+    kinds = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+    assert kinds.count("QLinearConv") == 2
+    assert "Conv" not in kinds
+    held = constants(quantised)
+    for out in ("a", "c"):
+        assert held[f"{out}.w.codes"].dtype == np.int8
+        assert np.abs(held[f"{out}.w.codes"].astype(int)).max() == WEIGHT_STEPS
+        assert held[f"{out}.b.codes"].dtype == np.int32
+    both = [run_once(graph, IMAGES[0]) for graph in (convolutions(FIRST, SECOND), quantised)]
+    assert cosine(*both).min() >= 0.999
+
+
+def test_a_channels_mean_survives_the_rounding_of_its_weights() -> None:
+    positive = np.abs(drawn(6, 4, 3, 3, seed=4))
+    positive[:, 0, 0, 0] = 20  # so that the other weights round coarsely
+    shifted = [{"x": 3 + drawn(20, 4, 9, 9, seed=5)}]  # errors of one sign add up
+    graph = convolutions(positive, SECOND)
+    exact = run_once(graph, shifted[0])
+    lost = np.abs(run_once(quantize_int8(graph, shifted), shifted[0]) - exact).mean()
+    assert lost <= 0.01 * np.abs(exact).mean()
+
+
+def test_a_layer_that_breaks_the_gate_is_left_in_float_and_named() -> None:
+    first, second = FIRST.copy(), drawn(8, 6, 3, 3, seed=6)
+    second -= second.mean((2, 3), keepdims=True)  # what is constant gives nothing
+    first[0] = 0  # channel 0 is its bias, -0.2, and then the ReLU's zero
+    second[:, 0] = 1000  # what that channel's weights leave to the others of seven bits is nothing
+    graph = convolutions(first, second)
+    made = quantize_within(graph, IMAGES, INT8)
+    assert list(made.kept) == ["second"]
+    assert made.kept["second"] > 1
+    assert made.layers == 1
+    assert cosine(run_once(made.graph, IMAGES[0]), run_once(graph, IMAGES[0])).min() >= 0.99
+    assert made.notes == {"int8_layers": 1, "float_layers": dict(made.kept)}
+
+
+def test_where_all_layers_hold_the_gate_all_are_int8() -> None:
+    made = quantize_within(student_graph(), text_feeds(host(), rows()), INT8)
+    assert made.graph == int8()
+    assert made.kept == {}
+    assert made.layers == 14
+
+
+def test_smoothing_changes_no_output_and_evens_channels_out() -> None:
+    x = drawn(2, 3, 4, seed=7) * np.array([100, 1, 1, 0.01], np.float32)
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["out"])]
+    graph = model(nodes, {"w": drawn(4, 5, seed=8)}, "x")
+    smoothed = smooth(graph, [{"x": x}])
+    np.testing.assert_allclose(
+        run_once(smoothed, {"x": x}), run_once(graph, {"x": x}), rtol=1e-4, atol=1e-4
+    )
+    inverse = constants(smoothed)["x.inverse"]
+    largest = np.abs(x).max(axis=(0, 1))
+    assert (
+        (largest * inverse).max() / (largest * inverse).min() < 20 < largest.max() / largest.min()
+    )
+
+
+def run_once(graph: bytes, feed: Feed) -> NDArray[np.float32]:
+    (out,) = session(graph).run(None, dict(feed))
+    return np.asarray(out)
 
 
 @pytest.mark.parametrize("steps", [WEIGHT_STEPS, TABLE_STEPS])
