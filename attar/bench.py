@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from .bundle import Bundle
@@ -112,7 +113,7 @@ def bench(
     bundle = Bundle.open(path)
     manifest = bundle.manifest
     chosen = [manifest.variant(name) for name in variants] or list(manifest.variants)
-    lengths = _lengths(manifest, lengths)
+    free = _lengths(manifest, lengths)
     threads = tuple(threads) or tuple(sorted({1, os.cpu_count() or 1}))
     for name, numbers in (("batches", batches), ("threads", threads)):
         if not numbers or min(numbers) < 1:
@@ -128,7 +129,7 @@ def bench(
                 "variant": variant.name,
                 "threads": count,
                 "batches": sorted(batches),
-                "lengths": lengths and sorted(lengths),
+                "lengths": free and sorted(free),
                 "seconds": seconds,
             }
             rows, end = _in_a_process(job)
@@ -194,13 +195,12 @@ def items(bundle: Bundle, *, length: int | None, count: int, seed: int = 0) -> l
         return [Prepared((row, ones), length, truncated=False) for row in ids]
     spec = manifest.inputs[0]
     shape = [axis if isinstance(axis, int) else (length or 1) for axis in spec.shape[1:]]
-    noise = draw.standard_normal((count, *shape))
-    if np.dtype(spec.dtype).kind in "iu":
-        noise = draw.integers(0, 128, (count, *shape))
-    return [
-        Prepared((np.asarray(row).astype(spec.dtype),), length or 1, truncated=False)
-        for row in noise
-    ]
+    whole = np.dtype(spec.dtype).kind in "iu"
+    noise: NDArray[Any] = (
+        draw.integers(0, 128, (count, *shape)) if whole else draw.standard_normal((count, *shape))
+    )
+    rows = noise.astype(spec.dtype)
+    return [Prepared((row,), length or 1, truncated=False) for row in rows]
 
 
 def time_runs(encoder: Encoder, rows: Sequence[Prepared], *, seconds: float) -> list[float]:

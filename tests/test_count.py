@@ -46,7 +46,7 @@ def in_torch(module: nn.Module, *inputs: torch.Tensor) -> int:
     """Let torch count what it multiplies: half of its operations, for it counts additions too."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module(*inputs)
-    return counter.get_total_flops() // 2
+    return int(counter.get_total_flops()) // 2
 
 
 def test_softmax_products_are_those_that_torch_counts() -> None:

@@ -13,7 +13,8 @@ from attar.manifest import Ranges
 
 def unit_rows(rows: int, dims: int, *, seed: int = 0) -> NDArray[np.float32]:
     vectors = np.random.default_rng(seed).standard_normal((rows, dims)).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    units: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return units
 
 
 def ranges_of(vectors: NDArray[np.float32]) -> Ranges:
