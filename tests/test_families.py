@@ -4,7 +4,7 @@ Tiny models with random weights, made and saved by transformers and sentence-tra
 through import, ONNX and the device runtime.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 import attar
 from attar.export.importing import import_folder
@@ -131,14 +131,15 @@ def in_transformers(folder: Path, pooling: str) -> Vectors:
         with torch.no_grad():
             states = model(**batch).last_hidden_state
     real = batch["attention_mask"].bool()
-    pool = {
+    pools: dict[str, Callable[[Tensor], Tensor]] = {
         "mean": lambda row: row.mean(0),
         "cls": lambda row: row[0],
         "last": lambda row: row[-1],
-        "max": lambda row: row.max(0).values,
-    }[pooling]
-    rows = [pool(row[mask]) for row, mask in zip(states, real, strict=True)]
-    return torch.stack(rows).numpy()
+        "max": lambda row: row.amax(0),
+    }
+    rows = [pools[pooling](row[mask]) for row, mask in zip(states, real, strict=True)]
+    vectors: Vectors = torch.stack(rows).numpy()
+    return vectors
 
 
 @pytest.mark.parametrize("family", FAMILIES)

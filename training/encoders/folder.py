@@ -252,11 +252,10 @@ def _listed(folder: Path) -> tuple[list[str], list[Path]]:
 def _pooling(path: Path) -> Pooling:
     config = read_json(path)
     said = config.get("pooling_mode")
+    modes: list[Any] = said if isinstance(said, list) else [said]
     if said is None:
         old = (key for key, on in config.items() if key.startswith("pooling_mode_") and on is True)
         modes = list(old) or ["mean"]  # sentence-transformers' default
-    else:
-        modes = said if isinstance(said, list) else [said]
     if len(modes) != 1 or not isinstance(modes[0], str) or modes[0] not in POOLING:
         raise InvalidInput(
             f"{path} pools by {_list([repr(mode) for mode in modes])}; attar imports one of "
