@@ -14,7 +14,7 @@ from typing import Any
 from attar.bench import Timing
 from attar.bundle import Bundle
 from attar.errors import InvalidInput
-from attar.manifest import Variant
+from attar.manifest import Latency
 
 from .svg import Axis, Series, chart
 
@@ -247,14 +247,17 @@ def _variants(bundle: Bundle) -> str:
             _number(variant.parity.get("cosine_worst"), ".5f"),
             _number(variant.tolerance, ".0e"),
             _number(quality.get(variant.name), ".4f"),
-            _latency(variant),
-            ", ".join(variant.requires.cpu_flags),
+            _latency(variant.latency),
+            _latency(variant.latency_all_threads),
+            _number(variant.peak_mb, ".0f"),
+            ", ".join((*variant.requires.cpu_flags, *filter(None, [variant.requires.provider]))),
+            ", ".join(variant.proven_on),
         )
         for variant in bundle.manifest.variants
     ]
     header = (
         "variant", "precision", "attention", "MB", "cosine mean", "worst", "tolerance", metric,
-        "p50", "needs",
+        "p50", "p50, all threads", "peak MB", "needs", "proven on",
     )  # fmt: skip
     refused = [
         f"{name} was not written: {'; '.join(map(str, row.get('refused_because') or ()))}"
@@ -268,11 +271,11 @@ def _variants(bundle: Bundle) -> str:
     )
 
 
-def _latency(variant: Variant) -> str:
-    if variant.latency is None:
+def _latency(latency: Latency | None) -> str:
+    if latency is None:
         return ""
-    latency = variant.latency
-    return f"{latency.p50_ms:.3g} ms (batch {latency.batch}, {latency.length} tokens)"
+    threads = f"{latency.threads} thread{'s' * (latency.threads > 1)}"
+    return f"{latency.p50_ms:.3g} ms ({threads}, {latency.length} tokens)"
 
 
 def _encodings(bundle: Bundle) -> str:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from attar.bench import items, time_runs
 from attar.bundle import Bundle
 from attar.errors import AttarError, InvalidInput
-from attar.host import describe
+from attar.host import describe, instruction_set
 from attar.inputs import Items, Prepared
 from attar.manifest import Latency, Variant
 from attar.runtime import Encoder, load
@@ -88,6 +88,7 @@ def verify(
             continue
         vectors = encoder.embed(given).vectors
         bounds = _bounds(bundle, variant)
+        checks += _proof(variant)
         if variant.name != reference.variant.name:
             checks += _parity(variant, cosine(vectors, truth), bounds, "the reference")
             checks += _latency(path, variant, reference.variant)
@@ -141,6 +142,18 @@ def _not_run(variant: Variant, why: str) -> Check:
     return Check(
         variant=variant.name, what="runs", recorded="", here="does not run", holds=None, why=why
     )
+
+
+def _proof(variant: Variant) -> Iterator[Check]:
+    """Say on which instructions the gates were passed, where that decides how numbers round."""
+    if variant.precision != "fp32":
+        yield Check(
+            variant=variant.name,
+            what="instructions",
+            recorded=", ".join(variant.proven_on) or "none",
+            here=instruction_set(),
+            holds=None,
+        )
 
 
 def _bounds(bundle: Bundle, variant: Variant) -> Mapping[str, float]:

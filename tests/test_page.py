@@ -146,7 +146,7 @@ def test_everything_measured_is_on_the_page(tmp_path: Path) -> None:
     text = Reader(page(bundle)).text
 
     for words in (
-        "fp32 (reference)", "softmax", "0.9000", "0.8800", "4 ms (batch 1, 16 tokens)", "a CPU",
+        "fp32 (reference)", "softmax", "0.9000", "0.8800", "4 ms (1 thread, 16 tokens)", "a CPU",
         "tiny was not written: mean cosine is low", "overlap@10", "0.5100", "0.9300",
         bundle.manifest.fingerprint, '"recipe": "made"', "tokenizer.json", "Apache-2.0",
         "No other is both quicker and better than int8, fp32.",
