@@ -19,12 +19,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime as ort
+from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
 WIDTH, DEPTH, HEADS, HIDDEN = 192, 4, 3, 768
@@ -68,8 +70,9 @@ def graphs() -> dict[str, bytes]:
         torch.manual_seed(0)
         return to_onnx(Encoder(attention), (torch.randn(2, 8, WIDTH),), (spec,), output="embedding")
 
+    static = partial(BinarizedAttention, static_sigma=True)
     feeds = [{"tokens": series(CALIBRATION)}]
-    softmax, binarized = exported(SoftmaxAttention), exported(_static(BinarizedAttention))
+    softmax, binarized = exported(SoftmaxAttention), exported(static)
     return {
         "softmax_fp32": fused(softmax),
         "softmax_int8": fused(quantize_int8(softmax, feeds)),
@@ -79,11 +82,7 @@ def graphs() -> dict[str, bytes]:
     }
 
 
-def _static(attention: Callable[..., object]) -> Callable[[int, int], object]:
-    return lambda width, heads: attention(width, heads, static_sigma=True)
-
-
-def series(length: int) -> np.ndarray:
+def series(length: int) -> NDArray[np.float32]:
     """Make one row of tokens, always the same."""
     return np.random.default_rng(length).standard_normal((1, length, WIDTH), np.float32)
 

@@ -10,16 +10,17 @@ int8 with int32. `quantize_binarized` does all that int8 does besides.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from attar.errors import InvalidInput
 
-from .quantize import Feed, quantize_int8
+from .calibration import Feed, session
+from .quantize import quantize_int8
 
 VALUE_STEPS = 127
 LOW, ZERO, HIGH = np.uint8(0), np.uint8(1), np.uint8(2)  # -1, 0 and +1 in units of one
@@ -100,7 +101,7 @@ def _integer_sum(
     """Write h^T v in integers: uint8 codes, int8 values, an int32 product, one scale a head."""
     out = found.product.output[0]
     heads = len(scale)
-    constants = {
+    constants: dict[str, NDArray[Any]] = {
         f"{out}.scale": scale,
         f"{out}.zero": np.zeros(heads, np.int8),
         f"{out}.scales": scale.reshape(1, heads, 1, 1),
@@ -126,10 +127,10 @@ def _scales(
     watched = ModelProto()
     watched.CopyFrom(model)
     watched.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
-    session = ort.InferenceSession(watched.SerializeToString(), providers=["CPUExecutionProvider"])
+    running = session(watched.SerializeToString())
     greatest: dict[str, NDArray[np.float32]] = {}
     for feed in calibration:
-        for name, value in zip(names, session.run(list(names), dict(feed)), strict=True):
+        for name, value in zip(names, running.run(list(names), dict(feed)), strict=True):
             found = np.abs(value).max(axis=(0, 2, 3))
             greatest[name] = np.maximum(greatest.get(name, np.float32(1e-12)), found)
     return {name: (top / VALUE_STEPS).astype(np.float32) for name, top in greatest.items()}
