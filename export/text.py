@@ -15,6 +15,7 @@ from attar.training.encoders.text import TextEncoder, TextNetwork
 from .binarized import quantize_binarized
 from .bundling import Candidate, Exported, assemble, refuse_taken
 from .calibration import Feed
+from .derived import DERIVED, derive
 from .gates import BINARIZED, FP32, INT8
 from .graph import to_onnx
 from .measure import BATCH, Probe
@@ -26,7 +27,7 @@ INPUTS = (
 )
 OUTPUT = "embedding"
 TOKENIZER = "tokenizer.json"
-VARIANTS = ("int8", "binarized_int8")  # what can be asked for besides the reference, fp32
+VARIANTS = ("int8", "binarized_int8")  # made with data, and attempted unless told otherwise
 CALIBRATION_TEXTS = 512
 
 
@@ -58,10 +59,10 @@ def export_text(
     refuse_taken(path, overwrite=overwrite)
     if not texts:
         raise InvalidInput("texts are empty; pass some for parity and calibration")
-    if unknown := sorted({*variants} - {*VARIANTS}):
+    if unknown := sorted({*variants} - {*VARIANTS, *DERIVED}):
         raise InvalidInput(
             f"there is no variant {unknown[0]!r} to attempt; besides fp32, which is always "
-            f"written, there is {', '.join(VARIANTS)}"
+            f"written, there is {', '.join((*VARIANTS, *DERIVED))}"
         )
     encoder, notes = model.encoder, notes or {}
     host = TextInput(model.tokenizer, max_length=encoder.max_length, prompts={})
@@ -90,6 +91,8 @@ def export_text(
                 notes={**quantised.notes, **notes.get("int8", {})},
             )
         )
+    attention = candidates[0].attention
+    candidates += [derive(name, graph, attention=attention) for name in DERIVED if name in variants]
     if binarized is not None:
         hashed = text_graph(binarized)
         candidates.append(
