@@ -146,11 +146,6 @@ def read(folder: Path, side: Side | None = None) -> Tower | TextModel[TextNetwor
 
 def _images(folder: Path, config: Mapping[str, Any]) -> Tower:
     where = folder / "config.json"
-    network, projection = (
-        _clip(folder, config, "vision")
-        if config["model_type"] in (CLIP, "clip_vision_model")
-        else (_whole(folder, config), nn.Identity())
-    )
     inner = _part(config, "vision", where)
     pixels = _pixels(folder)
     # DINOv2 stretches its positions over images of another size; the others take one size.
@@ -160,6 +155,11 @@ def _images(folder: Path, config: Mapping[str, Any]) -> Tower:
             f"{folder} prepares images of {pixels.crop} and {where} has image_size {side}; "
             "save the processor that the model was trained with"
         )
+    network, projection = (
+        _clip(folder, config, "vision")
+        if config["model_type"] in (CLIP, "clip_vision_model")
+        else (_whole(folder, config), nn.Identity())
+    )
     height, width = pixels.crop
     return Tower(
         encoder=ImageTower(pixels, network, projection).eval(),
