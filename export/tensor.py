@@ -22,7 +22,7 @@ from .quantize import quantize_within
 
 OUTPUT = "embedding"
 VARIANTS = ("int8",)  # what can be asked for besides the reference, fp32
-CALIBRATION_ITEMS = 128
+CALIBRATION_ITEMS = 512
 
 
 def export_tensor(
