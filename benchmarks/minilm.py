@@ -279,7 +279,6 @@ def engines(folder: Path, bundle: Path, exports: Path) -> list[Engine]:
         Engine(name="attar", precision=name, python=own, kind="attar", model=bundle, option=name)
         for name in ("fp32", *VARIANTS)
     ]
-    graph = {"precision": "fp32, GELU approximated", "python": theirs, "kind": "graph", "model": o3}
     return [
         *made,
         Engine(
@@ -298,7 +297,14 @@ def engines(folder: Path, bundle: Path, exports: Path) -> list[Engine]:
         ),
         Engine(name="fastembed", precision="fp32", python=theirs, kind="fastembed", model=plain),
         *(
-            Engine(name=f"optimum O3, {option}", option=option, **graph)
+            Engine(
+                name=f"optimum O3, {option}",
+                precision="fp32, GELU approximated",
+                python=theirs,
+                kind="graph",
+                model=o3,
+                option=option,
+            )
             for option in ("as they come", "attar's batches")
         ),
     ]

@@ -100,8 +100,10 @@ class _Rewriter:
         if product is None or mixing is None:
             return None
         transposed = self._only_reader(mixing.output[0], "Transpose")
-        merged = transposed and self._only_reader(transposed.output[0], "Reshape")
-        if not merged or _perm(transposed) != (0, 2, 1, 3):
+        if transposed is None or _perm(transposed) != (0, 2, 1, 3):
+            return None
+        merged = self._only_reader(transposed.output[0], "Reshape")
+        if merged is None:
             return None
         query = self._heads(product.input[0], (0, 2, 1, 3))
         key = self._heads(product.input[1], (0, 2, 3, 1))
