@@ -135,7 +135,7 @@ def orthogonal_features(depth: int, features: int) -> Float[Tensor, "depth featu
     gaussian = torch.randn(blocks, depth, depth)
     directions, upper = torch.linalg.qr(gaussian)
     fair = upper.diagonal(dim1=1, dim2=2).sign()  # or some directions would be likelier
-    columns = directions * (fair * gaussian.norm(dim=1))[:, None]
+    columns: Tensor = directions * (fair * gaussian.norm(dim=1))[:, None]
     return columns.transpose(0, 1).flatten(1)[:, :features]
 
 
@@ -210,6 +210,7 @@ class BinarizedAttention(nn.Module):
         """Mix each row's real tokens at a cost linear in their number."""
         h = binary_code(self.kernel(x, mask) @ self.hash)  # (b, heads, n, bits)
         v = split_heads(self.value(x), self.heads)  # (b, heads, n, d)
+        count: Tensor | int
         if mask is None:
             ones, count = h.sum(-2), x.shape[1]  # (b, heads, bits)
         else:
