@@ -284,7 +284,7 @@ def _plain(value: object) -> object:
     if is_dataclass(value):
         known = {f.name: _plain(getattr(value, f.name)) for f in fields(value) if f.name != "extra"}
         if isinstance(value, Requires) and value.provider is None:
-            del known["provider"]  # to an attar that does not know it, a requirement that is not met
+            del known["provider"]  # an attar that does not know it takes it for one not met
         return {**getattr(value, "extra", {}), **known}
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -188,7 +189,8 @@ def _whiten(features: Floats, train: NDArray[np.bool_]) -> Floats:
     scaled = (features - features[train].mean(0)) / (features[train].std(0) + 1e-6)
     _, values, directions = np.linalg.svd(scaled[train], full_matrices=False)
     spread = values[:DIM] / np.sqrt(train.sum())
-    return (scaled @ directions[:DIM].T / spread).astype(np.float32)
+    white: Floats = (scaled @ directions[:DIM].T / spread).astype(np.float32)
+    return white
 
 
 class Follow(Method[tuple[Tensor, Tensor]]):
@@ -239,8 +241,14 @@ def altered(series: Tensor, generator: torch.Generator) -> Tensor:
 @torch.no_grad()
 def embed(encoder: nn.Module, series: Tensor) -> Floats:
     """Give (n, DIM) embeddings."""
-    parts: Floats = torch.cat([encoder(part) for part in series.split(BATCH)]).numpy()
-    return parts
+    vectors: Floats = torch.cat([encoder(part) for part in torch.split(series, BATCH)]).numpy()
+    return vectors
+
+
+def run(runtime: attar.Encoder, series: Tensor) -> Floats:
+    """Give the same through the device runtime."""
+    vectors: Floats = runtime.embed(series.numpy()).vectors
+    return vectors
 
 
 def probe(task: Task, read: Callable[[Tensor], Floats]) -> dict[str, float]:
@@ -275,7 +283,7 @@ def measure(task: Task) -> list[dict[str, object]]:
         "softmax",
         "fp32",
         None,
-        **probe(task, lambda x: embed(softmax, x)),
+        **probe(task, partial(embed, softmax)),
         train_seconds=round(time.perf_counter() - began),
     )
     goals = torch.from_numpy(embed(softmax, task.train))
@@ -285,9 +293,9 @@ def measure(task: Task) -> list[dict[str, object]]:
         layers = range(len(hashed.transformer.blocks))
         generator = torch.Generator().manual_seed(0)
         binarize(hashed, (few,), layers=layers, hashing=Hashing(bits=bits), generator=generator)
-        before = probe(task, lambda x, encoder=hashed: embed(encoder, x))
+        before = probe(task, partial(embed, hashed))
         follow(hashed, task, goals, steps=task.recover_steps, rate=5e-4)
-        after = probe(task, lambda x, encoder=hashed: embed(encoder, x))
+        after = probe(task, partial(embed, hashed))
         add("binarized", "fp32", bits, **after, before_distillation=before)
         if bits == EXPORTED_BITS:
             chosen = hashed
@@ -318,7 +326,7 @@ def exported(
             )
             for variant in made.bundle.manifest.variants:
                 runtime = attar.load(path, variant=variant.name)
-                figures = probe(task, lambda x, on=runtime: on.embed(x.numpy()).vectors)
+                figures = probe(task, partial(run, runtime))
                 cosines = made.measured[variant.name]
                 add(
                     attention,

@@ -78,7 +78,7 @@ def main() -> None:
         return accuracy(runtime.embed(images).vectors)
 
     with torch.no_grad():
-        pieces = torch.from_numpy(images).split(BATCH)
+        pieces = torch.split(torch.from_numpy(images), BATCH)
         rows = [{"variant": "torch", **accuracy(torch.cat([*map(encoder, pieces)]).numpy())}]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "efficientnet-lite0.attar"

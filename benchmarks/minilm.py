@@ -366,7 +366,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder_name:
         scratch = Path(folder_name)
         texts, sentences = scratch / "texts.json", scratch / "sentences.json"
-        ordered = [text for side in (0, 1) for text in (pair[side] for pair in pairs)]
+        ordered = [*(pair[0] for pair in pairs), *(pair[1] for pair in pairs)]
         texts.write_text(json.dumps(trace(ordered)), "utf-8")
         sentences.write_text(json.dumps(ordered), "utf-8")
         bundle = build_bundle(folder, scratch / "minilm.attar", calibration)

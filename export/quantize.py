@@ -263,7 +263,8 @@ def _response(kernel: NDArray[np.floating[Any]], means: NDArray[np.float64]) -> 
     summed = kernel.reshape(*kernel.shape[:2], -1).sum(axis=2, dtype=np.float64)
     groups = len(means) // summed.shape[1]
     parted = summed.reshape(groups, -1, summed.shape[1]), means.reshape(groups, -1)
-    return np.einsum("goi,gi->go", *parted).reshape(-1)
+    response: NDArray[np.float64] = np.einsum("goi,gi->go", *parted).reshape(-1)
+    return response
 
 
 class _Rewriter:
@@ -329,7 +330,7 @@ class _Rewriter:
         added = codes * _per_channel(scale, kernel.ndim) - kernel
         bias -= _response(added, self._means[x])
         product = (entering * scale).astype(np.float32)
-        parts = {
+        parts: dict[str, tuple[NDArray[Any], NDArray[np.float32]]] = {
             "w": (np.ascontiguousarray(codes), scale),
             "b": (np.round(bias / product).astype(np.int32), product),
         }

@@ -51,7 +51,8 @@ def smooth(graph: bytes, calibration: Sequence[Feed]) -> bytes:
     for name, matrices in entered.items():
         scale = _scale(largest[name], [weights[matrix] for matrix in matrices])
         made[f"{name}.inverse"] = 1 / scale
-        made |= {matrix: weights[matrix] * scale[:, None] for matrix in matrices}
+        for matrix in matrices:
+            made[matrix] = (weights[matrix] * scale[:, None]).astype(np.float32)
     return _rewritten(model, made)
 
 

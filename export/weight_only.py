@@ -153,4 +153,5 @@ def _pack(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     if bits == 8:
         return codes
     even = np.pad(codes, (*[(0, 0)] * (codes.ndim - 1), (0, codes.shape[-1] % 2)))
-    return even[..., ::2] | even[..., 1::2] << 4
+    packed: NDArray[np.uint8] = even[..., ::2] | even[..., 1::2] << np.uint8(4)
+    return packed

@@ -259,7 +259,7 @@ def test_random_features_are_orthogonal_in_blocks_drawn_once_and_saved() -> None
     attention = seeded("linear")
     assert isinstance(attention, LinearAttention)
     assert attention.omega.shape == (DEPTH, 32)
-    for block in attention.omega.unflatten(1, (-1, DEPTH)).transpose(0, 1):
+    for block in torch.unflatten(attention.omega, 1, (-1, DEPTH)).transpose(0, 1):
         products = block.T @ block
         assert (products - products.diagonal().diag()).abs().max() < 1e-5
     assert "omega" in attention.state_dict()

@@ -68,8 +68,9 @@ def test_positions_are_distinct_and_their_products_depend_on_distance_alone() ->
     "wrong", [{"window": 0}, {"hop": 0}, {"channels": 0}, {"window": 3, "hop": 4}]
 )
 def test_sizes_that_would_leave_samples_out_are_refused(wrong: dict[str, int]) -> None:
+    sizes = {"channels": 2, "window": 8, "hop": 4} | wrong
     with pytest.raises(InvalidInput, match="window no less than hop"):
-        tiny(**wrong)
+        SeriesShape(**sizes, transformer=TRANSFORMER, dim=6)
 
 
 @pytest.mark.slow

@@ -65,7 +65,7 @@ class Pixels(nn.Module):
         """Give the encoder's tensor, (h, w) being the crop."""
         height, width = image.shape[1:3]
         if isinstance(self.size, int):
-            short = torch.sym_min(height, width)
+            short = torch.sym_min(height, width)  # type: ignore[no-untyped-call]  # torch's own
             to = (self.size * height // short, self.size * width // short)
         else:
             to = self.size
