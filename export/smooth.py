@@ -50,7 +50,7 @@ def smooth(graph: bytes, calibration: Sequence[Feed]) -> bytes:
     made: dict[str, NDArray[np.float32]] = {}
     for name, matrices in entered.items():
         scale = _scale(largest[name], [weights[matrix] for matrix in matrices])
-        made[f"{name}.inverse"] = 1 / scale
+        made[f"{name}.inverse"] = (1 / scale).astype(np.float32)
         for matrix in matrices:
             made[matrix] = (weights[matrix] * scale[:, None]).astype(np.float32)
     return _rewritten(model, made)
