@@ -313,7 +313,7 @@ def serve_nothing(folder: Path) -> list[object]:
         (bad_line, "bad.jsonl, line 2"),
         (one_pair, "has 1 pairs; one is held out, so give two or more"),
         (no_encoder, "nothing/encoder.json is missing"),
-        (no_teacher, "nothing/modules.json is missing"),
+        (no_teacher, "nothing is missing; give the folder"),
         (no_tokenizer, "No such file or directory"),
         (bad_role, "role must be one of passage, query; got 'user'"),
         (no_variant, "tiny has no variant 'fp64'; it has fp32"),
