@@ -6,7 +6,7 @@
 #   make test     make check, then every test
 #   make check    ruff and mypy --strict
 #   make protos   generate the modules of protos/attar/v1
-#   make bench    run every benchmark
+#   make bench    run every benchmark; with DATA=folder, those on data sets too
 #   make docs     write the measured claims into the pages, then run every page's blocks
 #   make clean    remove what make made
 #
@@ -27,7 +27,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(notdir $(CONSTRAINTS))
 DEMO := $(INSTALLED)-demo
 DEV := $(INSTALLED)-dev
-BENCHMARKS := $(filter-out benchmarks/claims.py,$(wildcard benchmarks/*.py))
+RESULTS := benchmarks/results
 
 demo: $(DEMO)
 	$(BIN)/attar demo --out build/demo
@@ -56,8 +56,19 @@ types:
 protos: $(DEV)
 	$(BIN)/python protos/generate.py
 
-bench: $(DEV)
-	for benchmark in $(BENCHMARKS); do echo "== $$benchmark"; $(BIN)/python $$benchmark; done
+bench: $(DEV) | build/demo/student.attar
+	$(BIN)/python benchmarks/footprint.py build/demo/student.attar > $(RESULTS)/footprint.json
+	$(BIN)/python benchmarks/bad_input_table.py > $(RESULTS)/bad_inputs.md
+	$(BIN)/python benchmarks/bad_folder_table.py > $(RESULTS)/bad_folders.md
+	$(BIN)/python benchmarks/bad_command_table.py --out $(RESULTS)/bad_commands.md
+	$(BIN)/python benchmarks/kill_nine.py
+	$(BIN)/python benchmarks/attention.py --out $(RESULTS)/attention.json
+	$(BIN)/python benchmarks/distillation_curve.py --out $(RESULTS)/distillation_curve.json
+	$(BIN)/python benchmarks/prove_triton.py --out $(RESULTS)/triton.json
+ifdef DATA
+	for name in binarized_quality imagenet minilm; do \
+	  $(BIN)/python benchmarks/$$name.py --data '$(DATA)' --out $(RESULTS)/$$name.json; done
+endif
 
 docs: $(DEV)
 	$(BIN)/python benchmarks/claims.py
