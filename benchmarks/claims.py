@@ -133,12 +133,31 @@ def triton(report: Report) -> str:
     )
 
 
+def attention(report: Report) -> str:
+    """Show what a series of tokens takes by each attention, and what that gains."""
+    names = list(dict.fromkeys(row["variant"] for row in report["rows"]))
+    took = {(row["variant"], row["length"]): row["p50_ms"] for row in report["rows"]}
+    gains = report["summary"]["times_faster_than_softmax_fp32"]["binarized_int8"]
+    return table(
+        ("tokens", *(f"{name}, ms" for name in names), "binarized_int8 is faster by"),
+        [
+            (
+                f"{length:,}",
+                *(f"{took[name, length]:,.1f}" for name in names),
+                f"{gains[str(length)]:.1f}x",
+            )
+            for length in sorted({row["length"] for row in report["rows"]})
+        ],
+    )
+
+
 CLAIMS: Mapping[str, tuple[str, Callable[[Report], str]]] = MappingProxyType(
     {
         "demo": ("demo.json", demo),
         "demo-encoders": ("demo.json", demo_encoders),
         "demo-variants": ("demo.json", demo_variants),
         "demo-tasks": ("demo.json", demo_tasks),
+        "attention": ("attention.json", attention),
         "distillation-curve": ("distillation_curve.json", distillation_curve),
         "triton": ("triton.json", triton),
     }
