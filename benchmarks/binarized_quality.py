@@ -13,7 +13,6 @@ import argparse
 import copy
 import json
 import lzma
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -348,7 +347,7 @@ def main() -> None:
         rows += measure(read(arguments.data))
         report = {
             "rows": rows,
-            "command": f"python benchmarks/binarized_quality.py {' '.join(sys.argv[1:])}",
+            "command": "python benchmarks/binarized_quality.py --data DATA --out OUT",
             "precision": best_precision(),
             "machine": describe(),
         }

@@ -151,6 +151,24 @@ def attention(report: Report) -> str:
     )
 
 
+def imagenet(report: Report) -> str:
+    """Show a real image encoder in each precision."""
+    return table(
+        ("EfficientNet-Lite0", "top-1", "top-5", "cosine, worst", "size", "images/s, one thread"),
+        [
+            (
+                row["variant"],
+                f"{row['top1']:.1%}",
+                f"{row['top5']:.1%}",
+                f"{row['cosine_worst']:.4f}" if "cosine_worst" in row else "",
+                f"{row['bytes'] / 1e6:.1f} MB" if "bytes" in row else "",
+                f"{row['images_per_second']:.0f}" if "images_per_second" in row else "",
+            )
+            for row in report["rows"]
+        ],
+    )
+
+
 CLAIMS: Mapping[str, tuple[str, Callable[[Report], str]]] = MappingProxyType(
     {
         "demo": ("demo.json", demo),
@@ -158,6 +176,7 @@ CLAIMS: Mapping[str, tuple[str, Callable[[Report], str]]] = MappingProxyType(
         "demo-variants": ("demo.json", demo_variants),
         "demo-tasks": ("demo.json", demo_tasks),
         "attention": ("attention.json", attention),
+        "imagenet": ("imagenet.json", imagenet),
         "distillation-curve": ("distillation_curve.json", distillation_curve),
         "triton": ("triton.json", triton),
     }

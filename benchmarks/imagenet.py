@@ -13,7 +13,6 @@ import argparse
 import io
 import itertools
 import json
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -110,7 +109,7 @@ def main() -> None:
                 }
             )
     results = {
-        "command": " ".join(["python", *sys.argv]),
+        "command": "python benchmarks/imagenet.py --data DATA --out OUT",
         "machine": describe(),
         "torch": torch.__version__,
         "images": len(images),
