@@ -172,6 +172,7 @@ def graph_engine(folder: Path, batches: str, threads: int) -> Embed:
     session = ort.InferenceSession(
         str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
     )
+    inputs = [value.name for value in session.get_inputs()]
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(256)
@@ -185,7 +186,8 @@ def graph_engine(folder: Path, batches: str, threads: int) -> Embed:
             for line, i in enumerate(places):
                 ids[line, : len(rows[i])], mask[line, : len(rows[i])] = rows[i], 1
             feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-            (vectors[places],) = session.run(["sentence_embedding"], feed)
+            asked = {name: feed[name] for name in inputs}  # some exports leave the segments out
+            (vectors[places],) = session.run(["sentence_embedding"], asked)
         return vectors
 
     return embed
