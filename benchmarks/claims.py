@@ -151,6 +151,25 @@ def attention(report: Report) -> str:
     )
 
 
+def minilm(report: Report) -> str:
+    """Show one model by several engines; what could not run is left out."""
+    return table(
+        ("all-MiniLM-L6-v2 by", "precision", "threads", "texts/s", "STS-B", "cosine, worst"),
+        [
+            (
+                row["engine"],
+                row["precision"],
+                str(row["threads"]),
+                f"{row['sentences_per_second']:.0f}",
+                f"{row['sts_spearman']:.4f}",
+                f"{row['cosine_worst']:.4f}",
+            )
+            for row in report["rows"]
+            if "why_not" not in row
+        ],
+    )
+
+
 def imagenet(report: Report) -> str:
     """Show a real image encoder in each precision."""
     return table(
@@ -176,6 +195,7 @@ CLAIMS: Mapping[str, tuple[str, Callable[[Report], str]]] = MappingProxyType(
         "demo-variants": ("demo.json", demo_variants),
         "demo-tasks": ("demo.json", demo_tasks),
         "attention": ("attention.json", attention),
+        "minilm": ("minilm.json", minilm),
         "imagenet": ("imagenet.json", imagenet),
         "distillation-curve": ("distillation_curve.json", distillation_curve),
         "triton": ("triton.json", triton),
