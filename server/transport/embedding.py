@@ -2,15 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 from attar import wire
-from attar.errors import AttarError, Unavailable
 from attar.server.engine.models import Models
 from attar.server.usecases import embed
 from attar.v1 import embedding_pb2, embedding_pb2_grpc
 
 from . import convert
 from .guard import Context
+from .stream import in_order
 
 
 class EmbeddingService(embedding_pb2_grpc.EmbeddingServicer):
@@ -39,36 +40,15 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServicer):
         self, request_iterator: AsyncIterator[embedding_pb2.EmbedRequest], context: Context
     ) -> AsyncIterator[embedding_pb2.EmbedResponse]:
         deadline = convert.deadline(context)
-        # In the order of the requests; as long as `room`, which is the back-pressure.
-        answers: asyncio.Queue[asyncio.Task[embedding_pb2.EmbedResponse] | None] = asyncio.Queue()
-        room = asyncio.Semaphore(self._max_stream_requests)
-
-        async def read() -> None:
-            await room.acquire()
-            async for request in request_iterator:
-                answers.put_nowait(tasks.create_task(self._answer(request, deadline)))
-                await room.acquire()
-
-        async def read_until_draining() -> None:
-            reader = tasks.create_task(read())
-            drain = tasks.create_task(self._draining.wait())
-            await asyncio.wait((reader, drain), return_when=asyncio.FIRST_COMPLETED)
-            reader.cancel()
-            drain.cancel()
-            answers.put_nowait(None)
-
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(read_until_draining())
-                while (answer := await answers.get()) is not None:
-                    yield await answer
-                    room.release()
-        except* AttarError as group:  # only reading can raise one: _answer tells its own
-            raise group.exceptions[0] from None
-        if self._draining.is_set():
-            raise Unavailable(
-                "the server is shutting down; what it had accepted of this stream is answered"
-            )
+        answers = in_order(
+            request_iterator,
+            lambda request: self._answer(request, deadline),
+            at_once=self._max_stream_requests,
+            draining=self._draining,
+        )
+        async with aclosing(answers):
+            async for answer in answers:
+                yield answer
 
     async def _answer(
         self, request: embedding_pb2.EmbedRequest, deadline: float | None

@@ -19,7 +19,7 @@ from attar.server.metrics import Metrics
 
 from . import convert
 
-PACKAGE: Final = "/attar.v1."
+PACKAGES: Final = ("/attar.v1.", "/inference.")
 CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
@@ -30,7 +30,7 @@ class Undecodable:
 
 
 class Guard(grpc.aio.ServerInterceptor):
-    """Admission, counting and error mapping for the services of attar.v1."""
+    """Admission, counting and error mapping for the services of attar.v1 and of KServe."""
 
     def __init__(self, metrics: Metrics, *, max_concurrent_requests: int) -> None:
         """Admit up to `max_concurrent_requests` calls at a time, until `drain`."""
@@ -48,10 +48,10 @@ class Guard(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
-        """Wrap the handlers of attar.v1; health and reflection pass as they are."""
+        """Wrap the handlers of our services; health and reflection pass as they are."""
         handler = await continuation(handler_call_details)
         method = str(handler_call_details.method)
-        if handler is None or not method.startswith(PACKAGE):
+        if handler is None or not method.startswith(PACKAGES):
             return handler
         rpc = method.removeprefix("/")
         decode, encode = _forgiving(handler.request_deserializer), handler.response_serializer
@@ -64,7 +64,7 @@ class Guard(grpc.aio.ServerInterceptor):
     def _unary(self, rpc: str, answer: Any) -> Callable[[Any, Context], Awaitable[Any]]:
         async def call(request: Any, context: Context) -> Any:
             try:
-                with self._counted(rpc):
+                with self.admitted(rpc):
                     return await answer(_decoded(request), context)
             except Exception as error:  # noqa: BLE001 (the edge: every caller is answered)
                 await _abort(context, to_status(error, fields=convert.fields(request)))
@@ -74,7 +74,7 @@ class Guard(grpc.aio.ServerInterceptor):
     def _stream(self, rpc: str, answer: Any) -> Callable[[Any, Context], Awaitable[None]]:
         async def call(requests: AsyncIterator[Any], context: Context) -> None:
             try:
-                with self._counted(rpc):
+                with self.admitted(rpc):
                     decoded = (_decoded(request) async for request in requests)
                     async with aclosing(answer(decoded, context)) as answers:
                         async for message in answers:
@@ -85,8 +85,8 @@ class Guard(grpc.aio.ServerInterceptor):
         return call
 
     @contextmanager
-    def _counted(self, rpc: str) -> Iterator[None]:
-        """Count one call's end under the status that it will have."""
+    def admitted(self, rpc: str) -> Iterator[None]:
+        """Admit one call, whatever carries it, and count its end under the status it will have."""
         outcome = "OK"
         self._metrics.started()
         try:
