@@ -5,6 +5,7 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -108,8 +109,9 @@ async def running(settings: Settings) -> AsyncIterator[int]:
         )
         port = _bind(server, settings)
         _expose(metrics, settings, stack)
+        reopen = partial(_load, settings=settings, metrics=metrics)
         models = Models(
-            [await asyncio.to_thread(_load, p, settings, metrics) for p in settings.bundles]
+            [await asyncio.to_thread(reopen, bundle) for bundle in settings.bundles], reopen=reopen
         )
         await models.start()
         stack.push_async_callback(models.close, drain=True)

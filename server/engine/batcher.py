@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final, Generic, Never, Protocol, TypeVar
+from typing import Final, Generic, Literal, Never, Protocol, TypeAlias, TypeVar
 
 from attar.errors import (
     AttarError,
@@ -21,6 +21,7 @@ from attar.errors import (
     Unavailable,
 )
 
+Priority: TypeAlias = Literal["interactive", "bulk"]
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -141,7 +142,12 @@ class Batcher(Generic[T, R]):
         return outcome
 
     async def many(
-        self, items: Iterable[T], *, deadline: float | None = None, wait: bool = False
+        self,
+        items: Iterable[T],
+        *,
+        deadline: float | None = None,
+        wait: bool = False,
+        priority: Priority = "interactive",  # noqa: ARG002 (every caller is served in its turn)
     ) -> list[R | AttarError]:
         """Answer items in order, each with its row or the error of the run it was in.
 

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from attar.encodings import Encoding, Vectors
 from attar.errors import AttarError, BackendError
 from attar.inputs import Items, Prepared, Role, Truncation
+from attar.server.engine.batcher import Priority
 from attar.server.engine.models import Model, Models, Row
+from attar.server.engine.statistics import Tally
 
-__all__ = ["Embedded", "Item", "Items", "Role", "Truncation", "embed"]
+__all__ = ["Embedded", "Item", "Items", "Priority", "Role", "Truncation", "embed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,27 +56,63 @@ async def embed(
     *,
     items: Items,
     model: str = "",
+    version: str = "",
     role: Role = "passage",
     dims: int | None = None,
     encoding: Encoding = "f32",
     truncation: Truncation = "truncate",
+    priority: Priority = "interactive",
     deadline: float | None = None,
     wait: bool = False,
 ) -> Embedded:
     """Embed items with a model (the only one when `model` is empty) by `deadline` (loop time, s).
 
-    `dims` is a width the model declares, `encoding` how a row is stored. Without `wait` a queue
-    that lacks room refuses the call with `Overloaded`; with it the call waits for room. Raises
-    what is wrong with the call; what is wrong with one item stands in its `Item`.
+    Items are texts, token ids (taken as they are) or arrays. Without a `version` it is the model's
+    newest. `dims` is a width the model declares, `encoding` how a row is stored. Items of `bulk`
+    priority let interactive ones pass for a while. Without `wait` a queue that lacks room refuses
+    the call with `Overloaded`; with it the call waits for room. Raises what is wrong with the call;
+    what is wrong with one item stands in its `Item`.
     """
-    chosen = models[model]
+    chosen = models.get(model, version)
+    with chosen.held() as tally:
+        return await _embed(
+            chosen,
+            tally,
+            items,
+            role=role,
+            dims=dims,
+            encoding=encoding,
+            truncation=truncation,
+            priority=priority,
+            deadline=deadline,
+            wait=wait,
+        )
+
+
+async def _embed(
+    chosen: Model,
+    tally: Tally,
+    items: Items,
+    *,
+    role: Role,
+    dims: int | None,
+    encoding: Encoding,
+    truncation: Truncation,
+    priority: Priority,
+    deadline: float | None,
+    wait: bool,
+) -> Embedded:
     encoder = chosen.encoder
     encoder.finish(np.empty((0, encoder.dim), np.float32), dims=dims, encoding=encoding)  # checks
     start = time.perf_counter()
     prepared = await chosen.prepare(items, role=role, truncation=truncation)
     queued = time.perf_counter()
     runnable = [one for one in prepared if isinstance(one, Prepared)]
-    answers = iter(await chosen.rows(runnable, deadline=deadline, wait=wait) if runnable else [])
+    answers = iter(
+        await chosen.rows(runnable, deadline=deadline, wait=wait, priority=priority)
+        if runnable
+        else []
+    )
     outcomes = [next(answers) if isinstance(one, Prepared) else one for one in prepared]
 
     vectors: Vectors = np.zeros((len(outcomes), encoder.dim), np.float32)
@@ -96,7 +134,7 @@ async def embed(
     encoded = encoder.finish(vectors, dims=dims, encoding=encoding)
     encoded[[i for i, item in enumerate(statuses) if item.error is not None]] = 0
     rows = [outcome for outcome in outcomes if isinstance(outcome, Row)]
-    return Embedded(
+    found = Embedded(
         vectors=encoded,
         items=tuple(statuses),
         model=chosen,
@@ -106,3 +144,10 @@ async def embed(
         tokenize_s=queued - start,
         infer_s=sum({row.began: row.infer_s for row in rows}.values()),
     )
+    tally.answered(
+        time.perf_counter() - start,
+        queue_s=found.queue_s,
+        tokenize_s=found.tokenize_s,
+        infer_s=found.infer_s,
+    )
+    return found
