@@ -16,8 +16,11 @@ from .errors import (
     NotFound,
     NotSupported,
     Overloaded,
+    PermissionDenied,
+    RateLimited,
     ShapeError,
     SpaceMismatch,
+    Unauthenticated,
     Unavailable,
 )
 from .runtime import Embeddings, Encoder, load
@@ -43,8 +46,11 @@ __all__ = [
     "NotFound",
     "NotSupported",
     "Overloaded",
+    "PermissionDenied",
+    "RateLimited",
     "ShapeError",
     "SpaceMismatch",
+    "Unauthenticated",
     "Unavailable",
     "load",
 ]

@@ -30,8 +30,11 @@ from attar.errors import (
     NotFound,
     NotSupported,
     Overloaded,
+    PermissionDenied,
+    RateLimited,
     ShapeError,
     SpaceMismatch,
+    Unauthenticated,
     Unavailable,
 )
 from attar.inputs import Role, Truncation
@@ -58,6 +61,7 @@ REASONS: Final[Mapping[str, type[AttarError]]] = MappingProxyType(
         for kind in (
             *(InvalidInput, InputTooLong, ShapeError, NotFound, AlreadyExists, SpaceMismatch),
             *(NotSupported, Overloaded, Unavailable, DeadlineExceeded, Cancelled, BackendError),
+            *(Unauthenticated, PermissionDenied, RateLimited),
         )
     }
 )

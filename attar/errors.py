@@ -9,7 +9,10 @@
     ├── AlreadyExists       ALREADY_EXISTS     the name or the path is taken
     ├── SpaceMismatch       SPACE_MISMATCH     vectors of two embedding spaces would meet
     ├── NotSupported        NOT_SUPPORTED      this model, bundle or CPU lacks what was asked
+    ├── Unauthenticated     UNAUTHENTICATED    no key, or one that the server does not know
+    ├── PermissionDenied    PERMISSION_DENIED  the key does not have the scope that the call needs
     ├── Overloaded          OVERLOADED         refused early; retry later
+    │   └── RateLimited     RATE_LIMITED       the key has used up its rate or its quota
     ├── Unavailable         UNAVAILABLE        loading, draining or gone
     ├── DeadlineExceeded    DEADLINE_EXCEEDED  no answer within the caller's time
     ├── Cancelled           CANCELLED          the caller left
@@ -116,10 +119,37 @@ class NotSupported(AttarError):
     reason = "NOT_SUPPORTED"
 
 
+class Unauthenticated(AttarError):
+    """The call carries no key, or one that the server does not know."""
+
+    reason = "UNAUTHENTICATED"
+
+
+class PermissionDenied(AttarError):
+    """The key is good, and does not have the scope that the call needs."""
+
+    reason = "PERMISSION_DENIED"
+
+
 class Overloaded(AttarError):
     """The queue is full; retry later."""
 
     reason = "OVERLOADED"
+
+
+class RateLimited(Overloaded):
+    """The key has used up its rate or its quota; `retry_after_s` tells when it has some again."""
+
+    reason = "RATE_LIMITED"
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        """Keep the wait, in seconds, beside the message."""
+        super().__init__(message, retry_after_s)
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        """Show the message."""
+        return str(self.args[0])
 
 
 class Unavailable(AttarError):

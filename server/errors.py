@@ -1,4 +1,4 @@
-"""Errors: the only place where an exception of attar becomes a google.rpc.Status."""
+"""Errors: the only place where an exception of attar becomes a gRPC status or an HTTP code."""
 
 import logging
 import traceback
@@ -26,8 +26,11 @@ from attar.errors import (
     NotFound,
     NotSupported,
     Overloaded,
+    PermissionDenied,
+    RateLimited,
     ShapeError,
     SpaceMismatch,
+    Unauthenticated,
     Unavailable,
 )
 
@@ -44,13 +47,32 @@ STATUS: Final[Mapping[type[AttarError], StatusCode]] = MappingProxyType(
         SpaceMismatch: StatusCode.FAILED_PRECONDITION,
         NotSupported: StatusCode.FAILED_PRECONDITION,
         BundleRefused: StatusCode.FAILED_PRECONDITION,
+        Unauthenticated: StatusCode.UNAUTHENTICATED,
+        PermissionDenied: StatusCode.PERMISSION_DENIED,
         Overloaded: StatusCode.RESOURCE_EXHAUSTED,
+        RateLimited: StatusCode.RESOURCE_EXHAUSTED,
         Unavailable: StatusCode.UNAVAILABLE,
         DeadlineExceeded: StatusCode.DEADLINE_EXCEEDED,
         Cancelled: StatusCode.CANCELLED,
         MissingExtra: StatusCode.UNIMPLEMENTED,
         BackendError: StatusCode.INTERNAL,
         AttarError: StatusCode.INTERNAL,
+    }
+)
+HTTP: Final[Mapping[StatusCode, int]] = MappingProxyType(
+    {
+        StatusCode.INVALID_ARGUMENT: 400,
+        StatusCode.NOT_FOUND: 404,
+        StatusCode.ALREADY_EXISTS: 409,
+        StatusCode.FAILED_PRECONDITION: 409,
+        StatusCode.UNAUTHENTICATED: 401,
+        StatusCode.PERMISSION_DENIED: 403,
+        StatusCode.RESOURCE_EXHAUSTED: 429,
+        StatusCode.UNAVAILABLE: 503,
+        StatusCode.DEADLINE_EXCEEDED: 504,
+        StatusCode.CANCELLED: 499,  # nobody is there to read it: for logs and metrics
+        StatusCode.UNIMPLEMENTED: 501,
+        StatusCode.INTERNAL: 500,
     }
 )
 # A queue drains in tenths of a second; a server that loads or drains takes longer.
@@ -107,7 +129,7 @@ def to_status(error: Exception, *, fields: Container[str] = ()) -> Status:
     if code is StatusCode.INVALID_ARGUMENT and (field := field or _named_first(message, fields)):
         violation = BadRequest.FieldViolation(field=field, description=message, reason=info.reason)
         status.details.add().Pack(BadRequest(field_violations=[violation]))
-    if (seconds := RETRY_AFTER_S.get(type(error))) is not None:  # type: ignore[arg-type]
+    if (seconds := retry_after_s(error)) is not None:
         delay = Duration()
         delay.FromMilliseconds(int(seconds * 1000))
         status.details.add().Pack(RetryInfo(retry_delay=delay))
@@ -121,12 +143,30 @@ def code_of(error: Exception) -> StatusCode:
     return STATUS.get(type(error), StatusCode.INTERNAL)  # type: ignore[arg-type]
 
 
+def http_code(error: Exception) -> int:
+    """The HTTP status of an exception: 500 for any that attar does not know."""
+    return HTTP[code_of(error)]
+
+
+def retry_after_s(error: Exception) -> float | None:
+    """Seconds after which a caller may try again; None where trying again is no use."""
+    if isinstance(error, RateLimited):
+        return error.retry_after_s
+    return RETRY_AFTER_S.get(type(error))  # type: ignore[arg-type]
+
+
 def table() -> str:
     """Every exception as a Markdown table; docs/serving.md holds it."""
-    rows = ["| exception | reason | gRPC status | retry after |", "| --- | --- | --- | --- |"]
+    rows = [
+        "| exception | reason | gRPC status | HTTP | retry after |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for kind, code in STATUS.items():
         delay = f"{RETRY_AFTER_S[kind]} s" if kind in RETRY_AFTER_S else ""
-        rows.append(f"| `{kind.__name__}` | `{kind.reason}` | `{code.name}` | {delay} |")
+        delay = "as told" if kind is RateLimited else delay
+        rows.append(
+            f"| `{kind.__name__}` | `{kind.reason}` | `{code.name}` | {HTTP[code]} | {delay} |"
+        )
     return "\n".join(rows)
 
 

@@ -16,11 +16,14 @@ from attar.errors import (
     InvalidInput,
     MissingExtra,
     Overloaded,
+    PermissionDenied,
+    RateLimited,
     ShapeError,
+    Unauthenticated,
     Unavailable,
 )
 from attar.server import errors
-from attar.server.errors import STATUS, Violation, about, code_of, to_status
+from attar.server.errors import STATUS, Violation, about, code_of, http_code, to_status
 
 DOCS = Path(__file__).parents[1] / "docs" / "serving.md"
 
@@ -87,7 +90,26 @@ def test_a_bad_field_is_named_and_keeps_its_reason() -> None:
 def test_only_what_may_pass_says_when_to_retry() -> None:
     retrying = {kind for kind in tree() if calls.retry_after(to_status(make(kind))) is not None}
 
-    assert retrying == {Overloaded, Unavailable}
+    assert retrying == {Overloaded, RateLimited, Unavailable}
+
+
+def test_a_limited_key_is_told_when_it_has_some_again() -> None:
+    assert calls.retry_after(to_status(RateLimited("x", 3.5))) == 3.5
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        (InvalidInput, 400),
+        (Unauthenticated, 401),
+        (PermissionDenied, 403),
+        (RateLimited, 429),
+        (RuntimeError, 500),
+        (Unavailable, 503),
+    ],
+)
+def test_an_exception_has_an_http_status_too(kind: type[Exception], code: int) -> None:
+    assert http_code(kind("x")) == code
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, KeyError, AttarError, BackendError])
