@@ -1,11 +1,15 @@
-"""What many tests need: one tiny bundle, made once."""
+"""What many tests need: one tiny bundle, made once, and the command."""
 
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from attar.cli.main import main
+
 from .bundles import tiny_bundle
+from .commands import Attar, Ran
 
 # A law holds on a busy machine too, so time does not judge it.
 settings.register_profile("attar", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -16,3 +20,22 @@ settings.load_profile("attar")
 def bundle_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a text bundle folder to read; a test that changes it makes its own."""
     return tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny.attar")
+
+
+@pytest.fixture
+def attar_(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Attar:
+    """Give the command as a function of its arguments."""
+
+    def run(*arguments: object) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["attar", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "250")  # a narrow terminal would break what tests look for
+        status: object = 0
+        try:
+            main()
+        except SystemExit as leaving:
+            status = leaving.code or 0
+        out, err = capfd.readouterr()
+        assert isinstance(status, int)
+        return Ran(status, out, err)
+
+    return run

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,41 +13,12 @@ import pytest
 
 import attar
 from attar.bundle import Bundle
-from attar.cli.main import main
 from attar.training.encoders import huggingface, saved
 
 from .bundles import tiny_bundle
+from .commands import Attar
 from .students import corpus, trained
 from .teachers import bert_folder, minilm
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    status: int
-    out: str
-    err: str
-
-
-Attar = Callable[..., Ran]
-
-
-@pytest.fixture
-def attar_(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Attar:
-    """Give the command as a function of its arguments."""
-
-    def run(*arguments: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["attar", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        status: object = 0
-        try:
-            main()
-        except SystemExit as leaving:
-            status = leaving.code or 0
-        out, err = capfd.readouterr()
-        assert isinstance(status, int)
-        return Ran(status, out, err)
-
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -2,48 +2,17 @@
 
 import json
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from attar.bundle import Bundle
-from attar.cli.main import main
 from attar.export.energy import LABEL
 
 from .bundles import WORDS, text_files, text_graph, text_manifest, tiny_bundle, tiny_tensor_bundle
+from .commands import Attar
 from .graphs import LENGTH, WIDTH, encoder_graph
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    status: int
-    out: str
-    err: str
-
-
-Attar = Callable[..., Ran]
-
-
-@pytest.fixture
-def attar_(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Attar:
-    """Give the command as a function of its arguments."""
-
-    def run(*arguments: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["attar", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "250")
-        status: object = 0
-        try:
-            main()
-        except SystemExit as leaving:
-            status = leaving.code or 0
-        out, err = capfd.readouterr()
-        assert isinstance(status, int)
-        return Ran(status, out, err)
-
-    return run
 
 
 def student(path: Path) -> Path:
