@@ -1,7 +1,7 @@
 """kNN probe: whether an item's nearest neighbours carry its label."""
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ._rows import unit
 
@@ -15,7 +15,21 @@ def knn_accuracy(
     k: int = 20,
     temperature: float = 0.07,
 ) -> float:
-    """Give the share of test rows whose label wins the vote of its `k` nearest train rows.
+    """Give the share of test rows that `knn_hits` finds, with its arguments."""
+    found = knn_hits(train, train_labels, test, test_labels, k=k, temperature=temperature)
+    return float(found.mean())
+
+
+def knn_hits(
+    train: ArrayLike,
+    train_labels: ArrayLike,
+    test: ArrayLike,
+    test_labels: ArrayLike,
+    *,
+    k: int = 20,
+    temperature: float = 0.07,
+) -> NDArray[np.bool_]:
+    """Say of each test row (m,) whether its label wins the vote of its `k` nearest train rows.
 
     Neighbours are by cosine and vote with weight exp(cosine / temperature), as Wu et al. 2018
     (arXiv:1805.01978, section 3.4) do; k is capped at the number of train rows. `train` (n, d) and
@@ -29,4 +43,5 @@ def knn_accuracy(
     weights = np.exp((np.take_along_axis(cosines, nearest, axis=1) - 1) / temperature)
     votes = np.zeros((len(queries), len(classes)))
     np.add.at(votes, (np.arange(len(queries))[:, None], labels[nearest]), weights)
-    return float((classes[votes.argmax(axis=1)] == np.asarray(test_labels)).mean())
+    hits: NDArray[np.bool_] = classes[votes.argmax(axis=1)] == np.asarray(test_labels)
+    return hits

@@ -1,7 +1,7 @@
 """Linear probe: whether a linear classifier can read the label off the embedding."""
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -17,11 +17,25 @@ def linear_accuracy(
     *,
     inverse_penalty: float = 1.0,
 ) -> float:
-    """Give the test accuracy of a logistic regression fitted on standardised train rows.
+    """Give the share of test rows that `linear_hits` finds, with its arguments."""
+    found = linear_hits(train, train_labels, test, test_labels, inverse_penalty=inverse_penalty)
+    return float(found.mean())
+
+
+def linear_hits(
+    train: ArrayLike,
+    train_labels: ArrayLike,
+    test: ArrayLike,
+    test_labels: ArrayLike,
+    *,
+    inverse_penalty: float = 1.0,
+) -> NDArray[np.bool_]:
+    """Say of each test row (m,) whether a logistic regression on standardised train rows is right.
 
     `train` (n, d) and `test` (m, d) are embeddings; `inverse_penalty` is scikit-learn's C.
     """
     classifier = LogisticRegression(C=inverse_penalty, max_iter=2000)
     model = make_pipeline(StandardScaler(), classifier)
     model.fit(rows("train", train), np.asarray(train_labels))
-    return float(model.score(rows("test", test), np.asarray(test_labels)))
+    hits: NDArray[np.bool_] = model.predict(rows("test", test)) == np.asarray(test_labels)
+    return hits
