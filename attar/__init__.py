@@ -22,6 +22,7 @@ from .errors import (
     SpaceMismatch,
     Unauthenticated,
     Unavailable,
+    Unimplemented,
 )
 from .runtime import Embeddings, Encoder, load
 
@@ -52,6 +53,7 @@ __all__ = [
     "SpaceMismatch",
     "Unauthenticated",
     "Unavailable",
+    "Unimplemented",
     "load",
 ]
 

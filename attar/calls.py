@@ -36,6 +36,7 @@ from attar.errors import (
     SpaceMismatch,
     Unauthenticated,
     Unavailable,
+    Unimplemented,
 )
 from attar.inputs import Role, Truncation
 from attar.v1 import (
@@ -61,7 +62,7 @@ REASONS: Final[Mapping[str, type[AttarError]]] = MappingProxyType(
         for kind in (
             *(InvalidInput, InputTooLong, ShapeError, NotFound, AlreadyExists, SpaceMismatch),
             *(NotSupported, Overloaded, Unavailable, DeadlineExceeded, Cancelled, BackendError),
-            *(Unauthenticated, PermissionDenied, RateLimited),
+            *(Unauthenticated, PermissionDenied, RateLimited, Unimplemented),
         )
     }
 )

@@ -9,6 +9,7 @@
     ├── AlreadyExists       ALREADY_EXISTS     the name or the path is taken
     ├── SpaceMismatch       SPACE_MISMATCH     vectors of two embedding spaces would meet
     ├── NotSupported        NOT_SUPPORTED      this model, bundle or CPU lacks what was asked
+    ├── Unimplemented       UNIMPLEMENTED      a method of a protocol that attar does not offer
     ├── Unauthenticated     UNAUTHENTICATED    no key, or one that the server does not know
     ├── PermissionDenied    PERMISSION_DENIED  the key does not have the scope that the call needs
     ├── Overloaded          OVERLOADED         refused early; retry later
@@ -117,6 +118,12 @@ class NotSupported(AttarError):
     """This model, bundle or CPU lacks what was asked for."""
 
     reason = "NOT_SUPPORTED"
+
+
+class Unimplemented(AttarError):
+    """A protocol has this method, and attar does not offer it."""
+
+    reason = "UNIMPLEMENTED"
 
 
 class Unauthenticated(AttarError):

@@ -32,6 +32,7 @@ from attar.errors import (
     SpaceMismatch,
     Unauthenticated,
     Unavailable,
+    Unimplemented,
 )
 
 log = logging.getLogger("attar.server")
@@ -47,6 +48,7 @@ STATUS: Final[Mapping[type[AttarError], StatusCode]] = MappingProxyType(
         SpaceMismatch: StatusCode.FAILED_PRECONDITION,
         NotSupported: StatusCode.FAILED_PRECONDITION,
         BundleRefused: StatusCode.FAILED_PRECONDITION,
+        Unimplemented: StatusCode.UNIMPLEMENTED,
         Unauthenticated: StatusCode.UNAUTHENTICATED,
         PermissionDenied: StatusCode.PERMISSION_DENIED,
         Overloaded: StatusCode.RESOURCE_EXHAUSTED,
