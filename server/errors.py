@@ -2,7 +2,6 @@
 
 import logging
 import traceback
-import uuid
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -34,6 +33,8 @@ from attar.errors import (
     Unavailable,
     Unimplemented,
 )
+
+from .call import current
 
 log = logging.getLogger("attar.server")
 
@@ -120,7 +121,7 @@ def to_status(error: Exception, *, fields: Container[str] = ()) -> Status:
     if isinstance(error, AttarError):
         info.reason = error.reason
     if code is StatusCode.INTERNAL:
-        info.metadata["request_id"] = request_id = uuid.uuid4().hex
+        info.metadata["request_id"] = request_id = current().request_id
         frames = "".join(traceback.format_tb(error.__traceback__))
         log.error("request %s: %s\n%s", request_id, _lineage(error), frames)
         message = f"internal error; the server's log tells more under request id {request_id}"

@@ -11,9 +11,9 @@ import os
 import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -40,7 +40,8 @@ class Settings(BaseSettings):
     host: str = Field(
         "127.0.0.1",
         min_length=1,
-        description="Address to bind; only this machine, since there is no authentication yet.",
+        description="Address to bind: only this machine, unless told otherwise. Another one goes "
+        "with keys and TLS; without them the server warns loudly.",
     )
     port: int = Field(8001, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
     metrics_port: int = Field(
@@ -48,6 +49,30 @@ class Settings(BaseSettings):
         ge=0,
         le=65535,
         description="Prometheus port, its own so that a scrape meets no gRPC limit; 0: off.",
+    )
+    keys_file: Path | None = Field(
+        None,
+        description="TOML file of the keys that callers must have, with scopes, rates and quotas; "
+        "read again when it changes. Without keys everybody may do everything.",
+    )
+    keys: SecretStr | None = Field(
+        None,
+        description="More keys, NAME:SCOPE+SCOPE:KEY parted by spaces. A secret, so there is no "
+        "flag for it.",
+    )
+    tls_cert: Path | None = Field(
+        None,
+        description="Certificate chain, PEM; with tls_key it turns on TLS. Both are read again "
+        "when they change.",
+    )
+    tls_key: Path | None = Field(None, description="The certificate's private key, PEM.")
+    tls_client_ca: Path | None = Field(
+        None,
+        description="Authorities, PEM; with it a client must show a certificate of theirs (mTLS).",
+    )
+    reflection: bool = Field(
+        True,  # noqa: FBT003 (pydantic's default)
+        description="Whether gRPC reflection answers; with keys it needs the scope infer.",
     )
     data_dir: Path = Field(
         Path("attar-data"),
@@ -118,6 +143,15 @@ class Settings(BaseSettings):
         "own limit must be longer.",
     )
 
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Lines for people, or one JSON object a line for programs."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info",
+        description="info tells of calls that failed, debug of every call; what callers send is "
+        "in no log.",
+    )
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -146,7 +180,30 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"port and metrics_port are both {self.port}; give them different ones"
             )
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError(
+                f"tls_cert is {_plain(self.tls_cert)} and tls_key {_plain(self.tls_key)}; "
+                "give both or neither"
+            )
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("tls_client_ca needs tls_cert and tls_key; give them too")
         return self
+
+    @property
+    def exposure(self) -> str | None:
+        """What everybody who reaches the server's address can do to it; None when that is fine."""
+        keys = self.keys is not None or self.keys_file is not None
+        if self.is_local or (self.tls_cert and (keys or self.tls_client_ca)):
+            return None
+        if keys:
+            return (
+                "there is no TLS, so keys and texts cross the network in the clear. Give tls_cert "
+                "and tls_key, or put a proxy in front."
+            )
+        return (
+            "there are no keys, so everybody who reaches this address can read and delete every "
+            "collection. Give keys_file, or tls_client_ca with TLS, or bind 127.0.0.1."
+        )
 
     @property
     def is_local(self) -> bool:
@@ -185,6 +242,11 @@ def variable(name: str) -> str:
     return f"{PREFIX}{name.upper()}"
 
 
+def is_secret(field: FieldInfo) -> bool:
+    """Whether a setting must stay out of logs, and of command lines, which every user can read."""
+    return field.annotation == SecretStr | None
+
+
 def read(arguments: Sequence[str]) -> Settings:
     """Settings from command-line arguments, the environment and the TOML file.
 
@@ -200,12 +262,13 @@ def read(arguments: Sequence[str]) -> Settings:
             parser.add_argument(
                 name, nargs="*", metavar="BUNDLE", help=text, default=argparse.SUPPRESS
             )
-        else:
+        elif not is_secret(field):
             shown = "" if field.default is None else f" [{field.default}]"
             parser.add_argument(
                 flag(name), metavar="VALUE", help=f"{text}{shown}", default=argparse.SUPPRESS
             )
     known, unknown = parser.parse_known_args(arguments)
+    _refuse_secrets(arguments)
     _refuse_unknown((u.split("=")[0] for u in unknown), of="flag", spell=flag)
     _refuse_unknown(
         (key for key in os.environ if key.startswith(PREFIX)),
@@ -235,6 +298,7 @@ def table() -> str:
     for name, field in Settings.model_fields.items():
         default = "required" if field.is_required() else f"`{_plain(field.default)}`"
         spelled = "`BUNDLE...`" if name == "bundles" else f"`{flag(name)}`"
+        spelled = "none" if is_secret(field) else spelled
         rows.append(
             f"| {spelled} | `{variable(name)}` | `{name}` | {default} | {field.description} |"
         )
@@ -245,6 +309,16 @@ def _plain(value: object) -> str:
     if isinstance(value, tuple):
         return " ".join(map(str, value))
     return "unset" if value is None else str(value)
+
+
+def _refuse_secrets(arguments: Sequence[str]) -> None:
+    given = {argument.split("=")[0] for argument in arguments}
+    for name, field in Settings.model_fields.items():
+        if is_secret(field) and flag(name) in given:
+            raise InvalidInput(
+                f"{flag(name)} would put a secret where every user of this host can read it; "
+                f"set {variable(name)}, or name a file with {flag(name)}-file"
+            )
 
 
 def _refuse_unknown(names: Iterable[str], *, of: str, spell: Any) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from attar.errors import InvalidInput
 from attar.server import settings
-from attar.server.settings import Settings, describe, flag, read, variable
+from attar.server.settings import Settings, describe, flag, is_secret, read, variable
 
 DOCS = Path(__file__).parents[1] / "docs" / "serving.md"
 
@@ -39,13 +39,19 @@ def test_the_environment_lists_bundles_as_path_does(monkeypatch: pytest.MonkeyPa
     assert read([]).bundles == (Path("a.attar"), Path("b.attar"))
 
 
-@pytest.mark.parametrize("name", Settings.model_fields)
+@pytest.mark.parametrize(
+    "name", [name for name, field in Settings.model_fields.items() if not is_secret(field)]
+)
 def test_every_setting_has_one_name_in_three_spellings(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    values = {"host": "127.0.0.2", "config": str(tmp_path / "other.toml")}
-    value = values.get(name, "4000" if name not in ("bundles", "variant") else "other")
+    words = {"host": "127.0.0.2", "config": str(tmp_path / "other.toml"), "reflection": "False"}
+    words |= {"bundles": "other", "variant": "other", "log_format": "json", "log_level": "debug"}
+    value = words.get(name, "4000")
     (tmp_path / "other.toml").write_text("", "utf-8")
+    if name.startswith("tls_"):  # they come together
+        for other in ("tls_cert", "tls_key"):
+            monkeypatch.setenv(variable(other), value)
     arguments = [value] if name == "bundles" else ["x.attar", flag(name), value]
     by_flag = read(arguments)
 
@@ -106,6 +112,9 @@ def test_a_file_that_cannot_be_read_is_named(content: bytes | None, tmp_path: Pa
         (["x.attar", "--grace-s", "nan"], r"--grace-s, .*finite"),
         (["x.attar", "--max-queue-items", "1"], "a full request could never be accepted"),
         (["x.attar", "--port", "8002"], "port and metrics_port are both 8002"),
+        (["x.attar", "--tls-cert", "c.pem"], "tls_cert is c.pem and tls_key unset; give both"),
+        (["x.attar", "--tls-client-ca", "c.pem"], "tls_client_ca needs tls_cert and tls_key"),
+        (["x.attar", "--log-level", "loud"], "--log-level, .*'debug'.*; got 'loud'"),
     ],
 )
 def test_a_bad_value_is_refused_by_name_with_the_value(arguments: list[str], told: str) -> None:
@@ -119,6 +128,45 @@ def test_a_bad_value_is_refused_by_name_with_the_value(arguments: list[str], tol
 )
 def test_only_loopback_is_local(host: str, local: bool) -> None:  # noqa: FBT001
     assert read(["x.attar", "--host", host]).is_local is local
+
+
+@pytest.mark.parametrize("arguments", [["--keys", "a:infer:k"], ["--keys=a:infer:k"]])
+def test_a_secret_is_refused_on_the_command_line(arguments: list[str]) -> None:
+    with pytest.raises(InvalidInput, match="ATTAR_KEYS, or name a file with --keys-file") as error:
+        read(["x.attar", *arguments])
+    assert "a:infer:k" not in str(error.value)
+
+
+def test_a_secret_is_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATTAR_KEYS", "a:infer:0123456789abcdef")
+    found = read(["x.attar"])
+
+    assert found.keys is not None
+    assert found.keys.get_secret_value() == "a:infer:0123456789abcdef"
+    assert "0123456789abcdef" not in describe(found) + repr(found)
+
+
+TLS = ("--tls-cert=c.pem", "--tls-key=k.pem")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "there are no keys"),
+        (TLS, "there are no keys"),
+        (("--keys-file=keys.toml",), "there is no TLS"),
+        ((*TLS, "--keys-file=keys.toml"), None),
+        ((*TLS, "--tls-client-ca=ca.pem"), None),
+    ],
+)
+def test_an_address_that_others_reach_is_exposed_without_keys_and_tls(
+    arguments: tuple[str, ...], told: str | None
+) -> None:
+    found = read(["x.attar", "--host=0.0.0.0", *arguments])
+
+    assert (found.exposure or "").startswith(told or "")
+    assert (found.exposure is None) == (told is None)
+    assert read(["x.attar", *arguments]).exposure is None
 
 
 def test_settings_print_themselves_one_a_line() -> None:

@@ -1,0 +1,86 @@
+"""Call: what is known of the call being answered, whatever protocol brought it.
+
+The edge of each protocol opens one (`answering`), and everything beneath finds it (`current`): a
+use case tells what it cost, an error names its request id, and the log, the traces and the key's
+quota read what was told.
+"""
+
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+PhaseName = Literal["queue", "tokenize", "infer"]
+# What a caller chose goes into logs and headers as it is, so nothing but plain words may.
+_REQUEST_ID: Final = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A part of a call's time, in seconds of `time.perf_counter`."""
+
+    name: PhaseName
+    start: float
+    end: float
+
+
+def _unmetered(_items: int) -> None:
+    """Let any number of items pass."""
+
+
+def _untraced(_phase: Phase) -> None:
+    """Tell nobody."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """One call: under which id, by which key, and what it has cost so far."""
+
+    rpc: str
+    request_id: str
+    key: str = ""
+    take: Callable[[int], None] = _unmetered  # from the key's allowance; raises RateLimited
+    trace: Callable[[Phase], None] = _untraced
+    began: float = field(default_factory=time.perf_counter)
+    items: int = 0
+    tokens: int = 0
+    seconds: dict[PhaseName, float] = field(default_factory=dict)
+
+    def begin(self, items: int) -> None:
+        """Count items before any work is done for them; raises RateLimited."""
+        self.take(items)
+        self.items += items
+
+    def spent(self, tokens: int, *phases: Phase) -> None:
+        """Keep what items cost once they are done."""
+        self.tokens += tokens
+        for phase in phases:
+            self.seconds[phase.name] = self.seconds.get(phase.name, 0) + phase.end - phase.start
+            self.trace(phase)
+
+
+_CURRENT: ContextVar[Call | None] = ContextVar("call", default=None)
+
+
+def current() -> Call:
+    """The call being answered; outside of any, one that nobody reads."""
+    return _CURRENT.get() or Call(rpc="", request_id=uuid.uuid4().hex)
+
+
+@contextmanager
+def answering(call: Call) -> Iterator[Call]:
+    """Make `call` the current one of this task and of those it starts."""
+    token = _CURRENT.set(call)
+    try:
+        yield call
+    finally:
+        _CURRENT.reset(token)
+
+
+def request_id(given: str | None) -> str:
+    """The caller's own id where it is plain, or a new one: 1 to 128 of A-Za-z0-9_.:/+=-."""
+    return given if given and _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
