@@ -25,6 +25,7 @@ from attar.errors import (
     BackendError,
     Cancelled,
     DeadlineExceeded,
+    DiskFull,
     InputTooLong,
     InvalidInput,
     NotFound,
@@ -62,7 +63,7 @@ REASONS: Final[Mapping[str, type[AttarError]]] = MappingProxyType(
         for kind in (
             *(InvalidInput, InputTooLong, ShapeError, NotFound, AlreadyExists, SpaceMismatch),
             *(NotSupported, Overloaded, Unavailable, DeadlineExceeded, Cancelled, BackendError),
-            *(Unauthenticated, PermissionDenied, RateLimited, Unimplemented),
+            *(Unauthenticated, PermissionDenied, RateLimited, Unimplemented, DiskFull),
         )
     }
 )

@@ -14,6 +14,7 @@
     ├── PermissionDenied    PERMISSION_DENIED  the key does not have the scope that the call needs
     ├── Overloaded          OVERLOADED         refused early; retry later
     │   └── RateLimited     RATE_LIMITED       the key has used up its rate or its quota
+    ├── DiskFull            DISK_FULL          too little room is left to write safely
     ├── Unavailable         UNAVAILABLE        loading, draining or gone
     ├── DeadlineExceeded    DEADLINE_EXCEEDED  no answer within the caller's time
     ├── Cancelled           CANCELLED          the caller left
@@ -157,6 +158,12 @@ class RateLimited(Overloaded):
     def __str__(self) -> str:
         """Show the message."""
         return str(self.args[0])
+
+
+class DiskFull(AttarError):
+    """The disk has too little room left to write safely; nothing was written."""
+
+    reason = "DISK_FULL"
 
 
 class Unavailable(AttarError):
