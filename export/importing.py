@@ -20,7 +20,7 @@ from .text import export_text
 from .tower import write_tower
 
 PARITY_TEXTS = 64
-SENTENCES = 192  # for calibration, where none are given
+SENTENCES = 256  # to calibrate on and to judge by, where none are given
 PARITY_TOKENS = 512  # a batch of 32 texts of 8,192 tokens would need 100 GB of attention
 
 

@@ -54,17 +54,20 @@ class Quantised:
         return {"int8_layers": self.layers, "float_layers": dict(self.kept)}
 
 
-def quantize_within(graph: bytes, calibration: Sequence[Feed], gate: Gate) -> Quantised:
-    """Quantise as many layers as hold the parity `gate` on the calibration feeds.
+def quantize_within(
+    graph: bytes, calibration: Sequence[Feed], judged: Sequence[Feed], gate: Gate
+) -> Quantised:
+    """Quantise as many layers as hold the parity `gate` on the `judged` feeds.
 
-    The graph gives one output, the embeddings.  Where all layers together hold the gate, nothing is
-    searched.  Otherwise each is quantised alone, and the fewest of the most damaging are left in
-    float.  Where no number of them is enough, what is given is everything quantised: the gate will
-    refuse it by its figures.  Raises InvalidInput as `quantize_int8` does.
+    The graph gives one output, the embeddings.  `judged` should be other data than `calibration`,
+    which its ranges fit best.  Where all layers together hold the gate, nothing is searched.
+    Otherwise each is quantised alone, and the fewest of the most damaging are left in float.  Where
+    no number of them is enough, what is given is everything quantised: the gate will refuse it by
+    its figures.  Raises InvalidInput as `quantize_int8` does.
     """
     network = _Network.read(graph, calibration)
     every = network.layers
-    exact = run(graph, calibration)
+    exact = run(graph, judged)
 
     def spent(feeds: Sequence[Feed], kept: Collection[str]) -> float:
         given = run(network.quantised(kept), feeds)
@@ -72,12 +75,12 @@ def quantize_within(graph: bytes, calibration: Sequence[Feed], gate: Gate) -> Qu
         mean, worst = 1 - gate.cosine_mean, 1 - gate.cosine_worst
         return float(max(losses.mean() / mean, losses.max() / worst))
 
-    if spent(calibration, ()) <= 1:
+    if spent(judged, ()) <= 1:
         return Quantised(graph=network.quantised(()), layers=len(every), kept={})
-    few = list(first_rows(calibration, RANKING_ROWS))
+    few = list(first_rows(judged, RANKING_ROWS))
     damage = {layer: spent(few, every - {layer}) for layer in sorted(every)}
     worst = sorted(damage, key=lambda layer: damage[layer], reverse=True)
-    fewest = _least(1, len(worst), lambda count: spent(calibration, worst[:count]) <= 1)
+    fewest = _least(1, len(worst), lambda count: spent(judged, worst[:count]) <= 1)
     kept = worst[:fewest] if fewest < len(worst) else []
     return Quantised(
         graph=network.quantised(kept),

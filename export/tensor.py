@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +14,16 @@ from attar.errors import InvalidInput
 from attar.inputs import Items, Prepared, TensorInput
 from attar.manifest import Manifest, Output, TensorSpec
 
-from .bundling import Candidate, Exported, assemble, refuse_taken
+from .bundling import Candidate, Exported, assemble, refuse_taken, refuse_unknown
+from .calibrated import int8
 from .calibration import Feed
-from .gates import FP32, INT8
+from .derived import DERIVED, derive
+from .gates import FP32
 from .graph import to_onnx
 from .measure import BATCH, Probe
-from .quantize import quantize_within
 
 OUTPUT = "embedding"
-VARIANTS = ("int8",)  # what can be asked for besides the reference, fp32
-CALIBRATION_ITEMS = 512
+VARIANTS = ("int8",)  # made with data
 
 
 def export_tensor(
@@ -44,7 +45,7 @@ def export_tensor(
     """Write an encoder of one tensor to the bundle `path` and give what was measured.
 
     `spec` is the tensor as the graph takes it, batch first. `items` (n, ...) are for parity, and
-    the first of them calibrate int8; where the spec names axes they may be of several shapes.
+    some of them calibrate int8; where the spec names axes they may be of several shapes.
     `variants` names what to attempt beside the reference, fp32; one that fails its gates is left
     out and reported. `probe` and its `metric` are the quality gate.
 
@@ -53,11 +54,7 @@ def export_tensor(
     and AlreadyExists when `path` is taken and `overwrite` is false.
     """
     refuse_taken(path, overwrite=overwrite)
-    if unknown := sorted({*variants} - {*VARIANTS}):
-        raise InvalidInput(
-            f"there is no variant {unknown[0]!r} to attempt; besides fp32, which is always "
-            f"written, there is {', '.join(VARIANTS)}"
-        )
+    refuse_unknown(variants, (*VARIANTS, *DERIVED))
     if len(items) < 2:
         raise InvalidInput(f"parity needs two items or more, of {spec.name}; got {len(items)}")
     host = TensorInput(spec)
@@ -67,17 +64,8 @@ def export_tensor(
     graph = to_onnx(encoder, (torch.from_numpy(example),), (spec,), output=OUTPUT)
     candidates = [Candidate(name="fp32", graph=graph, precision="fp32", gate=FP32)]
     if "int8" in variants:
-        feeds = _feeds(spec.name, host, rows[:CALIBRATION_ITEMS])
-        quantised = quantize_within(graph, feeds, INT8)
-        candidates.append(
-            Candidate(
-                name="int8",
-                graph=quantised.graph,
-                precision="int8",
-                gate=INT8,
-                notes=quantised.notes,
-            )
-        )
+        candidates.append(int8(graph, rows, partial(_feeds, spec.name, host)))
+    candidates += [derive(name, graph) for name in DERIVED if name in variants]
     reference = _embed(encoder, host, rows)
     dim, lengths = reference.shape[1], np.linalg.norm(reference, axis=1)
     unit = bool(np.allclose(lengths, 1, atol=1e-4))

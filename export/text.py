@@ -1,6 +1,7 @@
 """A text encoder becomes a bundle: fp32, int8 and binarized attention, each behind its gates."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,13 +14,13 @@ from attar.training.encoders.saved import TextModel, attention_kinds
 from attar.training.encoders.text import TextEncoder, TextNetwork
 
 from .binarized import quantize_binarized
-from .bundling import Candidate, Exported, assemble, refuse_taken
+from .bundling import Candidate, Exported, assemble, refuse_taken, refuse_unknown
+from .calibrated import halves, int8
 from .calibration import Feed
 from .derived import DERIVED, derive
-from .gates import BINARIZED, FP32, INT8
+from .gates import BINARIZED, FP32
 from .graph import to_onnx
 from .measure import BATCH, Probe
-from .quantize import quantize_within
 
 INPUTS = (
     TensorSpec(name="input_ids", dtype="int64", shape=("batch", "length")),
@@ -28,7 +29,6 @@ INPUTS = (
 OUTPUT = "embedding"
 TOKENIZER = "tokenizer.json"
 VARIANTS = ("int8", "binarized_int8")  # made with data, and attempted unless told otherwise
-CALIBRATION_TEXTS = 512
 
 
 def export_text(
@@ -48,7 +48,7 @@ def export_text(
     """Write `model` to the bundle `path` and give what was measured.
 
     `variants` names what to attempt beside the reference, fp32; one that fails its gates is left
-    out and reported. `texts` are for parity, and the first of them calibrate int8; `probe` and its
+    out and reported. `texts` are for parity, and some of them calibrate int8; `probe` and its
     `metric` are the quality gate. `binarized` is the same encoder with hashed attention, already
     recovered, and what "binarized_int8" is made of. `notes` go into report.json under their
     variant's name.
@@ -59,39 +59,24 @@ def export_text(
     refuse_taken(path, overwrite=overwrite)
     if not texts:
         raise InvalidInput("texts are empty; pass some for parity and calibration")
-    if unknown := sorted({*variants} - {*VARIANTS, *DERIVED}):
-        raise InvalidInput(
-            f"there is no variant {unknown[0]!r} to attempt; besides fp32, which is always "
-            f"written, there is {', '.join((*VARIANTS, *DERIVED))}"
-        )
+    refuse_unknown(variants, (*VARIANTS, *DERIVED))
     encoder, notes = model.encoder, notes or {}
     host = TextInput(model.tokenizer, max_length=encoder.max_length, prompts={})
     rows = host.prepare(texts, role="passage", truncation="truncate")
-    feeds = text_feeds(host, rows[:CALIBRATION_TEXTS])
-    graph = text_graph(encoder)
+    graph, attention = text_graph(encoder), attention_kinds(encoder)
     candidates = [
         Candidate(
             name="fp32",
             graph=graph,
             precision="fp32",
-            attention=attention_kinds(encoder),
+            attention=attention,
             gate=FP32,
             notes=notes.get("fp32", {}),
         )
     ]
+    feeds = partial(text_feeds, host)
     if "int8" in variants:
-        quantised = quantize_within(graph, feeds, INT8)
-        candidates.append(
-            Candidate(
-                name="int8",
-                graph=quantised.graph,
-                precision="int8",
-                attention=attention_kinds(encoder),
-                gate=INT8,
-                notes={**quantised.notes, **notes.get("int8", {})},
-            )
-        )
-    attention = candidates[0].attention
+        candidates.append(int8(graph, rows, feeds, attention=attention, notes=notes.get("int8")))
     candidates += [derive(name, graph, attention=attention) for name in DERIVED if name in variants]
     if binarized is not None:
         hashed = text_graph(binarized)
@@ -109,7 +94,7 @@ def export_text(
         candidates.append(
             Candidate(
                 name="binarized_int8",
-                graph=quantize_binarized(hashed, feeds),
+                graph=quantize_binarized(hashed, feeds(halves(rows)[0])),
                 precision="int8",
                 attention="binarized",
                 gate=BINARIZED,

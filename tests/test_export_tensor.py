@@ -194,3 +194,15 @@ def test_a_taken_path_is_refused(exported: Exported, encoder: nn.Module, digits:
         export_tensor(
             exported.bundle.path, encoder, name="x", spec=IMAGE, items=digits.test.numpy()
         )
+
+
+def test_an_encoder_of_tensors_has_the_variants_that_need_no_data(
+    encoder: nn.Module, digits: Digits, tmp_path: Path
+) -> None:
+    items = digits.train[:40].numpy()
+    made = export_tensor(
+        tmp_path / "x", encoder, name="x", spec=IMAGE, items=items, variants=("fp16",)
+    )
+    assert made.bundle.variant("fp16").requires.provider == "CUDAExecutionProvider"
+    half, full = (made.bundle.manifest.file(f"variants/{v}.onnx").bytes for v in ("fp16", "fp32"))
+    assert half < 0.6 * full

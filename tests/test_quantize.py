@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from attar.errors import InvalidInput
+from attar.export.calibrated import halves
 from attar.export.calibration import Feed
 from attar.export.gates import INT8
 from attar.export.measure import cosine
@@ -247,7 +248,7 @@ def test_a_layer_that_breaks_the_gate_is_left_in_float_and_named() -> None:
     first[0] = 0  # channel 0 is its bias, -0.2, and then the ReLU's zero
     second[:, 0] = 1000  # what that channel's weights leave to the others of seven bits is nothing
     graph = convolutions(first, second)
-    made = quantize_within(graph, IMAGES, INT8)
+    made = quantize_within(graph, IMAGES, IMAGES, INT8)
     assert list(made.kept) == ["second"]
     assert made.kept["second"] > 1
     assert made.layers == 1
@@ -256,7 +257,8 @@ def test_a_layer_that_breaks_the_gate_is_left_in_float_and_named() -> None:
 
 
 def test_where_all_layers_hold_the_gate_all_are_int8() -> None:
-    made = quantize_within(student_graph(), text_feeds(host(), rows()), INT8)
+    feeds = text_feeds(host(), rows())
+    made = quantize_within(student_graph(), feeds, feeds, INT8)
     assert made.graph == int8()
     assert made.kept == {}
     assert made.layers == 14
@@ -306,3 +308,12 @@ def test_a_column_of_one_size_is_kept_to_the_last_bit_of_its_scale(value: float)
     codes, scale = quantize_columns(weight, steps=WEIGHT_STEPS)
     assert codes[:, 0].tolist() == [WEIGHT_STEPS, -WEIGHT_STEPS, 0]
     np.testing.assert_allclose(codes * scale, weight, rtol=1e-6)
+
+
+def test_int8_is_judged_on_other_rows_than_it_was_calibrated_on() -> None:
+    drawn = host().prepare(["ba"] * 101, role="passage", truncation="truncate")
+    calibrating, judging = halves(drawn)
+    assert len(calibrating) == 51
+    assert len(judging) == 50
+    assert not {id(row) for row in calibrating} & {id(row) for row in judging}
+    assert halves(rows()[:1]) == (rows()[:1], rows()[:1])
