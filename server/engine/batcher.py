@@ -1,15 +1,20 @@
 """A batcher with no clock of its own: whatever queued while a run was busy is the next batch.
 
-Every accepted caller ends exactly once: with a row, with the error of the run it was in, with
+Every accepted caller ends exactly once: with a row, with the error of its own item, with
 `DeadlineExceeded` at its own deadline, with its own cancellation, or with `Unavailable` when the
-batcher goes away. A caller who has left frees its place in the queue at once and costs no compute.
+batcher, or the worker of its run, goes away. A caller who has left frees its place in the queue at
+once and costs no compute.
+
+A batch that fails is halved until only its bad items fail. Items of one key that are in flight at
+the same time are computed once. Interactive items go first, and bulk ones after `aging_s` as they
+do.
 """
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Generic, Literal, Never, Protocol, TypeAlias, TypeVar
 
 from attar.errors import (
@@ -21,12 +26,20 @@ from attar.errors import (
     Unavailable,
 )
 
+from .worker import Lost, Worker
+
+_LOG = logging.getLogger(__name__)
+
 Priority: TypeAlias = Literal["interactive", "bulk"]
 T = TypeVar("T")
 R = TypeVar("R")
 
 # A batch that is mostly padding costs more than the run it saves: cut there, whatever the budget.
 _MAX_PADDING: Final = 0.5
+
+# A worker that hangs keeps its thread and its session. A few may; then only a new process helps.
+_MAX_HANGING: Final = 4
+_RENEW_EVERY_S: Final = 1.0
 
 
 class Observer(Protocol):
@@ -47,24 +60,51 @@ class Observer(Protocol):
     def cancelled(self) -> None:
         """Count one accepted call whose caller left."""
 
+    def shared(self) -> None:
+        """Count one item that joined an equal one in flight."""
 
-@dataclass(frozen=True, slots=True, eq=False)
+    def lost(self) -> None:
+        """Count one worker that hung or died and was replaced."""
+
+
+@dataclass(slots=True, eq=False)
 class _Entry(Generic[T, R]):
-    """One item in the queue and the future of its outcome: a value even when it is an error.
+    """One item to compute, and everybody who waits for it.
 
-    A future with an error as its result is never "not retrieved", so leavers leave nothing behind.
+    A seat is the future of one caller's outcome: a value even when it is an error, for a future
+    with an error as its result is never "not retrieved", so leavers leave nothing behind.
     """
 
     item: T
+    key: Hashable | None  # equal keys are equal items; None equals nothing
     cost: int
-    deadline: float | None
     queued: float
-    outcome: "asyncio.Future[R | AttarError]"
+    turn: float  # loop time, s: who has the lower one goes first
+    deadline: float | None  # the latest of its callers'; None: one of them has none
+    seats: "set[asyncio.Future[R | AttarError]]" = field(default_factory=set)
 
-    def settle(self, outcome: R | AttarError) -> None:
-        """Answer, unless the caller has left."""
-        if not self.outcome.done():
-            self.outcome.set_result(outcome)
+    def join(
+        self, seat: "asyncio.Future[R | AttarError]", *, turn: float, deadline: float | None
+    ) -> None:
+        """Let one more caller wait, who may be in more of a hurry, or less."""
+        self.seats.add(seat)
+        self.turn = min(self.turn, turn)
+        if deadline is None or (self.deadline is not None and deadline > self.deadline):
+            self.deadline = deadline
+
+    def answer(self, row: R) -> None:
+        """Give everybody the row."""
+        self._settle(lambda: row)
+
+    def fail(self, error: Callable[[], AttarError]) -> None:
+        """Give everybody an error of their own: a shared one would collect all the tracebacks."""
+        self._settle(error)
+
+    def _settle(self, outcome: "Callable[[], R | AttarError]") -> None:
+        for seat in self.seats:
+            if not seat.done():  # a caller who is leaving has cancelled it
+                seat.set_result(outcome())
+        self.seats.clear()
 
 
 def cut(costs: Sequence[int], budget: int) -> list[int]:
@@ -101,6 +141,14 @@ class Batcher(Generic[T, R]):
 
     `cost` is an item's length in tokens; a batch of n items costs n * longest. At most
     `max_queue_items` items and `max_queue_tokens` tokens wait; `max_batch_tokens` cuts a batch.
+
+    Interactive items go in the order they came. A bulk item goes when no interactive one waits; at
+    the latest `aging_s` after it came it has its turn as if it were interactive and had come then.
+    So it starves never: from then on only those go before it who came before that moment, and with
+    p of them it is out within p + 1 batches.
+
+    A run that takes longer than `run_timeout_s` is given up with its thread; `renew` then runs in
+    the new one, before anything else does, and makes `run` usable again.
     """
 
     def __init__(
@@ -108,31 +156,48 @@ class Batcher(Generic[T, R]):
         run: Callable[[list[T]], Sequence[R]],
         cost: Callable[[T], int],
         *,
+        key: Callable[[T], Hashable | None] = lambda _: None,
+        renew: Callable[[], None] = lambda: None,
         max_batch_tokens: int,
         max_queue_items: int,
         max_queue_tokens: int,
+        aging_s: float = 1.0,
+        run_timeout_s: float | None = None,
         observer: Observer,
     ) -> None:
         """Hold the limits; nothing runs before `serve` does."""
         self._run = run
         self._cost = cost
+        self._key = key
+        self._renew = renew
         self._max_batch_tokens = max_batch_tokens
         self._max_queue_items = max_queue_items
         self._max_queue_tokens = max_queue_tokens
+        self._aging_s = aging_s
+        self._run_timeout_s = run_timeout_s
         self._observer = observer
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="attar-run")
+        self._worker = Worker("attar-run")
+        self._hanging: list[Worker] = []
         self._queue: dict[_Entry[T, R], None] = {}  # a set that remembers who came first
         self._running: list[_Entry[T, R]] = []
+        self._in_flight: dict[Hashable, _Entry[T, R]] = {}  # queued or running, by key
         self._queued_tokens = 0
         self._serving = False
-        self._refusal: str | None = None  # why new callers are refused; None while they are not
+        self._closing: str | None = None  # why new callers are refused for good
+        self._fault: str | None = None  # why they are until `serve` is called again
         self._changed = asyncio.Event()  # pulsed when the queue, the run or the door has changed
-        self._turn = asyncio.Lock()  # the callers who wait for room, first come first served
+        # The callers who wait for room, first come first served; bulk ones hold up their like only.
+        self._turns = {"interactive": asyncio.Lock(), "bulk": asyncio.Lock()}
 
     @property
     def serving(self) -> bool:
         """Whether `serve` is at work and takes new callers."""
-        return self._serving and self._refusal is None
+        return self._serving and self._closing is None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is queued or running."""
+        return not self._queue and not self._running
 
     async def __call__(self, item: T, *, deadline: float | None = None) -> R:
         """Answer one item by `deadline` (loop time, seconds), or raise why not."""
@@ -147,31 +212,35 @@ class Batcher(Generic[T, R]):
         *,
         deadline: float | None = None,
         wait: bool = False,
-        priority: Priority = "interactive",  # noqa: ARG002 (every caller is served in its turn)
+        priority: Priority = "interactive",
     ) -> list[R | AttarError]:
-        """Answer items in order, each with its row or the error of the run it was in.
+        """Answer items in order, each with its row or the error that it alone made a run raise.
 
         Without `wait` the queue takes all of them or refuses the call with `Overloaded`; with it,
         the call waits for room, in turn with the others who do, and may be longer than the queue.
         Raises `DeadlineExceeded` when one of them is unanswered at `deadline`, `Unavailable` when
-        the batcher is closing or gone.
+        the batcher is closing or gone, or a run of theirs was given up.
         """
-        loop = asyncio.get_running_loop()
-        entries: list[_Entry[T, R]] = [
-            _Entry(item, self._cost(item), deadline, loop.time(), loop.create_future())
-            for item in items
-        ]
+        now = asyncio.get_running_loop().time()
+        asked = list(items)
         self._refuse_if_closed()
-        if deadline is not None and deadline <= loop.time():
+        if deadline is not None and deadline <= now:
             self._observer.expired()
             raise DeadlineExceeded("the deadline had passed on arrival; allow more time")
+        turn = now if priority == "interactive" else now + self._aging_s
         if not wait:
-            self._admit(entries)
+            self._refuse_if_full(asked)
+        taken: list[_Seat[T, R]] = []
         try:
             async with asyncio.timeout_at(deadline):
                 if wait:
-                    await self._admit_in_turn(entries)
-                outcomes = [await entry.outcome for entry in entries]
+                    async with self._turns[priority]:
+                        for item in asked:
+                            await self._room(item, turn)
+                            taken.append(self._take_seat(item, turn, deadline))
+                else:
+                    taken += (self._take_seat(item, turn, deadline) for item in asked)
+                outcomes = [await seat for _, seat in taken]
         except TimeoutError:
             self._observer.expired()
             raise DeadlineExceeded("unanswered at the deadline; allow more time") from None
@@ -179,47 +248,72 @@ class Batcher(Generic[T, R]):
             self._observer.cancelled()
             raise
         finally:
-            self._remove(entries)
-            for entry in entries:
-                entry.outcome.cancel()  # a no-op on one that is answered
+            for entry, seat in taken:
+                entry.seats.discard(seat)
+            self._remove(entry for entry, _ in taken if not entry.seats)
         for outcome in outcomes:
-            if isinstance(outcome, Unavailable):  # the batcher went away: no fault of one item
+            if isinstance(outcome, Unavailable):  # no fault of one item
                 raise Unavailable(*outcome.args)
         return outcomes
 
     async def serve(self) -> Never:
-        """Run batches until cancelled; whatever ends it, everybody waiting is answered."""
-        self._serving = True
+        """Run batches until cancelled; whatever ends it, everybody waiting is answered.
+
+        After it has died it may be called again.
+        """
+        self._worker = Worker("attar-run")
+        self._serving, self._fault = True, None
         try:
+            self._refuse_to_hang_more()
             while True:
                 while not self._queue:
                     await self._change()
                 if batch := self._take():
                     await self._answer(batch)
+                    self._running = []
+                    self._pulse()
         except asyncio.CancelledError:
-            self._stop("the batcher has stopped; retry elsewhere")
+            self._closing = self._closing or "the batcher has stopped; retry elsewhere"
             raise
         except BaseException:
-            self._stop("the batcher has died; retry when it is ready again")
+            self._fault = "the batcher has died; retry when it is ready again"
             raise
+        finally:
+            self._serving = False
+            self._give_up([*self._running, *self._queue], self._refusal or "")
+            self._running = []
+            self._worker.close()
+            self._pulse()
 
     async def close(self, *, drain: bool) -> None:
         """Refuse new callers; answer those accepted, with `Unavailable` unless `drain`."""
-        self._refusal = self._refusal or "the server is draining; retry elsewhere"
+        self._closing = self._closing or "the server is draining; retry elsewhere"
         if not (drain and self._serving):
-            self._give_up(list(self._queue), self._refusal)
+            self._give_up(list(self._queue), self._closing)
         self._pulse()
-        while self._queue or self._running:
+        while not self.idle:
             await self._change()
-        self._thread.shutdown(wait=False)
+        self._worker.close()
+
+    @property
+    def _refusal(self) -> str | None:
+        return self._closing or self._fault
 
     def _refuse_if_closed(self) -> None:
         if self._refusal is not None:
             self._observer.rejected(Unavailable.reason)
             raise Unavailable(self._refusal)
 
-    def _admit(self, entries: list[_Entry[T, R]]) -> None:
-        items, tokens = len(entries), sum(entry.cost for entry in entries)
+    def _refuse_if_full(self, asked: list[T]) -> None:
+        """Refuse a call that the queue lacks room for; what is in flight already takes none."""
+        known = set(self._in_flight)
+        items = tokens = 0
+        for item in asked:
+            key = self._key(item)
+            if key is None or key not in known:
+                known.add(key)
+                items += 1
+                tokens += self._cost(item)
         if items > self._max_queue_items or tokens > self._max_queue_tokens:
             raise InvalidInput(
                 f"{items} items of {tokens} tokens never fit a queue of {self._max_queue_items}"
@@ -231,17 +325,20 @@ class Batcher(Generic[T, R]):
                 f"{len(self._queue)} items of {self._queued_tokens} tokens are waiting, of at most"
                 f" {self._max_queue_items} and {self._max_queue_tokens}; retry later"
             )
-        for entry in entries:
-            self._enqueue(entry)
 
-    async def _admit_in_turn(self, entries: list[_Entry[T, R]]) -> None:
-        async with self._turn:
-            for entry in entries:
-                # An empty queue takes any one item: nobody waits for room that never comes.
-                while self._queue and not self._fits(1, entry.cost):
-                    await self._change()
-                self._refuse_if_closed()
-                self._enqueue(entry)
+    async def _room(self, item: T, turn: float) -> None:
+        """Wait until the queue has room for one item, or needs none; until its turn, let others."""
+        loop = asyncio.get_running_loop()
+        cost, key = self._cost(item), self._key(item)
+        others = self._turns["interactive"]
+        # An empty queue takes any one item: nobody waits for room that never comes.
+        while (
+            self._queue
+            and key not in self._in_flight
+            and (not self._fits(1, cost) or (loop.time() < turn and others.locked()))
+        ):
+            await self._change()
+        self._refuse_if_closed()
 
     def _fits(self, items: int, tokens: int) -> bool:
         return (
@@ -249,62 +346,150 @@ class Batcher(Generic[T, R]):
             and self._queued_tokens + tokens <= self._max_queue_tokens
         )
 
-    def _enqueue(self, entry: _Entry[T, R]) -> None:
-        self._queue[entry] = None
-        self._queued_tokens += entry.cost
-        self._pulse()
+    def _take_seat(self, item: T, turn: float, deadline: float | None) -> "_Seat[T, R]":
+        """Join the equal item that is in flight, or else queue this one."""
+        loop = asyncio.get_running_loop()
+        seat: asyncio.Future[R | AttarError] = loop.create_future()
+        key = self._key(item)
+        entry = None if key is None else self._in_flight.get(key)
+        if entry is None:
+            entry = _Entry(item, key, self._cost(item), loop.time(), turn, deadline, {seat})
+            self._queue[entry] = None
+            self._queued_tokens += entry.cost
+            if key is not None:
+                self._in_flight[key] = entry
+            self._pulse()
+        else:
+            entry.join(seat, turn=turn, deadline=deadline)
+            self._observer.shared()
+        return entry, seat
 
     def _remove(self, entries: Iterable[_Entry[T, R]]) -> None:
+        """Take entries out of the queue for good: nobody can join them any more."""
         for entry in entries:
             if entry in self._queue:
-                del self._queue[entry]
-                self._queued_tokens -= entry.cost
+                self._dequeue(entry)
+                self._forget(entry)
         self._pulse()
+
+    def _dequeue(self, entry: _Entry[T, R]) -> None:
+        del self._queue[entry]
+        self._queued_tokens -= entry.cost
+
+    def _forget(self, entry: _Entry[T, R]) -> None:
+        if entry.key is not None and self._in_flight.get(entry.key) is entry:
+            del self._in_flight[entry.key]
 
     def _give_up(self, entries: Iterable[_Entry[T, R]], why: str) -> None:
         for entry in entries:
-            entry.settle(Unavailable(why))
-        self._remove(entries)
-
-    def _stop(self, why: str) -> None:
-        self._serving = False
-        self._refusal = self._refusal or why
-        self._give_up([*self._running, *self._queue], self._refusal)
-        self._running = []
-        self._thread.shutdown(wait=False)
-        self._pulse()
+            self._forget(entry)
+            entry.fail(lambda: Unavailable(why))
+        self._remove(list(self._queue))
 
     def _take(self) -> list[_Entry[T, R]]:
         """Take the next batch out of the queue, without those whose deadline has just passed."""
         now = asyncio.get_running_loop().time()
         late = [e for e in self._queue if e.deadline is not None and e.deadline <= now]
         self._remove(late)  # their callers' own timers are due, and say so
-        waiting = list(self._queue)
+        # Bulk fills no interactive batch up: it would make it longer.
+        waiting = [e for e in self._queue if e.turn <= now] or list(self._queue)
         if not waiting:
             return []
+        waiting.sort(key=lambda entry: entry.turn)
         batch = [waiting[i] for i in cut([e.cost for e in waiting], self._max_batch_tokens)]
-        self._remove(batch)
-        self._running = batch
         for entry in batch:
+            self._dequeue(entry)
             self._observer.waited(now - entry.queued)
+        self._running = batch
+        self._pulse()
         return batch
 
-    async def _answer(self, batch: list[_Entry[T, R]]) -> None:
-        loop = asyncio.get_running_loop()
+    async def _answer(self, batch: list[_Entry[T, R]]) -> bool:
+        """Run a batch, and halves of it if it fails; tell whether it ran whole."""
+        for entry in batch:
+            if not entry.seats:  # left while another half ran: nobody may join it now
+                self._forget(entry)
+        batch = [entry for entry in batch if entry.seats]
+        if not batch:
+            return False
         start = time.perf_counter()
-        rows = await loop.run_in_executor(self._thread, self._attempt, [e.item for e in batch])
+        items = [entry.item for entry in batch]
+        try:
+            rows = await self._worker.run(
+                lambda: self._attempt(items), timeout_s=self._run_timeout_s
+            )
+        except Lost as lost:
+            await self._replace_worker(batch, lost)
+            return False
         costs = [entry.cost for entry in batch]
         self._observer.batch(
             len(batch), sum(costs), len(batch) * max(costs), time.perf_counter() - start
         )
-        for position, entry in enumerate(batch):
-            # An exception of one's own: a shared one would collect every caller's traceback.
-            entry.settle(rows[position] if isinstance(rows, list) else _failure(rows))
-        self._running = []
-        self._pulse()
+        if isinstance(rows, list):
+            for entry, row in zip(batch, rows, strict=True):
+                self._forget(entry)
+                entry.answer(row)
+            return True
+        if len(batch) > 1:
+            await self._halve(batch)
+        else:
+            self._forget(batch[0])
+            batch[0].fail(lambda: _failure(rows))
+        return False
+
+    async def _halve(self, batch: list[_Entry[T, R]]) -> None:
+        """Answer a batch that failed as a whole by its halves.
+
+        Where the first half is good the fault is in the second, so that is halved at once: one bad
+        item of n costs at most 2 * log2(n) runs more.
+        """
+        middle = len(batch) // 2
+        if await self._answer(batch[:middle]) and len(batch) - middle > 1:
+            await self._halve(batch[middle:])
+        else:
+            await self._answer(batch[middle:])
+
+    async def _replace_worker(self, batch: list[_Entry[T, R]], lost: Lost) -> None:
+        """Answer the callers of a run that is given up, and go on with a new worker."""
+        _LOG.error("a run of %d items is given up: %s", len(batch), lost)
+        self._observer.lost()
+        self._worker.close()  # so its thread ends, should its run ever do
+        self._hanging.append(self._worker)
+        for entry in batch:
+            self._forget(entry)
+            entry.fail(lambda: Unavailable(f"the run was given up, {lost}; retry"))
+        self._refuse_to_hang_more()
+        while (error := await self._renewed()) is not None:
+            _LOG.error("the model cannot be loaded again: %r", error)
+            self._give_up(list(self._queue), "the model is being loaded again; retry later")
+            await asyncio.sleep(_RENEW_EVERY_S)
+
+    def _refuse_to_hang_more(self) -> None:
+        self._hanging = [worker for worker in self._hanging if worker.alive]
+        if len(self._hanging) > _MAX_HANGING:
+            raise RuntimeError(f"{len(self._hanging)} runs hang; this process needs a restart")
+
+    async def _renewed(self) -> BaseException | None:
+        """Start a worker and make `run` usable in it; give what went wrong, if anything did."""
+
+        def renew() -> BaseException | None:
+            try:
+                self._renew()
+            except BaseException as error:  # noqa: BLE001 - told to the loop, which retries
+                return error
+            return None
+
+        self._worker = Worker("attar-run")
+        try:
+            error = await self._worker.run(renew, timeout_s=self._run_timeout_s)
+        except Lost as lost:
+            error = lost
+        if error is not None:
+            self._worker.close()
+        return error
 
     def _attempt(self, items: list[T]) -> list[R] | BaseException:
-        """Run one batch, in the thread; what it raises is an answer, lest `serve` end with it."""
+        """Run one batch, in the thread, which what it raises must not end: that is an answer."""
         try:
             rows = list(self._run(items))
         except BaseException as error:  # noqa: BLE001 - whatever a run raises belongs to its batch
@@ -321,6 +506,9 @@ class Batcher(Generic[T, R]):
 
     async def _change(self) -> None:
         await self._changed.wait()
+
+
+_Seat: TypeAlias = tuple[_Entry[T, R], "asyncio.Future[R | AttarError]"]
 
 
 def _failure(error: BaseException) -> AttarError:

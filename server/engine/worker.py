@@ -1,0 +1,80 @@
+"""A worker is a thread that runs one thing at a time for the loop, and can be given up for another.
+
+A run that hangs inside a backend cannot be stopped from Python. So nobody waits for its thread: it
+is a daemon, whoever gave it up starts a new one, and a result that comes too late is dropped.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+R = TypeVar("R")
+
+
+class Lost(Exception):
+    """A run gave no result in time, or its thread ended; the worker is not to be used again."""
+
+
+class Worker:
+    """One daemon thread; `run` is called from one loop, and not twice at a time."""
+
+    def __init__(self, name: str) -> None:
+        """Start nothing yet."""
+        self._jobs: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
+        self._waiting: tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]] | None = None
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+
+    @property
+    def alive(self) -> bool:
+        """Whether its thread still is: one that was given up may be for as long as it hangs."""
+        return self._thread.is_alive()
+
+    async def run(self, job: Callable[[], R], *, timeout_s: float | None) -> R:
+        """Give what `job`, which must not raise, returns from the thread.
+
+        Raises Lost after `timeout_s`, or when the thread has ended or ends meanwhile. Whoever
+        cancels this leaves a job behind that runs to its end, and must not use the worker again.
+        """
+        loop = asyncio.get_running_loop()
+        result: asyncio.Future[R | Lost] = loop.create_future()
+        self._waiting = loop, result
+        self._jobs.put(job)
+        if self._thread.ident is None:
+            self._thread.start()
+        elif not self.alive:
+            raise Lost("its thread has ended")
+        try:
+            async with asyncio.timeout(timeout_s):
+                found = await result
+        except TimeoutError:
+            raise Lost(f"no result in {timeout_s:g} s") from None
+        if isinstance(found, Lost):
+            raise found
+        return found
+
+    def close(self) -> None:
+        """Let the thread end after what it runs now."""
+        self._jobs.put(None)
+
+    def _work(self) -> None:
+        try:
+            while (job := self._jobs.get()) is not None:
+                self._answer(job())
+        finally:  # on its way out, by whatever end, somebody may be waiting still
+            self._answer(Lost("its thread has ended"))
+
+    def _answer(self, found: object) -> None:
+        if self._waiting is None:
+            return
+        loop, result = self._waiting
+        try:
+            loop.call_soon_threadsafe(_settle, result, found)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            return
+
+
+def _settle(result: "asyncio.Future[Any]", found: object) -> None:
+    if not result.done():
+        result.set_result(found)
