@@ -28,7 +28,7 @@ from .errors import (
 from .runtime import Embeddings, Encoder, load
 
 if TYPE_CHECKING:
-    from .client import AsyncClient, Client
+    from .client import AsyncClient, Client, Tls
 
 __all__ = [
     "AlreadyExists",
@@ -53,6 +53,7 @@ __all__ = [
     "RateLimited",
     "ShapeError",
     "SpaceMismatch",
+    "Tls",
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",
@@ -62,7 +63,7 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Import the clients when they are asked for: they need grpc, which a device does not have."""
-    if name in ("AsyncClient", "Client"):
+    if name in ("AsyncClient", "Client", "Tls"):
         from . import client  # noqa: PLC0415 -- late on purpose
 
         return getattr(client, name)

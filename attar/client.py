@@ -6,13 +6,18 @@
 Every method of `Client` is one of `attar.calls`, which says its arguments; `AsyncClient` has the
 same ones, awaited. A call that finds no server, or a busy one, is sent again, up to `ATTEMPTS`
 times within its deadline, when sending it twice does no harm: create, delete and fit are sent once.
+Every call carries a request id of its own, which stands in the notes of its error and in the
+server's log.
 """
 
 import asyncio
 import functools
 import inspect
+import ipaddress
 import random
 import time
+import uuid
+import warnings
 from collections import deque
 from collections.abc import (
     AsyncIterable,
@@ -22,6 +27,8 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
+from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
@@ -53,6 +60,7 @@ from attar.wire import PointId
 P = ParamSpec("P")
 R = TypeVar("R")
 M = TypeVar("M", bound=Callable[..., Any])
+Metadata = tuple[tuple[str, str], ...]
 
 ATTEMPTS: Final = 4
 FIRST_PAUSE_S: Final = 0.1
@@ -65,6 +73,20 @@ _OPTIONS: Final = (
     ("grpc.max_reconnect_backoff_ms", 5000),
 )
 _STREAM: Final = "/attar.v1.Embedding/EmbedStream"
+_REQUEST_ID: Final = "x-request-id"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """What a connection trusts and shows: PEM files.
+
+    `ca` holds the authorities that the server's certificate must come from, the system's when it is
+    None; `cert` and `key` are the client's own, for a server that asks for one.
+    """
+
+    ca: Path | str | None = None
+    cert: Path | str | None = None
+    key: Path | str | None = None
 
 
 def _named_after(make: Callable[..., Any], method: M) -> M:
@@ -97,10 +119,19 @@ def _awaiting(make: Callable[P, Call[R]]) -> Callable[Concatenate["AsyncClient",
 class Client:
     """A server at `target`, host:port; use it in a `with` block, from any thread."""
 
-    def __init__(self, target: str) -> None:
-        """Connect when the first call is made."""
+    def __init__(self, target: str, *, key: str | None = None, tls: Tls | None = None) -> None:
+        """Connect when the first call is made, by TLS when `tls` says how.
+
+        `key` is what the server lets calls in by. Raises InvalidInput for a file that cannot be
+        read.
+        """
         self._target = target
-        self._channel = grpc.insecure_channel(target, options=_OPTIONS)
+        self._metadata = _credentials(target, key, tls)
+        self._channel = (
+            grpc.insecure_channel(target, options=_OPTIONS)
+            if tls is None
+            else grpc.secure_channel(target, _channel_credentials(tls), options=_OPTIONS)
+        )
 
     def __enter__(self) -> Self:
         """The client itself."""
@@ -197,14 +228,15 @@ class Client:
             except Exception as error:  # noqa: BLE001 (raised where the caller is, after the answers)
                 lost.append(error)
 
+        metadata = _named(self._metadata)
         stream = self._channel.stream_stream(
             _STREAM, _serialize, embedding_pb2.EmbedResponse.FromString
-        )(requests(), timeout=deadline_s)
+        )(requests(), timeout=deadline_s, metadata=metadata)
         try:
             for answer in stream:
                 yield calls.embedded(answer, partial=partial, size=sizes.popleft())
         except grpc.RpcError as error:
-            raise _explain(error, self._target)[0] from error
+            raise _explain(error, self._target, metadata)[0] from error
         finally:
             stream.cancel()
         if lost:
@@ -213,12 +245,14 @@ class Client:
     def _send(self, call: Call[R]) -> R:
         ends = time.monotonic() + call.deadline_s
         invoke = self._channel.unary_unary(call.rpc, _serialize, call.answer.FromString)
+        metadata = _named(self._metadata)
         attempt = 1
         while True:
             try:
-                return call.decode(invoke(call.request, timeout=ends - time.monotonic()))
+                answer = invoke(call.request, timeout=ends - time.monotonic(), metadata=metadata)
+                return call.decode(answer)
             except grpc.RpcError as failure:
-                error, delay = _explain(failure, self._target)
+                error, delay = _explain(failure, self._target, metadata)
                 pause = _pause(call, attempt, delay)
                 if pause is None or time.monotonic() + pause >= ends:
                     raise error from failure
@@ -229,10 +263,19 @@ class Client:
 class AsyncClient:
     """A server at `target`, host:port; use it in an `async with` block, in one event loop."""
 
-    def __init__(self, target: str) -> None:
-        """Connect when the first call is made."""
+    def __init__(self, target: str, *, key: str | None = None, tls: Tls | None = None) -> None:
+        """Connect when the first call is made, by TLS when `tls` says how.
+
+        `key` is what the server lets calls in by. Raises InvalidInput for a file that cannot be
+        read.
+        """
         self._target = target
-        self._channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
+        self._metadata = _credentials(target, key, tls)
+        self._channel = (
+            grpc.aio.insecure_channel(target, options=_OPTIONS)
+            if tls is None
+            else grpc.aio.secure_channel(target, _channel_credentials(tls), options=_OPTIONS)
+        )
 
     async def __aenter__(self) -> Self:
         """The client itself."""
@@ -329,14 +372,15 @@ class AsyncClient:
             except Exception as error:  # noqa: BLE001 (raised where the caller is, after the answers)
                 lost.append(error)
 
+        metadata = _named(self._metadata)
         stream = self._channel.stream_stream(
             _STREAM, _serialize, embedding_pb2.EmbedResponse.FromString
-        )(requests(), timeout=deadline_s)
+        )(requests(), timeout=deadline_s, metadata=metadata)
         try:
             async for answer in stream:
                 yield calls.embedded(answer, partial=partial, size=sizes.popleft())
         except grpc.RpcError as error:
-            raise _explain(error, self._target)[0] from error
+            raise _explain(error, self._target, metadata)[0] from error
         finally:
             stream.cancel()
         if lost:
@@ -345,12 +389,16 @@ class AsyncClient:
     async def _send(self, call: Call[R]) -> R:
         ends = time.monotonic() + call.deadline_s
         invoke = self._channel.unary_unary(call.rpc, _serialize, call.answer.FromString)
+        metadata = _named(self._metadata)
         attempt = 1
         while True:
             try:
-                return call.decode(await invoke(call.request, timeout=ends - time.monotonic()))
+                answer = await invoke(
+                    call.request, timeout=ends - time.monotonic(), metadata=metadata
+                )
+                return call.decode(answer)
             except grpc.RpcError as failure:
-                error, delay = _explain(failure, self._target)
+                error, delay = _explain(failure, self._target, metadata)
                 pause = _pause(call, attempt, delay)
                 if pause is None or time.monotonic() + pause >= ends:
                     raise error from failure
@@ -367,8 +415,53 @@ def _pause(call: Call[Any], attempt: int, delay: float | None) -> float | None:
     return max(delay, backoff) * spread
 
 
-def _explain(failure: Any, target: str) -> tuple[AttarError, float | None]:
+def _credentials(target: str, key: str | None, tls: Tls | None) -> Metadata:
+    if key is None:
+        return ()
+    if not key.isascii() or not key.isprintable():
+        raise InvalidInput("the key has characters that no header carries; check how it was read")
+    if tls is None and not _is_local(target):
+        warnings.warn(
+            f"the key goes to {target} in the clear, for there is no tls; give tls=Tls()",
+            stacklevel=3,
+        )
+    return (("authorization", f"Bearer {key}"),)
+
+
+def _is_local(target: str) -> bool:
+    host = target.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or target.startswith("unix:")
+
+
+def _channel_credentials(tls: Tls) -> grpc.ChannelCredentials:
+    if (tls.cert is None) != (tls.key is None):
+        raise InvalidInput(f"tls.cert is {tls.cert} and tls.key {tls.key}; give both or neither")
+    return grpc.ssl_channel_credentials(_pem(tls.ca), _pem(tls.key), _pem(tls.cert))
+
+
+def _pem(path: Path | str | None) -> bytes | None:
+    try:
+        return None if path is None else Path(path).read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"cannot read {path}: {error.strerror}") from error
+
+
+def _named(metadata: Metadata) -> Metadata:
+    """What a call carries: the key, and a request id of its own for all its attempts."""
+    return (*metadata, (_REQUEST_ID, uuid.uuid4().hex))
+
+
+def _explain(failure: Any, target: str, metadata: Metadata) -> tuple[AttarError, float | None]:
     """The typed error of a failed call, and the seconds to its next attempt, if any."""
+    error, delay = _typed(failure, target)
+    error.add_note(f"request id {dict(metadata)[_REQUEST_ID]}, as in the server's log")
+    return error, delay
+
+
+def _typed(failure: Any, target: str) -> tuple[AttarError, float | None]:
     code, text = failure.code(), failure.details() or ""
     for key, value in failure.trailing_metadata() or ():
         if key == "grpc-status-details-bin":

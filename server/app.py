@@ -31,6 +31,8 @@ from attar.v1 import (
     info_pb2_grpc,
 )
 
+from .access import Access, parse_keys
+from .door import Door
 from .engine.models import Model, Models
 from .metrics import Metrics, ModelMetrics
 from .settings import Settings, describe
@@ -89,18 +91,18 @@ async def serve(settings: Settings, *, ready: Callable[[int], None] | None = Non
 async def running(settings: Settings) -> AsyncIterator[int]:
     """A server that answers on the port given; leaving the block drains it and closes it."""
     log.info("settings\n%s", describe(settings))
-    if not settings.is_local:
-        log.warning(
-            "LISTENING ON %s: there is no authentication yet, so everyone who reaches this address "
-            "can read and delete every collection. Bind 127.0.0.1, or put a proxy in front.",
-            settings.host,
-        )
+    if settings.exposure is not None:
+        log.warning("LISTENING ON %s: %s", settings.host, settings.exposure)
+    access = Access(
+        parse_keys(settings.keys.get_secret_value()) if settings.keys else (),
+        file=settings.keys_file,
+    )
     metrics = Metrics(RPCS)
     async with AsyncExitStack() as stack:
         # What is cheap and may fail comes first: a taken port is told before a bundle is read.
-        guard = Guard(metrics, max_concurrent_requests=settings.max_concurrent_requests)
+        door = Door(access, metrics, max_concurrent_requests=settings.max_concurrent_requests)
         server = grpc.aio.server(
-            interceptors=(guard,),
+            interceptors=(Guard(door),),
             options=(
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", -1),  # bounded by the limits on what is asked
@@ -123,7 +125,7 @@ async def running(settings: Settings) -> AsyncIterator[int]:
                 models,
                 max_items=settings.max_items,
                 max_stream_requests=settings.max_stream_requests,
-                draining=guard.draining,
+                draining=door.draining,
             ),
             server,
         )
@@ -151,9 +153,10 @@ async def running(settings: Settings) -> AsyncIterator[int]:
             log.error("not served: %s", why)
         health_servicer = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-        reflection.enable_server_reflection(
-            (*SERVICE_NAMES, HEALTH, reflection.SERVICE_NAME), server
-        )
+        if settings.reflection:
+            reflection.enable_server_reflection(
+                (*SERVICE_NAMES, HEALTH, reflection.SERVICE_NAME), server
+            )
         await server.start()
         watcher = asyncio.create_task(_watch(models, health_servicer))
         if settings.ready_file is not None:
@@ -166,7 +169,7 @@ async def running(settings: Settings) -> AsyncIterator[int]:
             log.info("draining: calls that were accepted have %g s", settings.grace_s)
             watcher.cancel()
             await _tell(health_servicer, serving=False)
-            guard.drain()
+            door.drain()
             await server.stop(settings.grace_s)
     log.info("stopped; everything that was acknowledged is on disk")
 

@@ -19,6 +19,7 @@ from attar.errors import (
     BundleRefused,
     Cancelled,
     DeadlineExceeded,
+    DiskFull,
     InputTooLong,
     InvalidInput,
     MissingExtra,
@@ -35,6 +36,7 @@ from attar.errors import (
 )
 
 from .call import current
+from .logs import lineage
 
 log = logging.getLogger("attar.server")
 
@@ -54,6 +56,7 @@ STATUS: Final[Mapping[type[AttarError], StatusCode]] = MappingProxyType(
         PermissionDenied: StatusCode.PERMISSION_DENIED,
         Overloaded: StatusCode.RESOURCE_EXHAUSTED,
         RateLimited: StatusCode.RESOURCE_EXHAUSTED,
+        DiskFull: StatusCode.RESOURCE_EXHAUSTED,
         Unavailable: StatusCode.UNAVAILABLE,
         DeadlineExceeded: StatusCode.DEADLINE_EXCEEDED,
         Cancelled: StatusCode.CANCELLED,
@@ -123,7 +126,7 @@ def to_status(error: Exception, *, fields: Container[str] = ()) -> Status:
     if code is StatusCode.INTERNAL:
         info.metadata["request_id"] = request_id = current().request_id
         frames = "".join(traceback.format_tb(error.__traceback__))
-        log.error("request %s: %s\n%s", request_id, _lineage(error), frames)
+        log.error("request %s: %s\n%s", request_id, lineage(error), frames)
         message = f"internal error; the server's log tells more under request id {request_id}"
     else:
         message = _shorten(str(error))
@@ -144,6 +147,13 @@ def code_of(error: Exception) -> StatusCode:
     if isinstance(error, Violation):
         error = error.error
     return STATUS.get(type(error), StatusCode.INTERNAL)  # type: ignore[arg-type]
+
+
+def reason_of(error: Exception) -> str:
+    """The word for programs of an exception: INTERNAL for any that attar does not know."""
+    if isinstance(error, Violation):
+        error = error.error
+    return error.reason if isinstance(error, AttarError) else AttarError.reason
 
 
 def http_code(error: Exception) -> int:
@@ -180,13 +190,3 @@ def _named_first(message: str, fields: Container[str]) -> str:
 
 def _shorten(message: str) -> str:
     return message if len(message) <= MAX_MESSAGE else f"{message[: MAX_MESSAGE - 1]}…"
-
-
-def _lineage(error: BaseException) -> str:
-    """The types of an exception and of what caused it, without their messages."""
-    names = []
-    cause: BaseException | None = error
-    while cause is not None:
-        names.append(type(cause).__qualname__)
-        cause = cause.__cause__ or cause.__context__
-    return " from ".join(names)

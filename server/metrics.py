@@ -7,7 +7,13 @@ from wsgiref.simple_server import WSGIServer
 import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
-from attar.errors import Overloaded, Unavailable
+from attar.errors import (
+    Overloaded,
+    PermissionDenied,
+    RateLimited,
+    Unauthenticated,
+    Unavailable,
+)
 
 from .errors import STATUS
 
@@ -16,7 +22,10 @@ SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 ITEMS: Final = tuple(2**n for n in range(12))
 TOKENS: Final = tuple(2**n for n in range(3, 18))
 OUTCOMES: Final = ("OK", *dict.fromkeys(code.name for code in STATUS.values()))
-REASONS: Final = (Overloaded.reason, Unavailable.reason)
+REASONS: Final = tuple(
+    error.reason
+    for error in (Overloaded, Unavailable, Unauthenticated, PermissionDenied, RateLimited)
+)
 
 
 class Metrics:
@@ -27,6 +36,13 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._requests = self._counter(
             "requests", "Calls that ended, by gRPC status.", "rpc", "outcome"
+        )
+        self._seconds = Histogram(
+            "attar_request_seconds",
+            "Time of a call at the server.",
+            ("rpc",),
+            registry=self.registry,
+            buckets=SECONDS,
         )
         self._rejected = self._counter(
             "rejected", "Calls or items refused before any work.", "reason"
@@ -53,6 +69,7 @@ class Metrics:
             "deadline_exceeded", "Items still unanswered at their deadline.", "model"
         )
         for rpc in rpcs:
+            self._seconds.labels(rpc)
             for outcome in OUTCOMES:
                 self._requests.labels(rpc, outcome)
         for reason in REASONS:
@@ -62,9 +79,10 @@ class Metrics:
         """A call came in."""
         self._in_flight.inc()
 
-    def ended(self, rpc: str, outcome: str) -> None:
-        """A call was answered, with this gRPC status name."""
+    def ended(self, rpc: str, outcome: str, seconds: float) -> None:
+        """A call was answered, with this gRPC status name and after so long."""
         self._in_flight.dec()
+        self._seconds.labels(rpc).observe(seconds)
         self._requests.labels(rpc, outcome).inc()
 
     def rejected(self, reason: str) -> None:

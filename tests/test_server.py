@@ -354,7 +354,7 @@ async def test_an_open_address_is_warned_of(
     async with running(settings(bundle_path, data_dir=tmp_path)):
         assert not caplog.records
     async with running(settings(bundle_path, data_dir=tmp_path, host="0.0.0.0")):  # noqa: S104
-        assert "LISTENING ON 0.0.0.0: there is no authentication" in caplog.text
+        assert "LISTENING ON 0.0.0.0: there are no keys" in caplog.text
 
 
 async def test_a_drained_stream_answers_what_it_had_accepted(

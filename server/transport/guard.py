@@ -1,28 +1,91 @@
-"""Guard: what happens around every call, whatever its service.
+"""Guard: what happens around every gRPC call, whatever its service.
 
-A call is admitted or refused, counted once, and ends with its answer or with the one status that
-its exception maps to. The services behind it only decode, ask a use case, and encode.
+A call comes in through the door and ends with its answer or with the one status that its exception
+maps to. The services behind it only decode, ask a use case, and encode.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from types import MappingProxyType
 from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
 
-from attar.errors import AttarError, InvalidInput, Overloaded, Unavailable
-from attar.server.errors import code_of, to_status
-from attar.server.metrics import Metrics
+from attar.errors import InvalidInput
+from attar.server.access import Scope
+from attar.server.call import Call, answering
+from attar.server.door import REQUEST_ID, Door
+from attar.server.errors import to_status
 
 from . import convert
 
-PACKAGES: Final = ("/attar.v1.", "/inference.")
 CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
+
+_RPCS: Final[Mapping[str, Mapping[str, Scope | None]]] = {
+    "attar.v1.Info": {"GetInfo": "infer"},
+    "attar.v1.Embedding": {"Embed": "infer", "EmbedStream": "infer"},
+    "attar.v1.Collections": {
+        "Create": "write",
+        "Delete": "write",
+        "List": "infer",
+        "Get": "infer",
+        "Upsert": "write",
+        "Search": "infer",
+        "Retrieve": "infer",
+        "DeletePoints": "write",
+        "Count": "infer",
+    },
+    "attar.v1.Anomaly": {
+        "Fit": "write",
+        "Score": "infer",
+        "Get": "infer",
+        "List": "infer",
+        "Delete": "write",
+    },
+    "attar.v1.Classification": {
+        "Fit": "write",
+        "Predict": "infer",
+        "Get": "infer",
+        "List": "infer",
+        "Delete": "write",
+    },
+    "inference.GRPCInferenceService": {
+        "ServerLive": None,
+        "ServerReady": None,
+        "ModelReady": None,
+        "ServerMetadata": "infer",
+        "ModelMetadata": "infer",
+        "ModelInfer": "infer",
+        "ModelStreamInfer": "infer",
+        "ModelConfig": "infer",
+        "ModelStatistics": "infer",
+        "RepositoryIndex": "infer",
+        "RepositoryModelLoad": "admin",
+        "RepositoryModelUnload": "admin",
+        "SystemSharedMemoryStatus": "admin",
+        "SystemSharedMemoryRegister": "admin",
+        "SystemSharedMemoryUnregister": "admin",
+        "CudaSharedMemoryStatus": "admin",
+        "CudaSharedMemoryRegister": "admin",
+        "CudaSharedMemoryUnregister": "admin",
+        "TraceSetting": "admin",
+        "LogSettings": "admin",
+    },
+    "grpc.reflection.v1alpha.ServerReflection": {"ServerReflectionInfo": "infer"},
+}
+SCOPES: Final[Mapping[str, Scope | None]] = MappingProxyType(
+    {
+        f"{service}/{method}": scope
+        for service, methods in _RPCS.items()
+        for method, scope in methods.items()
+    }
+)
+"""What a key needs for each call; None is a probe, which needs no key and is never refused."""
+HEALTH: Final = "/grpc.health.v1.Health/"
 
 
 class Undecodable:
@@ -30,28 +93,21 @@ class Undecodable:
 
 
 class Guard(grpc.aio.ServerInterceptor):
-    """Admission, counting and error mapping for the services of attar.v1 and of KServe."""
+    """The door of every gRPC call, and the mapping of its errors."""
 
-    def __init__(self, metrics: Metrics, *, max_concurrent_requests: int) -> None:
-        """Admit up to `max_concurrent_requests` calls at a time, until `drain`."""
-        self._metrics = metrics
-        self._limit = max_concurrent_requests
-        self._in_flight = 0
-        self.draining = asyncio.Event()
-
-    def drain(self) -> None:
-        """Refuse every new call from now on; those that were admitted go on."""
-        self.draining.set()
+    def __init__(self, door: Door) -> None:
+        """Let calls in by `door`."""
+        self._door = door
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
-        """Wrap the handlers of our services; health and reflection pass as they are."""
+        """Wrap every handler but health's, which needs no key and answers until the end."""
         handler = await continuation(handler_call_details)
         method = str(handler_call_details.method)
-        if handler is None or not method.startswith(PACKAGES):
+        if handler is None or method.startswith(HEALTH):
             return handler
         rpc = method.removeprefix("/")
         decode, encode = _forgiving(handler.request_deserializer), handler.response_serializer
@@ -63,62 +119,49 @@ class Guard(grpc.aio.ServerInterceptor):
 
     def _unary(self, rpc: str, answer: Any) -> Callable[[Any, Context], Awaitable[Any]]:
         async def call(request: Any, context: Context) -> Any:
-            try:
-                with self.admitted(rpc):
-                    return await answer(_decoded(request), context)
-            except Exception as error:  # noqa: BLE001 (the edge: every caller is answered)
-                await _abort(context, to_status(error, fields=convert.fields(request)))
+            headers = _headers(context)
+            with answering(self._door.open(rpc, headers)) as one:
+                try:
+                    with self._admitted(one, headers, context):
+                        return await answer(_decoded(request), context)
+                except Exception as error:  # noqa: BLE001 (the edge: every caller is answered)
+                    await _abort(context, one, to_status(error, fields=convert.fields(request)))
 
         return call
 
     def _stream(self, rpc: str, answer: Any) -> Callable[[Any, Context], Awaitable[None]]:
         async def call(requests: AsyncIterator[Any], context: Context) -> None:
-            try:
-                with self.admitted(rpc):
-                    decoded = (_decoded(request) async for request in requests)
-                    async with aclosing(answer(decoded, context)) as answers:
-                        async for message in answers:
-                            await context.write(message)
-            except Exception as error:  # noqa: BLE001 (the edge: every caller is answered)
-                await _abort(context, to_status(error))
+            headers = _headers(context)
+            with answering(self._door.open(rpc, headers)) as one:
+                try:
+                    with self._admitted(one, headers, context):
+                        decoded = (_decoded(request) async for request in requests)
+                        async with aclosing(answer(decoded, context)) as answers:
+                            async for message in answers:
+                                await context.write(message)
+                except Exception as error:  # noqa: BLE001 (the edge: every caller is answered)
+                    await _abort(context, one, to_status(error))
 
         return call
 
-    @contextmanager
-    def admitted(self, rpc: str) -> Iterator[None]:
-        """Admit one call, whatever carries it, and count its end under the status it will have."""
-        outcome = "OK"
-        self._metrics.started()
-        try:
-            self._admit()
-            self._in_flight += 1
-            try:
-                yield
-            finally:
-                self._in_flight -= 1
-        except asyncio.CancelledError:
-            outcome = grpc.StatusCode.CANCELLED.name
-            raise
-        except Exception as error:
-            outcome = code_of(error).name
-            raise
-        finally:
-            self._metrics.ended(rpc, outcome)
-
-    def _admit(self) -> None:
-        refusal: AttarError | None = None
-        if self.draining.is_set():
-            refusal = Unavailable("the server is shutting down; ask another, or retry later")
-        elif self._in_flight >= self._limit:
-            refusal = Overloaded(f"{self._in_flight} calls are in flight, the limit; retry later")
-        if refusal is not None:
-            self._metrics.rejected(refusal.reason)
-            raise refusal
+    def _admitted(self, call: Call, headers: Mapping[str, str], context: Context) -> Any:
+        context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
+        # A call that somebody forgot to list is nobody's but an administrator's.
+        scope = SCOPES.get(call.rpc, "admin")
+        return self._door.admitted(call, scope=scope, headers=headers, peer=context.peer())
 
 
-async def _abort(context: Context, status: Status) -> NoReturn:
-    trailer = ("grpc-status-details-bin", status.SerializeToString())
-    await context.abort(CODES[status.code], status.message, trailing_metadata=(trailer,))
+def _headers(context: Context) -> dict[str, str]:
+    metadata = context.invocation_metadata() or ()
+    return {name: value for name, value in metadata if isinstance(value, str)}
+
+
+async def _abort(context: Context, call: Call, status: Status) -> NoReturn:
+    trailers = (
+        (REQUEST_ID, call.request_id),
+        ("grpc-status-details-bin", status.SerializeToString()),
+    )
+    await context.abort(CODES[status.code], status.message, trailing_metadata=trailers)
     raise AssertionError  # abort raises
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from attar.encodings import Encoding, Vectors
 from attar.errors import AttarError, BackendError
 from attar.inputs import Items, Prepared, Role, Truncation
+from attar.server.call import Phase, current
 from attar.server.engine.batcher import Priority
 from attar.server.engine.models import Model, Models, Row
 from attar.server.engine.statistics import Tally
@@ -104,6 +105,8 @@ async def _embed(
 ) -> Embedded:
     encoder = chosen.encoder
     encoder.finish(np.empty((0, encoder.dim), np.float32), dims=dims, encoding=encoding)  # checks
+    call = current()
+    call.begin(len(items))
     start = time.perf_counter()
     prepared = await chosen.prepare(items, role=role, truncation=truncation)
     queued = time.perf_counter()
@@ -134,6 +137,13 @@ async def _embed(
     encoded = encoder.finish(vectors, dims=dims, encoding=encoding)
     encoded[[i for i, item in enumerate(statuses) if item.error is not None]] = 0
     rows = [outcome for outcome in outcomes if isinstance(outcome, Row)]
+    runs = {row.began: row.infer_s for row in rows}
+    call.spent(
+        sum(item.tokens for item in statuses),
+        Phase("tokenize", start, queued),
+        Phase("queue", queued, max([queued, *runs])),
+        *(Phase("infer", began, began + seconds) for began, seconds in runs.items()),
+    )
     found = Embedded(
         vectors=encoded,
         items=tuple(statuses),
@@ -142,7 +152,7 @@ async def _embed(
         encoding=encoding,
         queue_s=max((row.began - queued for row in rows), default=0.0),
         tokenize_s=queued - start,
-        infer_s=sum({row.began: row.infer_s for row in rows}.values()),
+        infer_s=sum(runs.values()),
     )
     tally.answered(
         time.perf_counter() - start,

@@ -1,0 +1,95 @@
+"""Door: every call of every protocol comes in and leaves here, and is counted once.
+
+A call is named by a request id, admitted or refused, and told to metrics and log when it ends,
+under the gRPC status that its exception maps to. The edges of gRPC and HTTP only translate:
+
+    with answering(door.open(rpc, headers)) as call:
+        try:
+            with door.admitted(call, scope=scope, headers=headers, peer=peer):
+                ...
+        except Exception as error:
+            ...  # tell it, in the protocol's words
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Final
+
+from attar.errors import AttarError, Overloaded, Unavailable
+
+from . import logs
+from .access import Access, Scope, bearer
+from .call import Call, request_id
+from .errors import code_of, reason_of
+from .metrics import Metrics
+
+REQUEST_ID: Final = "x-request-id"
+
+
+class Door:
+    """Admission, and what is told of each call, for one server."""
+
+    def __init__(self, access: Access, metrics: Metrics, *, max_concurrent_requests: int) -> None:
+        """Admit up to `max_concurrent_requests` calls at a time, until `drain`."""
+        self._access = access
+        self._metrics = metrics
+        self._limit = max_concurrent_requests
+        self._in_flight = 0
+        self.draining = asyncio.Event()
+
+    def drain(self) -> None:
+        """Refuse every new call from now on; those that were admitted go on."""
+        self.draining.set()
+
+    def open(self, rpc: str, headers: Mapping[str, str]) -> Call:
+        """Name a call that has come in; `rpc` is one of few names, those of `headers` lower case.
+
+        Its id is the caller's `x-request-id` where that is plain.
+        """
+        return Call(rpc=rpc, request_id=request_id(headers.get(REQUEST_ID)))
+
+    @contextmanager
+    def admitted(
+        self, call: Call, *, scope: Scope | None, headers: Mapping[str, str], peer: str
+    ) -> Iterator[None]:
+        """Admit a call or raise what refuses it, and count its end under its status.
+
+        `scope` is what its key needs; None is a probe's, which needs none and is always admitted.
+        """
+        outcome, reason = "OK", ""
+        self._metrics.started()
+        try:
+            if scope is not None:
+                self._admit(call, scope, headers, peer)
+            self._in_flight += 1
+            try:
+                yield
+            finally:
+                self._in_flight -= 1
+        except asyncio.CancelledError:
+            outcome = reason = "CANCELLED"
+            raise
+        except Exception as error:
+            outcome, reason = code_of(error).name, reason_of(error)
+            raise
+        finally:
+            seconds = time.perf_counter() - call.began
+            self._metrics.ended(call.rpc, outcome, seconds)
+            logs.ended(call, outcome, reason, seconds)
+
+    def _admit(self, call: Call, scope: Scope, headers: Mapping[str, str], peer: str) -> None:
+        try:
+            if self.draining.is_set():
+                raise Unavailable("the server is shutting down; ask another, or retry later")
+            if self._in_flight >= self._limit:
+                raise Overloaded(f"{self._in_flight} calls are in flight, the limit; retry later")
+            key = self._access.check(bearer(headers.get("authorization")), scope, peer=peer)
+        except AttarError as refusal:
+            self._metrics.rejected(refusal.reason)
+            raise
+        if not self._access.open:
+            call.key = key.name
+            call.take = partial(self._access.take, key)
