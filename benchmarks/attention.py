@@ -5,11 +5,10 @@
 About 4 minutes on one core. Each variant of one encoder with random weights, in ViT-Tiny's sizes
 but for the depth, embeds one series of tokens at each length, in a process of its own so that its
 peak memory is its own. Variants take turns at a length. The baseline is the best of what ONNX
-Runtime has for softmax on a CPU: its MultiHeadAttention, which never holds all n^2 weights and
-took four fifths of the standard Attention's time here.
+Runtime has for softmax on a CPU: its MultiHeadAttention, which never holds all n^2 weights.
 
-For all variants alike the fusion SkipLayerNormalization is switched off: its kernel for CPUs takes
-seven times what an addition and LayerNormalization take.
+For all variants alike the fusion SkipLayerNormalization is switched off: its kernel for CPUs costs
+more than the addition and LayerNormalization that it replaces.
 """
 
 import argparse

@@ -35,7 +35,7 @@ Data = Annotated[
         "`name`, `summary` and `body` in each line."
     ),
 ]
-Steps = Annotated[int | None, typer.Option(min=1, help="Optimiser steps [default: the recipe's].")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Optimiser steps (default: the recipe's).")]
 Seed = Annotated[int, typer.Option(min=0, help="Decides initial weights and the order of data.")]
 Target = Literal["tensorrt", "triton"]
 Pooling = Literal["mean", "cls", "last", "max"]
@@ -78,7 +78,7 @@ def import_(
     ] = None,
     calibration: Annotated[
         Path | None,
-        typer.Option(help="A text a line, to calibrate on [default: documentation found here]."),
+        typer.Option(help="A text a line, to calibrate on (default: documentation found here)."),
     ] = None,
 ) -> None:
     """Turn a Hugging Face folder into a bundle, held to the torch encoder's numbers."""
