@@ -151,6 +151,41 @@ def attention(report: Report) -> str:
     )
 
 
+def binarized_quality(report: Report) -> str:
+    """Show what binarized attention keeps of softmax's accuracy at length, in points of 100."""
+
+    def points(lost: Mapping[str, float]) -> str:
+        return f"{lost['mean'] * 100:+.1f} ({lost['low'] * 100:+.1f} to {lost['high'] * 100:+.1f})"
+
+    return table(
+        (
+            "data, tokens, test rows",
+            "attention",
+            "precision",
+            "kNN",
+            "linear",
+            "kNN lost, points",
+            "linear lost, points",
+            "kNN, linear before distillation",
+        ),
+        [
+            (
+                f"{row['data']}, {row['length']:,}, {row['test_rows']:,}",
+                row["attention"] + (f", {row['bits']} bits" if row["bits"] else ""),
+                row["precision"],
+                f"{row['knn']:.1%}",
+                f"{row['linear']:.1%}",
+                points(row["knn_lost"]),
+                points(row["linear_lost"]),
+                "{knn:.1%}, {linear:.1%}".format(**row["before_distillation"])
+                if "before_distillation" in row
+                else "",
+            )
+            for row in report["rows"]
+        ],
+    )
+
+
 def minilm(report: Report) -> str:
     """Show one model by several engines; what could not run is left out."""
     return table(
@@ -195,6 +230,7 @@ CLAIMS: Mapping[str, tuple[str, Callable[[Report], str]]] = MappingProxyType(
         "demo-variants": ("demo.json", demo_variants),
         "demo-tasks": ("demo.json", demo_tasks),
         "attention": ("attention.json", attention),
+        "binarized-quality": ("binarized_quality.json", binarized_quality),
         "minilm": ("minilm.json", minilm),
         "imagenet": ("imagenet.json", imagenet),
         "distillation-curve": ("distillation_curve.json", distillation_curve),
