@@ -34,7 +34,7 @@ def tensorrt(
     bundle: Path, cache: Path, *, variant: str | None, max_batch: int | None, lengths: str | None
 ) -> None:
     """Build an engine in a cache, or find it there."""
-    from attar.export.tensorrt import export_tensorrt, plan
+    from attar.export.tensorrt.engine import export_tensorrt, plan
 
     opened = Bundle.open(bundle)
     what = plan(

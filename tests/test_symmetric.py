@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from attar.export.quantize import quantize_int8
-from attar.export.symmetric import symmetric
-from attar.export.tensorrt_parser import refusals
+from attar.export.tensorrt.parser import refusals
+from attar.export.tensorrt.symmetric import symmetric
 from attar.export.text import text_feeds
 from attar.inputs import TextInput
 

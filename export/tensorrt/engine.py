@@ -30,17 +30,17 @@ from numpy.typing import NDArray
 from attar.bench import items
 from attar.bundle import Bundle
 from attar.errors import BackendError, InvalidInput, MissingExtra, NotSupported
+from attar.export.gates import FP32, INT8, Gate
+from attar.export.measure import BATCH, cosine
+from attar.export.verify import own_texts
 from attar.inputs import Prepared, host_step
 from attar.manifest import Variant
 from attar.runtime import load
 
-from .gates import FP32, INT8, Gate
-from .measure import BATCH, cosine
+from .api import ExecutionContext, TensorRT
+from .parser import refusals
 from .profiles import Profile, buckets, profiles
 from .symmetric import symmetric
-from .tensorrt_api import ExecutionContext, TensorRT
-from .tensorrt_parser import refusals
-from .verify import own_texts
 
 Hardware: TypeAlias = Literal["this-gpu", "same-compute", "ampere-plus"]
 """Where an engine may run: the GPU that built it, its compute capability, or any from Ampere on."""
