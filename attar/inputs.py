@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Any, Literal, TypeAlias, TypeGuard, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from .manifest import TensorSpec
 
 Role: TypeAlias = Literal["passage", "query"]
 Truncation: TypeAlias = Literal["truncate", "error"]
-Items: TypeAlias = Sequence[str] | Sequence[NDArray[Any]] | NDArray[Any]
+Items: TypeAlias = Sequence[str] | Sequence[Sequence[int]] | Sequence[NDArray[Any]] | NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +27,24 @@ class Prepared:
     arrays: tuple[NDArray[Any], ...]
     tokens: int
     truncated: bool
+    key: bytes = b""  # equal for equal items, where whoever prepared them asked `identified`
+
+
+def identified(row: Prepared) -> Prepared:
+    """Give the row with its key: a hash of 256 bits of everything that the graph gets of it."""
+    digest = blake2b(digest_size=32)
+    for array in row.arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(array)
+    return replace(row, key=digest.digest())
 
 
 class TextInput:
-    """Texts to token ids: the role's prompt in front, special tokens kept when a text is cut."""
+    """Texts to token ids: the role's prompt in front, special tokens kept when a text is cut.
+
+    Token ids are taken as they are, as whoever made them meant them: no prompt, nothing added,
+    nothing cut.
+    """
 
     def __init__(self, tokenizer: bytes, *, max_length: int, prompts: Mapping[str, str]) -> None:
         """Read a tokenizer.json; its own padding and truncation are switched off."""
@@ -48,12 +63,15 @@ class TextInput:
         self._pad_id: int = padding["pad_id"] if padding else 0
         self._tokenizer.no_padding()
         self._max_length = max_length
+        self._largest = max(self._tokenizer.get_vocab(with_added_tokens=True).values())
         self._prompts = dict(prompts)
 
     def prepare(self, items: Items, *, role: Role, truncation: Truncation) -> list[Prepared]:
         """Tokenise every item, or raise InvalidInput that names the first bad one by its index."""
         prompt = self._prompts.get(_one_of("role", role, Role), "")
         _one_of("truncation", truncation, Truncation)
+        if is_token_ids(items):
+            return [self._given(item, i) for i, item in enumerate(items)]
         texts = [prompt + _text(item, i) for i, item in enumerate(_sequence(items))]
         rows = self._tokenizer.encode_batch_fast(texts)
         return [self._row(tokens, i, truncation) for i, tokens in enumerate(rows)]
@@ -72,6 +90,30 @@ class TextInput:
         if not len(ids):
             raise InvalidInput(f"item {index} has no tokens; leave it out")
         return Prepared((ids, np.ones_like(ids)), len(ids), cut)
+
+    def _given(self, item: object, index: int) -> Prepared:
+        """Hold ids that somebody else made to what the graph can look up."""
+        try:
+            ids = np.array(item)
+        except ValueError:
+            ids = np.array(None)
+        if ids.ndim != 1 or (ids.dtype.kind not in "iu" and len(ids)):
+            raise InvalidInput(f"item {index} must be a flat list of token ids, whole numbers")
+        if not len(ids):
+            raise InvalidInput(f"item {index} has no tokens; leave it out")
+        if len(ids) > self._max_length:
+            raise InputTooLong(
+                f"item {index} has {len(ids)} tokens and the encoder takes {self._max_length}; "
+                "shorten it: token ids are taken as they are and never cut"
+            )
+        if ids.min() < 0 or ids.max() > self._largest:
+            bad = int(np.flatnonzero((ids < 0) | (ids > self._largest))[0])
+            raise InvalidInput(
+                f"item {index} has token id {ids[bad]} at {bad}; this tokenizer's are "
+                f"0 to {self._largest}: are they another model's?"
+            )
+        ids = ids.astype(np.int64)
+        return Prepared((ids, np.ones_like(ids)), len(ids), truncated=False)
 
     def batch(self, rows: Sequence[Prepared]) -> tuple[NDArray[Any], ...]:
         """Stack rows, padded to the longest: ids and mask, both (n, length) int64."""
@@ -138,6 +180,20 @@ def host_step(bundle: Bundle) -> TextInput | TensorInput:
     return TextInput(
         bundle.read(tokenizer), max_length=max_length, prompts=manifest.preprocessing.prompts
     )
+
+
+def is_token_ids(items: object) -> TypeGuard[Sequence[Sequence[int]]]:
+    """Tell token ids from texts and arrays: a list whose first item is a list, or such an array."""
+    return (
+        isinstance(items, Sequence)
+        and not isinstance(items, str | bytes)
+        and len(items) > 0
+        and (isinstance(items[0], list | tuple) or _is_flat_integers(items[0]))
+    )
+
+
+def _is_flat_integers(item: object) -> bool:
+    return isinstance(item, np.ndarray) and item.ndim == 1 and item.dtype.kind in "iu"
 
 
 def _sequence(items: Items) -> Items:

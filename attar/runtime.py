@@ -4,7 +4,7 @@ Device and server use the same three steps, `prepare`, `infer` and `finish`; `em
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,7 @@ from .errors import BackendError, BundleRefused, InvalidInput, NotSupported
 from .host import cpu_flags, instruction_set
 from .inputs import Items, Prepared, Role, Truncation, host_step
 from .manifest import Manifest, TensorSpec, Variant
-
-_PROVIDER = "CPUExecutionProvider"
+from .providers import CPU, Execution, Provider
 
 _SLOWER_ON_A_CPU = ["SkipLayerNormFusion"]
 """A fusion of ONNX Runtime 1.32 whose kernel for CPUs costs more than what it replaces: without
@@ -42,6 +41,9 @@ def load(
     max_latency_ms: float | None = None,
     max_bytes: int | None = None,
     threads: int | None = None,
+    provider: Provider | None = None,
+    device_id: int = 0,
+    provider_options: Mapping[str, str] | None = None,
 ) -> "Encoder":
     """Open a bundle, folder or zip, and give its encoder, ready to run.
 
@@ -52,17 +54,36 @@ def load(
     was recorded on the bundle's host and is not scaled to this one. `threads` share one run; None
     leaves it to ONNX Runtime: one for each physical core.
 
+    `provider` is what runs the graph: cpu, cuda, tensorrt (both on CUDA device `device_id`) or
+    openvino, with `provider_options` as ONNX Runtime spells them; None is the one that the variant
+    requires, else cpu. On another one than the CPU, variants made for it come first, then the
+    float32 ones. The provider obtained is the one asked for.
+
     Raises BundleRefused, NotFound (no such path or variant), NotSupported (this machine lacks what
-    the variant requires) or InvalidInput (no variant fits; the message has each one's number).
+    the variant requires, or the provider) or InvalidInput (no variant fits; the message has each
+    one's number).
     """
     if threads is not None and threads < 1:
         raise InvalidInput(f"threads must be 1 or more, or None for all cores; got {threads}")
+    execution = None
+    if provider is not None:
+        execution = Execution(
+            provider=provider, device_id=device_id, options=provider_options or {}
+        )
+        execution.chain()  # refused before anything is read
+    elif device_id or provider_options:
+        raise InvalidInput("device_id and provider_options are a provider's; name the provider")
     bundle = Bundle.open(path)
     if variant is None:
-        chosen = _choose(bundle.manifest, max_latency_ms=max_latency_ms, max_bytes=max_bytes)
+        chosen = _choose(
+            bundle.manifest,
+            max_latency_ms=max_latency_ms,
+            max_bytes=max_bytes,
+            execution=execution,
+        )
     elif max_latency_ms is None and max_bytes is None:
         chosen = bundle.variant(variant)
-        if lacks := _lacks(chosen):
+        if lacks := _lacks(chosen, execution):
             raise NotSupported(
                 f"variant {variant} needs {lacks}, which this machine lacks; choose another"
             )
@@ -71,7 +92,7 @@ def load(
             f"variant {variant!r} is named, so max_latency_ms and max_bytes have nothing "
             "to choose; pass the one or the others"
         )
-    return Encoder(bundle, chosen, threads=threads)
+    return Encoder(bundle, chosen, threads=threads, execution=execution)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -107,7 +128,14 @@ class Embeddings:
 class Encoder:
     """A loaded variant; any number of threads may use one encoder at once."""
 
-    def __init__(self, bundle: Bundle, variant: Variant, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        variant: Variant,
+        *,
+        threads: int | None = None,
+        execution: Execution | None = None,
+    ) -> None:
         """Start a session for `variant`; `load` also chooses one and checks the CPU."""
         self.bundle = bundle
         self.manifest: Manifest = bundle.manifest
@@ -118,7 +146,16 @@ class Encoder:
         self.max_length = self.manifest.max_length
         self.modality = self.manifest.modality
         self._inputs = host_step(bundle)
-        self._session = _session(bundle, variant, threads)
+        self._threads = threads
+        self._execution = execution
+        self._session = _session(bundle, variant, threads, execution)
+
+    def reopened(self) -> "Encoder":
+        """Give the same encoder with a session of its own, read from the bundle once more.
+
+        It needs the bundle where it was; raises what `load` does.
+        """
+        return Encoder(self.bundle, self.variant, threads=self._threads, execution=self._execution)
 
     def embed(
         self,
@@ -234,32 +271,42 @@ def _batches(tokens: NDArray[np.int32]) -> Iterator[NDArray[np.intp]]:
         start += size
 
 
-def _lacks(variant: Variant) -> str:
+def _lacks(variant: Variant, execution: Execution | None) -> str:
     """Say which of a variant's requirements this machine does not meet; nothing if it meets all."""
     flags = [flag for flag in variant.requires.cpu_flags if flag not in cpu_flags()]
     provider = variant.requires.provider
-    missing = [provider] if provider and provider not in ort.get_available_providers() else []
+    able = execution.names if execution else ort.get_available_providers()
+    missing = [provider] if provider and provider not in able else []
     return ", ".join([*(f"CPU flag {f}" for f in flags), *missing, *variant.requires.extra])
 
 
-def _is_proven(variant: Variant) -> bool:
-    """Tell whether the gates that a variant passed speak for this CPU.
+def _is_proven(variant: Variant, execution: Execution | None) -> bool:
+    """Tell whether the gates that a variant passed speak for what it will run on here.
 
     In float32 every CPU gives the same numbers but for the order of sums; integers saturate and
-    round as the instructions at hand do.
+    round as the instructions at hand do. What was proven on CPUs says nothing of another provider.
     """
+    if execution and execution.provider != "cpu":
+        return variant.precision == "fp32" or variant.requires.provider in execution.names[:-1]
     return variant.precision == "fp32" or instruction_set() in variant.proven_on
 
 
-def _choose(manifest: Manifest, *, max_latency_ms: float | None, max_bytes: int | None) -> Variant:
+def _choose(
+    manifest: Manifest,
+    *,
+    max_latency_ms: float | None,
+    max_bytes: int | None,
+    execution: Execution | None,
+) -> Variant:
+    accelerated = execution is not None and execution.provider != "cpu"
     fitting, verdicts = [], []
     for variant in manifest.variants:
         latency = variant.latency.p50_ms if variant.latency else None
         size = manifest.file(variant.file).bytes
         facts = [f"{latency} ms" if latency is not None else "no recorded latency", f"{size} bytes"]
-        if lacks := _lacks(variant):
+        if lacks := _lacks(variant, execution):
             facts.append(f"needs {lacks}")
-        if not (proven := _is_proven(variant)):
+        if not (proven := _is_proven(variant, execution)):
             facts.append(f"not proven on {instruction_set()}")
         verdicts.append(f"{variant.name} ({', '.join(facts)})")
         quick = max_latency_ms is None or (latency is not None and latency <= max_latency_ms)
@@ -267,7 +314,8 @@ def _choose(manifest: Manifest, *, max_latency_ms: float | None, max_bytes: int 
         if quick and small and not lacks:
             timed = latency is not None
             speed = latency if timed else variant.name != manifest.reference
-            rank = (not proven, not timed, speed, size)
+            foreign = accelerated and variant.requires.provider is None
+            rank = (not proven, foreign, not timed, speed, size)
             fitting.append((rank, variant))
     if not fitting:
         limits = f"max_latency_ms={max_latency_ms}, max_bytes={max_bytes}"
@@ -277,7 +325,9 @@ def _choose(manifest: Manifest, *, max_latency_ms: float | None, max_bytes: int 
     return min(fitting, key=lambda pair: pair[0])[1]
 
 
-def _session(bundle: Bundle, variant: Variant, threads: int | None) -> ort.InferenceSession:
+def _session(
+    bundle: Bundle, variant: Variant, threads: int | None, execution: Execution | None
+) -> ort.InferenceSession:
     """Start a session, and refuse one that is not what the manifest says."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or 0
@@ -285,9 +335,12 @@ def _session(bundle: Bundle, variant: Variant, threads: int | None) -> ort.Infer
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 4  # what fails is raised; the user's stderr is not ours
     graph = bundle.read(variant.file)
-    wanted = variant.requires.provider
-    providers = [wanted, _PROVIDER] if wanted else [_PROVIDER]
-    slower = [] if wanted else _SLOWER_ON_A_CPU
+    if execution is not None:
+        providers = execution.chain()
+    else:
+        providers = [(name, {}) for name in dict.fromkeys((variant.requires.provider or CPU, CPU))]
+    names = [name for name, _ in providers]
+    slower = _SLOWER_ON_A_CPU if names == [CPU] else []
     try:
         session = ort.InferenceSession(
             graph, options, providers=providers, disabled_optimizers=slower
@@ -296,8 +349,11 @@ def _session(bundle: Bundle, variant: Variant, threads: int | None) -> ort.Infer
         raise BundleRefused(
             "unloadable", f"ONNX Runtime {ort.__version__} cannot load {variant.file}: {error}"
         ) from error
-    if session.get_providers() != providers:
-        raise NotSupported(f"asked ONNX Runtime for {providers}, got {session.get_providers()}")
+    if session.get_providers() != names:
+        raise NotSupported(
+            f"asked ONNX Runtime for {names}, got {session.get_providers()}; the provider's own"
+            " libraries are missing or do not fit this machine"
+        )
     output = TensorSpec(
         name=bundle.manifest.output.name,
         dtype="float32",

@@ -6,6 +6,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from attar.errors import (
     ShapeError,
 )
 from attar.host import cpu_flags, describe, instruction_set
+from attar.inputs import identified
 from attar.manifest import Requires
 from attar.runtime import Encoder
 
@@ -174,6 +176,44 @@ def test_the_tokenizers_own_padding_and_truncation_are_not_used(tmp_path: Path) 
 def test_a_bad_item_is_named_by_its_index(encoder: Encoder, items: list[str], words: str) -> None:
     with pytest.raises(InvalidInput, match=words):
         encoder.embed(items)
+
+
+def test_token_ids_are_taken_as_they_are(encoder: Encoder) -> None:
+    texts = ["the cat sat on the mat", "sun"]
+    ids = [row.arrays[0] for row in encoder.prepare(texts)]
+    for same in (ids, [one.tolist() for one in ids], [tuple(one.tolist()) for one in ids]):
+        assert np.array_equal(encoder.embed(same), encoder.embed(texts))
+    alone = encoder.embed([ids[1][1:-1].tolist()], role="query")  # no special token is added
+    assert alone.tokens.tolist() == [1]
+    assert not alone.truncated.any()
+
+
+@pytest.mark.parametrize(
+    ("items", "words"),
+    [
+        ([[4], [4, -1]], r"item 1 has token id -1 at 1; this tokenizer's are 0 to \d+"),
+        ([[4, 10**6]], "item 0 has token id 1000000 at 1"),
+        ([[4], [10**30]], "item 1 must be a flat list of token ids"),
+        ([[4], []], "item 1 has no tokens"),
+        ([[4], [4.5]], "item 1 must be a flat list of token ids"),
+        ([[4], "cat"], "item 1 must be a flat list of token ids"),
+        ([[4], [[4]]], "item 1 must be a flat list of token ids"),
+        ([[4], [[4], [4, 5]]], "item 1 must be a flat list of token ids"),
+        ([[4], [True]], "item 1 must be a flat list of token ids"),
+        ([[4] * 17], "item 0 has 17 tokens and the encoder takes 16; .* never cut"),
+    ],
+)
+def test_bad_token_ids_are_refused_by_index(encoder: Encoder, items: Any, words: str) -> None:
+    with pytest.raises(InvalidInput, match=words):
+        encoder.embed(items)
+
+
+def test_equal_items_have_equal_keys_and_others_do_not(encoder: Encoder, images: Encoder) -> None:
+    one, two, three = map(identified, encoder.prepare(["the cat", "the  cat", "a cat"]))
+    assert one.key == two.key != three.key
+    pixels = np.zeros((1, 8, 8), np.float32)
+    zero, again, other = map(identified, images.prepare([pixels, pixels.copy(), pixels + 1]))
+    assert zero.key == again.key != other.key
 
 
 def test_a_bad_option_is_named_with_those_there_are(encoder: Encoder) -> None:
