@@ -10,11 +10,8 @@ from pathlib import Path
 from typing import Final
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import OVERALL_HEALTH
-from grpc_health.v1.health import SERVICE_NAME as HEALTH
-from grpc_health.v1.health import aio as health
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health_pb2_grpc
+from tritonclient.grpc import service_pb2_grpc
 
 import attar
 from attar.errors import InvalidInput
@@ -36,7 +33,7 @@ from .door import Door
 from .engine.models import Model, Models
 from .metrics import Metrics, ModelMetrics
 from .settings import Settings, describe
-from .tls import Certificate, certificate
+from .transport import health, kserve_grpc, reflection
 from .transport.anomaly import AnomalyService
 from .transport.classification import ClassificationService
 from .transport.collections import CollectionsService
@@ -49,21 +46,18 @@ from .usecases.search import Collections
 
 log = logging.getLogger("attar.server")
 
-SERVICES: Final = tuple(
-    module.DESCRIPTOR.services_by_name[name]
-    for module, name in (
-        (info_pb2, "Info"),
-        (embedding_pb2, "Embedding"),
-        (collections_pb2, "Collections"),
-        (anomaly_pb2, "Anomaly"),
-        (classification_pb2, "Classification"),
-    )
+SERVICES: Final = (
+    info_pb2.DESCRIPTOR.services_by_name["Info"],
+    embedding_pb2.DESCRIPTOR.services_by_name["Embedding"],
+    collections_pb2.DESCRIPTOR.services_by_name["Collections"],
+    anomaly_pb2.DESCRIPTOR.services_by_name["Anomaly"],
+    classification_pb2.DESCRIPTOR.services_by_name["Classification"],
+    kserve_grpc.SERVICE,
 )
 SERVICE_NAMES: Final = tuple(service.full_name for service in SERVICES)
 RPCS: Final = tuple(
     f"{service.full_name}/{method.name}" for service in SERVICES for method in service.methods
 )
-HEALTH_EVERY_S: Final = 1.0
 
 
 async def serve(settings: Settings, *, ready: Callable[[int], None] | None = None) -> None:
@@ -110,7 +104,7 @@ async def running(settings: Settings) -> AsyncIterator[int]:
                 ("grpc.so_reuseport", 0),  # a taken port is an error, not a second server behind it
             ),
         )
-        port = _bind(server, settings, certificate(settings))
+        port = _bind(server, settings)
         _expose(metrics, settings, stack)
         reopen = partial(_load, settings=settings, metrics=metrics)
         models = Models(
@@ -152,14 +146,22 @@ async def running(settings: Settings) -> AsyncIterator[int]:
             *classification.damaged.values(),
         ):
             log.error("not served: %s", why)
-        health_servicer = health.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
+            kserve_grpc.KServeService(
+                models,
+                max_items=settings.max_items,
+                max_stream_requests=settings.max_stream_requests,
+                draining=door.draining,
+            ),
+            server,
+        )
+        healthy = health.HealthService(models, SERVICE_NAMES)
+        health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
         if settings.reflection:
-            reflection.enable_server_reflection(
-                (*SERVICE_NAMES, HEALTH, reflection.SERVICE_NAME), server
-            )
+            reflection.add_to(server, (*SERVICE_NAMES, health.SERVICE.full_name))
+        healthy.look()
         await server.start()
-        watcher = asyncio.create_task(_watch(models, health_servicer))
+        watcher = asyncio.create_task(healthy.keep())
         if settings.ready_file is not None:
             _write_ready(settings.ready_file, port)
             stack.callback(settings.ready_file.unlink, missing_ok=True)
@@ -169,19 +171,16 @@ async def running(settings: Settings) -> AsyncIterator[int]:
         finally:
             log.info("draining: calls that were accepted have %g s", settings.grace_s)
             watcher.cancel()
-            await _tell(health_servicer, serving=False)
+            healthy.drain()
             door.drain()
             await server.stop(settings.grace_s)
     log.info("stopped; everything that was acknowledged is on disk")
 
 
-def _bind(server: grpc.aio.Server, settings: Settings, shown: Certificate | None) -> int:
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    address = f"{host}:{settings.port}"
+def _bind(server: grpc.aio.Server, settings: Settings) -> int:
+    address = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
-        if shown is None:
-            return server.add_insecure_port(address)
-        return server.add_secure_port(address, shown.for_grpc())
+        return server.add_insecure_port(f"{address}:{settings.port}")
     except RuntimeError as error:
         raise InvalidInput(
             f"cannot listen on {settings.host}:{settings.port}: the port is taken, or the address "
@@ -232,17 +231,3 @@ def _write_ready(path: Path, port: int) -> None:
     partial = path.with_name(f"{path.name}.partial")
     partial.write_text(f"{port}\n", "utf-8")
     partial.replace(path)
-
-
-async def _watch(models: Models, servicer: health.HealthServicer) -> None:
-    """Tell health whether the models can answer, for as long as the server serves."""
-    while True:
-        await _tell(servicer, serving=models.ready)
-        await asyncio.sleep(HEALTH_EVERY_S)
-
-
-async def _tell(servicer: health.HealthServicer, *, serving: bool) -> None:
-    states = health_pb2.HealthCheckResponse
-    state = states.SERVING if serving else states.NOT_SERVING
-    for name in (OVERALL_HEALTH, *SERVICE_NAMES):
-        await servicer.set(name, state)

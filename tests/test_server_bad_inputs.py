@@ -37,7 +37,8 @@ def test_every_rpc_that_takes_something_has_a_row() -> None:
     rows = {f"attar.v1.{case.rpc}" for case in CASES}
 
     takes_nothing = {f"attar.v1.{s}/List" for s in ("Collections", "Anomaly", "Classification")}
-    assert set(RPCS) - rows == takes_nothing
+    ours = {rpc for rpc in RPCS if rpc.startswith("attar.v1.")}
+    assert ours - rows == takes_nothing
 
 
 def test_no_bad_request_harms_the_next_good_one(served: World) -> None:

@@ -75,6 +75,7 @@ _RPCS: Final[Mapping[str, Mapping[str, Scope | None]]] = {
         "TraceSetting": "admin",
         "LogSettings": "admin",
     },
+    "grpc.reflection.v1.ServerReflection": {"ServerReflectionInfo": "infer"},
     "grpc.reflection.v1alpha.ServerReflection": {"ServerReflectionInfo": "infer"},
 }
 SCOPES: Final[Mapping[str, Scope | None]] = MappingProxyType(
