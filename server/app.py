@@ -33,6 +33,7 @@ from .door import Door
 from .engine.models import Model, Models
 from .metrics import Metrics, ModelMetrics
 from .settings import Settings, describe
+from .tls import Certificate, certificate
 from .transport import health, kserve_grpc, reflection
 from .transport.anomaly import AnomalyService
 from .transport.classification import ClassificationService
@@ -104,7 +105,7 @@ async def running(settings: Settings) -> AsyncIterator[int]:
                 ("grpc.so_reuseport", 0),  # a taken port is an error, not a second server behind it
             ),
         )
-        port = _bind(server, settings)
+        port = _bind(server, settings, certificate(settings))
         _expose(metrics, settings, stack)
         reopen = partial(_load, settings=settings, metrics=metrics)
         models = Models(
@@ -177,10 +178,13 @@ async def running(settings: Settings) -> AsyncIterator[int]:
     log.info("stopped; everything that was acknowledged is on disk")
 
 
-def _bind(server: grpc.aio.Server, settings: Settings) -> int:
-    address = f"[{settings.host}]" if ":" in settings.host else settings.host
+def _bind(server: grpc.aio.Server, settings: Settings, shown: Certificate | None) -> int:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    address = f"{host}:{settings.port}"
     try:
-        return server.add_insecure_port(f"{address}:{settings.port}")
+        if shown is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, shown.for_grpc())
     except RuntimeError as error:
         raise InvalidInput(
             f"cannot listen on {settings.host}:{settings.port}: the port is taken, or the address "
