@@ -15,6 +15,7 @@ import functools
 import inspect
 import ipaddress
 import random
+import sys
 import time
 import uuid
 import warnings
@@ -27,6 +28,7 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -228,36 +230,38 @@ class Client:
             except Exception as error:  # noqa: BLE001 (raised where the caller is, after the answers)
                 lost.append(error)
 
-        metadata = _named(self._metadata)
-        stream = self._channel.stream_stream(
-            _STREAM, _serialize, embedding_pb2.EmbedResponse.FromString
-        )(requests(), timeout=deadline_s, metadata=metadata)
-        try:
-            for answer in stream:
-                yield calls.embedded(answer, partial=partial, size=sizes.popleft())
-        except grpc.RpcError as error:
-            raise _explain(error, self._target, metadata)[0] from error
-        finally:
-            stream.cancel()
+        with _named(_STREAM, self._metadata) as metadata:
+            stream = self._channel.stream_stream(
+                _STREAM, _serialize, embedding_pb2.EmbedResponse.FromString
+            )(requests(), timeout=deadline_s, metadata=metadata)
+            try:
+                for answer in stream:
+                    yield calls.embedded(answer, partial=partial, size=sizes.popleft())
+            except grpc.RpcError as error:
+                raise _explain(error, self._target, metadata)[0] from error
+            finally:
+                stream.cancel()
         if lost:
             raise lost[0]
 
     def _send(self, call: Call[R]) -> R:
         ends = time.monotonic() + call.deadline_s
         invoke = self._channel.unary_unary(call.rpc, _serialize, call.answer.FromString)
-        metadata = _named(self._metadata)
-        attempt = 1
-        while True:
-            try:
-                answer = invoke(call.request, timeout=ends - time.monotonic(), metadata=metadata)
-                return call.decode(answer)
-            except grpc.RpcError as failure:
-                error, delay = _explain(failure, self._target, metadata)
-                pause = _pause(call, attempt, delay)
-                if pause is None or time.monotonic() + pause >= ends:
-                    raise error from failure
-            time.sleep(pause)
-            attempt += 1
+        with _named(call.rpc, self._metadata) as metadata:
+            attempt = 1
+            while True:
+                try:
+                    answer = invoke(
+                        call.request, timeout=ends - time.monotonic(), metadata=metadata
+                    )
+                    return call.decode(answer)
+                except grpc.RpcError as failure:
+                    error, delay = _explain(failure, self._target, metadata)
+                    pause = _pause(call, attempt, delay)
+                    if pause is None or time.monotonic() + pause >= ends:
+                        raise error from failure
+                time.sleep(pause)
+                attempt += 1
 
 
 class AsyncClient:
@@ -372,38 +376,38 @@ class AsyncClient:
             except Exception as error:  # noqa: BLE001 (raised where the caller is, after the answers)
                 lost.append(error)
 
-        metadata = _named(self._metadata)
-        stream = self._channel.stream_stream(
-            _STREAM, _serialize, embedding_pb2.EmbedResponse.FromString
-        )(requests(), timeout=deadline_s, metadata=metadata)
-        try:
-            async for answer in stream:
-                yield calls.embedded(answer, partial=partial, size=sizes.popleft())
-        except grpc.RpcError as error:
-            raise _explain(error, self._target, metadata)[0] from error
-        finally:
-            stream.cancel()
+        with _named(_STREAM, self._metadata) as metadata:
+            stream = self._channel.stream_stream(
+                _STREAM, _serialize, embedding_pb2.EmbedResponse.FromString
+            )(requests(), timeout=deadline_s, metadata=metadata)
+            try:
+                async for answer in stream:
+                    yield calls.embedded(answer, partial=partial, size=sizes.popleft())
+            except grpc.RpcError as error:
+                raise _explain(error, self._target, metadata)[0] from error
+            finally:
+                stream.cancel()
         if lost:
             raise lost[0]
 
     async def _send(self, call: Call[R]) -> R:
         ends = time.monotonic() + call.deadline_s
         invoke = self._channel.unary_unary(call.rpc, _serialize, call.answer.FromString)
-        metadata = _named(self._metadata)
-        attempt = 1
-        while True:
-            try:
-                answer = await invoke(
-                    call.request, timeout=ends - time.monotonic(), metadata=metadata
-                )
-                return call.decode(answer)
-            except grpc.RpcError as failure:
-                error, delay = _explain(failure, self._target, metadata)
-                pause = _pause(call, attempt, delay)
-                if pause is None or time.monotonic() + pause >= ends:
-                    raise error from failure
-            await asyncio.sleep(pause)
-            attempt += 1
+        with _named(call.rpc, self._metadata) as metadata:
+            attempt = 1
+            while True:
+                try:
+                    answer = await invoke(
+                        call.request, timeout=ends - time.monotonic(), metadata=metadata
+                    )
+                    return call.decode(answer)
+                except grpc.RpcError as failure:
+                    error, delay = _explain(failure, self._target, metadata)
+                    pause = _pause(call, attempt, delay)
+                    if pause is None or time.monotonic() + pause >= ends:
+                        raise error from failure
+                await asyncio.sleep(pause)
+                attempt += 1
 
 
 def _pause(call: Call[Any], attempt: int, delay: float | None) -> float | None:
@@ -449,9 +453,32 @@ def _pem(path: Path | str | None) -> bytes | None:
         raise InvalidInput(f"cannot read {path}: {error.strerror}") from error
 
 
-def _named(metadata: Metadata) -> Metadata:
-    """What a call carries: the key, and a request id of its own for all its attempts."""
-    return (*metadata, (_REQUEST_ID, uuid.uuid4().hex))
+@contextmanager
+def _named(rpc: str, metadata: Metadata) -> Iterator[Metadata]:
+    """What a call carries: the key, a request id of its own, and its span, for all its attempts.
+
+    It has a span where the application itself has imported OpenTelemetry.
+    """
+    metadata = (*metadata, (_REQUEST_ID, uuid.uuid4().hex))
+    if "opentelemetry.trace" not in sys.modules:
+        yield metadata
+        return
+    from opentelemetry import propagate, trace  # noqa: PLC0415 (an extra)
+
+    service, _, method = rpc.strip("/").rpartition("/")
+    attributes = {"rpc.service": service, "rpc.method": method}
+    span = trace.get_tracer("attar.client").start_span(
+        rpc.strip("/"), kind=trace.SpanKind.CLIENT, attributes=attributes
+    )
+    headers: dict[str, str] = {}
+    propagate.inject(headers, trace.set_span_in_context(span))
+    try:
+        yield (*metadata, *headers.items())
+    except Exception as error:
+        span.set_status(trace.StatusCode.ERROR, type(error).__name__)  # its words may quote a text
+        raise
+    finally:
+        span.end()
 
 
 def _explain(failure: Any, target: str, metadata: Metadata) -> tuple[AttarError, float | None]:

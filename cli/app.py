@@ -242,13 +242,11 @@ def export(
 def serve(context: typer.Context) -> None:
     """Serve bundles over gRPC; `attar serve --help` lists the settings."""
     import asyncio
-    import logging
 
     with _extra("server"):
         from attar.server.app import serve as run
         from attar.server.settings import read
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     asyncio.run(run(read(context.args)))
 
 

@@ -1,7 +1,6 @@
 """`python -m attar.server BUNDLE...`: the server without the rest of the command line."""
 
 import asyncio
-import logging
 import sys
 
 from attar.errors import AttarError
@@ -12,7 +11,6 @@ from .settings import read
 
 def main() -> int:
     """Serve as arguments, environment and TOML file say; 2 tells of a refusal to start."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         asyncio.run(serve(read(sys.argv[1:])))
     except AttarError as error:

@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
@@ -28,6 +29,7 @@ from attar.v1 import (
     info_pb2_grpc,
 )
 
+from . import logs
 from .access import Access, parse_keys
 from .door import Door
 from .engine.models import Model, Models
@@ -44,6 +46,9 @@ from .transport.info import InfoService
 from .usecases.anomaly import Anomaly
 from .usecases.classify import Classification
 from .usecases.search import Collections
+
+if TYPE_CHECKING:
+    from .tracing import Tracing
 
 log = logging.getLogger("attar.server")
 
@@ -67,8 +72,10 @@ async def serve(settings: Settings, *, ready: Callable[[int], None] | None = Non
     `ready` is told the gRPC port once calls are answered. Raises BundleRefused for a bad bundle,
     InvalidInput for a port that is taken, before anything is served.
     """
+    logs.configure(settings.log_format, settings.log_level)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(logs.wordless)
 
     def once() -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -96,7 +103,12 @@ async def running(settings: Settings) -> AsyncIterator[int]:
     metrics = Metrics(RPCS)
     async with AsyncExitStack() as stack:
         # What is cheap and may fail comes first: a taken port is told before a bundle is read.
-        door = Door(access, metrics, max_concurrent_requests=settings.max_concurrent_requests)
+        door = Door(
+            access,
+            metrics,
+            max_concurrent_requests=settings.max_concurrent_requests,
+            tracing=_traces(stack),
+        )
         server = grpc.aio.server(
             interceptors=(Guard(door),),
             options=(
@@ -176,6 +188,17 @@ async def running(settings: Settings) -> AsyncIterator[int]:
             door.drain()
             await server.stop(settings.grace_s)
     log.info("stopped; everything that was acknowledged is on disk")
+
+
+def _traces(stack: AsyncExitStack) -> "Tracing | None":
+    """OpenTelemetry, imported only where its own variable says where to send traces."""
+    if not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+        return None
+    from .tracing import Tracing  # noqa: PLC0415 (an extra)
+
+    tracing = Tracing()
+    stack.push_async_callback(asyncio.to_thread, tracing.close)
+    return tracing
 
 
 def _bind(server: grpc.aio.Server, settings: Settings, shown: Certificate | None) -> int:

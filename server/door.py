@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attar.errors import AttarError, Overloaded, Unavailable
 
@@ -26,16 +26,27 @@ from .call import Call, request_id
 from .errors import code_of, reason_of
 from .metrics import Metrics
 
+if TYPE_CHECKING:
+    from .tracing import Tracing  # OpenTelemetry, which only some servers have
+
 REQUEST_ID: Final = "x-request-id"
 
 
 class Door:
     """Admission, and what is told of each call, for one server."""
 
-    def __init__(self, access: Access, metrics: Metrics, *, max_concurrent_requests: int) -> None:
+    def __init__(
+        self,
+        access: Access,
+        metrics: Metrics,
+        *,
+        max_concurrent_requests: int,
+        tracing: "Tracing | None" = None,
+    ) -> None:
         """Admit up to `max_concurrent_requests` calls at a time, until `drain`."""
         self._access = access
         self._metrics = metrics
+        self._tracing = tracing
         self._limit = max_concurrent_requests
         self._in_flight = 0
         self.draining = asyncio.Event()
@@ -61,6 +72,7 @@ class Door:
         """
         outcome, reason = "OK", ""
         self._metrics.started()
+        traced = self._tracing.begin(call, headers) if self._tracing is not None else None
         try:
             if scope is not None:
                 self._admit(call, scope, headers, peer)
@@ -79,6 +91,8 @@ class Door:
             seconds = time.perf_counter() - call.began
             self._metrics.ended(call.rpc, outcome, seconds)
             logs.ended(call, outcome, reason, seconds)
+            if traced is not None:
+                traced(outcome)
 
     def _admit(self, call: Call, scope: Scope, headers: Mapping[str, str], peer: str) -> None:
         try:

@@ -1,0 +1,169 @@
+"""Logs: what programs and people need to know of a call, and nothing of what it carried."""
+
+import asyncio
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from attar import AttarError, Client, wire
+from attar.server import logs
+from attar.server.call import Call, Phase
+from attar.v1 import embedding_pb2, item_pb2
+
+from .servers import process
+
+NEEDLE = "xyzzyplugh"
+
+
+def lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def of_call(records: list[dict[str, Any]], request_id: str) -> dict[str, Any]:
+    """Give the record that tells of a call."""
+    (found,) = [one for one in records if one.get("request_id") == request_id]
+    return found
+
+
+def test_every_call_is_told_and_what_it_carried_is_not(bundle_path: Path, tmp_path: Path) -> None:
+    arguments = (str(bundle_path), "--port=0", "--metrics-port=0", "--threads=1")
+    arguments += (f"--data-dir={tmp_path / 'data'}", "--log-format=json", "--log-level=debug")
+    good = embedding_pb2.EmbedRequest(texts=item_pb2.Texts(values=[NEEDLE, "the cat"]))
+    rpc = "/attar.v1.Embedding/Embed"
+    with process(*arguments, ready_file=tmp_path / "ready") as (server, port):
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            embed = channel.unary_unary(rpc)
+            embed(good.SerializeToString(), metadata=[("x-request-id", "good")])
+            for name, message in bad_requests().items():
+                with pytest.raises(grpc.RpcError):
+                    embed(message, metadata=[("x-request-id", name)])
+        with Client(f"127.0.0.1:{port}") as client:
+            client.create_collection("docs")
+            client.upsert("docs", [1], [NEEDLE], payloads=[{"about": NEEDLE}])
+            client.search("docs", [NEEDLE], filter={"about": NEEDLE})
+            with pytest.raises(AttarError):
+                client.upsert("docs", [2, 3], [NEEDLE, NEEDLE * 9], truncation="error")
+            found = client.embed([NEEDLE, NEEDLE * 9], truncation="error", partial=True)
+        server.terminate()
+        assert server.wait(timeout=20) == 0
+        text = server.stderr.read() if server.stderr else ""
+
+    records = lines(text)
+    told = of_call(records, "good")
+    assert (told["rpc"], told["outcome"], told["items"]) == (rpc[1:], "OK", 2)
+    assert told["tokens"] > 4
+    assert {"seconds", "queue_s", "tokenize_s", "infer_s"} <= told.keys()
+    for name in bad_requests():
+        assert of_call(records, name)["outcome"] in ("INVALID_ARGUMENT", "NOT_FOUND")
+    assert found.errors[1] is not None
+    assert NEEDLE not in text.casefold()
+
+
+def bad_requests() -> dict[str, bytes]:
+    """Requests that quote the needle and fail, each by another fault."""
+    texts = item_pb2.Texts(values=[NEEDLE])
+    return {
+        "not-protobuf": b"\xff" + NEEDLE.encode(),
+        "tensor": embedding_pb2.EmbedRequest(
+            tensor=wire.to_tensor(np.frombuffer(NEEDLE.encode() * 4, np.float32)[None])
+        ).SerializeToString(),
+        "model": embedding_pb2.EmbedRequest(texts=texts, model="none").SerializeToString(),
+        "dims": embedding_pb2.EmbedRequest(texts=texts, dims=3).SerializeToString(),
+        "encoding": embedding_pb2.EmbedRequest(texts=texts, encoding=99).SerializeToString(),  # type: ignore[arg-type]
+        "too-long": embedding_pb2.EmbedRequest(
+            texts=item_pb2.Texts(values=[NEEDLE] * 5000)
+        ).SerializeToString(),
+    }
+
+
+@pytest.fixture(params=[logs.Text, logs.Json])
+def formatter(request: pytest.FixtureRequest) -> logging.Formatter:
+    made: logging.Formatter = request.param()
+    return made
+
+
+def record(**given: Any) -> logging.LogRecord:
+    return logging.makeLogRecord({"name": "attar", "levelname": "ERROR", "msg": "it fell", **given})
+
+
+def test_an_exceptions_words_are_in_no_log(formatter: logging.Formatter) -> None:
+    try:
+        try:
+            raise KeyError(NEEDLE)
+        except KeyError as error:
+            raise ValueError(NEEDLE) from error
+    except ValueError:
+        text = formatter.format(record(exc_info=sys.exc_info()))
+
+    assert "ValueError from KeyError" in text
+    assert "test_logs.py" in text
+    assert NEEDLE not in text.replace("raise KeyError(NEEDLE)", "")
+
+
+async def test_what_a_loop_cannot_give_to_anybody_is_told_without_words(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(logs.wordless)
+
+    def fall() -> None:
+        raise RuntimeError(NEEDLE)
+
+    loop.call_soon(fall)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+    (told,) = caplog.records
+    assert NEEDLE not in logs.Json().format(told)
+    assert json.loads(logs.Json().format(told))["exception"].startswith("RuntimeError")
+
+
+@pytest.fixture
+def ended(caplog: pytest.LogCaptureFixture) -> Any:
+    """Give what is logged of a call that ends so."""
+    caplog.set_level(logging.DEBUG, "attar.server.calls")
+
+    def end(outcome: str) -> logging.LogRecord:
+        call = Call(rpc="a/B", request_id="r7", key="reader")
+        call.begin(2)
+        call.spent(5, Phase("queue", 1.0, 1.25), Phase("infer", 2.0, 3.0), Phase("infer", 3.0, 3.5))
+        logs.ended(call, outcome, "" if outcome == "OK" else "OVERLOADED", 2.0)
+        return caplog.records[-1]
+
+    return end
+
+
+def test_a_call_is_told_with_its_cost(ended: Any) -> None:
+    told = json.loads(logs.Json().format(ended("RESOURCE_EXHAUSTED")))
+
+    assert told.pop("time").endswith("+00:00")
+    assert told == {
+        "level": "info",
+        "logger": "attar.server.calls",
+        "message": "call",
+        "request_id": "r7",
+        "rpc": "a/B",
+        "outcome": "RESOURCE_EXHAUSTED",
+        "reason": "OVERLOADED",
+        "key": "reader",
+        "items": 2,
+        "tokens": 5,
+        "seconds": 2.0,
+        "queue_s": 0.25,
+        "infer_s": 1.5,
+    }
+
+
+def test_people_read_the_same_of_a_call(ended: Any) -> None:
+    text = logs.Text().format(ended("OK"))
+
+    assert text.endswith(
+        "DEBUG call request_id=r7 rpc=a/B outcome=OK key=reader items=2 tokens=5 seconds=2.0 "
+        "queue_s=0.25 infer_s=1.5"
+    )
