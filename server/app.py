@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +13,6 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 from tritonclient.grpc import service_pb2_grpc
 
-import attar
 from attar.errors import InvalidInput
 from attar.v1 import (
     anomaly_pb2,
@@ -29,11 +27,10 @@ from attar.v1 import (
     info_pb2_grpc,
 )
 
-from . import logs
+from . import logs, repository
 from .access import Access, parse_keys
 from .door import Door
-from .engine.models import Model, Models
-from .metrics import Metrics, ModelMetrics
+from .metrics import Metrics
 from .settings import Settings, describe
 from .tls import Certificate, certificate
 from .transport import health, kserve_grpc, reflection
@@ -119,10 +116,7 @@ async def running(settings: Settings) -> AsyncIterator[int]:
         )
         port = _bind(server, settings, certificate(settings))
         _expose(metrics, settings, stack)
-        reopen = partial(_load, settings=settings, metrics=metrics)
-        models = Models(
-            [await asyncio.to_thread(reopen, bundle) for bundle in settings.bundles], reopen=reopen
-        )
+        models = repository.models(settings, metrics)
         await models.start()
         stack.push_async_callback(models.close, drain=True)
         collections = await asyncio.to_thread(Collections, settings.data_dir, models)
@@ -227,17 +221,6 @@ def _expose(metrics: Metrics, settings: Settings, stack: AsyncExitStack) -> None
         ) from error
     stack.callback(exposed.server_close)
     stack.callback(exposed.shutdown)
-
-
-def _load(bundle: Path, settings: Settings, metrics: Metrics) -> Model:
-    encoder = attar.load(bundle, variant=settings.variant, threads=settings.threads)
-    return Model(
-        encoder,
-        max_batch_tokens=settings.max_batch_tokens,
-        max_queue_items=settings.max_queue_items,
-        max_queue_tokens=settings.max_queue_tokens,
-        observer=ModelMetrics(metrics, encoder.manifest.name),
-    )
 
 
 def _limits(settings: Settings) -> info_pb2.Limits:

@@ -68,6 +68,13 @@ class Metrics:
         self.expired = self._counter(
             "deadline_exceeded", "Items still unanswered at their deadline.", "model"
         )
+        self.shared = self._counter("shared", "Items that joined an equal one in flight.", "model")
+        self.cache_hits = self._counter("cache_hits", "Items that the cache answered.", "model")
+        self.cache_misses = self._counter("cache_misses", "Items that it did not have.", "model")
+        self.loads = self._counter(
+            "model_loads", "Bundles that were opened to be served.", "model", "outcome"
+        )
+        self.lost = self._counter("workers_lost", "Runs given up, their workers replaced.", "model")
         for rpc in rpcs:
             self._seconds.labels(rpc)
             for outcome in OUTCOMES:
@@ -88,6 +95,10 @@ class Metrics:
     def rejected(self, reason: str) -> None:
         """A call or an item was refused, for an AttarError's `reason`."""
         self._rejected.labels(reason).inc()
+
+    def loaded(self, model: str, *, good: bool) -> None:
+        """A bundle was opened to be served, and is, or is not."""
+        self.loads.labels(model, "served" if good else "refused").inc()
 
     def expose(self, host: str, port: int) -> WSGIServer:
         """Answer scrapes from a thread of its own; raises OSError when the port is taken."""
@@ -127,6 +138,12 @@ class ModelMetrics:
         self._truncated = metrics.truncated.labels(model)
         self._cancelled = metrics.cancelled.labels(model)
         self._expired = metrics.expired.labels(model)
+        self._shared = metrics.shared.labels(model)
+        self._cache_hits = metrics.cache_hits.labels(model)
+        self._cache_misses = metrics.cache_misses.labels(model)
+        self._lost = metrics.lost.labels(model)
+        for outcome in ("served", "refused"):
+            metrics.loads.labels(model, outcome)
         self.rejected = metrics.rejected
 
     def batch(self, size: int, tokens: int, padded_tokens: int, seconds: float) -> None:
@@ -152,3 +169,16 @@ class ModelMetrics:
     def cancelled(self) -> None:
         """One item's caller left while it waited."""
         self._cancelled.inc()
+
+    def shared(self) -> None:
+        """One item joined an equal one in flight."""
+        self._shared.inc()
+
+    def cached(self, *, hits: int, misses: int) -> None:
+        """One call's items were looked up."""
+        self._cache_hits.inc(hits)
+        self._cache_misses.inc(misses)
+
+    def lost(self) -> None:
+        """One run was given up with its worker."""
+        self._lost.inc()

@@ -13,7 +13,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -23,6 +30,7 @@ from pydantic_settings import (
 )
 
 from attar.errors import InvalidInput
+from attar.providers import Provider
 
 PREFIX = "ATTAR_"
 
@@ -32,9 +40,22 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
-    bundles: Annotated[tuple[Path, ...], NoDecode, Field(min_length=1)] = Field(
+    bundles: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (),
         description="Bundles to serve, folders or zips; in the environment separated as in PATH. "
-        "A model is called by the name in its manifest."
+        "A model is called by the name in its manifest. Required without model_repository.",
+    )
+    model_repository: Path | None = Field(
+        None,
+        description="Folder of bundles to serve as far as they load: NAME.attar, NAME.zip or "
+        "NAME/VERSION; Models/Index says what is wrong with the others.",
+    )
+    watch_s: float = Field(
+        5.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds between two looks at model_repository for what is new, changed or "
+        "gone; 0: it is looked at on Models/Load only.",
     )
     config: Path | None = Field(None, description="TOML file with any of these keys.")
     host: str = Field(
@@ -81,10 +102,22 @@ class Settings(BaseSettings):
     ready_file: Path | None = Field(
         None, description="File that receives the gRPC port, as text, once the server answers."
     )
-    variant: str | None = Field(
+    variant: Annotated[dict[str, str], NoDecode] = Field(
+        {},
+        description="Variant to run: of every bundle, as in int8, or of one model each, as in "
+        "NAME=int8,OTHER=fp32; a table in TOML. By default the fastest recorded one that this "
+        "machine supports.",
+    )
+    provider: Provider | None = Field(
         None,
-        description="Variant to run of every bundle; by default the fastest recorded one that this "
-        "CPU supports.",
+        description="What runs the graphs: cpu, cuda, tensorrt or openvino. It is the one obtained "
+        "or the model does not load. By default the one that the variant requires, else cpu.",
+    )
+    device_id: int = Field(0, ge=0, description="CUDA device, for cuda and tensorrt.")
+    provider_options: Annotated[dict[str, str], NoDecode] = Field(
+        {},
+        description="Options of the provider as ONNX Runtime spells them, as in "
+        "trt_fp16_enable=True; a table in TOML.",
     )
     threads: int | None = Field(
         None,
@@ -120,6 +153,42 @@ class Settings(BaseSettings):
         ge=1,
         description="Tokens that may wait for one model: what bounds the wait, since items alone "
         "do not say how long they are.",
+    )
+    aging_s: float = Field(
+        1.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds that a bulk item lets interactive ones pass. Then it has its turn as "
+        "if it were one of them and had come at that moment, so it never starves.",
+    )
+    run_timeout_s: float = Field(
+        60.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds until a run that gives no answer is given up: its callers are told to "
+        "retry, and the model gets a new thread and session. Well above the longest honest run.",
+    )
+    warm_up_s: float = Field(
+        60.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds that a model has to answer its first item; else it does not serve.",
+    )
+    heartbeat_s: float = Field(
+        10.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds without an answer after which a model is tried with one item; it is "
+        "not ready while that gives none.",
+    )
+    cache_items: int = Field(
+        0,
+        ge=0,
+        description="Embeddings to remember, those used last; 0: none. It pays where the same "
+        "items come again, and costs memory.",
+    )
+    cache_bytes: int = Field(
+        256 * 2**20, ge=1, description="Bytes that the remembered embeddings may take."
     )
     max_concurrent_requests: int = Field(
         512,
@@ -169,8 +238,24 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return tuple(value.split(os.pathsep)) if isinstance(value, str) else value
 
+    @field_validator("variant", "provider_options", mode="before")
+    @classmethod
+    def _pairs(cls, value: object, info: ValidationInfo) -> object:
+        """Read `name=value,other=value`; a variant without a name is every model's."""
+        if not isinstance(value, str):
+            return value
+        pairs = [pair.strip().rpartition("=") for pair in value.split(",") if pair.strip()]
+        if info.field_name != "variant" and any(not sign for _, sign, _ in pairs):
+            raise ValueError("give name=value pairs, parted by commas")
+        return {name: chosen for name, _, chosen in pairs}
+
     @model_validator(mode="after")
     def _agree(self) -> Self:
+        if not self.bundles and self.model_repository is None:
+            raise ValueError(
+                f"bundles is missing; name at least one bundle, or set {variable('bundles')}, or "
+                "give a model_repository"
+            )
         if self.max_queue_items < self.max_items:
             raise ValueError(
                 f"max_queue_items is {self.max_queue_items} and max_items {self.max_items}: a full "
@@ -263,7 +348,7 @@ def read(arguments: Sequence[str]) -> Settings:
                 name, nargs="*", metavar="BUNDLE", help=text, default=argparse.SUPPRESS
             )
         elif not is_secret(field):
-            shown = "" if field.default is None else f" [{field.default}]"
+            shown = "" if field.default in (None, {}) else f" [{field.default}]"
             parser.add_argument(
                 flag(name), metavar="VALUE", help=f"{text}{shown}", default=argparse.SUPPRESS
             )
@@ -296,7 +381,7 @@ def table() -> str:
         "| --- | --- | --- | --- | --- |",
     ]
     for name, field in Settings.model_fields.items():
-        default = "required" if field.is_required() else f"`{_plain(field.default)}`"
+        default = f"`{_plain(field.default)}`"
         spelled = "`BUNDLE...`" if name == "bundles" else f"`{flag(name)}`"
         spelled = "none" if is_secret(field) else spelled
         rows.append(
@@ -307,7 +392,9 @@ def table() -> str:
 
 def _plain(value: object) -> str:
     if isinstance(value, tuple):
-        return " ".join(map(str, value))
+        return " ".join(map(str, value)) or "unset"
+    if isinstance(value, dict):
+        return ",".join(f"{name}={of}" if name else of for name, of in value.items()) or "unset"
     return "unset" if value is None else str(value)
 
 
@@ -334,7 +421,5 @@ def _explain(error: Any) -> str:
     if not error["loc"]:
         return str(error["msg"]).removeprefix("Value error, ")
     name = str(error["loc"][0])
-    if error["type"] == "missing":
-        return f"{name} is missing; name at least one bundle, or set {variable(name)}"
     spelled = "BUNDLE" if name == "bundles" else flag(name)
     return f"{name} ({spelled}, {variable(name)}): {error['msg']}; got {error['input']!r}"

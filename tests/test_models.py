@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 import attar
+from attar.encodings import Vectors
 from attar.errors import (
     DeadlineExceeded,
     InputTooLong,
@@ -22,9 +23,12 @@ from attar.errors import (
     Unavailable,
 )
 from attar.inputs import Items, Prepared, Role, Truncation
-from attar.server.engine.models import Model, Models, Row
+from attar.server.engine.cache import Cache, Key
+from attar.server.engine.model import Model, Row
+from attar.server.engine.models import Models
+from attar.server.usecases.embed import embed as usecase
 
-from .bundles import tiny_bundle, tiny_tensor_bundle
+from .bundles import WORDS, tiny_bundle, tiny_tensor_bundle
 from .test_batcher import Clumsy, Tally
 
 
@@ -35,23 +39,59 @@ class Watch(Tally):
         assert seconds >= 0
         self.counts["truncated"] += truncated
 
+    def cached(self, *, hits: int, misses: int) -> None:
+        self.counts["hits"] += hits
+        self.counts["misses"] += misses
+
 
 class Broken(Clumsy, Watch):
-    """An observer with a bug that shows after the first run, which is the warm-up."""
+    """An observer with a bug that shows in the second run; the first is the warm-up."""
 
     def batch(self, size: int, tokens: int, padded_tokens: int, seconds: float) -> None:
-        if self.batches:
-            super().batch(size, tokens, padded_tokens, seconds)
         Watch.batch(self, size, tokens, padded_tokens, seconds)
+        if len(self.batches) == 2:
+            super().batch(size, tokens, padded_tokens, seconds)
 
 
-def make(path: Path, *, watch: Watch | None = None, items: int = 256) -> Model:
-    """Put a bundle's encoder behind a batcher."""
+class Spy:
+    """An encoder, with a note of the threads that it worked in, and of its runs."""
+
+    def __init__(self, encoder: attar.Encoder, *, hangs: set[int] | None = None) -> None:
+        self.encoder = encoder
+        self.threads: set[int] = set()
+        self.batches: list[int] = []
+        self.hangs = hangs or set()  # the runs that wait for `let_go`, by number
+        self.let_go = threading.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.encoder, name)
+
+    def prepare(
+        self, items: Items, *, role: Role = "passage", truncation: Truncation = "truncate"
+    ) -> list[Prepared]:
+        self.threads.add(threading.get_ident())
+        return self.encoder.prepare(items, role=role, truncation=truncation)
+
+    def infer(self, rows: list[Prepared]) -> Vectors:
+        self.threads.add(threading.get_ident())
+        self.batches.append(len(rows))
+        if len(self.batches) - 1 in self.hangs:
+            self.let_go.wait(10)
+        return self.encoder.infer(rows)
+
+    def reopened(self) -> "Spy":
+        self.encoder = self.encoder.reopened()
+        return self
+
+
+def make(path: Path | Any, *, watch: Watch | None = None, items: int = 256, **more: Any) -> Model:
+    """Put a bundle's encoder, or a spy, behind a batcher."""
     return Model(
-        attar.load(path, threads=1),
+        attar.load(path, threads=1) if isinstance(path, Path) else path,
         max_batch_tokens=256,
         max_queue_items=items,
         observer=watch or Watch(),
+        **more,
     )
 
 
@@ -76,6 +116,13 @@ async def prepare(model: Model, items: Items) -> list[Prepared]:
     """Prepare items none of which is bad."""
     prepared = await model.prepare(items, role="passage", truncation="truncate")
     return [one for one in prepared if isinstance(one, Prepared)]
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for what is about to be true."""
+    async with asyncio.timeout(10):
+        while not true():  # noqa: ASYNC110 (what is waited for has no event)
+            await asyncio.sleep(0.005)
 
 
 @pytest.fixture(scope="module")
@@ -157,55 +204,152 @@ async def test_names_find_models_and_a_wrong_one_lists_them(text: Path, tmp_path
 async def test_a_full_queue_refuses_calls_and_lets_streams_wait(text: Path) -> None:
     model = make(text, items=4)
     async with started(model):
-        prepared = await prepare(model, ["sun"] * 4)
+        sets = [await prepare(model, [f"{i} {word}" for word in WORDS[:4]]) for i in range(6)]
         late = asyncio.get_running_loop().time() - 1
         with pytest.raises(DeadlineExceeded):
-            await model.rows(prepared, deadline=late)
-        calls = [asyncio.create_task(model.rows(prepared, wait=False)) for _ in range(3)]
-        streams = [asyncio.create_task(model.rows(prepared, wait=True)) for _ in range(3)]
+            await model.rows(sets[0], deadline=late)
+        calls = [asyncio.create_task(model.rows(one, wait=False)) for one in sets[:3]]
+        streams = [asyncio.create_task(model.rows(one, wait=True)) for one in sets[3:]]
         answers = await asyncio.gather(*calls, return_exceptions=True)
         assert any(isinstance(answer, Overloaded) for answer in answers)
         assert [len(rows) for rows in await asyncio.gather(*streams)] == [4, 4, 4]
 
 
-async def test_a_model_whose_loop_dies_says_so_and_leaves_the_others_alone(
+async def test_a_batcher_that_dies_says_so_and_begins_again(
     text: Path, image: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with started(make(text, watch=Broken()), make(image)) as models:
+    async with started(make(text, watch=Broken(), heartbeat_s=0.05), make(image)) as models:
         with pytest.raises(Unavailable, match="has died"):
             await embed(models["tiny"], ["sun"])
+        await asyncio.sleep(0)  # who waits for the dead task runs a turn later
         assert not models["tiny"].ready
         assert not models.ready
         assert models["tiny-image"].ready
-        await asyncio.sleep(0)  # the callback of a task that ends runs a turn later
         assert "model tiny is not ready: its batcher died" in caplog.text
+        await until(lambda: models.ready)
+        assert len(await embed(models["tiny"], ["sun"])) == 1
+
+
+async def test_a_run_that_hangs_is_replaced_and_the_model_is_ready_when_it_answers_again(
+    text: Path,
+) -> None:
+    spy = Spy(attar.load(text), hangs={1})
+    model = make(spy, run_timeout_s=0.1, heartbeat_s=0.05)
+    async with started(model):
+        before = spy.encoder
+        with pytest.raises(Unavailable, match="given up"):
+            await embed(model, ["sun"])
+        assert not model.ready
+        await until(lambda: model.ready)
+        assert spy.encoder is not before  # a session of its own
+        np.testing.assert_allclose(
+            await embed(model, ["sun"]), before.embed(["sun"]).vectors, atol=1e-6
+        )
+        spy.let_go.set()
+
+
+async def test_an_idle_model_is_tried_now_and_then_and_says_when_it_gives_no_answer(
+    text: Path,
+) -> None:
+    spy = Spy(attar.load(text), hangs={3})
+    model = make(spy, heartbeat_s=0.02)
+    async with started(model):
+        assert model.ready
+        await until(lambda: not model.ready)  # the fourth run is a heartbeat, and hangs
+        assert spy.batches[:4] == [1, 1, 1, 1]
+        spy.let_go.set()
+        await until(lambda: model.ready)
+
+
+async def test_a_warm_up_that_takes_too_long_is_told_and_ends_the_model(text: Path) -> None:
+    spy = Spy(attar.load(text), hangs={0})
+    model = make(spy, warm_up_s=0.05, run_timeout_s=0.2)
+    with pytest.raises(Unavailable, match=r"model tiny gave no answer within 0\.05 s of warm-up"):
+        await model.start()
+    assert not model.ready
+    spy.let_go.set()
 
 
 async def test_neither_host_step_nor_forward_pass_runs_on_the_loop(text: Path) -> None:
-    class Spy:
-        """The encoder, with a note of the threads that it worked in."""
-
-        def __init__(self, encoder: attar.Encoder) -> None:
-            self.threads: set[int] = set()
-            self.encoder = encoder
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(self.encoder, name)
-
-        def prepare(
-            self, items: Items, *, role: Role = "passage", truncation: Truncation = "truncate"
-        ) -> object:
-            self.threads.add(threading.get_ident())
-            return self.encoder.prepare(items, role=role, truncation=truncation)
-
-        def infer(self, rows: list[Prepared]) -> object:
-            self.threads.add(threading.get_ident())
-            return self.encoder.infer(rows)
-
-    spy: Any = Spy(attar.load(text))
-    model = Model(spy, max_batch_tokens=64, max_queue_items=4, observer=Watch())
+    spy = Spy(attar.load(text))
+    model = make(spy)
     async with started(model):
         spy.threads.clear()
         await embed(model, ["sun"])
         assert len(spy.threads) == 2
         assert threading.get_ident() not in spy.threads
+
+
+async def test_items_are_prepared_while_a_batch_runs(text: Path) -> None:
+    spy = Spy(attar.load(text), hangs={1})
+    model = make(spy)
+    async with started(model):
+        running = asyncio.create_task(embed(model, ["sun"]))
+        await until(lambda: len(spy.batches) == 2)
+        prepared = [await prepare(model, [word, "the cat"]) for word in ("a", "dog", "ran")]
+        calls = [asyncio.create_task(model.rows(one)) for one in prepared]
+        assert len(spy.batches) == 2  # all of that happened during one run
+        spy.let_go.set()
+        await asyncio.gather(running, *calls)
+        assert spy.batches[2:] == [4]  # "the cat" once
+
+
+async def test_equal_items_in_flight_share_a_run_and_the_cache_answers_later_ones(
+    text: Path,
+) -> None:
+    watch, cache = Watch(), Cache(max_items=2, max_bytes=10**6)
+    spy = Spy(attar.load(text))
+    model = make(spy, watch=watch, cache=cache)
+    async with started(model):
+        vectors = await embed(model, ["sun", "rain", "sun"])
+        assert spy.batches == [1, 2]
+        assert (vectors[0] == vectors[2]).all()
+        assert watch.counts["shared"] == 1
+        again = await embed(model, ["rain", "sun"])
+        assert spy.batches == [1, 2]
+        assert (again == vectors[[1, 0]]).all()
+        await embed(model, ["cat", "sun"])  # "rain", used longest ago, makes room
+        await embed(model, ["sun", "rain"])
+        assert spy.batches == [1, 2, 1, 1]
+        assert (watch.counts["hits"], watch.counts["misses"]) == (4, 5)
+
+
+async def test_a_cache_keeps_within_its_bytes_and_apart_what_differs() -> None:
+    cache = Cache(max_items=100, max_bytes=3000)
+    row = np.ones((2, 128), np.float32)[0]
+    for i in range(50):
+        cache.put(Key("space", "fp32", bytes([i])), row)
+        assert cache.bytes <= 3000
+    assert len(cache) == 3000 // (512 + 400)
+    kept = cache.get(Key("space", "fp32", bytes([49])))
+    assert kept is not None
+    assert kept.base is None  # no view, which would keep a whole batch in memory
+    for other in (Key("space", "int8", b"1"), Key("other", "fp32", b"1")):
+        assert cache.get(other) is None
+
+
+async def test_statistics_count_calls_items_and_runs(text: Path) -> None:
+    async with started(make(text)) as models:
+        await usecase(models, items=["sun", "rain"])
+        await usecase(models, items=["sun", "\ud800"])
+        with pytest.raises(InvalidInput):
+            await usecase(models, items=["sun"], dims=5)
+        found = models["tiny"].statistics
+    assert (found.success.count, found.fail.count) == (2, 1)
+    assert (found.inference_count, found.execution_count) == (4, 3)  # with the warm-up
+    assert {size: total.count for size, total in found.batches.items()} == {1: 2, 2: 1}
+    assert min(found.success.ns, found.queue.ns, found.tokenize.ns, found.infer.ns) > 0
+    assert found.last_inference_ms > 1_600_000_000_000
+
+
+async def test_a_model_stays_open_for_the_calls_that_hold_it(text: Path) -> None:
+    model = make(text)
+    async with started(model):
+        with model.held():
+            closing = asyncio.create_task(model.close(drain=True))
+            await asyncio.sleep(0.01)
+            assert len(await embed(model, ["sun"])) == 1
+            assert not closing.done()
+        await closing
+        with pytest.raises(Unavailable):
+            await embed(model, ["sun"])

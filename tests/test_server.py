@@ -29,7 +29,7 @@ from attar.manifest import Manifest, Output, TensorSpec, Variant
 from attar.server.app import SERVICE_NAMES, running
 from attar.v1 import embedding_pb2, embedding_pb2_grpc, item_pb2
 
-from .bundles import tiny_bundle
+from .bundles import WORDS, tiny_bundle
 from .servers import free_port, process, serving, settings
 
 SIDE = 512
@@ -82,7 +82,9 @@ def target(bundle_path: Path, tmp_path: Path) -> Iterator[str]:
 
 
 def slow_request(items: int = 1) -> embedding_pb2.EmbedRequest:
-    return embedding_pb2.EmbedRequest(tensor=wire.to_tensor(np.ones((items, SIDE), np.float32)))
+    """Ask for items that no other request asks for, lest they share a run."""
+    array = np.random.default_rng().random((items, SIDE), np.float32)
+    return embedding_pb2.EmbedRequest(tensor=wire.to_tensor(array))
 
 
 def texts(*values: str, **options: Any) -> embedding_pb2.EmbedRequest:
@@ -161,12 +163,12 @@ async def test_a_full_queue_refuses_calls_and_makes_streams_wait(
     bundle_path: Path, tmp_path: Path
 ) -> None:
     chosen = settings(bundle_path, data_dir=tmp_path, max_items=4, max_queue_items=4)
-    request = texts(*["the cat sat on the mat"] * 4)
+    requests = [texts(*(f"{i} {word} the cat" for word in WORDS[:4])) for i in range(50)]
     async with running(chosen) as port, grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         stub = embedding_pb2_grpc.EmbeddingStub(channel)
-        calls = [stub.Embed(request) for _ in range(50)]
+        calls = [stub.Embed(request) for request in requests]
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
-        streamed = [answer async for answer in stub.EmbedStream(iter([request] * 50))]
+        streamed = [answer async for answer in stub.EmbedStream(iter(requests))]
 
     refused = [error for error in outcomes if isinstance(error, grpc.aio.AioRpcError)]
     assert 0 < len(refused) < 50

@@ -1,169 +1,36 @@
-"""Models: encoders behind batchers, by name; ready means that a forward pass has succeeded."""
+"""The models of one server: by name and version, loaded and swapped while it serves.
+
+A new version, or new content at an old one's place, serves only after it has answered a forward
+pass. Until then, and for good when it is bad, what served before goes on, and `index` says why.
+Calls that an old version has accepted are answered by it.
+"""
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Final, Literal, Never, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
-from attar.encodings import Vectors
 from attar.errors import AttarError, InvalidInput, NotFound, NotSupported
-from attar.inputs import Items, Prepared, Role, Truncation
-from attar.runtime import Encoder
 
-from .batcher import Batcher, Observer, Priority
-from .statistics import Statistics, Tally
+from .model import Model, ModelObserver, Row
+from .repository import Place, Repository, look, newer, places
+
+__all__ = ["Listed", "Model", "ModelObserver", "Models", "Row", "State"]
 
 State: TypeAlias = Literal["READY", "LOADING", "UNAVAILABLE"]
 
 _LOG = logging.getLogger(__name__)
-
-
-class ModelObserver(Observer, Protocol):
-    """What a model tells about its work: its batcher's, and the host step."""
-
-    def tokenized(self, seconds: float, *, truncated: int) -> None:
-        """Count one call's host step."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Row:
-    """One item's embedding and the run it came from."""
-
-    vector: NDArray[np.float32]  # (dim,)
-    began: float  # perf_counter of its run, s
-    infer_s: float  # how long its whole batch ran
-
-
-class Model:
-    """One encoder and its batcher."""
-
-    def __init__(
-        self,
-        encoder: Encoder,
-        *,
-        max_batch_tokens: int,
-        max_queue_items: int,
-        max_queue_tokens: int = 2**20,  # what bounds the wait
-        observer: ModelObserver,
-    ) -> None:
-        """Put a batcher before `encoder`; `start` makes it work."""
-        self.name = encoder.manifest.name
-        self.version = encoder.manifest.version
-        self.encoder = encoder
-        self._observer = observer
-        self._batcher: Batcher[Prepared, Row] = Batcher(
-            self._run,
-            lambda prepared: prepared.tokens,
-            max_batch_tokens=max_batch_tokens,
-            max_queue_items=max_queue_items,
-            max_queue_tokens=max_queue_tokens,
-            observer=observer,
-        )
-        self._serving: asyncio.Task[None] | None = None
-        self._warm = False
-        self._tally = Tally()
-        self._held = 0
-        self._released = asyncio.Event()
-        self._released.set()
-
-    @property
-    def statistics(self) -> Statistics:
-        """What it has done so far; may be read from any thread."""
-        return self._tally.read()
-
-    @contextmanager
-    def held(self) -> Iterator[Tally]:
-        """Keep it open for one call; gives where the call's times are counted.
-
-        A call that leaves by an error is counted as failed here.
-        """
-        self._held += 1
-        self._released.clear()
-        start = time.perf_counter()
-        try:
-            yield self._tally
-        except BaseException:
-            self._tally.failed(time.perf_counter() - start)
-            raise
-        finally:
-            self._held -= 1
-            if not self._held:
-                self._released.set()
-
-    @property
-    def ready(self) -> bool:
-        """Whether a forward pass has succeeded and the batcher lives and is open."""
-        return self._warm and self._batcher.serving
-
-    async def start(self) -> None:
-        """Begin to serve and warm up with one item; raises what the forward pass raises."""
-        if self._serving is None:
-            self._serving = asyncio.create_task(self._batcher.serve(), name=f"serve {self.name}")
-            self._serving.add_done_callback(self._ended)
-        (item,) = self.encoder.prepare(_warm_up_items(self.encoder))
-        await self._batcher(item)
-        self._warm = True
-
-    async def close(self, *, drain: bool) -> None:
-        """Refuse new calls, answer accepted ones (with `Unavailable` unless `drain`), and end."""
-        if drain:
-            await self._released.wait()
-        await self._batcher.close(drain=drain)
-        if self._serving is not None:
-            self._serving.cancel()
-            await asyncio.wait([self._serving])
-
-    async def prepare(
-        self, items: Items, *, role: Role, truncation: Truncation
-    ) -> list[Prepared | InvalidInput]:
-        """Take the host's step off the loop; a bad item's error stands in its place.
-
-        Raises `InvalidInput` where the call is at fault and not an item: text for a tensor model or
-        tensors for a text one, a wrong role or truncation.
-        """
-        given = "tensors" if isinstance(items, np.ndarray) else "texts"
-        taken = "texts" if self.encoder.modality == "text" else "tensors"
-        if given != taken:
-            raise InvalidInput(f"model {self.name} takes {taken}; got {given}")
-        start = time.perf_counter()
-        prepared = await asyncio.to_thread(_prepare, self.encoder, items, role, truncation)
-        truncated = sum(isinstance(one, Prepared) and one.truncated for one in prepared)
-        self._observer.tokenized(time.perf_counter() - start, truncated=truncated)
-        return prepared
-
-    async def rows(
-        self,
-        prepared: Sequence[Prepared],
-        *,
-        deadline: float | None = None,
-        wait: bool = False,
-        priority: Priority = "interactive",
-    ) -> list[Row | AttarError]:
-        """Embed prepared items; see `Batcher.many`."""
-        return await self._batcher.many(prepared, deadline=deadline, wait=wait, priority=priority)
-
-    def _run(self, batch: list[Prepared]) -> list[Row]:
-        began = time.perf_counter()
-        vectors: Vectors = self.encoder.infer(batch)
-        infer_s = time.perf_counter() - began
-        self._tally.ran(len(batch), infer_s)
-        return [Row(vector, began, infer_s) for vector in vectors]
-
-    def _ended(self, serving: "asyncio.Task[None]") -> None:
-        if not serving.cancelled() and (error := serving.exception()) is not None:
-            _LOG.critical("model %s is not ready: its batcher died", self.name, exc_info=error)
+_ABSENT_LOOKS: Final = 2  # between `rm -r` and `cp -r` a bundle is not there, and is not gone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """One line of the index: a version of a model, and why it is not ready where it is not."""
+    """One line of the index: a version of a model, and what is wrong with it if anything is.
+
+    A READY one may have a reason too: why newer content at its place is not served in its stead.
+    """
 
     name: str
     version: str
@@ -171,19 +38,56 @@ class Listed:
     reason: str = ""
 
 
+@dataclass(slots=True, eq=False)
+class _Slot:
+    """One bundle's place, and the model that serves from it."""
+
+    place: Place  # as it was when it was last tried
+    model: Model | None = None
+    content: str = ""  # what the model was loaded from
+    reason: str = ""  # why the place's content does not serve
+    loading: bool = False
+    absent: int = 0  # looks in a row that did not find it
+
+    @property
+    def listed(self) -> list[Listed]:
+        """Its lines of the index."""
+        lines = []
+        told = self.reason
+        if (model := self.model) is not None:
+            same = (self.place.name, self.place.version) == (model.name, model.version)
+            why, told = (told, "") if same else ("", told)
+            state: State = "READY"
+            if not model.ready:
+                state, why = "UNAVAILABLE", why or "its last forward pass gave no answer"
+            lines.append(Listed(name=model.name, version=model.version, state=state, reason=why))
+        if told or self.loading or not lines:
+            state = "LOADING" if self.loading else "UNAVAILABLE"
+            name, version = self.place.name, self.place.version
+            lines.append(Listed(name=name, version=version, state=state, reason=told))
+        return lines
+
+
 class Models:
-    """The models of one server, by name and version; a name alone is its newest version."""
+    """The models of one server; a name alone is its newest version, by `newer`."""
 
     def __init__(
-        self, models: Iterable[Model], *, reopen: Callable[[Path], Model] | None = None
+        self, models: Iterable[Model] = (), *, repository: Repository | None = None
     ) -> None:
-        """Index them; two of one name and version are refused. `reopen` loads a bundle again."""
+        """Index them; two of one name and version are refused. `start` loads the repository's."""
+        self._repository = repository
+        self._variants = dict(repository.variants) if repository else {}
         self._models: dict[str, dict[str, Model]] = {}
-        self._reopen = reopen
-        self._unloaded: dict[str, list[Listed]] = {}
-        self._paths: dict[str, list[Path]] = {}
+        self._slots: dict[Path, _Slot] = {}
+        self._unloaded: set[str] = set()  # what an operator unloaded stays so until it is loaded
+        self._changing = asyncio.Lock()
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._watching: asyncio.Task[Never] | None = None
         for model in models:
-            self._add(model)
+            place = look(model.encoder.bundle.path)
+            self._refuse_taken(model)
+            self._slots[place.path] = _Slot(place, model, place.content)
+            self._put(model)
 
     def __getitem__(self, name: str) -> Model:
         """Give the newest version of that name; the empty name is the only model."""
@@ -209,95 +113,205 @@ class Models:
         return versions[version or next(reversed(versions))]
 
     def __iter__(self) -> Iterator[Model]:
-        """Give every version of every model, in the order they came."""
-        for versions in self._models.values():
-            yield from versions.values()
+        """Give every version of every model, a name's newest last."""
+        for versions in list(self._models.values()):
+            yield from list(versions.values())
 
     @property
     def ready(self) -> bool:
-        """Whether every model is."""
-        return all(model.ready for model in self)
+        """Whether there is a model, and every one is ready."""
+        return bool(self._models) and all(model.ready for model in self)
 
     def index(self) -> list[Listed]:
         """List every version that is known, served or not."""
-        served = [
-            Listed(
-                name=model.name, version=model.version, state="READY" if model.ready else "LOADING"
-            )
-            for model in self
-        ]
-        return [*served, *(listed for lost in self._unloaded.values() for listed in lost)]
-
-    async def load(self, name: str) -> None:
-        """Load a model that was unloaded, every version of it; NotFound where there is none."""
-        if self._reopen is None:
-            raise NotSupported("this server loads its models once, when it starts")
-        if name not in self._unloaded:
-            self.get(name)  # it is there already, or unknown
-            return
-        for path in self._paths[name]:
-            model = await asyncio.to_thread(self._reopen, path)
-            await model.start()
-            self._add(model)
-        del self._unloaded[name]
-
-    async def unload(self, name: str) -> None:
-        """Stop serving a model, every version of it, when its accepted calls are answered."""
-        self.get(name)
-        versions = self._models.pop(name).values()
-        self._paths[name] = [model.encoder.bundle.path for model in versions]
-        self._unloaded[name] = [
-            Listed(name=name, version=model.version, state="UNAVAILABLE", reason="unloaded")
-            for model in versions
-        ]
-        await asyncio.gather(*(model.close(drain=True) for model in versions))
+        return [line for slot in self._slots.values() for line in slot.listed]
 
     async def start(self) -> None:
-        """Start every model; raises the first error of a warm-up."""
+        """Load what must be served, then what the folder has, and begin to watch that.
+
+        Raises what is wrong with a bundle that must be served, or the first error of a warm-up.
+        What is wrong with one of the folder's stands in `index`.
+        """
         for model in self:
             await model.start()
+        if self._repository is None:
+            return
+        try:
+            for path in self._repository.bundles:
+                place = await asyncio.to_thread(look, path)
+                self._slots[path] = slot = _Slot(place)
+                await self._load(slot, place)
+        except BaseException:
+            await self.close(drain=False)
+            raise
+        if self._repository.folder is not None:
+            await self.refresh()
+            if self._repository.watch_s:
+                self._watching = asyncio.create_task(self._watch(), name="watch the repository")
 
     async def close(self, *, drain: bool) -> None:
-        """Close every model at once."""
-        await asyncio.gather(*(model.close(drain=drain) for model in self))
+        """Close every model at once, and wait for those that were being retired."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
+        await asyncio.gather(*(model.close(drain=drain) for model in self), *self._retiring)
 
-    def _add(self, model: Model) -> None:
-        versions = self._models.setdefault(model.name, {})
-        if model.version in versions:
+    async def refresh(self) -> None:
+        """Look at the folder once: load what is new or changed, retire what is gone.
+
+        A bundle that cannot be loaded is tried again when one of its files changes.
+        """
+        async with self._changing:
+            folder = self._repository.folder if self._repository else None
+            if folder is None:
+                return
+            found = await asyncio.to_thread(lambda: [look(path) for path in places(folder)])
+            for place in found:
+                slot = self._slots.setdefault(place.path, _Slot(replace(place, stamp="")))
+                slot.absent = 0
+                changed = slot.place.stamp != place.stamp
+                if changed and place.name in self._unloaded:
+                    slot.place = place
+                elif changed:
+                    try:
+                        await self._load(slot, place)
+                    except Exception as error:  # noqa: BLE001 (index tells it; the others go on)
+                        _LOG.error("not served: %s: %s", place.path, error)
+            there = {place.path for place in found}
+            for path, slot in list(self._slots.items()):
+                if folder in path.parents and path not in there:
+                    slot.absent += 1
+                    if slot.absent >= _ABSENT_LOOKS:
+                        del self._slots[path]
+                        self._retire(slot)
+
+    async def load(self, name: str) -> None:
+        """Load a model from where it lies: what is new, changed, unloaded or failed before.
+
+        Raises NotFound where nothing of that name lies, or what is wrong with it; what served
+        before then goes on.
+        """
+        repository = self._known_repository()
+        async with self._changing:
+            paths = dict.fromkeys(self._slots)
+            if (folder := repository.folder) is not None:
+                paths |= dict.fromkeys(await asyncio.to_thread(places, folder))
+            looked = await asyncio.to_thread(lambda: [look(path) for path in paths])
+            mine = [place for place in looked if place.name == name]
+            if not mine:
+                known = ", ".join(sorted({place.name for place in looked})) or "none"
+                raise NotFound(f"no model {name!r} in the repository; it has {known}")
+            self._unloaded.discard(name)
+            errors = []
+            for place in mine:
+                try:
+                    await self._load(self._slots.setdefault(place.path, _Slot(place)), place)
+                except AttarError as error:
+                    errors.append(error)
+            if errors:
+                raise errors[0]
+
+    async def unload(self, name: str) -> None:
+        """Stop serving a model, every version of it, when its accepted calls are answered.
+
+        It stays unloaded, whatever happens to its bundles, until `load` is asked for it.
+        """
+        name = self.get(name).name
+        async with self._changing:
+            self._unloaded.add(name)
+            for slot in self._slots.values():
+                if slot.model is not None and slot.model.name == name:
+                    slot.reason = "unloaded"
+                    self._retire(slot)
+        await asyncio.gather(*self._retiring)
+
+    async def set_variant(self, name: str, variant: str, *, version: str = "") -> None:
+        """Run another variant of a model, of every version unless one is named; "" is the default.
+
+        The old one serves until the new one has answered, and goes on where the new one is bad:
+        then this raises NotFound (no such variant), NotSupported or what else is wrong.
+        """
+        self._known_repository()
+        name = self.get(name, version).name
+        async with self._changing:
+            before = self._variants.get(name)
+            self._variants[name] = variant
+            for slot in list(self._slots.values()):
+                model = slot.model
+                if model is None or model.name != name or version not in ("", model.version):
+                    continue
+                reason = slot.reason
+                try:
+                    place = await asyncio.to_thread(look, slot.place.path)
+                    await self._load(slot, place, anew=True)
+                except BaseException:
+                    slot.reason = reason
+                    self._variants.pop(name)
+                    if before is not None:
+                        self._variants[name] = before
+                    raise
+
+    async def _load(self, slot: _Slot, place: Place, *, anew: bool = False) -> None:
+        """Serve what lies at a place, unless it serves already; the old model goes on till then."""
+        repository = self._known_repository()
+        slot.place = place
+        if slot.model is not None and place.content == slot.content and not anew:
+            slot.reason = ""  # it was touched, or what was bad has been put back
+            return
+        slot.loading, slot.reason = True, ""
+        variant = self._variants.get(place.name) or self._variants.get("") or None
+        try:
+            model = await asyncio.to_thread(repository.open, place.path, variant)
+            self._refuse_taken(model, besides=slot.model)
+            await model.start()
+        except Exception as error:
+            slot.reason = str(error)
+            repository.loaded(place.name, good=False)
+            raise
+        finally:
+            slot.loading = False
+        repository.loaded(place.name, good=True)
+        self._retire(slot)
+        slot.model, slot.content = model, place.content
+        self._put(model)
+
+    def _retire(self, slot: _Slot) -> None:
+        """Take a slot's model out of the table; it ends when those who hold it have left."""
+        model, slot.model, slot.content = slot.model, None, ""
+        if model is None:
+            return
+        versions = self._models[model.name]
+        if versions.get(model.version) is model:
+            del versions[model.version]
+        if not versions:
+            del self._models[model.name]
+        task = asyncio.create_task(model.close(drain=True), name=f"retire {model.name}")
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+    def _put(self, model: Model) -> None:
+        versions = {**self._models.get(model.name, {}), model.version: model}
+        self._models[model.name] = {
+            version: versions[version] for version in sorted(versions, key=newer)
+        }
+
+    def _refuse_taken(self, model: Model, *, besides: Model | None = None) -> None:
+        other = self._models.get(model.name, {}).get(model.version)
+        if other is not None and other is not besides:
             raise InvalidInput(
                 f"two bundles are named {model.name!r}, version {model.version}; "
                 "rename one and export again"
             )
-        versions[model.version] = model
 
+    def _known_repository(self) -> Repository:
+        if self._repository is None:
+            raise NotSupported("this server has its models from no repository")
+        return self._repository
 
-def _warm_up_items(encoder: Encoder) -> Items:
-    if encoder.modality == "text":
-        return ["warm up"]
-    spec = encoder.manifest.inputs[0]
-    shape = [axis if isinstance(axis, int) else 1 for axis in spec.shape[1:]]
-    return np.zeros((1, *shape), spec.dtype)
-
-
-def _prepare(
-    encoder: Encoder, items: Items, role: Role, truncation: Truncation
-) -> list[Prepared | InvalidInput]:
-    """Prepare all at once, which is fast; one by one only when one of them is bad."""
-    encoder.prepare(items[:0], role=role, truncation=truncation)  # the call's own faults
-    try:
-        return list(encoder.prepare(items, role=role, truncation=truncation))
-    except InvalidInput:
-        return [
-            _prepare_one(encoder, items[i : i + 1], i, role, truncation) for i in range(len(items))
-        ]
-
-
-def _prepare_one(
-    encoder: Encoder, item: Items, index: int, role: Role, truncation: Truncation
-) -> Prepared | InvalidInput:
-    try:
-        (prepared,) = encoder.prepare(item, role=role, truncation=truncation)
-    except InvalidInput as error:
-        # Alone, every item is item 0; the caller knows it by its own index.
-        return type(error)(f"item {index} " + str(error).removeprefix("item 0 "))
-    return prepared
+    async def _watch(self) -> Never:
+        while True:
+            await asyncio.sleep(self._known_repository().watch_s)
+            try:
+                await self.refresh()
+            except Exception:  # noqa: BLE001 (what serves goes on serving)
+                _LOG.exception("the model repository cannot be looked at; it is tried again")

@@ -150,7 +150,7 @@ async def _embed(
         model=chosen,
         dims=dims or encoder.dim,
         encoding=encoding,
-        queue_s=max((row.began - queued for row in rows), default=0.0),
+        queue_s=max((0.0, *(row.began - queued for row in rows))),  # a shared run may be older
         tokenize_s=queued - start,
         infer_s=sum(runs.values()),
     )

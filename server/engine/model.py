@@ -1,0 +1,299 @@
+"""A model: one encoder behind its batcher, ready as long as forward passes succeed."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, Never, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attar.encodings import Vectors
+from attar.errors import AttarError, DeadlineExceeded, InvalidInput, Unavailable
+from attar.inputs import Items, Prepared, Role, Truncation, identified
+from attar.runtime import Encoder
+
+from .batcher import Batcher, Observer, Priority
+from .cache import Cache, Key
+from .statistics import Statistics, Tally
+
+_LOG = logging.getLogger(__name__)
+
+_LOOK_EVERY_S: Final = 1.0  # how soon a model that stopped answering is tried again
+_RESTART_S: Final = 1.0
+
+
+class ModelObserver(Observer, Protocol):
+    """What a model tells about its work: its batcher's, and the host step."""
+
+    def tokenized(self, seconds: float, *, truncated: int) -> None:
+        """Count one call's host step."""
+
+    def cached(self, *, hits: int, misses: int) -> None:
+        """Count one call's items that the cache had, and those that it lacked."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """One item's embedding and the run it came from."""
+
+    vector: NDArray[np.float32]  # (dim,)
+    began: float  # perf_counter of its run, s; for a row of the cache, of its finding
+    infer_s: float  # how long its whole batch ran; 0 for a row of the cache
+
+
+class Model:
+    """One encoder and its batcher.
+
+    It is ready after a forward pass has succeeded, and until one fails to: the run of a batch was
+    given up, the batcher died, or, tried because nobody had asked for `heartbeat_s`, a pass gave no
+    answer. Then it is tried every second, and the next answer makes it ready again.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        max_batch_tokens: int,
+        max_queue_items: int,
+        max_queue_tokens: int = 2**20,  # what bounds the wait
+        aging_s: float = 1.0,
+        run_timeout_s: float = 60.0,
+        warm_up_s: float = 60.0,
+        heartbeat_s: float = 10.0,
+        cache: Cache | None = None,
+        observer: ModelObserver,
+    ) -> None:
+        """Put a batcher before `encoder`; `start` makes it work."""
+        self.name = encoder.manifest.name
+        self.version = encoder.manifest.version
+        self.encoder = encoder
+        self._observer = observer
+        self._warm_up_s = warm_up_s
+        self._heartbeat_s = heartbeat_s
+        self._cache = cache
+        self._batcher: Batcher[Prepared, Row] = Batcher(
+            self._run,
+            lambda prepared: prepared.tokens,
+            key=lambda prepared: prepared.key or None,
+            renew=self._renew,
+            max_batch_tokens=max_batch_tokens,
+            max_queue_items=max_queue_items,
+            max_queue_tokens=max_queue_tokens,
+            aging_s=aging_s,
+            run_timeout_s=run_timeout_s,
+            observer=observer,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+        self._tally = Tally()
+        self._answers = False  # the last thing that is known of its forward passes
+        self._answered = 0.0  # loop time of the last that succeeded, s
+        self._held = 0
+        self._released = asyncio.Event()
+        self._released.set()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the last that is known of it is an answer, and it takes calls."""
+        return self._answers and self._batcher.serving
+
+    @property
+    def statistics(self) -> Statistics:
+        """What it has done so far; may be read from any thread."""
+        return self._tally.read()
+
+    @contextmanager
+    def held(self) -> Iterator[Tally]:
+        """Keep it open for one call; gives where the call's times are counted.
+
+        A call that leaves by an error is counted as failed here.
+        """
+        self._held += 1
+        self._released.clear()
+        start = time.perf_counter()
+        try:
+            yield self._tally
+        except BaseException:
+            self._tally.failed(time.perf_counter() - start)
+            raise
+        finally:
+            self._held -= 1
+            if not self._held:
+                self._released.set()
+
+    async def start(self) -> None:
+        """Begin to serve and warm up with one item, in `warm_up_s` at most.
+
+        Raises what the forward pass raises, or Unavailable when it takes too long; then the model
+        is closed again.
+        """
+        if self._tasks:
+            return
+        start = time.perf_counter()
+        self._tasks.append(asyncio.create_task(self._serve(), name=f"serve {self.name}"))
+        try:
+            await self._forward(self._warm_up_s)
+        except DeadlineExceeded:
+            await self.close(drain=False)
+            raise Unavailable(
+                f"model {self.name} gave no answer within {self._warm_up_s:g} s of warm-up; give"
+                " it longer, or another variant"
+            ) from None
+        except BaseException:
+            await self.close(drain=False)
+            raise
+        self._tasks.append(asyncio.create_task(self._watch(), name=f"watch {self.name}"))
+        _LOG.info(
+            "model %s version %s is ready: variant %s answered after %.3f s",
+            *(self.name, self.version, self.encoder.variant.name, time.perf_counter() - start),
+        )
+
+    async def close(self, *, drain: bool) -> None:
+        """Answer accepted calls (with `Unavailable` unless `drain`), refuse new ones, and end.
+
+        With `drain` it stays open for the calls that hold it.
+        """
+        if drain:
+            await self._released.wait()
+        await self._batcher.close(drain=drain)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def prepare(
+        self, items: Items, *, role: Role, truncation: Truncation
+    ) -> list[Prepared | InvalidInput]:
+        """Take the host's step off the loop; a bad item's error stands in its place.
+
+        Raises `InvalidInput` where the call is at fault and not an item: text for a tensor model or
+        tensors for a text one, a wrong role or truncation.
+        """
+        given = "tensors" if isinstance(items, np.ndarray) else "texts"
+        taken = "texts" if self.encoder.modality == "text" else "tensors"
+        if given != taken:
+            raise InvalidInput(f"model {self.name} takes {taken}; got {given}")
+        start = time.perf_counter()
+        prepared = await asyncio.to_thread(_prepare, self.encoder, items, role, truncation)
+        truncated = sum(isinstance(one, Prepared) and one.truncated for one in prepared)
+        self._observer.tokenized(time.perf_counter() - start, truncated=truncated)
+        return prepared
+
+    async def rows(
+        self,
+        prepared: Sequence[Prepared],
+        *,
+        deadline: float | None = None,
+        wait: bool = False,
+        priority: Priority = "interactive",
+    ) -> list[Row | AttarError]:
+        """Embed prepared items, those that the cache lacks; see `Batcher.many`."""
+        known = [self._remembered(one) for one in prepared]
+        missing = [one for one, row in zip(prepared, known, strict=True) if row is None]
+        if self._cache is not None:
+            self._observer.cached(hits=len(prepared) - len(missing), misses=len(missing))
+        computed: Sequence[Row | AttarError] = ()
+        if missing:
+            computed = await self._batcher.many(
+                missing, deadline=deadline, wait=wait, priority=priority
+            )
+        for one, outcome in zip(missing, computed, strict=True):
+            if isinstance(outcome, Row):
+                self._remember(one, outcome)
+        rest = iter(computed)
+        return [next(rest) if row is None else row for row in known]
+
+    def _remembered(self, one: Prepared) -> Row | None:
+        if self._cache is None or (vector := self._cache.get(self._key(one))) is None:
+            return None
+        return Row(vector, time.perf_counter(), 0.0)
+
+    def _remember(self, one: Prepared, row: Row) -> None:
+        self._note(answers=True)
+        if self._cache is not None and one.key and np.isfinite(row.vector).all():
+            self._cache.put(self._key(one), row.vector)
+
+    def _key(self, one: Prepared) -> Key:
+        return Key(self.encoder.fingerprint, self.encoder.variant.name, one.key)
+
+    def _run(self, batch: list[Prepared]) -> list[Row]:
+        began = time.perf_counter()
+        vectors: Vectors = self.encoder.infer(batch)
+        infer_s = time.perf_counter() - began
+        self._tally.ran(len(batch), infer_s)
+        return [Row(vector, began, infer_s) for vector in vectors]
+
+    def _renew(self) -> None:
+        """Take a new session: whatever hung or died may still hold the old one."""
+        self._answers = False
+        self.encoder = self.encoder.reopened()
+
+    def _note(self, *, answers: bool) -> None:
+        self._answers = answers
+        if answers:
+            self._answered = asyncio.get_running_loop().time()
+
+    async def _forward(self, patience_s: float) -> None:
+        """Embed one item that nobody asked for; raises why it gave no answer."""
+        (item,) = self.encoder.prepare(_any_item(self.encoder))
+        await self._batcher(item, deadline=asyncio.get_running_loop().time() + patience_s)
+        self._note(answers=True)
+
+    async def _serve(self) -> Never:
+        """Serve; a bug that ends it answers everybody, is told, and it begins again."""
+        while True:
+            try:
+                await self._batcher.serve()
+            except Exception:  # noqa: BLE001 (its callers are answered; the model lives on)
+                self._note(answers=False)
+                _LOG.critical("model %s is not ready: its batcher died", self.name, exc_info=True)
+            await asyncio.sleep(_RESTART_S)
+
+    async def _watch(self) -> Never:
+        """Try a forward pass whenever none has succeeded for a while, or the last one failed."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(min(_LOOK_EVERY_S, self._heartbeat_s))
+            if self._answers and loop.time() < self._answered + self._heartbeat_s:
+                continue
+            try:
+                await self._forward(self._heartbeat_s)
+            except AttarError as error:
+                if self._answers:
+                    _LOG.error("model %s is not ready: %s", self.name, error)
+                self._note(answers=False)
+
+
+def _any_item(encoder: Encoder) -> Items:
+    if encoder.modality == "text":
+        return ["warm up"]
+    spec = encoder.manifest.inputs[0]
+    shape = [axis if isinstance(axis, int) else 1 for axis in spec.shape[1:]]
+    return np.zeros((1, *shape), spec.dtype)
+
+
+def _prepare(
+    encoder: Encoder, items: Items, role: Role, truncation: Truncation
+) -> list[Prepared | InvalidInput]:
+    """Prepare all at once, which is fast; one by one only when one of them is bad."""
+    encoder.prepare(items[:0], role=role, truncation=truncation)  # the call's own faults
+    try:
+        return [identified(row) for row in encoder.prepare(items, role=role, truncation=truncation)]
+    except InvalidInput:
+        return [
+            _prepare_one(encoder, items[i : i + 1], i, role, truncation) for i in range(len(items))
+        ]
+
+
+def _prepare_one(
+    encoder: Encoder, item: Items, index: int, role: Role, truncation: Truncation
+) -> Prepared | InvalidInput:
+    try:
+        (prepared,) = encoder.prepare(item, role=role, truncation=truncation)
+    except InvalidInput as error:
+        # Alone, every item is item 0; the caller knows it by its own index.
+        return type(error)(f"item {index} " + str(error).removeprefix("item 0 "))
+    return identified(prepared)

@@ -1,0 +1,52 @@
+"""What a server serves, by its settings: how a bundle on disk becomes a model."""
+
+from pathlib import Path
+
+import attar
+
+from .engine.cache import Cache
+from .engine.model import Model
+from .engine.models import Models
+from .engine.repository import Repository
+from .metrics import Metrics, ModelMetrics
+from .settings import Settings
+
+
+def models(settings: Settings, metrics: Metrics) -> Models:
+    """Give the models that the settings name, to be started."""
+    cache = None
+    if settings.cache_items:
+        cache = Cache(max_items=settings.cache_items, max_bytes=settings.cache_bytes)
+
+    def open_(bundle: Path, variant: str | None) -> Model:
+        encoder = attar.load(
+            bundle,
+            variant=variant,
+            threads=settings.threads,
+            provider=settings.provider,
+            device_id=settings.device_id,
+            provider_options=settings.provider_options,
+        )
+        return Model(
+            encoder,
+            max_batch_tokens=settings.max_batch_tokens,
+            max_queue_items=settings.max_queue_items,
+            max_queue_tokens=settings.max_queue_tokens,
+            aging_s=settings.aging_s,
+            run_timeout_s=settings.run_timeout_s,
+            warm_up_s=settings.warm_up_s,
+            heartbeat_s=settings.heartbeat_s,
+            cache=cache,
+            observer=ModelMetrics(metrics, encoder.manifest.name),
+        )
+
+    return Models(
+        repository=Repository(
+            open=open_,
+            bundles=settings.bundles,
+            folder=settings.model_repository,
+            watch_s=settings.watch_s,
+            variants=settings.variant,
+            loaded=metrics.loaded,
+        )
+    )
