@@ -3,7 +3,7 @@
 #
 #   make demo     documents without labels -> embeddings over gRPC; at most 10 minutes on 2 cores
 #   make serve    serve the demo's student until Ctrl-C
-#   make test     make check, then every test
+#   make test     make check, then every test; attar-native is compiled, so it needs a C++ compiler
 #   make check    ruff and mypy --strict
 #   make protos   generate the modules of protos/attar/v1
 #   make bench    run every benchmark; with DATA=folder, those on data sets too
@@ -28,6 +28,7 @@ INSTALLED := $(VENV)/.installed-$(notdir $(CONSTRAINTS))
 DEMO := $(INSTALLED)-demo
 DEV := $(INSTALLED)-dev
 RESULTS := benchmarks/results
+NATIVE := native/pyproject.toml $(wildcard native/attar_native/*.py native/src/*)
 
 demo: $(DEMO)
 	$(BIN)/attar demo --out build/demo
@@ -75,7 +76,7 @@ docs: $(DEV)
 	$(BIN)/python -m pytest tests/test_docs.py
 
 clean:
-	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) build dist native/build .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info
 
 build/demo/student.attar: | $(DEMO)
 	$(BIN)/attar demo --out build/demo
@@ -84,8 +85,8 @@ $(DEMO): pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	$(BIN)/pip install -c $(CONSTRAINTS) -e '.[demo]'
 	touch $@
 
-$(DEV): pyproject.toml $(CONSTRAINTS) | $(BIN)/python
-	$(BIN)/pip install -c $(CONSTRAINTS) -e '.[dev]'
+$(DEV): pyproject.toml $(CONSTRAINTS) $(NATIVE) | $(BIN)/python
+	$(BIN)/pip install -c $(CONSTRAINTS) -e '.[dev]' ./native
 	touch $@ $(DEMO)
 
 $(BIN)/python:

@@ -107,11 +107,13 @@ class Requires:
     """What a machine must have to run a variant; an unknown requirement counts as not met.
 
     `provider` is the execution provider of ONNX Runtime that the variant was made for; None is the
-    CPU's.
+    CPU's. `library` is the distribution with the operators that its graph calls beside ONNX's and
+    ONNX Runtime's; None is no such operator.
     """
 
     cpu_flags: tuple[str, ...] = ()
     provider: str | None = None
+    library: str | None = None
     extra: Extra = field(default_factory=_extra)
 
 
@@ -283,8 +285,10 @@ def _plain(value: object) -> object:
     """Turn dataclasses into what JSON has, with their unknown fields among the known ones."""
     if is_dataclass(value):
         known = {f.name: _plain(getattr(value, f.name)) for f in fields(value) if f.name != "extra"}
-        if isinstance(value, Requires) and value.provider is None:
-            del known["provider"]  # an attar that does not know it takes it for one not met
+        if isinstance(value, Requires):
+            # An attar that does not know one of these takes it for a requirement not met.
+            unset = [name for name in ("provider", "library") if known[name] is None]
+            known = {name: item for name, item in known.items() if name not in unset}
         return {**getattr(value, "extra", {}), **known}
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]

@@ -8,9 +8,10 @@ rest, so that a bundle can be judged on a device that has only numpy and onnxrun
 from collections.abc import Iterator
 
 from .errors import BundleRefused
+from .native import DOMAIN as NATIVE
 
-DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
-"""Operator sets that ONNX or ONNX Runtime itself defines; any other is somebody's code."""
+DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft", NATIVE)
+"""Operator sets of ONNX, ONNX Runtime and attar itself; any other is somebody's code."""
 
 ESCAPES = ("EPContext", "PythonOp", "TritonOp")
 """com.microsoft operators that run something which is not in the graph."""

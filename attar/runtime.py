@@ -18,11 +18,11 @@ from .errors import BackendError, BundleRefused, InvalidInput, NotSupported
 from .host import cpu_flags, instruction_set
 from .inputs import Items, Prepared, Role, Truncation, host_step
 from .manifest import Manifest, TensorSpec, Variant
+from .native import LIBRARY, library_path
 from .providers import CPU, Execution, Provider
 
 _SLOWER_ON_A_CPU = ["SkipLayerNormFusion"]
-"""A fusion of ONNX Runtime 1.32 whose kernel for CPUs costs more than what it replaces: without
-it all-MiniLM-L6-v2 takes a tenth less."""
+"""A fusion of ONNX Runtime 1.32 whose kernel for CPUs costs more than what it replaces."""
 
 _BATCH_TOKENS = 1024
 """Padded tokens in one run of `embed`; more leave a CPU's caches.
@@ -84,8 +84,9 @@ def load(
     elif max_latency_ms is None and max_bytes is None:
         chosen = bundle.variant(variant)
         if lacks := _lacks(chosen, execution):
+            mend = f"pip install {LIBRARY}, or " if LIBRARY in lacks else ""
             raise NotSupported(
-                f"variant {variant} needs {lacks}, which this machine lacks; choose another"
+                f"variant {variant} needs {lacks}, which this machine lacks; {mend}choose another"
             )
     else:
         raise InvalidInput(
@@ -277,6 +278,9 @@ def _lacks(variant: Variant, execution: Execution | None) -> str:
     provider = variant.requires.provider
     able = execution.names if execution else ort.get_available_providers()
     missing = [provider] if provider and provider not in able else []
+    library = variant.requires.library
+    if library and library_path(library) is None:
+        missing.append(f"the library {library}")
     return ", ".join([*(f"CPU flag {f}" for f in flags), *missing, *variant.requires.extra])
 
 
@@ -341,7 +345,10 @@ def _session(
         providers = [(name, {}) for name in dict.fromkeys((variant.requires.provider or CPU, CPU))]
     names = [name for name, _ in providers]
     slower = _SLOWER_ON_A_CPU if names == [CPU] else []
+    library = variant.requires.library and library_path(variant.requires.library)
     try:
+        if library:
+            options.register_custom_ops_library(library)
         session = ort.InferenceSession(
             graph, options, providers=providers, disabled_optimizers=slower
         )

@@ -185,6 +185,12 @@ def export(
         bool,
         typer.Option("--static-sigma", help="Freeze the kernels' bandwidths: a faster graph."),
     ] = False,
+    native: Annotated[
+        bool,
+        typer.Option(
+            "--native", help="Also variants with the operator of attar-native, which must be here."
+        ),
+    ] = False,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Steps of that distillation (default: the recipe's).")
     ] = None,
@@ -229,7 +235,7 @@ def export(
     settings = conversion(
         layers=layers, bits=bits, beta=beta, static_sigma=static_sigma, steps=steps
     )
-    return export_encoder(source, out, data=data, binarized=settings)
+    return export_encoder(source, out, data=data, binarized=settings, native=native)
 
 
 @app.command(
@@ -413,7 +419,7 @@ def _refuse_strays(context: typer.Context, target: str | None) -> None:
 
 def _refuse_flags_of_binarized(context: typer.Context) -> None:
     """Refuse what only `--attention binarized` would read."""
-    for name in ("layers", "bits", "beta", "static_sigma", "steps"):
+    for name in ("layers", "bits", "beta", "static_sigma", "native", "steps"):
         given = context.get_parameter_source(name)
         if given is not None and given.name == "COMMANDLINE":
             raise InvalidInput(

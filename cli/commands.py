@@ -12,7 +12,8 @@ from attar.errors import InvalidInput, NotFound
 from attar.export.bundling import Exported, refuse_taken
 from attar.export.importing import import_folder
 from attar.export.measure import Probe
-from attar.export.text import export_text
+from attar.export.native import NATIVE, refuse_without_library
+from attar.export.text import VARIANTS, export_text
 from attar.training.data import docstrings
 from attar.training.data.pairs import Pair, Split, read_lines, split
 from attar.training.data.text import Retrieval
@@ -173,10 +174,17 @@ def distill_text(
 
 
 def export_encoder(
-    folder: Path, bundle: Path, *, data: str, binarized: ecoformer.Settings | None
+    folder: Path,
+    bundle: Path,
+    *,
+    data: str,
+    binarized: ecoformer.Settings | None,
+    native: bool = False,
 ) -> None:
     """Export the variants of an encoder that attar or Hugging Face's libraries saved."""
+    variants = (*VARIANTS, *NATIVE) if native else VARIANTS
     refuse_taken(bundle, overwrite=False)
+    refuse_without_library(variants)
     model = read_encoder(folder)
     parts = corpus(data)
     hashed, notes = None, {}
@@ -196,6 +204,7 @@ def export_encoder(
         texts=parity_texts(parts),
         probe=through_runtime(SummaryRetrieval.of(parts)),
         metric="recall_at_10",
+        variants=variants,
         binarized=hashed,
         notes=notes,
     )

@@ -27,7 +27,8 @@ class Candidate:
 
     One that is made for an execution `provider` of ONNX Runtime other than the CPU's is gated on
     the CPU all the same, which shows its numbers but neither its speed nor that it runs there;
-    where the CPU cannot run it, a graph of the same numbers is a `stand_in` for that.
+    where the CPU cannot run it, a graph of the same numbers is a `stand_in` for that. `library` is
+    the distribution with operators that the graph calls beside the runtime's.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Candidate:
     attention: str | None = None
     provider: str | None = None
     stand_in: bytes | None = None
+    library: str | None = None
     notes: Mapping[str, object] = field(default_factory=dict)  # for report.json
 
     @property
@@ -157,6 +159,7 @@ def _variant(candidate: Candidate, measured: Measured | None = None) -> Variant:
         file=candidate.file,
         precision=candidate.precision,
         attention=candidate.attention,
+        requires=Requires(library=candidate.library),
     )
     if measured is None:
         return bare
@@ -167,7 +170,7 @@ def _variant(candidate: Candidate, measured: Measured | None = None) -> Variant:
         probe=measured.probe,
     )
     if candidate.provider is not None:
-        return replace(gated, requires=Requires(provider=candidate.provider))
+        return replace(gated, requires=replace(bare.requires, provider=candidate.provider))
     return replace(
         gated,
         latency=measured.latency,

@@ -17,7 +17,7 @@ from onnx import NodeProto
 from .values import MATRIX_PRODUCTS, VIEWS, Value, attribute
 
 CONVOLUTIONS = frozenset({"Conv", "ConvInteger", "FusedConv", "QLinearConv"})
-ATTENTIONS = frozenset({"Attention", "MultiHeadAttention"})
+ATTENTIONS = frozenset({"Attention", "BinarizedAttention", "MultiHeadAttention"})
 NORMS = frozenset(
     {
         "BatchNormalization",
@@ -107,6 +107,8 @@ def work(node: NodeProto, inputs: Sequence[Value], output: Value) -> Work | None
     kind = node.op_type
     if kind in MOVES:
         return 0, 0
+    if kind == "BinarizedAttention":
+        return _binarized(inputs)
     if kind in ATTENTIONS:
         return _attention(node, inputs, output)
     if kind in PER_OUTPUT:
@@ -151,6 +153,33 @@ def _product(node: NodeProto, inputs: Sequence[Value], output: Value) -> Work | 
         return None
     chosen = inputs[0].signs or (len(inputs) > 1 and inputs[1].signs)
     return (0 if chosen else products), products + output.size * biased
+
+
+def _binarized(inputs: Sequence[Value]) -> Work | None:
+    """Count attar-native's attention by what native/src/attention.inc does.
+
+    For each token and head: its length, its distances to the anchors, their kernel values less
+    their mean, the projections of these and their signs; its values into one of 16 buckets for each
+    four bits of the code; as many entries of a table added up, and divided by a weight. For each
+    row and head: the table.
+    """
+    tokens, anchors, hashes = (inputs[place].shape for place in (0, 2, 4))
+    if tokens is None or anchors is None or hashes is None:
+        return None
+    (heads, depth, count), bits = anchors, hashes[2]
+    groups, pairs = -(-bits // 4), tokens[0] * heads
+    features = count * (depth + 2 + bits)
+    multiplications = features + 2 * depth + 4
+    additions = features + bits + 2 * groups * (depth + 1)
+    if (
+        inputs[5].shape is None
+    ):  # each row's own bandwidth: lengths, and products with a mean anchor
+        multiplications, additions = multiplications + 2 * depth + 2, additions + 2 * depth + 1
+    rows = pairs * tokens[1]
+    return (
+        rows * multiplications + pairs * depth * 48 * groups,
+        rows * additions + pairs * depth * (71 * groups + 16),
+    )
 
 
 def _attention(node: NodeProto, inputs: Sequence[Value], output: Value) -> Work | None:

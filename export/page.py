@@ -250,7 +250,12 @@ def _variants(bundle: Bundle) -> str:
             _latency(variant.latency),
             _latency(variant.latency_all_threads),
             _number(variant.peak_mb, ".0f"),
-            ", ".join((*variant.requires.cpu_flags, *filter(None, [variant.requires.provider]))),
+            ", ".join(
+                (
+                    *variant.requires.cpu_flags,
+                    *filter(None, [variant.requires.provider, variant.requires.library]),
+                )
+            ),
             ", ".join(variant.proven_on),
         )
         for variant in bundle.manifest.variants

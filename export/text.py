@@ -21,6 +21,7 @@ from .derived import DERIVED, derive
 from .gates import BINARIZED, FP32
 from .graph import to_onnx
 from .measure import BATCH, Probe
+from .native import NATIVE, native_candidates, refuse_without_library
 
 INPUTS = (
     TensorSpec(name="input_ids", dtype="int64", shape=("batch", "length")),
@@ -50,16 +51,18 @@ def export_text(
     `variants` names what to attempt beside the reference, fp32; one that fails its gates is left
     out and reported. `texts` are for parity, and some of them calibrate int8; `probe` and its
     `metric` are the quality gate. `binarized` is the same encoder with hashed attention, already
-    recovered, and what "binarized_int8" is made of. `notes` go into report.json under their
-    variant's name.
+    recovered, and what "binarized_int8" is made of, and of these two their native forms. `notes`
+    go into report.json under their variant's name.
 
     Raises InvalidInput when there are no texts, a variant is unknown or the reference fails its
-    gates, and AlreadyExists when `path` is taken and `overwrite` is false.
+    gates, NotSupported for a native variant without the library attar-native, and AlreadyExists
+    when `path` is taken and `overwrite` is false.
     """
     refuse_taken(path, overwrite=overwrite)
     if not texts:
         raise InvalidInput("texts are empty; pass some for parity and calibration")
-    refuse_unknown(variants, (*VARIANTS, *DERIVED))
+    refuse_unknown(variants, (*VARIANTS, *NATIVE, *DERIVED))
+    refuse_without_library(variants)
     encoder, notes = model.encoder, notes or {}
     host = TextInput(model.tokenizer, max_length=encoder.max_length, prompts={})
     rows = host.prepare(texts, role="passage", truncation="truncate")
@@ -101,6 +104,7 @@ def export_text(
                 notes=notes.get("binarized_int8", {}),
             )
         )
+    candidates += native_candidates(variants, candidates)
     manifest = Manifest(
         name=name,
         version=version,

@@ -50,12 +50,12 @@ _SAME_SIGNS = VIEWS | {
 
 _SAME_SHAPE = frozenset(
     {
-        "BiasAdd", "BiasGelu", "DequantizeLinear", "FastGelu", "Gelu", "QuantizeLinear",
-        "QuickGelu", "RotaryEmbedding", "SimplifiedLayerNormalization", "SkipLayerNormalization",
-        "SkipSimplifiedLayerNormalization",
+        "BiasAdd", "BiasGelu", "BinarizedAttention", "DequantizeLinear", "FastGelu", "Gelu",
+        "QuantizeLinear", "QuickGelu", "RotaryEmbedding", "SimplifiedLayerNormalization",
+        "SkipLayerNormalization", "SkipSimplifiedLayerNormalization",
     }
 )  # fmt: skip
-"""Operators of ONNX Runtime's own that give the shape of their first input."""
+"""Operators of ONNX Runtime's and attar's own that give the shape of their first input."""
 
 Type = tuple[int, tuple[int, ...] | None]
 """An element type of onnx.TensorProto, and a shape if it is known."""
@@ -135,7 +135,7 @@ def attribute(node: NodeProto, name: str, default: Any) -> Any:
 
 
 def _types(node: NodeProto, inputs: Sequence[Value], opsets: Mapping[str, int]) -> list[Type]:
-    """Give each output's type by ONNX's own rules, or by those of com.microsoft."""
+    """Give each output's type by ONNX's own rules, or by those of com.microsoft and attar."""
     unknown: Type = (TensorProto.UNDEFINED, None)
     used = {n: v for n, v in zip(node.input, inputs, strict=True) if n}
     if any(value.shape is None for value in used.values()):
@@ -176,7 +176,7 @@ def _type(proto: TypeProto) -> Type:
 
 
 def _microsoft(node: NodeProto, inputs: Sequence[Value]) -> tuple[int, ...] | None:
-    """Give the shape of the first output of an operator that only ONNX Runtime defines."""
+    """Give the shape of the first output of an operator that ONNX does not define."""
     kind, shapes = node.op_type, [value.shape or () for value in inputs]
     if kind in _SAME_SHAPE:
         return shapes[0]
