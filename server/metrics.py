@@ -1,11 +1,15 @@
 """Metrics: what the server counts, all of it present at zero before the first request."""
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Final, Protocol
 from wsgiref.simple_server import WSGIServer
 
+import numpy as np
 import psutil
+from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from attar.errors import (
     Overloaded,
@@ -15,17 +19,59 @@ from attar.errors import (
     Unavailable,
 )
 
+from .drift import Drift
 from .errors import STATUS
 
 # Fixed, so that two servers, or two releases, can be added up.
 SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 ITEMS: Final = tuple(2**n for n in range(12))
+RATIOS: Final = (0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75)
 TOKENS: Final = tuple(2**n for n in range(3, 18))
 OUTCOMES: Final = ("OK", *dict.fromkeys(code.name for code in STATUS.values()))
 REASONS: Final = tuple(
     error.reason
     for error in (Overloaded, Unavailable, Unauthenticated, PermissionDenied, RateLimited)
 )
+
+
+class Watched(Protocol):
+    """What of a model is read when metrics are asked for, from another thread."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def version(self) -> str:
+        """Its version."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it answers."""
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """Items, and their tokens, that wait for a run."""
+
+
+class _States(Collector):
+    """The gauges of the models that are served now."""
+
+    def __init__(self, models: Iterable[Watched]) -> None:
+        self._models = models
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """One sample a version of a model in each family."""
+        labels = ("model", "version")
+        items = GaugeMetricFamily("attar_queue_items", "Items that wait for a run.", labels=labels)
+        tokens = GaugeMetricFamily("attar_queue_tokens", "Their tokens.", labels=labels)
+        ready = GaugeMetricFamily("attar_model_ready", "1 while it answers.", labels=labels)
+        for model in self._models:
+            of = (model.name, model.version)
+            for family, value in zip((items, tokens), model.waiting, strict=True):
+                family.add_metric(of, value)
+            ready.add_metric(of, float(model.ready))
+        yield from (items, tokens, ready)
 
 
 class Metrics:
@@ -62,6 +108,9 @@ class Metrics:
         self.infer = self._histogram("infer_seconds", "Time of one run of the model.", SECONDS)
         self.batch_items = self._histogram("batch_items", "Items in one run.", ITEMS)
         self.batch_tokens = self._histogram("batch_tokens", "Padded tokens in one run.", TOKENS)
+        self.padding_ratio = self._histogram(
+            "padding_ratio", "Share of one run's tokens that only pad.", RATIOS
+        )
         self.padding = self._counter("padding_tokens", "Tokens that only pad a run.", "model")
         self.truncated = self._counter("truncated", "Items that were cut to max_length.", "model")
         self.cancelled = self._counter("cancelled", "Items whose caller left first.", "model")
@@ -75,6 +124,16 @@ class Metrics:
             "model_loads", "Bundles that were opened to be served.", "model", "outcome"
         )
         self.lost = self._counter("workers_lost", "Runs given up, their workers replaced.", "model")
+        self.window = self._gauge("embedding_window", "Served embeddings that are kept to look at.")
+        self.rankme = self._gauge(
+            "embedding_rankme", "RankMe of a full window: how many dimensions are used."
+        )
+        self.shift = self._gauge(
+            "embedding_shift", "Way of the window's mean from the reference's, by its spread."
+        )
+        self.drift = self._gauge(
+            "embedding_drift", "Fréchet distance of the window from the reference, by its spread."
+        )
         for rpc in rpcs:
             self._seconds.labels(rpc)
             for outcome in OUTCOMES:
@@ -100,6 +159,10 @@ class Metrics:
         """A bundle was opened to be served, and is, or is not."""
         self.loads.labels(model, "served" if good else "refused").inc()
 
+    def watch(self, models: Iterable[Watched]) -> None:
+        """Tell of these models, as they are whenever metrics are asked for."""
+        self.registry.register(_States(models))
+
     def expose(self, host: str, port: int) -> WSGIServer:
         """Answer scrapes from a thread of its own; raises OSError when the port is taken."""
         server, _ = start_http_server(port, host, self.registry)
@@ -119,6 +182,9 @@ class Metrics:
 
     def _counter(self, name: str, what: str, *labels: str) -> Counter:
         return Counter(f"attar_{name}", what, labels, registry=self.registry)
+
+    def _gauge(self, name: str, what: str) -> Gauge:
+        return Gauge(f"attar_{name}", what, ("model",), registry=self.registry)
 
     def _histogram(self, name: str, what: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(f"attar_{name}", what, ("model",), registry=self.registry, buckets=buckets)
@@ -144,6 +210,12 @@ class ModelMetrics:
         self._lost = metrics.lost.labels(model)
         for outcome in ("served", "refused"):
             metrics.loads.labels(model, outcome)
+        self._padding_ratio = metrics.padding_ratio.labels(model)
+        self._drift = drift = Drift()
+        metrics.window.labels(model).set_function(lambda: drift.figures().rows)
+        metrics.rankme.labels(model).set_function(lambda: drift.figures().rankme)
+        metrics.shift.labels(model).set_function(lambda: drift.figures().shift)
+        metrics.drift.labels(model).set_function(lambda: drift.figures().drift)
         self.rejected = metrics.rejected
 
     def batch(self, size: int, tokens: int, padded_tokens: int, seconds: float) -> None:
@@ -151,7 +223,12 @@ class ModelMetrics:
         self._batch_items.observe(size)
         self._batch_tokens.observe(padded_tokens)
         self._padding.inc(padded_tokens - tokens)
+        self._padding_ratio.observe(1 - tokens / padded_tokens)
         self._infer.observe(seconds)
+
+    def embedded(self, embedding: NDArray[np.float32]) -> None:
+        """One call was answered, with this embedding among others."""
+        self._drift.keep(embedding)
 
     def waited(self, seconds: float) -> None:
         """One item left the queue."""

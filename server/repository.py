@@ -40,7 +40,7 @@ def models(settings: Settings, metrics: Metrics) -> Models:
             observer=ModelMetrics(metrics, encoder.manifest.name),
         )
 
-    return Models(
+    served = Models(
         repository=Repository(
             open=open_,
             bundles=settings.bundles,
@@ -50,3 +50,5 @@ def models(settings: Settings, metrics: Metrics) -> Models:
             loaded=metrics.loaded,
         )
     )
+    metrics.watch(served)
+    return served

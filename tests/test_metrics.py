@@ -1,10 +1,13 @@
 """Metrics: all there at zero, and true afterwards."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from prometheus_client import generate_latest
 
+from attar.server.drift import ROWS
 from attar.server.metrics import OUTCOMES, REASONS, Metrics, ModelMetrics
 
 DOCS = Path(__file__).parents[1] / "docs" / "serving.md"
@@ -50,7 +53,7 @@ def test_no_series_is_labelled_by_free_text() -> None:
     ModelMetrics(metrics, "m")
 
     keys = {k for family in metrics.registry.collect() for s in family.samples for k in s.labels}
-    assert keys <= {"rpc", "outcome", "reason", "model", "le"}
+    assert keys <= {"rpc", "outcome", "reason", "model", "version", "le"}
 
 
 def test_two_servers_in_one_process_do_not_share_their_counts() -> None:
@@ -62,8 +65,42 @@ def test_two_servers_in_one_process_do_not_share_their_counts() -> None:
     assert b'attar_rejected_total{reason="OVERLOADED"} 0.0' in generate_latest(second.registry)
 
 
+@dataclass(frozen=True)
+class Some:
+    """A model as metrics see it."""
+
+    name: str = "m"
+    version: str = "1"
+    ready: bool = True
+    waiting: tuple[int, int] = (3, 40)
+
+
+def test_what_waits_now_is_read_when_it_is_asked_for() -> None:
+    metrics, models = Metrics(), [Some(), Some(version="2", ready=False, waiting=(0, 0))]
+    metrics.watch(models)
+
+    assert value(metrics, "attar_queue_items", model="m", version="1") == 3
+    assert value(metrics, "attar_queue_tokens", model="m", version="1") == 40
+    assert value(metrics, "attar_model_ready", model="m", version="2") == 0
+    models.pop()
+    assert value(metrics, "attar_model_ready", model="m", version="2") is None
+
+
+def test_embeddings_are_looked_at() -> None:
+    metrics = Metrics()
+    model = ModelMetrics(metrics, "m")
+    for embedding in np.eye(4, dtype=np.float32)[np.arange(ROWS) % 4]:
+        model.embedded(embedding)
+
+    assert value(metrics, "attar_embedding_window", model="m") == ROWS
+    assert value(metrics, "attar_embedding_rankme", model="m") == pytest.approx(4, rel=1e-3)
+    assert value(metrics, "attar_embedding_shift", model="m") == 0
+    assert value(metrics, "attar_embedding_drift", model="m") == pytest.approx(0, abs=1e-6)
+
+
 def test_the_documentation_has_the_metrics_table() -> None:
     metrics = Metrics(["x"])
     ModelMetrics(metrics, "m")
+    metrics.watch([Some()])
 
     assert metrics.table() in DOCS.read_text("utf-8"), metrics.table()

@@ -43,6 +43,10 @@ class Watch(Tally):
         self.counts["hits"] += hits
         self.counts["misses"] += misses
 
+    def embedded(self, embedding: NDArray[np.float32]) -> None:
+        assert np.isfinite(embedding).all()
+        self.counts["embedded"] += 1
+
 
 class Broken(Clumsy, Watch):
     """An observer with a bug that shows in the second run; the first is the warm-up."""

@@ -285,6 +285,8 @@ def test_every_metric_is_there_before_the_first_request_and_counts_it(
     assert (after[ok], after[bad], after['attar_truncated_total{model="tiny"}']) == (1, 1, 1)
     assert before.keys() - {"attar_in_flight"} == after.keys() - {"attar_in_flight"}
     assert after["attar_in_flight"] == 0
+    assert after['attar_embedding_window{model="tiny"}'] == 1
+    assert after['attar_model_ready{model="tiny",version="1"}'] == 1
 
 
 def test_info_tells_the_models_and_every_limit(bundle_path: Path, tmp_path: Path) -> None:

@@ -195,6 +195,11 @@ class Batcher(Generic[T, R]):
         return self._serving and self._closing is None
 
     @property
+    def waiting(self) -> tuple[int, int]:
+        """Items in the queue and their tokens; may be read from any thread."""
+        return len(self._queue), self._queued_tokens
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is queued or running."""
         return not self._queue and not self._running

@@ -35,6 +35,9 @@ class ModelObserver(Observer, Protocol):
     def cached(self, *, hits: int, misses: int) -> None:
         """Count one call's items that the cache had, and those that it lacked."""
 
+    def embedded(self, embedding: NDArray[np.float32]) -> None:
+        """Look at one of a call's new embeddings."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
@@ -99,6 +102,11 @@ class Model:
     def ready(self) -> bool:
         """Whether the last that is known of it is an answer, and it takes calls."""
         return self._answers and self._batcher.serving
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """Items that wait for a run and their tokens; may be read from any thread."""
+        return self._batcher.waiting
 
     @property
     def statistics(self) -> Statistics:
@@ -203,6 +211,9 @@ class Model:
         for one, outcome in zip(missing, computed, strict=True):
             if isinstance(outcome, Row):
                 self._remember(one, outcome)
+        first = computed[0] if computed else None
+        if isinstance(first, Row) and np.isfinite(first.vector).all():
+            self._observer.embedded(first.vector)
         rest = iter(computed)
         return [next(rest) if row is None else row for row in known]
 
