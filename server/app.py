@@ -43,6 +43,7 @@ from .transport.info import InfoService
 from .usecases.anomaly import Anomaly
 from .usecases.classify import Classification
 from .usecases.search import Collections
+from .web import Web
 
 if TYPE_CHECKING:
     from .tracing import Tracing
@@ -114,7 +115,10 @@ async def running(settings: Settings) -> AsyncIterator[int]:
                 ("grpc.so_reuseport", 0),  # a taken port is an error, not a second server behind it
             ),
         )
-        port = _bind(server, settings, certificate(settings))
+        shown = certificate(settings)
+        port = _bind(server, settings, shown)
+        web = Web(settings)
+        stack.callback(web.close)
         _expose(metrics, settings, stack)
         models = repository.models(settings, metrics)
         await models.start()
@@ -168,6 +172,7 @@ async def running(settings: Settings) -> AsyncIterator[int]:
             reflection.add_to(server, (*SERVICE_NAMES, health.SERVICE.full_name))
         healthy.look()
         await server.start()
+        await web.start(models, door, shown)
         watcher = asyncio.create_task(healthy.keep())
         if settings.ready_file is not None:
             _write_ready(settings.ready_file, port)
@@ -180,7 +185,7 @@ async def running(settings: Settings) -> AsyncIterator[int]:
             watcher.cancel()
             healthy.drain()
             door.drain()
-            await server.stop(settings.grace_s)
+            await asyncio.gather(server.stop(settings.grace_s), web.stop(settings.grace_s))
     log.info("stopped; everything that was acknowledged is on disk")
 
 

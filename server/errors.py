@@ -100,6 +100,15 @@ class Violation(Exception):
         self.error = error
 
 
+class Unreadable(Violation):
+    """A request that HTTP itself has a status for: too large, too slow, of another type."""
+
+    def __init__(self, code: int, message: str) -> None:
+        """Keep HTTP's status, such as 413; to gRPC it is INVALID_ARGUMENT."""
+        super().__init__("", InvalidInput(message))
+        self.http_code = code
+
+
 @contextmanager
 def about(field: str) -> Iterator[None]:
     """Name the request field for every InvalidInput raised inside."""
@@ -158,6 +167,8 @@ def reason_of(error: Exception) -> str:
 
 def http_code(error: Exception) -> int:
     """The HTTP status of an exception: 500 for any that attar does not know."""
+    if isinstance(error, Unreadable):
+        return error.http_code
     return HTTP[code_of(error)]
 
 

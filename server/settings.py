@@ -10,6 +10,7 @@ import ipaddress
 import os
 import tomllib
 from collections.abc import Iterable, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -65,6 +66,30 @@ class Settings(BaseSettings):
         "with keys and TLS; without them the server warns loudly.",
     )
     port: int = Field(8001, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
+    http_port: int = Field(
+        8000,
+        ge=0,
+        le=65535,
+        description="HTTP port: OpenAI's routes and KServe's, which /docs lists; 0: off.",
+    )
+    http_read_timeout_s: float = Field(
+        30.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds in which a request's head, and then its body, must have come whole; "
+        "and in which a caller must take some of its answer. More let idle callers hold memory.",
+    )
+    http_keep_alive_s: int = Field(
+        75,
+        ge=1,
+        description="Seconds that a connection may stay open between requests; longer than those "
+        "of a proxy in front.",
+    )
+    max_http_connections: int = Field(
+        1024,
+        ge=1,
+        description="HTTP connections open at a time; beyond it one is told 503 and closed.",
+    )
     metrics_port: int = Field(
         8002,
         ge=0,
@@ -261,10 +286,11 @@ class Settings(BaseSettings):
                 f"max_queue_items is {self.max_queue_items} and max_items {self.max_items}: a full "
                 "request could never be accepted; make max_queue_items the larger"
             )
-        if self.port and self.port == self.metrics_port:
-            raise ValueError(
-                f"port and metrics_port are both {self.port}; give them different ones"
-            )
+        for one, other in combinations(("port", "metrics_port", "http_port"), 2):
+            if getattr(self, one) and getattr(self, one) == getattr(self, other):
+                raise ValueError(
+                    f"{one} and {other} are both {getattr(self, one)}; give them different ones"
+                )
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError(
                 f"tls_cert is {_plain(self.tls_cert)} and tls_key {_plain(self.tls_key)}; "

@@ -1,0 +1,192 @@
+"""Edge: what happens around every HTTP request, whatever its route.
+
+A request comes in through the door, is read whole within its limits, and ends with its answer or
+with the one status and body that its exception maps to. Who leaves takes the work along.
+"""
+
+import asyncio
+import json
+import math
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from google.rpc.error_details_pb2 import BadRequest
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+from attar.errors import Cancelled, InvalidInput
+from attar.server.access import Scope
+from attar.server.call import answering
+from attar.server.door import REQUEST_ID, Door
+from attar.server.errors import Unreadable, http_code, reason_of, retry_after_s, to_status
+
+JSON: Final = "application/json"
+BINARY: Final = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A request, read whole; the names of `headers` are lower case."""
+
+    path: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """What an error is to HTTP, before a protocol words it."""
+
+    code: int
+    message: str
+    reason: str
+    field: str
+
+
+Answer: TypeAlias = Callable[[Asked], Awaitable[Response]]
+Wording: TypeAlias = Callable[[Problem], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One method of one path: what a key needs for it, and who answers.
+
+    `scope` None is a probe, which needs no key. `types` are the media types of its body; none
+    stands for no body.
+    """
+
+    method: str
+    path: str
+    scope: Scope | None
+    answer: Answer
+    wording: Wording
+    summary: str
+    types: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What metrics and logs call it."""
+        return f"{self.method} {self.path}"
+
+
+class Edge:
+    """The way of every request to its route's answer."""
+
+    def __init__(self, door: Door, *, max_body_bytes: int, read_timeout_s: float) -> None:
+        """Let requests in by `door`; their bodies have so many bytes, and so long to arrive."""
+        self._door = door
+        self._max_body_bytes = max_body_bytes
+        self._read_timeout_s = read_timeout_s
+
+    def endpoint(self, route: Route) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The route as Starlette calls it."""
+
+        async def answer(request: Request) -> Response:
+            headers = dict(reversed(request.headers.items()))
+            peer = request.client.host if request.client else ""
+            with answering(self._door.open(route.name, headers)) as call:
+                try:
+                    with self._door.admitted(call, scope=route.scope, headers=headers, peer=peer):
+                        body = await self._read(request, route) if route.types else b""
+                        asked = Asked(path=request.path_params, headers=headers, body=body)
+                        response = await _unless_gone(request, route.answer(asked))
+                except Exception as error:  # noqa: BLE001 (the edge: every caller is answered)
+                    response = told(error, route.wording)
+                response.headers[REQUEST_ID] = call.request_id
+                return response
+
+        return answer
+
+    async def _read(self, request: Request, route: Route) -> bytes:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind not in route.types:
+            raise Unreadable(
+                415,
+                f"content-type is {kind[:80]!r}; expected {' or '.join(filter(None, route.types))}",
+            )
+        if (encoding := request.headers.get("content-encoding", "identity")) != "identity":
+            raise Unreadable(415, f"content-encoding is {encoding[:80]!r}; send the body as it is")
+        too_large = Unreadable(
+            413, f"the body is larger than max_message_bytes, {self._max_body_bytes}; send less"
+        )
+        if int(request.headers.get("content-length", "0")) > self._max_body_bytes:
+            raise too_large
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._read_timeout_s):
+                async for chunk in request.stream():
+                    body += chunk
+                    if len(body) > self._max_body_bytes:
+                        raise too_large
+        except TimeoutError:
+            raise Unreadable(
+                408,
+                f"the body was not whole after http_read_timeout_s, {self._read_timeout_s:g} s; "
+                "send it faster, or less of it",
+            ) from None
+        except ClientDisconnect:
+            raise Cancelled("the caller left before its request was whole") from None
+        return bytes(body)
+
+
+def told(error: Exception, wording: Wording) -> Response:
+    """The response that tells of an exception, in a protocol's words."""
+    status = to_status(error)
+    field = ""
+    for detail in status.details:
+        violations = BadRequest()
+        if detail.Unpack(violations):
+            field = violations.field_violations[0].field
+    code = http_code(error)
+    problem = Problem(code=code, message=status.message, reason=reason_of(error), field=field)
+    headers = {}
+    if (seconds := retry_after_s(error)) is not None:
+        headers["retry-after"] = str(math.ceil(seconds))
+        headers["retry-after-ms"] = str(math.ceil(seconds * 1000))
+    if code == 401:
+        headers["www-authenticate"] = "Bearer"
+    return JSONResponse(wording(problem), code, headers)
+
+
+def plain(problem: Problem) -> dict[str, Any]:
+    """An error in KServe's words, and in those of every route that has none of its own."""
+    return {"error": problem.message}
+
+
+def document(body: bytes) -> dict[str, Any]:
+    """The JSON object that a body holds; InvalidInput for anything else."""
+    try:
+        found = json.loads(body.decode(), parse_constant=_no_number)
+        if b"\\u" in body:
+            json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+    except (ValueError, RecursionError) as error:
+        what = str(error) if isinstance(error, json.JSONDecodeError) else type(error).__name__
+        raise InvalidInput(f"the body is not JSON in UTF-8: {what}") from None
+    if not isinstance(found, dict):
+        raise InvalidInput(f"the body is a JSON {type(found).__name__}; send an object")
+    return found
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(text)
+
+
+async def _unless_gone(request: Request, work: Awaitable[Response]) -> Response:
+    """Await the answer, and drop it when the caller leaves."""
+    answer = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise Cancelled("the caller left")
+        return answer.result()
+    finally:
+        for task in (answer, gone):
+            task.cancel()
+        await asyncio.wait((answer, gone))
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

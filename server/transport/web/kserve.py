@@ -1,0 +1,253 @@
+"""KServe v2 over HTTP: JSON, with Triton's extension of tensors as bytes behind it."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from starlette.responses import JSONResponse, Response
+
+from attar.errors import InvalidInput, ShapeError, Unavailable
+from attar.server.engine.models import Models
+from attar.server.errors import about
+from attar.server.transport import kserve
+from attar.server.transport.kserve import Inference, Inferred, Parameter, Tensor, TensorInfo
+
+from .edge import BINARY, JSON, Asked, document
+
+TYPES: Final = (JSON, BINARY, "")
+"""Triton's clients send no type, or that of bytes."""
+HEADER: Final = "inference-header-content-length"
+_SIZE: Final = "binary_data_size"
+_BINARY: Final = "binary_data"
+_ALL_BINARY: Final = "binary_data_output"
+
+
+class KServe:
+    """`/v2` over the models of one server."""
+
+    def __init__(self, models: Models, *, max_items: int) -> None:
+        """Serve these models; a request takes up to `max_items`."""
+        self._models = models
+        self._max_items = max_items
+
+    async def live(self, asked: Asked) -> Response:  # noqa: ARG002 (every route's signature)
+        """Say that the process answers."""
+        return JSONResponse({"live": True})
+
+    async def server(self, asked: Asked) -> Response:  # noqa: ARG002
+        """Say what the server is."""
+        return JSONResponse(kserve.server_metadata())
+
+    async def model(self, asked: Asked) -> Response:
+        """Say what a model takes and gives."""
+        return JSONResponse(kserve.model_metadata(self._models, *_named(asked)))
+
+    async def config(self, asked: Asked) -> Response:
+        """Describe a model as Triton does."""
+        return JSONResponse(
+            kserve.model_config(self._models, *_named(asked), max_items=self._max_items)
+        )
+
+    async def ready(self, asked: Asked) -> Response:
+        """Say whether a model can answer, by the status too."""
+        name, version = _named(asked)
+        self._models.get(name, version)  # NotFound lists what there is
+        if not kserve.ready(self._models, name, version):
+            raise Unavailable(f"model {name} is not ready; retry later")
+        return JSONResponse({"name": name, "ready": True})
+
+    async def statistics(self, asked: Asked) -> Response:
+        """Say what a model has done, or every model."""
+        found = kserve.statistics(self._models, *_named(asked))
+        return JSONResponse({"model_stats": found})
+
+    async def index(self, asked: Asked) -> Response:
+        """List the models that are known."""
+        given = document(asked.body) if asked.body else {}
+        ready = given.get("ready", False)
+        with about("ready"):
+            if not isinstance(ready, bool):
+                raise InvalidInput("ready is not true or false")
+        return JSONResponse(kserve.index(self._models, repository="", ready=ready))
+
+    async def load(self, asked: Asked) -> Response:
+        """Load a model."""
+        await kserve.load(
+            self._models, asked.path["model"], repository="", parameters=_parameters_of(asked)
+        )
+        return JSONResponse({})
+
+    async def unload(self, asked: Asked) -> Response:
+        """Stop serving a model."""
+        await kserve.unload(
+            self._models, asked.path["model"], repository="", parameters=_parameters_of(asked)
+        )
+        return JSONResponse({})
+
+    async def infer(self, asked: Asked) -> Response:
+        """Answer one request."""
+        given, binary = _divide(asked)
+        name, version = _named(asked)
+        parameters = _parameters(given.get("parameters", {}), "parameters")
+        outputs, raw = _outputs(given.get("outputs", []), parameters.get(_ALL_BINARY))
+        inferred = await kserve.infer(
+            self._models,
+            Inference(
+                model=name,
+                version=version,
+                id=_id(given.get("id", "")),
+                inputs=tuple(_inputs(given.get("inputs"), binary)),
+                parameters=parameters,
+                outputs=outputs,
+            ),
+            max_items=self._max_items,
+        )
+        return _answer(inferred, raw)
+
+
+def _named(asked: Asked) -> tuple[str, str]:
+    return asked.path.get("model", ""), asked.path.get("version", "")
+
+
+def _parameters_of(asked: Asked) -> dict[str, Parameter]:
+    given = document(asked.body) if asked.body else {}
+    return _parameters(given.get("parameters", {}), "parameters")
+
+
+def _divide(asked: Asked) -> tuple[dict[str, Any], memoryview]:
+    """The JSON in front, as long as its header says, and the bytes behind it."""
+    length = asked.headers.get(HEADER)
+    size = len(asked.body)
+    if length is not None:
+        if not (
+            length.isascii() and length.isdecimal() and len(length) < 12 and int(length) <= size
+        ):
+            raise InvalidInput(f"{HEADER} is {length[:20]!r}; the body has {size} bytes")
+        size = int(length)
+    return document(asked.body[:size]), memoryview(asked.body)[size:]
+
+
+def _id(value: object) -> str:
+    with about("id"):
+        if not isinstance(value, str):
+            raise InvalidInput("id is not text")
+    return value
+
+
+def _parameters(given: object, where: str) -> dict[str, Parameter]:
+    with about(where):
+        if not isinstance(given, Mapping):
+            raise InvalidInput(f"{where} is not an object")
+        for name, value in given.items():
+            if not isinstance(value, bool | int | float | str):
+                raise InvalidInput(f"{where} has {name[:80]!r}, which is no number, text or flag")
+    return dict(given)
+
+
+def _objects(given: object, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    with about(where):
+        if not isinstance(given, list):
+            raise InvalidInput(f"{where} is missing, or is no list of objects")
+    for index, one in enumerate(given):
+        at = f"{where}[{index}]"
+        with about(at):
+            if not isinstance(one, Mapping) or not isinstance(one.get("name"), str):
+                raise InvalidInput(f"{at} is no object with a name")
+        yield at, one
+
+
+def _outputs(given: object, every: Parameter | None) -> tuple[tuple[str, ...], Mapping[str, bool]]:
+    """The outputs that are asked for, and whether each is to come as bytes; "" is any other."""
+    names, raw = [], {"": every is True}
+    for at, one in _objects(given, "outputs"):
+        parameters = _parameters(one.get("parameters", {}), f"{at}.parameters")
+        for name, value in parameters.items():
+            with about(f"{at}.parameters"):
+                if name != _BINARY or not isinstance(value, bool):
+                    raise InvalidInput(
+                        f"{at}.parameters has {name[:80]!r}; known is {_BINARY}, true or false"
+                    )
+        names.append(one["name"])
+        raw[one["name"]] = bool(parameters.get(_BINARY, every is True))
+    return tuple(names), raw
+
+
+def _inputs(given: object, binary: memoryview) -> Iterator[Tensor]:
+    start = 0
+    for at, one in _objects(given, "inputs"):
+        parameters = _parameters(one.get("parameters", {}), f"{at}.parameters")
+        size = parameters.pop(_SIZE, None)
+        with about(f"{at}.parameters"):
+            if parameters:
+                raise InvalidInput(
+                    f"{at}.parameters has {', '.join(parameters)[:80]}; known is {_SIZE}"
+                )
+            if size is not None and not (type(size) is int and 0 <= size <= len(binary) - start):
+                raise ShapeError(
+                    f"{_SIZE} is {size!r}; {len(binary) - start} bytes are left behind the JSON"
+                )
+        info = _info(one, at)
+        with about(f"{at}.data"):
+            if isinstance(size, int):
+                if "data" in one:
+                    raise InvalidInput(f"{at} has data and {_SIZE}; give one of them")
+                yield kserve.from_raw(info, binary[start : start + size])
+                start += size
+            else:
+                yield kserve.from_values(info, _values(info, one.get("data")))
+    if start != len(binary):
+        raise ShapeError(
+            f"{len(binary) - start} bytes behind the JSON belong to no input; give each its {_SIZE}"
+        )
+
+
+def _info(one: Mapping[str, Any], at: str) -> TensorInfo:
+    shape, datatype = one.get("shape"), one.get("datatype")
+    with about(f"{at}.shape"):
+        if not isinstance(shape, list) or not all(type(n) is int for n in shape):
+            raise ShapeError(f"{at}.shape is missing, or is no list of whole numbers")
+    with about(f"{at}.datatype"):
+        if not isinstance(datatype, str):
+            raise ShapeError(f"{at}.datatype is missing, or is no text")
+    return TensorInfo(name=one["name"], datatype=datatype, shape=tuple(shape))
+
+
+def _values(info: TensorInfo, data: object) -> Sequence[Any]:
+    if not isinstance(data, list):
+        raise InvalidInput(f"data of {info.name[:80]!r} is missing, or is no list")
+    if info.datatype != kserve.BYTES:
+        return data
+    flat = np.array(data, np.object_).reshape(-1).tolist()
+    if not all(isinstance(one, str) for one in flat):
+        raise ShapeError(f"data of {info.name[:80]!r} is not text throughout")
+    return [one.encode() for one in flat]
+
+
+def _answer(inferred: Inferred, raw: Mapping[str, bool]) -> Response:
+    outputs, behind = [], []
+    for tensor in inferred.outputs:
+        output: dict[str, Any] = {
+            "name": tensor.name,
+            "datatype": tensor.datatype,
+            "shape": list(tensor.array.shape),
+        }
+        if raw.get(tensor.name, raw[""]):
+            behind.append(kserve.to_raw(tensor))
+            output["parameters"] = {_SIZE: len(behind[-1])}
+        else:
+            output["data"] = tensor.array.reshape(-1).tolist()
+        outputs.append(output)
+    answer = {
+        "model_name": inferred.model,
+        "model_version": inferred.version,
+        "id": inferred.id,
+        "parameters": dict(inferred.parameters),
+        "outputs": outputs,
+    }
+    front = json.dumps(answer, separators=(",", ":")).encode()
+    if not behind:
+        return Response(front, media_type=JSON)
+    return Response(
+        b"".join((front, *behind)), media_type=BINARY, headers={HEADER: str(len(front))}
+    )

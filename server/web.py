@@ -1,0 +1,66 @@
+"""Web: the HTTP port that the settings name, beside gRPC's."""
+
+import socket
+
+from attar.errors import InvalidInput
+
+from .door import Door
+from .engine.models import Models
+from .settings import Settings
+from .tls import Certificate
+from .transport.web.app import Limits, application
+from .transport.web.listener import Listener, Patience
+
+
+class Web:
+    """HTTP from `start` to `stop`, or nothing where `http_port` is 0."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Take the port; raises InvalidInput when it is taken already."""
+        self._settings = settings
+        self._socket = _bind(settings) if settings.http_port else None
+        self._listener: Listener | None = None
+
+    async def start(self, models: Models, door: Door, shown: Certificate | None) -> None:
+        """Answer for these models, by TLS with a certificate."""
+        if self._socket is None:
+            return
+        chosen = self._settings
+        limits = Limits(
+            max_items=chosen.max_items,
+            max_message_bytes=chosen.max_message_bytes,
+            read_timeout_s=chosen.http_read_timeout_s,
+        )
+        patience = Patience(
+            read_timeout_s=chosen.http_read_timeout_s,
+            keep_alive_s=chosen.http_keep_alive_s,
+            max_connections=chosen.max_http_connections,
+        )
+        self._listener = Listener(application(models, door, limits), self._socket, patience, shown)
+        await self._listener.start()
+
+    async def stop(self, grace_s: float) -> None:
+        """Let accepted requests end within the grace, and refuse new ones meanwhile."""
+        if self._listener is not None:
+            await self._listener.stop(grace_s)
+
+    def close(self) -> None:
+        """Give the port back."""
+        if self._socket is not None:
+            self._socket.close()
+
+
+def _bind(settings: Settings) -> socket.socket:
+    """Take the port without listening yet: whoever comes too early is refused, not kept waiting."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((settings.host, settings.http_port))
+    except OSError as error:
+        bound.close()
+        raise InvalidInput(
+            f"cannot listen on {settings.host}:{settings.http_port} for HTTP: "
+            f"{error.strerror or error}; choose another --http-port, or 0 for none"
+        ) from error
+    return bound
