@@ -48,11 +48,12 @@ RUN useradd --system --uid 1001 --home-dir /data --create-home attar \
 ENV PATH=/opt/attar/bin:$PATH \
     ATTAR_HOST=0.0.0.0 \
     ATTAR_PORT=8001 \
+    ATTAR_HTTP_PORT=8000 \
     ATTAR_METRICS_PORT=8002 \
     ATTAR_DATA_DIR=/data
 USER 1001
 WORKDIR /data
 VOLUME /data
-EXPOSE 8001 8002
+EXPOSE 8000 8001 8002
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-c", "import os, grpc; from grpc_health.v1 import health_pb2 as h, health_pb2_grpc as g; channel = grpc.insecure_channel('127.0.0.1:' + os.environ['ATTAR_PORT']); assert g.HealthStub(channel).Check(h.HealthCheckRequest(), timeout=3).status == h.HealthCheckResponse.SERVING"]
 ENTRYPOINT ["attar", "serve"]

@@ -114,7 +114,8 @@ def test_the_command_and_its_settings_are_those_of_the_program() -> None:
     for name in chosen:
         if name.startswith("ATTAR_"):
             assert f"--{name.removeprefix('ATTAR_').lower().replace('_', '-')}" in flags, name
-    assert arguments("EXPOSE") == [f"{chosen['ATTAR_PORT']} {chosen['ATTAR_METRICS_PORT']}"]
+    ports = [chosen[f"ATTAR_{name}"] for name in ("HTTP_PORT", "PORT", "METRICS_PORT")]
+    assert arguments("EXPOSE") == [" ".join(ports)]
     assert arguments("VOLUME") == [chosen["ATTAR_DATA_DIR"]]
 
 
