@@ -160,9 +160,16 @@ class Client:
     collections = _blocking(calls.collections)
     upsert = _blocking(calls.upsert)
     search = _blocking(calls.search)
+    search_batch = _blocking(calls.search_batch)
     retrieve = _blocking(calls.retrieve)
+    scroll = _blocking(calls.scroll)
     delete_points = _blocking(calls.delete_points)
     count = _blocking(calls.count)
+    optimize = _blocking(calls.optimize)
+    snapshot = _blocking(calls.snapshot)
+    snapshots = _blocking(calls.snapshots)
+    delete_snapshot = _blocking(calls.delete_snapshot)
+    restore = _blocking(calls.restore)
     fit_anomaly = _blocking(calls.fit_anomaly)
     score_anomaly = _blocking(calls.score_anomaly)
     detector = _blocking(calls.detector)
@@ -226,6 +233,7 @@ class Client:
                         dims=dims,
                         encoding=encoding,
                         truncation=truncation,
+                        priority=priority,
                     )
             except Exception as error:  # noqa: BLE001 (raised where the caller is, after the answers)
                 lost.append(error)
@@ -306,9 +314,16 @@ class AsyncClient:
     collections = _awaiting(calls.collections)
     upsert = _awaiting(calls.upsert)
     search = _awaiting(calls.search)
+    search_batch = _awaiting(calls.search_batch)
     retrieve = _awaiting(calls.retrieve)
+    scroll = _awaiting(calls.scroll)
     delete_points = _awaiting(calls.delete_points)
     count = _awaiting(calls.count)
+    optimize = _awaiting(calls.optimize)
+    snapshot = _awaiting(calls.snapshot)
+    snapshots = _awaiting(calls.snapshots)
+    delete_snapshot = _awaiting(calls.delete_snapshot)
+    restore = _awaiting(calls.restore)
     fit_anomaly = _awaiting(calls.fit_anomaly)
     score_anomaly = _awaiting(calls.score_anomaly)
     detector = _awaiting(calls.detector)
@@ -372,6 +387,7 @@ class AsyncClient:
                         dims=dims,
                         encoding=encoding,
                         truncation=truncation,
+                        priority=priority,
                     )
             except Exception as error:  # noqa: BLE001 (raised where the caller is, after the answers)
                 lost.append(error)

@@ -4,7 +4,7 @@ import math
 import operator
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from google.protobuf.struct_pb2 import Struct, Value
@@ -16,6 +16,7 @@ from attar.inputs import Role, Truncation
 from attar.v1 import collections_pb2, embedding_pb2, item_pb2, tensor_pb2
 
 PointId = int | str
+Quantization = Literal["none", "int8", "binary"]
 
 DTYPES: Final = (
     *("float32", "float16", "float64"),

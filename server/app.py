@@ -29,7 +29,9 @@ from attar.v1 import (
 
 from . import logs, repository
 from .access import Access, parse_keys
+from .collections.chosen import open_store
 from .door import Door
+from .engine.models import Models
 from .metrics import Metrics
 from .settings import Settings, describe
 from .tls import Certificate, certificate
@@ -123,9 +125,10 @@ async def running(settings: Settings) -> AsyncIterator[int]:
         models = repository.models(settings, metrics)
         await models.start()
         stack.push_async_callback(models.close, drain=True)
-        collections = await asyncio.to_thread(Collections, settings.data_dir, models)
+        store = await open_store(settings)
+        collections = Collections(store, models, max_collections=settings.max_collections)
         stack.push_async_callback(collections.close)
-        info_pb2_grpc.add_InfoServicer_to_server(InfoService(models, _limits(settings)), server)
+        _add_models(models, settings, server)
         embedding_pb2_grpc.add_EmbeddingServicer_to_server(
             EmbeddingService(
                 models,
@@ -140,6 +143,7 @@ async def running(settings: Settings) -> AsyncIterator[int]:
                 collections,
                 max_items=settings.max_items,
                 max_search_limit=settings.max_search_limit,
+                max_payload_bytes=settings.max_payload_bytes,
             ),
             server,
         )
@@ -238,6 +242,8 @@ def _limits(settings: Settings) -> info_pb2.Limits:
         max_concurrent_requests=settings.max_concurrent_requests,
         max_stream_requests=settings.max_stream_requests,
         max_search_limit=settings.max_search_limit,
+        max_collections=settings.max_collections,
+        max_payload_bytes=settings.max_payload_bytes,
     )
 
 

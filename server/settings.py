@@ -229,6 +229,39 @@ class Settings(BaseSettings):
     max_search_limit: int = Field(
         1000, ge=1, description="Hits for one query of a search; the work grows with it."
     )
+    max_collections: int = Field(
+        1000,
+        ge=1,
+        description="Collections; each holds some open files and, on the disk, some megabytes.",
+    )
+    max_payload_bytes: int = Field(
+        2**16, ge=2, description="Bytes of one point's payload, as it is in the message."
+    )
+    index_after: int = Field(
+        20_000,
+        ge=0,
+        description="Points of a collection that its index does not know before it is built in the "
+        "background; until then every vector is compared. 0: only by Optimize.",
+    )
+    min_free_bytes: int = Field(
+        256 * 2**20,
+        ge=0,
+        description="Bytes of the disk of data_dir that writes leave free: with less they are "
+        "refused, since an engine that runs out of disk dies.",
+    )
+    qdrant_url: str | None = Field(
+        None,
+        description="HTTP address of a Qdrant cluster that keeps the collections instead of "
+        "data_dir, such as https://qdrant:6333; any number of servers may share it.",
+    )
+    qdrant_grpc_port: int = Field(6334, ge=1, le=65535, description="gRPC port of that cluster.")
+    qdrant_api_key: SecretStr | None = Field(
+        None,
+        description="Key of that cluster. A secret, so there is no flag; https keeps it one.",
+    )
+    qdrant_api_key_file: Path | None = Field(
+        None, description="File with the key of that cluster, where the environment has none."
+    )
     grace_s: float = Field(
         30.0,
         ge=0,

@@ -7,235 +7,56 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from attar.errors import AlreadyExists, InvalidInput, NotFound, ShapeError, Unavailable
+from attar.errors import AlreadyExists, DiskFull, NotFound, Unavailable
+from attar.server.collections import builder, filters
 from attar.server.collections.disk import check_name, write_whole
 from attar.server.collections.process import StoreProcess
 from attar.server.collections.qdrant_edge import EdgeStore
-from attar.server.collections.store import (
-    Description,
-    Filter,
-    Payload,
-    PointId,
-    check_ids,
-    filter_tokens,
-    payload_tokens,
-)
+from attar.server.collections.store import Description, Payload, Search, Size
 
 DIMS = 8
 COLORS = Description("colors", "tiny", "sha256:space", DIMS)
-UUID = "550e8400-e29b-41d4-a716-446655440000"
-
-
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EdgeStore]:
-    store = EdgeStore(tmp_path_factory.mktemp("store"))
-    store.create(COLORS)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def store(opened: EdgeStore) -> EdgeStore:
-    """Give an empty collection; making a new one for each test would sync 64 MiB to the disk."""
-    opened.delete_points("colors", [*range(200), UUID, 2**64 - 1])
-    return opened
+WIDE = Description("wide", "tiny", "sha256:space", 1024)  # 3,000 points are worth an index
 
 
 def rows(n: int, *, seed: int = 0) -> NDArray[np.float32]:
     return np.random.default_rng(seed).normal(size=(n, DIMS)).astype(np.float32)
 
 
-def fill(store: EdgeStore, payloads: list[Payload]) -> NDArray[np.float32]:
-    vectors = rows(len(payloads))
-    store.upsert("colors", list(range(len(payloads))), vectors, payloads)
-    return vectors
+def wide_rows(n: int, *, seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).normal(size=(n, WIDE.dims)).astype(np.float32)
 
 
-def find(store: EdgeStore, where: Filter) -> set[Any]:
-    (hits,) = store.search(
-        "colors", rows(1), limit=100, where=where, score_threshold=None, with_payload=False
-    )
-    assert len(hits) == store.count("colors", where)
-    return {hit.id for hit in hits}
-
-
-# ------------------------------------------------------------------------------ search
-
-
-def test_a_search_is_exact_and_scores_are_cosine_similarities(store: EdgeStore) -> None:
-    vectors, queries = fill(store, [{"n": i} for i in range(200)]), rows(5, seed=1)
-    expected = unit(queries) @ unit(vectors).T
-    found = store.search(
-        "colors", queries, limit=7, where={}, score_threshold=None, with_payload=True
-    )
-    for hits, similar in zip(found, expected, strict=True):
-        best = np.argsort(-similar)[:7]
-        assert [hit.id for hit in hits] == best.tolist()
-        assert [hit.payload for hit in hits] == [{"n": i} for i in best]
-        np.testing.assert_allclose([hit.score for hit in hits], similar[best], atol=1e-6)
-
-
-def test_the_threshold_is_the_lowest_score_that_counts(store: EdgeStore) -> None:
-    axes = np.eye(DIMS, dtype=np.float32)
-    store.upsert("colors", [0, 1], axes[:2], [{}, {}])
-    for threshold, expected in ((1.0, [0]), (0.5, [0]), (0.0, [0, 1]), (None, [0, 1])):
-        (hits,) = store.search(
-            "colors",
-            axes[:1],
-            limit=5,
-            where={},
-            score_threshold=threshold,
-            with_payload=False,
-        )
-        assert [hit.id for hit in hits] == expected
-        assert hits[0].payload is None
-
-
-def test_filters_tell_strings_numbers_and_booleans_apart(store: EdgeStore) -> None:
-    fill(
-        store,
-        [{"a": 1}, {"a": True}, {"a": "1"}, {"a": 1.0}, {"a": [1, "x"]}, {"b.c": 1}, {}, {"a": 0}],
-    )
-    assert find(store, {"a": 1}) == {0, 3, 4}
-    assert find(store, {"a": True}) == {1}
-    assert find(store, {"a": "1"}) == {2}
-    assert find(store, {"a": ["x", True]}) == {1, 4}
-    assert find(store, {"b.c": 1}) == {5}
-    assert find(store, {"a": []}) == set()
-    assert find(store, {}) == set(range(8))
-    assert find(store, {"a": 1, "b.c": 1}) == set()
-
-
-scalars = st.booleans() | st.integers(-2, 2) | st.sampled_from(["", "1", "true", 'a","b', "é"])
-keys = st.sampled_from(["a", "a.b", 'q"', ""])
-
-
-@given(
-    st.dictionaries(keys, scalars | st.lists(scalars, max_size=3), max_size=3),
-    st.dictionaries(keys, scalars | st.lists(scalars, max_size=3), max_size=2),
-)
-def test_a_filter_matches_when_every_key_has_one_of_its_values(
-    payload: dict[str, Any], where: dict[str, Any]
-) -> None:
-    def members(value: object) -> set[tuple[type, object]]:
-        return {(type(v), v) for v in (value if isinstance(value, list) else [value])}
-
-    expected = all(key in payload and members(payload[key]) & members(where[key]) for key in where)
-    tokens = set(payload_tokens(payload))
-    assert all(tokens & set(wanted) for wanted in filter_tokens(where)) == expected
-
-
-@pytest.mark.parametrize("value", [1.5, None, {"a": 1}, [1, None], [[1]]])
-def test_a_filter_value_that_cannot_match_is_refused(value: Any) -> None:
-    with pytest.raises(InvalidInput, match=r"filter\['k'\] must be a string"):
-        filter_tokens({"k": value})
-
-
-# ------------------------------------------------------------------------------ points
-
-
-def test_a_point_comes_back_as_it_was_given(store: EdgeStore) -> None:
-    payload = {
-        "text": "näïve \u2028",
-        "big": 2**70,
-        "deep": {"a": [1, None, 1.5]},
-        "tokens": "mine",
-    }
-    ids: list[PointId] = [2**64 - 1, UUID, 0]
-    vectors = rows(3)
-    store.upsert("colors", ids, vectors, [payload, {}, {"n": 1}])
-    points = store.retrieve("colors", [UUID.upper(), 7, 2**64 - 1], with_vectors=True)
-    assert [point.id for point in points] == [UUID, 2**64 - 1]
-    assert [point.payload for point in points] == [{}, payload]
-    assert points[1].vector is not None
-    np.testing.assert_allclose(points[1].vector, unit(vectors)[0], atol=1e-6)
-    assert store.describe("colors") == (COLORS, 3)
-    assert store.vectors("colors").shape == (3, DIMS)
-
-
-def test_an_upsert_replaces_vector_and_payload_together(store: EdgeStore) -> None:
-    first, second = rows(2)
-    store.upsert("colors", [1], first[None], [{"old": 1, "both": "a"}])
-    store.upsert("colors", [1], second[None], [{"both": "b"}])
-    (point,) = store.retrieve("colors", [1], with_vectors=True)
-    assert point.payload == {"both": "b"}
-    assert point.vector is not None
-    np.testing.assert_allclose(point.vector, unit(second[None])[0], atol=1e-6)
-    assert find(store, {"old": 1}) == find(store, {"both": "a"}) == set()
-
-
-def test_deleted_points_are_gone_and_the_others_stay(store: EdgeStore) -> None:
-    fill(store, [{"n": i} for i in range(5)])
-    store.delete_points("colors", [1, 3, 99])
-    assert find(store, {}) == {0, 2, 4}
-
-
-def test_a_refused_upsert_writes_nothing(store: EdgeStore) -> None:
-    good = rows(2)
-    bad: list[tuple[Any, Any, Any, type[Exception], str]] = [
-        ([1, -1], good, [{}, {}], InvalidInput, r"ids\[1\] must be an integer from 0"),
-        ([1, 2**64], good, [{}, {}], InvalidInput, r"ids\[1\]"),
-        ([1, True], good, [{}, {}], InvalidInput, r"ids\[1\]"),
-        ([1, "one"], good, [{}, {}], InvalidInput, "or a UUID; got 'one'"),
-        ([UUID, UUID.upper()], good, [{}, {}], InvalidInput, "give each point once"),
-        ([1, 2], good[:, :4], [{}, {}], ShapeError, r"\(n, 8\) float32"),
-        ([1, 2], good.astype(np.float64), [{}, {}], ShapeError, "float32"),
-        ([1, 2], good * [[1], [np.nan]], [{}, {}], ShapeError, "float64"),
-        (
-            [1, 2],
-            good * np.array([[1], [0]], np.float32),
-            [{}, {}],
-            InvalidInput,
-            r"vectors\[1\] is zero",
-        ),
-        ([1, 2], good, [{}, {"a": float("nan")}], InvalidInput, r"payloads\[1\] is not JSON"),
-        ([1, 2], good, [{}, {"a": "\ud800"}], InvalidInput, r"payloads\[1\]"),
-        ([1, 2], good, [{}, {"a": object()}], InvalidInput, r"payloads\[1\]"),
-        ([1, 2], good, [{}], InvalidInput, "must be as many; got 2, 2 and 1"),
-    ]
-    for ids, vectors, payloads, error, message in bad:
-        with pytest.raises(error, match=message):
-            store.upsert("colors", ids, vectors, payloads)
-    assert store.describe("colors") == (COLORS, 0)
-
-
-@given(st.lists(st.integers(0, 2**64 - 1) | st.uuids().map(str), unique=True, max_size=20))
-def test_canonical_ids_stay_as_they_are(ids: list[int | str]) -> None:
-    assert check_ids(ids) == ids
+@asynccontextmanager
+async def running(root: Path, **options: Any) -> AsyncIterator[StoreProcess]:
+    """Run a store's process on a folder that has the collection `colors`."""
+    process = await asyncio.to_thread(StoreProcess, root, **options)
+    try:
+        if "colors" not in await process.names():
+            await process.create(COLORS)
+        yield process
+    finally:
+        await process.close()
 
 
 # ------------------------------------------------------------------------------ the folder
 
 
-@pytest.mark.parametrize(
-    "name", ["", ".", "..", "../x", "a/b", "/etc", ".hidden", "a\0", "a b", "é", "x" * 65, "a\n"]
-)
-def test_a_name_cannot_leave_its_folder(store: EdgeStore, name: str) -> None:
-    with pytest.raises(InvalidInput, match="a collection's name has 1 to 64 letters"):
-        store.create(Description(name, "m", "f", 4))
-    with pytest.raises(InvalidInput, match="a collection's name has 1 to 64 letters"):
-        store.delete(name)
-    with pytest.raises(NotFound):
-        store.describe(name)
-    assert check_name("collection", "v1.2_a-B") == "v1.2_a-B"
-
-
 def test_collections_survive_a_restart_and_a_deletion_is_final(tmp_path: Path) -> None:
     store = EdgeStore(tmp_path)
     store.create(COLORS)
-    store.create(Description("gone", "m", "f", 4))
-    fill(store, [{"n": 1}])
+    store.create(Description("gone", "m", "f", 4, "int8"))
+    store.upsert("colors", [0], rows(1), [{"n": 1}])
     with pytest.raises(AlreadyExists):
         store.create(COLORS)
     store.delete("gone")
@@ -245,8 +66,8 @@ def test_collections_survive_a_restart_and_a_deletion_is_final(tmp_path: Path) -
     again = EdgeStore(tmp_path)
     assert again.names() == ["colors"]
     again.open_collection("colors")
-    assert again.describe("colors") == (COLORS, 1)
-    assert find(again, {"n": 1}) == {0}
+    assert (again.describe("colors"), again.size("colors")) == (COLORS, Size(1, 0))
+    assert again.count("colors", filters.read({"n": 1})) == 1
     again.close()
 
 
@@ -254,6 +75,17 @@ def test_what_was_half_made_is_swept(tmp_path: Path) -> None:
     (tmp_path / ".0123" / "shard").mkdir(parents=True)
     EdgeStore(tmp_path).close()
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_a_copy_that_was_not_taken_over_is_swept(tmp_path: Path) -> None:
+    store = EdgeStore(tmp_path)
+    store.create(COLORS)
+    (tmp_path / "colors" / "shard-0123").mkdir()
+    store.close()
+    again = EdgeStore(tmp_path)
+    again.open_collection("colors")
+    assert len(list((tmp_path / "colors").glob("shard-*"))) == 1
+    again.close()
 
 
 def test_a_file_is_written_whole(tmp_path: Path) -> None:
@@ -264,16 +96,206 @@ def test_a_file_is_written_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_name_is_safe_or_refused() -> None:
+    assert check_name("collection", "v1.2_a-B") == "v1.2_a-B"
+
+
+def test_a_copy_has_the_same_bytes_and_the_same_holes(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    (source / "inner").mkdir(parents=True)
+    with (source / "inner" / "holes").open("wb") as file:
+        file.seek(8 * 2**20)
+        file.write(b"in the middle")
+        file.truncate(16 * 2**20)
+    (source / "plain").write_bytes(b"whole")
+
+    builder.copy_tree(source, target)
+
+    for name in ("inner/holes", "plain"):
+        assert (target / name).read_bytes() == (source / name).read_bytes()
+    assert (target / "inner" / "holes").stat().st_blocks * 512 < 2**20
+
+
+# ------------------------------------------------------------------------------ a full disk
+
+
+async def test_a_disk_without_room_refuses_writes_and_answers_reads(tmp_path: Path) -> None:
+    """What is kept free is more than any disk has: the test of a disk that is full."""
+    async with running(tmp_path / "collections") as process:
+        await process.upsert("colors", [1], rows(1), [{"n": 1}])
+        kept = await process.snapshot("colors")
+    async with running(tmp_path / "collections", reserve_bytes=2**62) as full:
+        for write in (
+            full.upsert("colors", [2], rows(1), [{}]),
+            full.create(Description("more", "m", "f", 4)),
+            full.snapshot("colors"),
+            full.restore("colors", kept.id, to="colors", replace=True),
+            full.optimize("colors"),
+        ):
+            with pytest.raises(DiskFull, match="are kept free"):
+                await write
+        assert await full.size("colors") == Size(1, 0)
+        assert await full.count("colors", filters.read({"n": 1})) == 1
+        assert await full.names() == ["colors"]
+        await full.delete_points("colors", [1])  # this is how room is made
+        await full.delete_snapshot("colors", kept.id)
+    async with running(tmp_path / "collections") as process:
+        await process.upsert("colors", [3], rows(1), [{}])
+        assert await process.size("colors") == Size(1, 0)
+
+
+# ------------------------------------------------------------------------------ the index
+
+
+async def test_reads_and_writes_go_on_while_an_index_is_built(tmp_path: Path) -> None:
+    """Whatever is written during the build is there after it, and what was deleted is not."""
+    async with running(tmp_path / "collections") as process:
+        await process.create(WIDE)
+        vectors = wide_rows(3000)
+        for first in range(0, 3000, 500):
+            ids = range(first, first + 500)
+            await process.upsert(
+                "wide", [*ids], vectors[first : first + 500], [{"n": i} for i in ids]
+            )
+        assert await process.size("wide") == Size(3000, 0)
+
+        building = asyncio.create_task(process.optimize("wide"))
+        searched = 0
+        while not building.done():
+            (best,) = await process.search("wide", vectors[7:8], Search(limit=1))
+            assert best[0].id == 7
+            extra = 3000 + searched
+            await process.upsert("wide", [extra], wide_rows(1, seed=extra), [{"n": extra}])
+            await process.delete_points("wide", [searched + 100])
+            searched += 1
+        await building
+
+        assert searched > 10
+        size = await process.size("wide")
+        assert size.points == 3000
+        assert size.indexed >= 2900
+        assert await process.count("wide", filters.read({"n": {"gte": 3000}})) == searched
+        gone = [*range(100, 100 + searched)]
+        assert await process.retrieve("wide", gone, with_vectors=False) == []
+        (best,) = await process.search("wide", wide_rows(1, seed=3000), Search(limit=1))
+        assert best[0].id == 3000
+        before = await process.vectors("wide")
+    async with running(tmp_path / "collections") as again:
+        np.testing.assert_array_equal(await again.vectors("wide"), before)
+        assert (await again.size("wide")).indexed >= 2900
+
+
+@pytest.mark.parametrize("quantization", ["int8", "binary"])
+async def test_quantised_candidates_are_scored_by_whole_vectors(
+    tmp_path: Path, quantization: Any
+) -> None:
+    async with running(tmp_path / "collections", index_after=2000) as process:
+        await process.create(Description("wide", "tiny", "sha256:space", 1024, quantization))
+        # Clusters, as embeddings have them: each query has 20 close points.
+        centres = wide_rows(150)
+        vectors = np.repeat(centres, 20, axis=0) + 0.3 * wide_rows(3000, seed=1)
+        await process.upsert("wide", [*range(3000)], vectors, [{}] * 3000)
+        assert process.building("wide")  # it began by itself, since so many points are new
+        await process.optimize("wide")  # joins it
+        assert (await process.size("wide")).indexed == 3000
+
+        queries = centres[:20]
+        expected = unit(queries) @ unit(vectors).T
+        found = await process.search("wide", queries, Search(limit=10))
+        right = 0
+        for hits, similar in zip(found, expected, strict=True):
+            right += len({hit.id for hit in hits} & {*np.argsort(-similar)[:10].tolist()})
+            np.testing.assert_allclose(
+                [hit.score for hit in hits], [similar[int(hit.id)] for hit in hits], atol=1e-5
+            )
+        assert right >= 180
+        exact = await process.search("wide", queries, Search(limit=10, exact=True))
+        assert [{hit.id for hit in hits} for hits in exact] == [
+            {*np.argsort(-similar)[:10].tolist()} for similar in expected
+        ]
+
+
+async def test_a_build_that_dies_leaves_the_collection_as_it_is(tmp_path: Path) -> None:
+    async with running(tmp_path / "collections") as process:
+        await process.create(WIDE)
+        await process.upsert("wide", [*range(2000)], wide_rows(2000), [{}] * 2000)
+        building = asyncio.create_task(process.optimize("wide"))
+        for _ in range(1000):
+            if builders := [c for c in psutil.Process().children() if "optimize" in c.cmdline()]:
+                builders[0].kill()
+                break
+            await asyncio.sleep(0.01)
+        with pytest.raises(Unavailable, match="optimize died"):
+            await building
+        assert await process.size("wide") == Size(2000, 0)
+        await process.upsert("wide", [5000], wide_rows(1), [{}])
+        assert len([*(tmp_path / "collections" / "wide").glob("shard-*")]) == 1
+
+
+async def test_a_collection_may_be_deleted_while_its_index_is_built(tmp_path: Path) -> None:
+    async with running(tmp_path / "collections") as process:
+        await process.create(WIDE)
+        await process.upsert("wide", [*range(2000)], wide_rows(2000), [{}] * 2000)
+        building = asyncio.create_task(process.optimize("wide"))
+        await asyncio.sleep(0.2)
+        await process.delete("wide")
+        assert not process.building("wide")
+        with pytest.raises((asyncio.CancelledError, NotFound)):
+            await building
+        assert await process.names() == ["colors"]
+        assert [*(tmp_path / "collections").glob("wide*")] == []
+
+
+# ------------------------------------------------------------------------------ snapshots
+
+
+async def test_a_snapshot_that_was_changed_is_refused(tmp_path: Path) -> None:
+    async with running(tmp_path / "collections") as process:
+        await process.upsert("colors", [1], rows(1), [{}])
+        kept = await process.snapshot("colors")
+        path = tmp_path / "snapshots" / "colors" / f"{kept.id}.zip"
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+        with pytest.raises(Unavailable, match="is damaged: its bytes hash to"):
+            await process.restore("colors", kept.id, to="colors", replace=True)
+        for bad in ("", "../colors", kept.id.upper(), "0" * 64):
+            with pytest.raises(NotFound, match="is not there"):
+                await process.restore("colors", bad, to="other", replace=False)
+        assert await process.names() == ["colors"]
+        assert await process.size("colors") == Size(1, 0)
+
+
+async def test_a_snapshot_brings_back_a_damaged_collection_and_a_deleted_one(
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "collections"
+    async with running(root) as process:
+        await process.upsert("colors", [1, 2], rows(2), [{"n": 1}, {"n": 2}])
+        kept = await process.snapshot("colors")
+    (root / "colors" / "collection.json").write_text("{")
+    async with running(root) as process:
+        assert set(process.damaged) == {"colors"}
+        await process.restore("colors", kept.id, to="colors", replace=True)
+        assert (process.damaged, await process.size("colors")) == ({}, Size(2, 0))
+        await process.delete("colors")
+        await process.restore("colors", kept.id, to="colors", replace=False)
+        assert await process.count("colors", filters.read({"n": [1, 2]})) == 2
+
+
 # ------------------------------------------------------------------------------ the process
 
 
-def test_a_damaged_collection_is_reported_and_does_not_stop_the_others(tmp_path: Path) -> None:
+async def test_a_damaged_collection_is_reported_and_does_not_stop_the_others(
+    tmp_path: Path,
+) -> None:
     store = EdgeStore(tmp_path)
     damages: dict[str, Callable[[Path], object]] = {
         "json": lambda f: (f / "collection.json").write_text("{"),
         "renamed": lambda f: rewrite(f / "collection.json", name="other"),
+        "older": lambda f: rewrite(f / "collection.json", schema_version=1),
         "missing": lambda f: (f / "collection.json").unlink(),
-        "segment": lambda f: next(f.glob("shard/segments/*/segment.json")).write_bytes(b"??"),
+        "segment": lambda f: next(f.glob("*/segments/*/segment.json")).write_bytes(b"??"),
     }
     for name in ("colors", *damages):
         store.create(Description(name, "m", "f", DIMS))
@@ -281,40 +303,28 @@ def test_a_damaged_collection_is_reported_and_does_not_stop_the_others(tmp_path:
     store.close()
     for name, damage in damages.items():
         damage(tmp_path / name)
-
-    async def scenario() -> None:
-        process = StoreProcess(tmp_path)
-        try:
-            assert set(process.damaged) == set(damages)
-            assert "restore" in process.damaged["json"]
-            assert (await process.call(EdgeStore.describe, "colors"))[1] == 2
-            await process.call(EdgeStore.delete, "json")
-            assert "json" not in await process.call(EdgeStore.names)
-        finally:
-            await process.close()
-
-    asyncio.run(scenario())
+    async with running(tmp_path) as process:
+        assert set(process.damaged) == set(damages)
+        assert "restore" in process.damaged["json"]
+        assert (await process.size("colors")).points == 2
+        with pytest.raises(Unavailable, match="json is damaged"):
+            await process.size("json")
+        await process.delete("json")
+        assert "json" not in await process.names()
 
 
-def test_errors_cross_the_process_and_a_killed_one_starts_again(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        process = StoreProcess(tmp_path)
-        try:
-            await process.call(EdgeStore.create, COLORS)
-            await process.call(EdgeStore.upsert, "colors", [1], rows(1), [{"n": 1}])
-            with pytest.raises(NotFound, match="this server has colors"):
-                await process.call(EdgeStore.describe, "other")
-            (child,) = (c for c in psutil.Process().children() if str(tmp_path) in c.cmdline())
-            child.kill()
-            with pytest.raises(Unavailable, match="starts again"):
-                await process.call(EdgeStore.describe, "colors")
-            assert await process.call(EdgeStore.describe, "colors") == (COLORS, 1)
-        finally:
-            await process.close()
-        with pytest.raises(Unavailable, match="closed"):
-            await process.call(EdgeStore.names)
-
-    asyncio.run(scenario())
+async def test_errors_cross_the_process_and_a_killed_one_starts_again(tmp_path: Path) -> None:
+    async with running(tmp_path) as process:
+        await process.upsert("colors", [1], rows(1), [{"n": 1}])
+        with pytest.raises(NotFound, match="this server has colors"):
+            await process.describe("other")
+        (child,) = (c for c in psutil.Process().children() if str(tmp_path) in c.cmdline())
+        child.kill()
+        with pytest.raises(Unavailable, match="starts again"):
+            await process.size("colors")
+        assert await process.size("colors") == Size(1, 0)
+    with pytest.raises(Unavailable, match="closed"):
+        await process.names()
 
 
 SERVER = """
@@ -322,12 +332,11 @@ import asyncio, os, signal, sys
 from pathlib import Path
 import numpy as np
 from attar.server.collections.process import StoreProcess
-from attar.server.collections.qdrant_edge import EdgeStore
 
 async def main():
     process = StoreProcess(Path(sys.argv[1]))
     vectors = np.ones((2, 8), np.float32)
-    await process.call(EdgeStore.upsert, "colors", [1, 2], vectors, [{}, {}])
+    await process.upsert("colors", [1, 2], vectors, [{}, {}])
     os.kill(os.getpid(), signal.SIGKILL)
 
 asyncio.run(main())
@@ -342,7 +351,7 @@ def test_the_store_of_a_killed_server_lets_go_and_loses_nothing(tmp_path: Path) 
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL  # noqa: S603 - our own
     again = EdgeStore(tmp_path)  # takes the lock that the orphan had
     again.open_collection("colors")
-    assert again.describe("colors") == (COLORS, 2)
+    assert again.size("colors") == Size(2, 0)
     again.close()
 
 
@@ -416,8 +425,8 @@ def test_whatever_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
             vectors = np.array([point.vector for point in points])
             np.testing.assert_allclose(vectors, unit(batch_of(batches.pop())[1]), atol=1e-6)
         in_flight = SIZE * (acknowledged + 2 <= SPAN)
-        assert store.describe("colors")[1] - min(SPAN, acknowledged + 1) * SIZE in (0, in_flight)
-        assert store.count("colors", {"batch": acknowledged}) == SIZE
+        assert store.size("colors").points - min(SPAN, acknowledged + 1) * SIZE in (0, in_flight)
+        assert store.count("colors", filters.read({"batch": acknowledged})) == SIZE
         store.close()
     print(f"{acknowledged + 1} batches were acknowledged")  # noqa: T201 - a figure for pytest -s
 

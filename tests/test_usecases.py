@@ -21,6 +21,7 @@ from attar.errors import (
     SpaceMismatch,
     Unavailable,
 )
+from attar.server.collections.process import StoreProcess
 from attar.server.engine.models import Models
 from attar.server.usecases.anomaly import Anomaly
 from attar.server.usecases.classify import Classification
@@ -60,7 +61,7 @@ async def retrained(bundles: dict[str, Path]) -> AsyncIterator[Models]:
 
 @pytest_asyncio.fixture
 async def collections(models: Models, tmp_path: Path) -> AsyncIterator[Collections]:
-    opened = Collections(tmp_path, models)
+    opened = Collections(StoreProcess(tmp_path / "collections"), models)
     yield opened
     await opened.close()
 
@@ -181,12 +182,12 @@ async def test_vectors_come_with_the_fingerprint_of_the_collection_s_space(
 async def test_a_model_whose_space_has_changed_is_refused(
     models: Models, retrained: Models, tmp_path: Path
 ) -> None:
-    before = Collections(tmp_path, models)
+    before = Collections(StoreProcess(tmp_path / "collections"), models)
     info = await before.create("notes")
     await before.upsert("notes", ids=[1], items=["cat"])
     vectors = models[""].encoder.embed(["cat"]).vectors
     await before.close()
-    after = Collections(tmp_path, retrained)
+    after = Collections(StoreProcess(tmp_path / "collections"), retrained)
     try:
         assert await after.list() == (CollectionInfo("notes", "tiny", info.fingerprint, 16, 1),)
         with pytest.raises(SpaceMismatch, match="model tiny now embeds into"):
@@ -202,11 +203,11 @@ async def test_a_model_whose_space_has_changed_is_refused(
 async def test_a_damaged_collection_is_unavailable_until_it_is_deleted(
     models: Models, tmp_path: Path
 ) -> None:
-    before = Collections(tmp_path, models)
+    before = Collections(StoreProcess(tmp_path / "collections"), models)
     await before.create("notes")
     await before.close()
     (tmp_path / "collections" / "notes" / "collection.json").write_text("{")
-    after = Collections(tmp_path, models)
+    after = Collections(StoreProcess(tmp_path / "collections"), models)
     try:
         assert list(after.damaged) == ["notes"]
         assert await after.list() == ()

@@ -3,49 +3,315 @@
 The child serves one call at a time, read from a socket; it ends when the socket does, so it cannot
 outlive the server by more than the call it is in. If it dies, the call in it and those behind it
 fail with `Unavailable`, and the next call starts another, which finds everything acknowledged.
+
+What takes longer than a call may, the building of an index and the packing of a snapshot, is done
+to a copy by a third process, see `builder`. Writes to the collection wait while it is copied; reads
+never do, but for the moment in which the built copy takes the place of the old shard.
 """
 
 import asyncio
+import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+import uuid
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
-from attar.errors import AttarError, BackendError, Unavailable
+import numpy as np
+from numpy.typing import NDArray
 
-from .qdrant_edge import EdgeStore
+from attar.errors import AttarError, BackendError, DiskFull, NotFound, Unavailable
+
+from . import builder
+from .disk import check_name
+from .filters import Condition
+from .qdrant_edge import OPENING_BYTES, RESERVE_BYTES, EdgeStore, require_space
+from .store import Description, Hit, Page, Payload, Point, PointId, Search, Size, Snapshot
 
 P = ParamSpec("P")
 R = TypeVar("R")
+log = logging.getLogger("attar.server")
 
 _SYNC_S: Final = 1.0  # how long a write may wait for its sync, which searches wait out too
 _CLOSE_S: Final = 30.0  # for the last call and the last sync
+_CATCH_UP: Final = 500  # points brought to a copy in one call, between which reads go on
+# A build copies everything, so what is new must be a fair part of it: then builds cost no more than
+# a constant for each point that was ever written.
+_NEW: Final = 0.25
 
 
 class StoreProcess:
-    """An `EdgeStore` in a child process; `damaged` maps what cannot be opened to why."""
+    """A `Store` on `EdgeStore` in a child process."""
 
-    def __init__(self, root: Path) -> None:
-        """Start the child and open every collection; blocks until that is done."""
+    def __init__(
+        self,
+        root: Path,
+        *,
+        snapshots: Path | None = None,
+        index_after: int = 0,
+        reserve_bytes: int = RESERVE_BYTES,
+    ) -> None:
+        """Start the child and open every collection; blocks until that is done.
+
+        `snapshots` is the folder of snapshots, beside the root by default. Once `index_after`
+        points are not in a collection's index it is built in the background; 0: when told to.
+        """
         self._root = root
+        self._snapshots = snapshots or root.with_name("snapshots")
+        self._index_after = index_after
+        self._reserve = reserve_bytes
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="attar-store")
         self._child: tuple[subprocess.Popen[bytes], Connection] | None = None
         self._closed = False
+        self._descriptions: dict[str, Description] = {}
+        self._writing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._builds: dict[str, asyncio.Task[None]] = {}
+        self._building = asyncio.Lock()  # one at a time: each takes a core
         self.damaged: dict[str, str] = {}
-        self._thread.submit(self._start).result()
+        root.mkdir(parents=True, exist_ok=True)
+        try:
+            self._thread.submit(self._start).result()
+            for leftover in self._snapshots.glob("*/.*"):
+                shutil.rmtree(leftover)
+        except DiskFull as error:  # the server lives without them, and each call tries again
+            log.error("collections: %s", error)  # noqa: TRY400 (no bug, so no trace)
+
+    # ------------------------------------------------------------------ the contract
+
+    async def names(self) -> list[str]:
+        """List the collections, damaged ones too."""
+        return await self._call(EdgeStore.names)
+
+    async def create(self, description: Description) -> None:
+        """Make an empty collection, whole or not at all; raises `AlreadyExists`."""
+        await self._call(EdgeStore.create, description)
+
+    async def delete(self, name: str) -> None:
+        """Remove a collection, damaged or not."""
+        self._descriptions.pop(name, None)
+        await self._give_up(name)
+        await self._call(EdgeStore.delete, name)
+        self.damaged.pop(name, None)
+        self._writing.pop(name, None)
+
+    async def describe(self, name: str) -> Description:
+        """Give what a collection was made for."""
+        if name in self.damaged:
+            raise Unavailable(self.damaged[name])
+        if name not in self._descriptions:
+            self._descriptions[name] = await self._call(EdgeStore.describe, name)
+        return self._descriptions[name]
+
+    async def size(self, name: str) -> Size:
+        """Count a collection's points."""
+        await self.describe(name)
+        return await self._call(EdgeStore.size, name)
+
+    async def upsert(
+        self,
+        name: str,
+        ids: Sequence[PointId],
+        vectors: NDArray[np.float32],
+        payloads: Sequence[Payload],
+    ) -> None:
+        """Add or replace points, all or none: (n, dims) vectors; logged when it returns."""
+        async with self._held(name):
+            size = await self._call(EdgeStore.upsert, name, ids, vectors, payloads)
+        new = size.points - size.indexed
+        if 0 < self._index_after <= new and new >= _NEW * size.points:
+            self._build(name)
+
+    async def search(
+        self, name: str, vectors: NDArray[np.float32], search: Search
+    ) -> list[list[Hit]]:
+        """Give each query's hits, best first: (n, dims) vectors."""
+        await self.describe(name)
+        return await self._call(EdgeStore.search, name, vectors, search)
+
+    async def retrieve(
+        self, name: str, ids: Sequence[PointId], *, with_vectors: bool
+    ) -> list[Point]:
+        """Give those of the points that exist, in the order asked."""
+        await self.describe(name)
+        return await self._call(EdgeStore.retrieve, name, ids, with_vectors=with_vectors)
+
+    async def scroll(
+        self,
+        name: str,
+        *,
+        where: Condition,
+        limit: int,
+        start: PointId | None,
+        with_vectors: bool,
+    ) -> Page:
+        """Give a page of the points that match, from the id `start` on."""
+        await self.describe(name)
+        return await self._call(
+            EdgeStore.scroll,
+            name,
+            where=where,
+            limit=limit,
+            start=start,
+            with_vectors=with_vectors,
+        )
+
+    async def count(self, name: str, where: Condition) -> int:
+        """Count the points that match."""
+        await self.describe(name)
+        return await self._call(EdgeStore.count, name, where)
+
+    async def delete_points(self, name: str, ids: Sequence[PointId]) -> None:
+        """Remove those of the points that exist; logged when it returns."""
+        async with self._held(name):
+            await self._call(EdgeStore.delete_points, name, ids)
+
+    async def delete_matching(self, name: str, where: Condition) -> None:
+        """Remove the points that match, all or none; logged when it returns."""
+        async with self._held(name):
+            await self._call(EdgeStore.delete_matching, name, where)
+
+    async def vectors(self, name: str) -> NDArray[np.float32]:
+        """Give every vector, in the order of ids: (points, dims)."""
+        await self.describe(name)
+        return await self._call(EdgeStore.vectors, name)
+
+    async def optimize(self, name: str) -> None:
+        """Build the collection's index; it goes on when whoever awaits this leaves."""
+        await self.describe(name)
+        await asyncio.shield(self._build(name))
+
+    async def snapshot(self, name: str) -> Snapshot:
+        """Keep a collection as it is now; writes wait while it is copied, reads do not."""
+        await self.describe(name)
+        target = self._snapshots / name
+        async with self._working("pack", name, target, follow=False) as packing:
+            return _describe_snapshot(builder.snapshot_path(target, await packing))
+
+    async def snapshots(self, name: str) -> list[Snapshot]:
+        """List a collection's snapshots, oldest first, also when it was deleted since."""
+        paths = (self._snapshots / check_name("collection", name)).glob("*.zip")
+        return sorted(map(_describe_snapshot, paths), key=lambda one: (one.created_s, one.id))
+
+    async def restore(self, name: str, snapshot: str, *, to: str, replace: bool) -> None:
+        """Make the collection `to` of a snapshot of `name`, whole or not at all."""
+        path = self._snapshot(name, snapshot)
+        check_name("collection", to)
+        require_space(self._root, self._reserve + 2 * path.stat().st_size)
+        making = self._root / f".{uuid.uuid4().hex}"
+        try:
+            await builder.build("unpack", path, making)
+            await self._give_up(to)
+            async with self._writing[to]:
+                await self._call(EdgeStore.adopt, making, to=to, replace=replace)
+                self._descriptions.pop(to, None)
+                self.damaged.pop(to, None)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, making, ignore_errors=True)
+
+    async def delete_snapshot(self, name: str, snapshot: str) -> None:
+        """Remove a snapshot."""
+        self._snapshot(name, snapshot).unlink()
+
+    async def close(self) -> None:
+        """Let the child finish, close its shards and end; what is being built is given up."""
+        for name in (*self._builds,):
+            await self._give_up(name)
+        self._closed = True
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._stop)
+        self._thread.shutdown()
+
+    # ------------------------------------------------------------------ copies
+
+    @asynccontextmanager
+    async def _held(self, name: str) -> AsyncIterator[None]:
+        """Hold every other write to a collection."""
+        await self.describe(name)
+        async with self._writing[name]:
+            yield
+
+    def building(self, name: str) -> bool:
+        """Whether the collection's index is being built."""
+        return name in self._builds
+
+    def _snapshot(self, name: str, snapshot: str) -> Path:
+        folder = self._snapshots / check_name("collection", name)
+        return builder.snapshot_path(folder, snapshot)
+
+    def _build(self, name: str) -> asyncio.Task[None]:
+        """Begin to build a collection's index, or give the build that is under way."""
+        if name not in self._builds:
+            task = asyncio.get_running_loop().create_task(self._optimize(name))
+            self._builds[name] = task
+            task.add_done_callback(lambda ended: self._ended(name, ended))
+        return self._builds[name]
+
+    async def _give_up(self, name: str) -> None:
+        """End the build of a collection's index, if one is under way."""
+        if name in self._builds:
+            await _end(self._builds[name])
+
+    def _ended(self, name: str, build: asyncio.Task[None]) -> None:
+        del self._builds[name]
+        if not build.cancelled() and (error := build.exception()) is not None:
+            log.warning("the index of collection %s was not built: %s", name, type(error).__name__)
+
+    async def _optimize(self, name: str) -> None:
+        copy = self._root / name / f"shard-{uuid.uuid4().hex}"
+        try:
+            async with (
+                self._building,
+                self._working("optimize", name, copy, follow=True) as optimizing,
+            ):
+                await optimizing
+                left = await self._call(EdgeStore.catch_up, name, copy, limit=_CATCH_UP)
+                # Each call leaves room for others, so more may be written than one brings over.
+                for _ in range(2 * left // _CATCH_UP):
+                    if left <= _CATCH_UP:
+                        break
+                    left = await self._call(EdgeStore.catch_up, name, copy, limit=_CATCH_UP)
+                async with self._held(name):
+                    await self._call(EdgeStore.change_over, name, copy)
+        except BaseException:
+            with suppress(NotFound):
+                await self._call(EdgeStore.forget_copy, name)
+            raise
+
+    @asynccontextmanager
+    async def _working(
+        self, command: str, name: str, target: Path, *, follow: bool
+    ) -> AsyncIterator[asyncio.Task[str]]:
+        """Have a builder work on the collection as it is now; the builder ends with the block."""
+        require_space(self._root, self._reserve)
+        copied = asyncio.Event()
+        async with AsyncExitStack() as stack:
+            async with self._held(name):
+                source, folder = await self._call(EdgeStore.begin_copy, name, follow=follow)
+                work = asyncio.create_task(
+                    builder.build(command, source, folder, target, copied=copied.set)
+                )
+                stack.push_async_callback(_end, work)
+                waiting = asyncio.create_task(copied.wait())
+                stack.push_async_callback(_end, waiting)
+                await asyncio.wait((waiting, work), return_when=asyncio.FIRST_COMPLETED)
+            yield work
+
+    # ------------------------------------------------------------------ the child
 
     @property
     def _alive(self) -> bool:
         return self._child is not None
 
-    async def call(
+    async def _call(
         self,
         method: Callable[Concatenate[EdgeStore, P], R],
         /,
@@ -61,12 +327,6 @@ class StoreProcess:
         )
         result: R = answer
         return result
-
-    async def close(self) -> None:
-        """Let the child finish, close its shards and end."""
-        self._closed = True
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._stop)
-        self._thread.shutdown()
 
     def _exchange(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._child is None:
@@ -90,12 +350,15 @@ class StoreProcess:
 
     def _start(self) -> None:
         """Start a child and open what is not known to be damaged; one that kills the child is."""
+        require_space(self._root, min(self._reserve, OPENING_BYTES))
         ours, theirs = socket.socketpair()
         with theirs:
             # -P: in a checkout, the child must not take the folder it is in for the package.
             command = [sys.executable, "-P", "-m", __name__, str(theirs.fileno()), str(self._root)]
             child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+                [*command, str(self._reserve)],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
             )
         self._child = (child, Connection(ours.detach()))
         try:
@@ -112,8 +375,8 @@ class StoreProcess:
                 self.damaged[name] = str(error)
             if not self._alive:
                 self.damaged[name] = (
-                    f"collection {name} is damaged: the engine died opening it; restore"
-                    f" {self._root / name} from a copy, or delete it"
+                    f"collection {name} is damaged: the engine died opening it; restore a snapshot"
+                    f" of it, or {self._root / name} from a copy, or delete it"
                 )
                 self._start()
                 return
@@ -131,6 +394,16 @@ class StoreProcess:
             child.wait()
 
 
+async def _end(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _describe_snapshot(path: Path) -> Snapshot:
+    status = path.stat()
+    return Snapshot(path.stem, path.parent.name, status.st_mtime, status.st_size)
+
+
 def _sync_when_due(connection: Connection, store: EdgeStore) -> None:
     """Sync once the oldest write has waited long enough; return when a call is there to be read."""
     while (since := store.unsynced_since) is not None:
@@ -140,7 +413,7 @@ def _sync_when_due(connection: Connection, store: EdgeStore) -> None:
         store.sync()
 
 
-def serve(connection: Connection, root: Path) -> None:
+def serve(connection: Connection, root: Path, reserve_bytes: int) -> None:
     """Answer calls until the other end closes."""
     store: EdgeStore | None = None
     while True:
@@ -151,7 +424,7 @@ def serve(connection: Connection, root: Path) -> None:
         except (EOFError, OSError):
             break
         try:
-            store = store or EdgeStore(root)
+            store = store or EdgeStore(root, reserve_bytes=reserve_bytes)
             answer = (True, getattr(store, method)(*args, **kwargs))
         except AttarError as error:
             answer = (False, error)
@@ -169,4 +442,4 @@ if __name__ == "__main__":
     # A terminal's ^C and a supervisor's SIGTERM are for the server, which then closes the socket.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    serve(Connection(int(sys.argv[1])), Path(os.fsdecode(sys.argv[2])))
+    serve(Connection(int(sys.argv[1])), Path(os.fsdecode(sys.argv[2])), int(sys.argv[3]))

@@ -1,8 +1,8 @@
 """Qdrant Edge as a store: one folder a collection, a shard and what it was made for.
 
     <root>/.lock                     held while a store is open: one process at a time
-    <root>/NAME/collection.json      schema version, name, model, fingerprint, dims
-    <root>/NAME/shard/               qdrant_edge's own files
+    <root>/NAME/collection.json      schema version, what it was made for, which shard is in use
+    <root>/NAME/SHARD/               qdrant_edge's own files
     <root>/.*                        being made or being removed; swept when the store opens
 
 Durability. An update returns once qdrant_edge has it in its log, a mapped file that `load` replays.
@@ -13,13 +13,17 @@ at most that second's acknowledged writes, as far as the disk keeps what it has 
 not tested. A sync on every update cost 4 to 130 ms here, during which no search could run. An
 update that was not acknowledged is there whole or not at all.
 
-Search compares every vector, so it is exact. qdrant_edge would build an HNSW index in `optimize`,
-which holds the interpreter for its whole run (34 s for 100,000 vectors of 64 dims on two cores):
-this store does not call it. No call of qdrant_edge 0.9 releases the interpreter, which is why
-`attar.server.collections.process` gives this store a process of its own.
+A full disk. qdrant_edge writes through mapped files, and where the disk cannot back them the kernel
+kills the process (SIGBUS, seen on a full tmpfs; opening a shard there dies too). So writes are
+refused with `DiskFull` while less than a reserve is free, and shards are not opened without some.
 
-Payloads are kept as JSON text beside the tokens that filters look for, in an indexed field. The
-engine's own match of booleans takes true for 1 (0.9.0), and it loses integers beyond 64 bits.
+Search compares every vector until an index is built. No call of qdrant_edge 0.9 releases the
+interpreter, and `optimize` takes minutes; so it runs on a copy of the shard, in a process of its
+own, while this store goes on with the old shard and remembers which points were written since. Then
+the copy is brought up to date, and `collection.json` changes over to it in one rename.
+
+Payloads are kept as JSON text beside what filters compare, see `filters`. The engine's own match of
+booleans takes true for 1 (0.9.0), and it loses integers beyond 64 bits.
 """
 
 import fcntl
@@ -28,7 +32,8 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,37 +41,69 @@ import numpy as np
 import qdrant_edge as edge
 from numpy.typing import NDArray
 
-from attar.errors import AlreadyExists, InvalidInput, NotFound, ShapeError, Unavailable
+from attar.errors import AlreadyExists, DiskFull, NotFound, Unavailable
 
 from .disk import check_name, sync_folder, write_whole
+from .filters import (
+    EVERYTHING,
+    TOKENS,
+    Between,
+    Condition,
+    Every,
+    Has,
+    Not,
+    Some,
+    comparable,
+    paths,
+)
 from .store import (
+    OVERSAMPLING,
     Description,
-    Filter,
     Hit,
+    Page,
     Payload,
     Point,
     PointId,
+    Quantization,
+    Search,
+    Size,
     check_ids,
-    filter_tokens,
-    payload_json,
-    payload_tokens,
+    check_points,
+    check_vectors,
 )
 
-_SCHEMA: Final = 1
+COLLECTION_FILE: Final = "collection.json"
+RESERVE_BYTES: Final = 256 * 2**20  # several times the largest write, with its log
+OPENING_BYTES: Final = 64 * 2**20  # what one shard may need to open
+_SCHEMA: Final = 2
 _LOCK_S: Final = 10.0  # how long an open store may take to let go: a killed one is gone in less
 _PAGE: Final = 1000
+_INDEXED_PATHS: Final = 32  # of ranges in one collection; each index costs memory and upserts
+
+
+@dataclass(slots=True)
+class _Collection:
+    """An open shard; `dirty` are the points written since its copy was made, if one was."""
+
+    description: Description
+    path: Path
+    shard: edge.EdgeShard
+    indexed: set[str]
+    dirty: set[PointId] | None = None
+    successor: edge.EdgeShard | None = None
+    since: float | None = field(default=None)  # when it was first written after its last sync
 
 
 class EdgeStore:
     """Collections under one root; `open_collection` takes up each of `names`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, reserve_bytes: int = RESERVE_BYTES) -> None:
         """Lock the root and sweep what was never finished; `Unavailable` when it is locked."""
         root.mkdir(parents=True, exist_ok=True)
         self._root = root
+        self._reserve = reserve_bytes
         self._lock = _lock(root / ".lock")
-        self._shards: dict[str, tuple[Description, edge.EdgeShard]] = {}
-        self._unsynced: dict[str, float] = {}  # when a collection was first written since its sync
+        self._open: dict[str, _Collection] = {}
         for leftover in root.glob(".*"):
             if leftover.is_dir():
                 shutil.rmtree(leftover)
@@ -79,15 +116,17 @@ class EdgeStore:
         """Take up a collection from its folder; raises `Unavailable` with what is wrong with it."""
         folder = self._root / name
         try:
-            description = _read(folder / "collection.json")
+            description, shard = read_description(folder / COLLECTION_FILE)
             if description.name != name:
-                raise ValueError(f"collection.json is of {description.name!r}")
-            shard = edge.EdgeShard.load(str(folder / "shard"), None)
+                raise ValueError(f"{COLLECTION_FILE} is of {description.name!r}")
+            opened = _load(description, folder / shard)
         except BaseException as error:  # a panic of the engine is no Exception
             raise Unavailable(
-                f"collection {name} is damaged: {error}; restore {folder} from a copy, or delete it"
+                f"collection {name} is damaged: {error}; restore a snapshot of it, or {folder} from"
+                " a copy, or delete it"
             ) from error
-        self._shards[name] = (description, shard)
+        self._open[name] = opened
+        _sweep(folder, keep=shard)
 
     def create(self, description: Description) -> None:
         """Make an empty collection, whole or not at all; raises `AlreadyExists`."""
@@ -95,24 +134,15 @@ class EdgeStore:
         folder = self._root / name
         if folder.exists():
             raise AlreadyExists(f"collection {name} exists; choose another name or delete it")
-        making = self._root / f".{uuid.uuid4().hex}"
-        (making / "shard").mkdir(parents=True)
+        require_space(self._root, self._reserve)
+        making, shard_name = self._root / f".{uuid.uuid4().hex}", _shard_name()
+        (making / shard_name).mkdir(parents=True)
         # The shard is closed before the folder is moved: it keeps the path that it was opened by.
-        vectors = edge.EdgeVectorParams(size=description.dims, distance=edge.Distance.Cosine)
-        shard = edge.EdgeShard.create(str(making / "shard"), edge.EdgeConfig(vectors=vectors))
-        shard.update(
-            edge.UpdateOperation.create_field_index("tokens", edge.PayloadSchemaType.Keyword)
-        )
+        shard = edge.EdgeShard.create(str(making / shard_name), _config(description))
+        shard.update(edge.UpdateOperation.create_field_index(TOKENS, _KEYWORD))
         shard.flush()
         shard.close()
-        facts = {
-            "schema_version": _SCHEMA,
-            "name": name,
-            "model": description.model,
-            "fingerprint": description.fingerprint,
-            "dims": description.dims,
-        }
-        write_whole(making / "collection.json", json.dumps(facts, indent=2).encode())
+        _write_description(making, description, shard_name)
         making.rename(folder)
         sync_folder(self._root)
         self.open_collection(name)
@@ -122,18 +152,25 @@ class EdgeStore:
         folder = self._root / check_name("collection", name)
         if not folder.is_dir():
             raise self._unknown(name)
-        if name in self._shards:
-            self._shards.pop(name)[1].close()
-            self._unsynced.pop(name, None)
+        if name in self._open:
+            gone = self._open.pop(name)
+            gone.shard.close()
+            if gone.successor is not None:
+                gone.successor.close()
         removing = self._root / f".{uuid.uuid4().hex}"
         folder.rename(removing)
         sync_folder(self._root)
         shutil.rmtree(removing)
 
-    def describe(self, name: str) -> tuple[Description, int]:
-        """Give what a collection was made for and how many points it has."""
-        description, shard = self._open(name)
-        return description, shard.count(edge.CountRequest(exact=True))
+    def describe(self, name: str) -> Description:
+        """Give what a collection was made for."""
+        return self._find(name).description
+
+    def size(self, name: str) -> Size:
+        """Count a collection's points."""
+        info = self._find(name).shard.info()
+        # The engine counts a vector as indexed as long as its segment holds it, deleted or not.
+        return Size(info.points_count, min(info.indexed_vectors_count, info.points_count))
 
     def upsert(
         self,
@@ -141,138 +178,373 @@ class EdgeStore:
         ids: Sequence[PointId],
         vectors: NDArray[np.float32],
         payloads: Sequence[Payload],
-    ) -> None:
+    ) -> Size:
         """Add or replace points, all or none: (n, dims) vectors; logged when it returns."""
-        description, _ = self._open(name)
-        ids = check_ids(ids)
-        _check_vectors(vectors, description)
-        if not len(ids) == len(vectors) == len(payloads):
-            raise InvalidInput(
-                f"ids, vectors and payloads must be as many; got {len(ids)}, {len(vectors)} and"
-                f" {len(payloads)}"
-            )
+        found = self._find(name)
+        canonical, texts = check_points(found.description, ids, vectors, payloads)
         points = [
-            edge.Point(
-                point_id,
-                vector.tolist(),
-                {"json": payload_json(payload, i), "tokens": payload_tokens(payload)},
-            )
-            for i, (point_id, vector, payload) in enumerate(
-                zip(ids, vectors, payloads, strict=True)
+            edge.Point(point_id, vector.tolist(), {"json": text, **comparable(payload)})
+            for point_id, vector, text, payload in zip(
+                canonical, vectors, texts, payloads, strict=True
             )
         ]
-        self._update(name, edge.UpdateOperation.upsert_points(points))
+        require_space(self._root, self._reserve)
+        self._update(found, edge.UpdateOperation.upsert_points(points), touched=canonical)
+        return self.size(name)
 
-    def search(
-        self,
-        name: str,
-        vectors: NDArray[np.float32],
-        *,
-        limit: int,
-        where: Filter,
-        score_threshold: float | None,
-        with_payload: bool,
-    ) -> list[list[Hit]]:
-        """Give each query's best hits, best first, none below the threshold: (n, dims) vectors."""
-        description, shard = self._open(name)
-        _check_vectors(vectors, description)
-        if limit < 1:
-            raise InvalidInput(f"limit must be at least 1; got {limit}")
+    def search(self, name: str, vectors: NDArray[np.float32], search: Search) -> list[list[Hit]]:
+        """Give each query's hits, best first, none below the threshold: (n, dims) vectors."""
+        found = self._find(name)
+        check_vectors(vectors, found.description)
+        where = self._filter(found, search.where)
+        params = _params(found.description, search)
         queries = [
             edge.QueryRequest(
-                limit=limit,
+                limit=search.limit,
+                offset=search.offset,
                 query=edge.Query.Nearest(vector.tolist()),
-                filter=_filter(where),
-                with_payload=with_payload,
+                filter=where,
+                with_payload=search.with_payload,
+                params=params,
             )
             for vector in vectors
         ]
         # The engine's own threshold drops scores that equal it; attar's keeps them.
-        lowest = -np.inf if score_threshold is None else score_threshold
+        lowest = -np.inf if search.score_threshold is None else search.score_threshold
         return [
             [
-                Hit(_id(point.id), point.score, _payload(point.payload) if with_payload else None)
-                for point in found
+                Hit(
+                    _id(point.id),
+                    point.score,
+                    _payload(point.payload) if search.with_payload else None,
+                )
+                for point in best
                 if point.score >= lowest
             ]
-            for found in shard.query_batch(edge.QueryBatchRequest(queries))
+            for best in found.shard.query_batch(edge.QueryBatchRequest(queries))
         ]
 
     def retrieve(self, name: str, ids: Sequence[PointId], *, with_vectors: bool) -> list[Point]:
         """Give those of the points that exist, in the order asked."""
-        _, shard = self._open(name)
+        shard = self._find(name).shard
         wanted = check_ids(ids)
-        found = {
-            _id(record.id): record
-            for record in shard.retrieve([*wanted], with_payload=True, with_vector=with_vectors)
-        }
-        return [
-            Point(
-                point_id,
-                _payload(found[point_id].payload),
-                np.array(found[point_id].vector, np.float32) if with_vectors else None,
+        records = shard.retrieve([*wanted], with_payload=True, with_vector=with_vectors)
+        points = {_id(record.id): _point(record) for record in records}
+        return [points[point_id] for point_id in wanted if point_id in points]
+
+    def scroll(
+        self,
+        name: str,
+        *,
+        where: Condition,
+        limit: int,
+        start: PointId | None,
+        with_vectors: bool,
+    ) -> Page:
+        """Give a page of the points that match, from the id `start` on."""
+        found = self._find(name)
+        records, following = found.shard.scroll(
+            edge.ScrollRequest(
+                offset=start,
+                limit=limit,
+                filter=self._filter(found, where),
+                with_payload=True,
+                with_vector=with_vectors,
             )
-            for point_id in wanted
-            if point_id in found
-        ]
+        )
+        return Page(tuple(map(_point, records)), None if following is None else _id(following))
+
+    def count(self, name: str, where: Condition) -> int:
+        """Count the points that match."""
+        found = self._find(name)
+        request = edge.CountRequest(exact=True, filter=self._filter(found, where))
+        return found.shard.count(request)
 
     def delete_points(self, name: str, ids: Sequence[PointId]) -> None:
         """Remove those of the points that exist; logged when it returns."""
-        self._open(name)
-        self._update(name, edge.UpdateOperation.delete_points([*check_ids(ids)]))
+        found, wanted = self._find(name), check_ids(ids)
+        self._update(found, edge.UpdateOperation.delete_points([*wanted]), touched=wanted)
 
-    def count(self, name: str, where: Filter) -> int:
-        """Count the points that match."""
-        _, shard = self._open(name)
-        return shard.count(edge.CountRequest(exact=True, filter=_filter(where)))
+    def delete_matching(self, name: str, where: Condition) -> None:
+        """Remove the points that match, all or none; logged when it returns."""
+        found = self._find(name)
+        chosen = self._filter(found, where)
+        touched = [] if found.dirty is None else [*_ids(found.shard, chosen)]
+        everything = edge.Filter(must=[]) if chosen is None else chosen
+        self._update(
+            found, edge.UpdateOperation.delete_points_by_filter(everything), touched=touched
+        )
 
     def vectors(self, name: str) -> NDArray[np.float32]:
         """Give every vector, in the order of ids: (points, dims), rows of unit length."""
-        description, shard = self._open(name)
-        rows: list[Any] = []
-        offset: Any = None
-        while True:
-            records, offset = shard.scroll(
-                edge.ScrollRequest(offset=offset, limit=_PAGE, with_payload=False, with_vector=True)
-            )
-            rows.extend(record.vector for record in records)
-            if offset is None:
-                return np.array(rows, np.float32).reshape(len(rows), description.dims)
+        found = self._find(name)
+        rows = [record.vector for record in _records(found.shard, None, with_vector=True)]
+        return np.array(rows, np.float32).reshape(len(rows), found.description.dims)
+
+    # ------------------------------------------------------------------ copies
+
+    def begin_copy(self, name: str, *, follow: bool) -> tuple[Path, Path]:
+        """Sync a shard so that it can be copied until the next write; give it and its folder.
+
+        With `follow`, what is written from now on is remembered for `catch_up`.
+        """
+        found = self._find(name)
+        self._sync(found)
+        if follow:
+            found.dirty = set()
+        return found.path, self._root / name
+
+    def catch_up(self, name: str, copy: Path, *, limit: int) -> int:
+        """Bring up to `limit` remembered writes to a copy; give how many are left."""
+        found = self._find(name)
+        if found.dirty is None:
+            raise NotFound(f"collection {name} is not being copied; optimise it again")
+        if found.successor is None:
+            found.successor = _load(found.description, copy).shard
+        for path in found.indexed - _indexed(found.successor):
+            found.successor.update(edge.UpdateOperation.create_field_index(path, _FLOAT))
+        page = [found.dirty.pop() for _ in range(min(limit, len(found.dirty)))]
+        if page:
+            _repeat(found.shard, found.successor, page)
+        return len(found.dirty)
+
+    def change_over(self, name: str, copy: Path) -> None:
+        """Use the copy, which misses nothing, from now on, and remove the old shard."""
+        while self.catch_up(name, copy, limit=_PAGE):
+            pass
+        found = self._find(name)
+        if found.successor is None:
+            raise NotFound(f"collection {name} is not being copied; optimise it again")
+        found.successor.flush()
+        _write_description(self._root / name, found.description, copy.name)
+        old = found.shard
+        self._open[name] = _Collection(found.description, copy, found.successor, found.indexed)
+        old.close()
+        _sweep(self._root / name, keep=copy.name)
+
+    def forget_copy(self, name: str) -> None:
+        """Stop remembering writes for a copy that failed, and remove it."""
+        found = self._find(name)
+        found.dirty = None
+        if found.successor is not None:
+            found.successor.close()
+            found.successor = None
+        _sweep(self._root / name, keep=found.path.name)
+
+    def adopt(self, folder: Path, *, to: str, replace: bool) -> None:
+        """Make the collection `to` of a folder with a description and a shard, which is used up.
+
+        The folder lies in the root under a name that is swept, so whatever happens, the collection
+        is there as it was or as it becomes.
+        """
+        name = check_name("collection", to)
+        target = self._root / name
+        if target.exists() and not replace:
+            raise AlreadyExists(f"collection {name} exists; restore to another name, or replace it")
+        given, shard_name = read_description(folder / COLLECTION_FILE)
+        description = Description(
+            name, given.model, given.fingerprint, given.dims, given.quantization
+        )
+        if not target.exists():
+            _write_description(folder, description, shard_name)
+            folder.rename(target)
+            sync_folder(self._root)
+            self.open_collection(name)
+            return
+        new = target / _shard_name()
+        (folder / shard_name).rename(new)
+        opened = _load(description, new)
+        _write_description(target, description, new.name)
+        if name in self._open:
+            old = self._open[name]
+            old.shard.close()
+            if old.successor is not None:
+                old.successor.close()
+        self._open[name] = opened
+        _sweep(target, keep=new.name)
+
+    # ------------------------------------------------------------------ durability
 
     @property
     def unsynced_since(self) -> float | None:
         """When the oldest write was made that the disk may not have (monotonic, s)."""
-        return min(self._unsynced.values(), default=None)
+        return min((c.since for c in self._open.values() if c.since is not None), default=None)
 
     def sync(self) -> None:
         """Bring every write to the disk."""
-        while self._unsynced:
-            name, since = self._unsynced.popitem()
-            try:
-                self._shards[name][1].flush()
-            except Exception:
-                self._unsynced[name] = since
-                raise
+        for found in self._open.values():
+            if found.since is not None:
+                self._sync(found)
 
     def close(self) -> None:
         """Close every shard, which syncs it, and unlock the root."""
-        while self._shards:
-            self._shards.popitem()[1][1].close()
+        while self._open:
+            found = self._open.popitem()[1]
+            found.shard.close()
+            if found.successor is not None:
+                found.successor.close()
         os.close(self._lock)
 
-    def _update(self, name: str, operation: edge.UpdateOperation) -> None:
-        self._unsynced.setdefault(name, time.monotonic())
-        self._shards[name][1].update(operation)
-
-    def _open(self, name: str) -> tuple[Description, edge.EdgeShard]:
+    def _sync(self, found: _Collection) -> None:
+        since, found.since = found.since, None
         try:
-            return self._shards[name]
+            found.shard.flush()
+        except Exception:
+            found.since = since
+            raise
+
+    def _update(
+        self, found: _Collection, operation: edge.UpdateOperation, *, touched: Sequence[PointId]
+    ) -> None:
+        require_space(self._root, min(OPENING_BYTES, self._reserve))  # deletions need little
+        if found.since is None:
+            found.since = time.monotonic()
+        if found.dirty is not None:
+            found.dirty.update(touched)
+        found.shard.update(operation)
+
+    def _filter(self, found: _Collection, where: Condition) -> edge.Filter | None:
+        """Translate a tree; what it compares by ranges is indexed from its first use on."""
+        if where == EVERYTHING:
+            return None
+        for path in paths(where) - found.indexed:
+            if len(found.indexed) < _INDEXED_PATHS:
+                self._update(
+                    found, edge.UpdateOperation.create_field_index(path, _FLOAT), touched=()
+                )
+                found.indexed.add(path)
+        return edge.Filter(must=[_translate(where)])
+
+    def _find(self, name: str) -> _Collection:
+        try:
+            return self._open[name]
         except KeyError:
             raise self._unknown(name) from None
 
     def _unknown(self, name: str) -> NotFound:
-        known = ", ".join(sorted(self._shards)[:20]) or "none"
+        known = ", ".join(sorted(self._open)[:20]) or "none"
         return NotFound(f"no collection {name[:80]!r}; this server has {known}")
+
+
+_KEYWORD: Final = edge.PayloadSchemaType.Keyword
+_FLOAT: Final = edge.PayloadSchemaType.Float
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Raise `DiskFull` when the disk of a folder has less than `needed` bytes left."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DiskFull(
+            f"the disk of the collections has {free >> 20} MiB left, and {needed >> 20} MiB of it"
+            " are kept free; delete collections or snapshots, or give it more room. Nothing was"
+            " written"
+        )
+
+
+def read_description(path: Path) -> tuple[Description, str]:
+    """Give what a collection's file says: what it was made for, and its shard's folder."""
+    facts = json.loads(path.read_bytes())
+    if facts["schema_version"] != _SCHEMA:
+        raise ValueError(f"schema version {facts['schema_version']}; this attar reads {_SCHEMA}")
+    name, model, fingerprint = facts["name"], facts["model"], facts["fingerprint"]
+    quantization: Quantization = facts["quantization"]
+    if quantization not in OVERSAMPLING:
+        raise ValueError(f"quantization {quantization!r} is unknown")
+    description = Description(
+        str(name), str(model), str(fingerprint), int(facts["dims"]), quantization
+    )
+    return description, check_name("shard", facts["shard"])
+
+
+def _write_description(folder: Path, description: Description, shard: str) -> None:
+    facts = {
+        "schema_version": _SCHEMA,
+        "name": description.name,
+        "model": description.model,
+        "fingerprint": description.fingerprint,
+        "dims": description.dims,
+        "quantization": description.quantization,
+        "shard": shard,
+    }
+    write_whole(folder / COLLECTION_FILE, json.dumps(facts, indent=2).encode())
+
+
+def _shard_name() -> str:
+    return f"shard-{uuid.uuid4().hex}"
+
+
+def _sweep(folder: Path, *, keep: str) -> None:
+    """Remove the shards that are not in use."""
+    for path in folder.glob("shard-*"):
+        if path.name != keep:
+            shutil.rmtree(path)
+
+
+def _config(description: Description) -> edge.EdgeConfig:
+    quantization: Any = None
+    if description.quantization == "int8":
+        quantization = edge.ScalarQuantizationConfig(type=edge.ScalarType.Int8)
+    elif description.quantization == "binary":
+        quantization = edge.BinaryQuantizationConfig()
+    vectors = edge.EdgeVectorParams(
+        size=description.dims,
+        distance=edge.Distance.Cosine,
+        quantization_config=quantization,
+    )
+    return edge.EdgeConfig(vectors=vectors)
+
+
+def _load(description: Description, path: Path) -> _Collection:
+    shard = edge.EdgeShard.load(str(path), None)
+    return _Collection(description, path, shard, _indexed(shard))
+
+
+def _indexed(shard: edge.EdgeShard) -> set[str]:
+    return {path for path in shard.info().payload_schema if path != TOKENS}
+
+
+def _params(description: Description, search: Search) -> edge.SearchParams:
+    if search.exact:
+        whole = edge.QuantizationSearchParams(ignore=True)
+        return edge.SearchParams(exact=True, quantization=whole)
+    again = edge.QuantizationSearchParams(
+        rescore=True, oversampling=OVERSAMPLING[description.quantization]
+    )
+    return edge.SearchParams(quantization=again)
+
+
+def _records(
+    shard: edge.EdgeShard, where: edge.Filter | None, *, with_vector: bool
+) -> Iterator[Any]:
+    offset: Any = None
+    while True:
+        request = edge.ScrollRequest(
+            offset=offset,
+            limit=_PAGE,
+            filter=where,
+            with_payload=False,
+            with_vector=with_vector,
+        )
+        records, offset = shard.scroll(request)
+        yield from records
+        if offset is None:
+            return
+
+
+def _ids(shard: edge.EdgeShard, where: edge.Filter | None) -> Iterator[PointId]:
+    for record in _records(shard, where, with_vector=False):
+        yield _id(record.id)
+
+
+def _repeat(source: edge.EdgeShard, target: edge.EdgeShard, ids: list[PointId]) -> None:
+    """Make points of one shard what they are in another: there with the same content, or not."""
+    found = source.retrieve([*ids], with_payload=True, with_vector=True)
+    there = [edge.Point(record.id, record.vector, record.payload) for record in found]
+    gone = {*ids} - {_id(record.id) for record in found}
+    if there:
+        target.update(edge.UpdateOperation.upsert_points(there))
+    if gone:
+        target.update(edge.UpdateOperation.delete_points([*gone]))
 
 
 def _lock(path: Path) -> int:
@@ -293,37 +565,34 @@ def _lock(path: Path) -> int:
             return descriptor
 
 
-def _read(path: Path) -> Description:
-    facts = json.loads(path.read_bytes())
-    if facts["schema_version"] != _SCHEMA:
-        raise ValueError(f"schema version {facts['schema_version']}; this attar reads {_SCHEMA}")
-    name, model, fingerprint = facts["name"], facts["model"], facts["fingerprint"]
-    return Description(str(name), str(model), str(fingerprint), int(facts["dims"]))
-
-
-def _check_vectors(vectors: NDArray[np.float32], description: Description) -> None:
-    expected = f"(n, {description.dims}) float32, the dims of collection {description.name}"
-    if vectors.dtype != np.float32 or vectors.shape[1:] != (description.dims,):
-        raise ShapeError(f"vectors must be {expected}; got {vectors.shape} {vectors.dtype}")
-    usable = np.isfinite(vectors).all(axis=1) & vectors.any(axis=1)
-    if not usable.all():
-        row = int(np.flatnonzero(~usable)[0])
-        raise InvalidInput(f"vectors[{row}] is zero or not finite; it has no direction to compare")
-
-
-def _filter(where: Filter) -> edge.Filter | None:
-    if not where:
-        return None
-    return edge.Filter(
-        must=[
-            edge.FieldCondition(key="tokens", match=edge.MatchAny(tokens))
-            for tokens in filter_tokens(where)
-        ]
-    )
+def _translate(tree: Condition) -> Any:
+    match tree:
+        case Has():
+            return edge.FieldCondition(key=TOKENS, match=edge.MatchAny([*tree.tokens]))
+        case Between():
+            bounds = edge.RangeFloat(gt=tree.gt, gte=tree.gte, lt=tree.lt, lte=tree.lte)
+            return edge.FieldCondition(key=tree.path, range=bounds)
+        case Every():
+            return edge.Filter(must=[_translate(each) for each in tree.of])
+        case Some():
+            # The engine takes an empty `should` for one that holds.
+            nothing = edge.HasIdCondition(set())
+            return edge.Filter(should=[_translate(each) for each in tree.of] or [nothing])
+        case Not():
+            return edge.Filter(must_not=[_translate(tree.of)])
 
 
 def _id(given: int | uuid.UUID | str) -> PointId:
     return given if isinstance(given, int) else str(given)
+
+
+def _point(record: Any) -> Point:
+    vector = record.vector
+    return Point(
+        _id(record.id),
+        _payload(record.payload),
+        None if vector is None else np.array(vector, np.float32),
+    )
 
 
 def _payload(stored: Any) -> Payload:

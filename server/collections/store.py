@@ -1,25 +1,29 @@
-"""What a vector store holds and gives back, and what it accepts.
+"""What a vector store holds and gives back, and what it accepts: one contract for every engine.
 
-An id is an unsigned 64-bit integer or a UUID. A payload is a JSON object. A filter maps keys of the
-payload to a value, or to a list of which any will do; a key whose payload value is a list matches
-when one of its members does. Values are strings, whole numbers and booleans, and 1 is not true.
+An id is an unsigned 64-bit integer or a UUID. A payload is a JSON object. Vectors are compared by
+cosine similarity and come back with unit length. A write is acknowledged when its method returns;
+from then on every read sees it.
 """
 
 import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.errors import InvalidInput
+from attar.errors import InvalidInput, ShapeError
+
+from .filters import EVERYTHING, Condition
 
 PointId: TypeAlias = int | str
 Payload: TypeAlias = Mapping[str, Any]
-Value: TypeAlias = str | int | bool
-Filter: TypeAlias = Mapping[str, Value | Sequence[Value]]
+Quantization: TypeAlias = Literal["none", "int8", "binary"]
+
+# How many times `limit` quantised candidates are scored again by their whole vectors.
+OVERSAMPLING: Final[Mapping[Quantization, float]] = {"none": 1.0, "int8": 2.0, "binary": 8.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,37 @@ class Description:
     model: str
     fingerprint: str
     dims: int
+    quantization: Quantization = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How many points a collection has, and how many of them its index knows."""
+
+    points: int
+    indexed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """Which points a search gives: `limit` best after the `offset` best, none below the score.
+
+    `exact` compares every vector; otherwise an index may miss a few of the best.
+    """
+
+    limit: int
+    offset: int = 0
+    where: Condition = EVERYTHING
+    score_threshold: float | None = None
+    with_payload: bool = True
+    exact: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what no page can be."""
+        if self.limit < 1:
+            raise InvalidInput(f"limit must be at least 1; got {self.limit}")
+        if self.offset < 0:
+            raise InvalidInput(f"offset must be at least 0; got {self.offset}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +85,110 @@ class Point:
     vector: NDArray[np.float32] | None  # (dims,), of unit length
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Page:
+    """Some points in the order of ids, and the id at which the next page begins, if one does."""
+
+    points: tuple[Point, ...]
+    following: PointId | None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A collection as it was at a moment; `id` finds it again among the collection's snapshots."""
+
+    id: str
+    collection: str
+    created_s: float  # of the wall clock, since 1970
+    size_bytes: int
+
+
+class Store(Protocol):
+    """Collections; a name that is not there raises `NotFound`, a lost engine `Unavailable`."""
+
+    @property
+    def damaged(self) -> Mapping[str, str]:
+        """Which collections cannot be used, and why."""
+
+    async def names(self) -> list[str]:
+        """List the collections, damaged ones too."""
+
+    async def create(self, description: Description) -> None:
+        """Make an empty collection, whole or not at all; raises `AlreadyExists`."""
+
+    async def delete(self, name: str) -> None:
+        """Remove a collection, damaged or not."""
+
+    async def describe(self, name: str) -> Description:
+        """Give what a collection was made for."""
+
+    async def size(self, name: str) -> Size:
+        """Count a collection's points."""
+
+    async def upsert(
+        self,
+        name: str,
+        ids: Sequence[PointId],
+        vectors: NDArray[np.float32],
+        payloads: Sequence[Payload],
+    ) -> None:
+        """Add or replace points, all or none: (n, dims) vectors."""
+
+    async def search(
+        self, name: str, vectors: NDArray[np.float32], search: Search
+    ) -> list[list[Hit]]:
+        """Give each query's hits, best first: (n, dims) vectors."""
+
+    async def retrieve(
+        self, name: str, ids: Sequence[PointId], *, with_vectors: bool
+    ) -> list[Point]:
+        """Give those of the points that exist, in the order asked."""
+
+    async def scroll(
+        self,
+        name: str,
+        *,
+        where: Condition,
+        limit: int,
+        start: PointId | None,
+        with_vectors: bool,
+    ) -> Page:
+        """Give a page of the points that match, from the id `start` on."""
+
+    async def count(self, name: str, where: Condition) -> int:
+        """Count the points that match."""
+
+    async def delete_points(self, name: str, ids: Sequence[PointId]) -> None:
+        """Remove those of the points that exist."""
+
+    async def delete_matching(self, name: str, where: Condition) -> None:
+        """Remove the points that match."""
+
+    async def vectors(self, name: str) -> NDArray[np.float32]:
+        """Give every vector, in the order of ids: (points, dims)."""
+
+    async def optimize(self, name: str) -> None:
+        """Build the collection's index and return when it is in use; reads and writes go on."""
+
+    async def snapshot(self, name: str) -> Snapshot:
+        """Keep a collection as it is now; reads go on."""
+
+    async def snapshots(self, name: str) -> list[Snapshot]:
+        """List a collection's snapshots, oldest first, also when it was deleted since."""
+
+    async def restore(self, name: str, snapshot: str, *, to: str, replace: bool) -> None:
+        """Make the collection `to` of a snapshot of `name`, whole or not at all.
+
+        Without `replace` a collection `to` that is there raises `AlreadyExists`.
+        """
+
+    async def delete_snapshot(self, name: str, snapshot: str) -> None:
+        """Remove a snapshot."""
+
+    async def close(self) -> None:
+        """Let what runs finish and let go."""
+
+
 def check_ids(ids: Sequence[PointId]) -> list[PointId]:
     """Give ids in canonical form, each one once, or raise `InvalidInput` that names the bad one."""
     seen: dict[PointId, int] = {}
@@ -63,17 +202,32 @@ def check_ids(ids: Sequence[PointId]) -> list[PointId]:
     return list(seen)
 
 
-def _canonical(given: object, index: int) -> PointId:
-    if isinstance(given, int) and not isinstance(given, bool) and 0 <= given < 2**64:
-        return given
-    if isinstance(given, str):
-        try:
-            return str(uuid.UUID(given))
-        except ValueError:
-            pass
-    raise InvalidInput(
-        f"ids[{index}] must be an integer from 0 to 2^64 - 1 or a UUID; got {given!r:.80}"
-    )
+def check_vectors(vectors: NDArray[np.float32], description: Description) -> None:
+    """Raise `ShapeError` or `InvalidInput` for rows that the collection cannot compare."""
+    expected = f"(n, {description.dims}) float32, the dims of collection {description.name}"
+    if vectors.dtype != np.float32 or vectors.shape[1:] != (description.dims,):
+        raise ShapeError(f"vectors must be {expected}; got {vectors.shape} {vectors.dtype}")
+    usable = np.isfinite(vectors).all(axis=1) & vectors.any(axis=1)
+    if not usable.all():
+        row = int(np.flatnonzero(~usable)[0])
+        raise InvalidInput(f"vectors[{row}] is zero or not finite; it has no direction to compare")
+
+
+def check_points(
+    description: Description,
+    ids: Sequence[PointId],
+    vectors: NDArray[np.float32],
+    payloads: Sequence[Payload],
+) -> tuple[list[PointId], list[str]]:
+    """Give canonical ids and the payloads as JSON, or raise for what cannot be stored."""
+    canonical = check_ids(ids)
+    check_vectors(vectors, description)
+    if not len(ids) == len(vectors) == len(payloads):
+        raise InvalidInput(
+            f"ids, vectors and payloads must be as many; got {len(ids)}, {len(vectors)} and"
+            f" {len(payloads)}"
+        )
+    return canonical, [payload_json(payload, i) for i, payload in enumerate(payloads)]
 
 
 def payload_json(payload: Payload, index: int) -> str:
@@ -90,35 +244,14 @@ def payload_json(payload: Payload, index: int) -> str:
     return text
 
 
-def payload_tokens(payload: Payload) -> list[str]:
-    """Give what filters can find a payload by: one token for each key and value, sorted."""
-    members = (
-        (key, member)
-        for key, value in payload.items()
-        for member in (value if isinstance(value, list | tuple) else (value,))
+def _canonical(given: object, index: int) -> PointId:
+    if isinstance(given, int) and not isinstance(given, bool) and 0 <= given < 2**64:
+        return given
+    if isinstance(given, str):
+        try:
+            return str(uuid.UUID(given))
+        except ValueError:
+            pass
+    raise InvalidInput(
+        f"ids[{index}] must be an integer from 0 to 2^64 - 1 or a UUID; got {given!r:.80}"
     )
-    return sorted({_token(key, member) for key, member in members if _filterable(member)})
-
-
-def filter_tokens(where: Filter) -> list[list[str]]:
-    """Give, for each key, the tokens of which a matching payload has at least one."""
-    wanted = []
-    for key, value in where.items():
-        members = value if isinstance(value, list | tuple) else (value,)
-        for member in members:
-            if not _filterable(member):
-                raise InvalidInput(
-                    f"filter[{key!r}] must be a string, a whole number, a boolean or a list of"
-                    f" those; got {value!r:.80}"
-                )
-        wanted.append([_token(key, member) for member in members])
-    return wanted
-
-
-def _filterable(value: object) -> bool:
-    return isinstance(value, str | int) or (isinstance(value, float) and value.is_integer())
-
-
-def _token(key: str, value: object) -> str:
-    # JSON tells 1 from true and from "1"; a whole float (protobuf's numbers are floats) is an int.
-    return json.dumps([key, int(value) if isinstance(value, float) else value], ensure_ascii=False)

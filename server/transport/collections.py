@@ -1,27 +1,41 @@
 """Collections over gRPC."""
 
+import asyncio
+from collections.abc import Sequence
+
 import numpy as np
+from google.protobuf.timestamp_pb2 import Timestamp
+from numpy.typing import NDArray
 
 from attar import wire
 from attar.errors import InvalidInput
-from attar.server.errors import about
-from attar.server.usecases.search import CollectionInfo, Collections, Hit
-from attar.v1 import collections_pb2, collections_pb2_grpc
+from attar.server.errors import about, to_status
+from attar.server.usecases.search import CollectionInfo, Collections, Hit, Point, Snapshot
+from attar.v1 import collections_pb2, collections_pb2_grpc, tensor_pb2
 
 from . import convert
 from .guard import Context
 
 DEFAULT_LIMIT = 10
+DEFAULT_PAGE = 100
 
 
 class CollectionsService(collections_pb2_grpc.CollectionsServicer):
     """attar.v1.Collections."""
 
-    def __init__(self, collections: Collections, *, max_items: int, max_search_limit: int) -> None:
+    def __init__(
+        self,
+        collections: Collections,
+        *,
+        max_items: int,
+        max_search_limit: int,
+        max_payload_bytes: int,
+    ) -> None:
         """Serve these collections."""
         self._collections = collections
         self._max_items = max_items
         self._max_search_limit = max_search_limit
+        self._max_payload_bytes = max_payload_bytes
 
     async def Create(  # noqa: D102 (collections.proto says each)
         self,
@@ -33,6 +47,7 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
                 request.name,
                 model=request.model,
                 dims=request.dims if request.HasField("dims") else None,
+                quantization=convert.quantization(request.quantization),
             )
         )
 
@@ -67,11 +82,12 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
         done = await self._collections.upsert(
             request.collection,
             ids=convert.ids(request.ids, limit=self._max_items),
-            payloads=convert.payloads(request.payloads),
+            payloads=convert.payloads(request.payloads, max_bytes=self._max_payload_bytes),
             items=None if embedded else convert.items(request, kind, limit=self._max_items),
             vectors=convert.vectors(request.vectors, limit=self._max_items) if embedded else None,
             fingerprint=request.fingerprint,
             truncation=convert.truncation(request.truncation),
+            all_or_nothing=request.all_or_nothing,
             deadline=convert.deadline(context),
         )
         return collections_pb2.UpsertResponse(
@@ -81,31 +97,30 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
     async def Search(  # noqa: D102
         self, request: collections_pb2.SearchRequest, context: Context
     ) -> collections_pb2.SearchResponse:
-        kind = request.WhichOneof("input")
-        embedded = kind == "vectors"
-        most = self._max_search_limit
-        limit = request.limit if request.HasField("limit") else min(DEFAULT_LIMIT, most)
-        threshold = request.score_threshold if request.HasField("score_threshold") else None
-        if threshold is not None and not np.isfinite(threshold):
-            with about("score_threshold"):
-                raise InvalidInput(f"score_threshold is {threshold}; give a finite number")
-        found = await self._collections.search(
-            request.collection,
-            items=None if embedded else convert.items(request, kind, limit=self._max_items),
-            vectors=convert.vectors(request.vectors, limit=self._max_items) if embedded else None,
-            fingerprint=request.fingerprint,
-            limit=convert.whole_number("limit", limit, low=1, high=most),
-            filter=convert.conditions(request.filter),
-            score_threshold=threshold,
-            with_payload=request.with_payload,
-            role=convert.role(request.role, default="query"),
-            truncation=convert.truncation(request.truncation),
-            deadline=convert.deadline(context),
-        )
-        return collections_pb2.SearchResponse(
-            fingerprint=found.fingerprint,
-            results=[collections_pb2.Hits(hits=map(_hit, hits)) for hits in found.hits],
-            items=convert.statuses(found.items),
+        return await self._search(request, convert.deadline(context))
+
+    async def SearchBatch(  # noqa: D102
+        self, request: collections_pb2.SearchBatchRequest, context: Context
+    ) -> collections_pb2.SearchBatchResponse:
+        queries = sum(map(_queries, request.searches))
+        with about("searches"):
+            if not 1 <= max(queries, len(request.searches)) <= self._max_items:
+                raise InvalidInput(
+                    f"searches are {len(request.searches)} with {queries} queries; give at least"
+                    f" one, and at most {self._max_items} together"
+                )
+        deadline = convert.deadline(context)
+
+        async def one(search: collections_pb2.SearchRequest) -> collections_pb2.SearchResult:
+            try:
+                response = await self._search(search, deadline)
+            except Exception as error:  # noqa: BLE001 (each search ends as its own call would)
+                status = to_status(error, fields=convert.fields(search))
+                return collections_pb2.SearchResult(error=status)
+            return collections_pb2.SearchResult(response=response)
+
+        return collections_pb2.SearchBatchResponse(
+            results=await asyncio.gather(*map(one, request.searches))
         )
 
     async def Retrieve(  # noqa: D102
@@ -119,12 +134,33 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
             convert.ids(request.ids, limit=self._max_items),
             with_vectors=request.with_vectors,
         )
-        rows = [point.vector for point in points if point.vector is not None]
         return collections_pb2.RetrieveResponse(
             fingerprint=info.fingerprint,
             ids=[wire.to_id(point.id) for point in points],
             payloads=[wire.to_struct(point.payload) for point in points],
-            vectors=wire.to_tensor(np.stack(rows)) if rows else None,
+            vectors=_rows(points),
+        )
+
+    async def Scroll(  # noqa: D102
+        self,
+        request: collections_pb2.ScrollRequest,
+        context: Context,  # noqa: ARG002
+    ) -> collections_pb2.ScrollResponse:
+        most = self._max_items
+        limit = request.limit if request.HasField("limit") else min(DEFAULT_PAGE, most)
+        page = await self._collections.scroll(
+            request.collection,
+            filter=convert.conditions(request.filter),
+            limit=convert.whole_number("limit", limit, low=1, high=most),
+            cursor=request.cursor,
+            with_vectors=request.with_vectors,
+        )
+        return collections_pb2.ScrollResponse(
+            fingerprint=page.fingerprint,
+            ids=[wire.to_id(point.id) for point in page.points],
+            payloads=[wire.to_struct(point.payload) for point in page.points],
+            vectors=_rows(page.points),
+            cursor=page.cursor,
         )
 
     async def DeletePoints(  # noqa: D102
@@ -132,8 +168,15 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
         request: collections_pb2.DeletePointsRequest,
         context: Context,  # noqa: ARG002
     ) -> collections_pb2.DeletePointsResponse:
-        points = convert.ids(request.ids, limit=self._max_items)
-        await self._collections.delete_points(request.collection, points)
+        if request.HasField("filter"):
+            with about("filter"):
+                if request.ids:
+                    raise InvalidInput("give either ids or filter, and not both")
+                wanted = convert.conditions(request.filter) or {}
+            await self._collections.delete_matching(request.collection, wanted)
+        else:
+            points = convert.ids(request.ids, limit=self._max_items)
+            await self._collections.delete_points(request.collection, points)
         return collections_pb2.DeletePointsResponse()
 
     async def Count(  # noqa: D102
@@ -145,6 +188,102 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
         points = await self._collections.count(request.collection, filter=wanted)
         return collections_pb2.CountResponse(points=points)
 
+    async def Optimize(  # noqa: D102
+        self,
+        request: collections_pb2.OptimizeRequest,
+        context: Context,  # noqa: ARG002
+    ) -> collections_pb2.CollectionInfo:
+        return _describe(await self._collections.optimize(request.collection))
+
+    async def Snapshot(  # noqa: D102
+        self,
+        request: collections_pb2.SnapshotRequest,
+        context: Context,  # noqa: ARG002
+    ) -> collections_pb2.SnapshotInfo:
+        return _snapshot(await self._collections.snapshot(request.collection))
+
+    async def ListSnapshots(  # noqa: D102
+        self,
+        request: collections_pb2.ListSnapshotsRequest,
+        context: Context,  # noqa: ARG002
+    ) -> collections_pb2.ListSnapshotsResponse:
+        found = await self._collections.snapshots(request.collection)
+        return collections_pb2.ListSnapshotsResponse(snapshots=map(_snapshot, found))
+
+    async def DeleteSnapshot(  # noqa: D102
+        self,
+        request: collections_pb2.DeleteSnapshotRequest,
+        context: Context,  # noqa: ARG002
+    ) -> collections_pb2.DeleteSnapshotResponse:
+        await self._collections.delete_snapshot(request.collection, request.id)
+        return collections_pb2.DeleteSnapshotResponse()
+
+    async def Restore(  # noqa: D102
+        self,
+        request: collections_pb2.RestoreRequest,
+        context: Context,  # noqa: ARG002
+    ) -> collections_pb2.CollectionInfo:
+        return _describe(
+            await self._collections.restore(
+                request.collection, request.id, to=request.to, replace=request.replace
+            )
+        )
+
+    async def _search(
+        self, request: collections_pb2.SearchRequest, deadline: float | None
+    ) -> collections_pb2.SearchResponse:
+        kind = request.WhichOneof("input")
+        given = kind in ("vectors", "ids")
+        most = self._max_search_limit
+        limit = request.limit if request.HasField("limit") else min(DEFAULT_LIMIT, most)
+        limit = convert.whole_number("limit", limit, low=1, high=most)
+        threshold = request.score_threshold if request.HasField("score_threshold") else None
+        if threshold is not None and not np.isfinite(threshold):
+            with about("score_threshold"):
+                raise InvalidInput(f"score_threshold is {threshold}; give a finite number")
+        items = self._max_items
+        found = await self._collections.search(
+            request.collection,
+            items=None if given else convert.items(request, kind, limit=items),
+            vectors=convert.vectors(request.vectors, limit=items) if kind == "vectors" else None,
+            ids=convert.ids(request.ids.values, limit=items) if kind == "ids" else None,
+            fingerprint=request.fingerprint,
+            limit=limit,
+            offset=convert.whole_number("offset", request.offset, low=0, high=most - limit),
+            filter=convert.conditions(request.filter),
+            score_threshold=threshold,
+            with_payload=request.with_payload,
+            exact=request.exact,
+            role=convert.role(request.role, default="query"),
+            truncation=convert.truncation(request.truncation),
+            deadline=deadline,
+        )
+        return collections_pb2.SearchResponse(
+            fingerprint=found.fingerprint,
+            results=[collections_pb2.Hits(hits=map(_hit, hits)) for hits in found.hits],
+            items=convert.statuses(found.items),
+        )
+
+
+def _queries(search: collections_pb2.SearchRequest) -> int:
+    """How many queries a search claims to have, before it is looked at."""
+    match search.WhichOneof("input"):
+        case "texts":
+            return len(search.texts.values)
+        case "ids":
+            return len(search.ids.values)
+        case "vectors":
+            return max(0, *search.vectors.shape[:1])
+        case "tensor":
+            return max(0, *search.tensor.shape[:1])
+        case _:
+            return 0
+
+
+def _rows(points: Sequence[Point]) -> tensor_pb2.Tensor | None:
+    rows: list[NDArray[np.float32]] = [p.vector for p in points if p.vector is not None]
+    return wire.to_tensor(np.stack(rows)) if rows else None
+
 
 def _describe(info: CollectionInfo) -> collections_pb2.CollectionInfo:
     return collections_pb2.CollectionInfo(
@@ -153,6 +292,16 @@ def _describe(info: CollectionInfo) -> collections_pb2.CollectionInfo:
         fingerprint=info.fingerprint,
         dims=info.dims,
         points=info.points,
+        quantization=wire.QUANTIZATIONS[info.quantization],
+        indexed=info.indexed,
+    )
+
+
+def _snapshot(one: Snapshot) -> collections_pb2.SnapshotInfo:
+    created = Timestamp()
+    created.FromMilliseconds(int(one.created_s * 1000))
+    return collections_pb2.SnapshotInfo(
+        id=one.id, collection=one.collection, created=created, size_bytes=one.size_bytes
     )
 
 

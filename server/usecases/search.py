@@ -1,34 +1,58 @@
 """Collections: named sets of vectors in one embedding space, searched by meaning."""
 
+import asyncio
 import builtins
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.errors import InvalidInput, SpaceMismatch, Unavailable
+from attar.errors import AttarError, InvalidInput, NotFound, Overloaded, SpaceMismatch
+from attar.server.collections import filters
 from attar.server.collections.disk import check_name
-from attar.server.collections.process import StoreProcess
-from attar.server.collections.qdrant_edge import EdgeStore
-from attar.server.collections.store import Description, Filter, Hit, Payload, Point, PointId
+from attar.server.collections.filters import Filter
+from attar.server.collections.store import (
+    Description,
+    Hit,
+    Payload,
+    Point,
+    PointId,
+    Quantization,
+    Search,
+    Snapshot,
+    Store,
+    check_ids,
+)
 from attar.server.engine.models import Model, Models
 
 from .embed import Item, Items, Role, Truncation, embed
 
-__all__ = ["CollectionInfo", "Collections", "Filter", "Found", "Hit", "Payload", "Point", "PointId"]
+__all__ = [
+    "CollectionInfo",
+    "Collections",
+    "Filter",
+    "Found",
+    "Hit",
+    "Payload",
+    "Point",
+    "PointId",
+    "Quantization",
+    "Snapshot",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
-    """What a collection was made for, and how many points it has."""
+    """What a collection was made for, how many points it has, and how many its index knows."""
 
     name: str
     model: str
     fingerprint: str
     dims: int
     points: int
+    quantization: Quantization = "none"
+    indexed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +72,42 @@ class Found:
     fingerprint: str
 
 
-class Collections:
-    """Every collection under <data_dir>/collections, each bound to the space it was made for."""
+@dataclass(frozen=True, slots=True)
+class Scrolled:
+    """A page of points in the order of ids; `cursor` is empty where it is the last."""
 
-    def __init__(self, data_dir: Path, models: Models) -> None:
-        """Open what is there, which blocks; `damaged` says what could not be opened and why."""
+    points: tuple[Point, ...]
+    cursor: str
+    fingerprint: str
+
+
+class Collections:
+    """Every collection of a store, each bound to the space it was made for."""
+
+    def __init__(self, store: Store, models: Models, *, max_collections: int = 1000) -> None:
+        """Use a store that is open; `damaged` says what in it could not be opened and why."""
         self._models = models
-        self._store = StoreProcess(data_dir / "collections")
-        self.damaged = self._store.damaged
+        self._store = store
+        self._max_collections = max_collections
+        self._creating = asyncio.Lock()
+
+    @property
+    def damaged(self) -> dict[str, str]:
+        """Which collections cannot be used, and why."""
+        return {**self._store.damaged}
 
     async def create(
-        self, name: str, *, model: str = "", dims: int | None = None
+        self,
+        name: str,
+        *,
+        model: str = "",
+        dims: int | None = None,
+        quantization: Quantization = "none",
     ) -> CollectionInfo:
-        """Make an empty collection for a model's embeddings, of one of the dims it declares."""
+        """Make an empty collection for a model's embeddings, of one of the dims it declares.
+
+        Quantised vectors choose the candidates of a search in an index; whole ones score them.
+        """
         check_name("collection", name)
         encoder = self._models[model].encoder
         width = encoder.dim if dims is None else dims
@@ -69,24 +116,37 @@ class Collections:
                 f"dims must be one that {encoder.manifest.name} was trained for,"
                 f" {list(encoder.dims)}; got {dims}"
             )
-        description = Description(name, encoder.manifest.name, encoder.fingerprint, width)
-        await self._store.call(EdgeStore.create, description)
-        return _info(description, 0)
+        description = Description(
+            name, encoder.manifest.name, encoder.fingerprint, width, quantization
+        )
+        async with self._creating:
+            await self._refuse_more(name)
+            await self._store.create(description)
+        return await self.get(name)
 
     async def delete(self, name: str) -> None:
         """Remove a collection and its files; this is also the way to be rid of a damaged one."""
-        await self._store.call(EdgeStore.delete, name)
-        self.damaged.pop(name, None)
+        await self._store.delete(name)
 
     async def list(self) -> tuple[CollectionInfo, ...]:
-        """Describe every collection that is open, by name."""
-        names = await self._store.call(EdgeStore.names)
-        return tuple([await self.get(name) for name in names if name not in self.damaged])
+        """Describe every collection that can be used, by name."""
+        damaged = self._store.damaged
+        names = [name for name in await self._store.names() if name not in damaged]
+        return tuple([await self.get(name) for name in names])
 
     async def get(self, name: str) -> CollectionInfo:
         """Describe a collection."""
-        self._refuse_damaged(name)
-        return _info(*await self._store.call(EdgeStore.describe, name))
+        one = await self._store.describe(name)
+        size = await self._store.size(name)
+        return CollectionInfo(
+            name=one.name,
+            model=one.model,
+            fingerprint=one.fingerprint,
+            dims=one.dims,
+            points=size.points,
+            quantization=one.quantization,
+            indexed=size.indexed,
+        )
 
     async def upsert(
         self,
@@ -98,15 +158,19 @@ class Collections:
         vectors: NDArray[np.float32] | None = None,
         fingerprint: str = "",
         truncation: Truncation = "truncate",
+        all_or_nothing: bool = False,
         deadline: float | None = None,
         wait: bool = False,
     ) -> Upserted:
         """Add points, or replace those of the same id: items to embed, or vectors of a known space.
 
-        An item that cannot be embedded fails alone; the rest is written as one, and is durable when
-        this returns. `fingerprint` says in which space `vectors` are: there it must be given.
+        The points are embedded first and then written as one, vectors and payloads together: they
+        are all there and durable when this returns, and none is if the write fails. An item that
+        cannot be embedded fails alone and is not written, or with `all_or_nothing` fails the call,
+        before anything is written. `fingerprint` says in which space `vectors` are: there it must
+        be given.
         """
-        description = await self._describe(name)
+        description = await self._store.describe(name)
         payloads = [{}] * len(ids) if payloads is None else payloads
         given = _one_input(items, vectors)
         if not len(ids) == len(given) == len(payloads):
@@ -114,6 +178,7 @@ class Collections:
                 f"ids, payloads and items or vectors must be as many; got {len(ids)},"
                 f" {len(payloads)} and {len(given)}"
             )
+        check_ids(ids)
         rows, statuses = await self._vectors(
             description,
             items,
@@ -125,13 +190,11 @@ class Collections:
             wait=wait,
         )
         good = [i for i, item in enumerate(statuses) if item.error is None]
+        if all_or_nothing and len(good) < len(statuses):
+            raise next(item.error for item in statuses if item.error is not None)
         if good:
-            await self._store.call(
-                EdgeStore.upsert,
-                name,
-                [ids[i] for i in good],
-                rows[good],
-                [payloads[i] for i in good],
+            await self._store.upsert(
+                name, [ids[i] for i in good], rows[good], [payloads[i] for i in good]
             )
         return Upserted(statuses, description.fingerprint)
 
@@ -141,21 +204,38 @@ class Collections:
         *,
         items: Items | None = None,
         vectors: NDArray[np.float32] | None = None,
+        ids: Sequence[PointId] | None = None,
         fingerprint: str = "",
         limit: int = 10,
+        offset: int = 0,
         filter: Filter | None = None,  # noqa: A002 - the word of the wire
         score_threshold: float | None = None,
         with_payload: bool = True,
+        exact: bool = False,
         role: Role = "query",
         truncation: Truncation = "truncate",
         deadline: float | None = None,
     ) -> Found:
-        """Give each query's `limit` most similar points: queries to embed, or vectors.
+        """Give each query's `limit` most similar points after the `offset` most similar.
 
-        Scores are cosine similarities; `score_threshold` is the lowest that counts. A query that
-        cannot be embedded fails alone.
+        Queries are items to embed, vectors, or the ids of points, which do not find themselves.
+        Scores are cosine similarities; `score_threshold` is the lowest that counts. Without `exact`
+        an index, once there is one, may miss a few of the best. A query that cannot be embedded, or
+        whose point is not there, fails alone.
         """
-        description = await self._describe(name)
+        description = await self._store.describe(name)
+        search = Search(
+            limit=limit,
+            offset=offset,
+            where=filters.read(filter),
+            score_threshold=score_threshold,
+            with_payload=with_payload,
+            exact=exact,
+        )
+        if ids is not None:
+            if items is not None or vectors is not None:
+                raise InvalidInput("give one of items, vectors and ids")
+            return await self._similar(description, ids, search)
         _one_input(items, vectors)
         rows, statuses = await self._vectors(
             description,
@@ -170,15 +250,7 @@ class Collections:
         good = [i for i, item in enumerate(statuses) if item.error is None]
         hits: builtins.list[tuple[Hit, ...]] = [()] * len(statuses)
         if good:
-            found = await self._store.call(
-                EdgeStore.search,
-                name,
-                rows[good],
-                limit=limit,
-                where=filter or {},
-                score_threshold=score_threshold,
-                with_payload=with_payload,
-            )
+            found = await self._store.search(name, rows[good], search)
             for i, best in zip(good, found, strict=True):
                 hits[i] = tuple(best)
         return Found(tuple(hits), statuses, description.fingerprint)
@@ -187,38 +259,128 @@ class Collections:
         self, name: str, ids: Sequence[PointId], *, with_vectors: bool = False
     ) -> tuple[Point, ...]:
         """Give those of the points that exist, in the order asked."""
-        self._refuse_damaged(name)
-        return tuple(
-            await self._store.call(EdgeStore.retrieve, name, ids, with_vectors=with_vectors)
+        return tuple(await self._store.retrieve(name, ids, with_vectors=with_vectors))
+
+    async def scroll(
+        self,
+        name: str,
+        *,
+        filter: Filter | None = None,  # noqa: A002 - the word of the wire
+        limit: int = 100,
+        cursor: str = "",
+        with_vectors: bool = False,
+    ) -> Scrolled:
+        """Give a page of the points that match, by id; the next begins at the answer's `cursor`.
+
+        A point that is there from the first page to the last is on exactly one of them.
+        """
+        description = await self._store.describe(name)
+        page = await self._store.scroll(
+            name,
+            where=filters.read(filter),
+            limit=limit,
+            start=_from_cursor(cursor),
+            with_vectors=with_vectors,
         )
+        following = "" if page.following is None else _to_cursor(page.following)
+        return Scrolled(page.points, following, description.fingerprint)
 
     async def delete_points(self, name: str, ids: Sequence[PointId]) -> None:
         """Remove those of the points that exist; durable when this returns."""
-        self._refuse_damaged(name)
-        await self._store.call(EdgeStore.delete_points, name, ids)
+        await self._store.delete_points(name, ids)
+
+    async def delete_matching(self, name: str, filter: Filter) -> None:  # noqa: A002 - the word of the wire
+        """Remove the points that match a filter, which must say something."""
+        if not filter:
+            raise InvalidInput("filter is empty; to remove every point delete the collection")
+        await self._store.delete_matching(name, filters.read(filter))
 
     async def count(self, name: str, *, filter: Filter | None = None) -> int:  # noqa: A002 - the word of the wire
         """Count the points that match."""
-        self._refuse_damaged(name)
-        return await self._store.call(EdgeStore.count, name, filter or {})
+        return await self._store.count(name, filters.read(filter))
+
+    async def optimize(self, name: str) -> CollectionInfo:
+        """Build a collection's index and describe it once it is in use.
+
+        Reads and writes go on. So does the build when the caller leaves; a second call joins it.
+        """
+        await self._store.optimize(name)
+        return await self.get(name)
+
+    async def snapshot(self, name: str) -> Snapshot:
+        """Keep a collection as it is now; durable when this returns."""
+        await self._store.describe(name)
+        return await self._store.snapshot(name)
+
+    async def snapshots(self, name: str) -> tuple[Snapshot, ...]:
+        """List a collection's snapshots, oldest first, also when it was deleted since."""
+        return tuple(await self._store.snapshots(name))
+
+    async def restore(
+        self, name: str, snapshot: str, *, to: str = "", replace: bool = False
+    ) -> CollectionInfo:
+        """Make the collection `to`, by default `name`, what `name` was when the snapshot was made.
+
+        It is there as it was before, or as the snapshot has it, whatever happens meanwhile.
+        """
+        made = to or name
+        if snapshot not in [one.id for one in await self._store.snapshots(name)]:
+            raise NotFound(
+                f"snapshot {snapshot[:80]!r} of collection {name} is not there; list them"
+            )
+        async with self._creating:
+            await self._refuse_more(made)
+            await self._store.restore(name, snapshot, to=made, replace=replace)
+        return await self.get(made)
+
+    async def delete_snapshot(self, name: str, snapshot: str) -> None:
+        """Remove a snapshot."""
+        await self._store.delete_snapshot(name, snapshot)
 
     async def all_vectors(self, name: str) -> tuple[Description, NDArray[np.float32]]:
         """Give what a collection was made for and every vector in it: (points, dims), unit rows."""
-        description = await self._describe(name)
-        return description, await self._store.call(EdgeStore.vectors, name)
+        description = await self._store.describe(name)
+        return description, await self._store.vectors(name)
 
     async def close(self) -> None:
         """Flush and close every collection."""
         await self._store.close()
 
-    async def _describe(self, name: str) -> Description:
-        self._refuse_damaged(name)
-        description, _ = await self._store.call(EdgeStore.describe, name)
-        return description
+    async def _refuse_more(self, name: str) -> None:
+        names = await self._store.names()
+        if name not in names and len(names) >= self._max_collections:
+            raise Overloaded(
+                f"{len(names)} collections are there, the limit; delete one, or raise"
+                " max_collections"
+            )
 
-    def _refuse_damaged(self, name: str) -> None:
-        if name in self.damaged:
-            raise Unavailable(self.damaged[name])
+    async def _similar(
+        self, description: Description, ids: Sequence[PointId], search: Search
+    ) -> Found:
+        """Search by the vectors of points; each is left out of its own hits."""
+        wanted = check_ids(ids)
+        points = await self._store.retrieve(description.name, wanted, with_vectors=True)
+        rows = {point.id: point.vector for point in points if point.vector is not None}
+        # One more from the first on: a point is among its own hits, if it passes the filter.
+        wider = Search(
+            limit=search.limit + search.offset + 1,
+            where=search.where,
+            score_threshold=search.score_threshold,
+            with_payload=search.with_payload,
+            exact=search.exact,
+        )
+        hits: dict[PointId, tuple[Hit, ...]] = {}
+        if rows:
+            found = await self._store.search(description.name, np.stack([*rows.values()]), wider)
+            for point_id, best in zip(rows, found, strict=True):
+                others = [hit for hit in best if hit.id != point_id]
+                hits[point_id] = tuple(others[search.offset : search.offset + search.limit])
+        statuses = tuple(
+            Item(None if one in rows else _no_point(one, description), 0, truncated=False)
+            for one in wanted
+        )
+        everyone = tuple(hits.get(one, ()) for one in wanted)
+        return Found(everyone, statuses, description.fingerprint)
 
     async def _vectors(
         self,
@@ -240,7 +402,8 @@ class Collections:
                     " carries embeddings has; got none"
                 )
             _same_space(description, f"the vectors are of {fingerprint}", fingerprint)
-            return vectors, (Item(None, 0, truncated=False),) * len(vectors)
+            rows = self._cut(description, vectors)
+            return rows, (Item(None, 0, truncated=False),) * len(vectors)
         model = self._models[description.model]
         same_space(description, model)
         embedded = await embed(
@@ -254,6 +417,18 @@ class Collections:
             wait=wait,
         )
         return embedded.vectors, embedded.items
+
+    def _cut(self, description: Description, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Cut wider vectors to the collection's dims, where their model was trained for that."""
+        width = vectors.shape[1]
+        if width <= description.dims:
+            return vectors
+        try:
+            encoder = self._models[description.model].encoder
+        except NotFound:
+            return vectors  # the store refuses another width
+        trained = encoder.fingerprint == description.fingerprint and width == encoder.dim
+        return vectors[:, : description.dims] if trained else vectors
 
 
 def same_space(description: Description, model: Model) -> None:
@@ -276,7 +451,22 @@ def _one_input(items: Items | None, vectors: NDArray[np.float32] | None) -> Item
     return vectors if items is None and vectors is not None else items if items is not None else []
 
 
-def _info(description: Description, points: int) -> CollectionInfo:
-    return CollectionInfo(
-        description.name, description.model, description.fingerprint, description.dims, points
-    )
+def _no_point(point: PointId, description: Description) -> AttarError:
+    return NotFound(f"no point {point} in collection {description.name}; upsert it first")
+
+
+def _to_cursor(point: PointId) -> str:
+    return f"{'n' if isinstance(point, int) else 'u'}{point}"
+
+
+def _from_cursor(cursor: str) -> PointId | None:
+    if not cursor:
+        return None
+    kind, rest = cursor[0], cursor[1:]
+    try:
+        (point,) = check_ids([int(rest) if kind == "n" else rest])
+    except ValueError:  # InvalidInput is one
+        point = None
+    if point is None or kind not in "nu":
+        raise InvalidInput(f"cursor must be the one of the page before; got {cursor!r:.80}")
+    return point

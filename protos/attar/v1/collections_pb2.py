@@ -25,55 +25,87 @@ _sym_db = _symbol_database.Default()
 from attar.v1 import item_pb2 as attar_dot_v1_dot_item__pb2
 from attar.v1 import tensor_pb2 as attar_dot_v1_dot_tensor__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61ttar/v1/collections.proto\x12\x08\x61ttar.v1\x1a\x13\x61ttar/v1/item.proto\x1a\x15\x61ttar/v1/tensor.proto\x1a\x1cgoogle/protobuf/struct.proto\"1\n\x07PointId\x12\x10\n\x06number\x18\x01 \x01(\x04H\x00\x12\x0e\n\x04uuid\x18\x02 \x01(\tH\x00\x42\x04\n\x02id\"`\n\x0e\x43ollectionInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x0c\n\x04\x64ims\x18\x04 \x01(\r\x12\x0e\n\x06points\x18\x05 \x01(\x04\"R\n\x17\x43reateCollectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x11\n\x04\x64ims\x18\x03 \x01(\rH\x00\x88\x01\x01\x42\x07\n\x05_dims\"\'\n\x17\x44\x65leteCollectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x1a\n\x18\x44\x65leteCollectionResponse\"\x18\n\x16ListCollectionsRequest\"H\n\x17ListCollectionsResponse\x12-\n\x0b\x63ollections\x18\x01 \x03(\x0b\x32\x18.attar.v1.CollectionInfo\"$\n\x14GetCollectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xa1\x02\n\rUpsertRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x1e\n\x03ids\x18\x02 \x03(\x0b\x32\x11.attar.v1.PointId\x12 \n\x05texts\x18\x03 \x01(\x0b\x32\x0f.attar.v1.TextsH\x00\x12\"\n\x06tensor\x18\x04 \x01(\x0b\x32\x10.attar.v1.TensorH\x00\x12#\n\x07vectors\x18\x05 \x01(\x0b\x32\x10.attar.v1.TensorH\x00\x12)\n\x08payloads\x18\x06 \x03(\x0b\x32\x17.google.protobuf.Struct\x12\x13\n\x0b\x66ingerprint\x18\x07 \x01(\t\x12(\n\ntruncation\x18\x08 \x01(\x0e\x32\x14.attar.v1.TruncationB\x07\n\x05input\"J\n\x0eUpsertResponse\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12#\n\x05items\x18\x02 \x03(\x0b\x32\x14.attar.v1.ItemStatus\"\x83\x03\n\rSearchRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12 \n\x05texts\x18\x02 \x01(\x0b\x32\x0f.attar.v1.TextsH\x00\x12\"\n\x06tensor\x18\x03 \x01(\x0b\x32\x10.attar.v1.TensorH\x00\x12#\n\x07vectors\x18\x04 \x01(\x0b\x32\x10.attar.v1.TensorH\x00\x12\x13\n\x0b\x66ingerprint\x18\x05 \x01(\t\x12\x12\n\x05limit\x18\x06 \x01(\rH\x01\x88\x01\x01\x12\'\n\x06\x66ilter\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x1c\n\x0fscore_threshold\x18\x08 \x01(\x02H\x02\x88\x01\x01\x12\x14\n\x0cwith_payload\x18\t \x01(\x08\x12\x1c\n\x04role\x18\n \x01(\x0e\x32\x0e.attar.v1.Role\x12(\n\ntruncation\x18\x0b \x01(\x0e\x32\x14.attar.v1.TruncationB\x07\n\x05inputB\x08\n\x06_limitB\x12\n\x10_score_threshold\"k\n\x0eSearchResponse\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\x1f\n\x07results\x18\x02 \x03(\x0b\x32\x0e.attar.v1.Hits\x12#\n\x05items\x18\x03 \x03(\x0b\x32\x14.attar.v1.ItemStatus\"#\n\x04Hits\x12\x1b\n\x04hits\x18\x01 \x03(\x0b\x32\r.attar.v1.Hit\"]\n\x03Hit\x12\x1d\n\x02id\x18\x01 \x01(\x0b\x32\x11.attar.v1.PointId\x12\r\n\x05score\x18\x02 \x01(\x02\x12(\n\x07payload\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"[\n\x0fRetrieveRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x1e\n\x03ids\x18\x02 \x03(\x0b\x32\x11.attar.v1.PointId\x12\x14\n\x0cwith_vectors\x18\x03 \x01(\x08\"\x95\x01\n\x10RetrieveResponse\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\x1e\n\x03ids\x18\x02 \x03(\x0b\x32\x11.attar.v1.PointId\x12)\n\x08payloads\x18\x03 \x03(\x0b\x32\x17.google.protobuf.Struct\x12!\n\x07vectors\x18\x04 \x01(\x0b\x32\x10.attar.v1.Tensor\"I\n\x13\x44\x65letePointsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x1e\n\x03ids\x18\x02 \x03(\x0b\x32\x11.attar.v1.PointId\"\x16\n\x14\x44\x65letePointsResponse\"K\n\x0c\x43ountRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\'\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x1f\n\rCountResponse\x12\x0e\n\x06points\x18\x01 \x01(\x04\x32\xf9\x04\n\x0b\x43ollections\x12\x45\n\x06\x43reate\x12!.attar.v1.CreateCollectionRequest\x1a\x18.attar.v1.CollectionInfo\x12O\n\x06\x44\x65lete\x12!.attar.v1.DeleteCollectionRequest\x1a\".attar.v1.DeleteCollectionResponse\x12K\n\x04List\x12 .attar.v1.ListCollectionsRequest\x1a!.attar.v1.ListCollectionsResponse\x12?\n\x03Get\x12\x1e.attar.v1.GetCollectionRequest\x1a\x18.attar.v1.CollectionInfo\x12;\n\x06Upsert\x12\x17.attar.v1.UpsertRequest\x1a\x18.attar.v1.UpsertResponse\x12;\n\x06Search\x12\x17.attar.v1.SearchRequest\x1a\x18.attar.v1.SearchResponse\x12\x41\n\x08Retrieve\x12\x19.attar.v1.RetrieveRequest\x1a\x1a.attar.v1.RetrieveResponse\x12M\n\x0c\x44\x65letePoints\x12\x1d.attar.v1.DeletePointsRequest\x1a\x1e.attar.v1.DeletePointsResponse\x12\x38\n\x05\x43ount\x12\x16.attar.v1.CountRequest\x1a\x17.attar.v1.CountResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61ttar/v1/collections.proto\x12\x08\x61ttar.v1\x1a\x13\x61ttar/v1/item.proto\x1a\x15\x61ttar/v1/tensor.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"1\n\x07PointId\x12\x10\n\x06number\x18\x01 \x01(\x04H\x00\x12\x0e\n\x04uuid\x18\x02 \x01(\tH\x00\x42\x04\n\x02id\"-\n\x08PointIds\x12!\n\x06values\x18\x01 \x03(\x0b\x32\x11.attar.v1.PointId\"\x9f\x01\n\x0e\x43ollectionInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x0c\n\x04\x64ims\x18\x04 \x01(\r\x12\x0e\n\x06points\x18\x05 \x01(\x04\x12,\n\x0cquantization\x18\x06 \x01(\x0e\x32\x16.attar.v1.Quantization\x12\x0f\n\x07indexed\x18\x07 \x01(\x04\"\x80\x01\n\x17\x43reateCollectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x11\n\x04\x64ims\x18\x03 \x01(\rH\x00\x88\x01\x01\x12,\n\x0cquantization\x18\x04 \x01(\x0e\x32\x16.attar.v1.QuantizationB\x07\n\x05_dims\"\'\n\x17\x44\x65leteCollectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x1a\n\x18\x44\x65leteCollectionResponse\"\x18\n\x16ListCollectionsRequest\"H\n\x17ListCollectionsResponse\x12-\n\x0b\x63ollections\x18\x01 \x03(\x0b\x32\x18.attar.v1.CollectionInfo\"$\n\x14GetCollectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xb9\x02\n\rUpsertRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x1e\n\x03ids\x18\x02 \x03(\x0b\x32\x11.attar.v1.PointId\x12 \n\x05texts\x18\x03 \x01(\x0b\x32\x0f.attar.v1.TextsH\x00\x12\"\n\x06tensor\x18\x04 \x01(\x0b\x32\x10.attar.v1.TensorH\x00\x12#\n\x07vectors\x18\x05 \x01(\x0b\x32\x10.attar.v1.TensorH\x00\x12)\n\x08payloads\x18\x06 \x03(\x0b\x32\x17.google.protobuf.Struct\x12\x13\n\x0b\x66ingerprint\x18\x07 \x01(\t\x12(\n\ntruncation\x18\x08 \x01(\x0e\x32\x14.attar.v1.Truncation\x12\x16\n\x0e\x61ll_or_nothing\x18\t \x01(\x08\x42\x07\n\x05input\"J\n\x0eUpsertResponse\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12#\n\x05items\x18\x02 \x03(\x0b\x32\x14.attar.v1.ItemStatus\"\xc5\x03\n\rSearchRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12 \n\x05texts\x18\x02 \x01(\x0b\x32\x0f.attar.v1.TextsH\x00\x12\"\n\x06tensor\x18\x03 \x01(\x0b\x32\x10.attar.v1.TensorH\x00\x12#\n\x07vectors\x18\x04 \x01(\x0b\x32\x10.attar.v1.TensorH\x00\x12!\n\x03ids\x18\x0c \x01(\x0b\x32\x12.attar.v1.PointIdsH\x00\x12\x13\n\x0b\x66ingerprint\x18\x05 \x01(\t\x12\x12\n\x05limit\x18\x06 \x01(\rH\x01\x88\x01\x01\x12\'\n\x06\x66ilter\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x1c\n\x0fscore_threshold\x18\x08 \x01(\x02H\x02\x88\x01\x01\x12\x14\n\x0cwith_payload\x18\t \x01(\x08\x12\x1c\n\x04role\x18\n \x01(\x0e\x32\x0e.attar.v1.Role\x12(\n\ntruncation\x18\x0b \x01(\x0e\x32\x14.attar.v1.Truncation\x12\x0e\n\x06offset\x18\r \x01(\r\x12\r\n\x05\x65xact\x18\x0e \x01(\x08\x42\x07\n\x05inputB\x08\n\x06_limitB\x12\n\x10_score_threshold\"k\n\x0eSearchResponse\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\x1f\n\x07results\x18\x02 \x03(\x0b\x32\x0e.attar.v1.Hits\x12#\n\x05items\x18\x03 \x03(\x0b\x32\x14.attar.v1.ItemStatus\"#\n\x04Hits\x12\x1b\n\x04hits\x18\x01 \x03(\x0b\x32\r.attar.v1.Hit\"]\n\x03Hit\x12\x1d\n\x02id\x18\x01 \x01(\x0b\x32\x11.attar.v1.PointId\x12\r\n\x05score\x18\x02 \x01(\x02\x12(\n\x07payload\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"?\n\x12SearchBatchRequest\x12)\n\x08searches\x18\x01 \x03(\x0b\x32\x17.attar.v1.SearchRequest\">\n\x13SearchBatchResponse\x12\'\n\x07results\x18\x01 \x03(\x0b\x32\x16.attar.v1.SearchResult\"l\n\x0cSearchResult\x12,\n\x08response\x18\x01 \x01(\x0b\x32\x18.attar.v1.SearchResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"[\n\x0fRetrieveRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x1e\n\x03ids\x18\x02 \x03(\x0b\x32\x11.attar.v1.PointId\x12\x14\n\x0cwith_vectors\x18\x03 \x01(\x08\"\x95\x01\n\x10RetrieveResponse\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\x1e\n\x03ids\x18\x02 \x03(\x0b\x32\x11.attar.v1.PointId\x12)\n\x08payloads\x18\x03 \x03(\x0b\x32\x17.google.protobuf.Struct\x12!\n\x07vectors\x18\x04 \x01(\x0b\x32\x10.attar.v1.Tensor\"\x90\x01\n\rScrollRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\'\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x12\n\x05limit\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x0e\n\x06\x63ursor\x18\x04 \x01(\t\x12\x14\n\x0cwith_vectors\x18\x05 \x01(\x08\x42\x08\n\x06_limit\"\xa3\x01\n\x0eScrollResponse\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\x1e\n\x03ids\x18\x02 \x03(\x0b\x32\x11.attar.v1.PointId\x12)\n\x08payloads\x18\x03 \x03(\x0b\x32\x17.google.protobuf.Struct\x12!\n\x07vectors\x18\x04 \x01(\x0b\x32\x10.attar.v1.Tensor\x12\x0e\n\x06\x63ursor\x18\x05 \x01(\t\"r\n\x13\x44\x65letePointsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x1e\n\x03ids\x18\x02 \x03(\x0b\x32\x11.attar.v1.PointId\x12\'\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x16\n\x14\x44\x65letePointsResponse\"K\n\x0c\x43ountRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\'\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x1f\n\rCountResponse\x12\x0e\n\x06points\x18\x01 \x01(\x04\"%\n\x0fOptimizeRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\"%\n\x0fSnapshotRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\"o\n\x0cSnapshotInfo\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\ncollection\x18\x02 \x01(\t\x12+\n\x07\x63reated\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsize_bytes\x18\x04 \x01(\x04\"*\n\x14ListSnapshotsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\"B\n\x15ListSnapshotsResponse\x12)\n\tsnapshots\x18\x01 \x03(\x0b\x32\x16.attar.v1.SnapshotInfo\"7\n\x15\x44\x65leteSnapshotRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"\x18\n\x16\x44\x65leteSnapshotResponse\"M\n\x0eRestoreRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\n\n\x02to\x18\x03 \x01(\t\x12\x0f\n\x07replace\x18\x04 \x01(\x08*s\n\x0cQuantization\x12\x1c\n\x18QUANTIZATION_UNSPECIFIED\x10\x00\x12\x15\n\x11QUANTIZATION_NONE\x10\x01\x12\x15\n\x11QUANTIZATION_INT8\x10\x02\x12\x17\n\x13QUANTIZATION_BINARY\x10\x03\x32\xe8\x08\n\x0b\x43ollections\x12\x45\n\x06\x43reate\x12!.attar.v1.CreateCollectionRequest\x1a\x18.attar.v1.CollectionInfo\x12O\n\x06\x44\x65lete\x12!.attar.v1.DeleteCollectionRequest\x1a\".attar.v1.DeleteCollectionResponse\x12K\n\x04List\x12 .attar.v1.ListCollectionsRequest\x1a!.attar.v1.ListCollectionsResponse\x12?\n\x03Get\x12\x1e.attar.v1.GetCollectionRequest\x1a\x18.attar.v1.CollectionInfo\x12;\n\x06Upsert\x12\x17.attar.v1.UpsertRequest\x1a\x18.attar.v1.UpsertResponse\x12;\n\x06Search\x12\x17.attar.v1.SearchRequest\x1a\x18.attar.v1.SearchResponse\x12J\n\x0bSearchBatch\x12\x1c.attar.v1.SearchBatchRequest\x1a\x1d.attar.v1.SearchBatchResponse\x12\x41\n\x08Retrieve\x12\x19.attar.v1.RetrieveRequest\x1a\x1a.attar.v1.RetrieveResponse\x12;\n\x06Scroll\x12\x17.attar.v1.ScrollRequest\x1a\x18.attar.v1.ScrollResponse\x12M\n\x0c\x44\x65letePoints\x12\x1d.attar.v1.DeletePointsRequest\x1a\x1e.attar.v1.DeletePointsResponse\x12\x38\n\x05\x43ount\x12\x16.attar.v1.CountRequest\x1a\x17.attar.v1.CountResponse\x12?\n\x08Optimize\x12\x19.attar.v1.OptimizeRequest\x1a\x18.attar.v1.CollectionInfo\x12=\n\x08Snapshot\x12\x19.attar.v1.SnapshotRequest\x1a\x16.attar.v1.SnapshotInfo\x12P\n\rListSnapshots\x12\x1e.attar.v1.ListSnapshotsRequest\x1a\x1f.attar.v1.ListSnapshotsResponse\x12S\n\x0e\x44\x65leteSnapshot\x12\x1f.attar.v1.DeleteSnapshotRequest\x1a .attar.v1.DeleteSnapshotResponse\x12=\n\x07Restore\x12\x18.attar.v1.RestoreRequest\x1a\x18.attar.v1.CollectionInfob\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'attar.v1.collections_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_POINTID']._serialized_start=114
-  _globals['_POINTID']._serialized_end=163
-  _globals['_COLLECTIONINFO']._serialized_start=165
-  _globals['_COLLECTIONINFO']._serialized_end=261
-  _globals['_CREATECOLLECTIONREQUEST']._serialized_start=263
-  _globals['_CREATECOLLECTIONREQUEST']._serialized_end=345
-  _globals['_DELETECOLLECTIONREQUEST']._serialized_start=347
-  _globals['_DELETECOLLECTIONREQUEST']._serialized_end=386
-  _globals['_DELETECOLLECTIONRESPONSE']._serialized_start=388
-  _globals['_DELETECOLLECTIONRESPONSE']._serialized_end=414
-  _globals['_LISTCOLLECTIONSREQUEST']._serialized_start=416
-  _globals['_LISTCOLLECTIONSREQUEST']._serialized_end=440
-  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_start=442
-  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_end=514
-  _globals['_GETCOLLECTIONREQUEST']._serialized_start=516
-  _globals['_GETCOLLECTIONREQUEST']._serialized_end=552
-  _globals['_UPSERTREQUEST']._serialized_start=555
-  _globals['_UPSERTREQUEST']._serialized_end=844
-  _globals['_UPSERTRESPONSE']._serialized_start=846
-  _globals['_UPSERTRESPONSE']._serialized_end=920
-  _globals['_SEARCHREQUEST']._serialized_start=923
-  _globals['_SEARCHREQUEST']._serialized_end=1310
-  _globals['_SEARCHRESPONSE']._serialized_start=1312
-  _globals['_SEARCHRESPONSE']._serialized_end=1419
-  _globals['_HITS']._serialized_start=1421
-  _globals['_HITS']._serialized_end=1456
-  _globals['_HIT']._serialized_start=1458
-  _globals['_HIT']._serialized_end=1551
-  _globals['_RETRIEVEREQUEST']._serialized_start=1553
-  _globals['_RETRIEVEREQUEST']._serialized_end=1644
-  _globals['_RETRIEVERESPONSE']._serialized_start=1647
-  _globals['_RETRIEVERESPONSE']._serialized_end=1796
-  _globals['_DELETEPOINTSREQUEST']._serialized_start=1798
-  _globals['_DELETEPOINTSREQUEST']._serialized_end=1871
-  _globals['_DELETEPOINTSRESPONSE']._serialized_start=1873
-  _globals['_DELETEPOINTSRESPONSE']._serialized_end=1895
-  _globals['_COUNTREQUEST']._serialized_start=1897
-  _globals['_COUNTREQUEST']._serialized_end=1972
-  _globals['_COUNTRESPONSE']._serialized_start=1974
-  _globals['_COUNTRESPONSE']._serialized_end=2005
-  _globals['_COLLECTIONS']._serialized_start=2008
-  _globals['_COLLECTIONS']._serialized_end=2641
+  _globals['_QUANTIZATION']._serialized_start=3371
+  _globals['_QUANTIZATION']._serialized_end=3486
+  _globals['_POINTID']._serialized_start=172
+  _globals['_POINTID']._serialized_end=221
+  _globals['_POINTIDS']._serialized_start=223
+  _globals['_POINTIDS']._serialized_end=268
+  _globals['_COLLECTIONINFO']._serialized_start=271
+  _globals['_COLLECTIONINFO']._serialized_end=430
+  _globals['_CREATECOLLECTIONREQUEST']._serialized_start=433
+  _globals['_CREATECOLLECTIONREQUEST']._serialized_end=561
+  _globals['_DELETECOLLECTIONREQUEST']._serialized_start=563
+  _globals['_DELETECOLLECTIONREQUEST']._serialized_end=602
+  _globals['_DELETECOLLECTIONRESPONSE']._serialized_start=604
+  _globals['_DELETECOLLECTIONRESPONSE']._serialized_end=630
+  _globals['_LISTCOLLECTIONSREQUEST']._serialized_start=632
+  _globals['_LISTCOLLECTIONSREQUEST']._serialized_end=656
+  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_start=658
+  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_end=730
+  _globals['_GETCOLLECTIONREQUEST']._serialized_start=732
+  _globals['_GETCOLLECTIONREQUEST']._serialized_end=768
+  _globals['_UPSERTREQUEST']._serialized_start=771
+  _globals['_UPSERTREQUEST']._serialized_end=1084
+  _globals['_UPSERTRESPONSE']._serialized_start=1086
+  _globals['_UPSERTRESPONSE']._serialized_end=1160
+  _globals['_SEARCHREQUEST']._serialized_start=1163
+  _globals['_SEARCHREQUEST']._serialized_end=1616
+  _globals['_SEARCHRESPONSE']._serialized_start=1618
+  _globals['_SEARCHRESPONSE']._serialized_end=1725
+  _globals['_HITS']._serialized_start=1727
+  _globals['_HITS']._serialized_end=1762
+  _globals['_HIT']._serialized_start=1764
+  _globals['_HIT']._serialized_end=1857
+  _globals['_SEARCHBATCHREQUEST']._serialized_start=1859
+  _globals['_SEARCHBATCHREQUEST']._serialized_end=1922
+  _globals['_SEARCHBATCHRESPONSE']._serialized_start=1924
+  _globals['_SEARCHBATCHRESPONSE']._serialized_end=1986
+  _globals['_SEARCHRESULT']._serialized_start=1988
+  _globals['_SEARCHRESULT']._serialized_end=2096
+  _globals['_RETRIEVEREQUEST']._serialized_start=2098
+  _globals['_RETRIEVEREQUEST']._serialized_end=2189
+  _globals['_RETRIEVERESPONSE']._serialized_start=2192
+  _globals['_RETRIEVERESPONSE']._serialized_end=2341
+  _globals['_SCROLLREQUEST']._serialized_start=2344
+  _globals['_SCROLLREQUEST']._serialized_end=2488
+  _globals['_SCROLLRESPONSE']._serialized_start=2491
+  _globals['_SCROLLRESPONSE']._serialized_end=2654
+  _globals['_DELETEPOINTSREQUEST']._serialized_start=2656
+  _globals['_DELETEPOINTSREQUEST']._serialized_end=2770
+  _globals['_DELETEPOINTSRESPONSE']._serialized_start=2772
+  _globals['_DELETEPOINTSRESPONSE']._serialized_end=2794
+  _globals['_COUNTREQUEST']._serialized_start=2796
+  _globals['_COUNTREQUEST']._serialized_end=2871
+  _globals['_COUNTRESPONSE']._serialized_start=2873
+  _globals['_COUNTRESPONSE']._serialized_end=2904
+  _globals['_OPTIMIZEREQUEST']._serialized_start=2906
+  _globals['_OPTIMIZEREQUEST']._serialized_end=2943
+  _globals['_SNAPSHOTREQUEST']._serialized_start=2945
+  _globals['_SNAPSHOTREQUEST']._serialized_end=2982
+  _globals['_SNAPSHOTINFO']._serialized_start=2984
+  _globals['_SNAPSHOTINFO']._serialized_end=3095
+  _globals['_LISTSNAPSHOTSREQUEST']._serialized_start=3097
+  _globals['_LISTSNAPSHOTSREQUEST']._serialized_end=3139
+  _globals['_LISTSNAPSHOTSRESPONSE']._serialized_start=3141
+  _globals['_LISTSNAPSHOTSRESPONSE']._serialized_end=3207
+  _globals['_DELETESNAPSHOTREQUEST']._serialized_start=3209
+  _globals['_DELETESNAPSHOTREQUEST']._serialized_end=3264
+  _globals['_DELETESNAPSHOTRESPONSE']._serialized_start=3266
+  _globals['_DELETESNAPSHOTRESPONSE']._serialized_end=3290
+  _globals['_RESTOREREQUEST']._serialized_start=3292
+  _globals['_RESTOREREQUEST']._serialized_end=3369
+  _globals['_COLLECTIONS']._serialized_start=3489
+  _globals['_COLLECTIONS']._serialized_end=4617
 # @@protoc_insertion_point(module_scope)

@@ -9,7 +9,10 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.rpc import status_pb2 as _status_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -20,6 +23,32 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Quantization:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _QuantizationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Quantization.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    QUANTIZATION_UNSPECIFIED: _Quantization.ValueType  # 0
+    """The same as QUANTIZATION_NONE."""
+    QUANTIZATION_NONE: _Quantization.ValueType  # 1
+    QUANTIZATION_INT8: _Quantization.ValueType  # 2
+    """A quarter of the memory."""
+    QUANTIZATION_BINARY: _Quantization.ValueType  # 3
+    """A 32nd of the memory; for wide embeddings."""
+
+class Quantization(_Quantization, metaclass=_QuantizationEnumTypeWrapper):
+    """How an index keeps vectors. Its candidates are scored again by whole vectors, so scores are exact."""
+
+QUANTIZATION_UNSPECIFIED: Quantization.ValueType  # 0
+"""The same as QUANTIZATION_NONE."""
+QUANTIZATION_NONE: Quantization.ValueType  # 1
+QUANTIZATION_INT8: Quantization.ValueType  # 2
+"""A quarter of the memory."""
+QUANTIZATION_BINARY: Quantization.ValueType  # 3
+"""A 32nd of the memory; for wide embeddings."""
+Global___Quantization: _TypeAlias = Quantization  # noqa: Y015
 
 @_typing.final
 class PointId(_message.Message):
@@ -47,6 +76,26 @@ class PointId(_message.Message):
 Global___PointId: _TypeAlias = PointId  # noqa: Y015
 
 @_typing.final
+class PointIds(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedCompositeFieldContainer[Global___PointId]: ...
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[Global___PointId] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PointIds: _TypeAlias = PointIds  # noqa: Y015
+
+@_typing.final
 class CollectionInfo(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -55,11 +104,16 @@ class CollectionInfo(_message.Message):
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     DIMS_FIELD_NUMBER: _builtins.int
     POINTS_FIELD_NUMBER: _builtins.int
+    QUANTIZATION_FIELD_NUMBER: _builtins.int
+    INDEXED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     model: _builtins.str
     fingerprint: _builtins.str
     dims: _builtins.int
     points: _builtins.int
+    quantization: Global___Quantization.ValueType
+    indexed: _builtins.int
+    """Points that the index knows; the others are compared one by one."""
     def __init__(
         self,
         *,
@@ -68,10 +122,12 @@ class CollectionInfo(_message.Message):
         fingerprint: _builtins.str = ...,
         dims: _builtins.int = ...,
         points: _builtins.int = ...,
+        quantization: Global___Quantization.ValueType = ...,
+        indexed: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dims", b"dims", "fingerprint", b"fingerprint", "model", b"model", "name", b"name", "points", b"points"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dims", b"dims", "fingerprint", b"fingerprint", "indexed", b"indexed", "model", b"model", "name", b"name", "points", b"points", "quantization", b"quantization"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -84,21 +140,24 @@ class CreateCollectionRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     DIMS_FIELD_NUMBER: _builtins.int
+    QUANTIZATION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     model: _builtins.str
     """Empty: the only model that is served."""
     dims: _builtins.int
     """One of the model's dims; its whole width by default."""
+    quantization: Global___Quantization.ValueType
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         model: _builtins.str = ...,
         dims: _builtins.int | None = ...,
+        quantization: Global___Quantization.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_dims", b"_dims", "dims", b"dims"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dims", b"_dims", "dims", b"dims", "model", b"model", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dims", b"_dims", "dims", b"dims", "model", b"model", "name", b"name", "quantization", b"quantization"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dims: _TypeAlias = _typing.Literal["dims"]  # noqa: Y015
     _WhichOneofArgType__dims: _TypeAlias = _typing.Literal["_dims", b"_dims"]  # noqa: Y015
@@ -206,10 +265,13 @@ class UpsertRequest(_message.Message):
     PAYLOADS_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     TRUNCATION_FIELD_NUMBER: _builtins.int
+    ALL_OR_NOTHING_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     fingerprint: _builtins.str
     """The space of `vectors`."""
     truncation: _item_pb2.Truncation.ValueType
+    all_or_nothing: _builtins.bool
+    """When an item fails the call fails, and nothing is written."""
     @_builtins.property
     def ids(self) -> _containers.RepeatedCompositeFieldContainer[Global___PointId]: ...
     @_builtins.property
@@ -239,10 +301,11 @@ class UpsertRequest(_message.Message):
         payloads: _abc.Iterable[_struct_pb2.Struct] | None = ...,
         fingerprint: _builtins.str = ...,
         truncation: _item_pb2.Truncation.ValueType = ...,
+        all_or_nothing: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "tensor", b"tensor", "texts", b"texts", "vectors", b"vectors"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "fingerprint", b"fingerprint", "ids", b"ids", "input", b"input", "payloads", b"payloads", "tensor", b"tensor", "texts", b"texts", "truncation", b"truncation", "vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_or_nothing", b"all_or_nothing", "collection", b"collection", "fingerprint", b"fingerprint", "ids", b"ids", "input", b"input", "payloads", b"payloads", "tensor", b"tensor", "texts", b"texts", "truncation", b"truncation", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["texts", "tensor", "vectors"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
@@ -283,6 +346,7 @@ class SearchRequest(_message.Message):
     TEXTS_FIELD_NUMBER: _builtins.int
     TENSOR_FIELD_NUMBER: _builtins.int
     VECTORS_FIELD_NUMBER: _builtins.int
+    IDS_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
@@ -290,6 +354,8 @@ class SearchRequest(_message.Message):
     WITH_PAYLOAD_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     TRUNCATION_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    EXACT_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     fingerprint: _builtins.str
     """The space of `vectors`."""
@@ -300,6 +366,10 @@ class SearchRequest(_message.Message):
     with_payload: _builtins.bool
     role: _item_pb2.Role.ValueType
     truncation: _item_pb2.Truncation.ValueType
+    offset: _builtins.int
+    """Hits that are passed over, best first; together with `limit` within max_search_limit."""
+    exact: _builtins.bool
+    """Compare every vector. Otherwise an index, once there is one, may miss a few of the best."""
     @_builtins.property
     def texts(self) -> _item_pb2.Texts:
         """Embedded by the collection's model, as queries unless `role` says otherwise."""
@@ -313,9 +383,14 @@ class SearchRequest(_message.Message):
         """(queries, dims) float32; `fingerprint` must be set."""
 
     @_builtins.property
+    def ids(self) -> Global___PointIds:
+        """Points of the collection, whose vectors are the queries; none finds itself."""
+
+    @_builtins.property
     def filter(self) -> _struct_pb2.Struct:
         """Payload keys, and for each the value it must have or a list of which it must have one: strings,
-        whole numbers, booleans.
+        whole numbers, booleans; or a range, an object with gt, gte, lt or lte, of numbers or of dates
+        and times of ISO 8601. "$all" and "$any" take lists of filters, "$not" takes one.
         """
 
     def __init__(
@@ -325,6 +400,7 @@ class SearchRequest(_message.Message):
         texts: _item_pb2.Texts | None = ...,
         tensor: _tensor_pb2.Tensor | None = ...,
         vectors: _tensor_pb2.Tensor | None = ...,
+        ids: Global___PointIds | None = ...,
         fingerprint: _builtins.str = ...,
         limit: _builtins.int | None = ...,
         filter: _struct_pb2.Struct | None = ...,
@@ -332,16 +408,18 @@ class SearchRequest(_message.Message):
         with_payload: _builtins.bool = ...,
         role: _item_pb2.Role.ValueType = ...,
         truncation: _item_pb2.Truncation.ValueType = ...,
+        offset: _builtins.int = ...,
+        exact: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_score_threshold", b"_score_threshold", "filter", b"filter", "input", b"input", "limit", b"limit", "score_threshold", b"score_threshold", "tensor", b"tensor", "texts", b"texts", "vectors", b"vectors"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_score_threshold", b"_score_threshold", "filter", b"filter", "ids", b"ids", "input", b"input", "limit", b"limit", "score_threshold", b"score_threshold", "tensor", b"tensor", "texts", b"texts", "vectors", b"vectors"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_score_threshold", b"_score_threshold", "collection", b"collection", "filter", b"filter", "fingerprint", b"fingerprint", "input", b"input", "limit", b"limit", "role", b"role", "score_threshold", b"score_threshold", "tensor", b"tensor", "texts", b"texts", "truncation", b"truncation", "vectors", b"vectors", "with_payload", b"with_payload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_score_threshold", b"_score_threshold", "collection", b"collection", "exact", b"exact", "filter", b"filter", "fingerprint", b"fingerprint", "ids", b"ids", "input", b"input", "limit", b"limit", "offset", b"offset", "role", b"role", "score_threshold", b"score_threshold", "tensor", b"tensor", "texts", b"texts", "truncation", b"truncation", "vectors", b"vectors", "with_payload", b"with_payload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
     _WhichOneofReturnType__score_threshold: _TypeAlias = _typing.Literal["score_threshold"]  # noqa: Y015
     _WhichOneofArgType__score_threshold: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold"]  # noqa: Y015
-    _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["texts", "tensor", "vectors"]  # noqa: Y015
+    _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["texts", "tensor", "vectors", "ids"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
@@ -432,6 +510,78 @@ class Hit(_message.Message):
 Global___Hit: _TypeAlias = Hit  # noqa: Y015
 
 @_typing.final
+class SearchBatchRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEARCHES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def searches(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchRequest]:
+        """Together as many queries as one search may have."""
+
+    def __init__(
+        self,
+        *,
+        searches: _abc.Iterable[Global___SearchRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["searches", b"searches"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchBatchRequest: _TypeAlias = SearchBatchRequest  # noqa: Y015
+
+@_typing.final
+class SearchBatchResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchResult]:
+        """One for each search, in its order."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___SearchResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchBatchResponse: _TypeAlias = SearchBatchResponse  # noqa: Y015
+
+@_typing.final
+class SearchResult(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def response(self) -> Global___SearchResponse: ...
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """What the search would have ended with as a call of its own."""
+
+    def __init__(
+        self,
+        *,
+        response: Global___SearchResponse | None = ...,
+        error: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "response", b"response"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "response", b"response"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["response", "error"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___SearchResult: _TypeAlias = SearchResult  # noqa: Y015
+
+@_typing.final
 class RetrieveRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -493,23 +643,108 @@ class RetrieveResponse(_message.Message):
 Global___RetrieveResponse: _TypeAlias = RetrieveResponse  # noqa: Y015
 
 @_typing.final
+class ScrollRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    WITH_VECTORS_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    limit: _builtins.int
+    """Points on this page; 100 when absent."""
+    cursor: _builtins.str
+    """The `cursor` of the page before; empty for the first."""
+    with_vectors: _builtins.bool
+    @_builtins.property
+    def filter(self) -> _struct_pb2.Struct:
+        """As in a search; every point without one."""
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        filter: _struct_pb2.Struct | None = ...,
+        limit: _builtins.int | None = ...,
+        cursor: _builtins.str = ...,
+        with_vectors: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "filter", b"filter", "limit", b"limit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "collection", b"collection", "cursor", b"cursor", "filter", b"filter", "limit", b"limit", "with_vectors", b"with_vectors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
+    _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
+
+Global___ScrollRequest: _TypeAlias = ScrollRequest  # noqa: Y015
+
+@_typing.final
+class ScrollResponse(_message.Message):
+    """Points in the order of ids, numbers before UUIDs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    IDS_FIELD_NUMBER: _builtins.int
+    PAYLOADS_FIELD_NUMBER: _builtins.int
+    VECTORS_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    fingerprint: _builtins.str
+    cursor: _builtins.str
+    """Where the next page begins; empty on the last."""
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedCompositeFieldContainer[Global___PointId]: ...
+    @_builtins.property
+    def payloads(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]: ...
+    @_builtins.property
+    def vectors(self) -> _tensor_pb2.Tensor:
+        """(points, dims) float32, when they were asked for."""
+
+    def __init__(
+        self,
+        *,
+        fingerprint: _builtins.str = ...,
+        ids: _abc.Iterable[Global___PointId] | None = ...,
+        payloads: _abc.Iterable[_struct_pb2.Struct] | None = ...,
+        vectors: _tensor_pb2.Tensor | None = ...,
+        cursor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["vectors", b"vectors"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "fingerprint", b"fingerprint", "ids", b"ids", "payloads", b"payloads", "vectors", b"vectors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScrollResponse: _TypeAlias = ScrollResponse  # noqa: Y015
+
+@_typing.final
 class DeletePointsRequest(_message.Message):
+    """Either `ids` or `filter`."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     COLLECTION_FIELD_NUMBER: _builtins.int
     IDS_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     @_builtins.property
     def ids(self) -> _containers.RepeatedCompositeFieldContainer[Global___PointId]: ...
+    @_builtins.property
+    def filter(self) -> _struct_pb2.Struct:
+        """As in a search; it must say something."""
+
     def __init__(
         self,
         *,
         collection: _builtins.str = ...,
         ids: _abc.Iterable[Global___PointId] | None = ...,
+        filter: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "ids", b"ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "filter", b"filter", "ids", b"ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -573,3 +808,180 @@ class CountResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CountResponse: _TypeAlias = CountResponse  # noqa: Y015
+
+@_typing.final
+class OptimizeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OptimizeRequest: _TypeAlias = OptimizeRequest  # noqa: Y015
+
+@_typing.final
+class SnapshotRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SnapshotRequest: _TypeAlias = SnapshotRequest  # noqa: Y015
+
+@_typing.final
+class SnapshotInfo(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    CREATED_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The SHA-256 of its bytes, which a restore checks; a Qdrant cluster's own name where one is used."""
+    collection: _builtins.str
+    size_bytes: _builtins.int
+    @_builtins.property
+    def created(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        collection: _builtins.str = ...,
+        created: _timestamp_pb2.Timestamp | None = ...,
+        size_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created", b"created"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "created", b"created", "id", b"id", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SnapshotInfo: _TypeAlias = SnapshotInfo  # noqa: Y015
+
+@_typing.final
+class ListSnapshotsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSnapshotsRequest: _TypeAlias = ListSnapshotsRequest  # noqa: Y015
+
+@_typing.final
+class ListSnapshotsResponse(_message.Message):
+    """Oldest first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SNAPSHOTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def snapshots(self) -> _containers.RepeatedCompositeFieldContainer[Global___SnapshotInfo]: ...
+    def __init__(
+        self,
+        *,
+        snapshots: _abc.Iterable[Global___SnapshotInfo] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["snapshots", b"snapshots"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSnapshotsResponse: _TypeAlias = ListSnapshotsResponse  # noqa: Y015
+
+@_typing.final
+class DeleteSnapshotRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    id: _builtins.str
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteSnapshotRequest: _TypeAlias = DeleteSnapshotRequest  # noqa: Y015
+
+@_typing.final
+class DeleteSnapshotResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteSnapshotResponse: _TypeAlias = DeleteSnapshotResponse  # noqa: Y015
+
+@_typing.final
+class RestoreRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    TO_FIELD_NUMBER: _builtins.int
+    REPLACE_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """Whose snapshot."""
+    id: _builtins.str
+    to: _builtins.str
+    """The collection to make; the same name when empty."""
+    replace: _builtins.bool
+    """A collection of that name is replaced; otherwise it fails with ALREADY_EXISTS."""
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        id: _builtins.str = ...,
+        to: _builtins.str = ...,
+        replace: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "id", b"id", "replace", b"replace", "to", b"to"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestoreRequest: _TypeAlias = RestoreRequest  # noqa: Y015

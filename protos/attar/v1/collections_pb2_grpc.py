@@ -65,10 +65,20 @@ class CollectionsStub:
                 request_serializer=attar_dot_v1_dot_collections__pb2.SearchRequest.SerializeToString,
                 response_deserializer=attar_dot_v1_dot_collections__pb2.SearchResponse.FromString,
                 _registered_method=True)
+        self.SearchBatch = channel.unary_unary(
+                '/attar.v1.Collections/SearchBatch',
+                request_serializer=attar_dot_v1_dot_collections__pb2.SearchBatchRequest.SerializeToString,
+                response_deserializer=attar_dot_v1_dot_collections__pb2.SearchBatchResponse.FromString,
+                _registered_method=True)
         self.Retrieve = channel.unary_unary(
                 '/attar.v1.Collections/Retrieve',
                 request_serializer=attar_dot_v1_dot_collections__pb2.RetrieveRequest.SerializeToString,
                 response_deserializer=attar_dot_v1_dot_collections__pb2.RetrieveResponse.FromString,
+                _registered_method=True)
+        self.Scroll = channel.unary_unary(
+                '/attar.v1.Collections/Scroll',
+                request_serializer=attar_dot_v1_dot_collections__pb2.ScrollRequest.SerializeToString,
+                response_deserializer=attar_dot_v1_dot_collections__pb2.ScrollResponse.FromString,
                 _registered_method=True)
         self.DeletePoints = channel.unary_unary(
                 '/attar.v1.Collections/DeletePoints',
@@ -79,6 +89,31 @@ class CollectionsStub:
                 '/attar.v1.Collections/Count',
                 request_serializer=attar_dot_v1_dot_collections__pb2.CountRequest.SerializeToString,
                 response_deserializer=attar_dot_v1_dot_collections__pb2.CountResponse.FromString,
+                _registered_method=True)
+        self.Optimize = channel.unary_unary(
+                '/attar.v1.Collections/Optimize',
+                request_serializer=attar_dot_v1_dot_collections__pb2.OptimizeRequest.SerializeToString,
+                response_deserializer=attar_dot_v1_dot_collections__pb2.CollectionInfo.FromString,
+                _registered_method=True)
+        self.Snapshot = channel.unary_unary(
+                '/attar.v1.Collections/Snapshot',
+                request_serializer=attar_dot_v1_dot_collections__pb2.SnapshotRequest.SerializeToString,
+                response_deserializer=attar_dot_v1_dot_collections__pb2.SnapshotInfo.FromString,
+                _registered_method=True)
+        self.ListSnapshots = channel.unary_unary(
+                '/attar.v1.Collections/ListSnapshots',
+                request_serializer=attar_dot_v1_dot_collections__pb2.ListSnapshotsRequest.SerializeToString,
+                response_deserializer=attar_dot_v1_dot_collections__pb2.ListSnapshotsResponse.FromString,
+                _registered_method=True)
+        self.DeleteSnapshot = channel.unary_unary(
+                '/attar.v1.Collections/DeleteSnapshot',
+                request_serializer=attar_dot_v1_dot_collections__pb2.DeleteSnapshotRequest.SerializeToString,
+                response_deserializer=attar_dot_v1_dot_collections__pb2.DeleteSnapshotResponse.FromString,
+                _registered_method=True)
+        self.Restore = channel.unary_unary(
+                '/attar.v1.Collections/Restore',
+                request_serializer=attar_dot_v1_dot_collections__pb2.RestoreRequest.SerializeToString,
+                response_deserializer=attar_dot_v1_dot_collections__pb2.CollectionInfo.FromString,
                 _registered_method=True)
 
 
@@ -112,6 +147,7 @@ class CollectionsServicer:
 
     def Upsert(self, request, context):
         """An answered upsert survives kill -9. Sending it twice does no harm: points are kept by id.
+        Items are embedded first; then every point is written as one, or none is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -124,8 +160,22 @@ class CollectionsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SearchBatch(self, request, context):
+        """Different searches in one call: of other collections, with other filters and limits.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Retrieve(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Scroll(self, request, context):
+        """Every point that matches, page by page.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -138,6 +188,40 @@ class CollectionsServicer:
 
     def Count(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Optimize(self, request, context):
+        """Builds the collection's index, and answers when it is in use. Reads and writes go on, and so
+        does the build when the caller leaves; a second call joins it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Snapshot(self, request, context):
+        """Keeps the collection as it is now. A snapshot outlives its collection.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSnapshots(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteSnapshot(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Restore(self, request, context):
+        """Makes a collection of a snapshot, whole or not at all.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -175,10 +259,20 @@ def add_CollectionsServicer_to_server(servicer, server):
                     request_deserializer=attar_dot_v1_dot_collections__pb2.SearchRequest.FromString,
                     response_serializer=attar_dot_v1_dot_collections__pb2.SearchResponse.SerializeToString,
             ),
+            'SearchBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchBatch,
+                    request_deserializer=attar_dot_v1_dot_collections__pb2.SearchBatchRequest.FromString,
+                    response_serializer=attar_dot_v1_dot_collections__pb2.SearchBatchResponse.SerializeToString,
+            ),
             'Retrieve': grpc.unary_unary_rpc_method_handler(
                     servicer.Retrieve,
                     request_deserializer=attar_dot_v1_dot_collections__pb2.RetrieveRequest.FromString,
                     response_serializer=attar_dot_v1_dot_collections__pb2.RetrieveResponse.SerializeToString,
+            ),
+            'Scroll': grpc.unary_unary_rpc_method_handler(
+                    servicer.Scroll,
+                    request_deserializer=attar_dot_v1_dot_collections__pb2.ScrollRequest.FromString,
+                    response_serializer=attar_dot_v1_dot_collections__pb2.ScrollResponse.SerializeToString,
             ),
             'DeletePoints': grpc.unary_unary_rpc_method_handler(
                     servicer.DeletePoints,
@@ -189,6 +283,31 @@ def add_CollectionsServicer_to_server(servicer, server):
                     servicer.Count,
                     request_deserializer=attar_dot_v1_dot_collections__pb2.CountRequest.FromString,
                     response_serializer=attar_dot_v1_dot_collections__pb2.CountResponse.SerializeToString,
+            ),
+            'Optimize': grpc.unary_unary_rpc_method_handler(
+                    servicer.Optimize,
+                    request_deserializer=attar_dot_v1_dot_collections__pb2.OptimizeRequest.FromString,
+                    response_serializer=attar_dot_v1_dot_collections__pb2.CollectionInfo.SerializeToString,
+            ),
+            'Snapshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.Snapshot,
+                    request_deserializer=attar_dot_v1_dot_collections__pb2.SnapshotRequest.FromString,
+                    response_serializer=attar_dot_v1_dot_collections__pb2.SnapshotInfo.SerializeToString,
+            ),
+            'ListSnapshots': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSnapshots,
+                    request_deserializer=attar_dot_v1_dot_collections__pb2.ListSnapshotsRequest.FromString,
+                    response_serializer=attar_dot_v1_dot_collections__pb2.ListSnapshotsResponse.SerializeToString,
+            ),
+            'DeleteSnapshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSnapshot,
+                    request_deserializer=attar_dot_v1_dot_collections__pb2.DeleteSnapshotRequest.FromString,
+                    response_serializer=attar_dot_v1_dot_collections__pb2.DeleteSnapshotResponse.SerializeToString,
+            ),
+            'Restore': grpc.unary_unary_rpc_method_handler(
+                    servicer.Restore,
+                    request_deserializer=attar_dot_v1_dot_collections__pb2.RestoreRequest.FromString,
+                    response_serializer=attar_dot_v1_dot_collections__pb2.CollectionInfo.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -365,6 +484,33 @@ class Collections:
             _registered_method=True)
 
     @staticmethod
+    def SearchBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/attar.v1.Collections/SearchBatch',
+            attar_dot_v1_dot_collections__pb2.SearchBatchRequest.SerializeToString,
+            attar_dot_v1_dot_collections__pb2.SearchBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Retrieve(request,
             target,
             options=(),
@@ -381,6 +527,33 @@ class Collections:
             '/attar.v1.Collections/Retrieve',
             attar_dot_v1_dot_collections__pb2.RetrieveRequest.SerializeToString,
             attar_dot_v1_dot_collections__pb2.RetrieveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Scroll(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/attar.v1.Collections/Scroll',
+            attar_dot_v1_dot_collections__pb2.ScrollRequest.SerializeToString,
+            attar_dot_v1_dot_collections__pb2.ScrollResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -435,6 +608,141 @@ class Collections:
             '/attar.v1.Collections/Count',
             attar_dot_v1_dot_collections__pb2.CountRequest.SerializeToString,
             attar_dot_v1_dot_collections__pb2.CountResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Optimize(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/attar.v1.Collections/Optimize',
+            attar_dot_v1_dot_collections__pb2.OptimizeRequest.SerializeToString,
+            attar_dot_v1_dot_collections__pb2.CollectionInfo.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Snapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/attar.v1.Collections/Snapshot',
+            attar_dot_v1_dot_collections__pb2.SnapshotRequest.SerializeToString,
+            attar_dot_v1_dot_collections__pb2.SnapshotInfo.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSnapshots(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/attar.v1.Collections/ListSnapshots',
+            attar_dot_v1_dot_collections__pb2.ListSnapshotsRequest.SerializeToString,
+            attar_dot_v1_dot_collections__pb2.ListSnapshotsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/attar.v1.Collections/DeleteSnapshot',
+            attar_dot_v1_dot_collections__pb2.DeleteSnapshotRequest.SerializeToString,
+            attar_dot_v1_dot_collections__pb2.DeleteSnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Restore(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/attar.v1.Collections/Restore',
+            attar_dot_v1_dot_collections__pb2.RestoreRequest.SerializeToString,
+            attar_dot_v1_dot_collections__pb2.CollectionInfo.FromString,
             options,
             channel_credentials,
             insecure,

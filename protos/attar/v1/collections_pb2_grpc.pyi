@@ -38,12 +38,28 @@ class CollectionsStub:
     List: _grpc.UnaryUnaryMultiCallable[_collections_pb2.ListCollectionsRequest, _collections_pb2.ListCollectionsResponse]
     Get: _grpc.UnaryUnaryMultiCallable[_collections_pb2.GetCollectionRequest, _collections_pb2.CollectionInfo]
     Upsert: _grpc.UnaryUnaryMultiCallable[_collections_pb2.UpsertRequest, _collections_pb2.UpsertResponse]
-    """An answered upsert survives kill -9. Sending it twice does no harm: points are kept by id."""
+    """An answered upsert survives kill -9. Sending it twice does no harm: points are kept by id.
+    Items are embedded first; then every point is written as one, or none is.
+    """
     Search: _grpc.UnaryUnaryMultiCallable[_collections_pb2.SearchRequest, _collections_pb2.SearchResponse]
     """Many queries in one call."""
+    SearchBatch: _grpc.UnaryUnaryMultiCallable[_collections_pb2.SearchBatchRequest, _collections_pb2.SearchBatchResponse]
+    """Different searches in one call: of other collections, with other filters and limits."""
     Retrieve: _grpc.UnaryUnaryMultiCallable[_collections_pb2.RetrieveRequest, _collections_pb2.RetrieveResponse]
+    Scroll: _grpc.UnaryUnaryMultiCallable[_collections_pb2.ScrollRequest, _collections_pb2.ScrollResponse]
+    """Every point that matches, page by page."""
     DeletePoints: _grpc.UnaryUnaryMultiCallable[_collections_pb2.DeletePointsRequest, _collections_pb2.DeletePointsResponse]
     Count: _grpc.UnaryUnaryMultiCallable[_collections_pb2.CountRequest, _collections_pb2.CountResponse]
+    Optimize: _grpc.UnaryUnaryMultiCallable[_collections_pb2.OptimizeRequest, _collections_pb2.CollectionInfo]
+    """Builds the collection's index, and answers when it is in use. Reads and writes go on, and so
+    does the build when the caller leaves; a second call joins it.
+    """
+    Snapshot: _grpc.UnaryUnaryMultiCallable[_collections_pb2.SnapshotRequest, _collections_pb2.SnapshotInfo]
+    """Keeps the collection as it is now. A snapshot outlives its collection."""
+    ListSnapshots: _grpc.UnaryUnaryMultiCallable[_collections_pb2.ListSnapshotsRequest, _collections_pb2.ListSnapshotsResponse]
+    DeleteSnapshot: _grpc.UnaryUnaryMultiCallable[_collections_pb2.DeleteSnapshotRequest, _collections_pb2.DeleteSnapshotResponse]
+    Restore: _grpc.UnaryUnaryMultiCallable[_collections_pb2.RestoreRequest, _collections_pb2.CollectionInfo]
+    """Makes a collection of a snapshot, whole or not at all."""
 
 @_typing.type_check_only
 class CollectionsAsyncStub(CollectionsStub):
@@ -55,12 +71,28 @@ class CollectionsAsyncStub(CollectionsStub):
     List: _aio.UnaryUnaryMultiCallable[_collections_pb2.ListCollectionsRequest, _collections_pb2.ListCollectionsResponse]  # type: ignore[assignment]
     Get: _aio.UnaryUnaryMultiCallable[_collections_pb2.GetCollectionRequest, _collections_pb2.CollectionInfo]  # type: ignore[assignment]
     Upsert: _aio.UnaryUnaryMultiCallable[_collections_pb2.UpsertRequest, _collections_pb2.UpsertResponse]  # type: ignore[assignment]
-    """An answered upsert survives kill -9. Sending it twice does no harm: points are kept by id."""
+    """An answered upsert survives kill -9. Sending it twice does no harm: points are kept by id.
+    Items are embedded first; then every point is written as one, or none is.
+    """
     Search: _aio.UnaryUnaryMultiCallable[_collections_pb2.SearchRequest, _collections_pb2.SearchResponse]  # type: ignore[assignment]
     """Many queries in one call."""
+    SearchBatch: _aio.UnaryUnaryMultiCallable[_collections_pb2.SearchBatchRequest, _collections_pb2.SearchBatchResponse]  # type: ignore[assignment]
+    """Different searches in one call: of other collections, with other filters and limits."""
     Retrieve: _aio.UnaryUnaryMultiCallable[_collections_pb2.RetrieveRequest, _collections_pb2.RetrieveResponse]  # type: ignore[assignment]
+    Scroll: _aio.UnaryUnaryMultiCallable[_collections_pb2.ScrollRequest, _collections_pb2.ScrollResponse]  # type: ignore[assignment]
+    """Every point that matches, page by page."""
     DeletePoints: _aio.UnaryUnaryMultiCallable[_collections_pb2.DeletePointsRequest, _collections_pb2.DeletePointsResponse]  # type: ignore[assignment]
     Count: _aio.UnaryUnaryMultiCallable[_collections_pb2.CountRequest, _collections_pb2.CountResponse]  # type: ignore[assignment]
+    Optimize: _aio.UnaryUnaryMultiCallable[_collections_pb2.OptimizeRequest, _collections_pb2.CollectionInfo]  # type: ignore[assignment]
+    """Builds the collection's index, and answers when it is in use. Reads and writes go on, and so
+    does the build when the caller leaves; a second call joins it.
+    """
+    Snapshot: _aio.UnaryUnaryMultiCallable[_collections_pb2.SnapshotRequest, _collections_pb2.SnapshotInfo]  # type: ignore[assignment]
+    """Keeps the collection as it is now. A snapshot outlives its collection."""
+    ListSnapshots: _aio.UnaryUnaryMultiCallable[_collections_pb2.ListSnapshotsRequest, _collections_pb2.ListSnapshotsResponse]  # type: ignore[assignment]
+    DeleteSnapshot: _aio.UnaryUnaryMultiCallable[_collections_pb2.DeleteSnapshotRequest, _collections_pb2.DeleteSnapshotResponse]  # type: ignore[assignment]
+    Restore: _aio.UnaryUnaryMultiCallable[_collections_pb2.RestoreRequest, _collections_pb2.CollectionInfo]  # type: ignore[assignment]
+    """Makes a collection of a snapshot, whole or not at all."""
 
 class CollectionsServicer(metaclass=_abc_1.ABCMeta):
     """Every collection belongs to one space fingerprint and refuses another with FAILED_PRECONDITION."""
@@ -99,7 +131,9 @@ class CollectionsServicer(metaclass=_abc_1.ABCMeta):
         request: _collections_pb2.UpsertRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_collections_pb2.UpsertResponse, _abc.Awaitable[_collections_pb2.UpsertResponse]]:
-        """An answered upsert survives kill -9. Sending it twice does no harm: points are kept by id."""
+        """An answered upsert survives kill -9. Sending it twice does no harm: points are kept by id.
+        Items are embedded first; then every point is written as one, or none is.
+        """
 
     @_abc_1.abstractmethod
     def Search(
@@ -110,11 +144,27 @@ class CollectionsServicer(metaclass=_abc_1.ABCMeta):
         """Many queries in one call."""
 
     @_abc_1.abstractmethod
+    def SearchBatch(
+        self,
+        request: _collections_pb2.SearchBatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_collections_pb2.SearchBatchResponse, _abc.Awaitable[_collections_pb2.SearchBatchResponse]]:
+        """Different searches in one call: of other collections, with other filters and limits."""
+
+    @_abc_1.abstractmethod
     def Retrieve(
         self,
         request: _collections_pb2.RetrieveRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_collections_pb2.RetrieveResponse, _abc.Awaitable[_collections_pb2.RetrieveResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Scroll(
+        self,
+        request: _collections_pb2.ScrollRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_collections_pb2.ScrollResponse, _abc.Awaitable[_collections_pb2.ScrollResponse]]:
+        """Every point that matches, page by page."""
 
     @_abc_1.abstractmethod
     def DeletePoints(
@@ -129,5 +179,45 @@ class CollectionsServicer(metaclass=_abc_1.ABCMeta):
         request: _collections_pb2.CountRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_collections_pb2.CountResponse, _abc.Awaitable[_collections_pb2.CountResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Optimize(
+        self,
+        request: _collections_pb2.OptimizeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_collections_pb2.CollectionInfo, _abc.Awaitable[_collections_pb2.CollectionInfo]]:
+        """Builds the collection's index, and answers when it is in use. Reads and writes go on, and so
+        does the build when the caller leaves; a second call joins it.
+        """
+
+    @_abc_1.abstractmethod
+    def Snapshot(
+        self,
+        request: _collections_pb2.SnapshotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_collections_pb2.SnapshotInfo, _abc.Awaitable[_collections_pb2.SnapshotInfo]]:
+        """Keeps the collection as it is now. A snapshot outlives its collection."""
+
+    @_abc_1.abstractmethod
+    def ListSnapshots(
+        self,
+        request: _collections_pb2.ListSnapshotsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_collections_pb2.ListSnapshotsResponse, _abc.Awaitable[_collections_pb2.ListSnapshotsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def DeleteSnapshot(
+        self,
+        request: _collections_pb2.DeleteSnapshotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_collections_pb2.DeleteSnapshotResponse, _abc.Awaitable[_collections_pb2.DeleteSnapshotResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Restore(
+        self,
+        request: _collections_pb2.RestoreRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_collections_pb2.CollectionInfo, _abc.Awaitable[_collections_pb2.CollectionInfo]]:
+        """Makes a collection of a snapshot, whole or not at all."""
 
 def add_CollectionsServicer_to_server(servicer: CollectionsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

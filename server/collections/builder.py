@@ -1,0 +1,205 @@
+"""Builder: what is done to a copy of a shard, or to a snapshot, in a process of its own.
+
+    optimize SOURCE FOLDER TARGET    copy a shard, and build the copy's index
+    pack SOURCE FOLDER TARGET        copy a shard and the description in FOLDER into a snapshot
+    unpack SNAPSHOT TARGET           check a snapshot and unpack it
+
+It runs at low priority and says on its output, one JSON object a line, when the source may be
+written again (`copied`), and how it ended (`done`, with what was made, or `error`).
+
+A snapshot is a zip named by the SHA-256 of its bytes, so its name is its check. It holds the folder
+that the collection had: `collection.json` and the shard.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import qdrant_edge as edge
+
+from attar.errors import AttarError, BackendError, DiskFull, NotFound, Unavailable
+
+from .disk import sync_folder
+from .qdrant_edge import COLLECTION_FILE, RESERVE_BYTES, require_space
+
+_CHUNK: Final = 2**20
+_ID: Final = re.compile(r"[0-9a-f]{64}")
+_NICE: Final = 10
+_ERRORS: Final = {kind.reason: kind for kind in (BackendError, DiskFull, Unavailable)}
+
+
+def snapshot_path(folder: Path, snapshot: str) -> Path:
+    """Where a snapshot lies; raises `NotFound` for one that is not there, whatever its name."""
+    path = folder / f"{snapshot}.zip"
+    if not _ID.fullmatch(snapshot) or not path.is_file():
+        raise NotFound(f"snapshot {snapshot[:80]!r} is not there; list those of the collection")
+    return path
+
+
+async def build(*arguments: str | Path, copied: Callable[[], None] | None = None) -> str:
+    """Run a builder and give what it made; `copied` is called once the source is free again.
+
+    The builder dies with whoever awaits this.
+    """
+    command = [sys.executable, "-P", "-m", __name__, *map(str, arguments)]
+    running = await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        told: dict[str, Any] = {}
+        async for line in running.stdout or ():
+            told = json.loads(line)
+            if "copied" in told and copied is not None:
+                copied()
+        code = await running.wait()
+    finally:
+        if running.returncode is None:
+            running.kill()
+            await running.wait()
+    if "error" in told:
+        raise _ERRORS[told["reason"]](told["error"])
+    if "done" not in told:
+        raise Unavailable(
+            f"{arguments[0]} died with status {code}: is memory or disk short? Retry when they are"
+            " not"
+        )
+    return str(told["done"])
+
+
+def optimize(source: Path, _folder: Path, target: Path) -> None:
+    """Copy a shard to `target` and build the copy's index."""
+    _require_room(source, target.parent)
+    copy_tree(source, target)
+    _say(copied=True)
+    shard = edge.EdgeShard.load(str(target), None)
+    shard.optimize()
+    shard.close()
+    _sync_tree(target)
+    _say(done=str(target))
+
+
+def pack(source: Path, folder: Path, target: Path) -> None:
+    """Keep a shard, and the description of its collection in `folder`, in the folder `target`."""
+    target.mkdir(parents=True, exist_ok=True)
+    _require_room(source, target)
+    with tempfile.TemporaryDirectory(prefix=".", dir=target) as making:
+        copy_tree(source, Path(making) / source.name)
+        shutil.copy(folder / COLLECTION_FILE, Path(making) / COLLECTION_FILE)
+        _say(copied=True)
+        # A log is mostly holes, which level 1 makes nothing of; vectors do not compress.
+        archive = Path(making) / "snapshot.zip"
+        with zipfile.ZipFile(archive, "x", zipfile.ZIP_DEFLATED, compresslevel=1) as zipped:
+            for path in sorted(Path(making).rglob("*")):
+                if path.is_file() and path != archive:
+                    zipped.write(path, path.relative_to(making))
+        _sync(archive)
+        snapshot = _digest(archive)
+        archive.rename(target / f"{snapshot}.zip")
+        sync_folder(target)
+    _say(done=snapshot)
+
+
+def unpack(snapshot: Path, target: Path) -> None:
+    """Unpack a snapshot whose bytes are those of its name."""
+    if (found := _digest(snapshot)) != snapshot.stem:
+        raise Unavailable(
+            f"snapshot {snapshot.stem} is damaged: its bytes hash to {found}; restore another one"
+        )
+    with zipfile.ZipFile(snapshot) as zipped:
+        for member in zipped.infolist():
+            path = target / member.filename
+            if ".." in path.parts or not path.is_relative_to(target):
+                raise Unavailable(f"snapshot {snapshot.stem} names {member.filename!r}, a path")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with zipped.open(member) as packed, path.open("xb") as made:
+                while chunk := packed.read(_CHUNK):
+                    # What was a hole becomes one again.
+                    if chunk.count(0) == len(chunk):
+                        made.seek(len(chunk), os.SEEK_CUR)
+                    else:
+                        made.write(chunk)
+                made.truncate(member.file_size)
+    _sync_tree(target)
+    _say(done=str(target))
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """Copy a folder of files, leaving holes holes: a new shard's log is 64 MiB of them."""
+    target.mkdir(parents=True)
+    for path in sorted(source.rglob("*")):  # a folder comes before what is in it
+        there = target / path.relative_to(source)
+        if path.is_dir():
+            there.mkdir()
+        else:
+            _copy(path, there)
+
+
+def _require_room(source: Path, target: Path) -> None:
+    """Raise `DiskFull` unless a copy, and an index as large again, leave the reserve free."""
+    size = sum(512 * path.stat().st_blocks for path in source.rglob("*"))
+    require_space(target, RESERVE_BYTES + 2 * size)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with source.open("rb", buffering=0) as given, target.open("xb", buffering=0) as made:
+        size, place = os.fstat(given.fileno()).st_size, 0
+        made.truncate(size)
+        while place < size:
+            try:
+                place = os.lseek(given.fileno(), place, os.SEEK_DATA)
+            except OSError:  # nothing but a hole is left
+                break
+            end = os.lseek(given.fileno(), place, os.SEEK_HOLE)
+            while place < end:
+                data = os.pread(given.fileno(), min(_CHUNK, end - place), place)
+                place += os.pwrite(made.fileno(), data, place)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            _sync(path)
+        else:
+            sync_folder(path)
+    sync_folder(folder)
+    sync_folder(folder.parent)
+
+
+def _say(**what: object) -> None:
+    print(json.dumps(what), flush=True)  # noqa: T201 (the protocol)
+
+
+def main(command: str, *arguments: str) -> None:
+    """Do what the arguments say, and say how it ended."""
+    os.nice(_NICE)
+    try:
+        {"optimize": optimize, "pack": pack, "unpack": unpack}[command](*map(Path, arguments))
+    except AttarError as error:
+        _say(error=str(error), reason=error.reason)
+    except (OSError, zipfile.BadZipFile) as error:
+        _say(error=f"{command} failed: {error}", reason=Unavailable.reason)
+    except Exception as error:  # noqa: BLE001 (told to whoever waits)
+        _say(error=f"{command} failed: {error!r}", reason=BackendError.reason)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,481 @@
+"""A Qdrant cluster as a store, through qdrant-client: any number of servers may share it.
+
+A collection's description is kept in the collection's own metadata, written with the collection, so
+every server that shares the cluster sees the same space; what lacks it is not attar's and is left
+alone. Points look as they do in `qdrant_edge`, and are written with `wait`, so what is acknowledged
+is in the cluster's log and found by every search after it. An upsert is one operation: of a
+collection with one shard everything or nothing is written, of one with several each shard's part.
+
+The cluster builds indexes by itself, and keeps snapshots on its own disks.
+"""
+
+import json
+import warnings
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any, Final, Self
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from attar.errors import (
+    AlreadyExists,
+    AttarError,
+    BackendError,
+    DeadlineExceeded,
+    InvalidInput,
+    MissingExtra,
+    NotFound,
+    NotSupported,
+    Overloaded,
+    Unavailable,
+)
+
+from .disk import check_name
+from .filters import (
+    EVERYTHING,
+    TOKENS,
+    Between,
+    Condition,
+    Every,
+    Has,
+    Not,
+    Some,
+    comparable,
+    paths,
+)
+from .store import (
+    OVERSAMPLING,
+    Description,
+    Hit,
+    Page,
+    Payload,
+    Point,
+    PointId,
+    Search,
+    Size,
+    Snapshot,
+    check_ids,
+    check_points,
+    check_vectors,
+)
+
+try:
+    from qdrant_client import AsyncQdrantClient, models
+    from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+    from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+except ImportError as error:
+    what = "a Qdrant cluster"
+    raise MissingExtra(what, "qdrant") from error
+
+TIMEOUT_S: Final = 30
+_KEY: Final = "attar"
+_SCHEMA: Final = 1
+_PAGE: Final = 1000
+_INDEXED_PATHS: Final = 1024  # of all collections; each index costs the cluster memory
+_ERRORS: Final[Mapping[grpc.StatusCode, type[AttarError]]] = MappingProxyType(
+    {
+        grpc.StatusCode.NOT_FOUND: NotFound,
+        grpc.StatusCode.ALREADY_EXISTS: AlreadyExists,
+        grpc.StatusCode.INVALID_ARGUMENT: InvalidInput,
+        grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+        grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
+        grpc.StatusCode.UNAVAILABLE: Unavailable,
+        grpc.StatusCode.UNAUTHENTICATED: Unavailable,
+        grpc.StatusCode.PERMISSION_DENIED: Unavailable,
+    }
+)
+_HTTP: Final[Mapping[int, type[AttarError]]] = MappingProxyType(
+    {
+        400: InvalidInput,
+        401: Unavailable,
+        403: Unavailable,
+        404: NotFound,
+        409: AlreadyExists,
+        429: Overloaded,
+        503: Unavailable,
+    }
+)
+
+
+class QdrantStore:
+    """A `Store` on a Qdrant cluster, or on qdrant-client's own engine."""
+
+    damaged: Mapping[str, str] = MappingProxyType({})
+
+    def __init__(self, client: AsyncQdrantClient, *, url: str = "", api_key: str = "") -> None:
+        """Use a client; `url` and `api_key` let the cluster fetch a snapshot from itself."""
+        self._client = client
+        self._url = url.rstrip("/")
+        self._api_key = api_key
+        self._indexed: set[tuple[str, str]] = set()
+
+    @classmethod
+    async def connect(cls, url: str, *, grpc_port: int, api_key: str = "") -> Self:
+        """Reach a cluster by the URL of its HTTP port, or raise `Unavailable`."""
+        with warnings.catch_warnings():
+            # A key over plain HTTP: the operator chose both, and the setting's words warn.
+            warnings.simplefilter("ignore", UserWarning)
+            client = AsyncQdrantClient(
+                url=url,
+                grpc_port=grpc_port,
+                prefer_grpc=True,
+                api_key=api_key or None,
+                timeout=TIMEOUT_S,
+                check_compatibility=False,
+            )
+        store = cls(client, url=url, api_key=api_key)
+        try:
+            await store.names()
+        except AttarError:
+            await client.close()
+            raise
+        return store
+
+    async def names(self) -> list[str]:
+        """List attar's collections in the cluster."""
+        with _told():
+            every = (await self._client.get_collections()).collections
+        return sorted([one.name for one in every if await self._described(one.name) is not None])
+
+    async def create(self, description: Description) -> None:
+        """Make an empty collection, whole or not at all; raises `AlreadyExists`."""
+        name = check_name("collection", description.name)
+        facts = {
+            "schema_version": _SCHEMA,
+            "model": description.model,
+            "fingerprint": description.fingerprint,
+            "dims": description.dims,
+            "quantization": description.quantization,
+        }
+        with _told():
+            if await self._client.collection_exists(name):
+                raise AlreadyExists(f"collection {name} exists; choose another name or delete it")
+            await self._client.create_collection(
+                name,
+                vectors_config=models.VectorParams(
+                    size=description.dims, distance=models.Distance.COSINE
+                ),
+                quantization_config=_quantization(description),
+                metadata={_KEY: facts},
+            )
+            await self._index(name, TOKENS, models.PayloadSchemaType.KEYWORD)
+
+    async def delete(self, name: str) -> None:
+        """Remove a collection."""
+        await self.describe(check_name("collection", name))
+        with _told():
+            await self._client.delete_collection(name)
+
+    async def describe(self, name: str) -> Description:
+        """Give what a collection was made for."""
+        description = await self._described(name)
+        if description is None:
+            raise _unknown(name)
+        return description
+
+    async def size(self, name: str) -> Size:
+        """Count a collection's points."""
+        with _told():
+            points = (await self._client.count(name, exact=True)).count
+            indexed = (await self._client.get_collection(name)).indexed_vectors_count
+        return Size(points, min(indexed or 0, points))
+
+    async def upsert(
+        self,
+        name: str,
+        ids: Sequence[PointId],
+        vectors: NDArray[np.float32],
+        payloads: Sequence[Payload],
+    ) -> None:
+        """Add or replace points: (n, dims) vectors."""
+        canonical, texts = check_points(await self.describe(name), ids, vectors, payloads)
+        unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        points = [
+            models.PointStruct(
+                id=point_id, vector=vector.tolist(), payload={"json": text, **comparable(payload)}
+            )
+            for point_id, vector, text, payload in zip(
+                canonical, unit, texts, payloads, strict=True
+            )
+        ]
+        with _told():
+            await self._client.upsert(name, points, wait=True)
+
+    async def search(
+        self, name: str, vectors: NDArray[np.float32], search: Search
+    ) -> list[list[Hit]]:
+        """Give each query's hits, best first: (n, dims) vectors."""
+        description = await self.describe(name)
+        check_vectors(vectors, description)
+        where = await self._filter(name, search.where)
+        requests = [
+            models.QueryRequest(
+                query=vector.tolist(),
+                filter=where,
+                params=_params(description, search),
+                limit=search.limit,
+                offset=search.offset,
+                with_payload=search.with_payload,
+            )
+            for vector in vectors
+        ]
+        with _told():
+            answers = await self._client.query_batch_points(name, requests)
+        lowest = -np.inf if search.score_threshold is None else search.score_threshold
+        return [
+            [
+                Hit(
+                    _id(point.id),
+                    point.score,
+                    _payload(point.payload) if search.with_payload else None,
+                )
+                for point in answer.points
+                if point.score >= lowest
+            ]
+            for answer in answers
+        ]
+
+    async def retrieve(
+        self, name: str, ids: Sequence[PointId], *, with_vectors: bool
+    ) -> list[Point]:
+        """Give those of the points that exist, in the order asked."""
+        await self.describe(name)
+        wanted = check_ids(ids)
+        with _told():
+            records = await self._client.retrieve(
+                name, wanted, with_payload=True, with_vectors=with_vectors
+            )
+        points = {_id(record.id): _point(record) for record in records}
+        return [points[point_id] for point_id in wanted if point_id in points]
+
+    async def scroll(
+        self,
+        name: str,
+        *,
+        where: Condition,
+        limit: int,
+        start: PointId | None,
+        with_vectors: bool,
+    ) -> Page:
+        """Give a page of the points that match, from the id `start` on."""
+        await self.describe(name)
+        chosen = await self._filter(name, where)
+        with _told():
+            records, following = await self._client.scroll(
+                name,
+                scroll_filter=chosen,
+                limit=limit,
+                offset=start,
+                with_payload=True,
+                with_vectors=with_vectors,
+            )
+        return Page(tuple(map(_point, records)), None if following is None else _id(following))
+
+    async def count(self, name: str, where: Condition) -> int:
+        """Count the points that match."""
+        await self.describe(name)
+        chosen = await self._filter(name, where)
+        with _told():
+            return (await self._client.count(name, chosen, exact=True)).count
+
+    async def delete_points(self, name: str, ids: Sequence[PointId]) -> None:
+        """Remove those of the points that exist."""
+        await self.describe(name)
+        wanted = check_ids(ids)
+        with _told():
+            await self._client.delete(name, models.PointIdsList(points=wanted), wait=True)
+
+    async def delete_matching(self, name: str, where: Condition) -> None:
+        """Remove the points that match."""
+        await self.describe(name)
+        chosen = await self._filter(name, where) or models.Filter()
+        with _told():
+            await self._client.delete(name, models.FilterSelector(filter=chosen), wait=True)
+
+    async def vectors(self, name: str) -> NDArray[np.float32]:
+        """Give every vector, in the order of ids: (points, dims)."""
+        description = await self.describe(name)
+        rows = [point.vector async for point in self._points(name)]
+        return np.array(rows, np.float32).reshape(len(rows), description.dims)
+
+    async def optimize(self, name: str) -> None:
+        """Do nothing: the cluster builds its indexes by itself."""
+        await self.describe(name)
+
+    async def snapshot(self, name: str) -> Snapshot:
+        """Keep a collection as it is now, on the cluster's disks."""
+        await self.describe(name)
+        with _told():
+            made = await self._client.create_snapshot(name, wait=True)
+        if made is None:
+            raise Unavailable(f"the cluster made no snapshot of collection {name}; retry")
+        return _snapshot(name, made)
+
+    async def snapshots(self, name: str) -> list[Snapshot]:
+        """List a collection's snapshots, oldest first."""
+        with _told():
+            found = await self._client.list_snapshots(check_name("collection", name))
+        snapshots = (_snapshot(name, one) for one in found)
+        return sorted(snapshots, key=lambda one: (one.created_s, one.id))
+
+    async def restore(self, name: str, snapshot: str, *, to: str, replace: bool) -> None:
+        """Make the collection `to` of a snapshot of `name`; the cluster checks it."""
+        await self._kept(name, snapshot)
+        with _told():
+            if await self._client.collection_exists(check_name("collection", to)) and not replace:
+                raise AlreadyExists(
+                    f"collection {to} exists; restore to another name, or replace it"
+                )
+            await self._client.recover_snapshot(
+                to,
+                f"{self._url}/collections/{name}/snapshots/{snapshot}",
+                api_key=self._api_key or None,
+                priority=models.SnapshotPriority.SNAPSHOT,
+                wait=True,
+            )
+
+    async def delete_snapshot(self, name: str, snapshot: str) -> None:
+        """Remove a snapshot."""
+        await self._kept(name, snapshot)
+        with _told():
+            await self._client.delete_snapshot(name, snapshot, wait=True)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    async def _kept(self, name: str, snapshot: str) -> None:
+        """Raise `NotFound` unless the collection has that snapshot: names become part of a URL."""
+        if snapshot not in [one.id for one in await self.snapshots(name)]:
+            raise NotFound(f"snapshot {snapshot[:80]!r} is not there; list those of the collection")
+
+    async def _described(self, name: str) -> Description | None:
+        """Give a collection's description; None for one that is not there or not attar's."""
+        with _told():
+            if not await self._client.collection_exists(name):
+                return None
+            metadata = (await self._client.get_collection(name)).config.metadata or {}
+        facts = metadata.get(_KEY)
+        if not isinstance(facts, dict) or facts.get("schema_version") != _SCHEMA:
+            return None
+        return Description(
+            name,
+            str(facts["model"]),
+            str(facts["fingerprint"]),
+            int(facts["dims"]),
+            facts["quantization"],
+        )
+
+    async def _filter(self, name: str, where: Condition) -> models.Filter | None:
+        """Translate a tree; what it compares by ranges is indexed from its first use on."""
+        for path in paths(where):
+            if (name, path) not in self._indexed and len(self._indexed) < _INDEXED_PATHS:
+                await self._index(name, path, models.PayloadSchemaType.FLOAT)
+                self._indexed.add((name, path))
+        return None if where == EVERYTHING else models.Filter(must=[_translate(where)])
+
+    async def _index(self, name: str, path: str, kind: models.PayloadSchemaType) -> None:
+        with _told():
+            await self._client.create_payload_index(name, path, field_schema=kind)
+
+    async def _points(self, name: str) -> AsyncIterator[Point]:
+        start: PointId | None = None
+        while True:
+            page = await self.scroll(
+                name, where=EVERYTHING, limit=_PAGE, start=start, with_vectors=True
+            )
+            for point in page.points:
+                yield point
+            if (start := page.following) is None:
+                return
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Raise what the cluster, or the way to it, says in attar's words."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        code = error.code()  # type: ignore[attr-defined]
+        told = f"the Qdrant cluster answered {code.name}: {error.details()}"  # type: ignore[attr-defined]
+        raise _ERRORS.get(code, BackendError)(told) from error
+    except UnexpectedResponse as error:
+        told = f"the Qdrant cluster answered HTTP {error.status_code} {error.reason_phrase}"
+        raise _HTTP.get(error.status_code or 0, BackendError)(told) from error
+    except ResourceExhaustedResponse as error:
+        raise Overloaded(f"the Qdrant cluster refused for now: {error}") from error
+    except ResponseHandlingException as error:
+        raise Unavailable(f"no Qdrant cluster answers: {error}; check qdrant_url") from error
+    except NotImplementedError as error:
+        raise NotSupported(f"qdrant-client's own engine cannot do that: {error}") from error
+
+
+def _unknown(name: str) -> NotFound:
+    return NotFound(f"no collection {name[:80]!r} of attar's in the Qdrant cluster; list them")
+
+
+def _quantization(description: Description) -> models.QuantizationConfig | None:
+    match description.quantization:
+        case "int8":
+            return models.ScalarQuantization(
+                scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8)
+            )
+        case "binary":
+            return models.BinaryQuantization(binary=models.BinaryQuantizationConfig())
+        case _:
+            return None
+
+
+def _params(description: Description, search: Search) -> models.SearchParams:
+    if search.exact:
+        whole = models.QuantizationSearchParams(ignore=True)
+        return models.SearchParams(exact=True, quantization=whole)
+    again = models.QuantizationSearchParams(
+        rescore=True, oversampling=OVERSAMPLING[description.quantization]
+    )
+    return models.SearchParams(quantization=again)
+
+
+def _translate(tree: Condition) -> Any:
+    match tree:
+        case Has():
+            return models.FieldCondition(key=TOKENS, match=models.MatchAny(any=[*tree.tokens]))
+        case Between():
+            bounds = models.Range(gt=tree.gt, gte=tree.gte, lt=tree.lt, lte=tree.lte)
+            return models.FieldCondition(key=tree.path, range=bounds)
+        case Every():
+            return models.Filter(must=[_translate(each) for each in tree.of])
+        case Some():
+            # Qdrant takes an empty `should` for one that holds.
+            nothing = models.HasIdCondition(has_id=[])
+            return models.Filter(should=[_translate(each) for each in tree.of] or [nothing])
+        case Not():
+            return models.Filter(must_not=[_translate(tree.of)])
+
+
+def _snapshot(name: str, made: models.SnapshotDescription) -> Snapshot:
+    created = datetime.fromisoformat(made.creation_time) if made.creation_time else None
+    seconds = created.replace(tzinfo=created.tzinfo or UTC).timestamp() if created else 0.0
+    return Snapshot(made.name, name, seconds, made.size)
+
+
+def _id(given: Any) -> PointId:
+    return given if isinstance(given, int) else str(given)
+
+
+def _point(record: models.Record) -> Point:
+    vector = record.vector
+    return Point(
+        _id(record.id),
+        _payload(record.payload),
+        None if vector is None else np.asarray(vector, np.float32),
+    )
+
+
+def _payload(stored: Any) -> Payload:
+    payload: Payload = json.loads(stored["json"])
+    return payload
