@@ -33,7 +33,6 @@ from attar.errors import (
     NotFound,
     NotSupported,
     Overloaded,
-    Refusal,
     PermissionDenied,
     RateLimited,
     Refusal,
@@ -43,7 +42,7 @@ from attar.errors import (
     Unavailable,
     Unimplemented,
 )
-from attar.inputs import Role, Truncation
+from attar.inputs import Priority, Role, Truncation, is_token_ids
 from attar.v1 import (
     anomaly_pb2,
     classification_pb2,
@@ -51,18 +50,18 @@ from attar.v1 import (
     embedding_pb2,
     info_pb2,
     item_pb2,
+    models_pb2,
 )
-from attar.wire import PointId, Quantization
+from attar.wire import PointId
 
 R_co = TypeVar("R_co", covariant=True)
 Items = Sequence[str] | NDArray[Any]
+TokenIds = Sequence[Sequence[int]]
 Payload = Mapping[str, Any]
 Value = str | int | bool
-Filter = Mapping[str, Any]
+Filter = Mapping[str, Value | Sequence[Value]]
 
 DEADLINE_S: Final = 30.0
-LONG_S: Final = 600.0
-"""What works on a whole collection may take minutes."""
 REASONS: Final[Mapping[str, type[AttarError]]] = MappingProxyType(
     {
         kind.reason: kind
@@ -116,6 +115,19 @@ class ServerInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Indexed:
+    """A version of a model and its state: READY, LOADING or UNAVAILABLE, and why.
+
+    A READY one may have a reason too: why newer content at its place does not serve.
+    """
+
+    name: str
+    version: str
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Embedded:
     """One row per item, in its order; zeros, and an entry in `errors`, where the item failed."""
 
@@ -143,18 +155,13 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """A collection: which model's space it holds, how wide, and how many points.
-
-    Those that are not `indexed` are compared one by one.
-    """
+    """A collection: which model's space it holds, how wide, and how many points."""
 
     name: str
     model: str
     fingerprint: str
     dims: int
     points: int
-    quantization: Quantization = "none"
-    indexed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,25 +206,6 @@ class Point:
     id: PointId
     payload: dict[str, Any]
     vector: NDArray[np.float32] | None  # (dims,)
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Some points in the order of ids; `cursor` asks for the next page, if it is not empty."""
-
-    points: tuple[Point, ...]
-    cursor: str
-    fingerprint: str
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A collection as it was: its id is the hash of its bytes, `created_s` seconds since 1970."""
-
-    id: str
-    collection: str
-    created_s: float
-    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,14 +270,58 @@ def info(*, deadline_s: float = DEADLINE_S) -> Call[ServerInfo]:
     return _call("Info/GetInfo", request, info_pb2.GetInfoResponse, decode, deadline_s)
 
 
+def models(*, deadline_s: float = DEADLINE_S) -> Call[tuple[Indexed, ...]]:
+    """Every version of every model that the server knows, served or not, and why not."""
+
+    def decode(answer: models_pb2.IndexResponse) -> tuple[Indexed, ...]:
+        return tuple(
+            Indexed(
+                one.name,
+                one.version,
+                models_pb2.State.Name(one.state).removeprefix("STATE_"),
+                one.reason,
+            )
+            for one in answer.models
+        )
+
+    request = models_pb2.IndexRequest()
+    return _call("Models/Index", request, models_pb2.IndexResponse, decode, deadline_s)
+
+
+def load_model(name: str, *, deadline_s: float = DEADLINE_S) -> Call[None]:
+    """Load a model from where it lies; what served before goes on until the new one answers."""
+    request = models_pb2.LoadRequest(name=name)
+    return _call("Models/Load", request, models_pb2.LoadResponse, _nothing, deadline_s)
+
+
+def unload_model(name: str, *, deadline_s: float = DEADLINE_S) -> Call[None]:
+    """Stop serving a model, when its accepted calls are answered."""
+    request = models_pb2.UnloadRequest(name=name)
+    answer = models_pb2.UnloadResponse
+    return _call("Models/Unload", request, answer, _nothing, deadline_s, repeatable=False)
+
+
+def set_variant(
+    name: str, variant: str, *, version: str = "", deadline_s: float = DEADLINE_S
+) -> Call[None]:
+    """Run another variant of a model, of all its versions unless one is named.
+
+    An empty variant is the server's own choice.
+    """
+    request = models_pb2.SetVariantRequest(name=name, variant=variant, version=version)
+    return _call("Models/SetVariant", request, models_pb2.SetVariantResponse, _nothing, deadline_s)
+
+
 def embed(
-    items: Items,
+    items: Items | TokenIds,
     *,
     model: str = "",
+    version: str = "",
     role: Role = "passage",
     dims: int | None = None,
     encoding: Encoding = "f32",
     truncation: Truncation = "truncate",
+    priority: Priority = "interactive",
     partial: bool = False,
     deadline_s: float = DEADLINE_S,
 ) -> Call[Embedded]:
@@ -299,7 +331,14 @@ def embed(
     interactive ones pass.
     """
     request = embed_request(
-        items, model=model, role=role, dims=dims, encoding=encoding, truncation=truncation
+        items,
+        model=model,
+        version=version,
+        role=role,
+        dims=dims,
+        encoding=encoding,
+        truncation=truncation,
+        priority=priority,
     )
 
     def decode(answer: embedding_pb2.EmbedResponse) -> Embedded:
@@ -309,23 +348,10 @@ def embed(
 
 
 def create_collection(
-    name: str,
-    *,
-    model: str = "",
-    dims: int | None = None,
-    quantization: Quantization = "none",
-    deadline_s: float = DEADLINE_S,
+    name: str, *, model: str = "", dims: int | None = None, deadline_s: float = DEADLINE_S
 ) -> Call[Collection]:
-    """A new collection in the space of `model`; AlreadyExists when the name is taken.
-
-    Quantised vectors only choose candidates: whole ones score them.
-    """
-    request = collections_pb2.CreateCollectionRequest(
-        name=name,
-        model=model,
-        dims=dims,
-        quantization=_enum("quantization", quantization, wire.QUANTIZATIONS),
-    )
+    """A new collection in the space of `model`; AlreadyExists when the name is taken."""
+    request = collections_pb2.CreateCollectionRequest(name=name, model=model, dims=dims)
     answer = collections_pb2.CollectionInfo
     return _call("Collections/Create", request, answer, _collection, deadline_s, repeatable=False)
 
@@ -365,23 +391,19 @@ def upsert(
     fingerprint: str = "",
     payloads: Sequence[Payload] | None = None,
     truncation: Truncation = "truncate",
-    all_or_nothing: bool = False,
     partial: bool = False,
     deadline_s: float = DEADLINE_S,
 ) -> Call[Upserted]:
     """Write points by id, from items or from vectors that were embedded before.
 
-    Vectors and payloads are written together, as one; an item that cannot be embedded is left out,
-    or with `all_or_nothing` nothing is written. `vectors` need the fingerprint of their space; an
-    `Embedded` brings its own. It is repeated after a failure: points are kept by id, so writing one
-    twice does no harm.
+    `vectors` need the fingerprint of their space; an `Embedded` brings its own. It is repeated
+    after a failure: points are kept by id, so writing one twice does no harm.
     """
     request = collections_pb2.UpsertRequest(
         collection=collection,
         ids=map(wire.to_id, ids),
         payloads=map(wire.to_struct, payloads or ()),
         truncation=_enum("truncation", truncation, wire.TRUNCATIONS),
-        all_or_nothing=all_or_nothing,
         **_input(items, vectors, fingerprint),
     )
 
@@ -397,67 +419,36 @@ def search(
     items: Items | None = None,
     *,
     vectors: NDArray[Any] | Embedded | None = None,
-    ids: Sequence[PointId] | None = None,
     fingerprint: str = "",
     limit: int = 10,
-    offset: int = 0,
     filter: Filter | None = None,  # noqa: A002 (the field's word)
     score_threshold: float | None = None,
     with_payload: bool = True,
-    exact: bool = False,
     role: Role = "query",
     truncation: Truncation = "truncate",
     partial: bool = False,
     deadline_s: float = DEADLINE_S,
 ) -> Call[Found]:
-    """The nearest points to each query, by cosine similarity; `offset` of them are passed over.
+    """The nearest points to each query, by cosine similarity.
 
-    Queries are items, vectors or the ids of points, which do not find themselves. `filter` keeps
-    points whose payload has each value, or one of each list of values, or lies in a range such as
-    `{"price": {"gte": 5}}`; `$all`, `$any` and `$not` combine filters. `exact` compares every
-    vector, where an index may miss a few.
+    `filter` keeps points whose payload has each value, or one of each list of values.
     """
     request = collections_pb2.SearchRequest(
         collection=collection,
         limit=_unsigned("limit", limit),
-        offset=_unsigned("offset", offset),
         filter=wire.to_struct(filter or {}),
         score_threshold=score_threshold,
         with_payload=with_payload,
-        exact=exact,
         role=_enum("role", role, wire.ROLES),
         truncation=_enum("truncation", truncation, wire.TRUNCATIONS),
-        **_query(items, vectors, ids, fingerprint),
+        **_input(items, vectors, fingerprint),
     )
 
     def decode(answer: collections_pb2.SearchResponse) -> Found:
-        return _found(answer, partial=partial)
+        hits = tuple(tuple(map(_hit, result.hits)) for result in answer.results)
+        return Found(hits, _errors(answer.items, partial=partial), answer.fingerprint)
 
     return _call("Collections/Search", request, collections_pb2.SearchResponse, decode, deadline_s)
-
-
-def search_batch(
-    searches: Sequence[Call[Found]], *, partial: bool = False, deadline_s: float = DEADLINE_S
-) -> Call[tuple[Found | AttarError, ...]]:
-    """Different searches, each made by `search`, in one call; their own deadlines do not count.
-
-    A search that fails as a whole raises its error; with `partial` the error stands in its place.
-    """
-    request = collections_pb2.SearchBatchRequest(searches=[one.request for one in searches])
-
-    def decode(answer: collections_pb2.SearchBatchResponse) -> tuple[Found | AttarError, ...]:
-        outcomes: list[Found | AttarError] = []
-        for result in answer.results:
-            if result.HasField("response"):
-                outcomes.append(_found(result.response, partial=partial))
-            elif partial:
-                outcomes.append(error_from(result.error))
-            else:
-                raise error_from(result.error)
-        return tuple(outcomes)
-
-    answer = collections_pb2.SearchBatchResponse
-    return _call("Collections/SearchBatch", request, answer, decode, deadline_s)
 
 
 def retrieve(
@@ -468,52 +459,30 @@ def retrieve(
     deadline_s: float = DEADLINE_S,
 ) -> Call[tuple[Point, ...]]:
     """The points of these ids that exist."""
+
+    def decode(answer: collections_pb2.RetrieveResponse) -> tuple[Point, ...]:
+        rows = (
+            wire.from_tensor(answer.vectors)
+            if answer.HasField("vectors")
+            else [None] * len(answer.ids)
+        )
+        return tuple(
+            Point(wire.from_id(point), wire.from_struct(payload), vector)
+            for point, payload, vector in zip(answer.ids, answer.payloads, rows, strict=True)
+        )
+
     request = collections_pb2.RetrieveRequest(
         collection=collection, ids=map(wire.to_id, ids), with_vectors=with_vectors
     )
     answer = collections_pb2.RetrieveResponse
-    return _call("Collections/Retrieve", request, answer, _points, deadline_s)
-
-
-def scroll(
-    collection: str,
-    *,
-    filter: Filter | None = None,  # noqa: A002 (the field's word)
-    limit: int = 100,
-    cursor: str = "",
-    with_vectors: bool = False,
-    deadline_s: float = DEADLINE_S,
-) -> Call[Page]:
-    """A page of the points that pass the filter; `cursor` is that of the page before."""
-    request = collections_pb2.ScrollRequest(
-        collection=collection,
-        filter=wire.to_struct(filter or {}),
-        limit=_unsigned("limit", limit),
-        cursor=cursor,
-        with_vectors=with_vectors,
-    )
-
-    def decode(answer: collections_pb2.ScrollResponse) -> Page:
-        return Page(_points(answer), answer.cursor, answer.fingerprint)
-
-    return _call("Collections/Scroll", request, collections_pb2.ScrollResponse, decode, deadline_s)
+    return _call("Collections/Retrieve", request, answer, decode, deadline_s)
 
 
 def delete_points(
-    collection: str,
-    ids: Sequence[PointId] | None = None,
-    *,
-    filter: Filter | None = None,  # noqa: A002 (the field's word)
-    deadline_s: float = DEADLINE_S,
+    collection: str, ids: Sequence[PointId], *, deadline_s: float = DEADLINE_S
 ) -> Call[None]:
-    """Delete points by id, or those that pass a filter; one that does not exist is no error."""
-    if (ids is None) == (filter is None):
-        raise InvalidInput("give either ids or filter, and not both")
-    request = collections_pb2.DeletePointsRequest(
-        collection=collection,
-        ids=map(wire.to_id, ids or ()),
-        filter=None if filter is None else wire.to_struct(filter),
-    )
+    """Delete points by id; an id that does not exist is no error."""
+    request = collections_pb2.DeletePointsRequest(collection=collection, ids=map(wire.to_id, ids))
     answer = collections_pb2.DeletePointsResponse
     return _call(
         "Collections/DeletePoints", request, answer, _nothing, deadline_s, repeatable=False
@@ -535,62 +504,6 @@ def count(
         collection=collection, filter=wire.to_struct(filter or {})
     )
     return _call("Collections/Count", request, collections_pb2.CountResponse, decode, deadline_s)
-
-
-def optimize(collection: str, *, deadline_s: float = LONG_S) -> Call[Collection]:
-    """Build a collection's index, and describe the collection once it is in use."""
-    request = collections_pb2.OptimizeRequest(collection=collection)
-    answer = collections_pb2.CollectionInfo
-    return _call("Collections/Optimize", request, answer, _collection, deadline_s)
-
-
-def snapshot(collection: str, *, deadline_s: float = LONG_S) -> Call[Snapshot]:
-    """Keep a collection as it is now."""
-    request = collections_pb2.SnapshotRequest(collection=collection)
-    answer = collections_pb2.SnapshotInfo
-    return _call("Collections/Snapshot", request, answer, _snapshot, deadline_s, repeatable=False)
-
-
-def snapshots(collection: str, *, deadline_s: float = DEADLINE_S) -> Call[tuple[Snapshot, ...]]:
-    """A collection's snapshots, oldest first, also when it was deleted since."""
-
-    def decode(answer: collections_pb2.ListSnapshotsResponse) -> tuple[Snapshot, ...]:
-        return tuple(map(_snapshot, answer.snapshots))
-
-    request = collections_pb2.ListSnapshotsRequest(collection=collection)
-    answer = collections_pb2.ListSnapshotsResponse
-    return _call("Collections/ListSnapshots", request, answer, decode, deadline_s)
-
-
-def delete_snapshot(
-    collection: str,
-    id: str,  # noqa: A002 (the field's word)
-    *,
-    deadline_s: float = DEADLINE_S,
-) -> Call[None]:
-    """Delete a snapshot."""
-    request = collections_pb2.DeleteSnapshotRequest(collection=collection, id=id)
-    answer = collections_pb2.DeleteSnapshotResponse
-    return _call(
-        "Collections/DeleteSnapshot", request, answer, _nothing, deadline_s, repeatable=False
-    )
-
-
-def restore(
-    collection: str,
-    id: str,  # noqa: A002 (the field's word)
-    *,
-    to: str = "",
-    replace: bool = False,
-    deadline_s: float = LONG_S,
-) -> Call[Collection]:
-    """Make the collection `to`, by default the same, what `collection` was at a snapshot.
-
-    One of that name is there already: `replace` it, or AlreadyExists.
-    """
-    request = collections_pb2.RestoreRequest(collection=collection, id=id, to=to, replace=replace)
-    answer = collections_pb2.CollectionInfo
-    return _call("Collections/Restore", request, answer, _collection, deadline_s, repeatable=False)
 
 
 def fit_anomaly(
@@ -759,13 +672,15 @@ def upsert_batches(
 
 
 def embed_request(
-    items: Items,
+    items: Items | TokenIds,
     *,
     model: str,
+    version: str,
     role: Role,
     dims: int | None,
     encoding: Encoding,
     truncation: Truncation,
+    priority: Priority,
 ) -> embedding_pb2.EmbedRequest:
     """One request of Embed or EmbedStream."""
     return embedding_pb2.EmbedRequest(
@@ -774,7 +689,9 @@ def embed_request(
         dims=None if dims is None else _unsigned("dims", dims),
         encoding=_enum("encoding", encoding, wire.ENCODINGS),
         truncation=_enum("truncation", truncation, wire.TRUNCATIONS),
-        **_items(items),
+        priority=_enum("priority", priority, wire.PRIORITIES),
+        version=version,
+        **({"tokens": wire.to_tokens(items)} if is_token_ids(items) else _items(items)),
     )
 
 
@@ -862,19 +779,6 @@ def _input(
     return {"vectors": wire.to_tensor(np.asarray(vectors)), "fingerprint": fingerprint}
 
 
-def _query(
-    items: Items | None,
-    vectors: NDArray[Any] | Embedded | None,
-    ids: Sequence[PointId] | None,
-    fingerprint: str,
-) -> dict[str, Any]:
-    if ids is None:
-        return _input(items, vectors, fingerprint)
-    if items is not None or vectors is not None:
-        raise InvalidInput("give one of items, vectors and ids")
-    return {"ids": collections_pb2.PointIds(values=map(wire.to_id, ids))}
-
-
 def _enum(field: str, name: str, numbers: Mapping[Any, Any]) -> Any:
     if name not in numbers:
         raise InvalidInput(f"{field} is {name!r}; expected one of {', '.join(numbers)}")
@@ -937,38 +841,7 @@ def _model(model: info_pb2.ModelInfo) -> Model:
 
 
 def _collection(info: collections_pb2.CollectionInfo) -> Collection:
-    quantizations = {number: name for name, number in wire.QUANTIZATIONS.items()}
-    return Collection(
-        name=info.name,
-        model=info.model,
-        fingerprint=info.fingerprint,
-        dims=info.dims,
-        points=info.points,
-        quantization=quantizations.get(info.quantization, "none"),
-        indexed=info.indexed,
-    )
-
-
-def _found(answer: collections_pb2.SearchResponse, *, partial: bool) -> Found:
-    hits = tuple(tuple(map(_hit, result.hits)) for result in answer.results)
-    return Found(hits, _errors(answer.items, partial=partial), answer.fingerprint)
-
-
-def _points(
-    answer: collections_pb2.RetrieveResponse | collections_pb2.ScrollResponse,
-) -> tuple[Point, ...]:
-    rows = (
-        wire.from_tensor(answer.vectors) if answer.HasField("vectors") else [None] * len(answer.ids)
-    )
-    return tuple(
-        Point(wire.from_id(point), wire.from_struct(payload), vector)
-        for point, payload, vector in zip(answer.ids, answer.payloads, rows, strict=True)
-    )
-
-
-def _snapshot(info: collections_pb2.SnapshotInfo) -> Snapshot:
-    created_s = info.created.ToMilliseconds() / 1000
-    return Snapshot(info.id, info.collection, created_s, info.size_bytes)
+    return Collection(info.name, info.model, info.fingerprint, info.dims, info.points)
 
 
 def _hit(hit: collections_pb2.Hit) -> Hit:

@@ -49,14 +49,14 @@ try:
     from google.rpc.status_pb2 import Status
 
     from attar import calls
-    from attar.calls import Call, Embedded, Items, Payload
+    from attar.calls import Call, Embedded, Items, Payload, TokenIds
     from attar.v1 import embedding_pb2
 except ImportError as error:
     what = "attar.client"
     raise MissingExtra(what, "client") from error
 
 from attar.encodings import Encoding
-from attar.inputs import Role, Truncation
+from attar.inputs import Priority, Role, Truncation
 from attar.wire import PointId
 
 P = ParamSpec("P")
@@ -153,6 +153,10 @@ class Client:
         self._channel.close()
 
     info = _blocking(calls.info)
+    models = _blocking(calls.models)
+    load_model = _blocking(calls.load_model)
+    unload_model = _blocking(calls.unload_model)
+    set_variant = _blocking(calls.set_variant)
     embed = _blocking(calls.embed)
     create_collection = _blocking(calls.create_collection)
     delete_collection = _blocking(calls.delete_collection)
@@ -160,16 +164,9 @@ class Client:
     collections = _blocking(calls.collections)
     upsert = _blocking(calls.upsert)
     search = _blocking(calls.search)
-    search_batch = _blocking(calls.search_batch)
     retrieve = _blocking(calls.retrieve)
-    scroll = _blocking(calls.scroll)
     delete_points = _blocking(calls.delete_points)
     count = _blocking(calls.count)
-    optimize = _blocking(calls.optimize)
-    snapshot = _blocking(calls.snapshot)
-    snapshots = _blocking(calls.snapshots)
-    delete_snapshot = _blocking(calls.delete_snapshot)
-    restore = _blocking(calls.restore)
     fit_anomaly = _blocking(calls.fit_anomaly)
     score_anomaly = _blocking(calls.score_anomaly)
     detector = _blocking(calls.detector)
@@ -203,13 +200,15 @@ class Client:
 
     def embed_stream(
         self,
-        batches: Iterable[Items],
+        batches: Iterable[Items | TokenIds],
         *,
         model: str = "",
+        version: str = "",
         role: Role = "passage",
         dims: int | None = None,
         encoding: Encoding = "f32",
         truncation: Truncation = "truncate",
+        priority: Priority = "interactive",
         partial: bool = False,
         deadline_s: float | None = None,
     ) -> Iterator[Embedded]:
@@ -229,6 +228,7 @@ class Client:
                     yield calls.embed_request(
                         batch,
                         model=model,
+                        version=version,
                         role=role,
                         dims=dims,
                         encoding=encoding,
@@ -307,6 +307,10 @@ class AsyncClient:
         await self._channel.close()
 
     info = _awaiting(calls.info)
+    models = _awaiting(calls.models)
+    load_model = _awaiting(calls.load_model)
+    unload_model = _awaiting(calls.unload_model)
+    set_variant = _awaiting(calls.set_variant)
     embed = _awaiting(calls.embed)
     create_collection = _awaiting(calls.create_collection)
     delete_collection = _awaiting(calls.delete_collection)
@@ -314,16 +318,9 @@ class AsyncClient:
     collections = _awaiting(calls.collections)
     upsert = _awaiting(calls.upsert)
     search = _awaiting(calls.search)
-    search_batch = _awaiting(calls.search_batch)
     retrieve = _awaiting(calls.retrieve)
-    scroll = _awaiting(calls.scroll)
     delete_points = _awaiting(calls.delete_points)
     count = _awaiting(calls.count)
-    optimize = _awaiting(calls.optimize)
-    snapshot = _awaiting(calls.snapshot)
-    snapshots = _awaiting(calls.snapshots)
-    delete_snapshot = _awaiting(calls.delete_snapshot)
-    restore = _awaiting(calls.restore)
     fit_anomaly = _awaiting(calls.fit_anomaly)
     score_anomaly = _awaiting(calls.score_anomaly)
     detector = _awaiting(calls.detector)
@@ -357,13 +354,15 @@ class AsyncClient:
 
     async def embed_stream(
         self,
-        batches: Iterable[Items] | AsyncIterable[Items],
+        batches: Iterable[Items | TokenIds] | AsyncIterable[Items | TokenIds],
         *,
         model: str = "",
+        version: str = "",
         role: Role = "passage",
         dims: int | None = None,
         encoding: Encoding = "f32",
         truncation: Truncation = "truncate",
+        priority: Priority = "interactive",
         partial: bool = False,
         deadline_s: float | None = None,
     ) -> AsyncIterator[Embedded]:
@@ -383,6 +382,7 @@ class AsyncClient:
                     yield calls.embed_request(
                         batch,
                         model=model,
+                        version=version,
                         role=role,
                         dims=dims,
                         encoding=encoding,
@@ -539,7 +539,9 @@ def _serialize(request: Any) -> bytes:
     return encoded
 
 
-async def _each(batches: Iterable[Items] | AsyncIterable[Items]) -> AsyncIterator[Items]:
+async def _each(
+    batches: Iterable[Items | TokenIds] | AsyncIterable[Items | TokenIds],
+) -> AsyncIterator[Items | TokenIds]:
     if isinstance(batches, AsyncIterable):
         async for batch in batches:
             yield batch

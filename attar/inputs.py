@@ -17,6 +17,7 @@ from .manifest import TensorSpec
 
 Role: TypeAlias = Literal["passage", "query"]
 Truncation: TypeAlias = Literal["truncate", "error"]
+Priority: TypeAlias = Literal["interactive", "bulk"]
 Items: TypeAlias = Sequence[str] | Sequence[Sequence[int]] | Sequence[NDArray[Any]] | NDArray[Any]
 
 

@@ -4,7 +4,7 @@ import math
 import operator
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 from google.protobuf.struct_pb2 import Struct, Value
@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from attar.encodings import Encoding
 from attar.errors import InvalidInput, ShapeError
-from attar.inputs import Role, Truncation
+from attar.inputs import Priority, Role, Truncation
 from attar.v1 import collections_pb2, embedding_pb2, item_pb2, tensor_pb2
 
 PointId = int | str
-Quantization = Literal["none", "int8", "binary"]
 
 DTYPES: Final = (
     *("float32", "float16", "float64"),
@@ -37,9 +36,31 @@ ENCODINGS: Final[Mapping[Encoding, "embedding_pb2.Encoding.ValueType"]] = Mappin
 ROLES: Final[Mapping[Role, "item_pb2.Role.ValueType"]] = MappingProxyType(
     {"passage": item_pb2.ROLE_PASSAGE, "query": item_pb2.ROLE_QUERY}
 )
+PRIORITIES: Final[Mapping[Priority, "item_pb2.Priority.ValueType"]] = MappingProxyType(
+    {"interactive": item_pb2.PRIORITY_INTERACTIVE, "bulk": item_pb2.PRIORITY_BULK}
+)
 TRUNCATIONS: Final[Mapping[Truncation, "item_pb2.Truncation.ValueType"]] = MappingProxyType(
     {"truncate": item_pb2.TRUNCATION_TRUNCATE, "error": item_pb2.TRUNCATION_ERROR}
 )
+
+
+def to_tokens(items: Sequence[Sequence[int]]) -> item_pb2.Tokens:
+    """Token ids as one list; InvalidInput for what is no id."""
+    ids = [operator.index(number) for item in items for number in item]
+    if bad := [number for number in ids if not 0 <= number < 2**32]:
+        raise InvalidInput(f"{bad[0]} is no token id; give whole numbers from 0")
+    return item_pb2.Tokens(ids=ids, lengths=map(len, items))
+
+
+def from_tokens(tokens: item_pb2.Tokens) -> list[NDArray[np.int64]]:
+    """Give each item's ids; InvalidInput where the lengths are not those of the ids."""
+    ends = np.cumsum(np.array(tokens.lengths, np.int64))
+    ids = np.array(tokens.ids, np.int64)
+    if (ends[-1] if len(ends) else 0) != len(ids):
+        raise InvalidInput(
+            f"lengths add up to {ends[-1] if len(ends) else 0} and there are {len(ids)} ids"
+        )
+    return np.split(ids, ends[:-1]) if len(ends) else []
 
 
 def to_tensor(array: NDArray[Any]) -> tensor_pb2.Tensor:

@@ -25,11 +25,12 @@ from attar.v1 import (
     embedding_pb2_grpc,
     info_pb2,
     info_pb2_grpc,
+    models_pb2,
+    models_pb2_grpc,
 )
 
 from . import logs, repository
 from .access import Access, parse_keys
-from .collections.chosen import open_store
 from .door import Door
 from .engine.models import Models
 from .metrics import Metrics
@@ -42,6 +43,7 @@ from .transport.collections import CollectionsService
 from .transport.embedding import EmbeddingService
 from .transport.guard import Guard
 from .transport.info import InfoService
+from .transport.models import ModelsService
 from .usecases.anomaly import Anomaly
 from .usecases.classify import Classification
 from .usecases.search import Collections
@@ -54,6 +56,7 @@ log = logging.getLogger("attar.server")
 
 SERVICES: Final = (
     info_pb2.DESCRIPTOR.services_by_name["Info"],
+    models_pb2.DESCRIPTOR.services_by_name["Models"],
     embedding_pb2.DESCRIPTOR.services_by_name["Embedding"],
     collections_pb2.DESCRIPTOR.services_by_name["Collections"],
     anomaly_pb2.DESCRIPTOR.services_by_name["Anomaly"],
@@ -125,8 +128,7 @@ async def running(settings: Settings) -> AsyncIterator[int]:
         models = repository.models(settings, metrics)
         await models.start()
         stack.push_async_callback(models.close, drain=True)
-        store = await open_store(settings)
-        collections = Collections(store, models, max_collections=settings.max_collections)
+        collections = await asyncio.to_thread(Collections, settings.data_dir, models)
         stack.push_async_callback(collections.close)
         _add_models(models, settings, server)
         embedding_pb2_grpc.add_EmbeddingServicer_to_server(
@@ -143,7 +145,6 @@ async def running(settings: Settings) -> AsyncIterator[int]:
                 collections,
                 max_items=settings.max_items,
                 max_search_limit=settings.max_search_limit,
-                max_payload_bytes=settings.max_payload_bytes,
             ),
             server,
         )
@@ -232,6 +233,11 @@ def _expose(metrics: Metrics, settings: Settings, stack: AsyncExitStack) -> None
     stack.callback(exposed.shutdown)
 
 
+def _add_models(models: Models, settings: Settings, server: grpc.aio.Server) -> None:
+    info_pb2_grpc.add_InfoServicer_to_server(InfoService(models, _limits(settings)), server)
+    models_pb2_grpc.add_ModelsServicer_to_server(ModelsService(models), server)
+
+
 def _limits(settings: Settings) -> info_pb2.Limits:
     return info_pb2.Limits(
         max_items=settings.max_items,
@@ -242,8 +248,6 @@ def _limits(settings: Settings) -> info_pb2.Limits:
         max_concurrent_requests=settings.max_concurrent_requests,
         max_stream_requests=settings.max_stream_requests,
         max_search_limit=settings.max_search_limit,
-        max_collections=settings.max_collections,
-        max_payload_bytes=settings.max_payload_bytes,
     )
 
 

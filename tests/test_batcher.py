@@ -20,7 +20,8 @@ from attar.errors import (
     Overloaded,
     Unavailable,
 )
-from attar.server.engine.batcher import Batcher, Priority, cut
+from attar.inputs import Priority
+from attar.server.engine.batcher import Batcher, cut
 
 PATIENCE = 10.0  # seconds until a test that hangs says so
 

@@ -15,7 +15,7 @@ import logging
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Generic, Literal, Never, Protocol, TypeAlias, TypeVar
+from typing import Final, Generic, Never, Protocol, TypeAlias, TypeVar
 
 from attar.errors import (
     AttarError,
@@ -25,12 +25,12 @@ from attar.errors import (
     Overloaded,
     Unavailable,
 )
+from attar.inputs import Priority
 
 from .worker import Lost, Worker
 
 _LOG = logging.getLogger(__name__)
 
-Priority: TypeAlias = Literal["interactive", "bulk"]
 T = TypeVar("T")
 R = TypeVar("R")
 

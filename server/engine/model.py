@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from attar.encodings import Vectors
 from attar.errors import AttarError, DeadlineExceeded, InvalidInput, Unavailable
-from attar.inputs import Items, Prepared, Role, Truncation, identified
+from attar.inputs import Items, Prepared, Priority, Role, Truncation, identified
 from attar.runtime import Encoder
 
-from .batcher import Batcher, Observer, Priority
+from .batcher import Batcher, Observer
 from .cache import Cache, Key
 from .statistics import Statistics, Tally
 

@@ -265,7 +265,8 @@ class Models:
             self._refuse_taken(model, besides=slot.model)
             await model.start()
         except Exception as error:
-            slot.reason = str(error)
+            # Whoever may ask for the index need not know this machine's folders.
+            slot.reason = str(error).replace(str(place.path), place.path.name)
             repository.loaded(place.name, good=False)
             raise
         finally:

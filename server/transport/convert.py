@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from attar import wire
 from attar.encodings import Encoding
 from attar.errors import InvalidInput, ShapeError
-from attar.inputs import Role, Truncation
+from attar.inputs import Priority, Role, Truncation
 from attar.server.errors import about, to_status
 from attar.server.usecases.embed import Item, Items
 from attar.v1 import collections_pb2, embedding_pb2, item_pb2, tensor_pb2
@@ -75,22 +75,17 @@ def ids(points: Sequence[collections_pb2.PointId], *, limit: int) -> list[wire.P
     return found
 
 
-def payloads(structs: Sequence[Struct], *, max_bytes: int) -> list[dict[str, Any]] | None:
-    """The payloads as JSON objects, each of up to `max_bytes`; None when there are none."""
+def payloads(structs: Sequence[Struct]) -> list[dict[str, Any]] | None:
+    """The payloads as JSON objects; None when there are none."""
     found = []
     for index, struct in enumerate(structs):
         with about(f"payloads[{index}]"):
-            if (size := struct.ByteSize()) > max_bytes:
-                raise InvalidInput(
-                    f"payloads[{index}] has {size} bytes and a payload may have {max_bytes}; keep"
-                    " the rest elsewhere, or raise max_payload_bytes"
-                )
             found.append(wire.from_struct(struct))
     return found or None
 
 
 def conditions(struct: Struct) -> dict[str, Any] | None:
-    """A filter as a JSON object; None when empty."""
+    """A filter: keys, and the value or the list of values that each may have; None when empty."""
     with about("filter"):
         return wire.from_struct(struct) or None
 
@@ -105,14 +100,21 @@ def truncation(number: int) -> Truncation:
     return _choice("truncation", number, wire.TRUNCATIONS, "truncate")
 
 
+def tokens(given: item_pb2.Tokens, *, limit: int) -> Items:
+    """1 to `limit` items' token ids."""
+    with about("tokens"):
+        _count(given.lengths, limit)
+        return wire.from_tokens(given)
+
+
+def priority(number: int) -> Priority:
+    """The priority that an enum's number names."""
+    return _choice("priority", number, wire.PRIORITIES, "interactive")
+
+
 def encoding(number: int) -> Encoding:
     """The encoding that an enum's number names."""
     return _choice("encoding", number, wire.ENCODINGS, "f32")
-
-
-def quantization(number: int) -> wire.Quantization:
-    """The quantisation that an enum's number names."""
-    return _choice("quantization", number, wire.QUANTIZATIONS, "none")
 
 
 def statuses(found: Sequence[Item]) -> list[item_pb2.ItemStatus]:

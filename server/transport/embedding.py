@@ -64,11 +64,13 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServicer):
         found = await embed.embed(
             self._models,
             model=request.model,
-            items=convert.items(request, request.WhichOneof("input"), limit=self._max_items),
+            version=request.version,
+            items=self._items(request),
             role=convert.role(request.role, default="passage"),
             dims=request.dims if request.HasField("dims") else None,
             encoding=convert.encoding(request.encoding),
             truncation=convert.truncation(request.truncation),
+            priority=convert.priority(request.priority),
             deadline=deadline,
             wait=wait,
         )
@@ -88,3 +90,9 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServicer):
                 infer_us=round(found.infer_s * 1e6),
             ),
         )
+
+    def _items(self, request: embedding_pb2.EmbedRequest) -> embed.Items:
+        kind = request.WhichOneof("input")
+        if kind == "tokens":
+            return convert.tokens(request.tokens, limit=self._max_items)
+        return convert.items(request, kind, limit=self._max_items)

@@ -28,6 +28,12 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 _RPCS: Final[Mapping[str, Mapping[str, Scope | None]]] = {
     "attar.v1.Info": {"GetInfo": "infer"},
     "attar.v1.Embedding": {"Embed": "infer", "EmbedStream": "infer"},
+    "attar.v1.Models": {
+        "Index": "infer",
+        "Load": "admin",
+        "Unload": "admin",
+        "SetVariant": "admin",
+    },
     "attar.v1.Collections": {
         "Create": "write",
         "Delete": "write",
@@ -35,16 +41,9 @@ _RPCS: Final[Mapping[str, Mapping[str, Scope | None]]] = {
         "Get": "infer",
         "Upsert": "write",
         "Search": "infer",
-        "SearchBatch": "infer",
         "Retrieve": "infer",
-        "Scroll": "infer",
         "DeletePoints": "write",
         "Count": "infer",
-        "Optimize": "write",
-        "Snapshot": "admin",
-        "ListSnapshots": "admin",
-        "DeleteSnapshot": "admin",
-        "Restore": "admin",
     },
     "attar.v1.Anomaly": {
         "Fit": "write",

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from attar.encodings import Encoding, Vectors
 from attar.errors import AttarError, BackendError
-from attar.inputs import Items, Prepared, Role, Truncation
+from attar.inputs import Items, Prepared, Priority, Role, Truncation
 from attar.server.call import Phase, current
-from attar.server.engine.batcher import Priority
 from attar.server.engine.models import Model, Models, Row
 from attar.server.engine.statistics import Tally
 

@@ -58,10 +58,13 @@ class EmbedRequest(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     TEXTS_FIELD_NUMBER: _builtins.int
     TENSOR_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     DIMS_FIELD_NUMBER: _builtins.int
     ENCODING_FIELD_NUMBER: _builtins.int
     TRUNCATION_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Empty: the only model that is served."""
     id: _builtins.str
@@ -71,11 +74,18 @@ class EmbedRequest(_message.Message):
     """One of the model's dims (matryoshka): the embedding is sliced and normalised again."""
     encoding: Global___Encoding.ValueType
     truncation: _item_pb2.Truncation.ValueType
+    priority: _item_pb2.Priority.ValueType
+    version: _builtins.str
+    """Empty: the model's newest."""
     @_builtins.property
     def texts(self) -> _item_pb2.Texts: ...
     @_builtins.property
     def tensor(self) -> _tensor_pb2.Tensor:
         """(items, ...) as the model's input says in Info."""
+
+    @_builtins.property
+    def tokens(self) -> _item_pb2.Tokens:
+        """For a model that takes texts."""
 
     def __init__(
         self,
@@ -84,18 +94,21 @@ class EmbedRequest(_message.Message):
         id: _builtins.str = ...,
         texts: _item_pb2.Texts | None = ...,
         tensor: _tensor_pb2.Tensor | None = ...,
+        tokens: _item_pb2.Tokens | None = ...,
         role: _item_pb2.Role.ValueType = ...,
         dims: _builtins.int | None = ...,
         encoding: Global___Encoding.ValueType = ...,
         truncation: _item_pb2.Truncation.ValueType = ...,
+        priority: _item_pb2.Priority.ValueType = ...,
+        version: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dims", b"_dims", "dims", b"dims", "input", b"input", "tensor", b"tensor", "texts", b"texts"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dims", b"_dims", "dims", b"dims", "input", b"input", "tensor", b"tensor", "texts", b"texts", "tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dims", b"_dims", "dims", b"dims", "encoding", b"encoding", "id", b"id", "input", b"input", "model", b"model", "role", b"role", "tensor", b"tensor", "texts", b"texts", "truncation", b"truncation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dims", b"_dims", "dims", b"dims", "encoding", b"encoding", "id", b"id", "input", b"input", "model", b"model", "priority", b"priority", "role", b"role", "tensor", b"tensor", "texts", b"texts", "tokens", b"tokens", "truncation", b"truncation", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dims: _TypeAlias = _typing.Literal["dims"]  # noqa: Y015
     _WhichOneofArgType__dims: _TypeAlias = _typing.Literal["_dims", b"_dims"]  # noqa: Y015
-    _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["texts", "tensor"]  # noqa: Y015
+    _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["texts", "tensor", "tokens"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dims) -> _WhichOneofReturnType__dims | None: ...
