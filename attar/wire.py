@@ -62,6 +62,16 @@ def from_tokens(tokens: item_pb2.Tokens) -> list[NDArray[np.int64]]:
         )
     return np.split(ids, ends[:-1]) if len(ends) else []
 
+QUANTIZATIONS: Final[Mapping[Quantization, "collections_pb2.Quantization.ValueType"]] = (
+    MappingProxyType(
+        {
+            "none": collections_pb2.QUANTIZATION_NONE,
+            "int8": collections_pb2.QUANTIZATION_INT8,
+            "binary": collections_pb2.QUANTIZATION_BINARY,
+        }
+    )
+)
+
 
 def to_tensor(array: NDArray[Any]) -> tensor_pb2.Tensor:
     """Give the array as little-endian bytes; ShapeError for a dtype that has no name there."""
