@@ -4,7 +4,7 @@ import math
 import operator
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from google.protobuf.struct_pb2 import Struct, Value
@@ -16,6 +16,7 @@ from attar.inputs import Priority, Role, Truncation
 from attar.v1 import collections_pb2, embedding_pb2, item_pb2, tensor_pb2
 
 PointId = int | str
+Quantization = Literal["none", "int8", "binary"]
 
 DTYPES: Final = (
     *("float32", "float16", "float64"),
@@ -43,6 +44,16 @@ TRUNCATIONS: Final[Mapping[Truncation, "item_pb2.Truncation.ValueType"]] = Mappi
     {"truncate": item_pb2.TRUNCATION_TRUNCATE, "error": item_pb2.TRUNCATION_ERROR}
 )
 
+QUANTIZATIONS: Final[Mapping[Quantization, "collections_pb2.Quantization.ValueType"]] = (
+    MappingProxyType(
+        {
+            "none": collections_pb2.QUANTIZATION_NONE,
+            "int8": collections_pb2.QUANTIZATION_INT8,
+            "binary": collections_pb2.QUANTIZATION_BINARY,
+        }
+    )
+)
+
 
 def to_tokens(items: Sequence[Sequence[int]]) -> item_pb2.Tokens:
     """Token ids as one list; InvalidInput for what is no id."""
@@ -61,16 +72,6 @@ def from_tokens(tokens: item_pb2.Tokens) -> list[NDArray[np.int64]]:
             f"lengths add up to {ends[-1] if len(ends) else 0} and there are {len(ids)} ids"
         )
     return np.split(ids, ends[:-1]) if len(ends) else []
-
-QUANTIZATIONS: Final[Mapping[Quantization, "collections_pb2.Quantization.ValueType"]] = (
-    MappingProxyType(
-        {
-            "none": collections_pb2.QUANTIZATION_NONE,
-            "int8": collections_pb2.QUANTIZATION_INT8,
-            "binary": collections_pb2.QUANTIZATION_BINARY,
-        }
-    )
-)
 
 
 def to_tensor(array: NDArray[Any]) -> tensor_pb2.Tensor:
