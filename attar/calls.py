@@ -52,16 +52,18 @@ from attar.v1 import (
     item_pb2,
     models_pb2,
 )
-from attar.wire import PointId
+from attar.wire import PointId, Quantization
 
 R_co = TypeVar("R_co", covariant=True)
 Items = Sequence[str] | NDArray[Any]
 TokenIds = Sequence[Sequence[int]]
 Payload = Mapping[str, Any]
 Value = str | int | bool
-Filter = Mapping[str, Value | Sequence[Value]]
+Filter = Mapping[str, Any]
 
 DEADLINE_S: Final = 30.0
+LONG_S: Final = 600.0
+"""What works on a whole collection may take minutes."""
 REASONS: Final[Mapping[str, type[AttarError]]] = MappingProxyType(
     {
         kind.reason: kind
@@ -155,13 +157,18 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """A collection: which model's space it holds, how wide, and how many points."""
+    """A collection: which model's space it holds, how wide, and how many points.
+
+    Those that are not `indexed` are compared one by one.
+    """
 
     name: str
     model: str
     fingerprint: str
     dims: int
     points: int
+    quantization: Quantization = "none"
+    indexed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +213,25 @@ class Point:
     id: PointId
     payload: dict[str, Any]
     vector: NDArray[np.float32] | None  # (dims,)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some points in the order of ids; `cursor` asks for the next page, if it is not empty."""
+
+    points: tuple[Point, ...]
+    cursor: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A collection as it was: its id is the hash of its bytes, `created_s` seconds since 1970."""
+
+    id: str
+    collection: str
+    created_s: float
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,10 +374,23 @@ def embed(
 
 
 def create_collection(
-    name: str, *, model: str = "", dims: int | None = None, deadline_s: float = DEADLINE_S
+    name: str,
+    *,
+    model: str = "",
+    dims: int | None = None,
+    quantization: Quantization = "none",
+    deadline_s: float = DEADLINE_S,
 ) -> Call[Collection]:
-    """A new collection in the space of `model`; AlreadyExists when the name is taken."""
-    request = collections_pb2.CreateCollectionRequest(name=name, model=model, dims=dims)
+    """A new collection in the space of `model`; AlreadyExists when the name is taken.
+
+    Quantised vectors only choose candidates: whole ones score them.
+    """
+    request = collections_pb2.CreateCollectionRequest(
+        name=name,
+        model=model,
+        dims=dims,
+        quantization=_enum("quantization", quantization, wire.QUANTIZATIONS),
+    )
     answer = collections_pb2.CollectionInfo
     return _call("Collections/Create", request, answer, _collection, deadline_s, repeatable=False)
 
@@ -391,19 +430,23 @@ def upsert(
     fingerprint: str = "",
     payloads: Sequence[Payload] | None = None,
     truncation: Truncation = "truncate",
+    all_or_nothing: bool = False,
     partial: bool = False,
     deadline_s: float = DEADLINE_S,
 ) -> Call[Upserted]:
     """Write points by id, from items or from vectors that were embedded before.
 
-    `vectors` need the fingerprint of their space; an `Embedded` brings its own. It is repeated
-    after a failure: points are kept by id, so writing one twice does no harm.
+    Vectors and payloads are written together, as one; an item that cannot be embedded is left out,
+    or with `all_or_nothing` nothing is written. `vectors` need the fingerprint of their space; an
+    `Embedded` brings its own. It is repeated after a failure: points are kept by id, so writing one
+    twice does no harm.
     """
     request = collections_pb2.UpsertRequest(
         collection=collection,
         ids=map(wire.to_id, ids),
         payloads=map(wire.to_struct, payloads or ()),
         truncation=_enum("truncation", truncation, wire.TRUNCATIONS),
+        all_or_nothing=all_or_nothing,
         **_input(items, vectors, fingerprint),
     )
 
@@ -419,36 +462,67 @@ def search(
     items: Items | None = None,
     *,
     vectors: NDArray[Any] | Embedded | None = None,
+    ids: Sequence[PointId] | None = None,
     fingerprint: str = "",
     limit: int = 10,
+    offset: int = 0,
     filter: Filter | None = None,  # noqa: A002 (the field's word)
     score_threshold: float | None = None,
     with_payload: bool = True,
+    exact: bool = False,
     role: Role = "query",
     truncation: Truncation = "truncate",
     partial: bool = False,
     deadline_s: float = DEADLINE_S,
 ) -> Call[Found]:
-    """The nearest points to each query, by cosine similarity.
+    """The nearest points to each query, by cosine similarity; `offset` of them are passed over.
 
-    `filter` keeps points whose payload has each value, or one of each list of values.
+    Queries are items, vectors or the ids of points, which do not find themselves. `filter` keeps
+    points whose payload has each value, or one of each list of values, or lies in a range such as
+    `{"price": {"gte": 5}}`; `$all`, `$any` and `$not` combine filters. `exact` compares every
+    vector, where an index may miss a few.
     """
     request = collections_pb2.SearchRequest(
         collection=collection,
         limit=_unsigned("limit", limit),
+        offset=_unsigned("offset", offset),
         filter=wire.to_struct(filter or {}),
         score_threshold=score_threshold,
         with_payload=with_payload,
+        exact=exact,
         role=_enum("role", role, wire.ROLES),
         truncation=_enum("truncation", truncation, wire.TRUNCATIONS),
-        **_input(items, vectors, fingerprint),
+        **_query(items, vectors, ids, fingerprint),
     )
 
     def decode(answer: collections_pb2.SearchResponse) -> Found:
-        hits = tuple(tuple(map(_hit, result.hits)) for result in answer.results)
-        return Found(hits, _errors(answer.items, partial=partial), answer.fingerprint)
+        return _found(answer, partial=partial)
 
     return _call("Collections/Search", request, collections_pb2.SearchResponse, decode, deadline_s)
+
+
+def search_batch(
+    searches: Sequence[Call[Found]], *, partial: bool = False, deadline_s: float = DEADLINE_S
+) -> Call[tuple[Found | AttarError, ...]]:
+    """Different searches, each made by `search`, in one call; their own deadlines do not count.
+
+    A search that fails as a whole raises its error; with `partial` the error stands in its place.
+    """
+    request = collections_pb2.SearchBatchRequest(searches=[one.request for one in searches])
+
+    def decode(answer: collections_pb2.SearchBatchResponse) -> tuple[Found | AttarError, ...]:
+        outcomes: list[Found | AttarError] = []
+        for result in answer.results:
+            if result.HasField("response"):
+                outcomes.append(_found(result.response, partial=partial))
+            elif partial:
+                outcomes.append(error_from(result.error))
+            else:
+                raise error_from(result.error)
+        return tuple(outcomes)
+
+    answer = collections_pb2.SearchBatchResponse
+    return _call("Collections/SearchBatch", request, answer, decode, deadline_s)
 
 
 def retrieve(
@@ -459,30 +533,52 @@ def retrieve(
     deadline_s: float = DEADLINE_S,
 ) -> Call[tuple[Point, ...]]:
     """The points of these ids that exist."""
-
-    def decode(answer: collections_pb2.RetrieveResponse) -> tuple[Point, ...]:
-        rows = (
-            wire.from_tensor(answer.vectors)
-            if answer.HasField("vectors")
-            else [None] * len(answer.ids)
-        )
-        return tuple(
-            Point(wire.from_id(point), wire.from_struct(payload), vector)
-            for point, payload, vector in zip(answer.ids, answer.payloads, rows, strict=True)
-        )
-
     request = collections_pb2.RetrieveRequest(
         collection=collection, ids=map(wire.to_id, ids), with_vectors=with_vectors
     )
     answer = collections_pb2.RetrieveResponse
-    return _call("Collections/Retrieve", request, answer, decode, deadline_s)
+    return _call("Collections/Retrieve", request, answer, _points, deadline_s)
+
+
+def scroll(
+    collection: str,
+    *,
+    filter: Filter | None = None,  # noqa: A002 (the field's word)
+    limit: int = 100,
+    cursor: str = "",
+    with_vectors: bool = False,
+    deadline_s: float = DEADLINE_S,
+) -> Call[Page]:
+    """A page of the points that pass the filter; `cursor` is that of the page before."""
+    request = collections_pb2.ScrollRequest(
+        collection=collection,
+        filter=wire.to_struct(filter or {}),
+        limit=_unsigned("limit", limit),
+        cursor=cursor,
+        with_vectors=with_vectors,
+    )
+
+    def decode(answer: collections_pb2.ScrollResponse) -> Page:
+        return Page(_points(answer), answer.cursor, answer.fingerprint)
+
+    return _call("Collections/Scroll", request, collections_pb2.ScrollResponse, decode, deadline_s)
 
 
 def delete_points(
-    collection: str, ids: Sequence[PointId], *, deadline_s: float = DEADLINE_S
+    collection: str,
+    ids: Sequence[PointId] | None = None,
+    *,
+    filter: Filter | None = None,  # noqa: A002 (the field's word)
+    deadline_s: float = DEADLINE_S,
 ) -> Call[None]:
-    """Delete points by id; an id that does not exist is no error."""
-    request = collections_pb2.DeletePointsRequest(collection=collection, ids=map(wire.to_id, ids))
+    """Delete points by id, or those that pass a filter; one that does not exist is no error."""
+    if (ids is None) == (filter is None):
+        raise InvalidInput("give either ids or filter, and not both")
+    request = collections_pb2.DeletePointsRequest(
+        collection=collection,
+        ids=map(wire.to_id, ids or ()),
+        filter=None if filter is None else wire.to_struct(filter),
+    )
     answer = collections_pb2.DeletePointsResponse
     return _call(
         "Collections/DeletePoints", request, answer, _nothing, deadline_s, repeatable=False
@@ -504,6 +600,62 @@ def count(
         collection=collection, filter=wire.to_struct(filter or {})
     )
     return _call("Collections/Count", request, collections_pb2.CountResponse, decode, deadline_s)
+
+
+def optimize(collection: str, *, deadline_s: float = LONG_S) -> Call[Collection]:
+    """Build a collection's index, and describe the collection once it is in use."""
+    request = collections_pb2.OptimizeRequest(collection=collection)
+    answer = collections_pb2.CollectionInfo
+    return _call("Collections/Optimize", request, answer, _collection, deadline_s)
+
+
+def snapshot(collection: str, *, deadline_s: float = LONG_S) -> Call[Snapshot]:
+    """Keep a collection as it is now."""
+    request = collections_pb2.SnapshotRequest(collection=collection)
+    answer = collections_pb2.SnapshotInfo
+    return _call("Collections/Snapshot", request, answer, _snapshot, deadline_s, repeatable=False)
+
+
+def snapshots(collection: str, *, deadline_s: float = DEADLINE_S) -> Call[tuple[Snapshot, ...]]:
+    """A collection's snapshots, oldest first, also when it was deleted since."""
+
+    def decode(answer: collections_pb2.ListSnapshotsResponse) -> tuple[Snapshot, ...]:
+        return tuple(map(_snapshot, answer.snapshots))
+
+    request = collections_pb2.ListSnapshotsRequest(collection=collection)
+    answer = collections_pb2.ListSnapshotsResponse
+    return _call("Collections/ListSnapshots", request, answer, decode, deadline_s)
+
+
+def delete_snapshot(
+    collection: str,
+    id: str,  # noqa: A002 (the field's word)
+    *,
+    deadline_s: float = DEADLINE_S,
+) -> Call[None]:
+    """Delete a snapshot."""
+    request = collections_pb2.DeleteSnapshotRequest(collection=collection, id=id)
+    answer = collections_pb2.DeleteSnapshotResponse
+    return _call(
+        "Collections/DeleteSnapshot", request, answer, _nothing, deadline_s, repeatable=False
+    )
+
+
+def restore(
+    collection: str,
+    id: str,  # noqa: A002 (the field's word)
+    *,
+    to: str = "",
+    replace: bool = False,
+    deadline_s: float = LONG_S,
+) -> Call[Collection]:
+    """Make the collection `to`, by default the same, what `collection` was at a snapshot.
+
+    One of that name is there already: `replace` it, or AlreadyExists.
+    """
+    request = collections_pb2.RestoreRequest(collection=collection, id=id, to=to, replace=replace)
+    answer = collections_pb2.CollectionInfo
+    return _call("Collections/Restore", request, answer, _collection, deadline_s, repeatable=False)
 
 
 def fit_anomaly(
@@ -779,6 +931,19 @@ def _input(
     return {"vectors": wire.to_tensor(np.asarray(vectors)), "fingerprint": fingerprint}
 
 
+def _query(
+    items: Items | None,
+    vectors: NDArray[Any] | Embedded | None,
+    ids: Sequence[PointId] | None,
+    fingerprint: str,
+) -> dict[str, Any]:
+    if ids is None:
+        return _input(items, vectors, fingerprint)
+    if items is not None or vectors is not None:
+        raise InvalidInput("give one of items, vectors and ids")
+    return {"ids": collections_pb2.PointIds(values=map(wire.to_id, ids))}
+
+
 def _enum(field: str, name: str, numbers: Mapping[Any, Any]) -> Any:
     if name not in numbers:
         raise InvalidInput(f"{field} is {name!r}; expected one of {', '.join(numbers)}")
@@ -841,7 +1006,38 @@ def _model(model: info_pb2.ModelInfo) -> Model:
 
 
 def _collection(info: collections_pb2.CollectionInfo) -> Collection:
-    return Collection(info.name, info.model, info.fingerprint, info.dims, info.points)
+    quantizations = {number: name for name, number in wire.QUANTIZATIONS.items()}
+    return Collection(
+        name=info.name,
+        model=info.model,
+        fingerprint=info.fingerprint,
+        dims=info.dims,
+        points=info.points,
+        quantization=quantizations.get(info.quantization, "none"),
+        indexed=info.indexed,
+    )
+
+
+def _found(answer: collections_pb2.SearchResponse, *, partial: bool) -> Found:
+    hits = tuple(tuple(map(_hit, result.hits)) for result in answer.results)
+    return Found(hits, _errors(answer.items, partial=partial), answer.fingerprint)
+
+
+def _points(
+    answer: collections_pb2.RetrieveResponse | collections_pb2.ScrollResponse,
+) -> tuple[Point, ...]:
+    rows = (
+        wire.from_tensor(answer.vectors) if answer.HasField("vectors") else [None] * len(answer.ids)
+    )
+    return tuple(
+        Point(wire.from_id(point), wire.from_struct(payload), vector)
+        for point, payload, vector in zip(answer.ids, answer.payloads, rows, strict=True)
+    )
+
+
+def _snapshot(info: collections_pb2.SnapshotInfo) -> Snapshot:
+    created_s = info.created.ToMilliseconds() / 1000
+    return Snapshot(info.id, info.collection, created_s, info.size_bytes)
 
 
 def _hit(hit: collections_pb2.Hit) -> Hit:

@@ -31,6 +31,7 @@ from attar.v1 import (
 
 from . import logs, repository
 from .access import Access, parse_keys
+from .collections.chosen import open_store
 from .door import Door
 from .engine.models import Models
 from .metrics import Metrics
@@ -128,7 +129,9 @@ async def running(settings: Settings) -> AsyncIterator[int]:
         models = repository.models(settings, metrics)
         await models.start()
         stack.push_async_callback(models.close, drain=True)
-        collections = await asyncio.to_thread(Collections, settings.data_dir, models)
+        collections = Collections(
+            await open_store(settings), models, max_collections=settings.max_collections
+        )
         stack.push_async_callback(collections.close)
         _add_models(models, settings, server)
         embedding_pb2_grpc.add_EmbeddingServicer_to_server(
@@ -145,6 +148,7 @@ async def running(settings: Settings) -> AsyncIterator[int]:
                 collections,
                 max_items=settings.max_items,
                 max_search_limit=settings.max_search_limit,
+                max_payload_bytes=settings.max_payload_bytes,
             ),
             server,
         )
@@ -248,6 +252,8 @@ def _limits(settings: Settings) -> info_pb2.Limits:
         max_concurrent_requests=settings.max_concurrent_requests,
         max_stream_requests=settings.max_stream_requests,
         max_search_limit=settings.max_search_limit,
+        max_collections=settings.max_collections,
+        max_payload_bytes=settings.max_payload_bytes,
     )
 
 

@@ -32,6 +32,7 @@ from .servers import serving, settings
 
 MAX_ITEMS: Final = 40
 MAX_BYTES: Final = 64 * 1024
+MAX_PAYLOAD: Final = 1024
 OURS: Final = "the collection's own"  # stands for the real fingerprint, known once a server runs
 
 INVALID: Final = "INVALID_ARGUMENT"
@@ -104,6 +105,10 @@ def _upsert(**changes: Any) -> col.UpsertRequest:
 
 def _search(**changes: Any) -> col.SearchRequest:
     return col.SearchRequest(**{"collection": "docs", "texts": GOOD, **changes})
+
+
+def _scroll(**changes: Any) -> col.ScrollRequest:
+    return col.ScrollRequest(**{"collection": "docs", **changes})
 
 
 def _detector(**changes: Any) -> ano.FitDetectorRequest:
@@ -239,7 +244,46 @@ CASES: Final[tuple[Case, ...]] = (
         mod.SetVariantRequest(name="tiny", variant="fp32", version="9"),
         UNKNOWN,
     ),
+    Case("Models/Load", "unknown model", mod.LoadRequest(name="huge"), UNKNOWN),
+    Case("Models/Load", "no model", mod.LoadRequest(), UNKNOWN),
+    Case("Models/Unload", "unknown model", mod.UnloadRequest(name="huge"), UNKNOWN),
+    Case("Models/Unload", "no model, of two", mod.UnloadRequest(), UNKNOWN),
+    Case("Models/SetVariant", "unknown model", mod.SetVariantRequest(name="huge"), UNKNOWN),
+    Case(
+        "Models/SetVariant",
+        "unknown variant",
+        mod.SetVariantRequest(name="tiny", variant="int4"),
+        UNKNOWN,
+    ),
+    Case(
+        "Models/SetVariant",
+        "unknown version",
+        mod.SetVariantRequest(name="tiny", variant="fp32", version="9"),
+        UNKNOWN,
+    ),
     *_items(_embed, "Embedding/Embed", misfit="model"),
+    *(
+        Case("Embedding/Embed", fault, _embed(texts=None, tokens=tokens), code, field)
+        for fault, tokens, code, field in (
+            ("no token ids", itm.Tokens(), INVALID, "tokens"),
+            ("too many items of token ids", itm.Tokens(ids=[4] * 99, lengths=[1] * 99), *_TOKENS),
+            ("more token ids than lengths", itm.Tokens(ids=[4, 5], lengths=[1]), *_TOKENS),
+            ("fewer token ids than lengths", itm.Tokens(ids=[4], lengths=[1, 1]), *_TOKENS),
+            ("lengths that overflow", itm.Tokens(ids=[4], lengths=[2**32 - 1] * 3), *_TOKENS),
+            ("an item without token ids", itm.Tokens(ids=[4], lengths=[0, 1]), ITEM, ""),
+            ("an unknown token id", itm.Tokens(ids=[10**6, 4], lengths=[1, 1]), ITEM, ""),
+            ("too many token ids", itm.Tokens(ids=[4] * 18, lengths=[17, 1]), ITEM, ""),
+        )
+    ),
+    Case(
+        "Embedding/Embed",
+        "token ids for a tensor model",
+        _embed(model="pixels", texts=None, tokens=itm.Tokens(ids=[4], lengths=[1])),
+        INVALID,
+        "model",
+    ),
+    Case("Embedding/Embed", "unknown version", _embed(version="9"), UNKNOWN),
+    Case("Embedding/Embed", "unknown priority", _embed(priority=9), INVALID, "priority"),
     *(
         Case("Embedding/Embed", fault, _embed(texts=None, tokens=tokens), code, field)
         for fault, tokens, code, field in (
@@ -330,6 +374,19 @@ CASES: Final[tuple[Case, ...]] = (
         "dims",
     ),
     Case(
+        "Collections/Create",
+        "unknown quantization",
+        col.CreateCollectionRequest(name="new", model="tiny", quantization=9),  # type: ignore[arg-type]
+        INVALID,
+        "quantization",
+    ),
+    Case(
+        "Collections/Create",
+        "one too many",
+        col.CreateCollectionRequest(name="third", model="tiny"),
+        "RESOURCE_EXHAUSTED",
+    ),
+    Case(
         "Collections/Delete",
         "unknown collection",
         col.DeleteCollectionRequest(name="none"),
@@ -358,6 +415,19 @@ CASES: Final[tuple[Case, ...]] = (
         INVALID,
     ),
     Case("Collections/Upsert", "NaN in a payload", _upsert(payloads=[NAN]), INVALID, "payloads[0]"),
+    Case(
+        "Collections/Upsert",
+        "a payload too large",
+        _upsert(payloads=[struct(a="x" * MAX_PAYLOAD)]),
+        INVALID,
+        "payloads[0]",
+    ),
+    Case(
+        "Collections/Upsert",
+        "all or nothing, an item too long",
+        _upsert(ids=ids(1, 2), texts=texts("cat", "cat " * 99), truncation=2, all_or_nothing=True),
+        INVALID,
+    ),
     *_items(_search, "Collections/Search"),
     *_vectors(_search, "Collections/Search"),
     Case("Collections/Search", "unknown collection", _search(collection="none"), UNKNOWN),
@@ -393,6 +463,47 @@ CASES: Final[tuple[Case, ...]] = (
         INVALID,
         "score_threshold",
     ),
+    *(
+        Case(
+            "Collections/Search",
+            f"filter that {fault}",
+            _search(filter=struct(**{key: value})),
+            INVALID,
+            field,
+        )
+        for fault, key, value, field in (
+            ("is an empty range", "a", {}, "filter['a']"),
+            ("mixes bounds", "a", {"gt": 1, "lt": "2026-01-01"}, "filter['a']['lt']"),
+            ("has no list of filters", "$any", 1, "filter['$any']"),
+            ("has no filter", "$not", [1], "filter['$not']"),
+            ("has too many conditions", "$any", [{"a": 1}] * 300, "filter"),
+        )
+    ),
+    Case("Collections/Search", "offset too large", _search(offset=10), INVALID, "offset"),
+    Case("Collections/Search", "no ids", _search(texts=None, ids=col.PointIds()), INVALID, "ids"),
+    Case("Collections/SearchBatch", "no searches", col.SearchBatchRequest(), INVALID, "searches"),
+    Case(
+        "Collections/SearchBatch",
+        "too many queries",
+        col.SearchBatchRequest(searches=[_search(texts=texts("cat", "sun"))] * MAX_ITEMS),
+        INVALID,
+        "searches",
+    ),
+    Case("Collections/SearchBatch", "not a protobuf", b"\xff\xff\xff", INVALID),
+    Case("Collections/Scroll", "unknown collection", col.ScrollRequest(collection="none"), UNKNOWN),
+    Case("Collections/Scroll", "limit 0", _scroll(limit=0), INVALID, "limit"),
+    Case("Collections/Scroll", "limit too large", _scroll(limit=MAX_ITEMS + 1), INVALID, "limit"),
+    *(
+        Case("Collections/Scroll", f"cursor {cursor}", _scroll(cursor=cursor), INVALID, "cursor")
+        for cursor in ("7", "n", "n-1", f"n{2**64}", "useven", "x7", "n7.5")
+    ),
+    Case(
+        "Collections/Scroll",
+        "filter by a fraction",
+        _scroll(filter=struct(a=0.5)),
+        INVALID,
+        "filter['a']",
+    ),
     *_points(lambda ids: col.RetrieveRequest(collection="docs", ids=ids), "Collections/Retrieve"),
     Case(
         "Collections/Retrieve",
@@ -407,6 +518,43 @@ CASES: Final[tuple[Case, ...]] = (
         "Collections/DeletePoints",
         "unknown collection",
         col.DeletePointsRequest(collection="none", ids=ids(1)),
+        UNKNOWN,
+    ),
+    Case(
+        "Collections/DeletePoints",
+        "empty filter",
+        col.DeletePointsRequest(collection="docs", filter=struct()),
+        INVALID,
+        "filter",
+    ),
+    Case(
+        "Collections/DeletePoints",
+        "ids and a filter",
+        col.DeletePointsRequest(collection="docs", ids=ids(1), filter=struct(a=1)),
+        INVALID,
+        "filter",
+    ),
+    *(
+        Case(f"Collections/{rpc}", "unknown collection", request, UNKNOWN)
+        for rpc, request in (
+            ("Optimize", col.OptimizeRequest(collection="none")),
+            ("Snapshot", col.SnapshotRequest(collection="none")),
+            ("DeleteSnapshot", col.DeleteSnapshotRequest(collection="none", id="0" * 64)),
+            ("Restore", col.RestoreRequest(collection="none", id="0" * 64)),
+        )
+    ),
+    *(
+        Case(f"Collections/{rpc}", "path as name", request, INVALID)
+        for rpc, request in (
+            ("ListSnapshots", col.ListSnapshotsRequest(collection="../docs")),
+            ("DeleteSnapshot", col.DeleteSnapshotRequest(collection="../docs", id="0" * 64)),
+            ("Restore", col.RestoreRequest(collection="../docs", id="0" * 64)),
+        )
+    ),
+    Case(
+        "Collections/Restore",
+        "path as id",
+        col.RestoreRequest(collection="docs", id="../../docs"),
         UNKNOWN,
     ),
     Case("Collections/Count", "unknown collection", col.CountRequest(collection="none"), UNKNOWN),
@@ -488,7 +636,13 @@ def world(folder: Path) -> Iterator[tuple[str, str]]:
     """Serve two models and one of each thing; gives the address and the fingerprint."""
     text = tiny_bundle(folder / "tiny.attar", dims=(8, 16))
     image = tiny_tensor_bundle(folder / "pixels.attar", name="pixels")
-    limits = {"max_items": MAX_ITEMS, "max_message_bytes": MAX_BYTES, "max_search_limit": 10}
+    limits = {
+        "max_items": MAX_ITEMS,
+        "max_message_bytes": MAX_BYTES,
+        "max_search_limit": 10,
+        "max_collections": 1,
+        "max_payload_bytes": MAX_PAYLOAD,
+    }
     chosen = settings(text, image, data_dir=folder / "data", **limits)
     with serving(chosen) as target, Client(target) as client:
         docs = client.create_collection("docs", model="tiny")

@@ -75,17 +75,22 @@ def ids(points: Sequence[collections_pb2.PointId], *, limit: int) -> list[wire.P
     return found
 
 
-def payloads(structs: Sequence[Struct]) -> list[dict[str, Any]] | None:
-    """The payloads as JSON objects; None when there are none."""
+def payloads(structs: Sequence[Struct], *, max_bytes: int) -> list[dict[str, Any]] | None:
+    """The payloads as JSON objects, each of up to `max_bytes`; None when there are none."""
     found = []
     for index, struct in enumerate(structs):
         with about(f"payloads[{index}]"):
+            if (size := struct.ByteSize()) > max_bytes:
+                raise InvalidInput(
+                    f"payloads[{index}] has {size} bytes and a payload may have {max_bytes}; keep"
+                    " the rest elsewhere, or raise max_payload_bytes"
+                )
             found.append(wire.from_struct(struct))
     return found or None
 
 
 def conditions(struct: Struct) -> dict[str, Any] | None:
-    """A filter: keys, and the value or the list of values that each may have; None when empty."""
+    """A filter as a JSON object; None when empty."""
     with about("filter"):
         return wire.from_struct(struct) or None
 
@@ -115,6 +120,11 @@ def priority(number: int) -> Priority:
 def encoding(number: int) -> Encoding:
     """The encoding that an enum's number names."""
     return _choice("encoding", number, wire.ENCODINGS, "f32")
+
+
+def quantization(number: int) -> wire.Quantization:
+    """The quantisation that an enum's number names."""
+    return _choice("quantization", number, wire.QUANTIZATIONS, "none")
 
 
 def statuses(found: Sequence[Item]) -> list[item_pb2.ItemStatus]:
