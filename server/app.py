@@ -48,7 +48,7 @@ from .transport.models import ModelsService
 from .usecases.anomaly import Anomaly
 from .usecases.classify import Classification
 from .usecases.search import Collections
-from .web import Web
+from .web import HTTP_ROUTES, Web
 
 if TYPE_CHECKING:
     from .tracing import Tracing
@@ -104,7 +104,7 @@ async def running(settings: Settings) -> AsyncIterator[int]:
         parse_keys(settings.keys.get_secret_value()) if settings.keys else (),
         file=settings.keys_file,
     )
-    metrics = Metrics(RPCS)
+    metrics = Metrics((*RPCS, *HTTP_ROUTES) if settings.http_port else RPCS)
     async with AsyncExitStack() as stack:
         # What is cheap and may fail comes first: a taken port is told before a bundle is read.
         door = Door(

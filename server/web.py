@@ -1,6 +1,7 @@
 """Web: the HTTP port that the settings name, beside gRPC's."""
 
 import socket
+from typing import Final
 
 from attar.errors import InvalidInput
 
@@ -8,8 +9,10 @@ from .door import Door
 from .engine.models import Models
 from .settings import Settings
 from .tls import Certificate
-from .transport.web.app import Limits, application
+from .transport.web.app import ROUTES, Limits, application
 from .transport.web.listener import Listener, Patience
+
+HTTP_ROUTES: Final = tuple(route.name for route in ROUTES)
 
 
 class Web:

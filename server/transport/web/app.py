@@ -1,7 +1,8 @@
 """The HTTP application: every route in one table."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -18,6 +19,7 @@ from . import kserve, openai, page
 from .edge import JSON, Answer, Asked, Edge, Problem, Route, Wording, plain
 
 OPENAI: Final = "/v1/"
+Chosen: TypeAlias = "Callable[[Answers], Answer]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,42 +53,90 @@ class Health:
         return JSONResponse({"status": "ready"})
 
 
-def routes(models: Models, door: Door, limits: Limits) -> tuple[Route, ...]:
-    """Every route, and what a key needs for it."""
-    health = Health(models, door)
-    ai = openai.OpenAI(models, max_items=limits.max_items)
-    v2 = kserve.KServe(models, max_items=limits.max_items)
-    found = [
-        _get("/livez", None, health.live, "Whether the process answers."),
-        _get("/readyz", None, health.ready, "Whether every model can answer."),
-        _get("/health", None, health.ready, "The same as /readyz."),
-        _post("/v1/embeddings", "infer", ai.embeddings, "Embed texts or token ids.", (JSON,)),
-        _get("/v1/models", "infer", ai.models, "List the models."),
-        _get("/v1/models/{model}", "infer", ai.model, "Describe a model."),
-        _get("/v2/health/live", None, v2.live, "Whether the process answers."),
-        _get("/v2/health/ready", None, health.ready, "Whether every model can answer."),
-        _get("/v2", "infer", v2.server, "Describe the server."),
-        _get("/v2/models/stats", "infer", v2.statistics, "Count what every model has done."),
-        _post("/v2/repository/index", "infer", v2.index, "List the models that are known."),
-        _post("/v2/repository/models/{model}/load", "admin", v2.load, "Load a model."),
-        _post("/v2/repository/models/{model}/unload", "admin", v2.unload, "Unload a model."),
-    ]
-    for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
-        found += [
-            _get(path, "infer", v2.model, "Say what a model takes and gives."),
-            _get(f"{path}/ready", None, v2.ready, "Whether a model can answer."),
-            _get(f"{path}/config", "infer", v2.config, "Describe a model as Triton does."),
-            _get(f"{path}/stats", "infer", v2.statistics, "Count what a model has done."),
-            _post(f"{path}/infer", "infer", v2.infer, "Embed tensors."),
-        ]
-    return tuple(found)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """Who answers the routes of one server."""
+
+    health: Health
+    openai: openai.OpenAI
+    kserve: kserve.KServe
+
+
+def _get(path: str, scope: Scope | None, answer: Chosen, summary: str) -> Route:
+    return Route(
+        method="GET", path=path, scope=scope, answer=answer, wording=_wording(path), summary=summary
+    )
+
+
+def _post(
+    path: str,
+    scope: Scope,
+    answer: Chosen,
+    summary: str,
+    types: tuple[str, ...] = kserve.TYPES,
+) -> Route:
+    return Route(
+        method="POST",
+        path=path,
+        scope=scope,
+        answer=answer,
+        wording=_wording(path),
+        summary=summary,
+        types=types,
+    )
+
+
+def _wording(path: str) -> Wording:
+    return openai.wording if path.startswith(OPENAI) else plain
+
+
+def _of_a_model(path: str) -> tuple[Route, ...]:
+    """Give KServe's routes of one model, or of one of its versions."""
+    return (
+        _get(path, "infer", lambda to: to.kserve.model, "Say what a model takes and gives."),
+        _get(f"{path}/ready", None, lambda to: to.kserve.ready, "Whether a model can answer."),
+        _get(f"{path}/config", "infer", lambda to: to.kserve.config, "Describe it as Triton does."),
+        _get(f"{path}/stats", "infer", lambda to: to.kserve.statistics, "Count what it has done."),
+        _post(f"{path}/infer", "infer", lambda to: to.kserve.infer, "Embed tensors."),
+    )
+
+
+_IN_REPOSITORY: Final = "/v2/repository/models/{model}"
+ROUTES: Final = (
+    _get("/livez", None, lambda to: to.health.live, "Whether the process answers."),
+    _get("/readyz", None, lambda to: to.health.ready, "Whether every model can answer."),
+    _get("/health", None, lambda to: to.health.ready, "The same as /readyz."),
+    _post(
+        "/v1/embeddings",
+        "infer",
+        lambda to: to.openai.embeddings,
+        "Embed texts or token ids.",
+        types=(JSON,),
+    ),
+    _get("/v1/models", "infer", lambda to: to.openai.models, "List the models."),
+    _get("/v1/models/{model}", "infer", lambda to: to.openai.model, "Describe a model."),
+    _get("/v2", "infer", lambda to: to.kserve.server, "Describe the server."),
+    _get("/v2/health/live", None, lambda to: to.kserve.live, "Whether the process answers."),
+    _get("/v2/health/ready", None, lambda to: to.health.ready, "Whether every model can answer."),
+    _get("/v2/models/stats", "infer", lambda to: to.kserve.statistics, "Count what all have done."),
+    *_of_a_model("/v2/models/{model}"),
+    *_of_a_model("/v2/models/{model}/versions/{version}"),
+    _post("/v2/repository/index", "infer", lambda to: to.kserve.index, "List what is known."),
+    _post(f"{_IN_REPOSITORY}/load", "admin", lambda to: to.kserve.load, "Load a model."),
+    _post(f"{_IN_REPOSITORY}/unload", "admin", lambda to: to.kserve.unload, "Unload a model."),
+)
+"""Every route, and what a key needs for it."""
 
 
 def application(models: Models, door: Door, limits: Limits) -> Starlette:
     """The ASGI application; who calls it handles no error of it."""
-    table = routes(models, door, limits)
+    to = Answers(
+        health=Health(models, door),
+        openai=openai.OpenAI(models, max_items=limits.max_items),
+        kserve=kserve.KServe(models, max_items=limits.max_items),
+    )
     way = Edge(door, max_body_bytes=limits.max_message_bytes, read_timeout_s=limits.read_timeout_s)
-    described = page.describe(table)
+    described = page.describe(ROUTES)
     shown = page.show(described)
 
     async def description(request: Request) -> Response:  # noqa: ARG001 (Starlette's signature)
@@ -97,7 +147,10 @@ def application(models: Models, door: Door, limits: Limits) -> Starlette:
 
     return Starlette(
         routes=[
-            *(Mounted(one.path, way.endpoint(one), methods=[one.method]) for one in table),
+            *(
+                Mounted(one.path, way.endpoint(one, one.answer(to)), methods=[one.method])
+                for one in ROUTES
+            ),
             Mounted("/openapi.json", description, methods=["GET"]),
             Mounted("/docs", docs, methods=["GET"]),
         ],
@@ -115,31 +168,3 @@ async def _no_route(request: Request, error: Exception) -> Response:
         message = f"no route {path[:80]}; GET /openapi.json lists them"
     problem = Problem(code=error.status_code, message=message, reason="NO_ROUTE", field="")
     return JSONResponse(_wording(path)(problem), error.status_code, headers=error.headers)
-
-
-def _get(path: str, scope: Scope | None, answer: Answer, summary: str) -> Route:
-    return Route(
-        method="GET", path=path, scope=scope, answer=answer, wording=_wording(path), summary=summary
-    )
-
-
-def _post(
-    path: str,
-    scope: Scope,
-    answer: Answer,
-    summary: str,
-    types: tuple[str, ...] = kserve.TYPES,
-) -> Route:
-    return Route(
-        method="POST",
-        path=path,
-        scope=scope,
-        answer=answer,
-        wording=_wording(path),
-        summary=summary,
-        types=types,
-    )
-
-
-def _wording(path: str) -> Wording:
-    return openai.wording if path.startswith(OPENAI) else plain

@@ -50,7 +50,7 @@ Wording: TypeAlias = Callable[[Problem], dict[str, Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One method of one path: what a key needs for it, and who answers.
+    """One method of one path: what a key needs for it, and who of a server's parts answers.
 
     `scope` None is a probe, which needs no key. `types` are the media types of its body; none
     stands for no body.
@@ -59,7 +59,7 @@ class Route:
     method: str
     path: str
     scope: Scope | None
-    answer: Answer
+    answer: Callable[[Any], Answer]
     wording: Wording
     summary: str
     types: tuple[str, ...] = ()
@@ -79,8 +79,10 @@ class Edge:
         self._max_body_bytes = max_body_bytes
         self._read_timeout_s = read_timeout_s
 
-    def endpoint(self, route: Route) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The route as Starlette calls it."""
+    def endpoint(
+        self, route: Route, work: Answer
+    ) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The route as Starlette calls it; `work` answers it."""
 
         async def answer(request: Request) -> Response:
             headers = dict(reversed(request.headers.items()))
@@ -90,7 +92,7 @@ class Edge:
                     with self._door.admitted(call, scope=route.scope, headers=headers, peer=peer):
                         body = await self._read(request, route) if route.types else b""
                         asked = Asked(path=request.path_params, headers=headers, body=body)
-                        response = await _unless_gone(request, route.answer(asked))
+                        response = await _unless_gone(request, work(asked))
                 except Exception as error:  # noqa: BLE001 (the edge: every caller is answered)
                     response = told(error, route.wording)
                 response.headers[REQUEST_ID] = call.request_id
