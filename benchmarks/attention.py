@@ -2,10 +2,13 @@
 
     python benchmarks/attention.py --out benchmarks/results/attention.json
 
-About 4 minutes on one core. Each variant of one encoder with random weights, in ViT-Tiny's sizes
+About 5 minutes on one core. Each variant of one encoder with random weights, in ViT-Tiny's sizes
 but for the depth, embeds one series of tokens at each length, in a process of its own so that its
 peak memory is its own. Variants take turns at a length. The baseline is the best of what ONNX
 Runtime has for softmax on a CPU: its MultiHeadAttention, which never holds all n^2 weights.
+
+Binarized attention is measured in both of its forms, in standard operators and as the one operator
+of attar-native; besides, one layer of it alone: all that stands between the projections.
 
 For all variants alike the fusion SkipLayerNormalization is switched off: its kernel for CPUs costs
 more than the addition and LayerNormalization that it replaces.
@@ -19,8 +22,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -33,10 +38,20 @@ LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 CALIBRATION = 512  # tokens
 TARGETS = {4096: 7.0, 16384: 20.0}  # times faster than fused softmax, binarized in int8
 DISABLED = ["SkipLayerNormFusion"]
+ALONE = "attention"  # one layer's, without its projections
 LEAST_RUNS, MOST_RUNS, SECONDS = 3, 50, 2.0
 
 
-def graphs() -> dict[str, bytes]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """One graph to be timed: a variant of the encoder, or attention alone, by its operators."""
+
+    variant: str
+    operators: Literal["standard", "native"] = "standard"
+    graph: bytes
+
+
+def forms() -> list[Form]:
     """Export every variant of the encoder: tokens (batch, length, width) in, embedding out."""
     # ruff: noqa: PLC0415 -- a child measures memory, and imports neither torch nor the exporter
     import torch
@@ -44,6 +59,7 @@ def graphs() -> dict[str, bytes]:
 
     from attar.export.binarized import quantize_binarized
     from attar.export.graph import to_onnx
+    from attar.export.native import use_native
     from attar.export.quantize import quantize_int8
     from attar.manifest import TensorSpec
     from attar.training.encoders.attention import (
@@ -65,20 +81,44 @@ def graphs() -> dict[str, bytes]:
             pooled: Tensor = self.transformer(tokens, None).mean(1)
             return pooled
 
-    def exported(attention: Attention) -> bytes:
+    class Alone(nn.Module):
+        def __init__(self, attention: BinarizedAttention) -> None:
+            super().__init__()
+            attention.query_key = attention.value = attention.out = nn.Identity()
+            self.attention = attention
+
+        def forward(self, tokens: Tensor) -> Tensor:
+            mixed: Tensor = self.attention(tokens, None)
+            return mixed
+
+    def exported(module: nn.Module) -> bytes:
+        return to_onnx(module, (torch.randn(2, 8, WIDTH),), (spec,), output="embedding")
+
+    def encoder(attention: Attention) -> bytes:
         torch.manual_seed(0)
-        return to_onnx(Encoder(attention), (torch.randn(2, 8, WIDTH),), (spec,), output="embedding")
+        return exported(Encoder(attention))
 
     static = partial(BinarizedAttention, static_sigma=True)
     feeds = [{"tokens": series(CALIBRATION)}]
-    softmax, binarized = exported(SoftmaxAttention), exported(static)
-    return {
-        "softmax_fp32": fused(softmax),
-        "softmax_int8": fused(quantize_int8(softmax, feeds)),
-        "linear_fp32": exported(LinearAttention),
+    softmax, binarized = encoder(SoftmaxAttention), encoder(static)
+    both = {
         "binarized_fp32": binarized,
         "binarized_int8": quantize_binarized(binarized, feeds),
+        ALONE: exported(Alone(static(WIDTH, HEADS))),
     }
+    return [
+        Form(variant="softmax_fp32", graph=fused(softmax)),
+        Form(variant="softmax_int8", graph=fused(quantize_int8(softmax, feeds))),
+        Form(variant="linear_fp32", graph=encoder(LinearAttention)),
+        *(
+            form
+            for name, graph in both.items()
+            for form in (
+                Form(variant=name, graph=graph),
+                Form(variant=name, operators="native", graph=use_native(graph)),
+            )
+        ),
+    ]
 
 
 def series(length: int) -> NDArray[np.float32]:
@@ -128,11 +168,15 @@ def fused(graph: bytes) -> bytes:
     return serialized
 
 
-def measure(path: Path, length: int, threads: int) -> dict[str, float | int]:
+def measure(path: Path, length: int, threads: int, *, native: bool) -> dict[str, float | int]:
     """Time one graph at one length in this process, and give its peak memory."""
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
+    if native:
+        import attar_native
+
+        options.register_custom_ops_library(str(attar_native.LIBRARY))
     session = ort.InferenceSession(
         str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=DISABLED
     )
@@ -157,30 +201,38 @@ def measure(path: Path, length: int, threads: int) -> dict[str, float | int]:
 
 
 def rows(lengths: Sequence[int], threads: int) -> Iterator[dict[str, object]]:
-    """Measure every variant at every length, each in a child process."""
+    """Measure every form at every length, each in a child process."""
     with tempfile.TemporaryDirectory(prefix="attar-") as scratch:
-        paths = {}
-        for variant, graph in graphs().items():
-            paths[variant] = Path(scratch) / f"{variant}.onnx"
-            paths[variant].write_bytes(graph)
+        found = forms()
+        paths = [Path(scratch) / f"{form.variant}.{form.operators}.onnx" for form in found]
+        for form, path in zip(found, paths, strict=True):
+            path.write_bytes(form.graph)
         for length in lengths:
-            for variant, path in paths.items():
+            for form, path in zip(found, paths, strict=True):
                 command = [sys.executable, __file__, "--child", str(path)]
                 command += ["--lengths", str(length), "--threads", str(threads)]
+                command += ["--native"] if form.operators == "native" else []
                 done = subprocess.run(command, capture_output=True, check=True, text=True)  # noqa: S603 -- our own
                 yield {
-                    "variant": variant,
+                    "variant": form.variant,
+                    "operators": form.operators,
                     "length": length,
                     "threads": threads,
                     **json.loads(done.stdout),
                 }
 
 
+def label(row: Mapping[str, object]) -> str:
+    """Name what was measured, and its operators where they are not the standard ones."""
+    native = "_native" if row["operators"] == "native" else ""
+    return f"{row['variant']}{native}"
+
+
 def summary(found: Sequence[Mapping[str, object]]) -> dict[str, object]:
     """Say from which length on each variant is the faster, and by how much."""
-    ms = {(row["variant"], row["length"]): float(str(row["p50_ms"])) for row in found}
+    ms = {(label(row), row["length"]): float(str(row["p50_ms"])) for row in found}
     lengths = sorted({int(str(row["length"])) for row in found})
-    others = sorted({str(row["variant"]) for row in found} - {"softmax_fp32"})
+    others = sorted({label(row) for row in found} - {"softmax_fp32"})
     speedups = {
         other: {n: round(ms["softmax_fp32", n] / ms[other, n], 2) for n in lengths}
         for other in others
@@ -196,7 +248,11 @@ def summary(found: Sequence[Mapping[str, object]]) -> dict[str, object]:
             for variant in ("softmax_fp32", *others)
         },
         "targets": {
-            n: {"aimed_at": aim, "reached": speedups["binarized_int8"][n]}
+            n: {
+                "aimed_at": aim,
+                "standard": speedups["binarized_int8"][n],
+                "native": speedups["binarized_int8_native"][n],
+            }
             for n, aim in TARGETS.items()
             if n in lengths
         },
@@ -210,21 +266,25 @@ def main() -> None:
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--native", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        print(json.dumps(measure(arguments.child, arguments.lengths[0], arguments.threads)))
+        length, threads = arguments.lengths[0], arguments.threads
+        print(json.dumps(measure(arguments.child, length, threads, native=arguments.native)))
         return
 
     from attar.host import describe
 
-    found = []
+    measured = []
     for row in rows(arguments.lengths, arguments.threads):
-        found.append(row)
+        measured.append(row)
         print(*row.values(), sep="\t", flush=True)  # the table's columns, in the rows' order
+    found = [row for row in measured if row["variant"] != ALONE]
     said = summary(found)
     print(json.dumps(said, indent=2))
     report = {
         "rows": found,
+        "alone": [row for row in measured if row["variant"] == ALONE],
         "summary": said,
         "sizes": {"width": WIDTH, "depth": DEPTH, "heads": HEADS, "hidden": HIDDEN},
         "command": "python benchmarks/attention.py --out benchmarks/results/attention.json",

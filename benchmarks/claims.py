@@ -27,6 +27,8 @@ ENCODERS = MappingProxyType(
     }
 )
 
+LONG = 1024  # tokens from which the native operator had to be worth its library
+
 Report = Mapping[str, Any]
 
 
@@ -135,16 +137,19 @@ def triton(report: Report) -> str:
 
 def attention(report: Report) -> str:
     """Show what a series of tokens takes by each attention, and what that gains."""
-    names = list(dict.fromkeys(row["variant"] for row in report["rows"]))
-    took = {(row["variant"], row["length"]): row["p50_ms"] for row in report["rows"]}
-    gains = report["summary"]["times_faster_than_softmax_fp32"]["binarized_int8"]
+    suffix = {"native": "_native"}
+    rows = [(row["variant"] + suffix.get(row.get("operators"), ""), row) for row in report["rows"]]
+    names = list(dict.fromkeys(name for name, _ in rows))
+    took = {(name, row["length"]): row["p50_ms"] for name, row in rows}
+    gains = report["summary"]["times_faster_than_softmax_fp32"]
+    best = [name for name in ("binarized_int8", "binarized_int8_native") if name in gains]
     return table(
-        ("tokens", *(f"{name}, ms" for name in names), "binarized_int8 is faster by"),
+        ("tokens", *(f"{name}, ms" for name in names), *(f"{name} is faster by" for name in best)),
         [
             (
                 f"{length:,}",
                 *(f"{took[name, length]:,.1f}" for name in names),
-                f"{gains[str(length)]:.1f}x",
+                *(f"{gains[name][str(length)]:.1f}x" for name in best),
             )
             for length in sorted({row["length"] for row in report["rows"]})
         ],
@@ -183,6 +188,20 @@ def binarized_quality(report: Report) -> str:
             )
             for row in report["rows"]
         ],
+    )
+
+
+def native(report: Report) -> str:
+    """Say what the native operator gains over the standard ones, for attention by itself."""
+    took = {(row["operators"], row["length"]): row["p50_ms"] for row in report.get("alone", ())}
+    lengths = sorted({length for _, length in took if length >= LONG})
+    if not lengths:
+        return "The kept results are from before this operator."
+    gains = [took["standard", length] / took["native", length] for length in lengths]
+    return fill(
+        f"By itself, without projections, one layer of it is {min(gains):.1f} to {max(gains):.1f} "
+        f"times as fast as in standard operators at {lengths[0]:,} to {lengths[-1]:,} tokens "
+        f"({report['machine']['cpu']}, {report['machine']['instruction_set']}, one thread)."
     )
 
 
@@ -230,6 +249,7 @@ CLAIMS: Mapping[str, tuple[str, Callable[[Report], str]]] = MappingProxyType(
         "demo-variants": ("demo.json", demo_variants),
         "demo-tasks": ("demo.json", demo_tasks),
         "attention": ("attention.json", attention),
+        "native": ("attention.json", native),
         "binarized-quality": ("binarized_quality.json", binarized_quality),
         "minilm": ("minilm.json", minilm),
         "imagenet": ("imagenet.json", imagenet),
