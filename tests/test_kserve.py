@@ -81,7 +81,7 @@ def test_the_server_and_its_models_say_what_they_are(client: Any) -> None:
     assert not client.is_model_ready("none")
     assert (server.name, "statistics" in server.extensions) == ("attar", True)
     assert model["versions"] == ["1"]
-    assert model["inputs"] == [{"name": "text", "datatype": "BYTES", "shape": ["-1"]}]
+    assert model["inputs"] == [{"name": "text", "datatype": "BYTES", "shape": ["-1", "1"]}]
     assert [(one["name"], one["datatype"], one["shape"]) for one in model["outputs"]] == [
         ("embedding", "FP32", ["-1", "16"]),
         ("input_tokens", "INT32", ["-1"]),
@@ -228,7 +228,7 @@ TWO_FLOATS = np.zeros(64, "<f4").tobytes()
         (
             {"inputs": tensors(shape=(1, 1, 1))},
             "INVALID_ARGUMENT",
-            r"shape \[1, 1, 1\]; tiny takes \[-1\]",
+            r"shape \[1, 1, 1\]; tiny takes \[-1, 1\]",
         ),
         (
             {"inputs": tensors(shape=(41,)), "raw_input_contents": [CAT * 41]},
@@ -435,6 +435,9 @@ def test_statistics_count_calls_items_and_runs(client: Any) -> None:
     assert after.execution_count - before.execution_count == 3
     assert after.inference_stats.success.count - before.inference_stats.success.count == 4
     assert after.inference_stats.compute_infer.ns > before.inference_stats.compute_infer.ns
+    computed = after.inference_stats
+    counts = {one.count for one in (computed.compute_input, computed.compute_output)}
+    assert counts == {computed.compute_infer.count}  # perf_analyzer insists on it
     assert sum(one.compute_infer.count for one in after.batch_stats) == after.execution_count
     assert named == ["tiny", "tiny-image"]
     with pytest.raises(InferenceServerException, match="no model 'none'"):

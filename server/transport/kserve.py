@@ -1,8 +1,10 @@
 """KServe v2, whatever carries it: a model as named tensors, and one inference.
 
-A text model takes `text`, BYTES of shape [n] or [n, 1]; any other takes its own input. Both give
-`embedding` and a gRPC code for each item in `status`, a text model also `input_tokens` and
-`truncated`. https://github.com/kserve/open-inference-protocol and Triton's extensions to it.
+A text model takes `text`, BYTES of shape [n, 1], as Triton batches, or plainly [n]; any other
+takes its own input. Both give `embedding`, and a gRPC code for each item in `status`; a text model
+gives `input_tokens` and `truncated` too.
+
+https://github.com/kserve/open-inference-protocol, and Triton's extensions to it.
 """
 
 import asyncio
@@ -125,7 +127,7 @@ class Options:
 def takes(model: Model) -> TensorInfo:
     """The one input that a request gives."""
     if model.encoder.modality == "text":
-        return TensorInfo(name=TEXT, datatype=BYTES, shape=(-1,))
+        return TensorInfo(name=TEXT, datatype=BYTES, shape=(-1, 1))
     spec = model.encoder.manifest.inputs[0]
     shape = tuple(axis if isinstance(axis, int) else -1 for axis in spec.shape)
     return TensorInfo(name=spec.name, datatype=_NAMES[spec.dtype], shape=shape)
@@ -369,8 +371,8 @@ def _items(model: Model, inputs: Sequence[Tensor], *, max_items: int) -> Items:
                 f"{expected.name} is {inputs[0].datatype}; {model.name} takes {expected.datatype}"
             )
     with about("inputs[0].shape"):
-        is_column = expected.datatype == BYTES and array.ndim == 2 and array.shape[1] == 1
-        fits = is_column or (
+        is_plain = expected.datatype == BYTES and array.ndim == 1
+        fits = is_plain or (
             array.ndim == len(expected.shape)
             and all(axis in (-1, n) for axis, n in zip(expected.shape, array.shape, strict=True))
         )
@@ -396,6 +398,7 @@ def _configured(info: TensorInfo) -> dict[str, Any]:
 
 def _counted(model: Model) -> dict[str, Any]:
     done = model.statistics
+    rest = done.success.ns - done.queue.ns - done.tokenize.ns - done.infer.ns
     return {
         "name": model.name,
         "version": model.version,
@@ -408,6 +411,7 @@ def _counted(model: Model) -> dict[str, Any]:
             "queue": _total(done.queue),
             "compute_input": _total(done.tokenize),
             "compute_infer": _total(done.infer),
+            "compute_output": {"count": done.infer.count, "ns": max(0, rest)},
         },
         "batch_stats": [
             {"batch_size": size, "compute_infer": _total(total)}
