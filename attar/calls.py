@@ -843,7 +843,7 @@ def embed_request(
         truncation=_enum("truncation", truncation, wire.TRUNCATIONS),
         priority=_enum("priority", priority, wire.PRIORITIES),
         version=version,
-        **({"tokens": wire.to_tokens(items)} if is_token_ids(items) else _items(items)),
+        **_embeddable(items),
     )
 
 
@@ -917,6 +917,12 @@ def _items(items: Items) -> dict[str, Any]:
         if not isinstance(item, str):
             raise InvalidInput(f"item {index} is a {type(item).__name__}; every item is a text")
     return {"texts": item_pb2.Texts(values=items)}
+
+
+def _embeddable(items: Items | TokenIds) -> dict[str, Any]:
+    if is_token_ids(items):
+        return {"tokens": wire.to_tokens(items)}
+    return _items(cast("Items", items))
 
 
 def _input(

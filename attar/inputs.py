@@ -36,7 +36,7 @@ def identified(row: Prepared) -> Prepared:
     digest = blake2b(digest_size=32)
     for array in row.arrays:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(array)
+        digest.update(array.data)
     return replace(row, key=digest.digest())
 
 

@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -519,7 +520,7 @@ def test_a_bulk_item_has_its_turn_after_aging_though_interactive_ones_keep_comin
         batcher = make(backend, tokens=10, aging_s=0.05)
         serving = asyncio.create_task(batcher.serve())
         loop = asyncio.get_running_loop()
-        tasks = [asyncio.create_task(batcher(10))]
+        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(batcher(10))]
         await backend.busy()
         tasks.append(asyncio.create_task(batcher.many([7], priority="bulk")))
         await settle()
@@ -543,7 +544,7 @@ def test_bulk_that_waits_for_room_does_not_hold_up_interactive_streams() -> None
         backend = Backend(held=True)
         batcher = make(backend, items=2)
         serving = asyncio.create_task(batcher.serve())
-        tasks = [asyncio.create_task(batcher(1))]
+        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(batcher(1))]
         await backend.busy()
         tasks += [asyncio.create_task(batcher.many([5] * 6, wait=True, priority="bulk"))]
         await settle()
@@ -610,7 +611,7 @@ def test_a_bulk_item_that_an_interactive_caller_joins_goes_with_it() -> None:
         backend = Backend(held=True)
         batcher = make(backend, sharing=True)
         serving = asyncio.create_task(batcher.serve())
-        tasks = [asyncio.create_task(batcher(1))]
+        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(batcher(1))]
         await backend.busy()
         tasks.append(asyncio.create_task(batcher.many([7, 8], priority="bulk")))
         await settle()

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 import attar
-from attar.encodings import Vectors
+from attar.encodings import Encoding, Vectors
 from attar.errors import (
     DeadlineExceeded,
     InputTooLong,
@@ -64,6 +64,7 @@ class Spy:
         self.encoder = encoder
         self.threads: set[int] = set()
         self.batches: list[int] = []
+        self.finished: list[tuple[int, int]] = []  # rows, thread
         self.hangs = hangs or set()  # the runs that wait for `let_go`, by number
         self.let_go = threading.Event()
 
@@ -82,6 +83,13 @@ class Spy:
         if len(self.batches) - 1 in self.hangs:
             self.let_go.wait(10)
         return self.encoder.infer(rows)
+
+    def finish(
+        self, vectors: Vectors, *, dims: int | None = None, encoding: Encoding = "f32"
+    ) -> NDArray[Any]:
+        if len(vectors):  # else it only checks the options
+            self.finished.append((len(vectors), threading.get_ident()))
+        return self.encoder.finish(vectors, dims=dims, encoding=encoding)
 
     def reopened(self) -> "Spy":
         self.encoder = self.encoder.reopened()
@@ -256,11 +264,11 @@ async def test_an_idle_model_is_tried_now_and_then_and_says_when_it_gives_no_ans
     text: Path,
 ) -> None:
     spy = Spy(attar.load(text), hangs={3})
-    model = make(spy, heartbeat_s=0.02)
+    model = make(spy, heartbeat_s=0.1)
     async with started(model):
         assert model.ready
-        await until(lambda: not model.ready)  # the fourth run is a heartbeat, and hangs
-        assert spy.batches[:4] == [1, 1, 1, 1]
+        # The fourth run, with the warm-up, is a heartbeat, and hangs.
+        await until(lambda: len(spy.batches) == 4 and not model.ready)
         spy.let_go.set()
         await until(lambda: model.ready)
 
@@ -282,6 +290,17 @@ async def test_neither_host_step_nor_forward_pass_runs_on_the_loop(text: Path) -
         await embed(model, ["sun"])
         assert len(spy.threads) == 2
         assert threading.get_ident() not in spy.threads
+
+
+async def test_an_answer_that_is_large_is_encoded_off_the_loop(text: Path) -> None:
+    spy = Spy(attar.load(text))
+    async with started(make(spy, items=4096)) as models:
+        for count in (1, 4000):
+            found = await usecase(models, items=["sun"] * count, encoding="int8")
+            assert len(found.good) == count
+    assert [count for count, _ in spy.finished] == [1, 4000]
+    here = threading.get_ident()
+    assert [thread == here for _, thread in spy.finished] == [True, False]
 
 
 async def test_items_are_prepared_while_a_batch_runs(text: Path) -> None:

@@ -1,20 +1,27 @@
 """Embed: items in, one encoded row and one status per item out; a bad item fails alone."""
 
+import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attar.encodings import Encoding, Vectors
-from attar.errors import AttarError, BackendError
+from attar.errors import AttarError, BackendError, InvalidInput
 from attar.inputs import Items, Prepared, Priority, Role, Truncation
+from attar.runtime import Encoder
 from attar.server.call import Phase, current
 from attar.server.engine.models import Model, Models, Row
 from attar.server.engine.statistics import Tally
 
 __all__ = ["Embedded", "Item", "Items", "Priority", "Role", "Truncation", "embed"]
+
+# More are encoded in a thread, lest the loop stand still; fewer take less than waking one.
+_LOOP_NUMBERS: Final = 2**15
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,24 +124,9 @@ async def _embed(
     )
     outcomes = [next(answers) if isinstance(one, Prepared) else one for one in prepared]
 
-    vectors: Vectors = np.zeros((len(outcomes), encoder.dim), np.float32)
-    statuses = []
-    for i, (one, outcome) in enumerate(zip(prepared, outcomes, strict=True)):
-        error = outcome if isinstance(outcome, AttarError) else None
-        if isinstance(outcome, Row):
-            if np.isfinite(outcome.vector).all():
-                vectors[i] = outcome.vector
-            else:
-                error = BackendError(
-                    f"item {i} became NaN or infinity in variant {encoder.variant.name}; its values"
-                    " are out of the encoder's range, or this is a bug in the bundle"
-                )
-        known = one if isinstance(one, Prepared) else None
-        statuses.append(
-            Item(error, known.tokens, known.truncated) if known else Item(error, 0, truncated=False)
-        )
-    encoded = encoder.finish(vectors, dims=dims, encoding=encoding)
-    encoded[[i for i, item in enumerate(statuses) if item.error is not None]] = 0
+    finish = partial(_finish, encoder, prepared, outcomes, dims=dims, encoding=encoding)
+    large = len(outcomes) * encoder.dim > _LOOP_NUMBERS
+    encoded, statuses = await asyncio.to_thread(finish) if large else finish()
     rows = [outcome for outcome in outcomes if isinstance(outcome, Row)]
     runs = {row.began: row.infer_s for row in rows}
     call.spent(
@@ -145,7 +137,7 @@ async def _embed(
     )
     found = Embedded(
         vectors=encoded,
-        items=tuple(statuses),
+        items=statuses,
         model=chosen,
         dims=dims or encoder.dim,
         encoding=encoding,
@@ -160,3 +152,33 @@ async def _embed(
         infer_s=found.infer_s,
     )
     return found
+
+
+def _finish(
+    encoder: Encoder,
+    prepared: Sequence[Prepared | InvalidInput],
+    outcomes: Sequence[Row | AttarError],
+    *,
+    dims: int | None,
+    encoding: Encoding,
+) -> tuple[NDArray[Any], tuple[Item, ...]]:
+    """Encode the rows, zeros where there is none, and say how each item fared."""
+    vectors: Vectors = np.zeros((len(outcomes), encoder.dim), np.float32)
+    errors = [outcome if isinstance(outcome, AttarError) else None for outcome in outcomes]
+    for i, outcome in enumerate(outcomes):
+        if isinstance(outcome, Row):
+            vectors[i] = outcome.vector
+    for i in np.flatnonzero(~np.isfinite(vectors).all(axis=1)):
+        vectors[i] = 0
+        errors[i] = BackendError(
+            f"item {i} became NaN or infinity in variant {encoder.variant.name}; its values"
+            " are out of the encoder's range, or this is a bug in the bundle"
+        )
+    encoded = encoder.finish(vectors, dims=dims, encoding=encoding)
+    encoded[[i for i, error in enumerate(errors) if error is not None]] = 0
+    return encoded, tuple(
+        Item(error, one.tokens, one.truncated)
+        if isinstance(one, Prepared)
+        else Item(error, 0, truncated=False)
+        for one, error in zip(prepared, errors, strict=True)
+    )
