@@ -243,18 +243,9 @@ def _add_models(models: Models, settings: Settings, server: grpc.aio.Server) -> 
 
 
 def _limits(settings: Settings) -> info_pb2.Limits:
-    return info_pb2.Limits(
-        max_items=settings.max_items,
-        max_message_bytes=settings.max_message_bytes,
-        max_batch_tokens=settings.max_batch_tokens,
-        max_queue_items=settings.max_queue_items,
-        max_queue_tokens=settings.max_queue_tokens,
-        max_concurrent_requests=settings.max_concurrent_requests,
-        max_stream_requests=settings.max_stream_requests,
-        max_search_limit=settings.max_search_limit,
-        max_collections=settings.max_collections,
-        max_payload_bytes=settings.max_payload_bytes,
-    )
+    """Every limit, by its setting's name."""
+    names = [field.name for field in info_pb2.Limits.DESCRIPTOR.fields]
+    return info_pb2.Limits(**{name: getattr(settings, name) for name in names})
 
 
 def _write_ready(path: Path, port: int) -> None:

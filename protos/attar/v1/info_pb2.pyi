@@ -157,6 +157,7 @@ class Limits(_message.Message):
     MAX_CONCURRENT_REQUESTS_FIELD_NUMBER: _builtins.int
     MAX_STREAM_REQUESTS_FIELD_NUMBER: _builtins.int
     MAX_SEARCH_LIMIT_FIELD_NUMBER: _builtins.int
+    MAX_HTTP_CONNECTIONS_FIELD_NUMBER: _builtins.int
     MAX_COLLECTIONS_FIELD_NUMBER: _builtins.int
     MAX_PAYLOAD_BYTES_FIELD_NUMBER: _builtins.int
     max_items: _builtins.int
@@ -175,6 +176,8 @@ class Limits(_message.Message):
     """Requests of one stream that are worked on at a time."""
     max_search_limit: _builtins.int
     """Hits for one query of a search."""
+    max_http_connections: _builtins.int
+    """HTTP connections open at a time; beyond it one is told 503 and closed."""
     max_collections: _builtins.int
     max_payload_bytes: _builtins.int
     """Bytes of one point's payload."""
@@ -189,12 +192,13 @@ class Limits(_message.Message):
         max_concurrent_requests: _builtins.int = ...,
         max_stream_requests: _builtins.int = ...,
         max_search_limit: _builtins.int = ...,
+        max_http_connections: _builtins.int = ...,
         max_collections: _builtins.int = ...,
         max_payload_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_tokens", b"max_batch_tokens", "max_collections", b"max_collections", "max_concurrent_requests", b"max_concurrent_requests", "max_items", b"max_items", "max_message_bytes", b"max_message_bytes", "max_payload_bytes", b"max_payload_bytes", "max_queue_items", b"max_queue_items", "max_queue_tokens", b"max_queue_tokens", "max_search_limit", b"max_search_limit", "max_stream_requests", b"max_stream_requests"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_tokens", b"max_batch_tokens", "max_collections", b"max_collections", "max_concurrent_requests", b"max_concurrent_requests", "max_http_connections", b"max_http_connections", "max_items", b"max_items", "max_message_bytes", b"max_message_bytes", "max_payload_bytes", b"max_payload_bytes", "max_queue_items", b"max_queue_items", "max_queue_tokens", b"max_queue_tokens", "max_search_limit", b"max_search_limit", "max_stream_requests", b"max_stream_requests"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
