@@ -632,7 +632,7 @@ CASES: Final[tuple[Case, ...]] = (
 
 
 @contextmanager
-def world(folder: Path) -> Iterator[tuple[str, str]]:
+def world(folder: Path, **changes: Any) -> Iterator[tuple[str, str]]:
     """Serve two models and one of each thing; gives the address and the fingerprint."""
     text = tiny_bundle(folder / "tiny.attar", dims=(8, 16))
     image = tiny_tensor_bundle(folder / "pixels.attar", name="pixels")
@@ -643,7 +643,7 @@ def world(folder: Path) -> Iterator[tuple[str, str]]:
         "max_collections": 1,
         "max_payload_bytes": MAX_PAYLOAD,
     }
-    chosen = settings(text, image, data_dir=folder / "data", **limits)
+    chosen = settings(text, image, data_dir=folder / "data", **limits, **changes)
     with serving(chosen) as target, Client(target) as client:
         docs = client.create_collection("docs", model="tiny")
         client.upsert("docs", [1, 2], ["the cat", "the sun"])
