@@ -4,9 +4,10 @@ Device and server use the same three steps, `prepare`, `infer` and `finish`; `em
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnxruntime as ort
@@ -14,7 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from .bundle import Bundle
 from .encodings import ENCODINGS, Encoding, Vectors, encode, slice_dims
-from .errors import BackendError, BundleRefused, InvalidInput, NotSupported
+from .errors import AttarError, BackendError, BundleRefused, InvalidInput, NotSupported
 from .host import cpu_flags, instruction_set
 from .inputs import Items, Prepared, Role, Truncation, host_step
 from .manifest import Manifest, TensorSpec, Variant
@@ -32,6 +33,10 @@ Six layers of width 384 embed 8,300 tokens a second on one core of an AMD EPYC w
 """
 
 _ORT_TYPES = {"float32": "tensor(float)", "float64": "tensor(double)"}  # the others: tensor(dtype)
+
+
+Graph: TypeAlias = Callable[[Mapping[str, NDArray[Any]]], Vectors]
+"""Runs a graph: from its inputs by name, each (n, ...), to the embeddings, (n, dim) float32."""
 
 
 def load(
@@ -136,8 +141,12 @@ class Encoder:
         *,
         threads: int | None = None,
         execution: Execution | None = None,
+        graph: Callable[[], Graph] | None = None,
     ) -> None:
-        """Start a session for `variant`; `load` also chooses one and checks the CPU."""
+        """Start a session for `variant`; `load` also chooses one and checks the CPU.
+
+        `graph` opens what runs the graph instead, somewhere else.
+        """
         self.bundle = bundle
         self.manifest: Manifest = bundle.manifest
         self.variant = variant
@@ -147,16 +156,15 @@ class Encoder:
         self.max_length = self.manifest.max_length
         self.modality = self.manifest.modality
         self._inputs = host_step(bundle)
-        self._threads = threads
-        self._execution = execution
-        self._session = _session(bundle, variant, threads, execution)
+        self._open = graph or partial(_graph, bundle, variant, threads, execution)
+        self._graph = self._open()
 
     def reopened(self) -> "Encoder":
         """Give the same encoder with a session of its own, read from the bundle once more.
 
         It needs the bundle where it was; raises what `load` does.
         """
-        return Encoder(self.bundle, self.variant, threads=self._threads, execution=self._execution)
+        return Encoder(self.bundle, self.variant, graph=self._open)
 
     def embed(
         self,
@@ -246,8 +254,9 @@ class Encoder:
     def _run(self, arrays: tuple[NDArray[Any], ...]) -> Vectors:
         feed = {spec.name: array for spec, array in zip(self.manifest.inputs, arrays, strict=True)}
         try:
-            vectors: Vectors
-            (vectors,) = self._session.run([self.manifest.output.name], feed)
+            vectors = self._graph(feed)
+        except AttarError:  # it says itself what went wrong
+            raise
         except Exception as error:
             raise BackendError(
                 f"variant {self.variant.name} failed on a batch of {len(arrays[0])}: {error}"
@@ -327,6 +336,20 @@ def _choose(
             f"no variant of {manifest.name} runs here within {limits}; it has {'; '.join(verdicts)}"
         )
     return min(fitting, key=lambda pair: pair[0])[1]
+
+
+def _graph(
+    bundle: Bundle, variant: Variant, threads: int | None, execution: Execution | None
+) -> Graph:
+    """Open a session of ONNX Runtime."""
+    session, output = _session(bundle, variant, threads, execution), bundle.manifest.output.name
+
+    def run(feed: Mapping[str, NDArray[Any]]) -> Vectors:
+        vectors: Vectors
+        (vectors,) = session.run([output], feed)
+        return vectors
+
+    return run
 
 
 def _session(

@@ -3,11 +3,15 @@
 from pathlib import Path
 
 import attar
+from attar.bundle import Bundle
+from attar.errors import NotSupported
+from attar.runtime import Encoder
 
 from .engine.cache import Cache
-from .engine.model import Model
+from .engine.model import Model, any_item
 from .engine.models import Models
 from .engine.repository import Repository
+from .engine.triton import remote
 from .metrics import Metrics, ModelMetrics
 from .settings import Settings
 
@@ -19,14 +23,7 @@ def models(settings: Settings, metrics: Metrics) -> Models:
         cache = Cache(max_items=settings.cache_items, max_bytes=settings.cache_bytes)
 
     def open_(bundle: Path, variant: str | None) -> Model:
-        encoder = attar.load(
-            bundle,
-            variant=variant,
-            threads=settings.threads,
-            provider=settings.provider,
-            device_id=settings.device_id,
-            provider_options=settings.provider_options,
-        )
+        encoder = _encoder(bundle, variant, settings)
         return Model(
             encoder,
             max_batch_tokens=settings.max_batch_tokens,
@@ -52,3 +49,27 @@ def models(settings: Settings, metrics: Metrics) -> Models:
     )
     metrics.watch(served)
     return served
+
+
+def _encoder(bundle: Path, variant: str | None, settings: Settings) -> Encoder:
+    if settings.triton is None:
+        return attar.load(
+            bundle,
+            variant=variant,
+            threads=settings.threads,
+            provider=settings.provider,
+            device_id=settings.device_id,
+            provider_options=settings.provider_options,
+        )
+    opened = Bundle.open(bundle)
+    if variant not in (None, opened.manifest.reference):
+        raise NotSupported(
+            f"Triton at {settings.triton} runs the graph that was exported to it, not variant "
+            f"{variant}; export that one there"
+        )
+    return remote(
+        opened,
+        settings.triton,
+        items=any_item(opened.manifest),
+        timeout_s=settings.run_timeout_s,
+    )

@@ -144,6 +144,13 @@ class Settings(BaseSettings):
         description="Options of the provider as ONNX Runtime spells them, as in "
         "trt_fp16_enable=True; a table in TOML.",
     )
+    triton: str | None = Field(
+        None,
+        min_length=1,
+        description="Triton server, host:port of its gRPC, that runs the graphs in place of this "
+        "machine; the bundles are still needed here, for the host's step. It has what `attar "
+        "export --target triton` wrote.",
+    )
     threads: int | None = Field(
         None,
         ge=1,
@@ -313,6 +320,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"bundles is missing; name at least one bundle, or set {variable('bundles')}, or "
                 "give a model_repository"
+            )
+        if self.triton is not None and (self.provider is not None or self.variant):
+            raise ValueError(
+                "triton is set, and runs the graph that was exported to it; take provider and "
+                "variant away"
             )
         if self.max_queue_items < self.max_items:
             raise ValueError(

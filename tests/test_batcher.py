@@ -492,6 +492,24 @@ def test_of_a_thousand_callers_the_one_with_poison_fails() -> None:
     play(scenario)
 
 
+def test_a_run_without_a_backend_is_not_halved_and_its_callers_may_retry() -> None:
+    async def scenario() -> None:
+        runs: list[int] = []
+
+        def run(items: list[int]) -> list[int]:
+            runs.append(len(items))
+            raise Unavailable("nobody answers at example:1")
+
+        batcher = make(run)
+        serving = asyncio.create_task(batcher.serve())
+        with pytest.raises(Unavailable, match="nobody answers"):
+            await batcher.many([1] * 8)
+        assert runs == [8]
+        await stop(serving)
+
+    play(scenario)
+
+
 # ------------------------------------------------------------------------------ who goes first
 
 

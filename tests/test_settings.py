@@ -123,6 +123,7 @@ def test_a_file_that_cannot_be_read_is_named(content: bytes | None, tmp_path: Pa
         ([], "bundles is missing"),
         (["x.attar", "--provider", "tpu"], r"--provider, .*'cpu', 'cuda'.*; got 'tpu'"),
         (["x.attar", "--provider-options", "fast"], "give name=value pairs"),
+        (["x.attar", "--triton", "gpu:8001", "--variant", "int8"], "take provider and variant"),
         (["x.attar", "--port", "70000"], r"--port, ATTAR_PORT.*65535; got '70000'"),
         (["x.attar", "--max-items", "many"], r"--max-items, .*valid integer.*; got 'many'"),
         (["x.attar", "--grace-s", "nan"], r"--grace-s, .*finite"),

@@ -435,11 +435,12 @@ class Batcher(Generic[T, R]):
                 self._forget(entry)
                 entry.answer(row)
             return True
-        if len(batch) > 1:
+        if len(batch) > 1 and not isinstance(rows, Unavailable):
             await self._halve(batch)
-        else:
-            self._forget(batch[0])
-            batch[0].fail(lambda: _failure(rows))
+            return False
+        for entry in batch:
+            self._forget(entry)
+            entry.fail(lambda: _failure(rows))
         return False
 
     async def _halve(self, batch: list[_Entry[T, R]]) -> None:
@@ -517,7 +518,9 @@ _Seat: TypeAlias = tuple[_Entry[T, R], "asyncio.Future[R | AttarError]"]
 
 
 def _failure(error: BaseException) -> AttarError:
-    """Give one caller its own error for a failed run."""
+    """Give one caller its own error for a failed run; that nothing answers is no item's fault."""
+    if isinstance(error, Unavailable):
+        return Unavailable(*error.args)
     own = BackendError(str(error) if isinstance(error, AttarError) else f"a run failed: {error!r}")
     own.__cause__ = error
     return own

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from attar.encodings import Vectors
 from attar.errors import AttarError, DeadlineExceeded, InvalidInput, Unavailable
 from attar.inputs import Items, Prepared, Priority, Role, Truncation, identified
+from attar.manifest import Manifest
 from attar.runtime import Encoder
 
 from .batcher import Batcher, Observer
@@ -249,7 +250,7 @@ class Model:
 
     async def _forward(self, patience_s: float) -> None:
         """Embed one item that nobody asked for; raises why it gave no answer."""
-        (item,) = self.encoder.prepare(_any_item(self.encoder))
+        (item,) = self.encoder.prepare(any_item(self.encoder.manifest))
         await self._batcher(item, deadline=asyncio.get_running_loop().time() + patience_s)
         self._note(answers=True)
 
@@ -278,12 +279,13 @@ class Model:
                 self._note(answers=False)
 
 
-def _any_item(encoder: Encoder) -> Items:
-    if encoder.modality == "text":
+def any_item(manifest: Manifest) -> Items:
+    """Give one item that the manifest's encoder takes."""
+    if manifest.modality == "text":
         return ["warm up"]
-    spec = encoder.manifest.inputs[0]
+    spec = manifest.inputs[0]
     shape = [axis if isinstance(axis, int) else 1 for axis in spec.shape[1:]]
-    return np.zeros((1, *shape), spec.dtype)
+    return np.ones((1, *shape), spec.dtype)
 
 
 def _prepare(
