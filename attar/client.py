@@ -36,7 +36,6 @@ from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from attar.errors import (
     AttarError,
-    Cancelled,
     DeadlineExceeded,
     InvalidInput,
     MissingExtra,
@@ -540,7 +539,9 @@ def _typed(failure: Any, target: str) -> tuple[AttarError, float | None]:
             )
             return InvalidInput(message), None
         case grpc.StatusCode.CANCELLED:
-            return Cancelled(f"the call to {target} was cancelled"), None
+            # Not by this client, whose own cancelling raises another exception.
+            message = f"{target} went away before it answered; ask again, or another"
+            return Unavailable(message), FIRST_PAUSE_S
         case grpc.StatusCode.UNIMPLEMENTED:
             message = f"{target} has no such call ({text}); is it attar, and not an older one?"
             return NotSupported(message), None

@@ -193,9 +193,15 @@ async def running(settings: Settings) -> AsyncIterator[int]:
             log.info("draining: calls that were accepted have %g s", settings.grace_s)
             watcher.cancel()
             healthy.drain()
-            door.drain()
-            await asyncio.gather(server.stop(settings.grace_s), web.stop(settings.grace_s))
+            await _leave(door, server, web, settings.grace_s)
     log.info("stopped; everything that was acknowledged is on disk")
+
+
+async def _leave(door: Door, server: grpc.aio.Server, web: Web, grace_s: float) -> None:
+    """Refuse new calls in words while accepted ones end, and only then close the ports."""
+    door.drain()
+    left = await door.quiet(grace_s)
+    await asyncio.gather(server.stop(left), web.stop(left))
 
 
 def _traces(stack: AsyncExitStack) -> "Tracing | None":

@@ -12,9 +12,9 @@ under the gRPC status that its exception maps to. The edges of gRPC and HTTP onl
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from .tracing import Tracing  # OpenTelemetry, which only some servers have
 
 REQUEST_ID: Final = "x-request-id"
+QUIET_S: Final = 0.1  # longer than a call is on its way
+LINGER_S: Final = 2.0
 
 
 class Door:
@@ -49,11 +51,31 @@ class Door:
         self._tracing = tracing
         self._limit = max_concurrent_requests
         self._in_flight = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._last = 0.0  # loop time at which a call came last
         self.draining = asyncio.Event()
 
     def drain(self) -> None:
         """Refuse every new call from now on; those that were admitted go on."""
         self.draining.set()
+
+    async def quiet(self, patience_s: float) -> float:
+        """Wait until the calls that were admitted have ended and no new one comes to be refused.
+
+        A transport that closes sooner drops the calls that are on their way to it without a word.
+        Gives what is left of `patience_s`; callers who go on all the same get `LINGER_S` of it.
+        """
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + patience_s
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(ends):
+                await self._empty.wait()
+        lingers = min(ends, loop.time() + LINGER_S)
+        # It waits for nothing to happen, which no event tells.
+        while (left := min(lingers, self._last + QUIET_S) - loop.time()) > 0:  # noqa: ASYNC110
+            await asyncio.sleep(left)
+        return max(0.0, ends - loop.time())
 
     def open(self, rpc: str, headers: Mapping[str, str]) -> Call:
         """Name a call that has come in; `rpc` is one of few names, those of `headers` lower case.
@@ -62,7 +84,7 @@ class Door:
         """
         return Call(rpc=rpc, request_id=request_id(headers.get(REQUEST_ID)))
 
-    @contextmanager
+    @contextlib.contextmanager
     def admitted(
         self, call: Call, *, scope: Scope | None, headers: Mapping[str, str], peer: str
     ) -> Iterator[None]:
@@ -71,16 +93,20 @@ class Door:
         `scope` is what its key needs; None is a probe's, which needs none and is always admitted.
         """
         outcome, reason = "OK", ""
+        self._last = asyncio.get_running_loop().time()
         self._metrics.started()
         traced = self._tracing.begin(call, headers) if self._tracing is not None else None
         try:
             if scope is not None:
                 self._admit(call, scope, headers, peer)
             self._in_flight += 1
+            self._empty.clear()
             try:
                 yield
             finally:
                 self._in_flight -= 1
+                if not self._in_flight:
+                    self._empty.set()
         except asyncio.CancelledError:
             outcome = reason = "CANCELLED"
             raise

@@ -16,8 +16,9 @@ from attar.server.settings import Settings
 
 
 def settings(*bundles: Path, data_dir: Path, **changes: Any) -> Settings:
-    """Give settings for a test: free ports, one thread, a short grace."""
+    """Give settings for a test: free ports, one thread, a short grace, no heartbeat to count."""
     defaults = {"port": 0, "metrics_port": 0, "http_port": 0, "threads": 1, "grace_s": 5.0}
+    defaults |= {"heartbeat_s": 600.0}
     return Settings(bundles=bundles, data_dir=data_dir, **{**defaults, **changes})
 
 

@@ -367,7 +367,7 @@ async def test_a_drained_stream_answers_what_it_had_accepted(
 ) -> None:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{(port := free_port())}") as channel:
         stub = embedding_pb2_grpc.EmbeddingStub(channel)
-        async with running(settings(slow_bundle, data_dir=tmp_path, port=port)):
+        async with running(settings(slow_bundle, data_dir=tmp_path, port=port, grace_s=60.0)):
             call = stub.EmbedStream()
             await call.write(slow_request())
             await call.write(slow_request())
