@@ -508,7 +508,10 @@ def search_batch(
 
     A search that fails as a whole raises its error; with `partial` the error stands in its place.
     """
-    request = collections_pb2.SearchBatchRequest(searches=[one.request for one in searches])
+    requests = [one.request for one in searches]
+    if not all(isinstance(one, collections_pb2.SearchRequest) for one in requests):
+        raise InvalidInput("searches has a call that is no search; make each with calls.search")
+    request = collections_pb2.SearchBatchRequest(searches=cast("Any", requests))
 
     def decode(answer: collections_pb2.SearchBatchResponse) -> tuple[Found | AttarError, ...]:
         outcomes: list[Found | AttarError] = []

@@ -131,7 +131,7 @@ def edge_rows(data: Data, seconds: float) -> Iterator[dict[str, object]]:
     def search(queries: Vectors, filtered: bool) -> Found:  # noqa: FBT001
         return [
             [
-                point.id
+                int(str(point.id))
                 for point in shard.query(
                     edge.QueryRequest(
                         limit=LIMIT,
@@ -169,7 +169,7 @@ def edge_rows(data: Data, seconds: float) -> Iterator[dict[str, object]]:
 
 def faiss_rows(data: Data, seconds: float) -> Iterator[dict[str, object]]:
     """Faiss's HNSW, whose filter skips what it may not give while it walks the graph."""
-    import faiss
+    import faiss  # type: ignore[import-not-found]
 
     faiss.omp_set_num_threads(1)
     index = faiss.IndexHNSWFlat(DIMS, LINKS, faiss.METRIC_INNER_PRODUCT)
@@ -192,7 +192,7 @@ def faiss_rows(data: Data, seconds: float) -> Iterator[dict[str, object]]:
 
 def usearch_rows(data: Data, seconds: float) -> Iterator[dict[str, object]]:
     """usearch, from whose many neighbours those that match are kept."""
-    from usearch.index import Index
+    from usearch.index import Index  # type: ignore[import-not-found]
 
     index = Index(
         ndim=DIMS,
@@ -344,8 +344,8 @@ async def build_while_searching(target: str, data: Data, space: str) -> dict[str
 
     async with AsyncClient(target) as client:
         start = time.perf_counter()
-        building = asyncio.create_task(client.optimize(NAME, deadline_s=1200))
-        waits = []
+        building = asyncio.ensure_future(client.optimize(NAME, deadline_s=1200))
+        waits: list[float] = []
         while not building.done():
             query = data.queries[len(waits) % len(data.queries)][None]
             began = time.perf_counter()

@@ -1,15 +1,17 @@
 """Collections over gRPC: what the calls promise, from the client through the server to the disk."""
 
 import asyncio
+import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from attar import AsyncClient, Client, calls
-from attar.calls import Collection, Found
+from attar.calls import Found, Point
 from attar.errors import AlreadyExists, InputTooLong, InvalidInput, NotFound, Overloaded
 
 from .bundles import tiny_bundle
@@ -37,6 +39,10 @@ def ids(found: Found) -> list[list[object]]:
     return [[hit.id for hit in hits] for hits in found.hits]
 
 
+def vectors(points: Sequence[Point]) -> NDArray[np.float32]:
+    return np.array([point.vector for point in points], np.float32)
+
+
 def test_a_point_is_a_query_and_does_not_find_itself(client: Client) -> None:
     by_text = client.search("notes", [TEXTS[0]], limit=8, role="passage")
     by_id = client.search("notes", ids=[0, 5], limit=7)
@@ -58,7 +64,7 @@ def test_a_point_that_is_not_there_fails_alone(client: Client) -> None:
 
 
 def test_pages_of_hits_are_one_list(client: Client) -> None:
-    (whole,) = client.search("notes", ["sun"], limit=8)
+    whole = client.search("notes", ["sun"], limit=8)[0]
     pages = [client.search("notes", ["sun"], limit=3, offset=start)[0] for start in (0, 3, 6)]
 
     assert [hit for page in pages for hit in page] == list(whole)
@@ -84,7 +90,8 @@ def test_different_searches_go_in_one_call_and_fail_alone(client: Client) -> Non
 
 
 def test_a_scroll_sees_every_point_once(client: Client) -> None:
-    seen, cursor = [], ""
+    seen: list[Point] = []
+    cursor = ""
     while True:
         page = client.scroll("notes", limit=3, cursor=cursor, with_vectors=True)
         seen += page.points
@@ -93,7 +100,7 @@ def test_a_scroll_sees_every_point_once(client: Client) -> None:
 
     assert [point.id for point in seen] == list(range(8))
     expected = client.embed(TEXTS).vectors
-    np.testing.assert_allclose([point.vector for point in seen], expected, atol=1e-6)
+    np.testing.assert_allclose(vectors(seen), expected, atol=1e-6)
     some = client.scroll("notes", filter={"odd": True})
     assert [point.payload["n"] for point in some.points] == [1, 3, 5, 7]
     assert (some.cursor, some.points[0].vector) == ("", None)
@@ -125,7 +132,7 @@ def test_an_item_that_fails_leaves_no_half_write(client: Client) -> None:
     stored = client.scroll("some", with_vectors=True).points
     assert [(point.id, point.payload) for point in stored] == [(1, {"n": 0}), (3, {"n": 2})]
     expected = client.embed(["the cat", "the sun"]).vectors
-    np.testing.assert_allclose([point.vector for point in stored], expected, atol=1e-6)
+    np.testing.assert_allclose(vectors(stored), expected, atol=1e-6)
 
     # What cannot be stored is refused before anything is: no point, and no embedding, is written.
     with pytest.raises(InvalidInput, match="give each point once"):
@@ -143,7 +150,7 @@ def test_a_snapshot_restores_what_was_there(client: Client) -> None:
 
     copy = client.restore("notes", kept.id, to="copy")
 
-    assert copy == Collection(**{**_facts(client.collection("notes")), "name": "copy"})
+    assert copy == dataclasses.replace(client.collection("notes"), name="copy")
     assert ids(client.search("copy", ["sun"])) == ids(client.search("notes", ["sun"]))
     with pytest.raises(AlreadyExists):
         client.restore("notes", kept.id)
@@ -198,7 +205,3 @@ async def test_both_clients_have_the_same_calls(client: Client) -> None:
     async with AsyncClient(client._target) as other:  # noqa: SLF001 (the server of this module)
         page, count = await asyncio.gather(other.scroll("notes", limit=2), other.count("notes"))
     assert ([point.id for point in page.points], count) == ([0, 1], 8)
-
-
-def _facts(one: Collection) -> dict[str, object]:
-    return {name: getattr(one, name) for name in one.__slots__}

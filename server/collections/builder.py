@@ -4,7 +4,7 @@
     pack SOURCE FOLDER TARGET        copy a shard and the description in FOLDER into a snapshot
     unpack SNAPSHOT TARGET           check a snapshot and unpack it
 
-It runs at low priority and says on its output, one JSON object a line, when the source may be
+It says on its output, one JSON object a line, when the source may be
 written again (`copied`), and how it ended (`done`, with what was made, or `error`).
 
 A snapshot is a zip named by the SHA-256 of its bytes, so its name is its check. It holds the folder
@@ -20,7 +20,7 @@ import shutil
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,7 +56,7 @@ async def build(*arguments: str | Path, copied: Callable[[], None] | None = None
     )
     try:
         told: dict[str, Any] = {}
-        async for line in running.stdout or ():
+        while line := await _output(running).readline():
             told = json.loads(line)
             if "copied" in told and copied is not None:
                 copied()
@@ -75,11 +75,18 @@ async def build(*arguments: str | Path, copied: Callable[[], None] | None = None
     return str(told["done"])
 
 
+def _output(running: asyncio.subprocess.Process) -> asyncio.StreamReader:
+    if running.stdout is None:
+        raise BackendError("a builder without a pipe is a bug in attar")
+    return running.stdout
+
+
 def optimize(source: Path, _folder: Path, target: Path) -> None:
     """Copy a shard to `target` and build the copy's index."""
     _require_room(source, target.parent)
     copy_tree(source, target)
     _say(copied=True)
+    os.nice(_NICE)  # what takes minutes, nobody waits for
     shard = edge.EdgeShard.load(str(target), None)
     shard.optimize()
     shard.close()
@@ -188,11 +195,17 @@ def _say(**what: object) -> None:
     print(json.dumps(what), flush=True)  # noqa: T201 (the protocol)
 
 
+_COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
+    "optimize": optimize,
+    "pack": pack,
+    "unpack": unpack,
+}
+
+
 def main(command: str, *arguments: str) -> None:
     """Do what the arguments say, and say how it ended."""
-    os.nice(_NICE)
     try:
-        {"optimize": optimize, "pack": pack, "unpack": unpack}[command](*map(Path, arguments))
+        _COMMANDS[command](*map(Path, arguments))
     except AttarError as error:
         _say(error=str(error), reason=error.reason)
     except (OSError, zipfile.BadZipFile) as error:

@@ -188,7 +188,14 @@ class StoreProcess:
     async def optimize(self, name: str) -> None:
         """Build the collection's index; it goes on when whoever awaits this leaves."""
         await self.describe(name)
-        await asyncio.shield(self._build(name))
+        build = self._build(name)
+        await asyncio.wait((build,))
+        if build.cancelled():
+            raise Unavailable(
+                f"the index of collection {name} is not built: the collection was deleted or"
+                " replaced meanwhile, or the server is closing"
+            )
+        build.result()
 
     async def snapshot(self, name: str) -> Snapshot:
         """Keep a collection as it is now; writes wait while it is copied, reads do not."""

@@ -287,7 +287,7 @@ class QdrantStore:
         await self.describe(name)
         wanted = check_ids(ids)
         with _told():
-            await self._client.delete(name, models.PointIdsList(points=wanted), wait=True)
+            await self._client.delete(name, models.PointIdsList(points=[*wanted]), wait=True)
 
     async def delete_matching(self, name: str, where: Condition) -> None:
         """Remove the points that match."""
@@ -400,9 +400,11 @@ def _told() -> Iterator[None]:
     try:
         yield
     except grpc.RpcError as error:
-        code = error.code()  # type: ignore[attr-defined]
-        told = f"the Qdrant cluster answered {code.name}: {error.details()}"  # type: ignore[attr-defined]
-        raise _ERRORS.get(code, BackendError)(told) from error
+        code = error.code()
+        told = f"the Qdrant cluster answered {code.name}: {error.details()}"
+        if (kind := _ERRORS.get(code, BackendError)) is Unavailable:
+            told += "; check qdrant_url, qdrant_grpc_port and the key"
+        raise kind(told) from error
     except UnexpectedResponse as error:
         told = f"the Qdrant cluster answered HTTP {error.status_code} {error.reason_phrase}"
         raise _HTTP.get(error.status_code or 0, BackendError)(told) from error

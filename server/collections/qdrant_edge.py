@@ -33,7 +33,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -91,7 +91,7 @@ class _Collection:
     indexed: set[str]
     dirty: set[PointId] | None = None
     successor: edge.EdgeShard | None = None
-    since: float | None = field(default=None)  # when it was first written after its last sync
+    since: float | None = None  # when it was first written after its last sync
 
 
 class EdgeStore:
@@ -168,9 +168,10 @@ class EdgeStore:
 
     def size(self, name: str) -> Size:
         """Count a collection's points."""
-        info = self._find(name).shard.info()
+        shard = self._find(name).shard
+        points = shard.count(edge.CountRequest(exact=True))
         # The engine counts a vector as indexed as long as its segment holds it, deleted or not.
-        return Size(info.points_count, min(info.indexed_vectors_count, info.points_count))
+        return Size(points, min(shard.info().indexed_vectors_count, points))
 
     def upsert(
         self,
@@ -179,7 +180,10 @@ class EdgeStore:
         vectors: NDArray[np.float32],
         payloads: Sequence[Payload],
     ) -> Size:
-        """Add or replace points, all or none: (n, dims) vectors; logged when it returns."""
+        """Add or replace points, all or none: (n, dims) vectors; logged when it returns.
+
+        Gives how many there are about: what was replaced may count twice.
+        """
         found = self._find(name)
         canonical, texts = check_points(found.description, ids, vectors, payloads)
         points = [
@@ -190,7 +194,8 @@ class EdgeStore:
         ]
         require_space(self._root, self._reserve)
         self._update(found, edge.UpdateOperation.upsert_points(points), touched=canonical)
-        return self.size(name)
+        info = found.shard.info()
+        return Size(info.points_count, info.indexed_vectors_count)
 
     def search(self, name: str, vectors: NDArray[np.float32], search: Search) -> list[list[Hit]]:
         """Give each query's hits, best first, none below the threshold: (n, dims) vectors."""
@@ -539,7 +544,7 @@ def _ids(shard: edge.EdgeShard, where: edge.Filter | None) -> Iterator[PointId]:
 def _repeat(source: edge.EdgeShard, target: edge.EdgeShard, ids: list[PointId]) -> None:
     """Make points of one shard what they are in another: there with the same content, or not."""
     found = source.retrieve([*ids], with_payload=True, with_vector=True)
-    there = [edge.Point(record.id, record.vector, record.payload) for record in found]
+    there = [edge.Point(one.id, one.vector or [], one.payload) for one in found]
     gone = {*ids} - {_id(record.id) for record in found}
     if there:
         target.update(edge.UpdateOperation.upsert_points(there))
