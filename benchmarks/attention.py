@@ -84,7 +84,8 @@ def forms() -> list[Form]:
     class Alone(nn.Module):
         def __init__(self, attention: BinarizedAttention) -> None:
             super().__init__()
-            attention.query_key = attention.value = attention.out = nn.Identity()
+            for projection in ("query_key", "value", "out"):
+                setattr(attention, projection, nn.Identity())
             self.attention = attention
 
         def forward(self, tokens: Tensor) -> Tensor:

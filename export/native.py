@@ -3,8 +3,8 @@
 A rewrite of a graph with binarized attention, in float or in int8, by patterns: what lies between
 the projections and the output projection, some forty standard operators as torch exports them,
 becomes one node. Attention that is not understood, such as EcoFormer's released form, is left
-alone. Values enter in float even where the graph sums them in int8: the operator adds each a few
-times, which costs less than rounding it once.
+alone. Values enter in float even where the graph sums them in int8: the operator adds floats, and
+rounding them first would only be one more pass.
 
 A file so written needs the library attar-native beside ONNX Runtime, so it is a variant beside the
 standard one, and its manifest names the library.

@@ -75,6 +75,7 @@ struct Batch {
   Array<uint32_t> counts;  // (rows, heads, blocks, groups, 16)
   Array<float> weights;    // (rows, heads, groups, 16): the denominator's table
   Array<float> sigmas;     // (rows, heads)
+  Array<float> scratch;    // (rows, heads, 1 + 4, depth): nothing is allocated in a pass
 
   Batch(const Attention& a, size_t rows, size_t tokens)
       : rows(rows),
@@ -83,7 +84,8 @@ struct Batch {
         buckets(rows * a.heads * blocks() * a.groups() * BUCKETS * a.depth),
         counts(rows * a.heads * blocks() * a.groups() * BUCKETS),
         weights(rows * a.heads * a.groups() * BUCKETS),
-        sigmas(rows * a.heads) {}
+        sigmas(rows * a.heads),
+        scratch(rows * a.heads * (1 + NIBBLE) * a.depth) {}
 
   size_t blocks() const { return (tokens + BLOCK - 1) / BLOCK; }
 };
