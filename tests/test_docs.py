@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from .bundles import tiny_bundle
-from .servers import serving, settings
+from .servers import free_port, serving, settings
 
 ROOT = Path(__file__).parents[1]
 PAGES = (
@@ -139,7 +139,7 @@ def test_every_block_is_run_checked_or_data(block: Block) -> None:
 def test_the_python_blocks_of_a_page_run_in_order(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A page is a module; `student.attar` lies in its folder, and `target` serves it."""
+    """A page is a module; `student.attar` lies in its folder, and `target` and `url` serve it."""
     monkeypatch.chdir(tmp_path)
     module = types.ModuleType(f"page_{page.stem}")
     monkeypatch.setitem(sys.modules, module.__name__, module)  # dataclasses look there
@@ -153,7 +153,11 @@ def test_the_python_blocks_of_a_page_run_in_order(
     module.__dict__["bundle_path"] = tiny_bundle(tmp_path / "student.attar", name="student")
     with ExitStack() as stack:
         if "target" in names:
-            chosen = settings(module.__dict__["bundle_path"], data_dir=tmp_path / "data")
+            port = free_port() if "url" in names else 0
+            module.__dict__["url"] = f"http://127.0.0.1:{port}"
+            chosen = settings(
+                module.__dict__["bundle_path"], data_dir=tmp_path / "data", http_port=port
+            )
             module.__dict__["target"] = stack.enter_context(serving(chosen))
         for tree in code:
             exec(compile(tree, str(page), "exec"), module.__dict__)  # noqa: S102 (the page itself)
