@@ -57,7 +57,7 @@ SPEAKERS = ("theo", "yweweler")  # who test: the last two of six by name
 DIM = 64  # of what is learned, and of the embeddings
 BITS = (4, 8, 16, 32)
 BATCH, HASH_ROWS, CALIBRATION_ROWS = 32, 8, 64
-RATE = 2e-3  # the greatest, of training and of distillation
+RATE, RECOVERY_RATE = 2e-3, 6e-3  # the greatest, of training and of distillation
 NEIGHBOURS = 5
 REDRAWS = 2000  # of the test rows, for an interval
 
@@ -219,7 +219,7 @@ class Follow(Method[tuple[Tensor, Tensor]]):
         return embedding_match(found, goals) + similarity_match(found, goals), {}
 
 
-def follow(encoder: SeriesEncoder, task: Task, goals: Tensor, *, steps: int) -> None:
+def follow(encoder: SeriesEncoder, task: Task, goals: Tensor, *, steps: int, rate: float) -> None:
     """Train `encoder` in place to give `goals` of shifted, scaled and noisy series."""
     sampler = Sampler(items=len(task.train), batch_size=BATCH, seed=0)
 
@@ -233,7 +233,7 @@ def follow(encoder: SeriesEncoder, task: Task, goals: Tensor, *, steps: int) -> 
         method=method,
         batches=batches,
         optimiser=torch.optim.AdamW(parameter_groups(method, weight_decay=0.01), betas=(0.9, 0.98)),
-        rate=warmup_cosine(RATE, 20, steps),
+        rate=warmup_cosine(rate, 20, steps),
         steps=steps,
         seed=0,
     )
@@ -317,7 +317,7 @@ def recovered(task: Task, softmax: SeriesEncoder, goals: Tensor, bits: int) -> R
     encoder = made.encoder
     before = judge(task, partial(embed, encoder))
     began = time.perf_counter()
-    follow(encoder, task, goals, steps=task.recover_steps)
+    follow(encoder, task, goals, steps=task.recover_steps, rate=RECOVERY_RATE)
     return Recovered(encoder=encoder, before=before, seconds=time.perf_counter() - began)
 
 
@@ -331,7 +331,7 @@ def measure(task: Task) -> Iterator[Row]:
     torch.manual_seed(0)
     softmax = SeriesEncoder(task.shape)
     began = time.perf_counter()
-    follow(softmax, task, task.lesson, steps=task.steps)
+    follow(softmax, task, task.lesson, steps=task.steps, rate=RATE)
     seconds = time.perf_counter() - began
     reference = judge_exported(task, softmax, attention="softmax")
     goals = torch.from_numpy(embed(softmax, task.train))
