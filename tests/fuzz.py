@@ -198,6 +198,33 @@ BODIES: Final = tuple(
 )
 
 
+ODD: Final = (
+    *(None, True, -1, 0, 1.5, 2**31, 2**63, 2**70, 1e308, "", "tiny", "text", "é" * 50, "\ud800"),
+    *([], {}, [[]], [None], [1], [[1, 2]], ["a"], {"a": 1}, [[["a"]]], "x" * 300, [2**40], "BYTES"),
+)
+
+
+def _odd(draw: random.Random) -> tuple[str, bytes]:
+    """Give a route and a good body with odd values in odd places: JSON still, and little else."""
+    body = json.loads(draw.choice(BODIES))
+    path = "/v1/embeddings" if "model" in body else "/v2/models/tiny/infer"
+    for _ in range(draw.choice((1, 1, 2, 3))):
+        place: Any = body
+        while True:
+            keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+            if not keys:
+                break
+            key = draw.choice(keys)
+            if not isinstance(place[key], dict | list) or draw.random() < 0.3:
+                if isinstance(place, dict) and draw.random() < 0.2:
+                    place[draw.choice(("input", "inputs", "outputs", "é", ""))] = place.pop(key)
+                else:
+                    place[key] = draw.choice(ODD)
+                break
+            place = place[key]
+    return path, json.dumps(body).encode()
+
+
 async def send_bodies(url: str, count: int, *, seed: int) -> Tally:
     """Send bent bodies to every route that takes one."""
     draw = random.Random(seed)  # noqa: S311 -- no secret
@@ -232,10 +259,11 @@ async def send_bodies(url: str, count: int, *, seed: int) -> Tally:
             right = answer.status_code in expected
             tally.count(str(answer.status_code), what, right=right)
 
-        shots = []
-        for body in bent(
-            [body + b"\x03\0\0\0cat" * (i == 3) for i, body in enumerate(BODIES)], count, draw
-        ):
+        shots: list[tuple[str, bytes, str | None]] = [
+            (*_odd(draw), None) for _ in range(count // 2)
+        ]
+        seeds = [*BODIES[:3], BODIES[3] + b"\x03\0\0\0cat"]
+        for body in bent(seeds, count - count // 2, draw):
             length = draw.choice((None, None, str(len(BODIES[3])), str(draw.randrange(-2, 200))))
             shots.append((draw.choice(paths), body, length))
         await _at_once(send(*shot) for shot in shots)
