@@ -43,8 +43,9 @@ COPY --from=build /opt/attar /opt/attar
 RUN useradd --system --uid 1001 --home-dir /data --create-home attar \
     && find /opt/attar -type d -path "*/nvidia/*/lib" > /etc/ld.so.conf.d/attar.conf \
     && ldconfig
-# A container's loopback cannot be reached from outside, hence 0.0.0.0: publish to 127.0.0.1 or put
-# a proxy in front, for the server has no authentication yet.
+# A container's loopback cannot be reached from outside, hence 0.0.0.0: publish to 127.0.0.1, or give
+# keys and TLS (ATTAR_KEYS_FILE, ATTAR_TLS_CERT and ATTAR_TLS_KEY). The check below speaks no TLS:
+# with it, give --health-cmd.
 ENV PATH=/opt/attar/bin:$PATH \
     ATTAR_HOST=0.0.0.0 \
     ATTAR_PORT=8001 \

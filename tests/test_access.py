@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -220,6 +221,16 @@ def test_a_bad_keys_file_is_refused_by_name_and_quotes_no_key(
     assert told in str(refused.value)
     assert READER not in str(refused.value)
     assert "short" not in str(refused.value)
+
+
+def test_the_documentations_keys_file_is_one(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "serving.md").read_text("utf-8")
+    (text,) = re.findall(r"^```toml\n(\[\[keys\]\].*?)^```", page, re.MULTILINE | re.DOTALL)
+    (path := tmp_path / "keys.toml").write_text(text, "utf-8")
+
+    indexer, website = read_keys(path)
+    assert indexer.scopes == {"infer", "write"}
+    assert website.items_per_day == 5_000_000
 
 
 def test_two_keys_of_one_name_or_one_secret_are_refused() -> None:
