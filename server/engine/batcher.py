@@ -15,6 +15,7 @@ import logging
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, Generic, Never, Protocol, TypeAlias, TypeVar
 
 from attar.errors import (
@@ -36,6 +37,9 @@ R = TypeVar("R")
 
 # A batch that is mostly padding costs more than the run it saves: cut there, whatever the budget.
 _MAX_PADDING: Final = 0.5
+
+# How many of the oldest a batch is cut from: the cut's cost must not grow with the queue.
+_WINDOW: Final = 512
 
 # A worker that hangs keeps its thread and its session. A few may; then only a new process helps.
 _MAX_HANGING: Final = 4
@@ -80,15 +84,13 @@ class _Entry(Generic[T, R]):
     cost: int
     queued: float
     turn: float  # loop time, s: who has the lower one goes first
+    priority: Priority  # the lane it waits in
     deadline: float | None  # the latest of its callers'; None: one of them has none
     seats: "set[asyncio.Future[R | AttarError]]" = field(default_factory=set)
 
-    def join(
-        self, seat: "asyncio.Future[R | AttarError]", *, turn: float, deadline: float | None
-    ) -> None:
-        """Let one more caller wait, who may be in more of a hurry, or less."""
+    def join(self, seat: "asyncio.Future[R | AttarError]", *, deadline: float | None) -> None:
+        """Let one more caller wait, who may have more time."""
         self.seats.add(seat)
-        self.turn = min(self.turn, turn)
         if deadline is None or (self.deadline is not None and deadline > self.deadline):
             self.deadline = deadline
 
@@ -178,7 +180,8 @@ class Batcher(Generic[T, R]):
         self._observer = observer
         self._worker = Worker("attar-run")
         self._hanging: list[Worker] = []
-        self._queue: dict[_Entry[T, R], None] = {}  # a set that remembers who came first
+        # Each lane is a set that remembers who came first, which is the order of its turns.
+        self._lanes: dict[Priority, dict[_Entry[T, R], None]] = {"interactive": {}, "bulk": {}}
         self._running: list[_Entry[T, R]] = []
         self._in_flight: dict[Hashable, _Entry[T, R]] = {}  # queued or running, by key
         self._queued_tokens = 0
@@ -202,7 +205,11 @@ class Batcher(Generic[T, R]):
     @property
     def idle(self) -> bool:
         """Whether nothing is queued or running."""
-        return not self._queue and not self._running
+        return not self._queued and not self._running
+
+    @property
+    def _queued(self) -> int:
+        return sum(map(len, self._lanes.values()))
 
     async def __call__(self, item: T, *, deadline: float | None = None) -> R:
         """Answer one item by `deadline` (loop time, seconds), or raise why not."""
@@ -232,7 +239,7 @@ class Batcher(Generic[T, R]):
         if deadline is not None and deadline <= now:
             self._observer.expired()
             raise DeadlineExceeded("the deadline had passed on arrival; allow more time")
-        turn = now if priority == "interactive" else now + self._aging_s
+        turn = now + self._lag(priority)
         if not wait:
             self._refuse_if_full(asked)
         taken: list[_Seat[T, R]] = []
@@ -242,9 +249,9 @@ class Batcher(Generic[T, R]):
                     async with self._turns[priority]:
                         for item in asked:
                             await self._room(item, turn)
-                            taken.append(self._take_seat(item, turn, deadline))
+                            taken.append(self._take_seat(item, priority, deadline))
                 else:
-                    taken += (self._take_seat(item, turn, deadline) for item in asked)
+                    taken += (self._take_seat(item, priority, deadline) for item in asked)
                 outcomes = [await seat for _, seat in taken]
         except TimeoutError:
             self._observer.expired()
@@ -271,7 +278,7 @@ class Batcher(Generic[T, R]):
         try:
             self._refuse_to_hang_more()
             while True:
-                while not self._queue:
+                while not self._queued:
                     await self._change()
                 if batch := self._take():
                     await self._answer(batch)
@@ -285,7 +292,7 @@ class Batcher(Generic[T, R]):
             raise
         finally:
             self._serving = False
-            self._give_up([*self._running, *self._queue], self._refusal or "")
+            self._give_up([*self._running, *self._waiting()], self._refusal or "")
             self._running = []
             self._worker.close()
             self._pulse()
@@ -294,7 +301,7 @@ class Batcher(Generic[T, R]):
         """Refuse new callers; answer those accepted, with `Unavailable` unless `drain`."""
         self._closing = self._closing or "the server is draining; retry elsewhere"
         if not (drain and self._serving):
-            self._give_up(list(self._queue), self._closing)
+            self._give_up(self._waiting(), self._closing)
         self._pulse()
         while not self.idle:
             await self._change()
@@ -311,12 +318,12 @@ class Batcher(Generic[T, R]):
 
     def _refuse_if_full(self, asked: list[T]) -> None:
         """Refuse a call that the queue lacks room for; what is in flight already takes none."""
-        known = set(self._in_flight)
+        seen: set[Hashable] = set()
         items = tokens = 0
         for item in asked:
             key = self._key(item)
-            if key is None or key not in known:
-                known.add(key)
+            if key is None or (key not in seen and key not in self._in_flight):
+                seen.add(key)
                 items += 1
                 tokens += self._cost(item)
         if items > self._max_queue_items or tokens > self._max_queue_tokens:
@@ -327,7 +334,7 @@ class Batcher(Generic[T, R]):
         if not self._fits(items, tokens):
             self._observer.rejected(Overloaded.reason)
             raise Overloaded(
-                f"{len(self._queue)} items of {self._queued_tokens} tokens are waiting, of at most"
+                f"{self._queued} items of {self._queued_tokens} tokens are waiting, of at most"
                 f" {self._max_queue_items} and {self._max_queue_tokens}; retry later"
             )
 
@@ -338,7 +345,7 @@ class Batcher(Generic[T, R]):
         others = self._turns["interactive"]
         # An empty queue takes any one item: nobody waits for room that never comes.
         while (
-            self._queue
+            self._queued
             and key not in self._in_flight
             and (not self._fits(1, cost) or (loop.time() < turn and others.locked()))
         ):
@@ -347,38 +354,49 @@ class Batcher(Generic[T, R]):
 
     def _fits(self, items: int, tokens: int) -> bool:
         return (
-            len(self._queue) + items <= self._max_queue_items
+            self._queued + items <= self._max_queue_items
             and self._queued_tokens + tokens <= self._max_queue_tokens
         )
 
-    def _take_seat(self, item: T, turn: float, deadline: float | None) -> "_Seat[T, R]":
+    def _take_seat(self, item: T, priority: Priority, deadline: float | None) -> "_Seat[T, R]":
         """Join the equal item that is in flight, or else queue this one."""
         loop = asyncio.get_running_loop()
         seat: asyncio.Future[R | AttarError] = loop.create_future()
         key = self._key(item)
         entry = None if key is None else self._in_flight.get(key)
-        if entry is None:
-            entry = _Entry(item, key, self._cost(item), loop.time(), turn, deadline, {seat})
-            self._queue[entry] = None
-            self._queued_tokens += entry.cost
-            if key is not None:
-                self._in_flight[key] = entry
-            self._pulse()
-        else:
-            entry.join(seat, turn=turn, deadline=deadline)
+        if entry is not None:
+            entry.join(seat, deadline=deadline)
             self._observer.shared()
+            if priority == "interactive" and entry in self._lanes["bulk"]:
+                self._dequeue(entry)
+                self._enqueue(entry, priority, loop.time())
+            return entry, seat
+        now = loop.time()
+        entry = _Entry(item, key, self._cost(item), now, now, priority, deadline, {seat})
+        if key is not None:
+            self._in_flight[key] = entry
+        self._enqueue(entry, priority, now)
         return entry, seat
+
+    def _lag(self, priority: Priority) -> float:
+        return self._aging_s if priority == "bulk" else 0.0
+
+    def _enqueue(self, entry: _Entry[T, R], priority: Priority, now: float) -> None:
+        entry.priority, entry.turn = priority, now + self._lag(priority)
+        self._lanes[priority][entry] = None
+        self._queued_tokens += entry.cost
+        self._pulse()
 
     def _remove(self, entries: Iterable[_Entry[T, R]]) -> None:
         """Take entries out of the queue for good: nobody can join them any more."""
         for entry in entries:
-            if entry in self._queue:
+            if entry in self._lanes[entry.priority]:
                 self._dequeue(entry)
                 self._forget(entry)
         self._pulse()
 
     def _dequeue(self, entry: _Entry[T, R]) -> None:
-        del self._queue[entry]
+        del self._lanes[entry.priority][entry]
         self._queued_tokens -= entry.cost
 
     def _forget(self, entry: _Entry[T, R]) -> None:
@@ -389,15 +407,21 @@ class Batcher(Generic[T, R]):
         for entry in entries:
             self._forget(entry)
             entry.fail(lambda: Unavailable(why))
-        self._remove(list(self._queue))
+        self._remove(self._waiting())
+
+    def _waiting(self) -> list[_Entry[T, R]]:
+        return [entry for lane in self._lanes.values() for entry in lane]
 
     def _take(self) -> list[_Entry[T, R]]:
         """Take the next batch out of the queue, without those whose deadline has just passed."""
         now = asyncio.get_running_loop().time()
-        late = [e for e in self._queue if e.deadline is not None and e.deadline <= now]
-        self._remove(late)  # their callers' own timers are due, and say so
+        oldest = {name: list(islice(lane, _WINDOW)) for name, lane in self._lanes.items()}
         # Bulk fills no interactive batch up: it would make it longer.
-        waiting = [e for e in self._queue if e.turn <= now] or list(self._queue)
+        aged = [entry for entry in oldest["bulk"] if entry.turn <= now]
+        waiting = oldest["interactive"] + aged if oldest["interactive"] or aged else oldest["bulk"]
+        late = [e for e in waiting if e.deadline is not None and e.deadline <= now]
+        self._remove(late)  # their callers' own timers are due, and say so
+        waiting = [entry for entry in waiting if entry not in late] if late else waiting
         if not waiting:
             return []
         waiting.sort(key=lambda entry: entry.turn)
@@ -467,7 +491,7 @@ class Batcher(Generic[T, R]):
         self._refuse_to_hang_more()
         while (error := await self._renewed()) is not None:
             _LOG.error("the model cannot be loaded again: %r", error)
-            self._give_up(list(self._queue), "the model is being loaded again; retry later")
+            self._give_up(self._waiting(), "the model is being loaded again; retry later")
             await asyncio.sleep(_RENEW_EVERY_S)
 
     def _refuse_to_hang_more(self) -> None:
