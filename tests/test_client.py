@@ -1,8 +1,10 @@
 """The client's promises, against real servers: attar's own, and small gRPC ones that misbehave."""
 
+import asyncio
 import inspect
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -356,6 +358,18 @@ def test_what_would_fail_again_is_sent_once() -> None:
     ):
         client.embed(["cat"])
     assert server.calls == ["Embed"]
+
+
+async def test_a_call_that_a_server_dropped_and_never_took_is_unavailable() -> None:
+    server = grpc.aio.server()
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    with ThreadPoolExecutor(1) as pool, Client(f"127.0.0.1:{port}") as client:
+        asked = pool.submit(client.create_collection, "docs")
+        time.sleep(0.5)  # noqa: ASYNC251 (so busy that it takes no call)
+        await server.stop(None)
+        with pytest.raises(attar.Unavailable, match="never took the call"):
+            await asyncio.wrap_future(asked)
 
 
 def test_another_kind_of_server_is_told_from_attar() -> None:
