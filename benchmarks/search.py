@@ -42,6 +42,7 @@ REQUIREMENTS = ("faiss-cpu==1.15.1", "numpy==2.3.5", "usearch==2.26.6")
 DIMS, CLUSTERS, LIMIT, GROUPS, GROUP = 384, 1000, 10, 100, 7
 LINKS, BUILDING, ASKING = 16, 100, 100
 BATCH = 1000  # points of one insert
+PACE_S = 0.02  # between two searches while the index is built
 WIDE = 1000  # neighbours from which an engine without filters picks
 NAME = "vectors"
 
@@ -71,13 +72,15 @@ def make(points: int, queries: int) -> Data:
     places = draw.integers(CLUSTERS, size=points + queries)
     rows = unit(centres[places] + 0.7 * draw.normal(size=(points + queries, DIMS)))
     vectors, asked = rows[:points], rows[points:]
-    similar = asked.astype(np.float64) @ vectors.T.astype(np.float64)
-    best = {}
-    for filtered in (False, True):
-        if filtered:
-            similar[:, np.arange(points) % GROUPS != GROUP] = -np.inf
-        nearest = np.argpartition(-similar, LIMIT, axis=1)[:, :LIMIT]
-        best[filtered] = [set(map(int, row)) for row in nearest]
+    wide = vectors.T.astype(np.float64)
+    best: dict[bool, list[set[int]]] = {False: [], True: []}
+    for first in range(0, queries, 100):
+        similar = asked[first : first + 100].astype(np.float64) @ wide
+        for filtered in (False, True):
+            if filtered:
+                similar[:, np.arange(points) % GROUPS != GROUP] = -np.inf
+            nearest = np.argpartition(-similar, LIMIT, axis=1)[:, :LIMIT]
+            best[filtered] += [set(map(int, row)) for row in nearest]
     return Data(vectors=vectors, queries=asked, best=best)
 
 
@@ -339,7 +342,7 @@ def attar_rows(
 
 
 async def build_while_searching(target: str, data: Data, space: str) -> dict[str, float]:
-    """Build the index, and meanwhile search one query after another."""
+    """Build the index, and meanwhile search at a pace that leaves the builder some of the core."""
     from attar import AsyncClient
 
     async with AsyncClient(target) as client:
@@ -351,6 +354,7 @@ async def build_while_searching(target: str, data: Data, space: str) -> dict[str
             began = time.perf_counter()
             await client.search(NAME, vectors=query, fingerprint=space, limit=LIMIT)
             waits.append(time.perf_counter() - began)
+            await asyncio.sleep(PACE_S)
         described = await building
         taken = time.perf_counter() - start
     milliseconds = np.array(waits) * 1000

@@ -33,7 +33,7 @@ from .qdrant_edge import COLLECTION_FILE, RESERVE_BYTES, require_space
 
 _CHUNK: Final = 2**20
 _ID: Final = re.compile(r"[0-9a-f]{64}")
-_NICE: Final = 10
+_NICE: Final = 5
 _ERRORS: Final = {kind.reason: kind for kind in (BackendError, DiskFull, Unavailable)}
 
 

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -45,8 +45,8 @@ log = logging.getLogger("attar.server")
 _SYNC_S: Final = 1.0  # how long a write may wait for its sync, which searches wait out too
 _CLOSE_S: Final = 30.0  # for the last call and the last sync
 _CATCH_UP: Final = 500  # points brought to a copy in one call, between which reads go on
-# A build copies everything, so what is new must be a fair part of it: then builds cost no more than
-# a constant for each point that was ever written.
+# A build copies everything, so what was written since the last must be a fair part of it: then
+# builds cost no more than a constant for each point that was ever written, even when they fail.
 _NEW: Final = 0.25
 
 
@@ -76,6 +76,7 @@ class StoreProcess:
         self._descriptions: dict[str, Description] = {}
         self._writing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._builds: dict[str, asyncio.Task[None]] = {}
+        self._written: Counter[str] = Counter()  # points, since the last build began
         self._building = asyncio.Lock()  # one at a time: each takes a core
         self.damaged: dict[str, str] = {}
         root.mkdir(parents=True, exist_ok=True)
@@ -100,9 +101,11 @@ class StoreProcess:
         """Remove a collection, damaged or not."""
         self._descriptions.pop(name, None)
         await self._give_up(name)
-        await self._call(EdgeStore.delete, name)
+        async with self._writing.get(name, asyncio.Lock()):
+            await self._call(EdgeStore.delete, name)
         self.damaged.pop(name, None)
         self._writing.pop(name, None)
+        self._written.pop(name, None)
 
     async def describe(self, name: str) -> Description:
         """Give what a collection was made for."""
@@ -127,8 +130,9 @@ class StoreProcess:
         """Add or replace points, all or none: (n, dims) vectors; logged when it returns."""
         async with self._held(name):
             size = await self._call(EdgeStore.upsert, name, ids, vectors, payloads)
-        new = size.points - size.indexed
-        if 0 < self._index_after <= new and new >= _NEW * size.points:
+        self._written[name] += len(ids)
+        written, new = self._written[name], size.points - size.indexed
+        if 0 < self._index_after <= min(new, written) and written >= _NEW * size.points:
             self._build(name)
 
     async def search(
@@ -257,6 +261,7 @@ class StoreProcess:
     def _build(self, name: str) -> asyncio.Task[None]:
         """Begin to build a collection's index, or give the build that is under way."""
         if name not in self._builds:
+            self._written[name] = 0
             task = asyncio.get_running_loop().create_task(self._optimize(name))
             self._builds[name] = task
             task.add_done_callback(lambda ended: self._ended(name, ended))

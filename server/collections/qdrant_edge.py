@@ -33,6 +33,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -414,10 +415,10 @@ class EdgeStore:
             return None
         for path in paths(where) - found.indexed:
             if len(found.indexed) < _INDEXED_PATHS:
-                self._update(
-                    found, edge.UpdateOperation.create_field_index(path, _FLOAT), touched=()
-                )
-                found.indexed.add(path)
+                index = edge.UpdateOperation.create_field_index(path, _FLOAT)
+                with suppress(DiskFull):  # it answers without, only slower
+                    self._update(found, index, touched=())
+                    found.indexed.add(path)
         return edge.Filter(must=[_translate(where)])
 
     def _find(self, name: str) -> _Collection:
