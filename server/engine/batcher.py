@@ -188,7 +188,8 @@ class Batcher(Generic[T, R]):
         self._serving = False
         self._closing: str | None = None  # why new callers are refused for good
         self._fault: str | None = None  # why they are until `serve` is called again
-        self._changed = asyncio.Event()  # pulsed when the queue, the run or the door has changed
+        # Done when the queue, the run or the door has changed; None while nobody waits for that.
+        self._changed: asyncio.Future[None] | None = None
         # The callers who wait for room, first come first served; bulk ones hold up their like only.
         self._turns = {"interactive": asyncio.Lock(), "bulk": asyncio.Lock()}
 
@@ -531,11 +532,14 @@ class Batcher(Generic[T, R]):
         return rows
 
     def _pulse(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+        if self._changed is not None:
+            self._changed.set_result(None)
+            self._changed = None
 
     async def _change(self) -> None:
-        await self._changed.wait()
+        if self._changed is None:
+            self._changed = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._changed)  # others wait for it too
 
 
 _Seat: TypeAlias = tuple[_Entry[T, R], "asyncio.Future[R | AttarError]"]

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Never, Protocol
 
 import numpy as np
@@ -19,12 +20,14 @@ from attar.runtime import Encoder
 
 from .batcher import Batcher, Observer
 from .cache import Cache, Key
+from .hop import Hop
 from .statistics import Statistics, Tally
 
 _LOG = logging.getLogger(__name__)
 
 _LOOK_EVERY_S: Final = 1.0  # how soon a model that stopped answering is tried again
 _RESTART_S: Final = 1.0
+_SMALL: Final = 16  # items; a call of more has a thread to itself, and holds nobody up
 
 
 class ModelObserver(Observer, Protocol):
@@ -92,6 +95,7 @@ class Model:
             observer=observer,
         )
         self._tasks: list[asyncio.Task[None]] = []
+        self._hop = Hop()
         self._tally = Tally()
         self._answers = False  # the last thing that is known of its forward passes
         self._answered = 0.0  # loop time of the last that succeeded, s
@@ -186,7 +190,9 @@ class Model:
         if given != taken:
             raise InvalidInput(f"model {self.name} takes {taken}; got {given}")
         start = time.perf_counter()
-        prepared = await asyncio.to_thread(_prepare, self.encoder, items, role, truncation)
+        job = partial(_prepare, self.encoder, items, role, truncation)
+        small = len(items) <= _SMALL
+        prepared = await (self._hop(job) if small else asyncio.to_thread(job))
         truncated = sum(isinstance(one, Prepared) and one.truncated for one in prepared)
         self._observer.tokenized(time.perf_counter() - start, truncated=truncated)
         return prepared
