@@ -75,8 +75,6 @@ _OPTIONS: Final = (
 )
 _STREAM: Final = "/attar.v1.Embedding/EmbedStream"
 _REQUEST_ID: Final = "x-request-id"
-# gRPC's own detail of a call that came in, and was dropped before the server's code had taken it.
-_NOT_TAKEN: Final = "CANCELLED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -540,9 +538,6 @@ def _typed(failure: Any, target: str) -> tuple[AttarError, float | None]:
                 f"{text}; send fewer items in a call (info().limits tells what {target} takes)"
             )
             return InvalidInput(message), None
-        case grpc.StatusCode.CANCELLED if text == _NOT_TAKEN:
-            message = f"{target} is overloaded or shutting down, and never took the call; retry"
-            return Unavailable(message), FIRST_PAUSE_S
         case grpc.StatusCode.CANCELLED:
             # Not by this client, whose own cancelling raises another exception.
             message = f"{target} went away before it answered; ask again, or another"
