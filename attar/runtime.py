@@ -236,7 +236,7 @@ class Encoder:
             )
         if dims < self.dim:
             vectors = slice_dims(vectors, dims)
-        ranges = self.manifest.ranges
+        ranges = self.manifest.ranges if encoding == "int8" else None  # to cut them takes a while
         return encode(vectors, encoding, ranges and ranges.at(dims))
 
     def _check(self, dims: int | None, encoding: str) -> int:
