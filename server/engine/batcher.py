@@ -201,7 +201,7 @@ class Batcher(Generic[T, R]):
     @property
     def waiting(self) -> tuple[int, int]:
         """Items in the queue and their tokens; may be read from any thread."""
-        return len(self._queue), self._queued_tokens
+        return self._queued, self._queued_tokens
 
     @property
     def idle(self) -> bool:
