@@ -6,6 +6,7 @@ benchmarks/fuzz.py thousands.
 """
 
 import asyncio
+import copy
 import json
 import random
 from collections import Counter
@@ -143,11 +144,12 @@ async def send_grpc(target: str, count: int, *, seed: int) -> Tally:
             what = f"{name} {message[:40].hex()}"
             try:
                 if method.client_streaming:
-                    stream = channel.stream_stream(f"/{name}")(iter([message]), timeout=PATIENCE_S)
-                    async for _ in stream:
+                    stream: Any = channel.stream_stream(f"/{name}")
+                    async for _ in stream(iter([message]), timeout=PATIENCE_S):
                         pass
                 else:
-                    await channel.unary_unary(f"/{name}")(message, timeout=PATIENCE_S)
+                    unary: Any = channel.unary_unary(f"/{name}")
+                    await unary(message, timeout=PATIENCE_S)
             except grpc.aio.AioRpcError as error:
                 code = error.code().name
                 if code == "DEADLINE_EXCEEDED":
@@ -198,7 +200,7 @@ BODIES: Final = tuple(
 )
 
 
-ODD: Final = (
+ODD: Final[tuple[Any, ...]] = (
     *(None, True, -1, 0, 1.5, 2**31, 2**63, 2**70, 1e308, "", "tiny", "text", "é" * 50, "\ud800"),
     *([], {}, [[]], [None], [1], [[1, 2]], ["a"], {"a": 1}, [[["a"]]], "x" * 300, [2**40], "BYTES"),
 )
@@ -219,7 +221,7 @@ def _odd(draw: random.Random) -> tuple[str, bytes]:
                 if isinstance(place, dict) and draw.random() < 0.2:
                     place[draw.choice(("input", "inputs", "outputs", "é", ""))] = place.pop(key)
                 else:
-                    place[key] = draw.choice(ODD)
+                    place[key] = copy.deepcopy(draw.choice(ODD))
                 break
             place = place[key]
     return path, json.dumps(body).encode()
@@ -362,9 +364,10 @@ async def send_huge(target: str, url: str, count: int) -> Tally:
     text = embedding_pb2.EmbedRequest(texts=item_pb2.Texts(values=["x" * MAX_BYTES * 4]))
     message = text.SerializeToString()
     async with grpc.aio.insecure_channel(target) as channel, httpx.AsyncClient() as client:
+        embed: Any = channel.unary_unary("/attar.v1.Embedding/Embed")
         for _ in range(count):
             try:
-                await channel.unary_unary("/attar.v1.Embedding/Embed")(message, timeout=PATIENCE_S)
+                await embed(message, timeout=PATIENCE_S)
                 code = "OK"
             except grpc.aio.AioRpcError as error:
                 code = error.code().name

@@ -8,6 +8,7 @@ import ssl
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
@@ -45,7 +46,7 @@ HEAD = (
 )
 
 
-def keyed(bundle: Path, folder: Path, **changes: object) -> Settings:
+def keyed(bundle: Path, folder: Path, **changes: Any) -> Settings:
     path = folder / "keys.toml"
     path.write_text(KEYS, "utf-8")
     path.chmod(0o600)

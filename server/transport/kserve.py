@@ -62,6 +62,7 @@ DATATYPES: Final[Mapping[str, str]] = MappingProxyType(
 """KServe's names of numpy's dtypes; BYTES is text, and BF16 is not taken."""
 
 _NAMES: Final = MappingProxyType({dtype: name for name, dtype in DATATYPES.items()})
+_KINDS: Final[Mapping[str, set[type]]] = {"b": {bool}, "f": {int, float}}
 _PREFIX: Final = 4  # bytes of the length before each element of BYTES, little-endian
 # Triton's levels, where 0 is the default and a lower one goes first.
 PRIORITIES: Final[tuple[Priority, ...]] = ("interactive", "interactive", "bulk")
@@ -464,7 +465,7 @@ def _elements(info: TensorInfo, data: bytes | memoryview, count: int) -> Iterato
 def _numbers(info: TensorInfo, values: Sequence[Any]) -> NDArray[Any]:
     """Cast values without a loss: numpy alone would cut 1.5 to 1, and take True for it."""
     dtype = _dtype(info)
-    allowed = {"b": {bool}, "f": {int, float}}.get(dtype.kind, {int})
+    allowed = _KINDS.get(dtype.kind, {int})
     try:
         given = np.array(values, np.object_)  # rows of different lengths stay lists, no numbers
         if {type(value) for value in given.reshape(-1).tolist()} <= allowed:

@@ -1,7 +1,7 @@
 """Stream: many requests of one call, a few of them worked on at a time, answered in their order."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 from attar.errors import AttarError, Unavailable
@@ -16,7 +16,7 @@ async def in_order(
     *,
     at_once: int,
     draining: asyncio.Event,
-) -> AsyncIterator[Answer]:
+) -> AsyncGenerator[Answer, None]:
     """Answer each request, `at_once` of them at a time.
 
     Reading waits for room, which is the back-pressure, and stops when `draining` is set. `answer`

@@ -135,7 +135,8 @@ class _Connection(H11Protocol):
         if self.transport.is_closing():
             return
         super().data_received(data)
-        if self.cycle is not None and not self.cycle.response_complete:
+        begun = self.cycle is not None  # uvicorn's annotation forgets the None before the first
+        if begun and not self.cycle.response_complete:
             self._forget()
         elif self._timer is None:
             self._expect()
