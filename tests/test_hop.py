@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from functools import partial
 
 import pytest
 
@@ -22,7 +23,7 @@ async def test_jobs_that_come_during_one_hop_share_the_next() -> None:
 
     holding = asyncio.create_task(hop(first))
     await asyncio.to_thread(started.wait, 10)
-    others = [asyncio.create_task(hop(lambda n=n: job(n))) for n in range(5)]
+    others = [asyncio.create_task(hop(partial(job, n))) for n in range(5)]
     await asyncio.sleep(0.01)
     assert not ran
     let_go.set()

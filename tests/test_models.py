@@ -303,6 +303,27 @@ async def test_an_answer_that_is_large_is_encoded_off_the_loop(text: Path) -> No
     assert [thread == here for _, thread in spy.finished] == [True, False]
 
 
+@pytest.mark.parametrize("large", [["a " * 20_000], ["sun"] * 17])
+async def test_a_large_call_holds_up_the_host_step_of_nobody(text: Path, large: list[str]) -> None:
+    spy = Spy(attar.load(text))
+    prepare_one, let_go = spy.prepare, threading.Event()
+
+    def slow(items: Any, **options: Any) -> list[Prepared]:
+        if list(items) == large:
+            let_go.wait(10)
+        return prepare_one(items, **options)
+
+    model = make(spy)
+    async with started(model):
+        spy.prepare = slow  # type: ignore[method-assign]
+        first = asyncio.create_task(prepare(model, large))
+        await asyncio.sleep(0.01)
+        assert len(await prepare(model, ["sun"])) == 1
+        assert not first.done()
+        let_go.set()
+        assert len(await first) == len(large)
+
+
 async def test_items_are_prepared_while_a_batch_runs(text: Path) -> None:
     spy = Spy(attar.load(text), hangs={1})
     model = make(spy)

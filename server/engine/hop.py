@@ -33,15 +33,15 @@ class Hop:
             jobs, self._jobs = self._jobs, []
             try:
                 found = await asyncio.to_thread(_all, [job for job, _ in jobs])
-            except RuntimeError as error:  # the process ends, and has no threads any more
-                found = [(None, error)] * len(jobs)
+            except RuntimeError as ended:  # the process ends, and has no threads any more
+                found = [(None, ended)] * len(jobs)
             for (_, result), (value, error) in zip(jobs, found, strict=True):
                 if result.done():  # its caller has left
                     continue
-                if error is None:
-                    result.set_result(value)
-                else:
+                if error is not None:
                     result.set_exception(error)
+                else:
+                    result.set_result(value)
         self._working = None
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +27,10 @@ _LOG = logging.getLogger(__name__)
 
 _LOOK_EVERY_S: Final = 1.0  # how soon a model that stopped answering is tried again
 _RESTART_S: Final = 1.0
-_SMALL: Final = 16  # items; a call of more has a thread to itself, and holds nobody up
+# Items of a call, and characters or numbers in them: one of more has a thread to itself, where it
+# holds nobody up.
+_SMALL_ITEMS: Final = 16
+_SMALL_SIZE: Final = 2**14
 
 
 class ModelObserver(Observer, Protocol):
@@ -191,8 +194,7 @@ class Model:
             raise InvalidInput(f"model {self.name} takes {taken}; got {given}")
         start = time.perf_counter()
         job = partial(_prepare, self.encoder, items, role, truncation)
-        small = len(items) <= _SMALL
-        prepared = await (self._hop(job) if small else asyncio.to_thread(job))
+        prepared = await (self._hop(job) if _is_small(items) else asyncio.to_thread(job))
         truncated = sum(isinstance(one, Prepared) and one.truncated for one in prepared)
         self._observer.tokenized(time.perf_counter() - start, truncated=truncated)
         return prepared
@@ -292,6 +294,13 @@ def any_item(manifest: Manifest) -> Items:
     spec = manifest.inputs[0]
     shape = [axis if isinstance(axis, int) else 1 for axis in spec.shape[1:]]
     return np.ones((1, *shape), spec.dtype)
+
+
+def _is_small(items: Items) -> bool:
+    if isinstance(items, np.ndarray):
+        return items.size <= _SMALL_SIZE
+    sizes = (len(item) for item in items if isinstance(item, Sized))
+    return len(items) <= _SMALL_ITEMS and sum(sizes) <= _SMALL_SIZE
 
 
 def _prepare(

@@ -168,7 +168,7 @@ def _finish(
     for i, outcome in enumerate(outcomes):
         if isinstance(outcome, Row):
             vectors[i] = outcome.vector
-    for i in np.flatnonzero(~np.isfinite(vectors).all(axis=1)):
+    for i in np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
         vectors[i] = 0
         errors[i] = BackendError(
             f"item {i} became NaN or infinity in variant {encoder.variant.name}; its values"
