@@ -359,6 +359,51 @@ def test_the_store_of_a_killed_server_lets_go_and_loses_nothing(tmp_path: Path) 
     again.close()
 
 
+BUILDING = """
+import asyncio, os, signal, sys
+from pathlib import Path
+import numpy as np
+import psutil
+from attar.server.collections.process import StoreProcess
+
+async def main():
+    process = StoreProcess(Path(sys.argv[1]))
+    vectors = np.random.default_rng(0).normal(size=(3000, 1024)).astype(np.float32)
+    await process.upsert("wide", range(3000), vectors, [{}] * 3000)
+    building = asyncio.create_task(process.optimize("wide"))
+    builders = []
+    while not builders:
+        await asyncio.sleep(0.01)
+        builders = [c for c in psutil.Process().children() if "optimize" in c.cmdline()]
+    await process.upsert("wide", [5000], vectors[:1], [{}])
+    print(builders[0].pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.timeout(300)
+def test_a_server_killed_while_an_index_is_built_loses_nothing(tmp_path: Path) -> None:
+    store = EdgeStore(tmp_path)
+    store.create(WIDE)
+    store.close()
+    command = [sys.executable, "-P", "-c", BUILDING, str(tmp_path)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603 - our own
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    again = EdgeStore(tmp_path)
+    again.open_collection("wide")
+    assert again.size("wide").points == 3001
+    again.close()
+    # The builder dies with its server, so nothing is left of the copy.
+    for _ in range(1000):
+        if not alive(int(done.stdout)):
+            break
+        time.sleep(0.01)
+    assert not alive(int(done.stdout))
+    assert len(list((tmp_path / "wide").glob("shard-*"))) == 1
+
+
 # ------------------------------------------------------------------------------ kill -9
 
 SIZE = 16  # points in a batch
@@ -436,6 +481,14 @@ def test_whatever_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------ parts
+
+
+def alive(pid: int) -> bool:
+    try:
+        status: str = psutil.Process(pid).status()
+    except psutil.NoSuchProcess:
+        return False
+    return status != psutil.STATUS_ZOMBIE
 
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

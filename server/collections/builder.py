@@ -12,11 +12,13 @@ that the collection had: `collection.json` and the shard.
 """
 
 import asyncio
+import ctypes
 import hashlib
 import json
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import zipfile
@@ -34,6 +36,7 @@ from .qdrant_edge import COLLECTION_FILE, RESERVE_BYTES, require_space
 _CHUNK: Final = 2**20
 _ID: Final = re.compile(r"[0-9a-f]{64}")
 _NICE: Final = 5
+_PDEATHSIG: Final = 1  # of linux/prctl.h
 _ERRORS: Final = {kind.reason: kind for kind in (BackendError, DiskFull, Unavailable)}
 
 
@@ -50,7 +53,7 @@ async def build(*arguments: str | Path, copied: Callable[[], None] | None = None
 
     The builder dies with whoever awaits this.
     """
-    command = [sys.executable, "-P", "-m", __name__, *map(str, arguments)]
+    command = [sys.executable, "-P", "-m", __name__, str(os.getpid()), *map(str, arguments)]
     running = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
     )
@@ -202,8 +205,17 @@ _COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
 }
 
 
-def main(command: str, *arguments: str) -> None:
+def _die_with(parent: int) -> None:
+    """Have the kernel end this process with its parent, even where that is killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it was killed before
+        sys.exit(1)
+
+
+def main(parent: str, command: str, *arguments: str) -> None:
     """Do what the arguments say, and say how it ended."""
+    _die_with(int(parent))
     try:
         _COMMANDS[command](*map(Path, arguments))
     except AttarError as error:
