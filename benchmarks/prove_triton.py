@@ -40,7 +40,9 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.utils import InferenceServerException
 
 import attar
+from attar.bundle import Bundle
 from attar.host import describe
+from attar.server.engine.triton import remote
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "triton.json"
@@ -89,6 +91,7 @@ def main() -> None:
         }
     worst = max(row["difference"] for layout in layouts.values() for row in layout["batches"])
     worst = max(worst, *(layout["concurrent"]["difference"] for layout in layouts.values()))
+    worst = max(worst, layouts["gpu"]["engine"]["difference"])
     result = {
         "command": " ".join(["python", *sys.argv]),
         "machine": describe(),
@@ -155,7 +158,7 @@ def proven(bundle: Path, folder: Path, python: Path, *, device: str) -> dict[str
         stand_in(repository / graph)
     models = [name] if device == "cpu" else [name, graph]
     texts = ragged_texts(encoder.max_length or 0)
-    with serving(python, repository, models) as (client, seconds):
+    with serving(python, repository, models) as (client, url, seconds):
         batches = []
         for size in (1, 2, 7, 64):
             answer, expected = ask(client, name, texts[:size]), encoder.embed(texts[:size])
@@ -176,8 +179,17 @@ def proven(bundle: Path, folder: Path, python: Path, *, device: str) -> dict[str
             "tokens": [int(min(expected.tokens)), int(max(expected.tokens))],
             "batches": batches,
             "concurrent": concurrent(client, name, encoder, texts),
+            **({"engine": engine(bundle, url, texts)} if device == "gpu" else {}),
             "refused": refusals(client, name),
         }
+
+
+def engine(bundle: Path, url: str, texts: list[str]) -> dict[str, Any]:
+    """Let attar's server use this one: its host step and this one's graph give attar's numbers."""
+    opened = Bundle.open(bundle)
+    there = remote(opened, url, items=["warm up"], timeout_s=PATIENCE).embed(texts)
+    here = attar.load(bundle, variant=opened.manifest.reference).embed(texts)
+    return {"texts": len(texts), "difference": furthest(there.vectors, here.vectors)}
 
 
 def stand_in(model: Path) -> None:
@@ -252,8 +264,8 @@ def refusals(client: Any, model: str) -> list[str]:
 
 
 @contextmanager
-def serving(python: Path, repository: Path, models: list[str]) -> Iterator[tuple[Any, float]]:
-    """Run tritonserver until the end of the block; give a client and how long it took to start."""
+def serving(python: Path, repository: Path, models: list[str]) -> Iterator[tuple[Any, str, float]]:
+    """Run tritonserver until the end of the block; give a client, its address and the start's s."""
     server, port = tritonserver(python), free_port()
     command = [
         str(server / "bin" / "tritonserver"),
@@ -281,7 +293,7 @@ def serving(python: Path, repository: Path, models: list[str]) -> Iterator[tuple
                 if process.poll() is not None or time.monotonic() > started + PATIENCE:
                     sys.exit(f"tritonserver did not start:\n{log.read_text('utf-8')[-4000:]}")
                 time.sleep(0.2)
-            yield client, time.monotonic() - started
+            yield client, f"127.0.0.1:{port}", time.monotonic() - started
         finally:
             client.close()
             process.send_signal(signal.SIGTERM)

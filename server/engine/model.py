@@ -299,7 +299,8 @@ def any_item(manifest: Manifest) -> Items:
 def _is_small(items: Items) -> bool:
     if isinstance(items, np.ndarray):
         return items.size <= _SMALL_SIZE
-    sizes = (len(item) for item in items if isinstance(item, Sized))
+    each: Sequence[object] = items  # what a caller of Python gave may be anything
+    sizes = (len(item) for item in each if isinstance(item, Sized))
     return len(items) <= _SMALL_ITEMS and sum(sizes) <= _SMALL_SIZE
 
 
