@@ -120,5 +120,4 @@ def _factor(rows: Matrix) -> Matrix:
     """Fewest rows with the same Gram matrix rowsᵀ rows."""
     if len(rows) <= rows.shape[1]:
         return rows
-    factor: Matrix = np.linalg.qr(rows, mode="r")
-    return factor
+    return np.asarray(np.linalg.qr(rows, mode="r"))

@@ -57,7 +57,9 @@ class Certificate:
             return now.grpc
 
         return grpc.dynamic_ssl_server_credentials(
-            shown.grpc, changed, require_client_authentication=self._files.client_ca is not None
+            shown.grpc,
+            changed,  # type: ignore[arg-type]  # grpc takes None for "as it was"; the stubs forget
+            require_client_authentication=self._files.client_ca is not None,
         )
 
     def for_http(self) -> ssl.SSLContext:

@@ -43,16 +43,11 @@ class Tracing:
 
     def begin(self, call: Call, headers: Mapping[str, str]) -> Callable[[str], None]:
         """Open a call's span and take its phases; gives what closes it with the call's outcome."""
-        service, _, method = call.rpc.rpartition("/")
         span = self._tracer.start_span(
             call.rpc,
             context=self._context.extract(headers),
             kind=trace.SpanKind.SERVER,
-            attributes={
-                "rpc.service": service,
-                "rpc.method": method,
-                "attar.request_id": call.request_id,
-            },
+            attributes={**_described(call.rpc), "attar.request_id": call.request_id},
         )
         if not span.is_recording():
             return lambda _: span.end()
@@ -77,6 +72,15 @@ class Tracing:
     def close(self) -> None:
         """Send what is left; blocks for a few seconds where nobody takes it."""
         self._provider.shutdown()
+
+
+def _described(rpc: str) -> dict[str, str]:
+    """OpenTelemetry's words for a gRPC call or an HTTP route."""
+    method, of_http, route = rpc.partition(" ")
+    if of_http:
+        return {"http.request.method": method, "http.route": route}
+    service, _, method = rpc.rpartition("/")
+    return {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
 
 
 def _ns(seconds: float) -> int:

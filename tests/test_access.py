@@ -177,7 +177,7 @@ def test_keys_from_the_environment_open_too(
 
 def test_the_request_id_comes_back_and_names_the_error(target: str) -> None:
     with grpc.insecure_channel(target) as channel:
-        call = channel.unary_unary("/attar.v1.Info/GetInfo")
+        call: Any = channel.unary_unary("/attar.v1.Info/GetInfo")
         metadata = [("authorization", f"Bearer {READER}"), ("x-request-id", "mine/7")]
         _, done = call.with_call(b"", metadata=metadata)
         with pytest.raises(grpc.RpcError) as refused:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import numpy as np
 import pytest
 
@@ -16,7 +17,7 @@ from attar.server import logs
 from attar.server.call import Call, Phase
 from attar.v1 import embedding_pb2, item_pb2
 
-from .servers import process
+from .servers import free_port, process
 
 NEEDLE = "xyzzyplugh"
 
@@ -32,13 +33,22 @@ def of_call(records: list[dict[str, Any]], request_id: str) -> dict[str, Any]:
 
 
 def test_every_call_is_told_and_what_it_carried_is_not(bundle_path: Path, tmp_path: Path) -> None:
-    arguments = (str(bundle_path), "--port=0", "--metrics-port=0", "--threads=1")
+    arguments = [str(bundle_path), "--port=0", "--metrics-port=0", "--threads=1"]
     arguments += (f"--data-dir={tmp_path / 'data'}", "--log-format=json", "--log-level=debug")
     good = embedding_pb2.EmbedRequest(texts=item_pb2.Texts(values=[NEEDLE, "the cat"]))
     rpc = "/attar.v1.Embedding/Embed"
+    arguments += (f"--http-port={(web := free_port())}",)
     with process(*arguments, ready_file=tmp_path / "ready") as (server, port):
+        for name, body in bad_bodies().items():
+            answer = httpx.post(
+                f"http://127.0.0.1:{web}/v1/embeddings",
+                content=body,
+                headers={"x-request-id": name, "content-type": "application/json"},
+            )
+            assert answer.status_code in (400, 404)
+            assert answer.headers["x-request-id"] == name
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            embed = channel.unary_unary(rpc)
+            embed: Any = channel.unary_unary(rpc)
             embed(good.SerializeToString(), metadata=[("x-request-id", "good")])
             for name, message in bad_requests().items():
                 with pytest.raises(grpc.RpcError):
@@ -59,7 +69,7 @@ def test_every_call_is_told_and_what_it_carried_is_not(bundle_path: Path, tmp_pa
     assert (told["rpc"], told["outcome"], told["items"]) == (rpc[1:], "OK", 2)
     assert told["tokens"] > 4
     assert {"seconds", "queue_s", "tokenize_s", "infer_s"} <= told.keys()
-    for name in bad_requests():
+    for name in (*bad_requests(), *bad_bodies()):
         assert of_call(records, name)["outcome"] in ("INVALID_ARGUMENT", "NOT_FOUND")
     assert found.errors[1] is not None
     assert NEEDLE not in text.casefold()
@@ -79,6 +89,16 @@ def bad_requests() -> dict[str, bytes]:
         "too-long": embedding_pb2.EmbedRequest(
             texts=item_pb2.Texts(values=[NEEDLE] * 5000)
         ).SerializeToString(),
+    }
+
+
+def bad_bodies() -> dict[str, bytes]:
+    """The same by HTTP."""
+    return {
+        "not-json": b"{" + NEEDLE.encode(),
+        "no-model": json.dumps({"model": "none", "input": NEEDLE}).encode(),
+        "no-input": json.dumps({"model": "tiny", "input": {NEEDLE: NEEDLE}}).encode(),
+        "no-format": json.dumps({"input": NEEDLE, "encoding_format": NEEDLE}).encode(),
     }
 
 

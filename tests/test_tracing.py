@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 from opentelemetry import trace
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as collector
@@ -21,7 +22,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from attar import Client, NotFound
 from attar.errors import InvalidInput
 
-from .servers import serving, settings
+from .servers import free_port, serving, settings
 
 
 class Collector(collector_grpc.TraceServiceServicer):
@@ -101,6 +102,26 @@ def test_a_stream_is_one_span(
     (whole,) = [s for s in collected.spans if s.kind == s.SPAN_KIND_SERVER]
     assert asked.context is not None
     assert whole.parent_span_id == asked.context.span_id.to_bytes(8, "big")
+
+
+def test_a_request_by_http_hangs_under_its_traceparent(
+    bundle_path: Path, tmp_path: Path, collected: Collector
+) -> None:
+    chosen = settings(bundle_path, data_dir=tmp_path, http_port=free_port())
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    with serving(chosen):
+        answer = httpx.post(
+            f"http://127.0.0.1:{chosen.http_port}/v1/embeddings",
+            json={"model": "tiny", "input": "the cat"},
+            headers={"traceparent": parent},
+        )
+
+    (whole,) = [s for s in collected.spans if s.kind == s.SPAN_KIND_SERVER]
+    described = {one.key: one.value.string_value for one in whole.attributes}
+    assert answer.status_code == 200
+    assert (whole.trace_id.hex(), whole.parent_span_id.hex()) == tuple(parent.split("-")[1:3])
+    assert described["http.route"] == "/v1/embeddings"
+    assert {s.name for s in collected.spans} == {whole.name, "tokenize", "queue", "infer"}
 
 
 def test_no_span_holds_a_text(
