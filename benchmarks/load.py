@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 import numpy as np
@@ -150,7 +151,7 @@ async def asking(address: Address) -> AsyncIterator[Ask]:
             options = [("grpc.max_receive_message_length", -1)]
             channel = grpc.aio.insecure_channel(f"127.0.0.1:{address.port}", options=options)
             await stack.enter_async_context(channel)
-            method = channel.unary_unary(address.path)
+            method: Any = channel.unary_unary(address.path)
 
             async def ask(message: bytes) -> bytes:
                 answer: bytes = await method(message)

@@ -88,7 +88,7 @@ class Running:
             if time.time() > psutil.Process(self.process.pid).create_time() + PATIENCE:
                 raise RuntimeError(f"no answer in {PATIENCE} s: {self.last_words()}")
             time.sleep(0.005)
-        return time.time() - psutil.Process(self.process.pid).create_time()
+        return float(time.time() - psutil.Process(self.process.pid).create_time())
 
 
 @contextmanager

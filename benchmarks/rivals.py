@@ -190,12 +190,13 @@ def infinity(engine: str) -> Served:
     def command(world: World, python: Path) -> Sequence[str | Path]:
         folder = world.folder if engine == "torch" else world.scratch / "exported"
         return [
-            # It finds a graph only in the folder that it runs in: it looks for the whole path there.
+            # It finds a graph only in the folder that it runs in.
             *("env", "-C", folder),
             *(python, OURS / "infinity_app.py", "v2", "--model-id", ".", "--engine", engine),
             *("--device", "cpu", "--dtype", "float32", "--batch-size", str(BATCH)),
             *("--host", "127.0.0.1", "--port", str(world.ports[0])),
             *("--no-bettertransformer", "--no-trust-remote-code", "--no-compile"),
+            *("--pooling-method", "mean"),  # its optimum engine else takes the first token
             *("--served-model-name", "minilm", "--log-level", "error"),
         ]
 
@@ -216,7 +217,7 @@ def infinity(engine: str) -> Served:
         address=lambda world: Address(port=world.ports[0], path="/embeddings"),
         encode=_openai,
         decode=lambda answer: _row(json.loads(answer)["data"][0]["embedding"]),
-        settings={"batch_size": BATCH, "dtype": "float32"},
+        settings={"batch_size": BATCH, "dtype": "float32", "pooling_method": "mean"},
         prepare=export if engine == "optimum" else lambda _world, _python: None,
     )
 
