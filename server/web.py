@@ -40,7 +40,10 @@ class Web:
             max_connections=chosen.max_http_connections,
         )
         self._listener = Listener(application(models, door, limits), self._socket, patience, shown)
-        await self._listener.start()
+        try:
+            await self._listener.start()
+        except OSError as error:  # another, that took it at the same time, listens already
+            raise _taken(chosen, error) from error
 
     async def stop(self, grace_s: float) -> None:
         """Let accepted requests end within the grace, and refuse new ones meanwhile."""
@@ -62,8 +65,12 @@ def _bind(settings: Settings) -> socket.socket:
         bound.bind((settings.host, settings.http_port))
     except OSError as error:
         bound.close()
-        raise InvalidInput(
-            f"cannot listen on {settings.host}:{settings.http_port} for HTTP: "
-            f"{error.strerror or error}; choose another --http-port, or 0 for none"
-        ) from error
+        raise _taken(settings, error) from error
     return bound
+
+
+def _taken(settings: Settings, error: OSError) -> InvalidInput:
+    return InvalidInput(
+        f"cannot listen on {settings.host}:{settings.http_port} for HTTP: "
+        f"{error.strerror or error}; choose another --http-port, or 0 for none"
+    )

@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 from google.rpc.error_details_pb2 import BadRequest
 from starlette.requests import ClientDisconnect, Request
@@ -23,6 +23,9 @@ from attar.server.errors import Unreadable, http_code, reason_of, retry_after_s,
 
 JSON: Final = "application/json"
 BINARY: Final = "application/octet-stream"
+# JSON of so many numbers takes milliseconds.
+_LONG: Final = 2**13
+Written = TypeVar("Written")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +171,11 @@ def document(body: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise InvalidInput(f"the body is a JSON {type(found).__name__}; send an object")
     return found
+
+
+async def off_the_loop(size: int, write: Callable[[], Written]) -> Written:
+    """What `write` gives, off the loop where it writes so many numbers that others would wait."""
+    return await asyncio.to_thread(write) if size > _LONG else write()
 
 
 def _no_number(text: str) -> float:

@@ -13,7 +13,7 @@ from attar.server.errors import about
 from attar.server.transport import kserve
 from attar.server.transport.kserve import Inference, Inferred, Parameter, Tensor, TensorInfo
 
-from .edge import BINARY, JSON, Asked, document
+from .edge import BINARY, JSON, Asked, document, off_the_loop
 
 TYPES: Final = (JSON, BINARY, "")
 """Triton's clients send no type, or that of bytes."""
@@ -103,7 +103,8 @@ class KServe:
             ),
             max_items=self._max_items,
         )
-        return _answer(inferred, raw)
+        size = sum(tensor.array.size for tensor in inferred.outputs)
+        return await off_the_loop(size, lambda: _answer(inferred, raw))
 
 
 def _named(asked: Asked) -> tuple[str, str]:

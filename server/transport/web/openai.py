@@ -1,6 +1,5 @@
 """OpenAI's API of embeddings and models, as its clients speak it."""
 
-import asyncio
 import base64
 import json
 import time
@@ -16,7 +15,7 @@ from attar.server.engine.models import Models
 from attar.server.errors import about
 from attar.server.usecases.embed import Embedded, Items, Priority, embed
 
-from .edge import Asked, Problem, document
+from .edge import Asked, Problem, document, off_the_loop
 
 Format = Literal["float", "base64"]
 Name = TypeVar("Name", bound=str)
@@ -30,8 +29,6 @@ _TYPES: Final[Mapping[int, str]] = {
     403: "permission_error",
     429: "rate_limit_error",
 }
-# JSON of so many numbers takes a millisecond; what is longer is written off the loop.
-_LONG: Final = 2**13
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,10 +72,7 @@ class OpenAI:
         )
         with about("input"):
             found.require_all()
-        if found.vectors.size > _LONG:
-            body = await asyncio.to_thread(_write, found, request.format)
-        else:
-            body = _write(found, request.format)
+        body = await off_the_loop(found.vectors.size, lambda: _write(found, request.format))
         return Response(body, media_type="application/json", headers=timings(found))
 
     async def models(self, asked: Asked) -> Response:  # noqa: ARG002 (every route's signature)
