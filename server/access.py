@@ -154,6 +154,8 @@ class Access:
         self._file = file
         self._now = now
         self._seen = (0, 0, 0)
+        self._unknown = 0
+        self._warned = now() - 1.0
         self._checked = now()
         self._allowances: dict[str, Allowance] = {}
         self._keep(self._fixed)
@@ -182,7 +184,7 @@ class Access:
             if hmac.compare_digest(allowance.key.sha256, given):
                 found = allowance
         if found is None:
-            log.warning("a call from %s has an unknown key", peer)
+            self._warn(peer)
             raise Unauthenticated("the key is not one that this server knows; check it")
         if scope not in found.key.scopes:
             has = ", ".join(sorted(found.key.scopes))
@@ -196,6 +198,13 @@ class Access:
         """Use `items` of a key's rate and quota, or raise RateLimited and use none."""
         if (allowance := self._allowances.get(key.name)) is not None:
             allowance.take_items(items, self._now(), datetime.now(UTC))
+
+    def _warn(self, peer: str) -> None:
+        """Tell of unknown keys once a second at most: who guesses must not fill the log."""
+        self._unknown += 1
+        if (now := self._now()) >= self._warned + 1.0:
+            log.warning("%d calls with an unknown key, the last from %s", self._unknown, peer)
+            self._unknown, self._warned = 0, now
 
     def _refresh(self) -> None:
         """Read the file again when it has changed; a bad one is told, and the keys stay."""

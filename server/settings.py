@@ -493,4 +493,6 @@ def _explain(error: Any) -> str:
         return str(error["msg"]).removeprefix("Value error, ")
     name = str(error["loc"][0])
     spelled = "BUNDLE" if name == "bundles" else flag(name)
+    if is_secret(Settings.model_fields[name]):
+        return f"{name} ({variable(name)}): {error['msg']}"
     return f"{name} ({spelled}, {variable(name)}): {error['msg']}; got {error['input']!r}"

@@ -164,6 +164,19 @@ def test_a_keys_file_that_goes_bad_leaves_the_keys_as_they_were(
     assert READER not in caplog.text
 
 
+def test_guesses_are_told_and_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    now = [0.0]
+    access = Access(parse_keys(f"a:infer:{READER}"), now=lambda: now[0])
+    for _ in range(100):
+        with pytest.raises(Unauthenticated):
+            access.check("a-guess", "infer", peer="here")
+        now[0] += 0.03
+
+    assert len(caplog.records) == 3
+    assert "with an unknown key, the last from here" in caplog.text
+    assert "a-guess" not in caplog.text
+
+
 def test_keys_from_the_environment_open_too(
     bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

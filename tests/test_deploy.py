@@ -17,6 +17,7 @@ import yaml
 
 from attar.server.metrics import Metrics, ModelMetrics
 from attar.server.settings import Settings, read, variable
+from attar.server.transport.web.app import ROUTES
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "deploy").glob("*.Dockerfile"))
@@ -157,7 +158,9 @@ def test_compose_starts_a_server_whose_every_name_exists() -> None:
     assert targets["/data"] in COMPOSE["volumes"]
     assert float(attar["stop_grace_period"].removesuffix("s")) > chosen.grace_s
     assert f"attar:{chosen.metrics_port}" in COMPOSE["configs"]["prometheus"]["content"]
-    assert f"127.0.0.1:{chosen.port}:{chosen.port}" in attar["ports"]
+    assert set(attar["ports"]) == {
+        f"127.0.0.1:{port}:{port}" for port in (chosen.port, chosen.http_port)
+    }
 
 
 def test_compose_publishes_to_this_machine_only_and_mounts_what_exists() -> None:
@@ -188,7 +191,8 @@ def test_the_pods_start_a_server_whose_every_name_exists() -> None:
     mounts = {one["mountPath"]: one["name"] for one in container()["volumeMounts"]}
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
 
-    assert {name: ports[name] for name in ("grpc", "metrics")} == {
+    assert ports == {
+        "http": chosen.http_port,
         "grpc": chosen.port,
         "metrics": chosen.metrics_port,
     }
@@ -206,6 +210,10 @@ def test_the_probes_ask_grpc_health_and_the_pod_outlives_its_grace() -> None:
 
     assert container()["startupProbe"]["grpc"] == {"port": 8001}
     assert container()["readinessProbe"]["grpc"] == {"port": 8001}
+    alive = container()["livenessProbe"]["httpGet"]
+    (route,) = [one for one in ROUTES if one.name == f"GET {alive['path']}"]
+    assert route.scope is None, "a kubelet has no key"
+    assert alive["port"] in {one["name"] for one in container()["ports"]}
     assert pod["terminationGracePeriodSeconds"] > pause + read(["x.attar"]).grace_s
 
 
@@ -215,7 +223,6 @@ def test_the_manifests_select_the_pods_and_follow_a_metric_that_exists(
     deployment, scaler = MANIFESTS["Deployment"], MANIFESTS["HorizontalPodAutoscaler"]
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     annotations = deployment["spec"]["template"]["metadata"]["annotations"]
-    (port,) = MANIFESTS["Service"]["spec"]["ports"]
     (metric,) = scaler["spec"]["metrics"]
 
     for selector in (
@@ -224,7 +231,9 @@ def test_the_manifests_select_the_pods_and_follow_a_metric_that_exists(
         MANIFESTS["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
     ):
         assert selector.items() <= labels.items()
-    assert port["targetPort"] in {one["name"] for one in container()["ports"]}
+    for port in MANIFESTS["Service"]["spec"]["ports"]:
+        (named,) = [one for one in container()["ports"] if one["name"] == port["targetPort"]]
+        assert port["port"] == named["containerPort"]
     assert annotations["prometheus.io/port"] == "8002"
     assert scaler["spec"]["scaleTargetRef"] == {
         "apiVersion": deployment["apiVersion"],

@@ -163,6 +163,14 @@ def test_a_secret_is_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "0123456789abcdef" not in describe(found) + repr(found)
 
 
+def test_a_bad_secret_is_refused_unquoted(tmp_path: Path) -> None:
+    (file := tmp_path / "attar.toml").write_text("keys = 123456789\n", "utf-8")
+
+    with pytest.raises(InvalidInput, match=r"keys \(ATTAR_KEYS\): .*valid string") as refused:
+        read(["x.attar", "--config", str(file)])
+    assert "123456789" not in str(refused.value)
+
+
 TLS = ("--tls-cert=c.pem", "--tls-key=k.pem")
 
 
