@@ -11,7 +11,7 @@ from . import fuzz
 from .bad_inputs import world
 from .servers import free_port
 
-COUNT = 250
+COUNT = 150
 World = tuple[str, int]
 
 
