@@ -193,10 +193,8 @@ def binarized_quality(report: Report) -> str:
 
 def native(report: Report) -> str:
     """Say what the native operator gains over the standard ones, for attention by itself."""
-    took = {(row["operators"], row["length"]): row["p50_ms"] for row in report.get("alone", ())}
+    took = {(row["operators"], row["length"]): row["p50_ms"] for row in report["alone"]}
     lengths = sorted({length for _, length in took if length >= LONG})
-    if not lengths:
-        return "The kept results are from before this operator."
     gains = [took["standard", length] / took["native", length] for length in lengths]
     return fill(
         f"By itself, without projections, one layer of it is {min(gains):.1f} to {max(gains):.1f} "
