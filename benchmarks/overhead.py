@@ -39,7 +39,7 @@ from attar.host import describe
 from attar.v1 import embedding_pb2
 
 TEXTS, ROUNDS = 512, 5
-BUDGETS = (256, 512, 1024, 2048, 4096, 8192)
+BUDGETS = (128, 256, 512, 1024, 2048, 4096)
 SHAPES = ((1, 64), (32, 4))  # texts in a request, clients
 AIM = 1.10
 EMBED = "/attar.v1.Embedding/Embed"

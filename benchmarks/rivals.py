@@ -459,6 +459,8 @@ def loads(
             "requests_per_second": round(rate, 1),
             **told(seen, server, busy),
         }
+    if not best:  # so slow that nothing was answered in any measurement's time
+        return
     cpu, began = server.cpu_s(), time.perf_counter()
     seen = asyncio.run(opened(address, coming, rate=SHARE * best, warm_s=warm_s, seconds=seconds))
     busy = (server.cpu_s() - cpu) / (time.perf_counter() - began)
