@@ -101,6 +101,7 @@ def running(
     cwd: Path | None = None,
 ) -> Iterator[Running]:
     """Run a server until the end of the block; SIGTERM, and later SIGKILL to all that is left."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # by way of `finally`
     threads = str(len(cores.server))
     pools = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
     with log.open("wb") as output:
