@@ -58,7 +58,6 @@ R_co = TypeVar("R_co", covariant=True)
 Items = Sequence[str] | NDArray[Any]
 TokenIds = Sequence[Sequence[int]]
 Payload = Mapping[str, Any]
-Value = str | int | bool
 Filter = Mapping[str, Any]
 
 DEADLINE_S: Final = 30.0

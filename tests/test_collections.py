@@ -1,6 +1,7 @@
 """Collections on disk: what is acknowledged is there, whole, whatever happens to the process."""
 
 import asyncio
+import hashlib
 import inspect
 import json
 import signal
@@ -250,6 +251,30 @@ async def test_a_collection_may_be_deleted_while_its_index_is_built(tmp_path: Pa
         assert [*(tmp_path / "collections").glob("wide*")] == []
 
 
+def test_reads_write_nothing_while_a_shard_is_copied(tmp_path: Path) -> None:
+    """A filter by a range wants an index, which is made at the next read after the copy."""
+
+    def content() -> dict[Path, bytes]:
+        return {
+            path: hashlib.sha256(path.read_bytes()).digest()
+            for path in source.rglob("*")
+            if path.is_file()
+        }
+
+    store = EdgeStore(tmp_path)
+    store.create(COLORS)
+    store.upsert("colors", [1, 2], rows(2), [{"n": 1}, {"n": 2}])
+    source, _ = store.begin_copy("colors", follow=True)
+    before = content()
+    for _ in range(2):
+        assert store.count("colors", filters.read({"n": {"gt": 1}})) == 1
+    assert content() == before
+    store.end_copy("colors")
+    assert store.count("colors", filters.read({"n": {"gt": 1}})) == 1
+    assert content() != before
+    store.close()
+
+
 # ------------------------------------------------------------------------------ snapshots
 
 
@@ -488,7 +513,7 @@ def alive(pid: int) -> bool:
         status: str = psutil.Process(pid).status()
     except psutil.NoSuchProcess:
         return False
-    return status != psutil.STATUS_ZOMBIE
+    return status != "zombie"
 
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

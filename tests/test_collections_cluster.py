@@ -33,7 +33,7 @@ async def cluster(
         return answer
 
     server = grpc.aio.server()
-    method = grpc.unary_unary_rpc_method_handler(collections)
+    method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(collections)
     handler = grpc.method_handlers_generic_handler("qdrant.Collections", {"List": method})
     server.add_generic_rpc_handlers((handler,))
     port = server.add_insecure_port("127.0.0.1:0")

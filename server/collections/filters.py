@@ -25,7 +25,6 @@ from typing import Any, Final, TypeAlias
 
 from attar.errors import InvalidInput
 
-Value: TypeAlias = str | int | bool
 Filter: TypeAlias = Mapping[str, Any]
 
 MAX_CONDITIONS: Final = 256

@@ -30,7 +30,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.errors import AttarError, BackendError, DiskFull, NotFound, Unavailable
+from attar.errors import AttarError, BackendError, DiskFull, Unavailable
 
 from . import builder
 from .disk import check_name
@@ -294,7 +294,7 @@ class StoreProcess:
                 async with self._held(name):
                     await self._call(EdgeStore.change_over, name, copy)
         except BaseException:
-            with suppress(NotFound):
+            with suppress(AttarError):  # the child may be gone, and the copy with it
                 await self._call(EdgeStore.forget_copy, name)
             raise
 
@@ -307,14 +307,17 @@ class StoreProcess:
         copied = asyncio.Event()
         async with AsyncExitStack() as stack:
             async with self._held(name):
-                source, folder = await self._call(EdgeStore.begin_copy, name, follow=follow)
-                work = asyncio.create_task(
-                    builder.build(command, source, folder, target, copied=copied.set)
-                )
-                stack.push_async_callback(_end, work)
-                waiting = asyncio.create_task(copied.wait())
-                stack.push_async_callback(_end, waiting)
-                await asyncio.wait((waiting, work), return_when=asyncio.FIRST_COMPLETED)
+                try:
+                    source, folder = await self._call(EdgeStore.begin_copy, name, follow=follow)
+                    work = asyncio.create_task(
+                        builder.build(command, source, folder, target, copied=copied.set)
+                    )
+                    stack.push_async_callback(_end, work)
+                    waiting = asyncio.create_task(copied.wait())
+                    stack.push_async_callback(_end, waiting)
+                    await asyncio.wait((waiting, work), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    await self._call(EdgeStore.end_copy, name)
             yield work
 
     # ------------------------------------------------------------------ the child

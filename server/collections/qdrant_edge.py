@@ -90,6 +90,7 @@ class _Collection:
     path: Path
     shard: edge.EdgeShard
     indexed: set[str]
+    copying: bool = False
     dirty: set[PointId] | None = None
     successor: edge.EdgeShard | None = None
     since: float | None = None  # when it was first written after its last sync
@@ -290,21 +291,28 @@ class EdgeStore:
     # ------------------------------------------------------------------ copies
 
     def begin_copy(self, name: str, *, follow: bool) -> tuple[Path, Path]:
-        """Sync a shard so that it can be copied until the next write; give it and its folder.
+        """Sync a shard so that it can be copied, until `end_copy`; give it and its folder.
 
-        With `follow`, what is written from now on is remembered for `catch_up`.
+        Whoever copies holds writes back meanwhile, and reads write nothing then. With `follow`,
+        what is written from now on is remembered for `catch_up`.
         """
         found = self._find(name)
         self._sync(found)
+        found.copying = True
         if follow:
             found.dirty = set()
         return found.path, self._root / name
+
+    def end_copy(self, name: str) -> None:
+        """Say that the shard is copied and may be written again."""
+        self._find(name).copying = False
 
     def catch_up(self, name: str, copy: Path, *, limit: int) -> int:
         """Bring up to `limit` remembered writes to a copy; give how many are left."""
         found = self._find(name)
         if found.dirty is None:
             raise NotFound(f"collection {name} is not being copied; optimise it again")
+        require_space(self._root, self._reserve)
         if found.successor is None:
             found.successor = _load(found.description, copy).shard
         for path in found.indexed - _indexed(found.successor):
@@ -414,7 +422,7 @@ class EdgeStore:
         if where == EVERYTHING:
             return None
         for path in paths(where) - found.indexed:
-            if len(found.indexed) < _INDEXED_PATHS:
+            if len(found.indexed) < _INDEXED_PATHS and not found.copying:
                 index = edge.UpdateOperation.create_field_index(path, _FLOAT)
                 with suppress(DiskFull):  # it answers without, only slower
                     self._update(found, index, touched=())
