@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("attar.server")
 
+_MAX_PENDING: Final = 8192  # calls; some 1.5 kB each, with a short text
+_MAX_PENDING_S: Final = 600  # their own deadlines come first
 SERVICES: Final = (
     info_pb2.DESCRIPTOR.services_by_name["Info"],
     models_pb2.DESCRIPTOR.services_by_name["Models"],
@@ -118,6 +120,11 @@ async def running(settings: Settings) -> AsyncIterator[int]:
             options=(
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", -1),  # bounded by the limits on what is asked
+                # gRPC drops what no handler has taken, in no words of ours, by default from 1,000
+                # calls on and after 30 s: a burst that the door would have refused, or answered.
+                ("grpc.server.max_pending_requests", _MAX_PENDING),
+                ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
+                ("grpc.server_max_unrequested_time_in_server", _MAX_PENDING_S),
                 ("grpc.so_reuseport", 0),  # a taken port is an error, not a second server behind it
             ),
         )

@@ -1,0 +1,238 @@
+"""Ground: a bundle that some words harm, and servers in processes of their own to be harmed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnx
+import psutil
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+import attar
+from attar.bundle import Bundle
+from tests.bundles import VOCABULARY, text_manifest, tokenizer_json
+from tests.servers import free_port
+
+from .seen import NotRun
+
+POISON: Final = "!"  # the graph fails on it: the table has no row for it
+ENDLESS: Final = "?"  # the graph counts to SPINS on it, which takes longer than any run may
+SPINS: Final = 8_000_000
+START_S: Final = 180.0
+
+_DIM: Final = 16
+_WIDTH: Final = 512
+_ROWS: Final = 32
+
+
+def harmed_bundle(path: Path, *, seed: int = 0, products: int = 0, name: str = "tiny") -> Path:
+    """Write a text bundle that fails on POISON and hangs on ENDLESS; another seed, another space.
+
+    Each of `products` costs a text some hundreds of microseconds on one core.
+    """
+    draw = np.random.default_rng(seed)
+    size = len(VOCABULARY) - 1
+    wide = draw.standard_normal((_DIM, _WIDTH)) / _DIM**0.5
+    weights = {
+        "table": draw.standard_normal((size, _DIM)).astype(np.float32),
+        "last": np.array([2]),
+        "middle": np.array([1]),
+        "endless": np.array(VOCABULARY.index(ENDLESS)),
+        "spins": np.array(SPINS),
+        "zero": np.array(0, np.float32),
+    }
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["rows"]),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["weights"]),
+        helper.make_node("Mul", ["rows", "weights"], ["kept"]),
+        helper.make_node("ReduceSum", ["kept", "middle"], ["sum"], keepdims=0),
+        helper.make_node("Equal", ["input_ids", "endless"], ["met"]),
+        helper.make_node("Cast", ["met"], ["ones"], to=TensorProto.INT64),
+        helper.make_node("ReduceMax", ["ones"], ["any"], keepdims=0),
+        helper.make_node("Mul", ["any", "spins"], ["trips"]),
+        helper.make_node("Loop", ["trips", "", "zero"], ["nothing"], body=_count()),
+        helper.make_node("Add", ["sum", "nothing"], ["pooled"]),
+    ]
+    if products:
+        weights |= {
+            "wide": wide.astype(np.float32),
+            "narrow": wide.T.astype(np.float32).copy(),
+            "square": np.linalg.qr(draw.standard_normal((_WIDTH, _WIDTH)))[0].astype(np.float32),
+            "many": np.ones((1, _ROWS, 1), np.float32),
+        }
+        names = ["x", *(f"x{i}" for i in range(products))]
+        nodes += [
+            helper.make_node("MatMul", ["pooled", "wide"], ["flat"]),
+            helper.make_node("Unsqueeze", ["flat", "middle"], ["row"]),
+            helper.make_node("Mul", ["row", "many"], ["x"]),
+            *(helper.make_node("MatMul", [a, "square"], [b]) for a, b in pairwise(names)),
+            helper.make_node("ReduceMean", [names[-1], "middle"], ["mean"], keepdims=0),
+            helper.make_node("MatMul", ["mean", "narrow"], ["out"]),
+        ]
+    last = "out" if products else "pooled"
+    nodes.append(helper.make_node("LpNormalization", [last], ["embedding"], axis=1, p=2))
+    inputs = [
+        helper.make_tensor_value_info(tensor, TensorProto.INT64, ["batch", "length"])
+        for tensor in ("input_ids", "attention_mask")
+    ]
+    output = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", _DIM])
+    constants = [numpy_helper.from_array(value, name) for name, value in weights.items()]
+    graph = helper.make_graph(nodes, "harmed", inputs, [output], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model)
+    files = {
+        "tokenizer.json": tokenizer_json(),
+        "report.json": b"{}\n",
+        "variants/fp32.onnx": model.SerializeToString(deterministic=True),
+    }
+    return Bundle.write(path, text_manifest(dim=_DIM, name=name), files).path
+
+
+def _count() -> onnx.GraphProto:
+    """Give a loop's body that takes time and changes nothing."""
+    nodes = [
+        helper.make_node("Identity", ["go"], ["go_on"]),
+        helper.make_node("Sin", ["x"], ["same"]),
+    ]
+    scalar = helper.make_tensor_value_info
+    inputs = [
+        scalar("trip", TensorProto.INT64, []),
+        scalar("go", TensorProto.BOOL, []),
+        scalar("x", TensorProto.FLOAT, []),
+    ]
+    outputs = [scalar("go_on", TensorProto.BOOL, []), scalar("same", TensorProto.FLOAT, [])]
+    return helper.make_graph(nodes, "count", inputs, outputs)
+
+
+def words(count: int, *, first: int = 0) -> list[str]:
+    """Give texts that all differ, in what the model sees too."""
+    return [f"the cat sat on {' '.join(str(i))}" for i in range(first, first + count)]
+
+
+Truth = dict[str, dict[str, NDArray[np.float32]]]
+"""The vector of each text in each space, by fingerprint."""
+
+
+def truth(bundle: Path, texts: Sequence[str]) -> Truth:
+    """Embed the texts by the runtime alone."""
+    encoder = attar.load(bundle, threads=1)
+    return {encoder.fingerprint: dict(zip(texts, encoder.embed(texts).vectors, strict=True))}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """`attar serve` in a process of its own."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    http_port: int
+    metrics_port: int
+    log: Path
+
+    @property
+    def target(self) -> str:
+        """Its gRPC address."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs still."""
+        return self.process.poll() is None
+
+    @property
+    def rss_mb(self) -> float:
+        """The memory that it and its children hold."""
+        parent = psutil.Process(self.process.pid)
+        family = [parent, *parent.children(recursive=True)]
+        return round(sum(one.memory_info().rss for one in family) / 1e6, 1)
+
+    def metrics(self) -> dict[str, float]:
+        """Give every series by its full name."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics") as page:
+            lines = page.read().decode().splitlines()
+        rows = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, value in rows}
+
+    def end(self, *, patience_s: float = 40.0) -> int:
+        """Ask it to end and give its exit code; -9 where it had to be killed."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.ended(patience_s=patience_s)
+
+    def ended(self, *, patience_s: float = 40.0) -> int:
+        """Wait for its exit code; -9 where it had to be killed."""
+        try:
+            return self.process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+
+@contextmanager
+def served(
+    folder: Path,
+    *arguments: object,
+    within: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
+    """Run a server on free ports, one thread a run, its data in `folder`/data.
+
+    `within` is the command that runs the command. Raises NotRun where it refuses to start.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    ready, log = folder / "ready", folder / "server.log"
+    ready.unlink(missing_ok=True)
+    http_port, metrics_port = free_port(), free_port()
+    command = [
+        *within,
+        *(str(Path(sys.executable).with_name("attar")), "serve"),
+        *("--port", "0", "--http-port", str(http_port), "--metrics-port", str(metrics_port)),
+        *("--threads", "1", "--data-dir", str(folder / "data"), "--ready-file", str(ready)),
+        *map(str, arguments),
+    ]
+    with log.open("ab") as out:
+        process = subprocess.Popen(  # noqa: S603 (our own command)
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            env={**os.environ, **(environment or {})},
+        )
+    try:
+        patience = time.monotonic() + START_S
+        while not ready.exists():
+            if process.poll() is not None or time.monotonic() > patience:
+                lines = log.read_text("utf-8", errors="replace").strip().splitlines()
+                raise NotRun(f"the server does not start: {lines[-1] if lines else 'in silence'}")
+            time.sleep(0.02)
+        yield Server(
+            process=process,
+            port=int(ready.read_text("utf-8")),
+            http_port=http_port,
+            metrics_port=metrics_port,
+            log=log,
+        )
+    finally:
+        _kill(process)
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    """End it, and wait until nothing of it writes any more."""
+    with suppress(psutil.NoSuchProcess):
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        _, left = psutil.wait_procs(children, timeout=20)
+        for child in left:
+            child.kill()
+    process.wait()
