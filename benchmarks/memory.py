@@ -107,7 +107,7 @@ async def hour(
         coming = mixture(trace, number)
         while time.perf_counter() < end:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{address.port}") as channel:
-                ask = channel.unary_unary(address.path)
+                ask: Any = channel.unary_unary(address.path)
                 renewed = time.perf_counter() + EVERY_S
                 while time.perf_counter() < min(end, renewed):
                     message, patience = next(coming)

@@ -204,7 +204,8 @@ def infinity(engine: str) -> Served:
         """Let optimum export the folder: infinity wants a graph beside the tokenizer."""
         kept = ENVIRONMENTS / "minilm-onnx"
         if not (kept / "model.onnx").exists():
-            command = [python.with_name("optimum-cli"), "export", "onnx", "--model", world.folder]
+            command: list[str | Path] = [python.with_name("optimum-cli"), "export", "onnx"]
+            command += ["--model", world.folder]
             command += ["--task", "feature-extraction", "--library", "transformers", kept]
             run(command)
         shutil.copytree(kept, world.scratch / "exported")

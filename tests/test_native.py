@@ -59,7 +59,8 @@ class Learned:
 
     @property
     def width(self) -> int:
-        return self.anchors.shape[0] * self.anchors.shape[1]
+        heads, depth, _ = self.anchors.shape
+        return int(heads * depth)
 
 
 def learned(
@@ -84,7 +85,7 @@ def operator(layer: Learned, *, masked: bool = False) -> bytes:
     names = ["query_key", "value", "anchors", "mean", "hash"]
     names += ["sigma" if "sigma" in weights else "", "mask" if masked else ""]
     node = helper.make_node(OPERATOR, names, ["out"], domain=DOMAIN, beta=layer.beta)
-    shape = ["batch", "length", layer.width]
+    shape: list[str | int | None] = ["batch", "length", layer.width]
     inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n in names[:2]]
     if masked:
         inputs.append(helper.make_tensor_value_info("mask", TensorProto.BOOL, shape[:2]))
@@ -179,8 +180,8 @@ def test_any_sizes_give_what_the_definition_gives(
 def test_sums_by_nibbles_are_bit_for_bit_those_of_an_integer_product(bits: int) -> None:
     layer = learned(heads=1, depth=19, bits=bits)
     feed = batch_of(layer, 1, 1300, masked=False)  # three blocks
-    clear = (np.abs(projections(layer, feed["query_key"], np.ones((1, 1300), bool))) > 1e-4).all(3)
-    feed["query_key"] = feed["query_key"][:, clear[0, 0]]
+    (found,) = projections(layer, feed["query_key"], np.ones((1, 1300), bool))[0]
+    feed["query_key"] = feed["query_key"][:, np.all(np.abs(found) > 1e-4, axis=1)]
     n = feed["query_key"].shape[1]
     assert n > 1024
     whole = np.random.default_rng(1).integers(-9, 10, (n, layer.width))
@@ -220,12 +221,15 @@ def test_the_operator_gives_what_the_standard_graph_gives(*, static: bool) -> No
     graph = to_onnx(Masked(attention), example, specs, output="mixed")
     draw = np.random.default_rng(0)
     mask = np.arange(40) < draw.integers(1, 41, (64, 1))
-    feed = {"tokens": draw.standard_normal((64, 40, 48), np.float32), "mask": mask.astype(np.int64)}
+    feed: Feed = {
+        "tokens": draw.standard_normal((64, 40, 48), np.float32),
+        "mask": mask.astype(np.int64),
+    }
     compare = next(n for n in onnx.load_from_string(graph).graph.node if "Greater" in n.op_type)
     expected, projected = run(graph, feed, compare.input[0])
     (given_,) = run(use_native(graph), feed)
-    near = (np.abs(projected) < DOUBTFUL).any((1, 3)) & mask
-    doubtful = near.any(1)  # one flipped code is in every sum of its row
+    near = np.any(np.abs(projected) < DOUBTFUL, axis=(1, 3)) & mask
+    doubtful = np.any(near, axis=1)  # one flipped code is in every sum of its row
     assert doubtful.sum() <= 2, f"{near.sum()} tokens have a projection within {DOUBTFUL} of zero"
     certain = mask & ~doubtful[:, None]
     np.testing.assert_allclose(given_[certain], expected[certain], atol=1e-5)
