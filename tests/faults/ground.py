@@ -156,7 +156,7 @@ class Server:
         """The memory that it and its children hold."""
         parent = psutil.Process(self.process.pid)
         family = [parent, *parent.children(recursive=True)]
-        return round(sum(one.memory_info().rss for one in family) / 1e6, 1)
+        return round(float(sum(one.memory_info().rss for one in family)) / 1e6, 1)
 
     def metrics(self) -> dict[str, float]:
         """Give every series by its full name."""

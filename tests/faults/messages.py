@@ -287,7 +287,8 @@ def _hanging(server: Server) -> Iterator[None]:
 def _hanging_too_long(server: Server, _: Client) -> object:
     with grpc.insecure_channel(server.target) as to:  # the client itself would ask again
         message = request([f"cat {ENDLESS}"], model="tiny").SerializeToString()
-        return to.unary_unary("/attar.v1.Embedding/Embed")(message, timeout=20, metadata=_TOKEN)
+        embed: Any = to.unary_unary("/attar.v1.Embedding/Embed")
+        return embed(message, timeout=20, metadata=_TOKEN)
 
 
 def _leaving(server: Server, _: Client) -> object:

@@ -5,6 +5,7 @@ import itertools
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,7 +39,7 @@ def swapped(folder: Path, *, swaps: int = 4) -> Seen:
                 bundle = spaces[number % 2]
                 _put(bundle, place)
                 (fingerprint,) = truth(bundle, texts[:1])
-                _wait(lambda wanted=fingerprint: _fingerprint(server) == wanted, "the new model")
+                _wait(partial(_serves, server, fingerprint), "the new model")
 
         judged = asyncio.run(_meanwhile(server, texts, known, change))
     return judged.seen(
@@ -190,10 +191,10 @@ def _put(bundle: Path, place: Path) -> None:
     shutil.rmtree(old)
 
 
-def _fingerprint(server: Server) -> str:
+def _serves(server: Server, fingerprint: str) -> bool:
     with Client(server.target) as client:
         (model,) = client.info().models
-        return model.fingerprint
+        return model.fingerprint == fingerprint
 
 
 def _why(server: Server) -> str:

@@ -251,7 +251,7 @@ def _look_for(client: Client, written: Sequence[int], judged: Judged) -> None:
         for point, vector in zip(ids, expected, strict=True):
             if point not in there:
                 judged.lost.append(f"point {point} was acknowledged and is gone")
-            elif not np.allclose(there[point], vector, atol=1e-5):
+            elif (kept := there[point]) is None or not np.allclose(kept, vector, atol=1e-5):
                 judged.wrong.append(f"point {point} has another vector than its text")
     if written:
         first = written[0]
