@@ -7,17 +7,20 @@ back to themselves; kNN and a linear probe judge all of them, in fp32 and int8, 
 runtime gives. What the softmax encoders learn is a fixed function of the series: log-mel statistics
 of speech, and for outlines the responses of random convolutions (Dempster et al. 2020,
 arXiv:1910.13051). Digits are spoken by six people; two of them are kept for the test and never
-heard in training.
+heard in training. About half an hour on two cores.
 """
 
 import argparse
 import json
 import lzma
+import multiprocessing
+import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +62,7 @@ BITS = (4, 8, 16, 32)
 BATCH, HASH_ROWS, CALIBRATION_ROWS = 32, 8, 64
 RATE, RECOVERY_RATE = 2e-3, 6e-3  # the greatest, of training and of distillation
 NEIGHBOURS = 5
+JOBS = 2  # at a time, with a thread each: small products gain nothing by two
 REDRAWS = 2000  # of the test rows, for an interval
 
 
@@ -83,6 +87,11 @@ class Task:
         return self.train.shape[-1] // self.shape.hop
 
 
+Read = Callable[[Path], Task]
+"""A data set, read from the folder of all."""
+
+
+@cache
 def spoken_digits(data: Path, *, samples: int = 4096, hop: int = 4) -> Task:
     """Cut every clip to its middle half second, or pad it; `SPEAKERS` test."""
     folder = data / "audio-fsdd"
@@ -99,11 +108,12 @@ def spoken_digits(data: Path, *, samples: int = 4096, hop: int = 4) -> Task:
         Source(series=clips, features=log_mel(clips), labels=meta["digit"], test=test),
         name="spoken digits",
         shape=SeriesShape(window=64, hop=hop, transformer=_transformer(), dim=DIM),
-        steps=800,
+        steps=600,
         recover_steps=300,
     )
 
 
+@cache
 def outlines(data: Path) -> Task:
     """Read ShapesAll: 512 distances from the centre of a shape along its outline, 60 classes."""
     archive = np.load(data / "timeseries-ucr" / "ucr.npz")
@@ -120,7 +130,7 @@ def outlines(data: Path) -> Task:
         name="ShapesAll",
         shape=SeriesShape(window=16, hop=1, transformer=_transformer(), dim=DIM),
         steps=400,
-        recover_steps=300,
+        recover_steps=400,
     )
 
 
@@ -219,14 +229,19 @@ class Follow(Method[tuple[Tensor, Tensor]]):
         return embedding_match(found, goals) + similarity_match(found, goals), {}
 
 
-def follow(encoder: SeriesEncoder, task: Task, goals: Tensor, *, steps: int, rate: float) -> None:
+Goals = Callable[[Tensor, Tensor], Tensor]
+"""What to give for some training rows, by their places and as they were altered: (n, DIM)."""
+
+
+def follow(encoder: SeriesEncoder, task: Task, goals: Goals, *, steps: int, rate: float) -> None:
     """Train `encoder` in place to give `goals` of shifted, scaled and noisy series."""
     sampler = Sampler(items=len(task.train), batch_size=BATCH, seed=0)
 
     def batches(step: int) -> tuple[Tensor, Tensor]:
         rows = sampler(step)
         generator = torch.Generator().manual_seed(seed_at(0, step, 1))
-        return altered(task.train[rows], generator), goals[rows]
+        series = altered(task.train[rows], generator)
+        return series, goals(torch.as_tensor(rows), series)
 
     method = Follow(encoder)
     training = Training(
@@ -305,8 +320,18 @@ class Recovered:
     seconds: float
 
 
-def recovered(task: Task, softmax: SeriesEncoder, goals: Tensor, bits: int) -> Recovered:
-    """Binarize a copy of the softmax encoder, and distil it back to what it was."""
+def recovered(task: Task, softmax: SeriesEncoder, bits: int) -> Recovered:
+    """Binarize a copy of the softmax encoder, and distil it back to what it was.
+
+    The softmax encoder is asked of each series as the other sees it, altered: few rows then teach
+    the whole function (Beyer et al. 2022, arXiv:2106.05237).
+    """
+
+    @torch.no_grad()
+    def goals(_: Tensor, series: Tensor) -> Tensor:
+        taught: Tensor = softmax(series)
+        return taught
+
     made = ecoformer.convert(
         softmax,
         (task.train[evenly(range(len(task.train)), HASH_ROWS)],),
@@ -326,45 +351,85 @@ def lesson(task: Task) -> dict[str, float]:
     return judge(replace(task, train=task.lesson, test=task.lesson_test), Tensor.numpy).figures
 
 
-def measure(task: Task) -> Iterator[Row]:
-    """Train, binarize, recover and export; give a row for each encoder and precision."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taught:
+    """A softmax encoder, its judgement in each precision, and how long it took to train."""
+
+    encoder: SeriesEncoder
+    judged: dict[str, Judged]
+    lesson: dict[str, float]
+    seconds: float
+
+
+def taught(read: Read, data: Path) -> Taught:
+    """Train a softmax encoder on a data set, and judge it."""
+    task = read(data)
     torch.manual_seed(0)
-    softmax = SeriesEncoder(task.shape)
+    encoder = SeriesEncoder(task.shape)
     began = time.perf_counter()
-    follow(softmax, task, task.lesson, steps=task.steps, rate=RATE)
-    seconds = time.perf_counter() - began
-    reference = judge_exported(task, softmax, attention="softmax")
-    goals = torch.from_numpy(embed(softmax, task.train))
+    follow(encoder, task, lambda rows, _: task.lesson[rows], steps=task.steps, rate=RATE)
+    return Taught(
+        encoder=encoder,
+        seconds=time.perf_counter() - began,
+        judged=judge_exported(task, encoder, attention="softmax"),
+        lesson=lesson(task),
+    )
 
-    def row(
-        attention: str, precision: str, bits: int | None, judged: Judged, **more: object
-    ) -> Row:
-        return {
-            "data": task.name,
-            "attention": attention,
-            "precision": precision,
-            "bits": bits,
-            "length": task.tokens,
-            "test_rows": len(task.test),
-            **judged.figures,
-            **judged.against(reference["fp32"]),
-            **more,
-        }
 
-    for precision, judged in reference.items():
-        yield row("softmax", precision, None, judged, train_seconds=round(seconds))
-    for bits in BITS:
-        made = recovered(task, softmax, goals, bits)
-        before = made.before.figures | made.before.against(reference["fp32"])
-        for precision, judged in judge_exported(task, made.encoder, attention="binarized").items():
-            yield row(
-                "binarized",
-                precision,
-                bits,
-                judged,
-                before_distillation=before,
-                train_seconds=round(made.seconds),
-            )
+def softmax_rows(read: Read, data: Path, softmax: Taught) -> list[Row]:
+    """Tell of the softmax encoder."""
+    task = read(data)
+    return [
+        row(
+            task, softmax, judged, attention="softmax", precision=precision, seconds=softmax.seconds
+        )
+        for precision, judged in softmax.judged.items()
+    ]
+
+
+def binarized_rows(read: Read, data: Path, softmax: Taught, bits: int) -> list[Row]:
+    """Binarize a softmax encoder with codes of `bits`, recover it, and judge it."""
+    task = read(data)
+    made = recovered(task, softmax.encoder, bits)
+    before = made.before.figures | made.before.against(softmax.judged["fp32"])
+    judged_as = judge_exported(task, made.encoder, attention="binarized")
+    return [
+        row(
+            task,
+            softmax,
+            judged,
+            attention="binarized",
+            precision=precision,
+            bits=bits,
+            seconds=made.seconds,
+        )
+        | {"before_distillation": before}
+        for precision, judged in judged_as.items()
+    ]
+
+
+def row(
+    task: Task,
+    softmax: Taught,
+    judged: Judged,
+    *,
+    attention: str,
+    precision: str,
+    bits: int | None = None,
+    seconds: float,
+) -> Row:
+    """Put one encoder's figures beside what they are of."""
+    return {
+        "data": task.name,
+        "attention": attention,
+        "precision": precision,
+        "bits": bits,
+        "length": task.tokens,
+        "test_rows": len(task.test),
+        **judged.figures,
+        **judged.against(softmax.judged["fp32"]),
+        "train_seconds": round(seconds),
+    }
 
 
 def judge_exported(task: Task, encoder: SeriesEncoder, *, attention: str) -> dict[str, Judged]:
@@ -394,7 +459,10 @@ def judge_exported(task: Task, encoder: SeriesEncoder, *, attention: str) -> dic
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "series.attar"
         Bundle.write(path, manifest, {f"{name}.onnx": made for name, made in graphs.items()})
-        return {name: judge(task, partial(run, attar.load(path, variant=name))) for name in graphs}
+        return {
+            name: judge(task, partial(run, attar.load(path, variant=name, threads=1)))
+            for name in graphs
+        }
 
 
 def run(runtime: attar.Encoder, series: Tensor) -> Floats:
@@ -404,31 +472,38 @@ def run(runtime: attar.Encoder, series: Tensor) -> Floats:
 
 
 def main() -> None:
-    """Measure both data sets and write what was seen after each."""
+    """Measure both data sets, a job to a core, and write what is known after each job."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the folder of data sets")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
+    data = arguments.data
     began = time.perf_counter()
-    rows: list[Row] = []
+    os.environ["OMP_NUM_THREADS"] = "1"  # of each job, which inherits it
     lessons: dict[str, dict[str, float]] = {}
-    for read in (outlines, spoken_digits):
-        task = read(arguments.data)
-        lessons[task.name] = lesson(task)
-        for row in measure(task):
-            print(json.dumps(row), flush=True)
-            rows.append(row)
-        report = {
-            "rows": rows,
-            "what_is_learned": lessons,
-            "intervals": f"95 %, {REDRAWS:,} redraws of the test rows, two encoders in pairs",
-            "command": "python benchmarks/binarized_quality.py --data DATA --out OUT",
-            "minutes": round((time.perf_counter() - began) / 60, 1),
-            "training_precision": best_precision(),
-            "torch_threads": torch.get_num_threads(),
-            "machine": {**describe(), "torch": torch.__version__},
-        }
-        arguments.out.write_text(json.dumps(report, indent=2) + "\n")
+    rows: list[Row] = []
+    with ProcessPoolExecutor(JOBS, mp_context=multiprocessing.get_context("spawn")) as pool:
+        teaching = {pool.submit(taught, read, data): read for read in (spoken_digits, outlines)}
+        judging: list[Future[list[Row]]] = []
+        for done in as_completed(teaching):
+            read, softmax = teaching[done], done.result()
+            rows += softmax_rows(read, data, softmax)
+            lessons[read(data).name] = softmax.lesson
+            judging += [pool.submit(binarized_rows, read, data, softmax, bits) for bits in BITS]
+        for made in as_completed(judging):
+            rows += made.result()
+            print(f"{len(rows)} rows, {time.perf_counter() - began:.0f} s", flush=True)
+            report = {
+                "rows": sorted(rows, key=lambda row: (row["data"], row["bits"] or 0)),
+                "what_is_learned": lessons,
+                "intervals": f"95 %, {REDRAWS:,} redraws of the test rows, two encoders in pairs",
+                "command": "python benchmarks/binarized_quality.py --data DATA --out OUT",
+                "minutes": round((time.perf_counter() - began) / 60, 1),
+                "training_precision": best_precision(),
+                "jobs_at_a_time": JOBS,
+                "machine": {**describe(), "torch": torch.__version__},
+            }
+            arguments.out.write_text(json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":
