@@ -37,7 +37,7 @@ serve: $(DEMO) | build/demo/student.attar
 	$(BIN)/attar serve build/demo/student.attar --data-dir build/demo/server/data
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # mypy has to see the packages as the wheel lays them out, and says so in its paths: sed gives the
 # files their own names again.
