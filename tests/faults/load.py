@@ -216,7 +216,7 @@ async def _saturation(server: Server, texts: list[str]) -> float:
 def terminated(folder: Path, *, callers: int = 32) -> Seen:
     """SIGTERM while callers embed and write as fast as they can."""
     bundle = harmed_bundle(folder / "tiny.attar", products=8)
-    texts = words(4096)
+    texts = words(512)
     known = truth(bundle, texts)
     judged, written = Judged(), list[int]()
     with served(folder, bundle) as server:
