@@ -99,7 +99,6 @@ async def serve(settings: Settings, *, ready: Callable[[int], None] | None = Non
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[int]:
     """A server that answers on the port given; leaving the block drains it and closes it."""
-    log.info("settings\n%s", describe(settings))
     if settings.exposure is not None:
         log.warning("LISTENING ON %s: %s", settings.host, settings.exposure)
     access = Access(
@@ -136,6 +135,8 @@ async def running(settings: Settings) -> AsyncIterator[int]:
         models = repository.models(settings, metrics)
         await models.start()
         stack.push_async_callback(models.close, drain=True)
+        # After what an operator may have mistyped: a mistake is told in one line.
+        log.info("settings\n%s", describe(settings))
         collections = Collections(
             await open_store(settings), models, max_collections=settings.max_collections
         )

@@ -69,7 +69,7 @@ def look(path: Path) -> Place:
     try:
         fields = json.loads(manifest)
         name, version = str(fields["name"]), str(fields["version"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         manifest = b""
     return Place(
         path=path,
