@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from attar.cli import tables
 from attar.cli.main import main
 
 from .bundles import tiny_bundle
@@ -28,7 +29,10 @@ def attar_(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -
 
     def run(*arguments: object) -> Ran:
         monkeypatch.setattr(sys, "argv", ["attar", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "250")  # a narrow terminal would break what tests look for
+        # A narrow terminal would cut what tests look for; where the console is there already, it
+        # has its width.
+        monkeypatch.setenv("COLUMNS", "250")
+        monkeypatch.setattr(tables.console, "width", 250)
         status: object = 0
         try:
             main()
