@@ -89,16 +89,22 @@ def disk_full(folder: Path) -> Seen:
         ballast = inside / "ballast"
         client.create_collection(_COLLECTION)
         batches = itertools.count()
-        refusals = 0
         with ballast.open("wb", buffering=0) as stranger:
             while _filled(stranger):
-                refusals += not _upsert(client, next(batches), written, judged, full=True)
+                _upsert(client, next(batches), written, judged, full=True)
         for _ in range(20):
-            refusals += not _upsert(client, next(batches), written, judged, full=True)
-        if not refusals:
+            _upsert(client, next(batches), written, judged, full=True)
+        if not judged.refused:
             judged.wrong.append("nothing was refused on a full disk")
         asyncio.run(_embed_all(server, texts, known, judged))
-        _look_for(client, written, judged)
+        try:
+            _look_for(client, written, judged)
+            reads = "and so did search"
+        except DiskFull:
+            reads = (
+                "searches were refused likewise: the engine had met the last byte, ended, and is"
+                " opened again when there is room"
+            )
         full_with = len(written)
         ballast.unlink()
         for _ in range(5):
@@ -109,9 +115,9 @@ def disk_full(folder: Path) -> Seen:
         _look_for(client, written, judged)
     return judged.seen(
         f"{_DISK_MB} MB of tmpfs, filled to the last byte by another program: "
-        f"{judged.refused['RESOURCE_EXHAUSTED']} upserts were refused with DISK_FULL, embedding "
-        f"and search went on; all {full_with} points acknowledged till then were there, and again "
-        f"with the disk freed ({len(written)}), and in another server on a copy of the folder"
+        f"{judged.refused['RESOURCE_EXHAUSTED']} upserts were refused with DISK_FULL; embedding "
+        f"went on, {reads}; all {full_with} points acknowledged till then were there with the disk "
+        f"freed, {len(written)} with those of after, and in another server on a copy of the folder"
     )
 
 
