@@ -32,7 +32,7 @@ import onnxruntime as ort
 from load import Address, answers
 from processes import Cores, Running, attar_command, half_of_the_cores, running
 from tokenizers import Tokenizer
-from traces import minilm, texts, word_vectors
+from traces import LONGEST, minilm, texts, word_vectors
 
 from attar.bundle import Bundle
 from attar.host import describe
@@ -74,6 +74,7 @@ def raw(job: Mapping[str, str]) -> None:
     bundle = Bundle.open(job["bundle"])
     tokenizer = Tokenizer.from_str(bundle.read("tokenizer.json").decode())
     tokenizer.no_padding()
+    tokenizer.enable_truncation(LONGEST)  # its file says 128: half of what the server embeds
     graph = bundle.read(bundle.manifest.variant(job["variant"]).file)
     trace = json.loads(Path(job["trace"]).read_text("utf-8"))
     sessions = {}

@@ -169,10 +169,10 @@ class Settings(BaseSettings):
         description="Bytes of one request message: room for max_items vectors of 2048 float32.",
     )
     max_batch_tokens: int = Field(
-        1024,
+        512,
         ge=1,
         description="Padded tokens in one run of a model (items, for tensors): what stays in a "
-        "CPU's caches, see attar/runtime.py. More pay on many cores, and cost latency and memory.",
+        "CPU's caches. More pay on many cores and on GPUs, and cost latency and memory.",
     )
     max_queue_items: int = Field(
         8192,

@@ -138,7 +138,7 @@ lengths = st.lists(st.integers(1, 512), min_size=1, max_size=60)
 
 
 @given(lengths, st.integers(1, 4096))
-def test_a_batch_has_the_oldest_stays_in_its_budget_and_is_half_tokens(
+def test_a_batch_has_the_oldest_stays_in_its_budget_and_pads_a_tenth_of_it(
     costs: list[int], budget: int
 ) -> None:
     chosen = cut(costs, budget)
@@ -146,7 +146,7 @@ def test_a_batch_has_the_oldest_stays_in_its_budget_and_is_half_tokens(
     assert chosen == sorted(set(chosen))
     padded = len(chosen) * max(costs[i] for i in chosen)
     assert len(chosen) == 1 or padded <= budget
-    assert 2 * sum(costs[i] for i in chosen) >= padded
+    assert 10 * (padded - sum(costs[i] for i in chosen)) <= budget
 
 
 @given(lengths, st.integers(1, 4096))
@@ -165,8 +165,9 @@ def test_a_batch_takes_neighbours_in_length_and_the_older_among_equals() -> None
     assert cut([8, 8, 8, 8], 16) == [0, 1]
 
 
-def test_a_batch_that_would_be_mostly_padding_is_cut() -> None:
+def test_a_batch_that_would_pad_more_than_a_tenth_of_the_budget_is_cut() -> None:
     assert cut([8] * 20 + [512], 100_000) == list(range(20))
+    assert cut([8] * 20 + [512], 110_000) == list(range(21))
 
 
 # ------------------------------------------------------------------------------ the life of a call
@@ -444,7 +445,7 @@ def test_in_a_batch_that_fails_every_good_item_is_answered_and_every_bad_one_fai
         backend = Poisoned(bad)
         batcher = make(backend, tokens=10**6)
         serving = asyncio.create_task(batcher.serve())
-        outcomes = await batcher.many([size, *range(1, size)])  # at most half of it is padding
+        outcomes = await batcher.many([size, *range(1, size)])
         for item, outcome in zip([size, *range(1, size)], outcomes, strict=True):
             if item in bad:
                 assert isinstance(outcome, BackendError)

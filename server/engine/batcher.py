@@ -35,8 +35,9 @@ _LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 
-# A batch that is mostly padding costs more than the run it saves: cut there, whatever the budget.
-_MAX_PADDING: Final = 0.5
+# Padding is computed like text, so a longer batch pays only while it pads less than the runs cost
+# that it saves. Whoever wants larger batches has dear runs: hence a share of the budget.
+_MAX_PADDING: Final = 0.1
 
 # How many of the oldest a batch is cut from: the cut's cost must not grow with the queue.
 _WINDOW: Final = 512
@@ -114,8 +115,8 @@ def cut(costs: Sequence[int], budget: int) -> list[int]:
 
     The oldest is always in, so nobody starves: whoever has p others in front is out within p + 1
     batches. Around it the batch grows over the costs sorted by length, each time by the neighbour
-    that adds the least padding, while n * longest stays within `budget` and at most half of it is
-    padding. An item dearer than the budget makes a batch of its own.
+    that adds the least padding, while n * longest stays within `budget` and the padding within a tenth
+    of `budget`. An item dearer than the budget makes a batch of its own.
     """
     # Among equals the older stands nearer to the oldest, on either side of it.
     order = sorted(range(len(costs)), key=lambda i: (costs[i], i if costs[i] >= costs[0] else -i))
@@ -131,7 +132,7 @@ def cut(costs: Sequence[int], budget: int) -> list[int]:
         allowed = [
             (total - used, start, stop, used)
             for total, (start, stop, used) in zip(padded, wider, strict=True)
-            if total <= budget and total - used <= _MAX_PADDING * total
+            if total <= budget and total - used <= _MAX_PADDING * budget
         ]
         if not allowed:
             return sorted(order[first : last + 1])
