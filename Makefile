@@ -62,12 +62,12 @@ bench: $(DEV) | build/demo/student.attar
 	$(BIN)/python benchmarks/bad_input_table.py > $(RESULTS)/bad_inputs.md
 	$(BIN)/python benchmarks/bad_folder_table.py > $(RESULTS)/bad_folders.md
 	$(BIN)/python benchmarks/bad_command_table.py --out $(RESULTS)/bad_commands.md
-	$(BIN)/python benchmarks/kill_nine.py
+	$(BIN)/python benchmarks/faults.py --full --out $(RESULTS)/faults.json
 	$(BIN)/python benchmarks/search.py --out $(RESULTS)/search.json
 	$(BIN)/python benchmarks/attention.py --out $(RESULTS)/attention.json
 	$(BIN)/python benchmarks/distillation_curve.py --out $(RESULTS)/distillation_curve.json
 	$(BIN)/python benchmarks/prove_triton.py --out $(RESULTS)/triton.json
-	for name in overhead rivals memory fuzz perf_analyzer; do \
+	for name in overhead rivals memory perf_analyzer; do \
 	  $(BIN)/python benchmarks/$$name.py --out $(RESULTS)/$$name.json; done
 ifdef DATA
 	for name in binarized_quality imagenet minilm; do \

@@ -23,13 +23,13 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from environments import environment
 from numpy.typing import NDArray
 
 # ruff: noqa: PLC0415 -- an engine's process has that engine's packages only
@@ -218,16 +218,6 @@ ENGINES: Mapping[str, Callable[[Path, str, int], Embed]] = {
 }
 
 
-def rivals() -> Path:
-    """Build the rivals' environment, unless it is there, and give its Python."""
-    python = RIVALS / "bin" / "python"
-    if not (RIVALS / "built").exists():
-        venv.create(RIVALS, with_pip=True, clear=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", *REQUIREMENTS], check=True)  # noqa: S603 -- pip
-        (RIVALS / "built").touch()
-    return python
-
-
 def optimum(python: Path, folder: Path, out: Path, *level: str) -> Path:
     """Export the folder by optimum-cli."""
     command = [python.with_name("optimum-cli"), "export", "onnx", "--model", folder]
@@ -266,7 +256,7 @@ def build_bundle(folder: Path, path: Path) -> Path:
 
 def engines(folder: Path, bundle: Path, exports: Path) -> list[Engine]:
     """Say what is compared."""
-    own, theirs = Path(sys.executable), rivals()
+    own, theirs = Path(sys.executable), environment(RIVALS, REQUIREMENTS)
     plain = optimum(theirs, folder, exports / "plain")
     o3 = optimum(theirs, folder, exports / "o3", "--optimize", "O3")
     made = [

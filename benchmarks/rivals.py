@@ -30,13 +30,13 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-import venv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from environments import environment, run
 from load import Address, Seen, again_and_again, answers, closed, opened
 from numpy.typing import NDArray
 from processes import Cores, Running, attar_command, half_of_the_cores, running
@@ -373,27 +373,9 @@ SERVERS = (
 )
 
 
-def environment(name: str) -> Path:
-    """Build a rival's environment, unless it is there, and give its Python."""
-    if not name:
-        return Path(sys.executable)
-    folder = ENVIRONMENTS / name
-    python = folder / "bin" / "python"
-    if not (folder / "built").exists():
-        venv.create(folder, with_pip=True, clear=True)
-        run([python, "-m", "pip", "install", "--quiet", *REQUIREMENTS[name]])
-        (folder / "built").touch()
-    return python
-
-
-def run(command: Sequence[str | Path]) -> None:
-    """Run a command to its end, or raise RuntimeError with its last words."""
-    done = subprocess.run(  # noqa: S603 -- pip and optimum
-        [str(word) for word in command], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        raise RuntimeError(f"{Path(command[0]).name} failed: {said[-1] if said else 'in silence'}")
+def python_of(name: str) -> Path:
+    """Give the Python of a rival's environment, built where it is not there yet; or ours."""
+    return environment(ENVIRONMENTS / name, REQUIREMENTS[name]) if name else Path(sys.executable)
 
 
 def version(python: Path, package: str) -> str:
@@ -405,7 +387,7 @@ def version(python: Path, package: str) -> str:
 
 def measure(served: Served, world: World, trace: Sequence[str], seconds: float) -> Row:
     """Start one server, hold its answers, load it in every way; raises RuntimeError."""
-    python = environment(served.environment)
+    python = python_of(served.environment)
     package = PACKAGES.get(served.environment, served.environment or "attar")
     if served.environment == "fastapi":
         package = "sentence-transformers"
@@ -552,7 +534,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.build:
         for name in REQUIREMENTS:
-            print(environment(name))
+            print(python_of(name))
         return
     cores = half_of_the_cores()
     tokenizer = Bundle.open(minilm()).read("tokenizer.json").decode()

@@ -23,7 +23,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from environments import environment
 from numpy.typing import NDArray
 
 # ruff: noqa: PLC0415 -- an engine's process has that engine's packages only
@@ -398,16 +398,6 @@ def hold(core: int) -> None:
     os.sched_setaffinity(0, {cores[core % len(cores)]})
 
 
-def rivals() -> Path:
-    """Build the rivals' environment, unless it is there, and give its Python."""
-    python = RIVALS / "bin" / "python"
-    if not (RIVALS / "built").exists():
-        venv.create(RIVALS, with_pip=True, clear=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", *REQUIREMENTS], check=True)  # noqa: S603 -- pip
-        (RIVALS / "built").touch()
-    return python
-
-
 def main() -> None:
     """Measure every engine, one after the other, and write the rows."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -423,7 +413,7 @@ def main() -> None:
     from attar.host import describe
 
     job = {"points": arguments.points, "queries": arguments.queries, "seconds": arguments.seconds}
-    theirs, machine = rivals(), describe()
+    theirs, machine = environment(RIVALS, REQUIREMENTS), describe()
     rows = ask(Path(sys.executable), engine="edge", **job)
     rows += ask(theirs, engine="faiss", **job)
     rows += ask(theirs, engine="usearch", **job)

@@ -2,7 +2,7 @@
 
 Seeds are the bad requests of tests/bad_inputs.py and good ones of every protocol; each is bent a
 little, so that much of it still parses. tests/test_fuzz.py sends hundreds of them, and
-benchmarks/fuzz.py thousands.
+benchmarks/faults.py thousands.
 """
 
 import asyncio

@@ -115,8 +115,8 @@ def cut(costs: Sequence[int], budget: int) -> list[int]:
 
     The oldest is always in, so nobody starves: whoever has p others in front is out within p + 1
     batches. Around it the batch grows over the costs sorted by length, each time by the neighbour
-    that adds the least padding, while n * longest stays within `budget` and the padding within a tenth
-    of `budget`. An item dearer than the budget makes a batch of its own.
+    that adds the least padding, while n * longest stays within `budget` and the padding within a
+    tenth of it. An item dearer than the budget makes a batch of its own.
     """
     # Among equals the older stands nearer to the oldest, on either side of it.
     order = sorted(range(len(costs)), key=lambda i: (costs[i], i if costs[i] >= costs[0] else -i))

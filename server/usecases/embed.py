@@ -16,7 +16,6 @@ from attar.inputs import Items, Prepared, Priority, Role, Truncation
 from attar.runtime import Encoder
 from attar.server.call import Phase, current
 from attar.server.engine.models import Model, Models, Row
-from attar.server.engine.statistics import Tally
 
 __all__ = ["Embedded", "Item", "Items", "Priority", "Role", "Truncation", "embed"]
 
@@ -82,76 +81,50 @@ async def embed(
     """
     chosen = models.get(model, version)
     with chosen.held() as tally:
-        return await _embed(
-            chosen,
-            tally,
-            items,
-            role=role,
-            dims=dims,
-            encoding=encoding,
-            truncation=truncation,
-            priority=priority,
-            deadline=deadline,
-            wait=wait,
+        encoder = chosen.encoder
+        nothing = np.empty((0, encoder.dim), np.float32)
+        encoder.finish(nothing, dims=dims, encoding=encoding)  # refuses bad ones before any work
+        call = current()
+        call.begin(len(items))
+        start = time.perf_counter()
+        prepared = await chosen.prepare(items, role=role, truncation=truncation)
+        queued = time.perf_counter()
+        runnable = [one for one in prepared if isinstance(one, Prepared)]
+        answers = iter(
+            await chosen.rows(runnable, deadline=deadline, wait=wait, priority=priority)
+            if runnable
+            else []
         )
+        outcomes = [next(answers) if isinstance(one, Prepared) else one for one in prepared]
 
-
-async def _embed(
-    chosen: Model,
-    tally: Tally,
-    items: Items,
-    *,
-    role: Role,
-    dims: int | None,
-    encoding: Encoding,
-    truncation: Truncation,
-    priority: Priority,
-    deadline: float | None,
-    wait: bool,
-) -> Embedded:
-    encoder = chosen.encoder
-    encoder.finish(np.empty((0, encoder.dim), np.float32), dims=dims, encoding=encoding)  # checks
-    call = current()
-    call.begin(len(items))
-    start = time.perf_counter()
-    prepared = await chosen.prepare(items, role=role, truncation=truncation)
-    queued = time.perf_counter()
-    runnable = [one for one in prepared if isinstance(one, Prepared)]
-    answers = iter(
-        await chosen.rows(runnable, deadline=deadline, wait=wait, priority=priority)
-        if runnable
-        else []
-    )
-    outcomes = [next(answers) if isinstance(one, Prepared) else one for one in prepared]
-
-    finish = partial(_finish, encoder, prepared, outcomes, dims=dims, encoding=encoding)
-    large = len(outcomes) * encoder.dim > _LOOP_NUMBERS
-    encoded, statuses = await asyncio.to_thread(finish) if large else finish()
-    rows = [outcome for outcome in outcomes if isinstance(outcome, Row)]
-    runs = {row.began: row.infer_s for row in rows}
-    call.spent(
-        sum(item.tokens for item in statuses),
-        Phase("tokenize", start, queued),
-        Phase("queue", queued, max([queued, *runs])),
-        *(Phase("infer", began, began + seconds) for began, seconds in runs.items()),
-    )
-    found = Embedded(
-        vectors=encoded,
-        items=statuses,
-        model=chosen,
-        dims=dims or encoder.dim,
-        encoding=encoding,
-        queue_s=max((0.0, *(row.began - queued for row in rows))),  # a shared run may be older
-        tokenize_s=queued - start,
-        infer_s=sum(runs.values()),
-    )
-    tally.answered(
-        time.perf_counter() - start,
-        queue_s=found.queue_s,
-        tokenize_s=found.tokenize_s,
-        infer_s=found.infer_s,
-    )
-    return found
+        finish = partial(_finish, encoder, prepared, outcomes, dims=dims, encoding=encoding)
+        large = len(outcomes) * encoder.dim > _LOOP_NUMBERS
+        encoded, statuses = await asyncio.to_thread(finish) if large else finish()
+        rows = [outcome for outcome in outcomes if isinstance(outcome, Row)]
+        runs = {row.began: row.infer_s for row in rows}
+        call.spent(
+            sum(item.tokens for item in statuses),
+            Phase("tokenize", start, queued),
+            Phase("queue", queued, max([queued, *runs])),
+            *(Phase("infer", began, began + seconds) for began, seconds in runs.items()),
+        )
+        found = Embedded(
+            vectors=encoded,
+            items=statuses,
+            model=chosen,
+            dims=dims or encoder.dim,
+            encoding=encoding,
+            queue_s=max((0.0, *(row.began - queued for row in rows))),  # a shared run may be older
+            tokenize_s=queued - start,
+            infer_s=sum(runs.values()),
+        )
+        tally.answered(
+            time.perf_counter() - start,
+            queue_s=found.queue_s,
+            tokenize_s=found.tokenize_s,
+            infer_s=found.infer_s,
+        )
+        return found
 
 
 def _finish(

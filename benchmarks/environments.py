@@ -1,0 +1,30 @@
+"""Environments of the rivals: a virtual one each, so that their pins cannot disturb each other."""
+
+import subprocess
+import venv
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def environment(folder: Path, requirements: Sequence[str]) -> Path:
+    """Build an environment of `requirements`, unless it is there, and give its Python.
+
+    Raises RuntimeError with pip's last words.
+    """
+    python, built = folder / "bin" / "python", folder / "built"
+    wanted = "\n".join(requirements)
+    if not built.exists() or built.read_text("utf-8") != wanted:
+        venv.create(folder, with_pip=True, clear=True)
+        run([python, "-m", "pip", "install", "--quiet", *requirements])
+        built.write_text(wanted, "utf-8")
+    return python
+
+
+def run(command: Sequence[str | Path]) -> None:
+    """Run a command to its end, or raise RuntimeError with its last words."""
+    done = subprocess.run(  # noqa: S603 -- pip and optimum
+        [str(word) for word in command], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        raise RuntimeError(f"{Path(command[0]).name} failed: {said[-1] if said else 'in silence'}")
