@@ -2,7 +2,7 @@
 
     python benchmarks/overhead.py --out benchmarks/results/overhead.json
 
-About 8 minutes on two quiet cores. Both run the same graph of the same bundle on the same
+About 13 minutes on two quiet cores. Both run the same graph of the same bundle on the same
 trace of texts of 16 to 256 tokens, with tokenising, on half of the cores and with a thread for each
 of them, and in turns; the median of the rounds counts. CPU is user and system time of the process
 and its children.
