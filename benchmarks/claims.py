@@ -240,6 +240,138 @@ def imagenet(report: Report) -> str:
     )
 
 
+def overhead(report: Report) -> str:
+    """Show the server's CPU beside raw ONNX Runtime's."""
+    return table(
+        ("model", "variant", "texts a request", "server, ms a text", "raw, ms a text", "ratio"),
+        [
+            (
+                row["model"],
+                row["variant"],
+                str(row["texts_per_request"]),
+                f"{row['server_cpu_s_per_1000']:.2f}",
+                f"{row['raw_cpu_s_per_1000']:.2f}",
+                f"{row['ratio']:.2f}",
+            )
+            for row in report["rows"]
+        ],
+    )
+
+
+def rivals(report: Report) -> str:
+    """Show each server at every number of clients, and at 70 % of its own best."""
+    rows: dict[tuple[str, str], list[Report]] = {}
+    for row in report["rows"]:
+        if "why_not" not in row:
+            rows.setdefault((f"{row['server']} {row['version']}", row["runs"]), []).append(row)
+    closed = {name: [row for row in of if row["loop"] == "closed"] for name, of in rows.items()}
+    clients = [row["clients"] for row in next(iter(closed.values()))]
+    return table(
+        (
+            "server",
+            "runs",
+            *(f"{count} clients, texts/s" for count in clients),
+            "p50, p95, p99 at 70 %, ms",
+            "padding",
+            "memory, MB",
+            "cosine, worst",
+        ),
+        [
+            (
+                *name,
+                *(f"{row['requests_per_second']:.0f}" for row in closed[name]),
+                ", ".join(_milliseconds(of[-1][key]) for key in ("p50_ms", "p95_ms", "p99_ms")),
+                "unknown" if of[-1]["padding_ratio"] is None else f"{of[-1]['padding_ratio']:.0%}",
+                f"{max(row['rss_mb'] for row in of):.0f}",
+                f"{of[-1]['cosine_worst']:.4f}",
+            )
+            for name, of in rows.items()
+        ],
+    )
+
+
+def search(report: Report) -> str:
+    """Show searches and inserts a second, with and without a filter."""
+    return table(
+        ("engine", "filter", "queries/s", "recall@10", "inserts/s"),
+        [
+            (
+                row["engine"],
+                row["filter"],
+                f"{row['queries_per_second']:,.0f}",
+                f"{row['recall_at_10']:.3f}",
+                f"{row['inserts_per_second']:,.0f}" if "inserts_per_second" in row else "",
+            )
+            for row in report["rows"]
+        ],
+    )
+
+
+def searchable(report: Report) -> str:
+    """Say when a point can be found, and what searches feel of the index being built."""
+    fresh, building = report["acknowledged_to_searchable"], report["while_the_index_is_built"]
+    return fill(
+        f"{fresh['points']} points were written one by one, and each searched for once it was "
+        f"acknowledged: {fresh['searches_until_found']} searches found them, "
+        f"{fresh['p50_ms']:.1f} ms after the acknowledgement (p50; p99 {fresh['p99_ms']:.1f} ms). "
+        f"While the index over {report['points']:,} points was built, in "
+        f"{building['seconds']:.0f} s, {building['searches_answered']} searches were answered, "
+        f"p50 {building['search_p50_ms']:.0f} ms, p99 {building['search_p99_ms']:.0f} ms."
+    )
+
+
+def faults(report: Report) -> str:
+    """Show what became of the requests of every fault."""
+    return table(
+        ("fault", "requests", "answered", "wrong", "lost", "what was seen"),
+        [
+            (
+                row["fault"],
+                *(f"{row[key]:,}" for key in ("requests", "answered", "wrong", "lost")),
+                row["note"].replace("|", "/"),
+            )
+            for row in report["rows"]
+        ],
+    )
+
+
+def workers(report: Report) -> str:
+    """Show what a second process behind the same port gains."""
+    return table(
+        ("model", "workers", "texts/s", "p50, ms", "p99, ms", "memory, MB"),
+        [
+            (
+                f"{row['model']}, {row['variant']}",
+                str(row["workers"]),
+                f"{row['requests_per_second']:.0f}",
+                f"{row['p50_ms']:.0f}",
+                f"{row['p99_ms']:.0f}",
+                f"{row['rss_mb']:.0f}",
+            )
+            for row in report["rows"]
+        ],
+    )
+
+
+def memory(report: Report) -> str:
+    """Say how soon a server is ready, what memory it takes, and whether that grows."""
+    requests = report["requests"]
+    return fill(
+        f"{report['model']} on {report['threads']} of {report['machine']['cores']} cores "
+        f"({report['machine']['cpu']}): ready {report['ready_s']:.2f} s after its start, "
+        f"{report['rss_after_load_mb']:.0f} MB resident, "
+        f"{report['rss_after_warm_up_mb']:.0f} MB once warm. In {report['minutes']:.0f} minutes of "
+        f"full load, {sum(requests.values()):,} requests from {report['clients']} clients that "
+        f"come and go, memory went from {report['second_fifth_mb']:.0f} MB (mean of the second "
+        f"fifth) to {report['last_fifth_mb']:.0f} MB (the last), at most "
+        f"{report['peak_mb']:.0f} MB."
+    )
+
+
+def _milliseconds(value: float | None) -> str:
+    return "none" if value is None else f"{value:.0f}"
+
+
 CLAIMS: Mapping[str, tuple[str, Callable[[Report], str]]] = MappingProxyType(
     {
         "demo": ("demo.json", demo),
@@ -253,6 +385,13 @@ CLAIMS: Mapping[str, tuple[str, Callable[[Report], str]]] = MappingProxyType(
         "imagenet": ("imagenet.json", imagenet),
         "distillation-curve": ("distillation_curve.json", distillation_curve),
         "triton": ("triton.json", triton),
+        "overhead": ("overhead.json", overhead),
+        "rivals": ("rivals.json", rivals),
+        "search": ("search.json", search),
+        "searchable": ("search.json", searchable),
+        "faults": ("faults.json", faults),
+        "workers": ("workers.json", workers),
+        "memory": ("memory.json", memory),
     }
 )
 """What each marker stands for: its file in benchmarks/results, and the words made of it."""

@@ -148,7 +148,9 @@ async def asking(address: Address) -> AsyncIterator[Ask]:
     """Give what sends one request; any number may be on their way at a time."""
     async with AsyncExitStack() as stack:
         if address.grpc:
-            options = [("grpc.max_receive_message_length", -1)]
+            # A connection of its own, which gRPC would else share with every channel like it.
+            own = ("grpc.use_local_subchannel_pool", 1)
+            options = [("grpc.max_receive_message_length", -1), own]
             channel = grpc.aio.insecure_channel(f"127.0.0.1:{address.port}", options=options)
             await stack.enter_async_context(channel)
             method: Any = channel.unary_unary(address.path)

@@ -158,3 +158,9 @@ def half_of_the_cores() -> Cores:
         raise SystemExit("one core is too few: the server and its clients need one each")
     half = len(every) // 2
     return Cores(server=tuple(every[:half]), clients=tuple(every[half:]))
+
+
+def every_core() -> Cores:
+    """Let the server and its clients share all cores."""
+    every = tuple(sorted(os.sched_getaffinity(0)))
+    return Cores(server=every, clients=every)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -42,6 +43,7 @@ from .transport.anomaly import AnomalyService
 from .transport.classification import ClassificationService
 from .transport.collections import CollectionsService
 from .transport.embedding import EmbeddingService
+from .transport.forward import Forward
 from .transport.guard import Guard
 from .transport.info import InfoService
 from .transport.models import ModelsService
@@ -49,6 +51,7 @@ from .usecases.anomaly import Anomaly
 from .usecases.classify import Classification
 from .usecases.search import Collections
 from .web import HTTP_ROUTES, Web
+from .workers import Workers, part_of_the_cores
 
 if TYPE_CHECKING:
     from .tracing import Tracing
@@ -71,11 +74,23 @@ RPCS: Final = tuple(
     f"{service.full_name}/{method.name}" for service in SERVICES for method in service.methods
 )
 
+KEPT: Final = ("attar.v1.Collections", "attar.v1.Anomaly", "attar.v1.Classification")
+_UNLIMITED: Final = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+)
 
-async def serve(settings: Settings, *, ready: Callable[[int], None] | None = None) -> None:
+
+async def serve(
+    settings: Settings,
+    *,
+    ready: Callable[[int], None] | None = None,
+    owner: Path | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT, then finish what was accepted; a second signal ends at once.
 
-    `ready` is told the gRPC port once calls are answered. Raises BundleRefused for a bad bundle,
+    `ready` is told the gRPC port once calls are answered. A worker has an `owner`, the socket of
+    the process that keeps what is on disk. Raises BundleRefused for a bad bundle,
     InvalidInput for a port that is taken, before anything is served.
     """
     logs.configure(settings.log_format, settings.log_level)
@@ -90,16 +105,18 @@ async def serve(settings: Settings, *, ready: Callable[[int], None] | None = Non
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, once)
-    async with running(settings) as port:
+    async with running(settings, owner=owner) as port:
         if ready is not None:
             ready(port)
         await stop.wait()
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[int]:
+async def running(settings: Settings, *, owner: Path | None = None) -> AsyncIterator[int]:
     """A server that answers on the port given; leaving the block drains it and closes it."""
-    if settings.exposure is not None:
+    settings = part_of_the_cores(settings)
+    first, shared = owner is None, owner is not None or settings.workers > 1
+    if first and settings.exposure is not None:
         log.warning("LISTENING ON %s: %s", settings.host, settings.exposure)
     access = Access(
         parse_keys(settings.keys.get_secret_value()) if settings.keys else (),
@@ -114,75 +131,25 @@ async def running(settings: Settings) -> AsyncIterator[int]:
             max_concurrent_requests=settings.max_concurrent_requests,
             tracing=_traces(stack),
         )
-        server = grpc.aio.server(
-            interceptors=(Guard(door),),
-            options=(
-                ("grpc.max_receive_message_length", settings.max_message_bytes),
-                ("grpc.max_send_message_length", -1),  # bounded by the limits on what is asked
-                # gRPC drops what no handler has taken, in no words of ours, by default from 1,000
-                # calls on and after 30 s: a burst that the door would have refused, or answered.
-                ("grpc.server.max_pending_requests", _MAX_PENDING),
-                ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
-                ("grpc.server_max_unrequested_time_in_server", _MAX_PENDING_S),
-                ("grpc.so_reuseport", 0),  # a taken port is an error, not a second server behind it
-            ),
-        )
+        if first and shared:
+            _refuse_taken(settings)
+        server = _server(door, settings, shared=shared)
         shown = certificate(settings)
         port = _bind(server, settings, shown)
-        web = Web(settings)
+        workers = Workers(settings)
+        stack.callback(workers.close)
+        if workers.address is not None:
+            server.add_insecure_port(workers.address)
+        web = Web(settings, shared=shared)
         stack.callback(web.close)
         _expose(metrics, settings, stack)
-        models = repository.models(settings, metrics)
+        models = repository.models(settings, metrics, shared=shared)
         await models.start()
         stack.push_async_callback(models.close, drain=True)
-        # After what an operator may have mistyped: a mistake is told in one line.
-        log.info("settings\n%s", describe(settings))
-        collections = Collections(
-            await open_store(settings), models, max_collections=settings.max_collections
-        )
-        stack.push_async_callback(collections.close)
-        _add_models(models, settings, server)
-        embedding_pb2_grpc.add_EmbeddingServicer_to_server(
-            EmbeddingService(
-                models,
-                max_items=settings.max_items,
-                max_stream_requests=settings.max_stream_requests,
-                draining=door.draining,
-            ),
-            server,
-        )
-        collections_pb2_grpc.add_CollectionsServicer_to_server(
-            CollectionsService(
-                collections,
-                max_items=settings.max_items,
-                max_search_limit=settings.max_search_limit,
-                max_payload_bytes=settings.max_payload_bytes,
-            ),
-            server,
-        )
-        anomaly = await asyncio.to_thread(Anomaly, settings.data_dir, models, collections)
-        anomaly_pb2_grpc.add_AnomalyServicer_to_server(
-            AnomalyService(anomaly, max_items=settings.max_items), server
-        )
-        classification = await asyncio.to_thread(Classification, settings.data_dir, models)
-        classification_pb2_grpc.add_ClassificationServicer_to_server(
-            ClassificationService(classification, max_items=settings.max_items), server
-        )
-        for why in (
-            *collections.damaged.values(),
-            *anomaly.damaged.values(),
-            *classification.damaged.values(),
-        ):
-            log.error("not served: %s", why)
-        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
-            kserve_grpc.KServeService(
-                models,
-                max_items=settings.max_items,
-                max_stream_requests=settings.max_stream_requests,
-                draining=door.draining,
-            ),
-            server,
-        )
+        if first:  # after what may have been mistyped: a mistake is told in one line
+            log.info("settings\n%s", describe(settings))
+        await _add_kept(models, settings, server, stack, owner)
+        _add_models(models, settings, server, door)
         healthy = health.HealthService(models, SERVICE_NAMES)
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
         if settings.reflection:
@@ -190,10 +157,10 @@ async def running(settings: Settings) -> AsyncIterator[int]:
         healthy.look()
         await server.start()
         await web.start(models, door, shown)
+        stack.push_async_callback(workers.stop, 0.0)
+        await workers.start(port)
         watcher = asyncio.create_task(healthy.keep())
-        if settings.ready_file is not None:
-            _write_ready(settings.ready_file, port)
-            stack.callback(settings.ready_file.unlink, missing_ok=True)
+        _write_ready(settings.ready_file, port, stack)
         log.info("serving %s on %s:%d", ", ".join(m.name for m in models), settings.host, port)
         try:
             yield port
@@ -201,14 +168,18 @@ async def running(settings: Settings) -> AsyncIterator[int]:
             log.info("draining: calls that were accepted have %g s", settings.grace_s)
             watcher.cancel()
             healthy.drain()
-            await _leave(door, server, web, settings.grace_s)
+            await _leave(door, server, web, workers, settings.grace_s)
     log.info("stopped; everything that was acknowledged is on disk")
 
 
-async def _leave(door: Door, server: grpc.aio.Server, web: Web, grace_s: float) -> None:
+async def _leave(
+    door: Door, server: grpc.aio.Server, web: Web, workers: Workers, grace_s: float
+) -> None:
     """Refuse new calls in words while accepted ones end, and only then close the ports."""
+    ends = asyncio.get_running_loop().time() + grace_s
     door.drain()
-    left = await door.quiet(grace_s)
+    await workers.stop(grace_s)  # the calls that they forward end here
+    left = await door.quiet(max(0.0, ends - asyncio.get_running_loop().time()))
     await asyncio.gather(server.stop(left), web.stop(left))
 
 
@@ -223,6 +194,34 @@ def _traces(stack: AsyncExitStack) -> "Tracing | None":
     return tracing
 
 
+def _server(door: Door, settings: Settings, *, shared: bool) -> grpc.aio.Server:
+    return grpc.aio.server(
+        interceptors=(Guard(door),),
+        options=(
+            ("grpc.max_receive_message_length", settings.max_message_bytes),
+            ("grpc.max_send_message_length", -1),  # bounded by the limits on what is asked
+            # gRPC drops what no handler has taken, in no words of ours, by default from 1,000
+            # calls on and after 30 s: a burst that the door would have refused, or answered.
+            ("grpc.server.max_pending_requests", _MAX_PENDING),
+            ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
+            ("grpc.server_max_unrequested_time_in_server", _MAX_PENDING_S),
+            # A taken port is an error, and not a second server behind it.
+            ("grpc.so_reuseport", int(shared)),
+        ),
+    )
+
+
+def _refuse_taken(settings: Settings) -> None:
+    """Refuse a port that another server shares with nobody, or with workers of its own."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise _taken(settings) from error
+
+
 def _bind(server: grpc.aio.Server, settings: Settings, shown: Certificate | None) -> int:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"{host}:{settings.port}"
@@ -231,10 +230,14 @@ def _bind(server: grpc.aio.Server, settings: Settings, shown: Certificate | None
             return server.add_insecure_port(address)
         return server.add_secure_port(address, shown.for_grpc())
     except RuntimeError as error:
-        raise InvalidInput(
-            f"cannot listen on {settings.host}:{settings.port}: the port is taken, or the address "
-            "is not this machine's; choose another --port (0 takes a free one) or --host"
-        ) from error
+        raise _taken(settings) from error
+
+
+def _taken(settings: Settings) -> InvalidInput:
+    return InvalidInput(
+        f"cannot listen on {settings.host}:{settings.port}: the port is taken, or the address "
+        "is not this machine's; choose another --port (0 takes a free one) or --host"
+    )
 
 
 def _expose(metrics: Metrics, settings: Settings, stack: AsyncExitStack) -> None:
@@ -251,9 +254,70 @@ def _expose(metrics: Metrics, settings: Settings, stack: AsyncExitStack) -> None
     stack.callback(exposed.shutdown)
 
 
-def _add_models(models: Models, settings: Settings, server: grpc.aio.Server) -> None:
+async def _add_kept(
+    models: Models,
+    settings: Settings,
+    server: grpc.aio.Server,
+    stack: AsyncExitStack,
+    owner: Path | None,
+) -> None:
+    """Add the services of what is kept on disk, or forward them to the process that owns it."""
+    if owner is not None:
+        channel = grpc.aio.insecure_channel(f"unix:{owner}", options=_UNLIMITED)
+        stack.push_async_callback(channel.close)
+        server.add_generic_rpc_handlers((Forward(KEPT, channel),))
+        return
+    collections = Collections(
+        await open_store(settings), models, max_collections=settings.max_collections
+    )
+    stack.push_async_callback(collections.close)
+    collections_pb2_grpc.add_CollectionsServicer_to_server(
+        CollectionsService(
+            collections,
+            max_items=settings.max_items,
+            max_search_limit=settings.max_search_limit,
+            max_payload_bytes=settings.max_payload_bytes,
+        ),
+        server,
+    )
+    anomaly = await asyncio.to_thread(Anomaly, settings.data_dir, models, collections)
+    anomaly_pb2_grpc.add_AnomalyServicer_to_server(
+        AnomalyService(anomaly, max_items=settings.max_items), server
+    )
+    classification = await asyncio.to_thread(Classification, settings.data_dir, models)
+    classification_pb2_grpc.add_ClassificationServicer_to_server(
+        ClassificationService(classification, max_items=settings.max_items), server
+    )
+    for why in (
+        *collections.damaged.values(),
+        *anomaly.damaged.values(),
+        *classification.damaged.values(),
+    ):
+        log.error("not served: %s", why)
+
+
+def _add_models(models: Models, settings: Settings, server: grpc.aio.Server, door: Door) -> None:
+    """Add the services that need models alone."""
     info_pb2_grpc.add_InfoServicer_to_server(InfoService(models, _limits(settings)), server)
     models_pb2_grpc.add_ModelsServicer_to_server(ModelsService(models), server)
+    embedding_pb2_grpc.add_EmbeddingServicer_to_server(
+        EmbeddingService(
+            models,
+            max_items=settings.max_items,
+            max_stream_requests=settings.max_stream_requests,
+            draining=door.draining,
+        ),
+        server,
+    )
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
+        kserve_grpc.KServeService(
+            models,
+            max_items=settings.max_items,
+            max_stream_requests=settings.max_stream_requests,
+            draining=door.draining,
+        ),
+        server,
+    )
 
 
 def _limits(settings: Settings) -> info_pb2.Limits:
@@ -262,8 +326,11 @@ def _limits(settings: Settings) -> info_pb2.Limits:
     return info_pb2.Limits(**{name: getattr(settings, name) for name in names})
 
 
-def _write_ready(path: Path, port: int) -> None:
+def _write_ready(path: Path | None, port: int, stack: AsyncExitStack) -> None:
     """Write the whole file at once: a reader never meets an empty one."""
+    if path is None:
+        return
     partial = path.with_name(f"{path.name}.partial")
     partial.write_text(f"{port}\n", "utf-8")
     partial.replace(path)
+    stack.callback(path.unlink, missing_ok=True)

@@ -16,8 +16,8 @@ from .metrics import Metrics, ModelMetrics
 from .settings import Settings
 
 
-def models(settings: Settings, metrics: Metrics) -> Models:
-    """Give the models that the settings name, to be started."""
+def models(settings: Settings, metrics: Metrics, *, shared: bool = False) -> Models:
+    """Give the models that the settings name, to be started; `shared` by several workers."""
     cache = None
     if settings.cache_items:
         cache = Cache(max_items=settings.cache_items, max_bytes=settings.cache_bytes)
@@ -45,6 +45,7 @@ def models(settings: Settings, metrics: Metrics) -> Models:
             watch_s=settings.watch_s,
             variants=settings.variant,
             loaded=metrics.loaded,
+            shared=shared,
         )
     )
     metrics.watch(served)

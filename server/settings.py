@@ -157,6 +157,13 @@ class Settings(BaseSettings):
         description="Threads inside one run of a model; by default ONNX Runtime's choice, one per "
         "core. Fewer leave room for other models.",
     )
+    workers: int = Field(
+        1,
+        ge=1,
+        description="Processes that answer on the same ports, where one Python process is the "
+        "limit. Each has models, queues, rates, a share of the cores as its threads, and metrics "
+        "on a port of its own, from metrics_port on.",
+    )
     max_items: int = Field(
         2048,
         ge=1,
@@ -336,6 +343,12 @@ class Settings(BaseSettings):
                 raise ValueError(
                     f"{one} and {other} are both {getattr(self, one)}; give them different ones"
                 )
+        theirs = range(self.metrics_port + 1, self.metrics_port + self.workers)
+        if self.metrics_port and (bad := {self.port, self.http_port, 65536} & {*theirs}):
+            raise ValueError(
+                f"{self.workers} workers take the ports after metrics_port {self.metrics_port}, "
+                f"and {min(bad)} is among them; choose another metrics_port"
+            )
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError(
                 f"tls_cert is {_plain(self.tls_cert)} and tls_key {_plain(self.tls_key)}; "

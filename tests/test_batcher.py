@@ -22,7 +22,7 @@ from attar.errors import (
     Unavailable,
 )
 from attar.inputs import Priority
-from attar.server.engine.batcher import Batcher, cut
+from attar.server.engine.batcher import Batcher, cut, oldest
 
 PATIENCE = 10.0  # seconds until a test that hangs says so
 
@@ -168,6 +168,17 @@ def test_a_batch_takes_neighbours_in_length_and_the_older_among_equals() -> None
 def test_a_batch_that_would_pad_more_than_a_tenth_of_the_budget_is_cut() -> None:
     assert cut([8] * 20 + [512], 100_000) == list(range(20))
     assert cut([8] * 20 + [512], 110_000) == list(range(21))
+
+
+@given(lengths, st.integers(1, 4096))
+def test_a_batch_is_cut_from_a_third_of_the_queue_or_from_what_fills_the_budget(
+    costs: list[int], budget: int
+) -> None:
+    count = oldest(costs, budget)
+    assert 1 <= count <= len(costs)
+    assert 3 * count >= len(costs)
+    assert count == len(costs) or sum(costs[:count]) >= budget
+    assert 3 * (count - 1) < len(costs) or sum(costs[: count - 1]) < budget
 
 
 # ------------------------------------------------------------------------------ the life of a call

@@ -12,10 +12,11 @@ do.
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Final, Generic, Never, Protocol, TypeAlias, TypeVar
 
 from attar.errors import (
@@ -39,8 +40,12 @@ R = TypeVar("R")
 # that it saves. Whoever wants larger batches has dear runs: hence a share of the budget.
 _MAX_PADDING: Final = 0.1
 
-# How many of the oldest a batch is cut from: the cut's cost must not grow with the queue.
+# How many of the oldest a batch is cut from at most: its cost must not grow with the queue.
 _WINDOW: Final = 512
+
+# The part of the queue that it is cut from, the oldest: whoever came last passes nobody. A larger
+# one pads less, and who is of no common length waits longer.
+_PART: Final = 1 / 3
 
 # A worker that hangs keeps its thread and its session. A few may; then only a new process helps.
 _MAX_HANGING: Final = 4
@@ -137,6 +142,15 @@ def cut(costs: Sequence[int], budget: int) -> list[int]:
         if not allowed:
             return sorted(order[first : last + 1])
         _, first, last, tokens = min(allowed)
+
+
+def oldest(costs: Sequence[int], budget: int) -> int:
+    """Tell how many of the queued costs, oldest first, a batch is cut from.
+
+    A third of them, or as many as fill the budget if that is more.
+    """
+    filling = next((n for n, total in enumerate(accumulate(costs), 1) if total >= budget), None)
+    return max(filling or len(costs), math.ceil(len(costs) * _PART))
 
 
 class Batcher(Generic[T, R]):
@@ -417,17 +431,19 @@ class Batcher(Generic[T, R]):
     def _take(self) -> list[_Entry[T, R]]:
         """Take the next batch out of the queue, without those whose deadline has just passed."""
         now = asyncio.get_running_loop().time()
-        oldest = {name: list(islice(lane, _WINDOW)) for name, lane in self._lanes.items()}
+        lanes = {name: list(islice(lane, _WINDOW)) for name, lane in self._lanes.items()}
         # Bulk fills no interactive batch up: it would make it longer.
-        aged = [entry for entry in oldest["bulk"] if entry.turn <= now]
-        waiting = oldest["interactive"] + aged if oldest["interactive"] or aged else oldest["bulk"]
+        aged = [entry for entry in lanes["bulk"] if entry.turn <= now]
+        waiting = lanes["interactive"] + aged if lanes["interactive"] or aged else lanes["bulk"]
         late = [e for e in waiting if e.deadline is not None and e.deadline <= now]
         self._remove(late)  # their callers' own timers are due, and say so
         waiting = [entry for entry in waiting if entry not in late] if late else waiting
         if not waiting:
             return []
         waiting.sort(key=lambda entry: entry.turn)
-        batch = [waiting[i] for i in cut([e.cost for e in waiting], self._max_batch_tokens)]
+        costs = [entry.cost for entry in waiting]
+        costs = costs[: oldest(costs, self._max_batch_tokens)]
+        batch = [waiting[i] for i in cut(costs, self._max_batch_tokens)]
         for entry in batch:
             self._dequeue(entry)
             self._observer.waited(now - entry.queued)

@@ -191,7 +191,7 @@ class Models:
         Raises NotFound where nothing of that name lies, or what is wrong with it; what served
         before then goes on.
         """
-        repository = self._known_repository()
+        repository = self._changeable()
         async with self._changing:
             paths = dict.fromkeys(self._slots)
             if (folder := repository.folder) is not None:
@@ -216,6 +216,7 @@ class Models:
 
         It stays unloaded, whatever happens to its bundles, until `load` is asked for it.
         """
+        self._changeable()
         name = self.get(name).name
         async with self._changing:
             self._unloaded.add(name)
@@ -231,7 +232,7 @@ class Models:
         The old one serves until the new one has answered, and goes on where the new one is bad:
         then this raises NotFound (no such variant), NotSupported or what else is wrong.
         """
-        self._known_repository()
+        self._changeable()
         name = self.get(name, version).name
         async with self._changing:
             before = self._variants.get(name)
@@ -308,6 +309,15 @@ class Models:
         if self._repository is None:
             raise NotSupported("this server has its models from no repository")
         return self._repository
+
+    def _changeable(self) -> Repository:
+        repository = self._known_repository()
+        if repository.shared:
+            raise NotSupported(
+                "several workers serve these models, and a call reaches one of them; change the "
+                "model_repository folder, which each of them watches, or serve with workers = 1"
+            )
+        return repository
 
     async def _watch(self) -> Never:
         while True:

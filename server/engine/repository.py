@@ -42,6 +42,7 @@ class Repository:
     watch_s: float = 0.0  # how often the folder is looked at; 0: on request only
     variants: Mapping[str, str] = field(default_factory=dict)  # by model; of "": any other's
     loaded: Loaded = lambda _, **__: None  # told of every attempt
+    shared: bool = False  # with other processes: a call reaches one of them, the folder all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -118,10 +118,11 @@ class Guard(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
-        """Wrap every handler but health's, which needs no key and answers until the end."""
+        """Wrap every handler, but health's, and those that forward: who answers has a guard too."""
         handler = await continuation(handler_call_details)
         method = str(handler_call_details.method)
-        if handler is None or method.startswith(HEALTH):
+        # Health needs no key and answers until the end; what is forwarded is not decoded here.
+        if handler is None or method.startswith(HEALTH) or handler.request_deserializer is None:
             return handler
         rpc = method.removeprefix("/")
         decode, encode = _forgiving(handler.request_deserializer), handler.response_serializer
