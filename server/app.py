@@ -134,6 +134,7 @@ async def running(settings: Settings, *, owner: Path | None = None) -> AsyncIter
         if first and shared:
             _refuse_taken(settings)
         server = _server(door, settings, shared=shared)
+        stack.push_async_callback(server.stop, None)  # where the start fails halfway
         shown = certificate(settings)
         port = _bind(server, settings, shown)
         workers = Workers(settings)

@@ -111,6 +111,15 @@ def test_a_device_that_embeds_loads_neither_torch_nor_grpc(bundle_path: Path) ->
     assert loaded.split() == []
 
 
+def test_a_server_that_fits_nothing_loads_no_scikit_learn() -> None:
+    loaded = run(
+        "import sys, attar.server.app\n"
+        "print(*(name for name in sys.argv[1:] if name in sys.modules))",
+        *("torch", "sklearn", "scipy", "transformers", "qdrant_client", "opentelemetry.sdk"),
+    )
+    assert loaded.split() == []
+
+
 def test_the_whole_front_door_is_there_and_the_clients_come_when_asked_for() -> None:
     assert run(
         "import sys, attar\n"

@@ -8,7 +8,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 
 from attar.errors import InvalidInput
 from attar.heads import LinearClassifier
@@ -146,6 +145,9 @@ def fit_classifier(
     vectors: NDArray[np.float32], labels: Sequence[str], *, model: str, fingerprint: str
 ) -> LinearClassifier:
     """Fit scikit-learn's multinomial logistic regression (C = 1) on (n, d) rows and n labels."""
+    # 80 MB, which a server that fits nothing has no use for.
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
+
     fitted = LogisticRegression(max_iter=_ITERATIONS).fit(vectors, np.array(labels, dtype=np.str_))
     weights, bias = fitted.coef_, fitted.intercept_
     if len(weights) == 1:
