@@ -67,7 +67,7 @@ bench: $(DEV) | build/demo/student.attar
 	$(BIN)/python benchmarks/attention.py --out $(RESULTS)/attention.json
 	$(BIN)/python benchmarks/distillation_curve.py --out $(RESULTS)/distillation_curve.json
 	$(BIN)/python benchmarks/prove_triton.py --out $(RESULTS)/triton.json
-	for name in overhead rivals memory perf_analyzer; do \
+	for name in overhead rivals memory workers perf_analyzer; do \
 	  $(BIN)/python benchmarks/$$name.py --out $(RESULTS)/$$name.json; done
 ifdef DATA
 	for name in binarized_quality imagenet minilm; do \
