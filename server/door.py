@@ -13,7 +13,9 @@ under the gRPC status that its exception maps to. The edges of gRPC and HTTP onl
 
 import asyncio
 import contextlib
+import logging
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -29,9 +31,12 @@ from .metrics import Metrics
 if TYPE_CHECKING:
     from .tracing import Tracing  # OpenTelemetry, which only some servers have
 
+log = logging.getLogger("attar.server")
+
 REQUEST_ID: Final = "x-request-id"
 QUIET_S: Final = 0.1  # longer than a call is on its way
 LINGER_S: Final = 2.0
+TELL_EVERY_S: Final = 1.0
 
 
 class Door:
@@ -54,6 +59,8 @@ class Door:
         self._empty = asyncio.Event()
         self._empty.set()
         self._last = 0.0  # loop time at which a call came last
+        self._crowded = Counter[str]()  # reasons of calls that were refused and not told of yet
+        self._told = -TELL_EVERY_S  # loop time
         self.draining = asyncio.Event()
 
     def drain(self) -> None:
@@ -117,8 +124,20 @@ class Door:
             seconds = time.perf_counter() - call.began
             self._metrics.ended(call.rpc, outcome, seconds)
             logs.ended(call, outcome, reason, seconds)
+            if outcome == logs.CROWDED:
+                self._tell(reason)
             if traced is not None:
                 traced(outcome)
+
+    def _tell(self, reason: str) -> None:
+        """Tell of calls refused for want of room once a second at most."""
+        self._crowded[reason] += 1
+        now = asyncio.get_running_loop().time()
+        if now >= self._told + TELL_EVERY_S:
+            counts = ", ".join(f"{count} {why}" for why, count in self._crowded.items())
+            log.warning("calls refused since the last line like this: %s", counts)
+            self._crowded.clear()
+            self._told = now
 
     def _admit(self, call: Call, scope: Scope, headers: Mapping[str, str], peer: str) -> None:
         try:

@@ -18,6 +18,7 @@ from .call import Call
 Format = Literal["text", "json"]
 log = logging.getLogger("attar.server")
 calls = logging.getLogger("attar.server.calls")
+CROWDED: Final = "RESOURCE_EXHAUSTED"
 _FIELDS: Final = "attar_fields"
 
 
@@ -30,8 +31,12 @@ def configure(kind: Format, level: str) -> None:
 
 
 def ended(call: Call, outcome: str, reason: str, seconds: float) -> None:
-    """Write how a call ended: at debug when it went well, for one line costs what a call does."""
-    level = logging.DEBUG if outcome == "OK" else logging.INFO
+    """Write how a call ended.
+
+    At debug when it went well, for one line costs what a call does; and when it was refused for
+    want of room, for then there is least time: the door tells of those together.
+    """
+    level = logging.DEBUG if outcome in ("OK", CROWDED) else logging.INFO
     if not calls.isEnabledFor(level):
         return
     fields: dict[str, Any] = {

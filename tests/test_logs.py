@@ -1,6 +1,7 @@
 """Logs: what programs and people need to know of a call, and nothing of what it carried."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import sys
@@ -13,8 +14,12 @@ import numpy as np
 import pytest
 
 from attar import AttarError, Client, wire
+from attar.errors import Overloaded
 from attar.server import logs
+from attar.server.access import Access
 from attar.server.call import Call, Phase
+from attar.server.door import Door
+from attar.server.metrics import Metrics
 from attar.v1 import embedding_pb2, item_pb2
 
 from .servers import free_port, process
@@ -153,14 +158,14 @@ def ended(caplog: pytest.LogCaptureFixture) -> Any:
         call = Call(rpc="a/B", request_id="r7", key="reader")
         call.begin(2)
         call.spent(5, Phase("queue", 1.0, 1.25), Phase("infer", 2.0, 3.0), Phase("infer", 3.0, 3.5))
-        logs.ended(call, outcome, "" if outcome == "OK" else "OVERLOADED", 2.0)
+        logs.ended(call, outcome, "" if outcome == "OK" else "BACKEND", 2.0)
         return caplog.records[-1]
 
     return end
 
 
 def test_a_call_is_told_with_its_cost(ended: Any) -> None:
-    told = json.loads(logs.Json().format(ended("RESOURCE_EXHAUSTED")))
+    told = json.loads(logs.Json().format(ended("INTERNAL")))
 
     assert told.pop("time").endswith("+00:00")
     assert told == {
@@ -169,8 +174,8 @@ def test_a_call_is_told_with_its_cost(ended: Any) -> None:
         "message": "call",
         "request_id": "r7",
         "rpc": "a/B",
-        "outcome": "RESOURCE_EXHAUSTED",
-        "reason": "OVERLOADED",
+        "outcome": "INTERNAL",
+        "reason": "BACKEND",
         "key": "reader",
         "items": 2,
         "tokens": 5,
@@ -178,6 +183,24 @@ def test_a_call_is_told_with_its_cost(ended: Any) -> None:
         "queue_s": 0.25,
         "infer_s": 1.5,
     }
+
+
+def test_calls_refused_for_want_of_room_are_told_together(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "attar.server")
+
+    async def crowd() -> None:
+        door = Door(Access(), Metrics(), max_concurrent_requests=1)
+        for _ in range(50):
+            call = door.open("a/B", {})
+            with (
+                contextlib.suppress(Overloaded),
+                door.admitted(call, scope="infer", headers={}, peer="p"),
+            ):
+                raise Overloaded("no room; retry later")
+
+    asyncio.run(crowd())
+    (told,) = caplog.records
+    assert told.getMessage() == "calls refused since the last line like this: 1 OVERLOADED"
 
 
 def test_people_read_the_same_of_a_call(ended: Any) -> None:

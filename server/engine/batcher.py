@@ -257,7 +257,7 @@ class Batcher(Generic[T, R]):
             raise DeadlineExceeded("the deadline had passed on arrival; allow more time")
         turn = now + self._lag(priority)
         if not wait:
-            self._refuse_if_full(asked)
+            self._refuse_if_no_room(asked)
         taken: list[_Seat[T, R]] = []
         try:
             async with asyncio.timeout_at(deadline):
@@ -283,6 +283,12 @@ class Batcher(Generic[T, R]):
             if isinstance(outcome, Unavailable):  # no fault of one item
                 raise Unavailable(*outcome.args)
         return outcomes
+
+    def refuse_if_full(self, items: int) -> None:
+        """Raise `Overloaded` where the queue lacks room for so many, before any work for them."""
+        if not self._fits(items, items):  # of a token each, at least
+            self._observer.rejected(Overloaded.reason)
+            raise self._overloaded()
 
     async def serve(self) -> Never:
         """Run batches until cancelled; whatever ends it, everybody waiting is answered.
@@ -332,7 +338,7 @@ class Batcher(Generic[T, R]):
             self._observer.rejected(Unavailable.reason)
             raise Unavailable(self._refusal)
 
-    def _refuse_if_full(self, asked: list[T]) -> None:
+    def _refuse_if_no_room(self, asked: list[T]) -> None:
         """Refuse a call that the queue lacks room for; what is in flight already takes none."""
         seen: set[Hashable] = set()
         items = tokens = 0
@@ -349,10 +355,13 @@ class Batcher(Generic[T, R]):
             )
         if not self._fits(items, tokens):
             self._observer.rejected(Overloaded.reason)
-            raise Overloaded(
-                f"{self._queued} items of {self._queued_tokens} tokens are waiting, of at most"
-                f" {self._max_queue_items} and {self._max_queue_tokens}; retry later"
-            )
+            raise self._overloaded()
+
+    def _overloaded(self) -> Overloaded:
+        return Overloaded(
+            f"{self._queued} items of {self._queued_tokens} tokens are waiting, of at most"
+            f" {self._max_queue_items} and {self._max_queue_tokens}; retry later"
+        )
 
     async def _room(self, item: T, turn: float) -> None:
         """Wait until the queue has room for one item, or needs none; until its turn, let others."""

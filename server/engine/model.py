@@ -180,6 +180,14 @@ class Model:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
+    def refuse_if_full(self, items: int) -> None:
+        """Raise `Overloaded` where so many items would find no room: early, while it costs little.
+
+        With a cache they may need none, which is known only once they are prepared.
+        """
+        if self._cache is None:
+            self._batcher.refuse_if_full(items)
+
     async def prepare(
         self, items: Items, *, role: Role, truncation: Truncation
     ) -> list[Prepared | InvalidInput]:

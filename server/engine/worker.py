@@ -5,12 +5,16 @@ is a daemon, whoever gave it up starts a new one, and a result that comes too la
 """
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
 R = TypeVar("R")
+
+_NICE = 5  # a third of the processor, at least, beside another thread that wants all of it
 
 
 class Lost(Exception):
@@ -59,6 +63,7 @@ class Worker:
         self._jobs.put(None)
 
     def _work(self) -> None:
+        _yield_to_the_loop()
         try:
             while (job := self._jobs.get()) is not None:
                 self._answer(job())
@@ -73,6 +78,16 @@ class Worker:
             loop.call_soon_threadsafe(_settle, result, found)
         except RuntimeError:  # the loop is closed: nobody waits any more
             return
+
+
+def _yield_to_the_loop() -> None:
+    """Let the loop's thread go first: it refuses what this one has no time for.
+
+    Where all processors are busy it would else fall behind, and refusals with it.
+    """
+    if sys.platform == "linux":  # the one system where a thread has a niceness of its own
+        own = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, own, os.getpriority(os.PRIO_PROCESS, own) + _NICE)
 
 
 def _settle(result: "asyncio.Future[Any]", found: object) -> None:

@@ -86,6 +86,8 @@ async def embed(
         encoder.finish(nothing, dims=dims, encoding=encoding)  # refuses bad ones before any work
         call = current()
         call.begin(len(items))
+        if not wait:
+            chosen.refuse_if_full(len(items))
         start = time.perf_counter()
         prepared = await chosen.prepare(items, role=role, truncation=truncation)
         queued = time.perf_counter()
