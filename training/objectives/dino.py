@@ -1,0 +1,42 @@
+"""DINO: match a sharpened, centred teacher's distribution over outputs that mean nothing by name.
+
+Caron et al., ICCV 2021, arXiv:2104.14294, equations 1 to 4 and Algorithm 1.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ._pairs import check_pair, full_precision
+
+
+def dino(
+    student: Float[Tensor, "n k"],
+    teacher: Float[Tensor, "n k"],
+    centre: Float[Tensor, "k"],
+    *,
+    student_temperature: float = 0.1,
+    teacher_temperature: float = 0.04,
+) -> Float[Tensor, ""]:
+    """Give the mean cross-entropy of softmax(s / τₛ) under softmax((t - c) / τₜ) over rows.
+
+    Student and teacher are the outputs for two different views. No gradient goes through the
+    teacher. Centring alone makes outputs alike and a low τₜ alone makes one output win; together
+    they keep each other in check. Keep `centre` by `moved_centre`. Runs in float32 under autocast.
+
+    Raises:
+        ShapeError: the two do not share one (n, k) shape.
+    """
+    check_pair("student and teacher", student, teacher, at_least=1)
+    with torch.autocast(student.device.type, enabled=False):
+        given = ((full_precision(teacher.detach()) - centre) / teacher_temperature).softmax(dim=1)
+        log_p = (full_precision(student) / student_temperature).log_softmax(dim=1)
+        return -(given * log_p).sum(dim=1).mean()
+
+
+@torch.no_grad()
+def moved_centre(
+    centre: Float[Tensor, "k"], teacher: Float[Tensor, "n k"], *, momentum: float = 0.9
+) -> Float[Tensor, "k"]:
+    """Give m c + (1 - m) mean(t) over the global batch's rows, for the next step (equation 4)."""
+    return momentum * centre + (1 - momentum) * full_precision(teacher).mean(dim=0).to(centre)

@@ -1,0 +1,67 @@
+"""Masked prediction: say what was hidden, from what was left, and be judged on the hidden alone.
+
+Tokens: Devlin et al. 2019 (BERT), arXiv:1810.04805, section 3.1. Values: He et al., CVPR 2022
+(MAE), arXiv:2111.06377, section 3; Liu et al. 2021 (TERA), arXiv:2007.06028, section 3. Latents:
+Assran et al., CVPR 2023 (I-JEPA), arXiv:2301.08243, equation 1; Thimonier et al. 2024 (T-JEPA),
+arXiv:2410.05016.
+"""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from attar.errors import ShapeError
+
+from ._pairs import full_precision
+
+
+def masked_values(
+    prediction: Float[Tensor, "*cells"],
+    target: Float[Tensor, "*cells"],
+    hidden: Bool[Tensor, "*cells"],
+    *,
+    power: Literal[1, 2] = 2,
+) -> Float[Tensor, ""]:
+    """Give the mean of |prediction - target|^power over the hidden cells.
+
+    MAE squares the difference of pixels, TERA takes that of frames as it is, and JEPA squares that
+    of latents, whose target is an EMA of the encoder and is detached here. Which cells are hidden
+    is the mask broadcast over their numbers beforehand. Runs in float32 under autocast.
+
+    Raises:
+        ShapeError: the three do not share one shape, or nothing is hidden.
+    """
+    if not prediction.shape == target.shape == hidden.shape or not hidden.any():
+        raise ShapeError(
+            "prediction, target and hidden must share one shape, with something hidden; got "
+            f"{(*prediction.shape,)}, {(*target.shape,)} and {(*hidden.shape,)}, "
+            f"{int(hidden.sum())} hidden"
+        )
+    with torch.autocast(prediction.device.type, enabled=False):
+        apart = full_precision(prediction)[hidden] - full_precision(target.detach())[hidden]
+        return apart.abs().pow(power).mean()
+
+
+def masked_tokens(
+    logits: Float[Tensor, "n length vocabulary"],
+    tokens: Int[Tensor, "n length"],
+    hidden: Bool[Tensor, "n length"],
+) -> Float[Tensor, ""]:
+    """Give the mean cross-entropy of the hidden tokens, at most about ln(vocabulary) if untrained.
+
+    Runs in float32 under autocast.
+
+    Raises:
+        ShapeError: the shapes do not belong together, or nothing is hidden.
+    """
+    if not logits.shape[:-1] == tokens.shape == hidden.shape or not hidden.any():
+        raise ShapeError(
+            "logits must be (n, length, vocabulary), tokens and hidden (n, length), with something "
+            f"hidden; got {(*logits.shape,)}, {(*tokens.shape,)} and {(*hidden.shape,)}, "
+            f"{int(hidden.sum())} hidden"
+        )
+    with torch.autocast(logits.device.type, enabled=False):
+        return F.cross_entropy(full_precision(logits[hidden]), tokens[hidden])
