@@ -431,13 +431,13 @@ def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 
 def rewrite(page: str) -> str:
-    """Give the page with every claim made anew; one whose results are not there yet is kept."""
+    """Give the page with every claim made anew; one whose results are not kept is empty."""
 
     def anew(match: re.Match[str]) -> str:
         file, words = CLAIMS[match["name"]]
         results = RESULTS / file
         if not results.exists():
-            return match[0]
+            return f"{match['begin']}{match['end']}"
         return f"{match['begin']}{words(json.loads(results.read_text('utf-8')))}\n{match['end']}"
 
     return MARKED.sub(anew, page)

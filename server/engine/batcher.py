@@ -284,11 +284,9 @@ class Batcher(Generic[T, R]):
                 raise Unavailable(*outcome.args)
         return outcomes
 
-    def refuse_if_full(self, items: int) -> None:
-        """Raise `Overloaded` where the queue lacks room for so many, before any work for them."""
-        if not self._fits(items, items):  # of a token each, at least
-            self._observer.rejected(Overloaded.reason)
-            raise self._overloaded()
+    def refuse_if_full(self) -> None:
+        """Raise `Overloaded` where no item finds room: early, while that costs little."""
+        self._require_room(1, 1)
 
     async def serve(self) -> Never:
         """Run batches until cancelled; whatever ends it, everybody waiting is answered.
@@ -353,15 +351,15 @@ class Batcher(Generic[T, R]):
                 f"{items} items of {tokens} tokens never fit a queue of {self._max_queue_items}"
                 f" items and {self._max_queue_tokens} tokens; send fewer at a time"
             )
+        self._require_room(items, tokens)
+
+    def _require_room(self, items: int, tokens: int) -> None:
         if not self._fits(items, tokens):
             self._observer.rejected(Overloaded.reason)
-            raise self._overloaded()
-
-    def _overloaded(self) -> Overloaded:
-        return Overloaded(
-            f"{self._queued} items of {self._queued_tokens} tokens are waiting, of at most"
-            f" {self._max_queue_items} and {self._max_queue_tokens}; retry later"
-        )
+            raise Overloaded(
+                f"{self._queued} items of {self._queued_tokens} tokens are waiting, of at most"
+                f" {self._max_queue_items} and {self._max_queue_tokens}; retry later"
+            )
 
     async def _room(self, item: T, turn: float) -> None:
         """Wait until the queue has room for one item, or needs none; until its turn, let others."""

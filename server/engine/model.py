@@ -180,13 +180,13 @@ class Model:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    def refuse_if_full(self, items: int) -> None:
-        """Raise `Overloaded` where so many items would find no room: early, while it costs little.
+    def refuse_if_full(self) -> None:
+        """Raise `Overloaded` where the queue is full, before any work.
 
-        With a cache they may need none, which is known only once they are prepared.
+        With a cache a call may need no room, which is known only once its items are prepared.
         """
         if self._cache is None:
-            self._batcher.refuse_if_full(items)
+            self._batcher.refuse_if_full()
 
     async def prepare(
         self, items: Items, *, role: Role, truncation: Truncation

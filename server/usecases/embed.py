@@ -87,7 +87,7 @@ async def embed(
         call = current()
         call.begin(len(items))
         if not wait:
-            chosen.refuse_if_full(len(items))
+            chosen.refuse_if_full()
         start = time.perf_counter()
         prepared = await chosen.prepare(items, role=role, truncation=truncation)
         queued = time.perf_counter()
