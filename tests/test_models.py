@@ -38,6 +38,7 @@ class Watch(Tally):
     def tokenized(self, seconds: float, *, truncated: int) -> None:
         assert seconds >= 0
         self.counts["truncated"] += truncated
+        self.counts["prepared"] += 1
 
     def cached(self, *, hits: int, misses: int) -> None:
         self.counts["hits"] += hits
@@ -336,6 +337,23 @@ async def test_items_are_prepared_while_a_batch_runs(text: Path) -> None:
         spy.let_go.set()
         await asyncio.gather(running, *calls)
         assert spy.batches[2:] == [4]  # "the cat" once
+
+
+async def test_a_full_queue_refuses_a_call_before_its_items_are_prepared(text: Path) -> None:
+    spy = Spy(attar.load(text), hangs={1})
+    watch = Watch()
+    model = make(spy, watch=watch, items=1)
+    async with started(model) as models:
+        first = asyncio.create_task(usecase(models, items=["sun"]))
+        await until(lambda: len(spy.batches) == 2)
+        second = asyncio.create_task(usecase(models, items=["rain"]))
+        await until(lambda: model.waiting[0] == 1)
+        prepared = watch.counts["prepared"]
+        with pytest.raises(Overloaded, match="1 items of . tokens are waiting, of at most 1 "):
+            await usecase(models, items=["cat"])
+        assert watch.counts["prepared"] == prepared
+        spy.let_go.set()
+        await asyncio.gather(first, second)
 
 
 async def test_equal_items_in_flight_share_a_run_and_the_cache_answers_later_ones(
