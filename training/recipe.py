@@ -9,7 +9,7 @@ from .loop import Training
 Data = TypeVar("Data")
 Settings = TypeVar("Settings")
 
-Family = Literal["contrast", "decorrelate", "align", "classify", "distribute"]
+Family = Literal["contrast", "decorrelate", "align", "cluster", "classify", "distribute"]
 Modality = Literal["text", "image"]
 
 

@@ -44,6 +44,45 @@ def warmup_cosine(peak: float, warmup: int, steps: int, *, floor: float = 0.0) -
     return at
 
 
+def linear_ramp(start: float, end: float, steps: int) -> Schedule:
+    """Go from `start` at step 0 to `end` at step `steps` in a straight line, and stay there."""
+    _at_least_one("steps", steps)
+    return lambda step: start + (end - start) * min(step / steps, 1.0)
+
+
+def infinite(
+    peak: float,
+    level: float,
+    *,
+    warmup: int,
+    cooldown: int,
+    release: int | None = None,
+    anneal: int = 1,
+    floor: float = 0.0,
+) -> Schedule:
+    """Climb to `peak`, cool down to `level` along half a cosine, and stay there for ever.
+
+    A stream of data sets goes on at `level`, without a new warm-up. For a checkpoint to use,
+    branch off: from step `release` on the rate falls exponentially to `floor` within `anneal` steps.
+    Source: Singh et al. 2025 (arXiv:2503.02844), equation 1, where the anneal ends at `floor`.
+    """
+    _at_least_one("cooldown", cooldown)
+    _at_least_one("anneal", anneal)
+    if release is not None and (release < warmup + cooldown or not 0 < floor <= level):
+        raise InvalidInput(
+            f"release must not be before warmup + cooldown = {warmup + cooldown}, and floor in "
+            f"(0, level = {level}]; got {release} and {floor}"
+        )
+    start = warmup_cosine(peak, warmup, warmup + cooldown, floor=level)
+
+    def at(step: int) -> float:
+        if release is None or step < release:
+            return start(step)
+        return level * (floor / level) ** min((step - release) / anneal, 1.0)
+
+    return at
+
+
 def _at_least_one(name: str, value: int) -> None:
     if value < 1:
         raise InvalidInput(f"{name} must be at least 1; got {value}")

@@ -59,3 +59,24 @@ class Frozen(nn.Module):
     def forward(self, *inputs: Tensor) -> Any:
         """Give the module's output."""
         return self.module(*inputs)
+
+
+class Queue(nn.Module):
+    """The last `size` keys, as negatives beyond the batch; the oldest make room for the newest.
+
+    It starts with random directions, as MoCo's does. Source: He et al. 2020 (arXiv:1911.05722).
+    """
+
+    keys: Tensor
+
+    def __init__(self, size: int, dim: int, *, seed: int = 0) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        keys = nn.functional.normalize(torch.randn(size, dim, generator=generator), dim=1)
+        self.register_buffer("keys", keys)  # (size, dim), newest last
+
+    @torch.no_grad()
+    def push(self, keys: Tensor) -> None:
+        """Add (n, dim) keys, the global batch's."""
+        newest = nn.functional.normalize(keys.detach().to(self.keys), dim=1)
+        self.keys.copy_(torch.cat([self.keys, newest])[-len(self.keys) :])

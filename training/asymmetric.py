@@ -1,0 +1,73 @@
+"""A predictor on one side and no gradient on the other: BYOL, SimSiam, DirectPred and their kin."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from .method import Method, Metrics
+from .objectives.alignment import cosine_alignment
+from .predictors import DirectPred
+from .schedules import Schedule
+from .targets import Ema
+from .twins import Inputs
+
+
+class Asymmetric(Method[tuple[Inputs, Inputs]]):
+    """Predict either view's target from the other; a batch is the inputs of either view.
+
+    With `momentum` the target is an EMA of encoder and projector (BYOL), without it the projection
+    itself, detached (SimSiam). A `DirectPred` predictor is set after each step. Logs `alignment`,
+    the mean cosine between an item's two embeddings.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        projector: nn.Module,
+        predictor: nn.Module,
+        *,
+        momentum: Schedule | None = None,
+        objective: Callable[[Tensor, Tensor], Tensor] = cosine_alignment,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.projector = projector
+        self.predictor = predictor
+        self.objective = objective
+        self.target = None if momentum is None else Ema(Chain(encoder, projector), momentum)
+        self._projections = torch.empty(0)
+
+    def loss(self, batch: tuple[Inputs, Inputs], step: int) -> tuple[Tensor, Metrics]:  # noqa: ARG002
+        """Average both directions' loss."""
+        embeddings = [self.encoder(*view) for view in batch]
+        projections = [self.projector(embedding) for embedding in embeddings]
+        if self.target is None:
+            targets = [projection.detach() for projection in projections]
+        else:
+            targets = [self.target(*view) for view in batch]
+        self._projections = torch.cat(projections).detach()
+        first, second = (self.predictor(projection) for projection in projections)
+        loss = (self.objective(first, targets[1]) + self.objective(second, targets[0])) / 2
+        alignment = nn.functional.cosine_similarity(*embeddings).mean().detach()
+        return loss, {"alignment": alignment}
+
+    def after_step(self, step: int) -> None:
+        """Move the target, and set the predictor where it is set rather than trained."""
+        if self.target is not None:
+            self.target.update(Chain(self.encoder, self.projector), step)
+        if isinstance(self.predictor, DirectPred):
+            self.predictor.update(self._projections, step)
+
+
+class Chain(nn.Module):
+    """Encoder, then projector, as one module."""
+
+    def __init__(self, encoder: nn.Module, projector: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.projector = projector
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        projection: Tensor = self.projector(self.encoder(*inputs))
+        return projection

@@ -1,0 +1,45 @@
+"""Mixed Barlow Twins: Barlow Twins, and a third pass for mixtures of the two views.
+
+Bandara et al. 2023, arXiv:2312.02151.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from .method import Method, Metrics
+from .objectives.barlow_twins import barlow_twins
+from .objectives.mixed_barlow_twins import mixed_redundancy
+from .twins import Inputs
+
+
+class MixedTwins(Method[tuple[Inputs, Inputs]]):
+    """Two views and their mixtures through one encoder; a batch is the inputs of either view.
+
+    `strength` multiplies λ in front of the regulariser (the authors' s). Logs `alignment`, and
+    `mixed`, the regulariser itself. Views are single tensors, for those can be mixed.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, projector: nn.Module, *, redundancy: float, strength: float
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.projector = projector
+        self.redundancy = redundancy
+        self.strength = strength
+
+    def loss(self, batch: tuple[Inputs, Inputs], step: int) -> tuple[Tensor, Metrics]:  # noqa: ARG002
+        """Add the regulariser to Barlow Twins' value."""
+        ((first,), (second,)) = batch
+        embeddings = self.encoder(first), self.encoder(second)
+        z1, z2 = (self.projector(embedding) for embedding in embeddings)
+        share = float(torch.rand(()))  # Beta(1, 1), one for the batch
+        order = torch.randperm(len(first)).to(first.device)
+        between = self.projector(self.encoder(share * first + (1 - share) * second[order]))
+        mixed = mixed_redundancy(between, z1, z2, order, share)
+        loss = barlow_twins(z1, z2, redundancy=self.redundancy)
+        alignment = nn.functional.cosine_similarity(*embeddings).mean().detach()
+        return loss + self.strength * self.redundancy * mixed, {
+            "alignment": alignment,
+            "mixed": mixed.detach(),
+        }

@@ -1,0 +1,97 @@
+"""Momentum contrast: keys from a slow copy of the encoder, negatives from a queue of past ones.
+
+He et al., CVPR 2020, arXiv:1911.05722; with negatives mixed from the hardest, MoCHi: Kalantidis et
+al., NeurIPS 2020, arXiv:2010.01028.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .asymmetric import Chain
+from .method import Method, Metrics
+from .objectives.info_nce import info_nce, mix_hard
+from .schedules import Schedule
+from .targets import Ema, Queue
+from .twins import Inputs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mixing:
+    """MoCHi's numbers: how many negatives are made of how many, after how many steps."""
+
+    hardest: int
+    mixed: int
+    harder: int
+    warmup: int  # steps without: the hardest negatives mean nothing yet
+
+
+class MomentumContrast(Method[tuple[Inputs, Inputs]]):
+    """Find one's key, the other view by the slow copy, beside a queue; both views ask in turn.
+
+    The slow copy is in the student's mode, so its batch norm uses the batch, as in MoCo v2 without
+    shuffling: rows of one batch share statistics, which the queue's other batches do not. Logs
+    `alignment`, and `proxy`, the share of queries that find their key.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        projector: nn.Module,
+        *,
+        queue: Queue,
+        momentum: Schedule,
+        temperature: float,
+        mixing: Mixing | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.projector = projector
+        self.queue = queue
+        self.temperature = temperature
+        self.mixing = mixing
+        self.slow = Ema(Chain(encoder, projector), momentum)
+        self._keys = torch.empty(0)
+
+    def loss(self, batch: tuple[Inputs, Inputs], step: int) -> tuple[Tensor, Metrics]:
+        """Average both views' loss against the other's keys."""
+        embeddings = [self.encoder(*view) for view in batch]
+        queries = [self.projector(embedding) for embedding in embeddings]
+        keys = [self.slow(*view) for view in batch]
+        losses = [
+            info_nce(query, key, self._negatives(query, step), temperature=self.temperature)
+            for query, key in zip(queries, keys[::-1], strict=True)
+        ]
+        self._keys = torch.cat(keys)
+        with torch.no_grad():
+            alignment = nn.functional.cosine_similarity(*embeddings).mean()
+            proxy = _found(queries[0], keys[1], self.queue.keys)
+        return (losses[0] + losses[1]) / 2, {"alignment": alignment, "proxy": proxy}
+
+    def after_step(self, step: int) -> None:
+        """Move the slow copy, and put the step's keys into the queue."""
+        self.slow.update(Chain(self.encoder, self.projector), step)
+        self.queue.push(self._keys)
+
+    def _negatives(self, queries: Tensor, step: int) -> Tensor:
+        mixing, queue = self.mixing, self.queue.keys.to(queries)
+        if mixing is None or step < mixing.warmup:
+            return queue.clone()
+        # The loop seeds torch's generator at each step; this one is drawn from it.
+        generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+        made = mix_hard(
+            queries,
+            queue,
+            hardest=mixing.hardest,
+            mixed=mixing.mixed,
+            harder=mixing.harder,
+            generator=generator,
+        )
+        return torch.cat([queue.expand(len(queries), -1, -1), made], dim=1)
+
+
+def _found(queries: Tensor, keys: Tensor, queue: Tensor) -> Tensor:
+    """Give the share of queries that are nearer to their key than to any of the queue."""
+    q, k = (nn.functional.normalize(z.float(), dim=1) for z in (queries, keys))
+    return ((q * k).sum(dim=1) > (q @ queue.T).amax(dim=1)).float().mean()

@@ -1,0 +1,68 @@
+"""MoCHi on digits: MoCo with negatives mixed from the hardest.
+
+Kalantidis et al., NeurIPS 2020, arXiv:2010.01028, with a small convolutional encoder.
+"""
+
+from dataclasses import dataclass
+
+from ..encoders.mlp import mlp
+from ..loop import Training
+from ..momentum import Mixing, MomentumContrast
+from ..recipe import Recipe
+from ..schedules import constant
+from ..targets import Queue
+from ..twins import Inputs
+from .images import Digits, ImageSettings, image_run, scarce_claim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(ImageSettings):
+    """The recipe's numbers."""
+
+    hidden: int = 256  # width inside the projector
+    projection: int = 64
+    queue: int = 512
+    momentum: float = 0.98  # of the slow copy
+    temperature: float = 0.2
+    hardest: int = 64
+    mixed: int = 64
+    harder: int = 16
+    mixing_after: int = 40  # steps
+
+
+def build(data: Digits, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
+    """Compose the run."""
+    mixing = Mixing(
+        hardest=settings.hardest,
+        mixed=settings.mixed,
+        harder=settings.harder,
+        warmup=settings.mixing_after,
+    )
+    return image_run(
+        data,
+        settings,
+        lambda encoder: MomentumContrast(
+            encoder,
+            mlp(settings.dim, settings.hidden, settings.projection),
+            queue=Queue(settings.queue, settings.projection, seed=settings.seed),
+            momentum=constant(settings.momentum),
+            temperature=settings.temperature,
+            mixing=mixing,
+        ),
+    )
+
+
+recipe = Recipe(
+    paper="Kalantidis et al. 2020, arXiv:2010.01028",
+    family="contrast",
+    modality="image",
+    claim=scarce_claim(build, Settings()),
+    settings=Settings(),
+    build=build,
+    departures=(
+        "8x8 grey digits and affine, erasing and noise views, for ImageNet and its colour views",
+        "a queue of 512 for 1,257 images, and a copy that is slow by 0.98, for 65,536 and 0.999",
+        "both views ask, and batch norm is not shuffled",
+        "AdamW at batch 128, for SGD at 256",
+    ),
+)
