@@ -47,7 +47,7 @@ from attar.training.optimisers import parameter_groups
 from attar.training.precision import best_precision
 from attar.training.probes.knn import knn_hits
 from attar.training.probes.linear import linear_hits
-from attar.training.recipes import ecoformer
+from attar.training.recipes.text import ecoformer
 from attar.training.sampler import Sampler, evenly, seed_at
 from attar.training.schedules import warmup_cosine
 

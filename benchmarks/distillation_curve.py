@@ -25,7 +25,7 @@ from attar.training.encoders import huggingface
 from attar.training.encoders.saved import token_transformer
 from attar.training.loop import fit
 from attar.training.precision import best_precision
-from attar.training.recipes import distil
+from attar.training.recipes.text import distil
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ from attar.training.precision import best_precision
 from attar.training.probes.summaries import SummaryRetrieval
 from attar.training.recipe import Recipe
 from attar.training.recipes import barlow_twins, digits, distil, ecoformer, simclr
-from attar.training.recipes.text_pairs import MAX_LENGTH, STUDENT, TextData, text_data
+from attar.training.recipes.text.pairs import MAX_LENGTH, STUDENT, TextData, text_data
 from attar.training.sampler import evenly
 from attar.training.student import student_from_teacher
 

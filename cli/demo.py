@@ -43,8 +43,8 @@ from attar.training.precision import best_precision
 from attar.training.probes.anomaly import auroc
 from attar.training.probes.retrieval import scores
 from attar.training.probes.summaries import SummaryRetrieval
-from attar.training.recipes import barlow_twins, distil, ecoformer, simclr
-from attar.training.recipes.text_pairs import TextData, text_data
+from attar.training.recipes.text import barlow_twins, distil, ecoformer, simclr
+from attar.training.recipes.text.pairs import TextData, text_data
 from attar.training.sampler import evenly
 
 from .commands import parity_texts, recovered, resized, start_student, through_runtime

@@ -17,8 +17,8 @@ from attar.training.encoders.saved import TextModel
 from attar.training.encoders.text import TextEncoder, TextShape
 from attar.training.encoders.transformer import TransformerShape
 from attar.training.loop import fit
-from attar.training.recipes import ecoformer, simclr
-from attar.training.recipes.text_pairs import TextData, text_data
+from attar.training.recipes.text import ecoformer, simclr
+from attar.training.recipes.text.pairs import TextData, text_data
 
 SYLLABLES = ("ba", "ko", "ri", "mu", "te", "zan", "pol", "ix")
 MAX_LENGTH = 24

@@ -13,7 +13,7 @@ from attar.training.encoders.transformer import TransformerShape
 from attar.training.loop import Training, fit
 from attar.training.method import Method, Metrics
 from attar.training.objectives.distillation import embedding_match
-from attar.training.recipes import ecoformer
+from attar.training.recipes.text import ecoformer
 from attar.training.sampler import Sampler
 from attar.training.schedules import warmup_cosine
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from attar.training.data.text import Retrieval, TextPairs, embed
-from attar.training.distillation import Distillation, Lesson
+from attar.training.methods.distillation import Distillation, Lesson
 from attar.training.encoders.text import TextEncoder
 from attar.training.loop import fit
-from attar.training.recipes import distil
-from attar.training.recipes.text_pairs import TextData
+from attar.training.recipes.text import distil
+from attar.training.recipes.text.pairs import TextData
 
 from .encoders import random_rows, tiny_encoder
 

@@ -26,7 +26,7 @@ from attar.manifest import TensorSpec
 from attar.training.loop import fit
 from attar.training.probes.summaries import SummaryRetrieval
 from attar.training.recipes import digits
-from attar.training.twins import Twins
+from attar.training.methods.twins import Twins
 
 from .servers import serving, settings
 from .students import binarized, corpus, embed_in_torch, texts, trained

@@ -19,7 +19,7 @@ from attar.runtime import Encoder
 from attar.training.loop import fit
 from attar.training.probes.knn import knn_accuracy
 from attar.training.recipes.digits import Digits, embed, load, recipe
-from attar.training.twins import Twins
+from attar.training.methods.twins import Twins
 
 IMAGE = TensorSpec(name="image", dtype="float32", shape=("batch", 1, 8, 8))
 

@@ -23,7 +23,7 @@ from attar.training.hashing import (
     shared_projection,
     similarity_labels,
 )
-from attar.training.recipes import ecoformer
+from attar.training.recipes.text import ecoformer
 
 from .encoders import ATTENTIONS, random_rows, tiny_encoder
 

@@ -8,7 +8,7 @@ import torch
 
 from attar.training.loop import fit
 from attar.training.recipes.digits import Digits, embed, evaluate, load, recipe
-from attar.training.twins import Twins
+from attar.training.methods.twins import Twins
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ from attar.training.encoders.attention import BinarizedAttention, SoftmaxAttenti
 from attar.training.encoders.text import TextEncoder
 from attar.training.loop import fit
 from attar.training.recipe import Recipe
-from attar.training.recipes import barlow_twins, distil, ecoformer, simclr
-from attar.training.recipes.text_pairs import PretrainingSettings, TextData, text_data
+from attar.training.recipes.text import barlow_twins, distil, ecoformer, simclr
+from attar.training.recipes.text.pairs import PretrainingSettings, TextData, text_data
 from attar.training.student import student_from_teacher
-from attar.training.twins import Twins
+from attar.training.methods.twins import Twins
 
 from .bundles import tokenizer_json
 from .encoders import random_texts, tiny_encoder, tiny_shape

@@ -19,7 +19,7 @@ from attar.errors import InvalidInput
 from attar.training.data.pairs import Pair, split
 from attar.training.data.text import TextPairs, embed, pad, tokenize
 from attar.training.data.tokenizer import train_tokenizer
-from attar.training.recipes.text_pairs import text_data
+from attar.training.recipes.text.pairs import text_data
 from attar.training.sampler import Sampler, evenly
 
 from .bundles import tokenizer_json

@@ -12,7 +12,7 @@ from attar.training.data.text import embed, pad
 from attar.training.encoders.head import mean_pool
 from attar.training.encoders.text import TextEncoder, TextShape, parameter_count
 from attar.training.encoders.transformer import TransformerShape
-from attar.training.recipes.text_pairs import STUDENT
+from attar.training.recipes.text.pairs import STUDENT
 
 from .encoders import ATTENTIONS, random_rows, rows_of, tiny_encoder, tiny_shape
 

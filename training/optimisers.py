@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import nn
 
 
@@ -16,3 +17,14 @@ def parameter_groups(module: nn.Module, *, weight_decay: float) -> list[dict[str
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
+
+
+def adamw(
+    module: nn.Module, *, weight_decay: float, betas: tuple[float, float] = (0.9, 0.999)
+) -> torch.optim.AdamW:
+    """Give AdamW over a module's `parameter_groups`, its step fused into one kernel.
+
+    The rate is the loop's to set. Source: Loshchilov and Hutter 2019 (arXiv:1711.05101).
+    """
+    groups = parameter_groups(module, weight_decay=weight_decay)
+    return torch.optim.AdamW(groups, betas=betas, fused=True)

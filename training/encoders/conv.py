@@ -1,4 +1,4 @@
-"""A small convolutional encoder: grey images of one size to unit embeddings."""
+"""A small convolutional encoder: images of one size to unit embeddings."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -7,11 +7,11 @@ from torch.nn import functional as F
 class SmallConv(nn.Module):
     """Three 3x3 convolutions with batch norm, then a linear map, for images of one `side`."""
 
-    def __init__(self, *, side: int, dim: int, width: int = 32) -> None:
+    def __init__(self, *, side: int, dim: int, channels: int = 1, width: int = 32) -> None:
         super().__init__()
         half = (side + 1) // 2
         self.layers = nn.Sequential(
-            *_block(1, width, stride=1),
+            *_block(channels, width, stride=1),
             *_block(width, 2 * width, stride=2),
             *_block(2 * width, 2 * width, stride=1),
             nn.Flatten(),
@@ -19,7 +19,7 @@ class SmallConv(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """Give (n, dim) embeddings of length one for (n, 1, side, side) images in [0, 1]."""
+        """Give (n, dim) embeddings of length one for (n, channels, side, side) images in [0, 1]."""
         return F.normalize(self.layers(image), dim=1)
 
 

@@ -17,15 +17,15 @@ from torch.nn import functional as F
 
 from attar.errors import InvalidInput
 
-from ..data.text import pad
-from ..distillation import Lesson
-from ..encoders.text import TextEncoder
-from ..hashing import Hashing, HashReport, binarize, transformer_of
-from ..loop import Training
-from ..sampler import evenly
-from ..views.text import Tokens
+from ...data.text import pad
+from ...methods.distillation import Lesson
+from ...encoders.text import TextEncoder
+from ...hashing import Hashing, HashReport, binarize, transformer_of
+from ...loop import Training
+from ...sampler import evenly
+from ...views.text import Tokens
 from . import distil
-from .text_pairs import TextData
+from .pairs import TextData
 
 HASH_BATCH = 32  # texts that anchors and hash functions are learned from
 MIN_COSINE = 0.9  # a layer that alone moves embeddings further than this keeps its softmax

@@ -5,12 +5,13 @@ Chen and He, CVPR 2021, arXiv:2011.10566, with a small convolutional encoder.
 
 from dataclasses import dataclass
 
-from ..asymmetric import Asymmetric
-from ..encoders.mlp import mlp
-from ..loop import Training
-from ..recipe import Recipe
-from ..twins import Inputs
-from .images import Digits, ImageSettings, image_run, scarce_claim
+from ...methods.asymmetric import Asymmetric
+from ...encoders.mlp import mlp
+from ...loop import Training
+from ...recipe import Recipe
+from ...methods.twins import Inputs
+from ...data.source import Source
+from .run import ImageSettings, scarce_claim, two_views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,9 +22,9 @@ class Settings(ImageSettings):
     bottleneck: int = 64  # of the predictor: a quarter of the projection, as in the paper
 
 
-def build(data: Digits, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
+def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     """Compose the run."""
-    return image_run(
+    return two_views(
         data,
         settings,
         lambda encoder: Asymmetric(

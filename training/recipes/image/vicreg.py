@@ -6,12 +6,13 @@ Bardes et al., ICLR 2022, arXiv:2105.04906, with a small convolutional encoder.
 from dataclasses import dataclass
 from functools import partial
 
-from ..encoders.mlp import mlp
-from ..loop import Training
-from ..objectives.vicreg import vicreg
-from ..recipe import Recipe
-from ..twins import Inputs, Twins
-from .images import Digits, ImageSettings, image_run, scarce_claim
+from ...encoders.mlp import mlp
+from ...loop import Training
+from ...objectives.vicreg import vicreg
+from ...recipe import Recipe
+from ...methods.twins import Inputs, Twins
+from ...data.source import Source
+from .run import ImageSettings, scarce_claim, two_views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,10 +25,10 @@ class Settings(ImageSettings):
     covariance: float = 1.0
 
 
-def build(data: Digits, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
+def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     """Compose the run."""
     weights = {name: getattr(settings, name) for name in ("invariance", "variance", "covariance")}
-    return image_run(
+    return two_views(
         data,
         settings,
         lambda encoder: Twins(

@@ -6,12 +6,12 @@ Chen et al., ICML 2020, arXiv:2002.05709, with a small token transformer.
 from dataclasses import dataclass
 from functools import partial
 
-from ..encoders.mlp import mlp
-from ..loop import Training
-from ..objectives.nt_xent import nt_xent
-from ..recipe import Recipe
-from ..twins import Inputs
-from .text_pairs import PretrainingSettings, TextData, pretraining_claim, twins
+from ...encoders.mlp import mlp
+from ...loop import Training
+from ...objectives.nt_xent import nt_xent
+from ...recipe import Recipe
+from ...methods.twins import Inputs
+from .pairs import PretrainingSettings, TextData, pretraining_claim, twins
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

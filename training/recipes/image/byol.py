@@ -5,13 +5,14 @@ Grill et al., NeurIPS 2020, arXiv:2006.07733, with a small convolutional encoder
 
 from dataclasses import dataclass
 
-from ..asymmetric import Asymmetric
-from ..encoders.mlp import mlp
-from ..loop import Training
-from ..recipe import Recipe
-from ..schedules import cosine_ramp
-from ..twins import Inputs
-from .images import Digits, ImageSettings, image_run, scarce_claim
+from ...methods.asymmetric import Asymmetric
+from ...encoders.mlp import mlp
+from ...loop import Training
+from ...recipe import Recipe
+from ...schedules import cosine_ramp
+from ...methods.twins import Inputs
+from ...data.source import Source
+from .run import ImageSettings, scarce_claim, two_views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,9 +24,9 @@ class Settings(ImageSettings):
     momentum: float = 0.98  # of the target at the first step; 1 at the last
 
 
-def build(data: Digits, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
+def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     """Compose the run."""
-    return image_run(
+    return two_views(
         data,
         settings,
         lambda encoder: Asymmetric(

@@ -5,14 +5,15 @@ He et al., CVPR 2020, arXiv:1911.05722, with a small convolutional encoder.
 
 from dataclasses import dataclass
 
-from ..encoders.mlp import mlp
-from ..loop import Training
-from ..momentum import MomentumContrast
-from ..recipe import Recipe
-from ..schedules import constant
-from ..targets import Queue
-from ..twins import Inputs
-from .images import Digits, ImageSettings, image_run, scarce_claim
+from ...encoders.mlp import mlp
+from ...loop import Training
+from ...methods.momentum import MomentumContrast
+from ...recipe import Recipe
+from ...schedules import constant
+from ...targets import Queue
+from ...methods.twins import Inputs
+from ...data.source import Source
+from .run import ImageSettings, scarce_claim, two_views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,9 +27,9 @@ class Settings(ImageSettings):
     temperature: float = 0.2
 
 
-def build(data: Digits, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
+def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     """Compose the run."""
-    return image_run(
+    return two_views(
         data,
         settings,
         lambda encoder: MomentumContrast(

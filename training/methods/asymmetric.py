@@ -5,11 +5,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .method import Method, Metrics
-from .objectives.alignment import cosine_alignment
-from .predictors import DirectPred
-from .schedules import Schedule
-from .targets import Ema
+from ..method import Method, Metrics
+from ..objectives.alignment import cosine_alignment
+from ..predictors import DirectPred
+from ..schedules import Schedule
+from ..targets import Ema
 from .twins import Inputs
 
 

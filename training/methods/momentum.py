@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from .asymmetric import Chain
-from .method import Method, Metrics
-from .objectives.info_nce import info_nce, mix_hard
-from .schedules import Schedule
-from .targets import Ema, Queue
+from ..method import Method, Metrics
+from ..objectives.info_nce import info_nce, mix_hard
+from ..schedules import Schedule
+from ..targets import Ema, Queue
 from .twins import Inputs
 
 

@@ -6,9 +6,9 @@ Bandara et al. 2023, arXiv:2312.02151.
 import torch
 from torch import Tensor, nn
 
-from .method import Method, Metrics
-from .objectives.barlow_twins import barlow_twins
-from .objectives.mixed_barlow_twins import mixed_redundancy
+from ..method import Method, Metrics
+from ..objectives.barlow_twins import barlow_twins
+from ..objectives.mixed_barlow_twins import mixed_redundancy
 from .twins import Inputs
 
 

@@ -5,9 +5,9 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from .method import Method, Metrics
-from .objectives.distillation import embedding_match, similarity_match
-from .views.text import Tokens
+from ..method import Method, Metrics
+from ..objectives.distillation import embedding_match, similarity_match
+from ..views.text import Tokens
 
 Lesson: TypeAlias = tuple[Tokens, Tokens, Tensor, Tensor]
 """Two views of n texts, then the teacher's embeddings (n, d) of each."""

@@ -5,12 +5,13 @@ Bandara et al. 2023, arXiv:2312.02151, with a small convolutional encoder.
 
 from dataclasses import dataclass
 
-from ..encoders.mlp import mlp
-from ..loop import Training
-from ..mixing import MixedTwins
-from ..recipe import Recipe
-from ..twins import Inputs
-from .images import Digits, ImageSettings, image_run, scarce_claim
+from ...encoders.mlp import mlp
+from ...loop import Training
+from ...methods.mixing import MixedTwins
+from ...recipe import Recipe
+from ...methods.twins import Inputs
+from ...data.source import Source
+from .run import ImageSettings, scarce_claim, two_views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,9 +23,9 @@ class Settings(ImageSettings):
     strength: float = 4.0  # of the regulariser, in λ
 
 
-def build(data: Digits, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
+def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     """Compose the run."""
-    return image_run(
+    return two_views(
         data,
         settings,
         lambda encoder: MixedTwins(

@@ -6,12 +6,13 @@ Zbontar et al., ICML 2021, arXiv:2103.03230, with a small convolutional encoder.
 from dataclasses import dataclass
 from functools import partial
 
-from ..encoders.mlp import mlp
-from ..loop import Training
-from ..objectives.barlow_twins import barlow_twins
-from ..recipe import Recipe
-from ..twins import Inputs, Twins
-from .images import Digits, ImageSettings, image_run, scarce_claim
+from ...encoders.mlp import mlp
+from ...loop import Training
+from ...objectives.barlow_twins import barlow_twins
+from ...recipe import Recipe
+from ...methods.twins import Inputs, Twins
+from ...data.source import Source
+from .run import ImageSettings, scarce_claim, two_views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,9 +23,9 @@ class Settings(ImageSettings):
     redundancy: float = 2e-2
 
 
-def build(data: Digits, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
+def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     """Compose the run."""
-    return image_run(
+    return two_views(
         data,
         settings,
         lambda encoder: Twins(

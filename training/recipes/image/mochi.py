@@ -5,14 +5,15 @@ Kalantidis et al., NeurIPS 2020, arXiv:2010.01028, with a small convolutional en
 
 from dataclasses import dataclass
 
-from ..encoders.mlp import mlp
-from ..loop import Training
-from ..momentum import Mixing, MomentumContrast
-from ..recipe import Recipe
-from ..schedules import constant
-from ..targets import Queue
-from ..twins import Inputs
-from .images import Digits, ImageSettings, image_run, scarce_claim
+from ...encoders.mlp import mlp
+from ...loop import Training
+from ...methods.momentum import Mixing, MomentumContrast
+from ...recipe import Recipe
+from ...schedules import constant
+from ...targets import Queue
+from ...methods.twins import Inputs
+from ...data.source import Source
+from .run import ImageSettings, scarce_claim, two_views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +31,7 @@ class Settings(ImageSettings):
     mixing_after: int = 40  # steps
 
 
-def build(data: Digits, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
+def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     """Compose the run."""
     mixing = Mixing(
         hardest=settings.hardest,
@@ -38,7 +39,7 @@ def build(data: Digits, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
         harder=settings.harder,
         warmup=settings.mixing_after,
     )
-    return image_run(
+    return two_views(
         data,
         settings,
         lambda encoder: MomentumContrast(

@@ -5,12 +5,13 @@ Caron et al., NeurIPS 2020, arXiv:2006.09882, with a small convolutional encoder
 
 from dataclasses import dataclass
 
-from ..clusters import Swav
-from ..encoders.mlp import mlp
-from ..loop import Training
-from ..recipe import Recipe
-from ..twins import Inputs
-from .images import Digits, ImageSettings, image_run, scarce_claim
+from ...methods.clusters import Swav
+from ...encoders.mlp import mlp
+from ...loop import Training
+from ...recipe import Recipe
+from ...methods.twins import Inputs
+from ...data.source import Source
+from .run import ImageSettings, scarce_claim, two_views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,9 +26,9 @@ class Settings(ImageSettings):
     frozen: int = 20  # steps in which the prototypes stand still
 
 
-def build(data: Digits, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
+def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     """Compose the run."""
-    return image_run(
+    return two_views(
         data,
         settings,
         lambda encoder: Swav(

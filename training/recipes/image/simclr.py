@@ -6,12 +6,13 @@ Chen et al., ICML 2020, arXiv:2002.05709, with a small convolutional encoder.
 from dataclasses import dataclass
 from functools import partial
 
-from ..encoders.mlp import mlp
-from ..loop import Training
-from ..objectives.nt_xent import nt_xent
-from ..recipe import Recipe
-from ..twins import Inputs, Twins
-from .images import Digits, ImageSettings, image_run, scarce_claim
+from ...encoders.mlp import mlp
+from ...loop import Training
+from ...objectives.nt_xent import nt_xent
+from ...recipe import Recipe
+from ...methods.twins import Inputs, Twins
+from ...data.source import Source
+from .run import ImageSettings, scarce_claim, two_views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,9 +24,9 @@ class Settings(ImageSettings):
     temperature: float = 0.2
 
 
-def build(data: Digits, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
+def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     """Compose the run."""
-    return image_run(
+    return two_views(
         data,
         settings,
         lambda encoder: Twins(

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .method import Method, Metrics
-from .objectives.knowledge import soft_labels
-from .targets import Frozen
+from ..method import Method, Metrics
+from ..objectives.knowledge import soft_labels
+from ..targets import Frozen
 from .twins import Inputs
 
 

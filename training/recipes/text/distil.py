@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..data.text import embed
-from ..distillation import Distillation, Lesson
-from ..encoders.text import TextEncoder, TextNetwork
-from ..loop import Training
-from ..optimisers import parameter_groups
-from ..schedules import warmup_cosine
-from .text_pairs import TextData
+from ...data.text import embed
+from ...methods.distillation import Distillation, Lesson
+from ...encoders.text import TextEncoder, TextNetwork
+from ...loop import Training
+from ...optimisers import parameter_groups
+from ...schedules import warmup_cosine
+from .pairs import TextData
 
 PAPER = "Reimers and Gurevych 2020, arXiv:2004.09813; Fang et al. 2021, arXiv:2101.04731"
 

@@ -5,14 +5,15 @@ Tian et al., ICML 2021, arXiv:2102.06810, with a small convolutional encoder.
 
 from dataclasses import dataclass
 
-from ..asymmetric import Asymmetric
-from ..encoders.mlp import mlp
-from ..loop import Training
-from ..predictors import DirectPred
-from ..recipe import Recipe
-from ..schedules import constant, cosine_ramp
-from ..twins import Inputs
-from .images import Digits, ImageSettings, image_run, scarce_claim
+from ...methods.asymmetric import Asymmetric
+from ...encoders.mlp import mlp
+from ...loop import Training
+from ...predictors import DirectPred
+from ...recipe import Recipe
+from ...schedules import constant, cosine_ramp
+from ...methods.twins import Inputs
+from ...data.source import Source
+from .run import ImageSettings, scarce_claim, two_views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,9 +26,9 @@ class Settings(ImageSettings):
     correlation: float = 0.3  # the share of the moving average that each step keeps
 
 
-def build(data: Digits, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
+def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     """Compose the run."""
-    return image_run(
+    return two_views(
         data,
         settings,
         lambda encoder: Asymmetric(

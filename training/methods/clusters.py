@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .method import Method, Metrics
-from .objectives.swav import swav
+from ..method import Method, Metrics
+from ..objectives.swav import swav
 from .twins import Inputs
 
 

@@ -1,0 +1,62 @@
+"""A source: the items that a recipe trains on, and those that probe it."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+Labels = NDArray[np.int64]
+
+
+class Rows(Protocol):
+    """Items by their numbers: a tensor is one, and so is a folder that is read row by row."""
+
+    def __len__(self) -> int:
+        """Give how many items there are."""
+
+    def __getitem__(self, rows: Tensor, /) -> Tensor:
+        """Give the items at (b,) int64 `rows`, one a row, all of one shape."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Training items, and what there is to probe with; training itself looks at no label.
+
+    Images are (channels, height, width) float32 in [0, 1], series (channels, samples) float32.
+    Without labels, a probe says what it can without them.
+    """
+
+    train: Rows
+    train_labels: Labels | None = None
+    test: Rows | None = None
+    test_labels: Labels | None = None
+
+
+def embed(encoder: nn.Module, items: Rows, *, batch: int = 256) -> NDArray[np.float32]:
+    """Give the (n, dim) embeddings of all items, from wherever the encoder is and in its mode."""
+    device = next(encoder.parameters()).device
+    parts = []
+    with torch.no_grad():
+        for rows in torch.arange(len(items)).split(batch):
+            parts.append(encoder(items[rows].to(device)).float().cpu().numpy())
+    return np.concatenate(parts)
+
+
+def subset(items: Rows, rows: Tensor) -> Rows:
+    """Give some of the items, in the order of `rows`, without reading them yet."""
+    return _Subset(items, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Subset:
+    items: Rows
+    rows: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: Tensor, /) -> Tensor:
+        return self.items[self.rows[rows]]

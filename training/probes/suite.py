@@ -1,0 +1,42 @@
+"""The probes of a labelled source, in one dict: what a recipe logs and claims are made of."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.source import Labels, Source
+from .knn import knn_accuracy
+from .linear import linear_accuracy
+from .rankme import rankme
+
+SCARCE, DRAWS = 5, 5  # labels a class in the scarce-label probe, and how often they are drawn
+
+
+def evaluate(
+    train: NDArray[np.float32], test: NDArray[np.float32], source: Source
+) -> dict[str, float]:
+    """Probe (n, dim) embeddings of a source's items, wherever they were computed.
+
+    `rankme` is of the training items. Where both parts have labels, `knn` and `linear` are the
+    accuracies on the test part of probes that saw all training labels, and `scarce` that of 1-NN
+    with five labels a class, averaged over five seeded draws.
+    """
+    figures = {"rankme": rankme(train)}
+    if source.train_labels is None or source.test_labels is None:
+        return figures
+    labels, asked = source.train_labels, source.test_labels
+    scarce = [
+        knn_accuracy(train[rows], labels[rows], test, asked, k=1)
+        for rows in (few_rows(labels, SCARCE, seed=draw) for draw in range(DRAWS))
+    ]
+    return figures | {
+        "knn": knn_accuracy(train, labels, test, asked),
+        "linear": linear_accuracy(train, labels, test, asked),
+        "scarce": float(np.mean(scarce)),
+    }
+
+
+def few_rows(labels: Labels, each: int, *, seed: int) -> NDArray[np.int64]:
+    """Draw the rows of `each` items a class, or of all that a smaller class has."""
+    draw = np.random.default_rng(seed)
+    rows = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    return np.concatenate([draw.choice(r, min(each, len(r)), replace=False) for r in rows])

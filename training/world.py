@@ -1,0 +1,63 @@
+"""The processes of one run: who has which rows, and how their embeddings come together.
+
+An objective compares the items of the global batch, so every process computes it whole, on all
+embeddings, and the gradient of each row goes back to the process that embedded it.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from attar.errors import InvalidInput
+
+
+def size() -> int:
+    """Give how many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Give this process's place among them, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def share(rows: Tensor) -> Tensor:
+    """Give this process's part of a step's (b,) rows, in order: any number of processes sees one.
+
+    Raises InvalidInput when the rows cannot be parted evenly.
+    """
+    if len(rows) % size():
+        raise InvalidInput(
+            f"a batch of {len(rows)} cannot be parted evenly among {size()} processes; "
+            f"choose a batch_size that is a multiple of {size()}"
+        )
+    return rows.chunk(size())[rank()]
+
+
+def gather(own: Tensor) -> Tensor:
+    """Give the global batch's rows in order of rank, (n, ...) here and (size n, ...) given.
+
+    Each process must compute the same loss of them. Its gradient with respect to `own` is then the
+    loss's times the number of processes, which DDP's average over processes takes out again, so
+    that parameters get the gradient of one large batch.
+    """
+    if size() == 1:
+        return own
+    gathered: Tensor = _Gather.apply(own)  # type: ignore[no-untyped-call]  # torch's own
+    return gathered
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, own: Tensor) -> Tensor:  # noqa: ARG004 - torch's signature
+        parts = [torch.empty_like(own) for _ in range(size())]
+        dist.all_gather(parts, own.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004 - torch's signature
+        summed = gradient.contiguous().clone()
+        dist.all_reduce(summed)
+        return summed.chunk(size())[rank()]
