@@ -8,12 +8,13 @@ from typing import Any, cast
 from rich.table import Table
 from tokenizers import Tokenizer
 
-from attar.errors import InvalidInput, NotFound
+from attar.errors import InvalidInput
 from attar.export.bundling import Exported, refuse_taken
 from attar.export.importing import import_folder
 from attar.export.measure import Probe
 from attar.export.native import NATIVE, refuse_without_library
 from attar.export.text import VARIANTS, export_text
+from attar.training.catalogue import catalogue, find
 from attar.training.data import docstrings
 from attar.training.data.pairs import Pair, Split, read_lines, split
 from attar.training.data.text import Retrieval
@@ -29,19 +30,13 @@ from attar.training.hashing import Hashing
 from attar.training.loop import fit
 from attar.training.precision import best_precision
 from attar.training.probes.summaries import SummaryRetrieval
-from attar.training.recipe import Recipe
-from attar.training.recipes import barlow_twins, digits, distil, ecoformer, simclr
+from attar.training.recipes.text import distil, ecoformer
 from attar.training.recipes.text.pairs import MAX_LENGTH, STUDENT, TextData, text_data
 from attar.training.sampler import evenly
 from attar.training.student import student_from_teacher
 
 from .tables import console, show_bundle
 
-CATALOGUE: Mapping[str, Recipe[Any, Any]] = {
-    "barlow_twins": barlow_twins.recipe,
-    "digits": digits.recipe,
-    "simclr": simclr.recipe,
-}
 STUDENT_LAYERS = (0, 5)  # of all-MiniLM's six: the first and the last
 SAMPLE = 64  # texts that decide which feed-forward units a student keeps
 HELD_OUT = 800  # pairs, or an eighth of a corpus smaller than eight times that
@@ -97,7 +92,7 @@ def widths(text: str) -> tuple[int, ...]:
 def list_recipes() -> None:
     """Print one row a recipe."""
     table = Table("recipe", "family", "modality", "paper", "claim", box=None)
-    for name, recipe in CATALOGUE.items():
+    for name, recipe in catalogue().items():
         table.add_row(name, recipe.family, recipe.modality, recipe.paper, recipe.claim.statement)
     console.print(table, soft_wrap=False)
 
@@ -106,10 +101,7 @@ def pretrain_text(
     name: str, out: Path, *, data: str, tokenizer: Path | None, steps: int | None, seed: int
 ) -> None:
     """Pretrain and save an encoder folder."""
-    recipe = CATALOGUE.get(name)
-    if recipe is None or recipe.modality != "text":
-        known = ", ".join(key for key, value in CATALOGUE.items() if value.modality == "text")
-        raise NotFound(f"there is no text recipe {name!r}; there are {known}")
+    recipe = find(name)
     parts = corpus(data)
     words = (
         tokenizer.read_bytes()

@@ -23,11 +23,14 @@ from attar.export.tensor import export_tensor
 from attar.export.text import export_text
 from attar.inputs import Role
 from attar.manifest import TensorSpec
+from attar.training.data.source import embed
 from attar.training.loop import fit
-from attar.training.probes.summaries import SummaryRetrieval
-from attar.training.recipes import digits
 from attar.training.methods.twins import Twins
+from attar.training.probes.suite import evaluate
+from attar.training.probes.summaries import SummaryRetrieval
+from attar.training.recipes.image import barlow_twins
 
+from .images import Digits, load
 from .servers import serving, settings
 from .students import binarized, corpus, embed_in_torch, texts, trained
 
@@ -141,13 +144,13 @@ def tolerance(bundle: Bundle, variant: str) -> float:
 
 
 def test_images_score_the_same_in_torch_on_a_device_and_through_the_server(tmp_path: Path) -> None:
-    data = digits.load()
-    short = replace(digits.recipe.settings, steps=10, warmup=2)
-    training = replace(digits.recipe.build(data, short), probe=None)
+    data = load()
+    short = replace(barlow_twins.recipe.settings, steps=10, warmup=2)
+    training = replace(barlow_twins.recipe.build(data.source, short), probe=None)
     fit(training, accelerator="cpu", progress=False)
     assert isinstance(training.method, Twins)
     encoder = training.method.encoder.eval()
-    some = digits.Digits(
+    some = Digits(
         data.train[:400], data.train_labels[:400], data.test[:100], data.test_labels[:100]
     )
     exported = export_tensor(
@@ -159,7 +162,7 @@ def test_images_score_the_same_in_torch_on_a_device_and_through_the_server(tmp_p
     )
     loaded = attar.load(exported.bundle.path, threads=1)
 
-    in_torch = [digits.embed(encoder, part) for part in (some.train, some.test)]
+    in_torch = [embed(encoder, part) for part in (some.train, some.test)]
     here = [loaded.embed(part.numpy()).vectors for part in (some.train, some.test)]
     with client(exported.bundle, "fp32", tmp_path / "data") as connected:
         there = [connected.embed(part.numpy()).vectors for part in (some.train, some.test)]
@@ -167,6 +170,6 @@ def test_images_score_the_same_in_torch_on_a_device_and_through_the_server(tmp_p
     for expected, device, server in zip(in_torch, here, there, strict=True):
         assert np.abs(device - expected).max() <= 1e-6
         assert np.abs(server - device).max() <= tolerance(exported.bundle, "fp32")
-    probes = [digits.evaluate(train, test, some) for train, test in (in_torch, here, there)]
+    probes = [evaluate(train, test, some.source) for train, test in (in_torch, here, there)]
     for name in ("knn", "linear", "scarce"):
         assert len({probe[name] for probe in probes}) == 1, name

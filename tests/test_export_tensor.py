@@ -16,10 +16,13 @@ from attar.export.bundling import Exported
 from attar.export.tensor import export_tensor
 from attar.manifest import TensorSpec
 from attar.runtime import Encoder
+from attar.training.data.source import embed
 from attar.training.loop import fit
-from attar.training.probes.knn import knn_accuracy
-from attar.training.recipes.digits import Digits, embed, load, recipe
 from attar.training.methods.twins import Twins
+from attar.training.probes.knn import knn_accuracy
+from attar.training.recipes.image.barlow_twins import recipe
+
+from .images import Digits, load
 
 IMAGE = TensorSpec(name="image", dtype="float32", shape=("batch", 1, 8, 8))
 
@@ -32,7 +35,7 @@ def digits() -> Digits:
 @pytest.fixture(scope="module")
 def encoder(digits: Digits) -> nn.Module:
     """Give the recipe's encoder after some steps, still in training mode."""
-    training = recipe.build(digits, replace(recipe.settings, steps=10, warmup=2))
+    training = recipe.build(digits.source, replace(recipe.settings, steps=10, warmup=2))
     training = replace(training, probe=None)
     fit(training, accelerator="cpu", progress=False)
     assert isinstance(training.method, Twins)

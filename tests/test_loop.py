@@ -3,14 +3,15 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from attar.errors import InvalidInput, NotSupported
-from attar.training.loop import History, Training, fit
+from attar.errors import InvalidInput
+from attar.training.loop import CollapseWarning, History, Training, fit
 from attar.training.method import Method, Metrics
 from attar.training.objectives.barlow_twins import barlow_twins
 from attar.training.optimisers import parameter_groups
@@ -220,12 +221,111 @@ def test_progress_shows_the_steps_and_the_loss(capsys: pytest.CaptureFixture[str
     assert re.search(r"training .* 8/8 .*loss \d", capsys.readouterr().out)
 
 
-def test_several_processes_are_refused_before_they_train_apart(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(NotSupported, match=r"WORLD_SIZE is 2.*without torchrun"):
-        run(training())
+class Normless(Method[Tensor]):
+    """A contrast through an encoder whose rows do not depend on one another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.Dropout(0.1), nn.Linear(8, 4))
+
+    def loss(self, batch: Tensor, step: int) -> tuple[Tensor, Metrics]:  # noqa: ARG002
+        z = self.encoder(batch)
+        return barlow_twins(z, self.encoder(batch + 0.1)), {"spread": z.detach().std()}
+
+
+def normless(*, dropout: float) -> Training[Tensor]:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        method = Normless()
+    for module in method.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = dropout
+    sampler = Sampler(items=len(DATA), batch_size=12, seed=0)
+    return Training(
+        method=method,
+        batches=lambda step: DATA[sampler(step)],
+        optimiser=torch.optim.SGD(method.parameters(), lr=0.1),
+        rate=constant(0.1),
+        steps=3,
+        seed=0,
+    )
+
+
+def test_a_micro_batch_gives_the_large_batchs_run() -> None:
+    whole, parted = normless(dropout=0.0), normless(dropout=0.0)
+    expected = fit(whole, accelerator="cpu", log_every=1, progress=False)
+    given = fit(parted, accelerator="cpu", log_every=1, progress=False, micro_batch=5)
+    losses = [loss for _, loss in expected.series("loss")]
+    assert [loss for _, loss in given.series("loss")] == pytest.approx(losses, rel=1e-5)
+    torch.testing.assert_close(state(parted), state(whole), rtol=1e-5, atol=1e-6)
+
+
+def test_a_micro_batch_computes_a_part_at_a_time_and_each_part_again() -> None:
+    def widths(micro_batch: int | None) -> list[int]:
+        what, seen = normless(dropout=0.1), []
+        first = next(m for m in what.method.modules() if isinstance(m, nn.Linear))
+        first.register_forward_hook(lambda _module, inputs, _output: seen.append(len(inputs[0])))
+        fit(what, accelerator="cpu", progress=False, micro_batch=micro_batch)
+        return seen
+
+    assert widths(None) == [12] * 2 * 3  # two passes in each of three steps
+    assert sorted(widths(5)) == sorted([5, 5, 2] * 2 * 3 * 2)
+
+
+def test_a_micro_batch_of_nothing_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="micro_batch must be at least 1; got 0"):
+        fit(normless(dropout=0.0), accelerator="cpu", progress=False, micro_batch=0)
+
+
+def test_batches_made_ahead_change_nothing() -> None:
+    here, ahead = training(), training()
+    fit(here, accelerator="cpu", progress=False)
+    fit(ahead, accelerator="cpu", progress=False, workers=3)
+    assert all(
+        torch.equal(a, b) for a, b in zip(*(state(w).values() for w in (here, ahead)), strict=True)
+    )
+
+
+def test_a_batch_that_fails_ahead_stops_the_run_at_its_step() -> None:
+    made = []
+
+    def batches(step: int) -> Tensor:
+        if step == 5:
+            raise InvalidInput("item 7 of the folder is no image")
+        return DATA[:12]
+
+    what = replace(
+        training(batches=batches), probe=lambda step: {"made": float(made.append(step) or step)}
+    )
+    with pytest.raises(InvalidInput, match="item 7"):
+        fit(what, accelerator="cpu", progress=False, workers=2, probe_every=1)
+    assert made == [0, 1, 2, 3, 4, 5]
+
+
+def test_views_are_made_of_a_steps_items_where_the_method_is() -> None:
+    what, seen = training(), []
+
+    def views(items: Tensor, step: int) -> Tensor:
+        seen.append((step, items.shape))
+        return items * 2
+
+    doubled = training(batches=lambda step: what.batches(step) * 2)
+    fit(replace(what, views=views), accelerator="cpu", progress=False)
+    fit(doubled, accelerator="cpu", progress=False)
+    assert seen == [(step, (12, 6)) for step in range(STEPS)]
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(*(state(w).values() for w in (what, doubled)), strict=True)
+    )
+
+
+def test_a_collapse_is_told_early_with_what_to_look_for() -> None:
+    ranks = iter([20.0, 12.0, 1.5, 1.2])
+    falling = replace(training(), probe=lambda _: {"rankme": next(ranks)})
+    with pytest.warns(
+        CollapseWarning, match=r"after 6 steps RankMe is 1\.5, of 20\.0 at the start"
+    ):
+        run(falling)
 
 
 def test_bfloat16_keeps_parameters_and_loss_in_float32() -> None:

@@ -2,43 +2,60 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal
+from typing import Any, Generic, Literal, Self
 
 import torch
 from lightning_fabric import Fabric
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
 from torch.optim import Optimizer
-
-from attar.errors import NotSupported
 
 from .checkpoint import load_checkpoint, save_checkpoint
 from .method import Batch, Method, Metrics
 from .metrics import MetricsLog, Row
+from .parts import in_parts
 from .sampler import seed_at
 from .schedules import Schedule
 
 Precision = Literal["32-true", "bf16-mixed"]
+Strategy = Literal["auto", "ddp", "fsdp"]
+COLLAPSED = 0.1  # of the RankMe that a run began with
+PROBED = ("rankme", "knn")  # shown beside the progress, the last there is of each
+
+
+class CollapseWarning(UserWarning):
+    """A run's embeddings lose their dimensions, so its loss means nothing."""
+
+
+def as_it_is(items: Any, step: int) -> Any:  # noqa: ARG001 - what views take
+    """Give a step's items as the batch."""
+    return items
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training(Generic[Batch]):
     """Everything that decides a run's result: two equal ones give the same bits on one CPU.
 
-    `batches` gives the batch of a step, on any device, and is a pure function of the step (see
-    `Sampler`); so is `rate`, the learning rate. `probe` measures the method in evaluation mode,
-    without gradients; its argument is the number of steps made.
+    `batches` gives the items of a step, on any device, and is a pure function of the step (see
+    `Sampler`), so that it may be called ahead and from another thread. `views` makes the method's
+    batch of them, where the method is: by default the items are the batch. `rate` is the learning
+    rate of a step. `probe` measures the method in evaluation mode, without gradients; its argument
+    is the number of steps made.
     """
 
     method: Method[Batch]
-    batches: Callable[[int], Batch]
+    batches: Callable[[int], Any]
     optimiser: Optimizer
     rate: Schedule
     steps: int
     seed: int
+    views: Callable[[Any, int], Batch] = as_it_is
     probe: Callable[[int], Mapping[str, float]] | None = None
 
 
@@ -63,6 +80,10 @@ def fit(
     resume: bool = True,
     accelerator: str = "auto",
     precision: Precision = "32-true",
+    strategy: Strategy = "auto",
+    micro_batch: int | None = None,
+    compiled: bool = False,
+    workers: int = 0,
     progress: bool = True,
 ) -> History:
     """Train `training.method` in place and give what was logged.
@@ -72,78 +93,159 @@ def fit(
     checkpoint unless `resume` is false. The loss is logged every `log_every` steps. The probe runs
     before the first step, every `probe_every` steps and after the last; 0 leaves out the middle.
 
+    With `micro_batch`, the encoder keeps the activations of so many rows and computes the others
+    again when it needs them: the gradient is that of the whole batch, in the memory of a part.
+    `compiled` compiles the method's parts (torch.compile). `workers` threads get batches ready
+    ahead. Started by torchrun, every process takes its share of each batch (`world`), and the
+    first one writes.
+
     Torch's global generators are seeded from (seed, step) before each step, so dropout and views
-    need no state in a checkpoint; they are put back to what they were at the end.
+    need no state in a checkpoint; they are put back to what they were at the end. Warns with
+    CollapseWarning when the probe's RankMe falls to a tenth of what it began with.
 
     Raises:
-        NotSupported: started by torchrun in more than one process.
         FloatingPointError: the loss became infinite or not a number; the message names the step.
         InvalidInput: the checkpoint in `out` belongs to another run.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise NotSupported(
-            f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but the loop runs in one process: "
-            "objectives need the global batch, which is not gathered yet; start it without torchrun"
-        )
-    method, optimiser, seed = training.method, training.optimiser, training.seed
-    fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
-    model, stepper = fabric.setup(method, optimiser)
-    model.mark_forward_method("loss")  # so that `precision` applies to it
-
-    done, checkpoint = 0, None
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        checkpoint = out / "checkpoint.safetensors"
-        if resume and checkpoint.exists():
-            done = load_checkpoint(checkpoint, method=method, optimiser=optimiser, seed=seed)
-
-    with (
-        torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else []),
-        MetricsLog(out, after=done) as log,
-        _progress(visible=progress) as bar,
-    ):
+    run = _Run.of(training, _fabric(accelerator, precision, strategy), compiled=compiled)
+    first = run.fabric.is_global_zero
+    checkpoint = None if out is None else out / "checkpoint.safetensors"
+    done = run.taken_up(checkpoint, resume=resume)
+    with ExitStack() as stack:
+        stack.enter_context(run.own_randomness())
+        log = stack.enter_context(MetricsLog(out if first else None, after=done))
+        bar = stack.enter_context(_progress(visible=progress and first))
+        if micro_batch is not None:
+            stack.enter_context(in_parts(training.method.encoder, micro_batch))
         task = bar.add_task("", total=training.steps, completed=done)
         if done == 0:
             _probe(training, log, made=0)
         began = time.perf_counter()
-        for step in range(done, training.steps):
-            loss, metrics = _step(fabric, model, stepper, training, step)
+        steps = range(done, training.steps)
+        for step, items in zip(steps, _ahead(training.batches, steps, workers), strict=True):
+            figures = run.step(step, items)
             made, last = step + 1, step + 1 == training.steps
             if last or _due(log_every, made):
-                row = {"step": made, "loss": loss.item(), "rate": training.rate(step)}
-                row |= {name: float(value) for name, value in metrics.items()}
-                log.write(row | {"seconds": time.perf_counter() - began})
-                bar.update(task, description=f"loss {row['loss']:.4g}")
+                row = run.logged(figures) | {"seconds": time.perf_counter() - began}
+                log.write({"step": made, "rate": training.rate(step)} | row)
+                bar.update(task, description=f"loss {row['loss']:.4g}{log.latest(PROBED)}")
             if last or _due(probe_every, made):
                 _probe(training, log, made=made)
-            if checkpoint is not None and (last or _due(save_every, made)):
-                save_checkpoint(
-                    checkpoint, method=method, optimiser=optimiser, seed=seed, step=made
-                )
+            if checkpoint is not None and first and (last or _due(save_every, made)):
+                run.save(checkpoint, made)
             bar.update(task, completed=made)
         return History(tuple(log.rows))
 
 
-def _step(
-    fabric: Fabric, model: Any, stepper: Any, training: Training[Batch], step: int
-) -> tuple[Tensor, Metrics]:
-    """Make one step with the method and optimiser as `fabric` wrapped them."""
-    torch.manual_seed(seed_at(training.seed, step))
-    rate = training.rate(step)
-    for group in training.optimiser.param_groups:
-        group["lr"] = rate
-    training.method.train()
-    loss, metrics = model.loss(fabric.to_device(training.batches(step)), step)
-    if not torch.isfinite(loss):
-        raise FloatingPointError(
-            f"the loss is {loss.item()} at step {step}, rate {rate:.3g}: lower the rate, "
-            f"warm up longer, or look at that step's batch, training.batches({step})"
+def _fabric(accelerator: str, precision: Precision, strategy: Strategy) -> Fabric:
+    """Join the processes that torchrun started, or run in this one alone."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        return Fabric(accelerator=accelerator, devices=1, precision=precision)
+    here = int(os.environ["LOCAL_WORLD_SIZE"])
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=here,
+        num_nodes=size // here,
+        strategy="ddp" if strategy == "auto" else strategy,
+        precision=precision,
+    )
+    fabric.launch()
+    return fabric
+
+
+def _ahead(batches: Callable[[int], Any], steps: range, workers: int) -> Iterator[Any]:
+    """Give the batch of each step, made by `workers` threads while earlier ones are trained on."""
+    if workers == 0:
+        yield from map(batches, steps)
+        return
+    with ThreadPoolExecutor(workers, "batches") as pool:
+        waiting: deque[Future[Any]] = deque()
+        try:
+            for step in steps:
+                waiting.append(pool.submit(batches, step))
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class _Run(Generic[Batch]):
+    """A training with its method and optimiser as Fabric wrapped them."""
+
+    training: Training[Batch]
+    fabric: Fabric
+    model: Any
+    stepper: Any
+
+    @classmethod
+    def of(cls, training: Training[Batch], fabric: Fabric, *, compiled: bool) -> Self:
+        method = training.method
+        if fabric.device.type == "cuda":
+            method.to(memory_format=torch.channels_last)  # what tensor cores take without copies
+        if compiled:
+            for part in method.children():
+                part.compile()
+        model, stepper = fabric.setup(method, training.optimiser)
+        model.mark_forward_method("loss")  # so that `precision` applies to it
+        return cls(training, fabric, model, stepper)
+
+    def taken_up(self, checkpoint: Path | None, *, resume: bool) -> int:
+        """Read the run's checkpoint, if there is one, and give the steps made so far."""
+        if checkpoint is None:
+            return 0
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        if not (resume and checkpoint.exists()):
+            return 0
+        what = self.training
+        return load_checkpoint(
+            checkpoint, method=what.method, optimiser=what.optimiser, seed=what.seed
         )
-    stepper.zero_grad()
-    fabric.backward(loss)
-    stepper.step()
-    training.method.after_step(step)
-    return loss, metrics
+
+    def save(self, checkpoint: Path, made: int) -> None:
+        what = self.training
+        save_checkpoint(
+            checkpoint, method=what.method, optimiser=what.optimiser, seed=what.seed, step=made
+        )
+
+    def own_randomness(self) -> AbstractContextManager[None]:
+        """Put torch's global generators back at the end."""
+        cuda = self.fabric.device.type == "cuda"
+        return torch.random.fork_rng([self.fabric.device] if cuda else [])
+
+    def step(self, step: int, items: Any) -> Metrics:
+        """Make one step; give its loss and metrics."""
+        training = self.training
+        torch.manual_seed(seed_at(training.seed, step))
+        rate = training.rate(step)
+        for group in training.optimiser.param_groups:
+            group["lr"] = rate
+        training.method.train()
+        batch = training.views(self.fabric.to_device(items), step)
+        loss, metrics = self.model.loss(batch, step)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss is {loss.item()} at step {step}, rate {rate:.3g}: lower the rate, "
+                f"warm up longer, or look at that step's batch, training.batches({step})"
+            )
+        self.stepper.zero_grad()
+        self.fabric.backward(loss)
+        self.stepper.step()
+        training.method.after_step(step)
+        return {"loss": loss.detach(), **metrics}
+
+    def logged(self, figures: Metrics) -> Row:
+        """Give the figures' means over the processes."""
+        if self.fabric.world_size == 1:
+            return {name: float(value) for name, value in figures.items()}
+        return {
+            name: float(self.fabric.all_reduce(torch.as_tensor(value).float(), reduce_op="mean"))
+            for name, value in figures.items()
+        }
 
 
 def _due(every: int, made: int) -> bool:
@@ -151,10 +253,22 @@ def _due(every: int, made: int) -> bool:
 
 
 def _probe(training: Training[Batch], log: MetricsLog, *, made: int) -> None:
-    if training.probe is not None:
-        training.method.eval()
-        with torch.no_grad():
-            log.write({"step": made, **training.probe(made)})
+    if training.probe is None:
+        return
+    training.method.eval()
+    with torch.no_grad():
+        figures = training.probe(made)
+    log.write({"step": made, **figures})
+    ranks = [row["rankme"] for row in log.rows if "rankme" in row]
+    fallen = [rank < COLLAPSED * ranks[0] for rank in ranks]
+    if fallen and fallen[-1] and not any(fallen[:-1]):
+        warnings.warn(
+            f"after {made} steps RankMe is {ranks[-1]:.1f}, of {ranks[0]:.1f} at the start: "
+            "the embeddings collapse; lower the rate, or look for a missing stop-gradient, "
+            "predictor, variance term or negatives",
+            CollapseWarning,
+            stacklevel=2,
+        )
 
 
 def _progress(*, visible: bool) -> Progress:

@@ -12,8 +12,11 @@ Metrics = dict[str, Tensor | float]  # scalars; tensors are read (and waited for
 class Method(nn.Module, ABC, Generic[Batch]):
     """An `nn.Module` that owns its encoder, heads and targets, and says what a batch costs.
 
-    A batch is whatever the recipe's `batches` makes: a tensor, or tuples and dicts of tensors.
+    A batch is whatever the recipe's `batches` and `views` make: a tensor, or tuples and dicts of
+    tensors. `encoder` is what is probed and exported.
     """
+
+    encoder: nn.Module
 
     @abstractmethod
     def loss(self, batch: Batch, step: int) -> tuple[Tensor, Metrics]:

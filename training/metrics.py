@@ -1,6 +1,7 @@
 """The log of a run: rows of named figures, as JSON lines and TensorBoard events."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -38,6 +39,14 @@ class MetricsLog:
             for name, value in row.items():
                 if name != "step":
                     self._events.add_scalar(name, value, int(row["step"]))
+
+    def latest(self, names: Iterable[str]) -> str:
+        """Give the last figure of each name there is, as words for a line of progress."""
+        words = []
+        for name in names:
+            found = [row[name] for row in self.rows if name in row]
+            words += [f", {name} {found[-1]:.4g}"] if found else []
+        return "".join(words)
 
     def __enter__(self) -> Self:
         return self

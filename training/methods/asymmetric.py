@@ -10,6 +10,7 @@ from ..objectives.alignment import cosine_alignment
 from ..predictors import DirectPred
 from ..schedules import Schedule
 from ..targets import Ema
+from ..world import gather
 from .twins import Inputs
 
 
@@ -57,7 +58,7 @@ class Asymmetric(Method[tuple[Inputs, Inputs]]):
         if self.target is not None:
             self.target.update(Chain(self.encoder, self.projector), step)
         if isinstance(self.predictor, DirectPred):
-            self.predictor.update(self._projections, step)
+            self.predictor.update(gather(self._projections), step)
 
 
 class Chain(nn.Module):
@@ -69,5 +70,6 @@ class Chain(nn.Module):
         self.projector = projector
 
     def forward(self, *inputs: Tensor) -> Tensor:
+        """Give the projections of what the encoder takes."""
         projection: Tensor = self.projector(self.encoder(*inputs))
         return projection

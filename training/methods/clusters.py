@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from ..method import Method, Metrics
 from ..objectives.swav import swav
+from ..world import gather
 from .twins import Inputs
 
 
@@ -46,7 +47,8 @@ class Swav(Method[tuple[Inputs, Inputs]]):
         weight = self.prototypes.weight
         weight = weight.detach() if step < self.frozen else weight
         scores = [
-            F.normalize(self.projector(embedding), dim=1) @ weight.T for embedding in embeddings
+            gather(F.normalize(self.projector(embedding), dim=1)) @ weight.T
+            for embedding in embeddings
         ]
         loss = swav(*scores, temperature=self.temperature, epsilon=self.epsilon)
         used = len(scores[0].detach().argmax(dim=1).unique()) / len(weight)

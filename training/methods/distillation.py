@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ..method import Method, Metrics
 from ..objectives.distillation import embedding_match, similarity_match
 from ..views.text import Tokens
+from ..world import gather
 
 Lesson: TypeAlias = tuple[Tokens, Tokens, Tensor, Tensor]
 """Two views of n texts, then the teacher's embeddings (n, d) of each."""
@@ -23,14 +24,14 @@ class Distillation(Method[Lesson]):
 
     def __init__(self, student: nn.Module, *, temperature: float) -> None:
         super().__init__()
-        self.student = student
+        self.encoder = student
         self.temperature = temperature
 
     def loss(self, batch: Lesson, step: int) -> tuple[Tensor, Metrics]:  # noqa: ARG002
         """Compare the student's embeddings of both views with the teacher's."""
         first, second, *targets = batch
-        student = torch.cat([self.student(*first), self.student(*second)])  # (2n, d)
-        teacher = torch.cat(targets)
+        student = gather(torch.cat([self.encoder(*first), self.encoder(*second)]))  # (2n, d)
+        teacher = gather(torch.cat(targets))
         match = embedding_match(student, teacher)
         similarity = similarity_match(student, teacher, temperature=self.temperature)
         return match + similarity, {"match": match.detach(), "similarity": similarity.detach()}

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ..method import Method, Metrics
 from ..objectives.barlow_twins import barlow_twins
 from ..objectives.mixed_barlow_twins import mixed_redundancy
+from ..world import gather, size
 from .twins import Inputs
 
 
@@ -32,10 +33,12 @@ class MixedTwins(Method[tuple[Inputs, Inputs]]):
         """Add the regulariser to Barlow Twins' value."""
         ((first,), (second,)) = batch
         embeddings = self.encoder(first), self.encoder(second)
-        z1, z2 = (self.projector(embedding) for embedding in embeddings)
+        z1, z2 = (gather(self.projector(embedding)) for embedding in embeddings)
         share = float(torch.rand(()))  # Beta(1, 1), one for the batch
         order = torch.randperm(len(first)).to(first.device)
-        between = self.projector(self.encoder(share * first + (1 - share) * second[order]))
+        between = gather(self.projector(self.encoder(share * first + (1 - share) * second[order])))
+        # Each process mixes within its own rows, all in one order.
+        order = torch.cat([order + place * len(order) for place in range(size())])
         mixed = mixed_redundancy(between, z1, z2, order, share)
         loss = barlow_twins(z1, z2, redundancy=self.redundancy)
         alignment = nn.functional.cosine_similarity(*embeddings).mean().detach()

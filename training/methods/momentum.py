@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .asymmetric import Chain
 from ..method import Method, Metrics
 from ..objectives.info_nce import info_nce, mix_hard
 from ..schedules import Schedule
 from ..targets import Ema, Queue
+from ..world import gather
+from .asymmetric import Chain
 from .twins import Inputs
 
 
@@ -52,7 +53,7 @@ class MomentumContrast(Method[tuple[Inputs, Inputs]]):
         self.temperature = temperature
         self.mixing = mixing
         self.slow = Ema(Chain(encoder, projector), momentum)
-        self._keys = torch.empty(0)
+        self._keys: list[Tensor] = []
 
     def loss(self, batch: tuple[Inputs, Inputs], step: int) -> tuple[Tensor, Metrics]:
         """Average both views' loss against the other's keys."""
@@ -63,7 +64,7 @@ class MomentumContrast(Method[tuple[Inputs, Inputs]]):
             info_nce(query, key, self._negatives(query, step), temperature=self.temperature)
             for query, key in zip(queries, keys[::-1], strict=True)
         ]
-        self._keys = torch.cat(keys)
+        self._keys = keys
         with torch.no_grad():
             alignment = nn.functional.cosine_similarity(*embeddings).mean()
             proxy = _found(queries[0], keys[1], self.queue.keys)
@@ -72,7 +73,7 @@ class MomentumContrast(Method[tuple[Inputs, Inputs]]):
     def after_step(self, step: int) -> None:
         """Move the slow copy, and put the step's keys into the queue."""
         self.slow.update(Chain(self.encoder, self.projector), step)
-        self.queue.push(self._keys)
+        self.queue.push(torch.cat([gather(keys) for keys in self._keys]))
 
     def _negatives(self, queries: Tensor, step: int) -> Tensor:
         mixing, queue = self.mixing, self.queue.keys.to(queries)

@@ -16,7 +16,7 @@ from .twins import Inputs
 
 
 class PrototypeHead(nn.Module):
-    """DINO's head: a perceptron to a unit bottleneck, whose cosines with `outputs` rows are given."""
+    """DINO's head: a perceptron to a unit bottleneck, and its cosines with `outputs` rows."""
 
     def __init__(self, dim: int, *, hidden: int, bottleneck: int, outputs: int) -> None:
         super().__init__()

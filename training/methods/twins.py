@@ -5,6 +5,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from ..method import Method, Metrics
+from ..world import gather
 
 Inputs = tuple[Tensor, ...]  # what `encoder(*inputs)` takes: an image, or token ids and their mask
 
@@ -31,5 +32,5 @@ class Twins(Method[tuple[Inputs, Inputs]]):
         """Compare the two views' projections."""
         first, second = (self.encoder(*view) for view in batch)
         alignment = nn.functional.cosine_similarity(first, second).mean().detach()
-        loss = self.objective(self.projector(first), self.projector(second))
+        loss = self.objective(gather(self.projector(first)), gather(self.projector(second)))
         return loss, {"alignment": alignment}

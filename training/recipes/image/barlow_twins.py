@@ -6,12 +6,12 @@ Zbontar et al., ICML 2021, arXiv:2103.03230, with a small convolutional encoder.
 from dataclasses import dataclass
 from functools import partial
 
+from ...data.source import Source
 from ...encoders.mlp import mlp
 from ...loop import Training
+from ...methods.twins import Inputs, Twins
 from ...objectives.barlow_twins import barlow_twins
 from ...recipe import Recipe
-from ...methods.twins import Inputs, Twins
-from ...data.source import Source
 from .run import ImageSettings, scarce_claim, two_views
 
 

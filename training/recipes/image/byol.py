@@ -5,13 +5,13 @@ Grill et al., NeurIPS 2020, arXiv:2006.07733, with a small convolutional encoder
 
 from dataclasses import dataclass
 
-from ...methods.asymmetric import Asymmetric
+from ...data.source import Source
 from ...encoders.mlp import mlp
 from ...loop import Training
+from ...methods.asymmetric import Asymmetric
+from ...methods.twins import Inputs
 from ...recipe import Recipe
 from ...schedules import cosine_ramp
-from ...methods.twins import Inputs
-from ...data.source import Source
 from .run import ImageSettings, scarce_claim, two_views
 
 

@@ -5,14 +5,14 @@ Tian et al., ICML 2021, arXiv:2102.06810, with a small convolutional encoder.
 
 from dataclasses import dataclass
 
-from ...methods.asymmetric import Asymmetric
+from ...data.source import Source
 from ...encoders.mlp import mlp
 from ...loop import Training
+from ...methods.asymmetric import Asymmetric
+from ...methods.twins import Inputs
 from ...predictors import DirectPred
 from ...recipe import Recipe
 from ...schedules import constant, cosine_ramp
-from ...methods.twins import Inputs
-from ...data.source import Source
 from .run import ImageSettings, scarce_claim, two_views
 
 

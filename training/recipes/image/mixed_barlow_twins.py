@@ -5,12 +5,12 @@ Bandara et al. 2023, arXiv:2312.02151, with a small convolutional encoder.
 
 from dataclasses import dataclass
 
+from ...data.source import Source
 from ...encoders.mlp import mlp
 from ...loop import Training
 from ...methods.mixing import MixedTwins
-from ...recipe import Recipe
 from ...methods.twins import Inputs
-from ...data.source import Source
+from ...recipe import Recipe
 from .run import ImageSettings, scarce_claim, two_views
 
 

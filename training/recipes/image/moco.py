@@ -5,14 +5,14 @@ He et al., CVPR 2020, arXiv:1911.05722, with a small convolutional encoder.
 
 from dataclasses import dataclass
 
+from ...data.source import Source
 from ...encoders.mlp import mlp
 from ...loop import Training
 from ...methods.momentum import MomentumContrast
+from ...methods.twins import Inputs
 from ...recipe import Recipe
 from ...schedules import constant
 from ...targets import Queue
-from ...methods.twins import Inputs
-from ...data.source import Source
 from .run import ImageSettings, scarce_claim, two_views
 
 

@@ -6,12 +6,12 @@ Chen et al., ICML 2020, arXiv:2002.05709, with a small convolutional encoder.
 from dataclasses import dataclass
 from functools import partial
 
+from ...data.source import Source
 from ...encoders.mlp import mlp
 from ...loop import Training
+from ...methods.twins import Inputs, Twins
 from ...objectives.nt_xent import nt_xent
 from ...recipe import Recipe
-from ...methods.twins import Inputs, Twins
-from ...data.source import Source
 from .run import ImageSettings, scarce_claim, two_views
 
 

@@ -5,12 +5,12 @@ Chen and He, CVPR 2021, arXiv:2011.10566, with a small convolutional encoder.
 
 from dataclasses import dataclass
 
-from ...methods.asymmetric import Asymmetric
+from ...data.source import Source
 from ...encoders.mlp import mlp
 from ...loop import Training
-from ...recipe import Recipe
+from ...methods.asymmetric import Asymmetric
 from ...methods.twins import Inputs
-from ...data.source import Source
+from ...recipe import Recipe
 from .run import ImageSettings, scarce_claim, two_views
 
 

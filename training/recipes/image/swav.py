@@ -5,12 +5,12 @@ Caron et al., NeurIPS 2020, arXiv:2006.09882, with a small convolutional encoder
 
 from dataclasses import dataclass
 
-from ...methods.clusters import Swav
+from ...data.source import Source
 from ...encoders.mlp import mlp
 from ...loop import Training
-from ...recipe import Recipe
+from ...methods.clusters import Swav
 from ...methods.twins import Inputs
-from ...data.source import Source
+from ...recipe import Recipe
 from .run import ImageSettings, scarce_claim, two_views
 
 

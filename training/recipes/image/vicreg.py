@@ -6,12 +6,12 @@ Bardes et al., ICLR 2022, arXiv:2105.04906, with a small convolutional encoder.
 from dataclasses import dataclass
 from functools import partial
 
+from ...data.source import Source
 from ...encoders.mlp import mlp
 from ...loop import Training
+from ...methods.twins import Inputs, Twins
 from ...objectives.vicreg import vicreg
 from ...recipe import Recipe
-from ...methods.twins import Inputs, Twins
-from ...data.source import Source
 from .run import ImageSettings, scarce_claim, two_views
 
 

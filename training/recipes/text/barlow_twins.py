@@ -8,9 +8,9 @@ from functools import partial
 
 from ...encoders.mlp import mlp
 from ...loop import Training
+from ...methods.twins import Inputs
 from ...objectives.barlow_twins import barlow_twins
 from ...recipe import Recipe
-from ...methods.twins import Inputs
 from .pairs import PretrainingSettings, TextData, pretraining_claim, twins
 
 

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from ...data.text import embed
-from ...methods.distillation import Distillation, Lesson
 from ...encoders.text import TextEncoder, TextNetwork
 from ...loop import Training
+from ...methods.distillation import Distillation, Lesson
 from ...optimisers import parameter_groups
 from ...schedules import warmup_cosine
 from .pairs import TextData

@@ -18,10 +18,10 @@ from torch.nn import functional as F
 from attar.errors import InvalidInput
 
 from ...data.text import pad
-from ...methods.distillation import Lesson
 from ...encoders.text import TextEncoder
 from ...hashing import Hashing, HashReport, binarize, transformer_of
 from ...loop import Training
+from ...methods.distillation import Lesson
 from ...sampler import evenly
 from ...views.text import Tokens
 from . import distil

@@ -15,10 +15,10 @@ from ...data.tokenizer import train_tokenizer
 from ...encoders.text import TextEncoder, TextShape
 from ...encoders.transformer import TransformerShape
 from ...loop import Training, fit
+from ...methods.twins import Inputs, Twins
 from ...optimisers import parameter_groups
 from ...recipe import Claim, Verdict
 from ...schedules import warmup_cosine
-from ...methods.twins import Inputs, Twins
 
 MAX_LENGTH = 64  # tokens: a summary and the first sentences of a body
 VOCABULARY = 30522  # BERT's word pieces, which all-MiniLM and many teachers share

@@ -1,0 +1,73 @@
+"""Two processes with different data train as one with all of it: losses, gradients, weights."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from attar.errors import InvalidInput
+from attar.training import world
+
+from .world_worker import ITEMS, OBJECTIVES, methods, trained, value_and_gradient
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run the worker in two processes that talk by gloo, and give the folder they wrote."""
+    out = tmp_path_factory.mktemp("world")
+    worker = Path(__file__).with_name("world_worker.py")
+    torchrun = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone"]
+    ran = subprocess.run(  # noqa: S603 - our own command
+        [*torchrun, "--nproc-per-node", "2", str(worker), str(out)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return out
+
+
+@pytest.fixture(scope="module")
+def found(started: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = torch.load(started / "found.pt")
+    return loaded
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_an_objective_has_the_value_and_gradient_of_the_global_batch(
+    found: dict[str, Any], name: str
+) -> None:
+    value, gradient = value_and_gradient(OBJECTIVES[name])
+    assert found["objectives"][name][0] == pytest.approx(value, rel=1e-12)
+    torch.testing.assert_close(found["objectives"][name][1], gradient, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", methods())
+def test_a_method_trains_to_the_same_weights(found: dict[str, Any], name: str) -> None:
+    losses, weights = trained(methods()[name])
+    theirs, their_weights = found["methods"][name]
+    assert theirs == pytest.approx(losses, rel=1e-5)
+    torch.testing.assert_close(their_weights, weights, rtol=1e-4, atol=1e-6)
+
+
+def test_a_run_of_two_processes_is_taken_up_by_one(started: Path, found: dict[str, Any]) -> None:
+    losses, weights = trained(methods()["twins"], started / "half")
+    assert losses == pytest.approx(found["methods"]["twins"][0], rel=1e-5)
+    torch.testing.assert_close(weights, found["methods"]["twins"][1], rtol=1e-4, atol=1e-6)
+
+
+def test_one_process_has_every_row() -> None:
+    assert torch.equal(world.share(torch.arange(5)), torch.arange(5))
+    assert world.gather(ITEMS) is ITEMS
+
+
+def test_a_batch_that_cannot_be_parted_evenly_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world, "size", lambda: 2)
+    with pytest.raises(InvalidInput, match="batch of 5 cannot be parted evenly among 2 processes"):
+        world.share(torch.arange(5))

@@ -1,0 +1,33 @@
+"""The catalogue: every recipe there is, found by importing the modules beside one another."""
+
+from collections.abc import Iterator
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+from attar.errors import NotFound
+
+from . import recipes
+from .recipe import Recipe
+
+
+def catalogue() -> dict[str, Recipe[Any, Any]]:
+    """Give each recipe by its name, its folder and module: image/byol, text/simclr."""
+    return dict(sorted(_found()))
+
+
+def find(name: str) -> Recipe[Any, Any]:
+    """Give a recipe by its name; raises NotFound, which lists those there are."""
+    every = catalogue()
+    if name not in every:
+        raise NotFound(f"there is no recipe {name!r}; there are {', '.join(every)}")
+    return every[name]
+
+
+def _found() -> Iterator[tuple[str, Recipe[Any, Any]]]:
+    for folder in iter_modules(recipes.__path__):
+        package = import_module(f"{recipes.__name__}.{folder.name}")
+        for module in iter_modules(package.__path__):
+            recipe = getattr(import_module(f"{package.__name__}.{module.name}"), "recipe", None)
+            if isinstance(recipe, Recipe):
+                yield f"{folder.name}/{module.name}", recipe

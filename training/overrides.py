@@ -1,0 +1,82 @@
+"""Settings changed by words, such as `rate=1e-3` or `shape.dim=64`: typed, or refused with why."""
+
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass, replace
+from difflib import get_close_matches
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from attar.errors import InvalidInput
+
+SettingsT = TypeVar("SettingsT")
+
+TRUTH = {"true": True, "false": False}
+
+
+def override(settings: SettingsT, changes: Sequence[str]) -> SettingsT:
+    """Give a frozen dataclass with each `name=value` changed; a dot goes into a nested one.
+
+    Values are read as the field's type says: int, float, str, true or false, one of a Literal's
+    words, none where that is allowed, numbers with commas between for a tuple.
+
+    Raises InvalidInput for a name there is not, with the nearest, and a value that does not fit.
+    """
+    for change in changes:
+        name, equals, value = change.partition("=")
+        if not equals:
+            raise InvalidInput(f"a setting is changed by name=value; got {change!r}")
+        settings = _changed(settings, name.strip(), name.strip(), value.strip())
+    return settings
+
+
+def _changed(settings: Any, path: str, name: str, value: str) -> Any:
+    head, dot, rest = path.partition(".")
+    hints = get_type_hints(type(settings))
+    names = [field.name for field in fields(settings)]
+    if head not in names:
+        near = get_close_matches(head, names, n=1)
+        mend = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
+        raise InvalidInput(f"there is no setting {name!r}; {mend}")
+    inner = getattr(settings, head)
+    if dot:
+        if not is_dataclass(inner):
+            raise InvalidInput(f"{head} is not a group of settings, so there is no {name!r}")
+        return replace(settings, **{head: _changed(inner, rest, name, value)})
+    if is_dataclass(inner):
+        inside = ", ".join(f"{head}.{field.name}" for field in fields(inner))
+        raise InvalidInput(f"{name} is a group of settings; change one of {inside}")
+    return replace(settings, **{head: _read(hints[head], name, value)})
+
+
+def _read(kind: Any, name: str, value: str) -> Any:
+    """Read a value as a type says; raises InvalidInput."""
+    origin, inside = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        if NoneType in inside and value.lower() == "none":
+            return None
+        return _read(next(other for other in inside if other is not NoneType), name, value)
+    if origin is Literal:
+        if value not in inside:
+            words = ", ".join(map(str, inside))
+            raise InvalidInput(f"{name} is one of {words}; got {value!r}")
+        return value
+    if origin is tuple:
+        each = inside[0]
+        parts = tuple(_read(each, name, part) for part in value.split(","))
+        if Ellipsis not in inside and len(parts) != len(inside):
+            raise InvalidInput(f"{name} takes {len(inside)} values with commas; got {value!r}")
+        return parts
+    if kind is bool:
+        if value.lower() not in TRUTH:
+            raise InvalidInput(f"{name} is true or false; got {value!r}")
+        return TRUTH[value.lower()]
+    if kind not in (int, float, str):
+        raise InvalidInput(f"{name} cannot be changed by words; compose the recipe in Python")
+    try:
+        return kind(value)
+    except ValueError:
+        raise InvalidInput(f"{name} takes {_an(kind)}; got {value!r}") from None
+
+
+def _an(kind: type) -> str:
+    return "an integer" if kind is int else "a number"
