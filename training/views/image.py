@@ -1,11 +1,24 @@
-"""Image views: small grey images moved, rubbed out in part and made noisy, by kornia."""
+"""Image views: images cropped, moved, recoloured, blurred, rubbed out in part or made noisy."""
 
 from collections.abc import Callable
 
 import torch
-from kornia.augmentation import RandomAffine, RandomErasing, RandomGaussianNoise
+from kornia.augmentation import (
+    ColorJitter,
+    RandomAffine,
+    RandomErasing,
+    RandomGaussianBlur,
+    RandomGaussianNoise,
+    RandomGrayscale,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    RandomSolarize,
+)
 from torch import Tensor
 
+from attar.errors import InvalidInput, ShapeError
+
+from ._draws import lent
 from .view import View
 
 ImageView = Callable[[Tensor, torch.Generator], View[Tensor]]
@@ -33,12 +46,85 @@ def distortion(
     spoil = RandomGaussianNoise(std=noise, p=1.0)
 
     def view(images: Tensor, generator: torch.Generator) -> View[Tensor]:
-        # kornia draws from torch's global generator only, so lend it one seeded from ours.
-        seed = int(torch.randint(2**63 - 1, (), generator=generator))
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
+        with lent(generator):
             boxes = rub.forward_parameters(images.shape)
             data = spoil(rub(move(images), params=boxes))
         return View(data, {"affine": move.transform_matrix, "erased": boxes["batch_prob"] > 0.5})
 
     return view
+
+
+def natural(
+    side: int,
+    *,
+    area: tuple[float, float] = (0.08, 1.0),
+    flip: float = 0.5,
+    jitter: float = 0.8,
+    colour: tuple[float, float, float, float] = (0.4, 0.4, 0.2, 0.1),
+    grey: float = 0.2,
+    blur: float = 0.5,
+    solarise: float = 0.0,
+) -> ImageView:
+    """Give a function from (n, 3, h, w) float images in [0, 1] and a generator to a view of them.
+
+    Each image is cropped to a share of its `area`, at a ratio of 3/4 to 4/3, and resized to `side`;
+    then, each with its own probability, mirrored (`flip`), recoloured (`jitter`: brightness,
+    contrast, saturation and hue by up to `colour`), made `grey`, blurred by a Gaussian of 0.1 to 2
+    pixels' deviation over a tenth of the side (`blur`) and solarised, that is, inverted where
+    brighter than half (`solarise`).
+
+    The colours are those of BYOL (Grill et al. 2020, arXiv:2006.07733, appendix B) and Barlow Twins
+    (Zbontar et al. 2021, arXiv:2103.03230, section 2.2), whose two views differ: blur 1.0 and
+    solarise 0.0, blur 0.1 and solarise 0.2. SimCLR (Chen et al. 2020, arXiv:2002.05709, appendix A)
+    takes colour (0.8, 0.8, 0.8, 0.2), and on CIFAR half of that and no blur. Unlike there, the four
+    colour changes come in one random order for the whole batch (kornia's way).
+
+    `params`: "crop" (n, 4) float, left, top, right and bottom pixel of the crop, all inside it;
+    "flipped", "jittered", "grey", "blurred" and "solarised" (n,) bool; "colour" (n, 4), the factors
+    of brightness, contrast and saturation and the turn of hue, 1, 1, 1 and 0 where not jittered.
+    All are drawn on the CPU, so that a GPU computes without being waited for. Deterministic given
+    the generator, which lives on the CPU; the caller's random state is kept.
+
+    Raises:
+        InvalidInput: a probability is not in [0, 1].
+        ShapeError: the images are not (n, 3, h, w).
+    """
+    crop = RandomResizedCrop((side, side), area, cropping_mode="resample")
+    steps = {
+        "flipped": (flip, RandomHorizontalFlip(p=1.0)),
+        "jittered": (jitter, ColorJitter(*colour, p=1.0)),
+        "grey": (grey, RandomGrayscale(p=1.0)),
+        "blurred": (blur, RandomGaussianBlur(max(side // 20 * 2 + 1, 3), (0.1, 2.0), p=1.0)),
+        "solarised": (solarise, RandomSolarize((0.5, 0.5), (0.0, 0.0), p=1.0)),
+    }
+    for name, (probability, _) in steps.items():
+        if not 0 <= probability <= 1:
+            raise InvalidInput(f"the share of {name} images must be in [0, 1]; got {probability}")
+
+    def view(images: Tensor, generator: torch.Generator) -> View[Tensor]:
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ShapeError(f"images must be (n, 3, h, w); got {(*images.shape,)}")
+        n = len(images)
+        factors = torch.tensor([1.0, 1.0, 1.0, 0.0]).repeat(n, 1)
+        with lent(generator):
+            box = crop.forward_parameters(images.shape)
+            data = crop(images, params=box)
+            params = {"crop": box["src"][:, [0, 2]].flatten(1)}
+            for name, (probability, step) in steps.items():
+                params[name] = torch.rand(n) < probability
+                # kornia would change every image and then choose: blurring a tenth is ten times
+                # less work. The choice is made on the CPU, so its count costs no waiting.
+                rows = params[name].nonzero()[:, 0]
+                if len(rows) == 0:
+                    continue
+                there = rows.to(data.device)
+                draws = step.forward_parameters((len(rows), *data.shape[1:]))
+                data = data.index_copy(0, there, step(data[there], params=draws))
+                if name == "jittered":
+                    factors[rows] = torch.stack([draws[f"{word}_factor"] for word in COLOUR], 1)
+        return View(data, {**params, "colour": factors})
+
+    return view
+
+
+COLOUR = ("brightness", "contrast", "saturation", "hue")

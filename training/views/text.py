@@ -1,4 +1,4 @@
-"""Text views: what is left of token sequences when some tokens are taken out."""
+"""Text views: token sequences with some tokens taken out, or hidden."""
 
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ class Tokens(NamedTuple):
 
 
 def token_dropout(
-    tokens: Tokens, *, rate: float, generator: torch.Generator, pad: int = 0
+    tokens: Tokens, generator: torch.Generator, *, rate: float, pad: int = 0
 ) -> View[Tokens]:
     """Take out each token with probability `rate`, and close the gaps.
 
@@ -32,7 +32,7 @@ def token_dropout(
 
 
 def span_crop(
-    tokens: Tokens, *, shares: tuple[float, float], generator: torch.Generator, pad: int = 0
+    tokens: Tokens, generator: torch.Generator, *, shares: tuple[float, float], pad: int = 0
 ) -> View[Tokens]:
     """Keep one contiguous span, a share of the tokens drawn from `shares`, at a random place.
 
@@ -53,6 +53,48 @@ def span_crop(
     span = (position >= start[:, None]) & (position < (start + length)[:, None])
     view = _keep(tokens, span | _ends(tokens), pad)
     return View(view.data, {**view.params, "start": start, "length": length})
+
+
+def mask_tokens(
+    tokens: Tokens,
+    generator: torch.Generator,
+    *,
+    blank: int,
+    vocabulary: int,
+    rate: float = 0.15,
+    replaced: float = 0.1,
+    kept: float = 0.1,
+) -> View[Tokens]:
+    """Hide round(rate x tokens) tokens of each sequence, at least one where there is one.
+
+    A hidden token becomes `blank`, the id of [MASK], but with probability `replaced` a random id
+    below `vocabulary`, and with probability `kept` it stays; 0 and 0 make every one a blank. A
+    sequence's first and last token stay and are not counted. `params["hidden"]` (n, length) bool
+    are the places to be predicted, whose ids `params["labels"]` (n, length) int64 has, and -100,
+    which torch's cross-entropy leaves out, elsewhere. Deterministic given `generator`, which lives
+    on the CPU.
+
+    Source: Devlin et al. 2019 (BERT), arXiv:1810.04805, section 3.1 and appendix A.1.
+    """
+    if not 0 < rate <= 1 or min(replaced, kept) < 0 or replaced + kept > 1:
+        raise InvalidInput(
+            "rate must be in (0, 1], and replaced and kept probabilities that add up to at most 1; "
+            f"got {rate}, {replaced} and {kept}"
+        )
+    shape, device = tokens.ids.shape, tokens.ids.device
+    place, fate = torch.rand(2, *shape, generator=generator).to(device)
+    others = torch.randint(vocabulary, shape, generator=generator).to(device)
+    inner = tokens.mask.bool() & ~_ends(tokens)
+    available = inner.sum(dim=1, keepdim=True)
+    count = (rate * available).round().clamp(min=1).minimum(available)  # (n, 1)
+    # The inner tokens' draws come first in order, so that the first ones are inner tokens.
+    rank = place.where(inner, 2.0).argsort(dim=1).argsort(dim=1)
+    hidden = rank < count
+    shown = others.where(fate < replaced, tokens.ids.where(fate < replaced + kept, blank))
+    return View(
+        Tokens(shown.where(hidden, tokens.ids), tokens.mask),
+        {"hidden": hidden, "labels": tokens.ids.where(hidden, -100)},
+    )
 
 
 def _ends(tokens: Tokens) -> Tensor:
