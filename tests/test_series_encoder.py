@@ -10,7 +10,8 @@ import attar
 from attar.errors import InvalidInput
 from attar.export.tensor import export_tensor
 from attar.manifest import TensorSpec
-from attar.training.encoders.series import SeriesEncoder, SeriesShape, sinusoids
+from attar.training.encoders.series import SeriesEncoder, SeriesShape
+from attar.training.encoders.tokens import sinusoids
 from attar.training.encoders.transformer import TransformerShape
 from attar.training.hashing import Hashing, binarize
 

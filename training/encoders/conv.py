@@ -1,25 +1,59 @@
 """A small convolutional encoder: images of one size to unit embeddings."""
 
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attar.manifest import TensorSpec
 
-class SmallConv(nn.Module):
-    """Three 3x3 convolutions with batch norm, then a linear map, for images of one `side`."""
+from .encoder import TensorEncoder, refuse_sizes_below_one
 
-    def __init__(self, *, side: int, dim: int, channels: int = 1, width: int = 32) -> None:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmallConvShape:
+    """The sizes of a small convolutional encoder; `width` is that of its first layer."""
+
+    channels: int = 1
+    side: int
+    dim: int
+    width: int = 32
+
+    def __post_init__(self) -> None:
+        refuse_sizes_below_one(
+            self, channels=self.channels, side=self.side, dim=self.dim, width=self.width
+        )
+
+
+class SmallConv(TensorEncoder):
+    """Three 3x3 convolutions with batch norm, then a linear map, for images of one side."""
+
+    modality: ClassVar[str] = "image"
+    shape: SmallConvShape
+
+    def __init__(self, shape: SmallConvShape) -> None:
         super().__init__()
-        half = (side + 1) // 2
+        width, half = shape.width, (shape.side + 1) // 2
+        self.shape = shape
+        self.dim = shape.dim
         self.layers = nn.Sequential(
-            *_block(channels, width, stride=1),
+            *_block(shape.channels, width, stride=1),
             *_block(width, 2 * width, stride=2),
             *_block(2 * width, 2 * width, stride=1),
             nn.Flatten(),
-            nn.Linear(2 * width * half * half, dim),
+            nn.Linear(2 * width * half * half, shape.dim),
         )
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Give (n, dim) embeddings of length one for (n, channels, side, side) images in [0, 1]."""
+    @property
+    def input(self) -> TensorSpec:
+        """Say that images are (channels, side, side)."""
+        axes = ("batch", self.shape.channels, self.shape.side, self.shape.side)
+        return TensorSpec(name="image", dtype="float32", shape=axes)
+
+    def forward(self, image: Float[Tensor, "b channels side side"]) -> Float[Tensor, "b dim"]:
+        """Embed images in [0, 1]."""
         return F.normalize(self.layers(image), dim=1)
 
 

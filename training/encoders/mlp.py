@@ -1,8 +1,15 @@
-"""The multilayer perceptron: the projector in front of most objectives."""
+"""The multilayer perceptron: the projector before most objectives, and the plainest encoder."""
 
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from attar.manifest import TensorSpec
+
+from .encoder import Projection, TensorEncoder, refuse_sizes_below_one
 
 
 def mlp(*widths: int) -> nn.Sequential:
@@ -19,3 +26,49 @@ def mlp(*widths: int) -> nn.Sequential:
             nn.ReLU(),
         ]
     return nn.Sequential(*layers, nn.Linear(*last, bias=False))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MlpShape:
+    """The sizes of an MLP encoder: `features` in, `hidden` layers with ReLU, `dim` out.
+
+    `normalized` gives embeddings unit length. AstroM3's metadata encoder (arXiv:2411.08842) has 34
+    features, one hidden layer of 512 and dim 512.
+    """
+
+    features: int
+    hidden: tuple[int, ...] = (512,)
+    dim: int
+    normalized: bool = True
+
+    def __post_init__(self) -> None:
+        refuse_sizes_below_one(
+            self, features=self.features, hidden=min(self.hidden, default=1), dim=self.dim
+        )
+
+
+class MlpEncoder(TensorEncoder):
+    """Rows of numbers to one embedding each, no row looking at another: there is no batch norm."""
+
+    modality: ClassVar[str] = "table"
+    shape: MlpShape
+
+    def __init__(self, shape: MlpShape) -> None:
+        super().__init__()
+        widths = shape.features, *shape.hidden
+        self.shape = shape
+        self.dim = shape.dim
+        self.layers = nn.Sequential(
+            *(layer for pair in pairwise(widths) for layer in (nn.Linear(*pair), nn.ReLU()))
+        )
+        self.project = Projection(widths[-1], shape.dim, normalized=shape.normalized)
+
+    @property
+    def input(self) -> TensorSpec:
+        """Say that a row is (features,)."""
+        return TensorSpec(name="row", dtype="float32", shape=("batch", self.shape.features))
+
+    def forward(self, row: Float[Tensor, "b features"]) -> Float[Tensor, "b dim"]:
+        """Embed rows."""
+        out: Tensor = self.project(self.layers(row))
+        return out

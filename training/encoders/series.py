@@ -1,16 +1,18 @@
 """Series to embedding: overlapping windows of samples, the token transformer, mean pooling."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attar.errors import InvalidInput
+from attar.manifest import TensorSpec
 
-from .attention import SoftmaxAttention, unit
-from .transformer import Attention, TokenTransformer, TransformerShape
+from .attention import SoftmaxAttention
+from .tokens import TokenEncoder, sinusoids
+from .transformer import Attention, TransformerShape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +21,7 @@ class SeriesShape:
 
     A token sees `window` samples of every channel and the next one starts `hop` samples later, so
     a series of n samples has n // hop tokens. `dim` adds a linear map to that embedding
-    width; None keeps the transformer's.
+    width; None keeps the transformer's. `normalized` gives embeddings unit length.
     """
 
     channels: int = 1
@@ -27,6 +29,7 @@ class SeriesShape:
     hop: int
     transformer: TransformerShape
     dim: int | None = None
+    normalized: bool = True
 
     def __post_init__(self) -> None:
         sizes = self.channels, self.window, self.hop, self.dim
@@ -37,39 +40,51 @@ class SeriesShape:
             )
 
 
-class SeriesEncoder(nn.Module):
-    """Series of one length to one embedding of unit length each.
+class SeriesEncoder(TokenEncoder):
+    """Series of one length to one embedding each; positions are sinusoids, so any length will do.
 
-    Positions are the fixed sinusoids of Vaswani et al. 2017 (arXiv:1706.03762, section 3.5), so
-    that any number of tokens has them.
+    All series of a batch have one length, and every sample is real.
     """
 
+    modality: ClassVar[str] = "series"
+    shape: SeriesShape
+
     def __init__(self, shape: SeriesShape, *, attention: Attention = SoftmaxAttention) -> None:
-        super().__init__()
+        super().__init__(
+            shape.transformer,
+            attention,
+            pooling="mean",
+            first=False,
+            dim=shape.dim,
+            normalized=shape.normalized,
+        )
         width = shape.transformer.width
         self.shape = shape
         self.windows = nn.Conv1d(shape.channels, width, shape.window, stride=shape.hop)
         self.mix = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width, eps=shape.transformer.norm_eps)
-        self.transformer = TokenTransformer(shape.transformer, attention=attention)
-        self.project = nn.Linear(width, shape.dim) if shape.dim else nn.Identity()
-        self.dim = shape.dim or width
 
-    def forward(self, series: Float[Tensor, "b channels n"]) -> Float[Tensor, "b dim"]:
-        """Embed series; all of a batch have one length, and every sample is real."""
-        return unit(self.project(self.transformer(self.tokens(series), None).mean(1)))
+    @property
+    def input(self) -> TensorSpec:
+        """Say that series are (channels, samples), of any number of samples."""
+        axes = ("batch", self.shape.channels, "samples")
+        return TensorSpec(name="series", dtype="float32", shape=axes)
 
-    def tokens(self, series: Float[Tensor, "b channels n"]) -> Float[Tensor, "b tokens width"]:
+    @property
+    def examples(self) -> tuple[tuple[int, ...], ...]:
+        """Give series of 8 tokens, and of 13 and a sample that no token starts at."""
+        hop, channels = self.shape.hop, self.shape.channels
+        return (channels, 8 * hop), (channels, 13 * hop + (hop > 1))
+
+    def content(self, series: Float[Tensor, "b channels n"]) -> Float[Tensor, "b tokens width"]:
         """Cut series into overlapping windows, zeros after the end, and give each its token."""
         padded = F.pad(series, (0, self.shape.window - self.shape.hop))
         windows = self.windows(padded).transpose(1, 2)
-        mixed = self.mix(F.gelu(windows))
-        out: Tensor = self.norm(mixed + sinusoids(mixed.shape[1], mixed.shape[2]).to(mixed))
+        out: Tensor = self.mix(F.gelu(windows))
         return out
 
-
-def sinusoids(length: int, width: int) -> Float[Tensor, "length width"]:
-    """Give sines and cosines of a position, at wavelengths from 2 pi to 20,000 pi."""
-    rate = 10_000 ** (-torch.arange(0, width, 2) / width)
-    angle = torch.arange(length)[:, None] * rate
-    return torch.cat([angle.sin(), angle.cos()], 1)[:, :width]
+    def place(self, content: Float[Tensor, "b tokens width"]) -> Float[Tensor, "b tokens width"]:
+        """Add sinusoids of the position, then layer norm."""
+        positions = sinusoids(content.shape[1], content.shape[2]).to(content)
+        out: Tensor = self.norm(content + positions)
+        return out

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ...data.images import digits
 from ...data.source import Source, embed
-from ...encoders.conv import SmallConv
+from ...encoders.conv import SmallConv, SmallConvShape
 from ...loop import Training, fit
 from ...method import Method
 from ...methods.twins import Inputs
@@ -97,7 +97,7 @@ def image_run(
 
 def image_encoder(channels: int, side: int, settings: ImageSettings) -> nn.Module:
     """Make the encoder that the settings name, for images of one size."""
-    return SmallConv(channels=channels, side=side, dim=settings.dim)
+    return SmallConv(SmallConvShape(channels=channels, side=side, dim=settings.dim))
 
 
 def image_view(settings: ImageSettings) -> ImageView:

@@ -1,0 +1,56 @@
+"""What every encoder of one tensor has: a shape that makes it again, and a door of known sizes."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from attar.errors import InvalidInput
+from attar.manifest import TensorSpec
+
+from .attention import unit
+
+
+class TensorEncoder(nn.Module, ABC):
+    """One batch of tensors in, one embedding an item out: `encoder(batch)` is (b, dim).
+
+    `shape` is the frozen dataclass that makes the encoder again, but for its weights and attention;
+    `dim` is the embedding's width and `modality` the word for what is embedded.
+    """
+
+    modality: ClassVar[str]
+    shape: Any  # each encoder names its own
+    dim: int
+
+    @property
+    @abstractmethod
+    def input(self) -> TensorSpec:
+        """Say what the encoder takes, batch first; an axis with a name is of any size."""
+
+    @property
+    def examples(self) -> tuple[tuple[int, ...], ...]:
+        """Give shapes of items, without the batch axis, that try every named axis at two sizes."""
+        sizes = tuple(axis for axis in self.input.shape[1:] if isinstance(axis, int))
+        return (sizes,)
+
+
+class Projection(nn.Module):
+    """Features to the embedding: a linear map where `dim` asks for one, then unit length or not."""
+
+    def __init__(self, width: int, dim: int | None, *, normalized: bool) -> None:
+        super().__init__()
+        self.map = nn.Linear(width, dim) if dim else nn.Identity()
+        self.dim = dim or width
+        self.normalized = normalized
+
+    def forward(self, features: Float[Tensor, "b width"]) -> Float[Tensor, "b dim"]:
+        """Give the embeddings of pooled features."""
+        vectors: Tensor = self.map(features)
+        return unit(vectors) if self.normalized else vectors
+
+
+def refuse_sizes_below_one(shape: object, **sizes: int | None) -> None:
+    """Raise InvalidInput that names the sizes of a shape that are below one; None is no size."""
+    if small := [name for name, size in sizes.items() if size is not None and size < 1]:
+        raise InvalidInput(f"{' and '.join(small)} must be at least 1; got {shape}")

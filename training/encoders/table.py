@@ -1,0 +1,125 @@
+"""Rows of a table to embedding: a token a feature, so that features can be hidden and predicted.
+
+Tokens as in the FT-Transformer (Gorishniy et al. 2021, arXiv:2106.11959, section 3.3), the token
+before them as in T-JEPA (Thimonier et al. 2024, arXiv:2410.05016), where it regularises: it is
+never hidden and never predicted.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from attar.errors import InvalidInput
+from attar.manifest import TensorSpec
+
+from .attention import SoftmaxAttention
+from .encoder import refuse_sizes_below_one
+from .tokens import TokenEncoder, TokenPooling, refuse_pooling
+from .transformer import Attention, TransformerShape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableShape:
+    """The sizes of a table encoder.
+
+    A row has `numeric` numbers, standardised by whoever makes it, and after them one code for each
+    of `categories`, a whole number from 0 to that many less one; any other code is "unknown", which
+    has a token too. `pooling` is "cls", the first token's state, or "mean", of the features'. `dim`
+    adds a linear map to that embedding width; None keeps the transformer's. `normalized` gives
+    embeddings unit length.
+    """
+
+    numeric: int
+    categories: tuple[int, ...] = ()
+    transformer: TransformerShape
+    pooling: TokenPooling = "cls"
+    dim: int | None = None
+    normalized: bool = True
+
+    def __post_init__(self) -> None:
+        refuse_pooling(self.pooling)
+        refuse_sizes_below_one(self, features=self.features, dim=self.dim)
+        if self.numeric < 0 or min(self.categories, default=1) < 1:
+            raise InvalidInput(
+                f"numeric must be at least 0 and every category have a value; got {self}"
+            )
+
+    @property
+    def features(self) -> int:
+        """Count the columns."""
+        return self.numeric + len(self.categories)
+
+
+class TableEncoder(TokenEncoder):
+    """Rows to one embedding each; feature j of a row is the j-th of its tokens."""
+
+    modality: ClassVar[str] = "table"
+    shape: TableShape
+
+    def __init__(self, shape: TableShape, *, attention: Attention = SoftmaxAttention) -> None:
+        super().__init__(
+            shape.transformer,
+            attention,
+            pooling=shape.pooling,
+            first=True,
+            dim=shape.dim,
+            normalized=shape.normalized,
+        )
+        self.shape = shape
+        self.features = FeatureTokens(shape.numeric, shape.categories, shape.transformer.width)
+
+    @property
+    def input(self) -> TensorSpec:
+        """Say that a row is (features,), numbers first and then codes."""
+        axes = ("batch", self.shape.features)
+        return TensorSpec(name="row", dtype="float32", shape=axes)
+
+    def content(self, row: Float[Tensor, "b features"]) -> Float[Tensor, "b features width"]:
+        """Give w_j x_j of each number and the embedding of each code."""
+        out: Tensor = self.features(row)
+        return out
+
+    def place(
+        self, content: Float[Tensor, "b features width"]
+    ) -> Float[Tensor, "b features width"]:
+        """Add b_j, which says which feature a token is."""
+        return content + self.features.bias
+
+
+class FeatureTokens(nn.Module):
+    """Columns to tokens: w_j x_j of a number, one row of a table of its own for a code.
+
+    `bias` (features, width) are the b_j, which are not added here.
+    """
+
+    starts: Tensor
+    sizes: Tensor
+
+    def __init__(self, numeric: int, categories: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        self.numeric = numeric
+        bound = 1 / math.sqrt(width)
+        self.weight = nn.Parameter(torch.empty(numeric, width).uniform_(-bound, bound))
+        columns = numeric + len(categories)
+        self.bias = nn.Parameter(torch.empty(columns, width).uniform_(-bound, bound))
+        rows = [size + 1 for size in categories]  # the last of each is for unknown codes
+        self.codes = nn.Embedding(sum(rows), width) if rows else None
+        if self.codes is not None:
+            nn.init.uniform_(self.codes.weight, -bound, bound)
+        starts = torch.tensor([0, *rows]).cumsum(0)[:-1]
+        self.register_buffer("starts", starts, persistent=False)
+        self.register_buffer("sizes", torch.tensor(categories).long(), persistent=False)
+
+    def forward(self, row: Float[Tensor, "b features"]) -> Float[Tensor, "b features width"]:
+        """Give what each feature's token holds."""
+        tokens = row[:, : self.numeric, None] * self.weight  # (b, numeric, width)
+        if self.codes is None:
+            return tokens
+        codes = row[:, self.numeric :].long()
+        known = (codes >= 0) & (codes < self.sizes)
+        looked_up = self.codes(torch.where(known, codes, self.sizes) + self.starts)
+        return torch.cat([tokens, looked_up.to(tokens.dtype)], 1)

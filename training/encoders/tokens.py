@@ -1,0 +1,141 @@
+"""Tensors to tokens, the one transformer, pooling: what encoders over tokens share.
+
+An encoder says only what a token holds (`content`) and how it learns its place (`place`). Both are
+apart so that masked prediction needs no encoder of its own: a hidden token keeps its place
+(`tokens` with `Hidden`; Devlin et al. 2019, arXiv:1810.04805), and an encoder that is to see some
+tokens only is given those (`take`; He et al. 2022, arXiv:2111.06377) or a mask of them.
+"""
+
+from abc import abstractmethod
+from typing import Literal, NamedTuple, TypeAlias
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attar.errors import InvalidInput
+
+from .encoder import Projection, TensorEncoder
+from .head import mean_pool
+from .transformer import Attention, TokenTransformer, TransformerShape
+
+TokenPooling: TypeAlias = Literal["mean", "cls"]
+
+
+class Hidden(NamedTuple):
+    """What is hidden from an encoder: the places, and the learned token that stands there.
+
+    The token belongs to the method that hides, so that an encoder has no weight it does not use.
+    """
+
+    places: Bool[Tensor, "b n"]
+    token: Float[Tensor, "width"]
+
+
+class TokenEncoder(TensorEncoder):
+    """An encoder over the token transformer; `encoder(x)` is `embed(states(tokens(x)))`.
+
+    With `first` there is one learned token before those of the item, which holds nothing of its
+    own: BERT's class token, T-JEPA's regularisation token. Its state is the embedding where pooling
+    is "cls"; "mean" averages the item's own tokens.
+    """
+
+    def __init__(
+        self,
+        transformer: TransformerShape,
+        attention: Attention,
+        *,
+        pooling: TokenPooling,
+        first: bool,
+        dim: int | None,
+        normalized: bool,
+    ) -> None:
+        super().__init__()
+        self.width = transformer.width
+        self.pooling = pooling
+        self.first = nn.Parameter(torch.randn(self.width) * 0.02) if first else None
+        self.transformer = TokenTransformer(transformer, attention=attention)
+        self.project = Projection(self.width, dim, normalized=normalized)
+        self.dim = self.project.dim
+
+    def forward(self, x: Float[Tensor, "b *item"]) -> Float[Tensor, "b dim"]:
+        """Embed a batch of items of one shape."""
+        return self.embed(self.states(self.tokens(x)))
+
+    def tokens(
+        self, x: Float[Tensor, "b *item"], hidden: Hidden | None = None
+    ) -> Float[Tensor, "b n width"]:
+        """Give the item's tokens as they enter the transformer, `first` not among them.
+
+        Where `hidden` says so a token holds nothing of the item but its place.
+        """
+        content = self.content(x)
+        if hidden is not None:
+            stand_in = hidden.token.to(content.dtype)
+            content = torch.where(hidden.places[..., None], stand_in, content)
+        return self.place(content)
+
+    @abstractmethod
+    def content(self, x: Float[Tensor, "b *item"]) -> Float[Tensor, "b n width"]:
+        """Give what each token holds of the item, and nothing of where it stands."""
+
+    @abstractmethod
+    def place(self, content: Float[Tensor, "b n width"]) -> Float[Tensor, "b n width"]:
+        """Tell all n tokens of an item where they stand."""
+
+    def states(
+        self, tokens: Float[Tensor, "b n width"], mask: Bool[Tensor, "b n"] | None = None
+    ) -> Float[Tensor, "b m width"]:
+        """Run the transformer on tokens, all of an item's or some.
+
+        m is n, and one more with `first`, which comes before them.
+        `mask` is true where a token takes part; the states of others are finite and mean nothing.
+        """
+        if self.first is not None:
+            first = self.first.to(tokens.dtype).expand(tokens.shape[0], 1, -1)
+            tokens = torch.cat([first, tokens], 1)
+            mask = None if mask is None else F.pad(mask, (1, 0), value=True)
+        out: Tensor = self.transformer(tokens, mask)
+        return out
+
+    def own(self, states: Float[Tensor, "b m width"]) -> Float[Tensor, "b n width"]:
+        """Give the states of the item's own tokens, without that of `first`."""
+        return states if self.first is None else states[:, 1:]
+
+    def embed(
+        self, states: Float[Tensor, "b m width"], mask: Bool[Tensor, "b n"] | None = None
+    ) -> Float[Tensor, "b dim"]:
+        """Pool states and map them; with a mask the mean is of the tokens that took part."""
+        if self.pooling == "cls":
+            pooled = states[:, 0]
+        elif mask is None:
+            pooled = self.own(states).mean(1)
+        else:
+            pooled = mean_pool(self.own(states), mask.long())
+        out: Tensor = self.project(pooled)
+        return out
+
+
+def take(
+    tokens: Float[Tensor, "b n width"], places: Int[Tensor, "b k"]
+) -> Float[Tensor, "b k width"]:
+    """Give each row the k tokens at its places, in their order."""
+    return tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))
+
+
+def sinusoids(length: int, width: int) -> Float[Tensor, "length width"]:
+    """Give sines and cosines of a position, at wavelengths from 2 pi to 20,000 pi.
+
+    The fixed positions of Vaswani et al. 2017 (arXiv:1706.03762, section 3.5), which any number of
+    tokens has.
+    """
+    rate = 10_000 ** (-torch.arange(0, width, 2) / width)
+    angle = torch.arange(length)[:, None] * rate
+    return torch.cat([angle.sin(), angle.cos()], 1)[:, :width]
+
+
+def refuse_pooling(pooling: str) -> None:
+    """Raise InvalidInput for a pooling that tokens do not have."""
+    if pooling not in ("mean", "cls"):
+        raise InvalidInput(f"pooling must be 'mean' or 'cls'; got {pooling!r}")

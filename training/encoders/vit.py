@@ -1,0 +1,91 @@
+"""Images to embedding: patches are tokens, and the rest is the one token transformer.
+
+Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", arXiv:2010.11929.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from attar.errors import InvalidInput
+from attar.manifest import TensorSpec
+
+from .attention import SoftmaxAttention
+from .encoder import refuse_sizes_below_one
+from .tokens import TokenEncoder, TokenPooling, refuse_pooling
+from .transformer import Attention, TransformerShape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VitShape:
+    """The sizes of a vision transformer, for images of one `side` cut into patches of `patch`.
+
+    `pooling` is "mean", of the patches, or "cls", which adds a class token before them. `dim` adds
+    a linear map to that embedding width; None keeps the transformer's. `normalized` gives
+    embeddings unit length.
+    """
+
+    channels: int = 3
+    side: int
+    patch: int
+    transformer: TransformerShape
+    pooling: TokenPooling = "mean"
+    dim: int | None = None
+    normalized: bool = True
+
+    def __post_init__(self) -> None:
+        refuse_pooling(self.pooling)
+        refuse_sizes_below_one(
+            self, channels=self.channels, side=self.side, patch=self.patch, dim=self.dim
+        )
+        if self.side % self.patch:
+            raise InvalidInput(f"side must be a multiple of patch; got {self}")
+
+    @property
+    def patches(self) -> int:
+        """Count an image's patches."""
+        return (self.side // self.patch) ** 2
+
+
+class VitEncoder(TokenEncoder):
+    """Images of one side to one embedding each; patches are in reading order.
+
+    Positions are learned and added to the patches, so a subset of tokens (`take`) keeps its places
+    under any attention; linear attention also turns tokens by their order among those given.
+    """
+
+    modality: ClassVar[str] = "image"
+    shape: VitShape
+
+    def __init__(self, shape: VitShape, *, attention: Attention = SoftmaxAttention) -> None:
+        super().__init__(
+            shape.transformer,
+            attention,
+            pooling=shape.pooling,
+            first=shape.pooling == "cls",
+            dim=shape.dim,
+            normalized=shape.normalized,
+        )
+        width = shape.transformer.width
+        self.shape = shape
+        self.patches = nn.Conv2d(shape.channels, width, shape.patch, stride=shape.patch)
+        self.position = nn.Parameter(torch.randn(shape.patches, width) * 0.02)
+
+    @property
+    def input(self) -> TensorSpec:
+        """Say that images are (channels, side, side)."""
+        axes = ("batch", self.shape.channels, self.shape.side, self.shape.side)
+        return TensorSpec(name="image", dtype="float32", shape=axes)
+
+    def content(
+        self, image: Float[Tensor, "b channels side side"]
+    ) -> Float[Tensor, "b patches width"]:
+        """Map each patch alone."""
+        return self.patches(image).flatten(2).transpose(1, 2)
+
+    def place(self, content: Float[Tensor, "b patches width"]) -> Float[Tensor, "b patches width"]:
+        """Add the learned positions."""
+        return content + self.position
