@@ -1,6 +1,6 @@
 """Batch styles: one style for a whole batch, by the low frequencies' amplitudes.
 
-Scalbert et al. 2023 (batch styles standardisation), arXiv:2303.06088; the swap of amplitudes is
+Scalbert et al., ICLR 2024 (batch styles standardisation), arXiv:2303.06088; the swap of amplitudes is
 that of Yang and Soatto, CVPR 2020, arXiv:2004.05498.
 """
 
