@@ -1,0 +1,122 @@
+"""Recordings: wav files become clips of one rate and one length when they are asked for."""
+
+import math
+import wave
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from scipy.signal import resample_poly
+from torch import Tensor
+
+from attar.errors import InvalidInput
+
+from .pictures import files_and_classes
+
+SUFFIXES = frozenset((".wav",))
+
+
+@dataclass(frozen=True, slots=True)
+class WavFiles:
+    """Mono clips of `length` samples at `rate` Hz, in [-1, 1].
+
+    A longer recording gives its middle, of which alone is read; a shorter one is followed by zeros.
+    """
+
+    paths: tuple[Path, ...]
+    rate: int
+    length: int
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, rows: Int[Tensor, "b"], /) -> Float[Tensor, "b 1 length"]:
+        clips = [_clip(self.paths[row], self.rate, self.length) for row in rows.tolist()]
+        return torch.from_numpy(np.stack(clips))[:, None]
+
+    def lengths(self, rows: Int[Tensor, "b"]) -> Int[Tensor, "b"]:
+        """Give how many samples of each clip were recorded; what comes after them is padding."""
+        paths = [self.paths[row] for row in rows.tolist()]
+        headers = [_header(path) for path in paths]
+        recorded = [math.ceil(h.frames * self.rate / h.rate) for h in headers]
+        return torch.tensor(recorded).clamp_max(self.length)
+
+
+def audio_folder(
+    folder: Path, *, rate: int | None = None, length: int | None = None
+) -> tuple[WavFiles, NDArray[np.str_] | None]:
+    """Give the recordings of `folder/class/...` and each one's class, or those of a flat folder.
+
+    `rate` in Hz is the first recording's unless given, and others are resampled to it; `length` in
+    samples is one second. Raises InvalidInput when there are none, or a file is no PCM wav.
+    """
+    paths, classes = files_and_classes(folder, SUFFIXES, "recordings")
+    rate = _header(paths[0]).rate if rate is None else rate
+    length = rate if length is None else length
+    if min(rate, length) < 1:
+        raise InvalidInput(f"rate and length must be at least 1; got {rate} Hz, {length} samples")
+    return WavFiles(paths, rate, length), classes
+
+
+def fitted(samples: NDArray[np.float32], length: int) -> NDArray[np.float32]:
+    """Keep the middle `length` of (n,) samples, or add zeros after them."""
+    if len(samples) >= length:
+        return samples[(len(samples) - length) // 2 :][:length]
+    return np.pad(samples, (0, length - len(samples)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    frames: int
+    rate: int
+    channels: int
+    bytes: int  # a sample
+
+
+def _header(path: Path) -> _Header:
+    return _read(path, None)[0]
+
+
+def _clip(path: Path, rate: int, length: int) -> NDArray[np.float32]:
+    header, samples = _read(path, (rate, length))
+    if header.rate != rate:
+        common = math.gcd(rate, header.rate)
+        samples = resample_poly(samples, rate // common, header.rate // common)
+    return fitted(samples.astype(np.float32), length)
+
+
+def _read(path: Path, clip: tuple[int, int] | None) -> tuple[_Header, NDArray[np.float32]]:
+    """Read a header, and of the samples those that a clip of (rate, length) needs, if any."""
+    try:
+        with wave.open(str(path)) as file:
+            header = _Header(
+                file.getnframes(), file.getframerate(), file.getnchannels(), file.getsampwidth()
+            )
+            if header.frames < 1:
+                raise InvalidInput(f"{path} holds no samples; take it away")
+            content = b""
+            if clip is not None:
+                rate, length = clip
+                needed = math.ceil(length * header.rate / rate)
+                file.setpos(max(header.frames - needed, 0) // 2)
+                content = file.readframes(needed)
+    except (OSError, EOFError, wave.Error) as error:
+        raise InvalidInput(
+            f"{path} cannot be read as a wav file of PCM samples ({error}); convert or remove it"
+        ) from error
+    return header, _samples(content, header)
+
+
+def _samples(content: bytes, header: _Header) -> NDArray[np.float32]:
+    """Decode PCM, little-endian and (at 8 bits) unsigned, and average the channels."""
+    size = header.bytes
+    content = content[: len(content) - len(content) % (size * header.channels)]  # a cut file
+    raw = np.frombuffer(content, np.uint8).reshape(-1, size)
+    wide = np.zeros((len(raw), 4), np.uint8)  # the most significant bytes of an int32
+    wide[:, 4 - size :] = raw ^ 0x80 if size == 1 else raw
+    values = wide.view("<i4")[:, 0].astype(np.float64) / 2**31
+    mono: NDArray[np.float32] = values.reshape(-1, header.channels).mean(1).astype(np.float32)
+    return mono

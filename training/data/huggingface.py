@@ -1,0 +1,90 @@
+"""A Hugging Face `datasets.Dataset` as items: mapped from its Arrow files, row by row."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from attar.errors import InvalidInput, MissingExtra
+
+from .arrays import Form
+from .arrow import Layout, as_rows, label_column, labels_of, layout
+from .split import Part
+
+TEST = ("test", "validation")  # what a dict of data sets calls its test part, the best first
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRows:
+    """The rows of a data set that gives Arrow tables."""
+
+    dataset: Any
+    layout: Layout
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, rows: Int[Tensor, "b"], /) -> Float[Tensor, "b ..."]:
+        return self.layout(self.dataset[as_rows(rows)])
+
+
+def dataset_part(
+    dataset: Any,
+    *,
+    name: str = "the data set",
+    columns: Sequence[str] | None = None,
+    label: str | None = None,
+    form: Form | None = None,
+    side: int | None = None,
+) -> Part:
+    """Give the rows of a `datasets.Dataset`; its format is ignored, its selection is kept.
+
+    Items and `label` are found as in `parquet_part`, which names the errors too.
+    """
+    if not len(dataset):
+        raise InvalidInput(f"{name} has no rows; a part needs at least one")
+    plain = dataset.with_format("arrow")
+    label = label_column(plain[:1].schema, label)
+    found = layout(name, plain[:1], columns=columns, label=label, form=form, side=side)
+    labels = None
+    if label is not None:
+        labels = labels_of(name, plain.select_columns([label])[:].column(label))
+    return Part(name, DatasetRows(plain.select_columns(list(found.columns)), found), labels)
+
+
+def dataset_parts(
+    folder: Path,
+    *,
+    columns: Sequence[str] | None = None,
+    label: str | None = None,
+    form: Form | None = None,
+    side: int | None = None,
+) -> tuple[Part, Part | None]:
+    """Give the parts of a folder that `save_to_disk` wrote: a data set, or a dict of them.
+
+    Of a dict, `train` trains, and `test` or else `validation` tests. Raises MissingExtra without
+    `datasets`, and InvalidInput for a damaged folder or a dict without `train`.
+    """
+    try:
+        import datasets  # noqa: PLC0415 - seconds, and an extra
+    except ImportError as error:
+        what = f"reading {folder}"
+        raise MissingExtra(what, "data") from error
+    try:
+        found = datasets.load_from_disk(str(folder))
+    except (OSError, ValueError, KeyError) as error:
+        raise InvalidInput(f"{folder} cannot be read as a saved data set: {error}") from error
+
+    def part(dataset: Any, name: str) -> Part:
+        return dataset_part(dataset, name=name, columns=columns, label=label, form=form, side=side)
+
+    if not isinstance(found, datasets.DatasetDict):
+        return part(found, str(folder)), None
+    if "train" not in found:
+        raise InvalidInput(f"{folder} must have a part called train; got {', '.join(found)}")
+    test = next((name for name in TEST if name in found), None)
+    train = part(found["train"], f"train of {folder}")
+    return train, None if test is None else part(found[test], f"{test} of {folder}")

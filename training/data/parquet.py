@@ -1,0 +1,113 @@
+"""Parquet files as items: row groups are read when a row of theirs is asked for."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from attar.errors import InvalidInput
+
+from .arrays import Form
+from .arrow import Layout, label_column, labels_of, layout, pa
+from .split import Part
+
+CACHED = 4  # row groups kept in memory
+
+
+class ParquetRows:
+    """The rows of Parquet files, one after another, as items of one shape.
+
+    A step that draws from all over a set reads every group that it meets, so a set that does not
+    fit the `CACHED` last groups reads fast in small groups only: write it with a `row_group_size`
+    of some hundreds of rows. Threads may read at once.
+    """
+
+    def __init__(self, paths: Sequence[Path], layout: Layout) -> None:
+        self._files = [_opened(path) for path in paths]
+        self._layout = layout
+        self._groups = [
+            (file, group) for file in self._files for group in range(file.num_row_groups)
+        ]
+        counts = [file.metadata.row_group(group).num_rows for file, group in self._groups]
+        self._ends = np.cumsum(counts, dtype=np.int64)
+        self._cache: OrderedDict[int, pa.Table] = OrderedDict()
+        self._lock = Lock()  # a file has one position
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def __getitem__(self, rows: Int[Tensor, "b"], /) -> Float[Tensor, "b ..."]:
+        wanted = rows.numpy()
+        groups = np.searchsorted(self._ends, wanted, side="right")
+        tables, order = [], []
+        for group in np.unique(groups):
+            places = np.flatnonzero(groups == group)
+            start = self._ends[group - 1] if group else 0
+            tables.append(self._group(int(group)).take(wanted[places] - start))
+            order.append(places)
+        back = torch.from_numpy(np.argsort(np.concatenate(order)))
+        return self._layout(pa.concat_tables(tables))[back]
+
+    def _group(self, group: int) -> pa.Table:
+        with self._lock:
+            if group in self._cache:
+                self._cache.move_to_end(group)
+                return self._cache[group]
+            file, number = self._groups[group]
+            table = file.read_row_group(number, columns=list(self._layout.columns))
+            self._cache[group] = table
+            if len(self._cache) > CACHED:
+                self._cache.popitem(last=False)
+            return table
+
+
+def parquet_part(
+    paths: Sequence[Path],
+    *,
+    columns: Sequence[str] | None = None,
+    label: str | None = None,
+    form: Form | None = None,
+    side: int | None = None,
+) -> Part:
+    """Give the rows of Parquet files that have one schema, in the order of `paths`.
+
+    An item is one column of encoded images or of lists of one length, or the columns of numbers:
+    `columns`, or what is there beside `label`, which is a column called "label" unless it is given.
+
+    Raises:
+        InvalidInput: a file is no Parquet file, has other columns than the first, or no such items.
+        NotFound: a column is not there.
+    """
+    name = str(paths[0] if len(paths) == 1 else paths[0].parent)
+    files = [_opened(path) for path in paths]
+    schema = files[0].schema_arrow
+    for path, file in zip(paths, files, strict=True):
+        if not file.schema_arrow.equals(schema):
+            raise InvalidInput(f"{path} has other columns than {paths[0]}; files of a set agree")
+        if not file.metadata.num_rows:
+            raise InvalidInput(f"{path} has no rows; take it away")
+    label = label_column(schema, label)
+    first = next(files[0].iter_batches(batch_size=1))
+    found = layout(
+        name, pa.Table.from_batches([first]), columns=columns, label=label, form=form, side=side
+    )
+    labels = None
+    if label is not None:
+        read = pa.concat_tables([file.read(columns=[label]) for file in files])
+        labels = labels_of(name, read.column(label))
+    return Part(name, ParquetRows(paths, found), labels)
+
+
+def _opened(path: Path) -> Any:
+    from pyarrow import parquet  # noqa: PLC0415 - a quarter of a second that only Parquet needs
+
+    try:
+        return parquet.ParquetFile(path)
+    except (OSError, pa.ArrowException) as error:
+        raise InvalidInput(f"{path} cannot be read as a Parquet file: {error}") from error
