@@ -8,10 +8,10 @@ from torch import Tensor
 
 from attar.errors import InvalidInput
 from attar.training.views.image import distortion
-from attar.training.views.text import Tokens, span_crop, token_dropout
+from attar.training.views.text import Tokens, mask_tokens, span_crop, token_dropout
 from attar.training.views.view import View
 
-CLS, SEP = 101, 102
+CLS, SEP, BLANK = 101, 102, 103
 
 # How many tokens each sequence of a batch has, [CLS] and [SEP] included.
 batches = st.lists(st.integers(2, 12), min_size=1, max_size=6)
@@ -98,26 +98,66 @@ def test_shares_that_are_none_are_refused(shares: tuple[float, float]) -> None:
         span_crop(tokens([4]), shares=shares, generator=seeded(0))
 
 
+@given(
+    lengths=batches,
+    rate=st.floats(0.01, 1),
+    fates=st.tuples(st.floats(0, 0.5), st.floats(0, 0.5)),
+    seed=st.integers(0, 100),
+)
+def test_masking_hides_its_share_between_the_ends_and_says_what_was_there(
+    lengths: list[int], rate: float, fates: tuple[float, float], seed: int
+) -> None:
+    before = tokens(lengths)
+    view = mask_tokens(
+        before,
+        seeded(seed),
+        blank=BLANK,
+        vocabulary=50,
+        rate=rate,
+        replaced=fates[0],
+        kept=fates[1],
+    )
+    hidden, labels = view.params["hidden"], view.params["labels"]
+    assert torch.equal(view.data.mask, before.mask)
+    assert torch.equal(view.data.ids[~hidden], before.ids[~hidden])
+    assert torch.equal(labels[hidden], before.ids[hidden])
+    assert (labels[~hidden] == -100).all()
+    shown = view.data.ids[hidden]
+    assert ((shown == BLANK) | ((shown >= 0) & (shown < 50))).all()
+    for length, row in zip(lengths, hidden, strict=True):
+        inner = length - 2
+        assert not row[0]
+        assert not row[length - 1 :].any()
+        assert int(row.sum()) >= min(inner, 1)
+        assert abs(int(row.sum()) - max(rate * inner, min(inner, 1))) <= 0.5 + 1e-4
+
+
+def test_hidden_tokens_meet_their_three_fates_as_often_as_asked_for() -> None:
+    before = tokens([200] * 500, width=200)
+    view = mask_tokens(before, seeded(0), blank=BLANK, vocabulary=10**6)
+    hidden = view.params["hidden"]
+    shown, was = view.data.ids[hidden], before.ids[hidden]
+    assert len(shown) == 500 * 30
+    assert float((shown == BLANK).float().mean()) == pytest.approx(0.8, abs=0.015)
+    assert float((shown == was).float().mean()) == pytest.approx(0.1, abs=0.012)
+    assert hidden[:, 1:-1].sum(0).min() > 30  # 75 on average, 5 deviations
+
+
+def test_masking_can_be_pure() -> None:
+    view = mask_tokens(tokens([12] * 50), seeded(0), blank=BLANK, vocabulary=9, replaced=0, kept=0)
+    assert (view.data.ids[view.params["hidden"]] == BLANK).all()
+
+
+@pytest.mark.parametrize(("rate", "replaced", "kept"), [(0, 0, 0), (0.1, 0.6, 0.6), (0.1, -1, 0)])
+def test_masking_that_makes_no_sense_is_refused(rate: float, replaced: float, kept: float) -> None:
+    with pytest.raises(InvalidInput, match=f"got {rate}, {replaced} and {kept}"):
+        mask_tokens(
+            tokens([4]), seeded(0), blank=9, vocabulary=9, rate=rate, replaced=replaced, kept=kept
+        )
+
+
 def images(n: int = 6) -> Tensor:
     return torch.rand(n, 1, 8, 8, generator=seeded(7))
-
-
-def test_a_distortion_is_its_generators_and_leaves_the_callers_random_state_alone() -> None:
-    view = distortion()
-    torch.manual_seed(1)
-    undisturbed = torch.rand(3)
-    torch.manual_seed(1)
-    first = view(images(), seeded(0))
-    assert torch.equal(torch.rand(3), undisturbed)
-    assert torch.equal(view(images(), seeded(0)).data, first.data)
-    assert not torch.equal(view(images(), seeded(1)).data, first.data)
-
-
-def test_two_views_from_one_generator_differ() -> None:
-    view, generator = distortion(), seeded(0)
-    first, second = view(images(), generator).data, view(images(), generator).data
-    assert first.shape == second.shape == images().shape
-    assert not torch.equal(first, second)
 
 
 def test_each_image_gets_its_own_parameters() -> None:
