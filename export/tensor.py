@@ -13,6 +13,7 @@ from torch import nn
 from attar.errors import InvalidInput
 from attar.inputs import Items, Prepared, TensorInput
 from attar.manifest import Manifest, Output, TensorSpec
+from attar.training.encoders.saved import TensorModel, attention_kinds
 
 from .bundling import Candidate, Exported, assemble, refuse_taken, refuse_unknown
 from .calibrated import int8
@@ -21,6 +22,7 @@ from .derived import DERIVED, derive
 from .gates import FP32
 from .graph import to_onnx
 from .measure import BATCH, Probe
+from .noise import noise
 
 OUTPUT = "embedding"
 VARIANTS = ("int8",)  # made with data
@@ -62,10 +64,14 @@ def export_tensor(
     # Twice the first: an example has two rows, and the first two may be of different shapes.
     (example,) = host.batch([rows[0], rows[0]])
     graph = to_onnx(encoder, (torch.from_numpy(example),), (spec,), output=OUTPUT)
-    candidates = [Candidate(name="fp32", graph=graph, precision="fp32", gate=FP32)]
+    attention = attention_kinds(encoder)
+    candidates = [
+        Candidate(name="fp32", graph=graph, precision="fp32", attention=attention, gate=FP32)
+    ]
     if "int8" in variants:
-        candidates.append(int8(graph, rows, partial(_feeds, spec.name, host)))
-    candidates += [derive(name, graph) for name in DERIVED if name in variants]
+        feeds = partial(_feeds, spec.name, host)
+        candidates.append(int8(graph, rows, feeds, attention=attention))
+    candidates += [derive(name, graph, attention=attention) for name in DERIVED if name in variants]
     reference = _embed(encoder, host, rows)
     dim, lengths = reference.shape[1], np.linalg.norm(reference, axis=1)
     unit = bool(np.allclose(lengths, 1, atol=1e-4))
@@ -89,6 +95,42 @@ def export_tensor(
         reference=reference,
         probe=probe,
         metric=metric,
+        overwrite=overwrite,
+    )
+
+
+def export_model(
+    path: Path,
+    model: TensorModel,
+    *,
+    name: str,
+    version: str = "1",
+    items: Items | None = None,
+    probe: Probe | None = None,
+    metric: str | None = None,
+    variants: Sequence[str] = (),
+    overwrite: bool = False,
+) -> Exported:
+    """Write an encoder that attar saved to the bundle `path`, and give what was measured.
+
+    Without `items` parity is checked on noise, at two sizes of every axis that is free; int8 is
+    then calibrated on noise too, which is seldom what an encoder will meet. For the rest see
+    `export_tensor`, which this is with the model's own input, modality, lineage and licence.
+    """
+    given = noise(model.input, model.encoder.examples) if items is None else items
+    return export_tensor(
+        path,
+        model.encoder,
+        name=name,
+        version=version,
+        spec=model.input,
+        items=given,
+        modality=model.encoder.modality,
+        probe=probe,
+        metric=metric,
+        variants=variants,
+        lineage=model.lineage,
+        licence=model.licence,
         overwrite=overwrite,
     )
 

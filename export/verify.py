@@ -253,7 +253,7 @@ class _Teacher:
                 f"{manifest.name} takes {manifest.modality}, and a teacher's folder holds a text "
                 "encoder; leave the teacher out"
             )
-        reader = saved.load if (folder / saved.ABOUT).exists() else huggingface.read
+        reader = saved.load_text if (folder / saved.ABOUT).exists() else huggingface.read
         model = reader(folder)
         if model.encoder.dim != manifest.output.dim:
             raise InvalidInput(

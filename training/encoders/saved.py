@@ -1,21 +1,32 @@
-"""An encoder on disk: weights as safetensors, shape and lineage as JSON, and the tokenizer."""
+"""An encoder on disk: weights as safetensors, shape and lineage as JSON, a text's tokenizer."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from attar.errors import InvalidInput
+from attar.manifest import TensorSpec
 
 from .attention import BinarizedAttention, LinearAttention, SoftmaxAttention
-from .head import Dense, HeadShape
+from .conv import SmallConv, SmallConvShape
+from .conv1d import Conv1dEncoder, Conv1dShape
+from .encoder import TensorEncoder
+from .mlp import MlpEncoder, MlpShape
+from .resnet import ResNet, ResNetShape
+from .scattering import ScatteringEncoder, ScatteringShape
+from .series import SeriesEncoder, SeriesShape
+from .spectrogram import SpectrogramEncoder, SpectrogramShape
+from .table import TableEncoder, TableShape
 from .text import TextEncoder, TextNetwork, TextShape
-from .transformer import TransformerShape
+from .transformer import TokenTransformer
+from .vit import VitEncoder, VitShape
 
 WEIGHTS, ABOUT, TOKENIZER = "encoder.safetensors", "encoder.json", "tokenizer.json"
 KINDS: Mapping[str, Callable[..., nn.Module]] = {
@@ -25,6 +36,24 @@ KINDS: Mapping[str, Callable[..., nn.Module]] = {
 }
 """Attention by its word in encoder.json; an encoder written without the word attends by softmax."""
 
+TEXT = "text"
+ENCODERS: Mapping[str, tuple[Callable[[Any], TensorEncoder], type]] = {
+    "conv1d": (Conv1dEncoder, Conv1dShape),
+    "mlp": (MlpEncoder, MlpShape),
+    "resnet": (ResNet, ResNetShape),
+    "scattering": (ScatteringEncoder, ScatteringShape),
+    "series": (SeriesEncoder, SeriesShape),
+    "small_conv": (SmallConv, SmallConvShape),
+    "spectrogram": (SpectrogramEncoder, SpectrogramShape),
+    "table": (TableEncoder, TableShape),
+    "vit": (VitEncoder, VitShape),
+}
+"""Encoders of tensors, each with its shape, by their word in encoder.json.
+
+A folder written without the word holds a text encoder.
+"""
+
+SPEC = ("name", "dtype", "shape")  # what the encoder itself says of its input
 
 Network_co = TypeVar("Network_co", bound=TextNetwork, covariant=True)
 
@@ -51,6 +80,24 @@ class TextModel(Generic[Network_co]):
         return self.encoder.normalized
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorModel:
+    """An encoder of images, series, spectrograms or rows, and where it came from.
+
+    `facts` are what its input's sizes do not say, such as {"sampling_rate": 8000} (Hz).
+    """
+
+    encoder: TensorEncoder
+    facts: Mapping[str, object] = field(default_factory=dict)
+    lineage: Mapping[str, object] = field(default_factory=dict)
+    licence: str | None = None
+
+    @property
+    def input(self) -> TensorSpec:
+        """What the encoder takes, as a bundle's manifest says it."""
+        return replace(self.encoder.input, extra=dict(self.facts))
+
+
 def token_transformer(model: TextModel[TextNetwork]) -> TextModel[TextEncoder]:
     """Hold a model to be of attar's own blocks, which can be distilled from, saved and binarized.
 
@@ -65,44 +112,89 @@ def token_transformer(model: TextModel[TextNetwork]) -> TextModel[TextEncoder]:
     return cast("TextModel[TextEncoder]", model)
 
 
-def save(model: TextModel[TextEncoder], folder: Path) -> None:
+def save(model: TextModel[TextEncoder] | TensorModel, folder: Path) -> None:
     """Write the model to `folder`, which may exist; its files are replaced.
 
-    Raises InvalidInput when a layer's attention is not one of attar's own.
+    Raises InvalidInput when the encoder or a layer's attention is not one of attar's own.
     """
-    attention = [_attention(block.attention) for block in model.encoder.transformer.blocks]
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = model.encoder.state_dict()
-    save_file({name: w.cpu().contiguous() for name, w in weights.items()}, folder / WEIGHTS)
-    about = {
-        "shape": asdict(model.encoder.shape),
-        "attention": attention,
-        "prompts": dict(model.prompts),
-        "dims": model.dims,
+    encoder = model.encoder
+    about: dict[str, object] = {
+        "encoder": _word(encoder),
+        "shape": asdict(encoder.shape),
+        "attention": [_attention(layer) for layer in _layers(encoder)],
         "lineage": dict(model.lineage),
         "licence": model.licence,
     }
-    (folder / ABOUT).write_text(json.dumps(about, indent=2, sort_keys=True) + "\n")
-    (folder / TOKENIZER).write_bytes(model.tokenizer)
+    if isinstance(model, TextModel):
+        about |= {"prompts": dict(model.prompts), "dims": model.dims}
+    else:
+        spec = model.input
+        about["input"] = {**model.facts, **{name: getattr(spec, name) for name in SPEC}}
+    content = json.dumps(about, indent=2, sort_keys=True) + "\n"
+    weights = {name: w.cpu().contiguous() for name, w in encoder.state_dict().items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(weights, folder / WEIGHTS)
+    (folder / ABOUT).write_text(content)
+    if isinstance(model, TextModel):
+        (folder / TOKENIZER).write_bytes(model.tokenizer)
+    else:
+        (folder / TOKENIZER).unlink(missing_ok=True)
 
 
-def load(folder: Path) -> TextModel[TextEncoder]:
-    """Read what `save` wrote, ready for inference.
+def load(folder: Path) -> TextModel[TextEncoder] | TensorModel:
+    """Read what `save` wrote, ready for inference: the same weights, bit for bit.
 
-    Raises InvalidInput when a file is missing or damaged; the message names it.
+    Raises InvalidInput when a file is missing or damaged, and when the encoder is one that this
+    version does not know; the message names it.
     """
-    try:
-        reading = ABOUT
-        about = json.loads((folder / ABOUT).read_text("utf-8"))
-        encoder = TextEncoder(_shape(about["shape"]))
+    path = folder / ABOUT
+    with _naming(path):
+        about = json.loads(path.read_text("utf-8"))
+        word = str(about.get("encoder", TEXT))
+    if word not in (TEXT, *ENCODERS):
+        raise InvalidInput(
+            f"{path} is of a {word!r} encoder; this version reads {', '.join((TEXT, *ENCODERS))}"
+        )
+    model: TextModel[TextEncoder] | TensorModel
+    with _naming(path):
+        model = _text_model(about) if word == TEXT else _tensor_model(word, about)
         if "attention" in about:
-            _attend(encoder, about["attention"])
-        prompts, lineage = dict(about["prompts"]), dict(about["lineage"])
-        licence, dims = about["licence"], tuple(about.get("dims", ()))
-        reading = WEIGHTS
-        encoder.load_state_dict(load_file(folder / WEIGHTS))
-        reading = TOKENIZER
-        tokenizer = (folder / TOKENIZER).read_bytes()
+            _attend(model.encoder, about["attention"])
+    with _naming(folder / WEIGHTS):
+        model.encoder.load_state_dict(load_file(folder / WEIGHTS))
+    model.encoder.eval()
+    if isinstance(model, TensorModel):
+        return model
+    with _naming(folder / TOKENIZER):
+        return replace(model, tokenizer=(folder / TOKENIZER).read_bytes())
+
+
+def load_text(folder: Path) -> TextModel[TextEncoder]:
+    """Read a text encoder that `save` wrote; raises InvalidInput as `load` does, and for others."""
+    model = load(folder)
+    if isinstance(model, TensorModel):
+        raise InvalidInput(
+            f"{folder} holds an encoder of {model.encoder.modality}; this needs one of texts"
+        )
+    return model
+
+
+def attention_kinds(encoder: nn.Module) -> str | None:
+    """Say how an encoder's layers attend, in the words of `KINDS`; None where none does.
+
+    A borrowed text encoder attends by softmax. Layers of several kinds are named with a plus
+    between, as in "binarized+softmax".
+    """
+    if kinds := {str(_attention(layer)["kind"]) for layer in _layers(encoder)}:
+        return "+".join(sorted(kinds))
+    return "softmax" if isinstance(encoder, TextNetwork) else None
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say of whatever goes wrong that it is this file."""
+    try:
+        yield
     except (
         OSError,
         ValueError,
@@ -113,36 +205,75 @@ def load(folder: Path) -> TextModel[TextEncoder]:
         SafetensorError,
     ) as error:
         raise InvalidInput(
-            f"{folder / reading} is missing or damaged: {error!r}; an encoder's folder has "
-            f"{ABOUT}, {WEIGHTS} and {TOKENIZER}, as `attar pretrain` writes them"
+            f"{path} is missing or damaged: {error!r}; an encoder's folder has {ABOUT}, {WEIGHTS} "
+            f"and, for texts, {TOKENIZER}, as `attar pretrain` writes them"
         ) from error
+
+
+def _text_model(about: Mapping[str, Any]) -> TextModel[TextEncoder]:
     return TextModel(
-        encoder=encoder.eval(),
-        tokenizer=tokenizer,
-        dims=dims,
-        prompts=prompts,
-        lineage=lineage,
-        licence=licence,
+        encoder=TextEncoder(_read(TextShape, about["shape"])),
+        tokenizer=b"",
+        dims=tuple(about.get("dims", ())),
+        prompts=dict(about["prompts"]),
+        lineage=dict(about["lineage"]),
+        licence=about["licence"],
     )
 
 
-def attention_kinds(encoder: nn.Module) -> str:
-    """Say how an encoder's layers attend, in the words of `KINDS`; a borrowed encoder's by softmax.
+def _tensor_model(word: str, about: Mapping[str, Any]) -> TensorModel:
+    make, shape = ENCODERS[word]
+    facts = {key: fact for key, fact in about["input"].items() if key not in SPEC}
+    return TensorModel(
+        encoder=make(_read(shape, about["shape"])),
+        facts=facts,
+        lineage=dict(about["lineage"]),
+        licence=about["licence"],
+    )
 
-    Layers of several kinds are named with a plus between, as in "binarized+softmax".
+
+def _read(kind: Any, said: Any) -> Any:
+    """Read a part of a shape from JSON: dataclasses from objects, tuples from lists.
+
+    What is not said has its default, as a text encoder's head in folders older than heads.
     """
-    if not isinstance(encoder, TextEncoder):
-        return "softmax"
-    blocks = encoder.transformer.blocks
-    return "+".join(sorted({str(_attention(block.attention)["kind"]) for block in blocks}))
+    if is_dataclass(kind):
+        kinds = get_type_hints(kind)
+        return cast("Any", kind)(**{name: _read(kinds[name], part) for name, part in said.items()})
+    if get_origin(kind) is tuple:
+        return tuple(_read(get_args(kind)[0], part) for part in said)
+    return said
 
 
-def _attend(encoder: TextEncoder, layers: Sequence[dict[str, Any]]) -> None:
+def _word(encoder: nn.Module) -> str:
+    """Name an encoder in encoder.json."""
+    if isinstance(encoder, TextEncoder):
+        return TEXT
+    for word, (make, _) in ENCODERS.items():
+        if type(encoder) is make:
+            return word
+    raise InvalidInput(
+        f"{type(encoder).__name__} cannot be saved; an encoder is one of "
+        f"{', '.join((TEXT, *ENCODERS))}"
+    )
+
+
+def _layers(encoder: nn.Module) -> list[nn.Module]:
+    """Give the attention of every layer of the token transformer, none where there is not one."""
+    transformer = getattr(encoder, "transformer", None)
+    if not isinstance(transformer, TokenTransformer):
+        return []
+    return [block.attention for block in transformer.blocks]
+
+
+def _attend(encoder: nn.Module, layers: Sequence[dict[str, Any]]) -> None:
     """Give each layer the attention that was said of it."""
-    shape = encoder.shape.transformer
-    for block, said in zip(encoder.transformer.blocks, layers, strict=True):
+    transformer = getattr(encoder, "transformer", None)
+    blocks = transformer.blocks if isinstance(transformer, TokenTransformer) else ()
+    for block, said in zip(blocks, layers, strict=True):
         arguments = {name: value for name, value in said.items() if name != "kind"}
-        block.attention = KINDS[said["kind"]](shape.width, shape.heads, **arguments)
+        width = block.attention_norm.normalized_shape[0]
+        block.attention = KINDS[said["kind"]](width, block.attention.heads, **arguments)
 
 
 def _attention(attention: nn.Module) -> dict[str, object]:
@@ -164,11 +295,3 @@ def _attention(attention: nn.Module) -> dict[str, object]:
     raise InvalidInput(
         f"{type(attention).__name__} cannot be saved; attention is one of {', '.join(KINDS)}"
     )
-
-
-def _shape(said: Any) -> TextShape:
-    """Read a shape's JSON; encoders written before heads were declared have the plain one."""
-    head = said.pop("head", {})
-    layers = tuple(Dense(**layer) for layer in head.pop("dense", ()))
-    transformer = TransformerShape(**said.pop("transformer"))
-    return TextShape(**said, transformer=transformer, head=HeadShape(**head, dense=layers))
