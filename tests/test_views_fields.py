@@ -163,12 +163,16 @@ def test_low_frequencies_are_the_largest_centred_box_in_their_share(
     height: int, width: int, share: float
 ) -> None:
     low = low_frequencies(height, width, share)
-    for side, inside in ((height, low[:, 0]), (width, low[0])):
-        # A box holds as many frequencies below 0 as above, so its side is odd.
-        odd = [2 * k + 1 for k in range((side + 1) // 2) if 2 * k < math.sqrt(share) * side]
-        half = max(odd, default=0) // 2 + (1 if odd else 0)  # 0 and those above it
-        assert int(inside[: side // 2 + 1].sum()) == half
-    assert torch.equal(low, low[:, :1] & low[:1])
+    # All frequencies, of which half are left out by symmetry, with 0 in the middle.
+    mirrored = low.roll(-1, 0).flip(0)[:, 1 : (width + 1) // 2].flip(1)
+    whole = np.fft.fftshift(torch.cat([low, mirrored], 1).numpy())
+    assert whole.any() or math.sqrt(share) * min(height, width) < 1 + 1e-9
+    for side, inside in ((height, whole.any(1)), (width, whole.any(0))):
+        found = int(inside.sum())
+        assert found <= math.sqrt(share) * side + 1e-9
+        assert found + 2 > math.sqrt(share) * side - 1e-9 or not whole.any()
+    inner = whole[whole.any(1)][:, whole.any(0)]
+    assert inner.all()
 
 
 def test_a_share_of_nothing_changes_nothing() -> None:

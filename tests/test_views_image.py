@@ -66,8 +66,10 @@ def test_a_crop_is_the_box_that_it_says_resized() -> None:
 def test_a_change_comes_as_often_as_asked_for_and_says_where(said: str) -> None:
     view = CHANGES[said](images(600), seeded(0))
     changed = (view.data - images(600)).abs().flatten(1).amax(1) > 1e-3
-    assert torch.equal(changed, view.params[said])
-    assert 130 < changed.sum() < 230  # 4.4 deviations from 180
+    told = view.params[said]
+    assert 130 < told.sum() < 230  # 4.4 deviations from 180
+    assert not changed[~told].any()
+    assert changed[told].float().mean() > (0.8 if said == "blurred" else 0.99)  # a little blurred
 
 
 def test_changes_are_what_their_names_say() -> None:

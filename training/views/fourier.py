@@ -1,7 +1,7 @@
 """Batch styles: one style for a whole batch, by the low frequencies' amplitudes.
 
-Scalbert et al., ICLR 2024 (batch styles standardisation), arXiv:2303.06088; the swap of amplitudes is
-that of Yang and Soatto, CVPR 2020, arXiv:2004.05498.
+Scalbert et al., ICLR 2024 (batch styles standardisation), arXiv:2303.06088; the swap of amplitudes
+is that of Yang and Soatto, CVPR 2020, arXiv:2004.05498.
 """
 
 import math
@@ -25,8 +25,8 @@ def batch_style(
     """Give every image the low-frequency amplitudes of one of them, and keep its own phases.
 
     The square of frequencies is centred at 0 and covers at most a share of the spectrum drawn from
-    `area`; a share of 0 has none, and leaves the images unchanged. Each view of a batch draws its
-    own style. Values may leave [0, 1]: clamping them would change the style again.
+    `area`; a share of less than one frequency leaves the images unchanged. Each view of a batch
+    draws its own style. Values may leave [0, 1]: clamping them would change the style again.
     `params["style"]` (n,) int64 is the image that gave the style, `params["area"]` (n,) the share,
     either one number n times. Deterministic given the generator, which lives on the CPU.
     """
@@ -38,12 +38,12 @@ def batch_style(
     share = float(uniform(low, high, (), generator))
     # A real image's spectrum is symmetric, so half of it, across, says all.
     spectrum = torch.fft.rfft2(images)
-    swapped = low_frequencies(height, width, share).to(images.device)
+    swapped = low_frequencies(height, width, share)
     amplitude = spectrum.abs()
-    amplitude = amplitude[style].where(swapped, amplitude)
+    amplitude = amplitude[style].where(swapped.to(images.device), amplitude)
     data = torch.fft.irfft2(torch.polar(amplitude, spectrum.angle()), s=(height, width))
     return View(
-        data if share else images,
+        data if swapped.any() else images,
         {
             "style": torch.full((n,), style, device=images.device),
             "area": torch.full((n,), share, device=images.device),
@@ -53,7 +53,8 @@ def batch_style(
 
 def low_frequencies(height: int, width: int, share: float) -> Tensor:
     """Mark the centred box of at most `share` of a spectrum, as rfft2 lays it out; bool."""
-    down = torch.fft.fftfreq(height, 1 / height).abs()[:, None]
-    across = torch.fft.rfftfreq(width, 1 / width)
-    side = math.sqrt(share) / 2
-    return (down < side * height) & (across < side * width)
+    rows, across = torch.arange(height), torch.arange(width // 2 + 1)
+    down = torch.minimum(rows, height - rows)  # the latter half are the frequencies below 0
+    # A box has as many frequencies below 0 as above it, so that its sides are odd.
+    reach = [int((math.sqrt(share) * side + 1) / 2) for side in (height, width)]
+    return (down < reach[0])[:, None] & (across < reach[1])

@@ -74,7 +74,7 @@ def permute(series: Series, generator: torch.Generator, *, segments: int) -> Vie
     order = torch.rand(len(series), segments, generator=generator).argsort(1)
     # A sample sorts by the new place of its segment, and in its segment stays in place.
     segment = torch.arange(samples) * segments // samples
-    source = order.argsort(1)[:, segment].argsort(1, stable=True).to(series.device)
+    source = order.argsort(1)[:, segment].argsort(dim=1, stable=True).to(series.device)
     return View(_at(series, source), {"order": order.to(series.device)})
 
 
