@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from attar.errors import InvalidInput, ShapeError
 
 Form: TypeAlias = Literal["image", "series", "table"]
-COLOURS = (1, 3, 4)  # an axis of so many is an image's channels
+COLOURS = (1, 3)  # an axis of so many is an image's channels
 LOCAL_HEADER = 30  # bytes before the name in a zip member's own header
 
 

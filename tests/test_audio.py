@@ -1,0 +1,158 @@
+"""Recordings become clips of one rate and one length, whatever they were recorded at."""
+
+import lzma
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from attar.errors import InvalidInput
+from attar.training.data.audio import audio_folder
+from attar.training.data.spoken_digits import spoken_digits
+
+FULL = {1: 2**7, 2: 2**15, 3: 2**23, 4: 2**31}  # by bytes a sample
+
+
+def save(
+    path: Path, samples: NDArray[np.float64], *, rate: int = 8000, size: int = 2, channels: int = 1
+) -> None:
+    """Write samples in [-1, 1), the same in every channel."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole = np.round(samples * FULL[size]).astype(np.int64) + (128 if size == 1 else 0)
+    raw = np.repeat(whole, channels).astype("<i8").view(np.uint8).reshape(-1, 8)[:, :size]
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(size)
+        file.setframerate(rate)
+        file.writeframes(raw.tobytes())
+
+
+def tone(rate: int, samples: int, hz: float = 100) -> NDArray[np.float64]:
+    return 0.5 * np.sin(2 * np.pi * hz * np.arange(samples) / rate)
+
+
+@pytest.mark.parametrize("size", FULL)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_samples_of_every_width_are_read(tmp_path: Path, size: int, channels: int) -> None:
+    save(tmp_path / "a.wav", tone(8000, 64), size=size, channels=channels)
+    clip = audio_folder(tmp_path, length=64)[0][torch.tensor([0])][0, 0]
+    assert torch.allclose(clip.double(), torch.tensor(tone(8000, 64)), atol=1 / FULL[size])
+
+
+def test_a_folder_for_each_class_gives_clips_and_classes(tmp_path: Path) -> None:
+    for name in ("two/a.wav", "one/a.wav", "one/b.WAV"):
+        save(tmp_path / name, tone(8000, 8))
+    clips, classes = audio_folder(tmp_path)
+    assert classes is not None
+    assert classes.tolist() == ["one", "one", "two"]
+    assert clips[torch.arange(3)].shape == (3, 1, 8000)  # a second
+    assert clips.lengths(torch.arange(3)).tolist() == [8, 8, 8]
+
+
+def test_a_short_recording_is_followed_by_zeros_and_a_long_one_gives_its_middle(
+    tmp_path: Path,
+) -> None:
+    ramp = np.arange(100) / 128
+    save(tmp_path / "a.wav", ramp[:3])
+    save(tmp_path / "b.wav", ramp)
+    clips = audio_folder(tmp_path, length=5)[0]
+    rows = torch.arange(2)
+    assert torch.equal(clips[rows][0, 0] * 128, torch.tensor([0.0, 1, 2, 0, 0]))
+    assert torch.equal(clips[rows][1, 0] * 128, torch.tensor([47.0, 48, 49, 50, 51]))
+    assert clips.lengths(rows).tolist() == [3, 5]
+
+
+@pytest.mark.parametrize("rate", [4000, 11025, 16000])
+def test_a_tone_keeps_its_pitch_at_another_rate(tmp_path: Path, rate: int) -> None:
+    save(tmp_path / "a.wav", tone(rate, rate), rate=rate)
+    clip = audio_folder(tmp_path, rate=8000, length=8000)[0][torch.tensor([0])][0, 0]
+    inner = slice(1000, 7000)  # the filter rings at the ends
+    assert torch.allclose(clip[inner], torch.tensor(tone(8000, 8000)[inner]).float(), atol=0.02)
+
+
+def test_the_first_recordings_rate_is_everyones(tmp_path: Path) -> None:
+    save(tmp_path / "a.wav", tone(4000, 400), rate=4000)
+    save(tmp_path / "b.wav", tone(16000, 1600), rate=16000)
+    clips = audio_folder(tmp_path)[0]
+    assert (clips.rate, clips.length) == (4000, 4000)
+    assert clips.lengths(torch.arange(2)).tolist() == [400, 400]
+    first, second = clips[torch.arange(2)][:, 0, 50:350]
+    assert torch.allclose(first, second, atol=0.02)
+
+
+def test_what_is_no_recording_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"has no recordings \(.wav\)"):
+        audio_folder(tmp_path)
+    save(tmp_path / "a.wav", tone(8000, 8))
+    with pytest.raises(InvalidInput, match="at least 1; got 8000 Hz, 0 samples"):
+        audio_folder(tmp_path, length=0)
+    (tmp_path / "b.wav").write_bytes(b"RIFF and nothing more")
+    with pytest.raises(InvalidInput, match=r"b.wav cannot be read as a wav file of PCM samples"):
+        audio_folder(tmp_path)[0][torch.arange(2)]
+    save(tmp_path / "b.wav", tone(8000, 0))
+    with pytest.raises(InvalidInput, match=r"b.wav holds no samples"):
+        audio_folder(tmp_path)[0][torch.arange(2)]
+
+
+# Spoken digits
+
+
+def pack(folder: Path, clips: list[list[int]], **meta: list[object]) -> None:
+    """Write recordings as the packed set has them: an encoder told by the format's words alone."""
+    samples = [sample for clip in clips for sample in clip]
+    words = []
+    for before, sample in zip([0, *samples], samples, strict=False):
+        difference = (sample - before + 2**15) % 2**16 - 2**15
+        words.append((2 * difference if difference >= 0 else -2 * difference - 1) % 2**16)
+    planes = bytes(word >> 8 for word in words) + bytes(word & 255 for word in words)
+    (folder / "audio.xz").write_bytes(lzma.compress(planes))
+    offset = np.cumsum([0, *map(len, clips)])
+    np.savez(folder / "meta.npz", offset=offset, **{k: np.array(v) for k, v in meta.items()})
+
+
+CLIPS = [[0, 32767, -32768, 5], [-1], [7, 8], [300, -300, 300]]
+META: dict[str, list[object]] = {
+    "digit": [3, 1, 3, 1],
+    "speaker": ["ann", "ben", "ann", "cat"],
+    "is_test": [0, 1, 0, 0],
+}
+
+
+def test_packed_digits_unpack_to_their_samples(tmp_path: Path) -> None:
+    pack(tmp_path, CLIPS, **META)
+    made = spoken_digits(tmp_path, length=3)
+    assert made.test is not None
+    train = made.train[torch.arange(3)] * 2**15
+    assert train[:, 0].tolist() == [[0, 32767, -32768], [7, 8, 0], [300, -300, 300]]
+    assert (made.test[torch.tensor([0])] * 2**15).tolist() == [[[-1, 0, 0]]]
+    assert made.train_labels is not None
+    assert made.train_labels.tolist() == [3, 3, 1]
+
+
+def test_speakers_are_kept_apart(tmp_path: Path) -> None:
+    pack(tmp_path, CLIPS, **META)
+    made = spoken_digits(tmp_path, length=3, test_speakers=["ann"])
+    assert made.train_labels is not None
+    assert made.test_labels is not None
+    assert (made.train_labels.tolist(), made.test_labels.tolist()) == ([1, 1], [3, 3])
+    alone = spoken_digits(tmp_path, length=3, speakers=["cat"])
+    assert (len(alone.train), alone.test) == (1, None)
+    for train, test in ((["ann"], ["ann"]), (["dan"], None), ([], None), (None, ["dan"])):
+        with pytest.raises(InvalidInput, match="some of ann, ben, cat, each in one part"):
+            spoken_digits(tmp_path, speakers=train, test_speakers=test)
+
+
+def test_a_damaged_set_of_digits_is_refused(tmp_path: Path) -> None:
+    pack(tmp_path, CLIPS, **META)
+    pack(tmp_path, CLIPS, digit=[1])
+    with pytest.raises(InvalidInput, match="has no array 'speaker'"):
+        spoken_digits(tmp_path)
+    pack(tmp_path, CLIPS[:2], **META)
+    with pytest.raises(InvalidInput, match="must have 5 samples of 4 recordings"):
+        spoken_digits(tmp_path)
+    (tmp_path / "audio.xz").write_bytes(b"no xz")
+    with pytest.raises(InvalidInput, match=r"audio.xz cannot be decompressed"):
+        spoken_digits(tmp_path)
