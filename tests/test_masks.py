@@ -146,7 +146,7 @@ def test_a_corrupted_image_is_its_own_but_where_it_says() -> None:
     assert (view.data != images())[everywhere[0]].all()
     assert (other != torch.arange(6)).all()
     for mask in (hidden, foreign):
-        cells = mask.unflatten(2, (6, 4)).unflatten(1, (6, 4)).float()
+        cells = mask.view(6, 6, 4, 6, 4).float()
         assert torch.equal(cells.amax((2, 4)), cells.amin((2, 4)))
 
 

@@ -71,7 +71,7 @@ def natural(
     then, each with its own probability, mirrored (`flip`), recoloured (`jitter`: brightness,
     contrast, saturation and hue by up to `colour`), made `grey`, blurred by a Gaussian of 0.1 to 2
     pixels' deviation over a tenth of the side (`blur`) and solarised, that is, inverted where
-    brighter than half (`solarise`).
+    brighter than half (`solarise`). Resizing is bilinear and does not smooth what it shrinks.
 
     The colours are those of BYOL (Grill et al. 2020, arXiv:2006.07733, appendix B) and Barlow Twins
     (Zbontar et al. 2021, arXiv:2103.03230, section 2.2), whose two views differ: blur 1.0 and

@@ -120,7 +120,7 @@ def feature_masks(
     everything = torch.ones(n, features, dtype=torch.bool)
     chosen = _some(everything, seen, generator)
     left = (~chosen).repeat_interleave(sets, 0)
-    return FeatureMasks(chosen, _some(left, wanted, generator).unflatten(0, (n, sets)))
+    return FeatureMasks(chosen, _some(left, wanted, generator).view(n, sets, features))
 
 
 def corrupt(
@@ -155,7 +155,7 @@ def corrupt(
         )
     _share("replace", replace)
     grid = height // cell, width // cell
-    shares = uniform(0, replace, (n,), generator)
+    shares = uniform(0.0, replace, (n,), generator)
     foreign = block_mask(n, grid, generator, rate=shares, longest=longest)
     dropped = block_mask(n, grid, generator, rate=drop, longest=longest) & ~foreign
     # A cycle through a random order gives each image another, where there is one.

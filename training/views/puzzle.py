@@ -91,11 +91,13 @@ def jigsaw(tiles: int = 3, *, answers: int = 35, seed: int = 0) -> Puzzle:
                 f"sides must be multiples of {tiles} tiles; got {(*images.shape,)}; "
                 f"crop to {height // tiles * tiles} x {width // tiles * tiles}"
             )
-        cut = images.unflatten(3, (tiles, -1)).unflatten(2, (tiles, -1))  # (n, c, row, y, col, x)
+        side = height // tiles, width // tiles
+        cut = images.reshape(-1, images.shape[1], tiles, side[0], tiles, side[1])
         cut = cut.permute(0, 2, 4, 1, 3, 5).flatten(1, 2)  # (n, tiles^2, c, y, x)
         places = torch.arange(len(images), device=images.device)[:, None]
-        cut = cut[places, orders.to(images.device)[labels]].unflatten(1, (tiles, tiles))
-        return cut.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+        cut = cut[places, orders.to(images.device)[labels]]
+        cut = cut.view(-1, tiles, tiles, images.shape[1], *side)  # (n, row, column, c, y, x)
+        return cut.permute(0, 3, 1, 4, 2, 5).reshape(images.shape)
 
     return Puzzle(answers=answers, change=change)
 
