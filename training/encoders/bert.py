@@ -5,21 +5,25 @@ CamemBERT (arXiv:1911.03894) and DistilBERT (arXiv:1910.01108) are one architect
 blocks, learned positions and GELU. Read into ours, they can be distilled and binarized.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from attar.errors import InvalidInput
 
-from .folder import Described, size
+from . import layout
+from .folder import Described, epsilon, size
+from .saved import TextModel
 from .text import TextEncoder, TextShape
 from .transformer import TransformerShape
 
 EMBEDDINGS = "embeddings"
+SEGMENTS = 2  # that BERT has a type for; we embed one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +157,55 @@ def encoder(
     return made
 
 
+def write(model: TextModel[TextEncoder], folder: Path) -> None:
+    """Write the encoder and its tokenizer to `folder` so that transformers' BertModel reads them.
+
+    Its `last_hidden_state` are then our tokens' states, which are pooled by whoever reads them: the
+    layout says nothing of pooling, prompts or unit length. A factorised token table is multiplied
+    out. Raises InvalidInput, before anything is written, when the encoder is not of the layout's
+    form.
+    """
+    encoder, shape, sizes = model.encoder, model.encoder.shape, model.encoder.shape.transformer
+    if sizes.norm != "post" or shape.dim is not None or shape.head.dense:
+        raise InvalidInput(
+            "transformers' BERT is post-norm and has no place for what maps its states to an "
+            f"embedding; got norm {sizes.norm!r}, dim {shape.dim} and {len(shape.head.dense)} "
+            "dense layers"
+        )
+    layout.refuse_attention(encoder.transformer, "BERT")
+    tokenizer = Tokenizer.from_str(model.tokenizer.decode())
+    padding = tokenizer.padding["pad_id"] if tokenizer.padding else 0
+    config = {
+        "architectures": ["BertModel"],
+        "model_type": "bert",
+        "vocab_size": shape.vocabulary,
+        "max_position_embeddings": shape.max_length,
+        "type_vocab_size": SEGMENTS,
+        "pad_token_id": padding,
+        **{theirs: getattr(sizes, our) for our, theirs in BERT.sizes.items()},
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "layer_norm_eps": sizes.norm_eps,
+    }
+    with torch.no_grad():
+        table = encoder.tokens.expand(encoder.tokens.table.weight)
+    ours = {**encoder.state_dict(), "tokens.table.weight": table}
+    weights = {their: ours[our] for our, their in _names(BERT, sizes.depth)}
+    weights[f"{EMBEDDINGS}.position_embeddings.weight"] = ours["tokens.position.weight"]
+    # Ours hold the one segment there is, so that theirs adds nothing.
+    segments = torch.zeros(SEGMENTS, sizes.width)
+    weights[f"{EMBEDDINGS}.token_type_embeddings.weight"] = segments
+    layout.write(folder, config, weights)
+    (folder / "tokenizer.json").write_bytes(model.tokenizer)
+    said = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": shape.max_length,
+        "pad_token": tokenizer.id_to_token(padding),
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(said, indent=2) + "\n")
+
+
 def _shape(described: Described, kin: Kin, *, depth: int, positions: int) -> TextShape:
     config, where = described.config, described.root / "config.json"
     if positions < 1:
@@ -165,17 +218,11 @@ def _shape(described: Described, kin: Kin, *, depth: int, positions: int) -> Tex
             depth=depth,
             heads=size(config, kin.sizes["heads"], where),
             hidden=size(config, kin.sizes["hidden"], where),
-            norm_eps=_epsilon(config.get("layer_norm_eps", 1e-12), where),
+            norm_eps=epsilon(config.get("layer_norm_eps", 1e-12), where),
         ),
         head=described.head,
         normalized=described.normalized,
     )
-
-
-def _epsilon(value: Any, where: Path) -> float:
-    if not isinstance(value, float) or not 0 < value < 1:
-        raise InvalidInput(f"{where} has layer_norm_eps {value!r}; expected a number like 1e-12")
-    return value
 
 
 def _names(kin: Kin, depth: int) -> Iterator[tuple[str, str]]:

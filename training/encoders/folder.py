@@ -161,6 +161,13 @@ def size(config: Mapping[str, Any], key: str, path: Path) -> int:
     return value
 
 
+def epsilon(value: Any, where: Path) -> float:
+    """Give what layer norms add to the variance, or raise InvalidInput that names it."""
+    if not isinstance(value, float) or not 0 < value < 1:
+        raise InvalidInput(f"{where} has layer_norm_eps {value!r}; expected a number like 1e-12")
+    return value
+
+
 def read_file(path: Path) -> bytes:
     """Read a regular file, or raise InvalidInput that names it."""
     try:
