@@ -7,11 +7,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import Tensor
 
 from attar.errors import InvalidInput, ShapeError
 from attar.training.views.fields import gaussian_field, random_fields
 from attar.training.views.fourier import batch_style, low_frequencies
+
+Array = NDArray[np.float32]
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -78,7 +81,7 @@ def mirrored(at: float, size: int) -> float:
     return min(max(min(at, 2 * size - at) - 0.5, 0.0), size - 1.0)
 
 
-def bent(image: np.ndarray, fields: dict[str, np.ndarray]) -> np.ndarray:  # type: ignore[type-arg]
+def bent(image: Array, fields: dict[str, Array]) -> Array:
     """Show at each pixel what its fields point at, pixel by pixel."""
     height, width = image.shape[1:]
     middle_x, middle_y = (width - 1) / 2, (height - 1) / 2

@@ -125,7 +125,7 @@ def test_an_answer_tells_the_change(puzzle: Puzzle) -> None:
     view = puzzle(images(64), seeded(0))
     every = puzzle.all_answers(images(64))
     assert every.params["label"].tolist() == list(range(puzzle.answers)) * 64
-    copies = every.data.unflatten(0, (64, puzzle.answers))
+    copies = every.data.view(64, puzzle.answers, 3, 12, 12)
     assert torch.equal(copies[torch.arange(64), view.params["label"]], view.data)
 
 
@@ -168,7 +168,7 @@ def test_a_jigsaw_moves_whole_tiles() -> None:
     assert torch.equal(
         seen[:, 0, ::4, ::5].flatten(1).long(), torch.from_numpy(far_orders(9, 35, 0))
     )
-    blocks = seen.unflatten(3, (3, 5)).unflatten(2, (3, 4))
+    blocks = seen.view(35, 1, 3, 4, 3, 5)
     assert torch.equal(blocks.amax((3, 5)), blocks.amin((3, 5)))
 
 

@@ -20,6 +20,11 @@ def lent(generator: torch.Generator) -> Iterator[None]:
         yield
 
 
+def carried(drawn: Tensor, data: Tensor) -> Tensor:
+    """Bring what was drawn on the CPU to where `data` are, and do not wait for what runs there."""
+    return drawn.to(data.device, non_blocking=True)
+
+
 def normal_like(data: Tensor, generator: torch.Generator) -> Tensor:
     """Draw white noise of the shape of `data`, on its device: too many numbers to carry there."""
     local = torch.Generator(data.device).manual_seed(seed_of(generator))

@@ -82,7 +82,8 @@ def random_fields(
             noise = normal_like(images.new_empty((*two, height, width)), generator)
             params[name] = gaussian_field(noise, gamma=gamma) * deviation
     if "displacement" in params:
-        params["displacement"] *= params["displacement"].new_tensor([width, height])[:, None, None]
+        params["displacement"][:, 0] *= width
+        params["displacement"][:, 1] *= height
     data = images
     if params.keys() & {"displacement", "angle", "scale"}:
         data = _bent(data, params)

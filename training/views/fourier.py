@@ -12,7 +12,7 @@ from torch import Tensor
 
 from attar.errors import InvalidInput
 
-from ._draws import uniform
+from ._draws import carried, uniform
 from .view import View
 
 
@@ -40,7 +40,7 @@ def batch_style(
     spectrum = torch.fft.rfft2(images)
     swapped = low_frequencies(height, width, share)
     amplitude = spectrum.abs()
-    amplitude = amplitude[style].where(swapped.to(images.device), amplitude)
+    amplitude = amplitude[style].where(carried(swapped, images), amplitude)
     data = torch.fft.irfft2(torch.polar(amplitude, spectrum.angle()), s=(height, width))
     return View(
         data if swapped.any() else images,

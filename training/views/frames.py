@@ -8,6 +8,8 @@ from torch import Tensor
 
 from attar.errors import InvalidInput
 
+from ._draws import carried
+
 
 def log_mel(
     waveforms: Float[Tensor, "n samples"],
@@ -39,7 +41,8 @@ def log_mel(
         center=False,
         return_complex=True,
     )
-    energies = mel_filters(rate, window, bands).to(waveforms) @ spectrum.abs().square()
+    filters = carried(mel_filters(rate, window, bands).to(waveforms.dtype), waveforms)
+    energies = filters @ spectrum.abs().square()
     return energies.clamp(min=floor).log()
 
 

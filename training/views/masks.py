@@ -13,7 +13,7 @@ from torch import Tensor
 
 from attar.errors import InvalidInput, ShapeError
 
-from ._draws import normal_like, uniform
+from ._draws import carried, normal_like, uniform
 from .view import View
 
 
@@ -160,9 +160,9 @@ def corrupt(
     dropped = block_mask(n, grid, generator, rate=drop, longest=longest) & ~foreign
     # A cycle through a random order gives each image another, where there is one.
     order = torch.randperm(n, generator=generator)
-    other = torch.empty_like(order).scatter(0, order, order.roll(1)).to(images.device)
+    other = carried(torch.empty_like(order).scatter(0, order, order.roll(1)), images)
     foreign, dropped = (
-        mask.repeat_interleave(cell, 1).repeat_interleave(cell, 2).to(images.device)
+        carried(mask, images).repeat_interleave(cell, 1).repeat_interleave(cell, 2)
         for mask in (foreign, dropped)
     )
     mean = images.mean((2, 3), keepdim=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attar.errors import InvalidInput
 
-from ._draws import seed_of
+from ._draws import carried, seed_of
 from .view import View
 
 
@@ -25,7 +25,7 @@ def mixup(
     if alpha <= 0:
         raise InvalidInput(f"alpha must be above 0; got {alpha}")
     share = float(np.random.default_rng(seed_of(generator)).beta(alpha, alpha))
-    order = torch.randperm(len(items), generator=generator).to(items.device)
+    order = carried(torch.randperm(len(items), generator=generator), items)
     return View(
         items.mul(share) + items[order].mul(1 - share),
         {"share": torch.full((len(items),), share, device=items.device), "order": order},

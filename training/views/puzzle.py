@@ -17,6 +17,7 @@ from torch import Tensor
 
 from attar.errors import InvalidInput, ShapeError
 
+from ._draws import carried
 from .view import View
 
 
@@ -33,7 +34,7 @@ class Puzzle:
         Deterministic given the generator, which lives on the CPU.
         """
         labels = torch.randint(self.answers, (len(images),), generator=generator)
-        labels = labels.to(images.device)
+        labels = carried(labels, images)
         return View(self.change(images, labels), {"label": labels})
 
     def all_answers(self, images: Tensor) -> View[Tensor]:
@@ -59,7 +60,7 @@ def _recolour(
 ) -> Float[Tensor, "n c h w"]:
     if images.shape[1] != 3:
         raise ShapeError(f"images must have three colours, (n, 3, h, w); got {(*images.shape,)}")
-    orders = torch.tensor(list(permutations(range(3))), device=images.device)[labels]  # (n, 3)
+    orders = carried(torch.tensor(list(permutations(range(3)))), images)[labels]  # (n, 3)
     return images.gather(1, orders[:, :, None, None].expand_as(images))
 
 
@@ -95,7 +96,7 @@ def jigsaw(tiles: int = 3, *, answers: int = 35, seed: int = 0) -> Puzzle:
         cut = images.reshape(-1, images.shape[1], tiles, side[0], tiles, side[1])
         cut = cut.permute(0, 2, 4, 1, 3, 5).flatten(1, 2)  # (n, tiles^2, c, y, x)
         places = torch.arange(len(images), device=images.device)[:, None]
-        cut = cut[places, orders.to(images.device)[labels]]
+        cut = cut[places, carried(orders, images)[labels]]
         cut = cut.view(-1, tiles, tiles, images.shape[1], *side)  # (n, row, column, c, y, x)
         return cut.permute(0, 3, 1, 4, 2, 5).reshape(images.shape)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attar.errors import InvalidInput
 
-from ._draws import normal_like
+from ._draws import carried, normal_like
 from .view import View
 
 Series = Float[Tensor, "n channels samples"]
@@ -29,7 +29,8 @@ def scale(series: Series, generator: torch.Generator, *, deviation: float) -> Vi
 
     That is (n, channels). Deterministic given the generator, which lives on the CPU.
     """
-    factor = 1 + deviation * torch.randn(series.shape[:2], generator=generator).to(series)
+    factor = 1 + deviation * torch.randn(series.shape[:2], generator=generator, dtype=series.dtype)
+    factor = carried(factor, series)
     return View(series * factor[:, :, None], {"scale": factor})
 
 
@@ -42,7 +43,8 @@ def shift(series: Series, generator: torch.Generator, *, most: int) -> View[Tens
     samples = series.shape[2]
     if not 0 <= most < samples:
         raise InvalidInput(f"most must be in [0, samples = {samples}); got {most}")
-    by = torch.randint(-most, most + 1, (len(series),), generator=generator).to(series.device)
+    by = torch.randint(-most, most + 1, (len(series),), generator=generator)
+    by = carried(by, series)
     source = torch.arange(samples, device=series.device) - by[:, None]  # (n, samples)
     there = (source >= 0) & (source < samples)
     return View(_at(series, source.clamp(0, samples - 1)) * there[:, None], {"shift": by})
@@ -57,7 +59,7 @@ def crop(series: Series, generator: torch.Generator, *, length: int) -> View[Ten
     if not 1 <= length <= samples:
         raise InvalidInput(f"length must be in [1, samples = {samples}]; got {length}")
     start = torch.randint(samples - length + 1, (len(series),), generator=generator)
-    start = start.to(series.device)
+    start = carried(start, series)
     source = start[:, None] + torch.arange(length, device=series.device)
     return View(_at(series, source), {"start": start})
 
@@ -74,8 +76,8 @@ def permute(series: Series, generator: torch.Generator, *, segments: int) -> Vie
     order = torch.rand(len(series), segments, generator=generator).argsort(1)
     # A sample sorts by the new place of its segment, and in its segment stays in place.
     segment = torch.arange(samples) * segments // samples
-    source = order.argsort(1)[:, segment].argsort(dim=1, stable=True).to(series.device)
-    return View(_at(series, source), {"order": order.to(series.device)})
+    source = order.argsort(1)[:, segment].argsort(dim=1, stable=True)
+    return View(_at(series, carried(source, series)), {"order": carried(order, series)})
 
 
 def _at(series: Tensor, source: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attar.errors import InvalidInput
 
-from ._draws import normal_like
+from ._draws import carried, normal_like
 from .masks import span_mask
 from .view import View
 
@@ -58,7 +58,7 @@ def alter(
     hidden = chosen[:, None] | band[:, :, None]
     if not time and not frequency:
         hidden = torch.ones_like(hidden)
-    data = frames.gather(2, source.to(frames.device)[:, None].expand_as(frames))
-    data = data.masked_fill(zeroed.to(frames.device), 0.0)
-    noise = normal_like(frames, generator) * noisy.to(frames)[:, None, None]
-    return View(data + deviation * noise, {"hidden": hidden.to(frames.device)})
+    data = frames.gather(2, carried(source, frames)[:, None].expand_as(frames))
+    data = data.masked_fill(carried(zeroed, frames), 0.0)
+    noise = normal_like(frames, generator) * carried(noisy, frames)[:, None, None]
+    return View(data + deviation * noise, {"hidden": carried(hidden, frames)})

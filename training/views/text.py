@@ -7,6 +7,7 @@ from torch import Tensor
 
 from attar.errors import InvalidInput
 
+from ._draws import carried
 from .view import View
 
 
@@ -27,7 +28,7 @@ def token_dropout(
     """
     if not 0 <= rate < 1:
         raise InvalidInput(f"rate must be in [0, 1); got {rate}")
-    draws = torch.rand(tokens.ids.shape, generator=generator).to(tokens.ids.device)
+    draws = carried(torch.rand(tokens.ids.shape, generator=generator), tokens.ids)
     return _keep(tokens, (draws >= rate) | _ends(tokens), pad)
 
 
@@ -45,7 +46,7 @@ def span_crop(
     if not 0 < low <= high <= 1:
         raise InvalidInput(f"shares must be 0 < low <= high <= 1; got {shares}")
     n, width = tokens.ids.shape
-    share, place = torch.rand(2, n, generator=generator).to(tokens.ids.device)
+    share, place = carried(torch.rand(2, n, generator=generator), tokens.ids)
     inner = (tokens.mask.sum(dim=1) - 2).clamp(min=0)  # (n,)
     length = ((low + (high - low) * share) * inner).ceil().long().minimum(inner)
     start = 1 + (place * (inner - length + 1)).long().minimum(inner - length)
@@ -81,9 +82,9 @@ def mask_tokens(
             "rate must be in (0, 1], and replaced and kept probabilities that add up to at most 1; "
             f"got {rate}, {replaced} and {kept}"
         )
-    shape, device = tokens.ids.shape, tokens.ids.device
-    place, fate = torch.rand(2, *shape, generator=generator).to(device)
-    others = torch.randint(vocabulary, shape, generator=generator).to(device)
+    shape = tokens.ids.shape
+    place, fate = carried(torch.rand(2, *shape, generator=generator), tokens.ids)
+    others = carried(torch.randint(vocabulary, shape, generator=generator), tokens.ids)
     inner = tokens.mask.bool() & ~_ends(tokens)
     available = inner.sum(dim=1, keepdim=True)
     count = (rate * available).round().clamp(min=1).minimum(available)  # (n, 1)
