@@ -9,13 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
 
 from attar.errors import InvalidInput, ShapeError
-from attar.training.probes.anomaly import anomaly_auroc, auroc, knn_distance
+from attar.training.probes.anomaly import anomaly_auroc, auroc, centroid_distance, knn_distance
+from attar.training.probes.few_shot import few_shot
+from attar.training.probes.geometry import alignment, uniformity
 from attar.training.probes.knn import knn_accuracy
 from attar.training.probes.linear import linear_accuracy
 from attar.training.probes.rankme import rankme
-from attar.training.probes.retrieval import mrr, ranks, recall_at_k
+from attar.training.probes.retrieval import labelled_scores, mrr, ranks, recall_at_k
 
 Array = NDArray[np.float64]
 seeds = st.integers(0, 1000)
@@ -119,6 +122,62 @@ def test_retrieval_refuses_what_does_not_agree() -> None:
         ranks(np.ones((4, 2)), np.ones((3, 2)))
 
 
+# Retrieval by label
+
+
+@pytest.mark.parametrize("within", [False, True])
+@given(seed=seeds, classes=st.integers(1, 4))
+def test_labelled_retrieval_is_scikit_learns_precision_averaged(
+    *, within: bool, seed: int, classes: int
+) -> None:
+    draw = np.random.default_rng(seed)
+    documents, known = normal(seed, 25, 3), draw.integers(0, classes, 25)
+    queries = documents if within else normal(seed + 1, 7, 3)
+    wanted = known if within else draw.integers(0, classes, 7)
+    unit = [z / np.linalg.norm(z, axis=1, keepdims=True) for z in (queries, documents)]
+    cosines = unit[0] @ unit[1].T
+    average, first = [], []
+    for row, label in enumerate(wanted):
+        others = np.arange(25) != (row if within else -1)
+        right, near = known[others] == label, cosines[row, others]
+        if right.any():
+            average.append(average_precision_score(right, near))
+            first.append(1 + int((near > near[right].max()).sum()))
+    if within:
+        found = labelled_scores(queries, wanted, k=3)
+    else:
+        found = labelled_scores(queries, wanted, documents, known, k=3)
+    assert found["map"] == pytest.approx(np.mean(average), rel=1e-5)
+    assert found["mrr"] == pytest.approx(np.mean(1 / np.array(first)))
+    assert found["hit_at_1"] == pytest.approx(np.mean(np.array(first) == 1))
+    assert found["hit_at_3"] == pytest.approx(np.mean(np.array(first) <= 3))
+
+
+def test_ties_count_against_the_query_by_label_too() -> None:
+    found = labelled_scores([[1.0, 0]], [1], [[1.0, 0]] * 4, [1, 0, 0, 0], k=3)
+    assert found == {"map": 0.25, "mrr": 0.25, "hit_at_1": 0.0, "hit_at_3": 0.0}
+
+
+def test_many_labelled_queries_score_as_few_do() -> None:
+    z, labels = normal(0, 2100, 4), np.arange(2100) % 7
+    parts = [
+        labelled_scores(z[i : i + 300], labels[i : i + 300], z[:50], labels[:50])
+        for i in range(0, 2100, 300)
+    ]
+    whole = labelled_scores(z, labels, z[:50], labels[:50])
+    for name, value in whole.items():
+        assert value == pytest.approx(np.mean([part[name] for part in parts]))
+
+
+def test_labelled_retrieval_refuses_what_does_not_agree() -> None:
+    with pytest.raises(ShapeError, match=r"got \(3, 2\) with \(2,\) and \(3, 2\) with \(2,\)"):
+        labelled_scores(np.ones((3, 2)), [0, 1])
+    with pytest.raises(ShapeError, match=r"\(2, 2\) with \(\)"):
+        labelled_scores(np.ones((3, 2)), [0, 1, 2], np.ones((2, 2)))
+    with pytest.raises(InvalidInput, match="no query has a document with its label"):
+        labelled_scores(np.ones((3, 2)), [0, 1, 2])
+
+
 # Neighbours, lines and anomalies
 
 
@@ -160,6 +219,17 @@ def test_strange_rows_are_far_from_normal_ones() -> None:
     np.testing.assert_allclose(knn_distance(train[:1], -train[:1]), [2.0], rtol=1e-6)
 
 
+def test_a_centroid_distance_is_to_the_nearest_class_mean() -> None:
+    train = np.array([[1.0, 0], [0, 1], [-1, 0]])
+    labels = ["a", "a", "b"]
+    test = np.array([[2.0, 2], [-3, 0], [0, -1]])
+    expected = [0, 0, 1]  # its own mean, its own mean, and at right angles to the nearer
+    np.testing.assert_allclose(centroid_distance(train, test, labels=labels), expected, atol=1e-6)
+    near, far = blobs(0, 60)[0], -blobs(1, 60)[0]
+    one = centroid_distance(near, near), centroid_distance(near, far)
+    assert auroc(*one) == 1.0
+
+
 # All of them
 
 
@@ -170,9 +240,25 @@ def test_strange_rows_are_far_from_normal_ones() -> None:
         lambda z: knn_accuracy(z, np.zeros(len(z)), z, np.zeros(len(z))),
         lambda z: linear_accuracy(z, np.zeros(len(z)), z, np.zeros(len(z))),
         lambda z: ranks(z, z),
+        lambda z: labelled_scores(z, np.zeros(len(z))),
         lambda z: knn_distance(z, z),
+        lambda z: centroid_distance(z, z),
+        lambda z: few_shot(z, np.zeros(len(z)), z, np.zeros(len(z)), each=1),
+        lambda z: alignment(z, z),
+        uniformity,
     ],
-    ids=["rankme", "knn", "linear", "retrieval", "anomaly"],
+    ids=[
+        "rankme",
+        "knn",
+        "linear",
+        "retrieval",
+        "labelled",
+        "anomaly",
+        "centroid",
+        "few-shot",
+        "alignment",
+        "uniformity",
+    ],
 )
 def test_embeddings_that_are_no_finite_rows_are_refused(
     probe: Callable[[Array], object],
@@ -186,7 +272,8 @@ def test_embeddings_that_are_no_finite_rows_are_refused(
 
 
 def test_probes_import_no_torch() -> None:
-    modules = ["anomaly", "knn", "linear", "rankme", "retrieval"]
+    modules = ["anomaly", "few_shot", "geometry", "interval", "knn", "layers", "linear"]
+    modules += ["protocol", "rankme", "retrieval"]
     code = "".join(f"import attar.training.probes.{name}\n" for name in modules)
     code += "import sys; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603 - our own words
+    subprocess.run([sys.executable, "-P", "-c", code], check=True)  # noqa: S603 - our own words

@@ -57,6 +57,63 @@ def mrr(queries: ArrayLike, documents: ArrayLike, relevant: ArrayLike | None = N
     return float((1 / ranks(queries, documents, relevant)).mean())
 
 
+def labelled_scores(
+    queries: ArrayLike,
+    query_labels: ArrayLike,
+    documents: ArrayLike | None = None,
+    document_labels: ArrayLike | None = None,
+    *,
+    k: int = 10,
+) -> dict[str, float]:
+    """Give mean average precision, MRR and hits at 1 and `k` where the same label is right.
+
+    `queries` (m, d) and `documents` (n, d) are embeddings, with a label each; without documents,
+    queries look for one another and never find themselves. A query for which no document is right
+    has no score and is left out. A tie counts against the query.
+
+    Raises:
+        ShapeError: widths differ, labels are not one a row, or documents come without labels.
+        InvalidInput: no query has a right document.
+    """
+    asked = unit("queries", queries)
+    wanted = np.asarray(query_labels)
+    found = asked if documents is None else unit("documents", documents)
+    known = wanted if documents is None else np.asarray(document_labels)
+    if (
+        asked.shape[1] != found.shape[1]
+        or wanted.shape != (len(asked),)
+        or known.shape != (len(found),)
+    ):
+        raise ShapeError(
+            "queries (m, d) and documents (n, d) must each have a label a row; got "
+            f"{asked.shape} with {wanted.shape} and {found.shape} with {known.shape}"
+        )
+    precisions, firsts = [], []
+    for start in range(0, len(asked), CHUNK):
+        chunk = slice(start, start + CHUNK)
+        cosines = asked[chunk] @ found.T  # (chunk, n)
+        right = wanted[chunk, None] == known
+        if documents is None:
+            own = np.arange(len(cosines)), np.arange(len(asked))[chunk]
+            cosines[own], right[own] = -np.inf, False  # last, and wrong
+        asks = right.any(axis=1)
+        # Wrong documents before right ones of the same cosine.
+        order = np.lexsort((right[asks], -cosines[asks]))
+        hits = np.take_along_axis(right[asks], order, axis=1)
+        precision = hits.cumsum(axis=1) / np.arange(1, len(found) + 1)
+        precisions.append((precision * hits).sum(axis=1) / hits.sum(axis=1))
+        firsts.append(hits.argmax(axis=1) + 1)
+    average, first = np.concatenate(precisions), np.concatenate(firsts)
+    if not len(first):
+        raise InvalidInput("no query has a document with its label; there is nothing to find")
+    return {
+        "map": float(average.mean()),
+        "mrr": float((1 / first).mean()),
+        "hit_at_1": float((first <= 1).mean()),
+        f"hit_at_{k}": float((first <= k).mean()),
+    }
+
+
 def scores(
     queries: ArrayLike, documents: ArrayLike, relevant: ArrayLike | None = None
 ) -> dict[str, float]:

@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.source import Labels, Source
+from ..data.source import Source
+from .few_shot import few_rows
 from .knn import knn_accuracy
 from .linear import linear_accuracy
 from .rankme import rankme
@@ -33,10 +34,3 @@ def evaluate(
         "linear": linear_accuracy(train, labels, test, asked),
         "scarce": float(np.mean(scarce)),
     }
-
-
-def few_rows(labels: Labels, each: int, *, seed: int) -> NDArray[np.int64]:
-    """Draw the rows of `each` items a class, or of all that a smaller class has."""
-    draw = np.random.default_rng(seed)
-    rows = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    return np.concatenate([draw.choice(r, min(each, len(r)), replace=False) for r in rows])

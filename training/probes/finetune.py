@@ -1,0 +1,168 @@
+"""Fine-tuning: a pretrained encoder, the start of its projector and a linear head learn few labels.
+
+Chen et al., NeurIPS 2020 (SimCLRv2), arXiv:2006.10029, section 2: of a network that was pretrained
+with a projector, the first layer of it is kept.
+"""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import skip_init
+
+from attar.errors import InvalidInput
+
+from ..data.source import Rows, Source, embed
+from ..loop import Training, fit
+from ..method import Method, Metrics
+from ..optimisers import adamw
+from ..sampler import Sampler, seed_at
+from ..schedules import warmup_cosine
+from ..views.view import View
+from ..world import share
+from .protocol import check_list
+
+Labelled = tuple[Tensor, Int[Tensor, "b"]]  # items and the places of their classes
+
+
+class Classifier(nn.Module):
+    """An encoder, layers of its projector and a linear head: items to logits (b, classes).
+
+    The head starts at zero, so that no class is preferred and the first step's gradient of the
+    encoder is not noise.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, projector: nn.Module, *, width: int, classes: int
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.projector = projector
+        self.head = skip_init(nn.Linear, width, classes)  # nothing is drawn for zeros
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, items: Tensor) -> Float[Tensor, "b classes"]:
+        """Give the logits of a batch of items."""
+        logits: Tensor = self.head(self.projector(self.encoder(items)))
+        return logits
+
+
+@dataclass(frozen=True, slots=True)
+class FineTuned:
+    """What fine-tuning made, in evaluation mode, and its accuracy on the test part.
+
+    Logit i of the classifier is of `classes[i]`, a label of the source.
+    """
+
+    classifier: Classifier
+    classes: tuple[int, ...]
+    accuracy: float
+
+
+class _FineTune(Method[Labelled]):
+    def __init__(self, encoder: Classifier) -> None:
+        super().__init__()
+        self.encoder = encoder  # the whole network is what the loop runs in parts
+
+    def loss(self, batch: Labelled, step: int) -> tuple[Tensor, Metrics]:  # noqa: ARG002
+        """Give the mean cross-entropy."""
+        items, labels = batch
+        logits = self.encoder(items)
+        accuracy = (logits.argmax(1) == labels).float().mean()
+        return F.cross_entropy(logits.float(), labels), {"accuracy": accuracy}
+
+
+def fine_tune(
+    encoder: nn.Module,
+    data: Source,
+    rows: ArrayLike,
+    *,
+    projector: nn.Sequential | None = None,
+    layers: int = 1,
+    steps: int = 200,
+    rate: float = 1e-3,
+    batch_size: int = 64,
+    seed: int = 0,
+    view: Callable[[Tensor, torch.Generator], View[Tensor]] | None = None,
+    accelerator: str = "auto",
+    progress: bool = False,
+) -> FineTuned:
+    """Train a copy of `encoder` on the labels of `rows` of the training part, and test it.
+
+    With a `projector` (see `mlp`), its first `layers` layers stay between encoder and head. The
+    rate falls along half a cosine without warm-up or weight decay, as in the paper; AdamW stands
+    for LARS. `view` changes a batch's items, such as a crop and flip. What is given is not changed.
+
+    Raises:
+        InvalidInput: the source lacks labels in a part, `rows` are not different training rows with
+            every class among them, or the projector has fewer layers.
+    """
+    if data.train_labels is None or data.test_labels is None or data.test is None:
+        raise InvalidInput("fine-tuning needs labels of the training and the test part")
+    chosen = torch.as_tensor(np.asarray(rows))
+    check_list(chosen.numpy(), data.train_labels, "rows")
+    classes, places = np.unique(data.train_labels, return_inverse=True)
+    labels = torch.from_numpy(places)
+    body, start = deepcopy(encoder), deepcopy(first_layers(projector, layers))
+    device = next((weight.device for weight in encoder.parameters()), torch.device("cpu"))
+    with torch.no_grad():
+        one = data.train[chosen[:1]].to(device)
+        width = start.to(device).eval()(body.eval()(one)).shape[1]
+    method = _FineTune(Classifier(body, start, width=width, classes=len(classes)).to(device))
+    sampler = Sampler(items=len(chosen), batch_size=min(batch_size, len(chosen)), seed=seed)
+
+    def batch(step: int) -> Labelled:
+        own = chosen[share(sampler(step))]
+        return data.train[own], labels[own]
+
+    def views(items: Labelled, step: int) -> Labelled:
+        if view is None:
+            return items
+        generator = torch.Generator().manual_seed(seed_at(seed, step, 1))
+        return view(items[0], generator).data, items[1]
+
+    fit(
+        Training(
+            method=method,
+            batches=batch,
+            views=views,
+            optimiser=adamw(method, weight_decay=0.0),
+            rate=warmup_cosine(rate, 0, steps),
+            steps=steps,
+            seed=seed,
+        ),
+        accelerator=accelerator,
+        progress=progress,
+    )
+    classifier = method.encoder.eval()
+    found = classes[predictions(classifier, data.test)]
+    accuracy = float((found == data.test_labels).mean())
+    return FineTuned(classifier, tuple(classes.tolist()), accuracy)
+
+
+def predictions(classifier: nn.Module, items: Rows) -> Int[np.ndarray, "n"]:
+    """Give the place of each item's largest logit, from wherever the classifier is."""
+    return embed(classifier, items).argmax(1)
+
+
+def first_layers(projector: nn.Sequential | None, count: int) -> nn.Module:
+    """Give a projector's first `count` linear layers, each with its norm and activation.
+
+    The modules are the projector's own. Raises InvalidInput when it has fewer.
+    """
+    if projector is None:
+        return nn.Identity()
+    parts = list(projector)
+    starts = [place for place, part in enumerate(parts) if isinstance(part, nn.Linear)]
+    if not 0 <= count <= len(starts):
+        raise InvalidInput(
+            f"layers must be in [0, {len(starts)}], the projector's linear ones; got {count}"
+        )
+    return nn.Sequential(*parts[: [*starts, len(parts)][count]])

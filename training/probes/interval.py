@@ -1,0 +1,50 @@
+"""Intervals: what a figure over several seeds is known to be."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import stdtrit
+
+from attar.errors import InvalidInput, ShapeError
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A mean over seeds and its limits: of many such intervals, 95 % hold the true mean."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+
+def interval(values: ArrayLike) -> Interval:
+    """Give the mean of (n,) figures, one a seed, with its 95 % interval by Student's t.
+
+    Seeds are taken as independent and their figures as nearly normal. Raises InvalidInput for fewer
+    than two figures, or one that is not finite.
+    """
+    array = np.asarray(values, np.float64)
+    if array.ndim != 1 or len(array) < 2 or not np.isfinite(array).all():
+        raise InvalidInput(
+            f"an interval needs (n,) finite figures, n at least 2; got {array.tolist()}"
+        )
+    n = len(array)
+    half = stdtrit(n - 1, (1 + CONFIDENCE) / 2) * array.std(ddof=1) / np.sqrt(n)
+    mean = float(array.mean())
+    return Interval(mean=mean, low=float(mean - half), high=float(mean + half), count=n)
+
+
+def paired(after: ArrayLike, before: ArrayLike) -> Interval:
+    """Give the mean of `after` - `before` with its interval: figures (n,) of the same seeds.
+
+    What the seeds do to both drops out, so that it is narrower than the two intervals apart. A
+    difference is shown where zero lies outside. Raises ShapeError when they do not pair up.
+    """
+    first, second = np.asarray(after, np.float64), np.asarray(before, np.float64)
+    if first.shape != second.shape:
+        raise ShapeError(f"figures must pair up by seed; got {first.shape} and {second.shape}")
+    return interval(first - second)
