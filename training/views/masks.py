@@ -1,7 +1,7 @@
 """Masks: which cells of each item are hidden, in a size that is promised.
 
-True is hidden. Sizes are the same for every row, so that what is left is a batch again. A share
-that grows while training is a schedule of `rate`.
+True is hidden. But for blocks, as much is hidden in every row, so that what is left is a batch
+again. A share that grows while training is a schedule of `rate`.
 """
 
 import math
