@@ -1,6 +1,8 @@
 """Parquet files and saved data sets are read by rows, a group at a time."""
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,20 @@ def test_any_rows_in_any_order_come_from_their_groups(tmp_path: Path) -> None:
     assert len(part.items) == 20
     assert part.labels is not None
     assert part.labels.tolist() == [*("ab" * 5), *("c" * 10)]
+
+
+def test_only_the_groups_that_are_asked_for_are_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", group=5, x=np.random.default_rng(0).random(15))
+    with parquet.ParquetFile(path) as file:
+        chunk = file.metadata.row_group(1).column(0)
+        start = chunk.dictionary_page_offset or chunk.data_page_offset
+    content = bytearray(path.read_bytes())
+    content[start : start + chunk.total_compressed_size] = b"\xff" * chunk.total_compressed_size
+    path.write_bytes(content)
+    part = parquet_part([path])
+    assert part.items[torch.tensor([14, 0, 4])].shape == (3, 1)
+    with pytest.raises(InvalidInput, match=r"a.parquet, row group 1 cannot be read"):
+        part.items[torch.tensor([5])]
 
 
 def test_columns_of_lists_and_of_lists_of_lists_are_items(tmp_path: Path) -> None:
@@ -120,3 +136,23 @@ def test_a_selected_and_shuffled_data_set_keeps_its_order() -> None:
     assert torch.allclose(part.items[torch.arange(3)][:, 0, 0, 0], torch.tensor([0.6, 0, 0.8]))
     with pytest.raises(InvalidInput, match="the data set has no rows"):
         dataset_part(made.select([]))
+
+
+def test_without_the_extra_the_message_is_the_line_that_installs_it(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", x=[1.0])
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved/dataset_info.json").touch()
+    code = (
+        "import sys\n"
+        "sys.modules |= {'pyarrow': None, 'datasets': None}\n"
+        "from attar.errors import MissingExtra\n"
+        "from attar.training.data.reading import read\n"
+        "for path in sys.argv[1:]:\n"
+        "    try:\n"
+        "        read(path)\n"
+        "    except MissingExtra as error:\n"
+        "        print(error)\n"
+    )
+    command = [sys.executable, "-P", "-c", code, tmp_path / "a.parquet", tmp_path / "saved"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
+    assert said.count("pip install 'attar[data]'") == 2

@@ -3,6 +3,7 @@
 import gzip
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -66,10 +67,12 @@ def test_texts_come_with_classes_or_measurements(tmp_path: Path) -> None:
     classes = read_texts(path, text="kind", value="size", part="split")
     assert (classes.train, classes.test) == (("oak", "oak"), ("el,m",))
     assert classes.train_values is not None
-    assert (classes.train_values.tolist(), classes.train_values.dtype) == ([1, 4], "int64")
+    assert classes.train_values.tolist() == [1, 4]
+    assert classes.train_values.dtype == np.int64
     measured = read_texts(path, text="kind", value="mass").train_values
     assert measured is not None
-    assert (measured.tolist(), measured.dtype) == ([0.5, -1000, 2, 3], "float64")
+    assert measured.tolist() == [0.5, -1000, 2, 3]
+    assert measured.dtype == np.float64
     named = read_texts(path, text="size", value="kind")
     assert named.train_values is not None
     assert (named.train_values.tolist(), named.test) == ([1, 0, 1, 1], ())

@@ -98,7 +98,7 @@ def test_a_view_changes_what_is_learnt_and_the_seed_decides_it() -> None:
 
     def weight(**choices: object) -> Tensor:
         tuned = fine_tune(encoder(), source(), ROWS, steps=3, accelerator="cpu", **choices)  # type: ignore[arg-type]  # each is one of its own
-        return tuned.classifier.head.weight
+        return tuned.classifier.head.weight.detach()
 
     assert torch.equal(weight(view=noisy), weight(view=noisy))
     assert not torch.equal(weight(view=noisy), weight())

@@ -16,7 +16,8 @@ seeds = st.integers(0, 1000)
 
 def sphere(seed: int, n: int, d: int) -> NDArray[np.float64]:
     z = np.random.default_rng(seed).normal(size=(n, d))
-    return z / np.linalg.norm(z, axis=1, keepdims=True)
+    rows: NDArray[np.float64] = z / np.linalg.norm(z, axis=1, keepdims=True)
+    return rows
 
 
 @given(seed=seeds, t=st.floats(0.5, 4))

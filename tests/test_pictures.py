@@ -92,6 +92,16 @@ def test_images_back_to_back_are_the_images() -> None:
         packed_images("it", content.astype(int), offset, side=None)
 
 
+def test_only_the_images_that_are_asked_for_are_read(tmp_path: Path) -> None:
+    for row in range(3):
+        save(tmp_path / f"{row}.png", noise(4, 4, row))
+    images, _ = image_folder(tmp_path)
+    (tmp_path / "1.png").unlink()
+    assert images[torch.tensor([2, 0])].shape == (2, 3, 4, 4)
+    with pytest.raises(InvalidInput, match=r"1.png cannot be decoded"):
+        images[torch.tensor([1])]
+
+
 def test_what_is_no_usable_image_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"has no images \(.bmp"):
         image_folder(tmp_path)

@@ -37,13 +37,6 @@ class WavFiles:
         clips = [_clip(self.paths[row], self.rate, self.length) for row in rows.tolist()]
         return torch.from_numpy(np.stack(clips))[:, None]
 
-    def lengths(self, rows: Int[Tensor, "b"]) -> Int[Tensor, "b"]:
-        """Give how many samples of each clip were recorded; what comes after them is padding."""
-        paths = [self.paths[row] for row in rows.tolist()]
-        headers = [_header(path) for path in paths]
-        recorded = [math.ceil(h.frames * self.rate / h.rate) for h in headers]
-        return torch.tensor(recorded).clamp_max(self.length)
-
 
 def audio_folder(
     folder: Path, *, rate: int | None = None, length: int | None = None
@@ -59,6 +52,15 @@ def audio_folder(
     if min(rate, length) < 1:
         raise InvalidInput(f"rate and length must be at least 1; got {rate} Hz, {length} samples")
     return WavFiles(paths, rate, length), classes
+
+
+def lengths(clips: Float[Tensor, "b 1 n"]) -> Int[Tensor, "b"]:
+    """Give how many samples of each clip were recorded: those before the zeros that end it.
+
+    A recording that ends in exact silence counts as ending where that begins.
+    """
+    places = torch.arange(1, clips.shape[2] + 1, device=clips.device)
+    return (places * (clips[:, 0] != 0)).amax(1)
 
 
 def fitted(samples: NDArray[np.float32], length: int) -> NDArray[np.float32]:

@@ -11,11 +11,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from attar.errors import InvalidInput
+from attar.errors import InvalidInput, MissingExtra
 
 from .arrays import Form
-from .arrow import Layout, label_column, labels_of, layout, pa
+from .arrow import Layout, label_column, labels_of, layout
 from .split import Part
+
+try:
+    import pyarrow as pa
+    from pyarrow import parquet
+except ImportError as error:
+    what = "reading Parquet files"
+    raise MissingExtra(what, "data") from error
 
 CACHED = 4  # row groups kept in memory
 
@@ -60,7 +67,12 @@ class ParquetRows:
                 self._cache.move_to_end(group)
                 return self._cache[group]
             file, number = self._groups[group]
-            table = file.read_row_group(number, columns=list(self._layout.columns))
+            try:
+                table = file.read_row_group(number, columns=list(self._layout.columns))
+            except (OSError, pa.ArrowException) as error:
+                raise InvalidInput(
+                    f"{self._layout.name}, row group {group} cannot be read: {error}"
+                ) from error
             self._cache[group] = table
             if len(self._cache) > CACHED:
                 self._cache.popitem(last=False)
@@ -105,8 +117,6 @@ def parquet_part(
 
 
 def _opened(path: Path) -> Any:
-    from pyarrow import parquet  # noqa: PLC0415 - a quarter of a second that only Parquet needs
-
     try:
         return parquet.ParquetFile(path)
     except (OSError, pa.ArrowException) as error:

@@ -25,6 +25,7 @@ from .source import Source, subset
 
 AUDIO, META = "audio.xz", "meta.npz"
 RATE = 8000  # Hz
+FULL = np.float32(2**15)  # what a sample of 1 is
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +43,9 @@ class Clips:
         return len(self.offset) - 1
 
     def __getitem__(self, rows: Int[Tensor, "b"], /) -> Float[Tensor, "b 1 length"]:
-        clips = [
-            fitted(
-                self.samples[self.offset[row] : self.offset[row + 1]] / np.float32(2**15),
-                self.length,
-            )
-            for row in rows.tolist()
-        ]
+        spans = [slice(self.offset[row], self.offset[row + 1]) for row in rows.tolist()]
+        clips = [fitted(self.samples[s].astype(np.float32) / FULL, self.length) for s in spans]
         return torch.from_numpy(np.stack(clips))[:, None]
-
-    def lengths(self, rows: Int[Tensor, "b"]) -> Int[Tensor, "b"]:
-        """Give how many samples of each clip were recorded; what comes after them is padding."""
-        recorded = torch.from_numpy(np.diff(self.offset))[rows]
-        return recorded.clamp_max(self.length)
 
 
 def spoken_digits(

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import skip_init
 
 from attar.errors import InvalidInput
 
@@ -44,7 +43,8 @@ class Classifier(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.projector = projector
-        self.head = skip_init(nn.Linear, width, classes)  # nothing is drawn for zeros
+        # Made without memory, so that nothing is drawn for weights that are zero.
+        self.head = nn.Linear(width, classes, device="meta").to_empty(device="cpu")
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -115,7 +115,8 @@ def fine_tune(
     with torch.no_grad():
         one = data.train[chosen[:1]].to(device)
         width = start.to(device).eval()(body.eval()(one)).shape[1]
-    method = _FineTune(Classifier(body, start, width=width, classes=len(classes)).to(device))
+    classifier = Classifier(body, start, width=width, classes=len(classes)).to(device)
+    method = _FineTune(classifier)
     sampler = Sampler(items=len(chosen), batch_size=min(batch_size, len(chosen)), seed=seed)
 
     def batch(step: int) -> Labelled:
@@ -141,15 +142,16 @@ def fine_tune(
         accelerator=accelerator,
         progress=progress,
     )
-    classifier = method.encoder.eval()
+    classifier.eval()
     found = classes[predictions(classifier, data.test)]
     accuracy = float((found == data.test_labels).mean())
     return FineTuned(classifier, tuple(classes.tolist()), accuracy)
 
 
-def predictions(classifier: nn.Module, items: Rows) -> Int[np.ndarray, "n"]:
+def predictions(classifier: nn.Module, items: Rows) -> NDArray[np.int64]:
     """Give the place of each item's largest logit, from wherever the classifier is."""
-    return embed(classifier, items).argmax(1)
+    places: NDArray[np.int64] = embed(classifier, items).argmax(1)
+    return places
 
 
 def first_layers(projector: nn.Sequential | None, count: int) -> nn.Module:
