@@ -15,7 +15,7 @@ from attar.manifest import TensorSpec
 
 from .attention import SoftmaxAttention
 from .encoder import refuse_sizes_below_one
-from .tokens import TokenEncoder, TokenPooling, refuse_pooling
+from .tokens import TokenEncoder, TokenPooling, refuse_pooling, sinusoids
 from .transformer import Attention, TransformerShape
 
 
@@ -53,7 +53,7 @@ class VitShape:
 class VitEncoder(TokenEncoder):
     """Images of one side to one embedding each; patches are in reading order.
 
-    Positions are learned and added to the patches, so a subset of tokens (`take`) keeps its places
+    Positions are learned, from sinusoids on, and added to the patches, so a subset of tokens (`take`) keeps its places
     under any attention; linear attention also turns tokens by their order among those given.
     """
 
@@ -72,7 +72,7 @@ class VitEncoder(TokenEncoder):
         width = shape.transformer.width
         self.shape = shape
         self.patches = nn.Conv2d(shape.channels, width, shape.patch, stride=shape.patch)
-        self.position = nn.Parameter(torch.randn(shape.patches, width) * 0.02)
+        self.position = nn.Parameter(grid_sinusoids(shape.side // shape.patch, width))
 
     @property
     def input(self) -> TensorSpec:
@@ -89,3 +89,14 @@ class VitEncoder(TokenEncoder):
     def place(self, content: Float[Tensor, "b patches width"]) -> Float[Tensor, "b patches width"]:
         """Add the learned positions."""
         return content + self.position
+
+
+def grid_sinusoids(side: int, width: int) -> Float[Tensor, "patches width"]:
+    """Give the places of a square grid: half of the width says the row, half the column.
+
+    A start from which a short run gets somewhere: patches are told apart from the first step on
+    (Chen et al., ICCV 2021, arXiv:2104.02057, appendix; He et al. 2022, arXiv:2111.06377).
+    """
+    line = sinusoids(side, (width + 1) // 2)
+    down, across = line.repeat_interleave(side, 0), line.repeat(side, 1)
+    return torch.cat([down, across], 1)[:, :width]
