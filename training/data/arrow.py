@@ -1,19 +1,18 @@
 """Arrow columns as items: what Parquet files and `datasets` have in common."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
 from attar.errors import InvalidInput, MissingExtra, NotFound, ShapeError
 
-from .arrays import ArrayRows, Form, array_rows, items
+from .arrays import Form, array_rows, items
 from .pictures import Frame, Picture, decoded, frame_of
 
 try:
@@ -23,25 +22,31 @@ except ImportError as error:
     raise MissingExtra(what, "data") from error
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
-    """Which columns make an item, and what it is: a frame for images, the rows' form for numbers.
+@dataclass(frozen=True, slots=True)
+class ImageColumn:
+    """One column of encoded images: bytes, or a struct of them and a path, as `datasets` has it."""
 
-    Several columns are the features of a table; one holds bytes of images or lists of numbers.
-    """
+    name: str  # what errors call the set
+    columns: tuple[str]
+    frame: Frame
 
-    name: str
+    def __call__(self, table: pa.Table) -> Float[Tensor, "b c h w"]:
+        """Give a batch of items from the rows of a table."""
+        return decoded(_pictures(self.name, table.column(self.columns[0])), self.frame)
+
+
+@dataclass(frozen=True, slots=True)
+class NumberColumns:
+    """Columns of numbers, the features of a table; or one of lists, nested to any depth."""
+
+    name: str  # what errors call the set
     columns: tuple[str, ...]
-    frame: Frame | None
     form: Form
     shape: tuple[int, ...]  # of an item's numbers
     side: int | None
 
     def __call__(self, table: pa.Table) -> Float[Tensor, "b ..."]:
         """Give a batch of items from the rows of a table."""
-        if self.frame is not None:
-            column = table.column(self.columns[0])
-            return decoded(_pictures(self.name, column), self.frame)
         values = _values(self.name, table, self.columns)
         if values.shape[1:] != self.shape:
             raise ShapeError(
@@ -49,6 +54,9 @@ class Layout:
                 f"first row, {self.shape}"
             )
         return items(self.name, values, self.form, self.side)
+
+
+Layout: TypeAlias = ImageColumn | NumberColumns
 
 
 def layout(
@@ -62,45 +70,34 @@ def layout(
 ) -> Layout:
     """Find the items in a table by its first row: `columns`, or what is left beside `label`.
 
-    Left over must be numbers alone, or one column of images or lists.
+    Left over must be one column of images or lists, and numbers beside it are not the item's; or
+    numbers alone.
 
     Raises:
         NotFound: a column is not there.
-        InvalidInput: no such choice, or several.
+        InvalidInput: the columns are no such choice, or `form` or `side` is not theirs.
     """
     kinds = {field.name: _kind(field.type) for field in first.schema}
     for column in (*(columns or ()), *filter(None, (label,))):
         if column not in kinds:
             raise NotFound(f"{name} has no column {column!r}; it has {', '.join(kinds)}")
-    left = (
-        {c: k for c, k in kinds.items() if c != label} if columns is None else _of(kinds, columns)
-    )
-    found = {
-        kind: [c for c, k in left.items() if k == kind] for kind in ("image", "list", "number")
-    }
-    if columns is None and len(found["image"]) + len(found["list"]) == 1:
-        chosen = [*found["image"], *found["list"]]  # beside it, numbers are about the item
-    else:
-        chosen = list(left)
+    left = tuple(columns) if columns is not None else tuple(c for c in kinds if c != label)
+    alone = tuple(c for c in left if kinds[c] in ("image", "list"))
+    chosen = alone if columns is None and len(alone) == 1 else left
     picked = {kinds[c] for c in chosen}
-    if picked not in ({"image"}, {"list"}, {"number"}) or (
-        len(chosen) > 1 and picked != {"number"}
-    ):
+    if picked == {"number"} or (picked == {"list"} and len(chosen) == 1):
+        rows = array_rows(name, _values(name, first, chosen), form=form, side=side)
+        return NumberColumns(name, chosen, rows.form, rows.values.shape[1:], side)
+    if picked != {"image"} or len(chosen) > 1:
         have = ", ".join(f"{field.name} ({field.type})" for field in first.schema)
         raise InvalidInput(
             f"items of {name} are one column of images or of lists, or columns of numbers; choose "
             f"them with columns, from {have}"
         )
-    names = tuple(chosen)
-    if picked == {"image"}:
-        if form not in (None, "image"):
-            raise InvalidInput(f"{name} holds encoded images, not {form} items")
-        picture = next(iter(_pictures(name, first.column(names[0]))))
-        frame = frame_of(picture, side)
-        return Layout(name=name, columns=names, frame=frame, form="image", shape=(), side=side)
-    rows: ArrayRows = array_rows(name, _values(name, first, names), form=form, side=side)
-    shape = rows.values.shape[1:]
-    return Layout(name=name, columns=names, frame=None, form=rows.form, shape=shape, side=side)
+    if form not in (None, "image"):
+        raise InvalidInput(f"{name} holds encoded images, not {form} items")
+    (picture,) = _pictures(name, first.column(chosen[0]))
+    return ImageColumn(name, (chosen[0],), frame_of(picture, side))
 
 
 def label_column(schema: pa.Schema, label: str | None) -> str | None:
@@ -116,10 +113,6 @@ def labels_of(name: str, column: pa.ChunkedArray) -> NDArray[Any]:
     if pa.types.is_dictionary(kind):
         column = column.cast(kind.value_type)
     return np.asarray(column.to_numpy())
-
-
-def _of(kinds: Mapping[str, str], columns: Sequence[str]) -> dict[str, str]:
-    return {column: kinds[column] for column in columns}
 
 
 def _kind(kind: pa.DataType) -> str:
@@ -183,8 +176,3 @@ def _dense(name: str, array: Any) -> NDArray[Any]:
         )
     inner = _dense(name, array.flatten())
     return inner.reshape(len(array), int(lengths[0]), *inner.shape[1:])
-
-
-def as_rows(rows: Tensor) -> list[int]:
-    """Give row numbers as Arrow wants them."""
-    return [int(row) for row in torch.as_tensor(rows).tolist()]

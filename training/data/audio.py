@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
-from scipy.signal import resample_poly
 from torch import Tensor
 
 from attar.errors import InvalidInput
@@ -85,6 +84,8 @@ def _header(path: Path) -> _Header:
 def _clip(path: Path, rate: int, length: int) -> NDArray[np.float32]:
     header, samples = _read(path, (rate, length))
     if header.rate != rate:
+        from scipy.signal import resample_poly  # noqa: PLC0415 - seconds that others need not wait
+
         common = math.gcd(rate, header.rate)
         samples = resample_poly(samples, rate // common, header.rate // common)
     return fitted(samples.astype(np.float32), length)

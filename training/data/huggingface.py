@@ -11,7 +11,7 @@ from torch import Tensor
 from attar.errors import InvalidInput, MissingExtra
 
 from .arrays import Form
-from .arrow import Layout, as_rows, label_column, labels_of, layout
+from .arrow import Layout, label_column, labels_of, layout
 from .split import Part
 
 TEST = ("test", "validation")  # what a dict of data sets calls its test part, the best first
@@ -28,7 +28,7 @@ class DatasetRows:
         return len(self.dataset)
 
     def __getitem__(self, rows: Int[Tensor, "b"], /) -> Float[Tensor, "b ..."]:
-        return self.layout(self.dataset[as_rows(rows)])
+        return self.layout(self.dataset[rows.tolist()])
 
 
 def dataset_part(
