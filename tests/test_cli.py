@@ -51,7 +51,7 @@ def test_pretrain_writes_an_encoder_that_loads(attar_: Attar, pairs: Path, tmp_p
     ran = attar_("pretrain", "simclr", "--out", out, "--data", pairs, "--steps", 2, "--seed", 3)
     assert ran.status == 0, ran.err
     assert f"encoder written to {out}; next: attar export {out}" in ran.out
-    model = saved.load(out)
+    model = saved.load_text(out)
     assert (model.lineage["recipe"], model.lineage["steps"], model.lineage["seed"]) == (
         "simclr",
         2,
@@ -71,7 +71,7 @@ def test_pretrain_takes_a_tokenizer(attar_: Attar, pairs: Path, tmp_path: Path) 
         "--tokenizer", tokenizer,
     )  # fmt: skip
     assert ran.status == 0, ran.err
-    assert saved.load(out).tokenizer == trained().tokenizer
+    assert saved.load_text(out).tokenizer == trained().tokenizer
 
 
 def test_export_writes_every_variant_and_shows_it(
@@ -184,7 +184,10 @@ def test_distill_starts_from_an_encoder_that_shares_the_tokenizer(
 
     ran = attar_(*arguments, start)
     assert ran.status == 0, ran.err
-    assert (saved.load(out).lineage["recipe"], saved.load(out).encoder.dim) == ("distil", 16)
+    assert (saved.load_text(out).lineage["recipe"], saved.load_text(out).encoder.dim) == (
+        "distil",
+        16,
+    )
 
     other = attar_(*arguments, encoder)
     assert (other.status, other.err.count("\n")) == (2, 1)
@@ -196,7 +199,7 @@ def test_all_minilm_is_distilled(attar_: Attar, pairs: Path, tmp_path: Path) -> 
     out = tmp_path / "student"
     ran = attar_("distill", minilm(), "--out", out, "--data", pairs, "--steps", 2)
     assert ran.status == 0, ran.err
-    assert saved.load(out).encoder.dim == 384
+    assert saved.load_text(out).encoder.dim == 384
 
 
 def test_export_says_how_to_leave_out_a_variant_that_cannot_be(

@@ -10,7 +10,7 @@ from safetensors.torch import save as weights
 
 from attar.errors import InvalidInput
 from attar.training.data.text import pad
-from attar.training.encoders.saved import TextModel, attention_kinds, load, save
+from attar.training.encoders.saved import TextModel, attention_kinds, load_text, save
 from attar.training.encoders.text import TextEncoder, TextShape
 from attar.training.hashing import Hashing, binarize
 
@@ -40,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
 def test_what_was_saved_comes_back_bit_for_bit(tmp_path: Path, shape: TextShape) -> None:
     saved = model(shape)
     save(saved, tmp_path)
-    loaded = load(tmp_path)
+    loaded = load_text(tmp_path)
     assert loaded.encoder.shape == saved.encoder.shape
     assert not loaded.encoder.training
     ours, theirs = loaded.encoder.state_dict(), saved.encoder.state_dict()
@@ -52,7 +52,7 @@ def test_what_was_saved_comes_back_bit_for_bit(tmp_path: Path, shape: TextShape)
 
 def test_saving_again_replaces_what_was_there(folder: Path) -> None:
     save(model(tiny_shape(hidden=8)), folder)
-    assert load(folder).encoder.shape.transformer.hidden == 8
+    assert load_text(folder).encoder.shape.transformer.hidden == 8
     assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
 
 
@@ -60,12 +60,12 @@ def test_saving_again_replaces_what_was_there(folder: Path) -> None:
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(InvalidInput, match=rf"encoder/{name} is missing or damaged"):
-        load(folder)
+        load_text(folder)
 
 
 def test_a_folder_that_is_not_there_is_refused_by_its_first_file(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"nowhere/encoder.json is missing"):
-        load(tmp_path / "nowhere")
+        load_text(tmp_path / "nowhere")
 
 
 def rewrite(change: Callable[[dict[str, object]], object]) -> Callable[[Path], object]:
@@ -115,14 +115,14 @@ def test_a_damaged_file_is_named(folder: Path, damage: str) -> None:
     name, spoil = DAMAGES[damage]
     spoil(folder)
     with pytest.raises(InvalidInput, match=rf"encoder/{name} is missing or damaged"):
-        load(folder)
+        load_text(folder)
 
 
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_every_attention_comes_back(tmp_path: Path, name: str) -> None:
     encoder = tiny_encoder(attention=ATTENTIONS[name])
     save(TextModel(encoder=encoder, tokenizer=tokenizer_json()), tmp_path / name)
-    again = load(tmp_path / name).encoder
+    again = load_text(tmp_path / name).encoder
     tokens = pad(random_rows(4))
     assert torch.equal(again(*tokens), encoder(*tokens))
     assert attention_kinds(again) == attention_kinds(encoder)
@@ -134,7 +134,7 @@ def test_layers_that_attend_otherwise_come_back_each_as_it_was(tmp_path: Path) -
     draw = torch.Generator().manual_seed(0)
     binarize(encoder, pad(random_rows(8)), layers=(1,), hashing=hashing, generator=draw)
     save(TextModel(encoder=encoder, tokenizer=tokenizer_json()), tmp_path / "hashed")
-    again = load(tmp_path / "hashed").encoder
+    again = load_text(tmp_path / "hashed").encoder
     tokens = pad(random_rows(4))
     assert torch.equal(again(*tokens), encoder(*tokens))
     assert attention_kinds(again) == "binarized+softmax"

@@ -9,7 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attar.errors import InvalidInput
-from attar.training.encoders.scattering import Scattering, ScatteringEncoder, ScatteringShape
+from attar.training.encoders.scattering import (
+    Filters,
+    Scattering,
+    ScatteringEncoder,
+    ScatteringShape,
+)
 
 Map = NDArray[np.float64]
 
@@ -35,14 +40,17 @@ def morlet(scale: int, angle: float) -> NDArray[np.complex128]:
     form = (np.outer(ahead, ahead) + np.outer(aside, aside) / 4) / deviation**2
     envelope = np.exp(-np.einsum("yxi,ij,yxj->yx", places, form, places) / 2)
     wave = np.exp(1j * (3 * math.pi / 4 / 2**scale) * (places @ ahead))
-    return envelope * (wave - (envelope * wave).sum() / envelope.sum()) / envelope.sum()
+    made: NDArray[np.complex128] = (
+        envelope * (wave - (envelope * wave).sum() / envelope.sum()) / envelope.sum()
+    )
+    return made
 
 
 def mean(deviation: float) -> Map:
     reach = math.ceil(3 * deviation)
     bump = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * deviation**2))
-    both = np.outer(bump, bump)
-    return both / both.sum()
+    both: Map = np.outer(bump, bump) / bump.sum() ** 2
+    return both
 
 
 def convolved(x: Map, kernel: NDArray[np.generic], step: int) -> NDArray[np.complex128]:
@@ -81,8 +89,9 @@ def test_coefficients_are_those_of_an_independent_fourier_computation(
     scales: int, angles: int
 ) -> None:
     bank, x = Scattering(scales=scales, angles=angles), images(2, side=16)
-    kernels = bank.wavelets[0].kernels
-    gain = float(torch.linalg.vector_norm(kernels)) / math.sqrt(
+    finest = bank.wavelets[0]
+    assert isinstance(finest, Filters)
+    gain = float(torch.linalg.vector_norm(finest.kernels)) / math.sqrt(
         sum(np.square(np.abs(morlet(0, math.pi * a / angles))).sum() for a in range(angles))
     )
     found = bank(x)
@@ -111,9 +120,12 @@ def test_no_frequency_is_amplified_and_with_eight_angles_few_are_lost(
     scales: int, angles: int
 ) -> None:
     bank = Scattering(scales=scales, angles=angles)
-    passed = torch.fft.fft2(bank.averages[-1].kernels[0, 0], (100, 100)).abs().square()
+    slowest = bank.averages[-1]
+    assert isinstance(slowest, Filters)
+    passed = torch.fft.fft2(slowest.kernels[0, 0], (100, 100)).abs().square()
     for filters in bank.wavelets:
-        real, imaginary = filters.kernels[:, 0].split(angles)
+        assert isinstance(filters, Filters)
+        real, imaginary = filters.kernels[:, 0].chunk(2)
         power = torch.fft.fft2(torch.complex(real, imaginary), (100, 100)).abs().square().sum(0)
         passed += (power + power.flip(0, 1).roll((1, 1), (0, 1))) / 2
     assert passed.max() <= 1.002

@@ -1,6 +1,7 @@
 """A series encoder sees every sample through windows, at any length, with any attention."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,7 +70,7 @@ def test_positions_are_distinct_and_their_products_depend_on_distance_alone() ->
     "wrong", [{"window": 0}, {"hop": 0}, {"channels": 0}, {"window": 3, "hop": 4}]
 )
 def test_sizes_that_would_leave_samples_out_are_refused(wrong: dict[str, int]) -> None:
-    sizes = {"channels": 2, "window": 8, "hop": 4} | wrong
+    sizes: dict[str, Any] = {"channels": 2, "window": 8, "hop": 4} | wrong
     with pytest.raises(InvalidInput, match="window no less than hop"):
         SeriesShape(**sizes, transformer=TRANSFORMER, dim=6)
 

@@ -57,7 +57,7 @@ class ResNetShape:
     @property
     def features(self) -> int:
         """Give the width of the last group, which is pooled."""
-        wide = self.width * 2 ** (len(self.blocks) - 1)
+        wide = self.width << len(self.blocks) - 1
         return wide * EXPANSION if self.bottleneck else wide
 
 
@@ -165,7 +165,7 @@ def _stem(shape: ResNetShape) -> nn.Sequential:
 def _groups(shape: ResNetShape) -> Iterator[nn.Module]:
     inward = shape.width
     for group, blocks in enumerate(shape.blocks):
-        width = shape.width * 2**group
+        width = shape.width << group
         for block in range(blocks):
             yield Residual(
                 inward,

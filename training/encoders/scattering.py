@@ -134,22 +134,21 @@ class Scattering(nn.Module):
                 each = once.flatten(0, 1)[:, None]
                 twice = self._modulus(each, second - first)  # (b channels angles, angles, ...)
                 mean = self._average(twice, second)
-                maps.append(mean.unflatten(0, (-1, self.angles)).flatten(1, 2))
+                maps.append(torch.unflatten(mean, 0, (-1, self.angles)).flatten(1, 2))
         paths = torch.cat(maps, 1)  # (b channels, paths, h / 2^scales, w / 2^scales)
-        return paths.unflatten(0, (-1, image.shape[1])).flatten(1, 2)
+        return torch.unflatten(paths, 0, (-1, image.shape[1])).flatten(1, 2)
 
     def _modulus(self, x: Float[Tensor, "n 1 h w"], scale: int) -> Float[Tensor, "n angles h2 w2"]:
         """Give |x * psi| for a scale's wavelets, at one place in 2^scale."""
-        real, imaginary = self.wavelets[scale](x, 2**scale).chunk(2, dim=1)
-        power = real.square() + imaginary.square()
-        return power.clamp_min(LEAST).sqrt()
+        both: Tensor = self.wavelets[scale](x, 2**scale)
+        real, imaginary = both.chunk(2, dim=1)
+        return (real.square() + imaginary.square()).clamp_min(LEAST).sqrt()
 
     def _average(self, x: Float[Tensor, "n k h w"], scale: int) -> Float[Tensor, "n k h2 w2"]:
         """Average maps that have one place in 2^scale over what is left of 2^scales."""
         octaves = self.scales - scale
-        each = self.averages[octaves - 1](x.flatten(0, 1)[:, None], 2**octaves)
-        out: Tensor = each.unflatten(0, (-1, x.shape[1])).squeeze(2)
-        return out
+        each: Tensor = self.averages[octaves - 1](x.flatten(0, 1)[:, None], 2**octaves)
+        return torch.unflatten(each, 0, (-1, x.shape[1])).squeeze(2)
 
 
 class Filters(nn.Module):

@@ -53,8 +53,9 @@ class VitShape:
 class VitEncoder(TokenEncoder):
     """Images of one side to one embedding each; patches are in reading order.
 
-    Positions are learned, from sinusoids on, and added to the patches, so a subset of tokens (`take`) keeps its places
-    under any attention; linear attention also turns tokens by their order among those given.
+    Positions are learned, from sinusoids on, and added to the patches, so a subset of tokens
+    (`take`) keeps its places under any attention; linear attention also turns tokens by their order
+    among those given.
     """
 
     modality: ClassVar[str] = "image"
@@ -84,7 +85,8 @@ class VitEncoder(TokenEncoder):
         self, image: Float[Tensor, "b channels side side"]
     ) -> Float[Tensor, "b patches width"]:
         """Map each patch alone."""
-        return self.patches(image).flatten(2).transpose(1, 2)
+        out: Tensor = self.patches(image).flatten(2).transpose(1, 2)
+        return out
 
     def place(self, content: Float[Tensor, "b patches width"]) -> Float[Tensor, "b patches width"]:
         """Add the learned positions."""
