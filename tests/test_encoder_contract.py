@@ -241,6 +241,23 @@ def test_saving_over_a_text_encoder_leaves_no_tokenizer(tmp_path: Path) -> None:
     assert not (tmp_path / "tokenizer.json").exists()
 
 
+@pytest.mark.parametrize("lost", ["shape", "input", "lineage", "licence"])
+def test_a_damaged_folder_names_its_file(tmp_path: Path, lost: str) -> None:
+    save(TensorModel(encoder=ENCODER["mlp"]), tmp_path)
+    about = tmp_path / "encoder.json"
+    about.write_text(about.read_text().replace(f'"{lost}"', '"lost"'))
+    with pytest.raises(InvalidInput, match=r"encoder\.json is missing or damaged"):
+        load(tmp_path)
+
+
+def test_weights_of_other_sizes_are_damage(tmp_path: Path) -> None:
+    save(TensorModel(encoder=ENCODER["mlp"]), tmp_path)
+    about = tmp_path / "encoder.json"
+    about.write_text(about.read_text().replace('"features": 7', '"features": 8'))
+    with pytest.raises(InvalidInput, match=r"encoder\.safetensors is missing or damaged"):
+        load(tmp_path)
+
+
 def test_an_encoder_of_a_later_version_is_named(tmp_path: Path) -> None:
     save(TensorModel(encoder=ENCODER["mlp"]), tmp_path)
     about = tmp_path / "encoder.json"

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -68,7 +69,7 @@ def test_a_folder_that_is_not_there_is_refused_by_its_first_file(tmp_path: Path)
         load_text(tmp_path / "nowhere")
 
 
-def rewrite(change: Callable[[dict[str, object]], object]) -> Callable[[Path], object]:
+def rewrite(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
     """Give a damage to encoder.json that is still JSON."""
 
     def damage(folder: Path) -> None:
@@ -116,6 +117,19 @@ def test_a_damaged_file_is_named(folder: Path, damage: str) -> None:
     spoil(folder)
     with pytest.raises(InvalidInput, match=rf"encoder/{name} is missing or damaged"):
         load_text(folder)
+
+
+def test_a_folder_older_than_the_words_holds_a_text_encoder_of_softmax(folder: Path) -> None:
+    tokens = pad(random_rows(4))
+    expected = load_text(folder).encoder(*tokens)
+
+    def forget(about: dict[str, Any]) -> None:
+        for word in ("encoder", "attention", "dims"):
+            del about[word]
+        del about["shape"]["head"]
+
+    rewrite(forget)(folder)
+    assert torch.equal(load_text(folder).encoder(*tokens), expected)
 
 
 @pytest.mark.parametrize("name", ATTENTIONS)

@@ -187,6 +187,18 @@ def test_a_flat_image_has_a_finite_gradient() -> None:
     assert x.grad.isfinite().all()
 
 
+def test_in_half_precision_coefficients_are_much_the_same() -> None:
+    x, bank = images(4), Scattering(scales=2, angles=4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = bank(x)
+    assert relative(bank(x), found.float()) < 0.02
+    flat = torch.zeros(1, 1, 8, 8, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.float16):
+        total = bank(flat).sum()
+    (gradient,) = torch.autograd.grad(total, flat)
+    assert gradient.isfinite().all()
+
+
 @pytest.mark.parametrize("wrong", [{"side": 30}, {"blocks": -1}])
 def test_a_side_that_scales_do_not_divide_is_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(InvalidInput, match=r"side must be a multiple of 2 \*\* scales and blocks"):

@@ -7,12 +7,14 @@ import torch
 from torch import Tensor
 
 from attar.errors import InvalidInput
+from attar.training.encoders.saved import attention_kinds
 from attar.training.encoders.series import SeriesEncoder, SeriesShape
 from attar.training.encoders.spectrogram import SpectrogramEncoder, SpectrogramShape
 from attar.training.encoders.table import TableEncoder, TableShape
 from attar.training.encoders.tokens import Hidden, TokenEncoder, take
 from attar.training.encoders.transformer import Attention, TransformerShape
 from attar.training.encoders.vit import VitEncoder, VitShape
+from attar.training.hashing import Hashing, binarize
 
 from .encoders import ATTENTIONS
 
@@ -93,6 +95,15 @@ def test_some_tokens_alone_are_all_tokens_under_a_mask(name: str, attention: str
     masked = encoder.states(tokens, mask)
     torch.testing.assert_close(encoder.own(alone), take(encoder.own(masked), places))
     torch.testing.assert_close(encoder.embed(alone), encoder.embed(masked, mask))
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_every_adapter_can_be_binarized(name: str) -> None:
+    encoder, x = encoder_of(name), batch(name, rows=8)
+    draw = torch.Generator().manual_seed(0)
+    binarize(encoder, (x,), layers=(0, 1), hashing=Hashing(bits=4, anchors=8), generator=draw)
+    assert attention_kinds(encoder) == "binarized"
+    assert encoder(x).isfinite().all()
 
 
 @pytest.mark.parametrize("name", ["vit", "vit-cls", "series", "spectrogram"])

@@ -141,7 +141,8 @@ class Scattering(nn.Module):
     def _modulus(self, x: Float[Tensor, "n 1 h w"], scale: int) -> Float[Tensor, "n angles h2 w2"]:
         """Give |x * psi| for a scale's wavelets, at one place in 2^scale."""
         both: Tensor = self.wavelets[scale](x, 2**scale)
-        real, imaginary = both.chunk(2, dim=1)
+        wide = torch.promote_types(both.dtype, torch.float32)  # half precision loses squares
+        real, imaginary = both.to(wide).chunk(2, dim=1)
         return (real.square() + imaginary.square()).clamp_min(LEAST).sqrt()
 
     def _average(self, x: Float[Tensor, "n k h w"], scale: int) -> Float[Tensor, "n k h2 w2"]:
