@@ -4,15 +4,19 @@ Where there is a transformer its layers attend each in another way, so that ever
 every attention in one graph.
 """
 
-from collections.abc import Mapping, Sequence
+import importlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import FrozenInstanceError, fields
 from itertools import cycle
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from jaxtyping import TypeCheckError, install_import_hook
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -264,6 +268,40 @@ def test_an_encoder_of_a_later_version_is_named(tmp_path: Path) -> None:
     about.write_text(about.read_text().replace('"mlp"', '"mamba"'))
     with pytest.raises(InvalidInput, match="is of a 'mamba' encoder; this version reads text, co"):
         load(tmp_path)
+
+
+@pytest.fixture
+def checked() -> Iterator[ModuleType]:
+    """The module that loads encoders, all of them imported afresh with annotations enforced."""
+    package = "attar.training.encoders"
+    names = [name for name in sys.modules if name.startswith(f"{package}.")]
+    kept = {name: sys.modules.pop(name) for name in names}
+    with install_import_hook(package, "beartype.beartype"):
+        made = importlib.import_module(f"{package}.saved")
+    yield made
+    for name in [name for name in sys.modules if name.startswith(f"{package}.")]:
+        del sys.modules[name]
+    sys.modules.update(kept)
+
+
+def test_the_annotated_shapes_are_true(checked: ModuleType, tmp_path: Path) -> None:
+    tokens = sys.modules["attar.training.encoders.tokens"]
+    for name, encoder in ENCODER.items():
+        save(TensorModel(encoder=prepared(encoder)), tmp_path / name)
+        again = checked.load(tmp_path / name).encoder
+        for shape in again.examples:
+            x = torch.randn(3, *shape)
+            torch.testing.assert_close(again(x), encoder(x))
+            with pytest.raises(TypeCheckError):
+                again(x[0, ..., 0].flatten())
+        if not isinstance(again, tokens.TokenEncoder):
+            continue
+        seen = again.tokens(x)
+        places = torch.zeros(seen.shape[:2], dtype=torch.bool)
+        places[:, 1] = True
+        again.tokens(x, tokens.Hidden(places, torch.zeros(again.width)))
+        again.embed(again.states(seen, ~places), ~places)
+        assert tokens.take(seen, torch.zeros(3, 2, dtype=torch.long)).shape == (3, 2, again.width)
 
 
 class Foreign(TensorEncoder):

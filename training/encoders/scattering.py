@@ -205,7 +205,7 @@ def _grid(reach: int) -> Sequence[Float[Tensor, "side side"]]:
 
 
 def _gain(
-    bank: Sequence[Complex[Tensor, "angles side side"]], means: Sequence[Float[Tensor, "s s"]]
+    bank: Sequence[Complex[Tensor, "angles _ _"]], means: Sequence[Float[Tensor, "_ _"]]
 ) -> float:
     """Give the factor of all wavelets with which no frequency is amplified, at any resolution.
 
