@@ -63,7 +63,7 @@ def infinite(
     """Climb to `peak`, cool down to `level` along half a cosine, and stay there for ever.
 
     A stream of data sets goes on at `level`, without a new warm-up. For a checkpoint to use,
-    branch off: from step `release` on the rate falls exponentially to `floor` within `anneal` steps.
+    branch off: from step `release` the rate falls exponentially to `floor` in `anneal` steps.
     Source: Singh et al. 2025 (arXiv:2503.02844), equation 1, where the anneal ends at `floor`.
     """
     _at_least_one("cooldown", cooldown)

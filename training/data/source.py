@@ -37,7 +37,7 @@ class Source:
 
 def embed(encoder: nn.Module, items: Rows, *, batch: int = 256) -> NDArray[np.float32]:
     """Give the (n, dim) embeddings of all items, from wherever the encoder is and in its mode."""
-    device = next(encoder.parameters()).device
+    device = next((weight.device for weight in encoder.parameters()), torch.device("cpu"))
     parts = []
     with torch.no_grad():
         for rows in torch.arange(len(items)).split(batch):
