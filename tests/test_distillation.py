@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from attar.training.data.text import Retrieval, TextPairs, embed
-from attar.training.methods.distillation import Distillation, Lesson
 from attar.training.encoders.text import TextEncoder
 from attar.training.loop import fit
+from attar.training.methods.distillation import Distillation, Lesson
 from attar.training.recipes.text import distil
 from attar.training.recipes.text.pairs import TextData
 
