@@ -61,6 +61,8 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServicer):
     async def _embed(
         self, request: embedding_pb2.EmbedRequest, deadline: float | None, *, wait: bool
     ) -> embedding_pb2.EmbedResponse:
+        if not wait:  # a call that finds no room costs least before its items are looked at
+            self._models.get(request.model, request.version).refuse_if_full()
         found = await embed.embed(
             self._models,
             model=request.model,

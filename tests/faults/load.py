@@ -1,12 +1,13 @@
 """Load: what many callers do to one another, and what the end of a server does to them."""
 
 import asyncio
+import gc
 import itertools
 import random
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -147,7 +148,8 @@ def overloaded(folder: Path, *, seconds: float = 6.0) -> Seen:
                 sent_s = time.perf_counter() - begin
                 sampling.cancel()
 
-        asyncio.run(run())
+        with _uncollected():
+            asyncio.run(run())
         memory.append(server.rss_mb)
     refused = judged.refused["RESOURCE_EXHAUSTED"]
     if not refused:
@@ -194,6 +196,16 @@ async def _sample(server: Server, memory: list[float]) -> None:
     while True:
         await asyncio.sleep(1.0)
         memory.append(await asyncio.to_thread(lambda: server.rss_mb))
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the callers' garbage collector from taking the time of a server on the same cores."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 async def _saturation(server: Server, texts: list[str]) -> float:
