@@ -387,6 +387,30 @@ def memory(report: Report) -> str:
     )
 
 
+def recipes(report: Report) -> str:
+    """List the recipes with what they claim and whether that was seen; figures are in the file."""
+    rows = []
+    for row in report["rows"]:
+        seen = "not run yet"
+        if "holds" in row:
+            word = "holds" if row["holds"] else "built, effect not shown here"
+            seen = f"{word}: {_shown(row['figures'])} ({len(row['seeds'])} seeds)"
+        rows.append((f"`{row['recipe']}`", row["paper"], row["family"], row["claim"], seen))
+    header = ("recipe", "paper", "family", "claim, on data that is here", "what was seen")
+    lines = [header, ("---",) * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _shown(figures: Report) -> str:
+    """Give each figure's mean and half the width of its interval."""
+    parts = []
+    for name, figure in figures.items():
+        low, high = figure["low"], figure["high"]
+        give = "" if low is None else f" ± {(high - low) / 2:.3f}"
+        parts.append(f"{name} {figure['mean']:.3f}{give}")
+    return ", ".join(parts)
+
+
 def _loaded(row: Report, *percentiles: str) -> str:
     """Give a load's answers a second, and some of its times."""
     times = ["none" if row[name] is None else f"{row[name]:,.0f} ms" for name in percentiles]
@@ -414,6 +438,7 @@ CLAIMS: Mapping[str, tuple[str, Callable[[Report], str]]] = MappingProxyType(
         "faults": ("faults.json", faults),
         "workers": ("workers.json", workers),
         "memory": ("memory.json", memory),
+        "recipes": ("recipes.json", recipes),
     }
 )
 """What each marker stands for: its file in benchmarks/results, and the words made of it."""

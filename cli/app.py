@@ -35,6 +35,13 @@ Data = Annotated[
         "`name`, `summary` and `body` in each line."
     ),
 ]
+ExportData = Annotated[
+    str | None,
+    typer.Option(
+        help="What parity is checked on and int8 calibrated with, as pretrain and distill take it; "
+        "docstrings for texts, noise for tensors, if not said."
+    ),
+]
 Steps = Annotated[int | None, typer.Option(min=1, help="Optimiser steps (default: the recipe's).")]
 Seed = Annotated[int, typer.Option(min=0, help="Decides initial weights and the order of data.")]
 Target = Literal["tensorrt", "triton"]
@@ -42,6 +49,7 @@ Pooling = Literal["mean", "cls", "last", "max"]
 Side = Literal["vision", "text"]
 Device = Literal["cpu", "gpu"]
 Attention = Literal["softmax", "binarized"]
+Strategy = Literal["auto", "ddp", "fsdp"]
 
 OF_TARGETS: Mapping[str, frozenset[str]] = {
     "tensorrt": frozenset({"variant", "max_batch", "lengths"}),
@@ -109,22 +117,63 @@ def recipes() -> None:
 
 @app.command()
 def pretrain(
-    recipe: Annotated[str, typer.Argument(help="A text recipe by name; see `attar recipes`.")],
+    recipe: Annotated[str, typer.Argument(help="A recipe by name; see `attar recipes`.")],
     *,
     out: Out,
-    data: Data = "docstrings",
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="A folder of images or recordings, an .npz, .parquet, .csv or .tsv file, or what "
+            "`datasets` saved; for texts, a JSON-lines file with `name`, `summary` and `body` in "
+            "each line. Without it digits, breast_cancer or docstrings, by what the recipe takes."
+        ),
+    ] = None,
+    read: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="How the data is to be read, as name=value: side, rate, length, columns, label, "
+            "part, test_last; may be repeated."
+        ),
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting of the recipe, as name=value; may be repeated."),
+    ] = None,
     tokenizer: Annotated[
         Path | None,
-        typer.Option(help="A tokenizer.json; without one, it is learned from the data."),
+        typer.Option(help="A tokenizer.json; without one, it is learned from the texts."),
     ] = None,
     steps: Steps = None,
     seed: Seed = 0,
+    micro_batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Rows whose activations are kept; the others' are made again."),
+    ] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the networks (torch.compile).")
+    ] = False,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Threads that get batches ready while others are learned.")
+    ] = 0,
+    strategy: Annotated[
+        Strategy, typer.Option(help="Under torchrun: how parameters are kept; ddp if not said.")
+    ] = "auto",
 ) -> None:
-    """Pretrain a text encoder without labels; an interrupted run is taken up again."""
+    """Pretrain an encoder without labels; an interrupted run is taken up again."""
     with _extra("export"):
-        from .commands import pretrain_text
+        from .pretraining import How, pretrain
 
-    pretrain_text(recipe, out, data=data, tokenizer=tokenizer, steps=steps, seed=seed)
+    pretrain(
+        recipe,
+        out,
+        data=data,
+        reading=read or (),
+        changes=changes or (),
+        tokenizer=tokenizer,
+        steps=steps,
+        seed=seed,
+        how=How(micro_batch=micro_batch, compiled=compiled, workers=workers, strategy=strategy),
+    )
 
 
 @app.command()
@@ -162,7 +211,7 @@ def export(
         typer.Argument(help="Bundle folder to write, NAME.attar; what a --target writes into."),
     ],
     *,
-    data: Data = "docstrings",
+    data: ExportData = None,
     attention: Annotated[
         Attention,
         typer.Option(

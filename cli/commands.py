@@ -3,27 +3,30 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+import torch
 from rich.table import Table
-from tokenizers import Tokenizer
 
 from attar.errors import InvalidInput
 from attar.export.bundling import Exported, refuse_taken
 from attar.export.importing import import_folder
 from attar.export.measure import Probe
 from attar.export.native import NATIVE, refuse_without_library
+from attar.export.tensor import VARIANTS as TENSOR_VARIANTS
+from attar.export.tensor import export_model
 from attar.export.text import VARIANTS, export_text
-from attar.training.catalogue import catalogue, find
+from attar.training.catalogue import catalogue
 from attar.training.data import docstrings
+from attar.training.data.arrays import Form
 from attar.training.data.pairs import Pair, Split, read_lines, split
+from attar.training.data.reading import read
 from attar.training.data.text import Retrieval
-from attar.training.data.tokenizer import train_tokenizer
 from attar.training.encoders import huggingface, saved
 from attar.training.encoders.attention import CODE_BITS
 from attar.training.encoders.folder import Declared
 from attar.training.encoders.head import Pooling
-from attar.training.encoders.saved import TextModel, token_transformer
+from attar.training.encoders.saved import TensorModel, TextModel, token_transformer
 from attar.training.encoders.text import TextEncoder, TextNetwork
 from attar.training.encoders.towers import Side
 from attar.training.hashing import Hashing
@@ -39,8 +42,10 @@ from .tables import console, show_bundle
 
 STUDENT_LAYERS = (0, 5)  # of all-MiniLM's six: the first and the last
 SAMPLE = 64  # texts that decide which feed-forward units a student keeps
+FORMS: Mapping[str, Form] = {"image": "image", "series": "series", "table": "table"}
+NUMBERS = (".npz", ".csv", ".tsv", ".gz", ".parquet")  # files of rows of numbers
 HELD_OUT = 800  # pairs, or an eighth of a corpus smaller than eight times that
-PROBED, PROBES = 1000, 4  # documents of a probe while training, and how many there are of those
+PROBED = 1000  # documents of a probe while training
 PARITY_PAIRS = 256  # two texts each: parity in a minute, and enough to calibrate on
 
 
@@ -97,41 +102,12 @@ def list_recipes() -> None:
     console.print(table, soft_wrap=False)
 
 
-def pretrain_text(
-    name: str, out: Path, *, data: str, tokenizer: Path | None, steps: int | None, seed: int
-) -> None:
-    """Pretrain and save an encoder folder."""
-    recipe = find(name)
-    parts = corpus(data)
-    words = (
-        tokenizer.read_bytes()
-        if tokenizer
-        else train_tokenizer(text for pair in parts.train for text in (pair.summary, pair.body))
-    )
-    texts = quick(text_data(parts, words))
-    settings = resized(recipe.settings, steps=steps, seed=seed, items=len(parts.train))
-    vocabulary = Tokenizer.from_str(words.decode()).get_vocab_size()
-    settings = replace(settings, shape=replace(settings.shape, vocabulary=vocabulary))
-    training = recipe.build(texts, settings)
-    often = max(1, settings.steps // PROBES)
-    fit(training, out=out, precision=best_precision(), probe_every=often)
-    encoder = cast("TextEncoder", training.method.encoder)  # what text recipes build
-    lineage = {
-        "recipe": name,
-        "paper": recipe.paper,
-        "data": data,
-        "seed": seed,
-        "steps": settings.steps,
-    }
-    _save(TextModel(encoder=encoder, tokenizer=words, lineage=lineage), out)
-
-
 def distill_text(
     folder: Path, out: Path, *, data: str, init: Path | None, steps: int | None, seed: int
 ) -> None:
     """Distil the teacher in `folder` and save the student's."""
     teacher = huggingface.read(folder)
-    start = token_transformer(teacher) if init is None else saved.load(init)
+    start = token_transformer(teacher) if init is None else saved.load_text(init)
     if start.tokenizer != teacher.tokenizer:
         raise InvalidInput(
             f"{init} has another tokenizer than the teacher; "
@@ -169,7 +145,7 @@ def export_encoder(
     folder: Path,
     bundle: Path,
     *,
-    data: str,
+    data: str | None,
     binarized: ecoformer.Settings | None,
     native: bool = False,
 ) -> None:
@@ -178,6 +154,10 @@ def export_encoder(
     refuse_taken(bundle, overwrite=False)
     refuse_without_library(variants)
     model = read_encoder(folder)
+    if isinstance(model, TensorModel):
+        _export_tensors(model, bundle, data=data)
+        return
+    data = data or "docstrings"
     parts = corpus(data)
     hashed, notes = None, {}
     if binarized:
@@ -201,6 +181,28 @@ def export_encoder(
         notes=notes,
     )
     _show_exported(exported)
+
+
+def _export_tensors(model: TensorModel, bundle: Path, *, data: str | None) -> None:
+    """Export an encoder of tensors; parity and int8 see some of the data it names, or noise."""
+    items = None
+    if data is not None:
+        source = read(data, form=form_of(data, model.encoder.modality))
+        items = source.train[torch.tensor(evenly(range(len(source.train)), PARITY_PAIRS))].numpy()
+    exported = export_model(
+        bundle,
+        model,
+        name=bundle.name.removesuffix(".attar"),
+        items=items,
+        variants=TENSOR_VARIANTS,
+    )
+    _show_exported(exported)
+
+
+def form_of(data: str, modality: str) -> Form | None:
+    """Say how rows of numbers are to be taken, where the file itself cannot tell."""
+    numbers = Path(data.partition("#")[0]).suffix in NUMBERS
+    return FORMS.get(modality) if numbers else None
 
 
 def conversion(
@@ -227,7 +229,7 @@ def conversion(
     )
 
 
-def read_encoder(folder: Path) -> TextModel[TextNetwork]:
+def read_encoder(folder: Path) -> TextModel[TextNetwork] | TensorModel:
     """Read a folder that attar saved, or a sentence-transformers or transformers one."""
     if any((folder / name).exists() for name in ("modules.json", "config.json")):
         return huggingface.read(folder)

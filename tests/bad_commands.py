@@ -319,12 +319,12 @@ def pretraining(content: bytes, *options: object) -> Make:
     def make(folder: Path) -> list[object]:
         (folder / "data.jsonl").write_bytes(content)
         out = ("--out", folder / NEW)
-        return ["pretrain", "simclr", *out, "--data", folder / "data.jsonl", *options]
+        return ["pretrain", "text/simclr", *out, "--data", folder / "data.jsonl", *options]
 
     return make
 
 
-def pretrain_with(*options: object, recipe: str = "simclr") -> Make:
+def pretrain_with(*options: object, recipe: str = "text/simclr") -> Make:
     return lambda folder: [
         *("pretrain", recipe, "--out", folder / NEW, "--data", pairs(folder), *options)
     ]
@@ -619,7 +619,7 @@ CASES: tuple[Case, ...] = (
         "mistaken",
         "a recipe that is none",
         ("no text recipe 'byol'; there are barlow_twins, simclr",),
-        pretrain_with(recipe="byol"),
+        pretrain_with(recipe="text/byol"),
     ),
     Case(
         "pretrain",

@@ -14,6 +14,7 @@ import pytest
 import attar
 from attar.bundle import Bundle
 from attar.training.encoders import huggingface, saved
+from attar.training.encoders.conv import SmallConv
 
 from .bundles import tiny_bundle
 from .commands import Attar
@@ -48,12 +49,14 @@ def test_recipes_are_listed_with_their_papers_and_claims(attar_: Attar) -> None:
 
 def test_pretrain_writes_an_encoder_that_loads(attar_: Attar, pairs: Path, tmp_path: Path) -> None:
     out = tmp_path / "encoder"
-    ran = attar_("pretrain", "simclr", "--out", out, "--data", pairs, "--steps", 2, "--seed", 3)
+    ran = attar_(
+        "pretrain", "text/simclr", "--out", out, "--data", pairs, "--steps", 2, "--seed", 3
+    )
     assert ran.status == 0, ran.err
     assert f"encoder written to {out}; next: attar export {out}" in ran.out
     model = saved.load_text(out)
     assert (model.lineage["recipe"], model.lineage["steps"], model.lineage["seed"]) == (
-        "simclr",
+        "text/simclr",
         2,
         3,
     )
@@ -62,12 +65,47 @@ def test_pretrain_writes_an_encoder_that_loads(attar_: Attar, pairs: Path, tmp_p
     assert model.encoder.shape.vocabulary == len(words)
 
 
+def test_pretrain_and_export_take_images_and_changed_settings(
+    attar_: Attar, tmp_path: Path
+) -> None:
+    out, bundle = tmp_path / "encoder", tmp_path / "digits.attar"
+    ran = attar_(
+        *("pretrain", "image/vicreg", "--out", out, "--steps", 3, "--seed", 2),
+        *("--set", "dim=16", "--set", "batch_size=32", "--micro-batch", 16, "--workers", 2),
+    )
+    assert ran.status == 0, ran.err
+    model = saved.load(out)
+    assert isinstance(model, saved.TensorModel)
+    assert model.encoder.dim == 16
+    assert (model.lineage["data"], model.lineage["seed"]) == ("digits", 2)
+    assert model.lineage["changes"] == ["dim=16", "batch_size=32"]
+    exported = attar_("export", out, bundle, "--data", "digits")
+    assert exported.status == 0, exported.err
+    assert {"fp32", "int8"} == {variant.name for variant in Bundle.open(bundle).manifest.variants}
+
+
+def test_pretrain_runs_every_stage_of_a_recipe_in_a_folder_of_its_own(
+    attar_: Attar, tmp_path: Path
+) -> None:
+    out = tmp_path / "encoder"
+    ran = attar_(
+        *("pretrain", "image/simclr_v2", "--out", out, "--steps", 3),
+        *("--set", "tuning_steps=2", "--set", "distil_steps=3"),
+    )
+    assert ran.status == 0, ran.err
+    assert sorted(path.name for path in out.iterdir() if path.is_dir()) == ["distil", "pretrain"]
+    student = saved.load(out)
+    assert isinstance(student, saved.TensorModel)
+    assert isinstance(student.encoder, SmallConv)
+    assert student.encoder.shape.width == 8
+
+
 def test_pretrain_takes_a_tokenizer(attar_: Attar, pairs: Path, tmp_path: Path) -> None:
     tokenizer = tmp_path / "tokenizer.json"
     tokenizer.write_bytes(trained().tokenizer)
     out = tmp_path / "encoder"
     ran = attar_(
-        "pretrain", "barlow_twins", "--out", out, "--data", pairs, "--steps", 1,
+        "pretrain", "text/barlow_twins", "--out", out, "--data", pairs, "--steps", 1,
         "--tokenizer", tokenizer,
     )  # fmt: skip
     assert ran.status == 0, ran.err
@@ -224,27 +262,27 @@ def nothing(folder: Path) -> list[object]:
 
 
 def no_recipe(folder: Path) -> list[object]:
-    return ["pretrain", "byol", "--out", folder / "x", "--data", folder / "pairs.jsonl"]
+    return ["pretrain", "image/nothing", "--out", folder / "x", "--data", folder / "pairs.jsonl"]
 
 
-def image_recipe(folder: Path) -> list[object]:
-    return ["pretrain", "digits", "--out", folder / "x"]
+def no_folder(folder: Path) -> list[object]:
+    return ["pretrain", "image/byol", "--out", folder / "x", "--data", folder / "none"]
 
 
 def no_data(folder: Path) -> list[object]:
-    return ["pretrain", "simclr", "--out", folder / "x", "--data", folder / "nothing.jsonl"]
+    return ["pretrain", "text/simclr", "--out", folder / "x", "--data", folder / "nothing.jsonl"]
 
 
 def bad_line(folder: Path) -> list[object]:
     path = folder / "bad.jsonl"
     path.write_text('{"name": "a", "summary": "b", "body": "c"}\n{"name": "d"}\n', "utf-8")
-    return ["pretrain", "simclr", "--out", folder / "x", "--data", path]
+    return ["pretrain", "text/simclr", "--out", folder / "x", "--data", path]
 
 
 def one_pair(folder: Path) -> list[object]:
     path = folder / "one.jsonl"
     path.write_text('{"name": "a", "summary": "b", "body": "c"}\n', "utf-8")
-    return ["pretrain", "simclr", "--out", folder / "x", "--data", path]
+    return ["pretrain", "text/simclr", "--out", folder / "x", "--data", path]
 
 
 def no_encoder(folder: Path) -> list[object]:
@@ -261,7 +299,7 @@ def no_tokenizer(folder: Path) -> list[object]:
     rows = [{"name": name, "summary": name, "body": name} for name in "ab"]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     out = folder / "x"
-    return ["pretrain", "simclr", "--out", out, "--data", data, "--tokenizer", tokenizer]
+    return ["pretrain", "text/simclr", "--out", out, "--data", data, "--tokenizer", tokenizer]
 
 
 def bad_role(folder: Path) -> list[object]:
@@ -280,8 +318,8 @@ def serve_nothing(folder: Path) -> list[object]:
     ("mistake", "words"),
     [
         (nothing, "no bundle at"),
-        (no_recipe, "there is no text recipe 'byol'; there are barlow_twins, simclr"),
-        (image_recipe, "there is no text recipe 'digits'"),
+        (no_recipe, "there is no recipe 'image/nothing'; there are "),
+        (no_folder, "there is no file or folder"),
         (no_data, "cannot read pairs from"),
         (bad_line, "bad.jsonl, line 2"),
         (one_pair, "has 1 pairs; one is held out, so give two or more"),
@@ -306,7 +344,7 @@ def test_a_mistake_is_one_line_on_stderr_and_status_2(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["export"], ["pretrain", "simclr", "--out", "x", "--steps", "0"], ["exprot"]]
+    "arguments", [["export"], ["pretrain", "text/simclr", "--out", "x", "--steps", "0"], ["exprot"]]
 )
 def test_flags_that_do_not_parse_have_status_2_too(attar_: Attar, arguments: list[str]) -> None:
     ran = attar_(*arguments)

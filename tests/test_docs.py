@@ -22,6 +22,7 @@ from .servers import free_port, serving, settings
 ROOT = Path(__file__).parents[1]
 PAGES = (
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    ROOT / "training" / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
 )
 DATA = frozenset({"json", "toml", "text", "proto", "mermaid", "yaml"})
@@ -134,7 +135,7 @@ def test_every_block_is_run_checked_or_data(block: Block) -> None:
 @pytest.mark.parametrize(
     "page",
     [p for p in PAGES if any(b.page == p and b.language == "python" for b in BLOCKS)],
-    ids=lambda page: page.name,
+    ids=lambda page: str(page.relative_to(ROOT)),
 )
 def test_the_python_blocks_of_a_page_run_in_order(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -195,7 +196,7 @@ def test_every_extra_exists(words: list[str]) -> None:
         assert {*extras.split(",")} <= project["optional-dependencies"].keys()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_inside_the_repository_leads_somewhere(page: Path) -> None:
     prose = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
     links = [*re.findall(r"\]\(([^)\s]+)\)", prose), *re.findall(r'src="([^"]+)"', prose)]

@@ -18,10 +18,17 @@ def catalogue() -> dict[str, Recipe[Any, Any]]:
 
 def find(name: str) -> Recipe[Any, Any]:
     """Give a recipe by its name; raises NotFound, which lists those there are."""
-    every = catalogue()
-    if name not in every:
-        raise NotFound(f"there is no recipe {name!r}; there are {', '.join(every)}")
-    return every[name]
+    folder, _, module = name.partition("/")
+    if folder.isidentifier() and module.isidentifier():
+        try:
+            recipe = getattr(import_module(f"{recipes.__name__}.{folder}.{module}"), "recipe", None)
+        except ModuleNotFoundError as error:
+            if not (error.name or "").startswith(recipes.__name__):
+                raise  # a package that the recipe needs
+        else:
+            if isinstance(recipe, Recipe):
+                return recipe
+    raise NotFound(f"there is no recipe {name!r}; there are {', '.join(catalogue())}")
 
 
 def _found() -> Iterator[tuple[str, Recipe[Any, Any]]]:

@@ -19,7 +19,7 @@ from ...data.source import Source
 from ...encoders.encoder import TensorEncoder
 from ...loop import Training, fit
 from ...methods.label_augmentation import LabelAugmentation, Turned
-from ...probes.suite import few_rows
+from ...probes.few_shot import few_rows
 from ...recipe import Claim, Figures, Recipe
 from ...sampler import Sampler
 from ...views.puzzle import quarter_turns
@@ -76,19 +76,20 @@ def build(data: Source, settings: Settings) -> Training[Turned]:
 
 def trial(data: Source, seed: int) -> dict[str, float]:
     """Give test accuracies of a plain classifier, of all forms together, and of one pass."""
-    figures = {}
-    for name, turns in (("plain", False), ("turned", True)):
-        training = replace(build(data, replace(Settings(), seed=seed, turns=turns)), probe=None)
-        fit(training, accelerator="cpu", progress=False)
-        method = cast("LabelAugmentation", training.method.eval())
-        if not turns:
-            figures[name] = _accuracy(method.aggregated, data)
-            continue
-        figures["aggregated"] = _accuracy(
-            lambda images: method.aggregated(quarter_turns.all_answers(images).data), data
-        )
-        figures["one_pass"] = _accuracy(method.single, data)
-    return figures
+    plain, turned = (_trained(data, seed, turns=turns) for turns in (False, True))
+    return {
+        "plain": _accuracy(plain.aggregated, data),
+        "aggregated": _accuracy(
+            lambda images: turned.aggregated(quarter_turns.all_answers(images).data), data
+        ),
+        "one_pass": _accuracy(turned.single, data),
+    }
+
+
+def _trained(data: Source, seed: int, *, turns: bool) -> LabelAugmentation:
+    training = replace(build(data, replace(Settings(), seed=seed, turns=turns)), probe=None)
+    fit(training, accelerator="cpu", progress=False)
+    return cast("LabelAugmentation", training.method.eval())
 
 
 def _accuracy(classify: Callable[[Tensor], Tensor], data: Source) -> float:

@@ -1,0 +1,106 @@
+"""Check the claim of every recipe, seed by seed: what docs/recipes.md shows.
+
+    python benchmarks/recipes.py --out benchmarks/results/recipes.json
+    python benchmarks/recipes.py --only image/byol --seeds 0 1 2 3 4 --out ...
+
+Rows are written one after another, so a run that is cut short keeps what it has; recipes that are
+not run keep the row they had; `--only` alone runs none and lists them. A claim that does not hold
+keeps its figures all the same.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from attar.host import describe
+from attar.training.catalogue import catalogue
+from attar.training.probes.interval import interval
+from attar.training.recipe import SEEDS, Figures, Recipe
+
+
+def about(name: str, recipe: Recipe[Any, Any]) -> dict[str, Any]:
+    """Say of a recipe what it declares."""
+    return {
+        "recipe": name,
+        "paper": recipe.paper,
+        "family": recipe.family,
+        "modality": recipe.modality,
+        "claim": recipe.claim.statement,
+        "data": recipe.claim.data.__name__.strip("_").replace("_", " "),
+        "departures": list(recipe.departures),
+    }
+
+
+def checked(recipe: Recipe[Any, Any], seeds: Sequence[int]) -> dict[str, Any]:
+    """Run a recipe's claim, and give what came of it."""
+    began = time.perf_counter()
+    verdict = recipe.claim.check(seeds)
+    return {
+        "seeds": list(seeds),
+        "holds": verdict.holds,
+        "figures": summed(verdict.figures),
+        "minutes": round((time.perf_counter() - began) / 60, 2),
+    }
+
+
+def summed(figures: Figures) -> dict[str, Any]:
+    """Give each figure's mean with its 95 % interval over the seeds."""
+    found = {}
+    for name, values in figures.items():
+        over = interval(values) if len(values) > 1 else None
+        found[name] = {
+            "mean": sum(values) / len(values),
+            "low": over.low if over else None,
+            "high": over.high if over else None,
+            "values": list(values),
+        }
+    return found
+
+
+def kept(path: Path) -> Mapping[str, dict[str, Any]]:
+    """Give the rows of an earlier run, by recipe."""
+    if not path.exists():
+        return {}
+    return {row["recipe"]: row for row in json.loads(path.read_text())["rows"]}
+
+
+def write(rows: Mapping[str, dict[str, Any]], path: Path) -> None:
+    """Write all rows there are."""
+    report = {
+        "command": "python benchmarks/recipes.py --out OUT",
+        "machine": {**describe(), "torch": torch.__version__},
+        "rows": list(rows.values()),
+    }
+    path.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def main() -> None:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--only", nargs="*", choices=sorted(catalogue()), metavar="RECIPE")
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    rows = {}
+    earlier = kept(arguments.out)
+    for name, recipe in catalogue().items():
+        said = about(name, recipe)
+        row = earlier.get(name, {})
+        stale = any(row.get(field) != value for field, value in said.items())
+        rows[name] = said | ({} if stale else row)
+    write(rows, arguments.out)
+    for name in rows if arguments.only is None else arguments.only:
+        rows[name] |= checked(catalogue()[name], arguments.seeds)
+        print(name, rows[name]["holds"], rows[name]["minutes"], "min", flush=True)
+        write(rows, arguments.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""What `attar pretrain` does: read what a recipe learns from, run it, and save its encoder."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+from torch import nn
+
+from attar.errors import InvalidInput
+from attar.training import world
+from attar.training.catalogue import find
+from attar.training.data.reading import read
+from attar.training.data.tokenizer import train_tokenizer
+from attar.training.encoders import saved
+from attar.training.encoders.encoder import TensorEncoder
+from attar.training.encoders.saved import TensorModel, TextModel
+from attar.training.encoders.text import TextEncoder
+from attar.training.loop import Strategy, fit
+from attar.training.overrides import override
+from attar.training.precision import best_precision
+from attar.training.recipe import Recipe
+from attar.training.recipes.text.pairs import text_data
+
+from .commands import corpus, form_of, quick, resized
+from .tables import console
+
+TENSORS = ("image", "series", "audio", "table")
+PROBES = 4  # while training, besides the first and the last
+SHIPPED: Mapping[str, str] = {"text": "docstrings", "image": "digits", "table": "breast_cancer"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """The words of `--read`: how the data is to be understood."""
+
+    side: int | None = None
+    rate: int | None = None
+    length: int | None = None
+    columns: tuple[str, ...] | None = None
+    label: str | None = None
+    part: str | None = None
+    test_last: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class How:
+    """What decides how fast a run is and in how much memory, and not what it computes."""
+
+    micro_batch: int | None = None
+    compiled: bool = False
+    workers: int = 0
+    strategy: Strategy = "auto"
+
+
+def pretrain(
+    name: str,
+    out: Path,
+    *,
+    data: str | None,
+    reading: Sequence[str],
+    changes: Sequence[str],
+    tokenizer: Path | None,
+    steps: int | None,
+    seed: int,
+    how: How,
+) -> None:
+    """Run a recipe and save its encoder's folder."""
+    recipe = find(name)
+    if data is None and recipe.modality not in SHIPPED:
+        raise InvalidInput(f"{name} learns from {recipe.modality} data: name it by --data")
+    spec = data or SHIPPED[recipe.modality]
+    words = None
+    learnt: Any
+    if recipe.modality == "text":
+        learnt, words, settings = _texts(recipe, spec, tokenizer)
+        items = len(learnt.pairs.first)
+    elif recipe.modality in TENSORS:
+        learnt = read(spec, form=form_of(spec, recipe.modality), **_chosen(reading))
+        settings, items = recipe.settings, len(learnt.train)
+    else:
+        raise InvalidInput(f"{name} takes more than one file of data; build it in Python")
+    settings = override(resized(settings, steps=steps, seed=seed, items=items), changes)
+    encoder = _run(recipe, learnt, settings, out, how)
+    if world.rank() != 0:
+        return
+    lineage = {
+        "recipe": name,
+        "paper": recipe.paper,
+        "data": spec,
+        "seed": settings.seed,
+        "steps": settings.steps,
+        "changes": list(changes),
+    }
+    _save(encoder, words, lineage, out)
+
+
+def _texts(recipe: Recipe[Any, Any], spec: str, tokenizer: Path | None) -> tuple[Any, bytes, Any]:
+    """Read pairs of texts, learn their vocabulary, and fit the settings to it."""
+    parts = corpus(spec)
+    words = (
+        tokenizer.read_bytes()
+        if tokenizer
+        else train_tokenizer(text for pair in parts.train for text in (pair.summary, pair.body))
+    )
+    vocabulary = Tokenizer.from_str(words.decode()).get_vocab_size()
+    settings = recipe.settings
+    settings = replace(settings, shape=replace(settings.shape, vocabulary=vocabulary))
+    return quick(text_data(parts, words)), words, settings
+
+
+def _chosen(reading: Sequence[str]) -> dict[str, Any]:
+    """Read the words of `--read`, and leave out what was not said."""
+    said = override(Reading(), reading)
+    named = {name: getattr(said, name) for name in Reading.__slots__}
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def _run(recipe: Recipe[Any, Any], data: Any, settings: Any, out: Path, how: How) -> nn.Module:
+    """Fit each run of a recipe; the encoder is the last one's."""
+    encoder: nn.Module | None = None
+    for stage in recipe.runs(data, settings):
+        training = stage.training
+        if recipe.stages is not None:
+            console.print(f"{stage.name}: {training.steps} steps")
+        fit(
+            training,
+            out=out if recipe.stages is None else out / stage.name,
+            precision=best_precision(),
+            probe_every=max(1, training.steps // PROBES),
+            micro_batch=how.micro_batch,
+            compiled=how.compiled,
+            workers=how.workers,
+            strategy=how.strategy,
+        )
+        encoder = training.method.encoder
+    if encoder is None:
+        raise InvalidInput("the recipe has no run")
+    return encoder
+
+
+def _save(
+    encoder: nn.Module, words: bytes | None, lineage: Mapping[str, object], out: Path
+) -> None:
+    """Save an encoder of attar's own; of a classifier, that inside it."""
+    inner = encoder if isinstance(encoder, TensorEncoder | TextEncoder) else encoder.encoder
+    if isinstance(inner, TextEncoder):
+        assert words is not None  # noqa: S101 - text recipes have a tokenizer
+        saved.save(TextModel(encoder=inner, tokenizer=words, lineage=lineage), out)
+    else:
+        saved.save(TensorModel(encoder=inner, lineage=lineage), out)
+    console.print(f"encoder written to {out}; next: attar export {out} NAME.attar")
