@@ -1,0 +1,59 @@
+"""Centroids: how far each item is from every class, by cosine or by the spread within classes.
+
+A cosine to a centroid takes a class for a round cloud. What items have beside their class, such as
+how bright a star looks, stretches it; the covariance within classes as metric makes it round again.
+"""
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.covariance import ledoit_wolf
+
+from attar.errors import ShapeError
+
+from ._rows import unit
+
+Distances: TypeAlias = NDArray[np.float32]
+"""Of m items to the classes, (m, classes), in the order of `np.unique(labels)`."""
+
+
+def cosine_distances(train: ArrayLike, labels: ArrayLike, rows: ArrayLike) -> Distances:
+    """Give 1 less the cosine, in [0, 2], from `rows` (m, d) to the centroid of each class.
+
+    `train` (n, d) has a label a row, of any values that compare, and a centroid is the mean of a
+    class's unit rows. Source: Rizhko and Bloom 2024 (AstroM3, arXiv:2411.08842). Raises ShapeError
+    where labels are not one a row.
+    """
+    centroids = _centroids(*_labelled(train, labels))
+    return np.asarray(1 - unit("rows", rows) @ unit("centroids", centroids).T)
+
+
+def mahalanobis_distances(train: ArrayLike, labels: ArrayLike, rows: ArrayLike) -> Distances:
+    """Give the distances in units of the spread within classes; arguments as `cosine_distances`.
+
+    The spread is one covariance for all classes, of unit rows about their centroids. Source: Lee et
+    al. 2018, arXiv:1807.03888, there of a classifier's features; the covariance is shrunk towards
+    that of a ball, as Ledoit and Wolf 2004 (J. Multivar. Anal. 88, 365) do.
+    """
+    known, own = _labelled(train, labels)
+    centroids = _centroids(known, own)
+    covariance, _ = ledoit_wolf((known - centroids[own]).astype(np.float64), assume_centered=True)
+    values, vectors = np.linalg.eigh(covariance)
+    # A direction that no row leaves its class in has some room all the same.
+    widths = np.sqrt(np.maximum(values, max(1e-9 * values[-1], 1e-12)))
+    whitening = (vectors / widths).astype(np.float32)
+    items, centres = unit("rows", rows) @ whitening, centroids @ whitening
+    return np.stack([np.linalg.norm(items - centre, axis=1) for centre in centres], axis=1)
+
+
+def _labelled(train: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Give unit rows, and the place of each one's class."""
+    known, given = unit("train", train), np.asarray(labels)
+    if given.shape != (len(known),):
+        raise ShapeError(f"train must have a label a row; got {known.shape} with {given.shape}")
+    return known, np.unique(given, return_inverse=True)[1].astype(np.int64)
+
+
+def _centroids(known: NDArray[np.float32], own: NDArray[np.int64]) -> NDArray[np.float32]:
+    return np.stack([known[own == place].mean(axis=0) for place in range(own.max() + 1)])

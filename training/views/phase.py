@@ -1,0 +1,21 @@
+"""Phase: a light curve that is folded on its period begins anywhere."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .view import View
+
+
+def turned(
+    curves: Float[Tensor, "n channels samples"], generator: torch.Generator
+) -> View[Float[Tensor, "n channels samples"]]:
+    """Count each curve's phase from another moment, drawn evenly, and order its samples again.
+
+    Channel 0 is the phase in [0, 1), rising. `shift` (n,) in the parameters is the moment.
+    """
+    shift = torch.rand(len(curves), generator=generator).to(curves.device)
+    phase = (curves[:, 0] - shift[:, None]) % 1
+    order = phase.argsort(dim=1, stable=True)
+    data = torch.cat([phase[:, None], curves[:, 1:]], dim=1)
+    return View(data.gather(2, order[:, None].expand_as(data)), {"shift": shift})
