@@ -69,8 +69,14 @@ class Settings:
     hidden: int = 96  # in the transformer's feed-forward layers; 512
     spectral: tuple[int, ...] = (32, 32, 16, 16)  # channels; (64, 64, 32, 32)
     tabular: int = 128  # width of the metadata's hidden layer; 512
-    tuning_steps: int = 150
-    tuning_rate: float = 1e-3
+    tuning_steps: int = 300
+    tuning_rate: float = 3e-3
+
+
+LARGE = Settings(
+    steps=1000, dim=128, width=64, depth=3, spectral=(64, 64, 32, 32), tuning_steps=600
+)
+"""Some minutes on one core with `variable_stars(samples=96, bins=1024)`; for `trial`."""
 
 
 def encoders(data: Objects, settings: Settings) -> SharedSpace:
