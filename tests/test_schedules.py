@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attar.errors import InvalidInput
-from attar.training.schedules import constant, cosine_ramp, warmup_cosine
+from attar.training.schedules import constant, cosine_ramp, infinite, linear_ramp, warmup_cosine
 
 values = st.floats(-10, 10)
 counts = st.integers(1, 1000)
@@ -58,3 +58,29 @@ def test_a_warmup_that_leaves_no_steps_is_refused(warmup: int) -> None:
 def test_a_ramp_over_no_steps_is_refused() -> None:
     with pytest.raises(InvalidInput, match="steps must be at least 1; got 0"):
         cosine_ramp(0.0, 1.0, 0)
+
+
+def test_a_linear_ramp_goes_straight_and_stays() -> None:
+    ramp = linear_ramp(0.2, 0.8, 3)
+    assert [ramp(step) for step in range(6)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 0.8, 0.8])
+
+
+def test_an_infinite_rate_climbs_cools_and_stays_for_ever() -> None:
+    rate = infinite(1.0, 0.25, warmup=4, cooldown=10)
+    assert [rate(step) for step in range(5)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert rate(9) == pytest.approx((1.0 + 0.25) / 2)
+    assert {rate(step) for step in (14, 15, 1_000_000)} == {0.25}
+
+
+def test_a_released_rate_falls_exponentially_to_its_floor_in_the_anneal() -> None:
+    rate = infinite(1.0, 0.25, warmup=4, cooldown=10, release=20, anneal=8, floor=0.01)
+    assert rate(19) == rate(20) == 0.25
+    ratios = [rate(step + 1) / rate(step) for step in range(20, 28)]
+    assert ratios == pytest.approx([(0.01 / 0.25) ** (1 / 8)] * 8)
+    assert rate(28) == rate(1000) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(("release", "floor"), [(13, 0.1), (20, 0.0), (20, 0.3)])
+def test_a_release_too_early_or_to_no_floor_is_refused(release: int, floor: float) -> None:
+    with pytest.raises(InvalidInput, match=r"release must not be before .* = 14, and floor in"):
+        infinite(1.0, 0.25, warmup=4, cooldown=10, release=release, floor=floor)

@@ -60,14 +60,15 @@ class MomentumContrast(Method[tuple[Inputs, Inputs]]):
         embeddings = [self.encoder(*view) for view in batch]
         queries = [self.projector(embedding) for embedding in embeddings]
         keys = [self.slow(*view) for view in batch]
+        negatives = [self._negatives(query, step) for query in queries]
         losses = [
-            info_nce(query, key, self._negatives(query, step), temperature=self.temperature)
-            for query, key in zip(queries, keys[::-1], strict=True)
+            info_nce(query, key, others, temperature=self.temperature)
+            for query, key, others in zip(queries, keys[::-1], negatives, strict=True)
         ]
         self._keys = keys
         with torch.no_grad():
             alignment = nn.functional.cosine_similarity(*embeddings).mean()
-            proxy = _found(queries[0], keys[1], self.queue.keys)
+            proxy = _found(queries[0], keys[1], negatives[0])
         return (losses[0] + losses[1]) / 2, {"alignment": alignment, "proxy": proxy}
 
     def after_step(self, step: int) -> None:
@@ -92,7 +93,8 @@ class MomentumContrast(Method[tuple[Inputs, Inputs]]):
         return torch.cat([queue.expand(len(queries), -1, -1), made], dim=1)
 
 
-def _found(queries: Tensor, keys: Tensor, queue: Tensor) -> Tensor:
-    """Give the share of queries that are nearer to their key than to any of the queue."""
-    q, k = (nn.functional.normalize(z.float(), dim=1) for z in (queries, keys))
-    return ((q * k).sum(dim=1) > (q @ queue.T).amax(dim=1)).float().mean()
+def _found(queries: Tensor, keys: Tensor, negatives: Tensor) -> Tensor:
+    """Give the share of queries that are nearer to their key than to any negative."""
+    q, k, others = (nn.functional.normalize(z.float(), dim=-1) for z in (queries, keys, negatives))
+    nearest = (others @ q[..., None]).squeeze(-1) if others.ndim == 3 else q @ others.T
+    return ((q * k).sum(dim=1) > nearest.amax(dim=1)).float().mean()

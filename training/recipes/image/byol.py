@@ -19,6 +19,7 @@ from .run import ImageSettings, scarce_claim, two_views
 class Settings(ImageSettings):
     """The recipe's numbers."""
 
+    steps: int = 400  # without negatives it takes longer
     hidden: int = 256  # width inside projector and predictor
     projection: int = 64
     momentum: float = 0.98  # of the target at the first step; 1 at the last

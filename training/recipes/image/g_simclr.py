@@ -50,7 +50,11 @@ def build(data: Source, settings: Settings) -> Training[Corrupted]:
     numbers = data.train[torch.tensor([0])].numel()
     return image_run(
         data,
-        replace(settings, batch_size=min(128, len(data.train)), steps=settings.steps // 2),
+        replace(
+            settings,
+            batch_size=min(128, len(data.train)),
+            steps=max(settings.steps // 2, settings.warmup + 1),
+        ),
         lambda encoder: Reconstruction(encoder, mlp(settings.dim, settings.hidden, numbers)),
         views,
     )

@@ -32,15 +32,15 @@ class Settings(ImageSettings):
     temperature: float = 0.2
     schedule: Literal["infinite", "constant", "repeated"] = "infinite"  # constant never anneals
     level: float = 0.25  # of the infinite schedule, as a share of the peak
-    cooldown: int = 60  # steps
+    cooldown: float = 0.3  # share of a domain's steps
     floor: float = 0.01  # where it ends, likewise
-    anneal: int = 40  # steps
+    anneal: float = 0.2  # share of the last domain's steps
 
 
 def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     """Compose the run: upright images for `steps`, then the same ones on their side.
 
-    Its probe gives, of the upright ones, `first/...`, and of the others, `second/...`.
+    Its probe is of the upright ones, and of the others under `second/...`.
     """
     stream = domains(data)
     half = torch.arange(len(data.train))
@@ -62,9 +62,8 @@ def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
 
     def probes(_made: int) -> dict[str, float]:
         encoder = training.method.encoder
-        shown = {"first": data, "second": sideways(data)}
-        found = {name: probe(encoder, source) for name, source in shown.items()}
-        return {f"{name}/{what}": x for name, row in found.items() for what, x in row.items()}
+        second = probe(encoder, sideways(data))
+        return probe(encoder, data) | {f"second/{name}": x for name, x in second.items()}
 
     return replace(training, rate=rate(settings), steps=sum(steps), probe=probes)
 
@@ -75,13 +74,14 @@ def rate(settings: Settings) -> Schedule:
     if settings.schedule == "repeated":
         once = warmup_cosine(peak, settings.warmup, steps, floor=settings.floor * peak)
         return lambda step: once(step % steps)
+    anneal = max(1, round(settings.anneal * steps))
     return infinite(
         peak,
         settings.level * peak,
         warmup=settings.warmup,
-        cooldown=settings.cooldown,
-        release=2 * steps - settings.anneal if settings.schedule == "infinite" else None,
-        anneal=settings.anneal,
+        cooldown=max(1, round(settings.cooldown * steps)),
+        release=2 * steps - anneal if settings.schedule == "infinite" else None,
+        anneal=anneal,
         floor=settings.floor * peak,
     )
 
@@ -139,7 +139,7 @@ def trial(data: Source, seed: int) -> dict[str, float]:
             progress=False,
             probe_every=settings.steps,
         )
-        _, (_, then), (_, now) = history.series("first/scarce")
+        _, (_, then), (_, now) = history.series("scarce")
         figures |= {
             f"{schedule}/forgotten": then - now,
             f"{schedule}/first": now,

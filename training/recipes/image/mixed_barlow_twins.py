@@ -3,15 +3,19 @@
 Bandara et al. 2023, arXiv:2312.02151, with a small convolutional encoder.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import fmean
 
+from ...data.images import digits
 from ...data.source import Source
 from ...encoders.mlp import mlp
-from ...loop import Training
+from ...loop import Training, fit
 from ...methods.mixing import MixedTwins
 from ...methods.twins import Inputs
-from ...recipe import Recipe
-from .run import ImageSettings, scarce_claim, two_views
+from ...recipe import Claim, Figures, Recipe
+from .run import ImageSettings, two_views
+
+LONG = 1600  # steps of the trial: eight times as many as Barlow Twins needs here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +41,38 @@ def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     )
 
 
+def trial(data: Source, seed: int) -> dict[str, float]:
+    """Train for long with and without the regulariser; probe on the way."""
+    figures = {}
+    for name, strength in (("plain", 0.0), ("mixed", Settings().strength)):
+        settings = replace(Settings(), seed=seed, steps=LONG, strength=strength)
+        history = fit(
+            build(data, settings), accelerator="cpu", progress=False, probe_every=LONG // 8
+        )
+        scarce = [accuracy for _, accuracy in history.series("scarce")]
+        figures |= {f"{name}/peak": max(scarce), f"{name}/last": scarce[-1]}
+    return figures
+
+
+def _holds(figures: Figures) -> bool:
+    fell = [
+        fmean(figures[f"{name}/peak"]) - fmean(figures[f"{name}/last"])
+        for name in ("mixed", "plain")
+    ]
+    return fell[0] < fell[1] and fmean(figures["mixed/last"]) >= fmean(figures["plain/last"])
+
+
 recipe = Recipe(
     paper="Bandara et al. 2023, arXiv:2312.02151",
     family="decorrelate",
     modality="image",
-    claim=scarce_claim(build, Settings()),
+    claim=Claim(
+        f"after {LONG} steps, 1-NN accuracy on held-out digits from five labels a class has fallen "
+        "less from its peak on average than with Barlow Twins alone, and is not below it",
+        digits,
+        trial,
+        _holds,
+    ),
     settings=Settings(),
     build=build,
     departures=(

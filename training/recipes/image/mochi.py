@@ -3,17 +3,19 @@
 Kalantidis et al., NeurIPS 2020, arXiv:2010.01028, with a small convolutional encoder.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import fmean
 
+from ...data.images import digits
 from ...data.source import Source
 from ...encoders.mlp import mlp
-from ...loop import Training
+from ...loop import Training, fit
 from ...methods.momentum import Mixing, MomentumContrast
 from ...methods.twins import Inputs
-from ...recipe import Recipe
+from ...recipe import Claim, Figures, Recipe
 from ...schedules import constant
 from ...targets import Queue
-from .run import ImageSettings, scarce_claim, two_views
+from .run import ImageSettings, two_views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +55,38 @@ def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     )
 
 
+def trial(data: Source, seed: int) -> dict[str, float]:
+    """Train with mixed negatives, and never (MoCo); `found` is how often a query finds its key."""
+    default = replace(Settings(), seed=seed)
+    figures = {}
+    for name, after in (("moco", default.steps), ("mochi", default.mixing_after)):
+        settings = replace(default, mixing_after=after)
+        history = fit(build(data, settings), accelerator="cpu", progress=False, log_every=1)
+        late = [found for made, found in history.series("proxy") if made > default.steps // 2]
+        figures |= {f"{name}/found": fmean(late), f"{name}/scarce": history.rows[-1]["scarce"]}
+    return figures
+
+
+def _holds(figures: Figures) -> bool:
+    found, scarce = (
+        fmean(figures[f"mochi/{what}"]) - fmean(figures[f"moco/{what}"])
+        for what in ("found", "scarce")
+    )
+    return found < 0 and scarce >= -0.01
+
+
 recipe = Recipe(
     paper="Kalantidis et al. 2020, arXiv:2010.01028",
     family="contrast",
     modality="image",
-    claim=scarce_claim(build, Settings()),
+    claim=Claim(
+        "with mixed negatives the task is harder, for queries find their keys less often than with "
+        "MoCo, and 1-NN accuracy on held-out digits from five labels a class is on average no more "
+        "than a point lower",
+        digits,
+        trial,
+        _holds,
+    ),
     settings=Settings(),
     build=build,
     departures=(

@@ -18,6 +18,7 @@ from .run import ImageSettings, scarce_claim, two_views
 class Settings(ImageSettings):
     """The recipe's numbers."""
 
+    steps: int = 400  # without negatives it takes longer
     projection: int = 256
     bottleneck: int = 64  # of the predictor: a quarter of the projection, as in the paper
 

@@ -25,7 +25,7 @@ from ...views.masks import corrupt
 from .encoders import Word
 from .run import ImageSettings, image_run, image_view, seeded, side_of
 
-PARTS = {"both": (1.0, 1.0), "rebuild": (1.0, 0.0), "contrast": (0.0, 1.0)}
+PARTS = {"both": (5.0, 1.0), "rebuild": (5.0, 0.0), "contrast": (0.0, 1.0)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +33,13 @@ class Settings(ImageSettings):
     """The recipe's numbers."""
 
     encoder: Word = "vit"
-    rate: float = 1e-3
+    rate: float = 3e-3
+    steps: int = 300
     hidden: int = 256  # width inside the projector
     projection: int = 64
     momentum: float = 0.98  # of the slow copy at the first step; 1 at the last
     temperature: float = 0.2
-    rebuild: float = 1.0
+    rebuild: float = 5.0  # as the paper has it for small sets
     contrast: float = 1.0
     drop: float = 0.5  # share of an image that noise hides
     foreign: float = 0.3  # most of an image that another replaces

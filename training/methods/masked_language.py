@@ -1,0 +1,49 @@
+"""Name the hidden tokens of a text: masked language modelling.
+
+Devlin et al. 2019 (BERT), arXiv:1810.04805, section 3.1.
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from ..encoders.text import TextEncoder
+from ..method import Method, Metrics
+from ..objectives.masked import masked_tokens
+from ..views.text import Tokens
+
+
+class Blanked(NamedTuple):
+    """Texts as they are seen, their ids as they were, and the places to be named."""
+
+    seen: Tokens
+    ids: Tensor  # (n, length) int64
+    hidden: Tensor  # (n, length) bool
+
+
+class MaskedLanguage(Method[Blanked]):
+    """A text encoder, and a head of two layers from a token's state to the vocabulary.
+
+    Logs `named`, the share of hidden tokens that are named rightly.
+    """
+
+    encoder: TextEncoder
+
+    def __init__(self, encoder: TextEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        width = encoder.shape.transformer.width
+        self.head = nn.Sequential(
+            nn.Linear(width, width),
+            nn.GELU(),
+            nn.LayerNorm(width),
+            nn.Linear(width, encoder.shape.vocabulary),
+        )
+
+    def loss(self, batch: Blanked, step: int) -> tuple[Tensor, Metrics]:  # noqa: ARG002
+        """Give the mean cross-entropy of the hidden tokens."""
+        ids, mask = batch.seen
+        logits = self.head(self.encoder.transformer(self.encoder.tokens(ids), mask.bool()))
+        right = logits.detach().argmax(-1) == batch.ids
+        named = right[batch.hidden].float().mean()
+        return masked_tokens(logits, batch.ids, batch.hidden), {"named": named}
