@@ -7,6 +7,7 @@ from copy import deepcopy
 from typing import Any, Self
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .schedules import Schedule
@@ -80,3 +81,46 @@ class Queue(nn.Module):
         """Add (n, dim) keys, the global batch's."""
         newest = nn.functional.normalize(keys.detach().to(self.keys), dim=1)
         self.keys.copy_(torch.cat([self.keys, newest])[-len(self.keys) :])
+
+
+class Codebook(nn.Module):
+    """`size` learned vectors of width `dim`, of which each state takes the nearest as its code.
+
+    The gradient of what is made of a code goes to the state instead (straight-through). Vectors
+    start as states of the first batch, and one that no state has taken for `patience` steps in
+    which the codebook learns becomes a state of the last one again. Source: van den Oord et al.
+    2017 (VQ-VAE), arXiv:1711.00937; restarts as Dhariwal et al. 2020 (Jukebox), arXiv:2005.00341,
+    section 3.
+    """
+
+    idle: Tensor
+
+    def __init__(self, size: int, dim: int, *, patience: int = 20) -> None:
+        super().__init__()
+        self.vectors = nn.Parameter(torch.randn(size, dim))
+        self.patience = patience
+        # Every vector is overdue at first, and so begins as a state.
+        self.register_buffer("idle", torch.full((size,), patience))
+
+    def codes(self, states: Float[Tensor, "*n dim"]) -> Int[Tensor, "*n"]:
+        """Give the number of the nearest vector to each state, by Euclidean distance."""
+        flat = states.reshape(-1, states.shape[-1]).float()
+        nearest: Tensor = torch.cdist(flat, self.vectors.float()).argmin(1)
+        return nearest.view(states.shape[:-1])
+
+    def forward(self, codes: Int[Tensor, "*n"]) -> Float[Tensor, "*n dim"]:
+        """Give the vectors of codes."""
+        return self.vectors[codes]
+
+    @torch.no_grad()
+    def restart(self, states: Float[Tensor, "n dim"], codes: Int[Tensor, "n"]) -> None:
+        """Count what a batch has not used, and put random states in place of what is overdue.
+
+        Draws from torch's global generator, which the loop seeds at each step.
+        """
+        used = torch.bincount(codes, minlength=len(self.idle)) > 0
+        self.idle.copy_(torch.where(used, 0, self.idle + 1))
+        overdue = (self.idle > self.patience).nonzero()[:, 0]
+        picked = torch.randint(len(states), (len(overdue),), device=states.device)
+        self.vectors[overdue] = states[picked].to(self.vectors)
+        self.idle[overdue] = 0

@@ -1,0 +1,142 @@
+"""The series recipe: codes of its segments, what is surprising among them, and its claim."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+import torch
+
+from attar.errors import InvalidInput
+from attar.training.data.eeg import eeg
+from attar.training.data.source import Source, embed
+from attar.training.encoders.saved import TensorModel, load, save
+from attar.training.loop import fit
+from attar.training.methods.quantised import Quantised, perplexity
+from attar.training.recipes.series import eegformer
+from attar.training.targets import Codebook
+
+SETTINGS = eegformer.Settings(steps=3, warmup=1, batch_size=16, size=8)
+
+
+@pytest.fixture(scope="module")
+def data() -> Source:
+    return eeg(train=40, test=20)
+
+
+def test_eeg_is_decided_by_its_seed_and_only_labelled_segments_have_a_burst(data: Source) -> None:
+    rows = torch.arange(40)
+    assert torch.equal(data.train[rows], eeg(train=40, test=20).train[rows])
+    assert not torch.equal(data.train[rows], eeg(train=40, test=20, seed=1).train[rows])
+    assert data.train[rows].shape == (40, 1, 512)
+    assert data.train_labels is not None
+    assert data.train_labels.sum() == 8
+    highest = data.train[rows].amax((1, 2)).numpy()
+    assert highest[data.train_labels == 1].min() > np.median(highest[data.train_labels == 0])
+
+
+def test_a_batch_depends_on_the_step_and_nothing_else(data: Source) -> None:
+    one, other = (eegformer.build(data, SETTINGS) for _ in range(2))
+    other.views(other.batches(0), 0)
+    torch.rand(3)
+    given, again, later = (
+        run.views(run.batches(step), step) for run, step in ((one, 5), (other, 5), (one, 6))
+    )
+    assert torch.equal(given, again)
+    assert not torch.equal(given, later)
+    torch.testing.assert_close(given.mean(2), torch.zeros(16, 1), atol=1e-5, rtol=0)
+
+
+def test_a_short_run_logs_its_probes_and_its_encoder_is_saved(data: Source, tmp_path: Path) -> None:
+    training = eegformer.build(data, SETTINGS)
+    history = fit(training, log_every=1, accelerator="cpu", progress=False)
+    assert [made for made, _ in history.series("auroc")] == [0, 3]
+    assert set(history.rows[-1]) == {"step", "rankme", "perplexity", "auroc"}
+    assert len(history.series("rebuilt")) == 3
+    method = cast("Quantised", training.method.eval())
+    codes = eegformer.codes(method, data.train)
+    assert codes.shape == (40, 512 // SETTINGS.hop)
+    assert 0 <= codes.min() <= codes.max() < 8
+    save(TensorModel(encoder=method.encoder), tmp_path)
+    again = load(tmp_path)
+    assert isinstance(again, TensorModel)
+    np.testing.assert_array_equal(
+        embed(again.encoder, data.train), embed(method.encoder, data.train)
+    )
+
+
+def test_without_labels_all_segments_are_normal(data: Source) -> None:
+    assert len(eegformer.normal(replace(data, train_labels=None))) == 40
+    assert len(eegformer.normal(data)) == 32
+
+
+def test_a_token_is_rebuilt_as_the_samples_that_it_sees() -> None:
+    training = eegformer.build(eeg(train=16, test=2), SETTINGS)
+    method = cast("Quantised", training.method)
+    series = torch.arange(1.0, 513.0).view(1, 1, 512)
+    windows = method.windows(series)
+    assert windows.shape == (1, 16, 64)
+    assert torch.equal(windows[0, 1], torch.arange(33.0, 97.0))
+    assert torch.equal(windows[0, 15, 32:], torch.zeros(32))
+
+
+def test_codes_are_the_nearest_vectors_and_idle_ones_become_states() -> None:
+    torch.manual_seed(0)
+    codebook = Codebook(3, 2, patience=1)
+    codebook.vectors.data.copy_(torch.tensor([[0.0, 0.0], [4.0, 0.0], [90.0, 90.0]]))
+    codebook.idle.zero_()
+    states = torch.tensor([[0.4, 0.0], [3.0, 0.0]])
+    assert codebook.codes(states).tolist() == [0, 1]
+    assert codebook.codes(states.view(1, 2, 2)).tolist() == [[0, 1]]
+    codebook.restart(states, codebook.codes(states))
+    assert codebook.vectors[2].tolist() == [90, 90]  # one step is within its patience
+    codebook.restart(states, codebook.codes(states))
+    assert codebook.vectors[2].tolist() in states.tolist()
+    assert codebook.vectors[:2].tolist() == [[0, 0], [4, 0]]
+    assert codebook.idle.tolist() == [0, 0, 0]
+
+
+def test_the_gradient_of_what_is_rebuilt_reaches_the_encoder(data: Source) -> None:
+    method = eegformer.build(data, SETTINGS).method
+    assert isinstance(method, Quantised)
+    method.commitment = 0.0
+    loss, _ = method.loss(data.train[torch.arange(4)], 0)
+    loss.backward()
+    gradient = method.encoder.windows.weight.grad
+    assert gradient is not None
+    assert gradient.abs().sum() > 0
+
+
+def test_perplexity_counts_codes_in_use() -> None:
+    assert perplexity(torch.tensor([2, 2, 2]), 4).item() == pytest.approx(1)
+    assert perplexity(torch.tensor([[0, 1], [2, 3]]), 4).item() == pytest.approx(4)
+
+
+def test_nab_is_read_as_streams_whose_beginning_is_normal(tmp_path: Path) -> None:
+    values = np.arange(4000.0)
+    labels = np.zeros(4000, np.int64)
+    labels[2000:2100] = 1
+    np.savez(tmp_path / "nab.npz", **{"a__b|value": values, "a__b|label": labels})
+    (name,), (source,) = zip(*eegformer.nab(tmp_path / "nab.npz").items(), strict=True)
+    assert name == "a__b"
+    train = source.train[torch.arange(len(source.train))]
+    assert (train.amin(), train.amax()) == (0, 32 * 14 + 127)
+    assert train.amax() < 600
+    assert source.test is not None
+    test = source.test[torch.arange(len(source.test))]
+    assert source.test_labels is not None
+    inside = (test.amax((1, 2)) >= 2000) & (test.amin((1, 2)) < 2100)
+    assert inside.tolist() == (source.test_labels == 1).tolist()
+
+
+def test_a_series_too_short_for_a_segment_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "nab.npz", **{"a|value": np.zeros(400), "a|label": np.zeros(400)})
+    with pytest.raises(InvalidInput, match="a has 60 samples in its first 15 %; length is 128"):
+        eegformer.nab(tmp_path / "nab.npz")
+
+
+@pytest.mark.slow
+def test_the_claim_holds_at_a_seed() -> None:
+    verdict = eegformer.recipe.claim.check((0,))
+    assert verdict.holds, f"{eegformer.recipe.claim.statement}: {dict(verdict.figures)}"
