@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from attar.host import describe
 from attar.training.data.images import digits
@@ -114,7 +115,7 @@ def ours() -> dict[str, Callable[[], Loss]]:
 
 def unit(z: Tensor) -> Tensor:
     """Keep scores where cosines are."""
-    return z / z.norm(dim=1, keepdim=True)
+    return F.normalize(z, dim=1)
 
 
 def curve(loss: Loss, start: nn.Module) -> list[float]:
@@ -130,7 +131,7 @@ def curve(loss: Loss, start: nn.Module) -> list[float]:
         a, b = (net(view(images, generator).data.double()) for _ in range(2))
         value = loss(a, b)
         optimiser.zero_grad()
-        value.sum().backward()
+        torch.autograd.backward(value.sum())
         optimiser.step()
         values.append(value.item())
     return values
@@ -145,7 +146,7 @@ def seconds(sides: tuple[Loss, Loss]) -> tuple[float, float]:
         for side, took in zip(sides, times, strict=True):
             first, second = a.clone().requires_grad_(), b.clone().requires_grad_()
             began = time.perf_counter()
-            side(first, second).sum().backward()
+            torch.autograd.backward(side(first, second).sum())
             took.append(time.perf_counter() - began)
     mine, other = (statistics.median(took[5:]) for took in times)
     return mine, other

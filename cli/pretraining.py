@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tokenizers import Tokenizer
 from torch import nn
@@ -20,6 +20,7 @@ from attar.training.encoders.text import TextEncoder
 from attar.training.loop import Strategy, fit
 from attar.training.overrides import override
 from attar.training.precision import best_precision
+from attar.training.probes.finetune import Classifier
 from attar.training.recipe import Recipe
 from attar.training.recipes.text.pairs import text_data
 
@@ -144,10 +145,10 @@ def _save(
     encoder: nn.Module, words: bytes | None, lineage: Mapping[str, object], out: Path
 ) -> None:
     """Save an encoder of attar's own; of a classifier, that inside it."""
-    inner = encoder if isinstance(encoder, TensorEncoder | TextEncoder) else encoder.encoder
+    inner = encoder.encoder if isinstance(encoder, Classifier) else encoder
     if isinstance(inner, TextEncoder):
         assert words is not None  # noqa: S101 - text recipes have a tokenizer
         saved.save(TextModel(encoder=inner, tokenizer=words, lineage=lineage), out)
     else:
-        saved.save(TensorModel(encoder=inner, lineage=lineage), out)
+        saved.save(TensorModel(encoder=cast("TensorEncoder", inner), lineage=lineage), out)
     console.print(f"encoder written to {out}; next: attar export {out} NAME.attar")

@@ -26,7 +26,7 @@ from attar.manifest import TensorSpec
 from attar.training.data.source import embed
 from attar.training.loop import fit
 from attar.training.methods.twins import Twins
-from attar.training.probes.suite import evaluate
+from attar.training.probes import suite
 from attar.training.probes.summaries import SummaryRetrieval
 from attar.training.recipes.image import barlow_twins
 
@@ -170,6 +170,6 @@ def test_images_score_the_same_in_torch_on_a_device_and_through_the_server(tmp_p
     for expected, device, server in zip(in_torch, here, there, strict=True):
         assert np.abs(device - expected).max() <= 1e-6
         assert np.abs(server - device).max() <= tolerance(exported.bundle, "fp32")
-    probes = [evaluate(train, test, some.source) for train, test in (in_torch, here, there)]
+    probes = [suite.evaluate(train, test, some.source) for train, test in (in_torch, here, there)]
     for name in ("knn", "linear", "scarce"):
         assert len({probe[name] for probe in probes}) == 1, name

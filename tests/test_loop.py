@@ -93,7 +93,8 @@ def die_at(step: int, what: Training[Tensor]) -> Callable[[int], Tensor]:
     def batches(at: int) -> Tensor:
         if at == step:
             raise KeyboardInterrupt
-        return what.batches(at)
+        batch: Tensor = what.batches(at)
+        return batch
 
     return batches
 
@@ -294,9 +295,11 @@ def test_a_batch_that_fails_ahead_stops_the_run_at_its_step() -> None:
             raise InvalidInput("item 7 of the folder is no image")
         return DATA[:12]
 
-    what = replace(
-        training(batches=batches), probe=lambda step: {"made": float(made.append(step) or step)}
-    )
+    def probe(steps: int) -> dict[str, float]:
+        made.append(steps)
+        return {"made": float(steps)}
+
+    what = replace(training(batches=batches), probe=probe)
     with pytest.raises(InvalidInput, match="item 7"):
         fit(what, accelerator="cpu", progress=False, workers=2, probe_every=1)
     assert made == [0, 1, 2, 3, 4, 5]

@@ -56,7 +56,7 @@ def test_each_value_is_read_as_its_type() -> None:
         ("steps=1.5", "steps takes an integer; got '1.5'"),
         ("rate=fast", "rate takes a number; got 'fast'"),
         ("views=odd", "views is one of affine, natural; got 'odd'"),
-        ("cosine=1", "cosine is true or false; got '1'"),
+        ("cosine=1", "cosine is one of true, false; got '1'"),
         ("betas=0.9", "betas takes 2 values with commas; got '0.9'"),
         ("shape=3", "shape is a group of settings; change one of shape.dim"),
         ("shape.din=3", "no setting 'shape.din'; did you mean dim"),

@@ -62,7 +62,7 @@ def value_and_gradient(objective: Objective) -> tuple[float, Tensor]:
     items = ITEMS[share(torch.arange(BATCH))].double()
     first, second = items @ weight, (items + items.roll(1, dims=1) / 4) @ weight
     loss = objective(gather(first), gather(second))
-    loss.backward()
+    torch.autograd.backward(loss)
     assert weight.grad is not None
     if size() > 1:  # what DDP does
         dist.all_reduce(weight.grad)

@@ -9,11 +9,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, Self
+from typing import Any, Generic, Literal, Self, cast
 
 import torch
 from lightning_fabric import Fabric
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from .checkpoint import load_checkpoint, save_checkpoint
@@ -185,8 +186,8 @@ class _Run(Generic[Batch]):
     @classmethod
     def of(cls, training: Training[Batch], fabric: Fabric, *, compiled: bool) -> Self:
         method = training.method
-        if fabric.device.type == "cuda":
-            method.to(memory_format=torch.channels_last)  # what tensor cores take without copies
+        if fabric.device.type == "cuda":  # what tensor cores take without copies
+            nn.Module.to(method, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if compiled:
             for part in method.children():
                 part.compile()
@@ -242,10 +243,10 @@ class _Run(Generic[Batch]):
         """Give the figures' means over the processes."""
         if self.fabric.world_size == 1:
             return {name: float(value) for name, value in figures.items()}
-        return {
-            name: float(self.fabric.all_reduce(torch.as_tensor(value).float(), reduce_op="mean"))
-            for name, value in figures.items()
-        }
+        names = sorted(figures)
+        values = torch.tensor([float(figures[name]) for name in names], device=self.fabric.device)
+        means = cast("Tensor", self.fabric.all_reduce(values, reduce_op="mean"))
+        return dict(zip(names, means.tolist(), strict=True))
 
 
 def _due(every: int, made: int) -> bool:

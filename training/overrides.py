@@ -1,6 +1,6 @@
 """Settings changed by words, such as `rate=1e-3` or `shape.dim=64`: typed, or refused with why."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from difflib import get_close_matches
 from types import NoneType, UnionType
@@ -10,7 +10,8 @@ from attar.errors import InvalidInput
 
 SettingsT = TypeVar("SettingsT")
 
-TRUTH = {"true": True, "false": False}
+TRUTH: Mapping[str, bool] = {"true": True, "false": False}
+WORDS: Mapping[type, str] = {int: "an integer", float: "a number", str: "words"}
 
 
 def override(settings: SettingsT, changes: Sequence[str]) -> SettingsT:
@@ -56,27 +57,23 @@ def _read(kind: Any, name: str, value: str) -> Any:
             return None
         return _read(next(other for other in inside if other is not NoneType), name, value)
     if origin is Literal:
-        if value not in inside:
-            words = ", ".join(map(str, inside))
-            raise InvalidInput(f"{name} is one of {words}; got {value!r}")
-        return value
+        return _one_of({word: word for word in inside}, name, value)
     if origin is tuple:
-        each = inside[0]
-        parts = tuple(_read(each, name, part) for part in value.split(","))
+        parts = tuple(_read(inside[0], name, part) for part in value.split(","))
         if Ellipsis not in inside and len(parts) != len(inside):
             raise InvalidInput(f"{name} takes {len(inside)} values with commas; got {value!r}")
         return parts
     if kind is bool:
-        if value.lower() not in TRUTH:
-            raise InvalidInput(f"{name} is true or false; got {value!r}")
-        return TRUTH[value.lower()]
-    if kind not in (int, float, str):
+        return _one_of(TRUTH, name, value.lower())
+    if kind not in WORDS:
         raise InvalidInput(f"{name} cannot be changed by words; compose the recipe in Python")
     try:
         return kind(value)
     except ValueError:
-        raise InvalidInput(f"{name} takes {_an(kind)}; got {value!r}") from None
+        raise InvalidInput(f"{name} takes {WORDS[kind]}; got {value!r}") from None
 
 
-def _an(kind: type) -> str:
-    return "an integer" if kind is int else "a number"
+def _one_of(known: Mapping[str, Any], name: str, value: str) -> Any:
+    if value not in known:
+        raise InvalidInput(f"{name} is one of {', '.join(known)}; got {value!r}")
+    return known[value]

@@ -31,10 +31,10 @@ def in_parts(encoder: nn.Module, rows: int) -> Iterator[None]:
         if not torch.is_grad_enabled() or len(inputs[0]) <= rows:
             alone: Tensor = whole(*inputs)
             return alone
-        parts = zip(*(tensor.split(rows) for tensor in inputs), strict=True)
+        parts = zip(*(torch.split(tensor, rows) for tensor in inputs), strict=True)
         return torch.cat([checkpoint(whole, *part, use_reentrant=False) for part in parts])
 
-    encoder.forward = forward  # type: ignore[method-assign]  # the instance's, for a while
+    encoder.forward = forward  # the instance's, for a while
     try:
         yield
     finally:

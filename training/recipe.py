@@ -65,7 +65,7 @@ class Recipe(Generic[Data, Settings]):
     paper: str
     family: Family
     modality: Modality
-    claim: Claim[Data]
+    claim: Claim[Any]
     settings: Settings
     build: Callable[[Data, Settings], Training[Any]]
     stages: Callable[[Data, Settings], Iterator[Stage]] | None = None

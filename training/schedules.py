@@ -78,7 +78,8 @@ def infinite(
     def at(step: int) -> float:
         if release is None or step < release:
             return start(step)
-        return level * (floor / level) ** min((step - release) / anneal, 1.0)
+        passed = min((step - release) / anneal, 1.0)
+        return level * math.exp(passed * math.log(floor / level))
 
     return at
 

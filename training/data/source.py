@@ -38,10 +38,11 @@ class Source:
 def embed(encoder: nn.Module, items: Rows, *, batch: int = 256) -> NDArray[np.float32]:
     """Give the (n, dim) embeddings of all items, from wherever the encoder is and in its mode."""
     device = next((weight.device for weight in encoder.parameters()), torch.device("cpu"))
-    parts = []
     with torch.no_grad():
-        for rows in torch.arange(len(items)).split(batch):
-            parts.append(encoder(items[rows].to(device)).float().cpu().numpy())
+        parts = [
+            encoder(items[rows].to(device)).float().cpu().numpy()
+            for rows in torch.split(torch.arange(len(items)), batch)
+        ]
     return np.concatenate(parts)
 
 

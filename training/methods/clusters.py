@@ -51,7 +51,7 @@ class Swav(Method[tuple[Inputs, Inputs]]):
             for embedding in embeddings
         ]
         loss = swav(*scores, temperature=self.temperature, epsilon=self.epsilon)
-        used = len(scores[0].detach().argmax(dim=1).unique()) / len(weight)
+        used = len(torch.unique(scores[0].detach().argmax(dim=1))) / len(weight)
         alignment = F.cosine_similarity(*embeddings).mean().detach()
         return loss, {"alignment": alignment, "used": used}
 

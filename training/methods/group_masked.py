@@ -34,6 +34,8 @@ class GroupMasked(Method[tuple[Corrupted, Corrupted]]):
     `contrast` weigh the two; at 0 a part is left out. Logs both.
     """
 
+    encoder: VitEncoder
+
     def __init__(
         self,
         encoder: VitEncoder,
@@ -83,7 +85,6 @@ class GroupMasked(Method[tuple[Corrupted, Corrupted]]):
         """Lay (n, patches, channels patch²) out as images."""
         shape = self.encoder.shape
         grid = shape.side // shape.patch
-        cells = patches.unflatten(1, (grid, grid)).unflatten(
-            3, (shape.channels, shape.patch, shape.patch)
-        )  # (n, down, across, channels, patch, patch)
+        sizes = (len(patches), grid, grid, shape.channels, shape.patch, shape.patch)
+        cells = patches.view(sizes)  # (n, down, across, channels, patch, patch)
         return cells.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)

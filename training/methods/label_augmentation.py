@@ -73,5 +73,5 @@ class LabelAugmentation(Method[Turned]):
 
     def _aggregated(self, logits: Tensor) -> Tensor:
         """Average over an image's forms what each says of the classes in that form."""
-        by_form = logits.unflatten(0, (-1, self.forms)).unflatten(2, (-1, self.forms))
+        by_form = logits.view(len(logits) // self.forms, self.forms, -1, self.forms)
         return by_form.diagonal(dim1=1, dim2=3).mean(-1)

@@ -66,7 +66,7 @@ def trial(data: Styled, seed: int) -> dict[str, float]:
     """Pretrain on all styles but one; probe digits of that one, and which style the others have."""
     unseen = seed % len(data.styles)
     seen = data.without(unseen)
-    figures = {}
+    figures: dict[str, float] = {}
     for name, standardise in (("simclr", False), ("styles", True)):
         training = build(seen.source, replace(Settings(), seed=seed, standardise=standardise))
         fit(replace(training, probe=None), accelerator="cpu", progress=False)

@@ -66,7 +66,7 @@ def trial(data: Source, seed: int) -> dict[str, float]:
         "linear": replace(default, predictor="linear"),
         "identity": replace(default, predictor="identity"),
     }
-    figures = {}
+    figures: dict[str, float] = {}
     for name, settings in runs.items():
         row = fit(build(data, settings), accelerator="cpu", progress=False).rows[-1]
         figures |= {f"{name}/{what}": row[what] for what in ("scarce", "rankme")}

@@ -64,7 +64,8 @@ def clusters(autoencoder: Training[Corrupted], data: Source, settings: Settings)
     """Give each training image its cluster, by k-means on the autoencoder's embeddings."""
     embeddings = embed(autoencoder.method.encoder.eval(), data.train)
     means = KMeans(settings.clusters, n_init=4, random_state=settings.seed)
-    return means.fit_predict(embeddings).astype(np.int64)
+    found: Labels = means.fit_predict(embeddings).astype(np.int64)
+    return found
 
 
 def guided(
@@ -103,7 +104,7 @@ def trial(data: Source, seed: int) -> dict[str, float]:
     settings = replace(Settings(), seed=seed)
     autoencoder = replace(build(data, settings), probe=None)
     fit(autoencoder, accelerator="cpu", progress=False)
-    figures = {}
+    figures: dict[str, float] = {}
     for name, found in (("uniform", None), ("guided", clusters(autoencoder, data, settings))):
         row = fit(guided(data, settings, found), accelerator="cpu", progress=False).rows[-1]
         figures |= {f"{name}/knn": row["knn"], f"{name}/scarce": row["scarce"]}

@@ -126,7 +126,7 @@ class _Both:
 
 def trial(data: Source, seed: int) -> dict[str, float]:
     """Give accuracies on either domain after the stream, and how much of the first was lost."""
-    figures = {}
+    figures: dict[str, float] = {}
     for settings in (
         replace(Settings(), seed=seed, schedule="repeated"),
         replace(Settings(), seed=seed, schedule="constant"),

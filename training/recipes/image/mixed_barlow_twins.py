@@ -43,7 +43,7 @@ def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
 
 def trial(data: Source, seed: int) -> dict[str, float]:
     """Train for long with and without the regulariser; probe on the way."""
-    figures = {}
+    figures: dict[str, float] = {}
     for name, strength in (("plain", 0.0), ("mixed", Settings().strength)):
         settings = replace(Settings(), seed=seed, steps=LONG, strength=strength)
         history = fit(

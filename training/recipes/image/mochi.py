@@ -58,7 +58,7 @@ def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
 def trial(data: Source, seed: int) -> dict[str, float]:
     """Train with mixed negatives, and never (MoCo); `found` is how often a query finds its key."""
     default = replace(Settings(), seed=seed)
-    figures = {}
+    figures: dict[str, float] = {}
     for name, after in (("moco", default.steps), ("mochi", default.mixing_after)):
         settings = replace(default, mixing_after=after)
         history = fit(build(data, settings), accelerator="cpu", progress=False, log_every=1)

@@ -71,7 +71,7 @@ def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
 
 def trial(data: Source, seed: int) -> dict[str, float]:
     """Pretrain with fields of three strengths."""
-    figures = {}
+    figures: dict[str, float] = {}
     for name, strength in STRENGTHS.items():
         settings = replace(Settings(), seed=seed, strength=strength)
         row = fit(build(data, settings), accelerator="cpu", progress=False).rows[-1]

@@ -63,7 +63,7 @@ def trial(data: Source, seed: int) -> dict[str, float]:
         "noise": replace(default, noise=True),
         "far": replace(default, distance=1.0),
     }
-    figures = {}
+    figures: dict[str, float] = {}
     for name, settings in runs.items():
         rows = fit(build(data, settings), accelerator="cpu", progress=False).rows
         before, after = (row["scarce"] for row in rows if "scarce" in row)

@@ -11,8 +11,9 @@ from scipy.stats import spearmanr
 
 from ...data.images import digits
 from ...data.source import Source
-from ...loop import Row, Training, fit
+from ...loop import Training, fit
 from ...methods.twins import Inputs
+from ...metrics import Row
 from ...recipe import Claim, Figures, Recipe, Stage
 from . import barlow_twins
 

@@ -73,7 +73,7 @@ def image_run(
     data: Source,
     settings: ImageSettings,
     method: Callable[[TensorEncoder], Method[Any]],
-    views: Callable[[Tensor, int], Any],
+    views: Callable[[Any, int], Any],
     *,
     sampler: Callable[[int], Tensor] | None = None,
 ) -> Training[Any]:

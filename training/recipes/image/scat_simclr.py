@@ -64,7 +64,7 @@ def trial(data: Source, seed: int) -> dict[str, float]:
         "without_puzzle": replace(default, puzzle=0.0),
         "convolutions": replace(default, puzzle=0.0, encoder="small"),
     }
-    figures = {}
+    figures: dict[str, float] = {}
     for name, settings in runs.items():
         training = build(data, settings)
         row = fit(training, accelerator="cpu", progress=False).rows[-1]

@@ -5,7 +5,6 @@ Atito et al. 2021, arXiv:2104.03602.
 
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -79,11 +78,11 @@ def build(data: Source, settings: Settings) -> Training[tuple[Corrupted, Corrupt
 
 def trial(data: Source, seed: int) -> dict[str, float]:
     """Pretrain with both parts of the loss, and with either alone."""
-    figures = {}
+    figures: dict[str, float] = {}
     for name, (rebuild, contrast) in PARTS.items():
         settings = replace(Settings(), seed=seed, rebuild=rebuild, contrast=contrast)
         rows = fit(build(data, settings), accelerator="cpu", progress=False).rows
-        figures[f"{name}/scarce"] = cast("float", rows[-1]["scarce"])
+        figures[f"{name}/scarce"] = rows[-1]["scarce"]
         figures["untrained/scarce"] = next(row["scarce"] for row in rows if "scarce" in row)
     return figures
 
