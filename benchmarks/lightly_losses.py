@@ -23,7 +23,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from attar.host import describe
 from attar.training.data.images import digits
@@ -115,7 +114,7 @@ def ours() -> dict[str, Callable[[], Loss]]:
 
 def unit(z: Tensor) -> Tensor:
     """Keep scores where cosines are."""
-    return F.normalize(z, dim=1)
+    return nn.functional.normalize(z, dim=1)
 
 
 def curve(loss: Loss, start: nn.Module) -> list[float]:

@@ -15,7 +15,14 @@ from .images import Digits, load
 
 RECIPES = {name: recipe for name, recipe in catalogue().items() if recipe.modality == "image"}
 NOT_SHOWN = frozenset(
-    {"image/rankme", "image/random_teacher", "image/scat_simclr", "image/simsiam", "image/sit"}
+    {
+        "image/label_augmentation",
+        "image/random_teacher",
+        "image/rankme",
+        "image/scat_simclr",
+        "image/simsiam",
+        "image/sit",
+    }
 )
 """Built; their papers' effects are not seen on digits, as docs/recipes.md says with figures."""
 
