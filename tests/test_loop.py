@@ -339,6 +339,14 @@ def test_bfloat16_keeps_parameters_and_loss_in_float32() -> None:
     assert history.series("loss")[-1][1] == pytest.approx(exact.series("loss")[-1][1], rel=0.05)
 
 
+def test_bfloat16_is_what_the_encoder_computes_in() -> None:
+    what = training()
+    computed = set()
+    what.method.encoder.register_forward_hook(lambda _m, _i, out: computed.add(out.dtype))
+    fit(replace(what, probe=None), accelerator="cpu", precision="bf16-mixed", progress=False)
+    assert computed == {torch.bfloat16}
+
+
 def test_an_epoch_meets_every_row_once_and_the_next_in_another_order() -> None:
     sampler = Sampler(items=12, batch_size=4, seed=0)
     first, second = (

@@ -15,14 +15,26 @@ from torch.optim import Optimizer
 
 from attar.errors import InvalidInput
 
+from .sharding import parted_as, whole
+
 METHOD, OPTIMISER = "method.", "optimiser."
 MEND = "start with resume=False, or in another folder"
 
 
 def save_checkpoint(
-    path: Path, *, method: nn.Module, optimiser: Optimizer, seed: int, step: int
+    path: Path,
+    *,
+    method: nn.Module,
+    optimiser: Optimizer,
+    seed: int,
+    step: int,
+    write: bool = True,
 ) -> None:
-    """Write where a run with `seed` stands after `step` steps to `path`, whole or not at all."""
+    """Write where a run with `seed` stands after `step` steps to `path`, whole or not at all.
+
+    Of a method that is parted among processes the file holds it whole, and any number of processes
+    can read it. All of them must call this, and all but one with `write` false.
+    """
     tensors = {METHOD + name: tensor for name, tensor in method.state_dict().items()}
     numbers: dict[str, dict[str, float]] = {}
     state = optimiser.state_dict()
@@ -33,8 +45,13 @@ def save_checkpoint(
             else:
                 numbers.setdefault(str(parameter), {})[name] = value
     header = {"step": step, "seed": seed, "groups": state["param_groups"], "numbers": numbers}
-    # A copy each, because tied weights share their storage and safetensors refuses that.
-    copies = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    copies = {}
+    for name, tensor in tensors.items():
+        full = whole(tensor.detach())
+        if write:  # a copy each: tied weights share their storage, and safetensors refuses that
+            copies[name] = full.cpu().contiguous().clone()
+    if not write:
+        return
     draft = path.with_suffix(".partial")
     save_file(copies, draft, metadata={"attar": json.dumps(header)})
     draft.replace(path)
@@ -61,6 +78,7 @@ def load_checkpoint(path: Path, *, method: nn.Module, optimiser: Optimizer, seed
             parameter, name = key.removeprefix(OPTIMISER).split(".", 1)
             state.setdefault(int(parameter), {})[name] = tensor
     weights = {k.removeprefix(METHOD): t for k, t in tensors.items() if k.startswith(METHOD)}
+    _part(weights, state, method, optimiser)
     try:
         method.load_state_dict(weights)
         optimiser.load_state_dict({"state": state, "param_groups": header["groups"]})
@@ -69,3 +87,17 @@ def load_checkpoint(path: Path, *, method: nn.Module, optimiser: Optimizer, seed
             f"{path} has other parameters than this run ({error}); {MEND}"
         ) from error
     return int(header["step"])
+
+
+def _part(
+    weights: dict[str, Tensor],
+    state: dict[int, dict[str, Any]],
+    method: nn.Module,
+    optimiser: Optimizer,
+) -> None:
+    """Leave this process's part of what a method that is parted among several has read."""
+    own = method.state_dict()
+    weights |= {name: parted_as(t, own[name]) for name, t in weights.items() if name in own}
+    for place, its in enumerate(p for group in optimiser.param_groups for p in group["params"]):
+        values = state.get(place, {})
+        values |= {k: parted_as(v, its) for k, v in values.items() if isinstance(v, Tensor)}

@@ -15,6 +15,7 @@ import torch
 from lightning_fabric import Fabric
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.optim import Optimizer
 
 from .checkpoint import load_checkpoint, save_checkpoint
@@ -23,6 +24,7 @@ from .metrics import MetricsLog, Row
 from .parts import in_parts
 from .sampler import seed_at
 from .schedules import Schedule
+from .sharding import reshard, shard
 
 Precision = Literal["32-true", "bf16-mixed"]
 Strategy = Literal["auto", "ddp", "fsdp"]
@@ -98,7 +100,9 @@ def fit(
     again when it needs them: the gradient is that of the whole batch, in the memory of a part.
     `compiled` compiles the method's parts (torch.compile). `workers` threads get batches ready
     ahead. Started by torchrun, every process takes its share of each batch (`world`), and the
-    first one writes.
+    first one writes. `strategy` "fsdp" also parts parameters, gradients and the optimiser's state
+    among them (`sharding`); so they stay when the run is done, and to have the method whole, fit
+    it in one process with the same `out`, which takes it from the checkpoint.
 
     Torch's global generators are seeded from (seed, step) before each step, so dropout and views
     need no state in a checkpoint; they are put back to what they were at the end. Warns with
@@ -108,7 +112,8 @@ def fit(
         FloatingPointError: the loss became infinite or not a number; the message names the step.
         InvalidInput: the checkpoint in `out` belongs to another run.
     """
-    run = _Run.of(training, _fabric(accelerator, precision, strategy), compiled=compiled)
+    fabric = _fabric(accelerator, precision)
+    run = _Run.of(training, fabric, sharded=strategy == "fsdp", compiled=compiled)
     first = run.fabric.is_global_zero
     checkpoint = None if out is None else out / "checkpoint.safetensors"
     done = run.taken_up(checkpoint, resume=resume)
@@ -132,13 +137,13 @@ def fit(
                 bar.update(task, description=f"loss {row['loss']:.4g}{log.latest(PROBED)}")
             if last or _due(probe_every, made):
                 _probe(training, log, made=made)
-            if checkpoint is not None and first and (last or _due(save_every, made)):
+            if checkpoint is not None and (last or _due(save_every, made)):
                 run.save(checkpoint, made)
             bar.update(task, completed=made)
         return History(tuple(log.rows))
 
 
-def _fabric(accelerator: str, precision: Precision, strategy: Strategy) -> Fabric:
+def _fabric(accelerator: str, precision: Precision) -> Fabric:
     """Join the processes that torchrun started, or run in this one alone."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
@@ -148,7 +153,7 @@ def _fabric(accelerator: str, precision: Precision, strategy: Strategy) -> Fabri
         accelerator=accelerator,
         devices=here,
         num_nodes=size // here,
-        strategy="ddp" if strategy == "auto" else strategy,
+        strategy="ddp",
         precision=precision,
     )
     fabric.launch()
@@ -184,15 +189,22 @@ class _Run(Generic[Batch]):
     stepper: Any
 
     @classmethod
-    def of(cls, training: Training[Batch], fabric: Fabric, *, compiled: bool) -> Self:
-        method = training.method
-        if fabric.device.type == "cuda":  # what tensor cores take without copies
+    def of(
+        cls, training: Training[Batch], fabric: Fabric, *, sharded: bool, compiled: bool
+    ) -> Self:
+        method, optimiser = training.method, training.optimiser
+        sharded = sharded and fabric.world_size > 1
+        if fabric.device.type == "cuda" and not sharded:  # what tensor cores take without copies
             nn.Module.to(method, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if compiled:
             for part in method.children():
                 part.compile()
-        model, stepper = fabric.setup(method, training.optimiser)
-        model.mark_forward_method("loss")  # so that `precision` applies to it
+        if sharded:
+            mesh = init_device_mesh(fabric.device.type, (fabric.world_size,))
+            shard(method, optimiser, mesh)
+            return cls(training, fabric, method, optimiser)
+        model, stepper = fabric.setup(method, optimiser)
+        model.mark_forward_method("loss")  # so that gradients are averaged over processes
         return cls(training, fabric, model, stepper)
 
     def taken_up(self, checkpoint: Path | None, *, resume: bool) -> int:
@@ -210,7 +222,12 @@ class _Run(Generic[Batch]):
     def save(self, checkpoint: Path, made: int) -> None:
         what = self.training
         save_checkpoint(
-            checkpoint, method=what.method, optimiser=what.optimiser, seed=what.seed, step=made
+            checkpoint,
+            method=what.method,
+            optimiser=what.optimiser,
+            seed=what.seed,
+            step=made,
+            write=self.fabric.is_global_zero,
         )
 
     def own_randomness(self) -> AbstractContextManager[None]:
@@ -227,7 +244,8 @@ class _Run(Generic[Batch]):
             group["lr"] = rate
         training.method.train()
         batch = training.views(self.fabric.to_device(items), step)
-        loss, metrics = self.model.loss(batch, step)
+        with self.fabric.autocast():
+            loss, metrics = self.model.loss(batch, step)
         if not torch.isfinite(loss):
             raise FloatingPointError(
                 f"the loss is {loss.item()} at step {step}, rate {rate:.3g}: lower the rate, "
@@ -256,9 +274,11 @@ def _due(every: int, made: int) -> bool:
 def _probe(training: Training[Batch], log: MetricsLog, *, made: int) -> None:
     if training.probe is None:
         return
-    training.method.eval()
+    method, probe = training.method, training.probe
+    method.eval()
     with torch.no_grad():
-        figures = training.probe(made)
+        figures = method.during(lambda: probe(made))
+    reshard(method)
     log.write({"step": made, **figures})
     ranks = [row["rankme"] for row in log.rows if "rankme" in row]
     fallen = [rank < COLLAPSED * ranks[0] for rank in ranks]

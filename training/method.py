@@ -1,11 +1,13 @@
 """The contract of training: a method gives a loss for a batch, and tidies up after a step."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from torch import Tensor, nn
 
 Batch = TypeVar("Batch")
+Result = TypeVar("Result")
 Metrics = dict[str, Tensor | float]  # scalars; tensors are read (and waited for) only when logged
 
 
@@ -27,3 +29,7 @@ class Method(nn.Module, ABC, Generic[Batch]):
 
     def after_step(self, step: int) -> None:
         """Update targets, once the optimiser has made step number `step` (from 0)."""
+
+    def during(self, work: Callable[[], Result]) -> Result:
+        """Do `work` while the parameters are whole, as they are in `loss` (see `sharding`)."""
+        return work()

@@ -1,0 +1,141 @@
+"""What each process of tests/test_sharding.py does: started by torchrun with the folder to use."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+from torch.distributed.tensor import DTensor
+
+from attar.training.encoders.mlp import MlpEncoder, MlpShape
+from attar.training.encoders.shared import SharedSpace
+from attar.training.encoders.table import TableEncoder, TableShape
+from attar.training.encoders.transformer import TransformerShape
+from attar.training.loop import History, Strategy, Training, fit
+from attar.training.method import Method
+from attar.training.methods.asymmetric import Asymmetric
+from attar.training.methods.clusters import Swav
+from attar.training.methods.cross_modal import CrossModal
+from attar.training.methods.momentum import MomentumContrast
+from attar.training.optimisers import parameter_groups
+from attar.training.predictors import DirectPred
+from attar.training.sampler import Sampler
+from attar.training.schedules import constant
+from attar.training.sharding import whole
+from attar.training.targets import Queue
+from attar.training.world import share
+
+ITEMS = torch.randn(48, 6, generator=torch.Generator().manual_seed(0))
+BATCH, STEPS = 12, 4
+
+
+def methods() -> dict[str, Callable[[], Method[Any]]]:
+    """Give methods with targets and predictors of every sort, the first around a transformer."""
+    return {
+        "moco": lambda: MomentumContrast(
+            transformer(),
+            nn.Linear(8, 4),
+            queue=Queue(24, 4),
+            momentum=constant(0.9),
+            temperature=0.2,
+        ),
+        "direct_pred": lambda: Asymmetric(
+            mlp(), nn.Linear(5, 4), DirectPred(4, momentum=constant(0.3))
+        ),
+        "swav": lambda: Swav(mlp(), nn.Linear(5, 4), dim=4, prototypes=5),
+        "cross_modal": lambda: CrossModal(SharedSpace({"a": mlp(), "b": mlp()})),
+    }
+
+
+def transformer() -> nn.Module:
+    blocks = TransformerShape(width=8, depth=2, heads=2, hidden=12, norm="pre", norm_eps=1e-5)
+    return TableEncoder(TableShape(numeric=6, transformer=blocks))
+
+
+def mlp() -> MlpEncoder:
+    return MlpEncoder(MlpShape(features=6, hidden=(9,), dim=5))
+
+
+def training(method: Callable[[], Method[Any]], steps: int = STEPS) -> Training[Any]:
+    """Compose a run of AdamW whose probe embeds all items."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(3)
+        made = method()
+    sampler = Sampler(items=len(ITEMS), batch_size=BATCH, seed=0)
+
+    def views(items: Tensor, step: int) -> Any:
+        first, second = items, items + items.roll(1, dims=1) / (2 + step)
+        return (first, second) if isinstance(made, CrossModal) else ((first,), (second,))
+
+    def probe(_made: int) -> dict[str, float]:
+        given = (ITEMS, ITEMS) if isinstance(made, CrossModal) else (ITEMS,)
+        return {"embedded": float(made.encoder(*given).abs().mean())}
+
+    groups = parameter_groups(made, weight_decay=0.1)
+    # A key's bias has no gradient but rounding, of which Adam without much eps makes whole steps.
+    optimiser = torch.optim.AdamW(groups, eps=1e-2, fused=True)
+    return Training(
+        method=made,
+        batches=lambda step: ITEMS[share(sampler(step))],
+        views=views,
+        optimiser=optimiser,
+        rate=constant(0.02),
+        steps=steps,
+        seed=0,
+        probe=probe,
+    )
+
+
+def trained(
+    method: Callable[[], Method[Any]],
+    strategy: Strategy,
+    *,
+    out: Path | None = None,
+    steps: int = STEPS,
+) -> tuple[dict[str, list[float]], dict[str, Tensor]]:
+    """Give a run's losses and probes, and its weights whole."""
+    run = training(method, steps)
+    history = fit(
+        run,
+        accelerator="cpu",
+        strategy=strategy,
+        log_every=1,
+        probe_every=2,
+        progress=False,
+        out=out,
+    )
+    return figures(history), {name: whole(t) for name, t in run.method.state_dict().items()}
+
+
+def figures(history: History) -> dict[str, list[float]]:
+    return {name: [v for _, v in history.series(name)] for name in ("loss", "embedded")}
+
+
+def held(method: Callable[[], Method[Any]]) -> float:
+    """Give the share of the parameters' numbers that this process keeps after a step."""
+    run = training(method, steps=1)
+    fit(run, accelerator="cpu", strategy="fsdp", progress=False)
+    parts = [p for p in run.method.parameters() if isinstance(p, DTensor)]
+    assert len(parts) == len(list(run.method.parameters()))
+    moments = [run.optimiser.state[p]["exp_avg"] for p in parts if p.requires_grad]
+    assert all(isinstance(moment, DTensor) for moment in moments)
+    return sum(p.to_local().numel() for p in parts) / sum(p.numel() for p in parts)
+
+
+def main(out: Path) -> None:
+    moco = methods()["moco"]
+    found = {
+        "runs": {name: trained(method, "fsdp") for name, method in methods().items()},
+        "taken_up": trained(moco, "fsdp", out=out / "one"),
+        "held": held(moco),
+    }
+    trained(moco, "fsdp", out=out / "two", steps=2)
+    torch.save(found, out / f"found{dist.get_rank()}.pt")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,74 @@
+"""Two processes that each keep half of a method train it as one process that has it whole."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from .sharding_worker import methods, trained
+
+pytestmark = pytest.mark.slow  # two processes that import torch
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run the worker in two processes that talk by gloo, and give the folder they wrote.
+
+    Before that, one process makes half of a run there for them to take up.
+    """
+    out = tmp_path_factory.mktemp("sharding")
+    trained(methods()["moco"], "auto", out=out / "one", steps=2)
+    worker = Path(__file__).with_name("sharding_worker.py")
+    torchrun = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone"]
+    ran = subprocess.run(  # noqa: S603 - our own command
+        [*torchrun, "--nproc-per-node", "2", str(worker), str(out)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return out
+
+
+@pytest.fixture(scope="module")
+def found(started: Path) -> list[dict[str, Any]]:
+    return [torch.load(started / f"found{rank}.pt") for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("name", methods())
+def test_a_parted_method_trains_to_the_same_weights(found: list[dict[str, Any]], name: str) -> None:
+    run, weights = trained(methods()[name], "auto")
+    for process in found:
+        theirs, their_weights = process["runs"][name]
+        assert theirs["loss"] == pytest.approx(run["loss"], rel=1e-4)
+        assert theirs["embedded"] == pytest.approx(run["embedded"], rel=1e-4)
+        assert theirs["embedded"][0] != theirs["embedded"][-1]
+        torch.testing.assert_close(their_weights, weights, rtol=1e-3, atol=1e-5)
+
+
+def test_each_process_keeps_about_half_of_every_parameter(found: list[dict[str, Any]]) -> None:
+    shares = [process["held"] for process in found]
+    assert sum(shares) == pytest.approx(1)
+    assert max(shares) < 0.6
+
+
+def test_a_parted_run_is_taken_up_by_one_process(
+    started: Path, found: list[dict[str, Any]]
+) -> None:
+    run, weights = trained(methods()["moco"], "auto", out=started / "two")
+    whole_run, whole_weights = found[0]["runs"]["moco"]
+    assert run["loss"] == pytest.approx(whole_run["loss"], rel=1e-4)
+    torch.testing.assert_close(weights, whole_weights, rtol=1e-3, atol=1e-5)
+
+
+def test_a_run_of_one_process_is_taken_up_in_parts(found: list[dict[str, Any]]) -> None:
+    whole_run, whole_weights = found[0]["runs"]["moco"]
+    run, weights = found[0]["taken_up"]
+    assert run["loss"] == pytest.approx(whole_run["loss"], rel=1e-4)
+    torch.testing.assert_close(weights, whole_weights, rtol=1e-3, atol=1e-5)
