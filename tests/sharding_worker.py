@@ -95,6 +95,7 @@ def trained(
     *,
     out: Path | None = None,
     steps: int = STEPS,
+    micro_batch: int | None = None,
 ) -> tuple[dict[str, list[float]], dict[str, Tensor]]:
     """Give a run's losses and probes, and its weights whole."""
     run = training(method, steps)
@@ -104,6 +105,7 @@ def trained(
         strategy=strategy,
         log_every=1,
         probe_every=2,
+        micro_batch=micro_batch,
         progress=False,
         out=out,
     )
@@ -131,6 +133,7 @@ def main(out: Path) -> None:
         "runs": {name: trained(method, "fsdp") for name, method in methods().items()},
         "taken_up": trained(moco, "fsdp", out=out / "one"),
         "held": held(moco),
+        "micro_batch": trained(moco, "fsdp", micro_batch=4),
     }
     trained(moco, "fsdp", out=out / "two", steps=2)
     torch.save(found, out / f"found{dist.get_rank()}.pt")

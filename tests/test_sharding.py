@@ -72,3 +72,11 @@ def test_a_run_of_one_process_is_taken_up_in_parts(found: list[dict[str, Any]]) 
     run, weights = found[0]["taken_up"]
     assert run["loss"] == pytest.approx(whole_run["loss"], rel=1e-4)
     torch.testing.assert_close(weights, whole_weights, rtol=1e-3, atol=1e-5)
+
+
+def test_an_encoder_in_parts_can_be_parted_too(found: list[dict[str, Any]]) -> None:
+    """Blocks are put together again where activations are computed again."""
+    whole_run, whole_weights = found[0]["runs"]["moco"]
+    run, weights = found[0]["micro_batch"]
+    assert run["loss"] == pytest.approx(whole_run["loss"], rel=1e-4)
+    torch.testing.assert_close(weights, whole_weights, rtol=1e-3, atol=1e-5)
