@@ -1,11 +1,15 @@
 """Predictors: from one view's projection to the target's; what keeps BYOL and SimSiam apart.
 
-Tian et al., ICML 2021, arXiv:2102.06810, section 3 (DirectPred).
+Tian et al., ICML 2021, arXiv:2102.06810, section 3 (DirectPred); Assran et al., CVPR 2023,
+arXiv:2301.08243, section 3 (from the tokens of a context to those that it does not hold).
 """
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from .encoders.tokens import take
+from .encoders.transformer import TokenTransformer, TransformerShape
 from .schedules import Schedule
 
 
@@ -13,8 +17,8 @@ class DirectPred(nn.Module):
     """A linear predictor that no gradient reaches: it is set from what the projections correlate.
 
     W = U diag(p) Uᵀ, where F = U diag(s) Uᵀ is the moving average of the uncentred correlation of
-    the student's unit projections and pⱼ = √(sⱼ / max s) + ε: directions that vary much are kept and
-    others damped, which an identity would not do and a trained predictor has to find out.
+    the student's unit projections and pⱼ = √(sⱼ / max s) + ε: directions that vary much are kept
+    and others damped, which an identity would not do and a trained predictor has to find out.
     `momentum` is the share of F that a step keeps (the paper's ρ). Call `update` in `after_step`.
     """
 
@@ -41,3 +45,39 @@ class DirectPred(nn.Module):
         spectrum, basis = torch.linalg.eigh(self.correlation)
         scales = (spectrum / spectrum.max()).clamp(min=0).sqrt() + self.epsilon
         self.weight.copy_(basis * scales @ basis.T)
+
+
+class TransformerPredictor(nn.Module):
+    """From the states of some tokens of an item to those at other places, of `places` in all.
+
+    Every place has a learned vector. It is added to a context's states, after a linear map to the
+    predictor's own width, and a learned token with it stands for each place that is asked for; a
+    transformer runs over all of them, and a linear map gives states as wide as those that came in.
+    """
+
+    def __init__(self, width: int, places: int, shape: TransformerShape) -> None:
+        super().__init__()
+        self.narrow = nn.Linear(width, shape.width)
+        self.widen = nn.Linear(shape.width, width)
+        self.asked = nn.Parameter(torch.randn(shape.width) * 0.02)
+        self.place = nn.Parameter(torch.randn(places, shape.width) * 0.02)
+        self.transformer = TokenTransformer(shape)
+
+    def forward(
+        self,
+        states: Float[Tensor, "b m width"],
+        context: Int[Tensor, "b k"],
+        wanted: Int[Tensor, "b t"],
+    ) -> Float[Tensor, "b t width"]:
+        """Predict the states at `wanted` places from those at `context`.
+
+        `states` may begin with further ones, m - k of them, that have no place of their own.
+        """
+        places = self.place.expand(len(states), -1, -1)
+        seen = self.narrow(states)
+        free = seen.shape[1] - context.shape[1]
+        placed = seen[:, free:] + take(places, context)
+        asked = (self.asked + take(places, wanted)).to(seen.dtype)
+        mixed = self.transformer(torch.cat([seen[:, :free], placed, asked], 1), None)
+        out: Tensor = self.widen(mixed[:, -wanted.shape[1] :])
+        return out

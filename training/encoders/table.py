@@ -26,11 +26,11 @@ from .transformer import Attention, TransformerShape
 class TableShape:
     """The sizes of a table encoder.
 
-    A row has `numeric` numbers, standardised by whoever makes it, and after them one code for each
-    of `categories`, a whole number from 0 to that many less one; any other code is "unknown", which
-    has a token too. `pooling` is "cls", the first token's state, or "mean", of the features'. `dim`
-    adds a linear map to that embedding width; None keeps the transformer's. `normalized` gives
-    embeddings unit length.
+    A row has `numeric` numbers, as they were measured (see `TableEncoder.standardise`), and after
+    them one code for each of `categories`, a whole number from 0 to that many less one; any other
+    code is "unknown", which has a token too. `pooling` is "cls", the first token's state, or
+    "mean", of the features'. `dim` adds a linear map to that embedding width; None keeps the
+    transformer's. `normalized` gives embeddings unit length.
     """
 
     numeric: int
@@ -78,6 +78,14 @@ class TableEncoder(TokenEncoder):
         axes = ("batch", self.shape.features)
         return TensorSpec(name="row", dtype="float32", shape=axes)
 
+    def standardise(self, rows: Float[Tensor, "n features"]) -> None:
+        """Bring numbers, here and at every later call, to mean 0 and variance 1 over `rows`.
+
+        Mean and deviation are saved and exported with the weights; without this call they are 0 and
+        1. A column that is constant is only centred.
+        """
+        self.features.standardise(rows[:, : self.shape.numeric])
+
     def content(self, row: Float[Tensor, "b features"]) -> Float[Tensor, "b features width"]:
         """Give w_j x_j of each number and the embedding of each code."""
         out: Tensor = self.features(row)
@@ -93,9 +101,12 @@ class TableEncoder(TokenEncoder):
 class FeatureTokens(nn.Module):
     """Columns to tokens: w_j x_j of a number, one row of a table of its own for a code.
 
-    `bias` (features, width) are the b_j, which are not added here.
+    x_j is (number - mean_j) / deviation_j. `bias` (features, width) are the b_j, which are not
+    added here.
     """
 
+    mean: Tensor
+    deviation: Tensor
     starts: Tensor
     sizes: Tensor
 
@@ -110,16 +121,26 @@ class FeatureTokens(nn.Module):
         self.codes = nn.Embedding(sum(rows), width) if rows else None
         if self.codes is not None:
             nn.init.uniform_(self.codes.weight, -bound, bound)
+        self.register_buffer("mean", torch.zeros(numeric))
+        self.register_buffer("deviation", torch.ones(numeric))
         starts = torch.tensor([0, *rows]).cumsum(0)[:-1]
         self.register_buffer("starts", starts, persistent=False)
         self.register_buffer("sizes", torch.tensor(categories).long(), persistent=False)
 
     def forward(self, row: Float[Tensor, "b features"]) -> Float[Tensor, "b features width"]:
         """Give what each feature's token holds."""
-        tokens = row[:, : self.numeric, None] * self.weight  # (b, numeric, width)
+        numbers = (row[:, : self.numeric] - self.mean) / self.deviation
+        tokens = numbers[..., None] * self.weight  # (b, numeric, width)
         if self.codes is None:
             return tokens
         codes = row[:, self.numeric :].long()
         known = (codes >= 0) & (codes < self.sizes)
         looked_up = self.codes(torch.where(known, codes, self.sizes) + self.starts)
         return torch.cat([tokens, looked_up.to(tokens.dtype)], 1)
+
+    @torch.no_grad()
+    def standardise(self, numbers: Float[Tensor, "n numeric"]) -> None:
+        """Take mean and deviation from rows."""
+        deviation, mean = torch.std_mean(numbers.double(), 0, correction=0)
+        self.mean.copy_(mean)
+        self.deviation.copy_(deviation.where(deviation > 0, 1.0))
