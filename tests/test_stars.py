@@ -76,7 +76,7 @@ def test_rows_are_standardised_by_those_that_train(sky: Objects) -> None:
 
 
 def test_modalities_see_the_same_stars(sky: Objects) -> None:
-    """Brightness is in all three, temperature in spectrum and colours, and rows are in one order."""
+    """Brightness is in all, temperature in spectrum and colours, and rows are in one order."""
     curves, light, rows = (tensor(sky.test, name) for name in NAMES)
     noise = (curves[:, 2] * 10 ** curves[:, 3]).mean(1).log10()
     magnitude, colour = rows[:, 1], rows[:, 2]
@@ -119,7 +119,7 @@ def test_hydrogen_darkens_hot_stars_and_shines_in_dwarf_novae(
     name: str, line: float, *, shines: bool
 ) -> None:
     draw = np.random.default_rng(0)
-    stars = draw_stars(((KINDS | NOVEL)[name],), each=200, draw=draw)
+    stars = draw_stars(({**KINDS, **NOVEL}[name],), each=200, draw=draw)
     flux = spectra(stars, 2575, draw)[:, 0].mean(0)
     wave = torch.linspace(*WAVELENGTHS, 2575)
     beside = flux[((wave - line).abs() > 40) & ((wave - line).abs() < 60)].mean()

@@ -78,7 +78,7 @@ class Stars:
     @property
     def magnitude(self) -> Floats:
         """Give the apparent V at the brightest."""
-        return self.luminosity + 5 * np.log10(self.distance / 10) + RED * self.reddening
+        return np.asarray(self.luminosity + 5 * np.log10(self.distance / 10) + RED * self.reddening)
 
 
 def _pulse(time: Floats, period: Floats, draw: Generator, *, rise: Range) -> Floats:
