@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,6 @@ from attar.training.optimisers import parameter_groups
 from attar.training.predictors import DirectPred
 from attar.training.sampler import Sampler
 from attar.training.schedules import constant
-from attar.training.sharding import whole
 from attar.training.targets import Queue
 from attar.training.world import share
 
@@ -97,7 +98,7 @@ def trained(
     steps: int = STEPS,
     micro_batch: int | None = None,
 ) -> tuple[dict[str, list[float]], dict[str, Tensor]]:
-    """Give a run's losses and probes, and its weights whole."""
+    """Give a run's losses and probes, and its weights."""
     run = training(method, steps)
     history = fit(
         run,
@@ -109,7 +110,7 @@ def trained(
         progress=False,
         out=out,
     )
-    return figures(history), {name: whole(t) for name, t in run.method.state_dict().items()}
+    return figures(history), run.method.state_dict()
 
 
 def figures(history: History) -> dict[str, list[float]]:
@@ -117,14 +118,41 @@ def figures(history: History) -> dict[str, list[float]]:
 
 
 def held(method: Callable[[], Method[Any]]) -> float:
-    """Give the share of the parameters' numbers that this process keeps after a step."""
-    run = training(method, steps=1)
-    fit(run, accelerator="cpu", strategy="fsdp", progress=False)
-    parts = [p for p in run.method.parameters() if isinstance(p, DTensor)]
-    assert len(parts) == len(list(run.method.parameters()))
-    moments = [run.optimiser.state[p]["exp_avg"] for p in parts if p.requires_grad]
-    assert all(isinstance(moment, DTensor) for moment in moments)
-    return sum(p.to_local().numel() for p in parts) / sum(p.numel() for p in parts)
+    """Give the share of the parameters' numbers that this process keeps between steps."""
+    run = training(method, steps=3)
+    shares = []
+
+    def batches(step: int) -> Tensor:
+        parameters = list(run.method.parameters())
+        parts = [p for p in parameters if isinstance(p, DTensor)]
+        assert len(parts) == len(parameters)
+        moments = [state["exp_avg"] for state in run.optimiser.state.values()]
+        assert len(moments) == (step > 0) * sum(p.requires_grad for p in parts)
+        assert all(isinstance(moment, DTensor) for moment in moments)
+        shares.append(sum(p.to_local().numel() for p in parts) / sum(p.numel() for p in parts))
+        items: Tensor = run.batches(step)
+        return items
+
+    fit(replace(run, batches=batches), accelerator="cpu", strategy="fsdp", progress=False)
+    assert len(set(shares)) == 1
+    return shares[0]
+
+
+def again(method: Callable[[], Method[Any]]) -> bool:
+    """Say whether a method is a plain one when its run is done, and can be parted anew."""
+    before = training(method, steps=2)
+    layout = {name: (type(m), set(vars(m))) for name, m in before.method.named_modules()}
+    made = before.method
+    for _ in range(2):
+        run = replace(training(method, steps=2), method=made)
+        groups = parameter_groups(made, weight_decay=0.1)
+        run = replace(run, optimiser=torch.optim.AdamW(groups), probe=None)
+        fit(run, accelerator="cpu", strategy="fsdp", progress=False)
+    copy = deepcopy(made)
+    after = {name: (type(m), set(vars(m))) for name, m in copy.named_modules()}
+    plain = all(type(p) is nn.Parameter for p in copy.parameters())
+    alone = copy.encoder(ITEMS[: 5 + dist.get_rank()])  # nobody waits for anybody
+    return plain and after == layout and bool(torch.isfinite(alone).all())
 
 
 def main(out: Path) -> None:
@@ -133,6 +161,7 @@ def main(out: Path) -> None:
         "runs": {name: trained(method, "fsdp") for name, method in methods().items()},
         "taken_up": trained(moco, "fsdp", out=out / "one"),
         "held": held(moco),
+        "again": again(moco),
         "micro_batch": trained(moco, "fsdp", micro_batch=4),
     }
     trained(moco, "fsdp", out=out / "two", steps=2)

@@ -58,6 +58,12 @@ def test_each_process_keeps_about_half_of_every_parameter(found: list[dict[str, 
     assert max(shares) < 0.6
 
 
+def test_a_method_is_plain_again_at_the_end_and_can_be_parted_anew(
+    found: list[dict[str, Any]],
+) -> None:
+    assert [process["again"] for process in found] == [True, True]
+
+
 def test_a_parted_run_is_taken_up_by_one_process(
     started: Path, found: list[dict[str, Any]]
 ) -> None:

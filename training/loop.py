@@ -24,7 +24,7 @@ from .metrics import MetricsLog, Row
 from .parts import in_parts
 from .sampler import seed_at
 from .schedules import Schedule
-from .sharding import reshard, shard
+from .sharding import Sharded
 
 Precision = Literal["32-true", "bf16-mixed"]
 Strategy = Literal["auto", "ddp", "fsdp"]
@@ -101,8 +101,7 @@ def fit(
     `compiled` compiles the method's parts (torch.compile). `workers` threads get batches ready
     ahead. Started by torchrun, every process takes its share of each batch (`world`), and the
     first one writes. `strategy` "fsdp" also parts parameters, gradients and the optimiser's state
-    among them (`sharding`); so they stay when the run is done, and to have the method whole, fit
-    it in one process with the same `out`, which takes it from the checkpoint.
+    among them (`sharding`); at the end every process has the whole method again.
 
     Torch's global generators are seeded from (seed, step) before each step, so dropout and views
     need no state in a checkpoint; they are put back to what they were at the end. Warns with
@@ -125,7 +124,7 @@ def fit(
             stack.enter_context(in_parts(training.method.encoder, micro_batch))
         task = bar.add_task("", total=training.steps, completed=done)
         if done == 0:
-            _probe(training, log, made=0)
+            _probe(run, log, made=0)
         began = time.perf_counter()
         steps = range(done, training.steps)
         for step, items in zip(steps, _ahead(training.batches, steps, workers), strict=True):
@@ -136,10 +135,12 @@ def fit(
                 log.write({"step": made, "rate": training.rate(step)} | row)
                 bar.update(task, description=f"loss {row['loss']:.4g}{log.latest(PROBED)}")
             if last or _due(probe_every, made):
-                _probe(training, log, made=made)
+                _probe(run, log, made=made)
             if checkpoint is not None and (last or _due(save_every, made)):
                 run.save(checkpoint, made)
             bar.update(task, completed=made)
+        if run.sharded is not None:
+            run.sharded.undo()
         return History(tuple(log.rows))
 
 
@@ -187,6 +188,7 @@ class _Run(Generic[Batch]):
     fabric: Fabric
     model: Any
     stepper: Any
+    sharded: Sharded | None = None
 
     @classmethod
     def of(
@@ -201,8 +203,8 @@ class _Run(Generic[Batch]):
                 part.compile()
         if sharded:
             mesh = init_device_mesh(fabric.device.type, (fabric.world_size,))
-            shard(method, optimiser, mesh)
-            return cls(training, fabric, method, optimiser)
+            parted = Sharded(method, optimiser, mesh)
+            return cls(training, fabric, method, optimiser, parted)
         model, stepper = fabric.setup(method, optimiser)
         model.mark_forward_method("loss")  # so that gradients are averaged over processes
         return cls(training, fabric, model, stepper)
@@ -271,14 +273,16 @@ def _due(every: int, made: int) -> bool:
     return every > 0 and made % every == 0
 
 
-def _probe(training: Training[Batch], log: MetricsLog, *, made: int) -> None:
+def _probe(run: _Run[Batch], log: MetricsLog, *, made: int) -> None:
+    training = run.training
     if training.probe is None:
         return
-    method, probe = training.method, training.probe
-    method.eval()
+    probe = training.probe
+    training.method.eval()
     with torch.no_grad():
-        figures = method.during(lambda: probe(made))
-    reshard(method)
+        figures = training.method.during(lambda: probe(made))
+    if run.sharded is not None:
+        run.sharded.reshard()
     log.write({"step": made, **figures})
     ranks = [row["rankme"] for row in log.rows if "rankme" in row]
     fallen = [rank < COLLAPSED * ranks[0] for rank in ranks]

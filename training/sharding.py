@@ -6,9 +6,13 @@ DDP. Rajbhandari et al. 2020 (arXiv:1910.02054); torch's `fully_shard` (FSDP2), 
 each parameter by itself, lets a target follow its student part by part.
 """
 
-from typing import Any, cast
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Self, cast
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from torch.distributed._composable_state import _module_state_mapping
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -17,29 +21,81 @@ from torch.optim import Optimizer
 from .encoders.transformer import Block
 from .method import Method
 
+FORWARD = ("loss", "during")  # what sees whole parameters
 
-def shard(method: Method[Any], optimiser: Optimizer, mesh: DeviceMesh) -> None:
-    """Part a method among the processes of a one-dimensional mesh, and let `optimiser` know.
 
-    The optimiser must not have made a step yet. From here on `loss` and `during` see whole
+class Sharded:
+    """A method that is parted among the processes of a one-dimensional mesh, until `undo`.
+
+    `optimiser` is told, and must not have made a step yet. `loss` and `during` see whole
     parameters; all else sees the parts, as `DTensor`.
     """
-    names = {parameter: name for name, parameter in method.named_parameters()}
-    for module in method.modules():
-        if isinstance(module, Block):
-            fully_shard(module, mesh=mesh)
-    fully_shard(method, mesh=mesh)
-    for name in ("loss", "during"):
-        register_fsdp_forward_method(method, name)
-    parts = dict(method.named_parameters())
-    for group in optimiser.param_groups:
-        group["params"] = [parts[names[whole]] for whole in group["params"]]
+
+    def __init__(self, method: Method[Any], optimiser: Optimizer, mesh: DeviceMesh) -> None:
+        self._method = method
+        self._plain = [_Plain.of(module) for module in method.modules()]
+        names = {parameter: name for name, parameter in method.named_parameters()}
+        for module in method.modules():
+            if isinstance(module, Block):
+                fully_shard(module, mesh=mesh)
+        fully_shard(method, mesh=mesh)
+        for name in FORWARD:
+            register_fsdp_forward_method(method, name)
+        parts = dict(method.named_parameters())
+        for group in optimiser.param_groups:
+            group["params"] = [parts[names[parameter]] for parameter in group["params"]]
+        self._added = [set(vars(plain.module)) - plain.names for plain in self._plain]
+
+    def reshard(self) -> None:
+        """Give up what is together and not parted again by itself, which is so after `during`."""
+        for module in self._method.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
+
+    @torch.no_grad()
+    def undo(self) -> None:
+        """Put the method together in every process, a plain module that knows no others.
+
+        The optimiser keeps its parts, which are of no more use.
+        """
+        self.reshard()
+        wholes = {
+            part: nn.Parameter(whole(part.detach()), requires_grad=part.requires_grad)
+            for part in self._method.parameters()
+        }
+        for plain, added in zip(self._plain, self._added, strict=True):
+            plain.restore(added)
+            for name, part in list(plain.module.named_parameters(recurse=False)):
+                setattr(plain.module, name, wholes[part])
 
 
-def reshard(method: Method[Any]) -> None:
-    """Give up what was put together and not parted again, which is so after `during`."""
-    if isinstance(method, FSDPModule):
-        method.reshard()
+@dataclass(frozen=True, slots=True)
+class _Plain:
+    """What a module was before `fully_shard`, which changes it in place and cannot be undone."""
+
+    module: nn.Module
+    kind: type[nn.Module]
+    names: frozenset[str]
+    hooks: Mapping[str, Mapping[Any, Any]]
+
+    @classmethod
+    def of(cls, module: nn.Module) -> Self:
+        hooks = {
+            name: dict(value)
+            for name, value in vars(module).items()
+            if "_hooks" in name and isinstance(value, dict)
+        }
+        return cls(module, type(module), frozenset(vars(module)), hooks)
+
+    def restore(self, added: Collection[str]) -> None:
+        self.module.__class__ = self.kind
+        for name in added:
+            vars(self.module).pop(name, None)
+        for name, hooks in self.hooks.items():
+            now = vars(self.module)[name]
+            now.clear()
+            now.update(hooks)
+        _module_state_mapping.pop(self.module, None)  # or it could not be sharded again
 
 
 def whole(tensor: Tensor) -> Tensor:
