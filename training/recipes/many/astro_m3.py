@@ -268,7 +268,7 @@ def _holds(figures: Figures) -> bool:
     )
 
 
-def few_stars() -> Objects:
+def simulated_stars() -> Objects:
     """Simulate 1920 stars, a third of them held out, with short curves and coarse spectra."""
     return variable_stars(samples=96, bins=512)
 
@@ -284,7 +284,7 @@ recipe = Recipe(
         "does, and the fused embeddings' Mahalanobis distances to class centroids find labels of "
         "which 5 % were made wrong (80 % of the most doubted 5 %, AUROC 0.95) and stars of no "
         "known class (AUROC 0.9)",
-        few_stars,
+        simulated_stars,
         trial,
         _holds,
     ),
