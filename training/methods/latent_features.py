@@ -61,7 +61,7 @@ class LatentFeatures(Method[Asked]):
             )
             for wanted in batch.targets.unbind(1)
         ]
-        spread = {
+        spread: Metrics = {
             "spread_features": goals.float().var(1).mean(),
             "spread_rows": goals.float().var(0).mean(),
         }

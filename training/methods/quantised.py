@@ -82,4 +82,5 @@ class Quantised(Method[Tensor]):
 def perplexity(codes: Int[Tensor, "*n"], size: int) -> Float[Tensor, ""]:
     """Say how many of `size` codes are in use, as if each were as frequent: 1 to `size`."""
     shares = torch.bincount(codes.flatten(), minlength=size).float() / codes.numel()
-    return torch.special.entr(shares).sum().exp()
+    used: Tensor = torch.special.entr(shares).sum().exp()
+    return used

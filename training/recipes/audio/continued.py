@@ -76,7 +76,7 @@ def trial(data: Groups, seed: int) -> dict[str, float]:
         run = replace(further(source, base, settings), probe=None)
         fit(run, accelerator="cpu", progress=False)
         encoders[name] = cast("MaskedFrames", run.method).encoder
-    figures = {}
+    figures: dict[str, float] = {}
     for name, encoder in encoders.items():
         alone, beside = errors(encoder.eval(), data, settings)
         figures |= {f"{name}/target": alone, f"{name}/target_and_related": beside}

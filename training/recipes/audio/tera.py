@@ -6,7 +6,6 @@ Liu et al. 2021, arXiv:2007.06028, with a small transformer over log-mel frames.
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
-from typing import cast
 
 import numpy as np
 import torch
@@ -110,7 +109,7 @@ def trial(data: Source, seed: int) -> dict[str, float]:
         settings = replace(default, frequency=frequency, magnitude=magnitude)
         rows = fit(build(data, settings), accelerator="cpu", progress=False).rows
         figures["untrained/linear"] = next(row["linear"] for row in rows if "linear" in row)
-        figures[f"{name}/linear"] = cast("float", rows[-1]["linear"])
+        figures[f"{name}/linear"] = rows[-1]["linear"]
     return figures
 
 

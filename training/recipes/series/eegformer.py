@@ -126,7 +126,7 @@ def codes(method: Quantised, items: Rows) -> NDArray[np.int64]:
     device = method.codebook.vectors.device
     parts = [
         method.codes(normalized(items[rows].to(device))).cpu()
-        for rows in torch.arange(len(items)).split(256)
+        for rows in torch.split(torch.arange(len(items)), 256)
     ]
     return torch.cat(parts).numpy()
 
@@ -193,11 +193,11 @@ def _streamed(
         )
     windows = np.lib.stride_tricks.sliding_window_view
     series = torch.from_numpy(values.astype(np.float32))
-    test = windows(labels[cut:].astype(bool), length)[::hop].any(1)
+    test = windows(labels[cut:].astype(bool), length)[::hop].max(1)
     return Source(
         train=series[:cut].unfold(0, length, hop)[:, None],
         test=series[cut:].unfold(0, length, hop)[:, None],
-        test_labels=test.astype(np.int64),
+        test_labels=np.asarray(test, np.int64),
     )
 
 

@@ -6,7 +6,6 @@ Thimonier et al. 2024, arXiv:2410.05016, with a small transformer over features.
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import cast
 
 import numpy as np
 import torch
@@ -131,10 +130,8 @@ def trial(data: Source, seed: int) -> dict[str, float]:
         figures |= {f"untrained/{kind}": before[kind] for kind in ("linear", "knn")}
         figures |= {f"{name}/{kind}": after[kind] for kind in ("linear", "knn")}
         spread = next(row for row in reversed(rows) if "spread_features" in row)
-        figures |= {
-            f"{name}/{kind}": cast("float", spread[kind])
-            for kind in ("spread_features", "spread_rows")
-        }
+        kinds = "spread_features", "spread_rows"
+        figures |= {f"{name}/{kind}": spread[kind] for kind in kinds}
     return figures
 
 
