@@ -227,7 +227,7 @@ NOVEL: Mapping[str, Kind] = {
         log_period=(1.3, 2.2),
         amplitude=(2, 5),
         temperature=(12000, 25000),
-        luminosity=lambda _p, _t, _m: np.full_like(_p, 5.0),
+        luminosity=lambda p, _t, _m: np.full_like(p, 5.0),
         balmer=-1.5,
     ),
     "RCB": Kind(
@@ -235,7 +235,7 @@ NOVEL: Mapping[str, Kind] = {
         log_period=(1.5, 2.3),
         amplitude=(2, 6),
         temperature=(5500, 7500),
-        luminosity=lambda _p, _t, _m: np.full_like(_p, -4.0),
+        luminosity=lambda p, _t, _m: np.full_like(p, -4.0),
         balmer=0.0,
         carbon=0.5,
         height=700,

@@ -73,9 +73,7 @@ class Settings:
     tuning_rate: float = 3e-3
 
 
-LARGE = Settings(
-    steps=1000, dim=128, width=64, depth=3, spectral=(64, 64, 32, 32), tuning_steps=600
-)
+LARGE = Settings(steps=600, dim=128, width=64, depth=3, spectral=(64, 64, 32, 32), tuning_steps=600)
 """Some minutes on one core with `variable_stars(samples=96, bins=1024)`; for `trial`."""
 
 
