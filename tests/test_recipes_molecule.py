@@ -79,7 +79,7 @@ def test_a_short_run_logs_its_probes_and_its_encoder_is_saved(
 
 
 def test_a_bag_counts_tokens_wherever_they_are(data: Molecules) -> None:
-    bags = molformer.counts(data, (AMIDE, KETONE, AMIDE + "C"), 202)
+    bags = molformer.counts(molformer.vocabulary(data), (AMIDE, KETONE, AMIDE + "C"), 202)
     np.testing.assert_array_equal(bags[0], bags[1])
     assert np.abs(bags[2] - bags[0]).sum() == 1
 

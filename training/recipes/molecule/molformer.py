@@ -87,7 +87,7 @@ def build(data: Molecules, settings: Settings) -> Training[Blanked]:
         rate=warmup_cosine(settings.rate, settings.warmup, settings.steps),
         steps=settings.steps,
         seed=settings.seed,
-        probe=lambda _made: probe(method.encoder, data, settings),
+        probe=lambda _made: probe(method.encoder, data, words),
     )
 
 
@@ -106,12 +106,11 @@ def new_encoder(size: int, settings: Settings) -> TextEncoder:
     return TextEncoder(shape, attention=partial(LinearAttention, features=settings.features))
 
 
-def probe(encoder: TextEncoder, data: Molecules, settings: Settings) -> dict[str, float]:
-    """Probe an encoder on a set's properties."""
-    words = vocabulary(data)
+def probe(encoder: TextEncoder, data: Molecules, words: bytes) -> dict[str, float]:
+    """Probe an encoder, and the tokenizer it was made for, on a set's properties."""
 
     def vectors(smiles: tuple[str, ...]) -> NDArray[np.float32]:
-        return embed(encoder, tokenize(smiles, words, max_length=settings.max_length))
+        return embed(encoder, tokenize(smiles, words, max_length=encoder.max_length))
 
     figures = {"rankme": rankme(vectors(tuple(evenly(data.train, PROBED))))}
     for known in data.properties:
@@ -130,9 +129,8 @@ def read_off(
     return {f"{known.name}_error": error}
 
 
-def counts(data: Molecules, smiles: tuple[str, ...], max_length: int) -> NDArray[np.float32]:
+def counts(words: bytes, smiles: tuple[str, ...], max_length: int) -> NDArray[np.float32]:
     """Give how often each token of the vocabulary is in each molecule: a bag of characters."""
-    words = vocabulary(data)
     size = Tokenizer.from_str(words.decode()).get_vocab_size()
     rows = tokenize(smiles, words, max_length=max_length)
     return np.stack([np.bincount(row, minlength=size) for row in rows]).astype(np.float32)
@@ -141,9 +139,10 @@ def counts(data: Molecules, smiles: tuple[str, ...], max_length: int) -> NDArray
 def trial(data: Molecules, seed: int) -> dict[str, float]:
     """Read properties off bags, an untrained encoder, and encoders of either attention."""
     default = replace(Settings(), seed=seed)
+    words = vocabulary(data)
     figures: dict[str, float] = {}
     for known in data.properties:
-        bags = (counts(data, part, default.max_length) for part in (known.train, known.test))
+        bags = (counts(words, part, default.max_length) for part in (known.train, known.test))
         figures |= {f"bag/{name}": value for name, value in read_off(known, *bags).items()}
     for attention in ATTENTIONS:
         training = build(data, replace(default, attention=attention))
