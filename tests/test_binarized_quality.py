@@ -76,5 +76,5 @@ def test_fine_tuning_brings_binarized_attention_back_to_softmax_on_digits_of_64_
     assert right > 0.7
     assert right - before > 0.4  # soft by design: without fine-tuning it is no use
     assert right - after < WITHIN
-    # Hash functions that were not learned come to 0.86: embeddings tell what accuracy does not.
-    assert likeness(tuned) > 0.88 > likeness(hashed)
+    # It is fine-tuning that does it: with random hash functions it comes as far in so small a net.
+    assert likeness(tuned) > 0.8 > 0.5 > likeness(hashed)
