@@ -41,7 +41,7 @@ def training(name: str, batch: int, steps: int, data: Source, *, views: bool) ->
         steps=steps,
         warmup=1,
     )
-    made = replace(recipe.build(data, settings), probe=None)
+    made: Training[Any] = replace(recipe.build(data, settings), probe=None)
     if views:
         return made
     return replace(made, views=lambda images, _step: ((images,), (images,)))

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -61,6 +61,8 @@ from attar.training.sampler import Sampler, seed_at
 from attar.training.samplers.labels import label_lists
 from attar.training.schedules import warmup_cosine
 from attar.training.views.image import natural
+
+Made = TypeVar("Made")
 
 SHARES = (0.01, 0.1, 1.0)
 SIDE, CLASSES = 32, 10
@@ -213,6 +215,7 @@ class Bench:
         """Give the accuracy of a linear probe that saw the labels of `rows`."""
         assert self.data.test is not None  # noqa: S101
         assert self.data.train_labels is not None  # noqa: S101
+        assert self.data.test_labels is not None  # noqa: S101
         seen = embed(encoder, subset(self.data.train, torch.from_numpy(rows)))
         asked = embed(encoder, self.data.test)
         return linear_accuracy(seen, self.data.train_labels[rows], asked, self.data.test_labels)
@@ -273,7 +276,7 @@ class Bench:
             }
 
 
-def made(seed: int, make: Callable[[], Any]) -> Any:
+def made(seed: int, make: Callable[[], Made]) -> Made:
     """Make a network, always the same of a seed."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
