@@ -77,4 +77,5 @@ def test_fine_tuning_brings_binarized_attention_back_to_softmax_on_digits_of_64_
     assert right - before > 0.4  # soft by design: without fine-tuning it is no use
     assert right - after < WITHIN
     # It is fine-tuning that does it: with random hash functions it comes as far in so small a net.
-    assert likeness(tuned) > 0.8 > 0.5 > likeness(hashed)
+    assert likeness(hashed) < 0.5
+    assert likeness(tuned) > 0.8
