@@ -36,8 +36,9 @@ demo: $(DEMO)
 serve: $(DEMO) | build/demo/student.attar
 	$(BIN)/attar serve build/demo/student.attar --data-dir build/demo/server/data
 
+# Two processes share the cores, so each computes with one thread.
 test: check
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # mypy has to see the packages as the wheel lays them out, and says so in its paths: sed gives the
 # files their own names again.

@@ -105,10 +105,11 @@ def _texts(recipe: Recipe[Any, Any], spec: str, tokenizer: Path | None) -> tuple
         if tokenizer
         else train_tokenizer(text for pair in parts.train for text in (pair.summary, pair.body))
     )
+    texts = quick(text_data(parts, words))  # refuses what is no tokenizer
     vocabulary = Tokenizer.from_str(words.decode()).get_vocab_size()
     settings = recipe.settings
     settings = replace(settings, shape=replace(settings.shape, vocabulary=vocabulary))
-    return quick(text_data(parts, words)), words, settings
+    return texts, words, settings
 
 
 def _chosen(reading: Sequence[str]) -> dict[str, Any]:

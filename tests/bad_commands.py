@@ -618,7 +618,7 @@ CASES: tuple[Case, ...] = (
         "pretrain",
         "mistaken",
         "a recipe that is none",
-        ("no text recipe 'byol'; there are barlow_twins, simclr",),
+        ("no recipe 'text/byol'; there are ", "text/barlow_twins, text/simclr"),
         pretrain_with(recipe="text/byol"),
     ),
     Case(
@@ -628,7 +628,7 @@ CASES: tuple[Case, ...] = (
         ("cannot read pairs from", "none.jsonl"),
         lambda folder: [
             "pretrain",
-            "simclr",
+            "text/simclr",
             "--out",
             folder / NEW,
             "--data",
