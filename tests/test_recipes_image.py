@@ -17,6 +17,7 @@ RECIPES = {name: recipe for name, recipe in catalogue().items() if recipe.modali
 NOT_SHOWN = frozenset(
     {
         "image/label_augmentation",
+        "image/mixed_barlow_twins",
         "image/random_teacher",
         "image/rankme",
         "image/scat_simclr",
