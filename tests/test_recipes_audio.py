@@ -77,6 +77,7 @@ def test_a_short_run_logs_its_probes_and_its_encoder_is_saved(data: Source, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_claim_of_tera_holds_at_a_seed() -> None:
     verdict = tera.recipe.claim.check((0,))
     assert verdict.holds, f"{tera.recipe.claim.statement}: {dict(verdict.figures)}"

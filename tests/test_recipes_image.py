@@ -81,6 +81,7 @@ def test_the_probe_finds_labels_in_pixels_and_none_in_noise(data: Digits) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", sorted(RECIPES.keys() - NOT_SHOWN))
 def test_the_claim_holds_at_a_seed(name: str) -> None:
     claim = RECIPES[name].claim

@@ -233,6 +233,7 @@ def test_encoders_come_back_from_disk_and_say_which_space_they_share(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_every_encoder_is_a_bundle_of_that_space(
     sky: Objects, space: SharedSpace, tmp_path: Path
 ) -> None:
@@ -261,6 +262,7 @@ def test_another_training_makes_another_space(sky: Objects, space: SharedSpace) 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_claim_holds_at_a_seed() -> None:
     verdict = recipe.claim.check((0,))
     assert verdict.holds, dict(verdict.figures)

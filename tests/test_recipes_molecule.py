@@ -128,6 +128,7 @@ def test_a_table_without_what_is_asked_for_is_refused(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_with_softmax_a_probe_beats_counts_and_the_untrained_encoder_at_a_seed() -> None:
     """With linear attention, as the claim has it, 200 steps do not show the effect."""
     figures = molformer.recipe.claim.check((0,)).figures

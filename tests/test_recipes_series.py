@@ -141,6 +141,7 @@ def test_a_series_too_short_for_a_segment_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_claim_holds_at_a_seed() -> None:
     verdict = eegformer.recipe.claim.check((0,))
     assert verdict.holds, f"{eegformer.recipe.claim.statement}: {dict(verdict.figures)}"

@@ -123,6 +123,7 @@ def test_without_the_token_the_first_one_has_no_part(data: Source) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_linear_probe_loses_at_most_two_points_to_raw_features_at_a_seed() -> None:
     """The claim's k-NN part is not shown on 400 tumours; what is known to hold, holds."""
     figures = t_jepa.recipe.claim.check((0,), breast_cancer()).figures

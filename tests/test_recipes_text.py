@@ -49,6 +49,7 @@ def pretrained(recipe: AnyRecipe, data: TextData, *, seed: int = 0) -> TextEncod
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @every_recipe
 def test_the_claim_holds(recipe: AnyRecipe) -> None:
     verdict = recipe.claim.check()
