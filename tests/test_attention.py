@@ -1,17 +1,13 @@
 """Attention mixes real tokens only, by its formulas, in torch and in ONNX Runtime alike."""
 
-import importlib
 import math
-import sys
-from collections.abc import Iterator
-from types import ModuleType
 from typing import Literal
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
-from jaxtyping import TypeCheckError, install_import_hook
+from jaxtyping import TypeCheckError
 from torch import Tensor, nn
 
 from attar.errors import InvalidInput
@@ -30,6 +26,7 @@ from attar.training.encoders.attention import (
 from attar.training.encoders.text import TextEncoder
 from attar.training.hashing import binarize
 
+from .checked import checked
 from .encoders import ATTENTIONS, random_rows, tiny_encoder
 
 every_attention = pytest.mark.parametrize("name", ATTENTIONS)
@@ -378,39 +375,28 @@ def test_onnx_runtime_gives_what_torch_gives(name: str) -> None:
     np.testing.assert_allclose(theirs[~flips], ours[~flips], rtol=0, atol=2e-6)
 
 
-@pytest.fixture
-def checked() -> Iterator[dict[str, ModuleType]]:
-    """The encoder's modules, imported afresh with their annotations enforced."""
+def test_the_annotated_shapes_are_true() -> None:
     names = [f"attar.training.encoders.{name}" for name in ("attention", "transformer", "text")]
-    names.append("attar.training.hashing")
-    kept = {name: sys.modules.pop(name) for name in names}
-    with install_import_hook(names, "beartype.beartype"):
-        modules = {name.rpartition(".")[2]: importlib.import_module(name) for name in names}
-    yield modules
-    sys.modules.update(kept)
-
-
-def test_the_annotated_shapes_are_true(checked: dict[str, ModuleType]) -> None:
+    with checked([*names, "attar.training.hashing"]) as modules:
+        attention, transformer, text, hashing = modules.values()
     plain = tiny_encoder()
-    encoder = checked["text"].TextEncoder(
-        checked["text"].TextShape(
+    encoder = text.TextEncoder(
+        text.TextShape(
             vocabulary=plain.shape.vocabulary,
             max_length=16,
             rank=3,
             dim=5,
-            transformer=checked["transformer"].TransformerShape(
-                width=16, depth=2, heads=4, hidden=32
-            ),
+            transformer=transformer.TransformerShape(width=16, depth=2, heads=4, hidden=32),
         )
     )
     ids, mask = pad(random_rows(8))
     assert encoder(ids, mask).shape == (8, 5)
     draw = torch.Generator().manual_seed(0)
-    hashing = checked["hashing"].Hashing(static_sigma=True)
-    checked["hashing"].binarize(encoder, (ids, mask), layers=(1,), hashing=hashing, generator=draw)
+    settings = hashing.Hashing(static_sigma=True)
+    hashing.binarize(encoder, (ids, mask), layers=(1,), hashing=settings, generator=draw)
     assert encoder(ids, mask).shape == (8, 5)
     x = torch.randn(2, 7, 16)
-    assert checked["attention"].LinearAttention(16, 4)(x, None).shape == (2, 7, 16)
+    assert attention.LinearAttention(16, 4)(x, None).shape == (2, 7, 16)
     with pytest.raises(TypeCheckError):
         encoder(ids, mask[:, 1:])
     with pytest.raises(TypeCheckError):

@@ -4,19 +4,17 @@ Where there is a transformer its layers attend each in another way, so that ever
 every attention in one graph.
 """
 
-import importlib
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import FrozenInstanceError, fields
 from itertools import cycle
 from pathlib import Path
-from types import ModuleType
+from pkgutil import iter_modules
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from jaxtyping import TypeCheckError, install_import_hook
+from jaxtyping import TypeCheckError
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -25,6 +23,7 @@ from attar.errors import InvalidInput
 from attar.export.noise import noise
 from attar.export.tensor import export_model
 from attar.export.text import export_text
+from attar.training import encoders
 from attar.training.data.smiles import smiles_tokenizer
 from attar.training.data.text import embed, tokenize
 from attar.training.encoders.conv import SmallConv, SmallConvShape
@@ -50,6 +49,7 @@ from attar.training.encoders.tokens import TokenEncoder
 from attar.training.encoders.transformer import Attention, TransformerShape
 from attar.training.encoders.vit import VitEncoder, VitShape
 
+from .checked import checked
 from .encoders import ATTENTIONS
 
 ROUTES = ("softmax", "linear", "binarized")
@@ -270,25 +270,13 @@ def test_an_encoder_of_a_later_version_is_named(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-@pytest.fixture
-def checked() -> Iterator[ModuleType]:
-    """The module that loads encoders, all of them imported afresh with annotations enforced."""
+def test_the_annotated_shapes_are_true(tmp_path: Path) -> None:
     package = "attar.training.encoders"
-    names = [name for name in sys.modules if name.startswith(f"{package}.")]
-    kept = {name: sys.modules.pop(name) for name in names}
-    with install_import_hook(package, "beartype.beartype"):
-        made = importlib.import_module(f"{package}.saved")
-    yield made
-    for name in [name for name in sys.modules if name.startswith(f"{package}.")]:
-        del sys.modules[name]
-    sys.modules.update(kept)
-
-
-def test_the_annotated_shapes_are_true(checked: ModuleType, tmp_path: Path) -> None:
-    tokens = sys.modules["attar.training.encoders.tokens"]
+    with checked([f"{package}.{module.name}" for module in iter_modules(encoders.__path__)]) as m:
+        saved, tokens = m[f"{package}.saved"], m[f"{package}.tokens"]
     for name, encoder in ENCODER.items():
         save(TensorModel(encoder=prepared(encoder)), tmp_path / name)
-        again = checked.load(tmp_path / name).encoder
+        again = saved.load(tmp_path / name).encoder
         for shape in again.examples:
             x = torch.randn(3, *shape)
             torch.testing.assert_close(again(x), encoder(x))

@@ -4,17 +4,15 @@ The oracles are loops over float64 numbers, written from the formulas and sharin
 objectives; their gradients are finite differences, so nothing here trusts autograd either.
 """
 
-import importlib
 import math
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import pytest
 import torch
-from jaxtyping import TypeCheckError, install_import_hook
+from jaxtyping import TypeCheckError
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -31,6 +29,8 @@ from attar.training.objectives.mixed_barlow_twins import mixed_redundancy
 from attar.training.objectives.nt_xent import nt_xent
 from attar.training.objectives.swav import codes, swav
 from attar.training.objectives.vicreg import vicreg
+
+from .checked import checked
 
 Array = NDArray[np.float64]
 Rows = list[list[float]]
@@ -592,23 +592,11 @@ def test_clip_finds_the_same_in_whatever_order_the_modalities_come() -> None:
     torch.testing.assert_close(clip([a, b, c], scales), clip([c, b, a], scales[[2, 1, 0]]))
 
 
-@pytest.fixture
-def checked_modules() -> Iterator[list[str]]:
-    """The objectives' modules, imported afresh with their annotations enforced."""
-    names = sorted({case.objective.__module__ for case in CASES.values()})
-    kept = {name: sys.modules.pop(name) for name in names}
-    with install_import_hook("attar.training.objectives", "beartype.beartype"):
-        for name in names:
-            importlib.import_module(name)
-    yield names
-    sys.modules.update(kept)
-
-
-def test_the_annotated_shapes_are_true(checked_modules: list[str]) -> None:
+def test_the_annotated_shapes_are_true() -> None:
     a, b = pair((6, 4))
-    for name, case in CASES.items():
-        (module,) = (m for m in checked_modules if m == case.objective.__module__)
-        checked = getattr(sys.modules[module], name)
-        assert checked(a, b).item() == pytest.approx(case.objective(a, b).item())
-        with pytest.raises(TypeCheckError):
-            checked(a, b[:5])
+    with checked(sorted({case.objective.__module__ for case in CASES.values()})) as modules:
+        for name, case in CASES.items():
+            objective = getattr(modules[case.objective.__module__], name)
+            assert objective(a, b).item() == pytest.approx(case.objective(a, b).item())
+            with pytest.raises(TypeCheckError):
+                objective(a, b[:5])
