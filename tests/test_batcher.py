@@ -70,14 +70,14 @@ class Backend:
 
     def __init__(self, *, held: bool = False) -> None:
         self.batches: list[list[int]] = []
-        self.threads: set[int] = set()
+        self.threads: set[threading.Thread] = set()  # an ended one's number is used again
         self.started = threading.Semaphore(0)
         self.let_go = threading.Semaphore(0)
         self.held = held
 
     def __call__(self, items: list[int]) -> list[int]:
         self.batches.append(items)
-        self.threads.add(threading.get_ident())
+        self.threads.add(threading.current_thread())
         self.started.release()
         if self.held:
             assert self.let_go.acquire(timeout=PATIENCE)
@@ -199,7 +199,7 @@ def test_whatever_queued_while_a_run_was_busy_is_the_next_batch() -> None:
         assert backend.batches == [[10], [10, 9, 10, 8]]
         assert tally.batches == [(1, 10, 10), (4, 37, 40)]
         assert tally.counts == {"waited": 5}
-        assert threading.get_ident() not in backend.threads
+        assert threading.current_thread() not in backend.threads
         assert len(backend.threads) == 1
         await stop(serving)
 
@@ -662,7 +662,7 @@ def test_a_run_that_hangs_is_given_up_and_the_next_one_has_a_new_thread() -> Non
     async def scenario() -> None:
         backend, tally = Backend(), Tally()
         hang = threading.Event()
-        renewed: list[int] = []
+        renewed: list[threading.Thread] = []
 
         def run(items: list[int]) -> list[int]:
             if 13 in items:
@@ -674,7 +674,7 @@ def test_a_run_that_hangs_is_given_up_and_the_next_one_has_a_new_thread() -> Non
             tokens=13,
             observer=tally,
             run_timeout_s=0.1,
-            renew=lambda: renewed.append(threading.get_ident()),
+            renew=lambda: renewed.append(threading.current_thread()),
         )
         serving = asyncio.create_task(batcher.serve())
         assert await batcher(1) == -1
@@ -700,10 +700,9 @@ def test_a_thread_that_dies_is_replaced_at_once() -> None:
         batcher = make(backend, observer=tally)
         serving = asyncio.create_task(batcher.serve())
         assert await batcher(1) == -1
-        (number,) = backend.threads
-        thread = next(one for one in threading.enumerate() if one.ident == number)
+        (thread,) = backend.threads
         ctypes.pythonapi.PyThreadState_SetAsyncExc(
-            ctypes.c_ulong(number), ctypes.py_object(SystemExit)
+            ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit)
         )
         with pytest.raises(Unavailable, match="its thread has ended"):
             await batcher(2)

@@ -63,9 +63,9 @@ class Spy:
 
     def __init__(self, encoder: attar.Encoder, *, hangs: set[int] | None = None) -> None:
         self.encoder = encoder
-        self.threads: set[int] = set()
+        self.threads: set[threading.Thread] = set()
         self.batches: list[int] = []
-        self.finished: list[tuple[int, int]] = []  # rows, thread
+        self.finished: list[tuple[int, threading.Thread]] = []  # rows, thread
         self.hangs = hangs or set()  # the runs that wait for `let_go`, by number
         self.let_go = threading.Event()
 
@@ -75,11 +75,11 @@ class Spy:
     def prepare(
         self, items: Items, *, role: Role = "passage", truncation: Truncation = "truncate"
     ) -> list[Prepared]:
-        self.threads.add(threading.get_ident())
+        self.threads.add(threading.current_thread())
         return self.encoder.prepare(items, role=role, truncation=truncation)
 
     def infer(self, rows: list[Prepared]) -> Vectors:
-        self.threads.add(threading.get_ident())
+        self.threads.add(threading.current_thread())
         self.batches.append(len(rows))
         if len(self.batches) - 1 in self.hangs:
             self.let_go.wait(10)
@@ -89,7 +89,7 @@ class Spy:
         self, vectors: Vectors, *, dims: int | None = None, encoding: Encoding = "f32"
     ) -> NDArray[Any]:
         if len(vectors):  # else it only checks the options
-            self.finished.append((len(vectors), threading.get_ident()))
+            self.finished.append((len(vectors), threading.current_thread()))
         return self.encoder.finish(vectors, dims=dims, encoding=encoding)
 
     def reopened(self) -> "Spy":
@@ -290,7 +290,7 @@ async def test_neither_host_step_nor_forward_pass_runs_on_the_loop(text: Path) -
         spy.threads.clear()
         await embed(model, ["sun"])
         assert len(spy.threads) == 2
-        assert threading.get_ident() not in spy.threads
+        assert threading.current_thread() not in spy.threads
 
 
 async def test_an_answer_that_is_large_is_encoded_off_the_loop(text: Path) -> None:
@@ -300,7 +300,7 @@ async def test_an_answer_that_is_large_is_encoded_off_the_loop(text: Path) -> No
             found = await usecase(models, items=["sun"] * count, encoding="int8")
             assert len(found.good) == count
     assert [count for count, _ in spy.finished] == [1, 4000]
-    here = threading.get_ident()
+    here = threading.current_thread()
     assert [thread == here for _, thread in spy.finished] == [True, False]
 
 

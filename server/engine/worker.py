@@ -28,6 +28,7 @@ class Worker:
         """Start nothing yet."""
         self._jobs: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
         self._waiting: tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]] | None = None
+        self._ended = False
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
     @property
@@ -43,11 +44,13 @@ class Worker:
         """
         loop = asyncio.get_running_loop()
         result: asyncio.Future[R | Lost] = loop.create_future()
+        # A thread on its way out says so before it looks who waits, and this one waits before it
+        # asks: one of the two sees the other. Asking whether it is alive would leave a gap.
         self._waiting = loop, result
         self._jobs.put(job)
         if self._thread.ident is None:
             self._thread.start()
-        elif not self.alive:
+        elif self._ended:
             raise Lost("its thread has ended")
         try:
             async with asyncio.timeout(timeout_s):
@@ -68,6 +71,7 @@ class Worker:
             while (job := self._jobs.get()) is not None:
                 self._answer(job())
         finally:  # on its way out, by whatever end, somebody may be waiting still
+            self._ended = True
             self._answer(Lost("its thread has ended"))
 
     def _answer(self, found: object) -> None:
