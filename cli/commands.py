@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from rich.table import Table
@@ -20,7 +20,7 @@ from attar.training.catalogue import catalogue
 from attar.training.data import docstrings
 from attar.training.data.arrays import Form
 from attar.training.data.pairs import Pair, Split, read_lines, split
-from attar.training.data.reading import read
+from attar.training.data.reading import SHIPPED, read
 from attar.training.data.text import Retrieval
 from attar.training.encoders import huggingface, saved
 from attar.training.encoders.attention import CODE_BITS
@@ -187,7 +187,10 @@ def _export_tensors(model: TensorModel, bundle: Path, *, data: str | None) -> No
     """Export an encoder of tensors; parity and int8 see some of the data it names, or noise."""
     items = None
     if data is not None:
-        source = read(data, form=form_of(data, model.encoder.modality))
+        # Images come in all sizes, and the encoder takes one.
+        sized = model.encoder.modality == "image" and data not in SHIPPED
+        side = cast("int", model.input.shape[-1]) if sized else None
+        source = read(data, form=form_of(data, model.encoder.modality), side=side)
         items = source.train[torch.tensor(evenly(range(len(source.train)), PARITY_PAIRS))].numpy()
     exported = export_model(
         bundle,

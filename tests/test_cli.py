@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import attar
 from attar.bundle import Bundle
@@ -82,6 +83,27 @@ def test_pretrain_and_export_take_images_and_changed_settings(
     exported = attar_("export", out, bundle, "--data", "digits")
     assert exported.status == 0, exported.err
     assert {"fp32", "int8"} == {variant.name for variant in Bundle.open(bundle).manifest.variants}
+
+
+def test_a_folder_of_images_of_any_size_is_trained_on_and_exported_with(
+    attar_: Attar, tmp_path: Path
+) -> None:
+    draw = np.random.default_rng(0)
+    for name in "ab":
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True)
+        for number in range(6):
+            pixels = draw.integers(0, 255, (20 + number, 30, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+    photos, out, bundle = tmp_path / "photos", tmp_path / "encoder", tmp_path / "photos.attar"
+    ran = attar_(
+        *("pretrain", "image/barlow_twins", "--data", photos, "--read", "side=16"),
+        *("--set", "views=natural", "--set", "batch_size=4", "--steps", 2, "--out", out),
+    )
+    assert ran.status == 0, ran.err
+    exported = attar_("export", out, bundle, "--data", photos)
+    assert exported.status == 0, exported.err
+    assert Bundle.open(bundle).manifest.inputs[0].shape == ("batch", 3, 16, 16)
 
 
 def test_pretrain_runs_every_stage_of_a_recipe_in_a_folder_of_its_own(
