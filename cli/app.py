@@ -49,7 +49,7 @@ Pooling = Literal["mean", "cls", "last", "max"]
 Side = Literal["vision", "text"]
 Device = Literal["cpu", "gpu"]
 Attention = Literal["softmax", "binarized"]
-Strategy = Literal["auto", "ddp", "fsdp"]
+Strategy = Literal["ddp", "fsdp"]
 
 OF_TARGETS: Mapping[str, frozenset[str]] = {
     "tensorrt": frozenset({"variant", "max_batch", "lengths"}),
@@ -156,8 +156,8 @@ def pretrain(
         int, typer.Option(min=0, help="Threads that get batches ready while others are learned.")
     ] = 0,
     strategy: Annotated[
-        Strategy, typer.Option(help="Under torchrun: how parameters are kept; ddp if not said.")
-    ] = "auto",
+        Strategy, typer.Option(help="Under torchrun: how parameters are kept, whole or in parts.")
+    ] = "ddp",
 ) -> None:
     """Pretrain an encoder without labels; an interrupted run is taken up again."""
     with _extra("export"):

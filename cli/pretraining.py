@@ -52,7 +52,7 @@ class How:
     micro_batch: int | None = None
     compiled: bool = False
     workers: int = 0
-    strategy: Strategy = "auto"
+    strategy: Strategy = "ddp"
 
 
 def pretrain(

@@ -1,8 +1,5 @@
 """Two processes that each keep half of a method train it as one process that has it whole."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +7,7 @@ import pytest
 import torch
 
 from .sharding_worker import methods, trained
+from .torchrun import torchrun
 
 pytestmark = pytest.mark.slow  # two processes that import torch
 
@@ -21,18 +19,8 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Before that, one process makes half of a run there for them to take up.
     """
     out = tmp_path_factory.mktemp("sharding")
-    trained(methods()["moco"], "auto", out=out / "one", steps=2)
-    worker = Path(__file__).with_name("sharding_worker.py")
-    torchrun = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone"]
-    ran = subprocess.run(  # noqa: S603 - our own command
-        [*torchrun, "--nproc-per-node", "2", str(worker), str(out)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
+    trained(methods()["moco"], "ddp", out=out / "one", steps=2)
+    torchrun("sharding_worker.py", out)
     return out
 
 
@@ -43,7 +31,7 @@ def found(started: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("name", methods())
 def test_a_parted_method_trains_to_the_same_weights(found: list[dict[str, Any]], name: str) -> None:
-    run, weights = trained(methods()[name], "auto")
+    run, weights = trained(methods()[name], "ddp")
     for process in found:
         theirs, their_weights = process["runs"][name]
         assert theirs["loss"] == pytest.approx(run["loss"], rel=1e-4)
@@ -67,7 +55,7 @@ def test_a_method_is_plain_again_at_the_end_and_can_be_parted_anew(
 def test_a_parted_run_is_taken_up_by_one_process(
     started: Path, found: list[dict[str, Any]]
 ) -> None:
-    run, weights = trained(methods()["moco"], "auto", out=started / "two")
+    run, weights = trained(methods()["moco"], "ddp", out=started / "two")
     whole_run, whole_weights = found[0]["runs"]["moco"]
     assert run["loss"] == pytest.approx(whole_run["loss"], rel=1e-4)
     torch.testing.assert_close(weights, whole_weights, rtol=1e-3, atol=1e-5)

@@ -1,8 +1,5 @@
 """Two processes with different data train as one with all of it: losses, gradients, weights."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +9,7 @@ import torch
 from attar.errors import InvalidInput
 from attar.training import world
 
+from .torchrun import torchrun
 from .world_worker import ITEMS, OBJECTIVES, methods, trained, value_and_gradient
 
 
@@ -19,17 +17,7 @@ from .world_worker import ITEMS, OBJECTIVES, methods, trained, value_and_gradien
 def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run the worker in two processes that talk by gloo, and give the folder they wrote."""
     out = tmp_path_factory.mktemp("world")
-    worker = Path(__file__).with_name("world_worker.py")
-    torchrun = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone"]
-    ran = subprocess.run(  # noqa: S603 - our own command
-        [*torchrun, "--nproc-per-node", "2", str(worker), str(out)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
+    torchrun("world_worker.py", out)
     return out
 
 

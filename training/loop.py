@@ -27,7 +27,7 @@ from .schedules import Schedule
 from .sharding import Sharded
 
 Precision = Literal["32-true", "bf16-mixed"]
-Strategy = Literal["auto", "ddp", "fsdp"]
+Strategy = Literal["ddp", "fsdp"]
 COLLAPSED = 0.1  # of the RankMe that a run began with
 PROBED = ("rankme", "knn")  # shown beside the progress, the last there is of each
 
@@ -83,7 +83,7 @@ def fit(
     resume: bool = True,
     accelerator: str = "auto",
     precision: Precision = "32-true",
-    strategy: Strategy = "auto",
+    strategy: Strategy = "ddp",
     micro_batch: int | None = None,
     compiled: bool = False,
     workers: int = 0,
