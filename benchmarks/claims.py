@@ -27,6 +27,7 @@ ENCODERS = MappingProxyType(
     }
 )
 
+PROBES = ("scarce", "knn", "linear")  # of digits, as the recipes call them
 LONG = 1024  # tokens from which the native operator had to be worth its library
 
 Report = Mapping[str, Any]
@@ -401,6 +402,25 @@ def recipes(report: Report) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
+def digits(report: Report) -> str:
+    """Show what Barlow Twins makes of digits, beside pixels and an untrained encoder."""
+    (row,) = (row for row in report["rows"] if row["recipe"] == "image/barlow_twins")
+    if "figures" not in row:
+        return ""
+    stages = {
+        "pixels": "raw pixels",
+        "untrained": "untrained encoder",
+        "pretrained": "pretrained encoder",
+    }
+    return table(
+        ("embedding", "1-NN, 5 labels a class", "kNN, all labels", "linear, all labels"),
+        [
+            (words, *(f"{row['figures'][f'{stage}/{name}']['mean']:.3f}" for name in PROBES))
+            for stage, words in stages.items()
+        ],
+    )
+
+
 def _shown(figures: Report) -> str:
     """Give each figure's mean and half the width of its interval."""
     parts = []
@@ -439,6 +459,7 @@ CLAIMS: Mapping[str, tuple[str, Callable[[Report], str]]] = MappingProxyType(
         "workers": ("workers.json", workers),
         "memory": ("memory.json", memory),
         "recipes": ("recipes.json", recipes),
+        "digits": ("recipes.json", digits),
     }
 )
 """What each marker stands for: its file in benchmarks/results, and the words made of it."""
