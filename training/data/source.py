@@ -1,12 +1,14 @@
 """A source: the items that a recipe trains on, and those that probe it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from ..sampler import evenly
 
 Labels = NDArray[np.int64]
 
@@ -49,6 +51,22 @@ def embed(encoder: nn.Module, items: Rows, *, batch: int = 256) -> NDArray[np.fl
 def subset(items: Rows, rows: Tensor) -> Rows:
     """Give some of the items, in the order of `rows`, without reading them yet."""
     return _Subset(items, rows)
+
+
+def some(source: Source, most: int) -> Source:
+    """Give a source with at most so many items in either part, from all over it."""
+    train, train_labels = _some(source.train, source.train_labels, most)
+    if source.test is None:
+        return replace(source, train=train, train_labels=train_labels)
+    test, test_labels = _some(source.test, source.test_labels, most)
+    return Source(train=train, train_labels=train_labels, test=test, test_labels=test_labels)
+
+
+def _some(items: Rows, labels: Labels | None, most: int) -> tuple[Rows, Labels | None]:
+    if len(items) <= most:
+        return items, labels
+    rows = torch.tensor(evenly(range(len(items)), most))
+    return subset(items, rows), None if labels is None else labels[rows.numpy()]
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,9 +143,18 @@ def fine_tune(
         progress=progress,
     )
     classifier.eval()
-    found = classes[predictions(classifier, data.test)]
-    accuracy = float((found == data.test_labels).mean())
-    return FineTuned(classifier, tuple(classes.tolist()), accuracy)
+    return FineTuned(classifier, tuple(classes.tolist()), accuracy(classifier, data))
+
+
+def accuracy(classifier: nn.Module, data: Source) -> float:
+    """Give the share of test items named rightly; logit i is of the i-th class, in rising order.
+
+    Raises InvalidInput when the source lacks labels in a part.
+    """
+    if data.train_labels is None or data.test_labels is None or data.test is None:
+        raise InvalidInput("accuracy needs labels of the training and the test part")
+    found = np.unique(data.train_labels)[predictions(classifier, data.test)]
+    return float((found == data.test_labels).mean())
 
 
 def predictions(classifier: nn.Module, items: Rows) -> NDArray[np.int64]:

@@ -4,7 +4,6 @@ Scalbert et al., ICLR 2024, arXiv:2303.06088, with a small convolutional encoder
 """
 
 from dataclasses import dataclass, replace
-from functools import partial
 from statistics import fmean
 
 import numpy as np
@@ -13,24 +12,21 @@ from torch import Tensor
 
 from ...data.images import Styled, styled_digits
 from ...data.source import Source, embed
-from ...encoders.mlp import mlp
 from ...loop import Training, fit
-from ...methods.twins import Inputs, Twins
-from ...objectives.nt_xent import nt_xent
+from ...methods.twins import Inputs
 from ...probes.knn import knn_accuracy
 from ...probes.linear import linear_accuracy
 from ...recipe import Claim, Figures, Recipe
 from ...views.fourier import batch_style
-from .run import ImageSettings, image_run, image_view, seeded, side_of
+from ...views.view import View
+from . import simclr
+from .run import image_view, side_of, two_views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(ImageSettings):
-    """The recipe's numbers."""
+class Settings(simclr.Settings):
+    """The recipe's numbers, beside SimCLR's."""
 
-    hidden: int = 256  # width inside the projector
-    projection: int = 64
-    temperature: float = 0.2
     standardise: bool = True  # without, this is SimCLR
     least: float = 0.02  # share of the spectrum whose amplitudes are shared
     most: float = 0.2
@@ -40,26 +36,13 @@ def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     """Compose the run; either view of a batch has a style of its own."""
     distort = image_view(settings.views, side_of(data))
 
-    def view(images: Tensor, generator: torch.Generator) -> Inputs:
+    def view(images: Tensor, generator: torch.Generator) -> View[Tensor]:
         if settings.standardise:
             area = settings.least, settings.most
             images = batch_style(images, generator, area=area).data
-        return (distort(images, generator).data,)
+        return distort(images, generator)
 
-    def views(images: Tensor, step: int) -> tuple[Inputs, Inputs]:
-        generator = seeded(settings, step)
-        return view(images, generator), view(images, generator)
-
-    return image_run(
-        data,
-        settings,
-        lambda encoder: Twins(
-            encoder,
-            mlp(settings.dim, settings.hidden, settings.projection),
-            partial(nt_xent, temperature=settings.temperature),
-        ),
-        views,
-    )
+    return two_views(data, settings, simclr.contrast(settings), view=view)
 
 
 def trial(data: Styled, seed: int) -> dict[str, float]:

@@ -3,14 +3,13 @@
 Lee et al., ICLR 2023, arXiv:2210.02871, with a denoising autoencoder on digits.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import cast
 
 import torch
-from torch import Tensor
 
 from ...data.images import digits
 from ...data.source import Source, subset
@@ -22,7 +21,7 @@ from ...probes.few_shot import few_rows
 from ...probes.finetune import fine_tune
 from ...recipe import Claim, Figures, Recipe, Stage
 from .infinite import sideways
-from .run import ImageSettings, image_run, image_view, seeded, side_of
+from .run import ImageSettings, image_run, image_view, noisy, side_of
 
 SHORT, LONG = 100, 800  # steps of further pretraining in the trial
 
@@ -44,7 +43,7 @@ def build(data: Source, settings: Settings) -> Training[Corrupted]:
         data,
         settings,
         lambda encoder: Reconstruction(encoder, mlp(settings.dim, settings.hidden, numbers)),
-        _noisy(settings),
+        noisy(settings, settings.noise),
     )
 
 
@@ -62,7 +61,7 @@ def further(
             return start
         return SelfDistilled(start, deepcopy(teacher), dim=settings.dim, weight=settings.weight)
 
-    return image_run(target, settings, method, _noisy(settings))
+    return image_run(target, settings, method, noisy(settings, settings.noise))
 
 
 def stages(data: Source, settings: Settings) -> Iterator[Stage]:
@@ -109,14 +108,6 @@ def trial(data: Source, seed: int) -> dict[str, float]:
         distilled = ran(further(target, base, longer, plain))
         figures |= {f"plain/{name}": tuned(plain), f"distilled/{name}": tuned(distilled)}
     return figures
-
-
-def _noisy(settings: Settings) -> Callable[[Tensor, int], Corrupted]:
-    def views(images: Tensor, step: int) -> Corrupted:
-        noise = torch.randn(images.shape, generator=seeded(settings, step)).to(images.device)
-        return images + settings.noise * noise, images
-
-    return views
 
 
 def _holds(figures: Figures) -> bool:

@@ -5,48 +5,37 @@ Chakraborty et al., ICDMW 2020, arXiv:2009.12007, with a small convolutional enc
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from statistics import fmean
 
 import numpy as np
 import torch
 from sklearn.cluster import KMeans
-from torch import Tensor
 
 from ...data.images import digits
 from ...data.source import Labels, Source, embed
 from ...encoders.mlp import mlp
 from ...loop import Training, fit
 from ...methods.reconstruction import Corrupted, Reconstruction
-from ...methods.twins import Inputs, Twins
-from ...objectives.nt_xent import nt_xent
+from ...methods.twins import Inputs
 from ...recipe import Claim, Figures, Recipe, Stage
 from ...sampler import Sampler
 from ...samplers.clusters import DisjointClusters
-from .run import ImageSettings, image_run, seeded, two_views
+from . import simclr
+from .run import image_run, noisy, two_views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(ImageSettings):
-    """The recipe's numbers."""
+class Settings(simclr.Settings):
+    """The recipe's numbers, beside SimCLR's; the decoder is as wide inside as the projector."""
 
     steps: int = 400
     batch_size: int = 16
-    hidden: int = 256  # width inside the projector and the decoder
-    projection: int = 64
-    temperature: float = 0.2
     noise: float = 0.3  # of the autoencoder's images
     clusters: int = 16
 
 
 def build(data: Source, settings: Settings) -> Training[Corrupted]:
     """Compose the first run, the autoencoder whose embeddings are clustered."""
-
-    def views(images: Tensor, step: int) -> Corrupted:
-        generator = seeded(settings, step)
-        noise = torch.randn(images.shape, generator=generator).to(images.device)
-        return images + settings.noise * noise, images
-
     numbers = data.train[torch.tensor([0])].numel()
     return image_run(
         data,
@@ -56,7 +45,7 @@ def build(data: Source, settings: Settings) -> Training[Corrupted]:
             steps=max(settings.steps // 2, settings.warmup + 1),
         ),
         lambda encoder: Reconstruction(encoder, mlp(settings.dim, settings.hidden, numbers)),
-        views,
+        noisy(settings, settings.noise),
     )
 
 
@@ -75,11 +64,7 @@ def guided(
     return two_views(
         data,
         settings,
-        lambda encoder: Twins(
-            encoder,
-            mlp(settings.dim, settings.hidden, settings.projection),
-            partial(nt_xent, temperature=settings.temperature),
-        ),
+        simclr.contrast(settings),
         sampler=sampler(data, settings, found),
     )
 

@@ -4,7 +4,6 @@ Singh et al. 2025, arXiv:2503.02844, with SimCLR on digits that come upright and
 """
 
 from dataclasses import dataclass, replace
-from functools import partial
 from statistics import fmean
 from typing import Literal
 
@@ -13,23 +12,19 @@ from torch import Tensor
 
 from ...data.images import digits
 from ...data.source import Rows, Source
-from ...encoders.mlp import mlp
 from ...loop import Training, fit
-from ...methods.twins import Inputs, Twins
-from ...objectives.nt_xent import nt_xent
+from ...methods.twins import Inputs
 from ...recipe import Claim, Figures, Recipe
 from ...samplers.stream import DomainStream
 from ...schedules import Schedule, infinite, warmup_cosine
-from .run import ImageSettings, probe, two_views
+from . import simclr
+from .run import probe, two_views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(ImageSettings):
-    """The recipe's numbers; `steps` are those of each of two domains."""
+class Settings(simclr.Settings):
+    """The recipe's numbers, beside SimCLR's; `steps` are those of each of two domains."""
 
-    hidden: int = 256  # width inside the projector
-    projection: int = 64
-    temperature: float = 0.2
     schedule: Literal["infinite", "constant", "repeated"] = "infinite"  # constant never anneals
     level: float = 0.25  # of the infinite schedule, as a share of the peak
     cooldown: float = 0.3  # share of a domain's steps
@@ -49,16 +44,7 @@ def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     sampler = DomainStream(
         domains=parts, steps=steps, batch_size=settings.batch_size, seed=settings.seed
     )
-    training = two_views(
-        stream,
-        settings,
-        lambda encoder: Twins(
-            encoder,
-            mlp(settings.dim, settings.hidden, settings.projection),
-            partial(nt_xent, temperature=settings.temperature),
-        ),
-        sampler=sampler,
-    )
+    training = two_views(stream, settings, simclr.contrast(settings), sampler=sampler)
 
     def probes(_made: int) -> dict[str, float]:
         encoder = training.method.encoder

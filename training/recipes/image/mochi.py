@@ -8,25 +8,17 @@ from statistics import fmean
 
 from ...data.images import digits
 from ...data.source import Source
-from ...encoders.mlp import mlp
 from ...loop import Training, fit
-from ...methods.momentum import Mixing, MomentumContrast
+from ...methods.momentum import Mixing
 from ...methods.twins import Inputs
 from ...recipe import Claim, Figures, Recipe
-from ...schedules import constant
-from ...targets import Queue
-from .run import ImageSettings, two_views
+from . import moco
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(ImageSettings):
-    """The recipe's numbers."""
+class Settings(moco.Settings):
+    """The recipe's numbers, beside MoCo's."""
 
-    hidden: int = 256  # width inside the projector
-    projection: int = 64
-    queue: int = 512
-    momentum: float = 0.98  # of the slow copy
-    temperature: float = 0.2
     hardest: int = 64
     mixed: int = 64
     harder: int = 16
@@ -41,18 +33,7 @@ def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
         harder=settings.harder,
         warmup=settings.mixing_after,
     )
-    return two_views(
-        data,
-        settings,
-        lambda encoder: MomentumContrast(
-            encoder,
-            mlp(settings.dim, settings.hidden, settings.projection),
-            queue=Queue(settings.queue, settings.projection, seed=settings.seed),
-            momentum=constant(settings.momentum),
-            temperature=settings.temperature,
-            mixing=mixing,
-        ),
-    )
+    return moco.build(data, settings, mixing)
 
 
 def trial(data: Source, seed: int) -> dict[str, float]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ...data.source import Source
 from ...encoders.mlp import mlp
 from ...loop import Training
-from ...methods.momentum import MomentumContrast
+from ...methods.momentum import Mixing, MomentumContrast
 from ...methods.twins import Inputs
 from ...recipe import Recipe
 from ...schedules import constant
@@ -27,8 +27,10 @@ class Settings(ImageSettings):
     temperature: float = 0.2
 
 
-def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
-    """Compose the run."""
+def build(
+    data: Source, settings: Settings, mixing: Mixing | None = None
+) -> Training[tuple[Inputs, Inputs]]:
+    """Compose the run; `mixing` adds harder negatives, made of those there are."""
     return two_views(
         data,
         settings,
@@ -38,6 +40,7 @@ def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
             queue=Queue(settings.queue, settings.projection, seed=settings.seed),
             momentum=constant(settings.momentum),
             temperature=settings.temperature,
+            mixing=mixing,
         ),
     )
 

@@ -4,7 +4,6 @@ Mansfield et al. 2023, arXiv:2311.03629, with a small convolutional encoder.
 """
 
 from dataclasses import dataclass, replace
-from functools import partial
 from statistics import fmean
 
 import torch
@@ -12,24 +11,21 @@ from torch import Tensor
 
 from ...data.images import digits
 from ...data.source import Source
-from ...encoders.mlp import mlp
 from ...loop import Training, fit
-from ...methods.twins import Inputs, Twins
-from ...objectives.nt_xent import nt_xent
+from ...methods.twins import Inputs
 from ...recipe import Claim, Figures, Recipe
 from ...views.fields import random_fields
-from .run import ImageSettings, image_run, seeded
+from ...views.view import View
+from . import simclr
+from .run import two_views
 
 STRENGTHS = {"none": 0.0, "mild": 1.0, "strong": 6.0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(ImageSettings):
-    """The recipe's numbers; `strength` multiplies the deviations of all fields."""
+class Settings(simclr.Settings):
+    """The recipe's numbers, beside SimCLR's; `strength` multiplies the deviations of all fields."""
 
-    hidden: int = 256  # width inside the projector
-    projection: int = 64
-    temperature: float = 0.2
     noise: float = 0.1  # of pixels, in every view
     strength: float = 1.0
     gamma: float = 4.0  # of the fields' spectrum |k|^-gamma
@@ -41,7 +37,7 @@ class Settings(ImageSettings):
 def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     """Compose the run."""
 
-    def view(images: Tensor, generator: torch.Generator) -> Inputs:
+    def view(images: Tensor, generator: torch.Generator) -> View[Tensor]:
         bent = random_fields(
             images,
             generator,
@@ -49,24 +45,11 @@ def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
             displacement=settings.strength * settings.displacement,
             degrees=settings.strength * settings.degrees,
             scale=settings.strength * settings.scale,
-        ).data
-        noise = torch.randn(bent.shape, generator=generator).to(bent.device)
-        return (bent + settings.noise * noise,)
+        )
+        noise = torch.randn(images.shape, generator=generator).to(images.device)
+        return replace(bent, data=bent.data + settings.noise * noise)
 
-    def views(images: Tensor, step: int) -> tuple[Inputs, Inputs]:
-        generator = seeded(settings, step)
-        return view(images, generator), view(images, generator)
-
-    return image_run(
-        data,
-        settings,
-        lambda encoder: Twins(
-            encoder,
-            mlp(settings.dim, settings.hidden, settings.projection),
-            partial(nt_xent, temperature=settings.temperature),
-        ),
-        views,
-    )
+    return two_views(data, settings, simclr.contrast(settings), view=view)
 
 
 def trial(data: Source, seed: int) -> dict[str, float]:

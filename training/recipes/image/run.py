@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from ...data.images import digits
-from ...data.source import Source, embed
+from ...data.source import Source, embed, some
 from ...encoders.encoder import TensorEncoder
 from ...loop import Training, fit
 from ...method import Method
+from ...methods.reconstruction import Corrupted
 from ...methods.twins import Inputs
 from ...optimisers import adamw
 from ...probes.suite import evaluate
@@ -25,7 +26,7 @@ from ...world import share
 from .encoders import Word, image_encoder
 
 CLAIMED_GAIN = 0.05  # of scarce-label accuracy
-PROBED = 2048  # images of a probe while training, of each part
+PROBED = 2048  # most images of a part that a probe looks at, taken from all over it
 
 Views: TypeAlias = Literal["affine", "natural"]
 
@@ -57,14 +58,15 @@ def two_views(
     settings: ImageSettings,
     method: Callable[[TensorEncoder], Method[Any]],
     *,
+    view: ImageView | None = None,
     sampler: Callable[[int], Tensor] | None = None,
 ) -> Training[tuple[Inputs, Inputs]]:
-    """Compose a run on two views of each image; the rest as `image_run`."""
-    view = image_view(settings.views, side_of(data))
+    """Compose a run on two views of each image, the settings' without a `view`; see `image_run`."""
+    made = view or image_view(settings.views, side_of(data))
 
     def views(images: Tensor, step: int) -> tuple[Inputs, Inputs]:
         generator = seeded(settings, step)
-        return (view(images, generator).data,), (view(images, generator).data,)
+        return (made(images, generator).data,), (made(images, generator).data,)
 
     return image_run(data, settings, method, views, sampler=sampler)
 
@@ -114,6 +116,16 @@ def seeded(settings: ImageSettings, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed_at(settings.seed, step, 1))
 
 
+def noisy(settings: ImageSettings, deviation: float) -> Callable[[Tensor, int], Corrupted]:
+    """Give the views of a denoising autoencoder: images with Gaussian noise, and as they are."""
+
+    def views(images: Tensor, step: int) -> Corrupted:
+        noise = torch.randn(images.shape, generator=seeded(settings, step)).to(images.device)
+        return images + deviation * noise, images
+
+    return views
+
+
 def side_of(data: Source) -> int:
     """Give the side of a source's images."""
     return data.train[torch.tensor([0])].shape[-1]
@@ -126,8 +138,9 @@ def image_view(word: Views, side: int) -> ImageView:
     return distortion(degrees=20, scale=(0.75, 1.25), shear=15)
 
 
-def probe(encoder: nn.Module, data: Source) -> dict[str, float]:
-    """Probe an encoder on a source."""
+def probe(encoder: nn.Module, source: Source) -> dict[str, float]:
+    """Probe an encoder on a source, or on some of a large one."""
+    data = some(source, PROBED)
     test = np.zeros((0, 1), np.float32) if data.test is None else embed(encoder, data.test)
     return evaluate(embed(encoder, data.train), test, data)
 

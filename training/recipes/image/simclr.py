@@ -3,8 +3,11 @@
 Chen et al., ICML 2020, arXiv:2002.05709, with a small convolutional encoder.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+
+from torch import nn
 
 from ...data.source import Source
 from ...encoders.mlp import mlp
@@ -24,17 +27,18 @@ class Settings(ImageSettings):
     temperature: float = 0.2
 
 
+def contrast(settings: Settings) -> Callable[[nn.Module], Twins]:
+    """Give what makes the method around an encoder."""
+    return lambda encoder: Twins(
+        encoder,
+        mlp(settings.dim, settings.hidden, settings.projection),
+        partial(nt_xent, temperature=settings.temperature),
+    )
+
+
 def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     """Compose the run."""
-    return two_views(
-        data,
-        settings,
-        lambda encoder: Twins(
-            encoder,
-            mlp(settings.dim, settings.hidden, settings.projection),
-            partial(nt_xent, temperature=settings.temperature),
-        ),
-    )
+    return two_views(data, settings, contrast(settings))
 
 
 recipe = Recipe(

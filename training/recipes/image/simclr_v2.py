@@ -3,13 +3,12 @@
 Chen et al., NeurIPS 2020, arXiv:2006.10029, with small convolutional encoders.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
 from typing import cast
 
-import numpy as np
 from torch import Tensor, nn
 
 from attar.errors import InvalidInput
@@ -22,7 +21,7 @@ from ...methods.label_distillation import LabelDistillation
 from ...methods.twins import Inputs, Twins
 from ...objectives.knowledge import soft_labels
 from ...objectives.nt_xent import nt_xent
-from ...probes.finetune import Classifier, FineTuned, fine_tune, predictions
+from ...probes.finetune import Classifier, FineTuned, accuracy, fine_tune
 from ...recipe import Claim, Figures, Recipe, Stage
 from ...samplers.labels import label_lists
 from .encoders import Word
@@ -61,6 +60,14 @@ def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     )
 
 
+def taught(data: Source, pretrained: Twins, settings: Settings) -> FineTuned:
+    """Make the teacher, on the settings' share of the labels; raises InvalidInput without any."""
+    if data.train_labels is None:
+        raise InvalidInput("fine-tuning needs the labels of some training images; there are none")
+    rows = label_lists(data.train_labels, settings.share, settings.seed).rows
+    return tuned(data, pretrained, rows, settings)
+
+
 def tuned(data: Source, pretrained: Twins, rows: Labels, settings: Settings) -> FineTuned:
     """Fine-tune the pretrained encoder, from a layer of its projector, on the labels of `rows`."""
     return fine_tune(
@@ -76,16 +83,22 @@ def tuned(data: Source, pretrained: Twins, rows: Labels, settings: Settings) -> 
     )
 
 
-def distil(data: Source, teacher: Classifier, settings: Settings) -> Training[Tensor]:
-    """Compose the last run: a student learns the teacher's classes on all images, unlabelled."""
+def distil(
+    data: Source,
+    teacher: Classifier,
+    settings: Settings,
+    objective: Callable[[Tensor, Tensor], Tensor],
+    *,
+    batch_statistics: bool = False,
+) -> Training[Tensor]:
+    """Compose a run in which a student learns the teacher's classes on all images, unlabelled."""
     small = replace(settings, encoder=settings.student, steps=settings.distil_steps)
     view = image_view(settings.views, side_of(data))
     classes = teacher.head.out_features
 
     def method(encoder: nn.Module) -> LabelDistillation:
         student = Classifier(encoder, nn.Identity(), width=settings.dim, classes=classes)
-        objective = partial(soft_labels, temperature=settings.distil_temperature)
-        return LabelDistillation(student, teacher, objective)
+        return LabelDistillation(student, teacher, objective, batch_statistics=batch_statistics)
 
     return image_run(
         data, small, method, lambda images, step: view(images, seeded(settings, step)).data
@@ -93,14 +106,16 @@ def distil(data: Source, teacher: Classifier, settings: Settings) -> Training[Te
 
 
 def stages(data: Source, settings: Settings) -> Iterator[Stage]:
-    """Give the runs, with fine-tuning between them; raises InvalidInput without labels."""
-    if data.train_labels is None:
-        raise InvalidInput("fine-tuning needs the labels of some training images; there are none")
+    """Give the runs, with fine-tuning between them."""
     first = build(data, settings)
     yield Stage("pretrain", first)
-    rows = label_lists(data.train_labels, settings.share, settings.seed).rows
-    teacher = tuned(data, cast("Twins", first.method), rows, settings)
-    yield Stage("distil", distil(data, teacher.classifier, settings))
+    teacher = taught(data, cast("Twins", first.method), settings)
+    yield Stage("distil", distil(data, teacher.classifier, settings, soft(settings)))
+
+
+def soft(settings: Settings) -> Callable[[Tensor, Tensor], Tensor]:
+    """Give the objective of distillation."""
+    return partial(soft_labels, temperature=settings.distil_temperature)
 
 
 def trial(data: Source, seed: int) -> dict[str, float]:
@@ -113,9 +128,9 @@ def trial(data: Source, seed: int) -> dict[str, float]:
     pretrained = cast("Twins", pretraining.method)
     from_first = tuned(data, pretrained, few, settings)
     from_encoder = tuned(data, pretrained, few, replace(settings, layers=0))
-    training = replace(distil(data, from_first.classifier, settings), probe=None)
+    training = replace(distil(data, from_first.classifier, settings, soft(settings)), probe=None)
     fit(training, accelerator="cpu", progress=False)
-    student = accuracy(cast("Classifier", training.method.encoder.eval()), data)
+    student = accuracy(training.method.encoder.eval(), data)
 
     def supervised(rows: Labels) -> float:
         encoder = new_encoder(data, replace(settings, encoder=settings.student))
@@ -129,14 +144,6 @@ def trial(data: Source, seed: int) -> dict[str, float]:
         "supervised": supervised(few),
         "supervised_10_percent": supervised(more),
     }
-
-
-def accuracy(classifier: nn.Module, data: Source) -> float:
-    """Give the share of test images whose class, by its place among all, is named rightly."""
-    assert data.test is not None  # noqa: S101 - the claim's own data
-    assert data.train_labels is not None  # noqa: S101
-    names = np.unique(data.train_labels)
-    return float((names[predictions(classifier, data.test)] == data.test_labels).mean())
 
 
 def _holds(figures: Figures) -> bool:

@@ -5,26 +5,19 @@ Cui et al. 2021, arXiv:2103.05959, with small convolutional encoders.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from statistics import fmean
 from typing import cast
 
-from torch import Tensor, nn
-
-from attar.errors import InvalidInput
+from torch import Tensor
 
 from ...data.images import digits
 from ...data.source import Source
 from ...loop import Training, fit
-from ...methods.label_distillation import LabelDistillation
 from ...methods.twins import Inputs, Twins
-from ...objectives.knowledge import jensen_shannon, soft_labels
-from ...probes.finetune import Classifier, FineTuned
+from ...objectives.knowledge import jensen_shannon
+from ...probes.finetune import Classifier, accuracy
 from ...recipe import Claim, Figures, Recipe, Stage
-from ...samplers.labels import label_lists
 from . import simclr_v2
-from .run import image_run, image_view, seeded, side_of
-from .simclr_v2 import accuracy
 
 SHARE = 0.1  # of the labels, which the teacher saw
 
@@ -43,29 +36,11 @@ def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     return simclr_v2.build(data, settings)
 
 
-def taught(data: Source, pretrained: Twins, settings: Settings) -> FineTuned:
-    """Fine-tune the teacher; raises InvalidInput for a source without labels."""
-    if data.train_labels is None:
-        raise InvalidInput("the teacher needs labels of some images; the source has none")
-    rows = label_lists(data.train_labels, settings.share, settings.seed).rows
-    return simclr_v2.tuned(data, pretrained, rows, settings)
-
-
 def distil(data: Source, teacher: Classifier, settings: Settings) -> Training[Tensor]:
     """Compose the run in which the student sees all images and no label."""
-    small = replace(settings, encoder=settings.student, steps=settings.distil_steps)
-    view = image_view(settings.views, side_of(data))
-    objective = jensen_shannon if settings.divergence else partial(soft_labels, temperature=1.0)
-
-    def method(encoder: nn.Module) -> LabelDistillation:
-        classes = teacher.head.out_features
-        student = Classifier(encoder, nn.Identity(), width=settings.dim, classes=classes)
-        return LabelDistillation(
-            student, teacher, objective, batch_statistics=settings.batch_statistics
-        )
-
-    return image_run(
-        data, small, method, lambda images, step: view(images, seeded(settings, step)).data
+    objective = jensen_shannon if settings.divergence else simclr_v2.soft(settings)
+    return simclr_v2.distil(
+        data, teacher, settings, objective, batch_statistics=settings.batch_statistics
     )
 
 
@@ -73,7 +48,7 @@ def stages(data: Source, settings: Settings) -> Iterator[Stage]:
     """Give the runs, with the teacher's fine-tuning between them."""
     first = build(data, settings)
     yield Stage("pretrain", first)
-    teacher = taught(data, cast("Twins", first.method), settings)
+    teacher = simclr_v2.taught(data, cast("Twins", first.method), settings)
     yield Stage("distil", distil(data, teacher.classifier, settings))
 
 
@@ -82,7 +57,7 @@ def trial(data: Source, seed: int) -> dict[str, float]:
     default = replace(Settings(), seed=seed)
     pretraining = replace(build(data, default), probe=None)
     fit(pretraining, accelerator="cpu", progress=False)
-    teacher = taught(data, cast("Twins", pretraining.method), default)
+    teacher = simclr_v2.taught(data, cast("Twins", pretraining.method), default)
     ways = {
         "jensen_shannon": default,
         "cross_entropy": replace(default, divergence=False),
