@@ -125,7 +125,8 @@ def pretrain(
         typer.Option(
             help="A folder of images or recordings, an .npz, .parquet, .csv or .tsv file, or what "
             "`datasets` saved; for texts, a JSON-lines file with `name`, `summary` and `body` in "
-            "each line. Without it digits, breast_cancer or docstrings, by what the recipe takes."
+            "each line; for molecules, a table with a column `smiles`. Without it digits, "
+            "breast_cancer or docstrings, or what the recipe's claim is shown on."
         ),
     ] = None,
     read: Annotated[

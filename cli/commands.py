@@ -19,6 +19,8 @@ from attar.export.text import VARIANTS, export_text
 from attar.training.catalogue import catalogue
 from attar.training.data import docstrings
 from attar.training.data.arrays import Form
+from attar.training.data.columns import SUFFIXES
+from attar.training.data.molecules import read_smiles
 from attar.training.data.pairs import Pair, Split, read_lines, split
 from attar.training.data.reading import SHIPPED, read
 from attar.training.data.text import Retrieval
@@ -158,6 +160,9 @@ def export_encoder(
         _export_tensors(model, bundle, data=data)
         return
     data = data or "docstrings"
+    if data.endswith(SUFFIXES):
+        _export_molecules(model, bundle, Path(data))
+        return
     parts = corpus(data)
     hashed, notes = None, {}
     if binarized:
@@ -179,6 +184,20 @@ def export_encoder(
         variants=variants,
         binarized=hashed,
         notes=notes,
+    )
+    _show_exported(exported)
+
+
+def _export_molecules(model: TextModel[TextNetwork], bundle: Path, table: Path) -> None:
+    """Export an encoder of SMILES; parity and int8 see some of a table's."""
+    console.print(f"{table} is read as SMILES, not as pairs of texts: no attention is binarized")
+    exported = export_text(
+        bundle,
+        model,
+        name=bundle.name.removesuffix(".attar"),
+        texts=evenly(read_smiles(table), PARITY_PAIRS),
+        probe=None,
+        metric=None,
     )
     _show_exported(exported)
 

@@ -8,26 +8,30 @@ from typing import Any, cast
 from tokenizers import Tokenizer
 from torch import nn
 
-from attar.errors import InvalidInput
+from attar.errors import InvalidInput, NotFound
 from attar.training import world
 from attar.training.catalogue import find
+from attar.training.data.molecules import Molecules
+from attar.training.data.objects import Objects
 from attar.training.data.reading import read
+from attar.training.data.smiles import smiles_tokenizer
 from attar.training.data.tokenizer import train_tokenizer
 from attar.training.encoders import saved
 from attar.training.encoders.encoder import TensorEncoder
 from attar.training.encoders.saved import TensorModel, TextModel
+from attar.training.encoders.shared import SharedSpace
 from attar.training.encoders.text import TextEncoder
 from attar.training.loop import Strategy, fit
 from attar.training.overrides import override
 from attar.training.precision import best_precision
 from attar.training.probes.finetune import Classifier
 from attar.training.recipe import Recipe
-from attar.training.recipes.text.pairs import text_data
+from attar.training.recipes.audio.continued import Groups
+from attar.training.recipes.text.pairs import TextData, text_data
 
 from .commands import corpus, form_of, quick, resized
 from .tables import console
 
-TENSORS = ("image", "series", "audio", "table")
 PROBES = 4  # while training, besides the first and the last
 SHIPPED: Mapping[str, str] = {"text": "docstrings", "image": "digits", "table": "breast_cancer"}
 
@@ -69,20 +73,23 @@ def pretrain(
 ) -> None:
     """Run a recipe and save its encoder's folder."""
     recipe = find(name)
-    if data is None and recipe.modality not in SHIPPED:
-        raise InvalidInput(f"{name} learns from {recipe.modality} data: name it by --data")
-    spec = data or SHIPPED[recipe.modality]
-    words = None
+    spec = data or SHIPPED.get(recipe.modality)
+    words, settings = None, recipe.settings
     learnt: Any
     if recipe.modality == "text":
+        assert spec is not None  # noqa: S101 - texts are shipped
         learnt, words, settings = _texts(recipe, spec, tokenizer)
-        items = len(learnt.pairs.first)
-    elif recipe.modality in TENSORS:
-        learnt = read(spec, form=form_of(spec, recipe.modality), **_chosen(reading))
-        settings, items = recipe.settings, len(learnt.train)
+    elif spec is None:
+        if reading:
+            raise InvalidInput(f"--read {reading[0]} says how --data is read, and there is none")
+        spec, learnt = recipe.claim.data.__name__, recipe.claim.data()
+    elif recipe.read is not None:
+        learnt = recipe.read(_whole(spec, reading))
     else:
-        raise InvalidInput(f"{name} takes more than one file of data; build it in Python")
-    settings = override(resized(settings, steps=steps, seed=seed, items=items), changes)
+        learnt = read(spec, form=form_of(spec, recipe.modality), **_chosen(reading))
+    if isinstance(learnt, Molecules):
+        words = smiles_tokenizer(learnt.train)
+    settings = override(resized(settings, steps=steps, seed=seed, items=_count(learnt)), changes)
     encoder = _run(recipe, learnt, settings, out, how)
     if world.rank() != 0:
         return
@@ -110,6 +117,28 @@ def _texts(recipe: Recipe[Any, Any], spec: str, tokenizer: Path | None) -> tuple
     settings = recipe.settings
     settings = replace(settings, shape=replace(settings.shape, vocabulary=vocabulary))
     return texts, words, settings
+
+
+def _whole(spec: str, reading: Sequence[str]) -> Path:
+    """Give the path of data that a recipe reads itself, which no word of `--read` is about."""
+    if reading:
+        raise InvalidInput(f"--read {reading[0]}: the recipe reads {spec} as a whole; leave it out")
+    if not Path(spec).exists():
+        raise NotFound(f"there is no file or folder {spec}")
+    return Path(spec)
+
+
+def _count(data: Any) -> int:
+    """Give how many items the smallest part that a run learns from has."""
+    match data:
+        case TextData():
+            return len(data.pairs.first)
+        case Groups():
+            return min(len(data.related.train), len(data.target.train))
+        case Objects():
+            return len(data.train_labels)
+        case _:
+            return len(data.train)
 
 
 def _chosen(reading: Sequence[str]) -> dict[str, Any]:
@@ -145,11 +174,20 @@ def _run(recipe: Recipe[Any, Any], data: Any, settings: Any, out: Path, how: How
 def _save(
     encoder: nn.Module, words: bytes | None, lineage: Mapping[str, object], out: Path
 ) -> None:
-    """Save an encoder of attar's own; of a classifier, that inside it."""
+    """Save an encoder: of a classifier that inside it, of a shared space each in a folder."""
     inner = encoder.encoder if isinstance(encoder, Classifier) else encoder
+    if isinstance(inner, SharedSpace):
+        for name, model in inner.models(lineage).items():
+            saved.save(model, out / name)
+            _show_saved(out / name)
+        return
     if isinstance(inner, TextEncoder):
-        assert words is not None  # noqa: S101 - text recipes have a tokenizer
+        assert words is not None  # noqa: S101 - texts and molecules have a tokenizer
         saved.save(TextModel(encoder=inner, tokenizer=words, lineage=lineage), out)
     else:
         saved.save(TensorModel(encoder=cast("TensorEncoder", inner), lineage=lineage), out)
-    console.print(f"encoder written to {out}; next: attar export {out} NAME.attar")
+    _show_saved(out)
+
+
+def _show_saved(folder: Path) -> None:
+    console.print(f"encoder written to {folder}; next: attar export {folder} NAME.attar")

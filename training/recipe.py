@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from .loop import Training
@@ -59,7 +60,8 @@ class Recipe(Generic[Data, Settings]):
     `settings` are the defaults, a frozen dataclass with at least `steps` and `seed`; change some
     with `dataclasses.replace`. `build` composes a run from data and settings and starts nothing; of
     a method that has several runs it is the first. `stages` gives each of those once the one before
-    it is done. `departures` says, a sentence each, where this differs from the paper.
+    it is done. `read` reads a path as the data where that is not one `Source`. `departures` says,
+    a sentence each, where this differs from the paper.
     """
 
     paper: str
@@ -69,6 +71,7 @@ class Recipe(Generic[Data, Settings]):
     settings: Settings
     build: Callable[[Data, Settings], Training[Any]]
     stages: Callable[[Data, Settings], Iterator[Stage]] | None = None
+    read: Callable[[Path], Data] | None = None
     departures: tuple[str, ...] = ()
 
     def runs(self, data: Data, settings: Settings) -> Iterator[Stage]:

@@ -1,17 +1,24 @@
 """Objects: the same things seen in several modalities, and those that probe what was learned."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
+
+from attar.errors import InvalidInput
+
+from .npz import npz_parts
 from .source import Labels, Rows, Source
+from .split import source
 
 Modalities: TypeAlias = Mapping[str, Rows]  # by name; row i of each is of object i
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objects:
-    """Objects to train on, others to test with, and some that are of no class among them.
+    """Objects to train on, others to test with, and perhaps some of no class among them.
 
     All parts have the same modalities. Training itself looks at no label.
     """
@@ -20,7 +27,7 @@ class Objects:
     train_labels: Labels
     test: Modalities
     test_labels: Labels
-    novel: Modalities
+    novel: Modalities = field(default_factory=dict)
 
     def source(self, modality: str) -> Source:
         """Give one modality alone."""
@@ -30,3 +37,30 @@ class Objects:
             test=self.test[modality],
             test_labels=self.test_labels,
         )
+
+
+def read_objects(path: Path, names: Sequence[str]) -> Objects:
+    """Read an .npz file with a set of arrays a modality: `NAME_x_train`, `NAME_y_train` and so on.
+
+    Every modality has the same objects in the same order, so its labels are the same; without
+    `NAME_x_test`, three in ten of each class are the test part, as `data.split.source` draws them.
+
+    Raises:
+        InvalidInput: the file is damaged, or modalities differ in their labels or have none.
+        NotFound: it lacks a modality.
+    """
+    train: dict[str, Rows] = {}
+    test: dict[str, Rows] = {}
+    labels: list[tuple[Labels, Labels]] = []
+    for name in names:
+        part = source(*npz_parts(path, member=name))
+        if part.train_labels is None or part.test is None or part.test_labels is None:
+            raise InvalidInput(f"{name} of {path} has no labels to probe with: add {name}_y_train")
+        train[name], test[name] = part.train, part.test
+        labels.append((part.train_labels, part.test_labels))
+        if not all(map(np.array_equal, labels[-1], labels[0])):
+            raise InvalidInput(
+                f"{name} and {names[0]} of {path} differ in their labels; all modalities have the "
+                "same objects in the same order"
+            )
+    return Objects(train=train, train_labels=labels[0][0], test=test, test_labels=labels[0][1])

@@ -12,6 +12,7 @@ from typing import cast
 
 import numpy as np
 
+from ...data.reading import read
 from ...data.source import Source, embed
 from ...data.spectrograms import spectrograms
 from ...data.split import held_out, parted
@@ -109,6 +110,11 @@ def instruments() -> Groups:
     return Groups(related=tones("flute"), target=tones("reed"))
 
 
+def groups(folder: Path) -> Groups:
+    """Read the entries `related` and `target` of a folder, each as `data.reading.read` does."""
+    return Groups(related=read(str(folder / "related")), target=read(str(folder / "target")))
+
+
 def speakers(folder: Path, *, target: str) -> Groups:
     """Give half-second spoken digits of all other speakers, and of the target, for `trial`.
 
@@ -141,6 +147,7 @@ recipe = Recipe(
     settings=Settings(),
     build=build,
     stages=stages,
+    read=groups,
     departures=(
         "figures played by two synthetic instruments, for speech in Ainu and related languages",
         "TERA and a linear probe of classes, for wav2vec 2.0 fine-tuned to transcribe",

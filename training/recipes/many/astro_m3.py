@@ -5,6 +5,7 @@ Rizhko and Bloom 2024, arXiv:2411.08842, with small encoders.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 from statistics import fmean
 
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...data.objects import Modalities, Objects
+from ...data.objects import Modalities, Objects, read_objects
 from ...data.source import Labels, embed
 from ...data.stars import METADATA, PHOTOMETRY, SPECTRA, variable_stars
 from ...encoders.conv1d import Conv1dEncoder, Conv1dShape
@@ -288,6 +289,7 @@ recipe = Recipe(
     ),
     settings=Settings(),
     build=build,
+    read=partial(read_objects, names=ORDER),
     departures=(
         "simulated stars, for 21,000 of ASAS-SN and LAMOST",
         "light curves folded on their period that begin anywhere, for random crops in time",

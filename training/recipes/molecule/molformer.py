@@ -154,6 +154,11 @@ def trial(data: Molecules, seed: int) -> dict[str, float]:
     return figures
 
 
+def unlabelled(path: Path) -> Molecules:
+    """Read a table's column of SMILES, with no property to probe."""
+    return Molecules(train=read_smiles(path), properties=())
+
+
 def molecule_net(folder: Path) -> Molecules:
     """Read HIV's SMILES to pretrain on, and BBBP and ESOL in scaffold splits, for `trial`."""
     return Molecules(
@@ -192,6 +197,7 @@ recipe = Recipe(
     ),
     settings=Settings(),
     build=build,
+    read=unlabelled,
     departures=(
         "molecules of a grammar and three layers of width 64, for a billion and twelve of 768",
         "learned positions beside the rotary ones; random features are drawn once and kept",
