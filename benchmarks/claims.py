@@ -389,17 +389,54 @@ def memory(report: Report) -> str:
 
 
 def recipes(report: Report) -> str:
-    """List the recipes with what they claim and whether that was seen; figures are in the file."""
-    rows = []
-    for row in report["rows"]:
-        seen = "not run yet"
-        if "holds" in row:
-            word = "holds" if row["holds"] else "built, effect not shown here"
-            seen = f"{word}: {_shown(row['figures'])} ({len(row['seeds'])} seeds)"
-        rows.append((f"`{row['recipe']}`", row["paper"], row["family"], row["claim"], seen))
-    header = ("recipe", "paper", "family", "claim, on data that is here", "what was seen")
-    lines = [header, ("---",) * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    """List the recipes with what was seen, then show each one's claim and figures."""
+    rows = [
+        f"| [{row['recipe']}](#{row['recipe'].replace('/', '')}) | {row['paper']} | "
+        f"{row['family']} | {_verdict(row)} |"
+        for row in report["rows"]
+    ]
+    listed = "\n".join(("| recipe | paper | family | claim |", "| --- | --- | --- | --- |", *rows))
+    return "\n\n".join((listed, *map(_recipe, report["rows"])))
+
+
+def _recipe(row: Report) -> str:
+    """Show one recipe: its claim, its departures, and the figures on each set of data."""
+    parts = [f"## {row['recipe']}", f"**{_verdict(row).capitalize()}**: {row['claim']}."]
+    if row["departures"]:
+        parts.append(f"Differs from the paper by: {'; '.join(row['departures'])}.")
+    if "figures" in row:
+        parts += [_ran(row, f"On {row['data']}, {_verdict(row)}"), _figures(row["figures"])]
+    for data, found in row.get("real", {}).items():
+        parts += [_ran(found, f"On {data}, {_verdict(found)}"), _figures(found["figures"])]
+    return "\n\n".join(parts)
+
+
+def _verdict(row: Report) -> str:
+    if "holds" not in row:
+        return "not run yet"
+    return "holds" if row["holds"] else "built, effect not shown here"
+
+
+def _ran(row: Report, words: str) -> str:
+    count = len(row["seeds"])
+    return f"{words} ({count} seed{'s' * (count > 1)}, {row['minutes']:.1f} minutes):"
+
+
+def _figures(figures: Report) -> str:
+    """Give figures' means and half the widths of their intervals, as a grid where they are one."""
+    told = {}
+    for name, figure in figures.items():
+        low, high = figure["low"], figure["high"]
+        give = "" if low is None or high - low < 0.001 else f" ± {(high - low) / 2:.3f}"
+        told[name] = f"{figure['mean']:.3f}{give}"
+    split = {name: name.partition("/")[::2] for name in told}
+    stages = list(dict.fromkeys(stage for stage, _ in split.values()))
+    kinds = list(dict.fromkeys(kind for _, kind in split.values()))
+    if len(kinds) == 1 or len(stages) * len(kinds) != len(told):
+        return table(("figure", "mean"), list(told.items()))
+    return table(
+        ("", *kinds), [(stage, *(told[f"{stage}/{kind}"] for kind in kinds)) for stage in stages]
+    )
 
 
 def digits(report: Report) -> str:
@@ -419,16 +456,6 @@ def digits(report: Report) -> str:
             for stage, words in stages.items()
         ],
     )
-
-
-def _shown(figures: Report) -> str:
-    """Give each figure's mean and half the width of its interval."""
-    parts = []
-    for name, figure in figures.items():
-        low, high = figure["low"], figure["high"]
-        give = "" if low is None else f" ± {(high - low) / 2:.3f}"
-        parts.append(f"{name} {figure['mean']:.3f}{give}")
-    return ", ".join(parts)
 
 
 def _loaded(row: Report, *percentiles: str) -> str:
