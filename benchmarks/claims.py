@@ -424,11 +424,7 @@ def _ran(row: Report, words: str) -> str:
 
 def _figures(figures: Report) -> str:
     """Give figures' means and half the widths of their intervals, as a grid where they are one."""
-    told = {}
-    for name, figure in figures.items():
-        low, high = figure["low"], figure["high"]
-        give = "" if low is None or high - low < 0.001 else f" ± {(high - low) / 2:.3f}"
-        told[name] = f"{figure['mean']:.3f}{give}"
+    told = {name: _mean(figure) for name, figure in figures.items()}
     split = {name: name.partition("/")[::2] for name in told}
     stages = list(dict.fromkeys(stage for stage, _ in split.values()))
     kinds = list(dict.fromkeys(kind for _, kind in split.values()))
@@ -437,6 +433,55 @@ def _figures(figures: Report) -> str:
     return table(
         ("", *kinds), [(stage, *(told[f"{stage}/{kind}"] for kind in kinds)) for stage in stages]
     )
+
+
+def loop(report: Report) -> str:
+    """Show what the loop costs over one written by hand."""
+    cpu, threads = report["machine"]["cpu"], report["threads"]
+    rows = [
+        (row["run"], f"{row['hand_ms']:.1f}", f"{row['fit_ms']:.1f}", f"{row['ratio']:.3f}")
+        for row in report["rows"]
+    ]
+    header = ("run", "by hand, ms a step", "`fit`, ms a step", "ratio")
+    return f"{table(header, rows)}\n\nOn {threads} thread of {cpu}."
+
+
+def lightly(report: Report) -> str:
+    """Show attar's objectives beside lightly's: how far curves are apart, and a step's time."""
+    rows = []
+    for row in report["rows"]:
+        times = ("", "", "")
+        if "ratio" in row:
+            times = (f"{row['ms']:.2f}", f"{row['lightly_ms']:.2f}", f"{row['ratio']:.2f}")
+        rows.append((f"`{row['objective']}`", f"{row['apart']:.0e}", *times))
+    header = ("objective", "curves apart by", "ms", "lightly, ms", "ratio")
+    run = f"{report['steps']} steps; lightly {report['versions']['lightly']}"
+    return f"{table(header, rows)}\n\n{run}, one thread of {report['machine']['cpu']}."
+
+
+def labels(report: Report) -> str:
+    """Show how far 1, 10 and 100 % of the labels go, by which road."""
+    roads: dict[str, dict[float, Report]] = {}
+    for row in report["rows"]:
+        roads.setdefault(row["road"], {})[row["labels"]] = row
+    shares = sorted({row["labels"] for row in report["rows"]})
+    rows = []
+    for road, found in roads.items():
+        some = next(iter(found.values()))
+        shown = [_mean(found[share]) if share in found else "" for share in shares]
+        size = "" if some["bytes"] is None else f"{some['bytes'] / 1e6:.2f}"
+        wait = "" if some["p50_ms"] is None else f"{some['p50_ms']:.2f}"
+        rows.append((road, *shown, f"{some['parameters'] / 1e6:.2f} M", size, wait))
+    header = ("road", *(f"{share:.0%}" for share in shares), "parameters", "MB", "p50, ms")
+    return table(header, rows)
+
+
+def _mean(figure: Report) -> str:
+    """Give a mean with half the width of its interval, where there is one."""
+    mean, low, high = (figure.get(name) for name in ("mean", "low", "high"))
+    mean = figure["accuracy"] if mean is None else mean
+    give = "" if low is None or high is None or high - low < 0.001 else f" ± {(high - low) / 2:.3f}"
+    return f"{mean:.3f}{give}"
 
 
 def digits(report: Report) -> str:
@@ -487,6 +532,9 @@ CLAIMS: Mapping[str, tuple[str, Callable[[Report], str]]] = MappingProxyType(
         "memory": ("memory.json", memory),
         "recipes": ("recipes.json", recipes),
         "digits": ("recipes.json", digits),
+        "loop": ("loop.json", loop),
+        "lightly": ("lightly.json", lightly),
+        "labels": ("labels.json", labels),
     }
 )
 """What each marker stands for: its file in benchmarks/results, and the words made of it."""

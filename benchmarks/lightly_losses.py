@@ -38,6 +38,7 @@ from attar.training.sampler import Sampler, seed_at
 from attar.training.views.image import distortion
 
 VERSION = "1.6.0"
+SHARP, SOFT = 1 / 32, 1 / 8  # DINO's temperatures: lightly keeps the teacher's in float32
 STEPS, BATCH, WIDTH = 100, 128, 128  # of the curves; WIDTH of the projections
 TIMED, TIMED_BATCH, TIMED_WIDTH = 60, 512, 1024
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -73,7 +74,9 @@ def theirs() -> dict[str, Callable[[], Loss]]:
         return lambda a, b: loss([unit(a), unit(b)], [])
 
     def centred() -> Loss:
-        loss = made("dino_loss", "DINOLoss", output_dim=WIDTH).double()
+        loss = made(
+            "dino_loss", "DINOLoss", output_dim=WIDTH, teacher_temp=SHARP, student_temp=SOFT
+        ).double()
         # It compares every view of the student with the teacher's others.
         return lambda a, b: loss([a.detach(), b.detach()], [a, b])
 
@@ -96,7 +99,8 @@ def ours() -> dict[str, Callable[[], Loss]]:
         def loss(a: Tensor, b: Tensor) -> Tensor:
             nonlocal centre
             centre = centre.to(a)
-            value = (dino(a, b, centre) + dino(b, a, centre)) / 2
+            both = {"teacher_temperature": SHARP, "student_temperature": SOFT}
+            value = (dino(a, b, centre, **both) + dino(b, a, centre, **both)) / 2
             centre = moved_centre(centre, torch.cat([a, b]).detach())
             return value
 
