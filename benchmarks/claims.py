@@ -6,7 +6,7 @@ import math
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -545,7 +545,7 @@ def fill(sentence: str) -> str:
     return textwrap.fill(sentence, 100, break_long_words=False, break_on_hyphens=False)
 
 
-def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """Give a Markdown table, numbers to the right of the first column."""
     lines = [header, ("---", *("---:",) * (len(header) - 1)), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -8,7 +8,8 @@ one, pretrained without labels; that fine-tuned from its projector's first layer
 distilled from it on all images, by soft labels and by Jensen-Shannon; and that one as a bundle in
 int8, with softmax and with binarized attention. The lists of labels are fixed by their seed.
 
-Everything is kept in WORK as it is made, so a run that is cut short goes on. The defaults are for a
+Everything is kept in WORK as it is made, so a run that is cut short goes on, and several processes
+may share the seeds. The defaults are for a
 GPU; for a CPU choose fewer images and steps by `--set`, and the file says which.
 """
 
@@ -53,7 +54,7 @@ from attar.training.objectives.nt_xent import nt_xent
 from attar.training.optimisers import adamw
 from attar.training.overrides import override
 from attar.training.precision import best_precision
-from attar.training.probes.finetune import Classifier, fine_tune, predictions
+from attar.training.probes.finetune import Classifier, accuracy, fine_tune
 from attar.training.probes.interval import interval
 from attar.training.probes.linear import linear_accuracy
 from attar.training.recipes.text import ecoformer
@@ -64,6 +65,7 @@ from attar.training.views.image import natural
 
 Made = TypeVar("Made")
 
+FOUND = "accuracies.json"
 SHARES = (0.01, 0.1, 1.0)
 SIDE, CLASSES = 32, 10
 RATE = 1e-3
@@ -92,6 +94,7 @@ class Scale:
     batch: int = 512
     pretrain_steps: int = 40_000
     tune_steps: int = 2_000
+    supervised_steps: int = 20_000  # from scratch, which takes longer
     distil_steps: int = 20_000
     recover_steps: int = 4_000
     small_width: int = 128
@@ -165,14 +168,15 @@ class Bench:
     def tuned(
         self, encoder: nn.Module, rows: NDArray[np.int64], seed: int, projector: Any = None
     ) -> Classifier:
-        """Train a network on labels; crops and flips alone, as in the paper."""
+        """Train a network on labels, a pretrained one with its projector; crops and flips alone."""
+        steps = self.scale.tune_steps if projector else self.scale.supervised_steps
         view = natural(SIDE, area=(0.4, 1.0), jitter=0.0, grey=0.0, blur=0.0)
         found = fine_tune(
             encoder,
             self.data,
             rows,
             projector=projector,
-            steps=self.scale.tune_steps,
+            steps=steps,
             batch_size=min(128, len(rows)),
             seed=seed,
             view=view,
@@ -207,9 +211,7 @@ class Bench:
 
     def told(self, classifier: Classifier) -> dict[str, float]:
         """Give a classifier's accuracy."""
-        assert self.data.test is not None  # noqa: S101
-        found = predictions(classifier.eval(), self.data.test)
-        return {"accuracy": float((found == self.data.test_labels).mean())}
+        return {"accuracy": accuracy(classifier.eval(), self.data)}
 
     def linear(self, encoder: nn.Module, rows: NDArray[np.int64]) -> float:
         """Give the accuracy of a linear probe that saw the labels of `rows`."""
@@ -312,13 +314,21 @@ def measured(bench: Bench, seed: int, share: float) -> dict[str, dict[str, float
     return found
 
 
-def table(bench: Bench, kept: Mapping[str, Any]) -> list[dict[str, Any]]:
+def found_in(work: Path) -> dict[tuple[int, float], Any]:
+    """Give what was measured so far, here or by another process, by seed and share."""
+    return {
+        (int(path.parts[-3]), float(path.parts[-2])): json.loads(path.read_text())
+        for path in sorted(work.glob(f"*/*/{FOUND}"))
+    }
+
+
+def table(bench: Bench, kept: Mapping[tuple[int, float], Any]) -> list[dict[str, Any]]:
     """Give a row for each road and share, over the seeds there are."""
     sizes = {"small": parameter_count(bench.small(0)), "big": parameter_count(bench.big(0))}
     rows = []
     for road, network in ROADS.items():
         for share in SHARES:
-            runs = [one[road] for name, one in kept.items() if name.endswith(f"/{share:g}")]
+            runs = [one[road] for (_, of), one in kept.items() if of == share]
             if not runs:
                 continue
             values = [run["accuracy"] for run in runs]
@@ -350,22 +360,20 @@ def main() -> None:
     arguments = parser.parse_args()
     scale = override(Scale(), arguments.changes)
     bench = Bench(in_memory(read(arguments.data, side=None), scale.images), scale, arguments.work)
-    arguments.work.mkdir(parents=True, exist_ok=True)
-    path = arguments.work / "accuracies.json"
-    kept = json.loads(path.read_text()) if path.exists() else {}
     for seed in arguments.seeds:
         for share in SHARES:
-            name = f"{seed}/{share:g}"
-            if name not in kept:
-                kept[name] = measured(bench, seed, share)
-                path.write_text(json.dumps(kept, indent=1))
-            print(name, kept[name], flush=True)
+            path = arguments.work / f"{seed}" / f"{share:g}" / FOUND
+            if not path.exists():
+                found = measured(bench, seed, share)
+                path.write_text(json.dumps(found, indent=1))
+            print(seed, share, path.read_text(), flush=True)
+            kept = found_in(arguments.work)
             report = {
                 "command": "python benchmarks/labels.py --data IMAGES --out OUT"
                 + (f" --set {' '.join(arguments.changes)}" if arguments.changes else ""),
                 "machine": {**describe(), "torch": torch.__version__},
                 "scale": asdict(scale),
-                "seeds": arguments.seeds,
+                "seeds": sorted({seed for seed, _ in kept}),
                 "rows": table(bench, kept),
             }
             arguments.out.write_text(json.dumps(report, indent=1) + "\n")

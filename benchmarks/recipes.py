@@ -30,6 +30,8 @@ from attar.training.recipes.molecule import molformer
 from attar.training.recipes.series import eegformer
 from attar.training.recipes.table import t_jepa
 
+LETTER_TEST, SATELLITE_TEST = 4000, 2000  # the last rows, as UCI parts them
+
 REAL: Mapping[str, Mapping[str, Callable[[Path], Any]]] = {
     "audio/tera": {
         "spoken digits, an unheard speaker": lambda sets: tera.digits_of(
@@ -60,7 +62,6 @@ REAL: Mapping[str, Mapping[str, Callable[[Path], Any]]] = {
     },
 }
 """Recipes with real data: how a folder of sets, each in its own, is read for their trial."""
-LETTER_TEST, SATELLITE_TEST = 4000, 2000  # the last rows, as UCI parts them
 
 
 def about(name: str, recipe: Recipe[Any, Any]) -> dict[str, Any]:
