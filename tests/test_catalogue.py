@@ -55,3 +55,9 @@ def test_the_page_is_of_the_recipes_there_are() -> None:
         for name, r in catalogue().items()
     ]
     assert shown == there, "python benchmarks/recipes.py --only RECIPE --out its results"
+
+
+def test_the_guide_has_every_method() -> None:
+    guide = (ROOT / "docs" / "training.md").read_text("utf-8")
+    modules = {path.stem for path in (ROOT / "training" / "methods").glob("[!_]*.py")}
+    assert {name for name in modules if f"`{name}." not in guide} == set()
