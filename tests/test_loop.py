@@ -5,16 +5,19 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from attar.errors import InvalidInput
+from attar.training.data.images import digits
 from attar.training.loop import CollapseWarning, History, Training, fit
 from attar.training.method import Method, Metrics
 from attar.training.objectives.barlow_twins import barlow_twins
 from attar.training.optimisers import parameter_groups
+from attar.training.recipes.image.simclr import recipe as simclr
 from attar.training.sampler import Sampler
 from attar.training.schedules import constant, cosine_ramp, warmup_cosine
 from attar.training.targets import Ema
@@ -72,7 +75,7 @@ def run(what: Training[Tensor], out: Path | None = None, *, resume: bool = True)
     )
 
 
-def state(what: Training[Tensor]) -> dict[str, Tensor]:
+def state(what: Training[Any]) -> dict[str, Tensor]:
     """Every tensor that the run left behind, the optimiser's included."""
     tensors = {f"method.{name}": t for name, t in what.method.state_dict().items()}
     for parameter, values in what.optimiser.state_dict()["state"].items():
@@ -345,6 +348,20 @@ def test_bfloat16_is_what_the_encoder_computes_in() -> None:
     what.method.encoder.register_forward_hook(lambda _m, _i, out: computed.add(out.dtype))
     fit(replace(what, probe=None), accelerator="cpu", precision="bf16-mixed", progress=False)
     assert computed == {torch.bfloat16}
+
+
+def test_bfloat16_lays_images_out_channels_last_and_is_taken_up_to_the_bit(tmp_path: Path) -> None:
+    def images(steps: int, out: Path | None) -> dict[str, Tensor]:
+        settings = replace(simclr.settings, steps=steps, warmup=1, batch_size=16)
+        what = replace(simclr.build(digits(), settings), probe=None, rate=lambda _: 1e-3)
+        fit(what, out=out, accelerator="cpu", precision="bf16-mixed", progress=False)
+        kernels = [weight for weight in what.method.parameters() if weight.ndim == 4]
+        assert kernels
+        assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+        return state(what)
+
+    images(2, tmp_path)
+    assert_same_bits(images(4, tmp_path), images(4, None))
 
 
 def test_an_epoch_meets_every_row_once_and_the_next_in_another_order() -> None:

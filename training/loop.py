@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 from .checkpoint import load_checkpoint, save_checkpoint
 from .method import Batch, Method, Metrics
 from .metrics import MetricsLog, Row
+from .optimisers import lay_out
 from .parts import in_parts
 from .sampler import seed_at
 from .schedules import Schedule
@@ -112,10 +113,11 @@ def fit(
         InvalidInput: the checkpoint in `out` belongs to another run.
     """
     fabric = _fabric(accelerator, precision)
-    run = _Run.of(training, fabric, sharded=strategy == "fsdp", compiled=compiled)
+    run = _Run.of(training, fabric, precision, sharded=strategy == "fsdp", compiled=compiled)
     first = run.fabric.is_global_zero
     checkpoint = None if out is None else out / "checkpoint.safetensors"
     done = run.taken_up(checkpoint, resume=resume)
+    lay_out(training.optimiser)
     with ExitStack() as stack:
         stack.enter_context(run.own_randomness())
         log = stack.enter_context(MetricsLog(out if first else None, after=done))
@@ -192,11 +194,20 @@ class _Run(Generic[Batch]):
 
     @classmethod
     def of(
-        cls, training: Training[Batch], fabric: Fabric, *, sharded: bool, compiled: bool
+        cls,
+        training: Training[Batch],
+        fabric: Fabric,
+        precision: Precision,
+        *,
+        sharded: bool,
+        compiled: bool,
     ) -> Self:
         method, optimiser = training.method, training.optimiser
         sharded = sharded and fabric.world_size > 1
-        if fabric.device.type == "cuda" and not sharded:  # what tensor cores take without copies
+        # What tensor cores, and bfloat16 units of a CPU, take without copies; float32 on a CPU may
+        # be slower for it.
+        dense = fabric.device.type == "cuda" or precision == "bf16-mixed"
+        if dense and not sharded:
             nn.Module.to(method, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if compiled:
             for part in method.children():

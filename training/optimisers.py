@@ -1,9 +1,10 @@
-"""Which parameters a plain optimiser should decay."""
+"""Which parameters a plain optimiser should decay, and how its state lies in memory."""
 
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 
 def parameter_groups(module: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:
@@ -28,3 +29,16 @@ def adamw(
     """
     groups = parameter_groups(module, weight_decay=weight_decay)
     return torch.optim.AdamW(groups, betas=betas, fused=True)
+
+
+@torch.no_grad()
+def lay_out(optimiser: Optimizer) -> None:
+    """Lay an optimiser's state out in memory as its parameters are.
+
+    A fused step walks both side by side: where a parameter is channels-last and its state, read
+    from a checkpoint, is not, it would pair numbers that do not belong together.
+    """
+    for parameter, state in optimiser.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
