@@ -396,7 +396,9 @@ def recipes(report: Report) -> str:
         for row in report["rows"]
     ]
     listed = "\n".join(("| recipe | paper | family | claim |", "| --- | --- | --- | --- |", *rows))
-    return "\n\n".join((listed, *map(_recipe, report["rows"])))
+    held = sum(row.get("holds", False) for row in report["rows"])
+    seen = f"Of {len(rows)} claims, {held} hold here."
+    return "\n\n".join((seen, listed, *map(_recipe, report["rows"])))
 
 
 def _recipe(row: Report) -> str:

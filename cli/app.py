@@ -51,6 +51,7 @@ Device = Literal["cpu", "gpu"]
 Attention = Literal["softmax", "binarized"]
 Strategy = Literal["ddp", "fsdp"]
 
+OF_BINARIZED = ("layers", "bits", "beta", "static_sigma", "native", "steps")
 OF_TARGETS: Mapping[str, frozenset[str]] = {
     "tensorrt": frozenset({"variant", "max_batch", "lengths"}),
     "triton": frozenset({"variant", "max_batch", "device"}),
@@ -214,12 +215,12 @@ def export(
     *,
     data: ExportData = None,
     attention: Annotated[
-        Attention,
+        Attention | None,
         typer.Option(
             help="binarized: also with attention hashed (EcoFormer) and distilled back; softmax: "
-            "as it is alone."
+            "as it is alone; if not said, binarized too where that can be."
         ),
-    ] = "binarized",
+    ] = None,
     layers: Annotated[
         str | None,
         typer.Option(
@@ -285,7 +286,8 @@ def export(
     settings = conversion(
         layers=layers, bits=bits, beta=beta, static_sigma=static_sigma, steps=steps
     )
-    return export_encoder(source, out, data=data, binarized=settings, native=native)
+    asked = attention == "binarized" or _given(context, *OF_BINARIZED) is not None
+    return export_encoder(source, out, data=data, binarized=settings, asked=asked, native=native)
 
 
 @app.command(
@@ -459,23 +461,27 @@ def _refuse_strays(context: typer.Context, target: str | None) -> None:
     """Refuse an option that this use of `attar export` would not read."""
     every = frozenset().union(*OF_TARGETS.values())
     own = OF_TARGETS[target] if target else frozenset(context.params) - every
-    for name in sorted({*context.params} - own - {"source", "out", "target"}):
-        given = context.get_parameter_source(name)
-        if given is not None and given.name == "COMMANDLINE":
-            flag = f"--{name.replace('_', '-')}"
-            use = f"--target {target}" if target else "an encoder without --target"
-            raise InvalidInput(f"{flag} says nothing to `attar export` of {use}; leave it out")
+    if flag := _given(context, *sorted({*context.params} - own - {"source", "out", "target"})):
+        use = f"--target {target}" if target else "an encoder without --target"
+        raise InvalidInput(f"{flag} says nothing to `attar export` of {use}; leave it out")
 
 
 def _refuse_flags_of_binarized(context: typer.Context) -> None:
     """Refuse what only `--attention binarized` would read."""
-    for name in ("layers", "bits", "beta", "static_sigma", "native", "steps"):
+    if flag := _given(context, *OF_BINARIZED):
+        raise InvalidInput(
+            f"{flag} says how attention is binarized, and --attention softmax leaves it as it is; "
+            "leave out one of them"
+        )
+
+
+def _given(context: typer.Context, *names: str) -> str | None:
+    """Give the first of these options, as it is written, that the command line has."""
+    for name in names:
         given = context.get_parameter_source(name)
         if given is not None and given.name == "COMMANDLINE":
-            raise InvalidInput(
-                f"--{name.replace('_', '-')} says how attention is binarized, and --attention "
-                "softmax leaves it as it is; leave out one of them"
-            )
+            return f"--{name.replace('_', '-')}"
+    return None
 
 
 @contextmanager

@@ -149,17 +149,31 @@ def export_encoder(
     *,
     data: str | None,
     binarized: ecoformer.Settings | None,
+    asked: bool = False,
     native: bool = False,
 ) -> None:
-    """Export the variants of an encoder that attar or Hugging Face's libraries saved."""
+    """Export the variants of an encoder that attar or Hugging Face's libraries saved.
+
+    Where attention cannot be binarized, that is left out, unless it was `asked` for.
+    """
     variants = (*VARIANTS, *NATIVE) if native else VARIANTS
     refuse_taken(bundle, overwrite=False)
     refuse_without_library(variants)
     model = read_encoder(folder)
+    if asked and isinstance(model, TensorModel):
+        raise InvalidInput(
+            f"{folder} holds an encoder of {model.encoder.modality}, and export binarizes "
+            "attention of texts' alone; --attention softmax leaves that out"
+        )
     if isinstance(model, TensorModel):
         _export_tensors(model, bundle, data=data)
         return
     data = data or "docstrings"
+    if asked and data.endswith(SUFFIXES):
+        raise InvalidInput(
+            f"{data} is read as SMILES, and binarized attention is recovered on pairs of texts; "
+            "--attention softmax leaves that out"
+        )
     if data.endswith(SUFFIXES):
         _export_molecules(model, bundle, Path(data))
         return
@@ -173,7 +187,10 @@ def export_encoder(
                 trained.encoder, quick(texts), texts.probe, binarized
             )
         except InvalidInput as error:
-            raise InvalidInput(f"{error}; --attention softmax leaves that variant out") from error
+            if asked:
+                mend = "--attention softmax leaves that variant out"
+                raise InvalidInput(f"{error}; {mend}") from error
+            console.print(f"binarized is left out: {error}")
     exported = export_text(
         bundle,
         model,
@@ -190,7 +207,7 @@ def export_encoder(
 
 def _export_molecules(model: TextModel[TextNetwork], bundle: Path, table: Path) -> None:
     """Export an encoder of SMILES; parity and int8 see some of a table's."""
-    console.print(f"{table} is read as SMILES, not as pairs of texts: no attention is binarized")
+    console.print(f"binarized is left out: {table} is read as SMILES, not as pairs of texts")
     exported = export_text(
         bundle,
         model,

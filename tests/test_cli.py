@@ -80,6 +80,9 @@ def test_pretrain_and_export_take_images_and_changed_settings(
     assert model.encoder.dim == 16
     assert (model.lineage["data"], model.lineage["seed"]) == ("digits", 2)
     assert model.lineage["changes"] == ["dim=16", "batch_size=32"]
+    asked = attar_("export", out, bundle, "--data", "digits", "--attention", "binarized")
+    assert asked.status == 2
+    assert "holds an encoder of image, and export binarizes attention of texts' alone" in asked.err
     exported = attar_("export", out, bundle, "--data", "digits")
     assert exported.status == 0, exported.err
     assert {"fp32", "int8"} == {variant.name for variant in Bundle.open(bundle).manifest.variants}
@@ -270,10 +273,15 @@ def test_export_says_how_to_leave_out_a_variant_that_cannot_be(
         if ".query." in name or ".value." in name:
             parameter.data *= 30
     saved.save(sharp, tmp_path / "sharp")
-    ran = attar_("export", tmp_path / "sharp", tmp_path / "x.attar", "--data", pairs)
+    command = "export", tmp_path / "sharp", tmp_path / "x.attar", "--data", pairs
+    ran = attar_(*command, "--attention", "binarized")
     assert (ran.status, ran.err.count("\n")) == (2, 1)
     assert ran.err.startswith("attar: binarizing any one layer moves embeddings to a mean cosine")
     assert ran.err.endswith("; --attention softmax leaves that variant out\n")
+    ran = attar_(*command)
+    assert ran.status == 0, ran.err
+    assert "binarized is left out: binarizing any one layer moves embeddings" in ran.out
+    assert {"fp32", "int8"} == {v.name for v in Bundle.open(tmp_path / "x.attar").manifest.variants}
 
 
 # Mistakes.

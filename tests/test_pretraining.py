@@ -35,6 +35,10 @@ def test_pretrain_takes_molecules_and_export_the_same_table(attar_: Attar, tmp_p
     assert ran.status == 0, ran.err
     exported = attar_("export", out, bundle, "--data", table)
     assert exported.status == 0, exported.err
+    assert "binarized is left out" in exported.out
+    asked = attar_("export", out, tmp_path / "x.attar", "--data", table, "--bits", 8)
+    assert asked.status == 2
+    assert "is read as SMILES" in asked.err
     vectors = attar.load(bundle).embed(["CCO", "c1ccccc1N"]).vectors
     assert not np.allclose(vectors[0], vectors[1])
 
