@@ -1,10 +1,12 @@
 """`attar pretrain` of recipes whose data is not one set of tensors or of pairs of texts."""
 
+import json
 import wave
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -15,6 +17,7 @@ from attar.training.encoders import saved
 from attar.training.recipes.series.eegformer import recipe as eegformer
 
 from .commands import Attar
+from .torchrun import torchrun
 
 
 def write_wav(path: Path, clip: Tensor) -> None:
@@ -94,6 +97,22 @@ def test_pretrain_goes_on_from_one_group_to_another(attar_: Attar, tmp_path: Pat
     )
     assert said.status == 2
     assert "the recipe reads" in said.err
+
+
+@pytest.mark.slow
+def test_two_processes_pretrain_what_one_does(attar_: Attar, tmp_path: Path) -> None:
+    command = "pretrain", "table/t_jepa", "--steps", 3, "--set", "batch_size=16", "--out"
+    assert attar_(*command, tmp_path / "one").status == 0
+    torchrun("-m", "attar.cli.main", *command, tmp_path / "two")
+    assert attar_(*command, tmp_path / "other", "--seed", 1).status == 0
+    one, two, other = (
+        [json.loads(row) for row in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("one", "two", "other")
+    )
+    assert [row.keys() for row in two] == [row.keys() for row in one]  # the first process writes
+    assert two[-2]["loss"] == pytest.approx(one[-2]["loss"], rel=0.01)  # in bfloat16
+    assert other[-2]["loss"] != pytest.approx(one[-2]["loss"], rel=0.01)
+    assert saved.load(tmp_path / "two").lineage == saved.load(tmp_path / "one").lineage
 
 
 def test_a_recipe_of_what_is_not_shipped_runs_on_what_its_claim_is_shown_on(

@@ -20,7 +20,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     out = tmp_path_factory.mktemp("sharding")
     trained(methods()["moco"], "ddp", out=out / "one", steps=2)
-    torchrun("sharding_worker.py", out)
+    torchrun(Path(__file__).with_name("sharding_worker.py"), out)
     return out
 
 

@@ -17,7 +17,7 @@ from .world_worker import ITEMS, OBJECTIVES, methods, trained, value_and_gradien
 def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run the worker in two processes that talk by gloo, and give the folder they wrote."""
     out = tmp_path_factory.mktemp("world")
-    torchrun("world_worker.py", out)
+    torchrun(Path(__file__).with_name("world_worker.py"), out)
     return out
 
 

@@ -1,16 +1,15 @@
-"""Two processes that torchrun starts and that talk by gloo, each running one of our workers."""
+"""Two processes that torchrun starts and that talk by gloo."""
 
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 
-def torchrun(worker: str, out: Path) -> None:
-    """Run the script `worker`, beside this file, in two processes that write to `out`."""
-    command = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone"]
+def torchrun(*command: object) -> None:
+    """Run a script, or `-m` and a module, with its arguments in two processes of one thread."""
+    torchrun = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone"]
     ran = subprocess.run(  # noqa: S603 - our own command
-        [*command, "--nproc-per-node", "2", str(Path(__file__).with_name(worker)), str(out)],
+        [*torchrun, "--nproc-per-node", "2", *map(str, command)],
         env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
         capture_output=True,
         text=True,
