@@ -92,6 +92,9 @@ def test_pretrain_goes_on_from_one_group_to_another(attar_: Attar, tmp_path: Pat
     )
     assert ran.status == 0, ran.err
     assert {"base", "continued"} <= {path.name for path in out.iterdir()}
+    none = attar_("pretrain", "audio/continued", "--data", data / "target", "--out", out)
+    assert none.status == 2
+    assert "has no related and no target: put the first group's recordings in related/" in none.err
     said = attar_(
         "pretrain", "audio/continued", "--data", data, "--read", "rate=8000", "--out", out
     )

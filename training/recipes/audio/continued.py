@@ -12,6 +12,8 @@ from typing import cast
 
 import numpy as np
 
+from attar.errors import NotFound
+
 from ...data.reading import read
 from ...data.source import Source, embed
 from ...data.spectrograms import spectrograms
@@ -111,8 +113,18 @@ def instruments() -> Groups:
 
 
 def groups(folder: Path) -> Groups:
-    """Read the entries `related` and `target` of a folder, each as `data.reading.read` does."""
-    return Groups(related=read(str(folder / "related")), target=read(str(folder / "target")))
+    """Read the entries `related` and `target` of a folder, each as `data.reading.read` does.
+
+    Raises NotFound for a folder that lacks one.
+    """
+    entries = folder / "related", folder / "target"
+    if missing := [entry.name for entry in entries if not entry.exists()]:
+        raise NotFound(
+            f"{folder} has no {' and no '.join(missing)}: put the first group's recordings in "
+            "related/ and the other's in target/"
+        )
+    related, target = (read(str(entry)) for entry in entries)
+    return Groups(related=related, target=target)
 
 
 def speakers(folder: Path, *, target: str) -> Groups:
