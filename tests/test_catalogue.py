@@ -2,13 +2,18 @@
 
 import json
 import re
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
+import torch
 
 from attar.errors import NotFound
+from attar.training import world
 from attar.training.catalogue import catalogue, find
+from attar.training.data.images import digits
 from attar.training.recipe import Family, Modality
 
 ROOT = Path(__file__).parents[1]
@@ -55,6 +60,35 @@ def test_the_page_is_of_the_recipes_there_are() -> None:
         for name, r in catalogue().items()
     ]
     assert shown == there, "python benchmarks/recipes.py --only RECIPE --out its results"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", catalogue())
+def test_two_processes_have_half_of_every_batch_each(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    recipe = find(name)
+    data = shown(digits if recipe.modality == "image" else recipe.claim.data)
+    training = recipe.build(data, recipe.settings)
+    whole = counts(training.batches(0))
+    monkeypatch.setattr(world, "size", lambda: 2)
+    for rank in (0, 1):
+        monkeypatch.setattr(world, "rank", lambda rank=rank: rank)
+        assert [2 * count for count in counts(training.batches(0))] == whole
+
+
+@cache
+def shown(data: Callable[[], Any]) -> Any:
+    """Give what a claim is shown on, made once."""
+    return data()
+
+
+def counts(batch: object) -> list[int]:
+    """Give how many rows each tensor of a batch has."""
+    if isinstance(batch, torch.Tensor):
+        return [len(batch)]
+    assert isinstance(batch, tuple)
+    return [count for part in batch for count in counts(part)]
 
 
 def test_the_guide_has_every_method() -> None:

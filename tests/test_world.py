@@ -38,14 +38,20 @@ def test_an_objective_has_the_value_and_gradient_of_the_global_batch(
 
 @pytest.mark.parametrize("name", methods())
 def test_a_method_trains_to_the_same_weights(found: dict[str, Any], name: str) -> None:
-    losses, weights = trained(methods()[name])
+    losses, weights = trained(name)
     theirs, their_weights = found["methods"][name]
     assert theirs == pytest.approx(losses, rel=1e-5)
     torch.testing.assert_close(their_weights, weights, rtol=1e-4, atol=1e-6)
 
 
+def test_no_method_is_left_out_but_that_which_mixes_within_a_process() -> None:
+    held = {type(make()).__module__.rpartition(".")[2] for make in methods().values()}
+    folder = Path(__file__).parents[1] / "training" / "methods"
+    assert held | {"mixing"} == {path.stem for path in folder.glob("[!_]*.py")}
+
+
 def test_a_run_of_two_processes_is_taken_up_by_one(started: Path, found: dict[str, Any]) -> None:
-    losses, weights = trained(methods()["twins"], started / "half")
+    losses, weights = trained("twins", started / "half")
     assert losses == pytest.approx(found["methods"]["twins"][0], rel=1e-5)
     torch.testing.assert_close(weights, found["methods"]["twins"][1], rtol=1e-4, atol=1e-6)
 
@@ -53,6 +59,18 @@ def test_a_run_of_two_processes_is_taken_up_by_one(started: Path, found: dict[st
 def test_one_process_has_every_row() -> None:
     assert torch.equal(world.share(torch.arange(5)), torch.arange(5))
     assert world.gather(ITEMS) is ITEMS
+
+
+def test_processes_draw_views_of_their_own_and_the_first_those_of_one_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    alone = torch.rand(4, generator=world.generator(0, 3))
+    drawn = []
+    for rank in (0, 1):
+        monkeypatch.setattr(world, "rank", lambda rank=rank: rank)
+        drawn.append(torch.rand(4, generator=world.generator(0, 3)))
+    assert torch.equal(drawn[0], alone)
+    assert not torch.equal(drawn[1], alone)
 
 
 def test_a_batch_that_cannot_be_parted_evenly_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,8 @@ from torch import distributed as dist
 
 from attar.errors import InvalidInput
 
+from .sampler import seed_at
+
 
 def size() -> int:
     """Give how many processes train together."""
@@ -34,6 +36,24 @@ def share(rows: Tensor) -> Tensor:
             f"choose a batch_size that is a multiple of {size()}"
         )
     return rows.chunk(size())[rank()]
+
+
+def generator(seed: int, step: int) -> torch.Generator:
+    """Give what the views of this process's rows at a step are drawn from."""
+    return torch.Generator().manual_seed(seed_at(seed, step, 1 + rank()))
+
+
+def weight(count: Tensor) -> Tensor:
+    """Give what this process's mean over `count` things weighs in that over all processes'.
+
+    The average over processes of such a mean times its weight is the mean over all things, however
+    many each process has of them.
+    """
+    if size() == 1:
+        return torch.ones_like(count, dtype=torch.float32)
+    every = count.clone()
+    dist.all_reduce(every)
+    return count * size() / every
 
 
 def gather(own: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from ..objectives.info_nce import info_nce
 from ..objectives.masked import masked_values
 from ..schedules import Schedule
 from ..targets import Ema
-from ..world import gather
+from ..world import gather, weight
 from .asymmetric import Chain
 
 
@@ -66,7 +66,8 @@ class GroupMasked(Method[tuple[Corrupted, Corrupted]]):
             states = self.encoder.states(self.encoder.tokens(view.seen))
             hidden = view.hidden[:, None].expand_as(view.clean)
             image = self._image(self.pixels(self.encoder.own(states)))
-            rebuilt.append(masked_values(image, view.clean, hidden, power=1))
+            apart = masked_values(image, view.clean, hidden, power=1)
+            rebuilt.append(apart * weight(view.hidden.sum()))
             queries.append(gather(self.projector(self.encoder.embed(states))))
         keys = [gather(self.slow(view.clean)) for view in batch]
         known = [

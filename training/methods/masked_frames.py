@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..encoders.spectrogram import SpectrogramEncoder
 from ..method import Method, Metrics
 from ..objectives.masked import masked_values
+from ..world import weight
 
 
 class Altered(NamedTuple):
@@ -34,4 +35,5 @@ class MaskedFrames(Method[Altered]):
         """Give the mean absolute difference of the hidden cells."""
         states = self.encoder.own(self.encoder.states(self.encoder.tokens(batch.seen)))
         frames = self.rebuild(states).transpose(1, 2)
-        return masked_values(frames, batch.clean, batch.hidden, power=1), {}
+        apart = masked_values(frames, batch.clean, batch.hidden, power=1)
+        return apart * weight(batch.hidden.sum()), {}

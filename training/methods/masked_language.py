@@ -11,6 +11,7 @@ from ..encoders.text import TextEncoder
 from ..method import Method, Metrics
 from ..objectives.masked import masked_tokens
 from ..views.text import Tokens
+from ..world import weight
 
 
 class Blanked(NamedTuple):
@@ -46,4 +47,5 @@ class MaskedLanguage(Method[Blanked]):
         logits = self.head(self.encoder.transformer(self.encoder.tokens(ids), mask.bool()))
         right = logits.detach().argmax(-1) == batch.ids
         named = right[batch.hidden].float().mean()
-        return masked_tokens(logits, batch.ids, batch.hidden), {"named": named}
+        loss = masked_tokens(logits, batch.ids, batch.hidden) * weight(batch.hidden.sum())
+        return loss, {"named": named}

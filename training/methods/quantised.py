@@ -13,6 +13,7 @@ from ..encoders.mlp import mlp
 from ..encoders.series import SeriesEncoder
 from ..method import Method, Metrics
 from ..targets import Codebook
+from ..world import gather
 
 
 class Quantised(Method[Tensor]):
@@ -50,7 +51,8 @@ class Quantised(Method[Tensor]):
         rebuilt = F.mse_loss(self.decoder(passed.flatten(0, 1)), self.windows(batch).flatten(0, 1))
         moved = F.mse_loss(vectors, states.detach())
         committed = F.mse_loss(states, vectors.detach())
-        self._last = states.detach().flatten(0, 1), codes.flatten()
+        # Of the global batch, so that every process restarts the same codes alike.
+        self._last = gather(states.detach()).flatten(0, 1), gather(codes).flatten()
         loss = rebuilt + moved + self.commitment * committed
         return loss, {
             "rebuilt": rebuilt.detach(),

@@ -21,10 +21,10 @@ from ..data.source import Rows, Source, embed
 from ..loop import Training, fit
 from ..method import Method, Metrics
 from ..optimisers import adamw
-from ..sampler import Sampler, seed_at
+from ..sampler import Sampler
 from ..schedules import warmup_cosine
 from ..views.view import View
-from ..world import share
+from ..world import generator, share
 from .protocol import check_list
 
 Labelled = tuple[Tensor, Int[Tensor, "b"]]  # items and the places of their classes
@@ -126,8 +126,7 @@ def fine_tune(
     def views(items: Labelled, step: int) -> Labelled:
         if view is None:
             return items
-        generator = torch.Generator().manual_seed(seed_at(seed, step, 1))
-        return view(items[0], generator).data, items[1]
+        return view(items[0], generator(seed, step)).data, items[1]
 
     fit(
         Training(

@@ -22,10 +22,10 @@ from ...methods.masked_frames import Altered, MaskedFrames
 from ...optimisers import adamw
 from ...probes.suite import evaluate
 from ...recipe import Claim, Figures, Recipe
-from ...sampler import Sampler, seed_at
+from ...sampler import Sampler
 from ...schedules import warmup_cosine
 from ...views.spectrogram import alter
-from ...world import share
+from ...world import generator, share
 
 BLOCKS = TransformerShape(width=64, depth=3, heads=4, hidden=128, norm="pre", norm_eps=1e-5)
 WAYS = {"time": (0.0, 0.0), "time_frequency": (0.2, 0.0), "all": (0.2, 0.15)}
@@ -66,7 +66,7 @@ def further(data: Source, method: MaskedFrames, settings: Settings) -> Training[
     def views(clean: Tensor, step: int) -> Altered:
         altered = alter(
             clean,
-            torch.Generator().manual_seed(seed_at(settings.seed, step, 1)),
+            generator(settings.seed, step),
             time=settings.time,
             span=settings.span,
             frequency=settings.frequency,

@@ -22,7 +22,7 @@ from ...recipe import Claim, Figures
 from ...sampler import Sampler, seed_at
 from ...schedules import warmup_cosine
 from ...views.image import ImageView, distortion, natural
-from ...world import share
+from ...world import generator, share
 from .encoders import Word, image_encoder
 
 CLAIMED_GAIN = 0.05  # of scarce-label accuracy
@@ -113,7 +113,7 @@ def new_encoder(data: Source, settings: ImageSettings) -> TensorEncoder:
 
 def seeded(settings: ImageSettings, step: int) -> torch.Generator:
     """Give the generator that a step's views are drawn from."""
-    return torch.Generator().manual_seed(seed_at(settings.seed, step, 1))
+    return generator(settings.seed, step)
 
 
 def noisy(settings: ImageSettings, deviation: float) -> Callable[[Tensor, int], Corrupted]:

@@ -28,10 +28,10 @@ from ...probes.linear import linear_auroc
 from ...probes.rankme import rankme
 from ...probes.regression import ridge_error
 from ...recipe import Claim, Figures, Recipe
-from ...sampler import Sampler, evenly, seed_at
+from ...sampler import Sampler, evenly
 from ...schedules import warmup_cosine
 from ...views.text import Tokens, mask_tokens
-from ...world import share
+from ...world import generator, share
 
 BLOCKS = TransformerShape(width=64, depth=3, heads=4, hidden=64, norm="pre", norm_eps=1e-5)
 PROBED = 2048  # molecules whose RankMe is taken
@@ -75,8 +75,8 @@ def build(data: Molecules, settings: Settings) -> Training[Blanked]:
     )
 
     def views(tokens: Tokens, step: int) -> Blanked:
-        generator = torch.Generator().manual_seed(seed_at(settings.seed, step, 1))
-        view = mask_tokens(tokens, generator, blank=blank, vocabulary=size, rate=settings.hide)
+        draw = generator(settings.seed, step)
+        view = mask_tokens(tokens, draw, blank=blank, vocabulary=size, rate=settings.hide)
         return Blanked(view.data, tokens.ids, view.params["hidden"])
 
     return Training(

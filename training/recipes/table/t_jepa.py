@@ -22,10 +22,10 @@ from ...optimisers import adamw
 from ...predictors import TransformerPredictor
 from ...probes.suite import evaluate
 from ...recipe import Claim, Figures, Recipe
-from ...sampler import Sampler, seed_at
+from ...sampler import Sampler
 from ...schedules import cosine_ramp, warmup_cosine
 from ...views.masks import feature_masks
-from ...world import share
+from ...world import generator, share
 
 BLOCKS = TransformerShape(width=64, depth=3, heads=4, hidden=128, norm="pre", norm_eps=1e-5)
 PREDICTOR = TransformerShape(width=32, depth=2, heads=4, hidden=64, norm="pre", norm_eps=1e-5)
@@ -80,7 +80,7 @@ def build(data: Source, settings: Settings) -> Training[Asked]:
         masks = feature_masks(
             n,
             features,
-            torch.Generator().manual_seed(seed_at(settings.seed, step, 1)),
+            generator(settings.seed, step),
             context=settings.context,
             target=settings.target,
             sets=settings.sets,

@@ -16,6 +16,7 @@ from ...loop import Training
 from ...methods.distillation import Distillation, Lesson
 from ...optimisers import parameter_groups
 from ...schedules import warmup_cosine
+from ...world import share
 from .pairs import TextData
 
 PAPER = "Reimers and Gurevych 2020, arXiv:2004.09813; Fang et al. 2021, arXiv:2101.04731"
@@ -56,7 +57,7 @@ def build(
     first, second = torch.from_numpy(goals.first), torch.from_numpy(goals.second)
 
     def batches(step: int) -> Lesson:
-        rows = sampler(step)
+        rows = share(sampler(step))
         return *data.pairs.batch(rows), first[rows], second[rows]
 
     return Training(

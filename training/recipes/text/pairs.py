@@ -19,6 +19,7 @@ from ...methods.twins import Inputs, Twins
 from ...optimisers import parameter_groups
 from ...recipe import Claim, Figures
 from ...schedules import warmup_cosine
+from ...world import share
 
 MAX_LENGTH = 64  # tokens: a summary and the first sentences of a body
 VOCABULARY = 30522  # BERT's word pieces, which all-MiniLM and many teachers share
@@ -100,7 +101,7 @@ def twins(
     sampler = data.pairs.sampler(batch_size=settings.batch_size, seed=settings.seed)
     return Training(
         method=method,
-        batches=lambda step: data.pairs.batch(sampler(step)),
+        batches=lambda step: data.pairs.batch(share(sampler(step))),
         optimiser=torch.optim.AdamW(parameter_groups(method, weight_decay=settings.weight_decay)),
         rate=warmup_cosine(settings.rate, settings.warmup, settings.steps),
         steps=settings.steps,
