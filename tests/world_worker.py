@@ -235,7 +235,9 @@ BATCHES: dict[str, Callable[[Tensor, int], Any]] = {
 """How rows become a method's batch, each by itself; by `views` where nothing is said."""
 
 
-def trained(name: str, out: Path | None = None, steps: int = STEPS) -> Any:
+def trained(
+    name: str, out: Path | None = None, steps: int = STEPS, micro_batch: int | None = None
+) -> Any:
     """Train a method and give the losses of its log and its weights."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(3)
@@ -251,7 +253,14 @@ def trained(name: str, out: Path | None = None, steps: int = STEPS) -> Any:
         steps=steps,
         seed=0,
     )
-    history = fit(training, accelerator="cpu", log_every=1, progress=False, out=out)
+    history = fit(
+        training,
+        accelerator="cpu",
+        log_every=1,
+        progress=False,
+        out=out,
+        micro_batch=micro_batch,
+    )
     return [row["loss"] for row in history.rows], made.state_dict()
 
 

@@ -5,7 +5,7 @@ gradient of a large one. Computing activations again, part by part, is (Chen et 
 arXiv:1604.06174; for contrast, Gao et al. 2021, arXiv:2101.06983).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -14,28 +14,42 @@ from torch.utils.checkpoint import checkpoint
 
 from attar.errors import InvalidInput
 
+from .encoders.transformer import TokenTransformer
+
 
 @contextmanager
 def in_parts(encoder: nn.Module, rows: int) -> Iterator[None]:
     """Let `encoder` keep the activations of at most `rows` items while this lasts.
 
+    So does a transformer inside it, for methods that look at tokens go past the encoder's own call.
     Every input has the batch first. Dropout is drawn alike both times. Batch norm uses each part's
     statistics, so only an encoder without it gives the very gradient of the batch. Raises
     InvalidInput when `rows` is less than 1.
     """
     if rows < 1:
         raise InvalidInput(f"micro_batch must be at least 1; got {rows}")
-    whole = encoder.forward
-
-    def forward(*inputs: Tensor) -> Tensor:
-        if not torch.is_grad_enabled() or len(inputs[0]) <= rows:
-            alone: Tensor = whole(*inputs)
-            return alone
-        parts = zip(*(torch.split(tensor, rows) for tensor in inputs), strict=True)
-        return torch.cat([checkpoint(whole, *part, use_reentrant=False) for part in parts])
-
-    encoder.forward = forward  # the instance's, for a while
+    inner = (module for module in encoder.modules() if isinstance(module, TokenTransformer))
+    modules = dict.fromkeys((encoder, *inner))
+    for module in modules:
+        module.forward = _parted(module.forward, rows)  # the instance's, for a while
     try:
         yield
     finally:
-        del encoder.forward
+        for module in modules:
+            del module.forward
+
+
+def _parted(whole: Callable[..., Tensor], rows: int) -> Callable[..., Tensor]:
+    """Give `whole` a part of its inputs at a time, of which some may be None."""
+
+    def forward(*inputs: Tensor | None) -> Tensor:
+        batch = next(len(given) for given in inputs if given is not None)
+        if not torch.is_grad_enabled() or batch <= rows:
+            return whole(*inputs)
+        none = [None] * -(-batch // rows)
+        parts = zip(
+            *(none if given is None else torch.split(given, rows) for given in inputs), strict=True
+        )
+        return torch.cat([checkpoint(whole, *part, use_reentrant=False) for part in parts])
+
+    return forward
