@@ -1,13 +1,14 @@
 """Two processes with different data train as one with all of it: losses, gradients, weights."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 
 from attar.errors import InvalidInput
 from attar.training import world
+from attar.training.loop import Strategy
 
 from .torchrun import torchrun
 from .world_worker import ITEMS, OBJECTIVES, methods, trained, value_and_gradient
@@ -36,10 +37,13 @@ def test_an_objective_has_the_value_and_gradient_of_the_global_batch(
     torch.testing.assert_close(found["objectives"][name][1], gradient, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("strategy", get_args(Strategy))
 @pytest.mark.parametrize("name", methods())
-def test_a_method_trains_to_the_same_weights(found: dict[str, Any], name: str) -> None:
+def test_a_method_trains_to_the_same_weights(
+    found: dict[str, Any], name: str, strategy: str
+) -> None:
     losses, weights = trained(name)
-    theirs, their_weights = found["methods"][name]
+    theirs, their_weights = found[strategy][name]
     assert theirs == pytest.approx(losses, rel=1e-5)
     torch.testing.assert_close(their_weights, weights, rtol=1e-4, atol=1e-6)
 
@@ -52,8 +56,8 @@ def test_no_method_is_left_out_but_that_which_mixes_within_a_process() -> None:
 
 def test_a_run_of_two_processes_is_taken_up_by_one(started: Path, found: dict[str, Any]) -> None:
     losses, weights = trained("twins", started / "half")
-    assert losses == pytest.approx(found["methods"]["twins"][0], rel=1e-5)
-    torch.testing.assert_close(weights, found["methods"]["twins"][1], rtol=1e-4, atol=1e-6)
+    assert losses == pytest.approx(found["ddp"]["twins"][0], rel=1e-5)
+    torch.testing.assert_close(weights, found["ddp"]["twins"][1], rtol=1e-4, atol=1e-6)
 
 
 def test_one_process_has_every_row() -> None:

@@ -18,7 +18,7 @@ from attar.training.encoders.table import TableEncoder, TableShape
 from attar.training.encoders.text import TextEncoder, TextShape
 from attar.training.encoders.transformer import TransformerShape
 from attar.training.encoders.vit import VitEncoder, VitShape
-from attar.training.loop import Training, fit
+from attar.training.loop import Strategy, Training, fit
 from attar.training.method import Method
 from attar.training.methods import latent_features
 from attar.training.methods.asymmetric import Asymmetric
@@ -236,7 +236,12 @@ BATCHES: dict[str, Callable[[Tensor, int], Any]] = {
 
 
 def trained(
-    name: str, out: Path | None = None, steps: int = STEPS, micro_batch: int | None = None
+    name: str,
+    out: Path | None = None,
+    *,
+    steps: int = STEPS,
+    micro_batch: int | None = None,
+    strategy: Strategy = "ddp",
 ) -> Any:
     """Train a method and give the losses of its log and its weights."""
     with torch.random.fork_rng(devices=[]):
@@ -260,13 +265,15 @@ def trained(
         progress=False,
         out=out,
         micro_batch=micro_batch,
+        strategy=strategy,
     )
     return [row["loss"] for row in history.rows], made.state_dict()
 
 
 def main(out: Path) -> None:
     found = {
-        "methods": {name: trained(name) for name in methods()},
+        "ddp": {name: trained(name) for name in methods()},
+        "fsdp": {name: trained(name, strategy="fsdp") for name in methods()},
         "objectives": {name: value_and_gradient(it) for name, it in OBJECTIVES.items()},
     }
     trained("twins", out / "half", steps=2)

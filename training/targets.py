@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .schedules import Schedule
+from .sharding import parted_as, whole
 
 
 class Ema(nn.Module):
@@ -122,5 +123,7 @@ class Codebook(nn.Module):
         self.idle.copy_(torch.where(used, 0, self.idle + 1))
         overdue = (self.idle > self.patience).nonzero()[:, 0]
         picked = torch.randint(len(states), (len(overdue),), device=states.device)
-        self.vectors[overdue] = states[picked].to(self.vectors)
+        vectors = whole(self.vectors).clone()
+        vectors[overdue] = states[picked].to(vectors)
+        self.vectors.copy_(parted_as(vectors, self.vectors))
         self.idle[overdue] = 0
