@@ -16,6 +16,7 @@ from attar.export.native import NATIVE, refuse_without_library
 from attar.export.tensor import VARIANTS as TENSOR_VARIANTS
 from attar.export.tensor import export_model
 from attar.export.text import VARIANTS, export_text
+from attar.training import world
 from attar.training.catalogue import catalogue
 from attar.training.data import docstrings
 from attar.training.data.arrays import Form
@@ -123,6 +124,8 @@ def distill_text(
     with console.status("the teacher embeds the corpus"):
         targets = distil.targets(teacher.encoder, texts)
     fit(distil.build(texts, targets, student, settings), out=out, precision=best_precision())
+    if world.rank() != 0:
+        return
     lineage = {
         "recipe": "distil",
         "paper": distil.PAPER,

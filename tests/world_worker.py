@@ -242,6 +242,7 @@ def trained(
     steps: int = STEPS,
     micro_batch: int | None = None,
     strategy: Strategy = "ddp",
+    compiled: bool = False,
 ) -> Any:
     """Train a method and give the losses of its log and its weights."""
     with torch.random.fork_rng(devices=[]):
@@ -266,6 +267,7 @@ def trained(
         out=out,
         micro_batch=micro_batch,
         strategy=strategy,
+        compiled=compiled,
     )
     return [row["loss"] for row in history.rows], made.state_dict()
 

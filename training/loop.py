@@ -19,6 +19,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.optim import Optimizer
 
 from .checkpoint import load_checkpoint, save_checkpoint
+from .encoders.transformer import TokenTransformer
 from .method import Batch, Method, Metrics
 from .metrics import MetricsLog, Row
 from .optimisers import lay_out
@@ -99,10 +100,10 @@ def fit(
 
     With `micro_batch`, the encoder keeps the activations of so many rows and computes the others
     again when it needs them: the gradient is that of the whole batch, in the memory of a part.
-    `compiled` compiles the method's parts (torch.compile). `workers` threads get batches ready
-    ahead. Started by torchrun, every process takes its share of each batch (`world`), and the
-    first one writes. `strategy` "fsdp" also parts parameters, gradients and the optimiser's state
-    among them (`sharding`); at the end every process has the whole method again.
+    `compiled` compiles the method's parts and their transformers (torch.compile). `workers` threads
+    get batches ready ahead. Started by torchrun, every process takes its share of each batch
+    (`world`), and the first one writes. `strategy` "fsdp" also parts parameters, gradients and the
+    optimiser's state among them (`sharding`); at the end every process has the whole method again.
 
     Torch's global generators are seeded from (seed, step) before each step, so dropout and views
     need no state in a checkpoint; they are put back to what they were at the end. Warns with
@@ -209,8 +210,9 @@ class _Run(Generic[Batch]):
         dense = fabric.device.type == "cuda" or precision == "bf16-mixed"
         if dense and not sharded:
             nn.Module.to(method, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if compiled:
-            for part in method.children():
+        if compiled:  # transformers too, for methods that look at tokens go past an encoder's call
+            inner = (part for part in method.modules() if isinstance(part, TokenTransformer))
+            for part in dict.fromkeys((*method.children(), *inner)):
                 part.compile()
         if sharded:
             mesh = init_device_mesh(fabric.device.type, (fabric.world_size,))
