@@ -475,7 +475,13 @@ def labels(report: Report) -> str:
         wait = "" if some["p50_ms"] is None else f"{some['p50_ms']:.2f}"
         rows.append((road, *shown, f"{some['parameters'] / 1e6:.2f} M", size, wait))
     header = ("road", *(f"{share:.0%}" for share in shares), "parameters", "MB", "p50, ms")
-    return table(header, rows)
+    scale, seeds = report["scale"], len(report["seeds"])
+    return (
+        f"{table(header, rows)}\n\n{seeds} seed{'s' * (seeds > 1)}. Steps: "
+        f"{scale['pretrain_steps']:,} of pretraining at {scale['batch']} images, "
+        f"{scale['supervised_steps']:,} from scratch and {scale['tune_steps']:,} of fine-tuning at "
+        f"128, {scale['distil_steps']:,} of distillation at {scale['batch']}."
+    )
 
 
 def _mean(figure: Report) -> str:
