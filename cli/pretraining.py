@@ -73,10 +73,17 @@ def pretrain(
 ) -> None:
     """Run a recipe and save its encoder's folder."""
     recipe = find(name)
+    text = recipe.modality == "text"
+    if tokenizer and not text:
+        raise InvalidInput(
+            f"--tokenizer says nothing to {name}, not of texts; leave it out"
+        )
+    if text and reading:
+        raise InvalidInput(f"--read {reading[0]} says nothing to {name}, of texts; leave it out")
     spec = data or SHIPPED.get(recipe.modality)
     words, settings = None, recipe.settings
     learnt: Any
-    if recipe.modality == "text":
+    if text:
         assert spec is not None  # noqa: S101 - texts are shipped
         learnt, words, settings = _texts(recipe, spec, tokenizer)
     elif spec is None:

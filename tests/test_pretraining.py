@@ -102,6 +102,23 @@ def test_pretrain_goes_on_from_one_group_to_another(attar_: Attar, tmp_path: Pat
     assert "the recipe reads" in said.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("image/byol", "--tokenizer", "t.json"), "--tokenizer says nothing to image/byol"),
+        (("text/simclr", "--read", "side=8"), "--read side=8 says nothing to text/simclr"),
+        (("series/eegformer", "--read", "side=8"), "how --data is read, and there is none"),
+    ],
+)
+def test_an_option_that_would_not_be_read_is_refused(
+    attar_: Attar, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    ran = attar_("pretrain", *arguments, "--out", tmp_path / "out")
+    assert (ran.status, ran.err.count("\n")) == (2, 1)
+    assert said in ran.err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_two_processes_pretrain_as_one_does(attar_: Attar, tmp_path: Path) -> None:
     command = "pretrain", "table/t_jepa", "--steps", 3, "--set", "batch_size=16", "--out"
