@@ -180,6 +180,7 @@ class Bench:
             batch_size=min(128, len(rows)),
             seed=seed,
             view=view,
+            precision=best_precision(),
         )
         return found.classifier
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from attar.errors import InvalidInput
 
 from ..data.source import Rows, Source, embed
-from ..loop import Training, fit
+from ..loop import Precision, Training, fit
 from ..method import Method, Metrics
 from ..optimisers import adamw
 from ..sampler import Sampler
@@ -92,6 +92,7 @@ def fine_tune(
     seed: int = 0,
     view: Callable[[Tensor, torch.Generator], View[Tensor]] | None = None,
     accelerator: str = "auto",
+    precision: Precision = "32-true",
     progress: bool = False,
 ) -> FineTuned:
     """Train a copy of `encoder` on the labels of `rows` of the training part, and test it.
@@ -139,6 +140,7 @@ def fine_tune(
             seed=seed,
         ),
         accelerator=accelerator,
+        precision=precision,
         progress=progress,
     )
     classifier.eval()
