@@ -1,6 +1,8 @@
 """Targets: what a student is compared with, other than the other view of itself.
 
-A twin is the student again; a stop-gradient is `.detach()`. Those need no code here.
+A twin is the student again, a stop-gradient is `.detach()`, and a function of the items, such as
+pixels or log-mel frames, is what the batch carries beside its views: those need no code here. A
+random target is a network as it was drawn, `Frozen`.
 """
 
 from copy import deepcopy
