@@ -75,9 +75,7 @@ def pretrain(
     recipe = find(name)
     text = recipe.modality == "text"
     if tokenizer and not text:
-        raise InvalidInput(
-            f"--tokenizer says nothing to {name}, not of texts; leave it out"
-        )
+        raise InvalidInput(f"--tokenizer says nothing to {name}, not of texts; leave it out")
     if text and reading:
         raise InvalidInput(f"--read {reading[0]} says nothing to {name}, of texts; leave it out")
     spec = data or SHIPPED.get(recipe.modality)
