@@ -49,6 +49,7 @@ FORMS: Mapping[str, Form] = {"image": "image", "series": "series", "table": "tab
 NUMBERS = (".npz", ".csv", ".tsv", ".gz", ".parquet")  # files of rows of numbers
 HELD_OUT = 800  # pairs, or an eighth of a corpus smaller than eight times that
 PROBED = 1000  # documents of a probe while training
+MEND = "--attention softmax leaves that variant out"
 PARITY_PAIRS = 256  # two texts each: parity in a minute, and enough to calibrate on
 
 
@@ -163,44 +164,31 @@ def export_encoder(
     refuse_taken(bundle, overwrite=False)
     refuse_without_library(variants)
     model = read_encoder(folder)
-    if asked and isinstance(model, TensorModel):
-        raise InvalidInput(
-            f"{folder} holds an encoder of {model.encoder.modality}, and export binarizes "
-            "attention of texts' alone; --attention softmax leaves that out"
-        )
     if isinstance(model, TensorModel):
+        if asked:
+            raise InvalidInput(
+                f"{folder} holds an encoder of {model.encoder.modality}, and export binarizes "
+                f"attention of texts' alone; {MEND}"
+            )
         _export_tensors(model, bundle, data=data)
         return
     data = data or "docstrings"
-    if asked and data.endswith(SUFFIXES):
-        raise InvalidInput(
-            f"{data} is read as SMILES, and binarized attention is recovered on pairs of texts; "
-            "--attention softmax leaves that out"
-        )
-    if data.endswith(SUFFIXES):
-        _export_molecules(model, bundle, Path(data))
-        return
-    parts = corpus(data)
+    parts = None if data.endswith(SUFFIXES) else corpus(data)  # of a table, its SMILES
     hashed, notes = None, {}
     if binarized:
         try:
-            trained = token_transformer(model)
-            texts = text_data(parts, model.tokenizer, max_length=trained.encoder.max_length)
-            hashed, notes["binarized"] = recovered(
-                trained.encoder, quick(texts), texts.probe, binarized
-            )
+            hashed, notes["binarized"] = _hashed(model, parts, binarized)
         except InvalidInput as error:
             if asked:
-                mend = "--attention softmax leaves that variant out"
-                raise InvalidInput(f"{error}; {mend}") from error
+                raise InvalidInput(f"{error}; {MEND}") from error
             console.print(f"binarized is left out: {error}")
     exported = export_text(
         bundle,
         model,
         name=bundle.name.removesuffix(".attar"),
-        texts=parity_texts(parts),
-        probe=through_runtime(SummaryRetrieval.of(parts)),
-        metric="recall_at_10",
+        texts=parity_texts(parts) if parts else evenly(read_smiles(Path(data)), PARITY_PAIRS),
+        probe=through_runtime(SummaryRetrieval.of(parts)) if parts else None,
+        metric="recall_at_10" if parts else None,
         variants=variants,
         binarized=hashed,
         notes=notes,
@@ -208,18 +196,17 @@ def export_encoder(
     _show_exported(exported)
 
 
-def _export_molecules(model: TextModel[TextNetwork], bundle: Path, table: Path) -> None:
-    """Export an encoder of SMILES; parity and int8 see some of a table's."""
-    console.print(f"binarized is left out: {table} is read as SMILES, not as pairs of texts")
-    exported = export_text(
-        bundle,
-        model,
-        name=bundle.name.removesuffix(".attar"),
-        texts=evenly(read_smiles(table), PARITY_PAIRS),
-        probe=None,
-        metric=None,
-    )
-    _show_exported(exported)
+def _hashed(
+    model: TextModel[TextNetwork], parts: Split | None, binarized: ecoformer.Settings
+) -> tuple[TextEncoder, Mapping[str, object]]:
+    """Binarize an encoder's attention and recover it on pairs; raises InvalidInput if it cannot."""
+    trained = token_transformer(model)
+    if parts is None:
+        raise InvalidInput(
+            "the table is read as SMILES, and what is binarized recovers on pairs of texts"
+        )
+    texts = text_data(parts, model.tokenizer, max_length=trained.encoder.max_length)
+    return recovered(trained.encoder, quick(texts), texts.probe, binarized)
 
 
 def _export_tensors(model: TensorModel, bundle: Path, *, data: str | None) -> None:
