@@ -6,7 +6,7 @@
 #   make test     make check, then every test; attar-native is compiled, so it needs a C++ compiler
 #   make check    ruff and mypy --strict
 #   make protos   generate the modules of protos/attar/v1
-#   make bench    run every benchmark; with DATA=folder, those on data sets too
+#   make bench    run every benchmark but gpu_training; with DATA=folder, those on data sets too
 #   make docs     write the measured claims into the pages, then run every page's blocks
 #   make clean    remove what make made
 #
@@ -68,11 +68,14 @@ bench: $(DEV) | build/demo/student.attar
 	$(BIN)/python benchmarks/attention.py --out $(RESULTS)/attention.json
 	$(BIN)/python benchmarks/distillation_curve.py --out $(RESULTS)/distillation_curve.json
 	$(BIN)/python benchmarks/prove_triton.py --out $(RESULTS)/triton.json
-	for name in overhead rivals memory workers perf_analyzer; do \
+	$(BIN)/python benchmarks/lightly_losses.py --out $(RESULTS)/lightly.json
+	for name in overhead rivals memory workers perf_analyzer loop recipes; do \
 	  $(BIN)/python benchmarks/$$name.py --out $(RESULTS)/$$name.json; done
 ifdef DATA
 	for name in binarized_quality imagenet minilm; do \
 	  $(BIN)/python benchmarks/$$name.py --data '$(DATA)' --out $(RESULTS)/$$name.json; done
+	$(BIN)/python benchmarks/recipes.py --data '$(DATA)' --out $(RESULTS)/recipes.json
+	$(BIN)/python benchmarks/labels.py --data '$(DATA)/image-cifar10' --out $(RESULTS)/labels.json
 endif
 
 docs: $(DEV)
