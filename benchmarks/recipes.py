@@ -113,7 +113,7 @@ def kept(path: Path) -> Mapping[str, dict[str, Any]]:
 def write(rows: Mapping[str, dict[str, Any]], path: Path) -> None:
     """Write all rows there are."""
     report = {
-        "command": "python benchmarks/recipes.py --out OUT",
+        "command": "python benchmarks/recipes.py --out OUT; for real sets, with --data SETS",
         "machine": {**describe(), "torch": torch.__version__},
         "rows": list(rows.values()),
     }
