@@ -68,11 +68,11 @@ def test_one_process_has_every_row() -> None:
 def test_processes_draw_views_of_their_own_and_the_first_those_of_one_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    alone = torch.rand(4, generator=world.generator(0, 3))
+    alone = torch.rand(4, generator=world.seeded(0, 3))
     drawn = []
     for rank in (0, 1):
         monkeypatch.setattr(world, "rank", lambda rank=rank: rank)
-        drawn.append(torch.rand(4, generator=world.generator(0, 3)))
+        drawn.append(torch.rand(4, generator=world.seeded(0, 3)))
     assert torch.equal(drawn[0], alone)
     assert not torch.equal(drawn[1], alone)
 

@@ -38,7 +38,7 @@ def share(rows: Tensor) -> Tensor:
     return rows.chunk(size())[rank()]
 
 
-def generator(seed: int, step: int) -> torch.Generator:
+def seeded(seed: int, step: int) -> torch.Generator:
     """Give what the views of this process's rows at a step are drawn from."""
     return torch.Generator().manual_seed(seed_at(seed, step, 1 + rank()))
 

@@ -24,7 +24,7 @@ from ..optimisers import adamw
 from ..sampler import Sampler
 from ..schedules import warmup_cosine
 from ..views.view import View
-from ..world import generator, share
+from ..world import seeded, share
 from .protocol import check_list
 
 Labelled = tuple[Tensor, Int[Tensor, "b"]]  # items and the places of their classes
@@ -127,7 +127,7 @@ def fine_tune(
     def views(items: Labelled, step: int) -> Labelled:
         if view is None:
             return items
-        return view(items[0], generator(seed, step)).data, items[1]
+        return view(items[0], seeded(seed, step)).data, items[1]
 
     fit(
         Training(

@@ -25,7 +25,7 @@ from ...recipe import Claim, Figures, Recipe
 from ...sampler import Sampler
 from ...schedules import warmup_cosine
 from ...views.spectrogram import alter
-from ...world import generator, share
+from ...world import seeded, share
 
 BLOCKS = TransformerShape(width=64, depth=3, heads=4, hidden=128, norm="pre", norm_eps=1e-5)
 WAYS = {"time": (0.0, 0.0), "time_frequency": (0.2, 0.0), "all": (0.2, 0.15)}
@@ -66,7 +66,7 @@ def further(data: Source, method: MaskedFrames, settings: Settings) -> Training[
     def views(clean: Tensor, step: int) -> Altered:
         altered = alter(
             clean,
-            generator(settings.seed, step),
+            seeded(settings.seed, step),
             time=settings.time,
             span=settings.span,
             frequency=settings.frequency,

@@ -23,8 +23,8 @@ from ...probes.few_shot import few_rows
 from ...recipe import Claim, Figures, Recipe
 from ...sampler import Sampler
 from ...views.puzzle import quarter_turns
-from ...world import share
-from .run import ImageSettings, image_run, image_view, seeded, side_of
+from ...world import seeded, share
+from .run import ImageSettings, image_run, image_view, side_of
 
 FORMS = quarter_turns.answers
 
@@ -68,7 +68,7 @@ def build(data: Source, settings: Settings) -> Training[Turned]:
 
     def views(items: tuple[Tensor, Tensor], step: int) -> Turned:
         images, known = items
-        seen = distort(images, seeded(settings, step)).data
+        seen = distort(images, seeded(settings.seed, step)).data
         return Turned(quarter_turns.all_answers(seen).data if settings.turns else seen, known)
 
     return replace(image_run(data, settings, method, views), batches=batches)

@@ -15,7 +15,8 @@ from ...loop import Training, fit
 from ...methods.random_teacher import PrototypeHead, RandomTeacher
 from ...methods.twins import Inputs
 from ...recipe import Claim, Figures, Recipe
-from .run import ImageSettings, image_run, seeded
+from ...world import seeded
+from .run import ImageSettings, image_run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,9 @@ def build(data: Source, settings: Settings) -> Training[tuple[Inputs]]:
 
     def views(images: Tensor, step: int) -> tuple[Inputs]:
         if settings.noise:
-            images = torch.rand(images.shape, generator=seeded(settings, step)).to(images.device)
+            images = torch.rand(images.shape, generator=seeded(settings.seed, step)).to(
+                images.device
+            )
         return ((images,),)
 
     return image_run(

@@ -22,7 +22,7 @@ from ...recipe import Claim, Figures
 from ...sampler import Sampler, seed_at
 from ...schedules import warmup_cosine
 from ...views.image import ImageView, distortion, natural
-from ...world import generator, share
+from ...world import seeded, share
 from .encoders import Word, image_encoder
 
 CLAIMED_GAIN = 0.05  # of scarce-label accuracy
@@ -65,7 +65,7 @@ def two_views(
     made = view or image_view(settings.views, side_of(data))
 
     def views(images: Tensor, step: int) -> tuple[Inputs, Inputs]:
-        generator = seeded(settings, step)
+        generator = seeded(settings.seed, step)
         return (made(images, generator).data,), (made(images, generator).data,)
 
     return image_run(data, settings, method, views, sampler=sampler)
@@ -111,16 +111,11 @@ def new_encoder(data: Source, settings: ImageSettings) -> TensorEncoder:
         return image_encoder(settings.encoder, channels=channels, side=side, dim=settings.dim)
 
 
-def seeded(settings: ImageSettings, step: int) -> torch.Generator:
-    """Give the generator that a step's views are drawn from."""
-    return generator(settings.seed, step)
-
-
 def noisy(settings: ImageSettings, deviation: float) -> Callable[[Tensor, int], Corrupted]:
     """Give the views of a denoising autoencoder: images with Gaussian noise, and as they are."""
 
     def views(images: Tensor, step: int) -> Corrupted:
-        noise = torch.randn(images.shape, generator=seeded(settings, step)).to(images.device)
+        noise = torch.randn(images.shape, generator=seeded(settings.seed, step)).to(images.device)
         return images + deviation * noise, images
 
     return views

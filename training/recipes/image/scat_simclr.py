@@ -16,8 +16,9 @@ from ...loop import Training, fit
 from ...methods.puzzled import Asked, Puzzled
 from ...recipe import Claim, Figures, Recipe
 from ...views.puzzle import quarter_turns
+from ...world import seeded
 from .encoders import Word
-from .run import ImageSettings, image_run, image_view, seeded, side_of
+from .run import ImageSettings, image_run, image_view, side_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,7 @@ def build(data: Source, settings: Settings) -> Training[Asked]:
     distort = image_view(settings.views, side_of(data))
 
     def views(images: Tensor, step: int) -> Asked:
-        draw = seeded(settings, step)
+        draw = seeded(settings.seed, step)
         first, second = (distort(images, draw).data for _ in range(2))
         turned = quarter_turns(images, draw)
         return Asked(first, second, turned.data, turned.params["label"])

@@ -24,8 +24,9 @@ from ...objectives.nt_xent import nt_xent
 from ...probes.finetune import Classifier, FineTuned, accuracy, fine_tune
 from ...recipe import Claim, Figures, Recipe, Stage
 from ...samplers.labels import label_lists
+from ...world import seeded
 from .encoders import Word
-from .run import ImageSettings, image_run, image_view, new_encoder, seeded, side_of, two_views
+from .run import ImageSettings, image_run, image_view, new_encoder, side_of, two_views
 
 FEW, MORE = 0.01, 0.1  # shares of the labels
 
@@ -101,7 +102,7 @@ def distil(
         return LabelDistillation(student, teacher, objective, batch_statistics=batch_statistics)
 
     return image_run(
-        data, small, method, lambda images, step: view(images, seeded(settings, step)).data
+        data, small, method, lambda images, step: view(images, seeded(settings.seed, step)).data
     )
 
 

@@ -21,8 +21,9 @@ from ...methods.group_masked import Corrupted, GroupMasked
 from ...recipe import Claim, Figures, Recipe
 from ...schedules import cosine_ramp
 from ...views.masks import corrupt
+from ...world import seeded
 from .encoders import Word
-from .run import ImageSettings, image_run, image_view, seeded, side_of
+from .run import ImageSettings, image_run, image_view, side_of
 
 PARTS = {"both": (5.0, 1.0), "rebuild": (5.0, 0.0), "contrast": (0.0, 1.0)}
 
@@ -70,7 +71,7 @@ def build(data: Source, settings: Settings) -> Training[tuple[Corrupted, Corrupt
         return Corrupted(clean, harmed.data, harmed.params["hidden"])
 
     def views(images: Tensor, step: int) -> tuple[Corrupted, Corrupted]:
-        generator = seeded(settings, step)
+        generator = seeded(settings.seed, step)
         return view(images, generator), view(images, generator)
 
     return image_run(data, settings, method, views)

@@ -38,7 +38,7 @@ from ...sampler import Sampler, seed_at
 from ...samplers.labels import label_lists
 from ...schedules import warmup_cosine
 from ...views.phase import turned
-from ...world import generator, share
+from ...world import seeded, share
 
 ORDER = (PHOTOMETRY, SPECTRA, METADATA)
 FUSED = "fused"
@@ -132,7 +132,7 @@ def build(data: Objects, settings: Settings) -> Training[tuple[Tensor, ...]]:
 
     def views(batch: tuple[Tensor, ...], step: int) -> tuple[Tensor, ...]:
         photometry, *others = batch
-        return turned(photometry, generator(settings.seed, step)).data, *others
+        return turned(photometry, seeded(settings.seed, step)).data, *others
 
     return Training(
         method=method,

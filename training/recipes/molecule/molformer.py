@@ -31,7 +31,7 @@ from ...recipe import Claim, Figures, Recipe
 from ...sampler import Sampler, evenly
 from ...schedules import warmup_cosine
 from ...views.text import Tokens, mask_tokens
-from ...world import generator, share
+from ...world import seeded, share
 
 BLOCKS = TransformerShape(width=64, depth=3, heads=4, hidden=64, norm="pre", norm_eps=1e-5)
 PROBED = 2048  # molecules whose RankMe is taken
@@ -75,7 +75,7 @@ def build(data: Molecules, settings: Settings) -> Training[Blanked]:
     )
 
     def views(tokens: Tokens, step: int) -> Blanked:
-        draw = generator(settings.seed, step)
+        draw = seeded(settings.seed, step)
         view = mask_tokens(tokens, draw, blank=blank, vocabulary=size, rate=settings.hide)
         return Blanked(view.data, tokens.ids, view.params["hidden"])
 

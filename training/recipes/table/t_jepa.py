@@ -25,7 +25,7 @@ from ...recipe import Claim, Figures, Recipe
 from ...sampler import Sampler
 from ...schedules import cosine_ramp, warmup_cosine
 from ...views.masks import feature_masks
-from ...world import generator, share
+from ...world import seeded, share
 
 BLOCKS = TransformerShape(width=64, depth=3, heads=4, hidden=128, norm="pre", norm_eps=1e-5)
 PREDICTOR = TransformerShape(width=32, depth=2, heads=4, hidden=64, norm="pre", norm_eps=1e-5)
@@ -80,7 +80,7 @@ def build(data: Source, settings: Settings) -> Training[Asked]:
         masks = feature_masks(
             n,
             features,
-            generator(settings.seed, step),
+            seeded(settings.seed, step),
             context=settings.context,
             target=settings.target,
             sets=settings.sets,
