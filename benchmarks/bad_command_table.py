@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-from tests.bad_commands import CASES, Case, run
+from tests.hostile.commands import CASES, Case, run
 
 HEADER = "| command | input | fault | exit code | left behind | message |\n" + "| --- " * 6 + "|\n"
 

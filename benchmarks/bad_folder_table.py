@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-from tests.bad_folders import CASES, attempt
+from tests.hostile.folders import CASES, attempt
 
 
 def main() -> None:

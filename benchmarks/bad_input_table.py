@@ -8,7 +8,7 @@ import grpc
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-from tests.bad_inputs import CASES, send, world
+from tests.hostile.requests import CASES, send, world
 
 
 def main() -> None:

@@ -16,8 +16,8 @@ from attar.training.data.text import embed, tokenize
 from attar.training.encoders import huggingface
 from attar.training.encoders.folder import Declared
 
-from .bad_folders import PROMPTS, edit
 from .families import libraries, sentence_folder
+from .hostile.folders import PROMPTS, edit
 from .teachers import LENGTH, WIDTH, bert_folder, write_json
 
 TEXTS = ["", "rain", "the cat sat on the mat", "blue sky sun " * 9, "a red mat in the rain"]

@@ -7,9 +7,9 @@ import pytest
 
 from attar import Client
 
+from ..servers import free_port
 from . import fuzz
-from .bad_inputs import world
-from .servers import free_port
+from .requests import world
 
 COUNT = 150
 World = tuple[str, int]

@@ -1,8 +1,8 @@
 """Bad commands: what each command may be given, and the words that its refusal must hold.
 
-The one list; tests/test_bad_commands.py holds the commands to it, and
+The one list; tests/hostile/test_commands.py holds the commands to it, and
 benchmarks/bad_command_table.py prints it with the messages that came back. What `import` may be
-given has a list of its own, tests/bad_folders.py.
+given has a list of its own, tests/hostile/folders.py.
 """
 
 import json
@@ -27,7 +27,7 @@ from attar.bundle import Bundle
 from attar.cli.main import main
 from attar.training.encoders import saved
 
-from .bundles import (
+from ..bundles import (
     text_files,
     text_graph,
     text_manifest,
@@ -35,8 +35,8 @@ from .bundles import (
     tiny_tensor_bundle,
     tokenizer_json,
 )
-from .encoders import tiny_encoder
-from .teachers import bert_folder
+from ..encoders import tiny_encoder
+from ..teachers import bert_folder
 
 Kind = Literal["damaged", "foreign", "hostile", "mistaken"]
 Make = Callable[[Path], list[object]]

@@ -1,8 +1,8 @@
 """Fuzz: bytes that nobody would send on purpose, and what the server must make of each.
 
-Seeds are the bad requests of tests/bad_inputs.py and good ones of every protocol; each is bent a
-little, so that much of it still parses. tests/test_fuzz.py sends hundreds of them, and
-benchmarks/faults.py thousands.
+Seeds are the bad requests of tests/hostile/requests.py and good ones of every protocol; each is
+bent a little, so that much of it still parses. tests/hostile/test_fuzz.py sends hundreds of them,
+and benchmarks/faults.py thousands.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from attar.server.app import SERVICES
 from attar.server.transport.web.app import ROUTES
 from attar.v1 import embedding_pb2, item_pb2
 
-from .bad_inputs import CASES, MAX_BYTES
+from .requests import CASES, MAX_BYTES
 
 PATIENCE_S: Final = 30.0
 AT_ONCE: Final = 16

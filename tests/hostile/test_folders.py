@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from attar.errors import InvalidInput
 from attar.training.encoders import huggingface
 
-from .bad_folders import CASES, CONFIG, MODULES, POOLING, PROMPTS, SENTENCES, Case, attempt
-from .teachers import WIDTH, bert_folder, write_json
+from ..teachers import WIDTH, bert_folder, write_json
+from .folders import CASES, CONFIG, MODULES, POOLING, PROMPTS, SENTENCES, Case, attempt
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

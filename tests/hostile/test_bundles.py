@@ -30,7 +30,7 @@ from attar.errors import BundleRefused, NotFound, Refusal
 from attar.manifest import Manifest, fingerprint, parse, serialise
 from attar.onnxfile import check_onnx
 
-from .bundles import text_graph, tiny_bundle
+from ..bundles import text_graph, tiny_bundle
 
 Damage = Callable[[Path], Path]
 """Damages a sound bundle folder and gives the path to open."""
@@ -442,7 +442,7 @@ def test_a_bad_bundle_is_refused_by_code_and_in_words(
 
 
 def test_the_page_the_code_and_this_table_name_the_same_refusals() -> None:
-    page = (Path(__file__).parents[1] / "docs" / "bundle.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "bundle.md").read_text(encoding="utf-8")
     table = page.partition("## What is refused")[2]
     documented = re.findall(r"^\| `([a-z-]+)` \|", table, re.MULTILINE)
     tested = {str(row.values[0]) for row in TABLE}

@@ -1,7 +1,7 @@
 """Bad folders: what `attar import` may be given, and the words its refusal must hold.
 
-The one list; tests/test_bad_folders.py holds the command to it, and benchmarks/bad_folder_table.py
-prints it with the messages that came back.
+The one list; tests/hostile/test_folders.py holds the command to it, and
+benchmarks/bad_folder_table.py prints it with the messages that came back.
 """
 
 import json
@@ -20,9 +20,9 @@ from safetensors.numpy import load_file, save_file
 
 from attar.cli.main import main
 
-from .bundles import tiny_bundle, tokenizer_json
-from .families import plain_folder
-from .teachers import bert_folder, write_json
+from ..bundles import tiny_bundle, tokenizer_json
+from ..families import plain_folder
+from ..teachers import bert_folder, write_json
 
 Kind = Literal["damaged", "foreign", "hostile", "mistaken"]
 Spoil = Callable[[Path], object]

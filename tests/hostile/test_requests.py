@@ -8,7 +8,7 @@ import pytest
 from attar import Client
 from attar.server.app import RPCS
 
-from .bad_inputs import CASES, Case, send, world
+from .requests import CASES, Case, send, world
 
 World = tuple[str, str, grpc.Channel]
 

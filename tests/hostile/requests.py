@@ -1,6 +1,6 @@
 """Bad inputs: for each RPC each kind of bad field, and the status that must come back.
 
-The one list; tests/test_server_bad_inputs.py holds the server to it, and
+The one list; tests/hostile/test_requests.py holds the server to it, and
 benchmarks/bad_input_table.py prints it with the messages that came back.
 """
 
@@ -27,8 +27,8 @@ from attar.v1 import item_pb2 as itm
 from attar.v1 import models_pb2 as mod
 from attar.v1 import tensor_pb2 as ten
 
-from .bundles import tiny_bundle, tiny_tensor_bundle
-from .servers import serving, settings
+from ..bundles import tiny_bundle, tiny_tensor_bundle
+from ..servers import serving, settings
 
 MAX_ITEMS: Final = 40
 MAX_BYTES: Final = 64 * 1024
