@@ -16,7 +16,8 @@ ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim AS build
 ARG RUNTIME=cpu
-ENV PATH=/opt/attar/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+ENV PATH=/opt/attar/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    ORT_DISABLE_TELEMETRY=1
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE constraints.txt ./
 COPY attar attar
@@ -45,8 +46,9 @@ RUN useradd --system --uid 1001 --home-dir /data --create-home attar \
     && ldconfig
 # A container's loopback cannot be reached from outside, hence 0.0.0.0: publish to 127.0.0.1, or give
 # keys and TLS (ATTAR_KEYS_FILE, ATTAR_TLS_CERT and ATTAR_TLS_KEY). The check below speaks no TLS:
-# with it, give --health-cmd.
+# with it, give --health-cmd. ONNX Runtime's reports to its vendor are off, whoever imports it.
 ENV PATH=/opt/attar/bin:$PATH \
+    ORT_DISABLE_TELEMETRY=1 \
     ATTAR_HOST=0.0.0.0 \
     ATTAR_PORT=8001 \
     ATTAR_HTTP_PORT=8000 \

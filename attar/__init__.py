@@ -1,5 +1,7 @@
 """attar: embeddings from one verified bundle, the same numbers on a device and on a server."""
 
+import os
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .bundle import Bundle
@@ -25,10 +27,23 @@ from .errors import (
     Unavailable,
     Unimplemented,
 )
-from .runtime import Embeddings, Encoder, load
 
 if TYPE_CHECKING:
     from .client import AsyncClient, Client, Tls
+    from .runtime import Embeddings, Encoder, load
+
+# ONNX Runtime reports to its vendor and writes a device identifier into the home, from its first
+# import on, unless it is told not to before. Every part of attar comes through here first.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+_LATE = {
+    "AsyncClient": "client",
+    "Client": "client",
+    "Tls": "client",
+    "Embeddings": "runtime",
+    "Encoder": "runtime",
+    "load": "runtime",
+}
 
 __all__ = [
     "AlreadyExists",
@@ -62,9 +77,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Import the clients when they are asked for: they need grpc, which a device does not have."""
-    if name in ("AsyncClient", "Client", "Tls"):
-        from . import client  # noqa: PLC0415 -- late on purpose
+    """Import the part that has the name: a client needs no ONNX Runtime, and a device no grpc."""
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{_LATE[name]}", __name__), name)
+    return value
 
-        return getattr(client, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    """List the names that are there already, and those that come when they are used."""
+    return sorted({*globals(), *__all__})

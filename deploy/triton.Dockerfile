@@ -12,7 +12,9 @@
 
 ARG TRITON=25.10
 FROM nvcr.io/nvidia/tritonserver:${TRITON}-py3
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONPATH=/opt/attar
+# Triton runs a graph by an ONNX Runtime of its own, which attar cannot tell to send no reports.
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONPATH=/opt/attar \
+    ORT_DISABLE_TELEMETRY=1
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE constraints.txt ./
 COPY attar attar

@@ -33,6 +33,13 @@ def environment() -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in arguments("ENV")[-1].split())
 
 
+def test_nothing_that_runs_in_an_image_reports_to_onnx_runtimes_vendor() -> None:
+    triton = (ROOT / "deploy" / "triton.Dockerfile").read_text("utf-8")
+
+    assert all("ORT_DISABLE_TELEMETRY=1" in given.split() for given in arguments("ENV"))
+    assert "ORT_DISABLE_TELEMETRY=1" in triton
+
+
 def test_hadolint_finds_nothing() -> None:
     hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent))
     assert hadolint, "hadolint is part of attar[dev]"

@@ -1,0 +1,304 @@
+"""What must stay on the machine: one row a command or program, run in an empty home.
+
+A process is watched in three ways, for each sees what the others cannot:
+
+- its home and its working directory, which are empty before. ONNX Runtime, which is native code,
+  writes a device identifier there before it looks anybody up;
+- Python's audit events of sockets and look-ups, in the process and in its children;
+- a proxy that the environment names. Native code that honours it, as ONNX Runtime's does, comes
+  there instead of going out.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from socketserver import StreamRequestHandler, ThreadingTCPServer
+from typing import Final
+
+import datasets
+import numpy as np
+
+from attar.bundle import Bundle
+from attar.export.triton import export_triton
+from attar.training.encoders import huggingface, saved
+
+from ..bundles import tiny_bundle
+from ..families import plain_folder, sentence_folder
+from .commands import pairs
+
+Make = Callable[[Path], list[object]]
+"""Lays what a command reads in a folder and gives the command's words."""
+
+WATCH: Final = """
+import ipaddress, os, sys
+
+LOG = os.environ["WATCH_LOG"]
+HOSTS = {"", "localhost", "ip6-localhost"}
+
+
+def is_here(host):
+    if host is None or str(host) in HOSTS:
+        return True
+    try:
+        return ipaddress.ip_address(str(host)).is_loopback or str(host) in ("0.0.0.0", "::")
+    except ValueError:
+        return False
+
+
+def watch(event, given):
+    if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
+        address = given[1]
+        host = address[0] if isinstance(address, tuple) else None  # a path is this machine's
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"):
+        host = given[0].decode() if isinstance(given[0], bytes) else given[0]
+    else:
+        return
+    if not is_here(host):
+        with open(LOG, "a") as log:
+            log.write(f"{event} {host} by {sys.argv}\\n")
+
+
+sys.addaudithook(watch)
+"""
+"""A sitecustomize: Python runs it first of all, in every process that inherits PYTHONPATH."""
+
+ASKED_FOR: Final = (
+    *("ORT_", "HF_", "OTEL_", "XDG_", "TRANSFORMERS_", "DO_NOT_TRACK", "CI", "GITHUB_ACTIONS"),
+    *("ATTAR_", "http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+)
+"""Beginnings of variables that would answer in the user's stead, such as CI for ONNX Runtime."""
+
+MATPLOTLIB: Final = "home/.cache/matplotlib"
+"""Where Matplotlib keeps a list of this machine's fonts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One command or program, by its name and its words, and what it may cache in the home."""
+
+    name: str
+    make: Make
+    caches: str | None = None
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What came of it: the status, its words, files that nobody asked for, hosts it went to."""
+
+    status: int
+    words: str
+    files: tuple[str, ...]
+    hosts: tuple[str, ...]
+
+
+def command(*words: object) -> list[object]:
+    return ["-m", "attar.cli.main", *words]
+
+
+def program(code: str, *words: object) -> list[object]:
+    return ["-c", code, *words]
+
+
+def bundle(folder: Path) -> Path:
+    return tiny_bundle(folder / "tiny.attar")
+
+
+SERVED: Final = """
+import signal, subprocess, sys, time
+from pathlib import Path
+import attar
+bundle, data, *more = sys.argv[1:]
+ready = Path(data, "ready")
+server = subprocess.Popen(
+    [sys.executable, "-m", "attar.cli.main", "serve", bundle, "--port", "0", "--http-port", "0",
+     "--metrics-port", "0", "--threads", "1", "--data-dir", data + "/data",
+     "--ready-file", str(ready), *more]
+)
+while not ready.exists():
+    assert server.poll() is None
+    time.sleep(0.02)
+with attar.Client("127.0.0.1:" + ready.read_text().strip()) as client:
+    space = client.embed(["the cat"]).fingerprint
+    client.create_collection("docs")
+    client.upsert("docs", [1, 2], ["the cat", "a dog"])
+    assert client.search("docs", ["the cat"], limit=1)[0][0].id == 1
+    client.fit_anomaly("normal", ["the cat", "a dog", "the sun"] * 10)
+server.send_signal(signal.SIGTERM)
+assert server.wait() == 0
+assert "onnxruntime" not in sys.modules  # a client's process needs none
+"""
+
+
+def served(*options: str) -> Make:
+    def make(folder: Path) -> list[object]:
+        (folder / "kept").mkdir()
+        return program(SERVED, bundle(folder), folder / "kept", *options)
+
+    return make
+
+
+TRITON: Final = """
+import json, runpy, sys, types
+from pathlib import Path
+# Triton's own module is there in its processes alone; opening a model asks nothing of it.
+sys.modules["triton_python_backend_utils"] = types.ModuleType("triton_python_backend_utils")
+model = Path(sys.argv[1])
+written = (model / "config.pbtxt").read_text()
+parts = runpy.run_path(str(model / "1" / "model.py"))
+chosen = {"variant": {"string_value": "fp32"}, "batch_tokens": {"string_value": "1024"}}
+parts["TritonPythonModel"]().initialize({
+    "model_config": json.dumps({"parameters": chosen, "max_batch_size": 8}),
+    "model_repository": str(model), "model_version": "1",
+})
+assert "onnxruntime" in sys.modules
+"""
+
+
+def in_triton(folder: Path) -> list[object]:
+    written = export_triton(Bundle.open(bundle(folder)), folder / "models")
+    return program(TRITON, written.path / "tiny")
+
+
+TRAINING: Final = """
+import json, sys
+from pathlib import Path
+from attar.cli.main import main
+commands, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
+for words in commands:
+    sys.argv = ["attar", *words]
+    try:
+        main()
+    except SystemExit as leaving:
+        assert not leaving.code, words
+    print("done:", *words[:1])
+from attar.cli.demo import sentence_transformers_parity
+from attar.export.importing import import_folder
+sentence_transformers_parity(folder, import_folder(folder, folder.parent / "demo.attar"), ["a cat"])
+print("done: demo")
+"""
+"""What imports torch, in one process, for that import alone takes seconds."""
+
+
+def training(folder: Path) -> list[object]:
+    """Run every command that knows torch, and where the demo reads a folder as others do."""
+    theirs = sentence_folder(folder / "theirs")
+    saved.save(saved.token_transformer(huggingface.read(theirs)), folder / "start")
+    made = datasets.Dataset.from_dict({"x": np.random.default_rng(0).random((24, 4)).tolist()})
+    made.save_to_disk(str(folder / "rows"))
+    other = plain_folder(folder / "other", "distilbert")  # read by transformers' own classes
+    data, few = ("--data", pairs(folder)), ("--steps", 1)
+    commands = (
+        ("recipes",),
+        ("import", theirs, folder / "theirs.attar"),
+        ("import", other, folder / "other.attar", "--pooling", "mean"),
+        ("pretrain", "text/simclr", "--out", folder / "simclr", *data, *few),
+        ("pretrain", "table/t_jepa", "--out", folder / "jepa", "--data", folder / "rows", *few),
+        ("distill", theirs, "--out", folder / "mine", "--init", folder / "start", *data, *few),
+        ("export", folder / "mine", folder / "mine.attar", *data, "--attention", "softmax"),
+        ("verify", folder / "theirs.attar", "--against", theirs),
+    )
+    words = [[*map(str, command)] for command in commands]
+    return program(TRAINING, json.dumps(words), theirs)
+
+
+CASES: tuple[Case, ...] = (
+    Case("import attar", lambda _: program("import attar; attar.load")),
+    Case(
+        "attar.load",
+        lambda folder: program(
+            "import attar, sys; attar.load(sys.argv[1], threads=1).embed(['the cat'])",
+            bundle(folder),
+        ),
+    ),
+    Case("attar embed", lambda folder: command("embed", bundle(folder), "the cat")),
+    Case("attar inspect", lambda folder: command("inspect", bundle(folder))),
+    Case("attar inspect --ops", lambda folder: command("inspect", bundle(folder), "--ops")),
+    Case(
+        "attar bench",
+        lambda folder: command(
+            *("bench", bundle(folder), "--out", folder / "new.json", "--length", 4, "--batch", 1),
+            *("--threads", 1, "--seconds", 0.01),
+        ),
+        caches=MATPLOTLIB,
+    ),
+    Case("attar verify", lambda folder: command("verify", bundle(folder))),
+    Case(
+        "attar report",
+        lambda folder: command("report", bundle(folder), "--out", folder / "new.html"),
+    ),
+    Case("attar serve, and a client", served()),
+    Case("attar serve with workers, and a client", served("--workers", "2")),
+    Case(
+        "attar recipes, import, pretrain, distill, export and verify, and of demo what is its own",
+        training,
+        caches=MATPLOTLIB,
+    ),
+    Case(
+        "attar export --target triton",
+        lambda folder: command("export", bundle(folder), folder / "models", "--target", "triton"),
+    ),
+    Case("the model of attar export --target triton", in_triton),
+)
+
+
+def watched(case: Case, folder: Path, **environment: str) -> Seen:
+    """Run a case in an empty home and an empty working directory, and see what left them."""
+    words = case.make(folder)
+    home, here, watch = (folder / name for name in ("home", "here", "watch"))
+    for one in (home, here, watch, folder / "tmp"):
+        one.mkdir()
+    (watch / "sitecustomize.py").write_text(WATCH, "utf-8")
+    log = watch / "hosts"
+    with proxy() as (address, visits):
+        env = {
+            **{name: value for name, value in os.environ.items() if not _answers(name)},
+            "HOME": str(home),
+            "TMPDIR": str(folder / "tmp"),
+            "PYTHONPATH": str(watch),
+            **dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), f"http://{address}"),
+            "no_proxy": "127.0.0.1,localhost",
+            "WATCH_LOG": str(log),
+            **environment,
+        }
+        done = subprocess.run(  # noqa: S603 (our own interpreter)
+            [sys.executable, "-P", *map(str, words)],
+            env=env,
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+    hosts = log.read_text("utf-8").splitlines() if log.exists() else []
+    left = [path for place in (home, here) for path in place.rglob("*") if path.is_file()]
+    files = sorted(str(path.relative_to(folder)) for path in left)
+    uncalled = tuple(name for name in files if not name.startswith(case.caches or "/"))
+    return Seen(done.returncode, done.stdout + done.stderr, uncalled, (*hosts, *visits))
+
+
+def _answers(name: str) -> bool:
+    return name.upper().startswith(tuple(beginning.upper() for beginning in ASKED_FOR))
+
+
+@contextmanager
+def proxy() -> Iterator[tuple[str, list[str]]]:
+    """Stand where a proxy would: give its address and the first line of whatever comes."""
+    visits: list[str] = []
+
+    class Visit(StreamRequestHandler):
+        def handle(self) -> None:
+            visits.append(self.rfile.readline(1000).decode("latin-1").strip())
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Visit) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_address[1]}", visits
+        server.shutdown()
