@@ -43,6 +43,10 @@ ExportData = Annotated[
     ),
 ]
 Steps = Annotated[int | None, typer.Option(min=1, help="Optimiser steps (default: the recipe's).")]
+Restart = Annotated[
+    bool,
+    typer.Option("--restart", help="Train anew where --out holds a run, whose files are removed."),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Decides initial weights and the order of data.")]
 Target = Literal["tensorrt", "triton"]
 Pooling = Literal["mean", "cls", "last", "max"]
@@ -147,6 +151,7 @@ def pretrain(
     ] = None,
     steps: Steps = None,
     seed: Seed = 0,
+    restart: Restart = False,
     micro_batch: Annotated[
         int | None,
         typer.Option(min=1, help="Rows whose activations are kept; the others' are made again."),
@@ -161,7 +166,7 @@ def pretrain(
         Strategy, typer.Option(help="Under torchrun: how parameters are kept, whole or in parts.")
     ] = "ddp",
 ) -> None:
-    """Pretrain an encoder without labels; an interrupted run is taken up again."""
+    """Pretrain an encoder without labels; an interrupted run is taken up again, and no other."""
     with _extra("export"):
         from .pretraining import How, pretrain
 
@@ -174,6 +179,7 @@ def pretrain(
         tokenizer=tokenizer,
         steps=steps,
         seed=seed,
+        restart=restart,
         how=How(micro_batch=micro_batch, compiled=compiled, workers=workers, strategy=strategy),
     )
 
@@ -190,12 +196,13 @@ def distill(
     ] = None,
     steps: Steps = None,
     seed: Seed = 0,
+    restart: Restart = False,
 ) -> None:
     """Teach a small text encoder a large one's embeddings, without labels."""
     with _extra("export"):
         from .commands import distill_text
 
-    distill_text(teacher, out, data=data, init=init, steps=steps, seed=seed)
+    distill_text(teacher, out, data=data, init=init, steps=steps, seed=seed, restart=restart)
 
 
 @app.command()

@@ -18,6 +18,7 @@ from attar.export.tensor import export_model
 from attar.export.text import VARIANTS, export_text
 from attar.training import world
 from attar.training.catalogue import catalogue
+from attar.training.checkpoint import CHECKPOINT, read_record
 from attar.training.data import docstrings
 from attar.training.data.arrays import Form
 from attar.training.data.columns import SUFFIXES
@@ -41,6 +42,7 @@ from attar.training.recipes.text.pairs import MAX_LENGTH, STUDENT, TextData, tex
 from attar.training.sampler import evenly
 from attar.training.student import student_from_teacher
 
+from . import runs
 from .tables import console, show_bundle
 
 STUDENT_LAYERS = (0, 5)  # of all-MiniLM's six: the first and the last
@@ -107,7 +109,14 @@ def list_recipes() -> None:
 
 
 def distill_text(
-    folder: Path, out: Path, *, data: str, init: Path | None, steps: int | None, seed: int
+    folder: Path,
+    out: Path,
+    *,
+    data: str,
+    init: Path | None,
+    steps: int | None,
+    seed: int,
+    restart: bool,
 ) -> None:
     """Distil the teacher in `folder` and save the student's."""
     teacher = huggingface.read(folder)
@@ -121,26 +130,30 @@ def distill_text(
     longest = min(teacher.encoder.max_length, start.encoder.max_length)
     texts = quick(text_data(parts, teacher.tokenizer, max_length=min(longest, MAX_LENGTH)))
     student = start_student(start, texts) if init is None else start.encoder
-    settings = resized(distil.Settings(), steps=steps, seed=seed, items=len(parts.train))
-    with console.status("the teacher embeds the corpus"):
-        targets = distil.targets(teacher.encoder, texts)
-    fit(distil.build(texts, targets, student, settings), out=out, precision=best_precision())
-    if world.rank() != 0:
-        return
+    asked, settings = (
+        resized(distil.Settings(), steps=number, seed=seed, items=len(parts.train))
+        for number in (None, steps)
+    )
     lineage = {
         "recipe": "distil",
-        "paper": distil.PAPER,
-        "data": data,
-        "teacher": dict(teacher.lineage),
-        "seed": seed,
-        "steps": settings.steps,
+        "data": runs.source(data, out, parts),
+        "teacher": {**teacher.lineage, **runs.folder(folder)},
+        "init": None if init is None else runs.folder(init, saved.WEIGHTS, saved.ABOUT),
+        "settings": runs.settings_of(asked, but=("seed", "steps")),
     }
+    runs.begin(out, lineage, restart=restart)
+    with console.status("the teacher embeds the corpus"):
+        targets = distil.targets(teacher.encoder, texts)
+    training = distil.build(texts, targets, student, settings)
+    fit(training, out=out, lineage=lineage, restart=restart, precision=best_precision())
+    if world.rank() != 0:
+        return
     _save(
         TextModel(
             encoder=student,
             tokenizer=teacher.tokenizer,
             prompts=teacher.prompts,
-            lineage=lineage,
+            lineage=runs.story(read_record(out / CHECKPOINT), distil.PAPER),
             licence=teacher.licence,
         ),
         out,

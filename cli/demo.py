@@ -132,6 +132,8 @@ def run(out: Path, *, seed: int = 0, quick: bool = False) -> None:  # noqa: PLR0
     clock = Clock()
     began = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
+    for name in ("report.json", "plot.png"):  # which would be of an earlier run until this one ends
+        (out / name).unlink(missing_ok=True)
 
     with clock.stage("corpus", "The corpus: docstrings on this machine"):
         corpus = read_corpus(scale, seed=seed)
@@ -166,7 +168,7 @@ def run(out: Path, *, seed: int = 0, quick: bool = False) -> None:  # noqa: PLR0
             console.print(f"[bold]{name.replace('_', ', then ')}")
             settings = resized(distil.Settings(), steps=scale.distil_steps, seed=seed)
             distillation = distil.build(data, lessons, student, settings)
-            history = fit(distillation, out=out / name, resume=False, precision=best_precision())
+            history = fit(distillation, out=out / name, restart=True, precision=best_precision())
             validation[name] = history.series("recall_at_10")[-1][1]
             rows[name] = examine(student.eval(), exam)
         best = max(validation, key=lambda name: validation[name])
@@ -301,7 +303,7 @@ def pretrain(
         history = fit(
             training,
             out=out / name,
-            resume=False,
+            restart=True,
             precision=best_precision(),
             probe_every=max(1, steps // 2),
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,16 +12,20 @@ from torch import nn
 from attar.errors import InvalidInput, NotFound
 from attar.training import world
 from attar.training.catalogue import find
+from attar.training.checkpoint import CHECKPOINT, Record, read_record
 from attar.training.data.molecules import Molecules
 from attar.training.data.objects import Objects
+from attar.training.data.pairs import Split
 from attar.training.data.reading import read
 from attar.training.data.smiles import smiles_tokenizer
 from attar.training.data.tokenizer import train_tokenizer
+from attar.training.digest import SHA256
 from attar.training.encoders import saved
 from attar.training.encoders.encoder import TensorEncoder
 from attar.training.encoders.saved import TensorModel, TextModel
 from attar.training.encoders.shared import SharedSpace
 from attar.training.encoders.text import TextEncoder
+from attar.training.lineage import Lineage
 from attar.training.loop import Strategy, fit
 from attar.training.overrides import override
 from attar.training.precision import best_precision
@@ -29,6 +34,7 @@ from attar.training.recipe import Recipe
 from attar.training.recipes.audio.continued import Groups
 from attar.training.recipes.text.pairs import TextData, text_data
 
+from . import runs
 from .commands import corpus, form_of, quick, resized
 from .tables import console
 
@@ -69,6 +75,7 @@ def pretrain(
     tokenizer: Path | None,
     steps: int | None,
     seed: int,
+    restart: bool,
     how: How,
 ) -> None:
     """Run a recipe and save its encoder's folder."""
@@ -81,37 +88,54 @@ def pretrain(
     spec = data or SHIPPED.get(recipe.modality)
     words, settings = None, recipe.settings
     learnt: Any
+    source: object
     if text:
         assert spec is not None  # noqa: S101 - texts are shipped
-        learnt, words, settings = _texts(recipe, spec, tokenizer)
+        pairs = corpus(spec)
+        source = runs.source(spec, out, pairs)
+        learnt, words, settings = _texts(recipe, pairs, tokenizer)
     elif spec is None:
         if reading:
             raise InvalidInput(f"--read {reading[0]} says how --data is read, and there is none")
-        spec, learnt = recipe.claim.data.__name__, recipe.claim.data()
-    elif recipe.read is not None:
-        learnt = recipe.read(_whole(spec, reading))
+        source, learnt = recipe.claim.data.__name__, recipe.claim.data()
     else:
-        learnt = read(spec, form=form_of(spec, recipe.modality), **_chosen(reading))
+        if recipe.read is not None:
+            learnt = recipe.read(_whole(spec, reading))
+        else:
+            learnt = read(spec, form=form_of(spec, recipe.modality), **_chosen(reading))
+        source = runs.source(spec, out)
     if isinstance(learnt, Molecules):
         words = smiles_tokenizer(learnt.train)
-    settings = override(resized(settings, steps=steps, seed=seed, items=_count(learnt)), changes)
-    encoder = _run(recipe, learnt, settings, out, how)
-    if world.rank() != 0:
-        return
+    count = _count(learnt)
+    changed = override(settings, changes)
+    if changed.steps != settings.steps:
+        steps = changed.steps
+    asked, settings = (
+        override(resized(settings, steps=number, seed=seed, items=count), changes)
+        for number in (None, steps)
+    )
     lineage = {
         "recipe": name,
-        "paper": recipe.paper,
-        "data": spec,
-        "seed": settings.seed,
-        "steps": settings.steps,
-        "changes": list(changes),
+        "data": source,
+        "read": _chosen(reading),
+        "tokenizer": None if words is None else {SHA256: sha256(words).hexdigest()},
+        # A run too short for its warm-up has a shorter one, and may yet be prolonged.
+        "settings": (
+            runs.settings_of(asked, but=("seed", "steps"))
+            if recipe.stages is None
+            else runs.settings_of(settings, but=("seed",))
+        ),
     }
-    _save(encoder, words, lineage, out)
+    runs.begin(out, lineage, restart=restart)
+    encoder, record = _run(recipe, learnt, settings, out, how, lineage=lineage, restart=restart)
+    if world.rank() == 0:
+        _save(encoder, words, runs.story(record, recipe.paper), out)
 
 
-def _texts(recipe: Recipe[Any, Any], spec: str, tokenizer: Path | None) -> tuple[Any, bytes, Any]:
-    """Read pairs of texts, learn their vocabulary, and fit the settings to it."""
-    parts = corpus(spec)
+def _texts(
+    recipe: Recipe[Any, Any], parts: Split, tokenizer: Path | None
+) -> tuple[Any, bytes, Any]:
+    """Tokenise pairs of texts, whose vocabulary is learned, and fit the settings to it."""
     words = (
         tokenizer.read_bytes()
         if tokenizer
@@ -153,16 +177,29 @@ def _chosen(reading: Sequence[str]) -> dict[str, Any]:
     return {name: value for name, value in named.items() if value is not None}
 
 
-def _run(recipe: Recipe[Any, Any], data: Any, settings: Any, out: Path, how: How) -> nn.Module:
-    """Fit each run of a recipe; the encoder is the last one's."""
+def _run(
+    recipe: Recipe[Any, Any],
+    data: Any,
+    settings: Any,
+    out: Path,
+    how: How,
+    *,
+    lineage: Lineage,
+    restart: bool,
+) -> tuple[nn.Module, Record]:
+    """Fit each run of a recipe; give the last one's encoder, and what its checkpoint says."""
     encoder: nn.Module | None = None
+    folder = out
     for stage in recipe.runs(data, settings):
         training = stage.training
         if recipe.stages is not None:
             console.print(f"{stage.name}: {training.steps} steps")
+            folder = out / stage.name
         fit(
             training,
-            out=out if recipe.stages is None else out / stage.name,
+            out=folder,
+            lineage=lineage if recipe.stages is None else {**lineage, "stage": stage.name},
+            restart=restart,
             precision=best_precision(),
             probe_every=max(1, training.steps // PROBES),
             micro_batch=how.micro_batch,
@@ -173,7 +210,7 @@ def _run(recipe: Recipe[Any, Any], data: Any, settings: Any, out: Path, how: How
         encoder = training.method.encoder
     if encoder is None:
         raise InvalidInput("the recipe has no run")
-    return encoder
+    return encoder, read_record(folder / CHECKPOINT)
 
 
 def _save(

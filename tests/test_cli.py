@@ -79,7 +79,9 @@ def test_pretrain_and_export_take_images_and_changed_settings(
     assert isinstance(model, saved.TensorModel)
     assert model.encoder.dim == 16
     assert (model.lineage["data"], model.lineage["seed"]) == ("digits", 2)
-    assert model.lineage["changes"] == ["dim=16", "batch_size=32"]
+    settings = model.lineage["settings"]
+    assert isinstance(settings, dict)
+    assert (settings["dim"], settings["batch_size"]) == (16, 32)
     asked = attar_("export", out, bundle, "--data", "digits", "--attention", "binarized")
     assert asked.status == 2
     assert "holds an encoder of image, and export binarizes attention of texts' alone" in asked.err

@@ -62,14 +62,14 @@ def training(
     )
 
 
-def run(what: Training[Tensor], out: Path | None = None, *, resume: bool = True) -> History:
+def run(what: Training[Tensor], out: Path | None = None, *, restart: bool = False) -> History:
     return fit(
         what,
         out=out,
         log_every=1,
         probe_every=3,
         save_every=2,
-        resume=resume,
+        restart=restart,
         accelerator="cpu",
         progress=False,
     )
@@ -147,9 +147,9 @@ def test_a_run_can_be_prolonged(tmp_path: Path) -> None:
     assert [step for step, _ in longer.series("loss")] == [1, 2, 3, 4, 5, 6]
 
 
-def test_resume_false_starts_afresh(tmp_path: Path) -> None:
+def test_restart_starts_anew(tmp_path: Path) -> None:
     first = run(training(seed=1), tmp_path)
-    second = run(training(seed=2), tmp_path, resume=False)
+    second = run(training(seed=2), tmp_path, restart=True)
     assert figures(second) == figures(run(training(seed=2)))
     assert figures(first) != figures(second)
 
@@ -201,7 +201,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step() -> None:
 
 def test_a_checkpoint_of_another_seed_is_refused(tmp_path: Path) -> None:
     run(training(seed=1), tmp_path)
-    with pytest.raises(InvalidInput, match=r"seed 1, not 2.*resume=False"):
+    with pytest.raises(InvalidInput, match=r"seed was 1 and is 2.*restart=True"):
         run(training(seed=2), tmp_path)
 
 
@@ -209,14 +209,14 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     run(training(), tmp_path)
     other = training()
     other.method.add_module("extra", nn.Linear(2, 2))
-    with pytest.raises(InvalidInput, match=r"(?s)other parameters.*extra\.weight.*resume=False"):
+    with pytest.raises(InvalidInput, match=r"(?s)other parameters.*extra\.weight.*restart=True"):
         run(other, tmp_path)
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a checkpoint", bytes(64)])
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path, damage: bytes) -> None:
     (tmp_path / "checkpoint.safetensors").write_bytes(damage)
-    with pytest.raises(InvalidInput, match=r"not a checkpoint of attar.*resume=False"):
+    with pytest.raises(InvalidInput, match=r"not a checkpoint of attar.*restart=True"):
         run(training(), tmp_path)
 
 

@@ -1,12 +1,15 @@
-"""A checkpoint: one safetensors file with the weights, the optimiser's state and the step.
+"""A checkpoint: one safetensors file with the weights, the optimiser's state, step and lineage.
 
 Tensors are named `method.NAME` and `optimiser.PARAMETER.NAME`; the rest is JSON in the header. One
 file, renamed into place, is never half of two states; nothing in it is code.
 """
 
 import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -15,10 +18,41 @@ from torch.optim import Optimizer
 
 from attar.errors import InvalidInput
 
+from .lineage import FRESH, Lineage, refuse_other
 from .sharding import parted_as, whole
 
+CHECKPOINT: Final = "checkpoint.safetensors"
 METHOD, OPTIMISER = "method.", "optimiser."
-MEND = "start with resume=False, or in another folder"
+PER_RUN: Final = {"params", "lr"}  # of a group of parameters: the rate follows the step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What a checkpoint says of its run.
+
+    `lineage` is what the run was made of, besides its seed; `stretches` are its parts in order, as
+    `lineage.stretch` describes them.
+    """
+
+    seed: int
+    step: int
+    lineage: Lineage = field(default_factory=dict)
+    stretches: Sequence[Mapping[str, object]] = ()
+
+    @property
+    def story(self) -> dict[str, object]:
+        """The lineage of the weights in the checkpoint."""
+        return {
+            **self.lineage,
+            "seed": self.seed,
+            "steps": self.step,
+            "stretches": list(self.stretches),
+        }
+
+
+def read_record(path: Path) -> Record:
+    """Read what a checkpoint says of its run; raises InvalidInput when it is damaged."""
+    return _read(path)[0]
 
 
 def save_checkpoint(
@@ -26,11 +60,10 @@ def save_checkpoint(
     *,
     method: nn.Module,
     optimiser: Optimizer,
-    seed: int,
-    step: int,
+    record: Record,
     write: bool = True,
 ) -> None:
-    """Write where a run with `seed` stands after `step` steps to `path`, whole or not at all.
+    """Write where a run stands to `path`, whole or not at all.
 
     Of a method that is parted among processes the file holds it whole, and any number of processes
     can read it. All of them must call this, and all but one with `write` false.
@@ -44,7 +77,7 @@ def save_checkpoint(
                 tensors[f"{OPTIMISER}{parameter}.{name}"] = value
             else:
                 numbers.setdefault(str(parameter), {})[name] = value
-    header = {"step": step, "seed": seed, "groups": state["param_groups"], "numbers": numbers}
+    header = {**asdict(record), "groups": state["param_groups"], "numbers": numbers}
     copies = {}
     for name, tensor in tensors.items():
         full = whole(tensor.detach())
@@ -57,21 +90,26 @@ def save_checkpoint(
     draft.replace(path)
 
 
-def load_checkpoint(path: Path, *, method: nn.Module, optimiser: Optimizer, seed: int) -> int:
-    """Put the state in `path` into `method` and `optimiser`, and give the steps made so far.
+def load_checkpoint(
+    path: Path, *, method: nn.Module, optimiser: Optimizer, seed: int, lineage: Lineage, steps: int
+) -> Record:
+    """Put the state in `path` into `method` and `optimiser`, and give what it says of its run.
 
     Raises:
-        InvalidInput: the file is damaged, or was written by a run with another seed or other
-            parameters; the message says how to start afresh.
+        InvalidInput: the file is damaged; or was written by a run with another seed, lineage,
+            settings of the optimiser or parameters; or has more than `steps` steps. The message
+            names each difference and says how to start anew.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            header: dict[str, Any] = json.loads(file.metadata()["attar"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
-    except (SafetensorError, TypeError, KeyError, ValueError) as error:
-        raise InvalidInput(f"{path} is not a checkpoint of attar ({error}); {MEND}") from error
-    if header["seed"] != seed:
-        raise InvalidInput(f"{path} is a run with seed {header['seed']}, not {seed}; {MEND}")
+    record, header = _read(path)
+    refuse_other(path, {"seed": record.seed, **record.lineage}, {"seed": seed, **lineage})
+    if record.step > steps:
+        raise InvalidInput(
+            f"{path} has made {record.step} steps, more than the {steps} of this run; "
+            f"give it {record.step} or more, or {FRESH}"
+        )
+    _refuse_other_groups(path, header["groups"], optimiser.state_dict()["param_groups"])
+    with _naming(path), safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
     state: dict[int, dict[str, Any]] = {int(p): dict(v) for p, v in header["numbers"].items()}
     for key, tensor in tensors.items():
         if key.startswith(OPTIMISER):
@@ -84,9 +122,42 @@ def load_checkpoint(path: Path, *, method: nn.Module, optimiser: Optimizer, seed
         optimiser.load_state_dict({"state": state, "param_groups": header["groups"]})
     except (RuntimeError, ValueError) as error:
         raise InvalidInput(
-            f"{path} has other parameters than this run ({error}); {MEND}"
+            f"{path} has other parameters than this run ({error}); {FRESH}"
         ) from error
-    return int(header["step"])
+    return record
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say of whatever is wrong with a checkpoint's file that it is this one."""
+    try:
+        yield
+    except (SafetensorError, TypeError, KeyError, ValueError) as error:
+        raise InvalidInput(f"{path} is not a checkpoint of attar ({error}); {FRESH}") from error
+
+
+def _read(path: Path) -> tuple[Record, dict[str, Any]]:
+    """Read a checkpoint's header."""
+    with _naming(path), safe_open(path, framework="pt") as file:
+        header: dict[str, Any] = json.loads(file.metadata()["attar"])
+        record = Record(
+            seed=int(header["seed"]),
+            step=int(header["step"]),
+            lineage=dict(header.get("lineage", {})),
+            stretches=tuple(header.get("stretches", ())),
+        )
+    return record, header
+
+
+def _refuse_other_groups(path: Path, then: Any, now: Any) -> None:
+    """Refuse an optimiser of other settings, which would silently have those of the checkpoint."""
+    facts: tuple[dict[str, object], dict[str, object]] = {}, {}
+    for number, groups in enumerate(zip(then, now, strict=False)):
+        # Another version of torch may have more settings, so only those that both have.
+        for name in set.intersection(*map(set, groups)) - PER_RUN:
+            for said, group in zip(facts, groups, strict=True):
+                said[f"optimiser.{number}.{name}"] = group[name]
+    refuse_other(path, *facts)
 
 
 def _part(

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, Self, cast
 
@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.optim import Optimizer
 
-from .checkpoint import load_checkpoint, save_checkpoint
+from .checkpoint import CHECKPOINT, Record, load_checkpoint, save_checkpoint
 from .encoders.transformer import TokenTransformer
+from .lineage import Lineage, stretch
 from .method import Batch, Method, Metrics
-from .metrics import MetricsLog, Row
+from .metrics import EVENTS, METRICS, MetricsLog, Row
 from .optimisers import lay_out
 from .parts import in_parts
 from .sampler import seed_at
@@ -82,7 +83,8 @@ def fit(
     log_every: int = 20,
     probe_every: int = 0,
     save_every: int = 500,
-    resume: bool = True,
+    restart: bool = False,
+    lineage: Lineage | None = None,
     accelerator: str = "auto",
     precision: Precision = "32-true",
     strategy: Strategy = "ddp",
@@ -95,8 +97,10 @@ def fit(
 
     With `out`, that folder gets `checkpoint.safetensors` (every `save_every` steps and at the end),
     `metrics.jsonl` and TensorBoard events, and a run found there is taken up after its last
-    checkpoint unless `resume` is false. The loss is logged every `log_every` steps. The probe runs
-    before the first step, every `probe_every` steps and after the last; 0 leaves out the middle.
+    checkpoint; with `restart` its files are removed instead. `lineage` says, as JSON, what the run
+    is made of besides its seed, such as its data: it is kept in the checkpoint, and a run with
+    another one is not taken up. The loss is logged every `log_every` steps. The probe runs before
+    the first step, every `probe_every` steps and after the last; 0 leaves out the middle.
 
     With `micro_batch`, the encoder keeps the activations of so many rows and computes the others
     again when it needs them: the gradient is that of the whole batch, in the memory of a part.
@@ -111,13 +115,18 @@ def fit(
 
     Raises:
         FloatingPointError: the loss became infinite or not a number; the message names the step.
-        InvalidInput: the checkpoint in `out` belongs to another run.
+        InvalidInput: the checkpoint in `out` belongs to another run, or has more steps.
     """
     fabric = _fabric(accelerator, precision)
     run = _Run.of(training, fabric, precision, sharded=strategy == "fsdp", compiled=compiled)
     first = run.fabric.is_global_zero
-    checkpoint = None if out is None else out / "checkpoint.safetensors"
-    done = run.taken_up(checkpoint, resume=resume)
+    checkpoint = None if out is None else out / CHECKPOINT
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        if restart and first:
+            _forget(out)
+    record = run.taken_up(None if restart else checkpoint, lineage or {})
+    done = record.step
     lay_out(training.optimiser)
     with ExitStack() as stack:
         stack.enter_context(run.own_randomness())
@@ -140,11 +149,17 @@ def fit(
             if last or _due(probe_every, made):
                 _probe(run, log, made=made)
             if checkpoint is not None and (last or _due(save_every, made)):
-                run.save(checkpoint, made)
+                run.save(checkpoint, replace(record, step=made))
             bar.update(task, completed=made)
         if run.sharded is not None:
             run.sharded.undo()
         return History(tuple(log.rows))
+
+
+def _forget(out: Path) -> None:
+    """Remove what an earlier run logged and kept in the folder."""
+    for path in (out / CHECKPOINT, out / METRICS, *out.glob(EVENTS)):
+        path.unlink(missing_ok=True)
 
 
 def _fabric(accelerator: str, precision: Precision) -> Fabric:
@@ -191,6 +206,7 @@ class _Run(Generic[Batch]):
     fabric: Fabric
     model: Any
     stepper: Any
+    precision: Precision
     sharded: Sharded | None = None
 
     @classmethod
@@ -217,31 +233,36 @@ class _Run(Generic[Batch]):
         if sharded:
             mesh = init_device_mesh(fabric.device.type, (fabric.world_size,))
             parted = Sharded(method, optimiser, mesh)
-            return cls(training, fabric, method, optimiser, parted)
+            return cls(training, fabric, method, optimiser, precision, parted)
         model, stepper = fabric.setup(method, optimiser)
         model.mark_forward_method("loss")  # so that gradients are averaged over processes
-        return cls(training, fabric, model, stepper)
+        return cls(training, fabric, model, stepper, precision)
 
-    def taken_up(self, checkpoint: Path | None, *, resume: bool) -> int:
-        """Read the run's checkpoint, if there is one, and give the steps made so far."""
-        if checkpoint is None:
-            return 0
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        if not (resume and checkpoint.exists()):
-            return 0
+    def taken_up(self, checkpoint: Path | None, lineage: Lineage) -> Record:
+        """Read the run's checkpoint, if there is one, and give what its next one is to say."""
         what = self.training
-        return load_checkpoint(
-            checkpoint, method=what.method, optimiser=what.optimiser, seed=what.seed
-        )
+        record = Record(seed=what.seed, step=0, lineage=lineage)
+        if checkpoint is not None and checkpoint.exists():
+            record = load_checkpoint(
+                checkpoint,
+                method=what.method,
+                optimiser=what.optimiser,
+                seed=what.seed,
+                lineage=lineage,
+                steps=what.steps,
+            )
+        ahead = stretch(start=record.step, steps=what.steps, precision=self.precision)
+        last = {**record.stretches[-1], "from_step": record.step} if record.stretches else None
+        if ahead == last:
+            return record
+        return replace(record, stretches=(*record.stretches, ahead))
 
-    def save(self, checkpoint: Path, made: int) -> None:
-        what = self.training
+    def save(self, checkpoint: Path, record: Record) -> None:
         save_checkpoint(
             checkpoint,
-            method=what.method,
-            optimiser=what.optimiser,
-            seed=what.seed,
-            step=made,
+            method=self.training.method,
+            optimiser=self.training.optimiser,
+            record=record,
             write=self.fabric.is_global_zero,
         )
 

@@ -4,11 +4,14 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from torch.utils.tensorboard import SummaryWriter
 
 Row = dict[str, float]
+
+METRICS: Final = "metrics.jsonl"
+EVENTS: Final = "events.out.tfevents.*"  # as TensorBoard names its own
 
 
 class MetricsLog:
@@ -22,7 +25,7 @@ class MetricsLog:
         self._file = self._events = None
         if out is None:
             return
-        path = out / "metrics.jsonl"
+        path = out / METRICS
         if path.exists() and after:
             self.rows = [row for row in _read(path) if row["step"] <= after]
         draft = path.with_suffix(".partial")

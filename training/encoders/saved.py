@@ -4,11 +4,13 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load as tensors
+from safetensors.torch import save as serialised
 from torch import nn
 
 from attar.errors import InvalidInput
@@ -115,6 +117,9 @@ def token_transformer(model: TextModel[TextNetwork]) -> TextModel[TextEncoder]:
 def save(model: TextModel[TextEncoder] | TensorModel, folder: Path) -> None:
     """Write the model to `folder`, which may exist; its files are replaced.
 
+    Each file is whole or not there, and encoder.json, the last of them, holds the digests of the
+    others: a folder in which a kill left files of two models is refused by `load`.
+
     Raises InvalidInput when the encoder or a layer's attention is not one of attar's own.
     """
     encoder = model.encoder
@@ -130,22 +135,32 @@ def save(model: TextModel[TextEncoder] | TensorModel, folder: Path) -> None:
     else:
         spec = model.input
         about["input"] = {**model.facts, **{name: getattr(spec, name) for name in SPEC}}
-    content = json.dumps(about, indent=2, sort_keys=True) + "\n"
     weights = {name: w.cpu().contiguous() for name, w in encoder.state_dict().items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(weights, folder / WEIGHTS)
-    (folder / ABOUT).write_text(content)
+    files = {WEIGHTS: serialised(weights)}
     if isinstance(model, TextModel):
-        (folder / TOKENIZER).write_bytes(model.tokenizer)
-    else:
+        files[TOKENIZER] = model.tokenizer
+    about["sha256"] = {name: sha256(content).hexdigest() for name, content in files.items()}
+    files[ABOUT] = (json.dumps(about, indent=2, sort_keys=True) + "\n").encode()
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        draft = folder / f"{name}.partial"
+        draft.write_bytes(content)
+        draft.replace(folder / name)
+    if isinstance(model, TensorModel):
         (folder / TOKENIZER).unlink(missing_ok=True)
+
+
+def remove(folder: Path) -> None:
+    """Remove the model that `save` wrote to `folder`, if there is one."""
+    for name in (ABOUT, WEIGHTS, TOKENIZER):
+        (folder / name).unlink(missing_ok=True)
 
 
 def load(folder: Path) -> TextModel[TextEncoder] | TensorModel:
     """Read what `save` wrote, ready for inference: the same weights, bit for bit.
 
-    Raises InvalidInput when a file is missing or damaged, and when the encoder is one that this
-    version does not know; the message names it.
+    Raises InvalidInput when a file is missing, damaged or not the one that encoder.json was written
+    with, and when the encoder is one that this version does not know; the message names it.
     """
     path = folder / ABOUT
     with _naming(path):
@@ -160,13 +175,24 @@ def load(folder: Path) -> TextModel[TextEncoder] | TensorModel:
         model = _text_model(about) if word == TEXT else _tensor_model(word, about)
         if "attention" in about:
             _attend(model.encoder, about["attention"])
+        digests = dict(about.get("sha256", {}))  # none in folders older than they
     with _naming(folder / WEIGHTS):
-        model.encoder.load_state_dict(load_file(folder / WEIGHTS))
+        content = (folder / WEIGHTS).read_bytes()
+        _refuse_other(folder / WEIGHTS, content, digests)
+        model.encoder.load_state_dict(tensors(content))
     model.encoder.eval()
     if isinstance(model, TensorModel):
         return model
     with _naming(folder / TOKENIZER):
-        return replace(model, tokenizer=(folder / TOKENIZER).read_bytes())
+        words = (folder / TOKENIZER).read_bytes()
+        _refuse_other(folder / TOKENIZER, words, digests)
+        return replace(model, tokenizer=words)
+
+
+def lineage_of(folder: Path) -> dict[str, object]:
+    """Read the lineage of the encoder in `folder` alone; raises InvalidInput as `load` does."""
+    with _naming(folder / ABOUT):
+        return dict(json.loads((folder / ABOUT).read_text("utf-8"))["lineage"])
 
 
 def load_text(folder: Path) -> TextModel[TextEncoder]:
@@ -206,8 +232,14 @@ def _naming(path: Path) -> Iterator[None]:
     ) as error:
         raise InvalidInput(
             f"{path} is missing or damaged: {error!r}; an encoder's folder has {ABOUT}, {WEIGHTS} "
-            f"and, for texts, {TOKENIZER}, as `attar pretrain` writes them"
+            f"and, for texts, {TOKENIZER}, as `attar pretrain` writes them; run it again"
         ) from error
+
+
+def _refuse_other(path: Path, content: bytes, digests: Mapping[str, str]) -> None:
+    """Raise ValueError for a file that is not the one encoder.json was written with."""
+    if digests.get(path.name) not in (None, sha256(content).hexdigest()):
+        raise ValueError(f"it is not the file that {ABOUT} was written with")
 
 
 def _text_model(about: Mapping[str, Any]) -> TextModel[TextEncoder]:

@@ -1,0 +1,97 @@
+"""The folder of a run: what training commands hold it to before they train into it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from attar.errors import AlreadyExists, InvalidInput
+from attar.training import digest
+from attar.training.checkpoint import CHECKPOINT, Record, read_record
+from attar.training.data.pairs import Split
+from attar.training.data.reading import SHIPPED
+from attar.training.encoders import saved
+from attar.training.lineage import FRESH, Lineage, refuse_other
+
+from .tables import console
+
+TAKEN: Mapping[str, str] = {
+    "config.json": "a model of Hugging Face's libraries",
+    "modules.json": "a model of Hugging Face's libraries",
+    "manifest.json": "a bundle",
+}
+"""Files of folders that no run may write into: they would be read in place of its encoder."""
+
+
+def begin(out: Path, lineage: Lineage, *, restart: bool) -> None:
+    """Hold a folder to the run that is about to train into it; say where it is taken up.
+
+    Raises AlreadyExists for a folder of something else than a run, and InvalidInput for one of
+    another run, naming each fact that differs. With `restart`, a run's encoder is removed.
+    """
+    if out.exists() and not out.is_dir():
+        raise AlreadyExists(f"--out {out} is a file; give a folder")
+    for name, what in TAKEN.items():
+        if (out / name).exists():
+            raise AlreadyExists(f"--out {out} holds {what} ({name}); give another folder")
+    if restart:
+        saved.remove(out)
+        return
+    _refuse_other_encoder(out, lineage)
+    if (out / CHECKPOINT).exists():
+        record = read_record(out / CHECKPOINT)
+        refuse_other(out / CHECKPOINT, record.lineage, lineage)
+        console.print(f"{out} holds this run, of which {record.step} steps are made")
+
+
+def source(data: str, out: Path, pairs: Split | None = None) -> object:
+    """Say what a run learns from: what is shipped by its name, the rest by its content too.
+
+    A run's own folder is no part of the data that it lies in. `pairs` are what a name stood for.
+    """
+    path = Path(data)
+    if not path.exists():
+        path = Path(data.rpartition("#")[0])  # FILE.npz#NAME
+    if pairs is not None and data == "docstrings":
+        content = digest.of_texts(
+            text
+            for pair in (*pairs.train, *pairs.held_out)
+            for text in (pair.name, pair.summary, pair.body)
+        )
+    elif data in SHIPPED:
+        return data
+    elif path.resolve() == out.resolve():
+        raise InvalidInput(f"--out {out} is the folder of the data; give another folder")
+    else:
+        with console.status("the data's digest is computed"):
+            content = digest.of_path(path, without=out)
+    return {"name": Path(data).resolve().name, digest.SHA256: content}
+
+
+def folder(path: Path, *files: str) -> dict[str, object]:
+    """Say by name and content which folder a run starts from: all of it, or these `files`."""
+    parts = [path / name for name in files] or [path]
+    content = digest.of_texts(digest.of_path(part) for part in parts)
+    return {"name": path.resolve().name, digest.SHA256: content}
+
+
+def settings_of(settings: Any, *, but: Sequence[str]) -> dict[str, object]:
+    """Give a recipe's settings by name, less those that are said elsewhere."""
+    return {name: value for name, value in asdict(settings).items() if name not in but}
+
+
+def story(record: Record, paper: str) -> dict[str, object]:
+    """Give the lineage of an encoder: its checkpoint's, and the paper of its recipe."""
+    return {**record.story, "paper": paper}
+
+
+def _refuse_other_encoder(out: Path, lineage: Lineage) -> None:
+    if not (out / saved.ABOUT).exists():
+        return
+    try:
+        then = saved.lineage_of(out)
+    except InvalidInput:
+        return  # damaged, as by a kill; the run's own checkpoint is asked next
+    if not then.keys() & lineage.keys():
+        raise AlreadyExists(f"--out {out} holds an encoder that is of no run; {FRESH}")
+    refuse_other(out / saved.ABOUT, {name: then.get(name) for name in lineage}, lineage)

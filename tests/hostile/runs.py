@@ -1,0 +1,347 @@
+"""Runs into a folder that holds one: what comes second, and what must become of it.
+
+The one list; tests/hostile/test_runs.py holds `attar pretrain` and `attar distill` to it.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+
+from attar.training.checkpoint import CHECKPOINT
+from attar.training.encoders import huggingface, saved
+
+from ..bundles import tiny_bundle
+from ..teachers import bert_folder
+from .commands import pairs
+
+Outcome = Literal["refused", "anew", "continued", "complete"]
+"""What becomes of the second run.
+
+Refused: status 2, the words, and every file of the folder as it was. Anew: another run's weights,
+and a lineage of one stretch. Continued: its lineage has two. Complete: no step is made, and weights
+and lineage are those of the first.
+"""
+Words = tuple[object, ...]
+
+RUN: Final = "run"
+STEPS: Final = 4
+SMALL: Final = (
+    *("--set", "transformer.width=8", "--set", "transformer.hidden=8", "--set", "batch_size=8"),
+    *("--set", "predictor.width=8", "--set", "predictor.hidden=8", "--set", "transformer.depth=1"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A second run: options after those of the first, or another command, and what it comes to."""
+
+    what: str
+    outcome: Outcome
+    words: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()  # with {ground} for the folder of the data
+    change: Callable[[Path], object] = lambda _: None  # what befalls the run's folder before
+
+    def __str__(self) -> str:
+        return f"{self.what} is {self.outcome}"
+
+
+def ground(folder: Path) -> Path:
+    """Write the data, teachers and starts that runs have."""
+    draw = np.random.default_rng(0)
+    rows = [f"{i % 2},{a:.6f},{b:.6f}" for i, (a, b) in enumerate(draw.random((24, 2)))]
+    table = "label,a,b\n" + "\n".join(rows) + "\n"
+    (folder / "first.csv").write_text(table)
+    (folder / "moved").mkdir()
+    (folder / "moved" / "same.csv").write_text(table)
+    (folder / "second.csv").write_text(table.replace("0.", "9."))
+    digit = "1" if table[-2] != "1" else "2"
+    (folder / "touched.csv").write_text(table[:-2] + digit + "\n")
+    (folder / "within").mkdir()
+    (folder / "within" / "train.csv").write_text(table)
+    pairs(folder)
+    (folder / "other.jsonl").write_text(
+        (folder / "pairs.jsonl").read_text().replace("the cat 3", "a cat 3")
+    )
+    for name in ("teacher", "pooled"):
+        bert_folder(folder / name)
+    pooling = folder / "pooled" / "1_Pooling" / "config.json"  # the same weights, pooled otherwise
+    pooling.write_text('{"pooling_mode_cls_token": true}')
+    model = saved.token_transformer(huggingface.read(folder / "teacher"))
+    saved.save(model, folder / "init")
+    first = next(model.encoder.parameters())
+    first.data += 0.1
+    saved.save(model, folder / "other-init")
+    return folder
+
+
+def pretraining(data: Path, out: Path) -> Words:
+    return (
+        *("pretrain", "table/t_jepa", "--data", data / "first.csv", "--out", out),
+        *("--steps", STEPS, *SMALL),
+    )
+
+
+def distilling(data: Path, out: Path) -> Words:
+    return (
+        *("distill", data / "teacher", "--data", data / "pairs.jsonl", "--init", data / "init"),
+        *("--steps", STEPS, "--out", out),
+    )
+
+
+# What befalls the first run's folder.
+
+
+def without(*names: str) -> Callable[[Path], object]:
+    def change(run: Path) -> None:
+        for name in names:
+            (run / name).unlink()
+
+    return change
+
+
+def cut_checkpoint(run: Path) -> None:
+    path = run / CHECKPOINT
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def killed_while_saving(run: Path) -> None:
+    """Leave another run's weights under the encoder.json of this one."""
+    other = run.parent / "other"
+    saved.save(saved.TensorModel(encoder=saved.load(run).encoder), other)  # type: ignore[arg-type]
+    weights = bytearray((other / saved.WEIGHTS).read_bytes())
+    weights[-1] ^= 1
+    (run / saved.WEIGHTS).write_bytes(weights)
+
+
+def as_a_bundle(run: Path) -> None:
+    tiny_bundle(run.parent / "tiny.attar").rename(run.parent / "bundle")
+    for path in list(run.iterdir()):
+        path.unlink()
+    run.rmdir()
+    (run.parent / "bundle").rename(run)
+
+
+def beside_a_config(run: Path) -> None:
+    (run / "config.json").write_text('{"model_type": "bert"}')
+
+
+def as_a_file(run: Path) -> None:
+    for path in list(run.iterdir()):
+        path.unlink()
+    run.rmdir()
+    run.write_text("mine")
+
+
+def of_no_run(run: Path) -> None:
+    without(CHECKPOINT)(run)
+    saved.save(saved.TensorModel(encoder=saved.load(run).encoder), run)  # type: ignore[arg-type]
+
+
+def interrupted(run: Path) -> None:
+    """Leave what a run has before its encoder is written."""
+    without(saved.ABOUT, saved.WEIGHTS)(run)
+
+
+def of_an_older_version(run: Path) -> None:
+    """Leave an encoder.json from before encoders had lineages of settings, and no checkpoint."""
+    without(CHECKPOINT)(run)
+    about = json.loads((run / saved.ABOUT).read_text())
+    about["lineage"] = {"recipe": "table/t_jepa", "data": "first.csv", "steps": STEPS}
+    del about["sha256"]
+    (run / saved.ABOUT).write_text(json.dumps(about))
+
+
+ANEW: Final = "start anew with restart=True (--restart), or in another folder"
+
+PRETRAINING: Final = (
+    Case(what="the same run", outcome="complete"),
+    Case(
+        what="the same data elsewhere",
+        outcome="complete",
+        options=("--data", "{ground}/moved/same.csv"),
+    ),
+    Case(what="a setting at its default", outcome="complete", options=("--set", "rate=2e-4")),
+    Case(what="the same steps, as a setting", outcome="complete", options=("--set", "steps=4")),
+    Case(what="threads that get batches ready", outcome="complete", options=("--workers", "1")),
+    Case(what="a run whose encoder was not yet saved", outcome="complete", change=interrupted),
+    Case(what="a run killed while it saved", outcome="complete", change=killed_while_saving),
+    Case(what="more steps", outcome="continued", options=("--steps", "6")),
+    Case(what="more steps, as a setting", outcome="continued", options=("--set", "steps=6")),
+    Case(
+        what="fewer steps",
+        outcome="refused",
+        words=("has made 4 steps, more than the 2 of this run; give it 4 or more", ANEW),
+        options=("--steps", "2"),
+    ),
+    Case(
+        what="fewer steps, as a setting",
+        outcome="refused",
+        words=("has made 4 steps, more than the 1",),
+        options=("--set", "steps=1"),
+    ),
+    Case(
+        what="other data",
+        outcome="refused",
+        words=("data was first.csv (sha256 ", " and is second.csv (sha256 ", ANEW),
+        options=("--data", "{ground}/second.csv"),
+    ),
+    Case(
+        what="data of which one digit differs",
+        outcome="refused",
+        words=("data was first.csv", "and is touched.csv"),
+        options=("--data", "{ground}/touched.csv"),
+    ),
+    Case(
+        what="data that is shipped",
+        outcome="refused",
+        words=("data was first.csv", 'and is "wine"'),
+        options=("--data", "wine"),
+    ),
+    Case(
+        what="other columns of the data",
+        outcome="refused",
+        words=('read.columns was not said and is ["a"]',),
+        options=("--read", "columns=a"),
+    ),
+    Case(
+        what="rows held out of the data",
+        outcome="refused",
+        words=("read.test_last was not said and is 3",),
+        options=("--read", "test_last=3"),
+    ),
+    Case(
+        what="another setting",
+        outcome="refused",
+        words=("settings.rate was 0.0002 and is 0.9", ANEW),
+        options=("--set", "rate=0.9"),
+    ),
+    Case(
+        what="another warm-up, which so short a run cuts",
+        outcome="refused",
+        words=("settings.warmup was 20 and is 1",),
+        options=("--set", "warmup=1"),
+    ),
+    Case(
+        what="another network",
+        outcome="refused",
+        words=("settings.transformer.width was 8 and is 16",),
+        options=("--set", "transformer.width=16"),
+    ),
+    Case(
+        what="data, setting and network at once",
+        outcome="refused",
+        words=("data was", "sets was 4 and is 2", "transformer.hidden was 8 and is 4"),
+        options=("--data", "wine", "--set", "sets=2", "--set", "transformer.hidden=4"),
+    ),
+    Case(
+        what="another seed",
+        outcome="refused",
+        words=("seed was 0 and is 1", ANEW),
+        options=("--seed", "1"),
+    ),
+    Case(
+        what="other data after the encoder was removed",
+        outcome="refused",
+        words=("checkpoint.safetensors is of another run", "data was first.csv"),
+        options=("--data", "{ground}/second.csv"),
+        change=interrupted,
+    ),
+    Case(
+        what="other data after the checkpoint was removed",
+        outcome="refused",
+        words=("encoder.json is of another run", "data was first.csv"),
+        options=("--data", "{ground}/second.csv"),
+        change=without(CHECKPOINT),
+    ),
+    Case(
+        what="a checkpoint that was cut",
+        outcome="refused",
+        words=("is not a checkpoint of attar", ANEW),
+        change=cut_checkpoint,
+    ),
+    Case(
+        what="an encoder that is of no run",
+        outcome="refused",
+        words=("holds an encoder that is of no run", ANEW),
+        change=of_no_run,
+    ),
+    Case(
+        what="an encoder of a version that kept no settings",
+        outcome="refused",
+        words=("encoder.json is of another run", 'data was "first.csv" and is first.csv (sha256'),
+        change=of_an_older_version,
+    ),
+    Case(
+        what="a bundle's folder",
+        outcome="refused",
+        words=("holds a bundle (manifest.json); give another folder",),
+        options=("--restart",),
+        change=as_a_bundle,
+    ),
+    Case(
+        what="a folder of Hugging Face's",
+        outcome="refused",
+        words=("holds a model of Hugging Face's libraries (config.json)",),
+        options=("--restart",),
+        change=beside_a_config,
+    ),
+    Case(
+        what="a file",
+        outcome="refused",
+        words=("is a file; give a folder",),
+        options=("--restart",),
+        change=as_a_file,
+    ),
+    Case(
+        what="other data with --restart",
+        outcome="anew",
+        options=("--data", "{ground}/second.csv", "--restart"),
+    ),
+    Case(
+        what="another setting with --restart",
+        outcome="anew",
+        options=("--set", "rate=0.9", "--restart"),
+    ),
+    Case(what="another seed with --restart", outcome="anew", options=("--seed", "1", "--restart")),
+    Case(what="fewer steps with --restart", outcome="anew", options=("--steps", "2", "--restart")),
+    Case(
+        what="a cut checkpoint with --restart",
+        outcome="anew",
+        options=("--restart", "--seed", "3"),
+        change=cut_checkpoint,
+    ),
+)
+"""After `pretraining`."""
+
+DISTILLING: Final = (
+    Case(what="the same distillation", outcome="complete"),
+    Case(what="more steps of distillation", outcome="continued", options=("--steps", "6")),
+    Case(
+        what="fewer steps of distillation",
+        outcome="refused",
+        words=("has made 4 steps, more than the 2",),
+        options=("--steps", "2"),
+    ),
+    Case(
+        what="other texts",
+        outcome="refused",
+        words=("data was pairs.jsonl (sha256 ", " and is other.jsonl (sha256 "),
+        options=("--data", "{ground}/other.jsonl"),
+    ),
+    Case(
+        what="another start",
+        outcome="refused",
+        words=("init was init (sha256 ", " and is other-init (sha256 "),
+        options=("--init", "{ground}/other-init"),
+    ),
+    Case(
+        what="other texts and --restart",
+        outcome="anew",
+        options=("--data", "{ground}/other.jsonl", "--restart"),
+    ),
+)
+"""After `distilling`."""
