@@ -8,7 +8,7 @@ quota read what was told.
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -48,6 +48,7 @@ class Call:
     began: float = field(default_factory=time.perf_counter)
     items: int = 0
     tokens: int = 0
+    fields: Container[str] = ()  # the names of its request's fields
     seconds: dict[PhaseName, float] = field(default_factory=dict)
 
     def begin(self, items: int) -> None:

@@ -25,7 +25,7 @@ from attar.errors import AttarError, Overloaded, Unavailable
 from . import logs
 from .access import Access, Scope, bearer
 from .call import Call, request_id
-from .errors import code_of, reason_of
+from .errors import code_of, field_of, reason_of
 from .metrics import Metrics
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Door:
 
         `scope` is what its key needs; None is a probe's, which needs none and is always admitted.
         """
-        outcome, reason = "OK", ""
+        outcome, reason, field = "OK", "", ""
         self._last = asyncio.get_running_loop().time()
         self._metrics.started()
         traced = self._tracing.begin(call, headers) if self._tracing is not None else None
@@ -119,11 +119,12 @@ class Door:
             raise
         except Exception as error:
             outcome, reason = code_of(error).name, reason_of(error)
+            field = field_of(error, call.fields)
             raise
         finally:
             seconds = time.perf_counter() - call.began
             self._metrics.ended(call.rpc, outcome, seconds)
-            logs.ended(call, outcome, reason, seconds)
+            logs.ended(call, outcome, reason, seconds, field=field)
             if outcome == logs.CROWDED:
                 self._tell(reason)
             if traced is not None:

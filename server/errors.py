@@ -1,6 +1,7 @@
 """Errors: the only place where an exception of attar becomes a gRPC status or an HTTP code."""
 
 import logging
+import re
 import traceback
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
@@ -90,14 +91,22 @@ RETRY_AFTER_S: Final[Mapping[type[AttarError], float]] = MappingProxyType(
 MAX_MESSAGE: Final = 400
 
 
+# In `parameters[...]` a caller's own word stands, in `ids[3]` an index.
+_THEIRS: Final = re.compile(r"\[(?!\d+\]).*", re.DOTALL)
+
+
 class Violation(Exception):
     """An InvalidInput, and the request field that it is about."""
 
-    def __init__(self, field: str, error: InvalidInput) -> None:
-        """Keep both; `field` is a path such as `ids[3].uuid`."""
+    def __init__(self, field: str, error: InvalidInput, *, ours: bool = True) -> None:
+        """Keep both; `field` is a path such as `ids[3].uuid`, not `ours` where a caller made it up.
+
+        `logged` is what a log may have of it: no word of the caller's.
+        """
         super().__init__(field, error)
         self.field = field
         self.error = error
+        self.logged = _THEIRS.sub("", field) if ours else ""
 
 
 class Unreadable(Violation):
@@ -110,12 +119,12 @@ class Unreadable(Violation):
 
 
 @contextmanager
-def about(field: str) -> Iterator[None]:
-    """Name the request field for every InvalidInput raised inside."""
+def about(field: str, *, ours: bool = True) -> Iterator[None]:
+    """Name the request field for every InvalidInput raised inside; not `ours`: not in the log."""
     try:
         yield
     except InvalidInput as error:
-        raise Violation(field, error) from error
+        raise Violation(field, error, ours=ours) from error
 
 
 def to_status(error: Exception, *, fields: Container[str] = ()) -> Status:
@@ -163,6 +172,14 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, Violation):
         error = error.error
     return error.reason if isinstance(error, AttarError) else AttarError.reason
+
+
+def field_of(error: Exception, fields: Container[str] = ()) -> str:
+    """The request field that is at fault, as far as a log may have it; `fields` as in to_status."""
+    if isinstance(error, Violation):
+        return error.logged
+    named = _named_first(str(error), fields) if isinstance(error, InvalidInput) else ""
+    return _THEIRS.sub("", named)
 
 
 def http_code(error: Exception) -> int:

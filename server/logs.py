@@ -30,8 +30,8 @@ def configure(kind: Format, level: str) -> None:
     logging.getLogger("attar").setLevel(level.upper())
 
 
-def ended(call: Call, outcome: str, reason: str, seconds: float) -> None:
-    """Write how a call ended.
+def ended(call: Call, outcome: str, reason: str, seconds: float, *, field: str = "") -> None:
+    """Write how a call ended, and the request field that was at fault, never its value.
 
     At debug when it went well, for one line costs what a call does; and when it was refused for
     want of room, for then there is least time: the door tells of those together.
@@ -44,6 +44,7 @@ def ended(call: Call, outcome: str, reason: str, seconds: float) -> None:
         "rpc": call.rpc,
         "outcome": outcome,
         "reason": reason,
+        "field": field,
         "key": call.key,
         "items": call.items,
         "tokens": call.tokens,

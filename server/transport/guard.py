@@ -136,11 +136,12 @@ class Guard(grpc.aio.ServerInterceptor):
         async def call(request: Any, context: Context) -> Any:
             headers = _headers(context)
             with answering(self._door.open(rpc, headers)) as one:
+                one.fields = convert.fields(request)
                 try:
                     with self._admitted(one, headers, context):
                         return await answer(_decoded(request), context)
                 except Exception as error:  # noqa: BLE001 (the edge: every caller is answered)
-                    await _abort(context, one, to_status(error, fields=convert.fields(request)))
+                    await _abort(context, one, to_status(error, fields=one.fields))
 
         return call
 
