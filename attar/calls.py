@@ -88,6 +88,7 @@ class Call(Generic[R_co]):
     decode: Callable[[Any], R_co]
     repeatable: bool
     deadline_s: float
+    hint: str = ""  # what else helps where the deadline comes first
 
 
 @dataclass(frozen=True, slots=True)
@@ -453,7 +454,9 @@ def upsert(
         errors = _errors(answer.items, partial=partial)
         return Upserted(errors, _truncated(answer.items), answer.fingerprint)
 
-    return _call("Collections/Upsert", request, collections_pb2.UpsertResponse, decode, deadline_s)
+    hint = "or send fewer points a call, as upsert_all does"
+    answer = collections_pb2.UpsertResponse
+    return _call("Collections/Upsert", request, answer, decode, deadline_s, hint=hint)
 
 
 def search(
@@ -813,16 +816,31 @@ def delete_classifier(name: str, *, deadline_s: float = DEADLINE_S) -> Call[None
 
 def upsert_batches(
     collection: str,
-    points: Iterable[tuple[PointId, str, Payload]],
+    points: Iterable[tuple[PointId, str | NDArray[Any], Payload]],
     *,
     batch_size: int,
     deadline_s: float,
 ) -> Iterator[tuple[int, Call[Upserted]]]:
-    """Texts to write, `batch_size` to a call, each with its number of points."""
+    """Points to write, `batch_size` to a call, each with its number of points."""
+    if batch_size < 1:
+        raise InvalidInput(f"batch_size is {batch_size}; give a whole number above 0")
     source = iter(points)
     while batch := list(islice(source, batch_size)):
-        ids, texts, payloads = zip(*batch, strict=True)
-        yield len(batch), upsert(collection, ids, texts, payloads=payloads, deadline_s=deadline_s)
+        ids, given, payloads = zip(*batch, strict=True)
+        items = _stacked(given) if isinstance(given[0], np.ndarray) else given
+        yield len(batch), upsert(collection, ids, items, payloads=payloads, deadline_s=deadline_s)
+
+
+def _stacked(arrays: Sequence[Any]) -> NDArray[Any]:
+    """Arrays of one shape as one, first axis the items."""
+    for index, array in enumerate(arrays):
+        if not isinstance(array, np.ndarray) or array.shape != arrays[0].shape:
+            shape = getattr(array, "shape", type(array).__name__)
+            raise ShapeError(
+                f"item {index} of a call is {shape} and item 0 {arrays[0].shape}; give arrays of "
+                "one shape"
+            )
+    return np.stack(arrays)
 
 
 def embed_request(
@@ -904,10 +922,11 @@ def _call(
     deadline_s: float,
     *,
     repeatable: bool = True,
+    hint: str = "",
 ) -> Call[R_co]:
     if not deadline_s > 0:
         raise InvalidInput(f"deadline_s is {deadline_s}; give a positive number of seconds")
-    return Call(f"/attar.v1.{rpc}", request, answer, decode, repeatable, deadline_s)
+    return Call(f"/attar.v1.{rpc}", request, answer, decode, repeatable, deadline_s, hint)
 
 
 def _items(items: Items) -> dict[str, Any]:

@@ -32,7 +32,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar, get_args
+
+from numpy.typing import NDArray
 
 from attar.errors import (
     AttarError,
@@ -95,7 +97,10 @@ def _named_after(make: Callable[..., Any], method: M) -> M:
     functools.update_wrapper(method, make, assigned=("__name__", "__doc__"))
     signature = inspect.signature(make)
     owner = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
-    method.__signature__ = signature.replace(parameters=[owner, *signature.parameters.values()])  # type: ignore[attr-defined]
+    (answer,) = get_args(signature.return_annotation)  # of Call[...]
+    method.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[owner, *signature.parameters.values()], return_annotation=answer
+    )
     return method
 
 
@@ -187,14 +192,15 @@ class Client:
     def upsert_all(
         self,
         collection: str,
-        points: Iterable[tuple[PointId, str, Payload]],
+        points: Iterable[tuple[PointId, str | NDArray[Any], Payload]],
         *,
         batch_size: int = 256,
         deadline_s: float = calls.DEADLINE_S,
     ) -> int:
-        """Write any number of (id, text, payload), `batch_size` to a call; gives how many.
+        """Write any number of (id, item, payload), `batch_size` to a call; gives how many.
 
-        `deadline_s` is each call's. What an error interrupts may be begun again from the start.
+        An item is a text, or the array of a model that takes arrays. `deadline_s` is each call's.
+        What an error interrupts may be begun again from the start.
         """
         written = 0
         for size, call in calls.upsert_batches(
@@ -270,7 +276,7 @@ class Client:
                     )
                     return call.decode(answer)
                 except grpc.RpcError as failure:
-                    error, delay = _explain(failure, self._target, metadata)
+                    error, delay = _explain(failure, self._target, metadata, hint=call.hint)
                     pause = _pause(call, attempt, delay)
                     if pause is None or time.monotonic() + pause >= ends:
                         raise error from failure
@@ -348,14 +354,15 @@ class AsyncClient:
     async def upsert_all(
         self,
         collection: str,
-        points: Iterable[tuple[PointId, str, Payload]],
+        points: Iterable[tuple[PointId, str | NDArray[Any], Payload]],
         *,
         batch_size: int = 256,
         deadline_s: float = calls.DEADLINE_S,
     ) -> int:
-        """Write any number of (id, text, payload), `batch_size` to a call; gives how many.
+        """Write any number of (id, item, payload), `batch_size` to a call; gives how many.
 
-        `deadline_s` is each call's. What an error interrupts may be begun again from the start.
+        An item is a text, or the array of a model that takes arrays. `deadline_s` is each call's.
+        What an error interrupts may be begun again from the start.
         """
         written = 0
         for size, call in calls.upsert_batches(
@@ -431,7 +438,7 @@ class AsyncClient:
                     )
                     return call.decode(answer)
                 except grpc.RpcError as failure:
-                    error, delay = _explain(failure, self._target, metadata)
+                    error, delay = _explain(failure, self._target, metadata, hint=call.hint)
                     pause = _pause(call, attempt, delay)
                     if pause is None or time.monotonic() + pause >= ends:
                         raise error from failure
@@ -510,9 +517,13 @@ def _named(rpc: str, metadata: Metadata) -> Iterator[Metadata]:
         span.end()
 
 
-def _explain(failure: Any, target: str, metadata: Metadata) -> tuple[AttarError, float | None]:
+def _explain(
+    failure: Any, target: str, metadata: Metadata, *, hint: str = ""
+) -> tuple[AttarError, float | None]:
     """The typed error of a failed call, and the seconds to its next attempt, if any."""
     error, delay = _typed(failure, target)
+    if hint and isinstance(error, DeadlineExceeded):
+        error = DeadlineExceeded(f"{error}, {hint}")
     error.add_note(f"request id {dict(metadata)[_REQUEST_ID]}, as in the server's log")
     return error, delay
 
