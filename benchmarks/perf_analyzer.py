@@ -142,7 +142,7 @@ def serving(bundle: Path, variant: str, folder: Path) -> Iterator[str]:
     ready = folder / "ready"
     command = [
         *(sys.executable, "-m", "attar.server", str(bundle), "--variant", variant),
-        *("--threads", "1", "--port", "0", "--http-port", "0", "--metrics-port", "0"),
+        *("--threads", "1", "--port", "0", "--http-port", "off", "--metrics-port", "off"),
         *("--data-dir", str(folder / "data"), "--ready-file", str(ready)),
     ]
     cores = sorted(os.sched_getaffinity(0))

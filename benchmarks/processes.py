@@ -139,8 +139,8 @@ def attar_command(
     scratch: Path,
     *,
     threads: int,
-    http_port: int = 0,
-    metrics_port: int = 0,
+    http_port: int | str = "off",
+    metrics_port: int | str = "off",
 ) -> list[str | Path]:
     """Give the command of attar's server; a file tells the free port that gRPC takes."""
     return [

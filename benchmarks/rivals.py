@@ -155,7 +155,7 @@ def attar_http(variant: str) -> Served:
     )
 
 
-def _attar(world: World, variant: str, *, http_port: int = 0) -> list[str | Path]:
+def _attar(world: World, variant: str, *, http_port: int | str = "off") -> list[str | Path]:
     return attar_command(
         world.bundle,
         variant,

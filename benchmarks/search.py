@@ -261,7 +261,7 @@ def serving(folder: Path) -> Iterator[str]:
     ready = folder / "port"
     command = [sys.executable, "-m", "attar.server", str(bundle), "--threads", "1"]
     command += ["--data-dir", str(folder / "data"), "--ready-file", str(ready), "--port", "0"]
-    command += ["--metrics-port", "0", "--http-port", "0", "--index-after", "0"]
+    command += ["--metrics-port", "off", "--http-port", "off", "--index-after", "0"]
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(command, stderr=log, preexec_fn=lambda: hold(0))  # noqa: PLW1509, S603
         try:

@@ -484,7 +484,7 @@ def server(bundle: Path, data: Path) -> Iterator[str]:
     data.mkdir(parents=True)
     ready = data / "port"
     command = [sys.executable, "-m", "attar.server", str(bundle), "--port", "0"]
-    command += ["--metrics-port", "0", "--http-port", "0"]
+    command += ["--metrics-port", "off", "--http-port", "off"]
     command += ["--data-dir", str(data / "data"), "--ready-file", str(ready)]
     with (data / "log.txt").open("w") as log:
         process = subprocess.Popen(command, stderr=log)  # noqa: S603 -- our own command

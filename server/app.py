@@ -122,7 +122,7 @@ async def running(settings: Settings, *, owner: Path | None = None) -> AsyncIter
         parse_keys(settings.keys.get_secret_value()) if settings.keys else (),
         file=settings.keys_file,
     )
-    metrics = Metrics((*RPCS, *HTTP_ROUTES) if settings.http_port else RPCS)
+    metrics = Metrics((*RPCS, *HTTP_ROUTES) if settings.http_port is not None else RPCS)
     async with AsyncExitStack() as stack:
         # What is cheap and may fail comes first: a taken port is told before a bundle is read.
         door = Door(
@@ -159,7 +159,7 @@ async def running(settings: Settings, *, owner: Path | None = None) -> AsyncIter
         await server.start()
         await web.start(models, door, shown)
         stack.push_async_callback(workers.stop, 0.0)
-        await workers.start(port)
+        await workers.start(port, web.port)
         watcher = asyncio.create_task(healthy.keep())
         _write_ready(settings.ready_file, port, stack)
         log.info("serving %s on %s:%d", ", ".join(m.name for m in models), settings.host, port)
@@ -242,15 +242,17 @@ def _taken(settings: Settings) -> InvalidInput:
 
 
 def _expose(metrics: Metrics, settings: Settings, stack: AsyncExitStack) -> None:
-    if settings.metrics_port == 0:
+    if settings.metrics_port is None:
         return
     try:
         exposed = metrics.expose(settings.host, settings.metrics_port)
     except OSError as error:
         raise InvalidInput(
             f"cannot listen on {settings.host}:{settings.metrics_port} for metrics: "
-            f"{error.strerror}; choose another --metrics-port, or 0 for none"
+            f"{error.strerror}; choose another --metrics-port (0 takes a free one, off none)"
         ) from error
+    if settings.metrics_port == 0:
+        log.info("metrics on %s:%d", settings.host, exposed.server_port)
     stack.callback(exposed.server_close)
     stack.callback(exposed.shutdown)
 

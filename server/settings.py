@@ -8,6 +8,7 @@ import argparse
 import difflib
 import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Sequence
 from itertools import combinations
@@ -34,6 +35,8 @@ from attar.errors import InvalidInput
 from attar.providers import Provider
 
 PREFIX = "ATTAR_"
+OFF = "off"
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d+)?|https?://\[[0-9a-f:]+\](:\d+)?")
 
 
 class Settings(BaseSettings):
@@ -66,11 +69,12 @@ class Settings(BaseSettings):
         "with keys and TLS; without them the server warns loudly.",
     )
     port: int = Field(8001, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
-    http_port: int = Field(
+    http_port: int | None = Field(
         8000,
         ge=0,
         le=65535,
-        description="HTTP port: OpenAI's routes and KServe's, which /docs lists; 0: off.",
+        description="HTTP port: OpenAI's routes and KServe's, which /docs lists; 0 takes a free "
+        "one, which the log tells, and off opens none.",
     )
     http_read_timeout_s: float = Field(
         30.0,
@@ -90,11 +94,23 @@ class Settings(BaseSettings):
         ge=1,
         description="HTTP connections open at a time; beyond it one is told 503 and closed.",
     )
-    metrics_port: int = Field(
+    cors_allow_origin: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Origins whose web pages may call HTTP from a browser, such as "
+        "https://app.example, parted by commas; by default none. Such a page can do whatever its "
+        "user's address and key can.",
+    )
+    openai_truncate: bool = Field(
+        False,  # noqa: FBT003 (pydantic's default)
+        description="Whether /v1/embeddings cuts a text that is too long where the request has no "
+        "truncate, as clients that cannot send it need; the item says truncated. Else it is 400.",
+    )
+    metrics_port: int | None = Field(
         8002,
         ge=0,
         le=65535,
-        description="Prometheus port, its own so that a scrape meets no gRPC limit; 0: off.",
+        description="Prometheus port, its own so that a scrape meets no gRPC limit; 0 takes a free "
+        "one, which the log tells, and off opens none.",
     )
     keys_file: Path | None = Field(
         None,
@@ -310,6 +326,25 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return tuple(value.split(os.pathsep)) if isinstance(value, str) else value
 
+    @field_validator("http_port", "metrics_port", mode="before")
+    @classmethod
+    def _off(cls, value: object) -> object:
+        return None if value == OFF else value
+
+    @field_validator("cors_allow_origin", mode="before")
+    @classmethod
+    def _origins(cls, value: object) -> object:
+        if not isinstance(value, str | Sequence):
+            return value
+        parts = value.split(",") if isinstance(value, str) else value
+        origins = tuple(str(origin).strip() for origin in parts)
+        if not all(map(_ORIGIN.fullmatch, origins)):
+            raise ValueError(
+                "an origin is a scheme, a host and a port if it has one, as in https://app.example;"
+                " there is no * for all, since any web page could then use this server"
+            )
+        return origins
+
     @field_validator("variant", "provider_options", mode="before")
     @classmethod
     def _pairs(cls, value: object, info: ValidationInfo) -> object:
@@ -343,8 +378,9 @@ class Settings(BaseSettings):
                 raise ValueError(
                     f"{one} and {other} are both {getattr(self, one)}; give them different ones"
                 )
-        theirs = range(self.metrics_port + 1, self.metrics_port + self.workers)
-        if self.metrics_port and (bad := {self.port, self.http_port, 65536} & {*theirs}):
+        first = self.metrics_port or 0  # a free one has no others after it
+        theirs = set(range(first + 1, first + self.workers)) if first else set()
+        if bad := theirs & {self.port, self.http_port, 65536}:
             raise ValueError(
                 f"{self.workers} workers take the ports after metrics_port {self.metrics_port}, "
                 f"and {min(bad)} is among them; choose another metrics_port"
@@ -453,9 +489,12 @@ def read(arguments: Sequence[str]) -> Settings:
 
 def describe(settings: Settings) -> str:
     """One `name = value` line per setting, as printed at start."""
-    return "\n".join(
-        f"{name} = {_plain(getattr(settings, name))}" for name in Settings.model_fields
-    )
+    lines = []
+    for name, field in Settings.model_fields.items():
+        value = getattr(settings, name)
+        is_off = value is None and field.default is not None
+        lines.append(f"{name} = {OFF if is_off else _plain(value)}")
+    return "\n".join(lines)
 
 
 def table() -> str:

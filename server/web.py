@@ -1,5 +1,6 @@
 """Web: the HTTP port that the settings name, beside gRPC's."""
 
+import logging
 import socket
 from typing import Final
 
@@ -12,17 +13,24 @@ from .tls import Certificate
 from .transport.web.app import ROUTES, Limits, application
 from .transport.web.listener import Listener, Patience
 
+log = logging.getLogger("attar.server")
+
 HTTP_ROUTES: Final = tuple(route.name for route in ROUTES)
 
 
 class Web:
-    """HTTP from `start` to `stop`, or nothing where `http_port` is 0."""
+    """HTTP from `start` to `stop`, or nothing where `http_port` is off."""
 
     def __init__(self, settings: Settings, *, shared: bool = False) -> None:
         """Take the port, which workers share; raises InvalidInput when it is taken already."""
         self._settings = settings
-        self._socket = _bind(settings, shared=shared) if settings.http_port else None
+        self._socket = None if settings.http_port is None else _bind(settings, shared=shared)
         self._listener: Listener | None = None
+
+    @property
+    def port(self) -> int | None:
+        """The port that is taken; None where there is none."""
+        return None if self._socket is None else int(self._socket.getsockname()[1])
 
     async def start(self, models: Models, door: Door, shown: Certificate | None) -> None:
         """Answer for these models, by TLS with a certificate."""
@@ -33,6 +41,8 @@ class Web:
             max_items=chosen.max_items,
             max_message_bytes=chosen.max_message_bytes,
             read_timeout_s=chosen.http_read_timeout_s,
+            cors_allow_origin=chosen.cors_allow_origin,
+            truncate=chosen.openai_truncate,
         )
         patience = Patience(
             read_timeout_s=chosen.http_read_timeout_s,
@@ -44,6 +54,7 @@ class Web:
             await self._listener.start()
         except OSError as error:  # another, that took it at the same time, listens already
             raise _taken(chosen, error) from error
+        log.info("HTTP on %s:%d", chosen.host, self.port)
 
     async def stop(self, grace_s: float) -> None:
         """Let accepted requests end within the grace, and refuse new ones meanwhile."""
@@ -75,5 +86,5 @@ def _bind(settings: Settings, *, shared: bool) -> socket.socket:
 def _taken(settings: Settings, error: OSError) -> InvalidInput:
     return InvalidInput(
         f"cannot listen on {settings.host}:{settings.http_port} for HTTP: "
-        f"{error.strerror or error}; choose another --http-port, or 0 for none"
+        f"{error.strerror or error}; choose another --http-port (0 takes a free one, off none)"
     )

@@ -58,8 +58,9 @@ class Workers:
     def _owner(self) -> Path:
         return Path(self._folder.name if self._folder else "") / "owner"
 
-    async def start(self, port: int) -> None:
-        """Start them on the owner's port and wait until all answer; Unavailable if one ends."""
+    async def start(self, port: int, http_port: int | None) -> None:
+        """Start them on the owner's ports and wait until all answer; Unavailable if one ends."""
+        self._settings = self._settings.model_copy(update={"http_port": http_port})
         numbers = range(1, self._settings.workers)
         await asyncio.gather(*(self._start(number, port) for number in numbers))
         self._keepers = [asyncio.create_task(self._keep(number, port)) for number in numbers]

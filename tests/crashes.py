@@ -58,7 +58,7 @@ def start(
     bundle: Path, ready_file: Path, data: Path
 ) -> Iterator[tuple[subprocess.Popen[str], Client]]:
     """Run a server in a process of its own, with a client."""
-    arguments = [str(bundle), "--port", "0", "--metrics-port", "0", "--data-dir", str(data)]
+    arguments = [str(bundle), "--port", "0", "--metrics-port", "off", "--data-dir", str(data)]
     with (
         process(*arguments, ready_file=ready_file) as (server, port),
         Client(f"127.0.0.1:{port}") as client,

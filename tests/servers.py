@@ -17,7 +17,7 @@ from attar.server.settings import Settings
 
 def settings(*bundles: Path, data_dir: Path, **changes: Any) -> Settings:
     """Give settings for a test: free ports, one thread, a short grace, no heartbeat to count."""
-    defaults = {"port": 0, "metrics_port": 0, "http_port": 0, "threads": 1, "grace_s": 5.0}
+    defaults = {"port": 0, "metrics_port": None, "http_port": None, "threads": 1, "grace_s": 5.0}
     defaults |= {"heartbeat_s": 600.0}
     return Settings(bundles=bundles, data_dir=data_dir, **{**defaults, **changes})
 
@@ -63,7 +63,7 @@ def serving(chosen: Settings) -> Iterator[str]:
 @contextmanager
 def process(*arguments: str, ready_file: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """Run `python -m attar.server`; gives the process and its port, and kills it at the end."""
-    own = ["--ready-file", str(ready_file), "--http-port=0"]  # an argument may choose another
+    own = ["--ready-file", str(ready_file), "--http-port=off"]  # an argument may choose another
     command = [sys.executable, "-m", "attar.server", *own, *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:  # noqa: S603
         try:

@@ -108,7 +108,7 @@ def test_sigterm_answers_what_was_accepted_and_sends_the_rest_elsewhere(
 ) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    arguments = ["--port=0", "--metrics-port=0", f"--http-port={port}", "--threads=1"]
+    arguments = ["--port=0", "--metrics-port=off", f"--http-port={port}", "--threads=1"]
     arguments += [f"--data-dir={tmp_path / 'data'}", str(bundle_path)]
     with (
         process(*arguments, ready_file=tmp_path / "ready") as (server, _),

@@ -38,7 +38,7 @@ def of_call(records: list[dict[str, Any]], request_id: str) -> dict[str, Any]:
 
 
 def test_every_call_is_told_and_what_it_carried_is_not(bundle_path: Path, tmp_path: Path) -> None:
-    arguments = [str(bundle_path), "--port=0", "--metrics-port=0", "--threads=1"]
+    arguments = [str(bundle_path), "--port=0", "--metrics-port=off", "--threads=1"]
     arguments += (f"--data-dir={tmp_path / 'data'}", "--log-format=json", "--log-level=debug")
     good = embedding_pb2.EmbedRequest(texts=item_pb2.Texts(values=[NEEDLE, "the cat"]))
     rpc = "/attar.v1.Embedding/Embed"

@@ -385,8 +385,8 @@ def test_sigterm_finishes_what_was_accepted_and_exits_with_0(
     arguments = (
         str(slow_bundle),
         "--port=0",
-        "--metrics-port=0",
-        "--http-port=0",
+        "--metrics-port=off",
+        "--http-port=off",
         f"--data-dir={tmp_path / 'data'}",
     )
     with process(*arguments, "--threads=1", ready_file=tmp_path / "ready") as (server, port):
@@ -420,8 +420,8 @@ def test_a_refusal_to_start_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
         "attar.server",
         "nowhere.attar",
         "--port=0",
-        "--metrics-port=0",
-        "--http-port=0",
+        "--metrics-port=off",
+        "--http-port=off",
     ]
     done = subprocess.run(  # noqa: S603
         command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
@@ -442,7 +442,7 @@ from attar.server.settings import Settings
 
 async def main():
     places = dict(bundles=({str(bundle_path)!r},), data_dir={str(tmp_path)!r})
-    async with running(Settings(**places, port=0, metrics_port=0, http_port=0)):
+    async with running(Settings(**places, port=0, metrics_port=None, http_port=None)):
         heavy = {{"torch", "lightning", "transformers", "onnx"}} & sys.modules.keys()
         assert not heavy, heavy
 

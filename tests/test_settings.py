@@ -47,7 +47,8 @@ def test_every_setting_has_one_name_in_three_spellings(
 ) -> None:
     words = {"host": "127.0.0.2", "config": str(tmp_path / "other.toml"), "reflection": "False"}
     words |= {"bundles": "other", "variant": "other", "log_format": "json", "log_level": "debug"}
-    words |= {"provider": "cuda", "provider_options": "a=b,c=d"}
+    words |= {"provider": "cuda", "provider_options": "a=b,c=d", "openai_truncate": "True"}
+    words |= {"cors_allow_origin": "https://app.example"}
     value = words.get(name, "4000")
     (tmp_path / "other.toml").write_text("", "utf-8")
     if name.startswith("tls_"):  # they come together

@@ -86,7 +86,7 @@ class GrpcCaller(Caller):
 def test_a_stop_under_load_loses_nothing_that_was_accepted(
     bundle_path: Path, tmp_path: Path
 ) -> None:
-    arguments = [str(bundle_path), "--port=0", "--metrics-port=0", "--threads=1"]
+    arguments = [str(bundle_path), "--port=0", "--metrics-port=off", "--threads=1"]
     arguments += (f"--data-dir={tmp_path / 'data'}", "--log-format=json", "--log-level=debug")
     web = free_port()
     arguments += (f"--http-port={web}",)
