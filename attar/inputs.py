@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import Any, Literal, TypeAlias, TypeGuard, get_args
+from typing import Any, Final, Literal, TypeAlias, TypeGuard, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ from .manifest import TensorSpec
 Role: TypeAlias = Literal["passage", "query"]
 Truncation: TypeAlias = Literal["truncate", "error"]
 Priority: TypeAlias = Literal["interactive", "bulk"]
+HOW_TO_CUT: Final = "pass truncation='truncate'"
+"""What InputTooLong advises; a protocol that spells it otherwise puts its own words there."""
 Items: TypeAlias = Sequence[str] | Sequence[Sequence[int]] | Sequence[NDArray[Any]] | NDArray[Any]
 
 
@@ -85,7 +87,7 @@ class TextInput:
             total = words + tokens.special_tokens_mask.count(1)
             raise InputTooLong(
                 f"item {index} has {total} tokens and the encoder takes {self._max_length}; "
-                "shorten it, or pass truncation='truncate'"
+                f"shorten it, or {HOW_TO_CUT}"
             )
         ids = np.array(tokens.ids, np.int64)
         if not len(ids):

@@ -154,8 +154,8 @@ def test_models_are_listed_and_described(client: openai.OpenAI, bundle: Path) ->
     [
         ({"model": None}, "model", "model is missing"),
         ({"model": 7}, "model", "model is missing"),
-        ({"input": None}, "input", "input is a JSON NoneType"),
-        ({"input": {}}, "input", "input is a JSON dict"),
+        ({"input": None}, "input", "input is null"),
+        ({"input": {}}, "input", "input is an object"),
         ({"input": []}, "input", "input has 0 items; a request takes 1 to 40"),
         ({"input": ["a"] * 41}, "input", "input has 41 items"),
         ({"input": ["a", 1]}, "input", "neither text nor token ids"),
@@ -174,7 +174,7 @@ def test_models_are_listed_and_described(client: openai.OpenAI, bundle: Path) ->
         ({"truncate": "yes"}, "truncate", "give true or false"),
         ({"priority": 1}, "priority", "expected one of interactive, bulk"),
         ({"inputs": "cat"}, "inputs", "no field 'inputs'; known are model, input"),
-        ({"model": "tiny-image"}, None, "takes tensors; got texts"),
+        ({"model": "tiny-image"}, "model", "takes tensors; got texts"),
     ],
 )
 def test_a_wrong_field_is_400_and_named(
@@ -377,7 +377,7 @@ CAT = {"name": "text", "shape": [1], "datatype": "BYTES"}
         ({"inputs": [{**CAT, "data": ["a"]}], "id": 7}, b"", "id is not text"),
         ({"inputs": [{**CAT, "data": ["a"]}], "parameters": []}, b"", "parameters is not an obj"),
         (
-            {"inputs": [{**CAT, "data": ["a"]}], "parameters": {"role": None}},
+            {"inputs": [{**CAT, "data": ["a"]}], "parameters": {"role": []}},
             b"",
             "parameters has 'role', which is no number",
         ),

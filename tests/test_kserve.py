@@ -293,7 +293,7 @@ def call(channel: grpc.Channel, name: str, request: Any) -> Any:
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("dimensions", 7, "dims must be one that tiny was trained for"),
+        ("dimensions", 7, "dimensions is 7; tiny was trained for [8, 16]"),
         ("dimensions", "8", "dimensions is '8'; it is a whole number"),
         ("dimensions", True, "dimensions is True; it is a whole number"),
         ("dimensions", -1, "dimensions is -1"),

@@ -188,6 +188,13 @@ class Model:
         if self._cache is None:
             self._batcher.refuse_if_full()
 
+    def require_kind(self, items: Items) -> None:
+        """Raise `InvalidInput` for text where it takes tensors, or tensors where it takes text."""
+        given = "tensors" if isinstance(items, np.ndarray) else "texts"
+        taken = "texts" if self.encoder.modality == "text" else "tensors"
+        if given != taken:
+            raise InvalidInput(f"model {self.name} takes {taken}; got {given}")
+
     async def prepare(
         self, items: Items, *, role: Role, truncation: Truncation
     ) -> list[Prepared | InvalidInput]:
@@ -196,10 +203,7 @@ class Model:
         Raises `InvalidInput` where the call is at fault and not an item: text for a tensor model or
         tensors for a text one, a wrong role or truncation.
         """
-        given = "tensors" if isinstance(items, np.ndarray) else "texts"
-        taken = "texts" if self.encoder.modality == "text" else "tensors"
-        if given != taken:
-            raise InvalidInput(f"model {self.name} takes {taken}; got {given}")
+        self.require_kind(items)
         start = time.perf_counter()
         job = partial(_prepare, self.encoder, items, role, truncation)
         prepared = await (self._hop(job) if _is_small(items) else asyncio.to_thread(job))

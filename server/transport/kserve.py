@@ -8,6 +8,7 @@ https://github.com/kserve/open-inference-protocol, and Triton's extensions to it
 """
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -63,6 +64,7 @@ DATATYPES: Final[Mapping[str, str]] = MappingProxyType(
 
 _NAMES: Final = MappingProxyType({dtype: name for name, dtype in DATATYPES.items()})
 _KINDS: Final[Mapping[str, set[type]]] = {"b": {bool}, "f": {int, float}}
+MAX_AXES: Final = 8
 _PREFIX: Final = 4  # bytes of the length before each element of BYTES, little-endian
 # Triton's levels, where 0 is the default and a lower one goes first.
 PRIORITIES: Final[tuple[Priority, ...]] = ("interactive", "interactive", "bulk")
@@ -251,33 +253,46 @@ async def infer(
     """
     model = models.get(request.model, request.version)
     options = read_options(request.parameters)
+    with about("parameters[dimensions]"):
+        if options.dims not in (None, *model.encoder.dims):
+            raise InvalidInput(
+                f"dimensions is {options.dims}; {model.name} was trained for "
+                f"{list(model.encoder.dims)}"
+            )
+    with about("parameters[encoding]"):
+        nothing = np.empty((0, model.encoder.dim), np.float32)
+        model.encoder.finish(nothing, dims=options.dims, encoding=options.encoding)
     known = {output.name: None for output in gives(model)}
     for index, name in enumerate(request.outputs):
-        if name not in known:
-            with about(f"outputs[{index}].name"):
+        with about(f"outputs[{index}].name"):
+            if name not in known:
                 raise InvalidInput(
-                    f"{model.name} has no output {name!r}; it gives {', '.join(known)}"
+                    f"{model.name} has no output {name[:80]!r}; it gives {', '.join(known)}"
                 )
+            if name in request.outputs[:index]:
+                raise InvalidInput(f"output {name} is named twice; name each once")
     wanted = request.outputs or tuple(known)
     items = _items(model, request.inputs, max_items=max_items)
     if options.timeout_s is not None:
         own = asyncio.get_running_loop().time() + options.timeout_s
         deadline = own if deadline is None else min(deadline, own)
-    found = await embed(
-        models,
-        model=model.name,
-        version=model.version,
-        items=items,
-        role=options.role,
-        dims=options.dims,
-        encoding=options.encoding,
-        truncation=options.truncation,
-        priority=options.priority,
-        deadline=deadline,
-        wait=wait,
-    )
-    if "status" not in wanted or not found.good:
-        found.require_all()
+    with about("inputs[0]"):
+        found = await embed(
+            models,
+            model=model.name,
+            version=model.version,
+            items=items,
+            role=options.role,
+            dims=options.dims,
+            encoding=options.encoding,
+            truncation=options.truncation,
+            priority=options.priority,
+            deadline=deadline,
+            wait=wait,
+            whole="status" not in wanted,
+        )
+        if not found.good:
+            found.require_all()
     return Inferred(
         model=found.model.name,
         version=found.model.version,
@@ -315,8 +330,9 @@ def from_raw(info: TensorInfo, data: bytes | memoryview) -> Tensor:
     """The tensor that little-endian bytes hold; ShapeError where they do not fill the shape."""
     size = _size(info)
     if info.datatype == BYTES:
+        elements = list(_elements(info, data, size))  # before a shape asks for room
         array = np.empty(size, np.object_)
-        array[:] = list(_elements(info, data, size))
+        array[:] = elements
         return Tensor(name=info.name, datatype=BYTES, array=array.reshape(info.shape))
     dtype = _dtype(info).newbyteorder("<")
     if len(data) != (expected := size * dtype.itemsize):
@@ -338,11 +354,12 @@ def from_values(info: TensorInfo, values: Sequence[Any]) -> Tensor:
     datatype.
     """
     size = _size(info)
-    if info.datatype == BYTES:
-        array = np.empty(len(values), np.object_)
-        array[:] = values
-    else:
-        array = _numbers(info, values)
+    array = _texts(info, values) if info.datatype == BYTES else _numbers(info, values)
+    if array.ndim > 1 and array.shape != info.shape:
+        raise ShapeError(
+            f"values of {info.name} are nested as {list(array.shape)[:8]}, and its shape is "
+            f"{list(info.shape)}; nest them so, or give them flat"
+        )
     if array.size != size:
         raise ShapeError(
             f"{array.size} values; shape {list(info.shape)} of {info.name} takes {size}"
@@ -462,6 +479,14 @@ def _elements(info: TensorInfo, data: bytes | memoryview, count: int) -> Iterato
         )
 
 
+def _texts(info: TensorInfo, values: Sequence[Any]) -> NDArray[Any]:
+    with contextlib.suppress(ValueError):  # rows of different lengths
+        given = np.array(values, np.object_)
+        if {type(value) for value in given.reshape(-1).tolist()} <= {bytes}:
+            return given
+    raise ShapeError(f"values of {info.name} are not all texts, or their rows differ in length")
+
+
 def _numbers(info: TensorInfo, values: Sequence[Any]) -> NDArray[Any]:
     """Cast values without a loss: numpy alone would cut 1.5 to 1, and take True for it."""
     dtype = _dtype(info)
@@ -479,7 +504,7 @@ def _numbers(info: TensorInfo, values: Sequence[Any]) -> NDArray[Any]:
 def _size(info: TensorInfo) -> int:
     """The number of elements; no shape may ask for more than a request could hold."""
     size = math.prod(info.shape)
-    if not 1 <= len(info.shape) <= 8 or min(info.shape) < 1 or size > 2**31:
+    if not 1 <= len(info.shape) <= MAX_AXES or min(info.shape) < 1 or size > 2**31:
         raise ShapeError(
             f"{info.name} has shape {list(info.shape)[:8]}; it must have 1 to 8 axes, each at least"
             " 1, and no more elements than a message holds"

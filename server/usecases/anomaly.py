@@ -88,8 +88,8 @@ class Anomaly:
                 truncation=truncation,
                 deadline=deadline,
                 wait=True,
+                whole=True,
             )
-            embedded.require_all()
             chosen, vectors = embedded.model, embedded.vectors
         head = await asyncio.to_thread(
             KnnAnomaly.fit,

@@ -81,8 +81,8 @@ class Classification:
             truncation=truncation,
             deadline=deadline,
             wait=True,
+            whole=True,
         )
-        embedded.require_all()
         head = await asyncio.to_thread(
             fit_classifier,
             embedded.vectors,

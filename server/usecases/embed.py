@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -52,9 +52,7 @@ class Embedded:
 
     def require_all(self) -> None:
         """Raise the first item's error: for uses in which no item may be missing."""
-        for item in self.items:
-            if item.error is not None:
-                raise item.error
+        _raise_first(item.error for item in self.items)
 
 
 async def embed(
@@ -70,6 +68,7 @@ async def embed(
     priority: Priority = "interactive",
     deadline: float | None = None,
     wait: bool = False,
+    whole: bool = False,
 ) -> Embedded:
     """Embed items with a model (the only one when `model` is empty) by `deadline` (loop time, s).
 
@@ -77,7 +76,8 @@ async def embed(
     newest. `dims` is a width the model declares, `encoding` how a row is stored. Items of `bulk`
     priority let interactive ones pass for a while. Without `wait` a queue that lacks room refuses
     the call with `Overloaded`; with it the call waits for room. Raises what is wrong with the call;
-    what is wrong with one item stands in its `Item`.
+    what is wrong with one item stands in its `Item`, or with `whole` fails the call: before any
+    item is run, where the host's step can tell.
     """
     chosen = models.get(model, version)
     with chosen.held() as tally:
@@ -90,6 +90,8 @@ async def embed(
             chosen.refuse_if_full()
         start = time.perf_counter()
         prepared = await chosen.prepare(items, role=role, truncation=truncation)
+        if whole:
+            _raise_first(one if isinstance(one, InvalidInput) else None for one in prepared)
         queued = time.perf_counter()
         runnable = [one for one in prepared if isinstance(one, Prepared)]
         answers = iter(
@@ -120,6 +122,8 @@ async def embed(
             tokenize_s=queued - start,
             infer_s=sum(runs.values()),
         )
+        if whole:
+            found.require_all()
         tally.answered(
             time.perf_counter() - start,
             queue_s=found.queue_s,
@@ -127,6 +131,12 @@ async def embed(
             infer_s=found.infer_s,
         )
         return found
+
+
+def _raise_first(errors: Iterable[AttarError | None]) -> None:
+    for error in errors:
+        if error is not None:
+            raise error
 
 
 def _finish(

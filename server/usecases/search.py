@@ -188,10 +188,9 @@ class Collections:
             truncation=truncation,
             deadline=deadline,
             wait=wait,
+            whole=all_or_nothing,
         )
         good = [i for i, item in enumerate(statuses) if item.error is None]
-        if all_or_nothing and len(good) < len(statuses):
-            raise next(item.error for item in statuses if item.error is not None)
         if good:
             await self._store.upsert(
                 name, [ids[i] for i in good], rows[good], [payloads[i] for i in good]
@@ -393,6 +392,7 @@ class Collections:
         truncation: Truncation,
         deadline: float | None,
         wait: bool,
+        whole: bool = False,
     ) -> tuple[NDArray[np.float32], tuple[Item, ...]]:
         """Give a row for each item or vector, all of the collection's space, or refuse."""
         if vectors is not None:
@@ -415,6 +415,7 @@ class Collections:
             truncation=truncation,
             deadline=deadline,
             wait=wait,
+            whole=whole,
         )
         return embedded.vectors, embedded.items
 

@@ -1,24 +1,39 @@
 """The HTTP application: every route in one table."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route as Mounted
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as Connection
 
-from attar.errors import Unavailable
+from attar.errors import InvalidInput, Unavailable
 from attar.server.access import Scope
-from attar.server.door import Door
+from attar.server.call import request_id
+from attar.server.door import REQUEST_ID, Door
 from attar.server.engine.models import Models
 
 from . import kserve, openai, page
 from .edge import JSON, Answer, Asked, Edge, Problem, Route, Wording, plain
 
 OPENAI: Final = "/v1/"
+_ABSOLUTE: Final = re.compile(r"https?://[^/]*", re.IGNORECASE)
+_TWO_LENGTHS: Final = Problem(
+    code=400,
+    message="the request has content-length and transfer-encoding; send one of them",
+    reason=InvalidInput.reason,
+    field="",
+)
+# What a page of an allowed origin may read of an answer.
+_EXPOSED: Final = (REQUEST_ID, kserve.HEADER, "server-timing", "retry-after", "retry-after-ms")
 Chosen: TypeAlias = "Callable[[Answers], Answer]"
 
 
@@ -29,6 +44,33 @@ class Limits:
     max_items: int
     max_message_bytes: int
     read_timeout_s: float
+    cors_allow_origin: tuple[str, ...] = ()
+    truncate: bool = False
+
+
+class Front:
+    """What RFC 9112 asks of every server, before any route is looked for.
+
+    A target may be absolute, as a forward proxy sends it; a slash at the end makes no other route.
+    A body that has two lengths ends its connection, since a proxy may have believed the other one.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Stand before `app`."""
+        self._app = app
+
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
+        """Call the app by a plain path."""
+        path = _ABSOLUTE.sub("", scope["path"])
+        scope["path"] = path.removesuffix("/") or "/"
+        names = {name for name, _ in scope["headers"]}
+        if {b"content-length", b"transfer-encoding"} <= names:
+            given = Headers(scope=scope).get(REQUEST_ID)
+            headers = {"connection": "close", REQUEST_ID: request_id(given)}
+            refusal = JSONResponse(_wording(path)(_TWO_LENGTHS), _TWO_LENGTHS.code, headers)
+            await refusal(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 class Health:
@@ -128,11 +170,11 @@ ROUTES: Final = (
 """Every route, and what a key needs for it."""
 
 
-def application(models: Models, door: Door, limits: Limits) -> Starlette:
+def application(models: Models, door: Door, limits: Limits) -> ASGIApp:
     """The ASGI application; who calls it handles no error of it."""
     to = Answers(
         health=Health(models, door),
-        openai=openai.OpenAI(models, max_items=limits.max_items),
+        openai=openai.OpenAI(models, max_items=limits.max_items, truncate=limits.truncate),
         kserve=kserve.KServe(models, max_items=limits.max_items),
     )
     way = Edge(door, max_body_bytes=limits.max_message_bytes, read_timeout_s=limits.read_timeout_s)
@@ -145,7 +187,7 @@ def application(models: Models, door: Door, limits: Limits) -> Starlette:
     async def docs(request: Request) -> Response:  # noqa: ARG001
         return HTMLResponse(shown, headers=page.HEADERS)
 
-    return Starlette(
+    routed = Starlette(
         routes=[
             *(
                 Mounted(one.path, way.endpoint(one, one.answer(to)), methods=[one.method])
@@ -156,6 +198,16 @@ def application(models: Models, door: Door, limits: Limits) -> Starlette:
         ],
         exception_handlers={HTTPException: _no_route},
     )
+    routed.router.redirect_slashes = False  # to http, behind a proxy that ends TLS
+    if limits.cors_allow_origin:
+        routed.add_middleware(
+            CORSMiddleware,
+            allow_origins=limits.cors_allow_origin,
+            allow_methods=("GET", "POST"),
+            allow_headers=("*",),  # clients add their own
+            expose_headers=_EXPOSED,
+        )
+    return Front(routed)
 
 
 async def _no_route(request: Request, error: Exception) -> Response:
@@ -167,4 +219,5 @@ async def _no_route(request: Request, error: Exception) -> Response:
     else:
         message = f"no route {path[:80]}; GET /openapi.json lists them"
     problem = Problem(code=error.status_code, message=message, reason="NO_ROUTE", field="")
-    return JSONResponse(_wording(path)(problem), error.status_code, headers=error.headers)
+    headers = {**(error.headers or {}), REQUEST_ID: request_id(request.headers.get(REQUEST_ID))}
+    return JSONResponse(_wording(path)(problem), error.status_code, headers)

@@ -7,6 +7,8 @@ with the one status and body that its exception maps to. Who leaves takes the wo
 import asyncio
 import json
 import math
+import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
@@ -16,6 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from attar.errors import Cancelled, InvalidInput
+from attar.inputs import HOW_TO_CUT
 from attar.server.access import Scope
 from attar.server.call import answering
 from attar.server.door import REQUEST_ID, Door
@@ -23,6 +26,7 @@ from attar.server.errors import Unreadable, http_code, reason_of, retry_after_s,
 
 JSON: Final = "application/json"
 BINARY: Final = "application/octet-stream"
+_CHARSET: Final = re.compile(r';\s*charset\s*=\s*"?([^\s";]+)', re.IGNORECASE)
 # JSON of so many numbers takes milliseconds.
 _LONG: Final = 2**13
 Written = TypeVar("Written")
@@ -104,14 +108,7 @@ class Edge:
         return answer
 
     async def _read(self, request: Request, route: Route) -> bytes:
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind not in route.types:
-            raise Unreadable(
-                415,
-                f"content-type is {kind[:80]!r}; expected {' or '.join(filter(None, route.types))}",
-            )
-        if (encoding := request.headers.get("content-encoding", "identity")) != "identity":
-            raise Unreadable(415, f"content-encoding is {encoding[:80]!r}; send the body as it is")
+        _refuse_form(request.headers, route.types)
         too_large = Unreadable(
             413, f"the body is larger than max_message_bytes, {self._max_body_bytes}; send less"
         )
@@ -144,7 +141,8 @@ def told(error: Exception, wording: Wording) -> Response:
         if detail.Unpack(violations):
             field = violations.field_violations[0].field
     code = http_code(error)
-    problem = Problem(code=code, message=status.message, reason=reason_of(error), field=field)
+    message = status.message.replace(HOW_TO_CUT, 'send "truncate": true')
+    problem = Problem(code=code, message=message, reason=reason_of(error), field=field)
     headers = {}
     if (seconds := retry_after_s(error)) is not None:
         headers["retry-after"] = str(math.ceil(seconds))
@@ -162,15 +160,37 @@ def plain(problem: Problem) -> dict[str, Any]:
 def document(body: bytes) -> dict[str, Any]:
     """The JSON object that a body holds; InvalidInput for anything else."""
     try:
-        found = json.loads(body.decode(), parse_constant=_no_number)
+        text = body.decode("utf-8-sig")  # some clients put a byte order mark first
+        found = json.loads(text, parse_constant=_no_number, object_pairs_hook=_object)
         if b"\\u" in body:
-            json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+            json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"the body is not UTF-8 at byte {error.start}; encode it so") from None
+    except UnicodeEncodeError:
+        raise InvalidInput("the body escapes half of a surrogate pair, which is no text") from None
+    except json.JSONDecodeError as error:
+        raise InvalidInput(f"the body is not JSON: {error}") from None
     except (ValueError, RecursionError) as error:
-        what = str(error) if isinstance(error, json.JSONDecodeError) else type(error).__name__
-        raise InvalidInput(f"the body is not JSON in UTF-8: {what}") from None
+        known = str(error) if isinstance(error, _NotJson) else "a number or its depth is too large"
+        raise InvalidInput(f"the body is not JSON: {known}") from None
     if not isinstance(found, dict):
-        raise InvalidInput(f"the body is a JSON {type(found).__name__}; send an object")
+        raise InvalidInput(f"the body is {json_kind(found)}; send an object")
     return found
+
+
+def json_kind(value: object) -> str:
+    """What JSON calls a value: an object, an array, a string, a number, true, false or null."""
+    match value:
+        case None | bool():
+            return json.dumps(value)
+        case str():
+            return "a string"
+        case int() | float():
+            return "a number"
+        case list():
+            return "an array"
+        case _:
+            return "an object"
 
 
 async def off_the_loop(size: int, write: Callable[[], Written]) -> Written:
@@ -178,8 +198,36 @@ async def off_the_loop(size: int, write: Callable[[], Written]) -> Written:
     return await asyncio.to_thread(write) if size > _LONG else write()
 
 
+class _NotJson(ValueError):
+    """What Python's reader takes and JSON forbids."""
+
+
 def _no_number(text: str) -> float:
-    raise ValueError(text)
+    raise _NotJson(f"{text} is no number there")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose names differ, for of two equal ones readers take either; null is absent."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = Counter(name for name, _ in pairs)
+        raise _NotJson(f"an object has {names.most_common(1)[0][0][:80]!r} twice")
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _refuse_form(headers: Mapping[str, str], types: tuple[str, ...]) -> None:
+    """Refuse a body of another media type, charset or coding before it is read."""
+    given = headers.get("content-type", "")
+    kind = given.partition(";")[0].strip().lower()
+    if kind not in types:
+        known = " or ".join(filter(None, types))
+        raise Unreadable(415, f"content-type is {kind[:80]!r}; expected {known}")
+    charset = _CHARSET.search(given)
+    if charset is not None and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
+        raise Unreadable(415, f"charset is {charset[1][:80]!r}; send JSON as UTF-8")
+    coding = headers.get("content-encoding", "").strip()
+    if coding.lower() not in ("", "identity"):
+        raise Unreadable(415, f"content-encoding is {coding[:80]!r}; send the body uncompressed")
 
 
 async def _unless_gone(request: Request, work: Awaitable[Response]) -> Response:

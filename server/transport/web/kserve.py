@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-import numpy as np
 from starlette.responses import JSONResponse, Response
 
 from attar.errors import InvalidInput, ShapeError, Unavailable
@@ -13,11 +12,14 @@ from attar.server.errors import about
 from attar.server.transport import kserve
 from attar.server.transport.kserve import Inference, Inferred, Parameter, Tensor, TensorInfo
 
-from .edge import BINARY, JSON, Asked, document, off_the_loop
+from .edge import BINARY, JSON, Asked, document, json_kind, off_the_loop
 
 TYPES: Final = (JSON, BINARY, "")
 """Triton's clients send no type, or that of bytes."""
 HEADER: Final = "inference-header-content-length"
+_REQUEST: Final = ("id", "parameters", "inputs", "outputs")
+_INPUT: Final = ("name", "shape", "datatype", "parameters", "data")
+_OUTPUT: Final = ("name", "parameters")
 _SIZE: Final = "binary_data_size"
 _BINARY: Final = "binary_data"
 _ALL_BINARY: Final = "binary_data_output"
@@ -68,7 +70,7 @@ class KServe:
         ready = given.get("ready", False)
         with about("ready"):
             if not isinstance(ready, bool):
-                raise InvalidInput("ready is not true or false")
+                raise InvalidInput(f"ready is {json_kind(ready)}; give true or false")
         return JSONResponse(kserve.index(self._models, repository="", ready=ready))
 
     async def load(self, asked: Asked) -> Response:
@@ -88,9 +90,10 @@ class KServe:
     async def infer(self, asked: Asked) -> Response:
         """Answer one request."""
         given, binary = _divide(asked)
+        _refuse_unknown(given, _REQUEST, "the request")
         name, version = _named(asked)
         parameters = _parameters(given.get("parameters", {}), "parameters")
-        outputs, raw = _outputs(given.get("outputs", []), parameters.get(_ALL_BINARY))
+        outputs, raw = _outputs(given.get("outputs", []), _all_binary(parameters))
         inferred = await kserve.infer(
             self._models,
             Inference(
@@ -132,8 +135,16 @@ def _divide(asked: Asked) -> tuple[dict[str, Any], memoryview]:
 def _id(value: object) -> str:
     with about("id"):
         if not isinstance(value, str):
-            raise InvalidInput("id is not text")
+            raise InvalidInput(f"id is not text; got {json_kind(value)}")
     return value
+
+
+def _all_binary(parameters: Mapping[str, Parameter]) -> bool:
+    every = parameters.get(_ALL_BINARY, False)
+    with about(f"parameters[{_ALL_BINARY}]"):
+        if not isinstance(every, bool):
+            raise InvalidInput(f"{_ALL_BINARY} is {json_kind(every)}; give true or false")
+    return every
 
 
 def _parameters(given: object, where: str) -> dict[str, Parameter]:
@@ -146,7 +157,16 @@ def _parameters(given: object, where: str) -> dict[str, Parameter]:
     return dict(given)
 
 
-def _objects(given: object, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _refuse_unknown(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+    for name in given:
+        if name not in known:
+            with about(name, ours=False):
+                raise InvalidInput(f"{where} has {name[:80]!r}; known are {', '.join(known)}")
+
+
+def _objects(
+    given: object, where: str, known: tuple[str, ...]
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
     with about(where):
         if not isinstance(given, list):
             raise InvalidInput(f"{where} is missing, or is no list of objects")
@@ -155,13 +175,14 @@ def _objects(given: object, where: str) -> Iterator[tuple[str, Mapping[str, Any]
         with about(at):
             if not isinstance(one, Mapping) or not isinstance(one.get("name"), str):
                 raise InvalidInput(f"{at} is no object with a name")
+        _refuse_unknown(one, known, at)
         yield at, one
 
 
-def _outputs(given: object, every: Parameter | None) -> tuple[tuple[str, ...], Mapping[str, bool]]:
+def _outputs(given: object, every: bool) -> tuple[tuple[str, ...], Mapping[str, bool]]:  # noqa: FBT001 (one rule of two)
     """The outputs that are asked for, and whether each is to come as bytes; "" is any other."""
-    names, raw = [], {"": every is True}
-    for at, one in _objects(given, "outputs"):
+    names, raw = [], {"": every}
+    for at, one in _objects(given, "outputs", _OUTPUT):
         parameters = _parameters(one.get("parameters", {}), f"{at}.parameters")
         for name, value in parameters.items():
             with about(f"{at}.parameters"):
@@ -170,13 +191,13 @@ def _outputs(given: object, every: Parameter | None) -> tuple[tuple[str, ...], M
                         f"{at}.parameters has {name[:80]!r}; known is {_BINARY}, true or false"
                     )
         names.append(one["name"])
-        raw[one["name"]] = bool(parameters.get(_BINARY, every is True))
+        raw[one["name"]] = bool(parameters.get(_BINARY, every))
     return tuple(names), raw
 
 
 def _inputs(given: object, binary: memoryview) -> Iterator[Tensor]:
     start = 0
-    for at, one in _objects(given, "inputs"):
+    for at, one in _objects(given, "inputs", _INPUT):
         parameters = _parameters(one.get("parameters", {}), f"{at}.parameters")
         size = parameters.pop(_SIZE, None)
         with about(f"{at}.parameters"):
@@ -219,10 +240,16 @@ def _values(info: TensorInfo, data: object) -> Sequence[Any]:
         raise InvalidInput(f"data of {info.name[:80]!r} is missing, or is no list")
     if info.datatype != kserve.BYTES:
         return data
-    flat = np.array(data, np.object_).reshape(-1).tolist()
-    if not all(isinstance(one, str) for one in flat):
-        raise ShapeError(f"data of {info.name[:80]!r} is not text throughout")
-    return [one.encode() for one in flat]
+    return _encoded(data, info.name)
+
+
+def _encoded(values: list[Any], name: str, *, axes: int = kserve.MAX_AXES) -> list[Any]:
+    """Texts as bytes, nested as they were."""
+    if axes > 1 and all(isinstance(value, list) for value in values):
+        return [_encoded(value, name, axes=axes - 1) for value in values]
+    if not all(isinstance(value, str) for value in values):
+        raise ShapeError(f"data of {name[:80]!r} is not text throughout")
+    return [value.encode() for value in values]
 
 
 def _answer(inferred: Inferred, raw: Mapping[str, bool]) -> Response:

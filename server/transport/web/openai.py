@@ -15,7 +15,7 @@ from attar.server.engine.models import Models
 from attar.server.errors import about
 from attar.server.usecases.embed import Embedded, Items, Priority, embed
 
-from .edge import Asked, Problem, document, off_the_loop
+from .edge import Asked, Problem, document, json_kind, off_the_loop
 
 Format = Literal["float", "base64"]
 Name = TypeVar("Name", bound=str)
@@ -45,33 +45,40 @@ class _Request:
 class OpenAI:
     """`/v1/embeddings` and `/v1/models` over the models of one server."""
 
-    def __init__(self, models: Models, *, max_items: int) -> None:
-        """Serve these models; a request takes up to `max_items`."""
+    def __init__(self, models: Models, *, max_items: int, truncate: bool = False) -> None:
+        """Serve these models; a request takes up to `max_items`.
+
+        `truncate` is what a request asks for that does not say whether to cut what is too long.
+        """
         self._models = models
         self._max_items = max_items
+        self._truncate = truncate
         self._created = int(time.time())
 
     async def embeddings(self, asked: Asked) -> Response:
         """Embed the inputs of one request; one bad input fails it, since no field tells of it."""
-        request = _read(document(asked.body), max_items=self._max_items)
-        declared = self._models.get(request.model).encoder.dims
+        given = {"truncate": self._truncate, **document(asked.body)}
+        request = _read(given, max_items=self._max_items)
+        model = self._models.get(request.model)
+        with about("model"):
+            model.require_kind(request.items)
         with about("dimensions"):
-            if request.dims not in (None, *declared):
+            if request.dims not in (None, *model.encoder.dims):
                 raise InvalidInput(
-                    f"dimensions is {request.dims}; {request.model} was trained for "
-                    f"{list(declared)}"
+                    f"dimensions is {_shown(request.dims)}; {request.model} was trained for "
+                    f"{list(model.encoder.dims)}"
                 )
-        found = await embed(
-            self._models,
-            model=request.model,
-            items=request.items,
-            role=request.role,
-            dims=request.dims,
-            truncation=request.truncation,
-            priority=request.priority,
-        )
         with about("input"):
-            found.require_all()
+            found = await embed(
+                self._models,
+                model=request.model,
+                items=request.items,
+                role=request.role,
+                dims=request.dims,
+                truncation=request.truncation,
+                priority=request.priority,
+                whole=True,
+            )
         body = await off_the_loop(found.vectors.size, lambda: _write(found, request.format))
         return Response(body, media_type="application/json", headers=timings(found))
 
@@ -124,7 +131,7 @@ def timings(found: Embedded) -> dict[str, str]:
 def _read(given: Mapping[str, Any], *, max_items: int) -> _Request:
     for name in given:
         if name not in _FIELDS:
-            with about(name):
+            with about(name, ours=False):
                 raise InvalidInput(f"no field {name[:80]!r}; known are {', '.join(_FIELDS)}")
     return _Request(
         model=_model(given.get("model")),
@@ -132,7 +139,7 @@ def _read(given: Mapping[str, Any], *, max_items: int) -> _Request:
         format=_word(given, "encoding_format", get_args(Format), "float"),
         dims=_dimensions(given.get("dimensions")),
         role=_word(given, "role", get_args(Role), "passage"),
-        truncation=_truncation(given.get("truncate", False)),
+        truncation=_truncation(given["truncate"]),
         priority=_word(given, "priority", get_args(Priority), "interactive"),
     )
 
@@ -152,19 +159,20 @@ def _items(value: object, *, max_items: int) -> Items:
             items = [items]
         if not 1 <= len(items) <= max_items:
             raise InvalidInput(f"input has {len(items)} items; a request takes 1 to {max_items}")
-        if not _are(items, str) and not all(
-            isinstance(one, list) and _are(one, int) for one in items
-        ):
-            raise InvalidInput(
-                "input is neither text nor token ids throughout; give a text, a list of texts, a "
-                "list of token ids, or a list of such lists, none of them empty"
-            )
+        texts = isinstance(items[0], str)
+        for index, item in enumerate(items):
+            if not (isinstance(item, str) if texts else isinstance(item, list) and _are(item, int)):
+                raise InvalidInput(
+                    f"input[{index}] is {_shown(item)}: input is neither text nor token ids "
+                    "throughout; give a text, a list of texts, a list of token ids, or a list of "
+                    "such lists, none of them empty"
+                )
     return items
 
 
 def _list(value: object) -> list[Any]:
     if not isinstance(value, list):
-        raise InvalidInput(f"input is a JSON {type(value).__name__}; give text, or a list")
+        raise InvalidInput(f"input is {json_kind(value)}; give text, or a list")
     return value
 
 
