@@ -1,0 +1,326 @@
+"""HTTP requests as clients and proxies really send them, and what must come back.
+
+The one list; tests/hostile/test_http.py sends each row to a real server, byte by byte.
+"""
+
+import json
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from ..bundles import tiny_bundle, tiny_tensor_bundle
+from ..servers import free_port, serving, settings
+
+ORIGIN: Final = "https://app.example"
+FOREIGN: Final = "https://evil.example"
+EMBEDDINGS: Final = "/v1/embeddings"
+JSON: Final = "application/json"
+GOOD: Final = b'{"model": "tiny", "input": "cat"}'
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back on the connection: the last response, after any 100 Continue."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    continued: bool
+
+    @property
+    def message(self) -> str:
+        """The error's words, OpenAI's or KServe's."""
+        error = json.loads(self.body)["error"]
+        return str(error["message"] if isinstance(error, dict) else error)
+
+    @property
+    def param(self) -> str | None:
+        """The field that OpenAI's error names."""
+        error = json.loads(self.body)["error"]
+        return error["param"] if isinstance(error, dict) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One request, and the status, words and headers that answer it."""
+
+    name: str
+    request: bytes
+    status: int
+    words: str = ""
+    param: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)  # "" is one that must be missing
+    closes: bool = False
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def request(
+    method: str = "POST",
+    target: str = EMBEDDINGS,
+    body: bytes = GOOD,
+    /,
+    *more: str,
+    kind: str | None = JSON,
+    host: str = "localhost",
+    length: bool = True,
+) -> bytes:
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}"]
+    lines += [f"Content-Type: {kind}"] if kind is not None else []
+    lines += [f"Content-Length: {len(body)}"] if length and method == "POST" else []
+    return "\r\n".join([*lines, *more, "", ""]).encode() + (body if method == "POST" else b"")
+
+
+def get(target: str, *more: str, method: str = "GET", host: str = "localhost") -> bytes:
+    return request(method, target, b"", *more, kind=None, host=host)
+
+
+def body(raw: bytes | Mapping[str, Any], *, target: str = EMBEDDINGS) -> bytes:
+    return request("POST", target, raw if isinstance(raw, bytes) else json.dumps(raw).encode())
+
+
+def asked(**changes: Any) -> bytes:
+    return body({"model": "tiny", "input": "cat", **changes})
+
+
+def chunked(*chunks: bytes) -> bytes:
+    framed = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
+    head = request("POST", EMBEDDINGS, b"", "Transfer-Encoding: chunked", length=False)
+    return head + framed
+
+
+def wrong(name: str, param: str | None, words: str, **changes: Any) -> Case:
+    return Case(name, asked(**changes), 400, words, param)
+
+
+_TWO = request("POST", EMBEDDINGS, b"0\r\n\r\n", "Transfer-Encoding: chunked")
+
+
+def preflight(origin: str) -> bytes:
+    more = ("Access-Control-Request-Method: POST", "Access-Control-Request-Headers: x-mine")
+    return get(EMBEDDINGS, f"Origin: {origin}", *more, method="OPTIONS")
+
+
+ALLOW_ORIGIN: Final = "access-control-allow-origin"
+TARGETS: Final = (
+    Case("plain", request(), 200),
+    Case("a slash at the end", request("POST", f"{EMBEDDINGS}/"), 200, headers={"location": ""}),
+    Case("a slash at the end of a GET", get("/v1/models/"), 200, headers={"location": ""}),
+    Case("two slashes at the end", get("/v1/models//"), 404, "no route", headers={"location": ""}),
+    Case("two slashes in front", get("//v1/models"), 404, "no route"),
+    Case("the root", get("/"), 404, "no route /"),
+    Case("an absolute target", get("http://localhost/v1/models"), 200),
+    Case("an absolute target by https", get("HTTPS://a.example:8443/v1/models/tiny"), 200),
+    Case("an absolute target of nothing", get("http://localhost"), 404, "no route"),
+    Case("an absolute target to post", request("POST", f"http://a{EMBEDDINGS}"), 200),
+    Case("an absolute target of elsewhere", get("ftp://localhost/v1/models"), 404, "no route"),
+    Case("a percent-encoded path", request("POST", "/v1/%65mbeddings"), 200),
+    Case("a path of another case", get("/V1/models"), 404, "no route /V1/models"),
+    Case("a query string", request("POST", f"{EMBEDDINGS}?api-version=2024-02-01"), 200),
+    Case("KServe's name of OpenAI's routes", request("POST", f"/openai{EMBEDDINGS}"), 404, "no r"),
+    Case("without /v1", request("POST", "/embeddings"), 404, "no route /embeddings"),
+    Case("a model with a slash", get("/v1/models/org/tiny"), 404, "no route"),
+    Case("a model with an encoded slash", get("/v1/models/org%2Ftiny"), 404, "no route"),
+    Case("a model of another case", get("/v1/models/Tiny"), 404, "no model 'Tiny'"),
+    Case("HEAD", get("/v1/models", method="HEAD"), 200),
+    Case("HEAD of what is posted to", get(EMBEDDINGS, method="HEAD"), 405, headers={"allow": "P"}),
+    Case("PUT", get(EMBEDDINGS, method="PUT"), 405, "is not what", headers={"allow": "POST"}),
+    Case("a Host that ends with a dot", get("/v1/models", host="localhost.:80"), 200),
+    Case("HTTP/1.0", b"GET /livez HTTP/1.0\r\n\r\n", 200, closes=True),
+    Case("a request id", get("/livez", "X-REQUEST-ID: a-1"), 200, headers={"x-request-id": "a-1"}),
+    Case(
+        "a request id to no route",
+        get("/no", "x-request-id: a"),
+        404,
+        headers={"x-request-id": "a"},
+    ),
+    Case(
+        "a request id to no method",
+        get(EMBEDDINGS, "x-request-id: a"),
+        405,
+        headers={"x-request-id": "a"},
+    ),
+)
+HEADERS: Final = (
+    Case("a charset", request(kind="Application/JSON; Charset=UTF-8"), 200),
+    Case("a charset in quotes", request(kind='application/json;charset="utf-8"'), 200),
+    Case("another parameter", request(kind="application/json; profile=x"), 200),
+    Case("another charset", request(kind="application/json; charset=latin-1"), 415, "charset is"),
+    Case("UTF-16", request(kind="application/json;charset=utf-16"), 415, "charset is 'utf-16'"),
+    Case("no type", request(kind=None), 415, "content-type is ''; expected application/json"),
+    Case("a form", request(kind="application/x-www-form-urlencoded"), 415, "content-type is"),
+    Case("another type", request(kind="text/json"), 415, "content-type is 'text/json'"),
+    Case("gzip", request("POST", EMBEDDINGS, GOOD, "Content-Encoding: gzip"), 415, "is 'gzip'"),
+    Case("identity", request("POST", EMBEDDINGS, GOOD, "Content-Encoding: Identity"), 200),
+    Case("an empty coding", request("POST", EMBEDDINGS, GOOD, "Content-Encoding:"), 200),
+    Case("100-continue", request("POST", EMBEDDINGS, GOOD, "Expect: 100-continue"), 200),
+    Case("chunks", chunked(GOOD[:5], GOOD[5:]), 200),
+    Case("chunks of one byte", chunked(*(bytes([byte]) for byte in GOOD)), 200),
+    Case("two lengths", _TWO, 400, "content-length and transfer-encoding", closes=True),
+    Case(
+        "a preflight of an allowed origin",
+        preflight(ORIGIN),
+        200,
+        headers={ALLOW_ORIGIN: ORIGIN, "access-control-allow-headers": "x-mine"},
+    ),
+    Case("a preflight of another", preflight(FOREIGN), 400, headers={ALLOW_ORIGIN: ""}),
+    Case(
+        "an allowed origin",
+        request("POST", EMBEDDINGS, GOOD, f"Origin: {ORIGIN}"),
+        200,
+        headers={ALLOW_ORIGIN: ORIGIN},
+    ),
+    Case(
+        "another origin",
+        request("POST", EMBEDDINGS, GOOD, f"Origin: {FOREIGN}"),
+        200,
+        headers={ALLOW_ORIGIN: ""},
+    ),
+)
+BODIES: Final = (
+    Case("a byte order mark", body(b"\xef\xbb\xbf" + GOOD), 200),
+    Case("blanks around", body(b"\r\n \t" + GOOD + b"\n"), 200),
+    Case("UTF-16 bytes", body(GOOD.decode().encode("utf-16")), 400, "not UTF-8 at byte 0"),
+    Case("Latin-1 bytes", body(b'{"model": "tiny", "input": "\xe9"}'), 400, "not UTF-8 at byte 2"),
+    Case("nothing", body(b""), 400, "the body is not JSON"),
+    Case("an array", body(b"[]"), 400, "the body is an array; send an object"),
+    Case("null", body(b"null"), 400, "the body is null; send an object"),
+    Case("two objects", body(GOOD + GOOD), 400, "the body is not JSON: Extra data"),
+    Case("equal names", body(b'{"model":"tiny","input":"a","input":"b"}'), 400, "'input' twice"),
+    Case("NaN", body(b'{"model":"tiny","input":NaN}'), 400, "NaN is no number"),
+    Case(
+        "Infinity", body(b'{"model":"tiny","input":"a","dimensions":-Infinity}'), 400, "-Infinity"
+    ),
+    Case(
+        "a number of 5000 digits",
+        body(b'{"model":"tiny","input":[%s]}' % (b"9" * 5000)),
+        400,
+        "too large",
+    ),
+    Case(
+        "half a surrogate pair", body(b'{"model":"tiny","input":"\\ud800"}'), 400, "surrogate pair"
+    ),
+    Case(
+        "every field null but two",
+        asked(
+            encoding_format=None,
+            dimensions=None,
+            user=None,
+            role=None,
+            truncate=None,
+            priority=None,
+        ),
+        200,
+    ),
+    Case("an unknown field null", asked(extra=None), 200),
+    wrong("model null", "model", "model is missing", model=None),
+    wrong("model empty", "model", "model is missing", model=""),
+    Case("another model's name", asked(model="org/tiny"), 404, "no model 'org/tiny'; this server"),
+    Case("a model of another case in the body", asked(model="TINY"), 404, "no model 'TINY'"),
+    wrong("input null", "input", "input is null; give text, or a list", input=None),
+    wrong("input a number", "input", "input is a number", input=7),
+    wrong("input an object", "input", "input is an object", input={"text": "a"}),
+    wrong("input empty", "input", "input has 0 items", input=[]),
+    wrong("input of None", "input", "input[1] is null", input=["a", None]),
+    wrong("input mixed", "input", "input[1] is 1", input=["a", 1]),
+    wrong("input of ids and text", "input", 'input[1] is "a"', input=[[2, 5, 3], "a"]),
+    wrong("input nested", "input", 'input[0] is ["a", "b"]', input=[["a", "b"]]),
+    wrong("input of flags", "input", "input[0] is true", input=[True]),
+    wrong("input of floats", "input", "input[0] is 1.5", input=[1.5]),
+    wrong("input of an empty list", "input", "input[0] is []", input=[[]]),
+    Case("an empty text", asked(input=""), 200),
+    wrong(
+        "too long",
+        "input",
+        'item 1 has 101 tokens and the encoder takes 32; shorten it, or send "trunc',
+        input=["a", "cat " * 99],
+    ),
+    Case("too long and cut", asked(input="cat " * 99, truncate=True), 200),
+    wrong("dimensions as text", "dimensions", 'dimensions is "8"', dimensions="8"),
+    wrong("dimensions with a point", "dimensions", "dimensions is 8.0", dimensions=8.0),
+    wrong(
+        "dimensions undeclared",
+        "dimensions",
+        "dimensions is 7; tiny was trained for [8, 16]",
+        dimensions=7,
+    ),
+    wrong("dimensions huge", "dimensions", "tiny was trained for", dimensions=10**3000),
+    wrong(
+        "a format of another case",
+        "encoding_format",
+        "expected one of float, base64",
+        encoding_format="Base64",
+    ),
+    wrong(
+        "a format that is a list",
+        "encoding_format",
+        "encoding_format is [",
+        encoding_format=["float"],
+    ),
+    wrong(
+        "truncate as text", "truncate", 'truncate is "true"; give true or false', truncate="true"
+    ),
+    wrong("truncate as a number", "truncate", "truncate is 1", truncate=1),
+    wrong("an unknown field", "inputs", "no field 'inputs'; known are", inputs="a"),
+    wrong("texts for a model of tensors", "model", "takes tensors; got texts", model="tiny-image"),
+    Case("a user of any kind", asked(user={"id": 7}), 200),
+)
+CASES: Final = (*TARGETS, *HEADERS, *BODIES)
+
+
+def send(address: tuple[str, int], raw: bytes) -> Answer:
+    """Send bytes as they are, and read one response."""
+    with socket.create_connection(address, timeout=20) as connection:
+        connection.sendall(raw)
+        stream = connection.makefile("rb")
+        status, headers = _head(stream)
+        continued = status == 100
+        if continued:
+            status, headers = _head(stream)
+        is_head = raw.startswith(b"HEAD")
+        return Answer(
+            status,
+            headers,
+            b"" if is_head else stream.read(int(headers["content-length"])),
+            continued,
+        )
+
+
+def closes(address: tuple[str, int], raw: bytes) -> bool:
+    """Tell whether the server ends the connection after its answer."""
+    with socket.create_connection(address, timeout=20) as connection:
+        connection.sendall(raw)
+        stream = connection.makefile("rb")
+        _, headers = _head(stream)
+        stream.read(int(headers["content-length"]))
+        connection.settimeout(2)
+        try:
+            return stream.read(1) == b""
+        except TimeoutError:
+            return False
+
+
+def _head(stream: Any) -> tuple[int, dict[str, str]]:
+    status = int(stream.readline().split()[1])
+    headers = {}
+    while line := stream.readline().strip().decode():
+        name, _, value = line.partition(":")
+        headers[name.lower()] = value.strip()
+    return status, headers
+
+
+@contextmanager
+def world(folder: Path, **changes: Any) -> Iterator[tuple[str, int]]:
+    """A server of a text and a tensor model; gives where its HTTP port is."""
+    prompts = {"query": "query: ", "passage": ""}
+    text = tiny_bundle(folder / "tiny.attar", dims=(8, 16), prompts=prompts, max_length=32)
+    image = tiny_tensor_bundle(folder / "image.attar")
+    port = free_port()
+    limits = {"max_items": 40, "max_message_bytes": 64 * 1024, "http_port": port}
+    chosen = settings(text, image, data_dir=folder / "data", **{**limits, **changes})
+    with serving(chosen):
+        yield "127.0.0.1", port

@@ -1,0 +1,61 @@
+"""Every HTTP request that clients and proxies send has its one answer, and says what is wrong."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from .http import CASES, GOOD, ORIGIN, Case, asked, closes, preflight, request, send, world
+
+Address = tuple[str, int]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
+    with world(tmp_path_factory.mktemp("http"), cors_allow_origin=(ORIGIN,)) as address:
+        yield address
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_request_has_its_one_answer(case: Case, served: Address) -> None:
+    answer = send(served, case.request)
+
+    assert answer.status == case.status, answer
+    assert not case.words or case.words in answer.message, answer
+    assert case.param is None or answer.param == case.param, answer
+    for name, value in case.headers.items():
+        assert answer.headers.get(name, "").startswith(value), answer
+        assert value or name not in answer.headers, answer
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.closes], ids=str)
+def test_a_connection_that_cannot_be_trusted_is_closed(case: Case, served: Address) -> None:
+    assert closes(served, case.request)
+
+
+def test_a_client_that_waits_is_told_to_go_on(served: Address) -> None:
+    waiting = request("POST", "/v1/embeddings", GOOD, "Expect: 100-continue")
+
+    assert send(served, waiting).continued
+
+
+def test_no_page_of_a_browser_is_let_in_unless_its_origin_is_set(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    with world(tmp_path_factory.mktemp("http")) as address:
+        refused = send(address, preflight(ORIGIN))
+        plain = send(address, request("POST", "/v1/embeddings", GOOD, f"Origin: {ORIGIN}"))
+
+    assert refused.status == 405
+    assert not [name for name in (*refused.headers, *plain.headers) if name.startswith("access-")]
+
+
+def test_a_server_may_cut_what_clients_cannot_ask_to_be_cut(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    with world(tmp_path_factory.mktemp("http"), openai_truncate=True) as address:
+        by_default, refused = (
+            send(address, asked(input="cat " * 99, **given)).status
+            for given in ({}, {"truncate": False})
+        )
+
+    assert (by_default, refused) == (200, 400)
