@@ -314,13 +314,13 @@ def _head(stream: Any) -> tuple[int, dict[str, str]]:
 
 
 @contextmanager
-def world(folder: Path, **changes: Any) -> Iterator[tuple[str, int]]:
-    """A server of a text and a tensor model; gives where its HTTP port is."""
+def world(folder: Path, **changes: Any) -> Iterator[tuple[tuple[str, int], str]]:
+    """A server of a text and a tensor model; gives where its HTTP port is, and its gRPC target."""
     prompts = {"query": "query: ", "passage": ""}
     text = tiny_bundle(folder / "tiny.attar", dims=(8, 16), prompts=prompts, max_length=32)
     image = tiny_tensor_bundle(folder / "image.attar")
     port = free_port()
     limits = {"max_items": 40, "max_message_bytes": 64 * 1024, "http_port": port}
     chosen = settings(text, image, data_dir=folder / "data", **{**limits, **changes})
-    with serving(chosen):
-        yield "127.0.0.1", port
+    with serving(chosen) as target:
+        yield ("127.0.0.1", port), target

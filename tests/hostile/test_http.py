@@ -11,7 +11,7 @@ Address = tuple[str, int]
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
-    with world(tmp_path_factory.mktemp("http"), cors_allow_origin=(ORIGIN,)) as address:
+    with world(tmp_path_factory.mktemp("http"), cors_allow_origin=(ORIGIN,)) as (address, _):
         yield address
 
 
@@ -41,7 +41,7 @@ def test_a_client_that_waits_is_told_to_go_on(served: Address) -> None:
 def test_no_page_of_a_browser_is_let_in_unless_its_origin_is_set(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    with world(tmp_path_factory.mktemp("http")) as address:
+    with world(tmp_path_factory.mktemp("http")) as (address, _):
         refused = send(address, preflight(ORIGIN))
         plain = send(address, request("POST", "/v1/embeddings", GOOD, f"Origin: {ORIGIN}"))
 
@@ -52,7 +52,7 @@ def test_no_page_of_a_browser_is_let_in_unless_its_origin_is_set(
 def test_a_server_may_cut_what_clients_cannot_ask_to_be_cut(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    with world(tmp_path_factory.mktemp("http"), openai_truncate=True) as address:
+    with world(tmp_path_factory.mktemp("http"), openai_truncate=True) as (address, _):
         by_default, refused = (
             send(address, asked(input="cat " * 99, **given)).status
             for given in ({}, {"truncate": False})
