@@ -164,10 +164,7 @@ REST: Final = (
     Rest("a header's length of 0", rest({"inputs": []}, length="0"), 400, "not JSON"),
     Rest("a header's length with a sign", rest({}, length="+2"), 400, "'+2'"),
     Rest(
-        "a version that is not", rest({}, target="/v2/models/tiny/versions/2/infer"), 400, "inputs"
-    ),
-    Rest(
-        "a version that is not, of a whole request",
+        "a version that is not",
         rest({"inputs": [tensor("a")]}, target="/v2/models/tiny/versions/01/infer"),
         404,
         "no version '01'; this server has 1",
