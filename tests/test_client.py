@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import attar
 from attar import AsyncClient, Client, calls
@@ -21,6 +22,7 @@ from attar.errors import Overloaded
 from attar.server.errors import to_status
 from attar.v1 import collections_pb2, info_pb2
 
+from .bundles import tiny_tensor_bundle
 from .servers import free_port, serving, settings
 
 
@@ -190,6 +192,34 @@ def test_any_number_of_points_is_written_in_batches(client: Client) -> None:
 
     assert client.upsert_all("many", points, batch_size=20) == 45
     assert client.count("many") == 45
+
+
+def test_arrays_are_written_in_batches_too(tmp_path: Path) -> None:
+    image = tiny_tensor_bundle(tmp_path / "image.attar")
+    images = np.random.default_rng(0).normal(size=(5, 1, 8, 8)).astype(np.float32)
+    points: list[tuple[int, NDArray[Any], dict[str, Any]]] = [
+        (i, one, {}) for i, one in enumerate(images)
+    ]
+    with serving(settings(image, data_dir=tmp_path / "data")) as address, Client(address) as client:
+        client.create_collection("images")
+
+        assert client.upsert_all("images", points, batch_size=2) == 5
+        assert client.search("images", images[3:4], limit=1)[0][0].id == 3
+        with pytest.raises(attar.ShapeError, match=r"item 1 of a call is \(8, 8\)"):
+            client.upsert_all("images", [points[0], (1, images[1, 0], {})])
+        with pytest.raises(attar.InvalidInput, match="batch_size is 0"):
+            client.upsert_all("images", points, batch_size=0)
+
+
+def test_an_upsert_that_meets_its_deadline_names_what_sends_less_a_call(client: Client) -> None:
+    client.create_collection("late")
+    with pytest.raises(attar.DeadlineExceeded, match="fewer points a call, as upsert_all does"):
+        client.upsert("late", [1], ["the cat"], deadline_s=1e-4)
+
+
+def test_help_says_what_a_method_returns() -> None:
+    assert inspect.signature(Client.search).return_annotation is calls.Found
+    assert inspect.signature(AsyncClient.models).return_annotation == tuple[calls.Indexed, ...]
 
 
 def test_a_stream_gives_each_batch_in_order(client: Client) -> None:

@@ -46,7 +46,7 @@ def test_every_call_is_told_and_what_it_carried_is_not(bundle_path: Path, tmp_pa
     with process(*arguments, ready_file=tmp_path / "ready") as (server, port):
         for name, body in bad_bodies().items():
             answer = httpx.post(
-                f"http://127.0.0.1:{web}/v1/embeddings",
+                f"http://127.0.0.1:{web}/{PATHS.get(name, 'v1/embeddings')}",
                 content=body,
                 headers={"x-request-id": name, "content-type": "application/json"},
             )
@@ -76,8 +76,24 @@ def test_every_call_is_told_and_what_it_carried_is_not(bundle_path: Path, tmp_pa
     assert {"seconds", "queue_s", "tokenize_s", "infer_s"} <= told.keys()
     for name in (*bad_requests(), *bad_bodies()):
         assert of_call(records, name)["outcome"] in ("INVALID_ARGUMENT", "NOT_FOUND")
+    for name, field in FIELDS.items():
+        assert of_call(records, name).get("field", "") == field
     assert found.errors[1] is not None
     assert NEEDLE not in text.casefold()
+
+
+PATHS = {"no-parameter": "v2/models/tiny/infer"}
+FIELDS = {  # what each of them names in the log: never a word of the caller's
+    "tensor": "model",
+    "dims": "dims",
+    "encoding": "encoding",
+    "too-long": "texts",
+    "not-json": "",
+    "no-input": "input",
+    "no-format": "model",
+    "no-field": "",
+    "no-parameter": "parameters",
+}
 
 
 def bad_requests() -> dict[str, bytes]:
@@ -104,6 +120,8 @@ def bad_bodies() -> dict[str, bytes]:
         "no-model": json.dumps({"model": "none", "input": NEEDLE}).encode(),
         "no-input": json.dumps({"model": "tiny", "input": {NEEDLE: NEEDLE}}).encode(),
         "no-format": json.dumps({"input": NEEDLE, "encoding_format": NEEDLE}).encode(),
+        "no-field": json.dumps({"model": "tiny", "input": "a", NEEDLE: 1}).encode(),
+        "no-parameter": json.dumps({"inputs": [], "parameters": {NEEDLE: 1}}).encode(),
     }
 
 

@@ -65,6 +65,30 @@ def test_every_setting_has_one_name_in_three_spellings(
     assert line.replace(".0", "") == f"{name} = {value}".replace(".0", "")
 
 
+@pytest.mark.parametrize("name", ["http_port", "metrics_port"])
+def test_off_opens_no_port_and_0_a_free_one(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "attar.toml"
+    file.write_text(f'{name} = "off"\n', "utf-8")
+
+    by_flag = read(["x.attar", flag(name), "off"])
+    by_file = read(["x.attar", "--config", str(file)])
+    free = read(["x.attar", flag(name), "0", "--port=0"])
+
+    assert getattr(by_flag, name) is getattr(by_file, name) is None
+    assert f"{name} = off" in describe(by_flag).splitlines()
+    assert getattr(free, name) == 0
+    with pytest.raises(InvalidInput, match=rf"{name} \(.*valid integer.*got 'none'"):
+        read(["x.attar", flag(name), "none"])
+
+
+@pytest.mark.parametrize(
+    "origin", ["*", "app.example", "https://app.example/", "null", "https://a,*"]
+)
+def test_what_is_no_origin_lets_no_web_page_in(origin: str) -> None:
+    with pytest.raises(InvalidInput, match="an origin is a scheme, a host and a port"):
+        read(["x.attar", "--cors-allow-origin", origin])
+
+
 def test_a_variant_is_every_model_s_or_one_s(tmp_path: Path) -> None:
     file = tmp_path / "attar.toml"
     file.write_text('[variant]\ntiny = "int8"\n', "utf-8")

@@ -1,10 +1,12 @@
 """Every HTTP request that clients and proxies send has its one answer, and says what is wrong."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
-from .http import CASES, GOOD, ORIGIN, Case, asked, closes, preflight, request, send, world
+from .http import CASES, GOOD, ORIGIN, Case, asked, closes, get, preflight, request, send, world
+from .kserve import infer
 
 Address = tuple[str, int]
 
@@ -47,6 +49,24 @@ def test_no_page_of_a_browser_is_let_in_unless_its_origin_is_set(
 
     assert refused.status == 405
     assert not [name for name in (*refused.headers, *plain.headers) if name.startswith("access-")]
+
+
+def test_what_is_bound_to_fail_is_refused_before_any_item_is_run(served: Address) -> None:
+    texts = ["a cat", "cat " * 99]
+    whole = {"outputs": [{"name": "embedding"}], "parameters": {"truncate": False}}
+    before = runs(served)
+
+    assert send(served, asked(input=texts)).status == 400
+    assert send(served, infer(*texts, **whole)).status == 400
+    assert runs(served) == before
+    assert send(served, infer(*texts, parameters={"truncate": False})).status == 200
+    assert runs(served) == before + 1
+
+
+def runs(served: Address) -> int:
+    """Give how often the model has been run."""
+    told = json.loads(send(served, get("/v2/models/tiny/stats")).body)
+    return int(told["model_stats"][0]["execution_count"])
 
 
 def test_a_server_may_cut_what_clients_cannot_ask_to_be_cut(
