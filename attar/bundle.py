@@ -240,8 +240,14 @@ class _Folder:
         return found
 
     def read(self, name: str, limit: int) -> bytes:
-        with (self.root / name).open("rb") as file:
-            return file.read(limit + 1)
+        try:
+            with (self.root / name).open("rb") as file:
+                return file.read(limit + 1)
+        except OSError as error:
+            raise BundleRefused(
+                "missing-file",
+                f"{self.root}: {name} cannot be read: {error.strerror}; put the bundle back",
+            ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +275,10 @@ class _Zip:
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(name) as file:
                 return file.read(limit + 1)
+        except FileNotFoundError:
+            raise BundleRefused("missing-file", f"{self.path} is gone; put it back") from None
+        except KeyError:
+            raise BundleRefused("missing-file", f"{self.path} lacks {name} by now") from None
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
             raise BundleRefused("bad-zip", f"{self.path}: {name} is damaged: {error}") from None
 

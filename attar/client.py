@@ -132,12 +132,17 @@ class Client:
         read.
         """
         self._target = target
+        self._made = functools.partial(type(self), target, key=key, tls=tls)
         self._metadata = _credentials(target, key, tls)
         self._channel = (
             grpc.insecure_channel(target, options=_OPTIONS)
             if tls is None
             else grpc.secure_channel(target, _channel_credentials(tls), options=_OPTIONS)
         )
+
+    def __reduce__(self) -> tuple[Callable[[], object], tuple[()]]:
+        """Pickle what it was made of, the key too: what is unpickled connects anew."""
+        return self._made, ()
 
     def __enter__(self) -> Self:
         """The client itself."""
@@ -294,12 +299,17 @@ class AsyncClient:
         read.
         """
         self._target = target
+        self._made = functools.partial(type(self), target, key=key, tls=tls)
         self._metadata = _credentials(target, key, tls)
         self._channel = (
             grpc.aio.insecure_channel(target, options=_OPTIONS)
             if tls is None
             else grpc.aio.secure_channel(target, _channel_credentials(tls), options=_OPTIONS)
         )
+
+    def __reduce__(self) -> tuple[Callable[[], object], tuple[()]]:
+        """Pickle what it was made of, the key too: what is unpickled connects anew."""
+        return self._made, ()
 
     async def __aenter__(self) -> Self:
         """The client itself."""

@@ -3,11 +3,13 @@
 Device and server use the same three steps, `prepare`, `infer` and `finish`; `embed` is their sum.
 """
 
+import ctypes
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
+from weakref import WeakSet
 
 import numpy as np
 import onnxruntime as ort
@@ -15,7 +17,14 @@ from numpy.typing import DTypeLike, NDArray
 
 from .bundle import Bundle
 from .encodings import ENCODINGS, Encoding, Vectors, encode, slice_dims
-from .errors import AttarError, BackendError, BundleRefused, InvalidInput, NotSupported
+from .errors import (
+    AttarError,
+    BackendError,
+    BundleRefused,
+    InvalidInput,
+    NotSupported,
+    SpaceMismatch,
+)
 from .host import cpu_flags, instruction_set
 from .inputs import Items, Prepared, Role, Truncation, host_step
 from .manifest import Manifest, TensorSpec, Variant
@@ -132,7 +141,12 @@ class Embeddings:
 
 
 class Encoder:
-    """A loaded variant; any number of threads may use one encoder at once."""
+    """A loaded variant; any number of threads may use one encoder at once.
+
+    A process forked from this one opens the bundle again at its first use there: the session's
+    threads stay with the parent. A pickled encoder is the bundle's path and what was chosen, so
+    opening it needs the same bundle at the same path, else SpaceMismatch or what `load` raises.
+    """
 
     def __init__(
         self,
@@ -156,15 +170,35 @@ class Encoder:
         self.max_length = self.manifest.max_length
         self.modality = self.manifest.modality
         self._inputs = host_step(bundle)
+        self._elsewhere = graph is not None
+        self._threads, self._execution = threads, execution
         self._open = graph or partial(_graph, bundle, variant, threads, execution)
-        self._graph = self._open()
+        self._graph: Graph | None = self._open()
+        _ENCODERS.add(self)
 
     def reopened(self) -> "Encoder":
         """Give the same encoder with a session of its own, read from the bundle once more.
 
         It needs the bundle where it was; raises what `load` does.
         """
-        return Encoder(self.bundle, self.variant, graph=self._open)
+        return Encoder(
+            self.bundle,
+            self.variant,
+            threads=self._threads,
+            execution=self._execution,
+            graph=self._open if self._elsewhere else None,
+        )
+
+    def __reduce__(self) -> tuple[Callable[..., "Encoder"], tuple[object, ...]]:
+        """Pickle the path and the choices; NotSupported for one that runs somewhere else."""
+        if self._elsewhere:
+            raise NotSupported(
+                f"an encoder of {self.manifest.name} that another process runs cannot be pickled; "
+                "open it where it is used"
+            )
+        path = os.path.abspath(self.bundle.path)  # noqa: PTH100 -- links need not be resolved
+        chosen = (self.variant.name, self._threads, self._execution)
+        return _unpickled, (path, self.fingerprint, *chosen)
 
     def embed(
         self,
@@ -253,6 +287,8 @@ class Encoder:
 
     def _run(self, arrays: tuple[NDArray[Any], ...]) -> Vectors:
         feed = {spec.name: array for spec, array in zip(self.manifest.inputs, arrays, strict=True)}
+        if self._graph is None:
+            self._graph = self._open()
         try:
             vectors = self._graph(feed)
         except AttarError:  # it says itself what went wrong
@@ -267,6 +303,46 @@ class Encoder:
                 f"its manifest says {(len(arrays[0]), self.dim)}"
             )
         return vectors
+
+    def _forked(self) -> None:
+        """Give up a session whose threads a fork left behind, without ending it.
+
+        Its end would wait for those threads: so the reference that keeps it is never given back.
+        """
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._graph))
+        self._graph = None
+
+
+_ENCODERS: "WeakSet[Encoder]" = WeakSet()
+
+
+def _after_fork() -> None:
+    for encoder in _ENCODERS:
+        encoder._forked()  # noqa: SLF001 -- its own module
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _unpickled(
+    path: str, fingerprint: str, variant: str, threads: int | None, execution: Execution | None
+) -> Encoder:
+    """Open what was pickled, unless another bundle lies there by now."""
+    encoder = load(
+        path,
+        variant=variant,
+        threads=threads,
+        provider=execution.provider if execution else None,
+        device_id=execution.device_id if execution else 0,
+        provider_options=execution.options if execution else None,
+    )
+    if encoder.fingerprint != fingerprint:
+        raise SpaceMismatch(
+            f"the encoder was pickled from {path} with fingerprint {fingerprint}, and the bundle "
+            f"there has {encoder.fingerprint} now; put the bundle back, or load this one"
+        )
+    return encoder
 
 
 def _batches(tokens: NDArray[np.int32]) -> Iterator[NDArray[np.intp]]:
