@@ -1,10 +1,11 @@
 """The host's step before the graph: items to tensors, one item at a time, each judged by itself."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import Any, Final, Literal, TypeAlias, TypeGuard, get_args
+from typing import Any, Final, Literal, TypeAlias, TypeGuard, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,19 +14,31 @@ from tokenizers import Tokenizer
 
 from .bundle import Bundle
 from .errors import BundleRefused, InputTooLong, InvalidInput, ShapeError
-from .manifest import TensorSpec
+from .manifest import AxisRange, Limits, TensorSpec
 
 Role: TypeAlias = Literal["passage", "query"]
 Truncation: TypeAlias = Literal["truncate", "error"]
 Priority: TypeAlias = Literal["interactive", "bulk"]
+T = TypeVar("T")
+
 HOW_TO_CUT: Final = "pass truncation='truncate'"
 """What InputTooLong advises; a protocol that spells it otherwise puts its own words there."""
 Items: TypeAlias = Sequence[str] | Sequence[Sequence[int]] | Sequence[NDArray[Any]] | NDArray[Any]
 
 
+ELEMENTS_PER_TOKEN = 256
+"""Numbers of a tensor that count as a token where the manifest does not say: a patch of 16 x 16."""
+
+VALUES_SLACK = 0.25
+"""Of the range of the values in training: resizing overshoots; another scale is further away."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """One item as the graph takes it, without the batch axis."""
+    """One item as the graph takes it, without the batch axis.
+
+    `tokens` is what it costs a run: a text's tokens, and for a tensor as many as its numbers make.
+    """
 
     arrays: tuple[NDArray[Any], ...]
     tokens: int
@@ -42,6 +55,20 @@ def identified(row: Prepared) -> Prepared:
     return replace(row, key=digest.digest())
 
 
+_TRIED = "a text"  # at load
+_SHOWN = 20  # characters of a word in a message, and words
+
+
+def _outcome(job: Callable[[], T]) -> T | BaseException:
+    """Give a result, or what was raised: tokenizers panics by errors that are no Exception."""
+    try:
+        return job()
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:  # noqa: BLE001 -- its caller tells it as an AttarError
+        return error
+
+
 class TextInput:
     """Texts to token ids: the role's prompt in front, special tokens kept when a text is cut.
 
@@ -51,10 +78,10 @@ class TextInput:
 
     def __init__(self, tokenizer: bytes, *, max_length: int, prompts: Mapping[str, str]) -> None:
         """Read a tokenizer.json; its own padding and truncation are switched off."""
-        try:
-            self._tokenizer = Tokenizer.from_str(tokenizer.decode())
-        except Exception as error:  # noqa: BLE001 -- tokenizers raises bare Exception
-            raise BundleRefused("tokenizer", f"the tokenizer cannot be read: {error}") from None
+        read = _outcome(lambda: Tokenizer.from_str(tokenizer.decode()))
+        if isinstance(read, BaseException):
+            raise BundleRefused("tokenizer", f"the tokenizer cannot be read: {read}")
+        self._tokenizer = read
         specials = self._tokenizer.num_special_tokens_to_add(is_pair=False)
         if specials >= max_length:
             raise BundleRefused(
@@ -68,6 +95,7 @@ class TextInput:
         self._max_length = max_length
         self._largest = max(self._tokenizer.get_vocab(with_added_tokens=True).values())
         self._prompts = dict(prompts)
+        self._try()
 
     def prepare(self, items: Items, *, role: Role, truncation: Truncation) -> list[Prepared]:
         """Tokenise every item, or raise InvalidInput that names the first bad one by its index."""
@@ -76,8 +104,58 @@ class TextInput:
         if is_token_ids(items):
             return [self._given(item, i) for i, item in enumerate(items)]
         texts = [prompt + _text(item, i) for i, item in enumerate(_sequence(items))]
-        rows = self._tokenizer.encode_batch_fast(texts)
+        rows = self._encoded(texts)
         return [self._row(tokens, i, truncation) for i, tokens in enumerate(rows)]
+
+    def _try(self) -> None:
+        """Refuse a tokenizer that panics at a text; one that lacks an unknown token may not."""
+        tried = self._tokenized([_TRIED])
+        if isinstance(tried, BaseException) and not isinstance(tried, Exception):
+            raise BundleRefused(
+                "tokenizer", f"the tokenizer panics at the text {_TRIED!r}: {tried}"
+            )
+
+    def _encoded(self, texts: Sequence[str]) -> list[Tokens]:
+        """Tokenise all at once; one by one only to name the first that cannot be."""
+        together = self._tokenized(texts)
+        if not isinstance(together, BaseException):
+            return together
+        rows: list[Tokens] = []
+        for i, text in enumerate(texts):
+            alone = self._tokenized([text])
+            if isinstance(alone, BaseException):
+                raise InvalidInput(f"item {i} {self._fault(text, alone)}")
+            rows += alone
+        return rows
+
+    def _tokenized(self, texts: Sequence[str]) -> list[Tokens] | BaseException:
+        return _outcome(lambda: self._tokenizer.encode_batch_fast(texts))
+
+    def _fault(self, text: str, error: BaseException) -> str:
+        """Say what of a text the tokenizer has no token for, or else what it said."""
+        words = _outcome(lambda: self._words(text))
+        if isinstance(words, BaseException):
+            words = []
+        unknown = [word for word in dict.fromkeys(words) if not self._takes(word)]
+        if not unknown:
+            return f"cannot be tokenised, {error}; leave it out"
+        # A word of characters that are all known alone is named whole.
+        strange = [c for c in dict.fromkeys("".join(unknown)) if not self._takes(c)] or unknown
+        named = ", ".join(repr(part[:_SHOWN]) for part in strange[:_SHOWN])
+        return (
+            f"holds {named}, which this tokenizer has no token for, and it has none for what is "
+            "unknown; leave that out, or export the encoder with a tokenizer that has one"
+        )
+
+    def _words(self, text: str) -> list[str]:
+        """Split a text into what the tokenizer's model sees."""
+        normalizer, splitter = self._tokenizer.normalizer, self._tokenizer.pre_tokenizer
+        whole = normalizer.normalize_str(text) if normalizer else text
+        return [word for word, _ in splitter.pre_tokenize_str(whole)] if splitter else [whole]
+
+    def _takes(self, word: str) -> bool:
+        outcome = _outcome(lambda: self._tokenizer.model.tokenize(word))
+        return not isinstance(outcome, BaseException)
 
     def _row(self, tokens: Tokens, index: int, truncation: Truncation) -> Prepared:
         cut = bool(tokens.overflowing)
@@ -132,11 +210,12 @@ class TextInput:
 
 
 class TensorInput:
-    """Arrays as they are, held to the manifest's dtype and shape."""
+    """Arrays as they are, held to the manifest's dtype, shape and limits."""
 
-    def __init__(self, spec: TensorSpec) -> None:
-        """Take the spec of the graph's one input."""
+    def __init__(self, spec: TensorSpec, limits: Limits | None = None) -> None:
+        """Take the spec of the graph's one input, and which items it may have."""
         self._spec = spec
+        self._limits = limits or Limits()
         self._dtype = np.dtype(spec.dtype)
         self._axes = spec.shape[1:]
 
@@ -147,23 +226,89 @@ class TensorInput:
         return [self._row(item, i) for i, item in enumerate(_sequence(items))]
 
     def _row(self, item: object, index: int) -> Prepared:
-        given = np.asarray(item)
-        expected = f"{self._spec.name} must be {self._dtype} {self._axes}"
-        if not np.can_cast(given.dtype, self._dtype, "same_kind"):
-            raise ShapeError(f"item {index} has dtype {given.dtype}; {expected}")
+        given = _array(item, index)
+        self._check_shape(given, index)
+        self._check_dtype(given, index)
+        array = self._converted(given, index)
+        cost = math.ceil(array.size / (self._limits.elements_per_token or ELEMENTS_PER_TOKEN))
+        return Prepared((array,), cost, truncated=False)
+
+    def _check_shape(self, given: NDArray[Any], index: int) -> None:
+        """Refuse a shape that is not the spec's, or a size beyond its limits."""
         sizes: dict[int | str, int] = {}
         fits = given.ndim == len(self._axes) and all(
-            size == axis if isinstance(axis, int) else size == sizes.setdefault(axis, size) > 0
+            size == axis if isinstance(axis, int) else size == sizes.setdefault(axis, size)
             for axis, size in zip(self._axes, given.shape, strict=True)
         )
         if not fits:
-            raise ShapeError(f"item {index} has shape {given.shape}; {expected}")
-        array = np.ascontiguousarray(given, self._dtype)
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise InvalidInput(
-                f"item {index} holds a NaN or an infinity; {expected} of finite numbers"
+            raise ShapeError(
+                f"item {index} has shape {given.shape}; {self._expected}{_mend(given, self._axes)}"
             )
-        return Prepared((array,), math.prod(sizes.values()), truncated=False)
+        limits = self._limits
+        for axis, size in sizes.items():
+            allowed = limits.axes.get(str(axis), AxisRange(min=1, max=sys.maxsize))
+            if size < allowed.min:
+                raise ShapeError(
+                    f"item {index} has {size} {axis} and the encoder takes {allowed.min} or more; "
+                    "leave it out, or pad it as the training data was"
+                )
+            if size > allowed.max:
+                raise ShapeError(
+                    f"item {index} has {size} {axis} and the encoder takes {allowed.max} at most; "
+                    "cut it, or scale it down"
+                )
+        if limits.max_elements is not None and given.size > limits.max_elements:
+            raise ShapeError(
+                f"item {index} of shape {given.shape} has {given.size} numbers and the encoder "
+                f"takes {limits.max_elements} at most; cut it, or scale it down"
+            )
+        ratio = max(sizes.values(), default=1) / min(sizes.values(), default=1)
+        if limits.max_ratio is not None and ratio > limits.max_ratio:
+            raise ShapeError(
+                f"item {index} of shape {given.shape} is {ratio:g} times as long as wide and the "
+                f"encoder takes {limits.max_ratio:g} times at most; cut it"
+            )
+
+    def _check_dtype(self, given: NDArray[Any], index: int) -> None:
+        """Refuse numbers that the spec's dtype would change: it may round, not wrap or cut."""
+        if not np.can_cast(given.dtype, self._dtype, "same_kind"):
+            raise ShapeError(f"item {index} has dtype {given.dtype}; {self._expected}")
+        if given.dtype.kind == "b" and self._dtype.kind in "iu":
+            raise ShapeError(
+                f"item {index} has dtype bool; {self._expected}: turn true and false into the "
+                "numbers that they stand for, as 255 and 0"
+            )
+        if self._dtype.kind in "iu" and not np.can_cast(given.dtype, self._dtype, "safe"):
+            allowed = np.iinfo(self._dtype)
+            least, most = int(given.min()), int(given.max())
+            if least < allowed.min or most > allowed.max:
+                raise InvalidInput(
+                    f"item {index} has numbers from {least} to {most}; {self._expected}, which "
+                    f"holds {allowed.min} to {allowed.max}: scale them"
+                )
+
+    def _converted(self, given: NDArray[Any], index: int) -> NDArray[Any]:
+        """Give the array as the graph takes it, of finite numbers near those it was trained on."""
+        with np.errstate(over="ignore"):  # told below, by the item
+            array = np.ascontiguousarray(given, self._dtype)
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            beyond = given.dtype != array.dtype and np.isfinite(given).all()
+            what = f"a number beyond {self._dtype}" if beyond else "a NaN or an infinity"
+            raise InvalidInput(f"item {index} holds {what}; {self._expected} of finite numbers")
+        if (values := self._limits.values) is not None:
+            least, most = float(array.min()), float(array.max())
+            slack = VALUES_SLACK * (values.max - values.min)
+            if least < values.min - slack or most > values.max + slack:
+                raise InvalidInput(
+                    f"item {index} has numbers from {least:g} to {most:g} and the encoder was "
+                    f"trained on {values.min:g} to {values.max:g}; scale them as its training "
+                    "data was"
+                )
+        return array
+
+    @property
+    def _expected(self) -> str:
+        return f"{self._spec.name} must be {self._dtype} {self._axes}"
 
     def batch(self, rows: Sequence[Prepared]) -> tuple[NDArray[Any], ...]:
         """Stack rows of one key."""
@@ -174,12 +319,43 @@ class TensorInput:
         return row.arrays[0].shape
 
 
+def _array(item: object, index: int) -> NDArray[Any]:
+    """Take an item for an array, or say why it is none."""
+    if isinstance(item, np.ma.MaskedArray) and np.ma.is_masked(item):
+        raise InvalidInput(f"item {index} is masked in part; fill what is masked (filled)")
+    try:
+        return np.asarray(item)
+    except Exception as error:
+        raise InvalidInput(
+            f"item {index}, a {type(item).__name__}, cannot be taken for an array: {error}"
+        ) from error
+
+
+def _mend(given: NDArray[Any], axes: Sequence[int | str]) -> str:
+    """Say what often helps where the shape does not fit, if anything is known to."""
+    shape, least = given.shape, given.ndim
+    if least == len(axes) - 1 and least:
+        return "; if this is a part of one item, wrap that in a list; a grey image needs channels"
+    if least == len(axes) + 1 and least > 1:
+        return "; pass its rows as the items, or drop the axis of size 1"
+    if least == 3 == len(axes) and axes[-1] == 3:
+        if shape[-1] == 4:
+            return "; drop the alpha channel (Pillow's convert('RGB'))"
+        if shape[-1] == 1:
+            return "; repeat the grey channel (Pillow's convert('RGB'))"
+        if shape[0] == 3:
+            return "; move the channels to the end (transpose(1, 2, 0))"
+    if least == 3 == len(axes) and shape[-1] == axes[0] and axes[0] in (1, 3):
+        return "; move the channels to the front (transpose(2, 0, 1))"
+    return ""
+
+
 def host_step(bundle: Bundle) -> TextInput | TensorInput:
     """Build the host step that the bundle's manifest declares."""
     manifest = bundle.manifest
     tokenizer, max_length = manifest.preprocessing.tokenizer, manifest.max_length
     if tokenizer is None or max_length is None:
-        return TensorInput(manifest.inputs[0])
+        return TensorInput(manifest.inputs[0], manifest.limits)
     return TextInput(
         bundle.read(tokenizer), max_length=max_length, prompts=manifest.preprocessing.prompts
     )
@@ -200,7 +376,9 @@ def _is_flat_integers(item: object) -> bool:
 
 
 def _sequence(items: Items) -> Items:
-    if isinstance(items, str | bytes) or not isinstance(items, Iterable):
+    single = isinstance(items, str | bytes | Mapping | np.generic)
+    single = single or (isinstance(items, np.ndarray) and not items.ndim)
+    if single or not isinstance(items, Iterable):
         raise InvalidInput(f"items must be a list; got {type(items).__name__}: wrap it in a list")
     return items
 

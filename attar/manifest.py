@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from .errors import BundleRefused, NotFound
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 
 MAX_MANIFEST_BYTES = 4 * 2**20
 MAX_FILE_BYTES = 2 * 2**30
@@ -47,6 +47,42 @@ class TensorSpec:
     name: str
     dtype: str
     shape: tuple[int | str, ...]
+    extra: Extra = field(default_factory=_extra)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """The least and the largest that something may be, both included."""
+
+    min: float
+    max: float
+    extra: Extra = field(default_factory=_extra)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AxisRange:
+    """The least and the largest size of an axis, both included."""
+
+    min: int
+    max: int
+    extra: Extra = field(default_factory=_extra)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Which items a tensor's encoder takes; what is not limited may be any.
+
+    `axes` are the sizes of the axes that have a name, `max_elements` is the product of all sizes of
+    an item, `max_ratio` the ratio of the largest to the least of the named ones, and `values` what
+    the numbers were in training. An item costs a run as much as a text of one token for every
+    `elements_per_token` numbers.
+    """
+
+    axes: Mapping[str, AxisRange] = field(default_factory=dict)
+    max_elements: int | None = None
+    max_ratio: float | None = None
+    values: Range | None = None
+    elements_per_token: int | None = None
     extra: Extra = field(default_factory=_extra)
 
 
@@ -165,6 +201,7 @@ class Manifest:
     modality: str
     inputs: tuple[TensorSpec, ...]
     max_length: int | None = None
+    limits: Limits | None = None
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     output: Output
     ranges: Ranges | None = None
@@ -197,7 +234,8 @@ def fingerprint(manifest: Manifest) -> str:
     """Hash what defines the embedding space: vectors may be compared only when this agrees.
 
     Signature, preprocessing, tokenizer, output and the reference variant's weights; the other
-    variants passed its parity gate, and dims and encoding stand beside every answer.
+    variants passed its parity gate, dims and encoding stand beside every answer, and limits say
+    which items there are vectors of, not which vectors.
     """
     tokenizer = manifest.preprocessing.tokenizer
     space = {
@@ -239,6 +277,7 @@ def parse(data: bytes) -> Manifest:
     manifest = _read_object(Manifest, document, "manifest")
     _check_files(manifest)
     _check_signature(manifest)
+    _check_limits(manifest)
     _check_output(manifest)
     _check_variants(manifest)
     return manifest
@@ -424,6 +463,31 @@ def _check_signature(m: Manifest) -> None:
         _require(where, f"null for {m.modality}", tokenizer, holds=tokenizer is None)
     if tokenizer is not None:
         _check_listed(m, where, tokenizer)
+
+
+def _check_limits(m: Manifest) -> None:
+    if (limits := m.limits) is None:
+        return
+    _require("limits", "null for text, which max_length limits", {}, holds=m.modality != "text")
+    named = sorted({axis for axis in m.inputs[0].shape[1:] if isinstance(axis, str)})
+    for name, axis in limits.axes.items():
+        where = f"limits.axes.{name}"
+        _require("limits.axes", f"of the named axes {named}", name, holds=name in named)
+        _require(
+            where, "min from 1, max from min", [axis.min, axis.max], holds=1 <= axis.min <= axis.max
+        )
+    for field_, least in (("max_elements", 1), ("max_ratio", 1), ("elements_per_token", 1)):
+        number = getattr(limits, field_)
+        _require(
+            f"limits.{field_}", f"{least} or more", number, holds=number is None or number >= least
+        )
+    if (values := limits.values) is not None:
+        _require(
+            "limits.values",
+            "min below max",
+            [values.min, values.max],
+            holds=values.min < values.max,
+        )
 
 
 def _check_output(m: Manifest) -> None:
