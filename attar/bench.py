@@ -5,6 +5,7 @@ own. Items are made up: token ids, or noise, of exactly the lengths asked for.
 """
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -15,14 +16,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from . import trial
 from .bundle import Bundle
 from .errors import AttarError, BackendError, InvalidInput
 from .host import describe
-from .inputs import Prepared
-from .manifest import Manifest, TensorSpec, Variant
+from .inputs import ELEMENTS_PER_TOKEN, Prepared
+from .manifest import Limits, Manifest, TensorSpec, Variant
 from .runtime import Encoder, load
 
 WARM_UP = 3
@@ -103,7 +104,8 @@ def bench(
     """Time a bundle's variants; give a report that JSON can hold.
 
     Without `variants`, all that this CPU can run are timed.
-    Without `lengths`, powers of two up to the bundle's longest; without `threads`, one and all
+    Without `lengths`, powers of two up to the longest text, or to tensors that cost as much as a
+    text of 512 tokens; without `threads`, one and all
     cores. `seconds` is about how long each combination is repeated, 5 times at least.
 
     A variant that does not run, or stops on the way, is listed with its reason. Raises InvalidInput
@@ -185,22 +187,19 @@ def choose(bundle: Bundle, timings: Sequence[Timing], budget: Budget) -> Choice:
 
 
 def items(bundle: Bundle, *, length: int | None, count: int, seed: int = 0) -> list[Prepared]:
-    """Make up prepared items of exactly `length` tokens, or of `length` on every free axis."""
-    draw = np.random.default_rng(seed)
+    """Make up prepared items of exactly `length` tokens.
+
+    Tensors have `length` on every free axis, or what is nearest to it within the limits.
+    """
     manifest = bundle.manifest
     if manifest.preprocessing.tokenizer is not None and length is not None:
+        draw = np.random.default_rng(seed)
         words = Tokenizer.from_str(bundle.read(manifest.preprocessing.tokenizer).decode())
         ids = draw.integers(words.get_vocab_size(), size=(count, length))
         ones = np.ones(length, np.int64)
         return [Prepared((row, ones), length, truncated=False) for row in ids]
-    spec = manifest.inputs[0]
-    shape = [axis if isinstance(axis, int) else (length or 1) for axis in spec.shape[1:]]
-    whole = np.dtype(spec.dtype).kind in "iu"
-    noise: NDArray[Any] = (
-        draw.integers(0, 128, (count, *shape)) if whole else draw.standard_normal((count, *shape))
-    )
-    rows = noise.astype(spec.dtype)
-    return [Prepared((row,), length or 1, truncated=False) for row in rows]
+    shape = trial.shape_of(manifest.inputs[0], manifest.limits, length or 1)
+    return trial.tensors(manifest, shape, count, seed=seed)
 
 
 def time_runs(encoder: Encoder, rows: Sequence[Prepared], *, seconds: float) -> list[float]:
@@ -217,7 +216,7 @@ def time_runs(encoder: Encoder, rows: Sequence[Prepared], *, seconds: float) -> 
 
 def _lengths(manifest: Manifest, lengths: Sequence[int]) -> tuple[int, ...] | None:
     """Check lengths, or choose some; None for an encoder whose input has one shape."""
-    longest = manifest.max_length
+    least, longest = 1, manifest.max_length
     if longest is None and not _is_free(manifest.inputs[0]):
         if lengths:
             raise InvalidInput(
@@ -225,12 +224,29 @@ def _lengths(manifest: Manifest, lengths: Sequence[int]) -> tuple[int, ...] | No
                 f"{list(manifest.inputs[0].shape[1:])}; leave lengths out"
             )
         return None
-    most = longest or _LENGTHS[3]
-    if lengths and not (min(lengths) >= 1 and (longest is None or max(lengths) <= longest)):
-        raise InvalidInput(
-            f"lengths must be from 1 to {longest or 'whatever fits in memory'}; got {list(lengths)}"
+    if longest is None and not trial.is_open(manifest):
+        spec, limits = manifest.inputs[0], manifest.limits
+        least, longest = (
+            trial.length_of(spec, trial.shape_of(spec, limits, size)) for size in (1, trial.ANY)
         )
-    return tuple(lengths) or (*(n for n in _LENGTHS if n < most), most)
+    if lengths and not (min(lengths) >= least and (longest is None or max(lengths) <= longest)):
+        raise InvalidInput(
+            f"lengths must be from {least} to {longest or 'whatever fits in memory'}; "
+            f"got {list(lengths)}"
+        )
+    if lengths:
+        return tuple(lengths)
+    if manifest.max_length is not None:
+        return (*(n for n in _LENGTHS if n < manifest.max_length), manifest.max_length)
+    fitting = [n for n in _LENGTHS if least <= n <= (longest or n) and _is_usual(manifest, n)]
+    return tuple(fitting or [least])
+
+
+def _is_usual(manifest: Manifest, length: int) -> bool:
+    """Tell whether a tensor of that length costs no more than the longest usual text."""
+    limits = manifest.limits or Limits()
+    size = math.prod(trial.shape_of(manifest.inputs[0], limits, length))
+    return size <= trial.MOST_TOKENS * (limits.elements_per_token or ELEMENTS_PER_TOKEN)
 
 
 def _is_free(spec: TensorSpec) -> bool:
@@ -287,9 +303,18 @@ def _in_a_process(job: Mapping[str, Any]) -> tuple[list[Timing], str | None]:
 
 
 def _child(job: Mapping[str, Any]) -> Iterator[Timing]:
-    """Time what a job names, the small before the large: memory only ever grows."""
+    """Time what a job names, the small before the large: memory only ever grows.
+
+    Where the manifest does not say how small an item may be, lengths that are too small to run are
+    passed over; raises BackendError where none is left.
+    """
     encoder = load(job["path"], variant=job["variant"], threads=job["threads"])
-    for length in job["lengths"] or (None,):
+    lengths = job["lengths"] or [None]
+    if encoder.max_length is None and trial.is_open(encoder.manifest):
+        row = trial.first_that_runs(encoder)
+        least = trial.length_of(encoder.manifest.inputs[0], row.arrays[0].shape)
+        lengths = [length for length in lengths if length >= least] or [least]
+    for length in lengths:
         for batch in job["batches"]:
             rows = items(encoder.bundle, length=length, count=batch)
             taken = np.array(time_runs(encoder, rows, seconds=job["seconds"])) * 1e3

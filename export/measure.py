@@ -15,6 +15,7 @@ from attar.host import describe
 from attar.inputs import Prepared
 from attar.manifest import Latency
 from attar.runtime import Encoder, load
+from attar.trial import check, length_of
 
 Probe = Callable[[Encoder], Mapping[str, float]]
 """An evaluator of an encoder by its embeddings; it does not know which variant it meets."""
@@ -54,11 +55,13 @@ def measure(
 ) -> Measured:
     """Run a variant on prepared `rows` against `reference` (n, dim), and through the probe.
 
+    The least and the largest item that the manifest allows run first, as when a server warms up.
     Rows are run in shuffled batches, so that text shares them with padding, and some alone.
     Raises BackendError when a row becomes NaN or infinite, or when the process dies in which
     memory is measured.
     """
     encoder = load(bundle, variant=variant)
+    check(encoder)
     order = np.random.default_rng(0).permutation(len(rows))
     batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
     vectors = np.empty((len(rows), encoder.dim), np.float32)
@@ -110,9 +113,16 @@ def latency(bundle: Path, variant: str, row: Prepared) -> Latency:
         p50_ms=round(float(np.median(seconds)) * 1e3, 3),
         threads=1,
         batch=1,
-        length=row.tokens,
+        length=_length(encoder, row),
         host=str(describe()["cpu"]),
     )
+
+
+def _length(encoder: Encoder, row: Prepared) -> int:
+    """Give what `attar.bench.items` makes such an item of: tokens, or the size of a free axis."""
+    if encoder.max_length is not None:
+        return row.tokens
+    return length_of(encoder.manifest.inputs[0], row.arrays[0].shape)
 
 
 def in_a_process(encoder: Encoder, row: Prepared) -> tuple[Latency, float | None]:
@@ -122,7 +132,7 @@ def in_a_process(encoder: Encoder, row: Prepared) -> tuple[Latency, float | None
     report = bench(
         encoder.bundle.path,
         variants=(encoder.variant.name,),
-        lengths=(max(row.arrays[0].shape),) if free else (),
+        lengths=(_length(encoder, row),) if free else (),
         batches=(1,),
         threads=(threads,),
         seconds=ALL_THREADS_SECONDS,
@@ -132,7 +142,7 @@ def in_a_process(encoder: Encoder, row: Prepared) -> tuple[Latency, float | None
         p50_ms=round(timing["p50_ms"], 3),
         threads=threads,
         batch=1,
-        length=row.tokens,
+        length=_length(encoder, row),
         host=str(describe()["cpu"]),
     )
     return taken, timing["peak_mb"]

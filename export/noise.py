@@ -5,20 +5,19 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.manifest import TensorSpec
+from attar import trial
+from attar.manifest import Range, TensorSpec
 
 ITEMS = 2  # of each shape
 
 
 def noise(
-    spec: TensorSpec, shapes: Sequence[tuple[int, ...]], *, seed: int = 0
+    spec: TensorSpec,
+    shapes: Sequence[tuple[int, ...]],
+    *,
+    values: Range | None = None,
+    seed: int = 0,
 ) -> list[NDArray[np.generic]]:
-    """Draw items of some shapes: any byte, or numbers of deviation 1."""
+    """Draw items of some shapes: numbers in the range of `values`, else bytes or of deviation 1."""
     draw = np.random.default_rng(seed)
-    return [
-        draw.integers(0, 256, shape, dtype=np.uint8)
-        if spec.dtype == "uint8"
-        else draw.standard_normal(shape).astype(spec.dtype)
-        for shape in shapes
-        for _ in range(ITEMS)
-    ]
+    return [trial.noise(draw, spec.dtype, shape, values) for shape in shapes for _ in range(ITEMS)]

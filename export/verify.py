@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attar import trial
 from attar.bench import items, time_runs
 from attar.bundle import Bundle
 from attar.errors import AttarError, InvalidInput
@@ -46,6 +47,8 @@ RATIO_FACTOR = 3
 """Times the recorded ratio of latencies: CPUs differ in instructions, and clocks are noisy."""
 
 LATENCY_ROUNDS = 5
+NOISE_LENGTH = 64
+"""Of a tensor's free axes, where the manifest allows it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,10 +119,15 @@ def _paragraphs(name: str) -> Iterator[str]:
 
 
 def _own_items(bundle: Bundle) -> Items:
-    """Take texts, or noise of the one shape that the encoder takes."""
+    """Take texts, or noise of a shape that the encoder takes."""
     if bundle.manifest.preprocessing.tokenizer is not None:
         return own_texts()
-    return [row.arrays[0] for row in items(bundle, length=64, count=BATCH)]
+    manifest = bundle.manifest
+    size = NOISE_LENGTH
+    if trial.is_open(manifest):
+        row = trial.first_that_runs(load(bundle.path, variant=manifest.reference))
+        size = max(size, trial.length_of(manifest.inputs[0], row.arrays[0].shape))
+    return [row.arrays[0] for row in items(bundle, length=size, count=BATCH)]
 
 
 def _of_the_whole(bundle: Bundle) -> list[Check]:

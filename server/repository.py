@@ -8,7 +8,7 @@ from attar.errors import NotSupported
 from attar.runtime import Encoder
 
 from .engine.cache import Cache
-from .engine.model import Model, any_item
+from .engine.model import Model
 from .engine.models import Models
 from .engine.repository import Repository
 from .engine.triton import remote
@@ -68,9 +68,4 @@ def _encoder(bundle: Path, variant: str | None, settings: Settings) -> Encoder:
             f"Triton at {settings.triton} runs the graph that was exported to it, not variant "
             f"{variant}; export that one there"
         )
-    return remote(
-        opened,
-        settings.triton,
-        items=any_item(opened.manifest),
-        timeout_s=settings.run_timeout_s,
-    )
+    return remote(opened, settings.triton, timeout_s=settings.run_timeout_s)

@@ -69,7 +69,7 @@ def test_the_format_does_not_drift() -> None:
         "sha256:a9eab1769a2ee65aae9a27846968605dafde60fb05d2dfb2cb9ec80cae5ae85d"
     )
     assert sha256(serialise(manifest)).hexdigest() == (
-        "bdcfd5d4f4b645d7db9cc6c261f11d09ae30dbfc796d195d8c251cf01fd58b75"
+        "3fff567e6699d01154aefd5d903cb9343a64d6941c8535f9f42c09e3ddc3dbc3"
     )
     assert parse(serialise(manifest)) == manifest
 

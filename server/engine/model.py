@@ -12,10 +12,10 @@ from typing import Final, Never, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from attar import trial
 from attar.encodings import Vectors
-from attar.errors import AttarError, DeadlineExceeded, InvalidInput, Unavailable
+from attar.errors import AttarError, BackendError, DeadlineExceeded, InvalidInput, Unavailable
 from attar.inputs import Items, Prepared, Priority, Role, Truncation, identified
-from attar.manifest import Manifest
 from attar.runtime import Encoder
 
 from .batcher import Batcher, Observer
@@ -102,6 +102,7 @@ class Model:
         self._tally = Tally()
         self._answers = False  # the last thing that is known of its forward passes
         self._answered = 0.0  # loop time of the last that succeeded, s
+        self._trial: Prepared  # the item it is tried with, once it has started
         self._held = 0
         self._released = asyncio.Event()
         self._released.set()
@@ -141,7 +142,7 @@ class Model:
                 self._released.set()
 
     async def start(self) -> None:
-        """Begin to serve and warm up with one item, in `warm_up_s` at most.
+        """Begin to serve and warm up with the least and the largest item, each in `warm_up_s`.
 
         Raises what the forward pass raises, or Unavailable when it takes too long; then the model
         is closed again.
@@ -151,7 +152,9 @@ class Model:
         start = time.perf_counter()
         self._tasks.append(asyncio.create_task(self._serve(), name=f"serve {self.name}"))
         try:
-            await self._forward(self._warm_up_s)
+            self._trial = await self._least()
+            if (most := trial.largest(self.encoder)) is not None:
+                await self._forward(most, self._warm_up_s)
         except DeadlineExceeded:
             await self.close(drain=False)
             raise Unavailable(
@@ -268,9 +271,23 @@ class Model:
         if answers:
             self._answered = asyncio.get_running_loop().time()
 
-    async def _forward(self, patience_s: float) -> None:
+    async def _least(self) -> Prepared:
+        """Embed the least item and give it; where the manifest limits none, the least that runs."""
+        refused = ""
+        for item in trial.smallest(self.encoder):
+            try:
+                await self._forward(item, self._warm_up_s)
+            except BackendError as error:
+                refused = str(error)
+            else:
+                return item
+        raise BackendError(
+            f"model {self.name} embeds no item that was tried to warm it up: {refused}; export it "
+            "again with this attar, which states the least and the largest item"
+        )
+
+    async def _forward(self, item: Prepared, patience_s: float) -> None:
         """Embed one item that nobody asked for; raises why it gave no answer."""
-        (item,) = self.encoder.prepare(any_item(self.encoder.manifest))
         await self._batcher(item, deadline=asyncio.get_running_loop().time() + patience_s)
         self._note(answers=True)
 
@@ -292,20 +309,11 @@ class Model:
             if self._answers and loop.time() < self._answered + self._heartbeat_s:
                 continue
             try:
-                await self._forward(self._heartbeat_s)
+                await self._forward(self._trial, self._heartbeat_s)
             except AttarError as error:
                 if self._answers:
                     _LOG.error("model %s is not ready: %s", self.name, error)
                 self._note(answers=False)
-
-
-def any_item(manifest: Manifest) -> Items:
-    """Give one item that the manifest's encoder takes."""
-    if manifest.modality == "text":
-        return ["warm up"]
-    spec = manifest.inputs[0]
-    shape = [axis if isinstance(axis, int) else 1 for axis in spec.shape[1:]]
-    return np.ones((1, *shape), spec.dtype)
 
 
 def _is_small(items: Items) -> bool:

@@ -18,8 +18,8 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from attar.bundle import Bundle
 from attar.encodings import Vectors
 from attar.errors import BackendError, NotFound, SpaceMismatch, Unavailable
-from attar.inputs import Items
 from attar.runtime import Encoder, Graph
+from attar.trial import first_that_runs
 
 _ALIKE: Final = 0.99  # the cosine of one item's embeddings by float32 here and by half there
 _CHANNEL: Final = [  # tritonclient's own, but for how soon one that went away is tried again
@@ -31,18 +31,20 @@ _CHANNEL: Final = [  # tritonclient's own, but for how soon one that went away i
 _GONE: Final = ("StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED", "StatusCode.CANCELLED")
 
 
-def remote(bundle: Bundle, url: str, *, items: Items, timeout_s: float) -> Encoder:
+def remote(bundle: Bundle, url: str, *, timeout_s: float) -> Encoder:
     """Give an encoder whose graph runs at `url`, host:port, each run within `timeout_s`.
 
-    `items` are embedded here, by the bundle's reference, and there: raises SpaceMismatch when the
-    answers are not alike, NotFound when the server has no such model, Unavailable when it does not
-    answer.
+    The least item is embedded here, by the bundle's reference, and there: raises SpaceMismatch when
+    the answers are not alike, NotFound when the server has no such model, Unavailable when it does
+    not answer.
     """
     reference = bundle.variant(bundle.manifest.reference)
     encoder = Encoder(bundle, reference, graph=partial(_open, bundle, url, timeout_s))
-    there, here = encoder.embed(items).vectors, Encoder(bundle, reference, threads=1).embed(items)
-    alike = float((there * here.vectors).sum(axis=1).min())
-    if not alike >= _ALIKE * float(np.square(here.vectors).sum(axis=1).max()):
+    local = Encoder(bundle, reference, threads=1)
+    row = first_that_runs(local)
+    there, here = encoder.infer([row]), local.infer([row])
+    alike = float((there * here).sum())
+    if not alike >= _ALIKE * float(np.square(here).sum()):
         raise SpaceMismatch(
             f"Triton at {url} embeds into another space than {bundle.manifest.name}, version"
             f" {bundle.manifest.version}: the cosine of one item's embeddings is {alike:.3f};"
