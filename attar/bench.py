@@ -22,7 +22,7 @@ from . import trial
 from .bundle import Bundle
 from .errors import AttarError, BackendError, InvalidInput
 from .host import describe
-from .inputs import ELEMENTS_PER_TOKEN, Prepared
+from .inputs import Prepared
 from .manifest import Limits, Manifest, TensorSpec, Variant
 from .runtime import Encoder, load
 
@@ -246,7 +246,7 @@ def _is_usual(manifest: Manifest, length: int) -> bool:
     """Tell whether a tensor of that length costs no more than the longest usual text."""
     limits = manifest.limits or Limits()
     size = math.prod(trial.shape_of(manifest.inputs[0], limits, length))
-    return size <= trial.MOST_TOKENS * (limits.elements_per_token or ELEMENTS_PER_TOKEN)
+    return size <= trial.MOST_TOKENS * limits.cost.elements
 
 
 def _is_free(spec: TensorSpec) -> bool:

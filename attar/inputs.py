@@ -26,9 +26,6 @@ HOW_TO_CUT: Final = "pass truncation='truncate'"
 Items: TypeAlias = Sequence[str] | Sequence[Sequence[int]] | Sequence[NDArray[Any]] | NDArray[Any]
 
 
-ELEMENTS_PER_TOKEN = 256
-"""Numbers of a tensor that count as a token where the manifest does not say: a patch of 16 x 16."""
-
 VALUES_SLACK = 0.25
 """Of the range of the values in training: resizing overshoots; another scale is further away."""
 
@@ -230,8 +227,9 @@ class TensorInput:
         self._check_shape(given, index)
         self._check_dtype(given, index)
         array = self._converted(given, index)
-        cost = math.ceil(array.size / (self._limits.elements_per_token or ELEMENTS_PER_TOKEN))
-        return Prepared((array,), cost, truncated=False)
+        cost = self._limits.cost
+        tokens = cost.tokens + math.ceil(array.size / cost.elements)
+        return Prepared((array,), tokens, truncated=False)
 
     def _check_shape(self, given: NDArray[Any], index: int) -> None:
         """Refuse a shape that is not the spec's, or a size beyond its limits."""
@@ -255,7 +253,7 @@ class TensorInput:
             if size > allowed.max:
                 raise ShapeError(
                     f"item {index} has {size} {axis} and the encoder takes {allowed.max} at most; "
-                    "cut it, or scale it down"
+                    "cut it, or scale it down where that keeps what it shows"
                 )
         if limits.max_elements is not None and given.size > limits.max_elements:
             raise ShapeError(

@@ -69,20 +69,32 @@ class AxisRange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What an item costs a run, counted as a text's tokens.
+
+    `tokens` for any item, and one more for every `elements` of its numbers; where nothing is said
+    that is a patch of 16 x 16.
+    """
+
+    tokens: int = 0
+    elements: int = 256
+    extra: Extra = field(default_factory=_extra)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Which items a tensor's encoder takes; what is not limited may be any.
 
     `axes` are the sizes of the axes that have a name, `max_elements` is the product of all sizes of
     an item, `max_ratio` the ratio of the largest to the least of the named ones, and `values` what
-    the numbers were in training. An item costs a run as much as a text of one token for every
-    `elements_per_token` numbers.
+    the numbers were in training.
     """
 
     axes: Mapping[str, AxisRange] = field(default_factory=dict)
     max_elements: int | None = None
     max_ratio: float | None = None
     values: Range | None = None
-    elements_per_token: int | None = None
+    cost: Cost = field(default_factory=Cost)
     extra: Extra = field(default_factory=_extra)
 
 
@@ -476,11 +488,11 @@ def _check_limits(m: Manifest) -> None:
         _require(
             where, "min from 1, max from min", [axis.min, axis.max], holds=1 <= axis.min <= axis.max
         )
-    for field_, least in (("max_elements", 1), ("max_ratio", 1), ("elements_per_token", 1)):
-        number = getattr(limits, field_)
-        _require(
-            f"limits.{field_}", f"{least} or more", number, holds=number is None or number >= least
-        )
+    cost = [limits.cost.tokens, limits.cost.elements]
+    _require("limits.cost", "tokens from 0, elements from 1", cost, holds=cost[0] >= 0 < cost[1])
+    for bound in ("max_elements", "max_ratio"):
+        most = getattr(limits, bound)
+        _require(f"limits.{bound}", "1 or more", most, holds=most is None or most >= 1)
     if (values := limits.values) is not None:
         _require(
             "limits.values",

@@ -85,6 +85,14 @@ def import_(
     tower: Annotated[
         Side | None, typer.Option(help="Which encoder of a CLIP folder, which holds two.")
     ] = None,
+    max_seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="The longest sound that the bundle takes (default: 30). Memory grows with"
+            " its square.",
+        ),
+    ] = None,
     variant: Annotated[
         list[str] | None,
         typer.Option(help="A variant to attempt besides fp32, such as int8; may be repeated."),
@@ -106,6 +114,7 @@ def import_(
         prompts={"query": query_prompt, "passage": passage_prompt},
         dims=dims,
         tower=tower,
+        max_seconds=max_seconds,
         variants=variant or (),
         calibration=calibration,
     )

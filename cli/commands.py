@@ -64,6 +64,7 @@ def import_bundle(
     prompts: Mapping[str, str],
     dims: str,
     tower: Side | None,
+    max_seconds: float | None,
     variants: Sequence[str],
     calibration: Path | None,
 ) -> None:
@@ -76,7 +77,13 @@ def import_bundle(
     )
     texts = [] if calibration is None else lines(calibration)
     exported = import_folder(
-        folder, bundle, declared=declared, side=tower, variants=variants, calibration=texts
+        folder,
+        bundle,
+        declared=declared,
+        side=tower,
+        max_seconds=max_seconds,
+        variants=variants,
+        calibration=texts,
     )
     _show_exported(exported)
 

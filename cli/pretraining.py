@@ -18,6 +18,7 @@ from attar.training.data.objects import Objects
 from attar.training.data.pairs import Split
 from attar.training.data.reading import read
 from attar.training.data.smiles import smiles_tokenizer
+from attar.training.data.source import Source, pixel_range
 from attar.training.data.tokenizer import train_tokenizer
 from attar.training.digest import SHA256
 from attar.training.encoders import saved
@@ -129,7 +130,7 @@ def pretrain(
     runs.begin(out, lineage, restart=restart)
     encoder, record = _run(recipe, learnt, settings, out, how, lineage=lineage, restart=restart)
     if world.rank() == 0:
-        _save(encoder, words, runs.story(record, recipe.paper), out)
+        _save(encoder, words, learnt, runs.story(record, recipe.paper), out)
 
 
 def _texts(
@@ -214,7 +215,7 @@ def _run(
 
 
 def _save(
-    encoder: nn.Module, words: bytes | None, lineage: Mapping[str, object], out: Path
+    encoder: nn.Module, words: bytes | None, data: Any, lineage: Mapping[str, object], out: Path
 ) -> None:
     """Save an encoder: of a classifier that inside it, of a shared space each in a folder."""
     inner = encoder.encoder if isinstance(encoder, Classifier) else encoder
@@ -227,7 +228,10 @@ def _save(
         assert words is not None  # noqa: S101 - texts and molecules have a tokenizer
         saved.save(TextModel(encoder=inner, tokenizer=words, lineage=lineage), out)
     else:
-        saved.save(TensorModel(encoder=cast("TensorEncoder", inner), lineage=lineage), out)
+        tensors = cast("TensorEncoder", inner)
+        is_images = isinstance(data, Source) and tensors.modality == "image"
+        values = pixel_range(data.train) if is_images else None
+        saved.save(TensorModel(encoder=tensors, values=values, lineage=lineage), out)
     _show_saved(out)
 
 

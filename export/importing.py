@@ -31,6 +31,7 @@ def import_folder(
     name: str | None = None,
     declared: Declared = huggingface.SILENT,
     side: Side | None = None,
+    max_seconds: float | None = None,
     variants: Sequence[str] = (),
     calibration: Sequence[str] = (),
     overwrite: bool = False,
@@ -38,8 +39,9 @@ def import_folder(
     """Write the encoder in `folder` to the bundle `path`: fp32, and those `variants` that pass.
 
     `declared` is what the folder does not say of itself, and `side` the tower of a CLIP that is
-    wanted. Parity is checked on texts made of the tokenizer's own words, from empty to longer than
-    the encoder takes, or than `PARITY_TOKENS`; images and sound on noise. For `variants` there are
+    wanted; `max_seconds` is the longest sound that the bundle takes, 30 s by default. Parity is
+    checked on texts made of the tokenizer's own words, from empty to longer than the encoder takes,
+    or than `PARITY_TOKENS`; images and sound on noise. For `variants` there are
     also the texts of `calibration`, or of the documentation on this machine where that is empty.
     Raises InvalidInput that names what is missing or not supported, and MissingExtra when the model
     needs `transformers`, before anything is written; AlreadyExists when `path` is taken and
@@ -47,7 +49,7 @@ def import_folder(
     """
     refuse_taken(path, overwrite=overwrite)
     name = name or path.name.removesuffix(".attar")
-    model = _read(folder, declared, side)
+    model = _read(folder, declared, side, max_seconds)
     if isinstance(model, Tower):
         if variants:
             raise InvalidInput(
@@ -69,17 +71,21 @@ def import_folder(
     )
 
 
-def _read(folder: Path, declared: Declared, side: Side | None) -> Tower | TextModel[TextNetwork]:
+def _read(
+    folder: Path, declared: Declared, side: Side | None, max_seconds: float | None
+) -> Tower | TextModel[TextNetwork]:
     if not towers.is_tower(folder):
         if side is not None:
             raise InvalidInput(f"{folder} holds one encoder, of texts; leave --tower {side} out")
+        if max_seconds is not None:
+            raise InvalidInput(f"{folder} holds an encoder of texts; leave --max-seconds out")
         return huggingface.read(folder, declared)
     if declared != huggingface.SILENT:
         raise InvalidInput(
             f"{folder} says all there is of its encoder; pooling, unit length, prompts and widths "
             "are declared of text encoders only"
         )
-    return towers.read(folder, side)
+    return towers.read(folder, side, max_seconds=max_seconds)
 
 
 def _sentences() -> list[str]:

@@ -12,7 +12,7 @@ from torch import nn
 
 from attar.errors import InvalidInput
 from attar.inputs import Items, Prepared, TensorInput
-from attar.manifest import Manifest, Output, TensorSpec
+from attar.manifest import Limits, Manifest, Output, TensorSpec
 from attar.training.encoders.saved import TensorModel, attention_kinds
 
 from .bundling import Candidate, Exported, assemble, refuse_taken, refuse_unknown
@@ -35,6 +35,7 @@ def export_tensor(
     name: str,
     version: str = "1",
     spec: TensorSpec,
+    limits: Limits | None = None,
     items: Items,
     modality: str = "image",
     probe: Probe | None = None,
@@ -46,20 +47,23 @@ def export_tensor(
 ) -> Exported:
     """Write an encoder of one tensor to the bundle `path` and give what was measured.
 
-    `spec` is the tensor as the graph takes it, batch first. `items` (n, ...) are for parity, and
+    `spec` is the tensor as the graph takes it, batch first, and `limits` which items it takes: the
+    least and the largest are embedded before anything is written, and what is beyond is refused
+    wherever the bundle runs. `items` (n, ...) are for parity, and
     some of them calibrate int8; where the spec names axes they may be of several shapes.
     `variants` names what to attempt beside the reference, fp32; one that fails its gates is left
     out and reported. `probe` and its `metric` are the quality gate.
 
-    Raises ShapeError when items do not fit the spec, InvalidInput when there are fewer than two,
-    when a variant is unknown or finds nothing to quantise, or when the reference fails its gates,
+    Raises ShapeError when items do not fit the spec or are beyond the limits, InvalidInput when
+    there are fewer than two, when a variant is unknown or finds nothing to quantise, or when the
+    reference fails its gates, BackendError when the least or the largest item cannot be embedded,
     and AlreadyExists when `path` is taken and `overwrite` is false.
     """
     refuse_taken(path, overwrite=overwrite)
     refuse_unknown(variants, (*VARIANTS, *DERIVED))
     if len(items) < 2:
         raise InvalidInput(f"parity needs two items or more, of {spec.name}; got {len(items)}")
-    host = TensorInput(spec)
+    host = TensorInput(spec, limits)
     rows = host.prepare(items, role="passage", truncation="error")
     # Twice the first: an example has two rows, and the first two may be of different shapes.
     (example,) = host.batch([rows[0], rows[0]])
@@ -80,6 +84,7 @@ def export_tensor(
         version=version,
         modality=modality,
         inputs=(spec,),
+        limits=limits,
         output=Output(name=OUTPUT, dim=dim, dims=(dim,), normalized=unit),
         reference="fp32",
         lineage=dict(lineage or {}),
@@ -106,6 +111,7 @@ def export_model(
     name: str,
     version: str = "1",
     items: Items | None = None,
+    limits: Limits | None = None,
     probe: Probe | None = None,
     metric: str | None = None,
     variants: Sequence[str] = (),
@@ -114,16 +120,21 @@ def export_model(
     """Write an encoder that attar saved to the bundle `path`, and give what was measured.
 
     Without `items` parity is checked on noise, at two sizes of every axis that is free; int8 is
-    then calibrated on noise too, which is seldom what an encoder will meet. For the rest see
-    `export_tensor`, which this is with the model's own input, modality, lineage and licence.
+    then calibrated on noise too, which is seldom what an encoder will meet. `limits` are which
+    items the bundle takes, where not the model's own. For the rest see `export_tensor`, which this
+    is with the model's own input, modality, lineage and licence.
     """
-    given = noise(model.input, model.encoder.examples) if items is None else items
+    limits = limits or model.limits
+    given = items
+    if given is None:
+        given = noise(model.input, model.encoder.examples, values=limits.values)
     return export_tensor(
         path,
         model.encoder,
         name=name,
         version=version,
         spec=model.input,
+        limits=limits,
         items=given,
         modality=model.encoder.modality,
         probe=probe,

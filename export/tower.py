@@ -20,6 +20,7 @@ def write_tower(path: Path, tower: Tower, *, name: str, overwrite: bool = False)
         tower.encoder,
         name=name,
         spec=tower.spec,
+        limits=tower.limits,
         items=noise(tower.spec, tower.shapes),
         modality=tower.modality,
         lineage=tower.lineage,

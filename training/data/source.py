@@ -8,7 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from attar.manifest import Range
+
 from ..sampler import evenly
+
+RANGED = 256  # images that tell the range of all
 
 Labels = NDArray[np.int64]
 
@@ -46,6 +50,19 @@ def embed(encoder: nn.Module, items: Rows, *, batch: int = 256) -> NDArray[np.fl
             for rows in torch.split(torch.arange(len(items)), batch)
         ]
     return np.concatenate(parts)
+
+
+def pixel_range(images: Rows) -> Range | None:
+    """Give the range in which the numbers of images are, by some of them; None where all are equal.
+
+    [0, 1] and [-1, 1] are given whole, for a set of images need not have what is black and white.
+    """
+    some_images = images[torch.tensor(evenly(range(len(images)), RANGED))]
+    least, most = float(some_images.min()), float(some_images.max())
+    for low in (0.0, -1.0):
+        if low <= least and most <= 1:
+            return Range(min=low, max=1.0)
+    return Range(min=least, max=most) if least < most else None
 
 
 def subset(items: Rows, rows: Tensor) -> Rows:

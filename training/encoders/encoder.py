@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attar.errors import InvalidInput
-from attar.manifest import TensorSpec
+from attar.manifest import Limits, TensorSpec
 
 from .attention import unit
 
@@ -26,7 +26,12 @@ class TensorEncoder(nn.Module, ABC):
     @property
     @abstractmethod
     def input(self) -> TensorSpec:
-        """Say what the encoder takes, batch first; an axis with a name is of any size."""
+        """Say what the encoder takes, batch first; an axis with a name is what `limits` allow."""
+
+    @property
+    def limits(self) -> Limits:
+        """Say which items the encoder takes, and what they cost a run."""
+        return Limits()
 
     @property
     def examples(self) -> tuple[tuple[int, ...], ...]:

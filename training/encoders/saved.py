@@ -14,7 +14,7 @@ from safetensors.torch import save as serialised
 from torch import nn
 
 from attar.errors import InvalidInput
-from attar.manifest import TensorSpec
+from attar.manifest import Limits, Range, TensorSpec
 
 from .attention import BinarizedAttention, LinearAttention, SoftmaxAttention
 from .conv import SmallConv, SmallConvShape
@@ -86,10 +86,12 @@ class TextModel(Generic[Network_co]):
 class TensorModel:
     """An encoder of images, series, spectrograms or rows, and where it came from.
 
-    `facts` are what its input's sizes do not say, such as {"sampling_rate": 8000} (Hz).
+    `facts` are what its input's sizes do not say, such as {"sampling_rate": 8000} (Hz), and
+    `values` the range of the numbers that it was trained on, where that says how they are scaled.
     """
 
     encoder: TensorEncoder
+    values: Range | None = None
     facts: Mapping[str, object] = field(default_factory=dict)
     lineage: Mapping[str, object] = field(default_factory=dict)
     licence: str | None = None
@@ -98,6 +100,11 @@ class TensorModel:
     def input(self) -> TensorSpec:
         """What the encoder takes, as a bundle's manifest says it."""
         return replace(self.encoder.input, extra=dict(self.facts))
+
+    @property
+    def limits(self) -> Limits:
+        """Which items the encoder takes, as a bundle's manifest says it."""
+        return replace(self.encoder.limits, values=self.values)
 
 
 def token_transformer(model: TextModel[TextNetwork]) -> TextModel[TextEncoder]:
@@ -135,6 +142,8 @@ def save(model: TextModel[TextEncoder] | TensorModel, folder: Path) -> None:
     else:
         spec = model.input
         about["input"] = {**model.facts, **{name: getattr(spec, name) for name in SPEC}}
+        if model.values is not None:
+            about["values"] = [model.values.min, model.values.max]
     weights = {name: w.cpu().contiguous() for name, w in encoder.state_dict().items()}
     files = {WEIGHTS: serialised(weights)}
     if isinstance(model, TextModel):
@@ -256,8 +265,10 @@ def _text_model(about: Mapping[str, Any]) -> TextModel[TextEncoder]:
 def _tensor_model(word: str, about: Mapping[str, Any]) -> TensorModel:
     make, shape = ENCODERS[word]
     facts = {key: fact for key, fact in about["input"].items() if key not in SPEC}
+    values = about.get("values")
     return TensorModel(
         encoder=make(_read(shape, about["shape"])),
+        values=None if values is None else Range(min=float(values[0]), max=float(values[1])),
         facts=facts,
         lineage=dict(about["lineage"]),
         licence=about["licence"],

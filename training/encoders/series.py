@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attar.errors import InvalidInput
-from attar.manifest import TensorSpec
+from attar.manifest import AxisRange, Cost, Limits, TensorSpec
 
 from .attention import SoftmaxAttention
-from .tokens import TokenEncoder, sinusoids
+from .tokens import MOST_TOKENS, TokenEncoder, sinusoids
 from .transformer import Attention, TransformerShape
 
 
@@ -69,6 +69,13 @@ class SeriesEncoder(TokenEncoder):
         """Say that series are (channels, samples), of any number of samples."""
         axes = ("batch", self.shape.channels, "samples")
         return TensorSpec(name="series", dtype="float32", shape=axes)
+
+    @property
+    def limits(self) -> Limits:
+        """Say that a series has a token at least, and `MOST_TOKENS` at most."""
+        hop = self.shape.hop
+        axes = {"samples": AxisRange(min=hop, max=hop * MOST_TOKENS)}
+        return Limits(axes=axes, cost=Cost(elements=hop * self.shape.channels))
 
     @property
     def examples(self) -> tuple[tuple[int, ...], ...]:

@@ -10,11 +10,11 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from attar.manifest import TensorSpec
+from attar.manifest import AxisRange, Cost, Limits, TensorSpec
 
 from .attention import SoftmaxAttention
 from .encoder import refuse_sizes_below_one
-from .tokens import TokenEncoder, sinusoids
+from .tokens import MOST_TOKENS, TokenEncoder, sinusoids
 from .transformer import Attention, TransformerShape
 
 
@@ -64,6 +64,12 @@ class SpectrogramEncoder(TokenEncoder):
         """Say that spectrograms are (mels, frames), of any number of frames."""
         axes = ("batch", self.shape.mels, "frames")
         return TensorSpec(name="spectrogram", dtype="float32", shape=axes)
+
+    @property
+    def limits(self) -> Limits:
+        """Say that a spectrogram has a frame at least, and `MOST_TOKENS` at most."""
+        axes = {"frames": AxisRange(min=1, max=MOST_TOKENS)}
+        return Limits(axes=axes, cost=Cost(elements=self.shape.mels))
 
     @property
     def examples(self) -> tuple[tuple[int, ...], ...]:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attar.errors import InvalidInput
-from attar.manifest import TensorSpec
+from attar.manifest import Cost, Limits, TensorSpec
 
 from .attention import SoftmaxAttention
 from .encoder import refuse_sizes_below_one
@@ -77,6 +77,11 @@ class TableEncoder(TokenEncoder):
         """Say that a row is (features,), numbers first and then codes."""
         axes = ("batch", self.shape.features)
         return TensorSpec(name="row", dtype="float32", shape=axes)
+
+    @property
+    def limits(self) -> Limits:
+        """Say that a feature is a token."""
+        return Limits(cost=Cost(elements=1))
 
     def standardise(self, rows: Float[Tensor, "n features"]) -> None:
         """Bring numbers, here and at every later call, to mean 0 and variance 1 over `rows`.

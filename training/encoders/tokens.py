@@ -20,6 +20,12 @@ from .encoder import Projection, TensorEncoder
 from .head import mean_pool
 from .transformer import Attention, TokenTransformer, TransformerShape
 
+MOST_TOKENS = 3000
+"""Of one item that a bundle takes, where any number will do: 30 s in frames of 10 ms.
+
+Attention over them takes 36 MB a head.
+"""
+
 TokenPooling: TypeAlias = Literal["mean", "cls"]
 
 

@@ -7,6 +7,7 @@ raw waveforms; CLIP's other tower texts.  The networks are the library's own cla
 safetensors; embeddings have unit length.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from attar.errors import InvalidInput
-from attar.manifest import TensorSpec
+from attar.manifest import AxisRange, Cost, Limits, TensorSpec
 
 from . import borrowed
 from .attention import unit
@@ -41,6 +42,13 @@ STEPS = {"do_resize": True, "do_rescale": True, "do_normalize": True, "rescale_f
 SHORTER_SIDE = ("CLIP", "Bit")  # processors whose size, when it is one number, is that of this side
 VARIANCE_FLOOR = 1e-7  # of a waveform, as Wav2Vec2FeatureExtractor adds it
 
+MOST_SIDE, MOST_PIXELS, MOST_RATIO = 8192, 2**24, 100
+"""Of an image: those of cameras, and panoramas; resizing them takes some 200 MB at most."""
+PIXELS_PER_TOKEN = 2**16 // 3  # resizing so many takes no longer than a token
+
+MAX_SECONDS = 30.0
+"""Of sound: what speech is usually cut to; attention over it takes 9 MB a head."""
+
 UNUSED = (
     *("pooler.", "classifier.", "cls_classifier.", "distillation_classifier.", "decoder."),
     *("lm_head.", "projector.", "quantizer.", "project_q.", "project_hid.", "masked_spec_embed"),
@@ -55,6 +63,7 @@ class Tower:
 
     encoder: nn.Module
     spec: TensorSpec
+    limits: Limits
     modality: str
     shapes: tuple[tuple[int, ...], ...]
     lineage: Mapping[str, object]
@@ -122,10 +131,13 @@ def is_tower(folder: Path) -> bool:
     return plain and read_json(path).get("model_type") in KINDS
 
 
-def read(folder: Path, side: Side | None = None) -> Tower | TextModel[TextNetwork]:
+def read(
+    folder: Path, side: Side | None = None, *, max_seconds: float | None = None
+) -> Tower | TextModel[TextNetwork]:
     """Give the encoder of a transformers `folder`, ready for inference.
 
-    `side` is the tower of a CLIP folder that holds both. Raises InvalidInput that names what is
+    `side` is the tower of a CLIP folder that holds both, and `max_seconds` the longest sound that
+    the encoder is to take, by default `MAX_SECONDS`. Raises InvalidInput that names what is
     missing, damaged or not supported, and MissingExtra without `transformers`.
     """
     where = folder / "config.json"
@@ -138,7 +150,9 @@ def read(folder: Path, side: Side | None = None) -> Tower | TextModel[TextNetwor
         wants = "both towers; choose vision or text" if kind == CLIP else f"one encoder, a {kind}"
         raise InvalidInput(f"{folder} holds {wants} (--tower); got {side}")
     if kind in SOUNDS:
-        return _speech(folder, config)
+        return _speech(folder, config, max_seconds or MAX_SECONDS)
+    if max_seconds is not None:
+        raise InvalidInput(f"{folder} embeds no sound; leave --max-seconds out")
     if kind in CAPTIONS or side == "text":
         return _captions(folder, config)
     return _images(folder, config)
@@ -161,16 +175,26 @@ def _images(folder: Path, config: Mapping[str, Any]) -> Tower:
         else (_whole(folder, config), nn.Identity())
     )
     height, width = pixels.crop
+    patch = size(inner, "patch_size", where)
+    sides = AxisRange(min=1, max=MOST_SIDE)
     return Tower(
         encoder=ImageTower(pixels, network, projection).eval(),
         spec=TensorSpec(name="image", dtype="uint8", shape=("batch", "height", "width", 3)),
+        limits=Limits(
+            axes={"height": sides, "width": sides},
+            max_elements=3 * MOST_PIXELS,
+            max_ratio=MOST_RATIO,
+            cost=Cost(
+                tokens=(height // patch) * (width // patch) + 1, elements=3 * PIXELS_PER_TOKEN
+            ),
+        ),
         modality="image",
         shapes=((height, width, 3), (2 * height, width + 3, 3), (height + 5, 3 * width // 2, 3)),
         lineage={"imported": folder.resolve().name},
     )
 
 
-def _speech(folder: Path, config: Mapping[str, Any]) -> Tower:
+def _speech(folder: Path, config: Mapping[str, Any], max_seconds: float) -> Tower:
     where = folder / "config.json"
     if config.get("add_adapter"):
         raise InvalidInput(f"{where} has add_adapter; attar imports encoders without adapters")
@@ -183,6 +207,12 @@ def _speech(folder: Path, config: Mapping[str, Any]) -> Tower:
         )
     rate = size(processor, "sampling_rate", place)
     normalise = processor.get("do_normalize", True) is True
+    least, stride = _field(config, where)
+    most = int(rate * max_seconds)
+    if most < least:
+        raise InvalidInput(
+            f"{folder} takes {least / rate:g} s of sound at least; got {max_seconds:g} s at most"
+        )
     return Tower(
         encoder=SpeechTower(_whole(folder, config), normalise=normalise).eval(),
         spec=TensorSpec(
@@ -191,10 +221,22 @@ def _speech(folder: Path, config: Mapping[str, Any]) -> Tower:
             shape=("batch", "samples"),
             extra={"sampling_rate": rate},
         ),
+        limits=Limits(axes={"samples": AxisRange(min=least, max=most)}, cost=Cost(elements=stride)),
         modality="audio",
-        shapes=((rate // 2,), (rate,), (rate + rate // 3,)),
+        shapes=tuple((min(max(n, least), most),) for n in (rate // 2, rate, rate + rate // 3)),
         lineage={"imported": folder.resolve().name},
     )
+
+
+def _field(config: Mapping[str, Any], where: Path) -> tuple[int, int]:
+    """Give the samples that the convolutions make one frame of, and those between two frames."""
+    kernels, strides = config.get("conv_kernel"), config.get("conv_stride")
+    if not isinstance(kernels, list) or not isinstance(strides, list):
+        raise InvalidInput(f"{where} lacks conv_kernel or conv_stride, which a sound encoder's has")
+    least = 1
+    for kernel, step in zip(reversed(kernels), reversed(strides), strict=True):
+        least = (least - 1) * step + kernel
+    return least, math.prod(strides)
 
 
 def _captions(folder: Path, config: Mapping[str, Any]) -> TextModel[TextNetwork]:

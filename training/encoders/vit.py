@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attar.errors import InvalidInput
-from attar.manifest import TensorSpec
+from attar.manifest import Cost, Limits, TensorSpec
 
 from .attention import SoftmaxAttention
 from .encoder import refuse_sizes_below_one
@@ -80,6 +80,11 @@ class VitEncoder(TokenEncoder):
         """Say that images are (channels, side, side)."""
         axes = ("batch", self.shape.channels, self.shape.side, self.shape.side)
         return TensorSpec(name="image", dtype="float32", shape=axes)
+
+    @property
+    def limits(self) -> Limits:
+        """Say that a patch is a token."""
+        return Limits(cost=Cost(elements=self.shape.channels * self.shape.patch**2))
 
     def content(
         self, image: Float[Tensor, "b channels side side"]
