@@ -194,8 +194,8 @@ class Settings(BaseSettings):
     max_batch_tokens: int = Field(
         512,
         ge=1,
-        description="Padded tokens in one run of a model (items, for tensors): what stays in a "
-        "CPU's caches. More pay on many cores and on GPUs, and cost latency and memory.",
+        description="Padded tokens in one run of a model (for tensors by limits.cost in the "
+        "manifest): what stays in a CPU's caches. More pay on many cores and on GPUs, and cost latency and memory.",
     )
     max_queue_items: int = Field(
         8192,
@@ -227,7 +227,8 @@ class Settings(BaseSettings):
         60.0,
         gt=0,
         allow_inf_nan=False,
-        description="Seconds that a model has to answer its first item; else it does not serve.",
+        description="Seconds that a model has to answer the least item, and the largest; else it "
+        "does not serve.",
     )
     heartbeat_s: float = Field(
         10.0,
