@@ -20,11 +20,10 @@ Role: TypeAlias = Literal["passage", "query"]
 Truncation: TypeAlias = Literal["truncate", "error"]
 Priority: TypeAlias = Literal["interactive", "bulk"]
 T = TypeVar("T")
-
 HOW_TO_CUT: Final = "pass truncation='truncate'"
 """What InputTooLong advises; a protocol that spells it otherwise puts its own words there."""
-Items: TypeAlias = Sequence[str] | Sequence[Sequence[int]] | Sequence[NDArray[Any]] | NDArray[Any]
 
+Items: TypeAlias = Sequence[str] | Sequence[Sequence[int]] | Sequence[NDArray[Any]] | NDArray[Any]
 
 VALUES_SLACK = 0.25
 """Of the range of the values in training: resizing overshoots; another scale is further away."""

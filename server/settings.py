@@ -195,7 +195,8 @@ class Settings(BaseSettings):
         512,
         ge=1,
         description="Padded tokens in one run of a model (for tensors by limits.cost in the "
-        "manifest): what stays in a CPU's caches. More pay on many cores and on GPUs, and cost latency and memory.",
+        "manifest): what stays in a CPU's caches. More pay on many cores and on GPUs, and cost "
+        "latency and memory.",
     )
     max_queue_items: int = Field(
         8192,
