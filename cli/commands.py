@@ -21,7 +21,7 @@ from attar.training.catalogue import catalogue
 from attar.training.checkpoint import CHECKPOINT, read_record
 from attar.training.data import docstrings
 from attar.training.data.arrays import Form
-from attar.training.data.columns import SUFFIXES
+from attar.training.data.folder import TABLES
 from attar.training.data.molecules import read_smiles
 from attar.training.data.pairs import Pair, Split, read_lines, split
 from attar.training.data.reading import SHIPPED, read
@@ -193,7 +193,7 @@ def export_encoder(
         _export_tensors(model, bundle, data=data)
         return
     data = data or "docstrings"
-    parts = None if data.endswith(SUFFIXES) else corpus(data)  # of a table, its SMILES
+    parts = None if data.endswith(TABLES) else corpus(data)  # of a table, its SMILES
     hashed, notes = None, {}
     if binarized:
         try:

@@ -39,14 +39,15 @@ def tone(rate: int, samples: int, hz: float = 100) -> NDArray[np.float64]:
 @pytest.mark.parametrize("channels", [1, 2])
 def test_samples_of_every_width_are_read(tmp_path: Path, size: int, channels: int) -> None:
     save(tmp_path / "a.wav", tone(8000, 64), size=size, channels=channels)
-    clip = audio_folder(tmp_path, length=64)[0][torch.tensor([0])][0, 0]
+    clip = audio_folder(tmp_path, length=64).items[torch.tensor([0])][0, 0]
     assert torch.allclose(clip.double(), torch.tensor(tone(8000, 64)), atol=1 / FULL[size])
 
 
 def test_a_folder_for_each_class_gives_clips_and_classes(tmp_path: Path) -> None:
     for name in ("two/a.wav", "one/a.wav", "one/b.WAV"):
         save(tmp_path / name, tone(8000, 8))
-    clips, classes = audio_folder(tmp_path)
+    part = audio_folder(tmp_path)
+    clips, classes = part.items, part.labels
     assert classes is not None
     assert classes.tolist() == ["one", "one", "two"]
     assert clips[torch.arange(3)].shape == (3, 1, 8000)  # a second
@@ -59,7 +60,7 @@ def test_a_short_recording_is_followed_by_zeros_and_a_long_one_gives_its_middle(
     ramp = np.arange(100) / 128
     save(tmp_path / "a.wav", ramp[:3])
     save(tmp_path / "b.wav", ramp)
-    clips = audio_folder(tmp_path, length=5)[0]
+    clips = audio_folder(tmp_path, length=5).items
     rows = torch.arange(2)
     assert torch.equal(clips[rows][0, 0] * 128, torch.tensor([0.0, 1, 2, 0, 0]))
     assert torch.equal(clips[rows][1, 0] * 128, torch.tensor([47.0, 48, 49, 50, 51]))
@@ -70,7 +71,7 @@ def test_a_short_recording_is_followed_by_zeros_and_a_long_one_gives_its_middle(
 @pytest.mark.parametrize("rate", [4000, 11025, 16000])
 def test_a_tone_keeps_its_pitch_at_another_rate(tmp_path: Path, rate: int) -> None:
     save(tmp_path / "a.wav", tone(rate, rate), rate=rate)
-    clip = audio_folder(tmp_path, rate=8000, length=8000)[0][torch.tensor([0])][0, 0]
+    clip = audio_folder(tmp_path, rate=8000, length=8000).items[torch.tensor([0])][0, 0]
     inner = slice(1000, 7000)  # the filter rings at the ends
     assert torch.allclose(clip[inner], torch.tensor(tone(8000, 8000)[inner]).float(), atol=0.02)
 
@@ -78,7 +79,7 @@ def test_a_tone_keeps_its_pitch_at_another_rate(tmp_path: Path, rate: int) -> No
 def test_the_first_recordings_rate_is_everyones(tmp_path: Path) -> None:
     save(tmp_path / "a.wav", tone(4000, 400), rate=4000)
     save(tmp_path / "b.wav", tone(16000, 1600), rate=16000)
-    clips = audio_folder(tmp_path)[0]
+    clips = audio_folder(tmp_path).items
     assert (clips.rate, clips.length) == (4000, 4000)
     assert clips[torch.arange(2)][..., 400:].abs().max() == 0
     first, second = clips[torch.arange(2)][:, 0, 50:350]
@@ -86,17 +87,17 @@ def test_the_first_recordings_rate_is_everyones(tmp_path: Path) -> None:
 
 
 def test_what_is_no_recording_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match=r"has no recordings \(.wav\)"):
+    with pytest.raises(InvalidInput, match=r"has no recordings \(.wav, .wave\)"):
         audio_folder(tmp_path)
     save(tmp_path / "a.wav", tone(8000, 8))
     with pytest.raises(InvalidInput, match="at least 1; got 8000 Hz, 0 samples"):
         audio_folder(tmp_path, length=0)
     (tmp_path / "b.wav").write_bytes(b"RIFF and nothing more")
     with pytest.raises(InvalidInput, match=r"b.wav cannot be read as a wav file of PCM samples"):
-        audio_folder(tmp_path)[0][torch.arange(2)]
+        audio_folder(tmp_path).items[torch.arange(2)]
     save(tmp_path / "b.wav", tone(8000, 0))
     with pytest.raises(InvalidInput, match=r"b.wav holds no samples"):
-        audio_folder(tmp_path)[0][torch.arange(2)]
+        audio_folder(tmp_path).items[torch.arange(2)]
 
 
 # Spoken digits

@@ -36,7 +36,8 @@ def test_a_folder_for_each_class_gives_images_and_classes(tmp_path: Path) -> Non
         save(tmp_path / name, noise(5, 4, seed))
     save(tmp_path / ".cache/x.png", noise(5, 4))
     (tmp_path / "cat/notes.txt").write_text("no image")
-    images, classes = image_folder(tmp_path)
+    part = image_folder(tmp_path)
+    images, classes = part.items, part.labels
     assert classes is not None
     assert classes.tolist() == ["cat", "cat", "dog"]
     pixels = images[torch.tensor([2, 0])]
@@ -47,7 +48,8 @@ def test_a_folder_for_each_class_gives_images_and_classes(tmp_path: Path) -> Non
 
 def test_a_flat_folder_has_no_classes_and_grey_images_one_channel(tmp_path: Path) -> None:
     save(tmp_path / "a.png", noise(3, 3, channels=1))
-    images, classes = image_folder(tmp_path)
+    part = image_folder(tmp_path)
+    images, classes = part.items, part.labels
     assert classes is None
     assert torch.equal(images[ALL(1)][0, 0], torch.tensor(noise(3, 3, channels=1)) / 255)
 
@@ -57,14 +59,16 @@ def test_the_shorter_side_fits_and_the_centre_is_kept(tmp_path: Path) -> None:
     wide[:, 4:20] = 200  # the centre square and what the filter reaches; black on either side
     save(tmp_path / "a.png", wide)
     save(tmp_path / "b.png", wide.transpose(1, 0, 2))
-    images = image_folder(tmp_path, side=4)[0][ALL(2)]
+    images = image_folder(tmp_path, side=4).items[ALL(2)]
     assert images.shape == (2, 3, 4, 4)
     assert torch.allclose(images, torch.tensor(200 / 255))
 
 
 def test_an_image_of_the_right_size_keeps_its_pixels(tmp_path: Path) -> None:
     save(tmp_path / "a.png", noise(6, 6))
-    assert torch.equal(image_folder(tmp_path, side=6)[0][ALL(1)], image_folder(tmp_path)[0][ALL(1)])
+    assert torch.equal(
+        image_folder(tmp_path, side=6).items[ALL(1)], image_folder(tmp_path).items[ALL(1)]
+    )
 
 
 def test_a_camera_held_upright_gives_an_upright_image(tmp_path: Path) -> None:
@@ -73,7 +77,7 @@ def test_a_camera_held_upright_gives_an_upright_image(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be shown a quarter turn clockwise
     turned.save(tmp_path / "a.png", exif=exif)
-    images, _ = image_folder(tmp_path)
+    images = image_folder(tmp_path).items
     assert torch.equal(images[ALL(1)][0], torch.tensor(pixels).permute(2, 0, 1) / 255)
 
 
@@ -95,7 +99,7 @@ def test_images_back_to_back_are_the_images() -> None:
 def test_only_the_images_that_are_asked_for_are_read(tmp_path: Path) -> None:
     for row in range(3):
         save(tmp_path / f"{row}.png", noise(4, 4, row))
-    images, _ = image_folder(tmp_path)
+    images = image_folder(tmp_path).items
     (tmp_path / "1.png").unlink()
     assert images[torch.tensor([2, 0])].shape == (2, 3, 4, 4)
     with pytest.raises(InvalidInput, match=r"1.png cannot be decoded"):
@@ -103,20 +107,20 @@ def test_only_the_images_that_are_asked_for_are_read(tmp_path: Path) -> None:
 
 
 def test_what_is_no_usable_image_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match=r"has no images \(.bmp"):
+    with pytest.raises(InvalidInput, match=r"has no images \(.apng"):
         image_folder(tmp_path)
     save(tmp_path / "a.png", noise(4, 4))
     with pytest.raises(InvalidInput, match="side must be at least 1 pixel; got 0"):
         image_folder(tmp_path, side=0)
     save(tmp_path / "b.png", noise(5, 4))
     with pytest.raises(ShapeError, match=r"b.png is 5 x 4 pixels and the first image 4 x 4; pass"):
-        image_folder(tmp_path)[0][ALL(2)]
+        image_folder(tmp_path).items[ALL(2)]
     (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:40])
     with pytest.raises(InvalidInput, match=r"b.png cannot be decoded as an image"):
-        image_folder(tmp_path)[0][ALL(2)]
+        image_folder(tmp_path).items[ALL(2)]
     Image.fromarray(noise(4, 4, channels=1).astype(np.uint16)).save(tmp_path / "b.png")
     with pytest.raises(InvalidInput, match=r"b.png has I;16 pixels; convert it to 8 bits"):
-        image_folder(tmp_path)[0][ALL(2)]
+        image_folder(tmp_path).items[ALL(2)]
     save(tmp_path / "cat/c.png", noise(4, 4))
-    with pytest.raises(InvalidInput, match=r"has folders of classes, and a.png lies in none"):
+    with pytest.raises(InvalidInput, match=r"has folders of classes, and a.png, b.png in none"):
         image_folder(tmp_path)

@@ -1,6 +1,6 @@
 """Arrow columns as items: what Parquet files and `datasets` have in common."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,6 +14,7 @@ from attar.errors import InvalidInput, MissingExtra, NotFound, ShapeError
 
 from .arrays import Form, array_rows, items
 from .pictures import Frame, Picture, decoded, frame_of
+from .roles import label_of, refuse_doubtful
 
 try:
     import pyarrow as pa
@@ -62,6 +63,7 @@ Layout: TypeAlias = ImageColumn | NumberColumns
 def layout(
     name: str,
     first: pa.Table,
+    tables: Callable[[str], Iterable[pa.Table]],
     *,
     columns: Sequence[str] | None,
     label: str | None,
@@ -71,20 +73,23 @@ def layout(
     """Find the items in a table by its first row: `columns`, or what is left beside `label`.
 
     Left over must be one column of images or lists, and numbers beside it are not the item's; or
-    numbers alone.
+    numbers alone. `tables` gives a column's rows from the first on, to see whether an image has
+    colour.
 
     Raises:
         NotFound: a column is not there.
         InvalidInput: the columns are no such choice, or `form` or `side` is not theirs.
     """
     kinds = {field.name: _kind(field.type) for field in first.schema}
-    for column in (*(columns or ()), *filter(None, (label,))):
+    for column in columns or ():
         if column not in kinds:
             raise NotFound(f"{name} has no column {column!r}; it has {', '.join(kinds)}")
     left = tuple(columns) if columns is not None else tuple(c for c in kinds if c != label)
     alone = tuple(c for c in left if kinds[c] in ("image", "list"))
     chosen = alone if columns is None and len(alone) == 1 else left
     picked = {kinds[c] for c in chosen}
+    if columns is None and picked == {"number"}:
+        refuse_doubtful(name, chosen, labelled=label is not None)
     if picked == {"number"} or (picked == {"list"} and len(chosen) == 1):
         rows = array_rows(name, _values(name, first, chosen), form=form, side=side)
         return NumberColumns(name, chosen, rows.form, rows.values.shape[1:], side)
@@ -96,22 +101,49 @@ def layout(
         )
     if form not in (None, "image"):
         raise InvalidInput(f"{name} holds encoded images, not {form} items")
-    (picture,) = _pictures(name, first.column(chosen[0]))
-    return ImageColumn(name, (chosen[0],), frame_of(picture, side))
+    (column,) = chosen
+    pictures = (
+        picture for table in tables(column) for picture in _pictures(name, table.column(column))
+    )
+    return ImageColumn(name, (column,), frame_of(pictures, side))
 
 
-def label_column(schema: pa.Schema, label: str | None) -> str | None:
-    """Give the column of classes: `label`, or one called "label" if there is any."""
-    return "label" if label is None and "label" in schema.names else label
+def notes_of(found: Layout, label: str | None, schema: pa.Schema) -> tuple[str, ...]:
+    """Say which columns are items and labels, and which are left out."""
+    left = [column for column in schema.names if column not in (*found.columns, label)]
+    items = f"items of {found.name} are {', '.join(found.columns)}"
+    return (
+        items + (f"; labels are {label}" if label else ""),
+        *((f"columns that are not read: {', '.join(left)}",) if left else ()),
+        *(found.frame.notes if isinstance(found, ImageColumn) else ()),
+    )
+
+
+def label_column(name: str, schema: pa.Schema, label: str | None) -> str | None:
+    """Give the column of classes: `label`, or one called "label" if there is any.
+
+    Raises InvalidInput for names that occur twice, and as `roles.label_of` does.
+    """
+    if len(set(schema.names)) != len(schema.names):
+        raise InvalidInput(f"{name} names a column twice: {', '.join(sorted(schema.names))}")
+    return label_of(name, schema.names, label)
 
 
 def labels_of(name: str, column: pa.ChunkedArray) -> NDArray[Any]:
-    """Give a column of labels; raises InvalidInput when one is missing."""
-    if column.null_count:
-        raise InvalidInput(f"{name}: {column.null_count} labels are missing; leave those rows out")
+    """Give a column of labels; raises InvalidInput when one is missing or they are no classes."""
     kind = column.type
     if pa.types.is_dictionary(kind):
-        column = column.cast(kind.value_type)
+        column, kind = column.cast(kind.value_type), kind.value_type
+    if column.null_count:
+        raise InvalidInput(
+            f"{name}: {column.null_count} labels are missing; leave those rows out, or read "
+            "without labels by labels=none"
+        )
+    if _kind(kind) != "number" and not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        raise InvalidInput(
+            f"{name}: labels are {kind}, and classes are whole numbers or names; choose others by "
+            "label=NAME"
+        )
     return np.asarray(column.to_numpy())
 
 
@@ -142,7 +174,7 @@ def _pictures(name: str, column: pa.ChunkedArray) -> list[Picture]:
             path = value.get("path")
             content = value["bytes"] or (path and Path(path))
             label = str(path or label)
-        if content is None:
+        if not content:
             raise InvalidInput(f"{label} is missing; leave that row out")
         pictures.append(Picture(label, content))
     return pictures
@@ -154,7 +186,8 @@ def _values(name: str, table: pa.Table, columns: tuple[str, ...]) -> NDArray[Any
     if _kind(kinds[0]) == "list":
         return _dense(name, table.column(columns[0]).combine_chunks())
     numbers = [
-        table.column(column).cast(pa.float64()).to_numpy().astype(np.float32) for column in columns
+        table.column(column).cast(pa.float64(), safe=False).to_numpy().astype(np.float32)
+        for column in columns
     ]
     return np.stack(numbers, 1)
 

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from attar.errors import InvalidInput
 
-from .pictures import files_and_classes
-
-SUFFIXES = frozenset((".wav",))
+from .folder import Files, files_of
+from .split import Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +36,31 @@ class WavFiles:
         return torch.from_numpy(np.stack(clips))[:, None]
 
 
-def audio_folder(
-    folder: Path, *, rate: int | None = None, length: int | None = None
-) -> tuple[WavFiles, NDArray[np.str_] | None]:
+def audio_folder(folder: Path, *, rate: int | None = None, length: int | None = None) -> Part:
     """Give the recordings of `folder/class/...` and each one's class, or those of a flat folder.
 
     `rate` in Hz is the first recording's unless given, and others are resampled to it; `length` in
-    samples is one second. Raises InvalidInput when there are none, or a file is no PCM wav.
+    samples is one second. Raises InvalidInput when there are none or other data too (see
+    `folder.files_of`), or the first is no PCM or float wav.
     """
-    paths, classes = files_and_classes(folder, SUFFIXES, "recordings")
-    rate = _header(paths[0]).rate if rate is None else rate
+    return wav_files(files_of(folder, kind="recordings")[1], rate=rate, length=length)
+
+
+def wav_files(files: Files, *, rate: int | None, length: int | None) -> Part:
+    """Give recordings that `files_of` listed."""
+    classes = files.classes()
+    said = rate
+    rate = _header(files.paths[0]).rate if rate is None else rate
     length = rate if length is None else length
     if min(rate, length) < 1:
         raise InvalidInput(f"rate and length must be at least 1; got {rate} Hz, {length} samples")
-    return WavFiles(paths, rate, length), classes
+    whose = "the first recording's" if said is None else "as given"
+    notes = (
+        f"{rate:,} Hz, {whose}, to which others are resampled; channels are averaged",
+        f"clips of {length:,} samples: a longer recording's middle, a shorter one and zeros",
+    )
+    items = WavFiles(files.paths, rate, length)
+    return Part(str(files.folder), items, classes, files.passed_over, notes)
 
 
 def lengths(clips: Float[Tensor, "b 1 n"]) -> Int[Tensor, "b"]:

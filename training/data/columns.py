@@ -2,10 +2,15 @@
 
 import csv
 import gzip
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,41 +18,100 @@ from numpy.typing import NDArray
 from attar.errors import InvalidInput, NotFound
 
 from .arrays import Form, array_rows
-from .split import Part, numbered
+from .folder import suffix_of
+from .roles import label_of, refuse_doubtful
+from .split import TEST, TRAIN, Part, best_test, numbered
 
-TRAIN, TEST = ("train", "false", "0"), ("test", "true", "1")  # words of a column that parts rows
-SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+DELIMITERS = (",", "\t", ";")
+YES, NO = ("true", "1"), ("false", "0")
+Table = Mapping[str, tuple[str, ...]]  # fields by column
+
+
+@dataclass(frozen=True, slots=True)
+class TextTable:
+    """A text table as it was read: fields by column, and what was passed over and assumed."""
+
+    fields: Table
+    passed_over: Mapping[str, int]
+    notes: tuple[str, ...]
 
 
 def read_columns(path: Path) -> dict[str, tuple[str, ...]]:
-    """Read a table whole, as texts by column; its first line names them.
+    """Read a table whole, as texts by column; `read_table` says how."""
+    return dict(read_table(path).fields)
 
-    Raises InvalidInput that names the line: no header, a name that occurs twice, or a row with more
-    or fewer fields than there are names.
+
+def read_table(path: Path) -> TextTable:
+    """Read a table whole, in UTF-8, perhaps after a byte order mark; its first line names columns.
+
+    Fields are parted by commas, or tabs in .tsv; where the first line has none, by the tabs or
+    semicolons that it has. Lines without a field are passed over.
+
+    Raises InvalidInput that names the line: no header, a name that is missing among several or
+    occurs twice, or a row with more or fewer fields than there are names.
     """
-    opened = gzip.open if path.suffix == ".gz" else open
-    dialect = "excel-tab" if ".tsv" in path.suffixes else "excel"
+    with _opened(path) as file:
+        delimiter = _delimiter(file.readline(), "\t" if ".tsv" in suffix_of(path) else ",")
+        file.seek(0)
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        names = [name.strip() for name in next(reader, [])]
+        rows, blank = [], 0
+        for row in reader:
+            if row and len(row) != len(names):
+                raise InvalidInput(
+                    f"{path}, line {reader.line_num}: {len(row)} fields, but the first line names "
+                    f"{len(names)} columns"
+                )
+            if row:
+                rows.append(row)
+            else:
+                blank += 1
+    _check_names(path, names, rows)
+    said = delimiter != ("\t" if ".tsv" in suffix_of(path) else ",")
+    mark = {"\t": "tabs", ";": "semicolons", ",": "commas"}[delimiter]
+    return TextTable(
+        dict(zip(names, zip(*rows, strict=True), strict=True)),
+        {"blank lines": blank} if blank else {},
+        (f"fields of {path.name} end at {mark}",) if said else (),
+    )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
+    """Open a table, compressed or not; name it in what goes wrong."""
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
     try:
-        with opened(path, "rt", encoding="utf-8", newline="") as file:
-            reader = csv.reader(file, dialect, strict=True)
-            names = next(reader, [])
-            rows = []
-            for row in reader:
-                if row and len(row) != len(names):
-                    raise InvalidInput(
-                        f"{path}, line {reader.line_num}: {len(row)} fields, but the first line "
-                        f"names {len(names)} columns"
-                    )
-                if row:
-                    rows.append(row)
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+            yield file
+    except UnicodeDecodeError as error:
+        raise InvalidInput(
+            f"{path} cannot be read as a table: {error}; save it in UTF-8"
+        ) from error
+    except (OSError, EOFError, zlib.error, csv.Error) as error:
         raise InvalidInput(f"{path} cannot be read as a table: {error}") from error
+
+
+def _delimiter(line: str, usual: str) -> str:
+    """Give what parts the names of the first line: the usual mark, unless only another is there."""
+    bare = re.sub(r'"[^"]*"', "", line)
+    others = [mark for mark in DELIMITERS if mark in bare]
+    return usual if usual in others or len(others) != 1 else others[0]
+
+
+def _check_names(path: Path, names: Sequence[str], rows: Sequence[object]) -> None:
     if not rows or len(set(names)) != len(names):
         raise InvalidInput(
             f"{path} must name its columns, each once, in its first line, and have rows after it; "
-            f"got {names} and {len(rows)} rows"
+            f"got {list(names)} and {len(rows)} rows"
         )
-    return dict(zip(names, zip(*rows, strict=True), strict=True))
+    numbers = [float(name) for name in names if NUMBER.fullmatch(name)]
+    rising = all(before < after for before, after in pairwise(numbers))
+    if numbers and not (rising and (len(numbers) > 1 or names == ["0"])):
+        raise InvalidInput(
+            f"{path} has numbers in its first line ({', '.join(names[:3])}), which must name the "
+            "columns; write a line of names before the rows"
+        )
 
 
 def table_parts(
@@ -57,34 +121,74 @@ def table_parts(
     label: str | None = None,
     part: str | None = None,
     form: Form | None = None,
+    labelled: bool = True,
 ) -> tuple[Part, Part | None]:
     """Give a table's rows of numbers, `columns` in their order or all that are left over.
 
-    `label` names the column of classes; without it, one called "label" is that. `part` names a
-    column that says of each row whether it is train or test (or false or true, as in "is_test");
-    rows that say something else are left out. The numbers are held in memory as float32.
+    `label` names the column of classes; without it, one called "label" is that; not `labelled`, it
+    is left out. `part` names a column that says of each row whether it is train or test (or true or
+    false, as in "is_test" or "is_train"); rows that say something else are left out. The numbers
+    are held in memory as float32.
 
-    Raises InvalidInput for a field that is no number, and NotFound for a column that is not there.
+    Raises InvalidInput for a field that is no number or a column that nobody chose and that may be
+    no measurement (see `roles.refuse_doubtful`), and NotFound for a column that is not there.
     """
-    table = read_columns(path)
-    label = "label" if label is None and "label" in table else label
-    for name in (*(columns or ()), *filter(None, (label, part))):
+    read = read_table(path)
+    table = read.fields
+    for name in (*(columns or ()), *filter(None, (part,))):
         _column(path, table, name)
+    label = label_of(str(path), tuple(table), label)
     chosen = columns or [name for name in table if name not in (label, part)]
     if not chosen:
         raise InvalidInput(f"{path} has no columns but {', '.join(table)}; items need at least one")
-    values = np.stack([_numbers(path, name, table[name]) for name in chosen], 1)
-    labels = None if label is None else _classes(table[label])
-    rows = np.arange(len(values))
-    train, test = (rows, None) if part is None else _parted(path, part, table[part])
+    if columns is None:
+        refuse_doubtful(str(path), chosen, labelled=label is not None)
+    numbers = np.stack([_numbers(path, name, table[name]) for name in chosen], 1)
+    values = numbers.astype(np.float32)
+    labels = None if label is None or not labelled else _classes(table[label])
+    notes = (*read.notes, *_notes(path.name, chosen, label if labelled else None, numbers))
+    passed_over = dict(read.passed_over)
 
-    def made(name: str, chosen: NDArray[np.int64]) -> Part:
-        rows = array_rows(name, values[chosen], form=form)
-        return Part(name, rows, None if labels is None else labels[chosen])
+    def made(name: str, rows: NDArray[np.int64]) -> Part:
+        items = array_rows(name, values[rows], form=form)
+        return Part(name, items, None if labels is None else labels[rows], passed_over, notes)
 
-    if test is None:
-        return made(str(path), train), None
-    return made(f"train in {path}", train), made(f"test in {path}", test)
+    if part is None:
+        return made(str(path), np.arange(len(values))), None
+    train, test, others = _parted(path, part, table[part])
+    passed_over |= others
+    return made(f"train in {path}", train), replace(made(f"test in {path}", test), passed_over={})
+
+
+def _notes(
+    name: str, chosen: Sequence[str], label: str | None, numbers: NDArray[np.float64]
+) -> Iterator[str]:
+    """Say which columns are items, and what of them may not be meant."""
+    yield f"items of {name} are {_some(chosen)}" + (f"; labels are {label}" if label else "")
+    columns = dict(zip(chosen, numbers.T, strict=True))
+    constant = [which for which, column in columns.items() if np.ptp(column) == 0]
+    if constant and len(numbers) > 1:
+        yield f"the same in every row of {name}: {_some(constant)}"
+    counted = [
+        which
+        for which, column in columns.items()
+        if len(column) > 2 and column[0] in (0, 1) and (np.diff(column) == 1).all()
+    ]
+    if counted:
+        yield f"{_some(counted)} counts the rows of {name}, and is read as a measurement"
+    coarse = [which for which, column in columns.items() if _coarse(column)]
+    if coarse:
+        yield f"float32 cannot tell most values of {_some(coarse)} apart; subtract an offset first"
+
+
+def _coarse(column: NDArray[np.float64]) -> bool:
+    """Say whether most of a column's distinct values are one in float32."""
+    return 2 * len(np.unique(column.astype(np.float32))) < len(np.unique(column))
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:8])
+    return f"{shown} and {len(names) - 8} more columns" if len(names) > 8 else shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +217,7 @@ def read_texts(
     values = None if value is None else _values(path, _column(path, table, value))
     if part is None:
         return Texts(train=texts, train_values=values)
-    train, test = _parted(path, part, _column(path, table, part))
+    train, test, _ = _parted(path, part, _column(path, table, part))
     return Texts(
         train=tuple(texts[row] for row in train),
         train_values=None if values is None else values[train],
@@ -122,54 +226,83 @@ def read_texts(
     )
 
 
-def _column(path: Path, table: dict[str, tuple[str, ...]], name: str) -> tuple[str, ...]:
+def _column(path: Path, table: Table, name: str) -> tuple[str, ...]:
     if name not in table:
         raise NotFound(f"{path} has no column {name!r}; it has {', '.join(table)}")
     return table[name]
 
 
-def _numbers(path: Path, name: str, fields: tuple[str, ...]) -> NDArray[np.float32]:
-    values = np.empty(len(fields), np.float32)
-    for row, field in enumerate(fields):
-        try:
-            values[row] = float(field)
-        except ValueError:
-            values[row] = np.nan
-        if not np.isfinite(values[row]):
-            raise InvalidInput(
-                f"{path}: column {name!r} must be finite numbers; row {row} has {field!r}: choose "
-                "others with columns, or leave that row out"
-            )
+def _numbers(path: Path, name: str, fields: tuple[str, ...]) -> NDArray[np.float64]:
+    values = np.array([_number(field) for field in fields])
+    with np.errstate(over="ignore"):
+        narrow = values.astype(np.float32)
+    bad = np.flatnonzero(~np.isfinite(narrow))
+    if len(bad):
+        raise InvalidInput(
+            f"{path}: column {name!r} must be finite numbers; row {bad[0]} has "
+            f"{fields[bad[0]]!r}{_why(fields[bad[0]])}: choose others with columns, make it the "
+            f"label by label={name}, or leave that row out ({len(bad)} such)"
+        )
     return values
 
 
+def _number(field: str) -> float:
+    """Read a number as it is written in ASCII with a point; anything else is NaN."""
+    bare = field.strip()
+    return float(bare) if NUMBER.fullmatch(bare) else np.nan
+
+
+def _why(field: str) -> str:
+    if not field.strip():
+        return ", which is missing"
+    if NUMBER.fullmatch(field.strip().replace(",", "")):
+        return ", and a number takes a point and no commas"
+    return ", beyond float32" if NUMBER.fullmatch(field.strip()) else ""
+
+
 def _classes(fields: tuple[str, ...]) -> NDArray[Any]:
-    """Give whole numbers where all fields are, else the texts."""
-    try:
-        return np.array([int(field) for field in fields], np.int64)
-    except ValueError:
-        return np.array(fields)
+    """Give whole numbers where all fields are, numbers where all are, else the texts."""
+    bare = [field.strip() for field in fields]
+    if all(re.fullmatch(r"-?(0|[1-9][0-9]{0,17})", field) for field in bare):
+        return np.array([int(field) for field in bare], np.int64)
+    if all(re.fullmatch(r"-?(0|[1-9][0-9]*)\.[0-9]+", field) for field in bare):
+        return np.array([float(field) for field in bare])
+    return np.array(bare)
 
 
 def _values(path: Path, fields: tuple[str, ...]) -> NDArray[np.int64] | NDArray[np.float64]:
     classes = _classes(fields)
     if classes.dtype == np.int64:
         return classes
-    try:
-        return np.array([float(field) for field in fields])
-    except ValueError:
-        return numbered(str(path), classes)
+    numbers = np.array([_number(field) for field in fields])
+    return numbers if np.isfinite(numbers).all() else numbered(str(path), classes)
 
 
 def _parted(
     path: Path, name: str, words: tuple[str, ...]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give the rows that train and those that test."""
-    lower = np.array([word.strip().lower() for word in words])
-    train, test = (np.flatnonzero(np.isin(lower, known)) for known in (TRAIN, TEST))
-    if not len(train) or not len(test):
+) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[str, int]]:
+    """Give the rows that train, those that test, and how many say something else."""
+    lower = np.array([_part_word(name, word) for word in words])
+    said = Counter(lower.tolist())
+    test = best_test(said)
+    trains = np.isin(lower, TRAIN)
+    if test is None or not trains.any():
         raise InvalidInput(
-            f"{path}: column {name!r} must say train or test (or false or true) of each row, and "
-            f"both at least once; got {', '.join(sorted(set(lower))[:5])}"
+            f"{path}: column {name!r} must say train or test (or, called is_test or is_train, true "
+            f"or false) of each row, and both at least once; got {', '.join(sorted(said)[:5])}"
         )
-    return train, test
+    others = {
+        f"rows that say {word or 'nothing'}": count
+        for word, count in sorted(said.items())
+        if word not in (*TRAIN, test)
+    }
+    return np.flatnonzero(trains), np.flatnonzero(lower == test), others
+
+
+def _part_word(name: str, word: str) -> str:
+    """Give a word of a column of parts; true and false mean what the column's name says."""
+    lower = word.strip().lower()
+    asks = set(re.findall(r"[a-z]+", name.lower()))
+    if lower in (*YES, *NO) and asks & {*TRAIN, *TEST}:
+        return "train" if (lower in YES) == bool(asks & {*TRAIN}) else "test"
+    return lower

@@ -1,7 +1,7 @@
 """A Hugging Face `datasets.Dataset` as items: mapped from its Arrow files, row by row."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,10 @@ from torch import Tensor
 from attar.errors import InvalidInput, MissingExtra
 
 from .arrays import Form
-from .arrow import Layout, label_column, labels_of, layout
-from .split import Part
+from .arrow import Layout, label_column, labels_of, layout, notes_of
+from .split import TRAIN, Part, best_test
 
-TEST = ("test", "validation")  # what a dict of data sets calls its test part, the best first
+CHUNK = 64  # rows that are looked at together for colour
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ def dataset_part(
     label: str | None = None,
     form: Form | None = None,
     side: int | None = None,
+    labelled: bool = True,
 ) -> Part:
     """Give the rows of a `datasets.Dataset`; its format is ignored, its selection is kept.
 
@@ -47,12 +48,19 @@ def dataset_part(
     if not len(dataset):
         raise InvalidInput(f"{name} has no rows; a part needs at least one")
     plain = dataset.with_format("arrow")
-    label = label_column(plain[:1].schema, label)
-    found = layout(name, plain[:1], columns=columns, label=label, form=form, side=side)
+    schema = plain[:1].schema
+    label = label_column(name, schema, label)
+
+    def tables(column: str) -> Iterator[Any]:
+        alone = plain.select_columns([column])
+        return (alone[start : start + CHUNK] for start in range(0, len(alone), CHUNK))
+
+    found = layout(name, plain[:1], tables, columns=columns, label=label, form=form, side=side)
     labels = None
-    if label is not None:
+    if label is not None and labelled:
         labels = labels_of(name, plain.select_columns([label])[:].column(label))
-    return Part(name, DatasetRows(plain.select_columns(list(found.columns)), found), labels)
+    rows = DatasetRows(plain.select_columns(list(found.columns)), found)
+    return Part(name, rows, labels, notes=notes_of(found, label, schema))
 
 
 def dataset_parts(
@@ -62,10 +70,12 @@ def dataset_parts(
     label: str | None = None,
     form: Form | None = None,
     side: int | None = None,
+    labelled: bool = True,
 ) -> tuple[Part, Part | None]:
     """Give the parts of a folder that `save_to_disk` wrote: a data set, or a dict of them.
 
-    Of a dict, `train` trains, and `test` or else `validation` tests. Raises MissingExtra without
+    Of a dict, `train` trains, and `test` or else `validation` and the like tests; others are passed
+    over. Raises MissingExtra without
     `datasets`, and InvalidInput for a damaged folder or a dict without `train`.
     """
     try:
@@ -79,12 +89,27 @@ def dataset_parts(
         raise InvalidInput(f"{folder} cannot be read as a saved data set: {error}") from error
 
     def part(dataset: Any, name: str) -> Part:
-        return dataset_part(dataset, name=name, columns=columns, label=label, form=form, side=side)
+        return dataset_part(
+            dataset,
+            name=name,
+            columns=columns,
+            label=label,
+            form=form,
+            side=side,
+            labelled=labelled,
+        )
 
     if not isinstance(found, datasets.DatasetDict):
         return part(found, str(folder)), None
-    if "train" not in found:
+    names = {name.lower(): name for name in found}
+    trains = [name for name in names if name in TRAIN]
+    if len(trains) != 1:
         raise InvalidInput(f"{folder} must have a part called train; got {', '.join(found)}")
-    test = next((name for name in TEST if name in found), None)
-    train = part(found["train"], f"train of {folder}")
-    return train, None if test is None else part(found[test], f"{test} of {folder}")
+    test = best_test(names)
+    left = {
+        f"rows in the part {name}": len(found[name])
+        for name in found
+        if name.lower() not in (trains[0], test)
+    }
+    train = replace(part(found[names[trains[0]]], f"train of {folder}"), passed_over=left)
+    return train, None if test is None else part(found[names[test]], f"{test} of {folder}")

@@ -1,7 +1,7 @@
 """Parquet files as items: row groups are read when a row of theirs is asked for."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor
 from attar.errors import InvalidInput, MissingExtra
 
 from .arrays import Form
-from .arrow import Layout, label_column, labels_of, layout
+from .arrow import Layout, label_column, labels_of, layout, notes_of
 from .split import Part
 
 try:
@@ -25,6 +25,7 @@ except ImportError as error:
     raise MissingExtra(what, "data") from error
 
 CACHED = 4  # row groups kept in memory
+CHUNK = 64  # rows that are looked at together for colour
 
 
 class ParquetRows:
@@ -86,11 +87,13 @@ def parquet_part(
     label: str | None = None,
     form: Form | None = None,
     side: int | None = None,
+    labelled: bool = True,
 ) -> Part:
     """Give the rows of Parquet files that have one schema, in the order of `paths`.
 
     An item is one column of encoded images or of lists of one length, or the columns of numbers:
-    `columns`, or what is there beside `label`, which is a column called "label" unless it is given.
+    `columns`, or what is there beside `label`, which is a column called "label" unless it is given
+    and which, not `labelled`, is not read.
 
     Raises:
         InvalidInput: a file is no Parquet file, has other columns than the first, or no such items.
@@ -104,16 +107,21 @@ def parquet_part(
             raise InvalidInput(f"{path} has other columns than {paths[0]}; files of a set agree")
         if not file.metadata.num_rows:
             raise InvalidInput(f"{path} has no rows; take it away")
-    label = label_column(schema, label)
-    first = next(files[0].iter_batches(batch_size=1))
-    found = layout(
-        name, pa.Table.from_batches([first]), columns=columns, label=label, form=form, side=side
-    )
+    label = label_column(name, schema, label)
+
+    def tables(column: str) -> Iterator[pa.Table]:
+        for file in files:
+            for batch in file.iter_batches(batch_size=CHUNK, columns=[column]):
+                yield pa.Table.from_batches([batch])
+
+    first = pa.Table.from_batches([next(files[0].iter_batches(batch_size=1))])
+    found = layout(name, first, tables, columns=columns, label=label, form=form, side=side)
     labels = None
-    if label is not None:
+    if label is not None and labelled:
         read = pa.concat_tables([file.read(columns=[label]) for file in files])
         labels = labels_of(name, read.column(label))
-    return Part(name, ParquetRows(paths, found), labels)
+    notes = notes_of(found, label, schema)
+    return Part(name, ParquetRows(paths, found), labels, notes=notes)
 
 
 def _opened(path: Path) -> Any:

@@ -1,7 +1,10 @@
 """Pictures: encoded images become tensors of one shape when they are asked for."""
 
 import io
-from collections.abc import Iterable, Sequence
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +18,14 @@ from torch import Tensor
 
 from attar.errors import InvalidInput, ShapeError
 
-SUFFIXES = frozenset(
-    (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-)
+from .folder import Files, files_of
+from .split import Part
+
 GREY, DEEP = ("1", "L", "LA"), ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")  # Pillow's modes
+FORMATS = (
+    *("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "QOI", "TGA"),
+    *("TIFF", "WEBP"),
+)  # none of which starts another program, as EPS does
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +47,34 @@ class Frame:
     height: int
     width: int
     fit: bool
+    mixed: bool = False  # whether the first is grey where others have colour
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was assumed of the set's images."""
+        return (MIXED,) if self.mixed else ()
 
 
-def frame_of(first: Picture, side: int | None) -> Frame:
-    """Frame a set as its first image is: grey or colour, its own size or squares of `side`."""
+MIXED = "the first image is grey and others have colour: all are read as RGB"
+
+
+def frame_of(pictures: Iterable[Picture], side: int | None) -> Frame:
+    """Frame a set: its first image's size or squares of `side`, in colour where one image is.
+
+    After a grey image, the headers of the next are read until one has colour. Raises InvalidInput
+    for one that is met and cannot be decoded.
+    """
     if side is not None and side < 1:
         raise InvalidInput(f"side must be at least 1 pixel; got {side}")
-    image = _opened(first)
+    others = iter(pictures)
+    image = _opened(next(others))
+    colour = image.mode not in GREY or any(_mode(picture) not in GREY for picture in others)
     return Frame(
-        channels=1 if image.mode in GREY else 3,
+        channels=3 if colour else 1,
         height=side or image.height,
         width=side or image.width,
         fit=side is not None,
+        mixed=colour and image.mode in GREY,
     )
 
 
@@ -65,7 +88,7 @@ def decoded(pictures: Iterable[Picture], frame: Frame) -> Float[Tensor, "b c h w
 
 
 def _tensor(picture: Picture, frame: Frame) -> Float[Tensor, "c h w"]:
-    image = _opened(picture).convert("L" if frame.channels == 1 else "RGB")
+    image = _converted(picture, "L" if frame.channels == 1 else "RGB")
     size = frame.width, frame.height
     if image.size != size:
         if not frame.fit:
@@ -78,23 +101,60 @@ def _tensor(picture: Picture, frame: Frame) -> Float[Tensor, "c h w"]:
     return torch.tensor(pixels).permute(2, 0, 1).float() / 255
 
 
+def _converted(picture: Picture, mode: str) -> Image.Image:
+    """Decode an image, upright, and give it grey or in RGB, without its transparency."""
+    image = _opened(picture)
+    if mode == "L" and image.mode not in GREY:
+        raise InvalidInput(f"{picture.name} has colour, and the set was found to be grey")
+    with _decoding(picture):
+        if image.mode == "P" and "transparency" in image.info:
+            image = image.convert("RGBA")  # of which Pillow warns otherwise
+        return image.convert(mode)
+
+
+def _mode(picture: Picture) -> str:
+    """Read an image's mode from its header."""
+    with _decoding(picture), _file(picture) as image:
+        return image.mode
+
+
 def _opened(picture: Picture) -> Image.Image:
-    """Decode an image, upright."""
-    content = picture.content
-    try:
-        with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
-            upright = ImageOps.exif_transpose(image)
-            upright.load()
-    # Pillow's decoders tell of damage by any of these.
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InvalidInput(
-            f"{picture.name} cannot be decoded as an image ({error}); mend it or take it away"
-        ) from error
+    """Decode an image, upright; of an animation or a stack of pages, the first."""
+    with _decoding(picture), _file(picture) as image:
+        upright = ImageOps.exif_transpose(image)
+        upright.load()
     if upright.mode in DEEP:
         raise InvalidInput(
             f"{picture.name} has {upright.mode} pixels; convert it to 8 bits a channel"
         )
     return upright
+
+
+def _file(picture: Picture) -> Image.Image:
+    """Open an image of a format that is read."""
+    Image.init()  # or Pillow knows the commonest formats alone
+    content = picture.content
+    return Image.open(
+        io.BytesIO(content) if isinstance(content, bytes) else content,
+        formats=[name for name in FORMATS if name in Image.OPEN],
+    )
+
+
+@contextmanager
+def _decoding(picture: Picture) -> Iterator[None]:
+    """Name the image that cannot be decoded; Pillow's decoders tell of damage by any of these."""
+    try:
+        yield
+    except (*DAMAGE, Image.DecompressionBombError) as error:
+        raise InvalidInput(
+            f"{picture.name} cannot be decoded as an image ({error}); mend it or take it away"
+        ) from error
+
+
+DAMAGE = (
+    *(OSError, EOFError, ValueError, SyntaxError, TypeError, LookupError),
+    *(ArithmeticError, AttributeError, MemoryError, RuntimeError, struct.error, zlib.error),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,50 +214,24 @@ def packed_images(
             f"offset in {name} must rise from 0 to {len(content)}, the number of bytes, in whole "
             f"numbers; got {offset.dtype} {offset.shape}"
         )
-    return PackedImages(name, content, at, frame_of(packed(name, content, at, 0), side))
+    pictures = (packed(name, content, at, row) for row in range(len(at) - 1))
+    return PackedImages(name, content, at, frame_of(pictures, side))
 
 
-def image_folder(
-    folder: Path, *, side: int | None = None
-) -> tuple[ImageFiles, NDArray[np.str_] | None]:
+def image_folder(folder: Path, *, side: int | None = None) -> Part:
     """Give the images of `folder/class/...` and each one's class, or those of a flat folder.
 
-    Channels and, without `side`, the size are the first image's. Raises InvalidInput when there are
-    no images, or some lie in a folder of a class and some beside it.
+    Channels are three where one image has colour; without `side`, the size is the first image's.
+    Raises InvalidInput when there are no images or other data too (see `folder.files_of`), or some
+    lie in a folder of a class and some in none.
     """
-    paths, classes = files_and_classes(folder, SUFFIXES, "images")
-    first = Picture(str(paths[0]), paths[0])
-    return ImageFiles(paths, frame_of(first, side)), classes
+    return image_files(files_of(folder, kind="images")[1], side=side)
 
 
-def files_and_classes(
-    folder: Path, suffixes: frozenset[str], what: str
-) -> tuple[tuple[Path, ...], NDArray[np.str_] | None]:
-    """List the files with one of the suffixes, sorted by path, and the folder of each one's class.
-
-    The class is the name of the first folder below `folder`; hidden files and folders are passed
-    over. In a flat folder there are no classes.
-    """
-    found: Sequence[Path] = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in suffixes
-        and path.is_file()
-        and not any(name.startswith(".") for name in path.relative_to(folder).parts)
+def image_files(files: Files, *, side: int | None) -> Part:
+    """Give images that `files_of` listed."""
+    classes = files.classes()
+    frame = frame_of((Picture(str(path), path) for path in files.paths), side)
+    return Part(
+        str(files.folder), ImageFiles(files.paths, frame), classes, files.passed_over, frame.notes
     )
-    if not found:
-        raise InvalidInput(
-            f"{folder} has no {what} ({', '.join(sorted(suffixes))}), neither flat nor in a folder "
-            "for each class"
-        )
-    below = [path.relative_to(folder).parts for path in found]
-    flat = [len(parts) == 1 for parts in below]
-    if all(flat):
-        return tuple(found), None
-    if any(flat):
-        stray = found[flat.index(True)]
-        raise InvalidInput(
-            f"{folder} has folders of classes, and {stray.name} lies in none; move it into one, or "
-            "all into one flat folder"
-        )
-    return tuple(found), np.array([parts[0] for parts in below])

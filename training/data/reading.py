@@ -1,20 +1,23 @@
 """The front door of data: a name or a path becomes a source, by what is found there."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from attar.errors import InvalidInput, NotFound
 
-from . import audio, columns, pictures, spoken_digits
+from . import spoken_digits
 from .arrays import Form
-from .audio import audio_folder
+from .audio import wav_files
 from .columns import table_parts
+from .folder import KIND_OF, TABLES, files_of, hidden, is_data, stem_of, suffix_of
 from .images import digits
 from .npz import npz_parts
-from .pictures import image_folder
+from .pictures import image_files
 from .source import Source
-from .split import Part, source
+from .split import TEST, TRAIN, Part, best_test, source
 from .tables import breast_cancer, wine
 
 SHIPPED: Mapping[str, Callable[[], Source]] = {
@@ -23,8 +26,11 @@ SHIPPED: Mapping[str, Callable[[], Source]] = {
     "wine": wine,
 }
 """Sources that scikit-learn brings along."""
-TEST = ("test", "val", "validation")  # what a test part beside `train` is called, the best first
 Parts = tuple[Part, Part | None]
+LabelChoice: TypeAlias = Literal["read", "none"]
+SHARD = re.compile(
+    r"-\d+-of-\d+$"
+)  # of one part in several Parquet files, as Hugging Face has them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +45,13 @@ class _Choices:
     label: str | None
     part: str | None
     test_last: int | None
+    labelled: bool
 
     def only(self, spec: str, kind: str, *usable: str) -> None:
         """Refuse a choice that this kind of data has no use for."""
         for field in fields(self):
             value = getattr(self, field.name)
-            if value is not None and field.name not in usable:
+            if field.name != "labelled" and value is not None and field.name not in usable:
                 raise InvalidInput(
                     f"{field.name} is {value!r}, but {spec} is {kind}, which takes "
                     f"{', '.join(usable) or 'no choices'}: leave {field.name} out"
@@ -62,13 +69,15 @@ def read(
     label: str | None = None,
     part: str | None = None,
     test_last: int | None = None,
+    labels: LabelChoice = "read",
 ) -> Source:
     """Read a source: one that is shipped (digits, breast_cancer, wine), a file or a folder.
 
     A folder holds images or wav files, flat or in a folder a class; Parquet files of one schema;
-    what `datasets` saved; or an entry called train (a folder, train.npz, train.csv, ...) and
-    perhaps one called test. A file is .npz (`file.npz#NAME` chooses one of several sets), .parquet,
-    .csv or .tsv, perhaps gzipped.
+    what `datasets` saved; or nothing but an entry called train (a folder, train.npz, train.csv,
+    ...) and perhaps one called test, valid or the like. A file is .npz (`file.npz#NAME` chooses one
+    of several sets), .parquet, .csv or .tsv, perhaps gzipped. The source's `summary` says what was
+    read, passed over and assumed.
 
     Args:
         spec: the name or path.
@@ -82,6 +91,8 @@ def read(
         part: the column that says of each row whether it is train or test.
         test_last: the last so many rows are the test part. Without any, and with labels, three in
             ten of each class are, always the same ones.
+        labels: none reads items without labels: folders are no classes, and the column of classes
+            is left out.
 
     Raises:
         NotFound: nothing has that name or path.
@@ -97,10 +108,11 @@ def read(
         label=label,
         part=part,
         test_last=test_last,
+        labelled=labels != "none",
     )
     if spec in SHIPPED:
         choices.only(spec, "shipped")
-        return SHIPPED[spec]()
+        return _unlabelled(SHIPPED[spec](), choices)
     path: Path = Path(spec)
     member: str | None = None
     if not path.exists() and "#" in spec:
@@ -112,41 +124,51 @@ def read(
         )
     if path.is_dir() and (path / spoken_digits.AUDIO).exists():
         choices.only(spec, "spoken digits", "length")
-        return spoken_digits.spoken_digits(path, length=length or spoken_digits.RATE)
+        made = spoken_digits.spoken_digits(path, length=length or spoken_digits.RATE)
+        return _unlabelled(made, choices)
     train, test = _parts(path, member, choices)
+    if not choices.labelled:
+        train, test = replace(train, labels=None), test and replace(test, labels=None)
     return source(train, test, test_last=test_last)
+
+
+def _unlabelled(made: Source, choices: _Choices) -> Source:
+    """Leave out the labels of a set that has its parts, where none are wanted."""
+    return made if choices.labelled else replace(made, train_labels=None, test_labels=None)
 
 
 def _parts(path: Path, member: str | None, choices: _Choices) -> Parts:
     """Read what is at a path."""
-    if member is not None and path.suffix != ".npz":
+    suffix = suffix_of(path)
+    if member is not None and suffix != ".npz":
         raise InvalidInput(f"#{member} chooses a set of an .npz file; {path} is none")
     if path.is_dir():
         return _folder(path, choices)
-    if path.suffix == ".npz":
+    if suffix == ".npz":
         choices.only(str(path), "an .npz file", "form", "side", "test_last")
         return npz_parts(path, member=member, form=choices.form, side=choices.side)
-    if path.name.endswith(columns.SUFFIXES):
+    if suffix in TABLES:
         usable = "form", "columns", "label", "part", "test_last"
         choices.only(str(path), "a text table", *usable)
         return table_parts(
             path,
             columns=choices.columns,
             label=choices.label,
+            labelled=choices.labelled,
             part=choices.part,
             form=choices.form,
         )
-    if path.suffix == ".parquet":
+    if suffix == ".parquet":
         return _parquet([path], choices), None
     raise InvalidInput(
-        f"{path} is none of .npz, .parquet, {', '.join(columns.SUFFIXES)}; convert it, or pass a "
-        "folder of images or recordings"
+        f"{path} is none of .npz, .parquet, {', '.join(TABLES)}; convert it, or pass a folder of "
+        "images or recordings"
     )
 
 
 def _folder(folder: Path, choices: _Choices) -> Parts:
     """Read a folder by what lies in it."""
-    if (folder / "dataset_dict.json").exists() or (folder / "dataset_info.json").exists():
+    if _saved(folder):
         from .huggingface import dataset_parts  # noqa: PLC0415 - an extra
 
         usable = "form", "side", "columns", "label", "test_last"
@@ -155,42 +177,98 @@ def _folder(folder: Path, choices: _Choices) -> Parts:
             folder,
             columns=choices.columns,
             label=choices.label,
+            labelled=choices.labelled,
             form=choices.form,
             side=choices.side,
         )
-    named = _named(folder)
-    if "train" in named:
-        test = next((named[name] for name in TEST if name in named), None)
-        return _whole(named["train"], choices), None if test is None else _whole(test, choices)
-    files = sorted(folder.glob("*.parquet"))
-    if files:
-        return _parquet(files, choices), None
-    if any(path.suffix.lower() in audio.SUFFIXES for path in folder.rglob("*")):
+    entries = _entries(folder)
+    if split := _split(folder, entries):
+        train, test, others = split
+        part = _whole(entries[train], choices)
+        left = {f"part {name}, since {test} tests": 1 for name in others}
+        names = {path.name for paths in entries.values() for path in paths}
+        if strays := sum(path.name not in names for path in folder.iterdir()):
+            left["hidden or no data beside the parts"] = strays
+        read = replace(part, passed_over={**part.passed_over, **left})
+        return read, None if test is None else _whole(entries[test], choices)
+    if not entries:
+        raise InvalidInput(
+            f"{folder} holds nothing to read: images, .wav, .npz or .parquet files, text tables, "
+            "or what datasets saved"
+        )
+    kind, files = files_of(folder)
+    if kind == "Parquet files":
+        inside = [path for path in files.paths if path.parent != folder]
+        if inside:
+            raise InvalidInput(f"{folder} holds {inside[0]}; pass the folder that it lies in")
+        part = _parquet(files.paths, choices)
+        return replace(part, passed_over=files.passed_over), None
+    if kind in ("tables", "arrays"):
+        raise InvalidInput(
+            f"{folder} holds {len(files.paths)} {kind}, of which none is called train; pass one "
+            f"alone ({files.paths[0]}), or call two train and test"
+        )
+    if not choices.labelled:
+        files = replace(files, flat=True)
+    if kind == "recordings":
         choices.only(str(folder), "a folder of recordings", "rate", "length", "test_last")
-        clips, classes = audio_folder(folder, rate=choices.rate, length=choices.length)
-        return Part(str(folder), clips, classes), None
-    if any(path.suffix.lower() in pictures.SUFFIXES for path in folder.rglob("*")):
-        choices.only(str(folder), "a folder of images", "side", "test_last")
-        images, classes = image_folder(folder, side=choices.side)
-        return Part(str(folder), images, classes), None
-    raise InvalidInput(
-        f"{folder} holds nothing to read: images ({', '.join(sorted(pictures.SUFFIXES))}), .wav "
-        "or .parquet files, train.npz, train.csv or a folder train, or what datasets saved"
-    )
+        return wav_files(files, rate=choices.rate, length=choices.length), None
+    choices.only(str(folder), "a folder of images", "side", "test_last")
+    return image_files(files, side=choices.side), None
 
 
-def _named(folder: Path) -> dict[str, Path]:
-    """Give the entries that can be a part, by name without suffixes."""
-    readable = (".npz", ".parquet", *columns.SUFFIXES)
-    return {
-        path.name.split(".")[0].lower(): path
-        for path in sorted(folder.iterdir())
-        if path.is_dir() or path.name.endswith(readable)
-    }
+def _saved(folder: Path) -> bool:
+    """Say whether `datasets` saved a folder."""
+    return any((folder / name).exists() for name in ("dataset_dict.json", "dataset_info.json"))
 
 
-def _whole(path: Path, choices: _Choices) -> Part:
-    """Read an entry that is one part."""
+def _entries(folder: Path) -> dict[str, list[Path]]:
+    """Give a folder's entries that are data, by name; shards of one part have one name."""
+    entries: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if not hidden(path) and (is_data(path) or _saved(path)):
+            name = path.name if path.is_dir() else SHARD.sub("", stem_of(path))
+            single = not path.is_dir() and KIND_OF.get(suffix_of(path)) in ("images", "recordings")
+            entries.setdefault(path.name if single else name.lower(), []).append(path)
+    return entries
+
+
+def _split(
+    folder: Path, entries: Mapping[str, Sequence[Path]]
+) -> tuple[str, str | None, tuple[str, ...]] | None:
+    """Give the names of the training part, of the test part and of other parts that are left out.
+
+    Gives None where the entries are no parts: train is one only next to a test part, or alone.
+    """
+    train = [name for name in entries if name in TRAIN]
+    test = best_test(entries)
+    tests = [name for name in entries if name in TEST]
+    rest = [name for name in entries if name not in (*TRAIN, *TEST)]
+    if (train or tests) and not rest and len(train) != 1:
+        raise InvalidInput(
+            f"{folder} holds {', '.join((*train, *tests))}: call one train, which trains, and one "
+            "test; rename them if they are classes"
+        )
+    if train and tests and rest:
+        raise InvalidInput(
+            f"{folder} has the parts {train[0]} and {test}, and with them "
+            f"{', '.join(rest[:3])}{' ...' if len(rest) > 3 else ''}; move that away, or rename "
+            "the parts if they are classes"
+        )
+    if not train or rest:
+        return None
+    return train[0], test, tuple(name for name in tests if name != test)
+
+
+def _whole(paths: Sequence[Path], choices: _Choices) -> Part:
+    """Read an entry that is one part, or the Parquet files of one."""
+    if all(suffix_of(path) == ".parquet" for path in paths):
+        return _parquet(paths, choices)
+    if len(paths) > 1:
+        raise InvalidInput(
+            f"{', '.join(str(path) for path in paths)} have one name; keep the one that is the part"
+        )
+    (path,) = paths
     train, test = _parts(path, None, choices)
     if test is not None:
         raise InvalidInput(f"{path} is one part of a set, but has parts itself; pass it alone")
@@ -206,6 +284,7 @@ def _parquet(files: Sequence[Path], choices: _Choices) -> Part:
         files,
         columns=choices.columns,
         label=choices.label,
+        labelled=choices.labelled,
         form=choices.form,
         side=choices.side,
     )

@@ -1,6 +1,7 @@
 """A source: the items that a recipe trains on, and those that probe it."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -27,18 +28,55 @@ class Rows(Protocol):
         """Give the items at (b,) int64 `rows`, one a row, all of one shape."""
 
 
+SHOWN = 12  # classes that a summary names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What a reader read and what it assumed, to be shown before anything is learned from it."""
+
+    name: str
+    shape: tuple[int, ...]  # of an item
+    train: int  # items
+    test: int
+    split: str  # how the test part came about
+    classes: Mapping[str, int] = field(default_factory=dict)  # items by class; empty without labels
+    passed_over: Mapping[str, int] = field(default_factory=dict)  # what was not read, and how many
+    notes: tuple[str, ...] = ()  # what was assumed
+
+    def lines(self) -> Iterator[str]:
+        """Give a line for each thing to know."""
+        items = self.train + self.test
+        yield (
+            f"{self.name}: {items:,} items of shape {self.shape}; {self.train:,} train, "
+            f"{self.test:,} test ({self.split})"
+        )
+        if self.classes:
+            shown = [f"{name} ({count:,})" for name, count in list(self.classes.items())[:SHOWN]]
+            more = len(self.classes) - len(shown)
+            rest = f" and {more:,} more" if more else ""
+            count = "1 class" if len(self.classes) == 1 else f"{len(self.classes):,} classes"
+            yield f"{count}, for probes alone: {', '.join(shown)}{rest}; labels=none reads without"
+        if self.passed_over:
+            yield "passed over: " + ", ".join(
+                f"{count:,} {what}" for what, count in self.passed_over.items()
+            )
+        yield from self.notes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """Training items, and what there is to probe with; training itself looks at no label.
 
     Images are (channels, height, width) float32 in [0, 1], series (channels, samples) float32.
-    Without labels, a probe says what it can without them.
+    Without labels, a probe says what it can without them. `summary` is of what a path held.
     """
 
     train: Rows
     train_labels: Labels | None = None
     test: Rows | None = None
     test_labels: Labels | None = None
+    summary: Summary | None = None
 
 
 def embed(encoder: nn.Module, items: Rows, *, batch: int = 256) -> NDArray[np.float32]:
@@ -76,7 +114,9 @@ def some(source: Source, most: int) -> Source:
     if source.test is None:
         return replace(source, train=train, train_labels=train_labels)
     test, test_labels = _some(source.test, source.test_labels, most)
-    return Source(train=train, train_labels=train_labels, test=test, test_labels=test_labels)
+    return replace(
+        source, train=train, train_labels=train_labels, test=test, test_labels=test_labels
+    )
 
 
 def _some(items: Rows, labels: Labels | None, most: int) -> tuple[Rows, Labels | None]:

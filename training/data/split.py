@@ -1,6 +1,8 @@
 """A split: what a file or folder was found to hold, and which of it trains and which probes."""
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +11,13 @@ from numpy.typing import NDArray
 
 from attar.errors import InvalidInput, ShapeError
 
-from .source import Labels, Rows, Source, subset
+from .source import Labels, Rows, Source, Summary, subset
 
 HELD_OUT = 0.3  # of the rows, where a set has no test part of its own
+TRAIN = ("train", "training")
+TEST = ("test", "testing", "val", "valid", "validation", "dev", "eval", "evaluation")
+"""What people call the part that trains and those that test, the best first."""
+NUMBERS = "iubf"  # kinds of numpy's dtypes
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +27,14 @@ class Part:
     name: str  # what an error calls it
     items: Rows
     labels: NDArray[Any] | None = None
+    passed_over: Mapping[str, int] = field(default_factory=dict)  # what was not read, and how many
+    notes: tuple[str, ...] = ()  # what was assumed
+
+
+def best_test(names: Iterable[str]) -> str | None:
+    """Give the best name of a test part among some in lower case."""
+    have = set(names)
+    return next((name for name in TEST if name in have), None)
 
 
 def source(train: Part, test: Part | None = None, *, test_last: int | None = None) -> Source:
@@ -39,12 +53,22 @@ def source(train: Part, test: Part | None = None, *, test_last: int | None = Non
         if part is not None:
             _check(part)
     if test is None:
-        return _parted(train, test_last)
+        made = _parted(train, test_last)
+        how = _how(made, test_last)
+        labels, parts = train.labels, (train,)
+    else:
+        made, labels = _joined(train, test, test_last)
+        how, parts = "as given", (train, test)
+    return replace(made, summary=_summary(made, labels, how, parts))
+
+
+def _joined(train: Part, test: Part, test_last: int | None) -> tuple[Source, NDArray[Any] | None]:
+    """Join two parts; give the labels of both too, as they were found."""
     if test_last is not None:
         raise InvalidInput(
             f"test_last is {test_last}, but {test.name} is a test part already; leave test_last out"
         )
-    shapes = [tuple(part.items[torch.tensor([0])].shape[1:]) for part in (train, test)]
+    shapes = [_shape(part.items) for part in (train, test)]
     if shapes[0] != shapes[1]:
         raise ShapeError(
             f"items must have one shape; those of {train.name} have {shapes[0]}, those of "
@@ -52,22 +76,70 @@ def source(train: Part, test: Part | None = None, *, test_last: int | None = Non
         )
     if (train.labels is None) != (test.labels is None):
         bare = train if train.labels is None else test
-        raise InvalidInput(f"either both parts have labels or none has; {bare.name} has none")
-    labels = None
-    if train.labels is not None and test.labels is not None:
-        labels = numbered(train.name, np.concatenate([train.labels, test.labels]))
-    return Source(
+        raise InvalidInput(
+            f"either both parts have labels or none has; {bare.name} has none: label it, or read "
+            "without by labels=none"
+        )
+    if train.labels is None or test.labels is None:
+        return Source(train=train.items, test=test.items), None
+    kinds = {labels.dtype.kind in NUMBERS for labels in (train.labels, test.labels)}
+    if len(kinds) > 1:
+        raise InvalidInput(
+            f"labels of {train.name} are {train.labels.dtype} and those of {test.name} "
+            f"{test.labels.dtype}; write both as numbers, or both as names"
+        )
+    both = np.concatenate([train.labels, test.labels])
+    labels = numbered(train.name, both)
+    made = Source(
         train=train.items,
-        train_labels=None if labels is None else labels[: len(train.items)],
+        train_labels=labels[: len(train.items)],
         test=test.items,
-        test_labels=None if labels is None else labels[len(train.items) :],
+        test_labels=labels[len(train.items) :],
     )
+    return made, both
+
+
+def _how(made: Source, test_last: int | None) -> str:
+    if test_last is not None:
+        return f"the last {test_last:,}"
+    return "none held out" if made.test is None else "three in ten of each class held out"
+
+
+def _summary(made: Source, labels: NDArray[Any] | None, how: str, parts: Sequence[Part]) -> Summary:
+    passed_over: Counter[str] = Counter()
+    for part in parts:
+        passed_over.update(part.passed_over)
+    return Summary(
+        name=" and ".join(part.name for part in parts),
+        shape=_shape(made.train),
+        train=len(made.train),
+        test=0 if made.test is None else len(made.test),
+        split=how,
+        classes={} if labels is None else _counts(parts[0].name, labels),
+        passed_over=dict(passed_over),
+        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+    )
+
+
+def _shape(items: Rows) -> tuple[int, ...]:
+    return tuple(items[torch.tensor([0])].shape[1:])
+
+
+def _counts(name: str, labels: NDArray[Any]) -> dict[str, int]:
+    """Count the items of each class, by the name that it was found with."""
+    codes = numbered(name, labels)
+    if labels.dtype.kind not in NUMBERS:
+        classes, counts = np.unique(_names(name, labels), return_counts=True)
+    else:
+        classes, counts = np.unique(codes, return_counts=True)
+    return dict(zip(map(str, classes.tolist()), counts.tolist(), strict=True))
 
 
 def numbered(name: str, labels: NDArray[Any]) -> Labels:
     """Give whole numbers as they are, and anything else as its place among the sorted classes.
 
-    Raises InvalidInput for fractions, which are measurements and not classes; `name` is theirs.
+    Raises InvalidInput for fractions, which are measurements and not classes, and for a label that
+    is missing; `name` is theirs.
     """
     if labels.dtype.kind in "iub":
         return labels.astype(np.int64)
@@ -80,8 +152,23 @@ def numbered(name: str, labels: NDArray[Any]) -> Labels:
                 f"{labels[row]}"
             )
         return labels.astype(np.int64)
-    codes: Labels = np.unique(labels.astype(str), return_inverse=True)[1].astype(np.int64)
+    codes: Labels = np.unique(_names(name, labels), return_inverse=True)[1].astype(np.int64)
     return codes
+
+
+def _names(name: str, labels: NDArray[Any]) -> NDArray[np.str_]:
+    """Give names of classes as texts."""
+    try:
+        texts = np.char.decode(labels, "utf-8") if labels.dtype.kind == "S" else labels.astype(str)
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"labels of {name} are no UTF-8 text: {error}") from error
+    blank = np.flatnonzero(np.char.strip(texts) == "")
+    if len(blank):
+        raise InvalidInput(
+            f"{name}: {len(blank)} labels are missing, the first in row {blank[0]}; fill them in, "
+            "leave those rows out, or read without labels by labels=none"
+        )
+    return texts
 
 
 def held_out(labels: Labels, *, share: float = HELD_OUT, seed: int = 0) -> NDArray[np.bool_]:

@@ -1,0 +1,55 @@
+"""Roles: which of a table's columns is the label, which are items, and which nobody can tell."""
+
+from collections.abc import Sequence
+
+from attar.errors import InvalidInput, NotFound
+
+LABEL = "label"
+LABELS = frozenset(
+    (
+        *("labels", "class", "classes", "target", "targets", "y", "category", "anomaly"),
+        *("is_anomaly", "outlier", "ground_truth"),
+    )
+)
+PARTS = frozenset(("split", "is_test", "is_train", "part", "fold", "subset"))
+INDEX = ("", "unnamed: 0", "__index_level_0__")  # what pandas calls rows' numbers that it wrote
+
+
+def label_of(name: str, columns: Sequence[str], label: str | None) -> str | None:
+    """Give the column of classes: `label`, or one called "label" in any case if there is any.
+
+    Raises NotFound when there is no column `label`, and InvalidInput when several could be it;
+    `name` is the table's.
+    """
+    if label is not None:
+        if label not in columns:
+            raise NotFound(f"{name} has no column {label!r}; it has {', '.join(columns)}")
+        return label
+    named = [column for column in columns if column.strip().lower() == LABEL]
+    if len(named) > 1:
+        raise InvalidInput(f"{name} has columns {', '.join(named)}; say which by label=NAME")
+    return named[0] if named else None
+
+
+def refuse_doubtful(name: str, columns: Sequence[str], *, labelled: bool) -> None:
+    """Refuse columns that nobody chose and that hold no measurement, judging by their names.
+
+    These are the rows' numbers, a part and, where no other is the label, classes.
+    """
+    for column in columns:
+        word = column.strip().lower()
+        if word in INDEX:
+            raise InvalidInput(
+                f"{name} has a column {column!r}, which numbers the rows; save without (pandas: "
+                "index=False), or choose the items by columns=NAME,NAME"
+            )
+        if word in PARTS:
+            raise InvalidInput(
+                f"{name} has a column {column!r} beside the items; pass part={column} if it says "
+                "which rows test, or choose the items by columns=NAME,NAME"
+            )
+        if word in LABELS and not labelled and not (word == "y" and "x" in columns):
+            raise InvalidInput(
+                f"{name} has a column {column!r}, which may be the classes; pass label={column} "
+                "(and labels=none to do without), or choose the items by columns=NAME,NAME"
+            )
