@@ -31,8 +31,16 @@ Out = Annotated[Path, typer.Option("--out", help="Folder to write.")]
 Data = Annotated[
     str,
     typer.Option(
-        help="'docstrings', the documentation installed beside attar, or a JSON-lines file with "
-        "`name`, `summary` and `body` in each line."
+        help="'docstrings', the documentation installed beside attar; a .txt file of a text a "
+        "line, or a folder of .txt and .md files; a .jsonl, .csv or .parquet file with `text`, or "
+        "with `summary` and `body`."
+    ),
+]
+Read = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="How the data is to be read, as name=value: form, side, rate, length, columns, label, "
+        "labels, part, test_last; for texts column; may be repeated."
     ),
 ]
 ExportData = Annotated[
@@ -138,18 +146,13 @@ def pretrain(
         str | None,
         typer.Option(
             help="A folder of images or recordings, an .npz, .parquet, .csv or .tsv file, or what "
-            "`datasets` saved; for texts, a JSON-lines file with `name`, `summary` and `body` in "
-            "each line; for molecules, a table with a column `smiles`. Without it digits, "
-            "breast_cancer or docstrings, or what the recipe's claim is shown on."
+            "`datasets` saved; for texts, a .txt file of a text a line, a folder of .txt and .md "
+            "files, or a .jsonl, .csv or .parquet file with `text`, or with `summary` and `body`; "
+            "for molecules, a table with a column `smiles`. Without it digits, breast_cancer or "
+            "docstrings, or what the recipe's claim is shown on."
         ),
     ] = None,
-    read: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="How the data is to be read, as name=value: side, rate, length, columns, label, "
-            "part, test_last; may be repeated."
-        ),
-    ] = None,
+    read: Read = None,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", help="A setting of the recipe, as name=value; may be repeated."),
@@ -199,6 +202,7 @@ def distill(
     *,
     out: Out,
     data: Data = "docstrings",
+    read: Read = None,
     init: Annotated[
         Path | None,
         typer.Option(help="An encoder folder to start from; without one, the teacher."),
@@ -211,7 +215,16 @@ def distill(
     with _extra("export"):
         from .commands import distill_text
 
-    distill_text(teacher, out, data=data, init=init, steps=steps, seed=seed, restart=restart)
+    distill_text(
+        teacher,
+        out,
+        data=data,
+        reading=read or (),
+        init=init,
+        steps=steps,
+        seed=seed,
+        restart=restart,
+    )
 
 
 @app.command()
@@ -230,6 +243,7 @@ def export(
     ],
     *,
     data: ExportData = None,
+    read: Read = None,
     attention: Annotated[
         Attention | None,
         typer.Option(
@@ -298,12 +312,20 @@ def export(
 
     if attention == "softmax":
         _refuse_flags_of_binarized(context)
-        return export_encoder(source, out, data=data, binarized=None)
+        return export_encoder(source, out, data=data, reading=read or (), binarized=None)
     settings = conversion(
         layers=layers, bits=bits, beta=beta, static_sigma=static_sigma, steps=steps
     )
     asked = attention == "binarized" or _given(context, *OF_BINARIZED) is not None
-    return export_encoder(source, out, data=data, binarized=settings, asked=asked, native=native)
+    return export_encoder(
+        source,
+        out,
+        data=data,
+        reading=read or (),
+        binarized=settings,
+        asked=asked,
+        native=native,
+    )
 
 
 @app.command(

@@ -19,12 +19,9 @@ from attar.export.text import VARIANTS, export_text
 from attar.training import world
 from attar.training.catalogue import catalogue
 from attar.training.checkpoint import CHECKPOINT, read_record
-from attar.training.data import docstrings
-from attar.training.data.arrays import Form
-from attar.training.data.folder import TABLES
 from attar.training.data.molecules import read_smiles
-from attar.training.data.pairs import Pair, Split, read_lines, split
-from attar.training.data.reading import SHIPPED, read
+from attar.training.data.pairs import Split
+from attar.training.data.reading import SHIPPED
 from attar.training.data.text import Retrieval
 from attar.training.encoders import huggingface, saved
 from attar.training.encoders.attention import CODE_BITS
@@ -43,13 +40,11 @@ from attar.training.sampler import evenly
 from attar.training.student import student_from_teacher
 
 from . import runs
+from .reading import TextReading, chosen, corpus, has_smiles, read_source
 from .tables import console, show_bundle
 
 STUDENT_LAYERS = (0, 5)  # of all-MiniLM's six: the first and the last
 SAMPLE = 64  # texts that decide which feed-forward units a student keeps
-FORMS: Mapping[str, Form] = {"image": "image", "series": "series", "table": "table"}
-NUMBERS = (".npz", ".csv", ".tsv", ".gz", ".parquet")  # files of rows of numbers
-HELD_OUT = 800  # pairs, or an eighth of a corpus smaller than eight times that
 PROBED = 1000  # documents of a probe while training
 MEND = "--attention softmax leaves that variant out"
 PARITY_PAIRS = 256  # two texts each: parity in a minute, and enough to calibrate on
@@ -120,6 +115,7 @@ def distill_text(
     out: Path,
     *,
     data: str,
+    reading: Sequence[str],
     init: Path | None,
     steps: int | None,
     seed: int,
@@ -133,7 +129,7 @@ def distill_text(
             f"{init} has another tokenizer than the teacher; "
             f"pretrain with --tokenizer {folder / 'tokenizer.json'}"
         )
-    parts = corpus(data)
+    parts = corpus(data, reading, what="distill")
     longest = min(teacher.encoder.max_length, start.encoder.max_length)
     texts = quick(text_data(parts, teacher.tokenizer, max_length=min(longest, MAX_LENGTH)))
     student = start_student(start, texts) if init is None else start.encoder
@@ -144,6 +140,7 @@ def distill_text(
     lineage = {
         "recipe": "distil",
         "data": runs.source(data, out, parts),
+        "read": chosen(TextReading(), reading),
         "teacher": {**teacher.lineage, **runs.folder(folder)},
         "init": None if init is None else runs.folder(init, saved.WEIGHTS, saved.ABOUT),
         "settings": runs.settings_of(asked, but=("seed", "steps")),
@@ -172,6 +169,7 @@ def export_encoder(
     bundle: Path,
     *,
     data: str | None,
+    reading: Sequence[str] = (),
     binarized: ecoformer.Settings | None,
     asked: bool = False,
     native: bool = False,
@@ -190,10 +188,10 @@ def export_encoder(
                 f"{folder} holds an encoder of {model.encoder.modality}, and export binarizes "
                 f"attention of texts' alone; {MEND}"
             )
-        _export_tensors(model, bundle, data=data)
+        _export_tensors(model, bundle, data=data, reading=reading)
         return
     data = data or "docstrings"
-    parts = None if data.endswith(TABLES) else corpus(data)  # of a table, its SMILES
+    parts = None if has_smiles(data, reading) else corpus(data, reading, what="this encoder")
     hashed, notes = None, {}
     if binarized:
         try:
@@ -229,14 +227,18 @@ def _hashed(
     return recovered(trained.encoder, quick(texts), texts.probe, binarized)
 
 
-def _export_tensors(model: TensorModel, bundle: Path, *, data: str | None) -> None:
+def _export_tensors(
+    model: TensorModel, bundle: Path, *, data: str | None, reading: Sequence[str]
+) -> None:
     """Export an encoder of tensors; parity and int8 see some of the data it names, or noise."""
     items = None
+    if data is None and reading:
+        raise InvalidInput(f"--read {reading[0]} says how --data is read, and there is none")
     if data is not None:
         # Images come in all sizes, and the encoder takes one.
         sized = model.encoder.modality == "image" and data not in SHIPPED
         side = cast("int", model.input.shape[-1]) if sized else None
-        source = read(data, form=form_of(data, model.encoder.modality), side=side)
+        source = read_source(data, reading, modality=model.encoder.modality, side=side)
         items = source.train[torch.tensor(evenly(range(len(source.train)), PARITY_PAIRS))].numpy()
     exported = export_model(
         bundle,
@@ -246,12 +248,6 @@ def _export_tensors(model: TensorModel, bundle: Path, *, data: str | None) -> No
         variants=TENSOR_VARIANTS,
     )
     _show_exported(exported)
-
-
-def form_of(data: str, modality: str) -> Form | None:
-    """Say how rows of numbers are to be taken, where the file itself cannot tell."""
-    numbers = Path(data.partition("#")[0]).suffix in NUMBERS
-    return FORMS.get(modality) if numbers else None
 
 
 def conversion(
@@ -300,15 +296,6 @@ def resized(settings: Any, *, steps: int | None, seed: int, items: int | None = 
     batch = settings.batch_size if items is None else min(settings.batch_size, items)
     warmup = min(settings.warmup, steps // 2)
     return replace(settings, seed=seed, steps=steps, warmup=warmup, batch_size=batch)
-
-
-def corpus(data: str) -> Split:
-    """Read the pairs that `--data` names and hold some out."""
-    pairs: tuple[Pair, ...]
-    pairs = docstrings.read() if data == "docstrings" else read_lines(Path(data))
-    if len(pairs) < 2:
-        raise InvalidInput(f"{data} has {len(pairs)} pairs; one is held out, so give two or more")
-    return split(pairs, held_out=min(HELD_OUT, max(1, len(pairs) // 8)))
 
 
 def start_student(teacher: TextModel[TextEncoder], texts: TextData) -> TextEncoder:

@@ -16,7 +16,6 @@ from attar.training.checkpoint import CHECKPOINT, Record, read_record
 from attar.training.data.molecules import Molecules
 from attar.training.data.objects import Objects
 from attar.training.data.pairs import Split
-from attar.training.data.reading import read
 from attar.training.data.smiles import smiles_tokenizer
 from attar.training.data.source import Source, pixel_range
 from attar.training.data.tokenizer import train_tokenizer
@@ -36,24 +35,12 @@ from attar.training.recipes.audio.continued import Groups
 from attar.training.recipes.text.pairs import TextData, text_data
 
 from . import runs
-from .commands import corpus, form_of, quick, resized
+from .commands import quick, resized
+from .reading import Reading, TextReading, chosen, corpus, read_source, show_whole
 from .tables import console
 
 PROBES = 4  # while training, besides the first and the last
 SHIPPED: Mapping[str, str] = {"text": "docstrings", "image": "digits", "table": "breast_cancer"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """The words of `--read`: how the data is to be understood."""
-
-    side: int | None = None
-    rate: int | None = None
-    length: int | None = None
-    columns: tuple[str, ...] | None = None
-    label: str | None = None
-    part: str | None = None
-    test_last: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,15 +71,13 @@ def pretrain(
     text = recipe.modality == "text"
     if tokenizer and not text:
         raise InvalidInput(f"--tokenizer says nothing to {name}, not of texts; leave it out")
-    if text and reading:
-        raise InvalidInput(f"--read {reading[0]} says nothing to {name}, of texts; leave it out")
     spec = data or SHIPPED.get(recipe.modality)
     words, settings = None, recipe.settings
     learnt: Any
     source: object
     if text:
         assert spec is not None  # noqa: S101 - texts are shipped
-        pairs = corpus(spec)
+        pairs = corpus(spec, reading, what=name)
         source = runs.source(spec, out, pairs)
         learnt, words, settings = _texts(recipe, pairs, tokenizer)
     elif spec is None:
@@ -102,8 +87,9 @@ def pretrain(
     else:
         if recipe.read is not None:
             learnt = recipe.read(_whole(spec, reading))
+            show_whole(spec, learnt)
         else:
-            learnt = read(spec, form=form_of(spec, recipe.modality), **_chosen(reading))
+            learnt = read_source(spec, reading, modality=recipe.modality)
         source = runs.source(spec, out)
     if isinstance(learnt, Molecules):
         words = smiles_tokenizer(learnt.train)
@@ -118,7 +104,7 @@ def pretrain(
     lineage = {
         "recipe": name,
         "data": source,
-        "read": _chosen(reading),
+        "read": chosen(TextReading() if text else Reading(), reading),
         "tokenizer": None if words is None else {SHA256: sha256(words).hexdigest()},
         # A run too short for its warm-up has a shorter one, and may yet be prolonged.
         "settings": (
@@ -169,13 +155,6 @@ def _count(data: Any) -> int:
             return len(data.train_labels)
         case _:
             return len(data.train)
-
-
-def _chosen(reading: Sequence[str]) -> dict[str, Any]:
-    """Read the words of `--read`, and leave out what was not said."""
-    said = override(Reading(), reading)
-    named = {name: getattr(said, name) for name in Reading.__slots__}
-    return {name: value for name, value in named.items() if value is not None}
 
 
 def _run(

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from attar.errors import InvalidInput
 from attar.inputs import Role
-from attar.training.data.pairs import Pair, Split, read_lines, split
+from attar.training.data.corpus import read_corpus
+from attar.training.data.pairs import Pair, Split, split
 from attar.training.probes.summaries import SummaryRetrieval
 
 names = st.lists(st.text(min_size=1, max_size=8), min_size=3, max_size=30, unique=True)
@@ -99,24 +100,29 @@ def write(path: Path, *lines: object) -> Path:
 def test_a_file_of_lines_is_read_in_order(tmp_path: Path) -> None:
     second = {**LINE, "name": "b", "package": "p", "note": "kept out"}
     path = write(tmp_path / "pairs.jsonl", json.dumps(second), json.dumps(LINE))
-    assert read_lines(path) == (Pair("b", "p", "short", "long"), Pair("a", "", "short", "long"))
+    assert read_corpus(path).pairs == (
+        Pair("b", "p", "short", "long"),
+        Pair("a", "", "short", "long"),
+    )
 
 
 def test_a_line_ends_at_a_newline_and_nowhere_else(tmp_path: Path) -> None:
     line = {**LINE, "body": "one\u2028two\x0bthree\x85four"}
     path = write(tmp_path / "pairs.jsonl", json.dumps(line, ensure_ascii=False))
-    assert read_lines(path)[0].body == "one\u2028two\x0bthree\x85four"
+    assert read_corpus(path).pairs[0].body == "one\u2028two\x0bthree\x85four"
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", "JSONDecodeError"),
-        ("", "JSONDecodeError"),
-        ("[1]", "TypeError"),
-        ("3", "TypeError"),
-        ('"text"', "TypeError"),
-        (json.dumps({"name": "b", "summary": "s"}), "KeyError.'body'"),
+        ("{", "Expecting property name"),
+        ("[1]", "an array and no object: write each of its objects in a line"),
+        ("3", "3 is no object"),
+        ('"text"', '"text" is no object'),
+        (json.dumps({"name": "b", "summary": "s"}), "body is missing; a pair is an object of"),
+        (json.dumps({**LINE, "name": "b", "summary": " "}), "summary is blank"),
+        ('{"name": "b", "summary": "s", "body": "b", "body": "c"}', "the key 'body' occurs twice"),
+        ('{"name": "b", "summary": "\\ud800", "body": "b"}', "surrogates not allowed"),
         (json.dumps({**LINE, "name": 3}), "not all of .* are strings"),
         (json.dumps({**LINE, "name": ["b"]}), "not all of .* are strings"),
         (json.dumps({**LINE, "summary": None}), "not all of .* are strings"),
@@ -127,12 +133,12 @@ def test_a_line_ends_at_a_newline_and_nowhere_else(tmp_path: Path) -> None:
 def test_a_bad_line_is_named(tmp_path: Path, line: str, message: str) -> None:
     path = write(tmp_path / "pairs.jsonl", json.dumps(LINE), line)
     with pytest.raises(InvalidInput, match=rf"pairs.jsonl, line 2: .*({message})"):
-        read_lines(path)
+        read_corpus(path)
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"cannot read pairs from .*nowhere.jsonl"):
-        read_lines(tmp_path / "nowhere.jsonl")
+        read_corpus(tmp_path / "nowhere.jsonl")
     (tmp_path / "latin.jsonl").write_bytes(b'{"name": "caf\xe9"}')
     with pytest.raises(InvalidInput, match=r"cannot read pairs from .*latin.jsonl: 'utf-8'"):
-        read_lines(tmp_path / "latin.jsonl")
+        read_corpus(tmp_path / "latin.jsonl")

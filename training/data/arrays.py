@@ -1,5 +1,9 @@
 """Arrays: rows of numbers, in memory or mapped from a file, become items."""
 
+import lzma
+import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -16,7 +20,10 @@ from torch.nn import functional as F
 
 from attar.errors import InvalidInput, ShapeError
 
+from ..sampler import evenly
+
 Form: TypeAlias = Literal["image", "series", "table"]
+SAMPLE = 256  # rows that a set is judged by
 COLOURS = (1, 3)  # an axis of so many is an image's channels
 LOCAL_HEADER = 30  # bytes before the name in a zip member's own header
 
@@ -41,6 +48,17 @@ class ArrayRows:
     def __getitem__(self, rows: Int[Tensor, "b"], /) -> Float[Tensor, "b ..."]:
         return items(self.name, self.values[rows.numpy()], self.form, self.side)
 
+    def note(self) -> str:
+        """Say what the numbers are, by some from all over."""
+        some = self.values[list(evenly(range(len(self)), SAMPLE))]
+        if not some.size:
+            return f"{self.name} are no items"
+        scaled = self.form == "image" and self.values.dtype == np.uint8
+        return (
+            f"{self.name} are {self.form} items, {self.values.dtype} from {some.min():.4g} to "
+            f"{some.max():.4g}, {'divided by 255' if scaled else 'as they are'}"
+        )
+
 
 def array_rows(
     name: str, values: NDArray[Any], *, form: Form | None = None, side: int | None = None
@@ -49,7 +67,8 @@ def array_rows(
 
     Four axes, or three of uint8, are images; three are series; two are a table.
 
-    Raises ShapeError for an array that has no such form, or whose dtype is not numbers.
+    Raises ShapeError for an array that has no such form, or whose dtype is not numbers, and
+    InvalidInput for one without rows or where some of its rows are no such items.
     """
     if values.dtype.kind not in "iufb" or not 2 <= values.ndim <= 4 or 0 in values.shape[1:]:
         raise ShapeError(
@@ -63,7 +82,34 @@ def array_rows(
         raise InvalidInput(
             f"side is the pixels of an image, at least 1; got {side} for {name}, {found} items"
         )
-    return ArrayRows(name=name, values=values, form=found, side=side)
+    rows = ArrayRows(name=name, values=values, form=found, side=side)
+    if found == "image":
+        _check_images(name, values)
+    return rows
+
+
+def _check_images(name: str, values: NDArray[Any]) -> None:
+    """Refuse images whose axes or numbers are no images', judged by some from all over."""
+    height, width = values.shape[1:3] if values.ndim == 3 else (0, 0)
+    if width in COLOURS and height > max(COLOURS):
+        raise ShapeError(
+            f"{name} has shape {values.shape}, which is one image (h, w, {width}); items come "
+            f"first: (1, {', '.join(map(str, values.shape))})"
+        )
+    last = values.ndim == 4 and not {values.shape[1], values.shape[3]} & {*COLOURS}
+    if last and values.shape[3] < min(values.shape[1:3]):
+        raise ShapeError(
+            f"{name} has shape {values.shape}, with {values.shape[3]} channels last; these must be "
+            "1 or 3, or stand before height and width"
+        )
+    some = values[list(evenly(range(len(values)), SAMPLE))]
+    if len(some) > 1 and values.dtype == np.uint8 and some.max() == 1:
+        raise InvalidInput(
+            f"images in {name} are uint8 of 0 and 1, and 255 is white; save them as bool, or "
+            "times 255"
+        )
+    if len(some):
+        items(name, some, "image")
 
 
 def items(
@@ -84,7 +130,7 @@ def items(
     elif not (images.amin() >= 0 and images.amax() <= 1):  # which NaN fails too
         raise InvalidInput(
             f"images in {name} must be uint8, or in [0, 1]; got {values.dtype} from "
-            f"{images.amin():.4g} to {images.amax():.4g}"
+            f"{images.amin():.4g} to {images.amax():.4g}: save as uint8, or divide by what is white"
         )
     if images.ndim == 3:
         images = images[:, None]
@@ -110,6 +156,15 @@ def _square(images: Float[Tensor, "b c h w"], side: int) -> Float[Tensor, "b c s
     return resized.clamp(0, 1)  # bicubic overshoots at edges
 
 
+ENCRYPTED = 1  # a bit of a zip member's flags
+DAMAGE = (
+    *(OSError, ValueError, EOFError, LookupError, TypeError, SyntaxError, ArithmeticError),
+    *(MemoryError, RuntimeError, struct.error, tokenize.TokenError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+)
+"""What numpy and zipfile tell of damage by."""
+
+
 class Npz(Mapping[str, NDArray[Any]]):
     """The arrays of an .npz file, each read when it is asked for; nothing in it is code.
 
@@ -123,9 +178,11 @@ class Npz(Mapping[str, NDArray[Any]]):
         try:
             with zipfile.ZipFile(path) as archive:
                 self._members = {
-                    info.filename.removesuffix(".npy"): info for info in archive.infolist()
+                    info.filename.removesuffix(".npy"): info
+                    for info in archive.infolist()
+                    if info.filename.endswith(".npy")
                 }
-        except (OSError, zipfile.BadZipFile) as error:
+        except DAMAGE as error:
             raise InvalidInput(f"{path} cannot be read as an .npz file: {error}") from error
 
     def __len__(self) -> int:
@@ -137,12 +194,12 @@ class Npz(Mapping[str, NDArray[Any]]):
     def __getitem__(self, name: str) -> NDArray[Any]:
         info = self._members[name]
         try:
-            if info.compress_type == zipfile.ZIP_STORED:
+            if info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & ENCRYPTED:
                 return self._mapped(info)
             with np.load(self.path, allow_pickle=False) as arrays:
                 loaded: NDArray[Any] = arrays[name]
                 return loaded
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except DAMAGE as error:
             raise InvalidInput(
                 f"{self.path} cannot give its array {name!r} ({error}); arrays of objects are not "
                 "read: save numbers or texts"
@@ -154,6 +211,7 @@ class Npz(Mapping[str, NDArray[Any]]):
             header = file.read(LOCAL_HEADER)
             lengths = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
             file.seek(sum(lengths), 1)  # over the name and the extra field
+            start = file.tell()
             version = np.lib.format.read_magic(file)
             read = np.lib.format.read_array_header_1_0
             if version != (1, 0):
@@ -163,5 +221,11 @@ class Npz(Mapping[str, NDArray[Any]]):
                 raise ValueError("it holds Python objects")
             if 0 in shape:
                 return np.zeros(shape, dtype)
+            size = math.prod(shape) * dtype.itemsize
+            if file.tell() - start + size != info.file_size or min(shape, default=0) < 0:
+                raise ValueError(
+                    f"{dtype} {shape} takes {size} bytes, and the member has {info.file_size} with "
+                    "its header"
+                )
             order: Literal["F", "C"] = "F" if fortran else "C"
             return np.memmap(self.path, dtype, "r", file.tell(), shape, order)

@@ -1,7 +1,6 @@
 """Recordings: wav files become clips of one rate and one length when they are asked for."""
 
 import math
-import wave
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from torch import Tensor
 from attar.errors import InvalidInput
 
 from .folder import Files, files_of
+from .riff import read_frames, read_header
 from .split import Part
 
 
@@ -50,7 +50,7 @@ def wav_files(files: Files, *, rate: int | None, length: int | None) -> Part:
     """Give recordings that `files_of` listed."""
     classes = files.classes()
     said = rate
-    rate = _header(files.paths[0]).rate if rate is None else rate
+    rate = read_header(files.paths[0]).rate if rate is None else rate
     length = rate if length is None else length
     if min(rate, length) < 1:
         raise InvalidInput(f"rate and length must be at least 1; got {rate} Hz, {length} samples")
@@ -79,57 +79,15 @@ def fitted(samples: NDArray[np.float32], length: int) -> NDArray[np.float32]:
     return np.pad(samples, (0, length - len(samples)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Header:
-    frames: int
-    rate: int
-    channels: int
-    bytes: int  # a sample
-
-
-def _header(path: Path) -> _Header:
-    return _read(path, None)[0]
-
-
 def _clip(path: Path, rate: int, length: int) -> NDArray[np.float32]:
-    header, samples = _read(path, (rate, length))
+    """Read the middle of a recording, average its channels and bring it to a rate."""
+    header = read_header(path)
+    needed = math.ceil(length * header.rate / rate)
+    start = max(header.frames - needed, 0) // 2
+    samples = read_frames(path, header, start, needed).mean(1)
     if header.rate != rate:
         from scipy.signal import resample_poly  # noqa: PLC0415 - seconds that others need not wait
 
         common = math.gcd(rate, header.rate)
         samples = resample_poly(samples, rate // common, header.rate // common)
     return fitted(samples.astype(np.float32), length)
-
-
-def _read(path: Path, clip: tuple[int, int] | None) -> tuple[_Header, NDArray[np.float32]]:
-    """Read a header, and of the samples those that a clip of (rate, length) needs, if any."""
-    try:
-        with wave.open(str(path)) as file:
-            header = _Header(
-                file.getnframes(), file.getframerate(), file.getnchannels(), file.getsampwidth()
-            )
-            if header.frames < 1:
-                raise InvalidInput(f"{path} holds no samples; take it away")
-            content = b""
-            if clip is not None:
-                rate, length = clip
-                needed = math.ceil(length * header.rate / rate)
-                file.setpos(max(header.frames - needed, 0) // 2)
-                content = file.readframes(needed)
-    except (OSError, EOFError, wave.Error) as error:
-        raise InvalidInput(
-            f"{path} cannot be read as a wav file of PCM samples ({error}); convert or remove it"
-        ) from error
-    return header, _samples(content, header)
-
-
-def _samples(content: bytes, header: _Header) -> NDArray[np.float32]:
-    """Decode PCM, little-endian and (at 8 bits) unsigned, and average the channels."""
-    size = header.bytes
-    content = content[: len(content) - len(content) % (size * header.channels)]  # a cut file
-    raw = np.frombuffer(content, np.uint8).reshape(-1, size)
-    wide = np.zeros((len(raw), 4), np.uint8)  # the most significant bytes of an int32
-    wide[:, 4 - size :] = raw ^ 0x80 if size == 1 else raw
-    values = wide.view("<i4")[:, 0].astype(np.float64) / 2**31
-    mono: NDArray[np.float32] = values.reshape(-1, header.channels).mean(1).astype(np.float32)
-    return mono

@@ -255,7 +255,7 @@ def _number(field: str) -> float:
 def _why(field: str) -> str:
     if not field.strip():
         return ", which is missing"
-    if NUMBER.fullmatch(field.strip().replace(",", "")):
+    if "," in field and NUMBER.fullmatch(field.strip().replace(",", "")):
         return ", and a number takes a point and no commas"
     return ", beyond float32" if NUMBER.fullmatch(field.strip()) else ""
 

@@ -14,6 +14,7 @@ from attar.errors import InvalidInput
 
 Kind: TypeAlias = Literal["images", "recordings", "tables", "arrays", "Parquet files"]
 
+TEXTS = (".txt", ".text", ".md")
 TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 SUFFIXES: Mapping[Kind, tuple[str, ...]] = {
     "images": (
@@ -108,14 +109,12 @@ def files_of(folder: Path, *, kind: Kind | None = None) -> tuple[Kind, Files]:
     passed_over: Counter[str] = Counter()
     for path in _walk(folder):
         suffix = suffix_of(path)
-        if hidden(path):
-            passed_over["hidden"] += 1
-        elif suffix in KIND_OF:
+        if not hidden(path) and suffix in KIND_OF:
             by_kind.setdefault(KIND_OF[suffix], []).append(path)
-        elif suffix in CONVERT:
+        elif not hidden(path) and suffix in CONVERT:
             unread.append(path)
         else:
-            passed_over[f"named *{suffix}" if suffix else "without a suffix"] += 1
+            passed_over[_left(path)] += 1
     if unread:
         to = CONVERT[suffix_of(min(unread))]
         raise InvalidInput(
@@ -129,6 +128,29 @@ def files_of(folder: Path, *, kind: Kind | None = None) -> tuple[Kind, Files]:
         if entry.is_dir() and not hidden(entry) and entry.name not in filled:
             passed_over[f"folder without {found}: {entry.name}"] += 1
     return found, Files(folder, paths, dict(sorted(passed_over.items())))
+
+
+def text_files(folder: Path) -> tuple[tuple[Path, ...], dict[str, int]]:
+    """List the files of text below a folder, and count those that are passed over.
+
+    Raises InvalidInput when there are none, and for links as `files_of` does.
+    """
+    every = sorted(_walk(folder))
+    texts = tuple(path for path in every if not hidden(path) and suffix_of(path) in TEXTS)
+    if not texts:
+        raise InvalidInput(
+            f"{folder} has no texts ({', '.join(TEXTS)}); pass the file of texts that it may hold"
+        )
+    others = (path for path in every if hidden(path) or suffix_of(path) not in TEXTS)
+    return texts, dict(sorted(Counter(map(_left, others)).items()))
+
+
+def _left(path: Path) -> str:
+    """Say what a file is that is passed over."""
+    if hidden(path):
+        return "hidden"
+    suffix = suffix_of(path)
+    return f"named *{suffix}" if suffix else "without a suffix"
 
 
 def _one(folder: Path, by_kind: Mapping[Kind, Sequence[Path]], wanted: Kind | None) -> Kind:

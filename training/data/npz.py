@@ -1,6 +1,7 @@
 """An .npz file as a source: arrays by the names that people give them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,16 @@ from attar.errors import InvalidInput, NotFound
 
 from .arrays import Form, Npz, array_rows
 from .pictures import packed_images
-from .split import Part
+from .split import TEST, Part, best_test
 
-NAMES = (
-    ("train", "train_labels", "test", "test_labels"),
-    ("x_train", "y_train", "x_test", "y_test"),
-    ("x", "y", None, None),
-)
-"""Items and labels of the training part, and of the test part, by names in lower case."""
-LABELS = ("label", "labels", "y")  # of packed images
+NAMES = (("train", "{}"), ("x_train", "x_{}"), ("x", ""))
+"""Items of the training part, and what those of another part are called, in lower case."""
+LABELS: Mapping[str, Sequence[str]] = {
+    "{}": ("{}_labels", "{}_label"),
+    "x_{}": ("y_{}",),
+    "": ("y", "label", "labels"),
+}
+"""What the labels of a part are called, by what its items are."""
 
 
 def npz_parts(
@@ -27,46 +29,75 @@ def npz_parts(
     """Give the training and test part that an .npz file holds.
 
     Its arrays are `train`, `train_labels`, `test` and `test_labels`; or `x_train`, `y_train`,
-    `x_test` and `y_test`; or `x` and `y` (upper case will do, labels and test parts may be
-    missing); or `jpeg` and `offset`, encoded images back to back, with `label`. A file of several
-    sets has a name before each (`SwedishLeaf_X_train`), and `member` chooses one.
+    `x_test` and `y_test`; or `x` and `y`, `label` or `labels`; or `jpeg` and `offset`, encoded
+    images back to back, with one of these. Upper case will do, labels and test parts may be
+    missing, and `val` or `valid` is the test part where there is no `test`. A file of several sets
+    has a name before each (`SwedishLeaf_X_train`), and `member` chooses one. Other arrays are
+    passed over.
 
     Raises:
-        InvalidInput: the file has none of these names, or is damaged.
+        InvalidInput: the file has none of these names or one twice, or is damaged.
         NotFound: it has no set called `member`, or has several and `member` does not say which.
     """
     file = Npz(path)
-    arrays = {name.lower(): name for name in file}
-    prefix = _prefix(path, list(file), member)
-    for names in NAMES:
-        found = [name and arrays.get(prefix.lower() + name) for name in names]
-        items, labels, test, test_labels = found
-        if items is None:
-            continue
-        train = Part(
-            f"{items} in {path}",
-            array_rows(f"{items} in {path}", file[items], form=form, side=side),
-            _labels(file, labels),
+    prefix = _prefix(path, list(file), member).lower()
+    arrays = {name.lower().removeprefix(prefix): name for name in file if _of(name, prefix)}
+    if len(arrays) != sum(_of(name, prefix) for name in file):
+        raise InvalidInput(
+            f"{path} has arrays that differ in case alone, of {', '.join(sorted(file))}"
         )
-        if test is None:
-            return train, None
-        held = array_rows(f"{test} in {path}", file[test], form=form, side=side)
-        return train, Part(f"{test} in {path}", held, _labels(file, test_labels))
-    if "jpeg" in arrays and "offset" in arrays:
-        if form not in (None, "image"):
-            raise InvalidInput(f"{path} holds encoded images, not {form} items")
-        images = packed_images(str(path), file["jpeg"], file["offset"], side=side)
-        labels = next((name for name in LABELS if name in arrays), None)
-        return Part(str(path), images, _labels(file, labels)), None
-    raise InvalidInput(
-        f"{path} must hold train (and train_labels, test, test_labels), x_train (and y_train, "
-        "x_test, y_test), x (and y) or jpeg and offset (and label); "
-        f"got {', '.join(file) or 'nothing'}"
-    )
+    pattern = next((pattern for items, pattern in NAMES if items in arrays), None)
+    if pattern is None:
+        return _packed(path, file, arrays, form=form, side=side), None
+
+    def part(items: str, name: str) -> tuple[Part, set[str]]:
+        named = [option.format(name) for option in LABELS[pattern]]
+        labels = next((option for option in named if option in arrays), None)
+        what = f"{arrays[items]} in {path}"
+        rows = array_rows(what, file[arrays[items]], form=form, side=side)
+        told = None if labels is None else _labels(file, arrays[labels])
+        return Part(what, rows, told, notes=(rows.note(),)), {items, *filter(None, (labels,))}
+
+    train, used = part(next(items for items, _ in NAMES if items in arrays), "train")
+    tests = {name: pattern.format(name) for name in TEST} if pattern else {}
+    tests = {name: items for name, items in tests.items() if items in arrays}
+    name = best_test(tests)
+    test = None
+    if name is not None:
+        test, more = part(tests[name], name)
+        used |= more
+    left = {f"array {arrays[other]}": 1 for other in arrays if other not in used}
+    return replace(train, passed_over=left), test
 
 
-def _labels(file: Mapping[str, NDArray[Any]], name: str | None) -> NDArray[Any] | None:
-    return None if name is None else file[name]
+def _packed(
+    path: Path, file: Npz, arrays: Mapping[str, str], *, form: Form | None, side: int | None
+) -> Part:
+    """Give encoded images back to back."""
+    if not {"jpeg", "offset"} <= arrays.keys():
+        raise InvalidInput(
+            f"{path} must hold train (and train_labels, test, test_labels), x_train (and y_train, "
+            "x_test, y_test), x (and y) or jpeg and offset (and label); "
+            f"got {', '.join(file) or 'nothing'}"
+        )
+    if form not in (None, "image"):
+        raise InvalidInput(f"{path} holds encoded images, not {form} items")
+    images = packed_images(str(path), file[arrays["jpeg"]], file[arrays["offset"]], side=side)
+    labels = next((name for name in LABELS[""] if name in arrays), None)
+    used = {"jpeg", "offset", labels}
+    left = {f"array {arrays[other]}": 1 for other in arrays if other not in used}
+    told = None if labels is None else _labels(file, arrays[labels])
+    return Part(str(path), images, told, left, images.frame.notes)
+
+
+def _labels(file: Mapping[str, NDArray[Any]], name: str) -> NDArray[Any]:
+    """Give labels, of which a column (n, 1) is one an item too."""
+    labels = file[name]
+    return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+
+
+def _of(name: str, prefix: str) -> bool:
+    return name.lower().startswith(prefix)
 
 
 def _prefix(path: Path, names: list[str], member: str | None) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,36 +49,69 @@ def by_hash(pairs: Sequence[Pair], seed: int) -> list[Pair]:
     return sorted(pairs, key=lambda pair: hashlib.sha256(f"{seed}:{pair.name}".encode()).digest())
 
 
-def read_lines(path: Path) -> tuple[Pair, ...]:
-    """Read a JSON-lines file: `name`, `summary` and `body` in each line, and perhaps `package`.
+def line_objects(path: Path) -> tuple[dict[int, dict[str, object]], int]:
+    """Read a file of a JSON object a line: the objects by line number, and how many were blank.
 
-    Raises InvalidInput that names the line.
+    It is UTF-8, perhaps after a byte order mark. Raises InvalidInput that names the line.
     """
-    pairs: dict[str, Pair] = {}
+    rows: dict[int, dict[str, object]] = {}
+    blank = 0
     try:
-        with path.open(encoding="utf-8") as file:  # its lines end at newlines only, as JSON's do
+        # Lines end at newlines only, as JSON's do; a carriage return before one is blank to JSON.
+        with path.open(encoding="utf-8-sig", newline="\n") as file:
             lines = list(file)
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise InvalidInput(
+            f"cannot read pairs from {path}: {error}; save it as UTF-8, unpacked"
+        ) from error
+    except OSError as error:
         raise InvalidInput(f"cannot read pairs from {path}: {error}") from error
     for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            blank += 1
+            continue
         try:
-            pair = _pair(json.loads(line))
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            rows[number] = _object(line)
+        except (ValueError, RecursionError) as error:
             raise InvalidInput(
-                f"{path}, line {number}: {error!r}; a line is an object of strings with name, "
-                "summary and body"
+                f"{path}, line {number}: {error}; a line is an object of strings with name, "
+                "summary and body, or with text"
             ) from error
-        if pair.name in pairs:
+    return rows, blank
+
+
+def _object(line: str) -> dict[str, object]:
+    value = json.loads(line, object_pairs_hook=_unique)
+    if isinstance(value, list):
+        raise ValueError("an array and no object: write each of its objects in a line")  # noqa: TRY004
+    if not isinstance(value, dict):
+        raise ValueError(f"{line.strip()[:40]} is no object")  # noqa: TRY004
+    if "\\ud" in line.lower():  # raises for half of a surrogate pair
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
+def _unique(items: list[tuple[str, object]]) -> dict[str, object]:
+    keys = dict(items)
+    if len(keys) != len(items):
+        twice = next(key for key, _ in items if [k for k, _ in items].count(key) > 1)
+        raise ValueError(f"the key {twice!r} occurs twice")
+    return keys
+
+
+def pair_of(where: str, row: Mapping[str, object]) -> Pair:
+    """Give the pair of an object, which is at `where`; without a name, its texts are that.
+
+    Raises InvalidInput for texts that are missing, blank or no strings.
+    """
+    given = [row.get(key, "") for key in ("name", "package", "summary", "body")]
+    if not all(isinstance(text, str) for text in given):
+        raise InvalidInput(f"{where}: not all of {str(given)[:200]} are strings")
+    name, package, summary, body = map(str, given)
+    for key, text in (("summary", summary), ("body", body)):
+        if not text.strip():
             raise InvalidInput(
-                f"{path}, line {number}: the name {pair.name!r} occurs twice; names must be unique"
+                f"{where}: {key} is {'blank' if key in row else 'missing'}; a pair is an object of "
+                "strings with summary and body, and perhaps name (or give texts alone, under text)"
             )
-        pairs[pair.name] = pair
-    return tuple(pairs.values())
-
-
-def _pair(row: dict[str, str]) -> Pair:
-    values = {"package": "", **row}
-    texts = [values[key] for key in ("name", "package", "summary", "body")]
-    if not all(isinstance(text, str) for text in texts):
-        raise TypeError(f"not all of {texts} are strings")
-    return Pair(*texts)
+    return Pair(name or f"{summary}\n{body}", package, summary, body)

@@ -17,7 +17,7 @@ from .images import digits
 from .npz import npz_parts
 from .pictures import image_files
 from .source import Source
-from .split import TEST, TRAIN, Part, best_test, source
+from .split import TEST, TRAIN, Part, best_test, described, source
 from .tables import breast_cancer, wine
 
 SHIPPED: Mapping[str, Callable[[], Source]] = {
@@ -112,7 +112,7 @@ def read(
     )
     if spec in SHIPPED:
         choices.only(spec, "shipped")
-        return _unlabelled(SHIPPED[spec](), choices)
+        return _whole_set(spec, SHIPPED[spec](), choices)
     path: Path = Path(spec)
     member: str | None = None
     if not path.exists() and "#" in spec:
@@ -125,16 +125,18 @@ def read(
     if path.is_dir() and (path / spoken_digits.AUDIO).exists():
         choices.only(spec, "spoken digits", "length")
         made = spoken_digits.spoken_digits(path, length=length or spoken_digits.RATE)
-        return _unlabelled(made, choices)
+        return _whole_set(spec, made, choices)
     train, test = _parts(path, member, choices)
     if not choices.labelled:
         train, test = replace(train, labels=None), test and replace(test, labels=None)
     return source(train, test, test_last=test_last)
 
 
-def _unlabelled(made: Source, choices: _Choices) -> Source:
+def _whole_set(spec: str, made: Source, choices: _Choices) -> Source:
     """Leave out the labels of a set that has its parts, where none are wanted."""
-    return made if choices.labelled else replace(made, train_labels=None, test_labels=None)
+    if not choices.labelled:
+        made = replace(made, train_labels=None, test_labels=None)
+    return described(spec, made)
 
 
 def _parts(path: Path, member: str | None, choices: _Choices) -> Parts:

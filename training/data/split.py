@@ -55,10 +55,11 @@ def source(train: Part, test: Part | None = None, *, test_last: int | None = Non
     if test is None:
         made = _parted(train, test_last)
         how = _how(made, test_last)
-        labels, parts = train.labels, (train,)
+        labels = train.labels
     else:
         made, labels = _joined(train, test, test_last)
-        how, parts = "as given", (train, test)
+        how = "as given"
+    parts = [part for part in (train, test) if part is not None]
     return replace(made, summary=_summary(made, labels, how, parts))
 
 
@@ -97,6 +98,14 @@ def _joined(train: Part, test: Part, test_last: int | None) -> tuple[Source, NDA
         test_labels=labels[len(train.items) :],
     )
     return made, both
+
+
+def described(name: str, made: Source) -> Source:
+    """Give a source that came with its parts its summary."""
+    labels = None
+    if made.train_labels is not None and made.test_labels is not None:
+        labels = np.concatenate([made.train_labels, made.test_labels])
+    return replace(made, summary=_summary(made, labels, "as given", (Part(name, made.train),)))
 
 
 def _how(made: Source, test_last: int | None) -> str:

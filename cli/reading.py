@@ -1,0 +1,136 @@
+"""What `--data` names and `--read` says: read, and shown before anything is made of it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from attar.errors import InvalidInput
+from attar.training import world
+from attar.training.data import docstrings
+from attar.training.data.arrays import Form
+from attar.training.data.columns import read_table
+from attar.training.data.corpus import Corpus, read_corpus
+from attar.training.data.folder import TABLES, suffix_of
+from attar.training.data.molecules import Molecules
+from attar.training.data.objects import Objects
+from attar.training.data.pairs import Split, split
+from attar.training.data.reading import LabelChoice, read
+from attar.training.data.source import Source
+from attar.training.overrides import override
+from attar.training.recipes.audio.continued import Groups
+
+from .tables import console
+
+FORMS: Mapping[str, Form] = {
+    "image": "image",
+    "series": "series",
+    "audio": "series",
+    "table": "table",
+}
+"""What rows of numbers are to a modality."""
+NUMBERS = (".npz", *TABLES, ".parquet")  # files of rows of numbers
+HELD_OUT = 800  # pairs, or an eighth of a corpus smaller than eight times that
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """The words of `--read`: how the data is to be understood."""
+
+    form: Form | None = None
+    side: int | None = None
+    rate: int | None = None
+    length: int | None = None
+    columns: tuple[str, ...] | None = None
+    label: str | None = None
+    labels: LabelChoice = "read"
+    part: str | None = None
+    test_last: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextReading:
+    """The words of `--read` for texts."""
+
+    column: str | None = None
+
+
+def read_source(
+    data: str, words: Sequence[str], *, modality: str, side: int | None = None
+) -> Source:
+    """Read items of a modality as `--read` says, and show them; `side` is used if it says none."""
+    if "label=none" in words:
+        raise InvalidInput("--read label=none names no column; labels=none reads without labels")
+    defaults = {"form": _form_of(data, modality), "side": side}
+    source = read(data, **defaults | chosen(Reading(), words))
+    show(source.summary.lines() if source.summary else ())
+    return source
+
+
+def chosen(reading: Reading | TextReading, words: Sequence[str]) -> dict[str, Any]:
+    """Give the words of `--read` that were said, by name."""
+    said = override(reading, words)
+    every = ((field.name, getattr(said, field.name), field.default) for field in fields(said))
+    return {name: value for name, value, default in every if value != default}
+
+
+def corpus(data: str, words: Sequence[str] = (), *, what: str) -> Split:
+    """Read the pairs or texts that `--data` names, hold some out and show both.
+
+    `what` is said to be of texts where a word of `--read` is not about them.
+    """
+    column = _column(words, what)
+    if data == "docstrings":
+        if column is not None:
+            raise InvalidInput(f"--read column={column}: docstrings have no columns; leave it out")
+        read = Corpus(data, docstrings.read(), "pairs of summary and body")
+    else:
+        read = read_corpus(Path(data), column=column)
+    pairs = read.pairs
+    if len(pairs) < 2:
+        raise InvalidInput(f"{data} has {len(pairs)} pairs; one is held out, so give two or more")
+    held_out = min(HELD_OUT, max(1, len(pairs) // 8))
+    show(read.lines(held_out=held_out))
+    return split(pairs, held_out=held_out)
+
+
+def has_smiles(data: str, words: Sequence[str]) -> bool:
+    """Say whether `--data` is a table of molecules, of which no column of texts was named."""
+    path = Path(data)
+    return not words and suffix_of(path) in TABLES and "smiles" in read_table(path).fields
+
+
+def show_whole(data: str, learnt: Any) -> None:
+    """Show data that a recipe reads itself."""
+    match learnt:
+        case Molecules():
+            show((f"{data}: {len(learnt.train):,} SMILES",))
+        case Objects():
+            counts = f"{len(learnt.train_labels):,} train, {len(learnt.test_labels):,} test"
+            show((f"{data}: objects in {', '.join(learnt.train)}; {counts}",))
+        case Groups():
+            for source in (learnt.related, learnt.target):
+                show(source.summary.lines() if source.summary else ())
+
+
+def show(lines: Iterable[str]) -> None:
+    """Print what was read, in one process of several."""
+    if world.rank() == 0:
+        for line in lines:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _column(words: Sequence[str], what: str) -> str | None:
+    for word in words:
+        if word.partition("=")[0].strip() != "column":
+            raise InvalidInput(
+                f"--read {word} says nothing to {what}, of texts, which takes column=NAME; leave "
+                "it out"
+            )
+    return override(TextReading(), words).column
+
+
+def _form_of(data: str, modality: str) -> Form | None:
+    """Say how rows of numbers are to be taken, where the file itself cannot tell."""
+    numbers = suffix_of(Path(data.partition("#")[0])) in NUMBERS
+    return FORMS.get(modality) if numbers else None

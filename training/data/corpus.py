@@ -1,0 +1,200 @@
+"""A corpus: pairs of texts, or texts alone, as a file or a folder holds them."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from attar.errors import InvalidInput, MissingExtra, NotFound
+
+from .columns import read_table
+from .folder import TABLES, suffix_of, text_files
+from .pairs import Pair, line_objects, pair_of
+
+LINES, JSON_LINES = (".txt", ".text"), (".jsonl", ".ndjson", ".json")
+COLUMN = "text"  # of a table or of objects, where none is named
+PAIRED = frozenset(("summary", "body"))
+SPAN = 64  # words of a text that its span is drawn from: those that an encoder is sure to read
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Pairs of texts, and how they came about."""
+
+    name: str
+    pairs: tuple[Pair, ...]
+    what: str  # a pair is
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+
+    def lines(self, *, held_out: int) -> Iterator[str]:
+        """Give a line for each thing to know, `held_out` pairs being held out."""
+        yield (
+            f"{self.name}: {len(self.pairs):,} {self.what}; {len(self.pairs) - held_out:,} train, "
+            f"{held_out:,} held out"
+        )
+        if self.passed_over:
+            counts = (f"{count:,} {what}" for what, count in self.passed_over.items())
+            yield "passed over: " + ", ".join(counts)
+
+
+def read_corpus(path: Path, *, column: str | None = None) -> Corpus:
+    """Read a file or folder of texts.
+
+    A .txt file has a text a line, a folder a text a file (.txt, .md). Lines of JSON objects, a text
+    table or a Parquet file have pairs in `summary` and `body` (and perhaps `name`, `package`), or
+    texts in `column`, by default "text". A text alone is paired with a span of its first words, so
+    that what compares two texts has two. Blank texts and those that occur before are passed over.
+
+    Raises:
+        NotFound: there is nothing at `path`, or no such column.
+        InvalidInput: it is no such file, or a line of it is damaged.
+        MissingExtra: Parquet without the data extra.
+    """
+    suffix = suffix_of(path)
+    if suffix in JSON_LINES:
+        return _objects(path, column)
+    if not path.exists():
+        raise NotFound(f"there is no file or folder {path}")
+    if path.is_dir():
+        paths, passed_over = text_files(path)
+        return _alone(path, map(_text, paths), "files", passed_over)
+    if suffix in LINES:
+        if column is not None:
+            raise InvalidInput(f"column is {column!r}, but {path} has a text a line; leave it out")
+        return _alone(path, _text(path).split("\n"), "lines", {})
+    if suffix in TABLES:
+        table = read_table(path)
+        return _columns(path, table.fields, column, table.passed_over)
+    if suffix == ".parquet":
+        return _columns(path, _parquet(path, column), column, {})
+    raise InvalidInput(
+        f"{path} is no corpus; pass {', '.join((*LINES, *JSON_LINES, *TABLES, '.parquet'))} or a "
+        "folder of .txt and .md files"
+    )
+
+
+def _objects(path: Path, column: str | None) -> Corpus:
+    """Read lines of JSON objects: pairs, or texts under one key, as the first of them is."""
+    rows, blank = line_objects(path)
+    passed_over = {"blank lines": blank} if blank else {}
+    first = rows[min(rows)] if rows else {}
+    key = column or (COLUMN if COLUMN in first and not first.keys() >= PAIRED else None)
+    if key is None:
+        return Corpus(str(path), _paired(path, rows), "pairs of summary and body", passed_over)
+    texts = []
+    for number, row in rows.items():
+        text = row.get(key)
+        if not isinstance(text, str):
+            raise InvalidInput(
+                f"{path}, line {number}: {key!r} is {_shown(text)}; each line is an object with a "
+                "text there, or choose another by --read column=NAME"
+            )
+        texts.append(text)
+    return _alone(path, texts, f"{key!r} of lines", passed_over)
+
+
+def _paired(
+    path: Path, rows: Mapping[int, Mapping[str, object]], unit: str = "line"
+) -> tuple[Pair, ...]:
+    pairs: dict[str, Pair] = {}
+    for number, row in rows.items():
+        pair = pair_of(f"{path}, {unit} {number}", row)
+        if pair.name in pairs:
+            raise InvalidInput(
+                f"{path}, {unit} {number}: the name {pair.name!r} occurs twice; names must be "
+                "unique"
+            )
+        pairs[pair.name] = pair
+    return tuple(pairs.values())
+
+
+def _columns(
+    path: Path,
+    table: Mapping[str, Sequence[str]],
+    column: str | None,
+    passed_over: Mapping[str, int],
+) -> Corpus:
+    """Take the pairs or the texts of a table."""
+    if column is None and table.keys() >= PAIRED:
+        rows = {
+            number: dict(zip(table, row, strict=True))
+            for number, row in enumerate(zip(*table.values(), strict=True))
+        }
+        return Corpus(
+            str(path), _paired(path, rows, "row"), "pairs of summary and body", passed_over
+        )
+    named = [name for name in table if name.lower() == COLUMN]
+    key = column or (named[0] if len(named) == 1 else next(iter(table)) if len(table) == 1 else "")
+    if key not in table:
+        what = f"no column {column!r}" if column else "no column called text"
+        raise NotFound(f"{path} has {what}; choose by --read column=NAME, of {', '.join(table)}")
+    return _alone(path, table[key], f"{key!r} of rows", passed_over)
+
+
+def _alone(path: Path, texts: Iterable[str], where: str, passed_over: Mapping[str, int]) -> Corpus:
+    """Pair each text with a span of it."""
+    left = Counter(passed_over)
+    kept: dict[str, None] = {}
+    for text in map(str.strip, texts):
+        if not text:
+            left["blank texts"] += 1
+        elif text in kept:
+            left["texts that occur before"] += 1
+        else:
+            kept[text] = None
+    pairs = tuple(Pair(text, "", _span(text), text) for text in kept)
+    return Corpus(
+        str(path),
+        pairs,
+        f"texts ({where}), each paired with a span of its first {SPAN} words, half of them",
+        dict(left),
+    )
+
+
+def _span(text: str) -> str:
+    """Give half of a text's first words, or characters of one word, that its hash places."""
+    words = text.split()[:SPAN]
+    units, mark = (words, " ") if len(words) > 1 else (list(text)[:SPAN], "")
+    length = -(-len(units) // 2)
+    draw = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
+    start = draw % (len(units) - length + 1)
+    return mark.join(units[start : start + length])
+
+
+def _text(path: Path) -> str:
+    """Read a file of UTF-8 text, perhaps after a byte order mark."""
+    try:
+        return path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{path} is not UTF-8 ({error}); save it as UTF-8") from error
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error}") from error
+
+
+def _parquet(path: Path, column: str | None) -> dict[str, Sequence[str]]:
+    """Read the columns of texts that a Parquet file has, or one."""
+    try:
+        import pyarrow as pa  # noqa: PLC0415 - an extra
+        from pyarrow import parquet  # noqa: PLC0415
+    except ImportError as error:
+        what = f"reading {path}"
+        raise MissingExtra(what, "data") from error
+    try:
+        file = parquet.ParquetFile(path)
+        names = [
+            field.name
+            for field in file.schema_arrow
+            if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
+        ]
+        wanted = [name for name in names if column in (None, name)]
+        table = file.read(columns=wanted)
+        return {name: [text or "" for text in table.column(name).to_pylist()] for name in wanted}
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
+        raise InvalidInput(f"{path} cannot be read as a Parquet file: {error}") from error
+
+
+def _shown(value: object) -> str:
+    """Show a value of JSON in a few characters."""
+    return "missing" if value is None else json.dumps(value)[:40]
