@@ -106,7 +106,10 @@ def pair_of(where: str, row: Mapping[str, object]) -> Pair:
     """
     given = [row.get(key, "") for key in ("name", "package", "summary", "body")]
     if not all(isinstance(text, str) for text in given):
-        raise InvalidInput(f"{where}: not all of {str(given)[:200]} are strings")
+        raise InvalidInput(
+            f"{where}: not all of {str(given)[:200]} are strings; a pair is an object of strings "
+            "with summary and body, and perhaps name"
+        )
     name, package, summary, body = map(str, given)
     for key, text in (("summary", summary), ("body", body)):
         if not text.strip():
