@@ -58,5 +58,5 @@ USER 1001
 WORKDIR /data
 VOLUME /data
 EXPOSE 8000 8001 8002
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-c", "import os, grpc; from grpc_health.v1 import health_pb2 as h, health_pb2_grpc as g; channel = grpc.insecure_channel('127.0.0.1:' + os.environ['ATTAR_PORT']); assert g.HealthStub(channel).Check(h.HealthCheckRequest(), timeout=3).status == h.HealthCheckResponse.SERVING"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-c", "import os, grpc; from grpc_health.v1 import health_pb2 as h, health_pb2_grpc as g; channel = grpc.insecure_channel('127.0.0.1:' + os.environ['ATTAR_PORT'], options=(('grpc.enable_http_proxy', 0),)); assert g.HealthStub(channel).Check(h.HealthCheckRequest(), timeout=3).status == h.HealthCheckResponse.SERVING"]
 ENTRYPOINT ["attar", "serve"]

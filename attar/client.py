@@ -6,14 +6,13 @@
 Every method of `Client` is one of `attar.calls`, which says its arguments; `AsyncClient` has the
 same ones, awaited. A call that finds no server, or a busy one, is sent again, up to `ATTEMPTS`
 times within its deadline, when sending it twice does no harm: create, delete and fit are sent once.
-Every call carries a request id of its own, which stands in the notes of its error and in the
-server's log.
+Every call carries a request id of its own, which stands in the server's log and, where a server may
+have seen the call, in the notes of its error.
 """
 
 import asyncio
 import functools
 import inspect
-import ipaddress
 import random
 import sys
 import time
@@ -58,6 +57,7 @@ except ImportError as error:
 
 from attar.encodings import Encoding
 from attar.inputs import Priority, Role, Truncation
+from attar.target import Target
 from attar.wire import PointId
 
 P = ParamSpec("P")
@@ -128,16 +128,17 @@ class Client:
     def __init__(self, target: str, *, key: str | None = None, tls: Tls | None = None) -> None:
         """Connect when the first call is made, by TLS when `tls` says how.
 
-        `key` is what the server lets calls in by. Raises InvalidInput for a file that cannot be
-        read.
+        `key` is what the server lets calls in by. Raises InvalidInput for a target that is no
+        host:port, or a file that cannot be read.
         """
-        self._target = target
+        self._target = Target(target, tls=tls is not None)
         self._made = functools.partial(type(self), target, key=key, tls=tls)
-        self._metadata = _credentials(target, key, tls)
+        self._metadata = _credentials(self._target, key)
+        options = (*_OPTIONS, *self._target.options)
         self._channel = (
-            grpc.insecure_channel(target, options=_OPTIONS)
+            grpc.insecure_channel(target, options=options)
             if tls is None
-            else grpc.secure_channel(target, _channel_credentials(tls), options=_OPTIONS)
+            else grpc.secure_channel(target, _channel_credentials(tls), options=options)
         )
 
     def __reduce__(self) -> tuple[Callable[[], object], tuple[()]]:
@@ -263,7 +264,7 @@ class Client:
                 for answer in stream:
                     yield calls.embedded(answer, partial=partial, size=sizes.popleft())
             except grpc.RpcError as error:
-                raise _explain(error, self._target, metadata)[0] from error
+                raise _explain(error, self._target, metadata)[0] from None
             finally:
                 stream.cancel()
         if lost:
@@ -284,7 +285,7 @@ class Client:
                     error, delay = _explain(failure, self._target, metadata, hint=call.hint)
                     pause = _pause(call, attempt, delay)
                     if pause is None or time.monotonic() + pause >= ends:
-                        raise error from failure
+                        raise error from None
                 time.sleep(pause)
                 attempt += 1
 
@@ -295,16 +296,17 @@ class AsyncClient:
     def __init__(self, target: str, *, key: str | None = None, tls: Tls | None = None) -> None:
         """Connect when the first call is made, by TLS when `tls` says how.
 
-        `key` is what the server lets calls in by. Raises InvalidInput for a file that cannot be
-        read.
+        `key` is what the server lets calls in by. Raises InvalidInput for a target that is no
+        host:port, or a file that cannot be read.
         """
-        self._target = target
+        self._target = Target(target, tls=tls is not None)
         self._made = functools.partial(type(self), target, key=key, tls=tls)
-        self._metadata = _credentials(target, key, tls)
+        self._metadata = _credentials(self._target, key)
+        options = (*_OPTIONS, *self._target.options)
         self._channel = (
-            grpc.aio.insecure_channel(target, options=_OPTIONS)
+            grpc.aio.insecure_channel(target, options=options)
             if tls is None
-            else grpc.aio.secure_channel(target, _channel_credentials(tls), options=_OPTIONS)
+            else grpc.aio.secure_channel(target, _channel_credentials(tls), options=options)
         )
 
     def __reduce__(self) -> tuple[Callable[[], object], tuple[()]]:
@@ -430,7 +432,7 @@ class AsyncClient:
                 async for answer in stream:
                     yield calls.embedded(answer, partial=partial, size=sizes.popleft())
             except grpc.RpcError as error:
-                raise _explain(error, self._target, metadata)[0] from error
+                raise _explain(error, self._target, metadata)[0] from None
             finally:
                 stream.cancel()
         if lost:
@@ -451,7 +453,7 @@ class AsyncClient:
                     error, delay = _explain(failure, self._target, metadata, hint=call.hint)
                     pause = _pause(call, attempt, delay)
                     if pause is None or time.monotonic() + pause >= ends:
-                        raise error from failure
+                        raise error from None
                 await asyncio.sleep(pause)
                 attempt += 1
 
@@ -465,25 +467,17 @@ def _pause(call: Call[Any], attempt: int, delay: float | None) -> float | None:
     return max(delay, backoff) * spread
 
 
-def _credentials(target: str, key: str | None, tls: Tls | None) -> Metadata:
+def _credentials(target: Target, key: str | None) -> Metadata:
     if key is None:
         return ()
     if not key.isascii() or not key.isprintable():
         raise InvalidInput("the key has characters that no header carries; check how it was read")
-    if tls is None and not _is_local(target):
+    if not target.tls and not target.is_local:
         warnings.warn(
             f"the key goes to {target} in the clear, for there is no tls; give tls=Tls()",
             stacklevel=3,
         )
     return (("authorization", f"Bearer {key}"),)
-
-
-def _is_local(target: str) -> bool:
-    host = target.rpartition(":")[0].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or target.startswith("unix:")
 
 
 def _channel_credentials(tls: Tls) -> grpc.ChannelCredentials:
@@ -528,46 +522,47 @@ def _named(rpc: str, metadata: Metadata) -> Iterator[Metadata]:
 
 
 def _explain(
-    failure: Any, target: str, metadata: Metadata, *, hint: str = ""
+    failure: Any, target: Target, metadata: Metadata, *, hint: str = ""
 ) -> tuple[AttarError, float | None]:
-    """The typed error of a failed call, and the seconds to its next attempt, if any."""
-    error, delay = _typed(failure, target)
+    """The typed error of a failed call, and the seconds to its next attempt, if any.
+
+    gRPC's own error is not kept as its cause: it says nothing more, in 25 lines.
+    """
+    error, delay, reached = _typed(failure, target)
     if hint and isinstance(error, DeadlineExceeded):
         error = DeadlineExceeded(f"{error}, {hint}")
-    error.add_note(f"request id {dict(metadata)[_REQUEST_ID]}, as in the server's log")
+    if reached:
+        error.add_note(f"request id {dict(metadata)[_REQUEST_ID]}, as in the server's log")
     return error, delay
 
 
-def _typed(failure: Any, target: str) -> tuple[AttarError, float | None]:
+def _typed(failure: Any, target: Target) -> tuple[AttarError, float | None, bool]:
+    """The error, the seconds to the next attempt, and whether a server may have seen the call."""
     code, text = failure.code(), failure.details() or ""
     for key, value in failure.trailing_metadata() or ():
         if key == "grpc-status-details-bin":
             status = Status.FromString(value)
-            return calls.error_from(status), calls.retry_after(status)
+            return calls.error_from(status), calls.retry_after(status), True
     match code:
         case grpc.StatusCode.UNAVAILABLE:
-            message = (
-                f"no server answers at {target} ({text}); start one with `attar serve BUNDLE`, or "
-                "check the address"
-            )
-            return Unavailable(message), FIRST_PAUSE_S
+            return Unavailable(target.explain(text)), FIRST_PAUSE_S, False
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             message = f"no answer from {target} within the deadline; give a longer deadline_s"
-            return DeadlineExceeded(message), None
+            return DeadlineExceeded(message), None, True
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             message = (
                 f"{text}; send fewer items in a call (info().limits tells what {target} takes)"
             )
-            return InvalidInput(message), None
+            return InvalidInput(message), None, True
         case grpc.StatusCode.CANCELLED:
             # Not by this client, whose own cancelling raises another exception.
             message = f"{target} went away before it answered; ask again, or another"
-            return Unavailable(message), FIRST_PAUSE_S
+            return Unavailable(message), FIRST_PAUSE_S, True
         case grpc.StatusCode.UNIMPLEMENTED:
             message = f"{target} has no such call ({text}); is it attar, and not an older one?"
-            return NotSupported(message), None
+            return NotSupported(message), None, True
         case _:
-            return AttarError(f"{target} answered {code.name}: {text}"), None
+            return AttarError(f"{target} answered {code.name}: {text}"), None, True
 
 
 def _serialize(request: Any) -> bytes:

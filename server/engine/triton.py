@@ -19,6 +19,7 @@ from attar.bundle import Bundle
 from attar.encodings import Vectors
 from attar.errors import BackendError, NotFound, SpaceMismatch, Unavailable
 from attar.runtime import Encoder, Graph
+from attar.target import Target
 from attar.trial import first_that_runs
 
 _ALIKE: Final = 0.99  # the cosine of one item's embeddings by float32 here and by half there
@@ -57,7 +58,7 @@ def _open(bundle: Bundle, url: str, timeout_s: float) -> Graph:
     """Connect, and hold the server's model to the manifest."""
     manifest = bundle.manifest
     name = manifest.name if manifest.preprocessing.tokenizer is None else f"{manifest.name}_graph"
-    client = InferenceServerClient(url, channel_args=_CHANNEL)
+    client = InferenceServerClient(url, channel_args=[*_CHANNEL, *Target(url).options])
     ask = partial(_ask, url, name)
     told = ask(partial(client.get_model_metadata, name, client_timeout=timeout_s))
     inputs = {tensor.name for tensor in told.inputs}

@@ -1,0 +1,126 @@
+"""A connection that does not come about is told by what it may be, in one line."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attar import AsyncClient, AttarError, Client, InvalidInput, NotFound, Tls, Unavailable
+
+from ..servers import free_port, serving, settings
+from .connections import CASES, TARGETS, Case, world
+
+World = tuple[Mapping[str, str], Mapping[str, Tls]]
+PROXIED = ("grpc_proxy", "https_proxy", "http_proxy", "no_grpc_proxy", "no_proxy")
+
+
+@pytest.fixture(scope="module")
+def servers(bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with world(bundle_path, tmp_path_factory.mktemp("servers")) as targets:
+        yield targets
+
+
+def proxies(monkeypatch: pytest.MonkeyPatch, **given: str) -> None:
+    for name in PROXIED:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_server_that_speaks_otherwise_is_told_by_what_it_may_be(
+    case: Case, servers: World
+) -> None:
+    targets, trusted = servers
+    target, tls = targets[case.server], trusted.get(case.tls)
+
+    with Client(target, tls=tls) as client, pytest.raises(Unavailable) as told:
+        client.info(deadline_s=3)
+
+    assert target in str(told.value)
+    for words in case.words:
+        assert words in str(told.value)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=repr)
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_what_is_no_target_is_refused_before_a_call(target: Any, kind: Any) -> None:
+    with pytest.raises(InvalidInput) as told:
+        kind(target)
+
+    for words in TARGETS[target]:
+        assert words in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["dns:///{}", "{}", "ipv4:{}"])
+def test_grpcs_own_names_are_targets(name: str, servers: World) -> None:
+    with Client(name.format(servers[0]["clear"])) as client:
+        assert client.models()
+
+
+def test_a_proxy_does_not_stand_between_a_client_and_its_own_machine(
+    servers: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxies(monkeypatch, http_proxy=f"http://127.0.0.1:{free_port()}")
+
+    with Client(servers[0]["clear"]) as client:
+        assert client.models()
+
+
+@pytest.mark.parametrize("name", ["grpc_proxy", "https_proxy", "http_proxy"])
+def test_a_proxy_that_a_call_went_to_is_named_and_not_quoted(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxies(monkeypatch, **{name: f"http://me:secret@127.0.0.1:{free_port()}"})
+
+    with Client("attar.invalid:8001") as client, pytest.raises(Unavailable) as told:
+        client.info(deadline_s=3)
+
+    assert f"{name} is set, so the call went to that proxy unless no_proxy" in str(told.value)
+    assert "secret" not in str(told.value)
+
+
+def test_a_request_id_is_told_where_a_server_may_have_it_and_only_there(servers: World) -> None:
+    with Client(servers[0]["clear"]) as client, pytest.raises(NotFound) as answered:
+        client.count("none")
+    with Client(servers[0]["nothing"]) as client, pytest.raises(Unavailable) as missing:
+        client.count("none")
+
+    assert re.match(r"request id [0-9a-f]{32}, as in the server's log", answered.value.__notes__[0])
+    assert not hasattr(missing.value, "__notes__")
+
+
+@pytest.mark.parametrize("call", ["client.info()", "list(client.embed_stream([['a']]))"])
+def test_an_error_that_nobody_catches_shows_no_inside_of_grpc(call: str, servers: World) -> None:
+    code = f"import attar\nwith attar.Client({servers[0]['nothing']!r}) as client:\n    {call}"
+    command = [sys.executable, "-P", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+
+    assert done.returncode == 1
+    assert "no server answers at" in done.stderr.splitlines()[-1]
+    assert not re.search(r"RpcError|grpc/|direct cause|During handling", done.stderr)
+
+
+async def test_the_async_client_says_the_same(servers: World) -> None:
+    async with AsyncClient(servers[0]["TLS"]) as client:
+        with pytest.raises(AttarError, match="if it speaks TLS, give tls=Tls"):
+            await client.info(deadline_s=3)
+
+
+def test_a_triton_server_on_this_machine_is_reached_past_a_proxy(
+    bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxies(monkeypatch, http_proxy=f"http://127.0.0.1:{free_port()}")
+    nobody = f"127.0.0.1:{free_port()}"
+
+    with (
+        pytest.raises(Unavailable, match=re.escape(nobody)) as told,
+        serving(settings(bundle_path, data_dir=tmp_path, triton=nobody)),
+    ):
+        pass
+
+    assert nobody.rpartition(":")[2] in str(told.value).partition("addresses")[2]
