@@ -36,7 +36,7 @@ from .collections.chosen import open_store
 from .door import Door
 from .engine.models import Models
 from .metrics import Metrics
-from .settings import Settings, describe
+from .settings import Settings, describe, service_links
 from .tls import Certificate, certificate
 from .transport import health, kserve_grpc, reflection
 from .transport.anomaly import AnomalyService
@@ -116,8 +116,8 @@ async def running(settings: Settings, *, owner: Path | None = None) -> AsyncIter
     """A server that answers on the port given; leaving the block drains it and closes it."""
     settings = part_of_the_cores(settings)
     first, shared = owner is None, owner is not None or settings.workers > 1
-    if first and settings.exposure is not None:
-        log.warning("LISTENING ON %s: %s", settings.host, settings.exposure)
+    if first:
+        _warn(settings)
     access = Access(
         parse_keys(settings.keys.get_secret_value()) if settings.keys else (),
         file=settings.keys_file,
@@ -171,6 +171,18 @@ async def running(settings: Settings, *, owner: Path | None = None) -> AsyncIter
             healthy.drain()
             await _leave(door, server, web, workers, settings.grace_s)
     log.info("stopped; everything that was acknowledged is on disk")
+
+
+def _warn(settings: Settings) -> None:
+    """Say what an operator may not have meant."""
+    if settings.exposure is not None:
+        log.warning("LISTENING ON %s: %s", settings.host, settings.exposure)
+    if links := service_links(os.environ):
+        log.warning(
+            "%s: from a service called attar, and no settings; enableServiceLinks: false keeps "
+            "Kubernetes from setting them",
+            ", ".join(links),
+        )
 
 
 async def _leave(

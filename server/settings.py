@@ -10,7 +10,7 @@ import ipaddress
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -36,6 +37,12 @@ from attar.providers import Provider
 
 PREFIX = "ATTAR_"
 OFF = "off"
+_LINK = re.compile(
+    r"ATTAR(_\w+)?(_SERVICE_(HOST|PORT(_\w+)?)|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+"""Variables that Kubernetes sets in every pod for a service called attar, or attar-anything."""
+_LINKED_PORT = re.compile(r"ATTAR(_\w+)?_PORT")  # those, where they hold an address
+_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d+)?|https?://\[[0-9a-f:]+\](:\d+)?")
 
 
@@ -316,12 +323,12 @@ class Settings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (pydantic names it)
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (pydantic names it)
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (pydantic names it)
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags, then the environment, then the TOML file; nothing else."""
-        return init_settings, env_settings, _TomlSource(settings_cls)
+        return init_settings, _EnvironmentSource(settings_cls), _TomlSource(settings_cls)
 
     @field_validator("bundles", mode="before")
     @classmethod
@@ -421,6 +428,15 @@ class Settings(BaseSettings):
             return self.host == "localhost"
 
 
+class _EnvironmentSource(EnvSettingsSource):
+    """The environment, but for what an orchestrator put there."""
+
+    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+        super().__init__(settings_cls)
+        links = {name.lower() for name in service_links(os.environ)}
+        self.env_vars = {name: of for name, of in self.env_vars.items() if name not in links}
+
+
 class _TomlSource(PydanticBaseSettingsSource):
     """The file that `config` names, if any."""
 
@@ -432,10 +448,11 @@ class _TomlSource(PydanticBaseSettingsSource):
         if (path := self.current_state.get("config")) is None:
             return {}
         try:
-            values = tomllib.loads(Path(path).read_text("utf-8"))
+            values = tomllib.loads(Path(path).read_text("utf-8-sig"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise InvalidInput(f"cannot read the settings file {path}: {error}") from error
         _refuse_unknown(values, of=f"key in {path}", spell=str)
+        _refuse_empty(values, spell=str)
         return values
 
 
@@ -477,16 +494,30 @@ def read(arguments: Sequence[str]) -> Settings:
     known, unknown = parser.parse_known_args(arguments)
     _refuse_secrets(arguments)
     _refuse_unknown((u.split("=")[0] for u in unknown), of="flag", spell=flag)
-    _refuse_unknown(
-        (key for key in os.environ if key.startswith(PREFIX)),
-        of="environment variable",
-        spell=variable,
-    )
+    ours = {name for name in os.environ if name.startswith(PREFIX)}
+    unread = sorted(ours.difference(service_links(os.environ)))
+    _refuse_unknown(unread, of="environment variable", spell=variable)
     flags = {name: value for name, value in vars(known).items() if value != []}
+    _refuse_empty(flags, spell=flag)
+    given = {name: os.environ.get(variable(name)) for name in Settings.model_fields}
+    _refuse_empty(given, spell=variable)
     try:
         return Settings(**flags)
     except ValidationError as error:
         raise InvalidInput("\n".join(map(_explain, error.errors()))) from error
+
+
+def service_links(environment: Mapping[str, str]) -> list[str]:
+    """Name the variables that speak of a service called attar and are no settings.
+
+    Kubernetes, and Docker's links, make them from the service's name: `ATTAR_SERVICE_HOST`, and
+    `ATTAR_PORT=tcp://10.0.0.1:8001`, which has the name of a setting.
+    """
+    return sorted(
+        name
+        for name, value in environment.items()
+        if _LINK.fullmatch(name) or (_LINKED_PORT.fullmatch(name) and _ADDRESS.match(value))
+    )
 
 
 def describe(settings: Settings) -> str:
@@ -540,6 +571,14 @@ def _refuse_unknown(names: Iterable[str], *, of: str, spell: Any) -> None:
             continue
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
         raise InvalidInput(f"unknown {of} {name!r}; the nearest known one is {near}")
+
+
+def _refuse_empty(values: Mapping[str, object], *, spell: Callable[[str], str]) -> None:
+    """Refuse what would be this folder, every address, or no keys at all."""
+    for name, value in values.items():
+        if value == "" or (isinstance(value, list) and "" in value):
+            spelled = "BUNDLE" if name == "bundles" and spell is flag else spell(name)
+            raise InvalidInput(f"{spelled} is empty; give it a value, or take it away")
 
 
 def _explain(error: Any) -> str:
