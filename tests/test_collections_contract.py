@@ -142,6 +142,22 @@ async def test_the_threshold_is_the_lowest_score_that_counts(store: Store) -> No
         assert hits[0].payload is None
 
 
+@pytest.mark.parametrize("length", [1e30, 1e19, 1e-22, 1e-40])
+async def test_vectors_of_any_length_are_compared_by_direction(store: Store, length: float) -> None:
+    """In float32 the squares of these lengths are infinity, or zero."""
+    vectors, queries = unit(rows(5)), unit(rows(3, seed=1))
+    scaled = [(array * np.float64(length)).astype(np.float32) for array in (vectors, queries)]
+    await store.upsert(NAME, range(5), scaled[0], [{}] * 5)
+    for exact in (False, True):
+        found = await store.search(NAME, scaled[1], Search(limit=5, exact=exact))
+        for hits, similar in zip(found, queries @ vectors.T, strict=True):
+            assert [hit.id for hit in hits] == np.argsort(-similar).tolist()
+            scores = [hit.score for hit in hits]
+            np.testing.assert_allclose(scores, np.sort(similar)[::-1], atol=1e-4)
+    kept = [point.vector for point in await store.retrieve(NAME, range(5), with_vectors=True)]
+    np.testing.assert_allclose(kept, vectors, atol=1e-4)
+
+
 # ------------------------------------------------------------------------------ filters
 
 

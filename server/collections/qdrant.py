@@ -60,7 +60,7 @@ from .store import (
     Snapshot,
     check_ids,
     check_points,
-    check_vectors,
+    unit_vectors,
 )
 
 try:
@@ -192,8 +192,8 @@ class QdrantStore:
         payloads: Sequence[Payload],
     ) -> None:
         """Add or replace points: (n, dims) vectors."""
-        canonical, texts = check_points(await self.describe(name), ids, vectors, payloads)
-        unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        description = await self.describe(name)
+        canonical, unit, texts = check_points(description, ids, vectors, payloads)
         points = [
             models.PointStruct(
                 id=point_id, vector=vector.tolist(), payload={"json": text, **comparable(payload)}
@@ -210,7 +210,6 @@ class QdrantStore:
     ) -> list[list[Hit]]:
         """Give each query's hits, best first: (n, dims) vectors."""
         description = await self.describe(name)
-        check_vectors(vectors, description)
         where = await self._filter(name, search.where)
         requests = [
             models.QueryRequest(
@@ -221,7 +220,7 @@ class QdrantStore:
                 offset=search.offset,
                 with_payload=search.with_payload,
             )
-            for vector in vectors
+            for vector in unit_vectors(vectors, description)
         ]
         with _told():
             answers = await self._client.query_batch_points(name, requests)

@@ -70,7 +70,7 @@ from .store import (
     Size,
     check_ids,
     check_points,
-    check_vectors,
+    unit_vectors,
 )
 
 COLLECTION_FILE: Final = "collection.json"
@@ -187,11 +187,11 @@ class EdgeStore:
         Gives how many there are about: what was replaced may count twice.
         """
         found = self._find(name)
-        canonical, texts = check_points(found.description, ids, vectors, payloads)
+        canonical, unit, texts = check_points(found.description, ids, vectors, payloads)
         points = [
             edge.Point(point_id, vector.tolist(), {"json": text, **comparable(payload)})
             for point_id, vector, text, payload in zip(
-                canonical, vectors, texts, payloads, strict=True
+                canonical, unit, texts, payloads, strict=True
             )
         ]
         require_space(self._root, self._reserve)
@@ -202,7 +202,7 @@ class EdgeStore:
     def search(self, name: str, vectors: NDArray[np.float32], search: Search) -> list[list[Hit]]:
         """Give each query's hits, best first, none below the threshold: (n, dims) vectors."""
         found = self._find(name)
-        check_vectors(vectors, found.description)
+        unit = unit_vectors(vectors, found.description)
         where = self._filter(found, search.where)
         params = _params(found.description, search)
         queries = [
@@ -214,7 +214,7 @@ class EdgeStore:
                 with_payload=search.with_payload,
                 params=params,
             )
-            for vector in vectors
+            for vector in unit
         ]
         # The engine's own threshold drops scores that equal it; attar's keeps them.
         lowest = -np.inf if search.score_threshold is None else search.score_threshold

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from attar.encodings import slice_dims
 from attar.errors import InvalidInput, ShapeError
 
 from .filters import EVERYTHING, Condition
@@ -202,8 +203,11 @@ def check_ids(ids: Sequence[PointId]) -> list[PointId]:
     return list(seen)
 
 
-def check_vectors(vectors: NDArray[np.float32], description: Description) -> None:
-    """Raise `ShapeError` or `InvalidInput` for rows that the collection cannot compare."""
+def unit_vectors(vectors: NDArray[np.float32], description: Description) -> NDArray[np.float32]:
+    """Give rows unit length, or raise `ShapeError` or `InvalidInput` where one has no direction.
+
+    Engines compute lengths in float32, in which those of very long and very short rows are lost.
+    """
     expected = f"(n, {description.dims}) float32, the dims of collection {description.name}"
     if vectors.dtype != np.float32 or vectors.shape[1:] != (description.dims,):
         raise ShapeError(f"vectors must be {expected}; got {vectors.shape} {vectors.dtype}")
@@ -211,6 +215,7 @@ def check_vectors(vectors: NDArray[np.float32], description: Description) -> Non
     if not usable.all():
         row = int(np.flatnonzero(~usable)[0])
         raise InvalidInput(f"vectors[{row}] is zero or not finite; it has no direction to compare")
+    return slice_dims(vectors, description.dims)
 
 
 def check_points(
@@ -218,16 +223,16 @@ def check_points(
     ids: Sequence[PointId],
     vectors: NDArray[np.float32],
     payloads: Sequence[Payload],
-) -> tuple[list[PointId], list[str]]:
-    """Give canonical ids and the payloads as JSON, or raise for what cannot be stored."""
+) -> tuple[list[PointId], NDArray[np.float32], list[str]]:
+    """Give canonical ids, unit rows and payloads as JSON, or raise for what cannot be stored."""
     canonical = check_ids(ids)
-    check_vectors(vectors, description)
+    unit = unit_vectors(vectors, description)
     if not len(ids) == len(vectors) == len(payloads):
         raise InvalidInput(
             f"ids, vectors and payloads must be as many; got {len(ids)}, {len(vectors)} and"
             f" {len(payloads)}"
         )
-    return canonical, [payload_json(payload, i) for i, payload in enumerate(payloads)]
+    return canonical, unit, [payload_json(payload, i) for i, payload in enumerate(payloads)]
 
 
 def payload_json(payload: Payload, index: int) -> str:
