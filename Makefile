@@ -75,6 +75,8 @@ ifdef DATA
 	for name in binarized_quality imagenet minilm; do \
 	  $(BIN)/python benchmarks/$$name.py --data '$(DATA)' --out $(RESULTS)/$$name.json; done
 	$(BIN)/python benchmarks/recipes.py --data '$(DATA)' --out $(RESULTS)/recipes.json
+	$(BIN)/python benchmarks/detectors.py --data '$(DATA)/anomaly-adbench-tabular' --out $(RESULTS)/detectors.json
+	$(BIN)/python benchmarks/classifiers.py --data '$(DATA)/text-clinc150' --out $(RESULTS)/classifiers.json
 	$(BIN)/python benchmarks/labels.py --data '$(DATA)/image-cifar10' --out $(RESULTS)/labels.json
 endif
 

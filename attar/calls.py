@@ -5,6 +5,7 @@ of another modality takes, first axis the items. Unless `partial` is true, an an
 item failed raises that item's error; with it, the error stands in the answer's `errors`.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ from attar.errors import (
     Unavailable,
     Unimplemented,
 )
+from attar.heads import Metric
 from attar.inputs import Priority, Role, Truncation, is_token_ids
 from attar.v1 import (
     anomaly_pb2,
@@ -246,6 +248,16 @@ class Detector:
     calibration: int
     target_fpr: float
     threshold: float
+    metric: Metric
+
+    @property
+    def fpr_margin(self) -> float:
+        """How far the share of ordinary items that is flagged may lie from `target_fpr`.
+
+        Two standard deviations over the draw of `calibration` items.
+        """
+        variance = self.target_fpr * (1 - self.target_fpr) / (self.calibration + 2)
+        return 2 * math.sqrt(variance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,13 +274,21 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Classifier:
-    """A fitted classifier, its labels, and how many examples it saw."""
+    """A fitted classifier, its labels, and how many examples it saw.
+
+    `counts` and `recalls` have one entry a label, or none where the server fitted it before it kept
+    them. A recall is the share of the label's items that got it from classifiers fitted without
+    them; None where the label has fewer than two different items.
+    """
 
     name: str
     model: str
     fingerprint: str
     labels: tuple[str, ...]
     examples: int
+    counts: tuple[int, ...]
+    recalls: tuple[float | None, ...]
+    contradictory: int  # items that are equal to one of another label
 
 
 @dataclass(frozen=True, slots=True)
@@ -671,10 +691,14 @@ def fit_anomaly(
     model: str = "",
     target_fpr: float = 0.05,
     neighbours: int = 5,
+    metric: Metric | None = None,
     truncation: Truncation = "truncate",
     deadline_s: float = DEADLINE_S,
 ) -> Call[Detector]:
-    """Fit a detector on ordinary items, or on every point of a collection."""
+    """Fit a detector on ordinary items, or on every point of a collection.
+
+    Without a `metric` it is cosine where the model's embeddings have unit length, else euclidean.
+    """
     if (items is None) == (collection is None):
         raise InvalidInput("give either items or collection, what is ordinary, and not both")
     request = anomaly_pb2.FitDetectorRequest(
@@ -682,6 +706,9 @@ def fit_anomaly(
         model=model,
         target_fpr=target_fpr,
         neighbours=_unsigned("neighbours", neighbours),
+        metric=anomaly_pb2.METRIC_UNSPECIFIED
+        if metric is None
+        else _enum("metric", metric, wire.METRICS),
         truncation=_enum("truncation", truncation, wire.TRUNCATIONS),
         **({"collection": collection} if items is None else _items(items)),
     )
@@ -747,7 +774,7 @@ def fit_classifier(
     truncation: Truncation = "truncate",
     deadline_s: float = DEADLINE_S,
 ) -> Call[Classifier]:
-    """Fit a linear classifier on labelled items."""
+    """Fit a linear classifier on labelled items; labels weigh equally, however many items each."""
     request = classification_pb2.FitClassifierRequest(
         name=name,
         model=model,
@@ -1072,6 +1099,7 @@ def _hit(hit: collections_pb2.Hit) -> Hit:
 
 
 def _detector(info: anomaly_pb2.DetectorInfo) -> Detector:
+    metrics = {number: name for name, number in wire.METRICS.items()}
     return Detector(
         name=info.name,
         model=info.model,
@@ -1081,8 +1109,18 @@ def _detector(info: anomaly_pb2.DetectorInfo) -> Detector:
         calibration=info.calibration,
         target_fpr=info.target_fpr,
         threshold=info.threshold,
+        metric=metrics.get(info.metric, "cosine"),  # servers had no other one before
     )
 
 
 def _classifier(info: classification_pb2.ClassifierInfo) -> Classifier:
-    return Classifier(info.name, info.model, info.fingerprint, tuple(info.labels), info.examples)
+    return Classifier(
+        name=info.name,
+        model=info.model,
+        fingerprint=info.fingerprint,
+        labels=tuple(info.labels),
+        examples=info.examples,
+        counts=tuple(info.counts),
+        recalls=tuple(None if math.isnan(recall) else recall for recall in info.recalls),
+        contradictory=info.contradictory,
+    )

@@ -6,38 +6,50 @@ space, because a distance between two spaces is a number without a meaning.
 
 import io
 import math
-import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import BundleRefused, InvalidInput, ShapeError, SpaceMismatch
 
-_ROWS: Final = 512  # queries scored at a time, which bounds memory to 512 similarities a reference
+Metric: TypeAlias = Literal["cosine", "euclidean"]
+METRICS: Final[tuple[Metric, ...]] = get_args(Metric)
+
+# What float32 embeddings of equal items may differ by, as a share of their length: the same item in
+# another batch is off by a few units in the last place (2 ** -23, about 1.2e-7).
+_RESOLUTION: Final = 1e-6
+_LEAST_FPR: Final = 1e-9
+_ROWS: Final = 512  # queries and references compared at a time, which bounds memory
+_REFERENCES: Final = 8192
 
 
 @dataclass(frozen=True)
 class KnnAnomaly:
     """How far an item is from normal ones, and how surprising that distance is.
 
-    The score is the mean cosine distance to the k nearest references (Ramaswamy et al. 2000 take
-    the distance to the k-th alone; the mean is smoother). The p-value is split-conformal (Laxhammar
-    and Falkman 2010; Bates et al. 2023): calibration items are held out of the references, scored
-    like any new item, and p = (1 + how many of them score at least as high) / (1 + c). For a new
-    item exchangeable with them, P(p <= a) <= a for every a, on average over the draw of the
-    calibration items; so at most `target_fpr` of normal items are called anomalies.
+    The score is the mean distance to the k nearest references (Ramaswamy et al. 2000 take the
+    distance to the k-th alone; the mean is smoother). `metric` is the distance, in scikit-learn's
+    words: "cosine" compares directions, and suits embeddings of unit length; "euclidean" also
+    compares lengths, and suits those whose length says something.
+
+    The p-value is split-conformal (Laxhammar and Falkman 2010; Bates et al. 2023): calibration
+    items are held out of the references, scored like any new item, and p = (1 + how many of them
+    score at least as high) / (1 + c). For a new item exchangeable with them, P(p <= a) <= a for
+    every a, on average over the draw of the calibration items; so at most `target_fpr` of normal
+    items are called anomalies. Scores within `resolution` of each other count as equal.
     """
 
-    references: NDArray[np.float32]  # (m, d), unit rows
+    references: NDArray[np.float32]  # (m, d), of unit length where the metric is cosine
     calibration: NDArray[np.float32]  # (c,) scores of held-out items, ascending
     neighbours: int
     target_fpr: float
     model: str
     fingerprint: str
+    metric: Metric = "cosine"
 
     @classmethod
     def fit(
@@ -48,52 +60,76 @@ class KnnAnomaly:
         fingerprint: str,
         neighbours: int = 5,
         target_fpr: float = 0.05,
+        metric: Metric = "cosine",
         seed: int = 0,
     ) -> "KnnAnomaly":
         """Fit on n normal items, (n, d): a quarter of them, drawn with `seed`, is held out.
 
         More than a quarter is held out where `target_fpr` needs it: c calibration items cannot
         give a p-value below 1 / (c + 1). Raises `InvalidInput` when that leaves fewer references
-        than `neighbours`.
+        than `neighbours`, and for a row of zeros where the metric is cosine.
         """
         _matrix(vectors)
-        if neighbours < 1:
-            raise InvalidInput(f"neighbours must be at least 1; got {neighbours}")
-        if not 0 < target_fpr < 1:
-            raise InvalidInput(f"target_fpr must be between 0 and 1; got {target_fpr}")
-        held_out = max(len(vectors) // 4, math.ceil(1 / target_fpr))
-        if len(vectors) < held_out + neighbours:
-            raise InvalidInput(
-                f"{len(vectors)} items are too few: target_fpr {target_fpr} holds {held_out} out"
-                f" and {neighbours} neighbours need as many references; give at least"
-                f" {held_out + neighbours}"
-            )
+        held_out = _held_out(len(vectors), neighbours, target_fpr)
+        if metric not in METRICS:
+            raise InvalidInput(f"metric must be one of {', '.join(METRICS)}; got {metric!r}")
+        if metric == "cosine":
+            if not (directed := vectors.any(axis=1)).all():
+                raise InvalidInput(
+                    f"item {np.flatnonzero(~directed)[0]} has an embedding of zeros, which has no"
+                    " direction to compare; leave it out, or fit with metric='euclidean'"
+                )
+            vectors = _unit(vectors).astype(np.float32)
         order = np.random.default_rng(seed).permutation(len(vectors))
-        references = _unit(vectors[order[held_out:]])
-        scores = _distances(_unit(vectors[order[:held_out]]), references, neighbours)
-        return cls(references, np.sort(scores), neighbours, target_fpr, model, fingerprint)
+        references = vectors[order[held_out:]]
+        empty = np.empty(0, np.float32)
+        head = cls(references, empty, neighbours, target_fpr, model, fingerprint, metric)
+        scores = head._scores(vectors[order[:held_out]])
+        return replace(head, calibration=np.sort(scores))
+
+    @cached_property
+    def resolution(self) -> float:
+        """The largest difference of two scores that equal items may have."""
+        if self.metric == "cosine":
+            return _RESOLUTION
+        squares = np.einsum("md,md->m", self.references, self.references, dtype=np.float64)
+        return _RESOLUTION * float(np.median(np.sqrt(squares)))
 
     @cached_property
     def threshold(self) -> float:
         """The score above which p <= `target_fpr`: the calibration score of that rank."""
-        above = math.floor(self.target_fpr * (len(self.calibration) + 1)) - 1
-        return float(self.calibration[len(self.calibration) - 1 - above])
+        c = len(self.calibration)
+        rank = np.count_nonzero(np.arange(1, c + 1) / (c + 1) <= self.target_fpr)
+        return float(self._ties[c - rank])
+
+    @cached_property
+    def _ties(self) -> NDArray[np.float32]:
+        """The highest score that counts as equal to each calibration score: (c,)."""
+        return _narrow(_wide(self.calibration) + self.resolution)
 
     def score(self, vectors: NDArray[np.float32], *, fingerprint: str) -> NDArray[np.float32]:
-        """Give the mean cosine distance to the k nearest references, in [0, 2]: (n, d) to (n,)."""
+        """Give the mean distance to the k nearest references: (n, d) to (n,).
+
+        From 0 to 2 where the metric is cosine, where a row of zeros is at distance 1 from
+        everything; from 0 on where it is euclidean. Distances below `resolution` are 0.
+        """
         _same_space(fingerprint, self.fingerprint)
         _matrix(vectors, self.references.shape[1])
-        return _distances(_unit(vectors), self.references, self.neighbours)
+        return self._scores(vectors)
 
     def p_values(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give the conformal p-value of each score: (n,) to (n,), from 1 / (c + 1) to 1."""
         c = len(self.calibration)
-        as_high = c - np.searchsorted(self.calibration, scores, side="left")
+        as_high = c - np.searchsorted(self._ties, scores, side="left")
         return ((1 + as_high) / (c + 1)).astype(np.float32)
 
     def anomalies(self, scores: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Say which scores are anomalous at `target_fpr`."""
         return scores > np.float32(self.threshold)
+
+    def _scores(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        scores = _mean_distances(vectors, self.references, self.neighbours, self.metric)
+        return np.where(scores <= self.resolution, np.float32(0), scores)
 
     def to_bytes(self) -> bytes:
         """Write an npz without objects; equal heads give equal bytes."""
@@ -105,6 +141,7 @@ class KnnAnomaly:
             calibration=self.calibration,
             neighbours=np.int64(self.neighbours),
             target_fpr=np.float64(self.target_fpr),
+            metric=np.str_(self.metric),
         )
 
     @classmethod
@@ -119,19 +156,26 @@ class KnnAnomaly:
                 float(arrays["target_fpr"]),
                 str(arrays["model"]),
                 str(arrays["fingerprint"]),
+                _metric(str(arrays.get("metric", "cosine"))),  # heads had no other one before
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise _refused("knn-anomaly", error) from None
         if not 1 <= head.neighbours <= len(head.references):
             raise _refused("knn-anomaly", f"{head.neighbours} neighbours")
         if not 1 <= head.target_fpr * (len(head.calibration) + 1) < len(head.calibration) + 1:
             raise _refused("knn-anomaly", f"target_fpr {head.target_fpr}")
+        if (np.diff(head.calibration) < 0).any():
+            raise _refused("knn-anomaly", "its calibration scores do not ascend")
         return head
 
 
 @dataclass(frozen=True, slots=True)
 class LinearClassifier:
-    """A probability for each label: softmax(x W' + b) of unit-length embeddings x."""
+    """A probability for each label: softmax(x W' + b) of embeddings x.
+
+    `counts`, `recalls` and `contradictory` say what it was fitted on and how well; a head of before
+    they were kept has none.
+    """
 
     weights: NDArray[np.float32]  # (k, d)
     bias: NDArray[np.float32]  # (k,)
@@ -139,6 +183,10 @@ class LinearClassifier:
     examples: int  # how many items it was fitted on
     model: str
     fingerprint: str
+    counts: tuple[int, ...] = ()  # k, the items of each label
+    # k, the share of each label's items that get it when held out; None where they are too few
+    recalls: tuple[float | None, ...] = ()
+    contradictory: int = 0  # items with an equal one under another label
 
     def probabilities(
         self, vectors: NDArray[np.float32], *, fingerprint: str
@@ -146,10 +194,11 @@ class LinearClassifier:
         """Give each item's probability of each label: (n, d) to (n, k), rows sum to 1."""
         _same_space(fingerprint, self.fingerprint)
         _matrix(vectors, self.weights.shape[1])
-        logits = vectors @ self.weights.T + self.bias  # (n, k)
+        # In float64: products of large float32 numbers overflow, and infinity less itself is NaN.
+        logits = _wide(vectors) @ _wide(self.weights).T + self.bias  # (n, k)
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-        p: NDArray[np.float32] = exponentials / exponentials.sum(axis=1, keepdims=True)
-        return p
+        p: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
+        return p.astype(np.float32)
 
     def to_bytes(self) -> bytes:
         """Write an npz without objects; equal heads give equal bytes."""
@@ -161,6 +210,9 @@ class LinearClassifier:
             bias=self.bias,
             labels=np.array(self.labels, dtype=np.str_),
             examples=np.int64(self.examples),
+            counts=np.array(self.counts, np.int64),
+            recalls=np.array(self.recalls, np.float64),  # NaN for None
+            contradictory=np.int64(self.contradictory),
         )
 
     @classmethod
@@ -175,44 +227,117 @@ class LinearClassifier:
                 int(arrays["examples"]),
                 str(arrays["model"]),
                 str(arrays["fingerprint"]),
+                tuple(int(count) for count in arrays.get("counts", ())),
+                tuple(None if math.isnan(r) else float(r) for r in arrays.get("recalls", ())),
+                int(arrays.get("contradictory", 0)),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise _refused("linear-classifier", error) from None
         if not 2 <= len(head.labels) == len(head.weights) == len(head.bias):
             raise _refused("linear-classifier", f"{len(head.labels)} labels")
+        if not {len(head.counts), len(head.recalls)} <= {0, len(head.labels)}:
+            raise _refused("linear-classifier", f"{len(head.recalls)} recalls")
         return head
 
 
-def _distances(
-    rows: NDArray[np.float32], references: NDArray[np.float32], k: int
+def _held_out(items: int, neighbours: int, target_fpr: float) -> int:
+    """Give how many items calibrate a detector, or refuse what leaves too few references."""
+    if neighbours < 1:
+        raise InvalidInput(f"neighbours must be at least 1; got {neighbours}")
+    if not _LEAST_FPR <= target_fpr < 1:
+        raise InvalidInput(
+            f"target_fpr must be between 0 and 1, and at least {_LEAST_FPR}; got {target_fpr}"
+        )
+    held_out = max(items // 4, math.ceil(1 / target_fpr))
+    if items < held_out + neighbours:
+        raise InvalidInput(
+            f"{items} items are too few: target_fpr {target_fpr} holds {held_out} out and"
+            f" {neighbours} neighbours need as many references; give at least"
+            f" {held_out + neighbours}"
+        )
+    return held_out
+
+
+def _mean_distances(
+    vectors: NDArray[np.float32], references: NDArray[np.float32], k: int, metric: Metric
 ) -> NDArray[np.float32]:
-    """Give each unit row's mean cosine distance to its k nearest references."""
-    scores = np.empty(len(rows), np.float32)
+    """Give each row's mean distance to its k nearest references, computed in float64."""
+    rows = _unit(vectors) if metric == "cosine" else _wide(vectors)
+    scores = np.empty(len(rows))
     for start in range(0, len(rows), _ROWS):
-        similar = rows[start : start + _ROWS] @ references.T  # (rows, m)
-        nearest = np.partition(similar, len(references) - k, axis=1)[:, len(references) - k :]
-        scores[start : start + _ROWS] = 1 - np.sort(nearest, axis=1).mean(axis=1)
-    return scores
+        some = rows[start : start + _ROWS]
+        nearest = _wide(references[_nearest(some, references, k, metric)])  # (rows, k, d)
+        if metric == "cosine":
+            distances = 1 - np.einsum("nd,nkd->nk", some, _unit(nearest))
+            distances = distances.clip(0, 2)
+        else:
+            # Of the differences themselves: |a|^2 + |b|^2 - 2ab cancels where rows are near.
+            distances = np.linalg.norm(some[:, None] - nearest, axis=2)
+        scores[start : start + _ROWS] = np.sort(distances, axis=1).mean(axis=1)
+    return _narrow(scores)
 
 
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Give every row unit length; a zero row stays zero, at distance 1 from everything."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    units: NDArray[np.float32] = np.zeros_like(vectors)
-    np.divide(vectors, lengths, out=units, where=lengths > 0)
-    return units
+def _nearest(
+    rows: NDArray[np.float64], references: NDArray[np.float32], k: int, metric: Metric
+) -> NDArray[np.intp]:
+    """Give the positions of each row's k nearest references: (n, d) and (m, d) to (n, k)."""
+    places = np.empty((len(rows), 0), np.intp)
+    distances = np.empty((len(rows), 0))
+    for start in range(0, len(references), _REFERENCES):
+        block = _wide(references[start : start + _REFERENCES])
+        # Both rise with the distance, which differs by what is the same for all references.
+        further = -(rows @ block.T)
+        if metric == "euclidean":
+            further = 2 * further + np.square(block).sum(axis=1)
+        distances = np.hstack([distances, further])
+        places = np.hstack([places, np.tile(start + np.arange(len(block)), (len(rows), 1))])
+        if distances.shape[1] > k:
+            best = np.argpartition(distances, k - 1, axis=1)[:, :k]
+            distances = np.take_along_axis(distances, best, axis=1)
+            places = np.take_along_axis(places, best, axis=1)
+    return places
+
+
+def _unit(vectors: NDArray[Any]) -> NDArray[np.float64]:
+    """Give every row unit length, in float64; a row of zeros stays zero."""
+    wide = _wide(vectors)
+    lengths = np.linalg.norm(wide, axis=-1, keepdims=True)
+    unit: NDArray[np.float64] = np.divide(wide, lengths, out=np.zeros_like(wide), where=lengths > 0)
+    return unit
+
+
+def _wide(array: NDArray[Any]) -> NDArray[np.float64]:
+    """Give float64, in which squares of any float32 neither vanish nor overflow."""
+    return array.astype(np.float64)
+
+
+def _narrow(array: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Give float32, the largest of them for what is larger."""
+    return np.minimum(array, np.finfo(np.float32).max).astype(np.float32)
+
+
+def _metric(name: str) -> Metric:
+    for metric in METRICS:
+        if metric == name:
+            return metric
+    raise ValueError(f"its metric is {name!r:.80}")
 
 
 def _matrix(vectors: NDArray[np.float32], dims: int | None = None) -> None:
-    expected = f"(n, {dims or 'd'}) float32"
+    if not isinstance(vectors, np.ndarray):
+        raise ShapeError(f"embeddings must be an array; got {type(vectors).__name__}")
     if (
         vectors.ndim != 2
         or vectors.dtype != np.float32
         or vectors.shape[1] != (dims or vectors.shape[1])
     ):
-        raise ShapeError(f"embeddings must be {expected}; got {vectors.shape} {vectors.dtype}")
-    if not np.isfinite(vectors).all():
-        raise InvalidInput("embeddings must be finite; got nan or inf")
+        raise ShapeError(
+            f"embeddings must be (n, {dims or 'd'}) float32; got {vectors.shape} {vectors.dtype}"
+        )
+    if not (finite := np.isfinite(vectors).all(axis=1)).all():
+        raise InvalidInput(
+            f"embeddings must be finite; item {np.flatnonzero(~finite)[0]} has NaN or infinity"
+        )
 
 
 def _same_space(given: str, own: str) -> None:
@@ -240,7 +365,7 @@ def _unpack(kind: str, data: bytes) -> Mapping[str, NDArray[Any]]:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as npz:
             arrays = dict(npz)
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # noqa: BLE001 (zipfile and numpy raise many kinds on spoiled bytes)
         raise _refused(kind, error) from None
     if str(arrays.get("kind")) != kind:
         raise _refused(kind, f"its kind is {arrays.get('kind')}")

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from attar.encodings import Encoding
 from attar.errors import InvalidInput, ShapeError
+from attar.heads import Metric
 from attar.inputs import Priority, Role, Truncation
-from attar.v1 import collections_pb2, embedding_pb2, item_pb2, tensor_pb2
+from attar.v1 import anomaly_pb2, collections_pb2, embedding_pb2, item_pb2, tensor_pb2
 
 PointId = int | str
 Quantization = Literal["none", "int8", "binary"]
@@ -42,6 +43,9 @@ PRIORITIES: Final[Mapping[Priority, "item_pb2.Priority.ValueType"]] = MappingPro
 )
 TRUNCATIONS: Final[Mapping[Truncation, "item_pb2.Truncation.ValueType"]] = MappingProxyType(
     {"truncate": item_pb2.TRUNCATION_TRUNCATE, "error": item_pb2.TRUNCATION_ERROR}
+)
+METRICS: Final[Mapping[Metric, "anomaly_pb2.Metric.ValueType"]] = MappingProxyType(
+    {"cosine": anomaly_pb2.METRIC_COSINE, "euclidean": anomaly_pb2.METRIC_EUCLIDEAN}
 )
 
 QUANTIZATIONS: Final[Mapping[Quantization, "collections_pb2.Quantization.ValueType"]] = (

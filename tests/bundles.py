@@ -196,6 +196,27 @@ def tiny_bundle(
     return Bundle.write(path, manifest, text_files(manifest, seed=seed)).path
 
 
+def row_bundle(path: str | Path, *, dim: int, normalized: bool, name: str) -> Path:
+    """Write a bundle whose embedding is the item itself, a float32 row; of unit length or not."""
+    node = (
+        helper.make_node("LpNormalization", ["row"], ["embedding"], axis=1, p=2)
+        if normalized
+        else helper.make_node("Identity", ["row"], ["embedding"])
+    )
+    row = helper.make_tensor_value_info("row", TensorProto.FLOAT, ["batch", dim])
+    manifest = Manifest(
+        name=name,
+        version="1",
+        modality="table",
+        inputs=(TensorSpec(name="row", dtype="float32", shape=("batch", dim)),),
+        output=Output(dim=dim, dims=(dim,), normalized=normalized),
+        reference="fp32",
+        variants=(Variant(name="fp32", file="variants/fp32.onnx", precision="fp32"),),
+    )
+    graph = _model([node], [row], dim, {})
+    return Bundle.write(path, manifest, {"variants/fp32.onnx": graph}).path
+
+
 def tiny_tensor_bundle(
     path: str | Path,
     *,

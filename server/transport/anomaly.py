@@ -1,5 +1,6 @@
 """Anomaly detectors over gRPC."""
 
+from attar import wire
 from attar.server.usecases.anomaly import Anomaly, DetectorInfo
 from attar.v1 import anomaly_pb2, anomaly_pb2_grpc
 
@@ -33,6 +34,7 @@ class AnomalyService(anomaly_pb2_grpc.AnomalyServicer):
                 neighbours=request.neighbours
                 if request.HasField("neighbours")
                 else DEFAULT_NEIGHBOURS,
+                metric=convert.metric(request.metric),
                 truncation=convert.truncation(request.truncation),
                 deadline=convert.deadline(context),
             )
@@ -90,4 +92,5 @@ def _describe(info: DetectorInfo) -> anomaly_pb2.DetectorInfo:
         calibration=info.calibration,
         target_fpr=info.target_fpr,
         threshold=info.threshold,
+        metric=wire.METRICS[info.metric],
     )

@@ -1,5 +1,7 @@
 """Classifiers over gRPC."""
 
+import math
+
 from attar import wire
 from attar.server.usecases.classify import Classification, ClassifierInfo
 from attar.v1 import classification_pb2, classification_pb2_grpc
@@ -78,4 +80,7 @@ def _describe(info: ClassifierInfo) -> classification_pb2.ClassifierInfo:
         fingerprint=info.fingerprint,
         labels=info.labels,
         examples=info.examples,
+        counts=info.counts,
+        recalls=[math.nan if recall is None else recall for recall in info.recalls],
+        contradictory=info.contradictory,
     )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from attar import wire
 from attar.encodings import Encoding
 from attar.errors import InvalidInput, ShapeError
+from attar.heads import Metric
 from attar.inputs import Priority, Role, Truncation
 from attar.server.errors import about, to_status
 from attar.server.usecases.embed import Item, Items
@@ -120,6 +121,11 @@ def priority(number: int) -> Priority:
 def encoding(number: int) -> Encoding:
     """The encoding that an enum's number names."""
     return _choice("encoding", number, wire.ENCODINGS, "f32")
+
+
+def metric(number: int) -> Metric | None:
+    """The metric that an enum's number names; None for unspecified."""
+    return None if number == 0 else _choice("metric", number, wire.METRICS, "cosine")
 
 
 def quantization(number: int) -> wire.Quantization:

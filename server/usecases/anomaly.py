@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attar.errors import InvalidInput
-from attar.heads import KnnAnomaly
+from attar.heads import KnnAnomaly, Metric
 from attar.server.engine.models import Models
 
 from .embed import Item, Items, Truncation, embed
@@ -28,13 +28,14 @@ class DetectorInfo:
     calibration: int
     target_fpr: float
     threshold: float
+    metric: Metric
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scored:
     """One score, p-value and verdict for each item; nan and False where the item failed."""
 
-    scores: NDArray[np.float32]  # (n,) mean cosine distance to the k nearest references
+    scores: NDArray[np.float32]  # (n,) mean distance to the k nearest references
     p_values: NDArray[np.float32]  # (n,) conformal, see attar.heads.KnnAnomaly
     anomalies: NDArray[np.bool_]  # (n,)
     items: tuple[Item, ...]
@@ -61,13 +62,17 @@ class Anomaly:
         collection: str | None = None,
         target_fpr: float = 0.05,
         neighbours: int = 5,
+        metric: Metric | None = None,
         truncation: Truncation = "truncate",
         deadline: float | None = None,
     ) -> DetectorInfo:
         """Fit a detector on normal items, or on every point of a collection.
 
-        At most `target_fpr` of normal items will be called anomalies, see `KnnAnomaly`. Raises the
-        first item's error if one cannot be embedded, `AlreadyExists` if the name is taken.
+        At most `target_fpr` of normal items will be called anomalies, see `KnnAnomaly`. Without a
+        `metric` it is cosine where the model's embeddings have unit length, otherwise euclidean.
+        Raises the first item's error if one cannot be embedded, `AlreadyExists` if the name is
+        taken, and `InvalidInput` for euclidean distances of a collection whose model gives other
+        lengths than one: a collection keeps directions alone.
         """
         self._shelf.refuse_taken(name)
         if (items is None) == (collection is None):
@@ -91,6 +96,13 @@ class Anomaly:
                 whole=True,
             )
             chosen, vectors = embedded.model, embedded.vectors
+        normalized = chosen.encoder.manifest.output.normalized
+        metric = metric or ("cosine" if normalized else "euclidean")
+        if collection is not None and metric == "euclidean" and not normalized:
+            raise InvalidInput(
+                f"collection {collection} keeps directions alone, and the lengths of model"
+                f" {chosen.name}'s embeddings are not one; fit on items, or with metric='cosine'"
+            )
         head = await asyncio.to_thread(
             KnnAnomaly.fit,
             vectors,
@@ -98,6 +110,7 @@ class Anomaly:
             fingerprint=chosen.encoder.fingerprint,
             neighbours=neighbours,
             target_fpr=target_fpr,
+            metric=metric,
         )
         await self._shelf.put(name, head)
         return _info(name, head)
@@ -156,4 +169,5 @@ def _info(name: str, head: KnnAnomaly) -> DetectorInfo:
         len(head.calibration),
         head.target_fpr,
         head.threshold,
+        head.metric,
     )

@@ -1,6 +1,7 @@
 """Classification: linear heads fitted on labelled items."""
 
 import asyncio
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +18,28 @@ from .embed import Item, Items, Truncation, embed
 from .shelf import Shelf
 
 _ITERATIONS: Final = 1000
+_FOLDS: Final = 5
+_LABEL_CHARACTERS: Final = 256
+# The inverse strength of the penalty. Rows of unit length have columns of about 1 / d variance, on
+# which scikit-learn's C = 1 keeps every probability near 1 / k: see benchmarks/classifiers.py.
+_C_OF_UNIT_ROWS: Final = 10.0
+_C_OF_STANDARD_COLUMNS: Final = 1.0
+# Below these a column's spread is that of rounding, or its weight would leave float32.
+_LEAST_SPREAD: Final = (1e-6, 1e-30)  # as a share of the column's largest value, and at all
 
 
 @dataclass(frozen=True, slots=True)
 class ClassifierInfo:
-    """What a classifier was fitted on and what it tells apart."""
+    """What a classifier was fitted on and what it tells apart, see `LinearClassifier`."""
 
     name: str
     model: str
     fingerprint: str
     labels: tuple[str, ...]
     examples: int
+    counts: tuple[int, ...]
+    recalls: tuple[float | None, ...]
+    contradictory: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,18 +74,14 @@ class Classification:
     ) -> ClassifierInfo:
         """Fit a classifier on items and a label for each; at least two different labels.
 
-        Raises the first item's error if one cannot be embedded, `AlreadyExists` if the name is
-        taken.
+        Labels weigh equally, however many items each has. Raises the first item's error if one
+        cannot be embedded, `AlreadyExists` if the name is taken, and `InvalidInput` for labels that
+        are no names or that only look different.
         """
         self._shelf.refuse_taken(name)
         if len(items) != len(labels):
             raise InvalidInput(f"give one label an item; got {len(labels)} for {len(items)} items")
-        for i, label in enumerate(labels):
-            # An array of numpy strings ends each at its last character that is not NUL.
-            if not label or label.endswith("\0"):
-                raise InvalidInput(f"labels[{i}] must be a name; got {label!r}")
-        if len(set(labels)) < 2:
-            raise InvalidInput(f"give at least two different labels; got {sorted(set(labels))}")
+        _check_labels(labels)
         embedded = await embed(
             self._models,
             model=model,
@@ -87,6 +95,7 @@ class Classification:
             fit_classifier,
             embedded.vectors,
             labels,
+            normalized=embedded.model.encoder.manifest.output.normalized,
             model=embedded.model.name,
             fingerprint=embedded.model.encoder.fingerprint,
         )
@@ -142,27 +151,130 @@ class Classification:
 
 
 def fit_classifier(
-    vectors: NDArray[np.float32], labels: Sequence[str], *, model: str, fingerprint: str
+    vectors: NDArray[np.float32],
+    labels: Sequence[str],
+    *,
+    normalized: bool = True,
+    model: str,
+    fingerprint: str,
 ) -> LinearClassifier:
-    """Fit scikit-learn's multinomial logistic regression (C = 1) on (n, d) rows and n labels."""
+    """Fit scikit-learn's multinomial logistic regression on (n, d) rows and n labels.
+
+    Labels weigh equally. Rows that are not `normalized` have their columns standardised, which the
+    weights take up, so that no column counts for its unit. Recalls are of held-out items: each fold
+    of five is predicted by a fit on the others.
+    """
+    names, codes, counts = np.unique(np.array(labels), return_inverse=True, return_counts=True)
+    rows, centre, spread = _prepared(vectors, normalized=normalized)
+    strength = _C_OF_UNIT_ROWS if normalized else _C_OF_STANDARD_COLUMNS
+    folds, contradictory = _folds(vectors, codes)
+    right = np.zeros(len(names))
+    for fold in range(folds.max() + 1):
+        held_out = folds == fold
+        weights, bias = _logistic(rows[~held_out], codes[~held_out], strength)
+        predicted = (rows[held_out] @ weights.T + bias).argmax(axis=1)
+        hits = codes[held_out][predicted == codes[held_out]]
+        right += np.bincount(hits, minlength=len(names))
+    measured = np.bincount(codes[folds >= 0], minlength=len(names))
+    weights, bias = _logistic(rows, codes, strength)
+    weights = weights / spread
+    bias = bias - weights @ centre
+    return LinearClassifier(
+        weights.astype(np.float32),
+        bias.astype(np.float32),
+        tuple(names.tolist()),
+        len(labels),
+        model,
+        fingerprint,
+        tuple(counts.tolist()),
+        tuple(float(r / m) if m else None for r, m in zip(right, measured, strict=True)),
+        contradictory,
+    )
+
+
+def _prepared(
+    vectors: NDArray[np.float32], *, normalized: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Give rows as they are fitted, (n, d), and what was taken from each column and divided by."""
+    rows = vectors.astype(np.float64)
+    centre, spread = np.zeros(rows.shape[1]), np.ones(rows.shape[1])
+    if not normalized:
+        centre, spread = rows.mean(axis=0), rows.std(axis=0)
+        share, least = _LEAST_SPREAD
+        constant = spread <= np.maximum(share * np.abs(rows).max(axis=0), least)
+        spread[constant] = np.inf  # such a column gets a weight of zero
+    return (rows - centre) / spread, centre, spread
+
+
+def _folds(vectors: NDArray[np.float32], codes: NDArray[np.intp]) -> tuple[NDArray[np.intp], int]:
+    """Give each item's fold, -1 where it is never held out, and how many items contradict another.
+
+    Equal items of a label share a fold, for else they would not be held out. A label with one
+    different item stays in every fit.
+    """
+    _, same = np.unique(vectors + np.float32(0), axis=0, return_inverse=True)  # no negative zeros
+    pairs, of_item = np.unique(np.stack([codes, same.ravel()], axis=1), axis=0, return_inverse=True)
+    shuffled = np.random.default_rng(0).permutation(len(pairs))
+    order = shuffled[np.argsort(pairs[shuffled, 0], kind="stable")]  # by label
+    fold = np.empty(len(pairs), np.intp)
+    fold[order] = np.arange(len(pairs)) % _FOLDS
+    alone = np.bincount(pairs[:, 0])[pairs[:, 0]] == 1
+    fold[alone] = -1
+    labels_of = np.bincount(pairs[:, 1])
+    return fold[of_item.ravel()], int(np.count_nonzero(labels_of[same.ravel()] > 1))
+
+
+def _logistic(
+    rows: NDArray[np.float64], codes: NDArray[np.intp], strength: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give the weights, (k, d), and the biases, (k,), of labels 0 to k - 1, which weigh equally."""
     # 80 MB, which a server that fits nothing has no use for.
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
 
-    fitted = LogisticRegression(max_iter=_ITERATIONS).fit(vectors, np.array(labels, dtype=np.str_))
+    fitted = LogisticRegression(C=strength, class_weight="balanced", max_iter=_ITERATIONS).fit(
+        rows, codes
+    )
     weights, bias = fitted.coef_, fitted.intercept_
     if len(weights) == 1:
         # Two labels: one logit z, whose sigmoid is the softmax of (0, z).
         weights = np.concatenate([np.zeros_like(weights), weights])
         bias = np.array([0.0, bias[0]])
-    return LinearClassifier(
-        weights.astype(np.float32),
-        bias.astype(np.float32),
-        tuple(str(label) for label in fitted.classes_),
-        len(labels),
-        model,
-        fingerprint,
-    )
+    return weights, bias
+
+
+def _check_labels(labels: Sequence[str]) -> None:
+    """Refuse what is no name, labels that only look different, and fewer than two."""
+    seen: dict[str, int] = {}
+    for i, label in enumerate(labels):
+        # An array of numpy strings ends each at its last character that is not NUL.
+        if not label.strip() or label.endswith("\0"):
+            raise InvalidInput(f"labels[{i}] must be a name; got {label!r:.80}")
+        if len(label) > _LABEL_CHARACTERS:
+            raise InvalidInput(
+                f"labels[{i}] has {len(label)} characters and a label may have"
+                f" {_LABEL_CHARACTERS}; got {label!r:.80}"
+            )
+        first = seen.setdefault(" ".join(unicodedata.normalize("NFC", label).split()), i)
+        if labels[first] != label:
+            raise InvalidInput(
+                f"labels[{i}] is {label!a} and labels[{first}] is {labels[first]!a}; they differ"
+                " only in blanks or in how Unicode writes them, so write them the same"
+            )
+    if len(seen) < 2:
+        raise InvalidInput(
+            f"give at least two different labels; got {sorted(set(labels))}; to know items of one"
+            " kind fit a detector"
+        )
 
 
 def _info(name: str, head: LinearClassifier) -> ClassifierInfo:
-    return ClassifierInfo(name, head.model, head.fingerprint, head.labels, head.examples)
+    return ClassifierInfo(
+        name,
+        head.model,
+        head.fingerprint,
+        head.labels,
+        head.examples,
+        head.counts,
+        head.recalls,
+        head.contradictory,
+    )

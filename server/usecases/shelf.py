@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from attar.errors import AlreadyExists, AttarError, NotFound, Unavailable
+from attar.errors import AlreadyExists, NotFound, Unavailable
 from attar.server.collections.disk import check_name, sync_folder, write_whole
 
 
@@ -33,7 +33,7 @@ class Shelf(Generic[H]):
         for path in sorted(folder.glob("*.npz")):
             try:
                 self._heads[path.stem] = read(path.read_bytes())
-            except (AttarError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 (one spoiled file must not stop the others)
                 self.damaged[path.stem] = f"{kind} {path.stem} is damaged: {error}"
 
     def refuse_taken(self, name: str) -> None:

@@ -9,6 +9,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -19,6 +20,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Metric:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MetricEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Metric.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    METRIC_UNSPECIFIED: _Metric.ValueType  # 0
+    """Cosine where the model's embeddings have unit length, otherwise Euclidean."""
+    METRIC_COSINE: _Metric.ValueType  # 1
+    """1 less the cosine similarity, from 0 to 2: directions alone."""
+    METRIC_EUCLIDEAN: _Metric.ValueType  # 2
+    """From 0 on: lengths too."""
+
+class Metric(_Metric, metaclass=_MetricEnumTypeWrapper):
+    """How far two embeddings are apart, in scikit-learn's words."""
+
+METRIC_UNSPECIFIED: Metric.ValueType  # 0
+"""Cosine where the model's embeddings have unit length, otherwise Euclidean."""
+METRIC_COSINE: Metric.ValueType  # 1
+"""1 less the cosine similarity, from 0 to 2: directions alone."""
+METRIC_EUCLIDEAN: Metric.ValueType  # 2
+"""From 0 on: lengths too."""
+Global___Metric: _TypeAlias = Metric  # noqa: Y015
 
 @_typing.final
 class DetectorInfo(_message.Message):
@@ -32,6 +57,7 @@ class DetectorInfo(_message.Message):
     CALIBRATION_FIELD_NUMBER: _builtins.int
     TARGET_FPR_FIELD_NUMBER: _builtins.int
     THRESHOLD_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     model: _builtins.str
     fingerprint: _builtins.str
@@ -43,6 +69,7 @@ class DetectorInfo(_message.Message):
     target_fpr: _builtins.float
     """Share of ordinary items that may be flagged, and the score beyond which an item is."""
     threshold: _builtins.float
+    metric: Global___Metric.ValueType
     def __init__(
         self,
         *,
@@ -54,10 +81,11 @@ class DetectorInfo(_message.Message):
         calibration: _builtins.int = ...,
         target_fpr: _builtins.float = ...,
         threshold: _builtins.float = ...,
+        metric: Global___Metric.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration", "fingerprint", b"fingerprint", "model", b"model", "name", b"name", "neighbours", b"neighbours", "references", b"references", "target_fpr", b"target_fpr", "threshold", b"threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration", "fingerprint", b"fingerprint", "metric", b"metric", "model", b"model", "name", b"name", "neighbours", b"neighbours", "references", b"references", "target_fpr", b"target_fpr", "threshold", b"threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -75,16 +103,20 @@ class FitDetectorRequest(_message.Message):
     TARGET_FPR_FIELD_NUMBER: _builtins.int
     NEIGHBOURS_FIELD_NUMBER: _builtins.int
     TRUNCATION_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     model: _builtins.str
     """Empty: the only model that is served. Not read with `collection`."""
     collection: _builtins.str
-    """Every point of this collection."""
+    """Every point of this collection. It keeps directions alone: of a model whose embeddings have
+    other lengths than one, `metric` must be METRIC_COSINE.
+    """
     target_fpr: _builtins.float
     """In (0, 1); 0.05 when absent."""
     neighbours: _builtins.int
     """5 when absent."""
     truncation: _item_pb2.Truncation.ValueType
+    metric: Global___Metric.ValueType
     @_builtins.property
     def texts(self) -> _item_pb2.Texts: ...
     @_builtins.property
@@ -100,10 +132,11 @@ class FitDetectorRequest(_message.Message):
         target_fpr: _builtins.float | None = ...,
         neighbours: _builtins.int | None = ...,
         truncation: _item_pb2.Truncation.ValueType = ...,
+        metric: Global___Metric.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_neighbours", b"_neighbours", "_target_fpr", b"_target_fpr", "collection", b"collection", "input", b"input", "neighbours", b"neighbours", "target_fpr", b"target_fpr", "tensor", b"tensor", "texts", b"texts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_neighbours", b"_neighbours", "_target_fpr", b"_target_fpr", "collection", b"collection", "input", b"input", "model", b"model", "name", b"name", "neighbours", b"neighbours", "target_fpr", b"target_fpr", "tensor", b"tensor", "texts", b"texts", "truncation", b"truncation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_neighbours", b"_neighbours", "_target_fpr", b"_target_fpr", "collection", b"collection", "input", b"input", "metric", b"metric", "model", b"model", "name", b"name", "neighbours", b"neighbours", "target_fpr", b"target_fpr", "tensor", b"tensor", "texts", b"texts", "truncation", b"truncation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__neighbours: _TypeAlias = _typing.Literal["neighbours"]  # noqa: Y015
     _WhichOneofArgType__neighbours: _TypeAlias = _typing.Literal["_neighbours", b"_neighbours"]  # noqa: Y015
@@ -168,7 +201,9 @@ class ScoreResponse(_message.Message):
     threshold: _builtins.float
     @_builtins.property
     def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Mean cosine distance to the nearest references: higher is stranger. NaN where the item failed."""
+        """Mean distance to the nearest references, by the detector's metric: higher is stranger. NaN where
+        the item failed.
+        """
 
     @_builtins.property
     def p_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:

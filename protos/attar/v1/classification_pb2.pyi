@@ -29,12 +29,27 @@ class ClassifierInfo(_message.Message):
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     EXAMPLES_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    RECALLS_FIELD_NUMBER: _builtins.int
+    CONTRADICTORY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     model: _builtins.str
     fingerprint: _builtins.str
     examples: _builtins.int
+    contradictory: _builtins.int
+    """Items that are equal to an item of another label."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """One for each label: the items that it was fitted on."""
+
+    @_builtins.property
+    def recalls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """One for each label: the share of its items that got it from classifiers fitted without them (up
+        to five, stratified). NaN for a label with fewer than two different items.
+        """
+
     def __init__(
         self,
         *,
@@ -43,10 +58,13 @@ class ClassifierInfo(_message.Message):
         fingerprint: _builtins.str = ...,
         labels: _abc.Iterable[_builtins.str] | None = ...,
         examples: _builtins.int = ...,
+        counts: _abc.Iterable[_builtins.int] | None = ...,
+        recalls: _abc.Iterable[_builtins.float] | None = ...,
+        contradictory: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["examples", b"examples", "fingerprint", b"fingerprint", "labels", b"labels", "model", b"model", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contradictory", b"contradictory", "counts", b"counts", "examples", b"examples", "fingerprint", b"fingerprint", "labels", b"labels", "model", b"model", "name", b"name", "recalls", b"recalls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -72,7 +90,9 @@ class FitClassifierRequest(_message.Message):
     def tensor(self) -> _tensor_pb2.Tensor: ...
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """One for each item; at least two different ones."""
+        """One for each item, of up to 256 characters; at least two different ones. Labels weigh equally,
+        however many items each has.
+        """
 
     def __init__(
         self,
