@@ -97,7 +97,8 @@ def test_bundles_are_found_as_folders_zips_and_versions(tmp_path: Path) -> None:
         ("d/7", "d", "7"),
         ("half.attar", "half", ""),
     ]
-    assert places(tmp_path / "nowhere") == []
+    with pytest.raises(FileNotFoundError):
+        places(tmp_path / "nowhere")
 
 
 def test_a_place_s_stamp_changes_when_a_file_does_and_its_content_only_with_the_bundle_s(

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, Never, TypeAlias
 
-from attar.errors import AttarError, InvalidInput, NotFound, NotSupported
+from attar.bundle import Bundle
+from attar.errors import AttarError, InvalidInput, NotFound, NotSupported, Unavailable
 
 from .model import Model, ModelObserver, Row
-from .repository import Place, Repository, look, newer, places
+from .repository import Place, Repository, look, newer, places, require_folder
 
 __all__ = ["Listed", "Model", "ModelObserver", "Models", "Row", "State"]
 
@@ -83,6 +84,8 @@ class Models:
         self._changing = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
         self._watching: asyncio.Task[Never] | None = None
+        self._started = False  # changes are told from then on
+        self._lost = False  # the folder, when it was last looked at
         for model in models:
             place = look(model.encoder.bundle.path)
             self._refuse_taken(model)
@@ -129,9 +132,13 @@ class Models:
     async def start(self) -> None:
         """Load what must be served, then what the folder has, and begin to watch that.
 
-        Raises what is wrong with a bundle that must be served, or the first error of a warm-up.
-        What is wrong with one of the folder's stands in `index`.
+        Raises what is wrong with a bundle that must be served, or the first error of a warm-up,
+        InvalidInput for a folder that is none. What is wrong with one of the folder's stands in
+        `index`.
         """
+        folder = self._repository.folder if self._repository else None
+        if folder is not None:
+            await asyncio.to_thread(require_folder, folder)
         for model in self:
             await model.start()
         if self._repository is None:
@@ -144,10 +151,12 @@ class Models:
         except BaseException:
             await self.close(drain=False)
             raise
-        if self._repository.folder is not None:
+        if folder is not None:
             await self.refresh()
+            self._tell_of_nothing(folder, self._repository.watch_s)
             if self._repository.watch_s:
                 self._watching = asyncio.create_task(self._watch(), name="watch the repository")
+        self._started = True
 
     async def close(self, *, drain: bool) -> None:
         """Close every model at once, and wait for those that were being retired."""
@@ -163,10 +172,10 @@ class Models:
         """
         async with self._changing:
             folder = self._repository.folder if self._repository else None
-            if folder is None:
+            places_now = await self._look(folder) if folder is not None else None
+            if folder is None or places_now is None:
                 return
-            found = await asyncio.to_thread(lambda: [look(path) for path in places(folder)])
-            for place in found:
+            for place in places_now:
                 slot = self._slots.setdefault(place.path, _Slot(replace(place, stamp="")))
                 slot.absent = 0
                 changed = slot.place.stamp != place.stamp
@@ -176,14 +185,32 @@ class Models:
                     try:
                         await self._load(slot, place)
                     except Exception as error:  # noqa: BLE001 (index tells it; the others go on)
-                        _LOG.error("not served: %s: %s", place.path, error)
-            there = {place.path for place in found}
-            for path, slot in list(self._slots.items()):
-                if folder in path.parents and path not in there:
-                    slot.absent += 1
-                    if slot.absent >= _ABSENT_LOOKS:
-                        del self._slots[path]
-                        self._retire(slot)
+                        before = "; what served before goes on" if slot.model else ""
+                        _LOG.error("not served: %s: %s%s", place.path, error, before)
+            self._retire_absent(folder, {place.path for place in places_now})
+
+    async def _look(self, folder: Path) -> list[Place] | None:
+        """Look at every bundle in the folder; None where it cannot be read."""
+        try:
+            seen = await asyncio.to_thread(lambda: [look(path) for path in places(folder)])
+        except OSError as error:  # not mounted, perhaps: no reason to retire what it held
+            if not self._lost:
+                why = error.strerror
+                _LOG.error("model_repository %s: %s; what serves goes on", folder, why)
+            self._lost = True
+            return None
+        self._lost = False
+        return seen
+
+    def _retire_absent(self, folder: Path, there: set[Path]) -> None:
+        for path, slot in list(self._slots.items()):
+            if folder in path.parents and path not in there:
+                slot.absent += 1
+                if slot.absent >= _ABSENT_LOOKS:
+                    del self._slots[path]
+                    if slot.model is not None:
+                        _LOG.warning("retired: %s: %s is gone", _called(slot.model), path)
+                    self._retire(slot)
 
     async def load(self, name: str) -> None:
         """Load a model from where it lies: what is new, changed, unloaded or failed before.
@@ -195,7 +222,12 @@ class Models:
         async with self._changing:
             paths = dict.fromkeys(self._slots)
             if (folder := repository.folder) is not None:
-                paths |= dict.fromkeys(await asyncio.to_thread(places, folder))
+                try:
+                    paths |= dict.fromkeys(await asyncio.to_thread(places, folder))
+                except OSError as error:
+                    raise Unavailable(
+                        f"the model repository cannot be read: {error.strerror}"
+                    ) from error
             looked = await asyncio.to_thread(lambda: [look(path) for path in paths])
             mine = [place for place in looked if place.name == name]
             if not mine:
@@ -223,6 +255,7 @@ class Models:
             for slot in self._slots.values():
                 if slot.model is not None and slot.model.name == name:
                     slot.reason = "unloaded"
+                    _LOG.info("unloaded: %s", _called(slot.model))
                     self._retire(slot)
         await asyncio.gather(*self._retiring)
 
@@ -255,15 +288,16 @@ class Models:
     async def _load(self, slot: _Slot, place: Place, *, anew: bool = False) -> None:
         """Serve what lies at a place, unless it serves already; the old model goes on till then."""
         repository = self._known_repository()
-        slot.place = place
-        if slot.model is not None and place.content == slot.content and not anew:
-            slot.reason = ""  # it was touched, or what was bad has been put back
-            return
-        slot.loading, slot.reason = True, ""
+        slot.place, before = place, slot.model
+        same = before is not None and place.content == slot.content and not anew
+        slot.loading, slot.reason = not same, ""
         variant = self._variants.get(place.name) or self._variants.get("") or None
         try:
+            if same:  # touched, or put back; or cut, which its manifest does not tell
+                await asyncio.to_thread(Bundle.open, place.path)
+                return
             model = await asyncio.to_thread(repository.open, place.path, variant)
-            self._refuse_taken(model, besides=slot.model)
+            self._refuse_taken(model, besides=before)
             await model.start()
         except Exception as error:
             # Whoever may ask for the index need not know this machine's folders.
@@ -276,6 +310,19 @@ class Models:
         self._retire(slot)
         slot.model, slot.content = model, place.content
         self._put(model)
+        if self._started:
+            instead = f", in the place of {_called(before)}" if before else ""
+            _LOG.info("serving %s, from %s%s", _called(model), place.path, instead)
+
+    def _tell_of_nothing(self, folder: Path, watch_s: float) -> None:
+        """Say that a folder holds no bundle: a mistyped one would be a server of nothing."""
+        if any(folder in path.parents for path in self._slots):
+            return
+        when = f"it is looked at every {watch_s:g} s" if watch_s else "it is looked at on Load"
+        _LOG.warning(
+            "model_repository %s holds no bundle; NAME.attar, NAME.zip and NAME/VERSION are; %s",
+            *(folder, when),
+        )
 
     def _retire(self, slot: _Slot) -> None:
         """Take a slot's model out of the table; it ends when those who hold it have left."""
@@ -326,3 +373,7 @@ class Models:
                 await self.refresh()
             except Exception:  # noqa: BLE001 (what serves goes on serving)
                 _LOG.exception("the model repository cannot be looked at; it is tried again")
+
+
+def _called(model: Model) -> str:
+    return f"{model.name}, version {model.version}, variant {model.encoder.variant.name}"

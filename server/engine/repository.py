@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from attar.bundle import MANIFEST
+from attar.errors import InvalidInput
 from attar.manifest import MAX_MANIFEST_BYTES
 
 from .model import Model
@@ -57,8 +58,23 @@ class Place:
 
 
 def places(folder: Path) -> list[Path]:
-    """Find where bundles lie in a repository, finished or not; [] where there is no folder."""
-    return sorted(_places(folder)) if folder.is_dir() else []
+    """Find where bundles lie in a repository, finished or not; OSError where it cannot be read."""
+    return sorted(_places(folder))
+
+
+def require_folder(folder: Path) -> None:
+    """Raise InvalidInput for what is no repository, by which a mistyped name is told."""
+    if not folder.is_dir():
+        what = "a file" if folder.exists() else "not there"
+        raise InvalidInput(
+            f"model_repository {folder} is {what}; name a folder of bundles, or give a bundle as "
+            "BUNDLE"
+        )
+    if (folder / MANIFEST).is_file():
+        raise InvalidInput(
+            f"model_repository {folder} is a bundle; give it as BUNDLE, or name the folder that "
+            "holds it"
+        )
 
 
 def look(path: Path) -> Place:
@@ -88,7 +104,7 @@ def newer(version: str) -> tuple[tuple[int, int, str], ...]:
 
 
 def _places(folder: Path) -> Iterator[Path]:
-    for entry in _visible(folder):
+    for entry in [entry for entry in folder.iterdir() if not entry.name.startswith(".")]:
         if entry.suffix in _SUFFIXES or (entry / MANIFEST).is_file():
             yield entry
         elif entry.is_dir():
