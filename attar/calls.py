@@ -373,8 +373,8 @@ def embed(
 ) -> Call[Embedded]:
     """The embeddings of a batch, in the order of its items.
 
-    Items may be token ids, lists of numbers, which the server takes as they are. `bulk` items let
-    interactive ones pass.
+    Items may be token ids, lists of numbers, where they can be the output of the model's tokenizer
+    or the server is set to take any. `bulk` items let interactive ones pass.
     """
     request = embed_request(
         items,

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from .bundle import Bundle
 from .errors import BundleRefused, InputTooLong, InvalidInput, ShapeError
 from .manifest import AxisRange, Limits, TensorSpec
+from .token_ids import PRIVATE, OwnIds
 
 Role: TypeAlias = Literal["passage", "query"]
 Truncation: TypeAlias = Literal["truncate", "error"]
@@ -27,6 +28,7 @@ Items: TypeAlias = Sequence[str] | Sequence[Sequence[int]] | Sequence[NDArray[An
 
 VALUES_SLACK = 0.25
 """Of the range of the values in training: resizing overshoots; another scale is further away."""
+SEND_TEXT: Final = "send the text itself (LangChain does with check_embedding_ctx_length=False)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +70,18 @@ def _outcome(job: Callable[[], T]) -> T | BaseException:
 class TextInput:
     """Texts to token ids: the role's prompt in front, special tokens kept when a text is cut.
 
-    Token ids are taken as they are, as whoever made them meant them: no prompt, nothing added,
-    nothing cut.
+    Token ids are taken as they are, with no prompt, nothing added and nothing cut, where they can
+    be this tokenizer's own output, or with `allow_token_ids`.
     """
 
-    def __init__(self, tokenizer: bytes, *, max_length: int, prompts: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        tokenizer: bytes,
+        *,
+        max_length: int,
+        prompts: Mapping[str, str],
+        allow_token_ids: bool = False,
+    ) -> None:
         """Read a tokenizer.json; its own padding and truncation are switched off."""
         read = _outcome(lambda: Tokenizer.from_str(tokenizer.decode()))
         if isinstance(read, BaseException):
@@ -92,6 +101,7 @@ class TextInput:
         self._largest = max(self._tokenizer.get_vocab(with_added_tokens=True).values())
         self._prompts = dict(prompts)
         self._try()
+        self._own_ids = None if allow_token_ids else self._own()
 
     def prepare(self, items: Items, *, role: Role, truncation: Truncation) -> list[Prepared]:
         """Tokenise every item, or raise InvalidInput that names the first bad one by its index."""
@@ -110,6 +120,11 @@ class TextInput:
             raise BundleRefused(
                 "tokenizer", f"the tokenizer panics at the text {_TRIED!r}: {tried}"
             )
+
+    def _own(self) -> OwnIds:
+        pieces = _outcome(lambda: self._tokenizer.model.tokenize(PRIVATE))
+        one = pieces[0] if isinstance(pieces, list) and len(pieces) == 1 else None
+        return OwnIds(self._tokenizer, unknown=one and one.id)
 
     def _encoded(self, texts: Sequence[str]) -> list[Tokens]:
         """Tokenise all at once; one by one only to name the first that cannot be."""
@@ -169,7 +184,7 @@ class TextInput:
         return Prepared((ids, np.ones_like(ids)), len(ids), cut)
 
     def _given(self, item: object, index: int) -> Prepared:
-        """Hold ids that somebody else made to what the graph can look up."""
+        """Hold ids that somebody else made to this tokenizer, or only to what it has rows for."""
         try:
             ids = np.array(item)
         except ValueError:
@@ -186,10 +201,17 @@ class TextInput:
         if ids.min() < 0 or ids.max() > self._largest:
             bad = int(np.flatnonzero((ids < 0) | (ids > self._largest))[0])
             raise InvalidInput(
-                f"item {index} has token id {ids[bad]} at {bad}; this tokenizer's are "
-                f"0 to {self._largest}: are they another model's?"
+                f"item {index} has token id {ids[bad]} at {bad}, which is another tokenizer's: "
+                f"this one's are 0 to {self._largest}; {SEND_TEXT}"
             )
         ids = ids.astype(np.int64)
+        own = self._own_ids
+        fault = "" if own is None else _outcome(lambda: own.fault(ids.tolist()))
+        if fault:
+            raise InvalidInput(
+                f"item {index} has token ids that are not this tokenizer's: {fault}; {SEND_TEXT}, "
+                "or set allow_token_ids to have any ids taken as they are"
+            )
         return Prepared((ids, np.ones_like(ids)), len(ids), truncated=False)
 
     def batch(self, rows: Sequence[Prepared]) -> tuple[NDArray[Any], ...]:
@@ -347,14 +369,17 @@ def _mend(given: NDArray[Any], axes: Sequence[int | str]) -> str:
     return ""
 
 
-def host_step(bundle: Bundle) -> TextInput | TensorInput:
+def host_step(bundle: Bundle, *, allow_token_ids: bool = False) -> TextInput | TensorInput:
     """Build the host step that the bundle's manifest declares."""
     manifest = bundle.manifest
     tokenizer, max_length = manifest.preprocessing.tokenizer, manifest.max_length
     if tokenizer is None or max_length is None:
         return TensorInput(manifest.inputs[0], manifest.limits)
     return TextInput(
-        bundle.read(tokenizer), max_length=max_length, prompts=manifest.preprocessing.prompts
+        bundle.read(tokenizer),
+        max_length=max_length,
+        prompts=manifest.preprocessing.prompts,
+        allow_token_ids=allow_token_ids,
     )
 
 

@@ -58,6 +58,7 @@ def load(
     provider: Provider | None = None,
     device_id: int = 0,
     provider_options: Mapping[str, str] | None = None,
+    allow_token_ids: bool = False,
 ) -> "Encoder":
     """Open a bundle, folder or zip, and give its encoder, ready to run.
 
@@ -72,6 +73,9 @@ def load(
     openvino, with `provider_options` as ONNX Runtime spells them; None is the one that the variant
     requires, else cpu. On another one than the CPU, variants made for it come first, then the
     float32 ones. The provider obtained is the one asked for.
+
+    An item may be token ids where they can be this tokenizer's own output: its special tokens
+    around, and the same ids when they are spelled and cut again. `allow_token_ids` takes any.
 
     Raises BundleRefused, NotFound (no such path or variant), NotSupported (this machine lacks what
     the variant requires, or the provider) or InvalidInput (no variant fits; the message has each
@@ -107,7 +111,9 @@ def load(
             f"variant {variant!r} is named, so max_latency_ms and max_bytes have nothing "
             "to choose; pass the one or the others"
         )
-    return Encoder(bundle, chosen, threads=threads, execution=execution)
+    return Encoder(
+        bundle, chosen, threads=threads, execution=execution, allow_token_ids=allow_token_ids
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -156,6 +162,7 @@ class Encoder:
         threads: int | None = None,
         execution: Execution | None = None,
         graph: Callable[[], Graph] | None = None,
+        allow_token_ids: bool = False,
     ) -> None:
         """Start a session for `variant`; `load` also chooses one and checks the CPU.
 
@@ -169,7 +176,8 @@ class Encoder:
         self.dims = self.manifest.output.dims
         self.max_length = self.manifest.max_length
         self.modality = self.manifest.modality
-        self._inputs = host_step(bundle)
+        self._allow_token_ids = allow_token_ids
+        self._inputs = host_step(bundle, allow_token_ids=allow_token_ids)
         self._elsewhere = graph is not None
         self._threads, self._execution = threads, execution
         self._open = graph or partial(_graph, bundle, variant, threads, execution)
@@ -187,6 +195,7 @@ class Encoder:
             threads=self._threads,
             execution=self._execution,
             graph=self._open if self._elsewhere else None,
+            allow_token_ids=self._allow_token_ids,
         )
 
     def __reduce__(self) -> tuple[Callable[..., "Encoder"], tuple[object, ...]]:
@@ -197,8 +206,16 @@ class Encoder:
                 "open it where it is used"
             )
         path = os.path.abspath(self.bundle.path)  # noqa: PTH100 -- links need not be resolved
-        chosen = (self.variant.name, self._threads, self._execution)
-        return _unpickled, (path, self.fingerprint, *chosen)
+        execution = self._execution
+        chosen = {
+            "variant": self.variant.name,
+            "threads": self._threads,
+            "provider": execution.provider if execution else None,
+            "device_id": execution.device_id if execution else 0,
+            "provider_options": execution.options if execution else None,
+            "allow_token_ids": self._allow_token_ids,
+        }
+        return _unpickled, (path, self.fingerprint, chosen)
 
     def embed(
         self,
@@ -325,18 +342,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _unpickled(
-    path: str, fingerprint: str, variant: str, threads: int | None, execution: Execution | None
-) -> Encoder:
+def _unpickled(path: str, fingerprint: str, chosen: Mapping[str, Any]) -> Encoder:
     """Open what was pickled, unless another bundle lies there by now."""
-    encoder = load(
-        path,
-        variant=variant,
-        threads=threads,
-        provider=execution.provider if execution else None,
-        device_id=execution.device_id if execution else 0,
-        provider_options=execution.options if execution else None,
-    )
+    encoder = load(path, **chosen)
     if encoder.fingerprint != fingerprint:
         raise SpaceMismatch(
             f"the encoder was pickled from {path} with fingerprint {fingerprint}, and the bundle "

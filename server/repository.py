@@ -61,6 +61,7 @@ def _encoder(bundle: Path, variant: str | None, settings: Settings) -> Encoder:
             provider=settings.provider,
             device_id=settings.device_id,
             provider_options=settings.provider_options,
+            allow_token_ids=settings.allow_token_ids,
         )
     opened = Bundle.open(bundle)
     if variant not in (None, opened.manifest.reference):
@@ -68,4 +69,9 @@ def _encoder(bundle: Path, variant: str | None, settings: Settings) -> Encoder:
             f"Triton at {settings.triton} runs the graph that was exported to it, not variant "
             f"{variant}; export that one there"
         )
-    return remote(opened, settings.triton, timeout_s=settings.run_timeout_s)
+    return remote(
+        opened,
+        settings.triton,
+        timeout_s=settings.run_timeout_s,
+        allow_token_ids=settings.allow_token_ids,
+    )

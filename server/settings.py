@@ -187,6 +187,11 @@ class Settings(BaseSettings):
         "limit. Each has models, queues, rates, a share of the cores as its threads, and metrics "
         "on a port of its own, from metrics_port on.",
     )
+    allow_token_ids: bool = Field(
+        False,  # noqa: FBT003 (pydantic's default)
+        description="Whether items may be token ids that a model's tokenizer would not give: those "
+        "of another one are then embedded as other text, without an error.",
+    )
     max_items: int = Field(
         2048,
         ge=1,

@@ -182,24 +182,26 @@ def test_token_ids_are_taken_as_they_are(encoder: Encoder) -> None:
     texts = ["the cat sat on the mat", "sun"]
     ids = [row.arrays[0] for row in encoder.prepare(texts)]
     for same in (ids, [one.tolist() for one in ids], [tuple(one.tolist()) for one in ids]):
-        assert np.array_equal(encoder.embed(same), encoder.embed(texts))
-    alone = encoder.embed([ids[1][1:-1].tolist()], role="query")  # no special token is added
-    assert alone.tokens.tolist() == [1]
-    assert not alone.truncated.any()
+        found = encoder.embed(same, role="query")  # no prompt is added
+        assert np.array_equal(found, encoder.embed(texts))
+    assert not found.truncated.any()
 
 
 @pytest.mark.parametrize(
     ("items", "words"),
     [
-        ([[4], [4, -1]], r"item 1 has token id -1 at 1; this tokenizer's are 0 to \d+"),
+        (
+            [[2, 4, 3], [4, -1]],
+            r"item 1 has token id -1 at 1, .* another.* this one's are 0 to \d+",
+        ),
         ([[4, 10**6]], "item 0 has token id 1000000 at 1"),
-        ([[4], [10**30]], "item 1 must be a flat list of token ids"),
-        ([[4], []], "item 1 has no tokens"),
-        ([[4], [4.5]], "item 1 must be a flat list of token ids"),
-        ([[4], "cat"], "item 1 must be a flat list of token ids"),
-        ([[4], [[4]]], "item 1 must be a flat list of token ids"),
-        ([[4], [[4], [4, 5]]], "item 1 must be a flat list of token ids"),
-        ([[4], [True]], "item 1 must be a flat list of token ids"),
+        ([[2, 4, 3], [10**30]], "item 1 must be a flat list of token ids"),
+        ([[2, 4, 3], []], "item 1 has no tokens"),
+        ([[2, 4, 3], [4.5]], "item 1 must be a flat list of token ids"),
+        ([[2, 4, 3], "cat"], "item 1 must be a flat list of token ids"),
+        ([[2, 4, 3], [[4]]], "item 1 must be a flat list of token ids"),
+        ([[2, 4, 3], [[4], [4, 5]]], "item 1 must be a flat list of token ids"),
+        ([[2, 4, 3], [True]], "item 1 must be a flat list of token ids"),
         ([[4] * 17], "item 0 has 17 tokens and the encoder takes 16; .* never cut"),
     ],
 )

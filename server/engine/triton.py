@@ -32,7 +32,7 @@ _CHANNEL: Final = [  # tritonclient's own, but for how soon one that went away i
 _GONE: Final = ("StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED", "StatusCode.CANCELLED")
 
 
-def remote(bundle: Bundle, url: str, *, timeout_s: float) -> Encoder:
+def remote(bundle: Bundle, url: str, *, timeout_s: float, allow_token_ids: bool = False) -> Encoder:
     """Give an encoder whose graph runs at `url`, host:port, each run within `timeout_s`.
 
     The least item is embedded here, by the bundle's reference, and there: raises SpaceMismatch when
@@ -40,7 +40,12 @@ def remote(bundle: Bundle, url: str, *, timeout_s: float) -> Encoder:
     not answer.
     """
     reference = bundle.variant(bundle.manifest.reference)
-    encoder = Encoder(bundle, reference, graph=partial(_open, bundle, url, timeout_s))
+    encoder = Encoder(
+        bundle,
+        reference,
+        graph=partial(_open, bundle, url, timeout_s),
+        allow_token_ids=allow_token_ids,
+    )
     local = Encoder(bundle, reference, threads=1)
     row = first_that_runs(local)
     there, here = encoder.infer([row]), local.infer([row])

@@ -72,7 +72,7 @@ async def embed(
 ) -> Embedded:
     """Embed items with a model (the only one when `model` is empty) by `deadline` (loop time, s).
 
-    Items are texts, token ids (taken as they are) or arrays. Without a `version` it is the model's
+    Items are texts, the tokenizer's own token ids or arrays. Without a `version` it is the model's
     newest. `dims` is a width the model declares, `encoding` how a row is stored. Items of `bulk`
     priority let interactive ones pass for a while. Without `wait` a queue that lacks room refuses
     the call with `Overloaded`; with it the call waits for room. Raises what is wrong with the call;

@@ -51,7 +51,8 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "properties": {
             "model": _TEXT,
             "input": {
-                "description": "A text, texts, one text's token ids, or those of several.",
+                "description": "A text, texts, one text's token ids, or those of several; ids of "
+                "the model's own tokenizer.",
                 "oneOf": [
                     _TEXT,
                     {"type": "array", "items": _TEXT, "minItems": 1},
