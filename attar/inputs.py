@@ -81,8 +81,13 @@ class TextInput:
         max_length: int,
         prompts: Mapping[str, str],
         allow_token_ids: bool = False,
+        truncation_side: str | None = None,
     ) -> None:
-        """Read a tokenizer.json; its own padding and truncation are switched off."""
+        """Read a tokenizer.json; its own padding and length of truncation are switched off.
+
+        `truncation_side` is the end of a long text that is cut, "left" or "right"; None is what the
+        tokenizer.json says.
+        """
         read = _outcome(lambda: Tokenizer.from_str(tokenizer.decode()))
         if isinstance(read, BaseException):
             raise BundleRefused("tokenizer", f"the tokenizer cannot be read: {read}")
@@ -93,7 +98,9 @@ class TextInput:
                 "tokenizer",
                 f"max_length {max_length} leaves no room beside {specials} special tokens",
             )
-        self._tokenizer.enable_truncation(max_length)
+        own = self._tokenizer.truncation
+        self.truncation_side: str = truncation_side or (own["direction"] if own else "right")
+        self._tokenizer.enable_truncation(max_length, direction=self.truncation_side)
         padding = self._tokenizer.padding
         self._pad_id: int = padding["pad_id"] if padding else 0
         self._tokenizer.no_padding()
@@ -380,6 +387,7 @@ def host_step(bundle: Bundle, *, allow_token_ids: bool = False) -> TextInput | T
         max_length=max_length,
         prompts=manifest.preprocessing.prompts,
         allow_token_ids=allow_token_ids,
+        truncation_side=manifest.preprocessing.truncation_side,
     )
 
 

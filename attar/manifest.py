@@ -100,10 +100,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preprocessing:
-    """What the host does before the graph; for tensors, nothing."""
+    """What the host does before the graph; for tensors, nothing.
+
+    `truncation_side` is the end at which a text that is too long is cut, "right" or "left".
+    """
 
     tokenizer: str | None = None
     prompts: Mapping[str, str] = field(default_factory=dict)
+    truncation_side: str = "right"
     extra: Extra = field(default_factory=_extra)
 
 
@@ -336,6 +340,8 @@ def _plain(value: object) -> object:
     """Turn dataclasses into what JSON has, with their unknown fields among the known ones."""
     if is_dataclass(value):
         known = {f.name: _plain(getattr(value, f.name)) for f in fields(value) if f.name != "extra"}
+        if isinstance(value, Preprocessing) and value.truncation_side == "right":
+            del known["truncation_side"]  # so that bundles from before it keep their fingerprint
         if isinstance(value, Requires):
             # An attar that does not know one of these takes it for a requirement not met.
             unset = [name for name in ("provider", "library") if known[name] is None]
@@ -475,6 +481,9 @@ def _check_signature(m: Manifest) -> None:
         _require(where, f"null for {m.modality}", tokenizer, holds=tokenizer is None)
     if tokenizer is not None:
         _check_listed(m, where, tokenizer)
+    side, where = m.preprocessing.truncation_side, "preprocessing.truncation_side"
+    sides = ("right", "left") if m.modality == "text" else ("right",)
+    _require(where, " or ".join(sides), side, holds=side in sides)
 
 
 def _check_limits(m: Manifest) -> None:

@@ -75,11 +75,12 @@ def _read(
     folder: Path, declared: Declared, side: Side | None, max_seconds: float | None
 ) -> Tower | TextModel[TextNetwork]:
     if not towers.is_tower(folder):
+        model = huggingface.read(folder, declared)
         if side is not None:
             raise InvalidInput(f"{folder} holds one encoder, of texts; leave --tower {side} out")
         if max_seconds is not None:
             raise InvalidInput(f"{folder} holds an encoder of texts; leave --max-seconds out")
-        return huggingface.read(folder, declared)
+        return model
     if declared != huggingface.SILENT:
         raise InvalidInput(
             f"{folder} says all there is of its encoder; pooling, unit length, prompts and widths "

@@ -111,7 +111,11 @@ def export_text(
         modality="text",
         inputs=INPUTS,
         max_length=encoder.max_length,
-        preprocessing=Preprocessing(tokenizer=TOKENIZER, prompts=dict(model.prompts)),
+        preprocessing=Preprocessing(
+            tokenizer=TOKENIZER,
+            prompts=dict(model.prompts),
+            truncation_side=host.truncation_side,
+        ),
         output=Output(
             name=OUTPUT,
             dim=encoder.dim,

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
+from tokenizers import Tokenizer
 
-from .bundles import VOCABULARY, tokenizer_json
+from .bundles import SPECIALS, VOCABULARY, tokenizer_json
 
 WIDTH, LENGTH = 16, 12
 
@@ -54,7 +55,13 @@ def bert_folder(root: Path) -> Path:
             "hidden_act": "gelu",
         },
     )
-    (root / "tokenizer.json").write_bytes(tokenizer_json())
+    tokenizer = Tokenizer.from_str(tokenizer_json().decode())
+    tokenizer.add_special_tokens(list(SPECIALS))
+    tokenizer.save(str(root / "tokenizer.json"))
+    names = {f"{token.strip('[]').lower()}_token": token for token in SPECIALS}
+    write_json(
+        root / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **names}
+    )
     save_file(bert_weights(), root / "model.safetensors")
     return root
 

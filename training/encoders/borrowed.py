@@ -14,11 +14,12 @@ from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from attar.errors import InvalidInput, MissingExtra
+from attar.errors import InvalidInput
 
 from .attention import unit
 from .folder import Described, size
 from .head import Head
+from .libraries import quiet, transformers
 from .text import TextNetwork
 
 BORROWED = ("mpnet", "modernbert", "nomic_bert", "gte")
@@ -101,37 +102,25 @@ def load(
     left over. Raises MissingExtra without the library, InvalidInput when it refuses the folder or
     when weights and configuration do not fit.
     """
-    try:
-        import transformers  # noqa: PLC0415 -- seconds to import, and needed for some folders only
-    except ModuleNotFoundError as error:
-        what = f"a {config['model_type']} encoder"
-        raise MissingExtra(what, "hf") from error
-    library: Any = transformers
+    library = transformers(f"a {config['model_type']} encoder")
     # Names with an underscore are the library's own notes to itself, such as a kernel to fetch.
     plain = {key: value for key, value in config.items() if not key.startswith("_")}
-    noisy = library.utils.logging
-    verbosity, bars = noisy.get_verbosity(), noisy.is_progress_bar_enabled()
-    noisy.set_verbosity_error()
-    noisy.disable_progress_bar()
     try:
-        described = library.CONFIG_MAPPING[plain["model_type"]].from_dict(plain)
-        model, loaded = getattr(library, architecture).from_pretrained(
-            str(root),
-            config=described,
-            attn_implementation="eager",
-            dtype="float32",
-            ignore_mismatched_sizes=True,  # told below, by name
-            local_files_only=True,
-            output_loading_info=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-        )
+        with quiet(library):
+            described = library.CONFIG_MAPPING[plain["model_type"]].from_dict(plain)
+            model, loaded = getattr(library, architecture).from_pretrained(
+                str(root),
+                config=described,
+                attn_implementation="eager",
+                dtype="float32",
+                ignore_mismatched_sizes=True,  # told below, by name
+                local_files_only=True,
+                output_loading_info=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+            )
     except Exception as error:  # whatever the library raises, the folder is what it met
         raise InvalidInput(f"transformers cannot load {root}: {error}") from error
-    finally:
-        noisy.set_verbosity(verbosity)
-        if bars:
-            noisy.enable_progress_bar()
     for name, found, expected in sorted(loaded["mismatched_keys"]):
         raise InvalidInput(
             f"{path} does not fit config.json: {name} has shape {(*found,)} and should have "

@@ -52,8 +52,17 @@ SENTENCE_CONFIGS = (
     "sentence_roberta_config.json",
     "sentence_distilbert_config.json",
     "sentence_camembert_config.json",
+    "sentence_albert_config.json",
     "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
 )
+"""Where sentence-transformers looks for the Transformer module's settings, in its order."""
+
+TEXT_MODALITY = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
+HARMLESS = ("attn_implementation", "device_map", "dtype", "low_cpu_mem_usage", "torch_dtype")
+"""Arguments of a model that change no number in float32, to which weights are widened."""
+
+UNIT_SIMILARITIES = ("dot", "euclidean")  # which rank vectors of unit length as cosine does
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _CARD_DIMS = re.compile(r'"matryoshka_dims":\s*\[([0-9,\s]*)\]')
@@ -84,8 +93,9 @@ class Described:
     """A folder's encoder but for its weights.
 
     `root` holds the transformer's config.json, read into `config`; `dense` are the folders of the
-    dense layers' weights, in the order of `head.dense`. `limit` is the most tokens a text has
-    where a file says so. `lowercase` asks for lower case before the tokenizer's own steps.
+    dense layers' weights, in the order of `head.dense`. `limit` is the most tokens a text has where
+    sentence-transformers' settings say so. `lowercase` asks for lower case before the tokenizer's
+    own steps.
     """
 
     name: str
@@ -112,7 +122,7 @@ def describe(folder: Path, declared: Declared) -> Described:
             f"{folder} is {found}; give the folder that save_pretrained or "
             "SentenceTransformer.save wrote"
         )
-    root, head, dense, unit = _modules(folder, declared)
+    root, head, places, unit = _modules(folder, declared)
     config = read_json(root / "config.json")
     refuse_code(root, config)
     sentences = _sentence_config(root)
@@ -120,24 +130,21 @@ def describe(folder: Path, declared: Declared) -> Described:
     _refuse_other_tasks(folder, said)
     prompts = _prompts(folder, said, declared)
     normalized = unit or declared.normalize
-    dims = _dims(folder, said, declared) if normalized else ()
-    if declared.dims and not normalized:
-        raise InvalidInput(
-            f"{folder} gives embeddings of any length, and only those of unit length may be cut to "
-            f"{_list(declared.dims)}; declare unit length too (--normalize)"
-        )
+    _refuse_other_similarities(folder, said, normalized=normalized)
+    _refuse_other_widths(root, config, head, places)
+    dims = _dims(folder, said, declared, normalized=normalized)
     given = str(config.get("_name_or_path", ""))
     return Described(
         name=given if _HUB_NAME.fullmatch(given) else folder.resolve().name,
         root=root,
         config=config,
         head=head,
-        dense=dense,
+        dense=places[1:],
         normalized=normalized,
         prompts=prompts,
         dims=dims,
-        limit=_limit(root, config, sentences),
-        lowercase=sentences.get("do_lower_case") is True,
+        limit=_limit(root, sentences),
+        lowercase=sentences.get("do_lower_case", False),
     )
 
 
@@ -197,7 +204,7 @@ def _optional(path: Path) -> dict[str, Any]:
 
 
 def _modules(folder: Path, declared: Declared) -> tuple[Path, HeadShape, tuple[Path, ...], bool]:
-    """Give the transformer's folder, the head, its dense layers' folders and unit length."""
+    """Give the transformer's folder, the head, the folders of its modules and unit length."""
     if not (folder / "modules.json").exists():
         if not (folder / "config.json").exists():
             raise InvalidInput(
@@ -226,7 +233,7 @@ def _modules(folder: Path, declared: Declared) -> tuple[Path, HeadShape, tuple[P
     if unit:
         _refuse_detour(_optional(places[-1] / "config.json"), places[-1] / "config.json")
     layers = tuple(_dense(place / "config.json") for place in dense)
-    return places[0], HeadShape(pooling=pooling, dense=layers), tuple(dense), unit
+    return places[0], HeadShape(pooling=pooling, dense=layers), (places[1], *dense), unit
 
 
 def _listed(folder: Path) -> tuple[list[str], list[Path]]:
@@ -243,6 +250,11 @@ def _listed(folder: Path) -> tuple[list[str], list[Path]]:
             raise InvalidInput(f"{path} lists {module!r}; a module has a type and a path")
         package, _, name = kind.rpartition(".")
         known = ("Transformer", "Pooling", "Dense", "Normalize")
+        if name == "CLIPModel":
+            raise InvalidInput(
+                f"{folder} is sentence-transformers' folder around a CLIP; import the one inside, "
+                f"{folder / place}, with --tower vision or --tower text"
+            )
         if name not in known or not package.startswith("sentence_transformers."):
             raise InvalidInput(
                 f"{folder} uses the module {kind!r}; attar imports {', '.join(known)} of "
@@ -261,7 +273,10 @@ def _pooling(path: Path) -> Pooling:
     said = config.get("pooling_mode")
     modes: list[Any] = said if isinstance(said, list) else [said]
     if said is None:
-        old = (key for key, on in config.items() if key.startswith("pooling_mode_") and on is True)
+        flags = {key: on for key, on in config.items() if key.startswith("pooling_mode_")}
+        if odd := [key for key, on in flags.items() if not isinstance(on, bool)]:
+            raise InvalidInput(f"{path} has {odd[0]} {flags[odd[0]]!r}; expected true or false")
+        old = (key for key, on in flags.items() if on)
         modes = list(old) or ["mean"]  # sentence-transformers' default
     if len(modes) != 1 or not isinstance(modes[0], str) or modes[0] not in POOLING:
         raise InvalidInput(
@@ -331,15 +346,48 @@ def _refuse_other_tasks(folder: Path, said: Mapping[str, Any]) -> None:
         raise InvalidInput(f"{folder} is a {kind!r}; attar imports a 'SentenceTransformer'")
 
 
+def _refuse_other_similarities(folder: Path, said: Mapping[str, Any], *, normalized: bool) -> None:
+    """Refuse what ranks embeddings in another order than cosine, by which attar compares."""
+    found = said.get("similarity_fn_name")
+    if found in (None, "cosine") or (normalized and found in UNIT_SIMILARITIES):
+        return
+    way_out = (
+        "declare unit length (--normalize) to have them compared by cosine all the same"
+        if found in UNIT_SIMILARITIES
+        else "set it to 'cosine' where that ranks as well"
+    )
+    raise InvalidInput(
+        f"{folder / 'config_sentence_transformers.json'} has similarity_fn_name {found!r}, and "
+        f"attar compares embeddings by cosine; {way_out}"
+    )
+
+
+def _refuse_other_widths(
+    root: Path, config: Mapping[str, Any], head: HeadShape, places: Sequence[Path]
+) -> None:
+    """Hold what the pooling and each dense layer say they are given to what comes before them."""
+    width = config.get("hidden_size", config.get("dim"))
+    outs = (None, *(layer.width for layer in head.dense))
+    keys = ("embedding_dimension", "word_embedding_dimension", "in_features")
+    for place, out in zip(places, outs, strict=False):
+        said = read_json(place / "config.json")
+        for key in keys:
+            if said.get(key) not in (None, width):
+                raise InvalidInput(
+                    f"{place / 'config.json'} has {key} {said[key]!r}, and {root} gives {width}; "
+                    "save the whole folder again"
+                )
+        width = out or width
+
+
 def _sentence_config(root: Path) -> dict[str, Any]:
     """Give the settings of the Transformer module; those that would bend the model are refused."""
-    path = next((root / name for name in SENTENCE_CONFIGS if (root / name).exists()), None)
-    if path is None:
-        return {}
-    config = read_json(path)
+    found = ((root / name, _optional(root / name)) for name in SENTENCE_CONFIGS)
+    path, config = next(((path, said) for path, said in found if said), (root, {}))
     for key, plain in (
         ("transformer_task", "feature-extraction"),
         ("module_output_name", "token_embeddings"),
+        ("modality_config", TEXT_MODALITY),
     ):
         if config.get(key, plain) != plain:
             raise InvalidInput(f"{path} has {key} {config[key]!r}; attar imports {plain!r} only")
@@ -358,6 +406,17 @@ def _sentence_config(root: Path) -> dict[str, Any]:
                 f"{path} has {key} {config[key]!r}, which changes the model as it is loaded; save "
                 "the model with it in place"
             )
+    for key in ("model_args", "model_kwargs"):
+        given = config.get(key) or {}
+        if not isinstance(given, dict) or {*given} - {*HARMLESS}:
+            raise InvalidInput(
+                f"{path} has {key} {given!r}, which changes the model as it is loaded; save the "
+                "model with it in place"
+            )
+    if not isinstance(config.get("do_lower_case", False), bool):
+        raise InvalidInput(
+            f"{path} has do_lower_case {config['do_lower_case']!r}; expected true or false"
+        )
     return config
 
 
@@ -379,7 +438,12 @@ def _prompts(folder: Path, said: Mapping[str, Any], declared: Declared) -> dict[
                 "leave it out"
             )
         prompts[role] = own or told
-    default = listed.get(str(said.get("default_prompt_name")))
+    name = said.get("default_prompt_name")
+    if name is not None and not (isinstance(name, str) and name in listed):
+        raise InvalidInput(
+            f"{path} has default_prompt_name {name!r}, and prompts for {_list([*listed]) or 'none'}"
+        )
+    default = listed.get(name)
     if default and default not in prompts.values() and not declared.prompts:
         raise InvalidInput(
             f"{path} puts {default!r} before every text by default, and names no prompt for a "
@@ -388,12 +452,21 @@ def _prompts(folder: Path, said: Mapping[str, Any], declared: Declared) -> dict[
     return prompts
 
 
-def _dims(folder: Path, said: Mapping[str, Any], declared: Declared) -> tuple[int, ...]:
+def _dims(
+    folder: Path, said: Mapping[str, Any], declared: Declared, *, normalized: bool
+) -> tuple[int, ...]:
     """Give the widths that the folder names: truncate_dim, or the model card's matryoshka_dims."""
     own: set[int] = set()
     if said.get("truncate_dim") is not None:
         path = folder / "config_sentence_transformers.json"
         own.add(size(said, "truncate_dim", path))
+    if not normalized:
+        if cut := sorted({*declared.dims} or own):
+            raise InvalidInput(
+                f"{folder} gives embeddings of any length, and only those of unit length may be "
+                f"cut to {_list(cut)}; declare unit length too (--normalize)"
+            )
+        return ()
     card = folder / "README.md"
     if card.is_file() and card.stat().st_size <= MAX_JSON_BYTES:
         for found in _CARD_DIMS.findall(card.read_text("utf-8", errors="replace")):
@@ -405,16 +478,10 @@ def _dims(folder: Path, said: Mapping[str, Any], declared: Declared) -> tuple[in
     return tuple(sorted({*declared.dims} or own))
 
 
-def _limit(root: Path, config: Mapping[str, Any], sentences: Mapping[str, Any]) -> int | None:
-    """Give the most tokens of a text, by sentence-transformers' rule, where a file says it."""
-    if sentences.get("max_seq_length") is not None:
-        return size(sentences, "max_seq_length", root / SENTENCE_CONFIGS[0])
-    limits = (
-        _optional(root / "tokenizer_config.json").get("model_max_length"),
-        config.get("max_position_embeddings"),
-    )
-    known = [most for most in limits if type(most) is int and 1 <= most <= UNLIMITED]
-    return min(known, default=None)
+def _limit(root: Path, sentences: Mapping[str, Any]) -> int | None:
+    if sentences.get("max_seq_length") is None:
+        return None
+    return size(sentences, "max_seq_length", root / SENTENCE_CONFIGS[0])
 
 
 def _list(values: Sequence[object]) -> str:

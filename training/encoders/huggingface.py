@@ -3,23 +3,23 @@
 No code of the folder's is ever run, and weights are read from safetensors alone.
 """
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from tokenizers import Tokenizer
-from tokenizers.normalizers import Lowercase, Normalizer, Sequence
 from torch import Tensor
 
 from attar.errors import InvalidInput
 
-from . import bert, borrowed
-from .folder import Declared, Described, describe, read_file, size
+from . import bert, borrowed, tokenization
+from .folder import Declared, Described, describe, size
 from .saved import TextModel
 from .text import TextNetwork
+from .tokenization import FolderTokenizer
 
 WEIGHTS = "model.safetensors"
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -39,18 +39,20 @@ def read(folder: Path, declared: Declared = SILENT) -> TextModel[TextNetwork]:
     known = (*bert.KIN, *borrowed.BORROWED)
     if kind not in known:
         raise InvalidInput(f"{where} has model_type {kind!r}; attar imports {', '.join(known)}")
-    tokenizer, highest = _tokenizer(described)
-    rows = size(described.config, "vocab_size", where)
-    if highest >= rows:
-        raise InvalidInput(
-            f"{described.root / 'tokenizer.json'} has the token id {highest} and the model knows "
-            f"{rows} tokens; save the tokenizer that the model was trained with"
-        )
+    tokenizer = tokenization.read(
+        described.root,
+        described.config,
+        rows=size(described.config, "vocab_size", where),
+        lowercase=described.lowercase,
+    )
+    described = replace(described, limit=described.limit or _limit(tokenizer, described.config))
     path = described.root / WEIGHTS
     _refuse_other_weights(path)
     head = _head_weights(described)
     encoder: TextNetwork
     if kin := bert.KIN.get(kind):
+        if not kin.offset:
+            tokenizer.refuse_left_padding(f"a {kind}")
         encoder = bert.encoder(described, kin, _weights(path), head, path)
     else:
         encoder = borrowed.encoder(described, head, path)
@@ -62,9 +64,10 @@ def read(folder: Path, declared: Declared = SILENT) -> TextModel[TextNetwork]:
             f"{folder} gives embeddings {encoder.dim} wide, which cannot be cut to "
             f"{declared.dims[-1]}; declare smaller widths"
         )
+    tokenization.check(tokenizer, max_length=encoder.max_length, prompts=described.prompts)
     return TextModel(
         encoder=encoder.eval(),
-        tokenizer=tokenizer,
+        tokenizer=tokenizer.content,
         dims=tuple(width for width in described.dims if width < encoder.dim),
         prompts=described.prompts,
         lineage={
@@ -121,24 +124,8 @@ def _head_weights(described: Described) -> dict[str, Tensor]:
     return ours
 
 
-def _tokenizer(described: Described) -> tuple[bytes, int]:
-    """Give the tokenizer.json to be shipped and its highest token id."""
-    path = described.root / "tokenizer.json"
-    if not path.exists():
-        raise InvalidInput(f"{path} is missing; save the fast tokenizer")
-    content = read_file(path)
-    try:
-        tokenizer = Tokenizer.from_str(content.decode())
-    except Exception as error:  # tokenizers raises bare Exception
-        raise InvalidInput(f"{path} is damaged: {error}") from error
-    highest = max(tokenizer.get_vocab().values(), default=0)
-    before = tokenizer.normalizer
-    if described.lowercase and not _lowers(before):
-        tokenizer.normalizer = Sequence([Lowercase(), *([before] if before else [])])
-        content = tokenizer.to_str().encode()
-    return content, highest
-
-
-def _lowers(normalizer: Normalizer | None) -> bool:
-    steps: Any = normalizer if isinstance(normalizer, Sequence) else [normalizer]
-    return any(isinstance(step, Lowercase) for step in steps)
+def _limit(tokenizer: FolderTokenizer, config: Mapping[str, Any]) -> int | None:
+    """Give the most tokens of a text by sentence-transformers' rule, where a file says it."""
+    positions = config.get("max_position_embeddings")
+    known = [most for most in (tokenizer.limit, positions) if type(most) is int and most >= 1]
+    return min(known, default=None)

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from attar.errors import InvalidInput
 from attar.manifest import AxisRange, Cost, Limits, TensorSpec
 
-from . import borrowed
+from . import borrowed, tokenization
 from .attention import unit
-from .folder import read_file, read_json, refuse_code, size
+from .folder import read_json, refuse_code, size
 from .pixels import Filter, Pixels
 from .saved import TextModel
 from .text import TextNetwork
@@ -241,11 +241,16 @@ def _field(config: Mapping[str, Any], where: Path) -> tuple[int, int]:
 
 def _captions(folder: Path, config: Mapping[str, Any]) -> TextModel[TextNetwork]:
     where = folder / "config.json"
+    part = _part(config, "text", where)
+    tokenizer = tokenization.read(folder, config, rows=size(part, "vocab_size", where))
+    tokenizer.refuse_left_padding("a clip")
     network, projection = _clip(folder, config, "text")
-    positions = size(_part(config, "text", where), "max_position_embeddings", where)
+    positions = size(part, "max_position_embeddings", where)
+    longest = min(tokenizer.limit or positions, positions)
+    tokenization.check(tokenizer, max_length=longest)
     return TextModel(
-        encoder=CaptionTower(network, projection, max_length=positions).eval(),
-        tokenizer=read_file(folder / "tokenizer.json"),
+        encoder=CaptionTower(network, projection, max_length=longest).eval(),
+        tokenizer=tokenizer.content,
         lineage={"imported": folder.resolve().name, "tower": "text"},
     )
 

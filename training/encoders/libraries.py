@@ -1,0 +1,36 @@
+"""The library transformers: brought in only where a folder needs it, offline and without a word."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from attar.errors import MissingExtra
+
+
+def transformers(what: str) -> Any:
+    """Give the library, which `what` needs, or raise MissingExtra."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it and what it imports warn about one another
+            import transformers as library  # noqa: PLC0415 -- seconds, for some folders only
+    except ModuleNotFoundError as error:
+        raise MissingExtra(what, "hf") from error
+    return library
+
+
+@contextmanager
+def quiet(library: Any) -> Iterator[None]:
+    """Silence transformers' log, progress bars and warnings for a while."""
+    noisy = library.utils.logging
+    verbosity, bars = noisy.get_verbosity(), noisy.is_progress_bar_enabled()
+    noisy.set_verbosity_error()
+    noisy.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        noisy.set_verbosity(verbosity)
+        if bars:
+            noisy.enable_progress_bar()
