@@ -254,6 +254,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         preprocessing=Preprocessing(
             tokenizer="tokenizer.json",
             prompts=draw(st.dictionaries(texts, texts, max_size=2)),
+            truncation_side=draw(st.sampled_from(["right", "left"])),
             extra=draw(extra),
         ),
         output=Output(name=draw(texts), dim=dim, dims=tuple(dims), extra=draw(extra)),

@@ -51,6 +51,29 @@ def test_an_imported_bundle_gives_the_torch_encoders_numbers(folder: Path) -> No
     assert manifest.variants[0].parity["cosine_worst"] >= 0.9999
 
 
+def test_a_folder_that_cuts_long_texts_at_their_start_says_so_in_its_bundle(folder: Path) -> None:
+    words = ["the", "cat", "sat", "on", "the", "mat", "the", "dog", "ran"]
+    names = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+    write_json(folder / "tokenizer_config.json", {**names, "truncation_side": "left"})
+    path = import_folder(folder, folder.parent / "mine.attar").bundle.path
+    encoder = attar.load(path, threads=1)
+    assert encoder.manifest.preprocessing.truncation_side == "left"
+    whole = encoder.embed([" ".join(words * 3), " ".join((words * 3)[2 - LENGTH :])])
+    assert whole.truncated.tolist() == [True, False]
+    np.testing.assert_allclose(whole.vectors[0], whole.vectors[1], rtol=0, atol=1e-6)
+    assert_same_as_torch(Exported(bundle=Bundle.open(path), measured={}, refused={}), folder, TEXTS)
+
+
+def test_a_folder_that_cuts_them_at_their_end_has_the_fingerprint_of_before(folder: Path) -> None:
+    path = import_folder(folder, folder.parent / "mine.attar").bundle.path
+    written = json.loads((path / "manifest.json").read_text("utf-8"))
+    assert written["preprocessing"] == {
+        "tokenizer": "tokenizer.json",
+        "prompts": {"query": "", "passage": ""},
+    }
+    assert (path / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
+
+
 @pytest.mark.slow
 def test_all_minilm_is_imported_with_its_numbers(tmp_path: Path) -> None:
     exported = import_folder(minilm(), tmp_path / "minilm.attar", name="all-minilm-l6-v2")

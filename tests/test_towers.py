@@ -203,6 +203,8 @@ def test_clips_texts_are_pooled_where_they_end(tmp_path: Path) -> None:
     model = clip().eval()
     folder = saved(model, tmp_path / "theirs", pixels())
     captions().save(str(folder / "tokenizer.json"))
+    kind = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<pad>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(kind))
     path = import_folder(folder, tmp_path / "mine.attar", side="text").bundle.path
     encoder = attar.load(path, threads=1)
     texts = ["a photo of two cats", "tree", "the tree under the cats a photo of two"]

@@ -331,6 +331,11 @@ TABLE = [
     refused("field", fields(version=1), "manifest.version must be a string; got 1"),
     refused("field", fields(max_length=True), "max_length must be a whole number; got true"),
     refused("field", fields(max_length=None), "max_length must be positive for text"),
+    refused(
+        "field",
+        fields(preprocessing__truncation_side="middle"),
+        "preprocessing.truncation_side must be right or left; got",
+    ),
     refused("field", fields(inputs=[]), "inputs must be input_ids and attention_mask"),
     refused("field", fields(inputs__0__dtype="int32"), "inputs must be int64 of 2 axes"),
     refused("field", fields(inputs__0__dtype="string"), "dtype must be one of float32"),

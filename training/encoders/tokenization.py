@@ -200,8 +200,10 @@ def _build(root: Path, config: Mapping[str, Any], files: Mapping[str, bytes]) ->
             fast = isinstance(made, library.PreTrainedTokenizerBase) and made.is_fast
         except Exception as error:  # whatever the library raises, the folder is what it met
             said = " ".join(str(error).replace(copies, str(root)).split())
+            named = json.loads(files.get(CONFIG, b"{}")).get("tokenizer_class", "unnamed")
             raise InvalidInput(
-                f"transformers cannot build the tokenizer of {root}: {said}; save it again"
+                f"transformers cannot build the tokenizer ({named}) of {root}: {said}; save it "
+                "again"
             ) from error
     if not fast:
         raise InvalidInput(
@@ -291,7 +293,7 @@ def _ours(host: TextInput, texts: Sequence[str]) -> Iterator[Ids]:
     for text in texts:
         try:
             (row,) = host.prepare([text], role="passage", truncation="truncate")
-        except Exception:  # noqa: BLE001 -- AttarError, or what tokenizers raises of unknown words
+        except InvalidInput:
             yield None
         else:
             yield row.arrays[0].tolist()
