@@ -49,7 +49,7 @@ TEXTS: Final[Sequence[str]] = (
 )
 """What settings differ on: case, accents, CJK, spaces, signs, special tokens, and length."""
 
-Change = Callable[[Path], None]
+Change = Callable[[Path], object]
 
 
 def put(name: str, **changes: Any) -> Change:

@@ -264,7 +264,8 @@ def _lowers(normalizer: Normalizer | None) -> bool:
 def _steps(normalizer: Normalizer | None) -> list[Normalizer]:
     if normalizer is None:
         return []
-    return [*normalizer] if isinstance(normalizer, Steps) else [normalizer]
+    steps: Any = normalizer if isinstance(normalizer, Steps) else [normalizer]
+    return [*steps]
 
 
 def _limit(root: Path, most: Any) -> int | None:
