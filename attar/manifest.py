@@ -502,6 +502,13 @@ def _check_limits(m: Manifest) -> None:
     for bound in ("max_elements", "max_ratio"):
         most = getattr(limits, bound)
         _require(f"limits.{bound}", "1 or more", most, holds=most is None or most >= 1)
+    least = math.prod(
+        axis if isinstance(axis, int) else limits.axes[axis].min if axis in limits.axes else 1
+        for axis in m.inputs[0].shape[1:]
+    )
+    most = limits.max_elements
+    fits = most is None or most >= least
+    _require("limits.max_elements", f"{least}, the least item's, or more", most, holds=fits)
     if (values := limits.values) is not None:
         _require(
             "limits.values",

@@ -65,12 +65,13 @@ def tokenizer_json() -> bytes:
     return tokenizer.to_str().encode()
 
 
-def _model(
+def graph_model(
     nodes: Sequence[onnx.NodeProto],
     inputs: Sequence[onnx.ValueInfoProto],
     dim: int,
     weights: Mapping[str, np.ndarray],
 ) -> bytes:
+    """Give an ONNX model of these nodes whose output is the embedding."""
     graph = helper.make_graph(
         list(nodes),
         "tiny",
@@ -101,7 +102,7 @@ def text_graph(*, dim: int = 16, seed: int = 0, noise: float = 0.0) -> bytes:
         for name in ("input_ids", "attention_mask")
     ]
     weights = {"table": table, "last": np.array([2]), "middle": np.array([1])}
-    return _model(nodes, inputs, dim, weights)
+    return graph_model(nodes, inputs, dim, weights)
 
 
 def text_manifest(
@@ -247,5 +248,5 @@ def tiny_tensor_bundle(
         variants=(Variant(name="fp32", file="variants/fp32.onnx", precision="fp32"),),
     )
     return Bundle.write(
-        path, manifest, {"variants/fp32.onnx": _model(nodes, inputs, dim, weights)}
+        path, manifest, {"variants/fp32.onnx": graph_model(nodes, inputs, dim, weights)}
     ).path
