@@ -60,16 +60,27 @@ def check(encoder: Encoder) -> None:
 
 
 def first_that_runs(encoder: Encoder) -> Prepared:
-    """Give the first of `smallest` that the encoder embeds; raises BackendError as the last did."""
-    error = BackendError("nothing was tried")
+    """Give the first of `smallest` that the encoder embeds; raises BackendError where none is."""
+    refused = ""
     for row in smallest(encoder):
         try:
             encoder.finish(encoder.infer([row]))
-        except BackendError as failed:
-            error = failed
+        except BackendError as error:
+            refused = str(error)
         else:
             return row
-    raise error
+    raise none_runs(encoder, refused)
+
+
+def none_runs(encoder: Encoder, refused: str) -> BackendError:
+    """Say that none of `smallest` was embedded, and why the last was not."""
+    name = encoder.manifest.name
+    if is_open(encoder.manifest):
+        return BackendError(
+            f"{name} embeds no item of the sizes tried, {', '.join(map(str, LADDER))}: {refused}; "
+            "export it again with limits that state the least and the largest size"
+        )
+    return BackendError(f"{name} does not embed its least item: {refused}; export it again")
 
 
 def is_open(manifest: Manifest) -> bool:

@@ -14,6 +14,7 @@ from PIL import Image
 
 import attar
 from attar.bundle import Bundle
+from attar.errors import InvalidInput
 from attar.training.encoders import huggingface, saved
 from attar.training.encoders.conv import SmallConv
 
@@ -88,6 +89,11 @@ def test_pretrain_and_export_take_images_and_changed_settings(
     exported = attar_("export", out, bundle, "--data", "digits")
     assert exported.status == 0, exported.err
     assert {"fp32", "int8"} == {variant.name for variant in Bundle.open(bundle).manifest.variants}
+    encoder = attar.load(bundle, variant="fp32", threads=1)
+    image = np.linspace(0, 1, 64, dtype=np.float32).reshape(1, 8, 8)
+    assert len(encoder.embed([image])) == 1
+    with pytest.raises(InvalidInput, match="from 0 to 255 and the encoder was trained on 0 to 1"):
+        encoder.embed([image * 255])
 
 
 def test_a_folder_of_images_of_any_size_is_trained_on_and_exported_with(

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import attar
-from attar.errors import InvalidInput
+from attar.errors import InvalidInput, ShapeError
 from attar.export.noise import noise
 from attar.export.tensor import export_model
 from attar.export.text import export_text
+from attar.manifest import Range
 from attar.training import encoders
 from attar.training.data.smiles import smiles_tokenizer
 from attar.training.data.text import embed, tokenize
@@ -45,7 +46,7 @@ from attar.training.encoders.series import SeriesEncoder, SeriesShape
 from attar.training.encoders.spectrogram import SpectrogramEncoder, SpectrogramShape
 from attar.training.encoders.table import TableEncoder, TableShape
 from attar.training.encoders.text import TextEncoder, TextShape
-from attar.training.encoders.tokens import TokenEncoder
+from attar.training.encoders.tokens import MOST_TOKENS, TokenEncoder
 from attar.training.encoders.transformer import Attention, TransformerShape
 from attar.training.encoders.vit import VitEncoder, VitShape
 
@@ -161,7 +162,11 @@ def test_every_weight_of_an_encoder_learns(name: str) -> None:
 def test_an_encoder_comes_back_from_disk_with_equal_bits(tmp_path: Path, name: str) -> None:
     encoder = prepared(ENCODER[name])
     model = TensorModel(
-        encoder=encoder, facts={"unit": "m/s²"}, lineage={"seed": 3}, licence="CC0-1.0"
+        encoder=encoder,
+        values=Range(min=0, max=1),
+        facts={"unit": "m/s²"},
+        lineage={"seed": 3},
+        licence="CC0-1.0",
     )
     save(model, tmp_path)
     again = load(tmp_path)
@@ -172,7 +177,8 @@ def test_an_encoder_comes_back_from_disk_with_equal_bits(tmp_path: Path, name: s
         model.lineage,
         model.licence,
     )
-    assert again.input == model.input
+    assert (again.input, again.limits) == (model.input, model.limits)
+    assert again.limits.values == model.values
     assert not again.encoder.training
     np.testing.assert_array_equal(
         embedded(again.encoder, items(encoder)), embedded(encoder, items(encoder))
@@ -192,7 +198,7 @@ def test_an_encoder_gives_its_numbers_through_the_runtime(tmp_path: Path, name: 
         tmp_path / "x.attar", model, name="x", items=given if "table" in name else None
     )
     manifest = made.bundle.manifest
-    assert manifest.inputs == (model.input,)
+    assert (manifest.inputs, manifest.limits) == ((model.input,), model.limits)
     assert (manifest.modality, manifest.output.dim) == (encoder.modality, encoder.dim)
     assert manifest.variants[0].attention == attention_kinds(encoder)
     assert attention_kinds(encoder) == (EVERY if isinstance(encoder, TokenEncoder) else None)
@@ -202,6 +208,26 @@ def test_an_encoder_gives_its_numbers_through_the_runtime(tmp_path: Path, name: 
         found = loaded.embed(batch).vectors
         order = [*range(len(given)), *range(len(given))[::-1]][: len(batch)]
         np.testing.assert_allclose(found, expected[order], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["series", "spectrogram"])
+def test_the_least_and_the_largest_item_are_embedded_and_none_beyond(
+    tmp_path: Path, name: str
+) -> None:
+    encoder = prepared(ENCODER[name])
+    made = export_model(tmp_path / "x.attar", TensorModel(encoder=encoder), name="x")
+    loaded = attar.load(made.bundle.path, threads=1)
+    rows, axis = encoder.input.shape[1:]
+    ((_, allowed),) = encoder.limits.axes.items()
+    assert allowed.max == MOST_TOKENS * allowed.min
+    for size in (allowed.min, allowed.max):
+        item = np.ones((rows, size), np.float32)
+        embeddings = loaded.embed([item])
+        np.testing.assert_allclose(embeddings[:], embedded(encoder, [item]), rtol=0, atol=1e-4)
+        assert embeddings.tokens.tolist() == [size // allowed.min]
+    for size, words in ((allowed.min - 1, "or more"), (allowed.max + 1, "at most")):
+        with pytest.raises(ShapeError, match=f"item 0 has {size} {axis} .* {words}"):
+            loaded.embed([np.ones((rows, size), np.float32)])
 
 
 def molecules() -> TextModel[TextEncoder]:

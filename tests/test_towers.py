@@ -5,6 +5,9 @@ what embeddings are compared with.
 """
 
 import json
+import math
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -23,7 +26,8 @@ from tokenizers.processors import TemplateProcessing
 from torch.nn import functional as F
 
 import attar
-from attar.errors import InvalidInput
+from attar import trial
+from attar.errors import InvalidInput, ShapeError
 from attar.export.importing import import_folder
 from attar.training.encoders import towers
 from attar.training.encoders.pixels import Pixels
@@ -226,7 +230,7 @@ def test_resized_pixels_are_pillows_to_one_level(resample: Any) -> None:
     draw = np.random.default_rng(3)
     step = Pixels(size=40, crop=(40, 40), resample=resample, mean=[0.0] * 3, std=[1 / 255] * 3)
     pillow = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[resample]
-    for height, width in ((90, 120), (301, 200), (25, 33)):
+    for height, width in ((90, 120), (301, 200), (25, 33), (1, 100), (300, 3), (1, 1)):
         image = draw.integers(0, 256, (height, width, 3), np.uint8)
         ours = step(torch.from_numpy(image[None]))[0].permute(1, 2, 0).numpy()
         short = min(height, width)
@@ -236,6 +240,73 @@ def test_resized_pixels_are_pillows_to_one_level(resample: Any) -> None:
         distance = np.abs(ours - theirs[top : top + 40, left : left + 40])
         assert distance.max() <= 1.001
         assert distance.mean() <= 0.05
+
+
+def peak(path: Path, *shape: int) -> int:
+    """Give the bytes by which an item of a shape raises the peak of a process that ran another."""
+    code = (
+        "import resource, sys, numpy as np, attar; from attar import trial\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10\n"
+        "encoder = attar.load(sys.argv[1], threads=1)\n"
+        "encoder.infer([trial.first_that_runs(encoder)])\n"
+        "before = peak(); item = np.zeros(eval(sys.argv[2]), encoder.manifest.inputs[0].dtype)\n"
+        "encoder.embed([item]); print(peak() - before)"
+    )
+    done = subprocess.run(  # noqa: S603 (our own command)
+        [sys.executable, "-c", code, str(path), str(shape)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return int(done.stdout)
+
+
+def test_images_are_bounded_and_so_is_the_memory_of_the_largest(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    folder = saved(vit(), tmp_path / "theirs", pixels())
+    path = import_folder(folder, tmp_path / "mine.attar").bundle.path
+    encoder = attar.load(path, threads=1)
+    limits = encoder.manifest.limits
+    assert limits is not None
+    side = math.isqrt(towers.MOST_PIXELS)
+    assert trial.shape_of(encoder.manifest.inputs[0], limits, trial.ANY) == (side, side, 3)
+    for shape, words in (
+        ((1, towers.MOST_RATIO + 1, 3), "101 times as long as wide"),
+        ((1, 8000, 3), "8000 times as long as wide"),
+        ((side + 1, side, 3), "numbers and the encoder takes"),
+        ((2, towers.MOST_SIDE + 1, 3), "has 8193 width"),
+    ):
+        with pytest.raises(ShapeError, match=f"item 1 .*{words}"):
+            encoder.embed([np.zeros((9, 9, 3), np.uint8), np.zeros(shape, np.uint8)])
+    image = side * side * 3
+    for shape in ((side, side, 3), (1, towers.MOST_RATIO, 3), (82, towers.MOST_SIDE, 3)):
+        assert peak(path, *shape) < 4 * image
+
+
+def test_sound_is_bounded_and_so_is_the_memory_of_the_longest(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = wav2vec2()
+    folder = saved(model, tmp_path / "theirs", sound())
+    made = import_folder(folder, tmp_path / "mine.attar", max_seconds=20)
+    encoder = attar.load(made.bundle.path, threads=1)
+    limits = made.bundle.manifest.limits
+    assert limits is not None
+    least, most = limits.axes["samples"].min, limits.axes["samples"].max
+    assert (least, most) == (20, 20 * RATE)  # 10 + (3 - 1) * 5
+    with pytest.raises(RuntimeError, match="Kernel size"):
+        model.feature_extractor(torch.zeros(1, least - 1))
+    one, frames = (model.feature_extractor(torch.zeros(1, n)).shape[-1] for n in (least, most))
+    assert one == 1
+    for samples, words in ((least - 1, "20 or more"), (most + 1, "32000 at most")):
+        with pytest.raises(ShapeError, match=f"item 1 has {samples} samples .* {words}"):
+            encoder.embed([np.zeros(n, np.float32) for n in (900, samples)])
+    attention = LAYERS["num_attention_heads"] * frames**2 * 4
+    assert peak(made.bundle.path, most) < 4 * attention
+    with pytest.raises(InvalidInput, match=r"takes 0\.0125 s of sound at least; got 0\.01 s"):
+        import_folder(folder, tmp_path / "short.attar", max_seconds=0.01)
+
+
+def test_the_usual_convolutions_need_400_samples(tmp_path: Path) -> None:
+    config = transformers.Wav2Vec2Config(**SIZES, conv_dim=[8] * 7).to_dict()
+    assert towers.field(config, tmp_path) == (400, 320)
 
 
 def change(path: Path, **values: Any) -> None:

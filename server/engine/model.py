@@ -281,10 +281,7 @@ class Model:
                 refused = str(error)
             else:
                 return item
-        raise BackendError(
-            f"model {self.name} embeds no item that was tried to warm it up: {refused}; export it "
-            "again with this attar, which states the least and the largest item"
-        )
+        raise trial.none_runs(self.encoder, refused)
 
     async def _forward(self, item: Prepared, patience_s: float) -> None:
         """Embed one item that nobody asked for; raises why it gave no answer."""

@@ -393,7 +393,7 @@ def test_a_bundle_whose_least_item_fails_is_not_served(tmp_path: Path) -> None:
     wrong = Limits(axes={"samples": AxisRange(min=100, max=800)})
     path = tensor_bundle(tmp_path / "wrong", SOUND, wrong, name="wrong")
     with (
-        pytest.raises(BackendError, match="wrong embeds no item that was tried"),
+        pytest.raises(BackendError, match="wrong does not embed its least item"),
         serving(settings(path, data_dir=tmp_path / "data")),
     ):
         pass

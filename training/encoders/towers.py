@@ -207,7 +207,7 @@ def _speech(folder: Path, config: Mapping[str, Any], max_seconds: float) -> Towe
         )
     rate = size(processor, "sampling_rate", place)
     normalise = processor.get("do_normalize", True) is True
-    least, stride = _field(config, where)
+    least, stride = field(config, where)
     most = int(rate * max_seconds)
     if most < least:
         raise InvalidInput(
@@ -228,7 +228,7 @@ def _speech(folder: Path, config: Mapping[str, Any], max_seconds: float) -> Towe
     )
 
 
-def _field(config: Mapping[str, Any], where: Path) -> tuple[int, int]:
+def field(config: Mapping[str, Any], where: Path) -> tuple[int, int]:
     """Give the samples that the convolutions make one frame of, and those between two frames."""
     kernels, strides = config.get("conv_kernel"), config.get("conv_stride")
     if not isinstance(kernels, list) or not isinstance(strides, list):
