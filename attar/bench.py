@@ -310,7 +310,7 @@ def _child(job: Mapping[str, Any]) -> Iterator[Timing]:
     """
     encoder = load(job["path"], variant=job["variant"], threads=job["threads"])
     lengths = job["lengths"] or [None]
-    if encoder.max_length is None and trial.is_open(encoder.manifest):
+    if trial.is_open(encoder.manifest):
         row = trial.first_that_runs(encoder)
         least = trial.length_of(encoder.manifest.inputs[0], row.arrays[0].shape)
         lengths = [length for length in lengths if length >= least] or [least]

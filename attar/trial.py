@@ -87,7 +87,7 @@ def is_open(manifest: Manifest) -> bool:
     """Tell whether an axis of a tensor has a name and no limits."""
     limits = manifest.limits or Limits()
     named = {axis for axis in manifest.inputs[0].shape[1:] if isinstance(axis, str)}
-    return bool(named - limits.axes.keys())
+    return manifest.modality != "text" and bool(named - limits.axes.keys())
 
 
 def shape_of(spec: TensorSpec, limits: Limits | None, size: int) -> tuple[int, ...]:

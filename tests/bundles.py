@@ -214,7 +214,7 @@ def row_bundle(path: str | Path, *, dim: int, normalized: bool, name: str) -> Pa
         reference="fp32",
         variants=(Variant(name="fp32", file="variants/fp32.onnx", precision="fp32"),),
     )
-    graph = _model([node], [row], dim, {})
+    graph = graph_model([node], [row], dim, {})
     return Bundle.write(path, manifest, {"variants/fp32.onnx": graph}).path
 
 

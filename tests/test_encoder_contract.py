@@ -9,7 +9,7 @@ from dataclasses import FrozenInstanceError, fields
 from itertools import cycle
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -217,7 +217,7 @@ def test_the_least_and_the_largest_item_are_embedded_and_none_beyond(
     encoder = prepared(ENCODER[name])
     made = export_model(tmp_path / "x.attar", TensorModel(encoder=encoder), name="x")
     loaded = attar.load(made.bundle.path, threads=1)
-    rows, axis = encoder.input.shape[1:]
+    rows, axis = cast("tuple[int, str]", encoder.input.shape[1:])
     ((_, allowed),) = encoder.limits.axes.items()
     assert allowed.max == MOST_TOKENS * allowed.min
     for size in (allowed.min, allowed.max):

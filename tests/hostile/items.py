@@ -125,7 +125,8 @@ def bundle(folder: Path, name: str) -> Path:
 
 
 def sound(samples: int) -> NDArray[np.float32]:
-    return np.sin(np.arange(samples) * 0.01).astype(np.float32)
+    wave: NDArray[np.float32] = np.sin(np.arange(samples) * 0.01).astype(np.float32)
+    return wave
 
 
 def picture(*shape: int) -> NDArray[np.uint8]:
