@@ -49,6 +49,7 @@ from .transport.info import InfoService
 from .transport.models import ModelsService
 from .usecases.anomaly import Anomaly
 from .usecases.classify import Classification
+from .usecases.kept import Orphans
 from .usecases.search import Collections
 from .web import HTTP_ROUTES, Web
 from .workers import Workers, part_of_the_cores
@@ -149,8 +150,8 @@ async def running(settings: Settings, *, owner: Path | None = None) -> AsyncIter
         stack.push_async_callback(models.close, drain=True)
         if first:  # after what may have been mistyped: a mistake is told in one line
             log.info("settings\n%s", describe(settings))
-        await _add_kept(models, settings, server, stack, owner)
-        _add_models(models, settings, server, door)
+        orphans = await _add_kept(models, settings, server, stack, owner)
+        _add_models(models, settings, server, door, orphans)
         healthy = health.HealthService(models, SERVICE_NAMES)
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
         if settings.reflection:
@@ -275,13 +276,13 @@ async def _add_kept(
     server: grpc.aio.Server,
     stack: AsyncExitStack,
     owner: Path | None,
-) -> None:
+) -> Orphans | None:
     """Add the services of what is kept on disk, or forward them to the process that owns it."""
     if owner is not None:
         channel = grpc.aio.insecure_channel(f"unix:{owner}", options=_UNLIMITED)
         stack.push_async_callback(channel.close)
         server.add_generic_rpc_handlers((Forward(KEPT, channel),))
-        return
+        return None
     collections = Collections(
         await open_store(settings), models, max_collections=settings.max_collections
     )
@@ -309,12 +310,23 @@ async def _add_kept(
         *classification.damaged.values(),
     ):
         log.error("not served: %s", why)
+    orphans = Orphans(
+        models, collections=collections, anomaly=anomaly, classification=classification
+    )
+    stack.callback(asyncio.create_task(orphans.keep(), name="look for orphans").cancel)
+    return orphans
 
 
-def _add_models(models: Models, settings: Settings, server: grpc.aio.Server, door: Door) -> None:
+def _add_models(
+    models: Models,
+    settings: Settings,
+    server: grpc.aio.Server,
+    door: Door,
+    orphans: Orphans | None,
+) -> None:
     """Add the services that need models alone."""
     info_pb2_grpc.add_InfoServicer_to_server(InfoService(models, _limits(settings)), server)
-    models_pb2_grpc.add_ModelsServicer_to_server(ModelsService(models), server)
+    models_pb2_grpc.add_ModelsServicer_to_server(ModelsService(models, orphans), server)
     embedding_pb2_grpc.add_EmbeddingServicer_to_server(
         EmbeddingService(
             models,

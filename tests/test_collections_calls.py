@@ -202,6 +202,6 @@ def test_vectors_of_the_models_whole_width_are_cut_to_the_collections(
 
 
 async def test_both_clients_have_the_same_calls(client: Client) -> None:
-    async with AsyncClient(client._target) as other:  # noqa: SLF001 (the server of this module)
+    async with AsyncClient(str(client._target)) as other:  # noqa: SLF001 (the server of this module)
         page, count = await asyncio.gather(other.scroll("notes", limit=2), other.count("notes"))
     assert ([point.id for point in page.points], count) == ([0, 1], 8)

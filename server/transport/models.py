@@ -3,6 +3,7 @@
 from typing import Final
 
 from attar.server.engine.models import Models, State
+from attar.server.usecases.kept import Orphans
 from attar.v1 import models_pb2, models_pb2_grpc
 
 from .guard import Context
@@ -17,21 +18,23 @@ _STATES: Final[dict[State, models_pb2.State.ValueType]] = {
 class ModelsService(models_pb2_grpc.ModelsServicer):
     """attar.v1.Models."""
 
-    def __init__(self, models: Models) -> None:
-        """Tell of these models, and change them."""
+    def __init__(self, models: Models, orphans: Orphans | None = None) -> None:
+        """Tell of these models and of what has lost its own, and change them."""
         self._models = models
+        self._orphans = orphans
 
     async def Index(  # noqa: D102 (models.proto says it)
         self,
         request: models_pb2.IndexRequest,  # noqa: ARG002 (gRPC's signature)
         context: Context,  # noqa: ARG002
     ) -> models_pb2.IndexResponse:
+        missed = await self._orphans.listed() if self._orphans else []
         return models_pb2.IndexResponse(
             models=[
                 models_pb2.IndexedModel(
                     name=one.name, version=one.version, state=_STATES[one.state], reason=one.reason
                 )
-                for one in self._models.index()
+                for one in (*self._models.index(), *missed)
             ]
         )
 

@@ -12,7 +12,8 @@ from attar.heads import KnnAnomaly, Metric
 from attar.server.engine.models import Models
 
 from .embed import Item, Items, Truncation, embed
-from .search import Collections, same_space
+from .kept import Kept, model_for
+from .search import Collections, kept
 from .shelf import Shelf
 
 
@@ -79,12 +80,11 @@ class Anomaly:
             raise InvalidInput("give either items or a collection to fit on, and not both")
         if collection is not None:
             description, vectors = await self._collections.all_vectors(collection)
-            chosen = self._models[description.model]
-            if model and chosen is not self._models[model]:
+            chosen = model_for(self._models, kept(description))
+            if model and model != chosen.name:
                 raise InvalidInput(
                     f"collection {collection} is of model {chosen.name}; got model {model}"
                 )
-            same_space(description, chosen)
         elif items is not None:
             embedded = await embed(
                 self._models,
@@ -125,9 +125,11 @@ class Anomaly:
     ) -> Scored:
         """Score items; one that cannot be embedded fails alone."""
         head = self._shelf.get(name)
+        model = model_for(self._models, Kept("detector", name, head.model, head.fingerprint))
         embedded = await embed(
             self._models,
-            model=head.model,
+            model=model.name,
+            version=model.version,
             items=items,
             dims=head.references.shape[1],
             truncation=truncation,

@@ -15,6 +15,7 @@ from attar.heads import LinearClassifier
 from attar.server.engine.models import Models
 
 from .embed import Item, Items, Truncation, embed
+from .kept import Kept, model_for
 from .shelf import Shelf
 
 _ITERATIONS: Final = 1000
@@ -112,9 +113,11 @@ class Classification:
     ) -> Predicted:
         """Give each item's label; an item that cannot be embedded fails alone."""
         head = self._shelf.get(name)
+        model = model_for(self._models, Kept("classifier", name, head.model, head.fingerprint))
         embedded = await embed(
             self._models,
-            model=head.model,
+            model=model.name,
+            version=model.version,
             items=items,
             dims=head.weights.shape[1],
             truncation=truncation,

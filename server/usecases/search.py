@@ -24,9 +24,10 @@ from attar.server.collections.store import (
     Store,
     check_ids,
 )
-from attar.server.engine.models import Model, Models
+from attar.server.engine.models import Models
 
 from .embed import Item, Items, Role, Truncation, embed
+from .kept import Kept, model_for
 
 __all__ = [
     "CollectionInfo",
@@ -133,6 +134,12 @@ class Collections:
         damaged = self._store.damaged
         names = [name for name in await self._store.names() if name not in damaged]
         return tuple([await self.get(name) for name in names])
+
+    async def descriptions(self) -> tuple[Description, ...]:
+        """Give what every collection that can be used was made for."""
+        damaged = self._store.damaged
+        names = [name for name in await self._store.names() if name not in damaged]
+        return tuple([await self._store.describe(name) for name in names])
 
     async def get(self, name: str) -> CollectionInfo:
         """Describe a collection."""
@@ -404,12 +411,12 @@ class Collections:
             _same_space(description, f"the vectors are of {fingerprint}", fingerprint)
             rows = self._cut(description, vectors)
             return rows, (Item(None, 0, truncated=False),) * len(vectors)
-        model = self._models[description.model]
-        same_space(description, model)
+        model = model_for(self._models, kept(description))
         embedded = await embed(
             self._models,
             items=items if items is not None else [],
             model=model.name,
+            version=model.version,
             role=role,
             dims=description.dims,
             truncation=truncation,
@@ -425,17 +432,15 @@ class Collections:
         if width <= description.dims:
             return vectors
         try:
-            encoder = self._models[description.model].encoder
-        except NotFound:
+            encoder = model_for(self._models, kept(description)).encoder
+        except AttarError:
             return vectors  # the store refuses another width
-        trained = encoder.fingerprint == description.fingerprint and width == encoder.dim
-        return vectors[:, : description.dims] if trained else vectors
+        return vectors[:, : description.dims] if width == encoder.dim else vectors
 
 
-def same_space(description: Description, model: Model) -> None:
-    """Refuse a model whose space is no longer the one that the collection was made for."""
-    fingerprint = model.encoder.fingerprint
-    _same_space(description, f"model {model.name} now embeds into {fingerprint}", fingerprint)
+def kept(description: Description) -> Kept:
+    """Give a collection as what is kept for a model."""
+    return Kept("collection", description.name, description.model, description.fingerprint)
 
 
 def _same_space(description: Description, what: str, fingerprint: str) -> None:

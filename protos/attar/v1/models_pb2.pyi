@@ -83,7 +83,7 @@ class IndexedModel(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
-    """Empty where the bundle cannot be read."""
+    """Empty where the bundle cannot be read, or where none is there and something needs the model."""
     state: Global___State.ValueType
     reason: _builtins.str
     """What is wrong; beside STATE_READY, why newer content at its place does not serve."""

@@ -60,7 +60,8 @@ class ModelsServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Index(self, request, context):
-        """Every version that is known, served or not, and why not.
+        """Every version that is known, served or not, and why not; and models that are missed by what is
+        kept for them: collections, detectors and classifiers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -32,7 +32,9 @@ class ModelsStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ModelsAsyncStub: ...
     Index: _grpc.UnaryUnaryMultiCallable[_models_pb2.IndexRequest, _models_pb2.IndexResponse]
-    """Every version that is known, served or not, and why not."""
+    """Every version that is known, served or not, and why not; and models that are missed by what is
+    kept for them: collections, detectors and classifiers.
+    """
     Load: _grpc.UnaryUnaryMultiCallable[_models_pb2.LoadRequest, _models_pb2.LoadResponse]
     """Load a model from where it lies: what is new, changed, unloaded, or failed before. It serves
     after it has answered a forward pass; until then, and if it is bad, what served before goes on.
@@ -48,7 +50,9 @@ class ModelsStub:
 class ModelsAsyncStub(ModelsStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Index: _aio.UnaryUnaryMultiCallable[_models_pb2.IndexRequest, _models_pb2.IndexResponse]  # type: ignore[assignment]
-    """Every version that is known, served or not, and why not."""
+    """Every version that is known, served or not, and why not; and models that are missed by what is
+    kept for them: collections, detectors and classifiers.
+    """
     Load: _aio.UnaryUnaryMultiCallable[_models_pb2.LoadRequest, _models_pb2.LoadResponse]  # type: ignore[assignment]
     """Load a model from where it lies: what is new, changed, unloaded, or failed before. It serves
     after it has answered a forward pass; until then, and if it is bad, what served before goes on.
@@ -67,7 +71,9 @@ class ModelsServicer(metaclass=_abc_1.ABCMeta):
         request: _models_pb2.IndexRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_models_pb2.IndexResponse, _abc.Awaitable[_models_pb2.IndexResponse]]:
-        """Every version that is known, served or not, and why not."""
+        """Every version that is known, served or not, and why not; and models that are missed by what is
+        kept for them: collections, detectors and classifiers.
+        """
 
     @_abc_1.abstractmethod
     def Load(
