@@ -101,7 +101,7 @@ def pictures(draw: st.DrawFn) -> tuple[str, bytes]:
     return f"a.{suffix}", draw(damage())(file.getvalue())
 
 
-def by_pillow(content: bytes) -> NDArray[np.float32] | None:
+def by_pillow(content: bytes) -> NDArray[np.floating[Any]] | None:
     """Read an image as a user of Pillow and torchvision would; None where Pillow cannot."""
     try:
         with Image.open(io.BytesIO(content)) as file:
@@ -159,9 +159,10 @@ def by_scipy(path: Path) -> NDArray[np.float64]:
         warnings.simplefilter("ignore")  # of chunks that it passes over
         _, samples = wavfile.read(path)
     if samples.dtype == np.uint8:
-        return (samples.astype(np.float64) - 128) / 128
-    whole = samples.dtype.kind == "i"
-    scale = -float(np.iinfo(samples.dtype).min) if whole else 1
+        samples = samples.astype(np.float64) - 128
+        scale = 128.0
+    else:
+        scale = -float(np.iinfo(samples.dtype).min) if samples.dtype.kind == "i" else 1.0
     scaled: NDArray[np.float64] = samples.astype(np.float64) / scale
     return scaled
 
