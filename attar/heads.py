@@ -7,7 +7,7 @@ space, because a distance between two spaces is a number without a meaning.
 import io
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Literal, TypeAlias, get_args
 
@@ -23,8 +23,10 @@ METRICS: Final[tuple[Metric, ...]] = get_args(Metric)
 # another batch is off by a few units in the last place (2 ** -23, about 1.2e-7).
 _RESOLUTION: Final = 1e-6
 _LEAST_FPR: Final = 1e-9
-_ROWS: Final = 512  # queries and references compared at a time, which bounds memory
+# What is compared at a time, which bounds memory: queries, references, and values of the nearest.
+_ROWS: Final = 512
 _REFERENCES: Final = 8192
+_VALUES: Final = 2**21
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,8 @@ class KnnAnomaly:
             vectors = _unit(vectors).astype(np.float32)
         order = np.random.default_rng(seed).permutation(len(vectors))
         references = vectors[order[held_out:]]
-        empty = np.empty(0, np.float32)
-        head = cls(references, empty, neighbours, target_fpr, model, fingerprint, metric)
-        scores = head._scores(vectors[order[:held_out]])
-        return replace(head, calibration=np.sort(scores))
+        scores = _mean_distances(vectors[order[:held_out]], references, neighbours, metric)
+        return cls(references, np.sort(scores), neighbours, target_fpr, model, fingerprint, metric)
 
     @cached_property
     def resolution(self) -> float:
@@ -111,11 +111,12 @@ class KnnAnomaly:
         """Give the mean distance to the k nearest references: (n, d) to (n,).
 
         From 0 to 2 where the metric is cosine, where a row of zeros is at distance 1 from
-        everything; from 0 on where it is euclidean. Distances below `resolution` are 0.
+        everything; from 0 on where it is euclidean. Rows that float32 cannot tell apart are at
+        distance 0.
         """
-        _same_space(fingerprint, self.fingerprint)
+        check_space(fingerprint, self.fingerprint)
         _matrix(vectors, self.references.shape[1])
-        return self._scores(vectors)
+        return _mean_distances(vectors, self.references, self.neighbours, self.metric)
 
     def p_values(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give the conformal p-value of each score: (n,) to (n,), from 1 / (c + 1) to 1."""
@@ -126,10 +127,6 @@ class KnnAnomaly:
     def anomalies(self, scores: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Say which scores are anomalous at `target_fpr`."""
         return scores > np.float32(self.threshold)
-
-    def _scores(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        scores = _mean_distances(vectors, self.references, self.neighbours, self.metric)
-        return np.where(scores <= self.resolution, np.float32(0), scores)
 
     def to_bytes(self) -> bytes:
         """Write an npz without objects; equal heads give equal bytes."""
@@ -192,7 +189,7 @@ class LinearClassifier:
         self, vectors: NDArray[np.float32], *, fingerprint: str
     ) -> NDArray[np.float32]:
         """Give each item's probability of each label: (n, d) to (n, k), rows sum to 1."""
-        _same_space(fingerprint, self.fingerprint)
+        check_space(fingerprint, self.fingerprint)
         _matrix(vectors, self.weights.shape[1])
         # In float64: products of large float32 numbers overflow, and infinity less itself is NaN.
         logits = _wide(vectors) @ _wide(self.weights).T + self.bias  # (n, k)
@@ -264,16 +261,18 @@ def _mean_distances(
     """Give each row's mean distance to its k nearest references, computed in float64."""
     rows = _unit(vectors) if metric == "cosine" else _wide(vectors)
     scores = np.empty(len(rows))
-    for start in range(0, len(rows), _ROWS):
-        some = rows[start : start + _ROWS]
+    step = max(1, min(_ROWS, _VALUES // (k * rows.shape[1] or 1)))
+    for start in range(0, len(rows), step):
+        some = rows[start : start + step]
         nearest = _wide(references[_nearest(some, references, k, metric)])  # (rows, k, d)
         if metric == "cosine":
-            distances = 1 - np.einsum("nd,nkd->nk", some, _unit(nearest))
-            distances = distances.clip(0, 2)
+            distances = (1 - np.einsum("nd,nkd->nk", some, _unit(nearest))).clip(0, 2)
+            distances[distances <= _RESOLUTION] = 0
         else:
             # Of the differences themselves: |a|^2 + |b|^2 - 2ab cancels where rows are near.
             distances = np.linalg.norm(some[:, None] - nearest, axis=2)
-        scores[start : start + _ROWS] = np.sort(distances, axis=1).mean(axis=1)
+            distances[distances <= _RESOLUTION * np.linalg.norm(nearest, axis=2)] = 0
+        scores[start : start + step] = np.sort(distances, axis=1).mean(axis=1)
     return _narrow(scores)
 
 
@@ -340,7 +339,8 @@ def _matrix(vectors: NDArray[np.float32], dims: int | None = None) -> None:
         )
 
 
-def _same_space(given: str, own: str) -> None:
+def check_space(given: str, own: str) -> None:
+    """Raise `SpaceMismatch` where embeddings are of another space than the head's own."""
     if given != own:
         raise SpaceMismatch(
             f"this head was fitted in the space {own}, and the embeddings are of {given};"

@@ -2,6 +2,7 @@
 
 import asyncio
 import unicodedata
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -234,6 +235,8 @@ def _logistic(
     # 80 MB, which a server that fits nothing has no use for.
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
 
+    # It takes many labels for numbers; recalls say how well so few items of each tell them apart.
+    warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
     fitted = LogisticRegression(C=strength, class_weight="balanced", max_iter=_ITERATIONS).fit(
         rows, codes
     )

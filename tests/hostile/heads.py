@@ -121,6 +121,13 @@ DETECTORS: Final = (
         anomalies=(True,),
     ),
     Detector(
+        fault="mostly zeros, and the rest long and off in the last place",
+        items=np.vstack([rows([[0, 0, 0]], times=150), rows([[1e6, 2e6, 3e6]], times=50)]),
+        queries=np.nextafter(rows([[1e6, 2e6, 3e6]]), np.float32(0)),
+        scores=(0,),
+        anomalies=(False,),
+    ),
+    Detector(
         fault="columns that are constant and large",
         items=np.hstack([rows([[1e6, -3e5]], times=40), np.arange(40, dtype=np.float32)[:, None]]),
         options={"neighbours": 1},
@@ -358,6 +365,14 @@ CLASSIFIERS: Final = (
         labels=("1",) * 10 + ("01",) * 10 + ("1.0",) * 10 + ("True",) * 10 + ("true",) * 20,
         classes=("01", "1", "1.0", "True", "true"),
         counts=(10, 10, 10, 10, 20),
+    ),
+    Classifier(
+        fault="as many labels as items",
+        items=np.eye(30, DIMS, dtype=np.float32) + np.arange(90).reshape(30, 3).astype(np.float32),
+        labels=tuple(f"{i:02}" for i in range(30)),
+        classes=tuple(f"{i:02}" for i in range(30)),
+        counts=(1,) * 30,
+        recalls=(None,) * 30,
     ),
     Classifier(
         fault="labels of other scripts",
