@@ -401,6 +401,9 @@ CLASSIFIERS: Final = (
             ("two blanks", ("a b", "a  b"), "labels[1] is 'a  b' and labels[0] is 'a b'"),
             ("another blank", ("a b", "a\u00a0b"), "labels[1] is 'a\\xa0b'"),
             ("another form", ("\u00e4", "a\u0308"), "labels[1] is 'a\\u0308'"),
+            ("a mark of the byte order", ("cat", "\ufeffcat"), "labels[1] is '\\ufeffcat'"),
+            ("a blank of no width", ("a\u200bb", "ab"), "labels[0] is 'a\\u200bb'"),
+            ("a label of marks", ("a", "\ufeff\u200b"), "labels[1] must be a name"),
             ("one in two forms", ("\u00e4", "a\u0308", "b"), "write them the same"),
             ("257 characters", ("a", "b" * 257), "labels[1] has 257 characters"),
         )
