@@ -72,7 +72,7 @@ class KnnAnomaly:
         than `neighbours`, and for a row of zeros where the metric is cosine.
         """
         _matrix(vectors)
-        held_out = _held_out(len(vectors), neighbours, target_fpr)
+        apart = held_out(len(vectors), neighbours, target_fpr)
         if metric not in METRICS:
             raise InvalidInput(f"metric must be one of {', '.join(METRICS)}; got {metric!r}")
         if metric == "cosine":
@@ -86,8 +86,8 @@ class KnnAnomaly:
                 [_unit(vectors[i : i + _REFERENCES]).astype(np.float32) for i in blocks]
             )
         order = np.random.default_rng(seed).permutation(len(vectors))
-        references = vectors[order[held_out:]]
-        scores = _mean_distances(vectors[order[:held_out]], references, neighbours, metric)
+        references = vectors[order[apart:]]
+        scores = _mean_distances(vectors[order[:apart]], references, neighbours, metric)
         return cls(references, np.sort(scores), neighbours, target_fpr, model, fingerprint, metric)
 
     @cached_property
@@ -117,7 +117,7 @@ class KnnAnomaly:
         everything; from 0 on where it is euclidean. Rows that float32 cannot tell apart are at
         distance 0.
         """
-        check_space(fingerprint, self.fingerprint)
+        _same_space(fingerprint, self.fingerprint)
         _matrix(vectors, self.references.shape[1])
         return _mean_distances(vectors, self.references, self.neighbours, self.metric)
 
@@ -192,7 +192,7 @@ class LinearClassifier:
         self, vectors: NDArray[np.float32], *, fingerprint: str
     ) -> NDArray[np.float32]:
         """Give each item's probability of each label: (n, d) to (n, k), rows sum to 1."""
-        check_space(fingerprint, self.fingerprint)
+        _same_space(fingerprint, self.fingerprint)
         _matrix(vectors, self.weights.shape[1])
         # In float64: products of large float32 numbers overflow, and infinity less itself is NaN.
         logits = _wide(vectors) @ _wide(self.weights).T + self.bias  # (n, k)
@@ -240,7 +240,7 @@ class LinearClassifier:
         return head
 
 
-def _held_out(items: int, neighbours: int, target_fpr: float) -> int:
+def held_out(items: int, neighbours: int, target_fpr: float) -> int:
     """Give how many items calibrate a detector, or refuse what leaves too few references."""
     if neighbours < 1:
         raise InvalidInput(f"neighbours must be at least 1; got {neighbours}")
@@ -248,14 +248,14 @@ def _held_out(items: int, neighbours: int, target_fpr: float) -> int:
         raise InvalidInput(
             f"target_fpr must be between 0 and 1, and at least {_LEAST_FPR}; got {target_fpr}"
         )
-    held_out = max(items // 4, math.ceil(1 / target_fpr))
-    if items < held_out + neighbours:
+    apart = max(items // 4, math.ceil(1 / target_fpr))
+    if items < apart + neighbours:
         raise InvalidInput(
-            f"{items} items are too few: target_fpr {target_fpr} holds {held_out} out and"
+            f"{items} items are too few: target_fpr {target_fpr} holds {apart} out and"
             f" {neighbours} neighbours need as many references; give at least"
-            f" {held_out + neighbours}"
+            f" {apart + neighbours}"
         )
-    return held_out
+    return apart
 
 
 def _mean_distances(
@@ -345,8 +345,7 @@ def _matrix(vectors: NDArray[np.float32], dims: int | None = None) -> None:
         )
 
 
-def check_space(given: str, own: str) -> None:
-    """Raise `SpaceMismatch` where embeddings are of another space than the head's own."""
+def _same_space(given: str, own: str) -> None:
     if given != own:
         raise SpaceMismatch(
             f"this head was fitted in the space {own}, and the embeddings are of {given};"

@@ -565,7 +565,7 @@ CASES: Final[tuple[Case, ...]] = (
         INVALID,
         "filter['a']",
     ),
-    *_items(_detector, "Anomaly/Fit", misfit="model"),
+    *_items(_detector, "Anomaly/Fit", misfit="model", rows=30),
     *_names(_detector, "Anomaly/Fit", "name"),
     Case("Anomaly/Fit", "name taken", _detector(name="normal"), TAKEN),
     Case("Anomaly/Fit", "unknown model", _detector(model="huge"), UNKNOWN),

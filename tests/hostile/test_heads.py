@@ -270,6 +270,17 @@ def test_many_neighbours_do_not_take_much_memory() -> None:
         tracemalloc.stop()
 
 
+async def test_a_fit_that_cannot_be_is_refused_before_anything_is_embedded(tmp_path: Path) -> None:
+    async with started(make(tiny_bundle(tmp_path / "tiny.attar"))) as models:
+        collections = Collections(StoreProcess(tmp_path / "collections"), models)
+        try:
+            anomaly = Anomaly(tmp_path, models, collections)
+            with pytest.raises(InvalidInput, match="3 items are too few"):
+                await anomaly.fit("few", items=["cat", "\ud800", "sun"])  # no text, and not met
+        finally:
+            await collections.close()
+
+
 # -------------------------------------------------------------------------- classifiers
 
 
@@ -424,7 +435,7 @@ async def test_a_model_of_another_width_is_another_space(tmp_path: Path) -> None
                     anomaly.score("d", items=texts),
                     classification.predict("c", items=texts),
                 ):
-                    with pytest.raises(SpaceMismatch, match="fit the head again"):
+                    with pytest.raises(SpaceMismatch, match="now embeds into"):
                         await call
             finally:
                 await collections.close()
