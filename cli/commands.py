@@ -35,15 +35,14 @@ from attar.training.loop import fit
 from attar.training.precision import best_precision
 from attar.training.probes.summaries import SummaryRetrieval
 from attar.training.recipes.text import distil, ecoformer
-from attar.training.recipes.text.pairs import MAX_LENGTH, STUDENT, TextData, text_data
+from attar.training.recipes.text.pairs import MAX_LENGTH, TextData, student_of, text_data
 from attar.training.sampler import evenly
 from attar.training.student import student_from_teacher
 
 from . import runs
-from .reading import TextReading, chosen, corpus, has_smiles, read_source, show_cut
+from .reading import TextReading, chosen, corpus, has_smiles, read_source
 from .tables import console, show_bundle
 
-STUDENT_LAYERS = (0, 5)  # of all-MiniLM's six: the first and the last
 SAMPLE = 64  # texts that decide which feed-forward units a student keeps
 PROBED = 1000  # documents of a probe while training
 MEND = "--attention softmax leaves that variant out"
@@ -86,7 +85,7 @@ def import_bundle(
 def lines(path: Path) -> list[str]:
     """Read a text file's lines that hold something, two or more."""
     try:
-        found = [line for line in path.read_text("utf-8-sig").split("\n") if line.strip()]
+        found = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{path} cannot be read as UTF-8 text: {error}") from error
     if len(found) < 2:
@@ -130,14 +129,14 @@ def distill_text(
             f"pretrain with --tokenizer {folder / 'tokenizer.json'}"
         )
     parts = corpus(data, reading, what="distill")
-    longest = min(teacher.encoder.max_length, start.encoder.max_length, MAX_LENGTH)
-    texts = quick(text_data(parts, teacher.tokenizer, max_length=longest))
-    show_cut(texts, max_length=longest)
+    longest = min(teacher.encoder.max_length, start.encoder.max_length)
+    texts = quick(text_data(parts, teacher.tokenizer, max_length=min(longest, MAX_LENGTH)))
     student = start_student(start, texts) if init is None else start.encoder
     asked, settings = (
         resized(distil.Settings(), steps=number, seed=seed, items=len(parts.train))
         for number in (None, steps)
     )
+    runs.say_small(settings, items=len(parts.train), usual=distil.Settings().batch_size)
     lineage = {
         "recipe": "distil",
         "data": runs.source(data, out, parts),
@@ -192,7 +191,9 @@ def export_encoder(
         _export_tensors(model, bundle, data=data, reading=reading)
         return
     data = data or "docstrings"
-    parts = None if has_smiles(data, reading) else corpus(data, reading, what="this encoder")
+    parts = None
+    if not has_smiles(data, reading):
+        parts = corpus(data, reading, what="this encoder", least=2)
     hashed, notes = None, {}
     if binarized:
         try:
@@ -300,9 +301,13 @@ def resized(settings: Any, *, steps: int | None, seed: int, items: int | None = 
 
 
 def start_student(teacher: TextModel[TextEncoder], texts: TextData) -> TextEncoder:
-    """Start the default student from its teacher."""
+    """Start the default student from its teacher: of its layers, the first and the last."""
     sample = evenly(texts.pairs.second, SAMPLE)
-    return student_from_teacher(teacher.encoder, STUDENT, layers=STUDENT_LAYERS, sample=sample)
+    theirs = teacher.encoder.shape
+    layers = sorted({0, theirs.transformer.depth - 1})
+    return student_from_teacher(
+        teacher.encoder, student_of(theirs, depth=len(layers)), layers=layers, sample=sample
+    )
 
 
 def recovered(

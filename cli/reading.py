@@ -19,7 +19,6 @@ from attar.training.data.reading import LabelChoice, read
 from attar.training.data.source import Source
 from attar.training.overrides import override
 from attar.training.recipes.audio.continued import Groups
-from attar.training.recipes.text.pairs import TextData
 
 from .tables import console
 
@@ -75,10 +74,11 @@ def chosen(reading: Reading | TextReading, words: Sequence[str]) -> dict[str, An
     return {name: value for name, value, default in every if value != default}
 
 
-def corpus(data: str, words: Sequence[str] = (), *, what: str) -> Split:
+def corpus(data: str, words: Sequence[str] = (), *, what: str, least: int = 3) -> Split:
     """Read the pairs or texts that `--data` names, hold some out and show both.
 
-    `what` is said to be of texts where a word of `--read` is not about them.
+    `what` is said to be of texts where a word of `--read` is not about them. Raises InvalidInput
+    for fewer than `least`: training compares the two that are left of three.
     """
     column = _column(words, what)
     if data == "docstrings":
@@ -88,18 +88,14 @@ def corpus(data: str, words: Sequence[str] = (), *, what: str) -> Split:
     else:
         read = read_corpus(Path(data), column=column)
     pairs = read.pairs
-    if len(pairs) < 2:
-        raise InvalidInput(f"{data} has {len(pairs)} pairs; one is held out, so give two or more")
+    if len(pairs) < least:
+        raise InvalidInput(
+            f"{data} has {len(pairs)} of the {least} pairs of texts that are needed, one of which "
+            "is held out; give more"
+        )
     held_out = min(HELD_OUT, max(1, len(pairs) // 8))
     show(read.lines(held_out=held_out))
     return split(pairs, held_out=held_out)
-
-
-def show_cut(texts: TextData, *, max_length: int) -> None:
-    """Show how many texts to train on are as long as an encoder reads, or longer."""
-    rows = (*texts.pairs.first, *texts.pairs.second)
-    if cut := sum(len(row) >= max_length for row in rows):
-        show((f"{cut:,} of {len(rows):,} texts to train on reach {max_length} tokens: cut there",))
 
 
 def has_smiles(data: str, words: Sequence[str]) -> bool:

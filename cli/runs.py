@@ -80,6 +80,12 @@ def settings_of(settings: Any, *, but: Sequence[str]) -> dict[str, object]:
     return {name: value for name, value in asdict(settings).items() if name not in but}
 
 
+def say_small(settings: Any, *, items: int, usual: int) -> None:
+    """Say that a batch has all items, where there are fewer than a recipe's batch has."""
+    if settings.batch_size == items < usual:
+        console.print(f"a batch has all {items} items, which are fewer than the recipe's {usual}")
+
+
 def story(record: Record, paper: str) -> dict[str, object]:
     """Give the lineage of an encoder: its checkpoint's, and the paper of its recipe."""
     return {**record.story, "paper": paper}

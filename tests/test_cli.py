@@ -333,8 +333,8 @@ def no_teacher(folder: Path) -> list[object]:
 
 def no_tokenizer(folder: Path) -> list[object]:
     tokenizer = folder / "nothing.json"
-    data = folder / "two.jsonl"
-    rows = [{"name": name, "summary": name, "body": name} for name in "ab"]
+    data = folder / "three.jsonl"
+    rows = [{"name": name, "summary": name, "body": name} for name in "abc"]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     out = folder / "x"
     return ["pretrain", "text/simclr", "--out", out, "--data", data, "--tokenizer", tokenizer]
@@ -360,7 +360,10 @@ def serve_nothing(folder: Path) -> list[object]:
         (no_folder, "there is no file or folder"),
         (no_data, "cannot read pairs from"),
         (bad_line, "bad.jsonl, line 2"),
-        (one_pair, "has 1 pairs; one is held out, so give two or more"),
+        (
+            one_pair,
+            "has 1 of the 3 pairs of texts that are needed, one of which is held out; give more",
+        ),
         (no_encoder, "nothing/encoder.json is missing"),
         (no_teacher, "nothing is missing; give the folder"),
         (no_tokenizer, "No such file or directory"),

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.optim import Optimizer
 
+from attar.errors import InvalidInput
+
 from .checkpoint import CHECKPOINT, Record, load_checkpoint, save_checkpoint
 from .encoders.transformer import TokenTransformer
 from .lineage import Lineage, stretch
@@ -115,9 +117,11 @@ def fit(
 
     Raises:
         FloatingPointError: the loss became infinite or not a number; the message names the step.
-        InvalidInput: the checkpoint in `out` belongs to another run, or has more steps.
+        InvalidInput: the checkpoint in `out` belongs to another run, or has more steps; or batches
+            have fewer items than the method needs.
     """
     fabric = _fabric(accelerator, precision)
+    _refuse_small_batch(training)
     run = _Run.of(training, fabric, precision, sharded=strategy == "fsdp", compiled=compiled)
     first = run.fabric.is_global_zero
     checkpoint = None if out is None else out / CHECKPOINT
@@ -154,6 +158,22 @@ def fit(
         if run.sharded is not None:
             run.sharded.undo()
         return History(tuple(log.rows))
+
+
+def _refuse_small_batch(training: Training[Batch]) -> None:
+    """Raise InvalidInput where this process's batches have too few items for the method."""
+    least = training.method.least_items
+    if least == 1:
+        return
+    part: Any = training.batches(0)
+    while not isinstance(part, Tensor):
+        part = next(iter(part.values() if isinstance(part, Mapping) else part))
+    if len(part) < least:
+        raise InvalidInput(
+            f"a batch has {len(part)} item, and {type(training.method).__name__} compares its "
+            f"items with one another: it needs {least} or more; give more items, or a larger "
+            "batch_size"
+        )
 
 
 def _forget(out: Path) -> None:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from torch import Tensor, nn
 
@@ -15,10 +15,12 @@ class Method(nn.Module, ABC, Generic[Batch]):
     """An `nn.Module` that owns its encoder, heads and targets, and says what a batch costs.
 
     A batch is whatever the recipe's `batches` and `views` make: a tensor, or tuples and dicts of
-    tensors. `encoder` is what is probed and exported.
+    tensors. `encoder` is what is probed and exported. `least_items` is the smallest batch that the
+    method can learn from: one that compares items, or normalises over them, needs two.
     """
 
     encoder: nn.Module
+    least_items: ClassVar[int] = 1
 
     @abstractmethod
     def loss(self, batch: Batch, step: int) -> tuple[Tensor, Metrics]:

@@ -1,5 +1,6 @@
 """Settings changed by words, such as `rate=1e-3` or `shape.dim=64`: typed, or refused with why."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from difflib import get_close_matches
@@ -18,7 +19,8 @@ def override(settings: SettingsT, changes: Sequence[str]) -> SettingsT:
     """Give a frozen dataclass with each `name=value` changed; a dot goes into a nested one.
 
     Values are read as the field's type says: int, float, str, true or false, one of a Literal's
-    words, none where that is allowed, numbers with commas between for a tuple.
+    words, none where that is allowed, numbers with commas between for a tuple. A number is finite
+    and 0 or more: no setting means anything below.
 
     Raises InvalidInput for a name there is not, with the nearest, and a value that does not fit.
     """
@@ -68,9 +70,12 @@ def _read(kind: Any, name: str, value: str) -> Any:
     if kind not in WORDS:
         raise InvalidInput(f"{name} cannot be changed by words; compose the recipe in Python")
     try:
-        return kind(value)
+        read = kind(value)
     except ValueError:
         raise InvalidInput(f"{name} takes {WORDS[kind]}; got {value!r}") from None
+    if kind is not str and not 0 <= read < math.inf:  # which NaN fails too
+        raise InvalidInput(f"{name} takes {WORDS[kind]} of 0 or more; got {value!r}")
+    return read
 
 
 def _one_of(known: Mapping[str, Any], name: str, value: str) -> Any:

@@ -15,7 +15,12 @@ WINDOW = 8  # batches sorted together: fewer pad more, more make an epoch's batc
 
 
 def seed_at(seed: int, *path: int) -> int:
-    """Give a 64-bit seed for one place in a run, such as (seed, step); places do not correlate."""
+    """Give a 64-bit seed for one place in a run, such as (seed, step); places do not correlate.
+
+    Raises InvalidInput when a number is below 0.
+    """
+    if min(seed, *path, 0) < 0:
+        raise InvalidInput(f"a seed must be 0 or more; got {(seed, *path)}")
     return int(np.random.SeedSequence([seed, *path]).generate_state(1, np.uint64)[0])
 
 

@@ -34,6 +34,7 @@ def warmup_cosine(peak: float, warmup: int, steps: int, *, floor: float = 0.0) -
     Source: Loshchilov and Hutter 2017 (arXiv:1608.03983), without restarts; the warm-up of Goyal
     et al. 2017 (arXiv:1706.02677).
     """
+    _at_least_one("steps", steps)
     if not 0 <= warmup < steps:
         raise InvalidInput(f"warmup must be in [0, steps); got {warmup} of {steps} steps")
     fall = cosine_ramp(peak, floor, steps - warmup)

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from .encoders.encoder import refuse_sizes_below_one
 from .schedules import Schedule
 from .sharding import parted_as, whole
 
@@ -75,6 +76,7 @@ class Queue(nn.Module):
 
     def __init__(self, size: int, dim: int, *, seed: int = 0) -> None:
         super().__init__()
+        refuse_sizes_below_one(size, queue=size)
         generator = torch.Generator().manual_seed(seed)
         keys = nn.functional.normalize(torch.randn(size, dim, generator=generator), dim=1)
         self.register_buffer("keys", keys)  # (size, dim), newest last
@@ -100,6 +102,7 @@ class Codebook(nn.Module):
 
     def __init__(self, size: int, dim: int, *, patience: int = 20) -> None:
         super().__init__()
+        refuse_sizes_below_one(size, size=size)
         self.vectors = nn.Parameter(torch.randn(size, dim))
         self.patience = patience
         # Every vector is overdue at first, and so begins as a state.

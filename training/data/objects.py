@@ -54,8 +54,13 @@ def read_objects(path: Path, names: Sequence[str]) -> Objects:
     labels: list[tuple[Labels, Labels]] = []
     for name in names:
         part = source(*npz_parts(path, member=name))
-        if part.train_labels is None or part.test is None or part.test_labels is None:
+        if part.train_labels is None:
             raise InvalidInput(f"{name} of {path} has no labels to probe with: add {name}_y_train")
+        if part.test is None or part.test_labels is None:
+            raise InvalidInput(
+                f"{name} of {path} has no class of two objects, so that one could be held out to "
+                f"probe with; give more objects, or add {name}_x_test and {name}_y_test"
+            )
         train[name], test[name] = part.train, part.test
         labels.append((part.train_labels, part.test_labels))
         if not all(map(np.array_equal, labels[-1], labels[0])):

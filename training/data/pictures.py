@@ -130,20 +130,14 @@ def _opened(picture: Picture) -> Image.Image:
     return upright
 
 
-@contextmanager
-def _file(picture: Picture) -> Iterator[Image.Image]:
-    """Open an image of a format that is read.
-
-    Not by its path: Pillow maps an uncompressed TIFF then, and garbles one that EXIF turns.
-    """
+def _file(picture: Picture) -> Image.Image:
+    """Open an image of a format that is read."""
     Image.init()  # or Pillow knows the commonest formats alone
-    formats = [name for name in FORMATS if name in Image.OPEN]
     content = picture.content
-    with (
-        io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file,
-        Image.open(file, formats=formats) as image,
-    ):
-        yield image
+    return Image.open(
+        io.BytesIO(content) if isinstance(content, bytes) else content,
+        formats=[name for name in FORMATS if name in Image.OPEN],
+    )
 
 
 @contextmanager

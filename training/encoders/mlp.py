@@ -16,7 +16,9 @@ def mlp(*widths: int) -> nn.Sequential:
     """Map (n, widths[0]) to (n, widths[-1]), batch norm and ReLU on the layers in between.
 
     This is the projector of Barlow Twins and SimCLR's: the last layer is linear, without bias.
+    Raises InvalidInput for a width below one.
     """
+    refuse_sizes_below_one(widths, width=min(widths))
     layers: list[nn.Module] = []
     *hidden, last = pairwise(widths)
     for inward, outward in hidden:

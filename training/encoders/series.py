@@ -39,6 +39,14 @@ class SeriesShape:
                 f"samples between tokens are never seen; got {self}"
             )
 
+    def refuse_short(self, samples: int) -> None:
+        """Raise InvalidInput for series of fewer samples than give a token."""
+        if samples < self.hop:
+            raise InvalidInput(
+                f"a series needs {self.hop} samples or more, the hop of a token; got {samples}: "
+                "give longer series, or a smaller hop and window"
+            )
+
 
 class SeriesEncoder(TokenEncoder):
     """Series of one length to one embedding each; positions are sinusoids, so any length will do.

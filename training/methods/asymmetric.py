@@ -22,6 +22,8 @@ class Asymmetric(Method[tuple[Inputs, Inputs]]):
     the mean cosine between an item's two embeddings.
     """
 
+    least_items = 2
+
     def __init__(
         self,
         encoder: nn.Module,

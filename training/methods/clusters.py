@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..encoders.encoder import refuse_sizes_below_one
 from ..method import Method, Metrics
 from ..objectives.swav import swav
 from ..world import gather
@@ -21,6 +22,8 @@ class Swav(Method[tuple[Inputs, Inputs]]):
     and `used`, the share of prototypes that are somebody's nearest.
     """
 
+    least_items = 2
+
     def __init__(
         self,
         encoder: nn.Module,
@@ -33,6 +36,7 @@ class Swav(Method[tuple[Inputs, Inputs]]):
         frozen: int = 0,
     ) -> None:
         super().__init__()
+        refuse_sizes_below_one(prototypes, prototypes=prototypes)
         self.encoder = encoder
         self.projector = projector
         self.prototypes = nn.Linear(dim, prototypes, bias=False)

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from attar.errors import InvalidInput
+
 from ..encoders.shared import SharedSpace
 from ..method import Method, Metrics
 from ..objectives.clip import MAX_SCALE, clip
@@ -19,10 +21,14 @@ class CrossModal(Method[tuple[Tensor, ...]]):
     object's modalities, and `scale`, the mean of the scales.
     """
 
+    least_items = 2
+
     encoder: SharedSpace
 
     def __init__(self, encoder: SharedSpace, *, scale: float = MAX_SCALE) -> None:
         super().__init__()
+        if scale <= 0:
+            raise InvalidInput(f"scale must be above 0; got {scale}")
         self.encoder = encoder
         pairs = math.comb(len(encoder.names), 2)
         self.log_scales = nn.Parameter(torch.full((pairs,), math.log(scale)))

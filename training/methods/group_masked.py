@@ -34,6 +34,8 @@ class GroupMasked(Method[tuple[Corrupted, Corrupted]]):
     `contrast` weigh the two; at 0 a part is left out. Logs both.
     """
 
+    least_items = 2
+
     encoder: VitEncoder
 
     def __init__(

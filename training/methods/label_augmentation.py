@@ -27,6 +27,8 @@ class LabelAugmentation(Method[Turned]):
     passes for one answer (`aggregated`). The single one (`single`) is taught that answer.
     """
 
+    least_items = 2
+
     def __init__(
         self,
         encoder: nn.Module,

@@ -61,9 +61,9 @@ class LatentFeatures(Method[Asked]):
             )
             for wanted in batch.targets.unbind(1)
         ]
-        spread: Metrics = {
-            "spread_features": goals.float().var(1).mean(),
-            "spread_rows": goals.float().var(0).mean(),
+        spread: Metrics = {  # uncorrected, so that one row or one feature has a spread, of 0
+            "spread_features": goals.float().var(1, correction=0).mean(),
+            "spread_rows": goals.float().var(0, correction=0).mean(),
         }
         return torch.stack(losses).mean(), spread
 

@@ -20,6 +20,8 @@ class MixedTwins(Method[tuple[Inputs, Inputs]]):
     `mixed`, the regulariser itself. Views are single tensors, for those can be mixed.
     """
 
+    least_items = 2
+
     def __init__(
         self, encoder: nn.Module, projector: nn.Module, *, redundancy: float, strength: float
     ) -> None:

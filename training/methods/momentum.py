@@ -36,6 +36,8 @@ class MomentumContrast(Method[tuple[Inputs, Inputs]]):
     `alignment`, and `proxy`, the share of queries that find their key.
     """
 
+    least_items = 2
+
     def __init__(
         self,
         encoder: nn.Module,

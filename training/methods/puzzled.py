@@ -25,6 +25,8 @@ class Asked(NamedTuple):
 class Puzzled(Method[Asked]):
     """NT-Xent between the views, plus `weight` times the cross-entropy of the puzzle's answer."""
 
+    least_items = 2
+
     def __init__(
         self,
         encoder: nn.Module,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..encoders.encoder import refuse_sizes_below_one
 from ..method import Method, Metrics
 from ..objectives.knowledge import soft_labels
 from ..targets import Frozen
@@ -20,6 +21,8 @@ class PrototypeHead(nn.Module):
 
     def __init__(self, dim: int, *, hidden: int, bottleneck: int, outputs: int) -> None:
         super().__init__()
+        sizes = {"hidden": hidden, "bottleneck": bottleneck, "outputs": outputs}
+        refuse_sizes_below_one(sizes, **sizes)
         self.layers = nn.Sequential(
             nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, bottleneck)
         )

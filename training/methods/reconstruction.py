@@ -15,6 +15,8 @@ Corrupted = tuple[Tensor, Tensor]
 class Reconstruction(Method[Corrupted]):
     """Encoder and decoder; the decoder gives an item's numbers in a row and is thrown away."""
 
+    least_items = 2
+
     def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder

@@ -17,6 +17,8 @@ class Twins(Method[tuple[Inputs, Inputs]]):
     cosine between an item's two embeddings.
     """
 
+    least_items = 2
+
     def __init__(
         self,
         encoder: nn.Module,

@@ -17,13 +17,15 @@ def evaluate(
 ) -> dict[str, float]:
     """Probe (n, dim) embeddings of a source's items, wherever they were computed.
 
-    `rankme` is of the training items. Where both parts have labels, `knn` and `linear` are the
-    accuracies on the test part of probes that saw all training labels, and `scarce` that of 1-NN
-    with five labels a class, averaged over five seeded draws.
+    `rankme` is of the training items. Where both parts have labels, of two classes or more, `knn`
+    and `linear` are the accuracies on the test part of probes that saw all training labels, and
+    `scarce` that of 1-NN with five labels a class, averaged over five seeded draws.
     """
     figures = {"rankme": rankme(train)}
     if source.train_labels is None or source.test_labels is None:
         return figures
+    if len(np.unique(source.train_labels)) == 1:
+        return figures  # there is nothing to tell apart
     labels, asked = source.train_labels, source.test_labels
     scarce = [
         knn_accuracy(train[rows], labels[rows], test, asked, k=1)

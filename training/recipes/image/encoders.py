@@ -2,6 +2,8 @@
 
 from typing import Literal, TypeAlias
 
+from attar.errors import InvalidInput
+
 from ...encoders.conv import SmallConv, SmallConvShape
 from ...encoders.encoder import TensorEncoder
 from ...encoders.resnet import ResNet, ResNetShape
@@ -36,6 +38,10 @@ def image_encoder(word: Word, *, channels: int, side: int, dim: int) -> TensorEn
             shape = ScatteringShape(channels=channels, side=side, width=24, blocks=1, dim=dim)
             return ScatteringEncoder(shape)
         case "vit":
+            if side < 4:
+                raise InvalidInput(
+                    f"vit sees sixteen patches, so side must be 4 or more; got {side}"
+                )
             return VitEncoder(
                 VitShape(channels=channels, side=side, patch=side // 4, transformer=VIT, dim=dim)
             )

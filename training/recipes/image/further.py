@@ -13,6 +13,7 @@ import torch
 
 from ...data.images import digits
 from ...data.source import Source, subset
+from ...encoders.encoder import refuse_sizes_below_one
 from ...encoders.mlp import mlp
 from ...loop import Training, fit
 from ...methods.reconstruction import Corrupted, Reconstruction
@@ -78,6 +79,7 @@ def stages(data: Source, settings: Settings) -> Iterator[Stage]:
 
 def target_of(data: Source, settings: Settings) -> Source:
     """Give the target: some images on their side, as a small domain of its own."""
+    refuse_sizes_below_one(settings.target, target=settings.target)
     turned = sideways(data)
     rows = torch.arange(min(settings.target, len(data.train)))
     labels = None if data.train_labels is None else data.train_labels[: len(rows)]

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from sklearn.cluster import KMeans
 
+from attar.errors import InvalidInput
+
 from ...data.images import digits
 from ...data.source import Labels, Source, embed
 from ...encoders.mlp import mlp
@@ -78,7 +80,12 @@ def sampler(data: Source, settings: Settings, found: Labels | None) -> DisjointC
 
 
 def stages(data: Source, settings: Settings) -> Iterator[Stage]:
-    """Give the two runs."""
+    """Give the two runs; raises InvalidInput for fewer images than clusters, before the first."""
+    if not 1 <= settings.clusters <= len(data.train):
+        raise InvalidInput(
+            f"clusters must be in [1, images = {len(data.train)}]; got {settings.clusters}: change "
+            "it, or give more images"
+        )
     first = build(data, settings)
     yield Stage("autoencoder", first)
     yield Stage("pretrain", guided(data, settings, clusters(first, data, settings)))

@@ -18,7 +18,7 @@ from ...recipe import Claim, Figures, Recipe
 from ...samplers.stream import DomainStream
 from ...schedules import Schedule, infinite, warmup_cosine
 from . import simclr
-from .run import probe, two_views
+from .run import probe, side_of, two_views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,7 @@ def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
 
     Its probe is of the upright ones, and of the others under `second/...`.
     """
+    side_of(data)  # an image on its side has the same sides where it is square
     stream = domains(data)
     half = torch.arange(len(data.train))
     steps = (settings.steps, settings.steps)

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from attar.errors import InvalidInput
+
 from ...data.images import digits
 from ...data.source import Source, embed, some
 from ...encoders.encoder import TensorEncoder
@@ -105,7 +107,7 @@ def image_run(
 
 def new_encoder(data: Source, settings: ImageSettings) -> TensorEncoder:
     """Make the encoder that the settings name, for a source's images, always the same of a seed."""
-    channels, side, _ = data.train[torch.tensor([0])].shape[1:]
+    channels, side = data.train[torch.tensor([0])].shape[1], side_of(data)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(settings.seed)
         return image_encoder(settings.encoder, channels=channels, side=side, dim=settings.dim)
@@ -122,8 +124,14 @@ def noisy(settings: ImageSettings, deviation: float) -> Callable[[Tensor, int], 
 
 
 def side_of(data: Source) -> int:
-    """Give the side of a source's images."""
-    return data.train[torch.tensor([0])].shape[-1]
+    """Give the side of a source's images; raises InvalidInput where they are not square."""
+    height, width = data.train[torch.tensor([0])].shape[-2:]
+    if height != width:
+        raise InvalidInput(
+            f"the recipe learns from square images; got {height} x {width} pixels: cut and resize "
+            f"them by side={min(height, width)} as they are read (--read), or another side"
+        )
+    return height
 
 
 def image_view(word: Views, side: int) -> ImageView:

@@ -61,10 +61,21 @@ def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     )
 
 
-def taught(data: Source, pretrained: Twins, settings: Settings) -> FineTuned:
-    """Make the teacher, on the settings' share of the labels; raises InvalidInput without any."""
+def refuse_unlabelled(data: Source) -> None:
+    """Raise InvalidInput where there are no labels to fine-tune on, before what comes first."""
     if data.train_labels is None:
         raise InvalidInput("fine-tuning needs the labels of some training images; there are none")
+    if data.test is None:
+        raise InvalidInput(
+            "fine-tuning needs labels of a test part; no class has two images, of which one could "
+            "be held out: give more images, or a test part"
+        )
+
+
+def taught(data: Source, pretrained: Twins, settings: Settings) -> FineTuned:
+    """Make the teacher, on the settings' share of the labels; raises InvalidInput without any."""
+    refuse_unlabelled(data)
+    assert data.train_labels is not None  # noqa: S101 - as was held
     rows = label_lists(data.train_labels, settings.share, settings.seed).rows
     return tuned(data, pretrained, rows, settings)
 
@@ -108,6 +119,7 @@ def distil(
 
 def stages(data: Source, settings: Settings) -> Iterator[Stage]:
     """Give the runs, with fine-tuning between them."""
+    refuse_unlabelled(data)
     first = build(data, settings)
     yield Stage("pretrain", first)
     teacher = taught(data, cast("Twins", first.method), settings)

@@ -46,6 +46,7 @@ def distil(data: Source, teacher: Classifier, settings: Settings) -> Training[Te
 
 def stages(data: Source, settings: Settings) -> Iterator[Stage]:
     """Give the runs, with the teacher's fine-tuning between them."""
+    simclr_v2.refuse_unlabelled(data)
     first = build(data, settings)
     yield Stage("pretrain", first)
     teacher = simclr_v2.taught(data, cast("Twins", first.method), settings)

@@ -81,26 +81,26 @@ LARGE = Settings(steps=600, dim=128, width=64, depth=3, spectral=(64, 64, 32, 32
 def encoders(data: Objects, settings: Settings) -> SharedSpace:
     """Make the three encoders for the shapes of some data, always the same of a seed."""
     sizes = {name: data.train[name][torch.tensor([0])].shape[1:] for name in ORDER}
+    curves = SeriesShape(
+        channels=sizes[PHOTOMETRY][0],
+        window=settings.window,
+        hop=settings.hop,
+        transformer=TransformerShape(
+            width=settings.width,
+            depth=settings.depth,
+            heads=settings.heads,
+            hidden=settings.hidden,
+            norm="pre",
+            norm_eps=1e-5,
+        ),
+        dim=settings.dim,
+    )
+    curves.refuse_short(sizes[PHOTOMETRY][1])
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(settings.seed)
         return SharedSpace(
             {
-                PHOTOMETRY: SeriesEncoder(
-                    SeriesShape(
-                        channels=sizes[PHOTOMETRY][0],
-                        window=settings.window,
-                        hop=settings.hop,
-                        transformer=TransformerShape(
-                            width=settings.width,
-                            depth=settings.depth,
-                            heads=settings.heads,
-                            hidden=settings.hidden,
-                            norm="pre",
-                            norm_eps=1e-5,
-                        ),
-                        dim=settings.dim,
-                    )
-                ),
+                PHOTOMETRY: SeriesEncoder(curves),
                 SPECTRA: Conv1dEncoder(
                     Conv1dShape(
                         channels=sizes[SPECTRA][0],

@@ -64,7 +64,7 @@ class Settings:
 
 def build(data: Source, settings: Settings) -> Training[Tensor]:
     """Compose the run; its probe gives RankMe and, with labelled test segments, AUROC."""
-    channels = data.train[torch.tensor([0])].shape[1]
+    channels, samples = data.train[torch.tensor([0])].shape[1:]
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(settings.seed)
         shape = SeriesShape(
@@ -73,6 +73,7 @@ def build(data: Source, settings: Settings) -> Training[Tensor]:
             hop=settings.hop,
             transformer=settings.transformer,
         )
+        shape.refuse_short(samples)
         encoder = SeriesEncoder(shape)
         method = Quantised(
             encoder,

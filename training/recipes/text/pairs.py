@@ -21,13 +21,14 @@ from ...recipe import Claim, Figures
 from ...schedules import warmup_cosine
 from ...world import share
 
+RANK = 128  # of a student's token table
 MAX_LENGTH = 64  # tokens: a summary and the first sentences of a body
 VOCABULARY = 30522  # BERT's word pieces, which all-MiniLM and many teachers share
 
 STUDENT = TextShape(
     vocabulary=VOCABULARY,
     max_length=MAX_LENGTH,
-    rank=128,
+    rank=RANK,
     transformer=TransformerShape(width=384, depth=2, heads=12, hidden=1024),
 )
 """6.7 million parameters: two of all-MiniLM's layers, the table factorised, the middle thinner."""
@@ -58,6 +59,19 @@ class PretrainingSettings:
 
 
 SettingsT = TypeVar("SettingsT", bound=PretrainingSettings)
+
+
+def student_of(teacher: TextShape, *, depth: int) -> TextShape:
+    """Give the student of a teacher's own width and vocabulary: `STUDENT` for all-MiniLM's."""
+    theirs = teacher.transformer
+    return replace(
+        teacher,
+        max_length=min(MAX_LENGTH, teacher.max_length),
+        rank=RANK if theirs.width > RANK else None,
+        transformer=replace(
+            theirs, depth=depth, hidden=min(STUDENT.transformer.hidden, theirs.hidden)
+        ),
+    )
 
 
 def text_data(parts: Split, tokenizer: bytes, *, max_length: int = MAX_LENGTH) -> TextData:
