@@ -7,7 +7,7 @@ space, because a distance between two spaces is a number without a meaning.
 import io
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Literal, TypeAlias, get_args
 
@@ -23,8 +23,10 @@ METRICS: Final[tuple[Metric, ...]] = get_args(Metric)
 # another batch is off by a few units in the last place (2 ** -23, about 1.2e-7).
 _RESOLUTION: Final = 1e-6
 _LEAST_FPR: Final = 1e-9
-_ROWS: Final = 512  # queries and references compared at a time, which bounds memory
+# What is compared at a time, which bounds memory: queries, references, and values of the nearest.
+_ROWS: Final = 512
 _REFERENCES: Final = 8192
+_VALUES: Final = 2**21
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class KnnAnomaly:
         than `neighbours`, and for a row of zeros where the metric is cosine.
         """
         _matrix(vectors)
-        held_out = _held_out(len(vectors), neighbours, target_fpr)
+        apart = held_out(len(vectors), neighbours, target_fpr)
         if metric not in METRICS:
             raise InvalidInput(f"metric must be one of {', '.join(METRICS)}; got {metric!r}")
         if metric == "cosine":
@@ -79,13 +81,14 @@ class KnnAnomaly:
                     f"item {np.flatnonzero(~directed)[0]} has an embedding of zeros, which has no"
                     " direction to compare; leave it out, or fit with metric='euclidean'"
                 )
-            vectors = _unit(vectors).astype(np.float32)
+            blocks = range(0, len(vectors), _REFERENCES)
+            vectors = np.concatenate(
+                [_unit(vectors[i : i + _REFERENCES]).astype(np.float32) for i in blocks]
+            )
         order = np.random.default_rng(seed).permutation(len(vectors))
-        references = vectors[order[held_out:]]
-        empty = np.empty(0, np.float32)
-        head = cls(references, empty, neighbours, target_fpr, model, fingerprint, metric)
-        scores = head._scores(vectors[order[:held_out]])
-        return replace(head, calibration=np.sort(scores))
+        references = vectors[order[apart:]]
+        scores = _mean_distances(vectors[order[:apart]], references, neighbours, metric)
+        return cls(references, np.sort(scores), neighbours, target_fpr, model, fingerprint, metric)
 
     @cached_property
     def resolution(self) -> float:
@@ -111,11 +114,12 @@ class KnnAnomaly:
         """Give the mean distance to the k nearest references: (n, d) to (n,).
 
         From 0 to 2 where the metric is cosine, where a row of zeros is at distance 1 from
-        everything; from 0 on where it is euclidean. Distances below `resolution` are 0.
+        everything; from 0 on where it is euclidean. Rows that float32 cannot tell apart are at
+        distance 0.
         """
         _same_space(fingerprint, self.fingerprint)
         _matrix(vectors, self.references.shape[1])
-        return self._scores(vectors)
+        return _mean_distances(vectors, self.references, self.neighbours, self.metric)
 
     def p_values(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give the conformal p-value of each score: (n,) to (n,), from 1 / (c + 1) to 1."""
@@ -126,10 +130,6 @@ class KnnAnomaly:
     def anomalies(self, scores: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Say which scores are anomalous at `target_fpr`."""
         return scores > np.float32(self.threshold)
-
-    def _scores(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        scores = _mean_distances(vectors, self.references, self.neighbours, self.metric)
-        return np.where(scores <= self.resolution, np.float32(0), scores)
 
     def to_bytes(self) -> bytes:
         """Write an npz without objects; equal heads give equal bytes."""
@@ -162,7 +162,7 @@ class KnnAnomaly:
             raise _refused("knn-anomaly", error) from None
         if not 1 <= head.neighbours <= len(head.references):
             raise _refused("knn-anomaly", f"{head.neighbours} neighbours")
-        if not 1 <= head.target_fpr * (len(head.calibration) + 1) < len(head.calibration) + 1:
+        if not 1 / (len(head.calibration) + 1) <= head.target_fpr < 1:
             raise _refused("knn-anomaly", f"target_fpr {head.target_fpr}")
         if (np.diff(head.calibration) < 0).any():
             raise _refused("knn-anomaly", "its calibration scores do not ascend")
@@ -240,7 +240,7 @@ class LinearClassifier:
         return head
 
 
-def _held_out(items: int, neighbours: int, target_fpr: float) -> int:
+def held_out(items: int, neighbours: int, target_fpr: float) -> int:
     """Give how many items calibrate a detector, or refuse what leaves too few references."""
     if neighbours < 1:
         raise InvalidInput(f"neighbours must be at least 1; got {neighbours}")
@@ -248,32 +248,34 @@ def _held_out(items: int, neighbours: int, target_fpr: float) -> int:
         raise InvalidInput(
             f"target_fpr must be between 0 and 1, and at least {_LEAST_FPR}; got {target_fpr}"
         )
-    held_out = max(items // 4, math.ceil(1 / target_fpr))
-    if items < held_out + neighbours:
+    apart = max(items // 4, math.ceil(1 / target_fpr))
+    if items < apart + neighbours:
         raise InvalidInput(
-            f"{items} items are too few: target_fpr {target_fpr} holds {held_out} out and"
+            f"{items} items are too few: target_fpr {target_fpr} holds {apart} out and"
             f" {neighbours} neighbours need as many references; give at least"
-            f" {held_out + neighbours}"
+            f" {apart + neighbours}"
         )
-    return held_out
+    return apart
 
 
 def _mean_distances(
     vectors: NDArray[np.float32], references: NDArray[np.float32], k: int, metric: Metric
 ) -> NDArray[np.float32]:
     """Give each row's mean distance to its k nearest references, computed in float64."""
-    rows = _unit(vectors) if metric == "cosine" else _wide(vectors)
-    scores = np.empty(len(rows))
-    for start in range(0, len(rows), _ROWS):
-        some = rows[start : start + _ROWS]
+    scores = np.empty(len(vectors))
+    step = max(1, min(_ROWS, _VALUES // (k * vectors.shape[1] or 1)))
+    for start in range(0, len(vectors), step):
+        given = vectors[start : start + step]
+        some = _unit(given) if metric == "cosine" else _wide(given)
         nearest = _wide(references[_nearest(some, references, k, metric)])  # (rows, k, d)
         if metric == "cosine":
-            distances = 1 - np.einsum("nd,nkd->nk", some, _unit(nearest))
-            distances = distances.clip(0, 2)
+            distances = (1 - np.einsum("nd,nkd->nk", some, _unit(nearest))).clip(0, 2)
+            distances[distances <= _RESOLUTION] = 0
         else:
             # Of the differences themselves: |a|^2 + |b|^2 - 2ab cancels where rows are near.
             distances = np.linalg.norm(some[:, None] - nearest, axis=2)
-        scores[start : start + _ROWS] = np.sort(distances, axis=1).mean(axis=1)
+            distances[distances <= _RESOLUTION * np.linalg.norm(nearest, axis=2)] = 0
+        scores[start : start + step] = np.sort(distances, axis=1).mean(axis=1)
     return _narrow(scores)
 
 
@@ -281,14 +283,17 @@ def _nearest(
     rows: NDArray[np.float64], references: NDArray[np.float32], k: int, metric: Metric
 ) -> NDArray[np.intp]:
     """Give the positions of each row's k nearest references: (n, d) and (m, d) to (n, k)."""
+    directions = rows.astype(np.float32) if metric == "cosine" else rows
     places = np.empty((len(rows), 0), np.intp)
-    distances = np.empty((len(rows), 0))
+    distances = np.empty((len(rows), 0), directions.dtype)
     for start in range(0, len(references), _REFERENCES):
-        block = _wide(references[start : start + _REFERENCES])
-        # Both rise with the distance, which differs by what is the same for all references.
-        further = -(rows @ block.T)
-        if metric == "euclidean":
-            further = 2 * further + np.square(block).sum(axis=1)
+        block = references[start : start + _REFERENCES]
+        # Each rises with the distance, and leaves out what is the same for all references.
+        if metric == "cosine":  # float32, twice as fast, tells as many directions as it has
+            further = -(directions @ block.T)
+        else:
+            wide = _wide(block)
+            further = np.square(wide).sum(axis=1) - 2 * (rows @ wide.T)
         distances = np.hstack([distances, further])
         places = np.hstack([places, np.tile(start + np.arange(len(block)), (len(rows), 1))])
         if distances.shape[1] > k:

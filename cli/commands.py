@@ -40,7 +40,7 @@ from attar.training.sampler import evenly
 from attar.training.student import student_from_teacher
 
 from . import runs
-from .reading import TextReading, chosen, corpus, has_smiles, read_source
+from .reading import TextReading, chosen, corpus, has_smiles, read_source, show_cut
 from .tables import console, show_bundle
 
 SAMPLE = 64  # texts that decide which feed-forward units a student keeps
@@ -85,7 +85,7 @@ def import_bundle(
 def lines(path: Path) -> list[str]:
     """Read a text file's lines that hold something, two or more."""
     try:
-        found = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
+        found = [line for line in path.read_text("utf-8-sig").split("\n") if line.strip()]
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{path} cannot be read as UTF-8 text: {error}") from error
     if len(found) < 2:
@@ -129,8 +129,9 @@ def distill_text(
             f"pretrain with --tokenizer {folder / 'tokenizer.json'}"
         )
     parts = corpus(data, reading, what="distill")
-    longest = min(teacher.encoder.max_length, start.encoder.max_length)
-    texts = quick(text_data(parts, teacher.tokenizer, max_length=min(longest, MAX_LENGTH)))
+    longest = min(teacher.encoder.max_length, start.encoder.max_length, MAX_LENGTH)
+    texts = quick(text_data(parts, teacher.tokenizer, max_length=longest))
+    show_cut(texts, max_length=longest)
     student = start_student(start, texts) if init is None else start.encoder
     asked, settings = (
         resized(distil.Settings(), steps=number, seed=seed, items=len(parts.train))

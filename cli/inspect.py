@@ -98,7 +98,7 @@ def read_items(path: Path, bundle: Bundle) -> Items:
             ) from None
         return array
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8-sig").split("\n")  # a text may hold other ends of a line
     except UnicodeDecodeError as error:
         raise InvalidInput(f"--items {path} is not UTF-8: {error}; save it as UTF-8") from None
     return [line for line in lines if line.strip()]

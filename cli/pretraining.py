@@ -32,11 +32,11 @@ from attar.training.precision import best_precision
 from attar.training.probes.finetune import Classifier
 from attar.training.recipe import Recipe
 from attar.training.recipes.audio.continued import Groups
-from attar.training.recipes.text.pairs import TextData, text_data
+from attar.training.recipes.text.pairs import MAX_LENGTH, TextData, text_data
 
 from . import runs
 from .commands import quick, resized
-from .reading import Reading, TextReading, chosen, corpus, read_source, show_whole
+from .reading import Reading, TextReading, chosen, corpus, read_source, show_cut, show_whole
 from .tables import console
 
 PROBES = 4  # while training, besides the first and the last
@@ -130,6 +130,7 @@ def _texts(
         else train_tokenizer(text for pair in parts.train for text in (pair.summary, pair.body))
     )
     texts = quick(text_data(parts, words))  # refuses what is no tokenizer
+    show_cut(texts, max_length=MAX_LENGTH)
     vocabulary = Tokenizer.from_str(words.decode()).get_vocab_size()
     settings = recipe.settings
     settings = replace(settings, shape=replace(settings.shape, vocabulary=vocabulary))

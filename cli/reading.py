@@ -19,6 +19,7 @@ from attar.training.data.reading import LabelChoice, read
 from attar.training.data.source import Source
 from attar.training.overrides import override
 from attar.training.recipes.audio.continued import Groups
+from attar.training.recipes.text.pairs import TextData
 
 from .tables import console
 
@@ -96,6 +97,13 @@ def corpus(data: str, words: Sequence[str] = (), *, what: str, least: int = 3) -
     held_out = min(HELD_OUT, max(1, len(pairs) // 8))
     show(read.lines(held_out=held_out))
     return split(pairs, held_out=held_out)
+
+
+def show_cut(texts: TextData, *, max_length: int) -> None:
+    """Show how many texts to train on are as long as an encoder reads, or longer."""
+    rows = (*texts.pairs.first, *texts.pairs.second)
+    if cut := sum(len(row) >= max_length for row in rows):
+        show((f"{cut:,} of {len(rows):,} texts to train on reach {max_length} tokens: cut there",))
 
 
 def has_smiles(data: str, words: Sequence[str]) -> bool:

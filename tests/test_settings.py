@@ -23,7 +23,9 @@ def test_flags_win_over_the_environment_and_the_environment_over_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "attar.toml"
-    file.write_text('bundles = ["file.attar"]\nport = 1\nmax_items = 2\ngrace_s = 3.5\n', "utf-8")
+    file.write_text(
+        'bundles = ["file.attar"]\nport = 1\nmax_items = 2\ngrace_s = 3.5\n', "utf-8-sig"
+    )
     monkeypatch.setenv("ATTAR_PORT", "10")
     monkeypatch.setenv("ATTAR_MAX_ITEMS", "20")
 

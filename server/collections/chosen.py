@@ -31,7 +31,7 @@ def _api_key(settings: Settings) -> str:
     if settings.qdrant_api_key_file is None:
         return ""
     try:
-        return settings.qdrant_api_key_file.read_text("utf-8").strip()
+        return settings.qdrant_api_key_file.read_text("utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(
             f"qdrant_api_key_file {settings.qdrant_api_key_file} cannot be read: {error}"

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attar.errors import InvalidInput
-from attar.heads import KnnAnomaly, Metric
+from attar.heads import KnnAnomaly, Metric, held_out
 from attar.server.engine.models import Models
 
 from .embed import Item, Items, Truncation, embed
@@ -86,6 +86,7 @@ class Anomaly:
                     f"collection {collection} is of model {chosen.name}; got model {model}"
                 )
         elif items is not None:
+            held_out(len(items), neighbours, target_fpr)  # refuses before any work
             embedded = await embed(
                 self._models,
                 model=model,

@@ -2,6 +2,7 @@
 
 import asyncio
 import unicodedata
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,7 @@ class Classification:
 
         Labels weigh equally, however many items each has. Raises the first item's error if one
         cannot be embedded, `AlreadyExists` if the name is taken, and `InvalidInput` for labels that
-        are no names or that only look different.
+        are no names or that look the same.
         """
         self._shelf.refuse_taken(name)
         if len(items) != len(labels):
@@ -234,6 +235,8 @@ def _logistic(
     # 80 MB, which a server that fits nothing has no use for.
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
 
+    # It takes many labels for numbers; recalls say how well so few items of each tell them apart.
+    warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
     fitted = LogisticRegression(C=strength, class_weight="balanced", max_iter=_ITERATIONS).fit(
         rows, codes
     )
@@ -246,28 +249,35 @@ def _logistic(
 
 
 def _check_labels(labels: Sequence[str]) -> None:
-    """Refuse what is no name, labels that only look different, and fewer than two."""
+    """Refuse what is no name, labels that look the same, and fewer than two."""
     seen: dict[str, int] = {}
     for i, label in enumerate(labels):
         # An array of numpy strings ends each at its last character that is not NUL.
-        if not label.strip() or label.endswith("\0"):
+        seen_as = _seen_as(label)
+        if not seen_as or label.endswith("\0"):
             raise InvalidInput(f"labels[{i}] must be a name; got {label!r:.80}")
         if len(label) > _LABEL_CHARACTERS:
             raise InvalidInput(
                 f"labels[{i}] has {len(label)} characters and a label may have"
                 f" {_LABEL_CHARACTERS}; got {label!r:.80}"
             )
-        first = seen.setdefault(" ".join(unicodedata.normalize("NFC", label).split()), i)
+        first = seen.setdefault(seen_as, i)
         if labels[first] != label:
             raise InvalidInput(
                 f"labels[{i}] is {label!a} and labels[{first}] is {labels[first]!a}; they differ"
-                " only in blanks or in how Unicode writes them, so write them the same"
+                " only in what is not seen, as blanks; write them the same"
             )
     if len(seen) < 2:
         raise InvalidInput(
             f"give at least two different labels; got {sorted(set(labels))}; to know items of one"
             " kind fit a detector"
         )
+
+
+def _seen_as(label: str) -> str:
+    """Give a label without what is not seen: runs of blanks, format characters, Unicode's forms."""
+    seen = "".join(letter for letter in label if unicodedata.category(letter) != "Cf")
+    return " ".join(unicodedata.normalize("NFC", seen).split())
 
 
 def _info(name: str, head: LinearClassifier) -> ClassifierInfo:

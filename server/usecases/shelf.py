@@ -1,6 +1,7 @@
 """A shelf: heads on disk, one file a name, each there whole or not at all, read once."""
 
 import asyncio
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
@@ -67,7 +68,7 @@ class Shelf(Generic[H]):
         async with self._writing:
             if name not in self._heads and name not in self.damaged:
                 raise self._unknown(name)
-            await asyncio.to_thread(self._path(name).unlink)
+            await asyncio.to_thread(_remove, self._path(name))
             await asyncio.to_thread(sync_folder, self._folder)
             self._heads.pop(name, None)
             self.damaged.pop(name, None)
@@ -78,3 +79,11 @@ class Shelf(Generic[H]):
     def _unknown(self, name: str) -> NotFound:
         known = ", ".join(self.names()[:20]) or "none"
         return NotFound(f"no {self._kind} {name[:80]!r}; this server has {known}")
+
+
+def _remove(path: Path) -> None:
+    """Remove what lies there: a head's file, a folder that somebody put there, or nothing."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -109,13 +109,16 @@ def one(name: str, *arguments: Any, **options: Any) -> Make:
     return lambda folder: image(folder / name, *arguments, **options)
 
 
-def turned(folder: Path) -> None:
-    """Save two pixels of a row, to be shown one above the other."""
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    picture = Image.new("L", (2, 1))
-    picture.putdata([0, 255])
-    picture.save(folder / "a.png", exif=exif)
+def turned(name: str) -> Make:
+    """Save three pixels of a row, to be shown one above the other."""
+
+    def make(folder: Path) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        picture = Image.fromarray(np.array([[0, 51, 255]], np.uint8))
+        picture.save(folder / name, exif=exif)
+
+    return make
 
 
 def frames(name: str) -> Make:
@@ -325,7 +328,14 @@ IMAGES: tuple[Case, ...] = (
     Case("CMYK", one("a.tiff", (0, 255, 255, 0), "CMYK"), Reads(train=1, shape=RGB, first=(1.0,))),
     Case("16 bits", one("a.png", 51, "I;16"), ("a.png has I;16 pixels; convert it to 8 bits",)),
     Case("floats", one("a.tiff", 0.2, "F"), ("a.tiff has F pixels; convert it to 8 bits",)),
-    Case("turned by EXIF", turned, Reads(train=1, shape=(1, 2, 1), first=(0.0, 1.0))),
+    *(
+        Case(
+            f"a .{suffix} that EXIF turns",
+            turned(f"a.{suffix}"),
+            Reads(train=1, shape=(1, 3, 1), first=(0.0, 0.2, 1.0)),
+        )
+        for suffix in ("png", "tiff")
+    ),
     *(
         Case(f"several frames in .{name}", frames(f"a.{name}"), Reads(train=1, first=(0.2,)))
         for name in ("gif", "png", "tiff")

@@ -121,6 +121,13 @@ DETECTORS: Final = (
         anomalies=(True,),
     ),
     Detector(
+        fault="mostly zeros, and the rest long and off in the last place",
+        items=np.vstack([rows([[0, 0, 0]], times=150), rows([[1e6, 2e6, 3e6]], times=50)]),
+        queries=np.nextafter(rows([[1e6, 2e6, 3e6]]), np.float32(0)),
+        scores=(0,),
+        anomalies=(False,),
+    ),
+    Detector(
         fault="columns that are constant and large",
         items=np.hstack([rows([[1e6, -3e5]], times=40), np.arange(40, dtype=np.float32)[:, None]]),
         options={"neighbours": 1},
@@ -360,6 +367,14 @@ CLASSIFIERS: Final = (
         counts=(10, 10, 10, 10, 20),
     ),
     Classifier(
+        fault="as many labels as items",
+        items=np.eye(30, DIMS, dtype=np.float32) + np.arange(90).reshape(30, 3).astype(np.float32),
+        labels=tuple(f"{i:02}" for i in range(30)),
+        classes=tuple(f"{i:02}" for i in range(30)),
+        counts=(1,) * 30,
+        recalls=(None,) * 30,
+    ),
+    Classifier(
         fault="labels of other scripts",
         items=GROUPS,
         labels=("ä",) * 10 + ("日本",) * 10,
@@ -386,6 +401,9 @@ CLASSIFIERS: Final = (
             ("two blanks", ("a b", "a  b"), "labels[1] is 'a  b' and labels[0] is 'a b'"),
             ("another blank", ("a b", "a\u00a0b"), "labels[1] is 'a\\xa0b'"),
             ("another form", ("\u00e4", "a\u0308"), "labels[1] is 'a\\u0308'"),
+            ("a mark of the byte order", ("cat", "\ufeffcat"), "labels[1] is '\\ufeffcat'"),
+            ("a blank of no width", ("a\u200bb", "ab"), "labels[0] is 'a\\u200bb'"),
+            ("a label of marks", ("a", "\ufeff\u200b"), "labels[1] must be a name"),
             ("one in two forms", ("\u00e4", "a\u0308", "b"), "write them the same"),
             ("257 characters", ("a", "b" * 257), "labels[1] has 257 characters"),
         )

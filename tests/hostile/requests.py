@@ -565,7 +565,7 @@ CASES: Final[tuple[Case, ...]] = (
         INVALID,
         "filter['a']",
     ),
-    *_items(_detector, "Anomaly/Fit", misfit="model"),
+    *_items(_detector, "Anomaly/Fit", misfit="model", rows=30),
     *_names(_detector, "Anomaly/Fit", "name"),
     Case("Anomaly/Fit", "name taken", _detector(name="normal"), TAKEN),
     Case("Anomaly/Fit", "unknown model", _detector(model="huge"), UNKNOWN),
@@ -583,6 +583,9 @@ CASES: Final[tuple[Case, ...]] = (
     Case("Anomaly/Fit", "target_fpr 1", _detector(target_fpr=1), INVALID, "target_fpr"),
     Case("Anomaly/Fit", "target_fpr NaN", _detector(target_fpr=math.nan), INVALID, "target_fpr"),
     Case("Anomaly/Fit", "neighbours 0", _detector(neighbours=0), INVALID, "neighbours"),
+    Case("Anomaly/Fit", "unknown metric", _detector(metric=9), INVALID, "metric"),
+    Case("Anomaly/Fit", "target_fpr tiny", _detector(target_fpr=5e-324), INVALID, "target_fpr"),
+    Case("Anomaly/Fit", "neighbours beyond the items", _detector(neighbours=2**32 - 1), INVALID),
     Case(
         "Anomaly/Fit",
         "an item too long",
@@ -603,6 +606,14 @@ CASES: Final[tuple[Case, ...]] = (
     Case("Classification/Fit", "more items than labels", _classifier(labels=["a"]), INVALID),
     Case("Classification/Fit", "one class", _classifier(labels=["a", "a"]), INVALID),
     Case("Classification/Fit", "empty label", _classifier(labels=["a", ""]), INVALID, "labels[1]"),
+    *(
+        Case("Classification/Fit", fault, _classifier(labels=["a", label]), INVALID, "labels[1]")
+        for fault, label in (
+            ("label of blanks", " \u3000"),
+            ("label of 257 characters", "b" * 257),
+            ("labels that look the same", "a\u00a0"),
+        )
+    ),
     Case(
         "Classification/Fit",
         "an item too long",

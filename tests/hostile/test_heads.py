@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,14 +18,18 @@ from sklearn.neighbors import NearestNeighbors
 
 import attar
 from attar import AsyncClient, Client
-from attar.errors import BundleRefused, InvalidInput
+from attar.errors import BundleRefused, InvalidInput, SpaceMismatch
 from attar.heads import METRICS, KnnAnomaly, LinearClassifier, Metric
-from attar.server.usecases.classify import fit_classifier
+from attar.server.collections.process import StoreProcess
+from attar.server.usecases.anomaly import Anomaly
+from attar.server.usecases.classify import Classification, fit_classifier
+from attar.server.usecases.search import Collections
 from attar.server.usecases.shelf import Shelf
 
 from ..bundles import row_bundle, tiny_bundle
 from ..servers import serving
 from ..servers import settings as server_settings
+from ..test_models import make, started
 from .heads import CLASSIFIERS, DETECTORS, DIMS, Classifier, Detector
 
 Door = Literal["head", "client", "asyncio"]
@@ -250,6 +255,32 @@ def test_the_share_of_false_alarms_lies_within_its_margin(served: tuple[str, Pat
         assert within >= 8
 
 
+def test_many_neighbours_do_not_take_much_memory() -> None:
+    """All nearest references at once would be 262 MB: 512 queries, 1000 neighbours, 64 dims."""
+    rng = np.random.default_rng(0)
+    references = rng.normal(size=(1200, 64)).astype(np.float32)
+    head = KnnAnomaly(references, np.zeros(1, np.float32), 1000, 0.5, "m", SPACE, "euclidean")
+    queries = rng.normal(size=(512, 64)).astype(np.float32)
+    head.score(queries[:1], fingerprint=SPACE)
+    tracemalloc.start()
+    try:
+        head.score(queries, fingerprint=SPACE)
+        assert tracemalloc.get_traced_memory()[1] < 80e6
+    finally:
+        tracemalloc.stop()
+
+
+async def test_a_fit_that_cannot_be_is_refused_before_anything_is_embedded(tmp_path: Path) -> None:
+    async with started(make(tiny_bundle(tmp_path / "tiny.attar"))) as models:
+        collections = Collections(StoreProcess(tmp_path / "collections"), models)
+        try:
+            anomaly = Anomaly(tmp_path, models, collections)
+            with pytest.raises(InvalidInput, match="3 items are too few"):
+                await anomaly.fit("few", items=["cat", "\ud800", "sun"])  # no text, and not met
+        finally:
+            await collections.close()
+
+
 # -------------------------------------------------------------------------- classifiers
 
 
@@ -373,3 +404,38 @@ def test_a_spoiled_head_keeps_no_other_from_being_served(tmp_path: Path) -> None
     assert "good" in shelf.names()
     assert {"folder", f"bit{CRITICAL[-16]}"} <= shelf.damaged.keys()
     assert len(shelf.names()) + len(shelf.damaged) == len(CRITICAL) + 2
+
+
+async def test_a_damaged_or_vanished_head_can_be_deleted(tmp_path: Path) -> None:
+    (tmp_path / "folder.npz").mkdir()
+    (tmp_path / "folder.npz" / "note.txt").write_text("not a head")
+    (tmp_path / "good.npz").write_bytes(DATA)
+    shelf = Shelf(tmp_path, "detector", KnnAnomaly.from_bytes)
+    (tmp_path / "good.npz").unlink()
+    for name in ("folder", "good"):
+        await shelf.delete(name)
+        await shelf.put(name, HEAD)
+    assert Shelf(tmp_path, "detector", KnnAnomaly.from_bytes).names() == ["folder", "good"]
+
+
+async def test_a_model_of_another_width_is_another_space(tmp_path: Path) -> None:
+    texts = [f"the cat sat on {i}" for i in range(40)]
+    for dim in (16, 24):
+        bundle = tiny_bundle(tmp_path / f"{dim}.attar", dim=dim)
+        async with started(make(bundle)) as models:
+            collections = Collections(StoreProcess(tmp_path / "collections"), models)
+            anomaly = Anomaly(tmp_path, models, collections)
+            classification = Classification(tmp_path, models)
+            try:
+                if dim == 16:
+                    await anomaly.fit("d", items=texts)
+                    await classification.fit("c", items=texts, labels=["odd", "even"] * 20)
+                    continue
+                for call in (
+                    anomaly.score("d", items=texts),
+                    classification.predict("c", items=texts),
+                ):
+                    with pytest.raises(SpaceMismatch, match="now embeds into"):
+                        await call
+            finally:
+                await collections.close()

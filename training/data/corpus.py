@@ -11,7 +11,7 @@ from attar.errors import InvalidInput, MissingExtra, NotFound
 
 from .columns import read_table
 from .folder import TABLES, suffix_of, text_files
-from .pairs import Pair, line_objects, pair_of
+from .pairs import Pair, line_objects, pair_of, whole_text
 
 LINES, JSON_LINES = (".txt", ".text"), (".jsonl", ".ndjson", ".json")
 COLUMN = "text"  # of a table or of objects, where none is named
@@ -91,7 +91,7 @@ def _objects(path: Path, column: str | None) -> Corpus:
                 f"{path}, line {number}: {key!r} is {_shown(text)}; each line is an object with a "
                 "text there, or choose another by --read column=NAME"
             )
-        texts.append(text)
+        texts.append(whole_text(f"{path}, line {number}", text))
     return _alone(path, texts, f"{key!r} of lines", passed_over)
 
 

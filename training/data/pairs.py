@@ -86,8 +86,6 @@ def _object(line: str) -> dict[str, object]:
         raise ValueError("an array and no object: write each of its objects in a line")  # noqa: TRY004
     if not isinstance(value, dict):
         raise ValueError(f"{line.strip()[:40]} is no object")  # noqa: TRY004
-    if "\\ud" in line.lower():  # raises for half of a surrogate pair
-        json.dumps(value, ensure_ascii=False).encode()
     return value
 
 
@@ -97,6 +95,17 @@ def _unique(items: list[tuple[str, object]]) -> dict[str, object]:
         twice = next(key for key, _ in items if [k for k, _ in items].count(key) > 1)
         raise ValueError(f"the key {twice!r} occurs twice")
     return keys
+
+
+def whole_text(where: str, text: str) -> str:
+    """Give a text back; raises InvalidInput, naming `where`, for half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(
+            f"{where}: {error}; it is half of a pair of escapes, so write the character itself"
+        ) from error
+    return text
 
 
 def pair_of(where: str, row: Mapping[str, object]) -> Pair:
@@ -110,7 +119,7 @@ def pair_of(where: str, row: Mapping[str, object]) -> Pair:
             f"{where}: not all of {str(given)[:200]} are strings; a pair is an object of strings "
             "with summary and body, and perhaps name"
         )
-    name, package, summary, body = map(str, given)
+    name, package, summary, body = (whole_text(where, str(text)) for text in given)
     for key, text in (("summary", summary), ("body", body)):
         if not text.strip():
             raise InvalidInput(

@@ -130,14 +130,20 @@ def _opened(picture: Picture) -> Image.Image:
     return upright
 
 
-def _file(picture: Picture) -> Image.Image:
-    """Open an image of a format that is read."""
+@contextmanager
+def _file(picture: Picture) -> Iterator[Image.Image]:
+    """Open an image of a format that is read.
+
+    Not by its path: Pillow maps an uncompressed TIFF then, and garbles one that EXIF turns.
+    """
     Image.init()  # or Pillow knows the commonest formats alone
+    formats = [name for name in FORMATS if name in Image.OPEN]
     content = picture.content
-    return Image.open(
-        io.BytesIO(content) if isinstance(content, bytes) else content,
-        formats=[name for name in FORMATS if name in Image.OPEN],
-    )
+    with (
+        io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file,
+        Image.open(file, formats=formats) as image,
+    ):
+        yield image
 
 
 @contextmanager
