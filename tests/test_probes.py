@@ -219,6 +219,24 @@ def test_strange_rows_are_far_from_normal_ones() -> None:
     np.testing.assert_allclose(knn_distance(train[:1], -train[:1]), [2.0], rtol=1e-6)
 
 
+def test_equal_rows_are_at_distance_zero_and_their_order_is_a_tie() -> None:
+    """In float32 products of equal unit rows are off by 1e-7, above one and below it."""
+    row = np.random.default_rng(0).normal(size=(1, 99)).astype(np.float32)
+    for n in (1, 7, 64):
+        assert (knn_distance(row.repeat(40, 0), row.repeat(n, 0)) == 0).all()
+        assert (centroid_distance(row.repeat(40, 0), row.repeat(n, 0)) >= 0).all()
+    assert anomaly_auroc(row.repeat(40, 0), row.repeat(30, 0), row.repeat(7, 0)) == 0.5
+
+
+@pytest.mark.parametrize("length", [1e30, 1e19, 1e-22, 1e-40])
+def test_distances_do_not_depend_on_how_long_rows_are(length: float) -> None:
+    """In float32 the squares of these lengths are infinity, or zero."""
+    train, test = blobs(0, 30)[0], blobs(1, 9)[0]
+    scaled = [(rows * np.float64(length)).astype(np.float32) for rows in (train, test)]
+    for distance in (knn_distance, centroid_distance):
+        np.testing.assert_allclose(distance(*scaled), distance(train, test), atol=1e-4)
+
+
 def test_a_centroid_distance_is_to_the_nearest_class_mean() -> None:
     train = np.array([[1.0, 0], [0, 1], [-1, 0]])
     labels = ["a", "a", "b"]

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from attar.encodings import slice_dims
 from attar.errors import InvalidInput, ShapeError
 
 
@@ -20,6 +21,4 @@ def rows(name: str, values: ArrayLike) -> NDArray[np.float32]:
 def unit(name: str, values: ArrayLike) -> NDArray[np.float32]:
     """Give `rows` scaled to length one, so that their products are cosines; zero rows stay zero."""
     array = rows(name, values)
-    length = np.linalg.norm(array, axis=1, keepdims=True)
-    scaled: NDArray[np.float32] = np.divide(array, np.where(length > 0, length, 1))
-    return scaled
+    return slice_dims(array, array.shape[1])

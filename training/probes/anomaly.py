@@ -8,10 +8,14 @@ from ._rows import unit
 
 
 def knn_distance(train: ArrayLike, test: ArrayLike, *, k: int = 5) -> NDArray[np.float32]:
-    """Give each test row's mean cosine distance, in [0, 2], to its `k` nearest train rows."""
+    """Give each test row's mean cosine distance, in [0, 2], to its `k` nearest train rows.
+
+    Distances are rounded to 1e-6, what float32 can tell, so that those of equal rows are equal.
+    """
     cosines = unit("test", test) @ unit("train", train).T  # (m, n)
     k = min(k, cosines.shape[1])
-    return np.asarray(1 - np.partition(cosines, -k, axis=1)[:, -k:].mean(axis=1))
+    distances = 1 - np.partition(cosines, -k, axis=1)[:, -k:].mean(axis=1)
+    return np.asarray(distances.round(6).clip(0, 2))
 
 
 def centroid_distance(
@@ -26,7 +30,7 @@ def centroid_distance(
     classes = np.zeros(len(known)) if labels is None else np.asarray(labels)
     centroids = [known[classes == label].mean(axis=0) for label in np.unique(classes)]
     cosines = unit("test", test) @ unit("centroids", np.stack(centroids)).T  # (m, classes)
-    return np.asarray(1 - cosines.max(axis=1))
+    return np.asarray((1 - cosines.max(axis=1)).clip(0, 2))
 
 
 def auroc(normal: ArrayLike, anomalous: ArrayLike) -> float:
