@@ -13,6 +13,7 @@ from typing import Any, Generic, Literal, Self, cast
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -183,11 +184,20 @@ def _forget(out: Path) -> None:
 
 
 def _fabric(accelerator: str, precision: Precision) -> Fabric:
-    """Join the processes that torchrun started, or run in this one alone."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
-        return Fabric(accelerator=accelerator, devices=1, precision=precision)
-    here = int(os.environ["LOCAL_WORLD_SIZE"])
+    """Join the processes that torchrun started, or run in this one alone, whatever started it.
+
+    Raises InvalidInput for variables that torchrun would not have set.
+    """
+    size = _processes("WORLD_SIZE", 1)
+    if size == 1:  # without a look at what Slurm, LSF or MPI say of other processes
+        alone = LightningEnvironment()
+        return Fabric(accelerator=accelerator, devices=1, precision=precision, plugins=alone)
+    here = _processes("LOCAL_WORLD_SIZE", 0)
+    if here == 0 or size % here:
+        raise InvalidInput(
+            f"WORLD_SIZE is {size} and LOCAL_WORLD_SIZE {here or 'not set'}; start the processes "
+            "by torchrun, which sets both, or take WORLD_SIZE away to train in this one alone"
+        )
     fabric = Fabric(
         accelerator=accelerator,
         devices=here,
@@ -197,6 +207,19 @@ def _fabric(accelerator: str, precision: Precision) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def _processes(variable: str, default: int) -> int:
+    """Read a number of processes from the environment."""
+    value = os.environ.get(variable, "")
+    if not value:
+        return default
+    if not value.isdecimal() or int(value) < 1:
+        raise InvalidInput(
+            f"{variable} is {value!r}, and no number of processes; start them by torchrun, which "
+            "sets it, or take it away"
+        )
+    return int(value)
 
 
 def _ahead(batches: Callable[[int], Any], steps: range, workers: int) -> Iterator[Any]:

@@ -84,3 +84,37 @@ CASES: tuple[Case, ...] = (
     Case("a mistyped service", {"ATTAR_SERVICE": "a"}, refused=("'ATTAR_SERVICE'",)),
     *map(empty, EMPTY),
 )
+
+
+SLURM = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_JOB_NAME": "train",
+    "SLURM_NODELIST": "node1",
+    "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
+}
+
+TRAINED: Mapping[str, Mapping[str, str]] = {
+    "a Slurm job of 4 tasks": {**SLURM, "SLURM_NTASKS": "4"},
+    "a task of a Slurm job": {**SLURM, "SLURM_NTASKS": "2", "SLURM_PROCID": "1"},
+    "a job of LSF": {"LSB_JOBID": "1", "LSB_DJOB_RANKFILE": "/none", "JSM_NAMESPACE_SIZE": "1"},
+    "a process of MPI": {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1"},
+    "one pod of Kubeflow": {"WORLD_SIZE": "1", "RANK": "0", "MASTER_ADDR": "none"},
+    "an empty WORLD_SIZE": {"WORLD_SIZE": ""},
+}
+"""Environments in which one process trains alone."""
+
+NOT_TRAINED: Mapping[str, tuple[Mapping[str, str], tuple[str, ...]]] = {
+    "two pods of Kubeflow": (
+        {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "9"},
+        ("WORLD_SIZE is 2 and LOCAL_WORLD_SIZE not set", "by torchrun"),
+    ),
+    "a local size that does not part it": (
+        {"WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "2"},
+        ("WORLD_SIZE is 3 and LOCAL_WORLD_SIZE 2", "by torchrun"),
+    ),
+    "a WORLD_SIZE in words": ({"WORLD_SIZE": "two"}, ("WORLD_SIZE is 'two'", "take it away")),
+    "a WORLD_SIZE of none": ({"WORLD_SIZE": "0"}, ("WORLD_SIZE is '0'", "take it away")),
+    "a negative WORLD_SIZE": ({"WORLD_SIZE": "-2"}, ("WORLD_SIZE is '-2'", "take it away")),
+}
+"""Environments in which training would wait for processes that nobody starts."""

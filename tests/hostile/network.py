@@ -21,8 +21,8 @@ from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Final
 
-import datasets
 import numpy as np
+import pytest
 
 from attar.bundle import Bundle
 from attar.export.triton import export_triton
@@ -192,6 +192,7 @@ def training(folder: Path) -> list[object]:
     """Run every command that knows torch, and where the demo reads a folder as others do."""
     theirs = sentence_folder(folder / "theirs")
     saved.save(saved.token_transformer(huggingface.read(theirs)), folder / "start")
+    datasets = pytest.importorskip("datasets")  # seconds, and an extra
     made = datasets.Dataset.from_dict({"x": np.random.default_rng(0).random((24, 4)).tolist()})
     made.save_to_disk(str(folder / "rows"))
     other = plain_folder(folder / "other", "distilbert")  # read by transformers' own classes

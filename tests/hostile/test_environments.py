@@ -8,14 +8,15 @@ import pytest
 from attar.errors import InvalidInput
 from attar.server.settings import read
 
+from ..commands import Attar, Ran
 from ..servers import process
-from .environments import CASES, Case, service
+from .environments import CASES, NOT_TRAINED, TRAINED, Case, service
 
 
 @pytest.fixture(autouse=True)
 def without(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
-        if name.startswith("ATTAR_"):
+        if name.startswith(("ATTAR_", "SLURM_")) or name.endswith("WORLD_SIZE"):
             monkeypatch.delenv(name)
 
 
@@ -71,3 +72,37 @@ def test_a_server_beside_a_service_called_attar_starts_and_says_what_it_passed_o
     assert server.returncode == 0
     assert "ATTAR_PORT, ATTAR_PORT_50051_TCP" in log
     assert "from a service called attar, and no settings; enableServiceLinks: false" in log
+
+
+def pretrain(attar_: Attar, out: Path) -> Ran:
+    return attar_(
+        *("pretrain", "image/vicreg", "--out", out, "--steps", 1),
+        *("--set", "dim=8", "--set", "batch_size=8"),
+    )
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_one_process_trains_alone_whatever_started_it(
+    name: str, attar_: Attar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, value in TRAINED[name].items():
+        monkeypatch.setenv(variable, value)
+
+    ran = pretrain(attar_, tmp_path / "out")
+
+    assert ran.status == 0, ran.err
+
+
+@pytest.mark.parametrize("name", NOT_TRAINED)
+def test_processes_that_torchrun_did_not_start_are_refused(
+    name: str, attar_: Attar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, words = NOT_TRAINED[name]
+    for variable, value in given.items():
+        monkeypatch.setenv(variable, value)
+
+    ran = pretrain(attar_, tmp_path / "out")
+
+    assert (ran.status, ran.err.count("\n")) == (2, 1)
+    for word in words:
+        assert word in ran.err

@@ -102,7 +102,7 @@ def test_what_was_deleted_misses_nothing(client: Client, repository: Path) -> No
 def test_a_server_that_starts_without_a_model_of_what_it_keeps_says_so(
     repository: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    chosen = {"data_dir": tmp_path / "data", "watch_s": 0}
+    chosen: dict[str, Any] = {"data_dir": tmp_path / "data", "watch_s": 0}
     with serving(settings(repository / "tiny.attar", **chosen)) as target, Client(target) as client:
         keep(client)
     other = write(tmp_path / "other.attar", name="other", seed=1)
