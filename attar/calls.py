@@ -1,20 +1,24 @@
 """Calls: each RPC of attar.v1 as a value, made from plain arguments and decoded to a plain answer.
 
-Both clients send these; nothing here knows a channel. `items` are texts, or the array that a model
-of another modality takes, first axis the items. Unless `partial` is true, an answer in which an
-item failed raises that item's error; with it, the error stands in the answer's `errors`.
+Both clients send these; nothing here knows a channel. `items` are texts, from any iterable with an
+order, or the array that a model of another modality takes, first axis the items. What cannot be
+sent raises InvalidInput, which names the argument and the value. Unless `partial` is true, an
+answer in which an item failed raises that item's error; with it, the error stands in the answer's
+`errors`.
 """
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from itertools import islice
 from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar, cast
+from uuid import UUID
 
 import numpy as np
 from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from numpy.typing import NDArray
@@ -44,7 +48,7 @@ from attar.errors import (
     Unimplemented,
 )
 from attar.heads import Metric
-from attar.inputs import Priority, Role, Truncation, is_token_ids
+from attar.inputs import Priority, Role, Truncation, as_text, is_token_ids, listed
 from attar.v1 import (
     anomaly_pb2,
     classification_pb2,
@@ -53,16 +57,18 @@ from attar.v1 import (
     info_pb2,
     item_pb2,
     models_pb2,
+    tensor_pb2,
 )
 from attar.wire import PointId, Quantization
 
 R_co = TypeVar("R_co", covariant=True)
-Items = Sequence[str] | NDArray[Any]
+Items = Iterable[str] | NDArray[Any]
 TokenIds = Sequence[Sequence[int]]
 Payload = Mapping[str, Any]
 Filter = Mapping[str, Any]
 
 DEADLINE_S: Final = 30.0
+MAX_WAIT_S: Final = 1e9  # 31 years; gRPC takes much more for nothing left
 LONG_S: Final = 600.0
 """What works on a whole collection may take minutes."""
 REASONS: Final[Mapping[str, type[AttarError]]] = MappingProxyType(
@@ -76,6 +82,8 @@ REASONS: Final[Mapping[str, type[AttarError]]] = MappingProxyType(
     }
 )
 
+_POINT: Final = 3  # id, item and payload
+_MATRIX: Final = 2  # axes
 # How BundleRefused shows itself.
 _REFUSED: Final = re.compile(r"(?P<message>.*) \[refused: (?P<code>[a-z-]+)\]", re.DOTALL)
 
@@ -336,13 +344,13 @@ def models(*, deadline_s: float = DEADLINE_S) -> Call[tuple[Indexed, ...]]:
 
 def load_model(name: str, *, deadline_s: float = DEADLINE_S) -> Call[None]:
     """Load a model from where it lies; what served before goes on until the new one answers."""
-    request = models_pb2.LoadRequest(name=name)
+    request = wire.message(models_pb2.LoadRequest, name=name)
     return _call("Models/Load", request, models_pb2.LoadResponse, _nothing, deadline_s)
 
 
 def unload_model(name: str, *, deadline_s: float = DEADLINE_S) -> Call[None]:
     """Stop serving a model, when its accepted calls are answered."""
-    request = models_pb2.UnloadRequest(name=name)
+    request = wire.message(models_pb2.UnloadRequest, name=name)
     answer = models_pb2.UnloadResponse
     return _call("Models/Unload", request, answer, _nothing, deadline_s, repeatable=False)
 
@@ -354,7 +362,9 @@ def set_variant(
 
     An empty variant is the server's own choice.
     """
-    request = models_pb2.SetVariantRequest(name=name, variant=variant, version=version)
+    request = wire.message(
+        models_pb2.SetVariantRequest, name=name, variant=variant, version=version
+    )
     return _call("Models/SetVariant", request, models_pb2.SetVariantResponse, _nothing, deadline_s)
 
 
@@ -405,7 +415,8 @@ def create_collection(
 
     Quantised vectors only choose candidates: whole ones score them.
     """
-    request = collections_pb2.CreateCollectionRequest(
+    request = wire.message(
+        collections_pb2.CreateCollectionRequest,
         name=name,
         model=model,
         dims=dims,
@@ -417,14 +428,14 @@ def create_collection(
 
 def delete_collection(name: str, *, deadline_s: float = DEADLINE_S) -> Call[None]:
     """Delete a collection and all its points."""
-    request = collections_pb2.DeleteCollectionRequest(name=name)
+    request = wire.message(collections_pb2.DeleteCollectionRequest, name=name)
     answer = collections_pb2.DeleteCollectionResponse
     return _call("Collections/Delete", request, answer, _nothing, deadline_s, repeatable=False)
 
 
 def collection(name: str, *, deadline_s: float = DEADLINE_S) -> Call[Collection]:
     """One collection; NotFound names those that exist."""
-    request = collections_pb2.GetCollectionRequest(name=name)
+    request = wire.message(collections_pb2.GetCollectionRequest, name=name)
     return _call(
         "Collections/Get", request, collections_pb2.CollectionInfo, _collection, deadline_s
     )
@@ -443,12 +454,12 @@ def collections(*, deadline_s: float = DEADLINE_S) -> Call[tuple[Collection, ...
 
 def upsert(
     collection: str,
-    ids: Sequence[PointId],
+    ids: Iterable[PointId | UUID],
     items: Items | None = None,
     *,
     vectors: NDArray[Any] | Embedded | None = None,
     fingerprint: str = "",
-    payloads: Sequence[Payload] | None = None,
+    payloads: Iterable[Payload] | None = None,
     truncation: Truncation = "truncate",
     all_or_nothing: bool = False,
     partial: bool = False,
@@ -461,10 +472,11 @@ def upsert(
     `Embedded` brings its own. It is repeated after a failure: points are kept by id, so writing one
     twice does no harm.
     """
-    request = collections_pb2.UpsertRequest(
+    request = wire.message(
+        collections_pb2.UpsertRequest,
         collection=collection,
-        ids=map(wire.to_id, ids),
-        payloads=map(wire.to_struct, payloads or ()),
+        ids=_ids(ids),
+        payloads=_payloads(payloads, ids),
         truncation=_enum("truncation", truncation, wire.TRUNCATIONS),
         all_or_nothing=all_or_nothing,
         **_input(items, vectors, fingerprint),
@@ -484,7 +496,7 @@ def search(
     items: Items | None = None,
     *,
     vectors: NDArray[Any] | Embedded | None = None,
-    ids: Sequence[PointId] | None = None,
+    ids: Iterable[PointId | UUID] | None = None,
     fingerprint: str = "",
     limit: int = 10,
     offset: int = 0,
@@ -504,11 +516,12 @@ def search(
     `{"price": {"gte": 5}}`; `$all`, `$any` and `$not` combine filters. `exact` compares every
     vector, where an index may miss a few.
     """
-    request = collections_pb2.SearchRequest(
+    request = wire.message(
+        collections_pb2.SearchRequest,
         collection=collection,
-        limit=_unsigned("limit", limit),
-        offset=_unsigned("offset", offset),
-        filter=wire.to_struct(filter or {}),
+        limit=limit,
+        offset=offset,
+        filter=_filter(filter),
         score_threshold=score_threshold,
         with_payload=with_payload,
         exact=exact,
@@ -524,16 +537,17 @@ def search(
 
 
 def search_batch(
-    searches: Sequence[Call[Found]], *, partial: bool = False, deadline_s: float = DEADLINE_S
+    searches: Iterable[Call[Found]], *, partial: bool = False, deadline_s: float = DEADLINE_S
 ) -> Call[tuple[Found | AttarError, ...]]:
     """Different searches, each made by `search`, in one call; their own deadlines do not count.
 
     A search that fails as a whole raises its error; with `partial` the error stands in its place.
     """
-    requests = [one.request for one in searches]
-    if not all(isinstance(one, collections_pb2.SearchRequest) for one in requests):
-        raise InvalidInput("searches has a call that is no search; make each with calls.search")
-    request = collections_pb2.SearchBatchRequest(searches=cast("Any", requests))
+    requests = [getattr(one, "request", one) for one in searches]
+    for index, one in enumerate(requests):
+        if not isinstance(one, collections_pb2.SearchRequest):
+            raise InvalidInput(f"searches[{index}] is no search; make each with calls.search")
+    request = wire.message(collections_pb2.SearchBatchRequest, searches=cast("Any", requests))
 
     def decode(answer: collections_pb2.SearchBatchResponse) -> tuple[Found | AttarError, ...]:
         outcomes: list[Found | AttarError] = []
@@ -552,14 +566,17 @@ def search_batch(
 
 def retrieve(
     collection: str,
-    ids: Sequence[PointId],
+    ids: Iterable[PointId | UUID],
     *,
     with_vectors: bool = False,
     deadline_s: float = DEADLINE_S,
 ) -> Call[tuple[Point, ...]]:
     """The points of these ids that exist."""
-    request = collections_pb2.RetrieveRequest(
-        collection=collection, ids=map(wire.to_id, ids), with_vectors=with_vectors
+    request = wire.message(
+        collections_pb2.RetrieveRequest,
+        collection=collection,
+        ids=_ids(ids),
+        with_vectors=with_vectors,
     )
     answer = collections_pb2.RetrieveResponse
     return _call("Collections/Retrieve", request, answer, _points, deadline_s)
@@ -575,10 +592,11 @@ def scroll(
     deadline_s: float = DEADLINE_S,
 ) -> Call[Page]:
     """A page of the points that pass the filter; `cursor` is that of the page before."""
-    request = collections_pb2.ScrollRequest(
+    request = wire.message(
+        collections_pb2.ScrollRequest,
         collection=collection,
-        filter=wire.to_struct(filter or {}),
-        limit=_unsigned("limit", limit),
+        filter=_filter(filter),
+        limit=limit,
         cursor=cursor,
         with_vectors=with_vectors,
     )
@@ -591,7 +609,7 @@ def scroll(
 
 def delete_points(
     collection: str,
-    ids: Sequence[PointId] | None = None,
+    ids: Iterable[PointId | UUID] | None = None,
     *,
     filter: Filter | None = None,  # noqa: A002 (the field's word)
     deadline_s: float = DEADLINE_S,
@@ -599,10 +617,11 @@ def delete_points(
     """Delete points by id, or those that pass a filter; one that does not exist is no error."""
     if (ids is None) == (filter is None):
         raise InvalidInput("give either ids or filter, and not both")
-    request = collections_pb2.DeletePointsRequest(
+    request = wire.message(
+        collections_pb2.DeletePointsRequest,
         collection=collection,
-        ids=map(wire.to_id, ids or ()),
-        filter=None if filter is None else wire.to_struct(filter),
+        ids=_ids(() if ids is None else ids),
+        filter=_filter(filter),
     )
     answer = collections_pb2.DeletePointsResponse
     return _call(
@@ -621,22 +640,22 @@ def count(
     def decode(answer: collections_pb2.CountResponse) -> int:
         return answer.points
 
-    request = collections_pb2.CountRequest(
-        collection=collection, filter=wire.to_struct(filter or {})
+    request = wire.message(
+        collections_pb2.CountRequest, collection=collection, filter=_filter(filter)
     )
     return _call("Collections/Count", request, collections_pb2.CountResponse, decode, deadline_s)
 
 
 def optimize(collection: str, *, deadline_s: float = LONG_S) -> Call[Collection]:
     """Build a collection's index, and describe the collection once it is in use."""
-    request = collections_pb2.OptimizeRequest(collection=collection)
+    request = wire.message(collections_pb2.OptimizeRequest, collection=collection)
     answer = collections_pb2.CollectionInfo
     return _call("Collections/Optimize", request, answer, _collection, deadline_s)
 
 
 def snapshot(collection: str, *, deadline_s: float = LONG_S) -> Call[Snapshot]:
     """Keep a collection as it is now."""
-    request = collections_pb2.SnapshotRequest(collection=collection)
+    request = wire.message(collections_pb2.SnapshotRequest, collection=collection)
     answer = collections_pb2.SnapshotInfo
     return _call("Collections/Snapshot", request, answer, _snapshot, deadline_s, repeatable=False)
 
@@ -647,7 +666,7 @@ def snapshots(collection: str, *, deadline_s: float = DEADLINE_S) -> Call[tuple[
     def decode(answer: collections_pb2.ListSnapshotsResponse) -> tuple[Snapshot, ...]:
         return tuple(map(_snapshot, answer.snapshots))
 
-    request = collections_pb2.ListSnapshotsRequest(collection=collection)
+    request = wire.message(collections_pb2.ListSnapshotsRequest, collection=collection)
     answer = collections_pb2.ListSnapshotsResponse
     return _call("Collections/ListSnapshots", request, answer, decode, deadline_s)
 
@@ -659,7 +678,7 @@ def delete_snapshot(
     deadline_s: float = DEADLINE_S,
 ) -> Call[None]:
     """Delete a snapshot."""
-    request = collections_pb2.DeleteSnapshotRequest(collection=collection, id=id)
+    request = wire.message(collections_pb2.DeleteSnapshotRequest, collection=collection, id=id)
     answer = collections_pb2.DeleteSnapshotResponse
     return _call(
         "Collections/DeleteSnapshot", request, answer, _nothing, deadline_s, repeatable=False
@@ -678,7 +697,9 @@ def restore(
 
     One of that name is there already: `replace` it, or AlreadyExists.
     """
-    request = collections_pb2.RestoreRequest(collection=collection, id=id, to=to, replace=replace)
+    request = wire.message(
+        collections_pb2.RestoreRequest, collection=collection, id=id, to=to, replace=replace
+    )
     answer = collections_pb2.CollectionInfo
     return _call("Collections/Restore", request, answer, _collection, deadline_s, repeatable=False)
 
@@ -701,11 +722,12 @@ def fit_anomaly(
     """
     if (items is None) == (collection is None):
         raise InvalidInput("give either items or collection, what is ordinary, and not both")
-    request = anomaly_pb2.FitDetectorRequest(
+    request = wire.message(
+        anomaly_pb2.FitDetectorRequest,
         name=name,
         model=model,
         target_fpr=target_fpr,
-        neighbours=_unsigned("neighbours", neighbours),
+        neighbours=neighbours,
         metric=anomaly_pb2.METRIC_UNSPECIFIED
         if metric is None
         else _enum("metric", metric, wire.METRICS),
@@ -736,15 +758,18 @@ def score_anomaly(
             fingerprint=answer.fingerprint,
         )
 
-    request = anomaly_pb2.ScoreRequest(
-        name=name, truncation=_enum("truncation", truncation, wire.TRUNCATIONS), **_items(items)
+    request = wire.message(
+        anomaly_pb2.ScoreRequest,
+        name=name,
+        truncation=_enum("truncation", truncation, wire.TRUNCATIONS),
+        **_items(items),
     )
     return _call("Anomaly/Score", request, anomaly_pb2.ScoreResponse, decode, deadline_s)
 
 
 def detector(name: str, *, deadline_s: float = DEADLINE_S) -> Call[Detector]:
     """One anomaly detector."""
-    request = anomaly_pb2.GetDetectorRequest(name=name)
+    request = wire.message(anomaly_pb2.GetDetectorRequest, name=name)
     return _call("Anomaly/Get", request, anomaly_pb2.DetectorInfo, _detector, deadline_s)
 
 
@@ -760,7 +785,7 @@ def detectors(*, deadline_s: float = DEADLINE_S) -> Call[tuple[Detector, ...]]:
 
 def delete_detector(name: str, *, deadline_s: float = DEADLINE_S) -> Call[None]:
     """Delete an anomaly detector."""
-    request = anomaly_pb2.DeleteDetectorRequest(name=name)
+    request = wire.message(anomaly_pb2.DeleteDetectorRequest, name=name)
     answer = anomaly_pb2.DeleteDetectorResponse
     return _call("Anomaly/Delete", request, answer, _nothing, deadline_s, repeatable=False)
 
@@ -768,14 +793,15 @@ def delete_detector(name: str, *, deadline_s: float = DEADLINE_S) -> Call[None]:
 def fit_classifier(
     name: str,
     items: Items,
-    labels: Sequence[str],
+    labels: Iterable[str],
     *,
     model: str = "",
     truncation: Truncation = "truncate",
     deadline_s: float = DEADLINE_S,
 ) -> Call[Classifier]:
     """Fit a linear classifier on labelled items; labels weigh equally, however many items each."""
-    request = classification_pb2.FitClassifierRequest(
+    request = wire.message(
+        classification_pb2.FitClassifierRequest,
         name=name,
         model=model,
         labels=labels,
@@ -809,8 +835,11 @@ def classify(
             fingerprint=answer.fingerprint,
         )
 
-    request = classification_pb2.PredictRequest(
-        name=name, truncation=_enum("truncation", truncation, wire.TRUNCATIONS), **_items(items)
+    request = wire.message(
+        classification_pb2.PredictRequest,
+        name=name,
+        truncation=_enum("truncation", truncation, wire.TRUNCATIONS),
+        **_items(items),
     )
     answer = classification_pb2.PredictResponse
     return _call("Classification/Predict", request, answer, decode, deadline_s)
@@ -818,7 +847,7 @@ def classify(
 
 def classifier(name: str, *, deadline_s: float = DEADLINE_S) -> Call[Classifier]:
     """One classifier."""
-    request = classification_pb2.GetClassifierRequest(name=name)
+    request = wire.message(classification_pb2.GetClassifierRequest, name=name)
     answer = classification_pb2.ClassifierInfo
     return _call("Classification/Get", request, answer, _classifier, deadline_s)
 
@@ -836,7 +865,7 @@ def classifiers(*, deadline_s: float = DEADLINE_S) -> Call[tuple[Classifier, ...
 
 def delete_classifier(name: str, *, deadline_s: float = DEADLINE_S) -> Call[None]:
     """Delete a classifier."""
-    request = classification_pb2.DeleteClassifierRequest(name=name)
+    request = wire.message(classification_pb2.DeleteClassifierRequest, name=name)
     answer = classification_pb2.DeleteClassifierResponse
     return _call("Classification/Delete", request, answer, _nothing, deadline_s, repeatable=False)
 
@@ -849,10 +878,15 @@ def upsert_batches(
     deadline_s: float,
 ) -> Iterator[tuple[int, Call[Upserted]]]:
     """Points to write, `batch_size` to a call, each with its number of points."""
-    if batch_size < 1:
+    size = wire.whole("batch_size", batch_size)
+    if size < 1:
         raise InvalidInput(f"batch_size is {batch_size}; give a whole number above 0")
-    source = iter(points)
-    while batch := list(islice(source, batch_size)):
+    source, first = iter(points), 0
+    while batch := list(islice(source, size)):
+        for index, point in enumerate(cast("list[object]", batch), first):
+            if not isinstance(point, tuple | list) or len(point) != _POINT:
+                raise InvalidInput(f"points[{index}] is {point!r:.80}; give (id, item, payload)")
+        first += len(batch)
         ids, given, payloads = zip(*batch, strict=True)
         items = _stacked(given) if isinstance(given[0], np.ndarray) else given
         yield len(batch), upsert(collection, ids, items, payloads=payloads, deadline_s=deadline_s)
@@ -882,16 +916,24 @@ def embed_request(
     priority: Priority,
 ) -> embedding_pb2.EmbedRequest:
     """One request of Embed or EmbedStream."""
-    return embedding_pb2.EmbedRequest(
+    return wire.message(
+        embedding_pb2.EmbedRequest,
         model=model,
         role=_enum("role", role, wire.ROLES),
-        dims=None if dims is None else _unsigned("dims", dims),
+        dims=dims,
         encoding=_enum("encoding", encoding, wire.ENCODINGS),
         truncation=_enum("truncation", truncation, wire.TRUNCATIONS),
         priority=_enum("priority", priority, wire.PRIORITIES),
         version=version,
         **_embeddable(items),
     )
+
+
+def size_of(request: embedding_pb2.EmbedRequest) -> int:
+    """How many items a request has."""
+    if request.HasField("tensor"):
+        return request.tensor.shape[0] if request.tensor.shape else 0
+    return len(request.tokens.lengths) or len(request.texts.values)
 
 
 def embedded(
@@ -951,26 +993,32 @@ def _call(
     repeatable: bool = True,
     hint: str = "",
 ) -> Call[R_co]:
-    if not deadline_s > 0:
-        raise InvalidInput(f"deadline_s is {deadline_s}; give a positive number of seconds")
+    deadline_s = seconds("deadline_s", deadline_s)
     return Call(f"/attar.v1.{rpc}", request, answer, decode, repeatable, deadline_s, hint)
 
 
-def _items(items: Items) -> dict[str, Any]:
-    if isinstance(items, np.ndarray):
-        return {"tensor": wire.to_tensor(items)}
-    if isinstance(items, str):
-        raise InvalidInput("items is one text; give a list of texts")
-    for index, item in enumerate(items):
-        if not isinstance(item, str):
-            raise InvalidInput(f"item {index} is a {type(item).__name__}; every item is a text")
-    return {"texts": item_pb2.Texts(values=items)}
+def seconds(name: str, value: object) -> float:
+    """A time to wait; InvalidInput where it is none."""
+    number = wire.number(value)
+    if not 0 < number <= MAX_WAIT_S:
+        raise InvalidInput(
+            f"{name} is {value!r:.80}; give seconds, above 0 and up to {MAX_WAIT_S:.0f}"
+        )
+    return number
 
 
-def _embeddable(items: Items | TokenIds) -> dict[str, Any]:
-    if is_token_ids(items):
-        return {"tokens": wire.to_tokens(items)}
-    return _items(cast("Items", items))
+def _items(items: object) -> dict[str, Any]:
+    given = listed(items)
+    if isinstance(given, list) and given and all(isinstance(one, np.ndarray) for one in given):
+        given = _stacked(given)
+    if isinstance(given, np.ndarray):
+        return {"tensor": wire.to_tensor(given)}
+    return {"texts": item_pb2.Texts(values=[as_text(item, i) for i, item in enumerate(given)])}
+
+
+def _embeddable(items: object) -> dict[str, Any]:
+    given = listed(items)
+    return {"tokens": wire.to_tokens(given)} if is_token_ids(given) else _items(given)
 
 
 def _input(
@@ -982,32 +1030,68 @@ def _input(
         return _items(items)
     if isinstance(vectors, Embedded):
         fingerprint = fingerprint or vectors.fingerprint
-    return {"vectors": wire.to_tensor(np.asarray(vectors)), "fingerprint": fingerprint}
+    return {"vectors": _vectors(vectors), "fingerprint": fingerprint}
+
+
+def _vectors(vectors: object) -> tensor_pb2.Tensor:
+    """Rows of floating point, of whatever precision, as float32; whole numbers may be codes."""
+    try:
+        given = np.asarray(vectors)
+    except ValueError as error:
+        raise ShapeError(f"vectors are no matrix; give (n, dims) of floats: {error}") from None
+    if given.dtype.kind != "f" or given.ndim != _MATRIX:
+        hint = "; for one vector give a list of it" if given.ndim == 1 else ""
+        raise ShapeError(
+            f"vectors are {given.dtype} {given.shape}; give (n, dims) of floats, as encoding='f32' "
+            f"has them{hint}"
+        )
+    with np.errstate(over="ignore"):  # what becomes infinite is refused by its row
+        return wire.to_tensor(given.astype(np.float32))
 
 
 def _query(
     items: Items | None,
     vectors: NDArray[Any] | Embedded | None,
-    ids: Sequence[PointId] | None,
+    ids: Iterable[PointId | UUID] | None,
     fingerprint: str,
 ) -> dict[str, Any]:
     if ids is None:
         return _input(items, vectors, fingerprint)
     if items is not None or vectors is not None:
         raise InvalidInput("give one of items, vectors and ids")
-    return {"ids": collections_pb2.PointIds(values=map(wire.to_id, ids))}
+    return {"ids": collections_pb2.PointIds(values=_ids(ids))}
 
 
-def _enum(field: str, name: str, numbers: Mapping[Any, Any]) -> Any:
-    if name not in numbers:
-        raise InvalidInput(f"{field} is {name!r}; expected one of {', '.join(numbers)}")
+def _ids(ids: object) -> list[collections_pb2.PointId]:
+    return [wire.to_id(point, f"ids[{i}]") for i, point in enumerate(_row_of("ids", ids))]
+
+
+def _payloads(payloads: object, ids: object) -> list[Struct]:
+    if payloads is None:
+        return []
+    given = _row_of("payloads", payloads)
+    if isinstance(ids, Sized) and len(ids) != len(given):
+        raise InvalidInput(f"{len(given)} payloads for {len(ids)} ids; give one a point")
+    return [wire.to_struct(payload, f"payloads[{i}]") for i, payload in enumerate(given)]
+
+
+def _filter(given: Filter | None) -> Struct | None:
+    return None if given is None else wire.to_struct(given, "filter")
+
+
+def _row_of(name: str, values: object) -> list[Any]:
+    """Any iterable that holds one value a point, as a list."""
+    if isinstance(values, str | bytes | Mapping | set | frozenset) or not isinstance(
+        values, Iterable
+    ):
+        raise InvalidInput(f"{name} is {values!r:.80}, a {type(values).__name__}; give a list")
+    return list(values)
+
+
+def _enum(field: str, name: object, numbers: Mapping[Any, Any]) -> Any:
+    if not isinstance(name, str) or name not in numbers:
+        raise InvalidInput(f"{field} is {name!r:.80}; expected one of {', '.join(numbers)}")
     return numbers[name]
-
-
-def _unsigned(field: str, value: int) -> int:
-    if not 0 <= value < 2**32:
-        raise InvalidInput(f"{field} is {value}; give a whole number, 0 or more, of 32 bits")
-    return value
 
 
 def _errors(

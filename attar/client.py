@@ -236,14 +236,14 @@ class Client:
         how long the stream is. With `partial`, a batch that failed as a whole has its error at
         every item; without, it ends the stream.
         """
+        timeout_s = None if deadline_s is None else calls.seconds("deadline_s", deadline_s)
         sizes: deque[int] = deque()
         lost: deque[Exception] = deque()
 
         def requests() -> Iterator[embedding_pb2.EmbedRequest]:
             try:
                 for batch in batches:
-                    sizes.append(len(batch))
-                    yield calls.embed_request(
+                    request = calls.embed_request(
                         batch,
                         model=model,
                         version=version,
@@ -253,13 +253,15 @@ class Client:
                         truncation=truncation,
                         priority=priority,
                     )
+                    sizes.append(calls.size_of(request))
+                    yield request
             except Exception as error:  # noqa: BLE001 (raised where the caller is, after the answers)
                 lost.append(error)
 
         with _named(_STREAM, self._metadata) as metadata:
             stream = self._channel.stream_stream(
                 _STREAM, _serialize, embedding_pb2.EmbedResponse.FromString
-            )(requests(), timeout=deadline_s, metadata=metadata)
+            )(requests(), timeout=timeout_s, metadata=metadata)
             try:
                 for answer in stream:
                     yield calls.embedded(answer, partial=partial, size=sizes.popleft())
@@ -404,14 +406,14 @@ class AsyncClient:
         how long the stream is. With `partial`, a batch that failed as a whole has its error at
         every item; without, it ends the stream.
         """
+        timeout_s = None if deadline_s is None else calls.seconds("deadline_s", deadline_s)
         sizes: deque[int] = deque()
         lost: deque[Exception] = deque()
 
         async def requests() -> AsyncIterator[embedding_pb2.EmbedRequest]:
             try:
                 async for batch in _each(batches):
-                    sizes.append(len(batch))
-                    yield calls.embed_request(
+                    request = calls.embed_request(
                         batch,
                         model=model,
                         version=version,
@@ -421,13 +423,15 @@ class AsyncClient:
                         truncation=truncation,
                         priority=priority,
                     )
+                    sizes.append(calls.size_of(request))
+                    yield request
             except Exception as error:  # noqa: BLE001 (raised where the caller is, after the answers)
                 lost.append(error)
 
         with _named(_STREAM, self._metadata) as metadata:
             stream = self._channel.stream_stream(
                 _STREAM, _serialize, embedding_pb2.EmbedResponse.FromString
-            )(requests(), timeout=deadline_s, metadata=metadata)
+            )(requests(), timeout=timeout_s, metadata=metadata)
             try:
                 async for answer in stream:
                     yield calls.embedded(answer, partial=partial, size=sizes.popleft())
@@ -470,6 +474,8 @@ def _pause(call: Call[Any], attempt: int, delay: float | None) -> float | None:
 def _credentials(target: Target, key: str | None) -> Metadata:
     if key is None:
         return ()
+    if not isinstance(key, str):
+        raise InvalidInput(f"the key is a {type(key).__name__}; give text")
     if not key.isascii() or not key.isprintable():
         raise InvalidInput("the key has characters that no header carries; check how it was read")
     if not target.tls and not target.is_local:

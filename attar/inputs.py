@@ -114,9 +114,10 @@ class TextInput:
         """Tokenise every item, or raise InvalidInput that names the first bad one by its index."""
         prompt = self._prompts.get(_one_of("role", role, Role), "")
         _one_of("truncation", truncation, Truncation)
-        if is_token_ids(items):
-            return [self._given(item, i) for i, item in enumerate(items)]
-        texts = [prompt + _text(item, i) for i, item in enumerate(_sequence(items))]
+        given = listed(items)
+        if is_token_ids(given):
+            return [self._given(item, i) for i, item in enumerate(given)]
+        texts = [prompt + as_text(item, i) for i, item in enumerate(given)]
         rows = self._encoded(texts)
         return [self._row(tokens, i, truncation) for i, tokens in enumerate(rows)]
 
@@ -248,7 +249,7 @@ class TensorInput:
         """Check every item, or raise ShapeError or InvalidInput that names the first bad one."""
         _one_of("role", role, Role)
         _one_of("truncation", truncation, Truncation)
-        return [self._row(item, i) for i, item in enumerate(_sequence(items))]
+        return [self._row(item, i) for i, item in enumerate(listed(items))]
 
     def _row(self, item: object, index: int) -> Prepared:
         given = _array(item, index)
@@ -345,15 +346,16 @@ class TensorInput:
         return row.arrays[0].shape
 
 
-def _array(item: object, index: int) -> NDArray[Any]:
-    """Take an item for an array, or say why it is none."""
+def _array(item: object, index: int | None) -> NDArray[Any]:
+    """Take an item, or all of them, for an array, or say why it is none."""
+    name = "items" if index is None else f"item {index}"
     if isinstance(item, np.ma.MaskedArray) and np.ma.is_masked(item):
-        raise InvalidInput(f"item {index} is masked in part; fill what is masked (filled)")
+        raise InvalidInput(f"{name} is masked in part; fill what is masked (filled)")
     try:
         return np.asarray(item)
     except Exception as error:
         raise InvalidInput(
-            f"item {index}, a {type(item).__name__}, cannot be taken for an array: {error}"
+            f"{name}, a {type(item).__name__}, cannot be taken for an array: {error}"
         ) from error
 
 
@@ -405,17 +407,30 @@ def _is_flat_integers(item: object) -> bool:
     return isinstance(item, np.ndarray) and item.ndim == 1 and item.dtype.kind in "iu"
 
 
-def _sequence(items: Items) -> Items:
-    single = isinstance(items, str | bytes | Mapping | np.generic)
+def listed(items: object) -> list[Any] | NDArray[Any]:
+    """Give items as a list, or as the array of numbers that they are; InvalidInput for others.
+
+    Items are any iterable of them that has an order: a generator or a column of a table too.
+    """
+    if hasattr(items, "columns"):  # its iterator gives their names
+        raise InvalidInput(f"items is a {type(items).__name__}, a table; give one of its columns")
+    single = isinstance(items, str | bytes | bytearray | Mapping | np.generic)
     single = single or (isinstance(items, np.ndarray) and not items.ndim)
     if single or not isinstance(items, Iterable):
         raise InvalidInput(f"items must be a list; got {type(items).__name__}: wrap it in a list")
-    return items
+    if isinstance(items, set | frozenset):
+        raise InvalidInput("items is a set, which has no order; give a list")
+    if not hasattr(items, "__array__"):
+        return list(items)
+    array = items if isinstance(items, np.ndarray) else _array(items, None)
+    return array.tolist() if array.dtype.kind in "OSTU" else array
 
 
-def _text(item: object, index: int) -> str:
+def as_text(item: object, index: int) -> str:
+    """Give the item, where it is text that can be encoded; InvalidInput names it by its index."""
     if not isinstance(item, str):
-        raise InvalidInput(f"item {index} must be a string; got {type(item).__name__}")
+        kind = type(item).__name__
+        raise InvalidInput(f"item {index} must be a string; got {kind} {item!r:.80}")
     try:
         item.encode()
     except UnicodeEncodeError as error:
@@ -426,7 +441,9 @@ def _text(item: object, index: int) -> str:
     return item
 
 
-def _one_of(option: str, value: str, choices: object) -> str:
-    if value not in get_args(choices):
-        raise InvalidInput(f"{option} must be one of {', '.join(get_args(choices))}; got {value!r}")
+def _one_of(option: str, value: object, choices: object) -> str:
+    if not isinstance(value, str) or value not in get_args(choices):
+        raise InvalidInput(
+            f"{option} must be one of {', '.join(get_args(choices))}; got {value!r:.80}"
+        )
     return value

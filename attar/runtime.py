@@ -290,17 +290,20 @@ class Encoder:
         ranges = self.manifest.ranges if encoding == "int8" else None  # to cut them takes a while
         return encode(vectors, encoding, ranges and ranges.at(dims))
 
-    def _check(self, dims: int | None, encoding: str) -> int:
+    def _check(self, dims: object, encoding: object) -> int:
         """Refuse options before any work is done for them."""
         dims = self.dim if dims is None else dims
-        if dims not in self.dims:
+        is_whole = isinstance(dims, int | np.integer) and not isinstance(dims, bool)
+        if not is_whole or dims not in self.dims:
             raise InvalidInput(
                 f"dims must be one that {self.manifest.name} was trained for, {list(self.dims)}; "
-                f"got {dims}"
+                f"got {dims!r:.80}"
             )
-        if encoding not in ENCODINGS:
-            raise InvalidInput(f"encoding must be one of {', '.join(ENCODINGS)}; got {encoding!r}")
-        return dims
+        if not isinstance(encoding, str) or encoding not in ENCODINGS:
+            raise InvalidInput(
+                f"encoding must be one of {', '.join(ENCODINGS)}; got {encoding!r:.80}"
+            )
+        return int(dims)
 
     def _run(self, arrays: tuple[NDArray[Any], ...]) -> Vectors:
         feed = {spec.name: array for spec, array in zip(self.manifest.inputs, arrays, strict=True)}

@@ -2,11 +2,14 @@
 
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar, cast
+from uuid import UUID
 
 import numpy as np
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 from numpy.typing import NDArray
 
@@ -16,6 +19,7 @@ from attar.heads import Metric
 from attar.inputs import Priority, Role, Truncation
 from attar.v1 import anomaly_pb2, collections_pb2, embedding_pb2, item_pb2, tensor_pb2
 
+M = TypeVar("M", bound=Message)
 PointId = int | str
 Quantization = Literal["none", "int8", "binary"]
 
@@ -26,6 +30,7 @@ DTYPES: Final = (
 MAX_AXES: Final = 8
 # A double holds every whole number up to here, and a Struct knows no other number.
 MAX_WHOLE: Final = 2**53
+MAX_DEPTH: Final = 30  # a level takes three messages, and protobuf reads a hundred in each other
 
 ENCODINGS: Final[Mapping[Encoding, "embedding_pb2.Encoding.ValueType"]] = MappingProxyType(
     {
@@ -59,12 +64,87 @@ QUANTIZATIONS: Final[Mapping[Quantization, "collections_pb2.Quantization.ValueTy
 )
 
 
-def to_tokens(items: Sequence[Sequence[int]]) -> item_pb2.Tokens:
-    """Token ids as one list; InvalidInput for what is no id."""
-    ids = [operator.index(number) for item in items for number in item]
-    if bad := [number for number in ids if not 0 <= number < 2**32]:
-        raise InvalidInput(f"{bad[0]} is no token id; give whole numbers from 0")
-    return item_pb2.Tokens(ids=ids, lengths=map(len, items))
+def message(kind: type[M], **fields: Any) -> M:
+    """A message of these fields; InvalidInput names the first whose value is of another type.
+
+    None leaves its field out.
+    """
+    for name, value in fields.items():
+        field = kind.DESCRIPTOR.fields_by_name[name]
+        if field.cpp_type != FieldDescriptor.CPPTYPE_STRING or not field.is_repeated:
+            fields[name] = None if value is None else _checked(field, name, value)
+        elif isinstance(value, str) or not isinstance(value, Iterable):
+            raise InvalidInput(f"{name} is {value!r:.80}, a {type(value).__name__}; give a list")
+        else:
+            fields[name] = [_checked(field, f"{name}[{i}]", one) for i, one in enumerate(value)]
+    return kind(**fields)
+
+
+def _checked(field: Any, name: str, value: Any) -> Any:
+    match field.cpp_type:
+        case FieldDescriptor.CPPTYPE_STRING:
+            return text(name, value)
+        case FieldDescriptor.CPPTYPE_UINT32:
+            return whole(name, value)
+        case FieldDescriptor.CPPTYPE_BOOL:
+            if not isinstance(value, bool | np.bool_):
+                raise InvalidInput(f"{name} is {value!r:.80}; give True or False")
+            return bool(value)
+        case FieldDescriptor.CPPTYPE_FLOAT | FieldDescriptor.CPPTYPE_DOUBLE:
+            if not math.isfinite(number(value)):
+                raise InvalidInput(f"{name} is {value!r:.80}; give a finite number")
+            return number(value)
+        case _:
+            return value
+
+
+def text(name: str, value: object) -> str:
+    """Text that can be sent; InvalidInput for anything else."""
+    if not isinstance(value, str):
+        made = f", such as str({value!r})" if isinstance(value, int | float | np.generic) else ""
+        raise InvalidInput(f"{name} is {value!r:.80}, a {type(value).__name__}; give text{made}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(
+            f"{name} has half of a surrogate pair at character {error.start}; decode it as UTF-8"
+        ) from None
+    return value
+
+
+def number(value: object) -> float:
+    """A real number, numpy's too; NaN for anything else."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
+        return math.nan
+    try:
+        return float(value)
+    except (OverflowError, TypeError):
+        return math.nan
+
+
+def whole(name: str, value: object, *, bits: int = 32) -> int:
+    """A whole number of so many bits, numpy's too; InvalidInput for anything else."""
+    try:
+        number = -1 if isinstance(value, bool) else operator.index(cast("Any", value))
+    except TypeError:
+        number = -1
+    if not 0 <= number < 2**bits:
+        raise InvalidInput(
+            f"{name} is {value!r:.80}; give a whole number, 0 or more, of {bits} bits"
+        )
+    return number
+
+
+def to_tokens(items: Iterable[object]) -> item_pb2.Tokens:
+    """Token ids as one list; InvalidInput names the first item that holds something else."""
+    ids, lengths = list[int](), list[int]()
+    for index, item in enumerate(items):
+        if isinstance(item, str) or not isinstance(item, Iterable):
+            raise InvalidInput(f"item {index} must be a flat list of token ids; got {item!r:.80}")
+        row = [whole(f"item {index} has a token id that", one) for one in item]
+        ids += row
+        lengths.append(len(row))
+    return item_pb2.Tokens(ids=ids, lengths=lengths)
 
 
 def from_tokens(tokens: item_pb2.Tokens) -> list[NDArray[np.int64]]:
@@ -104,19 +184,17 @@ def from_tensor(tensor: tensor_pb2.Tensor) -> NDArray[Any]:
     return array.astype(dtype.newbyteorder("="), copy=False)
 
 
-def to_id(point: PointId) -> collections_pb2.PointId:
-    """A point's id, a whole number or the text of a UUID; InvalidInput for anything else."""
-    if isinstance(point, str):
-        return collections_pb2.PointId(uuid=point)
+def to_id(point: PointId | UUID, name: str = "id") -> collections_pb2.PointId:
+    """A point's id, a whole number, a UUID or its text; InvalidInput for anything else."""
+    if isinstance(point, str | UUID):
+        return collections_pb2.PointId(uuid=text(name, str(point)))
     try:
-        number = operator.index(point)  # numpy's whole numbers too
-    except TypeError:
-        number = -1
-    if not 0 <= number < 2**64:
+        return collections_pb2.PointId(number=whole(name, point, bits=64))
+    except InvalidInput:
         raise InvalidInput(
-            f"a point's id is a whole number of 64 bits, or the text of a UUID; got {point!r}"
-        )
-    return collections_pb2.PointId(number=number)
+            f"{name} is {point!r:.80}; a point's id is a whole number of 64 bits, or the text of a "
+            "UUID"
+        ) from None
 
 
 def from_id(point: collections_pb2.PointId) -> PointId:
@@ -130,13 +208,24 @@ def from_id(point: collections_pb2.PointId) -> PointId:
             raise InvalidInput("a point's id is empty; set number or uuid")
 
 
-def to_struct(payload: Mapping[str, Any]) -> Struct:
-    """A JSON object as a message; InvalidInput for what JSON, or a double, cannot hold."""
+def to_struct(payload: Mapping[str, Any], name: str = "payload") -> Struct:
+    """A JSON object as a message; InvalidInput for what JSON, or a double, cannot hold.
+
+    `name` is what it is called in messages.
+    """
+    return _to_struct(payload, name, 1)
+
+
+def _to_struct(given: object, name: str, depth: int) -> Struct:
+    if not isinstance(given, Mapping):
+        raise InvalidInput(
+            f"{name} is {given!r:.80}, a {type(given).__name__}; give an object (a dict), {{}} for "
+            "none"
+        )
     struct = Struct()
-    for key, value in payload.items():
-        if not isinstance(key, str):
-            raise InvalidInput(f"a payload's keys are text; got {key!r}")
-        struct.fields[key].CopyFrom(_to_value(value, key))
+    for key, value in given.items():
+        place = f"{name}[{key!r:.80}]"
+        struct.fields[text(f"a key of {name}", key)].CopyFrom(_to_value(value, place, depth))
     return struct
 
 
@@ -145,28 +234,38 @@ def from_struct(struct: Struct) -> dict[str, Any]:
     return {key: _from_value(value, key) for key, value in struct.fields.items()}
 
 
-def _to_value(value: object, key: str) -> Value:
-    match value:
+def _to_value(value: object, name: str, depth: int) -> Value:
+    if depth > MAX_DEPTH:
+        raise InvalidInput(f"{name[:80]} is nested deeper than {MAX_DEPTH}; give a flatter object")
+    match value.item() if isinstance(value, np.generic) else value:
         case None:
             return Value(null_value=0)  # type: ignore[arg-type]
-        case bool():
-            return Value(bool_value=value)
-        case int() if abs(value) > MAX_WHOLE:
+        case bool(flag):
+            return Value(bool_value=flag)
+        case int(number) if abs(number) > MAX_WHOLE:
             raise InvalidInput(
-                f"payload {key!r}: {value} is beyond 2**53, where doubles lose digits; send text"
+                f"{name} is {number!r:.80}, beyond 2**53, where doubles lose digits; send text"
             )
-        case int() | float() if math.isfinite(value):
-            return Value(number_value=value)
-        case str():
-            return Value(string_value=value)
+        case int(number) | float(number) if math.isfinite(number):
+            return Value(number_value=number)
+        case float(number):
+            raise InvalidInput(f"{name} is {number}, which JSON does not have; leave the key out")
+        case str(words):
+            return Value(string_value=text(name, words))
         case Mapping():
-            return Value(struct_value=to_struct(value))
-        case Sequence() if not isinstance(value, bytes | bytearray):
-            whole = Value()
-            whole.list_value.values.extend(_to_value(each, key) for each in value)
-            return whole
+            return Value(struct_value=_to_struct(value, name, depth + 1))
+        case Sequence() as members if not isinstance(value, bytes | bytearray):
+            whole_list = Value()
+            whole_list.list_value.values.extend(
+                _to_value(each, f"{name}[{i}]", depth + 1) for i, each in enumerate(members)
+            )
+            return whole_list
         case _:
-            raise InvalidInput(f"payload {key!r} holds a {type(value).__name__}, which is not JSON")
+            kind = type(value).__name__
+            raise InvalidInput(
+                f"{name} is {value!r:.80}, a {kind}, which is not JSON; give text, numbers, lists "
+                "or objects"
+            )
 
 
 def _from_value(value: Value, key: str) -> Any:

@@ -280,14 +280,14 @@ async def test_the_async_client_does_the_same(target: str) -> None:
     [
         (lambda c: c.embed(["cat"], model="none"), attar.NotFound, "no model 'none'"),
         (lambda c: c.embed(["cat"], dims=5), attar.InvalidInput, "dims must be one that tiny"),
-        (lambda c: c.embed("cat"), attar.InvalidInput, "give a list of texts"),
-        (lambda c: c.embed([7]), attar.InvalidInput, "item 0 is a int"),
+        (lambda c: c.embed("cat"), attar.InvalidInput, "wrap it in a list"),
+        (lambda c: c.embed([7]), attar.InvalidInput, "item 0 must be a string; got int"),
         (lambda c: c.embed(["x"], role="answer"), attar.InvalidInput, "expected one of passage"),
         (lambda c: c.embed(["x"], dims=-1), attar.InvalidInput, "dims is -1"),
         (lambda c: c.embed(["x"], deadline_s=0), attar.InvalidInput, "deadline_s is 0"),
         (lambda c: c.embed(["x" * 2**16]), attar.InvalidInput, "send fewer items in a call"),
-        (lambda c: c.upsert("none", [-1], ["x"]), attar.InvalidInput, "got -1"),
-        (lambda c: c.upsert("none", [1.5], ["x"]), attar.InvalidInput, "got 1.5"),
+        (lambda c: c.upsert("none", [-1], ["x"]), attar.InvalidInput, r"ids\[0\] is -1"),
+        (lambda c: c.upsert("none", [1.5], ["x"]), attar.InvalidInput, r"ids\[0\] is 1.5"),
         (lambda c: c.upsert("none", [1]), attar.InvalidInput, "either items or vectors"),
         (lambda c: c.fit_anomaly("none"), attar.InvalidInput, "either items or collection"),
         (
@@ -298,7 +298,7 @@ async def test_the_async_client_does_the_same(target: str) -> None:
         (
             lambda c: c.upsert("none", [1], ["x"], payloads=[{"a": {1}}]),
             attar.InvalidInput,
-            "payload 'a' holds a set",
+            r"payloads\[0\]\['a'\] is \{1\}, a set",
         ),
     ],
 )

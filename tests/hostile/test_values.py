@@ -1,0 +1,192 @@
+"""What Python code hands over is taken for what it is, or refused with its name and the way out."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import attar
+from attar.errors import InvalidInput
+
+from ..bundles import tiny_bundle
+from .requests import world
+from .values import BAD, GOOD, ITEMS, STORED, TEXTS, UUID, Bad, Good
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with world(tmp_path_factory.mktemp("values")) as (address, _):
+        with attar.Client(address) as client:
+            client.upsert("docs", [1, 2], ["the cat", "the sun"], payloads=[{"a": 1}, {"a": 3}])
+        yield address
+
+
+@pytest.fixture(scope="module")
+def client(target: str) -> Iterator[attar.Client]:
+    with attar.Client(target) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> attar.Encoder:
+    path = tmp_path_factory.mktemp("values") / "tiny.attar"
+    return attar.load(tiny_bundle(path, dims=(8, 16)), threads=1)
+
+
+class Device:
+    """An encoder with the client's arguments."""
+
+    def __init__(self, encoder: attar.Encoder) -> None:
+        self._encoder = encoder
+
+    def embed(self, items: Any, *, model: str) -> Any:  # noqa: ARG002 (it has one)
+        return self._encoder.embed(items)
+
+
+@pytest.mark.parametrize("case", BAD, ids=str)
+async def test_a_bad_value_is_named_by_both_clients(
+    case: Bad, client: attar.Client, target: str
+) -> None:
+    with pytest.raises(InvalidInput, match=case.words):
+        case.ask(client)
+    async with attar.AsyncClient(target) as other:
+        with pytest.raises(InvalidInput, match=case.words):
+            await case.ask(other)
+
+
+@pytest.mark.parametrize("case", ITEMS, ids=str)
+def test_a_bad_item_is_named_by_an_encoder(case: Bad, encoder: attar.Encoder) -> None:
+    with pytest.raises(InvalidInput, match=case.words):
+        case.ask(Device(encoder))
+
+
+@pytest.mark.parametrize("case", GOOD, ids=str)
+async def test_texts_are_taken_from_whatever_holds_them(
+    case: Good, client: attar.Client, target: str, encoder: attar.Encoder
+) -> None:
+    expected = case.plain(client).vectors
+    assert (case.ask(client).vectors == expected).all()
+    async with attar.AsyncClient(target) as other:
+        assert ((await case.ask(other)).vectors == expected).all()
+    np.testing.assert_allclose(case.ask(Device(encoder)).vectors, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", STORED, ids=str)
+def test_numbers_of_numpy_and_any_list_count_as_pythons(case: Good, client: attar.Client) -> None:
+    found = case.ask(client)
+
+    (plain,) = case.plain(client).hits
+    assert (found[0] if isinstance(found, tuple) else found)[0][0].id == plain[0].id == 1
+
+
+async def test_a_generator_is_read_once(client: attar.Client, encoder: attar.Encoder) -> None:
+    expected = client.embed(TEXTS, model="tiny").vectors
+
+    assert (client.embed((text for text in TEXTS), model="tiny").vectors == expected).all()
+    (streamed,) = client.embed_stream([iter(TEXTS)], model="tiny")
+    assert (streamed.vectors == expected).all()
+    rows = encoder.embed(iter(TEXTS)).vectors  # type: ignore[arg-type]  # as untyped code might
+    np.testing.assert_allclose(rows, expected, atol=1e-6)
+
+
+def test_arrays_of_one_shape_are_items_of_a_tensor_model(client: attar.Client) -> None:
+    images = np.random.default_rng(0).random((3, 1, 8, 8), np.float32)
+
+    listed: Any = list(images)
+    expected = client.embed(images, model="pixels").vectors
+    assert (client.embed(listed, model="pixels").vectors == expected).all()
+
+
+@pytest.mark.parametrize("batch", [None, 5, "cat", [None], [["a"]], {"a"}], ids=repr)
+async def test_a_bad_batch_of_a_stream_is_refused(batch: Any, client: attar.Client) -> None:
+    with pytest.raises(InvalidInput, match="item"):
+        list(client.embed_stream([TEXTS, batch], model="tiny"))
+
+
+@pytest.mark.parametrize("deadline_s", [0, -1, float("nan"), float("inf"), "5"])
+async def test_a_bad_deadline_of_a_stream_is_refused(
+    deadline_s: Any, client: attar.Client, target: str
+) -> None:
+    with pytest.raises(InvalidInput, match=r"deadline_s is .*; give seconds"):
+        list(client.embed_stream([TEXTS], model="tiny", deadline_s=deadline_s))
+    async with attar.AsyncClient(target) as other:
+        with pytest.raises(InvalidInput, match=r"deadline_s is .*; give seconds"):
+            async for _ in other.embed_stream([TEXTS], model="tiny", deadline_s=deadline_s):
+                pass
+
+
+def test_points_are_kept_as_they_were_given(client: attar.Client) -> None:
+    given: Any = {"n": np.int64(5), "x": np.float32(0.5), "b": np.True_, "l": (1, np.str_("t"))}
+    ids: Any = np.array([7], np.uint32)
+    rain = client.embed(["the rain"], model="tiny")
+    lists: Any = rain.vectors.tolist()
+
+    client.upsert("docs", [UUID], ["the dog"], payloads=[given])
+    client.upsert("docs", ids, vectors=lists, fingerprint=rain.fingerprint)
+    points = {one.id: one for one in client.retrieve("docs", [UUID, *ids], with_vectors=True)}
+    client.delete_points("docs", [UUID, 7])
+
+    assert points[str(UUID)].payload == {"n": 5, "x": 0.5, "b": True, "l": [1, "t"]}
+    assert points[7].vector == pytest.approx(rain.vectors[0], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda v: v.tolist(),
+        lambda v: v.astype(np.float64),
+        lambda v: v.astype(">f4"),
+        lambda v: np.asfortranarray(np.repeat(v, 2, axis=1))[:, ::2],
+        list,
+    ],
+    ids=["lists", "double", "big-endian", "not contiguous", "rows"],
+)
+def test_vectors_of_any_form_are_the_same_query(form: Any, client: attar.Client) -> None:
+    found = client.embed(["the cat"], model="tiny")
+
+    given = form(found.vectors)
+    hits = client.search("docs", vectors=given, fingerprint=found.fingerprint)[0]
+
+    expected = client.search("docs", vectors=found)[0]
+    assert [hit.id for hit in hits] == [hit.id for hit in expected]
+    assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in expected])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"dims": 8.0}, "dims must be one .*; got 8.0"),
+        ({"dims": True}, "dims must be one .*; got True"),
+        ({"dims": "8"}, "dims must be one .*; got '8'"),
+        ({"dims": [8]}, r"dims must be one .*; got \[8\]"),
+        ({"dims": np.array([8, 16])}, "dims must be one"),
+        ({"encoding": ["f32"]}, "encoding must be one of"),
+        ({"encoding": None}, "encoding must be one of .*; got None"),
+        ({"role": None}, "role must be one of .*; got None"),
+        ({"role": np.array(["query"])}, "role must be one of"),
+        ({"truncation": True}, "truncation must be one of .*; got True"),
+    ],
+    ids=str,
+)
+def test_a_bad_option_is_named_by_an_encoder(
+    options: dict[str, Any], words: str, encoder: attar.Encoder
+) -> None:
+    with pytest.raises(InvalidInput, match=words):
+        encoder.embed(["cat"], **options)
+
+
+def test_a_width_of_numpy_is_a_width(encoder: attar.Encoder) -> None:
+    dims: Any = np.int64(8)
+    assert encoder.embed(["cat"], dims=dims).vectors.shape == (1, 8)
+
+
+@pytest.mark.parametrize("key", [5, b"key", ["key"], "schlüssel", "a\nb"], ids=repr)
+def test_a_key_that_no_header_carries_is_refused(key: Any, target: str) -> None:
+    with pytest.raises(InvalidInput, match="the key"):
+        attar.Client(target, key=key)
+
+
+def test_nothing_bad_was_stored(client: attar.Client) -> None:
+    assert client.count("docs") == 2
+    assert [one.name for one in client.classifiers()] == ["topics"]
