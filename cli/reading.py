@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from attar.errors import InvalidInput
 from attar.training import world
 from attar.training.data import docstrings
@@ -16,10 +18,12 @@ from attar.training.data.molecules import Molecules
 from attar.training.data.objects import Objects
 from attar.training.data.pairs import Split, split
 from attar.training.data.reading import LabelChoice, read
+from attar.training.data.riff import LOUDEST
 from attar.training.data.source import Source
 from attar.training.overrides import override
 from attar.training.recipes.audio.continued import Groups
 from attar.training.recipes.text.pairs import TextData
+from attar.training.sampler import evenly
 
 from .tables import console
 
@@ -31,6 +35,7 @@ FORMS: Mapping[str, Form] = {
 }
 """What rows of numbers are to a modality."""
 NUMBERS = (".npz", *TABLES, ".parquet")  # files of rows of numbers
+CLIPS = 64  # that sound is judged by
 HELD_OUT = 800  # pairs, or an eighth of a corpus smaller than eight times that
 
 
@@ -65,6 +70,8 @@ def read_source(
     defaults = {"form": _form_of(data, modality), "side": side}
     source = read(data, **defaults | chosen(Reading(), words))
     show(source.summary.lines() if source.summary else ())
+    if modality == "audio":
+        _check_sound(data, source)
     return source
 
 
@@ -129,7 +136,19 @@ def show(lines: Iterable[str]) -> None:
     """Print what was read, in one process of several."""
     if world.rank() == 0:
         for line in lines:
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            plain = line.encode("utf-8", "backslashreplace").decode()  # names need not be UTF-8
+            console.print(plain, markup=False, highlight=False, soft_wrap=True)
+
+
+def _check_sound(data: str, source: Source) -> None:
+    """Refuse sound in whole numbers, as int16 has it, judged by some clips from all over."""
+    rows = torch.tensor(evenly(range(len(source.train)), CLIPS))
+    loudest = float(source.train[rows].abs().max())
+    if loudest >= LOUDEST:
+        raise InvalidInput(
+            f"{data} has samples up to {loudest:.4g}; sound is in [-1, 1], so divide by its full "
+            "scale"
+        )
 
 
 def _column(words: Sequence[str], what: str) -> str | None:
@@ -144,5 +163,6 @@ def _column(words: Sequence[str], what: str) -> str | None:
 
 def _form_of(data: str, modality: str) -> Form | None:
     """Say how rows of numbers are to be taken, where the file itself cannot tell."""
-    numbers = suffix_of(Path(data.partition("#")[0])) in NUMBERS
+    path = Path(data) if Path(data).exists() else Path(data.rpartition("#")[0])  # FILE.npz#NAME
+    numbers = suffix_of(path) in NUMBERS
     return FORMS.get(modality) if numbers else None

@@ -36,6 +36,7 @@ class Reads:
     passed_over: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # words of what was assumed
     first: tuple[float, ...] = ()  # numbers that the first item begins with
+    first_test: tuple[float, ...] = ()  # the same of the test part
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +277,39 @@ FOLDERS: tuple[Case, ...] = (
                 "without a suffix": 1,
             },
         ),
+    ),
+    Case(
+        "columns in another order in the test part",
+        each(put("train.csv", "a,b\n1,2\n"), put("test.csv", "b,a,c\n3,4,5\n")),
+        Reads(train=1, test=1, shape=(2,), first=(1, 2), first_test=(4, 3)),
+    ),
+    Case(
+        "a column that the test part lacks",
+        each(put("train.csv", "a,b\n1,2\n"), put("test.csv", "a\n3\n")),
+        ("test.csv has no column 'b'; it has a",),
+    ),
+    Case(
+        "another rate in the test part",
+        each(
+            lambda folder: wav(folder / "train" / "a.wav"),
+            lambda folder: wav(folder / "test" / "a.wav", rate=16000),
+        ),
+        Reads(train=1, test=1, shape=(1, 8000), notes=("8,000 Hz, as given",)),
+    ),
+    Case(
+        "a class of the test part alone",
+        images("train/cat", "train/dog", "test/cat", "test/fox"),
+        Reads(
+            train=4,
+            test=4,
+            classes={"cat": 4, "dog": 2, "fox": 2},
+            notes=("classes of the test part alone: fox",),
+        ),
+    ),
+    Case(
+        "a name that is not UTF-8",
+        images(os.fsdecode(b"caf\xe9"), "the"),
+        Reads(train=2, test=2, classes={os.fsdecode(b"caf\xe9"): 2, "the": 2}),
     ),
     Case("nothing", put("a.bin"), ("holds nothing to read: images, .wav",)),
     Case("two tables", each(put("a.csv"), put("b.csv")), ("2 tables, of which none is called",)),
@@ -554,6 +588,19 @@ TABLES: tuple[Case, ...] = (
         table("a,is_test\n1,1\n2,0\n3,0\n"),
         Reads(train=2, test=1, first=(2,)),
         {"part": "is_test"},
+    ),
+    told(
+        "a label that is chosen as a feature",
+        SEVERAL,
+        "column 'label' is the label, so it cannot be an item's; leave it out of columns",
+        columns=["a", "label"],
+    ),
+    told("a column twice", SEVERAL, "column 'a' is chosen twice", columns=["a", "a"]),
+    Case(
+        "a label that is chosen as a feature, where no labels are wanted",
+        table("a,label\n1,2\n3,4\n"),
+        ROWS,
+        {"columns": ["a", "label"], "labels": "none"},
     ),
     told("folds", "a,fold\n1,0\n2,1\n3,2\n", "column 'fold' must say train or test", part="fold"),
     told(

@@ -41,6 +41,8 @@ def test_what_is_read_is_what_is_there(case: Case, tmp_path: Path) -> None:
         assert train.shape[1:] == case.outcome.shape
     first = train[0].flatten()[: len(case.outcome.first)].tolist()
     assert first == pytest.approx(case.outcome.first, abs=1e-6)
+    first = test[:1].flatten()[: len(case.outcome.first_test)].tolist()
+    assert first == pytest.approx(case.outcome.first_test, abs=1e-6)
     summary = source.summary
     assert summary is not None
     assert (summary.train, summary.test) == (len(train), len(test))
@@ -56,6 +58,17 @@ def test_what_is_not_read_is_refused_by_its_name_and_why(case: Case, tmp_path: P
     with pytest.raises(AttarError) as refused:
         every(read(str(path), **case.options).train)
     check_refusal(case, str(refused.value))
+
+
+def test_what_is_shipped_says_that_a_folder_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for said in (False, True):
+        summary = read("wine").summary
+        assert summary is not None
+        assert ("what is called so in this folder is ./wine" in "\n".join(summary.lines())) is said
+        (tmp_path / "wine").mkdir(exist_ok=True)
 
 
 @pytest.mark.parametrize("case", [c for c in TEXTS if isinstance(c.outcome, Reads)], ids=str)

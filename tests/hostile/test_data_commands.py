@@ -15,7 +15,7 @@ from attar.training.encoders import huggingface, saved
 from ..commands import Attar
 from ..teachers import bert_folder
 from .commands import encoder_folder
-from .data import Make, each, images, put, table
+from .data import Make, each, images, npz, put, table, wav
 
 CORPUS = [f"the {word} sat on the mat and the {word} ate" for word in "abcdefghijklmnop"]
 
@@ -39,7 +39,7 @@ RUNS = {
         table(NUMBERS),
         (
             "a.csv: 12 items of shape (2,); 8 train, 4 test (three in ten of each class held out)",
-            "2 classes, for probes alone: 0 (6), 1 (6); labels=none reads without",
+            "2 classes: 0 (6), 1 (6); labels=none reads without",
             "items of a.csv are a, b; labels are target",
         ),
         ("--read", "label=target"),
@@ -71,6 +71,30 @@ RUNS = {
         table(NUMBERS),
         ("--read label=none names no column; labels=none reads without labels",),
         ("--read", "label=none"),
+        2,
+    ),
+    "sound in whole numbers": Shown(
+        "audio/tera",
+        npz(x=(np.ones((8, 400)) * 3000).astype(np.int16)),
+        ("a.npz has samples up to 3000; sound is in [-1, 1], so divide by its full scale",),
+        (),
+        2,
+    ),
+    "groups of two rates": Shown(
+        "audio/continued",
+        each(
+            lambda folder: wav(folder / "related" / "a.wav"),
+            lambda folder: wav(folder / "target" / "a.wav", rate=16000),
+        ),
+        ("a second of related has 8,000 samples and one of target 16,000; bring all",),
+        (),
+        2,
+    ),
+    "normal items by another name": Shown(
+        "series/eegformer",
+        npz(x=np.ones((8, 400)), y=np.array(["normal", "odd"] * 4)),
+        ("items of label 0 are the normal ones", "but normal, odd: write 0 for normal"),
+        (),
         2,
     ),
     "a choice of texts": Shown(
@@ -177,7 +201,7 @@ def test_a_parts_links_and_a_runs_lineage_go_together(attar_: Attar, tmp_path: P
     arguments = ("image/barlow_twins", "--data", tmp_path / "data", "--steps", 1)
     ran = attar_("pretrain", *arguments, "--out", tmp_path / "out")
     assert ran.status == 0, ran.err
-    assert "2 classes, for probes alone: cat (4), fox (4)" in ran.out
+    assert "2 classes: cat (4), fox (4)" in ran.out
     about = json.loads((tmp_path / "out" / "encoder.json").read_text("utf-8"))
     assert about["lineage"]["data"]["name"] == "data"
 

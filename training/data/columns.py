@@ -19,7 +19,7 @@ from attar.errors import InvalidInput, NotFound
 
 from .arrays import Form, array_rows
 from .folder import suffix_of
-from .roles import label_of, refuse_doubtful
+from .roles import label_of, refuse_doubtful, refuse_read_twice
 from .split import TEST, TRAIN, Part, best_test, numbered
 
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -138,6 +138,8 @@ def table_parts(
     for name in (*(columns or ()), *filter(None, (part,))):
         _column(path, table, name)
     label = label_of(str(path), tuple(table), label)
+    if labelled:
+        refuse_read_twice(str(path), columns or (), label=label, part=part)
     chosen = columns or [name for name in table if name not in (label, part)]
     if not chosen:
         raise InvalidInput(f"{path} has no columns but {', '.join(table)}; items need at least one")
@@ -151,7 +153,8 @@ def table_parts(
 
     def made(name: str, rows: NDArray[np.int64]) -> Part:
         items = array_rows(name, values[rows], form=form)
-        return Part(name, items, None if labels is None else labels[rows], passed_over, notes)
+        classes = None if labels is None else labels[rows]
+        return Part(name, items, classes, passed_over, notes, tuple(chosen))
 
     if part is None:
         return made(str(path), np.arange(len(values))), None

@@ -12,6 +12,7 @@ from attar.errors import InvalidInput, MissingExtra
 
 from .arrays import Form
 from .arrow import Layout, label_column, labels_of, layout, notes_of
+from .roles import refuse_read_twice
 from .split import TRAIN, Part, best_test
 
 CHUNK = 64  # rows that are looked at together for colour
@@ -50,6 +51,8 @@ def dataset_part(
     plain = dataset.with_format("arrow")
     schema = plain[:1].schema
     label = label_column(name, schema, label)
+    if labelled:
+        refuse_read_twice(name, columns or (), label=label)
 
     def tables(column: str) -> Iterator[Any]:
         alone = plain.select_columns([column])
@@ -60,7 +63,8 @@ def dataset_part(
     if label is not None and labelled:
         labels = labels_of(name, plain.select_columns([label])[:].column(label))
     rows = DatasetRows(plain.select_columns(list(found.columns)), found)
-    return Part(name, rows, labels, notes=notes_of(found, label, schema))
+    notes = notes_of(found, label, schema)
+    return Part(name, rows, labels, notes=notes, columns=found.columns)
 
 
 def dataset_parts(
@@ -88,7 +92,7 @@ def dataset_parts(
     except (OSError, ValueError, KeyError) as error:
         raise InvalidInput(f"{folder} cannot be read as a saved data set: {error}") from error
 
-    def part(dataset: Any, name: str) -> Part:
+    def part(dataset: Any, name: str, columns: Sequence[str] | None = columns) -> Part:
         return dataset_part(
             dataset,
             name=name,
@@ -112,4 +116,6 @@ def dataset_parts(
         if name.lower() not in (trains[0], test)
     }
     train = replace(part(found[names[trains[0]]], f"train of {folder}"), passed_over=left)
-    return train, None if test is None else part(found[names[test]], f"{test} of {folder}")
+    if test is None:
+        return train, None
+    return train, part(found[names[test]], f"{test} of {folder}", train.columns)

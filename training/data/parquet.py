@@ -15,6 +15,7 @@ from attar.errors import InvalidInput, MissingExtra
 
 from .arrays import Form
 from .arrow import Layout, label_column, labels_of, layout, notes_of
+from .roles import refuse_read_twice
 from .split import Part
 
 try:
@@ -108,6 +109,8 @@ def parquet_part(
         if not file.metadata.num_rows:
             raise InvalidInput(f"{path} has no rows; take it away")
     label = label_column(name, schema, label)
+    if labelled:
+        refuse_read_twice(name, columns or (), label=label)
 
     def tables(column: str) -> Iterator[pa.Table]:
         for file in files:
@@ -121,7 +124,7 @@ def parquet_part(
         read = pa.concat_tables([file.read(columns=[label]) for file in files])
         labels = labels_of(name, read.column(label))
     notes = notes_of(found, label, schema)
-    return Part(name, ParquetRows(paths, found), labels, notes=notes)
+    return Part(name, ParquetRows(paths, found), labels, notes=notes, columns=found.columns)
 
 
 def _opened(path: Path) -> Any:

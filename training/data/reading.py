@@ -10,7 +10,7 @@ from attar.errors import InvalidInput, NotFound
 
 from . import spoken_digits
 from .arrays import Form
-from .audio import wav_files
+from .audio import WavFiles, wav_files
 from .columns import table_parts
 from .folder import KIND_OF, TABLES, files_of, hidden, is_data, stem_of, suffix_of
 from .images import digits
@@ -136,7 +136,9 @@ def _whole_set(spec: str, made: Source, choices: _Choices) -> Source:
     """Leave out the labels of a set that has its parts, where none are wanted."""
     if not choices.labelled:
         made = replace(made, train_labels=None, test_labels=None)
-    return described(spec, made)
+    shadows = spec in SHIPPED and Path(spec).exists()
+    notes = (f"{spec} is shipped; what is called so in this folder is ./{spec}",)
+    return described(spec, made, notes=notes if shadows else ())
 
 
 def _parts(path: Path, member: str | None, choices: _Choices) -> Parts:
@@ -187,6 +189,7 @@ def _folder(folder: Path, choices: _Choices) -> Parts:
     if split := _split(folder, entries):
         train, test, others = split
         part = _whole(entries[train], choices)
+        choices = _alike(choices, part)
         left = {f"part {name}, since {test} tests": 1 for name in others}
         names = {path.name for paths in entries.values() for path in paths}
         if strays := sum(path.name not in names for path in folder.iterdir()):
@@ -217,6 +220,13 @@ def _folder(folder: Path, choices: _Choices) -> Parts:
         return wav_files(files, rate=choices.rate, length=choices.length), None
     choices.only(str(folder), "a folder of images", "side", "test_last")
     return image_files(files, side=choices.side), None
+
+
+def _alike(choices: _Choices, train: Part) -> _Choices:
+    """Read a test part as the training part was: its columns in their order, its rate."""
+    if isinstance(train.items, WavFiles):
+        return replace(choices, rate=train.items.rate, length=train.items.length)
+    return replace(choices, columns=train.columns or choices.columns)
 
 
 def _saved(folder: Path) -> bool:

@@ -53,3 +53,19 @@ def refuse_doubtful(name: str, columns: Sequence[str], *, labelled: bool) -> Non
                 f"{name} has a column {column!r}, which may be the classes; pass label={column} "
                 "(and labels=none to do without), or choose the items by columns=NAME,NAME"
             )
+
+
+def refuse_read_twice(
+    name: str, columns: Sequence[str], *, label: str | None, part: str | None = None
+) -> None:
+    """Refuse chosen columns that are the label or the part too, and one that is chosen twice."""
+    for column in columns:
+        if column in (label, part):
+            what = "label" if column == label else "part"
+            without = ", or read without labels by labels=none" if column == label else ""
+            raise InvalidInput(
+                f"{name}: column {column!r} is the {what}, so it cannot be an item's; leave it out "
+                f"of columns{without}"
+            )
+        if list(columns).count(column) > 1:
+            raise InvalidInput(f"{name}: column {column!r} is chosen twice; name each once")

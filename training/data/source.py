@@ -56,7 +56,7 @@ class Summary:
             more = len(self.classes) - len(shown)
             rest = f" and {more:,} more" if more else ""
             count = "1 class" if len(self.classes) == 1 else f"{len(self.classes):,} classes"
-            yield f"{count}, for probes alone: {', '.join(shown)}{rest}; labels=none reads without"
+            yield f"{count}: {', '.join(shown)}{rest}; labels=none reads without"
         if self.passed_over:
             yield "passed over: " + ", ".join(
                 f"{count:,} {what}" for what, count in self.passed_over.items()

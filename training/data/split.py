@@ -1,7 +1,7 @@
 """A split: what a file or folder was found to hold, and which of it trains and which probes."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from attar.errors import InvalidInput, ShapeError
 
-from .source import Labels, Rows, Source, Summary, subset
+from .source import SHOWN, Labels, Rows, Source, Summary, subset
 
 HELD_OUT = 0.3  # of the rows, where a set has no test part of its own
 TRAIN = ("train", "training")
@@ -29,6 +29,7 @@ class Part:
     labels: NDArray[Any] | None = None
     passed_over: Mapping[str, int] = field(default_factory=dict)  # what was not read, and how many
     notes: tuple[str, ...] = ()  # what was assumed
+    columns: tuple[str, ...] | None = None  # of a table, those that make an item
 
 
 def best_test(names: Iterable[str]) -> str | None:
@@ -100,12 +101,13 @@ def _joined(train: Part, test: Part, test_last: int | None) -> tuple[Source, NDA
     return made, both
 
 
-def described(name: str, made: Source) -> Source:
+def described(name: str, made: Source, *, notes: tuple[str, ...] = ()) -> Source:
     """Give a source that came with its parts its summary."""
     labels = None
     if made.train_labels is not None and made.test_labels is not None:
         labels = np.concatenate([made.train_labels, made.test_labels])
-    return replace(made, summary=_summary(made, labels, "as given", (Part(name, made.train),)))
+    part = Part(name, made.train, notes=notes)
+    return replace(made, summary=_summary(made, labels, "as given", (part,)))
 
 
 def _how(made: Source, test_last: int | None) -> str:
@@ -118,6 +120,9 @@ def _summary(made: Source, labels: NDArray[Any] | None, how: str, parts: Sequenc
     passed_over: Counter[str] = Counter()
     for part in parts:
         passed_over.update(part.passed_over)
+    notes = [note for part in parts for note in part.notes]
+    if labels is not None and len(parts) > 1:
+        notes += _unseen(labels, len(made.train))
     return Summary(
         name=" and ".join(part.name for part in parts),
         shape=_shape(made.train),
@@ -126,8 +131,15 @@ def _summary(made: Source, labels: NDArray[Any] | None, how: str, parts: Sequenc
         split=how,
         classes={} if labels is None else _counts(parts[0].name, labels),
         passed_over=dict(passed_over),
-        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+        notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def _unseen(labels: NDArray[Any], train: int) -> Iterator[str]:
+    """Say which classes the test part has and the training part, the first rows, has not."""
+    unseen = sorted({*labels[train:].tolist()} - {*labels[:train].tolist()})
+    if unseen:
+        yield f"classes of the test part alone: {', '.join(map(str, unseen[:SHOWN]))}"
 
 
 def _shape(items: Rows) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from typing import cast
 
 import numpy as np
 
-from attar.errors import NotFound
+from attar.errors import NotFound, ShapeError
 
 from ...data.reading import read
 from ...data.source import Source, embed
@@ -115,7 +115,7 @@ def instruments() -> Groups:
 def groups(folder: Path) -> Groups:
     """Read the entries `related` and `target` of a folder, each as `data.reading.read` does.
 
-    Raises NotFound for a folder that lacks one.
+    Raises NotFound for a folder that lacks one, and ShapeError for groups of two rates.
     """
     entries = folder / "related", folder / "target"
     if missing := [entry.name for entry in entries if not entry.exists()]:
@@ -124,6 +124,12 @@ def groups(folder: Path) -> Groups:
             "related/ and the other's in target/"
         )
     related, target = (read(str(entry)) for entry in entries)
+    shapes = [source.summary.shape for source in (related, target) if source.summary]
+    if shapes[0] != shapes[-1]:
+        raise ShapeError(
+            f"{folder}: a second of related has {shapes[0][-1]:,} samples and one of target "
+            f"{shapes[-1][-1]:,}; bring all recordings to one rate"
+        )
     return Groups(related=related, target=target)
 
 

@@ -63,7 +63,11 @@ class Settings:
 
 
 def build(data: Source, settings: Settings) -> Training[Tensor]:
-    """Compose the run; its probe gives RankMe and, with labelled test segments, AUROC."""
+    """Compose the run; its probe gives RankMe and, with labelled test segments, AUROC.
+
+    Labels are 0 of normal segments and 1 of strange ones; InvalidInput is raised for others.
+    """
+    normal(data)
     channels, samples = data.train[torch.tensor([0])].shape[1:]
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(settings.seed)
@@ -119,6 +123,13 @@ def normal(data: Source) -> Rows:
     """Give the training segments labelled 0, or all where none has a label."""
     if data.train_labels is None:
         return data.train
+    names = () if data.summary is None else data.summary.classes
+    if not (data.train_labels == 0).any() or (names and "0" not in names):
+        raise InvalidInput(
+            "items of label 0 are the normal ones, which the probe compares with; there are none"
+            + (f", but {', '.join(names)}: write 0 for normal" if names else "")
+            + ", or read without labels by labels=none"
+        )
     return subset(data.train, torch.from_numpy(np.flatnonzero(data.train_labels == 0)))
 
 
