@@ -258,6 +258,7 @@ def _facts(bundle: Bundle, variant: Variant) -> dict[str, object]:
         "precision": variant.precision,
         "attention": variant.attention,
         "bytes": bundle.manifest.file(variant.file).bytes,
+        "sha256": bundle.manifest.file(variant.file).sha256,
     }
 
 

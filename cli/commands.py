@@ -279,6 +279,7 @@ def conversion(
 
 def read_encoder(folder: Path) -> TextModel[TextNetwork] | TensorModel:
     """Read a folder that attar saved, or a sentence-transformers or transformers one."""
+    saved.refuse_two_models(folder)
     if any((folder / name).exists() for name in ("modules.json", "config.json")):
         return huggingface.read(folder)
     return saved.load(folder)

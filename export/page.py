@@ -113,7 +113,7 @@ def _timings(bundle: Bundle, bench: Mapping[str, Any]) -> list[Timing]:
     try:
         timings = [Timing(**row) for row in bench["rows"]]
         for timing in timings:
-            bundle.variant(timing.variant)
+            _refuse_other_graph(bundle, timing.variant, bench.get("variants", {}))
             numbers = (timing.p50_ms, timing.p95_ms, timing.p99_ms, timing.threads, timing.batch)
             if not all(type(n) in (int, float) and 0 < n < math.inf for n in numbers):
                 raise ValueError(f"{timing} has a number that is none, or not above 0")
@@ -125,6 +125,16 @@ def _timings(bundle: Bundle, bench: Mapping[str, Any]) -> list[Timing]:
             f"the bench report cannot be read: {error}; write it anew with `attar bench --out`"
         ) from None
     return timings
+
+
+def _refuse_other_graph(bundle: Bundle, name: str, timed: Mapping[str, Any]) -> None:
+    """Refuse the times of a graph that is not this bundle's: its space may be the same."""
+    own = bundle.manifest.file(bundle.variant(name).file).sha256
+    if timed.get(name, {}).get("sha256", own) != own:
+        raise InvalidInput(
+            f"the bench report has times of another graph of variant {name} than this bundle's; "
+            "run `attar bench` on this bundle"
+        )
 
 
 def _head(bundle: Bundle) -> str:

@@ -261,6 +261,7 @@ class _Teacher:
                 f"{manifest.name} takes {manifest.modality}, and a teacher's folder holds a text "
                 "encoder; leave the teacher out"
             )
+        saved.refuse_two_models(folder)
         reader = saved.load_text if (folder / saved.ABOUT).exists() else huggingface.read
         model = reader(folder)
         if model.encoder.dim != manifest.output.dim:

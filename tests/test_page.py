@@ -94,6 +94,7 @@ def bench_of(bundle: Bundle, times: dict[str, dict[int, float]]) -> dict[str, An
     return {
         "fingerprint": bundle.manifest.fingerprint,
         "host": {"cpu": "another CPU"},
+        "variants": {},
         "rows": [
             {
                 "variant": name, "threads": 1, "batch": 1, "length": length, "runs": 9,
@@ -180,6 +181,7 @@ def test_a_bench_draws_latency_by_length_and_says_where_attentions_cross(tmp_pat
     ("change", "words"),
     [
         ({"fingerprint": "sha256:0"}, "bench report is of 'sha256:0' and this bundle is 'sha256:"),
+        ({"variants": {"fp32": {"sha256": "0"}}}, "another graph of variant fp32 than this bundle"),
         ({"rows": None}, "bench report cannot be read"),
         ({"rows": [{"variant": "fp32"}]}, "bench report cannot be read"),
         ({"variant": "fp64"}, "has no variant 'fp64'"),

@@ -102,6 +102,17 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
         "encoder.safetensors",
         lambda folder: (folder / "encoder.safetensors").write_text("{}"),
     ),
+    "weights of another encoder": (
+        "encoder.safetensors",
+        lambda folder: (folder / "encoder.safetensors").write_bytes(
+            weights({n: w + 1 for n, w in tiny_encoder().state_dict().items()})
+        ),
+    ),
+    "a tokenizer of another encoder": (
+        "tokenizer.json",
+        lambda folder: (folder / "tokenizer.json").write_bytes(tokenizer_json() + b" "),
+    ),
+    "digests of a list": ("encoder.json", rewrite(lambda about: about.update(sha256=[1]))),
     "weights of another shape": (
         "encoder.safetensors",
         lambda folder: (folder / "encoder.safetensors").write_bytes(

@@ -90,6 +90,25 @@ def test_an_engine_is_built_once_and_found_again(bundle: Bundle, tmp_path: Path)
     assert first.parity["worst"] == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bundle": {"name": "tiny", "variant": "fp32", "fingerprint": "sha256:0"}},
+        {"parity": {"mean": 0.5, "worst": 0.1}},
+    ],
+    ids=["of another bundle", "too far off"],
+)
+def test_an_engine_whose_parity_is_not_this_bundles_is_built_again(
+    change: dict[str, object], bundle: Bundle, tmp_path: Path
+) -> None:
+    trt, cache = StandIn(), tmp_path / "cache"
+    about = build(bundle, cache, trt).path.with_suffix(".json")
+    about.write_text(json.dumps(json.loads(about.read_text("utf-8")) | change), "utf-8")
+
+    assert not build(bundle, cache, trt).reused
+    assert build(bundle, cache, trt).reused
+
+
 def test_the_json_beside_an_engine_says_what_it_was_made_of(bundle: Bundle, tmp_path: Path) -> None:
     engine = build(bundle, tmp_path / "cache", StandIn("11.4.0"))
     about = json.loads(engine.path.with_suffix(".json").read_text("utf-8"))

@@ -189,7 +189,7 @@ def export_tensorrt(
         )
     made = made_of(what, version=machine.trt.__version__, gpu=machine.gpu)
     path = cache / f"{what.name}-{what.variant}-{key(made)}.engine"
-    if (parity := cached(path, made)) is not None:
+    if (parity := cached(path, made, what)) is not None:
         return Engine(path=path, reused=True, parity=parity)
     timings = cache / _timings(machine)
     engine, timed = build(
@@ -199,7 +199,7 @@ def export_tensorrt(
     )
     parity = _parity(bundle, what, engine, machine)
     gate = what.gate
-    if not (parity["mean"] >= gate.cosine_mean and parity["worst"] >= gate.cosine_worst):
+    if not _passes(parity, gate):
         raise BackendError(
             f"the engine of variant {what.variant} is too far from the reference, so it is not "
             f"kept: mean cosine {parity['mean']:.6f}, worst {parity['worst']:.6f}, and the gate "
@@ -207,7 +207,7 @@ def export_tensorrt(
         )
     about = {
         "made_of": made,
-        "bundle": {"name": what.name, "variant": what.variant, "fingerprint": what.fingerprint},
+        "bundle": _bundle(what),
         "built_on": {"gpu": machine.gpu.name, "compute": list(machine.gpu.compute)},
         "sha256": sha256(engine).hexdigest(),
         "parity": parity,
@@ -219,11 +219,12 @@ def export_tensorrt(
     return Engine(path=path, reused=False, parity=parity)
 
 
-def cached(path: Path, made: Mapping[str, Any]) -> Mapping[str, float] | None:
+def cached(path: Path, made: Mapping[str, Any], what: Plan) -> Mapping[str, float] | None:
     """Give the recorded parity of a whole engine at `path` that was made of this, if one is there.
 
     The JSON is written last, so that an engine without it, or with other bytes than it says, is one
-    whose writing was cut short: it is built again.
+    whose writing was cut short: it is built again. So is one whose parity is to the reference of
+    another bundle with the same graph, or does not pass the plan's gate.
     """
     try:
         about = json.loads(path.with_suffix(".json").read_bytes())
@@ -231,7 +232,8 @@ def cached(path: Path, made: Mapping[str, Any]) -> Mapping[str, float] | None:
         parity = {name: float(about["parity"][name]) for name in ("mean", "worst")}
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return parity if whole and about.get("made_of") == made else None
+    own = about.get("made_of") == made and about.get("bundle") == _bundle(what)
+    return parity if whole and own and _passes(parity, what.gate) else None
 
 
 def build(trt: TensorRT, what: Plan, *, timings: bytes) -> tuple[bytes, bytes]:
@@ -394,6 +396,15 @@ def _rows(bundle: Bundle, what: Plan) -> list[Prepared]:
         free = [n for n, axis in zip(longest, spec.shape, strict=True) if isinstance(axis, str)]
         return items(bundle, length=min(PARITY_LENGTH, free[-1]), count=BATCH)
     return host_step(bundle).prepare(own_texts(), role="passage", truncation="truncate")
+
+
+def _bundle(what: Plan) -> dict[str, str]:
+    """Say of which bundle a plan is."""
+    return {"name": what.name, "variant": what.variant, "fingerprint": what.fingerprint}
+
+
+def _passes(parity: Mapping[str, float], gate: Gate) -> bool:
+    return parity["mean"] >= gate.cosine_mean and parity["worst"] >= gate.cosine_worst
 
 
 def _timings(machine: Machine) -> str:

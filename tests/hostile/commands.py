@@ -760,6 +760,13 @@ CASES: tuple[Case, ...] = (
         lambda folder: [*("export", sound(folder), folder / NEW, "--data", pairs(folder))],
     ),
     Case(
+        "export",
+        "mistaken",
+        "a folder of two models",
+        ("holds two models, attar's (encoder.json)", "(config.json); give each a folder"),
+        exporting(lambda e: (e / "config.json").write_text('{"model_type": "bert"}')),
+    ),
+    Case(
         "export --target",
         "mistaken",
         "a target that is none",

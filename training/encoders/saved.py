@@ -198,6 +198,16 @@ def load(folder: Path) -> TextModel[TextEncoder] | TensorModel:
         return replace(model, tokenizer=words)
 
 
+def refuse_two_models(folder: Path) -> None:
+    """Raise InvalidInput for a folder that also holds a model of Hugging Face's libraries."""
+    theirs = [name for name in ("modules.json", "config.json") if (folder / name).exists()]
+    if theirs and (folder / ABOUT).exists():
+        raise InvalidInput(
+            f"{folder} holds two models, attar's ({ABOUT}) and one of Hugging Face's libraries "
+            f"({theirs[0]}); give each a folder of its own"
+        )
+
+
 def lineage_of(folder: Path) -> dict[str, object]:
     """Read the lineage of the encoder in `folder` alone; raises InvalidInput as `load` does."""
     with _naming(folder / ABOUT):
