@@ -18,6 +18,7 @@ from sklearn.neighbors import NearestNeighbors
 
 import attar
 from attar import AsyncClient, Client
+from attar.bundle import Bundle
 from attar.errors import BundleRefused, InvalidInput, SpaceMismatch
 from attar.heads import METRICS, KnnAnomaly, LinearClassifier, Metric
 from attar.server.collections.process import StoreProcess
@@ -344,6 +345,51 @@ def test_recalls_are_of_items_that_were_held_out() -> None:
         assert np.mean(recalls) < 0.3
 
 
+POWERS = st.tuples(*[st.integers(-60, 60)] * DIMS)
+
+
+@settings(max_examples=10)
+@given(POWERS, POWERS)
+def test_what_a_column_is_measured_in_does_not_matter(
+    units: tuple[int, ...], origin: tuple[int, ...]
+) -> None:
+    """Probabilities move by what the shifts cost in digits, and no more."""
+    rng = np.random.default_rng(0)
+    items = rng.normal(size=(40, DIMS)).astype(np.float32)
+    labels = ["a", "b", "c", "d"] * 10
+    items[1::2, 0] += 2
+    items[2::4, 1] += 3
+    unit = np.asarray(2.0 ** np.array(units), np.float32)
+    shift = np.asarray(np.sign(origin) * 4, np.float32)  # digits enough are left
+
+    def fitted(vectors: NDArray[np.float32]) -> tuple[LinearClassifier, NDArray[np.float32]]:
+        head = fit_classifier(vectors, labels, normalized=False, model="m", fingerprint=SPACE)
+        return head, head.probabilities(vectors, fingerprint=SPACE)
+
+    plain, p = fitted(items)
+    other, q = fitted((items + shift) * unit)
+    np.testing.assert_allclose(p, q, atol=1e-3)
+    assert other.counts == plain.counts == (10, 10, 10, 10)
+
+
+def test_a_classifier_of_before_recalls_has_none() -> None:
+    case = CLASSIFIERS[0]
+    head = fit_classifier(case.items, case.labels, model="m", fingerprint=SPACE)
+    with np.load(io.BytesIO(head.to_bytes())) as npz:
+        now = {name: npz[name] for name in npz.files}
+    added = ("counts", "recalls", "contradictory")
+    old = LinearClassifier.from_bytes(
+        packed({name: array for name, array in now.items() if name not in added})
+    )
+    assert (old.counts, old.recalls, old.contradictory) == ((), (), 0)
+    np.testing.assert_array_equal(
+        old.probabilities(case.queries, fingerprint=SPACE),
+        head.probabilities(case.queries, fingerprint=SPACE),
+    )
+    with pytest.raises(BundleRefused, match="1 recalls"):
+        LinearClassifier.from_bytes(packed({**now, "recalls": now["recalls"][:1]}))
+
+
 # -------------------------------------------------------------------------- on disk and devices
 
 
@@ -367,6 +413,24 @@ def test_a_head_gives_on_a_device_what_the_server_gives(served: tuple[str, Path]
     np.testing.assert_array_equal(p, found.probabilities)
 
 
+def test_a_bundle_with_heads_is_of_the_space_that_they_were_fitted_in(tmp_path: Path) -> None:
+    bare = Bundle.open(tiny_bundle(tmp_path / "bare.attar"))
+    encoder = attar.load(bare.path, threads=1)
+    normal = encoder.embed([f"the cat sat on {i}" for i in range(40)])
+    head = KnnAnomaly.fit(normal.vectors, model="tiny", fingerprint=normal.fingerprint)
+    files = {entry.path: bare.read(entry.path) for entry in bare.manifest.files}
+    files["heads/normal.npz"] = head.to_bytes()
+    Bundle.write(tmp_path / "headed.attar", bare.manifest, files)
+    Bundle.pack(tmp_path / "headed.attar", tmp_path / "headed.zip")
+    for path in (tmp_path / "headed.attar", tmp_path / "headed.zip"):
+        own = KnnAnomaly.from_bytes(Bundle.open(path).read("heads/normal.npz"))
+        found = attar.load(path, threads=1).embed(["the cat sat on 3", "blue sky"])
+        scores = own.score(found.vectors, fingerprint=found.fingerprint)
+        np.testing.assert_array_equal(own.anomalies(scores), [False, True])
+        expected = head.score(found.vectors, fingerprint=normal.fingerprint)
+        np.testing.assert_array_equal(scores, expected)
+
+
 def flipped(data: bytes, bit: int) -> bytes:
     spoiled = bytearray(data)
     spoiled[bit // 8] ^= 1 << bit % 8
@@ -384,6 +448,8 @@ with zipfile.ZipFile(io.BytesIO(DATA)) as archive:
         for bit in range(8)
     )
 
+LENGTHS = tuple(range(8 * 26, 8 * 30))  # of the first entry's name and extra field
+
 
 @settings(max_examples=300)
 @given(st.sampled_from(CRITICAL) | st.integers(0, 8 * len(DATA) - 1))
@@ -393,6 +459,19 @@ def test_a_head_with_a_flipped_bit_is_refused_or_the_same(bit: int) -> None:
     except BundleRefused:
         return
     assert head.to_bytes() == DATA
+
+
+def test_a_bundle_with_a_flipped_bit_in_a_head_is_refused_or_written(tmp_path: Path) -> None:
+    bare = Bundle.open(tiny_bundle(tmp_path / "bare.attar"))
+    files = {entry.path: bare.read(entry.path) for entry in bare.manifest.files}
+    refused = 0
+    for i, bit in enumerate((*CRITICAL, *LENGTHS)):
+        files["heads/normal.npz"] = flipped(DATA, bit)
+        try:
+            Bundle.write(tmp_path / f"{i}.attar", bare.manifest, files)
+        except BundleRefused as error:
+            refused += error.code == "bad-arrays"
+    assert refused > len(CRITICAL) / 2
 
 
 def test_a_spoiled_head_keeps_no_other_from_being_served(tmp_path: Path) -> None:
