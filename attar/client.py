@@ -75,6 +75,7 @@ _OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 5000),
 )
+_CLOSED: Final = "this client is closed; make another"
 _STREAM: Final = "/attar.v1.Embedding/EmbedStream"
 _REQUEST_ID: Final = "x-request-id"
 
@@ -134,6 +135,7 @@ class Client:
         self._target = Target(target, tls=tls is not None)
         self._made = functools.partial(type(self), target, key=key, tls=tls)
         self._metadata = _credentials(self._target, key)
+        self._closed = False
         options = (*_OPTIONS, *self._target.options)
         self._channel = (
             grpc.insecure_channel(target, options=options)
@@ -160,7 +162,13 @@ class Client:
 
     def close(self) -> None:
         """Close the connection; calls in flight are cancelled."""
+        self._closed = True
         self._channel.close()
+
+    def _opened(self) -> grpc.Channel:
+        if self._closed:
+            raise InvalidInput(_CLOSED)
+        return self._channel
 
     info = _blocking(calls.info)
     models = _blocking(calls.models)
@@ -259,7 +267,7 @@ class Client:
                 lost.append(error)
 
         with _named(_STREAM, self._metadata) as metadata:
-            stream = self._channel.stream_stream(
+            stream = self._opened().stream_stream(
                 _STREAM, _serialize, embedding_pb2.EmbedResponse.FromString
             )(requests(), timeout=timeout_s, metadata=metadata)
             try:
@@ -274,7 +282,7 @@ class Client:
 
     def _send(self, call: Call[R]) -> R:
         ends = time.monotonic() + call.deadline_s
-        invoke = self._channel.unary_unary(call.rpc, _serialize, call.answer.FromString)
+        invoke = self._opened().unary_unary(call.rpc, _serialize, call.answer.FromString)
         with _named(call.rpc, self._metadata) as metadata:
             attempt = 1
             while True:
@@ -305,11 +313,17 @@ class AsyncClient:
         self._made = functools.partial(type(self), target, key=key, tls=tls)
         self._metadata = _credentials(self._target, key)
         options = (*_OPTIONS, *self._target.options)
-        self._channel = (
-            grpc.aio.insecure_channel(target, options=options)
+        # Made at the first call: a channel belongs to the event loop that it is made in.
+        self._connect = (
+            functools.partial(grpc.aio.insecure_channel, target, options=options)
             if tls is None
-            else grpc.aio.secure_channel(target, _channel_credentials(tls), options=options)
+            else functools.partial(
+                grpc.aio.secure_channel, target, _channel_credentials(tls), options=options
+            )
         )
+        self._channel: grpc.aio.Channel | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
 
     def __reduce__(self) -> tuple[Callable[[], object], tuple[()]]:
         """Pickle what it was made of, the key too: what is unpickled connects anew."""
@@ -330,7 +344,18 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the connection; calls in flight are cancelled."""
-        await self._channel.close()
+        self._closed = True
+        if self._channel is not None:
+            await self._channel.close()
+
+    def _opened(self) -> grpc.aio.Channel:
+        if self._closed:
+            raise InvalidInput(_CLOSED)
+        if self._channel is None:
+            self._channel, self._loop = self._connect(), asyncio.get_running_loop()
+        elif self._loop is not asyncio.get_running_loop():
+            raise InvalidInput("this client was used in another event loop; make one in each loop")
+        return self._channel
 
     info = _awaiting(calls.info)
     models = _awaiting(calls.models)
@@ -429,7 +454,7 @@ class AsyncClient:
                 lost.append(error)
 
         with _named(_STREAM, self._metadata) as metadata:
-            stream = self._channel.stream_stream(
+            stream = self._opened().stream_stream(
                 _STREAM, _serialize, embedding_pb2.EmbedResponse.FromString
             )(requests(), timeout=timeout_s, metadata=metadata)
             try:
@@ -444,7 +469,7 @@ class AsyncClient:
 
     async def _send(self, call: Call[R]) -> R:
         ends = time.monotonic() + call.deadline_s
-        invoke = self._channel.unary_unary(call.rpc, _serialize, call.answer.FromString)
+        invoke = self._opened().unary_unary(call.rpc, _serialize, call.answer.FromString)
         with _named(call.rpc, self._metadata) as metadata:
             attempt = 1
             while True:
@@ -476,6 +501,8 @@ def _credentials(target: Target, key: str | None) -> Metadata:
         return ()
     if not isinstance(key, str):
         raise InvalidInput(f"the key is a {type(key).__name__}; give text")
+    if not key:
+        raise InvalidInput("the key is empty; check how it was read, or leave it out")
     if not key.isascii() or not key.isprintable():
         raise InvalidInput("the key has characters that no header carries; check how it was read")
     if not target.tls and not target.is_local:
@@ -487,6 +514,10 @@ def _credentials(target: Target, key: str | None) -> Metadata:
 
 
 def _channel_credentials(tls: Tls) -> grpc.ChannelCredentials:
+    if not isinstance(tls, Tls):
+        raise InvalidInput(
+            f"tls is an attar.Tls, which says what to trust and what to show; got {tls!r}"
+        )
     if (tls.cert is None) != (tls.key is None):
         raise InvalidInput(f"tls.cert is {tls.cert} and tls.key {tls.key}; give both or neither")
     return grpc.ssl_channel_credentials(_pem(tls.ca), _pem(tls.key), _pem(tls.cert))
@@ -494,9 +525,13 @@ def _channel_credentials(tls: Tls) -> grpc.ChannelCredentials:
 
 def _pem(path: Path | str | None) -> bytes | None:
     try:
-        return None if path is None else Path(path).read_bytes()
-    except OSError as error:
-        raise InvalidInput(f"cannot read {path}: {error.strerror}") from error
+        content = None if path is None else Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InvalidInput(f"cannot read {path}: {reason}") from error
+    if content is not None and b"-----BEGIN " not in content:
+        raise InvalidInput(f"{path} is no PEM file, which has a line -----BEGIN ...-----")
+    return content
 
 
 @contextmanager

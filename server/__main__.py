@@ -13,7 +13,7 @@ def main() -> int:
     """Serve as arguments, environment and TOML file say; 2 tells of a refusal to start."""
     try:
         asyncio.run(serve(read(sys.argv[1:])))
-    except AttarError as error:
+    except (AttarError, OSError) as error:
         sys.stderr.write(f"attar: {error}\n")
         return 2
     return 0

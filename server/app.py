@@ -118,7 +118,7 @@ async def running(settings: Settings, *, owner: Path | None = None) -> AsyncIter
     settings = part_of_the_cores(settings)
     first, shared = owner is None, owner is not None or settings.workers > 1
     if first:
-        _warn(settings)
+        _look_over(settings)
     access = Access(
         parse_keys(settings.keys.get_secret_value()) if settings.keys else (),
         file=settings.keys_file,
@@ -174,8 +174,8 @@ async def running(settings: Settings, *, owner: Path | None = None) -> AsyncIter
     log.info("stopped; everything that was acknowledged is on disk")
 
 
-def _warn(settings: Settings) -> None:
-    """Say what an operator may not have meant."""
+def _look_over(settings: Settings) -> None:
+    """Warn of what an operator may not have meant, and refuse what cannot be written."""
     if settings.exposure is not None:
         log.warning("LISTENING ON %s: %s", settings.host, settings.exposure)
     if links := service_links(os.environ):
@@ -183,6 +183,15 @@ def _warn(settings: Settings) -> None:
             "%s: from a service called attar, and no settings; enableServiceLinks: false keeps "
             "Kubernetes from setting them",
             ", ".join(links),
+        )
+    folder, ready = settings.data_dir, settings.ready_file
+    there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        what = "may not be written" if there.is_dir() else "is no folder"
+        raise InvalidInput(f"data_dir {folder}: {there} {what}; choose another --data-dir")
+    if ready is not None and (ready.is_dir() or not ready.parent.is_dir()):
+        raise InvalidInput(
+            f"ready_file {ready} is a folder, or in none that is there; choose another --ready-file"
         )
 
 

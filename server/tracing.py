@@ -31,13 +31,18 @@ class Tracing:
     """The tracer of one server, which sends by OTLP over gRPC."""
 
     def __init__(self) -> None:
-        """Read OpenTelemetry's environment; raises InvalidInput for a protocol that is not grpc."""
+        """Read OpenTelemetry's environment; raises InvalidInput for what it cannot be."""
         if (protocol := os.environ.get(_PROTOCOL, "grpc")) != "grpc":
             raise InvalidInput(f"{_PROTOCOL} is {protocol!r}; attar sends traces by grpc only")
         named = "OTEL_SERVICE_NAME" in os.environ
         resource = Resource.create({} if named else {"service.name": "attar"})
-        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        try:
+            self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+            self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        except ValueError as error:
+            raise InvalidInput(
+                f"a variable of OpenTelemetry, OTEL_..., has no number that it takes: {error}"
+            ) from error
         self._tracer = self._provider.get_tracer("attar.server")
         self._context = TraceContextTextMapPropagator()
 

@@ -1,9 +1,10 @@
 """A connection that does not come about is told by what it may be, in one line."""
 
+import asyncio
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,64 @@ async def test_the_async_client_says_the_same(servers: World) -> None:
     async with AsyncClient(servers[0]["TLS"]) as client:
         with pytest.raises(AttarError, match="if it speaks TLS, give tls=Tls"):
             await client.info(deadline_s=3)
+
+
+def misused(folder: Path) -> dict[str, tuple[Callable[[str], Any], str]]:
+    """Give what a client may be made of by mistake, and the words of the refusal."""
+    (folder / "text.pem").write_text("hello", "utf-8")
+    text = folder / "text.pem"
+    return {
+        "tls as a switch": (lambda at: Client(at, tls=True), "tls is an attar.Tls.*got True"),  # type: ignore[arg-type]
+        "tls as a path": (lambda at: AsyncClient(at, tls="ca.pem"), "tls is an attar.Tls"),  # type: ignore[arg-type]
+        "a key of numbers": (lambda at: Client(at, key=3), "the key is a int; give text"),  # type: ignore[arg-type]
+        "a key of bytes": (lambda at: Client(at, key=b"k"), "the key is a bytes; give text"),  # type: ignore[arg-type]
+        "an empty key": (lambda at: Client(at, key=""), "the key is empty"),
+        "a key with its line's end": (lambda at: Client(at, key="k\n"), "no header carries"),
+        "a text as an authority": (lambda at: Client(at, tls=Tls(ca=text)), "is no PEM file"),
+        "a text as a certificate": (
+            lambda at: Client(at, tls=Tls(cert=text, key=text)),
+            "text.pem is no PEM file",
+        ),
+        "a path with NUL": (lambda at: Client(at, tls=Tls(ca="a\0b")), "cannot read a"),
+        "a folder as an authority": (lambda at: Client(at, tls=Tls(ca=folder)), "Is a directory"),
+    }
+
+
+def test_what_no_client_can_be_made_of_is_refused_by_name(tmp_path: Path) -> None:
+    for name, (make, words) in misused(tmp_path).items():
+        with pytest.raises(InvalidInput) as told:
+            make("127.0.0.1:8001")
+        assert re.search(words, str(told.value)), name
+
+
+def test_a_closed_client_says_that_it_is(servers: World) -> None:
+    client = Client(servers[0]["clear"])
+    client.close()
+    client.close()
+
+    with pytest.raises(InvalidInput, match="this client is closed; make another"):
+        client.models()
+    with pytest.raises(InvalidInput, match="this client is closed; make another"):
+        list(client.embed_stream([["the cat"]]))
+
+
+def test_an_async_client_is_made_anywhere_and_used_in_one_loop(servers: World) -> None:
+    client = AsyncClient(servers[0]["clear"])
+
+    async def ask() -> Any:
+        return await client.models()
+
+    async def close() -> None:
+        await client.close()
+        with pytest.raises(InvalidInput, match="this client is closed; make another"):
+            await client.models()
+
+    with asyncio.Runner() as runner:
+        assert runner.run(ask())
+        with asyncio.Runner() as other, pytest.raises(InvalidInput, match="another event loop"):
+            other.run(ask())
+        assert runner.run(ask())
+        runner.run(close())
 
 
 def test_a_triton_server_on_this_machine_is_reached_past_a_proxy(

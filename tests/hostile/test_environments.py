@@ -1,6 +1,7 @@
 """What an orchestrator sets configures nothing, and what nobody reads is refused."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -106,3 +107,50 @@ def test_processes_that_torchrun_did_not_start_are_refused(
     assert (ran.status, ran.err.count("\n")) == (2, 1)
     for word in words:
         assert word in ran.err
+
+
+UNWRITABLE = {
+    "a file as the data folder": (["--data-dir", "FOLDER/file"], "data_dir .*file is no folder"),
+    "a data folder in a file": (["--data-dir", "FOLDER/file/x"], "data_dir .*file is no folder"),
+    "a ready file in no folder": (["--ready-file", "FOLDER/none/port"], "ready_file .*none/port"),
+    "a folder as the ready file": (["--ready-file", "FOLDER"], "ready_file .* is a folder"),
+}
+
+
+@pytest.mark.parametrize("name", UNWRITABLE)
+def test_what_a_server_cannot_write_is_refused_before_a_bundle_is_read(
+    name: str, attar_: Attar, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("mine", "utf-8")
+    options, words = UNWRITABLE[name]
+    given = [option.replace("FOLDER", str(tmp_path)) for option in options]
+
+    ran = attar_("serve", tmp_path / "no.attar", "--port", 0, "--data-dir", tmp_path / "d", *given)
+
+    assert ran.status == 2
+    assert re.search(f"^attar: .*{words}", ran.err.splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "-5"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+    ],
+)
+def test_a_variable_of_opentelemetry_that_is_none_is_one_line(
+    variable: str,
+    value: str,
+    attar_: Attar,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv(variable, value)
+
+    ran = attar_("serve", tmp_path / "no.attar", "--port", 0, "--data-dir", tmp_path)
+
+    assert ran.status == 2
+    assert ran.err.splitlines()[-1].startswith("attar: ")
+    assert "OTEL_" in ran.err.splitlines()[-1]
