@@ -457,6 +457,22 @@ def memory(report: Report) -> str:
     )
 
 
+def burst_memory(report: Report) -> str:
+    """Show what a server holds before, in and after bursts of large requests."""
+    header = ("burst, 4 calls at once", "before, MB", "most, MB", "at its end, MB", "settled, MB")
+    return table(
+        header,
+        [
+            (
+                row["burst"],
+                *(f"{row[name]:.0f}" for name in ("before_mb", "peak_mb")),
+                *(f"{row[name]:.0f}" for name in ("at_its_end_mb", "after_mb")),
+            )
+            for row in report["rows"]
+        ],
+    )
+
+
 def recipes(report: Report) -> str:
     """List the recipes with what was seen, then show each one's claim and figures."""
     rows = [
@@ -609,6 +625,7 @@ CLAIMS: Mapping[str, tuple[str, Callable[[Report], str]]] = MappingProxyType(
         "faults": ("faults.json", faults),
         "workers": ("workers.json", workers),
         "memory": ("memory.json", memory),
+        "burst-memory": ("burst_memory.json", burst_memory),
         "recipes": ("recipes.json", recipes),
         "digits": ("recipes.json", digits),
         "loop": ("loop.json", loop),

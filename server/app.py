@@ -30,7 +30,7 @@ from attar.v1 import (
     models_pb2_grpc,
 )
 
-from . import logs, repository
+from . import logs, memory, repository
 from .access import Access, parse_keys
 from .collections.chosen import open_store
 from .door import Door
@@ -161,14 +161,14 @@ async def running(settings: Settings, *, owner: Path | None = None) -> AsyncIter
         await web.start(models, door, shown)
         stack.push_async_callback(workers.stop, 0.0)
         await workers.start(port, web.port)
-        watcher = asyncio.create_task(healthy.keep())
+        watchers = asyncio.gather(healthy.keep(), memory.keep_small(door))
         _write_ready(settings.ready_file, port, stack)
         log.info("serving %s on %s:%d", ", ".join(m.name for m in models), settings.host, port)
         try:
             yield port
         finally:
             log.info("draining: calls that were accepted have %g s", settings.grace_s)
-            watcher.cancel()
+            watchers.cancel()
             healthy.drain()
             await _leave(door, server, web, workers, settings.grace_s)
     log.info("stopped; everything that was acknowledged is on disk")

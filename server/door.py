@@ -55,7 +55,8 @@ class Door:
         self._metrics = metrics
         self._tracing = tracing
         self._limit = max_concurrent_requests
-        self._in_flight = 0
+        self.in_flight = 0
+        self.ended = 0
         self._empty = asyncio.Event()
         self._empty.set()
         self._last = 0.0  # loop time at which a call came last
@@ -106,13 +107,14 @@ class Door:
         try:
             if scope is not None:
                 self._admit(call, scope, headers, peer)
-            self._in_flight += 1
+            self.in_flight += 1
             self._empty.clear()
             try:
                 yield
             finally:
-                self._in_flight -= 1
-                if not self._in_flight:
+                self.in_flight -= 1
+                self.ended += 1
+                if not self.in_flight:
                     self._empty.set()
         except asyncio.CancelledError:
             outcome = reason = "CANCELLED"
@@ -144,8 +146,8 @@ class Door:
         try:
             if self.draining.is_set():
                 raise Unavailable("the server is shutting down; ask another, or retry later")
-            if self._in_flight >= self._limit:
-                raise Overloaded(f"{self._in_flight} calls are in flight, the limit; retry later")
+            if self.in_flight >= self._limit:
+                raise Overloaded(f"{self.in_flight} calls are in flight, the limit; retry later")
             key = self._access.check(bearer(headers.get("authorization")), scope, peer=peer)
         except AttarError as refusal:
             self._metrics.rejected(refusal.reason)

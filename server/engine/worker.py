@@ -70,6 +70,7 @@ class Worker:
         try:
             while (job := self._jobs.get()) is not None:
                 self._answer(job())
+                del job  # it holds its callers' items, and the next may be long in coming
         finally:  # on its way out, by whatever end, somebody may be waiting still
             self._ended = True
             self._answer(Lost("its thread has ended"))

@@ -141,7 +141,9 @@ class Guard(grpc.aio.ServerInterceptor):
                     with self._admitted(one, headers, context):
                         return await answer(_decoded(request), context)
                 except Exception as error:  # noqa: BLE001 (the edge: every caller is answered)
-                    await _abort(context, one, to_status(error, fields=one.fields))
+                    status = to_status(error, fields=one.fields)
+                del request  # gRPC keeps the frames of the last aborted call until another comes
+                return await _abort(context, one, status)
 
         return call
 

@@ -1,0 +1,65 @@
+"""A burst of very large requests leaves a server no larger than it was."""
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+
+from attar import Client
+
+from ..bundles import tiny_tensor_bundle
+from ..servers import free_port, process
+
+SHAPE = (3, 64, 64)
+ITEMS = 80
+AT_ONCE = 4
+PATIENCE_S = 60  # a trim comes within seconds; the machine may be busy
+
+
+def test_memory_returns_to_within_a_tenth_after_a_burst(tmp_path: Path) -> None:
+    bundle = tiny_tensor_bundle(tmp_path / "image.attar", shape=SHAPE)
+    web = free_port()
+    arguments = [str(bundle), "--port=0", "--metrics-port=off", f"--http-port={web}", "--threads=1"]
+    arguments += [f"--data-dir={tmp_path / 'data'}"]
+    with process(*arguments, ready_file=tmp_path / "ready") as (server, port):
+        resident = psutil.Process(server.pid).memory_info
+        burst(web, port, items=1)
+        before = most = resident().rss
+        with ThreadPoolExecutor(1) as pool:
+            sent = pool.submit(burst, web, port, items=ITEMS)
+            while not sent.done():
+                most = max(most, resident().rss)
+                time.sleep(0.01)
+            sent.result()
+        after = resident().rss
+        patience = time.monotonic() + PATIENCE_S
+        while after > before * 1.1 and time.monotonic() < patience:
+            time.sleep(0.2)
+            after = resident().rss
+
+    assert most > before * 1.1  # it was a burst
+    assert after <= before * 1.1
+
+
+def burst(web: int, port: int, *, items: int) -> None:
+    """Embed images as JSON's numbers and as gRPC's bytes, several calls at once."""
+    images = np.full((items, *SHAPE), 0.5, np.float32)
+    values = images.reshape(-1).tolist()
+    tensor = {"name": "image", "shape": images.shape, "datatype": "FP32", "data": values}
+    body = json.dumps({"inputs": [tensor]}).encode()
+
+    def by_http() -> int:
+        url = f"http://127.0.0.1:{web}/v2/models/tiny-image/infer"
+        return httpx.post(url, content=body, timeout=PATIENCE_S).status_code
+
+    def by_grpc() -> int:
+        with Client(f"127.0.0.1:{port}") as client:
+            return len(client.embed(images, deadline_s=PATIENCE_S))
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        answers = [pool.submit(call) for call in (by_http, by_grpc) for _ in range(AT_ONCE)]
+        assert {one.result() for one in answers} == {200, items}
