@@ -16,13 +16,14 @@ from attar.export.native import NATIVE, refuse_without_library
 from attar.export.tensor import VARIANTS as TENSOR_VARIANTS
 from attar.export.tensor import export_model
 from attar.export.text import VARIANTS, export_text
-from attar.training import world
+from attar.training import digest, world
 from attar.training.catalogue import catalogue
 from attar.training.checkpoint import CHECKPOINT, read_record
 from attar.training.data.molecules import read_smiles
 from attar.training.data.pairs import Split
 from attar.training.data.reading import SHIPPED
 from attar.training.data.text import Retrieval
+from attar.training.digest import SHA256
 from attar.training.encoders import huggingface, saved
 from attar.training.encoders.attention import CODE_BITS
 from attar.training.encoders.folder import Declared
@@ -142,8 +143,8 @@ def distill_text(
         "recipe": "distil",
         "data": runs.source(data, out, parts),
         "read": chosen(TextReading(), reading),
-        "teacher": {**teacher.lineage, **runs.folder(folder)},
-        "init": None if init is None else runs.folder(init, saved.WEIGHTS, saved.ABOUT),
+        "teacher": {**teacher.lineage, SHA256: digest.of_path(folder)},
+        "init": None if init is None else runs.start(init),
         "settings": runs.settings_of(asked, but=("seed", "steps")),
     }
     runs.begin(out, lineage, restart=restart)

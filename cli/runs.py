@@ -68,11 +68,11 @@ def source(data: str, out: Path, pairs: Split | None = None) -> object:
     return {"name": Path(data).resolve().name, digest.SHA256: content}
 
 
-def folder(path: Path, *files: str) -> dict[str, object]:
-    """Say by name and content which folder a run starts from: all of it, or these `files`."""
-    parts = [path / name for name in files] or [path]
+def start(folder: Path) -> dict[str, object]:
+    """Say by name and content which encoder a run starts from."""
+    parts = (folder / name for name in (saved.WEIGHTS, saved.ABOUT))
     content = digest.of_texts(digest.of_path(part) for part in parts)
-    return {"name": path.resolve().name, digest.SHA256: content}
+    return {"name": folder.resolve().name, digest.SHA256: content}
 
 
 def settings_of(settings: Any, *, but: Sequence[str]) -> dict[str, object]:

@@ -113,28 +113,31 @@ def _timings(bundle: Bundle, bench: Mapping[str, Any]) -> list[Timing]:
     try:
         timings = [Timing(**row) for row in bench["rows"]]
         for timing in timings:
-            _refuse_other_graph(bundle, timing.variant, bench.get("variants", {}))
+            bundle.variant(timing.variant)
             numbers = (timing.p50_ms, timing.p95_ms, timing.p99_ms, timing.threads, timing.batch)
             if not all(type(n) in (int, float) and 0 < n < math.inf for n in numbers):
                 raise ValueError(f"{timing} has a number that is none, or not above 0")
             for number in (timing.length, timing.peak_mb):
                 if number is not None and not (type(number) in (int, float) and number > 0):
                     raise ValueError(f"{timing} has a length or a peak that is no number")
-    except (KeyError, TypeError, ValueError, LookupError) as error:
+        others = [timing.variant for timing in timings if _another(bundle, timing.variant, bench)]
+    except (KeyError, TypeError, ValueError, LookupError, AttributeError) as error:
         raise InvalidInput(
             f"the bench report cannot be read: {error}; write it anew with `attar bench --out`"
         ) from None
+    if others:
+        raise InvalidInput(
+            f"the bench report has times of another graph of variant {others[0]} than this "
+            "bundle's; run `attar bench` on this bundle"
+        )
     return timings
 
 
-def _refuse_other_graph(bundle: Bundle, name: str, timed: Mapping[str, Any]) -> None:
-    """Refuse the times of a graph that is not this bundle's: its space may be the same."""
+def _another(bundle: Bundle, name: str, bench: Mapping[str, Any]) -> bool:
+    """Say whether a variant's times are of another graph, whose embedding space may be the same."""
     own = bundle.manifest.file(bundle.variant(name).file).sha256
-    if timed.get(name, {}).get("sha256", own) != own:
-        raise InvalidInput(
-            f"the bench report has times of another graph of variant {name} than this bundle's; "
-            "run `attar bench` on this bundle"
-        )
+    timed = bench.get("variants", {}).get(name, {})
+    return bool(timed.get("sha256", own) != own)
 
 
 def _head(bundle: Bundle) -> str:

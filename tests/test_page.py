@@ -181,7 +181,11 @@ def test_a_bench_draws_latency_by_length_and_says_where_attentions_cross(tmp_pat
     ("change", "words"),
     [
         ({"fingerprint": "sha256:0"}, "bench report is of 'sha256:0' and this bundle is 'sha256:"),
-        ({"variants": {"fp32": {"sha256": "0"}}}, "another graph of variant fp32 than this bundle"),
+        (
+            {"variants": {"fp32": {"sha256": "0"}}},
+            "^the bench report has times of another graph of variant fp32",
+        ),
+        ({"variants": {"fp32": 3}}, "bench report cannot be read"),
         ({"rows": None}, "bench report cannot be read"),
         ({"rows": [{"variant": "fp32"}]}, "bench report cannot be read"),
         ({"variant": "fp64"}, "has no variant 'fp64'"),

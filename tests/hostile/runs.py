@@ -14,7 +14,7 @@ import numpy as np
 from attar.training.checkpoint import CHECKPOINT
 from attar.training.encoders import huggingface, saved
 
-from ..bundles import tiny_bundle
+from ..bundles import tiny_bundle, tokenizer_json
 from ..teachers import bert_folder
 from .commands import pairs
 
@@ -41,6 +41,7 @@ class Case:
 
     what: str
     outcome: Outcome
+    first: str = "pretrain"
     words: tuple[str, ...] = ()
     options: tuple[str, ...] = ()  # with {ground} for the folder of the data
     change: Callable[[Path], object] = lambda _: None  # what befalls the run's folder before
@@ -60,6 +61,10 @@ def ground(folder: Path) -> Path:
     (folder / "second.csv").write_text(table.replace("0.", "9."))
     digit = "1" if table[-2] != "1" else "2"
     (folder / "touched.csv").write_text(table[:-2] + digit + "\n")
+    images = draw.integers(0, 255, (6, 8, 8), dtype=np.uint8)
+    np.savez(folder / "images.npz", x=images)
+    (folder / "tokenizer.json").write_bytes(tokenizer_json())
+    (folder / "spaced.json").write_bytes(tokenizer_json() + b" ")
     (folder / "within").mkdir()
     (folder / "within" / "train.csv").write_text(table)
     pairs(folder)
@@ -90,6 +95,42 @@ def distilling(data: Path, out: Path) -> Words:
         *("distill", data / "teacher", "--data", data / "pairs.jsonl", "--init", data / "init"),
         *("--steps", STEPS, "--out", out),
     )
+
+
+def staging(data: Path, out: Path) -> Words:
+    """Pretrain by a recipe of three runs."""
+    return (
+        *("pretrain", "image/further", "--data", data / "images.npz", "--out", out),
+        *("--steps", STEPS, "--set", "encoder=tiny", "--set", "hidden=8"),
+    )
+
+
+def writing(data: Path, out: Path) -> Words:
+    """Pretrain on texts, with a tokenizer."""
+    shape = ("transformer.heads=2", "transformer.width=8", "transformer.hidden=8", "rank=4")
+    return (
+        *("pretrain", "text/simclr", "--data", data / "pairs.jsonl", "--out", out),
+        *("--tokenizer", data / "tokenizer.json", "--steps", STEPS),
+        *(f"--set=shape.{setting}" for setting in shape),
+    )
+
+
+def within(data: Path, out: Path) -> Words:
+    """Pretrain into a folder inside that of the data."""
+    return (
+        *("pretrain", "table/t_jepa", "--data", data / "within", "--out", out),
+        *("--steps", STEPS, *SMALL),
+    )
+
+
+FIRST: Final = {
+    "pretrain": pretraining,
+    "distill": distilling,
+    "stages": staging,
+    "texts": writing,
+    "within": within,
+}
+"""The first runs; the second is the same command with a row's options after it."""
 
 
 # What befalls the first run's folder.
@@ -157,7 +198,7 @@ def of_an_older_version(run: Path) -> None:
 
 ANEW: Final = "start anew with restart=True (--restart), or in another folder"
 
-PRETRAINING: Final = (
+CASES: Final = (
     Case(what="the same run", outcome="complete"),
     Case(
         what="the same data elsewhere",
@@ -314,34 +355,68 @@ PRETRAINING: Final = (
         options=("--restart", "--seed", "3"),
         change=cut_checkpoint,
     ),
-)
-"""After `pretraining`."""
-
-DISTILLING: Final = (
-    Case(what="the same distillation", outcome="complete"),
-    Case(what="more steps of distillation", outcome="continued", options=("--steps", "6")),
+    Case(what="the same distillation", outcome="complete", first="distill"),
+    Case(
+        what="more steps of distillation",
+        outcome="continued",
+        first="distill",
+        options=("--steps", "6"),
+    ),
     Case(
         what="fewer steps of distillation",
         outcome="refused",
+        first="distill",
         words=("has made 4 steps, more than the 2",),
         options=("--steps", "2"),
     ),
     Case(
         what="other texts",
         outcome="refused",
+        first="distill",
         words=("data was pairs.jsonl (sha256 ", " and is other.jsonl (sha256 "),
         options=("--data", "{ground}/other.jsonl"),
     ),
     Case(
         what="another start",
         outcome="refused",
+        first="distill",
         words=("init was init (sha256 ", " and is other-init (sha256 "),
         options=("--init", "{ground}/other-init"),
     ),
     Case(
         what="other texts and --restart",
         outcome="anew",
+        first="distill",
         options=("--data", "{ground}/other.jsonl", "--restart"),
     ),
+    Case(what="the same runs of a recipe", outcome="complete", first="stages"),
+    Case(
+        what="more steps of a recipe of several runs",
+        outcome="refused",
+        first="stages",
+        words=("settings.steps was 4 and is 6",),
+        options=("--steps", "6"),
+    ),
+    Case(what="the same texts", outcome="complete", first="texts"),
+    Case(
+        what="another tokenizer",
+        outcome="refused",
+        first="texts",
+        words=("tokenizer was (sha256 ", " and is (sha256 "),
+        options=("--tokenizer", "{ground}/spaced.json"),
+    ),
+    Case(
+        what="texts and a setting of the shape",
+        outcome="refused",
+        first="texts",
+        words=("settings.shape.max_length was 64 and is 16",),
+        options=("--set", "shape.max_length=16"),
+    ),
+    Case(what="a run inside its data", outcome="complete", first="within"),
+    Case(
+        what="more steps of a run inside its data",
+        outcome="continued",
+        first="within",
+        options=("--steps", "6"),
+    ),
 )
-"""After `distilling`."""

@@ -11,7 +11,7 @@ from attar.cli.main import main
 from attar.training.encoders import saved
 
 from ..commands import Attar
-from .runs import DISTILLING, PRETRAINING, RUN, Case, distilling, ground, pretraining
+from .runs import CASES, FIRST, RUN, Case, ground
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -26,20 +26,30 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def first(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def firsts(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Give the folders of the first runs, to be copied."""
     folder = tmp_path_factory.mktemp("first")
+    folders = {name: folder / name for name in FIRST} | {"within": data / "within" / RUN}
     with pytest.MonkeyPatch.context() as patch:
-        for name, words in (("pretrain", pretraining), ("distill", distilling)):
-            patch.setattr("sys.argv", ["attar", *map(str, words(data, folder / name))])
+        for name, words in FIRST.items():
+            patch.setattr("sys.argv", ["attar", *map(str, words(data, folders[name]))])
             with pytest.raises(SystemExit) as leaving:
                 main()
             assert leaving.value.code in (0, None)
-    return {name: folder / name for name in ("pretrain", "distill")}
+    return folders
 
 
-def held(attar_: Attar, case: Case, words: tuple[object, ...], run: Path, data: Path) -> None:
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_run_into_a_folder_with_one_is_that_run_or_refused(
+    attar_: Attar, case: Case, data: Path, firsts: dict[str, Path], tmp_path: Path
+) -> None:
     """Make the second run, and hold it to what its row says."""
+    if case.first == "within":
+        shutil.copytree(data / "within", tmp_path / "within")
+        data, run = tmp_path, tmp_path / "within" / RUN
+    else:
+        run = shutil.copytree(firsts[case.first], tmp_path / RUN)
+    words = FIRST[case.first](data, run)
     before = saved.lineage_of(run)
     weights = (run / saved.WEIGHTS).read_bytes()
     case.change(run)
@@ -64,22 +74,29 @@ def held(attar_: Attar, case: Case, words: tuple[object, ...], run: Path, data: 
     }[case.outcome]
     if case.outcome == "complete":
         assert lineage == before
-    logged = [json.loads(row)["step"] for row in (run / "metrics.jsonl").read_text().splitlines()]
+    last = run / "student" if case.first == "stages" else run  # of its three runs
+    logged = [json.loads(row)["step"] for row in (last / "metrics.jsonl").read_text().splitlines()]
     assert logged[-1] == lineage["steps"] == stretches[-1]["steps"]
-    assert len(list(run.glob("events*"))) == (1 if case.outcome == "anew" else 2)
+    assert len(list(last.glob("events*"))) == (1 if case.outcome == "anew" else 2)
 
 
-@pytest.mark.parametrize("case", PRETRAINING, ids=str)
-def test_pretraining_into_a_run_is_that_run_or_refused(
-    attar_: Attar, case: Case, data: Path, first: dict[str, Path], tmp_path: Path
+def test_a_teacher_with_the_same_weights_pooled_otherwise_is_another(
+    attar_: Attar, data: Path, firsts: dict[str, Path], tmp_path: Path
 ) -> None:
-    run = shutil.copytree(first["pretrain"], tmp_path / RUN)
-    held(attar_, case, pretraining(data, run), run, data)
+    run = shutil.copytree(firsts["distill"], tmp_path / RUN)
+    command, _, *others = FIRST["distill"](data, run)
+    ran = attar_(command, data / "pooled", *others)
+    assert ran.status == 2
+    assert "teacher was teacher (sha256 " in ran.err
+    assert " and is pooled (sha256 " in ran.err
 
 
-@pytest.mark.parametrize("case", DISTILLING, ids=str)
-def test_distilling_into_a_run_is_that_run_or_refused(
-    attar_: Attar, case: Case, data: Path, first: dict[str, Path], tmp_path: Path
+def test_a_plain_run_does_not_replace_the_encoder_of_several(
+    attar_: Attar, data: Path, firsts: dict[str, Path], tmp_path: Path
 ) -> None:
-    run = shutil.copytree(first["distill"], tmp_path / RUN)
-    held(attar_, case, distilling(data, run), run, data)
+    run = shutil.copytree(firsts["stages"], tmp_path / RUN)
+    before = contents(run)
+    ran = attar_(*FIRST["pretrain"](data, run))
+    assert ran.status == 2
+    assert 'recipe was "image/further" and is "table/t_jepa"' in ran.err
+    assert contents(run) == before
