@@ -93,6 +93,8 @@ def corpus(data: str, words: Sequence[str] = (), *, what: str, least: int = 3) -
         if column is not None:
             raise InvalidInput(f"--read column={column}: docstrings have no columns; leave it out")
         read = Corpus(data, docstrings.read(), "pairs of summary and body")
+        if Path(data).exists():
+            show((f"{data} are shipped; what is called so in this folder is ./{data}",))
     else:
         read = read_corpus(Path(data), column=column)
     pairs = read.pairs

@@ -986,6 +986,12 @@ TEXTS: tuple[Case, ...] = (
         Reads(train=2, notes=("pairs of summary",)),
     ),
     Case(
+        "a dictionary of Parquet",
+        columns(text=pa.array(["one", "two", "one"]).dictionary_encode()),
+        Reads(train=2, passed_over={"texts that occur before": 1}),
+    ),
+    written("a long text in a table", "a.csv", f"text\n{'long ' * 40_000}\nb\n", BOTH),
+    Case(
         "Parquet",
         columns(id=[1, 2], text=["one", None]),
         Reads(train=1, passed_over={"blank texts": 1}),

@@ -209,3 +209,13 @@ def test_a_parts_links_and_a_runs_lineage_go_together(attar_: Attar, tmp_path: P
 def test_lines_of_texts_begin_after_a_mark_and_end_at_newlines_alone(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes("\ufeffone\u2028and on\r\n\ntwo\n".encode())
     assert lines(tmp_path / "a.txt") == ["one\u2028and on", "two"]
+
+
+def test_a_blank_molecule_is_refused_by_its_row(attar_: Attar, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,smiles\n1,CCO\n2, \n3,CC\n", "utf-8")
+    ran = attar_(
+        *("pretrain", "molecule/molformer", "--data", tmp_path / "a.csv"),
+        *("--steps", 1, "--out", tmp_path / "out"),
+    )
+    assert (ran.status, ran.err.count("\n")) == (2, 1)
+    assert "1 smiles are blank, the first in row 1; leave those rows out" in ran.err

@@ -22,6 +22,7 @@ from .folder import suffix_of
 from .roles import label_of, refuse_doubtful, refuse_read_twice
 from .split import TEST, TRAIN, Part, best_test, numbered
 
+csv.field_size_limit(2**27)  # characters: a field may be a long text
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 DELIMITERS = (",", "\t", ";")
 YES, NO = ("true", "1"), ("false", "0")

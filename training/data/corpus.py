@@ -15,6 +15,7 @@ from .pairs import Pair, line_objects, pair_of, whole_text
 
 LINES, JSON_LINES = (".txt", ".text"), (".jsonl", ".ndjson", ".json")
 COLUMN = "text"  # of a table or of objects, where none is named
+STRINGS = ("string", "large_string", "string_view")  # Arrow's types; or a dictionary of one
 PAIRED = frozenset(("summary", "body"))
 SPAN = 64  # words of a text that its span is drawn from: those that an encoder is sure to read
 
@@ -186,7 +187,8 @@ def _parquet(path: Path, column: str | None) -> dict[str, Sequence[str]]:
         names = [
             field.name
             for field in file.schema_arrow
-            if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
+            if str(getattr(field.type, "value_type", field.type)) in STRINGS
+            and not pa.types.is_nested(field.type)
         ]
         wanted = [name for name in names if column in (None, name)]
         table = file.read(columns=wanted)

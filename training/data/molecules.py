@@ -36,8 +36,14 @@ class Molecules:
 
 
 def read_smiles(path: Path, *, column: str = "smiles") -> tuple[str, ...]:
-    """Read a table's column of SMILES; raises InvalidInput where there is none."""
-    return _columns(path, column)[0]
+    """Read a table's column of SMILES; raises InvalidInput where there is none or one is blank."""
+    (smiles,) = _columns(path, column)
+    if blank := [row for row, text in enumerate(smiles) if not text.strip()]:
+        raise InvalidInput(
+            f"{path}: {len(blank)} {column} are blank, the first in row {blank[0]}; leave those "
+            "rows out"
+        )
+    return smiles
 
 
 def read_property(

@@ -170,7 +170,7 @@ def numbered(name: str, labels: NDArray[Any]) -> Labels:
             row = int(np.flatnonzero(~whole)[0])
             raise InvalidInput(
                 f"labels of {name} must be classes: whole numbers or names; row {row} has "
-                f"{labels[row]}"
+                f"{labels[row]}: read without labels by labels=none if they are measurements"
             )
         return labels.astype(np.int64)
     codes: Labels = np.unique(_names(name, labels), return_inverse=True)[1].astype(np.int64)
