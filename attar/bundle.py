@@ -68,8 +68,12 @@ class Bundle:
     def open(cls, path: str | os.PathLike[str]) -> Self:
         """Verify a bundle folder or zip and give it.
 
-        Raises NotFound where nothing stands at `path`, and BundleRefused that says what is wrong.
+        Raises InvalidInput for what is no path, NotFound where nothing stands at `path`, and
+        BundleRefused that says what is wrong.
         """
+        given: object = path
+        if not isinstance(given, str | os.PathLike) or not str(given):
+            raise InvalidInput(f"a bundle's path is text or a Path; got {path!r:.80}")
         path = Path(path)
         return cls._verified(path, _source(path))
 
@@ -211,9 +215,13 @@ class Bundle:
 
 
 def _source(path: Path) -> _Source:
-    if path.is_dir():
+    try:
+        is_folder, is_there = path.is_dir(), path.exists()
+    except OSError as error:
+        raise NotFound(f"no bundle at {str(path)[:80]}: {error.strerror}") from None
+    if is_folder:
         return _Folder(path)
-    if not path.exists():
+    if not is_there:
         raise NotFound(f"no bundle at {path}: no such file or folder")
     if not zipfile.is_zipfile(path):
         raise BundleRefused("not-a-bundle", f"{path} is neither a folder nor a zip file")

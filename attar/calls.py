@@ -10,6 +10,7 @@ answer in which an item failed raises that item's error; with it, the error stan
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from types import MappingProxyType
@@ -543,7 +544,7 @@ def search_batch(
 
     A search that fails as a whole raises its error; with `partial` the error stands in its place.
     """
-    requests = [getattr(one, "request", one) for one in searches]
+    requests = [getattr(one, "request", one) for one in row_of("searches", searches)]
     for index, one in enumerate(requests):
         if not isinstance(one, collections_pb2.SearchRequest):
             raise InvalidInput(f"searches[{index}] is no search; make each with calls.search")
@@ -881,15 +882,27 @@ def upsert_batches(
     size = wire.whole("batch_size", batch_size)
     if size < 1:
         raise InvalidInput(f"batch_size is {batch_size}; give a whole number above 0")
-    source, first = iter(points), 0
+    source, first = iter(row_of("points", points)), 0
     while batch := list(islice(source, size)):
         for index, point in enumerate(cast("list[object]", batch), first):
             if not isinstance(point, tuple | list) or len(point) != _POINT:
                 raise InvalidInput(f"points[{index}] is {point!r:.80}; give (id, item, payload)")
-        first += len(batch)
         ids, given, payloads = zip(*batch, strict=True)
-        items = _stacked(given) if isinstance(given[0], np.ndarray) else given
-        yield len(batch), upsert(collection, ids, items, payloads=payloads, deadline_s=deadline_s)
+        with among(first, len(batch)):
+            items = _stacked(given) if isinstance(given[0], np.ndarray) else given
+            call = upsert(collection, ids, items, payloads=payloads, deadline_s=deadline_s)
+        yield len(batch), call
+        first += len(batch)
+
+
+@contextmanager
+def among(first: int, size: int) -> Iterator[None]:
+    """Note in an error which points its call has: its indices count from the first of them."""
+    try:
+        yield
+    except AttarError as error:
+        error.add_note(f"in the call of points {first} to {first + size - 1}, counted from there")
+        raise
 
 
 def _stacked(arrays: Sequence[Any]) -> NDArray[Any]:
@@ -997,6 +1010,15 @@ def _call(
     return Call(f"/attar.v1.{rpc}", request, answer, decode, repeatable, deadline_s, hint)
 
 
+def row_of(name: str, values: object) -> Iterable[Any]:
+    """Any iterable that has an order; InvalidInput for others."""
+    if isinstance(values, str | bytes | Mapping | set | frozenset) or not isinstance(
+        values, Iterable
+    ):
+        raise InvalidInput(f"{name} is {values!r:.80}, a {type(values).__name__}; give a list")
+    return values
+
+
 def seconds(name: str, value: object) -> float:
     """A time to wait; InvalidInput where it is none."""
     number = wire.number(value)
@@ -1063,13 +1085,13 @@ def _query(
 
 
 def _ids(ids: object) -> list[collections_pb2.PointId]:
-    return [wire.to_id(point, f"ids[{i}]") for i, point in enumerate(_row_of("ids", ids))]
+    return [wire.to_id(point, f"ids[{i}]") for i, point in enumerate(row_of("ids", ids))]
 
 
 def _payloads(payloads: object, ids: object) -> list[Struct]:
     if payloads is None:
         return []
-    given = _row_of("payloads", payloads)
+    given = list(row_of("payloads", payloads))
     if isinstance(ids, Sized) and len(ids) != len(given):
         raise InvalidInput(f"{len(given)} payloads for {len(ids)} ids; give one a point")
     return [wire.to_struct(payload, f"payloads[{i}]") for i, payload in enumerate(given)]
@@ -1077,15 +1099,6 @@ def _payloads(payloads: object, ids: object) -> list[Struct]:
 
 def _filter(given: Filter | None) -> Struct | None:
     return None if given is None else wire.to_struct(given, "filter")
-
-
-def _row_of(name: str, values: object) -> list[Any]:
-    """Any iterable that holds one value a point, as a list."""
-    if isinstance(values, str | bytes | Mapping | set | frozenset) or not isinstance(
-        values, Iterable
-    ):
-        raise InvalidInput(f"{name} is {values!r:.80}, a {type(values).__name__}; give a list")
-    return list(values)
 
 
 def _enum(field: str, name: object, numbers: Mapping[Any, Any]) -> Any:

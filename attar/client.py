@@ -220,7 +220,8 @@ class Client:
         for size, call in calls.upsert_batches(
             collection, points, batch_size=batch_size, deadline_s=deadline_s
         ):
-            self._send(call)
+            with calls.among(written, size):
+                self._send(call)
             written += size
         return written
 
@@ -250,7 +251,7 @@ class Client:
 
         def requests() -> Iterator[embedding_pb2.EmbedRequest]:
             try:
-                for batch in batches:
+                for batch in calls.row_of("batches", batches):
                     request = calls.embed_request(
                         batch,
                         model=model,
@@ -407,7 +408,8 @@ class AsyncClient:
         for size, call in calls.upsert_batches(
             collection, points, batch_size=batch_size, deadline_s=deadline_s
         ):
-            await self._send(call)
+            with calls.among(written, size):
+                await self._send(call)
             written += size
         return written
 
@@ -513,7 +515,7 @@ def _credentials(target: Target, key: str | None) -> Metadata:
     return (("authorization", f"Bearer {key}"),)
 
 
-def _channel_credentials(tls: Tls) -> grpc.ChannelCredentials:
+def _channel_credentials(tls: object) -> grpc.ChannelCredentials:
     if not isinstance(tls, Tls):
         raise InvalidInput(
             f"tls is an attar.Tls, which says what to trust and what to show; got {tls!r}"
@@ -526,6 +528,8 @@ def _channel_credentials(tls: Tls) -> grpc.ChannelCredentials:
 def _pem(path: Path | str | None) -> bytes | None:
     try:
         content = None if path is None else Path(path).read_bytes()
+    except TypeError:
+        raise InvalidInput(f"a file of tls is {path!r:.80}; give a path") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InvalidInput(f"cannot read {path}: {reason}") from error
@@ -618,5 +622,5 @@ async def _each(
         async for batch in batches:
             yield batch
     else:
-        for batch in batches:
+        for batch in calls.row_of("batches", batches):
             yield batch

@@ -23,6 +23,7 @@ from .errors import (
     BundleRefused,
     InvalidInput,
     NotSupported,
+    ShapeError,
     SpaceMismatch,
 )
 from .host import cpu_flags, instruction_set
@@ -81,6 +82,12 @@ def load(
     the variant requires, or the provider) or InvalidInput (no variant fits; the message has each
     one's number).
     """
+    for name, value in (("threads", threads), ("max_bytes", max_bytes), ("device_id", device_id)):
+        _hold(name, value, int | np.integer, "a whole number")
+    _hold("max_latency_ms", max_latency_ms, int | float | np.number, "milliseconds")
+    _hold("provider_options", provider_options, Mapping, "names and values")
+    if not isinstance(allow_token_ids, bool):
+        raise InvalidInput(f"allow_token_ids is {allow_token_ids!r:.80}; give True or False")
     if threads is not None and threads < 1:
         raise InvalidInput(f"threads must be 1 or more, or None for all cores; got {threads}")
     execution = None
@@ -114,6 +121,12 @@ def load(
     return Encoder(
         bundle, chosen, threads=threads, execution=execution, allow_token_ids=allow_token_ids
     )
+
+
+def _hold(name: str, value: object, kind: Any, what: str) -> None:
+    """Refuse an option of another type."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
+        raise InvalidInput(f"{name} is {value!r:.80}, a {type(value).__name__}; give {what}")
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -274,10 +287,16 @@ class Encoder:
     ) -> NDArray[Any]:
         """Cut to `dims` with unit length again, and encode: what leaves the encoder.
 
-        Raises InvalidInput for an undeclared width, NotSupported for int8 without declared ranges,
-        BackendError for rows that are not finite.
+        Raises ShapeError for rows of another width, InvalidInput for an undeclared `dims`,
+        NotSupported for int8 without declared ranges, BackendError for rows that are not finite.
         """
         dims = self._check(dims, encoding)
+        given: object = vectors
+        if not isinstance(given, np.ndarray) or given.shape[1:] != (self.dim,):
+            shape = getattr(given, "shape", type(given).__name__)
+            raise ShapeError(
+                f"vectors are {shape}; give an array of (n, {self.dim}), as infer does"
+            )
         finite = np.isfinite(vectors).all(axis=1)
         if not finite.all():
             raise BackendError(

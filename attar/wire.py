@@ -262,10 +262,9 @@ def _to_value(value: object, name: str, depth: int) -> Value:
             return whole_list
         case _:
             kind = type(value).__name__
-            raise InvalidInput(
-                f"{name} is {value!r:.80}, a {kind}, which is not JSON; give text, numbers, lists "
-                "or objects"
-            )
+            forms = [form for form in ("isoformat", "tolist") if hasattr(value, form)]
+            fix = f"its {forms[0]}()" if forms else "text, numbers, lists or objects"
+            raise InvalidInput(f"{name} is {value!r:.80}, a {kind}, which is not JSON; give {fix}")
 
 
 def _from_value(value: Value, key: str) -> Any:

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+import tritonclient.grpc as triton
 from hypothesis import given
 from hypothesis import settings as examples
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
+from tritonclient.utils import InferenceServerException
 
 import attar
 from attar.errors import InvalidInput
@@ -94,6 +97,25 @@ def test_calls_of_texts_alone_take_no_ids(call: str, served: tuple[str, str]) ->
         pytest.raises(InvalidInput, match="item 0 must be a string; got list"),
     ):
         TEXTS_ONLY[call](client, [2, 5, 3])
+
+
+def test_kserve_takes_no_ids(served: tuple[str, str]) -> None:
+    target, url = served
+    for name, refusal in (("text", "text is INT64; tiny takes BYTES"), ("input_ids", "takes one")):
+        tensor = {"name": name, "datatype": "INT64", "shape": [1, 3], "data": [2, 5, 3]}
+        answer = httpx.post(
+            url.replace("/v1/embeddings", "/v2/models/tiny/infer"), json={"inputs": [tensor]}
+        )
+        assert answer.status_code == httpx.codes.BAD_REQUEST
+        assert refusal in answer.text
+
+        ids = triton.InferInput(name, [1, 3], "INT64")
+        ids.set_data_from_numpy(np.array([[2, 5, 3]]))
+        with (
+            triton.InferenceServerClient(target) as kserve,
+            pytest.raises(InferenceServerException, match=refusal),
+        ):
+            kserve.infer("tiny", [ids])
 
 
 def test_no_text_in_ids_of_another_tokenizer_is_embedded(served: tuple[str, str]) -> None:

@@ -1,17 +1,22 @@
 """What Python code hands over is taken for what it is, or refused with its name and the way out."""
 
+import contextlib
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import attar
-from attar.errors import InvalidInput
+from attar import calls, wire
+from attar.errors import AttarError, InvalidInput, ShapeError
 
 from ..bundles import tiny_bundle
 from .requests import world
-from .values import BAD, GOOD, ITEMS, STORED, TEXTS, UUID, Bad, Good
+from .values import BAD, GOOD, HALF, ITEMS, STORED, TEXTS, UUID, Bad, Good
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +181,62 @@ def test_a_bad_option_is_named_by_an_encoder(
         encoder.embed(["cat"], **options)
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"threads": "2"}, "threads is '2', a str; give a whole number"),
+        ({"threads": 1.5}, "threads is 1.5, a float; give a whole number"),
+        ({"threads": True}, "threads is True, a bool; give a whole number"),
+        ({"max_bytes": "5"}, "max_bytes is '5', a str; give a whole number"),
+        ({"max_latency_ms": "5"}, "max_latency_ms is '5', a str; give milliseconds"),
+        ({"provider": "cpu", "device_id": "0"}, "device_id is '0', a str; give a whole number"),
+        ({"provider": "cpu", "provider_options": ["a"]}, r"provider_options is \['a'\], a list"),
+        ({"allow_token_ids": "no"}, "allow_token_ids is 'no'; give True or False"),
+    ],
+    ids=str,
+)
+def test_a_bad_option_of_load_is_named(
+    options: dict[str, Any], words: str, encoder: attar.Encoder
+) -> None:
+    with pytest.raises(InvalidInput, match=words):
+        attar.load(encoder.bundle.path, **options)
+
+
+@pytest.mark.parametrize("path", [None, 5, b"x", ""], ids=repr)
+def test_what_is_no_path_is_refused(path: Any) -> None:
+    with pytest.raises(InvalidInput, match="a bundle's path is text or a Path; got"):
+        attar.load(path)
+
+
+def test_a_path_that_no_system_has_names_nothing() -> None:
+    for path in ("x" * 5000, "a\0b", HALF):
+        with pytest.raises(attar.NotFound, match="no bundle at"):
+            attar.load(path)
+
+
+@pytest.mark.parametrize("vectors", [None, [[1.0]], np.ones(16), np.ones((2, 7))], ids=repr)
+def test_rows_that_no_graph_gave_do_not_leave_an_encoder(
+    vectors: Any, encoder: attar.Encoder
+) -> None:
+    with pytest.raises(ShapeError, match=r"give an array of \(n, 16\)"):
+        encoder.finish(vectors)
+
+
+@pytest.mark.parametrize("tls", [True, "cert.pem", attar.Tls(ca=b"x")], ids=repr)  # type: ignore[arg-type]
+def test_what_is_no_tls_is_refused(tls: Any, target: str) -> None:
+    with pytest.raises(InvalidInput, match="tls"):
+        attar.Client(target, tls=tls)
+
+
+def test_an_error_in_many_points_says_among_which_it_counts(client: attar.Client) -> None:
+    points: Any = [(i + 100, "cat", {}) for i in range(5)] + [(105, None, {})]
+    with pytest.raises(InvalidInput, match="item 1 must be a string") as refused:
+        client.upsert_all("docs", points, batch_size=2)
+    client.delete_points("docs", range(100, 106))
+
+    assert refused.value.__notes__ == ["in the call of points 4 to 5, counted from there"]
+
+
 def test_a_width_of_numpy_is_a_width(encoder: attar.Encoder) -> None:
     dims: Any = np.int64(8)
     assert encoder.embed(["cat"], dims=dims).vectors.shape == (1, 8)
@@ -185,6 +246,65 @@ def test_a_width_of_numpy_is_a_width(encoder: attar.Encoder) -> None:
 def test_a_key_that_no_header_carries_is_refused(key: Any, target: str) -> None:
     with pytest.raises(InvalidInput, match="the key"):
         attar.Client(target, key=key)
+
+
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters())
+    | st.binary(max_size=3)
+    | st.sampled_from([np.int64(3), np.float32("nan"), np.True_, np.ones(2), UUID, {1}, object()]),
+    lambda inner: (
+        st.lists(inner) | st.dictionaries(st.text(st.characters()) | st.integers(), inner)
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(st.characters(), max_size=3), ANYTHING, max_size=3))
+def test_any_payload_is_what_json_has_or_is_refused(payload: dict[str, Any]) -> None:
+    try:
+        back = wire.from_struct(wire.to_struct(payload))
+    except InvalidInput:
+        with pytest.raises((TypeError, ValueError)):  # the oracle: what JSON in UTF-8 cannot hold
+            _json(payload)
+        return
+    assert back == json.loads(_json(payload))
+
+
+def _json(payload: object) -> bytes:
+    def plain(value: Any) -> Any:
+        match value:
+            case np.generic():
+                return plain(value.item())
+            case int() if abs(value) > wire.MAX_WHOLE:
+                raise ValueError(value)
+            case dict():
+                if not all(isinstance(key, str) for key in value):
+                    raise TypeError(value)
+                return {key: plain(each) for key, each in value.items()}
+            case list():
+                return [plain(each) for each in value]
+            case _:
+                return value
+
+    return json.dumps(plain(payload), allow_nan=False, ensure_ascii=False).encode()
+
+
+@given(
+    st.fixed_dictionaries(
+        {"items": ANYTHING | st.just(["cat"])},
+        optional={
+            name: ANYTHING | st.sampled_from(["tiny", 8, "f32", "query", "error", "bulk"])
+            for name in ("model", "version", "dims", "encoding", "role", "truncation", "priority")
+        },
+    )
+)
+def test_any_arguments_make_a_request_or_are_refused(arguments: dict[str, Any]) -> None:
+    with contextlib.suppress(AttarError):
+        assert calls.embed(arguments.pop("items"), **arguments).request.SerializeToString()
 
 
 def test_nothing_bad_was_stored(client: attar.Client) -> None:
