@@ -602,6 +602,19 @@ def _loaded(row: Report, *percentiles: str) -> str:
     return ", ".join([f"{row['requests_per_second']:.0f}", *times])
 
 
+def foreign_ids(report: Report) -> str:
+    """Say how many ids of other tokenizers got through."""
+    foreign, own = report["foreign"], report["own"]
+    answered = sum(counts.get("200", 0) for counts in foreign.values())
+    return fill(
+        f"Of {report['texts']:,} texts (CLINC150, STS-B, Cranfield) as ids of each of "
+        f"{', '.join(foreign)}, sent to `/v1/embeddings` of {report['model']}, {answered} were "
+        f"answered; of its own ids of the same texts {own['refused']} were refused. The check takes "
+        f"{own['check_us']:.0f} us of processor time for {own['tokens']:.0f} ids "
+        f"({report['machine']['cpu']}): `python benchmarks/foreign_ids.py`."
+    )
+
+
 CLAIMS: Mapping[str, tuple[str, Callable[[Report], str]]] = MappingProxyType(
     {
         "demo": ("demo.json", demo),
@@ -623,6 +636,7 @@ CLAIMS: Mapping[str, tuple[str, Callable[[Report], str]]] = MappingProxyType(
         "detectors": ("detectors.json", detectors),
         "classifiers": ("classifiers.json", classifiers),
         "faults": ("faults.json", faults),
+        "foreign-ids": ("foreign_ids.json", foreign_ids),
         "workers": ("workers.json", workers),
         "memory": ("memory.json", memory),
         "burst-memory": ("burst_memory.json", burst_memory),
