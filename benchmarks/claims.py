@@ -609,8 +609,8 @@ def foreign_ids(report: Report) -> str:
     return fill(
         f"Of {report['texts']:,} texts (CLINC150, STS-B, Cranfield) as ids of each of "
         f"{', '.join(foreign)}, sent to `/v1/embeddings` of {report['model']}, {answered} were "
-        f"answered; of its own ids of the same texts {own['refused']} were refused. The check takes "
-        f"{own['check_us']:.0f} us of processor time for {own['tokens']:.0f} ids "
+        f"answered; of its own ids of the same texts {own['refused']} were refused. The check "
+        f"takes {own['check_us']:.0f} us of processor time for {own['tokens']:.0f} ids "
         f"({report['machine']['cpu']}): `python benchmarks/foreign_ids.py`."
     )
 
