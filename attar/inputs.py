@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, Final, Literal, TypeAlias, TypeGuard, TypeVar, get_args
@@ -54,6 +54,9 @@ def identified(row: Prepared) -> Prepared:
 
 
 _TRIED = "a text"  # at load
+_CHARACTERS_PER_TOKEN = 32  # more than there are in a text of any language
+_MOST_CHARACTERS = 2**18  # of one text that has few tokens for them: blanks, or one word
+_MOST_AT_ONCE = 2**18  # characters that are tokenised together
 _SHOWN = 20  # characters of a word in a message, and words
 
 
@@ -105,6 +108,7 @@ class TextInput:
         self._pad_id: int = padding["pad_id"] if padding else 0
         self._tokenizer.no_padding()
         self._max_length = max_length
+        self._usual = _CHARACTERS_PER_TOKEN * max_length
         self._largest = max(self._tokenizer.get_vocab(with_added_tokens=True).values())
         self._prompts = dict(prompts)
         self._try()
@@ -118,8 +122,25 @@ class TextInput:
         if is_token_ids(given):
             return [self._given(item, i) for i, item in enumerate(given)]
         texts = [prompt + as_text(item, i) for i, item in enumerate(given)]
-        rows = self._encoded(texts)
-        return [self._row(tokens, i, truncation) for i, tokens in enumerate(rows)]
+        rows: list[Prepared] = []
+        for group in self._groups(texts):
+            start = len(rows)
+            encoded = self._encoded(texts[group], start)
+            rows += [
+                self._row(tokens, start + i, truncation, whole=whole)
+                for i, (tokens, whole) in enumerate(encoded)
+            ]
+        return rows
+
+    def _groups(self, texts: Sequence[str]) -> Iterator[slice]:
+        """Divide texts into what is tokenised at once: tokens take a hundred times their text."""
+        start = size = 0
+        for i, text in enumerate(texts):
+            size += min(len(text), self._usual)
+            if size > _MOST_AT_ONCE:
+                yield slice(start, i + 1)
+                start, size = i + 1, 0
+        yield slice(start, len(texts))
 
     def _try(self) -> None:
         """Refuse a tokenizer that panics at a text; one that lacks an unknown token may not."""
@@ -134,18 +155,36 @@ class TextInput:
         one = pieces[0] if isinstance(pieces, list) and len(pieces) == 1 else None
         return OwnIds(self._tokenizer, unknown=one and one.id)
 
-    def _encoded(self, texts: Sequence[str]) -> list[Tokens]:
-        """Tokenise all at once; one by one only to name the first that cannot be."""
-        together = self._tokenized(texts)
-        if not isinstance(together, BaseException):
-            return together
-        rows: list[Tokens] = []
-        for i, text in enumerate(texts):
-            alone = self._tokenized([text])
-            if isinstance(alone, BaseException):
-                raise InvalidInput(f"item {i} {self._fault(text, alone)}")
-            rows += alone
-        return rows
+    def _encoded(self, texts: Sequence[str], start: int) -> list[tuple[Tokens, bool]]:
+        """Tokenise texts, the first of which is item `start`, and say whether each was whole.
+
+        All at once, but for very long ones; one by one where that fails, to name the first that
+        cannot be.
+        """
+        if not any(len(text) > self._usual for text in texts):
+            together = self._tokenized(texts)
+            if not isinstance(together, BaseException):
+                return [(tokens, True) for tokens in together]
+        return [self._encoded_alone(text, start + i) for i, text in enumerate(texts)]
+
+    def _encoded_alone(self, text: str, index: int) -> tuple[Tokens, bool]:
+        """Tokenise a text, or as much of a very long one as decides the tokens that are kept."""
+        size = self._usual
+        while True:
+            kept = text[:size] if self.truncation_side == "right" else text[-size:]
+            encoded = self._tokenized([kept])
+            if isinstance(encoded, BaseException):
+                raise InvalidInput(f"item {index} {self._fault(kept, encoded)}")
+            (tokens,) = encoded
+            # What the end of a part changes is beyond what is kept.
+            if len(kept) == len(text) or len(tokens.overflowing) > 1:
+                return tokens, len(kept) == len(text)
+            if size >= max(_MOST_CHARACTERS, self._usual):
+                raise InvalidInput(
+                    f"item {index} has {len(text)} characters, of which {size} make "
+                    f"{len(tokens)} tokens; leave out what is no text, or cut it"
+                )
+            size = min(4 * size, max(_MOST_CHARACTERS, self._usual))
 
     def _tokenized(self, texts: Sequence[str]) -> list[Tokens] | BaseException:
         return _outcome(lambda: self._tokenizer.encode_batch_fast(texts))
@@ -176,14 +215,15 @@ class TextInput:
         outcome = _outcome(lambda: self._tokenizer.model.tokenize(word))
         return not isinstance(outcome, BaseException)
 
-    def _row(self, tokens: Tokens, index: int, truncation: Truncation) -> Prepared:
+    def _row(self, tokens: Tokens, index: int, truncation: Truncation, *, whole: bool) -> Prepared:
         cut = bool(tokens.overflowing)
         if cut and truncation == "error":
             parts = (tokens, *tokens.overflowing)
             words = sum(part.special_tokens_mask.count(0) for part in parts)
             total = words + tokens.special_tokens_mask.count(1)
+            more = "" if whole else "more than "
             raise InputTooLong(
-                f"item {index} has {total} tokens and the encoder takes {self._max_length}; "
+                f"item {index} has {more}{total} tokens and the encoder takes {self._max_length}; "
                 f"shorten it, or {HOW_TO_CUT}"
             )
         ids = np.array(tokens.ids, np.int64)

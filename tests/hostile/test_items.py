@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import product
@@ -15,17 +16,21 @@ import tritonclient.grpc as triton
 from hypothesis import given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.trainers import BpeTrainer
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 import attar
 from attar import trial
 from attar.bench import bench
-from attar.errors import BackendError, BundleRefused, InvalidInput, ShapeError
+from attar.errors import BackendError, BundleRefused, InputTooLong, InvalidInput, ShapeError
 from attar.export.verify import verify
-from attar.inputs import TensorInput
+from attar.inputs import TensorInput, TextInput
 from attar.manifest import AxisRange, Limits, Range, TensorSpec, parse, serialise
 
-from ..bundles import text_files, text_manifest
+from ..bundles import text_files, text_manifest, tiny_bundle, tokenizer_json
 from ..servers import free_port, serving, settings
 from .items import (
     CASES,
@@ -41,6 +46,7 @@ from .items import (
     picture,
     sound,
     tensor_bundle,
+    unigram,
 )
 
 NAMES = (*SPECS, *TEXTS)
@@ -432,6 +438,88 @@ def test_an_item_counts_by_what_it_costs(encoders: Mapping[str, attar.Encoder]) 
     photograph = TensorInput(PICTURE, replace(LIMITS["picture"], axes={}, max_elements=None))
     (row,) = photograph.prepare([picture(3000, 4000, 3)], role="passage", truncation="error")
     assert row.tokens < 1000  # a queue holds a million
+
+
+# Texts of any length.
+
+
+def byte_pairs() -> Tokenizer:
+    """Give a byte-level tokenizer of a few merges."""
+    tokenizer = Tokenizer(BPE())
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    trainer = BpeTrainer(vocab_size=300, initial_alphabet=ByteLevel.alphabet(), show_progress=False)
+    tokenizer.train_from_iterator(["the cat sat on the mat"] * 3, trainer)
+    return tokenizer
+
+
+TOKENIZERS = {
+    "pieces of words": Tokenizer.from_str(tokenizer_json().decode()),
+    "byte pairs": byte_pairs(),
+    "unigram": Tokenizer.from_str(unigram().decode()),
+}
+LENGTHS = (1, 100, 511, 512, 513, 600, 2100, 9000, 270_000)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("name", TOKENIZERS)
+@budget(deadline=None, max_examples=10)
+@given(
+    words=st.lists(
+        st.sampled_from(["a", "bad", "cab", " ", "  ", "deck", "abcdefghijk"]),
+        min_size=1,
+        max_size=6,
+    ),
+    length=st.sampled_from(LENGTHS),
+)
+def test_a_text_of_any_length_has_the_tokens_of_the_whole(
+    name: str, side: str, words: list[str], length: int
+) -> None:
+    text = (" ".join(words) * length)[:length]
+    theirs = Tokenizer.from_str(TOKENIZERS[name].to_str())
+    whole = theirs.encode(text)
+    theirs.enable_truncation(16, direction=side)
+    expected = theirs.encode(text).ids
+    host = TextInput(
+        TOKENIZERS[name].to_str().encode(), max_length=16, prompts={}, truncation_side=side
+    )
+
+    def tokenised() -> Any:
+        return host.prepare(["a", text], role="passage", truncation="truncate")[1]
+
+    if (length > 2**18 and len(whole) < 32) or not expected:
+        with pytest.raises(InvalidInput, match=r"^item 1 has "):
+            tokenised()
+        return
+    row = tokenised()
+    assert row.arrays[0].tolist() == expected
+    assert row.truncated == (len(whole) > 16)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("the cat " * 1_500_000, None),
+        ("日本" * 3_000_000, None),
+        ("a" * 12_000_000, "item 0 has 12000000 characters, of which 262144 make 3 tokens"),
+        (" " * 12_000_000, "item 0 has 12000000 characters, of which 262144 make 2 tokens"),
+    ],
+    ids=["words", "no blanks", "one word", "blanks"],
+)
+def test_a_very_long_text_is_cut_or_refused_at_little_cost(
+    text: str, words: str | None, tmp_path: Path
+) -> None:
+    encoder = attar.load(tiny_bundle(tmp_path / "x"), threads=1)
+    encoder.embed(["a"])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if words is None:
+        assert encoder.embed([text]).truncated.tolist() == [True]
+    else:
+        with pytest.raises(InvalidInput, match=words):
+            encoder.embed([text])
+    with pytest.raises(InputTooLong if words is None else InvalidInput, match="item 0 has"):
+        encoder.embed([text], truncation="error")
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown << 10 < 100e6 + len(text)  # it took 1.5 GB
 
 
 # Tokenizers that panic.
