@@ -142,6 +142,19 @@ async def test_the_threshold_is_the_lowest_score_that_counts(store: Store) -> No
         assert hits[0].payload is None
 
 
+async def test_a_vector_finds_itself_at_a_threshold_of_one(store: Store) -> None:
+    """In float32 the cosine of equal rows is off by 1e-7, above one and below it."""
+    vectors = rows(200)
+    await store.upsert(NAME, range(200), vectors, [{}] * 200)
+    search = Search(limit=1, score_threshold=1.0, with_payload=False)
+    assert [(hit.id, hit.score) for (hit,) in await store.search(NAME, vectors, search)] == [
+        (i, 1.0) for i in range(200)
+    ]
+    last = Search(limit=200, with_payload=False)
+    scores = [hit.score for hits in await store.search(NAME, -vectors[:9], last) for hit in hits]
+    assert min(scores) == -1.0
+
+
 @pytest.mark.parametrize("length", [1e30, 1e19, 1e-22, 1e-40])
 async def test_vectors_of_any_length_are_compared_by_direction(store: Store, length: float) -> None:
     """In float32 the squares of these lengths are infinity, or zero."""

@@ -60,6 +60,7 @@ from .store import (
     Snapshot,
     check_ids,
     check_points,
+    similarity,
     unit_vectors,
 )
 
@@ -229,11 +230,11 @@ class QdrantStore:
             [
                 Hit(
                     _id(point.id),
-                    point.score,
+                    score,
                     _payload(point.payload) if search.with_payload else None,
                 )
                 for point in answer.points
-                if point.score >= lowest
+                if (score := similarity(point.score)) >= lowest
             ]
             for answer in answers
         ]

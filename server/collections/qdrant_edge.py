@@ -70,6 +70,7 @@ from .store import (
     Size,
     check_ids,
     check_points,
+    similarity,
     unit_vectors,
 )
 
@@ -222,11 +223,11 @@ class EdgeStore:
             [
                 Hit(
                     _id(point.id),
-                    point.score,
+                    score,
                     _payload(point.payload) if search.with_payload else None,
                 )
                 for point in best
-                if point.score >= lowest
+                if (score := similarity(point.score)) >= lowest
             ]
             for best in found.shard.query_batch(edge.QueryBatchRequest(queries))
         ]

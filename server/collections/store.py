@@ -218,6 +218,14 @@ def unit_vectors(vectors: NDArray[np.float32], description: Description) -> NDAr
     return slice_dims(vectors, description.dims)
 
 
+def similarity(score: float) -> float:
+    """Give an engine's cosine in [-1, 1] and to six digits: float32 leaves it off by some 1e-7.
+
+    So a point's own vector finds it at a threshold of 1.
+    """
+    return min(1.0, max(-1.0, round(score, 6)))
+
+
 def check_points(
     description: Description,
     ids: Sequence[PointId],
