@@ -27,12 +27,15 @@ class OwnIds:
         """Read which special tokens stand around a text; `unknown` is the id of what is unknown."""
         self._tokenizer = tokenizer
         self._unknown = unknown
+        truncation = tokenizer.truncation
+        self._is_cut_in_front = truncation is not None and truncation["direction"] == "left"
         self._front, self._back = _around(tokenizer)
 
     def fault(self, ids: Sequence[int]) -> str:
         """Say why `ids` cannot be this tokenizer's output; nothing where they can.
 
-        The last word may have been cut, and words with an unknown token may have been any.
+        The last word may have been cut, or with truncation on the left the first, and words with an
+        unknown token may have been any.
         """
         if not (self._front and self._back):
             return "this tokenizer has no special tokens before and after a text to tell its ids by"
@@ -50,7 +53,7 @@ class OwnIds:
 
     def _comes_back(self, body: Sequence[int]) -> bool:
         """Whether the text between unknown tokens, which may have been any text, comes back."""
-        follows = False
+        follows = self._is_cut_in_front
         for is_unknown, run in groupby(body, lambda one: one == self._unknown):
             if not is_unknown and not self._run_comes_back(list(run), follows=follows):
                 return False
@@ -69,11 +72,13 @@ class OwnIds:
     def _spellings(self, pieces: list[str]) -> Iterator[str]:
         decoder, model = self._tokenizer.decoder, self._tokenizer.model
         if isinstance(model, WordPiece):  # its own decoder may rewrite "do not" to "don't"
-            decoder = WordPieceDecoder(prefix=model.continuing_subword_prefix, cleanup=False)
+            prefix = model.continuing_subword_prefix
+            decoder = WordPieceDecoder(prefix=prefix, cleanup=False)
+            pieces = [pieces[0].removeprefix(prefix), *pieces[1:]]
         if isinstance(decoder, ByteLevel) and (ending := getattr(model, "end_of_word_suffix", "")):
             pieces = [piece.replace(ending, _SPACE) for piece in pieces]  # as CLIP's own code does
         if decoder is not None:
-            yield decoder.decode(pieces).rstrip(_PART)
+            yield decoder.decode(pieces).strip(_PART)
         else:
             yield "".join(pieces)
             yield " ".join(pieces)
@@ -91,7 +96,7 @@ class OwnIds:
 
 
 def _same(run: list[int], again: Tokens, *, follows: bool) -> bool:
-    """Compare, but for the last word, which may be cut, and a first one that `follows` others."""
+    """Compare, but for the last word, which may be cut, and a first one that `follows` a part."""
     if again.ids == run:
         return True
     words = again.word_ids

@@ -40,12 +40,14 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> attar.Encoder:
     return attar.load(tiny_bundle(tmp_path_factory.mktemp("ids") / "tiny.attar"), threads=1)
 
 
+@pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("kind", TOKENIZERS)
-def test_own_ids_of_any_text_pass_however_they_were_cut(kind: str) -> None:
-    theirs: Any = PreTrainedTokenizerFast(tokenizer_object=tokenizer(kind))  # type: ignore[no-untyped-call]
-    ours = TextInput(tokenizer(kind).to_str().encode(), max_length=MAX_LENGTH, prompts={})
+def test_own_ids_of_any_text_pass_however_they_were_cut(kind: str, side: str) -> None:
+    theirs: Any = PreTrainedTokenizerFast(tokenizer_object=tokenizer(kind), truncation_side=side)  # type: ignore[no-untyped-call]
+    written = tokenizer(kind).to_str().encode()
+    ours = TextInput(written, max_length=MAX_LENGTH, prompts={}, truncation_side=side)
 
-    @examples(max_examples=60, deadline=None, database=None)
+    @examples(max_examples=40, deadline=None, database=None)
     @given(texts())
     def check(text: str) -> None:
         for length in (MAX_LENGTH, 5):
