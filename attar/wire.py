@@ -3,6 +3,7 @@
 import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeVar, cast
 from uuid import UUID
@@ -73,7 +74,7 @@ def message(kind: type[M], **fields: Any) -> M:
         field = kind.DESCRIPTOR.fields_by_name[name]
         if field.cpp_type != FieldDescriptor.CPPTYPE_STRING or not field.is_repeated:
             fields[name] = None if value is None else _checked(field, name, value)
-        elif isinstance(value, str) or not isinstance(value, Iterable):
+        elif isinstance(value, str | AbstractSet | Mapping) or not isinstance(value, Iterable):
             raise InvalidInput(f"{name} is {value!r:.80}, a {type(value).__name__}; give a list")
         else:
             fields[name] = [_checked(field, f"{name}[{i}]", one) for i, one in enumerate(value)]

@@ -331,6 +331,14 @@ def test_labels_that_make_no_classifier_are_refused(
     assert case.refused in str(refused.value)
 
 
+@pytest.mark.parametrize("labels", ["ab", {"a", "b"}, frozenset("ab"), {"a": 1, "b": 2}], ids=str)
+def test_labels_without_an_order_of_their_own_are_no_list(
+    labels: Any, served: tuple[str, Path]
+) -> None:
+    with Client(served[0]) as client, pytest.raises(InvalidInput, match=r"labels is .*give a list"):
+        client.fit_classifier("unordered", CLASSIFIERS[1].items, labels, model="rows")
+
+
 def test_recalls_are_of_items_that_were_held_out() -> None:
     """Random labels of different items: by heart every recall is 1, held out it is one of five."""
     rng = np.random.default_rng(0)
