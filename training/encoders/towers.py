@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from attar.errors import InvalidInput
 from attar.manifest import AxisRange, Cost, Limits, TensorSpec
 
-from . import borrowed, tokenization
+from . import borrowed, processors, tokenization
 from .attention import unit
 from .folder import read_json, refuse_code, size
-from .pixels import Filter, Pixels
+from .pixels import Pixels
 from .saved import TextModel
 from .text import TextNetwork
 
@@ -35,11 +35,6 @@ CLIP = "clip"  # a folder of both towers
 KINDS = (*IMAGES, *SOUNDS, *CAPTIONS, CLIP)
 """By `model_type`."""
 
-RESAMPLE: Mapping[int, Filter] = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
-STEPS = {"do_resize": True, "do_rescale": True, "do_normalize": True, "rescale_factor": 1 / 255}
-"""What a processor does where it is silent, and all that is supported."""
-
-SHORTER_SIDE = ("CLIP", "Bit")  # processors whose size, when it is one number, is that of this side
 VARIANCE_FLOOR = 1e-7  # of a waveform, as Wav2Vec2FeatureExtractor adds it
 
 MOST_SIDE, MOST_PIXELS, MOST_RATIO = 8192, 2**24, 100
@@ -161,7 +156,7 @@ def read(
 def _images(folder: Path, config: Mapping[str, Any]) -> Tower:
     where = folder / "config.json"
     inner = _part(config, "vision", where)
-    pixels = _pixels(folder)
+    pixels = processors.images(folder, config)
     # DINOv2 stretches its positions over images of another size; the others take one size.
     side = size(inner, "image_size", where)
     if config["model_type"] != "dinov2" and pixels.crop != (side, side):
@@ -198,15 +193,8 @@ def _speech(folder: Path, config: Mapping[str, Any], max_seconds: float) -> Towe
     where = folder / "config.json"
     if config.get("add_adapter"):
         raise InvalidInput(f"{where} has add_adapter; attar imports encoders without adapters")
-    processor, place = _processor(folder, "feature_extractor")
-    found = processor.get("feature_extractor_type"), processor.get("feature_size", 1)
-    if found != ("Wav2Vec2FeatureExtractor", 1):
-        raise InvalidInput(
-            f"{place} is a {found[0]} of {found[1]} features; attar imports "
-            "Wav2Vec2FeatureExtractor of 1"
-        )
-    rate = size(processor, "sampling_rate", place)
-    normalise = processor.get("do_normalize", True) is True
+    sound = processors.sounds(folder, config)
+    rate = sound.rate
     least, stride = field(config, where)
     most = int(rate * max_seconds)
     if most < least:
@@ -214,7 +202,7 @@ def _speech(folder: Path, config: Mapping[str, Any], max_seconds: float) -> Towe
             f"{folder} takes {least / rate:g} s of sound at least; got {max_seconds:g} s at most"
         )
     return Tower(
-        encoder=SpeechTower(_whole(folder, config), normalise=normalise).eval(),
+        encoder=SpeechTower(_whole(folder, config), normalise=sound.normalise).eval(),
         spec=TensorSpec(
             name="waveform",
             dtype="float32",
@@ -283,56 +271,3 @@ def _part(config: Mapping[str, Any], side: Side, where: Path) -> Mapping[str, An
     if not isinstance(part, Mapping):
         raise InvalidInput(f"{where} lacks {side}_config, which a clip's has")
     return part
-
-
-def _pixels(folder: Path) -> Pixels:
-    """Read the processor's steps, or refuse the one that is not supported."""
-    said, place = _processor(folder, "image_processor")
-    kind = str(said.get("image_processor_type") or said.get("feature_extractor_type") or "")
-    for step, expected in STEPS.items():
-        if said.get(step, expected) != expected:
-            raise InvalidInput(f"{place} has {step} {said[step]!r}; attar imports {expected!r}")
-    if said.get("resample") not in RESAMPLE:
-        raise InvalidInput(
-            f"{place} has resample {said.get('resample')!r}; attar imports 2 (bilinear) and "
-            "3 (bicubic)"
-        )
-    if lacks := [key for key in ("size", "image_mean", "image_std") if key not in said]:
-        raise InvalidInput(f"{place} lacks {', '.join(lacks)}; save the processor again")
-    shorter = kind.startswith(SHORTER_SIDE)
-    try:
-        return Pixels(
-            size=_size(said["size"], shorter=shorter),
-            crop=_sides(said["crop_size"]) if said.get("do_center_crop") else None,
-            resample=RESAMPLE[said["resample"]],
-            mean=said["image_mean"],
-            std=said["image_std"],
-        )
-    except (InvalidInput, KeyError, TypeError, ValueError) as error:
-        raise InvalidInput(f"{place} cannot be followed: {error}") from error
-
-
-def _size(said: Any, *, shorter: bool) -> int | tuple[int, int]:
-    """Read a size: one number, a side's or both, or a dictionary."""
-    if isinstance(said, int):
-        return said if shorter else (said, said)
-    if set(said) == {"shortest_edge"}:
-        return int(said["shortest_edge"])
-    return _sides(said)
-
-
-def _sides(said: Any) -> tuple[int, int]:
-    return (said, said) if isinstance(said, int) else (int(said["height"]), int(said["width"]))
-
-
-def _processor(folder: Path, part: str) -> tuple[Mapping[str, Any], Path]:
-    """Give a processor's settings and their file: its own, or its part of a larger one's."""
-    path = folder / "preprocessor_config.json"
-    if path.exists():
-        return read_json(path), path
-    path = folder / "processor_config.json"
-    if path.exists() and isinstance(held := read_json(path).get(part), Mapping):
-        return held, path
-    raise InvalidInput(
-        f"{folder} has no preprocessor_config.json; save the processor beside the model"
-    )
