@@ -55,15 +55,20 @@ def bert_folder(root: Path) -> Path:
             "hidden_act": "gelu",
         },
     )
-    tokenizer = Tokenizer.from_str(tokenizer_json().decode())
-    tokenizer.add_special_tokens(list(SPECIALS))
-    tokenizer.save(str(root / "tokenizer.json"))
+    (root / "tokenizer.json").write_bytes(tokenizer_with_specials())
     names = {f"{token.strip('[]').lower()}_token": token for token in SPECIALS}
     write_json(
         root / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **names}
     )
     save_file(bert_weights(), root / "model.safetensors")
     return root
+
+
+def tokenizer_with_specials() -> bytes:
+    """Give the tokenizer of the tests with its special tokens told as such."""
+    tokenizer = Tokenizer.from_str(tokenizer_json().decode())
+    tokenizer.add_special_tokens(list(SPECIALS))
+    return tokenizer.to_str().encode()
 
 
 def bert_weights() -> dict[str, NDArray[np.float32]]:

@@ -525,7 +525,7 @@ REFUSED: Final[tuple[Setting, ...]] = (
         family="bert",
         name="a pooling of another width",
         change=put(POOLING, word_embedding_dimension=17),
-        words="has word_embedding_dimension 17, and",
+        words="has word_embedding_dimension 17, and is given 16",
     ),
 )
 """Settings that are refused by name."""

@@ -30,7 +30,7 @@ Spoil = Callable[[Path], object]
 CONFIG, MODULES, WEIGHTS = "config.json", "modules.json", "model.safetensors"
 POOLING, TOKENIZER = "1_Pooling/config.json", "tokenizer.json"
 PROMPTS = "config_sentence_transformers.json"
-SENTENCES = "sentence_bert_config.json"
+SENTENCES, TOKENS = "sentence_bert_config.json", "tokenizer_config.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +181,12 @@ def a_bundle(folder: Path) -> None:
     tiny_bundle(folder)
 
 
+def clip(folder: Path) -> None:
+    """Lay a CLIP out as sentence-transformers does."""
+    kind = "sentence_transformers.models.CLIPModel"
+    write_json(folder / MODULES, [{"path": "0_CLIPModel", "type": kind}])
+
+
 def untouched(_folder: Path) -> None:
     """A good folder, for what is asked of it wrongly."""
 
@@ -252,6 +258,12 @@ CASES: Final[tuple[Case, ...]] = (
         edit(CONFIG, num_attention_heads=3),
     ),
     Case("damaged", "tokenizer garbled", "tokenizer.json is damaged", say(TOKENIZER, "{}")),
+    Case(
+        "foreign",
+        "a tokenizer of Python",
+        "has a CanineTokenizer, which has no tokenizer.json",
+        edit("tokenizer_config.json", tokenizer_class="CanineTokenizer"),
+    ),
     Case("damaged", "ids beyond the table", "the token id 10000", many_ids),
     Case("damaged", "limit below one", "max_seq_length 0", edit(SENTENCES, max_seq_length=0)),
     Case("damaged", "prompts not texts", "expected texts by name", edit(PROMPTS, prompts=[1])),
@@ -448,6 +460,42 @@ CASES: Final[tuple[Case, ...]] = (
         edit(CONFIG, num_hidden_layers=2**24),
         MEAN,
         mpnet,
+    ),
+    Case(
+        "foreign",
+        "sentence-transformers' CLIP",
+        "import the one inside, FOLDER/0_CLIPModel, with --tower vision or --tower text",
+        clip,
+    ),
+    Case(
+        "foreign",
+        "sentence-transformers' CLIP, a tower of it",
+        "import the one inside, FOLDER/0_CLIPModel, with --tower vision or --tower text",
+        clip,
+        ("--tower", "vision"),
+    ),
+    *(
+        Case("foreign", fault, words, edit(name, **changes))
+        for fault, words, name, changes in (
+            ("padding before the text", "pads on the left", TOKENS, {"padding_side": "left"}),
+            ("special tokens split", "has split_special", TOKENS, {"split_special_tokens": True}),
+            ("no token that pads", "names no pad_token", TOKENS, {"pad_token": None}),
+            ("no mask", "attention_mask", TOKENS, {"model_input_names": ["input_ids"]}),
+            (
+                "another distance",
+                "compares embeddings by cosine",
+                PROMPTS,
+                {"similarity_fn_name": "manhattan"},
+            ),
+            (
+                "a default prompt that is missing",
+                "default_prompt_name 'q'",
+                PROMPTS,
+                {"default_prompt_name": "q"},
+            ),
+            ("another output", "has modality_config", SENTENCES, {"modality_config": {"text": {}}}),
+            ("arguments of a model", "has model_args", SENTENCES, {"model_args": {"x": 1}}),
+        )
     ),
     Case("mistaken", "a file for a folder", "is a file; give the folder", as_file),
     Case("mistaken", "no such folder", "is missing; give the folder", nothing),

@@ -92,17 +92,17 @@ class Declared:
 class Described:
     """A folder's encoder but for its weights.
 
-    `root` holds the transformer's config.json, read into `config`; `dense` are the folders of the
-    dense layers' weights, in the order of `head.dense`. `limit` is the most tokens a text has where
-    sentence-transformers' settings say so. `lowercase` asks for lower case before the tokenizer's
-    own steps.
+    `root` holds the transformer's config.json, read into `config`; `modules` are the folders of
+    the pooling, where there is one, and of the dense layers, in the order of `head.dense`. `limit`
+    is the most tokens a text has where sentence-transformers' settings say so. `lowercase` asks for
+    lower case before the tokenizer's own steps.
     """
 
     name: str
     root: Path
     config: Mapping[str, Any]
     head: HeadShape
-    dense: tuple[Path, ...]
+    modules: tuple[Path, ...]
     normalized: bool
     prompts: Mapping[str, str]
     dims: tuple[int, ...]
@@ -131,7 +131,6 @@ def describe(folder: Path, declared: Declared) -> Described:
     prompts = _prompts(folder, said, declared)
     normalized = unit or declared.normalize
     _refuse_other_similarities(folder, said, normalized=normalized)
-    _refuse_other_widths(root, config, head, places)
     dims = _dims(folder, said, declared, normalized=normalized)
     given = str(config.get("_name_or_path", ""))
     return Described(
@@ -139,7 +138,7 @@ def describe(folder: Path, declared: Declared) -> Described:
         root=root,
         config=config,
         head=head,
-        dense=places[1:],
+        modules=places,
         normalized=normalized,
         prompts=prompts,
         dims=dims,
@@ -362,22 +361,18 @@ def _refuse_other_similarities(folder: Path, said: Mapping[str, Any], *, normali
     )
 
 
-def _refuse_other_widths(
-    root: Path, config: Mapping[str, Any], head: HeadShape, places: Sequence[Path]
-) -> None:
-    """Hold what the pooling and each dense layer say they are given to what comes before them."""
-    width = config.get("hidden_size", config.get("dim"))
-    outs = (None, *(layer.width for layer in head.dense))
+def refuse_other_widths(described: Described, width: object) -> None:
+    """Hold what the modules say that they are given to `width`, and to what comes before them."""
+    outs = (width, *(layer.width for layer in described.head.dense))
     keys = ("embedding_dimension", "word_embedding_dimension", "in_features")
-    for place, out in zip(places, outs, strict=False):
+    for place, given in zip(described.modules, (width, *outs), strict=False):
         said = read_json(place / "config.json")
         for key in keys:
-            if said.get(key) not in (None, width):
+            if said.get(key) not in (None, given):
                 raise InvalidInput(
-                    f"{place / 'config.json'} has {key} {said[key]!r}, and {root} gives {width}; "
-                    "save the whole folder again"
+                    f"{place / 'config.json'} has {key} {said[key]!r}, and is given {given}; save "
+                    "the whole folder again"
                 )
-        width = out or width
 
 
 def _sentence_config(root: Path) -> dict[str, Any]:

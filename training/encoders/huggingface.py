@@ -16,7 +16,7 @@ from torch import Tensor
 from attar.errors import InvalidInput
 
 from . import bert, borrowed, tokenization
-from .folder import Declared, Described, describe, size
+from .folder import Declared, Described, describe, refuse_other_widths, size
 from .saved import TextModel
 from .text import TextNetwork
 from .tokenization import FolderTokenizer
@@ -59,6 +59,7 @@ def read(folder: Path, declared: Declared = SILENT) -> TextModel[TextNetwork]:
     for name, weight in encoder.state_dict().items():
         if not torch.isfinite(weight).all():
             raise InvalidInput(f"{path} holds a NaN or an infinity, in {name}; it is damaged")
+    refuse_other_widths(described, described.config.get("hidden_size", described.config.get("dim")))
     if declared.dims and declared.dims[-1] > encoder.dim:
         raise InvalidInput(
             f"{folder} gives embeddings {encoder.dim} wide, which cannot be cut to "
@@ -105,7 +106,7 @@ def _weights(path: Path) -> dict[str, Tensor]:
 def _head_weights(described: Described) -> dict[str, Tensor]:
     """Give the dense layers' weights by the names that a head has for them."""
     ours = {}
-    for place, folder in enumerate(described.dense):
+    for place, folder in enumerate(described.modules[1:]):
         path = folder / WEIGHTS
         theirs = _weights(path)
         parts = ("weight", "bias") if described.head.dense[place].bias else ("weight",)

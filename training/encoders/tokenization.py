@@ -223,8 +223,8 @@ def _refuse_beyond(root: Path, library: Any, rows: int) -> None:
     token = max(vocabulary, key=vocabulary.__getitem__)
     if vocabulary[token] >= rows:
         raise InvalidInput(
-            f"{root} has the token id {vocabulary[token]}, of {token!r}, and the model knows "
-            f"{rows} tokens; save the tokenizer that the model was trained with"
+            f"{root} has the token id {vocabulary[token]} and the model knows {rows} tokens; save "
+            f"the tokenizer that the model was trained with, without {token!r}"
         )
 
 
