@@ -161,14 +161,14 @@ async def running(settings: Settings, *, owner: Path | None = None) -> AsyncIter
         await web.start(models, door, shown)
         stack.push_async_callback(workers.stop, 0.0)
         await workers.start(port, web.port)
-        watchers = asyncio.gather(healthy.keep(), memory.keep_small(door))
+        watcher = asyncio.create_task(healthy.keep())
+        stack.callback(asyncio.create_task(memory.keep_small(door)).cancel)
         _write_ready(settings.ready_file, port, stack)
         log.info("serving %s on %s:%d", ", ".join(m.name for m in models), settings.host, port)
         try:
             yield port
         finally:
-            log.info("draining: calls that were accepted have %g s", settings.grace_s)
-            watchers.cancel()
+            watcher.cancel()
             healthy.drain()
             await _leave(door, server, web, workers, settings.grace_s)
     log.info("stopped; everything that was acknowledged is on disk")
@@ -199,6 +199,7 @@ async def _leave(
     door: Door, server: grpc.aio.Server, web: Web, workers: Workers, grace_s: float
 ) -> None:
     """Refuse new calls in words while accepted ones end, and only then close the ports."""
+    log.info("draining: calls that were accepted have %g s", grace_s)
     ends = asyncio.get_running_loop().time() + grace_s
     door.drain()
     await workers.stop(grace_s)  # the calls that they forward end here
