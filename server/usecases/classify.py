@@ -82,7 +82,9 @@ class Classification:
         """
         self._shelf.refuse_taken(name)
         if len(items) != len(labels):
-            raise InvalidInput(f"give one label an item; got {len(labels)} for {len(items)} items")
+            raise InvalidInput(
+                f"labels must be one label an item; got {len(labels)} for {len(items)} items"
+            )
         _check_labels(labels)
         embedded = await embed(
             self._models,
@@ -269,8 +271,8 @@ def _check_labels(labels: Sequence[str]) -> None:
             )
     if len(seen) < 2:
         raise InvalidInput(
-            f"give at least two different labels; got {sorted(set(labels))}; to know items of one"
-            " kind fit a detector"
+            f"labels are of one class: give at least two different labels; got"
+            f" {sorted(set(labels))}; to know items of one kind fit a detector"
         )
 
 

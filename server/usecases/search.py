@@ -182,7 +182,7 @@ class Collections:
         given = _one_input(items, vectors)
         if not len(ids) == len(given) == len(payloads):
             raise InvalidInput(
-                f"ids, payloads and items or vectors must be as many; got {len(ids)},"
+                f"ids and payloads and items or vectors must be as many; got {len(ids)},"
                 f" {len(payloads)} and {len(given)}"
             )
         check_ids(ids)

@@ -400,7 +400,7 @@ CASES: Final[tuple[Case, ...]] = (
     *_points(_upsert, "Collections/Upsert"),
     *_vectors(_upsert, "Collections/Upsert"),
     Case("Collections/Upsert", "unknown collection", _upsert(collection="none"), UNKNOWN),
-    Case("Collections/Upsert", "more ids than items", _upsert(ids=ids(1, 2)), INVALID),
+    Case("Collections/Upsert", "more ids than items", _upsert(ids=ids(1, 2)), INVALID, "ids"),
     Case(
         "Collections/Upsert",
         "an id twice",
@@ -413,6 +413,7 @@ CASES: Final[tuple[Case, ...]] = (
         "more payloads than ids",
         _upsert(payloads=[struct(), struct()]),
         INVALID,
+        "ids",
     ),
     Case("Collections/Upsert", "NaN in a payload", _upsert(payloads=[NAN]), INVALID, "payloads[0]"),
     Case(
@@ -603,8 +604,10 @@ CASES: Final[tuple[Case, ...]] = (
     *_names(_classifier, "Classification/Fit", "name"),
     Case("Classification/Fit", "name taken", _classifier(name="topics"), TAKEN),
     Case("Classification/Fit", "unknown model", _classifier(model="huge"), UNKNOWN),
-    Case("Classification/Fit", "more items than labels", _classifier(labels=["a"]), INVALID),
-    Case("Classification/Fit", "one class", _classifier(labels=["a", "a"]), INVALID),
+    Case(
+        "Classification/Fit", "more items than labels", _classifier(labels=["a"]), INVALID, "labels"
+    ),
+    Case("Classification/Fit", "one class", _classifier(labels=["a", "a"]), INVALID, "labels"),
     Case("Classification/Fit", "empty label", _classifier(labels=["a", ""]), INVALID, "labels[1]"),
     *(
         Case("Classification/Fit", fault, _classifier(labels=["a", label]), INVALID, "labels[1]")
