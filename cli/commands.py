@@ -41,7 +41,7 @@ from attar.training.sampler import evenly
 from attar.training.student import student_from_teacher
 
 from . import runs
-from .reading import TextReading, chosen, corpus, has_smiles, read_source, show_cut
+from .reading import TextReading, chosen, corpus, has_smiles, named, read_source, show_cut
 from .tables import console, show_bundle
 
 SAMPLE = 64  # texts that decide which feed-forward units a student keeps
@@ -129,7 +129,7 @@ def distill_text(
             f"{init} has another tokenizer than the teacher; "
             f"pretrain with --tokenizer {folder / 'tokenizer.json'}"
         )
-    parts = corpus(data, reading, what="distill")
+    parts = corpus(named(data), reading, what="distill")
     longest = min(teacher.encoder.max_length, start.encoder.max_length, MAX_LENGTH)
     texts = quick(text_data(parts, teacher.tokenizer, max_length=longest))
     show_cut(texts, max_length=longest)
@@ -192,7 +192,7 @@ def export_encoder(
             )
         _export_tensors(model, bundle, data=data, reading=reading)
         return
-    data = data or "docstrings"
+    data = "docstrings" if data is None else named(data)
     parts = None
     if not has_smiles(data, reading):
         parts = corpus(data, reading, what="this encoder", least=2)

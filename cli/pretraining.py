@@ -36,7 +36,7 @@ from attar.training.recipes.text.pairs import MAX_LENGTH, TextData, text_data
 
 from . import runs
 from .commands import quick, resized
-from .reading import Reading, TextReading, chosen, corpus, read_source, show_cut, show_whole
+from .reading import Reading, TextReading, chosen, corpus, named, read_source, show_cut, show_whole
 from .tables import console
 
 PROBES = 4  # while training, besides the first and the last
@@ -71,7 +71,7 @@ def pretrain(
     text = recipe.modality == "text"
     if tokenizer and not text:
         raise InvalidInput(f"--tokenizer says nothing to {name}, not of texts; leave it out")
-    spec = data or SHIPPED.get(recipe.modality)
+    spec = SHIPPED.get(recipe.modality) if data is None else named(data)
     words, settings = None, recipe.settings
     learnt: Any
     source: object

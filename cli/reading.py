@@ -61,6 +61,13 @@ class TextReading:
     column: str | None = None
 
 
+def named(data: str) -> str:
+    """Refuse an empty `--data`, as a shell's variable that is not set makes it."""
+    if not data.strip():
+        raise InvalidInput("--data is empty; pass a path or a name, or leave it out")
+    return data
+
+
 def read_source(
     data: str, words: Sequence[str], *, modality: str, side: int | None = None
 ) -> Source:

@@ -110,7 +110,7 @@ def test_what_is_no_usable_image_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"has no images \(.apng"):
         image_folder(tmp_path)
     save(tmp_path / "a.png", noise(4, 4))
-    with pytest.raises(InvalidInput, match="side must be at least 1 pixel; got 0"):
+    with pytest.raises(InvalidInput, match="side must be from 1 to 8192 pixels; got 0"):
         image_folder(tmp_path, side=0)
     save(tmp_path / "b.png", noise(5, 4))
     with pytest.raises(ShapeError, match=r"b.png is 5 x 4 pixels and the first image 4 x 4; pass"):

@@ -311,6 +311,17 @@ FOLDERS: tuple[Case, ...] = (
         images(os.fsdecode(b"caf\xe9"), "the"),
         Reads(train=2, test=2, classes={os.fsdecode(b"caf\xe9"): 2, "the": 2}),
     ),
+    Case("no name", lambda _: Path(" "), ("the data's name is empty",)),
+    Case("a name that is too long", lambda folder: folder / ("a" * 999), ("no file or folder",)),
+    Case("a side of nothing", images(""), ("side must be from 1 to 8192",), {"side": 0}),
+    Case("a side beyond memory", images(""), ("side must be from 1 to 8192",), {"side": 10**6}),
+    Case(
+        "clips beyond memory",
+        lambda folder: wav(folder / "a.wav"),
+        ("at most 1,000,000 Hz and 67,108,864 samples; got 8000 Hz, 1000000000000 samples",),
+        {"length": 10**12},
+    ),
+    Case("labels of another word", images(""), ("labels is one of read, none",), {"labels": "no"}),
     Case("nothing", put("a.bin"), ("holds nothing to read: images, .wav",)),
     Case("two tables", each(put("a.csv"), put("b.csv")), ("2 tables, of which none is called",)),
     Case(
@@ -602,6 +613,7 @@ TABLES: tuple[Case, ...] = (
         ROWS,
         {"columns": ["a", "label"], "labels": "none"},
     ),
+    told("a form that is none", "a\n1\n", "form is one of image, series, table", form="x"),
     told("folds", "a,fold\n1,0\n2,1\n3,2\n", "column 'fold' must say train or test", part="fold"),
     told(
         "classes that nobody named",
@@ -616,7 +628,7 @@ TABLES: tuple[Case, ...] = (
     told(
         "pandas' index",
         ",a\n0,5\n1,6\n",
-        "'', which numbers the rows; save without (pandas: index=False)",
+        "a column without a name, as pandas writes the rows' numbers; save without (index=False)",
     ),
     told(
         "two columns of labels",
@@ -826,6 +838,12 @@ ARRAYS: tuple[Case, ...] = (
         ("arrays that differ in case alone, of X, x",),
     ),
     Case("other names", npz(images=NUMBERS), ("must hold train", "got images")),
+    Case("beyond float32", npz(x=np.full((2, 2), 1e300)), ("missing or infinite",)),
+    Case(
+        "labels beyond int64",
+        npz(x=NUMBERS, y=np.array([2**63, 1, 2, 3], np.uint64)),
+        ("must be below 2^63; got 9223372036854775808",),
+    ),
     Case("no rows", npz(x=NUMBERS[:0]), ("has no items; a part needs at least one",)),
     Case(
         "a header that says more than is there",

@@ -73,6 +73,9 @@ RUNS = {
         ("--read", "label=none"),
         2,
     ),
+    "data of no name": Shown(
+        "image/barlow_twins", lambda _: Path(" "), ("--data is empty; pass a path",), (), 2
+    ),
     "sound in whole numbers": Shown(
         "audio/tera",
         npz(x=(np.ones((8, 400)) * 3000).astype(np.int16)),

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from ..sampler import evenly
 
 Form: TypeAlias = Literal["image", "series", "table"]
 SAMPLE = 256  # rows that a set is judged by
+LARGEST = 8192  # pixels of a side
 COLOURS = (1, 3)  # an axis of so many is an image's channels
 LOCAL_HEADER = 30  # bytes before the name in a zip member's own header
 
@@ -75,12 +76,15 @@ def array_rows(
             f"{name} must be numbers with two to four axes, the items' first; "
             f"got {values.dtype} {values.shape}"
         )
+    if form not in (None, *get_args(Form)):
+        raise InvalidInput(f"form is one of {', '.join(get_args(Form))}; got {form!r}")
     found = form or _form(values)
     if values.ndim not in {"image": (3, 4), "series": (2, 3), "table": (2,)}[found]:
         raise ShapeError(f"{name} cannot be read as {found} items; got {values.shape}")
-    if side is not None and (found != "image" or side < 1):
+    if side is not None and (found != "image" or not 1 <= side <= LARGEST):
         raise InvalidInput(
-            f"side is the pixels of an image, at least 1; got {side} for {name}, {found} items"
+            f"side is the pixels of an image, from 1 to {LARGEST}; got {side} for {name}, {found} "
+            "items"
         )
     rows = ArrayRows(name=name, values=values, form=found, side=side)
     if found == "image":
@@ -117,7 +121,8 @@ def items(
 ) -> Float[Tensor, "b ..."]:
     """Give a batch of `ArrayRows`; raises InvalidInput for numbers that no item may have."""
     if form != "image":
-        tensor = torch.from_numpy(np.array(values, np.float32))
+        with np.errstate(over="ignore"):  # infinite then, and refused
+            tensor = torch.from_numpy(np.array(values, np.float32))
         if not tensor.isfinite().all():
             raise InvalidInput(
                 f"{name} has numbers that are missing or infinite; fill them in or leave those "

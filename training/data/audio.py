@@ -13,8 +13,10 @@ from torch import Tensor
 from attar.errors import InvalidInput
 
 from .folder import Files, files_of
-from .riff import read_frames, read_header
+from .riff import RATES, read_frames, read_header
 from .split import Part
+
+LONGEST = 2**26  # samples of a clip: 23 minutes of 48 kHz
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,11 @@ def wav_files(files: Files, *, rate: int | None, length: int | None) -> Part:
     said = rate
     rate = read_header(files.paths[0]).rate if rate is None else rate
     length = rate if length is None else length
-    if min(rate, length) < 1:
-        raise InvalidInput(f"rate and length must be at least 1; got {rate} Hz, {length} samples")
+    if rate not in RATES or not 1 <= length <= LONGEST:
+        raise InvalidInput(
+            f"rate and length must be at least 1, and at most {RATES[-1]:,} Hz and {LONGEST:,} "
+            f"samples; got {rate} Hz, {length} samples"
+        )
     whose = "the first recording's" if said is None else "as given"
     notes = (
         f"{rate:,} Hz, {whose}, to which others are resampled; channels are averaged",

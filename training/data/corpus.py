@@ -10,7 +10,7 @@ from pathlib import Path
 from attar.errors import InvalidInput, MissingExtra, NotFound
 
 from .columns import read_table
-from .folder import TABLES, suffix_of, text_files
+from .folder import TABLES, exists, suffix_of, text_files
 from .pairs import Pair, line_objects, pair_of, whole_text
 
 LINES, JSON_LINES = (".txt", ".text"), (".jsonl", ".ndjson", ".json")
@@ -54,9 +54,9 @@ def read_corpus(path: Path, *, column: str | None = None) -> Corpus:
         MissingExtra: Parquet without the data extra.
     """
     suffix = suffix_of(path)
-    if suffix in JSON_LINES:
+    if suffix in JSON_LINES and not path.is_dir():
         return _objects(path, column)
-    if not path.exists():
+    if not exists(path):
         raise NotFound(f"there is no file or folder {path}")
     if path.is_dir():
         paths, passed_over = text_files(path)

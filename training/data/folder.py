@@ -72,6 +72,14 @@ class Files:
         )
 
 
+def exists(path: Path) -> bool:
+    """Say whether there is a file or folder; what can be no path is none."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def suffix_of(path: Path) -> str:
     """Give a file's suffix in lower case, .csv.gz and .tsv.gz whole."""
     name = path.name.lower()

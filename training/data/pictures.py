@@ -18,6 +18,7 @@ from torch import Tensor
 
 from attar.errors import InvalidInput, ShapeError
 
+from .arrays import LARGEST
 from .folder import Files, files_of
 from .split import Part
 
@@ -64,8 +65,8 @@ def frame_of(pictures: Iterable[Picture], side: int | None) -> Frame:
     After a grey image, the headers of the next are read until one has colour. Raises InvalidInput
     for one that is met and cannot be decoded.
     """
-    if side is not None and side < 1:
-        raise InvalidInput(f"side must be at least 1 pixel; got {side}")
+    if side is not None and not 1 <= side <= LARGEST:
+        raise InvalidInput(f"side must be from 1 to {LARGEST} pixels; got {side}")
     others = iter(pictures)
     image = _opened(next(others))
     colour = image.mode not in GREY or any(_mode(picture) not in GREY for picture in others)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from attar.errors import InvalidInput, NotFound
 
@@ -12,7 +12,7 @@ from . import spoken_digits
 from .arrays import Form
 from .audio import WavFiles, wav_files
 from .columns import table_parts
-from .folder import KIND_OF, TABLES, files_of, hidden, is_data, stem_of, suffix_of
+from .folder import KIND_OF, TABLES, exists, files_of, hidden, is_data, stem_of, suffix_of
 from .images import digits
 from .npz import npz_parts
 from .pictures import image_files
@@ -99,6 +99,8 @@ def read(
         InvalidInput: what is there cannot be read, or a choice does not apply to it.
         MissingExtra: Parquet or `datasets` without the data extra.
     """
+    if labels not in get_args(LabelChoice):
+        raise InvalidInput(f"labels is one of {', '.join(get_args(LabelChoice))}; got {labels!r}")
     choices = _Choices(
         form=form,
         side=side,
@@ -115,10 +117,12 @@ def read(
         return _whole_set(spec, SHIPPED[spec](), choices)
     path: Path = Path(spec)
     member: str | None = None
-    if not path.exists() and "#" in spec:
+    if not spec.strip():
+        raise NotFound("the data's name is empty, as of a variable that is not set; pass a path")
+    if not exists(path) and "#" in spec:
         before, _, member = spec.rpartition("#")
         path = Path(before)
-    if not path.exists():
+    if not exists(path):
         raise NotFound(
             f"there is no file or folder {path}; pass one, or a name: {', '.join(SHIPPED)}"
         )

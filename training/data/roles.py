@@ -39,9 +39,10 @@ def refuse_doubtful(name: str, columns: Sequence[str], *, labelled: bool) -> Non
     for column in columns:
         word = column.strip().lower()
         if word in INDEX:
+            what = f"called {column}" if word else "without a name"
             raise InvalidInput(
-                f"{name} has a column {column!r}, which numbers the rows; save without (pandas: "
-                "index=False), or choose the items by columns=NAME,NAME"
+                f"{name} has a column {what}, as pandas writes the rows' numbers; save without "
+                "(index=False), or choose the items by columns=NAME,NAME"
             )
         if word in PARTS:
             raise InvalidInput(

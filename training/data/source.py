@@ -48,8 +48,8 @@ class Summary:
         """Give a line for each thing to know."""
         items = self.train + self.test
         yield (
-            f"{self.name}: {items:,} items of shape {self.shape}; {self.train:,} train, "
-            f"{self.test:,} test ({self.split})"
+            f"{self.name}: {items:,} {'item' if items == 1 else 'items'} of shape {self.shape}; "
+            f"{self.train:,} train, {self.test:,} test ({self.split})"
         )
         if self.classes:
             shown = [f"{name} ({count:,})" for name, count in list(self.classes.items())[:SHOWN]]

@@ -163,6 +163,8 @@ def numbered(name: str, labels: NDArray[Any]) -> Labels:
     is missing; `name` is theirs.
     """
     if labels.dtype.kind in "iub":
+        if labels.size and labels.max() > np.iinfo(np.int64).max:
+            raise InvalidInput(f"labels of {name} must be below 2^63; got {labels.max()}")
         return labels.astype(np.int64)
     if labels.dtype.kind == "f":
         whole = np.isfinite(labels) & (labels == np.round(labels))
