@@ -277,7 +277,7 @@ def watched(case: Case, folder: Path, **environment: str) -> Seen:
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=600,
         )
     hosts = log.read_text("utf-8").splitlines() if log.exists() else []
     left = [path for place in (home, here) for path in place.rglob("*") if path.is_file()]
