@@ -237,7 +237,8 @@ class TextInput:
             ids = np.array(item)
         except ValueError:
             ids = np.array(None)
-        if ids.ndim != 1 or (ids.dtype.kind not in "iu" and len(ids)):
+        large = ids.dtype.kind == "O" and all(type(one) is int for one in ids.reshape(-1))
+        if ids.ndim != 1 or (ids.dtype.kind not in "iu" and not large and len(ids)):
             raise InvalidInput(f"item {index} must be a flat list of token ids, whole numbers")
         if not len(ids):
             raise InvalidInput(f"item {index} has no tokens; leave it out")

@@ -163,6 +163,8 @@ def _condition(key: str, value: object, where: str, depth: int) -> Condition:
             return Every(parts) if key == "$all" else Some(parts)
         case "$not" | "$all" | "$any", _:
             raise InvalidInput(f"{here} takes {_TAKES[key]}; got {value!r:.80}")
+        case _, _ if key.startswith("$"):
+            raise InvalidInput(f"{here} is no operator; a filter has {', '.join(_TAKES)}")
         case _, Mapping():
             return _range(key, value, here)
         case _:

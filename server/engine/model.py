@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from attar import trial
 from attar.encodings import Vectors
 from attar.errors import AttarError, BackendError, DeadlineExceeded, InvalidInput, Unavailable
-from attar.inputs import Items, Prepared, Priority, Role, Truncation, identified
+from attar.inputs import Items, Prepared, Priority, Role, Truncation, identified, is_token_ids
 from attar.runtime import Encoder
 
 from .batcher import Batcher, Observer
@@ -193,9 +193,10 @@ class Model:
 
     def require_kind(self, items: Items) -> None:
         """Raise `InvalidInput` for text where it takes tensors, or tensors where it takes text."""
-        given = "tensors" if isinstance(items, np.ndarray) else "texts"
+        given = "token ids" if is_token_ids(items) else "texts"
+        given = "tensors" if isinstance(items, np.ndarray) else given
         taken = "texts" if self.encoder.modality == "text" else "tensors"
-        if given != taken:
+        if (given == "tensors") != (taken == "tensors"):
             raise InvalidInput(f"model {self.name} takes {taken}; got {given}")
 
     async def prepare(

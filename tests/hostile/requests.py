@@ -566,6 +566,16 @@ CASES: Final[tuple[Case, ...]] = (
         INVALID,
         "filter['a']",
     ),
+    *(
+        Case(
+            "Collections/Count",
+            f"filter by {key}, which is no operator",
+            col.CountRequest(collection="docs", filter=struct(**{key: value})),
+            INVALID,
+            f"filter['{key}']",
+        )
+        for key, value in (("$and", []), ("$or", [{"a": 1}]), ("$in", "x"), ("$", {"gte": 1}))
+    ),
     *_items(_detector, "Anomaly/Fit", misfit="model", rows=30),
     *_names(_detector, "Anomaly/Fit", "name"),
     Case("Anomaly/Fit", "name taken", _detector(name="normal"), TAKEN),

@@ -215,6 +215,7 @@ BAD: Final = (
     _filter("bytes", {"a": b"x"}, r"filter\['a'\] is b'x', a bytes"),
     _filter("a fraction", {"a": 0.5}, r"filter\['a'\] must be"),
     _filter("half of a pair", {"a": HALF}, r"filter\['a'\] has half of a surrogate pair"),
+    _filter("an operator of elsewhere", {"$and": []}, r"filter\['\$and'\] is no operator"),
     _filter("no bound", {"a": {"over": 1}}, r"filter\['a'\].*range"),
     Bad(
         "filter: of a count",
@@ -269,6 +270,11 @@ BAD: Final = (
         "neighbours: a fraction",
         lambda c: c.fit_anomaly("new", ["cat"] * 30, model="tiny", neighbours=2.5),
         "neighbours is 2.5; give a whole number",
+    ),
+    Bad(
+        "items: ids for a tensor model",
+        lambda c: c.embed([[2, 5, 3]], model="pixels"),
+        "model pixels takes tensors; got token ids",
     ),
     Bad("searches: texts", lambda c: c.search_batch(["cat"]), r"searches\[0\] is no search"),
     Bad(
