@@ -8,6 +8,10 @@ from typing import Final, Self
 
 from torch.utils.tensorboard import SummaryWriter
 
+from attar.errors import InvalidInput
+
+from .lineage import FRESH
+
 Row = dict[str, float]
 
 METRICS: Final = "metrics.jsonl"
@@ -66,6 +70,10 @@ class MetricsLog:
 
 
 def _read(path: Path) -> list[Row]:
-    """Give the rows of a log, less a last line that a kill cut short."""
+    """Give the rows of a log, less a last line that a kill cut short; InvalidInput for others."""
     lines = path.read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    try:
+        rows = [json.loads(line) for line in lines if line.endswith("\n")]
+        return [row | {"step": int(row["step"])} for row in rows]
+    except (ValueError, TypeError, KeyError) as error:
+        raise InvalidInput(f"{path} is no log of attar's ({error!r}); {FRESH}") from error

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from difflib import get_close_matches
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from attar.errors import InvalidInput
 
@@ -24,31 +24,42 @@ def override(settings: SettingsT, changes: Sequence[str]) -> SettingsT:
 
     Raises InvalidInput for a name there is not, with the nearest, and a value that does not fit.
     """
+    pairs = []
     for change in changes:
         name, equals, value = change.partition("=")
         if not equals:
             raise InvalidInput(f"a setting is changed by name=value; got {change!r}")
-        settings = _changed(settings, name.strip(), name.strip(), value.strip())
-    return settings
+        pairs.append((name.strip(), name.strip(), value.strip()))
+    return cast("SettingsT", _changed(settings, pairs))
 
 
-def _changed(settings: Any, path: str, name: str, value: str) -> Any:
-    head, dot, rest = path.partition(".")
+def _changed(settings: Any, changes: Sequence[tuple[str, str, str]]) -> Any:
+    """Change all at once, so that it is one another that values must fit, in any order.
+
+    A change is its path from here, its whole name and its value.
+    """
     hints = get_type_hints(type(settings))
     names = [field.name for field in fields(settings)]
-    if head not in names:
-        near = get_close_matches(head, names, n=1)
-        mend = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
-        raise InvalidInput(f"there is no setting {name!r}; {mend}")
-    inner = getattr(settings, head)
-    if dot:
-        if not is_dataclass(inner):
+    values: dict[str, Any] = {}
+    inside: dict[str, list[tuple[str, str, str]]] = {}
+    for path, name, value in changes:
+        head, dot, rest = path.partition(".")
+        if head not in names:
+            near = get_close_matches(head, names, n=1)
+            mend = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
+            raise InvalidInput(f"there is no setting {name!r}; {mend}")
+        group = is_dataclass(getattr(settings, head))
+        if dot and not group:
             raise InvalidInput(f"{head} is not a group of settings, so there is no {name!r}")
-        return replace(settings, **{head: _changed(inner, rest, name, value)})
-    if is_dataclass(inner):
-        inside = ", ".join(f"{head}.{field.name}" for field in fields(inner))
-        raise InvalidInput(f"{name} is a group of settings; change one of {inside}")
-    return replace(settings, **{head: _read(hints[head], name, value)})
+        if dot:
+            inside.setdefault(head, []).append((rest, name, value))
+        elif group:
+            within = ", ".join(f"{head}.{field.name}" for field in fields(getattr(settings, head)))
+            raise InvalidInput(f"{name} is a group of settings; change one of {within}")
+        else:
+            values[head] = _read(hints[head], name, value)
+    groups = {head: _changed(getattr(settings, head), theirs) for head, theirs in inside.items()}
+    return replace(settings, **values, **groups)
 
 
 def _read(kind: Any, name: str, value: str) -> Any:

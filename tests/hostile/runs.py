@@ -305,6 +305,12 @@ CASES: Final = (
         change=cut_checkpoint,
     ),
     Case(
+        what="a log of something else",
+        outcome="refused",
+        words=("metrics.jsonl is no log of attar's", ANEW),
+        change=lambda run: (run / "metrics.jsonl").write_text('{"a": 1}\n[2]\n'),
+    ),
+    Case(
         what="an encoder that is of no run",
         outcome="refused",
         words=("holds an encoder that is of no run", ANEW),

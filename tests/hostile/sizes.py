@@ -429,6 +429,15 @@ CASES: Final = (
         needs=("scale must be above 0; got 0.0",),
     ),
     Case(
+        what="a width that only the heads after it divide",
+        make=pretraining(
+            "table/t_jepa",
+            lambda folder: table(folder / "x.csv", 4, 3),
+            *("--set", "transformer.width=10", "--set", "transformer.heads=5"),
+            *("--set", "predictor.width=6", "--set", "predictor.heads=3"),
+        ),
+    ),
+    Case(
         what="a width that heads do not divide",
         make=with_setting("transformer.width=10", "table/t_jepa"),
         needs=("width must be a multiple of heads",),
