@@ -46,7 +46,7 @@ RUN useradd --system --uid 1001 --home-dir /data --create-home attar \
     && ldconfig
 # A container's loopback cannot be reached from outside, hence 0.0.0.0: publish to 127.0.0.1, or give
 # keys and TLS (ATTAR_KEYS_FILE, ATTAR_TLS_CERT and ATTAR_TLS_KEY). The check below speaks no TLS:
-# with it, give --health-cmd. ONNX Runtime's reports to its vendor are off, whoever imports it.
+# with it, give --health-cmd. ONNX Runtime's reports to its vendor are off in every program.
 ENV PATH=/opt/attar/bin:$PATH \
     ORT_DISABLE_TELEMETRY=1 \
     ATTAR_HOST=0.0.0.0 \

@@ -98,12 +98,12 @@ class Target:
             if re.search(words, text):
                 return f"{meaning.format(target=self)} ({text})"
         if re.search(r"(?i)socket closed|connection reset|broken pipe|EOF", text):
-            mend = (
+            hint = (
                 "if it asks for a certificate of yours, give tls=Tls(cert=..., key=...)"
                 if self.tls
                 else "if it speaks TLS, give tls=Tls()"
             )
-            return f"something at {self} closed the connection ({text}); {mend}"
+            return f"something at {self} closed the connection ({text}); {hint}"
         return (
             f"no server answers at {self} ({text}); start one with `attar serve BUNDLE`, or check "
             f"the address{self._proxied()}"

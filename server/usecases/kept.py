@@ -1,4 +1,4 @@
-"""What is kept belongs to a space: which model it needs, and what is told where there is none."""
+"""What is kept belongs to a space: the model that it needs, and the refusal where there is none."""
 
 import asyncio
 import logging
@@ -79,7 +79,7 @@ class Orphans:
         self._collections = collections
         self._anomaly = anomaly
         self._classification = classification
-        self._told: dict[Kept, AttarError] = {}
+        self._logged: dict[Kept, AttarError] = {}
 
     async def find(self) -> dict[Kept, AttarError]:
         """Give each with the error that its use ends in; without collections that do not answer."""
@@ -90,13 +90,13 @@ class Orphans:
             log.warning("collections cannot be held to the models: %s", error)
         kept += [_of("detector", one) for one in await self._anomaly.list()]
         kept += [_of("classifier", one) for one in await self._classification.list()]
-        found: dict[Kept, AttarError] = {}
+        orphans: dict[Kept, AttarError] = {}
         for one in kept:
             try:
                 model_for(self._models, one)
             except AttarError as error:
-                found[one] = error
-        return found
+                orphans[one] = error
+        return orphans
 
     async def listed(self) -> list[Listed]:
         """One line of the index for each model and space that is missed."""
@@ -112,15 +112,15 @@ class Orphans:
         return lines
 
     async def look(self) -> None:
-        """Tell of what has lost its model since the last look, and of what has one again."""
-        found = await self.find()
-        for one, error in found.items():
-            if one not in self._told:
+        """Log what has lost its model since the last look, and what has one again."""
+        orphans = await self.find()
+        for kept, error in orphans.items():
+            if kept not in self._logged:
                 log.warning("without its model: %s", error)
-        for one in self._told:
-            if one not in found:
-                log.info("%s has its model again, or was deleted", one)
-        self._told = found
+        for kept in self._logged:
+            if kept not in orphans:
+                log.info("%s has its model again, or was deleted", kept)
+        self._logged = orphans
 
     async def keep(self) -> Never:
         """Look whenever other spaces are served than before."""

@@ -71,7 +71,7 @@ CASES: tuple[Case, ...] = (
     ),
     Case("a service called attar-max-items", service("attar-max-items", 1), {"max_items": 2048}),
     Case("a service of udp", {"ATTAR_PORT": "udp://10.0.0.1:53"}, DEFAULTS),
-    Case("a port beside a service", {**service("attar", 80), "ATTAR_PORT": "9000"}, {"port": 9000}),
+    Case("a port, and a service", {**service("attar", 80), "ATTAR_PORT": "9000"}, {"port": 9000}),
     Case("a service of somebody else's", service("guitar", 80), DEFAULTS),
     Case("an address that no service has", {"ATTAR_PORT": "http://a:1"}, refused=("ATTAR_PORT",)),
     Case("a port with blanks", {"ATTAR_PORT": " 9000 "}, {"port": 9000}),

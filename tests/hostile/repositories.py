@@ -34,7 +34,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What happens to a repository of tiny.attar that is served, and what must be told of it."""
+    """What happens to a served repository of tiny.attar, and what log and index must say."""
 
     name: str
     change: Change

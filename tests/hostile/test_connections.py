@@ -39,22 +39,22 @@ def test_a_server_that_speaks_otherwise_is_told_by_what_it_may_be(
     targets, trusted = servers
     target, tls = targets[case.server], trusted.get(case.tls)
 
-    with Client(target, tls=tls) as client, pytest.raises(Unavailable) as told:
+    with Client(target, tls=tls) as client, pytest.raises(Unavailable) as refusal:
         client.info(deadline_s=3)
 
-    assert target in str(told.value)
+    assert target in str(refusal.value)
     for words in case.words:
-        assert words in str(told.value)
+        assert words in str(refusal.value)
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=repr)
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
 def test_what_is_no_target_is_refused_before_a_call(target: Any, kind: Any) -> None:
-    with pytest.raises(InvalidInput) as told:
+    with pytest.raises(InvalidInput) as refusal:
         kind(target)
 
     for words in TARGETS[target]:
-        assert words in str(told.value)
+        assert words in str(refusal.value)
 
 
 @pytest.mark.parametrize("name", ["dns:///{}", "{}", "ipv4:{}"])
@@ -78,11 +78,11 @@ def test_a_proxy_that_a_call_went_to_is_named_and_not_quoted(
 ) -> None:
     proxies(monkeypatch, **{name: f"http://me:secret@127.0.0.1:{free_port()}"})
 
-    with Client("attar.invalid:8001") as client, pytest.raises(Unavailable) as told:
+    with Client("attar.invalid:8001") as client, pytest.raises(Unavailable) as refusal:
         client.info(deadline_s=3)
 
-    assert f"{name} is set, so the call went to that proxy unless no_proxy" in str(told.value)
-    assert "secret" not in str(told.value)
+    assert f"{name} is set, so the call went to that proxy unless no_proxy" in str(refusal.value)
+    assert "secret" not in str(refusal.value)
 
 
 def test_a_request_id_is_told_where_a_server_may_have_it_and_only_there(servers: World) -> None:
@@ -135,9 +135,9 @@ def misused(folder: Path) -> dict[str, tuple[Callable[[str], Any], str]]:
 
 def test_what_no_client_can_be_made_of_is_refused_by_name(tmp_path: Path) -> None:
     for name, (make, words) in misused(tmp_path).items():
-        with pytest.raises(InvalidInput) as told:
+        with pytest.raises(InvalidInput) as refusal:
             make("127.0.0.1:8001")
-        assert re.search(words, str(told.value)), name
+        assert re.search(words, str(refusal.value)), name
 
 
 def test_a_closed_client_says_that_it_is(servers: World) -> None:
@@ -177,9 +177,9 @@ def test_a_triton_server_on_this_machine_is_reached_past_a_proxy(
     nobody = f"127.0.0.1:{free_port()}"
 
     with (
-        pytest.raises(Unavailable, match=re.escape(nobody)) as told,
+        pytest.raises(Unavailable, match=re.escape(nobody)) as refusal,
         serving(settings(bundle_path, data_dir=tmp_path, triton=nobody)),
     ):
         pass
 
-    assert nobody.rpartition(":")[2] in str(told.value).partition("addresses")[2]
+    assert nobody.rpartition(":")[2] in str(refusal.value).partition("addresses")[2]

@@ -29,10 +29,10 @@ def test_an_environment_gives_its_settings_or_is_refused(
         monkeypatch.setenv(name, value)
 
     if case.refused:
-        with pytest.raises(InvalidInput) as told:
+        with pytest.raises(InvalidInput) as refusal:
             read(["x.attar"])
         for words in case.refused:
-            assert words in str(told.value)
+            assert words in str(refusal.value)
     else:
         found = read(["x.attar"])
         assert {name: getattr(found, name) for name in case.settings} == case.settings

@@ -65,10 +65,10 @@ def test_a_model_that_goes_is_missed_by_name_and_one_that_stays_serves(
     (reason,) = missed(client)
     for name, use in USES.items():
         assert name in reason
-        with pytest.raises(case.error) as told:
+        with pytest.raises(case.error) as refusal:
             use(client)
         for words in (name, *case.words):
-            assert words in str(told.value)
+            assert words in str(refusal.value)
     until(lambda: sum("without its model" in line for line in caplog.messages) == len(USES))
 
 

@@ -14,7 +14,7 @@ from .repositories import CASES, REFUSED, Case, Refused, cut
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What was told of the repository, and not of a model's own runs."""
+    """What the log says of the repository, and not of a model's own runs."""
     own = "attar.server.engine.models"
     return [record.getMessage() for record in caplog.records if record.name == own]
 
@@ -34,25 +34,25 @@ async def test_a_change_is_told_in_the_log_and_in_the_index(
             await models.refresh()
         index = models.index()
 
-    told = lines(caplog)
+    log = lines(caplog)
     assert tuple(sorted((one.name, one.version, one.state) for one in index)) == tuple(
         sorted(case.index)
     )
     assert not index or case.reason in index[0].reason
     for words in case.log:
-        assert any(words in line for line in told), told
-    assert bool(told) == bool(case.log)
-    assert len(set(told)) == len(told), "a thing is told once, and not at every look"
+        assert any(words in line for line in log), log
+    assert bool(log) == bool(case.log)
+    assert len(set(log)) == len(log), "a thing is said once, and not at every look"
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=str)
 async def test_what_is_no_repository_is_refused_at_start(case: Refused, tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput) as told:
+    with pytest.raises(InvalidInput) as refusal:
         async with served(case.make(tmp_path)):
             pass
 
     for words in case.words:
-        assert words in str(told.value)
+        assert words in str(refusal.value)
 
 
 def test_a_mistyped_repository_is_one_line_and_status_2(attar_: Attar, tmp_path: Path) -> None:
