@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import grpc
 import httpx
 import numpy as np
 import pytest
+import trustme
 
 from attar import AttarError, Client, wire
 from attar.errors import Overloaded
@@ -94,6 +96,28 @@ FIELDS = {  # what each of them names in the log: never a word of the caller's
     "no-field": "",
     "no-parameter": "parameters",
 }
+
+
+def test_a_handshake_that_fails_adds_no_plain_line_to_json(
+    bundle_path: Path, tmp_path: Path
+) -> None:
+    made = trustme.CA().issue_cert("127.0.0.1")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    made.cert_chain_pems[0].write_to_path(str(cert))
+    made.private_key_pem.write_to_path(str(key))
+    arguments = [str(bundle_path), "--port=0", "--metrics-port=off", "--threads=1"]
+    arguments += (f"--data-dir={tmp_path / 'data'}", "--log-format=json")
+    arguments += (f"--tls-cert={cert}", f"--tls-key={key}")
+    with process(*arguments, ready_file=tmp_path / "ready") as (server, port):
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as plain:
+            plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            while plain.recv(4096):
+                pass
+        server.terminate()
+        assert server.wait(timeout=20) == 0
+        text = server.stderr.read() if server.stderr else ""
+
+    assert "on disk" in lines(text)[-1]["message"]
 
 
 def bad_requests() -> dict[str, bytes]:

@@ -119,8 +119,8 @@ import attar
 bundle, data, *more = sys.argv[1:]
 ready = Path(data, "ready")
 server = subprocess.Popen(
-    [sys.executable, "-m", "attar.cli.main", "serve", bundle, "--port", "0", "--http-port", "0",
-     "--metrics-port", "0", "--threads", "1", "--data-dir", data + "/data",
+    [sys.executable, "-m", "attar.cli.main", "serve", bundle, "--port", "0", "--http-port", "off",
+     "--metrics-port", "off", "--threads", "1", "--data-dir", data + "/data",
      "--ready-file", str(ready), *more]
 )
 while not ready.exists():

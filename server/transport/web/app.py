@@ -1,5 +1,6 @@
 """The HTTP application: every route in one table."""
 
+import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from . import kserve, openai, page
 from .edge import JSON, Answer, Asked, Edge, Problem, Route, Wording, plain
 
 OPENAI: Final = "/v1/"
+_NEAR: Final = 0.79  # difflib's ratio: /openai/v1/embeddings is .8 of /v1/embeddings
 _ABSOLUTE: Final = re.compile(r"https?://[^/]*", re.IGNORECASE)
 _TWO_LENGTHS: Final = Problem(
     code=400,
@@ -217,7 +219,11 @@ async def _no_route(request: Request, error: Exception) -> Response:
     if error.status_code == 405:
         message = f"{request.method} is not what {path[:80]} takes; GET /openapi.json lists all"
     else:
-        message = f"no route {path[:80]}; GET /openapi.json lists them"
+        near = difflib.get_close_matches(path[:80], (route.path for route in ROUTES), 1, _NEAR)
+        meant = f" is it {near[0]}?" if near else ""
+        message = f"no route {path[:80]};{meant} GET /openapi.json lists them"
     problem = Problem(code=error.status_code, message=message, reason="NO_ROUTE", field="")
     headers = {**(error.headers or {}), REQUEST_ID: request_id(request.headers.get(REQUEST_ID))}
-    return JSONResponse(_wording(path)(problem), error.status_code, headers)
+    # OpenAI's clients show no other words, and their users forget /v1.
+    wording = plain if path.startswith("/v2") else openai.wording
+    return JSONResponse(wording(problem), error.status_code, headers)
