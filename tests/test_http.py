@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -555,3 +556,15 @@ async def test_a_taken_port_is_told(bundle: Path, tmp_path: Path) -> None:
         with pytest.raises(InvalidInput, match=f"cannot listen on 127.0.0.1:{port} for HTTP"):
             async with running(settings(bundle, data_dir=tmp_path, http_port=port)):
                 pass
+
+
+def test_a_free_port_is_told_by_the_log(
+    bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "attar.server")
+    with serving(settings(bundle, data_dir=tmp_path, http_port=0, metrics_port=0)):
+        told = "\n".join(caplog.messages)
+        for name, path in (("HTTP", "livez"), ("metrics", "metrics")):
+            found = re.search(rf"^{name} on (127\.0\.0\.1:\d+)$", told, re.MULTILINE)
+            assert found is not None, told
+            assert httpx.get(f"http://{found[1]}/{path}").status_code == 200
