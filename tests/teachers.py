@@ -65,7 +65,7 @@ def bert_folder(root: Path) -> Path:
 
 
 def tokenizer_with_specials() -> bytes:
-    """Give the tokenizer of the tests with its special tokens told as such."""
+    """Give the tokenizer of the tests with its special tokens marked as special."""
     tokenizer = Tokenizer.from_str(tokenizer_json().decode())
     tokenizer.add_special_tokens(list(SPECIALS))
     return tokenizer.to_str().encode()

@@ -436,7 +436,8 @@ def _prompts(folder: Path, said: Mapping[str, Any], declared: Declared) -> dict[
     name = said.get("default_prompt_name")
     if name is not None and not (isinstance(name, str) and name in listed):
         raise InvalidInput(
-            f"{path} has default_prompt_name {name!r}, and prompts for {_list([*listed]) or 'none'}"
+            f"{path} has default_prompt_name {name!r}, and prompts for "
+            f"{_list([*listed]) or 'none'}; name one of them, or leave it out"
         )
     default = listed.get(name)
     if default and default not in prompts.values() and not declared.prompts:

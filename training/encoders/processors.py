@@ -87,10 +87,10 @@ def sounds(folder: Path, config: Mapping[str, Any]) -> Sound:
     said, place = _said(folder, "feature_extractor")
     made = _build(said, place, config, "AutoFeatureExtractor")
     steps = made.to_dict()
-    found = type(made).__name__, steps.get("feature_size")
-    if found != ("Wav2Vec2FeatureExtractor", 1):
+    kind, features = type(made).__name__, steps.get("feature_size")
+    if (kind, features) != ("Wav2Vec2FeatureExtractor", 1):
         raise InvalidInput(
-            f"{place} is a {found[0]} of {found[1]} features; attar imports "
+            f"{place} is a {kind} of {features} features; attar imports "
             "Wav2Vec2FeatureExtractor of 1"
         )
     if not isinstance(steps.get("do_normalize"), bool):
@@ -127,9 +127,9 @@ def _build(said: Mapping[str, Any], place: Path, config: Mapping[str, Any], kind
                 copies, local_files_only=True, trust_remote_code=False
             )
         except Exception as error:  # whatever the library raises, the folder is what it met
-            told = " ".join(str(error).replace(copies, str(place.parent)).split())
+            reason = " ".join(str(error).replace(copies, str(place.parent)).split())
             raise InvalidInput(
-                f"transformers cannot build the processor of {place}: {told}; save it again"
+                f"transformers cannot build the processor of {place}: {reason}; save it again"
             ) from error
 
 
