@@ -135,6 +135,12 @@ TARGETS: Final = (
     Case("HEAD of what is posted to", get(EMBEDDINGS, method="HEAD"), 405, headers={"allow": "P"}),
     Case("PUT", get(EMBEDDINGS, method="PUT"), 405, "is not what", headers={"allow": "POST"}),
     Case("a Host that ends with a dot", get("/v1/models", host="localhost.:80"), 200),
+    Case("dots in a path", get("/v1/../v1/models"), 404, "no route /v1/../v1/models"),
+    Case("a percent sign alone", get("/v1/models/%zz"), 404, "no model '%zz'"),
+    Case("a path that is no UTF-8", get("/v1/models/%ff"), 404, "no model"),
+    Case("an asterisk", get("*", method="OPTIONS"), 404, "no route"),
+    Case("TRACE", get("/livez", method="TRACE"), 405, "TRACE is not what /livez takes"),
+    Case("an upgrade", get("/livez", "Connection: Upgrade", "Upgrade: websocket"), 200),
     Case("HTTP/1.0", b"GET /livez HTTP/1.0\r\n\r\n", 200, closes=True),
     Case("a request id", get("/livez", "X-REQUEST-ID: a-1"), 200, headers={"x-request-id": "a-1"}),
     Case(
@@ -191,6 +197,14 @@ BODIES: Final = (
     Case("blanks around", body(b"\r\n \t" + GOOD + b"\n"), 200),
     Case("UTF-16 bytes", body(GOOD.decode().encode("utf-16")), 400, "not UTF-8 at byte 0"),
     Case("Latin-1 bytes", body(b'{"model": "tiny", "input": "\xe9"}'), 400, "not UTF-8 at byte 2"),
+    Case("a control character", body(b'{"input":"a\x01"}'), 400, "Invalid control character"),
+    Case("a trailing comma", body(b'{"model":"tiny","input":"a",}'), 400, "the body is not JSON: "),
+    Case("3000 lists", body(b'{"input":' + b"[" * 3000 + b"]" * 3000 + b"}"), 400, "too large"),
+    Case(
+        "an exponent too large", body(b'{"model":"tiny","input":"a","dimensions":1e999}'), 400, "I"
+    ),
+    Case("an escaped NUL", body(b'{"model":"tiny","input":"a\\u0000b"}'), 200),
+    Case("a whole surrogate pair", body(b'{"model":"tiny","input":"\\ud83d\\ude00"}'), 200),
     Case("nothing", body(b""), 400, "the body is not JSON"),
     Case("an array", body(b"[]"), 400, "the body is an array; send an object"),
     Case("null", body(b"null"), 400, "the body is null; send an object"),

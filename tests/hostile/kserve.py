@@ -15,6 +15,9 @@ from tritonclient.grpc import service_pb2 as pb
 from .http import request
 
 INFER: Final = "/v2/models/tiny/infer"
+INDEX: Final = "/v2/repository/index"
+LOAD: Final = "/v2/repository/models/tiny/load"
+UNLOAD: Final = "/v2/repository/models/tiny/unload"
 IMAGE: Final = "/v2/models/tiny-image/infer"
 LENGTH: Final = "Inference-Header-Content-Length"
 OK: Final = "OK"
@@ -183,8 +186,15 @@ REST: Final = (
         {"status": [2], "embedding": [2, 16]},
     ),
     Rest("equal names", rest(b'{"id": "a", "id": "b"}'), 400, "'id' twice"),
-    Rest("index, ready null", rest({"ready": None}, target="/v2/repository/index"), 200),
-    Rest("index, ready text", rest({"ready": "x"}, target="/v2/repository/index"), 400, "a string"),
+    Rest(
+        "index, a field that is not", rest({"redy": 1}, target=INDEX), 400, "has 'redy'; known are"
+    ),
+    Rest("load, a field that is not", rest({"parameter": 1}, target=LOAD), 400, "has 'parameter'"),
+    Rest("load, a parameter", rest({"parameters": {"config": "{}"}}, target=LOAD), 400, "'config'"),
+    Rest("load of a model that is not", rest({}, target="/v2/repository/models/no/load"), 404),
+    Rest("unload, a parameter", rest({"parameters": {"x": 1}}, target=UNLOAD), 400, "known is unl"),
+    Rest("index, ready null", rest({"ready": None}, target=INDEX), 200),
+    Rest("index, ready text", rest({"ready": "x"}, target=INDEX), 400, "a string"),
 )
 
 

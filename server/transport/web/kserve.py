@@ -67,6 +67,7 @@ class KServe:
     async def index(self, asked: Asked) -> Response:
         """List the models that are known."""
         given = document(asked.body) if asked.body else {}
+        _refuse_unknown(given, ("ready",), "the request")
         ready = given.get("ready", False)
         with about("ready"):
             if not isinstance(ready, bool):
@@ -116,6 +117,7 @@ def _named(asked: Asked) -> tuple[str, str]:
 
 def _parameters_of(asked: Asked) -> dict[str, Parameter]:
     given = document(asked.body) if asked.body else {}
+    _refuse_unknown(given, ("parameters",), "the request")
     return _parameters(given.get("parameters", {}), "parameters")
 
 
