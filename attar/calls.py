@@ -1030,6 +1030,8 @@ def seconds(name: str, value: object) -> float:
 
 
 def _items(items: object) -> dict[str, Any]:
+    if hasattr(items, "fingerprint"):
+        raise InvalidInput(f"items is an {type(items).__name__}; give it as vectors")
     given = listed(items)
     if isinstance(given, list) and given and all(isinstance(one, np.ndarray) for one in given):
         given = _stacked(given)
@@ -1050,8 +1052,7 @@ def _input(
         raise InvalidInput("give either items or vectors, and not both")
     if items is not None:
         return _items(items)
-    if isinstance(vectors, Embedded):
-        fingerprint = fingerprint or vectors.fingerprint
+    fingerprint = fingerprint or getattr(vectors, "fingerprint", "")  # an encoder's too
     return {"vectors": _vectors(vectors), "fingerprint": fingerprint}
 
 

@@ -64,16 +64,16 @@ def main() -> None:
     named = (ranks.partition("=") for ranks in given.ranks)
     tokenizers = {name: _read(Path(file)) for name, _, file in named}
     bundle = Bundle.open(given.bundle)
-    found = {
+    report = {
         "machine": describe(),
         "model": bundle.manifest.name,
         "texts": len(texts),
         "own": _own(bundle, texts),
         "foreign": _foreign(given.bundle, texts, tokenizers),
     }
-    print(json.dumps(found, indent=1))
+    print(json.dumps(report, indent=1))
     if given.out:
-        given.out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+        given.out.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
 
 
 def _foreign(

@@ -1,6 +1,7 @@
 """What Python code hands over is taken for what it is, or refused with its name and the way out."""
 
 import contextlib
+import dataclasses
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -83,6 +84,17 @@ def test_numbers_of_numpy_and_any_list_count_as_pythons(case: Good, client: atta
 
     (plain,) = case.plain(client).hits
     assert (found[0] if isinstance(found, tuple) else found)[0][0].id == plain[0].id == 1
+
+
+def test_what_an_encoder_embedded_brings_its_fingerprint(
+    client: attar.Client, encoder: attar.Encoder
+) -> None:
+    local: Any = encoder.embed(["the cat"])
+
+    assert client.search("docs", vectors=local)[0][0].id == 1
+    other: Any = dataclasses.replace(local, fingerprint="sha256:x")
+    with pytest.raises(attar.SpaceMismatch):
+        client.search("docs", vectors=other)
 
 
 async def test_a_generator_is_read_once(client: attar.Client, encoder: attar.Encoder) -> None:

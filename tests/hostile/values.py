@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+import attar
 from attar import calls
 
 HALF: Final = "ab\ud83d"  # of a surrogate pair
@@ -27,6 +28,15 @@ DEEP: Final[dict[str, Any]] = {}
 _inner = DEEP
 for _ in range(40):
     _inner["in"] = _inner = {}
+NAMED: Final = attar.Embeddings(
+    vectors=np.ones((1, 16), np.float32),
+    tokens=np.ones(1, np.int32),
+    truncated=np.zeros(1, np.bool_),
+    encoding="f32",
+    dims=16,
+    fingerprint="sha256:x",
+    variant="fp32",
+)
 TABLE: Final = pd.DataFrame({"title": TEXTS, "body": TEXTS})
 
 
@@ -270,6 +280,11 @@ BAD: Final = (
         "neighbours: a fraction",
         lambda c: c.fit_anomaly("new", ["cat"] * 30, model="tiny", neighbours=2.5),
         "neighbours is 2.5; give a whole number",
+    ),
+    Bad(
+        "items: vectors with their fingerprint",
+        lambda c: c.upsert("docs", [5], NAMED),
+        "items is an Embeddings; give it as vectors",
     ),
     Bad(
         "items: ids for a tensor model",
