@@ -34,8 +34,8 @@ class OwnIds:
     def fault(self, ids: Sequence[int]) -> str:
         """Say why `ids` cannot be this tokenizer's output; nothing where they can.
 
-        The last word may have been cut, or with truncation on the left the first, and words with an
-        unknown token may have been any.
+        A word at the end, or with truncation on the left in front, may have been cut, and words
+        with an unknown token may have been any.
         """
         if not (self._front and self._back):
             return "this tokenizer has no special tokens before and after a text to tell its ids by"
@@ -61,10 +61,18 @@ class OwnIds:
         return True
 
     def _run_comes_back(self, run: list[int], *, follows: bool) -> bool:
+        # What is left of a word that was cut has the same pieces in WordPiece, where each is the
+        # longest; elsewhere a character, or the sign of a word's end, may be gone.
+        may_end = not isinstance(self._tokenizer.model, WordPiece)
         named = map(self._tokenizer.id_to_token, run)
         pieces = [piece for piece in named if piece is not None]
         return len(pieces) == len(run) and any(
-            _same(run, reader.encode(text, add_special_tokens=False), follows=follows)
+            _same(
+                run,
+                reader.encode(text, add_special_tokens=False),
+                follows=follows,
+                may_end=may_end,
+            )
             for text in self._spellings(pieces)
             for reader in (self._bare, self._tokenizer)
         )
@@ -95,14 +103,15 @@ class OwnIds:
         return bare
 
 
-def _same(run: list[int], again: Tokens, *, follows: bool) -> bool:
-    """Compare, but for the last word, which may be cut, and a first one that `follows` a part."""
+def _same(run: list[int], again: Tokens, *, follows: bool, may_end: bool) -> bool:
+    """Compare, but for a first word that `follows` a part and a last one that `may_end` in one."""
     if again.ids == run:
         return True
     words = again.word_ids
-    parts = {*words[-1:], *(words[:1] if follows else ())}
+    parts = {*(words[:1] if follows else ()), *(words[-1:] if may_end else ())}
     inner = [one for one, word in zip(again.ids, words, strict=True) if word not in parts]
-    starts = range(len(run) - len(inner) + 1) if follows else (0,)
+    rest = len(run) - len(inner)
+    starts = range(0 if may_end else rest, 1 + (rest if follows else 0)) if rest >= 0 else ()
     return any(run[start : start + len(inner)] == inner for start in starts)
 
 

@@ -206,6 +206,7 @@ CASES: Final = (
     Case("two texts", _ids("[CLS]", "cat", "[SEP]", "dog", "sat", "[SEP]"), _OTHER),
     Case("twice special", _ids("[CLS]", "[CLS]", "cat", "sat", "[SEP]", "[SEP]"), _OTHER),
     Case("a word in letters", _ids("[CLS]", "c", "##a", "##t", "sat", "[SEP]"), _OTHER),
+    Case("a word in letters alone", _ids("[CLS]", "c", "##a", "##t", "[SEP]"), _OTHER),
     Case("half of a word in front", _ids("[CLS]", "##a", "cat", "[SEP]"), _OTHER),
     Case("an id of a larger vocabulary", (2, 30000, 3), "token id 30000 at 1.* are 0 to 84"),
     Case("nothing", (), "no tokens|none of them empty|0 items"),
