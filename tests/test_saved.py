@@ -1,7 +1,9 @@
 """An encoder comes back from disk bit for bit, or not at all and with the file named."""
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +129,20 @@ def test_a_damaged_file_is_named(folder: Path, damage: str) -> None:
     name, spoil = DAMAGES[damage]
     spoil(folder)
     with pytest.raises(InvalidInput, match=rf"encoder/{name} is missing or damaged"):
+        load_text(folder)
+
+
+@pytest.mark.parametrize("new", [FILES[1:2], FILES[1:], FILES[:1], FILES[2:], FILES[::2]])
+def test_files_of_two_models_are_never_read_as_one(
+    folder: Path, new: tuple[str, ...], tmp_path: Path
+) -> None:
+    other = replace(model(), tokenizer=tokenizer_json() + b"\n", lineage={"recipe": "another"})
+    with torch.no_grad():
+        other.encoder.tokens.table.weight += 1
+    save(other, tmp_path / "other")
+    for name in new:  # as a kill while saving leaves them
+        shutil.copy(tmp_path / "other" / name, folder / name)
+    with pytest.raises(InvalidInput, match=r"not the file that encoder.json was written with"):
         load_text(folder)
 
 
