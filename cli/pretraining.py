@@ -12,7 +12,7 @@ from torch import nn
 from attar.errors import InvalidInput, NotFound
 from attar.training import world
 from attar.training.catalogue import find
-from attar.training.checkpoint import CHECKPOINT, Record, read_record
+from attar.training.checkpoint import CHECKPOINT, read_record
 from attar.training.data.molecules import Molecules
 from attar.training.data.objects import Objects
 from attar.training.data.pairs import Split
@@ -115,8 +115,9 @@ def pretrain(
         ),
     }
     runs.begin(out, lineage, restart=restart)
-    encoder, record = _run(recipe, learnt, settings, out, how, lineage=lineage, restart=restart)
-    if world.rank() == 0:
+    encoder, last = _run(recipe, learnt, settings, out, how, lineage=lineage, restart=restart)
+    if world.rank() == 0:  # which alone writes, and so knows that the checkpoint is there
+        record = read_record(last / CHECKPOINT)
         _save(encoder, words, learnt, runs.story(record, recipe.paper), out)
 
 
@@ -168,8 +169,8 @@ def _run(
     *,
     lineage: Lineage,
     restart: bool,
-) -> tuple[nn.Module, Record]:
-    """Fit each run of a recipe; give the last one's encoder, and what its checkpoint says."""
+) -> tuple[nn.Module, Path]:
+    """Fit each run of a recipe; give the last one's encoder and folder."""
     encoder: nn.Module | None = None
     folder = out
     for stage in recipe.runs(data, settings):
@@ -192,7 +193,7 @@ def _run(
         encoder = training.method.encoder
     if encoder is None:
         raise InvalidInput("the recipe has no run")
-    return encoder, read_record(folder / CHECKPOINT)
+    return encoder, folder
 
 
 def _save(
