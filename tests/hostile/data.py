@@ -169,7 +169,7 @@ FOLDERS: tuple[Case, ...] = (
             train=6,
             test=2,
             classes=TWO,
-            passed_over={"hidden or no data beside the parts": 1},
+            passed_over={"hidden or no data next to the parts": 1},
         ),
     ),
     *(
@@ -426,7 +426,7 @@ def riff(
     extensible: bool = False,
     block: int | None = None,
 ) -> bytes:
-    """Give a wav file whose header says what it is told."""
+    """Give a wav file, whose header need not be true."""
     content = samples.tobytes()
     width = samples.dtype.itemsize
     layout = struct.pack(
@@ -524,7 +524,7 @@ def table(content: str | bytes, name: str = "a.csv") -> Make:
     return make
 
 
-def told(what: str, content: str | bytes, *words: str, **options: Any) -> Case:
+def refused(what: str, content: str | bytes, *words: str, **options: Any) -> Case:
     return Case(what, table(content), words, options)
 
 
@@ -600,90 +600,92 @@ TABLES: tuple[Case, ...] = (
         Reads(train=2, test=1, first=(2,)),
         {"part": "is_test"},
     ),
-    told(
+    refused(
         "a label that is chosen as a feature",
         SEVERAL,
         "column 'label' is the label, so it cannot be an item's; leave it out of columns",
         columns=["a", "label"],
     ),
-    told("a column twice", SEVERAL, "column 'a' is chosen twice", columns=["a", "a"]),
+    refused("a column twice", SEVERAL, "column 'a' is chosen twice", columns=["a", "a"]),
     Case(
         "a label that is chosen as a feature, where no labels are wanted",
         table("a,label\n1,2\n3,4\n"),
         ROWS,
         {"columns": ["a", "label"], "labels": "none"},
     ),
-    told("a form that is none", "a\n1\n", "form is one of image, series, table", form="x"),
-    told("folds", "a,fold\n1,0\n2,1\n3,2\n", "column 'fold' must say train or test", part="fold"),
-    told(
+    refused("a form that is none", "a\n1\n", "form is one of image, series, table", form="x"),
+    refused(
+        "folds", "a,fold\n1,0\n2,1\n3,2\n", "column 'fold' must say train or test", part="fold"
+    ),
+    refused(
         "classes that nobody named",
         "a,target\n1,0\n2,1\n",
         "'target', which may be the classes; pass label=target",
     ),
-    told(
+    refused(
         "parts that nobody named",
         "a,is_test\n1,0\n2,1\n",
         "pass part=is_test if it says which rows test",
     ),
-    told(
+    refused(
         "pandas' index",
         ",a\n0,5\n1,6\n",
         "a column without a name, as pandas writes the rows' numbers; save without (index=False)",
     ),
-    told(
+    refused(
         "two columns of labels",
         "label,Label,a\nx,y,1\n",
         "has columns label, Label; say which by label=NAME",
     ),
-    told(
+    refused(
         "no names",
         "5.1,3.5,0\n4.9,3.0,0\n",
         "has numbers in its first line (5.1, 3.5, 0)",
         "write a line of names",
     ),
-    told("a name twice", "a,a\n1,2\n", "must name its columns, each once"),
-    told("no rows", "a,b\n", "and have rows after it", "0 rows"),
-    told("an empty table", "", "must name its columns"),
-    told(
+    refused("a name twice", "a,a\n1,2\n", "must name its columns, each once"),
+    refused("no rows", "a,b\n", "and have rows after it", "0 rows"),
+    refused("an empty table", "", "must name its columns"),
+    refused(
         "a row cut short",
         "a,b\n1,2\n3\n",
         "a.csv, line 3: 1 fields, but the first line names 2 columns",
     ),
-    told(
+    refused(
         "a missing value",
         "a,b\n1,2\n3,\n",
         "column 'b' must be finite numbers; row 1 has '', which is missing",
     ),
-    told("NaN", "a,b\n1,2\n3,nan\n", "row 1 has 'nan'"),
-    told("infinity", "a,b\n1,2\n3,-inf\n", "row 1 has '-inf'"),
-    told("beyond float32", "a,b\n1,2\n3,1e39\n", "row 1 has '1e39', beyond float32"),
-    told(
+    refused("NaN", "a,b\n1,2\n3,nan\n", "row 1 has 'nan'"),
+    refused("infinity", "a,b\n1,2\n3,-inf\n", "row 1 has '-inf'"),
+    refused("beyond float32", "a,b\n1,2\n3,1e39\n", "row 1 has '1e39', beyond float32"),
+    refused(
         "a decimal comma",
         "a;b\n1,5;2\n",
         "row 0 has '1,5', and a number takes a point and no commas",
     ),
-    told(
+    refused(
         "thousands",
         'a,b\n"1,500",2\n',
         "row 0 has '1,500', and a number takes a point and no commas",
     ),
-    told("an underscore", "a\n1_000\n", "row 0 has '1_000'"),
-    told("a missing label", "a,label\n1,x\n2,\n", "1 labels are missing, the first in row 1"),
-    told(
+    refused("an underscore", "a\n1_000\n", "row 0 has '1_000'"),
+    refused("a missing label", "a,label\n1,x\n2,\n", "1 labels are missing, the first in row 1"),
+    refused(
         "measurements as labels",
         "a,label\n1,0.5\n2,1.5\n",
         "labels of",
         "must be classes",
         "row 0 has 0.5",
     ),
-    told(
+    refused(
         "another encoding",
         "a\n1\né\n".encode("latin-1"),
         "cannot be read as a table",
         "save it in UTF-8",
     ),
-    told("UTF-16", "a\n1\n".encode("utf-16"), "cannot be read as a table", "save it in UTF-8"),
-    told(
+    refused("UTF-16", "a\n1\n".encode("utf-16"), "cannot be read as a table", "save it in UTF-8"),
+    refused(
         "a label that is not there",
         SEVERAL,
         "has no column 'kind'; it has a, b, label",

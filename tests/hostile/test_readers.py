@@ -193,7 +193,7 @@ FIELDS = st.one_of(
 
 @st.composite
 def tables(draw: st.DrawFn) -> tuple[bytes, str]:
-    """Draw a text table of three columns, and what parts its fields."""
+    """Draw a text table of three columns, and the mark between its fields."""
     mark, end = draw(st.sampled_from([",", ";", "\t"])), draw(st.sampled_from(["\n", "\r\n"]))
     odd = draw(st.booleans())
     rows = draw(st.lists(st.tuples(*[FIELDS if odd else NUMBERS] * 3), min_size=1, max_size=5))

@@ -46,7 +46,7 @@ def read_columns(path: Path) -> dict[str, tuple[str, ...]]:
 def read_table(path: Path) -> TextTable:
     """Read a table whole, in UTF-8, perhaps after a byte order mark; its first line names columns.
 
-    Fields are parted by commas, or tabs in .tsv; where the first line has none, by the tabs or
+    Fields end at commas, or tabs in .tsv; where the first line has none, by the tabs or
     semicolons that it has. Lines without a field are passed over.
 
     Raises InvalidInput that names the line: no header, a name that is missing among several or
@@ -94,7 +94,7 @@ def _opened(path: Path) -> Iterator[TextIO]:
 
 
 def _delimiter(line: str, usual: str) -> str:
-    """Give what parts the names of the first line: the usual mark, unless only another is there."""
+    """Give the mark between the first line's names: the usual, unless only another is there."""
     bare = re.sub(r'"[^"]*"', "", line)
     others = [mark for mark in DELIMITERS if mark in bare]
     return usual if usual in others or len(others) != 1 else others[0]

@@ -129,13 +129,13 @@ def files_of(folder: Path, *, kind: Kind | None = None) -> tuple[Kind, Files]:
             f"{folder} holds {_some(sorted(unread), folder)}, a format that is not read; convert "
             f"to {to}, or take away"
         )
-    found = _one(folder, by_kind, kind)
-    paths = tuple(sorted(by_kind[found]))
+    single = _one(folder, by_kind, kind)
+    paths = tuple(sorted(by_kind[single]))
     filled = {path.relative_to(folder).parts[0] for path in paths}
     for entry in sorted(folder.iterdir()):
         if entry.is_dir() and not hidden(entry) and entry.name not in filled:
-            passed_over[f"folder without {found}: {entry.name}"] += 1
-    return found, Files(folder, paths, dict(sorted(passed_over.items())))
+            passed_over[f"folder without {single}: {entry.name}"] += 1
+    return single, Files(folder, paths, dict(sorted(passed_over.items())))
 
 
 def text_files(folder: Path) -> tuple[tuple[Path, ...], dict[str, int]]:

@@ -55,8 +55,8 @@ def npz_parts(
         labels = next((option for option in named if option in arrays), None)
         what = f"{arrays[items]} in {path}"
         rows = array_rows(what, file[arrays[items]], form=form, side=side)
-        told = None if labels is None else _labels(file, arrays[labels])
-        return Part(what, rows, told, notes=(rows.note(),)), {items, *filter(None, (labels,))}
+        classes = None if labels is None else _labels(file, arrays[labels])
+        return Part(what, rows, classes, notes=(rows.note(),)), {items, *filter(None, (labels,))}
 
     train, used = part(next(items for items, _ in NAMES if items in arrays), "train")
     tests = {name: pattern.format(name) for name in TEST} if pattern else {}
@@ -86,8 +86,8 @@ def _packed(
     labels = next((name for name in LABELS[""] if name in arrays), None)
     used = {"jpeg", "offset", labels}
     left = {f"array {arrays[other]}": 1 for other in arrays if other not in used}
-    told = None if labels is None else _labels(file, arrays[labels])
-    return Part(str(path), images, told, left, images.frame.notes)
+    classes = None if labels is None else _labels(file, arrays[labels])
+    return Part(str(path), images, classes, left, images.frame.notes)
 
 
 def _labels(file: Mapping[str, NDArray[Any]], name: str) -> NDArray[Any]:

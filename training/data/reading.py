@@ -35,7 +35,7 @@ SHARD = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Choices:
-    """What `read` was told beside the path."""
+    """What `read` was given next to the path."""
 
     form: Form | None
     side: int | None
@@ -197,7 +197,7 @@ def _folder(folder: Path, choices: _Choices) -> Parts:
         left = {f"part {name}, since {test} tests": 1 for name in others}
         names = {path.name for paths in entries.values() for path in paths}
         if strays := sum(path.name not in names for path in folder.iterdir()):
-            left["hidden or no data beside the parts"] = strays
+            left["hidden or no data next to the parts"] = strays
         read = replace(part, passed_over={**part.passed_over, **left})
         return read, None if test is None else _whole(entries[test], choices)
     if not entries:

@@ -46,7 +46,7 @@ def refuse_doubtful(name: str, columns: Sequence[str], *, labelled: bool) -> Non
             )
         if word in PARTS:
             raise InvalidInput(
-                f"{name} has a column {column!r} beside the items; pass part={column} if it says "
+                f"{name} has a column {column!r} next to the items; pass part={column} if it says "
                 "which rows test, or choose the items by columns=NAME,NAME"
             )
         if word in LABELS and not labelled and not (word == "y" and "x" in columns):
