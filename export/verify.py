@@ -8,6 +8,7 @@ not in a bundle.
 
 import importlib
 import inspect
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from attar.bundle import Bundle
 from attar.errors import AttarError, InvalidInput
 from attar.host import describe, instruction_set
 from attar.inputs import Items, Prepared
-from attar.manifest import Latency, Variant
+from attar.manifest import Latency, Manifest, Variant
 from attar.runtime import Encoder, load
 
 from .measure import BATCH, SINGLES, cosine, tolerance
@@ -47,8 +48,8 @@ RATIO_FACTOR = 3
 """Times the recorded ratio of latencies: CPUs differ in instructions, and clocks are noisy."""
 
 LATENCY_ROUNDS = 5
-NOISE_LENGTH = 64
-"""Of a tensor's free axes, where the manifest allows it."""
+NOISE_LENGTH, NOISE_TOKENS = 64, 16
+"""Of a tensor's free axis, where the manifest allows it, and so long that it has these tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,11 +124,20 @@ def _own_items(bundle: Bundle) -> Items:
     if bundle.manifest.preprocessing.tokenizer is not None:
         return own_texts()
     manifest = bundle.manifest
-    size = NOISE_LENGTH
+    size = _usual_length(manifest)
     if trial.is_open(manifest):
         row = trial.first_that_runs(load(bundle.path, variant=manifest.reference))
         size = max(size, trial.length_of(manifest.inputs[0], row.arrays[0].shape))
     return [row.arrays[0] for row in items(bundle, length=size, count=BATCH)]
+
+
+def _usual_length(manifest: Manifest) -> int:
+    """Give a size of the free axis like those that export compares: a few tokens are no item."""
+    shape, limits = manifest.inputs[0].shape[1:], manifest.limits
+    if limits is None or sum(isinstance(axis, str) for axis in shape) != 1:
+        return NOISE_LENGTH
+    fixed = math.prod(axis for axis in shape if isinstance(axis, int))
+    return max(NOISE_LENGTH, NOISE_TOKENS * limits.cost.elements // fixed)
 
 
 def _of_the_whole(bundle: Bundle) -> list[Check]:
