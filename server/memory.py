@@ -1,17 +1,19 @@
 """Memory: what large requests have left behind goes back to the system.
 
-glibc keeps what is freed, in an arena for each thread, for requests that may never come.
+glibc keeps what is freed, in an arena for each thread, for requests that may never come. Where the
+C library is another one nothing here does anything.
 """
 
 import asyncio
 import ctypes
 import gc
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import psutil
 
-from .door import Door
+if TYPE_CHECKING:
+    from .door import Door  # which imports gRPC, and the store's process does not
 
 _LOOK_EVERY_S: Final = 1.0
 _LOOKS: Final = 3  # after the last call: an answer may still be on its way when its call has ended
@@ -21,19 +23,36 @@ _SHARE: Final = 0.01  # of one core, at most
 # arena keeps 64 MB.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _LARGE: Final = 2**20
+_C: Final = ctypes.CDLL(None)
+_IS_GLIBC: Final = hasattr(_C, "malloc_trim")
 
 
-async def keep_small(door: Door) -> None:
-    """Trim the heap while there are calls and for a while after, until cancelled.
+def keep_no_large_blocks() -> None:
+    """Let glibc give what is large back as soon as it is freed."""
+    if _IS_GLIBC:
+        _C.mallopt(_TRIM_THRESHOLD, _LARGE)
+        _C.mallopt(_MMAP_THRESHOLD, _LARGE)
 
-    A trim walks the free lists, in a thread and without Python's lock; cycles are looked for where
-    nobody waits. Where the C library is not glibc nothing is done.
+
+def trim() -> float:
+    """Give back all that is free; gives the seconds of a core that it took.
+
+    It walks the free lists without Python's lock.
     """
-    glibc = ctypes.CDLL(None)
-    if not hasattr(glibc, "malloc_trim"):
+    began = time.thread_time()
+    if _IS_GLIBC:
+        _C.malloc_trim(0)
+    return time.thread_time() - began
+
+
+async def keep_small(door: "Door") -> None:
+    """Trim while there are calls and for a while after, until cancelled.
+
+    Cycles are looked for too where nobody waits.
+    """
+    if not _IS_GLIBC:
         return
-    glibc.mallopt(_TRIM_THRESHOLD, _LARGE)
-    glibc.mallopt(_MMAP_THRESHOLD, _LARGE)
+    keep_no_large_blocks()
     process = psutil.Process()
     least = process.memory_info().rss
     looks = ended = 0
@@ -47,13 +66,6 @@ async def keep_small(door: Door) -> None:
             began = time.thread_time()
             if not door.in_flight:
                 gc.collect()
-            spent_s = time.thread_time() - began + await asyncio.to_thread(_trim, glibc)
+            spent_s = time.thread_time() - began + await asyncio.to_thread(trim)
             pause_s = max(pause_s, spent_s / _SHARE)
             least = min(least, process.memory_info().rss)
-
-
-def _trim(glibc: ctypes.CDLL) -> float:
-    """Give all that is free back; gives the seconds of a core that it took."""
-    began = time.thread_time()
-    glibc.malloc_trim(0)
-    return time.thread_time() - began

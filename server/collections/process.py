@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attar.errors import AttarError, BackendError, DiskFull, Unavailable
+from attar.server import memory
 
 from . import builder
 from .disk import check_name
@@ -43,6 +44,7 @@ R = TypeVar("R")
 log = logging.getLogger("attar.server")
 
 _SYNC_S: Final = 1.0  # how long a write may wait for its sync, which searches wait out too
+_IDLE_S: Final = 1.0  # without a call, after which what the last ones took goes back
 _CLOSE_S: Final = 30.0  # for the last call and the last sync
 _CATCH_UP: Final = 500  # points brought to a copy in one call, between which reads go on
 # A build copies everything, so what was written since the last must be a fair part of it: then
@@ -431,10 +433,13 @@ def _sync_when_due(connection: Connection, store: EdgeStore) -> None:
 def serve(connection: Connection, root: Path, reserve_bytes: int) -> None:
     """Answer calls until the other end closes."""
     store: EdgeStore | None = None
+    memory.keep_no_large_blocks()
     while True:
         try:
             if store is not None:
                 _sync_when_due(connection, store)
+            if not connection.poll(_IDLE_S):
+                memory.trim()
             method, args, kwargs = connection.recv()
         except (EOFError, OSError):
             break
@@ -449,6 +454,7 @@ def serve(connection: Connection, root: Path, reserve_bytes: int) -> None:
             connection.send(answer)
         except OSError:
             break
+        del args, kwargs, answer  # the next call may be long in coming
     if store is not None:
         store.close()
 
