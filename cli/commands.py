@@ -125,9 +125,12 @@ def distill_text(
     teacher = huggingface.read(folder)
     start = token_transformer(teacher) if init is None else saved.load_text(init)
     if start.tokenizer != teacher.tokenizer:
+        own = folder / "tokenizer.json"
+        whole = own.is_file() and own.read_bytes() == teacher.tokenizer
+        shipped = f"the tokenizer.json of the bundle that `attar import {folder}` writes"
         raise InvalidInput(
             f"{init} has another tokenizer than the teacher; "
-            f"pretrain with --tokenizer {folder / 'tokenizer.json'}"
+            f"pretrain with --tokenizer {own if whole else shipped}"
         )
     parts = corpus(named(data), reading, what="distill")
     longest = min(teacher.encoder.max_length, start.encoder.max_length, MAX_LENGTH)
