@@ -31,7 +31,7 @@ Out = Annotated[Path, typer.Option("--out", help="Folder to write.")]
 Data = Annotated[
     str,
     typer.Option(
-        help="'docstrings', the documentation installed beside attar; a .txt file of a text a "
+        help="'docstrings', the documentation installed with attar; a .txt file of a text a "
         "line, or a folder of .txt and .md files; a .jsonl, .csv or .parquet file with `text`, or "
         "with `summary` and `body`."
     ),

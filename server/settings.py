@@ -104,8 +104,8 @@ class Settings(BaseSettings):
     cors_allow_origin: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Origins whose web pages may call HTTP from a browser, such as "
-        "https://app.example, parted by commas; by default none. Such a page can do whatever its "
-        "user's address and key can.",
+        "https://app.example, separated by commas; by default none. Such a page can do whatever "
+        "its user's address and key can.",
     )
     openai_truncate: bool = Field(
         False,  # noqa: FBT003 (pydantic's default)
@@ -126,7 +126,7 @@ class Settings(BaseSettings):
     )
     keys: SecretStr | None = Field(
         None,
-        description="More keys, NAME:SCOPE+SCOPE:KEY parted by spaces. A secret, so there is no "
+        description="More keys, NAME:SCOPE+SCOPE:KEY separated by spaces. A secret, so there is no "
         "flag for it.",
     )
     tls_cert: Path | None = Field(
@@ -367,7 +367,7 @@ class Settings(BaseSettings):
             return value
         pairs = [pair.strip().rpartition("=") for pair in value.split(",") if pair.strip()]
         if info.field_name != "variant" and any(not sign for _, sign, _ in pairs):
-            raise ValueError("give name=value pairs, parted by commas")
+            raise ValueError("give name=value pairs, separated by commas")
         return {name: chosen for name, _, chosen in pairs}
 
     @model_validator(mode="after")

@@ -189,8 +189,8 @@ def _range(key: str, bounds: Mapping[str, object], here: str) -> Condition:
         value = _time(bound) if of_times and isinstance(bound, str) else _number(bound)
         if value is None:
             raise InvalidInput(
-                f"{here}[{name!r}] must be a finite number, or a date or time of ISO 8601 as every"
-                f" other bound beside it; got {bound!r:.80}"
+                f"{here}[{name!r}] must be a finite number, or a date or time of ISO 8601 as the"
+                f" other bounds are; got {bound!r:.80}"
             )
         found[name] = value
     return Between(path=f"{'times' if of_times else 'numbers'}.{_name(key)}", **found)

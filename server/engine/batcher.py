@@ -302,7 +302,7 @@ class Batcher(Generic[T, R]):
                     await self._change()
                 if batch := self._take():
                     await self._answer(batch)
-                    self._running = batch = []  # whoever waits for work holds no caller's items
+                    self._running = batch = []  # an idle loop must not keep the items alive
                     self._pulse()
         except asyncio.CancelledError:
             self._closing = self._closing or "the batcher has stopped; retry elsewhere"

@@ -154,7 +154,7 @@ def _decoding(picture: Picture) -> Iterator[None]:
         yield
     except (*DAMAGE, Image.DecompressionBombError) as error:
         raise InvalidInput(
-            f"{picture.name} cannot be decoded as an image ({error}); mend it or take it away"
+            f"{picture.name} cannot be decoded as an image ({error}); repair it, or remove it"
         ) from error
 
 

@@ -112,7 +112,7 @@ def _said(folder: Path, part: str) -> tuple[Mapping[str, Any], Path]:
     path = folder / WHOLE
     if path.exists() and isinstance(held := read_json(path).get(part), Mapping):
         return held, path
-    raise InvalidInput(f"{folder} has no {FILE}; save the processor beside the model")
+    raise InvalidInput(f"{folder} has no {FILE}; save the processor with the model")
 
 
 def _build(said: Mapping[str, Any], place: Path, config: Mapping[str, Any], kind: str) -> Any:
