@@ -175,7 +175,7 @@ def measure(server: Server, process: psutil.Process) -> dict[str, Any]:
 
 def megabytes(process: psutil.Process) -> float:
     """Give the resident size of the process."""
-    return round(process.memory_info().rss / 1e6, 1)
+    return round(float(process.memory_info().rss) / 1e6, 1)
 
 
 @contextmanager

@@ -187,7 +187,7 @@ def proven(bundle: Path, folder: Path, python: Path, *, device: str) -> dict[str
 def engine(bundle: Path, url: str, texts: list[str]) -> dict[str, Any]:
     """Let attar's server use this one: its host step and this one's graph give attar's numbers."""
     opened = Bundle.open(bundle)
-    there = remote(opened, url, items=["warm up"], timeout_s=PATIENCE).embed(texts)
+    there = remote(opened, url, timeout_s=PATIENCE).embed(texts)
     here = attar.load(bundle, variant=opened.manifest.reference).embed(texts)
     return {"texts": len(texts), "difference": furthest(there.vectors, here.vectors)}
 

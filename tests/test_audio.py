@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from attar.errors import InvalidInput
-from attar.training.data.audio import audio_folder, lengths
+from attar.training.data.audio import WavFiles, audio_folder, lengths
 from attar.training.data.spoken_digits import spoken_digits
 
 FULL = {1: 2**7, 2: 2**15, 3: 2**23, 4: 2**31}  # by bytes a sample
@@ -80,6 +80,7 @@ def test_the_first_recordings_rate_is_everyones(tmp_path: Path) -> None:
     save(tmp_path / "a.wav", tone(4000, 400), rate=4000)
     save(tmp_path / "b.wav", tone(16000, 1600), rate=16000)
     clips = audio_folder(tmp_path).items
+    assert isinstance(clips, WavFiles)
     assert (clips.rate, clips.length) == (4000, 4000)
     assert clips[torch.arange(2)][..., 400:].abs().max() == 0
     first, second = clips[torch.arange(2)][:, 0, 50:350]

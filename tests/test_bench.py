@@ -49,7 +49,7 @@ def test_the_report_says_of_what_and_where_it_is_and_fits_json(report: dict[str,
     assert json.loads(json.dumps(report)) == report
     assert (report["bundle"], report["reference"], report["warm_up"]) == ("tiny", "fp32", WARM_UP)
     assert report["fingerprint"].startswith("sha256:")
-    assert report["variants"]["int8"].keys() == {"precision", "attention", "bytes"}
+    assert report["variants"]["int8"].keys() == {"precision", "attention", "bytes", "sha256"}
     assert {"cpu", "onnxruntime", "cores"} <= report["host"].keys()
 
 

@@ -91,7 +91,7 @@ def texts(*values: str, **options: Any) -> embedding_pb2.EmbedRequest:
     return embedding_pb2.EmbedRequest(texts=item_pb2.Texts(values=values), **options)
 
 
-def scrape(port: int) -> dict[str, float]:
+def scrape(port: int | None) -> dict[str, float]:
     """Give every series of the metrics port by its full name."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
         lines = page.read().decode().splitlines()
