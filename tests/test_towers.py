@@ -208,6 +208,7 @@ def test_clips_texts_are_pooled_where_they_end(tmp_path: Path) -> None:
     folder = saved(model, tmp_path / "theirs", pixels())
     captions().save(str(folder / "tokenizer.json"))
     kind = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<pad>"}
+    kind["processor_class"] = "CLIPProcessor"  # as that writes it
     (folder / "tokenizer_config.json").write_text(json.dumps(kind))
     path = import_folder(folder, tmp_path / "mine.attar", side="text").bundle.path
     encoder = attar.load(path, threads=1)

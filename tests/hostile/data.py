@@ -193,6 +193,20 @@ FOLDERS: tuple[Case, ...] = (
         images("train", "test", "unlabelled"),
         ("has the parts train and test, and with them unlabelled; move that away",),
     ),
+    Case(
+        "parts and a table, by its own name",
+        each(images("train", "test"), put("sampleSubmission.csv")),
+        ("with them sampleSubmission.csv; move that away",),
+    ),
+    *(
+        Case(
+            f"parts in a folder alone{what}",
+            each(images("data/train/a", "data/train/b", "data/val/a", "data/val/b"), put("x.txt")),
+            ("holds data alone, which has a part that trains; pass", "x/data"),
+            options,
+        )
+        for what, options in (("", {}), (", no labels wanted", {"labels": "none"}))
+    ),
     Case("test without train", images("test/a", "valid/a"), ("holds test, valid: call one train",)),
     Case("train twice", images("train", "training"), ("holds train, training: call one train",)),
     Case(
@@ -556,6 +570,12 @@ TABLES: tuple[Case, ...] = (
     Case(
         "blank lines", table("a,b\n\n1,2\n\n3,4\n"), Reads(train=2, passed_over={"blank lines": 2})
     ),
+    Case(
+        "coordinates in capitals",
+        table("X,Y,Z\n1,2,3\n3,4,5\n"),
+        Reads(train=2, shape=(3,), first=(1.0, 2.0, 3.0)),
+    ),
+    Case("items X of classes y", table("X,y\n1,0\n3,1\n"), ("column 'y', which may be",)),
     Case("names that are numbers", table("0,1\n1,2\n3,4\n"), ROWS),
     Case(
         "a constant column",

@@ -217,6 +217,7 @@ def _folder(folder: Path, choices: _Choices) -> Parts:
             f"{folder} holds {len(files.paths)} {kind}, of which none is called train; pass one "
             f"alone ({files.paths[0]}), or call two train and test"
         )
+    _refuse_parts_below(folder, entries)
     if not choices.labelled:
         files = replace(files, flat=True)
     if kind == "recordings":
@@ -224,6 +225,15 @@ def _folder(folder: Path, choices: _Choices) -> Parts:
         return wav_files(files, rate=choices.rate, length=choices.length), None
     choices.only(str(folder), "a folder of images", "side", "test_last")
     return image_files(files, side=choices.side), None
+
+
+def _refuse_parts_below(folder: Path, entries: Mapping[str, Sequence[Path]]) -> None:
+    """Refuse a folder of nothing but a folder with parts, which would be one class."""
+    inside = [path for paths in entries.values() for path in paths]
+    if len(inside) == 1 and inside[0].is_dir() and _split(inside[0], _entries(inside[0])):
+        raise InvalidInput(
+            f"{folder} holds {inside[0].name} alone, which has a part that trains; pass {inside[0]}"
+        )
 
 
 def _alike(choices: _Choices, train: Part) -> _Choices:
@@ -268,8 +278,9 @@ def _split(
     if train and tests and rest:
         raise InvalidInput(
             f"{folder} has the parts {train[0]} and {test}, and with them "
-            f"{', '.join(rest[:3])}{' ...' if len(rest) > 3 else ''}; move that away, or rename "
-            "the parts if they are classes"
+            f"{', '.join(entries[name][0].name for name in rest[:3])}"
+            f"{' ...' if len(rest) > 3 else ''}; move that away, or rename the parts if they are "
+            "classes"
         )
     if not train or rest:
         return None

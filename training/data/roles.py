@@ -49,7 +49,8 @@ def refuse_doubtful(name: str, columns: Sequence[str], *, labelled: bool) -> Non
                 f"{name} has a column {column!r} next to the items; pass part={column} if it says "
                 "which rows test, or choose the items by columns=NAME,NAME"
             )
-        if word in LABELS and not labelled and not (word == "y" and "x" in columns):
+        coordinate = word == "y" and ("X" if column.strip() == "Y" else "x") in columns
+        if word in LABELS and not labelled and not coordinate:
             raise InvalidInput(
                 f"{name} has a column {column!r}, which may be the classes; pass label={column} "
                 "(and labels=none to do without), or choose the items by columns=NAME,NAME"

@@ -38,6 +38,8 @@ REFUSED: Mapping[str, str] = {
 }
 """Settings of tokenizer_config.json that are not followed, and why or what to do."""
 
+CLIP_PROCESSOR = "CLIPProcessor"  # leaves texts to its tokenizer, in whose settings it saves a note
+
 TEXTS: Sequence[str] = (
     "",
     " ",
@@ -160,7 +162,7 @@ def _refuse_settings(root: Path, config: Mapping[str, Any]) -> None:
     said = read_json(root / CONFIG) if (root / CONFIG).exists() else {}
     for key, reason in REFUSED.items():
         for path, found in ((root / CONFIG, said), (root / "config.json", config)):
-            if found.get(key):
+            if found.get(key) and found[key] != CLIP_PROCESSOR:
                 raise InvalidInput(f"{path} has {key} {found[key]!r}, and {reason}")
 
 
