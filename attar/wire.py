@@ -142,10 +142,17 @@ def to_tokens(items: Iterable[object]) -> item_pb2.Tokens:
     for index, item in enumerate(items):
         if isinstance(item, str) or not isinstance(item, Iterable):
             raise InvalidInput(f"item {index} must be a flat list of token ids; got {item!r:.80}")
-        row = [whole(f"item {index} has a token id that", one) for one in item]
+        row = item.tolist() if isinstance(item, np.ndarray) else list(item)
+        if not _are_plain_ids(row):
+            row = [whole(f"item {index} has a token id that", one) for one in row]
         ids += row
         lengths.append(len(row))
     return item_pb2.Tokens(ids=ids, lengths=lengths)
+
+
+def _are_plain_ids(row: list[Any]) -> bool:
+    """Whether they are ids without a look at each by itself: there may be a million."""
+    return {*map(type, row)} <= {int} and min(row, default=0) >= 0 and max(row, default=0) < 2**32
 
 
 def from_tokens(tokens: item_pb2.Tokens) -> list[NDArray[np.int64]]:
@@ -214,20 +221,27 @@ def to_struct(payload: Mapping[str, Any], name: str = "payload") -> Struct:
 
     `name` is what it is called in messages.
     """
-    return _to_struct(payload, name, 1)
+    return _to_struct(payload, (name,))
 
 
-def _to_struct(given: object, name: str, depth: int) -> Struct:
+def _to_struct(given: object, path: tuple[object, ...]) -> Struct:
     if not isinstance(given, Mapping):
         raise InvalidInput(
-            f"{name} is {given!r:.80}, a {type(given).__name__}; give an object (a dict), {{}} for "
-            "none"
+            f"{_called(path)} is {given!r:.80}, a {type(given).__name__}; give an object (a dict), "
+            "{} for none"
         )
     struct = Struct()
     for key, value in given.items():
-        place = f"{name}[{key!r:.80}]"
-        struct.fields[text(f"a key of {name}", key)].CopyFrom(_to_value(value, place, depth))
+        if not (isinstance(key, str) and key.isascii()):
+            text(f"a key of {_called(path)}", key)
+        struct.fields[key].CopyFrom(_to_value(value, (*path, key)))
     return struct
+
+
+def _called(path: tuple[object, ...]) -> str:
+    """What a value is called in messages: its object's name, and the keys and indices to it."""
+    name, *rest = path
+    return f"{name}{''.join(f'[{one!r:.80}]' for one in rest)}"
 
 
 def from_struct(struct: Struct) -> dict[str, Any]:
@@ -235,37 +249,45 @@ def from_struct(struct: Struct) -> dict[str, Any]:
     return {key: _from_value(value, key) for key, value in struct.fields.items()}
 
 
-def _to_value(value: object, name: str, depth: int) -> Value:
-    if depth > MAX_DEPTH:
-        raise InvalidInput(f"{name[:80]} is nested deeper than {MAX_DEPTH}; give a flatter object")
-    match value.item() if isinstance(value, np.generic) else value:
+def _to_value(given: object, path: tuple[object, ...]) -> Value:
+    if len(path) > MAX_DEPTH + 1:
+        raise InvalidInput(
+            f"{_called(path)[:80]} is nested deeper than {MAX_DEPTH}; give a flatter object"
+        )
+    value = given.item() if isinstance(given, np.generic) else given
+    match value:
         case None:
             return Value(null_value=0)  # type: ignore[arg-type]
-        case bool(flag):
-            return Value(bool_value=flag)
-        case int(number) if abs(number) > MAX_WHOLE:
+        case bool():
+            return Value(bool_value=value)
+        case int() if abs(value) > MAX_WHOLE:
             raise InvalidInput(
-                f"{name} is {number!r:.80}, beyond 2**53, where doubles lose digits; send text"
+                f"{_called(path)} is {value!r:.80}, beyond 2**53, where doubles lose digits; send "
+                "text"
             )
-        case int(number) | float(number) if math.isfinite(number):
-            return Value(number_value=number)
-        case float(number):
-            raise InvalidInput(f"{name} is {number}, which JSON does not have; leave the key out")
-        case str(words):
-            return Value(string_value=text(name, words))
+        case int() | float() if math.isfinite(value):
+            return Value(number_value=value)
+        case float():
+            raise InvalidInput(
+                f"{_called(path)} is {value}, which JSON does not have; leave the key out"
+            )
+        case str():
+            return Value(string_value=value if value.isascii() else text(_called(path), value))
         case Mapping():
-            return Value(struct_value=_to_struct(value, name, depth + 1))
-        case Sequence() as members if not isinstance(value, bytes | bytearray):
+            return Value(struct_value=_to_struct(value, path))
+        case Sequence() if not isinstance(value, bytes | bytearray):
             whole_list = Value()
             whole_list.list_value.values.extend(
-                _to_value(each, f"{name}[{i}]", depth + 1) for i, each in enumerate(members)
+                _to_value(each, (*path, i)) for i, each in enumerate(value)
             )
             return whole_list
         case _:
             kind = type(value).__name__
             forms = [form for form in ("isoformat", "tolist") if hasattr(value, form)]
             fix = f"its {forms[0]}()" if forms else "text, numbers, lists or objects"
-            raise InvalidInput(f"{name} is {value!r:.80}, a {kind}, which is not JSON; give {fix}")
+            raise InvalidInput(
+                f"{_called(path)} is {value!r:.80}, a {kind}, which is not JSON; give {fix}"
+            )
 
 
 def _from_value(value: Value, key: str) -> Any:

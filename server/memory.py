@@ -48,7 +48,8 @@ def trim() -> float:
 async def keep_small(door: "Door") -> None:
     """Trim while there are calls and for a while after, until cancelled.
 
-    Cycles are looked for too where nobody waits.
+    Cycles are looked for too, once nobody has called for a while: that stops everything for some
+    40 ms.
     """
     if not _IS_GLIBC:
         return
@@ -64,7 +65,7 @@ async def keep_small(door: "Door") -> None:
         looks, ended = _LOOKS if busy else max(0, looks - 1), door.ended
         if looks and process.memory_info().rss > least * _GROWTH:
             began = time.thread_time()
-            if not door.in_flight:
+            if not busy:
                 gc.collect()
             spent_s = time.thread_time() - began + await asyncio.to_thread(trim)
             pause_s = max(pause_s, spent_s / _SHARE)
