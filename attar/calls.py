@@ -576,7 +576,7 @@ def retrieve(
     request = wire.message(
         collections_pb2.RetrieveRequest,
         collection=collection,
-        ids=_ids(ids),
+        ids=_ids(ids, any_order=True),
         with_vectors=with_vectors,
     )
     answer = collections_pb2.RetrieveResponse
@@ -621,7 +621,7 @@ def delete_points(
     request = wire.message(
         collections_pb2.DeletePointsRequest,
         collection=collection,
-        ids=_ids(() if ids is None else ids),
+        ids=_ids(() if ids is None else ids, any_order=True),
         filter=_filter(filter),
     )
     answer = collections_pb2.DeletePointsResponse
@@ -1085,7 +1085,9 @@ def _query(
     return {"ids": collections_pb2.PointIds(values=_ids(ids))}
 
 
-def _ids(ids: object) -> list[collections_pb2.PointId]:
+def _ids(ids: object, *, any_order: bool = False) -> list[collections_pb2.PointId]:
+    if any_order and isinstance(ids, set | frozenset):
+        ids = list(ids)
     return [wire.to_id(point, f"ids[{i}]") for i, point in enumerate(row_of("ids", ids))]
 
 

@@ -454,7 +454,10 @@ def listed(items: object) -> list[Any] | NDArray[Any]:
     Items are any iterable of them that has an order: a generator or a column of a table too.
     """
     if hasattr(items, "columns"):  # its iterator gives their names
-        raise InvalidInput(f"items is a {type(items).__name__}, a table; give one of its columns")
+        raise InvalidInput(
+            f"items is a {type(items).__name__}, a table; give one of its columns, or its rows as "
+            "an array (to_numpy)"
+        )
     single = isinstance(items, str | bytes | bytearray | Mapping | np.generic)
     single = single or (isinstance(items, np.ndarray) and not items.ndim)
     if single or not isinstance(items, Iterable):

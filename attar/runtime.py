@@ -54,7 +54,7 @@ def load(
     *,
     variant: str | None = None,
     max_latency_ms: float | None = None,
-    max_bytes: int | None = None,
+    max_bytes: float | None = None,
     threads: int | None = None,
     provider: Provider | None = None,
     device_id: int = 0,
@@ -82,8 +82,9 @@ def load(
     the variant requires, or the provider) or InvalidInput (no variant fits; the message has each
     one's number).
     """
-    for name, value in (("threads", threads), ("max_bytes", max_bytes), ("device_id", device_id)):
+    for name, value in (("threads", threads), ("device_id", device_id)):
         _hold(name, value, int | np.integer, "a whole number")
+    _hold("max_bytes", max_bytes, int | float | np.number, "bytes")  # 50e6 is how people write it
     _hold("max_latency_ms", max_latency_ms, int | float | np.number, "milliseconds")
     _hold("provider_options", provider_options, Mapping, "names and values")
     if not isinstance(allow_token_ids, bool):
@@ -414,7 +415,7 @@ def _choose(
     manifest: Manifest,
     *,
     max_latency_ms: float | None,
-    max_bytes: int | None,
+    max_bytes: float | None,
     execution: Execution | None,
 ) -> Variant:
     accelerated = execution is not None and execution.provider != "cpu"

@@ -587,10 +587,11 @@ def _refuse_empty(values: Mapping[str, object], *, spell: Callable[[str], str]) 
 
 
 def _explain(error: Any) -> str:
+    message = str(error["msg"]).removeprefix("Value error, ")
     if not error["loc"]:
-        return str(error["msg"]).removeprefix("Value error, ")
+        return message
     name = str(error["loc"][0])
     spelled = "BUNDLE" if name == "bundles" else flag(name)
     if is_secret(Settings.model_fields[name]):
-        return f"{name} ({variable(name)}): {error['msg']}"
-    return f"{name} ({spelled}, {variable(name)}): {error['msg']}; got {error['input']!r}"
+        return f"{name} ({variable(name)}): {message}"
+    return f"{name} ({spelled}, {variable(name)}): {message}; got {error['input']!r}"

@@ -375,6 +375,10 @@ def test_bad_options_of_load_are_refused(many: Path) -> None:
         attar.load(many, variant="fp32", max_bytes=1)
 
 
+def test_bytes_may_be_written_as_a_float(many: Path) -> None:
+    assert attar.load(many, threads=1, max_bytes=50e6).variant == attar.load(many).variant
+
+
 def test_the_bundle_may_go_once_it_is_loaded(bundle_path: Path, tmp_path: Path) -> None:
     path = Path(shutil.copytree(bundle_path, tmp_path / "x"))
     encoder = attar.load(path, threads=1)

@@ -86,6 +86,15 @@ def test_numbers_of_numpy_and_any_list_count_as_pythons(case: Good, client: atta
     assert (found[0] if isinstance(found, tuple) else found)[0][0].id == plain[0].id == 1
 
 
+def test_points_are_read_and_deleted_by_a_set_of_ids(client: attar.Client) -> None:
+    client.upsert("docs", [8, 9], ["rain", "blue sky"])
+    unordered: Any = {8, 9}
+
+    assert {point.id for point in client.retrieve("docs", unordered)} == unordered
+    client.delete_points("docs", frozenset(unordered))
+    assert client.retrieve("docs", unordered) == ()
+
+
 def test_what_an_encoder_embedded_brings_its_fingerprint(
     client: attar.Client, encoder: attar.Encoder
 ) -> None:
@@ -199,7 +208,7 @@ def test_a_bad_option_is_named_by_an_encoder(
         ({"threads": "2"}, "threads is '2', a str; give a whole number"),
         ({"threads": 1.5}, "threads is 1.5, a float; give a whole number"),
         ({"threads": True}, "threads is True, a bool; give a whole number"),
-        ({"max_bytes": "5"}, "max_bytes is '5', a str; give a whole number"),
+        ({"max_bytes": "5"}, "max_bytes is '5', a str; give bytes"),
         ({"max_latency_ms": "5"}, "max_latency_ms is '5', a str; give milliseconds"),
         ({"provider": "cpu", "device_id": "0"}, "device_id is '0', a str; give a whole number"),
         ({"provider": "cpu", "provider_options": ["a"]}, r"provider_options is \['a'\], a list"),

@@ -121,7 +121,11 @@ ITEMS: Final = (
     _items("a text in an array of no axis", np.array("cat"), "items must be a list; got ndarray"),
     _items("a dict", {"a": "cat"}, "items must be a list; got dict"),
     _items("a set", {"cat", "sun"}, "items is a set, which has no order"),
-    _items("a DataFrame", TABLE, "items is a DataFrame, a table; give one of its columns"),
+    _items(
+        "a DataFrame",
+        TABLE,
+        r"DataFrame, a table; give one of its columns, or its rows as an array \(to_numpy\)",
+    ),
     _items("a table of Arrow", pa.table({"a": TEXTS}), "items is a Table, a table; give one of"),
     _items("None among texts", ["cat", None], "item 1 must be a string; got NoneType None"),
     _items("NaN among texts", pd.Series(["cat", math.nan]), "item 1 must be a string; got float"),
