@@ -36,7 +36,17 @@ from attar.training.recipes.text.pairs import MAX_LENGTH, TextData, text_data
 
 from . import runs
 from .commands import quick, resized
-from .reading import Reading, TextReading, chosen, corpus, named, read_source, show_cut, show_whole
+from .reading import (
+    Reading,
+    TextReading,
+    chosen,
+    corpus,
+    named,
+    read_source,
+    show,
+    show_cut,
+    show_whole,
+)
 from .tables import console
 
 PROBES = 4  # while training, besides the first and the last
@@ -176,7 +186,7 @@ def _run(
     for stage in recipe.runs(data, settings):
         training = stage.training
         if recipe.stages is not None:
-            console.print(f"{stage.name}: {training.steps} steps")
+            show((f"{stage.name}: {training.steps} steps",))
             folder = out / stage.name
         fit(
             training,

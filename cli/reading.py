@@ -143,7 +143,7 @@ def show_whole(data: str, learnt: Any) -> None:
 
 def show(lines: Iterable[str]) -> None:
     """Print what was read, in one process of several."""
-    if world.rank() == 0:
+    if world.first():
         for line in lines:
             plain = line.encode("utf-8", "backslashreplace").decode()  # names need not be UTF-8
             console.print(plain, markup=False, highlight=False, soft_wrap=True)

@@ -13,6 +13,7 @@ from attar.training.data.reading import SHIPPED
 from attar.training.encoders import saved
 from attar.training.lineage import FRESH, Lineage, refuse_other
 
+from .reading import show
 from .tables import console
 
 TAKEN: Mapping[str, str] = {
@@ -41,7 +42,7 @@ def begin(out: Path, lineage: Lineage, *, restart: bool) -> None:
     if (out / CHECKPOINT).exists():
         record = read_record(out / CHECKPOINT)
         refuse_other(out / CHECKPOINT, record.lineage, lineage)
-        console.print(f"{out} holds this run, of which {record.step} steps are made")
+        show((f"{out} holds this run, of which {record.step} steps are made",))
 
 
 def source(data: str, out: Path, pairs: Split | None = None) -> object:
@@ -83,7 +84,7 @@ def settings_of(settings: Any, *, but: Sequence[str]) -> dict[str, object]:
 def say_small(settings: Any, *, items: int, usual: int) -> None:
     """Say that a batch has all items, where there are fewer than a recipe's batch has."""
     if settings.batch_size == items < usual:
-        console.print(f"a batch has all {items} items, which are fewer than the recipe's {usual}")
+        show((f"a batch has all {items} items, which are fewer than the recipe's {usual}",))
 
 
 def story(record: Record, paper: str) -> dict[str, object]:

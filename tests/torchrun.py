@@ -5,8 +5,11 @@ import subprocess
 import sys
 
 
-def torchrun(*command: object) -> None:
-    """Run a script, or `-m` and a module, with its arguments in two processes of one thread."""
+def torchrun(*command: object) -> str:
+    """Run a script, or `-m` and a module, with its arguments in two processes of one thread.
+
+    Gives what both printed.
+    """
     torchrun = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone"]
     ran = subprocess.run(  # noqa: S603 - our own command
         [*torchrun, "--nproc-per-node", "2", *map(str, command)],
@@ -17,3 +20,4 @@ def torchrun(*command: object) -> None:
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
+    return ran.stdout

@@ -4,6 +4,7 @@ An objective compares the items of the global batch, so every process computes i
 embeddings, and the gradient of each row goes back to the process that embedded it.
 """
 
+import os
 from typing import Any
 
 import torch
@@ -23,6 +24,13 @@ def size() -> int:
 def rank() -> int:
     """Give this process's place among them, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
+
+
+def first() -> bool:
+    """Say whether this process speaks for all: that of rank 0, also before they have joined."""
+    if dist.is_initialized() or not dist.is_torchelastic_launched():
+        return rank() == 0
+    return os.environ.get("RANK", "0") == "0"
 
 
 def share(rows: Tensor) -> Tensor:
