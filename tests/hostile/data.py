@@ -1084,6 +1084,21 @@ TEXTS: tuple[Case, ...] = (
     ),
     written("a column of lines", "a.txt", "a", "has a text a line; leave it out", column="q"),
     written("another format", "a.pdf", "x", "is no corpus; pass .txt"),
+    Case(
+        "parts of a text a line",
+        each(put("train.txt", "one\ntwo"), put("valid.txt", "three"), put("test.txt", "four")),
+        ("holds the parts test.txt, train.txt, valid.txt; pass the one that trains", "x/train.txt"),
+    ),
+    Case(
+        "parts in folders",
+        each(put("train/pos/a.txt", "one"), put("test/pos/a.txt", "two"), put("README", "three")),
+        ("holds the parts test, train; pass the one that trains", "x/train"),
+    ),
+    Case(
+        "texts called train and test among others",
+        each(put("train.md", "one"), put("test.md", "two"), put("setup.md", "three")),
+        Reads(train=3),
+    ),
     Case("a folder without texts", put("a.png"), ("has no texts (.txt, .text, .md)",)),
     Case("nothing", lambda folder: folder / "none.txt", ("there is no file or folder",)),
 )

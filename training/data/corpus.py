@@ -10,8 +10,9 @@ from pathlib import Path
 from attar.errors import InvalidInput, MissingExtra, NotFound
 
 from .columns import read_table
-from .folder import TABLES, exists, suffix_of, text_files
+from .folder import TABLES, exists, stem_of, suffix_of, text_files
 from .pairs import Pair, line_objects, pair_of, whole_text
+from .split import TEST, TRAIN
 
 LINES, JSON_LINES = (".txt", ".text"), (".jsonl", ".ndjson", ".json")
 COLUMN = "text"  # of a table or of objects, where none is named
@@ -60,6 +61,7 @@ def read_corpus(path: Path, *, column: str | None = None) -> Corpus:
         raise NotFound(f"there is no file or folder {path}")
     if path.is_dir():
         paths, passed_over = text_files(path)
+        _refuse_parts(path, paths)
         return _alone(path, map(_text, paths), "files", passed_over)
     if suffix in LINES:
         if column is not None:
@@ -74,6 +76,18 @@ def read_corpus(path: Path, *, column: str | None = None) -> Corpus:
         f"{path} is no corpus; pass {', '.join((*LINES, *JSON_LINES, *TABLES, '.parquet'))} or a "
         "folder of .txt and .md files"
     )
+
+
+def _refuse_parts(folder: Path, paths: Sequence[Path]) -> None:
+    """Refuse a folder of nothing but parts of a set, whose tests would be learned from."""
+    below = {folder / path.relative_to(folder).parts[0] for path in paths}
+    parts = {stem_of(path): path for path in sorted(below)}
+    train = [path for name, path in parts.items() if name in TRAIN]
+    if train and parts.keys() <= {*TRAIN, *TEST} and len(parts) > len(train):
+        names = ", ".join(path.name for path in parts.values())
+        raise InvalidInput(
+            f"{folder} holds the parts {names}; pass the one that trains, {train[0]}"
+        )
 
 
 def _objects(path: Path, column: str | None) -> Corpus:
