@@ -219,13 +219,14 @@ def _source(path: Path) -> _Source:
         is_folder, is_there = path.is_dir(), path.exists()
     except OSError as error:
         raise NotFound(f"no bundle at {str(path)[:80]}: {error.strerror}") from None
+    # Read again later, as after a fork: by then the process may work in another folder.
     if is_folder:
-        return _Folder(path)
+        return _Folder(path.absolute())
     if not is_there:
         raise NotFound(f"no bundle at {path}: no such file or folder")
     if not zipfile.is_zipfile(path):
         raise BundleRefused("not-a-bundle", f"{path} is neither a folder nor a zip file")
-    return _Zip(path)
+    return _Zip(path.absolute())
 
 
 @dataclass(frozen=True, slots=True)

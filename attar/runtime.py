@@ -183,6 +183,7 @@ class Encoder:
         `graph` opens what runs the graph instead, somewhere else.
         """
         self.bundle = bundle
+        self._path = str(bundle.path.absolute())  # of the folder that the process works in now
         self.manifest: Manifest = bundle.manifest
         self.variant = variant
         self.fingerprint = self.manifest.fingerprint
@@ -219,7 +220,6 @@ class Encoder:
                 f"an encoder of {self.manifest.name} that another process runs cannot be pickled; "
                 "open it where it is used"
             )
-        path = os.path.abspath(self.bundle.path)  # noqa: PTH100 -- links need not be resolved
         execution = self._execution
         chosen = {
             "variant": self.variant.name,
@@ -229,7 +229,7 @@ class Encoder:
             "provider_options": execution.options if execution else None,
             "allow_token_ids": self._allow_token_ids,
         }
-        return _unpickled, (path, self.fingerprint, chosen)
+        return _unpickled, (self._path, self.fingerprint, chosen)
 
     def embed(
         self,

@@ -102,11 +102,8 @@ class Models:
             (name,) = self._models
         if name not in self._models:
             known = ", ".join(self._models) or "none"
-            what = (
-                f"no model {name!r}"
-                if name
-                else "the request names no model, and there are several"
-            )
+            several = "the request names no model, and there are several"
+            what = several if self._models and not name else f"no model {name!r}"
             raise NotFound(f"{what}; this server has {known}")
         versions = self._models[name]
         if version and version not in versions:

@@ -167,6 +167,18 @@ CASES: tuple[Case, ...] = (
         "assert len(pickle.loads(data).embed(TEXTS)) == 2",
     ),
     Case(
+        "a process that works in another folder by now still has its bundle",
+        "shutil.copytree(bundle, folder + '/mine')\n"
+        "attar.Bundle.pack(bundle, folder + '/mine.zip')\n"
+        "for name in ('mine', 'mine.zip'):\n"
+        "    os.chdir(folder)\n"
+        "    encoder = attar.load(name, threads=1); before = encoder.embed(TEXTS)\n"
+        "    os.chdir('/')\n"
+        "    forked(lambda: equal(encoder.embed(TEXTS), before))\n"
+        "    equal(encoder.reopened().embed(TEXTS), before)\n"
+        "    equal(pickle.loads(pickle.dumps(encoder)).embed(TEXTS), before)",
+    ),
+    Case(
         "an encoder of a zip is pickled",
         "attar.Bundle.pack(bundle, folder + '/tiny.zip')\n"
         "data = pickle.dumps(attar.load(folder + '/tiny.zip', threads=1))\n"
