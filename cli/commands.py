@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from rich.table import Table
+from rich.table import Column, Table
 
 from attar.errors import InvalidInput
 from attar.export.bundling import Exported, refuse_taken
@@ -104,7 +104,8 @@ def widths(text: str) -> tuple[int, ...]:
 
 def list_recipes() -> None:
     """Print one row a recipe."""
-    table = Table("recipe", "family", "modality", "paper", "claim", box=None)
+    whole = Column("recipe", min_width=max(map(len, catalogue())))  # names are typed as they stand
+    table = Table(whole, "family", "modality", "paper", "claim", box=None)
     for name, recipe in catalogue().items():
         table.add_row(name, recipe.family, recipe.modality, recipe.paper, recipe.claim.statement)
     console.print(table, soft_wrap=False)

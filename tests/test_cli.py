@@ -14,7 +14,9 @@ from PIL import Image
 
 import attar
 from attar.bundle import Bundle
+from attar.cli import commands, tables
 from attar.errors import InvalidInput
+from attar.training.catalogue import catalogue
 from attar.training.encoders import huggingface, saved
 from attar.training.encoders.conv import SmallConv
 
@@ -47,6 +49,14 @@ def test_recipes_are_listed_with_their_papers_and_claims(attar_: Attar) -> None:
     assert ran.status == 0
     for word in ("barlow_twins", "simclr", "digits", "2103.03230", "2002.05709", "recall@10"):
         assert word in ran.out
+
+
+def test_recipes_names_are_whole_in_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tables.console, "width", 60)
+    commands.list_recipes()
+    assert {*catalogue()} <= {*capfd.readouterr().out.split()}
 
 
 def test_pretrain_writes_an_encoder_that_loads(attar_: Attar, pairs: Path, tmp_path: Path) -> None:
