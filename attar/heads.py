@@ -284,23 +284,25 @@ def _nearest(
 ) -> NDArray[np.intp]:
     """Give the positions of each row's k nearest references: (n, d) and (m, d) to (n, k)."""
     directions = rows.astype(np.float32) if metric == "cosine" else rows
-    places = np.empty((len(rows), 0), np.intp)
-    distances = np.empty((len(rows), 0), directions.dtype)
+    places, distances = list[NDArray[np.intp]](), list[NDArray[Any]]()  # of each block's nearest
     for start in range(0, len(references), _REFERENCES):
         block = references[start : start + _REFERENCES]
         # Each rises with the distance, and leaves out what is the same for all references.
         if metric == "cosine":  # float32, twice as fast, tells as many directions as it has
-            further = -(directions @ block.T)
+            further = directions @ block.T
+            np.negative(further, out=further)
         else:
             wide = _wide(block)
             further = np.square(wide).sum(axis=1) - 2 * (rows @ wide.T)
-        distances = np.hstack([distances, further])
-        places = np.hstack([places, np.tile(start + np.arange(len(block)), (len(rows), 1))])
-        if distances.shape[1] > k:
-            best = np.argpartition(distances, k - 1, axis=1)[:, :k]
-            distances = np.take_along_axis(distances, best, axis=1)
-            places = np.take_along_axis(places, best, axis=1)
-    return places
+        near = _smallest(further, min(k, len(block)))
+        places.append(start + near)
+        distances.append(np.take_along_axis(further, near, axis=1))
+    return np.take_along_axis(np.hstack(places), _smallest(np.hstack(distances), k), axis=1)
+
+
+def _smallest(values: NDArray[Any], k: int) -> NDArray[np.intp]:
+    """Give the columns of each row's k smallest values, in any order: (n, m) to (n, k)."""
+    return np.argpartition(values, k - 1, axis=1)[:, :k]
 
 
 def _unit(vectors: NDArray[Any]) -> NDArray[np.float64]:

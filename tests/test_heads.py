@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sklearn.neighbors import NearestNeighbors
 
 from attar.errors import BundleRefused, InvalidInput, ShapeError, SpaceMismatch
-from attar.heads import KnnAnomaly, LinearClassifier
+from attar.heads import METRICS, KnnAnomaly, LinearClassifier, Metric
 
 SPACE = "sha256:one"
 
@@ -98,6 +99,18 @@ def test_the_score_is_the_mean_cosine_distance_to_the_nearest() -> None:
     units = queries / np.linalg.norm(queries, axis=1, keepdims=True)
     distances = np.sort(1 - units @ head.references.T, axis=1)[:, :3].mean(axis=1)
     np.testing.assert_allclose(head.score(queries, fingerprint=SPACE), distances, atol=1e-6)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_nearest_of_many_references_are_those_of_another_implementation(metric: Metric) -> None:
+    many = cloud(2 * 8192 + 2, seed=0, dims=4)  # compared by 8192 at a time, and the last are two
+    many /= np.linalg.norm(many, axis=1, keepdims=True)
+    some = np.concatenate([cloud(30, seed=1, dims=4), many[-1:]])
+    head = KnnAnomaly(many, np.zeros(20, np.float32), 5, 0.05, "m", SPACE, metric)
+
+    expected, _ = NearestNeighbors(n_neighbors=5, metric=metric).fit(many).kneighbors(some)
+    scores = head.score(some, fingerprint=SPACE)
+    assert scores == pytest.approx(expected.mean(axis=1), rel=1e-3, abs=2e-6)
 
 
 def test_too_few_items_for_the_target_are_refused_with_the_number_needed() -> None:
