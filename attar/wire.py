@@ -140,10 +140,16 @@ def to_tokens(items: Iterable[object]) -> item_pb2.Tokens:
     """Token ids as one list; InvalidInput names the first item that holds something else."""
     ids, lengths = list[int](), list[int]()
     for index, item in enumerate(items):
-        if isinstance(item, str) or not isinstance(item, Iterable):
+        given = item.tolist() if isinstance(item, np.ndarray) else item
+        if isinstance(given, str) or not isinstance(given, Iterable):
             raise InvalidInput(f"item {index} must be a flat list of token ids; got {item!r:.80}")
-        row = item.tolist() if isinstance(item, np.ndarray) else list(item)
+        row = list(given)
         if not _are_plain_ids(row):
+            if fractions := [one for one in row if isinstance(one, float)]:
+                raise InvalidInput(
+                    f"item {index} has {fractions[0]!r}, which is no token id; a model of arrays "
+                    "takes all items as one array, numpy.array(items)"
+                )
             row = [whole(f"item {index} has a token id that", one) for one in row]
         ids += row
         lengths.append(len(row))

@@ -138,6 +138,7 @@ ITEMS: Final = (
     _items("text among ids", [[2, 5, 3], "cat"], "item 1 must be a flat list of token ids"),
     _items("a fraction among ids", [[2, 5, 3], [4.5]], "item 1 .*(4.5|flat list)"),
     _items("a boolean among ids", [[2, 5, 3], [True]], "item 1 .*(True|flat list)"),
+    _items("a number of numpy among ids", [[2, 5, 3], np.array(5)], "item 1 must be a flat list"),
     _items("a negative id", [[2, 5, 3], [2, -1, 3]], "item 1 has (a )?token id (that is )?-1"),
     _items("an id of 40 bits", [[2, 5, 3], [2, 2**40, 3]], f"item 1 has .*{2**40}"),
     _items("dates", np.array(["2026-01-01"], "M8[D]"), "datetime64|got (ndarray|date)"),
@@ -289,6 +290,11 @@ BAD: Final = (
         "items: vectors with their fingerprint",
         lambda c: c.upsert("docs", [5], NAMED),
         "items is an Embeddings; give it as vectors",
+    ),
+    Bad(
+        "items: rows of numbers in lists",
+        lambda c: c.embed([[0.5, 1.5], [2.5, 3.5]], model="pixels"),
+        r"item 0 has 0.5, which is no token id; .* as one array, numpy.array\(items\)",
     ),
     Bad(
         "items: ids for a tensor model",
