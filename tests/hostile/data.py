@@ -110,6 +110,10 @@ def one(name: str, *arguments: Any, **options: Any) -> Make:
     return lambda folder: image(folder / name, *arguments, **options)
 
 
+def sized(name: str, width: int, height: int, mode: str = "RGB") -> Make:
+    return lambda folder: Image.new(mode, (width, height)).save(folder / name)
+
+
 def turned(name: str) -> Make:
     """Save three pixels of a row, to be shown one above the other."""
 
@@ -118,6 +122,24 @@ def turned(name: str) -> Make:
         exif[0x0112] = 6
         picture = Image.fromarray(np.array([[0, 51, 255]], np.uint8))
         picture.save(folder / name, exif=exif)
+
+    return make
+
+
+def encoded(level: Any, mode: str = "L", side: int = 2) -> bytes:
+    file = io.BytesIO()
+    Image.new(mode, (side, side), level).save(file, "png")
+    return file.getvalue()
+
+
+def packed(*files: bytes) -> Make:
+    """Lay encoded images back to back in an .npz."""
+
+    def make(folder: Path) -> Path:
+        content = np.frombuffer(b"".join(files), np.uint8)
+        offset = np.cumsum([0, *map(len, files)])
+        np.savez(folder / "a.npz", jpeg=content, offset=offset)
+        return folder / "a.npz"
 
     return make
 
@@ -419,8 +441,40 @@ IMAGES: tuple[Case, ...] = (
     Case("a file that was cut", truncated, ("b.jpg cannot be decoded as an image",)),
     Case(
         "sizes that differ",
-        each(one("a.png"), lambda folder: Image.new("RGB", (5, 4)).save(folder / "b.png")),
-        ("b.png is 4 x 5 pixels and the first image 4 x 4; pass side",),
+        each(one("a.png"), sized("b.png", 5, 4)),
+        ("b.png is 4 x 5 pixels and the first image 4 x 4; pass side=N to fit all to N x N",),
+    ),
+    Case(
+        "sizes that differ, the first grey",
+        each(one("a.png", 51, "L"), sized("b.png", 4, 4), sized("c.png", 4, 5), one("d.png")),
+        ("c.png is 5 x 4 pixels and the first image 4 x 4; pass side=N",),
+    ),
+    Case(
+        "sizes that differ, fitted",
+        each(sized("a.png", 5, 4), sized("b.png", 4, 5)),
+        Reads(train=2, shape=(3, 4, 4)),
+        {"side": 4},
+    ),
+    *(
+        Case(
+            f"one size once turned, .{suffix}",
+            each(sized(f"a.{suffix}", 1, 3, "L"), turned(f"b.{suffix}")),
+            Reads(train=2, shape=(1, 3, 1)),
+        )
+        for suffix in ("png", "jpg", "tiff")
+    ),
+    *(
+        Case(
+            f"another size once turned, .{suffix}",
+            each(sized(f"a.{suffix}", 3, 1, "L"), turned(f"b.{suffix}")),
+            (f"b.{suffix} is 3 x 1 pixels and the first image 1 x 3",),
+        )
+        for suffix in ("png", "jpg", "webp", "tiff")
+    ),
+    Case(
+        "sizes that differ, back to back in an .npz",
+        packed(encoded(9), encoded(9), encoded(9, side=3)),
+        ("image 2 of ", "is 3 x 3 pixels and the first image 2 x 2; pass side=N"),
     ),
 )
 
@@ -891,12 +945,6 @@ def columns(name: str = "a.parquet", /, **values: Any) -> Make:
     return make
 
 
-def encoded(level: Any, mode: str = "L") -> bytes:
-    file = io.BytesIO()
-    Image.new(mode, (2, 2), level).save(file, "png")
-    return file.getvalue()
-
-
 GREY, RED = encoded(51), encoded((255, 0, 0), "RGB")
 HALF = pa.array([1.0, None])
 
@@ -956,6 +1004,11 @@ PARQUET: tuple[Case, ...] = (
         "labels that are lists",
         columns(a=[1], label=[[1]]),
         ("labels are list<", "choose others by label=NAME"),
+    ),
+    Case(
+        "images of sizes that differ",
+        columns(image=[GREY, GREY, encoded(9, side=3)]),
+        ("the image in row 2 of ", "is 3 x 3 pixels and the first image 2 x 2; pass side=N"),
     ),
     Case("a missing number", columns(a=HALF), ("has numbers that are missing",)),
     Case("a missing image", columns(image=[GREY, None]), ("is missing; leave that row out",)),

@@ -1,6 +1,6 @@
 """Arrow columns as items: what Parquet files and `datasets` have in common."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -73,12 +73,13 @@ def layout(
     """Find the items in a table by its first row: `columns`, or what is left beside `label`.
 
     Left over must be one column of images or lists, and numbers beside it are not the item's; or
-    numbers alone. `tables` gives a column's rows from the first on, to see whether an image has
-    colour.
+    numbers alone. `tables` gives a column's rows from the first on, to see images' colours and
+    sizes.
 
     Raises:
         NotFound: a column is not there.
         InvalidInput: the columns are no such choice, or `form` or `side` is not theirs.
+        ShapeError: without `side`, images have several sizes.
     """
     kinds = {field.name: _kind(field.type) for field in first.schema}
     for column in columns or ():
@@ -102,10 +103,7 @@ def layout(
     if form not in (None, "image"):
         raise InvalidInput(f"{name} holds encoded images, not {form} items")
     (column,) = chosen
-    pictures = (
-        picture for table in tables(column) for picture in _pictures(name, table.column(column))
-    )
-    return ImageColumn(name, (column,), frame_of(pictures, side))
+    return ImageColumn(name, (column,), frame_of(_numbered(name, column, tables(column)), side))
 
 
 def notes_of(found: Layout, label: str | None, schema: pa.Schema) -> tuple[str, ...]:
@@ -166,10 +164,21 @@ def _is_list(kind: pa.DataType) -> bool:
     return any(is_of(kind) for is_of in lists)
 
 
-def _pictures(name: str, column: pa.ChunkedArray) -> list[Picture]:
+def _numbered(name: str, column: str, tables: Iterable[pa.Table]) -> Iterator[Picture]:
+    """Give a column's images from the first row on, so that an error names the row."""
+    row = 0
+    for table in tables:
+        for picture in _pictures(name, table.column(column), row):
+            yield picture
+            row += 1
+
+
+def _pictures(name: str, column: pa.ChunkedArray, start: int | None = None) -> list[Picture]:
+    """Give a column's images; the first is that of row `start`, where that is known."""
     pictures = []
-    for value in column.to_pylist():
-        content, label = value, f"an image of {name}"
+    for at, value in enumerate(column.to_pylist()):
+        which = "an image" if start is None else f"the image in row {start + at}"
+        content, label = value, f"{which} of {name}"
         if isinstance(value, dict):
             path = value.get("path")
             content = value["bytes"] or (path and Path(path))

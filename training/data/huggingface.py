@@ -15,7 +15,7 @@ from .arrow import Layout, label_column, labels_of, layout, notes_of
 from .roles import refuse_read_twice
 from .split import TRAIN, Part, best_test
 
-CHUNK = 64  # rows that are looked at together for colour
+CHUNK = 64  # rows whose images' headers are read together
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ except ImportError as error:
     raise MissingExtra(what, "data") from error
 
 CACHED = 4  # row groups kept in memory
-CHUNK = 64  # rows that are looked at together for colour
+CHUNK = 64  # rows whose images' headers are read together
 
 
 class ParquetRows:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from attar.errors import InvalidInput, ShapeError
@@ -23,6 +23,7 @@ from .folder import Files, files_of
 from .split import Part
 
 GREY, DEEP = ("1", "L", "LA"), ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")  # Pillow's modes
+SIDEWAYS = (5, 6, 7, 8)  # EXIF's orientations that swap width and height
 FORMATS = (
     *("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "QOI", "TGA"),
     *("TIFF", "WEBP"),
@@ -62,14 +63,23 @@ MIXED = "the first image is grey and others have colour: all are read as RGB"
 def frame_of(pictures: Iterable[Picture], side: int | None) -> Frame:
     """Frame a set: its first image's size or squares of `side`, in colour where one image is.
 
-    After a grey image, the headers of the next are read until one has colour. Raises InvalidInput
-    for one that is met and cannot be decoded.
+    Without `side` the headers of all images are read; with it, after a grey image, those of the
+    next until one has colour. Raises InvalidInput for one that is met and cannot be decoded, and
+    ShapeError, without `side`, for the first of another size.
     """
     if side is not None and not 1 <= side <= LARGEST:
         raise InvalidInput(f"side must be from 1 to {LARGEST} pixels; got {side}")
     others = iter(pictures)
     image = _opened(next(others))
-    colour = image.mode not in GREY or any(_mode(picture) not in GREY for picture in others)
+    colour = image.mode not in GREY
+    for picture in others:
+        if colour and side is not None:
+            break
+        mode, size = _header(picture)
+        colour = colour or mode not in GREY
+        if side is None and size != image.size:
+            # A header need not say how an image is turned: refuse by its decoded size alone.
+            _check_size(picture, _opened(picture).size, image.size)
     return Frame(
         channels=3 if colour else 1,
         height=side or image.height,
@@ -93,13 +103,19 @@ def _tensor(picture: Picture, frame: Frame) -> Float[Tensor, "c h w"]:
     size = frame.width, frame.height
     if image.size != size:
         if not frame.fit:
-            raise ShapeError(
-                f"{picture.name} is {image.height} x {image.width} pixels and the first image "
-                f"{frame.height} x {frame.width}; pass side to fit all to one size"
-            )
+            _check_size(picture, image.size, size)
         image = ImageOps.fit(image, size, Image.Resampling.BICUBIC)
     pixels = np.asarray(image).reshape(frame.height, frame.width, frame.channels)
     return torch.tensor(pixels).permute(2, 0, 1).float() / 255
+
+
+def _check_size(picture: Picture, size: tuple[int, int], first: tuple[int, int]) -> None:
+    """Refuse an image of another size (width, height) than the first one's."""
+    if size != first:
+        raise ShapeError(
+            f"{picture.name} is {size[1]} x {size[0]} pixels and the first image {first[1]} x "
+            f"{first[0]}; pass side=N to fit all to N x N pixels"
+        )
 
 
 def _converted(picture: Picture, mode: str) -> Image.Image:
@@ -113,10 +129,14 @@ def _converted(picture: Picture, mode: str) -> Image.Image:
         return image.convert(mode)
 
 
-def _mode(picture: Picture) -> str:
-    """Read an image's mode from its header."""
+def _header(picture: Picture) -> tuple[str, tuple[int, int]]:
+    """Read an image's mode and its upright size (width, height) from its header."""
     with _decoding(picture), _file(picture) as image:
-        return image.mode
+        if image.format == "TIFF":  # whose size is that of the upright image already
+            return image.mode, image.size
+        # Not PNG's own getexif: it decodes the image to look for EXIF after the pixels.
+        turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation) in SIDEWAYS
+        return image.mode, image.size[::-1] if turned else image.size
 
 
 def _opened(picture: Picture) -> Image.Image:
