@@ -7,6 +7,7 @@ to it.
 import gzip
 import io
 import json
+import math
 import os
 import struct
 import wave
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from pyarrow import parquet
@@ -937,10 +939,25 @@ ARRAYS: tuple[Case, ...] = (
 # Parquet
 
 
-def columns(name: str = "a.parquet", /, **values: Any) -> Make:
+def columns(name: str = "a.parquet", /, *, write_statistics: bool = True, **values: Any) -> Make:
     def make(folder: Path) -> Path:
-        parquet.write_table(pa.table(values), folder / name)
+        table = pa.table(values)
+        parquet.write_table(table, folder / name, write_statistics=write_statistics)
         return folder if "-of-" in name else folder / name
+
+    return make
+
+
+def saved(features: Mapping[str, Any] | None = None, /, **values: Any) -> Make:
+    """Save a data set of Hugging Face's `datasets`."""
+
+    def make(folder: Path) -> Path:
+        datasets = pytest.importorskip("datasets")
+        kinds = features and datasets.Features(
+            {name: getattr(datasets, kind)(*rest) for name, (kind, *rest) in features.items()}
+        )
+        datasets.Dataset.from_dict(values, features=kinds).save_to_disk(str(folder / "saved"))
+        return folder / "saved"
 
     return make
 
@@ -1010,8 +1027,77 @@ PARQUET: tuple[Case, ...] = (
         columns(image=[GREY, GREY, encoded(9, side=3)]),
         ("the image in row 2 of ", "is 3 x 3 pixels and the first image 2 x 2; pass side=N"),
     ),
-    Case("a missing number", columns(a=HALF), ("has numbers that are missing",)),
+    Case(
+        "a missing number",
+        columns(a=HALF),
+        ("has numbers that are missing: column 'a' lacks one in row 1; fill them in",),
+    ),
+    Case(
+        "a missing number in a late file",
+        each(
+            columns("train-00000-of-00002.parquet", a=[1, 2], b=[3, 4]),
+            columns("train-00001-of-00002.parquet", a=[1, 2, 3], b=[3, 4, None]),
+        ),
+        ("column 'b' lacks one in row 4",),
+    ),
+    Case("a missing list", columns(a=[[1], [2], None]), ("column 'a' lacks one in row 2",)),
+    Case(
+        "a number missing from a list",
+        columns(a=[[1, 2], [3, 4], [5, None]]),
+        ("column 'a' lacks one in row 2",),
+    ),
+    Case(
+        "a number missing from a list of lists",
+        columns(a=[[[1], [2]], [[3], [None]]]),
+        ("column 'a' lacks one in row 1",),
+    ),
+    Case(
+        "a missing number in a file without statistics",
+        columns(a=[1, 2, None], write_statistics=False),
+        ("column 'a' lacks one in row 2",),
+    ),
+    Case(
+        "a number missing from a column that is not read",
+        columns(a=[1, 2], b=[3, None]),
+        Reads(train=2, shape=(1,)),
+        {"columns": ["a"]},
+    ),
     Case("a missing image", columns(image=[GREY, None]), ("is missing; leave that row out",)),
+    *(
+        Case(
+            f"a missing image, {what}",
+            columns(image=[image] * 70 + [missing]),
+            ("the image in row 70 of ", "is missing; leave that row out"),
+            {"side": 2},
+        )
+        for what, image, missing in (
+            ("as bytes", RED, None),
+            ("as a struct", {"bytes": RED, "path": None}, None),
+            ("as a struct of nothing", {"bytes": RED, "path": "a"}, {"bytes": None, "path": None}),
+        )
+    ),
+    Case(
+        "images with and without a path",
+        columns(image=[{"bytes": RED, "path": None}, {"bytes": RED, "path": "a"}]),
+        Reads(train=2, shape=(3, 2, 2)),
+        {"side": 2},
+    ),
+    Case(
+        "a number missing from a saved data set",
+        saved(a=[1.0, 2.0, None]),
+        ("column 'a' lacks one in row 2",),
+    ),
+    Case(
+        "NaN in a saved data set",
+        saved(a=[1.0] * 1070 + [math.nan]),
+        ("column 'a' lacks one in row 1070",),
+    ),
+    Case(
+        "an image missing from a saved data set",
+        saved(image=[RED] * 70 + [None]),
+        ("the image in row 70 of ", "is missing"),
+        {"side": 2},
+    ),
     Case("bytes that are no image", columns(image=[b"no"]), ("cannot be decoded as an image",)),
     Case("texts", columns(a=["x"]), ("choose them with columns, from a (string)",)),
     Case(

@@ -56,7 +56,7 @@ def test_what_is_read_is_what_is_there(case: Case, tmp_path: Path) -> None:
 def test_what_is_not_read_is_refused_by_its_name_and_why(case: Case, tmp_path: Path) -> None:
     path = laid(case, tmp_path / "x")
     with pytest.raises(AttarError) as refused:
-        every(read(str(path), **case.options).train)
+        read(str(path), **case.options)  # no item is needed for it
     check_refusal(case, str(refused.value))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,6 +19,7 @@ from .roles import label_of, refuse_doubtful
 
 try:
     import pyarrow as pa
+    import pyarrow.compute as pc
 except ImportError as error:
     what = "reading Parquet files and datasets"
     raise MissingExtra(what, "data") from error
@@ -57,6 +59,7 @@ class NumberColumns:
         return items(self.name, values, self.form, self.side)
 
 
+CONTENT = ("bytes", "path")  # the fields of an image, of which one is enough
 Layout: TypeAlias = ImageColumn | NumberColumns
 
 
@@ -104,6 +107,48 @@ def layout(
         raise InvalidInput(f"{name} holds encoded images, not {form} items")
     (column,) = chosen
     return ImageColumn(name, (column,), frame_of(_numbered(name, column, tables(column)), side))
+
+
+def refuse_missing(
+    found: Layout, runs: Callable[[str], Iterable[tuple[int, pa.ChunkedArray]]]
+) -> None:
+    """Refuse items with a null, or NaN in the rows that are given, by column and row.
+
+    `runs` gives those rows of a column that may have one, each run with the row where it begins.
+    """
+    for column in found.columns:
+        for start, run in runs(column):
+            row = start
+            for chunk in run.chunks:
+                at = _first_missing(chunk)
+                if at is not None and isinstance(found, ImageColumn):
+                    raise InvalidInput(
+                        f"the image in row {row + at} of {found.name} is missing; leave that row "
+                        "out"
+                    )
+                if at is not None:
+                    raise InvalidInput(
+                        f"{found.name} has numbers that are missing: column {column!r} lacks one "
+                        f"in row {row + at}; fill them in or leave those rows out"
+                    )
+                row += len(chunk)
+
+
+def _first_missing(array: pa.Array) -> int | None:
+    """Give the first row without a value, or else with a number missing from its list."""
+    if isinstance(array.type, pa.BaseExtensionType):
+        array = array.storage
+    if pa.types.is_struct(array.type):  # an image, which has its bytes or a path
+        fields = [name for name in CONTENT if array.type.get_field_index(name) >= 0]
+        nulls = (pc.is_null(pc.struct_field(array, name)) for name in fields)
+        missing = reduce(pc.and_, nulls)
+    else:
+        missing = pc.is_null(array, nan_is_null=True)
+    at: int = pc.index(missing, True).as_py()
+    if at < 0 and _is_list(array.type):
+        inner = _first_missing(array.flatten())
+        return None if inner is None else int(pc.list_parent_indices(array)[inner].as_py())
+    return None if at < 0 else at
 
 
 def notes_of(found: Layout, label: str | None, schema: pa.Schema) -> tuple[str, ...]:

@@ -11,11 +11,12 @@ from torch import Tensor
 from attar.errors import InvalidInput, MissingExtra
 
 from .arrays import Form
-from .arrow import Layout, label_column, labels_of, layout, notes_of
+from .arrow import Layout, label_column, labels_of, layout, notes_of, refuse_missing
 from .roles import refuse_read_twice
 from .split import TRAIN, Part, best_test
 
 CHUNK = 64  # rows whose images' headers are read together
+RUN = 1024  # rows that are looked through together for nulls and NaN
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +55,16 @@ def dataset_part(
     if labelled:
         refuse_read_twice(name, columns or (), label=label)
 
-    def tables(column: str) -> Iterator[Any]:
+    def tables(column: str, rows: int = CHUNK) -> Iterator[Any]:
         alone = plain.select_columns([column])
-        return (alone[start : start + CHUNK] for start in range(0, len(alone), CHUNK))
+        return (alone[start : start + rows] for start in range(0, len(alone), rows))
+
+    def runs(column: str) -> Iterator[tuple[int, Any]]:
+        columns = (table.column(column) for table in tables(column, RUN))
+        return ((RUN * at, values) for at, values in enumerate(columns))
 
     found = layout(name, plain[:1], tables, columns=columns, label=label, form=form, side=side)
+    refuse_missing(found, runs)
     labels = None
     if label is not None and labelled:
         labels = labels_of(name, plain.select_columns([label])[:].column(label))

@@ -14,7 +14,16 @@ from torch import Tensor
 from attar.errors import InvalidInput, MissingExtra
 
 from .arrays import Form
-from .arrow import Layout, label_column, labels_of, layout, notes_of
+from .arrow import (
+    CONTENT,
+    ImageColumn,
+    Layout,
+    label_column,
+    labels_of,
+    layout,
+    notes_of,
+    refuse_missing,
+)
 from .roles import refuse_read_twice
 from .split import Part
 
@@ -119,12 +128,47 @@ def parquet_part(
 
     first = pa.Table.from_batches([next(files[0].iter_batches(batch_size=1))])
     found = layout(name, first, tables, columns=columns, label=label, form=form, side=side)
+    refuse_missing(found, lambda column: _incomplete(files, found, column))
     labels = None
     if label is not None and labelled:
         read = pa.concat_tables([file.read(columns=[label]) for file in files])
         labels = labels_of(name, read.column(label))
     notes = notes_of(found, label, schema)
     return Part(name, ParquetRows(paths, found), labels, notes=notes, columns=found.columns)
+
+
+def _incomplete(
+    files: Sequence[Any], found: Layout, column: str
+) -> Iterator[tuple[int, pa.ChunkedArray]]:
+    """Give a column's row groups that may have nulls by their statistics, and where each begins."""
+    start = 0
+    for file in files:
+        for number in range(file.num_row_groups):
+            group = file.metadata.row_group(number)
+            if not _complete(group, column, image=isinstance(found, ImageColumn)):
+                try:
+                    table = file.read_row_group(number, columns=[column])
+                except (OSError, pa.ArrowException) as error:
+                    raise InvalidInput(
+                        f"{found.name}, column {column!r} cannot be read from row {start} on: "
+                        f"{error}"
+                    ) from error
+                yield start, table.column(column)
+            start += group.num_rows
+
+
+def _complete(group: Any, column: str, *, image: bool) -> bool:
+    """Say whether the statistics of a row group rule out that a column's values are missing."""
+    without_nulls = {}
+    for at in range(group.num_columns):
+        leaf = group.column(at)
+        if leaf.path_in_schema == column or leaf.path_in_schema.startswith(f"{column}."):
+            known = leaf.statistics is not None and leaf.statistics.has_null_count
+            without_nulls[leaf.path_in_schema] = known and leaf.statistics.null_count == 0
+    if image:
+        names = column, *(f"{column}.{field}" for field in CONTENT)
+        return any(without_nulls.get(name, False) for name in names)
+    return all(without_nulls.values())
 
 
 def _opened(path: Path) -> Any:
