@@ -962,6 +962,14 @@ def saved(features: Mapping[str, Any] | None = None, /, **values: Any) -> Make:
     return make
 
 
+def as_parquet(folder: Path) -> Path:
+    """Write the data set that `saved` saved in `folder` as Parquet."""
+    datasets = pytest.importorskip("datasets")
+    datasets.load_from_disk(str(folder / "saved")).to_parquet(str(folder / "a.parquet"))
+    return folder / "a.parquet"
+
+
+CLASSES = {"a": ("Value", "float32"), "label": ("ClassLabel", 2)}
 GREY, RED = encoded(51), encoded((255, 0, 0), "RGB")
 HALF = pa.array([1.0, None])
 
@@ -1009,13 +1017,45 @@ PARQUET: tuple[Case, ...] = (
         ("'target', which may be the classes; pass label=target",),
     ),
     Case(
-        "labels that are missing", columns(a=[1, 2], label=["x", None]), ("1 labels are missing",)
+        "labels that are missing",
+        columns(a=[1, 2], label=["x", None]),
+        ("1 labels are missing, the first in row 1; leave those",),
     ),
     Case(
         "labels that are missing and not wanted",
         columns(a=[1, 2], label=["x", None]),
         Reads(train=2),
         {"labels": "none"},
+    ),
+    *(
+        Case(
+            f"labels that are -1 in {what}",
+            make,
+            ("2 labels are missing (null or -1), the first in row 2; leave those", "labels=none"),
+        )
+        for what, make in (
+            ("a saved data set", saved(CLASSES, a=[1, 2, 3, 4], label=[0, 1, -1, None])),
+            (
+                "Parquet of datasets",
+                each(saved(CLASSES, a=[1, 2, 3, 4], label=[0, 1, -1, -1]), as_parquet),
+            ),
+        )
+    ),
+    Case(
+        "labels that are -1 and not wanted",
+        saved(CLASSES, a=[1, 2, 3, 4], label=[0, 1, -1, -1]),
+        Reads(train=4),
+        {"labels": "none"},
+    ),
+    Case(
+        "labels of a saved data set, none missing",
+        saved(CLASSES, a=[1, 2, 3, 4], label=[0, 1, 1, 0]),
+        Reads(train=2, test=2, classes={"0": 2, "1": 2}),
+    ),
+    Case(
+        "classes -1 and 1 of whole numbers",
+        saved(a=[1, 2, 3, 4], label=[-1, 1, -1, 1]),
+        Reads(train=2, test=2, classes={"-1": 2, "1": 2}),
     ),
     Case(
         "labels that are lists",

@@ -1,5 +1,6 @@
 """Arrow columns as items: what Parquet files and `datasets` have in common."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -60,6 +61,7 @@ class NumberColumns:
 
 
 CONTENT = ("bytes", "path")  # the fields of an image, of which one is enough
+UNLABELLED = -1  # which `datasets` writes for a label that is not known
 Layout: TypeAlias = ImageColumn | NumberColumns
 
 
@@ -172,15 +174,24 @@ def label_column(name: str, schema: pa.Schema, label: str | None) -> str | None:
     return label_of(name, schema.names, label)
 
 
-def labels_of(name: str, column: pa.ChunkedArray) -> NDArray[Any]:
-    """Give a column of labels; raises InvalidInput when one is missing or they are no classes."""
-    kind = column.type
+def labels_of(name: str, table: pa.Table, label: str) -> NDArray[Any]:
+    """Give a column of labels; raises InvalidInput when one is missing or they are no classes.
+
+    Of a `ClassLabel` of `datasets`, -1 is no class but a label that is missing.
+    """
+    column, kind = table.column(label), table.schema.field(label).type
     if pa.types.is_dictionary(kind):
         column, kind = column.cast(kind.value_type), kind.value_type
-    if column.null_count:
+    missing = pc.is_null(column)
+    unlabelled = _is_class_label(table.schema, label)
+    if unlabelled:
+        missing = pc.or_(missing, pc.fill_null(pc.equal(column, UNLABELLED), fill_value=False))
+    count = pc.sum(missing).as_py()
+    if count:
         raise InvalidInput(
-            f"{name}: {column.null_count} labels are missing; leave those rows out, or read "
-            "without labels by labels=none"
+            f"{name}: {count} labels are missing{' (null or -1)' if unlabelled else ''}, the first "
+            f"in row {pc.index(missing, True).as_py()}; leave those rows out, or read without "
+            "labels by labels=none"
         )
     if _kind(kind) != "number" and not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         raise InvalidInput(
@@ -188,6 +199,16 @@ def labels_of(name: str, column: pa.ChunkedArray) -> NDArray[Any]:
             "label=NAME"
         )
     return np.asarray(column.to_numpy())
+
+
+def _is_class_label(schema: pa.Schema, label: str) -> bool:
+    """Say whether a column is a `ClassLabel` by what `datasets` notes in a schema."""
+    try:
+        noted = json.loads((schema.metadata or {})[b"huggingface"])
+        kind = noted["info"]["features"][label]["_type"]
+    except (KeyError, TypeError, ValueError):
+        return False
+    return bool(kind == "ClassLabel") and pa.types.is_integer(schema.field(label).type)
 
 
 def _kind(kind: pa.DataType) -> str:

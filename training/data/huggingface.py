@@ -67,7 +67,7 @@ def dataset_part(
     refuse_missing(found, runs)
     labels = None
     if label is not None and labelled:
-        labels = labels_of(name, plain.select_columns([label])[:].column(label))
+        labels = labels_of(name, plain.select_columns([label])[:], label)
     rows = DatasetRows(plain.select_columns(list(found.columns)), found)
     notes = notes_of(found, label, schema)
     return Part(name, rows, labels, notes=notes, columns=found.columns)

@@ -132,7 +132,7 @@ def parquet_part(
     labels = None
     if label is not None and labelled:
         read = pa.concat_tables([file.read(columns=[label]) for file in files])
-        labels = labels_of(name, read.column(label))
+        labels = labels_of(name, read, label)
     notes = notes_of(found, label, schema)
     return Part(name, ParquetRows(paths, found), labels, notes=notes, columns=found.columns)
 
