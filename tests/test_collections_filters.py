@@ -92,7 +92,7 @@ def test_a_filter_value_that_cannot_match_is_refused(value: Any) -> None:
         ({"k": {}}, r"filter\['k'\] as an object is a range"),
         ({"k": {"near": 1}}, "one or more of gt, gte, lt, lte"),
         ({"k": {"gt": "yesterday"}}, r"filter\['k'\]\['gt'\] must be a finite number"),
-        ({"k": {"gt": 1, "lt": "2026-01-01"}}, "as every other bound"),
+        ({"k": {"gt": 1, "lt": "2026-01-01"}}, "as the other bounds"),
         ({"k": {"gt": float("inf")}}, "finite"),
         ({"k": {"gt": True}}, "finite"),
         ({"$any": {"a": 1}}, r"filter\['\$any'\] takes a list of filters"),
