@@ -120,7 +120,7 @@ def figures(history: History) -> dict[str, list[float]]:
 def held(method: Callable[[], Method[Any]]) -> float:
     """Give the share of the parameters' numbers that this process keeps between steps."""
     run = training(method, steps=3)
-    shares = []
+    shares: list[float] = []
 
     def batches(step: int) -> Tensor:
         parameters = list(run.method.parameters())
