@@ -331,7 +331,11 @@ def test_labels_that_make_no_classifier_are_refused(
     assert case.refused in str(refused.value)
 
 
-@pytest.mark.parametrize("labels", ["ab", {"a", "b"}, frozenset("ab"), {"a": 1, "b": 2}], ids=str)
+@pytest.mark.parametrize(
+    "labels",
+    ["ab", {"a", "b"}, frozenset("ab"), {"a": 1, "b": 2}],
+    ids=["str", "set", "frozenset", "dict"],
+)
 def test_labels_without_an_order_of_their_own_are_no_list(
     labels: Any, served: tuple[str, Path]
 ) -> None:
