@@ -250,7 +250,7 @@ def fingerprint(manifest: Manifest) -> str:
     """Hash what defines the embedding space: vectors may be compared only when this agrees.
 
     Signature, preprocessing, tokenizer, output and the reference variant's weights; the other
-    variants passed its parity gate, dims and encoding stand beside every answer, and limits say
+    variants passed its parity gate, dims and encoding are in every answer, and limits say
     which items there are vectors of, not which vectors.
     """
     tokenizer = manifest.preprocessing.tokenizer

@@ -46,8 +46,8 @@ def _changed(settings: Any, changes: Sequence[tuple[str, str, str]]) -> Any:
         head, dot, rest = path.partition(".")
         if head not in names:
             near = get_close_matches(head, names, n=1)
-            mend = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
-            raise InvalidInput(f"there is no setting {name!r}; {mend}")
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
+            raise InvalidInput(f"there is no setting {name!r}; {hint}")
         group = is_dataclass(getattr(settings, head))
         if dot and not group:
             raise InvalidInput(f"{head} is not a group of settings, so there is no {name!r}")

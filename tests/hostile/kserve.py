@@ -179,7 +179,7 @@ REST: Final = (
         'item 1 has 101 tokens and the encoder takes 32; shorten it, or send "truncate": true',
     ),
     Rest(
-        "an item too long beside status",
+        "an item too long, with status",
         infer("a", "cat " * 99, parameters={"truncate": False}),
         200,
         "",
@@ -308,7 +308,7 @@ GRPC: Final = (
         "item 1 has 101 tokens",
     ),
     Grpc(
-        "an item too long beside status",
+        "an item too long, with status",
         message(
             inputs=inputs((2,)),
             raw_input_contents=[text("a", "cat " * 99)],

@@ -286,7 +286,7 @@ async def test_a_fit_that_cannot_be_is_refused_before_anything_is_embedded(tmp_p
 
 
 def classified(case: Classifier, door: Door, target: str) -> tuple[Any, NDArray[Any], list[str]]:
-    """Fit and predict: what was told of the fit, the probabilities and the labels."""
+    """Fit and predict: what the fit reported, the probabilities and the labels."""
     if door == "head":
         fitted = fit_classifier(
             case.items, case.labels, normalized=case.normalized, model="m", fingerprint=SPACE

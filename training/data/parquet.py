@@ -102,7 +102,7 @@ def parquet_part(
     """Give the rows of Parquet files that have one schema, in the order of `paths`.
 
     An item is one column of encoded images or of lists of one length, or the columns of numbers:
-    `columns`, or what is there beside `label`, which is a column called "label" unless it is given
+    `columns`, or those other than `label`, which is a column called "label" unless it is given
     and which, not `labelled`, is not read.
 
     Raises:
