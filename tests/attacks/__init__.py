@@ -1,0 +1,1 @@
+"""Attacks: a real server, a hostile caller, and an honest one who must not notice."""

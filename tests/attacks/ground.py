@@ -1,0 +1,151 @@
+"""Ground: a server with a cap on its memory, and an honest caller of it, for attacks.
+
+A module of attacks holds rows, `ATTACKS`; tests run some of them and `benchmarks/attacks.py` all:
+
+    def silent_streams(folder: Path) -> Outcome:
+        with attacked(folder) as server:
+            ...  # the attack; it ends by itself, in seconds
+            return server.outcome(held=refused == sent, note=f"{refused} of {sent} refused")
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+import attar
+from attar import Client
+from attar.errors import AttarError
+from tests.bundles import tiny_bundle
+from tests.faults.ground import Server, served
+
+CAP_MB: Final = 1000.0  # of memory; the server is killed above it
+SAMPLE_EVERY_S: Final = 0.03
+CALL_EVERY_S: Final = 0.01
+PATIENCE_S: Final = 60.0  # of the honest caller, for one call
+HONEST: Final = "the cat sat on the mat"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What an attack came to.
+
+    `peak_mb` is the most memory that the server and its children had (1 MB is 10**6 bytes), and
+    `others_p99_ms` the 99th percentile of an honest caller's latencies during the attack.
+    """
+
+    held: bool
+    peak_mb: float
+    others_p99_ms: float
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """An attack by name; `run` is given an empty folder."""
+
+    name: str
+    run: Callable[[Path], Outcome]
+
+
+class Attacked:
+    """A server under attack, what it takes, and how an honest caller of it fares."""
+
+    def __init__(self, server: Server, expected: NDArray[np.float32], *, key: str | None) -> None:
+        """Measure `server`, whose answer to HONEST is `expected`; `key` is the honest caller's."""
+        self.server = server
+        self.peak_mb = server.rss_mb
+        self.capped = False
+        self.latencies_s: list[float] = []
+        self.failures: list[str] = []
+        self._expected = expected
+        self._key = key
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._sample, daemon=True),
+            threading.Thread(target=self._call, daemon=True),
+        ]
+
+    def start(self) -> None:
+        """Begin to sample memory and to call."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End both, and wait for the last call."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def outcome(self, *, held: bool, note: str, others: bool = True) -> Outcome:
+        """End the attack. It held if `held`, and the server lives, within its cap.
+
+        With `others` the honest caller must have been answered, rightly and every time.
+        """
+        self.stop()
+        unharmed = not self.capped and self.server.alive
+        if others:
+            unharmed = unharmed and bool(self.latencies_s) and not self.failures
+        notes = [note]
+        if self.capped:
+            notes.append(f"killed above {CAP_MB:g} MB")
+        elif not self.server.alive:
+            notes.append("the server died")
+        if self.failures:
+            notes.append(f"{len(self.failures)} honest calls failed: {self.failures[0][:200]}")
+        p99_s = float(np.quantile(self.latencies_s, 0.99)) if self.latencies_s else float("nan")
+        return Outcome(
+            held=held and unharmed,
+            peak_mb=round(self.peak_mb, 1),
+            others_p99_ms=round(p99_s * 1e3, 1),
+            note="; ".join(notes),
+        )
+
+    def _sample(self) -> None:
+        with suppress(psutil.NoSuchProcess):
+            while not self._stop.wait(SAMPLE_EVERY_S):
+                memory_mb = self.server.rss_mb
+                self.peak_mb = max(self.peak_mb, memory_mb)
+                if memory_mb > CAP_MB:
+                    self.capped = True
+                    self.server.process.kill()
+                    return
+
+    def _call(self) -> None:
+        with Client(self.server.target, key=self._key) as client:
+            while not self._stop.wait(CALL_EVERY_S):
+                began = time.perf_counter()
+                try:
+                    embedded = client.embed([HONEST], deadline_s=PATIENCE_S)
+                except AttarError as error:
+                    self.failures.append(f"{type(error).__name__}: {error}")
+                    continue
+                self.latencies_s.append(time.perf_counter() - began)
+                if not np.allclose(embedded.vectors[0], self._expected, atol=1e-5):
+                    self.failures.append("another vector")
+
+
+@contextmanager
+def attacked(
+    folder: Path, *arguments: object, bundle: Path | None = None, key: str | None = None
+) -> Iterator[Attacked]:
+    """Run a server of a tiny bundle, or of `bundle`, with memory sampled and an honest caller.
+
+    `arguments` are more of `attar serve`, and `key` is what the honest caller sends.
+    """
+    served_bundle = bundle or tiny_bundle(folder / "tiny.attar")
+    expected = attar.load(served_bundle, threads=1).embed([HONEST]).vectors[0]
+    with served(folder, served_bundle, *arguments) as server:
+        under_attack = Attacked(server, expected, key=key)
+        under_attack.start()
+        try:
+            yield under_attack
+        finally:
+            under_attack.stop()

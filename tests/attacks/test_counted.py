@@ -1,0 +1,17 @@
+"""Nothing is made before it is counted."""
+
+from pathlib import Path
+
+import pytest
+
+from .counted import ATTACKS
+from .ground import Attack
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+def test_what_a_request_asks_for_is_counted_before_it_is_made(
+    attack: Attack, tmp_path: Path
+) -> None:
+    outcome = attack.run(tmp_path)
+
+    assert outcome.held, outcome.note
