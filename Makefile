@@ -65,6 +65,7 @@ bench: $(DEV) | build/demo/student.attar
 	$(BIN)/python benchmarks/bad_command_table.py --out $(RESULTS)/bad_commands.md
 	$(BIN)/python benchmarks/faults.py --full --out $(RESULTS)/faults.json
 	$(BIN)/python benchmarks/attacks.py --out $(RESULTS)/attacks.json
+	$(BIN)/python benchmarks/siege.py --out $(RESULTS)/siege.json
 	$(BIN)/python benchmarks/search.py --out $(RESULTS)/search.json
 	$(BIN)/python benchmarks/attention.py --out $(RESULTS)/attention.json
 	$(BIN)/python benchmarks/distillation_curve.py --out $(RESULTS)/distillation_curve.json

@@ -1,0 +1,352 @@
+"""Siege: half an hour of honest callers with attackers beside them, and what the honest notice.
+
+    python benchmarks/siege.py --minutes 30 --out benchmarks/results/siege.json
+
+One server with its defaults has half of the cores; honest callers and attackers share the others,
+so that what attackers compute is not taken for what they do to the server. The honest callers ask
+at a fixed pace, alone for the first two minutes (`quiet`), then with the attackers (`siege`), each
+of which attacks, pauses and attacks again. An answer counts as wrong that is not `attar.load`'s.
+Memory, descriptors and threads of the server and its children are sampled all the while; growth is
+from the second fifth of the siege to its last.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import httpx
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+from processes import Cores, Running, attar_command, half_of_the_cores, running
+
+sys.path.append(str(Path(__file__).parents[1]))
+
+import attar
+from attar import AsyncClient
+from attar.errors import AttarError
+from attar.host import describe
+from attar.v1 import collections_pb2, embedding_pb2, item_pb2
+from tests.bundles import tiny_bundle
+from tests.faults.ground import words
+from tests.hostile import fuzz
+from tests.servers import free_port
+
+QUIET_MINUTES: Final = 2.0
+CALLERS: Final = 4
+PACE_S: Final = 0.05  # between two calls of one honest caller
+SAMPLE_EVERY_S: Final = 2.0
+EMBED: Final = "/attar.v1.Embedding/Embed"
+STREAM: Final = "/attar.v1.Embedding/EmbedStream"
+COUNT: Final = "/attar.v1.Collections/Count"
+LARGE: Final = 2**20  # bytes
+
+Ports = Mapping[str, int]
+Attacker = Callable[[Ports, random.Random], Awaitable[object]]
+
+
+async def malformed_messages(ports: Ports, draw: random.Random) -> None:
+    """Send bent protobufs, JSON and HTTP."""
+    seed = draw.getrandbits(32)
+    await fuzz.send_grpc(f"127.0.0.1:{ports['grpc']}", 20, seed=seed)
+    await fuzz.send_bodies(f"http://127.0.0.1:{ports['http']}", 20, seed=seed)
+    await fuzz.send_raw("127.0.0.1", ports["http"], 20, seed=seed)
+
+
+async def silent_streams(ports: Ports, _: random.Random) -> None:
+    """Hold streams that say nothing."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{ports['grpc']}") as channel:
+        streams = [channel.stream_stream(STREAM)() for _ in range(50)]
+        await asyncio.sleep(10.0)
+        for stream in streams:
+            stream.cancel()
+
+
+async def half_requests(ports: Ports, draw: random.Random) -> None:
+    """Hold connections on every port that send half of something, and then nothing."""
+    halves = (b"GET /livez HTTP/1.1\r\nx:", b"PRI * HTTP/2.0\r\n\r\nSM\r\n", b"\x16\x03\x01\x02")
+    opened = []
+    for port in ports.values():
+        for _ in range(10):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(draw.choice(halves))
+            opened.append(writer)
+    await asyncio.sleep(5.0)
+    for writer in opened:
+        writer.close()
+
+
+async def long_texts(ports: Ports, draw: random.Random) -> None:
+    """Send texts of a megabyte, and lists of empty ones."""
+    long = draw.choice(("a " * (LARGE // 2), "x" * LARGE, "\u4e2d" * (LARGE // 3)))
+    messages = [item_pb2.Texts(values=[long]), item_pb2.Texts(values=[""] * 100_000)]
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{ports['grpc']}") as channel:
+        for texts in messages:
+            message = embedding_pb2.EmbedRequest(texts=texts).SerializeToString()
+            with suppress(grpc.aio.AioRpcError):
+                await channel.unary_unary(EMBED)(message, timeout=60)
+
+
+async def full_requests(ports: Ports, _: random.Random) -> None:
+    """Send as many items as one request may have, and leave before the answer half of the time."""
+    message = embedding_pb2.EmbedRequest(texts=item_pb2.Texts(values=words(2048)))
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{ports['grpc']}") as channel:
+        for patience_s in (0.02, 60):
+            with suppress(grpc.aio.AioRpcError):
+                call = channel.unary_unary(EMBED)(message.SerializeToString(), timeout=patience_s)
+                await call
+
+
+async def large_filters(ports: Ports, _: random.Random) -> None:
+    """Count by a filter of a hundred thousand values."""
+    request = collections_pb2.CountRequest(collection="none")
+    request.filter.update({"key": [str(i) for i in range(100_000)]})
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{ports['grpc']}") as channel:
+        with suppress(grpc.aio.AioRpcError):
+            await channel.unary_unary(COUNT)(request.SerializeToString(), timeout=60)
+
+
+async def shapes_without_bytes(ports: Ports, draw: random.Random) -> None:
+    """Ask KServe's REST for arrays that no request could hold."""
+    size = draw.choice((2**20, 150_000_000, 2**31, 2**62))
+    head = b'{"inputs":[{"name":"text","shape":[%d],"datatype":"BYTES","parameters":' % size
+    head += b'{"binary_data_size":4}}]}'
+    headers = {
+        "content-type": "application/octet-stream",
+        "inference-header-content-length": str(len(head)),
+    }
+    async with httpx.AsyncClient(timeout=60) as client:
+        url = f"http://127.0.0.1:{ports['http']}/v2/models/tiny/infer"
+        await client.post(url, content=head + bytes(4), headers=headers)
+
+
+async def web_pages(ports: Ports, _: random.Random) -> None:
+    """Call as a page of another site does, whose name leads to this machine or not."""
+    async with httpx.AsyncClient(timeout=60) as client:
+        for host in ("evil.example", "127.0.0.1"):
+            headers = {"host": f"{host}:{ports['http']}", "origin": "http://evil.example"}
+            headers["sec-fetch-site"] = "cross-site"
+            for path in ("/v2/repository/models/tiny/unload", "/v2/repository/index"):
+                url = f"http://127.0.0.1:{ports['http']}{path}"
+                await client.post(url, headers=headers)
+
+
+async def resets(ports: Ports, _: random.Random) -> None:
+    """Open calls on one connection and reset each at once."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{ports['grpc']}") as channel:
+        for _ in range(200):
+            channel.unary_unary(EMBED)(b"", timeout=60).cancel()
+        await asyncio.sleep(0.1)
+
+
+async def untaken_answers(ports: Ports, _: random.Random) -> None:
+    """Ask over HTTP for large answers, and take nothing of them."""
+    body = json.dumps({"model": "tiny", "input": ["cat"] * 2048}).encode()
+    head = b"POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    head += b"content-length: %d\r\n\r\n" % len(body)
+    opened = []
+    for _ in range(10):
+        _, writer = await asyncio.open_connection("127.0.0.1", ports["http"], limit=1024)
+        writer.write(head + body)
+        opened.append(writer)
+    await asyncio.sleep(5.0)
+    for writer in opened:
+        socket = writer.get_extra_info("socket")
+        socket.setsockopt(*LINGER)
+        writer.close()
+
+
+LINGER: Final = (1, 13, struct.pack("ii", 1, 0))  # SOL_SOCKET, SO_LINGER: closing resets
+
+ATTACKERS: Final[tuple[tuple[Attacker, float], ...]] = (
+    (malformed_messages, 2.0),
+    (silent_streams, 1.0),
+    (half_requests, 1.0),
+    (long_texts, 2.0),
+    (full_requests, 2.0),
+    (large_filters, 2.0),
+    (shapes_without_bytes, 1.0),
+    (web_pages, 1.0),
+    (resets, 2.0),
+    (untaken_answers, 5.0),
+)
+"""Each attack, and the seconds that it pauses before it is made again."""
+
+
+async def attack(ports: Ports, seconds: float) -> dict[str, int]:
+    """Make every attack again and again for so long; give how often each was made."""
+    made = dict.fromkeys((attacker.__name__ for attacker, _ in ATTACKERS), 0)
+    draw = random.Random(0)  # noqa: S311 -- no secret
+    end = time.perf_counter() + seconds
+
+    async def repeat(attacker: Attacker, pause_s: float) -> None:
+        while time.perf_counter() < end:
+            with suppress(OSError, httpx.HTTPError):  # refused and cut off, as it should be
+                await attacker(ports, draw)
+            made[attacker.__name__] += 1
+            await asyncio.sleep(pause_s)
+
+    async with asyncio.TaskGroup() as tasks:
+        for attacker, pause_s in ATTACKERS:
+            tasks.create_task(repeat(attacker, pause_s))
+    return made
+
+
+async def honest(
+    ports: Ports, expected: Mapping[str, NDArray[np.float32]], seconds: float
+) -> dict[str, Any]:
+    """Ask at a fixed pace for so long; give the latencies, and what was not as it should be."""
+    latencies_ms: list[float] = []
+    failed: list[str] = []
+    wrong = 0
+    end = time.perf_counter() + seconds
+
+    async def caller(number: int) -> None:
+        nonlocal wrong
+        texts = list(expected)
+        async with AsyncClient(f"127.0.0.1:{ports['grpc']}") as client:
+            at = number
+            while time.perf_counter() < end:
+                text = texts[at % len(texts)]
+                at += CALLERS
+                began = time.perf_counter()
+                try:
+                    embedded = await client.embed([text], deadline_s=60)
+                except AttarError as error:
+                    failed.append(f"{type(error).__name__}: {error}"[:200])
+                    continue
+                finally:
+                    latencies_ms.append((time.perf_counter() - began) * 1e3)
+                wrong += not np.allclose(embedded.vectors[0], expected[text], atol=1e-5)
+                await asyncio.sleep(PACE_S)
+
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(CALLERS):
+            tasks.create_task(caller(number))
+    quantiles = np.quantile(latencies_ms, (0.5, 0.99, 1.0)).round(1).tolist()
+    return {
+        "calls": len(latencies_ms),
+        "wrong": wrong,
+        "failed": len(failed),
+        "first_failure": failed[0] if failed else "",
+        **dict(zip(("p50_ms", "p99_ms", "max_ms"), quantiles, strict=True)),
+    }
+
+
+async def sampled(server: Running, samples: list[dict[str, float]]) -> None:
+    """Sample memory, descriptors and threads of the server until cancelled."""
+    began = time.perf_counter()
+    while True:
+        family = server.family
+        with suppress(psutil.NoSuchProcess):
+            samples.append(
+                {
+                    "s": round(time.perf_counter() - began, 1),
+                    "rss_mb": server.rss_mb(),
+                    "descriptors": sum(one.num_fds() for one in family),
+                    "threads": sum(one.num_threads() for one in family),
+                }
+            )
+        await asyncio.sleep(SAMPLE_EVERY_S)
+
+
+def growth(samples: list[dict[str, float]]) -> dict[str, float]:
+    """The means of the second fifth and of the last of each thing sampled, and the peaks."""
+    fifth = max(1, len(samples) // 5)
+    table: dict[str, float] = {}
+    for name in ("rss_mb", "descriptors", "threads"):
+        values = np.array([one[name] for one in samples])
+        table[f"{name}_second_fifth"] = round(float(values[fifth : 2 * fifth].mean()), 1)
+        table[f"{name}_last_fifth"] = round(float(values[-fifth:].mean()), 1)
+        table[f"{name}_peak"] = float(values.max())
+    return table
+
+
+async def besieged(
+    server: Running,
+    ports: Ports,
+    expected: Mapping[str, NDArray[np.float32]],
+    *,
+    seconds: float,
+    quiet_s: float,
+) -> dict[str, Any]:
+    """Serve the honest callers alone, then under siege by attackers in a process of their own."""
+    await honest(ports, expected, 5.0)  # what is slow at first only
+    quiet = await honest(ports, expected, quiet_s)
+    print(json.dumps({"quiet": quiet}), flush=True)
+    command = [sys.executable, __file__, "--attack", json.dumps(dict(ports)), str(seconds)]
+    attackers = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+    samples: list[dict[str, float]] = []
+    sampler = asyncio.create_task(sampled(server, samples))
+    try:
+        siege = await honest(ports, expected, seconds)
+        made, _ = await attackers.communicate()
+    finally:
+        sampler.cancel()
+        if attackers.returncode is None:
+            attackers.kill()
+    return {
+        "quiet": quiet,
+        "siege": siege,
+        "p99_ratio": round(siege["p99_ms"] / quiet["p99_ms"], 2),
+        **growth(samples),
+        "attacks": json.loads(made),
+        "rows": samples,
+    }
+
+
+def besiege(cores: Cores, *, seconds: float, quiet_s: float) -> dict[str, Any]:
+    """Start a server of a tiny encoder, and besiege it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        bundle = tiny_bundle(folder / "tiny.attar")
+        texts = words(64)
+        vectors = attar.load(bundle, threads=1).embed(texts).vectors
+        http, metrics = free_port(), free_port()
+        command = attar_command(
+            bundle, "fp32", folder, threads=1, http_port=http, metrics_port=metrics
+        )
+        with running(command, cores=cores, log=folder / "log") as server:
+            server.wait_until((folder / "ready").exists)
+            grpc_port = int((folder / "ready").read_text("utf-8"))
+            ports = {"grpc": grpc_port, "http": http, "metrics": metrics}
+            expected = dict(zip(texts, vectors, strict=True))
+            return asyncio.run(besieged(server, ports, expected, seconds=seconds, quiet_s=quiet_s))
+
+
+def main() -> None:
+    """Besiege a server, and write what was seen; or be the attackers."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--attack", nargs=2, metavar=("PORTS", "SECONDS"), help="be the attackers")
+    arguments = parser.parse_args()
+    if arguments.attack is not None:
+        ports, seconds = json.loads(arguments.attack[0]), float(arguments.attack[1])
+        print(json.dumps(asyncio.run(attack(ports, seconds))))
+        return
+    cores = half_of_the_cores()
+    os.sched_setaffinity(0, cores.clients)
+    quiet_s = 60 * min(QUIET_MINUTES, arguments.minutes)
+    seen = besiege(cores, seconds=arguments.minutes * 60, quiet_s=quiet_s)
+    print(json.dumps({key: value for key, value in seen.items() if key != "rows"}), flush=True)
+    if arguments.out is not None:
+        command = f"python benchmarks/siege.py --minutes {arguments.minutes:g} --out OUT"
+        report = {"command": command, "machine": describe(), "minutes": arguments.minutes, **seen}
+        arguments.out.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
