@@ -57,6 +57,10 @@ Ports = Mapping[str, int]
 Attacker = Callable[[Ports, random.Random], Awaitable[object]]
 
 
+def _unary(channel: grpc.aio.Channel, method: str) -> Any:
+    return channel.unary_unary(method)
+
+
 async def malformed_messages(ports: Ports, draw: random.Random) -> None:
     """Send bent protobufs, JSON and HTTP."""
     seed = draw.getrandbits(32)
@@ -65,10 +69,11 @@ async def malformed_messages(ports: Ports, draw: random.Random) -> None:
     await fuzz.send_raw("127.0.0.1", ports["http"], 20, seed=seed)
 
 
-async def silent_streams(ports: Ports, _: random.Random) -> None:
+async def silent_streams(ports: Ports, __: random.Random) -> None:
     """Hold streams that say nothing."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{ports['grpc']}") as channel:
-        streams = [channel.stream_stream(STREAM)() for _ in range(50)]
+        stream_stream: Any = channel.stream_stream(STREAM)
+        streams = [stream_stream() for _ in range(50)]
         await asyncio.sleep(10.0)
         for stream in streams:
             stream.cancel()
@@ -96,26 +101,26 @@ async def long_texts(ports: Ports, draw: random.Random) -> None:
         for texts in messages:
             message = embedding_pb2.EmbedRequest(texts=texts).SerializeToString()
             with suppress(grpc.aio.AioRpcError):
-                await channel.unary_unary(EMBED)(message, timeout=60)
+                await _unary(channel, EMBED)(message, timeout=60)
 
 
-async def full_requests(ports: Ports, _: random.Random) -> None:
+async def full_requests(ports: Ports, __: random.Random) -> None:
     """Send as many items as one request may have, and leave before the answer half of the time."""
     message = embedding_pb2.EmbedRequest(texts=item_pb2.Texts(values=words(2048)))
     async with grpc.aio.insecure_channel(f"127.0.0.1:{ports['grpc']}") as channel:
         for patience_s in (0.02, 60):
             with suppress(grpc.aio.AioRpcError):
-                call = channel.unary_unary(EMBED)(message.SerializeToString(), timeout=patience_s)
+                call = _unary(channel, EMBED)(message.SerializeToString(), timeout=patience_s)
                 await call
 
 
-async def large_filters(ports: Ports, _: random.Random) -> None:
+async def large_filters(ports: Ports, __: random.Random) -> None:
     """Count by a filter of a hundred thousand values."""
     request = collections_pb2.CountRequest(collection="none")
     request.filter.update({"key": [str(i) for i in range(100_000)]})
     async with grpc.aio.insecure_channel(f"127.0.0.1:{ports['grpc']}") as channel:
         with suppress(grpc.aio.AioRpcError):
-            await channel.unary_unary(COUNT)(request.SerializeToString(), timeout=60)
+            await _unary(channel, COUNT)(request.SerializeToString(), timeout=60)
 
 
 async def shapes_without_bytes(ports: Ports, draw: random.Random) -> None:
@@ -132,7 +137,7 @@ async def shapes_without_bytes(ports: Ports, draw: random.Random) -> None:
         await client.post(url, content=head + bytes(4), headers=headers)
 
 
-async def web_pages(ports: Ports, _: random.Random) -> None:
+async def web_pages(ports: Ports, __: random.Random) -> None:
     """Call as a page of another site does, whose name leads to this machine or not."""
     async with httpx.AsyncClient(timeout=60) as client:
         for host in ("evil.example", "127.0.0.1"):
@@ -143,15 +148,15 @@ async def web_pages(ports: Ports, _: random.Random) -> None:
                 await client.post(url, headers=headers)
 
 
-async def resets(ports: Ports, _: random.Random) -> None:
+async def resets(ports: Ports, __: random.Random) -> None:
     """Open calls on one connection and reset each at once."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{ports['grpc']}") as channel:
         for _ in range(200):
-            channel.unary_unary(EMBED)(b"", timeout=60).cancel()
+            _unary(channel, EMBED)(b"", timeout=60).cancel()
         await asyncio.sleep(0.1)
 
 
-async def untaken_answers(ports: Ports, _: random.Random) -> None:
+async def untaken_answers(ports: Ports, __: random.Random) -> None:
     """Ask over HTTP for large answers, and take nothing of them."""
     body = json.dumps({"model": "tiny", "input": ["cat"] * 2048}).encode()
     head = b"POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
