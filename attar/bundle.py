@@ -10,8 +10,7 @@ import shutil
 import stat
 import tempfile
 import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import IO, Protocol, Self, cast
 
 import numpy as np
 
+from . import archive
 from .errors import AlreadyExists, BundleRefused, InvalidInput, NotFound
 from .manifest import (
     MAX_FILE_BYTES,
@@ -43,6 +43,10 @@ MAX_FILES = 1000
 MAX_BUNDLE_BYTES = 8 * 2**30
 """All files together, uncompressed: what a reader may be made to hash."""
 
+MAX_TEXT_BYTES = 64 * 2**20
+"""Of one file that is neither a graph nor arrays: the largest tokenizers have some 40 MB."""
+
+_MOST_ENTRIES = 4 * MAX_FILES  # files and folders, of which a folder is read no further
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can say: equal content gives equal bytes
 
 
@@ -62,11 +66,13 @@ class Bundle:
 
     path: Path
     manifest: Manifest
+    content: str
+    """SHA-256 of the manifest's bytes, and so of everything: it has the hashes of the others."""
     _source: _Source = field(repr=False, compare=False)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Self:
-        """Verify a bundle folder or zip and give it.
+    def open(cls, path: str | os.PathLike[str], *, content: str | None = None) -> Self:
+        """Verify a bundle folder or zip and give it; only that of `content`, where it is given.
 
         Raises InvalidInput for what is no path, NotFound where nothing stands at `path`, and
         BundleRefused that says what is wrong.
@@ -75,7 +81,7 @@ class Bundle:
         if not isinstance(given, str | os.PathLike) or not str(given):
             raise InvalidInput(f"a bundle's path is text or a Path; got {path!r:.80}")
         path = Path(path)
-        return cls._verified(path, _source(path))
+        return cls._verified(path, _source(path), content=content)
 
     @classmethod
     def write(
@@ -111,7 +117,7 @@ class Bundle:
             if path.exists():
                 path.rename(Path(scratch) / "old")
             new.rename(path)
-        return cls(path, bundle.manifest, _Folder(path))
+        return cls(path, bundle.manifest, bundle.content, _Folder(path))
 
     @classmethod
     def pack(
@@ -126,11 +132,11 @@ class Bundle:
         Entries are stored, sorted and undated: the same bundle gives the same bytes everywhere.
         Raises AlreadyExists as `write` does.
         """
-        bundle, archive = cls.open(folder), Path(archive)
-        if archive.exists() and not (replace and archive.is_file()):
-            raise AlreadyExists(f"{archive} exists; choose another path, or replace a file")
-        archive.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=archive.parent, prefix=f".{archive.name}.") as scratch:
+        bundle, target = cls.open(folder), Path(archive)
+        if target.exists() and not (replace and target.is_file()):
+            raise AlreadyExists(f"{target} exists; choose another path, or replace a file")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
             new = Path(scratch) / "new"
             with zipfile.ZipFile(new, "w", zipfile.ZIP_STORED) as zipped:
                 for name in sorted([MANIFEST, *(entry.path for entry in bundle.manifest.files)]):
@@ -138,8 +144,8 @@ class Bundle:
                     info.create_system = 3  # Unix, wherever it runs: the mode below is Unix's
                     info.external_attr = (stat.S_IFREG | 0o644) << 16
                     zipped.writestr(info, bundle.read(name))
-            new.replace(archive)
-        return cls(archive, bundle.manifest, _Zip(archive))
+            new.replace(target)
+        return cls(target, bundle.manifest, bundle.content, _Zip(target))
 
     def read(self, name: str) -> bytes:
         """Give one file's bytes, checked against the manifest once more; NotFound if not listed."""
@@ -169,7 +175,7 @@ class Bundle:
         return _report(self.read(REPORT))
 
     @classmethod
-    def _verified(cls, path: Path, source: _Source) -> Self:
+    def _verified(cls, path: Path, source: _Source, *, content: str | None = None) -> Self:
         """Check everything in `source`, which stands at `path` or will."""
         sizes = source.sizes()
         if len(sizes) > MAX_FILES:
@@ -178,7 +184,15 @@ class Bundle:
             raise BundleRefused("too-large", f"{path} has {total} bytes; limit {MAX_BUNDLE_BYTES}")
         if MANIFEST not in sizes:
             raise BundleRefused("missing-file", f"{path} has no {MANIFEST} at its top")
-        bundle = cls(path, parse(source.read(MANIFEST, MAX_MANIFEST_BYTES)), source)
+        manifest = source.read(MANIFEST, MAX_MANIFEST_BYTES)
+        found = sha256(manifest).hexdigest()
+        if content not in (None, found):
+            raise BundleRefused(
+                "wrong-hash",
+                f"{path}: {MANIFEST} has sha256 {found}, where {content} was expected: it was "
+                "changed meanwhile; load it again",
+            )
+        bundle = cls(path, parse(manifest), found, source)
         bundle._verify_files(sizes)
         computed = fingerprint(bundle.manifest)
         if computed != bundle.manifest.fingerprint:
@@ -202,6 +216,7 @@ class Bundle:
             )
         for name in sorted(listed):
             self._check_size(name, sizes[name])  # before reading: a claim too large is not read
+            _check_kind_size(name, sizes[name])
             _check_content(name, self.read(name))
 
     def _check_size(self, name: str, size: int) -> None:
@@ -224,7 +239,12 @@ def _source(path: Path) -> _Source:
         return _Folder(path.absolute())
     if not is_there:
         raise NotFound(f"no bundle at {path}: no such file or folder")
-    if not zipfile.is_zipfile(path):
+    try:
+        with archive.open_plain(path) as file:
+            is_zip = zipfile.is_zipfile(file)
+    except OSError as error:
+        raise BundleRefused("not-a-bundle", f"{path} cannot be read: {error.strerror}") from None
+    if not is_zip:
         raise BundleRefused("not-a-bundle", f"{path} is neither a folder nor a zip file")
     return _Zip(path.absolute())
 
@@ -235,22 +255,39 @@ class _Folder:
 
     def sizes(self) -> Mapping[str, int]:
         found = {}
-        for folder, below, files in os.walk(self.root):
-            for name in (*below, *files):
-                entry = Path(folder) / name
-                status = entry.lstat()
-                shown = entry.relative_to(self.root).as_posix()
-                if stat.S_ISREG(status.st_mode):
-                    found[shown] = status.st_size
-                elif not stat.S_ISDIR(status.st_mode):
-                    raise BundleRefused(
-                        "symlink", f"{self.root}: {shown} is a link or a device, no plain file"
-                    )
+        for count, entry in enumerate(self._entries()):
+            status = entry.stat(follow_symlinks=False)
+            shown = Path(entry.path).relative_to(self.root).as_posix()
+            if count >= _MOST_ENTRIES:
+                raise BundleRefused(
+                    "too-large", f"{self.root} has more than {count} files; limit {MAX_FILES}"
+                )
+            if stat.S_ISREG(status.st_mode):
+                found[shown] = status.st_size
+            elif not stat.S_ISDIR(status.st_mode):
+                raise BundleRefused(
+                    "symlink", f"{self.root}: {shown} is a link or a device, no plain file"
+                )
         return found
+
+    def _entries(self) -> Iterator[os.DirEntry[str]]:
+        """Give what lies in the folder and below, one by one: it may be a million."""
+        todo = [os.fspath(self.root)]
+        try:
+            while todo:
+                with os.scandir(todo.pop()) as entries:
+                    for entry in entries:
+                        yield entry
+                        if entry.is_dir(follow_symlinks=False):
+                            todo.append(entry.path)
+        except OSError as error:
+            raise BundleRefused(
+                "missing-file", f"{self.root} cannot be read: {error.strerror}; put it back"
+            ) from None
 
     def read(self, name: str, limit: int) -> bytes:
         try:
-            with (self.root / name).open("rb") as file:
+            with archive.open_plain(self.root / name, links=False) as file:
                 return file.read(limit + 1)
         except OSError as error:
             raise BundleRefused(
@@ -266,9 +303,9 @@ class _Zip:
     def sizes(self) -> Mapping[str, int]:
         found: dict[str, int] = {}
         try:
-            with zipfile.ZipFile(self.path) as archive:
-                entries = archive.infolist()
-        except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+            with archive.open_plain(self.path) as file:
+                entries = archive.opened(file, max_entries=_MOST_ENTRIES).infolist()
+        except archive.DAMAGES as error:
             raise BundleRefused("bad-zip", f"{self.path} is a damaged zip: {error}") from None
         for entry in entries:
             self._check(entry)
@@ -282,13 +319,14 @@ class _Zip:
 
     def read(self, name: str, limit: int) -> bytes:
         try:
-            with zipfile.ZipFile(self.path) as archive, archive.open(name) as file:
-                return file.read(limit + 1)
+            with archive.open_plain(self.path) as file:
+                zipped = archive.opened(file, max_entries=_MOST_ENTRIES)
+                return archive.read(zipped, zipped.getinfo(name), limit + 1)
         except FileNotFoundError:
             raise BundleRefused("missing-file", f"{self.path} is gone; put it back") from None
         except KeyError:
             raise BundleRefused("missing-file", f"{self.path} lacks {name} by now") from None
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+        except archive.DAMAGES as error:
             raise BundleRefused("bad-zip", f"{self.path}: {name} is damaged: {error}") from None
 
     def _check(self, entry: zipfile.ZipInfo) -> None:
@@ -304,13 +342,21 @@ class _Zip:
                 f"{self.path}: {entry.filename} declares {entry.file_size} bytes; "
                 f"limit {MAX_FILE_BYTES}",
             )
-        encrypted = entry.flag_bits & 1
-        if encrypted or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise BundleRefused(
-                "bad-zip",
-                f"{self.path}: {entry.filename} is encrypted or oddly compressed; "
-                "store or deflate it",
-            )
+        try:
+            archive.check_method(entry)
+        except ValueError as error:
+            raise BundleRefused("bad-zip", f"{self.path}: {error}") from None
+
+
+def _check_kind_size(name: str, size: int) -> None:
+    """Refuse a text that is larger than a program would read at once."""
+    limit = MAX_TEXT_BYTES
+    if name.endswith((".onnx", ".npz")):
+        return
+    if name == REPORT:
+        limit = MAX_MANIFEST_BYTES
+    if size > limit:
+        raise BundleRefused("too-large", f"{name} has {size} bytes; limit {limit}")
 
 
 def _check_content(name: str, data: bytes) -> None:
@@ -333,19 +379,25 @@ def _report(data: bytes) -> Mapping[str, object]:
 def _check_arrays(data: bytes, name: str) -> None:
     """Refuse an npz whose members are anything but plain arrays; only their headers are read."""
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = archive.infolist()
+        with archive.opened(io.BytesIO(data), max_entries=MAX_FILES) as zipped:
+            members = zipped.infolist()
+            if (total := sum(member.file_size for member in members)) > MAX_FILE_BYTES:
+                raise BundleRefused(
+                    "too-large", f"{name} unpacks to {total} bytes; limit {MAX_FILE_BYTES}"
+                )
+            if len(set(zipped.namelist())) < len(members):
+                raise ValueError("it holds an array twice")
             for member in members:
-                with archive.open(member) as file:
+                with archive.open_entry(zipped, member) as file:
                     size = _npy_size(file)
                 if size != member.file_size:
                     raise ValueError(f"{member.filename} holds objects or is cut")
+    except BundleRefused:
+        raise
     except Exception as error:  # noqa: BLE001 (zipfile and numpy raise many kinds on spoiled bytes)
         raise BundleRefused(
             "bad-arrays", f"{name} is not an npz of plain arrays: {error}; use numpy.savez"
         ) from None
-    if (total := sum(member.file_size for member in members)) > MAX_FILE_BYTES:
-        raise BundleRefused("too-large", f"{name} unpacks to {total} bytes; limit {MAX_FILE_BYTES}")
 
 
 def _npy_size(file: IO[bytes]) -> int:

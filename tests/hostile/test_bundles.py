@@ -9,6 +9,8 @@ import pickle
 import re
 import shutil
 import stat
+import struct
+import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -167,6 +169,143 @@ def zip_bomb(folder: Path) -> Path:
     return zipped(change, compression=zipfile.ZIP_DEFLATED)(folder)
 
 
+def respelled(change: Callable[[bytearray], object]) -> Damage:
+    """Zip the bundle, deflated, and change the finished archive's bytes."""
+
+    def damage(folder: Path) -> Path:
+        archive = zipped(lambda _: None, compression=zipfile.ZIP_DEFLATED)(folder)
+        data = bytearray(archive.read_bytes())
+        change(data)
+        archive.write_bytes(data)
+        return archive
+
+    return damage
+
+
+def renamed_in_header(data: bytearray) -> None:
+    """Call an entry otherwise in its own header: streaming readers see another file."""
+    at = data.index(b"report.json")
+    data[at : at + 11] = b"../evil.txt"
+
+
+def sized_in_header(data: bytearray) -> None:
+    at = data.index(b"report.json") - 30
+    data[at + 22 : at + 26] = struct.pack("<L", 10)
+
+
+def hidden_in_64(data: bytearray) -> None:
+    """Say in an entry's own header that its sizes stand in a field that is not there."""
+    at = data.index(b"report.json") - 30
+    data[at + 18 : at + 26] = b"\xff" * 8
+
+
+def overlapped(data: bytearray) -> None:
+    """Let two entries of the directory share one entry's bytes, as a quine of a bomb does."""
+    second = data.rindex(b"PK\1\2")
+    first = data.index(b"PK\1\2")
+    data[second + 42 : second + 46] = data[first + 42 : first + 46]
+
+
+def miscounted(data: bytearray) -> None:
+    end = data.rindex(b"PK\5\6")
+    data[end + 8 : end + 12] = struct.pack("<HH", 3, 3)
+
+
+def prefixed(data: bytearray) -> None:
+    """Put another archive's bytes in front: to some readers it is that one."""
+    data[:0] = b"PK\3\4" + bytes(100)
+
+
+def crowded_zip(folder: Path) -> Path:
+    """Give a zip of 5,000 empty entries: a hundred bytes each to whoever lists them."""
+
+    def change(file: zipfile.ZipFile) -> None:
+        for i in range(5000):
+            file.writestr(f"{i}.txt", b"")
+
+    return zipped(change)(folder)
+
+
+def wide_zip(folder: Path) -> Path:
+    """Give a zip whose directory is mostly comments."""
+
+    def change(file: zipfile.ZipFile) -> None:
+        for i in range(20):
+            info = zipfile.ZipInfo(f"{i}.txt")
+            info.comment = b"x" * 65_000
+            file.writestr(info, b"")
+
+    return zipped(change)(folder)
+
+
+def zeros(folder: Path) -> Path:
+    """Give a zip of 100 kB with a graph of 100 MB: deflate makes a thousandth of zeros."""
+    listed(MODEL, bytes(10**8))(folder)
+    return zipped(lambda _: None, compression=zipfile.ZIP_DEFLATED)(folder)
+
+
+def sparse(name: str, size: int) -> Damage:
+    """Give a bundle with a file that is listed and all holes."""
+
+    def damage(folder: Path) -> Path:
+        with (folder / name).open("wb") as file:
+            file.truncate(size)
+        entry = {"path": name, "sha256": "0" * 64, "bytes": size}
+
+        def change(document: dict[str, Any]) -> None:
+            others = [one for one in document["files"] if one["path"] != name]
+            document["files"] = [*others, entry]
+
+        return manifest(change)(folder)
+
+    return damage
+
+
+def endless(folder: Path) -> Path:
+    """Put a pipe where a zip should be: whoever opens it to read waits for a writer."""
+    path = folder.with_suffix(".zip")
+    os.mkfifo(path)
+    return path
+
+
+def piped_manifest(folder: Path) -> Path:
+    (folder / "manifest.json").unlink()
+    os.mkfifo(folder / "manifest.json")
+    return folder
+
+
+def multitude(folder: Path) -> Path:
+    for i in range(4001):
+        (folder / f"{i}.txt").touch()
+    return folder
+
+
+def twice_npz() -> bytes:
+    file = BytesIO(npz(a=np.ones(9)))
+    with warnings.catch_warnings(), zipfile.ZipFile(file, "a") as archive:
+        warnings.simplefilter("ignore")
+        archive.writestr("a.npy", archive.read("a.npy"))
+    return file.getvalue()
+
+
+def deflated_npz(size: int) -> bytes:
+    file = BytesIO()
+    np.savez_compressed(file, a=np.zeros(size, np.uint8))
+    return file.getvalue()
+
+
+def misshapen_npz(shape: tuple[int, ...], data: bytes = b"") -> bytes:
+    """Give an npz whose array has a header that asks for more than there is."""
+    array = BytesIO()
+    np.lib.format.write_array_header_1_0(
+        array, {"descr": "<f4", "fortran_order": False, "shape": shape}
+    )
+    file = BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a.npy", array.getvalue() + data)
+    return file.getvalue()
+
+
 def zip_flag(file: zipfile.ZipFile) -> None:
     file.filelist[-1].flag_bits |= 1
 
@@ -313,6 +452,15 @@ TABLE = [
     refused("bad-zip", zip_bomb, "tokenizer.json is damaged"),
     refused("bad-zip", zipped(zip_flag), "encrypted or oddly compressed"),
     refused("bad-zip", zipped(lambda _: 0, compression=zipfile.ZIP_LZMA), "oddly compressed"),
+    refused("bad-zip", respelled(renamed_in_header), "report.json has a header that the directory"),
+    refused("bad-zip", respelled(sized_in_header), "report.json has a header that the directory"),
+    refused("bad-zip", respelled(hidden_in_64), "an entry's header lacks its sizes of 64 bits"),
+    refused("bad-zip", respelled(overlapped), "overlaps another entry"),
+    refused("bad-zip", respelled(miscounted), "its directory has 4 entries, and says 3"),
+    refused("bad-zip", respelled(prefixed), "its directory is not where its end says"),
+    refused("bad-zip", crowded_zip, "it has 5004 entries; limit 4000"),
+    refused("bad-zip", wide_zip, "limit 1048576"),
+    refused("bad-zip", zeros, "to 100000000 bytes, more than 100 times; store it"),
     refused("bad-json", raw(b'{"name": '), "Expecting value"),
     refused("bad-json", raw(b'{"name": 1, "name": 2}'), "a key occurs twice"),
     refused("bad-json", raw(b'{"name": NaN}'), "NaN is not a finite number"),
@@ -391,6 +539,8 @@ TABLE = [
         refused("file-kind", listed(name, b""), f"files[{name}] is no kind")
         for name in ("head.pkl", "model.pt", "model.bin", "run.py", "lib.so", "ONNX")
     ),
+    refused("symlink", piped_manifest, "manifest.json is a link or a device"),
+    refused("not-a-bundle", endless, "cannot be read: it is no plain file"),
     refused("missing-file", without("manifest.json"), "has no manifest.json at its top"),
     refused("missing-file", without("tokenizer.json"), "lacks tokenizer.json, which its manifest"),
     refused("missing-file", entry("more.json"), "lacks more.json"),
@@ -400,6 +550,9 @@ TABLE = [
     refused("unlisted-file", zip_entry("evil.pkl"), "holds evil.pkl"),
     refused("too-large", raw(b" " * (4 * 2**20 + 1)), "more than 4194304 bytes"),
     refused("too-large", crowd, "has 1005 files; limit 1000"),
+    refused("too-large", multitude, "has more than 4000 files; limit 1000"),
+    refused("too-large", sparse("tokenizer.json", 10**8), "100000000 bytes; limit 67108864"),
+    refused("too-large", sparse("report.json", 10**7), "10000000 bytes; limit 4194304"),
     refused("too-large", fields(files__0__bytes=BIG), "has 3221225472 bytes; limit 2147483648"),
     refused("too-large", zip_claims(BIG, MODEL), "declares 3221225472 bytes; limit 2147483648"),
     refused("too-large", zip_claims(2 * 2**30, *EVERY_FILE), "10737418240 bytes; limit 8589934592"),
@@ -423,6 +576,12 @@ TABLE = [
     refused("bad-arrays", listed("head.npz", npz(a=np.array([{}]))), "a.npy holds objects"),
     refused("bad-arrays", listed("head.npz", b"PK"), "not an npz of plain arrays"),
     refused("bad-arrays", listed("head.npz", npz(a=np.ones(9))[:-40]), "not an npz of plain"),
+    refused("bad-arrays", listed("head.npz", twice_npz()), "it holds an array twice"),
+    refused("bad-arrays", listed("head.npz", deflated_npz(10**8)), "more than 100 times"),
+    refused(
+        "bad-arrays", listed("head.npz", misshapen_npz((2**40, 2**40))), "holds objects or is cut"
+    ),
+    refused("bad-arrays", listed("head.npz", misshapen_npz((-1,), b"1234")), "holds objects or is"),
     refused("tokenizer", sealed(listed("tokenizer.json", b"{}")), "the tokenizer cannot be read"),
     refused("tokenizer", sealed(fields(max_length=2)), "leaves no room beside 2 special tokens"),
     refused("signature", sealed(model(rename_input)), "has input tokens tensor(int64)"),
