@@ -306,20 +306,19 @@ async def _add_kept(
         ),
         server,
     )
-    anomaly = await asyncio.to_thread(Anomaly, settings.data_dir, models, collections)
+    free = settings.min_free_bytes
+    anomaly = await asyncio.to_thread(
+        Anomaly, settings.data_dir, models, collections, min_free_bytes=free
+    )
     anomaly_pb2_grpc.add_AnomalyServicer_to_server(
         AnomalyService(anomaly, max_items=settings.max_items), server
     )
-    classification = await asyncio.to_thread(Classification, settings.data_dir, models)
+    classification = await asyncio.to_thread(
+        Classification, settings.data_dir, models, min_free_bytes=free
+    )
     classification_pb2_grpc.add_ClassificationServicer_to_server(
         ClassificationService(classification, max_items=settings.max_items), server
     )
-    for why in (
-        *collections.damaged.values(),
-        *anomaly.damaged.values(),
-        *classification.damaged.values(),
-    ):
-        log.error("not served: %s", why)
     orphans = Orphans(
         models, collections=collections, anomaly=anomaly, classification=classification
     )

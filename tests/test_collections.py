@@ -73,9 +73,10 @@ def test_collections_survive_a_restart_and_a_deletion_is_final(tmp_path: Path) -
 
 
 def test_what_was_half_made_is_swept(tmp_path: Path) -> None:
-    (tmp_path / ".0123" / "shard").mkdir(parents=True)
+    (tmp_path / f".{'0123' * 8}" / "shard").mkdir(parents=True)
+    (tmp_path / ".DS_Store").write_bytes(b"what others put there stays")
     EdgeStore(tmp_path).close()
-    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", ".DS_Store"}
 
 
 def test_a_copy_that_was_not_taken_over_is_swept(tmp_path: Path) -> None:

@@ -15,13 +15,14 @@ import asyncio
 import ctypes
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
 import signal
 import sys
-import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -30,10 +31,13 @@ import qdrant_edge as edge
 
 from attar.errors import AttarError, BackendError, DiskFull, NotFound, Unavailable
 
-from .disk import sync_folder
-from .qdrant_edge import COLLECTION_FILE, RESERVE_BYTES, require_space
+from .disk import make_folder, refusal, require_space, sync_folder, sync_tree
+from .qdrant_edge import COLLECTION_FILE, RESERVE_BYTES
+
+log = logging.getLogger("attar.server")
 
 _CHUNK: Final = 2**20
+_LOOK_BYTES: Final = 64 * 2**20  # between two looks at what the disk has left
 _ID: Final = re.compile(r"[0-9a-f]{64}")
 _NICE: Final = 5
 _PDEATHSIG: Final = 1  # of linux/prctl.h
@@ -42,10 +46,15 @@ _ERRORS: Final = {kind.reason: kind for kind in (BackendError, DiskFull, Unavail
 
 def snapshot_path(folder: Path, snapshot: str) -> Path:
     """Where a snapshot lies; raises `NotFound` for one that is not there, whatever its name."""
-    path = folder / f"{snapshot}.zip"
-    if not _ID.fullmatch(snapshot) or not path.is_file():
+    path = folder / f"{snapshot[:80]}.zip"
+    if not is_snapshot(path):
         raise NotFound(f"snapshot {snapshot[:80]!r} is not there; list those of the collection")
     return path
+
+
+def is_snapshot(path: Path) -> bool:
+    """Whether a file is named as a snapshot is; other things may lie there."""
+    return _ID.fullmatch(path.stem) is not None and path.suffix == ".zip" and path.is_file()
 
 
 async def build(*arguments: str | Path, copied: Callable[[], None] | None = None) -> str:
@@ -69,6 +78,7 @@ async def build(*arguments: str | Path, copied: Callable[[], None] | None = None
             running.kill()
             await running.wait()
     if "error" in told:
+        log.error("%s: %s", arguments[0], told.get("detail", told["error"]))
         raise _ERRORS[told["reason"]](told["error"])
     if "done" not in told:
         raise Unavailable(
@@ -93,28 +103,30 @@ def optimize(source: Path, _folder: Path, target: Path) -> None:
     shard = edge.EdgeShard.load(str(target), None)
     shard.optimize()
     shard.close()
-    _sync_tree(target)
+    sync_tree(target)
     _say(done=str(target))
 
 
 def pack(source: Path, folder: Path, target: Path) -> None:
-    """Keep a shard, and the description of its collection in `folder`, in the folder `target`."""
-    target.mkdir(parents=True, exist_ok=True)
-    _require_room(source, target)
-    with tempfile.TemporaryDirectory(prefix=".", dir=target) as making:
-        copy_tree(source, Path(making) / source.name)
-        shutil.copy(folder / COLLECTION_FILE, Path(making) / COLLECTION_FILE)
-        _say(copied=True)
-        # A log is mostly holes, which level 1 makes nothing of; vectors do not compress.
-        archive = Path(making) / "snapshot.zip"
-        with zipfile.ZipFile(archive, "x", zipfile.ZIP_DEFLATED, compresslevel=1) as zipped:
-            for path in sorted(Path(making).rglob("*")):
-                if path.is_file() and path != archive:
-                    zipped.write(path, path.relative_to(making))
-        _sync(archive)
-        snapshot = _digest(archive)
-        archive.rename(target / f"{snapshot}.zip")
-        sync_folder(target)
+    """Keep a shard, and its collection's description in `folder`, in the parent of `target`.
+
+    It is made in `target`, which whoever asked for it removes.
+    """
+    make_folder(target.parent)
+    _require_room(source, target.parent)
+    copy_tree(source, target / source.name)
+    shutil.copy(folder / COLLECTION_FILE, target / COLLECTION_FILE)
+    _say(copied=True)
+    # A log is mostly holes, which level 1 makes nothing of; vectors do not compress.
+    archive = target / "snapshot.zip"
+    with zipfile.ZipFile(archive, "x", zipfile.ZIP_DEFLATED, compresslevel=1) as zipped:
+        for path in sorted(target.rglob("*")):
+            if path.is_file() and path != archive:
+                zipped.write(path, path.relative_to(target))
+    _sync(archive)
+    snapshot = _digest(archive)
+    archive.rename(target.parent / f"{snapshot}.zip")
+    sync_folder(target.parent)
     _say(done=snapshot)
 
 
@@ -124,6 +136,7 @@ def unpack(snapshot: Path, target: Path) -> None:
         raise Unavailable(
             f"snapshot {snapshot.stem} is damaged: its bytes hash to {found}; restore another one"
         )
+    written = 0
     with zipfile.ZipFile(snapshot) as zipped:
         for member in zipped.infolist():
             path = target / member.filename
@@ -136,9 +149,11 @@ def unpack(snapshot: Path, target: Path) -> None:
                     if chunk.count(0) == len(chunk):
                         made.seek(len(chunk), os.SEEK_CUR)
                     else:
-                        made.write(chunk)
+                        if written % _LOOK_BYTES < _CHUNK:  # a small zip may hold much
+                            require_space(target, RESERVE_BYTES)
+                        written += made.write(chunk)
                 made.truncate(member.file_size)
-    _sync_tree(target)
+    sync_tree(target)
     _say(done=str(target))
 
 
@@ -184,16 +199,6 @@ def _sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_tree(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        if path.is_file():
-            _sync(path)
-        else:
-            sync_folder(path)
-    sync_folder(folder)
-    sync_folder(folder.parent)
-
-
 def _say(**what: object) -> None:
     print(json.dumps(what), flush=True)  # noqa: T201 (the protocol)
 
@@ -220,8 +225,12 @@ def main(parent: str, command: str, *arguments: str) -> None:
         _COMMANDS[command](*map(Path, arguments))
     except AttarError as error:
         _say(error=str(error), reason=error.reason)
-    except (OSError, zipfile.BadZipFile) as error:
-        _say(error=f"{command} failed: {error}", reason=Unavailable.reason)
+    except OSError as error:
+        told = refusal(error)
+        _say(error=str(told), reason=told.reason, detail=f"{error}")
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        told = Unavailable("the snapshot is damaged: its zip cannot be read; restore another")
+        _say(error=str(told), reason=told.reason, detail=f"{arguments}: {error!r}")
     except Exception as error:  # noqa: BLE001 (told to whoever waits)
         _say(error=f"{command} failed: {error!r}", reason=BackendError.reason)
 

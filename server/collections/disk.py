@@ -2,22 +2,38 @@
 
 A file written here survives the process (SIGKILL at any moment leaves the old one or the new one),
 and a power loss as far as the disk keeps what fsync says it kept.
+
+The folders are the operator's too: a file manager, a backup or a bad disk may leave anything in
+them. What is read is a regular file of a bounded size; what is swept has a name of ours; what else
+lies there stays. A caller is told what is wrong in words without a path, and the log has the path.
 """
 
+import errno
 import os
 import re
+import shutil
+import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from attar.errors import InvalidInput
+from attar.errors import AttarError, DiskFull, InvalidInput, Unavailable
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+# What a killed writer leaves: a folder being made or removed, or a file of `write_whole`.
+_UNFINISHED: Final = re.compile(r"\.([0-9a-f]{32}|[a-z0-9_]{8}(\.part)?)")
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+
+
+def is_name(name: str) -> bool:
+    """Whether a name is safe as a file's."""
+    return _NAME.fullmatch(name) is not None
 
 
 def check_name(what: str, name: str) -> str:
     """Give back a name that is safe as a file's: `what` is said in the message when it is not."""
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise InvalidInput(
             f"a {what}'s name has 1 to 64 letters, digits, dots, dashes or underscores and begins"
             f" with a letter or a digit; got {name[:80]!r}"
@@ -47,3 +63,85 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, durably."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        sync_folder(made.parent)
+
+
+def sync_tree(folder: Path) -> None:
+    """Bring a folder, all that is in it, and its name to the disk."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        else:
+            sync_folder(path)
+    sync_folder(folder)
+    sync_folder(folder.parent)
+
+
+def read_file(path: Path, *, limit: int) -> bytes:
+    """Give what is in a file; raises OSError, or ValueError where it is no file of `limit` bytes.
+
+    A pipe is not waited for, and a device or a file that somebody let grow is not read.
+    """
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123 (by descriptor)
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("it is no file")
+        if status.st_size > limit:
+            raise ValueError(f"it has {status.st_size} bytes, and such a file has {limit} at most")
+        return file.read(limit)
+
+
+def remove(path: Path) -> None:
+    """Remove what lies there: a file, a link, a folder and all that is in it, or nothing."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed writers left in a folder, as far as that can be removed."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if _UNFINISHED.fullmatch(path.name):
+                with suppress(OSError):
+                    remove(path)
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Raise `DiskFull` when the disk of a folder has less than `needed` bytes left."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DiskFull(
+            f"the disk of data_dir has {free >> 20} MiB left, and {needed >> 20} MiB of it are kept"
+            " free; delete collections or snapshots, or give it more room. Nothing was written"
+        )
+
+
+def refusal(error: OSError) -> AttarError:
+    """Give what a caller is told when the disk fails: what the system says, and no path."""
+    if error.errno in _FULL:
+        return DiskFull("the disk of data_dir is full; delete something or give it more room")
+    return Unavailable(
+        f"the disk of data_dir cannot be used: {error.strerror or type(error).__name__}; the"
+        " server's log says where"
+    )
+
+
+def what_is_wrong(error: BaseException) -> str:
+    """Say why something could not be read, in words that hold no path."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    if isinstance(error, KeyError):
+        return f"it lacks {error}"
+    if isinstance(error, ValueError | RecursionError):  # our own words, or those of a parser
+        return str(error)
+    return "its engine cannot open it"

@@ -2,7 +2,9 @@
 
 The child serves one call at a time, read from a socket; it ends when the socket does, so it cannot
 outlive the server by more than the call it is in. If it dies, the call in it and those behind it
-fail with `Unavailable`, and the next call starts another, which finds everything acknowledged.
+fail with `Unavailable`, and the next call starts another, which finds everything acknowledged. A
+death says little of the data, since whatever is short of memory is killed. So a collection that
+could not be opened is tried again: at once if the child died of it, and then by later calls of it.
 
 What takes longer than a call may, the building of an index and the packing of a snapshot, is done
 to a copy by a third process, see `builder`. Writes to the collection wait while it is copied; reads
@@ -23,6 +25,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
@@ -34,9 +37,9 @@ from attar.errors import AttarError, BackendError, DiskFull, Unavailable
 from attar.server import memory
 
 from . import builder
-from .disk import check_name
+from .disk import check_name, make_folder, refusal, require_space, sweep, sync_folder
 from .filters import Condition
-from .qdrant_edge import OPENING_BYTES, RESERVE_BYTES, EdgeStore, require_space
+from .qdrant_edge import OPENING_BYTES, RESERVE_BYTES, EdgeStore
 from .store import Description, Hit, Page, Payload, Point, PointId, Search, Size, Snapshot
 
 P = ParamSpec("P")
@@ -46,10 +49,21 @@ log = logging.getLogger("attar.server")
 _SYNC_S: Final = 1.0  # how long a write may wait for its sync, which searches wait out too
 _IDLE_S: Final = 1.0  # without a call, after which what the last ones took goes back
 _CLOSE_S: Final = 30.0  # for the last call and the last sync
+_OPENINGS: Final = 3  # deaths of the child at one collection, before the others go on without it
+_PAUSE_S: Final = (2.0, 600.0)  # before such a collection is tried again, and the longest, doubling
 _CATCH_UP: Final = 500  # points brought to a copy in one call, between which reads go on
 # A build copies everything, so what was written since the last must be a fair part of it: then
 # builds cost no more than a constant for each point that was ever written, even when they fail.
 _NEW: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class _Shut:
+    """Why a collection is not open, and from when on a call of it tries again (monotonic, s)."""
+
+    reason: str
+    pause_s: float
+    again: float
 
 
 class StoreProcess:
@@ -80,14 +94,19 @@ class StoreProcess:
         self._builds: dict[str, asyncio.Task[None]] = {}
         self._written: Counter[str] = Counter()  # points, since the last build began
         self._building = asyncio.Lock()  # one at a time: each takes a core
-        self.damaged: dict[str, str] = {}
-        root.mkdir(parents=True, exist_ok=True)
+        self._shut: dict[str, _Shut] = {}
         try:
+            make_folder(root)
             self._thread.submit(self._start).result()
-            for leftover in self._snapshots.glob("*/.*"):
-                shutil.rmtree(leftover)
-        except DiskFull as error:  # the server lives without them, and each call tries again
+            for folder in self._snapshots.glob("*"):
+                sweep(folder)
+        except (DiskFull, OSError) as error:  # the server lives without, and each call tries again
             log.error("collections: %s", error)  # noqa: TRY400 (no bug, so no trace)
+
+    @property
+    def damaged(self) -> dict[str, str]:
+        """Which collections cannot be used, and why, in words without a path."""
+        return {name: shut.reason for name, shut in self._shut.items()}
 
     # ------------------------------------------------------------------ the contract
 
@@ -105,14 +124,14 @@ class StoreProcess:
         await self._give_up(name)
         async with self._writing.get(name, asyncio.Lock()):
             await self._call(EdgeStore.delete, name)
-        self.damaged.pop(name, None)
+        self._shut.pop(name, None)
         self._writing.pop(name, None)
         self._written.pop(name, None)
 
     async def describe(self, name: str) -> Description:
         """Give what a collection was made for."""
-        if name in self.damaged:
-            raise Unavailable(self.damaged[name])
+        if name in self._shut:
+            await self._run(self._try_again, name)
         if name not in self._descriptions:
             self._descriptions[name] = await self._call(EdgeStore.describe, name)
         return self._descriptions[name]
@@ -207,12 +226,17 @@ class StoreProcess:
         """Keep a collection as it is now; writes wait while it is copied, reads do not."""
         await self.describe(name)
         target = self._snapshots / name
-        async with self._working("pack", name, target, follow=False) as packing:
-            return _describe_snapshot(builder.snapshot_path(target, await packing))
+        making = target / f".{uuid.uuid4().hex}"
+        try:
+            async with self._working("pack", name, making, follow=False) as packing:
+                return _describe_snapshot(builder.snapshot_path(target, await packing))
+        finally:
+            await asyncio.to_thread(shutil.rmtree, making, ignore_errors=True)
 
     async def snapshots(self, name: str) -> list[Snapshot]:
         """List a collection's snapshots, oldest first, also when it was deleted since."""
-        paths = (self._snapshots / check_name("collection", name)).glob("*.zip")
+        folder = self._snapshots / check_name("collection", name)
+        paths = filter(builder.is_snapshot, folder.glob("*.zip"))
         return sorted(map(_describe_snapshot, paths), key=lambda one: (one.created_s, one.id))
 
     async def restore(self, name: str, snapshot: str, *, to: str, replace: bool) -> None:
@@ -227,13 +251,18 @@ class StoreProcess:
             async with self._writing[to]:
                 await self._call(EdgeStore.adopt, making, to=to, replace=replace)
                 self._descriptions.pop(to, None)
-                self.damaged.pop(to, None)
+                self._shut.pop(to, None)
         finally:
             await asyncio.to_thread(shutil.rmtree, making, ignore_errors=True)
 
     async def delete_snapshot(self, name: str, snapshot: str) -> None:
         """Remove a snapshot."""
-        self._snapshot(name, snapshot).unlink()
+        path = self._snapshot(name, snapshot)
+        try:
+            path.unlink(missing_ok=True)
+            await asyncio.to_thread(sync_folder, path.parent)
+        except OSError as error:
+            raise refusal(error) from error
 
     async def close(self) -> None:
         """Let the child finish, close its shards and end; what is being built is given up."""
@@ -338,17 +367,49 @@ class StoreProcess:
         """Run a method of the store in the child, off the loop; its errors are raised here."""
         if self._closed:
             raise Unavailable("the collections are closed; retry when the server is up again")
-        loop = asyncio.get_running_loop()
-        answer = await loop.run_in_executor(
-            self._thread, self._exchange, method.__name__, args, kwargs
-        )
+        answer = await self._run(self._exchange, method.__name__, args, kwargs)
         result: R = answer
         return result
+
+    async def _run(self, work: Callable[..., Any], *args: Any) -> Any:
+        """Do what concerns the child in the one thread that may."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
+        except OSError as error:
+            log.error("collections: %s", error)  # noqa: TRY400 (no bug, so no trace)
+            raise refusal(error) from error
 
     def _exchange(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._child is None:
             self._start()
         return self._ask(method, args, kwargs)
+
+    def _try_again(self, name: str) -> None:
+        """Open a collection that could not be opened, once it has had its pause, or raise why."""
+        shut = self._shut.get(name)
+        if shut is None:
+            return
+        if time.monotonic() < shut.again:
+            raise Unavailable(shut.reason)
+        if self._child is None:
+            self._start()
+        try:
+            self._ask("open_collection", (name,), {})
+        except Unavailable as error:
+            if self._alive:
+                self._keep_shut(name, error)
+            else:
+                self._keep_shut(name, _died(name, deaths=1))
+                self._start()
+            raise Unavailable(self._shut[name].reason) from error
+        del self._shut[name]
+        log.info("collection %s is open again", name)
+
+    def _keep_shut(self, name: str, error: Unavailable) -> None:
+        before = self._shut.get(name)
+        pause_s = _PAUSE_S[0] if before is None else min(2 * before.pause_s, _PAUSE_S[1])
+        self._shut[name] = _Shut(str(error), pause_s, time.monotonic() + pause_s)
+        log.error("not served: %s (%s)", error, "; ".join(getattr(error, "__notes__", ())))
 
     def _ask(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._child is None:
@@ -362,14 +423,38 @@ class StoreProcess:
                 "the process of the collections died; retry, it starts again"
             ) from error
         if not good:
+            if method != "open_collection" and (notes := getattr(answer, "__notes__", ())):
+                log.error("collections: %s", "; ".join(notes))
             raise answer
         return answer
 
     def _start(self) -> None:
-        """Start a child and open what is not known to be damaged; one that kills the child is."""
+        """Start a child that has every collection open but those that are shut."""
+        deaths: Counter[str] = Counter()
+        while (name := self._open_all()) is not None:
+            deaths[name] += 1
+            if deaths[name] == _OPENINGS:
+                self._keep_shut(name, _died(name, deaths=_OPENINGS))
+
+    def _open_all(self) -> str | None:
+        """Start a child and open what is not shut; give the collection at which it died, if any."""
+        for name in self._launch():
+            if name in self._shut:
+                continue
+            try:
+                self._ask("open_collection", (name,), {})
+            except Unavailable as error:
+                if not self._alive:
+                    return name
+                self._keep_shut(name, error)
+        return None
+
+    def _launch(self) -> list[str]:
+        """Start a child and give the names that it finds."""
+        make_folder(self._root)
         require_space(self._root, min(self._reserve, OPENING_BYTES))
         ours, theirs = socket.socketpair()
-        with theirs:
+        with ours, theirs:
             # -P: in a checkout, the child must not take the folder it is in for the package.
             command = [sys.executable, "-P", "-m", __name__, str(theirs.fileno()), str(self._root)]
             child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
@@ -377,26 +462,13 @@ class StoreProcess:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
             )
-        self._child = (child, Connection(ours.detach()))
+            self._child = (child, Connection(ours.detach()))
         try:
-            names = self._ask("names", (), {})
+            names: list[str] = self._ask("names", (), {})
         except AttarError:
             self._stop()
             raise
-        for name in names:
-            if name in self.damaged:
-                continue
-            try:
-                self._ask("open_collection", (name,), {})
-            except Unavailable as error:
-                self.damaged[name] = str(error)
-            if not self._alive:
-                self.damaged[name] = (
-                    f"collection {name} is damaged: the engine died opening it; restore a snapshot"
-                    f" of it, or {self._root / name} from a copy, or delete it"
-                )
-                self._start()
-                return
+        return names
 
     def _stop(self) -> None:
         if self._child is None:
@@ -409,6 +481,16 @@ class StoreProcess:
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
+
+
+def _died(name: str, *, deaths: int) -> Unavailable:
+    """Say that the child died at a collection, which may be whole: memory may have been short."""
+    times = "time" if deaths == 1 else "times"
+    return Unavailable(
+        f"collection {name} is not open: its engine died {deaths} {times} opening it. A later call"
+        " tries again; where that does not help, is memory short? Else restore a snapshot of it, or"
+        " delete it"
+    )
 
 
 async def _end(task: asyncio.Task[Any]) -> None:
@@ -448,6 +530,9 @@ def serve(connection: Connection, root: Path, reserve_bytes: int) -> None:
             answer = (True, getattr(store, method)(*args, **kwargs))
         except AttarError as error:
             answer = (False, error)
+        except OSError as error:
+            answer = (False, refusal(error))
+            answer[1].add_note(f"{method}: {error}")
         except Exception as error:  # noqa: BLE001 - whatever fails is told; a panic of the engine ends the child
             answer = (False, BackendError(f"the collections failed at {method}: {error!r}"))
         try:

@@ -26,10 +26,10 @@ Payloads are kept as JSON text beside what filters compare, see `filters`. The e
 booleans takes true for 1 (0.9.0), and it loses integers beyond 64 bits.
 """
 
+import dataclasses
 import fcntl
 import json
 import os
-import shutil
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -44,7 +44,18 @@ from numpy.typing import NDArray
 
 from attar.errors import AlreadyExists, DiskFull, NotFound, Unavailable
 
-from .disk import check_name, sync_folder, write_whole
+from .disk import (
+    check_name,
+    is_name,
+    read_file,
+    remove,
+    require_space,
+    sweep,
+    sync_folder,
+    sync_tree,
+    what_is_wrong,
+    write_whole,
+)
 from .filters import (
     EVERYTHING,
     TOKENS,
@@ -78,6 +89,7 @@ COLLECTION_FILE: Final = "collection.json"
 RESERVE_BYTES: Final = 256 * 2**20  # several times the largest write, with its log
 OPENING_BYTES: Final = 64 * 2**20  # what one shard may need to open
 _SCHEMA: Final = 2
+_DESCRIPTION_BYTES: Final = 2**16
 _LOCK_S: Final = 10.0  # how long an open store may take to let go: a killed one is gone in less
 _PAGE: Final = 1000
 _INDEXED_PATHS: Final = 32  # of ranges in one collection; each index costs memory and upserts
@@ -107,35 +119,36 @@ class EdgeStore:
         self._reserve = reserve_bytes
         self._lock = _lock(root / ".lock")
         self._open: dict[str, _Collection] = {}
-        for leftover in root.glob(".*"):
-            if leftover.is_dir():
-                shutil.rmtree(leftover)
+        sweep(root)
 
     def names(self) -> list[str]:
-        """List the collections on the disk, open or not."""
-        return sorted(p.name for p in self._root.iterdir() if p.is_dir() and p.name[0] != ".")
+        """List the collections on the disk, open or not; what cannot be one's name is not ours."""
+        return sorted(path.name for path in self._root.iterdir() if is_name(path.name))
 
     def open_collection(self, name: str) -> None:
-        """Take up a collection from its folder; raises `Unavailable` with what is wrong with it."""
+        """Take up a collection from its folder; raises `Unavailable` with what is wrong with it.
+
+        The error's note is for the log: it has the path, and what the engine said.
+        """
         folder = self._root / name
         try:
+            if not folder.is_dir():
+                raise ValueError("it is no folder")
             description, shard = read_description(folder / COLLECTION_FILE)
             if description.name != name:
                 raise ValueError(f"{COLLECTION_FILE} is of {description.name!r}")
             opened = _load(description, folder / shard)
         except BaseException as error:  # a panic of the engine is no Exception
-            raise Unavailable(
-                f"collection {name} is damaged: {error}; restore a snapshot of it, or {folder} from"
-                " a copy, or delete it"
-            ) from error
+            raise damaged(folder, error) from error
         self._open[name] = opened
+        sweep(folder)
         _sweep(folder, keep=shard)
 
     def create(self, description: Description) -> None:
         """Make an empty collection, whole or not at all; raises `AlreadyExists`."""
         name = check_name("collection", description.name)
         folder = self._root / name
-        if folder.exists():
+        if os.path.lexists(folder):
             raise AlreadyExists(f"collection {name} exists; choose another name or delete it")
         require_space(self._root, self._reserve)
         making, shard_name = self._root / f".{uuid.uuid4().hex}", _shard_name()
@@ -146,6 +159,7 @@ class EdgeStore:
         shard.flush()
         shard.close()
         _write_description(making, description, shard_name)
+        sync_tree(making)
         making.rename(folder)
         sync_folder(self._root)
         self.open_collection(name)
@@ -153,7 +167,7 @@ class EdgeStore:
     def delete(self, name: str) -> None:
         """Remove a collection and its files, damaged or not; raises `NotFound`."""
         folder = self._root / check_name("collection", name)
-        if not folder.is_dir():
+        if not os.path.lexists(folder):
             raise self._unknown(name)
         if name in self._open:
             gone = self._open.pop(name)
@@ -163,7 +177,7 @@ class EdgeStore:
         removing = self._root / f".{uuid.uuid4().hex}"
         folder.rename(removing)
         sync_folder(self._root)
-        shutil.rmtree(removing)
+        remove(removing)
 
     def describe(self, name: str) -> Description:
         """Give what a collection was made for."""
@@ -354,13 +368,18 @@ class EdgeStore:
         """
         name = check_name("collection", to)
         target = self._root / name
-        if target.exists() and not replace:
+        if os.path.lexists(target) and not replace:
             raise AlreadyExists(f"collection {name} exists; restore to another name, or replace it")
-        given, shard_name = read_description(folder / COLLECTION_FILE)
-        description = Description(
-            name, given.model, given.fingerprint, given.dims, given.quantization
-        )
-        if not target.exists():
+        try:
+            given, shard_name = read_description(folder / COLLECTION_FILE)
+            description = dataclasses.replace(given, name=name)
+            _load(description, folder / shard_name).shard.close()
+        except BaseException as error:  # a panic of the engine is no Exception
+            raise Unavailable(
+                f"the snapshot does not hold a collection: {what_is_wrong(error)}; restore another"
+            ) from error
+        if not target.is_dir() or target.is_symlink():
+            remove(target)  # a file that somebody put there
             _write_description(folder, description, shard_name)
             folder.rename(target)
             sync_folder(self._root)
@@ -434,6 +453,8 @@ class EdgeStore:
         try:
             return self._open[name]
         except KeyError:
+            if is_name(name) and os.path.lexists(self._root / name):
+                raise Unavailable(f"collection {name} is not open; retry") from None
             raise self._unknown(name) from None
 
     def _unknown(self, name: str) -> NotFound:
@@ -445,30 +466,32 @@ _KEYWORD: Final = edge.PayloadSchemaType.Keyword
 _FLOAT: Final = edge.PayloadSchemaType.Float
 
 
-def require_space(folder: Path, needed: int) -> None:
-    """Raise `DiskFull` when the disk of a folder has less than `needed` bytes left."""
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise DiskFull(
-            f"the disk of the collections has {free >> 20} MiB left, and {needed >> 20} MiB of it"
-            " are kept free; delete collections or snapshots, or give it more room. Nothing was"
-            " written"
-        )
+def damaged(folder: Path, error: BaseException) -> Unavailable:
+    """Say that a collection cannot be opened: to callers without a path, with it in the note."""
+    told = Unavailable(
+        f"collection {folder.name} is damaged: {what_is_wrong(error)}; its files are kept: restore"
+        " a snapshot of it, or its folder from a copy, or delete it"
+    )
+    told.add_note(f"{folder}: {error!r}")
+    return told
 
 
 def read_description(path: Path) -> tuple[Description, str]:
     """Give what a collection's file says: what it was made for, and its shard's folder."""
-    facts = json.loads(path.read_bytes())
+    facts = json.loads(read_file(path, limit=_DESCRIPTION_BYTES))
+    if not isinstance(facts, dict):
+        raise ValueError(f"{COLLECTION_FILE} holds no object")  # noqa: TRY004 (the file's, not ours)
     if facts["schema_version"] != _SCHEMA:
         raise ValueError(f"schema version {facts['schema_version']}; this attar reads {_SCHEMA}")
     name, model, fingerprint = facts["name"], facts["model"], facts["fingerprint"]
     quantization: Quantization = facts["quantization"]
-    if quantization not in OVERSAMPLING:
+    if str(quantization) not in OVERSAMPLING:
         raise ValueError(f"quantization {quantization!r} is unknown")
-    description = Description(
-        str(name), str(model), str(fingerprint), int(facts["dims"]), quantization
-    )
-    return description, check_name("shard", facts["shard"])
+    dims, shard = facts["dims"], facts["shard"]
+    if not isinstance(dims, int) or not isinstance(shard, str):
+        raise ValueError(f"{COLLECTION_FILE} has a value of another kind")  # noqa: TRY004
+    description = Description(str(name), str(model), str(fingerprint), dims, quantization)
+    return description, check_name("shard", shard)
 
 
 def _write_description(folder: Path, description: Description, shard: str) -> None:
@@ -492,7 +515,7 @@ def _sweep(folder: Path, *, keep: str) -> None:
     """Remove the shards that are not in use."""
     for path in folder.glob("shard-*"):
         if path.name != keep:
-            shutil.rmtree(path)
+            remove(path)
 
 
 def _config(description: Description) -> edge.EdgeConfig:
@@ -573,7 +596,7 @@ def _lock(path: Path) -> int:
             if time.monotonic() > deadline:
                 os.close(descriptor)
                 raise Unavailable(
-                    f"another process has {path.parent} open; one server at a time can"
+                    "another process has the collections of data_dir open; one server at a time can"
                 ) from None
             time.sleep(0.02)
         else:

@@ -47,11 +47,20 @@ class Scored:
 class Anomaly:
     """Every detector under <data_dir>/anomaly."""
 
-    def __init__(self, data_dir: Path, models: Models, collections: Collections) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        models: Models,
+        collections: Collections,
+        *,
+        min_free_bytes: int = 0,
+    ) -> None:
         """Read the detectors that are there, which blocks."""
         self._models = models
         self._collections = collections
-        self._shelf = Shelf(data_dir / "anomaly", "detector", KnnAnomaly.from_bytes)
+        self._shelf = Shelf(
+            data_dir / "anomaly", "detector", KnnAnomaly.from_bytes, reserve_bytes=min_free_bytes
+        )
         self.damaged = self._shelf.damaged
 
     async def fit(

@@ -58,10 +58,15 @@ class Predicted:
 class Classification:
     """Every classifier under <data_dir>/classifiers."""
 
-    def __init__(self, data_dir: Path, models: Models) -> None:
+    def __init__(self, data_dir: Path, models: Models, *, min_free_bytes: int = 0) -> None:
         """Read the classifiers that are there, which blocks."""
         self._models = models
-        self._shelf = Shelf(data_dir / "classifiers", "classifier", LinearClassifier.from_bytes)
+        self._shelf = Shelf(
+            data_dir / "classifiers",
+            "classifier",
+            LinearClassifier.from_bytes,
+            reserve_bytes=min_free_bytes,
+        )
         self.damaged = self._shelf.damaged
 
     async def fit(

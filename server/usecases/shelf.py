@@ -1,13 +1,29 @@
 """A shelf: heads on disk, one file a name, each there whole or not at all, read once."""
 
 import asyncio
-import shutil
+import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from attar.errors import AlreadyExists, NotFound, Unavailable
-from attar.server.collections.disk import check_name, sync_folder, write_whole
+from attar.server.collections.disk import (
+    check_name,
+    is_name,
+    make_folder,
+    read_file,
+    refusal,
+    remove,
+    require_space,
+    sweep,
+    sync_folder,
+    what_is_wrong,
+    write_whole,
+)
+
+log = logging.getLogger("attar.server")
+
+_HEAD_BYTES: Final = 2**32
 
 
 class Head(Protocol):
@@ -23,19 +39,27 @@ H = TypeVar("H", bound=Head)
 class Shelf(Generic[H]):
     """Heads of one kind under one folder; `kind` is said in messages."""
 
-    def __init__(self, folder: Path, kind: str, read: Callable[[bytes], H]) -> None:
-        """Read every head, which blocks; `damaged` says which could not be read and why."""
+    def __init__(
+        self, folder: Path, kind: str, read: Callable[[bytes], H], *, reserve_bytes: int = 0
+    ) -> None:
+        """Read every head, which blocks; `damaged` says which could not be read and why.
+
+        What is put there leaves `reserve_bytes` of the disk free.
+        """
         self._folder = folder
         self._kind = kind
+        self._reserve = reserve_bytes
         self._heads: dict[str, H] = {}
         self._writing = asyncio.Lock()
         self.damaged: dict[str, str] = {}
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            make_folder(folder)
+            sweep(folder)
+        except OSError as error:  # the server lives without, and each call says why
+            log.error("%ss: %s", kind, error)  # noqa: TRY400 (no bug, so no trace)
         for path in sorted(folder.glob("*.npz")):
-            try:
-                self._heads[path.stem] = read(path.read_bytes())
-            except Exception as error:  # noqa: BLE001 (one spoiled file must not stop the others)
-                self.damaged[path.stem] = f"{kind} {path.stem} is damaged: {error}"
+            if is_name(path.stem):  # what cannot be a head's name is not ours
+                self._read(path, read)
 
     def refuse_taken(self, name: str) -> None:
         """Raise `InvalidInput` or `AlreadyExists` when a head cannot be put under that name."""
@@ -47,7 +71,7 @@ class Shelf(Generic[H]):
         """Keep a new head; it survives a restart when this returns."""
         async with self._writing:
             self.refuse_taken(name)
-            await asyncio.to_thread(write_whole, self._path(name), head.to_bytes())
+            await asyncio.to_thread(self._write, name, head)
             self._heads[name] = head
 
     def get(self, name: str) -> H:
@@ -68,10 +92,35 @@ class Shelf(Generic[H]):
         async with self._writing:
             if name not in self._heads and name not in self.damaged:
                 raise self._unknown(name)
-            await asyncio.to_thread(_remove, self._path(name))
-            await asyncio.to_thread(sync_folder, self._folder)
+            await asyncio.to_thread(self._remove, name)
             self._heads.pop(name, None)
             self.damaged.pop(name, None)
+
+    def _read(self, path: Path, read: Callable[[bytes], H]) -> None:
+        try:
+            self._heads[path.stem] = read(read_file(path, limit=_HEAD_BYTES))
+        except Exception as error:  # noqa: BLE001 (one spoiled file must not stop the others)
+            why = f"{self._kind} {path.stem} is damaged: {what_is_wrong(error)}; its file is kept"
+            log.error("not served: %s (%s: %r)", why, path, error)  # noqa: TRY400
+            self.damaged[path.stem] = why
+
+    def _write(self, name: str, head: H) -> None:
+        data = head.to_bytes()
+        try:
+            make_folder(self._folder)
+            require_space(self._folder, self._reserve + len(data))
+            write_whole(self._path(name), data)
+        except OSError as error:
+            log.error("%s %s: %s", self._kind, name, error)  # noqa: TRY400 (no bug, so no trace)
+            raise refusal(error) from error
+
+    def _remove(self, name: str) -> None:
+        try:
+            remove(self._path(name))
+            sync_folder(self._folder)
+        except OSError as error:
+            log.error("%s %s: %s", self._kind, name, error)  # noqa: TRY400 (no bug, so no trace)
+            raise refusal(error) from error
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.npz"
@@ -79,11 +128,3 @@ class Shelf(Generic[H]):
     def _unknown(self, name: str) -> NotFound:
         known = ", ".join(self.names()[:20]) or "none"
         return NotFound(f"no {self._kind} {name[:80]!r}; this server has {known}")
-
-
-def _remove(path: Path) -> None:
-    """Remove what lies there: a head's file, a folder that somebody put there, or nothing."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
