@@ -3,7 +3,7 @@
 #
 #   docker build --tag attar .
 #   docker run --publish 127.0.0.1:8001:8001 --volume "$PWD/student.attar:/student.attar:ro" \
-#     --volume attar-data:/data --stop-timeout 35 attar /student.attar
+#     --volume attar-data:/data --stop-timeout 35 --env ATTAR_ALLOW_ANONYMOUS=true attar /student.attar
 #
 # `--build-arg RUNTIME=gpu` takes ONNX Runtime with CUDA 13 in place of the CPU's. attar's runtime
 # asks for the CPU provider only as yet, so for now that image is larger and no faster.
@@ -44,8 +44,9 @@ COPY --from=build /opt/attar /opt/attar
 RUN useradd --system --uid 1001 --home-dir /data --create-home attar \
     && find /opt/attar -type d -path "*/nvidia/*/lib" > /etc/ld.so.conf.d/attar.conf \
     && ldconfig
-# A container's loopback cannot be reached from outside, hence 0.0.0.0: publish to 127.0.0.1, or give
-# keys and TLS (ATTAR_KEYS_FILE, ATTAR_TLS_CERT and ATTAR_TLS_KEY). The check below speaks no TLS:
+# A container's loopback cannot be reached from outside, hence 0.0.0.0: give keys and TLS
+# (ATTAR_KEYS_FILE, ATTAR_TLS_CERT and ATTAR_TLS_KEY), or publish to 127.0.0.1 and say with
+# ATTAR_ALLOW_ANONYMOUS=true that everybody there may do everything. The check below speaks no TLS:
 # with it, give --health-cmd. ONNX Runtime's reports to its vendor are off in every program.
 ENV PATH=/opt/attar/bin:$PATH \
     ORT_DISABLE_TELEMETRY=1 \

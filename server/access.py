@@ -7,6 +7,7 @@ SHA-256 is kept. Without any key everybody may do everything.
 
 import hashlib
 import hmac
+import ipaddress
 import logging
 import re
 import time
@@ -147,11 +148,16 @@ class Access:
         keys: Iterable[Key] = (),
         *,
         file: Path | None = None,
+        admin: bool = True,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take `keys` and those of `file`; raises InvalidInput when it cannot be read."""
+        """Take `keys` and those of `file`; raises InvalidInput when it cannot be read.
+
+        Without `admin` nobody may make the calls of that scope.
+        """
         self._fixed = tuple(keys)
         self._file = file
+        self._admin = admin
         self._now = now
         self._seen = (0, 0, 0)
         self._unknown = 0
@@ -171,9 +177,17 @@ class Access:
     def check(self, token: str | None, scope: Scope, *, peer: str) -> Key:
         """The key that `token` is, which must have `scope` and a request left.
 
-        Raises Unauthenticated, PermissionDenied or RateLimited; `peer` is who calls, for the log.
+        Raises Unauthenticated, PermissionDenied or RateLimited; `peer` is the address of who calls.
+        Without keys the scope `admin` is that of callers on this machine.
         """
+        if scope == "admin" and not self._admin:
+            raise PermissionDenied("this call changes the server itself, and admin is off here")
         if self.open:
+            if scope == "admin" and not is_local(peer):
+                raise PermissionDenied(
+                    "this call changes the server itself, and comes from another machine; a server "
+                    "without keys takes it from its own machine only"
+                )
             return ANYBODY
         self._refresh()
         if not token:
@@ -265,6 +279,19 @@ def parse_keys(text: str) -> tuple[Key, ...]:
         given = {"name": name, "scopes": scopes.split("+"), "key": key}
         keys.append(_key(f"ATTAR_KEYS: entry {i}", given))
     return tuple(keys)
+
+
+def is_local(peer: str) -> bool:
+    """Whether a caller is on this machine: an address, or gRPC's word, `ipv4:127.0.0.1:5`."""
+    scheme, _, rest = peer.partition(":")
+    if scheme in ("ipv4", "ipv6"):
+        peer = rest.rpartition(":")[0].replace("%5B", "[").replace("%5D", "]").strip("[]")
+    try:
+        address = ipaddress.ip_address(peer)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
 
 
 def bearer(header: str | None) -> str | None:

@@ -51,7 +51,7 @@ from .usecases.anomaly import Anomaly
 from .usecases.classify import Classification
 from .usecases.kept import Orphans
 from .usecases.search import Collections
-from .web import HTTP_ROUTES, Web
+from .web import HTTP_ROUTES, Web, site
 from .workers import Workers, part_of_the_cores
 
 if TYPE_CHECKING:
@@ -122,6 +122,7 @@ async def running(settings: Settings, *, owner: Path | None = None) -> AsyncIter
     access = Access(
         parse_keys(settings.keys.get_secret_value()) if settings.keys else (),
         file=settings.keys_file,
+        admin=settings.admin,
     )
     metrics = Metrics((*RPCS, *HTTP_ROUTES) if settings.http_port is not None else RPCS)
     async with AsyncExitStack() as stack:
@@ -220,7 +221,7 @@ def _traces(stack: AsyncExitStack) -> "Tracing | None":
 
 def _server(door: Door, settings: Settings, *, shared: bool) -> grpc.aio.Server:
     return grpc.aio.server(
-        interceptors=(Guard(door),),
+        interceptors=(Guard(door, None if settings.has_keys else site(settings)),),
         options=(
             ("grpc.max_receive_message_length", settings.max_message_bytes),
             ("grpc.max_send_message_length", -1),  # bounded by the limits on what is asked
@@ -268,7 +269,7 @@ def _expose(metrics: Metrics, settings: Settings, stack: AsyncExitStack) -> None
     if settings.metrics_port is None:
         return
     try:
-        exposed = metrics.expose(settings.host, settings.metrics_port)
+        exposed = metrics.expose(settings.host, settings.metrics_port, site(settings))
     except OSError as error:
         raise InvalidInput(
             f"cannot listen on {settings.host}:{settings.metrics_port} for metrics: "

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("attar.server")
 
 REQUEST_ID: Final = "x-request-id"
+FORWARDED: Final = frozenset(("forwarded", "x-forwarded-for", "x-real-ip"))
+"""What a proxy adds: who calls is then not who is connected."""
 QUIET_S: Final = 0.1  # longer than a call is on its way
 LINGER_S: Final = 2.0
 TELL_EVERY_S: Final = 1.0
@@ -143,6 +145,8 @@ class Door:
             self._told = now
 
     def _admit(self, call: Call, scope: Scope, headers: Mapping[str, str], peer: str) -> None:
+        if not FORWARDED.isdisjoint(headers):
+            peer = ""
         try:
             if self.draining.is_set():
                 raise Unavailable("the server is shutting down; ask another, or retry later")

@@ -1,7 +1,7 @@
 """Metrics: what the server counts, all of it present at zero before the first request."""
 
-from collections.abc import Iterable, Iterator
-from typing import Final, Protocol
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, Protocol
 from wsgiref.simple_server import WSGIServer
 
 import numpy as np
@@ -19,6 +19,7 @@ from attar.errors import (
     Unavailable,
 )
 
+from .browser import Site
 from .drift import Drift
 from .errors import STATUS
 
@@ -163,9 +164,13 @@ class Metrics:
         """Tell of these models, as they are whenever metrics are asked for."""
         self.registry.register(_States(models))
 
-    def expose(self, host: str, port: int) -> WSGIServer:
-        """Answer scrapes from a thread of its own; raises OSError when the port is taken."""
+    def expose(self, host: str, port: int, site: Site) -> WSGIServer:
+        """Answer scrapes from a thread of its own, and no pages of another site than `site`.
+
+        Raises OSError when the port is taken.
+        """
         server, _ = start_http_server(port, host, self.registry)
+        server.set_app(_without_pages(server.get_app(), site))
         return server
 
     def table(self) -> str:
@@ -188,6 +193,25 @@ class Metrics:
 
     def _histogram(self, name: str, what: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(f"attar_{name}", what, ("model",), registry=self.registry, buckets=buckets)
+
+
+def _without_pages(app: Any, site: Site) -> Callable[[dict[str, Any], Any], Any]:
+    """A WSGI application that answers pages of other sites itself."""
+
+    def answer(environ: dict[str, Any], start_response: Any) -> Any:
+        headers = {
+            name.removeprefix("HTTP_").replace("_", "-").lower(): value
+            for name, value in environ.items()
+            if name.startswith("HTTP_")
+        }
+        try:
+            site.refuse_pages(headers)
+        except PermissionDenied as error:
+            start_response("403 Forbidden", [("content-type", "text/plain; charset=utf-8")])
+            return [f"{error}\n".encode()]
+        return app(environ, start_response)
+
+    return answer
 
 
 class ModelMetrics:

@@ -43,6 +43,7 @@ _LINK = re.compile(
 """Variables that Kubernetes sets in every pod for a service called attar, or attar-anything."""
 _LINKED_PORT = re.compile(r"ATTAR(_\w+)?_PORT")  # those, where they hold an address
 _ADDRESS = re.compile(r"(tcp|udp|sctp)://")
+_HOST = re.compile(r"[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?")
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d+)?|https?://\[[0-9a-f:]+\](:\d+)?")
 
 
@@ -73,7 +74,18 @@ class Settings(BaseSettings):
         "127.0.0.1",
         min_length=1,
         description="Address to bind: only this machine, unless told otherwise. Another one goes "
-        "with keys and TLS; without them the server warns loudly.",
+        "with keys and TLS; without keys the server starts there only with allow_anonymous.",
+    )
+    allow_anonymous: bool = Field(
+        False,  # noqa: FBT003 (pydantic's default)
+        description="Whether everybody who reaches a host other than this machine's may read and "
+        "delete every collection: without keys, and without tls_client_ca, it does not start else.",
+    )
+    admin: bool = Field(
+        True,  # noqa: FBT003 (pydantic's default)
+        description="Whether models are loaded, unloaded and switched, and snapshots made and "
+        "restored, by calls: with keys of those that have the scope admin, without keys of callers "
+        "on this machine. false: of nobody.",
     )
     port: int = Field(8001, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
     http_port: int | None = Field(
@@ -106,6 +118,12 @@ class Settings(BaseSettings):
         description="Origins whose web pages may call HTTP from a browser, such as "
         "https://app.example, separated by commas; by default none. Such a page can do whatever "
         "its user's address and key can.",
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Names by which HTTP without keys may be called, such as attar.internal, "
+        "separated by commas; addresses and localhost always are. A web page can make any other "
+        "name resolve here, and would read the answers.",
     )
     openai_truncate: bool = Field(
         False,  # noqa: FBT003 (pydantic's default)
@@ -359,6 +377,20 @@ class Settings(BaseSettings):
             )
         return origins
 
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _names(cls, value: object) -> object:
+        if not isinstance(value, str | Sequence):
+            return value
+        parts = value.split(",") if isinstance(value, str) else value
+        names = tuple(str(name).strip().lower() for name in parts)
+        if not all(map(_HOST.fullmatch, names)):
+            raise ValueError(
+                "a name is that of a host, without scheme and port, as in attar.internal; there is "
+                "no * for all, since any web page could then read this server"
+            )
+        return names
+
     @field_validator("variant", "provider_options", mode="before")
     @classmethod
     def _pairs(cls, value: object, info: ValidationInfo) -> object:
@@ -406,23 +438,39 @@ class Settings(BaseSettings):
             )
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise ValueError("tls_client_ca needs tls_cert and tls_key; give them too")
+        if self._is_anonymous and not self.allow_anonymous:
+            raise ValueError(
+                f"host is {self.host}, and there are no keys: everybody who reaches that address "
+                "could read and delete every collection. Give keys_file, or tls_client_ca, or bind "
+                f"127.0.0.1; to mean it, add {flag('allow_anonymous')} true "
+                f"({variable('allow_anonymous')}=true)"
+            )
         return self
 
     @property
     def exposure(self) -> str | None:
         """What everybody who reaches the server's address can do to it; None when that is fine."""
-        keys = self.keys is not None or self.keys_file is not None
-        if self.is_local or (self.tls_cert and (keys or self.tls_client_ca)):
-            return None
-        if keys:
+        if self._is_anonymous:
             return (
-                "there is no TLS, so keys and texts cross the network in the clear. Give tls_cert "
-                "and tls_key, or put a proxy in front."
+                "there are no keys, so everybody who reaches this address can read and delete "
+                "every collection. Give keys_file, or tls_client_ca with TLS, or bind 127.0.0.1."
             )
+        if self.is_local or self.tls_cert:
+            return None
         return (
-            "there are no keys, so everybody who reaches this address can read and delete every "
-            "collection. Give keys_file, or tls_client_ca with TLS, or bind 127.0.0.1."
+            "there is no TLS, so keys and texts cross the network in the clear. Give tls_cert "
+            "and tls_key, or put a proxy in front."
         )
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether callers must have a key."""
+        return self.keys is not None or self.keys_file is not None
+
+    @property
+    def _is_anonymous(self) -> bool:
+        """Whether others than this machine's callers reach the server, and need nothing for it."""
+        return not (self.is_local or self.has_keys or self.tls_client_ca)
 
     @property
     def is_local(self) -> bool:

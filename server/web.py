@@ -6,6 +6,7 @@ from typing import Final
 
 from attar.errors import InvalidInput
 
+from .browser import Site
 from .door import Door
 from .engine.models import Models
 from .settings import Settings
@@ -42,6 +43,7 @@ class Web:
             max_message_bytes=chosen.max_message_bytes,
             read_timeout_s=chosen.http_read_timeout_s,
             cors_allow_origin=chosen.cors_allow_origin,
+            site=None if chosen.has_keys else site(chosen),
             truncate=chosen.openai_truncate,
         )
         patience = Patience(
@@ -65,6 +67,12 @@ class Web:
         """Give the port back."""
         if self._socket is not None:
             self._socket.close()
+
+
+def site(settings: Settings) -> Site:
+    """By which names these settings let the server be called, and which pages may call it."""
+    names = (settings.host.lower(), *settings.allowed_hosts)
+    return Site(names=names, origins=settings.cors_allow_origin)
 
 
 def _bind(settings: Settings, *, shared: bool) -> socket.socket:

@@ -19,7 +19,16 @@ from hypothesis import strategies as st
 import attar
 from attar import Client
 from attar.errors import InvalidInput, PermissionDenied, RateLimited, Unauthenticated
-from attar.server.access import Access, Allowance, Bucket, Key, bearer, parse_keys, read_keys
+from attar.server.access import (
+    Access,
+    Allowance,
+    Bucket,
+    Key,
+    bearer,
+    is_local,
+    parse_keys,
+    read_keys,
+)
 from attar.server.app import RPCS
 from attar.server.transport.guard import SCOPES
 
@@ -340,4 +349,41 @@ def test_access_without_keys_is_open() -> None:
     access = Access()
 
     assert access.open
-    assert access.check(None, "admin", peer="").name == "anybody"
+    assert access.check(None, "write", peer="ipv4:192.168.1.7:5").name == "anybody"
+    assert access.check(None, "admin", peer="127.0.0.1").name == "anybody"
+
+
+@pytest.mark.parametrize(
+    ("peer", "local"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.0.1", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("ipv4:127.0.0.1:40000", True),
+        ("ipv6:[::1]:40000", True),
+        ("ipv6:%5B::1%5D:40000", True),
+        ("ipv6:[::ffff:127.0.0.1]:40000", True),
+        ("", False),
+        ("unix:", False),
+        ("0.0.0.0", False),  # noqa: S104
+        ("192.168.1.7", False),
+        ("ipv4:192.168.1.7:127", False),
+        ("ipv6:[fe80::1%25eth0]:40000", False),
+        ("ipv6:[::ffff:192.168.1.7]:40000", False),
+        ("localhost", False),
+    ],
+)
+def test_without_keys_only_this_machine_changes_the_server(peer: str, local: bool) -> None:  # noqa: FBT001
+    assert is_local(peer) is local
+    if not local:
+        with pytest.raises(PermissionDenied, match="comes from another machine"):
+            Access().check(None, "admin", peer=peer)
+
+
+def test_admin_that_is_off_is_nobody_s() -> None:
+    access = Access(parse_keys(f"a:admin:{READER}"), admin=False)
+
+    for token, one in ((READER, access), (None, Access(admin=False))):
+        with pytest.raises(PermissionDenied, match="admin is off here"):
+            one.check(token, "admin", peer="127.0.0.1")

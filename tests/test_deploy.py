@@ -158,6 +158,7 @@ def test_compose_starts_a_server_whose_every_name_exists() -> None:
     assert targets["/data"] in COMPOSE["volumes"]
     assert float(attar["stop_grace_period"].removesuffix("s")) > chosen.grace_s
     assert f"attar:{chosen.metrics_port}" in COMPOSE["configs"]["prometheus"]["content"]
+    assert chosen.allowed_hosts == ("attar",)
     assert set(attar["ports"]) == {
         f"127.0.0.1:{port}:{port}" for port in (chosen.port, chosen.http_port)
     }

@@ -489,7 +489,7 @@ def test_a_head_that_never_ends_is_cut_off(raw: Raw, drip: bytes) -> None:
 
 def test_a_body_that_never_ends_is_408(raw: Raw) -> None:
     raw.connection.sendall(
-        b"POST /v1/embeddings HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
+        b"POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
         b"connection: close\r\ncontent-length: 99\r\n\r\n{"
     )
 
@@ -497,7 +497,7 @@ def test_a_body_that_never_ends_is_408(raw: Raw) -> None:
 
 
 def test_a_second_head_has_its_time_too(raw: Raw) -> None:
-    raw.connection.sendall(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n")
+    raw.connection.sendall(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n")
     time.sleep(0.3)
     raw.connection.sendall(b"GET /livez HT")
 
@@ -508,9 +508,9 @@ def test_a_second_head_has_its_time_too(raw: Raw) -> None:
     "request_",
     [
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-        b"GET /liv ez HTTP/1.1\r\nhost: a\r\n\r\n",
-        b"POST /v1/embeddings HTTP/1.1\r\nhost: a\r\ncontent-length: x\r\n\r\n",
-        b"POST /v1/embeddings HTTP/1.1\r\nhost: a\r\ncontent-length: 1, 2\r\n\r\n",
+        b"GET /liv ez HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        b"POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\ncontent-length: x\r\n\r\n",
+        b"POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1, 2\r\n\r\n",
     ],
 )
 def test_what_is_not_http_is_400_and_closed(raw: Raw, request_: bytes) -> None:

@@ -41,7 +41,7 @@ requests_per_s = 0.01
 """
 BODY = json.dumps({"model": "tiny", "input": "the cat"}).encode()
 HEAD = (
-    b"POST /v1/embeddings HTTP/1.1\r\nhost: a\r\nconnection: close\r\n"
+    b"POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
     b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(BODY)
 )
 

@@ -51,6 +51,7 @@ def test_every_setting_has_one_name_in_three_spellings(
     words |= {"bundles": "other", "variant": "other", "log_format": "json", "log_level": "debug"}
     words |= {"provider": "cuda", "provider_options": "a=b,c=d", "openai_truncate": "True"}
     words |= {"cors_allow_origin": "https://app.example", "allow_token_ids": "True"}
+    words |= {"allow_anonymous": "True", "admin": "False", "allowed_hosts": "attar.internal"}
     value = words.get(name, "4000")
     (tmp_path / "other.toml").write_text("", "utf-8")
     if name.startswith("tls_"):  # they come together
@@ -89,6 +90,12 @@ def test_off_opens_no_port_and_0_a_free_one(name: str, tmp_path: Path) -> None:
 def test_what_is_no_origin_lets_no_web_page_in(origin: str) -> None:
     with pytest.raises(InvalidInput, match="an origin is a scheme, a host and a port"):
         read(["x.attar", "--cors-allow-origin", origin])
+
+
+@pytest.mark.parametrize("name", ["*", "http://attar.internal", "attar:8000", "a b", "a,,b", ".a"])
+def test_what_is_no_host_name_lets_no_web_page_read(name: str) -> None:
+    with pytest.raises(InvalidInput, match="a name is that of a host, without scheme and port"):
+        read(["x.attar", "--allowed-hosts", name])
 
 
 def test_a_variant_is_every_model_s_or_one_s(tmp_path: Path) -> None:
@@ -171,7 +178,7 @@ def test_a_bad_value_is_refused_by_name_with_the_value(arguments: list[str], tol
     [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("me", False)],  # noqa: S104
 )
 def test_only_loopback_is_local(host: str, local: bool) -> None:  # noqa: FBT001
-    assert read(["x.attar", "--host", host]).is_local is local
+    assert read(["x.attar", "--host", host, *ANYBODY]).is_local is local
 
 
 @pytest.mark.parametrize("arguments", [["--keys", "a:infer:k"], ["--keys=a:infer:k"]])
@@ -198,14 +205,15 @@ def test_a_bad_secret_is_refused_unquoted(tmp_path: Path) -> None:
     assert "123456789" not in str(refused.value)
 
 
+ANYBODY = ("--allow-anonymous=true",)
 TLS = ("--tls-cert=c.pem", "--tls-key=k.pem")
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ((), "there are no keys"),
-        (TLS, "there are no keys"),
+        (ANYBODY, "there are no keys"),
+        ((*TLS, *ANYBODY), "there are no keys"),
         (("--keys-file=keys.toml",), "there is no TLS"),
         ((*TLS, "--keys-file=keys.toml"), None),
         ((*TLS, "--tls-client-ca=ca.pem"), None),
@@ -219,6 +227,15 @@ def test_an_address_that_others_reach_is_exposed_without_keys_and_tls(
     assert (found.exposure or "").startswith(told or "")
     assert (found.exposure is None) == (told is None)
     assert read(["x.attar", *arguments]).exposure is None
+
+
+@pytest.mark.parametrize("arguments", [(), TLS, ("--allow-anonymous=false",)])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "attar.internal"])  # noqa: S104
+def test_an_address_that_others_reach_needs_keys_or_to_be_meant(
+    arguments: tuple[str, ...], host: str
+) -> None:
+    with pytest.raises(InvalidInput, match=f"host is {host}, .* add --allow-anonymous true"):
+        read(["x.attar", "--host", host, *arguments])
 
 
 def test_settings_print_themselves_one_a_line() -> None:

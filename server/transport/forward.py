@@ -6,9 +6,9 @@ from typing import Any, Final, NoReturn
 
 import grpc
 
-from .guard import Context
+from .guard import PEER, Context
 
-_OWN: Final = ("grpc-", "user-agent", ":")  # what gRPC writes itself
+_OWN: Final = ("grpc-", "user-agent", ":", PEER)  # what gRPC and this write themselves
 
 
 class Forward(grpc.GenericRpcHandler):
@@ -28,11 +28,12 @@ class Forward(grpc.GenericRpcHandler):
 
     async def _ask(self, method: str, request: bytes, context: Context) -> bytes:
         metadata = context.invocation_metadata() or ()
+        theirs = [pair for pair in metadata if not pair[0].startswith(_OWN)]
         ask: Any = self._owner.unary_unary(method)
         call = ask(
             request,
             timeout=context.time_remaining(),
-            metadata=[pair for pair in metadata if not pair[0].startswith(_OWN)],
+            metadata=[*theirs, (PEER, context.peer())],
         )
         try:
             answer: bytes = await call

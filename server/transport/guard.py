@@ -15,6 +15,7 @@ from google.rpc.status_pb2 import Status
 
 from attar.errors import InvalidInput
 from attar.server.access import Scope
+from attar.server.browser import Site
 from attar.server.call import Call, answering
 from attar.server.door import REQUEST_ID, Door
 from attar.server.errors import to_status
@@ -99,6 +100,9 @@ SCOPES: Final[Mapping[str, Scope | None]] = MappingProxyType(
     }
 )
 """What a key needs for each call; None is a probe, which needs no key and is never refused."""
+PEER: Final = "attar-peer"
+"""By what a worker tells the process that it forwards to who its caller is."""
+_WORKER: Final = "unix:"  # only workers come by a socket, which is in a folder of their own
 HEALTH: Final = "/grpc.health.v1.Health/"
 
 
@@ -109,9 +113,13 @@ class Undecodable:
 class Guard(grpc.aio.ServerInterceptor):
     """The door of every gRPC call, and the mapping of its errors."""
 
-    def __init__(self, door: Door) -> None:
-        """Let calls in by `door`."""
+    def __init__(self, door: Door, site: Site | None = None) -> None:
+        """Let calls in by `door`; with a `site`, none of other sites' pages.
+
+        No page speaks gRPC, but one may come by a proxy that translates gRPC-web.
+        """
         self._door = door
+        self._site = site
 
     async def intercept_service(
         self,
@@ -139,6 +147,7 @@ class Guard(grpc.aio.ServerInterceptor):
                 one.fields = convert.fields(request)
                 try:
                     with self._admitted(one, headers, context):
+                        self._refuse_pages(headers)
                         return await answer(_decoded(request), context)
                 except Exception as error:  # noqa: BLE001 (the edge: every caller is answered)
                     status = to_status(error, fields=one.fields)
@@ -153,6 +162,7 @@ class Guard(grpc.aio.ServerInterceptor):
             with answering(self._door.open(rpc, headers)) as one:
                 try:
                     with self._admitted(one, headers, context):
+                        self._refuse_pages(headers)
                         decoded = (_decoded(request) async for request in requests)
                         async with aclosing(answer(decoded, context)) as answers:
                             async for message in answers:
@@ -166,7 +176,14 @@ class Guard(grpc.aio.ServerInterceptor):
         context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
         # A call that somebody forgot to list is nobody's but an administrator's.
         scope = SCOPES.get(call.rpc, "admin")
-        return self._door.admitted(call, scope=scope, headers=headers, peer=context.peer())
+        peer = context.peer()
+        if peer.startswith(_WORKER):
+            peer = headers.get(PEER, peer)
+        return self._door.admitted(call, scope=scope, headers=headers, peer=peer)
+
+    def _refuse_pages(self, headers: Mapping[str, str]) -> None:
+        if self._site is not None:
+            self._site.refuse_pages(headers)
 
 
 def _headers(context: Context) -> dict[str, str]:

@@ -280,11 +280,11 @@ def _is_object(body: bytes) -> bool:
 
 
 REQUESTS: Final = (
-    b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n",
-    b"GET /v2/models/tiny/versions/1/stats HTTP/1.1\r\nhost: a\r\nx-request-id: 7\r\n\r\n",
-    b"POST /v1/embeddings HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
+    b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    b"GET /v2/models/tiny/versions/1/stats HTTP/1.1\r\nhost: localhost\r\nx-request-id: 7\r\n\r\n",
+    b"POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     b"content-length: %d\r\n\r\n%s" % (len(BODIES[0]), BODIES[0]),
-    b"POST /v2/models/tiny/infer HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n"
+    b"POST /v2/models/tiny/infer HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n"
     b"content-type: application/json\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(BODIES[2]), BODIES[2]),
 )
 

@@ -16,6 +16,7 @@ from ..servers import free_port, serving, settings
 
 ORIGIN: Final = "https://app.example"
 FOREIGN: Final = "https://evil.example"
+NAME: Final = "attar.internal"
 EMBEDDINGS: Final = "/v1/embeddings"
 JSON: Final = "application/json"
 GOOD: Final = b'{"model": "tiny", "input": "cat"}'
@@ -66,10 +67,11 @@ def request(
     /,
     *more: str,
     kind: str | None = JSON,
-    host: str = "localhost",
+    host: str | None = "localhost",
     length: bool = True,
 ) -> bytes:
-    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}"]
+    lines = [f"{method} {target} HTTP/1.1"]
+    lines += [f"Host: {host}"] if host is not None else []
     lines += [f"Content-Type: {kind}"] if kind is not None else []
     lines += [f"Content-Length: {len(body)}"] if length and method == "POST" else []
     return "\r\n".join([*lines, *more, "", ""]).encode() + (body if method == "POST" else b"")
@@ -114,9 +116,10 @@ TARGETS: Final = (
     Case("two slashes in front", get("//v1/models"), 404, "no route"),
     Case("the root", get("/"), 404, "no route /"),
     Case("an absolute target", get("http://localhost/v1/models"), 200),
-    Case("an absolute target by https", get("HTTPS://a.example:8443/v1/models/tiny"), 200),
+    Case("an absolute target by https", get("HTTPS://127.0.0.1:8443/v1/models/tiny"), 200),
     Case("an absolute target of nothing", get("http://localhost"), 404, "no route"),
-    Case("an absolute target to post", request("POST", f"http://a{EMBEDDINGS}"), 200),
+    Case("an absolute target to post", request("POST", f"http://[::1]:80{EMBEDDINGS}"), 200),
+    Case("an absolute target by name", get("http://a.example/v1/models"), 403, "host is 'a.ex"),
     Case("an absolute target of elsewhere", get("ftp://localhost/v1/models"), 404, "no route"),
     Case("a percent-encoded path", request("POST", "/v1/%65mbeddings"), 200),
     Case("a path of another case", get("/V1/models"), 404, "no route /V1/models"),
@@ -178,7 +181,7 @@ HEADERS: Final = (
         200,
         headers={ALLOW_ORIGIN: ORIGIN, "access-control-allow-headers": "x-mine"},
     ),
-    Case("a preflight of another", preflight(FOREIGN), 400, headers={ALLOW_ORIGIN: ""}),
+    Case("a preflight of another", preflight(FOREIGN), 403, headers={ALLOW_ORIGIN: ""}),
     Case(
         "an allowed origin",
         request("POST", EMBEDDINGS, GOOD, f"Origin: {ORIGIN}"),
@@ -188,9 +191,60 @@ HEADERS: Final = (
     Case(
         "another origin",
         request("POST", EMBEDDINGS, GOOD, f"Origin: {FOREIGN}"),
-        200,
+        403,
+        f"origin is '{FOREIGN}', and pages of other sites",
         headers={ALLOW_ORIGIN: ""},
     ),
+)
+
+
+def page(
+    *more: str, host: str = "localhost:8000", target: str = "/v1/models", method: str = "GET"
+) -> bytes:
+    """What a browser sends for a page: `more` are the headers that the page cannot choose."""
+    return get(target, *more, host=host, method=method)
+
+
+NO_PAGE: Final = "pages of other sites may not call"
+NO_NAME: Final = "neither an address nor localhost"
+PAGES: Final = (
+    Case("the server's own page", page("Origin: http://localhost:8000"), 200),
+    Case("its own page by https", page("Origin: https://LOCALHOST:8000"), 200),
+    Case("its own page, as browsers say", page("Sec-Fetch-Site: same-origin"), 200),
+    Case("an address typed by hand", page("Sec-Fetch-Site: none"), 200),
+    Case("its page at another port", page("Origin: http://localhost:3000"), 403, NO_PAGE),
+    Case("a page without an origin", page("Origin: null"), 403, NO_PAGE),
+    Case("an empty origin", page("Origin: "), 403, NO_PAGE),
+    Case("an origin that begins alike", page("Origin: http://localhost:8000.a"), 403, NO_PAGE),
+    Case("an origin of an allowed prefix", page(f"Origin: {ORIGIN}.evil.example"), 403, NO_PAGE),
+    Case("an image of another site", page("Sec-Fetch-Site: cross-site"), 403, NO_PAGE),
+    Case("a page of the same site", page("Sec-Fetch-Site: same-site"), 403, NO_PAGE),
+    Case("a site that does not exist", page("Sec-Fetch-Site: None, none"), 403, NO_PAGE),
+    Case(
+        "an allowed origin, from afar", page(f"Origin: {ORIGIN}", "Sec-Fetch-Site: cross-site"), 200
+    ),
+    Case("a Host by address", page(host="127.0.0.1"), 200),
+    Case("a Host by another address", page(host="192.168.1.7:8000"), 200),
+    Case("a Host by IPv6", page(host="[::1]:8000"), 200),
+    Case("a Host in capitals", page(host="LocalHost"), 200),
+    Case("a Host by an allowed name", page(host="attar.internal:8000"), 200),
+    Case("a Host of DNS rebinding", page(host="evil.example"), 403, NO_NAME),
+    Case("a Host below localhost", page(host="evil.localhost"), 403, NO_NAME),
+    Case("a Host that begins as localhost", page(host="localhost.evil.example"), 403, NO_NAME),
+    Case("a Host with an address in it", page(host="127.0.0.1.evil.example"), 403, NO_NAME),
+    Case("a Host below an allowed name", page(host="evil.attar.internal"), 403, NO_NAME),
+    Case("a Host as one number", page(host="2130706433"), 403, NO_NAME),
+    Case("a Host that is empty", page(host=""), 403, NO_NAME),
+    Case("a Host of 4000 characters", page(host="a" * 4000), 403, f"'{'a' * 79}…'"),
+    *(
+        Case(f"{target} to a page", page("Origin: http://evil.example", target=target), 403)
+        for target in ("/livez", "/readyz", "/docs", "/openapi.json", "/nowhere", "/v2")
+    ),
+    *(
+        Case(f"{target} after DNS rebinding", page(host="evil.example", target=target), 403)
+        for target in ("/livez", "/docs", "/openapi.json", "/nowhere")
+    ),
+    Case("any method to a page", page("Origin: null", method="TRACE"), 403),
 )
 BODIES: Final = (
     Case("a byte order mark", body(b"\xef\xbb\xbf" + GOOD), 200),
@@ -288,7 +342,7 @@ BODIES: Final = (
     wrong("texts for a model of tensors", "model", "takes tensors; got texts", model="tiny-image"),
     Case("a user of any kind", asked(user={"id": 7}), 200),
 )
-CASES: Final = (*TARGETS, *HEADERS, *BODIES)
+CASES: Final = (*TARGETS, *HEADERS, *PAGES, *BODIES)
 
 
 def send(address: tuple[str, int], raw: bytes) -> Answer:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from tritonclient.grpc import service_pb2 as pb
 
-from .http import request
+from .http import JSON, request
 
 INFER: Final = "/v2/models/tiny/infer"
 INDEX: Final = "/v2/repository/index"
@@ -74,11 +74,13 @@ def rest(
     *,
     target: str = INFER,
     length: str | None = None,
+    kind: str | None = JSON,
 ) -> bytes:
     encoded = front if isinstance(front, bytes) else json.dumps(front).encode()
     given = length or (str(len(encoded)) if behind else None)
     more = () if given is None else (f"{LENGTH}: {given}",)
-    return request("POST", target, encoded + behind, *more, kind=None)
+    kind = kind if given is None else None  # Triton's clients send none beside that header
+    return request("POST", target, encoded + behind, *more, kind=kind)
 
 
 def infer(*more: Any, **changes: Any) -> bytes:
@@ -193,6 +195,16 @@ REST: Final = (
     Rest("load, a parameter", rest({"parameters": {"config": "{}"}}, target=LOAD), 400, "'config'"),
     Rest("load of a model that is not", rest({}, target="/v2/repository/models/no/load"), 404),
     Rest("unload, a parameter", rest({"parameters": {"x": 1}}, target=UNLOAD), 400, "known is unl"),
+    *(
+        Rest(f"{what} to {target}", rest({}, target=target, kind=kind), 415, "expected application")
+        for target in (INFER, INDEX, LOAD, UNLOAD)
+        for what, kind in {
+            "no type": None,
+            "a form's type": "application/x-www-form-urlencoded",
+            "an upload's type": "multipart/form-data; boundary=x",
+            "text's type": "text/plain;charset=UTF-8",
+        }.items()
+    ),
     Rest("index, ready null", rest({"ready": None}, target=INDEX), 200),
     Rest("index, ready text", rest({"ready": "x"}, target=INDEX), 400, "a string"),
 )

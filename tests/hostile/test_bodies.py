@@ -99,7 +99,11 @@ def test_openais_bodies(served: Served, body: dict[str, Any]) -> None:
 def test_kserves_tensors(served: Served, tensor: dict[str, Any]) -> None:
     is_wrong = bodies.kserve_faults(tensor)
 
-    answer = served.web.post("/v2/models/tiny/infer", content=json.dumps({"inputs": [tensor]}))
+    answer = served.web.post(
+        "/v2/models/tiny/infer",
+        content=json.dumps({"inputs": [tensor]}),
+        headers={"content-type": "application/json"},
+    )
 
     assert answer.status_code == (400 if is_wrong else 200), answer.text
     if not is_wrong:

@@ -16,18 +16,19 @@ from starlette.routing import Route as Mounted
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as Connection
 
-from attar.errors import InvalidInput, Unavailable
+from attar.errors import InvalidInput, PermissionDenied, Unavailable
 from attar.server.access import Scope
+from attar.server.browser import Site
 from attar.server.call import request_id
 from attar.server.door import REQUEST_ID, Door
 from attar.server.engine.models import Models
 
 from . import kserve, openai, page
-from .edge import JSON, Answer, Asked, Edge, Problem, Route, Wording, plain
+from .edge import JSON, Answer, Asked, Edge, Problem, Route, Wording, plain, told
 
 OPENAI: Final = "/v1/"
 _NEAR: Final = 0.79  # difflib's ratio: /openai/v1/embeddings is .8 of /v1/embeddings
-_ABSOLUTE: Final = re.compile(r"https?://[^/]*", re.IGNORECASE)
+_ABSOLUTE: Final = re.compile(r"https?://([^/]*)", re.IGNORECASE)
 _TWO_LENGTHS: Final = Problem(
     code=400,
     message="the request has content-length and transfer-encoding; send one of them",
@@ -47,6 +48,7 @@ class Limits:
     max_message_bytes: int
     read_timeout_s: float
     cors_allow_origin: tuple[str, ...] = ()
+    site: Site | None = None
     truncate: bool = False
 
 
@@ -55,24 +57,38 @@ class Front:
 
     A target may be absolute, as a forward proxy sends it; a slash at the end makes no other route.
     A body that has two lengths ends its connection, since a proxy may have believed the other one.
+    Where there are no keys, pages of other sites are refused here, whatever they ask for.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        """Stand before `app`."""
+    def __init__(self, app: ASGIApp, site: Site | None) -> None:
+        """Stand before `app`; without a `site`, pages are not told from callers."""
         self._app = app
+        self._site = site
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         """Call the app by a plain path."""
-        path = _ABSOLUTE.sub("", scope["path"])
+        absolute = _ABSOLUTE.match(scope["path"])
+        path = scope["path"][absolute.end() :] if absolute else scope["path"]
         scope["path"] = path.removesuffix("/") or "/"
-        names = {name for name, _ in scope["headers"]}
-        if {b"content-length", b"transfer-encoding"} <= names:
-            given = Headers(scope=scope).get(REQUEST_ID)
-            headers = {"connection": "close", REQUEST_ID: request_id(given)}
-            refusal = JSONResponse(_wording(path)(_TWO_LENGTHS), _TWO_LENGTHS.code, headers)
-            await refusal(scope, receive, send)
-        else:
+        headers = Headers(scope=scope)
+        host = absolute[1] if absolute else None
+        refusal = self._refusal(headers, _wording(path), host)
+        if refusal is None:
             await self._app(scope, receive, send)
+        else:
+            refusal.headers[REQUEST_ID] = request_id(headers.get(REQUEST_ID))
+            await refusal(scope, receive, send)
+
+    def _refusal(self, headers: Headers, wording: Wording, host: str | None) -> Response | None:
+        if "content-length" in headers and "transfer-encoding" in headers:
+            close = {"connection": "close"}
+            return JSONResponse(wording(_TWO_LENGTHS), _TWO_LENGTHS.code, close)
+        try:
+            if self._site is not None:
+                self._site.refuse_pages(headers, host=host)
+        except PermissionDenied as error:
+            return told(error, wording)
+        return None
 
 
 class Health:
@@ -209,7 +225,7 @@ def application(models: Models, door: Door, limits: Limits) -> ASGIApp:
             allow_headers=("*",),  # clients add their own
             expose_headers=_EXPOSED,
         )
-    return Front(routed)
+    return Front(routed, limits.site)
 
 
 async def _no_route(request: Request, error: Exception) -> Response:

@@ -20,6 +20,7 @@ from starlette.responses import JSONResponse, Response
 from attar.errors import Cancelled, InvalidInput
 from attar.inputs import HOW_TO_CUT
 from attar.server.access import Scope
+from attar.server.browser import ASKED_FIRST, asks_first
 from attar.server.call import answering
 from attar.server.door import REQUEST_ID, Door
 from attar.server.errors import Unreadable, http_code, reason_of, retry_after_s, to_status
@@ -219,9 +220,11 @@ def _refuse_form(headers: Mapping[str, str], types: tuple[str, ...]) -> None:
     """Refuse a body of another media type, charset or coding before it is read."""
     given = headers.get("content-type", "")
     kind = given.partition(";")[0].strip().lower()
-    if kind not in types:
+    # A page may send a body of no type, or of text's, without that its browser asks first.
+    if kind not in types or (kind == "" and not asks_first(headers)):
         known = " or ".join(filter(None, types))
-        raise Unreadable(415, f"content-type is {kind[:80]!r}; expected {known}")
+        alone = f", or none with {' or '.join(ASKED_FIRST)}" if "" in types else ""
+        raise Unreadable(415, f"content-type is {kind[:80]!r}; expected {known}{alone}")
     charset = _CHARSET.search(given)
     if charset is not None and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
         raise Unreadable(415, f"charset is {charset[1][:80]!r}; send JSON as UTF-8")

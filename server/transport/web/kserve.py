@@ -15,7 +15,7 @@ from attar.server.transport.kserve import Inference, Inferred, Parameter, Tensor
 from .edge import BINARY, JSON, Asked, document, json_kind, off_the_loop
 
 TYPES: Final = (JSON, BINARY, "")
-"""Triton's clients send no type, or that of bytes."""
+"""Triton's clients send no type, or that of bytes; the edge says where none will do."""
 HEADER: Final = "inference-header-content-length"
 _REQUEST: Final = ("id", "parameters", "inputs", "outputs")
 _INPUT: Final = ("name", "shape", "datatype", "parameters", "data")
