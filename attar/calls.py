@@ -42,6 +42,7 @@ from attar.errors import (
     PermissionDenied,
     RateLimited,
     Refusal,
+    Replaced,
     ShapeError,
     SpaceMismatch,
     Unauthenticated,
@@ -78,7 +79,7 @@ REASONS: Final[Mapping[str, type[AttarError]]] = MappingProxyType(
         for kind in (
             *(InvalidInput, InputTooLong, ShapeError, NotFound, AlreadyExists, SpaceMismatch),
             *(NotSupported, Overloaded, Unavailable, DeadlineExceeded, Cancelled, BackendError),
-            *(Unauthenticated, PermissionDenied, RateLimited, Unimplemented, DiskFull),
+            *(Unauthenticated, PermissionDenied, RateLimited, Unimplemented, DiskFull, Replaced),
         )
     }
 )

@@ -8,6 +8,7 @@
     ├── NotFound            NOT_FOUND          nothing has that name; a LookupError
     ├── AlreadyExists       ALREADY_EXISTS     the name or the path is taken
     ├── SpaceMismatch       SPACE_MISMATCH     vectors of two embedding spaces would meet
+    ├── Replaced            REPLACED           another now has the name that the call began with
     ├── NotSupported        NOT_SUPPORTED      this model, bundle or CPU lacks what was asked
     ├── Unimplemented       UNIMPLEMENTED      a method of a protocol that attar does not offer
     ├── Unauthenticated     UNAUTHENTICATED    no key, or one that the server does not know
@@ -113,6 +114,12 @@ class SpaceMismatch(AttarError):
     """Vectors with different space fingerprints must not be compared."""
 
     reason = "SPACE_MISMATCH"
+
+
+class Replaced(AttarError):
+    """The collection was replaced while the call was under way; the same call may be sent again."""
+
+    reason = "REPLACED"
 
 
 class NotSupported(AttarError):

@@ -29,6 +29,7 @@ from attar.errors import (
     Overloaded,
     PermissionDenied,
     RateLimited,
+    Replaced,
     ShapeError,
     SpaceMismatch,
     Unauthenticated,
@@ -50,6 +51,7 @@ STATUS: Final[Mapping[type[AttarError], StatusCode]] = MappingProxyType(
         NotFound: StatusCode.NOT_FOUND,
         AlreadyExists: StatusCode.ALREADY_EXISTS,
         SpaceMismatch: StatusCode.FAILED_PRECONDITION,
+        Replaced: StatusCode.ABORTED,
         NotSupported: StatusCode.FAILED_PRECONDITION,
         BundleRefused: StatusCode.FAILED_PRECONDITION,
         Unimplemented: StatusCode.UNIMPLEMENTED,
@@ -72,6 +74,7 @@ HTTP: Final[Mapping[StatusCode, int]] = MappingProxyType(
         StatusCode.NOT_FOUND: 404,
         StatusCode.ALREADY_EXISTS: 409,
         StatusCode.FAILED_PRECONDITION: 409,
+        StatusCode.ABORTED: 409,
         StatusCode.UNAUTHENTICATED: 401,
         StatusCode.PERMISSION_DENIED: 403,
         StatusCode.RESOURCE_EXHAUSTED: 429,
@@ -84,7 +87,7 @@ HTTP: Final[Mapping[StatusCode, int]] = MappingProxyType(
 )
 # A queue drains in tenths of a second; a server that loads or drains takes longer.
 RETRY_AFTER_S: Final[Mapping[type[AttarError], float]] = MappingProxyType(
-    {Overloaded: 0.1, Unavailable: 1.0}
+    {Overloaded: 0.1, Replaced: 0.1, Unavailable: 1.0}
 )
 # The message travels twice in the trailers, percent-encoded and as base64, and they must stay
 # below 8 KiB: beyond it gRPC drops the whole status.

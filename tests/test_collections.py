@@ -1,6 +1,7 @@
 """Collections on disk: what is acknowledged is there, whole, whatever happens to the process."""
 
 import asyncio
+import dataclasses
 import hashlib
 import inspect
 import json
@@ -57,7 +58,7 @@ def test_collections_survive_a_restart_and_a_deletion_is_final(tmp_path: Path) -
     store = EdgeStore(tmp_path)
     store.create(COLORS)
     store.create(Description("gone", "m", "f", 4, "int8"))
-    store.upsert("colors", [0], rows(1), [{"n": 1}])
+    store.upsert(COLORS, [0], rows(1), [{"n": 1}])
     with pytest.raises(AlreadyExists):
         store.create(COLORS)
     store.delete("gone")
@@ -67,8 +68,8 @@ def test_collections_survive_a_restart_and_a_deletion_is_final(tmp_path: Path) -
     again = EdgeStore(tmp_path)
     assert again.names() == ["colors"]
     again.open_collection("colors")
-    assert (again.describe("colors"), again.size("colors")) == (COLORS, Size(1, 0))
-    assert again.count("colors", filters.read({"n": 1})) == 1
+    assert (again.describe("colors"), again.size(COLORS)) == (COLORS, Size(1, 0))
+    assert again.count(COLORS, filters.read({"n": 1})) == 1
     again.close()
 
 
@@ -124,26 +125,26 @@ def test_a_copy_has_the_same_bytes_and_the_same_holes(tmp_path: Path) -> None:
 async def test_a_disk_without_room_refuses_writes_and_answers_reads(tmp_path: Path) -> None:
     """What is kept free is more than any disk has: the test of a disk that is full."""
     async with running(tmp_path / "collections") as process:
-        await process.upsert("colors", [1], rows(1), [{"n": 1}])
-        kept = await process.snapshot("colors")
+        await process.upsert(COLORS, [1], rows(1), [{"n": 1}])
+        kept = await process.snapshot(COLORS)
     async with running(tmp_path / "collections", reserve_bytes=2**62) as full:
         for write in (
-            full.upsert("colors", [2], rows(1), [{}]),
+            full.upsert(COLORS, [2], rows(1), [{}]),
             full.create(Description("more", "m", "f", 4)),
-            full.snapshot("colors"),
+            full.snapshot(COLORS),
             full.restore("colors", kept.id, to="colors", replace=True),
-            full.optimize("colors"),
+            full.optimize(COLORS),
         ):
             with pytest.raises(DiskFull, match="are kept free"):
                 await write
-        assert await full.size("colors") == Size(1, 0)
-        assert await full.count("colors", filters.read({"n": 1})) == 1
+        assert await full.size(COLORS) == Size(1, 0)
+        assert await full.count(COLORS, filters.read({"n": 1})) == 1
         assert await full.names() == ["colors"]
-        await full.delete_points("colors", [1])  # this is how room is made
+        await full.delete_points(COLORS, [1])  # this is how room is made
         await full.delete_snapshot("colors", kept.id)
     async with running(tmp_path / "collections") as process:
-        await process.upsert("colors", [3], rows(1), [{}])
-        assert await process.size("colors") == Size(1, 0)
+        await process.upsert(COLORS, [3], rows(1), [{}])
+        assert await process.size(COLORS) == Size(1, 0)
 
 
 # ------------------------------------------------------------------------------ the index
@@ -158,36 +159,36 @@ async def test_reads_and_writes_go_on_while_an_index_is_built(tmp_path: Path) ->
         for first in range(0, 3000, 500):
             ids = range(first, first + 500)
             await process.upsert(
-                "wide", [*ids], vectors[first : first + 500], [{"n": i} for i in ids]
+                WIDE, [*ids], vectors[first : first + 500], [{"n": i} for i in ids]
             )
-        assert await process.size("wide") == Size(3000, 0)
+        assert await process.size(WIDE) == Size(3000, 0)
 
-        building = asyncio.create_task(process.optimize("wide"))
+        building = asyncio.create_task(process.optimize(WIDE))
         searched = written = 0
         while not building.done():
-            (best,) = await process.search("wide", vectors[7:8], Search(limit=1))
+            (best,) = await process.search(WIDE, vectors[7:8], Search(limit=1))
             assert best[0].id == 7
             searched += 1
             if written < 600:  # some before the copy is made, some while it is built
                 extra = 3000 + written
-                await process.upsert("wide", [extra], wide_rows(1, seed=extra), [{"n": extra}])
-                await process.delete_points("wide", [written + 100])
+                await process.upsert(WIDE, [extra], wide_rows(1, seed=extra), [{"n": extra}])
+                await process.delete_points(WIDE, [written + 100])
                 written += 1
         await building
 
         assert searched > 10
-        size = await process.size("wide")
+        size = await process.size(WIDE)
         assert size.points == 3000
         assert size.indexed >= 2400
-        assert await process.count("wide", filters.read({"n": {"gte": 3000}})) == written
+        assert await process.count(WIDE, filters.read({"n": {"gte": 3000}})) == written
         gone = [*range(100, 100 + written)]
-        assert await process.retrieve("wide", gone, with_vectors=False) == []
-        (best,) = await process.search("wide", wide_rows(1, seed=3000), Search(limit=1))
+        assert await process.retrieve(WIDE, gone, with_vectors=False) == []
+        (best,) = await process.search(WIDE, wide_rows(1, seed=3000), Search(limit=1))
         assert best[0].id == 3000
-        before = await process.vectors("wide")
+        before = await process.vectors(WIDE)
     async with running(tmp_path / "collections") as again:
-        np.testing.assert_array_equal(await again.vectors("wide"), before)
-        assert (await again.size("wide")).indexed >= 2400
+        np.testing.assert_array_equal(await again.vectors(WIDE), before)
+        assert (await again.size(WIDE)).indexed >= 2400
 
 
 @pytest.mark.timeout(300)
@@ -196,18 +197,19 @@ async def test_quantised_candidates_are_scored_by_whole_vectors(
     tmp_path: Path, quantization: Any
 ) -> None:
     async with running(tmp_path / "collections", index_after=2000) as process:
-        await process.create(Description("wide", "tiny", "sha256:space", 1024, quantization))
+        wide = dataclasses.replace(WIDE, quantization=quantization)
+        await process.create(wide)
         # Clusters, as embeddings have them: each query has 20 close points.
         centres = wide_rows(150)
         vectors = np.repeat(centres, 20, axis=0) + 0.3 * wide_rows(3000, seed=1)
-        await process.upsert("wide", [*range(3000)], vectors, [{}] * 3000)
+        await process.upsert(wide, [*range(3000)], vectors, [{}] * 3000)
         assert process.building("wide")  # it began by itself, since so many points are new
-        await process.optimize("wide")  # joins it
-        assert (await process.size("wide")).indexed == 3000
+        await process.optimize(wide)  # joins it
+        assert (await process.size(wide)).indexed == 3000
 
         queries = centres[:20]
         expected = unit(queries) @ unit(vectors).T
-        found = await process.search("wide", queries, Search(limit=10))
+        found = await process.search(wide, queries, Search(limit=10))
         right = 0
         for hits, similar in zip(found, expected, strict=True):
             right += len({hit.id for hit in hits} & {*np.argsort(-similar)[:10].tolist()})
@@ -215,7 +217,7 @@ async def test_quantised_candidates_are_scored_by_whole_vectors(
                 [hit.score for hit in hits], [similar[int(hit.id)] for hit in hits], atol=1e-5
             )
         assert right >= 180
-        exact = await process.search("wide", queries, Search(limit=10, exact=True))
+        exact = await process.search(wide, queries, Search(limit=10, exact=True))
         assert [{hit.id for hit in hits} for hits in exact] == [
             {*np.argsort(-similar)[:10].tolist()} for similar in expected
         ]
@@ -224,8 +226,8 @@ async def test_quantised_candidates_are_scored_by_whole_vectors(
 async def test_a_build_that_dies_leaves_the_collection_as_it_is(tmp_path: Path) -> None:
     async with running(tmp_path / "collections") as process:
         await process.create(WIDE)
-        await process.upsert("wide", [*range(2000)], wide_rows(2000), [{}] * 2000)
-        building = asyncio.create_task(process.optimize("wide"))
+        await process.upsert(WIDE, [*range(2000)], wide_rows(2000), [{}] * 2000)
+        building = asyncio.create_task(process.optimize(WIDE))
         for _ in range(1000):
             if builders := [c for c in psutil.Process().children() if "optimize" in c.cmdline()]:
                 builders[0].kill()
@@ -233,16 +235,16 @@ async def test_a_build_that_dies_leaves_the_collection_as_it_is(tmp_path: Path) 
             await asyncio.sleep(0.01)
         with pytest.raises(Unavailable, match="optimize died"):
             await building
-        assert await process.size("wide") == Size(2000, 0)
-        await process.upsert("wide", [5000], wide_rows(1), [{}])
+        assert await process.size(WIDE) == Size(2000, 0)
+        await process.upsert(WIDE, [5000], wide_rows(1), [{}])
         assert len([*(tmp_path / "collections" / "wide").glob("shard-*")]) == 1
 
 
 async def test_a_collection_may_be_deleted_while_its_index_is_built(tmp_path: Path) -> None:
     async with running(tmp_path / "collections") as process:
         await process.create(WIDE)
-        await process.upsert("wide", [*range(2000)], wide_rows(2000), [{}] * 2000)
-        building = asyncio.create_task(process.optimize("wide"))
+        await process.upsert(WIDE, [*range(2000)], wide_rows(2000), [{}] * 2000)
+        building = asyncio.create_task(process.optimize(WIDE))
         await asyncio.sleep(0.2)
         await process.delete("wide")
         assert not process.building("wide")
@@ -264,14 +266,14 @@ def test_reads_write_nothing_while_a_shard_is_copied(tmp_path: Path) -> None:
 
     store = EdgeStore(tmp_path)
     store.create(COLORS)
-    store.upsert("colors", [1, 2], rows(2), [{"n": 1}, {"n": 2}])
-    source, _ = store.begin_copy("colors", follow=True)
+    store.upsert(COLORS, [1, 2], rows(2), [{"n": 1}, {"n": 2}])
+    source, _ = store.begin_copy(COLORS, follow=True)
     before = content()
     for _ in range(2):
-        assert store.count("colors", filters.read({"n": {"gt": 1}})) == 1
+        assert store.count(COLORS, filters.read({"n": {"gt": 1}})) == 1
     assert content() == before
-    store.end_copy("colors")
-    assert store.count("colors", filters.read({"n": {"gt": 1}})) == 1
+    store.end_copy(COLORS)
+    assert store.count(COLORS, filters.read({"n": {"gt": 1}})) == 1
     assert content() != before
     store.close()
 
@@ -281,8 +283,8 @@ def test_reads_write_nothing_while_a_shard_is_copied(tmp_path: Path) -> None:
 
 async def test_a_snapshot_that_was_changed_is_refused(tmp_path: Path) -> None:
     async with running(tmp_path / "collections") as process:
-        await process.upsert("colors", [1], rows(1), [{}])
-        kept = await process.snapshot("colors")
+        await process.upsert(COLORS, [1], rows(1), [{}])
+        kept = await process.snapshot(COLORS)
         path = tmp_path / "snapshots" / "colors" / f"{kept.id}.zip"
         data = bytearray(path.read_bytes())
         data[len(data) // 2] ^= 1
@@ -293,7 +295,7 @@ async def test_a_snapshot_that_was_changed_is_refused(tmp_path: Path) -> None:
             with pytest.raises(NotFound, match="is not there"):
                 await process.restore("colors", bad, to="other", replace=False)
         assert await process.names() == ["colors"]
-        assert await process.size("colors") == Size(1, 0)
+        assert await process.size(COLORS) == Size(1, 0)
 
 
 async def test_a_snapshot_brings_back_a_damaged_collection_and_a_deleted_one(
@@ -301,16 +303,18 @@ async def test_a_snapshot_brings_back_a_damaged_collection_and_a_deleted_one(
 ) -> None:
     root = tmp_path / "collections"
     async with running(root) as process:
-        await process.upsert("colors", [1, 2], rows(2), [{"n": 1}, {"n": 2}])
-        kept = await process.snapshot("colors")
+        await process.upsert(COLORS, [1, 2], rows(2), [{"n": 1}, {"n": 2}])
+        kept = await process.snapshot(COLORS)
     (root / "colors" / "collection.json").write_text("{")
     async with running(root) as process:
         assert set(process.damaged) == {"colors"}
         await process.restore("colors", kept.id, to="colors", replace=True)
-        assert (process.damaged, await process.size("colors")) == ({}, Size(2, 0))
+        restored = await process.describe("colors")
+        assert (process.damaged, await process.size(restored)) == ({}, Size(2, 0))
         await process.delete("colors")
         await process.restore("colors", kept.id, to="colors", replace=False)
-        assert await process.count("colors", filters.read({"n": [1, 2]})) == 2
+        again = await process.describe("colors")
+        assert await process.count(again, filters.read({"n": [1, 2]})) == 2
 
 
 # ------------------------------------------------------------------------------ the process
@@ -328,31 +332,32 @@ async def test_a_damaged_collection_is_reported_and_does_not_stop_the_others(
         "segment": lambda f: next(f.glob("*/segments/*/segment.json")).write_bytes(b"??"),
     }
     for name in ("colors", *damages):
-        store.create(Description(name, "m", "f", DIMS))
-        store.upsert(name, [1, 2], rows(2), [{}, {}])
+        made = dataclasses.replace(COLORS, name=name)
+        store.create(made)
+        store.upsert(made, [1, 2], rows(2), [{}, {}])
     store.close()
     for name, damage in damages.items():
         damage(tmp_path / name)
     async with running(tmp_path) as process:
         assert set(process.damaged) == set(damages)
         assert "restore" in process.damaged["json"]
-        assert (await process.size("colors")).points == 2
+        assert (await process.size(COLORS)).points == 2
         with pytest.raises(Unavailable, match="json is damaged"):
-            await process.size("json")
+            await process.size(dataclasses.replace(COLORS, name="json"))
         await process.delete("json")
         assert "json" not in await process.names()
 
 
 async def test_errors_cross_the_process_and_a_killed_one_starts_again(tmp_path: Path) -> None:
     async with running(tmp_path) as process:
-        await process.upsert("colors", [1], rows(1), [{"n": 1}])
+        await process.upsert(COLORS, [1], rows(1), [{"n": 1}])
         with pytest.raises(NotFound, match="this server has colors"):
             await process.describe("other")
         (child,) = (c for c in psutil.Process().children() if str(tmp_path) in c.cmdline())
         child.kill()
         with pytest.raises(Unavailable, match="starts again"):
-            await process.size("colors")
-        assert await process.size("colors") == Size(1, 0)
+            await process.size(COLORS)
+        assert await process.size(COLORS) == Size(1, 0)
     with pytest.raises(Unavailable, match="closed"):
         await process.names()
 
@@ -366,7 +371,7 @@ from attar.server.collections.process import StoreProcess
 async def main():
     process = StoreProcess(Path(sys.argv[1]))
     vectors = np.ones((2, 8), np.float32)
-    await process.upsert("colors", [1, 2], vectors, [{}, {}])
+    await process.upsert(await process.describe("colors"), [1, 2], vectors, [{}, {}])
     os.kill(os.getpid(), signal.SIGKILL)
 
 asyncio.run(main())
@@ -381,7 +386,7 @@ def test_the_store_of_a_killed_server_lets_go_and_loses_nothing(tmp_path: Path) 
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL  # noqa: S603 - our own
     again = EdgeStore(tmp_path)  # takes the lock that the orphan had
     again.open_collection("colors")
-    assert again.size("colors") == Size(2, 0)
+    assert again.size(COLORS) == Size(2, 0)
     again.close()
 
 
@@ -395,13 +400,14 @@ from attar.server.collections.process import StoreProcess
 async def main():
     process = StoreProcess(Path(sys.argv[1]))
     vectors = np.random.default_rng(0).normal(size=(3000, 1024)).astype(np.float32)
-    await process.upsert("wide", range(3000), vectors, [{}] * 3000)
-    building = asyncio.create_task(process.optimize("wide"))
+    wide = await process.describe("wide")
+    await process.upsert(wide, range(3000), vectors, [{}] * 3000)
+    building = asyncio.create_task(process.optimize(wide))
     builders = []
     while not builders:
         await asyncio.sleep(0.01)
         builders = [c for c in psutil.Process().children() if "optimize" in c.cmdline()]
-    await process.upsert("wide", [5000], vectors[:1], [{}])
+    await process.upsert(wide, [5000], vectors[:1], [{}])
     print(builders[0].pid, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -419,7 +425,7 @@ def test_a_server_killed_while_an_index_is_built_loses_nothing(tmp_path: Path) -
     assert done.returncode == -signal.SIGKILL, done.stderr
     again = EdgeStore(tmp_path)
     again.open_collection("wide")
-    assert again.size("wide").points == 3001
+    assert again.size(WIDE).points == 3001
     again.close()
     # The builder dies with its server, so nothing is left of the copy.
     for _ in range(1000):
@@ -456,7 +462,7 @@ DIMS, SIZE, SPAN = {DIMS}, {SIZE}, {SPAN}
 store = EdgeStore(Path(sys.argv[1]))
 store.open_collection("colors")
 for batch in range(int(sys.argv[2]), 10**6):
-    store.upsert("colors", *batch_of(batch))
+    store.upsert(store.describe("colors"), *batch_of(batch))
     print(batch, flush=True)
     if batch % 150 == 149:
         store.sync()
@@ -494,14 +500,14 @@ def test_whatever_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
         store.open_collection("colors")
         for slot in range(min(SPAN, acknowledged + 1)):
             last = acknowledged - (acknowledged - slot) % SPAN
-            points = store.retrieve("colors", batch_of(slot)[0], with_vectors=True)
+            points = store.retrieve(COLORS, batch_of(slot)[0], with_vectors=True)
             batches = {point.payload["batch"] for point in points}
             assert batches == {last} or batches == {acknowledged + 1} == {last + SPAN}
             vectors = np.array([point.vector for point in points])
             np.testing.assert_allclose(vectors, unit(batch_of(batches.pop())[1]), atol=1e-6)
         in_flight = SIZE * (acknowledged + 2 <= SPAN)
-        assert store.size("colors").points - min(SPAN, acknowledged + 1) * SIZE in (0, in_flight)
-        assert store.count("colors", filters.read({"batch": acknowledged})) == SIZE
+        assert store.size(COLORS).points - min(SPAN, acknowledged + 1) * SIZE in (0, in_flight)
+        assert store.count(COLORS, filters.read({"batch": acknowledged})) == SIZE
         store.close()
     print(f"{acknowledged + 1} batches were acknowledged")  # noqa: T201 - a figure for pytest -s
 

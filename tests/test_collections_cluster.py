@@ -90,17 +90,18 @@ async def test_what_is_not_attars_is_left_alone() -> None:
     vectors = models.VectorParams(size=4, distance=models.Distance.DOT)
     await client.create_collection("theirs", vectors_config=vectors)
     store = QdrantStore(client)
+    theirs = Description("theirs", "tiny", "sha256:space", 4)
 
     assert await store.names() == []
     for asked in (
         store.describe("theirs"),
-        store.upsert("theirs", [1], np.ones((1, 4), np.float32), [{}]),
-        store.delete_matching("theirs", EVERYTHING),
+        store.upsert(theirs, [1], np.ones((1, 4), np.float32), [{}]),
+        store.delete_matching(theirs, EVERYTHING),
         store.delete("theirs"),
     ):
         with pytest.raises(NotFound, match="no collection 'theirs' of attar's"):
             await asked
     with pytest.raises(AlreadyExists):
-        await store.create(Description("theirs", "tiny", "sha256:space", 4))
+        await store.create(theirs)
     assert await client.collection_exists("theirs")
     await store.close()

@@ -5,6 +5,7 @@ disk, and the Qdrant server at `ATTAR_TEST_QDRANT_URL`, which is reported as ski
 """
 
 import asyncio
+import dataclasses
 import os
 import uuid
 from collections.abc import AsyncIterator
@@ -16,7 +17,7 @@ import pytest_asyncio
 from numpy.typing import NDArray
 from qdrant_client import AsyncQdrantClient
 
-from attar.errors import AlreadyExists, InvalidInput, NotFound, NotSupported, ShapeError
+from attar.errors import AlreadyExists, InvalidInput, NotFound, NotSupported, Replaced, ShapeError
 from attar.server.collections import filters
 from attar.server.collections.filters import EVERYTHING, Filter
 from attar.server.collections.process import StoreProcess
@@ -77,7 +78,7 @@ async def opened(
 @pytest_asyncio.fixture(loop_scope="module")
 async def store(opened: Store) -> Store:
     """Give a store with an empty collection; making one for each test would take seconds."""
-    await opened.delete_matching(NAME, EVERYTHING)
+    await opened.delete_matching(COLORS, EVERYTHING)
     return opened
 
 
@@ -91,18 +92,18 @@ def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 async def fill(store: Store, payloads: list[Payload]) -> NDArray[np.float32]:
     vectors = rows(len(payloads))
-    await store.upsert(NAME, list(range(len(payloads))), vectors, payloads)
+    await store.upsert(COLORS, list(range(len(payloads))), vectors, payloads)
     return vectors
 
 
 async def find(store: Store, where: Filter) -> set[Any]:
     """The points that a filter finds, by every way to ask."""
     tree = filters.read(where)
-    (hits,) = await store.search(NAME, rows(1), Search(limit=100, where=tree))
+    (hits,) = await store.search(COLORS, rows(1), Search(limit=100, where=tree))
     found = {hit.id for hit in hits}
-    page = await store.scroll(NAME, where=tree, limit=100, start=None, with_vectors=False)
+    page = await store.scroll(COLORS, where=tree, limit=100, start=None, with_vectors=False)
     assert {point.id for point in page.points} == found
-    assert await store.count(NAME, tree) == len(found) == len(hits)
+    assert await store.count(COLORS, tree) == len(found) == len(hits)
     return found
 
 
@@ -113,7 +114,7 @@ async def test_a_search_finds_the_most_similar_by_cosine(store: Store) -> None:
     vectors, queries = await fill(store, [{"n": i} for i in range(60)]), rows(5, seed=1)
     expected = unit(queries) @ unit(vectors).T
     for exact in (False, True):
-        found = await store.search(NAME, queries, Search(limit=7, exact=exact))
+        found = await store.search(COLORS, queries, Search(limit=7, exact=exact))
         for hits, similar in zip(found, expected, strict=True):
             best = np.argsort(-similar)[:7]
             assert [hit.id for hit in hits] == best.tolist()
@@ -123,10 +124,10 @@ async def test_a_search_finds_the_most_similar_by_cosine(store: Store) -> None:
 
 async def test_pages_of_a_search_are_the_search(store: Store) -> None:
     await fill(store, [{}] * 30)
-    (whole,) = await store.search(NAME, rows(1), Search(limit=30))
+    (whole,) = await store.search(COLORS, rows(1), Search(limit=30))
     paged = []
     for offset in range(0, 40, 7):
-        (page,) = await store.search(NAME, rows(1), Search(limit=7, offset=offset))
+        (page,) = await store.search(COLORS, rows(1), Search(limit=7, offset=offset))
         paged += page
     assert [hit.id for hit in paged] == [hit.id for hit in whole]
     assert len(whole) == 30
@@ -134,10 +135,10 @@ async def test_pages_of_a_search_are_the_search(store: Store) -> None:
 
 async def test_the_threshold_is_the_lowest_score_that_counts(store: Store) -> None:
     axes = np.eye(DIMS, dtype=np.float32)
-    await store.upsert(NAME, [0, 1], axes[:2], [{}, {}])
+    await store.upsert(COLORS, [0, 1], axes[:2], [{}, {}])
     for threshold, expected in ((1.0, [0]), (0.5, [0]), (0.0, [0, 1]), (None, [0, 1])):
         search = Search(limit=5, score_threshold=threshold, with_payload=False)
-        (hits,) = await store.search(NAME, axes[:1], search)
+        (hits,) = await store.search(COLORS, axes[:1], search)
         assert [hit.id for hit in hits] == expected
         assert hits[0].payload is None
 
@@ -145,13 +146,13 @@ async def test_the_threshold_is_the_lowest_score_that_counts(store: Store) -> No
 async def test_a_vector_finds_itself_at_a_threshold_of_one(store: Store) -> None:
     """In float32 the cosine of equal rows is off by 1e-7, above one and below it."""
     vectors = rows(200)
-    await store.upsert(NAME, range(200), vectors, [{}] * 200)
+    await store.upsert(COLORS, range(200), vectors, [{}] * 200)
     search = Search(limit=1, score_threshold=1.0, with_payload=False)
-    assert [(hit.id, hit.score) for (hit,) in await store.search(NAME, vectors, search)] == [
+    assert [(hit.id, hit.score) for (hit,) in await store.search(COLORS, vectors, search)] == [
         (i, 1.0) for i in range(200)
     ]
     last = Search(limit=200, with_payload=False)
-    scores = [hit.score for hits in await store.search(NAME, -vectors[:9], last) for hit in hits]
+    scores = [hit.score for hits in await store.search(COLORS, -vectors[:9], last) for hit in hits]
     assert min(scores) == -1.0
 
 
@@ -160,14 +161,14 @@ async def test_vectors_of_any_length_are_compared_by_direction(store: Store, len
     """In float32 the squares of these lengths are infinity, or zero."""
     vectors, queries = unit(rows(5)), unit(rows(3, seed=1))
     scaled = [(array * np.float64(length)).astype(np.float32) for array in (vectors, queries)]
-    await store.upsert(NAME, range(5), scaled[0], [{}] * 5)
+    await store.upsert(COLORS, range(5), scaled[0], [{}] * 5)
     for exact in (False, True):
-        found = await store.search(NAME, scaled[1], Search(limit=5, exact=exact))
+        found = await store.search(COLORS, scaled[1], Search(limit=5, exact=exact))
         for hits, similar in zip(found, queries @ vectors.T, strict=True):
             assert [hit.id for hit in hits] == np.argsort(-similar).tolist()
             scores = [hit.score for hit in hits]
             np.testing.assert_allclose(scores, np.sort(similar)[::-1], atol=1e-4)
-    for point in await store.retrieve(NAME, range(5), with_vectors=True):
+    for point in await store.retrieve(COLORS, range(5), with_vectors=True):
         assert point.vector is not None
         np.testing.assert_allclose(point.vector, vectors[int(point.id)], atol=1e-4)
 
@@ -193,25 +194,25 @@ async def test_a_point_comes_back_as_it_was_given(store: Store) -> None:
     }
     ids: list[PointId] = [2**64 - 1, UUID, 0]
     vectors = rows(3)
-    await store.upsert(NAME, ids, vectors, [payload, {}, {"n": 1}])
-    points = await store.retrieve(NAME, [UUID.upper(), 7, 2**64 - 1], with_vectors=True)
+    await store.upsert(COLORS, ids, vectors, [payload, {}, {"n": 1}])
+    points = await store.retrieve(COLORS, [UUID.upper(), 7, 2**64 - 1], with_vectors=True)
     assert [point.id for point in points] == [UUID, 2**64 - 1]
     assert [point.payload for point in points] == [{}, payload]
     assert points[1].vector is not None
     np.testing.assert_allclose(points[1].vector, unit(vectors)[0], atol=1e-6)
-    (bare,) = await store.retrieve(NAME, [0], with_vectors=False)
+    (bare,) = await store.retrieve(COLORS, [0], with_vectors=False)
     assert bare.vector is None
     assert await store.describe(NAME) == COLORS
-    assert await store.size(NAME) == Size(3, 0)
-    every = await store.vectors(NAME)
+    assert await store.size(COLORS) == Size(3, 0)
+    every = await store.vectors(COLORS)
     np.testing.assert_allclose(np.linalg.norm(every, axis=1), np.ones(3), atol=1e-6)
 
 
 async def test_an_upsert_replaces_vector_and_payload_together(store: Store) -> None:
     first, second = rows(2)
-    await store.upsert(NAME, [1], first[None], [{"old": 1, "both": "a"}])
-    await store.upsert(NAME, [1], second[None], [{"both": "b"}])
-    (point,) = await store.retrieve(NAME, [1], with_vectors=True)
+    await store.upsert(COLORS, [1], first[None], [{"old": 1, "both": "a"}])
+    await store.upsert(COLORS, [1], second[None], [{"both": "b"}])
+    (point,) = await store.retrieve(COLORS, [1], with_vectors=True)
     assert point.payload == {"both": "b"}
     assert point.vector is not None
     np.testing.assert_allclose(point.vector, unit(second[None])[0], atol=1e-6)
@@ -220,9 +221,9 @@ async def test_an_upsert_replaces_vector_and_payload_together(store: Store) -> N
 
 async def test_deleted_points_are_gone_and_the_others_stay(store: Store) -> None:
     await fill(store, [{"n": i, "even": i % 2 == 0} for i in range(8)])
-    await store.delete_points(NAME, [1, 3, 99])
+    await store.delete_points(COLORS, [1, 3, 99])
     assert await find(store, {}) == {0, 2, 4, 5, 6, 7}
-    await store.delete_matching(NAME, filters.read({"even": True, "n": {"gt": 2}}))
+    await store.delete_matching(COLORS, filters.read({"even": True, "n": {"gt": 2}}))
     assert await find(store, {}) == {0, 2, 5, 7}
 
 
@@ -230,13 +231,13 @@ async def test_a_scroll_gives_every_point_once_in_the_order_of_ids(store: Store)
     uuids = sorted(str(uuid.UUID(int=i << 64)) for i in range(5))
     ids: list[PointId] = [*range(10), *uuids]
     payloads = [{"odd": i % 2 == 1} for i in range(15)]
-    await store.upsert(NAME, ids[::-1], rows(15), payloads)
+    await store.upsert(COLORS, ids[::-1], rows(15), payloads)
     for where, expected in (({}, ids), ({"odd": True}, ids[::-1][1::2][::-1])):
         seen: list[PointId] = []
         start: PointId | None = None
         while True:
             tree = filters.read(where)
-            page = await store.scroll(NAME, where=tree, limit=4, start=start, with_vectors=True)
+            page = await store.scroll(COLORS, where=tree, limit=4, start=start, with_vectors=True)
             assert len(page.points) <= 4
             assert all(p.vector is not None and p.vector.shape == (DIMS,) for p in page.points)
             seen += [point.id for point in page.points]
@@ -270,8 +271,8 @@ async def test_a_refused_upsert_writes_nothing(store: Store) -> None:
     ]
     for ids, vectors, payloads, error, message in bad:
         with pytest.raises(error, match=message):
-            await store.upsert(NAME, ids, vectors, payloads)
-    assert await store.size(NAME) == Size(0, 0)
+            await store.upsert(COLORS, ids, vectors, payloads)
+    assert await store.size(COLORS) == Size(0, 0)
 
 
 # ------------------------------------------------------------------------------ collections
@@ -291,17 +292,18 @@ async def test_a_name_is_taken_once_and_a_deletion_is_final(store: Store) -> Non
 
 
 async def test_what_is_asked_of_an_unknown_collection_is_not_found(store: Store) -> None:
+    none = Description("none", "tiny", "sha256:space", DIMS)
     for asked in (
         store.describe("none"),
-        store.upsert("none", [1], rows(1), [{}]),
-        store.search("none", rows(1), Search(limit=1)),
-        store.retrieve("none", [1], with_vectors=False),
-        store.scroll("none", where=EVERYTHING, limit=1, start=None, with_vectors=False),
-        store.count("none", EVERYTHING),
-        store.delete_points("none", [1]),
-        store.delete_matching("none", EVERYTHING),
-        store.vectors("none"),
-        store.optimize("none"),
+        store.upsert(none, [1], rows(1), [{}]),
+        store.search(none, rows(1), Search(limit=1)),
+        store.retrieve(none, [1], with_vectors=False),
+        store.scroll(none, where=EVERYTHING, limit=1, start=None, with_vectors=False),
+        store.count(none, EVERYTHING),
+        store.delete_points(none, [1]),
+        store.delete_matching(none, EVERYTHING),
+        store.vectors(none),
+        store.optimize(none),
         store.delete("none"),
     ):
         with pytest.raises(NotFound):
@@ -320,38 +322,74 @@ async def test_a_name_cannot_leave_its_folder(store: Store, name: str) -> None:
         await store.snapshots(name)
 
 
+async def test_what_was_meant_for_a_collection_does_not_reach_its_successor(store: Store) -> None:
+    """The description of a former collection of that name, of the same width, is of no use."""
+    first = Description(f"again-{NAME}", "tiny", "sha256:first", DIMS)
+    second = dataclasses.replace(first, fingerprint="sha256:second", creation=uuid.uuid4().hex)
+    await store.create(first)
+    await store.delete(first.name)
+    await store.create(second)
+    await store.upsert(second, [1], rows(1), [{"n": 1}])
+    ranged = filters.read({"n": {"gt": 0}})
+    for call in (
+        store.upsert(first, [1, 2], rows(2), [{}, {}]),
+        store.search(first, rows(1), Search(limit=1)),
+        store.retrieve(first, [1], with_vectors=False),
+        store.retrieve(first, [1], with_vectors=True),
+        store.scroll(first, where=ranged, limit=1, start=None, with_vectors=False),
+        store.count(first, ranged),
+        store.delete_points(first, [1]),
+        store.delete_matching(first, ranged),
+        store.vectors(first),
+        store.size(first),
+        store.optimize(first),
+        store.snapshot(first),
+    ):
+        with pytest.raises((Replaced, NotSupported), match=r"was replaced while|own engine"):
+            await call
+    (point,) = await store.retrieve(second, [1], with_vectors=True)
+    assert (point.payload, await store.size(second)) == ({"n": 1}, Size(1, 0))
+    assert point.vector is not None
+    np.testing.assert_allclose(point.vector, unit(rows(1))[0], atol=1e-6)
+    await store.delete(second.name)
+
+
 # ------------------------------------------------------------------------------ snapshots
 
 
 async def test_a_snapshot_brings_a_collection_back_as_it_was(store: Store) -> None:
     if isinstance(store, QdrantStore) and URL not in os.environ:
         with pytest.raises(NotSupported, match="own engine"):
-            await store.snapshot(NAME)
+            await store.snapshot(COLORS)
         return
-    vectors = await fill(store, [{"n": i} for i in range(20)])
-    kept = await store.snapshot(NAME)
-    await store.delete_points(NAME, [3])
-    await store.upsert(NAME, [4, 100], rows(2, seed=5), [{"new": 1}, {"new": 1}])
-    assert [one.id for one in await store.snapshots(NAME)] == [kept.id]
-    assert (kept.collection, kept.size_bytes > 0) == (NAME, True)
+    made = dataclasses.replace(COLORS, name=f"kept-{NAME}", creation=uuid.uuid4().hex)
+    other = f"copy-{NAME}"
+    await store.create(made)
+    vectors = rows(20)
+    await store.upsert(made, range(20), vectors, [{"n": i} for i in range(20)])
+    kept = await store.snapshot(made)
+    await store.delete_points(made, [3])
+    await store.upsert(made, [4, 100], rows(2, seed=5), [{"new": 1}, {"new": 1}])
+    assert [one.id for one in await store.snapshots(made.name)] == [kept.id]
+    assert (kept.collection, kept.size_bytes > 0) == (made.name, True)
 
     with pytest.raises(AlreadyExists):
-        await store.restore(NAME, kept.id, to=NAME, replace=False)
+        await store.restore(made.name, kept.id, to=made.name, replace=False)
     with pytest.raises(NotFound):
-        await store.restore(NAME, "0" * 64, to=NAME, replace=True)
-    await store.restore(NAME, kept.id, to=NAME, replace=True)
-    other = f"copy-{NAME}"
-    await store.restore(NAME, kept.id, to=other, replace=False)
+        await store.restore(made.name, "0" * 64, to=made.name, replace=True)
+    await store.restore(made.name, kept.id, to=made.name, replace=True)
+    await store.restore(made.name, kept.id, to=other, replace=False)
 
-    assert await find(store, {}) == set(range(20))
-    (point,) = await store.retrieve(NAME, [4], with_vectors=True)
+    restored, copy = await store.describe(made.name), await store.describe(other)
+    (point,) = await store.retrieve(restored, [4], with_vectors=True)
     assert point.payload == {"n": 4}
-    for name in (NAME, other):
-        np.testing.assert_allclose(await store.vectors(name), unit(vectors), atol=1e-6)
-    await store.upsert(other, [1000], rows(1), [{}])
-    assert await store.size(NAME) == Size(20, 0)
-    await store.delete(other)
-    await store.delete_snapshot(NAME, kept.id)
-    assert await store.snapshots(NAME) == []
+    for one in (restored, copy):
+        np.testing.assert_allclose(await store.vectors(one), unit(vectors), atol=1e-6)
+    await store.upsert(copy, [1000], rows(1), [{}])
+    assert await store.size(restored) == Size(20, 0)
+    await store.delete_snapshot(made.name, kept.id)
+    assert await store.snapshots(made.name) == []
     with pytest.raises(NotFound):
-        await store.delete_snapshot(NAME, kept.id)
+        await store.delete_snapshot(made.name, kept.id)
+    await store.delete(other)
+    await store.delete(made.name)

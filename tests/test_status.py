@@ -18,6 +18,7 @@ from attar.errors import (
     Overloaded,
     PermissionDenied,
     RateLimited,
+    Replaced,
     ShapeError,
     Unauthenticated,
     Unavailable,
@@ -90,7 +91,7 @@ def test_a_bad_field_is_named_and_keeps_its_reason() -> None:
 def test_only_what_may_pass_says_when_to_retry() -> None:
     retrying = {kind for kind in tree() if calls.retry_after(to_status(make(kind))) is not None}
 
-    assert retrying == {Overloaded, RateLimited, Unavailable}
+    assert retrying == {Overloaded, RateLimited, Replaced, Unavailable}
 
 
 def test_a_limited_key_is_told_when_it_has_some_again() -> None:

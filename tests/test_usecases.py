@@ -137,7 +137,7 @@ async def test_a_text_finds_itself(collections: Collections, models: Models) -> 
     some = await collections.search("notes", items=["sun"], filter={"text": ["dog", "rain"]})
     assert {texts[int(hit.id)] for hit in some.hits[0]} == {"dog", "rain"}
     assert await collections.count("notes", filter={"text": "dog"}) == 1
-    (point,) = await collections.retrieve("notes", [3], with_vectors=True)
+    (point,) = (await collections.retrieve("notes", [3], with_vectors=True)).points
     assert point.payload == {"text": texts[3]}
     await collections.delete_points("notes", [3])
     assert (await collections.get("notes")).points == len(texts) - 1
@@ -151,7 +151,7 @@ async def test_an_item_that_cannot_be_embedded_is_the_only_one_not_stored(
         "notes", ids=[1, 2, 3], items=["cat", LONG, "sun"], truncation="error"
     )
     assert [type(item.error) for item in done.items] == [type(None), InputTooLong, type(None)]
-    assert [point.id for point in await collections.retrieve("notes", [1, 2, 3])] == [1, 3]
+    assert [point.id for point in (await collections.retrieve("notes", [1, 2, 3])).points] == [1, 3]
     found = await collections.search("notes", items=[LONG, "cat"], truncation="error", limit=1)
     assert [[hit.id for hit in hits] for hits in found.hits] == [[], [1]]
 

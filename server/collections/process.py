@@ -33,7 +33,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.errors import AttarError, BackendError, DiskFull, Unavailable
+from attar.errors import AttarError, BackendError, DiskFull, NotFound, Replaced, Unavailable
 from attar.server import memory
 
 from . import builder
@@ -119,11 +119,13 @@ class StoreProcess:
         await self._call(EdgeStore.create, description)
 
     async def delete(self, name: str) -> None:
-        """Remove a collection, damaged or not."""
-        self._descriptions.pop(name, None)
+        """Remove whatever has that name, damaged or not."""
         await self._give_up(name)
-        async with self._writing.get(name, asyncio.Lock()):
-            await self._call(EdgeStore.delete, name)
+        async with self._writing[name]:
+            try:
+                await self._call(EdgeStore.delete, name)
+            finally:
+                self._descriptions.pop(name, None)
         self._shut.pop(name, None)
         self._writing.pop(name, None)
         self._written.pop(name, None)
@@ -136,43 +138,40 @@ class StoreProcess:
             self._descriptions[name] = await self._call(EdgeStore.describe, name)
         return self._descriptions[name]
 
-    async def size(self, name: str) -> Size:
+    async def size(self, of: Description) -> Size:
         """Count a collection's points."""
-        await self.describe(name)
-        return await self._call(EdgeStore.size, name)
+        return await self._on(EdgeStore.size, of)
 
     async def upsert(
         self,
-        name: str,
+        of: Description,
         ids: Sequence[PointId],
         vectors: NDArray[np.float32],
         payloads: Sequence[Payload],
     ) -> None:
         """Add or replace points, all or none: (n, dims) vectors; logged when it returns."""
-        async with self._held(name):
-            size = await self._call(EdgeStore.upsert, name, ids, vectors, payloads)
-        self._written[name] += len(ids)
-        written, new = self._written[name], size.points - size.indexed
+        async with self._writing[of.name]:
+            size = await self._on(EdgeStore.upsert, of, ids, vectors, payloads)
+        self._written[of.name] += len(ids)
+        written, new = self._written[of.name], size.points - size.indexed
         if 0 < self._index_after <= min(new, written) and written >= _NEW * size.points:
-            self._build(name)
+            self._build(of)
 
     async def search(
-        self, name: str, vectors: NDArray[np.float32], search: Search
+        self, of: Description, vectors: NDArray[np.float32], search: Search
     ) -> list[list[Hit]]:
         """Give each query's hits, best first: (n, dims) vectors."""
-        await self.describe(name)
-        return await self._call(EdgeStore.search, name, vectors, search)
+        return await self._on(EdgeStore.search, of, vectors, search)
 
     async def retrieve(
-        self, name: str, ids: Sequence[PointId], *, with_vectors: bool
+        self, of: Description, ids: Sequence[PointId], *, with_vectors: bool
     ) -> list[Point]:
         """Give those of the points that exist, in the order asked."""
-        await self.describe(name)
-        return await self._call(EdgeStore.retrieve, name, ids, with_vectors=with_vectors)
+        return await self._on(EdgeStore.retrieve, of, ids, with_vectors=with_vectors)
 
     async def scroll(
         self,
-        name: str,
+        of: Description,
         *,
         where: Condition,
         limit: int,
@@ -180,55 +179,51 @@ class StoreProcess:
         with_vectors: bool,
     ) -> Page:
         """Give a page of the points that match, from the id `start` on."""
-        await self.describe(name)
-        return await self._call(
+        return await self._on(
             EdgeStore.scroll,
-            name,
+            of,
             where=where,
             limit=limit,
             start=start,
             with_vectors=with_vectors,
         )
 
-    async def count(self, name: str, where: Condition) -> int:
+    async def count(self, of: Description, where: Condition) -> int:
         """Count the points that match."""
-        await self.describe(name)
-        return await self._call(EdgeStore.count, name, where)
+        return await self._on(EdgeStore.count, of, where)
 
-    async def delete_points(self, name: str, ids: Sequence[PointId]) -> None:
+    async def delete_points(self, of: Description, ids: Sequence[PointId]) -> None:
         """Remove those of the points that exist; logged when it returns."""
-        async with self._held(name):
-            await self._call(EdgeStore.delete_points, name, ids)
+        async with self._writing[of.name]:
+            await self._on(EdgeStore.delete_points, of, ids)
 
-    async def delete_matching(self, name: str, where: Condition) -> None:
+    async def delete_matching(self, of: Description, where: Condition) -> None:
         """Remove the points that match, all or none; logged when it returns."""
-        async with self._held(name):
-            await self._call(EdgeStore.delete_matching, name, where)
+        async with self._writing[of.name]:
+            await self._on(EdgeStore.delete_matching, of, where)
 
-    async def vectors(self, name: str) -> NDArray[np.float32]:
+    async def vectors(self, of: Description) -> NDArray[np.float32]:
         """Give every vector, in the order of ids: (points, dims)."""
-        await self.describe(name)
-        return await self._call(EdgeStore.vectors, name)
+        return await self._on(EdgeStore.vectors, of)
 
-    async def optimize(self, name: str) -> None:
+    async def optimize(self, of: Description) -> None:
         """Build the collection's index; it goes on when whoever awaits this leaves."""
-        await self.describe(name)
-        build = self._build(name)
+        await self._on(EdgeStore.size, of)  # is it there?
+        build = self._build(of)
         await asyncio.wait((build,))
         if build.cancelled():
             raise Unavailable(
-                f"the index of collection {name} is not built: the collection was deleted or"
+                f"the index of collection {of.name} is not built: the collection was deleted or"
                 " replaced meanwhile, or the server is closing"
             )
         build.result()
 
-    async def snapshot(self, name: str) -> Snapshot:
+    async def snapshot(self, of: Description) -> Snapshot:
         """Keep a collection as it is now; writes wait while it is copied, reads do not."""
-        await self.describe(name)
-        target = self._snapshots / name
+        target = self._snapshots / of.name
         making = target / f".{uuid.uuid4().hex}"
         try:
-            async with self._working("pack", name, making, follow=False) as packing:
+            async with self._working("pack", of, making, follow=False) as packing:
                 return _describe_snapshot(builder.snapshot_path(target, await packing))
         finally:
             await asyncio.to_thread(shutil.rmtree, making, ignore_errors=True)
@@ -243,13 +238,18 @@ class StoreProcess:
         """Make the collection `to` of a snapshot of `name`, whole or not at all."""
         path = self._snapshot(name, snapshot)
         check_name("collection", to)
+        replacing = None
+        with suppress(NotFound, Unavailable):  # a damaged one is replaced, whichever it was
+            replacing = await self.describe(to)
         require_space(self._root, self._reserve + 2 * path.stat().st_size)
         making = self._root / f".{uuid.uuid4().hex}"
         try:
             await builder.build("unpack", path, making)
             await self._give_up(to)
             async with self._writing[to]:
-                await self._call(EdgeStore.adopt, making, to=to, replace=replace)
+                await self._call(
+                    EdgeStore.adopt, making, to=to, replace=replace, replacing=replacing
+                )
                 self._descriptions.pop(to, None)
                 self._shut.pop(to, None)
         finally:
@@ -274,13 +274,6 @@ class StoreProcess:
 
     # ------------------------------------------------------------------ copies
 
-    @asynccontextmanager
-    async def _held(self, name: str) -> AsyncIterator[None]:
-        """Hold every other write to a collection."""
-        await self.describe(name)
-        async with self._writing[name]:
-            yield
-
     def building(self, name: str) -> bool:
         """Whether the collection's index is being built."""
         return name in self._builds
@@ -289,14 +282,14 @@ class StoreProcess:
         folder = self._snapshots / check_name("collection", name)
         return builder.snapshot_path(folder, snapshot)
 
-    def _build(self, name: str) -> asyncio.Task[None]:
+    def _build(self, of: Description) -> asyncio.Task[None]:
         """Begin to build a collection's index, or give the build that is under way."""
-        if name not in self._builds:
-            self._written[name] = 0
-            task = asyncio.get_running_loop().create_task(self._optimize(name))
-            self._builds[name] = task
-            task.add_done_callback(lambda ended: self._ended(name, ended))
-        return self._builds[name]
+        if of.name not in self._builds:
+            self._written[of.name] = 0
+            task = asyncio.get_running_loop().create_task(self._optimize(of))
+            self._builds[of.name] = task
+            task.add_done_callback(lambda ended: self._ended(of.name, ended))
+        return self._builds[of.name]
 
     async def _give_up(self, name: str) -> None:
         """End the build of a collection's index, if one is under way."""
@@ -308,38 +301,38 @@ class StoreProcess:
         if not build.cancelled() and (error := build.exception()) is not None:
             log.warning("the index of collection %s was not built: %s", name, type(error).__name__)
 
-    async def _optimize(self, name: str) -> None:
-        copy = self._root / name / f"shard-{uuid.uuid4().hex}"
+    async def _optimize(self, of: Description) -> None:
+        copy = self._root / of.name / f"shard-{uuid.uuid4().hex}"
         try:
             async with (
                 self._building,
-                self._working("optimize", name, copy, follow=True) as optimizing,
+                self._working("optimize", of, copy, follow=True) as optimizing,
             ):
                 await optimizing
-                left = await self._call(EdgeStore.catch_up, name, copy, limit=_CATCH_UP)
+                left = await self._on(EdgeStore.catch_up, of, copy, limit=_CATCH_UP)
                 # Each call leaves room for others, so more may be written than one brings over.
                 for _ in range(2 * left // _CATCH_UP):
                     if left <= _CATCH_UP:
                         break
-                    left = await self._call(EdgeStore.catch_up, name, copy, limit=_CATCH_UP)
-                async with self._held(name):
-                    await self._call(EdgeStore.change_over, name, copy)
+                    left = await self._on(EdgeStore.catch_up, of, copy, limit=_CATCH_UP)
+                async with self._writing[of.name]:
+                    await self._on(EdgeStore.change_over, of, copy)
         except BaseException:
             with suppress(AttarError):  # the child may be gone, and the copy with it
-                await self._call(EdgeStore.forget_copy, name)
+                await self._on(EdgeStore.forget_copy, of)
             raise
 
     @asynccontextmanager
     async def _working(
-        self, command: str, name: str, target: Path, *, follow: bool
+        self, command: str, of: Description, target: Path, *, follow: bool
     ) -> AsyncIterator[asyncio.Task[str]]:
         """Have a builder work on the collection as it is now; the builder ends with the block."""
         require_space(self._root, self._reserve)
         copied = asyncio.Event()
         async with AsyncExitStack() as stack:
-            async with self._held(name):
+            async with self._writing[of.name]:
                 try:
-                    source, folder = await self._call(EdgeStore.begin_copy, name, follow=follow)
+                    source, folder = await self._on(EdgeStore.begin_copy, of, follow=follow)
                     work = asyncio.create_task(
                         builder.build(command, source, folder, target, copied=copied.set)
                     )
@@ -348,7 +341,7 @@ class StoreProcess:
                     stack.push_async_callback(_end, waiting)
                     await asyncio.wait((waiting, work), return_when=asyncio.FIRST_COMPLETED)
                 finally:
-                    await self._call(EdgeStore.end_copy, name)
+                    await self._on(EdgeStore.end_copy, of)
             yield work
 
     # ------------------------------------------------------------------ the child
@@ -356,6 +349,23 @@ class StoreProcess:
     @property
     def _alive(self) -> bool:
         return self._child is not None
+
+    async def _on(
+        self,
+        method: Callable[Concatenate[EdgeStore, Description, P], R],
+        of: Description,
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R:
+        """Run a method that works on a collection, if it still is the one that `of` describes."""
+        if of.name in self._shut:
+            await self._run(self._try_again, of.name)
+        try:
+            return await self._call(method, of, *args, **kwargs)
+        except (NotFound, Replaced):
+            self._descriptions.pop(of.name, None)
+            raise
 
     async def _call(
         self,

@@ -6,13 +6,17 @@ alone. Points look as they do in `qdrant_edge`, and are written with `wait`, so 
 is in the cluster's log and found by every search after it. An upsert is one operation: of a
 collection with one shard everything or nothing is written, of one with several each shard's part.
 
+A collection's vectors are named by its creation, so the cluster itself refuses a write, a search or
+a deletion that was meant for another one of the same name. Its snapshots keep that name: a restored
+collection is the creation that was kept. Collections of before have vectors without a name.
+
 The cluster builds indexes by itself, and keeps snapshots on its own disks.
 """
 
 import json
 import warnings
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final, Self
@@ -60,6 +64,7 @@ from .store import (
     Snapshot,
     check_ids,
     check_points,
+    check_same,
     similarity,
     unit_vectors,
 )
@@ -112,7 +117,7 @@ class QdrantStore:
         self._client = client
         self._url = url.rstrip("/")
         self._api_key = api_key
-        self._indexed: set[tuple[str, str]] = set()
+        self._indexed: set[tuple[str, str, str]] = set()
 
     @classmethod
     async def connect(cls, url: str, *, grpc_port: int, api_key: str = "") -> Self:
@@ -151,15 +156,18 @@ class QdrantStore:
             "fingerprint": description.fingerprint,
             "dims": description.dims,
             "quantization": description.quantization,
+            "creation": description.creation,
         }
         with _told():
             if await self._client.collection_exists(name):
                 raise AlreadyExists(f"collection {name} exists; choose another name or delete it")
             await self._client.create_collection(
                 name,
-                vectors_config=models.VectorParams(
-                    size=description.dims, distance=models.Distance.COSINE
-                ),
+                vectors_config={
+                    description.creation: models.VectorParams(
+                        size=description.dims, distance=models.Distance.COSINE
+                    )
+                },
                 quantization_config=_quantization(description),
                 metadata={_KEY: facts},
             )
@@ -178,53 +186,54 @@ class QdrantStore:
             raise _unknown(name)
         return description
 
-    async def size(self, name: str) -> Size:
+    async def size(self, of: Description) -> Size:
         """Count a collection's points."""
-        with _told():
-            points = (await self._client.count(name, exact=True)).count
-            indexed = (await self._client.get_collection(name)).indexed_vectors_count
+        async with self._same(of):
+            points = (await self._client.count(of.name, exact=True)).count
+            indexed = (await self._client.get_collection(of.name)).indexed_vectors_count
         return Size(points, min(indexed or 0, points))
 
     async def upsert(
         self,
-        name: str,
+        of: Description,
         ids: Sequence[PointId],
         vectors: NDArray[np.float32],
         payloads: Sequence[Payload],
     ) -> None:
         """Add or replace points: (n, dims) vectors."""
-        description = await self.describe(name)
-        canonical, unit, texts = check_points(description, ids, vectors, payloads)
+        canonical, unit, texts = check_points(of, ids, vectors, payloads)
         points = [
             models.PointStruct(
-                id=point_id, vector=vector.tolist(), payload={"json": text, **comparable(payload)}
+                id=point_id,
+                vector={of.creation: vector.tolist()} if of.creation else vector.tolist(),
+                payload={"json": text, **comparable(payload)},
             )
             for point_id, vector, text, payload in zip(
                 canonical, unit, texts, payloads, strict=True
             )
         ]
-        with _told():
-            await self._client.upsert(name, points, wait=True)
+        async with self._same(of):
+            await self._client.upsert(of.name, points, wait=True)
 
     async def search(
-        self, name: str, vectors: NDArray[np.float32], search: Search
+        self, of: Description, vectors: NDArray[np.float32], search: Search
     ) -> list[list[Hit]]:
         """Give each query's hits, best first: (n, dims) vectors."""
-        description = await self.describe(name)
-        where = await self._filter(name, search.where)
+        where = await self._filter(of, search.where)
         requests = [
             models.QueryRequest(
                 query=vector.tolist(),
+                using=of.creation or None,
                 filter=where,
-                params=_params(description, search),
+                params=_params(of, search),
                 limit=search.limit,
                 offset=search.offset,
                 with_payload=search.with_payload,
             )
-            for vector in unit_vectors(vectors, description)
+            for vector in unit_vectors(vectors, of)
         ]
-        with _told():
-            answers = await self._client.query_batch_points(name, requests)
+        async with self._same(of):
+            answers = await self._client.query_batch_points(of.name, requests)
         lowest = -np.inf if search.score_threshold is None else search.score_threshold
         return [
             [
@@ -240,21 +249,20 @@ class QdrantStore:
         ]
 
     async def retrieve(
-        self, name: str, ids: Sequence[PointId], *, with_vectors: bool
+        self, of: Description, ids: Sequence[PointId], *, with_vectors: bool
     ) -> list[Point]:
         """Give those of the points that exist, in the order asked."""
-        await self.describe(name)
         wanted = check_ids(ids)
-        with _told():
+        async with self._same(of):
             records = await self._client.retrieve(
-                name, wanted, with_payload=True, with_vectors=with_vectors
+                of.name, wanted, with_payload=True, with_vectors=with_vectors
             )
         points = {_id(record.id): _point(record) for record in records}
         return [points[point_id] for point_id in wanted if point_id in points]
 
     async def scroll(
         self,
-        name: str,
+        of: Description,
         *,
         where: Condition,
         limit: int,
@@ -262,11 +270,10 @@ class QdrantStore:
         with_vectors: bool,
     ) -> Page:
         """Give a page of the points that match, from the id `start` on."""
-        await self.describe(name)
-        chosen = await self._filter(name, where)
-        with _told():
+        chosen = await self._filter(of, where)
+        async with self._same(of):
             records, following = await self._client.scroll(
-                name,
+                of.name,
                 scroll_filter=chosen,
                 limit=limit,
                 offset=start,
@@ -275,45 +282,36 @@ class QdrantStore:
             )
         return Page(tuple(map(_point, records)), None if following is None else _id(following))
 
-    async def count(self, name: str, where: Condition) -> int:
+    async def count(self, of: Description, where: Condition) -> int:
         """Count the points that match."""
-        await self.describe(name)
-        chosen = await self._filter(name, where)
-        with _told():
-            return (await self._client.count(name, chosen, exact=True)).count
+        chosen = await self._filter(of, where)
+        async with self._same(of):
+            return (await self._client.count(of.name, chosen, exact=True)).count
 
-    async def delete_points(self, name: str, ids: Sequence[PointId]) -> None:
+    async def delete_points(self, of: Description, ids: Sequence[PointId]) -> None:
         """Remove those of the points that exist."""
-        await self.describe(name)
-        wanted = check_ids(ids)
-        with _told():
-            await self._client.delete(name, models.PointIdsList(points=[*wanted]), wait=True)
+        await self._delete(of, models.HasIdCondition(has_id=[*check_ids(ids)]))
 
-    async def delete_matching(self, name: str, where: Condition) -> None:
+    async def delete_matching(self, of: Description, where: Condition) -> None:
         """Remove the points that match."""
-        await self.describe(name)
-        chosen = await self._filter(name, where) or models.Filter()
-        with _told():
-            await self._client.delete(name, models.FilterSelector(filter=chosen), wait=True)
+        await self._delete(of, await self._filter(of, where) or models.Filter())
 
-    async def vectors(self, name: str) -> NDArray[np.float32]:
+    async def vectors(self, of: Description) -> NDArray[np.float32]:
         """Give every vector, in the order of ids: (points, dims)."""
-        description = await self.describe(name)
-        rows = [point.vector async for point in self._points(name)]
-        return np.array(rows, np.float32).reshape(len(rows), description.dims)
+        rows = [point.vector async for point in self._points(of)]
+        return np.array(rows, np.float32).reshape(len(rows), of.dims)
 
-    async def optimize(self, name: str) -> None:
+    async def optimize(self, of: Description) -> None:
         """Do nothing: the cluster builds its indexes by itself."""
-        await self.describe(name)
+        check_same(await self.describe(of.name), of)
 
-    async def snapshot(self, name: str) -> Snapshot:
+    async def snapshot(self, of: Description) -> Snapshot:
         """Keep a collection as it is now, on the cluster's disks."""
-        await self.describe(name)
-        with _told():
-            made = await self._client.create_snapshot(name, wait=True)
+        async with self._same(of):
+            made = await self._client.create_snapshot(of.name, wait=True)
         if made is None:
-            raise Unavailable(f"the cluster made no snapshot of collection {name}; retry")
-        return _snapshot(name, made)
+            raise Unavailable(f"the cluster made no snapshot of collection {of.name}; retry")
+        return _snapshot(of.name, made)
 
     async def snapshots(self, name: str) -> list[Snapshot]:
         """List a collection's snapshots, oldest first."""
@@ -368,25 +366,48 @@ class QdrantStore:
             str(facts["fingerprint"]),
             int(facts["dims"]),
             facts["quantization"],
+            str(facts.get("creation", "")),
         )
 
-    async def _filter(self, name: str, where: Condition) -> models.Filter | None:
+    @asynccontextmanager
+    async def _same(self, of: Description) -> AsyncIterator[None]:
+        """Raise `Replaced` where what the cluster answered, or refused, was about another one.
+
+        No creation comes back, so what is still there afterwards was there all the time.
+        """
+        with _told():
+            try:
+                yield
+            except Exception:
+                check_same(await self.describe(of.name), of)
+                raise
+        check_same(await self.describe(of.name), of)
+
+    async def _delete(self, of: Description, chosen: models.Condition) -> None:
+        """Remove points that match and have this collection's vector, which no other's have."""
+        own = models.HasVectorCondition(has_vector=of.creation)
+        selector = models.FilterSelector(filter=models.Filter(must=[own, chosen]))
+        async with self._same(of):
+            await self._client.delete(of.name, selector, wait=True)
+
+    async def _filter(self, of: Description, where: Condition) -> models.Filter | None:
         """Translate a tree; what it compares by ranges is indexed from its first use on."""
         for path in paths(where):
-            if (name, path) not in self._indexed and len(self._indexed) < _INDEXED_PATHS:
-                await self._index(name, path, models.PayloadSchemaType.FLOAT)
-                self._indexed.add((name, path))
+            indexed = (of.name, of.creation, path)
+            if indexed not in self._indexed and len(self._indexed) < _INDEXED_PATHS:
+                await self._index(of.name, path, models.PayloadSchemaType.FLOAT)
+                self._indexed.add(indexed)
         return None if where == EVERYTHING else models.Filter(must=[_translate(where)])
 
     async def _index(self, name: str, path: str, kind: models.PayloadSchemaType) -> None:
         with _told():
             await self._client.create_payload_index(name, path, field_schema=kind)
 
-    async def _points(self, name: str) -> AsyncIterator[Point]:
+    async def _points(self, of: Description) -> AsyncIterator[Point]:
         start: PointId | None = None
         while True:
             page = await self.scroll(
-                name, where=EVERYTHING, limit=_PAGE, start=start, with_vectors=True
+                of, where=EVERYTHING, limit=_PAGE, start=start, with_vectors=True
             )
             for point in page.points:
                 yield point
@@ -470,7 +491,9 @@ def _id(given: Any) -> PointId:
 
 
 def _point(record: models.Record) -> Point:
-    vector = record.vector
+    vector: Any = record.vector
+    if isinstance(vector, dict):  # under the collection's creation
+        (vector,) = vector.values()
     return Point(
         _id(record.id),
         _payload(record.payload),

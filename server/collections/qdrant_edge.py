@@ -42,7 +42,7 @@ import numpy as np
 import qdrant_edge as edge
 from numpy.typing import NDArray
 
-from attar.errors import AlreadyExists, DiskFull, NotFound, Unavailable
+from attar.errors import AlreadyExists, DiskFull, NotFound, Replaced, Unavailable
 
 from .disk import (
     check_name,
@@ -81,6 +81,7 @@ from .store import (
     Size,
     check_ids,
     check_points,
+    check_same,
     similarity,
     unit_vectors,
 )
@@ -181,18 +182,23 @@ class EdgeStore:
 
     def describe(self, name: str) -> Description:
         """Give what a collection was made for."""
-        return self._find(name).description
+        try:
+            return self._open[name].description
+        except KeyError:
+            if is_name(name) and os.path.lexists(self._root / name):
+                raise Unavailable(f"collection {name} is not open; retry") from None
+            raise self._unknown(name) from None
 
-    def size(self, name: str) -> Size:
+    def size(self, of: Description) -> Size:
         """Count a collection's points."""
-        shard = self._find(name).shard
+        shard = self._find(of).shard
         points = shard.count(edge.CountRequest(exact=True))
         # The engine counts a vector as indexed as long as its segment holds it, deleted or not.
         return Size(points, min(shard.info().indexed_vectors_count, points))
 
     def upsert(
         self,
-        name: str,
+        of: Description,
         ids: Sequence[PointId],
         vectors: NDArray[np.float32],
         payloads: Sequence[Payload],
@@ -201,7 +207,7 @@ class EdgeStore:
 
         Gives how many there are about: what was replaced may count twice.
         """
-        found = self._find(name)
+        found = self._find(of)
         canonical, unit, texts = check_points(found.description, ids, vectors, payloads)
         points = [
             edge.Point(point_id, vector.tolist(), {"json": text, **comparable(payload)})
@@ -214,9 +220,11 @@ class EdgeStore:
         info = found.shard.info()
         return Size(info.points_count, info.indexed_vectors_count)
 
-    def search(self, name: str, vectors: NDArray[np.float32], search: Search) -> list[list[Hit]]:
+    def search(
+        self, of: Description, vectors: NDArray[np.float32], search: Search
+    ) -> list[list[Hit]]:
         """Give each query's hits, best first, none below the threshold: (n, dims) vectors."""
-        found = self._find(name)
+        found = self._find(of)
         unit = unit_vectors(vectors, found.description)
         where = self._filter(found, search.where)
         params = _params(found.description, search)
@@ -246,9 +254,11 @@ class EdgeStore:
             for best in found.shard.query_batch(edge.QueryBatchRequest(queries))
         ]
 
-    def retrieve(self, name: str, ids: Sequence[PointId], *, with_vectors: bool) -> list[Point]:
+    def retrieve(
+        self, of: Description, ids: Sequence[PointId], *, with_vectors: bool
+    ) -> list[Point]:
         """Give those of the points that exist, in the order asked."""
-        shard = self._find(name).shard
+        shard = self._find(of).shard
         wanted = check_ids(ids)
         records = shard.retrieve([*wanted], with_payload=True, with_vector=with_vectors)
         points = {_id(record.id): _point(record) for record in records}
@@ -256,7 +266,7 @@ class EdgeStore:
 
     def scroll(
         self,
-        name: str,
+        of: Description,
         *,
         where: Condition,
         limit: int,
@@ -264,7 +274,7 @@ class EdgeStore:
         with_vectors: bool,
     ) -> Page:
         """Give a page of the points that match, from the id `start` on."""
-        found = self._find(name)
+        found = self._find(of)
         records, following = found.shard.scroll(
             edge.ScrollRequest(
                 offset=start,
@@ -276,20 +286,20 @@ class EdgeStore:
         )
         return Page(tuple(map(_point, records)), None if following is None else _id(following))
 
-    def count(self, name: str, where: Condition) -> int:
+    def count(self, of: Description, where: Condition) -> int:
         """Count the points that match."""
-        found = self._find(name)
+        found = self._find(of)
         request = edge.CountRequest(exact=True, filter=self._filter(found, where))
         return found.shard.count(request)
 
-    def delete_points(self, name: str, ids: Sequence[PointId]) -> None:
+    def delete_points(self, of: Description, ids: Sequence[PointId]) -> None:
         """Remove those of the points that exist; logged when it returns."""
-        found, wanted = self._find(name), check_ids(ids)
+        found, wanted = self._find(of), check_ids(ids)
         self._update(found, edge.UpdateOperation.delete_points([*wanted]), touched=wanted)
 
-    def delete_matching(self, name: str, where: Condition) -> None:
+    def delete_matching(self, of: Description, where: Condition) -> None:
         """Remove the points that match, all or none; logged when it returns."""
-        found = self._find(name)
+        found = self._find(of)
         chosen = self._filter(found, where)
         touched = [] if found.dirty is None else [*_ids(found.shard, chosen)]
         everything = edge.Filter(must=[]) if chosen is None else chosen
@@ -297,36 +307,36 @@ class EdgeStore:
             found, edge.UpdateOperation.delete_points_by_filter(everything), touched=touched
         )
 
-    def vectors(self, name: str) -> NDArray[np.float32]:
+    def vectors(self, of: Description) -> NDArray[np.float32]:
         """Give every vector, in the order of ids: (points, dims), rows of unit length."""
-        found = self._find(name)
+        found = self._find(of)
         rows = [record.vector for record in _records(found.shard, None, with_vector=True)]
         return np.array(rows, np.float32).reshape(len(rows), found.description.dims)
 
     # ------------------------------------------------------------------ copies
 
-    def begin_copy(self, name: str, *, follow: bool) -> tuple[Path, Path]:
+    def begin_copy(self, of: Description, *, follow: bool) -> tuple[Path, Path]:
         """Sync a shard so that it can be copied, until `end_copy`; give it and its folder.
 
         Whoever copies holds writes back meanwhile, and reads write nothing then. With `follow`,
         what is written from now on is remembered for `catch_up`.
         """
-        found = self._find(name)
+        found = self._find(of)
         self._sync(found)
         found.copying = True
         if follow:
             found.dirty = set()
-        return found.path, self._root / name
+        return found.path, self._root / of.name
 
-    def end_copy(self, name: str) -> None:
+    def end_copy(self, of: Description) -> None:
         """Say that the shard is copied and may be written again."""
-        self._find(name).copying = False
+        self._find(of).copying = False
 
-    def catch_up(self, name: str, copy: Path, *, limit: int) -> int:
+    def catch_up(self, of: Description, copy: Path, *, limit: int) -> int:
         """Bring up to `limit` remembered writes to a copy; give how many are left."""
-        found = self._find(name)
+        found = self._find(of)
         if found.dirty is None:
-            raise NotFound(f"collection {name} is not being copied; optimise it again")
+            raise NotFound(f"collection {of.name} is not being copied; optimise it again")
         require_space(self._root, self._reserve)
         if found.successor is None:
             found.successor = _load(found.description, copy).shard
@@ -337,32 +347,33 @@ class EdgeStore:
             _repeat(found.shard, found.successor, page)
         return len(found.dirty)
 
-    def change_over(self, name: str, copy: Path) -> None:
+    def change_over(self, of: Description, copy: Path) -> None:
         """Use the copy, which misses nothing, from now on, and remove the old shard."""
-        while self.catch_up(name, copy, limit=_PAGE):
+        while self.catch_up(of, copy, limit=_PAGE):
             pass
-        found = self._find(name)
+        found = self._find(of)
         if found.successor is None:
-            raise NotFound(f"collection {name} is not being copied; optimise it again")
+            raise NotFound(f"collection {of.name} is not being copied; optimise it again")
         found.successor.flush()
-        _write_description(self._root / name, found.description, copy.name)
+        _write_description(self._root / of.name, found.description, copy.name)
         old = found.shard
-        self._open[name] = _Collection(found.description, copy, found.successor, found.indexed)
+        self._open[of.name] = _Collection(found.description, copy, found.successor, found.indexed)
         old.close()
-        _sweep(self._root / name, keep=copy.name)
+        _sweep(self._root / of.name, keep=copy.name)
 
-    def forget_copy(self, name: str) -> None:
+    def forget_copy(self, of: Description) -> None:
         """Stop remembering writes for a copy that failed, and remove it."""
-        found = self._find(name)
+        found = self._find(of)
         found.dirty = None
         if found.successor is not None:
             found.successor.close()
             found.successor = None
-        _sweep(self._root / name, keep=found.path.name)
+        _sweep(self._root / of.name, keep=found.path.name)
 
-    def adopt(self, folder: Path, *, to: str, replace: bool) -> None:
+    def adopt(self, folder: Path, *, to: str, replace: bool, replacing: Description | None) -> None:
         """Make the collection `to` of a folder with a description and a shard, which is used up.
 
+        With `replace` what has that name is `replacing`, or damaged, or there is nothing.
         The folder lies in the root under a name that is swept, so whatever happens, the collection
         is there as it was or as it becomes.
         """
@@ -370,9 +381,14 @@ class EdgeStore:
         target = self._root / name
         if os.path.lexists(target) and not replace:
             raise AlreadyExists(f"collection {name} exists; restore to another name, or replace it")
+        if name in self._open and self.describe(name) != replacing:
+            raise Replaced(
+                f"collection {name} was made while the snapshot was unpacked, and is as it was;"
+                " restore again to replace it"
+            )
         try:
             given, shard_name = read_description(folder / COLLECTION_FILE)
-            description = dataclasses.replace(given, name=name)
+            description = dataclasses.replace(given, name=name, creation=uuid.uuid4().hex)
             _load(description, folder / shard_name).shard.close()
         except BaseException as error:  # a panic of the engine is no Exception
             raise Unavailable(
@@ -449,13 +465,9 @@ class EdgeStore:
                     found.indexed.add(path)
         return edge.Filter(must=[_translate(where)])
 
-    def _find(self, name: str) -> _Collection:
-        try:
-            return self._open[name]
-        except KeyError:
-            if is_name(name) and os.path.lexists(self._root / name):
-                raise Unavailable(f"collection {name} is not open; retry") from None
-            raise self._unknown(name) from None
+    def _find(self, of: Description) -> _Collection:
+        check_same(self.describe(of.name), of)
+        return self._open[of.name]
 
     def _unknown(self, name: str) -> NotFound:
         known = ", ".join(sorted(self._open)[:20]) or "none"
@@ -488,9 +500,10 @@ def read_description(path: Path) -> tuple[Description, str]:
     if str(quantization) not in OVERSAMPLING:
         raise ValueError(f"quantization {quantization!r} is unknown")
     dims, shard = facts["dims"], facts["shard"]
-    if not isinstance(dims, int) or not isinstance(shard, str):
+    creation = facts.get("creation", "")  # collections of before 0.1.0 have none
+    if not isinstance(dims, int) or not isinstance(shard, str) or not isinstance(creation, str):
         raise ValueError(f"{COLLECTION_FILE} has a value of another kind")  # noqa: TRY004
-    description = Description(str(name), str(model), str(fingerprint), dims, quantization)
+    description = Description(str(name), str(model), str(fingerprint), dims, quantization, creation)
     return description, check_name("shard", shard)
 
 
@@ -502,6 +515,7 @@ def _write_description(folder: Path, description: Description, shard: str) -> No
         "fingerprint": description.fingerprint,
         "dims": description.dims,
         "quantization": description.quantization,
+        "creation": description.creation,
         "shard": shard,
     }
     write_whole(folder / COLLECTION_FILE, json.dumps(facts, indent=2).encode())

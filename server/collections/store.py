@@ -8,14 +8,14 @@ from then on every read sees it.
 import json
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attar.encodings import slice_dims
-from attar.errors import InvalidInput, ShapeError
+from attar.errors import InvalidInput, Replaced, ShapeError
 
 from .filters import EVERYTHING, Condition
 
@@ -29,13 +29,18 @@ OVERSAMPLING: Final[Mapping[Quantization, float]] = {"none": 1.0, "int8": 2.0, "
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a collection was made for; it never changes."""
+    """What a collection was made for; it never changes.
+
+    `creation` tells it from one of the same name that is made later: every creation has its own,
+    and what was made before there were any has an empty one.
+    """
 
     name: str
     model: str
     fingerprint: str
     dims: int
     quantization: Quantization = "none"
+    creation: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +110,11 @@ class Snapshot:
 
 
 class Store(Protocol):
-    """Collections; a name that is not there raises `NotFound`, a lost engine `Unavailable`."""
+    """Collections; a name that is not there raises `NotFound`, a lost engine `Unavailable`.
+
+    What works on a collection is given the description of it that the caller knows. Where another
+    collection has that name by the time of the work, `Replaced` is raised and nothing is done.
+    """
 
     @property
     def damaged(self) -> Mapping[str, str]:
@@ -118,17 +127,17 @@ class Store(Protocol):
         """Make an empty collection, whole or not at all; raises `AlreadyExists`."""
 
     async def delete(self, name: str) -> None:
-        """Remove a collection, damaged or not."""
+        """Remove whatever has that name, damaged or not."""
 
     async def describe(self, name: str) -> Description:
         """Give what a collection was made for."""
 
-    async def size(self, name: str) -> Size:
+    async def size(self, of: Description) -> Size:
         """Count a collection's points."""
 
     async def upsert(
         self,
-        name: str,
+        of: Description,
         ids: Sequence[PointId],
         vectors: NDArray[np.float32],
         payloads: Sequence[Payload],
@@ -136,18 +145,18 @@ class Store(Protocol):
         """Add or replace points, all or none: (n, dims) vectors."""
 
     async def search(
-        self, name: str, vectors: NDArray[np.float32], search: Search
+        self, of: Description, vectors: NDArray[np.float32], search: Search
     ) -> list[list[Hit]]:
         """Give each query's hits, best first: (n, dims) vectors."""
 
     async def retrieve(
-        self, name: str, ids: Sequence[PointId], *, with_vectors: bool
+        self, of: Description, ids: Sequence[PointId], *, with_vectors: bool
     ) -> list[Point]:
         """Give those of the points that exist, in the order asked."""
 
     async def scroll(
         self,
-        name: str,
+        of: Description,
         *,
         where: Condition,
         limit: int,
@@ -156,22 +165,22 @@ class Store(Protocol):
     ) -> Page:
         """Give a page of the points that match, from the id `start` on."""
 
-    async def count(self, name: str, where: Condition) -> int:
+    async def count(self, of: Description, where: Condition) -> int:
         """Count the points that match."""
 
-    async def delete_points(self, name: str, ids: Sequence[PointId]) -> None:
+    async def delete_points(self, of: Description, ids: Sequence[PointId]) -> None:
         """Remove those of the points that exist."""
 
-    async def delete_matching(self, name: str, where: Condition) -> None:
+    async def delete_matching(self, of: Description, where: Condition) -> None:
         """Remove the points that match."""
 
-    async def vectors(self, name: str) -> NDArray[np.float32]:
+    async def vectors(self, of: Description) -> NDArray[np.float32]:
         """Give every vector, in the order of ids: (points, dims)."""
 
-    async def optimize(self, name: str) -> None:
+    async def optimize(self, of: Description) -> None:
         """Build the collection's index and return when it is in use; reads and writes go on."""
 
-    async def snapshot(self, name: str) -> Snapshot:
+    async def snapshot(self, of: Description) -> Snapshot:
         """Keep a collection as it is now; reads go on."""
 
     async def snapshots(self, name: str) -> list[Snapshot]:
@@ -180,7 +189,8 @@ class Store(Protocol):
     async def restore(self, name: str, snapshot: str, *, to: str, replace: bool) -> None:
         """Make the collection `to` of a snapshot of `name`, whole or not at all.
 
-        Without `replace` a collection `to` that is there raises `AlreadyExists`.
+        Without `replace` a collection `to` that is there raises `AlreadyExists`; with it, one that
+        was made while the snapshot was unpacked raises `Replaced`.
         """
 
     async def delete_snapshot(self, name: str, snapshot: str) -> None:
@@ -188,6 +198,16 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Let what runs finish and let go."""
+
+
+def check_same(found: Description, expected: Description) -> None:
+    """Raise `Replaced` unless a collection is the one that a call began with."""
+    if found != expected:
+        raise Replaced(
+            f"collection {expected.name} was replaced while the call was under way: it was of"
+            f" {expected.model}, {expected.fingerprint}, and is another one of {found.model},"
+            f" {found.fingerprint}. Nothing was done; send the call again if it is meant for that"
+        )
 
 
 def check_ids(ids: Sequence[PointId]) -> list[PointId]:

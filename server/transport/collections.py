@@ -128,17 +128,16 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
         request: collections_pb2.RetrieveRequest,
         context: Context,  # noqa: ARG002
     ) -> collections_pb2.RetrieveResponse:
-        info = await self._collections.get(request.collection)
-        points = await self._collections.retrieve(
+        found = await self._collections.retrieve(
             request.collection,
             convert.ids(request.ids, limit=self._max_items),
             with_vectors=request.with_vectors,
         )
         return collections_pb2.RetrieveResponse(
-            fingerprint=info.fingerprint,
-            ids=[wire.to_id(point.id) for point in points],
-            payloads=[wire.to_struct(point.payload) for point in points],
-            vectors=_rows(points),
+            fingerprint=found.fingerprint,
+            ids=[wire.to_id(point.id) for point in found.points],
+            payloads=[wire.to_struct(point.payload) for point in found.points],
+            vectors=_rows(found.points),
         )
 
     async def Scroll(  # noqa: D102

@@ -3,12 +3,13 @@
 import asyncio
 import builtins
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.errors import AttarError, InvalidInput, NotFound, Overloaded, SpaceMismatch
+from attar.errors import AttarError, InvalidInput, NotFound, Overloaded, Replaced, SpaceMismatch
 from attar.server.collections import filters
 from attar.server.collections.disk import check_name
 from attar.server.collections.filters import Filter
@@ -20,6 +21,7 @@ from attar.server.collections.store import (
     PointId,
     Quantization,
     Search,
+    Size,
     Snapshot,
     Store,
     check_ids,
@@ -74,6 +76,14 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class Retrieved:
+    """Points in the order asked."""
+
+    points: tuple[Point, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
 class Scrolled:
     """A page of points in the order of ids; `cursor` is empty where it is the last."""
 
@@ -123,7 +133,7 @@ class Collections:
         async with self._creating:
             await self._refuse_more(name)
             await self._store.create(description)
-        return await self.get(name)
+        return _info(description, Size(0, 0))  # another caller may have deleted it by now
 
     async def delete(self, name: str) -> None:
         """Remove a collection and its files; this is also the way to be rid of a damaged one."""
@@ -131,29 +141,24 @@ class Collections:
 
     async def list(self) -> tuple[CollectionInfo, ...]:
         """Describe every collection that can be used, by name."""
-        damaged = self._store.damaged
-        names = [name for name in await self._store.names() if name not in damaged]
-        return tuple([await self.get(name) for name in names])
+        found = []
+        for name in await self._usable():
+            with suppress(NotFound, Replaced):  # deleted since it was listed
+                found.append(await self.get(name))
+        return tuple(found)
 
     async def descriptions(self) -> tuple[Description, ...]:
         """Give what every collection that can be used was made for."""
-        damaged = self._store.damaged
-        names = [name for name in await self._store.names() if name not in damaged]
-        return tuple([await self._store.describe(name) for name in names])
+        found = []
+        for name in await self._usable():
+            with suppress(NotFound):
+                found.append(await self._store.describe(name))
+        return tuple(found)
 
     async def get(self, name: str) -> CollectionInfo:
         """Describe a collection."""
-        one = await self._store.describe(name)
-        size = await self._store.size(name)
-        return CollectionInfo(
-            name=one.name,
-            model=one.model,
-            fingerprint=one.fingerprint,
-            dims=one.dims,
-            points=size.points,
-            quantization=one.quantization,
-            indexed=size.indexed,
-        )
+        description = await self._store.describe(name)
+        return _info(description, await self._store.size(description))
 
     async def upsert(
         self,
@@ -200,7 +205,7 @@ class Collections:
         good = [i for i, item in enumerate(statuses) if item.error is None]
         if good:
             await self._store.upsert(
-                name, [ids[i] for i in good], rows[good], [payloads[i] for i in good]
+                description, [ids[i] for i in good], rows[good], [payloads[i] for i in good]
             )
         return Upserted(statuses, description.fingerprint)
 
@@ -256,16 +261,18 @@ class Collections:
         good = [i for i, item in enumerate(statuses) if item.error is None]
         hits: builtins.list[tuple[Hit, ...]] = [()] * len(statuses)
         if good:
-            found = await self._store.search(name, rows[good], search)
+            found = await self._store.search(description, rows[good], search)
             for i, best in zip(good, found, strict=True):
                 hits[i] = tuple(best)
         return Found(tuple(hits), statuses, description.fingerprint)
 
     async def retrieve(
         self, name: str, ids: Sequence[PointId], *, with_vectors: bool = False
-    ) -> tuple[Point, ...]:
+    ) -> Retrieved:
         """Give those of the points that exist, in the order asked."""
-        return tuple(await self._store.retrieve(name, ids, with_vectors=with_vectors))
+        description = await self._store.describe(name)
+        points = await self._store.retrieve(description, ids, with_vectors=with_vectors)
+        return Retrieved(tuple(points), description.fingerprint)
 
     async def scroll(
         self,
@@ -282,7 +289,7 @@ class Collections:
         """
         description = await self._store.describe(name)
         page = await self._store.scroll(
-            name,
+            description,
             where=filters.read(filter),
             limit=limit,
             start=_from_cursor(cursor),
@@ -293,30 +300,31 @@ class Collections:
 
     async def delete_points(self, name: str, ids: Sequence[PointId]) -> None:
         """Remove those of the points that exist; durable when this returns."""
-        await self._store.delete_points(name, ids)
+        await self._store.delete_points(await self._store.describe(name), ids)
 
     async def delete_matching(self, name: str, filter: Filter) -> None:  # noqa: A002 - the word of the wire
         """Remove the points that match a filter, which must say something."""
         if not filter:
             raise InvalidInput("filter is empty; to remove every point delete the collection")
-        await self._store.delete_matching(name, filters.read(filter))
+        where = filters.read(filter)
+        await self._store.delete_matching(await self._store.describe(name), where)
 
     async def count(self, name: str, *, filter: Filter | None = None) -> int:  # noqa: A002 - the word of the wire
         """Count the points that match."""
-        return await self._store.count(name, filters.read(filter))
+        where = filters.read(filter)
+        return await self._store.count(await self._store.describe(name), where)
 
     async def optimize(self, name: str) -> CollectionInfo:
         """Build a collection's index and describe it once it is in use.
 
         Reads and writes go on. So does the build when the caller leaves; a second call joins it.
         """
-        await self._store.optimize(name)
+        await self._store.optimize(await self._store.describe(name))
         return await self.get(name)
 
     async def snapshot(self, name: str) -> Snapshot:
         """Keep a collection as it is now; durable when this returns."""
-        await self._store.describe(name)
-        return await self._store.snapshot(name)
+        return await self._store.snapshot(await self._store.describe(name))
 
     async def snapshots(self, name: str) -> tuple[Snapshot, ...]:
         """List a collection's snapshots, oldest first, also when it was deleted since."""
@@ -346,11 +354,15 @@ class Collections:
     async def all_vectors(self, name: str) -> tuple[Description, NDArray[np.float32]]:
         """Give what a collection was made for and every vector in it: (points, dims), unit rows."""
         description = await self._store.describe(name)
-        return description, await self._store.vectors(name)
+        return description, await self._store.vectors(description)
 
     async def close(self) -> None:
         """Flush and close every collection."""
         await self._store.close()
+
+    async def _usable(self) -> builtins.list[str]:
+        damaged = self._store.damaged
+        return [name for name in await self._store.names() if name not in damaged]
 
     async def _refuse_more(self, name: str) -> None:
         names = await self._store.names()
@@ -365,7 +377,7 @@ class Collections:
     ) -> Found:
         """Search by the vectors of points; each is left out of its own hits."""
         wanted = check_ids(ids)
-        points = await self._store.retrieve(description.name, wanted, with_vectors=True)
+        points = await self._store.retrieve(description, wanted, with_vectors=True)
         rows = {point.id: point.vector for point in points if point.vector is not None}
         # One more from the first on: a point is among its own hits, if it passes the filter.
         wider = Search(
@@ -377,7 +389,7 @@ class Collections:
         )
         hits: dict[PointId, tuple[Hit, ...]] = {}
         if rows:
-            found = await self._store.search(description.name, np.stack([*rows.values()]), wider)
+            found = await self._store.search(description, np.stack([*rows.values()]), wider)
             for point_id, best in zip(rows, found, strict=True):
                 others = [hit for hit in best if hit.id != point_id]
                 hits[point_id] = tuple(others[search.offset : search.offset + search.limit])
@@ -436,6 +448,18 @@ class Collections:
         except AttarError:
             return vectors  # the store refuses another width
         return vectors[:, : description.dims] if width == encoder.dim else vectors
+
+
+def _info(description: Description, size: Size) -> CollectionInfo:
+    return CollectionInfo(
+        name=description.name,
+        model=description.model,
+        fingerprint=description.fingerprint,
+        dims=description.dims,
+        points=size.points,
+        quantization=description.quantization,
+        indexed=size.indexed,
+    )
 
 
 def kept(description: Description) -> Kept:

@@ -14,7 +14,7 @@ import grpc
 import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from attar import Client
+from attar import Client, calls
 from attar.errors import (
     AlreadyExists,
     AttarError,
@@ -31,6 +31,7 @@ from attar.errors import (
     Overloaded,
     PermissionDenied,
     RateLimited,
+    Replaced,
     ShapeError,
     SpaceMismatch,
     Unauthenticated,
@@ -241,6 +242,24 @@ def _reading(server: Server, _: Client) -> object:
         return reader.delete_collection("docs")
 
 
+def _replacing(server: Server, to: Client) -> object:
+    """Replace a collection while items for it are embedded, until an upsert meets that."""
+    call = calls.upsert("fleeting", range(2000), words(2000))
+    with grpc.insecure_channel(server.target) as raw:  # the client itself would ask again
+        grpc.channel_ready_future(raw).result(10)
+        upsert: Any = raw.unary_unary(call.rpc)
+        for attempt in range(50):
+            to.create_collection("fleeting", model="tiny")
+            one = upsert.future(call.request.SerializeToString(), timeout=20, metadata=_TOKEN)
+            time.sleep(attempt / 100)
+            to.delete_collection("fleeting")
+            to.create_collection("fleeting", model="tiny")
+            if one.code() is STATUS[Replaced]:
+                return one.result()
+            to.delete_collection("fleeting")
+    return "no upsert met the successor of its collection"
+
+
 def _hurrying(server: Server, _: Client) -> object:
     with Client(server.target, key=_SLOW) as slow:
         slow.embed(["the cat"], model="tiny")
@@ -313,6 +332,7 @@ _FURNISHED: Final[Mapping[type[AttarError], Provocation]] = MappingProxyType(
         SpaceMismatch: lambda _, to: to.search(
             "docs", vectors=np.ones((1, 16), np.float32), fingerprint="sha256:0"
         ),
+        Replaced: _replacing,
         NotSupported: lambda _, to: to.embed(
             np.zeros((1, 1, 8, 8), np.float32), model="pixels", encoding="int8"
         ),
