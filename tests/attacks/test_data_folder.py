@@ -29,6 +29,7 @@ DIMS: Final = 8
 SPACE: Final = "sha256:space"
 ROWS: Final = np.random.default_rng(0).normal(size=(60, DIMS)).astype(np.float32)
 HEAD: Final = KnnAnomaly.fit(ROWS, model="m", fingerprint=SPACE)
+GOOD: Final = Description("good", "m", SPACE, DIMS)
 
 
 @asynccontextmanager
@@ -47,9 +48,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     async def write() -> None:
         async with running(data / "collections") as store:
-            await store.create(Description("good", "m", SPACE, DIMS))
-            await store.upsert("good", [1, 2], ROWS[:2], [{}, {}])
-            await store.snapshot("good")
+            await store.create(GOOD)
+            await store.upsert(GOOD, [1, 2], ROWS[:2], [{}, {}])
+            await store.snapshot(GOOD)
         await Shelf(data / "anomaly", "detector", KnnAnomaly.from_bytes).put("good", HEAD)
 
     asyncio.run(write())
@@ -128,7 +129,7 @@ async def test_what_is_not_ours_is_left_alone(data: Path) -> None:
     before = {path for folder in folders for path in folder.iterdir()}
     async with running(data / "collections") as store:
         assert (await store.names(), store.damaged) == (["good"], {})
-        assert await store.size("good") == Size(2, 0)
+        assert await store.size(GOOD) == Size(2, 0)
         assert len(await store.snapshots("good")) == 1
     shelf = Shelf(data / "anomaly", "detector", KnnAnomaly.from_bytes)
     assert (shelf.names(), shelf.damaged) == (["good"], {})
@@ -200,16 +201,16 @@ async def test_a_bad_collection_is_named_with_what_is_wrong_and_the_others_serve
 ) -> None:
     name, why = f"bad-{[*DAMAGED].index(case)}", DAMAGED[case][1]
     assert name in await spoiled.names()
-    assert await spoiled.size("good") == Size(2, 0)
+    assert await spoiled.size(GOOD) == Size(2, 0)
     with pytest.raises(Unavailable, match=re.escape(why)) as met:
-        await spoiled.size(name)
+        await spoiled.describe(name)
     assert "/" not in str(met.value).replace("../good", "")
     bad = Description(name, "m", SPACE, DIMS)
     with pytest.raises(AlreadyExists):
         await spoiled.create(bad)
     await spoiled.delete(name)
     await spoiled.create(bad)
-    assert await spoiled.size(name) == Size(0, 0)
+    assert await spoiled.size(bad) == Size(0, 0)
 
 
 BAD_HEADS: Final[dict[str, tuple[Callable[[Path], object], str]]] = {
@@ -283,10 +284,10 @@ async def test_a_collection_whose_openings_were_killed_is_opened_by_a_later_call
     monkeypatch.setenv("PYTHONPATH", str(data.parent / "patched"))
     async with running(data / "collections") as store:
         with pytest.raises(Unavailable, match=r"good is not open.*A later call"):
-            await store.size("good")
+            await store.size(GOOD)
         await store.create(Description("other", "m", SPACE, DIMS))
         killing.unlink()
-        assert await store.size("good") == Size(2, 0)
+        assert await store.size(GOOD) == Size(2, 0)
         assert store.damaged == {}
 
 
@@ -294,7 +295,7 @@ async def test_a_builder_that_is_killed_leaves_nothing(data: Path) -> None:
     async with running(data / "collections") as store:
         killed = asyncio.create_task(_kill_a_builder())
         with pytest.raises(Unavailable, match="pack died"):
-            await store.snapshot("good")
+            await store.snapshot(GOOD)
         await killed
         (left,) = names(data / "snapshots/good")
         assert left.endswith(".zip")  # the one that was there
@@ -321,4 +322,4 @@ async def test_a_snapshot_without_a_collection_makes_none(data: Path) -> None:
                 await store.restore("good", digest, to="made", replace=False)
             assert await store.names() == ["good"]
             with pytest.raises(NotFound):
-                await store.size("made")
+                await store.describe("made")
