@@ -31,6 +31,7 @@ DTYPES: Final = (
 MAX_AXES: Final = 8
 # A double holds every whole number up to here, and a Struct knows no other number.
 MAX_WHOLE: Final = 2**53
+_AT_ONCE: Final = 2**13  # numbers that one call converts
 MAX_DEPTH: Final = 30  # a level takes three messages, and protobuf reads a hundred in each other
 
 ENCODINGS: Final[Mapping[Encoding, "embedding_pb2.Encoding.ValueType"]] = MappingProxyType(
@@ -163,13 +164,21 @@ def _are_plain_ids(row: list[Any]) -> bool:
 
 def from_tokens(tokens: item_pb2.Tokens) -> list[NDArray[np.int64]]:
     """Give each item's ids; InvalidInput where the lengths are not those of the ids."""
-    ends = np.cumsum(np.array(tokens.lengths, np.int64))
-    ids = np.array(tokens.ids, np.int64)
+    ends = np.cumsum(_numbers(tokens.lengths))
+    ids = _numbers(tokens.ids)
     if (ends[-1] if len(ends) else 0) != len(ids):
         raise InvalidInput(
             f"lengths add up to {ends[-1] if len(ends) else 0} and there are {len(ids)} ids"
         )
     return np.split(ids, ends[:-1]) if len(ends) else []
+
+
+def _numbers(values: Sequence[int]) -> NDArray[np.int64]:
+    """Give whole numbers as an array; a million in one call would stop every other thread."""
+    found = np.empty(len(values), np.int64)
+    for start in range(0, len(values), _AT_ONCE):
+        found[start : start + _AT_ONCE] = values[start : start + _AT_ONCE]
+    return found
 
 
 def to_tensor(array: NDArray[Any]) -> tensor_pb2.Tensor:

@@ -221,7 +221,13 @@ def _traces(stack: AsyncExitStack) -> "Tracing | None":
 
 def _server(door: Door, settings: Settings, *, shared: bool) -> grpc.aio.Server:
     return grpc.aio.server(
-        interceptors=(Guard(door, None if settings.has_keys else site(settings)),),
+        interceptors=(
+            Guard(
+                door,
+                None if settings.has_keys else site(settings),
+                max_items=settings.max_items,
+            ),
+        ),
         options=(
             ("grpc.max_receive_message_length", settings.max_message_bytes),
             ("grpc.max_send_message_length", -1),  # bounded by the limits on what is asked

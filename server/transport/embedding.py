@@ -6,10 +6,11 @@ from contextlib import aclosing
 
 from attar import wire
 from attar.server.engine.models import Models
+from attar.server.steps import off_the_loop, request_bytes
 from attar.server.usecases import embed
 from attar.v1 import embedding_pb2, embedding_pb2_grpc
 
-from . import convert
+from . import convert, messages
 from .guard import Context
 from .stream import in_order
 
@@ -67,7 +68,7 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServicer):
             self._models,
             model=request.model,
             version=request.version,
-            items=self._items(request),
+            items=await off_the_loop(request_bytes(), lambda: self._items(request)),
             role=convert.role(request.role, default="passage"),
             dims=request.dims if request.HasField("dims") else None,
             encoding=convert.encoding(request.encoding),
@@ -76,25 +77,29 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServicer):
             deadline=deadline,
             wait=wait,
         )
-        return embedding_pb2.EmbedResponse(
-            id=request.id,
-            embeddings=wire.to_tensor(found.vectors),
-            items=convert.statuses(found.items),
-            fingerprint=found.model.encoder.fingerprint,
-            model=found.model.name,
-            version=found.model.version,
-            variant=found.model.encoder.variant.name,
-            encoding=wire.ENCODINGS[found.encoding],
-            dims=found.dims,
-            timings=embedding_pb2.Timings(
-                queue_us=round(found.queue_s * 1e6),
-                tokenize_us=round(found.tokenize_s * 1e6),
-                infer_us=round(found.infer_s * 1e6),
-            ),
-        )
+        return await messages.answer(found.vectors.nbytes, lambda: [_answer(request.id, found)])
 
     def _items(self, request: embedding_pb2.EmbedRequest) -> embed.Items:
         kind = request.WhichOneof("input")
         if kind == "tokens":
             return convert.tokens(request.tokens, limit=self._max_items)
         return convert.items(request, kind, limit=self._max_items)
+
+
+def _answer(id_: str, found: embed.Embedded) -> embedding_pb2.EmbedResponse:
+    return embedding_pb2.EmbedResponse(
+        id=id_,
+        embeddings=wire.to_tensor(found.vectors),
+        items=convert.statuses(found.items),
+        fingerprint=found.model.encoder.fingerprint,
+        model=found.model.name,
+        version=found.model.version,
+        variant=found.model.encoder.variant.name,
+        encoding=wire.ENCODINGS[found.encoding],
+        dims=found.dims,
+        timings=embedding_pb2.Timings(
+            queue_us=round(found.queue_s * 1e6),
+            tokenize_us=round(found.tokenize_s * 1e6),
+            infer_us=round(found.infer_s * 1e6),
+        ),
+    )

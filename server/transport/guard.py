@@ -6,21 +6,22 @@ maps to. The services behind it only decode, ask a use case, and encode.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
-from google.protobuf.message import DecodeError
+from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status
 
-from attar.errors import InvalidInput
 from attar.server.access import Scope
 from attar.server.browser import Site
 from attar.server.call import Call, answering
 from attar.server.door import REQUEST_ID, Door
 from attar.server.errors import to_status
+from attar.server.steps import came, off_the_loop
 
-from . import convert
+from . import messages
 
 CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -106,71 +107,83 @@ _WORKER: Final = "unix:"  # only workers come by a socket, which is in a folder 
 HEALTH: Final = "/grpc.health.v1.Health/"
 
 
-class Undecodable:
-    """Stands for a message that is not the protobuf it should be."""
-
-
 class Guard(grpc.aio.ServerInterceptor):
     """The door of every gRPC call, and the mapping of its errors."""
 
-    def __init__(self, door: Door, site: Site | None = None) -> None:
-        """Let calls in by `door`; with a `site`, none of other sites' pages.
+    def __init__(self, door: Door, site: Site | None = None, *, max_items: int) -> None:
+        """Let calls in by `door`, whose messages have fields for so many items.
 
-        No page speaks gRPC, but one may come by a proxy that translates gRPC-web.
+        With a `site`, none of other sites' pages: no page speaks gRPC, but one may come by a proxy
+        that translates gRPC-web.
         """
         self._door = door
         self._site = site
+        self._max_items = max_items
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
-        """Wrap every handler, but health's, and those that forward: who answers has a guard too."""
+        """Wrap every handler, but health's, and those that forward: who answers has a guard too.
+
+        gRPC would read a message on the loop, and before the door has looked at its key.
+        """
         handler = await continuation(handler_call_details)
         method = str(handler_call_details.method)
         # Health needs no key and answers until the end; what is forwarded is not decoded here.
         if handler is None or method.startswith(HEALTH) or handler.request_deserializer is None:
             return handler
         rpc = method.removeprefix("/")
-        decode, encode = _forgiving(handler.request_deserializer), handler.response_serializer
+        # A generated handler has its message's own FromString.
+        kind = handler.request_deserializer.__self__  # type: ignore[attr-defined]
+        encode = partial(_encoded, handler.response_serializer)
         if handler.unary_unary is not None:
-            call = self._unary(rpc, handler.unary_unary)
-            return grpc.unary_unary_rpc_method_handler(call, decode, encode)
-        stream = self._stream(rpc, handler.stream_stream)
-        return grpc.stream_stream_rpc_method_handler(stream, decode, encode)
+            call = self._unary(rpc, kind, handler.unary_unary)
+            return grpc.unary_unary_rpc_method_handler(call, response_serializer=encode)
+        stream = self._stream(rpc, kind, handler.stream_stream)
+        return grpc.stream_stream_rpc_method_handler(stream, response_serializer=encode)
 
-    def _unary(self, rpc: str, answer: Any) -> Callable[[Any, Context], Awaitable[Any]]:
-        async def call(request: Any, context: Context) -> Any:
+    def _unary(
+        self, rpc: str, kind: type[Message], answer: Any
+    ) -> Callable[[bytes, Context], Awaitable[Any]]:
+        async def call(data: bytes, context: Context) -> Any:
             headers = _headers(context)
             with answering(self._door.open(rpc, headers)) as one:
-                one.fields = convert.fields(request)
+                one.fields = kind.DESCRIPTOR.fields_by_name
                 try:
                     with self._admitted(one, headers, context):
                         self._refuse_pages(headers)
-                        return await answer(_decoded(request), context)
+                        return await answer(await self._read(kind, data), context)
                 except Exception as error:  # noqa: BLE001 (the edge: every caller is answered)
                     status = to_status(error, fields=one.fields)
-                del request  # gRPC keeps the frames of the last aborted call until another comes
+                del data  # gRPC keeps the frames of the last aborted call until another comes
                 return await _abort(context, one, status)
 
         return call
 
-    def _stream(self, rpc: str, answer: Any) -> Callable[[Any, Context], Awaitable[None]]:
-        async def call(requests: AsyncIterator[Any], context: Context) -> None:
+    def _stream(
+        self, rpc: str, kind: type[Message], answer: Any
+    ) -> Callable[[AsyncIterator[bytes], Context], Awaitable[None]]:
+        async def call(requests: AsyncIterator[bytes], context: Context) -> None:
             headers = _headers(context)
             with answering(self._door.open(rpc, headers)) as one:
                 try:
                     with self._admitted(one, headers, context):
                         self._refuse_pages(headers)
-                        decoded = (_decoded(request) async for request in requests)
-                        async with aclosing(answer(decoded, context)) as answers:
+                        read = (await self._read(kind, data) async for data in requests)
+                        async with aclosing(answer(read, context)) as answers:
                             async for message in answers:
                                 await context.write(message)
                 except Exception as error:  # noqa: BLE001 (the edge: every caller is answered)
                     await _abort(context, one, to_status(error))
 
         return call
+
+    async def _read(self, kind: type[Message], data: bytes) -> Message:
+        came(len(data))
+        read = partial(messages.read, kind, data, max_items=self._max_items)
+        return await off_the_loop(len(data), read)
 
     def _admitted(self, call: Call, headers: Mapping[str, str], context: Context) -> Any:
         context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
@@ -200,21 +213,7 @@ async def _abort(context: Context, call: Call, status: Status) -> NoReturn:
     raise AssertionError  # abort raises
 
 
-def _forgiving(decode: Any) -> Callable[[bytes], Any]:
-    """Let a malformed message reach the handler: raised in here, gRPC would call it INTERNAL."""
-
-    def attempt(message: bytes) -> Any:
-        try:
-            return decode(message)
-        except DecodeError:
-            return Undecodable()
-
-    return attempt
-
-
-def _decoded(request: Any) -> Any:
-    if isinstance(request, Undecodable):
-        raise InvalidInput(
-            "the message is not the protobuf that this call takes; check the client's .proto"
-        )
-    return request
+def _encoded(encode: Any, answer: Any) -> bytes:
+    """Write what is not written yet: short answers, for long ones are written in a thread."""
+    written: bytes = answer if isinstance(answer, bytes) else encode(answer)
+    return written

@@ -8,7 +8,6 @@ https://github.com/kserve/open-inference-protocol, and Triton's extensions to it
 """
 
 import asyncio
-import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from attar.inputs import Role, Truncation
 from attar.server.engine.models import Model, Models
 from attar.server.engine.statistics import Total
 from attar.server.errors import about, code_of
+from attar.server.steps import off_the_loop, request_bytes, steps
 from attar.server.usecases.embed import Embedded, Items, Priority, embed
 
 from . import convert
@@ -272,7 +272,9 @@ async def infer(
             if name in request.outputs[:index]:
                 raise InvalidInput(f"output {name} is named twice; name each once")
     wanted = request.outputs or tuple(known)
-    items = _items(model, request.inputs, max_items=max_items)
+    items = await off_the_loop(
+        request_bytes(), lambda: _items(model, request.inputs, max_items=max_items)
+    )
     if options.timeout_s is not None:
         own = asyncio.get_running_loop().time() + options.timeout_s
         deadline = own if deadline is None else min(deadline, own)
@@ -293,11 +295,14 @@ async def infer(
         )
         if not found.good:
             found.require_all()
+    outputs = await off_the_loop(
+        found.vectors.nbytes, lambda: tuple(_output(name, found) for name in wanted)
+    )
     return Inferred(
         model=found.model.name,
         version=found.model.version,
         id=request.id,
-        outputs=tuple(_output(name, found) for name in wanted),
+        outputs=outputs,
         parameters={
             "fingerprint": found.model.encoder.fingerprint,
             "variant": found.model.encoder.variant.name,
@@ -354,12 +359,8 @@ def from_values(info: TensorInfo, values: Sequence[Any]) -> Tensor:
     datatype.
     """
     size = _size(info)
-    array = _texts(info, values) if info.datatype == BYTES else _numbers(info, values)
-    if array.ndim > 1 and array.shape != info.shape:
-        raise ShapeError(
-            f"values of {info.name} are nested as {list(array.shape)[:8]}, and its shape is "
-            f"{list(info.shape)}; nest them so, or give them flat"
-        )
+    flat = _flat(info, values)
+    array = _texts(info, flat) if info.datatype == BYTES else _numbers(info, flat)
     if array.size != size:
         raise ShapeError(
             f"{array.size} values; shape {list(info.shape)} of {info.name} takes {size}"
@@ -479,26 +480,62 @@ def _elements(info: TensorInfo, data: bytes | memoryview, count: int) -> Iterato
         )
 
 
+def _flat(info: TensorInfo, values: Sequence[Any]) -> Sequence[Any]:
+    """The values one behind the other; ShapeError where they are nested, but not as the shape."""
+    nested, first = [len(values)], values[0] if values else None
+    while isinstance(first, list):
+        nested.append(len(first))
+        first = first[0] if first else None
+    if len(nested) == 1:
+        return values
+    flat = values
+    for size in nested[1:]:
+        outer, flat = flat, []
+        for part in steps(len(outer)):
+            for row in outer[part]:
+                if not isinstance(row, list) or len(row) != size:
+                    kind = "texts" if info.datatype == BYTES else info.datatype
+                    raise ShapeError(
+                        f"values of {info.name} are not all {kind}, or their rows differ in length"
+                    )
+                flat += row
+    if tuple(nested) != info.shape:
+        raise ShapeError(
+            f"values of {info.name} are nested as {nested[:8]}, and its shape is "
+            f"{list(info.shape)}; nest them so, or give them flat"
+        )
+    return flat
+
+
 def _texts(info: TensorInfo, values: Sequence[Any]) -> NDArray[Any]:
-    with contextlib.suppress(ValueError):  # rows of different lengths
-        given = np.array(values, np.object_)
-        if {type(value) for value in given.reshape(-1).tolist()} <= {bytes}:
-            return given
-    raise ShapeError(f"values of {info.name} are not all texts, or their rows differ in length")
+    array = np.empty(len(values), np.object_)
+    for part in steps(len(values)):
+        if not {*map(type, values[part])} <= {bytes}:
+            raise ShapeError(
+                f"values of {info.name} are not all texts, or their rows differ in length"
+            )
+        array[part] = values[part]
+    return array
 
 
 def _numbers(info: TensorInfo, values: Sequence[Any]) -> NDArray[Any]:
     """Cast values without a loss: numpy alone would cut 1.5 to 1, and take True for it."""
     dtype = _dtype(info)
     allowed = _KINDS.get(dtype.kind, {int})
-    try:
-        given = np.array(values, np.object_)  # rows of different lengths stay lists, no numbers
-        if {type(value) for value in given.reshape(-1).tolist()} <= allowed:
+    array = np.empty(len(values), dtype)
+    for part in steps(len(values)):
+        if not {*map(type, values[part])} <= allowed:
+            raise _mistyped(info)
+        try:
             with np.errstate(over="ignore"):  # what becomes infinite is refused with its item
-                return given.astype(dtype)
-    except (ValueError, OverflowError):
-        pass
-    raise ShapeError(f"values of {info.name} are not all {info.datatype}")
+                array[part] = np.array(values[part], np.object_).astype(dtype)
+        except (ValueError, OverflowError):
+            raise _mistyped(info) from None
+    return array
+
+
+def _mistyped(info: TensorInfo) -> ShapeError:
+    return ShapeError(f"values of {info.name} are not all {info.datatype}")
 
 
 def _size(info: TensorInfo) -> int:

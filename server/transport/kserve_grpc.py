@@ -10,8 +10,9 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from attar.errors import InvalidInput, ShapeError, Unimplemented
 from attar.server.engine.models import Models
 from attar.server.errors import about, to_status
+from attar.server.steps import off_the_loop, request_bytes, steps
 
-from . import convert, kserve
+from . import convert, kserve, messages
 from .guard import Context
 from .stream import in_order
 
@@ -76,7 +77,8 @@ class KServeService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ign
         return service_pb2.ModelConfigResponse(config=told)
 
     async def ModelInfer(self, request: Any, context: Context) -> Any:  # noqa: D102
-        return await self._infer(request, convert.deadline(context), wait=False)
+        inferred = await self._infer(request, convert.deadline(context), wait=False)
+        return await messages.answer(_size(inferred), lambda: [_encode(inferred)])
 
     async def ModelStreamInfer(  # noqa: D102
         self, request_iterator: AsyncIterator[Any], context: Context
@@ -140,7 +142,7 @@ class KServeService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ign
 
     async def _answer(self, request: Any, deadline: float | None) -> Any:
         try:
-            answer = await self._infer(request, deadline, wait=True)
+            inferred = await self._infer(request, deadline, wait=True)
         except Exception as error:  # noqa: BLE001 (a stream outlives any one request)
             status = to_status(error, fields=convert.fields(request))
             answer = service_pb2.ModelInferResponse(id=request.id, model_name=request.model_name)
@@ -148,26 +150,27 @@ class KServeService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ign
             return service_pb2.ModelStreamInferResponse(
                 error_message=status.message, infer_response=answer
             )
-        # What Triton's clients wait for, of models that may answer a request several times.
-        answer.parameters["triton_final_response"].bool_param = True
-        return service_pb2.ModelStreamInferResponse(infer_response=answer)
+        return await messages.answer(_size(inferred), lambda: [_last(inferred)])
 
-    async def _infer(self, request: Any, deadline: float | None, *, wait: bool) -> Any:
-        inferred = await kserve.infer(
+    async def _infer(self, request: Any, deadline: float | None, *, wait: bool) -> kserve.Inferred:
+        return await kserve.infer(
             self._models,
-            kserve.Inference(
-                model=request.model_name,
-                version=request.model_version,
-                id=request.id,
-                inputs=_inputs(request),
-                parameters=_parameters(request.parameters),
-                outputs=tuple(_requested(request)),
-            ),
+            await off_the_loop(request_bytes(), lambda: _inference(request)),
             max_items=self._max_items,
             deadline=deadline,
             wait=wait,
         )
-        return _encode(inferred)
+
+
+def _inference(request: Any) -> kserve.Inference:
+    return kserve.Inference(
+        model=request.model_name,
+        version=request.model_version,
+        id=request.id,
+        inputs=_inputs(request),
+        parameters=_parameters(request.parameters),
+        outputs=tuple(_requested(request)),
+    )
 
 
 def _inputs(request: Any) -> tuple[kserve.Tensor, ...]:
@@ -210,7 +213,8 @@ def _typed(info: kserve.TensorInfo, contents: Any) -> list[Any]:
         raise InvalidInput(
             f"contents of {info.datatype[:20]!r} travel {known}; got {', '.join(others) or 'none'}"
         )
-    return list(getattr(contents, name))
+    values = getattr(contents, name)
+    return [value for part in steps(len(values)) for value in values[part]]
 
 
 def _parameters(parameters: Mapping[str, Any]) -> dict[str, kserve.Parameter]:
@@ -233,6 +237,18 @@ def _requested(request: Any) -> list[str]:
                     "none is known: outputs are raw, and not classified"
                 )
     return [output.name for output in request.outputs]
+
+
+def _size(inferred: kserve.Inferred) -> int:
+    return sum(tensor.array.nbytes for tensor in inferred.outputs)
+
+
+def _last(inferred: kserve.Inferred) -> Any:
+    """The one answer of a stream's request."""
+    answer = _encode(inferred)
+    # What Triton's clients wait for, of models that may answer a request several times.
+    answer.parameters["triton_final_response"].bool_param = True
+    return service_pb2.ModelStreamInferResponse(infer_response=answer)
 
 
 def _encode(inferred: kserve.Inferred) -> Any:

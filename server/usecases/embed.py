@@ -1,11 +1,10 @@
 """Embed: items in, one encoded row and one status per item out; a bad item fails alone."""
 
-import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +15,9 @@ from attar.inputs import Items, Prepared, Priority, Role, Truncation
 from attar.runtime import Encoder
 from attar.server.call import Phase, current
 from attar.server.engine.models import Model, Models, Row
+from attar.server.steps import off_the_loop
 
 __all__ = ["Embedded", "Item", "Items", "Priority", "Role", "Truncation", "embed"]
-
-# More are encoded in a thread, lest the loop stand still; fewer take less than waking one.
-_LOOP_NUMBERS: Final = 2**15
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +99,7 @@ async def embed(
         outcomes = [next(answers) if isinstance(one, Prepared) else one for one in prepared]
 
         finish = partial(_finish, encoder, prepared, outcomes, dims=dims, encoding=encoding)
-        large = len(outcomes) * encoder.dim > _LOOP_NUMBERS
-        encoded, statuses = await asyncio.to_thread(finish) if large else finish()
+        encoded, statuses = await off_the_loop(4 * len(outcomes) * encoder.dim, finish)
         rows = [outcome for outcome in outcomes if isinstance(outcome, Row)]
         runs = {row.began: row.infer_s for row in rows}
         call.spent(

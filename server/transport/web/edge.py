@@ -8,10 +8,9 @@ import asyncio
 import json
 import math
 import re
-from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias
 
 from google.rpc.error_details_pb2 import BadRequest
 from starlette.requests import ClientDisconnect, Request
@@ -24,13 +23,13 @@ from attar.server.browser import ASKED_FIRST, asks_first
 from attar.server.call import answering
 from attar.server.door import REQUEST_ID, Door
 from attar.server.errors import Unreadable, http_code, reason_of, retry_after_s, to_status
+from attar.server.steps import came
+
+from . import reader
 
 JSON: Final = "application/json"
 BINARY: Final = "application/octet-stream"
 _CHARSET: Final = re.compile(r';\s*charset\s*=\s*"?([^\s";]+)', re.IGNORECASE)
-# JSON of so many numbers takes milliseconds.
-_LONG: Final = 2**13
-Written = TypeVar("Written")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +98,7 @@ class Edge:
                 try:
                     with self._door.admitted(call, scope=route.scope, headers=headers, peer=peer):
                         body = await self._read(request, route) if route.types else b""
+                        came(len(body))
                         asked = Asked(path=request.path_params, headers=headers, body=body)
                         response = await _unless_gone(request, work(asked))
                 except Exception as error:  # noqa: BLE001 (the edge: every caller is answered)
@@ -162,7 +162,7 @@ def document(body: bytes) -> dict[str, Any]:
     """The JSON object that a body holds; InvalidInput for anything else."""
     try:
         text = body.decode("utf-8-sig")  # some clients put a byte order mark first
-        found = json.loads(text, parse_constant=_no_number, object_pairs_hook=_object)
+        found = reader.read(text)
         if b"\\u" in body:
             json.dumps(found, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
@@ -172,7 +172,11 @@ def document(body: bytes) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise InvalidInput(f"the body is not JSON: {error}") from None
     except (ValueError, RecursionError) as error:
-        known = str(error) if isinstance(error, _NotJson) else "a number or its depth is too large"
+        known = (
+            str(error)
+            if isinstance(error, reader.NotJson)
+            else "a number or its depth is too large"
+        )
         raise InvalidInput(f"the body is not JSON: {known}") from None
     if not isinstance(found, dict):
         raise InvalidInput(f"the body is {json_kind(found)}; send an object")
@@ -192,28 +196,6 @@ def json_kind(value: object) -> str:
             return "an array"
         case _:
             return "an object"
-
-
-async def off_the_loop(size: int, write: Callable[[], Written]) -> Written:
-    """What `write` gives, off the loop where it writes so many numbers that others would wait."""
-    return await asyncio.to_thread(write) if size > _LONG else write()
-
-
-class _NotJson(ValueError):
-    """What Python's reader takes and JSON forbids."""
-
-
-def _no_number(text: str) -> float:
-    raise _NotJson(f"{text} is no number there")
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose names differ, for of two equal ones readers take either; null is absent."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = Counter(name for name, _ in pairs)
-        raise _NotJson(f"an object has {names.most_common(1)[0][0][:80]!r} twice")
-    return {name: value for name, value in found.items() if value is not None}
 
 
 def _refuse_form(headers: Mapping[str, str], types: tuple[str, ...]) -> None:

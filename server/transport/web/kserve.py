@@ -9,10 +9,11 @@ from starlette.responses import JSONResponse, Response
 from attar.errors import InvalidInput, ShapeError, Unavailable
 from attar.server.engine.models import Models
 from attar.server.errors import about
+from attar.server.steps import off_the_loop, steps
 from attar.server.transport import kserve
 from attar.server.transport.kserve import Inference, Inferred, Parameter, Tensor, TensorInfo
 
-from .edge import BINARY, JSON, Asked, document, json_kind, off_the_loop
+from .edge import BINARY, JSON, Asked, document, json_kind
 
 TYPES: Final = (JSON, BINARY, "")
 """Triton's clients send no type, or that of bytes; the edge says where none will do."""
@@ -20,6 +21,7 @@ HEADER: Final = "inference-header-content-length"
 _REQUEST: Final = ("id", "parameters", "inputs", "outputs")
 _INPUT: Final = ("name", "shape", "datatype", "parameters", "data")
 _OUTPUT: Final = ("name", "parameters")
+_BYTES_PER_NUMBER: Final = 8  # of JSON
 _SIZE: Final = "binary_data_size"
 _BINARY: Final = "binary_data"
 _ALL_BINARY: Final = "binary_data_output"
@@ -90,25 +92,28 @@ class KServe:
 
     async def infer(self, asked: Asked) -> Response:
         """Answer one request."""
-        given, binary = _divide(asked)
-        _refuse_unknown(given, _REQUEST, "the request")
-        name, version = _named(asked)
-        parameters = _parameters(given.get("parameters", {}), "parameters")
-        outputs, raw = _outputs(given.get("outputs", []), _all_binary(parameters))
-        inferred = await kserve.infer(
-            self._models,
-            Inference(
-                model=name,
-                version=version,
-                id=_id(given.get("id", "")),
-                inputs=tuple(_inputs(given.get("inputs"), binary)),
-                parameters=parameters,
-                outputs=outputs,
-            ),
-            max_items=self._max_items,
-        )
-        size = sum(tensor.array.size for tensor in inferred.outputs)
+        request, raw = await off_the_loop(len(asked.body), lambda: _request(asked))
+        inferred = await kserve.infer(self._models, request, max_items=self._max_items)
+        size = sum(tensor.array.size for tensor in inferred.outputs) * _BYTES_PER_NUMBER
         return await off_the_loop(size, lambda: _answer(inferred, raw))
+
+
+def _request(asked: Asked) -> tuple[Inference, Mapping[str, bool]]:
+    """The request, and which of its outputs are to come as bytes; "" is any other."""
+    given, binary = _divide(asked)
+    _refuse_unknown(given, _REQUEST, "the request")
+    name, version = _named(asked)
+    parameters = _parameters(given.get("parameters", {}), "parameters")
+    outputs, raw = _outputs(given.get("outputs", []), _all_binary(parameters))
+    request = Inference(
+        model=name,
+        version=version,
+        id=_id(given.get("id", "")),
+        inputs=tuple(_inputs(given.get("inputs"), binary)),
+        parameters=parameters,
+        outputs=outputs,
+    )
+    return request, raw
 
 
 def _named(asked: Asked) -> tuple[str, str]:
@@ -264,20 +269,24 @@ def _answer(inferred: Inferred, raw: Mapping[str, bool]) -> Response:
         }
         if raw.get(tensor.name, raw[""]):
             behind.append(kserve.to_raw(tensor))
-            output["parameters"] = {_SIZE: len(behind[-1])}
+            outputs.append(_dump({**output, "parameters": {_SIZE: len(behind[-1])}}))
         else:
-            output["data"] = tensor.array.reshape(-1).tolist()
-        outputs.append(output)
+            flat = tensor.array.reshape(-1)
+            numbers = [_dump(flat[part].tolist())[1:-1] for part in steps(len(flat))]
+            outputs.append(f'{_dump(output)[:-1]},"data":[{",".join(numbers)}]}}')
     answer = {
         "model_name": inferred.model,
         "model_version": inferred.version,
         "id": inferred.id,
         "parameters": dict(inferred.parameters),
-        "outputs": outputs,
     }
-    front = json.dumps(answer, separators=(",", ":")).encode()
+    front = f'{_dump(answer)[:-1]},"outputs":[{",".join(outputs)}]}}'.encode()
     if not behind:
         return Response(front, media_type=JSON)
     return Response(
         b"".join((front, *behind)), media_type=BINARY, headers={HEADER: str(len(front))}
     )
+
+
+def _dump(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))

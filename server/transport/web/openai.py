@@ -13,11 +13,13 @@ from attar.errors import InvalidInput, NotFound
 from attar.inputs import Role, Truncation
 from attar.server.engine.models import Models
 from attar.server.errors import about
+from attar.server.steps import STEP, off_the_loop, steps
 from attar.server.usecases.embed import Embedded, Items, Priority, embed
 
-from .edge import Asked, Problem, document, json_kind, off_the_loop
+from .edge import Asked, Problem, document, json_kind
 
 Format = Literal["float", "base64"]
+_BYTES_PER_NUMBER: Final = 8  # of JSON
 Name = TypeVar("Name", bound=str)
 
 _FIELDS: Final = (
@@ -57,8 +59,7 @@ class OpenAI:
 
     async def embeddings(self, asked: Asked) -> Response:
         """Embed the inputs of one request; one bad input fails it, since no field tells of it."""
-        given = {"truncate": self._truncate, **document(asked.body)}
-        request = _read(given, max_items=self._max_items)
+        request = await off_the_loop(len(asked.body), lambda: self._read(asked.body))
         model = self._models.get(request.model)
         with about("model"):
             model.require_kind(request.items)
@@ -79,7 +80,8 @@ class OpenAI:
                 priority=request.priority,
                 whole=True,
             )
-        body = await off_the_loop(found.vectors.size, lambda: _write(found, request.format))
+        size = found.vectors.size * _BYTES_PER_NUMBER
+        body = await off_the_loop(size, lambda: _write(found, request.format))
         return Response(body, media_type="application/json", headers=timings(found))
 
     async def models(self, asked: Asked) -> Response:  # noqa: ARG002 (every route's signature)
@@ -90,6 +92,10 @@ class OpenAI:
     async def model(self, asked: Asked) -> Response:
         """Describe one model."""
         return JSONResponse(self._describe(asked.path["model"]))
+
+    def _read(self, body: bytes) -> _Request:
+        given = {"truncate": self._truncate, **document(body)}
+        return _read(given, max_items=self._max_items)
 
     def _describe(self, name: str) -> dict[str, Any]:
         model = self._models.get(name)
@@ -213,18 +219,19 @@ def _shown(value: object) -> str:
 def _write(found: Embedded, form: Format) -> bytes:
     little = found.vectors.astype("<f4", copy=False)
     tokens = sum(item.tokens for item in found.items)
-    rows = [
-        base64.b64encode(row.tobytes()).decode() if form == "base64" else row.tolist()
-        for row in little
-    ]
-    answer = {
-        "object": "list",
-        "data": [
-            {"object": "embedding", "index": index, "embedding": row, "truncated": item.truncated}
-            for index, (row, item) in enumerate(zip(rows, found.items, strict=True))
-        ],
+    rows = []
+    for part in steps(len(little), max(1, STEP // little.shape[1])):
+        for index, row in enumerate(little[part], part.start):
+            shown = base64.b64encode(row.tobytes()).decode() if form == "base64" else row.tolist()
+            embedding = {"object": "embedding", "index": index, "embedding": shown}
+            rows.append(_dump({**embedding, "truncated": found.items[index].truncated}))
+    rest = {
         "model": found.model.name,
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         "fingerprint": found.model.encoder.fingerprint,
     }
-    return json.dumps(answer, separators=(",", ":")).encode()
+    return f'{{"object":"list","data":[{",".join(rows)}],{_dump(rest)[1:]}'.encode()
+
+
+def _dump(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))

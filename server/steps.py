@@ -1,0 +1,61 @@
+"""Steps: what grows with a request leaves the event loop, and holds the interpreter for moments.
+
+Another thread alone is not enough: one call of C that holds the interpreter for 100 ms stops the
+loop as if it ran there. So what is long is done in steps, and between two of them others run.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar, copy_context
+from typing import Final, TypeVar
+
+R = TypeVar("R")
+
+SMALL_BYTES: Final = 2**14
+"""What is no larger costs less than to wake a thread, and is done where it is."""
+STEP: Final = 2**13
+"""Values that are converted between two moments in which others run."""
+STEP_BYTES: Final = 2**15
+"""Bytes that are read between two such moments."""
+_MOMENT_S: Final = 5e-5
+
+# Not asyncio's own threads: there one-word texts would wait behind the long jobs.
+_THREADS: Final = ThreadPoolExecutor(max(2, os.cpu_count() or 1), thread_name_prefix="attar-large")
+_REQUEST_BYTES: ContextVar[int] = ContextVar("request_bytes", default=0)
+
+
+async def off_the_loop(size: int, job: Callable[[], R]) -> R:
+    """Give what `job` returns or raise what it raises; in a thread where `size`, bytes, is large.
+
+    A caller who leaves takes a job along that has not begun.
+    """
+    if size <= SMALL_BYTES:
+        return job()
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, copy_context().run, job)
+
+
+def request_bytes() -> int:
+    """Give the size of the gRPC message that is being answered; 0 where there is none."""
+    return _REQUEST_BYTES.get()
+
+
+def came(size: int) -> None:
+    """Keep the size of the message that is answered from here on, in this task."""
+    _REQUEST_BYTES.set(size)
+
+
+def steps(count: int, step: int = STEP) -> Iterator[slice]:
+    """Give the ranges of `count` values to work on, letting other threads run between them."""
+    for start in range(0, count, step):
+        if start:
+            give_way()
+        yield slice(start, start + step)
+
+
+def give_way() -> None:
+    """Let other threads have the interpreter, for 50 us; on the loop, which waits for none, not."""
+    if asyncio._get_running_loop() is None:  # noqa: SLF001 (of asyncio's public names)
+        time.sleep(_MOMENT_S)

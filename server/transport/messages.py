@@ -1,0 +1,182 @@
+"""Messages: protobuf read in steps and written in parts, where one call would hold the interpreter.
+
+To merge a message's parts one after the other is to read it whole: the encoding says so.
+https://protobuf.dev/programming-guides/encoding/#last-one-wins
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final, TypeVar, cast
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError, Message
+
+from attar.errors import InvalidInput
+from attar.server.steps import SMALL_BYTES, STEP_BYTES, give_way, off_the_loop
+
+M = TypeVar("M", bound=Message)
+
+_VARINT, _FIXED64, _SIZED, _FIXED32 = 0, 1, 2, 5
+_WIDTHS: Final = {_FIXED64: 8, _FIXED32: 4}
+_LEVELS: Final = 8  # of messages in each other that are read in steps; none of ours has more
+_LARGEST_ENTRY: Final = 2**20  # of a map, which cannot be merged from parts
+_SPARE_FIELDS: Final = 2**16
+_FIXED: Final = {
+    FieldDescriptor.TYPE_DOUBLE: 8,
+    FieldDescriptor.TYPE_FIXED64: 8,
+    FieldDescriptor.TYPE_SFIXED64: 8,
+    FieldDescriptor.TYPE_FLOAT: 4,
+    FieldDescriptor.TYPE_FIXED32: 4,
+    FieldDescriptor.TYPE_SFIXED32: 4,
+}
+_TEXTS: Final = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
+
+
+def read(kind: type[M], data: bytes, *, max_items: int) -> M:
+    """Read a message of that kind.
+
+    Raises InvalidInput for what is none, or has more fields than one of `max_items` items needs.
+    """
+    try:
+        if len(data) <= SMALL_BYTES:
+            return kind.FromString(data)
+        message = kind()
+        _Reader(max_items).merge(message, memoryview(data), _LEVELS)
+    except DecodeError:
+        raise InvalidInput(
+            "the message is not the protobuf that this call takes; check the client's .proto"
+        ) from None
+    return message
+
+
+async def answer(size: int, parts: Callable[[], Iterable[M]]) -> M:
+    """Make and write an answer of about `size` bytes, a long one in a thread.
+
+    `parts` are short messages, which the answer's reader merges. What it gives are bytes, which the
+    guard sends as they are; the generated signatures know messages alone.
+    """
+    return cast("M", await off_the_loop(size, lambda: written(parts())))
+
+
+def written(parts: Iterable[Message]) -> bytes:
+    """Write a message that is given in parts."""
+    whole = bytearray()
+    for part in parts:
+        whole += part.SerializeToString()
+        give_way()
+    return bytes(whole)
+
+
+class _Reader:
+    """Merges a message field by field, many short ones at a time."""
+
+    def __init__(self, max_items: int) -> None:
+        """Refuse what has more fields than ids, payloads and labels of so many items."""
+        self._max_items = max_items
+        self._most = 4 * max_items + _SPARE_FIELDS
+
+    def merge(self, message: Message, data: memoryview, levels: int) -> None:
+        begin = at = fields = 0
+        while at < len(data):
+            tag, after = _varint(data, at)
+            value, stop = _extent(data, tag & 7, after)
+            fields += 1
+            if fields > self._most:
+                raise InvalidInput(
+                    f"over {self._most} items or numbers that are not packed; a request takes "
+                    f"{self._max_items}, so send several"
+                )
+            if tag & 7 == _SIZED and value > STEP_BYTES:
+                self._merge_whole(message, data[begin:at])
+                self._merge_long(message, tag, data[at:stop], data[stop - value : stop], levels)
+                begin = stop
+            elif stop - begin >= STEP_BYTES:
+                self._merge_whole(message, data[begin:stop])
+                begin = stop
+            at = stop
+        self._merge_whole(message, data[begin:])
+
+    def _merge_whole(self, message: Message, data: memoryview) -> None:
+        if data:
+            message.MergeFromString(data)  # type: ignore[arg-type]  # the stubs know bytes only
+            give_way()
+
+    def _merge_long(
+        self, message: Message, tag: int, whole: memoryview, inner: memoryview, levels: int
+    ) -> None:
+        """Merge one long field, `inner` with its head before it."""
+        field: Any = message.DESCRIPTOR.fields_by_number.get(tag >> 3)
+        if field is None or field.type in _TEXTS:
+            self._merge_whole(message, whole)
+        elif field.message_type is None:
+            for part in _packed(inner, _FIXED.get(field.type)):
+                self._merge_whole(message, memoryview(_head(tag, len(part)) + part))
+        elif field.message_type.GetOptions().map_entry:
+            if len(inner) > _LARGEST_ENTRY:
+                raise InvalidInput(
+                    f"{field.name} has an entry of {len(inner)} bytes and it may have "
+                    f"{_LARGEST_ENTRY}; send less"
+                )
+            self._merge_whole(message, whole)
+        elif levels:
+            here = getattr(message, field.name)
+            child = here.add() if field.is_repeated else here
+            child.SetInParent()
+            self.merge(child, inner, levels - 1)
+        else:
+            self._merge_whole(message, whole)
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    """Give the number at a place, and where it ends."""
+    value = 0
+    for place in range(10):
+        if at >= len(data):
+            break
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << (7 * place)
+        if byte < 0x80:
+            return value, at
+    raise DecodeError("a number has no end")
+
+
+def _extent(data: memoryview, wire: int, after: int) -> tuple[int, int]:
+    """Give a field's length, where it has one, and where it ends."""
+    if wire == _VARINT:
+        return 0, _varint(data, after)[1]
+    if wire == _SIZED:
+        length, after = _varint(data, after)
+        stop = after + length
+    elif wire in _WIDTHS:
+        length, stop = 0, after + _WIDTHS[wire]
+    else:
+        raise DecodeError("groups are of no message here")
+    if stop > len(data):
+        raise DecodeError("a field is longer than its message")
+    return length, stop
+
+
+def _packed(data: memoryview, width: int | None) -> Iterable[memoryview]:
+    """Cut packed numbers, of so many bytes each or of any, into parts of whole ones."""
+    at = 0
+    while at < len(data):
+        stop = min(at + STEP_BYTES, len(data))
+        if width is None:
+            while stop < len(data) and data[stop - 1] >= 0x80:
+                stop += 1
+        yield data[at:stop]
+        at = stop
+
+
+def _head(tag: int, length: int) -> bytes:
+    return _number(tag) + _number(length)
+
+
+def _number(value: int) -> bytes:
+    """Write a varint."""
+    found = bytearray()
+    while value > 0x7F:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    found.append(value)
+    return bytes(found)

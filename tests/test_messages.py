@@ -1,0 +1,139 @@
+"""A message read in steps is the message read whole, and no step is long."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tritonclient.grpc import service_pb2
+
+from attar import wire
+from attar.errors import InvalidInput
+from attar.server import steps
+from attar.server.transport import messages
+from attar.v1 import collections_pb2, embedding_pb2, item_pb2
+
+LONG = steps.STEP_BYTES
+
+
+def payload(size: int) -> Struct:
+    """A payload of about so many bytes, in many short values."""
+    return wire.to_struct({"values": [None] * (size // 4), "more": {"text": "a" * 40}})
+
+
+def triton(values: int) -> Any:
+    request = service_pb2.ModelInferRequest(model_name="tiny", id="7")
+    for name in ("one", "two"):
+        tensor = request.inputs.add(name=name, datatype="FP32", shape=[values])
+        tensor.contents.fp32_contents.extend(np.arange(values, dtype=np.float32).tolist())
+        tensor.contents.int64_contents.extend(range(0, values * 1000, 1000))
+    request.parameters["role"].string_param = "query" * 9000
+    request.raw_input_contents.append(b"\xff" * LONG * 3)
+    return request
+
+
+WHOLE: dict[str, Message] = {
+    "many texts": embedding_pb2.EmbedRequest(
+        model="tiny", texts=item_pb2.Texts(values=["word " * 40] * 2000), role=item_pb2.ROLE_QUERY, id="9"
+    ),
+    "one long text": embedding_pb2.EmbedRequest(texts=item_pb2.Texts(values=["é" * LONG * 2])),
+    "token ids": embedding_pb2.EmbedRequest(
+        tokens=item_pb2.Tokens(ids=[*range(2**17)], lengths=[2**7] * 2**10)
+    ),
+    "an array": embedding_pb2.EmbedRequest(
+        tensor=wire.to_tensor(np.zeros((64, 32, 32), np.float32))
+    ),
+    "payloads": collections_pb2.UpsertRequest(
+        collection="notes",
+        ids=[wire.to_id(n) for n in range(5000)],
+        payloads=[payload(size) for size in (40, 60_000, 40, 40_000, 200)],
+        vectors=wire.to_tensor(np.ones((9, 4), np.float32)),
+    ),
+    "searches": collections_pb2.SearchBatchRequest(
+        searches=[
+            collections_pb2.SearchRequest(
+                collection="notes",
+                texts=item_pb2.Texts(values=["the cat"] * 9000),
+                filter=payload(9000),
+            )
+        ]
+        * 3
+    ),
+    "tensors": triton(30_000),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_long_message_is_read_as_it_is_read_whole(name: str) -> None:
+    data = WHOLE[name].SerializeToString()
+    assert len(data) > steps.SMALL_BYTES
+    assert messages.read(type(WHOLE[name]), data, max_items=2048) == WHOLE[name]
+
+
+@settings(max_examples=20)
+@given(
+    texts=st.lists(st.text(max_size=20)),
+    ids=st.lists(st.integers(0, 2**32 - 1)),
+    lengths=st.lists(st.integers(0, 2**32 - 1)),
+    tail=st.binary(max_size=20),
+)
+def test_the_last_of_one_choice_wins_and_garbage_is_refused_as_by_protobuf(
+    texts: list[str], ids: list[int], lengths: list[int], tail: bytes
+) -> None:
+    # A caller may send a choice in pieces, with another one between them.
+    some = embedding_pb2.EmbedRequest(texts=item_pb2.Texts(values=["x" * 60] * 700 + texts))
+    other = embedding_pb2.EmbedRequest(tokens=item_pb2.Tokens(ids=ids * 500, lengths=lengths))
+    parts = [one.SerializeToString() for one in (some, other, some, other, some, some)]
+    data = b"".join(parts) + tail
+    try:
+        whole = embedding_pb2.EmbedRequest.FromString(data)
+    except Exception:  # noqa: BLE001 (its own DecodeError)
+        with pytest.raises(InvalidInput, match="is not the protobuf that this call takes"):
+            messages.read(embedding_pb2.EmbedRequest, data, max_items=2048)
+    else:
+        assert messages.read(embedding_pb2.EmbedRequest, data, max_items=2048) == whole
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (
+            embedding_pb2.EmbedRequest(texts=item_pb2.Texts(values=[""] * 80_000)),
+            "over 73728 items",
+        ),
+        (collections_pb2.CountRequest(filter=payload(5 * 2**20)), "fields has an entry of"),
+    ],
+    ids=["empty texts", "a list within a filter"],
+)
+def test_what_would_be_read_for_long_is_refused_before(data: Message, told: str) -> None:
+    with pytest.raises(InvalidInput, match=told):
+        messages.read(type(data), data.SerializeToString(), max_items=2048)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in WHOLE if name not in ("one long text", "an array")]
+)
+def test_others_run_again_and_again_while_a_long_message_is_read(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments: list[None] = []
+    monkeypatch.setattr(messages, "give_way", lambda: moments.append(None))
+    data = WHOLE[name].SerializeToString()
+    messages.read(type(WHOLE[name]), data, max_items=2048)
+    bytes_apart = LONG * 4  # one entry of a map is read whole, and bytes are only copied
+    assert len(moments) > len(data) / bytes_apart
+
+
+def test_parts_of_an_answer_are_one_answer() -> None:
+    hits = [
+        collections_pb2.Hits(hits=[collections_pb2.Hit(id=wire.to_id(n), payload=payload(99))] * n)
+        for n in range(40)
+    ]
+    whole = collections_pb2.SearchResponse(fingerprint="sha256:1", results=hits)
+    first = collections_pb2.SearchResponse(fingerprint="sha256:1")
+    rest = (collections_pb2.SearchResponse(results=[one]) for one in hits)
+    data = messages.written([first, *rest])
+    assert collections_pb2.SearchResponse.FromString(data) == whole
