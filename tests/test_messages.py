@@ -37,7 +37,10 @@ def triton(values: int) -> Any:
 
 WHOLE: dict[str, Message] = {
     "many texts": embedding_pb2.EmbedRequest(
-        model="tiny", texts=item_pb2.Texts(values=["word " * 40] * 2000), role=item_pb2.ROLE_QUERY, id="9"
+        model="tiny",
+        id="9",
+        role=item_pb2.ROLE_QUERY,
+        texts=item_pb2.Texts(values=["word " * 40] * 2000),
     ),
     "one long text": embedding_pb2.EmbedRequest(texts=item_pb2.Texts(values=["é" * LONG * 2])),
     "token ids": embedding_pb2.EmbedRequest(
