@@ -50,7 +50,7 @@ Graph: TypeAlias = Callable[[Mapping[str, NDArray[Any]]], Vectors]
 
 
 def load(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Bundle,
     *,
     variant: str | None = None,
     max_latency_ms: float | None = None,
@@ -61,7 +61,7 @@ def load(
     provider_options: Mapping[str, str] | None = None,
     allow_token_ids: bool = False,
 ) -> "Encoder":
-    """Open a bundle, folder or zip, and give its encoder, ready to run.
+    """Open a bundle, folder or zip, unless it is given opened, and give its encoder, ready to run.
 
     Without a `variant`, the fastest one by its recorded median latency that this machine can run
     and that keeps within `max_latency_ms` and `max_bytes` (of its file); where none has a recorded
@@ -99,7 +99,7 @@ def load(
         execution.chain()  # refused before anything is read
     elif device_id or provider_options:
         raise InvalidInput("device_id and provider_options are a provider's; name the provider")
-    bundle = Bundle.open(path)
+    bundle = path if isinstance(path, Bundle) else Bundle.open(path)
     if variant is None:
         chosen = _choose(
             bundle.manifest,

@@ -99,17 +99,28 @@ async def serve(
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(logs.wordless)
 
+    starting = asyncio.current_task()
+
     def once() -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
         stop.set()
+        if starting is not None:  # nothing was accepted yet, and what loads may take long
+            starting.cancel()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, once)
-    async with running(settings, owner=owner) as port:
-        if ready is not None:
-            ready(port)
-        await stop.wait()
+    try:
+        async with running(settings, owner=owner) as port:
+            starting = None
+            if ready is not None:
+                ready(port)
+            await stop.wait()
+    except asyncio.CancelledError:
+        if starting is None or not stop.is_set():
+            raise
+        starting.uncancel()
+        log.info("stopped before it served anything")
 
 
 @asynccontextmanager
@@ -146,7 +157,9 @@ async def running(settings: Settings, *, owner: Path | None = None) -> AsyncIter
         web = Web(settings, shared=shared)
         stack.callback(web.close)
         _expose(metrics, settings, stack)
-        models = repository.models(settings, metrics, shared=shared)
+        models = repository.models(
+            settings, metrics, shared=shared, ledger=owner.parent if owner else workers.folder
+        )
         await models.start()
         stack.push_async_callback(models.close, drain=True)
         if first:  # after what may have been mistyped: a mistake is told in one line

@@ -124,6 +124,11 @@ class Metrics:
         self.loads = self._counter(
             "model_loads", "Bundles that were opened to be served.", "model", "outcome"
         )
+        self._unwatched = Counter(
+            "attar_repository_looks_failed",
+            "Looks at model_repository that failed; what serves goes on.",
+            registry=self.registry,
+        )
         self.lost = self._counter("workers_lost", "Runs given up, their workers replaced.", "model")
         self.window = self._gauge("embedding_window", "Served embeddings that are kept to look at.")
         self.rankme = self._gauge(
@@ -159,6 +164,10 @@ class Metrics:
     def loaded(self, model: str, *, good: bool) -> None:
         """A bundle was opened to be served, and is, or is not."""
         self.loads.labels(model, "served" if good else "refused").inc()
+
+    def unwatched(self) -> None:
+        """A look at the folder of bundles failed."""
+        self._unwatched.inc()
 
     def watch(self, models: Iterable[Watched]) -> None:
         """Tell of these models, as they are whenever metrics are asked for."""

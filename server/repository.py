@@ -10,20 +10,26 @@ from attar.runtime import Encoder
 from .engine.cache import Cache
 from .engine.model import Model
 from .engine.models import Models
+from .engine.proof import Prover
 from .engine.repository import Repository
 from .engine.triton import remote
 from .metrics import Metrics, ModelMetrics
 from .settings import Settings
 
 
-def models(settings: Settings, metrics: Metrics, *, shared: bool = False) -> Models:
-    """Give the models that the settings name, to be started; `shared` by several workers."""
+def models(
+    settings: Settings, metrics: Metrics, *, shared: bool = False, ledger: Path | None = None
+) -> Models:
+    """Give the models that the settings name, to be started; `shared` by several workers.
+
+    Those try a bundle once for all, by the folder `ledger`.
+    """
     cache = None
     if settings.cache_items:
         cache = Cache(max_items=settings.cache_items, max_bytes=settings.cache_bytes)
 
-    def open_(bundle: Path, variant: str | None) -> Model:
-        encoder = _encoder(bundle, variant, settings)
+    def open_(path: Path, variant: str | None, /, *, content: str | None) -> Model:
+        encoder = _encoder(Bundle.open(path, content=content), variant, settings)
         return Model(
             encoder,
             max_batch_tokens=settings.max_batch_tokens,
@@ -40,11 +46,14 @@ def models(settings: Settings, metrics: Metrics, *, shared: bool = False) -> Mod
     served = Models(
         repository=Repository(
             open=open_,
+            prove=_prover(settings, ledger),
+            open_timeout_s=settings.load_timeout_s,
             bundles=settings.bundles,
             folder=settings.model_repository,
             watch_s=settings.watch_s,
             variants=settings.variant,
             loaded=metrics.loaded,
+            failed=metrics.unwatched,
             shared=shared,
         )
     )
@@ -52,7 +61,26 @@ def models(settings: Settings, metrics: Metrics, *, shared: bool = False) -> Mod
     return served
 
 
-def _encoder(bundle: Path, variant: str | None, settings: Settings) -> Encoder:
+def _prover(settings: Settings, ledger: Path | None) -> Prover:
+    """Try bundles on the CPU, which is bounded; what else runs graphs shares this machine's memory.
+
+    TensorRT would also build each engine twice.
+    """
+    return Prover(
+        choices={
+            "threads": settings.threads,
+            "provider": settings.provider,
+            "provider_options": settings.provider_options,
+            "allow_token_ids": settings.allow_token_ids,
+        },
+        runs=settings.triton is None and settings.provider in (None, "cpu"),
+        timeout_s=settings.load_timeout_s,
+        memory_bytes=settings.load_memory_bytes,
+        ledger=ledger,
+    )
+
+
+def _encoder(bundle: Bundle, variant: str | None, settings: Settings) -> Encoder:
     if settings.triton is None:
         return attar.load(
             bundle,
@@ -63,14 +91,13 @@ def _encoder(bundle: Path, variant: str | None, settings: Settings) -> Encoder:
             provider_options=settings.provider_options,
             allow_token_ids=settings.allow_token_ids,
         )
-    opened = Bundle.open(bundle)
-    if variant not in (None, opened.manifest.reference):
+    if variant not in (None, bundle.manifest.reference):
         raise NotSupported(
             f"Triton at {settings.triton} runs the graph that was exported to it, not variant "
             f"{variant}; export that one there"
         )
     return remote(
-        opened,
+        bundle,
         settings.triton,
         timeout_s=settings.run_timeout_s,
         allow_token_ids=settings.allow_token_ids,

@@ -254,6 +254,19 @@ class Settings(BaseSettings):
         description="Seconds until a run that gives no answer is given up: its callers are told to "
         "retry, and the model gets a new thread and session. Well above the longest honest run.",
     )
+    load_timeout_s: float = Field(
+        120.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds that a bundle may take to be opened and tried with the least and the "
+        "largest item, in a process of its own, and then to be opened here; else it is refused.",
+    )
+    load_memory_bytes: int = Field(
+        4 * 2**30,
+        ge=1024,
+        description="Bytes of memory that the process which tries a bundle may take, and four times"
+        " the bundle's own bytes on disk beside; a bundle that takes more is refused.",
+    )
     warm_up_s: float = Field(
         60.0,
         gt=0,

@@ -50,6 +50,11 @@ class Workers:
         self._keepers: list[asyncio.Task[None]] = []
 
     @property
+    def folder(self) -> Path | None:
+        """What the processes share, and only this user can reach; None where there is one."""
+        return None if self._folder is None else Path(self._folder.name)
+
+    @property
     def address(self) -> str | None:
         """Where the owner must listen for them, as gRPC spells it; None where there are none."""
         return None if self._folder is None else f"unix:{self._owner}"

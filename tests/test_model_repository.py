@@ -54,8 +54,9 @@ async def served(
 ) -> AsyncIterator[Models]:
     """Serve a repository; `opened` may change what is opened from it."""
 
-    def open_(path: Path, variant: str | None) -> Model:
-        return opened(make(attar.load(path, variant=variant, threads=1), watch=Watch()))
+    def open_(path: Path, variant: str | None, /, *, content: str | None) -> Model:
+        bundle = Bundle.open(path, content=content)
+        return opened(make(attar.load(bundle, variant=variant, threads=1), watch=Watch()))
 
     models = Models(
         repository=Repository(

@@ -2,21 +2,31 @@
 
 A new version, or new content at an old one's place, serves only after it has answered a forward
 pass. Until then, and for good when it is bad, what served before goes on, and `index` says why.
-Calls that an old version has accepted are answered by it.
+Calls that an old version has accepted are answered by it. Each place loads in a task of its own,
+which can be given up: one that never ends holds up no other.
 """
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, Never, TypeAlias
 
 from attar.bundle import Bundle
-from attar.errors import AttarError, InvalidInput, NotFound, NotSupported, Unavailable
+from attar.errors import (
+    AttarError,
+    BundleRefused,
+    InvalidInput,
+    NotFound,
+    NotSupported,
+    Unavailable,
+)
 
 from .model import Model, ModelObserver, Row
 from .repository import Place, Repository, look, newer, places, require_folder
+from .worker import Lost, Worker
 
 __all__ = ["Listed", "Model", "ModelObserver", "Models", "Row", "State"]
 
@@ -24,6 +34,10 @@ State: TypeAlias = Literal["READY", "LOADING", "UNAVAILABLE"]
 
 _LOG = logging.getLogger(__name__)
 _ABSENT_LOOKS: Final = 2  # between `rm -r` and `cp -r` a bundle is not there, and is not gone
+_AT_ONCE: Final = 2  # places that load: each may take the memory of a trial
+_START_S: Final = 20.0  # after which the start does not wait for the folder's bundles
+_TRIES: Final = 3  # of what was no fault of the bundle, such as a process that was killed
+_ENDS: Final = (KeyboardInterrupt, SystemExit, asyncio.CancelledError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +63,14 @@ class _Slot:
     reason: str = ""  # why the place's content does not serve
     loading: bool = False
     absent: int = 0  # looks in a row that did not find it
+    tries: int = 0  # that failed through no fault of the content
+    task: asyncio.Task[AttarError | None] | None = None  # the last that loads, or has loaded, it
+    held: bool = False  # by a change of the variant, which a look does not interrupt
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is loading there, or about to."""
+        return self.task is not None and not self.task.done()
 
     @property
     def listed(self) -> list[Listed]:
@@ -81,7 +103,8 @@ class Models:
         self._models: dict[str, dict[str, Model]] = {}
         self._slots: dict[Path, _Slot] = {}
         self._unloaded: set[str] = set()  # what an operator unloaded stays so until it is loaded
-        self._changing = asyncio.Lock()
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._choosing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._retiring: set[asyncio.Task[None]] = set()
         self._watching: asyncio.Task[Never] | None = None
         self._started = False  # changes are told from then on
@@ -131,7 +154,7 @@ class Models:
 
         Raises what is wrong with a bundle that must be served, or the first error of a warm-up,
         InvalidInput for a folder that is none. What is wrong with one of the folder's stands in
-        `index`.
+        `index`; one that takes very long is not waited for.
         """
         folder = self._repository.folder if self._repository else None
         if folder is not None:
@@ -141,25 +164,33 @@ class Models:
         if self._repository is None:
             return
         try:
+            must = []
             for path in self._repository.bundles:
                 place = await asyncio.to_thread(look, path)
                 self._slots[path] = slot = _Slot(place)
-                await self._load(slot, place)
+                must.append(self._begin(slot, place))
+            for task in must:
+                await _ended(task)
+            if folder is not None and (begun := await self._noticed(folder)):
+                await asyncio.wait(begun, timeout=_START_S)
         except BaseException:
             await self.close(drain=False)
             raise
         if folder is not None:
-            await self.refresh()
             self._tell_of_nothing(folder, self._repository.watch_s)
             if self._repository.watch_s:
                 self._watching = asyncio.create_task(self._watch(), name="watch the repository")
         self._started = True
 
     async def close(self, *, drain: bool) -> None:
-        """Close every model at once, and wait for those that were being retired."""
+        """Close every model at once, give up what loads, and wait for what was being retired."""
+        ending = [slot.task for slot in self._slots.values() if slot.task is not None]
         if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.wait([self._watching])
+            ending.append(self._watching)
+        for task in ending:
+            task.cancel()
+        if ending:
+            await asyncio.wait(ending)
         await asyncio.gather(*(model.close(drain=drain) for model in self), *self._retiring)
 
     async def refresh(self) -> None:
@@ -167,24 +198,28 @@ class Models:
 
         A bundle that cannot be loaded is tried again when one of its files changes.
         """
-        async with self._changing:
-            folder = self._repository.folder if self._repository else None
-            places_now = await self._look(folder) if folder is not None else None
-            if folder is None or places_now is None:
-                return
-            for place in places_now:
-                slot = self._slots.setdefault(place.path, _Slot(replace(place, stamp="")))
-                slot.absent = 0
-                changed = slot.place.stamp != place.stamp
-                if changed and place.name in self._unloaded:
-                    slot.place = place
-                elif changed:
-                    try:
-                        await self._load(slot, place)
-                    except Exception as error:  # noqa: BLE001 (index tells it; the others go on)
-                        before = "; what served before goes on" if slot.model else ""
-                        _LOG.error("not served: %s: %s%s", place.path, error, before)
-            self._retire_absent(folder, {place.path for place in places_now})
+        folder = self._repository.folder if self._repository else None
+        if folder is not None and (begun := await self._noticed(folder)):
+            await asyncio.wait(begun)
+
+    async def _noticed(self, folder: Path) -> list[asyncio.Task[AttarError | None]]:
+        """Look at the folder once, and give the tasks that load what is new or changed."""
+        places_now = await self._look(folder)
+        if places_now is None:
+            return []
+        begun = []
+        for place in places_now:
+            slot = self._slots.setdefault(place.path, _Slot(replace(place, stamp="")))
+            slot.absent = 0
+            if slot.place.stamp == place.stamp or slot.held:
+                continue
+            if place.name in self._unloaded:
+                slot.place = place
+            else:
+                slot.tries = 0 if slot.place.stamp else slot.tries
+                begun.append(self._begin(slot, place))
+        self._retire_absent(folder, {place.path for place in places_now})
+        return begun
 
     async def _look(self, folder: Path) -> list[Place] | None:
         """Look at every bundle in the folder; None where it cannot be read."""
@@ -205,6 +240,7 @@ class Models:
                 slot.absent += 1
                 if slot.absent >= _ABSENT_LOOKS:
                     del self._slots[path]
+                    _give_up(slot)
                     if slot.model is not None:
                         _LOG.warning("retired: %s: %s is gone", _called(slot.model), path)
                     self._retire(slot)
@@ -216,44 +252,44 @@ class Models:
         before then goes on.
         """
         repository = self._changeable()
-        async with self._changing:
-            paths = dict.fromkeys(self._slots)
-            if (folder := repository.folder) is not None:
-                try:
-                    paths |= dict.fromkeys(await asyncio.to_thread(places, folder))
-                except OSError as error:
-                    raise Unavailable(
-                        f"the model repository cannot be read: {error.strerror}"
-                    ) from error
-            looked = await asyncio.to_thread(lambda: [look(path) for path in paths])
-            mine = [place for place in looked if place.name == name]
-            if not mine:
-                known = ", ".join(sorted({place.name for place in looked})) or "none"
-                raise NotFound(f"no model {name!r} in the repository; it has {known}")
-            self._unloaded.discard(name)
-            errors = []
-            for place in mine:
-                try:
-                    await self._load(self._slots.setdefault(place.path, _Slot(place)), place)
-                except AttarError as error:
-                    errors.append(error)
-            if errors:
-                raise errors[0]
+        paths = dict.fromkeys(self._slots)
+        if (folder := repository.folder) is not None:
+            try:
+                paths |= dict.fromkeys(await asyncio.to_thread(places, folder))
+            except OSError as error:
+                raise Unavailable(
+                    f"the model repository cannot be read: {error.strerror}"
+                ) from error
+        looked = await asyncio.to_thread(lambda: [look(path) for path in paths])
+        mine = [place for place in looked if place.name == name]
+        if not mine:
+            known = ", ".join(sorted({place.name for place in looked})) or "none"
+            raise NotFound(f"no model {name!r} in the repository; it has {known}")
+        self._unloaded.discard(name)
+        begun = [
+            self._begin(self._slots.setdefault(place.path, _Slot(place)), place) for place in mine
+        ]
+        await asyncio.wait(begun)
+        for task in begun:
+            await _ended(task)
 
     async def unload(self, name: str) -> None:
         """Stop serving a model, every version of it, when its accepted calls are answered.
 
-        It stays unloaded, whatever happens to its bundles, until `load` is asked for it.
+        It stays unloaded, whatever happens to its bundles, until `load` is asked for it. What
+        loads under that name is given up.
         """
         self._changeable()
-        name = self.get(name).name
-        async with self._changing:
-            self._unloaded.add(name)
-            for slot in self._slots.values():
-                if slot.model is not None and slot.model.name == name:
-                    slot.reason = "unloaded"
-                    _LOG.info("unloaded: %s", _called(slot.model))
-                    self._retire(slot)
+        if not any(slot.busy and slot.place.name == name for slot in self._slots.values()):
+            name = self.get(name).name
+        self._unloaded.add(name)
+        for slot in self._slots.values():
+            if slot.place.name == name and _give_up(slot):
+                slot.reason = "unloaded"
+            if slot.model is not None and slot.model.name == name:
+                slot.reason = "unloaded"
+                _LOG.info("unloaded: %s", _called(slot.model))
+                self._retire(slot)
         await asyncio.gather(*self._retiring)
 
     async def set_variant(self, name: str, variant: str, *, version: str = "") -> None:
@@ -264,7 +300,7 @@ class Models:
         """
         self._changeable()
         name = self.get(name, version).name
-        async with self._changing:
+        async with self._choosing[name]:
             before = self._variants.get(name)
             self._variants[name] = variant
             for slot in list(self._slots.values()):
@@ -273,8 +309,7 @@ class Models:
                     continue
                 reason = slot.reason
                 try:
-                    place = await asyncio.to_thread(look, slot.place.path)
-                    await self._load(slot, place, anew=True)
+                    await self._load_anew(slot)
                 except BaseException:
                     slot.reason = reason
                     self._variants.pop(name)
@@ -282,34 +317,125 @@ class Models:
                         self._variants[name] = before
                     raise
 
-    async def _load(self, slot: _Slot, place: Place, *, anew: bool = False) -> None:
-        """Serve what lies at a place, unless it serves already; the old model goes on till then."""
-        repository = self._known_repository()
-        slot.place, before = place, slot.model
-        same = before is not None and place.content == slot.content and not anew
-        slot.loading, slot.reason = not same, ""
-        variant = self._variants.get(place.name) or self._variants.get("") or None
+    async def _load_anew(self, slot: _Slot) -> None:
+        """Load what lies at a slot's place, even where it serves; given up with whoever waits."""
+        slot.held = True
         try:
-            if same:  # touched, or put back; or cut, which its manifest does not tell
-                await asyncio.to_thread(Bundle.open, place.path)
-                return
-            model = await asyncio.to_thread(repository.open, place.path, variant)
-            self._refuse_taken(model, besides=before)
-            await model.start()
-        except Exception as error:
-            # Whoever may ask for the index need not know this machine's folders.
-            slot.reason = str(error).replace(str(place.path), place.path.name)
-            repository.loaded(place.name, good=False)
+            place = await asyncio.to_thread(look, slot.place.path)
+            await _ended(self._begin(slot, place, anew=True))
+        except asyncio.CancelledError:
+            _give_up(slot)
             raise
         finally:
+            slot.held = False
+
+    def _begin(
+        self, slot: _Slot, place: Place, *, anew: bool = False
+    ) -> asyncio.Task[AttarError | None]:
+        """Load a place in a task, in the stead of what loads there of other content.
+
+        The task gives why the content does not serve, None where it does.
+        """
+        before = slot.task if slot.busy else None
+        if before is not None:
+            if slot.place.stamp == place.stamp and not anew:
+                return before
+            before.cancel()
+        slot.place, slot.loading = place, True
+        slot.task = asyncio.create_task(
+            self._loaded(slot, place, before=before, anew=anew), name=f"load {place.name}"
+        )
+        return slot.task
+
+    async def _loaded(
+        self,
+        slot: _Slot,
+        place: Place,
+        *,
+        before: "asyncio.Task[AttarError | None] | None",
+        anew: bool,
+    ) -> AttarError | None:
+        """Load a place when its turn has come, and tell how that went; give why it does not serve.
+
+        What a bundle raises may be no Exception: a panic of a tokenizer is none.
+        """
+        repository = self._known_repository()
+        if before is not None:
+            await asyncio.wait([before])
+        slot.loading, slot.reason = True, ""
+        try:
+            async with self._turns:
+                await self._load(slot, place, anew=anew)
+        except _ENDS:
+            raise
+        except BaseException as error:  # noqa: BLE001 (index tells it; the others go on)
+            told = error if isinstance(error, AttarError) else _refused(place, error)
+            # Whoever may ask for the index need not know this machine's folders.
+            slot.reason = str(told).replace(str(place.path), place.path.name)
+            repository.loaded(place.name, good=False)
+            slot.tries += 1
+            if isinstance(told, Unavailable) and slot.tries < _TRIES:
+                slot.place = replace(place, stamp="")  # the next look tries it again
+            if self._started or place.path not in repository.bundles:
+                serves = "; what served before goes on" if slot.model else ""
+                _LOG.error("not served: %s: %s%s", place.path, told, serves)
+            return told
+        finally:
             slot.loading = False
+        slot.tries = 0
         repository.loaded(place.name, good=True)
+        return None
+
+    async def _load(self, slot: _Slot, place: Place, *, anew: bool) -> None:
+        """Serve what lies at a place, unless it serves already; the old model goes on till then."""
+        repository, old = self._known_repository(), slot.model
+        variant: str | None = self._variants.get(place.name) or self._variants.get("") or None
+        content = None
+        if repository.prove is not None:
+            proven = await repository.prove(place, variant)
+            content, variant = proven.content, proven.variant
+        if old is not None and place.content == slot.content and not anew:
+            # Touched, or put back; or cut, which its manifest does not tell.
+            if content is None:
+                await asyncio.to_thread(Bundle.open, place.path)
+            return
+        model = await self._opened(place, variant, content)
+        self._refuse_taken(model, besides=old)
+        await model.start()
+        try:
+            self._refuse_taken(model, besides=old)  # while it started, another may have
+        except InvalidInput:
+            await model.close(drain=False)
+            raise
         self._retire(slot)
         slot.model, slot.content = model, place.content
         self._put(model)
         if self._started:
-            instead = f", in the place of {_called(before)}" if before else ""
+            instead = f", in the place of {_called(old)}" if old else ""
             _LOG.info("serving %s, from %s%s", _called(model), place.path, instead)
+
+    async def _opened(self, place: Place, variant: str | None, content: str | None) -> Model:
+        """Open a bundle in a thread that nobody waits for where it never ends."""
+        repository = self._known_repository()
+
+        def opened() -> Model | BaseException:
+            try:
+                return repository.open(place.path, variant, content=content)
+            except BaseException as error:  # noqa: BLE001 (raised where it is awaited)
+                return error
+
+        worker, timeout_s = Worker(f"open {place.name}"), repository.open_timeout_s
+        try:
+            outcome = await worker.run(opened, timeout_s=timeout_s)
+        except Lost as lost:
+            raise BundleRefused(
+                "unloadable", f"{place.path} could not be opened: {lost}; export it again"
+            ) from None
+        finally:
+            worker.close()
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
 
     def _tell_of_nothing(self, folder: Path, watch_s: float) -> None:
         """Say that a folder holds no bundle: a mistyped one would be a server of nothing."""
@@ -364,12 +490,48 @@ class Models:
         return repository
 
     async def _watch(self) -> Never:
+        """Look at the folder again and again, whatever a look meets."""
+        repository = self._known_repository()
         while True:
-            await asyncio.sleep(self._known_repository().watch_s)
+            await asyncio.sleep(repository.watch_s)
             try:
-                await self.refresh()
-            except Exception:  # noqa: BLE001 (what serves goes on serving)
+                if repository.folder is not None:
+                    await self._noticed(repository.folder)
+            except _ENDS:
+                raise
+            except BaseException:  # noqa: BLE001 (what serves goes on serving)
+                repository.failed()
                 _LOG.exception("the model repository cannot be looked at; it is tried again")
+
+
+async def _ended(task: "asyncio.Task[AttarError | None]") -> None:
+    """Wait until a task has loaded its place; raises why that does not serve.
+
+    Whoever waits may leave: the task goes on.
+    """
+    await asyncio.wait([task])
+    if task.cancelled():
+        raise Unavailable(
+            "the model was changed again, or unloaded, while it was loaded; Models/Index has its "
+            "state"
+        )
+    if (error := task.result()) is not None:
+        raise error
+
+
+def _give_up(slot: _Slot) -> bool:
+    """Give up what loads at a slot's place; tells whether anything did."""
+    if slot.task is None or slot.task.done():
+        return False
+    slot.task.cancel()
+    return True
+
+
+def _refused(place: Place, error: BaseException) -> AttarError:
+    """Tell what is no error of attar's as one."""
+    return BundleRefused(
+        "unloadable", f"{place.path} cannot be opened: {type(error).__name__}: {error}"
+    )
 
 
 def _called(model: Model) -> str:

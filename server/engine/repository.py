@@ -9,14 +9,15 @@ the manifest cannot be read. What begins with a dot is not looked at: copy there
 
 import json
 import re
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Final, Protocol
 
-from attar.bundle import MANIFEST
+from attar import archive
+from attar.bundle import MANIFEST, MAX_FILES
 from attar.errors import InvalidInput
 from attar.manifest import MAX_MANIFEST_BYTES
 
@@ -24,6 +25,8 @@ from .model import Model
 
 _SUFFIXES: Final = (".attar", ".zip")
 _VERSION: Final = re.compile(r"v?\d")
+_WORD: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")  # what a name or a version can be
+_MOST_FILES: Final = 4 * MAX_FILES  # of a bundle, that a look takes in; one of more is refused
 
 
 class Loaded(Protocol):
@@ -33,16 +36,35 @@ class Loaded(Protocol):
         """Count it; `good` says whether it serves."""
 
 
+class Opens(Protocol):
+    """How a bundle becomes a model; blocks."""
+
+    def __call__(self, path: Path, variant: str | None, /, *, content: str | None) -> Model:
+        """Open that variant; only of a bundle of that content, where it is given."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proven:
+    """What is known of a bundle that was opened and tried somewhere else."""
+
+    content: str  # `Bundle.content` of what was tried
+    variant: str | None  # the one that was chosen; None where whoever opens it chooses
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repository:
     """Where a server's models come from."""
 
-    open: Callable[[Path, str | None], Model]  # a bundle's path and the variant; blocks
+    open: Opens
+    # Tries a bundle where it can do no harm, and raises why it cannot be served.
+    prove: Callable[["Place", str | None], Awaitable[Proven]] | None = None
+    open_timeout_s: float = 120.0  # for `open`, after which it is given up
     bundles: tuple[Path, ...] = ()  # these must load, or the server does not start
     folder: Path | None = None  # these are served as far as they load
     watch_s: float = 0.0  # how often the folder is looked at; 0: on request only
     variants: Mapping[str, str] = field(default_factory=dict)  # by model; of "": any other's
     loaded: Loaded = lambda _, **__: None  # told of every attempt
+    failed: Callable[[], None] = lambda: None  # told of a look at the folder that failed
     shared: bool = False  # with other processes: a call reaches one of them, the folder all
 
 
@@ -83,17 +105,15 @@ def look(path: Path) -> Place:
     stem = path.stem if path.suffix in _SUFFIXES else path.name
     name, version = (stem, "") if single else (path.parent.name, stem)
     manifest = _manifest(path)
-    try:
-        fields = json.loads(manifest)
-        name, version = str(fields["name"]), str(fields["version"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        manifest = b""
+    told = _named(manifest)
+    if told is not None:
+        name, version = told
     return Place(
         path=path,
         name=name,
         version=version,
         stamp=_stamp(path),
-        content=sha256(manifest).hexdigest() if manifest else "",
+        content=sha256(manifest).hexdigest() if told is not None else "",
     )
 
 
@@ -120,20 +140,34 @@ def _visible(folder: Path) -> Iterator[Path]:
         return
 
 
+def _named(manifest: bytes) -> tuple[str, str] | None:
+    """Read the name and the version; None where either is not one."""
+    try:
+        fields = json.loads(manifest)
+        name, version = fields["name"], fields["version"]
+        named = _WORD.fullmatch(name) and _WORD.fullmatch(version)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return (name, version) if named else None
+
+
 def _manifest(path: Path) -> bytes:
+    """Read the manifest, without waiting for a pipe and without believing a zip."""
     try:
         if path.is_dir():
-            with (path / MANIFEST).open("rb") as file:
+            with archive.open_plain(path / MANIFEST) as file:
                 return file.read(MAX_MANIFEST_BYTES)
-        with zipfile.ZipFile(path) as archive, archive.open(MANIFEST) as file:
-            return file.read(MAX_MANIFEST_BYTES)
-    except (OSError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile):
+        with archive.open_plain(path) as file:
+            zipped = archive.opened(file, max_entries=_MOST_FILES)
+            return archive.read(zipped, zipped.getinfo(MANIFEST), MAX_MANIFEST_BYTES)
+    except (KeyError, *archive.DAMAGES):
         return b""
 
 
 def _stamp(path: Path) -> str:
     digest = sha256()
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+    files = islice(path.rglob("*"), _MOST_FILES) if path.is_dir() else [path]
+    for file in sorted(files):
         try:
             status = file.lstat()
         except OSError:
