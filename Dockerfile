@@ -56,7 +56,8 @@ ENV PATH=/opt/attar/bin:$PATH \
     ATTAR_METRICS_PORT=8002 \
     ATTAR_DATA_DIR=/data
 USER 1001
-WORKDIR /data
+# It works in a folder in which nothing lies, not in its data: a path in a bundle leads nowhere.
+WORKDIR /empty
 VOLUME /data
 EXPOSE 8000 8001 8002
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-c", "import os, grpc; from grpc_health.v1 import health_pb2 as h, health_pb2_grpc as g; channel = grpc.insecure_channel('127.0.0.1:' + os.environ['ATTAR_PORT'], options=(('grpc.enable_http_proxy', 0),)); assert g.HealthStub(channel).Check(h.HealthCheckRequest(), timeout=3).status == h.HealthCheckResponse.SERVING"]

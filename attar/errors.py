@@ -73,6 +73,7 @@ Refusal = Literal[
     "not-onnx",
     "external-data",
     "foreign-operator",
+    "unbounded",
     "bad-arrays",
     "tokenizer",
     "signature",

@@ -1,138 +1,117 @@
 """What an ONNX file would make a runtime do, read from its bytes without the onnx package.
 
-A protobuf message is a run of (field number, wire type, value). This walks only the fields through
-which a graph can reach nodes and tensors (onnx.proto, IR version 3 and later) and steps over the
-rest, so that a bundle can be judged on a device that has only numpy and onnxruntime.
+A bundle's graphs are judged on a device that has only numpy and onnxruntime, before anything runs.
 """
 
-from collections.abc import Iterator
-
+from .constants import check_constants
 from .errors import BundleRefused
-from .native import DOMAIN as NATIVE
+from .onnxops import OPERATORS
+from .onnxproto import Message, read
+from .onnxtensors import check_tensor
 
-DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft", NATIVE)
-"""Operator sets of ONNX, ONNX Runtime and attar itself; any other is somebody's code."""
-
-ESCAPES = ("EPContext", "PythonOp", "TritonOp")
-"""com.microsoft operators that run something which is not in the graph."""
-
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-
-# Message -> field number -> the message found there, as far as nodes and tensors hang below it.
-_BELOW = {
-    "Model": {7: "Graph", 20: "Training", 25: "Function"},
-    "Training": {1: "Graph", 2: "Graph"},
-    "Graph": {1: "Node", 5: "Tensor", 15: "SparseTensor"},
-    "Function": {7: "Node", 11: "Attribute"},
-    "Node": {5: "Attribute"},
-    "Attribute": {
-        5: "Tensor",
-        6: "Graph",
-        10: "Tensor",
-        11: "Graph",
-        22: "SparseTensor",
-        23: "SparseTensor",
-    },
-    "SparseTensor": {1: "Tensor", 2: "Tensor"},
-    "Tensor": {},
-}
-_MODEL_IR_VERSION, _MODEL_GRAPH, _MODEL_OPSET = 1, 7, 8
-_NODE_OP_TYPE, _NODE_DOMAIN = 4, 7
-_TENSOR_EXTERNAL_DATA, _TENSOR_DATA_LOCATION = 13, 14
+_SESSION_CONFIG = "ort_config"
+"""Metadata that ONNX Runtime may take its session's options from."""
 
 
 def check_onnx(data: bytes, name: str) -> None:
-    """Refuse what is no ONNX model, keeps tensors in other files, or calls foreign operators."""
+    """Refuse what is no ONNX model, needs anything outside the file, or asks for far more than it.
+
+    Raises BundleRefused.
+    """
     try:
-        _check_model(data, name)
-        todo = [("Model", memoryview(data))]
-        while todo:
-            message, body = todo.pop()
-            for number, value in _fields(body):
-                below = _BELOW[message].get(number)
-                if below is not None:
-                    todo.append((below, _message(value)))
-                elif message == "Node":
-                    _check_node(number, value, name)
-                elif message == "Tensor":
-                    _check_tensor(number, value, name)
+        model = read(data)
+        for field, what in (
+            ("ir_version", "IR version"),
+            ("graph", "graph"),
+            ("opset_import", "opset"),
+        ):
+            if field not in model.fields:
+                raise ValueError(f"it has no {what}")
+        messages = list(model.below())
+        _check_tensors(messages, name)
+        _check_operators(messages, name)
+        _check_parts(model, messages, name)
+        _check_order(model.get("graph"))
     except ValueError as error:
         if isinstance(error, BundleRefused):
             raise
         raise BundleRefused("not-onnx", f"{name} is not an ONNX model: {error}") from None
+    check_constants(model.get("graph"), len(data), name)
 
 
-def _check_model(data: bytes, name: str) -> None:
-    numbers = {number for number, _ in _fields(memoryview(data))}
-    for number, what in (
-        (_MODEL_IR_VERSION, "IR version"),
-        (_MODEL_GRAPH, "graph"),
-        (_MODEL_OPSET, "opset"),
-    ):
-        if number not in numbers:
-            raise BundleRefused("not-onnx", f"{name} is not an ONNX model: it has no {what}")
+def _check_tensors(messages: list[Message], name: str) -> None:
+    tensors = [each for each in messages if each.kind == "TensorProto"]
+    for tensor in tensors:
+        if "external_data" in tensor.fields or tensor.get("data_location", 0) != 0:
+            raise BundleRefused(
+                "external-data",
+                f"{name} keeps a tensor in another file; save the model with its weights inside",
+            )
+    for message in messages:
+        if message.kind == "SparseTensorProto":
+            raise BundleRefused(
+                "unbounded",
+                f"{name} has a sparse tensor of shape {message.whole('dims')}, which is unpacked "
+                "as it is loaded; store it dense",
+            )
+    for tensor in tensors:
+        check_tensor(tensor)
 
 
-def _check_node(number: int, value: int | memoryview, name: str) -> None:
-    if number == _NODE_DOMAIN and (domain := bytes(_message(value)).decode()) not in DOMAINS:
-        raise BundleRefused(
-            "foreign-operator",
-            f"{name} calls operators of domain {domain!r}, which need code from outside; "
-            f"export with those of {', '.join(filter(None, DOMAINS))} only, functions inlined",
-        )
-    if number == _NODE_OP_TYPE and (kind := bytes(_message(value)).decode()) in ESCAPES:
-        raise BundleRefused(
-            "foreign-operator",
-            f"{name} calls {kind}, which runs code that is not in the graph; export without it",
-        )
-
-
-def _check_tensor(number: int, value: int | memoryview, name: str) -> None:
-    if number == _TENSOR_EXTERNAL_DATA or (number == _TENSOR_DATA_LOCATION and value != 0):
-        raise BundleRefused(
-            "external-data",
-            f"{name} keeps a tensor in another file; save the model with its weights inside",
-        )
-
-
-def _message(value: int | memoryview) -> memoryview:
-    if isinstance(value, int):
-        # The file is wrong, not a caller's type.
-        raise ValueError("a number stands where a message should")  # noqa: TRY004
-    return value
-
-
-def _fields(body: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Walk one message: (field number, number or bytes)."""
-    at = 0
-    while at < len(body):
-        key, at = _varint(body, at)
-        number, wire = key >> 3, key & 7
-        if wire == _VARINT:
-            value, at = _varint(body, at)
-            yield number, value
+def _check_operators(messages: list[Message], name: str) -> None:
+    for node in messages:
+        if node.kind != "NodeProto":
             continue
-        if wire == _BYTES:
-            size, at = _varint(body, at)
-        elif wire in (_FIXED32, _FIXED64):
-            size = 4 if wire == _FIXED32 else 8
-        else:
-            raise ValueError(f"byte {at} has wire type {wire}")
-        if number == 0 or at + size > len(body):
-            raise ValueError(f"a field at byte {at} runs past the end")
-        yield number, body[at : at + size]
-        at += size
+        domain, kind = node.get("domain", ""), node.get("op_type", "")
+        operators = OPERATORS.get(domain or "ai.onnx")
+        if operators is None:
+            raise BundleRefused(
+                "foreign-operator",
+                f"{name} calls operators of domain {domain!r:.80}, which need code from outside; "
+                f"export with those of {', '.join(OPERATORS)} only, functions inlined",
+            )
+        if kind not in operators:
+            raise BundleRefused(
+                "foreign-operator",
+                f"{name} calls {kind:.80} of {domain or 'ai.onnx'}, which is not among the "
+                "operators that a bundle may call; export without it",
+            )
 
 
-def _varint(body: memoryview, at: int) -> tuple[int, int]:
-    """Read a base-128 number, at most 64 bits: (value, where the next field starts)."""
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(body):
-            break
-        byte = body[at]
-        value |= (byte & 0x7F) << shift
-        at += 1
-        if byte < 0x80:  # the last byte has its high bit clear
-            return value, at
-    raise ValueError(f"a number at byte {at} does not end")
+def _check_parts(model: Message, messages: list[Message], name: str) -> None:
+    """Refuse what could hold more than one plain graph."""
+    graphs = sum(each.kind == "GraphProto" for each in messages)
+    for there, what in (
+        (model.each("functions"), "functions of its own; inline them"),
+        (model.each("training_info"), "what it was trained by; leave that out"),
+        (graphs > 1, "graphs within its nodes; export without them"),
+    ):
+        if there:
+            raise BundleRefused("foreign-operator", f"{name} has {what}")
+    for entry in model.each("metadata_props"):
+        if entry.get("key", "").lower() == _SESSION_CONFIG:
+            raise BundleRefused(
+                "foreign-operator",
+                f"{name} has options for ONNX Runtime's session, {_SESSION_CONFIG}; remove them",
+            )
+
+
+def _check_order(graph: Message) -> None:
+    """Hold a graph to one maker for each name, which comes before its readers."""
+    given = [each.get("name", "") for each in graph.each("initializer")]
+    known = {"", *given, *(each.get("name", "") for each in graph.each("input"))}
+    if len(set(given)) < len(given):
+        raise ValueError("two of its initializers have one name")
+    for node in graph.each("node"):
+        for name in node.each("input"):
+            if name not in known:
+                raise ValueError(
+                    f"{node.get('op_type')} reads {name!r:.80}, which nothing before it makes"
+                )
+        for name in filter(None, node.each("output")):
+            if name in known:
+                raise ValueError(f"{name!r:.80} is made twice")
+            known.add(name)
+    for output in graph.each("output"):
+        if output.get("name", "") not in known:
+            raise ValueError(f"nothing makes its output {output.get('name', '')!r:.80}")

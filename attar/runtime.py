@@ -32,6 +32,12 @@ from .manifest import Manifest, TensorSpec, Variant
 from .native import LIBRARY, library_path
 from .providers import CPU, Execution, Provider
 
+_LEFT_OUT = ["ConstantFolding"]
+"""What a file's constants make a session compute as it opens has no bound: attar/constants.py."""
+
+_WEIGHTS_FOLDER = ("session.model_external_initializers_file_folder_path", os.devnull)
+"""Where a session looks for weights outside its file: where none can lie, not where we work."""
+
 _SLOWER_ON_A_CPU = ["SkipLayerNormFusion"]
 """A fusion of ONNX Runtime 1.32 whose kernel for CPUs costs more than what it replaces."""
 
@@ -468,19 +474,20 @@ def _session(
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 4  # what fails is raised; the user's stderr is not ours
+    options.add_session_config_entry(*_WEIGHTS_FOLDER)
     graph = bundle.read(variant.file)
     if execution is not None:
         providers = execution.chain()
     else:
         providers = [(name, {}) for name in dict.fromkeys((variant.requires.provider or CPU, CPU))]
     names = [name for name, _ in providers]
-    slower = _SLOWER_ON_A_CPU if names == [CPU] else []
+    left_out = _LEFT_OUT + (_SLOWER_ON_A_CPU if names == [CPU] else [])
     library = variant.requires.library and library_path(variant.requires.library)
     try:
         if library:
             options.register_custom_ops_library(library)
         session = ort.InferenceSession(
-            graph, options, providers=providers, disabled_optimizers=slower
+            graph, options, providers=providers, disabled_optimizers=left_out
         )
     except Exception as error:
         raise BundleRefused(

@@ -303,3 +303,19 @@ def test_systemd_finds_nothing_in_the_unit(tmp_path: Path) -> None:
     )
 
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_every_deployment_works_in_a_folder_where_nothing_lies() -> None:
+    """A relative path in a bundle, if a check let it pass, leads nowhere."""
+    service = unit()["Service"]
+    image = re.findall(r"^WORKDIR (.+)$", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)[
+        -1
+    ]
+    mounts = [volume.split(":")[1] for volume in COMPOSE["services"]["attar"]["volumes"]]
+    mounts += [one["mountPath"] for one in container()["volumeMounts"]]
+
+    assert service["WorkingDirectory"] == f"%t/{service['RuntimeDirectory']}"
+    assert COMPOSE["services"]["attar"]["working_dir"] == container()["workingDir"] == image
+    for mount in mounts:
+        assert not Path(mount).is_relative_to(image)
+        assert not Path(image).is_relative_to(mount)

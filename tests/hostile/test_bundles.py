@@ -21,6 +21,7 @@ from typing import Any, get_args
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -434,7 +435,94 @@ def rename_input(proto: onnx.ModelProto) -> None:
 
 
 def break_graph(proto: onnx.ModelProto) -> None:
+    proto.graph.node[0].attribute.add(name="axis", type=onnx.AttributeProto.INT, i=99)
+
+
+def call_unknown(proto: onnx.ModelProto) -> None:
     proto.graph.node[0].op_type = "NoSuchOperator"
+
+
+def call_old_domain(proto: onnx.ModelProto) -> None:
+    proto.graph.node.append(helper.make_node("Scaler", ["rows"], ["y"], domain="ai.onnx.ml"))
+
+
+def call_loop(proto: onnx.ModelProto) -> None:
+    """Go round 10**15 times."""
+    cond = helper.make_tensor_value_info("c", TensorProto.BOOL, [])
+    same = helper.make_node("Identity", ["c"], ["d"])
+    out = helper.make_tensor_value_info("d", TensorProto.BOOL, [])
+    body = helper.make_graph(
+        [same], "body", [helper.make_tensor_value_info("i", TensorProto.INT64, []), cond], [out]
+    )
+    proto.graph.node.append(helper.make_node("Loop", [], [], body=body))
+
+
+def hold_graph(proto: onnx.ModelProto) -> None:
+    """Put a graph where no operator looks for one."""
+    body = helper.make_graph([], "body", [], [])
+    proto.graph.node[0].attribute.add(name="g", type=onnx.AttributeProto.GRAPH).g.CopyFrom(body)
+
+
+def define_function(proto: onnx.ModelProto) -> None:
+    node = helper.make_node("Identity", ["a"], ["b"])
+    opset = helper.make_opsetid("", 18)
+    proto.functions.append(
+        helper.make_function("com.microsoft", "Gelu", ["a"], ["b"], [node], [opset])
+    )
+
+
+def set_session(proto: onnx.ModelProto) -> None:
+    proto.metadata_props.add(key="ort_config", value="{}")
+
+
+def hold_training(proto: onnx.ModelProto) -> None:
+    proto.training_info.add().algorithm.name = "a"
+
+
+def spread(proto: onnx.ModelProto) -> None:
+    """Store one number of 10**10, as a sparse tensor."""
+    one = helper.make_tensor("s", TensorProto.FLOAT, [1], [1.0])
+    at = helper.make_tensor("at", TensorProto.INT64, [1], [0])
+    proto.graph.sparse_initializer.append(helper.make_sparse_tensor(one, at, [10**5, 10**5]))
+
+
+def claim_more(proto: onnx.ModelProto) -> None:
+    proto.graph.initializer[0].dims[0] = 10**12
+
+
+def weigh_nothing(proto: onnx.ModelProto) -> None:
+    proto.graph.initializer.add(name="w", data_type=TensorProto.FLOAT, dims=[2**40])
+
+
+def swap_order(proto: onnx.ModelProto) -> None:
+    first = proto.graph.node.pop(0)
+    proto.graph.node.append(first)
+
+
+def make_twice(proto: onnx.ModelProto) -> None:
+    proto.graph.node.append(proto.graph.node[0])
+
+
+def computed(*nodes: onnx.NodeProto, **constants: object) -> Damage:
+    """Add nodes that read constants alone."""
+
+    def change(proto: onnx.ModelProto) -> None:
+        for name, value in constants.items():
+            array = np.asarray(value, None if isinstance(value, float) else np.int64)
+            proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+        proto.graph.node.extend(nodes)
+
+    return model(change)
+
+
+FILL = helper.make_node("ConstantOfShape", ["shape"], ["c0"])
+PRODUCTS = [helper.make_node("MatMul", [f"c{i}", f"c{i}"], [f"c{i + 1}"]) for i in range(1000)]
+WIDE = [helper.make_node("Mul", [f"n{i}", f"n{i}"], [f"n{i + 1}"]) for i in range(4)]
+DOUBLED = [helper.make_node("Concat", [f"c{i}"] * 2, [f"c{i + 1}"], axis=0) for i in range(60)]
+
+
+def call(kind: str, *inputs: str, **attributes: Any) -> onnx.NodeProto:
+    return helper.make_node(kind, list(inputs), ["c"], **attributes)
 
 
 def refused(code: Refusal, damage: Damage, words: str) -> Any:
@@ -568,11 +656,45 @@ TABLE = [
     refused("not-onnx", listed(MODEL, pickle.dumps({"weights": [1, 2]})), "is not an ONNX model"),
     refused("not-onnx", listed(MODEL, text_graph()[:-9]), "runs past the end"),
     refused("not-onnx", model(lambda m: m.ClearField("opset_import")), "it has no opset"),
+    refused("not-onnx", model(claim_more), "of shape [1000000000000, 16] needs 64000000000000"),
+    refused("not-onnx", model(weigh_nothing), "needs 1099511627776 numbers or bytes"),
+    refused("not-onnx", model(swap_order), "reads 'rows', which nothing before it makes"),
+    refused("not-onnx", model(make_twice), "'rows' is made twice"),
     refused("external-data", model(keep_outside), "keeps a tensor in another file"),
     refused("external-data", model(hide_outside), "keeps a tensor in another file"),
     refused("foreign-operator", model(call_foreign), "operators of domain 'my.ops'"),
     refused("foreign-operator", model(call_context), "calls EPContext"),
     refused("foreign-operator", model(call_from_function), "operators of domain 'my.ops'"),
+    refused("foreign-operator", model(call_unknown), "calls NoSuchOperator of ai.onnx, which is"),
+    refused("foreign-operator", model(call_old_domain), "operators of domain 'ai.onnx.ml'"),
+    refused("foreign-operator", model(call_loop), "calls Loop of ai.onnx"),
+    refused("foreign-operator", model(hold_graph), "has graphs within its nodes"),
+    refused("foreign-operator", model(define_function), "has functions of its own; inline them"),
+    refused("foreign-operator", model(hold_training), "has what it was trained by"),
+    refused("foreign-operator", model(set_session), "has options for ONNX Runtime's session"),
+    refused("unbounded", model(spread), "a sparse tensor of shape [100000, 100000]"),
+    refused("unbounded", computed(FILL, *PRODUCTS, shape=[4096, 4096]), "'c1' by MatMul; a file"),
+    refused("unbounded", computed(FILL, shape=[10**14]), "'c0' by ConstantOfShape; a file of"),
+    refused(
+        "unbounded",
+        computed(*WIDE, helper.make_node("ConstantOfShape", ["n4"], ["c"]), n0=[10]),
+        "computes 10000000000000004 numbers from constants up to 'c' by ConstantOfShape",
+    ),
+    refused("unbounded", computed(FILL, *DOUBLED, shape=[1]), "by Concat; a file of"),
+    refused("unbounded", computed(call("Range", "a", "b", "d"), a=0, b=10**12, d=1), "by Range"),
+    refused("unbounded", computed(call("Tile", "a", "b"), a=[1], b=[10**12]), "by Tile"),
+    refused("unbounded", computed(call("Expand", "a", "b"), a=[1], b=[10**6] * 2), "by Expand"),
+    refused("unbounded", computed(call("Expand", "rows", "b"), b=[10**6] * 3), "by Expand"),
+    refused("unbounded", computed(call("Pad", "a", "b"), a=[1], b=[10**12, 0]), "by Pad"),
+    refused("unbounded", computed(call("OneHot", "a", "b", "v"), a=[1], b=10**12, v=[0, 1]), "by"),
+    refused(
+        "unbounded",
+        computed(call("Resize", "a", "", "", "b"), a=[[[[1]]]], b=[1, 1, 10**6, 10**6]),
+        "by Resize",
+    ),
+    refused("unbounded", computed(call("HannWindow", "n"), n=10**12), "by HannWindow"),
+    refused("unbounded", computed(call("ConstantOfShape", "n"), n=[-1, 4]), "its shape is (-1, 4)"),
+    refused("unbounded", computed(call("Det", "a"), a=[[1.0]]), "attar has no rule for it"),
     refused("bad-arrays", listed("head.npz", npz(a=np.array([{}]))), "a.npy holds objects"),
     refused("bad-arrays", listed("head.npz", b"PK"), "not an npz of plain arrays"),
     refused("bad-arrays", listed("head.npz", npz(a=np.ones(9))[:-40]), "not an npz of plain"),
@@ -603,6 +725,27 @@ def test_a_bad_bundle_is_refused_by_code_and_in_words(
     with pytest.raises(BundleRefused, match=re.escape(words)) as caught:
         attar.load(path, threads=1)
     assert caught.value.code == code
+
+
+def test_a_session_finds_no_weights_where_the_process_works(
+    sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guard behind the check: here the check is out of the way."""
+
+    def look_here(proto: onnx.ModelProto) -> None:
+        tensor = proto.graph.initializer[0]
+        (tmp_path / "weights").write_bytes(tensor.raw_data)
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="weights")
+
+    path = sealed(model(look_here))(Path(shutil.copytree(sound, tmp_path / "x.attar")))
+    monkeypatch.setattr("attar.bundle.check_onnx", lambda *_: None)
+    monkeypatch.chdir(tmp_path)
+    ort.InferenceSession((path / MODEL).read_bytes(), providers=["CPUExecutionProvider"])
+    with pytest.raises(BundleRefused, match="External data path does not exist") as caught:
+        attar.load(path, threads=1)
+    assert caught.value.code == "unloadable"
 
 
 def test_the_page_the_code_and_this_table_name_the_same_refusals() -> None:
@@ -704,4 +847,4 @@ def test_any_bytes_are_an_onnx_model_or_refused(damage: bytes | tuple[int, bytes
     try:
         check_onnx(damage, "x.onnx")
     except BundleRefused as error:
-        assert error.code in ("not-onnx", "external-data", "foreign-operator")  # noqa: PT017 -- or none
+        assert error.code in ("not-onnx", "external-data", "foreign-operator", "unbounded")  # noqa: PT017 -- or none

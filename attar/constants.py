@@ -1,0 +1,391 @@
+"""What a graph computes from constants alone.
+
+A few bytes of constants may ask for any amount of work: 28 kB of MatMul nodes are 1000 products of
+4096 x 4096. Sessions are opened without constant folding, so that none of it is done as a file is
+opened. This counts what a run would do, by the shapes that follow from the file, and refuses a file
+that asks for far more than it holds, or for what has no rule here.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import BundleRefused
+from .onnxproto import Message
+from .onnxtensors import numbers_of, shape_of
+
+FREE = 2**24
+"""Numbers made and pairs multiplied that any file may ask for: some milliseconds of one core."""
+
+PER_BYTE = 16
+"""The same for each byte of the file: weights of 4 bits that become float32 are 2."""
+
+_FEW = 64
+"""Numbers of a tensor whose values are followed: shapes have no more."""
+
+Shape: TypeAlias = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A tensor that no input changes, and its numbers where they are few and known."""
+
+    shape: Shape
+    numbers: NDArray[Any] | None = None
+
+    @property
+    def whole(self) -> Shape:
+        """Give the numbers, as those of a shape; ValueError where they are not known."""
+        if self.numbers is None:
+            raise ValueError("its numbers are not known")
+        return tuple(int(each) for each in np.atleast_1d(self.numbers))
+
+
+Inputs: TypeAlias = Sequence[Constant]
+Rule: TypeAlias = Callable[[Message, Inputs], Shape]
+"""Gives a node's output shape, or raises ValueError or IndexError where none follows."""
+
+
+def check_constants(graph: Message, size: int, name: str) -> Mapping[str, Constant]:
+    """Give a graph's constants by name.
+
+    Raises BundleRefused for one whose constants ask for more than a file of `size` bytes may.
+    """
+    most, cost = FREE + PER_BYTE * size, 0
+    known = {tensor.get("name", ""): _stored(tensor) for tensor in graph.each("initializer")}
+    known[""] = Constant(())  # an input that is left out
+    for node in graph.each("node"):
+        given = [known.get(each) for each in node.each("input")]
+        constants = [each for each in given if each is not None]
+        outputs = node.each("output")
+        shown = f"{(outputs or [''])[0]!r:.80} by {node.get('op_type')}"
+        if len(constants) == len(given):
+            try:
+                made = _output(node, constants)
+            except (ValueError, IndexError, ArithmeticError) as error:
+                raise BundleRefused(
+                    "unbounded",
+                    f"{name} computes {shown} from constants alone, and how large that is does not "
+                    f"follow from the file ({error}); compute it before the export",
+                ) from None
+            cost += math.prod(made.shape) * _pairs(node, constants)
+            known.update({each: made for each in outputs if each})
+        elif node.get("op_type") in _ENLARGED and given[1:2] != [None]:
+            cost += _least(given[1:2])
+        if cost > most:
+            raise BundleRefused(
+                "unbounded",
+                f"{name} computes {cost} numbers from constants up to {shown}; a file of {size} "
+                f"bytes may {most}; compute them before the export",
+            )
+    return known
+
+
+def attribute(node: Message, name: str, default: Any) -> Any:
+    """Give an attribute of whole numbers, one or several."""
+    for each in node.each("attribute"):
+        if each.get("name") == name:
+            return each.get("i") if "i" in each.fields else each.whole("ints")
+    return default
+
+
+def _stored(tensor: Message) -> Constant:
+    return Constant(shape_of(tensor), numbers_of(tensor, most=_FEW))
+
+
+def _output(node: Message, inputs: Inputs) -> Constant:
+    kind = node.get("op_type", "")
+    if kind == "Constant":
+        return _constant(node)
+    if kind not in RULES:
+        raise ValueError("attar has no rule for it")
+    shape = RULES[kind](node, inputs)
+    if min(shape, default=0) < 0:
+        raise ValueError(f"its shape is {shape}")
+    return Constant(shape, _followed(kind, node, inputs, shape))
+
+
+def _followed(kind: str, node: Message, inputs: Inputs, shape: Shape) -> NDArray[Any] | None:
+    """Give the numbers that come out, where they are whole and few."""
+    if math.prod(shape) > _FEW:
+        return None
+    if kind == "Shape":
+        sizes = np.array(inputs[0].shape, np.int64)
+        return sizes[attribute(node, "start", 0) : attribute(node, "end", None)]
+    if kind == "Size":
+        return np.array(math.prod(inputs[0].shape), np.int64)
+    numbers = [each.numbers for each in inputs if each.numbers is not None]
+    if kind not in _FOLLOWED or len(numbers) < len(inputs):
+        return None
+    if any(each.dtype.kind not in "ib" for each in numbers):
+        return None
+    with np.errstate(all="ignore"):  # whole numbers wrap, as they do in a graph
+        made = _FOLLOWED[kind](node, numbers)
+    return None if made is None else np.asarray(made).reshape(shape)
+
+
+def _pairs(node: Message, inputs: Inputs) -> int:
+    """Count the steps for each number that comes out: in a product, the pairs that it sums."""
+    if node.get("op_type") not in _PRODUCTS:
+        return 1
+    return inputs[0].shape[0 if attribute(node, "transA", 0) else -1]
+
+
+def _least(asked: Sequence[Constant | None]) -> int:
+    """Give the least that an item becomes by a shape that is asked for."""
+    numbers = [each.whole for each in asked if each is not None and each.numbers is not None]
+    return max((math.prod(max(1, size) for size in each) for each in numbers), default=0)
+
+
+def _constant(node: Message) -> Constant:
+    (value,) = node.each("attribute")
+    if value.get("name") == "value":
+        return _stored(value.get("t"))
+    for field in ("i", "f"):
+        if field in value.fields:
+            return Constant((), np.array(value.get(field)))
+    for field in ("ints", "floats"):
+        if count := value.count(field):
+            few = value.whole(field) if count <= _FEW and field == "ints" else None
+            return Constant((count,), None if few is None else np.array(few))
+    raise ValueError(f"{value.get('name')} is no number")
+
+
+def _first(_: Message, x: Inputs) -> Shape:
+    return x[0].shape
+
+
+def _broadcast(_: Message, x: Inputs) -> Shape:
+    return tuple(map(int, np.broadcast_shapes(*(each.shape for each in x))))
+
+
+def _asked(_: Message, x: Inputs) -> Shape:
+    return x[0].whole
+
+
+def _expand(_: Message, x: Inputs) -> Shape:
+    return tuple(map(int, np.broadcast_shapes(x[0].shape, x[1].whole)))
+
+
+def _tile(_: Message, x: Inputs) -> Shape:
+    return tuple(size * times for size, times in zip(x[0].shape, x[1].whole, strict=True))
+
+
+def _range(_: Message, x: Inputs) -> Shape:
+    start, limit, step = (float(_scalar(each)) for each in x)
+    return (max(0, math.ceil((limit - start) / step)),)
+
+
+def _scalar(x: Constant) -> Any:
+    if x.numbers is None:
+        raise ValueError("its numbers are not known")
+    return x.numbers.item()
+
+
+def _pad(_: Message, x: Inputs) -> Shape:
+    pads, rank = x[1].whole, len(x[0].shape)
+    axes = [each % rank for each in x[3].whole] if len(x) > 3 else list(range(rank))
+    sizes = list(x[0].shape)
+    for i, axis in enumerate(axes):
+        sizes[axis] = max(0, sizes[axis] + pads[i] + pads[len(axes) + i])
+    return tuple(sizes)
+
+
+def _resize(_: Message, x: Inputs) -> Shape:
+    asked = x[-1].numbers
+    if asked is None or asked.shape != (len(x[0].shape),):
+        raise ValueError("its sizes are not known")
+    if asked.dtype.kind == "f":
+        return tuple(int(s * size) for s, size in zip(asked.tolist(), x[0].shape, strict=True))
+    return x[-1].whole
+
+
+def _one_hot(_: Message, x: Inputs) -> Shape:
+    return (*x[0].shape, int(_scalar(x[1])))
+
+
+def _reshape(_: Message, x: Inputs) -> Shape:
+    asked, count = list(x[1].whole), math.prod(x[0].shape)
+    asked = [x[0].shape[axis] if size == 0 else size for axis, size in enumerate(asked)]
+    if -1 in asked:
+        asked[asked.index(-1)] = count // max(1, math.prod(each for each in asked if each != -1))
+    return tuple(asked)
+
+
+def _flatten(node: Message, x: Inputs) -> Shape:
+    axis = attribute(node, "axis", 1) % (len(x[0].shape) + 1)
+    return math.prod(x[0].shape[:axis]), math.prod(x[0].shape[axis:])
+
+
+def _axes(node: Message, x: Inputs, rank: int, default: Sequence[int]) -> list[int]:
+    """Give the axes of an operator that has them as an attribute or, since opset 13, an input."""
+    axes = x[1].whole if len(x) > 1 else attribute(node, "axes", default)
+    return [axis % rank for axis in axes]
+
+
+def _unsqueeze(node: Message, x: Inputs) -> Shape:
+    count = len(x[1].whole) if len(x) > 1 else len(attribute(node, "axes", []))
+    sizes = list(x[0].shape)
+    for axis in sorted(_axes(node, x, len(sizes) + count, [])):
+        sizes.insert(axis, 1)
+    return tuple(sizes)
+
+
+def _squeeze(node: Message, x: Inputs) -> Shape:
+    ones = [axis for axis, size in enumerate(x[0].shape) if size == 1]
+    gone = _axes(node, x, len(x[0].shape), ones)
+    return tuple(size for axis, size in enumerate(x[0].shape) if axis not in gone)
+
+
+def _reduce(node: Message, x: Inputs) -> Shape:
+    rank = len(x[0].shape)
+    axes = _axes(node, x, rank, range(rank)) if rank else []
+    kept = attribute(node, "keepdims", 1)
+    sizes = [1 if axis in axes else size for axis, size in enumerate(x[0].shape)]
+    return tuple(size for axis, size in enumerate(sizes) if kept or axis not in axes)
+
+
+def _transpose(node: Message, x: Inputs) -> Shape:
+    return tuple(x[0].shape[axis] for axis in attribute(node, "perm", range(len(x[0].shape))[::-1]))
+
+
+def _gather(node: Message, x: Inputs) -> Shape:
+    axis = attribute(node, "axis", 0) % len(x[0].shape)
+    return (*x[0].shape[:axis], *x[1].shape, *x[0].shape[axis + 1 :])
+
+
+def _concat(node: Message, x: Inputs) -> Shape:
+    axis = attribute(node, "axis", 0) % len(x[0].shape)
+    return (
+        *x[0].shape[:axis],
+        sum(each.shape[axis] for each in x),
+        *x[0].shape[axis + 1 :],
+    )
+
+
+def _slice(_: Message, x: Inputs) -> Shape:
+    starts, ends = x[1].whole, x[2].whole
+    axes = x[3].whole if len(x) > 3 else range(len(starts))
+    steps = x[4].whole if len(x) > 4 else (1,) * len(starts)
+    sizes = list(x[0].shape)
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        sizes[axis] = len(range(sizes[axis])[start:end:step])
+    return tuple(sizes)
+
+
+def _split(node: Message, x: Inputs) -> Shape:
+    """Give the largest part's shape."""
+    axis = attribute(node, "axis", 0) % len(x[0].shape)
+    parts = x[1].whole if len(x) > 1 else attribute(node, "split", [])
+    most = max(parts, default=-(-x[0].shape[axis] // len(node.each("output"))))
+    return (*x[0].shape[:axis], most, *x[0].shape[axis + 1 :])
+
+
+def _product(node: Message, x: Inputs) -> Shape:
+    left, right = x[0].shape, x[1].shape
+    left = left[::-1] if attribute(node, "transA", 0) else left
+    right = right[::-1] if attribute(node, "transB", 0) else right
+    if len(left) < 2 or len(right) < 2:
+        return left[:-1] + right[:-2] + right[-1:] * (len(right) > 1)
+    stacked = np.broadcast_shapes(left[:-2], right[:-2])
+    return (*map(int, stacked), left[-2], right[-1])
+
+
+def _shape(node: Message, x: Inputs) -> Shape:
+    rank = len(x[0].shape)
+    return (len(range(rank)[attribute(node, "start", 0) : attribute(node, "end", rank)]),)
+
+
+_PRODUCTS = ("MatMul", "MatMulInteger", "Gemm")
+_SAME = """
+Abs Acos Asin Atan BitwiseNot Cast CastLike Ceil Clip Cos Cosh CumSum DequantizeLinear Dropout Elu
+Erf Exp EyeLike Floor Gelu Identity LayerNormalization LeakyRelu Log LogSoftmax LpNormalization Neg
+Not QuantizeLinear Reciprocal Relu Round ScatterElements ScatterND Sigmoid Sign Sin Sinh Softmax
+Softplus Sqrt Tan Tanh Trilu
+"""
+_BROADCAST = """
+Add And BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean
+Min Mod Mul Or PRelu Pow Sub Sum Where Xor
+"""
+_REDUCED = """
+ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
+ReduceSumSquare
+"""
+
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {
+        **dict.fromkeys(_SAME.split(), _first),
+        **dict.fromkeys(_BROADCAST.split(), _broadcast),
+        **dict.fromkeys(_REDUCED.split(), _reduce),
+        **dict.fromkeys(_PRODUCTS, _product),
+        **dict.fromkeys(("HannWindow", "HammingWindow", "BlackmanWindow"), _asked),
+        "Concat": _concat,
+        "ConstantOfShape": _asked,
+        "Expand": _expand,
+        "Flatten": _flatten,
+        "Gather": _gather,
+        "GatherElements": lambda _, x: x[1].shape,
+        "OneHot": _one_hot,
+        "Pad": _pad,
+        "Range": _range,
+        "Reshape": _reshape,
+        "Resize": _resize,
+        "Shape": _shape,
+        "Size": lambda _, __: (),
+        "Slice": _slice,
+        "Split": _split,
+        "Squeeze": _squeeze,
+        "Tile": _tile,
+        "Transpose": _transpose,
+        "Unsqueeze": _unsqueeze,
+    }
+)
+"""Operator -> the shape of what it makes of constants."""
+
+_ENLARGED = frozenset({"Expand", "Tile"})
+"""What takes a shape beside an item: the shape's product is the least that comes out."""
+
+
+def _cast(numbers: NDArray[Any], to: int) -> NDArray[Any] | None:
+    return numbers.astype({6: np.int32, 7: np.int64}[to]) if to in (6, 7) else None
+
+
+def _divide(over: NDArray[Any], under: NDArray[Any]) -> NDArray[Any]:
+    """Divide whole numbers towards zero."""
+    if not np.all(under):
+        raise ZeroDivisionError("a division by zero")
+    quotient: NDArray[Any] = np.sign(over) * np.sign(under) * (np.abs(over) // np.abs(under))
+    return quotient
+
+
+def _moved(rule: Rule) -> Callable[[Message, Sequence[Any]], Any]:
+    """Follow numbers that keep their order."""
+    return lambda node, x: np.reshape(
+        x[0], rule(node, [Constant(np.shape(each), np.asarray(each)) for each in x])
+    )
+
+
+_FOLLOWED: Mapping[str, Callable[[Message, Sequence[Any]], Any]] = MappingProxyType(
+    {
+        "Add": lambda _, x: x[0] + x[1],
+        "Cast": lambda node, x: _cast(x[0], attribute(node, "to", 0)),
+        "Concat": lambda node, x: np.concatenate(x, attribute(node, "axis", 0)),
+        "Div": lambda _, x: _divide(*x),
+        "Equal": lambda _, x: x[0] == x[1],
+        "Gather": lambda node, x: np.take(x[0], x[1], attribute(node, "axis", 0)),
+        "Identity": lambda _, x: x[0],
+        "Mul": lambda _, x: x[0] * x[1],
+        "Neg": lambda _, x: -x[0],
+        "Reshape": _moved(_reshape),
+        "Squeeze": _moved(_squeeze),
+        "Sub": lambda _, x: x[0] - x[1],
+        "Unsqueeze": _moved(_unsqueeze),
+        "Where": lambda _, x: np.where(x[0], x[1], x[2]),
+    }
+)
+"""Operators that shapes are computed with."""
