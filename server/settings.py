@@ -324,6 +324,12 @@ class Settings(BaseSettings):
         description="Bytes of the disk of data_dir that writes leave free: with less they are "
         "refused, since an engine that runs out of disk dies.",
     )
+    durability: Literal["synced", "written"] = Field(
+        "synced",
+        description="What an answered write to a collection survives: synced, the loss of power, "
+        "since its log is on the disk first; written, the death of every process, and of power "
+        "about a second later. Heads, snapshots and new collections are always synced.",
+    )
     qdrant_url: str | None = Field(
         None,
         description="HTTP address of a Qdrant cluster that keeps the collections instead of "

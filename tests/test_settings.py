@@ -49,6 +49,7 @@ def test_every_setting_has_one_name_in_three_spellings(
 ) -> None:
     words = {"host": "127.0.0.2", "config": str(tmp_path / "other.toml"), "reflection": "False"}
     words |= {"bundles": "other", "variant": "other", "log_format": "json", "log_level": "debug"}
+    words |= {"durability": "written"}
     words |= {"provider": "cuda", "provider_options": "a=b,c=d", "openai_truncate": "True"}
     words |= {"cors_allow_origin": "https://app.example", "allow_token_ids": "True"}
     words |= {"allow_anonymous": "True", "admin": "False", "allowed_hosts": "attar.internal"}

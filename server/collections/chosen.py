@@ -17,6 +17,7 @@ async def open_store(settings: Settings) -> Store:
             settings.data_dir / "collections",
             index_after=settings.index_after,
             reserve_bytes=settings.min_free_bytes,
+            durability=settings.durability,
         )
     from .qdrant import QdrantStore  # noqa: PLC0415 (its extra is needed here only)
 

@@ -6,6 +6,10 @@ fail with `Unavailable`, and the next call starts another, which finds everythin
 death says little of the data, since whatever is short of memory is killed. So a collection that
 could not be opened is tried again: at once if the child died of it, and then by later calls of it.
 
+A write is acknowledged once the child has it in its log and, with `durability` "synced", once the
+log is on the disk. This process syncs it, so searches do not wait for the disk, and writes that
+wait at the same time share one sync.
+
 What takes longer than a call may, the building of an index and the packing of a snapshot, is done
 to a copy by a third process, see `builder`. Writes to the collection wait while it is copied; reads
 never do, but for the moment in which the built copy takes the place of the old shard.
@@ -28,7 +32,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,14 +43,17 @@ from attar.server import memory
 from . import builder
 from .disk import check_name, make_folder, refusal, require_space, sweep, sync_folder
 from .filters import Condition
-from .qdrant_edge import OPENING_BYTES, RESERVE_BYTES, EdgeStore
+from .qdrant_edge import OPENING_BYTES, RESERVE_BYTES, EdgeStore, sync_log
 from .store import Description, Hit, Page, Payload, Point, PointId, Search, Size, Snapshot
+
+Durability: TypeAlias = Literal["synced", "written"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 log = logging.getLogger("attar.server")
 
 _SYNC_S: Final = 1.0  # how long a write may wait for its sync, which searches wait out too
+_SYNCS: Final = 4  # collections whose logs are synced at a time
 _IDLE_S: Final = 1.0  # without a call, after which what the last ones took goes back
 _CLOSE_S: Final = 30.0  # for the last call and the last sync
 _OPENINGS: Final = 3  # deaths of the child at one collection, before the others go on without it
@@ -76,11 +83,14 @@ class StoreProcess:
         snapshots: Path | None = None,
         index_after: int = 0,
         reserve_bytes: int = RESERVE_BYTES,
+        durability: Durability = "synced",
     ) -> None:
         """Start the child and open every collection; blocks until that is done.
 
-        `snapshots` is the folder of snapshots, beside the root by default. Once `index_after`
-        points are not in a collection's index it is built in the background; 0: when told to.
+        A write that was answered survives the loss of power, or with `durability` "written" the
+        death of every process, and of power once it is a second old. `snapshots` is the folder of
+        snapshots, beside the root by default. Once `index_after` points are not in a collection's
+        index it is built in the background; 0: when told to.
         """
         self._root = root
         self._snapshots = snapshots or root.with_name("snapshots")
@@ -91,6 +101,10 @@ class StoreProcess:
         self._closed = False
         self._descriptions: dict[str, Description] = {}
         self._writing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._durability: Durability = durability
+        self._disk = ThreadPoolExecutor(_SYNCS, thread_name_prefix="attar-sync")
+        self._syncing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._next_syncs: dict[str, asyncio.Task[None]] = {}
         self._builds: dict[str, asyncio.Task[None]] = {}
         self._written: Counter[str] = Counter()  # points, since the last build began
         self._building = asyncio.Lock()  # one at a time: each takes a core
@@ -149,9 +163,10 @@ class StoreProcess:
         vectors: NDArray[np.float32],
         payloads: Sequence[Payload],
     ) -> None:
-        """Add or replace points, all or none: (n, dims) vectors; logged when it returns."""
+        """Add or replace points, all or none: (n, dims) vectors; durable when it returns."""
         async with self._writing[of.name]:
             size = await self._on(EdgeStore.upsert, of, ids, vectors, payloads)
+        await self._synced(of.name)
         self._written[of.name] += len(ids)
         written, new = self._written[of.name], size.points - size.indexed
         if 0 < self._index_after <= min(new, written) and written >= _NEW * size.points:
@@ -193,14 +208,16 @@ class StoreProcess:
         return await self._on(EdgeStore.count, of, where)
 
     async def delete_points(self, of: Description, ids: Sequence[PointId]) -> None:
-        """Remove those of the points that exist; logged when it returns."""
+        """Remove those of the points that exist; durable when it returns."""
         async with self._writing[of.name]:
             await self._on(EdgeStore.delete_points, of, ids)
+        await self._synced(of.name)
 
     async def delete_matching(self, of: Description, where: Condition) -> None:
-        """Remove the points that match, all or none; logged when it returns."""
+        """Remove the points that match, all or none; durable when it returns."""
         async with self._writing[of.name]:
             await self._on(EdgeStore.delete_matching, of, where)
+        await self._synced(of.name)
 
     async def vectors(self, of: Description) -> NDArray[np.float32]:
         """Give every vector, in the order of ids: (points, dims)."""
@@ -271,6 +288,30 @@ class StoreProcess:
         self._closed = True
         await asyncio.get_running_loop().run_in_executor(self._thread, self._stop)
         self._thread.shutdown()
+        self._disk.shutdown()
+
+    # ------------------------------------------------------------------ durability
+
+    async def _synced(self, name: str) -> None:
+        """Return once what was written before is on the disk; all who wait share the next sync."""
+        if self._durability == "written":
+            return
+        if name not in self._next_syncs:
+            task = asyncio.get_running_loop().create_task(self._sync(name))
+            task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+            self._next_syncs[name] = task
+        await asyncio.shield(self._next_syncs[name])
+
+    async def _sync(self, name: str) -> None:
+        # The sync that is under way may have begun before the write, so this is another.
+        async with self._syncing[name]:
+            del self._next_syncs[name]
+            loop = asyncio.get_running_loop()
+            try:
+                await loop.run_in_executor(self._disk, sync_log, self._root / name)
+            except OSError as error:
+                log.error("collection %s: %s", name, error)  # noqa: TRY400 (no bug, so no trace)
+                raise refusal(error) from error
 
     # ------------------------------------------------------------------ copies
 

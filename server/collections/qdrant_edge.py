@@ -7,10 +7,10 @@
 
 Durability. An update returns once qdrant_edge has it in its log, a mapped file that `load` replays.
 So death of the process at any moment, SIGKILL included, loses nothing that was acknowledged; tests
-kill it. Power loss is another matter: `flush` syncs log and segments to the disk (msync and fsync,
-seen with strace), and the store's process calls it within a second of a write, so power loss takes
-at most that second's acknowledged writes, as far as the disk keeps what it has confirmed; that is
-not tested. A sync on every update cost 4 to 130 ms here, during which no search could run. An
+kill it. For the loss of power the log must be on the disk: `sync_log` does that, from any process,
+and what it brought there is all that an acknowledged write needs, as far as the disk keeps what it
+has confirmed. `flush` syncs the segments too, which cost 4 to 130 ms here, during which no search
+can run; the store's process calls it within a second of a write, so that opening replays little. An
 update that was not acknowledged is there whole or not at all.
 
 A full disk. qdrant_edge writes through mapped files, and where the disk cannot back them the kernel
@@ -87,6 +87,7 @@ from .store import (
 )
 
 COLLECTION_FILE: Final = "collection.json"
+LOG_FOLDER: Final = "wal"
 RESERVE_BYTES: Final = 256 * 2**20  # several times the largest write, with its log
 OPENING_BYTES: Final = 64 * 2**20  # what one shard may need to open
 _SCHEMA: Final = 2
@@ -355,6 +356,7 @@ class EdgeStore:
         if found.successor is None:
             raise NotFound(f"collection {of.name} is not being copied; optimise it again")
         found.successor.flush()
+        sync_tree(copy)
         _write_description(self._root / of.name, found.description, copy.name)
         old = found.shard
         self._open[of.name] = _Collection(found.description, copy, found.successor, found.indexed)
@@ -476,6 +478,19 @@ class EdgeStore:
 
 _KEYWORD: Final = edge.PayloadSchemaType.Keyword
 _FLOAT: Final = edge.PayloadSchemaType.Float
+
+
+def sync_log(folder: Path) -> None:
+    """Bring the logs of a collection to the disk, with every update that has returned.
+
+    A log that goes meanwhile is that of a shard whose successor is on the disk.
+    """
+    for log in folder.glob(f"shard-*/{LOG_FOLDER}"):
+        with suppress(FileNotFoundError):
+            for path in log.glob("*-[0-9]*"):
+                with suppress(FileNotFoundError), path.open("rb") as file:
+                    os.fsync(file.fileno())
+            sync_folder(log)
 
 
 def damaged(folder: Path, error: BaseException) -> Unavailable:

@@ -10,7 +10,7 @@ A module of attacks holds rows, `ATTACKS`; tests run some of them and `benchmark
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,15 +134,22 @@ class Attacked:
 
 @contextmanager
 def attacked(
-    folder: Path, *arguments: object, bundle: Path | None = None, key: str | None = None
+    folder: Path,
+    *arguments: object,
+    bundle: Path | None = None,
+    key: str | None = None,
+    within: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Attacked]:
     """Run a server of a tiny bundle, or of `bundle`, with memory sampled and an honest caller.
 
-    `arguments` are more of `attar serve`, and `key` is what the honest caller sends.
+    `arguments` are more of `attar serve`, and `key` is what the honest caller sends; `within` and
+    `environment` are as in `served`.
     """
     served_bundle = bundle or tiny_bundle(folder / "tiny.attar")
     expected = attar.load(served_bundle, threads=1).embed([HONEST]).vectors[0]
-    with served(folder, served_bundle, *arguments) as server:
+    within_that = served(folder, served_bundle, *arguments, within=within, environment=environment)
+    with within_that as server:
         under_attack = Attacked(server, expected, key=key)
         under_attack.start()
         try:

@@ -146,7 +146,8 @@ class CollectionsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Upsert(self, request, context):
-        """An answered upsert survives kill -9. Sending it twice does no harm: points are kept by id.
+        """An answered upsert survives the loss of power, unless the server's `durability` is "written":
+        then kill -9. Sending it twice does no harm: points are kept by id.
         Items are embedded first; then every point is written as one, or none is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -38,7 +38,8 @@ class CollectionsStub:
     List: _grpc.UnaryUnaryMultiCallable[_collections_pb2.ListCollectionsRequest, _collections_pb2.ListCollectionsResponse]
     Get: _grpc.UnaryUnaryMultiCallable[_collections_pb2.GetCollectionRequest, _collections_pb2.CollectionInfo]
     Upsert: _grpc.UnaryUnaryMultiCallable[_collections_pb2.UpsertRequest, _collections_pb2.UpsertResponse]
-    """An answered upsert survives kill -9. Sending it twice does no harm: points are kept by id.
+    """An answered upsert survives the loss of power, unless the server's `durability` is "written":
+    then kill -9. Sending it twice does no harm: points are kept by id.
     Items are embedded first; then every point is written as one, or none is.
     """
     Search: _grpc.UnaryUnaryMultiCallable[_collections_pb2.SearchRequest, _collections_pb2.SearchResponse]
@@ -71,7 +72,8 @@ class CollectionsAsyncStub(CollectionsStub):
     List: _aio.UnaryUnaryMultiCallable[_collections_pb2.ListCollectionsRequest, _collections_pb2.ListCollectionsResponse]  # type: ignore[assignment]
     Get: _aio.UnaryUnaryMultiCallable[_collections_pb2.GetCollectionRequest, _collections_pb2.CollectionInfo]  # type: ignore[assignment]
     Upsert: _aio.UnaryUnaryMultiCallable[_collections_pb2.UpsertRequest, _collections_pb2.UpsertResponse]  # type: ignore[assignment]
-    """An answered upsert survives kill -9. Sending it twice does no harm: points are kept by id.
+    """An answered upsert survives the loss of power, unless the server's `durability` is "written":
+    then kill -9. Sending it twice does no harm: points are kept by id.
     Items are embedded first; then every point is written as one, or none is.
     """
     Search: _aio.UnaryUnaryMultiCallable[_collections_pb2.SearchRequest, _collections_pb2.SearchResponse]  # type: ignore[assignment]
@@ -131,7 +133,8 @@ class CollectionsServicer(metaclass=_abc_1.ABCMeta):
         request: _collections_pb2.UpsertRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_collections_pb2.UpsertResponse, _abc.Awaitable[_collections_pb2.UpsertResponse]]:
-        """An answered upsert survives kill -9. Sending it twice does no harm: points are kept by id.
+        """An answered upsert survives the loss of power, unless the server's `durability` is "written":
+        then kill -9. Sending it twice does no harm: points are kept by id.
         Items are embedded first; then every point is written as one, or none is.
         """
 
