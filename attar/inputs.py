@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from .bundle import Bundle
 from .errors import BundleRefused, InputTooLong, InvalidInput, ShapeError
+from .growth import check_growth
 from .manifest import AxisRange, Limits, TensorSpec
 from .token_ids import PRIVATE, OwnIds
 
@@ -95,6 +96,10 @@ class TextInput:
         if isinstance(read, BaseException):
             raise BundleRefused("tokenizer", f"the tokenizer cannot be read: {read}")
         self._tokenizer = read
+        try:
+            check_growth(read)
+        except ValueError as error:
+            raise BundleRefused("tokenizer", f"the tokenizer is refused: {error}") from None
         specials = self._tokenizer.num_special_tokens_to_add(is_pair=False)
         if specials >= max_length:
             raise BundleRefused(

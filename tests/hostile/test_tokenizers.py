@@ -1,0 +1,29 @@
+"""A tokenizer cannot make far more of a text than it is."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import attar
+from attar.errors import BundleRefused
+
+from ..bundles import text_files, text_manifest
+from .tokenizers import CASES, Case
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_tokenizer_that_multiplies_a_text_is_refused_in_words(case: Case, tmp_path: Path) -> None:
+    manifest = text_manifest()
+    files = text_files(manifest)
+    tokenizer = json.loads(files["tokenizer.json"])
+    files["tokenizer.json"] = json.dumps({**tokenizer, **case.parts}).encode()
+    path = attar.Bundle.write(tmp_path / "x.attar", manifest, files).path
+
+    if not case.words:
+        assert attar.load(path, threads=1).modality == "text"
+        return
+    with pytest.raises(BundleRefused) as refused:
+        attar.load(path, threads=1)
+    assert refused.value.code == "tokenizer"
+    assert case.words in str(refused.value)

@@ -1,0 +1,141 @@
+"""Tokenizers that would take a machine: a few bytes of JSON that multiply a text, or never end.
+
+The one list; test_tokenizers.py puts each in a bundle. What real tokenizers are made of is below.
+"""
+
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+Part = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Parts in the place of a sound tokenizer's, and the words of the refusal; none: it loads."""
+
+    name: str
+    parts: Mapping[str, Part | None]
+    words: str = ""
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def replace(pattern: str, content: str, *, regex: bool = False) -> Part:
+    return {
+        "type": "Replace",
+        "pattern": {"Regex" if regex else "String": pattern},
+        "content": content,
+    }
+
+
+def normal(*steps: Part) -> dict[str, Part | None]:
+    return {"normalizer": {"type": "Sequence", "normalizers": list(steps)}}
+
+
+def split(pattern: str) -> Mapping[str, Part]:
+    kind = {"type": "Split", "behavior": "Isolated", "invert": False}
+    return {"pre_tokenizer": {**kind, "pattern": {"Regex": pattern}}}
+
+
+def before(*steps: Part) -> dict[str, Part | None]:
+    return {"pre_tokenizer": {"type": "Sequence", "pretokenizers": list(steps)}}
+
+
+def charsmap(*written: bytes) -> Part:
+    """Give a map of SentencePiece with a trie of nothing, and what it could write."""
+    data = (1024).to_bytes(4, "little") + bytes(1024) + b"".join(one + b"\0" for one in written)
+    return {"type": "Precompiled", "precompiled_charsmap": b64encode(data).decode()}
+
+
+def template(*texts: str) -> Mapping[str, Part]:
+    pieces = [{"Sequence": {"id": text, "type_id": 0}} for text in texts]
+    return {
+        "post_processor": {
+            "type": "TemplateProcessing", "single": pieces, "pair": [], "special_tokens": {},
+        }
+    }  # fmt: skip
+
+
+NFC: Final = {"type": "NFC"}
+BYTES: Final = {
+    "type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True,
+}  # fmt: skip
+BLANKS: Final = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
+GPT_4: Final = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+THREES: Final = r"\p{N}{1,3}(?=(?:\p{N}{3})*(?:\P{N}|$))"
+WORDS: Final = {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "a": 3}
+
+CASES: Final = (
+    Case("24 doublings", normal(*[replace("a", "aa")] * 24), "its steps may make 16777216 times"),
+    Case("a megabyte for a letter", normal(replace("a", "b" * 2**20)), "1048576 times of a text"),
+    Case("a kilobyte for a letter", normal(replace("a", "b" * 1000)), "1000 times"),
+    Case("much for an empty match", normal(replace("(?=a)", "b" * 300, regex=True)), "301 times"),
+    Case("much for nothing", normal(replace("", "b" * 300)), "301 times of a text"),
+    Case("a long prefix", normal({"type": "Prepend", "prepend": "x" * 1000}), "1001 times"),
+    Case("a map that writes much", normal(charsmap(b"x" * 1000)), "1000 times of a text"),
+    Case("bytes as letters 12 times", before(*[BYTES] * 12), "24576 times of a text"),
+    Case("two maps that write", normal(*[charsmap(b"x" * 33)] * 2), "363 times of a text"),
+    Case(
+        "doublings on both sides of words",
+        {**normal(*[replace("a", "aa")] * 5), **before(*[BYTES] * 5)},
+        "1024 times of a text",
+    ),
+    Case("100 steps", normal(*[NFC] * 100), "more than 64 steps"),
+    Case(
+        "a decoder that doubles",
+        {"decoder": {"type": "Sequence", "decoders": [replace("a", "aa")] * 24}},
+        "its decoder may make 16777216 times",
+    ),
+    Case("a template of 50 texts", template(*["A"] * 50), "has the text 50 times; once is what"),
+    Case("a template without the text", template(), "has the text 0 times"),
+    Case(
+        "words without an end",
+        {
+            "model": {
+                "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                "max_input_chars_per_word": 2**40, "vocab": WORDS,
+            }
+        },
+        "divides words of 1099511627776 characters; limit 200",
+    ),
+    Case(
+        "merges at random",
+        {
+            "model": {
+                "type": "BPE", "dropout": 0.5, "unk_token": "[UNK]", "vocab": WORDS, "merges": [],
+            }
+        },
+        "drops merges at random",
+    ),
+    *(
+        Case(f"the pattern {pattern}", split(pattern), "repeats what repeats or chooses")
+        for pattern in ("(a+)+$", "(?:a|a)*b", "((a?)b?)+", "(a{1,3}){2,9}", r"([\[\]]*x?)*")
+    ),
+    Case(
+        "a pattern of a normaliser",
+        normal(replace("(a*)*b", "", regex=True)),
+        "repeats what repeats or chooses",
+    ),
+    # What real ones are made of.
+    Case("CLIP's", normal(NFC, replace(r"\s+", " ", regex=True), {"type": "Lowercase"})),
+    Case(
+        "T5's",
+        {**normal(charsmap(b"x" * 33), replace(" {2,}", "▁", regex=True)), **before(BLANKS)},
+    ),
+    Case("Llama's", normal({"type": "Prepend", "prepend": "▁"}, replace(" ", "▁"))),
+    Case(
+        "ALBERT's",
+        normal(
+            replace("``", '"'), replace("''", '"'), {"type": "NFKD"}, {"type": "StripAccents"},
+            {"type": "Lowercase"}, charsmap(b"x" * 33),
+        ) | before({"type": "WhitespaceSplit"}, BLANKS),
+    ),
+    Case("GPT-4's", split(GPT_4)),
+    Case("DeepSeek's", split(THREES)),
+)  # fmt: skip
