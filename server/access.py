@@ -13,14 +13,17 @@ import re
 import time
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from attar.errors import InvalidInput, PermissionDenied, RateLimited, Unauthenticated
+
+from .call import Meter
+from .usage import QUANTITIES, Ledger, Used
 
 log = logging.getLogger("attar.server")
 
@@ -30,6 +33,7 @@ MIN_KEY: Final = 16  # characters; `openssl rand -hex 32` gives 64
 CHECK_FILE_EVERY_S: Final = 1.0
 _READABLE_BY_ALL: Final = 0o004
 _Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Quota = Annotated[int, Field(gt=0, lt=2**62)]
 
 
 class Key(BaseModel):
@@ -42,7 +46,26 @@ class Key(BaseModel):
     scopes: frozenset[Scope] = Field(min_length=1)
     requests_per_s: _Rate | None = None
     items_per_s: _Rate | None = None
-    items_per_day: Annotated[int, Field(gt=0)] | None = None
+    tokens_per_s: _Rate | None = None
+    items_per_day: _Quota | None = None
+    tokens_per_day: _Quota | None = None
+
+    @property
+    def rates(self) -> tuple[float | None, ...]:
+        """What it may send in a second of each quantity; None: any number."""
+        return self.requests_per_s, self.items_per_s, self.tokens_per_s
+
+    @property
+    def quotas(self) -> tuple[int | None, ...]:
+        """What it may send in a day."""
+        return None, self.items_per_day, self.tokens_per_day
+
+    def limits(self, amounts: tuple[int, ...]) -> bool:
+        """Whether there is a limit of what such a request has, so that it has to be counted."""
+        return any(
+            amount and (rate, quota) != (None, None)
+            for amount, rate, quota in zip(amounts, self.rates, self.quotas, strict=True)
+        )
 
     @model_validator(mode="before")
     @classmethod
@@ -65,79 +88,25 @@ class Key(BaseModel):
 ANYBODY: Final = Key(name="anybody", sha256="0" * 64, scopes=frozenset(SCOPES))
 
 
-@dataclass(slots=True)
-class Bucket:
-    """A token bucket that holds one second's worth, or one, whichever is more.
+def use(key: Key, used: Used, amounts: tuple[int, ...], *, now: float, clock: datetime) -> None:
+    """Count requests, items and tokens of a key, or raise RateLimited and count none of them.
 
-    What is larger than the bucket passes when it is full, and leaves it in debt.
+    `now` is of `time.monotonic`, `clock` the date and time in UTC.
     """
-
-    per_s: float
-    level: float = field(init=False)
-    filled: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Begin full."""
-        self.level = self.size
-
-    @property
-    def size(self) -> float:
-        """What it holds at most."""
-        return max(1.0, self.per_s)
-
-    def wait(self, amount: int, now: float) -> float:
-        """Seconds until `amount` may be taken; 0 when it may be now."""
-        self.level = min(self.size, self.level + (now - self.filled) * self.per_s)
-        self.filled = now
-        return max(0.0, (min(amount, self.size) - self.level) / self.per_s)
-
-
-@dataclass(slots=True)
-class Allowance:
-    """What a key has used of its limits."""
-
-    key: Key
-    requests: Bucket | None = field(init=False)
-    items: Bucket | None = field(init=False)
-    day: str = ""
-    today: int = 0
-
-    def __post_init__(self) -> None:
-        """Begin with nothing used."""
-        key = self.key
-        self.requests = Bucket(key.requests_per_s) if key.requests_per_s else None
-        self.items = Bucket(key.items_per_s) if key.items_per_s else None
-
-    def take_request(self, now: float) -> None:
-        """Use one request, or raise RateLimited."""
-        if self.requests is not None:
-            self._take(self.requests, 1, now, "requests")
-
-    def take_items(self, count: int, now: float, clock: datetime) -> None:
-        """Use items, or raise RateLimited and use none."""
-        quota = self.key.items_per_day
-        if quota is not None:
-            if (day := clock.date().isoformat()) != self.day:
-                self.day, self.today = day, 0
-            if self.today + count > quota:
-                midnight = datetime.combine(clock.date() + timedelta(days=1), datetime.min.time())
-                raise RateLimited(
-                    f"key {self.key.name} has used {self.today} of {quota} items a day, and this "
-                    f"request has {count}; the day ends at 00:00 UTC",
-                    (midnight.replace(tzinfo=UTC) - clock).total_seconds(),
-                )
-        if self.items is not None:
-            self._take(self.items, count, now, "items")
-        self.today += count
-
-    def _take(self, bucket: Bucket, amount: int, now: float, what: str) -> None:
-        if (wait := bucket.wait(amount, now)) > 0:
+    used.pass_time(now, clock.toordinal(), key.rates)
+    for what, amount, today, quota in zip(QUANTITIES, amounts, used.today, key.quotas, strict=True):
+        if quota is not None and amount and today + amount > quota:
             raise RateLimited(
-                f"key {self.key.name} may send {bucket.per_s:g} {what} a second; "
-                f"retry in {wait:.3g} s",
-                wait,
+                f"key {key.name} has used {today} of {quota} {what} a day, and this request has "
+                f"{amount}; the day ends at 00:00 UTC",
+                used.next_day_s(now, clock),
             )
-        bucket.level -= amount
+    for index, (what, amount, rate) in enumerate(zip(QUANTITIES, amounts, key.rates, strict=True)):
+        if rate is not None and amount and (wait := used.wait_s(index, amount, rate)) > 0:
+            raise RateLimited(
+                f"key {key.name} may send {rate:g} {what} a second; retry in {wait:.3g} s", wait
+            )
+    used.spend(amounts)
 
 
 class Access:
@@ -149,21 +118,26 @@ class Access:
         *,
         file: Path | None = None,
         admin: bool = True,
+        ledger: Ledger | None = None,
         now: Callable[[], float] = time.monotonic,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Take `keys` and those of `file`; raises InvalidInput when it cannot be read.
 
-        Without `admin` nobody may make the calls of that scope.
+        Without `admin` nobody may make the calls of that scope. What keys use is kept in `ledger`,
+        in memory without one.
         """
         self._fixed = tuple(keys)
         self._file = file
         self._admin = admin
+        self._ledger = Ledger() if ledger is None else ledger
         self._now = now
+        self._clock = clock
         self._seen = (0, 0, 0)
         self._unknown = 0
         self._warned = now() - 1.0
         self._checked = now()
-        self._allowances: dict[str, Allowance] = {}
+        self._keys: dict[str, Key] = {}
         self._keep(self._fixed)
         if file is not None:
             self._seen = _state(file)
@@ -194,24 +168,38 @@ class Access:
             raise Unauthenticated("the call has no key; send `authorization: Bearer KEY`")
         given = hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
         found = None
-        for allowance in self._allowances.values():  # all of them, so that time tells nothing
-            if hmac.compare_digest(allowance.key.sha256, given):
-                found = allowance
+        for key in self._keys.values():  # all of them, so that time tells nothing
+            if hmac.compare_digest(key.sha256, given):
+                found = key
         if found is None:
             self._warn(peer)
             raise Unauthenticated("the key is not one that this server knows; check it")
-        if scope not in found.key.scopes:
-            has = ", ".join(sorted(found.key.scopes))
+        if scope not in found.scopes:
+            has = ", ".join(sorted(found.scopes))
             raise PermissionDenied(
-                f"key {found.key.name} has the scope {has}, and this call needs {scope}"
+                f"key {found.name} has the scope {has}, and this call needs {scope}"
             )
-        found.take_request(self._now())
-        return found.key
+        self.take(found.name, requests=1)
+        return found
 
-    def take(self, key: Key, items: int) -> None:
-        """Use `items` of a key's rate and quota, or raise RateLimited and use none."""
-        if (allowance := self._allowances.get(key.name)) is not None:
-            allowance.take_items(items, self._now(), datetime.now(UTC))
+    def take(self, name: str, *, requests: int = 0, items: int = 0, tokens: int = 0) -> None:
+        """Use so much of a key's rates and quotas, or raise RateLimited and use none of it."""
+        amounts = (requests, items, tokens)
+        if (key := self._keys.get(name)) is not None and key.limits(amounts):
+            with self._ledger.entry(name) as used:
+                use(key, used, amounts, now=self._now(), clock=self._clock())
+
+    def refuse_used_up(self, name: str, *, items: int) -> None:
+        """Raise RateLimited where a key has not so many items left, or no token; use nothing."""
+        amounts = (0, items, min(items, 1))
+        if (key := self._keys.get(name)) is not None and key.limits(amounts):
+            with self._ledger.entry(name) as used:
+                copy = replace(used, spent=[*used.spent], today=[*used.today])
+                use(key, copy, amounts, now=self._now(), clock=self._clock())
+
+    def close(self) -> None:
+        """Close the file of what keys have used."""
+        self._ledger.close()
 
     def _warn(self, peer: str) -> None:
         """Tell of unknown keys once a second at most: who guesses must not fill the log."""
@@ -234,19 +222,35 @@ class Access:
         except InvalidInput as error:
             log.error("the keys stay as they were: %s", error)  # noqa: TRY400 (no traceback to tell)
         else:
-            log.info("read %d keys from %s", len(self._allowances), self._file)
+            log.info("read %d keys from %s", len(self._keys), self._file)
 
     def _keep(self, keys: Iterable[Key]) -> None:
-        """Know these keys and no other; one that has not changed keeps what it has used."""
-        kept: dict[str, Allowance] = {}
+        """Know these keys and no other; what each has used is kept by its name."""
+        kept: dict[str, Key] = {}
         for key in keys:
             if key.name in kept:
                 raise InvalidInput(f"two keys are named {key.name!r}; give each its own name")
-            if any(key.sha256 == one.key.sha256 for one in kept.values()):
+            if any(key.sha256 == one.sha256 for one in kept.values()):
                 raise InvalidInput(f"key {key.name!r} is another's too; make one of its own")
-            before = self._allowances.get(key.name)
-            kept[key.name] = before if before and before.key == key else Allowance(key)
-        self._allowances = kept
+            kept[key.name] = key
+        self._keys = kept
+
+
+class KeyMeter(Meter):
+    """What one key may use."""
+
+    def __init__(self, access: Access, name: str) -> None:
+        """Count for the key of that name."""
+        self._access = access
+        self._name = name
+
+    def refuse_used_up(self, items: int) -> None:
+        """Raise RateLimited where so many items, or any token, would be too much; count nothing."""
+        self._access.refuse_used_up(self._name, items=items)
+
+    def take(self, *, requests: int = 0, items: int = 0, tokens: int = 0) -> None:
+        """Count these, or raise RateLimited and count none."""
+        self._access.take(self._name, requests=requests, items=items, tokens=tokens)
 
 
 def read_keys(path: Path) -> tuple[Key, ...]:

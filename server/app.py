@@ -47,6 +47,7 @@ from .transport.forward import Forward
 from .transport.guard import Guard
 from .transport.info import InfoService
 from .transport.models import ModelsService
+from .usage import Ledger
 from .usecases.anomaly import Anomaly
 from .usecases.classify import Classification
 from .usecases.kept import Orphans
@@ -130,16 +131,11 @@ async def running(settings: Settings, *, owner: Path | None = None) -> AsyncIter
     first, shared = owner is None, owner is not None or settings.workers > 1
     if first:
         _look_over(settings)
-    access = Access(
-        parse_keys(settings.keys.get_secret_value()) if settings.keys else (),
-        file=settings.keys_file,
-        admin=settings.admin,
-    )
     metrics = Metrics((*RPCS, *HTTP_ROUTES) if settings.http_port is not None else RPCS)
     async with AsyncExitStack() as stack:
         # What is cheap and may fail comes first: a taken port is told before a bundle is read.
         door = Door(
-            access,
+            _access(settings, stack),
             metrics,
             max_concurrent_requests=settings.max_concurrent_requests,
             tracing=_traces(stack),
@@ -186,6 +182,18 @@ async def running(settings: Settings, *, owner: Path | None = None) -> AsyncIter
             healthy.drain()
             await _leave(door, server, web, workers, settings.grace_s)
     log.info("stopped; everything that was acknowledged is on disk")
+
+
+def _access(settings: Settings, stack: AsyncExitStack) -> Access:
+    """The keys of a server, and what they have used before, which all of its workers count in."""
+    access = Access(
+        parse_keys(settings.keys.get_secret_value()) if settings.keys else (),
+        file=settings.keys_file,
+        admin=settings.admin,
+        ledger=Ledger(settings.data_dir / "usage"),
+    )
+    stack.callback(access.close)
+    return access
 
 
 def _look_over(settings: Settings) -> None:

@@ -28,8 +28,14 @@ class Phase:
     end: float
 
 
-def _unmetered(_items: int) -> None:
-    """Let any number of items pass."""
+class Meter:
+    """What a call's key may use; this one lets everything pass."""
+
+    def refuse_used_up(self, items: int) -> None:
+        """Raise RateLimited where so many items, or any token, would be too much; count nothing."""
+
+    def take(self, *, requests: int = 0, items: int = 0, tokens: int = 0) -> None:
+        """Count these, or raise RateLimited and count none."""
 
 
 def _untraced(_phase: Phase) -> None:
@@ -43,17 +49,28 @@ class Call:
     rpc: str
     request_id: str
     key: str = ""
-    take: Callable[[int], None] = _unmetered  # from the key's allowance; raises RateLimited
+    meter: Meter = field(default_factory=Meter)
     trace: Callable[[Phase], None] = _untraced
     began: float = field(default_factory=time.perf_counter)
     items: int = 0
     tokens: int = 0
+    messages: int = 0
     fields: Container[str] = ()  # the names of its request's fields
     seconds: dict[PhaseName, float] = field(default_factory=dict)
 
-    def begin(self, items: int) -> None:
-        """Count items before any work is done for them; raises RateLimited."""
-        self.take(items)
+    def message(self) -> None:
+        """Count a message of a stream as a request, but the first: the stream was one already."""
+        if self.messages:
+            self.meter.take(requests=1)
+        self.messages += 1
+
+    def foresee(self, items: int) -> None:
+        """Refuse items that the key may not use, before any work is done; raises RateLimited."""
+        self.meter.refuse_used_up(items)
+
+    def begin(self, items: int, tokens: int = 0) -> None:
+        """Count items and their tokens before they are run; raises RateLimited and counts none."""
+        self.meter.take(items=items, tokens=tokens)
         self.items += items
 
     def spent(self, tokens: int, *phases: Phase) -> None:

@@ -17,13 +17,12 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from attar.errors import AttarError, Overloaded, Unavailable
 
 from . import logs
-from .access import Access, Scope, bearer
+from .access import Access, KeyMeter, Scope, bearer
 from .call import Call, request_id
 from .errors import code_of, field_of, reason_of
 from .metrics import Metrics
@@ -158,4 +157,4 @@ class Door:
             raise
         if not self._access.open:
             call.key = key.name
-            call.take = partial(self._access.take, key)
+            call.meter = KeyMeter(self._access, key.name)

@@ -202,8 +202,8 @@ class Settings(BaseSettings):
         1,
         ge=1,
         description="Processes that answer on the same ports, where one Python process is the "
-        "limit. Each has models, queues, rates, a share of the cores as its threads, and metrics "
-        "on a port of its own, from metrics_port on.",
+        "limit. Each has models, queues, a share of the cores as its threads, and metrics on a "
+        "port of its own, from metrics_port on.",
     )
     allow_token_ids: bool = Field(
         False,  # noqa: FBT003 (pydantic's default)

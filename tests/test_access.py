@@ -5,7 +5,6 @@ import logging
 import re
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,12 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from hypothesis import given
-from hypothesis import strategies as st
 
 import attar
 from attar import Client
 from attar.errors import InvalidInput, PermissionDenied, RateLimited, Unauthenticated
 from attar.server.access import (
     Access,
-    Allowance,
-    Bucket,
-    Key,
     bearer,
     is_local,
     parse_keys,
@@ -296,46 +290,6 @@ def test_no_repr_shows_a_key_or_its_digest() -> None:
 )
 def test_a_bearer_header_holds_the_key(header: str | None, key: str | None) -> None:
     assert bearer(header) == key
-
-
-@given(
-    rate=st.floats(0.5, 100),
-    steps=st.lists(st.tuples(st.floats(0, 3), st.integers(1, 50)), max_size=50),
-)
-def test_a_bucket_lets_through_its_rate_and_one_burst(
-    rate: float, steps: list[tuple[float, int]]
-) -> None:
-    """Beyond the last request, which may leave a debt, never more than the rate gives."""
-    bucket, now, taken, before_last = Bucket(rate), 0.0, 0, 0
-    for pause, amount in steps:
-        now += pause
-        if bucket.wait(amount, now) == 0:
-            bucket.level -= amount
-            before_last, taken = taken, taken + amount
-
-    assert before_last <= bucket.size + rate * now + 1e-6
-
-
-@given(rate=st.floats(0.5, 100), amounts=st.lists(st.integers(1, 300), min_size=1, max_size=20))
-def test_who_waits_as_long_as_told_is_let_through(rate: float, amounts: list[int]) -> None:
-    bucket, now = Bucket(rate), 0.0
-    for amount in amounts:
-        now += bucket.wait(amount, now) + 1e-6
-        assert bucket.wait(amount, now) <= 1e-6
-        bucket.level -= amount
-
-
-def test_a_quota_begins_again_with_the_day() -> None:
-    (key,) = parse_keys(f"a:infer:{READER}")
-    allowance = Allowance(Key(**{**key.model_dump(), "items_per_day": 5}))
-    evening = datetime(2026, 1, 31, 23, 0, tzinfo=UTC)
-
-    allowance.take_items(5, 0.0, evening)
-    with pytest.raises(RateLimited) as refused:
-        allowance.take_items(1, 0.0, evening)
-    allowance.take_items(5, 0.0, datetime(2026, 2, 1, 0, 1, tzinfo=UTC))
-
-    assert refused.value.retry_after_s == 3600
 
 
 def test_a_key_in_the_clear_to_another_host_is_warned_of() -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 from attar import wire
+from attar.server.call import current
 from attar.server.engine.models import Models
 from attar.server.steps import off_the_loop, request_bytes
 from attar.server.usecases import embed
@@ -55,6 +56,7 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServicer):
         self, request: embedding_pb2.EmbedRequest, deadline: float | None
     ) -> embedding_pb2.EmbedResponse:
         try:
+            current().message()
             return await self._embed(request, deadline, wait=True)
         except Exception as error:  # noqa: BLE001 (a stream outlives any one request)
             return convert.failed(request, error)

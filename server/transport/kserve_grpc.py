@@ -8,6 +8,7 @@ from typing import Any, Final, NoReturn
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from attar.errors import InvalidInput, ShapeError, Unimplemented
+from attar.server.call import current
 from attar.server.engine.models import Models
 from attar.server.errors import about, to_status
 from attar.server.steps import off_the_loop, request_bytes, steps
@@ -142,6 +143,7 @@ class KServeService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ign
 
     async def _answer(self, request: Any, deadline: float | None) -> Any:
         try:
+            current().message()
             inferred = await self._infer(request, deadline, wait=True)
         except Exception as error:  # noqa: BLE001 (a stream outlives any one request)
             status = to_status(error, fields=convert.fields(request))

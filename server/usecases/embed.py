@@ -82,15 +82,16 @@ async def embed(
         nothing = np.empty((0, encoder.dim), np.float32)
         encoder.finish(nothing, dims=dims, encoding=encoding)  # refuses bad ones before any work
         call = current()
-        call.begin(len(items))
         if not wait:
             chosen.refuse_if_full()
+        call.foresee(len(items))
         start = time.perf_counter()
         prepared = await chosen.prepare(items, role=role, truncation=truncation)
         if whole:
             _raise_first(one if isinstance(one, InvalidInput) else None for one in prepared)
         queued = time.perf_counter()
         runnable = [one for one in prepared if isinstance(one, Prepared)]
+        call.begin(len(items), sum(one.tokens for one in runnable))
         answers = iter(
             await chosen.rows(runnable, deadline=deadline, wait=wait, priority=priority)
             if runnable

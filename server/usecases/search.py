@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attar.errors import AttarError, InvalidInput, NotFound, Overloaded, Replaced, SpaceMismatch
+from attar.server.call import current
 from attar.server.collections import filters
 from attar.server.collections.disk import check_name
 from attar.server.collections.filters import Filter
@@ -377,6 +378,7 @@ class Collections:
     ) -> Found:
         """Search by the vectors of points; each is left out of its own hits."""
         wanted = check_ids(ids)
+        current().begin(len(wanted))
         points = await self._store.retrieve(description, wanted, with_vectors=True)
         rows = {point.id: point.vector for point in points if point.vector is not None}
         # One more from the first on: a point is among its own hits, if it passes the filter.
@@ -422,6 +424,7 @@ class Collections:
                 )
             _same_space(description, f"the vectors are of {fingerprint}", fingerprint)
             rows = self._cut(description, vectors)
+            current().begin(len(rows))
             return rows, (Item(None, 0, truncated=False),) * len(vectors)
         model = model_for(self._models, kept(description))
         embedded = await embed(

@@ -1,0 +1,15 @@
+"""Quotas hold, whatever protocol, worker or process counts."""
+
+from pathlib import Path
+
+import pytest
+
+from .ground import Attack
+from .quotas import ATTACKS
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+def test_a_key_gets_what_it_may_use_and_no_more(attack: Attack, tmp_path: Path) -> None:
+    outcome = attack.run(tmp_path)
+
+    assert outcome.held, outcome.note
