@@ -46,19 +46,21 @@ RUN useradd --system --uid 1001 --home-dir /data --create-home attar \
     && ldconfig
 # A container's loopback cannot be reached from outside, hence 0.0.0.0: give keys and TLS
 # (ATTAR_KEYS_FILE, ATTAR_TLS_CERT and ATTAR_TLS_KEY), or publish to 127.0.0.1 and say with
-# ATTAR_ALLOW_ANONYMOUS=true that everybody there may do everything. The check below speaks no TLS:
-# with it, give --health-cmd. ONNX Runtime's reports to its vendor are off in every program.
+# ATTAR_ALLOW_ANONYMOUS=true that everybody there may do everything. Metrics and probes have neither
+# keys nor TLS: publish 8002 to nobody else. ONNX Runtime's reports to its vendor are off in every
+# program.
 ENV PATH=/opt/attar/bin:$PATH \
     ORT_DISABLE_TELEMETRY=1 \
     ATTAR_HOST=0.0.0.0 \
     ATTAR_PORT=8001 \
     ATTAR_HTTP_PORT=8000 \
     ATTAR_METRICS_PORT=8002 \
+    ATTAR_METRICS_HOST=0.0.0.0 \
     ATTAR_DATA_DIR=/data
 USER 1001
 # It works in a folder in which nothing lies, not in its data: a path in a bundle leads nowhere.
 WORKDIR /empty
 VOLUME /data
 EXPOSE 8000 8001 8002
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-c", "import os, grpc; from grpc_health.v1 import health_pb2 as h, health_pb2_grpc as g; channel = grpc.insecure_channel('127.0.0.1:' + os.environ['ATTAR_PORT'], options=(('grpc.enable_http_proxy', 0),)); assert g.HealthStub(channel).Check(h.HealthCheckRequest(), timeout=3).status == h.HealthCheckResponse.SERVING"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-c", "import os, urllib.request as u; u.build_opener(u.ProxyHandler({})).open('http://127.0.0.1:' + os.environ['ATTAR_METRICS_PORT'] + '/readyz', timeout=3)"]
 ENTRYPOINT ["attar", "serve"]

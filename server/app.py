@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -52,6 +53,7 @@ from .usecases.anomaly import Anomaly
 from .usecases.classify import Classification
 from .usecases.kept import Orphans
 from .usecases.search import Collections
+from .vitals import Vitals
 from .web import HTTP_ROUTES, Web, site
 from .workers import Workers, part_of_the_cores
 
@@ -152,10 +154,10 @@ async def running(settings: Settings, *, owner: Path | None = None) -> AsyncIter
             server.add_insecure_port(workers.address)
         web = Web(settings, shared=shared)
         stack.callback(web.close)
-        _expose(metrics, settings, stack)
         models = repository.models(
             settings, metrics, shared=shared, ledger=owner.parent if owner else workers.folder
         )
+        await _tell_vitals(metrics, models, door, settings, stack)
         await models.start()
         stack.push_async_callback(models.close, drain=True)
         if first:  # after what may have been mistyped: a mistake is told in one line
@@ -292,20 +294,28 @@ def _taken(settings: Settings) -> InvalidInput:
     )
 
 
-def _expose(metrics: Metrics, settings: Settings, stack: AsyncExitStack) -> None:
+async def _tell_vitals(
+    metrics: Metrics, models: Models, door: Door, settings: Settings, stack: AsyncExitStack
+) -> None:
+    """Answer probes and scrapes, while models load too."""
     if settings.metrics_port is None:
         return
+    host, port = settings.metrics_host, settings.metrics_port
     try:
-        exposed = metrics.expose(settings.host, settings.metrics_port, site(settings))
+        vitals = Vitals(host, port, registry=metrics.registry, site=site(settings))
     except OSError as error:
         raise InvalidInput(
-            f"cannot listen on {settings.host}:{settings.metrics_port} for metrics: "
-            f"{error.strerror}; choose another --metrics-port (0 takes a free one, off none)"
+            f"cannot listen on {host}:{port} for metrics: {error.strerror or error}; choose "
+            "another --metrics-port (0 takes a free one, off none) or --metrics-host"
         ) from error
-    if settings.metrics_port == 0:
-        log.info("metrics on %s:%d", settings.host, exposed.server_port)
-    stack.callback(exposed.server_close)
-    stack.callback(exposed.shutdown)
+    stack.callback(vitals.close)
+    if port == 0:
+        log.info("metrics on %s:%d", host, vitals.port)
+    await vitals.start(partial(_why_not_ready, models, door))
+
+
+def _why_not_ready(models: Models, door: Door) -> str:
+    return "the server is shutting down" if door.draining.is_set() else models.why_not_ready
 
 
 async def _add_kept(

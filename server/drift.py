@@ -2,10 +2,11 @@
 
 One embedding of each call is kept, the last `rows` of them. The first window that was full is the
 reference, and later windows are compared with it. The figures cost some tenths of a second of one
-core, so they are made by whoever asks for them, never on a call's way.
+core, so they are made in a thread, and neither a call nor a scrape waits for them.
 """
 
 import threading
+import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROWS: Final = 1024
+_SHARE: Final = 0.1  # of the time, in which figures are made
 EPSILON: Final = 1e-7  # RankMe's, added to each share of the spectrum
 
 Matrix = NDArray[np.float64]
@@ -56,6 +58,8 @@ class Drift:
         self._figures = NOTHING
         self._reference: Spread | None = None
         self._lock = threading.Lock()
+        self._making = False
+        self._next_s = 0.0  # time.monotonic() before which none are made
 
     def keep(self, embedding: NDArray[np.float32]) -> None:
         """Take one embedding in place of the oldest: a copy of (dim,) numbers, and no more."""
@@ -64,6 +68,26 @@ class Drift:
                 self._rows = np.zeros((self._size, embedding.size), np.float32)
             self._rows[self._count % self._size] = embedding
             self._count += 1
+
+    def shown(self) -> Figures:
+        """The last figures, at once; new ones are made meanwhile, by a tenth of a core at most."""
+        with self._lock:
+            if self._count < self._size:
+                return Figures(rows=self._count)
+            is_old = self._figures is NOTHING or self._count - self._told >= self._size / 16
+            if is_old and not self._making and time.monotonic() >= self._next_s:
+                self._making = True
+                threading.Thread(target=self._make, name="attar-drift", daemon=True).start()
+            return Figures(rows=self._size) if self._figures is NOTHING else self._figures
+
+    def _make(self) -> None:
+        began = time.monotonic()
+        try:
+            self.figures()
+        finally:
+            now = time.monotonic()
+            self._next_s = now + (now - began) / _SHARE
+            self._making = False
 
     def figures(self) -> Figures:
         """The window's figures, made anew when a sixteenth of it has changed."""

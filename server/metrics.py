@@ -1,13 +1,12 @@
 """Metrics: what the server counts, all of it present at zero before the first request."""
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, Protocol
-from wsgiref.simple_server import WSGIServer
+from collections.abc import Iterable, Iterator
+from typing import Final, Protocol
 
 import numpy as np
 import psutil
 from numpy.typing import NDArray
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -19,7 +18,6 @@ from attar.errors import (
     Unavailable,
 )
 
-from .browser import Site
 from .drift import Drift
 from .errors import STATUS
 
@@ -173,15 +171,6 @@ class Metrics:
         """Tell of these models, as they are whenever metrics are asked for."""
         self.registry.register(_States(models))
 
-    def expose(self, host: str, port: int, site: Site) -> WSGIServer:
-        """Answer scrapes from a thread of its own, and no pages of another site than `site`.
-
-        Raises OSError when the port is taken.
-        """
-        server, _ = start_http_server(port, host, self.registry)
-        server.set_app(_without_pages(server.get_app(), site))
-        return server
-
     def table(self) -> str:
         """Every metric as a Markdown table; docs/serving.md holds it."""
         rows = ["| metric | kind | labels | what it is |", "| --- | --- | --- | --- |"]
@@ -202,25 +191,6 @@ class Metrics:
 
     def _histogram(self, name: str, what: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(f"attar_{name}", what, ("model",), registry=self.registry, buckets=buckets)
-
-
-def _without_pages(app: Any, site: Site) -> Callable[[dict[str, Any], Any], Any]:
-    """A WSGI application that answers pages of other sites itself."""
-
-    def answer(environ: dict[str, Any], start_response: Any) -> Any:
-        headers = {
-            name.removeprefix("HTTP_").replace("_", "-").lower(): value
-            for name, value in environ.items()
-            if name.startswith("HTTP_")
-        }
-        try:
-            site.refuse_pages(headers)
-        except PermissionDenied as error:
-            start_response("403 Forbidden", [("content-type", "text/plain; charset=utf-8")])
-            return [f"{error}\n".encode()]
-        return app(environ, start_response)
-
-    return answer
 
 
 class ModelMetrics:
@@ -245,10 +215,10 @@ class ModelMetrics:
             metrics.loads.labels(model, outcome)
         self._padding_ratio = metrics.padding_ratio.labels(model)
         self._drift = drift = Drift()
-        metrics.window.labels(model).set_function(lambda: drift.figures().rows)
-        metrics.rankme.labels(model).set_function(lambda: drift.figures().rankme)
-        metrics.shift.labels(model).set_function(lambda: drift.figures().shift)
-        metrics.drift.labels(model).set_function(lambda: drift.figures().drift)
+        metrics.window.labels(model).set_function(lambda: drift.shown().rows)
+        metrics.rankme.labels(model).set_function(lambda: drift.shown().rankme)
+        metrics.shift.labels(model).set_function(lambda: drift.shown().shift)
+        metrics.drift.labels(model).set_function(lambda: drift.shown().drift)
         self.rejected = metrics.rejected
 
     def batch(self, size: int, tokens: int, padded_tokens: int, seconds: float) -> None:

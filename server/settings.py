@@ -134,8 +134,12 @@ class Settings(BaseSettings):
         8002,
         ge=0,
         le=65535,
-        description="Prometheus port, its own so that a scrape meets no gRPC limit; 0 takes a free "
-        "one, which the log tells, and off opens none.",
+        description="Port of /metrics, /livez and /readyz, which a thread of their own answers, "
+        "however busy the server is; 0 takes a free one, which the log tells, off opens none.",
+    )
+    metrics_host: str = Field(
+        "127.0.0.1",
+        description="Address of metrics_port; 0.0.0.0 for every one. It has no keys and no TLS.",
     )
     keys_file: Path | None = Field(
         None,

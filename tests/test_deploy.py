@@ -17,7 +17,7 @@ import yaml
 
 from attar.server.metrics import Metrics, ModelMetrics
 from attar.server.settings import Settings, read, variable
-from attar.server.transport.web.app import ROUTES
+from attar.server.vitals import ROUTES
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "deploy").glob("*.Dockerfile"))
@@ -205,16 +205,13 @@ def test_the_pods_start_a_server_whose_every_name_exists() -> None:
     assert container()["image"] == IMAGE
 
 
-def test_the_probes_ask_grpc_health_and_the_pod_outlives_its_grace() -> None:
+def test_the_probes_ask_the_port_of_a_thread_of_its_own_and_the_pod_outlives_its_grace() -> None:
     pod = MANIFESTS["Deployment"]["spec"]["template"]["spec"]
     pause = container()["lifecycle"]["preStop"]["sleep"]["seconds"]
 
-    assert container()["startupProbe"]["grpc"] == {"port": 8001}
-    assert container()["readinessProbe"]["grpc"] == {"port": 8001}
-    alive = container()["livenessProbe"]["httpGet"]
-    (route,) = [one for one in ROUTES if one.name == f"GET {alive['path']}"]
-    assert route.scope is None, "a kubelet has no key"
-    assert alive["port"] in {one["name"] for one in container()["ports"]}
+    for probe, path in (("startup", "/readyz"), ("readiness", "/readyz"), ("liveness", "/livez")):
+        assert container()[f"{probe}Probe"]["httpGet"] == {"path": path, "port": "metrics"}
+        assert path in ROUTES
     assert pod["terminationGracePeriodSeconds"] > pause + read(["x.attar"]).grace_s
 
 

@@ -133,19 +133,20 @@ def test_the_health_check_passes_on_a_server_that_serves_and_fails_without_one(
     program, *command = json.loads(check.split(" CMD ")[1])
     assert program == "python"
 
-    def healthy(port: str) -> bool:
+    def healthy(port: int) -> bool:
         done = subprocess.run(  # noqa: S603 (the command that the image runs)
             [sys.executable, *command],
-            env={**os.environ, "ATTAR_PORT": port},
+            env={**os.environ, "ATTAR_METRICS_PORT": str(port)},
             capture_output=True,
             timeout=60,
             check=False,
         )
         return done.returncode == 0
 
-    with serving(settings(bundle_path, data_dir=tmp_path)) as target:
-        assert healthy(target.rpartition(":")[2])
-    assert not healthy(str(free_port()))
+    port = free_port()
+    with serving(settings(bundle_path, data_dir=tmp_path, metrics_port=port)):
+        assert healthy(port)
+    assert not healthy(port)
 
 
 def test_the_image_runs_as_nobody_in_particular() -> None:

@@ -145,6 +145,14 @@ class Models:
         """Whether there is a model, and every one is ready."""
         return bool(self._models) and all(model.ready for model in self)
 
+    @property
+    def why_not_ready(self) -> str:
+        """Say which models are not ready; empty where all are. Any thread may ask."""
+        late = [model.name for model in self if not model.ready]
+        if late or not self._models:
+            return f"not ready: {', '.join(late) or 'no model is'}; retry later"
+        return ""
+
     def index(self) -> list[Listed]:
         """List every version that is known, served or not."""
         return [line for slot in self._slots.values() for line in slot.listed]

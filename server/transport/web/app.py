@@ -107,9 +107,8 @@ class Health:
         """Say whether every model can answer."""
         if self._door.draining.is_set():
             raise Unavailable("the server is shutting down; ask another, or retry later")
-        lazy = [model.name for model in self._models if not model.ready]
-        if lazy or not self._models.ready:
-            raise Unavailable(f"not ready: {', '.join(lazy) or 'no model is'}; retry later")
+        if why := self._models.why_not_ready:
+            raise Unavailable(why)
         return JSONResponse({"status": "ready"})
 
 
