@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, Final, Literal, TypeAlias, TypeGuard, TypeVar, get_args
@@ -238,6 +238,11 @@ class TextInput:
 
     def _given(self, item: object, index: int) -> Prepared:
         """Hold ids that somebody else made to this tokenizer, or only to what it has rows for."""
+        if isinstance(item, Sized) and len(item) > self._max_length:  # before they are copied
+            raise InputTooLong(
+                f"item {index} has {len(item)} tokens and the encoder takes {self._max_length}; "
+                "shorten it: token ids are taken as they are and never cut"
+            )
         try:
             ids = np.array(item)
         except ValueError:
@@ -247,11 +252,6 @@ class TextInput:
             raise InvalidInput(f"item {index} must be a flat list of token ids, whole numbers")
         if not len(ids):
             raise InvalidInput(f"item {index} has no tokens; leave it out")
-        if len(ids) > self._max_length:
-            raise InputTooLong(
-                f"item {index} has {len(ids)} tokens and the encoder takes {self._max_length}; "
-                "shorten it: token ids are taken as they are and never cut"
-            )
         if ids.min() < 0 or ids.max() > self._largest:
             bad = int(np.flatnonzero((ids < 0) | (ids > self._largest))[0])
             raise InvalidInput(

@@ -162,15 +162,25 @@ def _are_plain_ids(row: list[Any]) -> bool:
     return {*map(type, row)} <= {int} and min(row, default=0) >= 0 and max(row, default=0) < 2**32
 
 
-def from_tokens(tokens: item_pb2.Tokens) -> list[NDArray[np.int64]]:
-    """Give each item's ids; InvalidInput where the lengths are not those of the ids."""
-    ends = np.cumsum(_numbers(tokens.lengths))
-    ids = _numbers(tokens.ids)
-    if (ends[-1] if len(ends) else 0) != len(ids):
-        raise InvalidInput(
-            f"lengths add up to {ends[-1] if len(ends) else 0} and there are {len(ids)} ids"
-        )
-    return np.split(ids, ends[:-1]) if len(ends) else []
+def from_tokens(
+    tokens: item_pb2.Tokens, *, max_length: int | None = None
+) -> list[NDArray[np.int64]]:
+    """Give each item's ids; InvalidInput where the lengths are not those of the ids.
+
+    Of an item of more than `max_length` only the length is right: its ids are zeros, which take no
+    memory.
+    """
+    lengths, count = _numbers(tokens.lengths).tolist(), len(tokens.ids)
+    if (total := sum(lengths)) != count:
+        raise InvalidInput(f"lengths add up to {total} and there are {count} ids")
+    found, start = list[NDArray[np.int64]](), 0
+    for length in lengths:
+        if max_length is not None and length > max_length:
+            found.append(np.broadcast_to(np.int64(0), (length,)))
+        else:
+            found.append(_numbers(tokens.ids[start : start + length]))
+        start += length
+    return found
 
 
 def _numbers(values: Sequence[int]) -> NDArray[np.int64]:

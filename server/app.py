@@ -56,6 +56,7 @@ from .usecases.search import Collections
 from .vitals import Vitals
 from .web import HTTP_ROUTES, Web, site
 from .workers import Workers, part_of_the_cores
+from .working import Working
 
 if TYPE_CHECKING:
     from .tracing import Tracing
@@ -140,6 +141,7 @@ async def running(settings: Settings, *, owner: Path | None = None) -> AsyncIter
             _access(settings, stack),
             metrics,
             max_concurrent_requests=settings.max_concurrent_requests,
+            working=Working(settings.max_working_bytes),
             tracing=_traces(stack),
         )
         if first and shared:
@@ -355,7 +357,13 @@ async def _add_kept(
         Classification, settings.data_dir, models, min_free_bytes=free
     )
     classification_pb2_grpc.add_ClassificationServicer_to_server(
-        ClassificationService(classification, max_items=settings.max_items), server
+        ClassificationService(
+            classification,
+            max_items=settings.max_items,
+            max_labels=settings.max_labels,
+            max_name_characters=settings.max_name_characters,
+        ),
+        server,
     )
     orphans = Orphans(
         models, collections=collections, anomaly=anomaly, classification=classification
@@ -378,6 +386,7 @@ def _add_models(
         EmbeddingService(
             models,
             max_items=settings.max_items,
+            max_name_characters=settings.max_name_characters,
             max_stream_requests=settings.max_stream_requests,
             draining=door.draining,
         ),
@@ -387,6 +396,7 @@ def _add_models(
         kserve_grpc.KServeService(
             models,
             max_items=settings.max_items,
+            max_name_characters=settings.max_name_characters,
             max_stream_requests=settings.max_stream_requests,
             draining=door.draining,
         ),

@@ -14,6 +14,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from .working import Working
+
 PhaseName = Literal["queue", "tokenize", "infer"]
 # What a caller chose goes into logs and headers as it is, so nothing but plain words may.
 _REQUEST_ID: Final = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
@@ -50,6 +52,8 @@ class Call:
     request_id: str
     key: str = ""
     meter: Meter = field(default_factory=Meter)
+    working: Working | None = None  # what it takes memory of; None where nobody counts
+    held: int = 0  # bytes of that
     trace: Callable[[Phase], None] = _untraced
     began: float = field(default_factory=time.perf_counter)
     items: int = 0
@@ -72,6 +76,27 @@ class Call:
         """Count items and their tokens before they are run; raises RateLimited and counts none."""
         self.meter.take(items=items, tokens=tokens)
         self.items += items
+
+    async def hold(self, size: int, *, wait: bool = False) -> None:
+        """Take `size` bytes of memory more, before they are made, until `let_go` or its end.
+
+        Raises Overloaded where there is no room now, unless it waits, and InvalidInput where there
+        never is.
+        """
+        if self.working is None:
+            return
+        if wait:
+            await self.working.wait(size)
+        else:
+            self.working.take(size)
+        self.held += size
+
+    def let_go(self, size: int) -> None:
+        """Give back `size` bytes of what it holds, at most all of that."""
+        if self.working is not None:
+            given = min(size, self.held)
+            self.held -= given
+            self.working.give(given)
 
     def spent(self, tokens: int, *phases: Phase) -> None:
         """Keep what items cost once they are done."""

@@ -26,6 +26,7 @@ from .access import Access, KeyMeter, Scope, bearer
 from .call import Call, request_id
 from .errors import code_of, field_of, reason_of
 from .metrics import Metrics
+from .working import Working
 
 if TYPE_CHECKING:
     from .tracing import Tracing  # OpenTelemetry, which only some servers have
@@ -49,13 +50,18 @@ class Door:
         metrics: Metrics,
         *,
         max_concurrent_requests: int,
+        working: Working | None = None,
         tracing: "Tracing | None" = None,
     ) -> None:
-        """Admit up to `max_concurrent_requests` calls at a time, until `drain`."""
+        """Admit up to `max_concurrent_requests` calls at a time, until `drain`.
+
+        Their requests are made into what `working` has room for.
+        """
         self._access = access
         self._metrics = metrics
         self._tracing = tracing
         self._limit = max_concurrent_requests
+        self._working = working
         self.in_flight = 0
         self.ended = 0
         self._empty = asyncio.Event()
@@ -110,9 +116,11 @@ class Door:
                 self._admit(call, scope, headers, peer)
             self.in_flight += 1
             self._empty.clear()
+            call.working = self._working
             try:
                 yield
             finally:
+                call.let_go(call.held)
                 self.in_flight -= 1
                 self.ended += 1
                 if not self.in_flight:

@@ -35,6 +35,8 @@ def models(
             max_batch_tokens=settings.max_batch_tokens,
             max_queue_items=settings.max_queue_items,
             max_queue_tokens=settings.max_queue_tokens,
+            max_item_bytes=settings.max_item_bytes,
+            max_answer_bytes=settings.max_answer_bytes,
             aging_s=settings.aging_s,
             run_timeout_s=settings.run_timeout_s,
             warm_up_s=settings.warm_up_s,

@@ -225,6 +225,42 @@ class Settings(BaseSettings):
         ge=1024,
         description="Bytes of one request message: room for max_items vectors of 2048 float32.",
     )
+    max_item_bytes: int = Field(
+        4 * 2**20,
+        ge=1,
+        description="Bytes of one item, text or array: room for an image of 3 x 512 x 512 float32. "
+        "A larger one fails before it is tokenised or converted; so do more token ids than the "
+        "model's max_length.",
+    )
+    max_answer_bytes: int = Field(
+        64 * 2**20,
+        ge=1024,
+        description="Bytes of one answer's embeddings or probabilities in the form that the call "
+        "asks for (a number of JSON counts as 24), computed before any work: room for max_items "
+        "rows of 1024 numbers as JSON.",
+    )
+    max_json_values: int = Field(
+        2**20,
+        ge=64,
+        description="Values of one JSON body (numbers, texts, lists, objects), counted before it "
+        "is read: they take up to a hundred times their bytes.",
+    )
+    max_labels: int = Field(
+        512,
+        ge=2,
+        description="Different labels of one classifier: fitting takes items times labels of work.",
+    )
+    max_name_characters: int = Field(
+        256,
+        ge=1,
+        description="Characters of a label, and of an id that an answer repeats.",
+    )
+    max_working_bytes: int = Field(
+        384 * 2**20,
+        ge=1024,
+        description="Bytes of memory for what all requests in work are made into, and their "
+        "answers, estimated before each is read; beyond it a call is refused and a stream waits.",
+    )
     max_batch_tokens: int = Field(
         512,
         ge=1,

@@ -41,6 +41,8 @@ class Web:
         limits = Limits(
             max_items=chosen.max_items,
             max_message_bytes=chosen.max_message_bytes,
+            max_json_values=chosen.max_json_values,
+            max_name_characters=chosen.max_name_characters,
             read_timeout_s=chosen.http_read_timeout_s,
             cors_allow_origin=chosen.cors_allow_origin,
             site=None if chosen.has_keys else site(chosen),

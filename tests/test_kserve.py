@@ -337,6 +337,33 @@ def test_what_a_client_asks_of_other_servers_is_refused_by_name(client: Any) -> 
 
 
 @pytest.mark.parametrize(
+    ("datatype", "value", "fits"),
+    [
+        ("INT8", 127, True),
+        ("INT8", 128, False),
+        ("INT16", -(2**15), True),
+        ("UINT8", 255, True),
+        ("UINT8", 256, False),
+        ("UINT32", 2**32, False),
+        ("UINT64", 2**64 - 1, True),
+    ],
+)
+def test_a_number_that_its_datatype_cannot_hold_is_refused(
+    datatype: str,
+    value: int,
+    fits: bool,  # noqa: FBT001 (pytest's)
+) -> None:
+    info = kserve.TensorInfo(name="x", datatype=datatype, shape=(1, 1))
+    numbers = np.array([value], np.uint64 if datatype.startswith("U") else np.int64)
+
+    if fits:
+        assert kserve.from_numbers(info, numbers).array.tolist() == [[value]]
+    else:
+        with pytest.raises(ShapeError, match=f"not all {datatype}"):
+            kserve.from_numbers(info, numbers)
+
+
+@pytest.mark.parametrize(
     ("info", "contents", "values"),
     [
         (("text", "BYTES", (2,)), {"bytes_contents": [b"cat", b"sun"]}, None),
@@ -344,7 +371,11 @@ def test_what_a_client_asks_of_other_servers_is_refused_by_name(client: Any) -> 
         (("image", "FP32", (1, 1, 8, 8)), {"fp32_contents": [0.5] * 63}, "63 values"),
         (("image", "FP32", (1, 1, 8, 8)), {"fp64_contents": [0.5] * 64}, "travel in fp32_contents"),
         (("image", "FP16", (1, 1, 8, 8)), {"fp32_contents": [0.5] * 64}, "travel raw"),
-        (("image", "INT8", (1, 1, 8, 8)), {"int_contents": [300] * 64}, "are not all INT8"),
+        (
+            ("image", "INT8", (1, 1, 8, 8)),
+            {"int_contents": [300] * 64},
+            "image is INT8; tiny-image takes FP32",
+        ),
     ],
 )
 def test_typed_contents_are_read_too(

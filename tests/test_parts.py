@@ -1,34 +1,94 @@
-"""An encoder in parts: every method's run of the large batch, a few rows' activations at a time."""
+"""The fields of a message are counted in its bytes, as many as protobuf reads of them."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
-from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from google.protobuf.internal.encoder import _VarintBytes  # type: ignore[attr-defined]
+from google.protobuf.message import DecodeError, Message
+from hypothesis import given
+from hypothesis import strategies as st
+from tritonclient.grpc import service_pb2 as pb
 
-from attar.training import parts
+from attar import wire
+from attar.errors import InvalidInput
+from attar.server.transport import parts
+from attar.v1 import classification_pb2, collections_pb2, embedding_pb2, item_pb2
 
-from .world_worker import BATCH, STEPS, methods, trained
-
-ROWS = 5
+TEXTS = st.lists(st.text(max_size=200), max_size=12)
 
 
-@pytest.mark.parametrize("name", methods())
-def test_a_method_in_parts_trains_as_with_the_whole_batch(
-    monkeypatch: pytest.MonkeyPatch, name: str
+def members(message: Message) -> int:
+    """Count what protobuf has read; payloads and packed numbers are one part each."""
+    found = 0
+    for field, value in message.ListFields():
+        if field.message_type and field.message_type.GetOptions().map_entry:
+            found += sum(3 if isinstance(one, Message) else 2 for one in value.values())
+            found += sum(len(value[key].ListFields()) for key in value)
+            continue
+        packed = field.is_repeated and field.is_packed
+        for one in [value] if packed or not field.is_repeated else value:
+            whole = isinstance(one, Message) and one.DESCRIPTOR.full_name != wire_struct()
+            found += 1 + (members(one) if whole else 0)
+    return found
+
+
+def wire_struct() -> str:
+    return "google.protobuf.Struct"
+
+
+@given(texts=TEXTS, ids=st.lists(st.integers(0, 2**32 - 1), max_size=20), numbers=st.integers(0, 9))
+def test_parts_are_those_that_protobuf_reads(
+    texts: list[str], ids: list[int], numbers: int
 ) -> None:
-    losses, weights = trained(name)
-    kept = []
+    messages: list[Message] = [
+        embedding_pb2.EmbedRequest(model="m", texts=item_pb2.Texts(values=texts), dims=8),
+        embedding_pb2.EmbedRequest(tokens=item_pb2.Tokens(ids=ids, lengths=ids)),
+        classification_pb2.FitClassifierRequest(labels=texts, texts=item_pb2.Texts(values=texts)),
+        collections_pb2.UpsertRequest(
+            ids=[collections_pb2.PointId(number=one) for one in ids],
+            payloads=[wire.to_struct({"a": [1, 2, {"b": text}]}) for text in texts],
+        ),
+        pb.ModelInferRequest(
+            inputs=[pb.ModelInferRequest.InferInputTensor(name=text, shape=ids) for text in texts],
+            raw_input_contents=[b"abc"] * numbers,
+        ),
+    ]
+    for message in messages:
+        raw = message.SerializeToString()
+        expected = members(message)
 
-    def spy(run: Callable[..., Tensor], *inputs: Tensor, **options: Any) -> Any:
-        kept.append(len(inputs[0]))
-        return checkpoint(run, *inputs, **options)
+        assert parts.count(type(message), raw, limit=expected) == expected
+        if expected:
+            with pytest.raises(InvalidInput, match="more than"):
+                parts.count(type(message), raw, limit=expected - 1)
 
-    monkeypatch.setattr(parts, "checkpoint", spy)
-    parted_losses, parted_weights = trained(name, micro_batch=ROWS)
-    assert max(kept) == ROWS
-    assert sum(kept) >= BATCH * STEPS
-    assert parted_losses == pytest.approx(losses, rel=1e-5)
-    torch.testing.assert_close(parted_weights, weights, rtol=1e-4, atol=1e-6)
+
+@given(raw=st.binary(max_size=60))
+def test_what_protobuf_reads_is_counted(raw: bytes) -> None:
+    kind: Any = embedding_pb2.EmbedRequest
+    try:
+        read = kind.FromString(raw)
+    except DecodeError:
+        return
+    try:
+        found = parts.count(kind, raw, limit=1000)
+    except parts.Malformed:  # groups, which no message of ours has
+        return
+
+    assert found >= len(read.texts.values)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"\x0a", b"\x0a\x05abc", b"\x0b", b"\x00\x01", b"\x80" * 11, b"\x09\x01", _VarintBytes(2**35)],
+)
+def test_what_is_no_message_is_told(raw: bytes) -> None:
+    with pytest.raises(parts.Malformed):
+        parts.count(embedding_pb2.EmbedRequest, raw, limit=9)
+
+
+def test_a_message_of_many_empty_texts_is_refused_after_the_limit() -> None:
+    raw = embedding_pb2.EmbedRequest(texts=item_pb2.Texts(values=[""] * 10**6)).SerializeToString()
+
+    with pytest.raises(InvalidInput, match="has more than 8448 fields"):
+        parts.count(embedding_pb2.EmbedRequest, raw, limit=parts.most(2048))

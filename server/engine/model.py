@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 
 from attar import trial
 from attar.encodings import Vectors
-from attar.errors import AttarError, BackendError, DeadlineExceeded, InvalidInput, Unavailable
+from attar.errors import (
+    AttarError,
+    BackendError,
+    DeadlineExceeded,
+    InputTooLong,
+    InvalidInput,
+    Unavailable,
+)
 from attar.inputs import Items, Prepared, Priority, Role, Truncation, identified, is_token_ids
 from attar.runtime import Encoder
 
@@ -31,6 +38,8 @@ _RESTART_S: Final = 1.0
 # holds nobody up.
 _SMALL_ITEMS: Final = 16
 _SMALL_SIZE: Final = 2**14
+_TOKEN_BYTES: Final = 16  # its id and its place in the mask
+_SPECIALS: Final = 64  # and what a prompt has
 
 
 class ModelObserver(Observer, Protocol):
@@ -70,6 +79,8 @@ class Model:
         max_batch_tokens: int,
         max_queue_items: int,
         max_queue_tokens: int = 2**20,  # what bounds the wait
+        max_item_bytes: int = 4 * 2**20,
+        max_answer_bytes: int = 64 * 2**20,  # of a call; who makes it holds to it
         aging_s: float = 1.0,
         run_timeout_s: float = 60.0,
         warm_up_s: float = 60.0,
@@ -81,6 +92,8 @@ class Model:
         self.name = encoder.manifest.name
         self.version = encoder.manifest.version
         self.encoder = encoder
+        self.max_answer_bytes = max_answer_bytes
+        self._max_item_bytes = max_item_bytes
         self._observer = observer
         self._warm_up_s = warm_up_s
         self._heartbeat_s = heartbeat_s
@@ -199,6 +212,14 @@ class Model:
         if (given == "tensors") != (taken == "tensors"):
             raise InvalidInput(f"model {self.name} takes {taken}; got {given}")
 
+    def prepared_bytes(self, items: Items) -> int:
+        """The most memory that the host's step makes of items: ids and their mask, or arrays."""
+        longest = self.encoder.max_length
+        if longest is None:
+            return sum(array.nbytes for array in items if isinstance(array, np.ndarray))
+        sizes = (len(item) + _SPECIALS if isinstance(item, Sized) else 0 for item in items)
+        return _TOKEN_BYTES * sum(min(size, longest) for size in sizes)
+
     async def prepare(
         self, items: Items, *, role: Role, truncation: Truncation
     ) -> list[Prepared | InvalidInput]:
@@ -209,7 +230,7 @@ class Model:
         """
         self.require_kind(items)
         start = time.perf_counter()
-        job = partial(_prepare, self.encoder, items, role, truncation)
+        job = partial(_prepare, self.encoder, items, role, truncation, self._max_item_bytes)
         prepared = await (self._hop(job) if _is_small(items) else asyncio.to_thread(job))
         truncated = sum(isinstance(one, Prepared) and one.truncated for one in prepared)
         self._observer.tokenized(time.perf_counter() - start, truncated=truncated)
@@ -323,16 +344,38 @@ def _is_small(items: Items) -> bool:
 
 
 def _prepare(
-    encoder: Encoder, items: Items, role: Role, truncation: Truncation
+    encoder: Encoder, items: Items, role: Role, truncation: Truncation, max_bytes: int
 ) -> list[Prepared | InvalidInput]:
     """Prepare all at once, which is fast; one by one only when one of them is bad."""
     encoder.prepare(items[:0], role=role, truncation=truncation)  # the call's own faults
+    large = {i: size for i, size in enumerate(map(_least_bytes, items)) if size > max_bytes}
+    if large:
+        return [
+            _too_large(i, large[i], max_bytes)
+            if i in large
+            else _prepare_one(encoder, items[i : i + 1], i, role, truncation)
+            for i in range(len(items))
+        ]
     try:
         return [identified(row) for row in encoder.prepare(items, role=role, truncation=truncation)]
     except InvalidInput:
         return [
             _prepare_one(encoder, items[i : i + 1], i, role, truncation) for i in range(len(items))
         ]
+
+
+def _least_bytes(item: object) -> int:
+    """Tell how many bytes a text or an array has; token ids are held to the model's max_length."""
+    if isinstance(item, str):
+        # As UTF-8 a character has one byte at least, and is looked at only where that may do.
+        return len(item) if item.isascii() else len(item.encode("utf-8", "surrogatepass"))
+    return item.nbytes if isinstance(item, np.ndarray) and item.ndim != 1 else 0
+
+
+def _too_large(index: int, size: int, limit: int) -> InvalidInput:
+    return InputTooLong(
+        f"item {index} has {size} bytes and is larger than max_item_bytes, {limit}; send less of it"
+    )
 
 
 def _prepare_one(

@@ -13,10 +13,19 @@ from .guard import Context
 class ClassificationService(classification_pb2_grpc.ClassificationServicer):
     """attar.v1.Classification."""
 
-    def __init__(self, classification: Classification, *, max_items: int) -> None:
+    def __init__(
+        self,
+        classification: Classification,
+        *,
+        max_items: int,
+        max_labels: int,
+        max_name_characters: int,
+    ) -> None:
         """Serve these classifiers."""
         self._classification = classification
         self._max_items = max_items
+        self._max_labels = max_labels
+        self._max_name = max_name_characters
 
     async def Fit(  # noqa: D102 (classification.proto says each)
         self, request: classification_pb2.FitClassifierRequest, context: Context
@@ -26,7 +35,9 @@ class ClassificationService(classification_pb2_grpc.ClassificationServicer):
                 request.name,
                 model=request.model,
                 items=convert.items(request, request.WhichOneof("input"), limit=self._max_items),
-                labels=list(request.labels),
+                labels=convert.labels(request.labels, limit=self._max_items),
+                max_labels=self._max_labels,
+                max_name_characters=self._max_name,
                 truncation=convert.truncation(request.truncation),
                 deadline=convert.deadline(context),
             )

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Container, Mapping, Sequence
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 import grpc
 import numpy as np
@@ -44,10 +44,10 @@ def items(request: HasItems, kind: str | None, *, limit: int) -> Items:
     """The items of the `oneof input` whose set field is `kind`: 1 to `limit` of them."""
     if kind == "texts":
         with about("texts"):
-            return _count(list(request.texts.values), limit)
+            return list(_count(request.texts.values, limit))
     if kind == "tensor":
         with about("tensor"):
-            return _count(wire.from_tensor(request.tensor), limit)
+            return _counted(request.tensor, limit)
     with about("input"):
         raise InvalidInput(
             "the request has no items; set texts, or tensor for a model that takes no text"
@@ -57,7 +57,7 @@ def items(request: HasItems, kind: str | None, *, limit: int) -> Items:
 def vectors(tensor: tensor_pb2.Tensor, *, limit: int) -> NDArray[np.float32]:
     """A float32 (n, dims) matrix of 1 to `limit` rows."""
     with about("vectors"):
-        matrix = _count(wire.from_tensor(tensor), limit)
+        matrix = _counted(tensor, limit)
         if matrix.dtype != np.float32 or matrix.ndim != 2:
             raise ShapeError(
                 f"vectors are a float32 (n, dims) matrix; got {matrix.dtype} {matrix.shape}"
@@ -106,11 +106,30 @@ def truncation(number: int) -> Truncation:
     return _choice("truncation", number, wire.TRUNCATIONS, "truncate")
 
 
-def tokens(given: item_pb2.Tokens, *, limit: int) -> Items:
-    """1 to `limit` items' token ids."""
+def tokens(given: item_pb2.Tokens, *, limit: int, max_length: int | None) -> Items:
+    """1 to `limit` items' token ids; of an item of more than `max_length` the length alone."""
     with about("tokens"):
         _count(given.lengths, limit)
-        return wire.from_tokens(given)
+        return wire.from_tokens(given, max_length=max_length)
+
+
+def labels(given: Sequence[str], *, limit: int) -> list[str]:
+    """Up to `limit` labels."""
+    if len(given) > limit:
+        with about("labels"):
+            _refuse_many(len(given), limit)
+    return list(given)
+
+
+def short(field: str, value: str, *, limit: int) -> str:
+    """A text that an answer repeats, of up to `limit` characters."""
+    if len(value) > limit:
+        with about(field):
+            raise InvalidInput(
+                f"{field} has {len(value)} characters, more than max_name_characters, {limit}; "
+                "give a shorter one"
+            )
+    return value
 
 
 def priority(number: int) -> Priority:
@@ -145,10 +164,12 @@ def statuses(found: Sequence[Item]) -> list[item_pb2.ItemStatus]:
     ]
 
 
-def failed(request: embedding_pb2.EmbedRequest, error: Exception) -> embedding_pb2.EmbedResponse:
-    """The answer on a stream to a request that failed as a whole."""
+def failed(
+    request: embedding_pb2.EmbedRequest, error: Exception, *, limit: int
+) -> embedding_pb2.EmbedResponse:
+    """The answer on a stream to a request that failed as a whole; its id has up to `limit`."""
     status = to_status(error, fields=fields(request))
-    return embedding_pb2.EmbedResponse(id=request.id, error=status)
+    return embedding_pb2.EmbedResponse(id=request.id[:limit], error=status)
 
 
 def fields(request: object) -> Container[str]:
@@ -164,15 +185,26 @@ def whole_number(field: str, value: int, *, low: int, high: int) -> int:
     return value
 
 
-Sized = TypeVar("Sized", bound=Sequence[Any] | NDArray[Any])
+Sized = TypeVar("Sized", bound=Sequence[Any])
+
+
+def _counted(tensor: tensor_pb2.Tensor, limit: int) -> NDArray[Any]:
+    """The array, of 1 to `limit` items by its shape."""
+    if tensor.shape and tensor.shape[0] > limit:
+        _refuse_many(tensor.shape[0], limit)
+    return wire.from_tensor(tensor)
 
 
 def _count(found: Sized, limit: int) -> Sized:
     if len(found) < 1:
         raise InvalidInput("0 items; give at least one")
     if len(found) > limit:
-        raise InvalidInput(f"{len(found)} items; a request takes {limit}, so send several")
+        _refuse_many(len(found), limit)
     return found
+
+
+def _refuse_many(count: int, limit: int) -> NoReturn:
+    raise InvalidInput(f"{count} items; a request takes {limit} (max_items), so send several")
 
 
 def _choice(field: str, number: int, names: Mapping[Name, int], default: Name) -> Name:

@@ -24,12 +24,14 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServicer):
         models: Models,
         *,
         max_items: int,
+        max_name_characters: int,
         max_stream_requests: int,
         draining: asyncio.Event,
     ) -> None:
         """Serve these models; a stream stops reading when `draining` is set."""
         self._models = models
         self._max_items = max_items
+        self._max_name = max_name_characters
         self._max_stream_requests = max_stream_requests
         self._draining = draining
 
@@ -59,18 +61,22 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServicer):
             current().message()
             return await self._embed(request, deadline, wait=True)
         except Exception as error:  # noqa: BLE001 (a stream outlives any one request)
-            return convert.failed(request, error)
+            return convert.failed(request, error, limit=self._max_name)
 
     async def _embed(
         self, request: embedding_pb2.EmbedRequest, deadline: float | None, *, wait: bool
     ) -> embedding_pb2.EmbedResponse:
+        name = convert.short("id", request.id, limit=self._max_name)
+        model = self._models.get(request.model, request.version)
         if not wait:  # a call that finds no room costs least before its items are looked at
-            self._models.get(request.model, request.version).refuse_if_full()
+            model.refuse_if_full()
         found = await embed.embed(
             self._models,
             model=request.model,
             version=request.version,
-            items=await off_the_loop(request_bytes(), lambda: self._items(request)),
+            items=await off_the_loop(
+                request_bytes(), lambda: self._items(request, model.encoder.max_length)
+            ),
             role=convert.role(request.role, default="passage"),
             dims=request.dims if request.HasField("dims") else None,
             encoding=convert.encoding(request.encoding),
@@ -78,13 +84,14 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServicer):
             priority=convert.priority(request.priority),
             deadline=deadline,
             wait=wait,
+            form="bytes",
         )
-        return await messages.answer(found.vectors.nbytes, lambda: [_answer(request.id, found)])
+        return await messages.answer(found.vectors.nbytes, lambda: [_answer(name, found)])
 
-    def _items(self, request: embedding_pb2.EmbedRequest) -> embed.Items:
+    def _items(self, request: embedding_pb2.EmbedRequest, max_length: int | None) -> embed.Items:
         kind = request.WhichOneof("input")
         if kind == "tokens":
-            return convert.tokens(request.tokens, limit=self._max_items)
+            return convert.tokens(request.tokens, limit=self._max_items, max_length=max_length)
         return convert.items(request, kind, limit=self._max_items)
 
 

@@ -4,6 +4,7 @@ A call comes in through the door and ends with its answer or with the one status
 maps to. The services behind it only decode, ask a use case, and encode.
 """
 
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from functools import partial
@@ -21,7 +22,7 @@ from attar.server.door import REQUEST_ID, Door
 from attar.server.errors import to_status
 from attar.server.steps import came, off_the_loop
 
-from . import messages
+from . import messages, parts
 
 CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -105,6 +106,9 @@ PEER: Final = "attar-peer"
 """By what a worker tells the process that it forwards to who its caller is."""
 _WORKER: Final = "unix:"  # only workers come by a socket, which is in a folder of their own
 HEALTH: Final = "/grpc.health.v1.Health/"
+# What protobuf and the host's step make of a message, of each byte and besides of each part.
+_MADE_OF_A_BYTE: Final = 6
+_MADE_OF_A_PART: Final = 64
 
 
 class Guard(grpc.aio.ServerInterceptor):
@@ -154,6 +158,7 @@ class Guard(grpc.aio.ServerInterceptor):
                 try:
                     with self._admitted(one, headers, context):
                         self._refuse_pages(headers)
+                        await one.hold(await self._weighed(kind, data))
                         return await answer(await self._read(kind, data), context)
                 except Exception as error:  # noqa: BLE001 (the edge: every caller is answered)
                     status = to_status(error, fields=one.fields)
@@ -167,18 +172,39 @@ class Guard(grpc.aio.ServerInterceptor):
     ) -> Callable[[AsyncIterator[bytes], Context], Awaitable[None]]:
         async def call(requests: AsyncIterator[bytes], context: Context) -> None:
             headers = _headers(context)
+            weights = deque[int]()  # of the requests that have no answer yet, in their order
+
+            async def read() -> AsyncIterator[Message]:
+                async for data in requests:
+                    weight = await self._weighed(kind, data)
+                    await one.hold(weight, wait=True)
+                    weights.append(weight)
+                    yield await self._read(kind, data)
+
             with answering(self._door.open(rpc, headers)) as one:
                 try:
                     with self._admitted(one, headers, context):
                         self._refuse_pages(headers)
-                        read = (await self._read(kind, data) async for data in requests)
-                        async with aclosing(answer(read, context)) as answers:
+                        async with aclosing(answer(read(), context)) as answers:
                             async for message in answers:
+                                one.let_go(weights.popleft() if weights else 0)
                                 await context.write(message)
                 except Exception as error:  # noqa: BLE001 (the edge: every caller is answered)
                     await _abort(context, one, to_status(error))
 
         return call
+
+    async def _weighed(self, kind: type[Message], data: bytes) -> int:
+        """The memory that a message is made into, bytes; InvalidInput where it has too many parts.
+
+        What is no message weighs what it has, and is refused when it is read.
+        """
+        limit = parts.most(self._max_items)
+        try:
+            found = await off_the_loop(len(data), lambda: parts.count(kind, data, limit=limit))
+        except parts.Malformed:
+            found = 0
+        return _MADE_OF_A_BYTE * len(data) + _MADE_OF_A_PART * found
 
     async def _read(self, kind: type[Message], data: bytes) -> Message:
         came(len(data))

@@ -9,7 +9,7 @@ https://github.com/kserve/open-inference-protocol, and Triton's extensions to it
 
 import asyncio
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version as release
 from types import MappingProxyType
@@ -25,7 +25,7 @@ from attar.server.engine.models import Model, Models
 from attar.server.engine.statistics import Total
 from attar.server.errors import about, code_of
 from attar.server.steps import off_the_loop, request_bytes, steps
-from attar.server.usecases.embed import Embedded, Items, Priority, embed
+from attar.server.usecases.embed import Embedded, Form, Items, Priority, embed
 
 from . import convert
 
@@ -65,6 +65,8 @@ DATATYPES: Final[Mapping[str, str]] = MappingProxyType(
 _NAMES: Final = MappingProxyType({dtype: name for name, dtype in DATATYPES.items()})
 _KINDS: Final[Mapping[str, set[type]]] = {"b": {bool}, "f": {int, float}}
 MAX_AXES: Final = 8
+MAX_NAMED: Final = {"inputs": 8, "outputs": 8, "parameters": 32}
+"""How many of each a request may name: more than any model has, or than there are."""
 _PREFIX: Final = 4  # bytes of the length before each element of BYTES, little-endian
 # Triton's levels, where 0 is the default and a lower one goes first.
 PRIORITIES: Final[tuple[Priority, ...]] = ("interactive", "interactive", "bulk")
@@ -93,15 +95,27 @@ class Tensor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Input:
+    """A tensor that came: what it says it is, and how its contents are read once that is right."""
+
+    info: TensorInfo
+    read: Callable[[], Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Inference:
-    """One request; no `outputs` stands for all of them."""
+    """One request; no `outputs` stands for all of them.
+
+    `form` is how its embeddings are written in the answer.
+    """
 
     model: str
     version: str
     id: str
-    inputs: tuple[Tensor, ...]
+    inputs: tuple[Input, ...]
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
+    form: Form = "bytes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -243,6 +257,7 @@ async def infer(
     request: Inference,
     *,
     max_items: int,
+    max_name_characters: int,
     deadline: float | None = None,
     wait: bool = False,
 ) -> Inferred:
@@ -251,6 +266,7 @@ async def infer(
     An item fails alone, and its code stands in `status`. The call fails with the first item's error
     where nothing would tell of it: `status` is not among the outputs, or no item is sound.
     """
+    convert.short("id", request.id, limit=max_name_characters)
     model = models.get(request.model, request.version)
     options = read_options(request.parameters)
     with about("parameters[dimensions]"):
@@ -292,6 +308,7 @@ async def infer(
             deadline=deadline,
             wait=wait,
             whole="status" not in wanted,
+            form=request.form,
         )
         if not found.good:
             found.require_all()
@@ -308,6 +325,16 @@ async def infer(
             "variant": found.model.encoder.variant.name,
         },
     )
+
+
+def refuse_many(kind: str, count: int) -> None:
+    """Raise InvalidInput for more inputs, outputs or parameters than there can be."""
+    if count > MAX_NAMED[kind]:
+        with about(kind):
+            raise InvalidInput(
+                f"{kind} are {count}, and a request may name {MAX_NAMED[kind]}; leave out what the "
+                "model does not know"
+            )
 
 
 def read_options(parameters: Mapping[str, Parameter]) -> Options:
@@ -358,14 +385,26 @@ def from_values(info: TensorInfo, values: Sequence[Any]) -> Tensor:
     Values of BYTES are bytes. Raises ShapeError where they do not fill the shape, or are not of the
     datatype.
     """
-    size = _size(info)
+    _size(info)
     flat = _flat(info, values)
     array = _texts(info, flat) if info.datatype == BYTES else _numbers(info, flat)
-    if array.size != size:
-        raise ShapeError(
-            f"{array.size} values; shape {list(info.shape)} of {info.name} takes {size}"
-        )
+    require_size(info, array.size)
     return Tensor(name=info.name, datatype=info.datatype, array=array.reshape(info.shape))
+
+
+def from_numbers(info: TensorInfo, values: NDArray[Any]) -> Tensor:
+    """The tensor of as many numbers as its shape takes; ShapeError where one does not fit."""
+    with np.errstate(over="ignore"):  # what becomes infinite is refused with its item
+        array = values.astype(_dtype(info))
+    if values.dtype.kind in "iu" and (array != values).any():
+        raise _mistyped(info)
+    return Tensor(name=info.name, datatype=info.datatype, array=array.reshape(info.shape))
+
+
+def require_size(info: TensorInfo, count: int) -> None:
+    """Raise ShapeError where so many values do not fill the shape."""
+    if count != (size := _size(info)):
+        raise ShapeError(f"{count} values; shape {list(info.shape)} of {info.name} takes {size}")
 
 
 def to_raw(tensor: Tensor) -> bytes:
@@ -374,32 +413,36 @@ def to_raw(tensor: Tensor) -> bytes:
     return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
-def _items(model: Model, inputs: Sequence[Tensor], *, max_items: int) -> Items:
+def _items(model: Model, inputs: Sequence[Input], *, max_items: int) -> Items:
+    """Read the one input's items, once what it says of itself is right."""
     expected = takes(model)
     with about("inputs"):
-        if len(inputs) != 1 or inputs[0].name != expected.name:
-            given = ", ".join(repr(tensor.name[:80]) for tensor in inputs[:5]) or "none"
+        if len(inputs) != 1 or inputs[0].info.name != expected.name:
+            given = ", ".join(repr(one.info.name[:80]) for one in inputs[:5]) or "none"
             raise InvalidInput(
                 f"inputs are {given}; {model.name} takes one, {expected.name!r}: "
                 f"{expected.datatype} {list(expected.shape)}"
             )
-    array = inputs[0].array
+    info = inputs[0].info
     with about("inputs[0].datatype"):
-        if inputs[0].datatype != expected.datatype:
+        if info.datatype != expected.datatype:
+            _require_known(info)
             raise ShapeError(
-                f"{expected.name} is {inputs[0].datatype}; {model.name} takes {expected.datatype}"
+                f"{expected.name} is {info.datatype}; {model.name} takes {expected.datatype}"
             )
     with about("inputs[0].shape"):
-        is_plain = expected.datatype == BYTES and array.ndim == 1
+        _size(info)
+        is_plain = expected.datatype == BYTES and len(info.shape) == 1
         fits = is_plain or (
-            array.ndim == len(expected.shape)
-            and all(axis in (-1, n) for axis, n in zip(expected.shape, array.shape, strict=True))
+            len(info.shape) == len(expected.shape)
+            and all(axis in (-1, n) for axis, n in zip(expected.shape, info.shape, strict=True))
         )
-        if not fits or not 1 <= len(array) <= max_items:
+        if not fits or info.shape[0] > max_items:
             raise ShapeError(
-                f"{expected.name} has shape {list(array.shape)}; {model.name} takes "
-                f"{list(expected.shape)}, and a request 1 to {max_items} items"
+                f"{expected.name} has shape {list(info.shape)}; {model.name} takes "
+                f"{list(expected.shape)}, and a request 1 to {max_items} items (max_items)"
             )
+    array = inputs[0].read().array
     if expected.datatype != BYTES:
         return array
     # What is not UTF-8 becomes half of a surrogate pair, for which its item, and it alone, fails.
@@ -550,10 +593,14 @@ def _size(info: TensorInfo) -> int:
 
 
 def _dtype(info: TensorInfo) -> np.dtype[Any]:
-    if info.datatype not in DATATYPES:
+    _require_known(info)
+    return np.dtype(DATATYPES[info.datatype])
+
+
+def _require_known(info: TensorInfo) -> None:
+    if info.datatype not in (*DATATYPES, BYTES):
         known = ", ".join((*DATATYPES, BYTES))
         raise ShapeError(f"{info.name} is {info.datatype[:20]!r}; known datatypes are {known}")
-    return np.dtype(DATATYPES[info.datatype])
 
 
 def _whole(parameters: Mapping[str, Parameter], name: str, *, high: int) -> int | None:

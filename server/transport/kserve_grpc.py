@@ -1,10 +1,12 @@
 """KServe v2 over gRPC: `inference.GRPCInferenceService`, as Triton's clients speak it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any, Final, NoReturn
 
+import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from attar.errors import InvalidInput, ShapeError, Unimplemented
@@ -34,6 +36,14 @@ _CONTENTS: Final = {
     kserve.BYTES: "bytes_contents",
 }
 """The field of InferTensorContents that holds a datatype; FP16 has none, and travels raw."""
+_WIDE: Final = {
+    "BOOL": "bool",
+    **dict.fromkeys(("INT8", "INT16", "INT32", "INT64"), "int64"),
+    **dict.fromkeys(("UINT8", "UINT16", "UINT32", "UINT64"), "uint64"),
+    "FP32": "float32",
+    "FP64": "float64",
+}
+"""numpy's dtype that holds whatever such a field may."""
 
 
 class KServeService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
@@ -44,12 +54,14 @@ class KServeService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ign
         models: Models,
         *,
         max_items: int,
+        max_name_characters: int,
         max_stream_requests: int,
         draining: asyncio.Event,
     ) -> None:
         """Serve these models; a stream stops reading when `draining` is set."""
         self._models = models
         self._max_items = max_items
+        self._max_name = max_name_characters
         self._max_stream_requests = max_stream_requests
         self._draining = draining
 
@@ -147,7 +159,9 @@ class KServeService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ign
             inferred = await self._infer(request, deadline, wait=True)
         except Exception as error:  # noqa: BLE001 (a stream outlives any one request)
             status = to_status(error, fields=convert.fields(request))
-            answer = service_pb2.ModelInferResponse(id=request.id, model_name=request.model_name)
+            answer = service_pb2.ModelInferResponse(
+                id=request.id[: self._max_name], model_name=request.model_name[: self._max_name]
+            )
             answer.parameters["status"].int64_param = status.code
             return service_pb2.ModelStreamInferResponse(
                 error_message=status.message, infer_response=answer
@@ -159,6 +173,7 @@ class KServeService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ign
             self._models,
             await off_the_loop(request_bytes(), lambda: _inference(request)),
             max_items=self._max_items,
+            max_name_characters=self._max_name,
             deadline=deadline,
             wait=wait,
         )
@@ -175,8 +190,9 @@ def _inference(request: Any) -> kserve.Inference:
     )
 
 
-def _inputs(request: Any) -> tuple[kserve.Tensor, ...]:
+def _inputs(request: Any) -> tuple[kserve.Input, ...]:
     """The request's tensors, each with its contents: all of them raw, or all of them typed."""
+    kserve.refuse_many("inputs", len(request.inputs))
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         with about("raw_input_contents"):
@@ -199,15 +215,32 @@ def _inputs(request: Any) -> tuple[kserve.Tensor, ...]:
             with about(f"inputs[{index}].contents"):
                 if tensor.contents.ListFields():
                     raise InvalidInput("contents are given beside raw_input_contents; give one")
-            with about(f"raw_input_contents[{index}]"):
-                found.append(kserve.from_raw(info, raw[index]))
+            read = partial(_raw, info, raw[index], index)
         else:
             with about(f"inputs[{index}].contents"):
-                found.append(kserve.from_values(info, _typed(info, tensor.contents)))
+                values = _contents(info, tensor.contents)
+            read = partial(_typed, info, values, index)
+        found.append(kserve.Input(info=info, read=read))
     return tuple(found)
 
 
-def _typed(info: kserve.TensorInfo, contents: Any) -> list[Any]:
+def _raw(info: kserve.TensorInfo, contents: bytes, index: int) -> kserve.Tensor:
+    with about(f"raw_input_contents[{index}]"):
+        return kserve.from_raw(info, contents)
+
+
+def _typed(info: kserve.TensorInfo, values: Sequence[Any], index: int) -> kserve.Tensor:
+    with about(f"inputs[{index}].contents"):
+        if info.datatype == kserve.BYTES:
+            return kserve.from_values(info, list(values))
+        numbers = np.empty(len(values), _WIDE[info.datatype])
+        for part in steps(len(values)):
+            numbers[part] = values[part]
+        return kserve.from_numbers(info, numbers)
+
+
+def _contents(info: kserve.TensorInfo, contents: Any) -> Sequence[Any]:
+    """The field that holds the tensor's values, as many as its shape takes."""
     name = _CONTENTS.get(info.datatype)
     others = [field.name for field, _ in contents.ListFields() if field.name != name]
     if name is None or others:
@@ -215,11 +248,13 @@ def _typed(info: kserve.TensorInfo, contents: Any) -> list[Any]:
         raise InvalidInput(
             f"contents of {info.datatype[:20]!r} travel {known}; got {', '.join(others) or 'none'}"
         )
-    values = getattr(contents, name)
-    return [value for part in steps(len(values)) for value in values[part]]
+    values: Sequence[Any] = getattr(contents, name)
+    kserve.require_size(info, len(values))
+    return values
 
 
 def _parameters(parameters: Mapping[str, Any]) -> dict[str, kserve.Parameter]:
+    kserve.refuse_many("parameters", len(parameters))
     found: dict[str, kserve.Parameter] = {}
     for name, parameter in parameters.items():
         kind = parameter.WhichOneof("parameter_choice")
@@ -231,6 +266,7 @@ def _parameters(parameters: Mapping[str, Any]) -> dict[str, kserve.Parameter]:
 
 
 def _requested(request: Any) -> list[str]:
+    kserve.refuse_many("outputs", len(request.outputs))
     for index, output in enumerate(request.outputs):
         with about(f"outputs[{index}].parameters"):
             if output.parameters:

@@ -15,13 +15,12 @@ from attar.errors import InvalidInput
 from attar.heads import LinearClassifier
 from attar.server.engine.models import Models
 
-from .embed import Item, Items, Truncation, embed
+from .embed import Item, Items, Truncation, embed, refuse_large_answer
 from .kept import Kept, model_for
 from .shelf import Shelf
 
 _ITERATIONS: Final = 1000
 _FOLDS: Final = 5
-_LABEL_CHARACTERS: Final = 256
 # The inverse strength of the penalty. Rows of unit length have columns of about 1 / d variance, on
 # which scikit-learn's C = 1 keeps every probability near 1 / k: see benchmarks/classifiers.py.
 _C_OF_UNIT_ROWS: Final = 10.0
@@ -76,6 +75,8 @@ class Classification:
         model: str = "",
         items: Items,
         labels: Sequence[str],
+        max_labels: int = 512,
+        max_name_characters: int = 256,
         truncation: Truncation = "truncate",
         deadline: float | None = None,
     ) -> ClassifierInfo:
@@ -90,7 +91,7 @@ class Classification:
             raise InvalidInput(
                 f"labels must be one label an item; got {len(labels)} for {len(items)} items"
             )
-        _check_labels(labels)
+        _check_labels(labels, most=max_labels, longest=max_name_characters)
         embedded = await embed(
             self._models,
             model=model,
@@ -122,6 +123,8 @@ class Classification:
         """Give each item's label; an item that cannot be embedded fails alone."""
         head = self._shelf.get(name)
         model = model_for(self._models, Kept("classifier", name, head.model, head.fingerprint))
+        size = len(items) * head.bias.nbytes  # float32, one a label
+        refuse_large_answer(size, limit=model.max_answer_bytes)
         embedded = await embed(
             self._models,
             model=model.name,
@@ -255,19 +258,19 @@ def _logistic(
     return weights, bias
 
 
-def _check_labels(labels: Sequence[str]) -> None:
-    """Refuse what is no name, labels that look the same, and fewer than two."""
+def _check_labels(labels: Sequence[str], *, most: int, longest: int) -> None:
+    """Refuse what is no name, labels that look the same, and fewer than two or too many."""
     seen: dict[str, int] = {}
     for i, label in enumerate(labels):
+        if len(label) > longest:
+            raise InvalidInput(
+                f"labels[{i}] has {len(label)} characters, more than max_name_characters, "
+                f"{longest}; got {label!r:.80}"
+            )
         # An array of numpy strings ends each at its last character that is not NUL.
         seen_as = _seen_as(label)
         if not seen_as or label.endswith("\0"):
             raise InvalidInput(f"labels[{i}] must be a name; got {label!r:.80}")
-        if len(label) > _LABEL_CHARACTERS:
-            raise InvalidInput(
-                f"labels[{i}] has {len(label)} characters and a label may have"
-                f" {_LABEL_CHARACTERS}; got {label!r:.80}"
-            )
         first = seen.setdefault(seen_as, i)
         if labels[first] != label:
             raise InvalidInput(
@@ -278,6 +281,11 @@ def _check_labels(labels: Sequence[str]) -> None:
         raise InvalidInput(
             f"labels are of one class: give at least two different labels; got"
             f" {sorted(set(labels))}; to know items of one kind fit a detector"
+        )
+    if len(seen) > most:
+        raise InvalidInput(
+            f"labels are {len(seen)} different ones, more than max_labels, {most}; fit fewer, or "
+            "search a collection for the nearest items"
         )
 
 

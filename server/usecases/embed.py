@@ -1,10 +1,12 @@
 """Embed: items in, one encoded row and one status per item out; a bad item fails alone."""
 
+import math
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +19,13 @@ from attar.server.call import Phase, current
 from attar.server.engine.models import Model, Models, Row
 from attar.server.steps import off_the_loop
 
-__all__ = ["Embedded", "Item", "Items", "Priority", "Role", "Truncation", "embed"]
+__all__ = ["Embedded", "Form", "Item", "Items", "Priority", "Role", "Truncation", "embed"]
+
+Form: TypeAlias = Literal["bytes", "base64", "json"]
+"""How numbers are written in an answer."""
+
+_JSON_NUMBER_BYTES: Final = 24  # a sign, a point, 17 digits, an exponent, a comma
+_MADE_OF_AN_ANSWER: Final = 2  # its parts, and the whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,7 @@ async def embed(
     deadline: float | None = None,
     wait: bool = False,
     whole: bool = False,
+    form: Form | None = None,
 ) -> Embedded:
     """Embed items with a model (the only one when `model` is empty) by `deadline` (loop time, s).
 
@@ -74,17 +83,26 @@ async def embed(
     priority let interactive ones pass for a while. Without `wait` a queue that lacks room refuses
     the call with `Overloaded`; with it the call waits for room. Raises what is wrong with the call;
     what is wrong with one item stands in its `Item`, or with `whole` fails the call: before any
-    item is run, where the host's step can tell.
+    item is run, where the host's step can tell. `form` is how the caller's protocol writes the
+    rows, of which `max_answer_bytes` takes so many; without one no answer has them.
     """
     chosen = models.get(model, version)
-    with chosen.held() as tally:
+    with chosen.held() as tally, ExitStack() as stack:
         encoder = chosen.encoder
         nothing = np.empty((0, encoder.dim), np.float32)
-        encoder.finish(nothing, dims=dims, encoding=encoding)  # refuses bad ones before any work
+        # Refuses bad ones before any work.
+        written = encoder.finish(nothing, dims=dims, encoding=encoding)
+        size = _written_bytes(len(items), written, form or "bytes")
+        if form is not None:
+            refuse_large_answer(size, limit=chosen.max_answer_bytes)
         call = current()
         if not wait:
             chosen.refuse_if_full()
         call.foresee(len(items))
+        memory = _MADE_OF_AN_ANSWER * size + chosen.prepared_bytes(items)
+        await call.hold(memory, wait=wait)
+        if wait:  # a stream gives it back before its end
+            stack.callback(call.let_go, memory)
         start = time.perf_counter()
         prepared = await chosen.prepare(items, role=role, truncation=truncation)
         if whole:
@@ -128,6 +146,28 @@ async def embed(
             infer_s=found.infer_s,
         )
         return found
+
+
+def refuse_large_answer(size: int, *, limit: int) -> None:
+    """Raise InvalidInput for an answer of more bytes than `limit`, before it is worked on."""
+    if size > limit:
+        raise InvalidInput(
+            f"the answer would have {size} bytes, more than max_answer_bytes, {limit}; send fewer "
+            "items a request, or take fewer dimensions or a smaller encoding"
+        )
+
+
+def _written_bytes(rows: int, nothing: NDArray[Any], form: Form) -> int:
+    """How many bytes rows like those of `nothing`, (0, d), are written as."""
+    width: int = nothing.shape[1]
+    row = width * int(nothing.itemsize)
+    match form:
+        case "bytes":
+            return rows * row
+        case "base64":
+            return rows * 4 * math.ceil(row / 3)
+        case "json":
+            return rows * width * _JSON_NUMBER_BYTES
 
 
 def _raise_first(errors: Iterable[AttarError | None]) -> None:

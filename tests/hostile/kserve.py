@@ -158,7 +158,16 @@ REST: Final = (
     Rest("a prefix that lies", raw(b"\xff\xff\xff\xff" + b"cat"), 400, "ends within element 0"),
     Rest("a prefix cut short", raw(b"\x03\0\0"), 400, "ends within element 0"),
     Rest("a prefix too small", raw(b"\x02\0\0\0cat"), 400, "1 bytes after the 1 elements"),
-    Rest("a shape without bytes", raw(CAT, shape=(2**31,)), 400, "ends within element 1"),
+    Rest("a shape without bytes", raw(CAT, shape=(40,)), 400, "ends within element 1"),
+    Rest("a shape beyond max_items", raw(CAT, shape=(2**31,)), 400, "1 to 40 items (max_items)"),
+    Rest("outputs without end", infer(outputs=[{"name": "x"}] * 9), 400, "outputs are 9, and a"),
+    Rest("inputs without end", rest({"inputs": [{}] * 9}), 400, "inputs are 9, and a request"),
+    Rest(
+        "parameters without end",
+        infer(parameters={f"p{i}": 1 for i in range(33)}),
+        400,
+        "parameters are 33, and a request may name 32",
+    ),
     Rest("sizes beyond the body", raw(CAT, size=99), 400, "7 bytes are left"),
     Rest("a size below 0", raw(CAT, size=-1), 400, "is -1"),
     Rest("a size that is a flag", raw(CAT, size=True), 400, "is True"),
@@ -239,6 +248,7 @@ def pixels(**changes: Any) -> pb.ModelInferRequest:
     return message(model_name="tiny-image", inputs=inputs(**given), raw_input_contents=[data])
 
 
+_SHAPE: Final = "inputs[0].shape"
 _RAW: Final = "raw_input_contents[0]"
 _BOTH: Final = pb.InferTensorContents(bytes_contents=[b"cat"])
 GRPC: Final = (
@@ -248,9 +258,31 @@ GRPC: Final = (
         "an output twice", message(outputs=outputs("status", "status")), INVALID, "outputs[1].name"
     ),
     Grpc("an output that is not", message(outputs=outputs("logits")), INVALID, "outputs[0].name"),
-    Grpc("a shape without bytes", message(inputs=inputs((2**31,))), INVALID, _RAW, "element 1 of"),
-    Grpc("a shape of 2**40", message(inputs=inputs((2**40,))), INVALID, _RAW, "a message holds"),
-    Grpc("a shape of 0", message(inputs=inputs((0,))), INVALID, _RAW, "each at least 1"),
+    Grpc("a shape without bytes", message(inputs=inputs((40,))), INVALID, _RAW, "element 1 of"),
+    Grpc("a shape of 2**31", message(inputs=inputs((2**31,))), INVALID, _SHAPE, "1 to 40 items"),
+    Grpc("a shape of 2**40", message(inputs=inputs((2**40,))), INVALID, _SHAPE, "a message holds"),
+    Grpc("a shape of 0", message(inputs=inputs((0,))), INVALID, _SHAPE, "each at least 1"),
+    Grpc(
+        "inputs without end",
+        message(inputs=[pb.ModelInferRequest.InferInputTensor()] * 9),
+        INVALID,
+        "inputs",
+        "inputs are 9",
+    ),
+    Grpc(
+        "outputs without end",
+        message(outputs=[pb.ModelInferRequest.InferRequestedOutputTensor()] * 9),
+        INVALID,
+        "outputs",
+        "outputs are 9",
+    ),
+    Grpc(
+        "parameters without end",
+        message(parameters={f"p{i}": pb.InferParameter(bool_param=True) for i in range(33)}),
+        INVALID,
+        "parameters",
+        "parameters are 33",
+    ),
     Grpc("a prefix that lies", message(raw_input_contents=[b"\xff" * 8]), INVALID, _RAW, "ends wi"),
     Grpc(
         "a byte too many", message(raw_input_contents=[CAT + b"a"]), INVALID, _RAW, "1 bytes after"
@@ -268,7 +300,11 @@ GRPC: Final = (
         "another name", message(inputs=inputs(name="TEXT")), INVALID, "inputs", "takes one, 'text'"
     ),
     Grpc(
-        "a datatype that is not", message(inputs=inputs(datatype="STRING")), INVALID, _RAW, "known"
+        "a datatype that is not",
+        message(inputs=inputs(datatype="STRING")),
+        INVALID,
+        "inputs[0].datatype",
+        "known",
     ),
     Grpc(
         "another datatype", pixels(datatype="FP64", raw=bytes(512)), INVALID, "inputs[0].datatype"

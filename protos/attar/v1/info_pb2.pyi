@@ -158,6 +158,12 @@ class Limits(_message.Message):
     MAX_STREAM_REQUESTS_FIELD_NUMBER: _builtins.int
     MAX_SEARCH_LIMIT_FIELD_NUMBER: _builtins.int
     MAX_HTTP_CONNECTIONS_FIELD_NUMBER: _builtins.int
+    MAX_ITEM_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_ANSWER_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_JSON_VALUES_FIELD_NUMBER: _builtins.int
+    MAX_LABELS_FIELD_NUMBER: _builtins.int
+    MAX_NAME_CHARACTERS_FIELD_NUMBER: _builtins.int
+    MAX_WORKING_BYTES_FIELD_NUMBER: _builtins.int
     MAX_COLLECTIONS_FIELD_NUMBER: _builtins.int
     MAX_PAYLOAD_BYTES_FIELD_NUMBER: _builtins.int
     max_items: _builtins.int
@@ -178,6 +184,18 @@ class Limits(_message.Message):
     """Hits for one query of a search."""
     max_http_connections: _builtins.int
     """HTTP connections open at a time; beyond it one is told 503 and closed."""
+    max_item_bytes: _builtins.int
+    """Bytes of one item, text or array. Of token ids an item has ModelInfo.max_length at most."""
+    max_answer_bytes: _builtins.int
+    """Bytes of one answer's embeddings or probabilities, as the call asks for them."""
+    max_json_values: _builtins.int
+    """Values of one JSON body."""
+    max_labels: _builtins.int
+    """Different labels of one classifier."""
+    max_name_characters: _builtins.int
+    """Characters of a label, and of an id that an answer repeats."""
+    max_working_bytes: _builtins.int
+    """Bytes of memory for what all requests in work are made into; beyond it a call is refused."""
     max_collections: _builtins.int
     max_payload_bytes: _builtins.int
     """Bytes of one point's payload."""
@@ -193,12 +211,18 @@ class Limits(_message.Message):
         max_stream_requests: _builtins.int = ...,
         max_search_limit: _builtins.int = ...,
         max_http_connections: _builtins.int = ...,
+        max_item_bytes: _builtins.int = ...,
+        max_answer_bytes: _builtins.int = ...,
+        max_json_values: _builtins.int = ...,
+        max_labels: _builtins.int = ...,
+        max_name_characters: _builtins.int = ...,
+        max_working_bytes: _builtins.int = ...,
         max_collections: _builtins.int = ...,
         max_payload_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_tokens", b"max_batch_tokens", "max_collections", b"max_collections", "max_concurrent_requests", b"max_concurrent_requests", "max_http_connections", b"max_http_connections", "max_items", b"max_items", "max_message_bytes", b"max_message_bytes", "max_payload_bytes", b"max_payload_bytes", "max_queue_items", b"max_queue_items", "max_queue_tokens", b"max_queue_tokens", "max_search_limit", b"max_search_limit", "max_stream_requests", b"max_stream_requests"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_answer_bytes", b"max_answer_bytes", "max_batch_tokens", b"max_batch_tokens", "max_collections", b"max_collections", "max_concurrent_requests", b"max_concurrent_requests", "max_http_connections", b"max_http_connections", "max_item_bytes", b"max_item_bytes", "max_items", b"max_items", "max_json_values", b"max_json_values", "max_labels", b"max_labels", "max_message_bytes", b"max_message_bytes", "max_name_characters", b"max_name_characters", "max_payload_bytes", b"max_payload_bytes", "max_queue_items", b"max_queue_items", "max_queue_tokens", b"max_queue_tokens", "max_search_limit", b"max_search_limit", "max_stream_requests", b"max_stream_requests", "max_working_bytes", b"max_working_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -46,6 +46,8 @@ class Limits:
 
     max_items: int
     max_message_bytes: int
+    max_json_values: int
+    max_name_characters: int
     read_timeout_s: float
     cors_allow_origin: tuple[str, ...] = ()
     site: Site | None = None
@@ -192,9 +194,18 @@ def application(models: Models, door: Door, limits: Limits) -> ASGIApp:
     to = Answers(
         health=Health(models, door),
         openai=openai.OpenAI(models, max_items=limits.max_items, truncate=limits.truncate),
-        kserve=kserve.KServe(models, max_items=limits.max_items),
+        kserve=kserve.KServe(
+            models,
+            max_items=limits.max_items,
+            max_name_characters=limits.max_name_characters,
+        ),
     )
-    way = Edge(door, max_body_bytes=limits.max_message_bytes, read_timeout_s=limits.read_timeout_s)
+    way = Edge(
+        door,
+        max_body_bytes=limits.max_message_bytes,
+        max_json_values=limits.max_json_values,
+        read_timeout_s=limits.read_timeout_s,
+    )
     described = page.describe(ROUTES)
     shown = page.show(described)
 

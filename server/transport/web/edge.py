@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+import numpy as np
 from google.rpc.error_details_pb2 import BadRequest
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -20,14 +21,19 @@ from attar.errors import Cancelled, InvalidInput
 from attar.inputs import HOW_TO_CUT
 from attar.server.access import Scope
 from attar.server.browser import ASKED_FIRST, asks_first
-from attar.server.call import answering
+from attar.server.call import answering, current
 from attar.server.door import REQUEST_ID, Door
 from attar.server.errors import Unreadable, http_code, reason_of, retry_after_s, to_status
-from attar.server.steps import came
+from attar.server.steps import came, off_the_loop
 
 from . import reader
 
 JSON: Final = "application/json"
+_KEPT_OF_A_BYTE: Final = 2  # while it is read, and whole
+_WIDEST: Final = 4  # bytes of a character in Python
+_MADE_OF_A_VALUE: Final = 128  # bytes, of an object of one field
+_FEW: Final = 2**12
+_SEPARATORS: Final = np.frombuffer(b",[{", np.uint8)
 BINARY: Final = "application/octet-stream"
 _CHARSET: Final = re.compile(r';\s*charset\s*=\s*"?([^\s";]+)', re.IGNORECASE)
 
@@ -39,6 +45,7 @@ class Asked:
     path: Mapping[str, str]
     headers: Mapping[str, str]
     body: bytes
+    max_json_values: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,9 +87,12 @@ class Route:
 class Edge:
     """The way of every request to its route's answer."""
 
-    def __init__(self, door: Door, *, max_body_bytes: int, read_timeout_s: float) -> None:
+    def __init__(
+        self, door: Door, *, max_body_bytes: int, max_json_values: int, read_timeout_s: float
+    ) -> None:
         """Let requests in by `door`; their bodies have so many bytes, and so long to arrive."""
         self._door = door
+        self._max_json_values = max_json_values
         self._max_body_bytes = max_body_bytes
         self._read_timeout_s = read_timeout_s
 
@@ -99,7 +109,12 @@ class Edge:
                     with self._door.admitted(call, scope=route.scope, headers=headers, peer=peer):
                         body = await self._read(request, route) if route.types else b""
                         came(len(body))
-                        asked = Asked(path=request.path_params, headers=headers, body=body)
+                        asked = Asked(
+                            path=request.path_params,
+                            headers=headers,
+                            body=body,
+                            max_json_values=self._max_json_values,
+                        )
                         response = await _unless_gone(request, work(asked))
                 except Exception as error:  # noqa: BLE001 (the edge: every caller is answered)
                     response = told(error, route.wording)
@@ -119,9 +134,10 @@ class Edge:
         try:
             async with asyncio.timeout(self._read_timeout_s):
                 async for chunk in request.stream():
-                    body += chunk
-                    if len(body) > self._max_body_bytes:
+                    if len(body) + len(chunk) > self._max_body_bytes:
                         raise too_large
+                    await current().hold(_KEPT_OF_A_BYTE * len(chunk))
+                    body += chunk
         except TimeoutError:
             raise Unreadable(
                 408,
@@ -158,8 +174,35 @@ def plain(problem: Problem) -> dict[str, Any]:
     return {"error": problem.message}
 
 
-def document(body: bytes) -> dict[str, Any]:
-    """The JSON object that a body holds; InvalidInput for anything else."""
+async def document(asked: Asked, *, size: int | None = None) -> dict[str, Any]:
+    """The JSON object that a body holds, or the first `size` bytes of it.
+
+    Raises InvalidInput for anything else, and for more values than a body may have.
+    """
+    body = asked.body if size is None else asked.body[:size]
+    count = await off_the_loop(len(body), lambda: json_values(body))
+    if count > asked.max_json_values:
+        raise InvalidInput(
+            f"the body has some {count} values, more than max_json_values, "
+            f"{asked.max_json_values}; send less, or tensors as bytes"
+        )
+    width = 1 if body.isascii() and b"\\u" not in body else _WIDEST
+    await current().hold(2 * width * len(body) + _MADE_OF_A_VALUE * count)
+    return await off_the_loop(len(body), lambda: _read(body))
+
+
+def json_values(body: bytes) -> int:
+    """How many values JSON has at most: its commas and opening brackets outside of texts, and 1."""
+    count = 1 + sum(map(body.count, (b",", b"[", b"{")))
+    if count <= _FEW:  # those inside of texts do no harm
+        return count
+    plain = body.replace(b"\\\\", b"  ").replace(b'\\"', b"  ") if b"\\" in body else body
+    found = np.frombuffer(plain, np.uint8)
+    outside = ~np.logical_xor.accumulate(found == ord('"'))
+    return 1 + int(np.count_nonzero(np.isin(found, _SEPARATORS) & outside))
+
+
+def _read(body: bytes) -> dict[str, Any]:
     try:
         text = body.decode("utf-8-sig")  # some clients put a byte order mark first
         found = reader.read(text)

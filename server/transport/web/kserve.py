@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from starlette.responses import JSONResponse, Response
@@ -11,7 +12,14 @@ from attar.server.engine.models import Models
 from attar.server.errors import about
 from attar.server.steps import off_the_loop, steps
 from attar.server.transport import kserve
-from attar.server.transport.kserve import Inference, Inferred, Parameter, Tensor, TensorInfo
+from attar.server.transport.kserve import (
+    Inference,
+    Inferred,
+    Input,
+    Parameter,
+    Tensor,
+    TensorInfo,
+)
 
 from .edge import BINARY, JSON, Asked, document, json_kind
 
@@ -30,10 +38,11 @@ _ALL_BINARY: Final = "binary_data_output"
 class KServe:
     """`/v2` over the models of one server."""
 
-    def __init__(self, models: Models, *, max_items: int) -> None:
+    def __init__(self, models: Models, *, max_items: int, max_name_characters: int) -> None:
         """Serve these models; a request takes up to `max_items`."""
         self._models = models
         self._max_items = max_items
+        self._max_name = max_name_characters
 
     async def live(self, asked: Asked) -> Response:  # noqa: ARG002 (every route's signature)
         """Say that the process answers."""
@@ -68,7 +77,7 @@ class KServe:
 
     async def index(self, asked: Asked) -> Response:
         """List the models that are known."""
-        given = document(asked.body) if asked.body else {}
+        given = await document(asked) if asked.body else {}
         _refuse_unknown(given, ("ready",), "the request")
         ready = given.get("ready", False)
         with about("ready"):
@@ -79,28 +88,43 @@ class KServe:
     async def load(self, asked: Asked) -> Response:
         """Load a model."""
         await kserve.load(
-            self._models, asked.path["model"], repository="", parameters=_parameters_of(asked)
+            self._models,
+            asked.path["model"],
+            repository="",
+            parameters=await _parameters_of(asked),
         )
         return JSONResponse({})
 
     async def unload(self, asked: Asked) -> Response:
         """Stop serving a model."""
         await kserve.unload(
-            self._models, asked.path["model"], repository="", parameters=_parameters_of(asked)
+            self._models,
+            asked.path["model"],
+            repository="",
+            parameters=await _parameters_of(asked),
         )
         return JSONResponse({})
 
     async def infer(self, asked: Asked) -> Response:
         """Answer one request."""
-        request, raw = await off_the_loop(len(asked.body), lambda: _request(asked))
-        inferred = await kserve.infer(self._models, request, max_items=self._max_items)
+        size = _json_size(asked)
+        given = await document(asked, size=size)
+        binary = memoryview(asked.body)[size:]
+        request, raw = await off_the_loop(size, lambda: _request(asked, given, binary))
+        inferred = await kserve.infer(
+            self._models,
+            request,
+            max_items=self._max_items,
+            max_name_characters=self._max_name,
+        )
         size = sum(tensor.array.size for tensor in inferred.outputs) * _BYTES_PER_NUMBER
         return await off_the_loop(size, lambda: _answer(inferred, raw))
 
 
-def _request(asked: Asked) -> tuple[Inference, Mapping[str, bool]]:
+def _request(
+    asked: Asked, given: Mapping[str, Any], binary: memoryview
+) -> tuple[Inference, Mapping[str, bool]]:
     """The request, and which of its outputs are to come as bytes; "" is any other."""
-    given, binary = _divide(asked)
     _refuse_unknown(given, _REQUEST, "the request")
     name, version = _named(asked)
     parameters = _parameters(given.get("parameters", {}), "parameters")
@@ -112,6 +136,7 @@ def _request(asked: Asked) -> tuple[Inference, Mapping[str, bool]]:
         inputs=tuple(_inputs(given.get("inputs"), binary)),
         parameters=parameters,
         outputs=outputs,
+        form="bytes" if raw.get("embedding", raw[""]) else "json",
     )
     return request, raw
 
@@ -120,14 +145,14 @@ def _named(asked: Asked) -> tuple[str, str]:
     return asked.path.get("model", ""), asked.path.get("version", "")
 
 
-def _parameters_of(asked: Asked) -> dict[str, Parameter]:
-    given = document(asked.body) if asked.body else {}
+async def _parameters_of(asked: Asked) -> dict[str, Parameter]:
+    given = await document(asked) if asked.body else {}
     _refuse_unknown(given, ("parameters",), "the request")
     return _parameters(given.get("parameters", {}), "parameters")
 
 
-def _divide(asked: Asked) -> tuple[dict[str, Any], memoryview]:
-    """The JSON in front, as long as its header says, and the bytes behind it."""
+def _json_size(asked: Asked) -> int:
+    """How long the JSON in front is: as its header says, or all of it."""
     length = asked.headers.get(HEADER)
     size = len(asked.body)
     if length is not None:
@@ -136,7 +161,7 @@ def _divide(asked: Asked) -> tuple[dict[str, Any], memoryview]:
         ):
             raise InvalidInput(f"{HEADER} is {length[:20]!r}; the body has {size} bytes")
         size = int(length)
-    return document(asked.body[:size]), memoryview(asked.body)[size:]
+    return size
 
 
 def _id(value: object) -> str:
@@ -158,6 +183,7 @@ def _parameters(given: object, where: str) -> dict[str, Parameter]:
     with about(where):
         if not isinstance(given, Mapping):
             raise InvalidInput(f"{where} is not an object")
+        kserve.refuse_many("parameters", len(given))
         for name, value in given.items():
             if not isinstance(value, bool | int | float | str):
                 raise InvalidInput(f"{where} has {name[:80]!r}, which is no number, text or flag")
@@ -177,6 +203,7 @@ def _objects(
     with about(where):
         if not isinstance(given, list):
             raise InvalidInput(f"{where} is missing, or is no list of objects")
+    kserve.refuse_many(where, len(given))
     for index, one in enumerate(given):
         at = f"{where}[{index}]"
         with about(at):
@@ -202,7 +229,7 @@ def _outputs(given: object, every: bool) -> tuple[tuple[str, ...], Mapping[str, 
     return tuple(names), raw
 
 
-def _inputs(given: object, binary: memoryview) -> Iterator[Tensor]:
+def _inputs(given: object, binary: memoryview) -> Iterator[Input]:
     start = 0
     for at, one in _objects(given, "inputs", _INPUT):
         parameters = _parameters(one.get("parameters", {}), f"{at}.parameters")
@@ -221,14 +248,25 @@ def _inputs(given: object, binary: memoryview) -> Iterator[Tensor]:
             if isinstance(size, int):
                 if "data" in one:
                     raise InvalidInput(f"{at} has data and {_SIZE}; give one of them")
-                yield kserve.from_raw(info, binary[start : start + size])
+                read = partial(_raw, info, binary[start : start + size], at)
                 start += size
             else:
-                yield kserve.from_values(info, _values(info, one.get("data")))
+                read = partial(_listed, info, one.get("data"), at)
+        yield Input(info=info, read=read)
     if start != len(binary):
         raise ShapeError(
             f"{len(binary) - start} bytes behind the JSON belong to no input; give each its {_SIZE}"
         )
+
+
+def _raw(info: TensorInfo, data: memoryview, at: str) -> Tensor:
+    with about(f"{at}.data"):
+        return kserve.from_raw(info, data)
+
+
+def _listed(info: TensorInfo, data: object, at: str) -> Tensor:
+    with about(f"{at}.data"):
+        return kserve.from_values(info, _values(info, data))
 
 
 def _info(one: Mapping[str, Any], at: str) -> TensorInfo:

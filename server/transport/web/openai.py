@@ -59,7 +59,10 @@ class OpenAI:
 
     async def embeddings(self, asked: Asked) -> Response:
         """Embed the inputs of one request; one bad input fails it, since no field tells of it."""
-        request = await off_the_loop(len(asked.body), lambda: self._read(asked.body))
+        given = {"truncate": self._truncate, **await document(asked)}
+        request = await off_the_loop(
+            len(asked.body), lambda: _read(given, max_items=self._max_items)
+        )
         model = self._models.get(request.model)
         with about("model"):
             model.require_kind(request.items)
@@ -79,6 +82,7 @@ class OpenAI:
                 truncation=request.truncation,
                 priority=request.priority,
                 whole=True,
+                form="base64" if request.format == "base64" else "json",
             )
         size = found.vectors.size * _BYTES_PER_NUMBER
         body = await off_the_loop(size, lambda: _write(found, request.format))
@@ -92,10 +96,6 @@ class OpenAI:
     async def model(self, asked: Asked) -> Response:
         """Describe one model."""
         return JSONResponse(self._describe(asked.path["model"]))
-
-    def _read(self, body: bytes) -> _Request:
-        given = {"truncate": self._truncate, **document(body)}
-        return _read(given, max_items=self._max_items)
 
     def _describe(self, name: str) -> dict[str, Any]:
         model = self._models.get(name)
@@ -161,10 +161,12 @@ def _items(value: object, *, max_items: int) -> Items:
     """One text, several, one list of token ids, or several of them."""
     with about("input"):
         items: Sequence[Any] = [value] if isinstance(value, str) else _list(value)
-        if _are(items, int):
+        if items and type(items[0]) is int and _are(items, int):
             items = [items]
         if not 1 <= len(items) <= max_items:
-            raise InvalidInput(f"input has {len(items)} items; a request takes 1 to {max_items}")
+            raise InvalidInput(
+                f"input has {len(items)} items; a request takes 1 to {max_items} (max_items)"
+            )
         texts = isinstance(items[0], str)
         for index, item in enumerate(items):
             if not (isinstance(item, str) if texts else isinstance(item, list) and _are(item, int)):

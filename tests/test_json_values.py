@@ -1,0 +1,60 @@
+"""The values of a JSON body are counted before it is read."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from attar.server.transport.web import edge
+
+TEXT = st.text(st.characters() | st.sampled_from('",[]{}\\'), max_size=8)
+JSON: Any = st.recursive(
+    st.none() | st.booleans() | st.integers() | TEXT,
+    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(TEXT, inner, max_size=4),
+    max_leaves=30,
+)
+
+
+def values(found: Any) -> int:
+    """Count a value and all within it."""
+    inner = found.values() if isinstance(found, dict) else found if isinstance(found, list) else ()
+    return 1 + sum(map(values, inner))
+
+
+def separators(found: Any) -> int:
+    """Count a value's own commas and opening brackets, and those of what is within it."""
+    if not isinstance(found, dict | list):
+        return 0
+    inner = found.values() if isinstance(found, dict) else found
+    return 1 + max(0, len(found) - 1) + sum(map(separators, inner))
+
+
+@pytest.fixture
+def looks_closely(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look into every body as into one of many commas."""
+    monkeypatch.setattr(edge, "_FEW", 0)
+
+
+@pytest.mark.usefixtures("looks_closely")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(found=JSON, escaped=st.booleans())
+def test_what_stands_in_texts_does_not_count(found: Any, escaped: bool) -> None:  # noqa: FBT001
+    body = json.dumps(found, ensure_ascii=escaped).encode("utf-8", "replace")
+
+    count = edge.json_values(body)
+
+    assert count == 1 + separators(found)
+    assert values(found) <= count
+
+
+@given(found=JSON)
+def test_a_body_has_no_more_values_than_are_counted(found: Any) -> None:
+    body = json.dumps(found, indent=1).encode()
+
+    assert values(found) <= edge.json_values(body)
+
+
+def test_a_text_of_commas_is_one_value() -> None:
+    assert edge.json_values(json.dumps({"input": ["a, b, [c]" * 10_000]}).encode()) == 3

@@ -1,0 +1,31 @@
+"""A stream's requests are worked on a few at a time, and answered in their order."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from attar.server.transport.stream import in_order
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+async def test_a_stream_works_on_so_many_requests_at_a_time(limit: int) -> None:
+    working = most = 0
+
+    async def requests() -> AsyncIterator[int]:
+        for number in range(10):
+            yield number
+
+    async def answer(number: int) -> int:
+        nonlocal working, most
+        working += 1
+        most = max(most, working)
+        for _ in range(10 - number):  # later ones are ready sooner
+            await asyncio.sleep(0)
+        working -= 1
+        return number
+
+    answers = in_order(requests(), answer, at_once=limit, draining=asyncio.Event())
+
+    assert [one async for one in answers] == list(range(10))
+    assert most == limit
