@@ -563,6 +563,13 @@ def _sync_when_due(connection: Connection, store: EdgeStore) -> None:
         store.sync()
 
 
+def _rest(connection: Connection, store: EdgeStore | None) -> None:
+    """Do what there is time for until a call comes."""
+    memory.trim()
+    if store is not None:
+        store.rest(unless=connection.poll)
+
+
 def serve(connection: Connection, root: Path, reserve_bytes: int) -> None:
     """Answer calls until the other end closes."""
     store: EdgeStore | None = None
@@ -572,7 +579,7 @@ def serve(connection: Connection, root: Path, reserve_bytes: int) -> None:
             if store is not None:
                 _sync_when_due(connection, store)
             if not connection.poll(_IDLE_S):
-                memory.trim()
+                _rest(connection, store)
             method, args, kwargs = connection.recv()
         except (EOFError, OSError):
             break

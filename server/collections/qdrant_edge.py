@@ -3,6 +3,7 @@
     <root>/.lock                     held while a store is open: one process at a time
     <root>/NAME/collection.json      schema version, what it was made for, which shard is in use
     <root>/NAME/SHARD/               qdrant_edge's own files
+    <root>/NAME/checksums.json       what they are, once it rests: see `sums`
     <root>/.*                        being made or being removed; swept when the store opens
 
 Durability. An update returns once qdrant_edge has it in its log, a mapped file that `load` replays.
@@ -32,7 +33,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,7 @@ from .store import (
     similarity,
     unit_vectors,
 )
+from .sums import check_sums, finish, forget_sums, of_facts, take_sums, write_sums
 
 COLLECTION_FILE: Final = "collection.json"
 LOG_FOLDER: Final = "wal"
@@ -92,6 +94,10 @@ RESERVE_BYTES: Final = 256 * 2**20  # several times the largest write, with its 
 OPENING_BYTES: Final = 64 * 2**20  # what one shard may need to open
 _SCHEMA: Final = 2
 _DESCRIPTION_BYTES: Final = 2**16
+_FACTS: Final = frozenset(
+    ("schema_version", "name", "model", "fingerprint", "dims", "quantization", "creation", "shard")
+)
+_CLOSING_SUMS_S: Final = 15.0  # for the sums of all collections, at the end
 _LOCK_S: Final = 10.0  # how long an open store may take to let go: a killed one is gone in less
 _PAGE: Final = 1000
 _INDEXED_PATHS: Final = 32  # of ranges in one collection; each index costs memory and upserts
@@ -109,6 +115,8 @@ class _Collection:
     dirty: set[PointId] | None = None
     successor: edge.EdgeShard | None = None
     since: float | None = None  # when it was first written after its last sync
+    summed: bool = False  # whether its sums are those of its files
+    summing: Generator[None, None, dict[str, int]] | None = None
 
 
 class EdgeStore:
@@ -139,6 +147,8 @@ class EdgeStore:
             description, shard = read_description(folder / COLLECTION_FILE)
             if description.name != name:
                 raise ValueError(f"{COLLECTION_FILE} is of {description.name!r}")
+            check_sums(folder / shard)
+            forget_sums(folder / shard)  # the engine may change files as it opens them
             opened = _load(description, folder / shard)
         except BaseException as error:  # a panic of the engine is no Exception
             raise damaged(folder, error) from error
@@ -429,13 +439,37 @@ class EdgeStore:
                 self._sync(found)
 
     def close(self) -> None:
-        """Close every shard, which syncs it, and unlock the root."""
+        """Close every shard, which syncs it, take its sums, and unlock the root."""
+        paths = [found.path for found in self._open.values()]
         while self._open:
             found = self._open.popitem()[1]
+            with suppress(OSError):
+                forget_sums(found.path)
+                found.summed = False
             found.shard.close()
             if found.successor is not None:
                 found.successor.close()
+        ends = time.monotonic() + _CLOSING_SUMS_S
+        for path in paths:
+            files = finish(take_sums(path), unless=lambda: time.monotonic() > ends)
+            with suppress(OSError):
+                if files is not None:
+                    write_sums(path, files)
         os.close(self._lock)
+
+    def rest(self, *, unless: Callable[[], bool]) -> None:
+        """Take the sums of what has been synced since it was written to, unless a call comes."""
+        for found in self._open.values():
+            if found.summed or found.since is not None or found.dirty is not None:
+                continue
+            found.summing = found.summing or take_sums(found.path)
+            with suppress(OSError):  # at the next rest, if the disk is better then
+                files = finish(found.summing, unless=unless)
+                if files is None:
+                    return
+                write_sums(found.path, files)
+                found.summed = True
+            found.summing = None
 
     def _sync(self, found: _Collection) -> None:
         since, found.since = found.since, None
@@ -449,6 +483,10 @@ class EdgeStore:
         self, found: _Collection, operation: edge.UpdateOperation, *, touched: Sequence[PointId]
     ) -> None:
         require_space(self._root, min(OPENING_BYTES, self._reserve))  # deletions need little
+        found.summing = None
+        if found.summed:
+            forget_sums(found.path)
+            found.summed = False
         if found.since is None:
             found.since = time.monotonic()
         if found.dirty is not None:
@@ -499,7 +537,7 @@ def damaged(folder: Path, error: BaseException) -> Unavailable:
         f"collection {folder.name} is damaged: {what_is_wrong(error)}; its files are kept: restore"
         " a snapshot of it, or its folder from a copy, or delete it"
     )
-    told.add_note(f"{folder}: {error!r}")
+    told.add_note("; ".join([f"{folder}: {error!r}", *getattr(error, "__notes__", ())]))
     return told
 
 
@@ -508,6 +546,10 @@ def read_description(path: Path) -> tuple[Description, str]:
     facts = json.loads(read_file(path, limit=_DESCRIPTION_BYTES))
     if not isinstance(facts, dict):
         raise ValueError(f"{COLLECTION_FILE} holds no object")  # noqa: TRY004 (the file's, not ours)
+    # One of before 0.1.0 has no sum, and no key but those.
+    crc = facts.pop("crc32", None) if not facts.keys() <= _FACTS else of_facts(facts)
+    if crc != of_facts(facts):
+        raise ValueError(f"{COLLECTION_FILE} is not as it was written")
     if facts["schema_version"] != _SCHEMA:
         raise ValueError(f"schema version {facts['schema_version']}; this attar reads {_SCHEMA}")
     name, model, fingerprint = facts["name"], facts["model"], facts["fingerprint"]
@@ -533,6 +575,7 @@ def _write_description(folder: Path, description: Description, shard: str) -> No
         "creation": description.creation,
         "shard": shard,
     }
+    facts["crc32"] = of_facts(facts)
     write_whole(folder / COLLECTION_FILE, json.dumps(facts, indent=2).encode())
 
 
