@@ -334,17 +334,15 @@ async def _add_kept(
         server.add_generic_rpc_handlers((Forward(KEPT, channel),))
         return None
     collections = Collections(
-        await open_store(settings), models, max_collections=settings.max_collections
+        await open_store(settings),
+        models,
+        max_collections=settings.max_collections,
+        max_search_hits=settings.max_search_hits,
+        max_answer_bytes=settings.max_answer_bytes,
     )
     stack.push_async_callback(collections.close)
     collections_pb2_grpc.add_CollectionsServicer_to_server(
-        CollectionsService(
-            collections,
-            max_items=settings.max_items,
-            max_search_limit=settings.max_search_limit,
-            max_payload_bytes=settings.max_payload_bytes,
-        ),
-        server,
+        CollectionsService(collections, _limits(settings)), server
     )
     free = settings.min_free_bytes
     anomaly = await asyncio.to_thread(

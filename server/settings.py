@@ -237,7 +237,7 @@ class Settings(BaseSettings):
         ge=1024,
         description="Bytes of one answer's embeddings or probabilities in the form that the call "
         "asks for (a number of JSON counts as 24), computed before any work: room for max_items "
-        "rows of 1024 numbers as JSON.",
+        "rows of 1024 numbers as JSON. Payloads and vectors of points count as they are read.",
     )
     max_json_values: int = Field(
         2**20,
@@ -344,6 +344,18 @@ class Settings(BaseSettings):
     max_search_limit: int = Field(
         1000, ge=1, description="Hits for one query of a search; the work grows with it."
     )
+    max_search_hits: int = Field(
+        2**17,
+        ge=1,
+        description="Hits that one call may ask for: the queries of its searches, each times its "
+        "limit and offset.",
+    )
+    max_filter_bytes: int = Field(
+        2**18, ge=2, description="Bytes of one call's filters, as they are in the message."
+    )
+    max_filter_values: int = Field(
+        4096, ge=1, description="Values in one call's filters, those in lists and ranges too."
+    )
     max_collections: int = Field(
         1000,
         ge=1,
@@ -351,6 +363,16 @@ class Settings(BaseSettings):
     )
     max_payload_bytes: int = Field(
         2**16, ge=2, description="Bytes of one point's payload, as it is in the message."
+    )
+    max_payload_values: int = Field(
+        2**17,
+        ge=1,
+        description="Values in one call's payloads, those in lists and objects too: each is "
+        "converted by itself, and those of the outermost keys are kept a second time, with their "
+        "key, for filters.",
+    )
+    max_payload_key_bytes: int = Field(
+        256, ge=1, description="Bytes of a key of a payload or a filter."
     )
     index_after: int = Field(
         20_000,

@@ -44,7 +44,18 @@ from . import builder
 from .disk import check_name, make_folder, refusal, require_space, sweep, sync_folder
 from .filters import Condition
 from .qdrant_edge import OPENING_BYTES, RESERVE_BYTES, EdgeStore, sync_log
-from .store import Description, Hit, Page, Payload, Point, PointId, Search, Size, Snapshot
+from .store import (
+    UNLIMITED,
+    Description,
+    Hit,
+    Page,
+    Payload,
+    Point,
+    PointId,
+    Search,
+    Size,
+    Snapshot,
+)
 
 Durability: TypeAlias = Literal["synced", "written"]
 
@@ -179,10 +190,23 @@ class StoreProcess:
         return await self._on(EdgeStore.search, of, vectors, search)
 
     async def retrieve(
-        self, of: Description, ids: Sequence[PointId], *, with_vectors: bool
+        self,
+        of: Description,
+        ids: Sequence[PointId],
+        *,
+        with_vectors: bool,
+        with_payload: bool = True,
+        max_bytes: int = UNLIMITED,
     ) -> list[Point]:
-        """Give those of the points that exist, in the order asked."""
-        return await self._on(EdgeStore.retrieve, of, ids, with_vectors=with_vectors)
+        """Give those of the points that exist, in the order asked, or refuse above `max_bytes`."""
+        return await self._on(
+            EdgeStore.retrieve,
+            of,
+            ids,
+            with_vectors=with_vectors,
+            with_payload=with_payload,
+            max_bytes=max_bytes,
+        )
 
     async def scroll(
         self,
@@ -192,8 +216,9 @@ class StoreProcess:
         limit: int,
         start: PointId | None,
         with_vectors: bool,
+        max_bytes: int = UNLIMITED,
     ) -> Page:
-        """Give a page of the points that match, from the id `start` on."""
+        """Give a page of the points that match, from `start` on, which may end at `max_bytes`."""
         return await self._on(
             EdgeStore.scroll,
             of,
@@ -201,6 +226,7 @@ class StoreProcess:
             limit=limit,
             start=start,
             with_vectors=with_vectors,
+            max_bytes=max_bytes,
         )
 
     async def count(self, of: Description, where: Condition) -> int:

@@ -53,6 +53,8 @@ from .filters import (
 )
 from .store import (
     OVERSAMPLING,
+    PAGE,
+    UNLIMITED,
     Description,
     Hit,
     Page,
@@ -65,6 +67,8 @@ from .store import (
     check_ids,
     check_points,
     check_same,
+    payload_bytes,
+    refuse_large_answer,
     similarity,
     unit_vectors,
 )
@@ -80,6 +84,7 @@ except ImportError as error:
 TIMEOUT_S: Final = 30
 _KEY: Final = "attar"
 _SCHEMA: Final = 1
+_JSON: Final = ["json"]  # of a stored payload; the rest is what filters compare
 _PAGE: Final = 1000
 _INDEXED_PATHS: Final = 1024  # of all collections; each index costs the cluster memory
 _ERRORS: Final[Mapping[grpc.StatusCode, type[AttarError]]] = MappingProxyType(
@@ -228,7 +233,7 @@ class QdrantStore:
                 params=_params(of, search),
                 limit=search.limit,
                 offset=search.offset,
-                with_payload=search.with_payload,
+                with_payload=_JSON if search.with_payload else False,
             )
             for vector in unit_vectors(vectors, of)
         ]
@@ -237,11 +242,7 @@ class QdrantStore:
         lowest = -np.inf if search.score_threshold is None else search.score_threshold
         return [
             [
-                Hit(
-                    _id(point.id),
-                    score,
-                    _payload(point.payload) if search.with_payload else None,
-                )
+                Hit(_id(point.id), score, *_payload(point.payload))
                 for point in answer.points
                 if (score := similarity(point.score)) >= lowest
             ]
@@ -249,15 +250,30 @@ class QdrantStore:
         ]
 
     async def retrieve(
-        self, of: Description, ids: Sequence[PointId], *, with_vectors: bool
+        self,
+        of: Description,
+        ids: Sequence[PointId],
+        *,
+        with_vectors: bool,
+        with_payload: bool = True,
+        max_bytes: int = UNLIMITED,
     ) -> list[Point]:
-        """Give those of the points that exist, in the order asked."""
+        """Give those of the points that exist, in the order asked, or refuse above `max_bytes`."""
         wanted = check_ids(ids)
+        points: dict[PointId, Point] = {}
+        size = 0
         async with self._same(of):
-            records = await self._client.retrieve(
-                of.name, wanted, with_payload=True, with_vectors=with_vectors
-            )
-        points = {_id(record.id): _point(record) for record in records}
+            for first in range(0, len(wanted), PAGE):
+                for record in await self._client.retrieve(
+                    of.name,
+                    wanted[first : first + PAGE],
+                    with_payload=_JSON if with_payload else False,
+                    with_vectors=with_vectors,
+                ):
+                    point = _point(record)
+                    points[point.id] = point
+                    size += point.answer_bytes
+                refuse_large_answer(size, max_bytes)
         return [points[point_id] for point_id in wanted if point_id in points]
 
     async def scroll(
@@ -268,19 +284,30 @@ class QdrantStore:
         limit: int,
         start: PointId | None,
         with_vectors: bool,
+        max_bytes: int = UNLIMITED,
     ) -> Page:
-        """Give a page of the points that match, from the id `start` on."""
+        """Give a page of the points that match, from `start` on, which may end at `max_bytes`."""
         chosen = await self._filter(of, where)
+        points: list[Point] = []
+        following: Any = start
         async with self._same(of):
-            records, following = await self._client.scroll(
-                of.name,
-                scroll_filter=chosen,
-                limit=limit,
-                offset=start,
-                with_payload=True,
-                with_vectors=with_vectors,
-            )
-        return Page(tuple(map(_point, records)), None if following is None else _id(following))
+            while True:
+                records, following = await self._client.scroll(
+                    of.name,
+                    scroll_filter=chosen,
+                    limit=min(PAGE, limit - len(points)),
+                    offset=following,
+                    with_payload=_JSON,
+                    with_vectors=with_vectors,
+                )
+                for record in records:
+                    point = _point(record)
+                    max_bytes -= point.answer_bytes
+                    if max_bytes < 0 and points:
+                        return Page(tuple(points), point.id)
+                    points.append(point)
+                if following is None or len(points) >= limit:
+                    return Page(tuple(points), None if following is None else _id(following))
 
     async def count(self, of: Description, where: Condition) -> int:
         """Count the points that match."""
@@ -494,13 +521,18 @@ def _point(record: models.Record) -> Point:
     vector: Any = record.vector
     if isinstance(vector, dict):  # under the collection's creation
         (vector,) = vector.values()
+    payload, size = _payload(record.payload)
     return Point(
         _id(record.id),
-        _payload(record.payload),
+        payload or {},
         None if vector is None else np.asarray(vector, np.float32),
+        size,
     )
 
 
-def _payload(stored: Any) -> Payload:
-    payload: Payload = json.loads(stored["json"])
-    return payload
+def _payload(stored: Any) -> tuple[Payload | None, int]:
+    """Give a payload, and the bytes that it takes in an answer; None where it was not read."""
+    if not stored:
+        return None, 0
+    text = stored["json"]
+    return json.loads(text), payload_bytes(text)

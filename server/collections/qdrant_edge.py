@@ -71,6 +71,8 @@ from .filters import (
 )
 from .store import (
     OVERSAMPLING,
+    PAGE,
+    UNLIMITED,
     Description,
     Hit,
     Page,
@@ -83,6 +85,8 @@ from .store import (
     check_ids,
     check_points,
     check_same,
+    payload_bytes,
+    refuse_large_answer,
     similarity,
     unit_vectors,
 )
@@ -245,7 +249,7 @@ class EdgeStore:
                 offset=search.offset,
                 query=edge.Query.Nearest(vector.tolist()),
                 filter=where,
-                with_payload=search.with_payload,
+                with_payload=_JSON if search.with_payload else False,
                 params=params,
             )
             for vector in unit
@@ -254,11 +258,7 @@ class EdgeStore:
         lowest = -np.inf if search.score_threshold is None else search.score_threshold
         return [
             [
-                Hit(
-                    _id(point.id),
-                    score,
-                    _payload(point.payload) if search.with_payload else None,
-                )
+                Hit(_id(point.id), score, *_payload(point.payload))
                 for point in best
                 if (score := similarity(point.score)) >= lowest
             ]
@@ -266,13 +266,29 @@ class EdgeStore:
         ]
 
     def retrieve(
-        self, of: Description, ids: Sequence[PointId], *, with_vectors: bool
+        self,
+        of: Description,
+        ids: Sequence[PointId],
+        *,
+        with_vectors: bool,
+        with_payload: bool = True,
+        max_bytes: int = UNLIMITED,
     ) -> list[Point]:
-        """Give those of the points that exist, in the order asked."""
+        """Give those of the points that exist, in the order asked, or refuse above `max_bytes`."""
         shard = self._find(of).shard
         wanted = check_ids(ids)
-        records = shard.retrieve([*wanted], with_payload=True, with_vector=with_vectors)
-        points = {_id(record.id): _point(record) for record in records}
+        points: dict[PointId, Point] = {}
+        size = 0
+        for first in range(0, len(wanted), PAGE):
+            for record in shard.retrieve(
+                [*wanted[first : first + PAGE]],
+                with_payload=_JSON if with_payload else False,
+                with_vector=with_vectors,
+            ):
+                point = _point(record)
+                points[point.id] = point
+                size += point.answer_bytes
+            refuse_large_answer(size, max_bytes)
         return [points[point_id] for point_id in wanted if point_id in points]
 
     def scroll(
@@ -283,19 +299,31 @@ class EdgeStore:
         limit: int,
         start: PointId | None,
         with_vectors: bool,
+        max_bytes: int = UNLIMITED,
     ) -> Page:
-        """Give a page of the points that match, from the id `start` on."""
+        """Give a page of the points that match, from `start` on, which may end at `max_bytes`."""
         found = self._find(of)
-        records, following = found.shard.scroll(
-            edge.ScrollRequest(
-                offset=start,
-                limit=limit,
-                filter=self._filter(found, where),
-                with_payload=True,
-                with_vector=with_vectors,
+        chosen = self._filter(found, where)
+        points: list[Point] = []
+        following: Any = start
+        while True:
+            records, following = found.shard.scroll(
+                edge.ScrollRequest(
+                    offset=following,
+                    limit=min(PAGE, limit - len(points)),
+                    filter=chosen,
+                    with_payload=_JSON,
+                    with_vector=with_vectors,
+                )
             )
-        )
-        return Page(tuple(map(_point, records)), None if following is None else _id(following))
+            for record in records:
+                point = _point(record)
+                max_bytes -= point.answer_bytes
+                if max_bytes < 0 and points:
+                    return Page(tuple(points), point.id)
+                points.append(point)
+            if following is None or len(points) >= limit:
+                return Page(tuple(points), None if following is None else _id(following))
 
     def count(self, of: Description, where: Condition) -> int:
         """Count the points that match."""
@@ -516,6 +544,7 @@ class EdgeStore:
 
 _KEYWORD: Final = edge.PayloadSchemaType.Keyword
 _FLOAT: Final = edge.PayloadSchemaType.Float
+_JSON: Final = edge.PayloadSelector.Include(["json"])
 
 
 def sync_log(folder: Path) -> None:
@@ -698,13 +727,18 @@ def _id(given: int | uuid.UUID | str) -> PointId:
 
 def _point(record: Any) -> Point:
     vector = record.vector
+    payload, size = _payload(record.payload)
     return Point(
         _id(record.id),
-        _payload(record.payload),
+        payload or {},
         None if vector is None else np.array(vector, np.float32),
+        size,
     )
 
 
-def _payload(stored: Any) -> Payload:
-    payload: Payload = json.loads(stored["json"])
-    return payload
+def _payload(stored: Any) -> tuple[Payload | None, int]:
+    """Give a payload, and the bytes that it takes in an answer; None where it was not read."""
+    if not stored:
+        return None, 0
+    text = stored["json"]
+    return json.loads(text), payload_bytes(text)

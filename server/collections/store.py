@@ -23,6 +23,9 @@ PointId: TypeAlias = int | str
 Payload: TypeAlias = Mapping[str, Any]
 Quantization: TypeAlias = Literal["none", "int8", "binary"]
 
+POINT_BYTES: Final = 64  # of an answer, and more in memory, for a point without its payload
+UNLIMITED: Final = 2**63
+PAGE: Final = 256  # points whose payloads are read at a time
 # How many times `limit` quantised candidates are scored again by their whole vectors.
 OVERSAMPLING: Final[Mapping[Quantization, float]] = {"none": 1.0, "int8": 2.0, "binary": 8.0}
 
@@ -80,6 +83,12 @@ class Hit:
     id: PointId
     score: float
     payload: Payload | None
+    payload_bytes: int = 0  # see `payload_bytes`
+
+    @property
+    def answer_bytes(self) -> int:
+        """About how many bytes the hit takes in an answer."""
+        return POINT_BYTES + self.payload_bytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,6 +98,12 @@ class Point:
     id: PointId
     payload: Payload
     vector: NDArray[np.float32] | None  # (dims,), of unit length
+    payload_bytes: int = 0  # see `payload_bytes`
+
+    @property
+    def answer_bytes(self) -> int:
+        """About how many bytes the point takes in an answer."""
+        return POINT_BYTES + self.payload_bytes + (0 if self.vector is None else self.vector.nbytes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,9 +165,18 @@ class Store(Protocol):
         """Give each query's hits, best first: (n, dims) vectors."""
 
     async def retrieve(
-        self, of: Description, ids: Sequence[PointId], *, with_vectors: bool
+        self,
+        of: Description,
+        ids: Sequence[PointId],
+        *,
+        with_vectors: bool,
+        with_payload: bool = True,
+        max_bytes: int = UNLIMITED,
     ) -> list[Point]:
-        """Give those of the points that exist, in the order asked."""
+        """Give those of the points that exist, in the order asked.
+
+        Raises `InvalidInput` where they take more than `max_bytes` of an answer.
+        """
 
     async def scroll(
         self,
@@ -162,8 +186,12 @@ class Store(Protocol):
         limit: int,
         start: PointId | None,
         with_vectors: bool,
+        max_bytes: int = UNLIMITED,
     ) -> Page:
-        """Give a page of the points that match, from the id `start` on."""
+        """Give a page of the points that match, from the id `start` on.
+
+        It ends before the point that takes it above `max_bytes`, unless that is its first.
+        """
 
     async def count(self, of: Description, where: Condition) -> int:
         """Count the points that match."""
@@ -198,6 +226,23 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Let what runs finish and let go."""
+
+
+def refuse_large_answer(size: int, max_bytes: int) -> None:
+    """Raise `InvalidInput` where an answer would have more bytes than it may."""
+    if size > max_bytes:
+        raise InvalidInput(
+            f"the answer would have more bytes than max_answer_bytes, {max_bytes}; ask for fewer"
+            " hits or points at a time, or without payloads or vectors"
+        )
+
+
+def payload_bytes(text: str) -> int:
+    """About how many bytes a payload, stored as JSON, takes in an answer.
+
+    There each value, and the key of each, has a header, and a number has eight bytes.
+    """
+    return len(text.encode()) + 12 * (text.count(",") + text.count(":") + 1)
 
 
 def check_same(found: Description, expected: Description) -> None:

@@ -1,41 +1,45 @@
 """Collections over gRPC."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
 
 import numpy as np
+from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
 from attar import wire
 from attar.errors import InvalidInput
 from attar.server.errors import about, to_status
-from attar.server.usecases.search import CollectionInfo, Collections, Hit, Point, Snapshot
-from attar.v1 import collections_pb2, collections_pb2_grpc, tensor_pb2
+from attar.server.usecases.search import (
+    Budget,
+    CollectionInfo,
+    Collections,
+    Hit,
+    Point,
+    Snapshot,
+)
+from attar.v1 import collections_pb2, collections_pb2_grpc, info_pb2, tensor_pb2
 
 from . import convert
 from .guard import Context
 
 DEFAULT_LIMIT = 10
 DEFAULT_PAGE = 100
+R = TypeVar("R")
+
+_AT_ONCE: Final = 4096  # bytes of payloads that are converted on the loop
 
 
 class CollectionsService(collections_pb2_grpc.CollectionsServicer):
     """attar.v1.Collections."""
 
-    def __init__(
-        self,
-        collections: Collections,
-        *,
-        max_items: int,
-        max_search_limit: int,
-        max_payload_bytes: int,
-    ) -> None:
-        """Serve these collections."""
+    def __init__(self, collections: Collections, limits: info_pb2.Limits) -> None:
+        """Serve these collections within the limits that Info tells of."""
         self._collections = collections
-        self._max_items = max_items
-        self._max_search_limit = max_search_limit
-        self._max_payload_bytes = max_payload_bytes
+        self._limits = limits
+        self._max_items = limits.max_items
 
     async def Create(  # noqa: D102 (collections.proto says each)
         self,
@@ -82,7 +86,12 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
         done = await self._collections.upsert(
             request.collection,
             ids=convert.ids(request.ids, limit=self._max_items),
-            payloads=convert.payloads(request.payloads, max_bytes=self._max_payload_bytes),
+            payloads=await _apart(
+                request.ByteSize(),
+                lambda: convert.payloads(
+                    request.payloads, limit=self._max_items, limits=self._limits
+                ),
+            ),
             items=None if embedded else convert.items(request, kind, limit=self._max_items),
             vectors=convert.vectors(request.vectors, limit=self._max_items) if embedded else None,
             fingerprint=request.fingerprint,
@@ -97,7 +106,7 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
     async def Search(  # noqa: D102
         self, request: collections_pb2.SearchRequest, context: Context
     ) -> collections_pb2.SearchResponse:
-        return await self._search(request, convert.deadline(context))
+        return await self._search(request, convert.deadline(context), self._collections.budget())
 
     async def SearchBatch(  # noqa: D102
         self, request: collections_pb2.SearchBatchRequest, context: Context
@@ -109,11 +118,12 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
                     f"searches are {len(request.searches)} with {queries} queries; give at least"
                     f" one, and at most {self._max_items} together"
                 )
-        deadline = convert.deadline(context)
+            convert.filters_within([one.filter for one in request.searches], self._limits)
+        deadline, budget = convert.deadline(context), self._collections.budget()
 
         async def one(search: collections_pb2.SearchRequest) -> collections_pb2.SearchResult:
             try:
-                response = await self._search(search, deadline)
+                response = await self._search(search, deadline, budget)
             except Exception as error:  # noqa: BLE001 (each search ends as its own call would)
                 status = to_status(error, fields=convert.fields(search))
                 return collections_pb2.SearchResult(error=status)
@@ -133,11 +143,14 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
             convert.ids(request.ids, limit=self._max_items),
             with_vectors=request.with_vectors,
         )
-        return collections_pb2.RetrieveResponse(
-            fingerprint=found.fingerprint,
-            ids=[wire.to_id(point.id) for point in found.points],
-            payloads=[wire.to_struct(point.payload) for point in found.points],
-            vectors=_rows(found.points),
+        return await _apart(
+            sum(point.answer_bytes for point in found.points),
+            lambda: collections_pb2.RetrieveResponse(
+                fingerprint=found.fingerprint,
+                ids=[wire.to_id(point.id) for point in found.points],
+                payloads=[wire.to_struct(point.payload) for point in found.points],
+                vectors=_rows(found.points),
+            ),
         )
 
     async def Scroll(  # noqa: D102
@@ -149,17 +162,20 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
         limit = request.limit if request.HasField("limit") else min(DEFAULT_PAGE, most)
         page = await self._collections.scroll(
             request.collection,
-            filter=convert.conditions(request.filter),
+            filter=await self._conditions(request.filter),
             limit=convert.whole_number("limit", limit, low=1, high=most),
             cursor=request.cursor,
             with_vectors=request.with_vectors,
         )
-        return collections_pb2.ScrollResponse(
-            fingerprint=page.fingerprint,
-            ids=[wire.to_id(point.id) for point in page.points],
-            payloads=[wire.to_struct(point.payload) for point in page.points],
-            vectors=_rows(page.points),
-            cursor=page.cursor,
+        return await _apart(
+            sum(point.answer_bytes for point in page.points),
+            lambda: collections_pb2.ScrollResponse(
+                fingerprint=page.fingerprint,
+                ids=[wire.to_id(point.id) for point in page.points],
+                payloads=[wire.to_struct(point.payload) for point in page.points],
+                vectors=_rows(page.points),
+                cursor=page.cursor,
+            ),
         )
 
     async def DeletePoints(  # noqa: D102
@@ -171,7 +187,7 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
             with about("filter"):
                 if request.ids:
                     raise InvalidInput("give either ids or filter, and not both")
-                wanted = convert.conditions(request.filter) or {}
+                wanted = await self._conditions(request.filter) or {}
             await self._collections.delete_matching(request.collection, wanted)
         else:
             points = convert.ids(request.ids, limit=self._max_items)
@@ -183,7 +199,7 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
         request: collections_pb2.CountRequest,
         context: Context,  # noqa: ARG002
     ) -> collections_pb2.CountResponse:
-        wanted = convert.conditions(request.filter)
+        wanted = await self._conditions(request.filter)
         points = await self._collections.count(request.collection, filter=wanted)
         return collections_pb2.CountResponse(points=points)
 
@@ -228,12 +244,15 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
             )
         )
 
+    async def _conditions(self, given: Struct) -> dict[str, Any] | None:
+        return await _apart(given.ByteSize(), lambda: convert.conditions(given, self._limits))
+
     async def _search(
-        self, request: collections_pb2.SearchRequest, deadline: float | None
+        self, request: collections_pb2.SearchRequest, deadline: float | None, budget: Budget
     ) -> collections_pb2.SearchResponse:
         kind = request.WhichOneof("input")
         given = kind in ("vectors", "ids")
-        most = self._max_search_limit
+        most = self._limits.max_search_limit
         limit = request.limit if request.HasField("limit") else min(DEFAULT_LIMIT, most)
         limit = convert.whole_number("limit", limit, low=1, high=most)
         threshold = request.score_threshold if request.HasField("score_threshold") else None
@@ -249,19 +268,28 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
             fingerprint=request.fingerprint,
             limit=limit,
             offset=convert.whole_number("offset", request.offset, low=0, high=most - limit),
-            filter=convert.conditions(request.filter),
+            filter=await self._conditions(request.filter),
             score_threshold=threshold,
             with_payload=request.with_payload,
             exact=request.exact,
             role=convert.role(request.role, default="query"),
             truncation=convert.truncation(request.truncation),
             deadline=deadline,
+            budget=budget,
         )
-        return collections_pb2.SearchResponse(
-            fingerprint=found.fingerprint,
-            results=[collections_pb2.Hits(hits=map(_hit, hits)) for hits in found.hits],
-            items=convert.statuses(found.items),
+        return await _apart(
+            sum(hit.answer_bytes for hits in found.hits for hit in hits),
+            lambda: collections_pb2.SearchResponse(
+                fingerprint=found.fingerprint,
+                results=[collections_pb2.Hits(hits=map(_hit, hits)) for hits in found.hits],
+                items=convert.statuses(found.items),
+            ),
         )
+
+
+async def _apart(size: int, job: Callable[[], R]) -> R:
+    """Do what takes milliseconds, of so many bytes, in a thread, and the rest at once."""
+    return job() if size <= _AT_ONCE else await asyncio.to_thread(job)
 
 
 def _queries(search: collections_pb2.SearchRequest) -> int:

@@ -7,7 +7,7 @@ from typing import Any, NoReturn, Protocol, TypeVar, cast
 import grpc
 import numpy as np
 from google.protobuf.message import Message
-from google.protobuf.struct_pb2 import Struct
+from google.protobuf.struct_pb2 import ListValue, Struct
 from numpy.typing import NDArray
 
 from attar import wire
@@ -17,7 +17,7 @@ from attar.heads import Metric
 from attar.inputs import Priority, Role, Truncation
 from attar.server.errors import about, to_status
 from attar.server.usecases.embed import Item, Items
-from attar.v1 import collections_pb2, embedding_pb2, item_pb2, tensor_pb2
+from attar.v1 import collections_pb2, embedding_pb2, info_pb2, item_pb2, tensor_pb2
 
 Name = TypeVar("Name", bound=str)
 
@@ -76,24 +76,93 @@ def ids(points: Sequence[collections_pb2.PointId], *, limit: int) -> list[wire.P
     return found
 
 
-def payloads(structs: Sequence[Struct], *, max_bytes: int) -> list[dict[str, Any]] | None:
-    """The payloads as JSON objects, each of up to `max_bytes`; None when there are none."""
+def payloads(
+    structs: Sequence[Struct], *, limit: int, limits: info_pb2.Limits
+) -> list[dict[str, Any]] | None:
+    """The payloads of up to `limit` points as JSON objects; None when there are none."""
+    if len(structs) > limit:
+        with about("payloads"):
+            raise InvalidInput(f"{len(structs)} payloads; give one for each of {limit} ids")
+    most = limits.max_payload_bytes
+    left = limits.max_payload_values
     found = []
     for index, struct in enumerate(structs):
         with about(f"payloads[{index}]"):
-            if (size := struct.ByteSize()) > max_bytes:
+            if (size := struct.ByteSize()) > most:
                 raise InvalidInput(
-                    f"payloads[{index}] has {size} bytes and a payload may have {max_bytes}; keep"
+                    f"payloads[{index}] has {size} bytes and a payload may have {most}; keep"
                     " the rest elsewhere, or raise max_payload_bytes"
+                )
+            left -= _weigh(struct, f"payloads[{index}]", limits.max_payload_key_bytes, left)
+            if left < 0:
+                raise InvalidInput(
+                    f"payloads[{index}] is where there are more values than max_payload_values,"
+                    f" {limits.max_payload_values}, in one call; send fewer points or values"
                 )
             found.append(wire.from_struct(struct))
     return found or None
 
 
-def conditions(struct: Struct) -> dict[str, Any] | None:
+def filters_within(structs: Sequence[Struct], limits: info_pb2.Limits) -> None:
+    """Refuse filters that are together larger than a call's may be."""
+    if (size := sum(struct.ByteSize() for struct in structs)) > limits.max_filter_bytes:
+        raise InvalidInput(
+            f"filter has {size} bytes, more than max_filter_bytes, {limits.max_filter_bytes}; give"
+            " a smaller one, or several calls"
+        )
+    values = 0
+    for struct in structs:
+        left = limits.max_filter_values - values
+        values += _weigh(struct, "filter", limits.max_payload_key_bytes, left)
+        if values > limits.max_filter_values:
+            raise InvalidInput(
+                "filter has more values than max_filter_values,"
+                f" {limits.max_filter_values}; give a range, or several calls"
+            )
+
+
+def conditions(struct: Struct, limits: info_pb2.Limits) -> dict[str, Any] | None:
     """A filter as a JSON object; None when empty."""
     with about("filter"):
+        filters_within([struct], limits)
         return wire.from_struct(struct) or None
+
+
+def _weigh(struct: Struct, what: str, max_key_bytes: int, enough: int) -> int:
+    """Count the values in an object, and no further once there are more than `enough`.
+
+    Keys and depth are held to their limits. Nothing is converted.
+    """
+    count = 0
+    level: list[Struct | ListValue] = [struct]
+    for _ in range(wire.MAX_DEPTH):
+        below: list[Struct | ListValue] = []
+        for holder in level:
+            if isinstance(holder, Struct):
+                _refuse_long_keys(holder, what, max_key_bytes)
+            values = holder.fields.values() if isinstance(holder, Struct) else holder.values
+            count += len(values)
+            if count > enough:
+                return count
+            for value in values:
+                kind = value.WhichOneof("kind")
+                if kind in ("struct_value", "list_value"):
+                    below.append(getattr(value, kind))
+        if not below:
+            return count
+        level = below
+    if any(holder.ByteSize() for holder in level):
+        raise InvalidInput(f"{what} is nested deeper than {wire.MAX_DEPTH}; give a flatter object")
+    return count
+
+
+def _refuse_long_keys(struct: Struct, what: str, most: int) -> None:
+    for key in struct.fields:
+        if 4 * len(key) > most and (size := len(key.encode())) > most:
+            raise InvalidInput(
+                f"{what} has a key of {size} bytes, {key[:40]!r}..., more than"
+                f" max_payload_key_bytes, {most}; give a shorter one"
+            )
 
 
 def role(number: int, *, default: Role) -> Role:

@@ -5,6 +5,7 @@ import builtins
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +27,16 @@ from attar.server.collections.store import (
     Snapshot,
     Store,
     check_ids,
+    refuse_large_answer,
 )
 from attar.server.engine.models import Models
 
 from .embed import Item, Items, Role, Truncation, embed
 from .kept import Kept, model_for
+
+_SLICE_QUERIES: Final = 16  # searched for at a time, between which the store does other calls
+_SLICE_HITS: Final = 1000
+_CURSOR: Final = 40  # characters: a letter, and a UUID or twenty digits
 
 __all__ = [
     "CollectionInfo",
@@ -93,11 +99,44 @@ class Scrolled:
     fingerprint: str
 
 
+class Budget:
+    """What one call's searches may still ask for and answer with, together."""
+
+    def __init__(self, *, max_hits: int, max_bytes: int) -> None:
+        """Begin with all of it."""
+        self._max_hits = self._hits = max_hits
+        self._max_bytes = self._bytes = max_bytes
+
+    def ask(self, queries: int, search: Search) -> None:
+        """Count the hits that are asked for, before any work; raises `InvalidInput`."""
+        self._hits -= queries * (search.limit + search.offset)
+        if self._hits < 0:
+            raise InvalidInput(
+                f"limit and offset, times {queries} queries, are more hits than one call may ask"
+                f" for (max_search_hits, {self._max_hits}); send fewer queries or a lower limit"
+            )
+
+    def answer(self, hits: Sequence[Hit]) -> None:
+        """Count hits that were read; raises `InvalidInput` where the answer would be too large."""
+        self._bytes -= sum(hit.answer_bytes for hit in hits)
+        refuse_large_answer(self._max_bytes - self._bytes, self._max_bytes)
+
+
 class Collections:
     """Every collection of a store, each bound to the space it was made for."""
 
-    def __init__(self, store: Store, models: Models, *, max_collections: int = 1000) -> None:
+    def __init__(
+        self,
+        store: Store,
+        models: Models,
+        *,
+        max_collections: int = 1000,
+        max_search_hits: int = 2**17,
+        max_answer_bytes: int = 64 * 2**20,
+    ) -> None:
         """Use a store that is open; `damaged` says what in it could not be opened and why."""
+        self._max_search_hits = max_search_hits
+        self._max_answer_bytes = max_answer_bytes
         self._models = models
         self._store = store
         self._max_collections = max_collections
@@ -107,6 +146,10 @@ class Collections:
     def damaged(self) -> dict[str, str]:
         """Which collections cannot be used, and why."""
         return {**self._store.damaged}
+
+    def budget(self) -> Budget:
+        """Give what one call's searches may ask for and answer with."""
+        return Budget(max_hits=self._max_search_hits, max_bytes=self._max_answer_bytes)
 
     async def create(
         self,
@@ -227,15 +270,18 @@ class Collections:
         role: Role = "query",
         truncation: Truncation = "truncate",
         deadline: float | None = None,
+        budget: Budget | None = None,
     ) -> Found:
         """Give each query's `limit` most similar points after the `offset` most similar.
 
         Queries are items to embed, vectors, or the ids of points, which do not find themselves.
         Scores are cosine similarities; `score_threshold` is the lowest that counts. Without `exact`
         an index, once there is one, may miss a few of the best. A query that cannot be embedded, or
-        whose point is not there, fails alone.
+        whose point is not there, fails alone. Searches of one call share a `budget`; `InvalidInput`
+        where it does not suffice.
         """
         description = await self._store.describe(name)
+        budget = budget or self.budget()
         search = Search(
             limit=limit,
             offset=offset,
@@ -247,8 +293,8 @@ class Collections:
         if ids is not None:
             if items is not None or vectors is not None:
                 raise InvalidInput("give one of items, vectors and ids")
-            return await self._similar(description, ids, search)
-        _one_input(items, vectors)
+            return await self._similar(description, ids, search, budget)
+        budget.ask(len(_one_input(items, vectors)), search)
         rows, statuses = await self._vectors(
             description,
             items,
@@ -262,7 +308,7 @@ class Collections:
         good = [i for i, item in enumerate(statuses) if item.error is None]
         hits: builtins.list[tuple[Hit, ...]] = [()] * len(statuses)
         if good:
-            found = await self._store.search(description, rows[good], search)
+            found = await self._in_slices(description, rows[good], search, budget)
             for i, best in zip(good, found, strict=True):
                 hits[i] = tuple(best)
         return Found(tuple(hits), statuses, description.fingerprint)
@@ -272,7 +318,9 @@ class Collections:
     ) -> Retrieved:
         """Give those of the points that exist, in the order asked."""
         description = await self._store.describe(name)
-        points = await self._store.retrieve(description, ids, with_vectors=with_vectors)
+        points = await self._store.retrieve(
+            description, ids, with_vectors=with_vectors, max_bytes=self._max_answer_bytes
+        )
         return Retrieved(tuple(points), description.fingerprint)
 
     async def scroll(
@@ -286,7 +334,8 @@ class Collections:
     ) -> Scrolled:
         """Give a page of the points that match, by id; the next begins at the answer's `cursor`.
 
-        A point that is there from the first page to the last is on exactly one of them.
+        A point that is there from the first page to the last is on exactly one of them. A page has
+        fewer than `limit` points where more would make too large an answer.
         """
         description = await self._store.describe(name)
         page = await self._store.scroll(
@@ -295,6 +344,7 @@ class Collections:
             limit=limit,
             start=_from_cursor(cursor),
             with_vectors=with_vectors,
+            max_bytes=self._max_answer_bytes,
         )
         following = "" if page.following is None else _to_cursor(page.following)
         return Scrolled(page.points, following, description.fingerprint)
@@ -373,13 +423,29 @@ class Collections:
                 " max_collections"
             )
 
+    async def _in_slices(
+        self, description: Description, rows: NDArray[np.float32], search: Search, budget: Budget
+    ) -> builtins.list[builtins.list[Hit]]:
+        """Search for a few queries at a time: other calls go between, and hits are counted."""
+        size = max(1, min(_SLICE_QUERIES, _SLICE_HITS // (search.limit + search.offset)))
+        found = list[builtins.list[Hit]]()
+        for first in range(0, len(rows), size):
+            part = await self._store.search(description, rows[first : first + size], search)
+            for hits in part:
+                budget.answer(hits)
+            found += part
+        return found
+
     async def _similar(
-        self, description: Description, ids: Sequence[PointId], search: Search
+        self, description: Description, ids: Sequence[PointId], search: Search, budget: Budget
     ) -> Found:
         """Search by the vectors of points; each is left out of its own hits."""
         wanted = check_ids(ids)
+        budget.ask(len(wanted), search)
         current().begin(len(wanted))
-        points = await self._store.retrieve(description, wanted, with_vectors=True)
+        points = await self._store.retrieve(
+            description, wanted, with_vectors=True, with_payload=False
+        )
         rows = {point.id: point.vector for point in points if point.vector is not None}
         # One more from the first on: a point is among its own hits, if it passes the filter.
         wider = Search(
@@ -391,7 +457,7 @@ class Collections:
         )
         hits: dict[PointId, tuple[Hit, ...]] = {}
         if rows:
-            found = await self._store.search(description, np.stack([*rows.values()]), wider)
+            found = await self._in_slices(description, np.stack([*rows.values()]), wider, budget)
             for point_id, best in zip(rows, found, strict=True):
                 others = [hit for hit in best if hit.id != point_id]
                 hits[point_id] = tuple(others[search.offset : search.offset + search.limit])
@@ -495,6 +561,10 @@ def _to_cursor(point: PointId) -> str:
 def _from_cursor(cursor: str) -> PointId | None:
     if not cursor:
         return None
+    if len(cursor) > _CURSOR:
+        raise InvalidInput(
+            f"cursor has {len(cursor)} characters; it must be the one of the page before"
+        )
     kind, rest = cursor[0], cursor[1:]
     try:
         (point,) = check_ids([int(rest) if kind == "n" else rest])

@@ -425,6 +425,20 @@ CASES: Final[tuple[Case, ...]] = (
     ),
     Case(
         "Collections/Upsert",
+        "a payload with a key too long",
+        _upsert(payloads=[struct(**{"k" * 257: 1})]),
+        INVALID,
+        "payloads[0]",
+    ),
+    Case(
+        "Collections/Upsert",
+        "more payloads than a call has items",
+        _upsert(payloads=[struct()] * (MAX_ITEMS + 1)),
+        INVALID,
+        "payloads",
+    ),
+    Case(
+        "Collections/Upsert",
         "all or nothing, an item too long",
         _upsert(ids=ids(1, 2), texts=texts("cat", "cat " * 99), truncation=2, all_or_nothing=True),
         INVALID,
@@ -478,6 +492,8 @@ CASES: Final[tuple[Case, ...]] = (
             ("has no list of filters", "$any", 1, "filter['$any']"),
             ("has no filter", "$not", [1], "filter['$not']"),
             ("has too many conditions", "$any", [{"a": 1}] * 300, "filter"),
+            ("has too many values", "a", [0] * 5000, "filter"),
+            ("has a key too long", "k" * 257, 1, "filter"),
         )
     ),
     Case("Collections/Search", "offset too large", _search(offset=10), INVALID, "offset"),
@@ -496,7 +512,7 @@ CASES: Final[tuple[Case, ...]] = (
     Case("Collections/Scroll", "limit too large", _scroll(limit=MAX_ITEMS + 1), INVALID, "limit"),
     *(
         Case("Collections/Scroll", f"cursor {cursor}", _scroll(cursor=cursor), INVALID, "cursor")
-        for cursor in ("7", "n", "n-1", f"n{2**64}", "useven", "x7", "n7.5")
+        for cursor in ("7", "n", "n-1", f"n{2**64}", "useven", "x7", "n7.5", "n" * 41)
     ),
     Case(
         "Collections/Scroll",

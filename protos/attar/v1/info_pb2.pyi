@@ -166,6 +166,11 @@ class Limits(_message.Message):
     MAX_WORKING_BYTES_FIELD_NUMBER: _builtins.int
     MAX_COLLECTIONS_FIELD_NUMBER: _builtins.int
     MAX_PAYLOAD_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_FILTER_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_FILTER_VALUES_FIELD_NUMBER: _builtins.int
+    MAX_SEARCH_HITS_FIELD_NUMBER: _builtins.int
+    MAX_PAYLOAD_VALUES_FIELD_NUMBER: _builtins.int
+    MAX_PAYLOAD_KEY_BYTES_FIELD_NUMBER: _builtins.int
     max_items: _builtins.int
     """Items in one request."""
     max_message_bytes: _builtins.int
@@ -187,7 +192,7 @@ class Limits(_message.Message):
     max_item_bytes: _builtins.int
     """Bytes of one item, text or array. Of token ids an item has ModelInfo.max_length at most."""
     max_answer_bytes: _builtins.int
-    """Bytes of one answer's embeddings or probabilities, as the call asks for them."""
+    """Bytes of one answer's embeddings or probabilities, as the call asks for them, or of its points."""
     max_json_values: _builtins.int
     """Values of one JSON body."""
     max_labels: _builtins.int
@@ -199,6 +204,16 @@ class Limits(_message.Message):
     max_collections: _builtins.int
     max_payload_bytes: _builtins.int
     """Bytes of one point's payload."""
+    max_filter_bytes: _builtins.int
+    """Bytes of one call's filters."""
+    max_filter_values: _builtins.int
+    """Values in one call's filters."""
+    max_search_hits: _builtins.int
+    """Hits that one call may ask for: the queries of its searches, each times limit and offset."""
+    max_payload_values: _builtins.int
+    """Values in one call's payloads."""
+    max_payload_key_bytes: _builtins.int
+    """Bytes of a key of a payload or a filter."""
     def __init__(
         self,
         *,
@@ -219,10 +234,15 @@ class Limits(_message.Message):
         max_working_bytes: _builtins.int = ...,
         max_collections: _builtins.int = ...,
         max_payload_bytes: _builtins.int = ...,
+        max_filter_bytes: _builtins.int = ...,
+        max_filter_values: _builtins.int = ...,
+        max_search_hits: _builtins.int = ...,
+        max_payload_values: _builtins.int = ...,
+        max_payload_key_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_answer_bytes", b"max_answer_bytes", "max_batch_tokens", b"max_batch_tokens", "max_collections", b"max_collections", "max_concurrent_requests", b"max_concurrent_requests", "max_http_connections", b"max_http_connections", "max_item_bytes", b"max_item_bytes", "max_items", b"max_items", "max_json_values", b"max_json_values", "max_labels", b"max_labels", "max_message_bytes", b"max_message_bytes", "max_name_characters", b"max_name_characters", "max_payload_bytes", b"max_payload_bytes", "max_queue_items", b"max_queue_items", "max_queue_tokens", b"max_queue_tokens", "max_search_limit", b"max_search_limit", "max_stream_requests", b"max_stream_requests", "max_working_bytes", b"max_working_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_answer_bytes", b"max_answer_bytes", "max_batch_tokens", b"max_batch_tokens", "max_collections", b"max_collections", "max_concurrent_requests", b"max_concurrent_requests", "max_filter_bytes", b"max_filter_bytes", "max_filter_values", b"max_filter_values", "max_http_connections", b"max_http_connections", "max_item_bytes", b"max_item_bytes", "max_items", b"max_items", "max_json_values", b"max_json_values", "max_labels", b"max_labels", "max_message_bytes", b"max_message_bytes", "max_name_characters", b"max_name_characters", "max_payload_bytes", b"max_payload_bytes", "max_payload_key_bytes", b"max_payload_key_bytes", "max_payload_values", b"max_payload_values", "max_queue_items", b"max_queue_items", "max_queue_tokens", b"max_queue_tokens", "max_search_hits", b"max_search_hits", "max_search_limit", b"max_search_limit", "max_stream_requests", b"max_stream_requests", "max_working_bytes", b"max_working_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
