@@ -58,14 +58,17 @@ class Attack:
 class Attacked:
     """A server under attack, what it takes, and how an honest caller of it fares."""
 
-    def __init__(self, server: Server, expected: NDArray[np.float32], *, key: str | None) -> None:
-        """Measure `server`, whose answer to HONEST is `expected`; `key` is the honest caller's."""
+    def __init__(
+        self, server: Server, expected: NDArray[np.float32], *, model: str, key: str | None
+    ) -> None:
+        """Measure `server`, whose `model` answers `expected` to HONEST; the caller has `key`."""
         self.server = server
         self.peak_mb = server.rss_mb
         self.capped = False
         self.latencies_s: list[float] = []
         self.failures: list[str] = []
         self._expected = expected
+        self._model = model
         self._key = key
         self._stop = threading.Event()
         self._threads = [
@@ -123,7 +126,7 @@ class Attacked:
             while not self._stop.wait(CALL_EVERY_S):
                 began = time.perf_counter()
                 try:
-                    embedded = client.embed([HONEST], deadline_s=PATIENCE_S)
+                    embedded = client.embed([HONEST], model=self._model, deadline_s=PATIENCE_S)
                 except AttarError as error:
                     self.failures.append(f"{type(error).__name__}: {error}")
                     continue
@@ -147,10 +150,11 @@ def attacked(
     `environment` are as in `served`.
     """
     served_bundle = bundle or tiny_bundle(folder / "tiny.attar")
-    expected = attar.load(served_bundle, threads=1).embed([HONEST]).vectors[0]
+    encoder = attar.load(served_bundle, threads=1)
+    expected = encoder.embed([HONEST]).vectors[0]
     within_that = served(folder, served_bundle, *arguments, within=within, environment=environment)
     with within_that as server:
-        under_attack = Attacked(server, expected, key=key)
+        under_attack = Attacked(server, expected, model=encoder.manifest.name, key=key)
         under_attack.start()
         try:
             yield under_attack

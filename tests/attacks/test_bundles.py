@@ -1,0 +1,15 @@
+"""A bundle is hostile until it was tried, where it can do no harm."""
+
+from pathlib import Path
+
+import pytest
+
+from .bundles import ATTACKS
+from .ground import Attack
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+def test_a_hostile_bundle_harms_nobody_else(attack: Attack, tmp_path: Path) -> None:
+    outcome = attack.run(tmp_path)
+
+    assert outcome.held, outcome.note
