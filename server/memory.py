@@ -48,9 +48,11 @@ def trim() -> float:
 async def keep_small(door: "Door") -> None:
     """Trim while there are calls and for a while after, until cancelled.
 
-    Cycles are looked for too, once nobody has called for a while: that stops everything for some
-    40 ms.
+    Cycles are looked for too, once nobody has called for a while. That stops everything while it
+    looks, so it looks at nothing that was there before the first call: some 40 ms less.
     """
+    gc.collect()
+    gc.freeze()
     if not _IS_GLIBC:
         return
     keep_no_large_blocks()

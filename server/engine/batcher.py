@@ -14,7 +14,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, islice
 from typing import Final, Generic, Never, Protocol, TypeAlias, TypeVar
@@ -47,6 +47,9 @@ _WINDOW: Final = 512
 # one pads less, and who is of no common length waits longer.
 _PART: Final = 1 / 3
 
+# Items of a call that are queued before others run on the loop: some 4 us each.
+_AT_ONCE: Final = 128
+
 # A worker that hangs keeps its thread and its session. A few may; then only a new process helps.
 _MAX_HANGING: Final = 4
 _RENEW_EVERY_S: Final = 1.0
@@ -75,6 +78,14 @@ class Observer(Protocol):
 
     def lost(self) -> None:
         """Count one worker that hung or died and was replaced."""
+
+
+@dataclass(slots=True)
+class _Room:
+    """So many items and tokens."""
+
+    items: int = 0
+    tokens: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -200,6 +211,7 @@ class Batcher(Generic[T, R]):
         self._running: list[_Entry[T, R]] = []
         self._in_flight: dict[Hashable, _Entry[T, R]] = {}  # queued or running, by key
         self._queued_tokens = 0
+        self._promised = _Room()  # to calls that are still being queued
         self._serving = False
         self._closing: str | None = None  # why new callers are refused for good
         self._fault: str | None = None  # why they are until `serve` is called again
@@ -256,18 +268,20 @@ class Batcher(Generic[T, R]):
             self._observer.expired()
             raise DeadlineExceeded("the deadline had passed on arrival; allow more time")
         turn = now + self._lag(priority)
-        if not wait:
-            self._refuse_if_no_room(asked)
+        room = _Room() if wait else self._promise(asked)
         taken: list[_Seat[T, R]] = []
         try:
             async with asyncio.timeout_at(deadline):
                 if wait:
                     async with self._turns[priority]:
-                        for item in asked:
+                        async for item in _by_and_by(asked):
                             await self._room(item, turn)
                             taken.append(self._take_seat(item, priority, deadline))
                 else:
-                    taken += (self._take_seat(item, priority, deadline) for item in asked)
+                    async for item in _by_and_by(asked):
+                        self._refuse_if_closed()
+                        taken.append(self._take_seat(item, priority, deadline))
+                        self._redeem(room, 1, self._cost(item))
                 outcomes = [await seat for _, seat in taken]
         except TimeoutError:
             self._observer.expired()
@@ -276,6 +290,7 @@ class Batcher(Generic[T, R]):
             self._observer.cancelled()
             raise
         finally:
+            self._redeem(room, room.items, room.tokens)
             for entry, seat in taken:
                 entry.seats.discard(seat)
             self._remove(entry for entry, _ in taken if not entry.seats)
@@ -336,8 +351,8 @@ class Batcher(Generic[T, R]):
             self._observer.rejected(Unavailable.reason)
             raise Unavailable(self._refusal)
 
-    def _refuse_if_no_room(self, asked: list[T]) -> None:
-        """Refuse a call that the queue lacks room for; what is in flight already takes none."""
+    def _promise(self, asked: list[T]) -> _Room:
+        """Keep room for a call, or refuse it; what is in flight already takes none."""
         seen: set[Hashable] = set()
         items = tokens = 0
         for item in asked:
@@ -352,6 +367,16 @@ class Batcher(Generic[T, R]):
                 f" items and {self._max_queue_tokens} tokens; send fewer at a time"
             )
         self._require_room(items, tokens)
+        self._promised.items += items
+        self._promised.tokens += tokens
+        return _Room(items, tokens)
+
+    def _redeem(self, room: _Room, items: int, tokens: int) -> None:
+        """Keep so much of a promise no longer: it is taken, or not needed."""
+        items, tokens = min(items, room.items), min(tokens, room.tokens)
+        for one in (room, self._promised):
+            one.items -= items
+            one.tokens -= tokens
 
     def _require_room(self, items: int, tokens: int) -> None:
         if not self._fits(items, tokens):
@@ -376,6 +401,7 @@ class Batcher(Generic[T, R]):
         self._refuse_if_closed()
 
     def _fits(self, items: int, tokens: int) -> bool:
+        items, tokens = items + self._promised.items, tokens + self._promised.tokens
         return (
             self._queued + items <= self._max_queue_items
             and self._queued_tokens + tokens <= self._max_queue_tokens
@@ -564,6 +590,15 @@ class Batcher(Generic[T, R]):
         if self._changed is None:
             self._changed = asyncio.get_running_loop().create_future()
         await asyncio.shield(self._changed)  # others wait for it too
+
+
+async def _by_and_by(items: list[T]) -> AsyncIterator[T]:
+    """Give items, letting others run on the loop between some and the next."""
+    for start in range(0, len(items), _AT_ONCE):
+        if start:
+            await asyncio.sleep(0)
+        for item in items[start : start + _AT_ONCE]:
+            yield item
 
 
 _Seat: TypeAlias = tuple[_Entry[T, R], "asyncio.Future[R | AttarError]"]

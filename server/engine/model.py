@@ -34,6 +34,7 @@ _LOG = logging.getLogger(__name__)
 
 _LOOK_EVERY_S: Final = 1.0  # how soon a model that stopped answering is tried again
 _RESTART_S: Final = 1.0
+_AT_ONCE: Final = 128  # rows that are kept in the cache before others run on the loop
 # Items of a call, and characters or numbers in them: one of more has a thread to itself, where it
 # holds nobody up.
 _SMALL_ITEMS: Final = 16
@@ -254,9 +255,10 @@ class Model:
             computed = await self._batcher.many(
                 missing, deadline=deadline, wait=wait, priority=priority
             )
-        for one, outcome in zip(missing, computed, strict=True):
-            if isinstance(outcome, Row):
-                self._remember(one, outcome)
+        if any(isinstance(outcome, Row) for outcome in computed):
+            self._note(answers=True)
+        if self._cache is not None:
+            await self._remember(missing, computed)
         first = computed[0] if computed else None
         if isinstance(first, Row) and np.isfinite(first.vector).all():
             self._observer.embedded(first.vector)
@@ -268,9 +270,18 @@ class Model:
             return None
         return Row(vector, time.perf_counter(), 0.0)
 
-    def _remember(self, one: Prepared, row: Row) -> None:
-        self._note(answers=True)
-        if self._cache is not None and one.key and np.isfinite(row.vector).all():
+    async def _remember(
+        self, prepared: Sequence[Prepared], outcomes: Sequence[Row | AttarError]
+    ) -> None:
+        """Keep what may be asked for again, letting others run on the loop now and then."""
+        for i, (one, outcome) in enumerate(zip(prepared, outcomes, strict=True), 1):
+            if isinstance(outcome, Row) and one.key and np.isfinite(outcome.vector).all():
+                self._cache_put(one, outcome)
+            if i % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+
+    def _cache_put(self, one: Prepared, row: Row) -> None:
+        if self._cache is not None:
             self._cache.put(self._key(one), row.vector)
 
     def _key(self, one: Prepared) -> Key:

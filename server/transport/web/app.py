@@ -1,10 +1,12 @@
 """The HTTP application: every route in one table."""
 
+import asyncio
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from functools import partial
+from typing import Any, Final, TypeAlias
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
@@ -22,6 +24,7 @@ from attar.server.browser import Site
 from attar.server.call import request_id
 from attar.server.door import REQUEST_ID, Door
 from attar.server.engine.models import Models
+from attar.server.steps import STEP_BYTES
 
 from . import kserve, openai, page
 from .edge import JSON, Answer, Asked, Edge, Problem, Route, Wording, plain, told
@@ -76,7 +79,8 @@ class Front:
         host = absolute[1] if absolute else None
         refusal = self._refusal(headers, _wording(path), host)
         if refusal is None:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, partial(_in_pieces, send))
+
         else:
             refusal.headers[REQUEST_ID] = request_id(headers.get(REQUEST_ID))
             await refusal(scope, receive, send)
@@ -91,6 +95,19 @@ class Front:
         except PermissionDenied as error:
             return told(error, wording)
         return None
+
+
+async def _in_pieces(send: Send, message: MutableMapping[str, Any]) -> None:
+    """Send a long body in pieces: one write of all of it would copy it, and others would wait."""
+    body = message.get("body", b"")
+    if len(body) <= STEP_BYTES:
+        await send(message)
+        return
+    for start in range(0, len(body), STEP_BYTES):
+        more = start + STEP_BYTES < len(body) or message.get("more_body", False)
+        piece = body[start : start + STEP_BYTES]
+        await send({"type": message["type"], "body": piece, "more_body": more})
+        await asyncio.sleep(0)
 
 
 class Health:
