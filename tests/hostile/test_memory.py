@@ -54,7 +54,8 @@ def burst(web: int, port: int, *, items: int) -> None:
 
     def by_http() -> int:
         url = f"http://127.0.0.1:{web}/v2/models/tiny-image/infer"
-        return httpx.post(url, content=body, timeout=PATIENCE_S).status_code
+        headers = {"content-type": "application/json"}
+        return httpx.post(url, content=body, headers=headers, timeout=PATIENCE_S).status_code
 
     def by_grpc() -> int:
         with Client(f"127.0.0.1:{port}") as client:
