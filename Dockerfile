@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# The server's image: attar[server] on slim Python. There is no torch in it.
+# The server's image: attar[server,sign] on slim Python. There is no torch in it.
 #
 #   docker build --tag attar .
 #   docker run --publish 127.0.0.1:8001:8001 --volume "$PWD/student.attar:/student.attar:ro" \
@@ -28,7 +28,7 @@ COPY server server
 COPY training training
 # Both distributions of ONNX Runtime own the module onnxruntime: one leaves before the other comes.
 RUN python -m venv /opt/attar \
-    && pip install --constraint constraints.txt ".[server]" \
+    && pip install --constraint constraints.txt ".[server,sign]" \
     && case "${RUNTIME}" in \
       cpu) ;; \
       gpu) pip uninstall --yes onnxruntime \

@@ -11,7 +11,8 @@ import stat
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from dataclasses import replace as changed
 from hashlib import sha256
 from pathlib import Path
 from typing import IO, Protocol, Self, cast
@@ -33,6 +34,7 @@ from .manifest import (
     serialise,
 )
 from .onnxfile import check_onnx
+from .signature import MAX_SIGNATURE_BYTES, SIGNATURE, check, parse_signature, signed
 
 MANIFEST = "manifest.json"
 REPORT = "report.json"
@@ -69,19 +71,31 @@ class Bundle:
     content: str
     """SHA-256 of the manifest's bytes, and so of everything: it has the hashes of the others."""
     _source: _Source = field(repr=False, compare=False)
+    _signature: bytes | None = field(default=None, repr=False, compare=False)
+    require_signature: Path | None = field(default=None, repr=False, compare=False)
+    """The keys, one of which signed it; None where that was not asked."""
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, content: str | None = None) -> Self:
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        content: str | None = None,
+        require_signature: str | os.PathLike[str] | None = None,
+    ) -> Self:
         """Verify a bundle folder or zip and give it; only that of `content`, where it is given.
 
-        Raises InvalidInput for what is no path, NotFound where nothing stands at `path`, and
-        BundleRefused that says what is wrong.
+        With `require_signature`, a PEM file of public keys, one of those must have signed it.
+
+        Raises InvalidInput for what is no path or holds no keys, NotFound where nothing stands at
+        either path, MissingExtra, and BundleRefused that says what is wrong.
         """
         given: object = path
         if not isinstance(given, str | os.PathLike) or not str(given):
             raise InvalidInput(f"a bundle's path is text or a Path; got {path!r:.80}")
         path = Path(path)
-        return cls._verified(path, _source(path), content=content)
+        keys = None if require_signature is None else Path(require_signature).absolute()
+        return cls._verified(path, _source(path), content=content, require_signature=keys)
 
     @classmethod
     def write(
@@ -138,14 +152,43 @@ class Bundle:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
             new = Path(scratch) / "new"
-            with zipfile.ZipFile(new, "w", zipfile.ZIP_STORED) as zipped:
-                for name in sorted([MANIFEST, *(entry.path for entry in bundle.manifest.files)]):
-                    info = zipfile.ZipInfo(name, _ZIP_EPOCH)
-                    info.create_system = 3  # Unix, wherever it runs: the mode below is Unix's
-                    info.external_attr = (stat.S_IFREG | 0o644) << 16
-                    zipped.writestr(info, bundle.read(name))
+            bundle._zip(new, bundle._signature)  # noqa: SLF001 (our own)
             new.replace(target)
-        return cls(target, bundle.manifest, bundle.content, _Zip(target))
+        return changed(bundle, path=target, _source=_Zip(target))
+
+    def sign(self, key: Path) -> Self:
+        """Sign the bundle, folder or zip, by the private key in a PEM file, and give it opened.
+
+        The signature stands in signature.json, in the place of one that is there; nothing else
+        changes. Raises what `attar.signature.signed` does.
+        """
+        manifest = self.read(MANIFEST)
+        if sha256(manifest).hexdigest() != self.content:
+            raise BundleRefused(
+                "wrong-hash", f"{self.path}: {MANIFEST} was changed meanwhile; open it again"
+            )
+        signature = signed(manifest, key)
+        path = self.path.resolve()
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
+            new = Path(scratch) / "new"
+            if isinstance(self._source, _Folder):
+                new.write_bytes(signature)
+                new.replace(path / SIGNATURE)
+            else:
+                self._zip(new, signature)
+                new.replace(path)
+        return changed(self, _signature=signature)
+
+    def _zip(self, path: Path, signature: bytes | None) -> None:
+        """Write everything to a new zip."""
+        names = [MANIFEST, *(entry.path for entry in self.manifest.files)]
+        signatures = {} if signature is None else {SIGNATURE: signature}
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as zipped:
+            for name in sorted([*names, *signatures]):
+                info = zipfile.ZipInfo(name, _ZIP_EPOCH)
+                info.create_system = 3  # Unix, wherever it runs: the mode below is Unix's
+                info.external_attr = (stat.S_IFREG | 0o644) << 16
+                zipped.writestr(info, signatures.get(name) or self.read(name))
 
     def read(self, name: str) -> bytes:
         """Give one file's bytes, checked against the manifest once more; NotFound if not listed."""
@@ -163,6 +206,14 @@ class Bundle:
             )
         return data
 
+    @property
+    def signed_by(self) -> str | None:
+        """The public key that signature.json names, 64 hex digits; believe it of checked ones.
+
+        None for an unsigned bundle; raises BundleRefused for a signature that is none.
+        """
+        return None if self._signature is None else parse_signature(self._signature)[0].hex()
+
     def variant(self, name: str) -> Variant:
         """Give the variant of that name, or NotFound that lists them."""
         return self.manifest.variant(name)
@@ -175,7 +226,14 @@ class Bundle:
         return _report(self.read(REPORT))
 
     @classmethod
-    def _verified(cls, path: Path, source: _Source, *, content: str | None = None) -> Self:
+    def _verified(
+        cls,
+        path: Path,
+        source: _Source,
+        *,
+        content: str | None = None,
+        require_signature: Path | None = None,
+    ) -> Self:
         """Check everything in `source`, which stands at `path` or will."""
         sizes = source.sizes()
         if len(sizes) > MAX_FILES:
@@ -192,7 +250,12 @@ class Bundle:
                 f"{path}: {MANIFEST} has sha256 {found}, where {content} was expected: it was "
                 "changed meanwhile; load it again",
             )
-        bundle = cls(path, parse(manifest), found, source)
+        signature = None
+        if SIGNATURE in sizes:
+            signature = source.read(SIGNATURE, MAX_SIGNATURE_BYTES)
+        if require_signature is not None:  # before anything else that the bundle says is believed
+            check(manifest, signature, require_signature, str(path))
+        bundle = cls(path, parse(manifest), found, source, signature, require_signature)
         bundle._verify_files(sizes)
         computed = fingerprint(bundle.manifest)
         if computed != bundle.manifest.fingerprint:
@@ -209,7 +272,7 @@ class Bundle:
             raise BundleRefused(
                 "missing-file", f"{self.path} lacks {name}, which its manifest lists"
             )
-        for name in sorted(sizes.keys() - listed - {MANIFEST}):
+        for name in sorted(sizes.keys() - listed - {MANIFEST, SIGNATURE}):
             raise BundleRefused(
                 "unlisted-file",
                 f"{self.path} holds {name}, which its manifest does not list; remove it",
@@ -423,8 +486,8 @@ def _copy(content: bytes | Path, root: Path, name: str) -> FileEntry:
 
 def _sealed(manifest: Manifest, entries: tuple[FileEntry, ...]) -> Manifest:
     """Fill in what follows from the content."""
-    listed = replace(manifest, files=entries)
+    listed = changed(manifest, files=entries)
     try:
-        return replace(listed, fingerprint=fingerprint(listed))
+        return changed(listed, fingerprint=fingerprint(listed))
     except NotFound as error:
         raise InvalidInput(f"the manifest does not fit the files given: {error}") from error

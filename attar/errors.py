@@ -76,6 +76,8 @@ Refusal = Literal[
     "unbounded",
     "bad-arrays",
     "tokenizer",
+    "unsigned",
+    "wrong-signature",
     "signature",
     "unloadable",
 ]

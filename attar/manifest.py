@@ -425,7 +425,7 @@ def check_path(path: str) -> None:
 
 
 def _check_files(m: Manifest) -> None:
-    seen = {"manifest.json"}
+    seen = {"manifest.json", "signature.json"}
     for entry in m.files:
         where = f"files[{entry.path}]"
         check_path(entry.path)

@@ -66,6 +66,7 @@ def load(
     device_id: int = 0,
     provider_options: Mapping[str, str] | None = None,
     allow_token_ids: bool = False,
+    require_signature: str | os.PathLike[str] | None = None,
 ) -> "Encoder":
     """Open a bundle, folder or zip, unless it is given opened, and give its encoder, ready to run.
 
@@ -83,6 +84,8 @@ def load(
 
     An item may be token ids where they can be this tokenizer's own output: its special tokens
     around, and the same ids when they are spelled and cut again. `allow_token_ids` takes any.
+
+    With `require_signature`, a PEM file of public keys, one of those must have signed the bundle.
 
     Raises BundleRefused, NotFound (no such path or variant), NotSupported (this machine lacks what
     the variant requires, or the provider) or InvalidInput (no variant fits; the message has each
@@ -105,7 +108,7 @@ def load(
         execution.chain()  # refused before anything is read
     elif device_id or provider_options:
         raise InvalidInput("device_id and provider_options are a provider's; name the provider")
-    bundle = path if isinstance(path, Bundle) else Bundle.open(path)
+    bundle = _opened(path, require_signature)
     if variant is None:
         chosen = _choose(
             bundle.manifest,
@@ -128,6 +131,16 @@ def load(
     return Encoder(
         bundle, chosen, threads=threads, execution=execution, allow_token_ids=allow_token_ids
     )
+
+
+def _opened(
+    path: str | os.PathLike[str] | Bundle, require_signature: str | os.PathLike[str] | None
+) -> Bundle:
+    if not isinstance(path, Bundle):
+        return Bundle.open(path, require_signature=require_signature)
+    if require_signature is None:
+        return path
+    raise InvalidInput("a bundle is held to its keys as it is opened; give them to Bundle.open")
 
 
 def _hold(name: str, value: object, kind: Any, what: str) -> None:
@@ -234,6 +247,7 @@ class Encoder:
             "device_id": execution.device_id if execution else 0,
             "provider_options": execution.options if execution else None,
             "allow_token_ids": self._allow_token_ids,
+            "require_signature": self.bundle.require_signature,
         }
         return _unpickled, (self._path, self.fingerprint, chosen)
 

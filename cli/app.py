@@ -365,9 +365,29 @@ def embed(
 
 
 @app.command()
+def sign(
+    bundle: SomeBundle,
+    *,
+    key: Annotated[
+        Path,
+        typer.Option(help="Private key, PEM: openssl genpkey -algorithm ed25519 -out FILE."),
+    ],
+) -> None:
+    """Sign a bundle, for `serve --require-signature` and whoever else asks who made it."""
+    from attar.bundle import Bundle
+
+    signed = Bundle.open(bundle).sign(key)
+    typer.echo(f"{bundle} is signed by key {signed.signed_by}")
+
+
+@app.command()
 def inspect(
     bundle: SomeBundle,
     *,
+    require_signature: Annotated[
+        Path | None,
+        typer.Option(help="Public keys, PEM, one of which must have signed the bundle."),
+    ] = None,
     ops: Annotated[
         bool, typer.Option("--ops", help="Count operations by layer, and model their energy.")
     ] = False,
@@ -381,6 +401,8 @@ def inspect(
 ) -> None:
     """Verify a bundle and show what it holds and what was measured."""
     if ops:
+        if require_signature is not None:
+            raise typer.BadParameter("--require-signature goes without --ops; ask in two commands")
         with _extra("export"):
             from .inspect import show_operations
 
@@ -391,7 +413,7 @@ def inspect(
     with _extra("server"):
         from .tables import show_bundle
 
-    show_bundle(bundle)
+    show_bundle(bundle, require_signature=require_signature)
 
 
 @app.command()

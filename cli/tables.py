@@ -10,13 +10,15 @@ from attar.bundle import Bundle
 console = Console(highlight=False, markup=False, soft_wrap=True)
 
 
-def show_bundle(path: Path) -> None:
-    """Verify a bundle, then print its facts and a row a variant."""
-    bundle = Bundle.open(path)
+def show_bundle(path: Path, *, require_signature: Path | None = None) -> None:
+    """Verify a bundle, and its signature by a file of keys; print its facts and a row a variant."""
+    bundle = Bundle.open(path, require_signature=require_signature)
     manifest = bundle.manifest
     longest = f"up to {manifest.max_length} tokens" if manifest.max_length else "tensors"
     console.print(f"{manifest.name} {manifest.version}: {manifest.modality}, {longest}")
     console.print(f"{manifest.output.dim} dimensions, {manifest.fingerprint}")
+    if require_signature is not None:
+        console.print(f"signed by key {bundle.signed_by}, of {require_signature}")
     table = Table(
         *("variant", "precision", "attention", "MB", "cosine mean", "worst", "p50 ms"), box=None
     )

@@ -6,6 +6,7 @@ import attar
 from attar.bundle import Bundle
 from attar.errors import NotSupported
 from attar.runtime import Encoder
+from attar.signature import trusted
 
 from .engine.cache import Cache
 from .engine.model import Model
@@ -29,7 +30,8 @@ def models(
         cache = Cache(max_items=settings.cache_items, max_bytes=settings.cache_bytes)
 
     def open_(path: Path, variant: str | None, /, *, content: str | None) -> Model:
-        encoder = _encoder(Bundle.open(path, content=content), variant, settings)
+        bundle = Bundle.open(path, content=content, require_signature=settings.require_signature)
+        encoder = _encoder(bundle, variant, settings)
         return Model(
             encoder,
             max_batch_tokens=settings.max_batch_tokens,
@@ -44,6 +46,9 @@ def models(
             cache=cache,
             observer=ModelMetrics(metrics, encoder.manifest.name),
         )
+
+    if settings.require_signature is not None:
+        trusted(settings.require_signature)  # a bad file is refused before any bundle is
 
     served = Models(
         repository=Repository(
@@ -78,6 +83,7 @@ def _prover(settings: Settings, ledger: Path | None) -> Prover:
         runs=settings.triton is None and settings.provider in (None, "cpu"),
         timeout_s=settings.load_timeout_s,
         memory_bytes=settings.load_memory_bytes,
+        require_signature=settings.require_signature,
         ledger=ledger,
     )
 

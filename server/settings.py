@@ -69,6 +69,11 @@ class Settings(BaseSettings):
         description="Seconds between two looks at model_repository for what is new, changed or "
         "gone; 0: it is looked at on Models/Load only.",
     )
+    require_signature: Path | None = Field(
+        None,
+        description="PEM file of public keys (Ed25519), one of which must have signed a bundle, or "
+        "it is not served; read again for each bundle that loads. `attar sign` signs.",
+    )
     config: Path | None = Field(None, description="TOML file with any of these keys.")
     host: str = Field(
         "127.0.0.1",

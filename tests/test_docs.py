@@ -29,7 +29,7 @@ DATA = frozenset({"json", "toml", "text", "proto", "mermaid", "yaml"})
 """Languages of blocks that show and do nothing."""
 
 PROGRAMS = frozenset(
-    {"cd", "docker", "export", "git", "pip", "pytest", "python", "source", "tensorboard"}
+    {"cd", "docker", "export", "git", "openssl", "pip", "pytest", "python", "source", "tensorboard"}
 )
 """What else a shell block may start."""
 

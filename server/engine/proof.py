@@ -60,6 +60,7 @@ class Prover:
     runs: bool = True  # the graph too; else something else runs it, and the least item is enough
     timeout_s: float
     memory_bytes: int = MEMORY_BYTES
+    require_signature: Path | None = None  # a file of keys, one of which must have signed
     ledger: Path | None = None  # a folder in which several servers tell one another the outcome
 
     async def __call__(self, place: Place, variant: str | None) -> Proven:
@@ -109,6 +110,7 @@ class Prover:
             "variant": variant,
             "choices": dict(self.choices),
             "runs": self.runs,
+            "keys": self.require_signature and str(self.require_signature.absolute()),
             "memory_bytes": memory,
             "timeout_s": self.timeout_s,
         }
@@ -264,7 +266,7 @@ def _prove(job: Mapping[str, Any]) -> Proven:
     from attar import load, trial  # noqa: PLC0415 (only the child runs anything)
     from attar.inputs import host_step  # noqa: PLC0415
 
-    bundle = Bundle.open(job["path"])
+    bundle = Bundle.open(job["path"], require_signature=job["keys"])
     if job["runs"]:
         encoder = load(bundle, variant=job["variant"], **job["choices"])
         trial.check(encoder)

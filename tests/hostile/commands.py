@@ -20,6 +20,13 @@ from typing import Final, Literal
 
 import numpy as np
 import onnx
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 from onnx import helper
 
 from attar.bench import bench
@@ -41,6 +48,8 @@ from ..teachers import bert_folder
 Kind = Literal["damaged", "foreign", "hostile", "mistaken"]
 Make = Callable[[Path], list[object]]
 """Lays something bad in a folder and gives the command's arguments."""
+
+PEM: Final = Encoding.PEM
 
 NEW: Final = "new"
 """What a command would write is called this."""
@@ -214,6 +223,22 @@ BAD_BUNDLES: tuple[tuple[Kind, str, tuple[str, ...], Callable[[Path], Path]], ..
     ),
 )
 
+
+def private_key(folder: Path) -> Path:
+    """Write a private key, as openssl does."""
+    path = folder / "key.pem"
+    key = Ed25519PrivateKey.generate()
+    path.write_bytes(key.private_bytes(PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return path
+
+
+def public_key(folder: Path) -> Path:
+    path = folder / "public.pem"
+    key = Ed25519PrivateKey.generate().public_key()
+    path.write_bytes(key.public_bytes(PEM, PublicFormat.SubjectPublicKeyInfo))
+    return path
+
+
 BUNDLE_COMMANDS: Final[dict[str, Callable[[Path, Path], list[object]]]] = {
     "embed": lambda bundle, _: ["embed", bundle, "a text"],
     "inspect": lambda bundle, _: ["inspect", bundle],
@@ -221,6 +246,7 @@ BUNDLE_COMMANDS: Final[dict[str, Callable[[Path, Path], list[object]]]] = {
     "bench": lambda bundle, folder: ["bench", bundle, "--out", folder / f"{NEW}.json"],
     "verify": lambda bundle, _: ["verify", bundle],
     "report": lambda bundle, folder: ["report", bundle, "--out", folder / f"{NEW}.html"],
+    "sign": lambda bundle, folder: ["sign", bundle, "--key", private_key(folder)],
     "serve": lambda bundle, folder: ["serve", bundle, "--port", 0, "--data-dir", folder / NEW],
     "export --target triton": lambda bundle, folder: [
         *("export", bundle, folder / NEW, "--target", "triton")
@@ -779,6 +805,62 @@ CASES: tuple[Case, ...] = (
         "a setting that is none",
         ("--colour",),
         given("serve", "--colour", "red"),
+    ),
+    Case(
+        "sign",
+        "mistaken",
+        "no key there",
+        ("no keys at", "none.pem"),
+        lambda folder: ["sign", sound(folder), "--key", folder / "none.pem"],
+    ),
+    Case(
+        "sign",
+        "foreign",
+        "a key that is no PEM",
+        ("key.txt holds no private key that can be read",),
+        written("sign", "--key", "key.txt", b"ssh-ed25519 AAAA me"),
+    ),
+    Case(
+        "sign",
+        "mistaken",
+        "a public key",
+        ("public.pem holds no private key that can be read",),
+        lambda folder: ["sign", sound(folder), "--key", public_key(folder)],
+    ),
+    Case(
+        "inspect",
+        "hostile",
+        "a bundle that nobody signed",
+        ("must be signed by a key of", "public.pem", "unsigned"),
+        lambda folder: given("inspect", "--require-signature", public_key(folder))(folder),
+    ),
+    Case(
+        "inspect",
+        "mistaken",
+        "a private key for the known ones",
+        ("key.pem holds '-----BEGIN PRIVATE KEY-----', which is no public key of Ed25519",),
+        lambda folder: given("inspect", "--require-signature", private_key(folder))(folder),
+    ),
+    Case(
+        "inspect --ops",
+        "mistaken",
+        "a signature, and operations",
+        ("--require-signature goes without --ops",),
+        lambda folder: given("inspect --ops", "--require-signature", public_key(folder))(folder),
+    ),
+    Case(
+        "serve",
+        "hostile",
+        "a bundle that nobody signed",
+        ("must be signed by a key of", "public.pem", "unsigned"),
+        lambda folder: given("serve", "--require-signature", public_key(folder))(folder),
+    ),
+    Case(
+        "serve",
+        "mistaken",
+        "no known keys there",
+        ("no keys at", "none.pem"),
+        lambda folder: given("serve", "--require-signature", folder / "none.pem")(folder),
     ),
     Case("demo", "mistaken", "a file where its folder would be", ("taken",), demo_on_a_file),
 )

@@ -621,6 +621,7 @@ TABLE = [
     refused("duplicate-path", entry("tokenizer.json"), "listed twice, or differs only in case"),
     refused("duplicate-path", entry("Tokenizer.json"), "listed twice, or differs only in case"),
     refused("duplicate-path", entry("manifest.json"), "listed twice"),
+    refused("duplicate-path", entry("signature.json"), "listed twice"),
     refused("duplicate-path", zip_entry("tokenizer.json"), "holds tokenizer.json twice"),
     refused("duplicate-variant", DUPLICATE_VARIANT, "two variants are called fp32"),
     *(
@@ -752,7 +753,8 @@ def test_the_page_the_code_and_this_table_name_the_same_refusals() -> None:
     page = (Path(__file__).parents[2] / "docs" / "bundle.md").read_text(encoding="utf-8")
     table = page.partition("## What is refused")[2]
     documented = re.findall(r"^\| `([a-z-]+)` \|", table, re.MULTILINE)
-    tested = {str(row.values[0]) for row in TABLE}
+    signatures = {"unsigned", "wrong-signature"}  # test_signatures.py has their table
+    tested = {str(row.values[0]) for row in TABLE} | signatures
     assert sorted(documented) == sorted(get_args(Refusal)) == sorted(tested)
 
 
