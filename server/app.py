@@ -44,8 +44,9 @@ from .transport.anomaly import AnomalyService
 from .transport.classification import ClassificationService
 from .transport.collections import CollectionsService
 from .transport.embedding import EmbeddingService
+from .transport.ending import note_tasks
 from .transport.forward import Forward
-from .transport.guard import Guard
+from .transport.guard import Guard, Patience
 from .transport.info import InfoService
 from .transport.models import ModelsService
 from .usage import Ledger
@@ -65,6 +66,7 @@ log = logging.getLogger("attar.server")
 
 _MAX_PENDING: Final = 8192  # calls; some 1.5 kB each, with a short text
 _MAX_PENDING_S: Final = 600  # their own deadlines come first
+_PING_EVERY_S: Final = 60  # where nothing came for so long
 SERVICES: Final = (
     info_pb2.DESCRIPTOR.services_by_name["Info"],
     models_pb2.DESCRIPTOR.services_by_name["Models"],
@@ -142,6 +144,8 @@ async def running(settings: Settings, *, owner: Path | None = None) -> AsyncIter
             metrics,
             max_concurrent_requests=settings.max_concurrent_requests,
             working=Working(settings.max_working_bytes),
+            max_streams=settings.max_streams,
+            max_untaken_bytes=settings.max_untaken_bytes,
             tracing=_traces(stack),
         )
         if first and shared:
@@ -166,7 +170,7 @@ async def running(settings: Settings, *, owner: Path | None = None) -> AsyncIter
             log.info("settings\n%s", describe(settings))
         orphans = await _add_kept(models, settings, server, stack, owner)
         _add_models(models, settings, server, door, orphans)
-        healthy = health.HealthService(models, SERVICE_NAMES)
+        healthy = health.HealthService(models, SERVICE_NAMES, max_streams=settings.max_streams)
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
         if settings.reflection:
             reflection.add_to(server, (*SERVICE_NAMES, health.SERVICE.full_name))
@@ -245,15 +249,28 @@ def _traces(stack: AsyncExitStack) -> "Tracing | None":
 
 
 def _server(door: Door, settings: Settings, *, shared: bool) -> grpc.aio.Server:
+    note_tasks(asyncio.get_running_loop())
+    patience = Patience(
+        read_timeout_s=settings.grpc_read_timeout_s,
+        stream_idle_timeout_s=settings.stream_idle_timeout_s,
+    )
     return grpc.aio.server(
         interceptors=(
             Guard(
                 door,
+                patience,
                 None if settings.has_keys else site(settings),
                 max_items=settings.max_items,
             ),
         ),
         options=(
+            # It bounds, too, the calls that were reset and that we have still to look at.
+            ("grpc.max_concurrent_streams", settings.max_connection_streams),
+            ("grpc.server_handshake_timeout_ms", round(settings.grpc_read_timeout_s * 1000)),
+            ("grpc.max_connection_idle_ms", round(settings.stream_idle_timeout_s * 1000)),
+            # A connection whose other end is gone answers no ping.
+            ("grpc.keepalive_time_ms", _PING_EVERY_S * 1000),
+            ("grpc.keepalive_timeout_ms", round(settings.grpc_read_timeout_s * 1000)),
             ("grpc.max_receive_message_length", settings.max_message_bytes),
             ("grpc.max_send_message_length", -1),  # bounded by the limits on what is asked
             # gRPC drops what no handler has taken, in no words of ours, by default from 1,000

@@ -5,7 +5,7 @@ under the gRPC status that its exception maps to. The edges of gRPC and HTTP onl
 
     with answering(door.open(rpc, headers)) as call:
         try:
-            with door.admitted(call, scope=scope, headers=headers, peer=peer):
+            with door.admitted(call, scope=scope, headers=headers, peer=peer) as room:
                 ...
         except Exception as error:
             ...  # tell it, in the protocol's words
@@ -19,13 +19,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
-from attar.errors import AttarError, Overloaded, Unavailable
+from attar.errors import AttarError, Unavailable
 
 from . import logs
 from .access import Access, KeyMeter, Scope, bearer
 from .call import Call, request_id
 from .errors import code_of, field_of, reason_of
 from .metrics import Metrics
+from .shares import ROOM, Room, Shares
 from .working import Working
 
 if TYPE_CHECKING:
@@ -50,17 +51,26 @@ class Door:
         metrics: Metrics,
         *,
         max_concurrent_requests: int,
+        max_streams: int,
+        max_untaken_bytes: int,
         working: Working | None = None,
         tracing: "Tracing | None" = None,
     ) -> None:
-        """Admit up to `max_concurrent_requests` calls at a time, until `drain`.
+        """Admit so many calls and streams at a time, until `drain`, and hold so many bytes.
 
         Their requests are made into what `working` has room for.
         """
         self._access = access
         self._metrics = metrics
         self._tracing = tracing
-        self._limit = max_concurrent_requests
+        self._calls = Shares(
+            "max_concurrent_requests", max_concurrent_requests, what="calls in flight"
+        )
+        self._streams = Shares("max_streams", max_streams, what="streams open")
+        self._untaken = Shares(
+            "max_untaken_bytes", max_untaken_bytes, what="bytes of answers not taken yet"
+        )
+        metrics.hold(streams=self._streams, untaken=self._untaken)
         self._working = working
         self.in_flight = 0
         self.ended = 0
@@ -99,28 +109,50 @@ class Door:
         """
         return Call(rpc=rpc, request_id=request_id(headers.get(REQUEST_ID)))
 
+    def room(self, caller: str) -> Room:
+        """Room for one answer to a caller; who takes it gives it back when the answer is taken."""
+        return Room(self._untaken, caller)
+
     @contextlib.contextmanager
     def admitted(
-        self, call: Call, *, scope: Scope | None, headers: Mapping[str, str], peer: str
-    ) -> Iterator[None]:
+        self,
+        call: Call,
+        *,
+        scope: Scope | None,
+        headers: Mapping[str, str],
+        peer: str,
+        stream: bool = False,
+    ) -> Iterator[Room]:
         """Admit a call or raise what refuses it, and count its end under its status.
 
         `scope` is what its key needs; None is a probe's, which needs none and is always admitted.
+        A caller is a key, and where there is none a `peer`. Gives the room of the answer, which is
+        given back here only where there will be none.
         """
         outcome, reason, field = "OK", "", ""
         self._last = asyncio.get_running_loop().time()
         self._metrics.started()
         traced = self._tracing.begin(call, headers) if self._tracing is not None else None
+        places = self._streams if stream else self._calls
         try:
+            caller = peer
             if scope is not None:
-                self._admit(call, scope, headers, peer)
+                caller = self._admit(call, scope, headers, peer, places)
             self.in_flight += 1
             self._empty.clear()
             call.working = self._working
+            room = self.room(caller)
+            token = ROOM.set(room)
             try:
-                yield
+                yield room
+            except BaseException:
+                room.leave()
+                raise
             finally:
                 call.let_go(call.held)
+                ROOM.reset(token)
+                if scope is not None:
+                    places.give(caller)
                 self.in_flight -= 1
                 self.ended += 1
                 if not self.in_flight:
@@ -151,18 +183,27 @@ class Door:
             self._crowded.clear()
             self._told = now
 
-    def _admit(self, call: Call, scope: Scope, headers: Mapping[str, str], peer: str) -> None:
+    def _admit(
+        self, call: Call, scope: Scope, headers: Mapping[str, str], peer: str, places: Shares
+    ) -> str:
+        """Give a call its place, or raise what refuses it; gives who the caller is."""
+        caller = peer
         if not FORWARDED.isdisjoint(headers):
             peer = ""
         try:
             if self.draining.is_set():
                 raise Unavailable("the server is shutting down; ask another, or retry later")
-            if self.in_flight >= self._limit:
-                raise Overloaded(f"{self.in_flight} calls are in flight, the limit; retry later")
+            if places.full:  # before a key is looked at: a call that is refused costs least
+                raise places.refusal(caller)
             key = self._access.check(bearer(headers.get("authorization")), scope, peer=peer)
+            if not self._access.open:
+                caller = f"key {key.name}"
+            if not places.take(caller):
+                raise places.refusal(caller)
         except AttarError as refusal:
             self._metrics.rejected(refusal.reason)
             raise
         if not self._access.open:
             call.key = key.name
             call.meter = KeyMeter(self._access, key.name)
+        return caller

@@ -20,6 +20,7 @@ from attar.errors import (
 
 from .drift import Drift
 from .errors import STATUS
+from .shares import Shares
 
 # Fixed, so that two servers, or two releases, can be added up.
 SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -95,6 +96,12 @@ class Metrics:
         self._in_flight = Gauge(
             "attar_in_flight", "Calls that are being answered.", registry=self.registry
         )
+        self._streams = Gauge("attar_streams", "Streams that are open.", registry=self.registry)
+        self._untaken = Gauge(
+            "attar_untaken_bytes",
+            "Bytes of answers that are being made or not taken yet.",
+            registry=self.registry,
+        )
         resident = Gauge(
             "attar_resident_memory_bytes", "Resident set size.", registry=self.registry
         )
@@ -158,6 +165,11 @@ class Metrics:
     def rejected(self, reason: str) -> None:
         """A call or an item was refused, for an AttarError's `reason`."""
         self._rejected.labels(reason).inc()
+
+    def hold(self, *, streams: Shares, untaken: Shares) -> None:
+        """Tell of what callers hold, as it is whenever metrics are asked for."""
+        self._streams.set_function(lambda: float(streams.total))
+        self._untaken.set_function(lambda: float(untaken.total))
 
     def loaded(self, model: str, *, good: bool) -> None:
         """A bundle was opened to be served, and is, or is not."""

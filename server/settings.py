@@ -116,7 +116,8 @@ class Settings(BaseSettings):
     max_http_connections: int = Field(
         1024,
         ge=1,
-        description="HTTP connections open at a time; beyond it one is told 503 and closed.",
+        description="HTTP connections open at a time; beyond it one is told 503 and closed. One "
+        "address has at most as many as are free.",
     )
     cors_allow_origin: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
@@ -338,13 +339,48 @@ class Settings(BaseSettings):
     max_concurrent_requests: int = Field(
         512,
         ge=1,
-        description="Calls in flight; beyond it a call is refused before any work is done for it.",
+        description="Calls in flight; beyond it a call is refused before any work is done for it. "
+        "One caller (a key; without keys a gRPC connection, or an address over HTTP) has at most "
+        "as many as are free.",
     )
     max_stream_requests: int = Field(
         8,
         ge=1,
         description="Requests of one stream that are worked on at a time. More keep the queue "
         "fuller and hold more memory.",
+    )
+    max_streams: int = Field(
+        256,
+        ge=1,
+        description="gRPC streams open at a time, and as many that watch health. One caller (a "
+        "key, or without keys a connection) has at most as many as are free.",
+    )
+    max_connection_streams: int = Field(
+        128,
+        ge=1,
+        description="Calls of one gRPC connection at a time; its further ones wait at the client. "
+        "More let one connection fill the server, and begin and drop calls faster than it works.",
+    )
+    max_untaken_bytes: int = Field(
+        64 * 2**20,
+        ge=1,
+        description="Bytes of answers that are being made or not taken yet, counted before they "
+        "are made. One caller has at most as many as are free; beyond it unary calls are refused "
+        "and streams wait. Twice as much memory.",
+    )
+    grpc_read_timeout_s: float = Field(
+        30.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds in which the message of a gRPC call must have come whole, and in "
+        "which its answer must be taken, with a second more for each 64 KiB; else it is ended.",
+    )
+    stream_idle_timeout_s: float = Field(
+        300.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds without a request after which a gRPC stream is ended, and seconds "
+        "without a call after which a gRPC connection is closed.",
     )
     max_search_limit: int = Field(
         1000, ge=1, description="Hits for one query of a search; the work grows with it."

@@ -231,7 +231,9 @@ def test_calls_refused_for_want_of_room_are_told_together(caplog: pytest.LogCapt
     caplog.set_level(logging.INFO, "attar.server")
 
     async def crowd() -> None:
-        door = Door(Access(), Metrics(), max_concurrent_requests=1)
+        door = Door(
+            Access(), Metrics(), max_concurrent_requests=1, max_streams=1, max_untaken_bytes=1
+        )
         for _ in range(50):
             call = door.open("a/B", {})
             with (

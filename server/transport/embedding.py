@@ -1,8 +1,7 @@
 """Embedding over gRPC: one batch, or many on a stream."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from attar import wire
 from attar.server.call import current
@@ -40,19 +39,16 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServicer):
     ) -> embedding_pb2.EmbedResponse:
         return await self._embed(request, convert.deadline(context), wait=False)
 
-    async def EmbedStream(  # noqa: D102 (embedding.proto says it)
+    def EmbedStream(  # noqa: D102 (embedding.proto says it)
         self, request_iterator: AsyncIterator[embedding_pb2.EmbedRequest], context: Context
-    ) -> AsyncIterator[embedding_pb2.EmbedResponse]:
+    ) -> AsyncGenerator[embedding_pb2.EmbedResponse, None]:
         deadline = convert.deadline(context)
-        answers = in_order(
+        return in_order(
             request_iterator,
             lambda request: self._answer(request, deadline),
             at_once=self._max_stream_requests,
             draining=self._draining,
         )
-        async with aclosing(answers):
-            async for answer in answers:
-                yield answer
 
     async def _answer(
         self, request: embedding_pb2.EmbedRequest, deadline: float | None

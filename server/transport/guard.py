@@ -4,9 +4,11 @@ A call comes in through the door and ends with its answer or with the one status
 maps to. The services behind it only decode, ask a use case, and encode.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing
+from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, NoReturn, TypeAlias
@@ -15,14 +17,17 @@ import grpc
 from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status
 
+from attar.errors import DeadlineExceeded, Overloaded
 from attar.server.access import Scope
 from attar.server.browser import Site
 from attar.server.call import Call, answering
 from attar.server.door import REQUEST_ID, Door
 from attar.server.errors import to_status
+from attar.server.shares import SLOWEST_BYTES_PER_S, Room
 from attar.server.steps import came, off_the_loop
 
 from . import messages, parts
+from .ending import Ending
 
 CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -111,16 +116,31 @@ _MADE_OF_A_BYTE: Final = 6
 _MADE_OF_A_PART: Final = 64
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long a caller may leave a call as it is."""
+
+    read_timeout_s: float  # for a message to come whole, and an answer to be taken
+    stream_idle_timeout_s: float
+
+    def to_take(self, size: int) -> float:
+        """Seconds in which an answer of so many bytes must be taken."""
+        return self.read_timeout_s + size / SLOWEST_BYTES_PER_S
+
+
 class Guard(grpc.aio.ServerInterceptor):
     """The door of every gRPC call, and the mapping of its errors."""
 
-    def __init__(self, door: Door, site: Site | None = None, *, max_items: int) -> None:
+    def __init__(
+        self, door: Door, patience: Patience, site: Site | None = None, *, max_items: int
+    ) -> None:
         """Let calls in by `door`, whose messages have fields for so many items.
 
         With a `site`, none of other sites' pages: no page speaks gRPC, but one may come by a proxy
         that translates gRPC-web.
         """
         self._door = door
+        self._patience = patience
         self._site = site
         self._max_items = max_items
 
@@ -129,53 +149,92 @@ class Guard(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
-        """Wrap every handler, but health's, and those that forward: who answers has a guard too.
+        """Wrap every handler, but health's; who answers what is forwarded has a guard too.
 
         gRPC would read a message on the loop, and before the door has looked at its key.
         """
         handler = await continuation(handler_call_details)
         method = str(handler_call_details.method)
-        # Health needs no key and answers until the end; what is forwarded is not decoded here.
-        if handler is None or method.startswith(HEALTH) or handler.request_deserializer is None:
+        if handler is None or method.startswith(HEALTH):  # it needs no key, and answers to the end
             return handler
         rpc = method.removeprefix("/")
+        ending = Ending()
+        if handler.request_deserializer is None:
+            ending.expect(self._patience.read_timeout_s)  # of the message, which is still to come
+            return grpc.unary_unary_rpc_method_handler(self._forwarded(handler.unary_unary, ending))
         # A generated handler has its message's own FromString.
         kind = handler.request_deserializer.__self__  # type: ignore[attr-defined]
         encode = partial(_encoded, handler.response_serializer)
         if handler.unary_unary is not None:
-            call = self._unary(rpc, kind, handler.unary_unary)
-            return grpc.unary_unary_rpc_method_handler(call, response_serializer=encode)
-        stream = self._stream(rpc, kind, handler.stream_stream)
+            ending.expect(self._patience.read_timeout_s)
+            answer: Any = handler.unary_unary
+
+            async def made(request: Message, context: Context) -> bytes:
+                return encode(await answer(request, context))
+
+            return grpc.unary_unary_rpc_method_handler(self._unary(rpc, kind, made, ending))
+        stream = self._stream(rpc, kind, handler.stream_stream, ending)
         return grpc.stream_stream_rpc_method_handler(stream, response_serializer=encode)
 
     def _unary(
-        self, rpc: str, kind: type[Message], answer: Any
-    ) -> Callable[[bytes, Context], Awaitable[Any]]:
-        async def call(data: bytes, context: Context) -> Any:
+        self,
+        rpc: str,
+        kind: type[Message],
+        answer: Callable[[Message, Context], Awaitable[bytes]],
+        ending: Ending,
+    ) -> Callable[[bytes, Context], Awaitable[bytes]]:
+        async def call(data: bytes, context: Context) -> bytes:
+            ending.stop()
             headers = _headers(context)
             with answering(self._door.open(rpc, headers)) as one:
                 one.fields = kind.DESCRIPTOR.fields_by_name
                 try:
-                    with self._admitted(one, headers, context):
+                    with self._admitted(one, headers, context) as room:
                         self._refuse_pages(headers)
                         await one.hold(await self._weighed(kind, data))
-                        return await answer(await self._read(kind, data), context)
+                        made = await answer(await self._read(kind, data), context)
+                        room.settle(len(made))
                 except Exception as error:  # noqa: BLE001 (the edge: every caller is answered)
                     status = to_status(error, fields=one.fields)
+                else:
+                    self._keep(room, ending, len(made))
+                    return made
                 del data  # gRPC keeps the frames of the last aborted call until another comes
                 return await _abort(context, one, status)
 
         return call
 
+    def _forwarded(
+        self, forward: Any, ending: Ending
+    ) -> Callable[[bytes, Context], Awaitable[bytes]]:
+        async def call(data: bytes, context: Context) -> bytes:
+            ending.stop()
+            made: bytes = await forward(data, context)
+            room = self._door.room(context.peer())
+            try:
+                room.settle(len(made))
+            except Overloaded as error:
+                one = self._door.open("forward", _headers(context))
+                await _abort(context, one, to_status(error))
+            self._keep(room, ending, len(made))
+            return made
+
+        return call
+
+    def _keep(self, room: Room, ending: Ending, size: int) -> None:
+        """Hold the room of an answer until it is taken, which is when its task ends."""
+        ending.expect(self._patience.to_take(size))
+        ending.task.add_done_callback(lambda _task: room.leave())
+
     def _stream(
-        self, rpc: str, kind: type[Message], answer: Any
+        self, rpc: str, kind: type[Message], answer: Any, ending: Ending
     ) -> Callable[[AsyncIterator[bytes], Context], Awaitable[None]]:
         async def call(requests: AsyncIterator[bytes], context: Context) -> None:
             headers = _headers(context)
             weights = deque[int]()  # of the requests that have no answer yet, in their order
 
             async def read() -> AsyncIterator[Message]:
-                async for data in requests:
+                async for data in self._came(requests):
                     weight = await self._weighed(kind, data)
                     await one.hold(weight, wait=True)
                     weights.append(weight)
@@ -183,12 +242,15 @@ class Guard(grpc.aio.ServerInterceptor):
 
             with answering(self._door.open(rpc, headers)) as one:
                 try:
-                    with self._admitted(one, headers, context):
+                    with self._admitted(one, headers, context, stream=True):
                         self._refuse_pages(headers)
                         async with aclosing(answer(read(), context)) as answers:
                             async for message in answers:
                                 one.let_go(weights.popleft() if weights else 0)
+                                ending.expect(self._patience.to_take(_size(message)))
                                 await context.write(message)
+                                ending.stop()
+                                del message  # the next may be long in coming
                 except Exception as error:  # noqa: BLE001 (the edge: every caller is answered)
                     await _abort(context, one, to_status(error))
 
@@ -206,19 +268,38 @@ class Guard(grpc.aio.ServerInterceptor):
             found = 0
         return _MADE_OF_A_BYTE * len(data) + _MADE_OF_A_PART * found
 
+    async def _came(self, requests: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """What comes on a stream; DeadlineExceeded once nothing has come for too long."""
+        idle_s = self._patience.stream_idle_timeout_s
+        while True:
+            try:
+                async with asyncio.timeout(idle_s):
+                    data = await anext(requests)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                raise DeadlineExceeded(
+                    f"nothing came on the stream for stream_idle_timeout_s, {idle_s:g} s; "
+                    "open another when there is something to send"
+                ) from None
+            yield data
+            del data
+
     async def _read(self, kind: type[Message], data: bytes) -> Message:
         came(len(data))
         read = partial(messages.read, kind, data, max_items=self._max_items)
         return await off_the_loop(len(data), read)
 
-    def _admitted(self, call: Call, headers: Mapping[str, str], context: Context) -> Any:
+    def _admitted(
+        self, call: Call, headers: Mapping[str, str], context: Context, *, stream: bool = False
+    ) -> AbstractContextManager[Room]:
         context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
         # A call that somebody forgot to list is nobody's but an administrator's.
         scope = SCOPES.get(call.rpc, "admin")
         peer = context.peer()
         if peer.startswith(_WORKER):
             peer = headers.get(PEER, peer)
-        return self._door.admitted(call, scope=scope, headers=headers, peer=peer)
+        return self._door.admitted(call, scope=scope, headers=headers, peer=peer, stream=stream)
 
     def _refuse_pages(self, headers: Mapping[str, str]) -> None:
         if self._site is not None:
@@ -243,3 +324,8 @@ def _encoded(encode: Any, answer: Any) -> bytes:
     """Write what is not written yet: short answers, for long ones are written in a thread."""
     written: bytes = answer if isinstance(answer, bytes) else encode(answer)
     return written
+
+
+def _size(answer: Any) -> int:
+    size: int = len(answer) if isinstance(answer, bytes) else answer.ByteSize()
+    return size

@@ -8,6 +8,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from attar.server.engine.models import Models
+from attar.server.shares import Shares
 
 from .guard import Context
 
@@ -23,9 +24,10 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     The empty name is the whole server: it and every service can answer when every model can.
     """
 
-    def __init__(self, models: Models, services: Iterable[str]) -> None:
-        """Begin as not serving; `keep` looks at the models."""
+    def __init__(self, models: Models, services: Iterable[str], *, max_streams: int) -> None:
+        """Begin as not serving; `keep` looks at the models. So many may watch."""
         self._models = models
+        self._watching = Shares("max_streams", max_streams, what="streams that watch")
         self._services = ("", *services)
         self._states = dict.fromkeys(self._services, _STATE.NOT_SERVING)
         self._draining = False
@@ -39,18 +41,25 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     async def Watch(  # noqa: D102 (health.proto does)
         self,
         request: Any,
-        context: Context,  # noqa: ARG002 (gRPC's signature)
+        context: Context,
     ) -> AsyncIterator[Any]:
-        told = None
-        while True:
-            changed = self._changed
-            state = self._states.get(request.service, _STATE.SERVICE_UNKNOWN)
-            if state != told:
-                yield _STATE(status=state)
-                told = state
-            if self._draining:  # a stream that stayed open would use up the grace
-                return
-            await changed.wait()
+        peer = context.peer()
+        if not self._watching.take(peer):
+            refusal = str(self._watching.refusal(peer))
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, refusal)
+        try:
+            told = None
+            while True:
+                changed = self._changed
+                state = self._states.get(request.service, _STATE.SERVICE_UNKNOWN)
+                if state != told:
+                    yield _STATE(status=state)
+                    told = state
+                if self._draining:  # a stream that stayed open would use up the grace
+                    return
+                await changed.wait()
+        finally:
+            self._watching.give(peer)
 
     async def keep(self) -> Never:
         """Look at the models again and again, for as long as the server serves."""

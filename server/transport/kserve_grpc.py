@@ -1,8 +1,7 @@
 """KServe v2 over gRPC: `inference.GRPCInferenceService`, as Triton's clients speak it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NoReturn
 
@@ -93,19 +92,16 @@ class KServeService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ign
         inferred = await self._infer(request, convert.deadline(context), wait=False)
         return await messages.answer(_size(inferred), lambda: [_encode(inferred)])
 
-    async def ModelStreamInfer(  # noqa: D102
+    def ModelStreamInfer(  # noqa: D102
         self, request_iterator: AsyncIterator[Any], context: Context
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any, None]:
         deadline = convert.deadline(context)
-        answers = in_order(
+        return in_order(
             request_iterator,
             lambda request: self._answer(request, deadline),
             at_once=self._max_stream_requests,
             draining=self._draining,
         )
-        async with aclosing(answers):
-            async for answer in answers:
-                yield answer
 
     async def ModelStatistics(self, request: Any, context: Context) -> Any:  # noqa: ARG002, D102
         told = kserve.statistics(self._models, request.name, request.version)

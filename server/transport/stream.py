@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 from attar.errors import AttarError, Unavailable
+from attar.server.shares import ROOM, Room, room
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
@@ -19,18 +20,31 @@ async def in_order(
 ) -> AsyncGenerator[Answer, None]:
     """Answer each request, `at_once` of them at a time.
 
-    Reading waits for room, which is the back-pressure, and stops when `draining` is set. `answer`
-    tells its own errors in its answer. Raises what reading raises, and Unavailable after the last
+    Reading waits for room, which is the back-pressure, and stops when `draining` is set. An answer
+    holds its bytes until the next one is asked for, which is when it was taken. `answer` tells its
+    own errors in its answer. Raises what reading raises, and Unavailable after the last
     answer of a stream that draining has cut short.
     """
-    answers: asyncio.Queue[asyncio.Task[Answer] | None] = asyncio.Queue()
-    room = asyncio.Semaphore(at_once)
+    answers: asyncio.Queue[tuple[Room, asyncio.Task[Answer]] | None] = asyncio.Queue()
+    places = asyncio.Semaphore(at_once)
+    rooms = room()
+    held: set[Room] = set()
+
+    async def made(request: Request, own: Room) -> Answer:
+        ROOM.set(own)  # this task's
+        try:
+            return await answer(request)
+        finally:
+            own.asked.set()
 
     async def read() -> None:
-        await room.acquire()
+        await places.acquire()
         async for request in requests:
-            answers.put_nowait(tasks.create_task(answer(request)))
-            await room.acquire()
+            held.add(own := rooms.next())
+            answers.put_nowait((own, tasks.create_task(made(request, own))))
+            # Whoever is answered first must not wait for the bytes that a later one holds.
+            await own.asked.wait()
+            await places.acquire()
 
     async def read_until_draining() -> None:
         reader = tasks.create_task(read())
@@ -43,11 +57,19 @@ async def in_order(
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(read_until_draining())
-            while (task := await answers.get()) is not None:
+            while (head := await answers.get()) is not None:
+                own, task = head
+                del head
                 yield await task
-                room.release()
+                del task  # with its answer, which was taken: the next may be long in coming
+                own.leave()
+                held.discard(own)
+                places.release()
     except* AttarError as group:  # only reading can raise one
         raise group.exceptions[0] from None
+    finally:
+        for own in held:
+            own.leave()
     if draining.is_set():
         raise Unavailable(
             "the server is shutting down; what it had accepted of this stream is answered"

@@ -17,6 +17,7 @@ from attar.inputs import Items, Prepared, Priority, Role, Truncation
 from attar.runtime import Encoder
 from attar.server.call import Phase, current
 from attar.server.engine.models import Model, Models, Row
+from attar.server.shares import room
 from attar.server.steps import off_the_loop
 
 __all__ = ["Embedded", "Form", "Item", "Items", "Priority", "Role", "Truncation", "embed"]
@@ -26,6 +27,8 @@ Form: TypeAlias = Literal["bytes", "base64", "json"]
 
 _JSON_NUMBER_BYTES: Final = 24  # a sign, a point, 17 digits, an exponent, a comma
 _MADE_OF_AN_ANSWER: Final = 2  # its parts, and the whole
+
+_STATUS_BYTES: Final = 64  # of an item in an answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,7 @@ async def embed(
         if not wait:
             chosen.refuse_if_full()
         call.foresee(len(items))
+        await room().take(size + len(items) * _STATUS_BYTES)
         memory = _MADE_OF_AN_ANSWER * size + chosen.prepared_bytes(items)
         await call.hold(memory, wait=wait)
         if wait:  # a stream gives it back before its end

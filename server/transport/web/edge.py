@@ -16,6 +16,8 @@ import numpy as np
 from google.rpc.error_details_pb2 import BadRequest
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Send
+from starlette.types import Scope as Connection
 
 from attar.errors import Cancelled, InvalidInput
 from attar.inputs import HOW_TO_CUT
@@ -24,6 +26,7 @@ from attar.server.browser import ASKED_FIRST, asks_first
 from attar.server.call import answering, current
 from attar.server.door import REQUEST_ID, Door
 from attar.server.errors import Unreadable, http_code, reason_of, retry_after_s, to_status
+from attar.server.shares import Room
 from attar.server.steps import came, off_the_loop
 
 from . import reader
@@ -36,6 +39,8 @@ _FEW: Final = 2**12
 _SEPARATORS: Final = np.frombuffer(b",[{", np.uint8)
 BINARY: Final = "application/octet-stream"
 _CHARSET: Final = re.compile(r';\s*charset\s*=\s*"?([^\s";]+)', re.IGNORECASE)
+
+_LARGE: Final = 2**16  # bytes of an answer; asyncio writes as many without a wait
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,15 +103,18 @@ class Edge:
 
     def endpoint(
         self, route: Route, work: Answer
-    ) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    ) -> Callable[[Request], Coroutine[Any, Any, ASGIApp]]:
         """The route as Starlette calls it; `work` answers it."""
 
-        async def answer(request: Request) -> Response:
+        async def answer(request: Request) -> ASGIApp:
             headers = dict(reversed(request.headers.items()))
             peer = request.client.host if request.client else ""
             with answering(self._door.open(route.name, headers)) as call:
+                room = None
                 try:
-                    with self._door.admitted(call, scope=route.scope, headers=headers, peer=peer):
+                    with self._door.admitted(
+                        call, scope=route.scope, headers=headers, peer=peer
+                    ) as room:
                         body = await self._read(request, route) if route.types else b""
                         came(len(body))
                         asked = Asked(
@@ -116,10 +124,11 @@ class Edge:
                             max_json_values=self._max_json_values,
                         )
                         response = await _unless_gone(request, work(asked))
+                        room.settle(len(response.body))
                 except Exception as error:  # noqa: BLE001 (the edge: every caller is answered)
                     response = told(error, route.wording)
                 response.headers[REQUEST_ID] = call.request_id
-                return response
+                return response if room is None else _Held(response, room)
 
         return answer
 
@@ -147,6 +156,28 @@ class Edge:
         except ClientDisconnect:
             raise Cancelled("the caller left before its request was whole") from None
         return bytes(body)
+
+
+class _Held:
+    """A response whose bytes are held until they are taken."""
+
+    def __init__(self, response: Response, room: Room) -> None:
+        self._response = response
+        self._room = room
+
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
+        """Send it, and give its room back once little of it is left to write."""
+
+        async def send_and_wait(message: Message) -> None:
+            if len(message.get("body", b"")) > _LARGE:
+                await send({**message, "more_body": True})
+                message = {**message, "body": b""}  # which goes when most of the other was taken
+            await send(message)
+
+        try:
+            await self._response(scope, receive, send_and_wait)
+        finally:
+            self._room.leave()
 
 
 def told(error: Exception, wording: Wording) -> Response:

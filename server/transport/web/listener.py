@@ -2,7 +2,8 @@
 
 A connection is closed when a request's head is not whole in time, however busily its bytes drip;
 a body has a time of its own at the edge. A caller who takes nothing of an answer is closed by the
-kernel. What answers still owes them is written before the server stops.
+kernel, and one who takes it byte by byte is closed here. What answers still owes them is written
+before the server stops.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from attar.server.shares import SLOWEST_BYTES_PER_S, Shares
 from attar.server.tls import Certificate
 
 BUSY: Final = (
@@ -48,10 +50,11 @@ class Listener:
         """Serve `app` on a bound socket, by TLS with a certificate."""
         self._socket = bound
         context = None if certificate is None else lambda _config, _default: certificate.for_http()
+        places = Shares("max_http_connections", patience.max_connections, what="connections open")
         self._server = _Server(
             uvicorn.Config(
                 app,
-                http=partial(_Connection, patience=patience),  # type: ignore[arg-type]
+                http=partial(_Connection, patience=patience, places=places),  # type: ignore[arg-type]
                 ws="none",
                 lifespan="off",
                 interface="asgi3",
@@ -112,21 +115,26 @@ class _Server(uvicorn.Server):
 
 
 class _Connection(H11Protocol):
-    """uvicorn's connection, which does not wait forever for the head of a request."""
+    """uvicorn's connection, which waits for no head and no taker of an answer forever."""
 
-    def __init__(self, *arguments: Any, patience: Patience, **options: Any) -> None:
-        """Take uvicorn's arguments, and our patience."""
+    def __init__(self, *arguments: Any, patience: Patience, places: Shares, **options: Any) -> None:
+        """Take uvicorn's arguments, our patience, and the places of all connections."""
         super().__init__(*arguments, **options)
         self._patience = patience
+        self._places = places
+        self._peer: str | None = None  # the address that holds our place
         self._timer: asyncio.TimerHandle | None = None
+        self._taking: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Give the first request its time, unless there are too many connections."""
         super().connection_made(transport)
-        if len(self.connections) > self._patience.max_connections:
+        peer = str((transport.get_extra_info("peername") or ("",))[0])
+        if not self._places.take(peer):
             transport.write(BUSY)
             transport.close()
             return
+        self._peer = peer
         _drop_when_stalled(transport.get_extra_info("socket"), self._patience.read_timeout_s)
         self._expect()
 
@@ -142,9 +150,30 @@ class _Connection(H11Protocol):
             self._expect()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
+        """Stop the clocks and give the place back."""
         self._forget()
+        self._taken()
+        if self._peer is not None:
+            self._places.give(self._peer)
+            self._peer = None
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Give the caller time to take what waits to be written."""
+        super().pause_writing()
+        waits = self.transport.get_write_buffer_size()
+        patience_s = self._patience.read_timeout_s + waits / SLOWEST_BYTES_PER_S
+        self._taking = self.loop.call_later(patience_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Most of it was taken."""
+        self._taken()
+        super().resume_writing()
+
+    def _taken(self) -> None:
+        if self._taking is not None:
+            self._taking.cancel()
+            self._taking = None
 
     def _expect(self) -> None:
         self._timer = self.loop.call_later(self._patience.read_timeout_s, self.transport.abort)

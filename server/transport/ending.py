@@ -1,0 +1,62 @@
+"""Ending: a gRPC call that waits for its caller for too long is ended, and its memory is freed.
+
+grpc.aio has no call for that. It answers each RPC in a task that another one began, which watches
+for the caller's leaving; gRPC cancels the RPC once both have let go of it.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Generator
+from typing import Any, Final, TypeVar
+from weakref import WeakKeyDictionary
+
+R = TypeVar("R")
+
+_ANSWERING: Final = "_handle_exceptions"  # the coroutine in which grpc.aio calls a handler
+_BEGUN_BY: Final[WeakKeyDictionary[asyncio.Task[Any], asyncio.Task[Any]]] = WeakKeyDictionary()
+
+
+def note_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    """Note from now on which task began each one that answers an RPC."""
+    loop.set_task_factory(_noting)
+
+
+class Ending:
+    """The end of the RPC that the current task answers, for when its caller keeps it waiting."""
+
+    def __init__(self) -> None:
+        """Let it go on for now."""
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("an RPC is answered in a task")
+        self.task = task
+        self._timer: asyncio.TimerHandle | None = None
+        task.add_done_callback(lambda _task: self.stop())
+
+    def expect(self, patience_s: float) -> None:
+        """End it after so long from now, and not before."""
+        self.stop()
+        self._timer = self.task.get_loop().call_later(patience_s, self._end)
+
+    def stop(self) -> None:
+        """Let it go on."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _end(self) -> None:
+        self.task.cancel()
+        if (beginner := _BEGUN_BY.get(self.task)) is not None:
+            beginner.cancel()
+
+
+def _noting(
+    loop: asyncio.AbstractEventLoop,
+    coroutine: Coroutine[Any, Any, R] | Generator[Any, None, R],
+    /,
+    **options: Any,
+) -> "asyncio.Task[R]":
+    task = asyncio.Task(coroutine, loop=loop, **options)
+    beginner = asyncio.current_task(loop)
+    if beginner is not None and getattr(coroutine, "__name__", "") == _ANSWERING:
+        _BEGUN_BY[task] = beginner
+    return task

@@ -1,0 +1,26 @@
+"""What a caller does not take, say or finish holds nobody else up."""
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from .ground import Attack
+from .held import ATTACKS
+
+# One of each kind; benchmarks/attacks.py runs them all.
+RUN: Final = (
+    "silent streams",
+    "answers not taken",
+    "answers over HTTP not taken",
+    "calls with half a message",
+)
+
+
+@pytest.mark.parametrize(
+    "attack", [attack for attack in ATTACKS if attack.name in RUN], ids=lambda attack: attack.name
+)
+def test_what_one_caller_holds_is_bounded_and_ends(attack: Attack, tmp_path: Path) -> None:
+    outcome = attack.run(tmp_path)
+
+    assert outcome.held, outcome.note

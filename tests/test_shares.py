@@ -1,0 +1,97 @@
+"""Shares: nobody holds all of a limit, and what is held is what was taken and not given back."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attar.errors import Overloaded
+from attar.server.shares import Room, Shares
+
+CALLERS = st.sampled_from("abcd")
+LIMITS = st.integers(1, 40)
+
+
+def shares(limit: int) -> Shares:
+    return Shares("max_calls", limit, what="calls")
+
+
+@given(limit=LIMITS, steps=st.lists(st.tuples(CALLERS, st.integers(1, 12), st.booleans())))
+def test_a_caller_takes_more_exactly_while_it_has_no_more_than_is_free(
+    limit: int, steps: list[tuple[str, int, bool]]
+) -> None:
+    shared = shares(limit)
+    held = Counter[str]()
+    for caller, amount, gives in steps:
+        if gives and held[caller] >= amount:
+            shared.give(caller, amount)
+            held[caller] -= amount
+            continue
+        fits = held[caller] + amount <= limit - held.total() or not held.total()
+        assert shared.take(caller, amount) == fits
+        held[caller] += amount if fits else 0
+        assert shared.total == held.total()
+
+
+@given(limit=LIMITS, others=st.integers(0, 6))
+def test_each_of_several_reaches_an_equal_part_and_one_part_stays_free(
+    limit: int, others: int
+) -> None:
+    shared = shares(limit)
+    held = Counter[int]()
+    while taken := [caller for caller in range(others + 1) if shared.take(str(caller))]:
+        held.update(taken)
+
+    assert max(held.values()) - min(held[caller] for caller in range(others + 1)) <= 1
+    assert limit - held.total() >= min(held.values()) - 1
+    assert limit == 1 or shared.full == (others + 1 >= limit)
+
+
+def test_a_refusal_names_the_setting_its_value_and_what_is_held() -> None:
+    shared = shares(4)
+    shared.take("a", 2)
+
+    words = r"has 2 calls and all callers 2, of max_calls, 4; .* retry"
+    with pytest.raises(Overloaded, match=words):
+        Room(shared, "a").settle(1)
+
+
+def test_what_is_larger_than_the_limit_is_held_by_one_at_a_time() -> None:
+    shared = shares(4)
+    first, second = Room(shared, "a"), Room(shared, "b")
+    first.settle(9)
+    with pytest.raises(Overloaded):
+        second.settle(9)
+    first.settle(12)  # as it turned out
+    first.leave()
+    second.settle(9)
+
+    assert shared.total == 9
+
+
+def test_an_answer_that_is_smaller_than_was_thought_gives_the_rest_back() -> None:
+    shared = shares(10)
+    room = Room(shared, "a")
+    room.settle(5)
+    room.settle(2)
+
+    assert shared.total == 2
+    room.leave()
+    room.leave()
+    assert shared.total == 0
+
+
+async def test_the_answers_of_a_stream_wait_for_room() -> None:
+    shared = shares(4)
+    first = Room(shared, "a").next()
+    second = first.next()
+    await first.take(2)
+    waits = asyncio.create_task(second.take(2))
+    await asyncio.sleep(0)
+
+    assert not second.asked.is_set()
+    first.leave()
+    await waits
+    assert shared.total == 2
