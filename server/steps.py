@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 R = TypeVar("R")
 
-SMALL_BYTES: Final = 2**14
+SMALL_BYTES: Final = 2**12
 """What is no larger costs less than to wake a thread, and is done where it is."""
 STEP: Final = 2**13
 """Values that are converted between two moments in which others run."""

@@ -1,14 +1,19 @@
 """Anomaly detectors over gRPC."""
 
+from typing import Any, Final
+
 from attar import wire
-from attar.server.usecases.anomaly import Anomaly, DetectorInfo
+from attar.server.steps import off_the_loop, request_bytes
+from attar.server.usecases.anomaly import Anomaly, DetectorInfo, Scored
+from attar.server.usecases.embed import Items
 from attar.v1 import anomaly_pb2, anomaly_pb2_grpc
 
-from . import convert
+from . import convert, messages
 from .guard import Context
 
 DEFAULT_FPR = 0.05
 DEFAULT_NEIGHBOURS = 5
+_SCORE_BYTES: Final = 32  # of one item, with its status
 
 
 class AnomalyService(anomaly_pb2_grpc.AnomalyServicer):
@@ -28,7 +33,7 @@ class AnomalyService(anomaly_pb2_grpc.AnomalyServicer):
             await self._anomaly.fit(
                 request.name,
                 model=request.model,
-                items=None if stored else convert.items(request, kind, limit=self._max_items),
+                items=None if stored else await self._items(request),
                 collection=request.collection if stored else None,
                 target_fpr=request.target_fpr if request.HasField("target_fpr") else DEFAULT_FPR,
                 neighbours=request.neighbours
@@ -45,17 +50,12 @@ class AnomalyService(anomaly_pb2_grpc.AnomalyServicer):
     ) -> anomaly_pb2.ScoreResponse:
         scored = await self._anomaly.score(
             request.name,
-            items=convert.items(request, request.WhichOneof("input"), limit=self._max_items),
+            items=await self._items(request),
             truncation=convert.truncation(request.truncation),
             deadline=convert.deadline(context),
         )
-        return anomaly_pb2.ScoreResponse(
-            fingerprint=scored.fingerprint,
-            scores=scored.scores.tolist(),
-            p_values=scored.p_values.tolist(),
-            anomalies=scored.anomalies.tolist(),
-            items=convert.statuses(scored.items),
-            threshold=scored.threshold,
+        return await messages.answer(
+            anomaly_pb2.ScoreResponse, _SCORE_BYTES * len(scored.items), lambda: [_scores(scored)]
         )
 
     async def Get(  # noqa: D102
@@ -80,6 +80,23 @@ class AnomalyService(anomaly_pb2_grpc.AnomalyServicer):
     ) -> anomaly_pb2.DeleteDetectorResponse:
         await self._anomaly.delete(request.name)
         return anomaly_pb2.DeleteDetectorResponse()
+
+    async def _items(self, request: Any) -> Items:
+        kind = request.WhichOneof("input")
+        return await off_the_loop(
+            request_bytes(), lambda: convert.items(request, kind, limit=self._max_items)
+        )
+
+
+def _scores(scored: Scored) -> anomaly_pb2.ScoreResponse:
+    return anomaly_pb2.ScoreResponse(
+        fingerprint=scored.fingerprint,
+        scores=scored.scores.tolist(),
+        p_values=scored.p_values.tolist(),
+        anomalies=scored.anomalies.tolist(),
+        items=convert.statuses(scored.items),
+        threshold=scored.threshold,
+    )
 
 
 def _describe(info: DetectorInfo) -> anomaly_pb2.DetectorInfo:

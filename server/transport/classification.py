@@ -1,13 +1,18 @@
 """Classifiers over gRPC."""
 
 import math
+from typing import Any, Final
 
 from attar import wire
-from attar.server.usecases.classify import Classification, ClassifierInfo
+from attar.server.steps import off_the_loop, request_bytes
+from attar.server.usecases.classify import Classification, ClassifierInfo, Predicted
+from attar.server.usecases.embed import Items
 from attar.v1 import classification_pb2, classification_pb2_grpc
 
-from . import convert
+from . import convert, messages
 from .guard import Context
+
+_LABEL_BYTES: Final = 32  # of one item, with its status
 
 
 class ClassificationService(classification_pb2_grpc.ClassificationServicer):
@@ -34,8 +39,11 @@ class ClassificationService(classification_pb2_grpc.ClassificationServicer):
             await self._classification.fit(
                 request.name,
                 model=request.model,
-                items=convert.items(request, request.WhichOneof("input"), limit=self._max_items),
-                labels=convert.labels(request.labels, limit=self._max_items),
+                items=await self._items(request),
+                labels=await off_the_loop(
+                    request_bytes(),
+                    lambda: convert.labels(request.labels, limit=self._max_items),
+                ),
                 max_labels=self._max_labels,
                 max_name_characters=self._max_name,
                 truncation=convert.truncation(request.truncation),
@@ -48,16 +56,14 @@ class ClassificationService(classification_pb2_grpc.ClassificationServicer):
     ) -> classification_pb2.PredictResponse:
         predicted = await self._classification.predict(
             request.name,
-            items=convert.items(request, request.WhichOneof("input"), limit=self._max_items),
+            items=await self._items(request),
             truncation=convert.truncation(request.truncation),
             deadline=convert.deadline(context),
         )
-        return classification_pb2.PredictResponse(
-            fingerprint=predicted.fingerprint,
-            labels=[label or "" for label in predicted.labels],
-            classes=predicted.classes,
-            probabilities=wire.to_tensor(predicted.probabilities),
-            items=convert.statuses(predicted.items),
+        return await messages.answer(
+            classification_pb2.PredictResponse,
+            predicted.probabilities.nbytes + _LABEL_BYTES * len(predicted.items),
+            lambda: [_predictions(predicted)],
         )
 
     async def Get(  # noqa: D102
@@ -82,6 +88,22 @@ class ClassificationService(classification_pb2_grpc.ClassificationServicer):
     ) -> classification_pb2.DeleteClassifierResponse:
         await self._classification.delete(request.name)
         return classification_pb2.DeleteClassifierResponse()
+
+    async def _items(self, request: Any) -> Items:
+        kind = request.WhichOneof("input")
+        return await off_the_loop(
+            request_bytes(), lambda: convert.items(request, kind, limit=self._max_items)
+        )
+
+
+def _predictions(predicted: Predicted) -> classification_pb2.PredictResponse:
+    return classification_pb2.PredictResponse(
+        fingerprint=predicted.fingerprint,
+        labels=[label or "" for label in predicted.labels],
+        classes=predicted.classes,
+        probabilities=wire.to_tensor(predicted.probabilities),
+        items=convert.statuses(predicted.items),
+    )
 
 
 def _describe(info: ClassifierInfo) -> classification_pb2.ClassifierInfo:

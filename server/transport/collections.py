@@ -1,35 +1,41 @@
 """Collections over gRPC."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 import numpy as np
+from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc.status_pb2 import Status
 from numpy.typing import NDArray
 
 from attar import wire
 from attar.errors import InvalidInput
 from attar.server.errors import about, to_status
+from attar.server.steps import off_the_loop, request_bytes
+from attar.server.usecases.embed import Items
 from attar.server.usecases.search import (
     Budget,
     CollectionInfo,
     Collections,
+    Found,
     Hit,
     Point,
     Snapshot,
 )
 from attar.v1 import collections_pb2, collections_pb2_grpc, info_pb2, tensor_pb2
 
-from . import convert
+from . import convert, messages
 from .guard import Context
 
 DEFAULT_LIMIT = 10
 DEFAULT_PAGE = 100
 R = TypeVar("R")
 
-_AT_ONCE: Final = 4096  # bytes of payloads that are converted on the loop
+_STATUS_BYTES: Final = 16  # of one item
 
 
 class CollectionsService(collections_pb2_grpc.CollectionsServicer):
@@ -81,32 +87,37 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
     async def Upsert(  # noqa: D102
         self, request: collections_pb2.UpsertRequest, context: Context
     ) -> collections_pb2.UpsertResponse:
-        kind = request.WhichOneof("input")
-        embedded = kind == "vectors"
+        ids, payloads, items, vectors = await _apart(lambda: self._points(request))
         done = await self._collections.upsert(
             request.collection,
-            ids=convert.ids(request.ids, limit=self._max_items),
-            payloads=await _apart(
-                request.ByteSize(),
-                lambda: convert.payloads(
-                    request.payloads, limit=self._max_items, limits=self._limits
-                ),
-            ),
-            items=None if embedded else convert.items(request, kind, limit=self._max_items),
-            vectors=convert.vectors(request.vectors, limit=self._max_items) if embedded else None,
+            ids=ids,
+            payloads=payloads,
+            items=items,
+            vectors=vectors,
             fingerprint=request.fingerprint,
             truncation=convert.truncation(request.truncation),
             all_or_nothing=request.all_or_nothing,
             deadline=convert.deadline(context),
         )
-        return collections_pb2.UpsertResponse(
-            fingerprint=done.fingerprint, items=convert.statuses(done.items)
+        fingerprint, statuses = done.fingerprint, done.items
+        return await messages.answer(
+            collections_pb2.UpsertResponse,
+            _STATUS_BYTES * len(statuses),
+            lambda: [
+                collections_pb2.UpsertResponse(
+                    fingerprint=fingerprint, items=convert.statuses(statuses)
+                )
+            ],
         )
 
     async def Search(  # noqa: D102
         self, request: collections_pb2.SearchRequest, context: Context
     ) -> collections_pb2.SearchResponse:
-        return await self._search(request, convert.deadline(context), self._collections.budget())
+        budget = self._collections.budget()
+        found = await self._search(request, convert.deadline(context), budget)
+        return await messages.answer(
+            collections_pb2.SearchResponse, _size(found), lambda: _response(found)
+        )
 
     async def SearchBatch(  # noqa: D102
         self, request: collections_pb2.SearchBatchRequest, context: Context
@@ -118,19 +129,21 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
                     f"searches are {len(request.searches)} with {queries} queries; give at least"
                     f" one, and at most {self._max_items} together"
                 )
-            convert.filters_within([one.filter for one in request.searches], self._limits)
+            filters = [one.filter for one in request.searches]
+            await _apart(lambda: convert.filters_within(filters, self._limits))
         deadline, budget = convert.deadline(context), self._collections.budget()
 
-        async def one(search: collections_pb2.SearchRequest) -> collections_pb2.SearchResult:
+        async def one(search: collections_pb2.SearchRequest) -> Found | Status:
             try:
-                response = await self._search(search, deadline, budget)
+                return await self._search(search, deadline, budget)
             except Exception as error:  # noqa: BLE001 (each search ends as its own call would)
-                status = to_status(error, fields=convert.fields(search))
-                return collections_pb2.SearchResult(error=status)
-            return collections_pb2.SearchResult(response=response)
+                return to_status(error, fields=convert.fields(search))
 
-        return collections_pb2.SearchBatchResponse(
-            results=await asyncio.gather(*map(one, request.searches))
+        results = await asyncio.gather(*map(one, request.searches))
+        return await messages.answer(
+            collections_pb2.SearchBatchResponse,
+            sum(map(_size, results)),
+            lambda: map(_result, results),
         )
 
     async def Retrieve(  # noqa: D102
@@ -140,17 +153,14 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
     ) -> collections_pb2.RetrieveResponse:
         found = await self._collections.retrieve(
             request.collection,
-            convert.ids(request.ids, limit=self._max_items),
+            await _apart(lambda: convert.ids(request.ids, limit=self._max_items)),
             with_vectors=request.with_vectors,
         )
-        return await _apart(
+        whole = collections_pb2.RetrieveResponse(fingerprint=found.fingerprint)
+        return await messages.answer(
+            collections_pb2.RetrieveResponse,
             sum(point.answer_bytes for point in found.points),
-            lambda: collections_pb2.RetrieveResponse(
-                fingerprint=found.fingerprint,
-                ids=[wire.to_id(point.id) for point in found.points],
-                payloads=[wire.to_struct(point.payload) for point in found.points],
-                vectors=_rows(found.points),
-            ),
+            lambda: itertools.chain([whole], _page(type(whole), found.points)),
         )
 
     async def Scroll(  # noqa: D102
@@ -167,15 +177,11 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
             cursor=request.cursor,
             with_vectors=request.with_vectors,
         )
-        return await _apart(
+        whole = collections_pb2.ScrollResponse(fingerprint=page.fingerprint, cursor=page.cursor)
+        return await messages.answer(
+            collections_pb2.ScrollResponse,
             sum(point.answer_bytes for point in page.points),
-            lambda: collections_pb2.ScrollResponse(
-                fingerprint=page.fingerprint,
-                ids=[wire.to_id(point.id) for point in page.points],
-                payloads=[wire.to_struct(point.payload) for point in page.points],
-                vectors=_rows(page.points),
-                cursor=page.cursor,
-            ),
+            lambda: itertools.chain([whole], _page(type(whole), page.points)),
         )
 
     async def DeletePoints(  # noqa: D102
@@ -190,7 +196,7 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
                 wanted = await self._conditions(request.filter) or {}
             await self._collections.delete_matching(request.collection, wanted)
         else:
-            points = convert.ids(request.ids, limit=self._max_items)
+            points = await _apart(lambda: convert.ids(request.ids, limit=self._max_items))
             await self._collections.delete_points(request.collection, points)
         return collections_pb2.DeletePointsResponse()
 
@@ -245,13 +251,37 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
         )
 
     async def _conditions(self, given: Struct) -> dict[str, Any] | None:
-        return await _apart(given.ByteSize(), lambda: convert.conditions(given, self._limits))
+        return await _apart(lambda: convert.conditions(given, self._limits))
+
+    def _points(
+        self, request: collections_pb2.UpsertRequest
+    ) -> tuple[
+        list[wire.PointId], list[dict[str, Any]] | None, Items | None, NDArray[np.float32] | None
+    ]:
+        """The points' ids and payloads, and the items or the vectors that they have."""
+        most, kind = self._max_items, request.WhichOneof("input")
+        embedded = kind == "vectors"
+        return (
+            convert.ids(request.ids, limit=most),
+            convert.payloads(request.payloads, limit=most, limits=self._limits),
+            None if embedded else convert.items(request, kind, limit=most),
+            convert.vectors(request.vectors, limit=most) if embedded else None,
+        )
+
+    def _queried(
+        self, request: collections_pb2.SearchRequest
+    ) -> tuple[Items | None, NDArray[np.float32] | None, list[wire.PointId] | None]:
+        """What a search is for: items, vectors or points."""
+        most, kind = self._max_items, request.WhichOneof("input")
+        return (
+            None if kind in ("vectors", "ids") else convert.items(request, kind, limit=most),
+            convert.vectors(request.vectors, limit=most) if kind == "vectors" else None,
+            convert.ids(request.ids.values, limit=most) if kind == "ids" else None,
+        )
 
     async def _search(
         self, request: collections_pb2.SearchRequest, deadline: float | None, budget: Budget
-    ) -> collections_pb2.SearchResponse:
-        kind = request.WhichOneof("input")
-        given = kind in ("vectors", "ids")
+    ) -> Found:
         most = self._limits.max_search_limit
         limit = request.limit if request.HasField("limit") else min(DEFAULT_LIMIT, most)
         limit = convert.whole_number("limit", limit, low=1, high=most)
@@ -259,12 +289,12 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
         if threshold is not None and not np.isfinite(threshold):
             with about("score_threshold"):
                 raise InvalidInput(f"score_threshold is {threshold}; give a finite number")
-        items = self._max_items
-        found = await self._collections.search(
+        items, vectors, ids = await _apart(lambda: self._queried(request))
+        return await self._collections.search(
             request.collection,
-            items=None if given else convert.items(request, kind, limit=items),
-            vectors=convert.vectors(request.vectors, limit=items) if kind == "vectors" else None,
-            ids=convert.ids(request.ids.values, limit=items) if kind == "ids" else None,
+            items=items,
+            vectors=vectors,
+            ids=ids,
             fingerprint=request.fingerprint,
             limit=limit,
             offset=convert.whole_number("offset", request.offset, low=0, high=most - limit),
@@ -277,19 +307,50 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
             deadline=deadline,
             budget=budget,
         )
-        return await _apart(
-            sum(hit.answer_bytes for hits in found.hits for hit in hits),
-            lambda: collections_pb2.SearchResponse(
-                fingerprint=found.fingerprint,
-                results=[collections_pb2.Hits(hits=map(_hit, hits)) for hits in found.hits],
-                items=convert.statuses(found.items),
-            ),
-        )
 
 
-async def _apart(size: int, job: Callable[[], R]) -> R:
-    """Do what takes milliseconds, of so many bytes, in a thread, and the rest at once."""
-    return job() if size <= _AT_ONCE else await asyncio.to_thread(job)
+async def _apart(job: Callable[[], R]) -> R:
+    """Convert what a request has, in a thread where it is a long one."""
+    return await off_the_loop(request_bytes(), job)
+
+
+def _size(found: Found | Status) -> int:
+    """About how many bytes a search's answer has."""
+    if isinstance(found, Status):
+        return _STATUS_BYTES
+    return _STATUS_BYTES * len(found.items) + sum(
+        hit.answer_bytes for hits in found.hits for hit in hits
+    )
+
+
+def _response(found: Found) -> Iterator[Message | bytes]:
+    """A search's answer in parts."""
+    kind = collections_pb2.SearchResponse
+    yield kind(fingerprint=found.fingerprint, items=convert.statuses(found.items))
+    for hits in found.hits:
+        each = (collections_pb2.Hits(hits=[_hit(hit)]) for hit in hits)
+        yield messages.nested(kind, "results", each)
+
+
+def _result(found: Found | Status) -> bytes:
+    """One search of several, as a part of their answer."""
+    kind = collections_pb2.SearchResult
+    result: Message | bytes = (
+        kind(error=found)
+        if isinstance(found, Status)
+        else messages.nested(kind, "response", _response(found))
+    )
+    return messages.nested(collections_pb2.SearchBatchResponse, "results", [result])
+
+
+def _page(
+    kind: type[collections_pb2.RetrieveResponse | collections_pb2.ScrollResponse],
+    points: Sequence[Point],
+) -> Iterator[Message]:
+    """Points in parts of an answer."""
+    for point in points:
+        yield kind(ids=[wire.to_id(point.id)], payloads=[wire.to_struct(point.payload)])
+    yield kind(vectors=_rows(points))
 
 
 def _queries(search: collections_pb2.SearchRequest) -> int:

@@ -82,7 +82,9 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServicer):
             wait=wait,
             form="bytes",
         )
-        return await messages.answer(found.vectors.nbytes, lambda: [_answer(name, found)])
+        return await messages.answer(
+            embedding_pb2.EmbedResponse, found.vectors.nbytes, lambda: [_answer(name, found)]
+        )
 
     def _items(self, request: embedding_pb2.EmbedRequest, max_length: int | None) -> embed.Items:
         kind = request.WhichOneof("input")

@@ -287,8 +287,7 @@ class Guard(grpc.aio.ServerInterceptor):
 
     async def _read(self, kind: type[Message], data: bytes) -> Message:
         came(len(data))
-        read = partial(messages.read, kind, data, max_items=self._max_items)
-        return await off_the_loop(len(data), read)
+        return await off_the_loop(len(data), partial(messages.read, kind, data))
 
     def _admitted(
         self, call: Call, headers: Mapping[str, str], context: Context, *, stream: bool = False

@@ -90,7 +90,9 @@ class KServeService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ign
 
     async def ModelInfer(self, request: Any, context: Context) -> Any:  # noqa: D102
         inferred = await self._infer(request, convert.deadline(context), wait=False)
-        return await messages.answer(_size(inferred), lambda: [_encode(inferred)])
+        return await messages.answer(
+            service_pb2.ModelInferResponse, _size(inferred), lambda: [_encode(inferred)]
+        )
 
     def ModelStreamInfer(  # noqa: D102
         self, request_iterator: AsyncIterator[Any], context: Context
@@ -162,7 +164,9 @@ class KServeService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ign
             return service_pb2.ModelStreamInferResponse(
                 error_message=status.message, infer_response=answer
             )
-        return await messages.answer(_size(inferred), lambda: [_last(inferred)])
+        return await messages.answer(
+            service_pb2.ModelStreamInferResponse, _size(inferred), lambda: [_last(inferred)]
+        )
 
     async def _infer(self, request: Any, deadline: float | None, *, wait: bool) -> kserve.Inferred:
         return await kserve.infer(

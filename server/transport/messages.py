@@ -19,7 +19,6 @@ _VARINT, _FIXED64, _SIZED, _FIXED32 = 0, 1, 2, 5
 _WIDTHS: Final = {_FIXED64: 8, _FIXED32: 4}
 _LEVELS: Final = 8  # of messages in each other that are read in steps; none of ours has more
 _LARGEST_ENTRY: Final = 2**20  # of a map, which cannot be merged from parts
-_SPARE_FIELDS: Final = 2**16
 _FIXED: Final = {
     FieldDescriptor.TYPE_DOUBLE: 8,
     FieldDescriptor.TYPE_FIXED64: 8,
@@ -31,16 +30,13 @@ _FIXED: Final = {
 _TEXTS: Final = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
 
 
-def read(kind: type[M], data: bytes, *, max_items: int) -> M:
-    """Read a message of that kind.
-
-    Raises InvalidInput for what is none, or has more fields than one of `max_items` items needs.
-    """
+def read(kind: type[M], data: bytes) -> M:
+    """Read a message of that kind, whose parts were counted; InvalidInput for what is none."""
     try:
         if len(data) <= SMALL_BYTES:
             return kind.FromString(data)
         message = kind()
-        _Reader(max_items).merge(message, memoryview(data), _LEVELS)
+        _merge(message, memoryview(data), _LEVELS)
     except DecodeError:
         raise InvalidInput(
             "the message is not the protobuf that this call takes; check the client's .proto"
@@ -48,8 +44,12 @@ def read(kind: type[M], data: bytes, *, max_items: int) -> M:
     return message
 
 
-async def answer(size: int, parts: Callable[[], Iterable[M]]) -> M:
-    """Make and write an answer of about `size` bytes, a long one in a thread.
+async def answer(
+    kind: type[M],  # noqa: ARG001 (for types)
+    size: int,
+    parts: Callable[[], Iterable[Message | bytes]],
+) -> M:
+    """Make and write a `kind` of about `size` bytes, a long one in a thread.
 
     `parts` are short messages, which the answer's reader merges. What it gives are bytes, which the
     guard sends as they are; the generated signatures know messages alone.
@@ -57,73 +57,73 @@ async def answer(size: int, parts: Callable[[], Iterable[M]]) -> M:
     return cast("M", await off_the_loop(size, lambda: written(parts())))
 
 
-def written(parts: Iterable[Message]) -> bytes:
-    """Write a message that is given in parts."""
-    whole = bytearray()
+def written(parts: Iterable[Message | bytes]) -> bytes:
+    """Write a message that is given in parts, some of them written already."""
+    whole, since = bytearray(), 0
     for part in parts:
-        whole += part.SerializeToString()
-        give_way()
+        written_part = part if isinstance(part, bytes) else part.SerializeToString()
+        whole += written_part
+        since += len(written_part)
+        if since > STEP_BYTES:
+            give_way()
+            since = 0
     return bytes(whole)
 
 
-class _Reader:
-    """Merges a message field by field, many short ones at a time."""
+def nested(kind: type[Message], field: str, parts: Iterable[Message | bytes]) -> bytes:
+    """Write the part of a `kind` whose `field` is one message, given in parts."""
+    inner = written(parts)
+    number = kind.DESCRIPTOR.fields_by_name[field].number
+    return _head(number << 3 | _SIZED, len(inner)) + inner
 
-    def __init__(self, max_items: int) -> None:
-        """Refuse what has more fields than ids, payloads and labels of so many items."""
-        self._max_items = max_items
-        self._most = 4 * max_items + _SPARE_FIELDS
 
-    def merge(self, message: Message, data: memoryview, levels: int) -> None:
-        begin = at = fields = 0
-        while at < len(data):
-            tag, after = _varint(data, at)
-            value, stop = _extent(data, tag & 7, after)
-            fields += 1
-            if fields > self._most:
-                raise InvalidInput(
-                    f"over {self._most} items or numbers that are not packed; a request takes "
-                    f"{self._max_items}, so send several"
-                )
-            if tag & 7 == _SIZED and value > STEP_BYTES:
-                self._merge_whole(message, data[begin:at])
-                self._merge_long(message, tag, data[at:stop], data[stop - value : stop], levels)
-                begin = stop
-            elif stop - begin >= STEP_BYTES:
-                self._merge_whole(message, data[begin:stop])
-                begin = stop
-            at = stop
-        self._merge_whole(message, data[begin:])
+def _merge(message: Message, data: memoryview, levels: int) -> None:
+    """Merge a message field by field, many short ones at a time."""
+    begin = at = 0
+    while at < len(data):
+        tag, after = _varint(data, at)
+        value, stop = _extent(data, tag & 7, after)
+        if tag & 7 == _SIZED and value > STEP_BYTES:
+            _merge_whole(message, data[begin:at])
+            _merge_long(message, tag, data[at:stop], data[stop - value : stop], levels)
+            begin = stop
+        elif stop - begin >= STEP_BYTES:
+            _merge_whole(message, data[begin:stop])
+            begin = stop
+        at = stop
+    _merge_whole(message, data[begin:])
 
-    def _merge_whole(self, message: Message, data: memoryview) -> None:
-        if data:
-            message.MergeFromString(data)  # type: ignore[arg-type]  # the stubs know bytes only
-            give_way()
 
-    def _merge_long(
-        self, message: Message, tag: int, whole: memoryview, inner: memoryview, levels: int
-    ) -> None:
-        """Merge one long field, `inner` with its head before it."""
-        field: Any = message.DESCRIPTOR.fields_by_number.get(tag >> 3)
-        if field is None or field.type in _TEXTS:
-            self._merge_whole(message, whole)
-        elif field.message_type is None:
-            for part in _packed(inner, _FIXED.get(field.type)):
-                self._merge_whole(message, memoryview(_head(tag, len(part)) + part))
-        elif field.message_type.GetOptions().map_entry:
-            if len(inner) > _LARGEST_ENTRY:
-                raise InvalidInput(
-                    f"{field.name} has an entry of {len(inner)} bytes and it may have "
-                    f"{_LARGEST_ENTRY}; send less"
-                )
-            self._merge_whole(message, whole)
-        elif levels:
-            here = getattr(message, field.name)
-            child = here.add() if field.is_repeated else here
-            child.SetInParent()
-            self.merge(child, inner, levels - 1)
-        else:
-            self._merge_whole(message, whole)
+def _merge_whole(message: Message, data: memoryview) -> None:
+    if data:
+        message.MergeFromString(data)  # type: ignore[arg-type]  # the stubs know bytes only
+        give_way()
+
+
+def _merge_long(
+    message: Message, tag: int, whole: memoryview, inner: memoryview, levels: int
+) -> None:
+    """Merge one long field, `inner` with its head before it."""
+    field: Any = message.DESCRIPTOR.fields_by_number.get(tag >> 3)
+    if field is None or field.type in _TEXTS:
+        _merge_whole(message, whole)
+    elif field.message_type is None:
+        for part in _packed(inner, _FIXED.get(field.type)):
+            _merge_whole(message, memoryview(_head(tag, len(part)) + part))
+    elif field.message_type.GetOptions().map_entry:
+        if len(inner) > _LARGEST_ENTRY:
+            raise InvalidInput(
+                f"{field.name} has an entry of {len(inner)} bytes and it may have "
+                f"{_LARGEST_ENTRY}; send less"
+            )
+        _merge_whole(message, whole)
+    elif levels:
+        here = getattr(message, field.name)
+        child = here.add() if field.is_repeated else here
+        child.SetInParent()
+        _merge(child, inner, levels - 1)
+    else:
+        _merge_whole(message, whole)
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:

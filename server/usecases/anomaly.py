@@ -149,13 +149,14 @@ class Anomaly:
         scores = np.full(len(embedded.items), np.nan, np.float32)
         p_values = scores.copy()
         anomalies = np.zeros(len(scores), np.bool_)
-        scores[good] = await asyncio.to_thread(
-            head.score,
-            embedded.vectors[good],
-            fingerprint=embedded.model.encoder.fingerprint,
-        )
-        p_values[good] = head.p_values(scores[good])
-        anomalies[good] = head.anomalies(scores[good])
+
+        def score() -> None:
+            fingerprint = embedded.model.encoder.fingerprint
+            scores[good] = head.score(embedded.vectors[good], fingerprint=fingerprint)
+            p_values[good] = head.p_values(scores[good])
+            anomalies[good] = head.anomalies(scores[good])
+
+        await asyncio.to_thread(score)
         return Scored(scores, p_values, anomalies, embedded.items, head.fingerprint, head.threshold)
 
     async def get(self, name: str) -> DetectorInfo:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from attar.errors import InvalidInput
 from attar.heads import LinearClassifier
 from attar.server.engine.models import Models
+from attar.server.steps import off_the_loop, request_bytes
 
-from .embed import Item, Items, Truncation, embed, refuse_large_answer
+from .embed import Embedded, Item, Items, Truncation, embed, refuse_large_answer
 from .kept import Kept, model_for
 from .shelf import Shelf
 
@@ -91,7 +92,10 @@ class Classification:
             raise InvalidInput(
                 f"labels must be one label an item; got {len(labels)} for {len(items)} items"
             )
-        _check_labels(labels, most=max_labels, longest=max_name_characters)
+        await off_the_loop(
+            request_bytes(),
+            lambda: _check_labels(labels, most=max_labels, longest=max_name_characters),
+        )
         embedded = await embed(
             self._models,
             model=model,
@@ -134,22 +138,8 @@ class Classification:
             truncation=truncation,
             deadline=deadline,
         )
-        good = embedded.good
-        probabilities = np.zeros((len(embedded.items), len(head.labels)), np.float32)
-        probabilities[good] = head.probabilities(
-            embedded.vectors[good], fingerprint=embedded.model.encoder.fingerprint
-        )
-        likeliest = probabilities.argmax(axis=1)
-        return Predicted(
-            tuple(
-                head.labels[best] if item.error is None else None
-                for best, item in zip(likeliest, embedded.items, strict=True)
-            ),
-            probabilities,
-            head.labels,
-            embedded.items,
-            head.fingerprint,
-        )
+        size = embedded.vectors.nbytes + 4 * len(embedded.items) * len(head.labels)
+        return await off_the_loop(size, lambda: _predict(head, embedded))
 
     async def get(self, name: str) -> ClassifierInfo:
         """Describe a classifier."""
@@ -162,6 +152,25 @@ class Classification:
     async def delete(self, name: str) -> None:
         """Remove a classifier."""
         await self._shelf.delete(name)
+
+
+def _predict(head: LinearClassifier, embedded: Embedded) -> Predicted:
+    good = embedded.good
+    probabilities = np.zeros((len(embedded.items), len(head.labels)), np.float32)
+    probabilities[good] = head.probabilities(
+        embedded.vectors[good], fingerprint=embedded.model.encoder.fingerprint
+    )
+    likeliest = probabilities.argmax(axis=1)
+    return Predicted(
+        tuple(
+            head.labels[best] if item.error is None else None
+            for best, item in zip(likeliest, embedded.items, strict=True)
+        ),
+        probabilities,
+        head.labels,
+        embedded.items,
+        head.fingerprint,
+    )
 
 
 def fit_classifier(
