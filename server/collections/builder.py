@@ -136,6 +136,19 @@ def unpack(snapshot: Path, target: Path) -> None:
         raise Unavailable(
             f"snapshot {snapshot.stem} is damaged: its bytes hash to {found}; restore another one"
         )
+    make_folder(target)
+    try:
+        _unpack(snapshot, target)
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        raise Unavailable(
+            f"snapshot {snapshot.stem} has one name twice, as a file and as a folder; restore"
+            " another one"
+        ) from error
+    sync_tree(target)
+    _say(done=str(target))
+
+
+def _unpack(snapshot: Path, target: Path) -> None:
     written = 0
     with zipfile.ZipFile(snapshot) as zipped:
         for member in zipped.infolist():
@@ -153,8 +166,6 @@ def unpack(snapshot: Path, target: Path) -> None:
                             require_space(target, RESERVE_BYTES)
                         written += made.write(chunk)
                 made.truncate(member.file_size)
-    sync_tree(target)
-    _say(done=str(target))
 
 
 def copy_tree(source: Path, target: Path) -> None:

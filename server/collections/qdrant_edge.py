@@ -94,6 +94,7 @@ from .sums import check_sums, finish, forget_sums, of_facts, take_sums, write_su
 
 COLLECTION_FILE: Final = "collection.json"
 LOG_FOLDER: Final = "wal"
+_ENGINE_FILE: Final = "edge_config.json"
 RESERVE_BYTES: Final = 256 * 2**20  # several times the largest write, with its log
 OPENING_BYTES: Final = 64 * 2**20  # what one shard may need to open
 _SCHEMA: Final = 2
@@ -634,6 +635,9 @@ def _config(description: Description) -> edge.EdgeConfig:
 
 
 def _load(description: Description, path: Path) -> _Collection:
+    config = json.loads(read_file(path / _ENGINE_FILE, limit=_DESCRIPTION_BYTES))
+    if (dims := config["vectors"][""]["size"]) != description.dims:
+        raise ValueError(f"its shard has {dims} dims, its description {description.dims}")
     shard = edge.EdgeShard.load(str(path), None)
     return _Collection(description, path, shard, _indexed(shard))
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Final, TypeVar
 
-from .disk import read_file, sync_folder, write_whole
+from .disk import read_file, sync_folder, sync_tree, write_whole
 
 R = TypeVar("R")
 
@@ -69,7 +69,8 @@ def finish(taking: Generator[None, None, R], *, unless: Callable[[], bool]) -> R
 
 
 def write_sums(shard: Path, files: dict[str, int]) -> None:
-    """Keep the sums of a shard that nobody writes to; durable."""
+    """Keep the sums of a shard that nobody writes to; durable, once its files are."""
+    sync_tree(shard)
     facts = {"shard": shard.name, "files": files, "crc32": of_facts([shard.name, files])}
     write_whole(shard.with_name(SUMS_FILE), json.dumps(facts).encode())
 
