@@ -25,7 +25,7 @@ from attar.errors import (
 )
 
 from .model import Model, ModelObserver, Row
-from .repository import Place, Repository, look, newer, places, require_folder
+from .repository import Place, Repository, look, newer, places, require_folder, shown
 from .worker import Lost, Worker
 
 __all__ = ["Listed", "Model", "ModelObserver", "Models", "Row", "State"]
@@ -278,8 +278,8 @@ class Models:
             self._begin(self._slots.setdefault(place.path, _Slot(place)), place) for place in mine
         ]
         await asyncio.wait(begun)
-        for task in begun:
-            await _ended(task)
+        for task, place in zip(begun, mine, strict=True):
+            await _ended(task, hidden=place.path)
 
     async def unload(self, name: str) -> None:
         """Stop serving a model, every version of it, when its accepted calls are answered.
@@ -330,7 +330,7 @@ class Models:
         slot.held = True
         try:
             place = await asyncio.to_thread(look, slot.place.path)
-            await _ended(self._begin(slot, place, anew=True))
+            await _ended(self._begin(slot, place, anew=True), hidden=place.path)
         except asyncio.CancelledError:
             _give_up(slot)
             raise
@@ -379,14 +379,14 @@ class Models:
         except BaseException as error:  # noqa: BLE001 (index tells it; the others go on)
             told = error if isinstance(error, AttarError) else _refused(place, error)
             # Whoever may ask for the index need not know this machine's folders.
-            slot.reason = str(told).replace(str(place.path), place.path.name)
+            slot.reason = shown(str(told).replace(str(place.path), place.path.name))
             repository.loaded(place.name, good=False)
             slot.tries += 1
             if isinstance(told, Unavailable) and slot.tries < _TRIES:
                 slot.place = replace(place, stamp="")  # the next look tries it again
             if self._started or place.path not in repository.bundles:
                 serves = "; what served before goes on" if slot.model else ""
-                _LOG.error("not served: %s: %s%s", place.path, told, serves)
+                _LOG.error("not served: %s: %s%s", shown(place.path), shown(told), serves)
             return told
         finally:
             slot.loading = False
@@ -420,7 +420,7 @@ class Models:
         self._put(model)
         if self._started:
             instead = f", in the place of {_called(old)}" if old else ""
-            _LOG.info("serving %s, from %s%s", _called(model), place.path, instead)
+            _LOG.info("serving %s, from %s%s", _called(model), shown(place.path), instead)
 
     async def _opened(self, place: Place, variant: str | None, content: str | None) -> Model:
         """Open a bundle in a thread that nobody waits for where it never ends."""
@@ -512,10 +512,10 @@ class Models:
                 _LOG.exception("the model repository cannot be looked at; it is tried again")
 
 
-async def _ended(task: "asyncio.Task[AttarError | None]") -> None:
+async def _ended(task: "asyncio.Task[AttarError | None]", *, hidden: Path | None = None) -> None:
     """Wait until a task has loaded its place; raises why that does not serve.
 
-    Whoever waits may leave: the task goes on.
+    Whoever waits may leave: the task goes on. Callers are not told where `hidden` lies.
     """
     await asyncio.wait([task])
     if task.cancelled():
@@ -523,8 +523,12 @@ async def _ended(task: "asyncio.Task[AttarError | None]") -> None:
             "the model was changed again, or unloaded, while it was loaded; Models/Index has its "
             "state"
         )
-    if (error := task.result()) is not None:
-        raise error
+    if (error := task.result()) is None:
+        return
+    if hidden is not None:
+        texts = (shown(one).replace(str(hidden), hidden.name) for one in error.args)
+        raise type(error)(*texts) from None
+    raise error
 
 
 def _give_up(slot: _Slot) -> bool:

@@ -46,7 +46,6 @@ _LOOK_EVERY_S: Final = 0.05
 _SPARE_BYTES: Final = 128 * 2**20  # of libraries, which are resident, and no data of the process
 _MOST_SAID: Final = 2**14
 _PDEATHSIG: Final = 1  # of linux/prctl.h
-_NICE: Final = 5
 _KINDS: Final[Mapping[str, type[AttarError]]] = {
     kind.__name__: kind for kind in (BackendError, InvalidInput, NotFound, NotSupported)
 }
@@ -68,7 +67,7 @@ class Prover:
         if self.ledger is None:
             said = await self._tried(place.path, variant)
         else:
-            named = f"{place.path}\0{place.stamp}\0{place.content}\0{variant}"
+            named = f"{os.fsencode(place.path)!r}\0{place.stamp}\0{place.content}\0{variant}"
             said = await self._agreed(
                 self.ledger / sha256(named.encode()).hexdigest(), place, variant
             )
@@ -285,7 +284,6 @@ def _limit(job: Mapping[str, Any]) -> None:
     """Bound what this process may take, hard: nothing in it can take more back."""
     with suppress(OSError):  # the first to go where memory is short
         Path("/proc/self/oom_score_adj").write_text("1000", "utf-8")
-    os.nice(_NICE)
     import resource  # noqa: PLC0415 (not on Windows)
 
     cores = os.cpu_count() or 1

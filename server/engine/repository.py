@@ -8,6 +8,7 @@ the manifest cannot be read. What begins with a dot is not looked at: copy there
 """
 
 import json
+import os
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -103,7 +104,7 @@ def look(path: Path) -> Place:
     """See how a bundle looks now; whatever is wrong with it is found by who opens it."""
     single = not _VERSION.match(path.name) or path.parent.suffix in _SUFFIXES
     stem = path.stem if path.suffix in _SUFFIXES else path.name
-    name, version = (stem, "") if single else (path.parent.name, stem)
+    name, version = (shown(stem), "") if single else (shown(path.parent.name), shown(stem))
     manifest = _manifest(path)
     told = _named(manifest)
     if told is not None:
@@ -115,6 +116,11 @@ def look(path: Path) -> Place:
         stamp=_stamp(path),
         content=sha256(manifest).hexdigest() if told is not None else "",
     )
+
+
+def shown(text: object) -> str:
+    """Give text that can be sent and logged: a file's name need not be UTF-8."""
+    return str(text).encode("utf-8", "replace").decode()
 
 
 def newer(version: str) -> tuple[tuple[int, int, str], ...]:
@@ -172,5 +178,6 @@ def _stamp(path: Path) -> str:
             status = file.lstat()
         except OSError:
             continue
-        digest.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        digest.update(os.fsencode(file))
+        digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
