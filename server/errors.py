@@ -38,7 +38,7 @@ from attar.errors import (
 )
 
 from .call import current
-from .logs import lineage
+from .logs import lineage, plain
 
 log = logging.getLogger("attar.server")
 
@@ -92,6 +92,19 @@ RETRY_AFTER_S: Final[Mapping[type[AttarError], float]] = MappingProxyType(
 # The message travels twice in the trailers, percent-encoded and as base64, and they must stay
 # below 8 KiB: beyond it gRPC drops the whole status.
 MAX_MESSAGE: Final = 400
+MAX_QUOTED: Final = 80
+"""Characters of a value in quotes, of one word, and of a field, in what a caller is told."""
+
+# A path of this machine: absolute, of two parts or more, and no route of ours.
+_PATH: Final = re.compile(r"(?<![\w./}])(?:[A-Za-z]:)?/(?!v[12](?:/|\b))(?:[^\s/'\",;:()]+/)+")
+# Another server's: a URL, what gRPC calls an address, or host:port after "at".
+_ADDRESS: Final = re.compile(
+    r"(?: at)? (?:ipv[46]:[^\s,;)]*[^\s,;:.)]|https?://[^\s,;)]+)"
+    r"| at (?:\[[0-9A-Fa-f:.]+\]|(?=[^\s:]*[A-Za-z.])[^\s:]+):\d{1,5}\b"
+)
+_QUOTED: Final = re.compile(r"""(?<![\w'"])(['"])((?:(?!\1).){80,}?)\1(?!\w)""", re.DOTALL)
+_WORD: Final = re.compile(rf"\S{{{MAX_QUOTED + 5},}}")  # quotes and a comma go with it
+_LONGEST: Final = 4 * MAX_MESSAGE  # that is looked at
 
 
 # In `parameters[...]` a caller's own word stands, in `ids[3]` an index.
@@ -130,6 +143,18 @@ def about(field: str, *, ours: bool = True) -> Iterator[None]:
         raise Violation(field, error, ours=ours) from error
 
 
+def public(message: str) -> str:
+    """What a caller is told of a message: no folder or server of ours, nothing that is very long.
+
+    Of a path stands its last part, and of a long value in quotes or a long word the beginning.
+    Control characters are escaped. The log has the message as it was.
+    """
+    told = _ADDRESS.sub("", _PATH.sub("", message[:_LONGEST]))
+    told = _QUOTED.sub(lambda found: f"{found[1]}{_cut(found[2], MAX_QUOTED)}{found[1]}", told)
+    told = _WORD.sub(lambda found: _cut(found[0], MAX_QUOTED), told)
+    return _cut(plain(told), MAX_MESSAGE)
+
+
 def to_status(error: Exception, *, fields: Container[str] = ()) -> Status:
     """The status that tells a caller about `error`; `fields` are those of its request.
 
@@ -150,10 +175,11 @@ def to_status(error: Exception, *, fields: Container[str] = ()) -> Status:
         log.error("request %s: %s\n%s", request_id, lineage(error), frames)
         message = f"internal error; the server's log tells more under request id {request_id}"
     else:
-        message = _shorten(str(error))
+        message = public(str(error))
     status = Status(code=code.value[0], message=message)
     status.details.add().Pack(info)
     if code is StatusCode.INVALID_ARGUMENT and (field := field or _named_first(message, fields)):
+        field = _cut(plain(field), MAX_QUOTED)
         violation = BadRequest.FieldViolation(field=field, description=message, reason=info.reason)
         status.details.add().Pack(BadRequest(field_violations=[violation]))
     if (seconds := retry_after_s(error)) is not None:
@@ -219,5 +245,5 @@ def _named_first(message: str, fields: Container[str]) -> str:
     return thing if thing.partition("[")[0] in fields else ""
 
 
-def _shorten(message: str) -> str:
-    return message if len(message) <= MAX_MESSAGE else f"{message[: MAX_MESSAGE - 1]}…"
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

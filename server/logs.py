@@ -7,6 +7,7 @@ written, whoever logs it.
 import asyncio
 import json
 import logging
+import re
 import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -20,6 +21,10 @@ log = logging.getLogger("attar.server")
 calls = logging.getLogger("attar.server.calls")
 CROWDED: Final = "RESOURCE_EXHAUSTED"
 _FIELDS: Final = "attar_fields"
+# What moves a cursor, turns the direction of writing or breaks a line.
+_CONTROL: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]"
+)
 
 
 def configure(kind: Format, level: str) -> None:
@@ -55,6 +60,11 @@ def ended(call: Call, outcome: str, reason: str, seconds: float, *, field: str =
     calls.log(level, "call", extra={_FIELDS: told})
 
 
+def plain(text: str) -> str:
+    """The text with its control characters escaped, so that it stays on its line."""
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 def lineage(error: BaseException) -> str:
     """The types of an exception and of what caused it, without their messages."""
     names = []
@@ -78,6 +88,10 @@ class Text(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s")
 
+    def format(self, record: logging.LogRecord) -> str:
+        """The whole of it: further lines are indented, so that none looks like another record."""
+        return "\n    ".join(map(plain, super().format(record).split("\n")))
+
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
         """The line before any frames."""
         fields = getattr(record, _FIELDS, {})
@@ -97,7 +111,7 @@ class Json(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": "\n".join(map(plain, record.getMessage().split("\n"))),
             **getattr(record, _FIELDS, {}),
         }
         if record.exc_info and record.exc_info[1] is not None:

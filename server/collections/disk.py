@@ -144,4 +144,4 @@ def what_is_wrong(error: BaseException) -> str:
         return f"it lacks {error}"
     if isinstance(error, ValueError | RecursionError):  # our own words, or those of a parser
         return str(error)
-    return "its engine cannot open it"
+    return "it cannot be opened"

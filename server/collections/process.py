@@ -497,7 +497,7 @@ class StoreProcess:
         except (EOFError, OSError) as error:
             self._stop()
             raise Unavailable(
-                "the process of the collections died; retry, it starts again"
+                "the collections stopped before they had answered; retry, it starts again"
             ) from error
         if not good:
             if method != "open_collection" and (notes := getattr(answer, "__notes__", ())):
@@ -564,8 +564,8 @@ def _died(name: str, *, deaths: int) -> Unavailable:
     """Say that the child died at a collection, which may be whole: memory may have been short."""
     times = "time" if deaths == 1 else "times"
     return Unavailable(
-        f"collection {name} is not open: its engine died {deaths} {times} opening it. A later call"
-        " tries again; where that does not help, is memory short? Else restore a snapshot of it, or"
+        f"collection {name} is not open: opening it was ended {deaths} {times}. A later call tries"
+        " again; where that does not help, is memory short? Else restore a snapshot of it, or"
         " delete it"
     )
 

@@ -23,7 +23,7 @@ from attar.errors import InvalidInput, NotFound, NotSupported, ShapeError
 from attar.inputs import Role, Truncation
 from attar.server.engine.models import Model, Models
 from attar.server.engine.statistics import Total
-from attar.server.errors import about, code_of
+from attar.server.errors import about, code_of, public
 from attar.server.steps import off_the_loop, request_bytes, steps
 from attar.server.usecases.embed import Embedded, Form, Items, Priority, embed
 
@@ -220,7 +220,7 @@ def index(models: Models, *, repository: str, ready: bool) -> list[dict[str, str
     """The models that are known, or of those the ready ones, as ModelIndex has them."""
     _refuse_repository(repository)
     return [
-        {"name": one.name, "version": one.version, "state": one.state, "reason": one.reason}
+        {"name": one.name, "version": one.version, "state": one.state, "reason": public(one.reason)}
         for one in models.index()
         if one.state == "READY" or not ready
     ]

@@ -3,6 +3,7 @@
 from typing import Final
 
 from attar.server.engine.models import Models, State
+from attar.server.errors import public
 from attar.server.usecases.kept import Orphans
 from attar.v1 import models_pb2, models_pb2_grpc
 
@@ -32,7 +33,10 @@ class ModelsService(models_pb2_grpc.ModelsServicer):
         return models_pb2.IndexResponse(
             models=[
                 models_pb2.IndexedModel(
-                    name=one.name, version=one.version, state=_STATES[one.state], reason=one.reason
+                    name=one.name,
+                    version=one.version,
+                    state=_STATES[one.state],
+                    reason=public(one.reason),
                 )
                 for one in (*self._models.index(), *missed)
             ]

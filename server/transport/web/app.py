@@ -24,6 +24,7 @@ from attar.server.browser import Site
 from attar.server.call import request_id
 from attar.server.door import REQUEST_ID, Door
 from attar.server.engine.models import Models
+from attar.server.logs import plain as plain_text
 from attar.server.steps import STEP_BYTES
 
 from . import kserve, openai, page
@@ -258,7 +259,7 @@ def application(models: Models, door: Door, limits: Limits) -> ASGIApp:
 async def _no_route(request: Request, error: Exception) -> Response:
     """Tell of a path or a method that is not there, in the words of the API it looks like."""
     assert isinstance(error, HTTPException)  # noqa: S101 (Starlette's signature is wider)
-    path = request.url.path
+    path = plain_text(request.url.path)
     if error.status_code == 405:
         message = f"{request.method} is not what {path[:80]} takes; GET /openapi.json lists all"
     else:
