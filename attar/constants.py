@@ -90,7 +90,7 @@ def attribute(node: Message, name: str, default: Any) -> Any:
     """Give an attribute of whole numbers, one or several."""
     for each in node.each("attribute"):
         if each.get("name") == name:
-            return each.get("i") if "i" in each.fields else each.whole("ints")
+            return each.get("i") if "i" in each.fields else each.numbers("ints", most=_FEW)
     return default
 
 
@@ -151,8 +151,9 @@ def _constant(node: Message) -> Constant:
             return Constant((), np.array(value.get(field)))
     for field in ("ints", "floats"):
         if count := value.count(field):
-            few = value.whole(field) if count <= _FEW and field == "ints" else None
-            return Constant((count,), None if few is None else np.array(few))
+            if count > _FEW or field == "floats":
+                return Constant((count,))
+            return Constant((count,), np.array(value.numbers(field, most=_FEW)))
     raise ValueError(f"{value.get('name')} is no number")
 
 

@@ -3,11 +3,18 @@
 A bundle's graphs are judged on a device that has only numpy and onnxruntime, before anything runs.
 """
 
+from types import MappingProxyType
+
 from .constants import check_constants
 from .errors import BundleRefused
 from .onnxops import OPERATORS
 from .onnxproto import Message, read
-from .onnxtensors import check_tensor
+from .onnxtensors import MAX_RANK, check_tensor
+
+_VALUES = MappingProxyType(
+    {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints", 8: "strings", 9: "tensors", 13: "tp"}
+)
+"""AttributeProto.AttributeType -> the field that has the value; graphs and the like are refused."""
 
 _SESSION_CONFIG = "ort_config"
 """Metadata that ONNX Runtime may take its session's options from."""
@@ -31,6 +38,7 @@ def check_onnx(data: bytes, name: str) -> None:
         _check_tensors(messages, name)
         _check_operators(messages, name)
         _check_parts(model, messages, name)
+        _check_opsets(model)
         _check_order(model.get("graph"))
     except ValueError as error:
         if isinstance(error, BundleRefused):
@@ -51,8 +59,8 @@ def _check_tensors(messages: list[Message], name: str) -> None:
         if message.kind == "SparseTensorProto":
             raise BundleRefused(
                 "unbounded",
-                f"{name} has a sparse tensor of shape {message.whole('dims')}, which is unpacked "
-                "as it is loaded; store it dense",
+                f"{name} has a sparse tensor of shape {message.numbers('dims', most=MAX_RANK)}, "
+                "which is unpacked as it is loaded; store it dense",
             )
     for tensor in tensors:
         check_tensor(tensor)
@@ -96,6 +104,27 @@ def _check_parts(model: Message, messages: list[Message], name: str) -> None:
             )
 
 
+def _check_opsets(model: Message) -> None:
+    """Hold a model to one version of each domain's operators."""
+    domains = [each.get("domain", "") or "ai.onnx" for each in model.each("opset_import")]
+    if len(set(domains)) < len(domains):
+        raise ValueError("it imports two versions of one domain's operators")
+
+
+def _check_attributes(node: Message) -> None:
+    """Hold a node's attributes to one of each name, with the value that its type says."""
+    attributes = node.each("attribute")
+    if len({each.get("name", "") for each in attributes}) < len(attributes):
+        raise ValueError(f"{node.get('op_type')} has an attribute twice")
+    for each in attributes:
+        due = _VALUES.get(each.get("type", 0))
+        if due is None or each.fields.keys() - {"name", "type", "doc_string", due}:
+            raise ValueError(
+                f"attribute {each.get('name', '')!r:.80} of {node.get('op_type')} is of type "
+                f"{each.get('type', 0)} and has {', '.join(each.fields)}"
+            )
+
+
 def _check_order(graph: Message) -> None:
     """Hold a graph to one maker for each name, which comes before its readers."""
     given = [each.get("name", "") for each in graph.each("initializer")]
@@ -103,6 +132,7 @@ def _check_order(graph: Message) -> None:
     if len(set(given)) < len(given):
         raise ValueError("two of its initializers have one name")
     for node in graph.each("node"):
+        _check_attributes(node)
         for name in node.each("input"):
             if name not in known:
                 raise ValueError(

@@ -21,6 +21,12 @@ MAX_FIELDS = 200_000
 MAX_DEPTH = 64
 """Messages inside one another; protobuf itself stops at 100."""
 
+MAX_TEXT_BYTES = 2**20
+"""Of one text: names take some tens, and what an exporter notes of a whole model some thousands."""
+
+_KEPT = 2**12  # numbers of a packed run that are kept; of the rest it is known that they are sound
+_CHUNK = 2**20  # bytes of a run that are looked at together: eight times as much is taken for it
+
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MAX_KEY = 2**32 - 1
 _MAX_VARINT_BYTES = 10  # 64 bits by 7
@@ -36,6 +42,14 @@ _RANGES = {
 
 
 @dataclass(frozen=True, slots=True)
+class Run:
+    """Numbers that came packed: how many, and themselves where they are few."""
+
+    count: int
+    numbers: NDArray[Any] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One message: its kind, as in `SCHEMA`, and its fields by name; a repeated one is a list."""
 
@@ -47,17 +61,25 @@ class Message:
         return self.fields.get(name, default)
 
     def each(self, name: str) -> list[Any]:
-        """Give every value of a repeated field; of numbers, an array where they came packed."""
+        """Give every value of a repeated field; of numbers, a `Run` where they came packed."""
         values: list[Any] = self.fields.get(name, [])
         return values
 
     def count(self, name: str) -> int:
         """Count the values of a repeated field."""
-        return sum(np.size(value) if _is_array(value) else 1 for value in self.each(name))
+        return sum(value.count if isinstance(value, Run) else 1 for value in self.each(name))
 
-    def whole(self, name: str) -> list[int]:
-        """Give a repeated field of whole numbers."""
-        return [int(each) for value in self.each(name) for each in np.atleast_1d(value)]
+    def numbers(self, name: str, *, most: int) -> list[Any]:
+        """Give a repeated field of numbers; ValueError for more than `most`, some thousands."""
+        if (count := self.count(name)) > min(most, _KEPT):
+            raise ValueError(f"{self.kind} has {count} {name}; limit {most}")
+        flat: list[Any] = []
+        for value in self.each(name):
+            if isinstance(value, Run):
+                flat += [] if value.numbers is None else value.numbers.tolist()
+            else:
+                flat.append(value)
+        return flat
 
     def below(self) -> Iterator["Message"]:
         """Give this message and every one inside it."""
@@ -73,7 +95,7 @@ class Message:
 def read(data: bytes, kind: str = "ModelProto") -> Message:
     """Read a message of that kind; ValueError says what stands there and at which byte.
 
-    Text is str and bytes are views into `data`. Packed numbers are an array.
+    Text is str and bytes are views into `data`. It takes some 10 MB, and for each field 500 bytes.
     """
     return _Reader(memoryview(data)).message(kind, len(data), MAX_DEPTH)
 
@@ -133,7 +155,7 @@ class _Reader:
         body = self._data[self._at : self._at + size]
         self._at += size
         if packed:
-            return _packed(known, body, start)
+            return _run(known, body, start)
         if known.kind == "string":
             return _text(known, body, start)
         return np.frombuffer(body, f"<f{size}").item() if is_number else body
@@ -160,39 +182,55 @@ def _signed(number: int, known: Field, start: int) -> int:
     return value
 
 
-def _packed(known: Field, body: memoryview, start: int) -> NDArray[Any]:
+def _run(known: Field, body: memoryview, start: int) -> Run:
     """Read many numbers in one run."""
     if known.kind in _NUMBERS:
         size = _FIXED[_NUMBERS[known.kind]]
-        if len(body) % size:
+        count, rest = divmod(len(body), size)
+        if rest:
             raise ValueError(f"{known.name} at byte {start} is cut within a number")
-        return np.frombuffer(body, f"<f{size}")
-    data = np.frombuffer(body, np.uint8)
-    ends = np.flatnonzero(data < 0x80)
+        return Run(count, np.frombuffer(body, f"<f{size}") if count <= _KEPT else None)
+    data, at, count, kept = np.frombuffer(body, np.uint8), 0, 0, []
+    while at < len(data):
+        chunk = data[at : at + _CHUNK]
+        ends = np.flatnonzero(chunk < 0x80)
+        if not len(ends):
+            raise ValueError(f"{known.name} at byte {start} holds a number that does not end")
+        chunk = chunk[: ends[-1] + 1]
+        numbers = _varints(known, chunk, ends, start)
+        at, count = at + len(chunk), count + len(numbers)
+        if count <= _KEPT:
+            kept.append(numbers)
+    whole = np.concatenate(kept) if kept else np.zeros(0, np.int64)
+    return Run(count, whole if count <= _KEPT else None)
+
+
+def _varints(
+    known: Field, data: NDArray[np.uint8], ends: NDArray[np.intp], start: int
+) -> NDArray[Any]:
+    """Read the numbers that end there."""
     sizes = np.diff(ends, prepend=-1)
     padded = (data[ends] == 0) & (sizes > 1)
     beyond = (sizes > _MAX_VARINT_BYTES) | ((sizes == _MAX_VARINT_BYTES) & (data[ends] > 1))
-    if (data.size and data[-1] >= 0x80) or padded.any() or beyond.any():
-        raise ValueError(f"{known.name} at byte {start} holds a number that is cut or misspelt")
+    if padded.any() or beyond.any():
+        raise ValueError(f"{known.name} at byte {start} holds a number in a spelling too long")
     numbers, starts = np.zeros(len(ends), np.uint64), ends - sizes + 1
-    for place in range(int(sizes.max(initial=0))):
+    for place in range(int(sizes.max())):
         here = sizes > place
         numbers[here] |= (data[starts[here] + place].astype(np.uint64) & np.uint64(0x7F)) << (
             np.uint64(7 * place)
         )
     low, high = _RANGES[known.kind]
     values = numbers if low == 0 else numbers.view(np.int64)
-    if values.size and (int(values.min()) < low or int(values.max()) > high):
+    if int(values.min()) < low or int(values.max()) > high:
         raise ValueError(f"{known.name} at byte {start} holds a number that is no {known.kind}")
     return values
 
 
 def _text(known: Field, body: memoryview, start: int) -> str:
+    if len(body) > MAX_TEXT_BYTES:
+        raise ValueError(f"{known.name} at byte {start} has more than {MAX_TEXT_BYTES} bytes")
     try:
         return bytes(body).decode()
     except UnicodeDecodeError:
         raise ValueError(f"{known.name} at byte {start} is not UTF-8") from None
-
-
-def _is_array(value: object) -> bool:
-    return isinstance(value, np.ndarray)

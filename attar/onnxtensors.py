@@ -41,19 +41,22 @@ _TYPES: Mapping[int, _Type] = MappingProxyType(
 )
 """TensorProto.DataType, but for text, complex numbers and those of 6 bits, which no encoder has."""
 
+MAX_RANK = 64
+"""Axes of a tensor: numpy's own limit."""
+
 _DATA = sorted({each.field for each in _TYPES.values()} | {"raw_data", "string_data"})
 
 
 def check_tensor(tensor: Message) -> None:
     """Hold a tensor to its shape: ValueError where it stores more, less or something else."""
-    name, dims = tensor.get("name", ""), tensor.whole("dims")
+    name, dims = tensor.get("name", ""), tensor.numbers("dims", most=MAX_RANK)
     kind = _TYPES.get(tensor.get("data_type", 0))
     if kind is None:
         raise ValueError(
-            f"tensor {name!r} is of type {tensor.get('data_type', 0)}, which no encoder has"
+            f"tensor {name!r:.80} is of type {tensor.get('data_type', 0)}, which no encoder has"
         )
-    if min(dims, default=0) < 0:
-        raise ValueError(f"tensor {name!r} has shape {dims}")
+    if min(dims, default=0) < 0 or "segment" in tensor.fields:
+        raise ValueError(f"tensor {name!r:.80} has shape {dims}, or is one of several pieces")
     there = [each for each in _DATA if each in tensor.fields]
     count = math.prod(dims)
     whole_bytes = -(-count * kind.bits // 8)
@@ -64,14 +67,14 @@ def check_tensor(tensor: Message) -> None:
         stored, due = tensor.count(kind.field), count if kind.bits >= 8 else whole_bytes
     if len(there) > 1 or there not in ([], ["raw_data"], [kind.field]) or stored != due:
         raise ValueError(
-            f"tensor {name!r} of shape {dims} needs {due} numbers or bytes of {kind.field} or "
+            f"tensor {name!r:.80} of shape {dims} needs {due} numbers or bytes of {kind.field} or "
             f"raw_data, and has {stored} in {', '.join(there) or 'none of them'}"
         )
 
 
 def shape_of(tensor: Message) -> tuple[int, ...]:
     """Give a tensor's shape."""
-    return tuple(tensor.whole("dims"))
+    return tuple(tensor.numbers("dims", most=MAX_RANK))
 
 
 def numbers_of(tensor: Message, *, most: int) -> NDArray[Any] | None:
@@ -82,7 +85,5 @@ def numbers_of(tensor: Message, *, most: int) -> NDArray[Any] | None:
     if "raw_data" in tensor.fields:
         flat = np.frombuffer(tensor.get("raw_data"), kind.numpy)
     else:
-        parts = [np.atleast_1d(each) for each in tensor.each(kind.field)]
-        flat = np.concatenate(parts) if parts else np.zeros(0)
-        flat = flat.astype(kind.numpy)
+        flat = np.array(tensor.numbers(kind.field, most=most)).astype(kind.numpy)
     return flat.reshape(shape)

@@ -503,6 +503,29 @@ def make_twice(proto: onnx.ModelProto) -> None:
     proto.graph.node.append(proto.graph.node[0])
 
 
+def say_twice(proto: onnx.ModelProto) -> None:
+    """Give a node an attribute twice, of which one reader takes the first and one the last."""
+    cast = proto.graph.node[1]
+    cast.attribute.append(cast.attribute[0])
+
+
+def say_two_kinds(proto: onnx.ModelProto) -> None:
+    proto.graph.node[1].attribute[0].ints.append(1)
+
+
+def import_twice(proto: onnx.ModelProto) -> None:
+    proto.opset_import.append(helper.make_opsetid("ai.onnx", 11))
+
+
+def cut_in_pieces(proto: onnx.ModelProto) -> None:
+    proto.graph.initializer[0].segment.begin = 0
+
+
+def rise(proto: onnx.ModelProto) -> None:
+    """Give a tensor 100,000 axes."""
+    proto.graph.initializer[0].dims.extend([1] * 100_000)
+
+
 def computed(*nodes: onnx.NodeProto, **constants: object) -> Damage:
     """Add nodes that read constants alone."""
 
@@ -661,6 +684,11 @@ TABLE = [
     refused("not-onnx", model(weigh_nothing), "needs 1099511627776 numbers or bytes"),
     refused("not-onnx", model(swap_order), "reads 'rows', which nothing before it makes"),
     refused("not-onnx", model(make_twice), "'rows' is made twice"),
+    refused("not-onnx", model(say_twice), "Cast has an attribute twice"),
+    refused("not-onnx", model(say_two_kinds), "'to' of Cast is of type 2 and has name, i, ints"),
+    refused("not-onnx", model(import_twice), "two versions of one domain's operators"),
+    refused("not-onnx", model(cut_in_pieces), "or is one of several pieces"),
+    refused("not-onnx", model(rise), "has 100002 dims; limit 64"),
     refused("external-data", model(keep_outside), "keeps a tensor in another file"),
     refused("external-data", model(hide_outside), "keeps a tensor in another file"),
     refused("foreign-operator", model(call_foreign), "operators of domain 'my.ops'"),

@@ -1,0 +1,17 @@
+"""A graph reads nothing outside its file, and computes no more than that holds."""
+
+from pathlib import Path
+
+import pytest
+
+from .graphs import ATTACKS
+from .ground import Attack
+
+HERE = ATTACKS[:2]  # tests/hostile has what the others come to; benchmarks/attacks.py runs all
+
+
+@pytest.mark.parametrize("attack", HERE, ids=lambda attack: attack.name)
+def test_a_hostile_graph_is_refused_before_it_does_anything(attack: Attack, tmp_path: Path) -> None:
+    outcome = attack.run(tmp_path)
+
+    assert outcome.held, outcome.note
