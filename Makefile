@@ -71,7 +71,7 @@ bench: $(DEV) | build/demo/student.attar
 	$(BIN)/python benchmarks/distillation_curve.py --out $(RESULTS)/distillation_curve.json
 	$(BIN)/python benchmarks/prove_triton.py --out $(RESULTS)/triton.json
 	$(BIN)/python benchmarks/lightly_losses.py --out $(RESULTS)/lightly.json
-	for name in overhead rivals memory workers perf_analyzer loop recipes; do \
+	for name in durability overhead rivals memory workers perf_analyzer loop recipes; do \
 	  $(BIN)/python benchmarks/$$name.py --out $(RESULTS)/$$name.json; done
 ifdef DATA
 	for name in binarized_quality imagenet minilm; do \

@@ -409,6 +409,18 @@ def classifiers(report: Report) -> str:
     return f"{shown}\n\n{words}"
 
 
+def durability(report: Report) -> str:
+    """Say what synced answers cost."""
+    one, many = report["rows"]
+    return fill(
+        f"Upserts of one point a second, medians of {report['turns']} turns on "
+        f"{report['machine']['cores']} cores ({report['machine']['cpu']}) with a load of "
+        f"{report['load_average']:g}: {one['callers']} caller {one['synced_per_s']:.0f} synced and "
+        f"{one['written_per_s']:.0f} written, {many['callers']} callers {many['synced_per_s']:.0f} "
+        f"and {many['written_per_s']:.0f} ({many['ratio']:.0%})."
+    )
+
+
 def faults(report: Report) -> str:
     """Show what became of the requests of every fault."""
     return table(
@@ -636,6 +648,7 @@ CLAIMS: Mapping[str, tuple[str, Callable[[Report], str]]] = MappingProxyType(
         "detectors": ("detectors.json", detectors),
         "classifiers": ("classifiers.json", classifiers),
         "faults": ("faults.json", faults),
+        "durability": ("durability.json", durability),
         "foreign-ids": ("foreign_ids.json", foreign_ids),
         "workers": ("workers.json", workers),
         "memory": ("memory.json", memory),

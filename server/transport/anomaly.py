@@ -71,7 +71,9 @@ class AnomalyService(anomaly_pb2_grpc.AnomalyServicer):
         context: Context,  # noqa: ARG002
     ) -> anomaly_pb2.ListDetectorsResponse:
         found = await self._anomaly.list()
-        return anomaly_pb2.ListDetectorsResponse(detectors=map(_describe, found))
+        return anomaly_pb2.ListDetectorsResponse(
+            detectors=map(_describe, found), damaged=self._anomaly.damaged
+        )
 
     async def Delete(  # noqa: D102
         self,

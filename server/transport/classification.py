@@ -79,7 +79,9 @@ class ClassificationService(classification_pb2_grpc.ClassificationServicer):
         context: Context,  # noqa: ARG002
     ) -> classification_pb2.ListClassifiersResponse:
         found = await self._classification.list()
-        return classification_pb2.ListClassifiersResponse(classifiers=map(_describe, found))
+        return classification_pb2.ListClassifiersResponse(
+            classifiers=map(_describe, found), damaged=self._classification.damaged
+        )
 
     async def Delete(  # noqa: D102
         self,

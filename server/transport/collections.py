@@ -75,7 +75,9 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
         context: Context,  # noqa: ARG002
     ) -> collections_pb2.ListCollectionsResponse:
         found = await self._collections.list()
-        return collections_pb2.ListCollectionsResponse(collections=map(_describe, found))
+        return collections_pb2.ListCollectionsResponse(
+            collections=map(_describe, found), damaged=self._collections.damaged
+        )
 
     async def Get(  # noqa: D102
         self,

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+import grpc
 import numpy as np
 import psutil
 import pytest
@@ -24,6 +25,18 @@ from attar.server.collections import process
 from attar.server.collections.process import StoreProcess
 from attar.server.collections.store import Description, Size
 from attar.server.usecases.shelf import Shelf
+from attar.v1 import (
+    anomaly_pb2,
+    anomaly_pb2_grpc,
+    classification_pb2,
+    classification_pb2_grpc,
+    collections_pb2,
+    collections_pb2_grpc,
+)
+
+from ..bundles import tiny_bundle
+from ..servers import serving
+from ..servers import settings as server_settings
 
 DIMS: Final = 8
 SPACE: Final = "sha256:space"
@@ -237,6 +250,31 @@ async def test_a_bad_head_is_named_with_what_is_wrong_and_the_others_serve(
     await shelf.delete("bad")
     await shelf.put("bad", HEAD)
     assert shelf.get("bad") is HEAD
+
+
+def test_every_list_names_what_is_damaged(data: Path, tmp_path: Path) -> None:
+    text(data / "collections/bad")
+    for folder in ("anomaly", "classifiers"):
+        text(data / folder / "bad.npz")
+    bundle = tiny_bundle(tmp_path / "tiny.attar")
+    with (
+        serving(server_settings(bundle, data_dir=data)) as target,
+        grpc.insecure_channel(target) as channel,
+    ):
+        collections = collections_pb2_grpc.CollectionsStub(channel)
+        detectors = anomaly_pb2_grpc.AnomalyStub(channel)
+        classifiers = classification_pb2_grpc.ClassificationStub(channel)
+        told = collections.List(collections_pb2.ListCollectionsRequest())
+        assert [one.name for one in told.collections] == ["good"]
+        lists = (
+            told,
+            detectors.List(anomaly_pb2.ListDetectorsRequest()),
+            classifiers.List(classification_pb2.ListClassifiersRequest()),
+        )
+    for answer in lists:
+        (reason,) = (why for name, why in answer.damaged.items() if name == "bad")
+        assert "bad is damaged" in reason
+        assert str(data) not in reason
 
 
 async def test_a_file_where_the_heads_belong_is_told_when_one_is_kept(tmp_path: Path) -> None:
