@@ -21,7 +21,7 @@ from .servers import free_port, serving, settings
 
 ROOT = Path(__file__).parents[1]
 PAGES = (
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")),
     ROOT / "training" / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
 )
@@ -204,6 +204,18 @@ def test_every_link_inside_the_repository_leads_somewhere(page: Path) -> None:
     for link in links:
         if not link.startswith(("https:", "#")):
             assert (page.parent / link.partition("#")[0]).exists(), link
+
+
+def test_every_promise_of_the_security_page_names_what_holds_it() -> None:
+    page = (ROOT / "docs" / "security.md").read_text("utf-8")
+    rows = page.partition("| promise | held by |")[2].partition("\n\n")[0].splitlines()[2:]
+
+    assert rows
+    for row in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)`", row.split("|")[2])
+        assert named, row
+        for path in named:
+            assert (ROOT / path).is_file(), path
 
 
 def test_every_measured_claim_is_what_the_kept_results_say() -> None:
