@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 from attar.errors import AttarError, BackendError, DiskFull, NotFound, Replaced, Unavailable
 from attar.server import memory
 
-from . import builder
+from . import builder, pipe
 from .disk import check_name, make_folder, refusal, require_space, sweep, sync_folder
 from .filters import Condition
 from .qdrant_edge import OPENING_BYTES, RESERVE_BYTES, EdgeStore, sync_log
@@ -274,8 +274,12 @@ class StoreProcess:
     async def snapshots(self, name: str) -> list[Snapshot]:
         """List a collection's snapshots, oldest first, also when it was deleted since."""
         folder = self._snapshots / check_name("collection", name)
-        paths = filter(builder.is_snapshot, folder.glob("*.zip"))
-        return sorted(map(_describe_snapshot, paths), key=lambda one: (one.created_s, one.id))
+
+        def look() -> list[Snapshot]:
+            paths = filter(builder.is_snapshot, folder.glob("*.zip"))
+            return sorted(map(_describe_snapshot, paths), key=lambda one: (one.created_s, one.id))
+
+        return await asyncio.to_thread(look)
 
     async def restore(self, name: str, snapshot: str, *, to: str, replace: bool) -> None:
         """Make the collection `to` of a snapshot of `name`, whole or not at all."""
@@ -493,7 +497,7 @@ class StoreProcess:
             raise Unavailable("the collections are closed")
         try:
             self._child[1].send((method, args, kwargs))
-            good, answer = self._child[1].recv()
+            good, answer = pipe.receive(self._child[1])
         except (EOFError, OSError) as error:
             self._stop()
             raise Unavailable(
@@ -620,7 +624,7 @@ def serve(connection: Connection, root: Path, reserve_bytes: int) -> None:
         except Exception as error:  # noqa: BLE001 - whatever fails is told; a panic of the engine ends the child
             answer = (False, BackendError(f"the collections failed at {method}: {error!r}"))
         try:
-            connection.send(answer)
+            pipe.send(connection, answer)
         except OSError:
             break
         del args, kwargs, answer  # the next call may be long in coming

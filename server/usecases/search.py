@@ -2,10 +2,10 @@
 
 import asyncio
 import builtins
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +30,12 @@ from attar.server.collections.store import (
     refuse_large_answer,
 )
 from attar.server.engine.models import Models
+from attar.server.steps import off_the_loop, request_bytes
 
 from .embed import Item, Items, Role, Truncation, embed
 from .kept import Kept, model_for
+
+R = TypeVar("R")
 
 _SLICE_QUERIES: Final = 16  # searched for at a time, between which the store does other calls
 _SLICE_HITS: Final = 1000
@@ -234,7 +237,7 @@ class Collections:
                 f"ids and payloads and items or vectors must be as many; got {len(ids)},"
                 f" {len(payloads)} and {len(given)}"
             )
-        check_ids(ids)
+        await _apart(lambda: check_ids(ids))
         rows, statuses = await self._vectors(
             description,
             items,
@@ -285,7 +288,7 @@ class Collections:
         search = Search(
             limit=limit,
             offset=offset,
-            where=filters.read(filter),
+            where=await _apart(lambda: filters.read(filter)),
             score_threshold=score_threshold,
             with_payload=with_payload,
             exact=exact,
@@ -340,7 +343,7 @@ class Collections:
         description = await self._store.describe(name)
         page = await self._store.scroll(
             description,
-            where=filters.read(filter),
+            where=await _apart(lambda: filters.read(filter)),
             limit=limit,
             start=_from_cursor(cursor),
             with_vectors=with_vectors,
@@ -357,12 +360,12 @@ class Collections:
         """Remove the points that match a filter, which must say something."""
         if not filter:
             raise InvalidInput("filter is empty; to remove every point delete the collection")
-        where = filters.read(filter)
+        where = await _apart(lambda: filters.read(filter))
         await self._store.delete_matching(await self._store.describe(name), where)
 
     async def count(self, name: str, *, filter: Filter | None = None) -> int:  # noqa: A002 - the word of the wire
         """Count the points that match."""
-        where = filters.read(filter)
+        where = await _apart(lambda: filters.read(filter))
         return await self._store.count(await self._store.describe(name), where)
 
     async def optimize(self, name: str) -> CollectionInfo:
@@ -440,7 +443,7 @@ class Collections:
         self, description: Description, ids: Sequence[PointId], search: Search, budget: Budget
     ) -> Found:
         """Search by the vectors of points; each is left out of its own hits."""
-        wanted = check_ids(ids)
+        wanted = await _apart(lambda: check_ids(ids))
         budget.ask(len(wanted), search)
         current().begin(len(wanted))
         points = await self._store.retrieve(
@@ -552,6 +555,11 @@ def _one_input(items: Items | None, vectors: NDArray[np.float32] | None) -> Item
 
 def _no_point(point: PointId, description: Description) -> AttarError:
     return NotFound(f"no point {point} in collection {description.name}; upsert it first")
+
+
+async def _apart(job: Callable[[], R]) -> R:
+    """Do what grows with the request in a thread, where it is a long one."""
+    return await off_the_loop(request_bytes(), job)
 
 
 def _to_cursor(point: PointId) -> str:

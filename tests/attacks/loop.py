@@ -83,7 +83,7 @@ def _refused(call: Callable[[], object], code: str) -> bool:
     try:
         call()
     except grpc.RpcError as error:
-        return bool(error.code().name == code)  # type: ignore[attr-defined]
+        return bool(error.code().name == code)
     return False
 
 
@@ -231,7 +231,7 @@ def _filter(served: Served) -> bool:
     listed = _field(6, value * 3_900_000)
     entry = _field(1, _field(1, b"k") + _field(2, listed))
     message = _field(1, b"notes") + _field(2, entry)
-    count = served.channel.unary_unary("/attar.v1.Collections/Count")
+    count: Any = served.channel.unary_unary("/attar.v1.Collections/Count")
     return _refused(lambda: count(message, timeout=PATIENCE_S), "INVALID_ARGUMENT")
 
 
