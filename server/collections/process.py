@@ -281,7 +281,9 @@ class StoreProcess:
 
         return await asyncio.to_thread(look)
 
-    async def restore(self, name: str, snapshot: str, *, to: str, replace: bool) -> None:
+    async def restore(
+        self, name: str, snapshot: str, *, to: str, replace: bool
+    ) -> tuple[Description, Size]:
         """Make the collection `to` of a snapshot of `name`, whole or not at all."""
         path = self._snapshot(name, snapshot)
         check_name("collection", to)
@@ -294,11 +296,12 @@ class StoreProcess:
             await builder.build("unpack", path, making)
             await self._give_up(to)
             async with self._writing[to]:
-                await self._call(
+                made = await self._call(
                     EdgeStore.adopt, making, to=to, replace=replace, replacing=replacing
                 )
                 self._descriptions.pop(to, None)
                 self._shut.pop(to, None)
+            return made
         finally:
             await asyncio.to_thread(shutil.rmtree, making, ignore_errors=True)
 

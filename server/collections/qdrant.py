@@ -347,7 +347,9 @@ class QdrantStore:
         snapshots = (_snapshot(name, one) for one in found)
         return sorted(snapshots, key=lambda one: (one.created_s, one.id))
 
-    async def restore(self, name: str, snapshot: str, *, to: str, replace: bool) -> None:
+    async def restore(
+        self, name: str, snapshot: str, *, to: str, replace: bool
+    ) -> tuple[Description, Size]:
         """Make the collection `to` of a snapshot of `name`; the cluster checks it."""
         await self._kept(name, snapshot)
         with _told():
@@ -362,6 +364,8 @@ class QdrantStore:
                 priority=models.SnapshotPriority.SNAPSHOT,
                 wait=True,
             )
+        made = await self.describe(to)
+        return made, await self.size(made)
 
     async def delete_snapshot(self, name: str, snapshot: str) -> None:
         """Remove a snapshot."""

@@ -411,7 +411,9 @@ class EdgeStore:
             found.successor = None
         _sweep(self._root / of.name, keep=found.path.name)
 
-    def adopt(self, folder: Path, *, to: str, replace: bool, replacing: Description | None) -> None:
+    def adopt(
+        self, folder: Path, *, to: str, replace: bool, replacing: Description | None
+    ) -> tuple[Description, Size]:
         """Make the collection `to` of a folder with a description and a shard, which is used up.
 
         With `replace` what has that name is `replacing`, or damaged, or there is nothing.
@@ -441,7 +443,7 @@ class EdgeStore:
             folder.rename(target)
             sync_folder(self._root)
             self.open_collection(name)
-            return
+            return description, self.size(description)
         new = target / _shard_name()
         (folder / shard_name).rename(new)
         opened = _load(description, new)
@@ -453,6 +455,7 @@ class EdgeStore:
                 old.successor.close()
         self._open[name] = opened
         _sweep(target, keep=new.name)
+        return description, self.size(description)
 
     # ------------------------------------------------------------------ durability
 

@@ -214,8 +214,10 @@ class Store(Protocol):
     async def snapshots(self, name: str) -> list[Snapshot]:
         """List a collection's snapshots, oldest first, also when it was deleted since."""
 
-    async def restore(self, name: str, snapshot: str, *, to: str, replace: bool) -> None:
-        """Make the collection `to` of a snapshot of `name`, whole or not at all.
+    async def restore(
+        self, name: str, snapshot: str, *, to: str, replace: bool
+    ) -> tuple[Description, Size]:
+        """Make the collection `to` of a snapshot of `name`, whole or not at all; give what it is.
 
         Without `replace` a collection `to` that is there raises `AlreadyExists`; with it, one that
         was made while the snapshot was unpacked raises `Replaced`.

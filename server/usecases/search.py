@@ -398,8 +398,8 @@ class Collections:
             )
         async with self._creating:
             await self._refuse_more(made)
-            await self._store.restore(name, snapshot, to=made, replace=replace)
-        return await self.get(made)
+            restored = await self._store.restore(name, snapshot, to=made, replace=replace)
+        return _info(*restored)  # another caller may have deleted it by now
 
     async def delete_snapshot(self, name: str, snapshot: str) -> None:
         """Remove a snapshot."""
