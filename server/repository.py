@@ -1,5 +1,6 @@
 """What a server serves, by its settings: how a bundle on disk becomes a model."""
 
+import os
 from pathlib import Path
 
 import attar
@@ -25,6 +26,9 @@ def models(
 
     Those try a bundle once for all, by the folder `ledger`.
     """
+    # Else all tokenizers of the process share one pool of threads, and one that hangs there, as a
+    # pattern may at some text, keeps the others from theirs.
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
     cache = None
     if settings.cache_items:
         cache = Cache(max_items=settings.cache_items, max_bytes=settings.cache_bytes)

@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 
+from attar.errors import Unavailable
 from attar.server.engine.hop import Hop
 
 
@@ -48,3 +49,53 @@ async def test_a_job_s_error_is_its_own_and_a_leaver_disturbs_nobody() -> None:
     assert await third == 3
     with pytest.raises(asyncio.CancelledError):
         await first
+
+
+async def test_a_large_job_has_a_thread_to_itself_and_raises_what_it_raises() -> None:
+    hop = Hop()
+    started, let_go = threading.Event(), threading.Event()
+
+    def large() -> int:
+        started.set()
+        let_go.wait(10)
+        return threading.get_ident()
+
+    def bad() -> None:
+        raise ValueError("mine")
+
+    holding = asyncio.create_task(hop.alone(large))
+    await asyncio.to_thread(started.wait, 10)
+    small = await hop(threading.get_ident)
+    let_go.set()
+    assert await holding != small
+    with pytest.raises(ValueError, match="mine"):
+        await hop.alone(bad)
+    hop.close()
+
+
+@pytest.mark.parametrize("how", ["small", "large", "left"])
+async def test_a_job_that_does_not_end_is_given_up_and_then_none_is_begun(how: str) -> None:
+    hop, let_go = Hop("a step", timeout_s=0.05), threading.Event()
+    if how == "left":  # its caller leaves, and it counts all the same
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(hop.alone(let_go.wait), 0.01)
+        await asyncio.sleep(0.2)
+    else:
+        for _ in range(2):
+            with pytest.raises(Unavailable, match=r"a step: no result in 0.05 s; retry"):
+                await (hop(let_go.wait) if how == "small" else hop.alone(let_go.wait))
+    for run in (hop, hop.alone):
+        with pytest.raises(Unavailable, match="a step: 2 of its jobs do not end; retry"):
+            await run(threading.get_ident)
+    let_go.set()
+    ends = asyncio.get_running_loop().time() + 10
+    while True:  # until its threads have ended
+        try:
+            assert await hop(lambda: 7) == 7
+        except Unavailable:
+            assert asyncio.get_running_loop().time() < ends
+            await asyncio.sleep(0.01)
+        else:
+            break
+    hop.close()

@@ -112,7 +112,7 @@ class Model:
             observer=observer,
         )
         self._tasks: list[asyncio.Task[None]] = []
-        self._hop = Hop()
+        self._hop = Hop(f"the host's step of {self.name}", timeout_s=run_timeout_s)
         self._tally = Tally()
         self._answers = False  # the last thing that is known of its forward passes
         self._answered = 0.0  # loop time of the last that succeeded, s
@@ -196,6 +196,7 @@ class Model:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        self._hop.close()
 
     def refuse_if_full(self) -> None:
         """Raise `Overloaded` where the queue is full, before any work.
@@ -227,12 +228,12 @@ class Model:
         """Take the host's step off the loop; a bad item's error stands in its place.
 
         Raises `InvalidInput` where the call is at fault and not an item: text for a tensor model or
-        tensors for a text one, a wrong role or truncation.
+        tensors for a text one, a wrong role or truncation; `Unavailable` where it does not end.
         """
         self.require_kind(items)
         start = time.perf_counter()
         job = partial(_prepare, self.encoder, items, role, truncation, self._max_item_bytes)
-        prepared = await (self._hop(job) if _is_small(items) else asyncio.to_thread(job))
+        prepared = await (self._hop(job) if _is_small(items) else self._hop.alone(job))
         truncated = sum(isinstance(one, Prepared) and one.truncated for one in prepared)
         self._observer.tokenized(time.perf_counter() - start, truncated=truncated)
         return prepared
