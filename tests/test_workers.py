@@ -8,8 +8,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, Final
 from urllib.request import urlopen
 
+import grpc
 import psutil
 import pytest
 
@@ -20,6 +22,7 @@ from tests.bundles import tiny_bundle
 from tests.servers import free_port, process, serving, settings
 
 pytestmark = pytest.mark.slow
+_OWN: Final = ("grpc.use_local_subchannel_pool", 1)
 
 
 @contextmanager
@@ -83,6 +86,31 @@ def test_what_is_kept_is_the_same_whichever_worker_is_asked(tmp_path: Path) -> N
                 with pytest.raises(NotFound, match="no collection 'none'") as refusal:
                     client.search("none", ["the cat"])
                 assert "request" in " ".join(refusal.value.__notes__)
+
+
+def test_who_calls_is_the_same_whichever_worker_is_asked(tmp_path: Path) -> None:
+    """Without keys snapshots are for this machine's callers, and no header makes one of another."""
+    codes: dict[str, set[str]] = {"plain": set(), "by a proxy": set(), "both": set()}
+    sent = {
+        "plain": (("attar-peer", "ipv4:192.0.2.1:5"),),
+        "by a proxy": (("x-forwarded-for", "192.0.2.1"),),
+        "both": (("attar-peer", "ipv4:127.0.0.1:5"), ("x-forwarded-for", "192.0.2.1")),
+    }
+    with two_workers(tmp_path) as (_, port, _metrics):
+        for _ in range(8):  # a connection each, so that either worker has some
+            with grpc.insecure_channel(f"127.0.0.1:{port}", options=[_OWN]) as channel:
+                call: Any = channel.unary_unary("/attar.v1.Collections/ListSnapshots")
+                for what, metadata in sent.items():
+                    try:
+                        call(b"\n\1n", metadata=metadata, timeout=20)
+                        codes[what].add("OK")
+                    except grpc.RpcError as error:
+                        told_: Any = error
+                        codes[what].add(told_.code().name)
+
+    refused = {"PERMISSION_DENIED"}
+    assert codes["by a proxy"] == codes["both"] == refused
+    assert refused.isdisjoint(codes["plain"])
 
 
 def test_a_worker_that_dies_is_replaced_and_the_others_go_on(tmp_path: Path) -> None:
