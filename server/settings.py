@@ -150,7 +150,8 @@ class Settings(BaseSettings):
     keys_file: Path | None = Field(
         None,
         description="TOML file of the keys that callers must have, with scopes, rates and quotas; "
-        "read again when it changes. Without keys everybody may do everything.",
+        "read again when it changes. Without keys everybody who reaches the server may do "
+        "everything, but for what admin says.",
     )
     keys: SecretStr | None = Field(
         None,

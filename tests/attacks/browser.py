@@ -21,6 +21,7 @@ from tests.bundles import tiny_bundle
 from tests.faults.ground import served
 from tests.hostile.http import GOOD, Answer, get, request, send
 
+from . import h2
 from .ground import Attack, Attacked, Outcome, attacked
 
 EVIL: Final = "http://evil.example"
@@ -97,6 +98,7 @@ def grpc_from_a_page(folder: Path) -> Outcome:
             _spoken(port, request("POST", unload, body, f"Origin: {EVIL}", kind=kind))
             for kind in kinds
         ]
+        plain.append(_spoken(port, _fetched_by_http2(unload, body)))
         mixed = _spoken(server.server.http_port, request("POST", unload, body, kind=kinds[0]))
         with grpc.insecure_channel(server.server.target) as channel:
             stub: Any = models_pb2_grpc.ModelsStub(channel)
@@ -223,6 +225,24 @@ def _spoken(port: int, raw: bytes) -> bytes:
             return connection.recv(4096)
         except OSError:
             return b""
+
+
+def _fetched_by_http2(path: str, body: bytes) -> bytes:
+    """What a page's `fetch` is in HTTP/2, which browsers speak to a gRPC port with TLS: no `te`."""
+    fields = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":path": path,
+        ":authority": "localhost",
+        "content-type": "text/plain;charset=UTF-8",
+    }
+    encoded = b"".join(
+        bytes([0, len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
+        for name, value in fields.items()
+    )
+    head = h2.frame(h2.HEADERS, h2.END_HEADERS, 1, encoded)
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + h2.frame(h2.SETTINGS, 0, 0)
+    return preface + head + h2.frame(h2.DATA, h2.END_STREAM, 1, body)
 
 
 def _code(call: Any, message: Any, metadata: list[tuple[str, str]]) -> str:
