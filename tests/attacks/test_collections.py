@@ -1,0 +1,15 @@
+"""What a call asks of collections is counted before it is made, and one caller leaves room."""
+
+from pathlib import Path
+
+import pytest
+
+from .collections import ATTACKS
+from .ground import Attack
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+def test_a_call_of_collections_is_bounded(attack: Attack, tmp_path: Path) -> None:
+    outcome = attack.run(tmp_path)
+
+    assert outcome.held, outcome.note
