@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 
 from attar.errors import InvalidInput
 
-_PER_ITEM: Final = 4  # an id, a payload, a text, a label
+_PER_ITEM: Final = 16  # the fields of one search of a batch; an upsert has four for each item
 _BESIDES: Final = 256
 _WHOLE: Final = "google.protobuf.Struct"
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5

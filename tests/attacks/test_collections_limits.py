@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import grpc
@@ -259,3 +260,17 @@ def test_a_long_cursor_is_refused_by_its_length(cursor: str, served: Served) -> 
 
 def test_info_tells_every_limit(served: Served) -> None:
     assert served.client.info().limits.items() >= LIMITS.items()
+
+
+def test_as_many_searches_as_a_call_may_have_items_go_in_one_call(
+    bundle_path: Path, tmp_path: Path
+) -> None:
+    """With every field: what is counted before protobuf reads a message has room for them."""
+    chosen = settings(bundle_path, data_dir=tmp_path, max_items=100)
+    with serving(chosen) as target, Client(target) as client:
+        client.create_collection("docs")
+        one = calls.search(
+            "docs", ["the cat"], limit=1, filter={"n": 1}, score_threshold=0.1, exact=True
+        )
+
+        assert len(client.search_batch([one] * 100)) == 100
