@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from .bundle import Bundle
 from .errors import BundleRefused, InputTooLong, InvalidInput, ShapeError
-from .growth import check_growth
+from .growth import check_growth, check_maps
 from .manifest import AxisRange, Limits, TensorSpec
 from .token_ids import PRIVATE, OwnIds
 
@@ -92,6 +92,10 @@ class TextInput:
         `truncation_side` is the end of a long text that is cut, "left" or "right"; None is what the
         tokenizer.json says.
         """
+        try:
+            check_maps(tokenizer)
+        except ValueError as error:
+            raise BundleRefused("tokenizer", f"the tokenizer is refused: {error}") from None
         read = _outcome(lambda: Tokenizer.from_str(tokenizer.decode()))
         if isinstance(read, BaseException):
             raise BundleRefused("tokenizer", f"the tokenizer cannot be read: {read}")

@@ -66,12 +66,12 @@ async def test_a_trial_says_what_was_tried(bundle_path: Path, tmp_path: Path) ->
     ("put", "prover", "words"),
     [
         (PANICS, PROVER, "the tokenizer panics at the text 'a text'"),
-        (ABORTS, PROVER, "ended the process that tried it, by SIGABRT"),
+        (ABORTS, PROVER, "its map of characters has 6 bytes"),
         (ENDLESS, Prover(timeout_s=3.0), "was not opened and tried within load_timeout_s, 3 s"),
         (ENORMOUS, Prover(timeout_s=60.0, memory_bytes=2**29), "failed on a batch of 1"),
         (tiny_bundle, Prover(timeout_s=60.0, memory_bytes=2**20), "load_memory_bytes"),
     ],
-    ids=["a panic", "an abort", "no end", "all memory", "no memory"],
+    ids=["a panic", "a cut map", "no end", "all memory", "no memory"],
 )
 async def test_whatever_ends_a_trial_is_a_refusal_in_words(
     put: Put, prover: Prover, words: str, tmp_path: Path
@@ -81,6 +81,27 @@ async def test_whatever_ends_a_trial_is_a_refusal_in_words(
         await prover(look(tmp_path / "bad.attar"), None)
     assert words in str(refused.value)
     assert not isinstance(refused.value, Unavailable)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "words"),
+    [
+        (signal.SIGABRT, BundleRefused, "ended the process that tried it, by SIGABRT"),
+        (signal.SIGSEGV, BundleRefused, "ended the process that tried it, by SIGSEGV"),
+        (signal.SIGKILL, Unavailable, "was killed; is memory short? It is tried again"),
+    ],
+)
+async def test_a_trial_that_dies_is_a_refusal_and_one_that_is_killed_is_not(
+    number: signal.Signals, kind: type[attar.AttarError], words: str, tmp_path: Path
+) -> None:
+    ENDLESS(tmp_path / "bad.attar")
+    trial = asyncio.create_task(PROVER(look(tmp_path / "bad.attar"), None))
+    before = psutil.Process().children()
+    await until(lambda: len(psutil.Process().children()) > len(before))
+    (child,) = set(psutil.Process().children()) - set(before)
+    child.send_signal(number)
+    with pytest.raises(kind, match=words.replace("?", r"\?")):
+        await trial
 
 
 async def test_a_variant_that_there_is_not_is_refused_by_a_trial(bundle_path: Path) -> None:

@@ -27,3 +27,24 @@ def test_a_tokenizer_that_multiplies_a_text_is_refused_in_words(case: Case, tmp_
         attar.load(path, threads=1)
     assert refused.value.code == "tokenizer"
     assert case.words in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "after"),
+    [("precompiled_charsmap", ""), (r"\u0070recompiled_charsmap", ""),
+     ("precompiled_charsmap", ', "normalizer": null')],
+    ids=["plain", "escaped", "named twice"],
+)  # fmt: skip
+def test_a_map_of_characters_that_would_end_the_process_is_seen_however_it_is_spelled(
+    name: str, after: str, tmp_path: Path
+) -> None:
+    manifest = text_manifest()
+    files = text_files(manifest)
+    tokenizer = json.loads(files["tokenizer.json"])
+    bad = f'{{"type": "Precompiled", "{name}": "/////wAA"}}{after}'
+    spelled = json.dumps({**tokenizer, "normalizer": "HERE"}).replace('"HERE"', bad)
+    files["tokenizer.json"] = spelled.encode()
+    path = attar.Bundle.write(tmp_path / "x.attar", manifest, files).path
+
+    with pytest.raises(BundleRefused, match="says 4294967295 of its trie"):
+        attar.load(path, threads=1)

@@ -80,6 +80,16 @@ CASES: Final = (
     Case("a long prefix", normal({"type": "Prepend", "prepend": "x" * 1000}), "1001 times"),
     Case("a map that writes much", normal(charsmap(b"x" * 1000)), "1000 times of a text"),
     Case("bytes as letters 12 times", before(*[BYTES] * 12), "24576 times of a text"),
+    Case(
+        "a map whose trie is cut",
+        normal({"type": "Precompiled", "precompiled_charsmap": "/////wAA"}),
+        "its map of characters has 6 bytes and says 4294967295 of its trie",
+    ),
+    Case(
+        "a map of nothing",
+        normal({"type": "Precompiled", "precompiled_charsmap": "AAAAAAAA"}),
+        "has 6 bytes and says 0 of its trie",
+    ),
     Case("two maps that write", normal(*[charsmap(b"x" * 33)] * 2), "363 times of a text"),
     Case(
         "doublings on both sides of words",
