@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from attar.server.transport.web import edge
 
+MOST = 10**9
 TEXT = st.text(st.characters() | st.sampled_from('",[]{}\\'), max_size=8)
 JSON: Any = st.recursive(
     st.none() | st.booleans() | st.integers() | TEXT,
@@ -43,7 +44,7 @@ def looks_closely(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_stands_in_texts_does_not_count(found: Any, escaped: bool) -> None:  # noqa: FBT001
     body = json.dumps(found, ensure_ascii=escaped).encode("utf-8", "replace")
 
-    count = edge.json_values(body)
+    count = edge.json_values(body, most=MOST)
 
     assert count == 1 + separators(found)
     assert values(found) <= count
@@ -53,8 +54,23 @@ def test_what_stands_in_texts_does_not_count(found: Any, escaped: bool) -> None:
 def test_a_body_has_no_more_values_than_are_counted(found: Any) -> None:
     body = json.dumps(found, indent=1).encode()
 
-    assert values(found) <= edge.json_values(body)
+    assert values(found) <= edge.json_values(body, most=MOST)
 
 
 def test_a_text_of_commas_is_one_value() -> None:
-    assert edge.json_values(json.dumps({"input": ["a, b, [c]" * 10_000]}).encode()) == 3
+    body = json.dumps({"input": ["a, b, [c]" * 10_000]}).encode()
+
+    assert edge.json_values(body, most=MOST) == 3
+
+
+@pytest.mark.parametrize("size", range(edge.STEP_BYTES - 4, edge.STEP_BYTES + 4))
+def test_a_text_may_lie_over_the_end_of_a_step(size: int) -> None:
+    body = json.dumps(["a" * size, ",[{" * 5000, '\\",' * 5, [1, 2]]).encode()
+
+    assert edge.json_values(body, most=MOST) == 1 + separators(json.loads(body))
+
+
+def test_counting_ends_soon_after_the_limit() -> None:
+    body = b"[" + b"1," * 10**6 + b"1]"
+
+    assert 100_000 < edge.json_values(body, most=100_000) < 100_000 + edge.STEP_BYTES
