@@ -66,6 +66,7 @@ bench: $(DEV) | build/demo/student.attar
 	$(BIN)/python benchmarks/faults.py --full --out $(RESULTS)/faults.json
 	$(BIN)/python benchmarks/attacks.py --out $(RESULTS)/attacks.json
 	$(BIN)/python benchmarks/siege.py --out $(RESULTS)/siege.json
+	$(BIN)/python benchmarks/limits.py build/demo/minilm.attar --out $(RESULTS)/limits.json
 	$(BIN)/python benchmarks/search.py --out $(RESULTS)/search.json
 	$(BIN)/python benchmarks/attention.py --out $(RESULTS)/attention.json
 	$(BIN)/python benchmarks/distillation_curve.py --out $(RESULTS)/distillation_curve.json

@@ -57,7 +57,7 @@ def identified(row: Prepared) -> Prepared:
 _TRIED = "a text"  # at load
 _CHARACTERS_PER_TOKEN = 32  # more than there are in a text of any language
 _MOST_CHARACTERS = 2**18  # of one text that has few tokens for them: blanks, or one word
-_MOST_AT_ONCE = 2**18  # characters that are tokenised together
+_MOST_AT_ONCE = 2**16  # characters that are tokenised together
 _SHOWN = 20  # characters of a word in a message, and words
 
 

@@ -614,6 +614,26 @@ def _loaded(row: Report, *percentiles: str) -> str:
     return ", ".join([f"{row['requests_per_second']:.0f}", *times])
 
 
+def limits(report: Report) -> str:
+    """Show what a server with default limits holds under the worst requests that they allow."""
+    header = ("the worst legal request", "callers", "answered", "before, MB", "most, MB")
+    rows = [
+        (
+            row["kind"],
+            str(row["callers"]),
+            str(row["answered"]),
+            *(f"{row[name]:.0f}" for name in ("before_mb", "peak_mb")),
+        )
+        for row in report["rows"]
+    ]
+    words = fill(
+        f"With the defaults {report['model']} holds {report['idle_mb']:.0f} MB at rest and at most "
+        f"{report['peak_mb']:.0f} MB under these ({report['machine']['cpu']}), the rest told to "
+        "retry or out of time: `python benchmarks/limits.py`."
+    )
+    return f"{words}\n\n{table(header, rows)}"
+
+
 def foreign_ids(report: Report) -> str:
     """Say how many ids of other tokenizers got through."""
     foreign, own = report["foreign"], report["own"]
@@ -658,6 +678,7 @@ CLAIMS: Mapping[str, tuple[str, Callable[[Report], str]]] = MappingProxyType(
         "loop": ("loop.json", loop),
         "lightly": ("lightly.json", lightly),
         "labels": ("labels.json", labels),
+        "limits": ("limits.json", limits),
     }
 )
 """What each marker stands for: its file in benchmarks/results, and the words made of it."""

@@ -272,6 +272,8 @@ def _server(door: Door, settings: Settings, *, shared: bool) -> grpc.aio.Server:
             ("grpc.keepalive_time_ms", _PING_EVERY_S * 1000),
             ("grpc.keepalive_timeout_ms", round(settings.grpc_read_timeout_s * 1000)),
             ("grpc.max_receive_message_length", settings.max_message_bytes),
+            # Else a stream's next messages are kept here by the megabyte before it takes them.
+            ("grpc.http2.bdp_probe", 0),
             ("grpc.max_send_message_length", -1),  # bounded by the limits on what is asked
             # gRPC drops what no handler has taken, in no words of ours, by default from 1,000
             # calls on and after 30 s: a burst that the door would have refused, or answered.

@@ -263,7 +263,7 @@ class Settings(BaseSettings):
         description="Characters of a label, and of an id that an answer repeats.",
     )
     max_working_bytes: int = Field(
-        384 * 2**20,
+        192 * 2**20,
         ge=1024,
         description="Bytes of memory for what all requests in work are made into, and their "
         "answers, estimated before each is read; beyond it a call is refused and a stream waits.",

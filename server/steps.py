@@ -30,11 +30,18 @@ _REQUEST_BYTES: ContextVar[int] = ContextVar("request_bytes", default=0)
 async def off_the_loop(size: int, job: Callable[[], R]) -> R:
     """Give what `job` returns or raise what it raises; in a thread where `size`, bytes, is large.
 
-    A caller who leaves takes a job along that has not begun.
+    A caller who leaves takes a job along that has not begun; one that has begun is awaited, so that
+    what it holds is counted as long as it holds it.
     """
     if size <= SMALL_BYTES:
         return job()
-    return await asyncio.get_running_loop().run_in_executor(_THREADS, copy_context().run, job)
+    begun = _THREADS.submit(copy_context().run, job)
+    try:
+        return await asyncio.shield(asyncio.wrap_future(begun))
+    except asyncio.CancelledError:
+        if not begun.cancel():
+            await asyncio.wait((asyncio.wrap_future(begun),))
+        raise
 
 
 def request_bytes() -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ _AT_ONCE: Final = 128  # rows that are kept in the cache before others run on th
 # holds nobody up.
 _SMALL_ITEMS: Final = 16
 _SMALL_SIZE: Final = 2**14
+_TOGETHER: Final = 64  # items; a call whose caller has left goes on with so many at most
 _TOKEN_BYTES: Final = 16  # its id and its place in the mask
 _SPECIALS: Final = 64  # and what a prompt has
 
@@ -232,8 +234,20 @@ class Model:
         """
         self.require_kind(items)
         start = time.perf_counter()
-        job = partial(_prepare, self.encoder, items, role, truncation, self._max_item_bytes)
-        prepared = await (self._hop(job) if _is_small(items) else self._hop.alone(job))
+        left = threading.Event()
+        job = partial(
+            _prepare,
+            self.encoder,
+            items,
+            role=role,
+            truncation=truncation,
+            max_bytes=self._max_item_bytes,
+            left=left,
+        )
+        try:
+            prepared = await (self._hop(job) if _is_small(items) else self._hop.alone(job))
+        finally:
+            left.set()
         truncated = sum(isinstance(one, Prepared) and one.truncated for one in prepared)
         self._observer.tokenized(time.perf_counter() - start, truncated=truncated)
         return prepared
@@ -356,24 +370,43 @@ def _is_small(items: Items) -> bool:
 
 
 def _prepare(
-    encoder: Encoder, items: Items, role: Role, truncation: Truncation, max_bytes: int
+    encoder: Encoder,
+    items: Items,
+    *,
+    role: Role,
+    truncation: Truncation,
+    max_bytes: int,
+    left: threading.Event,
 ) -> list[Prepared | InvalidInput]:
-    """Prepare all at once, which is fast; one by one only when one of them is bad."""
+    """Prepare some items at a time, until all are or their caller has left.
+
+    Together they are fast; one by one only where one of them is bad.
+    """
     encoder.prepare(items[:0], role=role, truncation=truncation)  # the call's own faults
-    large = {i: size for i, size in enumerate(map(_least_bytes, items)) if size > max_bytes}
-    if large:
-        return [
-            _too_large(i, large[i], max_bytes)
-            if i in large
-            else _prepare_one(encoder, items[i : i + 1], i, role, truncation)
-            for i in range(len(items))
-        ]
-    try:
-        return [identified(row) for row in encoder.prepare(items, role=role, truncation=truncation)]
-    except InvalidInput:
-        return [
-            _prepare_one(encoder, items[i : i + 1], i, role, truncation) for i in range(len(items))
-        ]
+    prepared: list[Prepared | InvalidInput] = []
+    for start in range(0, len(items), _TOGETHER):
+        if left.is_set():
+            break
+        some = range(start, min(start + _TOGETHER, len(items)))
+        part = items[some.start : some.stop]
+        try:
+            if any(_least_bytes(item) > max_bytes for item in part):
+                raise InvalidInput("one is too large")  # which one, and the others, see below
+            rows = encoder.prepare(part, role=role, truncation=truncation)
+            prepared += map(identified, rows)
+        except InvalidInput:
+            prepared += [
+                _prepare_one(
+                    encoder,
+                    items[i : i + 1],
+                    i,
+                    role=role,
+                    truncation=truncation,
+                    max_bytes=max_bytes,
+                )
+                for i in some
+            ]
+    return prepared
 
 
 def _least_bytes(item: object) -> int:
@@ -384,15 +417,20 @@ def _least_bytes(item: object) -> int:
     return item.nbytes if isinstance(item, np.ndarray) and item.ndim != 1 else 0
 
 
-def _too_large(index: int, size: int, limit: int) -> InvalidInput:
-    return InputTooLong(
-        f"item {index} has {size} bytes and is larger than max_item_bytes, {limit}; send less of it"
-    )
-
-
 def _prepare_one(
-    encoder: Encoder, item: Items, index: int, role: Role, truncation: Truncation
+    encoder: Encoder,
+    item: Items,
+    index: int,
+    *,
+    role: Role,
+    truncation: Truncation,
+    max_bytes: int,
 ) -> Prepared | InvalidInput:
+    if (size := _least_bytes(item[0])) > max_bytes:
+        return InputTooLong(
+            f"item {index} has {size} bytes and is larger than max_item_bytes, {max_bytes}; send "
+            "less of it"
+        )
     try:
         (prepared,) = encoder.prepare(item, role=role, truncation=truncation)
     except InvalidInput as error:

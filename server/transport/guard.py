@@ -235,10 +235,12 @@ class Guard(grpc.aio.ServerInterceptor):
 
             async def read() -> AsyncIterator[Message]:
                 async for data in self._came(requests):
+                    await one.hold(len(data))  # what waits for room takes some itself
                     weight = await self._weighed(kind, data)
-                    await one.hold(weight, wait=True)
+                    await one.hold(weight - len(data), wait=True)
                     weights.append(weight)
                     yield await self._read(kind, data)
+                    del data  # or it would stay until the next one is there
 
             with answering(self._door.open(rpc, headers)) as one:
                 try:

@@ -65,11 +65,23 @@ ELSEWHERE: Final[Mapping[str, str]] = {
     "max_concurrent_requests": "test_server.py:"
     "test_calls_beyond_the_limit_are_refused_before_any_work",
     "max_stream_requests": "test_stream.py:test_a_stream_works_on_so_many_requests_at_a_time",
-    "max_search_limit": "hostile/test_bodies.py:test_search",
+    "max_search_limit": "attacks/test_collections_limits.py:"
+    "test_a_limit_takes_what_stands_at_it_and_refuses_one_more",
     "max_http_connections": "test_http.py:test_connections_beyond_the_limit_are_told_and_closed",
     "max_working_bytes": "test_working.py:test_calls_hold_so_much_together_and_no_more",
     "max_collections": "test_collections_calls.py:test_there_are_only_so_many_collections",
-    "max_payload_bytes": "hostile/test_bodies.py:test_upsert",
+    **dict.fromkeys(
+        (
+            "max_payload_bytes",
+            "max_filter_bytes",
+            "max_filter_values",
+            "max_search_hits",
+            "max_payload_values",
+            "max_payload_key_bytes",
+        ),
+        "attacks/test_collections_limits.py:"
+        "test_a_limit_takes_what_stands_at_it_and_refuses_one_more",
+    ),
 }
 """Limits that no single request meets, or of another table, and the test that stands at each."""
 

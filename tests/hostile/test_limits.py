@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from attar.server.settings import Settings
 from attar.v1 import info_pb2
 
 from .limits import ELSEWHERE, MAX_LENGTH, ROWS, VALUES, Row, World, world
@@ -34,6 +35,17 @@ def test_every_limit_that_info_tells_has_a_row_or_a_test_elsewhere() -> None:
 
     assert rows | ELSEWHERE.keys() == told
     assert not rows & ELSEWHERE.keys()
+
+
+def test_the_page_has_a_row_for_every_limit_with_its_default() -> None:
+    page = (TESTS.parent / "docs" / "serving.md").read_text("utf-8")
+    rows = dict(re.findall(r"^\| `(max_\w+)` \| ([\d,]+) \| .+ \|$", page, re.MULTILINE))
+    defaults = {
+        field.name: f"{Settings.model_fields[field.name].default:,}"
+        for field in info_pb2.Limits.DESCRIPTOR.fields
+    }
+
+    assert rows == defaults
 
 
 @pytest.mark.parametrize("where", ELSEWHERE.values(), ids=ELSEWHERE)

@@ -32,9 +32,8 @@ from attar.server.steps import STEP_BYTES, came, off_the_loop, steps
 from . import reader
 
 JSON: Final = "application/json"
-_KEPT_OF_A_BYTE: Final = 2  # while it is read, and whole
 _WIDEST: Final = 4  # bytes of a character in Python
-_MADE_OF_A_VALUE: Final = 128  # bytes, of an object of one field
+_MADE_OF_A_VALUE: Final = 128  # bytes: half of what an object of one field takes
 _FEW: Final = 2**12
 _SEPARATES: Final = np.isin(np.arange(256), [*b",[{"])
 BINARY: Final = "application/octet-stream"
@@ -145,7 +144,7 @@ class Edge:
                 async for chunk in request.stream():
                     if len(body) + len(chunk) > self._max_body_bytes:
                         raise too_large
-                    await current().hold(_KEPT_OF_A_BYTE * len(chunk))
+                    await current().hold(len(chunk))
                     body += chunk
         except TimeoutError:
             raise Unreadable(
