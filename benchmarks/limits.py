@@ -33,7 +33,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 import attar
 from attar.bundle import Bundle
 from attar.host import describe
-from attar.server.settings import Settings
+from attar.server import settings
 from attar.v1 import embedding_pb2 as emb
 from attar.v1 import info_pb2
 from attar.v1 import item_pb2 as itm
@@ -77,7 +77,7 @@ class Row:
 
 def worst(bundle: Path) -> Iterator[Worst]:
     """Give the worst legal request of each kind for a text model with default limits."""
-    limits, model = Settings(bundles=(bundle,)), Bundle.open(bundle).manifest
+    limits, model = settings.read([str(bundle)]), Bundle.open(bundle).manifest
     items, size = limits.max_items, limits.max_message_bytes - _ROOM
     each = size // items - 8
     equal = ["a" * each] * items  # equal, so that one run answers all of them

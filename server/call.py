@@ -77,19 +77,20 @@ class Call:
         self.meter.take(items=items, tokens=tokens)
         self.items += items
 
-    async def hold(self, size: int, *, wait: bool = False) -> None:
+    def hold(self, size: int) -> None:
         """Take `size` bytes of memory more, before they are made, until `let_go` or its end.
 
-        Raises Overloaded where there is no room now, unless it waits, and InvalidInput where there
-        never is.
+        Raises Overloaded where there is no room now, and InvalidInput where there never is.
         """
-        if self.working is None:
-            return
-        if wait:
-            await self.working.wait(size)
-        else:
-            self.working.take(size)
-        self.held += size
+        if self.working is not None:
+            self.working.take(size, own=self.held)
+            self.held += size
+
+    async def wait_to_hold(self, size: int, *, kept: int) -> None:
+        """Take `size` bytes once there is room, for a message that has `kept` until then."""
+        if self.working is not None:
+            await self.working.wait(size, kept=kept)
+            self.held += size
 
     def let_go(self, size: int) -> None:
         """Give back `size` bytes of what it holds, at most all of that."""

@@ -265,8 +265,8 @@ class Settings(BaseSettings):
     max_working_bytes: int = Field(
         192 * 2**20,
         ge=1024,
-        description="Bytes of memory for what all requests in work are made into, and their "
-        "answers, estimated before each is read; beyond it a call is refused and a stream waits.",
+        description="Bytes of memory for what all requests in work are made into, "
+        "estimated before each is read; beyond it a call is refused and a stream waits.",
     )
     max_batch_tokens: int = Field(
         512,

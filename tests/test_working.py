@@ -16,32 +16,42 @@ def call(working: Working) -> Call:
 async def test_calls_hold_so_much_together_and_no_more() -> None:
     working = Working(100)
     one, other = call(working), call(working)
-    await one.hold(60)
-    await other.hold(40)
+    one.hold(60)
+    other.hold(40)
 
     with pytest.raises(Overloaded, match=r"100 bytes of max_working_bytes, 100, and .* 1; retry"):
-        await other.hold(1)
+        other.hold(1)
     one.let_go(one.held)
-    await other.hold(60)
+    other.hold(60)
 
     assert (working.held, one.held, other.held) == (100, 0, 100)
 
 
 async def test_what_never_fits_is_refused_for_good() -> None:
     alone = call(Working(100))
-    await alone.hold(100)
+    alone.hold(100)
     alone.let_go(100)
 
-    for wait in (False, True):
-        with pytest.raises(InvalidInput, match=r"101 bytes .* more than max_working_bytes, 100"):
-            await alone.hold(101, wait=wait)
+    with pytest.raises(InvalidInput, match=r"101 bytes .* more than max_working_bytes, 100"):
+        alone.hold(101)
+    with pytest.raises(InvalidInput, match=r"101 bytes .* more than max_working_bytes, 100"):
+        await alone.wait_to_hold(101, kept=1)
+
+
+async def test_what_a_call_holds_already_counts_for_what_never_fits() -> None:
+    alone = call(Working(100))
+    alone.hold(60)
+
+    with pytest.raises(InvalidInput, match="101 bytes"):
+        alone.hold(41)
+    alone.hold(40)
 
 
 async def test_who_waits_goes_on_when_there_is_room() -> None:
     working = Working(100)
     first, second = call(working), call(working)
-    await first.hold(70)
-    waiting = asyncio.create_task(second.hold(50, wait=True))
+    first.hold(70)
+    waiting = asyncio.create_task(second.wait_to_hold(50, kept=25))
     await asyncio.sleep(0)
     assert not waiting.done()
 
@@ -49,3 +59,20 @@ async def test_who_waits_goes_on_when_there_is_room() -> None:
     await waiting
 
     assert working.held == 100
+
+
+async def test_only_so_much_waits() -> None:
+    working = Working(100)
+    first = call(working)
+    first.hold(70)
+    calls = [call(working) for _ in range(2)]
+    waiting = [asyncio.create_task(one.wait_to_hold(50, kept=10)) for one in calls]
+    await asyncio.sleep(0)
+
+    with pytest.raises(Overloaded, match=r"messages of 20 bytes wait .* this one has 6; retry"):
+        await call(working).wait_to_hold(50, kept=6)
+    first.let_go(70)
+    await asyncio.gather(*waiting)
+
+    assert working.held == 100
+    await call(Working(100)).wait_to_hold(50, kept=50)  # what need not wait keeps nothing

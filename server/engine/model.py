@@ -41,8 +41,6 @@ _AT_ONCE: Final = 128  # rows that are kept in the cache before others run on th
 _SMALL_ITEMS: Final = 16
 _SMALL_SIZE: Final = 2**14
 _TOGETHER: Final = 64  # items; a call whose caller has left goes on with so many at most
-_TOKEN_BYTES: Final = 16  # its id and its place in the mask
-_SPECIALS: Final = 64  # and what a prompt has
 
 
 class ModelObserver(Observer, Protocol):
@@ -215,14 +213,6 @@ class Model:
         taken = "texts" if self.encoder.modality == "text" else "tensors"
         if (given == "tensors") != (taken == "tensors"):
             raise InvalidInput(f"model {self.name} takes {taken}; got {given}")
-
-    def prepared_bytes(self, items: Items) -> int:
-        """The most memory that the host's step makes of items: ids and their mask, or arrays."""
-        longest = self.encoder.max_length
-        if longest is None:
-            return sum(array.nbytes for array in items if isinstance(array, np.ndarray))
-        sizes = (len(item) + _SPECIALS if isinstance(item, Sized) else 0 for item in items)
-        return _TOKEN_BYTES * sum(min(size, longest) for size in sizes)
 
     async def prepare(
         self, items: Items, *, role: Role, truncation: Truncation

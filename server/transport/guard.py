@@ -113,7 +113,7 @@ _WORKER: Final = "unix:"  # only workers come by a socket, which is in a folder 
 HEALTH: Final = "/grpc.health.v1.Health/"
 # What protobuf and the host's step make of a message, of each byte and besides of each part.
 _MADE_OF_A_BYTE: Final = 6
-_MADE_OF_A_PART: Final = 64
+_MADE_OF_A_PART: Final = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +191,7 @@ class Guard(grpc.aio.ServerInterceptor):
                 try:
                     with self._admitted(one, headers, context) as room:
                         self._refuse_pages(headers)
-                        await one.hold(await self._weighed(kind, data))
+                        one.hold(await self._weighed(kind, data))
                         made = await answer(await self._read(kind, data), context)
                         room.settle(len(made))
                 except Exception as error:  # noqa: BLE001 (the edge: every caller is answered)
@@ -235,9 +235,8 @@ class Guard(grpc.aio.ServerInterceptor):
 
             async def read() -> AsyncIterator[Message]:
                 async for data in self._came(requests):
-                    await one.hold(len(data))  # what waits for room takes some itself
                     weight = await self._weighed(kind, data)
-                    await one.hold(weight - len(data), wait=True)
+                    await one.wait_to_hold(weight, kept=len(data))
                     weights.append(weight)
                     yield await self._read(kind, data)
                     del data  # or it would stay until the next one is there

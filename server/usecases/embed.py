@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal, TypeAlias
@@ -26,7 +25,6 @@ Form: TypeAlias = Literal["bytes", "base64", "json"]
 """How numbers are written in an answer."""
 
 _JSON_NUMBER_BYTES: Final = 24  # a sign, a point, 17 digits, an exponent, a comma
-_MADE_OF_AN_ANSWER: Final = 2  # its parts, and the whole
 
 _STATUS_BYTES: Final = 64  # of an item in an answer
 
@@ -90,7 +88,7 @@ async def embed(
     rows, of which `max_answer_bytes` takes so many; without one no answer has them.
     """
     chosen = models.get(model, version)
-    with chosen.held() as tally, ExitStack() as stack:
+    with chosen.held() as tally:
         encoder = chosen.encoder
         nothing = np.empty((0, encoder.dim), np.float32)
         # Refuses bad ones before any work.
@@ -103,10 +101,6 @@ async def embed(
             chosen.refuse_if_full()
         call.foresee(len(items))
         await room().take(size + len(items) * _STATUS_BYTES)
-        memory = _MADE_OF_AN_ANSWER * size + chosen.prepared_bytes(items)
-        await call.hold(memory, wait=wait)
-        if wait:  # a stream gives it back before its end
-            stack.callback(call.let_go, memory)
         start = time.perf_counter()
         prepared = await chosen.prepare(items, role=role, truncation=truncation)
         if whole:

@@ -67,6 +67,11 @@ ELSEWHERE: Final[Mapping[str, str]] = {
     "max_stream_requests": "test_stream.py:test_a_stream_works_on_so_many_requests_at_a_time",
     "max_search_limit": "attacks/test_collections_limits.py:"
     "test_a_limit_takes_what_stands_at_it_and_refuses_one_more",
+    **dict.fromkeys(
+        ("max_streams", "max_untaken_bytes"),
+        "test_shares.py:test_a_caller_takes_more_exactly_while_it_has_no_more_than_is_free",
+    ),
+    "max_connection_streams": "attacks/test_held.py:test_what_one_caller_holds_is_bounded_and_ends",
     "max_http_connections": "test_http.py:test_connections_beyond_the_limit_are_told_and_closed",
     "max_working_bytes": "test_working.py:test_calls_hold_so_much_together_and_no_more",
     "max_collections": "test_collections_calls.py:test_there_are_only_so_many_collections",

@@ -32,7 +32,7 @@ from attar.server.steps import STEP_BYTES, came, off_the_loop, steps
 from . import reader
 
 JSON: Final = "application/json"
-_WIDEST: Final = 4  # bytes of a character in Python
+_ASTRAL: Final = tuple(bytes((lead,)) for lead in range(0xF0, 0xF5))  # in UTF-8
 _MADE_OF_A_VALUE: Final = 128  # bytes: half of what an object of one field takes
 _FEW: Final = 2**12
 _SEPARATES: Final = np.isin(np.arange(256), [*b",[{"])
@@ -144,7 +144,7 @@ class Edge:
                 async for chunk in request.stream():
                     if len(body) + len(chunk) > self._max_body_bytes:
                         raise too_large
-                    await current().hold(len(chunk))
+                    current().hold(len(chunk))
                     body += chunk
         except TimeoutError:
             raise Unreadable(
@@ -216,9 +216,16 @@ async def document(asked: Asked, *, size: int | None = None) -> dict[str, Any]:
             f"the body has more values than max_json_values, {asked.max_json_values}; send less, "
             "or tensors as bytes"
         )
-    width = 1 if body.isascii() and b"\\u" not in body else _WIDEST
-    await current().hold(2 * width * len(body) + _MADE_OF_A_VALUE * count)
+    width = await off_the_loop(len(body), lambda: _width(body))
+    current().hold(2 * width * len(body) + _MADE_OF_A_VALUE * count)
     return await off_the_loop(len(body), lambda: _read(body))
+
+
+def _width(body: bytes) -> int:
+    """How many bytes a character of JSON may take in Python."""
+    if b"\\u" in body or any(lead in body for lead in _ASTRAL):
+        return 4
+    return 1 if body.isascii() else 2
 
 
 def json_values(body: bytes, *, most: int) -> int:
