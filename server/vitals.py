@@ -32,7 +32,8 @@ STUCK_S: Final = 30.0
 """The server's loop has not run for so long: no load does that, and only a restart helps."""
 MAX_HEAD_BYTES: Final = 2**14
 _BEAT_S: Final = 0.25
-_KEEP_S: Final = 1.0  # for which a scrape is answered by the one before
+_REST: Final = 9  # times what writing the metrics took: scrapes take a tenth of a core at most
+_MAX_REST_S: Final = 1.0
 _PLAIN: Final = "text/plain; charset=utf-8"
 ROUTES: Final = ("/metrics", "/livez", "/readyz")
 
@@ -157,23 +158,29 @@ class Vitals:
 
 
 class _Scrapes:
-    """The metrics as they are written: by one thread, for any number of scrapes at a time."""
+    """The metrics as they are written: by one thread, for all who wait when it begins."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="attar-scrape")
-        self._kept: dict[str, tuple[float, bytes]] = {}  # by type: when it was written, and what
+        self._kept: dict[str, tuple[float, bytes]] = {}  # by type: when it was begun, and what
         self._writing = asyncio.Lock()
+        self._rested_s = 0.0  # when the next may be begun
 
     async def get(self, accept: str) -> tuple[str, bytes]:
-        """Give the type that an Accept header asks for, and all metrics in it."""
+        """Give the type that an Accept header asks for, and all metrics in it as they are now."""
         encode, kind = choose_encoder(accept)
+        came_s = time.monotonic()
         async with self._writing:
-            written_s, body = self._kept.get(kind, (float("-inf"), b""))
-            if time.monotonic() > written_s + _KEEP_S:
+            began_s, body = self._kept.get(kind, (float("-inf"), b""))
+            if began_s < came_s:
+                await asyncio.sleep(self._rested_s - time.monotonic())
+                began_s = time.monotonic()
                 loop = asyncio.get_running_loop()
                 body = await loop.run_in_executor(self._thread, encode, self._registry)
-                self._kept[kind] = (time.monotonic(), body)
+                took_s = time.monotonic() - began_s
+                self._rested_s = began_s + took_s + min(_MAX_REST_S, _REST * took_s)
+                self._kept[kind] = (began_s, body)
         return kind, body
 
     def close(self) -> None:

@@ -128,19 +128,20 @@ async def test_who_is_not_ready_says_why() -> None:
         probed.close()
 
 
-async def test_scrapes_at_one_time_are_one_and_a_long_one_holds_up_no_probe() -> None:
+async def test_scrapes_are_written_one_at_a_time_and_a_long_one_holds_up_no_probe() -> None:
     registry = CollectorRegistry()
     asked, let_go = threading.Event(), threading.Event()
-    times: list[None] = []
+    writing = threading.Lock()
+    together: list[bool] = []
 
     def slow() -> float:
-        times.append(None)
+        together.append(not writing.acquire(blocking=False))
         asked.set()
         let_go.wait(30)
+        writing.release()
         return 7.0
 
     Gauge("slow", "Takes long.", registry=registry).set_function(slow)
-    times.clear()
     probed = Vitals("127.0.0.1", 0, registry=registry, site=Site())
     await probed.start(lambda: "")
     try:
@@ -153,7 +154,21 @@ async def test_scrapes_at_one_time_are_one_and_a_long_one_holds_up_no_probe() ->
         answers = await asyncio.gather(*scrapes)
         assert {status for status, _ in answers} == {200}
         assert all("slow 7.0" in body for _, body in answers)
-        assert len(times) == 1
+        assert not any(together)
+    finally:
+        probed.close()
+
+
+async def test_a_scrape_tells_what_happened_before_it() -> None:
+    registry = CollectorRegistry()
+    gauge = Gauge("calls", "Counted.", registry=registry)
+    probed = Vitals("127.0.0.1", 0, registry=registry, site=Site())
+    await probed.start(lambda: "")
+    try:
+        for count in range(5):
+            gauge.set(count)
+            _, body = await asyncio.to_thread(get, probed.port, "/metrics")
+            assert f"calls {count}.0" in body
     finally:
         probed.close()
 

@@ -124,7 +124,7 @@ class Models:
         if not name and len(self._models) == 1:
             (name,) = self._models
         if name not in self._models:
-            known = ", ".join(self._models) or "none"
+            known = ", ".join(dict.fromkeys(model.name for model in self)) or "none"
             several = "the request names no model, and there are several"
             what = several if self._models and not name else f"no model {name!r}"
             raise NotFound(f"{what}; this server has {known}")
@@ -136,9 +136,10 @@ class Models:
         return versions[version or next(reversed(versions))]
 
     def __iter__(self) -> Iterator[Model]:
-        """Give every version of every model, a name's newest last."""
-        for versions in list(self._models.values()):
-            yield from list(versions.values())
+        """Give every version of every model, as they were given or lie; a name's newest last."""
+        models = [slot.model for slot in list(self._slots.values()) if slot.model is not None]
+        for name in dict.fromkeys(model.name for model in models):
+            yield from list(self._models.get(name, {}).values())
 
     @property
     def ready(self) -> bool:
