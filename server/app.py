@@ -267,7 +267,6 @@ def _server(door: Door, settings: Settings, *, shared: bool) -> grpc.aio.Server:
             # It bounds, too, the calls that were reset and that we have still to look at.
             ("grpc.max_concurrent_streams", settings.max_connection_streams),
             ("grpc.server_handshake_timeout_ms", round(settings.grpc_read_timeout_s * 1000)),
-            ("grpc.max_connection_idle_ms", round(settings.stream_idle_timeout_s * 1000)),
             # A connection whose other end is gone answers no ping.
             ("grpc.keepalive_time_ms", _PING_EVERY_S * 1000),
             ("grpc.keepalive_timeout_ms", round(settings.grpc_read_timeout_s * 1000)),

@@ -51,6 +51,7 @@ class Call:
     rpc: str
     request_id: str
     key: str = ""
+    caller: str = ""  # whose share of what all hold it takes of
     meter: Meter = field(default_factory=Meter)
     working: Working | None = None  # what it takes memory of; None where nobody counts
     held: int = 0  # bytes of that
@@ -83,13 +84,13 @@ class Call:
         Raises Overloaded where there is no room now, and InvalidInput where there never is.
         """
         if self.working is not None:
-            self.working.take(size, own=self.held)
+            self.working.take(size, self.caller, own=self.held)
             self.held += size
 
     async def wait_to_hold(self, size: int, *, kept: int) -> None:
         """Take `size` bytes once there is room, for a message that has `kept` until then."""
         if self.working is not None:
-            await self.working.wait(size, kept=kept)
+            await self.working.wait(size, self.caller, kept=kept)
             self.held += size
 
     def let_go(self, size: int) -> None:
@@ -97,7 +98,7 @@ class Call:
         if self.working is not None:
             given = min(size, self.held)
             self.held -= given
-            self.working.give(given)
+            self.working.give(given, self.caller)
 
     def spent(self, tokens: int, *phases: Phase) -> None:
         """Keep what items cost once they are done."""

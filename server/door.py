@@ -140,7 +140,7 @@ class Door:
                 caller = self._admit(call, scope, headers, peer, places)
             self.in_flight += 1
             self._empty.clear()
-            call.working = self._working
+            call.working, call.caller = self._working, caller
             room = self.room(caller)
             token = ROOM.set(room)
             try:

@@ -380,8 +380,7 @@ class Settings(BaseSettings):
         300.0,
         gt=0,
         allow_inf_nan=False,
-        description="Seconds without a request after which a gRPC stream is ended, and seconds "
-        "without a call after which a gRPC connection is closed.",
+        description="Seconds without a request after which a gRPC stream is ended.",
     )
     max_search_limit: int = Field(
         1000, ge=1, description="Hits for one query of a search; the work grows with it."

@@ -18,8 +18,12 @@ SLOWEST_BYTES_PER_S: Final = 2**16  # of a caller who takes an answer: 0.5 Mbit/
 class Shares:
     """A limit, and what of it is held by whom."""
 
-    def __init__(self, setting: str, limit: int, *, what: str) -> None:
-        """Share `limit`, the value of a setting; `what` is held, as in `calls in flight`."""
+    def __init__(self, setting: str, limit: int, *, what: str, alpha: int = 1) -> None:
+        """Share `limit`, the value of a setting; `what` is held, as in `calls in flight`.
+
+        A caller may hold `alpha` times what is free: more of it for one, and less left for others.
+        """
+        self._alpha = alpha
         self.total = 0
         self._setting = setting
         self._limit = limit
@@ -37,7 +41,8 @@ class Shares:
 
         What is larger than the limit passes where nothing is held but `own`, which it belongs to.
         """
-        fits = self._held[caller] + amount <= self._limit - self.total
+        free = self._limit - self.total
+        fits = amount <= free and self._held[caller] + amount <= self._alpha * free
         if not fits and self.total > own:
             return False
         self._held[caller] += amount

@@ -1,10 +1,14 @@
 """Working: the memory that requests in work are made into, estimated before it is taken."""
 
-import asyncio
 from typing import Final
 
 from attar.errors import InvalidInput, Overloaded
 
+from .shares import Shares
+
+# One caller may hold nearly all, for a few large requests are that: what is left to others, here
+# one part in 257, has room for hundreds of small ones.
+_ALPHA: Final = 256
 SETTING: Final = "max_working_bytes"
 _WAITING_PART: Final = 4  # of the limit: what may wait beside it
 
@@ -15,35 +19,33 @@ class Working:
     def __init__(self, limit: int) -> None:
         """Let calls hold `limit` bytes together."""
         self._limit = limit
-        self._held = self._waiting = 0
-        self._freed = asyncio.Event()
+        self._waiting = 0
+        self._shares = Shares(SETTING, limit, what="bytes", alpha=_ALPHA)
 
     @property
     def held(self) -> int:
         """Bytes that calls hold now."""
-        return self._held
+        return self._shares.total
 
-    def take(self, size: int, *, own: int = 0) -> None:
-        """Hold `size` bytes beside `own`; raises Overloaded where others leave no room for them.
+    def take(self, size: int, caller: str, *, own: int = 0) -> None:
+        """Hold `size` bytes for a caller beside `own`; raises Overloaded where there is no room.
 
         Raises InvalidInput where there would be none with nobody else.
         """
         self._refuse_too_large(size + own)
-        if size > self._limit - self._held:
+        if not self._shares.take(caller, size, own=own):
             raise Overloaded(
-                f"the requests in work take {self._held} bytes of {SETTING}, {self._limit}, and "
+                f"the requests in work take {self.held} bytes of {SETTING}, {self._limit}, and "
                 f"this one {size}; retry later"
             )
-        self._held += size
 
-    async def wait(self, size: int, *, kept: int) -> None:
-        """Hold `size` bytes more once there is room, for what has `kept` bytes until then.
+    async def wait(self, size: int, caller: str, *, kept: int) -> None:
+        """Hold `size` bytes for a caller once there is room; what waits has `kept` until then.
 
         Raises Overloaded where too much waits already, and InvalidInput where there is never room.
         """
         self._refuse_too_large(size)
-        if size <= self._limit - self._held:
-            self._held += size
+        if self._shares.take(caller, size):
             return
         if kept > self._limit // _WAITING_PART - self._waiting:
             raise Overloaded(
@@ -52,17 +54,13 @@ class Working:
             )
         self._waiting += kept
         try:
-            while size > self._limit - self._held:
-                self._freed.clear()
-                await self._freed.wait()
+            await self._shares.wait(caller, size)
         finally:
             self._waiting -= kept
-        self._held += size
 
-    def give(self, size: int) -> None:
-        """Hold `size` bytes less."""
-        self._held -= size
-        self._freed.set()
+    def give(self, size: int, caller: str) -> None:
+        """Hold `size` bytes less for a caller."""
+        self._shares.give(caller, size)
 
     def _refuse_too_large(self, size: int) -> None:
         if size > self._limit:

@@ -9,13 +9,13 @@ from attar.server.call import Call
 from attar.server.working import Working
 
 
-def call(working: Working) -> Call:
-    return Call(rpc="a/B", request_id="r", working=working)
+def call(working: Working, caller: str = "") -> Call:
+    return Call(rpc="a/B", request_id="r", working=working, caller=caller)
 
 
 async def test_calls_hold_so_much_together_and_no_more() -> None:
     working = Working(100)
-    one, other = call(working), call(working)
+    one, other = call(working, "one"), call(working, "other")
     one.hold(60)
     other.hold(40)
 
@@ -49,7 +49,7 @@ async def test_what_a_call_holds_already_counts_for_what_never_fits() -> None:
 
 async def test_who_waits_goes_on_when_there_is_room() -> None:
     working = Working(100)
-    first, second = call(working), call(working)
+    first, second = call(working, "first"), call(working, "second")
     first.hold(70)
     waiting = asyncio.create_task(second.wait_to_hold(50, kept=25))
     await asyncio.sleep(0)
@@ -76,3 +76,13 @@ async def test_only_so_much_waits() -> None:
 
     assert working.held == 100
     await call(Working(100)).wait_to_hold(50, kept=50)  # what need not wait keeps nothing
+
+
+async def test_one_caller_leaves_room_for_others_small_requests() -> None:
+    working = Working(2570)
+    for _ in range(256):
+        call(working, "one").hold(10)
+
+    with pytest.raises(Overloaded):
+        call(working, "one").hold(1)
+    call(working, "other").hold(10)

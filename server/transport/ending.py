@@ -1,11 +1,12 @@
 """Ending: a gRPC call that waits for its caller for too long is ended, and its memory is freed.
 
 grpc.aio has no call for that. It answers each RPC in a task that another one began, which watches
-for the caller's leaving; gRPC cancels the RPC once both have let go of it.
+for the caller's leaving; gRPC cancels the RPC once both have let go of it, and the server's own
+loop has, which is when the next one has come.
 """
 
 import asyncio
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -28,14 +29,15 @@ class Ending:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("an RPC is answered in a task")
-        self.task = task
+        self._task: asyncio.Task[Any] | None = task
         self._timer: asyncio.TimerHandle | None = None
-        task.add_done_callback(lambda _task: self.stop())
+        task.add_done_callback(self._done)
 
     def expect(self, patience_s: float) -> None:
         """End it after so long from now, and not before."""
         self.stop()
-        self._timer = self.task.get_loop().call_later(patience_s, self._end)
+        if self._task is not None:
+            self._timer = self._task.get_loop().call_later(patience_s, self._end)
 
     def stop(self) -> None:
         """Let it go on."""
@@ -43,10 +45,20 @@ class Ending:
             self._timer.cancel()
             self._timer = None
 
+    def then(self, call: Callable[[], None]) -> None:
+        """Call `call` when it has ended, which is when its answer was taken."""
+        if self._task is not None:
+            self._task.add_done_callback(lambda _task: call())
+
     def _end(self) -> None:
-        self.task.cancel()
-        if (beginner := _BEGUN_BY.get(self.task)) is not None:
-            beginner.cancel()
+        if (task := self._task) is not None:
+            task.cancel()
+            if (beginner := _BEGUN_BY.get(task)) is not None:
+                beginner.cancel()
+
+    def _done(self, _task: "asyncio.Task[Any]") -> None:
+        self.stop()
+        self._task = None  # else the two keep each other, and the RPC, until cycles are looked for
 
 
 def _noting(

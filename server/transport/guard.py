@@ -224,7 +224,7 @@ class Guard(grpc.aio.ServerInterceptor):
     def _keep(self, room: Room, ending: Ending, size: int) -> None:
         """Hold the room of an answer until it is taken, which is when its task ends."""
         ending.expect(self._patience.to_take(size))
-        ending.task.add_done_callback(lambda _task: room.leave())
+        ending.then(room.leave)
 
     def _stream(
         self, rpc: str, kind: type[Message], answer: Any, ending: Ending

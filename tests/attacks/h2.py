@@ -54,12 +54,15 @@ def _text(text: str) -> bytes:
 class Connection:
     """A connection that takes at most `window` bytes of each stream, and sends what it is told.
 
-    What comes is read and counted by its frame's type; pings and settings are acknowledged.
+    What comes is read, and counted with its bytes by its frame's type; pings and settings are
+    acknowledged.
     """
 
     def __init__(self, port: int, *, window: int = 65_535) -> None:
         """Connect, and say what is taken."""
         self.seen = Counter[int]()
+        self.bytes = Counter[int]()
+        self.heads: list[bytes] = []
         self._stream = -1
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=20)
         settings = struct.pack(">HI", _INITIAL_WINDOW_SIZE, window)
@@ -111,6 +114,9 @@ class Connection:
                 size = int.from_bytes(start[:3], "big")
                 kind, flags, _ = struct.unpack(">BBI", start[3:])
                 payload = came.read(size)
+                self.bytes[kind] += size
+                if kind == HEADERS:
+                    self.heads.append(payload)
                 self.seen[kind] += 1
                 if kind in (PING, SETTINGS) and not flags & ACK:
                     self.send(frame(kind, ACK, 0, payload if kind == PING else b""))

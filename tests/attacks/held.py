@@ -194,7 +194,9 @@ def half_handshakes(folder: Path) -> Outcome:
         url = f"https://127.0.0.1:{server.server.http_port}/livez"
         alive = httpx.get(url, verify=context, timeout=PATIENCE_S).status_code == 200
         return server.outcome(
-            held=alive and closed == len(peers), note=f"{closed} closed", others=False
+            held=alive and closed == len(peers),
+            note=f"{closed} of {len(peers)} were closed; HTTP answers",
+            others=False,
         )
 
 
