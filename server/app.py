@@ -357,6 +357,7 @@ async def _add_kept(
         max_collections=settings.max_collections,
         max_search_hits=settings.max_search_hits,
         max_answer_bytes=settings.max_answer_bytes,
+        max_fit_bytes=settings.max_fit_bytes,
     )
     stack.push_async_callback(collections.close)
     collections_pb2_grpc.add_CollectionsServicer_to_server(

@@ -415,6 +415,12 @@ class Settings(BaseSettings):
     max_payload_key_bytes: int = Field(
         256, ge=1, description="Bytes of a key of a payload or a filter."
     )
+    max_fit_bytes: int = Field(
+        256 * 2**20,
+        ge=1024,
+        description="Bytes of the vectors of a collection that a detector is fitted on: its "
+        "points times dims times 4.",
+    )
     index_after: int = Field(
         20_000,
         ge=0,

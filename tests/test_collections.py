@@ -19,7 +19,7 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
-from attar.errors import AlreadyExists, DiskFull, NotFound, Unavailable
+from attar.errors import AlreadyExists, DiskFull, NotFound, Replaced, Unavailable
 from attar.server.collections import builder, filters
 from attar.server.collections.disk import check_name, write_whole
 from attar.server.collections.process import StoreProcess
@@ -70,6 +70,30 @@ def test_collections_survive_a_restart_and_a_deletion_is_final(tmp_path: Path) -
     again.open_collection("colors")
     assert (again.describe("colors"), again.size(COLORS)) == (COLORS, Size(1, 0))
     assert again.count(COLORS, filters.read({"n": 1})) == 1
+    again.close()
+
+
+def test_a_collection_of_before_creations_opens_and_is_told_from_its_successor(
+    tmp_path: Path,
+) -> None:
+    store = EdgeStore(tmp_path)
+    store.create(COLORS)
+    store.upsert(COLORS, [0], rows(1), [{"n": 1}])
+    store.close()
+    path = tmp_path / "colors" / "collection.json"
+    facts = json.loads(path.read_text())
+    del facts["creation"], facts["crc32"]
+    path.write_text(json.dumps(facts))
+
+    again = EdgeStore(tmp_path)
+    again.open_collection("colors")
+    older = again.describe("colors")
+    again.upsert(older, [1], rows(1), [{}])
+    assert (older.creation, again.size(older)) == ("", Size(2, 0))
+    again.delete("colors")
+    again.create(COLORS)
+    with pytest.raises(Replaced):
+        again.upsert(older, [1], rows(1), [{}])
     again.close()
 
 

@@ -10,11 +10,11 @@ import pytest
 from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.grpc import ListCollectionsResponse
 
-from attar.errors import AlreadyExists, InvalidInput, NotFound, Overloaded, Unavailable
+from attar.errors import AlreadyExists, InvalidInput, NotFound, Overloaded, Replaced, Unavailable
 from attar.server.collections.chosen import open_store
 from attar.server.collections.filters import EVERYTHING
 from attar.server.collections.qdrant import QdrantStore
-from attar.server.collections.store import Description
+from attar.server.collections.store import Description, Search
 
 from .servers import free_port, settings
 
@@ -104,4 +104,33 @@ async def test_what_is_not_attars_is_left_alone() -> None:
     with pytest.raises(AlreadyExists):
         await store.create(theirs)
     assert await client.collection_exists("theirs")
+    await store.close()
+
+
+# qdrant-client's engine warns that it has no index, so that every search is exact.
+@pytest.mark.filterwarnings("ignore:(Local mode|Payload indexes)")
+async def test_a_collection_of_before_creations_is_told_from_its_successor() -> None:
+    client = AsyncQdrantClient(":memory:")
+    facts = {"schema_version": 1, "model": "tiny", "fingerprint": "sha256:space", "dims": 4}
+    await client.create_collection(
+        "older",
+        vectors_config=models.VectorParams(size=4, distance=models.Distance.COSINE),
+        metadata={"attar": {**facts, "quantization": "none"}},
+    )
+    store = QdrantStore(client)
+    older = await store.describe("older")
+    row = np.ones((1, 4), np.float32)
+    await store.upsert(older, [1, 2], np.repeat(row, 2, axis=0), [{}, {}])
+    await store.delete_points(older, [2])
+    (hits,) = await store.search(older, row, Search(limit=5))
+    assert (older.creation, [hit.id for hit in hits]) == ("", [1])
+
+    await store.delete("older")
+    newer = Description("older", "tiny", "sha256:space", 4)
+    await store.create(newer)
+    await store.upsert(newer, [1], row, [{}])
+    for late in (store.upsert(older, [2], row, [{}]), store.delete_points(older, [1])):
+        with pytest.raises(Replaced):
+            await late
+    assert (await store.size(newer)).points == 1
     await store.close()

@@ -350,7 +350,8 @@ class EdgeStore:
     def vectors(self, of: Description) -> NDArray[np.float32]:
         """Give every vector, in the order of ids: (points, dims), rows of unit length."""
         found = self._find(of)
-        rows = [record.vector for record in _records(found.shard, None, with_vector=True)]
+        records = _records(found.shard, None, with_vector=True)
+        rows = [np.array(record.vector, np.float32) for record in records]  # not lists of floats
         return np.array(rows, np.float32).reshape(len(rows), found.description.dims)
 
     # ------------------------------------------------------------------ copies

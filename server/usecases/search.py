@@ -136,10 +136,12 @@ class Collections:
         max_collections: int = 1000,
         max_search_hits: int = 2**17,
         max_answer_bytes: int = 64 * 2**20,
+        max_fit_bytes: int = 256 * 2**20,
     ) -> None:
         """Use a store that is open; `damaged` says what in it could not be opened and why."""
         self._max_search_hits = max_search_hits
         self._max_answer_bytes = max_answer_bytes
+        self._max_fit_bytes = max_fit_bytes
         self._models = models
         self._store = store
         self._max_collections = max_collections
@@ -406,8 +408,17 @@ class Collections:
         await self._store.delete_snapshot(name, snapshot)
 
     async def all_vectors(self, name: str) -> tuple[Description, NDArray[np.float32]]:
-        """Give what a collection was made for and every vector in it: (points, dims), unit rows."""
+        """Give what a collection was made for and every vector in it: (points, dims), unit rows.
+
+        Raises `InvalidInput` where they take more memory than a fit may.
+        """
         description = await self._store.describe(name)
+        points = (await self._store.size(description)).points
+        if (size := 4 * points * description.dims) > self._max_fit_bytes:
+            raise InvalidInput(
+                f"collection {name} has {points} points, whose vectors take {size} bytes, more than"
+                f" max_fit_bytes, {self._max_fit_bytes}; fit on a collection of some of them"
+            )
         return description, await self._store.vectors(description)
 
     async def close(self) -> None:

@@ -252,6 +252,20 @@ def test_a_payload_that_is_kept_can_be_read(served: Served) -> None:
     assert "nested deeper than 30" in call(served, "Upsert", upsert(nested(DEEPEST + 1)))
 
 
+def test_a_detector_is_fitted_on_no_more_vectors_than_memory_is_for(
+    bundle_path: Path, tmp_path: Path
+) -> None:
+    chosen = settings(bundle_path, data_dir=tmp_path, max_fit_bytes=30 * 16 * 4)
+    with serving(chosen) as target, Client(target) as client:
+        client.create_collection("docs")
+        client.upsert("docs", range(30), [f"cat {i}" for i in range(30)])
+        assert client.fit_anomaly("at", collection="docs").references > 0
+        client.upsert("docs", [30], ["the sun"])
+        with pytest.raises(InvalidInput, match="take 1984 bytes, more than max_fit_bytes, 1920"):
+            client.fit_anomaly("beyond", collection="docs")
+        assert client.info().limits["max_fit_bytes"] == 1920
+
+
 @pytest.mark.parametrize("cursor", ["n" + "1" * 5000, "u" + "a" * 10**6, "n" + "9" * 40])
 def test_a_long_cursor_is_refused_by_its_length(cursor: str, served: Served) -> None:
     request = col.ScrollRequest(collection="docs", cursor=cursor)
