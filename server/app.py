@@ -39,7 +39,7 @@ from .engine.models import Models
 from .metrics import Metrics
 from .settings import Settings, describe, service_links
 from .tls import Certificate, certificate
-from .transport import health, kserve_grpc, reflection
+from .transport import health, kserve_grpc, messages, reflection
 from .transport.anomaly import AnomalyService
 from .transport.classification import ClassificationService
 from .transport.collections import CollectionsService
@@ -261,6 +261,7 @@ def _server(door: Door, settings: Settings, *, shared: bool) -> grpc.aio.Server:
                 patience,
                 None if settings.has_keys else site(settings),
                 max_items=settings.max_items,
+                limits={name: getattr(settings, name) for name in messages.LIMITS.values()},
             ),
         ),
         options=(

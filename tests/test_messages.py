@@ -1,5 +1,6 @@
 """A message read in steps is the message read whole, and no step is long."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ from tritonclient.grpc import service_pb2
 from attar import wire
 from attar.errors import InvalidInput
 from attar.server import steps
+from attar.server.errors import Violation
 from attar.server.transport import messages
 from attar.v1 import collections_pb2, embedding_pb2, item_pb2
 
 LONG = steps.STEP_BYTES
+LIMITS = {"max_filter_bytes": 2**18, "max_payload_bytes": 2**16}
 
 
 def payload(size: int) -> Struct:
@@ -73,7 +76,7 @@ WHOLE: dict[str, Message] = {
 def test_a_long_message_is_read_as_it_is_read_whole(name: str) -> None:
     data = WHOLE[name].SerializeToString()
     assert len(data) > steps.SMALL_BYTES
-    assert messages.read(type(WHOLE[name]), data) == WHOLE[name]
+    assert messages.read(type(WHOLE[name]), data, limits=LIMITS) == WHOLE[name]
 
 
 @settings(max_examples=20)
@@ -95,15 +98,31 @@ def test_the_last_of_one_choice_wins_and_garbage_is_refused_as_by_protobuf(
         whole = embedding_pb2.EmbedRequest.FromString(data)
     except Exception:  # noqa: BLE001 (its own DecodeError)
         with pytest.raises(InvalidInput, match="is not the protobuf that this call takes"):
-            messages.read(embedding_pb2.EmbedRequest, data)
+            messages.read(embedding_pb2.EmbedRequest, data, limits=LIMITS)
     else:
-        assert messages.read(embedding_pb2.EmbedRequest, data) == whole
+        assert messages.read(embedding_pb2.EmbedRequest, data, limits=LIMITS) == whole
 
 
-def test_an_entry_that_protobuf_would_read_for_long_is_refused_before() -> None:
-    request = collections_pb2.CountRequest(filter=payload(5 * 2**20))
-    with pytest.raises(InvalidInput, match="fields has an entry of"):
-        messages.read(type(request), request.SerializeToString())
+@pytest.mark.parametrize(
+    ("request_", "told"),
+    [
+        (
+            collections_pb2.CountRequest(filter=payload(300_000)),
+            r"filter has 3\d{5} bytes, more than max_filter_bytes, 262144",
+        ),
+        (
+            collections_pb2.UpsertRequest(payloads=[payload(40), payload(70_000)]),
+            r"payloads\[1\] has 7\d{4} bytes, more than max_payload_bytes, 65536",
+        ),
+    ],
+    ids=["filter", "payload"],
+)
+def test_json_that_protobuf_would_read_for_long_is_refused_before(
+    request_: Message, told: str
+) -> None:
+    with pytest.raises(Violation) as refused:
+        messages.read(type(request_), request_.SerializeToString(), limits=LIMITS)
+    assert re.search(told, str(refused.value.error))
 
 
 @pytest.mark.parametrize(
@@ -115,7 +134,7 @@ def test_others_run_again_and_again_while_a_long_message_is_read(
     moments: list[None] = []
     monkeypatch.setattr(messages, "give_way", lambda: moments.append(None))
     data = WHOLE[name].SerializeToString()
-    messages.read(type(WHOLE[name]), data)
+    messages.read(type(WHOLE[name]), data, limits=LIMITS)
     bytes_apart = LONG * 4  # one entry of a map is read whole, and bytes are only copied
     assert len(moments) > len(data) / bytes_apart
 

@@ -132,9 +132,17 @@ class Guard(grpc.aio.ServerInterceptor):
     """The door of every gRPC call, and the mapping of its errors."""
 
     def __init__(
-        self, door: Door, patience: Patience, site: Site | None = None, *, max_items: int
+        self,
+        door: Door,
+        patience: Patience,
+        site: Site | None = None,
+        *,
+        max_items: int,
+        limits: Mapping[str, int],
     ) -> None:
         """Let calls in by `door`, whose messages have fields for so many items.
+
+        `limits` are of the settings in messages.LIMITS.
 
         With a `site`, none of other sites' pages: no page speaks gRPC, but one may come by a proxy
         that translates gRPC-web.
@@ -143,6 +151,7 @@ class Guard(grpc.aio.ServerInterceptor):
         self._patience = patience
         self._site = site
         self._max_items = max_items
+        self._limits = limits
 
     async def intercept_service(
         self,
@@ -288,7 +297,9 @@ class Guard(grpc.aio.ServerInterceptor):
 
     async def _read(self, kind: type[Message], data: bytes) -> Message:
         came(len(data))
-        return await off_the_loop(len(data), partial(messages.read, kind, data))
+        return await off_the_loop(
+            len(data), partial(messages.read, kind, data, limits=self._limits)
+        )
 
     def _admitted(
         self, call: Call, headers: Mapping[str, str], context: Context, *, stream: bool = False

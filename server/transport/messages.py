@@ -4,21 +4,23 @@ To merge a message's parts one after the other is to read it whole: the encoding
 https://protobuf.dev/programming-guides/encoding/#last-one-wins
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Final, TypeVar, cast
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from attar.errors import InvalidInput
+from attar.server.errors import about
 from attar.server.steps import SMALL_BYTES, STEP_BYTES, give_way, off_the_loop
 
 M = TypeVar("M", bound=Message)
 
 _VARINT, _FIXED64, _SIZED, _FIXED32 = 0, 1, 2, 5
 _WIDTHS: Final = {_FIXED64: 8, _FIXED32: 4}
+_JSON: Final = "google.protobuf.Struct"
 _LEVELS: Final = 8  # of messages in each other that are read in steps; none of ours has more
-_LARGEST_ENTRY: Final = 2**20  # of a map, which cannot be merged from parts
 _FIXED: Final = {
     FieldDescriptor.TYPE_DOUBLE: 8,
     FieldDescriptor.TYPE_FIXED64: 8,
@@ -30,13 +32,22 @@ _FIXED: Final = {
 _TEXTS: Final = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
 
 
-def read(kind: type[M], data: bytes) -> M:
-    """Read a message of that kind, whose parts were counted; InvalidInput for what is none."""
+LIMITS: Final[Mapping[str, str]] = MappingProxyType(
+    {"filter": "max_filter_bytes", "payloads": "max_payload_bytes"}
+)
+"""The setting that bounds each field of JSON: an entry of an object cannot be merged from parts."""
+
+
+def read(kind: type[M], data: bytes, *, limits: Mapping[str, int]) -> M:
+    """Read a message of that kind, whose parts were counted; `limits` are values of LIMITS.
+
+    Raises InvalidInput for what is no such message, and for a filter or a payload that is too long.
+    """
     try:
         if len(data) <= SMALL_BYTES:
             return kind.FromString(data)
         message = kind()
-        _merge(message, memoryview(data), _LEVELS)
+        _Reader(limits).merge(message, memoryview(data), _LEVELS)
     except DecodeError:
         raise InvalidInput(
             "the message is not the protobuf that this call takes; check the client's .proto"
@@ -77,53 +88,64 @@ def nested(kind: type[Message], field: str, parts: Iterable[Message | bytes]) ->
     return _head(number << 3 | _SIZED, len(inner)) + inner
 
 
-def _merge(message: Message, data: memoryview, levels: int) -> None:
-    """Merge a message field by field, many short ones at a time."""
-    begin = at = 0
-    while at < len(data):
-        tag, after = _varint(data, at)
-        value, stop = _extent(data, tag & 7, after)
-        if tag & 7 == _SIZED and value > STEP_BYTES:
-            _merge_whole(message, data[begin:at])
-            _merge_long(message, tag, data[at:stop], data[stop - value : stop], levels)
-            begin = stop
-        elif stop - begin >= STEP_BYTES:
-            _merge_whole(message, data[begin:stop])
-            begin = stop
-        at = stop
-    _merge_whole(message, data[begin:])
+class _Reader:
+    """Merges messages, in which JSON has its limits."""
+
+    def __init__(self, limits: Mapping[str, int]) -> None:
+        self._limits = limits
+
+    def merge(self, message: Message, data: memoryview, levels: int) -> None:
+        """Merge a message field by field, many short ones at a time."""
+        begin = at = 0
+        while at < len(data):
+            tag, after = _varint(data, at)
+            value, stop = _extent(data, tag & 7, after)
+            if tag & 7 == _SIZED and value > STEP_BYTES:
+                _merge_whole(message, data[begin:at])
+                self._merge_long(message, tag, data[at:stop], data[stop - value : stop], levels)
+                begin = stop
+            elif stop - begin >= STEP_BYTES:
+                _merge_whole(message, data[begin:stop])
+                begin = stop
+            at = stop
+        _merge_whole(message, data[begin:])
+
+    def _merge_long(
+        self, message: Message, tag: int, whole: memoryview, inner: memoryview, levels: int
+    ) -> None:
+        """Merge one long field, `inner` with its head before it."""
+        field: Any = message.DESCRIPTOR.fields_by_number.get(tag >> 3)
+        if field is None or field.type in _TEXTS:
+            _merge_whole(message, whole)
+        elif field.message_type is None:
+            for part in _packed(inner, _FIXED.get(field.type)):
+                _merge_whole(message, memoryview(_head(tag, len(part)) + part))
+        elif field.message_type.full_name == _JSON and len(inner) > self._most(field.name):
+            at = f"[{len(getattr(message, field.name))}]" if field.is_repeated else ""
+            with about(what := f"{field.name}{at}"):
+                raise InvalidInput(
+                    f"{what} has {len(inner)} bytes, more than {LIMITS[field.name]}, "
+                    f"{self._most(field.name)}; send less"
+                )
+        elif field.message_type.GetOptions().map_entry:
+            _merge_whole(message, whole)
+        elif levels:
+            here = getattr(message, field.name)
+            child = here.add() if field.is_repeated else here
+            child.SetInParent()
+            self.merge(child, inner, levels - 1)
+        else:
+            _merge_whole(message, whole)
+
+    def _most(self, field: str) -> int:
+        """The bytes of a field of JSON."""
+        return self._limits[LIMITS[field]]
 
 
 def _merge_whole(message: Message, data: memoryview) -> None:
     if data:
         message.MergeFromString(data)  # type: ignore[arg-type]  # the stubs know bytes only
         give_way()
-
-
-def _merge_long(
-    message: Message, tag: int, whole: memoryview, inner: memoryview, levels: int
-) -> None:
-    """Merge one long field, `inner` with its head before it."""
-    field: Any = message.DESCRIPTOR.fields_by_number.get(tag >> 3)
-    if field is None or field.type in _TEXTS:
-        _merge_whole(message, whole)
-    elif field.message_type is None:
-        for part in _packed(inner, _FIXED.get(field.type)):
-            _merge_whole(message, memoryview(_head(tag, len(part)) + part))
-    elif field.message_type.GetOptions().map_entry:
-        if len(inner) > _LARGEST_ENTRY:
-            raise InvalidInput(
-                f"{field.name} has an entry of {len(inner)} bytes and it may have "
-                f"{_LARGEST_ENTRY}; send less"
-            )
-        _merge_whole(message, whole)
-    elif levels:
-        here = getattr(message, field.name)
-        child = here.add() if field.is_repeated else here
-        child.SetInParent()
-        _merge(child, inner, levels - 1)
-    else:
-        _merge_whole(message, whole)
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
