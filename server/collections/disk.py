@@ -9,16 +9,20 @@ lies there stays. A caller is told what is wrong in words without a path, and th
 """
 
 import errno
+import logging
 import os
 import re
 import shutil
 import stat
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from attar.errors import AttarError, DiskFull, InvalidInput, Unavailable
+
+log = logging.getLogger("attar.server")
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # What a killed writer leaves: a folder being made or removed, or a file of `write_whole`.
@@ -134,6 +138,16 @@ def refusal(error: OSError) -> AttarError:
         f"the disk of data_dir cannot be used: {error.strerror or type(error).__name__}; the"
         " server's log says where"
     )
+
+
+@contextmanager
+def disk_errors(what: str) -> Iterator[None]:
+    """Log whatever the disk refuses in the block, of `what`, and raise what a caller is told."""
+    try:
+        yield
+    except OSError as error:
+        log.error("%s: %s", what, error)  # noqa: TRY400 (no bug, so no trace)
+        raise refusal(error) from error
 
 
 def what_is_wrong(error: BaseException) -> str:

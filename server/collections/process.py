@@ -41,7 +41,7 @@ from attar.errors import AttarError, BackendError, DiskFull, NotFound, Replaced,
 from attar.server import memory
 
 from . import builder, pipe
-from .disk import check_name, make_folder, refusal, require_space, sweep, sync_folder
+from .disk import check_name, disk_errors, make_folder, refusal, require_space, sweep, sync_folder
 from .filters import Condition
 from .qdrant_edge import OPENING_BYTES, RESERVE_BYTES, EdgeStore, sync_log
 from .store import (
@@ -266,8 +266,9 @@ class StoreProcess:
         target = self._snapshots / of.name
         making = target / f".{uuid.uuid4().hex}"
         try:
-            async with self._working("pack", of, making, follow=False) as packing:
-                return _describe_snapshot(builder.snapshot_path(target, await packing))
+            with disk_errors(f"snapshot of collection {of.name}"):
+                async with self._working("pack", of, making, follow=False) as packing:
+                    return _describe_snapshot(builder.snapshot_path(target, await packing))
         finally:
             await asyncio.to_thread(shutil.rmtree, making, ignore_errors=True)
 
@@ -279,7 +280,8 @@ class StoreProcess:
             paths = filter(builder.is_snapshot, folder.glob("*.zip"))
             return sorted(map(_describe_snapshot, paths), key=lambda one: (one.created_s, one.id))
 
-        return await asyncio.to_thread(look)
+        with disk_errors(f"snapshots of collection {name}"):
+            return await asyncio.to_thread(look)
 
     async def restore(
         self, name: str, snapshot: str, *, to: str, replace: bool
@@ -290,10 +292,11 @@ class StoreProcess:
         replacing = None
         with suppress(NotFound, Unavailable):  # a damaged one is replaced, whichever it was
             replacing = await self.describe(to)
-        require_space(self._root, self._reserve + 2 * path.stat().st_size)
         making = self._root / f".{uuid.uuid4().hex}"
         try:
-            await builder.build("unpack", path, making)
+            with disk_errors(f"snapshot {snapshot}"):
+                require_space(self._root, self._reserve + 2 * path.stat().st_size)
+                await builder.build("unpack", path, making)
             await self._give_up(to)
             async with self._writing[to]:
                 made = await self._call(
@@ -308,11 +311,9 @@ class StoreProcess:
     async def delete_snapshot(self, name: str, snapshot: str) -> None:
         """Remove a snapshot."""
         path = self._snapshot(name, snapshot)
-        try:
+        with disk_errors(f"snapshot {snapshot}"):
             path.unlink(missing_ok=True)
             await asyncio.to_thread(sync_folder, path.parent)
-        except OSError as error:
-            raise refusal(error) from error
 
     async def close(self) -> None:
         """Let the child finish, close its shards and end; what is being built is given up."""
@@ -340,11 +341,8 @@ class StoreProcess:
         async with self._syncing[name]:
             del self._next_syncs[name]
             loop = asyncio.get_running_loop()
-            try:
+            with disk_errors(f"collection {name}"):
                 await loop.run_in_executor(self._disk, sync_log, self._root / name)
-            except OSError as error:
-                log.error("collection %s: %s", name, error)  # noqa: TRY400 (no bug, so no trace)
-                raise refusal(error) from error
 
     # ------------------------------------------------------------------ copies
 
@@ -457,11 +455,8 @@ class StoreProcess:
 
     async def _run(self, work: Callable[..., Any], *args: Any) -> Any:
         """Do what concerns the child in the one thread that may."""
-        try:
+        with disk_errors("collections"):
             return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
-        except OSError as error:
-            log.error("collections: %s", error)  # noqa: TRY400 (no bug, so no trace)
-            raise refusal(error) from error
 
     def _exchange(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._child is None:

@@ -2,15 +2,22 @@
 
 import asyncio
 import builtins
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.errors import AttarError, InvalidInput, NotFound, Overloaded, Replaced, SpaceMismatch
+from attar.errors import (
+    AttarError,
+    InvalidInput,
+    NotFound,
+    Overloaded,
+    Replaced,
+    SpaceMismatch,
+    Unavailable,
+)
 from attar.server.call import current
 from attar.server.collections import filters
 from attar.server.collections.disk import check_name
@@ -190,19 +197,11 @@ class Collections:
 
     async def list(self) -> tuple[CollectionInfo, ...]:
         """Describe every collection that can be used, by name."""
-        found = []
-        for name in await self._usable():
-            with suppress(NotFound, Replaced):  # deleted since it was listed
-                found.append(await self.get(name))
-        return tuple(found)
+        return await self._of_usable(self.get)
 
     async def descriptions(self) -> tuple[Description, ...]:
         """Give what every collection that can be used was made for."""
-        found = []
-        for name in await self._usable():
-            with suppress(NotFound):
-                found.append(await self._store.describe(name))
-        return tuple(found)
+        return await self._of_usable(self._store.describe)
 
     async def get(self, name: str) -> CollectionInfo:
         """Describe a collection."""
@@ -425,9 +424,20 @@ class Collections:
         """Flush and close every collection."""
         await self._store.close()
 
-    async def _usable(self) -> builtins.list[str]:
-        damaged = self._store.damaged
-        return [name for name in await self._store.names() if name not in damaged]
+    async def _of_usable(self, give: Callable[[str], Awaitable[R]]) -> tuple[R, ...]:
+        """Give that of every collection that can be used, but for those that go meanwhile."""
+        found = []
+        for name in await self._store.names():
+            if name in self._store.damaged:
+                continue
+            try:
+                found.append(await give(name))
+            except (NotFound, Replaced):
+                continue
+            except Unavailable:
+                if name not in self._store.damaged:
+                    raise
+        return tuple(found)
 
     async def _refuse_more(self, name: str) -> None:
         names = await self._store.names()

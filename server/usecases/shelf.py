@@ -9,10 +9,10 @@ from typing import Final, Generic, Protocol, TypeVar
 from attar.errors import AlreadyExists, NotFound, Unavailable
 from attar.server.collections.disk import (
     check_name,
+    disk_errors,
     is_name,
     make_folder,
     read_file,
-    refusal,
     remove,
     require_space,
     sweep,
@@ -106,21 +106,15 @@ class Shelf(Generic[H]):
 
     def _write(self, name: str, head: H) -> None:
         data = head.to_bytes()
-        try:
+        with disk_errors(f"{self._kind} {name}"):
             make_folder(self._folder)
             require_space(self._folder, self._reserve + len(data))
             write_whole(self._path(name), data)
-        except OSError as error:
-            log.error("%s %s: %s", self._kind, name, error)  # noqa: TRY400 (no bug, so no trace)
-            raise refusal(error) from error
 
     def _remove(self, name: str) -> None:
-        try:
+        with disk_errors(f"{self._kind} {name}"):
             remove(self._path(name))
             sync_folder(self._folder)
-        except OSError as error:
-            log.error("%s %s: %s", self._kind, name, error)  # noqa: TRY400 (no bug, so no trace)
-            raise refusal(error) from error
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.npz"
