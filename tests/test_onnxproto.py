@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ from attar.onnxproto import MAX_DEPTH, MAX_FIELDS, MAX_TEXT_BYTES, Message, Run,
 from attar.onnxschema import ENUMS, SCHEMA, Field
 
 from .bundles import text_graph
+
+CORPUS = Path(__file__).parent / "hostile" / "onnx_corpus.txt"
+"""Inputs that reached new code in benchmarks/fuzz_onnx.py, one a line in hex."""
 
 FUZZ = settings(max_examples=100, deadline=None)
 
@@ -134,6 +138,15 @@ def proto_of(data: bytes, name: str) -> Any:
     proto = getattr(onnx, name)()
     proto.ParseFromString(data)
     return proto
+
+
+def corpus() -> list[bytes]:
+    return [bytes.fromhex(line) for line in CORPUS.read_text("utf-8").split()]
+
+
+def test_whatever_fuzzing_kept_says_the_same_to_both_or_is_refused() -> None:
+    taken = [agreed(data) for data in corpus()]
+    assert {*taken} == {True, False}
 
 
 NUMBERS = st.one_of(

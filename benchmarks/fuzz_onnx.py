@@ -1,0 +1,84 @@
+"""Fuzz the check of ONNX files with coverage (atheris): what attar takes, protobuf must read alike.
+
+    pip install atheris
+    python benchmarks/fuzz_onnx.py --seconds 60
+
+It begins at tests/hostile/onnx_corpus.txt, one input a line in hex, and at a sound graph. What
+reached new code is kept in that file, the shortest first; tests/test_onnxproto.py reads it. A
+difference, or anything raised but a refusal, ends it with status 1 and the input's path.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris
+import onnx
+from onnx import helper
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests are no part of the wheel
+
+with atheris.instrument_imports(include=["attar.onnxproto", "attar.onnxfile", "attar.constants"]):
+    from attar.onnxfile import check_onnx
+
+from attar.errors import BundleRefused
+from tests.bundles import text_graph
+from tests.test_onnxproto import CORPUS, agreed, corpus
+
+MOST_BYTES = 256  # of an input that is kept
+MOST_INPUTS = 60
+
+
+def small() -> bytes:
+    """Give a model of constants of every kind, in 200 bytes."""
+    node = helper.make_node
+    nodes = [
+        node("Constant", [], ["a"], value_ints=[2, 3]),
+        node("Constant", [], ["b"], value_float=0.5),
+        node("ConstantOfShape", ["a"], ["c"], value=helper.make_tensor("", 7, [1], [4])),
+        node("Transpose", ["c"], ["d"], perm=[1, 0]),
+        node("MatMul", ["c", "d"], ["e"]),
+        node("Reshape", ["e", "s"], ["f"]),
+    ]
+    stored = helper.make_tensor("s", 7, [1], [-1])
+    graph = helper.make_graph(nodes, "", [], [onnx.ValueInfoProto(name="f")], [stored])
+    return helper.make_model(graph, producer_name="").SerializeToString()
+
+
+def once(data: bytes) -> None:
+    """Read one input both ways, and check it as a bundle's."""
+    agreed(data)
+    try:
+        check_onnx(data, "x.onnx")
+    except BundleRefused:
+        return
+
+
+def main() -> int:
+    """Fuzz in a process of its own, which libFuzzer ends, then keep what reached new code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--inputs", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.inputs is not None:
+        options = [f"-max_total_time={arguments.seconds}", "-max_len=4096", "-reduce_inputs=1"]
+        atheris.Setup([sys.argv[0], *options, str(arguments.inputs)], once)
+        atheris.Fuzz()
+    with tempfile.TemporaryDirectory() as scratch:
+        for i, data in enumerate([*corpus(), small(), text_graph(dim=2)]):
+            (Path(scratch) / f"{i}").write_bytes(data)
+        again = [sys.executable, __file__, "--inputs", scratch, "--seconds", str(arguments.seconds)]
+        status = subprocess.run(again, check=False).returncode  # noqa: S603 (ourselves)
+        kept = {path.read_bytes() for path in Path(scratch).iterdir()}
+    short = sorted(
+        (data for data in kept if 0 < len(data) <= MOST_BYTES), key=lambda d: (len(d), d)
+    )
+    CORPUS.write_text("".join(f"{data.hex()}\n" for data in short[:MOST_INPUTS]), "utf-8")
+    print(f"{len(kept)} inputs reach different code; {len(short[:MOST_INPUTS])} of them are kept")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
