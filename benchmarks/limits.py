@@ -41,8 +41,8 @@ from tests.attacks.counted import field, varint
 from tests.faults.ground import Server, served
 
 CALLERS: Final = 16
-PATIENCE_S: Final = 8.0
-SETTLE_S: Final = 8.0
+PATIENCE_S: Final = 6.0
+SETTLE_S: Final = 6.0
 SETTLED: Final = 1.05  # of what was resident at the start
 SAMPLE_EVERY_S: Final = 0.02
 _ROOM: Final = 2**10  # bytes of a request that are no item's
@@ -248,6 +248,7 @@ def main() -> None:
         "machine": describe(),
         "model": Bundle.open(arguments.bundle).manifest.name,
         "limits": limits,
+        "patience_s": PATIENCE_S,
         "idle_mb": idle_mb,
         "peak_mb": max(row.peak_mb for row in rows),
         "rows": [asdict(row) for row in rows],

@@ -126,7 +126,7 @@ def many_items(folder: Path) -> Outcome:
 
 
 def _many() -> Iterator[Probe]:
-    fields = "fields and elements, 4 for each of max_items"
+    fields = "fields and elements, 16 for each of max_items"
     empty = b"\x0a\x00" * (BYTES // 2)
     yield Probe("empty texts", EMBED, field(3, empty), fields)
     lengths = field(9, field(2, b"\x00" * BYTES))

@@ -71,6 +71,8 @@ ELSEWHERE: Final[Mapping[str, str]] = {
         ("max_streams", "max_untaken_bytes"),
         "test_shares.py:test_a_caller_takes_more_exactly_while_it_has_no_more_than_is_free",
     ),
+    "max_fit_bytes": "attacks/test_collections_limits.py:"
+    "test_a_detector_is_fitted_on_no_more_vectors_than_memory_is_for",
     "max_connection_streams": "attacks/test_held.py:test_what_one_caller_holds_is_bounded_and_ends",
     "max_http_connections": "test_http.py:test_connections_beyond_the_limit_are_told_and_closed",
     "max_working_bytes": "test_working.py:test_calls_hold_so_much_together_and_no_more",
