@@ -19,7 +19,7 @@ from tests.bundles import tiny_bundle
 from .ground import Attack, Attacked, Outcome, attacked
 
 POINTS: Final = 300
-TRIES: Final = 8
+TRIES: Final = 4
 TEXTS: Final = [f"the cat {' '.join(str(i))}" for i in range(POINTS)]
 
 
