@@ -5,8 +5,8 @@
 #   docker run --publish 127.0.0.1:8001:8001 --volume "$PWD/student.attar:/student.attar:ro" \
 #     --volume attar-data:/data --stop-timeout 35 --env ATTAR_ALLOW_ANONYMOUS=true attar /student.attar
 #
-# `--build-arg RUNTIME=gpu` takes ONNX Runtime with CUDA 13 in place of the CPU's. attar's runtime
-# asks for the CPU provider only as yet, so for now that image is larger and no faster.
+# `--build-arg RUNTIME=gpu` takes ONNX Runtime with CUDA 13 in place of the CPU's; then give
+# ATTAR_PROVIDER=cuda, and the container a GPU.
 #
 # Not built here: this project's tests have no Docker. They lint this file, run its health check
 # against a server, and check every path, command, flag, extra and version in it
