@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from attar.server.steps import STEP_BYTES
 from attar.server.transport.web import edge
 
 MOST = 10**9
@@ -63,7 +64,7 @@ def test_a_text_of_commas_is_one_value() -> None:
     assert edge.json_values(body, most=MOST) == 3
 
 
-@pytest.mark.parametrize("size", range(edge.STEP_BYTES - 4, edge.STEP_BYTES + 4))
+@pytest.mark.parametrize("size", range(STEP_BYTES - 4, edge.STEP_BYTES + 4))
 def test_a_text_may_lie_over_the_end_of_a_step(size: int) -> None:
     body = json.dumps(["a" * size, ",[{" * 5000, '\\",' * 5, [1, 2]]).encode()
 
@@ -73,4 +74,4 @@ def test_a_text_may_lie_over_the_end_of_a_step(size: int) -> None:
 def test_counting_ends_soon_after_the_limit() -> None:
     body = b"[" + b"1," * 10**6 + b"1]"
 
-    assert 100_000 < edge.json_values(body, most=100_000) < 100_000 + edge.STEP_BYTES
+    assert 100_000 < edge.json_values(body, most=100_000) < 100_000 + STEP_BYTES
