@@ -64,7 +64,7 @@ def test_a_text_of_commas_is_one_value() -> None:
     assert edge.json_values(body, most=MOST) == 3
 
 
-@pytest.mark.parametrize("size", range(STEP_BYTES - 4, edge.STEP_BYTES + 4))
+@pytest.mark.parametrize("size", range(STEP_BYTES - 4, STEP_BYTES + 4))
 def test_a_text_may_lie_over_the_end_of_a_step(size: int) -> None:
     body = json.dumps(["a" * size, ",[{" * 5000, '\\",' * 5, [1, 2]]).encode()
 
