@@ -25,6 +25,8 @@ FREE = 2**24
 PER_BYTE = 16
 """The same for each byte of the file: weights of 4 bits that become float32 are 2."""
 
+_INT, _INTS = 2, 7  # AttributeProto.AttributeType
+
 _FEW = 64
 """Numbers of a tensor whose values are followed: shapes have no more."""
 
@@ -43,6 +45,8 @@ class Constant:
         """Give the numbers, as those of a shape; ValueError where they are not known."""
         if self.numbers is None:
             raise ValueError("its numbers are not known")
+        if self.numbers.ndim > 1:
+            raise ValueError(f"its numbers are of shape {self.shape}, and one axis is due")
         return tuple(int(each) for each in np.atleast_1d(self.numbers))
 
 
@@ -67,13 +71,13 @@ def check_constants(graph: Message, size: int, name: str) -> Mapping[str, Consta
         if len(constants) == len(given):
             try:
                 made = _output(node, constants)
+                cost += math.prod(made.shape) * _pairs(node, constants)
             except (ValueError, IndexError, ArithmeticError) as error:
                 raise BundleRefused(
                     "unbounded",
                     f"{name} computes {shown} from constants alone, and how large that is does not "
                     f"follow from the file ({error}); compute it before the export",
                 ) from None
-            cost += math.prod(made.shape) * _pairs(node, constants)
             known.update({each: made for each in outputs if each})
         elif node.get("op_type") in _ENLARGED and given[1:2] != [None]:
             cost += _least(given[1:2])
@@ -87,10 +91,16 @@ def check_constants(graph: Message, size: int, name: str) -> Mapping[str, Consta
 
 
 def attribute(node: Message, name: str, default: Any) -> Any:
-    """Give an attribute of whole numbers, one or several."""
+    """Give an attribute of whole numbers: several where the default is several, or one.
+
+    Raises ValueError for another type.
+    """
+    several = isinstance(default, Sequence)
     for each in node.each("attribute"):
         if each.get("name") == name:
-            return each.get("i") if "i" in each.fields else each.numbers("ints", most=_FEW)
+            if each.get("type") != (_INTS if several else _INT):
+                raise ValueError(f"attribute {name} is of type {each.get('type')}")
+            return each.numbers("ints", most=_FEW) if several else each.get("i", 0)
     return default
 
 
@@ -144,7 +154,7 @@ def _least(asked: Sequence[Constant | None]) -> int:
 
 def _constant(node: Message) -> Constant:
     (value,) = node.each("attribute")
-    if value.get("name") == "value":
+    if value.get("name") == "value" and "t" in value.fields:
         return _stored(value.get("t"))
     for field in ("i", "f"):
         if field in value.fields:

@@ -16,6 +16,9 @@ _VALUES = MappingProxyType(
 )
 """AttributeProto.AttributeType -> the field that has the value; graphs and the like are refused."""
 
+_OTHER_FORMAT = b"ORTM"
+"""At bytes 4 to 8, ONNX Runtime's own format: a file may be that to it, and ONNX to others."""
+
 _SESSION_CONFIG = "ort_config"
 """Metadata that ONNX Runtime may take its session's options from."""
 
@@ -25,6 +28,12 @@ def check_onnx(data: bytes, name: str) -> None:
 
     Raises BundleRefused.
     """
+    if data[4:8] == _OTHER_FORMAT:
+        raise BundleRefused(
+            "not-onnx",
+            f"{name} has ORTM at byte 4, the mark of ONNX Runtime's own format; save it as ONNX, "
+            "by a producer of another name",
+        )
     try:
         model = read(data)
         for field, what in (

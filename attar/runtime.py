@@ -38,6 +38,9 @@ _LEFT_OUT = ["ConstantFolding"]
 _WEIGHTS_FOLDER = ("session.model_external_initializers_file_folder_path", os.devnull)
 """Where a session looks for weights outside its file: where none can lie, not where we work."""
 
+_ONNX_ALONE = ("session.load_model_format", "ONNX")
+"""A session looks for the mark of ONNX Runtime's own format otherwise, where a check saw ONNX."""
+
 _SLOWER_ON_A_CPU = ["SkipLayerNormFusion"]
 """A fusion of ONNX Runtime 1.32 whose kernel for CPUs costs more than what it replaces."""
 
@@ -489,6 +492,7 @@ def _session(
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 4  # what fails is raised; the user's stderr is not ours
     options.add_session_config_entry(*_WEIGHTS_FOLDER)
+    options.add_session_config_entry(*_ONNX_ALONE)
     graph = bundle.read(variant.file)
     if execution is not None:
         providers = execution.chain()

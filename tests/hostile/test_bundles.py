@@ -400,6 +400,15 @@ def inflated_npz() -> bytes:
     return file.getvalue()
 
 
+def marked() -> bytes:
+    """Give a sound graph by a producer whose name stands where ONNX Runtime looks for its mark."""
+    proto = onnx.load_from_string(text_graph())
+    proto.ClearField("ir_version")
+    data = b"\x08\x0a\x12\x04ORTM" + proto.SerializeToString()
+    assert onnx.load_from_string(data).producer_name == "ORTM"
+    return data
+
+
 def keep_outside(proto: onnx.ModelProto) -> None:
     tensor = proto.graph.initializer[0]
     tensor.ClearField("raw_data")
@@ -679,6 +688,7 @@ TABLE = [
     refused("not-onnx", listed(MODEL, b""), "has no IR version"),
     refused("not-onnx", listed(MODEL, pickle.dumps({"weights": [1, 2]})), "is not an ONNX model"),
     refused("not-onnx", listed(MODEL, text_graph()[:-9]), "runs past the end"),
+    refused("not-onnx", listed(MODEL, marked()), "has ORTM at byte 4, the mark of ONNX Runtime's"),
     refused("not-onnx", model(lambda m: m.ClearField("opset_import")), "it has no opset"),
     refused("not-onnx", model(claim_more), "of shape [1000000000000, 16] needs 64000000000000"),
     refused("not-onnx", model(weigh_nothing), "needs 1099511627776 numbers or bytes"),
@@ -724,6 +734,11 @@ TABLE = [
     refused("unbounded", computed(call("HannWindow", "n"), n=10**12), "by HannWindow"),
     refused("unbounded", computed(call("ConstantOfShape", "n"), n=[-1, 4]), "its shape is (-1, 4)"),
     refused("unbounded", computed(call("Det", "a"), a=[[1.0]]), "attar has no rule for it"),
+    refused("unbounded", computed(call("Expand", "a", "b"), a=1, b=[[1, 1]]), "one axis is due"),
+    refused("unbounded", computed(call("MatMul", "a", "a"), a=1), "index out of range"),
+    refused("unbounded", computed(call("Gather", "a", "a", axis=[0]), a=[1]), "axis is of type 7"),
+    refused("unbounded", computed(call("Transpose", "a", perm=0), a=[1]), "perm is of type 2"),
+    refused("unbounded", computed(call("Constant", value="x")), "value is no number"),
     refused("bad-arrays", listed("head.npz", npz(a=np.array([{}]))), "a.npy holds objects"),
     refused("bad-arrays", listed("head.npz", b"PK"), "not an npz of plain arrays"),
     refused("bad-arrays", listed("head.npz", npz(a=np.ones(9))[:-40]), "not an npz of plain"),
@@ -773,6 +788,24 @@ def test_a_session_finds_no_weights_where_the_process_works(
     monkeypatch.chdir(tmp_path)
     ort.InferenceSession((path / MODEL).read_bytes(), providers=["CPUExecutionProvider"])
     with pytest.raises(BundleRefused, match="External data path does not exist") as caught:
+        attar.load(path, threads=1)
+    assert caught.value.code == "unloadable"
+
+
+def test_a_session_takes_nothing_but_onnx(
+    sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guard behind the check: here the check is out of the way."""
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "own")
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    ort.InferenceSession(text_graph(), options, providers=["CPUExecutionProvider"])
+    own = (tmp_path / "own").read_bytes()
+    assert own[4:8] == b"ORTM"
+    ort.InferenceSession(own, providers=["CPUExecutionProvider"])
+    path = sealed(listed(MODEL, own))(Path(shutil.copytree(sound, tmp_path / "x.attar")))
+    monkeypatch.setattr("attar.bundle.check_onnx", lambda *_: None)
+    with pytest.raises(BundleRefused, match="cannot load variants/fp32") as caught:
         attar.load(path, threads=1)
     assert caught.value.code == "unloadable"
 
