@@ -6,7 +6,7 @@ space, because a distance between two spaces is a number without a meaning.
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Literal, TypeAlias, get_args
@@ -23,10 +23,11 @@ METRICS: Final[tuple[Metric, ...]] = get_args(Metric)
 # another batch is off by a few units in the last place (2 ** -23, about 1.2e-7).
 _RESOLUTION: Final = 1e-6
 _LEAST_FPR: Final = 1e-9
-# What is compared at a time, which bounds memory: queries, references, and values of the nearest.
+# What is compared at a time, which bounds memory: queries, references, and values of either, 4 MB
+# of float64.
 _ROWS: Final = 512
 _REFERENCES: Final = 8192
-_VALUES: Final = 2**21
+_VALUES: Final = 2**19
 
 
 @dataclass(frozen=True)
@@ -64,30 +65,32 @@ class KnnAnomaly:
         target_fpr: float = 0.05,
         metric: Metric = "cosine",
         seed: int = 0,
+        between: Callable[[], None] | None = None,
     ) -> "KnnAnomaly":
         """Fit on n normal items, (n, d): a quarter of them, drawn with `seed`, is held out.
 
         More than a quarter is held out where `target_fpr` needs it: c calibration items cannot
         give a p-value below 1 / (c + 1). Raises `InvalidInput` when that leaves fewer references
-        than `neighbours`, and for a row of zeros where the metric is cosine.
+        than `neighbours`, and for a row of zeros where the metric is cosine. `between` is called
+        between blocks of the work, and what it raises ends the fit. Beside the rows it takes as
+        much memory again, and some MB.
         """
         _matrix(vectors)
         apart = held_out(len(vectors), neighbours, target_fpr)
         if metric not in METRICS:
             raise InvalidInput(f"metric must be one of {', '.join(METRICS)}; got {metric!r}")
-        if metric == "cosine":
-            if not (directed := vectors.any(axis=1)).all():
-                raise InvalidInput(
-                    f"item {np.flatnonzero(~directed)[0]} has an embedding of zeros, which has no"
-                    " direction to compare; leave it out, or fit with metric='euclidean'"
-                )
-            blocks = range(0, len(vectors), _REFERENCES)
-            vectors = np.concatenate(
-                [_unit(vectors[i : i + _REFERENCES]).astype(np.float32) for i in blocks]
+        if metric == "cosine" and not (directed := vectors.any(axis=1)).all():
+            raise InvalidInput(
+                f"item {np.flatnonzero(~directed)[0]} has an embedding of zeros, which has no"
+                " direction to compare; leave it out, or fit with metric='euclidean'"
             )
         order = np.random.default_rng(seed).permutation(len(vectors))
-        references = vectors[order[apart:]]
-        scores = _mean_distances(vectors[order[:apart]], references, neighbours, metric)
+        references, others = vectors[order[apart:]], vectors[order[:apart]]
+        if metric == "cosine":
+            for rows in (references, others):
+                for start in range(0, len(rows), _REFERENCES):
+                    rows[start : start + _REFERENCES] = _unit(rows[start : start + _REFERENCES])
+        scores = _mean_distances(others, references, neighbours, metric, between)
         return cls(references, np.sort(scores), neighbours, target_fpr, model, fingerprint, metric)
 
     @cached_property
@@ -259,34 +262,65 @@ def held_out(items: int, neighbours: int, target_fpr: float) -> int:
 
 
 def _mean_distances(
-    vectors: NDArray[np.float32], references: NDArray[np.float32], k: int, metric: Metric
+    vectors: NDArray[np.float32],
+    references: NDArray[np.float32],
+    k: int,
+    metric: Metric,
+    between: Callable[[], None] | None = None,
 ) -> NDArray[np.float32]:
-    """Give each row's mean distance to its k nearest references, computed in float64."""
+    """Give each row's mean distance to its k nearest references, computed in float64.
+
+    The k nearest are compared by pairs, so that a block has as many values whatever k and d are.
+    """
+    between = between or (lambda: None)
     scores = np.empty(len(vectors))
-    step = max(1, min(_ROWS, _VALUES // (k * vectors.shape[1] or 1)))
+    step = _at_a_time(_ROWS, max(k, vectors.shape[1]))
+    pairs = _at_a_time(_VALUES, vectors.shape[1])
     for start in range(0, len(vectors), step):
         given = vectors[start : start + step]
         some = _unit(given) if metric == "cosine" else _wide(given)
-        nearest = _wide(references[_nearest(some, references, k, metric)])  # (rows, k, d)
-        if metric == "cosine":
-            distances = (1 - np.einsum("nd,nkd->nk", some, _unit(nearest))).clip(0, 2)
-            distances[distances <= _RESOLUTION] = 0
-        else:
-            # Of the differences themselves: |a|^2 + |b|^2 - 2ab cancels where rows are near.
-            distances = np.linalg.norm(some[:, None] - nearest, axis=2)
-            distances[distances <= _RESOLUTION * np.linalg.norm(nearest, axis=2)] = 0
-        scores[start : start + step] = np.sort(distances, axis=1).mean(axis=1)
+        nearest = _nearest(some, references, k, metric, between).ravel()
+        of_row = np.arange(len(nearest)) // k
+        distances = np.empty(len(nearest))
+        for first in range(0, len(nearest), pairs):
+            between()
+            block = slice(first, first + pairs)
+            distances[block] = _distances(
+                some[of_row[block]], _wide(references[nearest[block]]), metric
+            )
+        scores[start : start + step] = np.sort(distances.reshape(-1, k), axis=1).mean(axis=1)
     return _narrow(scores)
 
 
+def _distances(
+    rows: NDArray[np.float64], references: NDArray[np.float64], metric: Metric
+) -> NDArray[np.float64]:
+    """Give the distance of each pair of rows: (n, d) and (n, d) to (n,)."""
+    if metric == "cosine":
+        distances: NDArray[np.float64]
+        distances = (1 - np.einsum("nd,nd->n", rows, _unit(references))).clip(0, 2)
+        distances[distances <= _RESOLUTION] = 0
+    else:
+        # Of the differences themselves: |a|^2 + |b|^2 - 2ab cancels where rows are near.
+        distances = np.linalg.norm(rows - references, axis=1)
+        distances[distances <= _RESOLUTION * np.linalg.norm(references, axis=1)] = 0
+    return distances
+
+
 def _nearest(
-    rows: NDArray[np.float64], references: NDArray[np.float32], k: int, metric: Metric
+    rows: NDArray[np.float64],
+    references: NDArray[np.float32],
+    k: int,
+    metric: Metric,
+    between: Callable[[], None],
 ) -> NDArray[np.intp]:
     """Give the positions of each row's k nearest references: (n, d) and (m, d) to (n, k)."""
     directions = rows.astype(np.float32) if metric == "cosine" else rows
-    places, distances = list[NDArray[np.intp]](), list[NDArray[Any]]()  # of each block's nearest
-    for start in range(0, len(references), _REFERENCES):
-        block = references[start : start + _REFERENCES]
+    places, distances = np.empty((len(rows), 0), np.intp), np.empty((len(rows), 0))
+    size = _at_a_time(_REFERENCES, max(rows.shape))
+    for start in range(0, len(references), size):
+        between()
+        block = references[start : start + size]
         # Each rises with the distance, and leaves out what is the same for all references.
         if metric == "cosine":  # float32, twice as fast, tells as many directions as it has
             further = directions @ block.T
@@ -295,9 +329,18 @@ def _nearest(
             wide = _wide(block)
             further = np.square(wide).sum(axis=1) - 2 * (rows @ wide.T)
         near = _smallest(further, min(k, len(block)))
-        places.append(start + near)
-        distances.append(np.take_along_axis(further, near, axis=1))
-    return np.take_along_axis(np.hstack(places), _smallest(np.hstack(distances), k), axis=1)
+        places = np.hstack((places, start + near))
+        distances = np.hstack((distances, np.take_along_axis(further, near, axis=1)))
+        if places.shape[1] > k:
+            best = _smallest(distances, k)
+            places = np.take_along_axis(places, best, axis=1)
+            distances = np.take_along_axis(distances, best, axis=1)
+    return places
+
+
+def _at_a_time(most: int, values: int) -> int:
+    """How many of so many values each are compared at a time."""
+    return max(1, min(most, _VALUES // (values or 1)))
 
 
 def _smallest(values: NDArray[Any], k: int) -> NDArray[np.intp]:

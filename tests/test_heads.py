@@ -1,5 +1,6 @@
 """Heads: calibrated, bound to their space, and the same after a round trip."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,40 @@ def test_the_nearest_of_many_references_are_those_of_another_implementation(metr
     expected, _ = NearestNeighbors(n_neighbors=5, metric=metric).fit(many).kneighbors(some)
     scores = head.score(some, fingerprint=SPACE)
     assert scores == pytest.approx(expected.mean(axis=1), rel=1e-3, abs=2e-6)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(("dims", "neighbours"), [(1024, 1400), (4, 1400)])
+def test_memory_does_not_grow_with_neighbours_and_dimensions(
+    dims: int, neighbours: int, metric: Metric
+) -> None:
+    """The rows of one query's 1,400 nearest took 11 MB in float64, four times over."""
+    references, queries = cloud(1500, seed=0, dims=dims), cloud(2, seed=1, dims=dims)
+    references /= np.linalg.norm(references, axis=1, keepdims=True)
+    head = KnnAnomaly(references, np.zeros(9, np.float32), neighbours, 0.1, "m", SPACE, metric)
+    expected, _ = NearestNeighbors(metric=metric).fit(references).kneighbors(queries, neighbours)
+
+    tracemalloc.start()
+    scores = head.score(queries, fingerprint=SPACE)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < 25e6
+    assert scores == pytest.approx(expected.mean(axis=1), rel=1e-4)
+
+
+def test_a_fit_is_looked_at_between_its_blocks_and_ends_with_what_that_raises() -> None:
+    seen = list[int]()
+
+    def third() -> None:
+        seen.append(1)
+        if len(seen) == 3:
+            raise InterruptedError
+
+    rows = cloud(4000, seed=0, dims=512)
+    with pytest.raises(InterruptedError):
+        KnnAnomaly.fit(rows, model="m", fingerprint=SPACE, between=third)
+    assert len(seen) == 3
 
 
 def test_too_few_items_for_the_target_are_refused_with_the_number_needed() -> None:
