@@ -52,6 +52,7 @@ from .transport.models import ModelsService
 from .usage import Ledger
 from .usecases.anomaly import Anomaly
 from .usecases.classify import Classification
+from .usecases.fits import Fits
 from .usecases.kept import Orphans
 from .usecases.search import Collections
 from .vitals import Vitals
@@ -364,15 +365,26 @@ async def _add_kept(
     collections_pb2_grpc.add_CollectionsServicer_to_server(
         CollectionsService(collections, _limits(settings)), server
     )
-    free = settings.min_free_bytes
+    free, fits, most = settings.min_free_bytes, Fits(), settings.max_heads
     anomaly = await asyncio.to_thread(
-        Anomaly, settings.data_dir, models, collections, min_free_bytes=free
+        Anomaly,
+        settings.data_dir,
+        models,
+        collections,
+        fits=fits,
+        max_heads=most,
+        min_free_bytes=free,
     )
     anomaly_pb2_grpc.add_AnomalyServicer_to_server(
         AnomalyService(anomaly, max_items=settings.max_items), server
     )
     classification = await asyncio.to_thread(
-        Classification, settings.data_dir, models, min_free_bytes=free
+        Classification,
+        settings.data_dir,
+        models,
+        fits=fits,
+        max_heads=most,
+        min_free_bytes=free,
     )
     classification_pb2_grpc.add_ClassificationServicer_to_server(
         ClassificationService(

@@ -415,11 +415,17 @@ class Settings(BaseSettings):
     max_payload_key_bytes: int = Field(
         256, ge=1, description="Bytes of a key of a payload or a filter."
     )
+    max_heads: int = Field(
+        100,
+        ge=1,
+        description="Detectors, and as many classifiers; all are kept in memory, a detector with "
+        "most of the embeddings that it was fitted on.",
+    )
     max_fit_bytes: int = Field(
-        256 * 2**20,
+        128 * 2**20,
         ge=1024,
         description="Bytes of the vectors of a collection that a detector is fitted on: its "
-        "points times dims times 4.",
+        "points times dims times 4. They count for max_working_bytes.",
     )
     index_after: int = Field(
         20_000,

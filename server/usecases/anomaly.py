@@ -3,18 +3,23 @@
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attar.errors import InvalidInput
 from attar.heads import KnnAnomaly, Metric, held_out
-from attar.server.engine.models import Models
+from attar.server.engine.models import Model, Models
 
 from .embed import Item, Items, Truncation, embed
+from .fits import Fits
 from .kept import Kept, model_for
 from .search import Collections, kept
 from .shelf import Shelf
+
+MAX_NEIGHBOURS: Final = 100
+"""The neighbours of a served detector: the work of each score grows with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +58,20 @@ class Anomaly:
         models: Models,
         collections: Collections,
         *,
+        fits: Fits | None = None,
+        max_heads: int = 100,
         min_free_bytes: int = 0,
     ) -> None:
-        """Read the detectors that are there, which blocks."""
+        """Read the detectors that are there, which blocks; `fits` are those of the server."""
         self._models = models
         self._collections = collections
+        self._fits = fits or Fits()
         self._shelf = Shelf(
-            data_dir / "anomaly", "detector", KnnAnomaly.from_bytes, reserve_bytes=min_free_bytes
+            data_dir / "anomaly",
+            "detector",
+            KnnAnomaly.from_bytes,
+            max_heads=max_heads,
+            reserve_bytes=min_free_bytes,
         )
         self.damaged = self._shelf.damaged
 
@@ -87,13 +99,14 @@ class Anomaly:
         self._shelf.refuse_taken(name)
         if (items is None) == (collection is None):
             raise InvalidInput("give either items or a collection to fit on, and not both")
+        if neighbours > MAX_NEIGHBOURS:
+            raise InvalidInput(
+                f"neighbours is {neighbours}; a served detector takes at most {MAX_NEIGHBOURS}"
+            )
         if collection is not None:
-            description, vectors = await self._collections.all_vectors(collection)
-            chosen = model_for(self._models, kept(description))
-            if model and model != chosen.name:
-                raise InvalidInput(
-                    f"collection {collection} is of model {chosen.name}; got model {model}"
-                )
+            async with self._fits.turn():  # which the vectors wait for
+                chosen, vectors = await self._of_collection(collection, model, metric)
+                head = await self._fitted(chosen, vectors, neighbours, target_fpr, metric)
         elif items is not None:
             held_out(len(items), neighbours, target_fpr)  # refuses before any work
             embedded = await embed(
@@ -105,25 +118,48 @@ class Anomaly:
                 wait=True,
                 whole=True,
             )
-            chosen, vectors = embedded.model, embedded.vectors
-        normalized = chosen.encoder.manifest.output.normalized
-        metric = metric or ("cosine" if normalized else "euclidean")
-        if collection is not None and metric == "euclidean" and not normalized:
-            raise InvalidInput(
-                f"collection {collection} keeps directions alone, and the lengths of model"
-                f" {chosen.name}'s embeddings are not one; fit on items, or with metric='cosine'"
-            )
-        head = await asyncio.to_thread(
-            KnnAnomaly.fit,
-            vectors,
-            model=chosen.name,
-            fingerprint=chosen.encoder.fingerprint,
-            neighbours=neighbours,
-            target_fpr=target_fpr,
-            metric=metric,
-        )
+            async with self._fits.turn():
+                head = await self._fitted(
+                    embedded.model, embedded.vectors, neighbours, target_fpr, metric
+                )
         await self._shelf.put(name, head)
         return _info(name, head)
+
+    async def _of_collection(
+        self, name: str, model: str, metric: Metric | None
+    ) -> tuple[Model, NDArray[np.float32]]:
+        """Give the model of a collection and every vector in it."""
+        description, vectors = await self._collections.all_vectors(name)
+        chosen = model_for(self._models, kept(description))
+        if model and model != chosen.name:
+            raise InvalidInput(f"collection {name} is of model {chosen.name}; got model {model}")
+        if metric != "cosine" and not chosen.encoder.manifest.output.normalized:
+            raise InvalidInput(
+                f"collection {name} keeps directions alone, and the lengths of model"
+                f" {chosen.name}'s embeddings are not one; fit on items, or with metric='cosine'"
+            )
+        return chosen, vectors
+
+    async def _fitted(
+        self,
+        model: Model,
+        vectors: NDArray[np.float32],
+        neighbours: int,
+        target_fpr: float,
+        metric: Metric | None,
+    ) -> KnnAnomaly:
+        usual: Metric = "cosine" if model.encoder.manifest.output.normalized else "euclidean"
+        return await self._fits.run(
+            lambda refuse_left: KnnAnomaly.fit(
+                vectors,
+                model=model.name,
+                fingerprint=model.encoder.fingerprint,
+                neighbours=neighbours,
+                target_fpr=target_fpr,
+                metric=metric or usual,
+                between=refuse_left,
+            )
+        )
 
     async def score(
         self,

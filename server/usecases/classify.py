@@ -1,9 +1,8 @@
 """Classification: linear heads fitted on labelled items."""
 
-import asyncio
 import unicodedata
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,6 +16,7 @@ from attar.server.engine.models import Models
 from attar.server.steps import off_the_loop, request_bytes
 
 from .embed import Embedded, Item, Items, Truncation, embed, refuse_large_answer
+from .fits import Fits
 from .kept import Kept, model_for
 from .shelf import Shelf
 
@@ -58,13 +58,23 @@ class Predicted:
 class Classification:
     """Every classifier under <data_dir>/classifiers."""
 
-    def __init__(self, data_dir: Path, models: Models, *, min_free_bytes: int = 0) -> None:
-        """Read the classifiers that are there, which blocks."""
+    def __init__(
+        self,
+        data_dir: Path,
+        models: Models,
+        *,
+        fits: Fits | None = None,
+        max_heads: int = 100,
+        min_free_bytes: int = 0,
+    ) -> None:
+        """Read the classifiers that are there, which blocks; `fits` are those of the server."""
         self._models = models
+        self._fits = fits or Fits()
         self._shelf = Shelf(
             data_dir / "classifiers",
             "classifier",
             LinearClassifier.from_bytes,
+            max_heads=max_heads,
             reserve_bytes=min_free_bytes,
         )
         self.damaged = self._shelf.damaged
@@ -105,14 +115,17 @@ class Classification:
             wait=True,
             whole=True,
         )
-        head = await asyncio.to_thread(
-            fit_classifier,
-            embedded.vectors,
-            labels,
-            normalized=embedded.model.encoder.manifest.output.normalized,
-            model=embedded.model.name,
-            fingerprint=embedded.model.encoder.fingerprint,
-        )
+        async with self._fits.turn():
+            head = await self._fits.run(
+                lambda refuse_left: fit_classifier(
+                    embedded.vectors,
+                    labels,
+                    normalized=embedded.model.encoder.manifest.output.normalized,
+                    model=embedded.model.name,
+                    fingerprint=embedded.model.encoder.fingerprint,
+                    between=refuse_left,
+                )
+            )
         await self._shelf.put(name, head)
         return _info(name, head)
 
@@ -180,12 +193,14 @@ def fit_classifier(
     normalized: bool = True,
     model: str,
     fingerprint: str,
+    between: Callable[[], None] = lambda: None,
 ) -> LinearClassifier:
     """Fit scikit-learn's multinomial logistic regression on (n, d) rows and n labels.
 
     Labels weigh equally. Rows that are not `normalized` have their columns standardised, which the
     weights take up, so that no column counts for its unit. Recalls are of held-out items: each fold
-    of five is predicted by a fit on the others.
+    of five is predicted by a fit on the others. `between` is called between those fits, and what it
+    raises ends this one.
     """
     names, codes, counts = np.unique(np.array(labels), return_inverse=True, return_counts=True)
     rows, centre, spread = _prepared(vectors, normalized=normalized)
@@ -193,12 +208,14 @@ def fit_classifier(
     folds, contradictory = _folds(vectors, codes)
     right = np.zeros(len(names))
     for fold in range(folds.max() + 1):
+        between()
         held_out = folds == fold
         weights, bias = _logistic(rows[~held_out], codes[~held_out], strength)
         predicted = (rows[held_out] @ weights.T + bias).argmax(axis=1)
         hits = codes[held_out][predicted == codes[held_out]]
         right += np.bincount(hits, minlength=len(names))
     measured = np.bincount(codes[folds >= 0], minlength=len(names))
+    between()
     weights, bias = _logistic(rows, codes, strength)
     weights = weights / spread
     bias = bias - weights @ centre

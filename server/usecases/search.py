@@ -143,7 +143,7 @@ class Collections:
         max_collections: int = 1000,
         max_search_hits: int = 2**17,
         max_answer_bytes: int = 64 * 2**20,
-        max_fit_bytes: int = 256 * 2**20,
+        max_fit_bytes: int = 128 * 2**20,
     ) -> None:
         """Use a store that is open; `damaged` says what in it could not be opened and why."""
         self._max_search_hits = max_search_hits
@@ -409,7 +409,8 @@ class Collections:
     async def all_vectors(self, name: str) -> tuple[Description, NDArray[np.float32]]:
         """Give what a collection was made for and every vector in it: (points, dims), unit rows.
 
-        Raises `InvalidInput` where they take more memory than a fit may.
+        The points count as items of the key, and their bytes as those of what is in work. Raises
+        `InvalidInput` where they take more memory than a fit may.
         """
         description = await self._store.describe(name)
         points = (await self._store.size(description)).points
@@ -418,6 +419,8 @@ class Collections:
                 f"collection {name} has {points} points, whose vectors take {size} bytes, more than"
                 f" max_fit_bytes, {self._max_fit_bytes}; fit on a collection of some of them"
             )
+        current().begin(points)
+        current().hold(size)
         return description, await self._store.vectors(description)
 
     async def close(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar
 
-from attar.errors import AlreadyExists, NotFound, Unavailable
+from attar.errors import AlreadyExists, NotFound, Overloaded, Unavailable
 from attar.server.collections.disk import (
     check_name,
     disk_errors,
@@ -40,14 +40,21 @@ class Shelf(Generic[H]):
     """Heads of one kind under one folder; `kind` is said in messages."""
 
     def __init__(
-        self, folder: Path, kind: str, read: Callable[[bytes], H], *, reserve_bytes: int = 0
+        self,
+        folder: Path,
+        kind: str,
+        read: Callable[[bytes], H],
+        *,
+        max_heads: int = 100,
+        reserve_bytes: int = 0,
     ) -> None:
         """Read every head, which blocks; `damaged` says which could not be read and why.
 
-        What is put there leaves `reserve_bytes` of the disk free.
+        No more than `max_heads` are put there, and they leave `reserve_bytes` of the disk free.
         """
         self._folder = folder
         self._kind = kind
+        self._max_heads = max_heads
         self._reserve = reserve_bytes
         self._heads: dict[str, H] = {}
         self._writing = asyncio.Lock()
@@ -62,10 +69,17 @@ class Shelf(Generic[H]):
                 self._read(path, read)
 
     def refuse_taken(self, name: str) -> None:
-        """Raise `InvalidInput` or `AlreadyExists` when a head cannot be put under that name."""
+        """Raise when a head cannot be put under that name.
+
+        `InvalidInput` for what is no name, `AlreadyExists`, or `Overloaded` for one head too many.
+        """
         check_name(self._kind, name)
         if name in self._heads or name in self.damaged:
             raise AlreadyExists(f"{self._kind} {name} exists; choose another name or delete it")
+        if (there := len(self._heads) + len(self.damaged)) >= self._max_heads:
+            raise Overloaded(
+                f"{there} {self._kind}s are there, the limit; delete one, or raise max_heads"
+            )
 
     async def put(self, name: str, head: H) -> None:
         """Keep a new head; it survives a restart when this returns."""

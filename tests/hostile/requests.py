@@ -612,7 +612,21 @@ CASES: Final[tuple[Case, ...]] = (
     Case("Anomaly/Fit", "neighbours 0", _detector(neighbours=0), INVALID, "neighbours"),
     Case("Anomaly/Fit", "unknown metric", _detector(metric=9), INVALID, "metric"),
     Case("Anomaly/Fit", "target_fpr tiny", _detector(target_fpr=5e-324), INVALID, "target_fpr"),
-    Case("Anomaly/Fit", "neighbours beyond the items", _detector(neighbours=2**32 - 1), INVALID),
+    Case(
+        "Anomaly/Fit",
+        "neighbours beyond the most",
+        _detector(neighbours=101),
+        INVALID,
+        "neighbours",
+    ),
+    Case(
+        "Anomaly/Fit",
+        "neighbours of 32 bits",
+        _detector(neighbours=2**32 - 1),
+        INVALID,
+        "neighbours",
+    ),
+    Case("Anomaly/Fit", "neighbours beyond the items", _detector(neighbours=100), INVALID),
     Case(
         "Anomaly/Fit",
         "an item too long",

@@ -114,7 +114,7 @@ class FitDetectorRequest(_message.Message):
     target_fpr: _builtins.float
     """In (0, 1); 0.05 when absent."""
     neighbours: _builtins.int
-    """5 when absent."""
+    """5 when absent, 100 at most."""
     truncation: _item_pb2.Truncation.ValueType
     metric: Global___Metric.ValueType
     @_builtins.property
