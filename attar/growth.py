@@ -37,39 +37,10 @@ _ONCE: Final = ("form", "BertNormalizer", "Lowercase")
 _BELOW: Final = ("normalizers", "pretokenizers", "processors", "decoders")
 _SEES_NOTHING: Final = re.compile(r"\(\?[=!<]|\\[bBAzZG]|[\^$]")
 """In a pattern: what may match where there is no character."""
-_TRIE_BYTES: Final = 1024  # of a trie that has a place for each first byte
-_ESCAPED_LETTER: Final = re.compile(rb"\\u00[4-7]", re.IGNORECASE)
-"""In JSON, where nobody writes a letter so but to hide a name."""
 _SIGN: Final = re.compile(
     r"(\\.|\[(?:\\.|\[[^\]]*\]|[^\]\\\[])*\]|\{[^}]*\}|\(\?[:=!<>]*|.)", re.DOTALL
 )
 """Of a pattern: an escape, a set of characters, a count, the start of a group, or a character."""
-
-
-def check_maps(data: bytes) -> None:
-    """Refuse, by a ValueError, a tokenizer.json with a map of characters that is cut.
-
-    Reading one ends the process. Only what may have a map is parsed here: a vocabulary of 250,000
-    words takes a while.
-    """
-    if b"precompiled_charsmap" not in data and not _ESCAPED_LETTER.search(data):
-        return
-    maps: list[object] = []
-
-    def keep(pairs: list[tuple[str, object]]) -> None:
-        maps.extend(value for key, value in pairs if key == "precompiled_charsmap")
-
-    try:
-        json.loads(data, object_pairs_hook=keep)
-    except (ValueError, RecursionError):
-        return  # whoever reads it says what is wrong
-    for spelled in maps:
-        charsmap = b64decode(spelled) if isinstance(spelled, str) else b""
-        size = int.from_bytes(charsmap[:4], "little")
-        if size % 4 or not _TRIE_BYTES <= size <= len(charsmap) - 4:
-            raise ValueError(
-                f"its map of characters has {len(charsmap)} bytes and says {size} of its trie"
-            )
 
 
 def check_growth(tokenizer: Tokenizer) -> None:

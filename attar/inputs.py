@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from json import JSONDecodeError
 from typing import Any, Final, Literal, TypeAlias, TypeGuard, TypeVar, get_args
 
 import numpy as np
@@ -14,9 +15,10 @@ from tokenizers import Tokenizer
 
 from .bundle import Bundle
 from .errors import BundleRefused, InputTooLong, InvalidInput, ShapeError
-from .growth import check_growth, check_maps
+from .growth import check_growth
 from .manifest import AxisRange, Limits, TensorSpec
 from .token_ids import PRIVATE, OwnIds
+from .tokenizerfile import check_file
 
 Role: TypeAlias = Literal["passage", "query"]
 Truncation: TypeAlias = Literal["truncate", "error"]
@@ -93,7 +95,9 @@ class TextInput:
         tokenizer.json says.
         """
         try:
-            check_maps(tokenizer)
+            check_file(tokenizer)
+        except (UnicodeDecodeError, JSONDecodeError) as error:
+            raise BundleRefused("tokenizer", f"the tokenizer cannot be read: {error}") from None
         except ValueError as error:
             raise BundleRefused("tokenizer", f"the tokenizer is refused: {error}") from None
         read = _outcome(lambda: Tokenizer.from_str(tokenizer.decode()))

@@ -9,7 +9,7 @@ import attar
 from attar.errors import BundleRefused
 
 from ..bundles import text_files, text_manifest
-from .tokenizers import CASES, Case
+from .tokenizers import CASES, SPELLED, Case
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -48,3 +48,22 @@ def test_a_map_of_characters_that_would_end_the_process_is_seen_however_it_is_sp
 
     with pytest.raises(BundleRefused, match="says 4294967295 of its trie"):
         attar.load(path, threads=1)
+
+
+@pytest.mark.parametrize(
+    ("before", "words"), SPELLED, ids=["long number", "deep", "named twice", "no JSON"]
+)
+def test_what_python_cannot_read_hides_nothing_from_it(
+    before: str, words: str, tmp_path: Path
+) -> None:
+    manifest = text_manifest()
+    files = text_files(manifest)
+    bad = f'"truncation": {before}, "normalizer": {{"type": "Precompiled", '
+    bad += '"precompiled_charsmap": "/////wAA"}'
+    files["tokenizer.json"] = f'{{{bad}, "model": {{}}}}'.encode()
+    path = attar.Bundle.write(tmp_path / "x.attar", manifest, files).path
+
+    with pytest.raises(BundleRefused) as refused:
+        attar.load(path, threads=1)
+    assert refused.value.code == "tokenizer"
+    assert words in str(refused.value)

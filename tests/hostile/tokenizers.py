@@ -16,7 +16,7 @@ class Case:
     """Parts in the place of a sound tokenizer's, and the words of the refusal; none: it loads."""
 
     name: str
-    parts: Mapping[str, Part | None]
+    parts: Mapping[str, object]
     words: str = ""
 
     def __str__(self) -> str:
@@ -55,6 +55,36 @@ def template(*texts: str) -> Mapping[str, Part]:
     return {
         "post_processor": {
             "type": "TemplateProcessing", "single": pieces, "pair": [], "special_tokens": {},
+        }
+    }  # fmt: skip
+
+
+def model(kind: str, **parts: object) -> Mapping[str, object]:
+    return {"model": {"type": kind, "unk_token": "[UNK]", "vocab": WORDS, **parts}}
+
+
+def pieces(*words: str) -> Mapping[str, object]:
+    vocabulary = [["[UNK]", 0.0], ["[CLS]", 0.0], ["[SEP]", 0.0], *([word, -1.0] for word in words)]
+    return {"model": {"type": "Unigram", "unk_id": 0, "vocab": vocabulary, "byte_fallback": False}}
+
+
+def added(*contents: str) -> Mapping[str, object]:
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    return {
+        "added_tokens": [
+            {"id": 1000 + i, "content": content, "special": True, **flags}
+            for i, content in enumerate(contents)
+        ]
+    }
+
+
+def prefix_of_ids(ids: list[int], *, listed: bool = False) -> Mapping[str, object]:
+    """Give a template with a special token of these ids, as an object or as a list."""
+    special = {"id": "c", "ids": ids, "tokens": ["c"] * len(ids)}
+    (part,) = template("A").values()
+    return {
+        "post_processor": {
+            **part, "special_tokens": {"c": list(special.values()) if listed else special},
         }
     }  # fmt: skip
 
@@ -127,6 +157,42 @@ CASES: Final = (
         Case(f"the pattern {pattern}", split(pattern), "repeats what repeats or chooses")
         for pattern in ("(a+)+$", "(?:a|a)*b", "((a?)b?)+", "(a{1,3}){2,9}", r"([\[\]]*x?)*")
     ),
+    *(
+        Case(f"the pattern {pattern}", split(pattern), f"has {sign!r}: calls of groups")
+        for pattern, sign in (
+            (r"(?<a>)(?<b>\g<a>\g<a>)(?<c>\g<b>\g<b>)q", r"\g"), ("(?<a>x)(?&a)q", "(?"),
+            ("(?<a>x)(?P>a)q", "(?"), ("(?R)?a", "(?"), (r"(?=(\w))\1*\1*\1*[?!]", r"\1"),
+            (r"(?<a>\w)\k<a>*5", r"\k"), ("(?~a)", "(?"), ("(*FAIL)a", "(*"), ("(?x)a # (", "(?"),
+            ("[]((a+)+]$", "[]"),
+        )
+    ),
+    Case("a pattern of 100,000 characters", split("a|" * 50_000), "100000 characters of a pattern"),
+    Case("a piece of 200 kB", pieces("a", "b" * 200_000), "200000 characters of a word; limit"),
+    Case("a word of 2 kB", model("WordLevel", vocab={**WORDS, "b" * 2000: 4}), "2000 characters"),
+    Case("pieces of 5 MB", pieces(*(f"{i:01000}" for i in range(5000))), "bytes of words; limit"),
+    Case(
+        "a million words and one",
+        model("Unigram", vocab=[0] * 1_000_001),
+        "1000001 words; limit 1000000",
+    ),
+    Case("2,000,001 merges", model("BPE", merges=[0] * 2_000_001), "2000001 merges; limit 2000000"),
+    Case("added tokens of 2 MB", added("x" * 10**6, "y" * 10**6), "2000000 bytes of added tokens"),
+    Case(
+        "a long prefix of WordPiece",
+        model("WordPiece", continuing_subword_prefix="#" * 65, max_input_chars_per_word=100),
+        "65 bytes of continuing_subword_prefix; limit 64",
+    ),
+    Case(
+        "a long suffix of BPE",
+        model("BPE", end_of_word_suffix="é" * 33, merges=[]),
+        "66 bytes of end_of_word_suffix; limit 64",
+    ),
+    Case("a template of 10,000 ids", prefix_of_ids([2] * 10_000), "10000 parts or token ids"),
+    Case(
+        "10,000 ids in a list",
+        prefix_of_ids([2] * 10_000, listed=True),
+        "10000 parts or token ids",
+    ),
     Case(
         "a pattern of a normaliser",
         normal(replace("(a*)*b", "", regex=True)),
@@ -149,3 +215,11 @@ CASES: Final = (
     Case("GPT-4's", split(GPT_4)),
     Case("DeepSeek's", split(THREES)),
 )  # fmt: skip
+
+SPELLED: Final = (
+    ("1" * 5000, "says 4294967295 of its trie"),
+    ("[" * 100_000 + "]" * 100_000, "it is nested too deep"),
+    ('{"a": 1, "a": 2}', "it has a name twice in one object"),
+    ("[1,]", "the tokenizer cannot be read: Expecting value"),
+)
+"""JSON that stands before a map of characters that is cut, and the words of the refusal."""
