@@ -246,7 +246,9 @@ class TextInput:
 
     def _given(self, item: object, index: int) -> Prepared:
         """Hold ids that somebody else made to this tokenizer, or only to what it has rows for."""
-        if isinstance(item, Sized) and len(item) > self._max_length:  # before they are copied
+        # Before they are copied; a scalar array has a len that raises.
+        scalar = isinstance(item, np.ndarray) and not item.ndim
+        if isinstance(item, Sized) and not scalar and len(item) > self._max_length:
             raise InputTooLong(
                 f"item {index} has {len(item)} tokens and the encoder takes {self._max_length}; "
                 "shorten it: token ids are taken as they are and never cut"
