@@ -185,7 +185,10 @@ class Access:
     def take(self, name: str, *, requests: int = 0, items: int = 0, tokens: int = 0) -> None:
         """Use so much of a key's rates and quotas, or raise RateLimited and use none of it."""
         amounts = (requests, items, tokens)
-        if (key := self._keys.get(name)) is not None and key.limits(amounts):
+        self._refresh()
+        if (key := self._keys.get(name)) is None:
+            raise Unauthenticated("the key is not one that this server knows any more")
+        if key.limits(amounts):
             with self._ledger.entry(name) as used:
                 use(key, used, amounts, now=self._now(), clock=self._clock())
 

@@ -45,7 +45,8 @@ class Site:
         origin = headers.get("origin")
         if origin in self.origins:
             return
-        if origin is not None and origin.partition("://")[2].lower() != (authority or "").lower():
+        own = None if authority is None else authority.lower()
+        if origin is not None and origin.partition("://")[2].lower() != own:
             raise PermissionDenied(
                 f"origin is {_shown(origin)}, and pages of other sites may not call a server "
                 "without keys; list it in cors_allow_origin"

@@ -13,6 +13,8 @@ from typing import Final
 from attar.errors import Overloaded
 
 SLOWEST_BYTES_PER_S: Final = 2**16  # of a caller who takes an answer: 0.5 Mbit/s
+SHORT_BYTES: Final = 2**16
+"""An answer as short is never refused: what it tells of, a write above all, has been done."""
 
 
 class Shares:
@@ -45,9 +47,13 @@ class Shares:
         fits = amount <= free and self._held[caller] + amount <= self._alpha * free
         if not fits and self.total > own:
             return False
+        self.hold(caller, amount)
+        return True
+
+    def hold(self, caller: str, amount: int) -> None:
+        """Count so much more of a caller's, whether it fits or not."""
         self._held[caller] += amount
         self.total += amount
-        return True
 
     async def wait(self, caller: str, amount: int) -> None:
         """Let a caller hold so much more once it fits."""
@@ -100,6 +106,8 @@ class Room:
         more = size - self.held
         if more < 0:
             self._shares.give(self._caller, -more)
+        elif size <= SHORT_BYTES:
+            self._shares.hold(self._caller, more)
         elif more > 0 and not self._shares.take(self._caller, more, own=self.held):
             raise self._shares.refusal(self._caller)
         self.held = size

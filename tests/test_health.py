@@ -99,3 +99,18 @@ def test_reflection_knows_every_service_under_both_of_its_names(
     )
     assert {*SERVICE_NAMES, "grpc.health.v1.Health", reflection.V1, reflection.V1ALPHA} <= found
     assert "ModelInfer" in {method.name for method in file.service[0].method}
+
+
+async def test_a_name_that_is_none_is_not_kept_by_those_who_watch(
+    bundle_path: Path, tmp_path: Path
+) -> None:
+    ask = health_pb2.HealthCheckRequest(service="a" * 257)
+    async with (
+        running(settings(bundle_path, data_dir=tmp_path / "data")) as port,
+        grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
+    ):
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError, match="257 characters, more than 256"):
+            await health.Check(ask)
+        with pytest.raises(grpc.aio.AioRpcError, match="257 characters, more than 256"):
+            await health.Watch(ask).read()

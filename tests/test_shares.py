@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attar.errors import Overloaded
-from attar.server.shares import Room, Shares
+from attar.server.shares import SHORT_BYTES, Room, Shares
 
 CALLERS = st.sampled_from("abcd")
 LIMITS = st.integers(1, 40)
@@ -50,25 +50,37 @@ def test_each_of_several_reaches_an_equal_part_and_one_part_stays_free(
 
 
 def test_a_refusal_names_the_setting_its_value_and_what_is_held() -> None:
-    shared = shares(4)
-    shared.take("a", 2)
+    shared = shares(2 * SHORT_BYTES)
+    shared.take("a", SHORT_BYTES)
 
-    words = r"has 2 calls and all callers 2, of max_calls, 4; .* retry"
+    words = r"has 65536 calls and all callers 65536, of max_calls, 131072; .* retry"
     with pytest.raises(Overloaded, match=words):
-        Room(shared, "a").settle(1)
+        Room(shared, "a").settle(SHORT_BYTES + 1)
+
+
+def test_a_short_answer_is_never_refused_and_is_counted() -> None:
+    shared = shares(SHORT_BYTES)
+    shared.take("a", SHORT_BYTES)
+
+    room = Room(shared, "a")
+    room.settle(SHORT_BYTES)
+    assert shared.total == 2 * SHORT_BYTES
+    room.leave()
+    assert shared.total == SHORT_BYTES
 
 
 def test_what_is_larger_than_the_limit_is_held_by_one_at_a_time() -> None:
+    size = SHORT_BYTES + 9
     shared = shares(4)
     first, second = Room(shared, "a"), Room(shared, "b")
-    first.settle(9)
+    first.settle(size)
     with pytest.raises(Overloaded):
-        second.settle(9)
-    first.settle(12)  # as it turned out
+        second.settle(size)
+    first.settle(size + 3)  # as it turned out
     first.leave()
-    second.settle(9)
+    second.settle(size)
 
-    assert shared.total == 9
+    assert shared.total == size
 
 
 def test_an_answer_that_is_smaller_than_was_thought_gives_the_rest_back() -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from attar.server.shares import room
 from attar.server.transport.stream import in_order
 
 
@@ -18,6 +19,7 @@ async def test_a_stream_works_on_so_many_requests_at_a_time(limit: int) -> None:
 
     async def answer(number: int) -> int:
         nonlocal working, most
+        await room().take(0)  # of its bytes, before it is made
         working += 1
         most = max(most, working)
         for _ in range(10 - number):  # later ones are ready sooner
@@ -29,3 +31,21 @@ async def test_a_stream_works_on_so_many_requests_at_a_time(limit: int) -> None:
 
     assert [one async for one in answers] == list(range(10))
     assert most == limit
+
+
+async def test_a_caller_who_leaves_while_an_answer_is_made_ends_the_stream_quietly() -> None:
+    left = asyncio.Event()
+
+    async def requests() -> AsyncIterator[int]:
+        yield 0
+        yield 1
+
+    async def answer(number: int) -> int:
+        if number:
+            await left.wait()
+        return number
+
+    answers = in_order(requests(), answer, at_once=2, draining=asyncio.Event())
+
+    assert await anext(answers) == 0
+    await answers.aclose()  # raises what is not the end

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,6 +15,7 @@ from attar.v1 import embedding_pb2, embedding_pb2_grpc, item_pb2
 from .attacks.h2 import DATA, RST_STREAM, WINDOW_UPDATE, Connection, frame
 from .attacks.held import EMBED, embed_request, until
 from .bundles import tiny_bundle
+from .faults.ground import harmed_bundle, words
 from .servers import serving, settings
 
 DIM = 64
@@ -95,6 +97,24 @@ async def test_a_stream_that_says_nothing_is_told_so(port: int) -> None:
     assert len(first.items) == 1
     assert told.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert "stream_idle_timeout_s, 1.5 s" in str(told.value.details())
+
+
+async def test_a_stream_whose_request_is_worked_on_is_not_idle(tmp_path: Path) -> None:
+    bundle = harmed_bundle(tmp_path / "dear.attar", products=4)
+    idle_s = 0.2  # a fraction of what the texts take
+
+    async def dear() -> AsyncIterator[embedding_pb2.EmbedRequest]:
+        yield request(words(1500))
+        yield request(words(1500, first=1500))
+        await asyncio.sleep(60)
+
+    with serving(settings(bundle, data_dir=tmp_path, stream_idle_timeout_s=idle_s)) as target:
+        async with grpc.aio.insecure_channel(target) as channel:
+            stub: Any = embedding_pb2_grpc.EmbeddingStub(channel)
+            stream = stub.EmbedStream(dear())
+            answers = [await stream.read(), await stream.read()]
+
+    assert [len(answer.items) for answer in answers] == [1500, 1500]
 
 
 async def test_a_connection_has_a_share_of_the_streams_and_leaves_another_some(port: int) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attar.errors import RateLimited, Unavailable
+from attar.errors import RateLimited, Unauthenticated, Unavailable
 from attar.server.access import Access, Key, parse_keys, use
 from attar.server.usage import Ledger, Used
 
@@ -186,6 +186,20 @@ def test_what_was_used_is_there_after_a_restart_and_with_other_limits(tmp_path: 
         again.take("a", items=8)
     # Seconds since the machine was started begin anew with it.
     access(path, [1.0], [NOON], items_per_day=12).take("a", items=7)
+
+
+def test_a_key_that_was_taken_away_has_nothing_left(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.toml"
+    line = '[[keys]]\nname = "{}"\nkey = "{}"\nscopes = ["infer"]\n'
+    keys.write_text(line.format("a", SECRET) + line.format("b", "other-0123456789"), "utf-8")
+    now = [0.0]
+    own = Access(file=keys, ledger=Ledger(tmp_path / "usage"), now=lambda: now[-1])
+    own.take("a", items=1)
+
+    keys.write_text(line.format("b", "other-0123456789"), "utf-8")
+    now.append(10.0)
+    with pytest.raises(Unauthenticated, match="not one that this server knows any more"):
+        own.take("a", items=1)
 
 
 def test_an_hour_that_is_set_back_gives_no_second_quota(tmp_path: Path) -> None:

@@ -141,7 +141,9 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
             except Exception as error:  # noqa: BLE001 (each search ends as its own call would)
                 return to_status(error, fields=convert.fields(search))
 
-        results = await asyncio.gather(*map(one, request.searches))
+        results: list[Found | Status] = []
+        for first in range(0, len(request.searches), 16):
+            results += await asyncio.gather(*map(one, request.searches[first : first + 16]))
         return await messages.answer(
             collections_pb2.SearchBatchResponse,
             sum(map(_size, results)),

@@ -6,7 +6,7 @@ maps to. The services behind it only decode, ask a use case, and encode.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +17,7 @@ import grpc
 from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status
 
-from attar.errors import DeadlineExceeded, Overloaded
+from attar.errors import DeadlineExceeded, InvalidInput, Overloaded
 from attar.server.access import Scope
 from attar.server.browser import Site
 from attar.server.call import Call, answering
@@ -243,7 +243,7 @@ class Guard(grpc.aio.ServerInterceptor):
             weights = deque[int]()  # of the requests that have no answer yet, in their order
 
             async def read() -> AsyncIterator[Message]:
-                async for data in self._came(requests):
+                async for data in self._came(requests, unanswered=weights):
                     weight = await self._weighed(kind, data)
                     await one.wait_to_hold(weight, kept=len(data))
                     weights.append(weight)
@@ -275,23 +275,34 @@ class Guard(grpc.aio.ServerInterceptor):
         try:
             found = await off_the_loop(len(data), lambda: parts.count(kind, data, limit=limit))
         except parts.Malformed:
-            found = 0
+            raise InvalidInput(
+                "the message is not the protobuf that this call takes; check the client's .proto"
+            ) from None
         return _MADE_OF_A_BYTE * len(data) + _MADE_OF_A_PART * found
 
-    async def _came(self, requests: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """What comes on a stream; DeadlineExceeded once nothing has come for too long."""
+    async def _came(
+        self, requests: AsyncIterator[bytes], *, unanswered: Collection[int]
+    ) -> AsyncIterator[bytes]:
+        """What comes on a stream; DeadlineExceeded once nothing has come for too long.
+
+        A caller who waits for an answer is not idle.
+        """
         idle_s = self._patience.stream_idle_timeout_s
         while True:
+            coming = asyncio.ensure_future(anext(requests))
             try:
-                async with asyncio.timeout(idle_s):
-                    data = await anext(requests)
+                while not (await asyncio.wait((coming,), timeout=idle_s))[0]:
+                    if not unanswered:
+                        raise DeadlineExceeded(
+                            f"nothing came on the stream for stream_idle_timeout_s, {idle_s:g} s; "
+                            "open another when there is something to send"
+                        )
+                data = coming.result()
             except StopAsyncIteration:
                 return
-            except TimeoutError:
-                raise DeadlineExceeded(
-                    f"nothing came on the stream for stream_idle_timeout_s, {idle_s:g} s; "
-                    "open another when there is something to send"
-                ) from None
+            finally:
+                coming.cancel()
+            del coming
             yield data
             del data
 

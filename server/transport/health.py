@@ -14,6 +14,7 @@ from .guard import Context
 
 SERVICE: Final = health_pb2.DESCRIPTOR.services_by_name["Health"]
 EVERY_S: Final = 1.0
+MAX_NAME: Final = 256  # characters; gRPC keeps a message as long as its call goes on
 
 _STATE: Final = health_pb2.HealthCheckResponse
 
@@ -34,6 +35,7 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         self._changed = asyncio.Event()
 
     async def Check(self, request: Any, context: Context) -> Any:  # noqa: D102 (health.proto does)
+        await _refuse_long(request, context)
         if request.service not in self._states:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no service or model has that name")
         return _STATE(status=self._states[request.service])
@@ -43,6 +45,7 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         request: Any,
         context: Context,
     ) -> AsyncIterator[Any]:
+        await _refuse_long(request, context)
         peer = context.peer()
         if not self._watching.take(peer):
             refusal = str(self._watching.refusal(peer))
@@ -89,3 +92,9 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
             self._states = states
             self._changed.set()
             self._changed = asyncio.Event()
+
+
+async def _refuse_long(request: Any, context: Context) -> None:
+    if (length := len(request.service)) > MAX_NAME:
+        told = f"the name has {length} characters, more than {MAX_NAME}; give a service or model"
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, told)

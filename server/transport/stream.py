@@ -65,8 +65,8 @@ async def in_order(
                 own.leave()
                 held.discard(own)
                 places.release()
-    except* AttarError as group:  # only reading can raise one
-        raise group.exceptions[0] from None
+    except BaseExceptionGroup as group:
+        raise _end(group) from None
     finally:
         for own in held:
             own.leave()
@@ -74,3 +74,11 @@ async def in_order(
         raise Unavailable(
             "the server is shutting down; what it had accepted of this stream is answered"
         )
+
+
+def _end(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What has ended a stream: its caller left, or reading raised an error."""
+    if group.subgroup(GeneratorExit) is not None:
+        return GeneratorExit()
+    errors = group.subgroup(AttarError)
+    return group if errors is None else errors.exceptions[0]

@@ -106,6 +106,7 @@ def grpc_from_a_page(folder: Path) -> Outcome:
                 _code(stub.Unload, models_pb2.UnloadRequest(name="tiny"), metadata)
                 for metadata in (
                     [("origin", EVIL)],
+                    [("origin", "null")],
                     [("sec-fetch-site", "cross-site")],
                     [("x-forwarded-for", "192.0.2.1")],
                     [("forwarded", "for=192.0.2.1")],
@@ -114,7 +115,7 @@ def grpc_from_a_page(folder: Path) -> Outcome:
         held = (
             not any(answer.startswith(b"HTTP/1.1 200") for answer in plain)
             and mixed.startswith(b"HTTP/1.1 404")
-            and codes == ["PERMISSION_DENIED"] * 4
+            and codes == ["PERMISSION_DENIED"] * 5
             and _is_loaded(server)
         )
         told = [answer.split(b"\r\n")[0][:40] for answer in plain]

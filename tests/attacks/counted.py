@@ -129,6 +129,8 @@ def _many() -> Iterator[Probe]:
     fields = "fields and elements, 16 for each of max_items"
     empty = b"\x0a\x00" * (BYTES // 2)
     yield Probe("empty texts", EMBED, field(3, empty), fields)
+    ids = field(3, empty) + b"\x07"  # a broken end
+    yield Probe("ids before a broken end", "attar.v1.Collections/Search", ids, "not the protobuf")
     lengths = field(9, field(2, b"\x00" * BYTES))
     yield Probe("token ids of no length", EMBED, lengths, "a request takes 2048 (max_items)")
     labels = field(3, field(1, b"cat")) + b"\x2a\x00" * (BYTES // 2)

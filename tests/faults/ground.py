@@ -27,13 +27,14 @@ from tests.servers import free_port
 from .seen import NotRun
 
 POISON: Final = "!"  # the graph fails on it: the table has no row for it
-ENDLESS: Final = "?"  # the graph counts to SPINS on it, which takes longer than any run may
-SPINS: Final = 8_000_000
+ENDLESS: Final = "?"  # the graph multiplies for longer than any run may on it
 START_S: Final = 180.0
 
 _DIM: Final = 16
 _WIDTH: Final = 512
 _ROWS: Final = 32
+_TALL: Final = 16384  # rows that ENDLESS multiplies, LONG times; any other token none
+_LONG: Final = 400
 
 
 def harmed_bundle(path: Path, *, seed: int = 0, products: int = 0, name: str = "tiny") -> Path:
@@ -49,7 +50,11 @@ def harmed_bundle(path: Path, *, seed: int = 0, products: int = 0, name: str = "
         "last": np.array([2]),
         "middle": np.array([1]),
         "endless": np.array(VOCABULARY.index(ENDLESS)),
-        "spins": np.array(SPINS),
+        "tall": np.array([_TALL]),
+        "first": np.array([0]),
+        "column": np.ones((_TALL, 1), np.float32),
+        "line": np.ones((1, _WIDTH // 2), np.float32),
+        "turn": np.linalg.qr(draw.standard_normal((_WIDTH // 2,) * 2))[0].astype(np.float32),
         "zero": np.array(0, np.float32),
     }
     nodes = [
@@ -61,8 +66,12 @@ def harmed_bundle(path: Path, *, seed: int = 0, products: int = 0, name: str = "
         helper.make_node("Equal", ["input_ids", "endless"], ["met"]),
         helper.make_node("Cast", ["met"], ["ones"], to=TensorProto.INT64),
         helper.make_node("ReduceMax", ["ones"], ["any"], keepdims=0),
-        helper.make_node("Mul", ["any", "spins"], ["trips"]),
-        helper.make_node("Loop", ["trips", "", "zero"], ["nothing"], body=_count()),
+        helper.make_node("Mul", ["any", "tall"], ["count"]),
+        helper.make_node("Slice", ["column", "first", "count"], ["taken"]),
+        helper.make_node("MatMul", ["taken", "line"], ["t0"]),
+        *(helper.make_node("MatMul", [f"t{i}", "turn"], [f"t{i + 1}"]) for i in range(_LONG)),
+        helper.make_node("ReduceSum", [f"t{_LONG}"], ["spent"], keepdims=0),
+        helper.make_node("Mul", ["spent", "zero"], ["nothing"]),
         helper.make_node("Add", ["sum", "nothing"], ["pooled"]),
     ]
     if products:
@@ -98,22 +107,6 @@ def harmed_bundle(path: Path, *, seed: int = 0, products: int = 0, name: str = "
         "variants/fp32.onnx": model.SerializeToString(deterministic=True),
     }
     return Bundle.write(path, text_manifest(dim=_DIM, name=name), files).path
-
-
-def _count() -> onnx.GraphProto:
-    """Give a loop's body that takes time and changes nothing."""
-    nodes = [
-        helper.make_node("Identity", ["go"], ["go_on"]),
-        helper.make_node("Sin", ["x"], ["same"]),
-    ]
-    scalar = helper.make_tensor_value_info
-    inputs = [
-        scalar("trip", TensorProto.INT64, []),
-        scalar("go", TensorProto.BOOL, []),
-        scalar("x", TensorProto.FLOAT, []),
-    ]
-    outputs = [scalar("go_on", TensorProto.BOOL, []), scalar("same", TensorProto.FLOAT, [])]
-    return helper.make_graph(nodes, "count", inputs, outputs)
 
 
 def words(count: int, *, first: int = 0) -> list[str]:

@@ -30,7 +30,7 @@ from attar.training.encoders import huggingface, saved
 
 from ..bundles import tiny_bundle
 from ..families import plain_folder, sentence_folder
-from .commands import pairs
+from .commands import pairs, private_key
 
 Make = Callable[[Path], list[object]]
 """Lays what a command reads in a folder and gives the command's words."""
@@ -110,6 +110,10 @@ def program(code: str, *words: object) -> list[object]:
 
 def bundle(folder: Path) -> Path:
     return tiny_bundle(folder / "tiny.attar")
+
+
+def signing(folder: Path) -> list[object]:
+    return command("sign", bundle(folder), "--key", private_key(folder))
 
 
 SERVED: Final = """
@@ -236,6 +240,7 @@ CASES: tuple[Case, ...] = (
         "attar report",
         lambda folder: command("report", bundle(folder), "--out", folder / "new.html"),
     ),
+    Case("attar sign", signing),
     Case("attar serve, and a client", served()),
     Case("attar serve with workers, and a client", served("--workers", "2")),
     Case(
