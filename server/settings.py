@@ -338,7 +338,7 @@ class Settings(BaseSettings):
         256 * 2**20, ge=1, description="Bytes that the remembered embeddings may take."
     )
     max_concurrent_requests: int = Field(
-        512,
+        1024,
         ge=1,
         description="Calls in flight; beyond it a call is refused before any work is done for it. "
         "One caller (a key; without keys a gRPC connection, or an address over HTTP) has at most "
@@ -357,10 +357,11 @@ class Settings(BaseSettings):
         "key, or without keys a connection) has at most as many as are free.",
     )
     max_connection_streams: int = Field(
-        128,
+        8192,
         ge=1,
-        description="Calls of one gRPC connection at a time; its further ones wait at the client. "
-        "More let one connection fill the server, and begin and drop calls faster than it works.",
+        description="Calls of one gRPC connection at a time; gRPC cuts off more, as UNAVAILABLE, "
+        "and counts calls that have just ended. Fewer, such as 128, keep one connection from "
+        "beginning and dropping calls faster than the server works, and cut honest bursts off.",
     )
     max_untaken_bytes: int = Field(
         64 * 2**20,

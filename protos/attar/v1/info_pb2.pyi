@@ -224,7 +224,7 @@ class Limits(_message.Message):
     max_streams: _builtins.int
     """Streams open at a time; one caller has at most as many as are free."""
     max_connection_streams: _builtins.int
-    """Calls of one gRPC connection at a time; its further ones wait at the client."""
+    """Calls of one gRPC connection at a time; gRPC cuts off more."""
     max_untaken_bytes: _builtins.int
     """Bytes of answers being made or not taken yet; one caller has at most as many as are free."""
     max_heads: _builtins.int
