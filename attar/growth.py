@@ -8,7 +8,7 @@ its steps may multiply a text by is bounded before it is given one.
 import json
 import re
 from base64 import b64decode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from tokenizers import Tokenizer
@@ -48,9 +48,10 @@ def check_growth(tokenizer: Tokenizer) -> None:
     growth = _total(tokenizer.normalizer, tokenizer.pre_tokenizer)
     if growth > MAX_GROWTH:
         raise ValueError(f"its steps may make {growth} times of a text; limit {MAX_GROWTH}")
-    spelled = 1
-    for step in _steps(tokenizer.decoder):
-        spelled *= _replaced(step) if step["type"] == "Replace" else 1
+    spelled = _product(
+        (step, _replaced(step) if step["type"] == "Replace" else 1)
+        for step in _steps(tokenizer.decoder)
+    )
     if spelled > MAX_GROWTH:
         raise ValueError(f"its decoder may make {spelled} times of tokens; limit {MAX_GROWTH}")
     for step in _steps(tokenizer.post_processor):
@@ -65,19 +66,39 @@ def check_growth(tokenizer: Tokenizer) -> None:
 
 def _total(*parts: Any) -> int:
     """Give the most that all steps together multiply a text's bytes by."""
-    growth = 1
+    return _product(_factors(step for part in parts for step in _steps(part)))
+
+
+def _factors(steps: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], int]]:
+    """Give each step with its factor, which some have only once."""
     seen: set[str] = set()
-    for part in parts:
-        for step in _steps(part):
-            kind, factor = step["type"], _factor(step)
-            if kind in _FORMS or (
-                kind == "Precompiled" and kind not in seen and factor <= _FORM_BYTES
-            ):
-                seen.add(kind)
-                kind, factor = "form", _FACTORS["form"]
-            growth *= 1 if kind in seen and kind in _ONCE else factor
+    for step in steps:
+        kind, factor = step["type"], _factor(step)
+        if kind in _FORMS or (kind == "Precompiled" and kind not in seen and factor <= _FORM_BYTES):
             seen.add(kind)
-    return growth
+            kind, factor = "form", _FACTORS["form"]
+        yield step, 1 if kind in seen and kind in _ONCE else factor
+        seen.add(kind)
+
+
+def _product(factors: Iterable[tuple[Mapping[str, Any], int]]) -> int:
+    """Multiply steps' factors, those of a table of replacements only once.
+
+    Literal replacements in a row take each byte of a text once, where none writes a character that
+    a later one takes: then the greatest of their factors bounds them all.
+    """
+    product = greatest = 1
+    written: set[str] | None = set()  # by the table; None: anything may have been
+    for step, factor in factors:
+        literal = step["pattern"].get("String") if step["type"] == "Replace" else None
+        if literal and written is not None and written.isdisjoint(literal):
+            greatest = max(greatest, factor)
+        else:
+            product, greatest = product * greatest, factor
+            written = set() if literal else None
+        if written is not None:
+            written.update(step["content"])
+    return product * greatest
 
 
 def _steps(part: Any) -> Iterator[Mapping[str, Any]]:

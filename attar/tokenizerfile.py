@@ -79,7 +79,7 @@ def _check_map(spelled: str) -> None:
 
 def _check_pattern(pattern: str) -> None:
     _most("characters of a pattern", len(pattern), MAX_PATTERN)
-    for sign in _SIGN.findall(pattern):
+    for sign in map(re.Match.group, _SIGN.finditer(pattern)):
         if _UNKNOWN.fullmatch(sign):
             raise ValueError(
                 f"its pattern {pattern[:80]!r} has {sign!r}: calls of groups, references back and "

@@ -6,6 +6,7 @@ The one list; test_tokenizers.py puts each in a bundle. What real tokenizers are
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 Part = Mapping[str, Any]
@@ -109,6 +110,21 @@ CASES: Final = (
     Case("much for nothing", normal(replace("", "b" * 300)), "301 times of a text"),
     Case("a long prefix", normal({"type": "Prepend", "prepend": "x" * 1000}), "1001 times"),
     Case("a map that writes much", normal(charsmap(b"x" * 1000)), "1000 times of a text"),
+    Case(
+        "a table that takes what it wrote",
+        normal(*[replace(a, b * 3) for a, b in pairwise("abcdefg")]),
+        "729 times of a text",
+    ),
+    Case(
+        "a table that takes what two of its steps wrote",
+        normal(replace("a", "yqqz"), replace("zy", "yqqqqqqz"), *[replace("zy", "y" * 50)] * 2),
+        "its steps may make",
+    ),
+    Case(
+        "two tables with another step between",
+        normal(replace("a", "b" * 20), {"type": "Lowercase"}, replace("c", "d" * 20)),
+        "800 times of a text",
+    ),
     Case("bytes as letters 12 times", before(*[BYTES] * 12), "24576 times of a text"),
     Case(
         "a map whose trie is cut",
@@ -211,6 +227,13 @@ CASES: Final = (
             replace("``", '"'), replace("''", '"'), {"type": "NFKD"}, {"type": "StripAccents"},
             {"type": "Lowercase"}, charsmap(b"x" * 33),
         ) | before({"type": "WhitespaceSplit"}, BLANKS),
+    ),
+    Case("a table of emoji", normal(*[replace(chr(0x1F600 + i), f":{i}:" * 4) for i in range(60)])),
+    Case(
+        "a table after a normal form",
+        normal(
+            replace("&amp;", "&"), {"type": "NFKC"}, replace("½", " 1/2 "), replace("…", " dots ")
+        ) | before(BLANKS),
     ),
     Case("GPT-4's", split(GPT_4)),
     Case("DeepSeek's", split(THREES)),
