@@ -19,13 +19,17 @@ from .errors import BundleRefused
 from .onnxproto import Message
 from .onnxtensors import numbers_of, shape_of
 
-FREE = 2**24
-"""Numbers made and pairs multiplied that any file may ask for: some milliseconds of one core."""
+FREE = 2**27
+"""Numbers made and pairs multiplied that any file may ask for.
+
+They are counted here and not computed: no load folds them. A run does, as it does what its items
+ask for, which has no bound. Two products of weights of 256 x 256 are a quarter of it.
+"""
 
 PER_BYTE = 16
 """The same for each byte of the file: weights of 4 bits that become float32 are 2."""
 
-_INT, _INTS = 2, 7  # AttributeProto.AttributeType
+_INT, _TEXT, _INTS = 2, 3, 7  # AttributeProto.AttributeType
 
 _FEW = 64
 """Numbers of a tensor whose values are followed: shapes have no more."""
@@ -35,10 +39,14 @@ Shape: TypeAlias = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """A tensor that no input changes, and its numbers where they are few and known."""
+    """A tensor that no input changes, and its numbers where they are few and known.
+
+    Of `at_most` it is known that no axis is larger: how many numbers are not zero depends on them.
+    """
 
     shape: Shape
     numbers: NDArray[Any] | None = None
+    at_most: bool = False
 
     @property
     def whole(self) -> Shape:
@@ -52,7 +60,7 @@ class Constant:
 
 Inputs: TypeAlias = Sequence[Constant]
 Rule: TypeAlias = Callable[[Message, Inputs], Shape]
-"""Gives a node's output shape, or raises ValueError or IndexError where none follows."""
+"""Gives a node's output shape; where none follows, ValueError, LookupError or ArithmeticError."""
 
 
 def check_constants(graph: Message, size: int, name: str) -> Mapping[str, Constant]:
@@ -68,19 +76,19 @@ def check_constants(graph: Message, size: int, name: str) -> Mapping[str, Consta
         constants = [each for each in given if each is not None]
         outputs = node.each("output")
         shown = f"{(outputs or [''])[0]!r:.80} by {node.get('op_type')}"
-        if len(constants) == len(given):
-            try:
+        try:
+            if len(constants) == len(given):
                 made = _output(node, constants)
-                cost += math.prod(made.shape) * _pairs(node, constants)
-            except (ValueError, IndexError, ArithmeticError) as error:
-                raise BundleRefused(
-                    "unbounded",
-                    f"{name} computes {shown} from constants alone, and how large that is does not "
-                    f"follow from the file ({error}); compute it before the export",
-                ) from None
-            known.update({each: made for each in outputs if each})
-        elif node.get("op_type") in _ENLARGED and given[1:2] != [None]:
-            cost += _least(given[1:2])
+                cost += _cost(node, constants, made.shape)
+                known.update({each: made for each in outputs if each})
+            elif node.get("op_type") in _ENLARGED and given[1:2] != [None]:
+                cost += _least(given[1:2])
+        except (ValueError, LookupError, ArithmeticError) as error:
+            raise BundleRefused(
+                "unbounded",
+                f"{name} computes {shown} from constants, and how large that is does not follow "
+                f"from the file ({error}); compute it before the export",
+            ) from None
         if cost > most:
             raise BundleRefused(
                 "unbounded",
@@ -114,9 +122,16 @@ def _output(node: Message, inputs: Inputs) -> Constant:
         return _constant(node)
     if kind not in RULES:
         raise ValueError("attar has no rule for it")
+    if any(node.each("output")[1:]) and kind not in _SEVERAL:
+        raise ValueError("attar has no rule for its further outputs")
+    at_most = any(each.at_most for each in inputs)
+    if at_most and kind not in _GROWING:
+        raise ValueError("it reads what is known up to a bound")
     shape = RULES[kind](node, inputs)
     if min(shape, default=0) < 0:
         raise ValueError(f"its shape is {shape}")
+    if at_most or kind == "NonZero" or (kind == "Split" and _uneven(node, inputs, shape)):
+        return Constant(shape, at_most=True)
     return Constant(shape, _followed(kind, node, inputs, shape))
 
 
@@ -139,11 +154,24 @@ def _followed(kind: str, node: Message, inputs: Inputs, shape: Shape) -> NDArray
     return None if made is None else np.asarray(made).reshape(shape)
 
 
-def _pairs(node: Message, inputs: Inputs) -> int:
-    """Count the steps for each number that comes out: in a product, the pairs that it sums."""
-    if node.get("op_type") not in _PRODUCTS:
-        return 1
-    return inputs[0].shape[0 if attribute(node, "transA", 0) else -1]
+def _cost(node: Message, x: Inputs, shape: Shape) -> int:
+    """Count what a node does: the numbers that it makes, or the more that it reads for them."""
+    kind, made = node.get("op_type", ""), math.prod(shape)
+    if kind in _PRODUCTS:
+        return made * x[0].shape[0 if attribute(node, "transA", 0) else -1]
+    if kind == "Conv":
+        return made * math.prod(x[1].shape[1:])
+    if kind in _POOLS:
+        kernel: list[int] = attribute(node, "kernel_shape", [])
+        return made * math.prod(kernel)
+    if kind == "LRN":
+        size: int = attribute(node, "size", 1)
+        return made * max(1, size)
+    if kind == "Einsum":
+        return math.prod(_labels(_terms(node)[0], x).values())
+    if kind in _OF_MANY:
+        return made * len(x)
+    return max(made, math.prod(x[0].shape)) if kind in _READ_WHOLE else made
 
 
 def _least(asked: Sequence[Constant | None]) -> int:
@@ -188,14 +216,17 @@ def _tile(_: Message, x: Inputs) -> Shape:
 
 
 def _range(_: Message, x: Inputs) -> Shape:
-    start, limit, step = (float(_scalar(each)) for each in x)
-    return (max(0, math.ceil((limit - start) / step)),)
+    """Subtract in the numbers' own type and divide in float64, as the runtime does."""
+    start, limit, step = (_scalar(each) for each in x)
+    with np.errstate(all="ignore"):
+        span = limit - start
+    return (max(0, math.ceil(float(span) / float(step))),)
 
 
 def _scalar(x: Constant) -> Any:
     if x.numbers is None:
         raise ValueError("its numbers are not known")
-    return x.numbers.item()
+    return x.numbers.reshape(())[()]
 
 
 def _pad(_: Message, x: Inputs) -> Shape:
@@ -207,21 +238,27 @@ def _pad(_: Message, x: Inputs) -> Shape:
     return tuple(sizes)
 
 
-def _resize(_: Message, x: Inputs) -> Shape:
+def _resize(node: Message, x: Inputs) -> Shape:
     asked = x[-1].numbers
+    policy = _text(node, "keep_aspect_ratio_policy", "stretch")
+    if policy != "stretch" or attribute(node, "axes", []):
+        raise ValueError("its sizes are of some axes, or keep a ratio")
     if asked is None or asked.shape != (len(x[0].shape),):
         raise ValueError("its sizes are not known")
     if asked.dtype.kind == "f":
-        return tuple(int(s * size) for s, size in zip(asked.tolist(), x[0].shape, strict=True))
+        return tuple(int(each) for each in asked * np.array(x[0].shape, np.float32))
     return x[-1].whole
 
 
-def _one_hot(_: Message, x: Inputs) -> Shape:
-    return (*x[0].shape, int(_scalar(x[1])))
+def _one_hot(node: Message, x: Inputs) -> Shape:
+    axis = attribute(node, "axis", -1) % (len(x[0].shape) + 1)
+    return (*x[0].shape[:axis], int(_scalar(x[1])), *x[0].shape[axis:])
 
 
-def _reshape(_: Message, x: Inputs) -> Shape:
+def _reshape(node: Message, x: Inputs) -> Shape:
     asked, count = list(x[1].whole), math.prod(x[0].shape)
+    if attribute(node, "allowzero", 0) and 0 in asked:
+        raise ValueError("its shape has a zero that is meant")
     asked = [x[0].shape[axis] if size == 0 else size for axis, size in enumerate(asked)]
     if -1 in asked:
         asked[asked.index(-1)] = count // max(1, math.prod(each for each in asked if each != -1))
@@ -229,7 +266,8 @@ def _reshape(_: Message, x: Inputs) -> Shape:
 
 
 def _flatten(node: Message, x: Inputs) -> Shape:
-    axis = attribute(node, "axis", 1) % (len(x[0].shape) + 1)
+    axis = attribute(node, "axis", 1)
+    axis += len(x[0].shape) if axis < 0 else 0
     return math.prod(x[0].shape[:axis]), math.prod(x[0].shape[axis:])
 
 
@@ -255,10 +293,28 @@ def _squeeze(node: Message, x: Inputs) -> Shape:
 
 def _reduce(node: Message, x: Inputs) -> Shape:
     rank = len(x[0].shape)
-    axes = _axes(node, x, rank, range(rank)) if rank else []
+    axes = _axes(node, x, rank, []) if rank else []
+    if not axes and not attribute(node, "noop_with_empty_axes", 0):
+        axes = list(range(rank))
     kept = attribute(node, "keepdims", 1)
     sizes = [1 if axis in axes else size for axis, size in enumerate(x[0].shape)]
     return tuple(size for axis, size in enumerate(sizes) if kept or axis not in axes)
+
+
+def _arg_most(node: Message, x: Inputs) -> Shape:
+    axis, kept = attribute(node, "axis", 0) % len(x[0].shape), attribute(node, "keepdims", 1)
+    return (*x[0].shape[:axis], *(1,) * bool(kept), *x[0].shape[axis + 1 :])
+
+
+def _non_zero(_: Message, x: Inputs) -> Shape:
+    """Give the most: every number."""
+    return max(1, len(x[0].shape)), math.prod(x[0].shape)
+
+
+def _top(node: Message, x: Inputs) -> Shape:
+    axis = attribute(node, "axis", -1) % len(x[0].shape)
+    (count,) = x[1].whole
+    return (*x[0].shape[:axis], count, *x[0].shape[axis + 1 :])
 
 
 def _transpose(node: Message, x: Inputs) -> Shape:
@@ -268,6 +324,13 @@ def _transpose(node: Message, x: Inputs) -> Shape:
 def _gather(node: Message, x: Inputs) -> Shape:
     axis = attribute(node, "axis", 0) % len(x[0].shape)
     return (*x[0].shape[:axis], *x[1].shape, *x[0].shape[axis + 1 :])
+
+
+def _gather_nd(node: Message, x: Inputs) -> Shape:
+    batches, data, at = attribute(node, "batch_dims", 0), x[0].shape, x[1].shape
+    if not 0 <= batches < min(len(data), len(at)) or not 1 <= at[-1] <= len(data) - batches:
+        raise ValueError(f"it reads from shape {data} at {at}, {batches} axes of batches")
+    return (*at[:-1], *data[batches + at[-1] :])
 
 
 def _concat(node: Message, x: Inputs) -> Shape:
@@ -297,6 +360,78 @@ def _split(node: Message, x: Inputs) -> Shape:
     return (*x[0].shape[:axis], most, *x[0].shape[axis + 1 :])
 
 
+def _uneven(node: Message, x: Inputs, largest: Shape) -> bool:
+    axis: int = attribute(node, "axis", 0) % len(largest)
+    return largest[axis] * len(node.each("output")) != x[0].shape[axis]
+
+
+def _conv(node: Message, x: Inputs) -> Shape:
+    weights = x[1].shape
+    kernel = attribute(node, "kernel_shape", list(weights[2:]))
+    if tuple(kernel) != weights[2:]:
+        raise ValueError(f"its kernel is {kernel} and its weights are {weights}")
+    return x[0].shape[0], weights[0], *_windows(node, x[0].shape[2:], kernel)
+
+
+def _pool(node: Message, x: Inputs) -> Shape:
+    return (*x[0].shape[:2], *_windows(node, x[0].shape[2:], attribute(node, "kernel_shape", [])))
+
+
+def _global_pool(_: Message, x: Inputs) -> Shape:
+    return (*x[0].shape[:2], *(1 for _ in x[0].shape[2:]))
+
+
+def _windows(node: Message, sizes: Sequence[int], kernel: Sequence[int]) -> Shape:
+    """Give the places of a window along each axis."""
+    ones = [1] * len(kernel)
+    steps, spread = attribute(node, "strides", ones), attribute(node, "dilations", ones)
+    pads = attribute(node, "pads", [0] * 2 * len(kernel))
+    if _text(node, "auto_pad", "NOTSET") != "NOTSET" or attribute(node, "ceil_mode", 0):
+        raise ValueError("its edges are not given as pads")
+    if min((*kernel, *steps, *spread), default=1) < 1 or len(pads) != 2 * len(kernel):
+        raise ValueError(f"its window is {kernel} by {steps}, spread by {spread}, padded by {pads}")
+    left = [
+        size + before + after - wide * (length - 1) - 1
+        for size, length, wide, before, after in zip(
+            sizes, kernel, spread, pads[: len(kernel)], pads[len(kernel) :], strict=True
+        )
+    ]
+    if min(left, default=0) < 0:
+        raise ValueError(f"its window is {kernel}, and what it slides over is {sizes}")
+    return tuple(each // step + 1 for each, step in zip(left, steps, strict=True))
+
+
+def _text(node: Message, name: str, default: str) -> str:
+    for each in node.each("attribute"):
+        if each.get("name") == name and each.get("type") == _TEXT:
+            return bytes(each.get("s", b"")).decode()
+    return default
+
+
+def _einsum(node: Message, x: Inputs) -> Shape:
+    terms, given = _terms(node)
+    sizes = _labels(terms, x)
+    return tuple(sizes[label] for label in given)
+
+
+def _terms(node: Message) -> tuple[list[str], str]:
+    """Give the labels of each tensor that an equation reads, and of what it makes."""
+    read, arrow, given = _text(node, "equation", "").replace(" ", "").partition("->")
+    if not arrow:
+        raise ValueError("its equation has no ->")
+    return read.split(","), given
+
+
+def _labels(terms: Sequence[str], x: Inputs) -> dict[str, int]:
+    """Give each label's size."""
+    sizes: dict[str, int] = {}
+    for term, each in zip(terms, x, strict=True):
+        for label, size in zip(term, each.shape, strict=True):
+            if not label.isalpha() or sizes.setdefault(label, size) != size:
+                raise ValueError(f"its term {term} reads shape {each.shape}")
+    return sizes
+
+
 def _product(node: Message, x: Inputs) -> Shape:
     left, right = x[0].shape, x[1].shape
     left = left[::-1] if attribute(node, "transA", 0) else left
@@ -314,19 +449,27 @@ def _shape(node: Message, x: Inputs) -> Shape:
 
 _PRODUCTS = ("MatMul", "MatMulInteger", "Gemm")
 _SAME = """
-Abs Acos Asin Atan BitwiseNot Cast CastLike Ceil Clip Cos Cosh CumSum DequantizeLinear Dropout Elu
-Erf Exp EyeLike Floor Gelu Identity LayerNormalization LeakyRelu Log LogSoftmax LpNormalization Neg
-Not QuantizeLinear Reciprocal Relu Round ScatterElements ScatterND Sigmoid Sign Sin Sinh Softmax
-Softplus Sqrt Tan Tanh Trilu
+Abs Acos Acosh Asin Asinh Atan Atanh BatchNormalization BitwiseNot Cast CastLike Ceil Celu Clip Cos
+Cosh CumProd CumSum DequantizeLinear Dropout Elu Erf Exp EyeLike Floor Gelu GroupNormalization
+HardSigmoid HardSwish Hardmax Identity InstanceNormalization IsInf IsNaN LRN LayerNormalization
+LeakyRelu Log LogSoftmax LpNormalization MeanVarianceNormalization Mish Neg Not QuantizeLinear
+RMSNormalization Reciprocal Relu Round ScatterElements ScatterND Selu Shrink Sigmoid Sign Sin Sinh
+Softmax Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu Trilu
 """
 _BROADCAST = """
-Add And BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean
-Min Mod Mul Or PRelu Pow Sub Sum Where Xor
+Add And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less LessOrEqual
+Max Mean Min Mod Mul Or PRelu Pow Sub Sum Where Xor
 """
 _REDUCED = """
 ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
 ReduceSumSquare
 """
+_ARG = ("ArgMax", "ArgMin")
+_POOLS = ("AveragePool", "LpPool", "MaxPool")
+_GLOBAL_POOLS = ("GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool")
+_OF_MANY = ("Max", "Mean", "Min", "Sum")
+_SEVERAL = ("Dropout", "MaxPool", "Split", "TopK")  # their outputs have one shape, or the largest's
+_READ_WHOLE = frozenset({*_REDUCED.split(), *_ARG, *_GLOBAL_POOLS, "NonZero", "Split", "TopK"})
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
@@ -334,13 +477,20 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         **dict.fromkeys(_BROADCAST.split(), _broadcast),
         **dict.fromkeys(_REDUCED.split(), _reduce),
         **dict.fromkeys(_PRODUCTS, _product),
+        **dict.fromkeys(_ARG, _arg_most),
+        **dict.fromkeys(_POOLS, _pool),
+        **dict.fromkeys(_GLOBAL_POOLS, _global_pool),
         **dict.fromkeys(("HannWindow", "HammingWindow", "BlackmanWindow"), _asked),
         "Concat": _concat,
         "ConstantOfShape": _asked,
+        "Conv": _conv,
+        "Einsum": _einsum,
         "Expand": _expand,
         "Flatten": _flatten,
         "Gather": _gather,
         "GatherElements": lambda _, x: x[1].shape,
+        "GatherND": _gather_nd,
+        "NonZero": _non_zero,
         "OneHot": _one_hot,
         "Pad": _pad,
         "Range": _range,
@@ -352,11 +502,18 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "Split": _split,
         "Squeeze": _squeeze,
         "Tile": _tile,
+        "TopK": _top,
         "Transpose": _transpose,
         "Unsqueeze": _unsqueeze,
     }
 )
 """Operator -> the shape of what it makes of constants."""
+
+_GROWING = frozenset(
+    {*_SAME.split(), *_BROADCAST.split(), *_REDUCED.split()}
+    | {"Concat", "Gather", "GatherND", "MatMul", "Transpose", "Unsqueeze"}
+)
+"""What makes no more of less: what it makes of a tensor's bound is a bound of what it makes."""
 
 _ENLARGED = frozenset({"Expand", "Tile"})
 """What takes a shape beside an item: the shape's product is the least that comes out."""

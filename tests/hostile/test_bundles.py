@@ -735,6 +735,7 @@ TABLE = [
     refused("unbounded", computed(call("ConstantOfShape", "n"), n=[-1, 4]), "its shape is (-1, 4)"),
     refused("unbounded", computed(call("Det", "a"), a=[[1.0]]), "attar has no rule for it"),
     refused("unbounded", computed(call("Expand", "a", "b"), a=1, b=[[1, 1]]), "one axis is due"),
+    refused("unbounded", computed(call("Tile", "rows", "b"), b=[[1, 2, 1]]), "shape (1, 3), and"),
     refused("unbounded", computed(call("MatMul", "a", "a"), a=1), "index out of range"),
     refused("unbounded", computed(call("Gather", "a", "a", axis=[0]), a=[1]), "axis is of type 7"),
     refused("unbounded", computed(call("Transpose", "a", perm=0), a=[1]), "perm is of type 2"),
