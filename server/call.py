@@ -87,6 +87,24 @@ class Call:
             self.working.take(size, self.caller, own=self.held)
             self.held += size
 
+    @contextmanager
+    def arriving(self) -> Iterator[Callable[[int], None]]:
+        """Give what holds as `hold` does, for bytes of a request that ends in this block."""
+        size = 0
+
+        def hold(more: int) -> None:
+            nonlocal size
+            if self.working is not None:
+                self.working.take_arriving(more, self.caller, own=self.held, of_it=size)
+                self.held += more
+                size += more
+
+        try:
+            yield hold
+        finally:
+            if self.working is not None and size:
+                self.working.give_arriving(size, self.caller)
+
     async def wait_to_hold(self, size: int, *, kept: int) -> None:
         """Take `size` bytes once there is room, for a message that has `kept` until then."""
         if self.working is not None:

@@ -11,6 +11,7 @@ from .shares import Shares
 _ALPHA: Final = 256
 SETTING: Final = "max_working_bytes"
 _WAITING_PART: Final = 4  # of the limit: what may wait beside it
+_ARRIVING_PART: Final = 2  # of the limit: what is not whole yet may have of it
 
 
 class Working:
@@ -21,6 +22,10 @@ class Working:
         self._limit = limit
         self._waiting = 0
         self._shares = Shares(SETTING, limit, what="bytes", alpha=_ALPHA)
+        # A caller decides how long a request takes to arrive, so here nobody may have nearly all.
+        self._arriving = Shares(
+            SETTING, limit // _ARRIVING_PART, what="bytes of requests that are not whole yet"
+        )
 
     @property
     def held(self) -> int:
@@ -38,6 +43,28 @@ class Working:
                 f"the requests in work take {self.held} bytes of {SETTING}, {self._limit}, and "
                 f"this one {size}; retry later"
             )
+
+    def take_arriving(self, size: int, caller: str, *, own: int, of_it: int) -> None:
+        """Hold `size` bytes as `take` does, of a request of which `of_it` bytes have arrived.
+
+        Raises Overloaded too where those that are not whole yet have too much.
+        """
+        self._refuse_too_large(size + own)
+        if not self._arriving.take(caller, size, own=of_it):
+            raise Overloaded(
+                f"requests that are not whole yet take {self._arriving.total} bytes of {SETTING}, "
+                f"{self._limit}; they may take half of it, and those of one caller as much as they "
+                "leave free; retry later"
+            )
+        try:
+            self.take(size, caller, own=own)
+        except Overloaded:
+            self._arriving.give(caller, size)
+            raise
+
+    def give_arriving(self, size: int, caller: str) -> None:
+        """Count a request of `size` bytes no more among those that are not whole yet."""
+        self._arriving.give(caller, size)
 
     async def wait(self, size: int, caller: str, *, kept: int) -> None:
         """Hold `size` bytes for a caller once there is room; what waits has `kept` until then.

@@ -1,12 +1,19 @@
 """What requests are made into has a bound for all of them together."""
 
 import asyncio
+import select
+import socket
+from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import pytest
 
+from attar import Client
 from attar.errors import InvalidInput, Overloaded
 from attar.server.call import Call
 from attar.server.working import Working
+
+from .servers import free_port, serving, settings
 
 
 def call(working: Working, caller: str = "") -> Call:
@@ -78,6 +85,48 @@ async def test_only_so_much_waits() -> None:
     await call(Working(100)).wait_to_hold(50, kept=50)  # what need not wait keeps nothing
 
 
+async def test_requests_that_are_not_whole_leave_room_for_those_that_are() -> None:
+    """One caller's half requests held nearly all, and everybody else was told to retry."""
+    working = Working(400)
+    with call(working, "one").arriving() as hold, call(working, "one").arriving() as again:
+        hold(60)
+        again(40)
+        with pytest.raises(Overloaded, match=r"not whole yet take 100 bytes .* 400; they may take"):
+            again(1)
+        with call(working, "other").arriving() as other:
+            other(50)
+            with pytest.raises(Overloaded):
+                other(1)
+        call(working, "one").hold(200)
+
+
+async def test_a_request_that_is_whole_makes_room_for_another() -> None:
+    working = Working(400)
+    calls = [call(working, "one") for _ in range(4)]
+    for one in calls:
+        with one.arriving() as hold:
+            for _ in range(10):
+                hold(9)
+
+    assert [one.held for one in calls] == [90] * 4
+    with call(working, "other").arriving() as hold:
+        with pytest.raises(Overloaded, match="360 bytes of max_working_bytes, 400"):
+            hold(50)
+        hold(40)
+
+
+async def test_what_arrives_is_given_back_when_its_caller_leaves() -> None:
+    working = Working(400)
+    for _ in range(9):
+        leaves = call(working, "one")
+        with suppress(RuntimeError), leaves.arriving() as hold:
+            hold(100)
+            raise RuntimeError
+        leaves.let_go(leaves.held)
+
+    assert working.held == 0
+
+
 async def test_one_caller_leaves_room_for_others_small_requests() -> None:
     working = Working(2570)
     for _ in range(256):
@@ -86,3 +135,22 @@ async def test_one_caller_leaves_room_for_others_small_requests() -> None:
     with pytest.raises(Overloaded):
         call(working, "one").hold(1)
     call(working, "other").hold(10)
+
+
+def test_half_bodies_of_one_address_leave_others_room(bundle_path: Path, tmp_path: Path) -> None:
+    port = free_port()
+    chosen = settings(bundle_path, data_dir=tmp_path, http_port=port, max_working_bytes=2**20)
+    head = b"POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\ncontent-length: 900000\r\n"
+    half = head + b"content-type: application/json\r\n\r\n" + b" " * 200_000
+    with serving(chosen) as target, ExitStack() as stack, Client(target) as client:
+        held = set[socket.socket]()
+        for _ in range(5):
+            one = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+            one.sendall(half)
+            held.add(one)
+        while len(held) > 1:
+            ready, _, _ = select.select(held, [], [], 20)
+            assert {one.recv(12) for one in ready} == {b"HTTP/1.1 429"}
+            held -= set(ready)
+
+        assert len(client.embed([f"the cat {i}" for i in range(200)])) == 200

@@ -140,12 +140,13 @@ class Edge:
             raise too_large
         body = bytearray()
         try:
-            async with asyncio.timeout(self._read_timeout_s):
-                async for chunk in request.stream():
-                    if len(body) + len(chunk) > self._max_body_bytes:
-                        raise too_large
-                    current().hold(len(chunk))
-                    body += chunk
+            with current().arriving() as hold:
+                async with asyncio.timeout(self._read_timeout_s):
+                    async for chunk in request.stream():
+                        if len(body) + len(chunk) > self._max_body_bytes:
+                            raise too_large
+                        hold(len(chunk))
+                        body += chunk
         except TimeoutError:
             raise Unreadable(
                 408,
