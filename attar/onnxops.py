@@ -3,7 +3,9 @@
 Every one of them computes tensors from tensors. Left out is what holds graphs (If, Loop, Scan,
 SequenceMap), draws numbers, reads text or coded images, may be absent (Optional) or is made for
 training; of ONNX Runtime's own, whatever neither attar's variants nor ONNX Runtime's tools for
-transformers and quantisation make: EPContext reads files, PythonOp and TritonOp run code.
+transformers and quantisation make: EPContext reads files, PythonOp and TritonOp run code. Left out
+too is what ends the process at scales of another shape: QLinearConcat, QLinearLeakyRelu,
+QLinearSigmoid, QLinearSoftmax and QLinearWhere.
 """
 
 from collections.abc import Mapping
@@ -36,9 +38,8 @@ _MICROSOFT = """
 Attention BiasAdd BiasGelu BiasSoftmax DequantizeLinear DynamicQuantizeMatMul
 EmbedLayerNormalization FastGelu FusedConv FusedGemm FusedMatMul GatherBlockQuantized Gelu
 MatMulIntegerToFloat MatMulNBits MultiHeadAttention QAttention QGemm QLinearAdd QLinearAveragePool
-QLinearConcat QLinearGlobalAveragePool QLinearLeakyRelu QLinearMul QLinearReduceMean QLinearSigmoid
-QLinearSoftmax QLinearWhere QuantizeLinear QuickGelu RotaryEmbedding SkipLayerNormalization
-SkipSimplifiedLayerNormalization
+QLinearGlobalAveragePool QLinearMul QLinearReduceMean QuantizeLinear QuickGelu RotaryEmbedding
+SkipLayerNormalization SkipSimplifiedLayerNormalization
 """
 
 OPERATORS: Mapping[str, frozenset[str]] = MappingProxyType(

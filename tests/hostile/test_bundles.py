@@ -535,6 +535,36 @@ def rise(proto: onnx.ModelProto) -> None:
     proto.graph.initializer[0].dims.extend([1] * 100_000)
 
 
+def split_in_more(proto: onnx.ModelProto) -> None:
+    parts = helper.make_node("Split", ["pooled"], ["a", "b", "c"], axis=1, num_outputs=1)
+    proto.graph.node.append(parts)
+
+
+def batch_below_none(proto: onnx.ModelProto) -> None:
+    at = onnx.numpy_helper.from_array(np.array([1]), "at")
+    proto.graph.initializer.append(at)
+    proto.graph.node.append(
+        helper.make_node("GatherND", ["pooled", "at"], ["g"], batch_dims=-(2**31))
+    )
+
+
+def leave_out(kind: str) -> Callable[[onnx.ModelProto], object]:
+    return lambda proto: proto.graph.node.append(helper.make_node(kind, ["pooled", ""], ["y"]))
+
+
+def call_quantised(kind: str) -> Callable[[onnx.ModelProto], object]:
+    node = helper.make_node(kind, ["pooled"] * 5, ["y"], domain="com.microsoft")
+    return lambda proto: proto.graph.node.append(node)
+
+
+def repeat(proto: onnx.ModelProto) -> None:
+    count = 5001 - len(proto.graph.node)
+    names = ["pooled", *map(str, range(count))]
+    proto.graph.node.extend(
+        helper.make_node("Relu", [names[i]], [names[i + 1]]) for i in range(count)
+    )
+
+
 def computed(*nodes: onnx.NodeProto, **constants: object) -> Damage:
     """Add nodes that read constants alone."""
 
@@ -699,12 +729,23 @@ TABLE = [
     refused("not-onnx", model(import_twice), "two versions of one domain's operators"),
     refused("not-onnx", model(cut_in_pieces), "or is one of several pieces"),
     refused("not-onnx", model(rise), "has 100002 dims; limit 64"),
+    refused("not-onnx", model(split_in_more), "Split has num_outputs 1 and 3 outputs"),
+    refused("not-onnx", model(batch_below_none), "GatherND has batch_dims -2147483648; 0 to 64"),
+    *(
+        refused("not-onnx", model(leave_out(kind)), f"{kind} leaves an input out")
+        for kind in ("Einsum", "Max", "Mean", "Min", "Sum")
+    ),
+    refused("not-onnx", model(repeat), "it has 5001 nodes; limit 5000"),
     refused("external-data", model(keep_outside), "keeps a tensor in another file"),
     refused("external-data", model(hide_outside), "keeps a tensor in another file"),
     refused("foreign-operator", model(call_foreign), "operators of domain 'my.ops'"),
     refused("foreign-operator", model(call_context), "calls EPContext"),
     refused("foreign-operator", model(call_from_function), "operators of domain 'my.ops'"),
     refused("foreign-operator", model(call_unknown), "calls NoSuchOperator of ai.onnx, which is"),
+    *(
+        refused("foreign-operator", model(call_quantised(kind)), f"calls {kind} of com.microsoft")
+        for kind in ("QLinearConcat", "QLinearLeakyRelu", "QLinearSigmoid", "QLinearWhere")
+    ),
     refused("foreign-operator", model(call_old_domain), "operators of domain 'ai.onnx.ml'"),
     refused("foreign-operator", model(call_loop), "calls Loop of ai.onnx"),
     refused("foreign-operator", model(hold_graph), "has graphs within its nodes"),
