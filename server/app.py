@@ -262,6 +262,7 @@ def _server(door: Door, settings: Settings, *, shared: bool) -> grpc.aio.Server:
                 patience,
                 None if settings.has_keys else site(settings),
                 max_items=settings.max_items,
+                max_payload_values=settings.max_payload_values,
                 limits={name: getattr(settings, name) for name in messages.LIMITS.values()},
             ),
         ),

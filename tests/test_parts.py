@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from google.protobuf.internal.encoder import _VarintBytes  # type: ignore[attr-defined]
 from google.protobuf.message import DecodeError, Message
+from google.protobuf.struct_pb2 import Struct
 from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2 as pb
@@ -17,9 +18,11 @@ from attar.v1 import classification_pb2, collections_pb2, embedding_pb2, item_pb
 TEXTS = st.lists(st.text(max_size=200), max_size=12)
 
 
-def members(message: Message) -> int:
-    """Count what protobuf has read; payloads and packed numbers are one part each."""
+def members(message: Message, *, of_json: bool = False) -> int:
+    """Count what protobuf has read, or what is inside of its JSON; packed numbers are one part."""
     found = 0
+    if of_json and message.DESCRIPTOR.full_name == wire_struct():
+        return inside(message)
     for field, value in message.ListFields():
         if field.message_type and field.message_type.GetOptions().map_entry:
             found += sum(3 if isinstance(one, Message) else 2 for one in value.values())
@@ -27,9 +30,25 @@ def members(message: Message) -> int:
             continue
         packed = field.is_repeated and field.is_packed
         for one in [value] if packed or not field.is_repeated else value:
-            whole = isinstance(one, Message) and one.DESCRIPTOR.full_name != wire_struct()
-            found += 1 + (members(one) if whole else 0)
+            looked_into = isinstance(one, Message) and (
+                of_json or one.DESCRIPTOR.full_name != wire_struct()
+            )
+            found += (not of_json) + (members(one, of_json=of_json) if looked_into else 0)
     return found
+
+
+def inside(message: Any) -> int:
+    """Count the members of a Struct, a Value or a ListValue that are written."""
+    match message.DESCRIPTOR.name:
+        case "Struct":
+            return sum(3 + inside(value) for value in message.fields.values())
+        case "ListValue":
+            return sum(1 + inside(value) for value in message.values)
+    kind = message.WhichOneof("kind")
+    if kind is None:
+        return 0
+    value = getattr(message, kind)
+    return 1 + (inside(value) if isinstance(value, Message) else 0)
 
 
 def wire_struct() -> str:
@@ -46,7 +65,7 @@ def test_parts_are_those_that_protobuf_reads(
         classification_pb2.FitClassifierRequest(labels=texts, texts=item_pb2.Texts(values=texts)),
         collections_pb2.UpsertRequest(
             ids=[collections_pb2.PointId(number=one) for one in ids],
-            payloads=[wire.to_struct({"a": [1, 2, {"b": text}]}) for text in texts],
+            payloads=[wire.to_struct({"a": [1, 2, {"b": text, "c": []}]}) for text in texts],
         ),
         pb.ModelInferRequest(
             inputs=[pb.ModelInferRequest.InferInputTensor(name=text, shape=ids) for text in texts],
@@ -57,7 +76,8 @@ def test_parts_are_those_that_protobuf_reads(
         raw = message.SerializeToString()
         expected = members(message)
 
-        assert parts.count(type(message), raw, limit=expected) == expected
+        in_json = members(message, of_json=True)
+        assert parts.count(type(message), raw, limit=expected) == (expected, in_json)
         if expected:
             with pytest.raises(InvalidInput, match="more than"):
                 parts.count(type(message), raw, limit=expected - 1)
@@ -75,7 +95,7 @@ def test_what_protobuf_reads_is_counted(raw: bytes) -> None:
     except parts.Malformed:  # groups, which no message of ours has
         return
 
-    assert found >= len(read.texts.values)
+    assert found.own >= len(read.texts.values)
 
 
 @pytest.mark.parametrize(
@@ -87,8 +107,43 @@ def test_what_is_no_message_is_told(raw: bytes) -> None:
         parts.count(embedding_pb2.EmbedRequest, raw, limit=9)
 
 
+@given(raw=st.binary(max_size=40), cut=st.integers(0, 9))
+def test_json_that_protobuf_reads_is_counted(raw: bytes, cut: int) -> None:
+    made = wire.to_struct({"a": [None, 1.5, [], {}, {"b": True}, raw.hex()], "c": {"d": [{}]}})
+    whole = made.SerializeToString()
+    for data in (raw, whole[: len(whole) - cut], whole[:cut] + raw + whole[cut:]):
+        kind = collections_pb2.UpsertRequest
+        message = b"\x32" + _VarintBytes(len(data)) + data
+        try:
+            (read,) = kind.FromString(message).payloads
+        except DecodeError:
+            continue
+        try:
+            found = parts.count(kind, message, limit=9)
+        except parts.Malformed:
+            continue
+        assert found.json >= inside(read)
+
+
 def test_a_message_of_many_empty_texts_is_refused_after_the_limit() -> None:
     raw = embedding_pb2.EmbedRequest(texts=item_pb2.Texts(values=[""] * 10**6)).SerializeToString()
 
     with pytest.raises(InvalidInput, match="has more than 33024 fields"):
         parts.count(embedding_pb2.EmbedRequest, raw, limit=parts.most(2048))
+
+
+VALUES: dict[str, Struct] = {
+    "numbers": wire.to_struct({"a": list(range(100))}),
+    "texts of keys": wire.to_struct({str(i): "" for i in range(100)}),
+    "empty lists": wire.to_struct({"a": [[]] * 100}),
+}
+
+
+@pytest.mark.parametrize("payload", VALUES.values(), ids=VALUES)
+def test_payloads_of_as_many_values_as_there_may_be_are_no_more(payload: Struct) -> None:
+    raw = collections_pb2.UpsertRequest(payloads=[payload] * 9).SerializeToString()
+    kind = collections_pb2.UpsertRequest
+
+    assert parts.count(kind, raw, limit=9, max_payload_values=9 * 101).own == 9
+    with pytest.raises(InvalidInput, match="more values than max_payload_values, 200; send sev"):
+        parts.count(kind, raw, limit=9, max_payload_values=200)

@@ -114,6 +114,7 @@ HEALTH: Final = "/grpc.health.v1.Health/"
 # What protobuf and the host's step make of a message, of each byte and besides of each part.
 _MADE_OF_A_BYTE: Final = 6
 _MADE_OF_A_PART: Final = 512
+_MADE_OF_A_PART_OF_JSON: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,9 +139,10 @@ class Guard(grpc.aio.ServerInterceptor):
         site: Site | None = None,
         *,
         max_items: int,
+        max_payload_values: int,
         limits: Mapping[str, int],
     ) -> None:
-        """Let calls in by `door`, whose messages have fields for so many items.
+        """Let calls in by `door`, whose messages have fields for so many items and values.
 
         `limits` are of the settings in messages.LIMITS.
 
@@ -151,6 +153,7 @@ class Guard(grpc.aio.ServerInterceptor):
         self._patience = patience
         self._site = site
         self._max_items = max_items
+        self._max_payload_values = max_payload_values
         self._limits = limits
 
     async def intercept_service(
@@ -273,12 +276,18 @@ class Guard(grpc.aio.ServerInterceptor):
         """
         limit = parts.most(self._max_items)
         try:
-            found = await off_the_loop(len(data), lambda: parts.count(kind, data, limit=limit))
+            own, json = await off_the_loop(
+                len(data),
+                lambda: parts.count(
+                    kind, data, limit=limit, max_payload_values=self._max_payload_values
+                ),
+            )
         except parts.Malformed:
             raise InvalidInput(
                 "the message is not the protobuf that this call takes; check the client's .proto"
             ) from None
-        return _MADE_OF_A_BYTE * len(data) + _MADE_OF_A_PART * found
+        made = _MADE_OF_A_PART * own + _MADE_OF_A_PART_OF_JSON * json
+        return _MADE_OF_A_BYTE * len(data) + made
 
     async def _came(
         self, requests: AsyncIterator[bytes], *, unanswered: Collection[int]
