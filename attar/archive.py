@@ -1,7 +1,8 @@
 """An archive: a zip whose directory was bounded and compared before anything of it is unpacked.
 
 `zipfile` reads the whole directory first, however long it claims to be, and takes an entry's word
-for where it lies. So the end of the file is read here before, by itself.
+for where it lies. So the end of the file is read here before, by itself, and the entries have to
+fill what comes before it: who reads from the front sees the same files as who reads the directory.
 """
 
 import io
@@ -10,6 +11,7 @@ import stat
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final
 
@@ -41,6 +43,11 @@ _END64: Final = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR: Final = struct.Struct("<4sLQL")
 _LOCAL: Final = struct.Struct("<4s5H3L2H")
 _IN_64: Final = 0xFFFFFFFF
+_EXTRA: Final = frozenset({0x0001, 0x000A, 0x5455, 0x7875})
+"""Fields that an entry may have besides: its sizes of 64 bits, times (7-Zip, Info-ZIP), an owner.
+
+Another may be a second name, which some readers take.
+"""
 _SIZES_FOLLOW: Final = 0x08  # a flag: sizes and checksum stand behind the data
 _UTF8: Final = 0x800
 
@@ -60,7 +67,7 @@ def open_plain(path: Path, *, links: bool = True) -> IO[bytes]:
 
 
 def opened(file: IO[bytes], *, max_entries: int) -> zipfile.ZipFile:
-    """Give a zip whose directory is as short as it should be, and whose entries lie apart.
+    """Give a zip whose directory is as short as it should be, and whose entries fill the rest.
 
     Raises one of `DAMAGES`, a ValueError for what is well-formed and refused.
     """
@@ -76,10 +83,48 @@ def opened(file: IO[bytes], *, max_entries: int) -> zipfile.ZipFile:
     for entry in sorted(archive.infolist(), key=lambda entry: entry.header_offset):
         if entry.header_offset < free:
             raise ValueError(f"{entry.filename} overlaps another entry")
-        free = entry.header_offset + _LOCAL.size + entry.compress_size
+        if entry.header_offset > free:
+            raise ValueError(
+                f"{entry.header_offset - free} bytes before {entry.filename} are no entry"
+            )
+        free = _end_of(file, entry)
         if free > start:
             raise ValueError(f"{entry.filename} runs into the directory")
+    if free < start:
+        raise ValueError(f"{start - free} bytes before the directory are no entry")
     return archive
+
+
+def _end_of(file: IO[bytes], entry: zipfile.ZipInfo) -> int:
+    """Give where an entry ends by its own header, of which the extra fields are checked."""
+    file.seek(entry.header_offset)
+    _, _, flags, *_, name_size, extra_size = _LOCAL.unpack(file.read(_LOCAL.size))
+    file.seek(name_size, os.SEEK_CUR)
+    for extra in (file.read(extra_size), entry.extra):
+        for kind in _kinds(extra):
+            if kind not in _EXTRA:
+                raise ValueError(f"{entry.filename} has an extra field {kind:#06x}; zip it without")
+    end: int = entry.header_offset + _LOCAL.size + name_size + extra_size + entry.compress_size
+    if not flags & _SIZES_FOLLOW:
+        return end
+    file.seek(end)
+    behind, sizes = file.read(24), (entry.CRC, entry.compress_size, entry.file_size)
+    for form in ("<4sLQQ", "<4sLLL", "<LQQ", "<LLL"):
+        mark = (b"PK\7\10",) if form.startswith("<4s") else ()
+        if behind.startswith(due := struct.pack(form, *mark, *sizes)):
+            return end + len(due)
+    raise ValueError(f"{entry.filename} lacks the sizes that should stand behind it")
+
+
+def _kinds(extra: bytes) -> Iterator[int]:
+    """Give the kind of each extra field."""
+    at = 0
+    while at < len(extra):
+        kind, size = struct.unpack_from("<HH", extra, at)
+        yield kind
+        at += 4 + size
+    if at != len(extra):
+        raise ValueError("an entry's extra fields are cut")
 
 
 def check_method(entry: zipfile.ZipInfo) -> None:
@@ -131,7 +176,9 @@ def _check_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
         size, packed = _sizes_64(extra)
     sizes = crc, packed, size
     told = entry.CRC, entry.compress_size, entry.file_size
-    same = sizes == told or (bool(flags & _SIZES_FOLLOW) and not any(sizes))
+    # Info-ZIP writes the size in front even where the rest follows.
+    follow = flags & _SIZES_FOLLOW and sizes in ((0, 0, 0), (0, 0, entry.file_size))
+    same = sizes == told or follow
     if (
         mark != b"PK\3\4"
         or not same

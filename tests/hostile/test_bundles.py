@@ -217,6 +217,40 @@ def prefixed(data: bytearray) -> None:
     data[:0] = b"PK\3\4" + bytes(100)
 
 
+OTHER = b"PK\3\4" + struct.pack("<5H3L2H", 20, 0, 0, 0, 33, 0, 0, 0, 5, 0) + b"a.txt"
+"""An entry that no directory lists: who reads from the front unpacks it."""
+
+
+def moved(data: bytearray, *, before: bytes = b"", behind: bytes = b"") -> None:
+    """Put bytes before the entries or behind them, and say in the directory where all is now."""
+    start = data.index(b"PK\1\2")
+    at = start
+    while data[at : at + 4] == b"PK\1\2":
+        (offset,) = struct.unpack_from("<L", data, at + 42)
+        struct.pack_into("<L", data, at + 42, offset + len(before))
+        at += 46 + sum(struct.unpack_from("<3H", data, at + 28))
+    struct.pack_into("<L", data, at + 16, start + len(before) + len(behind))
+    data[start:start] = behind
+    data[:0] = before
+
+
+def extra_field(kind: int, value: bytes, *, size: int | None = None) -> Damage:
+    """Add an entry with an extra field, which says another size if `size` is given."""
+
+    def change(file: zipfile.ZipFile) -> None:
+        info = zipfile.ZipInfo("notes.txt")
+        info.extra = struct.pack("<HH", kind, len(value) if size is None else size) + value
+        file.writestr(info, b"")
+        info.extra = b""
+
+    return zipped(change)
+
+
+def sizes_to_follow(data: bytearray) -> None:
+    """Say in an entry's own header that its sizes stand behind it, where they do not."""
+    data[6] |= 8
+
+
 def crowded_zip(folder: Path) -> Path:
     """Give a zip of 5,000 empty entries: a hundred bytes each to whoever lists them."""
 
@@ -608,6 +642,16 @@ TABLE = [
     refused("bad-zip", respelled(overlapped), "overlaps another entry"),
     refused("bad-zip", respelled(miscounted), "its directory has 4 entries, and says 3"),
     refused("bad-zip", respelled(prefixed), "its directory is not where its end says"),
+    refused(
+        "bad-zip", respelled(lambda d: moved(d, before=OTHER)), "bytes before manifest.json are"
+    ),
+    refused("bad-zip", respelled(lambda d: moved(d, before=b"#!sh\n")), "5 bytes before manifest"),
+    refused(
+        "bad-zip", respelled(lambda d: moved(d, behind=OTHER)), "bytes before the directory are"
+    ),
+    refused("bad-zip", extra_field(0x7075, b"\1" + bytes(4) + b"../a"), "an extra field 0x7075"),
+    refused("bad-zip", extra_field(0x5455, b"", size=9), "an entry's extra fields are cut"),
+    refused("bad-zip", respelled(sizes_to_follow), "lacks the sizes that should stand behind it"),
     refused("bad-zip", crowded_zip, "it has 5004 entries; limit 4000"),
     refused("bad-zip", wide_zip, "limit 1048576"),
     refused("bad-zip", zeros, "to 100000000 bytes, more than 100 times; store it"),
@@ -890,6 +934,50 @@ def content(archive: Path) -> Content:
     found = opened(archive, archive.read_bytes())
     assert found is not None
     return found
+
+
+class Stream(BytesIO):
+    """What cannot be sought, as a pipe: sizes stand behind each entry."""
+
+    def seekable(self) -> bool:
+        return False
+
+    def seek(self, *_: int) -> int:
+        raise OSError("it is a pipe")
+
+    def tell(self) -> int:
+        raise OSError("it is a pipe")
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("sizes_64", [False, True])
+@pytest.mark.parametrize("extra", [b"", b"UT\5\0\3abcdux\x0b\0\1\4abcd\4abcd", b"\x0a\0\4\0abcd"])
+def test_a_zip_of_another_writer_opens(
+    sound: Path,
+    tmp_path: Path,
+    content: Content,
+    *,
+    compression: int,
+    streamed: bool,
+    sizes_64: bool,
+    extra: bytes,
+) -> None:
+    target = Stream() if streamed else BytesIO()
+    with zipfile.ZipFile(target, "w", compression) as file:
+        for path in sorted(sound.rglob("*")):
+            info = zipfile.ZipInfo(path.relative_to(sound).as_posix())
+            info.extra, info.compress_type = extra, compression
+            if path.is_file():
+                with file.open(info, "w", force_zip64=sizes_64) as entry:
+                    entry.write(path.read_bytes())
+    data = bytearray(target.getvalue())
+    assert opened(tmp_path / "x.zip", bytes(data)) == content
+    if streamed and not sizes_64:  # as Info-ZIP writes to a pipe: the size alone stands in front
+        data[22:26] = struct.pack("<L", (sound / "manifest.json").stat().st_size)
+        assert opened(tmp_path / "x.zip", bytes(data)) == content
+        data[22] ^= 1
+        assert opened(tmp_path / "x.zip", bytes(data)) is None
 
 
 FUZZ = settings(max_examples=200)
