@@ -37,10 +37,6 @@ _ONCE: Final = ("form", "BertNormalizer", "Lowercase")
 _BELOW: Final = ("normalizers", "pretokenizers", "processors", "decoders")
 _SEES_NOTHING: Final = re.compile(r"\(\?[=!<]|\\[bBAzZG]|[\^$]")
 """In a pattern: what may match where there is no character."""
-_SIGN: Final = re.compile(
-    r"(\\.|\[(?:\\.|\[[^\]]*\]|[^\]\\\[])*\]|\{[^}]*\}|\(\?[:=!<>]*|.)", re.DOTALL
-)
-"""Of a pattern: an escape, a set of characters, a count, the start of a group, or a character."""
 
 
 def check_growth(tokenizer: Tokenizer) -> None:
@@ -114,7 +110,6 @@ def _steps(part: Any) -> Iterator[Mapping[str, Any]]:
         below = [one for key in _BELOW for one in step.get(key, ())]
         todo += reversed(below)
         if not below:
-            _check_patterns(step)
             yield step
 
 
@@ -159,31 +154,3 @@ def _check_template(pieces: list[Mapping[str, Any]]) -> None:
     texts = [piece["Sequence"]["id"] for piece in pieces if "Sequence" in piece]
     if texts != ["A"]:
         raise ValueError(f"its template has the text {len(texts)} times; once is what fits a model")
-
-
-def _check_patterns(step: Mapping[str, Any]) -> None:
-    pattern = step.get("pattern")
-    if isinstance(pattern, Mapping) and "Regex" in pattern and _repeats_repeats(pattern["Regex"]):
-        raise ValueError(
-            f"its pattern {pattern['Regex'][:80]!r} repeats what repeats or chooses, which may "
-            "take exponential time"
-        )
-
-
-def _repeats_repeats(pattern: str) -> bool:
-    """Tell whether a group that is repeated may match one text in several ways, as `(a+)+` does."""
-    varies = [False]  # for each open group, whether what was read of it may vary
-    last_varies = False  # the group that has just closed
-    for sign in _SIGN.findall(pattern):
-        repeats = sign in {"*", "+"} or (sign[0] == "{" and sign.count(",") == 1)
-        if repeats and last_varies:
-            return True
-        last_varies = False
-        if sign[0] == "(":
-            varies.append(False)
-        elif sign == ")" and len(varies) > 1:
-            last_varies = varies.pop()
-            varies[-1] = varies[-1] or last_varies
-        elif repeats or sign in {"?", "|"}:
-            varies[-1] = True
-    return False

@@ -6,10 +6,11 @@ never ends. Nothing in Python catches these.
 """
 
 import json
-import re
 from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
+
+from .patterns import check_pattern
 
 MAX_PIECE: Final = 1024
 """Characters of a word or piece: SentencePiece's have 16, runs of blanks or signs some hundreds."""
@@ -24,18 +25,9 @@ MAX_AFFIX_BYTES: Final = 64
 """Of what is put before or after each part of a word."""
 MAX_TEMPLATE: Final = 256
 """Parts of a template, and token ids of one of them."""
-MAX_PATTERN: Final = 2**14
 
 _TRIE_BYTES: Final = 1024  # of a trie that has a place for each first byte
 _AFFIXES: Final = ("continuing_subword_prefix", "end_of_word_suffix")
-_SIGN: Final = re.compile(
-    r"\\.|\[(?:\\.|\[(?:\\.|[^\]\\])*\]|[^\]\\\[])*\]|\(\?(?:<?[=!]|[:>]|<[A-Za-z_]\w*>"
-    r"|(?:[im]+(?:-[im]+)?|-[im]+)[:)])|\([?*]|.",
-    re.DOTALL,
-)
-"""Of a pattern: an escape, a set of characters, the start of a group, or a character."""
-_UNKNOWN: Final = re.compile(r"\\[1-9gkKcCM]|\[\^?\]?|\(\?|\(\*")
-"""Signs whose work or extent attar does not know, in Oniguruma's syntax: calls, references back."""
 
 
 def check_file(data: bytes) -> None:
@@ -62,7 +54,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     for key in ("precompiled_charsmap", "Regex"):
         for value in (value for name, value in pairs if name == key):
             if isinstance(value, str):
-                (_check_map if key == "precompiled_charsmap" else _check_pattern)(value)
+                (_check_map if key == "precompiled_charsmap" else check_pattern)(value)
     if len(made) < len(pairs):
         raise ValueError("it has a name twice in one object")
     return made
@@ -75,16 +67,6 @@ def _check_map(spelled: str) -> None:
         raise ValueError(
             f"its map of characters has {len(charsmap)} bytes and says {size} of its trie"
         )
-
-
-def _check_pattern(pattern: str) -> None:
-    _most("characters of a pattern", len(pattern), MAX_PATTERN)
-    for sign in map(re.Match.group, _SIGN.finditer(pattern)):
-        if _UNKNOWN.fullmatch(sign):
-            raise ValueError(
-                f"its pattern {pattern[:80]!r} has {sign!r}: calls of groups, references back and "
-                "signs that attar does not know may take exponential time"
-            )
 
 
 def _check_added(tokens: Sequence[Any]) -> None:

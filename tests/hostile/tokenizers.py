@@ -95,11 +95,39 @@ BYTES: Final = {
     "type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True,
 }  # fmt: skip
 BLANKS: Final = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
-GPT_4: Final = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-THREES: Final = r"\p{N}{1,3}(?=(?:\p{N}{3})*(?:\P{N}|$))"
+_CASED: Final = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+_NOT_LOWER: Final = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+_SHORT: Final = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_SIGNS: Final = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_START: Final = r"[^\r\n\p{L}\p{N}]?"
+PUBLISHED: Final[Mapping[str, str]] = {
+    "GPT-2": (r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"),
+    "CLIP": r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
+    "GPT-4": (
+        r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+"
+        r"|\s++$|\s*[\r\n]|\s+(?!\S)|\s"
+    ),
+    "Llama 3": rf"{_SHORT}|{_START}\p{{L}}+|\p{{N}}{{1,3}}|{_SIGNS}",
+    "Qwen 2": rf"{_SHORT}|{_START}\p{{L}}+|\p{{N}}|{_SIGNS}",
+    "GPT-4o": (
+        rf"{_START}{_CASED}{_SHORT}?|{_START}{_NOT_LOWER}{_SHORT}?|\p{{N}}{{1,3}}"
+        r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    ),
+    "Tekken": (
+        rf"{_START}{_CASED}|{_START}{_NOT_LOWER}|\p{{N}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*"
+        r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+    ),
+    "DeepSeek": (
+        r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
+        r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    ),
+    "threes of digits": r"\p{N}{1,3}(?=(?:\p{N}{3})*(?:\P{N}|$))",
+    "BLOOM": r" ?[^(\s|[.,!?…。，、।۔،])]+",
+    "MoLFormer": (
+        r"(\[[^\]]+]|Br?|Cl?|N|O|S|P|F|I|b|c|n|o|s|p|\(|\)|\.|=|#|-|\+|\\|\/|:|~|@|\?|>>?|\*|\$"
+        r"|\%[0-9]{2}|[0-9])"
+    ),
+}
 WORDS: Final = {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "a": 3}
 
 CASES: Final = (
@@ -171,7 +199,8 @@ CASES: Final = (
     ),
     *(
         Case(f"the pattern {pattern}", split(pattern), "repeats what repeats or chooses")
-        for pattern in ("(a+)+$", "(?:a|a)*b", "((a?)b?)+", "(a{1,3}){2,9}", r"([\[\]]*x?)*")
+        for pattern in ("(a+)+$", "(?:a|a)*b", "((a?)b?)+", "(a{1,3}){2,9}", r"([\[\]]*x?)*",
+            r"(?:_\w+)*!", r"(?:,(?=.*x))*", r"(?:\w+(?:'\w)?)+$", r"(?:\p{N}{1,3}+)+!")
     ),
     *(
         Case(f"the pattern {pattern}", split(pattern), f"has {sign!r}: calls of groups")
@@ -182,7 +211,21 @@ CASES: Final = (
             ("[]((a+)+]$", "[]"),
         )
     ),
-    Case("a pattern of 100,000 characters", split("a|" * 50_000), "100000 characters of a pattern"),
+    *(
+        Case(f"the pattern {pattern}", split(pattern), "two repeats that may take the same")
+        for pattern in (
+            r"\w*\w*\w*(?<=5)", r"\w*\w*[?!]", r"\w+\d*\w*$", r"\w*5\w*5", r"(?:'\w+)*\w*!",
+            r"\w+'?\w+\b", r"\w{0,99}\w*!", r"(?=\s*\s*x)a", r"(?i)\w*a\w*(?!x)",
+            r"[a\u4e00]*[b\u4e00]*;", r"\w*?\w*?!", r"(?>\w*\w*!)", "(?i)a*A*!",
+            r"\s*?.++.{1,3}+", r"\w*(?=.*x)", r"\w*(?>\w*)!", r"(?i)\p{Lu}*\p{Ll}*!",
+            "(?m-i:a*a*!)", r"(?:\w+'?\w+)*!",
+        )
+    ),
+    *(
+        Case(f"the pattern {pattern}", split(pattern), "may match in more than 1024 ways")
+        for pattern in ("a?" * 40 + "a" * 40 + "(?<=5)", "(?:a|b|c)" * 8 + "d", "a{0,9}" * 4 + "b")
+    ),
+    Case("a pattern of 100,000 characters", split("a|" * 50_000), "a pattern of 100000 characters"),
     Case("a piece of 200 kB", pieces("a", "b" * 200_000), "200000 characters of a word; limit"),
     Case("a word of 2 kB", model("WordLevel", vocab={**WORDS, "b" * 2000: 4}), "2000 characters"),
     Case("pieces of 5 MB", pieces(*(f"{i:01000}" for i in range(5000))), "bytes of words; limit"),
@@ -235,8 +278,16 @@ CASES: Final = (
             replace("&amp;", "&"), {"type": "NFKC"}, replace("½", " 1/2 "), replace("…", " dots ")
         ) | before(BLANKS),
     ),
-    Case("GPT-4's", split(GPT_4)),
-    Case("DeepSeek's", split(THREES)),
+    *(Case(f"{name}'s", split(pattern)) for name, pattern in PUBLISHED.items()),
+    *(
+        Case(f"the pattern {pattern}", split(pattern))
+        for pattern in (
+            r"\w+(?:'\w+)*|[^\w\s]+", r"\d+(?:[.,]\d+)*", r"(?:[A-Za-z]\.)+|\w+",
+            r"\p{So}(?:\u200d\p{So})*", r"[\w.]+@[\w.]+\.\w+", r"https?://\S+", r"(?:\s+\S+)*$",
+            r"\w+(?:[-']\w+)*", r"\d{1,3}(?=(?:\d{3})*\b)", "(a+)+",
+            "a*b*;*,*!", r"\w+\s*$", r"\p{L}+\p{N}*\b",
+        )
+    ),
 )  # fmt: skip
 
 SPELLED: Final = (
