@@ -247,10 +247,11 @@ class Settings(BaseSettings):
         "rows of 1024 numbers as JSON. Payloads and vectors of points count as they are read.",
     )
     max_json_values: int = Field(
-        2**20,
+        2**20 + 2**12,
         ge=64,
         description="Values of one JSON body (numbers, texts, lists, objects), counted before it "
-        "is read: they take up to a hundred times their bytes.",
+        "is read: they take up to a hundred times their bytes. Room for max_items lists of 512 "
+        "token ids.",
     )
     max_labels: int = Field(
         512,

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from attar.server.settings import Settings
 from attar.server.steps import STEP_BYTES
 from attar.server.transport.web import edge
 
@@ -75,3 +76,13 @@ def test_counting_ends_soon_after_the_limit() -> None:
     body = b"[" + b"1," * 10**6 + b"1]"
 
     assert 100_000 < edge.json_values(body, most=100_000) < 100_000 + STEP_BYTES
+
+
+def test_a_body_may_have_as_many_token_ids_as_a_request_has_items_of_512() -> None:
+    defaults = {name: field.default for name, field in Settings.model_fields.items()}
+    ids = [[30000] * 512] * defaults["max_items"]
+    body = json.dumps({"model": "m", "input": ids, "encoding_format": "base64", "truncate": True})
+    count = edge.json_values(body.encode(), most=MOST)
+
+    assert count == 2048 * 512 + 2048 + 2 + 3 == 1_050_629
+    assert count <= defaults["max_json_values"]

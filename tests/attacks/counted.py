@@ -164,7 +164,7 @@ def _json() -> Iterator[Probe]:
     ):
         count = BYTES // (len(element) + 1)
         many = b"[" + (element + b",") * count + element + b"]"
-        words = "more values than max_json_values, 1048576"
+        words = "more values than max_json_values, 1052672"
         if openai:
             body = b'{"model":"tiny","input":' + many + b"}"
             yield Probe(f"OpenAI's {name}", "/v1/embeddings", body, words)
