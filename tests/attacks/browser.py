@@ -188,7 +188,7 @@ def renewed_certificate(folder: Path) -> Outcome:
     return Outcome(
         held=alive and answered[0] > 0 and not failures,
         peak_mb=peak_mb,
-        others_p99_ms=float("nan"),
+        others_p99_ms=None,
         note=f"{answered[0]} handshakes of either port answered; failed: {failures[:1]}",
     )
 

@@ -43,7 +43,7 @@ class Outcome:
 
     held: bool
     peak_mb: float
-    others_p99_ms: float
+    others_p99_ms: float | None
     note: str
 
 
@@ -103,11 +103,13 @@ class Attacked:
             notes.append("the server died")
         if self.failures:
             notes.append(f"{len(self.failures)} honest calls failed: {self.failures[0][:200]}")
-        p99_s = float(np.quantile(self.latencies_s, 0.99)) if self.latencies_s else float("nan")
+        p99_ms = None  # where the honest caller has no part
+        if self.latencies_s:
+            p99_ms = round(float(np.quantile(self.latencies_s, 0.99)) * 1e3, 1)
         return Outcome(
             held=held and unharmed,
             peak_mb=round(self.peak_mb, 1),
-            others_p99_ms=round(p99_s * 1e3, 1),
+            others_p99_ms=p99_ms,
             note="; ".join(notes),
         )
 

@@ -307,7 +307,7 @@ def _sent_beside(longest: Longest, folder: Path) -> Outcome:
 def _unhurried(outcome: Outcome) -> Outcome:
     """The same, which has not held where the honest caller waited as for a loop that hangs."""
     return Outcome(
-        held=outcome.held and outcome.others_p99_ms < HANG_MS,
+        held=outcome.held and (outcome.others_p99_ms or HANG_MS) < HANG_MS,
         peak_mb=outcome.peak_mb,
         others_p99_ms=outcome.others_p99_ms,
         note=outcome.note,

@@ -111,7 +111,7 @@ def workers_and_a_kill(folder: Path) -> Outcome:
     return Outcome(
         held=spent == QUOTA and after == 0,
         peak_mb=peak_mb,
-        others_p99_ms=float("nan"),
+        others_p99_ms=None,
         note=f"{spent} items of {QUOTA} by two workers, {after} after a kill and another limit",
     )
 
