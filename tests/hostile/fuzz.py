@@ -40,7 +40,7 @@ RIGHT: Final = frozenset(
     }
 )
 """What a bent message may come back as: INTERNAL and UNKNOWN are bugs, the rest did not happen."""
-RIGHT_HTTP: Final = frozenset({200, 400, 404, 405, 408, 409, 413, 415, 429})
+RIGHT_HTTP: Final = frozenset({200, 400, 403, 404, 405, 408, 409, 413, 415, 429})
 _SHOWN: Final = 5
 
 
