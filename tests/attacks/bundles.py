@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -90,17 +89,6 @@ def computing(size: int, products: int) -> Put:
 
 PANICS: Final = spelled({"pre_tokenizer": {"type": "FixedLength", "length": 0}})
 ABORTS: Final = spelled({"normalizer": {"type": "Precompiled", "precompiled_charsmap": "/////wAA"}})
-BACKTRACKS: Final = spelled(
-    {
-        "normalizer": None,
-        "pre_tokenizer": {
-            "type": "Split", "pattern": {"Regex": "a*a*$"}, "behavior": "Isolated", "invert": False,
-        },
-    },
-    max_length=4096,
-)  # fmt: skip
-LONG: Final = ("a" * 4000 + "b") * 30
-"""Which takes BACKTRACKS minutes: each run of letters some 10**10 steps, none over Oniguruma's."""
 ENDLESS: Final = computing(4096, 400)
 ENORMOUS: Final = computing(2**16, 0)
 
@@ -336,35 +324,6 @@ def named_at_start(folder: Path) -> Outcome:
         )
 
 
-def endless_texts(folder: Path) -> Outcome:
-    """Send texts at which a served tokenizer does not end, and SIGTERM while it does not."""
-    BACKTRACKS(folder / "bad.attar")
-    told: list[str] = []
-
-    def call(target: str) -> None:
-        with Client(target) as client:
-            try:
-                client.embed([LONG], model="bad", deadline_s=PATIENCE_S)
-            except AttarError as error:
-                told.append(str(error))
-
-    more = (folder / "bad.attar", "--run-timeout-s", 4, "--grace-s", 2)
-    with attacked(folder, *more) as server:
-        callers = [threading.Thread(target=call, args=(server.server.target,)) for _ in range(8)]
-        for caller in callers:
-            caller.start()
-        for caller in callers:
-            caller.join()
-        refused = [one for one in told if "the host's step of bad" in one]
-        outcome = server.outcome(held=len(refused) == len(callers), note="")
-        code = server.server.end(patience_s=20)
-        return replace(
-            outcome,
-            held=outcome.held and code == 0,
-            note=f"{len(refused)} of {len(callers)} given up or refused; ended with {code}",
-        )
-
-
 # ---------------------------------------------------------------------- how
 
 
@@ -453,6 +412,5 @@ ATTACKS: Final = (
     Attack("SIGTERM while a bundle is tried", ending_while_loading),
     Attack("an unload while a bundle is tried", unloading_while_loading),
     Attack("what a trial sees", seen_by_a_trial),
-    Attack("texts at which a tokenizer does not end", endless_texts),
     Attack("such bundles named on the command line", named_at_start),
 )
