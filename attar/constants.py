@@ -516,7 +516,7 @@ _GROWING = frozenset(
 """What makes no more of less: what it makes of a tensor's bound is a bound of what it makes."""
 
 _ENLARGED = frozenset({"Expand", "Tile"})
-"""What takes a shape beside an item: the shape's product is the least that comes out."""
+"""Operators that take an item and a shape: the shape's product is the least that comes out."""
 
 
 def _cast(numbers: NDArray[Any], to: int) -> NDArray[Any] | None:

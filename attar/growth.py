@@ -1,7 +1,7 @@
 """Growth: how much a tokenizer may make of a text, by what its parts say of themselves.
 
 A tokenizer.json is a program. One that doubles a text 24 times, or puts a megabyte in the place of
-a letter, takes all memory of whoever embeds a short text, and Rust then ends the process. So what
+a letter, takes all memory for a short text, and Rust then ends the process. So what
 its steps may multiply a text by is bounded before it is given one.
 """
 

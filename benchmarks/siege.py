@@ -1,4 +1,4 @@
-"""Siege: half an hour of honest callers with attackers beside them, and what the honest notice.
+"""Siege: honest callers and attackers at one server for half an hour, and what it costs the honest.
 
     python benchmarks/siege.py --minutes 30 --out benchmarks/results/siege.json
 

@@ -373,7 +373,7 @@ def sign(
         typer.Option(help="Private key, PEM: openssl genpkey -algorithm ed25519 -out FILE."),
     ],
 ) -> None:
-    """Sign a bundle, for `serve --require-signature` and whoever else asks who made it."""
+    """Sign a bundle, for `serve --require-signature` and others who check who made it."""
     from attar.bundle import Bundle
 
     signed = Bundle.open(bundle).sign(key)

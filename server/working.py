@@ -15,7 +15,7 @@ _ARRIVING_PART: Final = 2  # of the limit: what is not whole yet may have of it
 
 
 class Working:
-    """A bound on what all calls together hold; each call keeps its own `Share`."""
+    """A bound on the bytes that all calls together hold."""
 
     def __init__(self, limit: int) -> None:
         """Let calls hold `limit` bytes together."""
