@@ -312,8 +312,8 @@ class Settings(BaseSettings):
     load_memory_bytes: int = Field(
         4 * 2**30,
         ge=1024,
-        description="Bytes of memory that the process which tries a bundle may take, and four times"
-        " the bundle's own bytes on disk beside; a bundle that takes more is refused.",
+        description="Bytes of memory that the process which tries a bundle may take, besides four "
+        "times the bundle's own bytes on disk; a bundle that takes more is refused.",
     )
     warm_up_s: float = Field(
         60.0,
