@@ -136,16 +136,22 @@ class Edge:
         too_large = Unreadable(
             413, f"the body is larger than max_message_bytes, {self._max_body_bytes}; send less"
         )
-        if int(request.headers.get("content-length", "0")) > self._max_body_bytes:
+        length = int(request.headers.get("content-length", "0"))
+        if length > self._max_body_bytes:
             raise too_large
         body = bytearray()
         try:
             with current().arriving() as hold:
+                if (
+                    length
+                ):  # whole and first: of bodies that come together each would else end half way
+                    hold(length)
                 async with asyncio.timeout(self._read_timeout_s):
                     async for chunk in request.stream():
                         if len(body) + len(chunk) > self._max_body_bytes:
                             raise too_large
-                        hold(len(chunk))
+                        if not length:
+                            hold(len(chunk))
                         body += chunk
         except TimeoutError:
             raise Unreadable(
