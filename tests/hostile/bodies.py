@@ -169,7 +169,8 @@ def embed_faults(given: Mapping[str, Any]) -> set[str]:
         faults.add("model")
     if not 1 <= len(given["texts"]) <= MAX_ITEMS:
         faults.add("texts")
-    if given["dims"] is not None and not is_width(given["dims"]):
+    trained = is_width(given["dims"]) and (given["model"] != "tiny-image" or given["dims"] == 16)
+    if given["dims"] is not None and not trained:
         faults.add("dims")
     highest = {"role": 2, "encoding": 4, "truncation": 2, "priority": 2}
     return faults | {name for name, most in highest.items() if given[name] > most}
