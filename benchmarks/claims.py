@@ -629,8 +629,8 @@ def limits(report: Report) -> str:
     words = fill(
         f"With the defaults {report['model']} holds {report['idle_mb']:.0f} MB at rest and at most "
         f"{report['peak_mb']:.0f} MB under these, with {report['patience_s']:g} s to answer "
-        f"each; the rest are told to retry, or given up ({report['machine']['cpu']}, busy "
-        "with other work): `python benchmarks/limits.py`."
+        f"each; the rest are told to retry, or given up ({report['machine']['cpu']}): "
+        "`python benchmarks/limits.py`."
     )
     return f"{words}\n\n{table(header, rows)}"
 
