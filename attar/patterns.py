@@ -18,6 +18,8 @@ MAX_PATTERN: Final = 2**14
 """Characters of a pattern."""
 MAX_WAYS: Final = 1024
 """In which the parts of a pattern that are optional or chosen may be put together."""
+MAX_WAYS_OF_REPEATS: Final = 64
+"""The same where a part has no end: each way may be tried for each character of a text."""
 MAX_PARTS: Final = 1000
 """Characters and sets of one alternative."""
 MAX_DEPTH: Final = 50
@@ -115,9 +117,14 @@ class _Graph:
             ways=_ways(one.ways * other.ways),
         )
 
-    def check(self, last: Sequence[int]) -> None:
+    def check(self, whole: _Part) -> None:
         """Refuse two ways for one text where what follows may fail."""
-        ends = set(last)
+        if self.endless and whole.ways > MAX_WAYS_OF_REPEATS:
+            raise _CostlyError(
+                f"may match in {whole.ways} ways, each of which may be tried for each character of "
+                f"a repeat; limit {MAX_WAYS_OF_REPEATS}"
+            )
+        ends = set(whole.last)
         for body in self.endless:
             if ends.issuperset(body) and body.start not in self.apart:
                 continue  # whatever is taken, the alternative has matched
@@ -169,7 +176,7 @@ class _Reader:
         endless = False
         while True:
             graph = _Graph(self._folds)
-            graph.check(self._sequence(graph).last)
+            graph.check(self._sequence(graph))
             endless = endless or bool(graph.endless)
             if self._peek() == ")" and not self._depth:
                 raise _CostlyError("closes a group that is not open")

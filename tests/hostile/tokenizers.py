@@ -225,6 +225,10 @@ CASES: Final = (
         Case(f"the pattern {pattern}", split(pattern), "may match in more than 1024 ways")
         for pattern in ("a?" * 40 + "a" * 40 + "(?<=5)", "(?:a|b|c)" * 8 + "d", "a{0,9}" * 4 + "b")
     ),
+    *(
+        Case(f"the pattern {pattern}", split(pattern), "for each character of a repeat; limit 64")
+        for pattern in ("a?" * 9 + "a*$", "(?:a|b|c)" * 4 + r"\w*!")
+    ),
     Case("a pattern of 100,000 characters", split("a|" * 50_000), "a pattern of 100000 characters"),
     Case("a piece of 200 kB", pieces("a", "b" * 200_000), "200000 characters of a word; limit"),
     Case("a word of 2 kB", model("WordLevel", vocab={**WORDS, "b" * 2000: 4}), "2000 characters"),
@@ -284,7 +288,7 @@ CASES: Final = (
         for pattern in (
             r"\w+(?:'\w+)*|[^\w\s]+", r"\d+(?:[.,]\d+)*", r"(?:[A-Za-z]\.)+|\w+",
             r"\p{So}(?:\u200d\p{So})*", r"[\w.]+@[\w.]+\.\w+", r"https?://\S+", r"(?:\s+\S+)*$",
-            r"\w+(?:[-']\w+)*", r"\d{1,3}(?=(?:\d{3})*\b)", "(a+)+",
+            r"\w+(?:[-']\w+)*", r"\d{1,3}(?=(?:\d{3})*\b)", "(a+)+", "a?" * 6 + "a*$",
             "a*b*;*,*!", r"\w+\s*$", r"\p{L}+\p{N}*\b",
         )
     ),
