@@ -5,7 +5,9 @@
 One server with its defaults has half of the cores; honest callers and attackers share the others,
 so that what attackers compute is not taken for what they do to the server. The honest callers ask
 at a fixed pace, alone for the first two minutes (`quiet`), then with the attackers (`siege`), each
-of which attacks, pauses and attacks again. An answer counts as wrong that is not `attar.load`'s.
+of which attacks, pauses and attacks again. Nobody has `admin`: without keys it is for callers on
+this machine, which all are here, and one that unloads the model has not attacked it. An answer
+counts as wrong that is not `attar.load`'s.
 Memory, descriptors and threads of the server and its children are sampled all the while; growth is
 from the second fifth of the siege to its last.
 """
