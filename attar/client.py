@@ -4,8 +4,10 @@
         client.embed(["what is a monad?"]).vectors
 
 Every method of `Client` is one of `attar.calls`, which says its arguments; `AsyncClient` has the
-same ones, awaited. A call that finds no server, or a busy one, is sent again, up to `ATTEMPTS`
-times within its deadline, when sending it twice does no harm: create, delete and fit are sent once.
+same ones, awaited. Within its deadline a call is sent again, when sending it twice does no harm:
+create, delete and fit are sent once. One that finds no server is sent up to `ATTEMPTS` times; one
+that a busy server refuses, until it is answered or the deadline leaves no time for another. Before
+each it waits as long as the server says, and longer after each refusal, up to `LONGEST_PAUSE_S`.
 Every call carries a request id of its own, which stands in the server's log and, where a server may
 have seen the call, in the notes of its error.
 """
@@ -15,6 +17,7 @@ import functools
 import inspect
 import random
 import sys
+import threading
 import time
 import uuid
 import warnings
@@ -41,6 +44,7 @@ from attar.errors import (
     InvalidInput,
     MissingExtra,
     NotSupported,
+    Overloaded,
     Unavailable,
 )
 
@@ -66,8 +70,13 @@ M = TypeVar("M", bound=Callable[..., Any])
 Metadata = tuple[tuple[str, str], ...]
 
 ATTEMPTS: Final = 4
+"""How often a call is sent that finds no server."""
 FIRST_PAUSE_S: Final = 0.1
-LONGEST_PAUSE_S: Final = 5.0
+LONGEST_PAUSE_S: Final = 2.0
+"""Before its jitter of up to a half; a server that says a longer one is waited for."""
+_DOUBLINGS: Final = 10  # beyond them the pause is the longest
+# The words of gRPC, in C, Go and Node, and in Java, for a message beyond a limit: no wait helps.
+_TOO_LARGE: Final = ("larger than max", "exceeds maximum size")
 # Answers are as large as what was asked for; the server's limits bound it.
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", -1),
@@ -135,7 +144,7 @@ class Client:
         self._target = Target(target, tls=tls is not None)
         self._made = functools.partial(type(self), target, key=key, tls=tls)
         self._metadata = _credentials(self._target, key)
-        self._closed = False
+        self._closed = threading.Event()
         options = (*_OPTIONS, *self._target.options)
         self._channel = (
             grpc.insecure_channel(target, options=options)
@@ -162,11 +171,11 @@ class Client:
 
     def close(self) -> None:
         """Close the connection; calls in flight are cancelled."""
-        self._closed = True
+        self._closed.set()
         self._channel.close()
 
     def _opened(self) -> grpc.Channel:
-        if self._closed:
+        if self._closed.is_set():
             raise InvalidInput(_CLOSED)
         return self._channel
 
@@ -282,23 +291,20 @@ class Client:
             raise lost[0]
 
     def _send(self, call: Call[R]) -> R:
-        ends = time.monotonic() + call.deadline_s
+        attempts = _Attempts(call)
         invoke = self._opened().unary_unary(call.rpc, _serialize, call.answer.FromString)
         with _named(call.rpc, self._metadata) as metadata:
-            attempt = 1
             while True:
                 try:
-                    answer = invoke(
-                        call.request, timeout=ends - time.monotonic(), metadata=metadata
-                    )
+                    answer = invoke(call.request, timeout=attempts.left_s, metadata=metadata)
                     return call.decode(answer)
                 except grpc.RpcError as failure:
                     error, delay = _explain(failure, self._target, metadata, hint=call.hint)
-                    pause = _pause(call, attempt, delay)
-                    if pause is None or time.monotonic() + pause >= ends:
+                    pause = attempts.pause(error, delay)
+                    if pause is None:
                         raise error from None
-                time.sleep(pause)
-                attempt += 1
+                if self._closed.wait(pause):
+                    raise InvalidInput(_CLOSED)
 
 
 class AsyncClient:
@@ -470,32 +476,50 @@ class AsyncClient:
             raise lost[0]
 
     async def _send(self, call: Call[R]) -> R:
-        ends = time.monotonic() + call.deadline_s
-        invoke = self._opened().unary_unary(call.rpc, _serialize, call.answer.FromString)
+        attempts = _Attempts(call)
         with _named(call.rpc, self._metadata) as metadata:
-            attempt = 1
             while True:
+                invoke = self._opened().unary_unary(call.rpc, _serialize, call.answer.FromString)
                 try:
-                    answer = await invoke(
-                        call.request, timeout=ends - time.monotonic(), metadata=metadata
-                    )
+                    answer = await invoke(call.request, timeout=attempts.left_s, metadata=metadata)
                     return call.decode(answer)
                 except grpc.RpcError as failure:
                     error, delay = _explain(failure, self._target, metadata, hint=call.hint)
-                    pause = _pause(call, attempt, delay)
-                    if pause is None or time.monotonic() + pause >= ends:
+                    pause = attempts.pause(error, delay)
+                    if pause is None:
                         raise error from None
                 await asyncio.sleep(pause)
-                attempt += 1
 
 
-def _pause(call: Call[Any], attempt: int, delay: float | None) -> float | None:
-    """Seconds to wait before another attempt, jittered so that callers spread; None to give up."""
-    if delay is None or not call.repeatable or attempt >= ATTEMPTS:
-        return None
-    backoff = min(FIRST_PAUSE_S * 2.0 ** (attempt - 1), LONGEST_PAUSE_S)
-    spread: float = random.uniform(1, 1.5)  # noqa: S311 (no secret)
-    return max(delay, backoff) * spread
+class _Attempts:
+    """How long one call may take, and when it is sent again."""
+
+    def __init__(self, call: Call[Any]) -> None:
+        self._repeatable = call.repeatable
+        self._ends = time.monotonic() + call.deadline_s
+        self._failed = 0
+        self._lost = 0  # of those, the ones that no server refused for now
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until its deadline."""
+        return self._ends - time.monotonic()
+
+    def pause(self, error: AttarError, delay: float | None) -> float | None:
+        """Seconds to wait after a failure, at least the server's `delay`; None to give up.
+
+        They grow, as those who are refused send it all again, and are jittered, so that callers
+        spread: https://github.com/googleapis/googleapis/blob/master/google/rpc/error_details.proto
+        """
+        self._failed += 1
+        self._lost += not isinstance(error, Overloaded)
+        left = self.left_s
+        if delay is None or delay >= left or not self._repeatable or self._lost >= ATTEMPTS:
+            return None
+        grown = min(FIRST_PAUSE_S * 2 ** min(self._failed - 1, _DOUBLINGS), LONGEST_PAUSE_S)
+        spread: float = random.uniform(1, 1.5)  # noqa: S311 (no secret)
+        # What is left is halved, and not slept through: the server may be free before its end.
+        return max(delay, min(max(delay, grown) * spread, left / 2))
 
 
 def _credentials(target: Target, key: str | None) -> Metadata:
@@ -594,11 +618,13 @@ def _typed(failure: Any, target: Target) -> tuple[AttarError, float | None, bool
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             message = f"no answer from {target} within the deadline; give a longer deadline_s"
             return DeadlineExceeded(message), None, True
-        case grpc.StatusCode.RESOURCE_EXHAUSTED:
+        case grpc.StatusCode.RESOURCE_EXHAUSTED if any(words in text for words in _TOO_LARGE):
             message = (
                 f"{text}; send fewer items in a call (info().limits tells what {target} takes)"
             )
             return InvalidInput(message), None, True
+        case grpc.StatusCode.RESOURCE_EXHAUSTED:  # gRPC's own refusal, or a proxy's
+            return Overloaded(f"{target} is busy: {text}; retry later"), FIRST_PAUSE_S, True
         case grpc.StatusCode.CANCELLED:
             # Not by this client, whose own cancelling raises another exception.
             message = f"{target} went away before it answered; ask again, or another"

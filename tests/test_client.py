@@ -344,13 +344,130 @@ def test_what_is_safe_is_sent_again_until_it_is_answered() -> None:
     assert server.calls == ["GetInfo"] * 3
 
 
-def test_attempts_are_bounded() -> None:
-    with failing(refuse(Overloaded("busy"))) as (server, target), Client(target) as client:
-        with pytest.raises(attar.Overloaded, match="busy"):
+def test_a_call_that_finds_no_server_is_sent_a_few_times() -> None:
+    def leave(_attempt: int, context: Any) -> bytes:
+        context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+        raise AssertionError
+
+    with failing(leave) as (server, target), Client(target) as client:
+        with pytest.raises(attar.Unavailable, match="gone"):
             client.embed(["cat"])
-        with pytest.raises(attar.Overloaded):
+        with pytest.raises(attar.Unavailable):
             client.upsert("c", [1], ["cat"])
     assert server.calls == ["Embed"] * 4 + ["Upsert"] * 4
+
+
+def bare(words: str) -> Callable[[int, Any], bytes]:
+    """Abort every call as gRPC itself does, or a proxy, with no time to retry."""
+
+    def answer(_attempt: int, context: Any) -> bytes:
+        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, words)
+        raise AssertionError
+
+    return answer
+
+
+BUSY = pytest.mark.parametrize(
+    "refusal",
+    [
+        refuse(Overloaded("busy")),
+        refuse(attar.RateLimited("spent", 0.01)),
+        bare("too many pending requests"),
+    ],
+    ids=["a full queue", "a rate", "no time to retry"],
+)
+
+
+@BUSY
+def test_a_busy_server_is_asked_again_until_it_answers(
+    refusal: Callable[[int, Any], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("attar.client.LONGEST_PAUSE_S", 0.02)
+
+    def answer(attempt: int, context: Any) -> bytes:
+        if attempt < 9:
+            return refusal(attempt, context)
+        return info_pb2.GetInfoResponse(server_version="9").SerializeToString()
+
+    with failing(answer) as (server, target), Client(target) as client:
+        assert client.info().version == "9"
+    assert server.calls == ["GetInfo"] * 9
+
+
+@BUSY
+def test_a_busy_server_is_asked_until_the_deadline(
+    refusal: Callable[[int, Any], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("attar.client.FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr("attar.client.LONGEST_PAUSE_S", 0.04)
+    with failing(refusal) as (server, target), Client(target) as client:
+        began = time.monotonic()
+        with pytest.raises((attar.Overloaded, attar.DeadlineExceeded)):
+            client.embed(["cat"], deadline_s=1)
+        took_s = time.monotonic() - began
+    assert len(server.calls) > 4
+    assert took_s < 60  # one that waits on goes on for ever
+
+
+@pytest.mark.parametrize(
+    ("refusal", "kind"),
+    [
+        (refuse(attar.RateLimited("the day's quota is used up", 3600)), attar.RateLimited),
+        (refuse(attar.DiskFull("too little room")), attar.DiskFull),
+        (refuse(attar.InvalidInput("larger than max_working_bytes")), attar.InvalidInput),
+        (bare("SERVER: Received message larger than max (9 vs. 4)"), attar.InvalidInput),
+        (bare("gRPC message exceeds maximum size 4: 9"), attar.InvalidInput),
+    ],
+    ids=["a day's quota", "a full disk", "a limit", "a limit of gRPC", "a limit of gRPC in Java"],
+)
+def test_what_no_wait_within_the_deadline_helps_is_sent_once(
+    refusal: Callable[[int, Any], bytes], kind: type[Exception]
+) -> None:
+    with failing(refusal) as (server, target), Client(target) as client, pytest.raises(kind):
+        client.embed(["cat"])
+    assert server.calls == ["Embed"]
+
+
+def test_a_client_that_is_closed_ends_the_pauses_of_its_calls() -> None:
+    with failing(refuse(attar.RateLimited("spent", 20))) as (server, target):
+        client = Client(target)
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(client.embed, ["cat"])
+            while not server.calls:
+                time.sleep(0.001)
+            client.close()
+            with pytest.raises((attar.InvalidInput, attar.Unavailable)):
+                asked.result(timeout=15)
+    assert server.calls == ["Embed"]
+
+
+@pytest.mark.parametrize("quantity", ["requests", "items"])
+def test_callers_beyond_a_rate_are_all_answered_in_the_end(
+    quantity: str, bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("attar.client.LONGEST_PAUSE_S", 0.2)
+    key, keys = "0123456789abcdef", tmp_path / "keys.toml"
+    keys.write_text(
+        f'[[keys]]\nname = "a"\nkey = "{key}"\nscopes = ["infer"]\n{quantity}_per_s = 16\n'
+    )
+    keys.chmod(0o600)
+    chosen = settings(bundle_path, data_dir=tmp_path / "data", keys_file=keys)
+    with serving(chosen) as target, Client(target, key=key) as client, ThreadPoolExecutor(32) as it:
+        answers = [*it.map(lambda _: client.embed(["the cat"], deadline_s=60), range(32))]
+    assert len({answer.vectors.tobytes() for answer in answers}) == 1
+
+
+async def test_large_calls_at_once_are_all_answered_where_few_have_room(
+    bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("attar.client.LONGEST_PAUSE_S", 0.1)
+    texts = ["the cat sat on the mat"] * 200
+    chosen = settings(bundle_path, data_dir=tmp_path / "data", max_working_bytes=2**18)
+    with serving(chosen) as target:
+        async with AsyncClient(target) as client:
+            calls = [client.embed(texts, deadline_s=60) for _ in range(24)]
+            answers = await asyncio.gather(*calls)
+    assert len({answer.vectors.tobytes() for answer in answers}) == 1
 
 
 def test_the_deadline_bounds_the_attempts() -> None:
@@ -415,14 +532,17 @@ def test_another_kind_of_server_is_told_from_attar() -> None:
         client.info()
 
 
-async def test_the_async_client_retries_as_the_other_does() -> None:
+async def test_the_async_client_retries_as_the_other_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attar.client.LONGEST_PAUSE_S", 0.1)
     with failing(refuse(Overloaded("busy"))) as (server, target):
         async with AsyncClient(target) as client:
-            with pytest.raises(attar.Overloaded):
-                await client.embed(["cat"])
+            with pytest.raises((attar.Overloaded, attar.DeadlineExceeded)):
+                await client.embed(["cat"], deadline_s=1)
+            embedded = len(server.calls)
             with pytest.raises(attar.Overloaded):
                 await client.create_collection("c")
-    assert server.calls == ["Embed"] * 4 + ["Create"]
+    assert embedded > 4
+    assert server.calls == ["Embed"] * embedded + ["Create"]
 
 
 def test_without_grpc_the_extra_is_named() -> None:
