@@ -7,7 +7,6 @@ SHA-256 is kept. Without any key everybody may do everything.
 
 import hashlib
 import hmac
-import ipaddress
 import logging
 import re
 import time
@@ -23,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from attar.errors import InvalidInput, PermissionDenied, RateLimited, Unauthenticated
 
 from .call import Meter
+from .shares import ip
 from .usage import QUANTITIES, Ledger, Used
 
 log = logging.getLogger("attar.server")
@@ -290,15 +290,8 @@ def parse_keys(text: str) -> tuple[Key, ...]:
 
 def is_local(peer: str) -> bool:
     """Whether a caller is on this machine: an address, or gRPC's word, `ipv4:127.0.0.1:5`."""
-    scheme, _, rest = peer.partition(":")
-    if scheme in ("ipv4", "ipv6"):
-        peer = rest.rpartition(":")[0].replace("%5B", "[").replace("%5D", "]").strip("[]")
-    try:
-        address = ipaddress.ip_address(peer)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
+    address = ip(peer)
+    return address is not None and address.is_loopback
 
 
 def bearer(header: str | None) -> str | None:

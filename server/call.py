@@ -44,6 +44,10 @@ def _untraced(_phase: Phase) -> None:
     """Tell nobody."""
 
 
+def _unheard() -> None:
+    """Note nothing."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Call:
     """One call: under which id, by which key, and what it has cost so far."""
@@ -56,6 +60,7 @@ class Call:
     working: Working | None = None  # what it takes memory of; None where nobody counts
     held: int = 0  # bytes of that
     trace: Callable[[Phase], None] = _untraced
+    heard: Callable[[], None] = _unheard  # of a stream: something came, or was taken
     began: float = field(default_factory=time.perf_counter)
     items: int = 0
     tokens: int = 0

@@ -26,6 +26,7 @@ from .access import Access, KeyMeter, Scope, bearer
 from .call import Call, request_id
 from .errors import code_of, field_of, reason_of
 from .metrics import Metrics
+from .places import Places
 from .shares import ROOM, Room, Shares
 from .working import Working
 
@@ -66,7 +67,7 @@ class Door:
         self._calls = Shares(
             "max_concurrent_requests", max_concurrent_requests, what="calls in flight"
         )
-        self._streams = Shares("max_streams", max_streams, what="streams open")
+        self._streams = Places("max_streams", max_streams, what="streams open")
         self._untaken = Shares(
             "max_untaken_bytes", max_untaken_bytes, what="bytes of answers not taken yet"
         )
@@ -135,28 +136,14 @@ class Door:
         traced = self._tracing.begin(call, headers) if self._tracing is not None else None
         places = self._streams if stream else self._calls
         try:
-            caller = peer
-            if scope is not None:
-                caller = self._admit(call, scope, headers, peer, places)
-            self.in_flight += 1
-            self._empty.clear()
-            call.working, call.caller = self._working, caller
-            room = self.room(caller)
-            token = ROOM.set(room)
-            try:
-                yield room
-            except BaseException:
-                room.leave()
-                raise
-            finally:
-                call.let_go(call.held)
-                ROOM.reset(token)
+            with contextlib.ExitStack() as place:
+                caller = peer
                 if scope is not None:
-                    places.give(caller)
-                self.in_flight -= 1
-                self.ended += 1
-                if not self.in_flight:
-                    self._empty.set()
+                    caller = self._admit(
+                        call, scope, headers, peer=peer, places=places, place=place
+                    )
+                with self._counted(), self._room(call, caller) as room:
+                    yield room
         except asyncio.CancelledError:
             outcome = reason = "CANCELLED"
             raise
@@ -173,6 +160,34 @@ class Door:
             if traced is not None:
                 traced(outcome)
 
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count a call among those in flight."""
+        self.in_flight += 1
+        self._empty.clear()
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
+            self.ended += 1
+            if not self.in_flight:
+                self._empty.set()
+
+    @contextlib.contextmanager
+    def _room(self, call: Call, caller: str) -> Iterator[Room]:
+        """Room for a call's answer, which it leaves where it ends with none."""
+        call.working, call.caller = self._working, caller
+        room = self.room(caller)
+        token = ROOM.set(room)
+        try:
+            yield room
+        except BaseException:
+            room.leave()
+            raise
+        finally:
+            call.let_go(call.held)
+            ROOM.reset(token)
+
     def _tell(self, reason: str) -> None:
         """Tell of calls refused for want of room once a second at most."""
         self._crowded[reason] += 1
@@ -184,9 +199,16 @@ class Door:
             self._told = now
 
     def _admit(
-        self, call: Call, scope: Scope, headers: Mapping[str, str], peer: str, places: Shares
+        self,
+        call: Call,
+        scope: Scope,
+        headers: Mapping[str, str],
+        *,
+        peer: str,
+        places: Shares,
+        place: contextlib.ExitStack,
     ) -> str:
-        """Give a call its place, or raise what refuses it; gives who the caller is."""
+        """Let a call in until `place` ends, or raise what refuses it; gives who the caller is."""
         caller = peer
         if not FORWARDED.isdisjoint(headers):
             peer = ""
@@ -198,8 +220,7 @@ class Door:
             key = self._access.check(bearer(headers.get("authorization")), scope, peer=peer)
             if not self._access.open:
                 caller = f"key {key.name}"
-            if not places.take(caller):
-                raise places.refusal(caller)
+            call.heard = place.enter_context(places.held(caller))
         except AttarError as refusal:
             self._metrics.rejected(refusal.reason)
             raise

@@ -3,11 +3,18 @@
 A caller may hold as much as is left free. Alone it reaches half of the limit, and with n others
 each reaches one part in n + 2: as much is always left for who comes next. These are the dynamic
 thresholds of Choudhury and Hahne (IEEE/ACM Transactions on Networking 6(2), 1998), with alpha 1.
+
+Who has no key is a connection, and one address has as many as it likes. All of an address together
+hold at most eight times what is free, so that eight ninths of a limit are the most that it reaches.
 """
 
 import asyncio
+import ipaddress
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Final
 
 from attar.errors import Overloaded
@@ -15,6 +22,30 @@ from attar.errors import Overloaded
 SLOWEST_BYTES_PER_S: Final = 2**16  # of a caller who takes an answer: 0.5 Mbit/s
 SHORT_BYTES: Final = 2**16
 """An answer as short is never refused: what it tells of, a write above all, has been done."""
+_ADDRESS_ALPHA: Final = 8  # times a caller's: who comes by the same proxy is not held back
+_IPV6_PREFIX: Final = 64  # bits: what one subscriber has at the least
+
+
+def ip(caller: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address of a caller, which is written as one or as gRPC does, `ipv4:127.0.0.1:5`."""
+    scheme, _, rest = caller.partition(":")
+    if scheme in ("ipv4", "ipv6"):
+        caller = rest.rpartition(":")[0].replace("%5B", "[").replace("%5D", "]").strip("[]")
+    try:
+        address = ipaddress.ip_address(caller)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+@lru_cache(maxsize=4096)
+def origin(caller: str) -> str:
+    """Where a caller comes from: its address, of IPv6 the network; a key is its own origin."""
+    address = ip(caller)
+    if isinstance(address, ipaddress.IPv6Address):
+        network = ipaddress.ip_network((int(address), _IPV6_PREFIX), strict=False)
+        return str(network.network_address)
+    return caller if address is None else str(address)
 
 
 class Shares:
@@ -31,6 +62,7 @@ class Shares:
         self._limit = limit
         self._what = what
         self._held = Counter[str]()
+        self._held_at = Counter[str]()  # by origin
         self._changed = asyncio.Event()
 
     @property
@@ -38,13 +70,37 @@ class Shares:
         """Whether nothing is left for anybody."""
         return self.total >= self._limit
 
+    @contextmanager
+    def held(self, caller: str) -> Iterator[Callable[[], None]]:
+        """Let a caller hold one more in this block; raises Overloaded where it may not.
+
+        Gives what is to be called whenever the caller says or takes something.
+        """
+        if not self.take(caller):
+            raise self.refusal(caller)
+        try:
+            yield lambda: None
+        finally:
+            self.give(caller)
+
+    def held_by(self, caller: str) -> int:
+        """How much a caller holds."""
+        return self._held[caller]
+
+    def has_room(self, caller: str) -> bool:
+        """Whether another caller of the same origin could take something."""
+        free = self._limit - self.total
+        return free > 0 and self._held_at[origin(caller)] < _ADDRESS_ALPHA * self._alpha * free
+
     def take(self, caller: str, amount: int = 1, *, own: int = 0) -> bool:
         """Let a caller hold so much more, or give False and change nothing.
 
         What is larger than the limit passes where nothing is held but `own`, which it belongs to.
         """
         free = self._limit - self.total
-        fits = amount <= free and self._held[caller] + amount <= self._alpha * free
+        most = self._alpha * free
+        fits = amount <= free and self._held[caller] + amount <= most
+        fits = fits and self._held_at[origin(caller)] + amount <= _ADDRESS_ALPHA * most
         if not fits and self.total > own:
             return False
         self.hold(caller, amount)
@@ -53,6 +109,7 @@ class Shares:
     def hold(self, caller: str, amount: int) -> None:
         """Count so much more of a caller's, whether it fits or not."""
         self._held[caller] += amount
+        self._held_at[origin(caller)] += amount
         self.total += amount
 
     async def wait(self, caller: str, amount: int) -> None:
@@ -62,9 +119,10 @@ class Shares:
 
     def give(self, caller: str, amount: int = 1) -> None:
         """Take back so much of what a caller holds, and try those who wait again."""
-        self._held[caller] -= amount
-        if not self._held[caller]:
-            del self._held[caller]
+        for held, name in ((self._held, caller), (self._held_at, origin(caller))):
+            held[name] -= amount
+            if not held[name]:
+                del held[name]
         self.total -= amount
         self._changed.set()
         self._changed = asyncio.Event()
@@ -73,7 +131,8 @@ class Shares:
         """What tells a caller that it may hold no more now."""
         return Overloaded(
             f"this caller has {self._held[caller]} {self._what} and all callers {self.total}, of "
-            f"{self._setting}, {self._limit}; one may hold as much as is free, so retry later"
+            f"{self._setting}, {self._limit}; one may hold as much as is free, and all "
+            "of one address eight times that, so retry later"
         )
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attar.errors import Overloaded
-from attar.server.shares import SHORT_BYTES, Room, Shares
+from attar.server.shares import SHORT_BYTES, Room, Shares, origin
 
 CALLERS = st.sampled_from("abcd")
 LIMITS = st.integers(1, 40)
@@ -107,3 +107,31 @@ async def test_the_answers_of_a_stream_wait_for_room() -> None:
     first.leave()
     await waits
     assert shared.total == 2
+
+
+@pytest.mark.parametrize(
+    ("caller", "comes_from"),
+    [
+        ("ipv4:10.1.2.3:50000", "10.1.2.3"),
+        ("10.1.2.3", "10.1.2.3"),
+        ("ipv6:%5B::ffff:10.1.2.3%5D:7", "10.1.2.3"),
+        ("ipv6:%5B2001:db8:1:2:3::4%5D:7", "2001:db8:1:2::"),
+        ("2001:db8:1:2:ffff::1", "2001:db8:1:2::"),
+        ("key 10.1.2.3", "key 10.1.2.3"),
+        ("unix:", "unix:"),
+        ("", ""),
+    ],
+)
+def test_connections_and_requests_of_one_address_come_from_one_place(
+    caller: str, comes_from: str
+) -> None:
+    assert origin(caller) == comes_from
+
+
+def test_all_connections_of_one_address_leave_a_ninth_to_others() -> None:
+    shared = shares(900)
+    for connection in range(2000):
+        shared.take(f"ipv4:10.1.2.3:{connection}")
+
+    assert shared.total == 800
+    assert shared.take("ipv4:10.1.2.4:1", 50)

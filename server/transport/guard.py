@@ -247,6 +247,7 @@ class Guard(grpc.aio.ServerInterceptor):
 
             async def read() -> AsyncIterator[Message]:
                 async for data in self._came(requests, unanswered=weights):
+                    one.heard()
                     weight = await self._weighed(kind, data)
                     await one.wait_to_hold(weight, kept=len(data))
                     weights.append(weight)
@@ -262,9 +263,11 @@ class Guard(grpc.aio.ServerInterceptor):
                                 one.let_go(weights.popleft() if weights else 0)
                                 ending.expect(self._patience.to_take(_size(message)))
                                 await context.write(message)
+                                one.heard()
                                 ending.stop()
                                 del message  # the next may be long in coming
                 except Exception as error:  # noqa: BLE001 (the edge: every caller is answered)
+                    ending.expect(self._patience.to_take(0))
                     await _abort(context, one, to_status(error))
 
         return call

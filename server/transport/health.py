@@ -7,8 +7,9 @@ from typing import Any, Final, Never
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from attar.errors import Overloaded
 from attar.server.engine.models import Models
-from attar.server.shares import Shares
+from attar.server.places import Places
 
 from .guard import Context
 
@@ -28,7 +29,7 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     def __init__(self, models: Models, services: Iterable[str], *, max_streams: int) -> None:
         """Begin as not serving; `keep` looks at the models. So many may watch."""
         self._models = models
-        self._watching = Shares("max_streams", max_streams, what="streams that watch")
+        self._watching = Places("max_streams", max_streams, what="streams that watch")
         self._services = ("", *services)
         self._states = dict.fromkeys(self._services, _STATE.NOT_SERVING)
         self._draining = False
@@ -46,23 +47,20 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         context: Context,
     ) -> AsyncIterator[Any]:
         await _refuse_long(request, context)
-        peer = context.peer()
-        if not self._watching.take(peer):
-            refusal = str(self._watching.refusal(peer))
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, refusal)
         try:
-            told = None
-            while True:
-                changed = self._changed
-                state = self._states.get(request.service, _STATE.SERVICE_UNKNOWN)
-                if state != told:
-                    yield _STATE(status=state)
-                    told = state
-                if self._draining:  # a stream that stayed open would use up the grace
-                    return
-                await changed.wait()
-        finally:
-            self._watching.give(peer)
+            with self._watching.held(context.peer()):
+                told = None
+                while True:
+                    changed = self._changed
+                    state = self._states.get(request.service, _STATE.SERVICE_UNKNOWN)
+                    if state != told:
+                        yield _STATE(status=state)
+                        told = state
+                    if self._draining:  # a stream that stayed open would use up the grace
+                        return
+                    await changed.wait()
+        except Overloaded as refusal:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(refusal))
 
     async def keep(self) -> Never:
         """Look at the models again and again, for as long as the server serves."""

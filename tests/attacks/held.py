@@ -14,10 +14,12 @@ import httpx
 import trustme
 from tritonclient.grpc import service_pb2
 
+from attar import Client
+from attar.errors import Overloaded
 from attar.v1 import embedding_pb2, item_pb2
 from tests.bundles import tiny_bundle
 
-from .ground import Attack, Attacked, Outcome, attacked
+from .ground import HONEST, Attack, Attacked, Outcome, attacked
 from .h2 import RST_STREAM, Connection, message
 
 EMBED: Final = "/attar.v1.Embedding/Embed"
@@ -35,6 +37,7 @@ MAX_SMALL_BYTES: Final = 500  # two answers of one item
 GROWTH_MB: Final = 200.0  # of a server that holds half of them, each of their bytes twice
 SOON_S: Final = 1.0  # as the timeouts of a server that must show in a test that they end things
 PATIENCE_S: Final = 20.0
+MANY_STREAMS: Final = 28  # of 32: what one address reaches
 ELSEWHERE: Final = "127.0.0.2"  # the attacker's address, where addresses have shares
 
 
@@ -77,6 +80,29 @@ def silent_streams(path: str, folder: Path, *, sent: bytes = b"") -> Outcome:
         after = _status_over_http(server) == 200
         return server.outcome(
             held=held_at_once and gone and after, note="others were answered; the streams ended"
+        )
+
+
+def streams_of_many_connections(folder: Path, *, connections: int, each: int) -> Outcome:
+    """Open more silent streams than there are places, by many connections, before others come."""
+    few = ("--max-streams", 32)
+    with attacked(folder, *few) as server, ExitStack() as stack:
+        for _ in range(connections):
+            one = stack.enter_context(Connection(server.server.port))
+            for _ in range(each):
+                one.send(one.open(EMBED_STREAM))
+        taken = until(lambda: server.server.metrics()["attar_streams"] >= MANY_STREAMS)
+        client = stack.enter_context(Client(server.server.target))
+        answered, refused = 0, 0
+        while not answered and refused < PATIENCE_S:
+            try:
+                answered += len(list(client.embed_stream([[HONEST]], model="tiny")))
+            except Overloaded:
+                refused += 1
+                time.sleep(1.0)  # as it is told to
+        return server.outcome(
+            held=taken and answered == 1,
+            note=f"another connection of the same address was let in after {refused} refusals",
         )
 
 
@@ -287,6 +313,14 @@ ATTACKS: Final = (
     Attack("silent streams", partial(silent_streams, EMBED_STREAM)),
     Attack("silent streams of KServe", partial(silent_streams, INFER_STREAM)),
     Attack("silent streams of reflection", partial(silent_streams, REFLECT)),
+    Attack(
+        "silent streams of nine connections",
+        partial(streams_of_many_connections, connections=9, each=32),
+    ),
+    Attack(
+        "one silent stream of each connection",
+        partial(streams_of_many_connections, connections=40, each=1),
+    ),
     Attack("520 that watch health", partial(silent_streams, WATCH, sent=message(b""))),
     Attack("answers not taken", partial(answers_not_taken, EMBED, embed_request(TEXTS))),
     Attack("answers of KServe not taken", partial(answers_not_taken, INFER, infer_request(TEXTS))),

@@ -11,6 +11,7 @@ from .held import ATTACKS
 # One of each kind; benchmarks/attacks.py runs them all.
 RUN: Final = (
     "silent streams",
+    "silent streams of nine connections",
     "answers not taken",
     "answers over HTTP not taken",
     "calls with half a message",
