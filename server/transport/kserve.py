@@ -9,6 +9,7 @@ https://github.com/kserve/open-inference-protocol, and Triton's extensions to it
 
 import asyncio
 import math
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version as release
@@ -526,21 +527,23 @@ def _elements(info: TensorInfo, data: bytes | memoryview, count: int) -> Iterato
 def _flat(info: TensorInfo, values: Sequence[Any]) -> Sequence[Any]:
     """The values one behind the other; ShapeError where they are nested, but not as the shape."""
     nested, first = [len(values)], values[0] if values else None
-    while isinstance(first, list):
+    while isinstance(first, list | array):
         nested.append(len(first))
         first = first[0] if first else None
     if len(nested) == 1:
         return values
     flat = values
     for size in nested[1:]:
-        outer, flat = flat, []
+        outer, flat = flat, array("d") if isinstance(flat[0], array) else []
         for part in steps(len(outer)):
             for row in outer[part]:
-                if not isinstance(row, list) or len(row) != size:
+                if not isinstance(row, list | array) or len(row) != size:
                     kind = "texts" if info.datatype == BYTES else info.datatype
                     raise ShapeError(
                         f"values of {info.name} are not all {kind}, or their rows differ in length"
                     )
+                if isinstance(flat, array) and not isinstance(row, array):
+                    flat = flat.tolist()
                 flat += row
     if tuple(nested) != info.shape:
         raise ShapeError(

@@ -8,6 +8,7 @@ import asyncio
 import json
 import math
 import re
+from array import array
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -260,7 +261,7 @@ def _read(body: bytes) -> dict[str, Any]:
         text = body.decode("utf-8-sig")  # some clients put a byte order mark first
         found = reader.read(text)
         if b"\\u" in body:
-            json.dumps(found, ensure_ascii=False).encode()
+            json.dumps(found, ensure_ascii=False, default=_no_text).encode()
     except UnicodeDecodeError as error:
         raise InvalidInput(f"the body is not UTF-8 at byte {error.start}; encode it so") from None
     except UnicodeEncodeError:
@@ -279,6 +280,10 @@ def _read(body: bytes) -> dict[str, Any]:
     return found
 
 
+def _no_text(packed: object) -> None:
+    """Stand for packed numbers."""
+
+
 def json_kind(value: object) -> str:
     """What JSON calls a value: an object, an array, a string, a number, true, false or null."""
     match value:
@@ -288,7 +293,7 @@ def json_kind(value: object) -> str:
             return "a string"
         case int() | float():
             return "a number"
-        case list():
+        case list() | array():
             return "an array"
         case _:
             return "an object"

@@ -22,6 +22,7 @@ from attar.server.transport.kserve import (
 )
 
 from .edge import BINARY, JSON, Asked, document, json_kind
+from .reader import ARRAYS
 
 TYPES: Final = (JSON, BINARY, "")
 """Triton's clients send no type, or that of bytes; the edge says where none will do."""
@@ -201,7 +202,7 @@ def _objects(
     given: object, where: str, known: tuple[str, ...]
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     with about(where):
-        if not isinstance(given, list):
+        if not isinstance(given, ARRAYS):
             raise InvalidInput(f"{where} is missing, or is no list of objects")
     kserve.refuse_many(where, len(given))
     for index, one in enumerate(given):
@@ -281,14 +282,14 @@ def _info(one: Mapping[str, Any], at: str) -> TensorInfo:
 
 
 def _values(info: TensorInfo, data: object) -> Sequence[Any]:
-    if not isinstance(data, list):
+    if not isinstance(data, ARRAYS):
         raise InvalidInput(f"data of {info.name[:80]!r} is missing, or is no list")
     if info.datatype != kserve.BYTES:
         return data
     return _encoded(data, info.name)
 
 
-def _encoded(values: list[Any], name: str, *, axes: int = kserve.MAX_AXES) -> list[Any]:
+def _encoded(values: Sequence[Any], name: str, *, axes: int = kserve.MAX_AXES) -> list[Any]:
     """Texts as bytes, nested as they were."""
     if axes > 1 and all(isinstance(value, list) for value in values):
         return [_encoded(value, name, axes=axes - 1) for value in values]

@@ -17,6 +17,7 @@ from attar.server.steps import STEP, off_the_loop, steps
 from attar.server.usecases.embed import Embedded, Items, Priority, embed
 
 from .edge import Asked, Problem, document, json_kind
+from .reader import ARRAYS, Values
 
 Format = Literal["float", "base64"]
 _BYTES_PER_NUMBER: Final = 8  # of JSON
@@ -178,8 +179,8 @@ def _items(value: object, *, max_items: int) -> Items:
     return items
 
 
-def _list(value: object) -> list[Any]:
-    if not isinstance(value, list):
+def _list(value: object) -> Values:
+    if not isinstance(value, ARRAYS):
         raise InvalidInput(f"input is {json_kind(value)}; give text, or a list")
     return value
 
@@ -214,7 +215,7 @@ def _word(given: Mapping[str, Any], name: str, choices: tuple[Name, ...], defaul
 
 
 def _shown(value: object) -> str:
-    text = json.dumps(value)
+    text = json.dumps(value, default=list)  # packed numbers
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 

@@ -1,14 +1,18 @@
 """Reader: JSON as Python's own reader takes it, but long arrays in steps, and others run between.
 
-That reader is one call of C, which holds the interpreter until the whole body is read.
+That reader is one call of C, which holds the interpreter until the whole body is read. Numbers of
+long arrays are packed as they are read: a million Python floats lie in as many blocks of 1 MiB as
+they fill, and each such block stays as long as one small object of somebody else lies between them.
 """
 
+import contextlib
 import json
 import re
+from array import array
 from collections import Counter
 from json.decoder import JSONDecodeError
 from json.scanner import py_make_scanner  # type: ignore[attr-defined]  # the stubs forget it
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from attar.server.steps import SMALL_BYTES, STEP_BYTES, give_way
 
@@ -19,6 +23,10 @@ _FLAT: Final = rf'(?:[^\[\]{{}}"]++|{_TEXT})*+'
 _RUN: Final = re.compile(
     rf'(?:(?:[^\[\]{{}}",]++|{_TEXT}|\[{_FLAT}\]|\{{{_FLAT}\}})*+,)+', re.DOTALL
 )
+Values: TypeAlias = "list[Any] | array[float]"
+ARRAYS: Final = (list, array)
+"""What an array of JSON is read as: packed where all are numbers and some have a fraction."""
+_NUMBERS: Final = frozenset((int, float))
 # None of a legal request of any route comes near.
 _MOST_ARRAYS: Final = 2**17
 _MOST_NAMES: Final = 2**12
@@ -59,20 +67,20 @@ class _Long(json.JSONDecoder):
         self.parse_array = self._array
         self.scan_once = py_make_scanner(self)
 
-    def _array(self, opened: tuple[str, int], scan: Any) -> tuple[list[Any], int]:
+    def _array(self, opened: tuple[str, int], scan: Any) -> tuple[Values, int]:
         """Read an array from behind its bracket; give it and where it ends."""
         self._arrays += 1
         if self._arrays > _MOST_ARRAYS:
             raise NotJson(f"over {_MOST_ARRAYS} arrays hold others there; send numbers flat")
         text, at = opened
-        found: list[Any] = []
+        parts: list[Values] = []
         at = _blanks(text, at)
         if text[at : at + 1] == "]":
-            return found, at + 1
+            return [], at + 1
         while True:
             run = _RUN.match(text, at, at + STEP_BYTES)
             if run is not None and run.end() > at + 1:
-                found += _run(text, at, run.end())
+                _add(parts, _packed(_run(text, at, run.end())))
                 give_way()
                 at = _blanks(text, run.end())
                 continue
@@ -80,10 +88,10 @@ class _Long(json.JSONDecoder):
                 value, at = scan(text, at)
             except StopIteration as missing:
                 raise JSONDecodeError("Expecting value", text, missing.value) from None
-            found.append(value)
+            _add(parts, [value])
             at = _blanks(text, at)
             if text[at : at + 1] == "]":
-                return found, at + 1
+                return _whole(parts), at + 1
             if text[at : at + 1] != ",":
                 raise JSONDecodeError("Expecting ',' delimiter", text, at)
             at = _blanks(text, at + 1)
@@ -102,6 +110,41 @@ class _Names(dict[str, str]):
         if self._count > _MOST_NAMES:
             raise NotJson(f"over {_MOST_NAMES} fields are there; send fewer")
         return super().setdefault(name, same)
+
+
+def _add(parts: list[Values], more: Values) -> None:
+    """Put elements behind those in `parts`, in its last one where both are lists."""
+    if parts and isinstance(more, list) and isinstance(parts[-1], list):
+        parts[-1] += more
+    else:
+        parts.append(more)
+
+
+def _packed(values: list[Any]) -> Values:
+    """The elements of a run, and of the flat arrays in it, packed where they are numbers."""
+    kinds = {*map(type, values)}
+    if list in kinds:
+        return [_packed(value) if type(value) is list else value for value in values]
+    if float in kinds and kinds <= _NUMBERS:
+        with contextlib.suppress(OverflowError):  # of a whole number that no float holds
+            return array("d", values)
+    return values
+
+
+def _whole(parts: list[Values]) -> Values:
+    """The parts in one, packed where all of them are numbers."""
+    if len(parts) == 1:
+        return parts[0]
+    lists = [part for part in parts if isinstance(part, list)]
+    whole: Values = []
+    if len(lists) < len(parts) and all({*map(type, part)} <= _NUMBERS for part in lists):
+        whole = array("d")
+    try:
+        for part in parts:
+            whole.extend(part)
+    except OverflowError:
+        return [value for part in parts for value in part]
+    return whole
 
 
 def _run(text: str, at: int, end: int) -> list[Any]:
