@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Literal, TypeAlias, get_args
+from zipfile import ZIP_STORED
 
 import numpy as np
 from numpy.typing import NDArray
@@ -414,6 +415,9 @@ def _pack(kind: str, model: str, fingerprint: str, **arrays: NDArray[Any] | np.g
 def _unpack(kind: str, data: bytes) -> Mapping[str, NDArray[Any]]:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as npz:
+            # As it is written, so that a head takes no more memory than its bytes.
+            if any(one.compress_type != ZIP_STORED for one in npz.zip.infolist()):
+                raise ValueError("they are compressed")
             arrays = dict(npz)
     except Exception as error:  # noqa: BLE001 (zipfile and numpy raise many kinds on spoiled bytes)
         raise _refused(kind, error) from None

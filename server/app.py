@@ -55,6 +55,7 @@ from .usecases.classify import Classification
 from .usecases.fits import Fits
 from .usecases.kept import Orphans
 from .usecases.search import Collections
+from .usecases.shelf import Capacity
 from .vitals import Vitals
 from .web import HTTP_ROUTES, Web, site
 from .workers import Workers, part_of_the_cores
@@ -367,6 +368,7 @@ async def _add_kept(
         CollectionsService(collections, _limits(settings)), server
     )
     free, fits, most = settings.min_free_bytes, Fits(), settings.max_heads
+    capacity = Capacity(settings.max_heads_bytes)
     anomaly = await asyncio.to_thread(
         Anomaly,
         settings.data_dir,
@@ -374,6 +376,7 @@ async def _add_kept(
         collections,
         fits=fits,
         max_heads=most,
+        capacity=capacity,
         min_free_bytes=free,
     )
     anomaly_pb2_grpc.add_AnomalyServicer_to_server(
@@ -385,6 +388,7 @@ async def _add_kept(
         models,
         fits=fits,
         max_heads=most,
+        capacity=capacity,
         min_free_bytes=free,
     )
     classification_pb2_grpc.add_ClassificationServicer_to_server(

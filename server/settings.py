@@ -423,11 +423,18 @@ class Settings(BaseSettings):
         description="Detectors, and as many classifiers; all are kept in memory, a detector with "
         "most of the embeddings that it was fitted on.",
     )
+    max_heads_bytes: int = Field(
+        64 * 2**20,
+        ge=1024,
+        description="Bytes of all detectors and classifiers together, on the disk and as much in "
+        "memory: room for the largest of max_fit_bytes. At start, in the order of names, those "
+        "beyond it are not served.",
+    )
     max_fit_bytes: int = Field(
-        128 * 2**20,
+        64 * 2**20,
         ge=1024,
         description="Bytes of the vectors of a collection that a detector is fitted on: its "
-        "points times dims times 4. They count for max_working_bytes.",
+        "points times dims times 4. The fit takes twice as much of max_working_bytes.",
     )
     index_after: int = Field(
         20_000,

@@ -42,6 +42,18 @@ def test_hits_points_and_errors_come_as_they_were(monkeypatch: pytest.MonkeyPatc
     assert (answer[0], type(answer[1]), str(answer[1])) == (False, NotFound, "no point 3")
 
 
+def test_a_large_array_goes_by_itself_among_what_is_small() -> None:
+    large = np.arange(2**19, dtype=np.float32)
+    small = large[:5]
+    answer = sent((True, [large, {"a": [1]}, small, large.reshape(2, -1)]))
+
+    assert isinstance(answer, tuple)
+    first, payload, little, wide = answer[1]
+    assert (payload, little.tolist()) == ({"a": [1]}, [0, 1, 2, 3, 4])
+    assert np.array_equal(first, large)
+    assert np.array_equal(wide, large.reshape(2, -1))
+
+
 def test_an_end_that_is_closed_is_told() -> None:
     here, there = Pipe()
     there.close()

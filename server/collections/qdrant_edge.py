@@ -350,9 +350,11 @@ class EdgeStore:
     def vectors(self, of: Description) -> NDArray[np.float32]:
         """Give every vector, in the order of ids: (points, dims), rows of unit length."""
         found = self._find(of)
-        records = _records(found.shard, None, with_vector=True)
-        rows = [np.array(record.vector, np.float32) for record in records]  # not lists of floats
-        return np.array(rows, np.float32).reshape(len(rows), found.description.dims)
+        points = found.shard.count(edge.CountRequest(exact=True))
+        rows = np.empty((points, found.description.dims), np.float32)
+        for row, record in enumerate(_records(found.shard, None, with_vector=True)):
+            rows[row] = record.vector
+        return rows
 
     # ------------------------------------------------------------------ copies
 

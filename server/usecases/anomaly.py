@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 
 from attar.errors import InvalidInput
 from attar.heads import KnnAnomaly, Metric, held_out
+from attar.server.call import current
+from attar.server.collections.store import UNLIMITED
 from attar.server.engine.models import Model, Models
 
 from .embed import Item, Items, Truncation, embed
 from .fits import Fits
 from .kept import Kept, model_for
 from .search import Collections, kept
-from .shelf import Shelf
+from .shelf import Capacity, Shelf
 
 MAX_NEIGHBOURS: Final = 100
 """The neighbours of a served detector: the work of each score grows with them."""
@@ -59,7 +61,8 @@ class Anomaly:
         collections: Collections,
         *,
         fits: Fits | None = None,
-        max_heads: int = 100,
+        max_heads: int = UNLIMITED,
+        capacity: Capacity | None = None,
         min_free_bytes: int = 0,
     ) -> None:
         """Read the detectors that are there, which blocks; `fits` are those of the server."""
@@ -71,6 +74,7 @@ class Anomaly:
             "detector",
             KnnAnomaly.from_bytes,
             max_heads=max_heads,
+            capacity=capacity,
             reserve_bytes=min_free_bytes,
         )
         self.damaged = self._shelf.damaged
@@ -105,10 +109,18 @@ class Anomaly:
             )
         if collection is not None:
             async with self._fits.turn():  # which the vectors wait for
-                chosen, vectors = await self._of_collection(collection, model, metric)
-                head = await self._fitted(chosen, vectors, neighbours, target_fpr, metric)
+                of = await self._collections.get(collection)
+                self._refuse_large(name, of.points, of.dims, neighbours, target_fpr)
+                head = await self._fitted(
+                    *await self._of_collection(collection, model, metric),
+                    neighbours,
+                    target_fpr,
+                    metric,
+                )
+                await self._shelf.put(name, head)
         elif items is not None:
-            held_out(len(items), neighbours, target_fpr)  # refuses before any work
+            dims = self._models[model].encoder.dim
+            self._refuse_large(name, len(items), dims, neighbours, target_fpr)
             embedded = await embed(
                 self._models,
                 model=model,
@@ -119,11 +131,19 @@ class Anomaly:
                 whole=True,
             )
             async with self._fits.turn():
+                current().hold(embedded.vectors.nbytes)  # which are made again
                 head = await self._fitted(
                     embedded.model, embedded.vectors, neighbours, target_fpr, metric
                 )
-        await self._shelf.put(name, head)
+                await self._shelf.put(name, head)
         return _info(name, head)
+
+    def _refuse_large(
+        self, name: str, items: int, dims: int, neighbours: int, target_fpr: float
+    ) -> None:
+        """Refuse too few items, and a detector that has no room, before any work."""
+        apart = held_out(items, neighbours, target_fpr)
+        self._shelf.refuse_large(name, 4 * ((items - apart) * dims + apart))
 
     async def _of_collection(
         self, name: str, model: str, metric: Metric | None

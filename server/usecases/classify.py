@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 
 from attar.errors import InvalidInput
 from attar.heads import LinearClassifier
+from attar.server.call import current
+from attar.server.collections.store import UNLIMITED
 from attar.server.engine.models import Models
 from attar.server.steps import off_the_loop, request_bytes
 
 from .embed import Embedded, Item, Items, Truncation, embed, refuse_large_answer
 from .fits import Fits
 from .kept import Kept, model_for
-from .shelf import Shelf
+from .shelf import Capacity, Shelf
 
 _ITERATIONS: Final = 1000
 _FOLDS: Final = 5
@@ -64,7 +66,8 @@ class Classification:
         models: Models,
         *,
         fits: Fits | None = None,
-        max_heads: int = 100,
+        max_heads: int = UNLIMITED,
+        capacity: Capacity | None = None,
         min_free_bytes: int = 0,
     ) -> None:
         """Read the classifiers that are there, which blocks; `fits` are those of the server."""
@@ -75,6 +78,7 @@ class Classification:
             "classifier",
             LinearClassifier.from_bytes,
             max_heads=max_heads,
+            capacity=capacity,
             reserve_bytes=min_free_bytes,
         )
         self.damaged = self._shelf.damaged
@@ -106,6 +110,8 @@ class Classification:
             request_bytes(),
             lambda: _check_labels(labels, most=max_labels, longest=max_name_characters),
         )
+        classes, dims = len({*labels}), self._models[model].encoder.dim
+        self._shelf.refuse_large(name, 4 * classes * (dims + 1))
         embedded = await embed(
             self._models,
             model=model,
@@ -116,6 +122,7 @@ class Classification:
             whole=True,
         )
         async with self._fits.turn():
+            current().hold(fit_bytes(len(items), embedded.vectors.shape[1], classes))
             head = await self._fits.run(
                 lambda refuse_left: fit_classifier(
                     embedded.vectors,
@@ -126,7 +133,7 @@ class Classification:
                     between=refuse_left,
                 )
             )
-        await self._shelf.put(name, head)
+            await self._shelf.put(name, head)
         return _info(name, head)
 
     async def predict(
@@ -230,6 +237,15 @@ def fit_classifier(
         tuple(float(r / m) if m else None for r, m in zip(right, measured, strict=True)),
         contradictory,
     )
+
+
+def fit_bytes(items: int, dims: int, classes: int) -> int:
+    """About how many bytes a fit makes, as tracemalloc counts them, and rather too many.
+
+    Of float64: the rows and those of a fold, the labels' probabilities, and the weights with the
+    steps that L-BFGS remembers.
+    """
+    return 8 * (5 * items * dims + 4 * items * classes + 35 * classes * (dims + 1))
 
 
 def _prepared(

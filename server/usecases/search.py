@@ -23,6 +23,7 @@ from attar.server.collections import filters
 from attar.server.collections.disk import check_name
 from attar.server.collections.filters import Filter
 from attar.server.collections.store import (
+    UNLIMITED,
     Description,
     Hit,
     Payload,
@@ -140,10 +141,10 @@ class Collections:
         store: Store,
         models: Models,
         *,
-        max_collections: int = 1000,
-        max_search_hits: int = 2**17,
-        max_answer_bytes: int = 64 * 2**20,
-        max_fit_bytes: int = 128 * 2**20,
+        max_collections: int = UNLIMITED,
+        max_search_hits: int = UNLIMITED,
+        max_answer_bytes: int = UNLIMITED,
+        max_fit_bytes: int = UNLIMITED,
     ) -> None:
         """Use a store that is open; `damaged` says what in it could not be opened and why."""
         self._max_search_hits = max_search_hits
@@ -409,8 +410,9 @@ class Collections:
     async def all_vectors(self, name: str) -> tuple[Description, NDArray[np.float32]]:
         """Give what a collection was made for and every vector in it: (points, dims), unit rows.
 
-        The points count as items of the key, and their bytes as those of what is in work. Raises
-        `InvalidInput` where they take more memory than a fit may.
+        The points count as items of the key, and twice their bytes as those of what is in work:
+        once here and once on their way here, or in what is then fitted. Raises `InvalidInput` where
+        they take more memory than a fit may.
         """
         description = await self._store.describe(name)
         points = (await self._store.size(description)).points
@@ -420,7 +422,7 @@ class Collections:
                 f" max_fit_bytes, {self._max_fit_bytes}; fit on a collection of some of them"
             )
         current().begin(points)
-        current().hold(size)
+        current().hold(2 * size)
         return description, await self._store.vectors(description)
 
     async def close(self) -> None:

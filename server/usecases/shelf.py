@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -20,10 +21,31 @@ from attar.server.collections.disk import (
     what_is_wrong,
     write_whole,
 )
+from attar.server.collections.store import UNLIMITED
 
 log = logging.getLogger("attar.server")
 
 _HEAD_BYTES: Final = 2**32
+
+
+@dataclass(slots=True)
+class Capacity:
+    """The bytes that all heads of a server may have together, and those that they have.
+
+    A head takes about as much memory as its file has bytes.
+    """
+
+    limit: int = UNLIMITED
+    taken: int = 0
+
+    def refuse_beyond(self, size: int, what: str) -> None:
+        """Raise `Overloaded` where a new head of so many bytes has no room; `what` names it."""
+        if size > self.limit - self.taken:
+            raise Overloaded(
+                f"{what} would have {size} bytes, and the heads that are there have {self.taken} "
+                f"of max_heads_bytes, {self.limit}; delete one, fit on fewer items, or raise "
+                "max_heads_bytes"
+            )
 
 
 class Head(Protocol):
@@ -45,16 +67,20 @@ class Shelf(Generic[H]):
         kind: str,
         read: Callable[[bytes], H],
         *,
-        max_heads: int = 100,
+        max_heads: int = UNLIMITED,
+        capacity: Capacity | None = None,
         reserve_bytes: int = 0,
     ) -> None:
-        """Read every head, which blocks; `damaged` says which could not be read and why.
+        """Read every head, which blocks; `damaged` says which are not served, why, and the fix.
 
-        No more than `max_heads` are put there, and they leave `reserve_bytes` of the disk free.
+        No more than `max_heads` are put there, of no more bytes than `capacity` has, and they leave
+        `reserve_bytes` of the disk free. What `capacity` has no room for is not read.
         """
         self._folder = folder
         self._kind = kind
         self._max_heads = max_heads
+        self._capacity = capacity or Capacity()
+        self._sizes: dict[str, int] = {}
         self._reserve = reserve_bytes
         self._heads: dict[str, H] = {}
         self._writing = asyncio.Lock()
@@ -74,24 +100,37 @@ class Shelf(Generic[H]):
         `InvalidInput` for what is no name, `AlreadyExists`, or `Overloaded` for one head too many.
         """
         check_name(self._kind, name)
-        if name in self._heads or name in self.damaged:
+        if name in self.damaged:
+            raise AlreadyExists(f"{self.damaged[name]}. Or choose another name")
+        if name in self._heads:
             raise AlreadyExists(f"{self._kind} {name} exists; choose another name or delete it")
         if (there := len(self._heads) + len(self.damaged)) >= self._max_heads:
             raise Overloaded(
                 f"{there} {self._kind}s are there, the limit; delete one, or raise max_heads"
             )
 
+    def refuse_large(self, name: str, size: int) -> None:
+        """Raise `Overloaded` when a head of so many bytes cannot be put, before it is made."""
+        self._capacity.refuse_beyond(size, f"{self._kind} {name}")
+
     async def put(self, name: str, head: H) -> None:
         """Keep a new head; it survives a restart when this returns."""
         async with self._writing:
             self.refuse_taken(name)
-            await asyncio.to_thread(self._write, name, head)
-            self._heads[name] = head
+            data = await asyncio.to_thread(head.to_bytes)
+            self.refuse_large(name, len(data))
+            self._capacity.taken += len(data)
+            try:
+                await asyncio.to_thread(self._write, name, data)
+            except BaseException:
+                self._capacity.taken -= len(data)
+                raise
+            self._heads[name], self._sizes[name] = head, len(data)
 
     def get(self, name: str) -> H:
         """Give the head of that name; raises `NotFound`, or `Unavailable` for a damaged one."""
         if name in self.damaged:
-            raise Unavailable(f"{self.damaged[name]}; delete it and fit it again")
+            raise Unavailable(self.damaged[name])
         try:
             return self._heads[name]
         except KeyError:
@@ -108,18 +147,38 @@ class Shelf(Generic[H]):
                 raise self._unknown(name)
             await asyncio.to_thread(self._remove, name)
             self._heads.pop(name, None)
+            self._capacity.taken -= self._sizes.pop(name, 0)
             self.damaged.pop(name, None)
 
     def _read(self, path: Path, read: Callable[[bytes], H]) -> None:
         try:
-            self._heads[path.stem] = read(read_file(path, limit=_HEAD_BYTES))
+            size = path.stat().st_size
+            if (left := self._capacity.limit - self._capacity.taken) < size <= _HEAD_BYTES:
+                self._leave_out(path, size)
+                return
+            self._heads[path.stem] = read(read_file(path, limit=min(_HEAD_BYTES, left)))
         except Exception as error:  # noqa: BLE001 (one spoiled file must not stop the others)
-            why = f"{self._kind} {path.stem} is damaged: {what_is_wrong(error)}; its file is kept"
+            why = (
+                f"{self._kind} {path.stem} is damaged: {what_is_wrong(error)}; its file is kept: "
+                "delete it and fit it again, or restore its file from a copy"
+            )
             log.error("not served: %s (%s: %r)", why, path, error)  # noqa: TRY400
             self.damaged[path.stem] = why
+        else:
+            self._sizes[path.stem] = size
+            self._capacity.taken += size
 
-    def _write(self, name: str, head: H) -> None:
-        data = head.to_bytes()
+    def _leave_out(self, path: Path, size: int) -> None:
+        """Do not serve a head for which there is no room."""
+        why = (
+            f"{self._kind} {path.stem} is not served: it has {size} bytes, and the heads before it "
+            f"{self._capacity.taken} of max_heads_bytes, {self._capacity.limit}; its file is kept: "
+            "raise that, or delete heads, and start the server again"
+        )
+        log.error("%s (%s)", why, path)
+        self.damaged[path.stem] = why
+
+    def _write(self, name: str, data: bytes) -> None:
         with disk_errors(f"{self._kind} {name}"):
             make_folder(self._folder)
             require_space(self._folder, self._reserve + len(data))

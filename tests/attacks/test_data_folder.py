@@ -233,6 +233,7 @@ BAD_HEADS: Final[dict[str, tuple[Callable[[Path], object], str]]] = {
     "a loop of links": (loop, "Too many levels"),
     "a terabyte": (sparse, "bytes, and such a file"),
     "an empty file": (lambda p: text(p, b""), "not a knn-anomaly head"),
+    "a bomb": (lambda p: np.savez_compressed(p, references=np.zeros(2**24)), "they are compressed"),
     "a zip of another kind": (lambda p: zipfile.ZipFile(p, "w").close(), "not a knn-anomaly head"),
 }
 

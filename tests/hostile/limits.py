@@ -73,6 +73,8 @@ ELSEWHERE: Final[Mapping[str, str]] = {
     ),
     "max_fit_bytes": "attacks/test_collections_limits.py:"
     "test_a_detector_is_fitted_on_no_more_vectors_than_memory_is_for",
+    "max_heads_bytes": "test_fits.py:"
+    "test_heads_of_both_kinds_have_so_many_bytes_together_and_no_more",
     "max_heads": "test_fits.py:test_a_server_keeps_so_many_heads_of_a_kind_and_no_more",
     "max_connection_streams": "attacks/test_held.py:test_what_one_caller_holds_is_bounded_and_ends",
     "max_http_connections": "test_http.py:test_connections_beyond_the_limit_are_told_and_closed",

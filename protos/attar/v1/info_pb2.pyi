@@ -176,6 +176,7 @@ class Limits(_message.Message):
     MAX_CONNECTION_STREAMS_FIELD_NUMBER: _builtins.int
     MAX_UNTAKEN_BYTES_FIELD_NUMBER: _builtins.int
     MAX_HEADS_FIELD_NUMBER: _builtins.int
+    MAX_HEADS_BYTES_FIELD_NUMBER: _builtins.int
     max_items: _builtins.int
     """Items in one request."""
     max_message_bytes: _builtins.int
@@ -229,6 +230,8 @@ class Limits(_message.Message):
     """Bytes of answers being made or not taken yet; one caller has at most as many as are free."""
     max_heads: _builtins.int
     """Detectors, and as many classifiers."""
+    max_heads_bytes: _builtins.int
+    """Bytes of all detectors and classifiers together."""
     def __init__(
         self,
         *,
@@ -259,10 +262,11 @@ class Limits(_message.Message):
         max_connection_streams: _builtins.int = ...,
         max_untaken_bytes: _builtins.int = ...,
         max_heads: _builtins.int = ...,
+        max_heads_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_answer_bytes", b"max_answer_bytes", "max_batch_tokens", b"max_batch_tokens", "max_collections", b"max_collections", "max_concurrent_requests", b"max_concurrent_requests", "max_connection_streams", b"max_connection_streams", "max_filter_bytes", b"max_filter_bytes", "max_filter_values", b"max_filter_values", "max_fit_bytes", b"max_fit_bytes", "max_heads", b"max_heads", "max_http_connections", b"max_http_connections", "max_item_bytes", b"max_item_bytes", "max_items", b"max_items", "max_json_values", b"max_json_values", "max_labels", b"max_labels", "max_message_bytes", b"max_message_bytes", "max_name_characters", b"max_name_characters", "max_payload_bytes", b"max_payload_bytes", "max_payload_key_bytes", b"max_payload_key_bytes", "max_payload_values", b"max_payload_values", "max_queue_items", b"max_queue_items", "max_queue_tokens", b"max_queue_tokens", "max_search_hits", b"max_search_hits", "max_search_limit", b"max_search_limit", "max_stream_requests", b"max_stream_requests", "max_streams", b"max_streams", "max_untaken_bytes", b"max_untaken_bytes", "max_working_bytes", b"max_working_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_answer_bytes", b"max_answer_bytes", "max_batch_tokens", b"max_batch_tokens", "max_collections", b"max_collections", "max_concurrent_requests", b"max_concurrent_requests", "max_connection_streams", b"max_connection_streams", "max_filter_bytes", b"max_filter_bytes", "max_filter_values", b"max_filter_values", "max_fit_bytes", b"max_fit_bytes", "max_heads", b"max_heads", "max_heads_bytes", b"max_heads_bytes", "max_http_connections", b"max_http_connections", "max_item_bytes", b"max_item_bytes", "max_items", b"max_items", "max_json_values", b"max_json_values", "max_labels", b"max_labels", "max_message_bytes", b"max_message_bytes", "max_name_characters", b"max_name_characters", "max_payload_bytes", b"max_payload_bytes", "max_payload_key_bytes", b"max_payload_key_bytes", "max_payload_values", b"max_payload_values", "max_queue_items", b"max_queue_items", "max_queue_tokens", b"max_queue_tokens", "max_search_hits", b"max_search_hits", "max_search_limit", b"max_search_limit", "max_stream_requests", b"max_stream_requests", "max_streams", b"max_streams", "max_untaken_bytes", b"max_untaken_bytes", "max_working_bytes", b"max_working_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
