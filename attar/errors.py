@@ -39,6 +39,8 @@ class InvalidInput(AttarError, ValueError):
     """An argument or an item cannot be used as it is."""
 
     reason = "INVALID_INPUT"
+    tokens: int = 0
+    """Tokens that were made of the item before it was refused: work that a server counts."""
 
 
 class InputTooLong(InvalidInput):

@@ -193,10 +193,12 @@ class TextInput:
             if len(kept) == len(text) or len(tokens.overflowing) > 1:
                 return tokens, len(kept) == len(text)
             if size >= max(_MOST_CHARACTERS, self._usual):
-                raise InvalidInput(
+                refused = InvalidInput(
                     f"item {index} has {len(text)} characters, of which {size} make "
                     f"{len(tokens)} tokens; leave out what is no text, or cut it"
                 )
+                refused.tokens = len(tokens)
+                raise refused
             size = min(4 * size, max(_MOST_CHARACTERS, self._usual))
 
     def _tokenized(self, texts: Sequence[str]) -> list[Tokens] | BaseException:
@@ -235,10 +237,12 @@ class TextInput:
             words = sum(part.special_tokens_mask.count(0) for part in parts)
             total = words + tokens.special_tokens_mask.count(1)
             more = "" if whole else "more than "
-            raise InputTooLong(
+            refused = InputTooLong(
                 f"item {index} has {more}{total} tokens and the encoder takes {self._max_length}; "
                 f"shorten it, or {HOW_TO_CUT}"
             )
+            refused.tokens = total
+            raise refused
         ids = np.array(tokens.ids, np.int64)
         if not len(ids):
             raise InvalidInput(f"item {index} has no tokens; leave it out")

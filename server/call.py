@@ -79,7 +79,10 @@ class Call:
         self.meter.refuse_used_up(items)
 
     def begin(self, items: int, tokens: int = 0) -> None:
-        """Count items and their tokens before they are run; raises RateLimited and counts none."""
+        """Count items and their tokens before they are run, refused ones too.
+
+        Raises RateLimited and counts none.
+        """
         self.meter.take(items=items, tokens=tokens)
         self.items += items
 

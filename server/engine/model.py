@@ -425,5 +425,7 @@ def _prepare_one(
         (prepared,) = encoder.prepare(item, role=role, truncation=truncation)
     except InvalidInput as error:
         # Alone, every item is item 0; the caller knows it by its own index.
-        return type(error)(f"item {index} " + str(error).removeprefix("item 0 "))
+        refused = type(error)(f"item {index} " + str(error).removeprefix("item 0 "))
+        refused.tokens = error.tokens
+        return refused
     return identified(prepared)

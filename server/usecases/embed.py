@@ -103,11 +103,11 @@ async def embed(
         await room().take(size + len(items) * _STATUS_BYTES)
         start = time.perf_counter()
         prepared = await chosen.prepare(items, role=role, truncation=truncation)
-        if whole:
-            _raise_first(one if isinstance(one, InvalidInput) else None for one in prepared)
         queued = time.perf_counter()
         runnable = [one for one in prepared if isinstance(one, Prepared)]
-        call.begin(len(items), sum(one.tokens for one in runnable))
+        call.begin(len(items), sum(one.tokens for one in prepared))
+        if whole:  # what was prepared is counted, though nothing is run
+            _raise_first(one if isinstance(one, InvalidInput) else None for one in prepared)
         answers = iter(
             await chosen.rows(runnable, deadline=deadline, wait=wait, priority=priority)
             if runnable

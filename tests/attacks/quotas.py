@@ -15,7 +15,7 @@ import tritonclient.grpc as triton
 from numpy.typing import NDArray
 
 from attar import Client
-from attar.errors import AttarError, BackendError, RateLimited
+from attar.errors import AttarError, BackendError, InvalidInput, RateLimited
 from tests.bundles import tiny_bundle
 from tests.faults.ground import Server, served
 
@@ -80,6 +80,41 @@ def long_texts(folder: Path) -> Outcome:
                         break
         held = refused > 3 and quota - 8 < tokens <= quota  # the last text did not fit
         return server.outcome(held=held, note=f"{tokens} tokens of {quota}, then refused")
+
+
+def work_of_refused_calls(folder: Path) -> Outcome:
+    """Have good items prepared for nothing, by calls that a bad one beside them fails."""
+    bad = [*TEXTS, "rain", "the cat " * 300]
+    with (
+        attacked(
+            folder, "--keys-file", _keys(folder, f"items_per_day = {QUOTA}"), key=HONEST
+        ) as server,
+        Client(server.server.target, key=LIMITED) as client,
+    ):
+        with Client(server.server.target, key=HONEST) as honest:
+            honest.create_collection("notes")
+        ways: dict[str, Callable[[], bool]] = {
+            "Upsert": lambda: _worked(
+                lambda: client.upsert(
+                    "notes", range(4), bad, truncation="error", all_or_nothing=True
+                )
+            ),
+            "Anomaly/Fit": lambda: _worked(
+                lambda: client.fit_anomaly(
+                    "normal", bad, neighbours=1, target_fpr=0.9, truncation="error"
+                )
+            ),
+            "OpenAI": lambda: (
+                _posted(server.server, "/v1/embeddings", {"model": "tiny", "input": bad}) == 400
+            ),
+        }
+        counted = dict.fromkeys(ways, 0)
+        for _ in range(QUOTA):
+            for way, call in ways.items():
+                counted[way] += len(bad) if call() else 0
+        spent = sum(counted.values())
+        held = spent == QUOTA and all(counted.values())
+        return server.outcome(held=held, note=f"{spent} items of {QUOTA} for nothing: {counted}")
 
 
 def workers_and_a_kill(folder: Path) -> Outcome:
@@ -212,6 +247,17 @@ def _let_in(call: Callable[[], object]) -> bool:
     return True
 
 
+def _worked(call: Callable[[], object]) -> bool:
+    """Whether a call was refused for its items, and not before they were looked at."""
+    try:
+        call()
+    except InvalidInput:
+        return True
+    except RateLimited:
+        return False
+    return False
+
+
 def _all(ways: dict[str, Callable[[], bool]]) -> Iterator[bool]:
     yield from (call() for call in ways.values())
 
@@ -233,12 +279,12 @@ def _count(server: Server) -> int:
 
 
 def _posted(server: Server, path: str, body: Any) -> int:
-    """The status of an answer, 200 or 429."""
+    """The status of an answer, 200, 400 or 429."""
     headers = {"authorization": f"Bearer {LIMITED}", "content-type": "application/json"}
     with closing(HTTPConnection("127.0.0.1", server.http_port, timeout=60)) as connection:
         connection.request("POST", path, json.dumps(body), headers)
         answer = connection.getresponse()
-        if answer.status not in (200, 429):
+        if answer.status not in (200, 400, 429):
             raise BackendError(f"{answer.status} {answer.read()[:200]!r}")
         return answer.status
 
@@ -247,6 +293,7 @@ ATTACKS: Final = (
     Attack("a quota by every protocol", every_protocol),
     Attack("a rate on one stream", stream_of_messages),
     Attack("tokens in few items", long_texts),
+    Attack("work of refused calls", work_of_refused_calls),
     Attack("a quota by workers and a restart", workers_and_a_kill),
     Attack("keys rotated under load", keys_rotated),
 )
