@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from types import MappingProxyType
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, Self, TypeVar, cast
 from uuid import UUID
 
 import numpy as np
@@ -165,6 +165,18 @@ class Embedded:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:  # noqa: FBT001 (numpy's protocol)
         """The vectors, so that numpy takes the value itself."""
         return np.array(self.vectors, dtype=dtype, copy=copy)
+
+
+class Listing(tuple[R_co, ...]):  # noqa: SLOT001 (a tuple's attribute needs a dict)
+    """Those of a kind that can be used, by name; `damaged` says why others cannot, and the fix."""
+
+    damaged: Mapping[str, str]
+
+    def __new__(cls, usable: Iterable[R_co], damaged: Mapping[str, str] | None = None) -> Self:
+        """Keep them, and a reason for the name of each that cannot be used."""
+        listing = super().__new__(cls, usable)
+        listing.damaged = {**(damaged or {})}
+        return listing
 
 
 @dataclass(frozen=True, slots=True)
@@ -443,11 +455,11 @@ def collection(name: str, *, deadline_s: float = DEADLINE_S) -> Call[Collection]
     )
 
 
-def collections(*, deadline_s: float = DEADLINE_S) -> Call[tuple[Collection, ...]]:
-    """Every collection."""
+def collections(*, deadline_s: float = DEADLINE_S) -> Call[Listing[Collection]]:
+    """Every collection that can be used; its `damaged` names the others, and why."""
 
-    def decode(answer: collections_pb2.ListCollectionsResponse) -> tuple[Collection, ...]:
-        return tuple(map(_collection, answer.collections))
+    def decode(answer: collections_pb2.ListCollectionsResponse) -> Listing[Collection]:
+        return Listing(map(_collection, answer.collections), answer.damaged)
 
     request = collections_pb2.ListCollectionsRequest()
     answer = collections_pb2.ListCollectionsResponse
@@ -775,11 +787,11 @@ def detector(name: str, *, deadline_s: float = DEADLINE_S) -> Call[Detector]:
     return _call("Anomaly/Get", request, anomaly_pb2.DetectorInfo, _detector, deadline_s)
 
 
-def detectors(*, deadline_s: float = DEADLINE_S) -> Call[tuple[Detector, ...]]:
-    """Every anomaly detector."""
+def detectors(*, deadline_s: float = DEADLINE_S) -> Call[Listing[Detector]]:
+    """Every anomaly detector that can be used; its `damaged` names the others, and why."""
 
-    def decode(answer: anomaly_pb2.ListDetectorsResponse) -> tuple[Detector, ...]:
-        return tuple(map(_detector, answer.detectors))
+    def decode(answer: anomaly_pb2.ListDetectorsResponse) -> Listing[Detector]:
+        return Listing(map(_detector, answer.detectors), answer.damaged)
 
     request = anomaly_pb2.ListDetectorsRequest()
     return _call("Anomaly/List", request, anomaly_pb2.ListDetectorsResponse, decode, deadline_s)
@@ -854,11 +866,11 @@ def classifier(name: str, *, deadline_s: float = DEADLINE_S) -> Call[Classifier]
     return _call("Classification/Get", request, answer, _classifier, deadline_s)
 
 
-def classifiers(*, deadline_s: float = DEADLINE_S) -> Call[tuple[Classifier, ...]]:
-    """Every classifier."""
+def classifiers(*, deadline_s: float = DEADLINE_S) -> Call[Listing[Classifier]]:
+    """Every classifier that can be used; its `damaged` names the others, and why."""
 
-    def decode(answer: classification_pb2.ListClassifiersResponse) -> tuple[Classifier, ...]:
-        return tuple(map(_classifier, answer.classifiers))
+    def decode(answer: classification_pb2.ListClassifiersResponse) -> Listing[Classifier]:
+        return Listing(map(_classifier, answer.classifiers), answer.damaged)
 
     request = classification_pb2.ListClassifiersRequest()
     answer = classification_pb2.ListClassifiersResponse

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attar.errors import (
+    AlreadyExists,
     AttarError,
     InvalidInput,
     NotFound,
@@ -177,6 +178,8 @@ class Collections:
         Quantised vectors choose the candidates of a search in an index; whole ones score them.
         """
         check_name("collection", name)
+        if (reason := self._store.damaged.get(name)) is not None:
+            raise AlreadyExists(f"{reason}. Or choose another name")
         encoder = self._models[model].encoder
         width = encoder.dim if dims is None else dims
         if width not in encoder.dims:

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import os
+import pickle
 import re
 import shutil
 import socket
@@ -19,6 +20,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
+from attar import AsyncClient, Client
 from attar.errors import AlreadyExists, DiskFull, NotFound, Unavailable
 from attar.heads import KnnAnomaly
 from attar.server.collections import process
@@ -276,6 +278,48 @@ def test_every_list_names_what_is_damaged(data: Path, tmp_path: Path) -> None:
         (reason,) = (why for name, why in answer.damaged.items() if name == "bad")
         assert "bad is damaged" in reason
         assert str(data) not in reason
+
+
+async def test_clients_list_what_is_damaged_and_its_calls_say_what_to_do(
+    data: Path, tmp_path: Path
+) -> None:
+    text(data / "collections/bad")
+    for folder in ("anomaly", "classifiers"):
+        text(data / folder / "bad.npz")
+    items, labels = ["the cat", "the sun"], ["animal", "sky"]
+    bundle = tiny_bundle(tmp_path / "tiny.attar")
+    with serving(server_settings(bundle, data_dir=data)) as target, Client(target) as client:
+        lists = (client.collections(), client.detectors(), client.classifiers())
+        calls: dict[str, tuple[Callable[[], object], ...]] = {
+            "restore": (
+                lambda: client.collection("bad", deadline_s=1),
+                lambda: client.search("bad", ["the cat"], deadline_s=1),
+                lambda: client.upsert("bad", [1], ["the cat"], deadline_s=1),
+                lambda: client.fit_anomaly("new", collection="bad", deadline_s=1),
+                lambda: client.create_collection("bad"),
+            ),
+            "delete it and fit it again, or restore": (
+                lambda: client.detector("bad", deadline_s=1),
+                lambda: client.score_anomaly("bad", ["the cat"], deadline_s=1),
+                lambda: client.fit_anomaly("bad", [f"cat {i}" for i in range(30)]),
+                lambda: client.classifier("bad", deadline_s=1),
+                lambda: client.classify("bad", ["the cat"], deadline_s=1),
+                lambda: client.fit_classifier("bad", items, labels),
+            ),
+        }
+        for fix, those in calls.items():
+            for call in those:
+                with pytest.raises((Unavailable, AlreadyExists), match=f"bad is damaged: .*{fix}"):
+                    call()
+        async with AsyncClient(target) as later:
+            assert (await later.collections()).damaged == lists[0].damaged
+            assert (await later.detectors()).damaged == lists[1].damaged
+            assert (await later.classifiers()).damaged == lists[2].damaged
+    assert [[one.name for one in listing] for listing in lists] == [["good"], ["good"], []]
+    for listing in lists:
+        assert [*listing.damaged] == ["bad"]
+        assert "bad is damaged: " in listing.damaged["bad"]
+        assert pickle.loads(pickle.dumps(listing)).damaged == listing.damaged  # noqa: S301 (ours)
 
 
 async def test_a_file_where_the_heads_belong_is_told_when_one_is_kept(tmp_path: Path) -> None:
