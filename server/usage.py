@@ -145,15 +145,26 @@ class Ledger:
 
     def _read(self, slot: int, name: str) -> Used:
         content = os.pread(self._file, _SLOT, slot * _SLOT)
-        record, check = content[: _RECORD.size], content[_RECORD.size :][: _CHECK.size]
-        if len(content) < _SLOT or _CHECK.pack(zlib.crc32(record)) != check:
+        if not _is_whole(content):
             log.error("%s is damaged: what key %s has used is counted from 0", self._path, name)
             return Used()
-        digest, at, *rest = _RECORD.unpack(record)
+        digest, at, *rest = _RECORD.unpack(content[: _RECORD.size])
         if digest != _digest(name):
             log.error("%s was changed by others; key %s is counted from 0", self._path, name)
             return Used()
         return Used(at=at, spent=rest[:3], day=rest[3], began=rest[4], today=rest[5:])
+
+
+def damaged_slots(path: Path) -> int:
+    """How many keys of a ledger's file are not as they were written."""
+    content = path.read_bytes()
+    slots = [content[start : start + _SLOT] for start in range(0, len(content), _SLOT)]
+    return sum(not _is_whole(slot) for slot in slots)
+
+
+def _is_whole(slot: bytes) -> bool:
+    record, check = slot[: _RECORD.size], slot[_RECORD.size :][: _CHECK.size]
+    return len(slot) == _SLOT and _CHECK.pack(zlib.crc32(record)) == check
 
 
 def _lock(file: int) -> None:

@@ -130,12 +130,20 @@ def pack(source: Path, folder: Path, target: Path) -> None:
     _say(done=snapshot)
 
 
+def check_snapshot(snapshot: Path) -> None:
+    """Raise ValueError where a snapshot's bytes are not those of its name."""
+    if (found := _digest(snapshot)) != snapshot.stem:
+        raise ValueError(f"its bytes hash to {found}")
+
+
 def unpack(snapshot: Path, target: Path) -> None:
     """Unpack a snapshot whose bytes are those of its name."""
-    if (found := _digest(snapshot)) != snapshot.stem:
+    try:
+        check_snapshot(snapshot)
+    except ValueError as error:
         raise Unavailable(
-            f"snapshot {snapshot.stem} is damaged: its bytes hash to {found}; restore another one"
-        )
+            f"snapshot {snapshot.stem} is damaged: {error}; restore another one"
+        ) from error
     make_folder(target)
     try:
         _unpack(snapshot, target)

@@ -147,19 +147,15 @@ class EdgeStore:
         """
         folder = self._root / name
         try:
-            if not folder.is_dir():
-                raise ValueError("it is no folder")
-            description, shard = read_description(folder / COLLECTION_FILE)
-            if description.name != name:
-                raise ValueError(f"{COLLECTION_FILE} is of {description.name!r}")
-            check_sums(folder / shard)
-            forget_sums(folder / shard)  # the engine may change files as it opens them
-            opened = _load(description, folder / shard)
+            description, shard = read_folder(folder)
+            check_sums(shard)
+            forget_sums(shard)  # the engine may change files as it opens them
+            opened = _load(description, shard)
         except BaseException as error:  # a panic of the engine is no Exception
             raise damaged(folder, error) from error
         self._open[name] = opened
         sweep(folder)
-        _sweep(folder, keep=shard)
+        _sweep(folder, keep=shard.name)
 
     def create(self, description: Description) -> None:
         """Make an empty collection, whole or not at all; raises `AlreadyExists`."""
@@ -575,6 +571,19 @@ def damaged(folder: Path, error: BaseException) -> Unavailable:
     )
     told.add_note("; ".join([f"{folder}: {error!r}", *getattr(error, "__notes__", ())]))
     return told
+
+
+def read_folder(folder: Path) -> tuple[Description, Path]:
+    """Give what a collection's folder says that it was made for, and where its shard is.
+
+    Raises what `read_description` does, and ValueError where the folder is no collection's.
+    """
+    if not folder.is_dir():
+        raise ValueError("it is no folder")
+    description, shard = read_description(folder / COLLECTION_FILE)
+    if description.name != folder.name:
+        raise ValueError(f"{COLLECTION_FILE} is of {description.name!r}")
+    return description, folder / shard
 
 
 def read_description(path: Path) -> tuple[Description, str]:

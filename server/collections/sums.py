@@ -75,19 +75,37 @@ def write_sums(shard: Path, files: dict[str, int]) -> None:
     write_whole(shard.with_name(SUMS_FILE), json.dumps(facts).encode())
 
 
+def read_sums(shard: Path) -> dict[str, int] | None:
+    """Give the sums of a shard's files, if it has any; raises ValueError where they are damaged."""
+    path = shard.with_name(SUMS_FILE)
+    try:
+        facts = json.loads(read_file(path, limit=_SUMS_BYTES))
+        name, files = facts["shard"], facts["files"]
+        if facts["crc32"] != of_facts([name, files]):
+            raise ValueError("their own sum is another")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise ValueError(f"{SUMS_FILE} is not as it was written") from error
+    return dict(files) if name == shard.name else None
+
+
 def check_sums(shard: Path) -> None:
     """Raise ValueError where a shard's files are not those that its sums are of, if it has any.
 
     Sums that are damaged themselves, or of another shard, say nothing.
     """
-    path = shard.with_name(SUMS_FILE)
     try:
-        facts = json.loads(read_file(path, limit=_SUMS_BYTES))
-        name, files = facts["shard"], facts["files"]
-        if name != shard.name or facts["crc32"] != of_facts([name, files]):
-            return
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        files = read_sums(shard)
+    except ValueError:
         return
+    if files is not None:
+        compare_sums(shard, files)
+
+
+def compare_sums(shard: Path, files: dict[str, int]) -> None:
+    """Raise ValueError where a shard's files are not those that these sums are of."""
+    path = shard.with_name(SUMS_FILE)
     there = finish(take_sums(shard), unless=lambda: False) or {}
     bad = [name for name, found in files.items() if there.get(name) != found]
     if bad:

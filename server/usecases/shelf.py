@@ -58,6 +58,11 @@ class Head(Protocol):
 H = TypeVar("H", bound=Head)
 
 
+def read_head(path: Path, read: Callable[[bytes], H], *, limit: int = _HEAD_BYTES) -> H:
+    """Give a head from its file; raises what is wrong with it."""
+    return read(read_file(path, limit=limit))
+
+
 class Shelf(Generic[H]):
     """Heads of one kind under one folder; `kind` is said in messages."""
 
@@ -156,7 +161,7 @@ class Shelf(Generic[H]):
             if (left := self._capacity.limit - self._capacity.taken) < size <= _HEAD_BYTES:
                 self._leave_out(path, size)
                 return
-            self._heads[path.stem] = read(read_file(path, limit=min(_HEAD_BYTES, left)))
+            self._heads[path.stem] = read_head(path, read, limit=min(_HEAD_BYTES, left))
         except Exception as error:  # noqa: BLE001 (one spoiled file must not stop the others)
             why = (
                 f"{self._kind} {path.stem} is damaged: {what_is_wrong(error)}; its file is kept: "
