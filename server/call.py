@@ -95,6 +95,15 @@ class Call:
             self.working.take(size, self.caller, own=self.held)
             self.held += size
 
+    async def hold_more(self, size: int) -> None:
+        """Take `size` bytes more once there is room, for a request that was let in and read.
+
+        Raises Overloaded where none will be, and InvalidInput where there never is.
+        """
+        if self.working is not None:
+            await self.working.grow(size, self.caller, own=self.held)
+            self.held += size
+
     @contextmanager
     def arriving(self) -> Iterator[Callable[[int], None]]:
         """Give what holds as `hold` does, for bytes of a request that ends in this block."""

@@ -115,7 +115,11 @@ class Shares:
     async def wait(self, caller: str, amount: int) -> None:
         """Let a caller hold so much more once it fits."""
         while not self.take(caller, amount):
-            await self._changed.wait()
+            await self.change()
+
+    async def change(self) -> None:
+        """Wait until somebody gives something back."""
+        await self._changed.wait()
 
     def give(self, caller: str, amount: int = 1) -> None:
         """Take back so much of what a caller holds, and try those who wait again."""

@@ -1,12 +1,15 @@
 """The values of a JSON body are counted before it is read."""
 
 import json
+import tracemalloc
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from attar.errors import InvalidInput
 from attar.server.settings import Settings
 from attar.server.steps import STEP_BYTES
 from attar.server.transport.web import edge
@@ -86,3 +89,36 @@ def test_a_body_may_have_as_many_token_ids_as_a_request_has_items_of_512() -> No
 
     assert count == 2048 * 512 + 2048 + 2 + 3 == 1_050_629
     assert count <= defaults["max_json_values"]
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        *(
+            "0.5",
+            "123456789",
+            "true",
+            "null",
+            '""',
+            '"ab"',
+            '"\u4e00"',
+            '"\U0001f600"',
+            '"\\u4e00"',
+        ),
+        *("[]", "[1000]", "[0.5]", "[0.5, 1.5]", '["ab"]'),
+        *("{}", '{"a": 1000}', '{"a": "bc", "d": 0.5}', '{"a": [1000]}', '{"a": {"b": 1}}'),
+    ],
+)
+def test_a_body_is_read_in_the_memory_that_is_held_for_it(element: str) -> None:
+    body = f'{{"input": [{",".join([element] * 20_000)}]}}'.encode()
+    held = edge.weight(body, edge.json_values(body, most=MOST))
+
+    tracemalloc.start()
+    try:
+        with suppress(InvalidInput):  # too many fields, once some were read
+            edge.parsed(body)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak <= held

@@ -10,6 +10,7 @@ import pytest
 
 from attar import Client
 from attar.errors import InvalidInput, Overloaded
+from attar.server import working as working_module
 from attar.server.call import Call
 from attar.server.working import Working
 
@@ -68,6 +69,85 @@ async def test_who_waits_goes_on_when_there_is_room() -> None:
     assert working.held == 100
 
 
+async def test_what_was_let_in_waits_for_its_neighbours() -> None:
+    working = Working(192)
+    calls = [call(working) for _ in range(3)]
+    for one in calls:
+        one.hold(16)
+
+    growing = [asyncio.create_task(one.hold_more(100)) for one in calls]
+    for index, one in enumerate(calls):
+        await growing[index]
+        assert sum(task.done() for task in growing) == index + 1
+        one.let_go(one.held)
+
+    assert working.held == 0
+
+
+async def test_the_last_of_those_that_wait_for_each_other_are_refused() -> None:
+    working = Working(192)
+    calls = [call(working) for _ in range(4)]
+    for one in calls:
+        one.hold(32)
+
+    async def grow(one: Call) -> bool:
+        try:
+            await one.hold_more(100)
+        except Overloaded:
+            return False
+        finally:
+            one.let_go(one.held)
+        return True
+
+    grown = await asyncio.gather(*map(grow, calls))
+
+    assert grown == [True, True, False, False]
+    assert working.held == 0
+
+
+async def test_nobody_waits_for_neighbours_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(working_module, "_PATIENCE_S", 0.01)
+    working = Working(192)
+    first, second = call(working), call(working)
+    first.hold(150)
+    second.hold(16)
+
+    with pytest.raises(Overloaded, match="166 bytes of max_working_bytes, 192, and this one 100"):
+        await second.hold_more(100)
+    first.let_go(150)
+    await second.hold_more(100)
+
+    assert working.held == second.held == 116
+
+
+async def test_who_leaves_while_it_waits_stands_in_nobodys_way() -> None:
+    working = Working(192)
+    first, leaves, last = (call(working) for _ in range(3))
+    first.hold(100)
+    leaves.hold(40)
+    last.hold(40)
+    leaving, waiting = (asyncio.create_task(one.hold_more(90)) for one in (leaves, last))
+    await asyncio.sleep(0)
+
+    leaving.cancel()
+    with suppress(asyncio.CancelledError):
+        await leaving
+    leaves.let_go(40)
+    first.let_go(100)
+    await waiting
+
+    assert working.held == last.held == 130
+
+
+async def test_what_never_fits_is_refused_at_once() -> None:
+    working = Working(192)
+    one = call(working)
+    one.hold(16)
+
+    with pytest.raises(InvalidInput, match="193 bytes of memory, more than max_working_bytes, 192"):
+        await one.hold_more(177)
+
+
 async def test_only_so_much_waits() -> None:
     working = Working(100)
     first = call(working)
@@ -91,7 +171,7 @@ async def test_requests_that_are_not_whole_leave_room_for_those_that_are() -> No
     with call(working, "one").arriving() as hold, call(working, "one").arriving() as again:
         hold(60)
         again(40)
-        with pytest.raises(Overloaded, match=r"not whole yet take 100 bytes .* 400; they may take"):
+        with pytest.raises(Overloaded, match=r"not read yet take 100 bytes .* 400; they may take"):
             again(1)
         with call(working, "other").arriving() as other:
             other(50)

@@ -1,10 +1,12 @@
 """Attacks on what is made before it is counted: small requests that grow, large ones that count."""
 
 import json
+import socket
 import struct
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -214,6 +216,36 @@ def many_at_once(folder: Path) -> Outcome:
         return server.outcome(held=right and len(refused) < len(came), note=note)
 
 
+def large_bodies(folder: Path) -> Outcome:
+    """Ask whether to send a large body, many at once; who is told to go on must be read whole."""
+    wide = {"model": "no such", "input": ["\u4e00" * (BYTES // 3)]}
+    numbers = {"model": "no such", "input": [0.5] * 500_000}
+    bodies = [json.dumps(one, ensure_ascii=False).encode() for one in (wide, numbers)]
+    came = list[str]()
+    with attacked(folder) as server, ThreadPoolExecutor(AT_ONCE) as pool:
+        ask = partial(_if_told_to, server.server.http_port)
+        for body in bodies:
+            came += pool.map(ask, [body] * AT_ONCE)
+        read = sum(one in ("100 400", "100 404") for one in came)
+        refused = came.count("429")
+        note = f"{read} of {len(came)} were let in and read, {refused} refused before"
+        held = read >= 2 * len(bodies) and read + refused == len(came)
+        return server.outcome(held=held, note=note if held else f"{note}: {sorted(came)}")
+
+
+def _if_told_to(port: int, body: bytes) -> str:
+    """Send a body if the server says so; gives the codes that came."""
+    head = "POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
+    head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as connection:
+        connection.sendall(f"{head}expect: 100-continue\r\n\r\n".encode())
+        came = connection.recv(2**16)[9:12].decode()
+        if came == "100":
+            connection.sendall(body)
+            came += f" {connection.recv(2**16)[9:12].decode()}"
+        return came
+
+
 def _legal() -> Sequence[Probe]:
     text = "a" * (BYTES // 2048 - 8)
     texts = emb.EmbedRequest(texts=itm.Texts(values=[text] * 2048)).SerializeToString()
@@ -252,4 +284,5 @@ ATTACKS: Final = (
     Attack("JSON bombs", json_bombs),
     Attack("answers that multiply", answers_that_multiply),
     Attack("the largest requests, many at once", many_at_once),
+    Attack("large bodies that ask whether to come", large_bodies),
 )

@@ -10,6 +10,7 @@ import math
 import re
 from array import array
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -34,7 +35,10 @@ from . import reader
 
 JSON: Final = "application/json"
 _ASTRAL: Final = tuple(bytes((lead,)) for lead in range(0xF0, 0xF5))  # in UTF-8
-_MADE_OF_A_VALUE: Final = 128  # bytes: half of what an object of one field takes
+_MADE_OF_A_VALUE: Final = 64  # bytes: half of what a list of one number takes
+_MADE_OF_A_FIELD: Final = 128  # besides: a pair, and its part of two objects
+_MADE_OF_A_TEXT: Final = 48  # besides
+_MADE_OF_AN_ESCAPED: Final = 128  # text, which is written once more to look for half a pair
 _FEW: Final = 2**12
 _SEPARATES: Final = np.isin(np.arange(256), [*b",[{"])
 BINARY: Final = "application/octet-stream"
@@ -45,12 +49,16 @@ _LARGE: Final = 2**16  # bytes of an answer; asyncio writes as many without a wa
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A request, read whole; the names of `headers` are lower case."""
+    """A request, come whole; the names of `headers` are lower case.
+
+    `taken` says that its body has been read, or room taken for what it is read into.
+    """
 
     path: Mapping[str, str]
     headers: Mapping[str, str]
     body: bytes
     max_json_values: int
+    taken: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,16 +120,21 @@ class Edge:
             with answering(self._door.open(route.name, headers)) as call:
                 room = None
                 try:
-                    with self._door.admitted(
-                        call, scope=route.scope, headers=headers, peer=peer
-                    ) as room:
-                        body = await self._read(request, route) if route.types else b""
+                    with (
+                        self._door.admitted(
+                            call, scope=route.scope, headers=headers, peer=peer
+                        ) as room,
+                        ExitStack() as arriving,
+                    ):
+                        hold = arriving.enter_context(call.arriving())
+                        body = await self._read(request, route, hold) if route.types else b""
                         came(len(body))
                         asked = Asked(
                             path=request.path_params,
                             headers=headers,
                             body=body,
                             max_json_values=self._max_json_values,
+                            taken=arriving.close,
                         )
                         response = await _unless_gone(request, work(asked))
                         room.settle(len(response.body))
@@ -132,7 +145,8 @@ class Edge:
 
         return answer
 
-    async def _read(self, request: Request, route: Route) -> bytes:
+    async def _read(self, request: Request, route: Route, hold: Callable[[int], None]) -> bytes:
+        """The body, whose bytes are held before they come; raises Unreadable where none will do."""
         _refuse_form(request.headers, route.types)
         too_large = Unreadable(
             413, f"the body is larger than max_message_bytes, {self._max_body_bytes}; send less"
@@ -141,19 +155,20 @@ class Edge:
         if length > self._max_body_bytes:
             raise too_large
         body = bytearray()
+        held = length
+        if held:  # first: of bodies that come together each would else be refused half way
+            hold(held)
         try:
-            with current().arriving() as hold:
-                if (
-                    length
-                ):  # whole and first: of bodies that come together each would else end half way
-                    hold(length)
-                async with asyncio.timeout(self._read_timeout_s):
-                    async for chunk in request.stream():
-                        if len(body) + len(chunk) > self._max_body_bytes:
-                            raise too_large
-                        if not length:
-                            hold(len(chunk))
-                        body += chunk
+            async with asyncio.timeout(self._read_timeout_s):
+                async for chunk in request.stream():
+                    come = len(body) + len(chunk)
+                    if come > self._max_body_bytes:
+                        raise too_large
+                    if come > held:  # it comes in chunks, and may be as long again
+                        more = min(max(held, len(chunk)), self._max_body_bytes - held)
+                        hold(more)
+                        held += more
+                    body += chunk
         except TimeoutError:
             raise Unreadable(
                 408,
@@ -162,6 +177,7 @@ class Edge:
             ) from None
         except ClientDisconnect:
             raise Cancelled("the caller left before its request was whole") from None
+        current().let_go(held - len(body))
         return bytes(body)
 
 
@@ -224,9 +240,18 @@ async def document(asked: Asked, *, size: int | None = None) -> dict[str, Any]:
             f"the body has more values than max_json_values, {asked.max_json_values}; send less, "
             "or tensors as bytes"
         )
-    width = await off_the_loop(len(body), lambda: _width(body))
-    current().hold(2 * width * len(body) + _MADE_OF_A_VALUE * count)
-    return await off_the_loop(len(body), lambda: _read(body))
+    await current().hold_more(await off_the_loop(len(body), lambda: weight(body, count)))
+    asked.taken()
+    return await off_the_loop(len(body), lambda: parsed(body))
+
+
+def weight(body: bytes, count: int) -> int:
+    """The memory that a body of so many values takes to be read, bytes, besides its own."""
+    fields = min(count, body.count(b":"))  # those inside of texts do no harm
+    texts = min(count + fields, body.count(b'"') // 2)
+    of_a_text = _MADE_OF_AN_ESCAPED if b"\\u" in body else _MADE_OF_A_TEXT
+    of_values = _MADE_OF_A_VALUE * count + _MADE_OF_A_FIELD * fields + of_a_text * texts
+    return 2 * _width(body) * len(body) + of_values
 
 
 def _width(body: bytes) -> int:
@@ -256,7 +281,8 @@ def json_values(body: bytes, *, most: int) -> int:
     return count
 
 
-def _read(body: bytes) -> dict[str, Any]:
+def parsed(body: bytes) -> dict[str, Any]:
+    """The JSON object that a body holds; raises InvalidInput for anything else."""
     try:
         text = body.decode("utf-8-sig")  # some clients put a byte order mark first
         found = reader.read(text)
