@@ -5,7 +5,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pytest
@@ -26,10 +26,16 @@ from attar.inputs import Items, Prepared, Role, Truncation
 from attar.server.engine.cache import Cache, Key
 from attar.server.engine.model import Model, Row
 from attar.server.engine.models import Models
+from attar.server.settings import Settings
 from attar.server.usecases.embed import embed as usecase
 
 from .bundles import WORDS, tiny_bundle, tiny_tensor_bundle
 from .test_batcher import Clumsy, Tally
+
+LIMITS: Final = (
+    *("max_queue_tokens", "max_item_bytes", "max_answer_bytes"),
+    *("aging_s", "run_timeout_s", "warm_up_s", "heartbeat_s"),
+)
 
 
 class Watch(Tally):
@@ -98,13 +104,13 @@ class Spy:
 
 
 def make(path: Path | Any, *, watch: Watch | None = None, items: int = 256, **more: Any) -> Model:
-    """Put a bundle's encoder, or a spy, behind a batcher."""
+    """Put a bundle's encoder, or a spy, behind a batcher; what is not given is the setting's."""
+    limits = {name: Settings.model_fields[name].default for name in LIMITS}
+    changes = {"max_batch_tokens": 256, "max_queue_items": items, **more}
     return Model(
         attar.load(path, threads=1) if isinstance(path, Path) else path,
-        max_batch_tokens=256,
-        max_queue_items=items,
         observer=watch or Watch(),
-        **more,
+        **limits | changes,
     )
 
 

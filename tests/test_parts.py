@@ -15,6 +15,7 @@ from attar.errors import InvalidInput
 from attar.server.transport import parts
 from attar.v1 import classification_pb2, collections_pb2, embedding_pb2, item_pb2
 
+MANY = 2**17  # values in payloads
 TEXTS = st.lists(st.text(max_size=200), max_size=12)
 
 
@@ -77,10 +78,13 @@ def test_parts_are_those_that_protobuf_reads(
         expected = members(message)
 
         in_json = members(message, of_json=True)
-        assert parts.count(type(message), raw, limit=expected) == (expected, in_json)
+        assert parts.count(type(message), raw, limit=expected, max_payload_values=MANY) == (
+            expected,
+            in_json,
+        )
         if expected:
             with pytest.raises(InvalidInput, match="more than"):
-                parts.count(type(message), raw, limit=expected - 1)
+                parts.count(type(message), raw, limit=expected - 1, max_payload_values=MANY)
 
 
 @given(raw=st.binary(max_size=60))
@@ -91,7 +95,7 @@ def test_what_protobuf_reads_is_counted(raw: bytes) -> None:
     except DecodeError:
         return
     try:
-        found = parts.count(kind, raw, limit=1000)
+        found = parts.count(kind, raw, limit=1000, max_payload_values=MANY)
     except parts.Malformed:  # groups, which no message of ours has
         return
 
@@ -104,7 +108,7 @@ def test_what_protobuf_reads_is_counted(raw: bytes) -> None:
 )
 def test_what_is_no_message_is_told(raw: bytes) -> None:
     with pytest.raises(parts.Malformed):
-        parts.count(embedding_pb2.EmbedRequest, raw, limit=9)
+        parts.count(embedding_pb2.EmbedRequest, raw, limit=9, max_payload_values=MANY)
 
 
 @given(raw=st.binary(max_size=40), cut=st.integers(0, 9))
@@ -119,7 +123,7 @@ def test_json_that_protobuf_reads_is_counted(raw: bytes, cut: int) -> None:
         except DecodeError:
             continue
         try:
-            found = parts.count(kind, message, limit=9)
+            found = parts.count(kind, message, limit=9, max_payload_values=MANY)
         except parts.Malformed:
             continue
         assert found.json >= inside(read)
@@ -129,7 +133,9 @@ def test_a_message_of_many_empty_texts_is_refused_after_the_limit() -> None:
     raw = embedding_pb2.EmbedRequest(texts=item_pb2.Texts(values=[""] * 10**6)).SerializeToString()
 
     with pytest.raises(InvalidInput, match="has more than 33024 fields"):
-        parts.count(embedding_pb2.EmbedRequest, raw, limit=parts.most(2048))
+        parts.count(
+            embedding_pb2.EmbedRequest, raw, limit=parts.most(2048), max_payload_values=MANY
+        )
 
 
 VALUES: dict[str, Struct] = {

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import psutil
 import pytest
@@ -19,13 +19,15 @@ from attar.errors import BundleRefused, InvalidInput, NotSupported, Unavailable
 from attar.server.engine.models import Models
 from attar.server.engine.proof import Prover
 from attar.server.engine.repository import Place, Proven, Repository, look
+from attar.server.settings import Settings
 
 from .attacks.bundles import ABORTS, ENDLESS, ENORMOUS, PANICS, Put
 from .bundles import tiny_bundle
 from .test_model_repository import lines, write
 from .test_models import Watch, make, until
 
-PROVER = Prover(timeout_s=60.0, choices={"threads": 1})
+MEMORY_BYTES: Final = Settings.model_fields["load_memory_bytes"].default
+PROVER = Prover(timeout_s=60.0, memory_bytes=MEMORY_BYTES, choices={"threads": 1})
 
 
 class Panic(BaseException):
@@ -67,7 +69,11 @@ async def test_a_trial_says_what_was_tried(bundle_path: Path, tmp_path: Path) ->
     [
         (PANICS, PROVER, "the tokenizer panics at the text 'a text'"),
         (ABORTS, PROVER, "its map of characters has 6 bytes"),
-        (ENDLESS, Prover(timeout_s=3.0), "was not opened and tried within load_timeout_s, 3 s"),
+        (
+            ENDLESS,
+            Prover(timeout_s=3.0, memory_bytes=MEMORY_BYTES),
+            "was not opened and tried within load_timeout_s, 3 s",
+        ),
         (ENORMOUS, Prover(timeout_s=60.0, memory_bytes=2**29), "failed on a batch of 1"),
         (tiny_bundle, Prover(timeout_s=60.0, memory_bytes=2**20), "load_memory_bytes"),
     ],
@@ -110,17 +116,23 @@ async def test_a_variant_that_there_is_not_is_refused_by_a_trial(bundle_path: Pa
 
 
 async def test_what_runs_elsewhere_is_tried_with_the_reference(bundle_path: Path) -> None:
-    elsewhere = Prover(timeout_s=60.0, choices={"provider": "tensorrt"}, runs=False)
+    elsewhere = Prover(
+        timeout_s=60.0, memory_bytes=MEMORY_BYTES, choices={"provider": "tensorrt"}, runs=False
+    )
     proven = await elsewhere(look(bundle_path), "another")
     assert proven == Proven(content=Bundle.open(bundle_path).content, variant="another")
     with pytest.raises(NotSupported, match="TensorrtExecutionProvider"):
-        await Prover(timeout_s=60.0, choices={"provider": "tensorrt"})(look(bundle_path), None)
+        await Prover(timeout_s=60.0, memory_bytes=MEMORY_BYTES, choices={"provider": "tensorrt"})(
+            look(bundle_path), None
+        )
 
 
 async def test_several_servers_try_a_bundle_once(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     ledger.mkdir()
-    shared = Prover(timeout_s=60.0, choices={"threads": 1}, ledger=ledger)
+    shared = Prover(
+        timeout_s=60.0, memory_bytes=MEMORY_BYTES, choices={"threads": 1}, ledger=ledger
+    )
     tiny_bundle(tmp_path / "good.attar")
     PANICS(tmp_path / "bad.attar")
     places = [look(tmp_path / name) for name in ("good.attar", "bad.attar")]

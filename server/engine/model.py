@@ -79,13 +79,13 @@ class Model:
         *,
         max_batch_tokens: int,
         max_queue_items: int,
-        max_queue_tokens: int = 2**20,  # what bounds the wait
-        max_item_bytes: int = 4 * 2**20,
-        max_answer_bytes: int = 64 * 2**20,  # of a call; who makes it holds to it
-        aging_s: float = 1.0,
-        run_timeout_s: float = 60.0,
-        warm_up_s: float = 60.0,
-        heartbeat_s: float = 10.0,
+        max_queue_tokens: int,  # what bounds the wait
+        max_item_bytes: int,
+        max_answer_bytes: int,  # of a call; who makes it holds to it
+        aging_s: float,
+        run_timeout_s: float,
+        warm_up_s: float,
+        heartbeat_s: float,
         cache: Cache | None = None,
         observer: ModelObserver,
     ) -> None:

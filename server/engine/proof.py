@@ -38,7 +38,6 @@ from attar.errors import (
 
 from .repository import Place, Proven
 
-MEMORY_BYTES: Final = 4 * 2**30
 TIMES: Final = 4
 """Of a bundle's bytes on disk: the file, what is parsed of it, its weights, and those laid anew."""
 
@@ -58,7 +57,7 @@ class Prover:
     choices: Mapping[str, Any] = field(default_factory=dict)  # more arguments of `attar.load`
     runs: bool = True  # the graph too; else something else runs it, and the least item is enough
     timeout_s: float
-    memory_bytes: int = MEMORY_BYTES
+    memory_bytes: int  # besides TIMES the bundle's own on disk
     require_signature: Path | None = None  # a file of keys, one of which must have signed
     ledger: Path | None = None  # a folder in which several servers tell one another the outcome
 

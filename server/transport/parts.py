@@ -43,9 +43,7 @@ def most(max_items: int) -> int:
     return _PER_ITEM * max_items + _BESIDES
 
 
-def count(
-    kind: type[Message], message: bytes, *, limit: int, max_payload_values: int = 2**17
-) -> Parts:
+def count(kind: type[Message], message: bytes, *, limit: int, max_payload_values: int) -> Parts:
     """The parts of a message of `kind`, itself left out, up to `limit` of its own.
 
     Raises InvalidInput for more, and for more in JSON than so many values have; Malformed where the

@@ -90,8 +90,8 @@ class Classification:
         model: str = "",
         items: Items,
         labels: Sequence[str],
-        max_labels: int = 512,
-        max_name_characters: int = 256,
+        max_labels: int = UNLIMITED,
+        max_name_characters: int = UNLIMITED,
         truncation: Truncation = "truncate",
         deadline: float | None = None,
     ) -> ClassifierInfo:
