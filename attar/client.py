@@ -516,7 +516,7 @@ class _Attempts:
         left = self.left_s
         if delay is None or delay >= left or not self._repeatable or self._lost >= ATTEMPTS:
             return None
-        grown = min(FIRST_PAUSE_S * 2 ** min(self._failed - 1, _DOUBLINGS), LONGEST_PAUSE_S)
+        grown = min(FIRST_PAUSE_S * 2.0 ** min(self._failed - 1, _DOUBLINGS), LONGEST_PAUSE_S)
         spread: float = random.uniform(1, 1.5)  # noqa: S311 (no secret)
         # What is left is halved, and not slept through: the server may be free before its end.
         return max(delay, min(max(delay, grown) * spread, left / 2))
