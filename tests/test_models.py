@@ -133,8 +133,7 @@ async def embed(model: Model, items: Items) -> NDArray[np.float32]:
 
 async def prepare(model: Model, items: Items) -> list[Prepared]:
     """Prepare items none of which is bad."""
-    prepared = await model.prepare(items, role="passage", truncation="truncate")
-    return [one for one in prepared if isinstance(one, Prepared)]
+    return (await model.prepare(items, role="passage", truncation="truncate")).good
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -184,9 +183,9 @@ async def test_a_bad_item_fails_alone_and_is_named_by_its_own_index(text: Path) 
         items: Any = ["the cat", "a" * 100, "sun", "\ud800", 7]
         prepared = await models[""].prepare(items, role="query", truncation="error")
         kinds = [Prepared, InputTooLong, Prepared, InvalidInput, InvalidInput]
-        assert [type(one) for one in prepared] == kinds
-        assert [str(prepared[i]).split(" has ")[0] for i in (1, 3)] == ["item 1", "item 3"]
-        assert str(prepared[4]).startswith("item 4 must be a string")
+        assert [type(one) for one in prepared.each] == kinds
+        assert [str(prepared.each[i]).split(" has ")[0] for i in (1, 3)] == ["item 1", "item 3"]
+        assert str(prepared.each[4]).startswith("item 4 must be a string")
         await models[""].prepare(["a" * 100, "sun"], role="query", truncation="truncate")
         assert watch.counts["truncated"] == 1
 
@@ -203,7 +202,7 @@ async def test_a_fault_of_the_call_is_no_item_s_fault(text: Path, image: Path) -
         wrong = await models["tiny-image"].prepare(
             np.zeros((2, 3), np.float32), role="query", truncation="error"
         )
-        assert [type(one) for one in wrong] == [ShapeError, ShapeError]
+        assert [type(one) for one in wrong.each] == [ShapeError, ShapeError]
 
 
 async def test_names_find_models_and_a_wrong_one_lists_them(text: Path, tmp_path: Path) -> None:

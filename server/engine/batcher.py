@@ -47,8 +47,8 @@ _WINDOW: Final = 512
 # one pads less, and who is of no common length waits longer.
 _PART: Final = 1 / 3
 
-# Items of a call that are queued before others run on the loop: some 4 us each.
-_AT_ONCE: Final = 128
+# Items that are queued, or answered, before others run on the loop: some 4 us each.
+_AT_ONCE: Final = 64
 
 # A worker that hangs keeps its thread and its session. A few may; then only a new process helps.
 _MAX_HANGING: Final = 4
@@ -215,8 +215,8 @@ class Batcher(Generic[T, R]):
         self._serving = False
         self._closing: str | None = None  # why new callers are refused for good
         self._fault: str | None = None  # why they are until `serve` is called again
-        # Done when the queue, the run or the door has changed; None while nobody waits for that.
-        self._changed: asyncio.Future[None] | None = None
+        # Of those who wait until the queue, the run or the door has changed.
+        self._watching: list[asyncio.Future[None]] = []
         # The callers who wait for room, first come first served; bulk ones hold up their like only.
         self._turns = {"interactive": asyncio.Lock(), "bulk": asyncio.Lock()}
 
@@ -274,15 +274,13 @@ class Batcher(Generic[T, R]):
             async with asyncio.timeout_at(deadline):
                 if wait:
                     async with self._turns[priority]:
-                        async for item in _by_and_by(asked):
-                            await self._room(item, turn)
-                            taken.append(self._take_seat(item, priority, deadline))
+                        async for some in _by_and_by(asked):
+                            for item in some:
+                                await self._room(item, turn)
+                                taken.append(self._take_seat(item, priority, deadline))
                 else:
-                    async for item in _by_and_by(asked):
-                        self._refuse_if_closed()
-                        taken.append(self._take_seat(item, priority, deadline))
-                        self._redeem(room, 1, self._cost(item))
-                outcomes = [await seat for _, seat in taken]
+                    await self._seat(asked, taken, room, priority, deadline)
+                outcomes = await _outcomes(taken)
         except TimeoutError:
             self._observer.expired()
             raise DeadlineExceeded("unanswered at the deadline; allow more time") from None
@@ -291,9 +289,7 @@ class Batcher(Generic[T, R]):
             raise
         finally:
             self._redeem(room, room.items, room.tokens)
-            for entry, seat in taken:
-                entry.seats.discard(seat)
-            self._remove(entry for entry, _ in taken if not entry.seats)
+            self._leave(taken)
         for outcome in outcomes:
             if isinstance(outcome, Unavailable):  # no fault of one item
                 raise Unavailable(*outcome.args)
@@ -353,14 +349,13 @@ class Batcher(Generic[T, R]):
 
     def _promise(self, asked: list[T]) -> _Room:
         """Keep room for a call, or refuse it; what is in flight already takes none."""
-        seen: set[Hashable] = set()
-        items = tokens = 0
-        for item in asked:
-            key = self._key(item)
-            if key is None or (key not in seen and key not in self._in_flight):
-                seen.add(key)
-                items += 1
-                tokens += self._cost(item)
+        keys, costs = [*map(self._key, asked)], [*map(self._cost, asked)]
+        own = dict(zip(keys, costs, strict=True))
+        for key in own.keys() & self._in_flight.keys():
+            del own[key]
+        alone = [cost for key, cost in zip(keys, costs, strict=True) if key is None]
+        own.pop(None, None)
+        items, tokens = len(own) + len(alone), sum(own.values()) + sum(alone)
         if items > self._max_queue_items or tokens > self._max_queue_tokens:
             raise InvalidInput(
                 f"{items} items of {tokens} tokens never fit a queue of {self._max_queue_items}"
@@ -406,6 +401,31 @@ class Batcher(Generic[T, R]):
             self._queued + items <= self._max_queue_items
             and self._queued_tokens + tokens <= self._max_queue_tokens
         )
+
+    async def _seat(
+        self,
+        items: list[T],
+        taken: "list[_Seat[T, R]]",
+        room: _Room,
+        priority: Priority,
+        deadline: float | None,
+    ) -> None:
+        """Take the seats of items that were promised room."""
+        if len(items) > _AT_ONCE:  # the promise took as long as some seats do
+            await asyncio.sleep(0)
+        async for some in _by_and_by(items):
+            self._refuse_if_closed()
+            for item in some:
+                taken.append(self._take_seat(item, priority, deadline))
+                self._redeem(room, 1, self._cost(item))
+
+    def _leave(self, taken: "list[_Seat[T, R]]") -> None:
+        """Give up the seats of those that are not answered."""
+        leaving = [(entry, seat) for entry, seat in taken if entry.seats]
+        if leaving:
+            for entry, seat in leaving:
+                entry.seats.discard(seat)
+            self._remove(entry for entry, _ in leaving if not entry.seats)
 
     def _take_seat(self, item: T, priority: Priority, deadline: float | None) -> "_Seat[T, R]":
         """Join the equal item that is in flight, or else queue this one."""
@@ -506,9 +526,10 @@ class Batcher(Generic[T, R]):
             len(batch), sum(costs), len(batch) * max(costs), time.perf_counter() - start
         )
         if isinstance(rows, list):
-            for entry, row in zip(batch, rows, strict=True):
-                self._forget(entry)
-                entry.answer(row)
+            async for some in _by_and_by([*zip(batch, rows, strict=True)]):
+                for entry, row in some:
+                    self._forget(entry)
+                    entry.answer(row)
             return True
         if len(batch) > 1 and not isinstance(rows, Unavailable):
             await self._halve(batch)
@@ -582,23 +603,29 @@ class Batcher(Generic[T, R]):
         return rows
 
     def _pulse(self) -> None:
-        if self._changed is not None:
-            self._changed.set_result(None)
-            self._changed = None
+        watching, self._watching = self._watching, []
+        for changed in watching:
+            if not changed.done():  # who waited has left
+                changed.set_result(None)
 
     async def _change(self) -> None:
-        if self._changed is None:
-            self._changed = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._changed)  # others wait for it too
+        self._watching.append(changed := asyncio.get_running_loop().create_future())
+        await changed
 
 
-async def _by_and_by(items: list[T]) -> AsyncIterator[T]:
-    """Give items, letting others run on the loop between some and the next."""
+async def _by_and_by(items: list[T]) -> AsyncIterator[list[T]]:
+    """Give some items, and let others run on the loop before the next."""
     for start in range(0, len(items), _AT_ONCE):
         if start:
             await asyncio.sleep(0)
-        for item in items[start : start + _AT_ONCE]:
-            yield item
+        yield items[start : start + _AT_ONCE]
+
+
+async def _outcomes(taken: "list[_Seat[T, R]]") -> list[R | AttarError]:
+    outcomes: list[R | AttarError] = []
+    async for some in _by_and_by(taken):
+        outcomes += [await seat for _, seat in some]
+    return outcomes
 
 
 _Seat: TypeAlias = tuple[_Entry[T, R], "asyncio.Future[R | AttarError]"]

@@ -35,7 +35,7 @@ _LOG = logging.getLogger(__name__)
 
 _LOOK_EVERY_S: Final = 1.0  # how soon a model that stopped answering is tried again
 _RESTART_S: Final = 1.0
-_AT_ONCE: Final = 128  # rows that are kept in the cache before others run on the loop
+_AT_ONCE: Final = 64  # rows the cache is asked for, or keeps, before others run on the loop
 # Items of a call, and characters or numbers in them: one of more has a thread to itself, where it
 # holds nobody up.
 _SMALL_ITEMS: Final = 16
@@ -63,6 +63,17 @@ class Row:
     vector: NDArray[np.float32]  # (dim,)
     began: float  # perf_counter of its run, s; for a row of the cache, of its finding
     infer_s: float  # how long its whole batch ran; 0 for a row of the cache
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PreparedItems:
+    """A call's items after the host's step, and what its thread counted of them."""
+
+    each: list[Prepared | InvalidInput]
+    good: list[Prepared]
+    tokens: int  # of all, as far as they were counted
+    good_tokens: int
+    truncated: int
 
 
 class Model:
@@ -214,9 +225,7 @@ class Model:
         if (given == "tensors") != (taken == "tensors"):
             raise InvalidInput(f"model {self.name} takes {taken}; got {given}")
 
-    async def prepare(
-        self, items: Items, *, role: Role, truncation: Truncation
-    ) -> list[Prepared | InvalidInput]:
+    async def prepare(self, items: Items, *, role: Role, truncation: Truncation) -> PreparedItems:
         """Take the host's step off the loop; a bad item's error stands in its place.
 
         Raises `InvalidInput` where the call is at fault and not an item: text for a tensor model or
@@ -238,8 +247,7 @@ class Model:
             prepared = await (self._hop(job) if _is_small(items) else self._hop.alone(job))
         finally:
             left.set()
-        truncated = sum(isinstance(one, Prepared) and one.truncated for one in prepared)
-        self._observer.tokenized(time.perf_counter() - start, truncated=truncated)
+        self._observer.tokenized(time.perf_counter() - start, truncated=prepared.truncated)
         return prepared
 
     async def rows(
@@ -251,43 +259,55 @@ class Model:
         priority: Priority = "interactive",
     ) -> list[Row | AttarError]:
         """Embed prepared items, those that the cache lacks; see `Batcher.many`."""
-        known = [self._remembered(one) for one in prepared]
+        if self._cache is None:
+            return await self._computed(prepared, deadline=deadline, wait=wait, priority=priority)
+        known = await self._remembered(self._cache, prepared)
         missing = [one for one, row in zip(prepared, known, strict=True) if row is None]
-        if self._cache is not None:
-            self._observer.cached(hits=len(prepared) - len(missing), misses=len(missing))
-        computed: Sequence[Row | AttarError] = ()
-        if missing:
-            computed = await self._batcher.many(
-                missing, deadline=deadline, wait=wait, priority=priority
-            )
-        if any(isinstance(outcome, Row) for outcome in computed):
-            self._note(answers=True)
-        if self._cache is not None:
-            await self._remember(missing, computed)
-        first = computed[0] if computed else None
-        if isinstance(first, Row) and np.isfinite(first.vector).all():
-            self._observer.embedded(first.vector)
+        self._observer.cached(hits=len(prepared) - len(missing), misses=len(missing))
+        if not missing:
+            return [row for row in known if row is not None]
+        computed = await self._computed(missing, deadline=deadline, wait=wait, priority=priority)
+        await self._remember(self._cache, missing, computed)
         rest = iter(computed)
         return [next(rest) if row is None else row for row in known]
 
-    def _remembered(self, one: Prepared) -> Row | None:
-        if self._cache is None or (vector := self._cache.get(self._key(one))) is None:
-            return None
-        return Row(vector, time.perf_counter(), 0.0)
+    async def _computed(
+        self,
+        prepared: Sequence[Prepared],
+        *,
+        deadline: float | None,
+        wait: bool,
+        priority: Priority,
+    ) -> list[Row | AttarError]:
+        computed = await self._batcher.many(
+            prepared, deadline=deadline, wait=wait, priority=priority
+        )
+        if any(isinstance(outcome, Row) for outcome in computed):
+            self._note(answers=True)
+        first = computed[0] if computed else None
+        if isinstance(first, Row) and np.isfinite(first.vector).all():
+            self._observer.embedded(first.vector)
+        return computed
 
-    async def _remember(
-        self, prepared: Sequence[Prepared], outcomes: Sequence[Row | AttarError]
-    ) -> None:
-        """Keep what may be asked for again, letting others run on the loop now and then."""
-        for i, (one, outcome) in enumerate(zip(prepared, outcomes, strict=True), 1):
-            if isinstance(outcome, Row) and one.key and np.isfinite(outcome.vector).all():
-                self._cache_put(one, outcome)
+    async def _remembered(self, cache: Cache, prepared: Sequence[Prepared]) -> list[Row | None]:
+        """Give the rows that the cache has, letting others run on the loop now and then."""
+        known: list[Row | None] = []
+        for i, one in enumerate(prepared, 1):
+            vector = cache.get(self._key(one))
+            known.append(None if vector is None else Row(vector, time.perf_counter(), 0.0))
             if i % _AT_ONCE == 0:
                 await asyncio.sleep(0)
+        return known
 
-    def _cache_put(self, one: Prepared, row: Row) -> None:
-        if self._cache is not None:
-            self._cache.put(self._key(one), row.vector)
+    async def _remember(
+        self, cache: Cache, prepared: Sequence[Prepared], outcomes: Sequence[Row | AttarError]
+    ) -> None:
+        """Keep what may be asked for again, letting others run as well."""
+        for i, (one, outcome) in enumerate(zip(prepared, outcomes, strict=True), 1):
+            if isinstance(outcome, Row) and one.key and np.isfinite(outcome.vector).all():
+                cache.put(self._key(one), outcome.vector)
+            if i % _AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     def _key(self, one: Prepared) -> Key:
         return Key(self.encoder.fingerprint, self.encoder.variant.name, one.key)
@@ -367,7 +387,7 @@ def _prepare(
     truncation: Truncation,
     max_bytes: int,
     left: threading.Event,
-) -> list[Prepared | InvalidInput]:
+) -> PreparedItems:
     """Prepare some items at a time, until all are or their caller has left.
 
     Together they are fast; one by one only where one of them is bad.
@@ -396,7 +416,14 @@ def _prepare(
                 )
                 for i in some
             ]
-    return prepared
+    good = [one for one in prepared if isinstance(one, Prepared)]
+    return PreparedItems(
+        each=prepared,
+        good=good,
+        tokens=sum(one.tokens for one in prepared),
+        good_tokens=sum(one.tokens for one in good),
+        truncated=sum(one.truncated for one in good),
+    )
 
 
 def _least_bytes(item: object) -> int:

@@ -104,25 +104,21 @@ async def embed(
         start = time.perf_counter()
         prepared = await chosen.prepare(items, role=role, truncation=truncation)
         queued = time.perf_counter()
-        runnable = [one for one in prepared if isinstance(one, Prepared)]
-        call.begin(len(items), sum(one.tokens for one in prepared))
+        call.begin(len(items), prepared.tokens)
         if whole:  # what was prepared is counted, though nothing is run
-            _raise_first(one if isinstance(one, InvalidInput) else None for one in prepared)
-        answers = iter(
-            await chosen.rows(runnable, deadline=deadline, wait=wait, priority=priority)
-            if runnable
+            _raise_first(one if isinstance(one, InvalidInput) else None for one in prepared.each)
+        answers = (
+            await chosen.rows(prepared.good, deadline=deadline, wait=wait, priority=priority)
+            if prepared.good
             else []
         )
-        outcomes = [next(answers) if isinstance(one, Prepared) else one for one in prepared]
-
-        finish = partial(_finish, encoder, prepared, outcomes, dims=dims, encoding=encoding)
-        encoded, statuses = await off_the_loop(4 * len(outcomes) * encoder.dim, finish)
-        rows = [outcome for outcome in outcomes if isinstance(outcome, Row)]
-        runs = {row.began: row.infer_s for row in rows}
+        finish = partial(_finish, encoder, prepared.each, answers, dims=dims, encoding=encoding)
+        encoded, statuses, runs = await off_the_loop(4 * len(items) * encoder.dim, finish)
+        ran = max([queued, *runs])  # a shared run may be older
         call.spent(
-            sum(item.tokens for item in statuses),
+            prepared.good_tokens,
             Phase("tokenize", start, queued),
-            Phase("queue", queued, max([queued, *runs])),
+            Phase("queue", queued, ran),
             *(Phase("infer", began, began + seconds) for began, seconds in runs.items()),
         )
         found = Embedded(
@@ -131,7 +127,7 @@ async def embed(
             model=chosen,
             dims=dims or encoder.dim,
             encoding=encoding,
-            queue_s=max((0.0, *(row.began - queued for row in rows))),  # a shared run may be older
+            queue_s=ran - queued,
             tokenize_s=queued - start,
             infer_s=sum(runs.values()),
         )
@@ -177,18 +173,24 @@ def _raise_first(errors: Iterable[AttarError | None]) -> None:
 def _finish(
     encoder: Encoder,
     prepared: Sequence[Prepared | InvalidInput],
-    outcomes: Sequence[Row | AttarError],
+    answers: Sequence[Row | AttarError],  # of those that are prepared, in their order
     *,
     dims: int | None,
     encoding: Encoding,
-) -> tuple[NDArray[Any], tuple[Item, ...]]:
-    """Encode the rows, zeros where there is none, and say how each item fared."""
+) -> tuple[NDArray[Any], tuple[Item, ...], dict[float, float]]:
+    """Encode the rows, zeros where there is none, and say how each item fared.
+
+    Gives the seconds of each run, too, by when it began.
+    """
+    following = iter(answers)
+    outcomes = [next(following) if isinstance(one, Prepared) else one for one in prepared]
     vectors: Vectors = np.zeros((len(outcomes), encoder.dim), np.float32)
     errors = [outcome if isinstance(outcome, AttarError) else None for outcome in outcomes]
     for i, outcome in enumerate(outcomes):
         if isinstance(outcome, Row):
             vectors[i] = outcome.vector
-    for i in np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
+    finite = np.isfinite(vectors)
+    for i in [] if finite.all() else np.flatnonzero(~finite.all(axis=1)).tolist():
         vectors[i] = 0
         errors[i] = BackendError(
             f"item {i} became NaN or infinity in variant {encoder.variant.name}; its values"
@@ -196,9 +198,11 @@ def _finish(
         )
     encoded = encoder.finish(vectors, dims=dims, encoding=encoding)
     encoded[[i for i, error in enumerate(errors) if error is not None]] = 0
-    return encoded, tuple(
+    statuses = tuple(
         Item(error, one.tokens, one.truncated)
         if isinstance(one, Prepared)
         else Item(error, 0, truncated=False)
         for one, error in zip(prepared, errors, strict=True)
     )
+    runs = {row.began: row.infer_s for row in answers if isinstance(row, Row)}
+    return encoded, statuses, runs

@@ -15,10 +15,11 @@ from ..servers import free_port, serving, settings
 from .ground import Attack
 from .loop import ATTACKS, LONGEST, Longest, Served
 
-# Of a processor's time, which another process on this machine takes nothing of. Of it gRPC and
-# asyncio take some 20 ms themselves where they copy a message of 16 MiB; before, one of these
-# requests took 0.1 to 19 s.
-MOST_S = 0.06
+# Of a processor's time, which another process on this machine takes little of: 1 to 4 ms were seen,
+# of which gRPC takes most where it copies an answer of 3 MB, and 15 to 30 where it copies a message
+# of 16 MiB. Before, one of these requests took 0.1 to 19 s.
+MOST_S = 0.012
+MOST_COPIED_S = 0.06
 TRIES = 3
 OF_PORTS = [attack for attack in ATTACKS if "metrics port" in attack.name]
 
@@ -67,14 +68,15 @@ def test_no_callback_of_the_loop_is_long_for_the_longest_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server, thread = served
+    most_s = MOST_COPIED_S if longest.copied else MOST_S
     longest_s: list[float] = []
     for _ in range(TRIES):  # what an earlier request left behind may be freed in one of them
         with watched(monkeypatch, thread) as took_s:
             assert longest.send(server)
         longest_s.append(max(took_s))
-        if longest_s[-1] < MOST_S:
+        if longest_s[-1] < most_s:
             break
-    assert min(longest_s) < MOST_S
+    assert min(longest_s) < most_s
 
 
 @pytest.mark.parametrize("attack", OF_PORTS, ids=lambda attack: attack.name)

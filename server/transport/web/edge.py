@@ -5,6 +5,7 @@ with the one status and body that its exception maps to. Who leaves takes the wo
 """
 
 import asyncio
+import io
 import json
 import math
 import re
@@ -154,21 +155,21 @@ class Edge:
         length = int(request.headers.get("content-length", "0"))
         if length > self._max_body_bytes:
             raise too_large
-        body = bytearray()
+        body, size = io.BytesIO(), 0  # which gives what was written without a copy
         held = length
         if held:  # first: of bodies that come together each would else be refused half way
             hold(held)
         try:
             async with asyncio.timeout(self._read_timeout_s):
                 async for chunk in request.stream():
-                    come = len(body) + len(chunk)
-                    if come > self._max_body_bytes:
+                    size += len(chunk)
+                    if size > self._max_body_bytes:
                         raise too_large
-                    if come > held:  # it comes in chunks, and may be as long again
+                    if size > held:  # it comes in chunks, and may be as long again
                         more = min(max(held, len(chunk)), self._max_body_bytes - held)
                         hold(more)
                         held += more
-                    body += chunk
+                    body.write(chunk)
         except TimeoutError:
             raise Unreadable(
                 408,
@@ -177,8 +178,8 @@ class Edge:
             ) from None
         except ClientDisconnect:
             raise Cancelled("the caller left before its request was whole") from None
-        current().let_go(held - len(body))
-        return bytes(body)
+        current().let_go(held - size)
+        return body.getvalue()
 
 
 class _Held:
