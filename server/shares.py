@@ -63,7 +63,7 @@ class Shares:
         self._what = what
         self._held = Counter[str]()
         self._held_at = Counter[str]()  # by origin
-        self._changed = asyncio.Event()
+        self._changed: asyncio.Event | None = None  # while somebody waits
 
     @property
     def full(self) -> bool:
@@ -119,6 +119,8 @@ class Shares:
 
     async def change(self) -> None:
         """Wait until somebody gives something back."""
+        if self._changed is None:
+            self._changed = asyncio.Event()
         await self._changed.wait()
 
     def give(self, caller: str, amount: int = 1) -> None:
@@ -128,8 +130,9 @@ class Shares:
             if not held[name]:
                 del held[name]
         self.total -= amount
-        self._changed.set()
-        self._changed = asyncio.Event()
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
 
     def refusal(self, caller: str) -> Overloaded:
         """What tells a caller that it may hold no more now."""

@@ -68,7 +68,8 @@ def _noting(
     **options: Any,
 ) -> "asyncio.Task[R]":
     task = asyncio.Task(coroutine, loop=loop, **options)
-    beginner = asyncio.current_task(loop)
-    if beginner is not None and getattr(coroutine, "__name__", "") == _ANSWERING:
-        _BEGUN_BY[task] = beginner
+    if getattr(coroutine, "__name__", "") == _ANSWERING:
+        beginner = asyncio.current_task(loop)
+        if beginner is not None:
+            _BEGUN_BY[task] = beginner
     return task
