@@ -368,8 +368,8 @@ class Settings(BaseSettings):
         64 * 2**20,
         ge=1,
         description="Bytes of answers that are being made or not taken yet, counted before they "
-        "are made. One caller has at most as many as are free; beyond it unary calls are refused "
-        "and streams wait. Twice as much memory.",
+        "are made. One caller has at most as many as are free; beyond it unary calls wait for "
+        "5 s and are refused, and streams wait. Twice as much memory.",
     )
     grpc_read_timeout_s: float = Field(
         30.0,

@@ -22,6 +22,7 @@ from attar.errors import Overloaded
 SLOWEST_BYTES_PER_S: Final = 2**16  # of a caller who takes an answer: 0.5 Mbit/s
 SHORT_BYTES: Final = 2**16
 """An answer as short is never refused: what it tells of, a write above all, has been done."""
+_TURN_S: Final = 5.0  # for the answers before to be taken: 64 MiB of them at 107 Mbit/s
 _ADDRESS_ALPHA: Final = 8  # times a caller's: who comes by the same proxy is not held back
 _IPV6_PREFIX: Final = 64  # bits: what one subscriber has at the least
 
@@ -147,7 +148,7 @@ class Room:
     """The bytes that one answer holds, from before it is made until it is taken."""
 
     def __init__(self, shares: Shares, caller: str, *, wait: bool = False) -> None:
-        """Hold nothing yet; with `wait` bytes that do not fit are waited for, else refused."""
+        """Hold nothing yet; with `wait` bytes that do not fit are waited for, else for a moment."""
         self.held = 0
         self.asked = asyncio.Event()
         self._shares = shares
@@ -159,13 +160,20 @@ class Room:
         return Room(self._shares, self._caller, wait=True)
 
     async def take(self, size: int) -> None:
-        """Hold the bytes of an answer that is to be made; raises Overloaded where it cannot."""
-        if self._wait:
-            await self._shares.wait(self._caller, size)
-            self.held += size
-            self.asked.set()
-        else:
+        """Hold the bytes of an answer that is to be made, once those before it are taken.
+
+        Raises Overloaded where that takes too long.
+        """
+        if size <= SHORT_BYTES and not self._wait:
             self.settle(size)
+            return
+        try:
+            async with asyncio.timeout(None if self._wait else _TURN_S):
+                await self._shares.wait(self._caller, size)
+        except TimeoutError:
+            raise self._shares.refusal(self._caller) from None
+        self.held += size
+        self.asked.set()
 
     def settle(self, size: int) -> None:
         """Hold what an answer has turned out to be; raises Overloaded where that is too much."""

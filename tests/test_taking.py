@@ -3,20 +3,24 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from attar import Client
+from attar.server import shares
 from attar.v1 import embedding_pb2, embedding_pb2_grpc, item_pb2
 
 from .attacks.h2 import DATA, RST_STREAM, WINDOW_UPDATE, Connection, frame
 from .attacks.held import EMBED, embed_request, until
 from .bundles import tiny_bundle
 from .faults.ground import harmed_bundle, words
-from .servers import serving, settings
+from .servers import free_port, serving, settings
 
 DIM = 64
 TEXTS = ["a"] * 1024  # equal, so they are computed once
@@ -68,7 +72,32 @@ def test_an_answer_that_nobody_takes_ends_its_call_and_not_the_connection(port: 
         assert not connection.closed
 
 
-async def test_answers_are_refused_to_whom_takes_none(port: int) -> None:
+def test_a_caller_gets_several_answers_at_once_where_one_takes_all_the_room(tmp_path: Path) -> None:
+    web, calls = free_port(), 4
+    chosen = settings(
+        tiny_bundle(tmp_path / "tiny.attar", dim=DIM),
+        data_dir=tmp_path / "data",
+        http_port=web,
+        max_untaken_bytes=7 * SIZE,  # of one, written as JSON, 6 are estimated
+    )
+
+    def by_http() -> int:
+        body = {"model": "tiny", "input": TEXTS}
+        answer = httpx.post(f"http://127.0.0.1:{web}/v1/embeddings", json=body, timeout=30)
+        return len(answer.json()["data"]) if answer.status_code == 200 else -answer.status_code
+
+    with serving(chosen) as target, Client(target) as client, ThreadPoolExecutor(2 * calls) as pool:
+        asked = [pool.submit(by_http) for _ in range(calls)]
+        embedded = [pool.submit(client.embed, TEXTS, deadline_s=30) for _ in range(calls)]
+
+        assert [one.result() for one in asked] == [len(TEXTS)] * calls
+        assert [len(one.result()) for one in embedded] == [len(TEXTS)] * calls
+
+
+async def test_answers_are_refused_to_whom_takes_none(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shares, "_TURN_S", 0.5)  # less than those before have to be taken
     with Connection(port, window=0) as stalled:
         for _ in range(4):
             stalled.send(stalled.open(EMBED) + stalled.data(embed_request(TEXTS)))
