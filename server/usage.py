@@ -24,12 +24,15 @@ from typing import Final, Literal, TypeAlias, get_args
 
 from attar.errors import Unavailable
 
+from .collections.disk import read_file
+
 log = logging.getLogger("attar.server")
 
 Quantity: TypeAlias = Literal["requests", "items", "tokens"]
 QUANTITIES: Final[tuple[Quantity, ...]] = get_args(Quantity)
 DAY_S: Final = 86_400
 LOCK_S: Final = 0.05  # another worker holds it for some microseconds
+_MOST_BYTES: Final = 2**28  # of a file that is checked: two million keys
 _SLOT: Final = 128  # bytes; a slot lies in one page, so it is not half written
 _RECORD: Final = struct.Struct("<16sd3dqd3q")  # name, at, spent, day, began, today
 _CHECK: Final = struct.Struct("<I")
@@ -157,7 +160,7 @@ class Ledger:
 
 def damaged_slots(path: Path) -> int:
     """How many keys of a ledger's file are not as they were written."""
-    content = path.read_bytes()
+    content = read_file(path, limit=_MOST_BYTES)
     slots = [content[start : start + _SLOT] for start in range(0, len(content), _SLOT)]
     return sum(not _is_whole(slot) for slot in slots)
 

@@ -205,6 +205,7 @@ async def test_a_point_comes_back_as_it_was_given(store: Store) -> None:
     assert await store.describe(NAME) == COLORS
     assert await store.size(COLORS) == Size(3, 0)
     every = await store.vectors(COLORS)
+    np.testing.assert_array_equal(await store.vectors(COLORS, limit=2), every[:2])
     np.testing.assert_allclose(np.linalg.norm(every, axis=1), np.ones(3), atol=1e-6)
 
 

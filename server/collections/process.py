@@ -245,9 +245,9 @@ class StoreProcess:
             await self._on(EdgeStore.delete_matching, of, where)
         await self._synced(of.name)
 
-    async def vectors(self, of: Description) -> NDArray[np.float32]:
-        """Give every vector, in the order of ids: (points, dims)."""
-        return await self._on(EdgeStore.vectors, of)
+    async def vectors(self, of: Description, *, limit: int = UNLIMITED) -> NDArray[np.float32]:
+        """Give every vector, in the order of ids, up to so many: (points, dims)."""
+        return await self._on(EdgeStore.vectors, of, limit=limit)
 
     async def optimize(self, of: Description) -> None:
         """Build the collection's index; it goes on when whoever awaits this leaves."""

@@ -15,8 +15,8 @@ The cluster builds indexes by itself, and keeps snapshots on its own disks.
 
 import json
 import warnings
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final, Self
@@ -323,9 +323,14 @@ class QdrantStore:
         """Remove the points that match."""
         await self._delete(of, await self._filter(of, where) or models.Filter())
 
-    async def vectors(self, of: Description) -> NDArray[np.float32]:
-        """Give every vector, in the order of ids: (points, dims)."""
-        rows = [point.vector async for point in self._points(of)]
+    async def vectors(self, of: Description, *, limit: int = UNLIMITED) -> NDArray[np.float32]:
+        """Give every vector, in the order of ids, up to so many: (points, dims)."""
+        rows = list[NDArray[np.float32] | None]()
+        async with aclosing(self._points(of)) as points:
+            async for point in points:
+                if len(rows) >= limit:
+                    break
+                rows.append(point.vector)
         return np.array(rows, np.float32).reshape(len(rows), of.dims)
 
     async def optimize(self, of: Description) -> None:
@@ -434,7 +439,7 @@ class QdrantStore:
         with _told():
             await self._client.create_payload_index(name, path, field_schema=kind)
 
-    async def _points(self, of: Description) -> AsyncIterator[Point]:
+    async def _points(self, of: Description) -> AsyncGenerator[Point, None]:
         start: PointId | None = None
         while True:
             page = await self.scroll(

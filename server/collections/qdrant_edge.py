@@ -36,6 +36,7 @@ import uuid
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -343,12 +344,13 @@ class EdgeStore:
             found, edge.UpdateOperation.delete_points_by_filter(everything), touched=touched
         )
 
-    def vectors(self, of: Description) -> NDArray[np.float32]:
-        """Give every vector, in the order of ids: (points, dims), rows of unit length."""
+    def vectors(self, of: Description, *, limit: int = UNLIMITED) -> NDArray[np.float32]:
+        """Give every vector, in the order of ids, up to so many: (points, dims), of unit length."""
         found = self._find(of)
-        points = found.shard.count(edge.CountRequest(exact=True))
+        points = min(limit, found.shard.count(edge.CountRequest(exact=True)))
         rows = np.empty((points, found.description.dims), np.float32)
-        for row, record in enumerate(_records(found.shard, None, with_vector=True)):
+        records = _records(found.shard, None, with_vector=True)
+        for row, record in enumerate(islice(records, points)):
             rows[row] = record.vector
         return rows
 

@@ -202,8 +202,8 @@ class Store(Protocol):
     async def delete_matching(self, of: Description, where: Condition) -> None:
         """Remove the points that match."""
 
-    async def vectors(self, of: Description) -> NDArray[np.float32]:
-        """Give every vector, in the order of ids: (points, dims)."""
+    async def vectors(self, of: Description, *, limit: int = UNLIMITED) -> NDArray[np.float32]:
+        """Give every vector, in the order of ids, up to so many: (points, dims)."""
 
     async def optimize(self, of: Description) -> None:
         """Build the collection's index and return when it is in use; reads and writes go on."""

@@ -426,7 +426,8 @@ class Collections:
             )
         current().begin(points)
         current().hold(2 * size)
-        return description, await self._store.vectors(description)
+        # Those that come from now on are not held.
+        return description, await self._store.vectors(description, limit=points)
 
     async def close(self) -> None:
         """Flush and close every collection."""

@@ -12,7 +12,10 @@ from typing import Any, Final
 
 import grpc
 import httpx
+import numpy as np
 
+from attar import Client
+from attar.errors import Overloaded
 from attar.v1 import classification_pb2 as cla
 from attar.v1 import embedding_pb2 as emb
 from attar.v1 import item_pb2 as itm
@@ -277,6 +280,36 @@ def varint(value: int) -> bytes:
     return bytes((*found, value))
 
 
+def heads_without_end(folder: Path) -> Outcome:
+    """Fit detectors and classifiers of many points and long labels until nobody can any more."""
+    limit, heads = 2**20, folder / "data"
+    points = np.random.default_rng(0).normal(size=(2000, 16)).astype(np.float32)
+    labels = ["a" * 250 + str(number) for number in range(200)]
+    texts = [f"the cat {number}" for number in range(200)]
+    with (
+        attacked(folder, "--max-heads-bytes", limit) as server,
+        Client(server.server.target) as client,
+    ):
+        (model,) = client.info().models
+        client.create_collection("docs")
+        client.upsert("docs", range(2000), vectors=points, fingerprint=model.fingerprint)
+        kept, said = 0, set[str]()
+        for number in range(12):
+            for fit in (
+                partial(client.fit_anomaly, collection="docs"),
+                partial(client.fit_classifier, items=texts, labels=labels),
+            ):
+                try:
+                    fit(f"head-{number}")
+                    kept += 1
+                except Overloaded as error:
+                    said.add(str(error))
+        size = sum(path.stat().st_size for path in heads.rglob("*.npz"))
+        named = said and all(f"max_heads_bytes, {limit}" in one for one in said)
+        held = bool(named) and limit // 2 < size <= limit
+        return server.outcome(held=held, note=f"{kept} heads of 24, {size} bytes of {limit}")
+
+
 ATTACKS: Final = (
     Attack("a shape without bytes", shape_without_bytes),
     Attack("one item as long as a message", long_items),
@@ -284,5 +317,6 @@ ATTACKS: Final = (
     Attack("JSON bombs", json_bombs),
     Attack("answers that multiply", answers_that_multiply),
     Attack("the largest requests, many at once", many_at_once),
+    Attack("heads without end", heads_without_end),
     Attack("large bodies that ask whether to come", large_bodies),
 )
