@@ -6,8 +6,9 @@
 Every method of `Client` is one of `attar.calls`, which says its arguments; `AsyncClient` has the
 same ones, awaited. Within its deadline a call is sent again, when sending it twice does no harm:
 create, delete and fit are sent once. One that finds no server is sent up to `ATTEMPTS` times; one
-that a busy server refuses, until it is answered or the deadline leaves no time for another. Before
-each it waits as long as the server says, and longer after each refusal, up to `LONGEST_PAUSE_S`.
+that a busy server refuses, until it is answered or the deadline leaves no time for another, which
+raises the refusal. Before each it waits as long as the server says, and longer after each refusal,
+up to `LONGEST_PAUSE_S`.
 Every call carries a request id of its own, which stands in the server's log and, where a server may
 have seen the call, in the notes of its error.
 """
@@ -513,13 +514,15 @@ class _Attempts:
         """
         self._failed += 1
         self._lost += not isinstance(error, Overloaded)
-        left = self.left_s
-        if delay is None or delay >= left or not self._repeatable or self._lost >= ATTEMPTS:
+        if delay is None or not self._repeatable or self._lost >= ATTEMPTS:
             return None
+        left = self.left_s
         grown = min(FIRST_PAUSE_S * 2.0 ** min(self._failed - 1, _DOUBLINGS), LONGEST_PAUSE_S)
         spread: float = random.uniform(1, 1.5)  # noqa: S311 (no secret)
         # What is left is halved, and not slept through: the server may be free before its end.
-        return max(delay, min(max(delay, grown) * spread, left / 2))
+        pause: float = max(delay, min(max(delay, grown) * spread, left / 2))
+        # An attempt that the deadline cuts off would hide why the server refuses.
+        return pause if left - pause >= FIRST_PAUSE_S else None
 
 
 def _credentials(target: Target, key: str | None) -> Metadata:

@@ -402,7 +402,7 @@ def test_a_busy_server_is_asked_until_the_deadline(
     monkeypatch.setattr("attar.client.LONGEST_PAUSE_S", 0.04)
     with failing(refusal) as (server, target), Client(target) as client:
         began = time.monotonic()
-        with pytest.raises((attar.Overloaded, attar.DeadlineExceeded)):
+        with pytest.raises(attar.Overloaded):
             client.embed(["cat"], deadline_s=1)
         took_s = time.monotonic() - began
     assert len(server.calls) > 4
@@ -536,7 +536,7 @@ async def test_the_async_client_retries_as_the_other_does(monkeypatch: pytest.Mo
     monkeypatch.setattr("attar.client.LONGEST_PAUSE_S", 0.1)
     with failing(refuse(Overloaded("busy"))) as (server, target):
         async with AsyncClient(target) as client:
-            with pytest.raises((attar.Overloaded, attar.DeadlineExceeded)):
+            with pytest.raises(attar.Overloaded):
                 await client.embed(["cat"], deadline_s=1)
             embedded = len(server.calls)
             with pytest.raises(attar.Overloaded):
