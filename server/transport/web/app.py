@@ -78,6 +78,8 @@ class Front:
         scope["path"] = path.removesuffix("/") or "/"
         headers = Headers(scope=scope)
         host = absolute[1] if absolute else None
+        if headers.get("expect", "").lower() == "100-continue":
+            receive, send = _told_to_go_on(receive, send)
         refusal = self._refusal(headers, _wording(path), host)
         if refusal is None:
             await self._app(scope, receive, partial(_in_pieces, send))
@@ -96,6 +98,23 @@ class Front:
         except PermissionDenied as error:
             return told(error, wording)
         return None
+
+
+def _told_to_go_on(receive: Receive, send: Send) -> tuple[Receive, Send]:
+    """End the connection of a body that was not asked for: it may come, or another request may."""
+    is_told = False
+
+    async def read() -> MutableMapping[str, Any]:
+        nonlocal is_told
+        is_told = True
+        return await receive()
+
+    async def answer(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start" and not is_told:
+            message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+        await send(message)
+
+    return read, answer
 
 
 async def _in_pieces(send: Send, message: MutableMapping[str, Any]) -> None:

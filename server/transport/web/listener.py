@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -148,6 +149,22 @@ class _Connection(H11Protocol):
             self._forget()
         elif self._timer is None:
             self._expect()
+
+    def send_400_response(self, msg: str) -> None:
+        """Tell of bytes that are no request, where the answer to them has not begun.
+
+        What comes behind a head may be wrong after its answer was sent: nothing may follow then.
+        """
+        if self.conn.our_state is h11.SEND_BODY:  # h11 lets the answer end, and the connection
+            self.flow.pause_reading()
+            return
+        if self.cycle is not None:
+            self.cycle.disconnected = True  # it must not answer too
+            self.cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clocks and give the place back."""
