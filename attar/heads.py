@@ -88,9 +88,10 @@ class KnnAnomaly:
         order = np.random.default_rng(seed).permutation(len(vectors))
         references, others = vectors[order[apart:]], vectors[order[:apart]]
         if metric == "cosine":
+            step = _at_a_time(_REFERENCES, vectors.shape[1])
             for rows in (references, others):
-                for start in range(0, len(rows), _REFERENCES):
-                    rows[start : start + _REFERENCES] = _unit(rows[start : start + _REFERENCES])
+                for start in range(0, len(rows), step):
+                    rows[start : start + step] = _unit(rows[start : start + step])
         scores = _mean_distances(others, references, neighbours, metric, between)
         return cls(references, np.sort(scores), neighbours, target_fpr, model, fingerprint, metric)
 
