@@ -31,7 +31,7 @@ from attar.v1 import (
     models_pb2_grpc,
 )
 
-from . import logs, memory, repository
+from . import descriptors, logs, memory, repository
 from .access import Access, parse_keys
 from .collections.chosen import open_store
 from .door import Door
@@ -68,6 +68,7 @@ log = logging.getLogger("attar.server")
 
 _MAX_PENDING: Final = 8192  # calls; some 1.5 kB each, with a short text
 _MAX_PENDING_S: Final = 600  # their own deadlines come first
+_ENDED: Final = 2  # times the calls of a connection: with as many as those, honest bursts fail
 _PING_EVERY_S: Final = 60  # where nothing came for so long
 SERVICES: Final = (
     info_pb2.DESCRIPTOR.services_by_name["Info"],
@@ -103,6 +104,7 @@ async def serve(
     InvalidInput for a port that is taken, before anything is served.
     """
     logs.configure(settings.log_format, settings.log_level)
+    descriptors.take_all()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(logs.wordless)
@@ -268,9 +270,14 @@ def _server(door: Door, settings: Settings, *, shared: bool) -> grpc.aio.Server:
             ),
         ),
         options=(
-            # It bounds, too, the calls that were reset and that we have still to look at.
             ("grpc.max_concurrent_streams", settings.max_connection_streams),
+            # Of calls that have ended and that we have still to look at, or to forget: who resets
+            # calls gets no further ahead, and who makes many keeps within the first bound.
+            ("grpc.http2.max_deallocating_streams", _ENDED * settings.max_connection_streams),
+            ("grpc.max_allowed_incoming_connections", descriptors.for_connections()),
             ("grpc.server_handshake_timeout_ms", round(settings.grpc_read_timeout_s * 1000)),
+            # Those on which no call is made would keep others out.
+            ("grpc.max_connection_idle_ms", round(settings.stream_idle_timeout_s * 1000)),
             # A connection whose other end is gone answers no ping.
             ("grpc.keepalive_time_ms", _PING_EVERY_S * 1000),
             ("grpc.keepalive_timeout_ms", round(settings.grpc_read_timeout_s * 1000)),

@@ -358,11 +358,11 @@ class Settings(BaseSettings):
         "key, or without keys a connection) has at most as many as are free.",
     )
     max_connection_streams: int = Field(
-        8192,
+        256,
         ge=1,
-        description="Calls of one gRPC connection at a time; gRPC cuts off more, as UNAVAILABLE, "
-        "and counts calls that have just ended. Fewer, such as 128, keep one connection from "
-        "beginning and dropping calls faster than the server works, and cut honest bursts off.",
+        description="Calls of one gRPC connection at a time; a client of gRPC keeps further ones "
+        "back. It bounds, too, how far calls that are begun and reset at once get ahead of the "
+        "server. gRPC cuts off what is above it, as UNAVAILABLE.",
     )
     max_untaken_bytes: int = Field(
         64 * 2**20,
@@ -382,7 +382,8 @@ class Settings(BaseSettings):
         300.0,
         gt=0,
         allow_inf_nan=False,
-        description="Seconds without a request after which a gRPC stream is ended.",
+        description="Seconds without a request after which a gRPC stream is ended, and without a "
+        "call a gRPC connection.",
     )
     max_search_limit: int = Field(
         1000, ge=1, description="Hits for one query of a search; the work grows with it."

@@ -27,6 +27,10 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
 
 
+GREETING: Final = _PREFACE + frame(SETTINGS, 0, 0)
+"""What begins a connection, without a call."""
+
+
 def message(encoded: bytes) -> bytes:
     """A message as gRPC sends it: not compressed, its length, itself."""
     return struct.pack(">BI", 0, len(encoded)) + encoded

@@ -16,11 +16,12 @@ from tritonclient.grpc import service_pb2
 
 from attar import Client
 from attar.errors import Overloaded
+from attar.server import descriptors
 from attar.v1 import embedding_pb2, item_pb2
 from tests.bundles import tiny_bundle
 
 from .ground import HONEST, Attack, Attacked, Outcome, attacked
-from .h2 import RST_STREAM, Connection, message
+from .h2 import GREETING, RST_STREAM, Connection, message
 
 EMBED: Final = "/attar.v1.Embedding/Embed"
 EMBED_STREAM: Final = "/attar.v1.Embedding/EmbedStream"
@@ -227,11 +228,8 @@ def half_handshakes(folder: Path) -> Outcome:
 
 
 def rapid_reset(body: bytes, folder: Path) -> Outcome:
-    """Open and reset calls for 3 s on 4 connections, as fast as they are taken.
-
-    To a server whose connections may have few calls at a time, as on an open network.
-    """
-    with attacked(folder, "--max-connection-streams", 128) as server, ExitStack() as stack:
+    """Open and reset calls for 3 s on 4 connections, as fast as they are taken."""
+    with attacked(folder) as server, ExitStack() as stack:
         conns = [stack.enter_context(Connection(server.server.port)) for _ in range(4)]
         end, sent = time.monotonic() + 3.0, 0
         while time.monotonic() < end:
@@ -248,6 +246,43 @@ def rapid_reset(body: bytes, folder: Path) -> Outcome:
         return server.outcome(
             held=again and took_s < 2.0,
             note=f"{sent} calls were reset; others were answered {took_s:.2f} s after the last",
+        )
+
+
+def idle_connections(folder: Path, *, http: bool = False, sent: bytes = b"") -> Outcome:
+    """Open 2,000 connections to a server that began with 256 descriptors, and say no more."""
+    descriptors.take_all()
+    few = ("sh", "-c", 'ulimit -Sn 256 && exec "$@"', "sh")
+    flags = ("--grpc-read-timeout-s", "--stream-idle-timeout-s", "--http-read-timeout-s")
+    times = [of for flag in flags for of in (flag, SOON_S)]
+    with attacked(folder, *times, within=few) as server, ExitStack() as stack:
+        port = server.server.http_port if http else server.server.port
+        peers = [stack.enter_context(_connected(port)) for _ in range(2000)]
+        for peer in peers:
+            with suppress(ConnectionError):
+                peer.sendall(sent)
+        began = time.monotonic()
+        answered = _status_over_http(server) == 200
+        ended = sum(_is_cut(peer) for peer in peers)
+        took_s = time.monotonic() - began
+        return server.outcome(
+            held=answered and ended == len(peers),
+            note=f"{ended} of 2000 were ended within {took_s:.0f} s, with timeouts of {SOON_S:g} s",
+        )
+
+
+def descriptors_of_others(folder: Path) -> Outcome:
+    """Open more connections to gRPC than the server may have descriptors."""
+    few = ("sh", "-c", 'ulimit -n 400 && exec "$@"', "sh")
+    with attacked(folder, within=few) as server, ExitStack() as stack:
+        until(lambda: bool(server.latencies_s))
+        for _ in range(600):
+            with suppress(ConnectionError):
+                stack.enter_context(_connected(server.server.port)).sendall(GREETING)
+        statuses = {_status_over_http(server) for _ in range(5)}
+        free = server.server.metrics()["attar_streams"] == 0
+        return server.outcome(
+            held=statuses == {200} and free, note=f"HTTP answered {statuses}, and so did metrics"
         )
 
 
@@ -281,12 +316,28 @@ def _dear(folder: Path) -> AbstractContextManager[Attacked]:
 
 def _http(server: Attacked, *, taken: int = 2**16) -> socket.socket:
     """Connect to the HTTP port from another address, with room for so many bytes."""
+    return _connected(server.server.http_port, taken=taken)
+
+
+def _connected(port: int, *, taken: int = 2**16) -> socket.socket:
     peer = socket.socket()
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, taken)
     peer.settimeout(PATIENCE_S)
     peer.bind((ELSEWHERE, 0))
-    peer.connect(("127.0.0.1", server.server.http_port))
+    peer.connect(("127.0.0.1", port))
     return peer
+
+
+def _is_cut(peer: socket.socket) -> bool:
+    """Whether the server ends a connection, whatever it says before."""
+    try:
+        while peer.recv(4096):
+            pass
+    except ConnectionError:
+        return True
+    except TimeoutError:
+        return False
+    return True
 
 
 def _post(body: bytes) -> bytes:
@@ -340,6 +391,10 @@ ATTACKS: Final = (
     Attack("half a TLS handshake", half_handshakes),
     Attack("rapid reset", partial(rapid_reset, b"")),
     Attack("rapid reset with a message", partial(rapid_reset, embed_request(["a"]))),
+    Attack("2,000 connections to gRPC that say nothing", idle_connections),
+    Attack("2,000 connections to gRPC without a call", partial(idle_connections, sent=GREETING)),
+    Attack("2,000 connections to HTTP", partial(idle_connections, http=True)),
+    Attack("600 connections to gRPC of 400 descriptors", descriptors_of_others),
     Attack("all connections of one address", http_connections),
     Attack("all places of one address", http_places),
 )

@@ -12,6 +12,8 @@ from .held import ATTACKS
 RUN: Final = (
     "silent streams",
     "silent streams of nine connections",
+    "2,000 connections to gRPC without a call",
+    "600 connections to gRPC of 400 descriptors",
     "answers not taken",
     "answers over HTTP not taken",
     "calls with half a message",
