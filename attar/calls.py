@@ -36,6 +36,7 @@ from attar.errors import (
     DiskFull,
     InputTooLong,
     InvalidInput,
+    LimitReached,
     NotFound,
     NotSupported,
     Overloaded,
@@ -80,6 +81,7 @@ REASONS: Final[Mapping[str, type[AttarError]]] = MappingProxyType(
             *(InvalidInput, InputTooLong, ShapeError, NotFound, AlreadyExists, SpaceMismatch),
             *(NotSupported, Overloaded, Unavailable, DeadlineExceeded, Cancelled, BackendError),
             *(Unauthenticated, PermissionDenied, RateLimited, Unimplemented, DiskFull, Replaced),
+            LimitReached,
         )
     }
 )

@@ -15,6 +15,7 @@
     ├── PermissionDenied    PERMISSION_DENIED  the key does not have the scope that the call needs
     ├── Overloaded          OVERLOADED         refused early; retry later
     │   └── RateLimited     RATE_LIMITED       the key has used up its rate or its quota
+    ├── LimitReached        LIMIT_REACHED      as much is kept as the server may keep; delete some
     ├── DiskFull            DISK_FULL          too little room is left to write safely
     ├── Unavailable         UNAVAILABLE        loading, draining or gone
     ├── DeadlineExceeded    DEADLINE_EXCEEDED  no answer within the caller's time
@@ -170,6 +171,12 @@ class RateLimited(Overloaded):
     def __str__(self) -> str:
         """Show the message."""
         return str(self.args[0])
+
+
+class LimitReached(AttarError):
+    """The server keeps as many collections or heads as it may; a retry does not help."""
+
+    reason = "LIMIT_REACHED"
 
 
 class DiskFull(AttarError):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from attar import AsyncClient, Client, calls
 from attar.calls import Found, Point
-from attar.errors import AlreadyExists, InputTooLong, InvalidInput, NotFound, Overloaded
+from attar.errors import AlreadyExists, InputTooLong, InvalidInput, LimitReached, NotFound
 
 from .bundles import tiny_bundle
 from .servers import serving, settings
@@ -176,7 +176,7 @@ def test_there_are_only_so_many_collections(client: Client) -> None:
     there = len(client.collections())
     for number in range(4 - there):
         client.create_collection(f"more-{number}")
-    with pytest.raises(Overloaded, match="4 collections are there, the limit"):
+    with pytest.raises(LimitReached, match="4 collections are there, the limit"):
         client.create_collection("too-many")
     for number in range(4 - there):
         client.delete_collection(f"more-{number}")

@@ -15,7 +15,14 @@ import pytest
 import pytest_asyncio
 
 from attar import Client
-from attar.errors import Cancelled, InputTooLong, InvalidInput, Overloaded, RateLimited, Unavailable
+from attar.errors import (
+    Cancelled,
+    InputTooLong,
+    InvalidInput,
+    LimitReached,
+    RateLimited,
+    Unavailable,
+)
 from attar.server.call import Call, Meter, answering
 from attar.server.collections.process import StoreProcess
 from attar.server.engine.models import Models
@@ -132,7 +139,7 @@ def test_a_server_keeps_so_many_heads_of_a_kind_and_no_more(
         for kind, fit in fits.items():
             for name in ("one", "two"):
                 fit(client, name)
-            with pytest.raises(Overloaded, match=f"2 {kind}s are there, .* raise max_heads"):
+            with pytest.raises(LimitReached, match=f"2 {kind}s are there, .* raise max_heads"):
                 fit(client, "three")
         client.delete_detector("one")
         assert detect(client, "three").name == "three"
@@ -158,9 +165,9 @@ def test_heads_of_both_kinds_have_so_many_bytes_together_and_no_more(
     with serving(at) as target, Client(target) as client:
         fit(client)
         told = f"more would have .* have {both} of max_heads_bytes, {both}; "
-        with pytest.raises(Overloaded, match=f"detector {told}"):
+        with pytest.raises(LimitReached, match=f"detector {told}"):
             client.fit_anomaly("more", items=[f"cat {i}" for i in range(40)])
-        with pytest.raises(Overloaded, match=f"classifier {told}"):
+        with pytest.raises(LimitReached, match=f"classifier {told}"):
             client.fit_classifier("more", ["cat", "sun"], ["animal", "sky"])
         assert client.info().limits["max_heads_bytes"] == both
 
@@ -192,11 +199,11 @@ async def test_a_head_without_room_is_refused_before_any_work(
 
     call = Call(rpc="", request_id="")
     with answering(call):
-        with pytest.raises(Overloaded, match=f"detector one would have {size} bytes"):
+        with pytest.raises(LimitReached, match=f"detector one would have {size} bytes"):
             await anomaly.fit("one", items=items)
-        with pytest.raises(Overloaded, match=f"detector one would have {size} bytes"):
+        with pytest.raises(LimitReached, match=f"detector one would have {size} bytes"):
             await anomaly.fit("one", collection="weather")
-        with pytest.raises(Overloaded, match="classifier one would have 204 bytes"):
+        with pytest.raises(LimitReached, match="classifier one would have 204 bytes"):
             await classification.fit("one", items=items, labels=["sun", "rain", "sky"] * 10)
     assert (call.items, call.held) == (0, 0)
     await collections.close()

@@ -13,8 +13,8 @@ from attar.errors import (
     AlreadyExists,
     AttarError,
     InvalidInput,
+    LimitReached,
     NotFound,
-    Overloaded,
     Replaced,
     SpaceMismatch,
     Unavailable,
@@ -451,7 +451,7 @@ class Collections:
     async def _refuse_more(self, name: str) -> None:
         names = await self._store.names()
         if name not in names and len(names) >= self._max_collections:
-            raise Overloaded(
+            raise LimitReached(
                 f"{len(names)} collections are there, the limit; delete one, or raise"
                 " max_collections"
             )

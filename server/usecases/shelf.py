@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar
 
-from attar.errors import AlreadyExists, NotFound, Overloaded, Unavailable
+from attar.errors import AlreadyExists, LimitReached, NotFound, Unavailable
 from attar.server.collections.disk import (
     check_name,
     disk_errors,
@@ -39,9 +39,9 @@ class Capacity:
     taken: int = 0
 
     def refuse_beyond(self, size: int, what: str) -> None:
-        """Raise `Overloaded` where a new head of so many bytes has no room; `what` names it."""
+        """Raise `LimitReached` where a new head of so many bytes has no room; `what` names it."""
         if size > self.limit - self.taken:
-            raise Overloaded(
+            raise LimitReached(
                 f"{what} would have {size} bytes, and the heads that are there have {self.taken} "
                 f"of max_heads_bytes, {self.limit}; delete one, fit on fewer items, or raise "
                 "max_heads_bytes"
@@ -102,7 +102,8 @@ class Shelf(Generic[H]):
     def refuse_taken(self, name: str) -> None:
         """Raise when a head cannot be put under that name.
 
-        `InvalidInput` for what is no name, `AlreadyExists`, or `Overloaded` for one head too many.
+        `InvalidInput` for what is no name, `AlreadyExists`, or `LimitReached` where there are
+        `max_heads`.
         """
         check_name(self._kind, name)
         if name in self.damaged:
@@ -110,12 +111,12 @@ class Shelf(Generic[H]):
         if name in self._heads:
             raise AlreadyExists(f"{self._kind} {name} exists; choose another name or delete it")
         if (there := len(self._heads) + len(self.damaged)) >= self._max_heads:
-            raise Overloaded(
+            raise LimitReached(
                 f"{there} {self._kind}s are there, the limit; delete one, or raise max_heads"
             )
 
     def refuse_large(self, name: str, size: int) -> None:
-        """Raise `Overloaded` when a head of so many bytes cannot be put, before it is made."""
+        """Raise `LimitReached` when a head of so many bytes cannot be put, before it is made."""
         self._capacity.refuse_beyond(size, f"{self._kind} {name}")
 
     async def put(self, name: str, head: H) -> None:

@@ -15,7 +15,7 @@ import httpx
 import numpy as np
 
 from attar import Client
-from attar.errors import Overloaded
+from attar.errors import LimitReached
 from attar.v1 import classification_pb2 as cla
 from attar.v1 import embedding_pb2 as emb
 from attar.v1 import item_pb2 as itm
@@ -302,7 +302,7 @@ def heads_without_end(folder: Path) -> Outcome:
                 try:
                     fit(f"head-{number}")
                     kept += 1
-                except Overloaded as error:
+                except LimitReached as error:
                     said.add(str(error))
         size = sum(path.stat().st_size for path in heads.rglob("*.npz"))
         named = said and all(f"max_heads_bytes, {limit}" in one for one in said)

@@ -25,6 +25,7 @@ from attar.errors import (
     DiskFull,
     InputTooLong,
     InvalidInput,
+    LimitReached,
     MissingExtra,
     NotFound,
     NotSupported,
@@ -208,6 +209,7 @@ def _furnished(folder: Path) -> Iterator[tuple[Server, Client]]:
     keys.write_text(_KEYS, "utf-8")
     keys.chmod(0o600)
     arguments = ("--model-repository", models, "--keys-file", keys, "--run-timeout-s", 1)
+    arguments += ("--max-heads-bytes", 1024)
     with (
         served(folder, *arguments) as server,
         Client(server.target, key=_ADMIN) as client,
@@ -341,6 +343,9 @@ _FURNISHED: Final[Mapping[type[AttarError], Provocation]] = MappingProxyType(
         Unauthenticated: _unkeyed,
         PermissionDenied: _reading,
         RateLimited: _hurrying,
+        LimitReached: lambda _, to: to.fit_anomaly(
+            "wide", [f"the cat sat on {i}" for i in range(200)], model="tiny"
+        ),
         Unavailable: _hanging_too_long,
         BackendError: lambda _, to: to.embed([f"cat {POISON}"], model="tiny"),
     }
