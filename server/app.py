@@ -66,6 +66,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("attar.server")
 
+_UNASKED_BYTES: Final = 2**14
 _MAX_PENDING: Final = 8192  # calls; some 1.5 kB each, with a short text
 _MAX_PENDING_S: Final = 600  # their own deadlines come first
 _ENDED: Final = 2  # times the calls of a connection: with as many as those, honest bursts fail
@@ -282,6 +283,8 @@ def _server(door: Door, settings: Settings, *, shared: bool) -> grpc.aio.Server:
             ("grpc.keepalive_time_ms", _PING_EVERY_S * 1000),
             ("grpc.keepalive_timeout_ms", round(settings.grpc_read_timeout_s * 1000)),
             ("grpc.max_receive_message_length", settings.max_message_bytes),
+            # What comes of each message before it is asked for; gRPC's own is 64 KiB.
+            ("grpc.http2.lookahead_bytes", _UNASKED_BYTES),
             # Else a stream's next messages are kept here by the megabyte before it takes them.
             ("grpc.http2.bdp_probe", 0),
             ("grpc.max_send_message_length", -1),  # bounded by the limits on what is asked

@@ -115,6 +115,18 @@ class Door:
         return Room(self._untaken, caller)
 
     @contextlib.contextmanager
+    def passing(self, size: int, caller: str) -> Iterator[None]:
+        """Hold a message of `size` bytes that another process admits; raises as Working.take."""
+        if self._working is None:
+            yield
+            return
+        self._working.take(size, caller)
+        try:
+            yield
+        finally:
+            self._working.give(size, caller)
+
+    @contextlib.contextmanager
     def admitted(
         self,
         call: Call,

@@ -42,6 +42,8 @@ async def off_the_loop(size: int, job: Callable[[], R]) -> R:
         if not begun.cancel():
             await asyncio.wait((asyncio.wrap_future(begun),))
         raise
+    finally:
+        del begun, job  # or an error, which it keeps, keeps both by its traceback
 
 
 def request_bytes() -> int:

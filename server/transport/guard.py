@@ -7,7 +7,7 @@ maps to. The services behind it only decode, ask a use case, and encode.
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from contextlib import AbstractContextManager, aclosing
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -17,12 +17,13 @@ import grpc
 from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status
 
-from attar.errors import DeadlineExceeded, InvalidInput, Overloaded
+from attar.errors import AttarError, DeadlineExceeded, InvalidInput
 from attar.server.access import Scope
 from attar.server.browser import Site
 from attar.server.call import Call, answering
 from attar.server.door import REQUEST_ID, Door
 from attar.server.errors import to_status
+from attar.server.receiving import CALLS_AT_ONCE, PROBES_AT_ONCE, STREAMS_AT_ONCE, Receiving
 from attar.server.shares import SLOWEST_BYTES_PER_S, Room
 from attar.server.steps import came, off_the_loop
 
@@ -155,36 +156,43 @@ class Guard(grpc.aio.ServerInterceptor):
         self._max_items = max_items
         self._max_payload_values = max_payload_values
         self._limits = limits
+        read_s, idle_s = patience.read_timeout_s, patience.stream_idle_timeout_s
+        self._calls = Receiving(CALLS_AT_ONCE, patience_s=read_s, wait_s=read_s)
+        self._streams = Receiving(STREAMS_AT_ONCE, patience_s=read_s, wait_s=idle_s)
+        self._probes = Receiving(PROBES_AT_ONCE, patience_s=read_s, wait_s=read_s)  # without keys
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
-        """Wrap every handler, but health's; who answers what is forwarded has a guard too.
+        """Wrap every handler; who answers what is forwarded has a guard too.
 
-        gRPC would read a message on the loop, and before the door has looked at its key.
+        gRPC would receive a unary call's message before its handler, and read it on the loop. So to
+        gRPC each takes a stream, which looks the same to the caller, and asks for what it takes.
         """
         handler = await continuation(handler_call_details)
         method = str(handler_call_details.method)
-        if handler is None or method.startswith(HEALTH):  # it needs no key, and answers to the end
+        if handler is None:
             return handler
         rpc = method.removeprefix("/")
         ending = Ending()
+        if method.startswith(HEALTH):  # it needs no key, and answers to the end
+            return self._probe(handler, ending)
         if handler.request_deserializer is None:
-            ending.expect(self._patience.read_timeout_s)  # of the message, which is still to come
-            return grpc.unary_unary_rpc_method_handler(self._forwarded(handler.unary_unary, ending))
+            return grpc.stream_unary_rpc_method_handler(
+                self._forwarded(handler.unary_unary, ending)
+            )
         # A generated handler has its message's own FromString.
         kind = handler.request_deserializer.__self__  # type: ignore[attr-defined]
         encode = partial(_encoded, handler.response_serializer)
         if handler.unary_unary is not None:
-            ending.expect(self._patience.read_timeout_s)
             answer: Any = handler.unary_unary
 
             async def made(request: Message, context: Context) -> bytes:
                 return encode(await answer(request, context))
 
-            return grpc.unary_unary_rpc_method_handler(self._unary(rpc, kind, made, ending))
+            return grpc.stream_unary_rpc_method_handler(self._unary(rpc, kind, made, ending))
         stream = self._stream(rpc, kind, handler.stream_stream, ending)
         return grpc.stream_stream_rpc_method_handler(stream, response_serializer=encode)
 
@@ -194,16 +202,19 @@ class Guard(grpc.aio.ServerInterceptor):
         kind: type[Message],
         answer: Callable[[Message, Context], Awaitable[bytes]],
         ending: Ending,
-    ) -> Callable[[bytes, Context], Awaitable[bytes]]:
-        async def call(data: bytes, context: Context) -> bytes:
-            ending.stop()
+    ) -> Callable[[object, Context], Awaitable[bytes]]:
+        receiving = self._probes if SCOPES.get(rpc, "admin") is None else self._calls
+
+        async def call(_: object, context: Context) -> bytes:
             headers = _headers(context)
             with answering(self._door.open(rpc, headers)) as one:
                 one.fields = kind.DESCRIPTOR.fields_by_name
+                data = b""
                 try:
                     with self._admitted(one, headers, context) as room:
                         self._refuse_pages(headers)
-                        one.hold(await self._weighed(kind, data))
+                        async with self._received(context, receiving, one.caller) as data:
+                            one.hold(await self._weighed(kind, data))
                         made = await answer(await self._read(kind, data), context)
                         room.settle(len(made))
                 except Exception as error:  # noqa: BLE001 (the edge: every caller is answered)
@@ -212,22 +223,84 @@ class Guard(grpc.aio.ServerInterceptor):
                     self._keep(room, ending, len(made))
                     return made
                 del data  # gRPC keeps the frames of the last aborted call until another comes
-                return await _abort(context, one, status)
+                return await self._abort(context, one, status, ending)
 
         return call
 
+    @asynccontextmanager
+    async def _received(
+        self, context: Context, receiving: Receiving, caller: str
+    ) -> AsyncIterator[bytes]:
+        """Receive the one message of a call, in its turn, which lasts until the block ends.
+
+        Raises Overloaded, DeadlineExceeded and InvalidInput where there is none.
+        """
+        read_s = self._patience.read_timeout_s
+        async with receiving.turn(caller):
+            try:
+                async with asyncio.timeout(read_s):
+                    data: Any = await context.read()
+            except TimeoutError:
+                raise DeadlineExceeded(
+                    f"the message did not come whole in grpc_read_timeout_s, {read_s:g} s; "
+                    "send less at a time"
+                ) from None
+            if data is grpc.aio.EOF:
+                raise InvalidInput("the call has no message; send the one that it takes")
+            try:
+                yield data
+            finally:
+                del data  # or an error's traceback would keep it
+
+    def _probe(self, handler: Any, ending: Ending) -> Handler:
+        """Receive the message of a call of health in its turn, too."""
+        kind = handler.request_deserializer.__self__
+
+        async def received(context: Context) -> Message:
+            peer = context.peer()
+            try:
+                async with self._received(context, self._probes, peer) as data:
+                    return await self._read(kind, data)
+            except AttarError as error:
+                one = self._door.open("health", _headers(context))
+                await self._abort(context, one, to_status(error), ending)
+
+        if handler.unary_unary is not None:
+
+            async def check(_: object, context: Context) -> Any:
+                request = await received(context)
+                ending.expect(self._patience.read_timeout_s)
+                return await handler.unary_unary(request, context)
+
+            return grpc.stream_unary_rpc_method_handler(
+                check, response_serializer=handler.response_serializer
+            )
+
+        async def watch(_: object, context: Context) -> None:
+            request = await received(context)
+            async with aclosing(handler.unary_stream(request, context)) as states:
+                async for state in states:
+                    await context.write(state)
+
+        return grpc.stream_stream_rpc_method_handler(
+            watch, response_serializer=handler.response_serializer
+        )
+
     def _forwarded(
         self, forward: Any, ending: Ending
-    ) -> Callable[[bytes, Context], Awaitable[bytes]]:
-        async def call(data: bytes, context: Context) -> bytes:
-            ending.stop()
-            made: bytes = await forward(data, context)
-            room = self._door.room(context.peer())
+    ) -> Callable[[object, Context], Awaitable[bytes]]:
+        async def call(_: object, context: Context) -> bytes:
+            peer = context.peer()
+            room = self._door.room(peer)
             try:
+                async with self._received(context, self._calls, peer) as received:
+                    data = received
+                with self._door.passing(len(data), peer):
+                    made: bytes = await forward(data, context)
                 room.settle(len(made))
-            except Overloaded as error:
+            except AttarError as error:
                 one = self._door.open("forward", _headers(context))
-                await _abort(context, one, to_status(error))
+                await self._abort(context, one, to_status(error), ending)
             self._keep(room, ending, len(made))
             return made
 
@@ -246,9 +319,13 @@ class Guard(grpc.aio.ServerInterceptor):
             weights = deque[int]()  # of the requests that have no answer yet, in their order
 
             async def read() -> AsyncIterator[Message]:
-                async for data in self._came(requests, unanswered=weights):
-                    one.heard()
-                    weight = await self._weighed(kind, data)
+                while True:
+                    async with self._streams.turn(one.caller, idle=lambda: not weights):
+                        data = await self._came(requests, unanswered=weights)
+                        if data is None:
+                            return
+                        one.heard()
+                        weight = await self._weighed(kind, data)
                     await one.wait_to_hold(weight, kept=len(data))
                     weights.append(weight)
                     yield await self._read(kind, data)
@@ -267,8 +344,7 @@ class Guard(grpc.aio.ServerInterceptor):
                                 ending.stop()
                                 del message  # the next may be long in coming
                 except Exception as error:  # noqa: BLE001 (the edge: every caller is answered)
-                    ending.expect(self._patience.to_take(0))
-                    await _abort(context, one, to_status(error))
+                    await self._abort(context, one, to_status(error), ending)
 
         return call
 
@@ -294,29 +370,25 @@ class Guard(grpc.aio.ServerInterceptor):
 
     async def _came(
         self, requests: AsyncIterator[bytes], *, unanswered: Collection[int]
-    ) -> AsyncIterator[bytes]:
-        """What comes on a stream; DeadlineExceeded once nothing has come for too long.
+    ) -> bytes | None:
+        """What comes next on a stream; DeadlineExceeded once nothing has come for too long.
 
         A caller who waits for an answer is not idle.
         """
         idle_s = self._patience.stream_idle_timeout_s
-        while True:
-            coming = asyncio.ensure_future(anext(requests))
-            try:
-                while not (await asyncio.wait((coming,), timeout=idle_s))[0]:
-                    if not unanswered:
-                        raise DeadlineExceeded(
-                            f"nothing came on the stream for stream_idle_timeout_s, {idle_s:g} s; "
-                            "open another when there is something to send"
-                        )
-                data = coming.result()
-            except StopAsyncIteration:
-                return
-            finally:
-                coming.cancel()
-            del coming
-            yield data
-            del data
+        coming = asyncio.ensure_future(anext(requests))
+        try:
+            while not (await asyncio.wait((coming,), timeout=idle_s))[0]:
+                if not unanswered:
+                    raise DeadlineExceeded(
+                        f"nothing came on the stream for stream_idle_timeout_s, {idle_s:g} s; "
+                        "open another when there is something to send"
+                    )
+            return coming.result()
+        except StopAsyncIteration:
+            return None
+        finally:
+            coming.cancel()
 
     async def _read(self, kind: type[Message], data: bytes) -> Message:
         came(len(data))
@@ -339,19 +411,22 @@ class Guard(grpc.aio.ServerInterceptor):
         if self._site is not None:
             self._site.refuse_pages(headers)
 
+    async def _abort(
+        self, context: Context, call: Call, status: Status, ending: Ending
+    ) -> NoReturn:
+        """Tell what refuses a call, to who may not take that either."""
+        ending.expect(self._patience.read_timeout_s)
+        trailers = (
+            (REQUEST_ID, call.request_id),
+            ("grpc-status-details-bin", status.SerializeToString()),
+        )
+        await context.abort(CODES[status.code], status.message, trailing_metadata=trailers)
+        raise AssertionError  # abort raises
+
 
 def _headers(context: Context) -> dict[str, str]:
     metadata = context.invocation_metadata() or ()
     return {name: value for name, value in metadata if isinstance(value, str)}
-
-
-async def _abort(context: Context, call: Call, status: Status) -> NoReturn:
-    trailers = (
-        (REQUEST_ID, call.request_id),
-        ("grpc-status-details-bin", status.SerializeToString()),
-    )
-    await context.abort(CODES[status.code], status.message, trailing_metadata=trailers)
-    raise AssertionError  # abort raises
 
 
 def _encoded(encode: Any, answer: Any) -> bytes:

@@ -3,6 +3,7 @@
 import socket
 import struct
 import threading
+import time
 from collections import Counter
 from contextlib import suppress
 from typing import Final, Self
@@ -18,6 +19,7 @@ ACK: Final = 1
 END_HEADERS: Final = 4
 CANCEL: Final = 8
 _INITIAL_WINDOW_SIZE: Final = 4
+_WINDOW: Final = 65_535  # bytes, until the peer says otherwise
 _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _FRAME: Final = 16_384  # bytes, the most that a peer must take
 
@@ -67,6 +69,8 @@ class Connection:
         self.seen = Counter[int]()
         self.bytes = Counter[int]()
         self.heads: list[bytes] = []
+        self._windows = Counter[int]()  # bytes that the peer has let each stream send, 0 is all
+        self._window = _WINDOW
         self._stream = -1
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=20)
         settings = struct.pack(">HI", _INITIAL_WINDOW_SIZE, window)
@@ -108,6 +112,31 @@ class Connection:
             for i, part in enumerate(parts)
         )
 
+    def pour(self, bodies: list[bytes], path: str, *, for_s: float) -> int:
+        """Open a stream for each body, and send what the peer takes of all; gives those bytes.
+
+        No body is ended. A stream that the peer closes is left.
+        """
+        left = {}
+        for body in bodies:
+            self.send(self.open(path))
+            left[self._stream] = memoryview(body)
+        sent = Counter[int]()
+        end = time.monotonic() + for_s
+        while time.monotonic() < end and not self.closed:
+            before = sent[0]
+            for stream, rest in left.items():
+                free = self._window + self._windows[stream] - sent[stream]
+                free = min(free, _WINDOW + self._windows[0] - sent[0], _FRAME)
+                part = rest[sent[stream] :][: max(0, free)]
+                if part:
+                    self.send(frame(DATA, 0, stream, bytes(part)))
+                    sent[stream] += len(part)
+                    sent[0] += len(part)
+            if sent[0] == before:
+                time.sleep(0.01)
+        return sent[0]
+
     def reset(self) -> bytes:
         """The frame that resets that stream."""
         return frame(RST_STREAM, 0, self._stream, struct.pack(">I", CANCEL))
@@ -116,8 +145,13 @@ class Connection:
         with suppress(OSError), self._socket.makefile("rb") as came:
             while len(start := came.read(9)) == 9:
                 size = int.from_bytes(start[:3], "big")
-                kind, flags, _ = struct.unpack(">BBI", start[3:])
+                kind, flags, stream = struct.unpack(">BBI", start[3:])
                 payload = came.read(size)
+                if kind == WINDOW_UPDATE:
+                    self._windows[stream] += int.from_bytes(payload, "big")
+                if kind == SETTINGS:
+                    settings = dict(struct.iter_unpack(">HI", payload))
+                    self._window = settings.get(_INITIAL_WINDOW_SIZE, self._window)
                 self.bytes[kind] += size
                 if kind == HEADERS:
                     self.heads.append(payload)

@@ -5,11 +5,13 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import grpc
 import httpx
 import trustme
 from tritonclient.grpc import service_pb2
@@ -29,6 +31,8 @@ INFER: Final = "/inference.GRPCInferenceService/ModelInfer"
 INFER_STREAM: Final = "/inference.GRPCInferenceService/ModelStreamInfer"
 REFLECT: Final = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 WATCH: Final = "/grpc.health.v1.Health/Watch"
+CHECK: Final = "/grpc.health.v1.Health/Check"
+LIVE: Final = "/inference.GRPCInferenceService/ServerLive"
 
 DIM: Final = 384
 TEXTS: Final = ["a"] * 2048  # equal, so they are computed once: 3 MB for 6 kB
@@ -39,6 +43,9 @@ GROWTH_MB: Final = 200.0  # of a server that holds half of them, each of their b
 SOON_S: Final = 1.0  # as the timeouts of a server that must show in a test that they end things
 PATIENCE_S: Final = 20.0
 MANY_STREAMS: Final = 28  # of 32: what one address reaches
+LONG: Final = b"x" * 16_000_000  # nearly max_message_bytes; no message of ours
+POUR_S: Final = 4.0
+IN_TURN_S: Final = 10.0  # in which an honest call is answered while others take all turns
 ELSEWHERE: Final = "127.0.0.2"  # the attacker's address, where addresses have shares
 
 
@@ -185,14 +192,70 @@ def byte_by_byte(folder: Path) -> Outcome:
         return server.outcome(held=cut, note="the connection was cut" if cut else "it goes on")
 
 
-def half_calls(sent: bytes, folder: Path) -> Outcome:
+def long_messages(
+    path: str, folder: Path, *, calls: int, connections: int, most_mb: float, but: int = 1
+) -> Outcome:
+    """Send as much as is taken of long messages, but the last bytes, in many calls at once."""
+    with attacked(folder) as server, ExitStack() as stack:
+        before = server.peak_mb
+        port = server.server.port
+        conns = [stack.enter_context(Connection(port)) for _ in range(connections)]
+        half = message(LONG)[:-but]
+        with ThreadPoolExecutor(connections) as pool:
+            sent = sum(pool.map(lambda one: one.pour([half] * calls, path, for_s=POUR_S), conns))
+        growth_mb = server.peak_mb - before
+        answered = len(server.latencies_s)
+        others = until(lambda: len(server.latencies_s) > answered)
+        slowest_s = max(server.latencies_s)
+        return server.outcome(
+            held=sent > 0 and growth_mb < most_mb and others and slowest_s < IN_TURN_S,
+            note=f"{sent / 1e6:.0f} MB of {calls * connections} messages of 16 MB were taken, by "
+            f"{growth_mb:.0f} MB of memory; an honest call waited {slowest_s:.2f} s at most",
+        )
+
+
+def whole_messages(path: str, folder: Path) -> Outcome:
+    """Send 64 long messages at once on one connection, which are no protobuf."""
+    unlimited = [("grpc.max_send_message_length", -1)]
+    with (
+        attacked(folder) as server,
+        grpc.insecure_channel(server.server.target, options=unlimited) as channel,
+    ):
+        before = server.peak_mb
+        ask: Any = channel.unary_unary(path)
+        calls = [ask.future(LONG, timeout=PATIENCE_S) for _ in range(64)]
+        codes = {call.code().name for call in calls}
+        growth_mb = server.peak_mb - before
+        return server.outcome(
+            held="UNAVAILABLE" not in codes and growth_mb < 250,
+            note=f"{codes}, by {growth_mb:.0f} MB of memory",
+        )
+
+
+def many_begun(path: str, folder: Path) -> Outcome:
+    """Begin 3,000 calls on each of 2 connections, with as much of each as comes unasked."""
+    with attacked(folder) as server, ExitStack() as stack:
+        before = server.peak_mb
+        conns = [stack.enter_context(Connection(server.server.port)) for _ in range(2)]
+        begun = [message(LONG)[: 2**16 - 1]] * 3000
+        with ThreadPoolExecutor(len(conns)) as pool:
+            sent = sum(pool.map(lambda one: one.pour(begun, path, for_s=POUR_S), conns))
+        growth_mb = server.peak_mb - before
+        refused = sum(len(one.heads) for one in conns)
+        return server.outcome(
+            held=refused > 0 and growth_mb < GROWTH_MB,
+            note=f"{sent / 1e6:.0f} MB came, {growth_mb:.0f} MB stayed, {refused} were refused",
+        )
+
+
+def half_calls(sent: bytes, folder: Path, *, path: str = EMBED) -> Outcome:
     """Open calls, and send no message, or the beginning of one."""
     with (
         attacked(folder, "--grpc-read-timeout-s", SOON_S) as server,
         Connection(server.server.port) as connection,
     ):
         for _ in range(100):
-            connection.send(connection.open(EMBED) + connection.data(sent, end=False))
+            connection.send(connection.open(path) + connection.data(sent, end=False))
         ended = until(lambda: connection.seen[RST_STREAM] >= 100)
         return server.outcome(held=ended, note=f"{connection.seen[RST_STREAM]} of 100 were ended")
 
@@ -388,6 +451,39 @@ ATTACKS: Final = (
     Attack("an answer taken byte by byte", byte_by_byte),
     Attack("calls without a message", partial(half_calls, b"")),
     Attack("calls with half a message", partial(half_calls, embed_request(["a"])[:7])),
+    Attack("health without a message", partial(half_calls, b"", path=CHECK)),
+    Attack("half a message to watch health", partial(half_calls, message(b"ab")[:6], path=WATCH)),
+    *(
+        Attack(
+            f"{calls * connections} messages of 16 MB but {but} bytes, {name}",
+            partial(
+                long_messages,
+                path,
+                calls=calls,
+                connections=connections,
+                most_mb=most_mb,
+                but=but,
+            ),
+        )
+        for name, path, calls, connections, most_mb, but in (
+            ("one caller", EMBED, 64, 1, 130.0, 1),
+            ("one caller, half", EMBED, 64, 1, 130.0, 8_000_000),
+            ("KServe, one caller", INFER, 64, 1, 130.0, 1),
+            ("eight callers", EMBED, 8, 8, 260.0, 1),
+            ("streams of one caller", EMBED_STREAM, 64, 1, 260.0, 1),
+            ("streams of eight callers", EMBED_STREAM, 16, 8, 450.0, 1),
+            ("KServe's streams of eight callers", INFER_STREAM, 16, 8, 450.0, 1),
+            ("reflection", REFLECT, 64, 1, 260.0, 1),
+            ("health", CHECK, 64, 1, 130.0, 1),
+            ("health that is watched, eight callers", WATCH, 16, 8, 130.0, 1),
+            ("probes", LIVE, 64, 1, 130.0, 1),
+        )
+    ),
+    Attack("64 whole messages of 16 MB", partial(whole_messages, EMBED)),
+    Attack("64 whole messages of 16 MB to KServe", partial(whole_messages, INFER)),
+    Attack("64 whole messages of 16 MB to health", partial(whole_messages, CHECK)),
+    Attack("6,000 calls with what comes unasked", partial(many_begun, EMBED)),
+    Attack("6,000 calls of health with what comes unasked", partial(many_begun, CHECK)),
     Attack("half a TLS handshake", half_handshakes),
     Attack("rapid reset", partial(rapid_reset, b"")),
     Attack("rapid reset with a message", partial(rapid_reset, embed_request(["a"]))),

@@ -17,6 +17,8 @@ RUN: Final = (
     "answers not taken",
     "answers over HTTP not taken",
     "calls with half a message",
+    "health without a message",
+    "64 messages of 16 MB but 1 bytes, eight callers",
 )
 
 
