@@ -278,7 +278,8 @@ def _server(door: Door, settings: Settings, *, shared: bool) -> grpc.aio.Server:
             ("grpc.max_allowed_incoming_connections", descriptors.for_connections()),
             ("grpc.server_handshake_timeout_ms", round(settings.grpc_read_timeout_s * 1000)),
             # Those on which no call is made would keep others out.
-            ("grpc.max_connection_idle_ms", round(settings.stream_idle_timeout_s * 1000)),
+            # gRPC takes a call whose answer is still being taken for ended, so it comes after that.
+            ("grpc.max_connection_idle_ms", round(_idle_s(settings) * 1000)),
             # A connection whose other end is gone answers no ping.
             ("grpc.keepalive_time_ms", _PING_EVERY_S * 1000),
             ("grpc.keepalive_timeout_ms", round(settings.grpc_read_timeout_s * 1000)),
@@ -305,6 +306,11 @@ def _server(door: Door, settings: Settings, *, shared: bool) -> grpc.aio.Server:
 
 def _register_none(service: str, handlers: Mapping[str, object]) -> None:
     """Take what generated code registers besides."""
+
+
+def _idle_s(settings: Settings) -> float:
+    """How long a connection without a call stays open, seconds."""
+    return settings.stream_idle_timeout_s + 4 * settings.grpc_read_timeout_s
 
 
 def _refuse_taken(settings: Settings) -> None:
