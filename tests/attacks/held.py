@@ -45,7 +45,7 @@ PATIENCE_S: Final = 20.0
 MANY_STREAMS: Final = 28  # of 32: what one address reaches
 LONG: Final = b"x" * 16_000_000  # nearly max_message_bytes; no message of ours
 POUR_S: Final = 4.0
-IN_TURN_S: Final = 10.0  # in which an honest call is answered while others take all turns
+IN_TURN_S: Final = 25.0  # in which an honest call is answered while others take all turns
 ELSEWHERE: Final = "127.0.0.2"  # the attacker's address, where addresses have shares
 
 
