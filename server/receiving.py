@@ -1,12 +1,13 @@
 """Receiving: how many gRPC messages come at a time, since each may be as long as the limit.
 
 gRPC keeps what has come of a message until it is whole, and tells nobody how long it will be. Until
-it is asked for a message it lets some KiB of it come, so the handlers ask in turn.
+it is asked for a message it lets some KiB of it come, so the handlers of unary calls ask in turn.
+Those of streams do not: a stream on which nothing comes may last, and would keep its turn.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -15,8 +16,7 @@ from attar.errors import Overloaded
 
 from .shares import Shares
 
-CALLS_AT_ONCE: Final = 8
-STREAMS_AT_ONCE: Final = 16  # a stream on which nothing comes is one of them
+CALLS_AT_ONCE: Final = 16
 PROBES_AT_ONCE: Final = 2
 MAX_WAITING: Final = 1024
 PATIENCE_S: Final = 1.0
@@ -30,7 +30,6 @@ class _Turn:
     caller: str
     end: asyncio.Timeout
     began: float  # loop time
-    idle: Callable[[], bool]
     cut: bool = False
 
 
@@ -53,17 +52,15 @@ class Receiving:
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
     @asynccontextmanager
-    async def turn(
-        self, caller: str, *, idle: Callable[[], bool] = lambda: True
-    ) -> AsyncIterator[None]:
-        """Let a message come in the block, once it is its turn; only while `idle` is it cut short.
+    async def turn(self, caller: str) -> AsyncIterator[None]:
+        """Let a message come in the block, once it is its turn.
 
-        Raises Overloaded where it is, and where too many wait or it does for too long.
+        Raises Overloaded where it is cut short, too many wait, or it waits for too long.
         """
         if caller in self._waiting or not self._shares.take(caller):
-            await self._wait(caller, idle)
+            await self._wait(caller)
         end = asyncio.timeout(None)
-        one = _Turn(caller, end, asyncio.get_running_loop().time(), idle)
+        one = _Turn(caller, end, asyncio.get_running_loop().time())
         self._coming[one] = None
         try:
             async with end:
@@ -79,7 +76,7 @@ class Receiving:
             self._give(caller)
             del one, end  # which know the task: its error would keep it, and so the message
 
-    async def _wait(self, caller: str, idle: Callable[[], bool]) -> None:
+    async def _wait(self, caller: str) -> None:
         """Wait for a turn, which the caller then has."""
         if not self._queued.take(caller):
             raise Overloaded("too many messages wait to be received; retry later")
@@ -90,7 +87,7 @@ class Receiving:
         latest = loop.time() + self._wait_s
         try:
             while not (await asyncio.wait((mine,), timeout=min(PATIENCE_S, self._wait_s)))[0]:
-                if loop.time() >= latest and idle():
+                if loop.time() >= latest:
                     raise Overloaded("others' messages left no time for this one; retry later")
                 if queue[0] is mine:
                     self._make_room(caller)
@@ -112,10 +109,7 @@ class Receiving:
         late = [
             one
             for one in self._coming
-            if one.began <= latest
-            and not one.cut
-            and one.idle()
-            and (one.caller == caller or not own)
+            if one.began <= latest and not one.cut and (one.caller == caller or not own)
         ]
         if late:
             oldest = max(late, key=lambda one: self._shares.held_by(one.caller))

@@ -31,9 +31,9 @@ class Slow:
         self._turns = turns
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def begin(self, caller: str, *, idle: bool = True) -> asyncio.Task[None]:
+    async def begin(self, caller: str) -> asyncio.Task[None]:
         """Begin a message, and wait until it has come to its turn, or to wait."""
-        task = asyncio.create_task(self._come(caller, idle=idle))
+        task = asyncio.create_task(self._come(caller))
         self._tasks.append(task)
         await asyncio.sleep(0)
         return task
@@ -44,8 +44,8 @@ class Slow:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _come(self, caller: str, *, idle: bool) -> None:
-        async with self._turns.turn(caller, idle=lambda: idle):
+    async def _come(self, caller: str) -> None:
+        async with self._turns.turn(caller):
             self.came.append(caller)
             await asyncio.Event().wait()
 
@@ -95,20 +95,6 @@ async def test_a_caller_that_has_none_ends_the_oldest_message_of_who_has_most() 
 
         assert messages.came[-1] == "d"
         assert not any(task.done() for task in (second, *others, honest))
-
-
-async def test_a_stream_whose_requests_are_worked_on_is_not_cut_short() -> None:
-    turns = receiving()
-    async with slow(turns) as messages:
-        for _ in range(2):
-            await messages.begin("a", idle=False)
-        cut = await messages.begin("b")
-        await messages.begin("c", idle=False)
-        await messages.begin("d")
-        with pytest.raises(Overloaded):
-            await asyncio.wait_for(cut, SLOW_S)
-
-        assert messages.came == ["a", "a", "b", "c", "d"]
 
 
 async def test_a_message_whose_turn_does_not_come_is_refused() -> None:

@@ -2,11 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
 
 import pytest
 
+from attar import AsyncClient
 from attar.server.shares import room
 from attar.server.transport.stream import in_order
+
+from .servers import serving, settings
+
+IDLE: Final = 60
+HANGS_S: Final = 25  # sooner than an idle caller's message is given up
 
 
 @pytest.mark.parametrize("limit", [1, 3])
@@ -49,3 +57,25 @@ async def test_a_caller_who_leaves_while_an_answer_is_made_ends_the_stream_quiet
 
     assert await anext(answers) == 0
     await answers.aclose()  # raises what is not the end
+
+
+async def test_streams_on_which_nothing_comes_hold_up_no_other_of_the_same_connection(
+    bundle_path: Path, tmp_path: Path
+) -> None:
+    async def nothing() -> AsyncIterator[list[str]]:
+        await asyncio.Event().wait()
+        yield []
+
+    async def wait(client: AsyncClient) -> None:
+        async for _ in client.embed_stream(nothing()):
+            pass
+
+    with serving(settings(bundle_path, data_dir=tmp_path)) as target:
+        async with AsyncClient(target) as client, asyncio.timeout(HANGS_S):
+            idle = [asyncio.create_task(wait(client)) for _ in range(IDLE)]
+            embedded = [batch async for batch in client.embed_stream([["the cat"], ["the sun"]])]
+            assert [len(batch) for batch in embedded] == [1, 1]
+            assert not any(task.done() for task in idle)
+            for task in idle:
+                task.cancel()
+            await asyncio.gather(*idle, return_exceptions=True)

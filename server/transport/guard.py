@@ -23,7 +23,7 @@ from attar.server.browser import Site
 from attar.server.call import Call, answering
 from attar.server.door import REQUEST_ID, Door
 from attar.server.errors import to_status
-from attar.server.receiving import CALLS_AT_ONCE, PROBES_AT_ONCE, STREAMS_AT_ONCE, Receiving
+from attar.server.receiving import CALLS_AT_ONCE, PROBES_AT_ONCE, Receiving
 from attar.server.shares import SLOWEST_BYTES_PER_S, Room
 from attar.server.steps import came, off_the_loop
 
@@ -156,9 +156,8 @@ class Guard(grpc.aio.ServerInterceptor):
         self._max_items = max_items
         self._max_payload_values = max_payload_values
         self._limits = limits
-        read_s, idle_s = patience.read_timeout_s, patience.stream_idle_timeout_s
+        read_s = patience.read_timeout_s
         self._calls = Receiving(CALLS_AT_ONCE, patience_s=read_s, wait_s=read_s)
-        self._streams = Receiving(STREAMS_AT_ONCE, patience_s=read_s, wait_s=idle_s)
         self._probes = Receiving(PROBES_AT_ONCE, patience_s=read_s, wait_s=read_s)  # without keys
 
     async def intercept_service(
@@ -319,13 +318,9 @@ class Guard(grpc.aio.ServerInterceptor):
             weights = deque[int]()  # of the requests that have no answer yet, in their order
 
             async def read() -> AsyncIterator[Message]:
-                while True:
-                    async with self._streams.turn(one.caller, idle=lambda: not weights):
-                        data = await self._came(requests, unanswered=weights)
-                        if data is None:
-                            return
-                        one.heard()
-                        weight = await self._weighed(kind, data)
+                while (data := await self._came(requests, unanswered=weights)) is not None:
+                    one.heard()
+                    weight = await self._weighed(kind, data)
                     await one.wait_to_hold(weight, kept=len(data))
                     weights.append(weight)
                     yield await self._read(kind, data)

@@ -466,14 +466,10 @@ ATTACKS: Final = (
             ),
         )
         for name, path, calls, connections, most_mb, but in (
-            ("one caller", EMBED, 64, 1, 130.0, 1),
-            ("one caller, half", EMBED, 64, 1, 130.0, 8_000_000),
-            ("KServe, one caller", INFER, 64, 1, 130.0, 1),
-            ("eight callers", EMBED, 8, 8, 260.0, 1),
-            ("streams of one caller", EMBED_STREAM, 64, 1, 260.0, 1),
-            ("streams of eight callers", EMBED_STREAM, 16, 8, 450.0, 1),
-            ("KServe's streams of eight callers", INFER_STREAM, 16, 8, 450.0, 1),
-            ("reflection", REFLECT, 64, 1, 260.0, 1),
+            ("one caller", EMBED, 64, 1, 200.0, 1),
+            ("one caller, half", EMBED, 64, 1, 200.0, 8_000_000),
+            ("KServe, one caller", INFER, 64, 1, 200.0, 1),
+            ("eight callers", EMBED, 8, 8, 330.0, 1),
             ("health", CHECK, 64, 1, 130.0, 1),
             ("health that is watched, eight callers", WATCH, 16, 8, 130.0, 1),
             ("probes", LIVE, 64, 1, 130.0, 1),
