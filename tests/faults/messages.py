@@ -208,8 +208,10 @@ def _furnished(folder: Path) -> Iterator[tuple[Server, Client]]:
     keys = folder / "keys.toml"
     keys.write_text(_KEYS, "utf-8")
     keys.chmod(0o600)
-    arguments = ("--model-repository", models, "--keys-file", keys, "--run-timeout-s", 1)
-    arguments += ("--max-heads-bytes", 1024)
+    arguments = (
+        *("--model-repository", models, "--keys-file", keys, "--run-timeout-s", 1),
+        *("--max-heads-bytes", 1024),
+    )
     with (
         served(folder, *arguments) as server,
         Client(server.target, key=_ADMIN) as client,
