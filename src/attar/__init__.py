@@ -1,0 +1,1 @@
+../../device/__init__.py

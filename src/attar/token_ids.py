@@ -1,0 +1,1 @@
+../../device/token_ids.py
