@@ -57,10 +57,10 @@ def forms() -> list[Form]:
     import torch
     from torch import Tensor, nn
 
-    from attar.export.binarized import quantize_binarized
     from attar.export.graph import to_onnx
-    from attar.export.native import use_native
-    from attar.export.quantize import quantize_int8
+    from attar.export.passes.binarized import quantize_binarized
+    from attar.export.passes.quantize import quantize_int8
+    from attar.export.targets.native import use_native
     from attar.manifest import TensorSpec
     from attar.training.encoders.attention import (
         BinarizedAttention,

@@ -31,10 +31,10 @@ from torch import Tensor, nn
 
 import attar
 from attar.bundle import Bundle
-from attar.export.binarized import quantize_binarized
 from attar.export.graph import to_onnx
 from attar.export.measure import cosine
-from attar.export.quantize import quantize_int8
+from attar.export.passes.binarized import quantize_binarized
+from attar.export.passes.quantize import quantize_int8
 from attar.host import describe
 from attar.manifest import Manifest, Output, TensorSpec, Variant
 from attar.training.encoders.series import SeriesEncoder, SeriesShape

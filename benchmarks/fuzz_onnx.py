@@ -20,8 +20,14 @@ from onnx import helper
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests are no part of the wheel
 
-with atheris.instrument_imports(include=["attar.onnxproto", "attar.onnxfile", "attar.constants"]):
-    from attar.onnxfile import check_onnx
+with atheris.instrument_imports(
+    include=[
+        "attar.onnx_scan.protobuf",
+        "attar.onnx_scan.check",
+        "attar.onnx_scan.constant_folding",
+    ]
+):
+    from attar.onnx_scan.check import check_onnx
 
 from attar.errors import BundleRefused
 from tests.bundles import text_graph

@@ -30,7 +30,7 @@ from attar.export.tensor import export_tensor
 from attar.host import describe
 from attar.manifest import TensorSpec
 from attar.runtime import Encoder
-from attar.training.encoders.pixels import Pixels
+from attar.training.encoders.image_preprocessing import Pixels
 
 SPEC = TensorSpec(name="image", dtype="uint8", shape=("batch", "height", "width", 3))
 EVERY = 4  # every fourth image is for calibration and parity; accuracy is of all, and of the rest

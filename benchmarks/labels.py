@@ -32,9 +32,9 @@ from torch import Tensor, nn
 
 import attar
 from attar.bundle import Bundle
-from attar.export.binarized import quantize_binarized
 from attar.export.graph import to_onnx
-from attar.export.quantize import quantize_int8
+from attar.export.passes.binarized import quantize_binarized
+from attar.export.passes.quantize import quantize_int8
 from attar.host import describe
 from attar.manifest import Manifest, Output, Variant
 from attar.training.data.reading import read
@@ -48,9 +48,9 @@ from attar.training.encoders.vit import VitEncoder, VitShape
 from attar.training.hashing import Hashing
 from attar.training.loop import Training, fit
 from attar.training.methods.label_distillation import LabelDistillation
-from attar.training.methods.twins import Inputs, Twins
-from attar.training.objectives.knowledge import jensen_shannon, soft_labels
+from attar.training.methods.siamese import Inputs, Twins
 from attar.training.objectives.nt_xent import nt_xent
+from attar.training.objectives.soft_labels import jensen_shannon, soft_labels
 from attar.training.optimisers import adamw
 from attar.training.overrides import override
 from attar.training.precision import best_precision

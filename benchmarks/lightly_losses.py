@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from attar.host import describe
-from attar.training.data.images import digits
+from attar.training.datasets.digits import digits
 from attar.training.encoders.conv import SmallConv, SmallConvShape
 from attar.training.encoders.mlp import mlp
 from attar.training.objectives.alignment import cosine_alignment

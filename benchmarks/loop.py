@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from attar.host import describe
-from attar.training.data.images import digits
+from attar.training.datasets.digits import digits
 from attar.training.loop import Training, fit
 from attar.training.recipes.image import barlow_twins, simclr
 from attar.training.sampler import seed_at

@@ -22,7 +22,7 @@ import torch
 
 from attar.host import describe
 from attar.training.catalogue import catalogue
-from attar.training.data.linear_stars import linear_stars
+from attar.training.datasets.linear_stars import linear_stars
 from attar.training.probes.interval import interval
 from attar.training.recipe import SEEDS, Figures, Recipe
 from attar.training.recipes.audio import continued, tera

@@ -299,12 +299,12 @@ def export(
     """Write an encoder's variants that pass their gates to a bundle, or a bundle for a --target."""
     _refuse_strays(context, target)
     if target == "triton":
-        from .targets import triton
+        from .export_targets import triton
 
         return triton(source, out, variant=variant, device=device, max_batch=max_batch)
     if target == "tensorrt":
         with _extra("tensorrt"):
-            from .targets import tensorrt
+            from .export_targets import tensorrt
 
             return tensorrt(source, out, variant=variant, max_batch=max_batch, lengths=lengths)
     with _extra("export"):
@@ -411,7 +411,7 @@ def inspect(
     if variant is not None or length is not None:
         raise typer.BadParameter("--variant and --length say what --ops counts; add --ops")
     with _extra("server"):
-        from .tables import show_bundle
+        from .console import show_bundle
 
     show_bundle(bundle, require_signature=require_signature)
 
@@ -491,7 +491,7 @@ def check(
 ) -> None:
     """Compare every checksum in a server's data folder; status 1 if something is damaged."""
     with _extra("server"):
-        from .damage import show_damage
+        from .data_check import show_damage
 
         whole = show_damage(data_dir)
     if not whole:

@@ -10,7 +10,7 @@ from rich.table import Table
 from attar.bench import Budget, bench
 from attar.errors import InvalidInput
 
-from .tables import console
+from .console import console
 
 
 def run(

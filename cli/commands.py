@@ -12,37 +12,38 @@ from attar.errors import InvalidInput
 from attar.export.bundling import Exported, refuse_taken
 from attar.export.importing import import_folder
 from attar.export.measure import Probe
-from attar.export.native import NATIVE, refuse_without_library
+from attar.export.targets.native import NATIVE, refuse_without_library
 from attar.export.tensor import VARIANTS as TENSOR_VARIANTS
 from attar.export.tensor import export_model
 from attar.export.text import VARIANTS, export_text
-from attar.training import digest, world
+from attar.training import digest, distributed
 from attar.training.catalogue import catalogue
-from attar.training.checkpoint import CHECKPOINT, read_record
+from attar.training.checkpoints import encoder
+from attar.training.checkpoints.encoder import TensorModel, TextModel, token_transformer
+from attar.training.checkpoints.run import CHECKPOINT, read_record
 from attar.training.data.molecules import read_smiles
 from attar.training.data.pairs import Split
 from attar.training.data.reading import SHIPPED
 from attar.training.data.text import Retrieval
 from attar.training.digest import SHA256
-from attar.training.encoders import huggingface, saved
 from attar.training.encoders.attention import CODE_BITS
-from attar.training.encoders.folder import Declared
-from attar.training.encoders.head import Pooling
-from attar.training.encoders.saved import TensorModel, TextModel, token_transformer
+from attar.training.encoders.pooling import Pooling
 from attar.training.encoders.text import TextEncoder, TextNetwork
-from attar.training.encoders.towers import Side
 from attar.training.hashing import Hashing
+from attar.training.huggingface import loading
+from attar.training.huggingface.config import Declared
+from attar.training.huggingface.vision_audio import Side
 from attar.training.loop import fit
 from attar.training.precision import best_precision
 from attar.training.probes.summaries import SummaryRetrieval
 from attar.training.recipes.text import distil, ecoformer
-from attar.training.recipes.text.pairs import MAX_LENGTH, TextData, student_of, text_data
+from attar.training.recipes.text.common import MAX_LENGTH, TextData, student_of, text_data
 from attar.training.sampler import evenly
-from attar.training.student import student_from_teacher
+from attar.training.student_init import student_from_teacher
 
 from . import runs
+from .console import console, show_bundle
 from .reading import TextReading, chosen, corpus, has_smiles, named, read_source, show_cut
-from .tables import console, show_bundle
 
 SAMPLE = 64  # texts that decide which feed-forward units a student keeps
 PROBED = 1000  # documents of a probe while training
@@ -123,8 +124,8 @@ def distill_text(
     restart: bool,
 ) -> None:
     """Distil the teacher in `folder` and save the student's."""
-    teacher = huggingface.read(folder)
-    start = token_transformer(teacher) if init is None else saved.load_text(init)
+    teacher = loading.read(folder)
+    start = token_transformer(teacher) if init is None else encoder.load_text(init)
     if start.tokenizer != teacher.tokenizer:
         own = folder / "tokenizer.json"
         whole = own.is_file() and own.read_bytes() == teacher.tokenizer
@@ -156,7 +157,7 @@ def distill_text(
         targets = distil.targets(teacher.encoder, texts)
     training = distil.build(texts, targets, student, settings)
     fit(training, out=out, lineage=lineage, restart=restart, precision=best_precision())
-    if world.rank() != 0:
+    if distributed.rank() != 0:
         return
     _save(
         TextModel(
@@ -284,10 +285,10 @@ def conversion(
 
 def read_encoder(folder: Path) -> TextModel[TextNetwork] | TensorModel:
     """Read a folder that attar saved, or a sentence-transformers or transformers one."""
-    saved.refuse_two_models(folder)
+    encoder.refuse_two_models(folder)
     if any((folder / name).exists() for name in ("modules.json", "config.json")):
-        return huggingface.read(folder)
-    return saved.load(folder)
+        return loading.read(folder)
+    return encoder.load(folder)
 
 
 def quick(texts: TextData) -> TextData:
@@ -356,7 +357,7 @@ def through_runtime(task: SummaryRetrieval) -> Probe:
 
 
 def _save(model: TextModel[TextEncoder], out: Path) -> None:
-    saved.save(model, out)
+    encoder.save(model, out)
     console.print(f"encoder written to {out}; next: attar export {out} NAME.attar")
 
 

@@ -31,20 +31,21 @@ from attar.export.measure import cosine
 from attar.export.text import export_text
 from attar.host import describe
 from attar.inputs import Prepared
-from attar.training.data import docstrings
+from attar.training.checkpoints import encoder
+from attar.training.checkpoints.encoder import TextModel, token_transformer
 from attar.training.data.pairs import Split, split
 from attar.training.data.text import Retrieval
 from attar.training.data.text import Row as IdRow
-from attar.training.encoders import huggingface, saved
-from attar.training.encoders.saved import TextModel, token_transformer
+from attar.training.datasets import docstrings
 from attar.training.encoders.text import TextEncoder, parameter_count
+from attar.training.huggingface import loading
 from attar.training.loop import fit
 from attar.training.precision import best_precision
 from attar.training.probes.anomaly import auroc
 from attar.training.probes.retrieval import scores
 from attar.training.probes.summaries import SummaryRetrieval
 from attar.training.recipes.text import barlow_twins, distil, ecoformer, simclr
-from attar.training.recipes.text.pairs import TextData, text_data
+from attar.training.recipes.text.common import TextData, text_data
 from attar.training.sampler import evenly
 
 from .commands import parity_texts, recovered, resized, start_student, through_runtime
@@ -143,7 +144,7 @@ def run(out: Path, *, seed: int = 0, quick: bool = False) -> None:  # noqa: PLR0
 
     with clock.stage("import", "1. Import a teacher: all-MiniLM-L6-v2"):
         folder = teacher_folder()
-        teacher = token_transformer(huggingface.read(folder))
+        teacher = token_transformer(loading.read(folder))
         imported = import_folder(
             folder, out / "minilm.attar", name="all-minilm-l6-v2", overwrite=True
         )
@@ -181,7 +182,7 @@ def run(out: Path, *, seed: int = 0, quick: bool = False) -> None:  # noqa: PLR0
             "seed": seed,
         }
         model = replace(teacher, encoder=starts[best], lineage=lineage)
-        saved.save(model, out / "student")
+        encoder.save(model, out / "student")
 
     with clock.stage("export", "4. Export the student's variants"):
         exported, refused = export(

@@ -7,12 +7,12 @@ from rich.table import Table
 
 from attar.bundle import Bundle
 from attar.errors import InvalidInput
-from attar.export.page import page
+from attar.export.report_html import page
 from attar.export.verify import Check, verify
 from attar.inputs import Items
 from attar.manifest import read_json
 
-from .tables import console
+from .console import console
 
 VERDICTS = {True: "holds", False: "DIFFERS", None: "not judged"}
 
@@ -20,8 +20,8 @@ VERDICTS = {True: "holds", False: "DIFFERS", None: "not judged"}
 def show_operations(path: Path, *, variant: str | None, length: int | None, batch: int) -> None:
     """Print multiplications, additions, bytes and modelled energy, a row a layer."""
     # Here, for the rest of this module needs no onnx.
-    from attar.export.count import count, total  # noqa: PLC0415
-    from attar.export.energy import LABEL, energy  # noqa: PLC0415
+    from attar.export.cost.count import count, total  # noqa: PLC0415
+    from attar.export.cost.energy import LABEL, energy  # noqa: PLC0415
 
     bundle = Bundle.open(path)
     chosen = bundle.variant(variant or bundle.manifest.reference)

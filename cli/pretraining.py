@@ -10,20 +10,17 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from attar.errors import InvalidInput, NotFound
-from attar.training import world
+from attar.training import distributed
 from attar.training.catalogue import find
-from attar.training.checkpoint import CHECKPOINT, read_record
+from attar.training.checkpoints.encoder import TensorModel, TextModel
+from attar.training.checkpoints.run import CHECKPOINT, read_record
 from attar.training.data.molecules import Molecules
 from attar.training.data.objects import Objects
 from attar.training.data.pairs import Split
-from attar.training.data.smiles import smiles_tokenizer
 from attar.training.data.source import Source, pixel_range
-from attar.training.data.tokenizer import train_tokenizer
 from attar.training.digest import SHA256
-from attar.training.encoders import saved
 from attar.training.encoders.encoder import TensorEncoder
-from attar.training.encoders.saved import TensorModel, TextModel
-from attar.training.encoders.shared import SharedSpace
+from attar.training.encoders.joint_space import SharedSpace
 from attar.training.encoders.text import TextEncoder
 from attar.training.lineage import Lineage
 from attar.training.loop import Strategy, fit
@@ -32,10 +29,13 @@ from attar.training.precision import best_precision
 from attar.training.probes.finetune import Classifier
 from attar.training.recipe import Recipe
 from attar.training.recipes.audio.continued import Groups
-from attar.training.recipes.text.pairs import MAX_LENGTH, TextData, text_data
+from attar.training.recipes.text.common import MAX_LENGTH, TextData, text_data
+from attar.training.tokenizers.smiles import smiles_tokenizer
+from attar.training.tokenizers.wordpiece import train_tokenizer
 
 from . import runs
 from .commands import quick, resized
+from .console import console
 from .reading import (
     Reading,
     TextReading,
@@ -47,7 +47,6 @@ from .reading import (
     show_cut,
     show_whole,
 )
-from .tables import console
 
 PROBES = 4  # while training, besides the first and the last
 SHIPPED: Mapping[str, str] = {"text": "docstrings", "image": "digits", "table": "breast_cancer"}
@@ -126,7 +125,7 @@ def pretrain(
     }
     runs.begin(out, lineage, restart=restart)
     encoder, last = _run(recipe, learnt, settings, out, how, lineage=lineage, restart=restart)
-    if world.rank() == 0:  # which alone writes, and so knows that the checkpoint is there
+    if distributed.rank() == 0:  # which alone writes, and so knows that the checkpoint is there
         record = read_record(last / CHECKPOINT)
         _save(encoder, words, learnt, runs.story(record, recipe.paper), out)
 
@@ -213,17 +212,17 @@ def _save(
     inner = encoder.encoder if isinstance(encoder, Classifier) else encoder
     if isinstance(inner, SharedSpace):
         for name, model in inner.models(lineage).items():
-            saved.save(model, out / name)
+            encoder.save(model, out / name)
             _show_saved(out / name)
         return
     if isinstance(inner, TextEncoder):
         assert words is not None  # noqa: S101 - texts and molecules have a tokenizer
-        saved.save(TextModel(encoder=inner, tokenizer=words, lineage=lineage), out)
+        encoder.save(TextModel(encoder=inner, tokenizer=words, lineage=lineage), out)
     else:
         tensors = cast("TensorEncoder", inner)
         is_images = isinstance(data, Source) and tensors.modality == "image"
         values = pixel_range(data.train) if is_images else None
-        saved.save(TensorModel(encoder=tensors, values=values, lineage=lineage), out)
+        encoder.save(TensorModel(encoder=tensors, values=values, lineage=lineage), out)
     _show_saved(out)
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 
 from attar.errors import InvalidInput
-from attar.training import world
-from attar.training.data import docstrings
+from attar.training import distributed
 from attar.training.data.arrays import Form
 from attar.training.data.columns import read_table
 from attar.training.data.corpus import Corpus, read_corpus
@@ -20,12 +19,13 @@ from attar.training.data.pairs import Split, split
 from attar.training.data.reading import LabelChoice, read
 from attar.training.data.riff import LOUDEST
 from attar.training.data.source import Source
+from attar.training.datasets import docstrings
 from attar.training.overrides import override
 from attar.training.recipes.audio.continued import Groups
-from attar.training.recipes.text.pairs import TextData
+from attar.training.recipes.text.common import TextData
 from attar.training.sampler import evenly
 
-from .tables import console
+from .console import console
 
 FORMS: Mapping[str, Form] = {
     "image": "image",
@@ -143,7 +143,7 @@ def show_whole(data: str, learnt: Any) -> None:
 
 def show(lines: Iterable[str]) -> None:
     """Print what was read, in one process of several."""
-    if world.first():
+    if distributed.first():
         for line in lines:
             plain = line.encode("utf-8", "backslashreplace").decode()  # names need not be UTF-8
             console.print(plain, markup=False, highlight=False, soft_wrap=True)

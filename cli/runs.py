@@ -7,14 +7,14 @@ from typing import Any
 
 from attar.errors import AlreadyExists, InvalidInput
 from attar.training import digest
-from attar.training.checkpoint import CHECKPOINT, Record, read_record
+from attar.training.checkpoints import encoder
+from attar.training.checkpoints.run import CHECKPOINT, Record, read_record
 from attar.training.data.pairs import Split
 from attar.training.data.reading import SHIPPED
-from attar.training.encoders import saved
 from attar.training.lineage import FRESH, Lineage, refuse_other
 
+from .console import console
 from .reading import show
-from .tables import console
 
 TAKEN: Mapping[str, str] = {
     "config.json": "a model of Hugging Face's libraries",
@@ -36,7 +36,7 @@ def begin(out: Path, lineage: Lineage, *, restart: bool) -> None:
         if (out / name).exists():
             raise AlreadyExists(f"--out {out} holds {what} ({name}); give another folder")
     if restart:
-        saved.remove(out)
+        encoder.remove(out)
         return
     _refuse_other_encoder(out, lineage)
     if (out / CHECKPOINT).exists():
@@ -71,7 +71,7 @@ def source(data: str, out: Path, pairs: Split | None = None) -> object:
 
 def start(folder: Path) -> dict[str, object]:
     """Say by name and content which encoder a run starts from."""
-    parts = (folder / name for name in (saved.WEIGHTS, saved.ABOUT))
+    parts = (folder / name for name in (encoder.WEIGHTS, encoder.ABOUT))
     content = digest.of_texts(digest.of_path(part) for part in parts)
     return {"name": folder.resolve().name, digest.SHA256: content}
 
@@ -93,12 +93,12 @@ def story(record: Record, paper: str) -> dict[str, object]:
 
 
 def _refuse_other_encoder(out: Path, lineage: Lineage) -> None:
-    if not (out / saved.ABOUT).exists():
+    if not (out / encoder.ABOUT).exists():
         return
     try:
-        then = saved.lineage_of(out)
+        then = encoder.lineage_of(out)
     except InvalidInput:
         return  # damaged, as by a kill; the run's own checkpoint is asked next
     if not then.keys() & lineage.keys():
         raise AlreadyExists(f"--out {out} holds an encoder that is of no run; {FRESH}")
-    refuse_other(out / saved.ABOUT, {name: then.get(name) for name in lineage}, lineage)
+    refuse_other(out / encoder.ABOUT, {name: then.get(name) for name in lineage}, lineage)

@@ -31,7 +31,8 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from .client import AsyncClient, Client, Tls
+    from attar.client import AsyncClient, Client, Tls
+
     from .runtime import Embeddings, Encoder, load
 
 # ONNX Runtime reports to its vendor and writes a device identifier into the home, from its first

@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 from tokenizers import Tokenizer
 
-from . import trial
+from . import trial_inputs
 from .bundle import Bundle
 from .errors import AttarError, BackendError, InvalidInput
 from .host import describe
@@ -198,8 +198,8 @@ def items(bundle: Bundle, *, length: int | None, count: int, seed: int = 0) -> l
         ids = draw.integers(words.get_vocab_size(), size=(count, length))
         ones = np.ones(length, np.int64)
         return [Prepared((row, ones), length, truncated=False) for row in ids]
-    shape = trial.shape_of(manifest.inputs[0], manifest.limits, length or 1)
-    return trial.tensors(manifest, shape, count, seed=seed)
+    shape = trial_inputs.shape_of(manifest.inputs[0], manifest.limits, length or 1)
+    return trial_inputs.tensors(manifest, shape, count, seed=seed)
 
 
 def time_runs(encoder: Encoder, rows: Sequence[Prepared], *, seconds: float) -> list[float]:
@@ -224,10 +224,11 @@ def _lengths(manifest: Manifest, lengths: Sequence[int]) -> tuple[int, ...] | No
                 f"{list(manifest.inputs[0].shape[1:])}; leave lengths out"
             )
         return None
-    if longest is None and not trial.is_open(manifest):
+    if longest is None and not trial_inputs.is_open(manifest):
         spec, limits = manifest.inputs[0], manifest.limits
         least, longest = (
-            trial.length_of(spec, trial.shape_of(spec, limits, size)) for size in (1, trial.ANY)
+            trial_inputs.length_of(spec, trial_inputs.shape_of(spec, limits, size))
+            for size in (1, trial_inputs.ANY)
         )
     if lengths and not (min(lengths) >= least and (longest is None or max(lengths) <= longest)):
         raise InvalidInput(
@@ -245,8 +246,8 @@ def _lengths(manifest: Manifest, lengths: Sequence[int]) -> tuple[int, ...] | No
 def _is_usual(manifest: Manifest, length: int) -> bool:
     """Tell whether a tensor of that length costs no more than the longest usual text."""
     limits = manifest.limits or Limits()
-    size = math.prod(trial.shape_of(manifest.inputs[0], limits, length))
-    return size <= trial.MOST_TOKENS * limits.cost.elements
+    size = math.prod(trial_inputs.shape_of(manifest.inputs[0], limits, length))
+    return size <= trial_inputs.MOST_TOKENS * limits.cost.elements
 
 
 def _is_free(spec: TensorSpec) -> bool:
@@ -311,9 +312,9 @@ def _child(job: Mapping[str, Any]) -> Iterator[Timing]:
     """
     encoder = load(job["path"], variant=job["variant"], threads=job["threads"])
     lengths = job["lengths"] or [None]
-    if trial.is_open(encoder.manifest):
-        row = trial.first_that_runs(encoder)
-        least = trial.length_of(encoder.manifest.inputs[0], row.arrays[0].shape)
+    if trial_inputs.is_open(encoder.manifest):
+        row = trial_inputs.first_that_runs(encoder)
+        least = trial_inputs.length_of(encoder.manifest.inputs[0], row.arrays[0].shape)
         lengths = [length for length in lengths if length >= least] or [least]
     for length in lengths:
         for batch in job["batches"]:

@@ -33,7 +33,7 @@ from .manifest import (
     read_json,
     serialise,
 )
-from .onnxfile import check_onnx
+from .onnx_scan.check import check_onnx
 from .signature import MAX_SIGNATURE_BYTES, SIGNATURE, check, parse_signature, signed
 
 MANIFEST = "manifest.json"

@@ -15,10 +15,10 @@ from tokenizers import Tokenizer
 
 from .bundle import Bundle
 from .errors import BundleRefused, InputTooLong, InvalidInput, ShapeError
-from .growth import check_growth
 from .manifest import AxisRange, Limits, TensorSpec
 from .token_ids import PRIVATE, OwnIds
-from .tokenizerfile import check_file
+from .tokenizer_scan.check import check_file
+from .tokenizer_scan.growth import check_growth
 
 Role: TypeAlias = Literal["passage", "query"]
 Truncation: TypeAlias = Literal["truncate", "error"]

@@ -15,10 +15,10 @@ from attar.host import describe, instruction_set
 from attar.inputs import Prepared
 from attar.manifest import Manifest, Ranges, Requires, Variant
 
-from .fuse import node_counts
+from .encoding_recall import encodings_report
 from .gates import Gate, failures
 from .measure import Measured, Probe, measure
-from .overlap import encodings_report
+from .passes.fuse import node_counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,12 +7,12 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from attar.errors import InvalidInput
-from attar.training.data import docstrings
-from attar.training.encoders import huggingface, towers
-from attar.training.encoders.folder import Declared
-from attar.training.encoders.saved import TextModel
+from attar.training.checkpoints.encoder import TextModel
+from attar.training.datasets import docstrings
 from attar.training.encoders.text import TextNetwork
-from attar.training.encoders.towers import Side, Tower
+from attar.training.huggingface import loading, vision_audio
+from attar.training.huggingface.config import Declared
+from attar.training.huggingface.vision_audio import Side, Tower
 from attar.training.sampler import evenly
 
 from .bundling import Exported, refuse_taken
@@ -29,7 +29,7 @@ def import_folder(
     path: Path,
     *,
     name: str | None = None,
-    declared: Declared = huggingface.SILENT,
+    declared: Declared = loading.SILENT,
     side: Side | None = None,
     max_seconds: float | None = None,
     variants: Sequence[str] = (),
@@ -74,19 +74,19 @@ def import_folder(
 def _read(
     folder: Path, declared: Declared, side: Side | None, max_seconds: float | None
 ) -> Tower | TextModel[TextNetwork]:
-    if not towers.is_tower(folder):
-        model = huggingface.read(folder, declared)
+    if not vision_audio.is_tower(folder):
+        model = loading.read(folder, declared)
         if side is not None:
             raise InvalidInput(f"{folder} holds one encoder, of texts; leave --tower {side} out")
         if max_seconds is not None:
             raise InvalidInput(f"{folder} holds an encoder of texts; leave --max-seconds out")
         return model
-    if declared != huggingface.SILENT:
+    if declared != loading.SILENT:
         raise InvalidInput(
             f"{folder} says all there is of its encoder; pooling, unit length, prompts and widths "
             "are declared of text encoders only"
         )
-    return towers.read(folder, side, max_seconds=max_seconds)
+    return vision_audio.read(folder, side, max_seconds=max_seconds)
 
 
 def _sentences() -> list[str]:

@@ -15,7 +15,7 @@ from attar.host import describe
 from attar.inputs import Prepared
 from attar.manifest import Latency
 from attar.runtime import Encoder, load
-from attar.trial import check, length_of
+from attar.trial_inputs import check, length_of
 
 Probe = Callable[[Encoder], Mapping[str, float]]
 """An evaluator of an encoder by its embeddings; it does not know which variant it meets."""

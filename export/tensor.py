@@ -13,16 +13,16 @@ from torch import nn
 from attar.errors import InvalidInput
 from attar.inputs import Items, Prepared, TensorInput
 from attar.manifest import Limits, Manifest, Output, TensorSpec
-from attar.training.encoders.saved import TensorModel, attention_kinds
+from attar.training.checkpoints.encoder import TensorModel, attention_kinds
 
 from .bundling import Candidate, Exported, assemble, refuse_taken, refuse_unknown
-from .calibrated import int8
 from .calibration import Feed
-from .derived import DERIVED, derive
 from .gates import FP32
 from .graph import to_onnx
+from .graph_variants import DERIVED, derive
+from .int8 import int8
 from .measure import BATCH, Probe
-from .noise import noise
+from .random_inputs import noise
 
 OUTPUT = "embedding"
 VARIANTS = ("int8",)  # made with data

@@ -9,19 +9,19 @@ import torch
 from attar.errors import InvalidInput
 from attar.inputs import Prepared, TextInput
 from attar.manifest import Manifest, Output, Preprocessing, TensorSpec
+from attar.training.checkpoints.encoder import TextModel, attention_kinds
 from attar.training.data.text import embed
-from attar.training.encoders.saved import TextModel, attention_kinds
 from attar.training.encoders.text import TextEncoder, TextNetwork
 
-from .binarized import quantize_binarized
 from .bundling import Candidate, Exported, assemble, refuse_taken, refuse_unknown
-from .calibrated import halves, int8
 from .calibration import Feed
-from .derived import DERIVED, derive
 from .gates import BINARIZED, FP32
 from .graph import to_onnx
+from .graph_variants import DERIVED, derive
+from .int8 import halves, int8
 from .measure import BATCH, Probe
-from .native import NATIVE, native_candidates, refuse_without_library
+from .passes.binarized import quantize_binarized
+from .targets.native import NATIVE, native_candidates, refuse_without_library
 
 INPUTS = (
     TensorSpec(name="input_ids", dtype="int64", shape=("batch", "length")),

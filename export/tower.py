@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from attar.training.encoders.towers import Tower
+from attar.training.huggingface.vision_audio import Tower
 
 from .bundling import Exported
-from .noise import noise
+from .random_inputs import noise
 from .tensor import export_tensor
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attar import trial
+from attar import trial_inputs
 from attar.bench import items, time_runs
 from attar.bundle import Bundle
 from attar.errors import AttarError, InvalidInput
@@ -125,9 +125,9 @@ def _own_items(bundle: Bundle) -> Items:
         return own_texts()
     manifest = bundle.manifest
     size = _usual_length(manifest)
-    if trial.is_open(manifest):
-        row = trial.first_that_runs(load(bundle.path, variant=manifest.reference))
-        size = max(size, trial.length_of(manifest.inputs[0], row.arrays[0].shape))
+    if trial_inputs.is_open(manifest):
+        row = trial_inputs.first_that_runs(load(bundle.path, variant=manifest.reference))
+        size = max(size, trial_inputs.length_of(manifest.inputs[0], row.arrays[0].shape))
     return [row.arrays[0] for row in items(bundle, length=size, count=BATCH)]
 
 
@@ -262,8 +262,9 @@ class _Teacher:
         """Embed the items in torch, tokenised as the teacher does."""
         # ruff: noqa: PLC0415 -- only a comparison with torch needs torch
         from attar.inputs import TextInput
+        from attar.training.checkpoints import encoder
         from attar.training.data.text import embed
-        from attar.training.encoders import huggingface, saved
+        from attar.training.huggingface import loading
 
         manifest = bundle.manifest
         if manifest.preprocessing.tokenizer is None:
@@ -271,8 +272,8 @@ class _Teacher:
                 f"{manifest.name} takes {manifest.modality}, and a teacher's folder holds a text "
                 "encoder; leave the teacher out"
             )
-        saved.refuse_two_models(folder)
-        reader = saved.load_text if (folder / saved.ABOUT).exists() else huggingface.read
+        encoder.refuse_two_models(folder)
+        reader = encoder.load_text if (folder / encoder.ABOUT).exists() else loading.read
         model = reader(folder)
         if model.encoder.dim != manifest.output.dim:
             raise InvalidInput(

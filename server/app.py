@@ -31,38 +31,40 @@ from attar.v1 import (
     models_pb2_grpc,
 )
 
-from . import descriptors, logs, memory, repository
-from .access import Access, parse_keys
-from .collections.chosen import open_store
-from .door import Door
+from . import model_factory
+from .admission import Door
+from .collections.factory import open_store
 from .engine.models import Models
-from .metrics import Metrics
+from .limits import file_descriptors, malloc_trim
+from .limits.usage import Ledger
+from .limits.working_memory import Working
+from .observability import logs
+from .observability.metrics import Metrics
+from .observability.metrics_server import Vitals
+from .processes.pool import Workers, part_of_the_cores
+from .rest.server import HTTP_ROUTES, Web, site
+from .rpc import health, incremental_protobuf, kserve_grpc, reflection
+from .rpc.anomaly import AnomalyService
+from .rpc.call_timeout import note_tasks
+from .rpc.classification import ClassificationService
+from .rpc.collections import CollectionsService
+from .rpc.embedding import EmbeddingService
+from .rpc.info import InfoService
+from .rpc.interceptor import Guard, Patience
+from .rpc.models import ModelsService
+from .rpc.proxy import Forward
+from .security.access import Access, parse_keys
+from .security.tls import Certificate, certificate
 from .settings import Settings, describe, service_links
-from .tls import Certificate, certificate
-from .transport import health, kserve_grpc, messages, reflection
-from .transport.anomaly import AnomalyService
-from .transport.classification import ClassificationService
-from .transport.collections import CollectionsService
-from .transport.embedding import EmbeddingService
-from .transport.ending import note_tasks
-from .transport.forward import Forward
-from .transport.guard import Guard, Patience
-from .transport.info import InfoService
-from .transport.models import ModelsService
-from .usage import Ledger
 from .usecases.anomaly import Anomaly
-from .usecases.classify import Classification
-from .usecases.fits import Fits
-from .usecases.kept import Orphans
-from .usecases.search import Collections
-from .usecases.shelf import Capacity
-from .vitals import Vitals
-from .web import HTTP_ROUTES, Web, site
-from .workers import Workers, part_of_the_cores
-from .working import Working
+from .usecases.classification import Classification
+from .usecases.collections import Collections
+from .usecases.embedding_space import Orphans
+from .usecases.fit_queue import Fits
+from .usecases.head_store import Capacity
 
 if TYPE_CHECKING:
-    from .tracing import Tracing
+    from .observability.tracing import Tracing
 
 log = logging.getLogger("attar.server")
 
@@ -105,7 +107,7 @@ async def serve(
     InvalidInput for a port that is taken, before anything is served.
     """
     logs.configure(settings.log_format, settings.log_level)
-    descriptors.take_all()
+    file_descriptors.take_all()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(logs.wordless)
@@ -165,7 +167,7 @@ async def running(settings: Settings, *, owner: Path | None = None) -> AsyncIter
             server.add_insecure_port(workers.address)
         web = Web(settings, shared=shared)
         stack.callback(web.close)
-        models = repository.models(
+        models = model_factory.models(
             settings, metrics, shared=shared, ledger=owner.parent if owner else workers.folder
         )
         await _tell_vitals(metrics, models, door, settings, stack)
@@ -185,7 +187,7 @@ async def running(settings: Settings, *, owner: Path | None = None) -> AsyncIter
         stack.push_async_callback(workers.stop, 0.0)
         await workers.start(port, web.port)
         watcher = asyncio.create_task(healthy.keep())
-        stack.callback(asyncio.create_task(memory.keep_small(door)).cancel)
+        stack.callback(asyncio.create_task(malloc_trim.keep_small(door)).cancel)
         _write_ready(settings.ready_file, port, stack)
         log.info("serving %s on %s:%d", ", ".join(m.name for m in models), settings.host, port)
         try:
@@ -246,7 +248,7 @@ def _traces(stack: AsyncExitStack) -> "Tracing | None":
     """OpenTelemetry, imported only where its own variable says where to send traces."""
     if not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
         return None
-    from .tracing import Tracing  # noqa: PLC0415 (an extra)
+    from .observability.tracing import Tracing  # noqa: PLC0415 (an extra)
 
     tracing = Tracing()
     stack.push_async_callback(asyncio.to_thread, tracing.close)
@@ -267,7 +269,9 @@ def _server(door: Door, settings: Settings, *, shared: bool) -> grpc.aio.Server:
                 None if settings.has_keys else site(settings),
                 max_items=settings.max_items,
                 max_payload_values=settings.max_payload_values,
-                limits={name: getattr(settings, name) for name in messages.LIMITS.values()},
+                limits={
+                    name: getattr(settings, name) for name in incremental_protobuf.LIMITS.values()
+                },
             ),
         ),
         options=(
@@ -275,7 +279,7 @@ def _server(door: Door, settings: Settings, *, shared: bool) -> grpc.aio.Server:
             # Of calls that have ended and that we have still to look at, or to forget: who resets
             # calls gets no further ahead, and who makes many keeps within the first bound.
             ("grpc.http2.max_deallocating_streams", _ENDED * settings.max_connection_streams),
-            ("grpc.max_allowed_incoming_connections", descriptors.for_connections()),
+            ("grpc.max_allowed_incoming_connections", file_descriptors.for_connections()),
             ("grpc.server_handshake_timeout_ms", round(settings.grpc_read_timeout_s * 1000)),
             # Those on which no call is made would keep others out.
             # gRPC takes a call whose answer is still being taken for ended, so it comes after that.

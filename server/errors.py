@@ -38,8 +38,8 @@ from attar.errors import (
     Unimplemented,
 )
 
-from .call import current
-from .logs import lineage, plain
+from .observability.logs import lineage, plain
+from .request_context import current
 
 log = logging.getLogger("attar.server")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from attar.cli import tables
+from attar.cli import console
 from attar.cli.main import main
 
 from .bundles import tiny_bundle
@@ -32,7 +32,7 @@ def attar_(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -
         # A narrow terminal would cut what tests look for; where the console is there already, it
         # has its width.
         monkeypatch.setenv("COLUMNS", "250")
-        monkeypatch.setattr(tables.console, "width", 250)
+        monkeypatch.setattr(console.console, "width", 250)
         status: object = 0
         try:
             main()

@@ -15,8 +15,8 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from attar.export.tensorrt.engine import Gpu, Machine
-from attar.export.tensorrt.profiles import Shape
+from attar.export.targets.tensorrt.engine import Gpu, Machine
+from attar.export.targets.tensorrt.profiles import Shape
 
 Ranges = dict[str, dict[str, Shape]]
 

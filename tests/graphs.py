@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from attar.export.count import Count, count
+from attar.export.cost.count import Count, count
 from attar.export.text import text_graph
 
 from .encoders import ATTENTIONS, tiny_encoder, tiny_shape

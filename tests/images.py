@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from attar.training.data import images
 from attar.training.data.source import Labels, Source
+from attar.training.datasets import digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Digits:
 
 
 def load() -> Digits:
-    source = images.digits()
+    source = digits.digits()
     assert source.test is not None
     assert source.train_labels is not None
     assert source.test_labels is not None

@@ -12,22 +12,22 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.distributed.tensor import DTensor
 
+from attar.training.distributed import share
+from attar.training.encoders.joint_space import SharedSpace
 from attar.training.encoders.mlp import MlpEncoder, MlpShape
-from attar.training.encoders.shared import SharedSpace
 from attar.training.encoders.table import TableEncoder, TableShape
 from attar.training.encoders.transformer import TransformerShape
 from attar.training.loop import History, Strategy, Training, fit
 from attar.training.method import Method
 from attar.training.methods.asymmetric import Asymmetric
-from attar.training.methods.clusters import Swav
 from attar.training.methods.cross_modal import CrossModal
 from attar.training.methods.momentum import MomentumContrast
+from attar.training.methods.swav import Swav
 from attar.training.optimisers import parameter_groups
 from attar.training.predictors import DirectPred
 from attar.training.sampler import Sampler
 from attar.training.schedules import constant
 from attar.training.targets import Queue
-from attar.training.world import share
 
 ITEMS = torch.randn(48, 6, generator=torch.Generator().manual_seed(0))
 BATCH, STEPS = 12, 4

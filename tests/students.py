@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from attar.cli.commands import recovered
 from attar.export.text import text_graph
 from attar.inputs import TextInput
+from attar.training.checkpoints.encoder import TextModel
 from attar.training.data.pairs import Pair, Split, split
 from attar.training.data.text import embed
-from attar.training.data.tokenizer import train_tokenizer
-from attar.training.encoders.saved import TextModel
 from attar.training.encoders.text import TextEncoder, TextShape
 from attar.training.encoders.transformer import TransformerShape
 from attar.training.loop import fit
 from attar.training.recipes.text import ecoformer, simclr
-from attar.training.recipes.text.pairs import TextData, text_data
+from attar.training.recipes.text.common import TextData, text_data
+from attar.training.tokenizers.wordpiece import train_tokenizer
 
 SYLLABLES = ("ba", "ko", "ri", "mu", "te", "zan", "pol", "ix")
 MAX_LENGTH = 24

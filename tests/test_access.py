@@ -16,15 +16,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 import attar
 from attar import Client
 from attar.errors import InvalidInput, PermissionDenied, RateLimited, Unauthenticated
-from attar.server.access import (
-    Access,
-    bearer,
-    is_local,
-    parse_keys,
-    read_keys,
-)
 from attar.server.app import RPCS
-from attar.server.transport.guard import SCOPES
+from attar.server.rpc.interceptor import SCOPES
+from attar.server.security.access import Access, bearer, is_local, parse_keys, read_keys
 
 from .servers import serving, settings
 
@@ -67,7 +61,7 @@ def target(bundle_path: Path, tmp_path: Path, keys_file: Path) -> Iterator[str]:
 def test_every_call_has_a_scope_and_every_scope_a_call() -> None:
     reflection = "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 
-    assert set(RPCS) - SCOPES.keys() == set(), "name its scope in server/transport/guard.py"
+    assert set(RPCS) - SCOPES.keys() == set(), "name its scope in server/rpc/interceptor.py"
     assert {rpc for rpc in SCOPES if rpc.startswith("attar.")} <= set(RPCS)
     assert SCOPES[reflection] == "infer"
 

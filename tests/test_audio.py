@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from attar.errors import InvalidInput
 from attar.training.data.audio import WavFiles, audio_folder, lengths
-from attar.training.data.spoken_digits import spoken_digits
+from attar.training.datasets.spoken_digits import spoken_digits
 
 FULL = {1: 2**7, 2: 2**15, 3: 2**23, 4: 2**31}  # by bytes a sample
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from attar.errors import InvalidInput
-from attar.export.binarized import integer_codes, quantize_binarized
 from attar.export.measure import cosine
+from attar.export.passes.binarized import integer_codes, quantize_binarized
 from attar.export.text import text_graph
 from attar.training.data.text import pad
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from attar.errors import NotFound
-from attar.training import world
+from attar.training import distributed
 from attar.training.catalogue import catalogue, find
-from attar.training.data.images import digits
+from attar.training.datasets.digits import digits
 from attar.training.recipe import Family, Modality
 
 ROOT = Path(__file__).parents[1]
@@ -71,9 +71,9 @@ def test_two_processes_have_half_of_every_batch_each(
     data = shown(digits if recipe.modality == "image" else recipe.claim.data)
     training = recipe.build(data, recipe.settings)
     whole = counts(training.batches(0))
-    monkeypatch.setattr(world, "size", lambda: 2)
+    monkeypatch.setattr(distributed, "size", lambda: 2)
     for rank in (0, 1):
-        monkeypatch.setattr(world, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
         assert [2 * count for count in counts(training.batches(0))] == whole
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from attar.bundle import Bundle
-from attar.export.energy import LABEL
+from attar.export.cost.energy import LABEL
 
 from .bundles import WORDS, text_files, text_graph, text_manifest, tiny_bundle, tiny_tensor_bundle
 from .commands import Attar

@@ -17,7 +17,8 @@ import pytest
 from numpy.typing import NDArray
 
 import attar
-from attar import AsyncClient, Client, calls
+from attar import AsyncClient, Client
+from attar.client import calls
 from attar.errors import Overloaded
 from attar.server.errors import to_status
 from attar.v1 import collections_pb2, info_pb2

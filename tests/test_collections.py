@@ -20,9 +20,9 @@ import pytest
 from numpy.typing import NDArray
 
 from attar.errors import AlreadyExists, DiskFull, NotFound, Replaced, Unavailable
-from attar.server.collections import builder, filters
+from attar.server.collections import filters, index_builder
 from attar.server.collections.disk import check_name, write_whole
-from attar.server.collections.process import StoreProcess
+from attar.server.collections.edge_process import StoreProcess
 from attar.server.collections.qdrant_edge import EdgeStore
 from attar.server.collections.store import Description, Payload, Search, Size
 
@@ -136,7 +136,7 @@ def test_a_copy_has_the_same_bytes_and_the_same_holes(tmp_path: Path) -> None:
         file.truncate(16 * 2**20)
     (source / "plain").write_bytes(b"whole")
 
-    builder.copy_tree(source, target)
+    index_builder.copy_tree(source, target)
 
     for name in ("inner/holes", "plain"):
         assert (target / name).read_bytes() == (source / name).read_bytes()
@@ -390,7 +390,7 @@ SERVER = """
 import asyncio, os, signal, sys
 from pathlib import Path
 import numpy as np
-from attar.server.collections.process import StoreProcess
+from attar.server.collections.edge_process import StoreProcess
 
 async def main():
     process = StoreProcess(Path(sys.argv[1]))
@@ -419,7 +419,7 @@ import asyncio, os, signal, sys
 from pathlib import Path
 import numpy as np
 import psutil
-from attar.server.collections.process import StoreProcess
+from attar.server.collections.edge_process import StoreProcess
 
 async def main():
     process = StoreProcess(Path(sys.argv[1]))

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from attar import AsyncClient, Client, calls
-from attar.calls import Found, Point
+from attar import AsyncClient, Client
+from attar.client import calls
+from attar.client.calls import Found, Point
 from attar.errors import AlreadyExists, InputTooLong, InvalidInput, LimitReached, NotFound
 
 from .bundles import tiny_bundle

@@ -11,7 +11,7 @@ from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.grpc import ListCollectionsResponse
 
 from attar.errors import AlreadyExists, InvalidInput, NotFound, Overloaded, Replaced, Unavailable
-from attar.server.collections.chosen import open_store
+from attar.server.collections.factory import open_store
 from attar.server.collections.filters import EVERYTHING
 from attar.server.collections.qdrant import QdrantStore
 from attar.server.collections.store import Description, Search

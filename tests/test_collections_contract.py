@@ -19,8 +19,8 @@ from qdrant_client import AsyncQdrantClient
 
 from attar.errors import AlreadyExists, InvalidInput, NotFound, NotSupported, Replaced, ShapeError
 from attar.server.collections import filters
+from attar.server.collections.edge_process import StoreProcess
 from attar.server.collections.filters import EVERYTHING, Filter
-from attar.server.collections.process import StoreProcess
 from attar.server.collections.qdrant import QdrantStore
 from attar.server.collections.store import (
     Description,

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from attar.constants import RULES, Constant, check_constants
 from attar.errors import BundleRefused
-from attar.onnxops import OPERATORS
-from attar.onnxproto import read
+from attar.onnx_scan.constant_folding import RULES, Constant, check_constants
+from attar.onnx_scan.operators import OPERATORS
+from attar.onnx_scan.protobuf import read
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -14,12 +14,12 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from attar.errors import InvalidInput
-from attar.export.count import Count, count, total
-from attar.export.energy import binarized_attention, softmax_attention
-from attar.export.fuse import fuse
+from attar.export.cost.count import Count, count, total
+from attar.export.cost.energy import binarized_attention, softmax_attention
 from attar.export.graph import to_onnx
-from attar.export.quantize import quantize_int8
-from attar.export.weight_only import quantize_weights
+from attar.export.passes.fuse import fuse
+from attar.export.passes.quantize import quantize_int8
+from attar.export.passes.weight_only import quantize_weights
 from attar.manifest import TensorSpec
 
 from .encoders import ATTENTIONS, tiny_encoder, tiny_shape

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
-from attar.server.metrics import Metrics, ModelMetrics
+from attar.server.observability.metrics import Metrics, ModelMetrics
+from attar.server.observability.metrics_server import ROUTES
 from attar.server.settings import Settings, read, variable
-from attar.server.vitals import ROUTES
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "deploy").glob("*.Dockerfile"))

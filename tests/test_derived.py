@@ -7,7 +7,7 @@ import pytest
 
 import attar
 from attar.errors import InvalidInput
-from attar.export.derived import DERIVED, derive
+from attar.export.graph_variants import DERIVED, derive
 from attar.export.text import export_text
 from attar.host import instruction_set
 

@@ -11,7 +11,7 @@ from attar.training.encoders.text import TextEncoder
 from attar.training.loop import fit
 from attar.training.methods.distillation import Distillation, Lesson
 from attar.training.recipes.text import distil
-from attar.training.recipes.text.pairs import TextData
+from attar.training.recipes.text.common import TextData
 
 from .encoders import random_rows, tiny_encoder
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from attar.errors import InvalidInput
-from attar.training.data import docstrings
 from attar.training.data.pairs import Pair
+from attar.training.datasets import docstrings
 
 SUMMARY = "Say what it does in one line."
 BODY = "The rest of what there is to know, at some length, so that it can be told from others."

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.linalg import sqrtm
 
-from attar.server.drift import Drift, frechet, rankme, spread
+from attar.server.observability.drift import Drift, frechet, rankme, spread
 from attar.training.probes.rankme import rankme as papers
 
 Rows = NDArray[np.float64]

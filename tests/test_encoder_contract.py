@@ -20,19 +20,12 @@ from torch import Tensor, nn
 
 import attar
 from attar.errors import InvalidInput, ShapeError
-from attar.export.noise import noise
+from attar.export.random_inputs import noise
 from attar.export.tensor import export_model
 from attar.export.text import export_text
 from attar.manifest import Range
 from attar.training import encoders
-from attar.training.data.smiles import smiles_tokenizer
-from attar.training.data.text import embed, tokenize
-from attar.training.encoders.conv import SmallConv, SmallConvShape
-from attar.training.encoders.conv1d import Conv1dEncoder, Conv1dShape
-from attar.training.encoders.encoder import TensorEncoder
-from attar.training.encoders.mlp import MlpEncoder, MlpShape
-from attar.training.encoders.resnet import ResNet, ResNetShape
-from attar.training.encoders.saved import (
+from attar.training.checkpoints.encoder import (
     ENCODERS,
     TensorModel,
     TextModel,
@@ -41,6 +34,12 @@ from attar.training.encoders.saved import (
     load_text,
     save,
 )
+from attar.training.data.text import embed, tokenize
+from attar.training.encoders.conv import SmallConv, SmallConvShape
+from attar.training.encoders.conv1d import Conv1dEncoder, Conv1dShape
+from attar.training.encoders.encoder import TensorEncoder
+from attar.training.encoders.mlp import MlpEncoder, MlpShape
+from attar.training.encoders.resnet import ResNet, ResNetShape
 from attar.training.encoders.scattering import ScatteringEncoder, ScatteringShape
 from attar.training.encoders.series import SeriesEncoder, SeriesShape
 from attar.training.encoders.spectrogram import SpectrogramEncoder, SpectrogramShape
@@ -49,6 +48,7 @@ from attar.training.encoders.text import TextEncoder, TextShape
 from attar.training.encoders.tokens import MOST_TOKENS, TokenEncoder
 from attar.training.encoders.transformer import Attention, TransformerShape
 from attar.training.encoders.vit import VitEncoder, VitShape
+from attar.training.tokenizers.smiles import smiles_tokenizer
 
 from .checked import checked
 from .encoders import ATTENTIONS

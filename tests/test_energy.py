@@ -4,15 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from attar.export.count import total
-from attar.export.energy import (
+from attar.export.cost.count import total
+from attar.export.cost.energy import (
     PICOJOULES,
     binarized_attention,
     energy,
     picojoules,
     softmax_attention,
 )
-from attar.export.operations import Operations
+from attar.export.cost.operations import Operations
 
 from .graphs import counted, encoder_graph
 

@@ -25,7 +25,7 @@ from attar.inputs import Role
 from attar.manifest import TensorSpec
 from attar.training.data.source import embed
 from attar.training.loop import fit
-from attar.training.methods.twins import Twins
+from attar.training.methods.siamese import Twins
 from attar.training.probes import suite
 from attar.training.probes.summaries import SummaryRetrieval
 from attar.training.recipes.image import barlow_twins

@@ -18,7 +18,7 @@ from attar.manifest import TensorSpec
 from attar.runtime import Encoder
 from attar.training.data.source import embed
 from attar.training.loop import fit
-from attar.training.methods.twins import Twins
+from attar.training.methods.siamese import Twins
 from attar.training.probes.knn import knn_accuracy
 from attar.training.recipes.image.barlow_twins import recipe
 

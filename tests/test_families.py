@@ -18,10 +18,10 @@ from torch import Tensor, nn
 import attar
 from attar.export.importing import import_folder
 from attar.runtime import Encoder
+from attar.training.checkpoints.encoder import token_transformer
 from attar.training.data.text import embed, tokenize
-from attar.training.encoders import huggingface
-from attar.training.encoders.folder import Declared
-from attar.training.encoders.saved import token_transformer
+from attar.training.huggingface import loading
+from attar.training.huggingface.config import Declared
 
 from .encoders import random_texts
 from .families import FAMILIES, LENGTH, WIDTH, libraries, plain_folder, sentence_folder
@@ -75,10 +75,8 @@ def theirs(folder: Path, texts: Sequence[str]) -> Vectors:
     return vectors
 
 
-def in_torch(
-    folder: Path, texts: Sequence[str], declared: Declared = huggingface.SILENT
-) -> Vectors:
-    model = huggingface.read(folder, declared)
+def in_torch(folder: Path, texts: Sequence[str], declared: Declared = loading.SILENT) -> Vectors:
+    model = loading.read(folder, declared)
     return embed(
         model.encoder, tokenize(texts, model.tokenizer, max_length=model.encoder.max_length)
     )
@@ -164,7 +162,7 @@ def test_a_checkpoint_with_a_language_models_head_gives_its_encoder(
 @pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta", "camembert", "distilbert"])
 def test_berts_kin_become_attars_own_blocks(family: str, tmp_path: Path) -> None:
     folder = sentence_folder(tmp_path / "theirs", family)
-    model = token_transformer(huggingface.read(folder))
+    model = token_transformer(loading.read(folder))
     assert len(model.encoder.transformer.blocks) == 1
     assert model.encoder.dim == WIDTH
 
@@ -174,7 +172,7 @@ def test_learned_positions_bound_the_length_whatever_the_folder_says(
     family: str, tmp_path: Path
 ) -> None:
     folder = sentence_folder(tmp_path / "theirs", family, max_position_embeddings=10)
-    most = huggingface.read(folder).encoder.max_length
+    most = loading.read(folder).encoder.max_length
     # RoBERTa and MPNet number positions from the padding's id, 1, on.
     assert most == {"bert": 10, "roberta": 8, "mpnet": 8}[family]
     assert np.isfinite(in_torch(folder, ["the cat " * 20])).all()

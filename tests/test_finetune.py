@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from attar.errors import InvalidInput
-from attar.training.data.images import digits
 from attar.training.data.source import Source
+from attar.training.datasets.digits import digits
 from attar.training.encoders.mlp import mlp
 from attar.training.probes.few_shot import few_rows
 from attar.training.probes.finetune import fine_tune, first_layers, predictions

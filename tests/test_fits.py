@@ -23,16 +23,16 @@ from attar.errors import (
     RateLimited,
     Unavailable,
 )
-from attar.server.call import Call, Meter, answering
-from attar.server.collections.process import StoreProcess
+from attar.server.collections.edge_process import StoreProcess
 from attar.server.engine.models import Models
+from attar.server.limits.working_memory import Working
+from attar.server.request_context import Call, Meter, answering
 from attar.server.usecases.anomaly import Anomaly
-from attar.server.usecases.classify import Classification, fit_bytes, fit_classifier
+from attar.server.usecases.classification import Classification, fit_bytes, fit_classifier
+from attar.server.usecases.collections import Collections
 from attar.server.usecases.embed import embed
-from attar.server.usecases.fits import Fits
-from attar.server.usecases.search import Collections
-from attar.server.usecases.shelf import Capacity
-from attar.server.working import Working
+from attar.server.usecases.fit_queue import Fits
+from attar.server.usecases.head_store import Capacity
 
 from .bundles import tiny_bundle
 from .servers import serving, settings

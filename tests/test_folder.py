@@ -13,8 +13,8 @@ import attar
 from attar.errors import InvalidInput
 from attar.export.importing import import_folder
 from attar.training.data.text import embed, tokenize
-from attar.training.encoders import huggingface
-from attar.training.encoders.folder import Declared
+from attar.training.huggingface import loading
+from attar.training.huggingface.config import Declared
 
 from .families import libraries, sentence_folder
 from .hostile.folders import PROMPTS, edit
@@ -71,46 +71,46 @@ def test_a_role_has_the_prompt_that_the_folder_names(
     folder: Path, listed: dict[str, Any], query: str, passage: str
 ) -> None:
     edit(PROMPTS, prompts=listed)(folder)
-    assert huggingface.read(folder).prompts == {"query": query, "passage": passage}
+    assert loading.read(folder).prompts == {"query": query, "passage": passage}
 
 
 def test_prompts_are_declared_where_the_folder_has_none(folder: Path) -> None:
     declared = Declared(prompts={"query": "query: ", "passage": "passage: "})
-    assert huggingface.read(folder, declared).prompts == declared.prompts
+    assert loading.read(folder, declared).prompts == declared.prompts
     edit(PROMPTS, prompts={"query": "query: "})(folder)
-    assert huggingface.read(folder, declared).prompts == declared.prompts  # what it says again
+    assert loading.read(folder, declared).prompts == declared.prompts  # what it says again
 
 
 def test_a_default_prompt_is_taken_when_it_is_a_roles(folder: Path) -> None:
     edit(PROMPTS, prompts={"query": "q: "}, default_prompt_name="query")(folder)
-    assert huggingface.read(folder).prompts == {"query": "q: ", "passage": ""}
+    assert loading.read(folder).prompts == {"query": "q: ", "passage": ""}
 
 
 def test_widths_are_those_of_the_folder_or_declared(folder: Path) -> None:
-    assert huggingface.read(folder).dims == ()
-    assert huggingface.read(folder, Declared(dims=(4, 8, 16))).dims == (4, 8)  # 16 is the whole
+    assert loading.read(folder).dims == ()
+    assert loading.read(folder, Declared(dims=(4, 8, 16))).dims == (4, 8)  # 16 is the whole
     card(folder, 16, 8, 4)
-    assert huggingface.read(folder).dims == (4, 8)
-    assert huggingface.read(folder, Declared(dims=(8,))).dims == (8,)
+    assert loading.read(folder).dims == (4, 8)
+    assert loading.read(folder, Declared(dims=(8,))).dims == (8,)
     with pytest.raises(InvalidInput, match="was trained for the widths 4, 8, 16; got 2"):
-        huggingface.read(folder, Declared(dims=(2,)))
+        loading.read(folder, Declared(dims=(2,)))
 
 
 def test_embeddings_of_any_length_have_one_width(folder: Path) -> None:
     modules = json.loads((folder / "modules.json").read_text("utf-8"))
     write_json(folder / "modules.json", modules[:2])
     card(folder, 16, 8, 4)
-    model = huggingface.read(folder)
+    model = loading.read(folder)
     assert (model.normalized, model.dims) == (False, ())
-    model = huggingface.read(folder, Declared(normalize=True))
+    model = loading.read(folder, Declared(normalize=True))
     assert (model.normalized, model.dims) == (True, (4, 8))
 
 
 def test_a_plain_folder_is_as_it_is_declared(folder: Path) -> None:
-    whole = huggingface.read(folder)
+    whole = loading.read(folder)
     (folder / "modules.json").unlink()
     declared = Declared(pooling="mean", normalize=True)
-    plain = huggingface.read(folder, declared)
+    plain = loading.read(folder, declared)
     rows = tokenize(TEXTS, whole.tokenizer, max_length=LENGTH)
     np.testing.assert_array_equal(embed(plain.encoder, rows), embed(whole.encoder, rows))
     assert plain.encoder.dim == WIDTH
@@ -139,17 +139,17 @@ def test_the_length_is_the_folders(
 ) -> None:
     edit("sentence_bert_config.json", max_seq_length=sentences)(folder)
     edit("tokenizer_config.json", model_max_length=tokenizer)(folder)
-    assert huggingface.read(folder).encoder.max_length == most
+    assert loading.read(folder).encoder.max_length == most
 
 
 def test_lower_case_comes_before_the_tokenizers_own_steps(folder: Path) -> None:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.normalizer = NFKC()
     tokenizer.save(str(folder / "tokenizer.json"))
-    before = huggingface.read(folder).tokenizer
+    before = loading.read(folder).tokenizer
     assert before == (folder / "tokenizer.json").read_bytes()
     edit("sentence_bert_config.json", do_lower_case=True)(folder)
-    after = huggingface.read(folder).tokenizer
+    after = loading.read(folder).tokenizer
     upper, lower = tokenize(["THE CAT", "the cat"], after, max_length=LENGTH)
     np.testing.assert_array_equal(upper, lower)
     (unknown,) = tokenize(["THE CAT"], before, max_length=LENGTH)
@@ -169,7 +169,7 @@ def test_lower_case_comes_before_the_tokenizers_own_steps(folder: Path) -> None:
 )
 def test_lineage_names_the_model_and_no_ones_folders(folder: Path, given: str, name: str) -> None:
     edit("config.json", _name_or_path=given)(folder)
-    assert huggingface.read(folder).lineage == {"imported": name}
+    assert loading.read(folder).lineage == {"imported": name}
 
 
 @pytest.mark.parametrize("dims", [(8, 4), (4, 4), (0,)])

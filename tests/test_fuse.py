@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from attar.bundle import Bundle
 from attar.errors import InvalidInput
-from attar.export.fuse import fuse, node_counts
+from attar.export.passes.fuse import fuse, node_counts
 from attar.export.text import text_graph
 from attar.training.encoders.text import TextEncoder
 

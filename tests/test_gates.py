@@ -17,9 +17,9 @@ import attar
 from attar.bundle import Bundle
 from attar.errors import AlreadyExists, BackendError, InvalidInput
 from attar.export.bundling import Candidate, Exported, assemble
-from attar.export.fuse import node_counts
 from attar.export.gates import FP32, Gate, failures
 from attar.export.measure import LEAST_TOLERANCE, Measured, Probe, tolerance
+from attar.export.passes.fuse import node_counts
 from attar.host import instruction_set
 from attar.inputs import Prepared, TextInput
 from attar.manifest import Latency, Manifest

@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from attar.errors import InvalidInput
 from attar.export.calibration import run
-from attar.export.half import Half, on_a_cpu, to_half
 from attar.export.measure import cosine
+from attar.export.passes.half import Half, on_a_cpu, to_half
 from attar.export.text import text_feeds
 from attar.inputs import TextInput
 

@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from tritonclient.grpc.aio import InferenceServerClient
 
 from attar.server.app import SERVICE_NAMES, running
-from attar.server.transport import reflection
+from attar.server.rpc import reflection
 
 from .bundles import tiny_tensor_bundle
 from .servers import free_port, serving, settings

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from attar.errors import Unavailable
-from attar.server.engine.hop import Hop
+from attar.server.engine.small_jobs import Hop
 
 
 async def test_jobs_that_come_during_one_hop_share_the_next() -> None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 import attar
 from attar.errors import InvalidInput
 from attar.server.app import running
-from attar.server.transport.web.page import SCHEMAS
+from attar.server.rest.openapi import SCHEMAS
 
 from .bundles import tiny_bundle, tiny_tensor_bundle
 from .servers import free_port, serving, settings

@@ -15,9 +15,9 @@ import openai
 import pytest
 import trustme
 
-from attar.server.access import SCOPES
+from attar.server.rest.routes import ROUTES
+from attar.server.security.access import SCOPES
 from attar.server.settings import Settings
-from attar.server.transport.web.app import ROUTES
 
 from .servers import free_port, process, serving, settings
 

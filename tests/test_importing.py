@@ -16,7 +16,7 @@ from attar.export.importing import import_folder, words_of_every_length
 from attar.export.measure import cosine
 from attar.inputs import TextInput
 from attar.training.data.text import embed
-from attar.training.encoders import huggingface
+from attar.training.huggingface import loading
 
 from .bundles import tokenizer_json
 from .teachers import LENGTH, bert_folder, minilm, write_json
@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def assert_same_as_torch(exported: Exported, folder: Path, texts: list[str]) -> None:
-    model = huggingface.read(folder)
+    model = loading.read(folder)
     host = TextInput(model.tokenizer, max_length=model.encoder.max_length, prompts={})
     rows = host.prepare(texts, role="passage", truncation="truncate")
     expected = embed(model.encoder, [row.arrays[0] for row in rows])

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attar.errors import ShapeError
-from attar.server.steps import SMALL_BYTES
-from attar.server.transport.kserve import TensorInfo, from_values
-from attar.server.transport.web import reader
+from attar.server.cooperative import SMALL_BYTES
+from attar.server.kserve import TensorInfo, from_values
+from attar.server.rest import json_reader
 
 BLANKS = " " * SMALL_BYTES  # makes any document a long one
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
@@ -28,7 +28,7 @@ JSON: Any = st.recursive(
 
 def plain(value: Any) -> Any:
     """Give lists for arrays, and each value with its type, as floats where an array is packed."""
-    if isinstance(value, reader.ARRAYS):
+    if isinstance(value, json_reader.ARRAYS):
         return [plain(one) for one in value]
     return type(value), value
 
@@ -54,7 +54,7 @@ def fit(numbers: list[float]) -> bool:
 def test_an_array_has_the_values_that_json_reads(found: Any) -> None:
     text = json.dumps(found)
 
-    assert plain(reader.read(BLANKS + text)) == expected(json.loads(text))
+    assert plain(json_reader.read(BLANKS + text)) == expected(json.loads(text))
 
 
 @pytest.mark.parametrize("changed", ["7", "true", "null", '"a"', "[1]", "1e400", f"1{'0' * 400}"])
@@ -64,11 +64,11 @@ def test_a_value_of_another_kind_among_many_numbers_stays_what_it_is(changed: st
     values[at] = changed
     text = f"[{','.join(values)}]"
 
-    assert plain(reader.read(text)) == expected(json.loads(text))
+    assert plain(json_reader.read(text)) == expected(json.loads(text))
 
 
 def test_a_number_of_a_long_array_takes_eight_bytes() -> None:
-    read = reader.read(json.dumps([n + 0.5 for n in range(20_000)]))
+    read = json_reader.read(json.dumps([n + 0.5 for n in range(20_000)]))
 
     assert isinstance(read, array)
     assert len(memoryview(read).tobytes()) == 160_000
@@ -86,7 +86,7 @@ def test_a_tensor_of_packed_rows_is_that_of_lists(row: str, datatype: str) -> No
         except ShapeError as refused:
             return str(refused)
 
-    assert tensor(reader.read(BLANKS + text)) == tensor(json.loads(text))
+    assert tensor(json_reader.read(BLANKS + text)) == tensor(json.loads(text))
 
 
 def test_a_packed_tensor_of_many_rows_has_its_values() -> None:
@@ -94,5 +94,5 @@ def test_a_packed_tensor_of_many_rows_has_its_values() -> None:
     info = TensorInfo(name="image", datatype="FP32", shape=rows.shape)
 
     for nested in (rows, rows.reshape(-1)):
-        read = reader.read(json.dumps(nested.tolist()))
+        read = json_reader.read(json.dumps(nested.tolist()))
         np.testing.assert_array_equal(from_values(info, read).array, rows)

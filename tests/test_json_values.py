@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from attar.errors import InvalidInput
+from attar.server.cooperative import STEP_BYTES
+from attar.server.rest import endpoint
 from attar.server.settings import Settings
-from attar.server.steps import STEP_BYTES
-from attar.server.transport.web import edge
 
 MOST = 10**9
 TEXT = st.text(st.characters() | st.sampled_from('",[]{}\\'), max_size=8)
@@ -40,7 +40,7 @@ def separators(found: Any) -> int:
 @pytest.fixture
 def looks_closely(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look into every body as into one of many commas."""
-    monkeypatch.setattr(edge, "_FEW", 0)
+    monkeypatch.setattr(endpoint, "_FEW", 0)
 
 
 @pytest.mark.usefixtures("looks_closely")
@@ -49,7 +49,7 @@ def looks_closely(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_stands_in_texts_does_not_count(found: Any, escaped: bool) -> None:  # noqa: FBT001
     body = json.dumps(found, ensure_ascii=escaped).encode("utf-8", "replace")
 
-    count = edge.json_values(body, most=MOST)
+    count = endpoint.json_values(body, most=MOST)
 
     assert count == 1 + separators(found)
     assert values(found) <= count
@@ -59,33 +59,33 @@ def test_what_stands_in_texts_does_not_count(found: Any, escaped: bool) -> None:
 def test_a_body_has_no_more_values_than_are_counted(found: Any) -> None:
     body = json.dumps(found, indent=1).encode()
 
-    assert values(found) <= edge.json_values(body, most=MOST)
+    assert values(found) <= endpoint.json_values(body, most=MOST)
 
 
 def test_a_text_of_commas_is_one_value() -> None:
     body = json.dumps({"input": ["a, b, [c]" * 10_000]}).encode()
 
-    assert edge.json_values(body, most=MOST) == 3
+    assert endpoint.json_values(body, most=MOST) == 3
 
 
 @pytest.mark.parametrize("size", range(STEP_BYTES - 4, STEP_BYTES + 4))
 def test_a_text_may_lie_over_the_end_of_a_step(size: int) -> None:
     body = json.dumps(["a" * size, ",[{" * 5000, '\\",' * 5, [1, 2]]).encode()
 
-    assert edge.json_values(body, most=MOST) == 1 + separators(json.loads(body))
+    assert endpoint.json_values(body, most=MOST) == 1 + separators(json.loads(body))
 
 
 def test_counting_ends_soon_after_the_limit() -> None:
     body = b"[" + b"1," * 10**6 + b"1]"
 
-    assert 100_000 < edge.json_values(body, most=100_000) < 100_000 + STEP_BYTES
+    assert 100_000 < endpoint.json_values(body, most=100_000) < 100_000 + STEP_BYTES
 
 
 def test_a_body_may_have_as_many_token_ids_as_a_request_has_items_of_512() -> None:
     defaults = {name: field.default for name, field in Settings.model_fields.items()}
     ids = [[30000] * 512] * defaults["max_items"]
     body = json.dumps({"model": "m", "input": ids, "encoding_format": "base64", "truncate": True})
-    count = edge.json_values(body.encode(), most=MOST)
+    count = endpoint.json_values(body.encode(), most=MOST)
 
     assert count == 2048 * 512 + 2048 + 2 + 3 == 1_050_629
     assert count <= defaults["max_json_values"]
@@ -111,12 +111,12 @@ def test_a_body_may_have_as_many_token_ids_as_a_request_has_items_of_512() -> No
 )
 def test_a_body_is_read_in_the_memory_that_is_held_for_it(element: str) -> None:
     body = f'{{"input": [{",".join([element] * 20_000)}]}}'.encode()
-    held = edge.weight(body, edge.json_values(body, most=MOST))
+    held = endpoint.weight(body, endpoint.json_values(body, most=MOST))
 
     tracemalloc.start()
     try:
         with suppress(InvalidInput):  # too many fields, once some were read
-            edge.parsed(body)
+            endpoint.parsed(body)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

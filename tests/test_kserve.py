@@ -19,8 +19,8 @@ from tritonclient.utils import InferenceServerException, deserialize_bytes_tenso
 
 import attar
 from attar.errors import ShapeError
-from attar.server.transport import kserve
-from attar.server.transport.kserve_grpc import SERVICE
+from attar.server import kserve
+from attar.server.rpc.kserve_grpc import SERVICE
 
 from .bundles import tiny_bundle, tiny_tensor_bundle
 from .servers import serving, settings

@@ -11,15 +11,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from attar.errors import InvalidInput
+from attar.training.checkpoints.encoder import TextModel, token_transformer
 from attar.training.data.text import pad
-from attar.training.encoders import bert, huggingface, vit_layout
 from attar.training.encoders.attention import LinearAttention
-from attar.training.encoders.folder import Declared
-from attar.training.encoders.head import Dense, HeadShape
-from attar.training.encoders.saved import TextModel, token_transformer
+from attar.training.encoders.pooling import Dense, HeadShape
 from attar.training.encoders.text import TextShape
 from attar.training.encoders.transformer import TransformerShape
 from attar.training.encoders.vit import VitEncoder, VitShape
+from attar.training.huggingface import bert, loading, vit_names
+from attar.training.huggingface.config import Declared
 
 from .bundles import tokenizer_json
 from .encoders import ATTENTIONS, random_rows, tiny_encoder, tiny_shape
@@ -62,24 +62,24 @@ def their_vit(root: Path, **changes: Any) -> Any:
 def test_their_vit_gives_its_class_state_here(tmp_path: Path, *, bias: bool) -> None:
     images = torch.randn(3, 3, 8, 8)
     theirs = their_vit(tmp_path, qkv_bias=bias)(pixel_values=images).last_hidden_state
-    encoder = vit_layout.read(tmp_path, normalized=False)
+    encoder = vit_names.read(tmp_path, normalized=False)
     torch.testing.assert_close(encoder.states(encoder.tokens(images)), theirs)
     torch.testing.assert_close(encoder(images), theirs[:, 0])
     assert not encoder.training
-    assert vit_layout.read(tmp_path)(images).norm(dim=1).tolist() == pytest.approx([1] * 3)
+    assert vit_names.read(tmp_path)(images).norm(dim=1).tolist() == pytest.approx([1] * 3)
 
 
 @torch.no_grad()
 def test_our_vit_is_read_by_transformers_with_nothing_missing(tmp_path: Path) -> None:
     encoder, images = vit(), torch.randn(3, 3, 8, 8)
-    vit_layout.write(encoder, tmp_path)
+    vit_names.write(encoder, tmp_path)
     with libraries() as (transformers, _):
         theirs, told = transformers.ViTModel.from_pretrained(
             tmp_path, add_pooling_layer=False, output_loading_info=True
         )
     assert not any(told.values())
     torch.testing.assert_close(theirs(pixel_values=images).last_hidden_state[:, 0], encoder(images))
-    torch.testing.assert_close(vit_layout.read(tmp_path, normalized=False)(images), encoder(images))
+    torch.testing.assert_close(vit_names.read(tmp_path, normalized=False)(images), encoder(images))
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_vit_of_another_form_is_not_written(
     tmp_path: Path, wrong: VitEncoder, message: str
 ) -> None:
     with pytest.raises(InvalidInput, match=message):
-        vit_layout.write(wrong, tmp_path / "x")
+        vit_names.write(wrong, tmp_path / "x")
     assert not (tmp_path / "x").exists()
 
 
@@ -138,10 +138,10 @@ def weights(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Pa
 def test_a_folder_that_is_not_whole_is_refused_by_name(
     tmp_path: Path, spoil: Callable[[Path], object], message: str
 ) -> None:
-    vit_layout.write(vit(), tmp_path)
+    vit_names.write(vit(), tmp_path)
     spoil(tmp_path)
     with pytest.raises(InvalidInput, match=message):
-        vit_layout.read(tmp_path)
+        vit_names.read(tmp_path)
 
 
 def text(shape: TextShape | None = None, attention: str = "softmax") -> TextModel[Any]:
@@ -173,7 +173,7 @@ def test_a_bert_that_was_written_comes_back(tmp_path: Path) -> None:
     tokens = pad(random_rows(4))
     model = replace(text(), tokenizer=tokenizer_with_specials())  # as transformers has them
     bert.write(model, tmp_path)
-    again = token_transformer(huggingface.read(tmp_path, Declared(pooling="mean", normalize=True)))
+    again = token_transformer(loading.read(tmp_path, Declared(pooling="mean", normalize=True)))
     assert again.encoder.shape == model.encoder.shape
     assert again.tokenizer == model.tokenizer
     assert torch.equal(again.encoder(*tokens), model.encoder(*tokens))

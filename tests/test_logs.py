@@ -17,11 +17,11 @@ import trustme
 
 from attar import AttarError, Client, wire
 from attar.errors import Overloaded
-from attar.server import logs
-from attar.server.access import Access
-from attar.server.call import Call, Phase
-from attar.server.door import Door
-from attar.server.metrics import Metrics
+from attar.server.admission import Door
+from attar.server.observability import logs
+from attar.server.observability.metrics import Metrics
+from attar.server.request_context import Call, Phase
+from attar.server.security.access import Access
 from attar.v1 import embedding_pb2, item_pb2
 
 from .servers import free_port, process

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from attar.errors import InvalidInput
-from attar.training.data.images import digits
+from attar.training.datasets.digits import digits
 from attar.training.loop import CollapseWarning, History, Training, fit
 from attar.training.method import Method, Metrics
 from attar.training.objectives.barlow_twins import barlow_twins

@@ -13,12 +13,12 @@ from tritonclient.grpc import service_pb2
 
 from attar import wire
 from attar.errors import InvalidInput
-from attar.server import steps
+from attar.server import cooperative
 from attar.server.errors import Violation
-from attar.server.transport import messages
+from attar.server.rpc import incremental_protobuf
 from attar.v1 import collections_pb2, embedding_pb2, item_pb2
 
-LONG = steps.STEP_BYTES
+LONG = cooperative.STEP_BYTES
 LIMITS = {"max_filter_bytes": 2**18, "max_payload_bytes": 2**16}
 
 
@@ -75,8 +75,8 @@ WHOLE: dict[str, Message] = {
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_long_message_is_read_as_it_is_read_whole(name: str) -> None:
     data = WHOLE[name].SerializeToString()
-    assert len(data) > steps.SMALL_BYTES
-    assert messages.read(type(WHOLE[name]), data, limits=LIMITS) == WHOLE[name]
+    assert len(data) > cooperative.SMALL_BYTES
+    assert incremental_protobuf.read(type(WHOLE[name]), data, limits=LIMITS) == WHOLE[name]
 
 
 @settings(max_examples=20)
@@ -98,9 +98,9 @@ def test_the_last_of_one_choice_wins_and_garbage_is_refused_as_by_protobuf(
         whole = embedding_pb2.EmbedRequest.FromString(data)
     except Exception:  # noqa: BLE001 (its own DecodeError)
         with pytest.raises(InvalidInput, match="is not the protobuf that this call takes"):
-            messages.read(embedding_pb2.EmbedRequest, data, limits=LIMITS)
+            incremental_protobuf.read(embedding_pb2.EmbedRequest, data, limits=LIMITS)
     else:
-        assert messages.read(embedding_pb2.EmbedRequest, data, limits=LIMITS) == whole
+        assert incremental_protobuf.read(embedding_pb2.EmbedRequest, data, limits=LIMITS) == whole
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_json_that_protobuf_would_read_for_long_is_refused_before(
     request_: Message, told: str
 ) -> None:
     with pytest.raises(Violation) as refused:
-        messages.read(type(request_), request_.SerializeToString(), limits=LIMITS)
+        incremental_protobuf.read(type(request_), request_.SerializeToString(), limits=LIMITS)
     assert re.search(told, str(refused.value.error))
 
 
@@ -132,9 +132,9 @@ def test_others_run_again_and_again_while_a_long_message_is_read(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moments: list[None] = []
-    monkeypatch.setattr(messages, "give_way", lambda: moments.append(None))
+    monkeypatch.setattr(incremental_protobuf, "give_way", lambda: moments.append(None))
     data = WHOLE[name].SerializeToString()
-    messages.read(type(WHOLE[name]), data, limits=LIMITS)
+    incremental_protobuf.read(type(WHOLE[name]), data, limits=LIMITS)
     bytes_apart = LONG * 4  # one entry of a map is read whole, and bytes are only copied
     assert len(moments) > len(data) / bytes_apart
 
@@ -146,8 +146,8 @@ def test_parts_of_an_answer_are_one_answer() -> None:
     ]
     whole = collections_pb2.SearchResponse(fingerprint="sha256:1", results=hits)
     kind = collections_pb2.SearchResponse
-    rest = (messages.nested(kind, "results", _in_parts(one)) for one in hits)
-    data = messages.written([kind(fingerprint="sha256:1"), *rest])
+    rest = (incremental_protobuf.nested(kind, "results", _in_parts(one)) for one in hits)
+    data = incremental_protobuf.written([kind(fingerprint="sha256:1"), *rest])
     assert kind.FromString(data) == whole
 
 

@@ -10,7 +10,6 @@ from attar.training.encoders.transformer import TransformerShape
 from attar.training.encoders.vit import VitEncoder, VitShape
 from attar.training.method import Method
 from attar.training.methods.asymmetric import Asymmetric
-from attar.training.methods.clusters import Swav
 from attar.training.methods.group_masked import Corrupted, GroupMasked
 from attar.training.methods.label_augmentation import LabelAugmentation, Turned
 from attar.training.methods.label_distillation import LabelDistillation
@@ -19,9 +18,10 @@ from attar.training.methods.momentum import Mixing, MomentumContrast
 from attar.training.methods.random_teacher import PrototypeHead, RandomTeacher
 from attar.training.methods.reconstruction import Reconstruction
 from attar.training.methods.self_distilled import SelfDistilled
-from attar.training.methods.twins import Inputs, Twins
+from attar.training.methods.siamese import Inputs, Twins
+from attar.training.methods.swav import Swav
 from attar.training.objectives.barlow_twins import barlow_twins
-from attar.training.objectives.knowledge import jensen_shannon, soft_labels
+from attar.training.objectives.soft_labels import jensen_shannon, soft_labels
 from attar.training.predictors import DirectPred
 from attar.training.schedules import constant
 from attar.training.targets import Queue

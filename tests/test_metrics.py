@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from prometheus_client import generate_latest
 
-from attar.server.drift import ROWS
-from attar.server.metrics import OUTCOMES, REASONS, Metrics, ModelMetrics
+from attar.server.observability.drift import ROWS
+from attar.server.observability.metrics import OUTCOMES, REASONS, Metrics, ModelMetrics
 
 DOCS = Path(__file__).parents[1] / "docs" / "serving.md"
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 import attar
 from attar.bundle import Bundle
 from attar.errors import BundleRefused, InvalidInput, NotFound, NotSupported
+from attar.server.engine.bundle_repository import Repository, look, newer, places
 from attar.server.engine.model import Model
 from attar.server.engine.models import Models
-from attar.server.engine.repository import Repository, look, newer, places
 from attar.server.usecases.embed import embed
 
 from .bundles import text_files, text_manifest, tiny_bundle

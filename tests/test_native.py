@@ -23,17 +23,17 @@ from torch import nn
 import attar
 from attar.bundle import Bundle
 from attar.errors import InvalidInput, NotSupported
-from attar.export.binarized import quantize_binarized
-from attar.export.count import INPUTS, Count, total
+from attar.export.cost.count import INPUTS, Count, total
 from attar.export.graph import to_onnx
 from attar.export.measure import cosine
-from attar.export.native import NATIVE, OPERATOR, use_native
+from attar.export.passes.binarized import quantize_binarized
+from attar.export.targets.native import NATIVE, OPERATOR, use_native
 from attar.export.text import export_text
 from attar.manifest import Requires, TensorSpec
 from attar.native import DOMAIN, LIBRARY
+from attar.training.checkpoints.encoder import TextModel
 from attar.training.data.text import pad
 from attar.training.encoders.attention import BinarizedAttention
-from attar.training.encoders.saved import TextModel
 
 from .bundles import text_files, text_manifest, tokenizer_json
 from .encoders import random_rows, random_texts, tiny_encoder

@@ -23,10 +23,10 @@ from attar.training.objectives.clip import clip
 from attar.training.objectives.dino import dino, moved_centre
 from attar.training.objectives.distillation import embedding_match, similarity_match
 from attar.training.objectives.info_nce import info_nce, mix_hard
-from attar.training.objectives.knowledge import jensen_shannon, soft_labels
 from attar.training.objectives.masked import masked_tokens, masked_values
 from attar.training.objectives.mixed_barlow_twins import mixed_redundancy
 from attar.training.objectives.nt_xent import nt_xent
+from attar.training.objectives.soft_labels import jensen_shannon, soft_labels
 from attar.training.objectives.swav import codes, swav
 from attar.training.objectives.vicreg import vicreg
 

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from attar.onnxproto import MAX_DEPTH, MAX_FIELDS, MAX_TEXT_BYTES, Message, Run, read
-from attar.onnxschema import ENUMS, SCHEMA, Field
+from attar.onnx_scan.protobuf import MAX_DEPTH, MAX_FIELDS, MAX_TEXT_BYTES, Message, Run, read
+from attar.onnx_scan.schema import ENUMS, SCHEMA, Field
 
 from .bundles import text_graph
 

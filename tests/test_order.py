@@ -11,7 +11,7 @@ from attar.training.sampler import Sampler
 WORKER = """
 import sys
 from torch import distributed as dist
-from attar.training.data.images import digits
+from attar.training.datasets.digits import digits
 from attar.training.sampler import Sampler
 from attar.training import world
 

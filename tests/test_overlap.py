@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from attar.encodings import ENCODINGS
-from attar.export.overlap import encodings_report, neighbours, overlaps
+from attar.export.encoding_recall import encodings_report, neighbours, overlaps
 from attar.manifest import Ranges
 
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from attar.bundle import Bundle
 from attar.errors import InvalidInput
-from attar.export.page import crossover, page, pareto
-from attar.export.svg import Axis, Series, chart, ticks
+from attar.export.report_charts import Axis, Series, chart, ticks
+from attar.export.report_html import crossover, page, pareto
 from attar.manifest import Latency, Variant
 
 from .bundles import text_files, text_manifest

@@ -12,7 +12,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from attar import wire
 from attar.errors import InvalidInput
-from attar.server.transport import parts
+from attar.server.rpc import field_counts
 from attar.v1 import classification_pb2, collections_pb2, embedding_pb2, item_pb2
 
 MANY = 2**17  # values in payloads
@@ -78,13 +78,13 @@ def test_parts_are_those_that_protobuf_reads(
         expected = members(message)
 
         in_json = members(message, of_json=True)
-        assert parts.count(type(message), raw, limit=expected, max_payload_values=MANY) == (
+        assert field_counts.count(type(message), raw, limit=expected, max_payload_values=MANY) == (
             expected,
             in_json,
         )
         if expected:
             with pytest.raises(InvalidInput, match="more than"):
-                parts.count(type(message), raw, limit=expected - 1, max_payload_values=MANY)
+                field_counts.count(type(message), raw, limit=expected - 1, max_payload_values=MANY)
 
 
 @given(raw=st.binary(max_size=60))
@@ -95,8 +95,8 @@ def test_what_protobuf_reads_is_counted(raw: bytes) -> None:
     except DecodeError:
         return
     try:
-        found = parts.count(kind, raw, limit=1000, max_payload_values=MANY)
-    except parts.Malformed:  # groups, which no message of ours has
+        found = field_counts.count(kind, raw, limit=1000, max_payload_values=MANY)
+    except field_counts.Malformed:  # groups, which no message of ours has
         return
 
     assert found.own >= len(read.texts.values)
@@ -107,8 +107,8 @@ def test_what_protobuf_reads_is_counted(raw: bytes) -> None:
     [b"\x0a", b"\x0a\x05abc", b"\x0b", b"\x00\x01", b"\x80" * 11, b"\x09\x01", _VarintBytes(2**35)],
 )
 def test_what_is_no_message_is_told(raw: bytes) -> None:
-    with pytest.raises(parts.Malformed):
-        parts.count(embedding_pb2.EmbedRequest, raw, limit=9, max_payload_values=MANY)
+    with pytest.raises(field_counts.Malformed):
+        field_counts.count(embedding_pb2.EmbedRequest, raw, limit=9, max_payload_values=MANY)
 
 
 @given(raw=st.binary(max_size=40), cut=st.integers(0, 9))
@@ -123,8 +123,8 @@ def test_json_that_protobuf_reads_is_counted(raw: bytes, cut: int) -> None:
         except DecodeError:
             continue
         try:
-            found = parts.count(kind, message, limit=9, max_payload_values=MANY)
-        except parts.Malformed:
+            found = field_counts.count(kind, message, limit=9, max_payload_values=MANY)
+        except field_counts.Malformed:
             continue
         assert found.json >= inside(read)
 
@@ -133,8 +133,8 @@ def test_a_message_of_many_empty_texts_is_refused_after_the_limit() -> None:
     raw = embedding_pb2.EmbedRequest(texts=item_pb2.Texts(values=[""] * 10**6)).SerializeToString()
 
     with pytest.raises(InvalidInput, match="has more than 33024 fields"):
-        parts.count(
-            embedding_pb2.EmbedRequest, raw, limit=parts.most(2048), max_payload_values=MANY
+        field_counts.count(
+            embedding_pb2.EmbedRequest, raw, limit=field_counts.most(2048), max_payload_values=MANY
         )
 
 
@@ -150,6 +150,6 @@ def test_payloads_of_as_many_values_as_there_may_be_are_no_more(payload: Struct)
     raw = collections_pb2.UpsertRequest(payloads=[payload] * 9).SerializeToString()
     kind = collections_pb2.UpsertRequest
 
-    assert parts.count(kind, raw, limit=9, max_payload_values=9 * 101).own == 9
+    assert field_counts.count(kind, raw, limit=9, max_payload_values=9 * 101).own == 9
     with pytest.raises(InvalidInput, match="more values than max_payload_values, 200; send sev"):
-        parts.count(kind, raw, limit=9, max_payload_values=200)
+        field_counts.count(kind, raw, limit=9, max_payload_values=200)

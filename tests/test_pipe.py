@@ -7,23 +7,25 @@ import numpy as np
 import pytest
 
 from attar.errors import NotFound
-from attar.server.collections import pipe
+from attar.server.collections import process_pipe
 from attar.server.collections.store import Hit, Page, Point
 
 
 def sent(answer: object) -> object:
     here, there = Pipe()
     with here, there:
-        thread = threading.Thread(target=pipe.send, args=(there, answer))  # it may be a long one
+        thread = threading.Thread(
+            target=process_pipe.send, args=(there, answer)
+        )  # it may be a long one
         thread.start()
-        found = pipe.receive(here)
+        found = process_pipe.receive(here)
         thread.join()
     return found
 
 
 def test_hits_points_and_errors_come_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     moments: list[None] = []
-    monkeypatch.setattr(pipe, "give_way", lambda: moments.append(None))
+    monkeypatch.setattr(process_pipe, "give_way", lambda: moments.append(None))
     payloads = [{"number": n, "deep": {"values": [n] * 2000, "text": "é"}} for n in range(100)]
     hits = [[Hit(n, 0.5, payload, 9) for n, payload in enumerate(payloads)], []]
     assert sent((True, hits)) == (True, hits)
@@ -58,4 +60,4 @@ def test_an_end_that_is_closed_is_told() -> None:
     here, there = Pipe()
     there.close()
     with here, pytest.raises(EOFError):
-        pipe.receive(here)
+        process_pipe.receive(here)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attar.errors import Overloaded
-from attar.server import places
-from attar.server.places import Places
+from attar.server.limits import stream_slots
+from attar.server.limits.stream_slots import Places
 
 ONE_ADDRESS = "ipv4:127.0.0.1:"
 
@@ -106,7 +106,7 @@ async def test_where_all_have_one_a_silent_one_makes_room_in_time(
         refused = await open_now.open("c")
         assert list(open_now.told) == [refused]
 
-        monkeypatch.setattr(places, "SILENT_S", 0.0)
+        monkeypatch.setattr(stream_slots, "SILENT_S", 0.0)
         await open_now.open("c")
         assert list(open_now.told) == [refused, first]
 

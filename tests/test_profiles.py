@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attar.errors import InvalidInput
-from attar.export.tensorrt.profiles import LIKELY_TOKENS, buckets, profiles
+from attar.export.targets.tensorrt.profiles import LIKELY_TOKENS, buckets, profiles
 from attar.manifest import TensorSpec
 
 TEXT = tuple(

@@ -16,9 +16,9 @@ import pytest
 import attar
 from attar.bundle import Bundle
 from attar.errors import BundleRefused, InvalidInput, NotSupported, Unavailable
+from attar.server.engine.bundle_repository import Place, Proven, Repository, look
 from attar.server.engine.models import Models
-from attar.server.engine.proof import Prover
-from attar.server.engine.repository import Place, Proven, Repository, look
+from attar.server.engine.trial_process import Prover
 from attar.server.settings import Settings
 
 from .attacks.bundles import ABORTS, ENDLESS, ENORMOUS, PANICS, Put

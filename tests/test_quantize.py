@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from attar.errors import InvalidInput
-from attar.export.calibrated import halves
 from attar.export.calibration import Feed
 from attar.export.gates import INT8
+from attar.export.int8 import halves
 from attar.export.measure import cosine
-from attar.export.quantize import (
+from attar.export.passes.quantize import (
     TABLE_STEPS,
     WEIGHT_STEPS,
     quantize_columns,
     quantize_int8,
     quantize_within,
 )
-from attar.export.smooth import smooth
+from attar.export.passes.smoothquant import smooth
 from attar.export.text import text_feeds
 from attar.inputs import Prepared, TextInput
 

@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from attar.errors import Overloaded
-from attar.server.receiving import MAX_WAITING, PATIENCE_S, Receiving
+from attar.server.limits.receive_slots import MAX_WAITING, PATIENCE_S, Receiving
 
 from .bundles import tiny_bundle
 from .servers import serving, settings

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from attar.training.checkpoints.encoder import TensorModel, load, save
 from attar.training.data.source import Source, embed
 from attar.training.data.spectrograms import Frames, spectrograms
-from attar.training.data.tones import CLASSES, FALL, RISE, tones
-from attar.training.encoders.saved import TensorModel, load, save
+from attar.training.datasets.tones import CLASSES, FALL, RISE, tones
 from attar.training.loop import fit
 from attar.training.recipes.audio import tera
 

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 import attar
 from attar.errors import InvalidInput, ShapeError
 from attar.export.tensor import export_model
+from attar.training.checkpoints.encoder import TensorModel, load, save
 from attar.training.data.objects import Objects
 from attar.training.data.source import embed
-from attar.training.data.stars import variable_stars
+from attar.training.datasets.stars import variable_stars
+from attar.training.encoders.joint_space import SharedSpace
 from attar.training.encoders.mlp import MlpEncoder, MlpShape
-from attar.training.encoders.saved import TensorModel, load, save
-from attar.training.encoders.shared import SharedSpace
 from attar.training.loop import fit
 from attar.training.methods.cross_modal import CrossModal
 from attar.training.objectives.clip import MAX_SCALE, clip
@@ -28,8 +28,8 @@ from attar.training.probes.anomaly import centroid_distance
 from attar.training.probes.centroids import cosine_distances, mahalanobis_distances
 from attar.training.probes.fusion import fused
 from attar.training.probes.mislabelled import agreement, precision_at_k, suggest
-from attar.training.recipes.many.astro_m3 import ORDER, embeddings, encoders, recipe
-from attar.training.views.phase import turned
+from attar.training.recipes.multimodal.astro_m3 import ORDER, embeddings, encoders, recipe
+from attar.training.views.folded_phase import turned
 
 SMALL = replace(recipe.settings, steps=3, warmup=1, batch_size=16, dim=12, width=8, hidden=8)
 DRAW = np.random.default_rng(0)

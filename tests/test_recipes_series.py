@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from attar.errors import InvalidInput
-from attar.training.data.eeg import eeg
+from attar.training.checkpoints.encoder import TensorModel, load, save
 from attar.training.data.source import Source, embed
-from attar.training.encoders.saved import TensorModel, load, save
+from attar.training.datasets.eeg import eeg
 from attar.training.loop import fit
-from attar.training.methods.quantised import Quantised, perplexity
+from attar.training.methods.vector_quantised import Quantised, perplexity
 from attar.training.recipes.series import eegformer
 from attar.training.targets import Codebook
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from attar.training.checkpoints.encoder import TensorModel, load, save
 from attar.training.data.source import Source, embed
-from attar.training.data.tables import breast_cancer, wine
-from attar.training.encoders.saved import TensorModel, load, save
+from attar.training.datasets.tables import breast_cancer, wine
 from attar.training.encoders.table import TableEncoder, TableShape
 from attar.training.encoders.transformer import TransformerShape
 from attar.training.loop import fit

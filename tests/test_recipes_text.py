@@ -12,11 +12,11 @@ from attar.training.data.text import embed
 from attar.training.encoders.attention import BinarizedAttention, SoftmaxAttention
 from attar.training.encoders.text import TextEncoder
 from attar.training.loop import fit
-from attar.training.methods.twins import Twins
+from attar.training.methods.siamese import Twins
 from attar.training.recipe import Recipe
 from attar.training.recipes.text import barlow_twins, distil, ecoformer, simclr
-from attar.training.recipes.text.pairs import PretrainingSettings, TextData, text_data
-from attar.training.student import student_from_teacher
+from attar.training.recipes.text.common import PretrainingSettings, TextData, text_data
+from attar.training.student_init import student_from_teacher
 
 from .bundles import tokenizer_json
 from .encoders import random_texts, tiny_encoder, tiny_shape

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attar.errors import Overloaded
-from attar.server.shares import SHORT_BYTES, Room, Shares, origin
+from attar.server.limits.fair_shares import SHORT_BYTES, Room, Shares, origin
 
 CALLERS = st.sampled_from("abcd")
 LIMITS = st.integers(1, 40)

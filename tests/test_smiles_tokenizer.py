@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from attar.errors import InvalidInput
-from attar.training.data.smiles import smiles_tokenizer
+from attar.training.tokenizers.smiles import smiles_tokenizer
 
 MOLECULES = (
     "CC(=O)Oc1ccccc1C(=O)O",

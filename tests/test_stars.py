@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from attar.errors import NotFound
-from attar.training.data.linear_stars import linear_stars
 from attar.training.data.objects import Modalities, Objects
-from attar.training.data.stars import (
+from attar.training.datasets.linear_stars import linear_stars
+from attar.training.datasets.stars import (
     KINDS,
     METADATA,
     NOVEL,

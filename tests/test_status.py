@@ -8,7 +8,7 @@ import pytest
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from grpc import StatusCode
 
-from attar import calls
+from attar.client import calls
 from attar.errors import (
     AttarError,
     BackendError,

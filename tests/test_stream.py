@@ -8,8 +8,8 @@ from typing import Final
 import pytest
 
 from attar import AsyncClient
-from attar.server.shares import room
-from attar.server.transport.stream import in_order
+from attar.server.limits.fair_shares import room
+from attar.server.rpc.stream import in_order
 
 from .servers import serving, settings
 

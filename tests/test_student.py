@@ -10,7 +10,7 @@ import torch
 from attar.errors import InvalidInput
 from attar.training.data.text import embed
 from attar.training.encoders.text import TextEncoder, TextShape
-from attar.training.student import student_from_teacher
+from attar.training.student_init import student_from_teacher
 
 from .encoders import random_rows, tiny_encoder, tiny_shape
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from attar.export.quantize import quantize_int8
-from attar.export.tensorrt.parser import refusals
-from attar.export.tensorrt.symmetric import symmetric
+from attar.export.passes.quantize import quantize_int8
+from attar.export.targets.tensorrt.parser import refusals
+from attar.export.targets.tensorrt.symmetric import symmetric
 from attar.export.text import text_feeds
 from attar.inputs import TextInput
 

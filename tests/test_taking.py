@@ -13,7 +13,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from attar import Client
-from attar.server import shares
+from attar.server.limits import fair_shares
 from attar.v1 import embedding_pb2, embedding_pb2_grpc, item_pb2
 
 from .attacks.h2 import DATA, RST_STREAM, WINDOW_UPDATE, Connection, frame
@@ -97,7 +97,7 @@ def test_a_caller_gets_several_answers_at_once_where_one_takes_all_the_room(tmp_
 async def test_answers_are_refused_to_whom_takes_none(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shares, "_TURN_S", 0.5)  # less than those before have to be taken
+    monkeypatch.setattr(fair_shares, "_TURN_S", 0.5)  # less than those before have to be taken
     with Connection(port, window=0) as stalled:
         for _ in range(4):
             stalled.send(stalled.open(EMBED) + stalled.data(embed_request(TEXTS)))

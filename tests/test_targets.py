@@ -49,7 +49,7 @@ def test_triton_writes_a_repository_and_says_how_to_serve_it(
 def test_triton_is_written_without_torch_and_onnx() -> None:
     """The server's environment can do it, which has neither."""
     done = subprocess.run(
-        [sys.executable, "-c", "import sys, attar.cli.targets; print(*sys.modules)"],
+        [sys.executable, "-c", "import sys, attar.cli.export_targets; print(*sys.modules)"],
         capture_output=True,
         text=True,
         timeout=60,

@@ -17,7 +17,7 @@ import attar
 from attar.bundle import Bundle
 from attar.errors import BackendError, InvalidInput, MissingExtra, NotFound, NotSupported
 from attar.export.gates import FP32, Gate
-from attar.export.tensorrt.engine import (
+from attar.export.targets.tensorrt.engine import (
     Engine,
     Gpu,
     Plan,

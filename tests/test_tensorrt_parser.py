@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from attar.export.tensorrt.parser import OPERATORS, refusals
+from attar.export.targets.tensorrt.parser import OPERATORS, refusals
 
 from .bundles import text_graph
 from .students import student_graph

@@ -18,9 +18,9 @@ from torch.nn import functional as F
 from attar.errors import InvalidInput
 from attar.training.data.pairs import Pair, split
 from attar.training.data.text import TextPairs, embed, pad, tokenize
-from attar.training.data.tokenizer import train_tokenizer
-from attar.training.recipes.text.pairs import text_data
+from attar.training.recipes.text.common import text_data
 from attar.training.sampler import Sampler, evenly
+from attar.training.tokenizers.wordpiece import train_tokenizer
 
 from .bundles import tokenizer_json
 from .encoders import ATTENTIONS, random_rows, random_texts, rows_of, tiny_encoder
@@ -71,7 +71,7 @@ def test_a_vocabulary_too_small_for_an_alphabet_is_refused() -> None:
 def test_the_same_texts_train_the_same_tokenizer_in_every_process() -> None:
     texts = random_texts(60)
     code = (
-        "import json, sys; from attar.training.data.tokenizer import train_tokenizer as train;"
+        "import json, sys; from attar.training.tokenizers.wordpiece import train_tokenizer as train;"
         "sys.stdout.buffer.write(train(json.load(sys.stdin), vocabulary=120))"
     )
     again = subprocess.run(  # noqa: S603 -- our own interpreter

@@ -9,10 +9,10 @@ import torch
 
 from attar.errors import InvalidInput
 from attar.training.data.text import embed, pad
-from attar.training.encoders.head import mean_pool
+from attar.training.encoders.pooling import mean_pool
 from attar.training.encoders.text import TextEncoder, TextShape, parameter_count
 from attar.training.encoders.transformer import TransformerShape
-from attar.training.recipes.text.pairs import STUDENT
+from attar.training.recipes.text.common import STUDENT
 
 from .encoders import ATTENTIONS, random_rows, rows_of, tiny_encoder, tiny_shape
 

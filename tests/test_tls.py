@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives import serialization
 import attar
 from attar import AsyncClient, Client, Tls
 from attar.errors import InvalidInput, Unavailable
+from attar.server.security.tls import Certificate, Files, certificate
 from attar.server.settings import Settings
-from attar.server.tls import Certificate, Files, certificate
 
 from .servers import serving, settings
 

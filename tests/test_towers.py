@@ -26,11 +26,11 @@ from tokenizers.processors import TemplateProcessing
 from torch.nn import functional as F
 
 import attar
-from attar import trial
+from attar import trial_inputs
 from attar.errors import InvalidInput, ShapeError
 from attar.export.importing import import_folder
-from attar.training.encoders import towers
-from attar.training.encoders.pixels import Pixels
+from attar.training.encoders.image_preprocessing import Pixels
+from attar.training.huggingface import vision_audio
 
 transformers: Any = pytest.importorskip("transformers")
 
@@ -184,8 +184,8 @@ def test_their_variations_are_read_too(name: str, tmp_path: Path) -> None:
     case = MORE[name]
     torch.manual_seed(0)
     model = case.model().eval()
-    tower = towers.read(saved(model, tmp_path, case.processor()))
-    assert isinstance(tower, towers.Tower)
+    tower = vision_audio.read(saved(model, tmp_path, case.processor()))
+    assert isinstance(tower, vision_audio.Tower)
     with torch.no_grad():
         for item in items(case):
             ours = tower.encoder(torch.from_numpy(item[None]))
@@ -267,18 +267,26 @@ def test_images_are_bounded_and_so_is_the_memory_of_the_largest(tmp_path: Path) 
     encoder = attar.load(path, threads=1)
     limits = encoder.manifest.limits
     assert limits is not None
-    side = math.isqrt(towers.MOST_PIXELS)
-    assert trial.shape_of(encoder.manifest.inputs[0], limits, trial.ANY) == (side, side, 3)
+    side = math.isqrt(vision_audio.MOST_PIXELS)
+    assert trial_inputs.shape_of(encoder.manifest.inputs[0], limits, trial_inputs.ANY) == (
+        side,
+        side,
+        3,
+    )
     for shape, words in (
-        ((1, towers.MOST_RATIO + 1, 3), "101 times as long as wide"),
+        ((1, vision_audio.MOST_RATIO + 1, 3), "101 times as long as wide"),
         ((1, 8000, 3), "8000 times as long as wide"),
         ((side + 1, side, 3), "numbers and the encoder takes"),
-        ((2, towers.MOST_SIDE + 1, 3), "has 8193 width"),
+        ((2, vision_audio.MOST_SIDE + 1, 3), "has 8193 width"),
     ):
         with pytest.raises(ShapeError, match=f"item 1 .*{words}"):
             encoder.embed([np.zeros((9, 9, 3), np.uint8), np.zeros(shape, np.uint8)])
     image = side * side * 3
-    for shape in ((side, side, 3), (1, towers.MOST_RATIO, 3), (82, towers.MOST_SIDE, 3)):
+    for shape in (
+        (side, side, 3),
+        (1, vision_audio.MOST_RATIO, 3),
+        (82, vision_audio.MOST_SIDE, 3),
+    ):
         assert peak(path, *shape) < 4 * image
 
 
@@ -307,7 +315,7 @@ def test_sound_is_bounded_and_so_is_the_memory_of_the_longest(tmp_path: Path) ->
 
 def test_the_usual_convolutions_need_400_samples(tmp_path: Path) -> None:
     config = transformers.Wav2Vec2Config(**SIZES, conv_dim=[8] * 7).to_dict()
-    assert towers.field(config, tmp_path) == (400, 320)
+    assert vision_audio.field(config, tmp_path) == (400, 320)
 
 
 def change(path: Path, **values: Any) -> None:
@@ -343,7 +351,7 @@ def test_what_is_not_supported_is_refused_by_name_and_nothing_is_written(
         (folder / path.name).write_bytes(path.read_bytes())
     change(folder / file, **values)
     with pytest.raises(InvalidInput, match=words):
-        towers.read(folder)
+        vision_audio.read(folder)
     with pytest.raises(InvalidInput):
         import_folder(folder, tmp_path / "mine.attar")
     assert not (tmp_path / "mine.attar").exists()
@@ -353,14 +361,14 @@ def test_a_tower_is_chosen_where_there_are_two_and_nowhere_else(
     plain: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InvalidInput, match=r"one encoder, a vit \(--tower\); got text"):
-        towers.read(plain, "text")
+        vision_audio.read(plain, "text")
     both = saved(clip(), tmp_path / "clip", pixels())
     with pytest.raises(InvalidInput, match=r"both towers; choose vision or text \(--tower\)"):
-        towers.read(both)
+        vision_audio.read(both)
 
 
 def test_a_tower_without_its_processor_is_refused(plain: Path, tmp_path: Path) -> None:
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).write_bytes((plain / name).read_bytes())
     with pytest.raises(InvalidInput, match=r"has no preprocessor_config\.json"):
-        towers.read(tmp_path)
+        vision_audio.read(tmp_path)

@@ -16,7 +16,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from attar.bundle import Bundle
 from attar.errors import AlreadyExists, InvalidInput, NotFound
-from attar.export.triton import MAX_BATCH, Device, export_triton, to_pbtxt
+from attar.export.targets.triton import MAX_BATCH, Device, export_triton, to_pbtxt
 
 from .bundles import text_files, text_manifest, tiny_bundle, tiny_tensor_bundle
 

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attar.errors import RateLimited, Unauthenticated, Unavailable
-from attar.server.access import Access, Key, parse_keys, use
-from attar.server.usage import Ledger, Used
+from attar.server.limits.usage import Ledger, Used
+from attar.server.security.access import Access, Key, parse_keys, use
 
 SECRET = "reader-0123456789"  # noqa: S105 (a test's)
 NOON = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)

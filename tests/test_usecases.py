@@ -21,12 +21,12 @@ from attar.errors import (
     SpaceMismatch,
     Unavailable,
 )
-from attar.server.collections.process import StoreProcess
+from attar.server.collections.edge_process import StoreProcess
 from attar.server.engine.models import Models
 from attar.server.usecases.anomaly import Anomaly
-from attar.server.usecases.classify import Classification
+from attar.server.usecases.classification import Classification
+from attar.server.usecases.collections import CollectionInfo, Collections
 from attar.server.usecases.embed import embed
-from attar.server.usecases.search import CollectionInfo, Collections
 
 from .bundles import tiny_bundle, tiny_tensor_bundle
 from .test_models import make, started

@@ -14,7 +14,7 @@ from attar.export.importing import import_folder
 from attar.export.text import export_text
 from attar.export.verify import LONG, TEXTS, Check, own_texts, verify
 from attar.manifest import Latency
-from attar.training.encoders import saved
+from attar.training.checkpoints import encoder
 
 from .bundles import WORDS, text_files, text_graph, text_manifest, tiny_bundle, tiny_tensor_bundle
 from .students import texts, trained
@@ -186,13 +186,13 @@ def test_an_imported_bundle_holds_against_its_teacher_and_not_against_another(
 
 
 def test_a_teacher_of_another_width_is_refused(tmp_path: Path) -> None:
-    saved.save(trained(), tmp_path / "wide")
+    encoder.save(trained(), tmp_path / "wide")
     with pytest.raises(InvalidInput, match="gives 32 dimensions and tiny 16; compare with the"):
         verify(bundle_of(tmp_path / "x"), against=tmp_path / "wide")
 
 
 def test_an_encoder_folder_of_attars_is_a_teacher_too(tmp_path: Path) -> None:
-    saved.save(trained(), tmp_path / "encoder")
+    encoder.save(trained(), tmp_path / "encoder")
     some = texts()
     export_text(tmp_path / "x", trained(), name="x", texts=some, probe=None, metric=None)
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
-from attar.server import vitals
-from attar.server.browser import Site
-from attar.server.vitals import Vitals
+from attar.server.observability import metrics_server
+from attar.server.observability.metrics_server import Vitals
+from attar.server.security.browser import Site
 
 from .servers import free_port, serving, settings
 
@@ -79,13 +79,13 @@ def test_half_requests_keep_nobody_out_and_are_closed_without_a_thread_each(port
     threads = threading.active_count()
     with ExitStack() as stack:
         held = []
-        for _ in range(3 * vitals.MAX_CONNECTIONS):
+        for _ in range(3 * metrics_server.MAX_CONNECTIONS):
             half = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
             half.sendall(b"GET /metrics HT")
             held.append(half)
         assert get(port, "/livez") == (200, "live\n")
         assert threading.active_count() <= threads + 1
-        for half in held[: 2 * vitals.MAX_CONNECTIONS]:  # the oldest went
+        for half in held[: 2 * metrics_server.MAX_CONNECTIONS]:  # the oldest went
             with suppress(ConnectionResetError):
                 assert half.recv(1) == b""
 
@@ -93,7 +93,7 @@ def test_half_requests_keep_nobody_out_and_are_closed_without_a_thread_each(port
 async def test_a_loop_that_stands_still_is_not_alive_and_one_that_works_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(vitals, "STUCK_S", 0.6)
+    monkeypatch.setattr(metrics_server, "STUCK_S", 0.6)
     probed = Vitals("127.0.0.1", 0, registry=CollectorRegistry(), site=Site())
     await probed.start(lambda: "")
     try:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from attar.errors import InvalidInput
 from attar.export.calibration import run
-from attar.export.fuse import fuse
 from attar.export.measure import cosine
+from attar.export.passes.fuse import fuse
+from attar.export.passes.weight_only import Accuracy, quantize_blocks, quantize_weights
 from attar.export.text import text_feeds
-from attar.export.weight_only import Accuracy, quantize_blocks, quantize_weights
 from attar.inputs import TextInput
 
 from .bundles import text_graph as averaging_graph

@@ -17,7 +17,7 @@ import pytest
 
 from attar import Client
 from attar.errors import InvalidInput, NotFound, NotSupported, Unavailable
-from attar.server.workers import part_of_the_cores, told
+from attar.server.processes.pool import part_of_the_cores, told
 from tests.bundles import tiny_bundle
 from tests.servers import free_port, process, serving, settings
 
@@ -198,6 +198,6 @@ def workers_of(server: subprocess.Popen[str]) -> list[psutil.Process]:
     found = []
     for one in psutil.Process(server.pid).children():
         with suppress(psutil.NoSuchProcess):  # a zombie, too, is none
-            if "attar.server.worker" in one.cmdline():
+            if "attar.server.processes.main" in one.cmdline():
                 found.append(one)
     return found

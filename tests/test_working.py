@@ -10,9 +10,9 @@ import pytest
 
 from attar import Client
 from attar.errors import InvalidInput, Overloaded
-from attar.server import working as working_module
-from attar.server.call import Call
-from attar.server.working import Working
+from attar.server.limits import working_memory as working_module
+from attar.server.limits.working_memory import Working
+from attar.server.request_context import Call
 
 from .servers import free_port, serving, settings
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from attar.errors import InvalidInput
-from attar.training import world
+from attar.training import distributed
 from attar.training.loop import Strategy
 
 from .torchrun import torchrun
@@ -61,23 +61,23 @@ def test_a_run_of_two_processes_is_taken_up_by_one(started: Path, found: dict[st
 
 
 def test_one_process_has_every_row() -> None:
-    assert torch.equal(world.share(torch.arange(5)), torch.arange(5))
-    assert world.gather(ITEMS) is ITEMS
+    assert torch.equal(distributed.share(torch.arange(5)), torch.arange(5))
+    assert distributed.gather(ITEMS) is ITEMS
 
 
 def test_processes_draw_views_of_their_own_and_the_first_those_of_one_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    alone = torch.rand(4, generator=world.seeded(0, 3))
+    alone = torch.rand(4, generator=distributed.seeded(0, 3))
     drawn = []
     for rank in (0, 1):
-        monkeypatch.setattr(world, "rank", lambda rank=rank: rank)
-        drawn.append(torch.rand(4, generator=world.seeded(0, 3)))
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        drawn.append(torch.rand(4, generator=distributed.seeded(0, 3)))
     assert torch.equal(drawn[0], alone)
     assert not torch.equal(drawn[1], alone)
 
 
 def test_a_batch_that_cannot_be_parted_evenly_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(world, "size", lambda: 2)
+    monkeypatch.setattr(distributed, "size", lambda: 2)
     with pytest.raises(InvalidInput, match="batch of 5 cannot be parted evenly among 2 processes"):
-        world.share(torch.arange(5))
+        distributed.share(torch.arange(5))

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from attar.training.distributed import gather, share, size
+from attar.training.encoders.joint_space import SharedSpace
 from attar.training.encoders.mlp import MlpEncoder, MlpShape
 from attar.training.encoders.series import SeriesEncoder, SeriesShape
-from attar.training.encoders.shared import SharedSpace
 from attar.training.encoders.spectrogram import SpectrogramEncoder, SpectrogramShape
 from attar.training.encoders.table import TableEncoder, TableShape
 from attar.training.encoders.text import TextEncoder, TextShape
@@ -22,7 +23,6 @@ from attar.training.loop import Strategy, Training, fit
 from attar.training.method import Method
 from attar.training.methods import latent_features
 from attar.training.methods.asymmetric import Asymmetric
-from attar.training.methods.clusters import Swav
 from attar.training.methods.cross_modal import CrossModal
 from attar.training.methods.distillation import Distillation
 from attar.training.methods.group_masked import Corrupted, GroupMasked
@@ -32,22 +32,23 @@ from attar.training.methods.latent_features import LatentFeatures
 from attar.training.methods.masked_frames import Altered, MaskedFrames
 from attar.training.methods.masked_language import Blanked, MaskedLanguage
 from attar.training.methods.momentum import MomentumContrast
-from attar.training.methods.puzzled import Asked, Puzzled
-from attar.training.methods.quantised import Quantised
+from attar.training.methods.pretext_task import Asked, Puzzled
 from attar.training.methods.random_teacher import RandomTeacher
 from attar.training.methods.reconstruction import Reconstruction
 from attar.training.methods.self_distilled import SelfDistilled
-from attar.training.methods.twins import Twins
+from attar.training.methods.siamese import Twins
+from attar.training.methods.swav import Swav
+from attar.training.methods.vector_quantised import Quantised
 from attar.training.objectives.alignment import cosine_alignment, squared_alignment
 from attar.training.objectives.barlow_twins import barlow_twins
 from attar.training.objectives.clip import clip
 from attar.training.objectives.dino import dino
 from attar.training.objectives.distillation import embedding_match, similarity_match
 from attar.training.objectives.info_nce import info_nce
-from attar.training.objectives.knowledge import jensen_shannon, soft_labels
 from attar.training.objectives.masked import masked_tokens, masked_values
 from attar.training.objectives.mixed_barlow_twins import mixed_redundancy
 from attar.training.objectives.nt_xent import nt_xent
+from attar.training.objectives.soft_labels import jensen_shannon, soft_labels
 from attar.training.objectives.swav import swav
 from attar.training.objectives.vicreg import vicreg
 from attar.training.predictors import DirectPred, TransformerPredictor
@@ -55,7 +56,6 @@ from attar.training.sampler import Sampler
 from attar.training.schedules import constant
 from attar.training.targets import Codebook, Queue
 from attar.training.views.text import Tokens
-from attar.training.world import gather, share, size
 
 Objective = Callable[[Tensor, Tensor], Tensor]
 

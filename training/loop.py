@@ -21,16 +21,16 @@ from torch.optim import Optimizer
 
 from attar.errors import InvalidInput
 
-from .checkpoint import CHECKPOINT, Record, load_checkpoint, save_checkpoint
+from .checkpoints.run import CHECKPOINT, Record, load_checkpoint, save_checkpoint
 from .encoders.transformer import TokenTransformer
+from .fsdp import Sharded
+from .gradient_cache import in_parts
 from .lineage import Lineage, stretch
 from .method import Batch, Method, Metrics
 from .metrics import EVENTS, METRICS, MetricsLog, Row
 from .optimisers import lay_out
-from .parts import in_parts
 from .sampler import seed_at
 from .schedules import Schedule
-from .sharding import Sharded
 
 Precision = Literal["32-true", "bf16-mixed"]
 Strategy = Literal["ddp", "fsdp"]

@@ -13,8 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .encoders.encoder import refuse_sizes_below_one
+from .fsdp import parted_as, whole
 from .schedules import Schedule
-from .sharding import parted_as, whole
 
 
 class Ema(nn.Module):

@@ -46,6 +46,7 @@ from numpy.typing import NDArray
 
 from attar.errors import AlreadyExists, DiskFull, NotFound, Replaced, Unavailable
 
+from .checksums import check_sums, finish, forget_sums, of_facts, take_sums, write_sums
 from .disk import (
     check_name,
     is_name,
@@ -91,7 +92,6 @@ from .store import (
     similarity,
     unit_vectors,
 )
-from .sums import check_sums, finish, forget_sums, of_facts, take_sums, write_sums
 
 COLLECTION_FILE: Final = "collection.json"
 LOG_FOLDER: Final = "wal"

@@ -29,7 +29,7 @@ from attar.errors import (
 )
 from attar.inputs import Priority
 
-from .worker import Lost, Worker
+from .run_thread import Lost, Worker
 
 _LOG = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from typing import Final, Never, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from attar import trial
+from attar import trial_inputs
 from attar.encodings import Vectors
 from attar.errors import (
     AttarError,
@@ -28,7 +28,7 @@ from attar.runtime import Encoder
 
 from .batcher import Batcher, Observer
 from .cache import Cache, Key
-from .hop import Hop
+from .small_jobs import Hop
 from .statistics import Statistics, Tally
 
 _LOG = logging.getLogger(__name__)
@@ -178,7 +178,7 @@ class Model:
         self._tasks.append(asyncio.create_task(self._serve(), name=f"serve {self.name}"))
         try:
             self._trial = await self._least()
-            if (most := trial.largest(self.encoder)) is not None:
+            if (most := trial_inputs.largest(self.encoder)) is not None:
                 await self._forward(most, self._warm_up_s)
         except DeadlineExceeded:
             await self.close(drain=False)
@@ -332,14 +332,14 @@ class Model:
     async def _least(self) -> Prepared:
         """Embed the least item and give it; where the manifest limits none, the least that runs."""
         refused = ""
-        for item in trial.smallest(self.encoder):
+        for item in trial_inputs.smallest(self.encoder):
             try:
                 await self._forward(item, self._warm_up_s)
             except BackendError as error:
                 refused = str(error)
             else:
                 return item
-        raise trial.none_runs(self.encoder, refused)
+        raise trial_inputs.none_runs(self.encoder, refused)
 
     async def _forward(self, item: Prepared, patience_s: float) -> None:
         """Embed one item that nobody asked for; raises why it gave no answer."""

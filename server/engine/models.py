@@ -24,9 +24,9 @@ from attar.errors import (
     Unavailable,
 )
 
+from .bundle_repository import Place, Repository, look, newer, places, require_folder, shown
 from .model import Model, ModelObserver, Row
-from .repository import Place, Repository, look, newer, places, require_folder, shown
-from .worker import Lost, Worker
+from .run_thread import Lost, Worker
 
 __all__ = ["Listed", "Model", "ModelObserver", "Models", "Row", "State"]
 

@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 
 from attar.errors import InvalidInput
 from attar.heads import KnnAnomaly, Metric, held_out
-from attar.server.call import current
 from attar.server.collections.store import UNLIMITED
 from attar.server.engine.models import Model, Models
+from attar.server.request_context import current
 
+from .collections import Collections, kept
 from .embed import Item, Items, Truncation, embed
-from .fits import Fits
-from .kept import Kept, model_for
-from .search import Collections, kept
-from .shelf import Capacity, Shelf
+from .embedding_space import Kept, model_for
+from .fit_queue import Fits
+from .head_store import Capacity, Shelf
 
 MAX_NEIGHBOURS: Final = 100
 """The neighbours of a served detector: the work of each score grows with them."""

@@ -14,10 +14,10 @@ from attar.encodings import Encoding, Vectors
 from attar.errors import AttarError, BackendError, InvalidInput
 from attar.inputs import Items, Prepared, Priority, Role, Truncation
 from attar.runtime import Encoder
-from attar.server.call import Phase, current
+from attar.server.cooperative import off_the_loop
 from attar.server.engine.models import Model, Models, Row
-from attar.server.shares import room
-from attar.server.steps import off_the_loop
+from attar.server.limits.fair_shares import room
+from attar.server.request_context import Phase, current
 
 __all__ = ["Embedded", "Form", "Item", "Items", "Priority", "Role", "Truncation", "embed"]
 

@@ -395,7 +395,7 @@ def _trials(server: Attacked) -> list[psutil.Process]:
     found = []
     for child in psutil.Process(server.server.process.pid).children():
         with suppress(psutil.NoSuchProcess):
-            if "attar.server.engine.proof" in child.cmdline():
+            if "attar.server.engine.trial_process" in child.cmdline():
                 found.append(child)
     return found
 

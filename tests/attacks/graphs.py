@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from attar import Client
 from attar.bundle import Bundle
 from attar.errors import BundleRefused
-from attar.onnxfile import check_onnx
+from attar.onnx_scan.check import check_onnx
 from tests.bundles import text_graph, tiny_bundle
 from tests.hostile.test_bundles import MODEL, listed, sealed
 from tests.hostile.test_signatures import private_key, public_key

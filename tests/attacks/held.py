@@ -18,7 +18,7 @@ from tritonclient.grpc import service_pb2
 
 from attar import Client
 from attar.errors import Overloaded
-from attar.server import descriptors
+from attar.server.limits import file_descriptors
 from attar.v1 import embedding_pb2, item_pb2
 from tests.bundles import tiny_bundle
 
@@ -314,7 +314,7 @@ def rapid_reset(body: bytes, folder: Path) -> Outcome:
 
 def idle_connections(folder: Path, *, http: bool = False, sent: bytes = b"") -> Outcome:
     """Open 2,000 connections to a server that began with 256 descriptors, and say no more."""
-    descriptors.take_all()
+    file_descriptors.take_all()
     few = ("sh", "-c", 'ulimit -Sn 256 && exec "$@"', "sh")
     flags = ("--grpc-read-timeout-s", "--stream-idle-timeout-s", "--http-read-timeout-s")
     times = [of for flag in flags for of in (flag, SOON_S)]

@@ -11,7 +11,8 @@ import grpc
 import numpy as np
 
 import attar
-from attar import Client, calls
+from attar import Client
+from attar.client import calls
 from attar.errors import NotFound
 from attar.v1 import collections_pb2
 from tests.bundles import tiny_bundle

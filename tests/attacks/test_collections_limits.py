@@ -10,9 +10,10 @@ import pytest
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 
-from attar import Client, calls, wire
+from attar import Client, wire
+from attar.client import calls
 from attar.errors import InvalidInput
-from attar.server.transport.guard import CODES
+from attar.server.rpc.interceptor import CODES
 from attar.v1 import collections_pb2 as col
 from attar.v1 import collections_pb2_grpc as rpc
 from tests.bundles import tiny_bundle

@@ -8,8 +8,8 @@ from typing import Final
 import pytest
 
 from attar import Client
+from attar.server.collections.checksums import SUMS_FILE
 from attar.server.collections.qdrant_edge import EdgeStore
-from attar.server.collections.sums import SUMS_FILE
 
 from ..bundles import tiny_bundle
 from ..commands import Attar

@@ -23,10 +23,10 @@ import pytest_asyncio
 from attar import AsyncClient, Client
 from attar.errors import AlreadyExists, DiskFull, NotFound, Unavailable
 from attar.heads import KnnAnomaly
-from attar.server.collections import process
-from attar.server.collections.process import StoreProcess
+from attar.server.collections import edge_process
+from attar.server.collections.edge_process import StoreProcess
 from attar.server.collections.store import Description, Size
-from attar.server.usecases.shelf import Shelf
+from attar.server.usecases.head_store import Shelf
 from attar.v1 import (
     anomaly_pb2,
     anomaly_pb2_grpc,
@@ -352,7 +352,7 @@ async def test_a_collection_whose_openings_were_killed_is_opened_by_a_later_call
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every child dies when it opens `good`, as by the killer of a machine short of memory."""
-    monkeypatch.setattr(process, "_PAUSE_S", (0.0, 0.0))
+    monkeypatch.setattr(edge_process, "_PAUSE_S", (0.0, 0.0))
     killing = data.parent / "killing"
     killing.touch()
     text(
@@ -387,7 +387,7 @@ async def test_a_builder_that_is_killed_leaves_nothing(data: Path) -> None:
 async def _kill_a_builder() -> None:
     while True:
         for child in psutil.Process().children():
-            if "attar.server.collections.builder" in child.cmdline():
+            if "attar.server.collections.index_builder" in child.cmdline():
                 child.kill()
                 return
         await asyncio.sleep(0)

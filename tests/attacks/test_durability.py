@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from attar.errors import Unavailable
-from attar.server.collections import process
-from attar.server.collections.process import StoreProcess
+from attar.server.collections import edge_process
+from attar.server.collections.edge_process import StoreProcess
 from attar.server.collections.qdrant_edge import sync_log
 from attar.server.collections.store import Description, Size
 
@@ -44,7 +44,7 @@ async def test_writes_that_wait_at_the_same_time_share_a_sync(
         go.wait()
         sync_log(folder)
 
-    monkeypatch.setattr(process, "sync_log", sync)
+    monkeypatch.setattr(edge_process, "sync_log", sync)
     rows = np.eye(4, dtype=np.float32)
     writes = [asyncio.create_task(store.upsert(docs, [i], rows[:1], [{}])) for i in range(16)]
     while await store.size(docs) != Size(16, 0):
@@ -68,7 +68,7 @@ async def test_a_disk_that_fails_to_sync_is_told_and_holds_nobody_up(
 
     rows = np.eye(4, dtype=np.float32)
     with monkeypatch.context() as patched:
-        patched.setattr(process, "sync_log", fail)
+        patched.setattr(edge_process, "sync_log", fail)
         with pytest.raises(Unavailable, match="cannot be used: Input/output error") as met:
             await store.upsert(docs, [1], rows[:1], [{}])
     assert str(tmp_path) not in str(met.value)

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from attar.errors import Unavailable
 from attar.server.collections import filters
-from attar.server.collections.builder import copy_tree
+from attar.server.collections.checksums import SUMS_FILE, finish, take_sums
+from attar.server.collections.index_builder import copy_tree
 from attar.server.collections.qdrant_edge import EdgeStore
 from attar.server.collections.store import Description, Size
-from attar.server.collections.sums import SUMS_FILE, finish, take_sums
 
 DIMS: Final = 8
 DOCS: Final = Description("docs", "m", "sha256:space", DIMS)

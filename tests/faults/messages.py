@@ -14,7 +14,8 @@ import grpc
 import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from attar import Client, calls
+from attar import Client
+from attar.client import calls
 from attar.errors import (
     AlreadyExists,
     AttarError,

@@ -32,7 +32,7 @@ from onnx import helper
 from attar.bench import bench
 from attar.bundle import Bundle
 from attar.cli.main import main
-from attar.training.encoders import saved
+from attar.training.checkpoints import encoder
 
 from ..bundles import (
     text_files,
@@ -366,8 +366,8 @@ def pretrain_tokenizer(content: bytes) -> Make:
 
 def encoder_folder(folder: Path) -> Path:
     """Save a sound encoder as attar does."""
-    model = saved.TextModel(encoder=tiny_encoder(), tokenizer=tokenizer_json())
-    saved.save(model, folder / "encoder")
+    model = encoder.TextModel(encoder=tiny_encoder(), tokenizer=tokenizer_json())
+    encoder.save(model, folder / "encoder")
     return folder / "encoder"
 
 
@@ -387,13 +387,13 @@ def taken(folder: Path) -> list[object]:
 
 
 def pickled_weights(encoder: Path) -> None:
-    (encoder / saved.WEIGHTS).write_bytes(pickle.dumps({"weight": [1.0]}))
+    (encoder / encoder.WEIGHTS).write_bytes(pickle.dumps({"weight": [1.0]}))
 
 
 def huge_shape(encoder: Path) -> None:
-    about = json.loads((encoder / saved.ABOUT).read_text("utf-8"))
+    about = json.loads((encoder / encoder.ABOUT).read_text("utf-8"))
     about["shape"]["vocabulary"] = "1e99"
-    (encoder / saved.ABOUT).write_text(json.dumps(about), "utf-8")
+    (encoder / encoder.ABOUT).write_text(json.dumps(about), "utf-8")
 
 
 def distilling(teacher: Callable[[Path], Path], *options: object) -> Make:
@@ -755,7 +755,7 @@ CASES: tuple[Case, ...] = (
         "damaged",
         "weights that were cut",
         ("encoder.safetensors is missing or damaged",),
-        exporting(lambda e: (e / saved.WEIGHTS).write_bytes(b"\x08")),
+        exporting(lambda e: (e / encoder.WEIGHTS).write_bytes(b"\x08")),
     ),
     Case(
         "export",
@@ -776,7 +776,7 @@ CASES: tuple[Case, ...] = (
         "hostile",
         "a description nested too deep",
         ("encoder.json is missing or damaged",),
-        exporting(lambda e: (e / saved.ABOUT).write_bytes(DEEP)),
+        exporting(lambda e: (e / encoder.ABOUT).write_bytes(DEEP)),
     ),
     Case(
         "export",

@@ -21,7 +21,7 @@ from google.protobuf.message_factory import GetMessageClass
 from tritonclient.grpc import service_pb2
 
 from attar.server.app import SERVICES
-from attar.server.transport.web.app import ROUTES
+from attar.server.rest.routes import ROUTES
 from attar.v1 import embedding_pb2, item_pb2
 
 from .requests import CASES, MAX_BYTES

@@ -25,8 +25,9 @@ import numpy as np
 import pytest
 
 from attar.bundle import Bundle
-from attar.export.triton import export_triton
-from attar.training.encoders import huggingface, saved
+from attar.export.targets.triton import export_triton
+from attar.training.checkpoints import encoder
+from attar.training.huggingface import loading
 
 from ..bundles import tiny_bundle
 from ..families import plain_folder, sentence_folder
@@ -195,7 +196,7 @@ print("done: demo")
 def training(folder: Path) -> list[object]:
     """Run every command that knows torch, and where the demo reads a folder as others do."""
     theirs = sentence_folder(folder / "theirs")
-    saved.save(saved.token_transformer(huggingface.read(theirs)), folder / "start")
+    encoder.save(encoder.token_transformer(loading.read(theirs)), folder / "start")
     datasets = pytest.importorskip("datasets")  # seconds, and an extra
     made = datasets.Dataset.from_dict({"x": np.random.default_rng(0).random((24, 4)).tolist()})
     made.save_to_disk(str(folder / "rows"))

@@ -11,8 +11,9 @@ from typing import Final, Literal
 
 import numpy as np
 
-from attar.training.checkpoint import CHECKPOINT
-from attar.training.encoders import huggingface, saved
+from attar.training.checkpoints import encoder
+from attar.training.checkpoints.run import CHECKPOINT
+from attar.training.huggingface import loading
 
 from ..bundles import tiny_bundle, tokenizer_json
 from ..teachers import bert_folder
@@ -75,11 +76,11 @@ def ground(folder: Path) -> Path:
         bert_folder(folder / name)
     pooling = folder / "pooled" / "1_Pooling" / "config.json"  # the same weights, pooled otherwise
     pooling.write_text('{"pooling_mode_cls_token": true}')
-    model = saved.token_transformer(huggingface.read(folder / "teacher"))
-    saved.save(model, folder / "init")
+    model = encoder.token_transformer(loading.read(folder / "teacher"))
+    encoder.save(model, folder / "init")
     first = next(model.encoder.parameters())
     first.data += 0.1
-    saved.save(model, folder / "other-init")
+    encoder.save(model, folder / "other-init")
     return folder
 
 
@@ -152,10 +153,10 @@ def cut_checkpoint(run: Path) -> None:
 def killed_while_saving(run: Path) -> None:
     """Leave another run's weights under the encoder.json of this one."""
     other = run.parent / "other"
-    saved.save(saved.TensorModel(encoder=saved.load(run).encoder), other)  # type: ignore[arg-type]
-    weights = bytearray((other / saved.WEIGHTS).read_bytes())
+    encoder.save(encoder.TensorModel(encoder=encoder.load(run).encoder), other)  # type: ignore[arg-type]
+    weights = bytearray((other / encoder.WEIGHTS).read_bytes())
     weights[-1] ^= 1
-    (run / saved.WEIGHTS).write_bytes(weights)
+    (run / encoder.WEIGHTS).write_bytes(weights)
 
 
 def as_a_bundle(run: Path) -> None:
@@ -179,21 +180,21 @@ def as_a_file(run: Path) -> None:
 
 def of_no_run(run: Path) -> None:
     without(CHECKPOINT)(run)
-    saved.save(saved.TensorModel(encoder=saved.load(run).encoder), run)  # type: ignore[arg-type]
+    encoder.save(encoder.TensorModel(encoder=encoder.load(run).encoder), run)  # type: ignore[arg-type]
 
 
 def interrupted(run: Path) -> None:
     """Leave what a run has before its encoder is written."""
-    without(saved.ABOUT, saved.WEIGHTS)(run)
+    without(encoder.ABOUT, encoder.WEIGHTS)(run)
 
 
 def of_an_older_version(run: Path) -> None:
     """Leave an encoder.json from before encoders had lineages of settings, and no checkpoint."""
     without(CHECKPOINT)(run)
-    about = json.loads((run / saved.ABOUT).read_text())
+    about = json.loads((run / encoder.ABOUT).read_text())
     about["lineage"] = {"recipe": "table/t_jepa", "data": "first.csv", "steps": STEPS}
     del about["sha256"]
-    (run / saved.ABOUT).write_text(json.dumps(about))
+    (run / encoder.ABOUT).write_text(json.dumps(about))
 
 
 ANEW: Final = "start anew with restart=True (--restart), or in another folder"

@@ -31,7 +31,7 @@ import attar
 from attar.bundle import Bundle
 from attar.errors import BundleRefused, NotFound, Refusal
 from attar.manifest import Manifest, fingerprint, parse, serialise
-from attar.onnxfile import check_onnx
+from attar.onnx_scan.check import check_onnx
 
 from ..bundles import text_graph, tiny_bundle
 

@@ -10,7 +10,8 @@ import pytest
 
 import attar
 from attar.cli.commands import lines
-from attar.training.encoders import huggingface, saved
+from attar.training.checkpoints import encoder
+from attar.training.huggingface import loading
 
 from ..commands import Attar
 from ..teachers import bert_folder
@@ -157,7 +158,7 @@ def test_texts_alone_are_distilled(
     said: str,
 ) -> None:
     teacher, start, out = bert_folder(tmp_path / "theirs"), tmp_path / "start", tmp_path / "student"
-    saved.save(saved.token_transformer(huggingface.read(teacher)), start)
+    encoder.save(encoder.token_transformer(loading.read(teacher)), start)
     (tmp_path / "data").mkdir()
     data = ("--data", make(tmp_path / "data"), *words)
     ran = attar_("distill", teacher, "--init", start, *data, "--steps", 1, "--out", out)
@@ -165,7 +166,7 @@ def test_texts_alone_are_distilled(
     assert said in ran.out
     assert "14 train, 2 held out" in ran.out
     assert "texts to train on reach 12 tokens: cut there" in ran.out
-    assert saved.load_text(out).lineage["recipe"] == "distil"
+    assert encoder.load_text(out).lineage["recipe"] == "distil"
 
 
 def test_export_measures_on_texts_alone(attar_: Attar, tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from attar.errors import AttarError, InvalidInput
 from attar.inputs import TextInput
+from attar.training.checkpoints.encoder import TextModel
 from attar.training.data.text import embed
-from attar.training.encoders import huggingface
-from attar.training.encoders.saved import TextModel
 from attar.training.encoders.text import TextNetwork
+from attar.training.huggingface import loading
 
 from ..families import libraries
 from .folder_settings import CONFIG, REFUSED, SETTINGS, TEXTS, TOKENIZERS, Setting, folder, put
@@ -76,7 +76,7 @@ def test_what_a_folder_says_is_done(setting: Setting, root: Path, tmp_path: Path
     path = changed(setting, root, tmp_path / "theirs")
     with libraries() as (_, package):
         library = package.SentenceTransformer(str(path), device="cpu")
-        model = huggingface.read(path)
+        model = loading.read(path)
         for role in ROLES:
             rows = same_ids(model, library, TEXTS, role)
             # One at a time: a batch of theirs pads, which may round differently.
@@ -86,7 +86,7 @@ def test_what_a_folder_says_is_done(setting: Setting, root: Path, tmp_path: Path
             encode = library.encode_query if role == "query" else library.encode_document
             vectors = encode(kept, batch_size=1, show_progress_bar=False)
             np.testing.assert_allclose(embed(model.encoder, rows), vectors, rtol=0, atol=1e-5)
-    base = huggingface.read(folder(setting.family, root))
+    base = loading.read(folder(setting.family, root))
     before = [None if row is None else row.tolist() for row in ours(base, TEXTS, "query")]
     after = [None if row is None else row.tolist() for row in ours(model, TEXTS, "query")]
     assert (after == before) is setting.same
@@ -98,7 +98,7 @@ def test_what_cannot_be_done_is_refused_by_name(
 ) -> None:
     path = changed(setting, root, tmp_path / "theirs")
     with libraries(), pytest.raises(InvalidInput) as refusal:
-        huggingface.read(path)
+        loading.read(path)
     assert setting.words in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
@@ -138,7 +138,7 @@ def test_any_settings_and_texts_give_their_ids_or_are_refused(
     path = changed(setting, root, tmp_path / f"{next(NUMBER)}")
     with libraries() as (_, package):
         try:
-            model = huggingface.read(path)
+            model = loading.read(path)
         except InvalidInput:
             assume(flags.get("split_special_tokens") is True)
             return

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attar.errors import InvalidInput
-from attar.training.encoders import huggingface
+from attar.training.huggingface import loading
 
 from ..teachers import WIDTH, bert_folder, write_json
 from .folders import CASES, CONFIG, MODULES, POOLING, PROMPTS, SENTENCES, Case, attempt
@@ -73,7 +73,7 @@ def test_whatever_stands_in_a_file_is_read_or_refused(
     write_json(path, {**json.loads(before or b"{}"), key: value})
     try:
         with suppress(InvalidInput):
-            assert huggingface.read(good).encoder.dim == WIDTH
+            assert loading.read(good).encoder.dim == WIDTH
     finally:
         path.unlink() if before is None else path.write_bytes(before)
 
@@ -86,6 +86,6 @@ def test_whatever_modules_are_listed_is_refused(good: Path, modules: Any) -> Non
     try:
         write_json(path, modules)
         with pytest.raises(InvalidInput, match=r"modules\.json|uses the module"):
-            huggingface.read(good)
+            loading.read(good)
     finally:
         path.write_bytes(before)

@@ -21,11 +21,11 @@ from attar import AsyncClient, Client
 from attar.bundle import Bundle
 from attar.errors import BundleRefused, InvalidInput, SpaceMismatch
 from attar.heads import METRICS, KnnAnomaly, LinearClassifier, Metric
-from attar.server.collections.process import StoreProcess
+from attar.server.collections.edge_process import StoreProcess
 from attar.server.usecases.anomaly import Anomaly
-from attar.server.usecases.classify import Classification, fit_classifier
-from attar.server.usecases.search import Collections
-from attar.server.usecases.shelf import Shelf
+from attar.server.usecases.classification import Classification, fit_classifier
+from attar.server.usecases.collections import Collections
+from attar.server.usecases.head_store import Shelf
 
 from ..bundles import row_bundle, tiny_bundle
 from ..servers import serving

@@ -23,7 +23,7 @@ from tokenizers.trainers import BpeTrainer
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 import attar
-from attar import trial
+from attar import trial_inputs
 from attar.bench import bench
 from attar.errors import BackendError, BundleRefused, InputTooLong, InvalidInput, ShapeError
 from attar.export.verify import verify
@@ -317,8 +317,8 @@ def test_the_least_and_the_largest_item_are_within_the_limits_and_no_other_is_be
     if not legal or not closed:
         return
     host = TensorInput(spec, replace(limits, values=None))
-    for size in (1, trial.ANY):
-        shape = trial.shape_of(spec, limits, size)
+    for size in (1, trial_inputs.ANY):
+        shape = trial_inputs.shape_of(spec, limits, size)
         host.prepare([np.zeros(shape, np.float32)], role="passage", truncation="error")
         counts = [np.prod(each) for each in legal]
         assert np.prod(shape) == min(counts) if size == 1 else np.prod(shape) <= max(counts)

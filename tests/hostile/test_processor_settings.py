@@ -11,7 +11,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from attar.errors import InvalidInput
-from attar.training.encoders import towers
+from attar.training.huggingface import vision_audio
 
 from ..families import libraries
 from ..teachers import write_json
@@ -34,10 +34,10 @@ def folder(root: Path, name: str, make: Any) -> Path:
     return root / name
 
 
-def read(path: Path, settings: dict[str, Any]) -> towers.Tower:
+def read(path: Path, settings: dict[str, Any]) -> vision_audio.Tower:
     write_json(path / FILE, settings)
-    tower = towers.read(path)
-    assert isinstance(tower, towers.Tower)
+    tower = vision_audio.read(path)
+    assert isinstance(tower, vision_audio.Tower)
     return tower
 
 

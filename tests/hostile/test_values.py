@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import attar
-from attar import calls, wire
+from attar import wire
+from attar.client import calls
 from attar.errors import AttarError, InvalidInput, ShapeError
 
 from ..bundles import tiny_bundle

@@ -23,8 +23,8 @@ from tokenizers import (
 )
 from tokenizers import pre_tokenizers as before
 
-from attar.training.data.smiles import smiles_tokenizer
-from attar.training.data.tokenizer import train_tokenizer
+from attar.training.tokenizers.smiles import smiles_tokenizer
+from attar.training.tokenizers.wordpiece import train_tokenizer
 
 from ..bundles import VOCABULARY, WORDS, tokenizer_json
 

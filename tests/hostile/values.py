@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 
 import attar
-from attar import calls
+from attar.client import calls
 
 HALF: Final = "ab\ud83d"  # of a surrogate pair
 TEXTS: Final = ["the cat", "sun"]

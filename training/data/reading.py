@@ -8,17 +8,17 @@ from typing import Literal, TypeAlias, get_args
 
 from attar.errors import InvalidInput, NotFound
 
-from . import spoken_digits
+from ..datasets import spoken_digits
+from ..datasets.digits import digits
+from ..datasets.tables import breast_cancer, wine
 from .arrays import Form
 from .audio import WavFiles, wav_files
 from .columns import table_parts
 from .folder import KIND_OF, TABLES, exists, files_of, hidden, is_data, stem_of, suffix_of
-from .images import digits
 from .npz import npz_parts
 from .pictures import image_files
 from .source import Source
 from .split import TEST, TRAIN, Part, best_test, described, source
-from .tables import breast_cancer, wine
 
 SHIPPED: Mapping[str, Callable[[], Source]] = {
     "digits": digits,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from attar.errors import InvalidInput
 
 from .attention import SoftmaxAttention, unit
-from .head import Head, HeadShape
+from .pooling import Head, HeadShape
 from .transformer import Attention, TokenTransformer, TransformerShape
 
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from attar.errors import InvalidInput
 
 from .encoder import Projection, TensorEncoder
-from .head import mean_pool
+from .pooling import mean_pool
 from .transformer import Attention, TokenTransformer, TransformerShape
 
 MOST_TOKENS = 3000

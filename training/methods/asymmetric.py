@@ -5,13 +5,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from ..distributed import gather
 from ..method import Method, Metrics
 from ..objectives.alignment import cosine_alignment
 from ..predictors import DirectPred
 from ..schedules import Schedule
 from ..targets import Ema
-from ..world import gather
-from .twins import Inputs
+from .siamese import Inputs
 
 
 class Asymmetric(Method[tuple[Inputs, Inputs]]):

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from attar.errors import InvalidInput
 
-from ..encoders.shared import SharedSpace
+from ..distributed import gather
+from ..encoders.joint_space import SharedSpace
 from ..method import Method, Metrics
 from ..objectives.clip import MAX_SCALE, clip
-from ..world import gather
 
 
 class CrossModal(Method[tuple[Tensor, ...]]):

@@ -5,10 +5,10 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
+from ..distributed import gather
 from ..method import Method, Metrics
 from ..objectives.distillation import embedding_match, similarity_match
 from ..views.text import Tokens
-from ..world import gather
 
 Lesson: TypeAlias = tuple[Tokens, Tokens, Tensor, Tensor]
 """Two views of n texts, then the teacher's embeddings (n, d) of each."""

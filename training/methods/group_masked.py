@@ -8,13 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..distributed import gather, weight
 from ..encoders.vit import VitEncoder
 from ..method import Method, Metrics
 from ..objectives.info_nce import info_nce
 from ..objectives.masked import masked_values
 from ..schedules import Schedule
 from ..targets import Ema
-from ..world import gather, weight
 from .asymmetric import Chain
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..method import Method, Metrics
-from ..objectives.knowledge import soft_labels
+from ..objectives.soft_labels import soft_labels
 
 
 class Turned(NamedTuple):

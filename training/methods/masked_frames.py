@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from ..distributed import weight
 from ..encoders.spectrogram import SpectrogramEncoder
 from ..method import Method, Metrics
 from ..objectives.masked import masked_values
-from ..world import weight
 
 
 class Altered(NamedTuple):

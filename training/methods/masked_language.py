@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from ..distributed import weight
 from ..encoders.text import TextEncoder
 from ..method import Method, Metrics
 from ..objectives.masked import masked_tokens
 from ..views.text import Tokens
-from ..world import weight
 
 
 class Blanked(NamedTuple):

@@ -6,11 +6,11 @@ Bandara et al. 2023, arXiv:2312.02151.
 import torch
 from torch import Tensor, nn
 
+from ..distributed import gather, size
 from ..method import Method, Metrics
 from ..objectives.barlow_twins import barlow_twins
 from ..objectives.mixed_barlow_twins import mixed_redundancy
-from ..world import gather, size
-from .twins import Inputs
+from .siamese import Inputs
 
 
 class MixedTwins(Method[tuple[Inputs, Inputs]]):

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..distributed import gather
 from ..method import Method, Metrics
 from ..objectives.info_nce import info_nce, mix_hard
 from ..schedules import Schedule
 from ..targets import Ema, Queue
-from ..world import gather
 from .asymmetric import Chain
-from .twins import Inputs
+from .siamese import Inputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

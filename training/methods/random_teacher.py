@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from ..encoders.encoder import refuse_sizes_below_one
 from ..method import Method, Metrics
-from ..objectives.knowledge import soft_labels
+from ..objectives.soft_labels import soft_labels
 from ..targets import Frozen
-from .twins import Inputs
+from .siamese import Inputs
 
 
 class PrototypeHead(nn.Module):

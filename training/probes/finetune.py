@@ -18,13 +18,13 @@ from torch.nn import functional as F
 from attar.errors import InvalidInput
 
 from ..data.source import Rows, Source, embed
+from ..distributed import seeded, share
 from ..loop import Precision, Training, fit
 from ..method import Method, Metrics
 from ..optimisers import adamw
 from ..sampler import Sampler
 from ..schedules import warmup_cosine
 from ..views.view import View
-from ..world import seeded, share
 from .protocol import check_list
 
 Labelled = tuple[Tensor, Int[Tensor, "b"]]  # items and the places of their classes

@@ -18,8 +18,8 @@ from ...data.reading import read
 from ...data.source import Source, embed
 from ...data.spectrograms import spectrograms
 from ...data.split import held_out, parted
-from ...data.spoken_digits import spoken_digits
-from ...data.tones import tones
+from ...datasets.spoken_digits import spoken_digits
+from ...datasets.tones import tones
 from ...encoders.spectrogram import SpectrogramEncoder
 from ...loop import Training, fit
 from ...methods.masked_frames import Altered, MaskedFrames

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from ...data.source import Source, embed
 from ...data.spectrograms import Frames, spectrograms
-from ...data.spoken_digits import spoken_digits
-from ...data.tones import tones
+from ...datasets.spoken_digits import spoken_digits
+from ...datasets.tones import tones
+from ...distributed import seeded, share
 from ...encoders.spectrogram import SpectrogramEncoder, SpectrogramShape
 from ...encoders.transformer import TransformerShape
 from ...loop import Training, fit
@@ -25,7 +26,6 @@ from ...recipe import Claim, Figures, Recipe
 from ...sampler import Sampler
 from ...schedules import warmup_cosine
 from ...views.spectrogram import alter
-from ...world import seeded, share
 
 BLOCKS = TransformerShape(width=64, depth=3, heads=4, hidden=128, norm="pre", norm_eps=1e-5)
 WAYS = {"time": (0.0, 0.0), "time_frequency": (0.2, 0.0), "all": (0.2, 0.15)}

@@ -9,10 +9,10 @@ from functools import partial
 from ...data.source import Source
 from ...encoders.mlp import mlp
 from ...loop import Training
-from ...methods.twins import Inputs, Twins
+from ...methods.siamese import Inputs, Twins
 from ...objectives.barlow_twins import barlow_twins
 from ...recipe import Recipe
-from .run import ImageSettings, scarce_claim, two_views
+from .common import ImageSettings, scarce_claim, two_views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,16 +9,16 @@ from typing import Literal
 
 from torch import nn
 
-from ...data.images import digits
 from ...data.source import Source
+from ...datasets.digits import digits
 from ...encoders.mlp import mlp
 from ...loop import Training, fit
 from ...methods.asymmetric import Asymmetric
-from ...methods.twins import Inputs
+from ...methods.siamese import Inputs
 from ...predictors import DirectPred
 from ...recipe import Claim, Figures, Recipe
 from ...schedules import constant, cosine_ramp
-from .run import ImageSettings, two_views
+from .common import ImageSettings, two_views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

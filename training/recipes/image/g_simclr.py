@@ -13,17 +13,17 @@ from sklearn.cluster import KMeans
 
 from attar.errors import InvalidInput
 
-from ...data.images import digits
 from ...data.source import Labels, Source, embed
+from ...datasets.digits import digits
 from ...encoders.mlp import mlp
 from ...loop import Training, fit
 from ...methods.reconstruction import Corrupted, Reconstruction
-from ...methods.twins import Inputs
+from ...methods.siamese import Inputs
 from ...recipe import Claim, Figures, Recipe, Stage
 from ...sampler import Sampler
 from ...samplers.clusters import DisjointClusters
 from . import simclr
-from .run import image_run, noisy, two_views
+from .common import image_run, noisy, two_views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

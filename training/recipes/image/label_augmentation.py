@@ -14,8 +14,9 @@ from torch import Tensor
 
 from attar.errors import InvalidInput
 
-from ...data.images import digits
 from ...data.source import Source
+from ...datasets.digits import digits
+from ...distributed import seeded, share
 from ...encoders.encoder import TensorEncoder
 from ...loop import Training, fit
 from ...methods.label_augmentation import LabelAugmentation, Turned
@@ -23,8 +24,7 @@ from ...probes.few_shot import few_rows
 from ...recipe import Claim, Figures, Recipe
 from ...sampler import Sampler
 from ...views.puzzle import quarter_turns
-from ...world import seeded, share
-from .run import ImageSettings, image_run, image_view, side_of
+from .common import ImageSettings, image_run, image_view, side_of
 
 FORMS = quarter_turns.answers
 

@@ -6,14 +6,14 @@ Bandara et al. 2023, arXiv:2312.02151, with a small convolutional encoder.
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from ...data.images import digits
 from ...data.source import Source
+from ...datasets.digits import digits
 from ...encoders.mlp import mlp
 from ...loop import Training, fit
 from ...methods.mixing import MixedTwins
-from ...methods.twins import Inputs
+from ...methods.siamese import Inputs
 from ...recipe import Claim, Figures, Recipe
-from .run import ImageSettings, two_views
+from .common import ImageSettings, two_views
 
 LONG = 800  # steps of the trial: four times as many as Barlow Twins needs here
 

@@ -6,11 +6,11 @@ Kalantidis et al., NeurIPS 2020, arXiv:2010.01028, with a small convolutional en
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from ...data.images import digits
 from ...data.source import Source
+from ...datasets.digits import digits
 from ...loop import Training, fit
 from ...methods.momentum import Mixing
-from ...methods.twins import Inputs
+from ...methods.siamese import Inputs
 from ...recipe import Claim, Figures, Recipe
 from . import moco
 

@@ -9,15 +9,15 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from ...data.images import digits
 from ...data.source import Source
+from ...datasets.digits import digits
 from ...loop import Training, fit
-from ...methods.twins import Inputs
+from ...methods.siamese import Inputs
 from ...recipe import Claim, Figures, Recipe
 from ...views.fields import random_fields
 from ...views.view import View
 from . import simclr
-from .run import two_views
+from .common import two_views
 
 STRENGTHS = {"none": 0.0, "mild": 1.0, "strong": 6.0}
 

@@ -9,14 +9,14 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from ...data.images import digits
 from ...data.source import Source
+from ...datasets.digits import digits
+from ...distributed import seeded
 from ...loop import Training, fit
 from ...methods.random_teacher import PrototypeHead, RandomTeacher
-from ...methods.twins import Inputs
+from ...methods.siamese import Inputs
 from ...recipe import Claim, Figures, Recipe
-from ...world import seeded
-from .run import ImageSettings, image_run
+from .common import ImageSettings, image_run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,10 +9,10 @@ from statistics import fmean
 
 from scipy.stats import spearmanr
 
-from ...data.images import digits
 from ...data.source import Source
+from ...datasets.digits import digits
 from ...loop import Training, fit
-from ...methods.twins import Inputs
+from ...methods.siamese import Inputs
 from ...metrics import Row
 from ...recipe import Claim, Figures, Recipe, Stage
 from . import barlow_twins

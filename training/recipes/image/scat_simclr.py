@@ -8,17 +8,17 @@ from statistics import fmean
 
 from torch import Tensor
 
-from ...data.images import digits
 from ...data.source import Source
+from ...datasets.digits import digits
+from ...distributed import seeded
 from ...encoders.mlp import mlp
 from ...encoders.text import parameter_count
 from ...loop import Training, fit
-from ...methods.puzzled import Asked, Puzzled
+from ...methods.pretext_task import Asked, Puzzled
 from ...recipe import Claim, Figures, Recipe
 from ...views.puzzle import quarter_turns
-from ...world import seeded
+from .common import ImageSettings, image_run, image_view, side_of
 from .encoders import Word
-from .run import ImageSettings, image_run, image_view, side_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,10 +12,10 @@ from torch import nn
 from ...data.source import Source
 from ...encoders.mlp import mlp
 from ...loop import Training
-from ...methods.twins import Inputs, Twins
+from ...methods.siamese import Inputs, Twins
 from ...objectives.nt_xent import nt_xent
 from ...recipe import Recipe
-from .run import ImageSettings, scarce_claim, two_views
+from .common import ImageSettings, scarce_claim, two_views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,20 +13,20 @@ from torch import Tensor, nn
 
 from attar.errors import InvalidInput
 
-from ...data.images import digits
 from ...data.source import Labels, Source
+from ...datasets.digits import digits
+from ...distributed import seeded
 from ...encoders.mlp import mlp
 from ...loop import Training, fit
 from ...methods.label_distillation import LabelDistillation
-from ...methods.twins import Inputs, Twins
-from ...objectives.knowledge import soft_labels
+from ...methods.siamese import Inputs, Twins
 from ...objectives.nt_xent import nt_xent
+from ...objectives.soft_labels import soft_labels
 from ...probes.finetune import Classifier, FineTuned, accuracy, fine_tune
 from ...recipe import Claim, Figures, Recipe, Stage
 from ...samplers.labels import label_lists
-from ...world import seeded
+from .common import ImageSettings, image_run, image_view, new_encoder, side_of, two_views
 from .encoders import Word
-from .run import ImageSettings, image_run, image_view, new_encoder, side_of, two_views
 
 FEW, MORE = 0.01, 0.1  # shares of the labels
 

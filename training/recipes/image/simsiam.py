@@ -9,9 +9,9 @@ from ...data.source import Source
 from ...encoders.mlp import mlp
 from ...loop import Training
 from ...methods.asymmetric import Asymmetric
-from ...methods.twins import Inputs
+from ...methods.siamese import Inputs
 from ...recipe import Recipe
-from .run import ImageSettings, scarce_claim, two_views
+from .common import ImageSettings, scarce_claim, two_views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

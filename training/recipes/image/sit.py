@@ -11,8 +11,9 @@ from torch import Tensor
 
 from attar.errors import InvalidInput
 
-from ...data.images import digits
 from ...data.source import Source
+from ...datasets.digits import digits
+from ...distributed import seeded
 from ...encoders.encoder import TensorEncoder
 from ...encoders.mlp import mlp
 from ...encoders.vit import VitEncoder
@@ -21,9 +22,8 @@ from ...methods.group_masked import Corrupted, GroupMasked
 from ...recipe import Claim, Figures, Recipe
 from ...schedules import cosine_ramp
 from ...views.masks import corrupt
-from ...world import seeded
+from .common import ImageSettings, image_run, image_view, side_of
 from .encoders import Word
-from .run import ImageSettings, image_run, image_view, side_of
 
 PARTS = {"both": (5.0, 1.0), "rebuild": (5.0, 0.0), "contrast": (0.0, 1.0)}
 

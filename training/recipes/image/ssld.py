@@ -10,11 +10,11 @@ from typing import cast
 
 from torch import Tensor
 
-from ...data.images import digits
 from ...data.source import Source
+from ...datasets.digits import digits
 from ...loop import Training, fit
-from ...methods.twins import Inputs, Twins
-from ...objectives.knowledge import jensen_shannon
+from ...methods.siamese import Inputs, Twins
+from ...objectives.soft_labels import jensen_shannon
 from ...probes.finetune import Classifier, accuracy
 from ...recipe import Claim, Figures, Recipe, Stage
 from . import simclr_v2

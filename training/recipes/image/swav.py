@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from ...data.source import Source
 from ...encoders.mlp import mlp
 from ...loop import Training
-from ...methods.clusters import Swav
-from ...methods.twins import Inputs
+from ...methods.siamese import Inputs
+from ...methods.swav import Swav
 from ...recipe import Recipe
-from .run import ImageSettings, scarce_claim, two_views
+from .common import ImageSettings, scarce_claim, two_views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

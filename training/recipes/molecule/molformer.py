@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from ...data.made_molecules import made_molecules
 from ...data.molecules import Molecules, Property, read_property, read_smiles
-from ...data.smiles import MASK, smiles_tokenizer
 from ...data.text import embed, pad, tokenize
+from ...datasets.synthetic_molecules import made_molecules
+from ...distributed import seeded, share
 from ...encoders.attention import LinearAttention, SoftmaxAttention
 from ...encoders.text import TextEncoder, TextShape
 from ...encoders.transformer import TransformerShape
@@ -30,8 +30,8 @@ from ...probes.regression import ridge_error
 from ...recipe import Claim, Figures, Recipe
 from ...sampler import Sampler, evenly
 from ...schedules import warmup_cosine
+from ...tokenizers.smiles import MASK, smiles_tokenizer
 from ...views.text import Tokens, mask_tokens
-from ...world import seeded, share
 
 BLOCKS = TransformerShape(width=64, depth=3, heads=4, hidden=64, norm="pre", norm_eps=1e-5)
 PROBED = 2048  # molecules whose RankMe is taken

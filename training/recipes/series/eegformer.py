@@ -17,12 +17,13 @@ from torch import Tensor
 from attar.errors import InvalidInput
 
 from ...data.arrays import Npz
-from ...data.eeg import eeg
 from ...data.source import Rows, Source, embed, subset
+from ...datasets.eeg import eeg
+from ...distributed import share
 from ...encoders.series import SeriesEncoder, SeriesShape
 from ...encoders.transformer import TransformerShape
 from ...loop import Training, fit
-from ...methods.quantised import Quantised, perplexity
+from ...methods.vector_quantised import Quantised, perplexity
 from ...optimisers import adamw
 from ...probes.anomaly import auroc
 from ...probes.rankme import rankme
@@ -32,7 +33,6 @@ from ...sampler import Sampler
 from ...schedules import warmup_cosine
 from ...targets import Codebook
 from ...views.frames import normalized
-from ...world import share
 
 BLOCKS = TransformerShape(width=64, depth=2, heads=4, hidden=128, norm="pre", norm_eps=1e-5)
 PROBATION = 0.15  # of a NAB series: what NAB leaves for learning

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from ...data.reading import read
 from ...data.source import Source, embed
-from ...data.tables import breast_cancer
+from ...datasets.tables import breast_cancer
+from ...distributed import seeded, share
 from ...encoders.table import TableEncoder, TableShape
 from ...encoders.transformer import TransformerShape
 from ...loop import Training, fit
@@ -25,7 +26,6 @@ from ...recipe import Claim, Figures, Recipe
 from ...sampler import Sampler
 from ...schedules import cosine_ramp, warmup_cosine
 from ...views.masks import feature_masks
-from ...world import seeded, share
 
 BLOCKS = TransformerShape(width=64, depth=3, heads=4, hidden=128, norm="pre", norm_eps=1e-5)
 PREDICTOR = TransformerShape(width=32, depth=2, heads=4, hidden=64, norm="pre", norm_eps=1e-5)

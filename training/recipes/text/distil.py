@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from ...data.text import embed
+from ...distributed import share
 from ...encoders.text import TextEncoder, TextNetwork
 from ...loop import Training
 from ...methods.distillation import Distillation, Lesson
 from ...optimisers import parameter_groups
 from ...schedules import warmup_cosine
-from ...world import share
-from .pairs import TextData
+from .common import TextData
 
 PAPER = "Reimers and Gurevych 2020, arXiv:2004.09813; Fang et al. 2021, arXiv:2101.04731"
 

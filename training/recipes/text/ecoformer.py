@@ -25,7 +25,7 @@ from ...methods.distillation import Lesson
 from ...sampler import evenly
 from ...views.text import Tokens
 from . import distil
-from .pairs import TextData
+from .common import TextData
 
 HASH_BATCH = 32  # texts that anchors and hash functions are learned from
 MIN_COSINE = 0.9  # a layer that alone moves embeddings further than this keeps its softmax

@@ -8,10 +8,10 @@ from functools import partial
 
 from ...encoders.mlp import mlp
 from ...loop import Training
-from ...methods.twins import Inputs
+from ...methods.siamese import Inputs
 from ...objectives.nt_xent import nt_xent
 from ...recipe import Recipe
-from .pairs import PretrainingSettings, TextData, pretraining_claim, twins
+from .common import PretrainingSettings, TextData, pretraining_claim, twins
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,57 @@
+"""What `attar export --target` makes of a bundle, and says of it."""
+
+# ruff: noqa: PLC0415 -- each target needs its own extra only
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from attar.bundle import Bundle
+from attar.errors import InvalidInput
+from attar.export.targets.triton import MAX_BATCH, Device, export_triton
+
+from .console import console
+
+
+def triton(
+    bundle: Path, out: Path, *, variant: str | None, device: Device | None, max_batch: int | None
+) -> None:
+    """Write a model repository."""
+    written = export_triton(
+        Bundle.open(bundle),
+        out,
+        variant=variant,
+        device=device or "cpu",
+        max_batch=max_batch or MAX_BATCH,
+    )
+    names = " and ".join(written.models)
+    console.print(
+        f"{names}, version {written.version}, written to {out}; "
+        f"next: tritonserver --model-repository {out}"
+    )
+
+
+def tensorrt(
+    bundle: Path, cache: Path, *, variant: str | None, max_batch: int | None, lengths: str | None
+) -> None:
+    """Build an engine in a cache, or find it there."""
+    from attar.export.targets.tensorrt.engine import export_tensorrt, plan
+
+    opened = Bundle.open(bundle)
+    what = plan(
+        opened,
+        variant=variant,
+        max_batch=max_batch or MAX_BATCH,
+        lengths=() if lengths is None else _whole_numbers("--lengths", lengths),
+    )
+    engine = export_tensorrt(opened, cache, what)
+    console.print(
+        f"{engine.path} {'was there already' if engine.reused else 'is built'}; cosine to the "
+        f"reference {engine.parity['mean']:.6f} on average, {engine.parity['worst']:.6f} at worst"
+    )
+
+
+def _whole_numbers(option: str, text: str) -> Sequence[int]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InvalidInput(f"{option} must be whole numbers with commas; got {text!r}") from None

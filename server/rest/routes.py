@@ -1,0 +1,292 @@
+"""The HTTP application: every route in one table."""
+
+import asyncio
+import difflib
+import re
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route as Mounted
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as Connection
+
+from attar.errors import InvalidInput, PermissionDenied, Unavailable
+from attar.server.admission import REQUEST_ID, Door
+from attar.server.cooperative import STEP_BYTES
+from attar.server.engine.models import Models
+from attar.server.observability.logs import plain as plain_text
+from attar.server.request_context import request_id
+from attar.server.security.access import Scope
+from attar.server.security.browser import Site
+
+from . import kserve, openai, openapi
+from .endpoint import JSON, Answer, Asked, Edge, Problem, Route, Wording, plain, told
+
+OPENAI: Final = "/v1/"
+_NEAR: Final = 0.79  # difflib's ratio: /openai/v1/embeddings is .8 of /v1/embeddings
+_ABSOLUTE: Final = re.compile(r"https?://([^/]*)", re.IGNORECASE)
+_TWO_LENGTHS: Final = Problem(
+    code=400,
+    message="the request has content-length and transfer-encoding; send one of them",
+    reason=InvalidInput.reason,
+    field="",
+)
+# What a page of an allowed origin may read of an answer.
+_EXPOSED: Final = (REQUEST_ID, kserve.HEADER, "server-timing", "retry-after", "retry-after-ms")
+Chosen: TypeAlias = "Callable[[Answers], Answer]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a request may be."""
+
+    max_items: int
+    max_message_bytes: int
+    max_json_values: int
+    max_name_characters: int
+    read_timeout_s: float
+    cors_allow_origin: tuple[str, ...] = ()
+    site: Site | None = None
+    truncate: bool = False
+
+
+class Front:
+    """What RFC 9112 asks of every server, before any route is looked for.
+
+    A target may be absolute, as a forward proxy sends it; a slash at the end makes no other route.
+    A body that has two lengths ends its connection, since a proxy may have believed the other one.
+    Where there are no keys, pages of other sites are refused here, whatever they ask for.
+    """
+
+    def __init__(self, app: ASGIApp, site: Site | None) -> None:
+        """Stand before `app`; without a `site`, pages are not told from callers."""
+        self._app = app
+        self._site = site
+
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
+        """Call the app by a plain path."""
+        absolute = _ABSOLUTE.match(scope["path"])
+        path = scope["path"][absolute.end() :] if absolute else scope["path"]
+        scope["path"] = path.removesuffix("/") or "/"
+        headers = Headers(scope=scope)
+        host = absolute[1] if absolute else None
+        if headers.get("expect", "").lower() == "100-continue":
+            receive, send = _told_to_go_on(receive, send)
+        refusal = self._refusal(headers, _wording(path), host)
+        if refusal is None:
+            await self._app(scope, receive, partial(_in_pieces, send))
+
+        else:
+            refusal.headers[REQUEST_ID] = request_id(headers.get(REQUEST_ID))
+            await refusal(scope, receive, send)
+
+    def _refusal(self, headers: Headers, wording: Wording, host: str | None) -> Response | None:
+        if "content-length" in headers and "transfer-encoding" in headers:
+            close = {"connection": "close"}
+            return JSONResponse(wording(_TWO_LENGTHS), _TWO_LENGTHS.code, close)
+        try:
+            if self._site is not None:
+                self._site.refuse_pages(headers, host=host)
+        except PermissionDenied as error:
+            return told(error, wording)
+        return None
+
+
+def _told_to_go_on(receive: Receive, send: Send) -> tuple[Receive, Send]:
+    """End the connection of a body that was not asked for: it may come, or another request may."""
+    is_told = False
+
+    async def read() -> MutableMapping[str, Any]:
+        nonlocal is_told
+        is_told = True
+        return await receive()
+
+    async def answer(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start" and not is_told:
+            message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+        await send(message)
+
+    return read, answer
+
+
+async def _in_pieces(send: Send, message: MutableMapping[str, Any]) -> None:
+    """Send a long body in pieces: one write of all of it would copy it, and others would wait."""
+    body = message.get("body", b"")
+    if len(body) <= STEP_BYTES:
+        await send(message)
+        return
+    for start in range(0, len(body), STEP_BYTES):
+        more = start + STEP_BYTES < len(body) or message.get("more_body", False)
+        piece = body[start : start + STEP_BYTES]
+        await send({"type": message["type"], "body": piece, "more_body": more})
+        await asyncio.sleep(0)
+
+
+class Health:
+    """Liveness and readiness, for orchestrators that ask by HTTP."""
+
+    def __init__(self, models: Models, door: Door) -> None:
+        """Tell of these models, until the door drains."""
+        self._models = models
+        self._door = door
+
+    async def live(self, asked: Asked) -> Response:  # noqa: ARG002 (every route's signature)
+        """Say that the process answers."""
+        return JSONResponse({"status": "live"})
+
+    async def ready(self, asked: Asked) -> Response:  # noqa: ARG002
+        """Say whether every model can answer."""
+        if self._door.draining.is_set():
+            raise Unavailable("the server is shutting down; ask another, or retry later")
+        if why := self._models.why_not_ready:
+            raise Unavailable(why)
+        return JSONResponse({"status": "ready"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """Who answers the routes of one server."""
+
+    health: Health
+    openai: openai.OpenAI
+    kserve: kserve.KServe
+
+
+def _get(path: str, scope: Scope | None, answer: Chosen, summary: str) -> Route:
+    return Route(
+        method="GET", path=path, scope=scope, answer=answer, wording=_wording(path), summary=summary
+    )
+
+
+def _post(
+    path: str,
+    scope: Scope,
+    answer: Chosen,
+    summary: str,
+    types: tuple[str, ...] = kserve.TYPES,
+) -> Route:
+    return Route(
+        method="POST",
+        path=path,
+        scope=scope,
+        answer=answer,
+        wording=_wording(path),
+        summary=summary,
+        types=types,
+    )
+
+
+def _wording(path: str) -> Wording:
+    return openai.wording if path.startswith(OPENAI) else plain
+
+
+def _of_a_model(path: str) -> tuple[Route, ...]:
+    """Give KServe's routes of one model, or of one of its versions."""
+    return (
+        _get(path, "infer", lambda to: to.kserve.model, "Say what a model takes and gives."),
+        _get(f"{path}/ready", None, lambda to: to.kserve.ready, "Whether a model can answer."),
+        _get(f"{path}/config", "infer", lambda to: to.kserve.config, "Describe it as Triton does."),
+        _get(f"{path}/stats", "infer", lambda to: to.kserve.statistics, "Count what it has done."),
+        _post(f"{path}/infer", "infer", lambda to: to.kserve.infer, "Embed tensors."),
+    )
+
+
+_IN_REPOSITORY: Final = "/v2/repository/models/{model}"
+ROUTES: Final = (
+    _get("/livez", None, lambda to: to.health.live, "Whether the process answers."),
+    _get("/readyz", None, lambda to: to.health.ready, "Whether every model can answer."),
+    _get("/health", None, lambda to: to.health.ready, "The same as /readyz."),
+    _post(
+        "/v1/embeddings",
+        "infer",
+        lambda to: to.openai.embeddings,
+        "Embed texts or token ids.",
+        types=(JSON,),
+    ),
+    _get("/v1/models", "infer", lambda to: to.openai.models, "List the models."),
+    _get("/v1/models/{model}", "infer", lambda to: to.openai.model, "Describe a model."),
+    _get("/v2", "infer", lambda to: to.kserve.server, "Describe the server."),
+    _get("/v2/health/live", None, lambda to: to.kserve.live, "Whether the process answers."),
+    _get("/v2/health/ready", None, lambda to: to.health.ready, "Whether every model can answer."),
+    _get("/v2/models/stats", "infer", lambda to: to.kserve.statistics, "Count what all have done."),
+    *_of_a_model("/v2/models/{model}"),
+    *_of_a_model("/v2/models/{model}/versions/{version}"),
+    _post("/v2/repository/index", "infer", lambda to: to.kserve.index, "List what is known."),
+    _post(f"{_IN_REPOSITORY}/load", "admin", lambda to: to.kserve.load, "Load a model."),
+    _post(f"{_IN_REPOSITORY}/unload", "admin", lambda to: to.kserve.unload, "Unload a model."),
+)
+"""Every route, and what a key needs for it."""
+
+
+def application(models: Models, door: Door, limits: Limits) -> ASGIApp:
+    """The ASGI application; who calls it handles no error of it."""
+    to = Answers(
+        health=Health(models, door),
+        openai=openai.OpenAI(models, max_items=limits.max_items, truncate=limits.truncate),
+        kserve=kserve.KServe(
+            models,
+            max_items=limits.max_items,
+            max_name_characters=limits.max_name_characters,
+        ),
+    )
+    way = Edge(
+        door,
+        max_body_bytes=limits.max_message_bytes,
+        max_json_values=limits.max_json_values,
+        read_timeout_s=limits.read_timeout_s,
+    )
+    described = openapi.describe(ROUTES)
+    shown = openapi.show(described)
+
+    async def description(request: Request) -> Response:  # noqa: ARG001 (Starlette's signature)
+        return JSONResponse(described)
+
+    async def docs(request: Request) -> Response:  # noqa: ARG001
+        return HTMLResponse(shown, headers=openapi.HEADERS)
+
+    routed = Starlette(
+        routes=[
+            *(
+                Mounted(one.path, way.endpoint(one, one.answer(to)), methods=[one.method])
+                for one in ROUTES
+            ),
+            Mounted("/openapi.json", description, methods=["GET"]),
+            Mounted("/docs", docs, methods=["GET"]),
+        ],
+        exception_handlers={HTTPException: _no_route},
+    )
+    routed.router.redirect_slashes = False  # to http, behind a proxy that ends TLS
+    if limits.cors_allow_origin:
+        routed.add_middleware(
+            CORSMiddleware,
+            allow_origins=limits.cors_allow_origin,
+            allow_methods=("GET", "POST"),
+            allow_headers=("*",),  # clients add their own
+            expose_headers=_EXPOSED,
+        )
+    return Front(routed, limits.site)
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    """Tell of a path or a method that is not there, in the words of the API it looks like."""
+    assert isinstance(error, HTTPException)  # noqa: S101 (Starlette's signature is wider)
+    path = plain_text(request.url.path)
+    if error.status_code == 405:
+        message = f"{request.method} is not what {path[:80]} takes; GET /openapi.json lists all"
+    else:
+        near = difflib.get_close_matches(path[:80], (route.path for route in ROUTES), 1, _NEAR)
+        meant = f" is it {near[0]}?" if near else ""
+        message = f"no route {path[:80]};{meant} GET /openapi.json lists them"
+    problem = Problem(code=error.status_code, message=message, reason="NO_ROUTE", field="")
+    headers = {**(error.headers or {}), REQUEST_ID: request_id(request.headers.get(REQUEST_ID))}
+    # OpenAI's clients show no other words, and their users forget /v1.
+    wording = plain if path.startswith("/v2") else openai.wording
+    return JSONResponse(wording(problem), error.status_code, headers)

@@ -1,0 +1,121 @@
+"""Classifiers over gRPC."""
+
+import math
+from typing import Any, Final
+
+from attar import wire
+from attar.server.cooperative import off_the_loop, request_bytes
+from attar.server.usecases.classification import Classification, ClassifierInfo, Predicted
+from attar.server.usecases.embed import Items
+from attar.v1 import classification_pb2, classification_pb2_grpc
+
+from . import incremental_protobuf, messages
+from .interceptor import Context
+
+_LABEL_BYTES: Final = 32  # of one item, with its status
+
+
+class ClassificationService(classification_pb2_grpc.ClassificationServicer):
+    """attar.v1.Classification."""
+
+    def __init__(
+        self,
+        classification: Classification,
+        *,
+        max_items: int,
+        max_labels: int,
+        max_name_characters: int,
+    ) -> None:
+        """Serve these classifiers."""
+        self._classification = classification
+        self._max_items = max_items
+        self._max_labels = max_labels
+        self._max_name = max_name_characters
+
+    async def Fit(  # noqa: D102 (classification.proto says each)
+        self, request: classification_pb2.FitClassifierRequest, context: Context
+    ) -> classification_pb2.ClassifierInfo:
+        return _describe(
+            await self._classification.fit(
+                request.name,
+                model=request.model,
+                items=await self._items(request),
+                labels=await off_the_loop(
+                    request_bytes(),
+                    lambda: messages.labels(request.labels, limit=self._max_items),
+                ),
+                max_labels=self._max_labels,
+                max_name_characters=self._max_name,
+                truncation=messages.truncation(request.truncation),
+                deadline=messages.deadline(context),
+            )
+        )
+
+    async def Predict(  # noqa: D102
+        self, request: classification_pb2.PredictRequest, context: Context
+    ) -> classification_pb2.PredictResponse:
+        predicted = await self._classification.predict(
+            request.name,
+            items=await self._items(request),
+            truncation=messages.truncation(request.truncation),
+            deadline=messages.deadline(context),
+        )
+        return await incremental_protobuf.answer(
+            classification_pb2.PredictResponse,
+            predicted.probabilities.nbytes + _LABEL_BYTES * len(predicted.items),
+            lambda: [_predictions(predicted)],
+        )
+
+    async def Get(  # noqa: D102
+        self,
+        request: classification_pb2.GetClassifierRequest,
+        context: Context,  # noqa: ARG002 (gRPC's signature)
+    ) -> classification_pb2.ClassifierInfo:
+        return _describe(await self._classification.get(request.name))
+
+    async def List(  # noqa: D102
+        self,
+        request: classification_pb2.ListClassifiersRequest,  # noqa: ARG002
+        context: Context,  # noqa: ARG002
+    ) -> classification_pb2.ListClassifiersResponse:
+        found = await self._classification.list()
+        return classification_pb2.ListClassifiersResponse(
+            classifiers=map(_describe, found), damaged=self._classification.damaged
+        )
+
+    async def Delete(  # noqa: D102
+        self,
+        request: classification_pb2.DeleteClassifierRequest,
+        context: Context,  # noqa: ARG002
+    ) -> classification_pb2.DeleteClassifierResponse:
+        await self._classification.delete(request.name)
+        return classification_pb2.DeleteClassifierResponse()
+
+    async def _items(self, request: Any) -> Items:
+        kind = request.WhichOneof("input")
+        return await off_the_loop(
+            request_bytes(), lambda: messages.items(request, kind, limit=self._max_items)
+        )
+
+
+def _predictions(predicted: Predicted) -> classification_pb2.PredictResponse:
+    return classification_pb2.PredictResponse(
+        fingerprint=predicted.fingerprint,
+        labels=[label or "" for label in predicted.labels],
+        classes=predicted.classes,
+        probabilities=wire.to_tensor(predicted.probabilities),
+        items=messages.statuses(predicted.items),
+    )
+
+
+def _describe(info: ClassifierInfo) -> classification_pb2.ClassifierInfo:
+    return classification_pb2.ClassifierInfo(
+        name=info.name,
+        model=info.model,
+        fingerprint=info.fingerprint,
+        labels=info.labels,
+        examples=info.examples,
+        counts=info.counts,
+        recalls=[math.nan if recall is None else recall for recall in info.recalls],
+        contradictory=info.contradictory,
+    )

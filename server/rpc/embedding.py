@@ -1,0 +1,112 @@
+"""Embedding over gRPC: one batch, or many on a stream."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+
+from attar import wire
+from attar.server.cooperative import off_the_loop, request_bytes
+from attar.server.engine.models import Models
+from attar.server.request_context import current
+from attar.server.usecases import embed
+from attar.v1 import embedding_pb2, embedding_pb2_grpc
+
+from . import incremental_protobuf, messages
+from .interceptor import Context
+from .stream import in_order
+
+
+class EmbeddingService(embedding_pb2_grpc.EmbeddingServicer):
+    """attar.v1.Embedding."""
+
+    def __init__(
+        self,
+        models: Models,
+        *,
+        max_items: int,
+        max_name_characters: int,
+        max_stream_requests: int,
+        draining: asyncio.Event,
+    ) -> None:
+        """Serve these models; a stream stops reading when `draining` is set."""
+        self._models = models
+        self._max_items = max_items
+        self._max_name = max_name_characters
+        self._max_stream_requests = max_stream_requests
+        self._draining = draining
+
+    async def Embed(  # noqa: D102 (embedding.proto says it)
+        self, request: embedding_pb2.EmbedRequest, context: Context
+    ) -> embedding_pb2.EmbedResponse:
+        return await self._embed(request, messages.deadline(context), wait=False)
+
+    def EmbedStream(  # noqa: D102 (embedding.proto says it)
+        self, request_iterator: AsyncIterator[embedding_pb2.EmbedRequest], context: Context
+    ) -> AsyncGenerator[embedding_pb2.EmbedResponse, None]:
+        deadline = messages.deadline(context)
+        return in_order(
+            request_iterator,
+            lambda request: self._answer(request, deadline),
+            at_once=self._max_stream_requests,
+            draining=self._draining,
+        )
+
+    async def _answer(
+        self, request: embedding_pb2.EmbedRequest, deadline: float | None
+    ) -> embedding_pb2.EmbedResponse:
+        try:
+            current().message()
+            return await self._embed(request, deadline, wait=True)
+        except Exception as error:  # noqa: BLE001 (a stream outlives any one request)
+            return messages.failed(request, error, limit=self._max_name)
+
+    async def _embed(
+        self, request: embedding_pb2.EmbedRequest, deadline: float | None, *, wait: bool
+    ) -> embedding_pb2.EmbedResponse:
+        name = messages.short("id", request.id, limit=self._max_name)
+        model = self._models.get(request.model, request.version)
+        if not wait:  # a call that finds no room costs least before its items are looked at
+            model.refuse_if_full()
+        found = await embed.embed(
+            self._models,
+            model=request.model,
+            version=request.version,
+            items=await off_the_loop(
+                request_bytes(), lambda: self._items(request, model.encoder.max_length)
+            ),
+            role=messages.role(request.role, default="passage"),
+            dims=request.dims if request.HasField("dims") else None,
+            encoding=messages.encoding(request.encoding),
+            truncation=messages.truncation(request.truncation),
+            priority=messages.priority(request.priority),
+            deadline=deadline,
+            wait=wait,
+            form="bytes",
+        )
+        return await incremental_protobuf.answer(
+            embedding_pb2.EmbedResponse, found.vectors.nbytes, lambda: [_answer(name, found)]
+        )
+
+    def _items(self, request: embedding_pb2.EmbedRequest, max_length: int | None) -> embed.Items:
+        kind = request.WhichOneof("input")
+        if kind == "tokens":
+            return messages.tokens(request.tokens, limit=self._max_items, max_length=max_length)
+        return messages.items(request, kind, limit=self._max_items)
+
+
+def _answer(id_: str, found: embed.Embedded) -> embedding_pb2.EmbedResponse:
+    return embedding_pb2.EmbedResponse(
+        id=id_,
+        embeddings=wire.to_tensor(found.vectors),
+        items=messages.statuses(found.items),
+        fingerprint=found.model.encoder.fingerprint,
+        model=found.model.name,
+        version=found.model.version,
+        variant=found.model.encoder.variant.name,
+        encoding=wire.ENCODINGS[found.encoding],
+        dims=found.dims,
+        timings=embedding_pb2.Timings(
+            queue_us=round(found.queue_s * 1e6),
+            tokenize_us=round(found.tokenize_s * 1e6),
+            infer_us=round(found.infer_s * 1e6),
+        ),
+    )

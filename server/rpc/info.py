@@ -1,0 +1,50 @@
+"""Info over gRPC: the models and the limits, as data that a client can read."""
+
+from importlib.metadata import version
+
+from attar.server.engine.models import Model, Models
+from attar.v1 import info_pb2, info_pb2_grpc
+
+from .interceptor import Context
+
+
+class InfoService(info_pb2_grpc.InfoServicer):
+    """attar.v1.Info."""
+
+    def __init__(self, models: Models, limits: info_pb2.Limits) -> None:
+        """Tell of these models and limits."""
+        self._models = models
+        self._limits = limits
+
+    async def GetInfo(  # noqa: D102 (info.proto says it)
+        self,
+        request: info_pb2.GetInfoRequest,  # noqa: ARG002 (gRPC's signature)
+        context: Context,  # noqa: ARG002
+    ) -> info_pb2.GetInfoResponse:
+        return info_pb2.GetInfoResponse(
+            server_version=version("attar"),
+            models=[_describe(model) for model in self._models],
+            limits=self._limits,
+        )
+
+
+def _describe(model: Model) -> info_pb2.ModelInfo:
+    encoder = model.encoder
+    return info_pb2.ModelInfo(
+        name=model.name,
+        version=model.version,
+        variant=encoder.variant.name,
+        variants=[variant.name for variant in encoder.manifest.variants],
+        fingerprint=encoder.fingerprint,
+        modality=encoder.modality,
+        dim=encoder.dim,
+        dims=encoder.dims,
+        max_length=encoder.max_length or 0,
+        inputs=[
+            info_pb2.InputInfo(
+                name=one.name, dtype=one.dtype, shape=[str(axis) for axis in one.shape]
+            )
+            for one in encoder.manifest.inputs
+        ],
+        ready=model.ready,
+    )

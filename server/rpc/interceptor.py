@@ -1,0 +1,435 @@
+"""Guard: what happens around every gRPC call, whatever its service.
+
+A call comes in through the door and ends with its answer or with the one status that its exception
+maps to. The services behind it only decode, ask a use case, and encode.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Any, Final, NoReturn, TypeAlias
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc.status_pb2 import Status
+
+from attar.errors import AttarError, DeadlineExceeded, InvalidInput
+from attar.server.admission import REQUEST_ID, Door
+from attar.server.cooperative import came, off_the_loop
+from attar.server.errors import to_status
+from attar.server.limits.fair_shares import SLOWEST_BYTES_PER_S, Room
+from attar.server.limits.receive_slots import CALLS_AT_ONCE, PROBES_AT_ONCE, Receiving
+from attar.server.request_context import Call, answering
+from attar.server.security.access import Scope
+from attar.server.security.browser import Site
+
+from . import field_counts, incremental_protobuf
+from .call_timeout import Ending
+
+CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
+
+_RPCS: Final[Mapping[str, Mapping[str, Scope | None]]] = {
+    "attar.v1.Info": {"GetInfo": "infer"},
+    "attar.v1.Embedding": {"Embed": "infer", "EmbedStream": "infer"},
+    "attar.v1.Models": {
+        "Index": "infer",
+        "Load": "admin",
+        "Unload": "admin",
+        "SetVariant": "admin",
+    },
+    "attar.v1.Collections": {
+        "Create": "write",
+        "Delete": "write",
+        "List": "infer",
+        "Get": "infer",
+        "Upsert": "write",
+        "Search": "infer",
+        "SearchBatch": "infer",
+        "Retrieve": "infer",
+        "Scroll": "infer",
+        "DeletePoints": "write",
+        "Count": "infer",
+        "Optimize": "write",
+        "Snapshot": "admin",
+        "ListSnapshots": "admin",
+        "DeleteSnapshot": "admin",
+        "Restore": "admin",
+    },
+    "attar.v1.Anomaly": {
+        "Fit": "write",
+        "Score": "infer",
+        "Get": "infer",
+        "List": "infer",
+        "Delete": "write",
+    },
+    "attar.v1.Classification": {
+        "Fit": "write",
+        "Predict": "infer",
+        "Get": "infer",
+        "List": "infer",
+        "Delete": "write",
+    },
+    "inference.GRPCInferenceService": {
+        "ServerLive": None,
+        "ServerReady": None,
+        "ModelReady": None,
+        "ServerMetadata": "infer",
+        "ModelMetadata": "infer",
+        "ModelInfer": "infer",
+        "ModelStreamInfer": "infer",
+        "ModelConfig": "infer",
+        "ModelStatistics": "infer",
+        "RepositoryIndex": "infer",
+        "RepositoryModelLoad": "admin",
+        "RepositoryModelUnload": "admin",
+        "SystemSharedMemoryStatus": "admin",
+        "SystemSharedMemoryRegister": "admin",
+        "SystemSharedMemoryUnregister": "admin",
+        "CudaSharedMemoryStatus": "admin",
+        "CudaSharedMemoryRegister": "admin",
+        "CudaSharedMemoryUnregister": "admin",
+        "TraceSetting": "admin",
+        "LogSettings": "admin",
+    },
+    "grpc.reflection.v1.ServerReflection": {"ServerReflectionInfo": "infer"},
+    "grpc.reflection.v1alpha.ServerReflection": {"ServerReflectionInfo": "infer"},
+}
+SCOPES: Final[Mapping[str, Scope | None]] = MappingProxyType(
+    {
+        f"{service}/{method}": scope
+        for service, methods in _RPCS.items()
+        for method, scope in methods.items()
+    }
+)
+"""What a key needs for each call; None is a probe, which needs no key and is never refused."""
+PEER: Final = "attar-peer"
+"""By what a worker tells the process that it forwards to who its caller is."""
+_WORKER: Final = "unix:"  # only workers come by a socket, which is in a folder of their own
+HEALTH: Final = "/grpc.health.v1.Health/"
+# What protobuf and the host's step make of a message, of each byte and besides of each part.
+_MADE_OF_A_BYTE: Final = 6
+_MADE_OF_A_PART: Final = 512
+_MADE_OF_A_PART_OF_JSON: Final = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long a caller may leave a call as it is."""
+
+    read_timeout_s: float  # for a message to come whole, and an answer to be taken
+    stream_idle_timeout_s: float
+
+    def to_take(self, size: int) -> float:
+        """Seconds in which an answer of so many bytes must be taken."""
+        return self.read_timeout_s + size / SLOWEST_BYTES_PER_S
+
+
+class Guard(grpc.aio.ServerInterceptor):
+    """The door of every gRPC call, and the mapping of its errors."""
+
+    def __init__(
+        self,
+        door: Door,
+        patience: Patience,
+        site: Site | None = None,
+        *,
+        max_items: int,
+        max_payload_values: int,
+        limits: Mapping[str, int],
+    ) -> None:
+        """Let calls in by `door`, whose messages have fields for so many items and values.
+
+        `limits` are of the settings in messages.LIMITS.
+
+        With a `site`, none of other sites' pages: no page speaks gRPC, but one may come by a proxy
+        that translates gRPC-web.
+        """
+        self._door = door
+        self._patience = patience
+        self._site = site
+        self._max_items = max_items
+        self._max_payload_values = max_payload_values
+        self._limits = limits
+        read_s = patience.read_timeout_s
+        self._calls = Receiving(CALLS_AT_ONCE, patience_s=read_s, wait_s=read_s)
+        self._probes = Receiving(PROBES_AT_ONCE, patience_s=read_s, wait_s=read_s)  # without keys
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """Wrap every handler; who answers what is forwarded has a guard too.
+
+        gRPC would receive a unary call's message before its handler, and read it on the loop. So to
+        gRPC each takes a stream, which looks the same to the caller, and asks for what it takes.
+        """
+        handler = await continuation(handler_call_details)
+        method = str(handler_call_details.method)
+        if handler is None:
+            return handler
+        rpc = method.removeprefix("/")
+        ending = Ending()
+        if method.startswith(HEALTH):  # it needs no key, and answers to the end
+            return self._probe(handler, ending)
+        if handler.request_deserializer is None:
+            return grpc.stream_unary_rpc_method_handler(
+                self._forwarded(handler.unary_unary, ending)
+            )
+        # A generated handler has its message's own FromString.
+        kind = handler.request_deserializer.__self__  # type: ignore[attr-defined]
+        encode = partial(_encoded, handler.response_serializer)
+        if handler.unary_unary is not None:
+            answer: Any = handler.unary_unary
+
+            async def made(request: Message, context: Context) -> bytes:
+                return encode(await answer(request, context))
+
+            return grpc.stream_unary_rpc_method_handler(self._unary(rpc, kind, made, ending))
+        stream = self._stream(rpc, kind, handler.stream_stream, ending)
+        return grpc.stream_stream_rpc_method_handler(stream, response_serializer=encode)
+
+    def _unary(
+        self,
+        rpc: str,
+        kind: type[Message],
+        answer: Callable[[Message, Context], Awaitable[bytes]],
+        ending: Ending,
+    ) -> Callable[[object, Context], Awaitable[bytes]]:
+        receiving = self._probes if SCOPES.get(rpc, "admin") is None else self._calls
+
+        async def call(_: object, context: Context) -> bytes:
+            headers = _headers(context)
+            with answering(self._door.open(rpc, headers)) as one:
+                one.fields = kind.DESCRIPTOR.fields_by_name
+                data = b""
+                try:
+                    with self._admitted(one, headers, context) as room:
+                        self._refuse_pages(headers)
+                        async with self._received(context, receiving, one.caller) as data:
+                            one.hold(await self._weighed(kind, data))
+                        made = await answer(await self._read(kind, data), context)
+                        room.settle(len(made))
+                except Exception as error:  # noqa: BLE001 (the edge: every caller is answered)
+                    status = to_status(error, fields=one.fields)
+                else:
+                    self._keep(room, ending, len(made))
+                    return made
+                del data  # gRPC keeps the frames of the last aborted call until another comes
+                return await self._abort(context, one, status, ending)
+
+        return call
+
+    @asynccontextmanager
+    async def _received(
+        self, context: Context, receiving: Receiving, caller: str
+    ) -> AsyncIterator[bytes]:
+        """Receive the one message of a call, in its turn, which lasts until the block ends.
+
+        Raises Overloaded, DeadlineExceeded and InvalidInput where there is none.
+        """
+        read_s = self._patience.read_timeout_s
+        async with receiving.turn(caller):
+            try:
+                async with asyncio.timeout(read_s):
+                    data: Any = await context.read()
+            except TimeoutError:
+                raise DeadlineExceeded(
+                    f"the message did not come whole in grpc_read_timeout_s, {read_s:g} s; "
+                    "send less at a time"
+                ) from None
+            if data is grpc.aio.EOF:
+                raise InvalidInput("the call has no message; send the one that it takes")
+            try:
+                yield data
+            finally:
+                del data  # or an error's traceback would keep it
+
+    def _probe(self, handler: Any, ending: Ending) -> Handler:
+        """Receive the message of a call of health in its turn, too."""
+        kind = handler.request_deserializer.__self__
+
+        async def received(context: Context) -> Message:
+            peer = context.peer()
+            try:
+                async with self._received(context, self._probes, peer) as data:
+                    return await self._read(kind, data)
+            except AttarError as error:
+                one = self._door.open("health", _headers(context))
+                await self._abort(context, one, to_status(error), ending)
+
+        if handler.unary_unary is not None:
+
+            async def check(_: object, context: Context) -> Any:
+                request = await received(context)
+                ending.expect(self._patience.read_timeout_s)
+                return await handler.unary_unary(request, context)
+
+            return grpc.stream_unary_rpc_method_handler(
+                check, response_serializer=handler.response_serializer
+            )
+
+        async def watch(_: object, context: Context) -> None:
+            request = await received(context)
+            async with aclosing(handler.unary_stream(request, context)) as states:
+                async for state in states:
+                    await context.write(state)
+
+        return grpc.stream_stream_rpc_method_handler(
+            watch, response_serializer=handler.response_serializer
+        )
+
+    def _forwarded(
+        self, forward: Any, ending: Ending
+    ) -> Callable[[object, Context], Awaitable[bytes]]:
+        async def call(_: object, context: Context) -> bytes:
+            peer = context.peer()
+            room = self._door.room(peer)
+            try:
+                async with self._received(context, self._calls, peer) as received:
+                    data = received
+                with self._door.passing(len(data), peer):
+                    made: bytes = await forward(data, context)
+                room.settle(len(made))
+            except AttarError as error:
+                one = self._door.open("forward", _headers(context))
+                await self._abort(context, one, to_status(error), ending)
+            self._keep(room, ending, len(made))
+            return made
+
+        return call
+
+    def _keep(self, room: Room, ending: Ending, size: int) -> None:
+        """Hold the room of an answer until it is taken, which is when its task ends."""
+        ending.expect(self._patience.to_take(size))
+        ending.then(room.leave)
+
+    def _stream(
+        self, rpc: str, kind: type[Message], answer: Any, ending: Ending
+    ) -> Callable[[AsyncIterator[bytes], Context], Awaitable[None]]:
+        async def call(requests: AsyncIterator[bytes], context: Context) -> None:
+            headers = _headers(context)
+            weights = deque[int]()  # of the requests that have no answer yet, in their order
+
+            async def read() -> AsyncIterator[Message]:
+                while (data := await self._came(requests, unanswered=weights)) is not None:
+                    one.heard()
+                    weight = await self._weighed(kind, data)
+                    await one.wait_to_hold(weight, kept=len(data))
+                    weights.append(weight)
+                    yield await self._read(kind, data)
+                    del data  # or it would stay until the next one is there
+
+            with answering(self._door.open(rpc, headers)) as one:
+                try:
+                    with self._admitted(one, headers, context, stream=True):
+                        self._refuse_pages(headers)
+                        async with aclosing(answer(read(), context)) as answers:
+                            async for message in answers:
+                                one.let_go(weights.popleft() if weights else 0)
+                                ending.expect(self._patience.to_take(_size(message)))
+                                await context.write(message)
+                                one.heard()
+                                ending.stop()
+                                del message  # the next may be long in coming
+                except Exception as error:  # noqa: BLE001 (the edge: every caller is answered)
+                    await self._abort(context, one, to_status(error), ending)
+
+        return call
+
+    async def _weighed(self, kind: type[Message], data: bytes) -> int:
+        """The memory that a message is made into, bytes; InvalidInput where it has too many parts.
+
+        What is no message weighs what it has, and is refused when it is read.
+        """
+        limit = field_counts.most(self._max_items)
+        try:
+            own, json = await off_the_loop(
+                len(data),
+                lambda: field_counts.count(
+                    kind, data, limit=limit, max_payload_values=self._max_payload_values
+                ),
+            )
+        except field_counts.Malformed:
+            raise InvalidInput(
+                "the message is not the protobuf that this call takes; check the client's .proto"
+            ) from None
+        made = _MADE_OF_A_PART * own + _MADE_OF_A_PART_OF_JSON * json
+        return _MADE_OF_A_BYTE * len(data) + made
+
+    async def _came(
+        self, requests: AsyncIterator[bytes], *, unanswered: Collection[int]
+    ) -> bytes | None:
+        """What comes next on a stream; DeadlineExceeded once nothing has come for too long.
+
+        A caller who waits for an answer is not idle.
+        """
+        idle_s = self._patience.stream_idle_timeout_s
+        coming = asyncio.ensure_future(anext(requests))
+        try:
+            while not (await asyncio.wait((coming,), timeout=idle_s))[0]:
+                if not unanswered:
+                    raise DeadlineExceeded(
+                        f"nothing came on the stream for stream_idle_timeout_s, {idle_s:g} s; "
+                        "open another when there is something to send"
+                    )
+            return coming.result()
+        except StopAsyncIteration:
+            return None
+        finally:
+            coming.cancel()
+
+    async def _read(self, kind: type[Message], data: bytes) -> Message:
+        came(len(data))
+        return await off_the_loop(
+            len(data), partial(incremental_protobuf.read, kind, data, limits=self._limits)
+        )
+
+    def _admitted(
+        self, call: Call, headers: Mapping[str, str], context: Context, *, stream: bool = False
+    ) -> AbstractContextManager[Room]:
+        context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
+        # A call that somebody forgot to list is nobody's but an administrator's.
+        scope = SCOPES.get(call.rpc, "admin")
+        peer = context.peer()
+        if peer.startswith(_WORKER):
+            peer = headers.get(PEER, peer)
+        return self._door.admitted(call, scope=scope, headers=headers, peer=peer, stream=stream)
+
+    def _refuse_pages(self, headers: Mapping[str, str]) -> None:
+        if self._site is not None:
+            self._site.refuse_pages(headers)
+
+    async def _abort(
+        self, context: Context, call: Call, status: Status, ending: Ending
+    ) -> NoReturn:
+        """Tell what refuses a call, to who may not take that either."""
+        ending.expect(self._patience.read_timeout_s)
+        trailers = (
+            (REQUEST_ID, call.request_id),
+            ("grpc-status-details-bin", status.SerializeToString()),
+        )
+        await context.abort(CODES[status.code], status.message, trailing_metadata=trailers)
+        raise AssertionError  # abort raises
+
+
+def _headers(context: Context) -> dict[str, str]:
+    metadata = context.invocation_metadata() or ()
+    return {name: value for name, value in metadata if isinstance(value, str)}
+
+
+def _encoded(encode: Any, answer: Any) -> bytes:
+    """Write what is not written yet: short answers, for long ones are written in a thread."""
+    written: bytes = answer if isinstance(answer, bytes) else encode(answer)
+    return written
+
+
+def _size(answer: Any) -> int:
+    size: int = len(answer) if isinstance(answer, bytes) else answer.ByteSize()
+    return size

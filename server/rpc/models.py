@@ -1,0 +1,67 @@
+"""The models over gRPC: which there are, and changing them while they serve."""
+
+from typing import Final
+
+from attar.server.engine.models import Models, State
+from attar.server.errors import public
+from attar.server.usecases.embedding_space import Orphans
+from attar.v1 import models_pb2, models_pb2_grpc
+
+from .interceptor import Context
+
+_STATES: Final[dict[State, models_pb2.State.ValueType]] = {
+    "READY": models_pb2.STATE_READY,
+    "LOADING": models_pb2.STATE_LOADING,
+    "UNAVAILABLE": models_pb2.STATE_UNAVAILABLE,
+}
+
+
+class ModelsService(models_pb2_grpc.ModelsServicer):
+    """attar.v1.Models."""
+
+    def __init__(self, models: Models, orphans: Orphans | None = None) -> None:
+        """Tell of these models and of what has lost its own, and change them."""
+        self._models = models
+        self._orphans = orphans
+
+    async def Index(  # noqa: D102 (models.proto says it)
+        self,
+        request: models_pb2.IndexRequest,  # noqa: ARG002 (gRPC's signature)
+        context: Context,  # noqa: ARG002
+    ) -> models_pb2.IndexResponse:
+        missed = await self._orphans.listed() if self._orphans else []
+        return models_pb2.IndexResponse(
+            models=[
+                models_pb2.IndexedModel(
+                    name=one.name,
+                    version=one.version,
+                    state=_STATES[one.state],
+                    reason=public(one.reason),
+                )
+                for one in (*self._models.index(), *missed)
+            ]
+        )
+
+    async def Load(  # noqa: D102 (models.proto says it)
+        self,
+        request: models_pb2.LoadRequest,
+        context: Context,  # noqa: ARG002 (gRPC's signature)
+    ) -> models_pb2.LoadResponse:
+        await self._models.load(request.name)
+        return models_pb2.LoadResponse()
+
+    async def Unload(  # noqa: D102 (models.proto says it)
+        self,
+        request: models_pb2.UnloadRequest,
+        context: Context,  # noqa: ARG002 (gRPC's signature)
+    ) -> models_pb2.UnloadResponse:
+        await self._models.unload(request.name)
+        return models_pb2.UnloadResponse()
+
+    async def SetVariant(  # noqa: D102 (models.proto says it)
+        self,
+        request: models_pb2.SetVariantRequest,
+        context: Context,  # noqa: ARG002 (gRPC's signature)
+    ) -> models_pb2.SetVariantResponse:
+        await self._models.set_variant(request.name, request.variant, version=request.version)
+        return models_pb2.SetVariantResponse()

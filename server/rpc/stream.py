@@ -1,0 +1,84 @@
+"""Stream: many requests of one call, a few of them worked on at a time, answered in their order."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from typing import Any, TypeVar
+
+from attar.errors import AttarError, Unavailable
+from attar.server.limits.fair_shares import ROOM, Room, room
+
+Request = TypeVar("Request")
+Answer = TypeVar("Answer")
+
+
+async def in_order(
+    requests: AsyncIterator[Request],
+    answer: Callable[[Request], Coroutine[Any, Any, Answer]],
+    *,
+    at_once: int,
+    draining: asyncio.Event,
+) -> AsyncGenerator[Answer, None]:
+    """Answer each request, `at_once` of them at a time.
+
+    Reading waits for room, which is the back-pressure, and stops when `draining` is set. An answer
+    holds its bytes until the next one is asked for, which is when it was taken. `answer` tells its
+    own errors in its answer. Raises what reading raises, and Unavailable after the last
+    answer of a stream that draining has cut short.
+    """
+    answers: asyncio.Queue[tuple[Room, asyncio.Task[Answer]] | None] = asyncio.Queue()
+    places = asyncio.Semaphore(at_once)
+    rooms = room()
+    held: set[Room] = set()
+
+    async def made(request: Request, own: Room) -> Answer:
+        ROOM.set(own)  # this task's
+        try:
+            return await answer(request)
+        finally:
+            own.asked.set()
+
+    async def read() -> None:
+        await places.acquire()
+        async for request in requests:
+            held.add(own := rooms.next())
+            answers.put_nowait((own, tasks.create_task(made(request, own))))
+            # Whoever is answered first must not wait for the bytes that a later one holds.
+            await own.asked.wait()
+            await places.acquire()
+
+    async def read_until_draining() -> None:
+        reader = tasks.create_task(read())
+        drain = tasks.create_task(draining.wait())
+        await asyncio.wait((reader, drain), return_when=asyncio.FIRST_COMPLETED)
+        reader.cancel()
+        drain.cancel()
+        answers.put_nowait(None)
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(read_until_draining())
+            while (head := await answers.get()) is not None:
+                own, task = head
+                del head
+                yield await task
+                del task  # with its answer, which was taken: the next may be long in coming
+                own.leave()
+                held.discard(own)
+                places.release()
+    except BaseExceptionGroup as group:
+        raise _end(group) from None
+    finally:
+        for own in held:
+            own.leave()
+    if draining.is_set():
+        raise Unavailable(
+            "the server is shutting down; what it had accepted of this stream is answered"
+        )
+
+
+def _end(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What has ended a stream: its caller left, or reading raised an error."""
+    if group.subgroup(GeneratorExit) is not None:
+        return GeneratorExit()
+    errors = group.subgroup(AttarError)
+    return group if errors is None else errors.exceptions[0]

@@ -1,0 +1,613 @@
+"""Collections: named sets of vectors in one embedding space, searched by meaning."""
+
+import asyncio
+import builtins
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attar.errors import (
+    AlreadyExists,
+    AttarError,
+    InvalidInput,
+    LimitReached,
+    NotFound,
+    Replaced,
+    SpaceMismatch,
+    Unavailable,
+)
+from attar.server.collections import filters
+from attar.server.collections.disk import check_name
+from attar.server.collections.filters import Filter
+from attar.server.collections.store import (
+    UNLIMITED,
+    Description,
+    Hit,
+    Payload,
+    Point,
+    PointId,
+    Quantization,
+    Search,
+    Size,
+    Snapshot,
+    Store,
+    check_ids,
+    refuse_large_answer,
+)
+from attar.server.cooperative import off_the_loop, request_bytes
+from attar.server.engine.models import Models
+from attar.server.request_context import current
+
+from .embed import Item, Items, Role, Truncation, embed
+from .embedding_space import Kept, model_for
+
+R = TypeVar("R")
+
+_SLICE_QUERIES: Final = 16  # searched for at a time, between which the store does other calls
+_SLICE_HITS: Final = 1000
+_CURSOR: Final = 40  # characters: a letter, and a UUID or twenty digits
+
+__all__ = [
+    "CollectionInfo",
+    "Collections",
+    "Filter",
+    "Found",
+    "Hit",
+    "Payload",
+    "Point",
+    "PointId",
+    "Quantization",
+    "Snapshot",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionInfo:
+    """What a collection was made for, how many points it has, and how many its index knows."""
+
+    name: str
+    model: str
+    fingerprint: str
+    dims: int
+    points: int
+    quantization: Quantization = "none"
+    indexed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Upserted:
+    """One status for each id: where there is no error, the point is durable."""
+
+    items: tuple[Item, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One tuple of hits for each query, best first; empty where the query failed."""
+
+    hits: tuple[tuple[Hit, ...], ...]
+    items: tuple[Item, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """Points in the order asked."""
+
+    points: tuple[Point, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scrolled:
+    """A page of points in the order of ids; `cursor` is empty where it is the last."""
+
+    points: tuple[Point, ...]
+    cursor: str
+    fingerprint: str
+
+
+class Budget:
+    """What one call's searches may still ask for and answer with, together."""
+
+    def __init__(self, *, max_hits: int, max_bytes: int) -> None:
+        """Begin with all of it."""
+        self._max_hits = self._hits = max_hits
+        self._max_bytes = self._bytes = max_bytes
+
+    def ask(self, queries: int, search: Search) -> None:
+        """Count the hits that are asked for, before any work; raises `InvalidInput`."""
+        self._hits -= queries * (search.limit + search.offset)
+        if self._hits < 0:
+            raise InvalidInput(
+                f"limit and offset, times {queries} queries, are more hits than one call may ask"
+                f" for (max_search_hits, {self._max_hits}); send fewer queries or a lower limit"
+            )
+
+    def answer(self, hits: Sequence[Hit]) -> None:
+        """Count hits that were read; raises `InvalidInput` where the answer would be too large."""
+        self._bytes -= sum(hit.answer_bytes for hit in hits)
+        refuse_large_answer(self._max_bytes - self._bytes, self._max_bytes)
+
+
+class Collections:
+    """Every collection of a store, each bound to the space it was made for."""
+
+    def __init__(
+        self,
+        store: Store,
+        models: Models,
+        *,
+        max_collections: int = UNLIMITED,
+        max_search_hits: int = UNLIMITED,
+        max_answer_bytes: int = UNLIMITED,
+        max_fit_bytes: int = UNLIMITED,
+    ) -> None:
+        """Use a store that is open; `damaged` says what in it could not be opened and why."""
+        self._max_search_hits = max_search_hits
+        self._max_answer_bytes = max_answer_bytes
+        self._max_fit_bytes = max_fit_bytes
+        self._models = models
+        self._store = store
+        self._max_collections = max_collections
+        self._creating = asyncio.Lock()
+
+    @property
+    def damaged(self) -> dict[str, str]:
+        """Which collections cannot be used, and why."""
+        return {**self._store.damaged}
+
+    def budget(self) -> Budget:
+        """Give what one call's searches may ask for and answer with."""
+        return Budget(max_hits=self._max_search_hits, max_bytes=self._max_answer_bytes)
+
+    async def create(
+        self,
+        name: str,
+        *,
+        model: str = "",
+        dims: int | None = None,
+        quantization: Quantization = "none",
+    ) -> CollectionInfo:
+        """Make an empty collection for a model's embeddings, of one of the dims it declares.
+
+        Quantised vectors choose the candidates of a search in an index; whole ones score them.
+        """
+        check_name("collection", name)
+        if (reason := self._store.damaged.get(name)) is not None:
+            raise AlreadyExists(f"{reason}. Or choose another name")
+        encoder = self._models[model].encoder
+        width = encoder.dim if dims is None else dims
+        if width not in encoder.dims:
+            raise InvalidInput(
+                f"dims must be one that {encoder.manifest.name} was trained for,"
+                f" {list(encoder.dims)}; got {dims}"
+            )
+        description = Description(
+            name, encoder.manifest.name, encoder.fingerprint, width, quantization
+        )
+        async with self._creating:
+            await self._refuse_more(name)
+            await self._store.create(description)
+        return _info(description, Size(0, 0))  # another caller may have deleted it by now
+
+    async def delete(self, name: str) -> None:
+        """Remove a collection and its files; this is also the way to be rid of a damaged one."""
+        await self._store.delete(name)
+
+    async def list(self) -> tuple[CollectionInfo, ...]:
+        """Describe every collection that can be used, by name."""
+        return await self._of_usable(self.get)
+
+    async def descriptions(self) -> tuple[Description, ...]:
+        """Give what every collection that can be used was made for."""
+        return await self._of_usable(self._store.describe)
+
+    async def get(self, name: str) -> CollectionInfo:
+        """Describe a collection."""
+        description = await self._store.describe(name)
+        return _info(description, await self._store.size(description))
+
+    async def upsert(
+        self,
+        name: str,
+        *,
+        ids: Sequence[PointId],
+        payloads: Sequence[Payload] | None = None,
+        items: Items | None = None,
+        vectors: NDArray[np.float32] | None = None,
+        fingerprint: str = "",
+        truncation: Truncation = "truncate",
+        all_or_nothing: bool = False,
+        deadline: float | None = None,
+        wait: bool = False,
+    ) -> Upserted:
+        """Add points, or replace those of the same id: items to embed, or vectors of a known space.
+
+        The points are embedded first and then written as one, vectors and payloads together: they
+        are all there and durable when this returns, and none is if the write fails. An item that
+        cannot be embedded fails alone and is not written, or with `all_or_nothing` fails the call,
+        before anything is written. `fingerprint` says in which space `vectors` are: there it must
+        be given.
+        """
+        description = await self._store.describe(name)
+        payloads = [{}] * len(ids) if payloads is None else payloads
+        given = _one_input(items, vectors)
+        if not len(ids) == len(given) == len(payloads):
+            raise InvalidInput(
+                f"ids and payloads and items or vectors must be as many; got {len(ids)},"
+                f" {len(payloads)} and {len(given)}"
+            )
+        await _apart(lambda: check_ids(ids))
+        rows, statuses = await self._vectors(
+            description,
+            items,
+            vectors,
+            fingerprint=fingerprint,
+            role="passage",
+            truncation=truncation,
+            deadline=deadline,
+            wait=wait,
+            whole=all_or_nothing,
+        )
+        good = [i for i, item in enumerate(statuses) if item.error is None]
+        if good:
+            await self._store.upsert(
+                description, [ids[i] for i in good], rows[good], [payloads[i] for i in good]
+            )
+        return Upserted(statuses, description.fingerprint)
+
+    async def search(
+        self,
+        name: str,
+        *,
+        items: Items | None = None,
+        vectors: NDArray[np.float32] | None = None,
+        ids: Sequence[PointId] | None = None,
+        fingerprint: str = "",
+        limit: int = 10,
+        offset: int = 0,
+        filter: Filter | None = None,  # noqa: A002 - the word of the wire
+        score_threshold: float | None = None,
+        with_payload: bool = True,
+        exact: bool = False,
+        role: Role = "query",
+        truncation: Truncation = "truncate",
+        deadline: float | None = None,
+        budget: Budget | None = None,
+    ) -> Found:
+        """Give each query's `limit` most similar points after the `offset` most similar.
+
+        Queries are items to embed, vectors, or the ids of points, which do not find themselves.
+        Scores are cosine similarities; `score_threshold` is the lowest that counts. Without `exact`
+        an index, once there is one, may miss a few of the best. A query that cannot be embedded, or
+        whose point is not there, fails alone. Searches of one call share a `budget`; `InvalidInput`
+        where it does not suffice.
+        """
+        description = await self._store.describe(name)
+        budget = budget or self.budget()
+        search = Search(
+            limit=limit,
+            offset=offset,
+            where=await _apart(lambda: filters.read(filter)),
+            score_threshold=score_threshold,
+            with_payload=with_payload,
+            exact=exact,
+        )
+        if ids is not None:
+            if items is not None or vectors is not None:
+                raise InvalidInput("give one of items, vectors and ids")
+            return await self._similar(description, ids, search, budget)
+        budget.ask(len(_one_input(items, vectors)), search)
+        rows, statuses = await self._vectors(
+            description,
+            items,
+            vectors,
+            fingerprint=fingerprint,
+            role=role,
+            truncation=truncation,
+            deadline=deadline,
+            wait=False,
+        )
+        good = [i for i, item in enumerate(statuses) if item.error is None]
+        hits: builtins.list[tuple[Hit, ...]] = [()] * len(statuses)
+        if good:
+            found = await self._in_slices(description, rows[good], search, budget)
+            for i, best in zip(good, found, strict=True):
+                hits[i] = tuple(best)
+        return Found(tuple(hits), statuses, description.fingerprint)
+
+    async def retrieve(
+        self, name: str, ids: Sequence[PointId], *, with_vectors: bool = False
+    ) -> Retrieved:
+        """Give those of the points that exist, in the order asked."""
+        description = await self._store.describe(name)
+        points = await self._store.retrieve(
+            description, ids, with_vectors=with_vectors, max_bytes=self._max_answer_bytes
+        )
+        return Retrieved(tuple(points), description.fingerprint)
+
+    async def scroll(
+        self,
+        name: str,
+        *,
+        filter: Filter | None = None,  # noqa: A002 - the word of the wire
+        limit: int = 100,
+        cursor: str = "",
+        with_vectors: bool = False,
+    ) -> Scrolled:
+        """Give a page of the points that match, by id; the next begins at the answer's `cursor`.
+
+        A point that is there from the first page to the last is on exactly one of them. A page has
+        fewer than `limit` points where more would make too large an answer.
+        """
+        description = await self._store.describe(name)
+        page = await self._store.scroll(
+            description,
+            where=await _apart(lambda: filters.read(filter)),
+            limit=limit,
+            start=_from_cursor(cursor),
+            with_vectors=with_vectors,
+            max_bytes=self._max_answer_bytes,
+        )
+        following = "" if page.following is None else _to_cursor(page.following)
+        return Scrolled(page.points, following, description.fingerprint)
+
+    async def delete_points(self, name: str, ids: Sequence[PointId]) -> None:
+        """Remove those of the points that exist; durable when this returns."""
+        await self._store.delete_points(await self._store.describe(name), ids)
+
+    async def delete_matching(self, name: str, filter: Filter) -> None:  # noqa: A002 - the word of the wire
+        """Remove the points that match a filter, which must say something."""
+        if not filter:
+            raise InvalidInput("filter is empty; to remove every point delete the collection")
+        where = await _apart(lambda: filters.read(filter))
+        await self._store.delete_matching(await self._store.describe(name), where)
+
+    async def count(self, name: str, *, filter: Filter | None = None) -> int:  # noqa: A002 - the word of the wire
+        """Count the points that match."""
+        where = await _apart(lambda: filters.read(filter))
+        return await self._store.count(await self._store.describe(name), where)
+
+    async def optimize(self, name: str) -> CollectionInfo:
+        """Build a collection's index and describe it once it is in use.
+
+        Reads and writes go on. So does the build when the caller leaves; a second call joins it.
+        """
+        await self._store.optimize(await self._store.describe(name))
+        return await self.get(name)
+
+    async def snapshot(self, name: str) -> Snapshot:
+        """Keep a collection as it is now; durable when this returns."""
+        return await self._store.snapshot(await self._store.describe(name))
+
+    async def snapshots(self, name: str) -> tuple[Snapshot, ...]:
+        """List a collection's snapshots, oldest first, also when it was deleted since."""
+        return tuple(await self._store.snapshots(name))
+
+    async def restore(
+        self, name: str, snapshot: str, *, to: str = "", replace: bool = False
+    ) -> CollectionInfo:
+        """Make the collection `to`, by default `name`, what `name` was when the snapshot was made.
+
+        It is there as it was before, or as the snapshot has it, whatever happens meanwhile.
+        """
+        made = to or name
+        if snapshot not in [one.id for one in await self._store.snapshots(name)]:
+            raise NotFound(
+                f"snapshot {snapshot[:80]!r} of collection {name} is not there; list them"
+            )
+        async with self._creating:
+            await self._refuse_more(made)
+            restored = await self._store.restore(name, snapshot, to=made, replace=replace)
+        return _info(*restored)  # another caller may have deleted it by now
+
+    async def delete_snapshot(self, name: str, snapshot: str) -> None:
+        """Remove a snapshot."""
+        await self._store.delete_snapshot(name, snapshot)
+
+    async def all_vectors(self, name: str) -> tuple[Description, NDArray[np.float32]]:
+        """Give what a collection was made for and every vector in it: (points, dims), unit rows.
+
+        The points count as items of the key, and twice their bytes as those of what is in work:
+        once here and once on their way here, or in what is then fitted. Raises `InvalidInput` where
+        they take more memory than a fit may.
+        """
+        description = await self._store.describe(name)
+        points = (await self._store.size(description)).points
+        if (size := 4 * points * description.dims) > self._max_fit_bytes:
+            raise InvalidInput(
+                f"collection {name} has {points} points, whose vectors take {size} bytes, more than"
+                f" max_fit_bytes, {self._max_fit_bytes}; fit on a collection of some of them"
+            )
+        current().begin(points)
+        current().hold(2 * size)
+        # Those that come from now on are not held.
+        return description, await self._store.vectors(description, limit=points)
+
+    async def close(self) -> None:
+        """Flush and close every collection."""
+        await self._store.close()
+
+    async def _of_usable(self, give: Callable[[str], Awaitable[R]]) -> tuple[R, ...]:
+        """Give that of every collection that can be used, but for those that go meanwhile."""
+        found = []
+        for name in await self._store.names():
+            if name in self._store.damaged:
+                continue
+            try:
+                found.append(await give(name))
+            except (NotFound, Replaced):
+                continue
+            except Unavailable:
+                if name not in self._store.damaged:
+                    raise
+        return tuple(found)
+
+    async def _refuse_more(self, name: str) -> None:
+        names = await self._store.names()
+        if name not in names and len(names) >= self._max_collections:
+            raise LimitReached(
+                f"{len(names)} collections are there, the limit; delete one, or raise"
+                " max_collections"
+            )
+
+    async def _in_slices(
+        self, description: Description, rows: NDArray[np.float32], search: Search, budget: Budget
+    ) -> builtins.list[builtins.list[Hit]]:
+        """Search for a few queries at a time: other calls go between, and hits are counted."""
+        size = max(1, min(_SLICE_QUERIES, _SLICE_HITS // (search.limit + search.offset)))
+        found = list[builtins.list[Hit]]()
+        for first in range(0, len(rows), size):
+            part = await self._store.search(description, rows[first : first + size], search)
+            for hits in part:
+                budget.answer(hits)
+            found += part
+        return found
+
+    async def _similar(
+        self, description: Description, ids: Sequence[PointId], search: Search, budget: Budget
+    ) -> Found:
+        """Search by the vectors of points; each is left out of its own hits."""
+        wanted = await _apart(lambda: check_ids(ids))
+        budget.ask(len(wanted), search)
+        current().begin(len(wanted))
+        points = await self._store.retrieve(
+            description, wanted, with_vectors=True, with_payload=False
+        )
+        rows = {point.id: point.vector for point in points if point.vector is not None}
+        # One more from the first on: a point is among its own hits, if it passes the filter.
+        wider = Search(
+            limit=search.limit + search.offset + 1,
+            where=search.where,
+            score_threshold=search.score_threshold,
+            with_payload=search.with_payload,
+            exact=search.exact,
+        )
+        hits: dict[PointId, tuple[Hit, ...]] = {}
+        if rows:
+            found = await self._in_slices(description, np.stack([*rows.values()]), wider, budget)
+            for point_id, best in zip(rows, found, strict=True):
+                others = [hit for hit in best if hit.id != point_id]
+                hits[point_id] = tuple(others[search.offset : search.offset + search.limit])
+        statuses = tuple(
+            Item(None if one in rows else _no_point(one, description), 0, truncated=False)
+            for one in wanted
+        )
+        everyone = tuple(hits.get(one, ()) for one in wanted)
+        return Found(everyone, statuses, description.fingerprint)
+
+    async def _vectors(
+        self,
+        description: Description,
+        items: Items | None,
+        vectors: NDArray[np.float32] | None,
+        *,
+        fingerprint: str,
+        role: Role,
+        truncation: Truncation,
+        deadline: float | None,
+        wait: bool,
+        whole: bool = False,
+    ) -> tuple[NDArray[np.float32], tuple[Item, ...]]:
+        """Give a row for each item or vector, all of the collection's space, or refuse."""
+        if vectors is not None:
+            if not fingerprint:
+                raise InvalidInput(
+                    "vectors come with the fingerprint of their space, which every answer that"
+                    " carries embeddings has; got none"
+                )
+            _same_space(description, f"the vectors are of {fingerprint}", fingerprint)
+            rows = self._cut(description, vectors)
+            current().begin(len(rows))
+            return rows, (Item(None, 0, truncated=False),) * len(vectors)
+        model = model_for(self._models, kept(description))
+        embedded = await embed(
+            self._models,
+            items=items if items is not None else [],
+            model=model.name,
+            version=model.version,
+            role=role,
+            dims=description.dims,
+            truncation=truncation,
+            deadline=deadline,
+            wait=wait,
+            whole=whole,
+        )
+        return embedded.vectors, embedded.items
+
+    def _cut(self, description: Description, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Cut wider vectors to the collection's dims, where their model was trained for that."""
+        width = vectors.shape[1]
+        if width <= description.dims:
+            return vectors
+        try:
+            encoder = model_for(self._models, kept(description)).encoder
+        except AttarError:
+            return vectors  # the store refuses another width
+        return vectors[:, : description.dims] if width == encoder.dim else vectors
+
+
+def _info(description: Description, size: Size) -> CollectionInfo:
+    return CollectionInfo(
+        name=description.name,
+        model=description.model,
+        fingerprint=description.fingerprint,
+        dims=description.dims,
+        points=size.points,
+        quantization=description.quantization,
+        indexed=size.indexed,
+    )
+
+
+def kept(description: Description) -> Kept:
+    """Give a collection as what is kept for a model."""
+    return Kept("collection", description.name, description.model, description.fingerprint)
+
+
+def _same_space(description: Description, what: str, fingerprint: str) -> None:
+    if fingerprint != description.fingerprint:
+        raise SpaceMismatch(
+            f"collection {description.name} is in the space {description.fingerprint}, and {what};"
+            " make a new collection and embed again"
+        )
+
+
+def _one_input(items: Items | None, vectors: NDArray[np.float32] | None) -> Items:
+    if (items is None) == (vectors is None):
+        raise InvalidInput("give either items to embed or vectors, and not both")
+    return vectors if items is None and vectors is not None else items if items is not None else []
+
+
+def _no_point(point: PointId, description: Description) -> AttarError:
+    return NotFound(f"no point {point} in collection {description.name}; upsert it first")
+
+
+async def _apart(job: Callable[[], R]) -> R:
+    """Do what grows with the request in a thread, where it is a long one."""
+    return await off_the_loop(request_bytes(), job)
+
+
+def _to_cursor(point: PointId) -> str:
+    return f"{'n' if isinstance(point, int) else 'u'}{point}"
+
+
+def _from_cursor(cursor: str) -> PointId | None:
+    if not cursor:
+        return None
+    if len(cursor) > _CURSOR:
+        raise InvalidInput(
+            f"cursor has {len(cursor)} characters; it must be the one of the page before"
+        )
+    kind, rest = cursor[0], cursor[1:]
+    try:
+        (point,) = check_ids([int(rest) if kind == "n" else rest])
+    except ValueError:  # InvalidInput is one
+        point = None
+    if point is None or kind not in "nu":
+        raise InvalidInput(f"cursor must be the one of the page before; got {cursor!r:.80}")
+    return point

@@ -1,0 +1,1 @@
+../../device/trial_inputs.py

@@ -1,0 +1,350 @@
+"""An encoder on disk: weights as safetensors, shape and lineage as JSON, a text's tokenizer."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Generic, TypeVar, cast, get_args, get_origin, get_type_hints
+
+from safetensors import SafetensorError
+from safetensors.torch import load as tensors
+from safetensors.torch import save as serialised
+from torch import nn
+
+from attar.errors import InvalidInput
+from attar.manifest import Limits, Range, TensorSpec
+
+from ..encoders.attention import BinarizedAttention, LinearAttention, SoftmaxAttention
+from ..encoders.conv import SmallConv, SmallConvShape
+from ..encoders.conv1d import Conv1dEncoder, Conv1dShape
+from ..encoders.encoder import TensorEncoder
+from ..encoders.mlp import MlpEncoder, MlpShape
+from ..encoders.resnet import ResNet, ResNetShape
+from ..encoders.scattering import ScatteringEncoder, ScatteringShape
+from ..encoders.series import SeriesEncoder, SeriesShape
+from ..encoders.spectrogram import SpectrogramEncoder, SpectrogramShape
+from ..encoders.table import TableEncoder, TableShape
+from ..encoders.text import TextEncoder, TextNetwork, TextShape
+from ..encoders.transformer import TokenTransformer
+from ..encoders.vit import VitEncoder, VitShape
+
+WEIGHTS, ABOUT, TOKENIZER = "encoder.safetensors", "encoder.json", "tokenizer.json"
+KINDS: Mapping[str, Callable[..., nn.Module]] = {
+    "softmax": SoftmaxAttention,
+    "linear": LinearAttention,
+    "binarized": BinarizedAttention,
+}
+"""Attention by its word in encoder.json; an encoder written without the word attends by softmax."""
+
+TEXT = "text"
+ENCODERS: Mapping[str, tuple[Callable[[Any], TensorEncoder], type]] = {
+    "conv1d": (Conv1dEncoder, Conv1dShape),
+    "mlp": (MlpEncoder, MlpShape),
+    "resnet": (ResNet, ResNetShape),
+    "scattering": (ScatteringEncoder, ScatteringShape),
+    "series": (SeriesEncoder, SeriesShape),
+    "small_conv": (SmallConv, SmallConvShape),
+    "spectrogram": (SpectrogramEncoder, SpectrogramShape),
+    "table": (TableEncoder, TableShape),
+    "vit": (VitEncoder, VitShape),
+}
+"""Encoders of tensors, each with its shape, by their word in encoder.json.
+
+A folder written without the word holds a text encoder.
+"""
+
+SPEC = ("name", "dtype", "shape")  # what the encoder itself says of its input
+
+Network_co = TypeVar("Network_co", bound=TextNetwork, covariant=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextModel(Generic[Network_co]):
+    """A text encoder with what it needs to meet text, and where it came from.
+
+    `tokenizer` is the content of a tokenizer.json; `prompts` are by role, "query" or "passage".
+    `dims` are the smaller widths that the encoder was trained to be cut to (Matryoshka, Kusupati et
+    al. 2022, arXiv:2205.13147), rising.
+    """
+
+    encoder: Network_co
+    tokenizer: bytes
+    dims: tuple[int, ...] = ()
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    lineage: Mapping[str, object] = field(default_factory=dict)
+    licence: str | None = None
+
+    @property
+    def normalized(self) -> bool:
+        """Whether every embedding has unit length."""
+        return self.encoder.normalized
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorModel:
+    """An encoder of images, series, spectrograms or rows, and where it came from.
+
+    `facts` are what its input's sizes do not say, such as {"sampling_rate": 8000} (Hz), and
+    `values` the range of the numbers that it was trained on, where that says how they are scaled.
+    """
+
+    encoder: TensorEncoder
+    values: Range | None = None
+    facts: Mapping[str, object] = field(default_factory=dict)
+    lineage: Mapping[str, object] = field(default_factory=dict)
+    licence: str | None = None
+
+    @property
+    def input(self) -> TensorSpec:
+        """What the encoder takes, as a bundle's manifest says it."""
+        return replace(self.encoder.input, extra=dict(self.facts))
+
+    @property
+    def limits(self) -> Limits:
+        """Which items the encoder takes, as a bundle's manifest says it."""
+        return replace(self.encoder.limits, values=self.values)
+
+
+def token_transformer(model: TextModel[TextNetwork]) -> TextModel[TextEncoder]:
+    """Hold a model to be of attar's own blocks, which can be distilled from, saved and binarized.
+
+    Raises InvalidInput when it is not.
+    """
+    if not isinstance(model.encoder, TextEncoder):
+        raise InvalidInput(
+            f"{model.lineage.get('imported', 'the model')} is a {type(model.encoder).__name__} "
+            "encoder, which can be exported as it is; this needs one of attar's own blocks, such "
+            "as a BERT, RoBERTa or DistilBERT"
+        )
+    return cast("TextModel[TextEncoder]", model)
+
+
+def save(model: TextModel[TextEncoder] | TensorModel, folder: Path) -> None:
+    """Write the model to `folder`, which may exist; its files are replaced.
+
+    Each file is whole or not there, and encoder.json, the last of them, holds the digests of the
+    others: a folder in which a kill left files of two models is refused by `load`.
+
+    Raises InvalidInput when the encoder or a layer's attention is not one of attar's own.
+    """
+    encoder = model.encoder
+    about: dict[str, object] = {
+        "encoder": _word(encoder),
+        "shape": asdict(encoder.shape),
+        "attention": [_attention(layer) for layer in _layers(encoder)],
+        "lineage": dict(model.lineage),
+        "licence": model.licence,
+    }
+    if isinstance(model, TextModel):
+        about |= {"prompts": dict(model.prompts), "dims": model.dims}
+    else:
+        spec = model.input
+        about["input"] = {**model.facts, **{name: getattr(spec, name) for name in SPEC}}
+        if model.values is not None:
+            about["values"] = [model.values.min, model.values.max]
+    weights = {name: w.cpu().contiguous() for name, w in encoder.state_dict().items()}
+    files = {WEIGHTS: serialised(weights)}
+    if isinstance(model, TextModel):
+        files[TOKENIZER] = model.tokenizer
+    about["sha256"] = {name: sha256(content).hexdigest() for name, content in files.items()}
+    files[ABOUT] = (json.dumps(about, indent=2, sort_keys=True) + "\n").encode()
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        draft = folder / f"{name}.partial"
+        draft.write_bytes(content)
+        draft.replace(folder / name)
+    if isinstance(model, TensorModel):
+        (folder / TOKENIZER).unlink(missing_ok=True)
+
+
+def remove(folder: Path) -> None:
+    """Remove the model that `save` wrote to `folder`, if there is one."""
+    for name in (ABOUT, WEIGHTS, TOKENIZER):
+        (folder / name).unlink(missing_ok=True)
+
+
+def load(folder: Path) -> TextModel[TextEncoder] | TensorModel:
+    """Read what `save` wrote, ready for inference: the same weights, bit for bit.
+
+    Raises InvalidInput when a file is missing, damaged or not the one that encoder.json was written
+    with, and when the encoder is one that this version does not know; the message names it.
+    """
+    path = folder / ABOUT
+    with _naming(path):
+        about = json.loads(path.read_text("utf-8"))
+        word = str(about.get("encoder", TEXT))
+    if word not in (TEXT, *ENCODERS):
+        raise InvalidInput(
+            f"{path} is of a {word!r} encoder; this version reads {', '.join((TEXT, *ENCODERS))}"
+        )
+    model: TextModel[TextEncoder] | TensorModel
+    with _naming(path):
+        model = _text_model(about) if word == TEXT else _tensor_model(word, about)
+        if "attention" in about:
+            _attend(model.encoder, about["attention"])
+        digests = dict(about.get("sha256", {}))  # none in folders older than they
+    with _naming(folder / WEIGHTS):
+        content = (folder / WEIGHTS).read_bytes()
+        _refuse_other(folder / WEIGHTS, content, digests)
+        model.encoder.load_state_dict(tensors(content))
+    model.encoder.eval()
+    if isinstance(model, TensorModel):
+        return model
+    with _naming(folder / TOKENIZER):
+        words = (folder / TOKENIZER).read_bytes()
+        _refuse_other(folder / TOKENIZER, words, digests)
+        return replace(model, tokenizer=words)
+
+
+def refuse_two_models(folder: Path) -> None:
+    """Raise InvalidInput for a folder that also holds a model of Hugging Face's libraries."""
+    theirs = [name for name in ("modules.json", "config.json") if (folder / name).exists()]
+    if theirs and (folder / ABOUT).exists():
+        raise InvalidInput(
+            f"{folder} holds two models, attar's ({ABOUT}) and one of Hugging Face's libraries "
+            f"({theirs[0]}); give each a folder of its own"
+        )
+
+
+def lineage_of(folder: Path) -> dict[str, object]:
+    """Read the lineage of the encoder in `folder` alone; raises InvalidInput as `load` does."""
+    with _naming(folder / ABOUT):
+        return dict(json.loads((folder / ABOUT).read_text("utf-8"))["lineage"])
+
+
+def load_text(folder: Path) -> TextModel[TextEncoder]:
+    """Read a text encoder that `save` wrote; raises InvalidInput as `load` does, and for others."""
+    model = load(folder)
+    if isinstance(model, TensorModel):
+        raise InvalidInput(
+            f"{folder} holds an encoder of {model.encoder.modality}; this needs one of texts"
+        )
+    return model
+
+
+def attention_kinds(encoder: nn.Module) -> str | None:
+    """Say how an encoder's layers attend, in the words of `KINDS`; None where none does.
+
+    A borrowed text encoder attends by softmax. Layers of several kinds are named with a plus
+    between, as in "binarized+softmax".
+    """
+    if kinds := {str(_attention(layer)["kind"]) for layer in _layers(encoder)}:
+        return "+".join(sorted(kinds))
+    return "softmax" if isinstance(encoder, TextNetwork) else None
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say of whatever goes wrong that it is this file."""
+    try:
+        yield
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:
+        raise InvalidInput(
+            f"{path} is missing or damaged: {error!r}; an encoder's folder has {ABOUT}, {WEIGHTS} "
+            f"and, for texts, {TOKENIZER}, as `attar pretrain` writes them; run it again"
+        ) from error
+
+
+def _refuse_other(path: Path, content: bytes, digests: Mapping[str, str]) -> None:
+    """Raise ValueError for a file that is not the one encoder.json was written with."""
+    if digests.get(path.name) not in (None, sha256(content).hexdigest()):
+        raise ValueError(f"it is not the file that {ABOUT} was written with")
+
+
+def _text_model(about: Mapping[str, Any]) -> TextModel[TextEncoder]:
+    return TextModel(
+        encoder=TextEncoder(_read(TextShape, about["shape"])),
+        tokenizer=b"",
+        dims=tuple(about.get("dims", ())),
+        prompts=dict(about["prompts"]),
+        lineage=dict(about["lineage"]),
+        licence=about["licence"],
+    )
+
+
+def _tensor_model(word: str, about: Mapping[str, Any]) -> TensorModel:
+    make, shape = ENCODERS[word]
+    facts = {key: fact for key, fact in about["input"].items() if key not in SPEC}
+    values = about.get("values")
+    return TensorModel(
+        encoder=make(_read(shape, about["shape"])),
+        values=None if values is None else Range(min=float(values[0]), max=float(values[1])),
+        facts=facts,
+        lineage=dict(about["lineage"]),
+        licence=about["licence"],
+    )
+
+
+def _read(kind: Any, said: Any) -> Any:
+    """Read a part of a shape from JSON: dataclasses from objects, tuples from lists.
+
+    What is not said has its default, as a text encoder's head in folders older than heads.
+    """
+    if is_dataclass(kind):
+        kinds = get_type_hints(kind)
+        return cast("Any", kind)(**{name: _read(kinds[name], part) for name, part in said.items()})
+    if get_origin(kind) is tuple:
+        return tuple(_read(get_args(kind)[0], part) for part in said)
+    return said
+
+
+def _word(encoder: nn.Module) -> str:
+    """Name an encoder in encoder.json."""
+    if isinstance(encoder, TextEncoder):
+        return TEXT
+    for word, (make, _) in ENCODERS.items():
+        if type(encoder) is make:
+            return word
+    raise InvalidInput(
+        f"{type(encoder).__name__} cannot be saved; an encoder is one of "
+        f"{', '.join((TEXT, *ENCODERS))}"
+    )
+
+
+def _layers(encoder: nn.Module) -> list[nn.Module]:
+    """Give the attention of every layer of the token transformer, none where there is not one."""
+    transformer = getattr(encoder, "transformer", None)
+    if not isinstance(transformer, TokenTransformer):
+        return []
+    return [block.attention for block in transformer.blocks]
+
+
+def _attend(encoder: nn.Module, layers: Sequence[dict[str, Any]]) -> None:
+    """Give each layer the attention that was said of it."""
+    transformer = getattr(encoder, "transformer", None)
+    blocks = transformer.blocks if isinstance(transformer, TokenTransformer) else ()
+    for block, said in zip(blocks, layers, strict=True):
+        arguments = {name: value for name, value in said.items() if name != "kind"}
+        width = block.attention_norm.normalized_shape[0]
+        block.attention = KINDS[said["kind"]](width, block.attention.heads, **arguments)
+
+
+def _attention(attention: nn.Module) -> dict[str, object]:
+    """Say how a layer attends, in the arguments that make it again."""
+    match attention:
+        case SoftmaxAttention():
+            return {"kind": "softmax", "rotary": attention.rotary}
+        case LinearAttention():
+            return {"kind": "linear", "features": attention.omega.shape[1]}
+        case BinarizedAttention():
+            return {
+                "kind": "binarized",
+                "bits": attention.bits,
+                "anchors": attention.anchors.shape[1],
+                "beta": attention.beta,
+                "static_sigma": attention.static_sigma,
+                "bias": attention.bias,
+            }
+    raise InvalidInput(
+        f"{type(attention).__name__} cannot be saved; attention is one of {', '.join(KINDS)}"
+    )

@@ -1,0 +1,174 @@
+"""A checkpoint: one safetensors file with the weights, the optimiser's state, step and lineage.
+
+Tensors are named `method.NAME` and `optimiser.PARAMETER.NAME`; the rest is JSON in the header. One
+file, renamed into place, is never half of two states; nothing in it is code.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from attar.errors import InvalidInput
+
+from ..fsdp import parted_as, whole
+from ..lineage import FRESH, Lineage, refuse_other
+
+CHECKPOINT: Final = "checkpoint.safetensors"
+METHOD, OPTIMISER = "method.", "optimiser."
+PER_RUN: Final = {"params", "lr"}  # of a group of parameters: the rate follows the step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What a checkpoint says of its run.
+
+    `lineage` is what the run was made of, besides its seed; `stretches` are its parts in order, as
+    `lineage.stretch` describes them.
+    """
+
+    seed: int
+    step: int
+    lineage: Lineage = field(default_factory=dict)
+    stretches: Sequence[Mapping[str, object]] = ()
+
+    @property
+    def story(self) -> dict[str, object]:
+        """The lineage of the weights in the checkpoint."""
+        return {
+            **self.lineage,
+            "seed": self.seed,
+            "steps": self.step,
+            "stretches": list(self.stretches),
+        }
+
+
+def read_record(path: Path) -> Record:
+    """Read what a checkpoint says of its run; raises InvalidInput when it is damaged."""
+    return _read(path)[0]
+
+
+def save_checkpoint(
+    path: Path,
+    *,
+    method: nn.Module,
+    optimiser: Optimizer,
+    record: Record,
+    write: bool = True,
+) -> None:
+    """Write where a run stands to `path`, whole or not at all.
+
+    Of a method that is parted among processes the file holds it whole, and any number of processes
+    can read it. All of them must call this, and all but one with `write` false.
+    """
+    tensors = {METHOD + name: tensor for name, tensor in method.state_dict().items()}
+    numbers: dict[str, dict[str, float]] = {}
+    state = optimiser.state_dict()
+    for parameter, values in state["state"].items():
+        for name, value in values.items():
+            if isinstance(value, Tensor):
+                tensors[f"{OPTIMISER}{parameter}.{name}"] = value
+            else:
+                numbers.setdefault(str(parameter), {})[name] = value
+    header = {**asdict(record), "groups": state["param_groups"], "numbers": numbers}
+    copies = {}
+    for name, tensor in tensors.items():
+        full = whole(tensor.detach())
+        if write:  # a copy each: tied weights share their storage, and safetensors refuses that
+            copies[name] = full.cpu().contiguous().clone()
+    if not write:
+        return
+    draft = path.with_suffix(".partial")
+    save_file(copies, draft, metadata={"attar": json.dumps(header)})
+    draft.replace(path)
+
+
+def load_checkpoint(
+    path: Path, *, method: nn.Module, optimiser: Optimizer, seed: int, lineage: Lineage, steps: int
+) -> Record:
+    """Put the state in `path` into `method` and `optimiser`, and give what it says of its run.
+
+    Raises:
+        InvalidInput: the file is damaged; or was written by a run with another seed, lineage,
+            settings of the optimiser or parameters; or has more than `steps` steps. The message
+            names each difference and says how to start anew.
+    """
+    record, header = _read(path)
+    refuse_other(path, {"seed": record.seed, **record.lineage}, {"seed": seed, **lineage})
+    if record.step > steps:
+        raise InvalidInput(
+            f"{path} has made {record.step} steps, more than the {steps} of this run; "
+            f"give it {record.step} or more, or {FRESH}"
+        )
+    _refuse_other_groups(path, header["groups"], optimiser.state_dict()["param_groups"])
+    with _naming(path), safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+    state: dict[int, dict[str, Any]] = {int(p): dict(v) for p, v in header["numbers"].items()}
+    for key, tensor in tensors.items():
+        if key.startswith(OPTIMISER):
+            parameter, name = key.removeprefix(OPTIMISER).split(".", 1)
+            state.setdefault(int(parameter), {})[name] = tensor
+    weights = {k.removeprefix(METHOD): t for k, t in tensors.items() if k.startswith(METHOD)}
+    _part(weights, state, method, optimiser)
+    try:
+        method.load_state_dict(weights)
+        optimiser.load_state_dict({"state": state, "param_groups": header["groups"]})
+    except (RuntimeError, ValueError) as error:
+        raise InvalidInput(
+            f"{path} has other parameters than this run ({error}); {FRESH}"
+        ) from error
+    return record
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say of whatever is wrong with a checkpoint's file that it is this one."""
+    try:
+        yield
+    except (SafetensorError, TypeError, KeyError, ValueError) as error:
+        raise InvalidInput(f"{path} is not a checkpoint of attar ({error}); {FRESH}") from error
+
+
+def _read(path: Path) -> tuple[Record, dict[str, Any]]:
+    """Read a checkpoint's header."""
+    with _naming(path), safe_open(path, framework="pt") as file:
+        header: dict[str, Any] = json.loads(file.metadata()["attar"])
+        record = Record(
+            seed=int(header["seed"]),
+            step=int(header["step"]),
+            lineage=dict(header.get("lineage", {})),
+            stretches=tuple(header.get("stretches", ())),
+        )
+    return record, header
+
+
+def _refuse_other_groups(path: Path, then: Any, now: Any) -> None:
+    """Refuse an optimiser of other settings, which would silently have those of the checkpoint."""
+    facts: tuple[dict[str, object], dict[str, object]] = {}, {}
+    for number, groups in enumerate(zip(then, now, strict=False)):
+        # Another version of torch may have more settings, so only those that both have.
+        for name in set.intersection(*map(set, groups)) - PER_RUN:
+            for said, group in zip(facts, groups, strict=True):
+                said[f"optimiser.{number}.{name}"] = group[name]
+    refuse_other(path, *facts)
+
+
+def _part(
+    weights: dict[str, Tensor],
+    state: dict[int, dict[str, Any]],
+    method: nn.Module,
+    optimiser: Optimizer,
+) -> None:
+    """Leave this process's part of what a method that is parted among several has read."""
+    own = method.state_dict()
+    weights |= {name: parted_as(t, own[name]) for name, t in weights.items() if name in own}
+    for place, its in enumerate(p for group in optimiser.param_groups for p in group["params"]):
+        values = state.get(place, {})
+        values |= {k: parted_as(v, its) for k, v in values.items() if isinstance(v, Tensor)}

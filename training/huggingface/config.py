@@ -1,0 +1,484 @@
+"""What a Hugging Face folder says of its encoder, read from JSON alone.
+
+Two forms are read: sentence-transformers (modules.json: a transformer, pooling, dense layers, unit
+length) and plain transformers (config.json), which says nothing of pooling. Nothing is guessed:
+what a folder leaves open is declared by who imports it, and may not contradict the folder.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, get_args
+
+from attar.errors import InvalidInput
+
+from ..encoders.pooling import Activation, Dense, HeadShape, Pooling
+
+MAX_JSON_BYTES = 16 * 2**20
+LARGEST = 2**24  # of a size in a configuration: a greater one is damage, not a model
+UNLIMITED = 10**6  # tokenizers without a limit say 10**30
+
+POOLING: Mapping[str, Pooling] = {
+    "mean": "mean",
+    "cls": "cls",
+    "lasttoken": "last",
+    "max": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_lasttoken": "last",
+    "pooling_mode_max_tokens": "max",
+}
+"""sentence-transformers' words, those of version 6 and those of the versions before."""
+
+ACTIVATIONS: Mapping[str, Activation] = {
+    "torch.nn.modules.linear.Identity": "identity",
+    "torch.nn.modules.activation.Tanh": "tanh",
+    "torch.nn.modules.activation.ReLU": "relu",
+    "torch.nn.modules.activation.GELU": "gelu",
+    "torch.nn.modules.activation.SiLU": "silu",
+    "torch.nn.modules.activation.Sigmoid": "sigmoid",
+}
+
+ROLES: Mapping[str, Sequence[str]] = {
+    "query": ("query",),
+    "passage": ("document", "passage", "corpus"),
+}
+"""The names that a folder may give a role's prompt, in sentence-transformers' order."""
+
+SENTENCE_CONFIGS = (
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
+)
+"""Where sentence-transformers looks for the Transformer module's settings, in its order."""
+
+TEXT_MODALITY = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
+HARMLESS = ("attn_implementation", "device_map", "dtype", "low_cpu_mem_usage", "torch_dtype")
+"""Arguments of a model that change no number in float32, to which weights are widened."""
+
+UNIT_SIMILARITIES = ("dot", "euclidean")  # which rank vectors of unit length as cosine does
+
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_CARD_DIMS = re.compile(r'"matryoshka_dims":\s*\[([0-9,\s]*)\]')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """What the importer says of a folder where the folder is silent.
+
+    `pooling` is for a plain transformers folder; `normalize` adds unit length; `prompts` are by
+    role, "query" or "passage"; `dims` are widths that embeddings may be cut to.
+    """
+
+    pooling: Pooling | None = None
+    normalize: bool = False
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    dims: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if unknown := sorted({*self.prompts} - {*ROLES}):
+            raise InvalidInput(f"a prompt is for {' or '.join(ROLES)}; got one for {unknown[0]!r}")
+        if list(self.dims) != sorted({*self.dims}) or any(width < 1 for width in self.dims):
+            raise InvalidInput(f"dims must be rising whole numbers from 1; got {_list(self.dims)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """A folder's encoder but for its weights.
+
+    `root` holds the transformer's config.json, read into `config`; `modules` are the folders of
+    the pooling, where there is one, and of the dense layers, in the order of `head.dense`. `limit`
+    is the most tokens a text has where sentence-transformers' settings say so. `lowercase` asks for
+    lower case before the tokenizer's own steps.
+    """
+
+    name: str
+    root: Path
+    config: Mapping[str, Any]
+    head: HeadShape
+    modules: tuple[Path, ...]
+    normalized: bool
+    prompts: Mapping[str, str]
+    dims: tuple[int, ...]
+    limit: int | None
+    lowercase: bool
+
+
+def describe(folder: Path, declared: Declared) -> Described:
+    """Read what `folder` says, with what is `declared` where it is silent.
+
+    Raises InvalidInput that names the missing or damaged file, the module or setting that is not
+    supported, code that the folder would run, or the declaration that contradicts the folder.
+    """
+    if not folder.is_dir():
+        found = "a file" if folder.is_file() else "missing"
+        raise InvalidInput(
+            f"{folder} is {found}; give the folder that save_pretrained or "
+            "SentenceTransformer.save wrote"
+        )
+    root, head, places, unit = _modules(folder, declared)
+    config = read_json(root / "config.json")
+    refuse_code(root, config)
+    sentences = _sentence_config(root)
+    said = _optional(folder / "config_sentence_transformers.json")
+    _refuse_other_tasks(folder, said)
+    prompts = _prompts(folder, said, declared)
+    normalized = unit or declared.normalize
+    _refuse_other_similarities(folder, said, normalized=normalized)
+    dims = _dims(folder, said, declared, normalized=normalized)
+    given = str(config.get("_name_or_path", ""))
+    return Described(
+        name=given if _HUB_NAME.fullmatch(given) else folder.resolve().name,
+        root=root,
+        config=config,
+        head=head,
+        modules=places,
+        normalized=normalized,
+        prompts=prompts,
+        dims=dims,
+        limit=_limit(root, sentences),
+        lowercase=sentences.get("do_lower_case", False),
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a file that holds one JSON object, or raise InvalidInput that names it."""
+    value = _json(path)
+    if not isinstance(value, dict):
+        raise InvalidInput(f"{path} must hold a JSON object; it holds {type(value).__name__}")
+    return value
+
+
+def size(config: Mapping[str, Any], key: str, path: Path) -> int:
+    """Give a size of a configuration, or raise InvalidInput that names it."""
+    if key not in config:
+        raise InvalidInput(f"{path} lacks {key!r}, which a {config.get('model_type')}'s has")
+    value = config[key]
+    if type(value) is not int or not 1 <= value <= LARGEST:
+        raise InvalidInput(
+            f"{path} has {key} {value!r}; expected a whole number from 1 to {LARGEST}"
+        )
+    return value
+
+
+def epsilon(value: Any, where: Path) -> float:
+    """Give what layer norms add to the variance, or raise InvalidInput that names it."""
+    if not isinstance(value, float) or not 0 < value < 1:
+        raise InvalidInput(f"{where} has layer_norm_eps {value!r}; expected a number like 1e-12")
+    return value
+
+
+def read_file(path: Path) -> bytes:
+    """Read a regular file, or raise InvalidInput that names it."""
+    try:
+        if not path.is_file():
+            what = "is no regular file" if path.exists() else "is missing"
+            raise InvalidInput(f"{path} {what}; save the whole folder again")
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error}") from error
+
+
+def _json(path: Path) -> Any:
+    try:
+        if path.is_file() and path.stat().st_size > MAX_JSON_BYTES:
+            raise InvalidInput(f"{path} has more than {MAX_JSON_BYTES} bytes; it needs a few KB")
+        return json.loads(read_file(path).decode())
+    except InvalidInput:
+        raise
+    except (ValueError, OSError, RecursionError) as error:
+        raise InvalidInput(
+            f"{path} cannot be read as JSON: {error}; save the whole folder again"
+        ) from error
+
+
+def _optional(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.exists() or path.is_symlink() else {}
+
+
+def _modules(folder: Path, declared: Declared) -> tuple[Path, HeadShape, tuple[Path, ...], bool]:
+    """Give the transformer's folder, the head, the folders of its modules and unit length."""
+    if not (folder / "modules.json").exists():
+        if not (folder / "config.json").exists():
+            raise InvalidInput(
+                f"{folder} has neither modules.json, as sentence-transformers writes it, nor "
+                "config.json, as transformers does; give the folder that one of them saved"
+            )
+        if declared.pooling is None:
+            raise InvalidInput(
+                f"{folder} is a plain transformers folder and says nothing of pooling; declare it "
+                f"(--pooling {', '.join(get_args(Pooling))})"
+            )
+        return folder, HeadShape(pooling=declared.pooling), (), False
+    kinds, places = _listed(folder)
+    dense = [place for kind, place in zip(kinds, places, strict=True) if kind == "Dense"]
+    unit = kinds[-1] == "Normalize"
+    if kinds != ["Transformer", "Pooling", *["Dense"] * len(dense), *["Normalize"] * unit]:
+        raise InvalidInput(
+            f"{folder} is made of {', '.join(kinds)}; attar imports Transformer, Pooling, any "
+            "number of Dense and then Normalize or not, in that order"
+        )
+    pooling = _pooling(places[1] / "config.json")
+    if declared.pooling not in (None, pooling):
+        raise InvalidInput(
+            f"{folder} pools by {pooling}, so {declared.pooling} cannot be declared; leave it out"
+        )
+    if unit:
+        _refuse_detour(_optional(places[-1] / "config.json"), places[-1] / "config.json")
+    layers = tuple(_dense(place / "config.json") for place in dense)
+    return places[0], HeadShape(pooling=pooling, dense=layers), (places[1], *dense), unit
+
+
+def _listed(folder: Path) -> tuple[list[str], list[Path]]:
+    """Give the kind and the folder of each module that modules.json lists."""
+    path = folder / "modules.json"
+    modules = _json(path)
+    if not isinstance(modules, list) or not modules:
+        raise InvalidInput(f"{path} must list modules; it holds {type(modules).__name__}")
+    kinds, places = [], []
+    for module in modules:
+        fields = module if isinstance(module, dict) else {}
+        kind, place = fields.get("type"), fields.get("path")
+        if not isinstance(kind, str) or not isinstance(place, str):
+            raise InvalidInput(f"{path} lists {module!r}; a module has a type and a path")
+        package, _, name = kind.rpartition(".")
+        known = ("Transformer", "Pooling", "Dense", "Normalize")
+        if name == "CLIPModel":
+            raise InvalidInput(
+                f"{folder} is sentence-transformers' folder around a CLIP; import the one inside, "
+                f"{folder / place}, with --tower vision or --tower text"
+            )
+        if name not in known or not package.startswith("sentence_transformers."):
+            raise InvalidInput(
+                f"{folder} uses the module {kind!r}; attar imports {', '.join(known)} of "
+                "sentence_transformers only"
+            )
+        inside = PurePosixPath(place)
+        if inside.is_absolute() or ".." in inside.parts or "\0" in place or "\\" in place:
+            raise InvalidInput(f"{path} sends {kind} to {place!r}, which is not inside the folder")
+        kinds.append(name)
+        places.append(folder / inside)
+    return kinds, places
+
+
+def _pooling(path: Path) -> Pooling:
+    config = read_json(path)
+    said = config.get("pooling_mode")
+    modes: list[Any] = said if isinstance(said, list) else [said]
+    if said is None:
+        flags = {key: on for key, on in config.items() if key.startswith("pooling_mode_")}
+        if odd := [key for key, on in flags.items() if not isinstance(on, bool)]:
+            raise InvalidInput(f"{path} has {odd[0]} {flags[odd[0]]!r}; expected true or false")
+        old = (key for key, on in flags.items() if on)
+        modes = list(old) or ["mean"]  # sentence-transformers' default
+    if len(modes) != 1 or not isinstance(modes[0], str) or modes[0] not in POOLING:
+        raise InvalidInput(
+            f"{path} pools by {_list([repr(mode) for mode in modes])}; attar imports one of "
+            f"{_list(get_args(Pooling))}"
+        )
+    if config.get("include_prompt", True) is not True:
+        raise InvalidInput(
+            f"{path} has include_prompt false, which leaves prompts out of pooling; attar pools "
+            "every token"
+        )
+    return POOLING[modes[0]]
+
+
+def _dense(path: Path) -> Dense:
+    config = read_json(path)
+    _refuse_detour(config, path)
+    if config.get("use_residual", False) is not False:
+        raise InvalidInput(f"{path} has use_residual; attar imports dense layers without it")
+    activation = config.get("activation_function")
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
+        raise InvalidInput(
+            f"{path} has activation_function {activation!r}; attar imports {', '.join(ACTIVATIONS)}"
+        )
+    return Dense(
+        width=size(config, "out_features", path),
+        activation=ACTIVATIONS[activation],
+        bias=config.get("bias", True) is True,
+    )
+
+
+def _refuse_detour(config: Mapping[str, Any], path: Path) -> None:
+    """A head's modules pass one vector on; one that reads or writes another is not a head's."""
+    for key in ("module_input_name", "module_output_name"):
+        if config.get(key) not in (None, "sentence_embedding"):
+            raise InvalidInput(
+                f"{path} has {key} {config[key]!r}; attar imports 'sentence_embedding' only"
+            )
+
+
+def refuse_code(root: Path, config: Mapping[str, Any]) -> None:
+    """Refuse what would run code of the folder's, or change the weights that it holds."""
+    for path, found in (
+        (root / "config.json", config),
+        (root / "tokenizer_config.json", _optional(root / "tokenizer_config.json")),
+    ):
+        if found.get("auto_map"):
+            raise InvalidInput(
+                f"{path} has auto_map, which asks for code of its own to be run, and attar never "
+                "does; load it once where you trust it, and save a model of transformers' own"
+            )
+    if config.get("quantization_config"):
+        raise InvalidInput(
+            f"{root / 'config.json'} has quantization_config; attar quantises at export: give the "
+            "model in float"
+        )
+    if (root / "adapter_config.json").exists():
+        raise InvalidInput(
+            f"{root / 'adapter_config.json'} is an adapter on another model; merge it "
+            "(merge_and_unload) and save the whole model"
+        )
+
+
+def _refuse_other_tasks(folder: Path, said: Mapping[str, Any]) -> None:
+    kind = said.get("model_type", "SentenceTransformer")
+    if kind != "SentenceTransformer":
+        raise InvalidInput(f"{folder} is a {kind!r}; attar imports a 'SentenceTransformer'")
+
+
+def _refuse_other_similarities(folder: Path, said: Mapping[str, Any], *, normalized: bool) -> None:
+    """Refuse what ranks embeddings in another order than cosine, by which attar compares."""
+    found = said.get("similarity_fn_name")
+    if found in (None, "cosine") or (normalized and found in UNIT_SIMILARITIES):
+        return
+    way_out = (
+        "declare unit length (--normalize) to have them compared by cosine all the same"
+        if found in UNIT_SIMILARITIES
+        else "set it to 'cosine' where that ranks as well"
+    )
+    raise InvalidInput(
+        f"{folder / 'config_sentence_transformers.json'} has similarity_fn_name {found!r}, and "
+        f"attar compares embeddings by cosine; {way_out}"
+    )
+
+
+def refuse_other_widths(described: Described, width: object) -> None:
+    """Hold what the modules say that they are given to `width`, and to what comes before them."""
+    outs = (width, *(layer.width for layer in described.head.dense))
+    keys = ("embedding_dimension", "word_embedding_dimension", "in_features")
+    for place, given in zip(described.modules, (width, *outs), strict=False):
+        said = read_json(place / "config.json")
+        for key in keys:
+            if said.get(key) not in (None, given):
+                raise InvalidInput(
+                    f"{place / 'config.json'} has {key} {said[key]!r}, and is given {given}; save "
+                    "the whole folder again"
+                )
+
+
+def _sentence_config(root: Path) -> dict[str, Any]:
+    """Give the settings of the Transformer module; those that would bend the model are refused."""
+    found = ((root / name, _optional(root / name)) for name in SENTENCE_CONFIGS)
+    path, config = next(((path, said) for path, said in found if said), (root, {}))
+    for key, plain in (
+        ("transformer_task", "feature-extraction"),
+        ("module_output_name", "token_embeddings"),
+        ("modality_config", TEXT_MODALITY),
+    ):
+        if config.get(key, plain) != plain:
+            raise InvalidInput(f"{path} has {key} {config[key]!r}; attar imports {plain!r} only")
+    for key in (
+        "config_args",
+        "config_kwargs",
+        "tokenizer_args",
+        "processor_kwargs",
+        "processing_kwargs",
+        "query_length",
+        "document_length",
+        "query_expansion",
+    ):
+        if config.get(key):
+            raise InvalidInput(
+                f"{path} has {key} {config[key]!r}, which changes the model as it is loaded; save "
+                "the model with it in place"
+            )
+    for key in ("model_args", "model_kwargs"):
+        given = config.get(key) or {}
+        if not isinstance(given, dict) or {*given} - {*HARMLESS}:
+            raise InvalidInput(
+                f"{path} has {key} {given!r}, which changes the model as it is loaded; save the "
+                "model with it in place"
+            )
+    if not isinstance(config.get("do_lower_case", False), bool):
+        raise InvalidInput(
+            f"{path} has do_lower_case {config['do_lower_case']!r}; expected true or false"
+        )
+    return config
+
+
+def _prompts(folder: Path, said: Mapping[str, Any], declared: Declared) -> dict[str, str]:
+    """Give the prompt of each role: the folder's, else the declared, else none."""
+    path = folder / "config_sentence_transformers.json"
+    listed = said.get("prompts") or {}
+    if not isinstance(listed, dict) or not all(
+        isinstance(prompt, str | None) for prompt in listed.values()
+    ):
+        raise InvalidInput(f"{path} has prompts {listed!r}; expected texts by name")
+    prompts = {}
+    for role, names in ROLES.items():
+        own = next((listed[name] for name in names if listed.get(name)), "")
+        told = declared.prompts.get(role, "")
+        if own and told and own != told:
+            raise InvalidInput(
+                f"{path} has the {role} prompt {own!r}, so {told!r} cannot be declared; "
+                "leave it out"
+            )
+        prompts[role] = own or told
+    name = said.get("default_prompt_name")
+    if name is not None and not (isinstance(name, str) and name in listed):
+        raise InvalidInput(
+            f"{path} has default_prompt_name {name!r}, and prompts for "
+            f"{_list([*listed]) or 'none'}; name one of them, or leave it out"
+        )
+    default = listed.get(name)
+    if default and default not in prompts.values() and not declared.prompts:
+        raise InvalidInput(
+            f"{path} puts {default!r} before every text by default, and names no prompt for a "
+            "query or a passage; declare them (--query-prompt, --passage-prompt)"
+        )
+    return prompts
+
+
+def _dims(
+    folder: Path, said: Mapping[str, Any], declared: Declared, *, normalized: bool
+) -> tuple[int, ...]:
+    """Give the widths that the folder names: truncate_dim, or the model card's matryoshka_dims."""
+    own: set[int] = set()
+    if said.get("truncate_dim") is not None:
+        path = folder / "config_sentence_transformers.json"
+        own.add(size(said, "truncate_dim", path))
+    if not normalized:
+        if cut := sorted({*declared.dims} or own):
+            raise InvalidInput(
+                f"{folder} gives embeddings of any length, and only those of unit length may be "
+                f"cut to {_list(cut)}; declare unit length too (--normalize)"
+            )
+        return ()
+    card = folder / "README.md"
+    if card.is_file() and card.stat().st_size <= MAX_JSON_BYTES:
+        for found in _CARD_DIMS.findall(card.read_text("utf-8", errors="replace")):
+            own |= {int(width) for width in found.split(",") if 0 < len(width.strip()) < 9}
+    if own and declared.dims and not own >= {*declared.dims}:
+        raise InvalidInput(
+            f"{folder} was trained for the widths {_list(sorted(own))}; got {_list(declared.dims)}"
+        )
+    return tuple(sorted({*declared.dims} or own))
+
+
+def _limit(root: Path, sentences: Mapping[str, Any]) -> int | None:
+    if sentences.get("max_seq_length") is None:
+        return None
+    return size(sentences, "max_seq_length", root / SENTENCE_CONFIGS[0])
+
+
+def _list(values: Sequence[object]) -> str:
+    return ", ".join(map(str, values))

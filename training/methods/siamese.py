@@ -1,0 +1,38 @@
+"""Two views through one encoder and one projector, compared by an objective."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from ..distributed import gather
+from ..method import Method, Metrics
+
+Inputs = tuple[Tensor, ...]  # what `encoder(*inputs)` takes: an image, or token ids and their mask
+
+
+class Twins(Method[tuple[Inputs, Inputs]]):
+    """The method of Barlow Twins, SimCLR and their kin; a batch is the inputs of either view.
+
+    The projector learns with the encoder and is thrown away afterwards. Logs `alignment`, the mean
+    cosine between an item's two embeddings.
+    """
+
+    least_items = 2
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        projector: nn.Module,
+        objective: Callable[[Tensor, Tensor], Tensor],
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.projector = projector
+        self.objective = objective
+
+    def loss(self, batch: tuple[Inputs, Inputs], step: int) -> tuple[Tensor, Metrics]:  # noqa: ARG002
+        """Compare the two views' projections."""
+        first, second = (self.encoder(*view) for view in batch)
+        alignment = nn.functional.cosine_similarity(first, second).mean().detach()
+        loss = self.objective(gather(self.projector(first)), gather(self.projector(second)))
+        return loss, {"alignment": alignment}
