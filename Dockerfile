@@ -20,11 +20,13 @@ ENV PATH=/opt/attar/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
     ORT_DISABLE_TELEMETRY=1
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE constraints.txt ./
-COPY attar attar
 COPY cli cli
+COPY client client
+COPY device device
 COPY export export
 COPY protos protos
 COPY server server
+COPY src src
 COPY training training
 # Both distributions of ONNX Runtime own the module onnxruntime: one leaves before the other comes.
 RUN python -m venv /opt/attar \

@@ -20,7 +20,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := demo
-.PHONY: demo serve test check types protos bench docs clean
+.PHONY: demo serve test check protos bench docs clean
 
 BIN := $(VENV)/bin
 # A stamp in the environment per set of extras and constraints file; dev contains demo.
@@ -40,20 +40,10 @@ serve: $(DEMO) | build/demo/student.attar
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-# mypy has to see the packages as the wheel lays them out, and says so in its paths: sed gives the
-# files their own names again.
-check: $(DEV) types
+check: $(DEV)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	MYPYPATH=build/types $(BIN)/mypy build/types/attar tests benchmarks protos/generate.py \
-	  | sed -E 's,build/types/attar/(cli|export|server|training)/,\1/,; s,build/types/attar/v1/,protos/attar/v1/,; s,^build/types/,,'
-
-# The wheel's layout out of links: attar/, its siblings inside it, the generated modules as v1.
-types:
-	rm -rf build/types/attar
-	mkdir -p build/types/attar
-	ln -s $(addprefix ../../../,$(wildcard attar/*.py) attar/py.typed cli export server training) build/types/attar
-	ln -s ../../../protos/attar/v1 build/types/attar/v1
+	$(BIN)/mypy src/attar tests benchmarks protos/generate.py
 
 protos: $(DEV)
 	$(BIN)/python protos/generate.py

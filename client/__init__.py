@@ -60,9 +60,9 @@ except ImportError as error:
     what = "attar.client"
     raise MissingExtra(what, "client") from error
 
-from attar.client.target import Target
 from attar.encodings import Encoding
 from attar.inputs import Priority, Role, Truncation
+from attar.target import Target
 from attar.wire import PointId
 
 P = ParamSpec("P")

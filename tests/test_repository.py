@@ -2,9 +2,9 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
-import tomllib
 import zipfile
 from pathlib import Path
 
@@ -15,9 +15,10 @@ from packaging.utils import canonicalize_name
 from .requirements import EXTRAS, PINNED, PROJECT, closure
 
 ROOT = Path(__file__).parents[1]
-SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
-PACKAGES: list[str] = SETUPTOOLS["packages"]
-FOLDERS: dict[str, str] = SETUPTOOLS["package-dir"]
+LINKS = ROOT / "src" / "attar"
+SUBPACKAGES = ("cli", "client", "export", "server", "training")
+"""The root folders that are subpackages; device/ is the package itself, and v1 is generated."""
+PACKAGED = (".py", ".pyi", ".proto")
 
 
 def tracked() -> list[Path]:
@@ -30,12 +31,6 @@ def tracked() -> list[Path]:
         check=True,
     )
     return [ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).exists()]
-
-
-def folder_of(package: str) -> Path:
-    """The folder of a package: the longest mapped beginning decides."""
-    mapped = max((p for p in FOLDERS if f"{package}.".startswith(f"{p}.")), key=len)
-    return ROOT / FOLDERS[mapped] / package.removeprefix(mapped).strip(".").replace(".", "/")
 
 
 def test_the_version_is_the_changelogs_newest() -> None:
@@ -52,25 +47,24 @@ def test_the_readmes_map_names_every_folder_at_the_root_and_no_other() -> None:
     assert sorted(mapped) == sorted(name for name in folders if not name.startswith("."))
 
 
-def test_every_folder_with_an_init_is_a_listed_package() -> None:
-    inits = {path.parent for path in tracked() if path.name == "__init__.py"}
-    elsewhere = {ROOT / "native/attar_native"}
-    elsewhere |= {
-        ROOT / "tests",
-        ROOT / "tests/attacks",
-        ROOT / "tests/faults",
-        ROOT / "tests/hostile",
+def test_every_module_is_imported_by_its_path() -> None:
+    here = {path.name for path in (ROOT / "device").iterdir() if path.name != "__pycache__"}
+    targets = {name: ROOT / "device" / name for name in here}
+    targets |= {name: ROOT / name for name in SUBPACKAGES} | {"v1": ROOT / "protos/attar/v1"}
+
+    assert {path.name: path.resolve() for path in LINKS.iterdir()} == targets, (
+        "in src/attar: ln -s ../../device/NAME ."
+    )
+    assert not [path for path in LINKS.iterdir() if path.readlink().is_absolute()]
+
+
+def test_every_folder_of_modules_is_a_package() -> None:
+    roots = {ROOT / name for name in ("device", *SUBPACKAGES)}
+    folders = {
+        path.parent for path in tracked() if path.suffix == ".py" and roots & {*path.parents}
     }
 
-    assert {folder_of(package) for package in PACKAGES} == inits - elsewhere
-
-
-def test_every_module_is_in_a_package() -> None:
-    packages = {folder_of(package) for package in PACKAGES}
-    roots = {ROOT / folder for folder in FOLDERS.values()}
-    modules = [p for p in tracked() if p.suffix == ".py" and roots & {*p.parents}]
-
-    assert [path for path in modules if path.parent not in packages] == []
+    assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
 
 
 def test_no_tracked_file_is_larger_than_a_megabyte() -> None:
@@ -108,7 +102,7 @@ def test_the_wheel_holds_the_packages_whatever_an_earlier_build_left(tmp_path: P
     for path in tracked():
         copy = tree / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes(path.read_bytes())
+        shutil.copyfile(path, copy, follow_symlinks=False)
     stale = tree / "build" / "lib" / "attar" / "stale.py"
     stale.parent.mkdir(parents=True)
     stale.write_text("left by an earlier build\n", "utf-8")
@@ -125,10 +119,10 @@ def test_the_wheel_holds_the_packages_whatever_an_earlier_build_left(tmp_path: P
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
 
-    expected = {"attar/py.typed"}
-    for package in PACKAGES:
-        suffixes = (".py", ".pyi", ".proto") if package == "attar.v1" else (".py",)
-        folder = folder_of(package)
-        names = {p.name for p in tracked() if p.parent == folder and p.suffix in suffixes}
-        expected |= {f"{package.replace('.', '/')}/{name}" for name in names}
+    expected = {
+        f"attar/{path.relative_to(LINKS).as_posix()}"
+        for folder, _, names in os.walk(LINKS, followlinks=True)
+        for path in (Path(folder) / name for name in names)
+        if path.name == "py.typed" or path.suffix in PACKAGED
+    }
     assert held == expected

@@ -16,10 +16,10 @@ from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from attar.bundle import Bundle
-from attar.client.target import Target
 from attar.encodings import Vectors
 from attar.errors import BackendError, NotFound, SpaceMismatch, Unavailable
 from attar.runtime import Encoder, Graph
+from attar.target import Target
 from attar.trial_inputs import first_that_runs
 
 _ALIKE: Final = 0.99  # the cosine of one item's embeddings by float32 here and by half there
