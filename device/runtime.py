@@ -33,7 +33,7 @@ from .native import LIBRARY, library_path
 from .providers import CPU, Execution, Provider
 
 _LEFT_OUT = ["ConstantFolding"]
-"""What a file's constants make a session compute as it opens has no bound: attar/constants.py."""
+"""What a file's constants make a session compute as it opens has no bound: device/onnx_scan/constant_folding.py."""
 
 _WEIGHTS_FOLDER = ("session.model_external_initializers_file_folder_path", os.devnull)
 """Where a session looks for weights outside its file: where none can lie, not where we work."""
