@@ -10,7 +10,7 @@
 #
 # Not built here: this project's tests have no Docker. They lint this file, run its health check
 # against a server, and check every path, command, flag, extra and version in it
-# (tests/test_dockerfile.py).
+# (tests/project/test_dockerfile.py).
 
 ARG PYTHON=3.11
 

@@ -75,7 +75,7 @@ endif
 
 docs: $(DEV)
 	$(BIN)/python benchmarks/claims.py
-	$(BIN)/python -m pytest tests/test_docs.py
+	$(BIN)/python -m pytest tests/project/test_docs.py
 
 clean:
 	rm -rf $(VENV) build dist native/build .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info

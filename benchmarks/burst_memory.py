@@ -31,8 +31,8 @@ sys.path.append(str(Path(__file__).parents[1]))
 from attar import Client
 from attar.errors import AttarError
 from attar.host import describe
-from tests.bundles import tiny_bundle, tiny_tensor_bundle
-from tests.servers import free_port, process
+from tests.support.bundles import tiny_bundle, tiny_tensor_bundle
+from tests.support.servers import free_port, process
 
 AT_ONCE: Final = 4
 SETTLE_S: Final = 10.0

@@ -36,7 +36,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 from attar.bundle import Bundle
 from attar.host import describe
 from attar.inputs import TextInput
-from tests.servers import free_port, serving, settings
+from tests.support.servers import free_port, serving, settings
 
 TEXTS = 10_000
 PATTERN = (  # of cl100k, by which texts are split before their bytes are merged

@@ -4,7 +4,7 @@
     python benchmarks/fuzz_onnx.py --seconds 60
 
 It begins at tests/hostile/onnx_corpus.txt, one input a line in hex, and at a sound graph. What
-reached new code is kept in that file, the shortest first; tests/test_onnxproto.py reads it. A
+reached new code is kept in that file, the shortest first; tests/device/onnx_scan/test_protobuf.py reads it. A
 difference, or anything raised but a refusal, ends it with status 1 and the input's path.
 """
 
@@ -30,8 +30,8 @@ with atheris.instrument_imports(
     from attar.onnx_scan.check import check_onnx
 
 from attar.errors import BundleRefused
-from tests.bundles import text_graph
-from tests.test_onnxproto import CORPUS, agreed, corpus
+from tests.device.onnx_scan.test_protobuf import CORPUS, agreed, corpus
+from tests.support.bundles import text_graph
 
 MOST_BYTES = 256  # of an input that is kept
 MOST_INPUTS = 60

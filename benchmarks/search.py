@@ -255,7 +255,7 @@ def ask(python: Path, **job: object) -> list[dict[str, object]]:
 def serving(folder: Path) -> Iterator[str]:
     """Run attar's server on one core; its store's process and its builders inherit that."""
     sys.path.append(str(ROOT))
-    from tests.bundles import tiny_bundle
+    from tests.support.bundles import tiny_bundle
 
     bundle = tiny_bundle(folder / "tiny.attar", dim=DIMS)
     ready = folder / "port"

@@ -41,10 +41,10 @@ from attar import AsyncClient
 from attar.errors import AttarError
 from attar.host import describe
 from attar.v1 import collections_pb2, embedding_pb2, item_pb2
-from tests.bundles import tiny_bundle
 from tests.faults.ground import words
 from tests.hostile import fuzz
-from tests.servers import free_port
+from tests.support.bundles import tiny_bundle
+from tests.support.servers import free_port
 
 QUIET_MINUTES: Final = 2.0
 CALLERS: Final = 4

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 sys.path.append(str(Path(__file__).parents[1]))
 
 from attar.bundle import Bundle
-from tests.bundles import text_manifest
+from tests.support.bundles import text_manifest
 
 ROOT = Path(__file__).parents[1]
 BUNDLES = ROOT / "build" / "benchmarks"

@@ -6,7 +6,7 @@
 #   docker run --publish 127.0.0.1:8001:8001 --volume "$PWD/models:/models:ro" --shm-size 1g attar-triton
 #
 # Not built here: this project's tests have no Docker. They lint this file and check every path in it
-# (tests/test_deploy.py); that such a repository runs is shown by benchmarks/prove_triton.py.
+# (tests/project/test_deploy.py); that such a repository runs is shown by benchmarks/prove_triton.py.
 #
 # Triton's Python backend takes numpy 2, which attar needs, from 24.12 on.
 

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, settings
 from attar.cli import console
 from attar.cli.main import main
 
-from .bundles import tiny_bundle
-from .commands import Attar, Ran
+from .support.bundles import tiny_bundle
+from .support.commands import Attar, Ran
 
 # A law holds on a busy machine too, so time does not judge it.
 settings.register_profile("attar", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -30,9 +30,9 @@ from attar.training.probes import suite
 from attar.training.probes.summaries import SummaryRetrieval
 from attar.training.recipes.image import barlow_twins
 
-from .images import Digits, load
-from .servers import serving, settings
-from .students import binarized, corpus, embed_in_torch, texts, trained
+from .support.images import Digits, load
+from .support.servers import serving, settings
+from .support.students import binarized, corpus, embed_in_torch, texts, trained
 
 VARIANTS = ("fp32", "int8", "binarized")
 RETRIEVAL = ("recall_at_1", "recall_at_10", "mrr")

@@ -1,7 +1,7 @@
 """The messages of an ONNX file, written down: onnx.proto of ONNX 1.23 as a table.
 
 A field that stands nowhere here is refused, so a newer onnx.proto needs new lines.
-tests/test_onnxproto.py compares every line with the onnx package.
+tests/device/onnx_scan/test_protobuf.py compares every line with the onnx package.
 """
 
 from collections.abc import Mapping

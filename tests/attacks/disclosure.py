@@ -25,16 +25,16 @@ from attar.bundle import Bundle
 from attar.errors import AttarError
 from attar.server.app import SERVICES
 from attar.v1 import models_pb2, models_pb2_grpc
-from tests.bundles import (
+from tests.faults.ground import served
+from tests.hostile import http, kserve, requests
+from tests.hostile.http import get, request, send
+from tests.support.bundles import (
     VOCABULARY,
     text_files,
     text_manifest,
     tiny_bundle,
     tiny_tensor_bundle,
 )
-from tests.faults.ground import served
-from tests.hostile import http, kserve, requests
-from tests.hostile.http import get, request, send
 
 from .ground import Attack, Attacked, Outcome, attacked
 

@@ -21,9 +21,9 @@ import psutil
 
 from attar import Client
 from attar.errors import AttarError
-from tests.bundles import tiny_bundle
 from tests.faults.ground import served
 from tests.faults.seen import NotRun
+from tests.support.bundles import tiny_bundle
 
 from .ground import Attack, Outcome, attacked
 from .power import lose, recorded

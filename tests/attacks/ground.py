@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 import attar
 from attar import Client
 from attar.errors import AttarError
-from tests.bundles import tiny_bundle
 from tests.faults.ground import Server, served
+from tests.support.bundles import tiny_bundle
 
 CAP_MB: Final = 1000.0  # of memory; the server is killed above it
 SAMPLE_EVERY_S: Final = 0.03

@@ -34,7 +34,7 @@ from attar.v1 import (
     embedding_pb2_grpc,
     item_pb2,
 )
-from tests.bundles import WORDS
+from tests.support.bundles import WORDS
 
 from .ground import Attack, Outcome, attacked
 

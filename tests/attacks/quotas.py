@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from attar import Client
 from attar.errors import AttarError, BackendError, InvalidInput, RateLimited
-from tests.bundles import tiny_bundle
 from tests.faults.ground import Server, served
+from tests.support.bundles import tiny_bundle
 
 from .ground import Attack, Outcome, attacked
 

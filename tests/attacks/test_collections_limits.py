@@ -16,8 +16,8 @@ from attar.errors import InvalidInput
 from attar.server.rpc.interceptor import CODES
 from attar.v1 import collections_pb2 as col
 from attar.v1 import collections_pb2_grpc as rpc
-from tests.bundles import tiny_bundle
-from tests.servers import serving, settings
+from tests.support.bundles import tiny_bundle
+from tests.support.servers import serving, settings
 
 PAYLOAD: Final = "x" * 700
 LIMITS: Final = {

@@ -11,9 +11,9 @@ from attar import Client
 from attar.server.collections.checksums import SUMS_FILE
 from attar.server.collections.qdrant_edge import EdgeStore
 
-from ..bundles import tiny_bundle
-from ..commands import Attar
-from ..servers import serving, settings
+from ..support.bundles import tiny_bundle
+from ..support.commands import Attar
+from ..support.servers import serving, settings
 
 KEY: Final = "somebody-0123456789"
 KEYS: Final = f"""

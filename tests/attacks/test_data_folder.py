@@ -36,9 +36,9 @@ from attar.v1 import (
     collections_pb2_grpc,
 )
 
-from ..bundles import tiny_bundle
-from ..servers import serving
-from ..servers import settings as server_settings
+from ..support.bundles import tiny_bundle
+from ..support.servers import serving
+from ..support.servers import settings as server_settings
 
 DIMS: Final = 8
 SPACE: Final = "sha256:space"

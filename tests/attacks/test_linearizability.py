@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 import attar
 from attar import Client
 from attar.errors import AlreadyExists, NotFound, Replaced
-from tests import servers
-from tests.bundles import tiny_bundle
+from tests.support import servers
+from tests.support.bundles import tiny_bundle
 
 from .linearizability import Done, Model, linearizable
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ..bundles import tiny_bundle
-from ..servers import free_port, serving, settings
+from ..support.bundles import tiny_bundle
+from ..support.servers import free_port, serving, settings
 from .ground import Attack
 from .loop import ATTACKS, LONGEST, Longest, Served
 

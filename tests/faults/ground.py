@@ -21,8 +21,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import attar
 from attar.bundle import Bundle
-from tests.bundles import VOCABULARY, text_manifest, tokenizer_json
-from tests.servers import free_port
+from tests.support.bundles import VOCABULARY, text_manifest, tokenizer_json
+from tests.support.servers import free_port
 
 from .seen import NotRun
 

@@ -41,9 +41,9 @@ from attar.errors import (
     Unimplemented,
 )
 from attar.server.errors import STATUS
-from tests.bundles import tiny_bundle, tiny_tensor_bundle
 from tests.hostile import fuzz
 from tests.hostile.requests import CASES, MAX_BYTES, MAX_ITEMS, MAX_PAYLOAD, send
+from tests.support.bundles import tiny_bundle, tiny_tensor_bundle
 
 from .asking import Judged, ask, channel, reason, request, status_of
 from .ground import ENDLESS, POISON, Server, Truth, harmed_bundle, served, truth, words

@@ -16,8 +16,8 @@ import psutil
 
 from attar import Client
 from attar.errors import AttarError, DiskFull, Unavailable
-from tests.bundles import tiny_bundle
-from tests.crashes import BATCH, rounds
+from tests.support.bundles import tiny_bundle
+from tests.support.crashes import BATCH, rounds
 
 from .asking import Judged, ask, channel
 from .ground import Server, Truth, harmed_bundle, served, truth, words

@@ -34,7 +34,7 @@ from attar.bundle import Bundle
 from attar.cli.main import main
 from attar.training.checkpoints import encoder
 
-from ..bundles import (
+from ..support.bundles import (
     text_files,
     text_graph,
     text_manifest,
@@ -42,8 +42,8 @@ from ..bundles import (
     tiny_tensor_bundle,
     tokenizer_json,
 )
-from ..encoders import tiny_encoder
-from ..teachers import bert_folder
+from ..support.encoders import tiny_encoder
+from ..support.teachers import bert_folder
 
 Kind = Literal["damaged", "foreign", "hostile", "mistaken"]
 Make = Callable[[Path], list[object]]

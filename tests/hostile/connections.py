@@ -15,7 +15,7 @@ import trustme
 
 from attar import Tls
 
-from ..servers import free_port, serving, settings
+from ..support.servers import free_port, serving, settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from typing import Any, Final
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE, Unigram, WordPiece
 
-from ..families import plain_folder
-from ..teachers import write_json
+from ..support.families import plain_folder
+from ..support.teachers import write_json
 
 CONFIG, TOKENIZER = "tokenizer_config.json", "tokenizer.json"
 SPECIALS_MAP, ADDED = "special_tokens_map.json", "added_tokens.json"

@@ -20,9 +20,9 @@ from safetensors.numpy import load_file, save_file
 
 from attar.cli.main import main
 
-from ..bundles import tiny_bundle, tokenizer_json
-from ..families import plain_folder
-from ..teachers import bert_folder, write_json
+from ..support.bundles import tiny_bundle, tokenizer_json
+from ..support.families import plain_folder
+from ..support.teachers import bert_folder, write_json
 
 Kind = Literal["damaged", "foreign", "hostile", "mistaken"]
 Spoil = Callable[[Path], object]

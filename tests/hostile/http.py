@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from ..bundles import tiny_bundle, tiny_tensor_bundle
-from ..servers import free_port, serving, settings
+from ..support.bundles import tiny_bundle, tiny_tensor_bundle
+from ..support.servers import free_port, serving, settings
 
 ORIGIN: Final = "https://app.example"
 FOREIGN: Final = "https://evil.example"

@@ -20,7 +20,7 @@ from attar.bundle import Bundle
 from attar.errors import InvalidInput, ShapeError
 from attar.manifest import AxisRange, Cost, Limits, Manifest, Output, Range, TensorSpec, Variant
 
-from ..bundles import LETTERS, graph_model, text_graph, text_manifest
+from ..support.bundles import LETTERS, graph_model, text_graph, text_manifest
 
 KERNEL, STRIDE = 400, 320
 SECOND = 16_000

@@ -26,8 +26,8 @@ from attar.v1 import classification_pb2 as cla
 from attar.v1 import embedding_pb2 as emb
 from attar.v1 import item_pb2 as itm
 
-from ..bundles import VOCABULARY, tiny_bundle, tiny_tensor_bundle
-from ..servers import free_port, serving, settings
+from ..support.bundles import VOCABULARY, tiny_bundle, tiny_tensor_bundle
+from ..support.servers import free_port, serving, settings
 
 Protocol = Literal["attar.v1", "stream", "kserve grpc", "kserve rest", "openai"]
 PROTOCOLS: Final[tuple[Protocol, ...]] = (

@@ -29,8 +29,8 @@ from attar.export.targets.triton import export_triton
 from attar.training.checkpoints import encoder
 from attar.training.huggingface import loading
 
-from ..bundles import tiny_bundle
-from ..families import plain_folder, sentence_folder
+from ..support.bundles import tiny_bundle
+from ..support.families import plain_folder, sentence_folder
 from .commands import pairs, private_key
 
 Make = Callable[[Path], list[object]]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from attar.bundle import Bundle
 
-from ..test_model_repository import write
+from ..server.engine.test_bundle_repository import write
 
 Change = Callable[[Path], object]
 Line = tuple[str, str, str]

@@ -27,8 +27,8 @@ from attar.v1 import item_pb2 as itm
 from attar.v1 import models_pb2 as mod
 from attar.v1 import tensor_pb2 as ten
 
-from ..bundles import tiny_bundle, tiny_tensor_bundle
-from ..servers import serving, settings
+from ..support.bundles import tiny_bundle, tiny_tensor_bundle
+from ..support.servers import serving, settings
 
 MAX_ITEMS: Final = 40
 MAX_BYTES: Final = 64 * 1024

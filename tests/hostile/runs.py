@@ -15,8 +15,8 @@ from attar.training.checkpoints import encoder
 from attar.training.checkpoints.run import CHECKPOINT
 from attar.training.huggingface import loading
 
-from ..bundles import tiny_bundle, tokenizer_json
-from ..teachers import bert_folder
+from ..support.bundles import tiny_bundle, tokenizer_json
+from ..support.teachers import bert_folder
 from .commands import pairs
 
 Outcome = Literal["refused", "anew", "continued", "complete"]

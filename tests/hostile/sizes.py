@@ -16,9 +16,9 @@ from safetensors.numpy import save_file
 
 from attar.training.checkpoints import encoder
 
-from ..bundles import tiny_bundle, tiny_tensor_bundle, tokenizer_json
-from ..encoders import tiny_encoder
-from ..teachers import bert_folder, bert_weights
+from ..support.bundles import tiny_bundle, tiny_tensor_bundle, tokenizer_json
+from ..support.encoders import tiny_encoder
+from ..support.teachers import bert_folder, bert_weights
 
 Make = Callable[[Path], list[object]]
 """Lays tiny data in a folder and gives the command's arguments."""

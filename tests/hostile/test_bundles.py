@@ -33,7 +33,7 @@ from attar.errors import BundleRefused, NotFound, Refusal
 from attar.manifest import Manifest, fingerprint, parse, serialise
 from attar.onnx_scan.check import check_onnx
 
-from ..bundles import text_graph, tiny_bundle
+from ..support.bundles import text_graph, tiny_bundle
 
 Damage = Callable[[Path], Path]
 """Damages a sound bundle folder and gives the path to open."""

@@ -12,7 +12,7 @@ import pytest
 
 from attar import AsyncClient, AttarError, Client, InvalidInput, NotFound, Tls, Unavailable
 
-from ..servers import free_port, serving, settings
+from ..support.servers import free_port, serving, settings
 from .connections import CASES, TARGETS, Case, world
 
 World = tuple[Mapping[str, str], Mapping[str, Tls]]

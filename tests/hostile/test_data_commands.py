@@ -13,8 +13,8 @@ from attar.cli.commands import lines
 from attar.training.checkpoints import encoder
 from attar.training.huggingface import loading
 
-from ..commands import Attar
-from ..teachers import bert_folder
+from ..support.commands import Attar
+from ..support.teachers import bert_folder
 from .commands import encoder_folder
 from .data import Make, each, images, npz, put, table, wav
 

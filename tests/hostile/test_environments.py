@@ -9,8 +9,8 @@ import pytest
 from attar.errors import InvalidInput
 from attar.server.settings import read
 
-from ..commands import Attar, Ran
-from ..servers import process
+from ..support.commands import Attar, Ran
+from ..support.servers import process
 from .environments import CASES, NOT_TRAINED, TRAINED, Case, service
 
 

@@ -19,7 +19,7 @@ from attar.training.data.text import embed
 from attar.training.encoders.text import TextNetwork
 from attar.training.huggingface import loading
 
-from ..families import libraries
+from ..support.families import libraries
 from .folder_settings import CONFIG, REFUSED, SETTINGS, TEXTS, TOKENIZERS, Setting, folder, put
 
 ROLES = {"query": "query", "passage": "document"}

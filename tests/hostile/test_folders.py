@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from attar.errors import InvalidInput
 from attar.training.huggingface import loading
 
-from ..teachers import WIDTH, bert_folder, write_json
+from ..support.teachers import WIDTH, bert_folder, write_json
 from .folders import CASES, CONFIG, MODULES, POOLING, PROMPTS, SENTENCES, Case, attempt
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from attar import Client
 
-from ..servers import free_port
+from ..support.servers import free_port
 from . import fuzz
 from .requests import world
 

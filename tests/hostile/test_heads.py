@@ -27,10 +27,10 @@ from attar.server.usecases.classification import Classification, fit_classifier
 from attar.server.usecases.collections import Collections
 from attar.server.usecases.head_store import Shelf
 
-from ..bundles import row_bundle, tiny_bundle
-from ..servers import serving
-from ..servers import settings as server_settings
-from ..test_models import make, started
+from ..server.engine.test_models import make, started
+from ..support.bundles import row_bundle, tiny_bundle
+from ..support.servers import serving
+from ..support.servers import settings as server_settings
 from .heads import CLASSIFIERS, DETECTORS, DIMS, Classifier, Detector
 
 Door = Literal["head", "client", "asyncio"]

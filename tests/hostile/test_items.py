@@ -30,8 +30,8 @@ from attar.export.verify import verify
 from attar.inputs import TensorInput, TextInput
 from attar.manifest import AxisRange, Limits, Range, TensorSpec, parse, serialise
 
-from ..bundles import text_files, text_manifest, tiny_bundle, tokenizer_json
-from ..servers import free_port, serving, settings
+from ..support.bundles import text_files, text_manifest, tiny_bundle, tokenizer_json
+from ..support.servers import free_port, serving, settings
 from .items import (
     CASES,
     GOOD,

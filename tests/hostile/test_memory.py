@@ -11,8 +11,8 @@ import psutil
 
 from attar import Client
 
-from ..bundles import tiny_tensor_bundle
-from ..servers import free_port, process
+from ..support.bundles import tiny_tensor_bundle
+from ..support.servers import free_port, process
 
 SHAPE = (3, 64, 64)
 ITEMS = 80

@@ -10,8 +10,8 @@ import pytest
 
 from attar import Client
 
-from ..servers import serving, settings
-from ..test_model_repository import write
+from ..server.engine.test_bundle_repository import write
+from ..support.servers import serving, settings
 from .orphans import CASES, USES, Case, keep
 
 

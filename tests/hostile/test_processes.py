@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ..bundles import tiny_tensor_bundle
+from ..support.bundles import tiny_tensor_bundle
 from .processes import CASES, Case, run
 
 

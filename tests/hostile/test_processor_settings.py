@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from attar.errors import InvalidInput
 from attar.training.huggingface import vision_audio
 
-from ..families import libraries
-from ..teachers import write_json
-from ..test_towers import dinov2, wav2vec2
+from ..support.families import libraries
+from ..support.teachers import write_json
+from ..training.huggingface.test_vision_audio import dinov2, wav2vec2
 from .processor_settings import IMAGE, IMAGES, SOUND, SOUNDS, Setting
 
 FILE = "preprocessor_config.json"

@@ -8,8 +8,8 @@ import pytest
 
 from attar.errors import BundleRefused, InvalidInput, Unavailable
 
-from ..commands import Attar
-from ..test_model_repository import served, vector, write
+from ..server.engine.test_bundle_repository import served, vector, write
+from ..support.commands import Attar
 from .repositories import CASES, REFUSED, Case, Refused, cut
 
 

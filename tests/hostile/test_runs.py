@@ -10,7 +10,7 @@ import pytest
 from attar.cli.main import main
 from attar.training.checkpoints import encoder
 
-from ..commands import Attar
+from ..support.commands import Attar
 from .runs import CASES, FIRST, RUN, Case, ground
 
 

@@ -21,8 +21,8 @@ from attar.errors import AttarError, BundleRefused, InvalidInput, MissingExtra, 
 from attar.manifest import fingerprint, parse, serialise
 from attar.signature import SIGNATURE
 
-from ..bundles import text_graph, tiny_bundle
-from ..servers import serving, settings
+from ..support.bundles import text_graph, tiny_bundle
+from ..support.servers import serving, settings
 from .test_bundles import Damage, fields, listed, sealed
 
 MODEL = "variants/fp32.onnx"

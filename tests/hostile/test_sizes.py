@@ -8,7 +8,7 @@ import pytest
 
 from attar.training.catalogue import catalogue
 
-from ..commands import Attar
+from ..support.commands import Attar
 from .sizes import BATCHES, CASES, DATA, ITEMS, LEAST, SMALL, Case
 
 RECIPES = catalogue()

@@ -20,8 +20,8 @@ import attar
 from attar.errors import InvalidInput
 from attar.inputs import TextInput
 
-from ..bundles import WORDS, tiny_bundle
-from ..servers import free_port, serving, settings
+from ..support.bundles import WORDS, tiny_bundle
+from ..support.servers import free_port, serving, settings
 from .requests import world
 from .token_ids import CASES, MAX_LENGTH, TEXTS_ONLY, TOKENIZERS, Case, foreign, texts, tokenizer
 

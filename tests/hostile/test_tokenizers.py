@@ -8,7 +8,7 @@ import pytest
 import attar
 from attar.errors import BundleRefused
 
-from ..bundles import text_files, text_manifest
+from ..support.bundles import text_files, text_manifest
 from .tokenizers import CASES, SPELLED, Case
 
 

@@ -16,7 +16,7 @@ from attar import wire
 from attar.client import calls
 from attar.errors import AttarError, InvalidInput, ShapeError
 
-from ..bundles import tiny_bundle
+from ..support.bundles import tiny_bundle
 from .requests import world
 from .values import BAD, GOOD, HALF, ITEMS, STORED, TEXTS, UUID, Bad, Good
 

@@ -26,7 +26,7 @@ from tokenizers import pre_tokenizers as before
 from attar.training.tokenizers.smiles import smiles_tokenizer
 from attar.training.tokenizers.wordpiece import train_tokenizer
 
-from ..bundles import VOCABULARY, WORDS, tokenizer_json
+from ..support.bundles import VOCABULARY, WORDS, tokenizer_json
 
 MAX_LENGTH: Final = 16
 CORPUS: Final = (

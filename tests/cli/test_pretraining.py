@@ -1,0 +1,143 @@
+"""`attar pretrain` of recipes whose data is not one set of tensors or of pairs of texts."""
+
+import json
+import wave
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import attar
+from attar.training.checkpoints import encoder
+from attar.training.datasets.stars import variable_stars
+from attar.training.datasets.tones import tones
+from attar.training.recipes.series.eegformer import recipe as eegformer
+
+from ..support.commands import Attar
+from ..support.torchrun import torchrun
+
+
+def write_wav(path: Path, clip: Tensor) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes((clip * 2**15).to(torch.int16).numpy().tobytes())
+
+
+def test_pretrain_takes_molecules_and_export_the_same_table(attar_: Attar, tmp_path: Path) -> None:
+    table, out, bundle = (tmp_path / name for name in ("smiles.csv", "encoder", "smiles.attar"))
+    table.write_text("smiles\n" + "\n".join(f"{'C' * n}O\nc1ccccc1{'N' * n}" for n in range(1, 9)))
+    ran = attar_(
+        *("pretrain", "molecule/molformer", "--data", table, "--steps", 2, "--out", out),
+        *("--set", "max_length=24"),
+    )
+    assert ran.status == 0, ran.err
+    exported = attar_("export", out, bundle, "--data", table)
+    assert exported.status == 0, exported.err
+    assert "binarized is left out" in exported.out
+    asked = attar_("export", out, tmp_path / "x.attar", "--data", table, "--bits", 8)
+    assert asked.status == 2
+    assert "is read as SMILES" in asked.err
+    vectors = attar.load(bundle).embed(["CCO", "c1ccccc1N"]).vectors
+    assert not np.allclose(vectors[0], vectors[1])
+
+
+def test_pretrain_writes_an_encoder_for_every_modality_of_a_space(
+    attar_: Attar, tmp_path: Path
+) -> None:
+    sky = variable_stars(each=8, samples=32, bins=512)
+    rows = torch.arange(len(sky.train_labels))
+    arrays: dict[str, Any] = {
+        f"{name}_x_train": items[rows].numpy() for name, items in sky.train.items()
+    }
+    arrays |= {f"{name}_y_train": sky.train_labels for name in sky.train}
+    stars, out = tmp_path / "stars.npz", tmp_path / "space"
+    np.savez(stars, **arrays)
+    ran = attar_(
+        *("pretrain", "many/astro_m3", "--data", stars, "--steps", 2, "--out", out),
+        *("--set", "dim=12", "--set", "width=8", "--set", "hidden=8"),
+    )
+    assert ran.status == 0, ran.err
+    spaces = set()
+    for name in sky.train:
+        model = encoder.load(out / name)
+        assert isinstance(model, encoder.TensorModel)
+        assert model.encoder.dim == 12
+        space = model.lineage["space"]
+        assert isinstance(space, dict)
+        spaces.add(space["id"])
+    assert len(spaces) == 1
+    arrays["spectra_y_train"] = sky.train_labels[::-1]
+    np.savez(stars, **arrays)
+    ran = attar_("pretrain", "many/astro_m3", "--data", stars, "--steps", 2, "--out", out)
+    assert ran.status == 2
+    assert "spectra and photometry of" in ran.err
+    assert "differ in their labels" in ran.err
+
+
+def test_pretrain_goes_on_from_one_group_to_another(attar_: Attar, tmp_path: Path) -> None:
+    data, out = tmp_path / "voices", tmp_path / "encoder"
+    for group in ("related", "target"):
+        clips = tones("flute" if group == "related" else "reed").train[torch.arange(8)]
+        (data / group).mkdir(parents=True)
+        for number, clip in enumerate(clips.reshape(8, -1)):
+            write_wav(data / group / f"{number}.wav", clip)
+    ran = attar_(
+        *("pretrain", "audio/continued", "--data", data, "--steps", 2, "--out", out),
+        *("--set", "further_steps=2"),
+    )
+    assert ran.status == 0, ran.err
+    assert {"base", "continued"} <= {path.name for path in out.iterdir()}
+    none = attar_("pretrain", "audio/continued", "--data", data / "target", "--out", out)
+    assert none.status == 2
+    assert "has no related and no target: put the first group's recordings in related/" in none.err
+    said = attar_(
+        "pretrain", "audio/continued", "--data", data, "--read", "rate=8000", "--out", out
+    )
+    assert said.status == 2
+    assert "the recipe reads" in said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("image/byol", "--tokenizer", "t.json"), "--tokenizer says nothing to image/byol"),
+        (("text/simclr", "--read", "side=8"), "--read side=8 says nothing to text/simclr"),
+        (("series/eegformer", "--read", "side=8"), "how --data is read, and there is none"),
+    ],
+)
+def test_an_option_that_would_not_be_read_is_refused(
+    attar_: Attar, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    ran = attar_("pretrain", *arguments, "--out", tmp_path / "out")
+    assert (ran.status, ran.err.count("\n")) == (2, 1)
+    assert said in ran.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_pretrain_as_one_does(attar_: Attar, tmp_path: Path) -> None:
+    command = "pretrain", "table/t_jepa", "--steps", 3, "--set", "batch_size=16", "--out"
+    assert attar_(*command, tmp_path / "one").status == 0
+    said = torchrun("-m", "attar.cli.main", *command, tmp_path / "two")
+    assert said.count("items of shape") == 1  # one process speaks for both
+    one, two = (
+        [json.loads(row) for row in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    )
+    assert [row.keys() for row in two] == [row.keys() for row in one]  # the first process writes
+    assert two[-2]["loss"] == pytest.approx(one[-2]["loss"], rel=0.05)  # each hides others
+    assert encoder.load(tmp_path / "two").lineage == encoder.load(tmp_path / "one").lineage
+
+
+def test_a_recipe_of_what_is_not_shipped_runs_on_what_its_claim_is_shown_on(
+    attar_: Attar, tmp_path: Path
+) -> None:
+    out = tmp_path / "encoder"
+    ran = attar_("pretrain", "series/eegformer", "--steps", 1, "--out", out)
+    assert ran.status == 0, ran.err
+    assert encoder.load(out).lineage["data"] == eegformer.claim.data.__name__

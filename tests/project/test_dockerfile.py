@@ -1,0 +1,153 @@
+"""The Dockerfile: never built here, so every name in it is held against what it names."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from ..support.requirements import PINNED, PROJECT, closure
+from ..support.servers import free_port, serving, settings
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "Dockerfile").read_text("utf-8")
+# One instruction a line: comments out, continuations joined.
+INSTRUCTIONS = [
+    line.split(maxsplit=1)
+    for line in re.sub(r"\\\n", " ", re.sub(r"^#.*\n", "", TEXT, flags=re.MULTILINE)).splitlines()
+    if line.strip()
+]
+
+
+def arguments(instruction: str) -> list[str]:
+    return [rest for name, rest in INSTRUCTIONS if name == instruction]
+
+
+def environment() -> dict[str, str]:
+    """The final image's environment."""
+    return dict(pair.split("=", 1) for pair in arguments("ENV")[-1].split())
+
+
+def test_nothing_that_runs_in_an_image_reports_to_onnx_runtimes_vendor() -> None:
+    triton = (ROOT / "deploy" / "triton.Dockerfile").read_text("utf-8")
+
+    assert all("ORT_DISABLE_TELEMETRY=1" in given.split() for given in arguments("ENV"))
+    assert "ORT_DISABLE_TELEMETRY=1" in triton
+
+
+def test_hadolint_finds_nothing() -> None:
+    hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent))
+    assert hadolint, "hadolint is part of attar[dev]"
+    done = subprocess.run(  # noqa: S603 (the linter of our own environment)
+        [hadolint, "--format", "json", str(ROOT / "Dockerfile")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert json.loads(done.stdout) == []
+
+
+def test_every_copied_path_exists_and_reaches_the_build() -> None:
+    let_in = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    copied = [
+        source
+        for rest in arguments("COPY")
+        if not rest.startswith("--from")
+        for source in rest.split()[:-1]
+    ]
+
+    assert copied
+    for source in copied:
+        assert (ROOT / source).exists(), source
+        assert f"!{source}" in let_in, f".dockerignore keeps {source} out"
+
+
+def test_everything_that_the_wheel_is_made_of_is_copied() -> None:
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    folders = {path.split("/")[0] for path in tool["package-dir"].values()}
+    copied = {source for rest in arguments("COPY") for source in rest.split()[:-1]}
+
+    assert folders | {"pyproject.toml", PROJECT["readme"], *PROJECT["license-files"]} <= copied
+
+
+def test_every_extra_is_one_that_pyproject_has() -> None:
+    (extras,) = re.findall(r'"\.\[([\w,-]+)\]"', " ".join(arguments("RUN")))
+
+    assert extras.split(",") == ["server", "sign"]
+    assert set(extras.split(",")) <= PROJECT["optional-dependencies"].keys()
+
+
+def test_the_server_needs_no_torch() -> None:
+    needed = closure("attar[server]")
+
+    assert {"onnxruntime", "grpcio", "qdrant-edge-py"} <= needed
+    assert not needed & {"torch", "transformers", "lightning-fabric", "kornia", "onnx"}
+
+
+def test_every_distribution_that_the_image_installs_is_pinned() -> None:
+    assert closure("attar[server,sign]") | {"onnxruntime-gpu"} <= PINNED.keys()
+
+
+def test_the_gpu_image_has_the_gpu_extras_distribution_and_not_both() -> None:
+    (gpu,) = map(Requirement, PROJECT["optional-dependencies"]["gpu"])
+    run = " ".join(" ".join(arguments("RUN")).split())
+
+    assert gpu.specifier.contains(PINNED[gpu.name])
+    swap = "pip uninstall --yes onnxruntime && pip install --constraint constraints.txt"
+    assert f'{swap} "{gpu.name}[' in run
+
+
+def test_the_command_and_its_settings_are_those_of_the_program() -> None:
+    (entrypoint,) = arguments("ENTRYPOINT")
+    program, *command = json.loads(entrypoint)
+    assert program in PROJECT["scripts"]
+    done = subprocess.run(  # noqa: S603 (our own program)
+        [str(Path(sys.executable).with_name(program)), *command, "--help"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    flags = set(re.findall(r"--[a-z-]+", done.stdout))
+    chosen = environment()
+    for name in chosen:
+        if name.startswith("ATTAR_"):
+            assert f"--{name.removeprefix('ATTAR_').lower().replace('_', '-')}" in flags, name
+    ports = [chosen[f"ATTAR_{name}"] for name in ("HTTP_PORT", "PORT", "METRICS_PORT")]
+    assert arguments("EXPOSE") == [" ".join(ports)]
+    assert arguments("VOLUME") == [chosen["ATTAR_DATA_DIR"]]
+
+
+def test_the_health_check_passes_on_a_server_that_serves_and_fails_without_one(
+    bundle_path: Path, tmp_path: Path
+) -> None:
+    (check,) = arguments("HEALTHCHECK")
+    program, *command = json.loads(check.split(" CMD ")[1])
+    assert program == "python"
+
+    def healthy(port: int) -> bool:
+        done = subprocess.run(  # noqa: S603 (the command that the image runs)
+            [sys.executable, *command],
+            env={**os.environ, "ATTAR_METRICS_PORT": str(port)},
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        return done.returncode == 0
+
+    port = free_port()
+    with serving(settings(bundle_path, data_dir=tmp_path, metrics_port=port)):
+        assert healthy(port)
+    assert not healthy(port)
+
+
+def test_the_image_runs_as_nobody_in_particular() -> None:
+    assert int(arguments("USER")[-1]) > 0

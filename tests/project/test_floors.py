@@ -1,0 +1,142 @@
+"""The floors: arrows of import only point down, and a device loads only what it needs."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+FLOORS = {
+    "device": {"device", "protos"},
+    "protos": {"protos"},
+    "client": {"client", "device", "protos"},
+    "training": {"training", "device"},
+    "export": {"export", "training", "device"},
+    "server": {"server", "device", "protos"},
+    "cli": {"cli", "server", "export", "training", "client", "device", "protos"},
+}
+"""What each root folder may import, of ours."""
+
+FORBIDDEN = {
+    "device": {
+        *("torch", "grpc", "pydantic", "pydantic_settings", "sklearn", "transformers", "onnx"),
+        "typer",
+    },
+    "client": {"torch", "pydantic", "onnxruntime"},
+    "training": {"grpc", "pydantic", "onnx", "onnxruntime"},
+    "server": {"torch", "kornia", "lightning_fabric", "onnx", "transformers"},
+}
+"""What each root folder never imports, of others': not even inside a function."""
+
+FRONT_DOOR = "device/__init__.py"
+"""It gives `attar.Client` to those that ask for it, by a function that nobody else calls."""
+
+WIRE = {"device/wire.py"}
+"""The modules of `device` that may import the generated messages; a device loads none."""
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Give the full names that a module imports, at its top or within a function."""
+    parts = path.relative_to(ROOT).parent.parts
+    package = ("attar", *parts[parts[0] == "device" :])
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            base = ".".join((*above, *filter(None, [node.module])))
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def folder(name: str) -> str:
+    """Give the root folder that a name of ours lies in."""
+    second = name.split(".")[1]
+    if second == "v1":
+        return "protos"
+    return second if second in FLOORS else "device"
+
+
+def modules(root: str) -> list[Path]:
+    return sorted((ROOT / root).rglob("*.py"))
+
+
+@pytest.mark.parametrize("root", FLOORS)
+def test_arrows_only_point_down(root: str) -> None:
+    climbs = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in modules(root)
+        for name in imports(path)
+        if name.startswith("attar.") and folder(name) not in FLOORS[root]
+        if not (path == ROOT / FRONT_DOOR and folder(name) == "client")
+    ]
+    assert not climbs
+
+
+@pytest.mark.parametrize("root", FORBIDDEN)
+def test_a_floor_imports_only_what_it_may(root: str) -> None:
+    strays = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in modules(root)
+        for name in imports(path)
+        if name.split(".")[0] in FORBIDDEN[root]
+    ]
+    assert not strays
+
+
+def test_on_a_device_only_the_wire_knows_messages() -> None:
+    strays = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in modules("device")
+        if path.relative_to(ROOT).as_posix() not in WIRE
+        for name in imports(path)
+        if name.split(".")[0] in ("grpc", "google") or name.startswith("attar.v1")
+    ]
+    assert not strays
+
+
+LEFT_OUT = (
+    "torch grpc google.protobuf pydantic pydantic_settings sklearn transformers scipy onnx "
+    "lightning_fabric kornia rich typer attar.client attar.server attar.training"
+)
+
+
+def run(code: str, *arguments: str | Path) -> str:
+    command = [sys.executable, "-W", "error", "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
+
+
+def test_a_device_that_embeds_loads_neither_torch_nor_grpc(bundle_path: Path) -> None:
+    loaded = run(
+        "import sys, attar\n"
+        "assert attar.load(sys.argv[1], threads=1).embed(['the cat']).vectors.shape == (1, 16)\n"
+        "print(*(name for name in sys.argv[2:] if name in sys.modules))",
+        bundle_path,
+        *LEFT_OUT.split(),
+    )
+    assert loaded.split() == []
+
+
+def test_a_server_that_fits_nothing_loads_no_scikit_learn() -> None:
+    loaded = run(
+        "import sys, attar.server.app\n"
+        "print(*(name for name in sys.argv[1:] if name in sys.modules))",
+        *("torch", "sklearn", "scipy", "transformers", "qdrant_client", "opentelemetry.sdk"),
+    )
+    assert loaded.split() == []
+
+
+def test_the_whole_front_door_is_there_and_the_clients_come_when_asked_for() -> None:
+    assert run(
+        "import sys, attar\n"
+        "assert 'attar.client' not in sys.modules\n"
+        "assert all(hasattr(attar, name) for name in attar.__all__)\n"
+        "print('attar.client' in sys.modules)"
+    ).split() == ["True"]
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    assert run("import attar; print(hasattr(attar, 'Bundles'))").strip() == "False"

@@ -1,0 +1,20 @@
+"""The promise that matters most to whoever stores anything: acknowledged means kept."""
+
+from pathlib import Path
+
+import pytest
+
+from ..support.bundles import tiny_bundle
+from ..support.crashes import rounds
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_server_killed_in_the_middle_of_upserts_loses_nothing_acknowledged(
+    tmp_path: Path,
+) -> None:
+    """Over twenty kills at random moments nothing is lost, and nothing half-written is served."""
+    bundle = tiny_bundle(tmp_path / "tiny.attar")
+    seen = list(rounds(bundle, tmp_path, count=20, seed=0))
+    assert sum(one.acknowledged for one in seen) > 20
+    assert [(one.lost, one.torn, one.partial) for one in seen] == [(0, 0, 0)] * 20

@@ -1,0 +1,252 @@
+"""Real bundles in milliseconds: small graphs from onnx.helper, no torch."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.processors import TemplateProcessing
+
+from attar.bundle import Bundle
+from attar.host import instruction_set
+from attar.manifest import (
+    Latency,
+    Manifest,
+    Output,
+    Preprocessing,
+    Ranges,
+    Requires,
+    TensorSpec,
+    Variant,
+)
+
+SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+WORDS = (
+    "the",
+    "cat",
+    "sat",
+    "on",
+    "mat",
+    "dog",
+    "ran",
+    "sun",
+    "rain",
+    "blue",
+    "red",
+    "sky",
+    "query",
+    "passage",
+)
+VOCABULARY = (
+    *SPECIALS,
+    *WORDS,
+    *LETTERS,
+    *(f"##{letter}" for letter in LETTERS),
+    *"0123456789.,:?!",
+)
+
+
+def tokenizer_json() -> bytes:
+    """Give a WordPiece tokenizer of whole words and single letters, [CLS] ... [SEP] around."""
+    vocabulary = {word: i for i, word in enumerate(VOCABULARY)}
+    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))  # noqa: S106
+    tokenizer.normalizer = BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = BertPreTokenizer()
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        special_tokens=[(s, VOCABULARY.index(s)) for s in ("[CLS]", "[SEP]")],
+    )
+    return tokenizer.to_str().encode()
+
+
+def graph_model(
+    nodes: Sequence[onnx.NodeProto],
+    inputs: Sequence[onnx.ValueInfoProto],
+    dim: int,
+    weights: Mapping[str, np.ndarray],
+) -> bytes:
+    """Give an ONNX model of these nodes whose output is the embedding."""
+    graph = helper.make_graph(
+        list(nodes),
+        "tiny",
+        list(inputs),
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", dim])],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model)
+    return model.SerializeToString(deterministic=True)
+
+
+def text_graph(*, dim: int = 16, seed: int = 0, noise: float = 0.0) -> bytes:
+    """Give an encoder that averages a random vector a token; `noise` moves the vectors."""
+    rng = np.random.default_rng(seed)
+    table = rng.standard_normal((len(VOCABULARY), dim)).astype(np.float32)
+    table += noise * np.random.default_rng(seed + 1).standard_normal(table.shape).astype(np.float32)
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["rows"]),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["weights"]),
+        helper.make_node("Mul", ["rows", "weights"], ["kept"]),
+        helper.make_node("ReduceSum", ["kept", "middle"], ["pooled"], keepdims=0),
+        helper.make_node("LpNormalization", ["pooled"], ["embedding"], axis=1, p=2),
+    ]
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"])
+        for name in ("input_ids", "attention_mask")
+    ]
+    weights = {"table": table, "last": np.array([2]), "middle": np.array([1])}
+    return graph_model(nodes, inputs, dim, weights)
+
+
+def text_manifest(
+    *,
+    dim: int = 16,
+    max_length: int = 16,
+    variants: Sequence[str] = ("fp32",),
+    name: str = "tiny",
+    dims: Sequence[int] | None = None,
+    latency_ms: Mapping[str, float] | None = None,
+    cpu_flags: Mapping[str, Sequence[str]] | None = None,
+    prompts: Mapping[str, str] | None = None,
+    proven_on: Sequence[str] | None = None,
+) -> Manifest:
+    """Give the manifest that fits `text_graph`; the first variant is the reference.
+
+    Without `proven_on`, every variant was proven on this machine's instruction set.
+    """
+    return Manifest(
+        name=name,
+        version="1",
+        modality="text",
+        inputs=tuple(
+            TensorSpec(name=tensor, dtype="int64", shape=("batch", "length"))
+            for tensor in ("input_ids", "attention_mask")
+        ),
+        max_length=max_length,
+        preprocessing=Preprocessing(
+            tokenizer="tokenizer.json", prompts=prompts or {"query": "", "passage": ""}
+        ),
+        output=Output(dim=dim, dims=tuple(dims or (dim,))),
+        ranges=Ranges(low=(-1.0,) * dim, high=(1.0,) * dim),
+        reference=variants[0],
+        lineage={"recipe": "tests.support.bundles", "seed": 0},
+        licence="Apache-2.0",
+        variants=tuple(
+            Variant(
+                name=variant,
+                file=f"variants/{variant}.onnx",
+                precision=variant,
+                attention="softmax",
+                requires=Requires(cpu_flags=tuple((cpu_flags or {}).get(variant, ()))),
+                parity={"cosine_mean": 1.0, "cosine_worst": 1.0},
+                tolerance=1e-6,
+                proven_on=tuple([instruction_set()] if proven_on is None else proven_on),
+                latency=Latency(
+                    p50_ms=latency_ms[variant], threads=1, batch=1, length=max_length, host="test"
+                )
+                if latency_ms and variant in latency_ms
+                else None,
+            )
+            for variant in variants
+        ),
+    )
+
+
+def text_files(manifest: Manifest, *, seed: int = 0) -> dict[str, bytes]:
+    """Give the files of that manifest; each variant after the first is a little further off."""
+    graphs = {
+        variant.file: text_graph(dim=manifest.output.dim, seed=seed, noise=0.001 * i)
+        for i, variant in enumerate(manifest.variants)
+    }
+    return {"tokenizer.json": tokenizer_json(), "report.json": b'{"host": "test"}\n', **graphs}
+
+
+def tiny_bundle(
+    path: str | Path,
+    *,
+    dim: int = 16,
+    max_length: int = 16,
+    variants: Sequence[str] = ("fp32",),
+    name: str = "tiny",
+    seed: int = 0,
+    dims: Sequence[int] | None = None,
+    latency_ms: Mapping[str, float] | None = None,
+    cpu_flags: Mapping[str, Sequence[str]] | None = None,
+    prompts: Mapping[str, str] | None = None,
+    proven_on: Sequence[str] | None = None,
+) -> Path:
+    """Write a text bundle folder at `path` and give that path; another `seed` is another space."""
+    manifest = text_manifest(
+        dim=dim,
+        max_length=max_length,
+        variants=variants,
+        name=name,
+        dims=dims,
+        latency_ms=latency_ms,
+        cpu_flags=cpu_flags,
+        prompts=prompts,
+        proven_on=proven_on,
+    )
+    return Bundle.write(path, manifest, text_files(manifest, seed=seed)).path
+
+
+def row_bundle(path: str | Path, *, dim: int, normalized: bool, name: str) -> Path:
+    """Write a bundle whose embedding is the item itself, a float32 row; of unit length or not."""
+    node = (
+        helper.make_node("LpNormalization", ["row"], ["embedding"], axis=1, p=2)
+        if normalized
+        else helper.make_node("Identity", ["row"], ["embedding"])
+    )
+    row = helper.make_tensor_value_info("row", TensorProto.FLOAT, ["batch", dim])
+    manifest = Manifest(
+        name=name,
+        version="1",
+        modality="table",
+        inputs=(TensorSpec(name="row", dtype="float32", shape=("batch", dim)),),
+        output=Output(dim=dim, dims=(dim,), normalized=normalized),
+        reference="fp32",
+        variants=(Variant(name="fp32", file="variants/fp32.onnx", precision="fp32"),),
+    )
+    graph = graph_model([node], [row], dim, {})
+    return Bundle.write(path, manifest, {"variants/fp32.onnx": graph}).path
+
+
+def tiny_tensor_bundle(
+    path: str | Path,
+    *,
+    dim: int = 16,
+    shape: Sequence[int] = (1, 8, 8),
+    name: str = "tiny-image",
+    seed: int = 0,
+) -> Path:
+    """Write a bundle of a random projection of one float32 tensor `image`, (batch, *shape)."""
+    width = int(np.prod(shape))
+    weights = {
+        "projection": np.random.default_rng(seed).standard_normal((width, dim)).astype(np.float32),
+        "flat": np.array([-1, width]),
+    }
+    nodes = [
+        helper.make_node("Reshape", ["image", "flat"], ["rows"]),
+        helper.make_node("MatMul", ["rows", "projection"], ["projected"]),
+        helper.make_node("LpNormalization", ["projected"], ["embedding"], axis=1, p=2),
+    ]
+    inputs = [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", *shape])]
+    manifest = Manifest(
+        name=name,
+        version="1",
+        modality="image",
+        inputs=(TensorSpec(name="image", dtype="float32", shape=("batch", *shape)),),
+        output=Output(dim=dim, dims=(dim,)),
+        reference="fp32",
+        variants=(Variant(name="fp32", file="variants/fp32.onnx", precision="fp32"),),
+    )
+    return Bundle.write(
+        path, manifest, {"variants/fp32.onnx": graph_model(nodes, inputs, dim, weights)}
+    ).path

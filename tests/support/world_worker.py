@@ -1,0 +1,288 @@
+"""What each process of tests/training/test_distributed.py does: started by torchrun with the folder to write."""
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from attar.training.distributed import gather, share, size
+from attar.training.encoders.joint_space import SharedSpace
+from attar.training.encoders.mlp import MlpEncoder, MlpShape
+from attar.training.encoders.series import SeriesEncoder, SeriesShape
+from attar.training.encoders.spectrogram import SpectrogramEncoder, SpectrogramShape
+from attar.training.encoders.table import TableEncoder, TableShape
+from attar.training.encoders.text import TextEncoder, TextShape
+from attar.training.encoders.transformer import TransformerShape
+from attar.training.encoders.vit import VitEncoder, VitShape
+from attar.training.loop import Strategy, Training, fit
+from attar.training.method import Method
+from attar.training.methods import latent_features
+from attar.training.methods.asymmetric import Asymmetric
+from attar.training.methods.cross_modal import CrossModal
+from attar.training.methods.distillation import Distillation
+from attar.training.methods.group_masked import Corrupted, GroupMasked
+from attar.training.methods.label_augmentation import LabelAugmentation, Turned
+from attar.training.methods.label_distillation import LabelDistillation
+from attar.training.methods.latent_features import LatentFeatures
+from attar.training.methods.masked_frames import Altered, MaskedFrames
+from attar.training.methods.masked_language import Blanked, MaskedLanguage
+from attar.training.methods.momentum import MomentumContrast
+from attar.training.methods.pretext_task import Asked, Puzzled
+from attar.training.methods.random_teacher import RandomTeacher
+from attar.training.methods.reconstruction import Reconstruction
+from attar.training.methods.self_distilled import SelfDistilled
+from attar.training.methods.siamese import Twins
+from attar.training.methods.swav import Swav
+from attar.training.methods.vector_quantised import Quantised
+from attar.training.objectives.alignment import cosine_alignment, squared_alignment
+from attar.training.objectives.barlow_twins import barlow_twins
+from attar.training.objectives.clip import clip
+from attar.training.objectives.dino import dino
+from attar.training.objectives.distillation import embedding_match, similarity_match
+from attar.training.objectives.info_nce import info_nce
+from attar.training.objectives.masked import masked_tokens, masked_values
+from attar.training.objectives.mixed_barlow_twins import mixed_redundancy
+from attar.training.objectives.nt_xent import nt_xent
+from attar.training.objectives.soft_labels import jensen_shannon, soft_labels
+from attar.training.objectives.swav import swav
+from attar.training.objectives.vicreg import vicreg
+from attar.training.predictors import DirectPred, TransformerPredictor
+from attar.training.sampler import Sampler
+from attar.training.schedules import constant
+from attar.training.targets import Codebook, Queue
+from attar.training.views.text import Tokens
+
+Objective = Callable[[Tensor, Tensor], Tensor]
+
+ITEMS = torch.randn(48, 6, generator=torch.Generator().manual_seed(0))
+BATCH, STEPS = 12, 4
+BLOCKS = TransformerShape(width=8, depth=1, heads=2, hidden=12, norm="pre", norm_eps=1e-5)
+HIDDEN = ITEMS[:BATCH, :4] > 0.2
+OBJECTIVES: dict[str, Objective] = {
+    "barlow_twins": barlow_twins,
+    "clip": lambda a, b: clip([a, b], torch.zeros(1, dtype=a.dtype)),
+    "cosine_alignment": cosine_alignment,
+    "dino": lambda a, b: dino(a, b, centre=torch.zeros(b.shape[1], dtype=b.dtype)),
+    "embedding_match": embedding_match,
+    "info_nce": info_nce,
+    "masked_tokens": lambda a, b: masked_tokens(torch.stack([a, b], -1), (b > 0).long(), HIDDEN),
+    "masked_values": lambda a, b: masked_values(a, b, HIDDEN),
+    "mixed_redundancy": lambda a, b: mixed_redundancy(
+        (a + b) / 2, a, b, torch.arange(BATCH).flip(0), 0.5
+    ),
+    "jensen_shannon": jensen_shannon,
+    "nt_xent": nt_xent,
+    "similarity_match": similarity_match,
+    "soft_labels": soft_labels,
+    "squared_alignment": squared_alignment,
+    "swav": swav,
+    "vicreg": vicreg,
+}
+
+
+def value_and_gradient(objective: Objective) -> tuple[float, Tensor]:
+    """Compare two noisy views of this process's items under one linear map."""
+    weight = torch.randn(6, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    weight.requires_grad_()
+    items = ITEMS[share(torch.arange(BATCH))].double()
+    first, second = items @ weight, (items + items.roll(1, dims=1) / 4) @ weight
+    loss = objective(gather(first), gather(second))
+    torch.autograd.backward(loss)
+    assert weight.grad is not None
+    if size() > 1:  # what DDP does
+        dist.all_reduce(weight.grad)
+    return loss.item(), weight.grad / size()
+
+
+def methods() -> dict[str, Callable[[], Method[Any]]]:
+    """Give every method but MixedTwins, which mixes within a process, without batch statistics."""
+    return {
+        "twins": lambda: Twins(encoder(), nn.Linear(4, 4), partial(barlow_twins, redundancy=0.1)),
+        "byol": lambda: Asymmetric(
+            encoder(), nn.Linear(4, 4), nn.Linear(4, 4), momentum=constant(0.9)
+        ),
+        "direct_pred": lambda: Asymmetric(
+            encoder(), nn.Linear(4, 4), DirectPred(4, momentum=constant(0.3))
+        ),
+        "moco": lambda: MomentumContrast(
+            encoder(),
+            nn.Linear(4, 4),
+            queue=Queue(24, 4),
+            momentum=constant(0.9),
+            temperature=0.2,
+        ),
+        "swav": lambda: Swav(encoder(), nn.Linear(4, 4), dim=4, prototypes=5),
+        "random_teacher": lambda: RandomTeacher(encoder(), nn.Linear(4, 4), distance=0.5, seed=0),
+        "distillation": lambda: Distillation(encoder(), temperature=0.1),
+        "puzzled": lambda: Puzzled(
+            encoder(), nn.Linear(4, 4), dim=4, answers=2, temperature=0.5, weight=1.0
+        ),
+        "label_distillation": lambda: LabelDistillation(encoder(), encoder(), soft_labels),
+        "label_augmentation": lambda: LabelAugmentation(encoder(), dim=4, classes=2, forms=2),
+        "reconstruction": lambda: Reconstruction(encoder(), nn.Linear(4, 6)),
+        "self_distilled": lambda: SelfDistilled(
+            Reconstruction(encoder(), nn.Linear(4, 6)),
+            Reconstruction(encoder(), nn.Linear(4, 6)),
+            dim=4,
+            weight=1.0,
+        ),
+        "cross_modal": lambda: CrossModal(
+            SharedSpace({name: MlpEncoder(MlpShape(features=3, dim=4)) for name in "ab"}), scale=5
+        ),
+        "group_masked": lambda: GroupMasked(
+            VitEncoder(VitShape(channels=1, side=4, patch=2, transformer=BLOCKS)),
+            nn.Linear(8, 4),
+            momentum=constant(0.9),
+        ),
+        "masked_frames": lambda: MaskedFrames(
+            SpectrogramEncoder(SpectrogramShape(mels=4, transformer=BLOCKS))
+        ),
+        "masked_language": lambda: MaskedLanguage(
+            TextEncoder(TextShape(vocabulary=5, max_length=6, transformer=BLOCKS))
+        ),
+        "latent_features": lambda: LatentFeatures(
+            table(), TransformerPredictor(8, 6, BLOCKS), momentum=constant(0.9)
+        ),
+        "quantised": quantised,
+    }
+
+
+def encoder() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.Linear(8, 4))
+
+
+def table() -> TableEncoder:
+    shape = TableShape(numeric=6, transformer=BLOCKS, pooling="mean", normalized=False)
+    return TableEncoder(shape)
+
+
+def quantised() -> Quantised:
+    shape = SeriesShape(channels=1, window=2, hop=2, transformer=BLOCKS)
+    method = Quantised(SeriesEncoder(shape), Codebook(8, 8), hidden=4)
+    method.decoder = nn.Sequential(nn.Linear(8, 2))  # the one it has uses batch statistics
+    return method
+
+
+def views(items: Tensor, step: int) -> tuple[tuple[Tensor], tuple[Tensor]]:
+    return (items,), (items + items.roll(1, dims=1) / (2 + step),)
+
+
+def images(items: Tensor) -> Tensor:
+    return items[:, None, :4, None] * items[:, None, None, :4]  # (n, 1, 4, 4)
+
+
+def classes(items: Tensor) -> Tensor:
+    return (items[:, 0] > 0).long()
+
+
+def puzzles(items: Tensor, step: int) -> Asked:
+    ((first,), (second,)) = views(items, step)
+    return Asked(first, second, first + 1, classes(items))
+
+
+def turned(items: Tensor, step: int) -> Turned:
+    copies = torch.stack([part for (part,) in views(items, step)], 1)
+    return Turned(copies.flatten(0, 1), classes(items))
+
+
+def corrupted(items: Tensor, step: int) -> tuple[Corrupted, ...]:  # noqa: ARG001
+    made = []
+    for view in (images(items), images(items).flip(2)):
+        hidden = view[:, 0] > 0.3
+        made.append(Corrupted(view, view.masked_fill(hidden[:, None], 0.0), hidden))
+    return tuple(made)
+
+
+def altered(items: Tensor, step: int) -> Altered:  # noqa: ARG001
+    clean = images(items)[:, 0]
+    return Altered(clean.masked_fill(clean > 0.3, 0.0), clean, clean > 0.3)
+
+
+def blanked(items: Tensor, step: int) -> Blanked:  # noqa: ARG001
+    ids, hidden = (items.abs() * 2).long().clamp(max=3), items > 0.5
+    return Blanked(Tokens(ids.masked_fill(hidden, 4), torch.ones_like(ids)), ids, hidden)
+
+
+def asked(items: Tensor, step: int) -> latent_features.Asked:  # noqa: ARG001
+    context = torch.tensor([0, 3]).expand(len(items), 2)
+    targets = torch.tensor([[1, 2], [4, 5]]).expand(len(items), 2, 2)
+    return latent_features.Asked(items, context, targets)
+
+
+BATCHES: dict[str, Callable[[Tensor, int], Any]] = {
+    "random_teacher": lambda items, _: ((items,),),
+    "distillation": lambda items, step: (
+        *views(items, step),
+        *(part[:, :4] for (part,) in views(items, step)),
+    ),
+    "puzzled": puzzles,
+    "label_distillation": lambda items, _: items,
+    "label_augmentation": turned,
+    "reconstruction": lambda items, _: (items / 2, items),
+    "self_distilled": lambda items, _: (items / 2, items),
+    "cross_modal": lambda items, _: (items[:, :3], items[:, 3:]),
+    "group_masked": corrupted,
+    "masked_frames": altered,
+    "masked_language": blanked,
+    "latent_features": asked,
+    "quantised": lambda items, _: items[:, None],
+}
+"""How rows become a method's batch, each by itself; by `views` where nothing is said."""
+
+
+def trained(
+    name: str,
+    out: Path | None = None,
+    *,
+    steps: int = STEPS,
+    micro_batch: int | None = None,
+    strategy: Strategy = "ddp",
+    compiled: bool = False,
+) -> Any:
+    """Train a method and give the losses of its log and its weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(3)
+        made = methods()[name]()
+    sampler = Sampler(items=len(ITEMS), batch_size=BATCH, seed=0)
+
+    training = Training(
+        method=made,
+        batches=lambda step: ITEMS[share(sampler(step))],
+        views=BATCHES.get(name, views),
+        optimiser=torch.optim.SGD([p for p in made.parameters() if p.requires_grad], lr=0.1),
+        rate=constant(0.1),
+        steps=steps,
+        seed=0,
+    )
+    history = fit(
+        training,
+        accelerator="cpu",
+        log_every=1,
+        progress=False,
+        out=out,
+        micro_batch=micro_batch,
+        strategy=strategy,
+        compiled=compiled,
+    )
+    return [row["loss"] for row in history.rows], made.state_dict()
+
+
+def main(out: Path) -> None:
+    found = {
+        "ddp": {name: trained(name) for name in methods()},
+        "fsdp": {name: trained(name, strategy="fsdp") for name in methods()},
+        "objectives": {name: value_and_gradient(it) for name, it in OBJECTIVES.items()},
+    }
+    trained("twins", out / "half", steps=2)
+    if dist.get_rank() == 0:
+        torch.save(found, out / "found.pt")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

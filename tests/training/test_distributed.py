@@ -1,0 +1,83 @@
+"""Two processes with different data train as one with all of it: losses, gradients, weights."""
+
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+
+from attar.errors import InvalidInput
+from attar.training import distributed
+from attar.training.loop import Strategy
+
+from ..support.torchrun import torchrun
+from ..support.world_worker import ITEMS, OBJECTIVES, methods, trained, value_and_gradient
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run the worker in two processes that talk by gloo, and give the folder they wrote."""
+    out = tmp_path_factory.mktemp("world")
+    torchrun(Path(__file__).parents[1] / "support" / "world_worker.py", out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def found(started: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = torch.load(started / "found.pt")
+    return loaded
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_an_objective_has_the_value_and_gradient_of_the_global_batch(
+    found: dict[str, Any], name: str
+) -> None:
+    value, gradient = value_and_gradient(OBJECTIVES[name])
+    assert found["objectives"][name][0] == pytest.approx(value, rel=1e-12)
+    torch.testing.assert_close(found["objectives"][name][1], gradient, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("strategy", get_args(Strategy))
+@pytest.mark.parametrize("name", methods())
+def test_a_method_trains_to_the_same_weights(
+    found: dict[str, Any], name: str, strategy: str
+) -> None:
+    losses, weights = trained(name)
+    theirs, their_weights = found[strategy][name]
+    assert theirs == pytest.approx(losses, rel=1e-5)
+    torch.testing.assert_close(their_weights, weights, rtol=1e-4, atol=1e-6)
+
+
+def test_no_method_is_left_out_but_that_which_mixes_within_a_process() -> None:
+    held = {type(make()).__module__.rpartition(".")[2] for make in methods().values()}
+    folder = Path(__file__).parents[2] / "training" / "methods"
+    assert held | {"mixing"} == {path.stem for path in folder.glob("[!_]*.py")}
+
+
+def test_a_run_of_two_processes_is_taken_up_by_one(started: Path, found: dict[str, Any]) -> None:
+    losses, weights = trained("twins", started / "half")
+    assert losses == pytest.approx(found["ddp"]["twins"][0], rel=1e-5)
+    torch.testing.assert_close(weights, found["ddp"]["twins"][1], rtol=1e-4, atol=1e-6)
+
+
+def test_one_process_has_every_row() -> None:
+    assert torch.equal(distributed.share(torch.arange(5)), torch.arange(5))
+    assert distributed.gather(ITEMS) is ITEMS
+
+
+def test_processes_draw_views_of_their_own_and_the_first_those_of_one_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    alone = torch.rand(4, generator=distributed.seeded(0, 3))
+    drawn = []
+    for rank in (0, 1):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        drawn.append(torch.rand(4, generator=distributed.seeded(0, 3)))
+    assert torch.equal(drawn[0], alone)
+    assert not torch.equal(drawn[1], alone)
+
+
+def test_a_batch_that_cannot_be_parted_evenly_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "size", lambda: 2)
+    with pytest.raises(InvalidInput, match="batch of 5 cannot be parted evenly among 2 processes"):
+        distributed.share(torch.arange(5))

@@ -1,0 +1,76 @@
+"""Two processes that each keep half of a method train it as one process that has it whole."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ..support.sharding_worker import methods, trained
+from ..support.torchrun import torchrun
+
+pytestmark = pytest.mark.slow  # two processes that import torch
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run the worker in two processes that talk by gloo, and give the folder they wrote.
+
+    Before that, one process makes half of a run there for them to take up.
+    """
+    out = tmp_path_factory.mktemp("sharding")
+    trained(methods()["moco"], "ddp", out=out / "one", steps=2)
+    torchrun(Path(__file__).parents[1] / "support" / "sharding_worker.py", out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def found(started: Path) -> list[dict[str, Any]]:
+    return [torch.load(started / f"found{rank}.pt") for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("name", methods())
+def test_a_parted_method_trains_to_the_same_weights(found: list[dict[str, Any]], name: str) -> None:
+    run, weights = trained(methods()[name], "ddp")
+    for process in found:
+        theirs, their_weights = process["runs"][name]
+        assert theirs["loss"] == pytest.approx(run["loss"], rel=1e-4)
+        assert theirs["embedded"] == pytest.approx(run["embedded"], rel=1e-4)
+        assert theirs["embedded"][0] != theirs["embedded"][-1]
+        torch.testing.assert_close(their_weights, weights, rtol=1e-3, atol=1e-5)
+
+
+def test_each_process_keeps_about_half_of_every_parameter(found: list[dict[str, Any]]) -> None:
+    shares = [process["held"] for process in found]
+    assert sum(shares) == pytest.approx(1)
+    assert max(shares) < 0.6
+
+
+def test_a_method_is_plain_again_at_the_end_and_can_be_parted_anew(
+    found: list[dict[str, Any]],
+) -> None:
+    assert [process["again"] for process in found] == [True, True]
+
+
+def test_a_parted_run_is_taken_up_by_one_process(
+    started: Path, found: list[dict[str, Any]]
+) -> None:
+    run, weights = trained(methods()["moco"], "ddp", out=started / "two")
+    whole_run, whole_weights = found[0]["runs"]["moco"]
+    assert run["loss"] == pytest.approx(whole_run["loss"], rel=1e-4)
+    torch.testing.assert_close(weights, whole_weights, rtol=1e-3, atol=1e-5)
+
+
+def test_a_run_of_one_process_is_taken_up_in_parts(found: list[dict[str, Any]]) -> None:
+    whole_run, whole_weights = found[0]["runs"]["moco"]
+    run, weights = found[0]["taken_up"]
+    assert run["loss"] == pytest.approx(whole_run["loss"], rel=1e-4)
+    torch.testing.assert_close(weights, whole_weights, rtol=1e-3, atol=1e-5)
+
+
+def test_an_encoder_in_parts_can_be_parted_too(found: list[dict[str, Any]]) -> None:
+    """Blocks are put together again where activations are computed again."""
+    whole_run, whole_weights = found[0]["runs"]["moco"]
+    run, weights = found[0]["micro_batch"]
+    assert run["loss"] == pytest.approx(whole_run["loss"], rel=1e-4)
+    torch.testing.assert_close(weights, whole_weights, rtol=1e-3, atol=1e-5)
