@@ -222,7 +222,7 @@ class Follow(Method[tuple[Tensor, Tensor]]):
         super().__init__()
         self.encoder = encoder
 
-    def loss(self, batch: tuple[Tensor, Tensor], step: int) -> tuple[Tensor, Metrics]:  # noqa: ARG002
+    def loss(self, batch: tuple[Tensor, Tensor], step: int) -> tuple[Tensor, Metrics]:
         """Compare the embeddings of a batch of series with the goals beside them."""
         series, goals = batch
         found = self.encoder(series)

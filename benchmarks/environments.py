@@ -22,7 +22,7 @@ def environment(folder: Path, requirements: Sequence[str]) -> Path:
 
 def run(command: Sequence[str | Path]) -> None:
     """Run a command to its end, or raise RuntimeError with its last words."""
-    done = subprocess.run(  # noqa: S603 -- pip and optimum
+    done = subprocess.run(
         [str(word) for word in command], capture_output=True, text=True, check=False
     )
     if done.returncode:

@@ -4,8 +4,8 @@
     python benchmarks/fuzz_onnx.py --seconds 60
 
 It begins at tests/hostile/onnx_corpus.txt, one input a line in hex, and at a sound graph. What
-reached new code is kept in that file, the shortest first; tests/device/onnx_scan/test_protobuf.py reads it. A
-difference, or anything raised but a refusal, ends it with status 1 and the input's path.
+reached new code is kept in that file, the shortest first, which the tests of `onnx_scan.protobuf`
+read. A difference, or anything raised but a refusal, ends it with status 1 and the input's path.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def main() -> int:
         for i, data in enumerate([*corpus(), small(), text_graph(dim=2)]):
             (Path(scratch) / f"{i}").write_bytes(data)
         again = [sys.executable, __file__, "--inputs", scratch, "--seconds", str(arguments.seconds)]
-        status = subprocess.run(again, check=False).returncode  # noqa: S603 (ourselves)
+        status = subprocess.run(again, check=False).returncode
         kept = {path.read_bytes() for path in Path(scratch).iterdir()}
     short = sorted(
         (data for data in kept if 0 < len(data) <= MOST_BYTES), key=lambda d: (len(d), d)

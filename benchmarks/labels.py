@@ -205,7 +205,7 @@ class Bench:
 
     def accuracy(self, classify: Callable[[Tensor], NDArray[np.float32]]) -> float:
         """Give the share of test images that are named rightly, by logits in order of class."""
-        assert self.data.test is not None  # noqa: S101
+        assert self.data.test is not None
         rows = torch.split(torch.arange(len(self.data.test)), 256)
         found = [classify(self.data.test[part]).argmax(1) for part in rows]
         return float((np.concatenate(found) == self.data.test_labels).mean())
@@ -216,9 +216,9 @@ class Bench:
 
     def linear(self, encoder: nn.Module, rows: NDArray[np.int64]) -> float:
         """Give the accuracy of a linear probe that saw the labels of `rows`."""
-        assert self.data.test is not None  # noqa: S101
-        assert self.data.train_labels is not None  # noqa: S101
-        assert self.data.test_labels is not None  # noqa: S101
+        assert self.data.test is not None
+        assert self.data.train_labels is not None
+        assert self.data.test_labels is not None
         seen = embed(encoder, subset(self.data.train, torch.from_numpy(rows)))
         asked = embed(encoder, self.data.test)
         return linear_accuracy(seen, self.data.train_labels[rows], asked, self.data.test_labels)
@@ -289,7 +289,7 @@ def made(seed: int, make: Callable[[], Made]) -> Made:
 def measured(bench: Bench, seed: int, share: float) -> dict[str, dict[str, float]]:
     """Take every road with one seed and share of the labels: accuracy, and of bundles more."""
     labels = bench.data.train_labels
-    assert labels is not None  # noqa: S101 - main refuses a source without them
+    assert labels is not None
     rows = label_lists(labels, share, seed).rows
     pretrained = bench.pretrained(seed)
     teacher = bench.tuned(pretrained.encoder, rows, seed, pretrained.projector)

@@ -48,7 +48,7 @@ def unpacked(folder: Path) -> None:
     """Fetch lightly's wheel into `folder`, and let its modules be found without their packages."""
     if not (folder / "lightly").exists():
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target"]
-        subprocess.run([*pip, str(folder), f"lightly=={VERSION}"], check=True)  # noqa: S603
+        subprocess.run([*pip, str(folder), f"lightly=={VERSION}"], check=True)
     for name in ("lightly", "lightly.loss", "lightly.models", "lightly.models.modules"):
         package = types.ModuleType(name)
         package.__path__ = [str(folder.joinpath(*name.split(".")))]

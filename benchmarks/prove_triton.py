@@ -144,7 +144,7 @@ def tritonserver(python: Path) -> Path:
 def run(program: str | Path, *arguments: str | Path) -> None:
     """Run a program of the environment that runs this, or by its path."""
     here = shutil.which(program, path=f"{Path(sys.executable).parent}{os.pathsep}{os.defpath}")
-    subprocess.run([here or program, *arguments], check=True)  # noqa: S603 -- our own command
+    subprocess.run([here or program, *arguments], check=True)
 
 
 def proven(bundle: Path, folder: Path, python: Path, *, device: str) -> dict[str, Any]:
@@ -206,7 +206,7 @@ def stand_in(model: Path) -> None:
 
 def ragged_texts(longest: int, count: int = 64) -> list[str]:
     """Make texts from none to more words than the encoder takes, always the same."""
-    draw = random.Random(0)  # noqa: S311 -- no secret
+    draw = random.Random(0)
     words = re.findall(r"[a-z]{2,}", (__doc__ or "").lower())
     lengths = [0, 1, longest + 50, *(draw.randint(1, longest // 2) for _ in range(count - 3))]
     texts = [" ".join(draw.choices(words, k=length)) for length in lengths]
@@ -284,7 +284,7 @@ def serving(python: Path, repository: Path, models: list[str]) -> Iterator[tuple
     log = repository.with_suffix(".log")
     started = time.monotonic()
     with log.open("w", encoding="utf-8") as output:
-        process = subprocess.Popen(  # noqa: S603 -- the server that was just installed
+        process = subprocess.Popen(
             command, env=environ, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
         client = triton.InferenceServerClient(f"127.0.0.1:{port}")

@@ -382,7 +382,7 @@ def version(python: Path, package: str) -> str:
     """Ask an environment for the version of a package."""
     code = "import importlib.metadata as m, sys; print(m.version(sys.argv[1]))"
     command = [str(python), "-c", code, package]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603 -- its own Python
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def measure(served: Served, world: World, trace: Sequence[str], seconds: float) -> Row:
@@ -470,7 +470,7 @@ def told(seen: Seen, server: Running, busy: float) -> Row:
 
 def reference(trace: Sequence[str], folder: Path) -> Vector:
     """Let sentence-transformers embed texts in torch."""
-    from sentence_transformers import SentenceTransformer  # noqa: PLC0415 -- it brings torch
+    from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(str(folder), device="cpu")
     vectors: Vector = np.asarray(model.encode(list(trace), show_progress_bar=False), np.float32)

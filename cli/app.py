@@ -1,7 +1,5 @@
 """The commands' arguments and flags; a command imports its part of attar only when it runs."""
 
-# ruff: noqa: PLC0415 -- `attar --help` is quick, and each command needs its own extra only
-
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

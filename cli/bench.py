@@ -79,7 +79,7 @@ def _plotted(report: dict[str, Any], path: Path) -> str:
     A device need not have matplotlib: then there is no plot, and it says so.
     """
     try:
-        from matplotlib.figure import Figure  # noqa: PLC0415 -- may be absent
+        from matplotlib.figure import Figure
     except ImportError:
         return "no plot, for matplotlib is not installed: pip install matplotlib"
     rows = report["rows"]

@@ -18,8 +18,8 @@ from attar.export.tensor import export_model
 from attar.export.text import VARIANTS, export_text
 from attar.training import digest, distributed
 from attar.training.catalogue import catalogue
-from attar.training.checkpoints import encoder
-from attar.training.checkpoints.encoder import TensorModel, TextModel, token_transformer
+from attar.training.checkpoints import encoder_folder
+from attar.training.checkpoints.encoder_folder import TensorModel, TextModel, token_transformer
 from attar.training.checkpoints.run import CHECKPOINT, read_record
 from attar.training.data.molecules import read_smiles
 from attar.training.data.pairs import Split
@@ -125,7 +125,7 @@ def distill_text(
 ) -> None:
     """Distil the teacher in `folder` and save the student's."""
     teacher = loading.read(folder)
-    start = token_transformer(teacher) if init is None else encoder.load_text(init)
+    start = token_transformer(teacher) if init is None else encoder_folder.load_text(init)
     if start.tokenizer != teacher.tokenizer:
         own = folder / "tokenizer.json"
         whole = own.is_file() and own.read_bytes() == teacher.tokenizer
@@ -285,10 +285,10 @@ def conversion(
 
 def read_encoder(folder: Path) -> TextModel[TextNetwork] | TensorModel:
     """Read a folder that attar saved, or a sentence-transformers or transformers one."""
-    encoder.refuse_two_models(folder)
+    encoder_folder.refuse_two_models(folder)
     if any((folder / name).exists() for name in ("modules.json", "config.json")):
         return loading.read(folder)
-    return encoder.load(folder)
+    return encoder_folder.load(folder)
 
 
 def quick(texts: TextData) -> TextData:
@@ -357,7 +357,7 @@ def through_runtime(task: SummaryRetrieval) -> Probe:
 
 
 def _save(model: TextModel[TextEncoder], out: Path) -> None:
-    encoder.save(model, out)
+    encoder_folder.save(model, out)
     console.print(f"encoder written to {out}; next: attar export {out} NAME.attar")
 
 

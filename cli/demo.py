@@ -31,8 +31,8 @@ from attar.export.measure import cosine
 from attar.export.text import export_text
 from attar.host import describe
 from attar.inputs import Prepared
-from attar.training.checkpoints import encoder
-from attar.training.checkpoints.encoder import TextModel, token_transformer
+from attar.training.checkpoints import encoder_folder
+from attar.training.checkpoints.encoder_folder import TextModel, token_transformer
 from attar.training.data.pairs import Split, split
 from attar.training.data.text import Retrieval
 from attar.training.data.text import Row as IdRow
@@ -182,7 +182,7 @@ def run(out: Path, *, seed: int = 0, quick: bool = False) -> None:  # noqa: PLR0
             "seed": seed,
         }
         model = replace(teacher, encoder=starts[best], lineage=lineage)
-        encoder.save(model, out / "student")
+        encoder_folder.save(model, out / "student")
 
     with clock.stage("export", "4. Export the student's variants"):
         exported, refused = export(
@@ -246,8 +246,8 @@ def sentence_transformers_parity(folder: Path, imported: Exported, texts: Sequen
     """Compare the imported bundle with sentence-transformers on the same texts."""
     # Nothing is to be fetched, and the library reads this when it is first imported.
     os.environ["HF_HUB_OFFLINE"] = "1"
-    from sentence_transformers import SentenceTransformer  # noqa: PLC0415
-    from transformers.utils import logging  # noqa: PLC0415
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
     theirs = SentenceTransformer(str(folder), device="cpu").encode(
@@ -315,7 +315,7 @@ def pretrain(
                 f"recall@10 {row['recall_at_10']:.3f} on validation"
             )
         encoder = training.method.encoder
-        assert isinstance(encoder, TextEncoder)  # noqa: S101 -- twins hold any module; these made one
+        assert isinstance(encoder, TextEncoder)
         encoders[name] = encoder
     best = max(probed, key=lambda name: probed[name][-1]["recall_at_10"])
     return encoders[best].eval(), probed
@@ -488,7 +488,7 @@ def server(bundle: Path, data: Path) -> Iterator[str]:
     command += ["--metrics-port", "off", "--http-port", "off"]
     command += ["--data-dir", str(data / "data"), "--ready-file", str(ready)]
     with (data / "log.txt").open("w") as log:
-        process = subprocess.Popen(command, stderr=log)  # noqa: S603 -- our own command
+        process = subprocess.Popen(command, stderr=log)
         try:
             deadline = time.monotonic() + 60
             while not (ready.exists() and ready.read_text()):

@@ -1,7 +1,5 @@
 """What `attar export --target` makes of a bundle, and says of it."""
 
-# ruff: noqa: PLC0415 -- each target needs its own extra only
-
 from collections.abc import Sequence
 from pathlib import Path
 

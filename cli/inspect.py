@@ -20,8 +20,8 @@ VERDICTS = {True: "holds", False: "DIFFERS", None: "not judged"}
 def show_operations(path: Path, *, variant: str | None, length: int | None, batch: int) -> None:
     """Print multiplications, additions, bytes and modelled energy, a row a layer."""
     # Here, for the rest of this module needs no onnx.
-    from attar.export.cost.count import count, total  # noqa: PLC0415
-    from attar.export.cost.energy import LABEL, energy  # noqa: PLC0415
+    from attar.export.cost.count import count, total
+    from attar.export.cost.energy import LABEL, energy
 
     bundle = Bundle.open(path)
     chosen = bundle.variant(variant or bundle.manifest.reference)

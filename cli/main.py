@@ -12,7 +12,7 @@ def main() -> None:
     without a traceback. Flags that do not parse are typer's to explain, with status 2 as well.
     """
     try:
-        from .app import app  # noqa: PLC0415 -- it needs typer, and its absence is told below
+        from .app import app
 
         app()
     except (AttarError, FloatingPointError, OSError) as error:

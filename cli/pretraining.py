@@ -12,7 +12,7 @@ from torch import nn
 from attar.errors import InvalidInput, NotFound
 from attar.training import distributed
 from attar.training.catalogue import find
-from attar.training.checkpoints.encoder import TensorModel, TextModel
+from attar.training.checkpoints.encoder_folder import TensorModel, TextModel
 from attar.training.checkpoints.run import CHECKPOINT, read_record
 from attar.training.data.molecules import Molecules
 from attar.training.data.objects import Objects
@@ -85,7 +85,7 @@ def pretrain(
     learnt: Any
     source: object
     if text:
-        assert spec is not None  # noqa: S101 - texts are shipped
+        assert spec is not None
         pairs = corpus(spec, reading, what=name)
         source = runs.source(spec, out, pairs)
         learnt, words, settings = _texts(recipe, pairs, tokenizer)
@@ -216,7 +216,7 @@ def _save(
             _show_saved(out / name)
         return
     if isinstance(inner, TextEncoder):
-        assert words is not None  # noqa: S101 - texts and molecules have a tokenizer
+        assert words is not None
         encoder.save(TextModel(encoder=inner, tokenizer=words, lineage=lineage), out)
     else:
         tensors = cast("TensorEncoder", inner)

@@ -7,7 +7,7 @@ from typing import Any
 
 from attar.errors import AlreadyExists, InvalidInput
 from attar.training import digest
-from attar.training.checkpoints import encoder
+from attar.training.checkpoints import encoder_folder
 from attar.training.checkpoints.run import CHECKPOINT, Record, read_record
 from attar.training.data.pairs import Split
 from attar.training.data.reading import SHIPPED
@@ -36,7 +36,7 @@ def begin(out: Path, lineage: Lineage, *, restart: bool) -> None:
         if (out / name).exists():
             raise AlreadyExists(f"--out {out} holds {what} ({name}); give another folder")
     if restart:
-        encoder.remove(out)
+        encoder_folder.remove(out)
         return
     _refuse_other_encoder(out, lineage)
     if (out / CHECKPOINT).exists():
@@ -71,7 +71,7 @@ def source(data: str, out: Path, pairs: Split | None = None) -> object:
 
 def start(folder: Path) -> dict[str, object]:
     """Say by name and content which encoder a run starts from."""
-    parts = (folder / name for name in (encoder.WEIGHTS, encoder.ABOUT))
+    parts = (folder / name for name in (encoder_folder.WEIGHTS, encoder_folder.ABOUT))
     content = digest.of_texts(digest.of_path(part) for part in parts)
     return {"name": folder.resolve().name, digest.SHA256: content}
 
@@ -93,12 +93,12 @@ def story(record: Record, paper: str) -> dict[str, object]:
 
 
 def _refuse_other_encoder(out: Path, lineage: Lineage) -> None:
-    if not (out / encoder.ABOUT).exists():
+    if not (out / encoder_folder.ABOUT).exists():
         return
     try:
-        then = encoder.lineage_of(out)
+        then = encoder_folder.lineage_of(out)
     except InvalidInput:
         return  # damaged, as by a kill; the run's own checkpoint is asked next
     if not then.keys() & lineage.keys():
         raise AlreadyExists(f"--out {out} holds an encoder that is of no run; {FRESH}")
-    refuse_other(out / encoder.ABOUT, {name: then.get(name) for name in lineage}, lineage)
+    refuse_other(out / encoder_folder.ABOUT, {name: then.get(name) for name in lineage}, lineage)

@@ -3,12 +3,12 @@
     with attar.Client("127.0.0.1:8001") as client:
         client.embed(["what is a monad?"]).vectors
 
-Every method of `Client` is one of `attar.client.calls`, which says its arguments; `AsyncClient` has the
-same ones, awaited. Within its deadline a call is sent again, when sending it twice does no harm:
-create, delete and fit are sent once. One that finds no server is sent up to `ATTEMPTS` times; one
-that a busy server refuses, until it is answered or the deadline leaves no time for another, which
-raises the refusal. Before each it waits as long as the server says, and longer after each refusal,
-up to `LONGEST_PAUSE_S`.
+Every method of `Client` is one of `attar.client.calls`, which says its arguments; `AsyncClient` has
+the same ones, awaited. Within its deadline a call is sent again, when sending it twice does no
+harm: create, delete and fit are sent once. One that finds no server is sent up to `ATTEMPTS` times;
+one that a busy server refuses, until it is answered or the deadline leaves no time for another,
+which raises the refusal. Before each it waits as long as the server says, and longer after each
+refusal, up to `LONGEST_PAUSE_S`.
 Every call carries a request id of its own, which stands in the server's log and, where a server may
 have seen the call, in the notes of its error.
 """
@@ -518,7 +518,7 @@ class _Attempts:
             return None
         left = self.left_s
         grown = min(FIRST_PAUSE_S * 2.0 ** min(self._failed - 1, _DOUBLINGS), LONGEST_PAUSE_S)
-        spread: float = random.uniform(1, 1.5)  # noqa: S311 (no secret)
+        spread: float = random.uniform(1, 1.5)
         # What is left is halved, and not slept through: the server may be free before its end.
         pause: float = max(delay, min(max(delay, grown) * spread, left / 2))
         # An attempt that the deadline cuts off would hide why the server refuses.
@@ -575,7 +575,7 @@ def _named(rpc: str, metadata: Metadata) -> Iterator[Metadata]:
     if "opentelemetry.trace" not in sys.modules:
         yield metadata
         return
-    from opentelemetry import propagate, trace  # noqa: PLC0415 (an extra)
+    from opentelemetry import propagate, trace
 
     service, _, method = rpc.strip("/").rpartition("/")
     attributes = {"rpc.service": service, "rpc.method": method}

@@ -164,7 +164,7 @@ class Embedded:
         """How many items were asked."""
         return len(self.errors)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:  # noqa: FBT001 (numpy's protocol)
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """The vectors, so that numpy takes the value itself."""
         return np.array(self.vectors, dtype=dtype, copy=copy)
 
@@ -516,7 +516,7 @@ def search(
     fingerprint: str = "",
     limit: int = 10,
     offset: int = 0,
-    filter: Filter | None = None,  # noqa: A002 (the field's word)
+    filter: Filter | None = None,
     score_threshold: float | None = None,
     with_payload: bool = True,
     exact: bool = False,
@@ -601,7 +601,7 @@ def retrieve(
 def scroll(
     collection: str,
     *,
-    filter: Filter | None = None,  # noqa: A002 (the field's word)
+    filter: Filter | None = None,
     limit: int = 100,
     cursor: str = "",
     with_vectors: bool = False,
@@ -627,7 +627,7 @@ def delete_points(
     collection: str,
     ids: Iterable[PointId | UUID] | None = None,
     *,
-    filter: Filter | None = None,  # noqa: A002 (the field's word)
+    filter: Filter | None = None,
     deadline_s: float = DEADLINE_S,
 ) -> Call[None]:
     """Delete points by id, or those that pass a filter; one that does not exist is no error."""
@@ -648,7 +648,7 @@ def delete_points(
 def count(
     collection: str,
     *,
-    filter: Filter | None = None,  # noqa: A002 (the field's word)
+    filter: Filter | None = None,
     deadline_s: float = DEADLINE_S,
 ) -> Call[int]:
     """How many points a collection has, or how many of them pass the filter."""
@@ -689,7 +689,7 @@ def snapshots(collection: str, *, deadline_s: float = DEADLINE_S) -> Call[tuple[
 
 def delete_snapshot(
     collection: str,
-    id: str,  # noqa: A002 (the field's word)
+    id: str,
     *,
     deadline_s: float = DEADLINE_S,
 ) -> Call[None]:
@@ -703,7 +703,7 @@ def delete_snapshot(
 
 def restore(
     collection: str,
-    id: str,  # noqa: A002 (the field's word)
+    id: str,
     *,
     to: str = "",
     replace: bool = False,

@@ -294,7 +294,7 @@ def _in_a_process(job: Mapping[str, Any]) -> tuple[list[Timing], str | None]:
     """Time one variant in a new process; give what it timed, and how it ended if not well."""
     # -P: whatever lies in the working directory is not imported.
     command = [sys.executable, "-P", "-m", "attar.bench"]
-    done = subprocess.run(  # noqa: S603 -- ourselves
+    done = subprocess.run(
         command, input=json.dumps(job), capture_output=True, text=True, check=False
     )
     timings = [Timing(**json.loads(line)) for line in done.stdout.splitlines()]

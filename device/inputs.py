@@ -290,7 +290,7 @@ class TextInput:
             ids[i, : row.tokens], mask[i, : row.tokens] = row.arrays
         return ids, mask
 
-    def key(self, row: Prepared) -> tuple[int, ...]:  # noqa: ARG002
+    def key(self, row: Prepared) -> tuple[int, ...]:
         """Rows of one key may share a batch: for text all, since the mask covers padding."""
         return ()
 

@@ -16,7 +16,7 @@ def library_path(name: str) -> str | None:
     if name != LIBRARY:
         return None
     try:
-        import attar_native  # noqa: PLC0415 -- optional, and imported only for who needs it
+        import attar_native
     except ImportError:
         return None
     return str(attar_native.LIBRARY)

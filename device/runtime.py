@@ -33,7 +33,8 @@ from .native import LIBRARY, library_path
 from .providers import CPU, Execution, Provider
 
 _LEFT_OUT = ["ConstantFolding"]
-"""What a file's constants make a session compute as it opens has no bound: device/onnx_scan/constant_folding.py."""
+"""What a file's constants make a session compute as it opens is bounded before: see
+`onnx_scan.constant_folding`."""
 
 _WEIGHTS_FOLDER = ("session.model_external_initializers_file_folder_path", os.devnull)
 """Where a session looks for weights outside its file: where none can lie, not where we work."""
@@ -176,7 +177,7 @@ class Embeddings:
     def __array__(
         self,
         dtype: DTypeLike | None = None,
-        copy: bool | None = None,  # noqa: FBT001 -- numpy's protocol
+        copy: bool | None = None,
     ) -> NDArray[Any]:
         """Be the vectors wherever numpy expects an array."""
         return np.array(self.vectors, dtype=dtype, copy=copy)

@@ -35,8 +35,8 @@ def signed(manifest: bytes, key: Path) -> bytes:
     Raises NotFound, InvalidInput for what is no Ed25519 key, MissingExtra.
     """
     try:
-        from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 -- an extra
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import (
             Ed25519PrivateKey,
         )
     except ImportError as error:
@@ -77,7 +77,7 @@ def check(manifest: bytes, signature: bytes | None, keys: Path, shown: str) -> N
             f"{shown} is signed by key {public.hex()}, which {keys} does not hold; add it if you "
             "trust it",
         )
-    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 -- it is there by now
+    from cryptography.exceptions import InvalidSignature
 
     try:
         known[public].verify(proof, manifest)
@@ -95,8 +95,8 @@ def trusted(keys: Path) -> "dict[bytes, Ed25519PublicKey]":
     Raises NotFound, InvalidInput for a file of anything else, MissingExtra.
     """
     try:
-        from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 -- an extra
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import (
             Ed25519PublicKey,
         )
     except ImportError as error:

@@ -7,7 +7,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from attar.errors import InvalidInput
-from attar.training.checkpoints.encoder import TextModel
+from attar.training.checkpoints.encoder_folder import TextModel
 from attar.training.datasets import docstrings
 from attar.training.encoders.text import TextNetwork
 from attar.training.huggingface import loading, vision_audio

@@ -13,7 +13,7 @@ from torch import nn
 from attar.errors import InvalidInput
 from attar.inputs import Items, Prepared, TensorInput
 from attar.manifest import Limits, Manifest, Output, TensorSpec
-from attar.training.checkpoints.encoder import TensorModel, attention_kinds
+from attar.training.checkpoints.encoder_folder import TensorModel, attention_kinds
 
 from .bundling import Candidate, Exported, assemble, refuse_taken, refuse_unknown
 from .calibration import Feed

@@ -9,7 +9,7 @@ import torch
 from attar.errors import InvalidInput
 from attar.inputs import Prepared, TextInput
 from attar.manifest import Manifest, Output, Preprocessing, TensorSpec
-from attar.training.checkpoints.encoder import TextModel, attention_kinds
+from attar.training.checkpoints.encoder_folder import TextModel, attention_kinds
 from attar.training.data.text import embed
 from attar.training.encoders.text import TextEncoder, TextNetwork
 

@@ -260,9 +260,8 @@ class _Teacher:
     @classmethod
     def read(cls, folder: Path, bundle: Bundle, given: Items) -> "_Teacher":
         """Embed the items in torch, tokenised as the teacher does."""
-        # ruff: noqa: PLC0415 -- only a comparison with torch needs torch
         from attar.inputs import TextInput
-        from attar.training.checkpoints import encoder
+        from attar.training.checkpoints import encoder_folder
         from attar.training.data.text import embed
         from attar.training.huggingface import loading
 
@@ -272,8 +271,10 @@ class _Teacher:
                 f"{manifest.name} takes {manifest.modality}, and a teacher's folder holds a text "
                 "encoder; leave the teacher out"
             )
-        encoder.refuse_two_models(folder)
-        reader = encoder.load_text if (folder / encoder.ABOUT).exists() else loading.read
+        encoder_folder.refuse_two_models(folder)
+        reader = (
+            encoder_folder.load_text if (folder / encoder_folder.ABOUT).exists() else loading.read
+        )
         model = reader(folder)
         if model.encoder.dim != manifest.output.dim:
             raise InvalidInput(

@@ -248,7 +248,7 @@ def _traces(stack: AsyncExitStack) -> "Tracing | None":
     """OpenTelemetry, imported only where its own variable says where to send traces."""
     if not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
         return None
-    from .observability.tracing import Tracing  # noqa: PLC0415 (an extra)
+    from .observability.tracing import Tracing
 
     tracing = Tracing()
     stack.push_async_callback(asyncio.to_thread, tracing.close)

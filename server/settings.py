@@ -82,12 +82,12 @@ class Settings(BaseSettings):
         "with keys and TLS; without keys the server starts there only with allow_anonymous.",
     )
     allow_anonymous: bool = Field(
-        False,  # noqa: FBT003 (pydantic's default)
+        False,
         description="Whether everybody who reaches a host other than this machine's may read and "
         "delete every collection: without keys, and without tls_client_ca, it does not start else.",
     )
     admin: bool = Field(
-        True,  # noqa: FBT003 (pydantic's default)
+        True,
         description="Whether models are loaded, unloaded and switched, and snapshots made and "
         "restored, by calls: with keys of those that have the scope admin, without keys of callers "
         "on this machine. false: of nobody.",
@@ -132,7 +132,7 @@ class Settings(BaseSettings):
         "name resolve here, and would read the answers.",
     )
     openai_truncate: bool = Field(
-        False,  # noqa: FBT003 (pydantic's default)
+        False,
         description="Whether /v1/embeddings cuts a text that is too long where the request has no "
         "truncate, as clients that cannot send it need; the item says truncated. Else it is 400.",
     )
@@ -169,7 +169,7 @@ class Settings(BaseSettings):
         description="Authorities, PEM; with it a client must show a certificate of theirs (mTLS).",
     )
     reflection: bool = Field(
-        True,  # noqa: FBT003 (pydantic's default)
+        True,
         description="Whether gRPC reflection answers; with keys it needs the scope infer.",
     )
     data_dir: Path = Field(
@@ -217,7 +217,7 @@ class Settings(BaseSettings):
         "port of its own, from metrics_port on.",
     )
     allow_token_ids: bool = Field(
-        False,  # noqa: FBT003 (pydantic's default)
+        False,
         description="Whether items may be token ids that a model's tokenizer would not give: those "
         "of another one are then embedded as other text, without an error.",
     )

@@ -42,7 +42,7 @@ class CollapseWarning(UserWarning):
     """A run's embeddings lose their dimensions, so its loss means nothing."""
 
 
-def as_it_is(items: Any, step: int) -> Any:  # noqa: ARG001 - what views take
+def as_it_is(items: Any, step: int) -> Any:
     """Give a step's items as the batch."""
     return items
 

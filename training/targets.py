@@ -56,7 +56,7 @@ class Frozen(nn.Module):
         self.module = module.requires_grad_(requires_grad=False)
         self.train()
 
-    def train(self, mode: bool = True) -> Self:  # noqa: ARG002, FBT001, FBT002 - torch's signature
+    def train(self, mode: bool = True) -> Self:  # noqa: FBT002 - torch's signature
         """Stay in evaluation mode."""
         return super().train(mode=False)
 

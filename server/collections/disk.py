@@ -146,7 +146,7 @@ def disk_errors(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        log.error("%s: %s", what, error)  # noqa: TRY400 (no bug, so no trace)
+        log.error("%s: %s", what, error)
         raise refusal(error) from error
 
 

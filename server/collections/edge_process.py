@@ -126,7 +126,7 @@ class StoreProcess:
             for folder in self._snapshots.glob("*"):
                 sweep(folder)
         except (DiskFull, OSError) as error:  # the server lives without, and each call tries again
-            log.error("collections: %s", error)  # noqa: TRY400 (no bug, so no trace)
+            log.error("collections: %s", error)
 
     @property
     def damaged(self) -> dict[str, str]:
@@ -536,7 +536,7 @@ class StoreProcess:
         with ours, theirs:
             # -P: in a checkout, the child must not take the folder it is in for the package.
             command = [sys.executable, "-P", "-m", __name__, str(theirs.fileno()), str(self._root)]
-            child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            child = subprocess.Popen(
                 [*command, str(self._reserve)],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -619,7 +619,7 @@ def serve(connection: Connection, root: Path, reserve_bytes: int) -> None:
         except OSError as error:
             answer = (False, refusal(error))
             answer[1].add_note(f"{method}: {error}")
-        except Exception as error:  # noqa: BLE001 - whatever fails is told; a panic of the engine ends the child
+        except Exception as error:
             answer = (False, BackendError(f"the collections failed at {method}: {error!r}"))
         try:
             process_pipe.send(connection, answer)

@@ -19,7 +19,7 @@ async def open_store(settings: Settings) -> Store:
             reserve_bytes=settings.min_free_bytes,
             durability=settings.durability,
         )
-    from .qdrant import QdrantStore  # noqa: PLC0415 (its extra is needed here only)
+    from .qdrant import QdrantStore
 
     return await QdrantStore.connect(
         settings.qdrant_url, grpc_port=settings.qdrant_grpc_port, api_key=_api_key(settings)

@@ -250,7 +250,7 @@ def main(parent: str, command: str, *arguments: str) -> None:
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         told = Unavailable("the snapshot is damaged: its zip cannot be read; restore another")
         _say(error=str(told), reason=told.reason, detail=f"{arguments}: {error!r}")
-    except Exception as error:  # noqa: BLE001 (told to whoever waits)
+    except Exception as error:
         _say(error=f"{command} failed: {error!r}", reason=BackendError.reason)
 
 

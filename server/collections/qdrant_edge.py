@@ -592,7 +592,7 @@ def read_description(path: Path) -> tuple[Description, str]:
     """Give what a collection's file says: what it was made for, and its shard's folder."""
     facts = json.loads(read_file(path, limit=_DESCRIPTION_BYTES))
     if not isinstance(facts, dict):
-        raise ValueError(f"{COLLECTION_FILE} holds no object")  # noqa: TRY004 (the file's, not ours)
+        raise ValueError(f"{COLLECTION_FILE} holds no object")
     # One of before 0.1.0 has no sum, and no key but those.
     crc = facts.pop("crc32", None) if not facts.keys() <= _FACTS else of_facts(facts)
     if crc != of_facts(facts):
@@ -606,7 +606,7 @@ def read_description(path: Path) -> tuple[Description, str]:
     dims, shard = facts["dims"], facts["shard"]
     creation = facts.get("creation", "")  # collections of before 0.1.0 have none
     if not isinstance(dims, int) or not isinstance(shard, str) or not isinstance(creation, str):
-        raise ValueError(f"{COLLECTION_FILE} has a value of another kind")  # noqa: TRY004
+        raise ValueError(f"{COLLECTION_FILE} has a value of another kind")
     description = Description(str(name), str(model), str(fingerprint), dims, quantization, creation)
     return description, check_name("shard", shard)
 

@@ -577,7 +577,7 @@ class Batcher(Generic[T, R]):
         def renew() -> BaseException | None:
             try:
                 self._renew()
-            except BaseException as error:  # noqa: BLE001 - told to the loop, which retries
+            except BaseException as error:
                 return error
             return None
 
@@ -594,7 +594,7 @@ class Batcher(Generic[T, R]):
         """Run one batch, in the thread, which what it raises must not end: that is an answer."""
         try:
             rows = list(self._run(items))
-        except BaseException as error:  # noqa: BLE001 - whatever a run raises belongs to its batch
+        except BaseException as error:
             return error
         if len(rows) != len(items):
             return BackendError(

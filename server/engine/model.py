@@ -351,7 +351,7 @@ class Model:
         while True:
             try:
                 await self._batcher.serve()
-            except Exception:  # noqa: BLE001 (its callers are answered; the model lives on)
+            except Exception:
                 self._note(answers=False)
                 _LOG.critical("model %s is not ready: its batcher died", self.name, exc_info=True)
             await asyncio.sleep(_RESTART_S)

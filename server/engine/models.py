@@ -377,7 +377,7 @@ class Models:
                 await self._load(slot, place, anew=anew)
         except _ENDS:
             raise
-        except BaseException as error:  # noqa: BLE001 (index tells it; the others go on)
+        except BaseException as error:
             told = error if isinstance(error, AttarError) else _refused(place, error)
             # Whoever may ask for the index need not know this machine's folders.
             slot.reason = shown(str(told).replace(str(place.path), place.path.name))
@@ -430,7 +430,7 @@ class Models:
         def opened() -> Model | BaseException:
             try:
                 return repository.open(place.path, variant, content=content)
-            except BaseException as error:  # noqa: BLE001 (raised where it is awaited)
+            except BaseException as error:
                 return error
 
         worker, timeout_s = Worker(f"open {place.name}"), repository.open_timeout_s
@@ -508,7 +508,7 @@ class Models:
                     await self._noticed(repository.folder)
             except _ENDS:
                 raise
-            except BaseException:  # noqa: BLE001 (what serves goes on serving)
+            except BaseException:
                 repository.failed()
                 _LOG.exception("the model repository cannot be looked at; it is tried again")
 

@@ -107,5 +107,5 @@ def _all(jobs: list[Callable[[], Any]]) -> list[_Outcome]:
 def _attempt(job: Callable[[], Any]) -> _Outcome:
     try:
         return job(), None
-    except BaseException as error:  # noqa: BLE001 (its caller raises it)
+    except BaseException as error:
         return None, error

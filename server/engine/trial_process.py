@@ -203,7 +203,7 @@ def _write(entry: Path, said: Mapping[str, Any]) -> None:
 @asynccontextmanager
 async def _turn(path: Path) -> AsyncIterator[None]:
     """Have a file's lock, which no two processes have."""
-    import fcntl  # noqa: PLC0415 (not on every system; nor are several servers on one port)
+    import fcntl
 
     with path.open("wb") as file:
         while True:
@@ -251,7 +251,7 @@ def main(parent: str, job: str) -> None:
             f"{path} takes more memory to be opened and tried than load_memory_bytes allow, "
             f"{told['memory_bytes']} for it; raise it, or export the bundle again"
         )
-    except BaseException as error:  # noqa: BLE001 (a panic is no Exception)
+    except BaseException as error:
         said = _refusal(f"{path} cannot be opened and tried: {type(error).__name__}: {error}")
     said = {
         key: value[:_MOST_SAID] if isinstance(value, str) else value for key, value in said.items()
@@ -261,8 +261,8 @@ def main(parent: str, job: str) -> None:
 
 
 def _prove(job: Mapping[str, Any]) -> Proven:
-    from attar import load, trial_inputs  # noqa: PLC0415 (only the child runs anything)
-    from attar.inputs import host_step  # noqa: PLC0415
+    from attar import load, trial_inputs
+    from attar.inputs import host_step
 
     bundle = Bundle.open(job["path"], require_signature=job["keys"])
     if job["runs"]:
@@ -283,7 +283,7 @@ def _limit(job: Mapping[str, Any]) -> None:
     """Bound what this process may take, hard: nothing in it can take more back."""
     with suppress(OSError):  # the first to go where memory is short
         Path("/proc/self/oom_score_adj").write_text("1000", "utf-8")
-    import resource  # noqa: PLC0415 (not on Windows)
+    import resource
 
     cores = os.cpu_count() or 1
     for kind, most in (

@@ -14,7 +14,7 @@ _FEW: Final = 2**20  # where the system names no limit
 def take_all() -> None:
     """Let this process open as many files and connections as the system allows it."""
     if sys.platform != "win32":
-        import resource  # noqa: PLC0415 (Windows has none)
+        import resource
 
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         with suppress(ValueError, OSError):  # macOS says "unlimited" and means less
@@ -25,7 +25,7 @@ def for_connections() -> int:
     """How many connections gRPC may have at a time."""
     if sys.platform == "win32":
         return _FEW
-    import resource  # noqa: PLC0415 (Windows has none)
+    import resource
 
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(1, _FEW if limit == resource.RLIM_INFINITY else min(limit // 2, _FEW))

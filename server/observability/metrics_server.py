@@ -200,7 +200,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Give it its time."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 (asyncio's signature is wider)
+        assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._timer = asyncio.get_running_loop().call_later(WHOLE_S, self.abort)
         self._vitals.opened(self)

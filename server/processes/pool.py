@@ -117,7 +117,7 @@ class Workers:
             try:
                 await self._start(number, port)
             except Unavailable as error:
-                log.error("%s", error)  # noqa: TRY400 (no trace to tell)
+                log.error("%s", error)
 
 
 def part_of_the_cores(settings: Settings) -> Settings:

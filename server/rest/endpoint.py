@@ -139,7 +139,7 @@ class Edge:
                         )
                         response = await _unless_gone(request, work(asked))
                         room.settle(len(response.body))
-                except Exception as error:  # noqa: BLE001 (the edge: every caller is answered)
+                except Exception as error:
                     response = told(error, route.wording)
                 response.headers[REQUEST_ID] = call.request_id
                 return response if room is None else _Held(response, room)

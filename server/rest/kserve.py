@@ -38,11 +38,11 @@ class KServe:
         self._max_items = max_items
         self._max_name = max_name_characters
 
-    async def live(self, asked: Asked) -> Response:  # noqa: ARG002 (every route's signature)
+    async def live(self, asked: Asked) -> Response:
         """Say that the process answers."""
         return JSONResponse({"live": True})
 
-    async def server(self, asked: Asked) -> Response:  # noqa: ARG002
+    async def server(self, asked: Asked) -> Response:
         """Say what the server is."""
         return JSONResponse(kserve.server_metadata())
 
@@ -207,7 +207,7 @@ def _objects(
         yield at, one
 
 
-def _outputs(given: object, every: bool) -> tuple[tuple[str, ...], Mapping[str, bool]]:  # noqa: FBT001 (one rule of two)
+def _outputs(given: object, every: bool) -> tuple[tuple[str, ...], Mapping[str, bool]]:
     """The outputs that are asked for, and whether each is to come as bytes; "" is any other."""
     names, raw = [], {"": every}
     for at, one in _objects(given, "outputs", _OUTPUT):

@@ -138,11 +138,11 @@ class Health:
         self._models = models
         self._door = door
 
-    async def live(self, asked: Asked) -> Response:  # noqa: ARG002 (every route's signature)
+    async def live(self, asked: Asked) -> Response:
         """Say that the process answers."""
         return JSONResponse({"status": "live"})
 
-    async def ready(self, asked: Asked) -> Response:  # noqa: ARG002
+    async def ready(self, asked: Asked) -> Response:
         """Say whether every model can answer."""
         if self._door.draining.is_set():
             raise Unavailable("the server is shutting down; ask another, or retry later")
@@ -246,10 +246,10 @@ def application(models: Models, door: Door, limits: Limits) -> ASGIApp:
     described = openapi.describe(ROUTES)
     shown = openapi.show(described)
 
-    async def description(request: Request) -> Response:  # noqa: ARG001 (Starlette's signature)
+    async def description(request: Request) -> Response:
         return JSONResponse(described)
 
-    async def docs(request: Request) -> Response:  # noqa: ARG001
+    async def docs(request: Request) -> Response:
         return HTMLResponse(shown, headers=openapi.HEADERS)
 
     routed = Starlette(
@@ -277,7 +277,7 @@ def application(models: Models, door: Door, limits: Limits) -> ASGIApp:
 
 async def _no_route(request: Request, error: Exception) -> Response:
     """Tell of a path or a method that is not there, in the words of the API it looks like."""
-    assert isinstance(error, HTTPException)  # noqa: S101 (Starlette's signature is wider)
+    assert isinstance(error, HTTPException)
     path = plain_text(request.url.path)
     if error.status_code == 405:
         message = f"{request.method} is not what {path[:80]} takes; GET /openapi.json lists all"

@@ -24,7 +24,7 @@ class AnomalyService(anomaly_pb2_grpc.AnomalyServicer):
         self._anomaly = anomaly
         self._max_items = max_items
 
-    async def Fit(  # noqa: D102 (anomaly.proto says each)
+    async def Fit(
         self, request: anomaly_pb2.FitDetectorRequest, context: Context
     ) -> anomaly_pb2.DetectorInfo:
         kind = request.WhichOneof("input")
@@ -45,7 +45,7 @@ class AnomalyService(anomaly_pb2_grpc.AnomalyServicer):
             )
         )
 
-    async def Score(  # noqa: D102
+    async def Score(
         self, request: anomaly_pb2.ScoreRequest, context: Context
     ) -> anomaly_pb2.ScoreResponse:
         scored = await self._anomaly.score(
@@ -58,27 +58,27 @@ class AnomalyService(anomaly_pb2_grpc.AnomalyServicer):
             anomaly_pb2.ScoreResponse, _SCORE_BYTES * len(scored.items), lambda: [_scores(scored)]
         )
 
-    async def Get(  # noqa: D102
+    async def Get(
         self,
         request: anomaly_pb2.GetDetectorRequest,
-        context: Context,  # noqa: ARG002 (gRPC's signature)
+        context: Context,
     ) -> anomaly_pb2.DetectorInfo:
         return _describe(await self._anomaly.get(request.name))
 
-    async def List(  # noqa: D102
+    async def List(
         self,
-        request: anomaly_pb2.ListDetectorsRequest,  # noqa: ARG002
-        context: Context,  # noqa: ARG002
+        request: anomaly_pb2.ListDetectorsRequest,
+        context: Context,
     ) -> anomaly_pb2.ListDetectorsResponse:
         found = await self._anomaly.list()
         return anomaly_pb2.ListDetectorsResponse(
             detectors=map(_describe, found), damaged=self._anomaly.damaged
         )
 
-    async def Delete(  # noqa: D102
+    async def Delete(
         self,
         request: anomaly_pb2.DeleteDetectorRequest,
-        context: Context,  # noqa: ARG002
+        context: Context,
     ) -> anomaly_pb2.DeleteDetectorResponse:
         await self._anomaly.delete(request.name)
         return anomaly_pb2.DeleteDetectorResponse()

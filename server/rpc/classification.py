@@ -32,7 +32,7 @@ class ClassificationService(classification_pb2_grpc.ClassificationServicer):
         self._max_labels = max_labels
         self._max_name = max_name_characters
 
-    async def Fit(  # noqa: D102 (classification.proto says each)
+    async def Fit(
         self, request: classification_pb2.FitClassifierRequest, context: Context
     ) -> classification_pb2.ClassifierInfo:
         return _describe(
@@ -51,7 +51,7 @@ class ClassificationService(classification_pb2_grpc.ClassificationServicer):
             )
         )
 
-    async def Predict(  # noqa: D102
+    async def Predict(
         self, request: classification_pb2.PredictRequest, context: Context
     ) -> classification_pb2.PredictResponse:
         predicted = await self._classification.predict(
@@ -66,27 +66,27 @@ class ClassificationService(classification_pb2_grpc.ClassificationServicer):
             lambda: [_predictions(predicted)],
         )
 
-    async def Get(  # noqa: D102
+    async def Get(
         self,
         request: classification_pb2.GetClassifierRequest,
-        context: Context,  # noqa: ARG002 (gRPC's signature)
+        context: Context,
     ) -> classification_pb2.ClassifierInfo:
         return _describe(await self._classification.get(request.name))
 
-    async def List(  # noqa: D102
+    async def List(
         self,
-        request: classification_pb2.ListClassifiersRequest,  # noqa: ARG002
-        context: Context,  # noqa: ARG002
+        request: classification_pb2.ListClassifiersRequest,
+        context: Context,
     ) -> classification_pb2.ListClassifiersResponse:
         found = await self._classification.list()
         return classification_pb2.ListClassifiersResponse(
             classifiers=map(_describe, found), damaged=self._classification.damaged
         )
 
-    async def Delete(  # noqa: D102
+    async def Delete(
         self,
         request: classification_pb2.DeleteClassifierRequest,
-        context: Context,  # noqa: ARG002
+        context: Context,
     ) -> classification_pb2.DeleteClassifierResponse:
         await self._classification.delete(request.name)
         return classification_pb2.DeleteClassifierResponse()

@@ -47,10 +47,10 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
         self._limits = limits
         self._max_items = limits.max_items
 
-    async def Create(  # noqa: D102 (collections.proto says each)
+    async def Create(
         self,
         request: collections_pb2.CreateCollectionRequest,
-        context: Context,  # noqa: ARG002 (gRPC's signature)
+        context: Context,
     ) -> collections_pb2.CollectionInfo:
         return _describe(
             await self._collections.create(
@@ -61,32 +61,32 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
             )
         )
 
-    async def Delete(  # noqa: D102
+    async def Delete(
         self,
         request: collections_pb2.DeleteCollectionRequest,
-        context: Context,  # noqa: ARG002
+        context: Context,
     ) -> collections_pb2.DeleteCollectionResponse:
         await self._collections.delete(request.name)
         return collections_pb2.DeleteCollectionResponse()
 
-    async def List(  # noqa: D102
+    async def List(
         self,
-        request: collections_pb2.ListCollectionsRequest,  # noqa: ARG002
-        context: Context,  # noqa: ARG002
+        request: collections_pb2.ListCollectionsRequest,
+        context: Context,
     ) -> collections_pb2.ListCollectionsResponse:
         found = await self._collections.list()
         return collections_pb2.ListCollectionsResponse(
             collections=map(_describe, found), damaged=self._collections.damaged
         )
 
-    async def Get(  # noqa: D102
+    async def Get(
         self,
         request: collections_pb2.GetCollectionRequest,
-        context: Context,  # noqa: ARG002
+        context: Context,
     ) -> collections_pb2.CollectionInfo:
         return _describe(await self._collections.get(request.name))
 
-    async def Upsert(  # noqa: D102
+    async def Upsert(
         self, request: collections_pb2.UpsertRequest, context: Context
     ) -> collections_pb2.UpsertResponse:
         ids, payloads, items, vectors = await _apart(lambda: self._points(request))
@@ -112,7 +112,7 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
             ],
         )
 
-    async def Search(  # noqa: D102
+    async def Search(
         self, request: collections_pb2.SearchRequest, context: Context
     ) -> collections_pb2.SearchResponse:
         budget = self._collections.budget()
@@ -121,7 +121,7 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
             collections_pb2.SearchResponse, _size(found), lambda: _response(found)
         )
 
-    async def SearchBatch(  # noqa: D102
+    async def SearchBatch(
         self, request: collections_pb2.SearchBatchRequest, context: Context
     ) -> collections_pb2.SearchBatchResponse:
         queries = sum(map(_queries, request.searches))
@@ -138,7 +138,7 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
         async def one(search: collections_pb2.SearchRequest) -> Found | Status:
             try:
                 return await self._search(search, deadline, budget)
-            except Exception as error:  # noqa: BLE001 (each search ends as its own call would)
+            except Exception as error:
                 return to_status(error, fields=messages.fields(search))
 
         results: list[Found | Status] = []
@@ -150,10 +150,10 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
             lambda: map(_result, results),
         )
 
-    async def Retrieve(  # noqa: D102
+    async def Retrieve(
         self,
         request: collections_pb2.RetrieveRequest,
-        context: Context,  # noqa: ARG002
+        context: Context,
     ) -> collections_pb2.RetrieveResponse:
         found = await self._collections.retrieve(
             request.collection,
@@ -167,10 +167,10 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
             lambda: itertools.chain([whole], _page(type(whole), found.points)),
         )
 
-    async def Scroll(  # noqa: D102
+    async def Scroll(
         self,
         request: collections_pb2.ScrollRequest,
-        context: Context,  # noqa: ARG002
+        context: Context,
     ) -> collections_pb2.ScrollResponse:
         most = self._max_items
         limit = request.limit if request.HasField("limit") else min(DEFAULT_PAGE, most)
@@ -188,10 +188,10 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
             lambda: itertools.chain([whole], _page(type(whole), page.points)),
         )
 
-    async def DeletePoints(  # noqa: D102
+    async def DeletePoints(
         self,
         request: collections_pb2.DeletePointsRequest,
-        context: Context,  # noqa: ARG002
+        context: Context,
     ) -> collections_pb2.DeletePointsResponse:
         if request.HasField("filter"):
             with about("filter"):
@@ -204,49 +204,49 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
             await self._collections.delete_points(request.collection, points)
         return collections_pb2.DeletePointsResponse()
 
-    async def Count(  # noqa: D102
+    async def Count(
         self,
         request: collections_pb2.CountRequest,
-        context: Context,  # noqa: ARG002
+        context: Context,
     ) -> collections_pb2.CountResponse:
         wanted = await self._conditions(request.filter)
         points = await self._collections.count(request.collection, filter=wanted)
         return collections_pb2.CountResponse(points=points)
 
-    async def Optimize(  # noqa: D102
+    async def Optimize(
         self,
         request: collections_pb2.OptimizeRequest,
-        context: Context,  # noqa: ARG002
+        context: Context,
     ) -> collections_pb2.CollectionInfo:
         return _describe(await self._collections.optimize(request.collection))
 
-    async def Snapshot(  # noqa: D102
+    async def Snapshot(
         self,
         request: collections_pb2.SnapshotRequest,
-        context: Context,  # noqa: ARG002
+        context: Context,
     ) -> collections_pb2.SnapshotInfo:
         return _snapshot(await self._collections.snapshot(request.collection))
 
-    async def ListSnapshots(  # noqa: D102
+    async def ListSnapshots(
         self,
         request: collections_pb2.ListSnapshotsRequest,
-        context: Context,  # noqa: ARG002
+        context: Context,
     ) -> collections_pb2.ListSnapshotsResponse:
         found = await self._collections.snapshots(request.collection)
         return collections_pb2.ListSnapshotsResponse(snapshots=map(_snapshot, found))
 
-    async def DeleteSnapshot(  # noqa: D102
+    async def DeleteSnapshot(
         self,
         request: collections_pb2.DeleteSnapshotRequest,
-        context: Context,  # noqa: ARG002
+        context: Context,
     ) -> collections_pb2.DeleteSnapshotResponse:
         await self._collections.delete_snapshot(request.collection, request.id)
         return collections_pb2.DeleteSnapshotResponse()
 
-    async def Restore(  # noqa: D102
+    async def Restore(
         self,
         request: collections_pb2.RestoreRequest,
-        context: Context,  # noqa: ARG002
+        context: Context,
     ) -> collections_pb2.CollectionInfo:
         return _describe(
             await self._collections.restore(

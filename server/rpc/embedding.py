@@ -34,12 +34,12 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServicer):
         self._max_stream_requests = max_stream_requests
         self._draining = draining
 
-    async def Embed(  # noqa: D102 (embedding.proto says it)
+    async def Embed(
         self, request: embedding_pb2.EmbedRequest, context: Context
     ) -> embedding_pb2.EmbedResponse:
         return await self._embed(request, messages.deadline(context), wait=False)
 
-    def EmbedStream(  # noqa: D102 (embedding.proto says it)
+    def EmbedStream(
         self, request_iterator: AsyncIterator[embedding_pb2.EmbedRequest], context: Context
     ) -> AsyncGenerator[embedding_pb2.EmbedResponse, None]:
         deadline = messages.deadline(context)
@@ -56,7 +56,7 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServicer):
         try:
             current().message()
             return await self._embed(request, deadline, wait=True)
-        except Exception as error:  # noqa: BLE001 (a stream outlives any one request)
+        except Exception as error:
             return messages.failed(request, error, limit=self._max_name)
 
     async def _embed(

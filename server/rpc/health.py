@@ -35,13 +35,13 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         self._draining = False
         self._changed = asyncio.Event()
 
-    async def Check(self, request: Any, context: Context) -> Any:  # noqa: D102 (health.proto does)
+    async def Check(self, request: Any, context: Context) -> Any:
         await _refuse_long(request, context)
         if request.service not in self._states:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no service or model has that name")
         return _STATE(status=self._states[request.service])
 
-    async def Watch(  # noqa: D102 (health.proto does)
+    async def Watch(
         self,
         request: Any,
         context: Context,

@@ -56,7 +56,7 @@ def read(kind: type[M], data: bytes, *, limits: Mapping[str, int]) -> M:
 
 
 async def answer(
-    kind: type[M],  # noqa: ARG001 (for types)
+    kind: type[M],
     size: int,
     parts: Callable[[], Iterable[Message | bytes]],
 ) -> M:

@@ -16,10 +16,10 @@ class InfoService(info_pb2_grpc.InfoServicer):
         self._models = models
         self._limits = limits
 
-    async def GetInfo(  # noqa: D102 (info.proto says it)
+    async def GetInfo(
         self,
-        request: info_pb2.GetInfoRequest,  # noqa: ARG002 (gRPC's signature)
-        context: Context,  # noqa: ARG002
+        request: info_pb2.GetInfoRequest,
+        context: Context,
     ) -> info_pb2.GetInfoResponse:
         return info_pb2.GetInfoResponse(
             server_version=version("attar"),

@@ -216,7 +216,7 @@ class Guard(grpc.aio.ServerInterceptor):
                             one.hold(await self._weighed(kind, data))
                         made = await answer(await self._read(kind, data), context)
                         room.settle(len(made))
-                except Exception as error:  # noqa: BLE001 (the edge: every caller is answered)
+                except Exception as error:
                     status = to_status(error, fields=one.fields)
                 else:
                     self._keep(room, ending, len(made))
@@ -338,7 +338,7 @@ class Guard(grpc.aio.ServerInterceptor):
                                 one.heard()
                                 ending.stop()
                                 del message  # the next may be long in coming
-                except Exception as error:  # noqa: BLE001 (the edge: every caller is answered)
+                except Exception as error:
                     await self._abort(context, one, to_status(error), ending)
 
         return call

@@ -65,37 +65,37 @@ class KServeService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ign
         self._max_stream_requests = max_stream_requests
         self._draining = draining
 
-    async def ServerLive(self, request: Any, context: Context) -> Any:  # noqa: ARG002, D102
+    async def ServerLive(self, request: Any, context: Context) -> Any:
         return service_pb2.ServerLiveResponse(live=True)
 
-    async def ServerReady(self, request: Any, context: Context) -> Any:  # noqa: ARG002, D102
+    async def ServerReady(self, request: Any, context: Context) -> Any:
         ready = self._models.ready and not self._draining.is_set()
         return service_pb2.ServerReadyResponse(ready=ready)
 
-    async def ModelReady(self, request: Any, context: Context) -> Any:  # noqa: ARG002, D102
+    async def ModelReady(self, request: Any, context: Context) -> Any:
         ready = kserve.ready(self._models, request.name, request.version)
         return service_pb2.ModelReadyResponse(ready=ready)
 
-    async def ServerMetadata(self, request: Any, context: Context) -> Any:  # noqa: ARG002, D102
+    async def ServerMetadata(self, request: Any, context: Context) -> Any:
         return service_pb2.ServerMetadataResponse(**kserve.server_metadata())
 
-    async def ModelMetadata(self, request: Any, context: Context) -> Any:  # noqa: ARG002, D102
+    async def ModelMetadata(self, request: Any, context: Context) -> Any:
         told = kserve.model_metadata(self._models, request.name, request.version)
         return service_pb2.ModelMetadataResponse(**told)
 
-    async def ModelConfig(self, request: Any, context: Context) -> Any:  # noqa: ARG002, D102
+    async def ModelConfig(self, request: Any, context: Context) -> Any:
         told = kserve.model_config(
             self._models, request.name, request.version, max_items=self._max_items
         )
         return service_pb2.ModelConfigResponse(config=told)
 
-    async def ModelInfer(self, request: Any, context: Context) -> Any:  # noqa: D102
+    async def ModelInfer(self, request: Any, context: Context) -> Any:
         inferred = await self._infer(request, messages.deadline(context), wait=False)
         return await incremental_protobuf.answer(
             service_pb2.ModelInferResponse, _size(inferred), lambda: [_encode(inferred)]
         )
 
-    def ModelStreamInfer(  # noqa: D102
+    def ModelStreamInfer(
         self, request_iterator: AsyncIterator[Any], context: Context
     ) -> AsyncGenerator[Any, None]:
         deadline = messages.deadline(context)
@@ -106,18 +106,18 @@ class KServeService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ign
             draining=self._draining,
         )
 
-    async def ModelStatistics(self, request: Any, context: Context) -> Any:  # noqa: ARG002, D102
+    async def ModelStatistics(self, request: Any, context: Context) -> Any:
         told = kserve.statistics(self._models, request.name, request.version)
         return service_pb2.ModelStatisticsResponse(model_stats=told)
 
-    async def RepositoryIndex(self, request: Any, context: Context) -> Any:  # noqa: ARG002, D102
+    async def RepositoryIndex(self, request: Any, context: Context) -> Any:
         found = kserve.index(self._models, repository=request.repository_name, ready=request.ready)
         return service_pb2.RepositoryIndexResponse(models=found)
 
-    async def RepositoryModelLoad(  # noqa: D102
+    async def RepositoryModelLoad(
         self,
         request: Any,
-        context: Context,  # noqa: ARG002
+        context: Context,
     ) -> Any:
         await kserve.load(
             self._models,
@@ -127,10 +127,10 @@ class KServeService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ign
         )
         return service_pb2.RepositoryModelLoadResponse()
 
-    async def RepositoryModelUnload(  # noqa: D102
+    async def RepositoryModelUnload(
         self,
         request: Any,
-        context: Context,  # noqa: ARG002
+        context: Context,
     ) -> Any:
         await kserve.unload(
             self._models,
@@ -140,14 +140,14 @@ class KServeService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ign
         )
         return service_pb2.RepositoryModelUnloadResponse()
 
-    async def _no_shared_memory(self, request: Any, context: Context) -> NoReturn:  # noqa: ARG002
+    async def _no_shared_memory(self, request: Any, context: Context) -> NoReturn:
         raise Unimplemented("this server shares no memory with clients; send a tensor's contents")
 
     SystemSharedMemoryStatus = SystemSharedMemoryRegister = _no_shared_memory
     SystemSharedMemoryUnregister = CudaSharedMemoryStatus = _no_shared_memory
     CudaSharedMemoryRegister = CudaSharedMemoryUnregister = _no_shared_memory
 
-    async def _no_settings(self, request: Any, context: Context) -> NoReturn:  # noqa: ARG002
+    async def _no_settings(self, request: Any, context: Context) -> NoReturn:
         raise Unimplemented("logs and traces are set when the server starts; see its settings")
 
     TraceSetting = LogSettings = _no_settings
@@ -156,7 +156,7 @@ class KServeService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ign
         try:
             current().message()
             inferred = await self._infer(request, deadline, wait=True)
-        except Exception as error:  # noqa: BLE001 (a stream outlives any one request)
+        except Exception as error:
             status = to_status(error, fields=messages.fields(request))
             answer = service_pb2.ModelInferResponse(
                 id=request.id[: self._max_name], model_name=request.model_name[: self._max_name]

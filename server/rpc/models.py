@@ -24,10 +24,10 @@ class ModelsService(models_pb2_grpc.ModelsServicer):
         self._models = models
         self._orphans = orphans
 
-    async def Index(  # noqa: D102 (models.proto says it)
+    async def Index(
         self,
-        request: models_pb2.IndexRequest,  # noqa: ARG002 (gRPC's signature)
-        context: Context,  # noqa: ARG002
+        request: models_pb2.IndexRequest,
+        context: Context,
     ) -> models_pb2.IndexResponse:
         missed = await self._orphans.listed() if self._orphans else []
         return models_pb2.IndexResponse(
@@ -42,26 +42,26 @@ class ModelsService(models_pb2_grpc.ModelsServicer):
             ]
         )
 
-    async def Load(  # noqa: D102 (models.proto says it)
+    async def Load(
         self,
         request: models_pb2.LoadRequest,
-        context: Context,  # noqa: ARG002 (gRPC's signature)
+        context: Context,
     ) -> models_pb2.LoadResponse:
         await self._models.load(request.name)
         return models_pb2.LoadResponse()
 
-    async def Unload(  # noqa: D102 (models.proto says it)
+    async def Unload(
         self,
         request: models_pb2.UnloadRequest,
-        context: Context,  # noqa: ARG002 (gRPC's signature)
+        context: Context,
     ) -> models_pb2.UnloadResponse:
         await self._models.unload(request.name)
         return models_pb2.UnloadResponse()
 
-    async def SetVariant(  # noqa: D102 (models.proto says it)
+    async def SetVariant(
         self,
         request: models_pb2.SetVariantRequest,
-        context: Context,  # noqa: ARG002 (gRPC's signature)
+        context: Context,
     ) -> models_pb2.SetVariantResponse:
         await self._models.set_variant(request.name, request.variant, version=request.version)
         return models_pb2.SetVariantResponse()

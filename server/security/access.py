@@ -223,7 +223,7 @@ class Access:
             self._seen = state
             self._keep((*self._fixed, *read_keys(self._file)))
         except InvalidInput as error:
-            log.error("the keys stay as they were: %s", error)  # noqa: TRY400 (no traceback to tell)
+            log.error("the keys stay as they were: %s", error)
         else:
             log.info("read %d keys from %s", len(self._keys), self._file)
 

@@ -285,7 +285,7 @@ def _logistic(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Give the weights, (k, d), and the biases, (k,), of labels 0 to k - 1, which weigh equally."""
     # 80 MB, which a server that fits nothing has no use for.
-    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
+    from sklearn.linear_model import LogisticRegression
 
     # It takes many labels for numbers; recalls say how well so few items of each tell them apart.
     warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)

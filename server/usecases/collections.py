@@ -271,7 +271,7 @@ class Collections:
         fingerprint: str = "",
         limit: int = 10,
         offset: int = 0,
-        filter: Filter | None = None,  # noqa: A002 - the word of the wire
+        filter: Filter | None = None,
         score_threshold: float | None = None,
         with_payload: bool = True,
         exact: bool = False,
@@ -335,7 +335,7 @@ class Collections:
         self,
         name: str,
         *,
-        filter: Filter | None = None,  # noqa: A002 - the word of the wire
+        filter: Filter | None = None,
         limit: int = 100,
         cursor: str = "",
         with_vectors: bool = False,
@@ -361,14 +361,14 @@ class Collections:
         """Remove those of the points that exist; durable when this returns."""
         await self._store.delete_points(await self._store.describe(name), ids)
 
-    async def delete_matching(self, name: str, filter: Filter) -> None:  # noqa: A002 - the word of the wire
+    async def delete_matching(self, name: str, filter: Filter) -> None:
         """Remove the points that match a filter, which must say something."""
         if not filter:
             raise InvalidInput("filter is empty; to remove every point delete the collection")
         where = await _apart(lambda: filters.read(filter))
         await self._store.delete_matching(await self._store.describe(name), where)
 
-    async def count(self, name: str, *, filter: Filter | None = None) -> int:  # noqa: A002 - the word of the wire
+    async def count(self, name: str, *, filter: Filter | None = None) -> int:
         """Count the points that match."""
         where = await _apart(lambda: filters.read(filter))
         return await self._store.count(await self._store.describe(name), where)

@@ -94,7 +94,7 @@ class Shelf(Generic[H]):
             make_folder(folder)
             sweep(folder)
         except OSError as error:  # the server lives without, and each call says why
-            log.error("%ss: %s", kind, error)  # noqa: TRY400 (no bug, so no trace)
+            log.error("%ss: %s", kind, error)
         for path in sorted(folder.glob("*.npz")):
             if is_name(path.stem):  # what cannot be a head's name is not ours
                 self._read(path, read)
@@ -163,12 +163,12 @@ class Shelf(Generic[H]):
                 self._leave_out(path, size)
                 return
             self._heads[path.stem] = read_head(path, read, limit=min(_HEAD_BYTES, left))
-        except Exception as error:  # noqa: BLE001 (one spoiled file must not stop the others)
+        except Exception as error:
             why = (
                 f"{self._kind} {path.stem} is damaged: {what_is_wrong(error)}; its file is kept: "
                 "delete it and fit it again, or restore its file from a copy"
             )
-            log.error("not served: %s (%s: %r)", why, path, error)  # noqa: TRY400
+            log.error("not served: %s (%s: %r)", why, path, error)
             self.damaged[path.stem] = why
         else:
             self._sizes[path.stem] = size

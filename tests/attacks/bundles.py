@@ -304,7 +304,7 @@ def named_at_start(folder: Path) -> Outcome:
     with attacked(folder) as server:
         for name, put in (("a", PANICS), ("b", ABORTS), ("d", ENORMOUS)):
             put(folder / name)
-            ran = subprocess.run(  # noqa: S603 (our own command)
+            ran = subprocess.run(
                 [
                     *(str(Path(sys.executable).with_name("attar")), "serve", str(folder / name)),
                     *("--port", "0", "--http-port", "off", "--metrics-port", "off"),

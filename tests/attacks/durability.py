@@ -119,7 +119,7 @@ def _within(ask: Callable[[], int], seconds: float) -> tuple[int | None, int]:
 
 def bits_flipped(folder: Path) -> Outcome:
     """Flip one bit in files of five of six collections, and of a detector, while nothing runs."""
-    draw = random.Random(0)  # noqa: S311 (places, not secrets)
+    draw = random.Random(0)
     bundle = tiny_bundle(folder / "tiny.attar")
     names = [f"docs-{i}" for i in range(6)]
     with served(folder, bundle) as server, Client(server.target) as client:
@@ -217,7 +217,7 @@ def snapshots_tampered(folder: Path) -> Outcome:
         client.upsert(NAME, range(4), [f"the cat {i}" for i in range(4)])
         kept = client.snapshot(NAME)
         snapshots = folder / f"data/snapshots/{NAME}"
-        _flip(snapshots / f"{kept.id}.zip", random.Random(1))  # noqa: S311
+        _flip(snapshots / f"{kept.id}.zip", random.Random(1))
         ids = [kept.id, *(_named(snapshots, members) for members in _ZIPS)]
         told = [_told(partial(client.restore, NAME, one, to="made")) for one in ids]
         names = [one.name for one in client.collections()]
@@ -301,13 +301,13 @@ def _immutable(folders: Sequence[Path]) -> Iterator[None]:
     """Have the file system refuse every new, renamed and removed name in folders."""
     change = ("chattr", "-f")
     try:
-        subprocess.run([*change, "+i", *folders], check=True)  # noqa: S603 (our own)
+        subprocess.run([*change, "+i", *folders], check=True)
         yield
     except (OSError, subprocess.CalledProcessError) as error:
         raise NotRun(f"folders cannot be made immutable here: {error}") from error
     finally:
         with suppress(OSError):
-            subprocess.run([*change, "-i", *folders], check=False)  # noqa: S603 (our own)
+            subprocess.run([*change, "-i", *folders], check=False)
 
 
 def descriptors_spent(folder: Path) -> Outcome:

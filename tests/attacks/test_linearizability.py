@@ -272,7 +272,7 @@ def run(served: Served, programs: Sequence[Sequence[tuple[Any, ...]]]) -> list[D
             try:
                 for asked in program:
                     caller.call(asked)
-            except BaseException as error:  # noqa: BLE001 (told to the test)
+            except BaseException as error:
                 failures.append(error)
 
         threads = [
@@ -349,6 +349,6 @@ READ: Final = ("read",)
 )
 def test_what_the_collections_must_not_do_is_no_order_of_calls(
     history: tuple[Done, ...],
-    holds: bool,  # noqa: FBT001 (a parameter of the test)
+    holds: bool,
 ) -> None:
     assert linearizable(history, Model(State(), after)) == holds

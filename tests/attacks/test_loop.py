@@ -28,7 +28,7 @@ OF_PORTS = [attack for attack in ATTACKS if "metrics port" in attack.name]
 def watched(monkeypatch: pytest.MonkeyPatch, thread: threading.Thread) -> Iterator[list[float]]:
     """Give the processor's time of every callback that the thread's loop runs meanwhile."""
     took_s: list[float] = []
-    run = asyncio.Handle._run  # noqa: SLF001 (no other place sees every callback)
+    run = asyncio.Handle._run
 
     def timed(handle: asyncio.Handle) -> None:
         if threading.current_thread() is not thread:

@@ -17,7 +17,7 @@ from attar.bundle import Bundle
 from attar.cli import commands, console
 from attar.errors import InvalidInput
 from attar.training.catalogue import catalogue
-from attar.training.checkpoints import encoder
+from attar.training.checkpoints import encoder_folder
 from attar.training.encoders.conv import SmallConv
 from attar.training.huggingface import loading
 
@@ -41,7 +41,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write a small trained encoder, as pretrain would."""
     folder = tmp_path_factory.mktemp("encoder")
-    encoder.save(trained(), folder)
+    encoder_folder.save(trained(), folder)
     return folder
 
 
@@ -67,7 +67,7 @@ def test_pretrain_writes_an_encoder_that_loads(attar_: Attar, pairs: Path, tmp_p
     )
     assert ran.status == 0, ran.err
     assert f"encoder written to {out}; next: attar export {out}" in ran.out
-    model = encoder.load_text(out)
+    model = encoder_folder.load_text(out)
     assert (model.lineage["recipe"], model.lineage["steps"], model.lineage["seed"]) == (
         "text/simclr",
         2,
@@ -87,8 +87,8 @@ def test_pretrain_and_export_take_images_and_changed_settings(
         *("--set", "dim=16", "--set", "batch_size=32", "--micro-batch", 16, "--workers", 2),
     )
     assert ran.status == 0, ran.err
-    model = encoder.load(out)
-    assert isinstance(model, encoder.TensorModel)
+    model = encoder_folder.load(out)
+    assert isinstance(model, encoder_folder.TensorModel)
     assert model.encoder.dim == 16
     assert (model.lineage["data"], model.lineage["seed"]) == ("digits", 2)
     settings = model.lineage["settings"]
@@ -138,8 +138,8 @@ def test_pretrain_runs_every_stage_of_a_recipe_in_a_folder_of_its_own(
     )
     assert ran.status == 0, ran.err
     assert sorted(path.name for path in out.iterdir() if path.is_dir()) == ["distil", "pretrain"]
-    student = encoder.load(out)
-    assert isinstance(student, encoder.TensorModel)
+    student = encoder_folder.load(out)
+    assert isinstance(student, encoder_folder.TensorModel)
     assert isinstance(student.encoder, SmallConv)
     assert student.encoder.shape.width == 8
 
@@ -153,7 +153,7 @@ def test_pretrain_takes_a_tokenizer(attar_: Attar, pairs: Path, tmp_path: Path) 
         "--tokenizer", tokenizer,
     )  # fmt: skip
     assert ran.status == 0, ran.err
-    assert encoder.load_text(out).tokenizer == trained().tokenizer
+    assert encoder_folder.load_text(out).tokenizer == trained().tokenizer
 
 
 def test_export_writes_every_variant_and_shows_it(
@@ -217,7 +217,7 @@ def test_a_hugging_face_folder_is_binarized_as_the_flags_say(
 def test_a_mistake_in_how_to_binarize_is_told_and_nothing_written(
     attar_: Attar, pairs: Path, tmp_path: Path, flags: tuple[object, ...], said: str
 ) -> None:
-    encoder.save(trained(), tmp_path / "encoder")
+    encoder_folder.save(trained(), tmp_path / "encoder")
     path = tmp_path / "x.attar"
     ran = attar_("export", tmp_path / "encoder", path, "--data", pairs, *flags)
     assert (ran.status, ran.err.count("\n")) == (2, 1)
@@ -260,13 +260,16 @@ def test_distill_starts_from_an_encoder_that_shares_the_tokenizer(
     attar_: Attar, encoder: Path, pairs: Path, tmp_path: Path
 ) -> None:
     teacher, start = bert_folder(tmp_path / "theirs"), tmp_path / "start"
-    encoder.save(encoder.token_transformer(loading.read(teacher)), start)
+    encoder_folder.save(encoder_folder.token_transformer(loading.read(teacher)), start)
     out = tmp_path / "student"
     arguments = ["distill", teacher, "--out", out, "--data", pairs, "--steps", 2, "--init"]
 
     ran = attar_(*arguments, start)
     assert ran.status == 0, ran.err
-    assert (encoder.load_text(out).lineage["recipe"], encoder.load_text(out).encoder.dim) == (
+    assert (
+        encoder_folder.load_text(out).lineage["recipe"],
+        encoder_folder.load_text(out).encoder.dim,
+    ) == (
         "distil",
         16,
     )
@@ -281,7 +284,7 @@ def test_all_minilm_is_distilled(attar_: Attar, pairs: Path, tmp_path: Path) -> 
     out = tmp_path / "student"
     ran = attar_("distill", minilm(), "--out", out, "--data", pairs, "--steps", 2)
     assert ran.status == 0, ran.err
-    assert encoder.load_text(out).encoder.dim == 384
+    assert encoder_folder.load_text(out).encoder.dim == 384
 
 
 def test_export_says_how_to_leave_out_a_variant_that_cannot_be(
@@ -291,7 +294,7 @@ def test_export_says_how_to_leave_out_a_variant_that_cannot_be(
     for name, parameter in sharp.encoder.named_parameters():
         if ".query." in name or ".value." in name:
             parameter.data *= 30
-    encoder.save(sharp, tmp_path / "sharp")
+    encoder_folder.save(sharp, tmp_path / "sharp")
     command = "export", tmp_path / "sharp", tmp_path / "x.attar", "--data", pairs
     ran = attar_(*command, "--attention", "binarized")
     assert (ran.status, ran.err.count("\n")) == (2, 1)
@@ -410,7 +413,7 @@ def test_flags_that_do_not_parse_have_status_2_too(attar_: Attar, arguments: lis
 def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", code, *map(str, arguments)]
     environment = {**os.environ, "COLUMNS": "200"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)  # noqa: S603
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
 HELP = """

@@ -82,7 +82,7 @@ def test_the_demo_runs_every_stage_and_reports_in_the_promised_shape(tmp_path: P
         "--out",
         str(tmp_path),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     report = Report.model_validate_json((tmp_path / "report.json").read_bytes())
     assert report.corpus.held_out == 80

@@ -56,8 +56,8 @@ def test_operations_grow_with_the_length_and_the_batch(attar_: Attar, tmp_path: 
 
 
 def test_operators_that_are_not_known_are_named(attar_: Attar, tmp_path: Path) -> None:
-    import onnx  # noqa: PLC0415
-    from onnx import helper  # noqa: PLC0415
+    import onnx
+    from onnx import helper
 
     model = onnx.load_from_string(text_graph())
     model.graph.node.append(helper.make_node("Det", ["rows"], ["unused"]))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import attar
-from attar.training.checkpoints import encoder
+from attar.training.checkpoints import encoder_folder
 from attar.training.datasets.stars import variable_stars
 from attar.training.datasets.tones import tones
 from attar.training.recipes.series.eegformer import recipe as eegformer
@@ -64,8 +64,8 @@ def test_pretrain_writes_an_encoder_for_every_modality_of_a_space(
     assert ran.status == 0, ran.err
     spaces = set()
     for name in sky.train:
-        model = encoder.load(out / name)
-        assert isinstance(model, encoder.TensorModel)
+        model = encoder_folder.load(out / name)
+        assert isinstance(model, encoder_folder.TensorModel)
         assert model.encoder.dim == 12
         space = model.lineage["space"]
         assert isinstance(space, dict)
@@ -131,7 +131,10 @@ def test_two_processes_pretrain_as_one_does(attar_: Attar, tmp_path: Path) -> No
     )
     assert [row.keys() for row in two] == [row.keys() for row in one]  # the first process writes
     assert two[-2]["loss"] == pytest.approx(one[-2]["loss"], rel=0.05)  # each hides others
-    assert encoder.load(tmp_path / "two").lineage == encoder.load(tmp_path / "one").lineage
+    assert (
+        encoder_folder.load(tmp_path / "two").lineage
+        == encoder_folder.load(tmp_path / "one").lineage
+    )
 
 
 def test_a_recipe_of_what_is_not_shipped_runs_on_what_its_claim_is_shown_on(
@@ -140,4 +143,4 @@ def test_a_recipe_of_what_is_not_shipped_runs_on_what_its_claim_is_shown_on(
     out = tmp_path / "encoder"
     ran = attar_("pretrain", "series/eegformer", "--steps", 1, "--out", out)
     assert ran.status == 0, ran.err
-    assert encoder.load(out).lineage["data"] == eegformer.claim.data.__name__
+    assert encoder_folder.load(out).lineage["data"] == eegformer.claim.data.__name__

@@ -85,7 +85,7 @@ def test_different_searches_go_in_one_call_and_fail_alone(client: Client) -> Non
     good = [one for one in found if isinstance(one, Found)]
     assert [[len(hits) for hits in one.hits] for one in good] == [[2], [4], [2, 2]]
     for one, search in zip(good, (searches[0], *searches[2:]), strict=True):
-        assert one == client._send(search)  # noqa: SLF001 (the call that was made above)
+        assert one == client._send(search)
     with pytest.raises(NotFound, match="no collection 'nowhere'"):
         client.search_batch(searches)
 
@@ -203,6 +203,6 @@ def test_vectors_of_the_models_whole_width_are_cut_to_the_collections(
 
 
 async def test_both_clients_have_the_same_calls(client: Client) -> None:
-    async with AsyncClient(str(client._target)) as other:  # noqa: SLF001 (the server of this module)
+    async with AsyncClient(str(client._target)) as other:
         page, count = await asyncio.gather(other.scroll("notes", limit=2), other.count("notes"))
     assert ([point.id for point in page.points], count) == ([0, 1], 8)

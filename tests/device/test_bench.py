@@ -68,7 +68,7 @@ def test_a_device_needs_no_torch_and_no_rich(tmp_path: Path) -> None:
         "bench(sys.argv[1], lengths=(4,), batches=(1,), threads=(1,), seconds=0.01)\n"
         "print(*({'torch', 'rich', 'typer', 'onnx', 'matplotlib'} & sys.modules.keys()))"
     )
-    done = subprocess.run(  # noqa: S603 (our own command)
+    done = subprocess.run(
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == []

@@ -26,7 +26,7 @@ class Follow(Method[tuple[Tensor, Tensor]]):
         super().__init__()
         self.encoder = encoder
 
-    def loss(self, batch: tuple[Tensor, Tensor], step: int) -> tuple[Tensor, Metrics]:  # noqa: ARG002
+    def loss(self, batch: tuple[Tensor, Tensor], step: int) -> tuple[Tensor, Metrics]:
         series, goals = batch
         return embedding_match(self.encoder(series), goals), {}
 

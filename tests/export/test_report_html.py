@@ -218,7 +218,7 @@ def test_a_browser_shows_the_page_and_has_nothing_to_complain_of(tmp_path: Path)
     bundle = measured_bundle(tmp_path / "x", lineage={"recipe": HOSTILE})
     times = {"fp32": {8: 1.0, 16: 4.0}, "int8": {8: 1.0, 16: 2.0}}
     (tmp_path / "page.html").write_text(page(bundle, bench_of(bundle, times)), "utf-8")
-    done = subprocess.run(  # noqa: S603 (the browser, on our own page)
+    done = subprocess.run(
         [
             *(shutil.which("chromium") or "", "--headless", "--no-sandbox", "--disable-gpu"),
             *("--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"),
@@ -265,8 +265,8 @@ FIGURES = st.floats(1e-6, 1e6)
 )
 def test_every_point_and_label_lies_inside_of_the_picture(
     points: list[list[tuple[float, float]]],
-    x: bool,  # noqa: FBT001 (Hypothesis names them)
-    y: bool,  # noqa: FBT001
+    x: bool,
+    y: bool,
 ) -> None:
     series = [Series(name=f"series {i}", points=p) for i, p in enumerate(points)]
     drawn = chart(
@@ -297,7 +297,7 @@ def test_a_chart_of_nothing_drawable_is_empty() -> None:
 def test_ticks_are_few_and_inside(
     low: float,
     factor: float,
-    log: bool,  # noqa: FBT001 (Hypothesis names them)
+    log: bool,
 ) -> None:
     marks = ticks(low, low * factor, log=log)
 

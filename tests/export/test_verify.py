@@ -14,7 +14,7 @@ from attar.export.importing import import_folder
 from attar.export.text import export_text
 from attar.export.verify import LONG, TEXTS, Check, own_texts, verify
 from attar.manifest import Latency
-from attar.training.checkpoints import encoder
+from attar.training.checkpoints import encoder_folder
 
 from ..support.bundles import (
     WORDS,
@@ -77,7 +77,7 @@ def test_a_variant_that_is_further_off_than_it_recorded_differs(tmp_path: Path) 
 @pytest.mark.parametrize(("worst", "holds"), [(0.0, True), (0.999, False)])
 def test_the_gate_of_the_report_decides_where_there_is_one(
     worst: float,
-    holds: bool,  # noqa: FBT001 (pytest names it)
+    holds: bool,
     tmp_path: Path,
 ) -> None:
     gate = {"cosine_mean": 0.0, "cosine_worst": worst}
@@ -193,13 +193,13 @@ def test_an_imported_bundle_holds_against_its_teacher_and_not_against_another(
 
 
 def test_a_teacher_of_another_width_is_refused(tmp_path: Path) -> None:
-    encoder.save(trained(), tmp_path / "wide")
+    encoder_folder.save(trained(), tmp_path / "wide")
     with pytest.raises(InvalidInput, match="gives 32 dimensions and tiny 16; compare with the"):
         verify(bundle_of(tmp_path / "x"), against=tmp_path / "wide")
 
 
 def test_an_encoder_folder_of_attars_is_a_teacher_too(tmp_path: Path) -> None:
-    encoder.save(trained(), tmp_path / "encoder")
+    encoder_folder.save(trained(), tmp_path / "encoder")
     some = texts()
     export_text(tmp_path / "x", trained(), name="x", texts=some, probe=None, metric=None)
 

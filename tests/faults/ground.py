@@ -195,7 +195,7 @@ def served(
         *map(str, arguments),
     ]
     with log.open("ab") as out:
-        process = subprocess.Popen(  # noqa: S603 (our own command)
+        process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=out,

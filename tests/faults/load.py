@@ -63,7 +63,7 @@ def cancelled(folder: Path, *, requests: int = 1000) -> Seen:
     bundle = harmed_bundle(folder / "tiny.attar", products=12)
     texts = words(requests)
     known = truth(bundle, texts)
-    draw = random.Random(0)  # noqa: S311 -- moments, not secrets
+    draw = random.Random(0)
     left = 0
     with served(folder, bundle, *_ROOM) as server:
         judged = Judged()
@@ -96,7 +96,7 @@ def hurried(folder: Path, *, requests: int = 1000) -> Seen:
     bundle = harmed_bundle(folder / "tiny.attar", products=12)
     texts = words(requests)
     known = truth(bundle, texts)
-    draw = random.Random(0)  # noqa: S311 -- moments, not secrets
+    draw = random.Random(0)
     with served(folder, bundle, *_ROOM) as server:
         judged = Judged()
 
@@ -125,7 +125,7 @@ def overloaded(folder: Path, *, seconds: float = 6.0) -> Seen:
     bundle = harmed_bundle(folder / "tiny.attar", products=24)
     texts = words(768)  # several times the queue, so that no two in flight are equal
     known = truth(bundle, texts)
-    draw = random.Random(0)  # noqa: S311 -- moments, not secrets
+    draw = random.Random(0)
     limits = ("--max-items", _QUEUE, "--max-queue-items", _QUEUE, "--max-batch-tokens", 64)
     with served(folder, bundle, *limits, *_ROOM) as server:
         judged, memory = Judged(), [server.rss_mb]

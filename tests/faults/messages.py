@@ -411,7 +411,7 @@ async def _still_right(server: Server, known: Truth, judged: Judged) -> None:
 @contextmanager
 def _mute(port: int, count: int) -> Iterator[None]:
     """Hold connections to the gRPC port that say nothing, half a preface, or noise."""
-    draw = random.Random(0)  # noqa: S311 -- no secret
+    draw = random.Random(0)
     opened = [socket.create_connection((_HOST, port)) for _ in range(count)]
     try:
         for number, one in enumerate(opened):

@@ -32,7 +32,7 @@ from onnx import helper
 from attar.bench import bench
 from attar.bundle import Bundle
 from attar.cli.main import main
-from attar.training.checkpoints import encoder
+from attar.training.checkpoints import encoder_folder
 
 from ..support.bundles import (
     text_files,
@@ -364,10 +364,10 @@ def pretrain_tokenizer(content: bytes) -> Make:
     return make
 
 
-def encoder_folder(folder: Path) -> Path:
+def written_encoder(folder: Path) -> Path:
     """Save a sound encoder as attar does."""
-    model = encoder.TextModel(encoder=tiny_encoder(), tokenizer=tokenizer_json())
-    encoder.save(model, folder / "encoder")
+    model = encoder_folder.TextModel(encoder=tiny_encoder(), tokenizer=tokenizer_json())
+    encoder_folder.save(model, folder / "encoder")
     return folder / "encoder"
 
 
@@ -375,7 +375,7 @@ def exporting(spoil: Callable[[Path], object]) -> Make:
     """Export a sound encoder's folder after it was spoilt."""
 
     def make(folder: Path) -> list[object]:
-        encoder = encoder_folder(folder)
+        encoder = written_encoder(folder)
         spoil(encoder)
         return ["export", encoder, folder / f"{NEW}.attar", "--data", pairs(folder)]
 
@@ -383,17 +383,17 @@ def exporting(spoil: Callable[[Path], object]) -> Make:
 
 
 def taken(folder: Path) -> list[object]:
-    return ["export", encoder_folder(folder), sound(folder), "--data", pairs(folder)]
+    return ["export", written_encoder(folder), sound(folder), "--data", pairs(folder)]
 
 
 def pickled_weights(encoder: Path) -> None:
-    (encoder / encoder.WEIGHTS).write_bytes(pickle.dumps({"weight": [1.0]}))
+    (encoder / encoder_folder.WEIGHTS).write_bytes(pickle.dumps({"weight": [1.0]}))
 
 
 def huge_shape(encoder: Path) -> None:
-    about = json.loads((encoder / encoder.ABOUT).read_text("utf-8"))
+    about = json.loads((encoder / encoder_folder.ABOUT).read_text("utf-8"))
     about["shape"]["vocabulary"] = "1e99"
-    (encoder / encoder.ABOUT).write_text(json.dumps(about), "utf-8")
+    (encoder / encoder_folder.ABOUT).write_text(json.dumps(about), "utf-8")
 
 
 def distilling(teacher: Callable[[Path], Path], *options: object) -> Make:
@@ -755,7 +755,7 @@ CASES: tuple[Case, ...] = (
         "damaged",
         "weights that were cut",
         ("encoder.safetensors is missing or damaged",),
-        exporting(lambda e: (e / encoder.WEIGHTS).write_bytes(b"\x08")),
+        exporting(lambda e: (e / encoder_folder.WEIGHTS).write_bytes(b"\x08")),
     ),
     Case(
         "export",
@@ -776,7 +776,7 @@ CASES: tuple[Case, ...] = (
         "hostile",
         "a description nested too deep",
         ("encoder.json is missing or damaged",),
-        exporting(lambda e: (e / encoder.ABOUT).write_bytes(DEEP)),
+        exporting(lambda e: (e / encoder_folder.ABOUT).write_bytes(DEEP)),
     ),
     Case(
         "export",
@@ -889,7 +889,7 @@ def run(case: Case, folder: Path) -> Outcome:
     folder.mkdir(exist_ok=True)
     words = [str(Path(sys.executable).with_name("attar")), *map(str, case.make(folder))]
     before = files(folder)
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)  # noqa: S603
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
     return Outcome(
         done.returncode, shown(done.stderr, folder), tuple(sorted(files(folder) - before))
     )

@@ -5,8 +5,6 @@ one file in a small random folder of a family, and `words` are those of the refu
 empty, token ids and vectors must be those of sentence-transformers.
 """
 
-# ruff: noqa: S106 -- tokens are words here, not passwords
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -134,7 +134,7 @@ def grpc_seeds() -> dict[str, list[bytes]]:
 
 async def send_grpc(target: str, count: int, *, seed: int) -> Tally:
     """Send bent messages to every method over gRPC."""
-    draw = random.Random(seed)  # noqa: S311 -- no secret
+    draw = random.Random(seed)
     seeds = grpc_seeds()
     tally = Tally()
     async with grpc.aio.insecure_channel(target) as channel:
@@ -229,7 +229,7 @@ def _odd(draw: random.Random) -> tuple[str, bytes]:
 
 async def send_bodies(url: str, count: int, *, seed: int) -> Tally:
     """Send bent bodies to every route that takes one."""
-    draw = random.Random(seed)  # noqa: S311 -- no secret
+    draw = random.Random(seed)
     paths = [
         route.path.format(model="tiny", version="1")
         for route in ROUTES
@@ -291,7 +291,7 @@ REQUESTS: Final = (
 
 async def send_raw(host: str, port: int, count: int, *, seed: int) -> Tally:
     """Send requests whose every byte may be bent, each on a connection of its own."""
-    draw = random.Random(seed)  # noqa: S311 -- no secret
+    draw = random.Random(seed)
     tally = Tally()
 
     async def send(message: bytes) -> None:
@@ -338,7 +338,7 @@ async def hold_heads(host: str, port: int, count: int, *, seconds: float) -> Tal
                 writer.write(b"x: 1\r\n")
                 await asyncio.sleep(0.1)
                 await writer.drain()
-                if reader._transport.is_closing():  # type: ignore[attr-defined] # noqa: SLF001
+                if reader._transport.is_closing():  # type: ignore[attr-defined]
                     break
             cut = reader.at_eof() or writer.is_closing()
         except OSError:

@@ -26,7 +26,7 @@ import pytest
 
 from attar.bundle import Bundle
 from attar.export.targets.triton import export_triton
-from attar.training.checkpoints import encoder
+from attar.training.checkpoints import encoder_folder
 from attar.training.huggingface import loading
 
 from ..support.bundles import tiny_bundle
@@ -196,7 +196,7 @@ print("done: demo")
 def training(folder: Path) -> list[object]:
     """Run every command that knows torch, and where the demo reads a folder as others do."""
     theirs = sentence_folder(folder / "theirs")
-    encoder.save(encoder.token_transformer(loading.read(theirs)), folder / "start")
+    encoder_folder.save(encoder_folder.token_transformer(loading.read(theirs)), folder / "start")
     datasets = pytest.importorskip("datasets")  # seconds, and an extra
     made = datasets.Dataset.from_dict({"x": np.random.default_rng(0).random((24, 4)).tolist()})
     made.save_to_disk(str(folder / "rows"))
@@ -276,7 +276,7 @@ def watched(case: Case, folder: Path, **environment: str) -> Seen:
             "WATCH_LOG": str(log),
             **environment,
         }
-        done = subprocess.run(  # noqa: S603 (our own interpreter)
+        done = subprocess.run(
             [sys.executable, "-P", *map(str, words)],
             env=env,
             cwd=here,

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from attar.training.checkpoints import encoder
+from attar.training.checkpoints import encoder_folder
 from attar.training.checkpoints.run import CHECKPOINT
 from attar.training.huggingface import loading
 
@@ -76,11 +76,11 @@ def ground(folder: Path) -> Path:
         bert_folder(folder / name)
     pooling = folder / "pooled" / "1_Pooling" / "config.json"  # the same weights, pooled otherwise
     pooling.write_text('{"pooling_mode_cls_token": true}')
-    model = encoder.token_transformer(loading.read(folder / "teacher"))
-    encoder.save(model, folder / "init")
+    model = encoder_folder.token_transformer(loading.read(folder / "teacher"))
+    encoder_folder.save(model, folder / "init")
     first = next(model.encoder.parameters())
     first.data += 0.1
-    encoder.save(model, folder / "other-init")
+    encoder_folder.save(model, folder / "other-init")
     return folder
 
 
@@ -153,10 +153,10 @@ def cut_checkpoint(run: Path) -> None:
 def killed_while_saving(run: Path) -> None:
     """Leave another run's weights under the encoder.json of this one."""
     other = run.parent / "other"
-    encoder.save(encoder.TensorModel(encoder=encoder.load(run).encoder), other)  # type: ignore[arg-type]
-    weights = bytearray((other / encoder.WEIGHTS).read_bytes())
+    encoder_folder.save(encoder_folder.TensorModel(encoder=encoder_folder.load(run).encoder), other)  # type: ignore[arg-type]
+    weights = bytearray((other / encoder_folder.WEIGHTS).read_bytes())
     weights[-1] ^= 1
-    (run / encoder.WEIGHTS).write_bytes(weights)
+    (run / encoder_folder.WEIGHTS).write_bytes(weights)
 
 
 def as_a_bundle(run: Path) -> None:
@@ -180,21 +180,21 @@ def as_a_file(run: Path) -> None:
 
 def of_no_run(run: Path) -> None:
     without(CHECKPOINT)(run)
-    encoder.save(encoder.TensorModel(encoder=encoder.load(run).encoder), run)  # type: ignore[arg-type]
+    encoder_folder.save(encoder_folder.TensorModel(encoder=encoder_folder.load(run).encoder), run)  # type: ignore[arg-type]
 
 
 def interrupted(run: Path) -> None:
     """Leave what a run has before its encoder is written."""
-    without(encoder.ABOUT, encoder.WEIGHTS)(run)
+    without(encoder_folder.ABOUT, encoder_folder.WEIGHTS)(run)
 
 
 def of_an_older_version(run: Path) -> None:
     """Leave an encoder.json from before encoders had lineages of settings, and no checkpoint."""
     without(CHECKPOINT)(run)
-    about = json.loads((run / encoder.ABOUT).read_text())
+    about = json.loads((run / encoder_folder.ABOUT).read_text())
     about["lineage"] = {"recipe": "table/t_jepa", "data": "first.csv", "steps": STEPS}
     del about["sha256"]
-    (run / encoder.ABOUT).write_text(json.dumps(about))
+    (run / encoder_folder.ABOUT).write_text(json.dumps(about))
 
 
 ANEW: Final = "start anew with restart=True (--restart), or in another folder"

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from safetensors.numpy import save_file
 
-from attar.training.checkpoints import encoder
+from attar.training.checkpoints import encoder_folder
 
 from ..support.bundles import tiny_bundle, tiny_tensor_bundle, tokenizer_json
 from ..support.encoders import tiny_encoder
@@ -236,8 +236,8 @@ def exporting(pairs: int) -> Make:
     """Export a text encoder, with parity on so many pairs."""
 
     def make(folder: Path) -> list[object]:
-        model = encoder.TextModel(encoder=tiny_encoder(), tokenizer=tokenizer_json())
-        encoder.save(model, folder / "encoder")
+        model = encoder_folder.TextModel(encoder=tiny_encoder(), tokenizer=tokenizer_json())
+        encoder_folder.save(model, folder / "encoder")
         data = texts(folder / "x.jsonl", pairs)
         bundle = folder / "x.attar"
         return [

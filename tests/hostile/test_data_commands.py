@@ -10,12 +10,12 @@ import pytest
 
 import attar
 from attar.cli.commands import lines
-from attar.training.checkpoints import encoder
+from attar.training.checkpoints import encoder_folder
 from attar.training.huggingface import loading
 
 from ..support.commands import Attar
 from ..support.teachers import bert_folder
-from .commands import encoder_folder
+from .commands import written_encoder
 from .data import Make, each, images, npz, put, table, wav
 
 CORPUS = [f"the {word} sat on the mat and the {word} ate" for word in "abcdefghijklmnop"]
@@ -158,7 +158,7 @@ def test_texts_alone_are_distilled(
     said: str,
 ) -> None:
     teacher, start, out = bert_folder(tmp_path / "theirs"), tmp_path / "start", tmp_path / "student"
-    encoder.save(encoder.token_transformer(loading.read(teacher)), start)
+    encoder_folder.save(encoder_folder.token_transformer(loading.read(teacher)), start)
     (tmp_path / "data").mkdir()
     data = ("--data", make(tmp_path / "data"), *words)
     ran = attar_("distill", teacher, "--init", start, *data, "--steps", 1, "--out", out)
@@ -166,11 +166,11 @@ def test_texts_alone_are_distilled(
     assert said in ran.out
     assert "14 train, 2 held out" in ran.out
     assert "texts to train on reach 12 tokens: cut there" in ran.out
-    assert encoder.load_text(out).lineage["recipe"] == "distil"
+    assert encoder_folder.load_text(out).lineage["recipe"] == "distil"
 
 
 def test_export_measures_on_texts_alone(attar_: Attar, tmp_path: Path) -> None:
-    encoder, bundle = encoder_folder(tmp_path), tmp_path / "x.attar"
+    encoder, bundle = written_encoder(tmp_path), tmp_path / "x.attar"
     data = ("--data", as_table(tmp_path), "--read", "column=question", "--attention", "softmax")
     ran = attar_("export", encoder, bundle, *data)
     assert ran.status == 0, ran.err

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from attar.errors import AttarError, InvalidInput
 from attar.inputs import TextInput
-from attar.training.checkpoints.encoder import TextModel
+from attar.training.checkpoints.encoder_folder import TextModel
 from attar.training.data.text import embed
 from attar.training.encoders.text import TextNetwork
 from attar.training.huggingface import loading

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from attar.cli.main import main
-from attar.training.checkpoints import encoder
+from attar.training.checkpoints import encoder_folder
 
 from ..support.commands import Attar
 from .runs import CASES, FIRST, RUN, Case, ground
@@ -50,8 +50,8 @@ def test_a_run_into_a_folder_with_one_is_that_run_or_refused(
     else:
         run = shutil.copytree(firsts[case.first], tmp_path / RUN)
     words = FIRST[case.first](data, run)
-    before = encoder.lineage_of(run)
-    weights = (run / encoder.WEIGHTS).read_bytes()
+    before = encoder_folder.lineage_of(run)
+    weights = (run / encoder_folder.WEIGHTS).read_bytes()
     case.change(run)
     files = contents(run)
 
@@ -63,10 +63,10 @@ def test_a_run_into_a_folder_with_one_is_that_run_or_refused(
         assert contents(run) == files
         return
     assert ran.status == 0, ran.err
-    lineage = encoder.load(run).lineage  # which holds the weights to it
+    lineage = encoder_folder.load(run).lineage  # which holds the weights to it
     stretches = lineage["stretches"]
     assert isinstance(stretches, list)
-    same = (run / encoder.WEIGHTS).read_bytes() == weights
+    same = (run / encoder_folder.WEIGHTS).read_bytes() == weights
     assert (len(stretches), same) == {
         "complete": (1, True),
         "continued": (2, False),

@@ -121,7 +121,7 @@ def test_kserve_takes_no_ids(served: tuple[str, str]) -> None:
 
 
 def test_no_text_in_ids_of_another_tokenizer_is_embedded(served: tuple[str, str]) -> None:
-    other, draw = foreign(), random.Random(0)  # noqa: S311 (no secret)
+    other, draw = foreign(), random.Random(0)
 
     with httpx.Client() as web:
         for length in (1, 2, 3, 5, 8) * 40:

@@ -47,7 +47,7 @@ class Device:
     def __init__(self, encoder: attar.Encoder) -> None:
         self._encoder = encoder
 
-    def embed(self, items: Any, *, model: str) -> Any:  # noqa: ARG002 (it has one)
+    def embed(self, items: Any, *, model: str) -> Any:
         return self._encoder.embed(items)
 
 

@@ -117,7 +117,7 @@ def _unigram() -> Tokenizer:
     trainer = trainers.UnigramTrainer(
         vocab_size=200,
         special_tokens=list(SPECIALS),
-        unk_token="<unk>",  # noqa: S106 (no password)
+        unk_token="<unk>",
         show_progress=False,
     )
     tokenizer.train_from_iterator(CORPUS, trainer)

@@ -43,7 +43,7 @@ def test_nothing_that_runs_in_an_image_reports_to_onnx_runtimes_vendor() -> None
 def test_hadolint_finds_nothing() -> None:
     hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent))
     assert hadolint, "hadolint is part of attar[dev]"
-    done = subprocess.run(  # noqa: S603 (the linter of our own environment)
+    done = subprocess.run(
         [hadolint, "--format", "json", str(ROOT / "Dockerfile")],
         capture_output=True,
         text=True,
@@ -108,7 +108,7 @@ def test_the_command_and_its_settings_are_those_of_the_program() -> None:
     (entrypoint,) = arguments("ENTRYPOINT")
     program, *command = json.loads(entrypoint)
     assert program in PROJECT["scripts"]
-    done = subprocess.run(  # noqa: S603 (our own program)
+    done = subprocess.run(
         [str(Path(sys.executable).with_name(program)), *command, "--help"],
         capture_output=True,
         text=True,
@@ -134,7 +134,7 @@ def test_the_health_check_passes_on_a_server_that_serves_and_fails_without_one(
     assert program == "python"
 
     def healthy(port: int) -> bool:
-        done = subprocess.run(  # noqa: S603 (the command that the image runs)
+        done = subprocess.run(
             [sys.executable, *command],
             env={**os.environ, "ATTAR_METRICS_PORT": str(port)},
             capture_output=True,

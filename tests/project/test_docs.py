@@ -115,7 +115,7 @@ def using(program: str) -> list[object]:
 @cache
 def help_of(*command: str) -> str:
     """What `attar COMMAND --help` prints."""
-    done = subprocess.run(  # noqa: S603 (our own program)
+    done = subprocess.run(
         [str(Path(sys.executable).with_name("attar")), *command, "--help"],
         env={**os.environ, "COLUMNS": "200", "TERM": "dumb"},
         capture_output=True,
@@ -219,7 +219,7 @@ def test_every_promise_of_the_security_page_names_what_holds_it() -> None:
 
 
 def test_every_measured_claim_is_what_the_kept_results_say() -> None:
-    done = subprocess.run(  # noqa: S603 (our own script)
+    done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / "claims.py"), "--check"],
         capture_output=True,
         text=True,

@@ -120,7 +120,7 @@ def test_a_bug_is_told_by_its_request_id_alone(
     words = "the caller's text"
     try:
         raise kind(words)
-    except Exception as error:  # noqa: BLE001 (any)
+    except Exception as error:
         with caplog.at_level(logging.ERROR):
             status = to_status(error)
 

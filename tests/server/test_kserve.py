@@ -351,7 +351,7 @@ def test_what_a_client_asks_of_other_servers_is_refused_by_name(client: Any) -> 
 def test_a_number_that_its_datatype_cannot_hold_is_refused(
     datatype: str,
     value: int,
-    fits: bool,  # noqa: FBT001 (pytest's)
+    fits: bool,
 ) -> None:
     info = kserve.TensorInfo(name="x", datatype=datatype, shape=(1, 1))
     numbers = np.array([value], np.uint64 if datatype.startswith("U") else np.int64)
@@ -498,7 +498,7 @@ async def test_models_are_unloaded_and_loaded_again(bundle: Path, tmp_path: Path
 
 @given(st.lists(st.binary(max_size=20), min_size=1, max_size=9))
 def test_bytes_are_written_by_triton_and_read_by_us(values: list[bytes]) -> None:
-    raw = text(*values)._get_content() or b"\0\0\0\0" * len(values)  # noqa: SLF001 (their wire form)
+    raw = text(*values)._get_content() or b"\0\0\0\0" * len(values)
     info = kserve.TensorInfo(name="text", datatype="BYTES", shape=(len(values),))
 
     assert kserve.from_raw(info, raw).array.tolist() == values

@@ -424,7 +424,7 @@ def test_a_refusal_to_start_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
         "--metrics-port=off",
         "--http-port=off",
     ]
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
 
@@ -452,4 +452,4 @@ if __name__ == "__main__":
 """
     script = tmp_path / "floor.py"
     script.write_text(program, "utf-8")
-    subprocess.run([sys.executable, str(script)], check=True, timeout=60)  # noqa: S603
+    subprocess.run([sys.executable, str(script)], check=True, timeout=60)

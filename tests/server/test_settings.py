@@ -178,7 +178,7 @@ def test_a_bad_value_is_refused_by_name_with_the_value(arguments: list[str], tol
     ("host", "local"),
     [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("me", False)],  # noqa: S104
 )
-def test_only_loopback_is_local(host: str, local: bool) -> None:  # noqa: FBT001
+def test_only_loopback_is_local(host: str, local: bool) -> None:
     assert read(["x.attar", "--host", host, *ANYBODY]).is_local is local
 
 

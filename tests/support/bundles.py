@@ -55,7 +55,7 @@ VOCABULARY = (
 def tokenizer_json() -> bytes:
     """Give a WordPiece tokenizer of whole words and single letters, [CLS] ... [SEP] around."""
     vocabulary = {word: i for i, word in enumerate(VOCABULARY)}
-    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))  # noqa: S106
+    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = BertPreTokenizer()
     tokenizer.post_processor = TemplateProcessing(

@@ -33,7 +33,7 @@ class Round:
 
 def rounds(bundle: Path, folder: Path, *, count: int, seed: int) -> Iterator[Round]:
     """Upsert until a server is killed at some moment, start another, and look; `count` times."""
-    draw = random.Random(seed)  # noqa: S311 -- moments, not secrets
+    draw = random.Random(seed)
     written = attempted = 0
     for number in range(count):
         before = written

@@ -53,7 +53,7 @@ class Timings:
 class Profile:
     shapes: Ranges = field(default_factory=dict)
 
-    def set_shape(self, name: str, /, min: Shape, opt: Shape, max: Shape) -> None:  # noqa: A002
+    def set_shape(self, name: str, /, min: Shape, opt: Shape, max: Shape) -> None:
         self.shapes[name] = {"min": min, "opt": opt, "max": max}
 
 
@@ -75,7 +75,7 @@ class Config:
     def create_timing_cache(self, serialized: bytes, /) -> Timings:
         return Timings(serialized)
 
-    def set_timing_cache(self, cache: Any, /, ignore_mismatch: bool) -> bool:  # noqa: FBT001
+    def set_timing_cache(self, cache: Any, /, ignore_mismatch: bool) -> bool:
         if b"another device" in cache.data and not ignore_mismatch:
             return False
         self.timings = cache
@@ -150,7 +150,7 @@ class Context:
         self.ran: list[tuple[int, Mapping[str, Shape]]] = []
         self._index = -1
 
-    def set_optimization_profile_async(self, index: int, stream: int, /) -> bool:  # noqa: ARG002
+    def set_optimization_profile_async(self, index: int, stream: int, /) -> bool:
         self._index, self._profile = index, self._profiles[index]
         return True
 
@@ -163,7 +163,7 @@ class Context:
         self._addresses[name] = address
         return True
 
-    def execute_async_v3(self, stream: int, /) -> bool:  # noqa: ARG002
+    def execute_async_v3(self, stream: int, /) -> bool:
         kinds = {"tensor(int64)": np.int64, "tensor(float)": np.float32}
         feed = {
             tensor.name: _at(
@@ -209,16 +209,16 @@ class StandIn:
         """Give the graph that will run: another where the library is to compile wrongly."""
         return self.replaced or graph
 
-    def Logger(self) -> object:  # noqa: N802
+    def Logger(self) -> object:
         return object()
 
-    def Builder(self, logger: Any, /) -> Builder:  # noqa: N802, ARG002
+    def Builder(self, logger: Any, /) -> Builder:
         return Builder(self)
 
-    def OnnxParser(self, network: Any, logger: Any, /) -> Parser:  # noqa: N802, ARG002
+    def OnnxParser(self, network: Any, logger: Any, /) -> Parser:
         return Parser(network, self.errors)
 
-    def Runtime(self, logger: Any, /) -> Runtime:  # noqa: N802, ARG002
+    def Runtime(self, logger: Any, /) -> Runtime:
         return Runtime()
 
 

@@ -4,8 +4,6 @@ transformers builds each from its own configuration with random weights; sentenc
 saves its folders around them. Both are imported where they are used: seconds, and warnings.
 """
 
-# ruff: noqa: S106 -- tokens are words here, not passwords
-
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence

@@ -41,7 +41,7 @@ def serving(chosen: Settings) -> Iterator[str]:
         try:
             with asyncio.Runner(loop_factory=lambda: loop) as runner:
                 runner.run(run())
-        except BaseException as error:  # noqa: BLE001 (told to the test)
+        except BaseException as error:
             failure.append(error)
         finally:
             started.set()
@@ -65,7 +65,7 @@ def process(*arguments: str, ready_file: Path) -> Iterator[tuple[subprocess.Pope
     """Run `python -m attar.server`; gives the process and its port, and kills it at the end."""
     own = ["--ready-file", str(ready_file), "--http-port=off"]  # an argument may choose another
     command = [sys.executable, "-m", "attar.server", *own, *arguments]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:  # noqa: S603
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         try:
             patience = time.monotonic() + 60
             while not ready_file.exists():

@@ -1,4 +1,4 @@
-"""What each process of tests/training/test_fsdp.py does: started by torchrun with the folder to use."""
+"""What each process of test_fsdp.py does: started by torchrun with the folder to use."""
 
 import sys
 from collections.abc import Callable

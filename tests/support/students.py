@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from attar.cli.commands import recovered
 from attar.export.text import text_graph
 from attar.inputs import TextInput
-from attar.training.checkpoints.encoder import TextModel
+from attar.training.checkpoints.encoder_folder import TextModel
 from attar.training.data.pairs import Pair, Split, split
 from attar.training.data.text import embed
 from attar.training.encoders.text import TextEncoder, TextShape

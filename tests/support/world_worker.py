@@ -1,4 +1,4 @@
-"""What each process of tests/training/test_distributed.py does: started by torchrun with the folder to write."""
+"""What each process of test_distributed.py does: started by torchrun with the folder to write."""
 
 import sys
 from collections.abc import Callable
@@ -190,7 +190,7 @@ def turned(items: Tensor, step: int) -> Turned:
     return Turned(copies.flatten(0, 1), classes(items))
 
 
-def corrupted(items: Tensor, step: int) -> tuple[Corrupted, ...]:  # noqa: ARG001
+def corrupted(items: Tensor, step: int) -> tuple[Corrupted, ...]:
     made = []
     for view in (images(items), images(items).flip(2)):
         hidden = view[:, 0] > 0.3
@@ -198,17 +198,17 @@ def corrupted(items: Tensor, step: int) -> tuple[Corrupted, ...]:  # noqa: ARG00
     return tuple(made)
 
 
-def altered(items: Tensor, step: int) -> Altered:  # noqa: ARG001
+def altered(items: Tensor, step: int) -> Altered:
     clean = images(items)[:, 0]
     return Altered(clean.masked_fill(clean > 0.3, 0.0), clean, clean > 0.3)
 
 
-def blanked(items: Tensor, step: int) -> Blanked:  # noqa: ARG001
+def blanked(items: Tensor, step: int) -> Blanked:
     ids, hidden = (items.abs() * 2).long().clamp(max=3), items > 0.5
     return Blanked(Tokens(ids.masked_fill(hidden, 4), torch.ones_like(ids)), ids, hidden)
 
 
-def asked(items: Tensor, step: int) -> latent_features.Asked:  # noqa: ARG001
+def asked(items: Tensor, step: int) -> latent_features.Asked:
     context = torch.tensor([0, 3]).expand(len(items), 2)
     targets = torch.tensor([[1, 2], [4, 5]]).expand(len(items), 2, 2)
     return latent_features.Asked(items, context, targets)

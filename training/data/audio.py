@@ -91,7 +91,7 @@ def _clip(path: Path, rate: int, length: int) -> NDArray[np.float32]:
     start = max(header.frames - needed, 0) // 2
     samples = read_frames(path, header, start, needed).mean(1)
     if header.rate != rate:
-        from scipy.signal import resample_poly  # noqa: PLC0415 - seconds that others need not wait
+        from scipy.signal import resample_poly
 
         common = math.gcd(rate, header.rate)
         samples = resample_poly(samples, rate // common, header.rate // common)

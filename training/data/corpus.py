@@ -191,8 +191,8 @@ def _text(path: Path) -> str:
 def _parquet(path: Path, column: str | None) -> dict[str, Sequence[str]]:
     """Read the columns of texts that a Parquet file has, or one."""
     try:
-        import pyarrow as pa  # noqa: PLC0415 - an extra
-        from pyarrow import parquet  # noqa: PLC0415
+        import pyarrow as pa
+        from pyarrow import parquet
     except ImportError as error:
         what = f"reading {path}"
         raise MissingExtra(what, "data") from error

@@ -89,7 +89,7 @@ def dataset_parts(
     `datasets`, and InvalidInput for a damaged folder or a dict without `train`.
     """
     try:
-        import datasets  # noqa: PLC0415 - seconds, and an extra
+        import datasets
     except ImportError as error:
         what = f"reading {folder}"
         raise MissingExtra(what, "data") from error

@@ -83,9 +83,9 @@ def line_objects(path: Path) -> tuple[dict[int, dict[str, object]], int]:
 def _object(line: str) -> dict[str, object]:
     value = json.loads(line, object_pairs_hook=_unique)
     if isinstance(value, list):
-        raise ValueError("an array and no object: write each of its objects in a line")  # noqa: TRY004
+        raise ValueError("an array and no object: write each of its objects in a line")
     if not isinstance(value, dict):
-        raise ValueError(f"{line.strip()[:40]} is no object")  # noqa: TRY004
+        raise ValueError(f"{line.strip()[:40]} is no object")
     return value
 
 

@@ -177,7 +177,7 @@ def _parts(path: Path, member: str | None, choices: _Choices) -> Parts:
 def _folder(folder: Path, choices: _Choices) -> Parts:
     """Read a folder by what lies in it."""
     if _saved(folder):
-        from .huggingface import dataset_parts  # noqa: PLC0415 - an extra
+        from .huggingface import dataset_parts
 
         usable = "form", "side", "columns", "label", "test_last"
         choices.only(str(folder), "a saved data set", *usable)
@@ -303,7 +303,7 @@ def _whole(paths: Sequence[Path], choices: _Choices) -> Part:
 
 
 def _parquet(files: Sequence[Path], choices: _Choices) -> Part:
-    from .parquet import parquet_part  # noqa: PLC0415 - an extra
+    from .parquet import parquet_part
 
     usable = "form", "side", "columns", "label", "test_last"
     choices.only(str(files[0]), "Parquet", *usable)

@@ -40,7 +40,7 @@ def made_molecules(
     )
 
 
-def _molecule(amide: bool, para: bool, draw: np.random.Generator) -> str:  # noqa: FBT001 - its kinds
+def _molecule(amide: bool, para: bool, draw: np.random.Generator) -> str:
     """Write a molecule with at least one piece of either kind."""
     kinds = [0, 1, *draw.integers(3, size=draw.integers(2, 6))]
     pieces = []

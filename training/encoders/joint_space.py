@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from attar.errors import InvalidInput
 
-from ..checkpoints.encoder import TensorModel
+from ..checkpoints.encoder_folder import TensorModel
 from .encoder import TensorEncoder
 
 
@@ -64,5 +64,5 @@ class SharedSpace(nn.Module):
 
     def _each(self) -> Iterator[tuple[str, TensorEncoder]]:
         for name, encoder in self.encoders.items():
-            assert isinstance(encoder, TensorEncoder)  # noqa: S101 - torch's dict does not know
+            assert isinstance(encoder, TensorEncoder)
             yield name, encoder

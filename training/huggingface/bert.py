@@ -16,7 +16,7 @@ from torch import Tensor
 
 from attar.errors import InvalidInput
 
-from ..checkpoints.encoder import TextModel
+from ..checkpoints.encoder_folder import TextModel
 from ..encoders.text import TextEncoder, TextShape
 from ..encoders.transformer import TransformerShape
 from . import save_pretrained

@@ -13,7 +13,7 @@ def transformers(what: str) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it and what it imports warn about one another
-            import transformers as library  # noqa: PLC0415 -- seconds, for some folders only
+            import transformers as library
     except ModuleNotFoundError as error:
         raise MissingExtra(what, "hf") from error
     return library

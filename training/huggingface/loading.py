@@ -15,7 +15,7 @@ from torch import Tensor
 
 from attar.errors import InvalidInput
 
-from ..checkpoints.encoder import TextModel
+from ..checkpoints.encoder_folder import TextModel
 from ..encoders.text import TextNetwork
 from . import bert, tokenization, transformers_backend
 from .config import Declared, Described, describe, refuse_other_widths, size

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from attar.errors import InvalidInput
 from attar.manifest import AxisRange, Cost, Limits, TensorSpec
 
-from ..checkpoints.encoder import TextModel
+from ..checkpoints.encoder_folder import TextModel
 from ..encoders.attention import unit
 from ..encoders.image_preprocessing import Pixels
 from ..encoders.text import TextNetwork
@@ -113,7 +113,7 @@ class CaptionTower(TextNetwork):
     def forward(
         self,
         input_ids: Int[Tensor, "b n"],
-        attention_mask: Int[Tensor, "b n"],  # noqa: ARG002 -- tokens see only what is before them
+        attention_mask: Int[Tensor, "b n"],
     ) -> Float[Tensor, "b dim"]:
         """Embed rows of ids, each with its end-of-text token and padded after it."""
         return unit(self.projection(self.network(input_ids=input_ids).pooler_output))

@@ -41,7 +41,7 @@ class Asymmetric(Method[tuple[Inputs, Inputs]]):
         self.target = None if momentum is None else Ema(Chain(encoder, projector), momentum)
         self._projections = torch.empty(0)
 
-    def loss(self, batch: tuple[Inputs, Inputs], step: int) -> tuple[Tensor, Metrics]:  # noqa: ARG002
+    def loss(self, batch: tuple[Inputs, Inputs], step: int) -> tuple[Tensor, Metrics]:
         """Average both directions' loss."""
         embeddings = [self.encoder(*view) for view in batch]
         projections = [self.projector(embedding) for embedding in embeddings]

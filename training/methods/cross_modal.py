@@ -34,7 +34,7 @@ class CrossModal(Method[tuple[Tensor, ...]]):
         self.log_scales = nn.Parameter(torch.full((pairs,), math.log(scale)))
         self._keep_scales()
 
-    def loss(self, batch: tuple[Tensor, ...], step: int) -> tuple[Tensor, Metrics]:  # noqa: ARG002
+    def loss(self, batch: tuple[Tensor, ...], step: int) -> tuple[Tensor, Metrics]:
         """Add up what finding each other costs in all pairs."""
         embeddings = gather(self.encoder(*batch))  # (n, modalities, dim)
         loss = clip(embeddings.unbind(1), self.log_scales)
@@ -44,7 +44,7 @@ class CrossModal(Method[tuple[Tensor, ...]]):
             alignment = (own.mean() - count) / (count * (count - 1))
             return loss, {"alignment": alignment, "scale": self.log_scales.exp().mean()}
 
-    def after_step(self, step: int) -> None:  # noqa: ARG002
+    def after_step(self, step: int) -> None:
         """Bring the scales back to where the objective does not cut them and their gradient."""
         self._keep_scales()
 

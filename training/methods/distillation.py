@@ -27,7 +27,7 @@ class Distillation(Method[Lesson]):
         self.encoder = student
         self.temperature = temperature
 
-    def loss(self, batch: Lesson, step: int) -> tuple[Tensor, Metrics]:  # noqa: ARG002
+    def loss(self, batch: Lesson, step: int) -> tuple[Tensor, Metrics]:
         """Compare the student's embeddings of both views with the teacher's."""
         first, second, *targets = batch
         student = gather(torch.cat([self.encoder(*first), self.encoder(*second)]))  # (2n, d)

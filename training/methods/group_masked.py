@@ -60,7 +60,7 @@ class GroupMasked(Method[tuple[Corrupted, Corrupted]]):
     def loss(
         self,
         batch: tuple[Corrupted, Corrupted],
-        step: int,  # noqa: ARG002
+        step: int,
     ) -> tuple[Tensor, Metrics]:
         """Add up the two parts, each averaged over the views."""
         rebuilt, queries = [], []

@@ -47,7 +47,7 @@ class LabelAugmentation(Method[Turned]):
         self.distil = distil
         self.temperature = temperature
 
-    def loss(self, batch: Turned, step: int) -> tuple[Tensor, Metrics]:  # noqa: ARG002
+    def loss(self, batch: Turned, step: int) -> tuple[Tensor, Metrics]:
         """Add the losses of the joint and of the single classifier."""
         features = self.encoder(batch.copies)
         logits = self.joint(features)  # (n forms, classes forms)

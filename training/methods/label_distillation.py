@@ -35,7 +35,7 @@ class LabelDistillation(Method[Tensor]):
         self.objective = objective
         self.batch_statistics = batch_statistics
 
-    def loss(self, batch: Tensor, step: int) -> tuple[Tensor, Metrics]:  # noqa: ARG002
+    def loss(self, batch: Tensor, step: int) -> tuple[Tensor, Metrics]:
         """Compare the logits."""
         self.teacher.train(self.batch_statistics)
         with torch.no_grad():

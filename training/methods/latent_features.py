@@ -50,7 +50,7 @@ class LatentFeatures(Method[Asked]):
         self.slow = Ema(encoder, momentum)
         self.regularise = regularise
 
-    def loss(self, batch: Asked, step: int) -> tuple[Tensor, Metrics]:  # noqa: ARG002
+    def loss(self, batch: Asked, step: int) -> tuple[Tensor, Metrics]:
         """Give the mean squared error of the predicted states."""
         goals = self.goals(batch.rows)
         seen = self._states(self.encoder, take(self.encoder.tokens(batch.rows), batch.context))

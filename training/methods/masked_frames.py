@@ -31,7 +31,7 @@ class MaskedFrames(Method[Altered]):
         self.encoder = encoder
         self.rebuild = nn.Linear(encoder.width, encoder.shape.mels)
 
-    def loss(self, batch: Altered, step: int) -> tuple[Tensor, Metrics]:  # noqa: ARG002
+    def loss(self, batch: Altered, step: int) -> tuple[Tensor, Metrics]:
         """Give the mean absolute difference of the hidden cells."""
         states = self.encoder.own(self.encoder.states(self.encoder.tokens(batch.seen)))
         frames = self.rebuild(states).transpose(1, 2)

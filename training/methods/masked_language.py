@@ -41,7 +41,7 @@ class MaskedLanguage(Method[Blanked]):
             nn.Linear(width, encoder.shape.vocabulary),
         )
 
-    def loss(self, batch: Blanked, step: int) -> tuple[Tensor, Metrics]:  # noqa: ARG002
+    def loss(self, batch: Blanked, step: int) -> tuple[Tensor, Metrics]:
         """Give the mean cross-entropy of the hidden tokens."""
         ids, mask = batch.seen
         logits = self.head(self.encoder.transformer(self.encoder.tokens(ids), mask.bool()))

@@ -31,7 +31,7 @@ class MixedTwins(Method[tuple[Inputs, Inputs]]):
         self.redundancy = redundancy
         self.strength = strength
 
-    def loss(self, batch: tuple[Inputs, Inputs], step: int) -> tuple[Tensor, Metrics]:  # noqa: ARG002
+    def loss(self, batch: tuple[Inputs, Inputs], step: int) -> tuple[Tensor, Metrics]:
         """Add the regulariser to Barlow Twins' value."""
         ((first,), (second,)) = batch
         embeddings = self.encoder(first), self.encoder(second)

@@ -44,7 +44,7 @@ class Puzzled(Method[Asked]):
         self.temperature = temperature
         self.weight = weight
 
-    def loss(self, batch: Asked, step: int) -> tuple[Tensor, Metrics]:  # noqa: ARG002
+    def loss(self, batch: Asked, step: int) -> tuple[Tensor, Metrics]:
         """Add up both parts."""
         views = [gather(self.projector(self.encoder(view))) for view in (batch.first, batch.second)]
         contrast = nt_xent(*views, temperature=self.temperature)

@@ -57,7 +57,7 @@ class RandomTeacher(Method[tuple[Inputs]]):
                     for own, its in zip(module.parameters(), other.parameters(), strict=True):
                         own.lerp_(its, distance)
 
-    def loss(self, batch: tuple[Inputs], step: int) -> tuple[Tensor, Metrics]:  # noqa: ARG002
+    def loss(self, batch: tuple[Inputs], step: int) -> tuple[Tensor, Metrics]:
         """Compare the student's distribution with the teacher's."""
         ((image,),) = batch
         loss = soft_labels(self.head(self.encoder(image)), self.teacher(image))

@@ -22,7 +22,7 @@ class Reconstruction(Method[Corrupted]):
         self.encoder = encoder
         self.decoder = decoder
 
-    def loss(self, batch: Corrupted, step: int) -> tuple[Tensor, Metrics]:  # noqa: ARG002
+    def loss(self, batch: Corrupted, step: int) -> tuple[Tensor, Metrics]:
         """Give the mean squared error."""
         seen, clean = batch
         return F.mse_loss(self.decoder(self.encoder(seen)), clean.flatten(1)), {}

@@ -30,7 +30,7 @@ class Twins(Method[tuple[Inputs, Inputs]]):
         self.projector = projector
         self.objective = objective
 
-    def loss(self, batch: tuple[Inputs, Inputs], step: int) -> tuple[Tensor, Metrics]:  # noqa: ARG002
+    def loss(self, batch: tuple[Inputs, Inputs], step: int) -> tuple[Tensor, Metrics]:
         """Compare the two views' projections."""
         first, second = (self.encoder(*view) for view in batch)
         alignment = nn.functional.cosine_similarity(first, second).mean().detach()

@@ -60,6 +60,6 @@ class Swav(Method[tuple[Inputs, Inputs]]):
         return loss, {"alignment": alignment, "used": used}
 
     @torch.no_grad()
-    def after_step(self, step: int) -> None:  # noqa: ARG002
+    def after_step(self, step: int) -> None:
         """Bring the prototypes back to unit length."""
         self.prototypes.weight.copy_(F.normalize(self.prototypes.weight, dim=1))

@@ -42,7 +42,7 @@ class Quantised(Method[Tensor]):
         self.decoder = mlp(encoder.width, hidden, numbers)
         self._last: tuple[Tensor, Tensor] | None = None
 
-    def loss(self, batch: Tensor, step: int) -> tuple[Tensor, Metrics]:  # noqa: ARG002
+    def loss(self, batch: Tensor, step: int) -> tuple[Tensor, Metrics]:
         """Add up the error of what was rebuilt and the two distances between states and codes."""
         states = self.states(batch)
         codes = self.codebook.codes(states)
@@ -59,7 +59,7 @@ class Quantised(Method[Tensor]):
             "used": perplexity(codes, len(self.codebook.idle)),
         }
 
-    def after_step(self, step: int) -> None:  # noqa: ARG002
+    def after_step(self, step: int) -> None:
         """Restart the codes that nobody uses."""
         if self._last is not None:
             self.codebook.restart(*self._last)

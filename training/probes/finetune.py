@@ -71,7 +71,7 @@ class _FineTune(Method[Labelled]):
         super().__init__()
         self.encoder = encoder  # the whole network is what the loop runs in parts
 
-    def loss(self, batch: Labelled, step: int) -> tuple[Tensor, Metrics]:  # noqa: ARG002
+    def loss(self, batch: Labelled, step: int) -> tuple[Tensor, Metrics]:
         """Give the mean cross-entropy."""
         items, labels = batch
         logits = self.encoder(items)

@@ -46,7 +46,7 @@ class BuilderConfig(Protocol):
         """Read a cache; of no bytes, an empty one."""
         ...
 
-    def set_timing_cache(self, cache: Timings, /, ignore_mismatch: bool) -> bool:  # noqa: FBT001
+    def set_timing_cache(self, cache: Timings, /, ignore_mismatch: bool) -> bool:
         """Use a cache: False for one of another device or version."""
         ...
 
@@ -54,7 +54,7 @@ class BuilderConfig(Protocol):
 class OptimizationProfile(Protocol):
     """Least, likeliest and largest shape of every input."""
 
-    def set_shape(self, name: str, /, min: Shape, opt: Shape, max: Shape) -> None:  # noqa: A002
+    def set_shape(self, name: str, /, min: Shape, opt: Shape, max: Shape) -> None:
         """Give one input's shapes."""
         ...
 
@@ -158,18 +158,18 @@ class TensorRT(Protocol):
     BuilderFlag: Any  # TF32
     HardwareCompatibilityLevel: Any  # NONE, SAME_COMPUTE_CAPABILITY, AMPERE_PLUS
 
-    def Logger(self) -> Any:  # noqa: N802
+    def Logger(self) -> Any:
         """Give what writes warnings to stderr."""
         ...
 
-    def Builder(self, logger: Any, /) -> Builder:  # noqa: N802
+    def Builder(self, logger: Any, /) -> Builder:
         """Give a builder."""
         ...
 
-    def OnnxParser(self, network: Network, logger: Any, /) -> OnnxParser:  # noqa: N802
+    def OnnxParser(self, network: Network, logger: Any, /) -> OnnxParser:
         """Give a parser that fills `network`."""
         ...
 
-    def Runtime(self, logger: Any, /) -> Runtime:  # noqa: N802
+    def Runtime(self, logger: Any, /) -> Runtime:
         """Give a runtime."""
         ...

@@ -333,7 +333,7 @@ def provider_options(what: Plan, cache: Path) -> dict[str, str]:
 def this_machine() -> Machine:
     """Find TensorRT and the GPU; MissingExtra or NotSupported says what is not there."""
     try:
-        import tensorrt  # noqa: PLC0415 -- only a machine with a GPU has it
+        import tensorrt
     except ImportError as error:
         raise MissingExtra("building a TensorRT engine", "tensorrt") from error
     if not torch.cuda.is_available():

@@ -806,8 +806,8 @@ def test_every_caller_ends_exactly_once(  # noqa: C901 - one play of many parts
     callers: list[Fate],
     script: list[str],
     budget: int,
-    drain: bool,  # noqa: FBT001 - Hypothesis draws it
-    sharing: bool,  # noqa: FBT001 - Hypothesis draws it
+    drain: bool,
+    sharing: bool,
 ) -> None:
     ran: list[list[int]] = []
 

@@ -296,7 +296,7 @@ def test_sigterm_ends_a_server_that_is_starting(tmp_path: Path) -> None:
     ENDLESS(tmp_path / "bad.attar")
     command = [sys.executable, "-m", "attar.server", str(tmp_path / "bad.attar")]
     own = ["--port=0", "--http-port=off", "--metrics-port=off", "--threads=1"]
-    with subprocess.Popen([*command, *own, "--data-dir", str(tmp_path / "data")]) as server:  # noqa: S603
+    with subprocess.Popen([*command, *own, "--data-dir", str(tmp_path / "data")]) as server:
         process = psutil.Process(server.pid)
         while not (children := process.children()):
             assert server.poll() is None

@@ -35,17 +35,17 @@ class StandIn(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mi
         )
         self.rows: list[int] = []
 
-    def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802 (gRPC's)
+    def ModelMetadata(self, request: Any, context: Any) -> Any:
         if request.name != f"{self.manifest.name}_graph":
             context.abort(grpc.StatusCode.NOT_FOUND, f"unknown model {request.name}")
         inputs = [{"name": spec.name, "datatype": "INT64"} for spec in self.manifest.inputs]
         return service_pb2.ModelMetadataResponse(name=request.name, inputs=inputs)
 
-    def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802 (gRPC's)
+    def ModelConfig(self, request: Any, context: Any) -> Any:
         config = model_config_pb2.ModelConfig(name=request.name, max_batch_size=MOST)
         return service_pb2.ModelConfigResponse(config=config)
 
-    def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802 (gRPC's)
+    def ModelInfer(self, request: Any, context: Any) -> Any:
         feed = {
             tensor.name: np.frombuffer(raw, np.int64).reshape(tensor.shape)
             for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True)

@@ -32,7 +32,7 @@ class Collector(collector_grpc.TraceServiceServicer):
         self.spans: list[Any] = []
         self.services: set[str] = set()
 
-    def Export(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
+    def Export(self, request: Any, context: Any) -> Any:
         for resource in request.resource_spans:
             self.services |= {
                 one.value.string_value
@@ -162,7 +162,7 @@ def test_a_protocol_that_attar_does_not_send_is_refused(
 def test_without_the_variable_nothing_of_opentelemetry_is_imported() -> None:
     program = "import sys, attar.client, attar.server.app; print('opentelemetry' in sys.modules)"
     without = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [sys.executable, "-c", program],
         env=without,
         capture_output=True,

@@ -166,7 +166,7 @@ def test_a_worker_that_cannot_start_ends_the_start(tmp_path: Path) -> None:
     metrics = free_pair()
     chosen = settings(bundle, data_dir=tmp_path / "data", metrics_port=metrics, workers=2)
     listening = [sys.executable, "-c", _LISTEN, str(metrics + 1)]
-    with subprocess.Popen(listening, stdout=subprocess.PIPE) as other:  # noqa: S603
+    with subprocess.Popen(listening, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         other.stdout.readline()
         with pytest.raises(Unavailable, match="worker 1 ended with 2"), serving(chosen):

@@ -537,7 +537,7 @@ def test_connections_beyond_the_limit_are_told_and_closed(url: str) -> None:
     time.sleep(0.2)
     answers = []
     for connection in held:
-        connection.setblocking(False)  # noqa: FBT003 (the socket's own signature)
+        connection.setblocking(False)
         try:
             answers.append(connection.recv(100))
         except BlockingIOError:

@@ -46,7 +46,7 @@ def looks_closely(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("looks_closely")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(found=JSON, escaped=st.booleans())
-def test_what_stands_in_texts_does_not_count(found: Any, escaped: bool) -> None:  # noqa: FBT001
+def test_what_stands_in_texts_does_not_count(found: Any, escaped: bool) -> None:
     body = json.dumps(found, ensure_ascii=escaped).encode("utf-8", "replace")
 
     count = endpoint.json_values(body, most=MOST)

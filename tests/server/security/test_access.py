@@ -322,7 +322,7 @@ def test_access_without_keys_is_open() -> None:
         ("localhost", False),
     ],
 )
-def test_without_keys_only_this_machine_changes_the_server(peer: str, local: bool) -> None:  # noqa: FBT001
+def test_without_keys_only_this_machine_changes_the_server(peer: str, local: bool) -> None:
     assert is_local(peer) is local
     if not local:
         with pytest.raises(PermissionDenied, match="comes from another machine"):

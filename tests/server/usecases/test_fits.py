@@ -95,7 +95,7 @@ class Quota(Meter):
     def __init__(self, items: int) -> None:
         self.items = items
 
-    def take(self, *, requests: int = 0, items: int = 0, tokens: int = 0) -> None:  # noqa: ARG002
+    def take(self, *, requests: int = 0, items: int = 0, tokens: int = 0) -> None:
         if items > self.items:
             raise RateLimited("no more", retry_after_s=1)
         self.items -= items
@@ -248,7 +248,7 @@ async def test_tokens_of_an_item_that_is_refused_are_counted(models: Models) -> 
     counted: list[int] = []
 
     class Counting(Meter):
-        def take(self, *, requests: int = 0, items: int = 0, tokens: int = 0) -> None:  # noqa: ARG002
+        def take(self, *, requests: int = 0, items: int = 0, tokens: int = 0) -> None:
             counted.append(tokens)
 
     with answering(Call(rpc="", request_id="", meter=Counting())):

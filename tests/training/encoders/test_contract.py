@@ -25,7 +25,7 @@ from attar.export.tensor import export_model
 from attar.export.text import export_text
 from attar.manifest import Range
 from attar.training import encoders
-from attar.training.checkpoints.encoder import (
+from attar.training.checkpoints.encoder_folder import (
     ENCODERS,
     TensorModel,
     TextModel,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from attar.errors import InvalidInput
-from attar.training.checkpoints.encoder import attention_kinds
+from attar.training.checkpoints.encoder_folder import attention_kinds
 from attar.training.encoders.series import SeriesEncoder, SeriesShape
 from attar.training.encoders.spectrogram import SpectrogramEncoder, SpectrogramShape
 from attar.training.encoders.table import TableEncoder, TableShape

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import attar
 from attar.export.importing import import_folder
 from attar.runtime import Encoder
-from attar.training.checkpoints.encoder import token_transformer
+from attar.training.checkpoints.encoder_folder import token_transformer
 from attar.training.data.text import embed, tokenize
 from attar.training.huggingface import loading
 from attar.training.huggingface.config import Declared

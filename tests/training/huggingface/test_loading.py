@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from attar.errors import InvalidInput
-from attar.training.checkpoints.encoder import token_transformer
+from attar.training.checkpoints.encoder_folder import token_transformer
 from attar.training.data.text import embed, tokenize
 from attar.training.huggingface import loading
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from attar.errors import InvalidInput
-from attar.training.checkpoints.encoder import TextModel, token_transformer
+from attar.training.checkpoints.encoder_folder import TextModel, token_transformer
 from attar.training.data.text import pad
 from attar.training.encoders.attention import LinearAttention
 from attar.training.encoders.pooling import Dense, HeadShape

@@ -263,7 +263,7 @@ def test_sit_lays_patches_out_where_they_were() -> None:
     images = torch.rand(3, 2, 4, 4)
     patches = images.unfold(2, 2, 2).unfold(3, 2, 2)  # n, channels, down, across, 2, 2
     flat = patches.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
-    torch.testing.assert_close(method._image(flat), images)  # noqa: SLF001 - an order is easy to mix up
+    torch.testing.assert_close(method._image(flat), images)
 
 
 def test_sit_rebuilds_the_hidden_pixels_alone() -> None:

@@ -294,4 +294,4 @@ def test_probes_import_no_torch() -> None:
     modules += ["protocol", "rankme", "retrieval"]
     code = "".join(f"import attar.training.probes.{name}\n" for name in modules)
     code += "import sys; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-P", "-c", code], check=True)  # noqa: S603 - our own words
+    subprocess.run([sys.executable, "-P", "-c", code], check=True)

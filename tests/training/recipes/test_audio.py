@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from attar.training.checkpoints.encoder import TensorModel, load, save
+from attar.training.checkpoints.encoder_folder import TensorModel, load, save
 from attar.training.data.source import Source, embed
 from attar.training.data.spectrograms import Frames, spectrograms
 from attar.training.datasets.tones import CLASSES, FALL, RISE, tones

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from attar.errors import InvalidInput
-from attar.training.checkpoints.encoder import TextModel, attention_kinds, load_text, save
+from attar.training.checkpoints.encoder_folder import TextModel, attention_kinds, load_text, save
 from attar.training.data.molecules import Molecules, Property, read_property, read_smiles
 from attar.training.data.text import embed, tokenize
 from attar.training.datasets.synthetic_molecules import AMIDE, KETONE, META, PARA, made_molecules

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import attar
 from attar.errors import InvalidInput, ShapeError
 from attar.export.tensor import export_model
-from attar.training.checkpoints.encoder import TensorModel, load, save
+from attar.training.checkpoints.encoder_folder import TensorModel, load, save
 from attar.training.data.objects import Objects
 from attar.training.data.source import embed
 from attar.training.datasets.stars import variable_stars

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from attar.errors import InvalidInput
-from attar.training.checkpoints.encoder import TensorModel, load, save
+from attar.training.checkpoints.encoder_folder import TensorModel, load, save
 from attar.training.data.source import Source, embed
 from attar.training.datasets.eeg import eeg
 from attar.training.loop import fit

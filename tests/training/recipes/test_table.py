@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from attar.training.checkpoints.encoder import TensorModel, load, save
+from attar.training.checkpoints.encoder_folder import TensorModel, load, save
 from attar.training.data.source import Source, embed
 from attar.training.datasets.tables import breast_cancer, wine
 from attar.training.encoders.table import TableEncoder, TableShape

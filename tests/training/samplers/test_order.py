@@ -30,7 +30,7 @@ def run(folder: Path, size: int, *, start: int = 0) -> list[list[list[float]]]:
     """Give what each process saw of each step: its rows, and sums of what they hold."""
     arguments = [str(size), str(folder / f"meeting{size}"), str(start)]
     workers = [
-        subprocess.Popen(  # noqa: S603 - our own words
+        subprocess.Popen(
             [sys.executable, "-P", "-c", WORKER, str(rank), *arguments],
             stdout=subprocess.PIPE,
             text=True,

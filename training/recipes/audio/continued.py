@@ -92,10 +92,10 @@ def errors(encoder: SpectrogramEncoder, data: Groups, settings: Settings) -> tup
     Both groups must have labels, and the target a test part.
     """
     related, target = (spectrograms(s, settings.frames) for s in (data.related, data.target))
-    assert target.test is not None  # noqa: S101 - as promised
-    assert related.train_labels is not None  # noqa: S101
-    assert target.train_labels is not None  # noqa: S101
-    assert target.test_labels is not None  # noqa: S101
+    assert target.test is not None
+    assert related.train_labels is not None
+    assert target.train_labels is not None
+    assert target.test_labels is not None
     known, some, asked = (embed(encoder, s) for s in (related.train, target.train, target.test))
     alone, beside = [], []
     for draw in range(DRAWS):
@@ -139,8 +139,8 @@ def speakers(folder: Path, *, target: str) -> Groups:
     A part of the target's, three in ten of each digit, is its test part.
     """
     every = spoken_digits(folder, length=4000, test_speakers=(target,))
-    assert every.test is not None  # noqa: S101 - the target's
-    assert every.test_labels is not None  # noqa: S101
+    assert every.test is not None
+    assert every.test_labels is not None
     own = parted(every.test, every.test_labels, held_out(every.test_labels))
     return Groups(related=Source(train=every.train, train_labels=every.train_labels), target=own)
 

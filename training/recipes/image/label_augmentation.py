@@ -94,8 +94,8 @@ def _trained(data: Source, seed: int, *, turns: bool) -> LabelAugmentation:
 
 def _accuracy(classify: Callable[[Tensor], Tensor], data: Source) -> float:
     """Give the share of test images that are named rightly."""
-    assert data.test is not None  # noqa: S101 - the claim's own data
-    assert data.train_labels is not None  # noqa: S101
+    assert data.test is not None
+    assert data.train_labels is not None
     with torch.no_grad():
         logits = classify(data.test[torch.arange(len(data.test))])
     names = np.unique(data.train_labels)

@@ -75,7 +75,7 @@ def refuse_unlabelled(data: Source) -> None:
 def taught(data: Source, pretrained: Twins, settings: Settings) -> FineTuned:
     """Make the teacher, on the settings' share of the labels; raises InvalidInput without any."""
     refuse_unlabelled(data)
-    assert data.train_labels is not None  # noqa: S101 - as was held
+    assert data.train_labels is not None
     rows = label_lists(data.train_labels, settings.share, settings.seed).rows
     return tuned(data, pretrained, rows, settings)
 
@@ -134,7 +134,7 @@ def soft(settings: Settings) -> Callable[[Tensor, Tensor], Tensor]:
 def trial(data: Source, seed: int) -> dict[str, float]:
     """Give test accuracies of the runs, and of the student's network trained on labels alone."""
     settings = replace(Settings(), seed=seed)
-    assert data.train_labels is not None  # noqa: S101 - the claim's own data
+    assert data.train_labels is not None
     few, more = (label_lists(data.train_labels, share, seed).rows for share in (FEW, MORE))
     pretraining = replace(build(data, settings), probe=None)
     fit(pretraining, accelerator="cpu", progress=False)

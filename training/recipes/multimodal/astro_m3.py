@@ -244,7 +244,7 @@ def trial(data: Objects, seed: int, settings: Settings | None = None) -> dict[st
     training = replace(build(data, settings), probe=None)
     fit(training, accelerator="cpu", progress=False)
     space = training.method.encoder.eval()
-    assert isinstance(space, SharedSpace)  # noqa: S101 - as it was built
+    assert isinstance(space, SharedSpace)
     train, test, novel = (embeddings(space, part) for part in (data.train, data.test, data.novel))
     return {
         **few_labels(space, data, settings),

@@ -112,7 +112,7 @@ def probe(method: Quantised, data: Source, settings: Settings) -> dict[str, floa
 
 def surprises(method: Quantised, data: Source, settings: Settings) -> NDArray[np.float64]:
     """Score test segments by the mean surprise of their strangest run, to who knows normal ones."""
-    assert data.test is not None  # noqa: S101 - both callers have seen to it
+    assert data.test is not None
     model = n_grams(codes(method, normal(data)), settings.size, order=settings.order)
     each = model.surprise(codes(method, data.test))
     runs = np.lib.stride_tricks.sliding_window_view(each, min(settings.run, each.shape[1]), axis=1)

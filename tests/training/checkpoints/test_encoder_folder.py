@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save as weights
 
 from attar.errors import InvalidInput
-from attar.training.checkpoints.encoder import TextModel, attention_kinds, load_text, save
+from attar.training.checkpoints.encoder_folder import TextModel, attention_kinds, load_text, save
 from attar.training.data.text import pad
 from attar.training.encoders.text import TextEncoder, TextShape
 from attar.training.hashing import Hashing, binarize
