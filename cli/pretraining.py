@@ -12,6 +12,7 @@ from torch import nn
 from attar.errors import InvalidInput, NotFound
 from attar.training import distributed
 from attar.training.catalogue import find
+from attar.training.checkpoints import encoder_folder
 from attar.training.checkpoints.encoder_folder import TensorModel, TextModel
 from attar.training.checkpoints.run import CHECKPOINT, read_record
 from attar.training.data.molecules import Molecules
@@ -212,17 +213,17 @@ def _save(
     inner = encoder.encoder if isinstance(encoder, Classifier) else encoder
     if isinstance(inner, SharedSpace):
         for name, model in inner.models(lineage).items():
-            encoder.save(model, out / name)
+            encoder_folder.save(model, out / name)
             _show_saved(out / name)
         return
     if isinstance(inner, TextEncoder):
         assert words is not None
-        encoder.save(TextModel(encoder=inner, tokenizer=words, lineage=lineage), out)
+        encoder_folder.save(TextModel(encoder=inner, tokenizer=words, lineage=lineage), out)
     else:
         tensors = cast("TensorEncoder", inner)
         is_images = isinstance(data, Source) and tensors.modality == "image"
         values = pixel_range(data.train) if is_images else None
-        encoder.save(TensorModel(encoder=tensors, values=values, lineage=lineage), out)
+        encoder_folder.save(TensorModel(encoder=tensors, values=values, lineage=lineage), out)
     _show_saved(out)
 
 
