@@ -18,14 +18,15 @@ import torch
 
 import attar
 from attar.cli import demo
-from attar.cli.commands import resized, start_student
 from attar.export.importing import import_folder
 from attar.host import describe
 from attar.training.checkpoints.encoder_folder import token_transformer
+from attar.training.distilling import start_student
 from attar.training.huggingface import loading
 from attar.training.loop import fit
 from attar.training.precision import best_precision
 from attar.training.recipes.text import distil
+from attar.training.resizing import resized
 
 
 def main() -> None:

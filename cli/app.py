@@ -178,8 +178,11 @@ def pretrain(
 ) -> None:
     """Pretrain an encoder without labels; an interrupted run is taken up again, and no other."""
     with _extra("export"):
-        from .pretraining import How, pretrain
+        from attar.training.pretraining import pretrain
 
+        from .console import show_log
+
+    show_log()
     pretrain(
         recipe,
         out,
@@ -190,7 +193,10 @@ def pretrain(
         steps=steps,
         seed=seed,
         restart=restart,
-        how=How(micro_batch=micro_batch, compiled=compiled, workers=workers, strategy=strategy),
+        micro_batch=micro_batch,
+        compiled=compiled,
+        workers=workers,
+        strategy=strategy,
     )
 
 
@@ -211,9 +217,12 @@ def distill(
 ) -> None:
     """Teach a small text encoder a large one's embeddings, without labels."""
     with _extra("export"):
-        from .commands import distill_text
+        from attar.training.distilling import distill
 
-    distill_text(
+        from .console import show_log
+
+    show_log()
+    distill(
         teacher,
         out,
         data=data,
@@ -306,23 +315,29 @@ def export(
 
             return tensorrt(source, out, variant=variant, max_batch=max_batch, lengths=lengths)
     with _extra("export"):
-        from .commands import conversion, export_encoder
+        from attar.export.exporting import export as export_folder
 
+        from .commands import conversion, show_exported
+        from .console import show_log
+
+    show_log()
     if attention == "softmax":
         _refuse_flags_of_binarized(context)
-        return export_encoder(source, out, data=data, reading=read or (), binarized=None)
+        return show_exported(export_folder(source, out, data=data, reading=read or ()))
     settings = conversion(
         layers=layers, bits=bits, beta=beta, static_sigma=static_sigma, steps=steps
     )
-    asked = attention == "binarized" or _given(context, *OF_BINARIZED) is not None
-    return export_encoder(
-        source,
-        out,
-        data=data,
-        reading=read or (),
-        binarized=settings,
-        asked=asked,
-        native=native,
+    required = attention == "binarized" or _given(context, *OF_BINARIZED) is not None
+    return show_exported(
+        export_folder(
+            source,
+            out,
+            data=data,
+            reading=read or (),
+            binarized=settings,
+            required=required,
+            native=native,
+        )
     )
 
 

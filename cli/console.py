@@ -1,5 +1,6 @@
-"""What a bundle says of itself, on the console."""
+"""The console: what a bundle says of itself, and what training and export log."""
 
+import logging
 from pathlib import Path
 
 from rich.console import Console
@@ -34,3 +35,18 @@ def show_bundle(path: Path, *, require_signature: Path | None = None) -> None:
             f"{variant.latency.p50_ms:.2f}" if variant.latency else "",
         )
     console.print(table)
+
+
+class _Lines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record's message; names of files need not be UTF-8."""
+        console.print(record.getMessage().encode("utf-8", "backslashreplace").decode())
+
+
+def show_log() -> None:
+    """Print what training and export log."""
+    for name in ("attar.training", "attar.export"):
+        log = logging.getLogger(name)
+        log.setLevel(logging.INFO)
+        log.handlers = [_Lines()]
+        log.propagate = False

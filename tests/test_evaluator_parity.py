@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import attar
 from attar import Client
 from attar.bundle import Bundle
-from attar.cli.commands import through_runtime
+from attar.export.exporting import through_runtime
 from attar.export.tensor import export_tensor
 from attar.export.text import export_text
 from attar.inputs import Role

@@ -7,9 +7,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.cli.commands import recovered
 from attar.export.text import text_graph
 from attar.inputs import TextInput
+from attar.training.binarizing import recover_binarized
 from attar.training.checkpoints.encoder_folder import TextModel
 from attar.training.data.pairs import Pair, Split, split
 from attar.training.data.text import embed
@@ -82,7 +82,7 @@ def trained() -> TextModel[TextEncoder]:
 def binarized() -> TextEncoder:
     """Hash the trained encoder's attention and distil it back for some steps."""
     settings = ecoformer.Settings(recovery=replace(ecoformer.RECOVERY, steps=10))
-    return recovered(trained().encoder, data(), data().probe, settings)[0]
+    return recover_binarized(trained().encoder, data(), data().probe, settings)[0]
 
 
 @cache

@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from attar.errors import AlreadyExists, InvalidInput
-from attar.training import digest
-from attar.training.checkpoints import encoder_folder
-from attar.training.checkpoints.run import CHECKPOINT, Record, read_record
-from attar.training.data.pairs import Split
-from attar.training.data.reading import SHIPPED
-from attar.training.lineage import FRESH, Lineage, refuse_other
 
-from .console import console
-from .reading import show
+from . import digest
+from .checkpoints import encoder_folder
+from .checkpoints.run import CHECKPOINT, Record, read_record
+from .data.pairs import Split
+from .data.reading import SHIPPED
+from .lineage import FRESH, Lineage, refuse_other
+from .run_data import report
 
 TAKEN: Mapping[str, str] = {
     "config.json": "a model of Hugging Face's libraries",
@@ -42,7 +41,7 @@ def begin(out: Path, lineage: Lineage, *, restart: bool) -> None:
     if (out / CHECKPOINT).exists():
         record = read_record(out / CHECKPOINT)
         refuse_other(out / CHECKPOINT, record.lineage, lineage)
-        show((f"{out} holds this run, of which {record.step} steps are made",))
+        report(f"{out} holds this run, of which {record.step} steps are made")
 
 
 def source(data: str, out: Path, pairs: Split | None = None) -> object:
@@ -64,8 +63,7 @@ def source(data: str, out: Path, pairs: Split | None = None) -> object:
     elif path.resolve() == out.resolve():
         raise InvalidInput(f"--out {out} is the folder of the data; give another folder")
     else:
-        with console.status("the data's digest is computed"):
-            content = digest.of_path(path, without=out)
+        content = digest.of_path(path, without=out)
     return {"name": Path(data).resolve().name, digest.SHA256: content}
 
 
@@ -84,7 +82,7 @@ def settings_of(settings: Any, *, but: Sequence[str]) -> dict[str, object]:
 def say_small(settings: Any, *, items: int, usual: int) -> None:
     """Say that a batch has all items, where there are fewer than a recipe's batch has."""
     if settings.batch_size == items < usual:
-        show((f"a batch has all {items} items, which are fewer than the recipe's {usual}",))
+        report(f"a batch has all {items} items, which are fewer than the recipe's {usual}")
 
 
 def story(record: Record, paper: str) -> dict[str, object]:

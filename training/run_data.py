@@ -1,6 +1,7 @@
-"""What `--data` names and `--read` says: read, and shown before anything is made of it."""
+"""The data of a run: what a name or a path stands for, read and logged."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -8,24 +9,25 @@ from typing import Any
 import torch
 
 from attar.errors import InvalidInput
-from attar.training import distributed
-from attar.training.data.arrays import Form
-from attar.training.data.columns import read_table
-from attar.training.data.corpus import Corpus, read_corpus
-from attar.training.data.folder import TABLES, suffix_of
-from attar.training.data.molecules import Molecules
-from attar.training.data.objects import Objects
-from attar.training.data.pairs import Split, split
-from attar.training.data.reading import LabelChoice, read
-from attar.training.data.riff import LOUDEST
-from attar.training.data.source import Source
-from attar.training.datasets import docstrings
-from attar.training.overrides import override
-from attar.training.recipes.audio.continued import Groups
-from attar.training.recipes.text.common import TextData
-from attar.training.sampler import evenly
 
-from .console import console
+from . import distributed
+from .data.arrays import Form
+from .data.columns import read_table
+from .data.corpus import Corpus, read_corpus
+from .data.folder import TABLES, suffix_of
+from .data.molecules import Molecules
+from .data.objects import Objects
+from .data.pairs import Split, split
+from .data.reading import LabelChoice, read
+from .data.riff import LOUDEST
+from .data.source import Source
+from .datasets import docstrings
+from .overrides import override
+from .recipes.audio.continued import Groups
+from .recipes.text.common import TextData
+from .sampler import evenly
+
+log = logging.getLogger("attar.training")
 
 FORMS: Mapping[str, Form] = {
     "image": "image",
@@ -71,12 +73,12 @@ def named(data: str) -> str:
 def read_source(
     data: str, words: Sequence[str], *, modality: str, side: int | None = None
 ) -> Source:
-    """Read items of a modality as `--read` says, and show them; `side` is used if it says none."""
+    """Read items of a modality as `--read` says, and log them; `side` is used if it says none."""
     if "label=none" in words:
         raise InvalidInput("--read label=none names no column; labels=none reads without labels")
     defaults = {"form": _form_of(data, modality), "side": side}
     source = read(data, **defaults | chosen(Reading(), words))
-    show(source.summary.lines() if source.summary else ())
+    report(*(source.summary.lines() if source.summary else ()))
     if modality == "audio":
         _check_sound(data, source)
     return source
@@ -90,7 +92,7 @@ def chosen(reading: Reading | TextReading, words: Sequence[str]) -> dict[str, An
 
 
 def corpus(data: str, words: Sequence[str] = (), *, what: str, least: int = 3) -> Split:
-    """Read the pairs or texts that `--data` names, hold some out and show both.
+    """Read the pairs or texts that `--data` names, hold some out and log both.
 
     `what` is said to be of texts where a word of `--read` is not about them. Raises InvalidInput
     for fewer than `least`: training compares the two that are left of three.
@@ -101,7 +103,7 @@ def corpus(data: str, words: Sequence[str] = (), *, what: str, least: int = 3) -
             raise InvalidInput(f"--read column={column}: docstrings have no columns; leave it out")
         read = Corpus(data, docstrings.read(), "pairs of summary and body")
         if Path(data).exists():
-            show((f"{data} are shipped; what is called so in this folder is ./{data}",))
+            report(f"{data} are shipped; what is called so in this folder is ./{data}")
     else:
         read = read_corpus(Path(data), column=column)
     pairs = read.pairs
@@ -111,15 +113,15 @@ def corpus(data: str, words: Sequence[str] = (), *, what: str, least: int = 3) -
             "is held out; give more"
         )
     held_out = min(HELD_OUT, max(1, len(pairs) // 8))
-    show(read.lines(held_out=held_out))
+    report(*read.lines(held_out=held_out))
     return split(pairs, held_out=held_out)
 
 
-def show_cut(texts: TextData, *, max_length: int) -> None:
+def report_cut(texts: TextData, *, max_length: int) -> None:
     """Show how many texts to train on are as long as an encoder reads, or longer."""
     rows = (*texts.pairs.first, *texts.pairs.second)
     if cut := sum(len(row) >= max_length for row in rows):
-        show((f"{cut:,} of {len(rows):,} texts to train on reach {max_length} tokens: cut there",))
+        report(f"{cut:,} of {len(rows):,} texts to train on reach {max_length} tokens: cut there")
 
 
 def has_smiles(data: str, words: Sequence[str]) -> bool:
@@ -128,25 +130,24 @@ def has_smiles(data: str, words: Sequence[str]) -> bool:
     return not words and suffix_of(path) in TABLES and "smiles" in read_table(path).fields
 
 
-def show_whole(data: str, learnt: Any) -> None:
+def report_whole(data: str, learnt: Any) -> None:
     """Show data that a recipe reads itself."""
     match learnt:
         case Molecules():
-            show((f"{data}: {len(learnt.train):,} SMILES",))
+            report(f"{data}: {len(learnt.train):,} SMILES")
         case Objects():
             counts = f"{len(learnt.train_labels):,} train, {len(learnt.test_labels):,} test"
-            show((f"{data}: objects in {', '.join(learnt.train)}; {counts}",))
+            report(f"{data}: objects in {', '.join(learnt.train)}; {counts}")
         case Groups():
             for source in (learnt.related, learnt.target):
-                show(source.summary.lines() if source.summary else ())
+                report(*(source.summary.lines() if source.summary else ()))
 
 
-def show(lines: Iterable[str]) -> None:
-    """Print what was read, in one process of several."""
+def report(*lines: str) -> None:
+    """Log what a user should know of a run, in the first process of several."""
     if distributed.first():
         for line in lines:
-            plain = line.encode("utf-8", "backslashreplace").decode()  # names need not be UTF-8
-            console.print(plain, markup=False, highlight=False, soft_wrap=True)
+            log.info("%s", line)
 
 
 def _check_sound(data: str, source: Source) -> None:

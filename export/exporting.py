@@ -1,0 +1,137 @@
+"""Exporting: an encoder's folder becomes one bundle of measured and gated variants."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from attar.errors import InvalidInput
+from attar.training.binarizing import recover_binarized
+from attar.training.checkpoints.encoder_folder import TensorModel, TextModel, token_transformer
+from attar.training.data.molecules import read_smiles
+from attar.training.data.pairs import Split
+from attar.training.data.reading import SHIPPED
+from attar.training.encoders.text import TextEncoder, TextNetwork
+from attar.training.pretrained import load_checkpoint
+from attar.training.probes.summaries import SummaryRetrieval
+from attar.training.recipes.text import ecoformer
+from attar.training.recipes.text.common import text_data
+from attar.training.resizing import quick
+from attar.training.run_data import corpus, has_smiles, named, read_source
+from attar.training.sampler import evenly
+
+from .bundling import Exported, refuse_taken
+from .measure import Probe
+from .targets.native import NATIVE, refuse_without_library
+from .tensor import VARIANTS as TENSOR_VARIANTS
+from .tensor import export_model
+from .text import VARIANTS, export_text
+
+log = logging.getLogger("attar.export")
+
+SOFTMAX_HELPS = "--attention softmax leaves that variant out"
+PARITY_PAIRS = 256  # two texts each: parity in a minute, and enough to calibrate on
+
+
+def export(
+    folder: str | Path,
+    bundle: str | Path,
+    *,
+    data: str | None = None,
+    reading: Sequence[str] = (),
+    binarized: ecoformer.Settings | None = None,
+    required: bool = False,
+    native: bool = False,
+) -> Exported:
+    """Write the variants of an encoder that attar or Hugging Face's libraries saved to a bundle.
+
+    `data` and `reading`, as `pretrain` takes them, are what parity is checked on and int8
+    calibrated with: docstrings for texts and noise for tensors if not given. With `binarized` there
+    are also variants of hashed attention; where it cannot be hashed they are left out, or with
+    `required` refused. `native` adds those that need attar-native. Each variant passes its gates
+    or is in `refused` with the reasons. Raises InvalidInput and AlreadyExists that name the folder,
+    the data or the bundle.
+    """
+    folder, bundle = Path(folder), Path(bundle)
+    variants = (*VARIANTS, *NATIVE) if native else VARIANTS
+    refuse_taken(bundle, overwrite=False)
+    refuse_without_library(variants)
+    model = load_checkpoint(folder)
+    if isinstance(model, TensorModel):
+        if required:
+            raise InvalidInput(
+                f"{folder} holds an encoder of {model.encoder.modality}, and export binarizes "
+                f"attention of texts' alone; {SOFTMAX_HELPS}"
+            )
+        return _export_tensors(model, bundle, data=data, reading=reading)
+    data = "docstrings" if data is None else named(data)
+    parts = None
+    if not has_smiles(data, reading):
+        parts = corpus(data, reading, what="this encoder", least=2)
+    hashed, notes = None, {}
+    if binarized:
+        try:
+            hashed, notes["binarized"] = _hashed(model, parts, binarized)
+        except InvalidInput as error:
+            if required:
+                raise InvalidInput(f"{error}; {SOFTMAX_HELPS}") from error
+            log.info("binarized is left out: %s", error)
+    return export_text(
+        bundle,
+        model,
+        name=bundle.name.removesuffix(".attar"),
+        texts=parity_texts(parts) if parts else evenly(read_smiles(Path(data)), PARITY_PAIRS),
+        probe=through_runtime(SummaryRetrieval.of(parts)) if parts else None,
+        metric="recall_at_10" if parts else None,
+        variants=variants,
+        binarized=hashed,
+        notes=notes,
+    )
+
+
+def parity_texts(parts: Split) -> list[str]:
+    """Pick texts for parity and calibration: summaries and bodies the export may look at."""
+    some = evenly(parts.train, PARITY_PAIRS)
+    return [text for pair in some for text in (pair.summary, pair.body)]
+
+
+def through_runtime(task: SummaryRetrieval) -> Probe:
+    """Let the task meet a bundle's encoder by its front door."""
+    return lambda encoder: task(lambda texts, role: encoder.embed(texts, role=role).vectors)
+
+
+def _hashed(
+    model: TextModel[TextNetwork], parts: Split | None, binarized: ecoformer.Settings
+) -> tuple[TextEncoder, Mapping[str, object]]:
+    """Binarize an encoder's attention and recover it on pairs; raises InvalidInput if it cannot."""
+    trained = token_transformer(model)
+    if parts is None:
+        raise InvalidInput(
+            "the table is read as SMILES, and what is binarized recovers on pairs of texts"
+        )
+    texts = text_data(parts, model.tokenizer, max_length=trained.encoder.max_length)
+    return recover_binarized(trained.encoder, quick(texts), texts.probe, binarized)
+
+
+def _export_tensors(
+    model: TensorModel, bundle: Path, *, data: str | None, reading: Sequence[str]
+) -> Exported:
+    """Export an encoder of tensors; parity and int8 see some of the data it names, or noise."""
+    items = None
+    if data is None and reading:
+        raise InvalidInput(f"--read {reading[0]} says how --data is read, and there is none")
+    if data is not None:
+        # Images come in all sizes, and the encoder takes one.
+        sized = model.encoder.modality == "image" and data not in SHIPPED
+        side = cast("int", model.input.shape[-1]) if sized else None
+        source = read_source(data, reading, modality=model.encoder.modality, side=side)
+        items = source.train[torch.tensor(evenly(range(len(source.train)), PARITY_PAIRS))].numpy()
+    return export_model(
+        bundle,
+        model,
+        name=bundle.name.removesuffix(".attar"),
+        items=items,
+        variants=TENSOR_VARIANTS,
+    )

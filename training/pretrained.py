@@ -1,0 +1,21 @@
+"""Pretrained: an encoder on disk, whichever library wrote its folder."""
+
+from pathlib import Path
+
+from .checkpoints import encoder_folder
+from .checkpoints.encoder_folder import TensorModel, TextModel
+from .encoders.text import TextNetwork
+from .huggingface import loading
+
+
+def load_checkpoint(folder: str | Path) -> TextModel[TextNetwork] | TensorModel:
+    """Read an encoder that attar saved, or a sentence-transformers or transformers folder.
+
+    The encoder is in evaluation mode. Raises InvalidInput that names a file which is missing,
+    damaged or of another kind, and MissingExtra where the model needs `transformers`.
+    """
+    folder = Path(folder)
+    encoder_folder.refuse_two_models(folder)
+    if any((folder / name).exists() for name in ("modules.json", "config.json")):
+        return loading.read(folder)
+    return encoder_folder.load(folder)

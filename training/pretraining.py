@@ -1,0 +1,260 @@
+"""Pretraining: read what a recipe learns from, run it, and save its encoder."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, cast
+
+from tokenizers import Tokenizer
+from torch import nn
+
+from attar.errors import InvalidInput, NotFound
+
+from . import distributed, run_folder
+from .catalogue import find
+from .checkpoints import encoder_folder
+from .checkpoints.encoder_folder import TensorModel, TextModel
+from .checkpoints.run import CHECKPOINT, read_record
+from .data.molecules import Molecules
+from .data.objects import Objects
+from .data.pairs import Split
+from .data.source import Source, pixel_range
+from .digest import SHA256
+from .encoders.encoder import TensorEncoder
+from .encoders.joint_space import SharedSpace
+from .encoders.text import TextEncoder
+from .lineage import Lineage
+from .loop import Strategy, fit
+from .overrides import override
+from .precision import best_precision
+from .probes.finetune import Classifier
+from .recipe import Recipe
+from .recipes.audio.continued import Groups
+from .recipes.text.common import MAX_LENGTH, TextData, text_data
+from .resizing import quick, resized
+from .run_data import (
+    Reading,
+    TextReading,
+    chosen,
+    corpus,
+    named,
+    read_source,
+    report,
+    report_cut,
+    report_whole,
+)
+from .tokenizers.smiles import smiles_tokenizer
+from .tokenizers.wordpiece import train_tokenizer
+
+PROBES = 4  # while training, besides the first and the last
+SHIPPED: Mapping[str, str] = {"text": "docstrings", "image": "digits", "table": "breast_cancer"}
+
+
+def pretrain(
+    name: str,
+    out: str | Path,
+    *,
+    data: str | None = None,
+    reading: Sequence[str] = (),
+    changes: Sequence[str] = (),
+    tokenizer: Path | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    restart: bool = False,
+    micro_batch: int | None = None,
+    compiled: bool = False,
+    workers: int = 0,
+    strategy: Strategy = "ddp",
+) -> Path:
+    """Run a recipe, such as `image/simclr`, and save its encoder; give the folder, `out`.
+
+    `data` is a file, a folder or a shipped name; without it, what the recipe's claim is shown on.
+    `reading` says how it is read and `changes` are settings of the recipe, both as `name=value`.
+    `steps` are optimiser steps, the recipe's if not given. A run that was interrupted goes on where
+    it stopped; `restart` begins it anew. `micro_batch` rows have their activations kept at a time,
+    `compiled` compiles the networks, `workers` threads prepare batches, and `strategy` says how
+    parameters are kept under torchrun: none of them changes what is computed.
+
+    Raises NotFound for an unknown recipe or path, InvalidInput that names what is wrong with the
+    data, the words or the settings, and AlreadyExists where `out` holds something else.
+    """
+    out, recipe = Path(out), find(name)
+    read = _read(recipe, name, out, data=data, reading=reading, tokenizer=tokenizer)
+    settings = read.settings
+    count = _count(read.items)
+    changed = override(settings, changes)
+    if changed.steps != settings.steps:
+        steps = changed.steps
+    asked, settings = (
+        override(resized(settings, steps=number, seed=seed, items=count), changes)
+        for number in (None, steps)
+    )
+    run_folder.say_small(settings, items=count, usual=recipe.settings.batch_size)
+    lineage = {
+        "recipe": name,
+        "data": read.source,
+        "read": chosen(TextReading() if recipe.modality == "text" else Reading(), reading),
+        "tokenizer": None
+        if read.tokenizer is None
+        else {SHA256: sha256(read.tokenizer).hexdigest()},
+        # A run too short for its warm-up has a shorter one, and may yet be prolonged.
+        "settings": (
+            run_folder.settings_of(asked, but=("seed", "steps"))
+            if recipe.stages is None
+            else run_folder.settings_of(settings, but=("seed",))
+        ),
+    }
+    run_folder.begin(out, lineage, restart=restart)
+    fit_stage = partial(
+        fit,
+        restart=restart,
+        precision=best_precision(),
+        micro_batch=micro_batch,
+        compiled=compiled,
+        workers=workers,
+        strategy=strategy,
+    )
+    encoder, last = _run(recipe, read.items, settings, out, fit_stage, lineage=lineage)
+    if distributed.rank() == 0:  # which alone writes, and so knows that the checkpoint is there
+        record = read_record(last / CHECKPOINT)
+        _save(encoder, read.tokenizer, read.items, run_folder.story(record, recipe.paper), out)
+    return out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Read:
+    """What a recipe learns from, and what that decides."""
+
+    items: Any
+    tokenizer: bytes | None
+    settings: Any
+    source: object  # for the lineage
+
+
+def _read(
+    recipe: Recipe[Any, Any],
+    name: str,
+    out: Path,
+    *,
+    data: str | None,
+    reading: Sequence[str],
+    tokenizer: Path | None,
+) -> _Read:
+    """Read the data of a run, or what the recipe's claim is shown on."""
+    spec = SHIPPED.get(recipe.modality) if data is None else named(data)
+    if recipe.modality == "text":
+        assert spec is not None
+        pairs = corpus(spec, reading, what=name)
+        source = run_folder.source(spec, out, pairs)
+        items, words, settings = _texts(recipe, pairs, tokenizer)
+        return _Read(items=items, tokenizer=words, settings=settings, source=source)
+    if tokenizer:
+        raise InvalidInput(f"--tokenizer says nothing to {name}, not of texts; leave it out")
+    if spec is None:
+        if reading:
+            raise InvalidInput(f"--read {reading[0]} says how --data is read, and there is none")
+        source, items = recipe.claim.data.__name__, recipe.claim.data()
+    else:
+        if recipe.read is not None:
+            items = recipe.read(_whole(spec, reading))
+            report_whole(spec, items)
+        else:
+            items = read_source(spec, reading, modality=recipe.modality)
+        source = run_folder.source(spec, out)
+    smiles = smiles_tokenizer(items.train) if isinstance(items, Molecules) else None
+    return _Read(items=items, tokenizer=smiles, settings=recipe.settings, source=source)
+
+
+def _texts(
+    recipe: Recipe[Any, Any], parts: Split, tokenizer: Path | None
+) -> tuple[Any, bytes, Any]:
+    """Tokenise pairs of texts, whose vocabulary is learned, and fit the settings to it."""
+    words = (
+        tokenizer.read_bytes()
+        if tokenizer
+        else train_tokenizer(text for pair in parts.train for text in (pair.summary, pair.body))
+    )
+    texts = quick(text_data(parts, words))  # refuses what is no tokenizer
+    report_cut(texts, max_length=MAX_LENGTH)
+    vocabulary = Tokenizer.from_str(words.decode()).get_vocab_size()
+    settings = recipe.settings
+    settings = replace(settings, shape=replace(settings.shape, vocabulary=vocabulary))
+    return texts, words, settings
+
+
+def _whole(spec: str, reading: Sequence[str]) -> Path:
+    """Give the path of data that a recipe reads itself, which no word of `--read` is about."""
+    if reading:
+        raise InvalidInput(f"--read {reading[0]}: the recipe reads {spec} as a whole; leave it out")
+    if not Path(spec).exists():
+        raise NotFound(f"there is no file or folder {spec}")
+    return Path(spec)
+
+
+def _count(data: Any) -> int:
+    """Give how many items the smallest part that a run learns from has."""
+    match data:
+        case TextData():
+            return len(data.pairs.first)
+        case Groups():
+            return min(len(data.related.train), len(data.target.train))
+        case Objects():
+            return len(data.train_labels)
+        case _:
+            return len(data.train)
+
+
+def _run(
+    recipe: Recipe[Any, Any],
+    data: Any,
+    settings: Any,
+    out: Path,
+    fit_stage: Callable[..., object],
+    *,
+    lineage: Lineage,
+) -> tuple[nn.Module, Path]:
+    """Fit each run of a recipe; give the last one's encoder and folder."""
+    encoder: nn.Module | None = None
+    folder = out
+    for stage in recipe.runs(data, settings):
+        training = stage.training
+        if recipe.stages is not None:
+            report(f"{stage.name}: {training.steps} steps")
+            folder = out / stage.name
+        fit_stage(
+            training,
+            out=folder,
+            lineage=lineage if recipe.stages is None else {**lineage, "stage": stage.name},
+            probe_every=max(1, training.steps // PROBES),
+        )
+        encoder = training.method.encoder
+    if encoder is None:
+        raise InvalidInput("the recipe has no run")
+    return encoder, folder
+
+
+def _save(
+    encoder: nn.Module, words: bytes | None, data: Any, lineage: Mapping[str, object], out: Path
+) -> None:
+    """Save an encoder: of a classifier that inside it, of a shared space each in a folder."""
+    inner = encoder.encoder if isinstance(encoder, Classifier) else encoder
+    if isinstance(inner, SharedSpace):
+        for name, model in inner.models(lineage).items():
+            encoder_folder.save(model, out / name)
+            _report_saved(out / name)
+        return
+    if isinstance(inner, TextEncoder):
+        assert words is not None
+        encoder_folder.save(TextModel(encoder=inner, tokenizer=words, lineage=lineage), out)
+    else:
+        tensors = cast("TensorEncoder", inner)
+        is_images = isinstance(data, Source) and tensors.modality == "image"
+        values = pixel_range(data.train) if is_images else None
+        encoder_folder.save(TensorModel(encoder=tensors, values=values, lineage=lineage), out)
+    _report_saved(out)
+
+
+def _report_saved(folder: Path) -> None:
+    report(f"encoder written to {folder}; next: attar export {folder} NAME.attar")
