@@ -66,9 +66,9 @@ def forms() -> list[Form]:
         LinearAttention,
         SoftmaxAttention,
     )
-    from attar.training.encoders.transformer import Attention, TokenTransformer, TransformerShape
+    from attar.training.encoders.transformer import Attention, TokenTransformer, TransformerConfig
 
-    shape = TransformerShape(width=WIDTH, depth=DEPTH, heads=HEADS, hidden=HIDDEN)
+    shape = TransformerConfig(width=WIDTH, depth=DEPTH, heads=HEADS, hidden=HIDDEN)
     spec = TensorSpec(name="tokens", dtype="float32", shape=("batch", "length", WIDTH))
 
     class Encoder(nn.Module):

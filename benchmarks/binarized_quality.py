@@ -37,8 +37,8 @@ from attar.export.passes.binarized import quantize_binarized
 from attar.export.passes.quantize import quantize_int8
 from attar.host import describe
 from attar.manifest import Manifest, Output, TensorSpec, Variant
-from attar.training.encoders.series import SeriesEncoder, SeriesShape
-from attar.training.encoders.transformer import TransformerShape
+from attar.training.encoders.series import SeriesConfig, SeriesEncoder
+from attar.training.encoders.transformer import TransformerConfig
 from attar.training.hashing import Hashing
 from attar.training.loop import Training, fit
 from attar.training.method import Method, Metrics
@@ -71,7 +71,7 @@ class Task:
     """Series (n, 1, samples), what the encoder learns of them (n, DIM), and labels for probes."""
 
     name: str
-    shape: SeriesShape
+    shape: SeriesConfig
     steps: int
     recover_steps: int
     train: Tensor
@@ -107,7 +107,7 @@ def spoken_digits(data: Path, *, samples: int = 4096, hop: int = 4) -> Task:
     return _task(
         Source(series=clips, features=log_mel(clips), labels=meta["digit"], test=test),
         name="spoken digits",
-        shape=SeriesShape(window=64, hop=hop, transformer=_transformer(), dim=DIM),
+        shape=SeriesConfig(window=64, hop=hop, transformer=_transformer(), dim=DIM),
         steps=600,
         recover_steps=300,
     )
@@ -128,7 +128,7 @@ def outlines(data: Path) -> Task:
     return _task(
         source,
         name="ShapesAll",
-        shape=SeriesShape(window=16, hop=1, transformer=_transformer(), dim=DIM),
+        shape=SeriesConfig(window=16, hop=1, transformer=_transformer(), dim=DIM),
         steps=400,
         recover_steps=400,
     )
@@ -162,8 +162,8 @@ def random_convolutions(series: Floats, *, seed: int, kernels: int = 1000) -> Fl
     return torch.stack(features, 1).numpy()
 
 
-def _transformer() -> TransformerShape:
-    return TransformerShape(width=64, depth=2, heads=2, hidden=128, norm="pre", norm_eps=1e-5)
+def _transformer() -> TransformerConfig:
+    return TransformerConfig(width=64, depth=2, heads=2, hidden=128, norm="pre", norm_eps=1e-5)
 
 
 def _middle(clip: NDArray[np.int16], samples: int) -> Floats:
@@ -185,7 +185,9 @@ class Source:
     test: NDArray[np.bool_]
 
 
-def _task(source: Source, *, name: str, shape: SeriesShape, steps: int, recover_steps: int) -> Task:
+def _task(
+    source: Source, *, name: str, shape: SeriesConfig, steps: int, recover_steps: int
+) -> Task:
     test, train = source.test, ~source.test
     series = torch.from_numpy(source.series)[:, None]
     lesson = torch.from_numpy(_condensed(source.features, train))

@@ -41,14 +41,14 @@ from attar.training.data.reading import read
 from attar.training.data.source import Source, embed, subset
 from attar.training.encoders.encoder import TensorEncoder
 from attar.training.encoders.mlp import mlp
-from attar.training.encoders.resnet import ResNet, ResNetShape
+from attar.training.encoders.resnet import ResNet, ResNetConfig
 from attar.training.encoders.text import parameter_count
-from attar.training.encoders.transformer import TransformerShape
-from attar.training.encoders.vit import VitEncoder, VitShape
+from attar.training.encoders.transformer import TransformerConfig
+from attar.training.encoders.vit import VitConfig, VitEncoder
 from attar.training.hashing import Hashing
 from attar.training.loop import Training, fit
 from attar.training.methods.label_distillation import LabelDistillation
-from attar.training.methods.siamese import Inputs, Twins
+from attar.training.methods.siamese import Inputs, Siamese
 from attar.training.objectives.nt_xent import nt_xent
 from attar.training.objectives.soft_labels import jensen_shannon, soft_labels
 from attar.training.optimisers import adamw
@@ -112,26 +112,26 @@ class Bench:
 
     def big(self, seed: int) -> TensorEncoder:
         """Make the teacher's network."""
-        return made(seed, lambda: ResNet(ResNetShape(side=SIDE, width=self.scale.width)))
+        return made(seed, lambda: ResNet(ResNetConfig(side=SIDE, width=self.scale.width)))
 
     def small(self, seed: int) -> TensorEncoder:
         """Make the student's network: tokens, so that its attention can be binarized."""
         width = self.scale.small_width
-        shape = VitShape(
+        shape = VitConfig(
             side=SIDE,
             patch=4,
-            transformer=TransformerShape(
+            transformer=TransformerConfig(
                 width=width, depth=self.scale.small_depth, heads=4, hidden=2 * width, norm="pre"
             ),
         )
         return made(seed, lambda: VitEncoder(shape))
 
-    def pretrained(self, seed: int) -> Twins:
+    def pretrained(self, seed: int) -> Siamese:
         """Pretrain the big network without labels, or take what was kept of that."""
         scale = self.scale
         encoder = self.big(seed)
         projector = made(seed + 1, lambda: mlp(encoder.dim, 512, 512, 128))
-        method = Twins(encoder, projector, partial(nt_xent, temperature=0.5))
+        method = Siamese(encoder, projector, partial(nt_xent, temperature=0.5))
         view = natural(SIDE, colour=(0.4, 0.4, 0.4, 0.1), blur=0.0)
 
         def views(images: Tensor, step: int) -> tuple[Inputs, Inputs]:

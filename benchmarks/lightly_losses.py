@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from attar.host import describe
 from attar.training.datasets.digits import digits
-from attar.training.encoders.conv import SmallConv, SmallConvShape
+from attar.training.encoders.conv import SmallConv, SmallConvConfig
 from attar.training.encoders.mlp import mlp
 from attar.training.objectives.alignment import cosine_alignment
 from attar.training.objectives.barlow_twins import barlow_twins
@@ -164,7 +164,7 @@ def main() -> None:
     torch.set_num_threads(1)
     unpacked(arguments.lightly)
     torch.manual_seed(0)
-    encoder = SmallConv(SmallConvShape(channels=1, side=8, dim=64))
+    encoder = SmallConv(SmallConvConfig(channels=1, side=8, dim=64))
     start = nn.Sequential(encoder, mlp(64, 256, WIDTH)).double()
     rows = []
     mine, other = ours(), theirs()

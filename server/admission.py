@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Final
 from attar.errors import AttarError, Unavailable
 
 from .errors import code_of, field_of, reason_of
-from .limits.fair_shares import ROOM, Room, Shares
-from .limits.stream_slots import Places
-from .limits.working_memory import Working
+from .limits.fair_shares import ROOM, AnswerRoom, FairShares
+from .limits.stream_slots import StreamSlots
+from .limits.working_memory import WorkingMemory
 from .observability import logs
 from .observability.metrics import Metrics
-from .request_context import Call, request_id
+from .request_context import RequestContext, request_id
 from .security.access import Access, KeyMeter, Scope, bearer
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ LINGER_S: Final = 2.0
 TELL_EVERY_S: Final = 1.0
 
 
-class Door:
+class Admission:
     """Admission, and what is told of each call, for one server."""
 
     def __init__(
@@ -54,7 +54,7 @@ class Door:
         max_concurrent_requests: int,
         max_streams: int,
         max_untaken_bytes: int,
-        working: Working | None = None,
+        working: WorkingMemory | None = None,
         tracing: "Tracing | None" = None,
     ) -> None:
         """Admit so many calls and streams at a time, until `drain`, and hold so many bytes.
@@ -64,11 +64,11 @@ class Door:
         self._access = access
         self._metrics = metrics
         self._tracing = tracing
-        self._calls = Shares(
+        self._calls = FairShares(
             "max_concurrent_requests", max_concurrent_requests, what="calls in flight"
         )
-        self._streams = Places("max_streams", max_streams, what="streams open")
-        self._untaken = Shares(
+        self._streams = StreamSlots("max_streams", max_streams, what="streams open")
+        self._untaken = FairShares(
             "max_untaken_bytes", max_untaken_bytes, what="bytes of answers not taken yet"
         )
         metrics.hold(streams=self._streams, untaken=self._untaken)
@@ -103,16 +103,16 @@ class Door:
             await asyncio.sleep(left)
         return max(0.0, ends - loop.time())
 
-    def open(self, rpc: str, headers: Mapping[str, str]) -> Call:
+    def open(self, rpc: str, headers: Mapping[str, str]) -> RequestContext:
         """Name a call that has come in; `rpc` is one of few names, those of `headers` lower case.
 
         Its id is the caller's `x-request-id` where that is plain.
         """
-        return Call(rpc=rpc, request_id=request_id(headers.get(REQUEST_ID)))
+        return RequestContext(rpc=rpc, request_id=request_id(headers.get(REQUEST_ID)))
 
-    def room(self, caller: str) -> Room:
+    def room(self, caller: str) -> AnswerRoom:
         """Room for one answer to a caller; who takes it gives it back when the answer is taken."""
-        return Room(self._untaken, caller)
+        return AnswerRoom(self._untaken, caller)
 
     @contextlib.contextmanager
     def passing(self, size: int, caller: str) -> Iterator[None]:
@@ -129,13 +129,13 @@ class Door:
     @contextlib.contextmanager
     def admitted(
         self,
-        call: Call,
+        call: RequestContext,
         *,
         scope: Scope | None,
         headers: Mapping[str, str],
         peer: str,
         stream: bool = False,
-    ) -> Iterator[Room]:
+    ) -> Iterator[AnswerRoom]:
         """Admit a call or raise what refuses it, and count its end under its status.
 
         `scope` is what its key needs; None is a probe's, which needs none and is always admitted.
@@ -186,7 +186,7 @@ class Door:
                 self._empty.set()
 
     @contextlib.contextmanager
-    def _room(self, call: Call, caller: str) -> Iterator[Room]:
+    def _room(self, call: RequestContext, caller: str) -> Iterator[AnswerRoom]:
         """Room for a call's answer, which it leaves where it ends with none."""
         call.working, call.caller = self._working, caller
         room = self.room(caller)
@@ -212,12 +212,12 @@ class Door:
 
     def _admit(
         self,
-        call: Call,
+        call: RequestContext,
         scope: Scope,
         headers: Mapping[str, str],
         *,
         peer: str,
-        places: Shares,
+        places: FairShares,
         place: contextlib.ExitStack,
     ) -> str:
         """Let a call in until `place` ends, or raise what refuses it; gives who the caller is."""

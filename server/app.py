@@ -32,17 +32,17 @@ from attar.v1 import (
 )
 
 from . import model_factory
-from .admission import Door
+from .admission import Admission
 from .collections.factory import open_store
 from .engine.models import Models
 from .limits import file_descriptors, malloc_trim
 from .limits.usage import Ledger
-from .limits.working_memory import Working
+from .limits.working_memory import WorkingMemory
 from .observability import logs
 from .observability.metrics import Metrics
-from .observability.metrics_server import Vitals
+from .observability.metrics_server import MetricsServer
 from .processes.pool import Workers, part_of_the_cores
-from .rest.server import HTTP_ROUTES, Web, site
+from .rest.server import HTTP_ROUTES, RestServer, site
 from .rpc import health, incremental_protobuf, kserve_grpc, reflection
 from .rpc.anomaly import AnomalyService
 from .rpc.call_timeout import note_tasks
@@ -50,7 +50,7 @@ from .rpc.classification import ClassificationService
 from .rpc.collections import CollectionsService
 from .rpc.embedding import EmbeddingService
 from .rpc.info import InfoService
-from .rpc.interceptor import Guard, Patience
+from .rpc.interceptor import AdmissionInterceptor, CallTimeouts
 from .rpc.models import ModelsService
 from .rpc.proxy import Forward
 from .security.access import Access, parse_keys
@@ -60,7 +60,7 @@ from .usecases.anomaly import Anomaly
 from .usecases.classification import Classification
 from .usecases.collections import Collections
 from .usecases.embedding_space import Orphans
-from .usecases.fit_queue import Fits
+from .usecases.fit_queue import FitQueue
 from .usecases.head_store import Capacity
 
 if TYPE_CHECKING:
@@ -146,11 +146,11 @@ async def running(settings: Settings, *, owner: Path | None = None) -> AsyncIter
     metrics = Metrics((*RPCS, *HTTP_ROUTES) if settings.http_port is not None else RPCS)
     async with AsyncExitStack() as stack:
         # What is cheap and may fail comes first: a taken port is told before a bundle is read.
-        door = Door(
+        door = Admission(
             _access(settings, stack),
             metrics,
             max_concurrent_requests=settings.max_concurrent_requests,
-            working=Working(settings.max_working_bytes),
+            working=WorkingMemory(settings.max_working_bytes),
             max_streams=settings.max_streams,
             max_untaken_bytes=settings.max_untaken_bytes,
             tracing=_traces(stack),
@@ -165,7 +165,7 @@ async def running(settings: Settings, *, owner: Path | None = None) -> AsyncIter
         stack.callback(workers.close)
         if workers.address is not None:
             server.add_insecure_port(workers.address)
-        web = Web(settings, shared=shared)
+        web = RestServer(settings, shared=shared)
         stack.callback(web.close)
         models = model_factory.models(
             settings, metrics, shared=shared, ledger=owner.parent if owner else workers.folder
@@ -233,7 +233,7 @@ def _look_over(settings: Settings) -> None:
 
 
 async def _leave(
-    door: Door, server: grpc.aio.Server, web: Web, workers: Workers, grace_s: float
+    door: Admission, server: grpc.aio.Server, web: RestServer, workers: Workers, grace_s: float
 ) -> None:
     """Refuse new calls in words while accepted ones end, and only then close the ports."""
     log.info("draining: calls that were accepted have %g s", grace_s)
@@ -255,15 +255,15 @@ def _traces(stack: AsyncExitStack) -> "Tracing | None":
     return tracing
 
 
-def _server(door: Door, settings: Settings, *, shared: bool) -> grpc.aio.Server:
+def _server(door: Admission, settings: Settings, *, shared: bool) -> grpc.aio.Server:
     note_tasks(asyncio.get_running_loop())
-    patience = Patience(
+    patience = CallTimeouts(
         read_timeout_s=settings.grpc_read_timeout_s,
         stream_idle_timeout_s=settings.stream_idle_timeout_s,
     )
     server = grpc.aio.server(
         interceptors=(
-            Guard(
+            AdmissionInterceptor(
                 door,
                 patience,
                 None if settings.has_keys else site(settings),
@@ -347,14 +347,14 @@ def _taken(settings: Settings) -> InvalidInput:
 
 
 async def _tell_vitals(
-    metrics: Metrics, models: Models, door: Door, settings: Settings, stack: AsyncExitStack
+    metrics: Metrics, models: Models, door: Admission, settings: Settings, stack: AsyncExitStack
 ) -> None:
     """Answer probes and scrapes, while models load too."""
     if settings.metrics_port is None:
         return
     host, port = settings.metrics_host, settings.metrics_port
     try:
-        vitals = Vitals(host, port, registry=metrics.registry, site=site(settings))
+        vitals = MetricsServer(host, port, registry=metrics.registry, site=site(settings))
     except OSError as error:
         raise InvalidInput(
             f"cannot listen on {host}:{port} for metrics: {error.strerror or error}; choose "
@@ -366,7 +366,7 @@ async def _tell_vitals(
     await vitals.start(partial(_why_not_ready, models, door))
 
 
-def _why_not_ready(models: Models, door: Door) -> str:
+def _why_not_ready(models: Models, door: Admission) -> str:
     return "the server is shutting down" if door.draining.is_set() else models.why_not_ready
 
 
@@ -395,7 +395,7 @@ async def _add_kept(
     collections_pb2_grpc.add_CollectionsServicer_to_server(
         CollectionsService(collections, _limits(settings)), server
     )
-    free, fits, most = settings.min_free_bytes, Fits(), settings.max_heads
+    free, fits, most = settings.min_free_bytes, FitQueue(), settings.max_heads
     capacity = Capacity(settings.max_heads_bytes)
     anomaly = await asyncio.to_thread(
         Anomaly,
@@ -439,7 +439,7 @@ def _add_models(
     models: Models,
     settings: Settings,
     server: grpc.aio.Server,
-    door: Door,
+    door: Admission,
     orphans: Orphans | None,
 ) -> None:
     """Add the services that need models alone."""

@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from .limits.working_memory import Working
+from .limits.working_memory import WorkingMemory
 
 PhaseName = Literal["queue", "tokenize", "infer"]
 # What a caller chose goes into logs and headers as it is, so nothing but plain words may.
@@ -49,7 +49,7 @@ def _unheard() -> None:
 
 
 @dataclass(slots=True, kw_only=True)
-class Call:
+class RequestContext:
     """One call: under which id, by which key, and what it has cost so far."""
 
     rpc: str
@@ -57,7 +57,7 @@ class Call:
     key: str = ""
     caller: str = ""  # whose share of what all hold it takes of
     meter: Meter = field(default_factory=Meter)
-    working: Working | None = None  # what it takes memory of; None where nobody counts
+    working: WorkingMemory | None = None  # what it takes memory of; None where nobody counts
     held: int = 0  # bytes of that
     trace: Callable[[Phase], None] = _untraced
     heard: Callable[[], None] = _unheard  # of a stream: something came, or was taken
@@ -143,16 +143,16 @@ class Call:
             self.trace(phase)
 
 
-_CURRENT: ContextVar[Call | None] = ContextVar("call", default=None)
+_CURRENT: ContextVar[RequestContext | None] = ContextVar("call", default=None)
 
 
-def current() -> Call:
+def current() -> RequestContext:
     """The call being answered; outside of any, one that nobody reads."""
-    return _CURRENT.get() or Call(rpc="", request_id=new_id())
+    return _CURRENT.get() or RequestContext(rpc="", request_id=new_id())
 
 
 @contextmanager
-def answering(call: Call) -> Iterator[Call]:
+def answering(call: RequestContext) -> Iterator[RequestContext]:
     """Make `call` the current one of this task and of those it starts."""
     token = _CURRENT.set(call)
     try:

@@ -16,7 +16,7 @@ from attar.errors import InvalidInput
 from .sampler import seed_at
 
 
-def size() -> int:
+def world_size() -> int:
     """Give how many processes train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
@@ -33,20 +33,20 @@ def first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def share(rows: Tensor) -> Tensor:
+def shard(rows: Tensor) -> Tensor:
     """Give this process's part of a step's (b,) rows, in order: any number of processes sees one.
 
     Raises InvalidInput when the rows cannot be parted evenly.
     """
-    if len(rows) % size():
+    if len(rows) % world_size():
         raise InvalidInput(
             f"a batch of {len(rows)} cannot be parted evenly among {size()} processes; "
             f"choose a batch_size that is a multiple of {size()}"
         )
-    return rows.chunk(size())[rank()]
+    return rows.chunk(world_size())[rank()]
 
 
-def seeded(seed: int, step: int) -> torch.Generator:
+def step_generator(seed: int, step: int) -> torch.Generator:
     """Give what the views of this process's rows at a step are drawn from."""
     return torch.Generator().manual_seed(seed_at(seed, step, 1 + rank()))
 
@@ -57,11 +57,11 @@ def weight(count: Tensor) -> Tensor:
     The average over processes of such a mean times its weight is the mean over all things, however
     many each process has of them.
     """
-    if size() == 1:
+    if world_size() == 1:
         return torch.ones_like(count, dtype=torch.float32)
     every = count.clone()
     dist.all_reduce(every)
-    return count * size() / every
+    return count * world_size() / every
 
 
 def gather(own: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ def gather(own: Tensor) -> Tensor:
     loss's times the number of processes, which DDP's average over processes takes out again, so
     that parameters get the gradient of one large batch.
     """
-    if size() == 1:
+    if world_size() == 1:
         return own
     gathered: Tensor = _Gather.apply(own)  # type: ignore[no-untyped-call]  # torch's own
     return gathered
@@ -80,7 +80,7 @@ def gather(own: Tensor) -> Tensor:
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, own: Tensor) -> Tensor:  # noqa: ARG004 - torch's signature
-        parts = [torch.empty_like(own) for _ in range(size())]
+        parts = [torch.empty_like(own) for _ in range(world_size())]
         dist.all_gather(parts, own.contiguous())
         return torch.cat(parts)
 
@@ -88,4 +88,4 @@ class _Gather(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004 - torch's signature
         summed = gradient.contiguous().clone()
         dist.all_reduce(summed)
-        return summed.chunk(size())[rank()]
+        return summed.chunk(world_size())[rank()]

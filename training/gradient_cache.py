@@ -18,7 +18,7 @@ from .encoders.transformer import TokenTransformer
 
 
 @contextmanager
-def in_parts(encoder: nn.Module, rows: int) -> Iterator[None]:
+def micro_batches(encoder: nn.Module, rows: int) -> Iterator[None]:
     """Let `encoder` keep the activations of at most `rows` items while this lasts.
 
     So does a transformer inside it, for methods that look at tokens go past the encoder's own call.

@@ -24,7 +24,7 @@ from attar.errors import InvalidInput
 from .checkpoints.run import CHECKPOINT, Record, load_checkpoint, save_checkpoint
 from .encoders.transformer import TokenTransformer
 from .fsdp import Sharded
-from .gradient_cache import in_parts
+from .gradient_cache import micro_batches
 from .lineage import Lineage, stretch
 from .method import Batch, Method, Metrics
 from .metrics import EVENTS, METRICS, MetricsLog, Row
@@ -138,7 +138,7 @@ def fit(
         log = stack.enter_context(MetricsLog(out if first else None, after=done))
         bar = stack.enter_context(_progress(visible=progress and first))
         if micro_batch is not None:
-            stack.enter_context(in_parts(training.method.encoder, micro_batch))
+            stack.enter_context(micro_batches(training.method.encoder, micro_batch))
         task = bar.add_task("", total=training.steps, completed=done)
         if done == 0:
             _probe(run, log, made=0)

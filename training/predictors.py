@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .encoders.tokens import take
-from .encoders.transformer import TokenTransformer, TransformerShape
+from .encoders.transformer import TokenTransformer, TransformerConfig
 from .schedules import Schedule
 
 
@@ -55,7 +55,7 @@ class TransformerPredictor(nn.Module):
     transformer runs over all of them, and a linear map gives states as wide as those that came in.
     """
 
-    def __init__(self, width: int, places: int, shape: TransformerShape) -> None:
+    def __init__(self, width: int, places: int, shape: TransformerConfig) -> None:
         super().__init__()
         self.narrow = nn.Linear(width, shape.width)
         self.widen = nn.Linear(shape.width, width)

@@ -23,7 +23,7 @@ from .data.pairs import Split
 from .data.source import Source, pixel_range
 from .digest import SHA256
 from .encoders.encoder import TensorEncoder
-from .encoders.joint_space import SharedSpace
+from .encoders.joint_space import JointSpace
 from .encoders.text import TextEncoder
 from .lineage import Lineage
 from .loop import Strategy, fit
@@ -240,7 +240,7 @@ def _save(
 ) -> None:
     """Save an encoder: of a classifier that inside it, of a shared space each in a folder."""
     inner = encoder.encoder if isinstance(encoder, Classifier) else encoder
-    if isinstance(inner, SharedSpace):
+    if isinstance(inner, JointSpace):
         for name, model in inner.models(lineage).items():
             encoder_folder.save(model, out / name)
             _report_saved(out / name)

@@ -10,13 +10,13 @@ from torch.nn import functional as F
 from attar.errors import InvalidInput
 
 from .data.text import Row, pad
-from .encoders.text import TextEncoder, TextShape
+from .encoders.text import TextConfig, TextEncoder
 from .encoders.transformer import Block
 
 
 @torch.no_grad()
 def student_from_teacher(
-    teacher: TextEncoder, shape: TextShape, *, layers: Sequence[int], sample: Sequence[Row]
+    teacher: TextEncoder, shape: TextConfig, *, layers: Sequence[int], sample: Sequence[Row]
 ) -> TextEncoder:
     """Give an encoder of `shape` that starts where the teacher is.
 
@@ -52,7 +52,7 @@ def student_from_teacher(
     return student
 
 
-def _check(teacher: TextShape, student: TextShape, layers: Sequence[int]) -> None:
+def _check(teacher: TextConfig, student: TextConfig, layers: Sequence[int]) -> None:
     ours, theirs = student.transformer, teacher.transformer
     if theirs.norm != "post":
         raise InvalidInput(f"a teacher must be post-norm; got {theirs.norm!r}")

@@ -29,7 +29,7 @@ from attar.errors import (
 )
 from attar.inputs import Priority
 
-from .run_thread import Lost, Worker
+from .run_thread import Lost, RunThread
 
 _LOG = logging.getLogger(__name__)
 
@@ -204,8 +204,8 @@ class Batcher(Generic[T, R]):
         self._aging_s = aging_s
         self._run_timeout_s = run_timeout_s
         self._observer = observer
-        self._worker = Worker("attar-run")
-        self._hanging: list[Worker] = []
+        self._worker = RunThread("attar-run")
+        self._hanging: list[RunThread] = []
         # Each lane is a set that remembers who came first, which is the order of its turns.
         self._lanes: dict[Priority, dict[_Entry[T, R], None]] = {"interactive": {}, "bulk": {}}
         self._running: list[_Entry[T, R]] = []
@@ -304,7 +304,7 @@ class Batcher(Generic[T, R]):
 
         After it has died it may be called again.
         """
-        self._worker = Worker("attar-run")
+        self._worker = RunThread("attar-run")
         self._serving, self._fault = True, None
         try:
             self._refuse_to_hang_more()
@@ -581,7 +581,7 @@ class Batcher(Generic[T, R]):
                 return error
             return None
 
-        self._worker = Worker("attar-run")
+        self._worker = RunThread("attar-run")
         try:
             error = await self._worker.run(renew, timeout_s=self._run_timeout_s)
         except Lost as lost:

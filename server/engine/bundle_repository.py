@@ -58,7 +58,7 @@ class Repository:
 
     open: Opens
     # Tries a bundle where it can do no harm, and raises why it cannot be served.
-    prove: Callable[["Place", str | None], Awaitable[Proven]] | None = None
+    prove: Callable[["BundleLocation", str | None], Awaitable[Proven]] | None = None
     open_timeout_s: float = 120.0  # for `open`, after which it is given up
     bundles: tuple[Path, ...] = ()  # these must load, or the server does not start
     folder: Path | None = None  # these are served as far as they load
@@ -70,7 +70,7 @@ class Repository:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class BundleLocation:
     """A bundle on disk as it looked once; nothing of it is verified."""
 
     path: Path
@@ -100,7 +100,7 @@ def require_folder(folder: Path) -> None:
         )
 
 
-def look(path: Path) -> Place:
+def look(path: Path) -> BundleLocation:
     """See how a bundle looks now; whatever is wrong with it is found by who opens it."""
     single = not _VERSION.match(path.name) or path.parent.suffix in _SUFFIXES
     stem = path.stem if path.suffix in _SUFFIXES else path.name
@@ -109,7 +109,7 @@ def look(path: Path) -> Place:
     told = _named(manifest)
     if told is not None:
         name, version = told
-    return Place(
+    return BundleLocation(
         path=path,
         name=name,
         version=version,

@@ -28,7 +28,7 @@ from attar.runtime import Encoder
 
 from .batcher import Batcher, Observer
 from .cache import Cache, Key
-from .small_jobs import Hop
+from .small_jobs import CoalescingExecutor
 from .statistics import Statistics, Tally
 
 _LOG = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ class Model:
             observer=observer,
         )
         self._tasks: list[asyncio.Task[None]] = []
-        self._hop = Hop(f"the host's step of {self.name}", timeout_s=run_timeout_s)
+        self._hop = CoalescingExecutor(f"the host's step of {self.name}", timeout_s=run_timeout_s)
         self._tally = Tally()
         self._answers = False  # the last thing that is known of its forward passes
         self._answered = 0.0  # loop time of the last that succeeded, s

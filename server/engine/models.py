@@ -24,9 +24,17 @@ from attar.errors import (
     Unavailable,
 )
 
-from .bundle_repository import Place, Repository, look, newer, places, require_folder, shown
+from .bundle_repository import (
+    BundleLocation,
+    Repository,
+    look,
+    newer,
+    places,
+    require_folder,
+    shown,
+)
 from .model import Model, ModelObserver, Row
-from .run_thread import Lost, Worker
+from .run_thread import Lost, RunThread
 
 __all__ = ["Listed", "Model", "ModelObserver", "Models", "Row", "State"]
 
@@ -57,7 +65,7 @@ class Listed:
 class _Slot:
     """One bundle's place, and the model that serves from it."""
 
-    place: Place  # as it was when it was last tried
+    place: BundleLocation  # as it was when it was last tried
     model: Model | None = None
     content: str = ""  # what the model was loaded from
     reason: str = ""  # why the place's content does not serve
@@ -230,7 +238,7 @@ class Models:
         self._retire_absent(folder, {place.path for place in places_now})
         return begun
 
-    async def _look(self, folder: Path) -> list[Place] | None:
+    async def _look(self, folder: Path) -> list[BundleLocation] | None:
         """Look at every bundle in the folder; None where it cannot be read."""
         try:
             seen = await asyncio.to_thread(lambda: [look(path) for path in places(folder)])
@@ -339,7 +347,7 @@ class Models:
             slot.held = False
 
     def _begin(
-        self, slot: _Slot, place: Place, *, anew: bool = False
+        self, slot: _Slot, place: BundleLocation, *, anew: bool = False
     ) -> asyncio.Task[AttarError | None]:
         """Load a place in a task, in the stead of what loads there of other content.
 
@@ -359,7 +367,7 @@ class Models:
     async def _loaded(
         self,
         slot: _Slot,
-        place: Place,
+        place: BundleLocation,
         *,
         before: "asyncio.Task[AttarError | None] | None",
         anew: bool,
@@ -395,7 +403,7 @@ class Models:
         repository.loaded(place.name, good=True)
         return None
 
-    async def _load(self, slot: _Slot, place: Place, *, anew: bool) -> None:
+    async def _load(self, slot: _Slot, place: BundleLocation, *, anew: bool) -> None:
         """Serve what lies at a place, unless it serves already; the old model goes on till then."""
         repository, old = self._known_repository(), slot.model
         variant: str | None = self._variants.get(place.name) or self._variants.get("") or None
@@ -423,7 +431,9 @@ class Models:
             instead = f", in the place of {_called(old)}" if old else ""
             _LOG.info("serving %s, from %s%s", _called(model), shown(place.path), instead)
 
-    async def _opened(self, place: Place, variant: str | None, content: str | None) -> Model:
+    async def _opened(
+        self, place: BundleLocation, variant: str | None, content: str | None
+    ) -> Model:
         """Open a bundle in a thread that nobody waits for where it never ends."""
         repository = self._known_repository()
 
@@ -433,7 +443,7 @@ class Models:
             except BaseException as error:
                 return error
 
-        worker, timeout_s = Worker(f"open {place.name}"), repository.open_timeout_s
+        worker, timeout_s = RunThread(f"open {place.name}"), repository.open_timeout_s
         try:
             outcome = await worker.run(opened, timeout_s=timeout_s)
         except Lost as lost:
@@ -540,7 +550,7 @@ def _give_up(slot: _Slot) -> bool:
     return True
 
 
-def _refused(place: Place, error: BaseException) -> AttarError:
+def _refused(place: BundleLocation, error: BaseException) -> AttarError:
     """Tell what is no error of attar's as one."""
     return BundleRefused(
         "unloadable", f"{place.path} cannot be opened: {type(error).__name__}: {error}"

@@ -21,7 +21,7 @@ class Lost(Exception):
     """A run gave no result in time, or its thread ended; the worker is not to be used again."""
 
 
-class Worker:
+class RunThread:
     """One daemon thread; `run` is called from one loop, and not twice at a time."""
 
     def __init__(self, name: str) -> None:

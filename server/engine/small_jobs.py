@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from attar.errors import Unavailable
 
-from .run_thread import Lost, Worker
+from .run_thread import Lost, RunThread
 
 R = TypeVar("R")
 
@@ -23,7 +23,7 @@ _LARGE_AT_ONCE: Final = 4
 _MOST_HUNG: Final = 2  # threads that take a core each and give nothing; then no job is begun
 
 
-class Hop:
+class CoalescingExecutor:
     """The jobs of one thing, for one loop."""
 
     def __init__(self, name: str = "hop", *, timeout_s: float | None = None) -> None:
@@ -31,8 +31,8 @@ class Hop:
         self._name, self._timeout_s = name, timeout_s
         self._jobs: list[_Job] = []
         self._working: asyncio.Task[None] | None = None
-        self._worker = Worker(name)
-        self._hung: list[Worker] = []
+        self._worker = RunThread(name)
+        self._hung: list[RunThread] = []
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
         self._alone: set[asyncio.Task[_Outcome]] = set()
 
@@ -64,7 +64,7 @@ class Hop:
 
     async def _by_itself(self, job: Callable[[], Any]) -> _Outcome:
         async with self._large:
-            worker = Worker(self._name)
+            worker = RunThread(self._name)
             (outcome,) = await self._run(worker, [job])
             worker.close()
             return outcome
@@ -82,7 +82,7 @@ class Hop:
                     result.set_result(value)
         self._working = None
 
-    async def _run(self, worker: Worker, jobs: list[Callable[[], Any]]) -> list[_Outcome]:
+    async def _run(self, worker: RunThread, jobs: list[Callable[[], Any]]) -> list[_Outcome]:
         self._hung = [one for one in self._hung if one.alive]
         if len(self._hung) >= _MOST_HUNG:
             hung = Unavailable(f"{self._name}: {len(self._hung)} of its jobs do not end; retry")
@@ -93,7 +93,7 @@ class Hop:
             self._hung.append(worker)
             worker.close()
             if worker is self._worker:
-                self._worker = Worker(self._name)
+                self._worker = RunThread(self._name)
             given_up = Unavailable(f"{self._name}: {lost}; retry, or leave an item out")
             return [(None, given_up)] * len(jobs)
         except RuntimeError as ended:  # the process ends, and has no threads any more

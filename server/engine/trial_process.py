@@ -36,7 +36,7 @@ from attar.errors import (
     Unavailable,
 )
 
-from .bundle_repository import Place, Proven
+from .bundle_repository import BundleLocation, Proven
 
 TIMES: Final = 4
 """Of a bundle's bytes on disk: the file, what is parsed of it, its weights, and those laid anew."""
@@ -61,7 +61,7 @@ class Prover:
     require_signature: Path | None = None  # a file of keys, one of which must have signed
     ledger: Path | None = None  # a folder in which several servers tell one another the outcome
 
-    async def __call__(self, place: Place, variant: str | None) -> Proven:
+    async def __call__(self, place: BundleLocation, variant: str | None) -> Proven:
         """Try a bundle; raises why it cannot be served, Unavailable for what is not its fault."""
         if self.ledger is None:
             said = await self._tried(place.path, variant)
@@ -72,7 +72,9 @@ class Prover:
             )
         return _judged(said)
 
-    async def _agreed(self, entry: Path, place: Place, variant: str | None) -> dict[str, Any]:
+    async def _agreed(
+        self, entry: Path, place: BundleLocation, variant: str | None
+    ) -> dict[str, Any]:
         """Read what another server has said of the same bundle, or be the one who tries it."""
         async with _turn(entry.with_suffix(".turn")):
             if (told := await asyncio.to_thread(_read, entry)) is not None:

@@ -49,7 +49,7 @@ def origin(caller: str) -> str:
     return caller if address is None else str(address)
 
 
-class Shares:
+class FairShares:
     """A limit, and what of it is held by whom."""
 
     def __init__(self, setting: str, limit: int, *, what: str, alpha: int = 1) -> None:
@@ -144,10 +144,10 @@ class Shares:
         )
 
 
-class Room:
+class AnswerRoom:
     """The bytes that one answer holds, from before it is made until it is taken."""
 
-    def __init__(self, shares: Shares, caller: str, *, wait: bool = False) -> None:
+    def __init__(self, shares: FairShares, caller: str, *, wait: bool = False) -> None:
         """Hold nothing yet; with `wait` bytes that do not fit are waited for, else for a moment."""
         self.held = 0
         self.asked = asyncio.Event()
@@ -155,9 +155,9 @@ class Room:
         self._caller = caller
         self._wait = wait
 
-    def next(self) -> "Room":
+    def next(self) -> "AnswerRoom":
         """Room for another answer of the same caller, which waits for it."""
-        return Room(self._shares, self._caller, wait=True)
+        return AnswerRoom(self._shares, self._caller, wait=True)
 
     async def take(self, size: int) -> None:
         """Hold the bytes of an answer that is to be made, once those before it are taken.
@@ -194,9 +194,9 @@ class Room:
             self.held = 0
 
 
-ROOM: Final[ContextVar[Room | None]] = ContextVar("room", default=None)
+ROOM: Final[ContextVar[AnswerRoom | None]] = ContextVar("room", default=None)
 
 
-def room() -> Room:
+def room() -> AnswerRoom:
     """The room of the answer being made; outside of any call, one that nobody shares."""
-    return ROOM.get() or Room(Shares("", 0, what=""), "")
+    return ROOM.get() or AnswerRoom(FairShares("", 0, what=""), "")

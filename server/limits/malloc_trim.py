@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import psutil
 
 if TYPE_CHECKING:
-    from ..admission import Door  # which imports gRPC, and the store's process does not
+    from ..admission import Admission  # which imports gRPC, and the store's process does not
 
 _LOOK_EVERY_S: Final = 1.0
 _LOOKS: Final = 3  # after the last call: an answer may still be on its way when its call has ended
@@ -45,7 +45,7 @@ def trim() -> float:
     return time.thread_time() - began
 
 
-async def keep_small(door: "Door") -> None:
+async def keep_small(admission: "Admission") -> None:
     """Trim while there are calls and for a while after, until cancelled.
 
     Cycles are looked for too, once nobody has called for a while. That stops everything while it
@@ -63,8 +63,8 @@ async def keep_small(door: "Door") -> None:
     while True:
         await asyncio.sleep(pause_s)
         pause_s = _LOOK_EVERY_S
-        busy = door.in_flight > 0 or door.ended > ended
-        looks, ended = _LOOKS if busy else max(0, looks - 1), door.ended
+        busy = admission.in_flight > 0 or admission.ended > ended
+        looks, ended = _LOOKS if busy else max(0, looks - 1), admission.ended
         if looks and process.memory_info().rss > least * _GROWTH:
             began = time.thread_time()
             if not busy:

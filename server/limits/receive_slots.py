@@ -14,7 +14,7 @@ from typing import Final
 
 from attar.errors import Overloaded
 
-from .fair_shares import Shares
+from .fair_shares import FairShares
 
 CALLS_AT_ONCE: Final = 16
 PROBES_AT_ONCE: Final = 2
@@ -33,7 +33,7 @@ class _Turn:
     cut: bool = False
 
 
-class Receiving:
+class ReceiveSlots:
     """The messages that come at a time, in turns, and who waits for one.
 
     One caller has as many as are free, in the order of its calls; callers that wait take turns.
@@ -46,8 +46,8 @@ class Receiving:
         """
         self._patience_s = patience_s
         self._wait_s = wait_s
-        self._shares = Shares("", limit, what="")
-        self._queued = Shares("", MAX_WAITING, what="")
+        self._shares = FairShares("", limit, what="")
+        self._queued = FairShares("", MAX_WAITING, what="")
         self._coming: dict[_Turn, None] = {}  # oldest first
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 

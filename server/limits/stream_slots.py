@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from attar.errors import Overloaded
 
-from .fair_shares import Shares, origin
+from .fair_shares import FairShares, origin
 
 SILENT_S: Final = 10.0
 """A stream on which nothing came or was taken for so long makes room for a caller with fewer."""
@@ -26,7 +26,7 @@ class _Place:
     lost: bool = False
 
 
-class Places(Shares):
+class StreamSlots(FairShares):
     """Shares of a limit on streams, each held by the task that answers it."""
 
     def __init__(self, setting: str, limit: int, *, what: str) -> None:

@@ -40,7 +40,7 @@ _CLOSE: Final = 1e-9  # what floats lose
 
 
 @dataclass(slots=True)
-class Used:
+class Usage:
     """What one key has used; times are of `time.monotonic`, `day` an ordinal of a date in UTC."""
 
     at: float = 0.0
@@ -93,16 +93,16 @@ class Ledger:
         self._path = path
         self._file = -1
         self._slots: dict[str, int] = {}
-        self._kept: dict[str, Used] = {}
+        self._kept: dict[str, Usage] = {}
 
     @contextmanager
-    def entry(self, name: str) -> Iterator[Used]:
+    def entry(self, name: str) -> Iterator[Usage]:
         """What a key has used, for nobody else meanwhile; kept unless the block raises.
 
         Raises Unavailable where the file cannot be used: what is not counted is not let through.
         """
         if self._path is None:
-            used = self._kept.get(name, Used())
+            used = self._kept.get(name, Usage())
             yield used
             self._kept[name] = used
             return
@@ -143,19 +143,19 @@ class Ledger:
         slots = (slot for slot in range(count) if os.pread(self._file, 16, slot * _SLOT) == digest)
         slot = next(slots, count)
         if slot == count:
-            os.pwrite(self._file, _packed(name, Used()), slot * _SLOT)
+            os.pwrite(self._file, _packed(name, Usage()), slot * _SLOT)
         return self._slots.setdefault(name, slot)
 
-    def _read(self, slot: int, name: str) -> Used:
+    def _read(self, slot: int, name: str) -> Usage:
         content = os.pread(self._file, _SLOT, slot * _SLOT)
         if not _is_whole(content):
             log.error("%s is damaged: what key %s has used is counted from 0", self._path, name)
-            return Used()
+            return Usage()
         digest, at, *rest = _RECORD.unpack(content[: _RECORD.size])
         if digest != _digest(name):
             log.error("%s was changed by others; key %s is counted from 0", self._path, name)
-            return Used()
-        return Used(at=at, spent=rest[:3], day=rest[3], began=rest[4], today=rest[5:])
+            return Usage()
+        return Usage(at=at, spent=rest[:3], day=rest[3], began=rest[4], today=rest[5:])
 
 
 def damaged_slots(path: Path) -> int:
@@ -182,7 +182,7 @@ def _lock(file: int) -> None:
             time.sleep(0.0002)
 
 
-def _packed(name: str, used: Used) -> bytes:
+def _packed(name: str, used: Usage) -> bytes:
     record = _RECORD.pack(_digest(name), used.at, *used.spent, used.day, used.began, *used.today)
     return (record + _CHECK.pack(zlib.crc32(record))).ljust(_SLOT, b"\0")
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from attar.errors import InvalidInput, Overloaded
 
-from .fair_shares import Shares
+from .fair_shares import FairShares
 
 # One caller may hold nearly all, for a few large requests are that: what is left to others, here
 # one part in 257, has room for hundreds of small ones.
@@ -16,7 +16,7 @@ _ARRIVING_PART: Final = 2  # of the limit: what is not read yet may have of it
 _PATIENCE_S: Final = 30.0  # of a whole request, for its neighbours to end
 
 
-class Working:
+class WorkingMemory:
     """A bound on the bytes that all calls together hold."""
 
     def __init__(self, limit: int) -> None:
@@ -24,9 +24,9 @@ class Working:
         self._limit = limit
         self._waiting = 0
         self._growing: dict[object, int] = {}  # bytes of calls that wait for more, in their order
-        self._shares = Shares(SETTING, limit, what="bytes", alpha=_ALPHA)
+        self._shares = FairShares(SETTING, limit, what="bytes", alpha=_ALPHA)
         # A caller decides how long a request takes to arrive, so here nobody may have nearly all.
-        self._arriving = Shares(
+        self._arriving = FairShares(
             SETTING, limit // _ARRIVING_PART, what="bytes of requests that are not read yet"
         )
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, Literal
 
-from ..request_context import Call
+from ..request_context import RequestContext
 
 Format = Literal["text", "json"]
 log = logging.getLogger("attar.server")
@@ -35,7 +35,9 @@ def configure(kind: Format, level: str) -> None:
     logging.getLogger("attar").setLevel(level.upper())
 
 
-def ended(call: Call, outcome: str, reason: str, seconds: float, *, field: str = "") -> None:
+def ended(
+    call: RequestContext, outcome: str, reason: str, seconds: float, *, field: str = ""
+) -> None:
     """Write how a call ended, and the request field that was at fault, never its value.
 
     At debug when it went well, for one line costs what a call does; and when it was refused for

@@ -19,7 +19,7 @@ from attar.errors import (
 )
 
 from ..errors import STATUS
-from ..limits.fair_shares import Shares
+from ..limits.fair_shares import FairShares
 from .drift import Drift
 
 # Fixed, so that two servers, or two releases, can be added up.
@@ -166,7 +166,7 @@ class Metrics:
         """A call or an item was refused, for an AttarError's `reason`."""
         self._rejected.labels(reason).inc()
 
-    def hold(self, *, streams: Shares, untaken: Shares) -> None:
+    def hold(self, *, streams: FairShares, untaken: FairShares) -> None:
         """Tell of what callers hold, as it is whenever metrics are asked for."""
         self._streams.set_function(lambda: float(streams.total))
         self._untaken.set_function(lambda: float(untaken.total))

@@ -38,7 +38,7 @@ _PLAIN: Final = "text/plain; charset=utf-8"
 ROUTES: Final = ("/metrics", "/livez", "/readyz")
 
 
-class Pulse:
+class Heartbeat:
     """When the server's loop ran last; written there, and read by another thread."""
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class Pulse:
             await asyncio.sleep(_BEAT_S)
 
 
-class Vitals:
+class MetricsServer:
     """The port, from `start` to `close`."""
 
     def __init__(self, host: str, port: int, *, registry: CollectorRegistry, site: Site) -> None:
@@ -75,7 +75,7 @@ class Vitals:
             raise
         self._scrapes = _Scrapes(registry)
         self._site = site
-        self._pulse = Pulse()
+        self._pulse = Heartbeat()
         self._why_not: Callable[[], str] = lambda: "the server is starting"
         self._loop = asyncio.new_event_loop()
         self._listening = threading.Event()
@@ -191,7 +191,7 @@ class _Scrapes:
 class _Connection(asyncio.Protocol):
     """One connection: one request, one answer, and the end."""
 
-    def __init__(self, vitals: Vitals) -> None:
+    def __init__(self, vitals: MetricsServer) -> None:
         self._vitals = vitals
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
         self._transport: asyncio.Transport

@@ -11,7 +11,7 @@ from typing import Final
 
 from attar.errors import InvalidInput, MissingExtra
 
-from ..request_context import Call, Phase
+from ..request_context import Phase, RequestContext
 
 try:
     from opentelemetry import trace
@@ -46,7 +46,7 @@ class Tracing:
         self._tracer = self._provider.get_tracer("attar.server")
         self._context = TraceContextTextMapPropagator()
 
-    def begin(self, call: Call, headers: Mapping[str, str]) -> Callable[[str], None]:
+    def begin(self, call: RequestContext, headers: Mapping[str, str]) -> Callable[[str], None]:
         """Open a call's span and take its phases; gives what closes it with the call's outcome."""
         span = self._tracer.start_span(
             call.rpc,

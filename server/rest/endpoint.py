@@ -24,10 +24,10 @@ from starlette.types import Scope as Connection
 
 from attar.errors import Cancelled, InvalidInput
 from attar.inputs import HOW_TO_CUT
-from attar.server.admission import REQUEST_ID, Door
+from attar.server.admission import REQUEST_ID, Admission
 from attar.server.cooperative import STEP_BYTES, came, off_the_loop, steps
 from attar.server.errors import Unreadable, http_code, reason_of, retry_after_s, to_status
-from attar.server.limits.fair_shares import Room
+from attar.server.limits.fair_shares import AnswerRoom
 from attar.server.request_context import answering, current
 from attar.server.security.access import Scope
 from attar.server.security.browser import ASKED_FIRST, asks_first
@@ -49,7 +49,7 @@ _LARGE: Final = 2**16  # bytes of an answer; asyncio writes as many without a wa
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class HttpRequest:
     """A request, come whole; the names of `headers` are lower case.
 
     `taken` says that its body has been read, or room taken for what it is read into.
@@ -72,7 +72,7 @@ class Problem:
     field: str
 
 
-Answer: TypeAlias = Callable[[Asked], Awaitable[Response]]
+Answer: TypeAlias = Callable[[HttpRequest], Awaitable[Response]]
 Wording: TypeAlias = Callable[[Problem], dict[str, Any]]
 
 
@@ -98,11 +98,11 @@ class Route:
         return f"{self.method} {self.path}"
 
 
-class Edge:
+class EndpointFactory:
     """The way of every request to its route's answer."""
 
     def __init__(
-        self, door: Door, *, max_body_bytes: int, max_json_values: int, read_timeout_s: float
+        self, door: Admission, *, max_body_bytes: int, max_json_values: int, read_timeout_s: float
     ) -> None:
         """Let requests in by `door`; their bodies have so many bytes, and so long to arrive."""
         self._door = door
@@ -130,7 +130,7 @@ class Edge:
                         hold = arriving.enter_context(call.arriving())
                         body = await self._read(request, route, hold) if route.types else b""
                         came(len(body))
-                        asked = Asked(
+                        asked = HttpRequest(
                             path=request.path_params,
                             headers=headers,
                             body=body,
@@ -185,7 +185,7 @@ class Edge:
 class _Held:
     """A response whose bytes are held until they are taken."""
 
-    def __init__(self, response: Response, room: Room) -> None:
+    def __init__(self, response: Response, room: AnswerRoom) -> None:
         self._response = response
         self._room = room
 
@@ -229,7 +229,7 @@ def plain(problem: Problem) -> dict[str, Any]:
     return {"error": problem.message}
 
 
-async def document(asked: Asked, *, size: int | None = None) -> dict[str, Any]:
+async def document(asked: HttpRequest, *, size: int | None = None) -> dict[str, Any]:
     """The JSON object that a body holds, or the first `size` bytes of it.
 
     Raises InvalidInput for anything else, and for more values than a body may have.

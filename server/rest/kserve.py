@@ -14,7 +14,7 @@ from attar.server.engine.models import Models
 from attar.server.errors import about
 from attar.server.kserve import Inference, Inferred, Input, Parameter, Tensor, TensorInfo
 
-from .endpoint import BINARY, JSON, Asked, document, json_kind
+from .endpoint import BINARY, JSON, HttpRequest, document, json_kind
 from .json_reader import ARRAYS
 
 TYPES: Final = (JSON, BINARY, "")
@@ -38,25 +38,25 @@ class KServe:
         self._max_items = max_items
         self._max_name = max_name_characters
 
-    async def live(self, asked: Asked) -> Response:
+    async def live(self, asked: HttpRequest) -> Response:
         """Say that the process answers."""
         return JSONResponse({"live": True})
 
-    async def server(self, asked: Asked) -> Response:
+    async def server(self, asked: HttpRequest) -> Response:
         """Say what the server is."""
         return JSONResponse(kserve.server_metadata())
 
-    async def model(self, asked: Asked) -> Response:
+    async def model(self, asked: HttpRequest) -> Response:
         """Say what a model takes and gives."""
         return JSONResponse(kserve.model_metadata(self._models, *_named(asked)))
 
-    async def config(self, asked: Asked) -> Response:
+    async def config(self, asked: HttpRequest) -> Response:
         """Describe a model as Triton does."""
         return JSONResponse(
             kserve.model_config(self._models, *_named(asked), max_items=self._max_items)
         )
 
-    async def ready(self, asked: Asked) -> Response:
+    async def ready(self, asked: HttpRequest) -> Response:
         """Say whether a model can answer, by the status too."""
         name, version = _named(asked)
         self._models.get(name, version)  # NotFound lists what there is
@@ -64,12 +64,12 @@ class KServe:
             raise Unavailable(f"model {name} is not ready; retry later")
         return JSONResponse({"name": name, "ready": True})
 
-    async def statistics(self, asked: Asked) -> Response:
+    async def statistics(self, asked: HttpRequest) -> Response:
         """Say what a model has done, or every model."""
         found = kserve.statistics(self._models, *_named(asked))
         return JSONResponse({"model_stats": found})
 
-    async def index(self, asked: Asked) -> Response:
+    async def index(self, asked: HttpRequest) -> Response:
         """List the models that are known."""
         given = await document(asked) if asked.body else {}
         _refuse_unknown(given, ("ready",), "the request")
@@ -79,7 +79,7 @@ class KServe:
                 raise InvalidInput(f"ready is {json_kind(ready)}; give true or false")
         return JSONResponse(kserve.index(self._models, repository="", ready=ready))
 
-    async def load(self, asked: Asked) -> Response:
+    async def load(self, asked: HttpRequest) -> Response:
         """Load a model."""
         await kserve.load(
             self._models,
@@ -89,7 +89,7 @@ class KServe:
         )
         return JSONResponse({})
 
-    async def unload(self, asked: Asked) -> Response:
+    async def unload(self, asked: HttpRequest) -> Response:
         """Stop serving a model."""
         await kserve.unload(
             self._models,
@@ -99,7 +99,7 @@ class KServe:
         )
         return JSONResponse({})
 
-    async def infer(self, asked: Asked) -> Response:
+    async def infer(self, asked: HttpRequest) -> Response:
         """Answer one request."""
         size = _json_size(asked)
         given = await document(asked, size=size)
@@ -116,7 +116,7 @@ class KServe:
 
 
 def _request(
-    asked: Asked, given: Mapping[str, Any], binary: memoryview
+    asked: HttpRequest, given: Mapping[str, Any], binary: memoryview
 ) -> tuple[Inference, Mapping[str, bool]]:
     """The request, and which of its outputs are to come as bytes; "" is any other."""
     _refuse_unknown(given, _REQUEST, "the request")
@@ -135,17 +135,17 @@ def _request(
     return request, raw
 
 
-def _named(asked: Asked) -> tuple[str, str]:
+def _named(asked: HttpRequest) -> tuple[str, str]:
     return asked.path.get("model", ""), asked.path.get("version", "")
 
 
-async def _parameters_of(asked: Asked) -> dict[str, Parameter]:
+async def _parameters_of(asked: HttpRequest) -> dict[str, Parameter]:
     given = await document(asked) if asked.body else {}
     _refuse_unknown(given, ("parameters",), "the request")
     return _parameters(given.get("parameters", {}), "parameters")
 
 
-def _json_size(asked: Asked) -> int:
+def _json_size(asked: HttpRequest) -> int:
     """How long the JSON in front is: as its header says, or all of it."""
     length = asked.headers.get(HEADER)
     size = len(asked.body)

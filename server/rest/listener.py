@@ -19,7 +19,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from attar.server.limits.fair_shares import SLOWEST_BYTES_PER_S, Shares
+from attar.server.limits.fair_shares import SLOWEST_BYTES_PER_S, FairShares
 from attar.server.security.tls import Certificate
 
 BUSY: Final = (
@@ -30,7 +30,7 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class ConnectionLimits:
     """How much the listener bears of its callers."""
 
     read_timeout_s: float
@@ -45,13 +45,15 @@ class Listener:
         self,
         app: ASGIApp,
         bound: socket.socket,
-        patience: Patience,
+        patience: ConnectionLimits,
         certificate: Certificate | None = None,
     ) -> None:
         """Serve `app` on a bound socket, by TLS with a certificate."""
         self._socket = bound
         context = None if certificate is None else lambda _config, _default: certificate.for_http()
-        places = Shares("max_http_connections", patience.max_connections, what="connections open")
+        places = FairShares(
+            "max_http_connections", patience.max_connections, what="connections open"
+        )
         self._server = _Server(
             uvicorn.Config(
                 app,
@@ -118,7 +120,9 @@ class _Server(uvicorn.Server):
 class _Connection(H11Protocol):
     """uvicorn's connection, which waits for no head and no taker of an answer forever."""
 
-    def __init__(self, *arguments: Any, patience: Patience, places: Shares, **options: Any) -> None:
+    def __init__(
+        self, *arguments: Any, patience: ConnectionLimits, places: FairShares, **options: Any
+    ) -> None:
         """Take uvicorn's arguments, our patience, and the places of all connections."""
         super().__init__(*arguments, **options)
         self._patience = patience

@@ -16,7 +16,7 @@ from attar.server.engine.models import Models
 from attar.server.errors import about
 from attar.server.usecases.embed import Embedded, Items, Priority, embed
 
-from .endpoint import Asked, Problem, document, json_kind
+from .endpoint import HttpRequest, Problem, document, json_kind
 from .json_reader import ARRAYS, Values
 
 Format = Literal["float", "base64"]
@@ -58,7 +58,7 @@ class OpenAI:
         self._truncate = truncate
         self._created = int(time.time())
 
-    async def embeddings(self, asked: Asked) -> Response:
+    async def embeddings(self, asked: HttpRequest) -> Response:
         """Embed the inputs of one request; one bad input fails it, since no field tells of it."""
         given = {"truncate": self._truncate, **await document(asked)}
         request = await off_the_loop(
@@ -89,12 +89,12 @@ class OpenAI:
         body = await off_the_loop(size, lambda: _write(found, request.format))
         return Response(body, media_type="application/json", headers=timings(found))
 
-    async def models(self, asked: Asked) -> Response:
+    async def models(self, asked: HttpRequest) -> Response:
         """List the models, each by its newest version."""
         names = dict.fromkeys(model.name for model in self._models)
         return JSONResponse({"object": "list", "data": [self._describe(name) for name in names]})
 
-    async def model(self, asked: Asked) -> Response:
+    async def model(self, asked: HttpRequest) -> Response:
         """Describe one model."""
         return JSONResponse(self._describe(asked.path["model"]))
 

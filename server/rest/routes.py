@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as Connection
 
 from attar.errors import InvalidInput, PermissionDenied, Unavailable
-from attar.server.admission import REQUEST_ID, Door
+from attar.server.admission import REQUEST_ID, Admission
 from attar.server.cooperative import STEP_BYTES
 from attar.server.engine.models import Models
 from attar.server.observability.logs import plain as plain_text
@@ -28,7 +28,17 @@ from attar.server.security.access import Scope
 from attar.server.security.browser import Site
 
 from . import kserve, openai, openapi
-from .endpoint import JSON, Answer, Asked, Edge, Problem, Route, Wording, plain, told
+from .endpoint import (
+    JSON,
+    Answer,
+    EndpointFactory,
+    HttpRequest,
+    Problem,
+    Route,
+    Wording,
+    plain,
+    told,
+)
 
 OPENAI: Final = "/v1/"
 _NEAR: Final = 0.79  # difflib's ratio: /openai/v1/embeddings is .8 of /v1/embeddings
@@ -133,16 +143,16 @@ async def _in_pieces(send: Send, message: MutableMapping[str, Any]) -> None:
 class Health:
     """Liveness and readiness, for orchestrators that ask by HTTP."""
 
-    def __init__(self, models: Models, door: Door) -> None:
+    def __init__(self, models: Models, door: Admission) -> None:
         """Tell of these models, until the door drains."""
         self._models = models
         self._door = door
 
-    async def live(self, asked: Asked) -> Response:
+    async def live(self, asked: HttpRequest) -> Response:
         """Say that the process answers."""
         return JSONResponse({"status": "live"})
 
-    async def ready(self, asked: Asked) -> Response:
+    async def ready(self, asked: HttpRequest) -> Response:
         """Say whether every model can answer."""
         if self._door.draining.is_set():
             raise Unavailable("the server is shutting down; ask another, or retry later")
@@ -226,7 +236,7 @@ ROUTES: Final = (
 """Every route, and what a key needs for it."""
 
 
-def application(models: Models, door: Door, limits: Limits) -> ASGIApp:
+def application(models: Models, door: Admission, limits: Limits) -> ASGIApp:
     """The ASGI application; who calls it handles no error of it."""
     to = Answers(
         health=Health(models, door),
@@ -237,7 +247,7 @@ def application(models: Models, door: Door, limits: Limits) -> ASGIApp:
             max_name_characters=limits.max_name_characters,
         ),
     )
-    way = Edge(
+    way = EndpointFactory(
         door,
         max_body_bytes=limits.max_message_bytes,
         max_json_values=limits.max_json_values,

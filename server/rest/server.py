@@ -6,12 +6,12 @@ from typing import Final
 
 from attar.errors import InvalidInput
 
-from ..admission import Door
+from ..admission import Admission
 from ..engine.models import Models
 from ..security.browser import Site
 from ..security.tls import Certificate
 from ..settings import Settings
-from .listener import Listener, Patience
+from .listener import ConnectionLimits, Listener
 from .routes import ROUTES, Limits, application
 
 log = logging.getLogger("attar.server")
@@ -19,7 +19,7 @@ log = logging.getLogger("attar.server")
 HTTP_ROUTES: Final = tuple(route.name for route in ROUTES)
 
 
-class Web:
+class RestServer:
     """HTTP from `start` to `stop`, or nothing where `http_port` is off."""
 
     def __init__(self, settings: Settings, *, shared: bool = False) -> None:
@@ -33,7 +33,7 @@ class Web:
         """The port that is taken; None where there is none."""
         return None if self._socket is None else int(self._socket.getsockname()[1])
 
-    async def start(self, models: Models, door: Door, shown: Certificate | None) -> None:
+    async def start(self, models: Models, door: Admission, shown: Certificate | None) -> None:
         """Answer for these models, by TLS with a certificate."""
         if self._socket is None:
             return
@@ -48,7 +48,7 @@ class Web:
             site=None if chosen.has_keys else site(chosen),
             truncate=chosen.openai_truncate,
         )
-        patience = Patience(
+        patience = ConnectionLimits(
             read_timeout_s=chosen.http_read_timeout_s,
             keep_alive_s=chosen.http_keep_alive_s,
             max_connections=chosen.max_http_connections,

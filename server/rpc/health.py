@@ -9,7 +9,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from attar.errors import Overloaded
 from attar.server.engine.models import Models
-from attar.server.limits.stream_slots import Places
+from attar.server.limits.stream_slots import StreamSlots
 
 from .interceptor import Context
 
@@ -29,7 +29,7 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     def __init__(self, models: Models, services: Iterable[str], *, max_streams: int) -> None:
         """Begin as not serving; `keep` looks at the models. So many may watch."""
         self._models = models
-        self._watching = Places("max_streams", max_streams, what="streams that watch")
+        self._watching = StreamSlots("max_streams", max_streams, what="streams that watch")
         self._services = ("", *services)
         self._states = dict.fromkeys(self._services, _STATE.NOT_SERVING)
         self._draining = False

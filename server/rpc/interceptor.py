@@ -18,12 +18,12 @@ from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status
 
 from attar.errors import AttarError, DeadlineExceeded, InvalidInput
-from attar.server.admission import REQUEST_ID, Door
+from attar.server.admission import REQUEST_ID, Admission
 from attar.server.cooperative import came, off_the_loop
 from attar.server.errors import to_status
-from attar.server.limits.fair_shares import SLOWEST_BYTES_PER_S, Room
-from attar.server.limits.receive_slots import CALLS_AT_ONCE, PROBES_AT_ONCE, Receiving
-from attar.server.request_context import Call, answering
+from attar.server.limits.fair_shares import SLOWEST_BYTES_PER_S, AnswerRoom
+from attar.server.limits.receive_slots import CALLS_AT_ONCE, PROBES_AT_ONCE, ReceiveSlots
+from attar.server.request_context import RequestContext, answering
 from attar.server.security.access import Scope
 from attar.server.security.browser import Site
 
@@ -119,7 +119,7 @@ _MADE_OF_A_PART_OF_JSON: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class CallTimeouts:
     """How long a caller may leave a call as it is."""
 
     read_timeout_s: float  # for a message to come whole, and an answer to be taken
@@ -130,13 +130,13 @@ class Patience:
         return self.read_timeout_s + size / SLOWEST_BYTES_PER_S
 
 
-class Guard(grpc.aio.ServerInterceptor):
+class AdmissionInterceptor(grpc.aio.ServerInterceptor):
     """The door of every gRPC call, and the mapping of its errors."""
 
     def __init__(
         self,
-        door: Door,
-        patience: Patience,
+        door: Admission,
+        patience: CallTimeouts,
         site: Site | None = None,
         *,
         max_items: int,
@@ -157,8 +157,10 @@ class Guard(grpc.aio.ServerInterceptor):
         self._max_payload_values = max_payload_values
         self._limits = limits
         read_s = patience.read_timeout_s
-        self._calls = Receiving(CALLS_AT_ONCE, patience_s=read_s, wait_s=read_s)
-        self._probes = Receiving(PROBES_AT_ONCE, patience_s=read_s, wait_s=read_s)  # without keys
+        self._calls = ReceiveSlots(CALLS_AT_ONCE, patience_s=read_s, wait_s=read_s)
+        self._probes = ReceiveSlots(
+            PROBES_AT_ONCE, patience_s=read_s, wait_s=read_s
+        )  # without keys
 
     async def intercept_service(
         self,
@@ -228,7 +230,7 @@ class Guard(grpc.aio.ServerInterceptor):
 
     @asynccontextmanager
     async def _received(
-        self, context: Context, receiving: Receiving, caller: str
+        self, context: Context, receiving: ReceiveSlots, caller: str
     ) -> AsyncIterator[bytes]:
         """Receive the one message of a call, in its turn, which lasts until the block ends.
 
@@ -305,7 +307,7 @@ class Guard(grpc.aio.ServerInterceptor):
 
         return call
 
-    def _keep(self, room: Room, ending: Ending, size: int) -> None:
+    def _keep(self, room: AnswerRoom, ending: Ending, size: int) -> None:
         """Hold the room of an answer until it is taken, which is when its task ends."""
         ending.expect(self._patience.to_take(size))
         ending.then(room.leave)
@@ -392,8 +394,13 @@ class Guard(grpc.aio.ServerInterceptor):
         )
 
     def _admitted(
-        self, call: Call, headers: Mapping[str, str], context: Context, *, stream: bool = False
-    ) -> AbstractContextManager[Room]:
+        self,
+        call: RequestContext,
+        headers: Mapping[str, str],
+        context: Context,
+        *,
+        stream: bool = False,
+    ) -> AbstractContextManager[AnswerRoom]:
         context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
         # A call that somebody forgot to list is nobody's but an administrator's.
         scope = SCOPES.get(call.rpc, "admin")
@@ -407,7 +414,7 @@ class Guard(grpc.aio.ServerInterceptor):
             self._site.refuse_pages(headers)
 
     async def _abort(
-        self, context: Context, call: Call, status: Status, ending: Ending
+        self, context: Context, call: RequestContext, status: Status, ending: Ending
     ) -> NoReturn:
         """Tell what refuses a call, to who may not take that either."""
         ending.expect(self._patience.read_timeout_s)

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 from attar.errors import AttarError, Unavailable
-from attar.server.limits.fair_shares import ROOM, Room, room
+from attar.server.limits.fair_shares import ROOM, AnswerRoom, room
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
@@ -25,12 +25,12 @@ async def in_order(
     own errors in its answer. Raises what reading raises, and Unavailable after the last
     answer of a stream that draining has cut short.
     """
-    answers: asyncio.Queue[tuple[Room, asyncio.Task[Answer]] | None] = asyncio.Queue()
+    answers: asyncio.Queue[tuple[AnswerRoom, asyncio.Task[Answer]] | None] = asyncio.Queue()
     places = asyncio.Semaphore(at_once)
     rooms = room()
-    held: set[Room] = set()
+    held: set[AnswerRoom] = set()
 
-    async def made(request: Request, own: Room) -> Answer:
+    async def made(request: Request, own: AnswerRoom) -> Answer:
         ROOM.set(own)  # this task's
         try:
             return await answer(request)

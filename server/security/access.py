@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from attar.errors import InvalidInput, PermissionDenied, RateLimited, Unauthenticated
 
 from ..limits.fair_shares import ip
-from ..limits.usage import QUANTITIES, Ledger, Used
+from ..limits.usage import QUANTITIES, Ledger, Usage
 from ..request_context import Meter
 
 log = logging.getLogger("attar.server")
@@ -88,7 +88,7 @@ class Key(BaseModel):
 ANYBODY: Final = Key(name="anybody", sha256="0" * 64, scopes=frozenset(SCOPES))
 
 
-def use(key: Key, used: Used, amounts: tuple[int, ...], *, now: float, clock: datetime) -> None:
+def use(key: Key, used: Usage, amounts: tuple[int, ...], *, now: float, clock: datetime) -> None:
     """Count requests, items and tokens of a key, or raise RateLimited and count none of them.
 
     `now` is of `time.monotonic`, `clock` the date and time in UTC.

@@ -16,9 +16,9 @@ from attar.server.request_context import current
 
 from .collections import Collections, kept
 from .embed import Item, Items, Truncation, embed
-from .embedding_space import Kept, model_for
-from .fit_queue import Fits
-from .head_store import Capacity, Shelf
+from .embedding_space import SpaceMember, model_for
+from .fit_queue import FitQueue
+from .head_store import Capacity, HeadStore
 
 MAX_NEIGHBOURS: Final = 100
 """The neighbours of a served detector: the work of each score grows with them."""
@@ -60,7 +60,7 @@ class Anomaly:
         models: Models,
         collections: Collections,
         *,
-        fits: Fits | None = None,
+        fits: FitQueue | None = None,
         max_heads: int = UNLIMITED,
         capacity: Capacity | None = None,
         min_free_bytes: int = 0,
@@ -68,8 +68,8 @@ class Anomaly:
         """Read the detectors that are there, which blocks; `fits` are those of the server."""
         self._models = models
         self._collections = collections
-        self._fits = fits or Fits()
-        self._shelf = Shelf(
+        self._fits = fits or FitQueue()
+        self._shelf = HeadStore(
             data_dir / "anomaly",
             "detector",
             KnnAnomaly.from_bytes,
@@ -191,7 +191,7 @@ class Anomaly:
     ) -> Scored:
         """Score items; one that cannot be embedded fails alone."""
         head = self._shelf.get(name)
-        model = model_for(self._models, Kept("detector", name, head.model, head.fingerprint))
+        model = model_for(self._models, SpaceMember("detector", name, head.model, head.fingerprint))
         embedded = await embed(
             self._models,
             model=model.name,

@@ -18,9 +18,9 @@ from attar.server.engine.models import Models
 from attar.server.request_context import current
 
 from .embed import Embedded, Item, Items, Truncation, embed, refuse_large_answer
-from .embedding_space import Kept, model_for
-from .fit_queue import Fits
-from .head_store import Capacity, Shelf
+from .embedding_space import SpaceMember, model_for
+from .fit_queue import FitQueue
+from .head_store import Capacity, HeadStore
 
 _ITERATIONS: Final = 1000
 _FOLDS: Final = 5
@@ -65,15 +65,15 @@ class Classification:
         data_dir: Path,
         models: Models,
         *,
-        fits: Fits | None = None,
+        fits: FitQueue | None = None,
         max_heads: int = UNLIMITED,
         capacity: Capacity | None = None,
         min_free_bytes: int = 0,
     ) -> None:
         """Read the classifiers that are there, which blocks; `fits` are those of the server."""
         self._models = models
-        self._fits = fits or Fits()
-        self._shelf = Shelf(
+        self._fits = fits or FitQueue()
+        self._shelf = HeadStore(
             data_dir / "classifiers",
             "classifier",
             LinearClassifier.from_bytes,
@@ -146,7 +146,9 @@ class Classification:
     ) -> Predicted:
         """Give each item's label; an item that cannot be embedded fails alone."""
         head = self._shelf.get(name)
-        model = model_for(self._models, Kept("classifier", name, head.model, head.fingerprint))
+        model = model_for(
+            self._models, SpaceMember("classifier", name, head.model, head.fingerprint)
+        )
         size = len(items) * head.bias.nbytes  # float32, one a label
         refuse_large_answer(size, limit=model.max_answer_bytes)
         embedded = await embed(

@@ -42,7 +42,7 @@ from attar.server.engine.models import Models
 from attar.server.request_context import current
 
 from .embed import Item, Items, Role, Truncation, embed
-from .embedding_space import Kept, model_for
+from .embedding_space import SpaceMember, model_for
 
 R = TypeVar("R")
 
@@ -564,9 +564,9 @@ def _info(description: Description, size: Size) -> CollectionInfo:
     )
 
 
-def kept(description: Description) -> Kept:
+def kept(description: Description) -> SpaceMember:
     """Give a collection as what is kept for a model."""
-    return Kept("collection", description.name, description.model, description.fingerprint)
+    return SpaceMember("collection", description.name, description.model, description.fingerprint)
 
 
 def _same_space(description: Description, what: str, fingerprint: str) -> None:

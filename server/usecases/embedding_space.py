@@ -29,7 +29,7 @@ _ANEW: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class SpaceMember:
     """A collection or a head, by its name, and the model and the space that it was made for."""
 
     kind: Kind
@@ -41,7 +41,7 @@ class Kept:
         return f"{self.kind} {self.name}"
 
 
-def model_for(models: Models, kept: Kept) -> Model:
+def model_for(models: Models, kept: SpaceMember) -> Model:
     """Give the newest version of its model that embeds into its space.
 
     Raises NotFound where no model has that name, SpaceMismatch where none embeds into the space.
@@ -79,18 +79,18 @@ class Orphans:
         self._collections = collections
         self._anomaly = anomaly
         self._classification = classification
-        self._logged: dict[Kept, AttarError] = {}
+        self._logged: dict[SpaceMember, AttarError] = {}
 
-    async def find(self) -> dict[Kept, AttarError]:
+    async def find(self) -> dict[SpaceMember, AttarError]:
         """Give each with the error that its use ends in; without collections that do not answer."""
-        kept: list[Kept] = []
+        kept: list[SpaceMember] = []
         try:
             kept += [_of("collection", one) for one in await self._collections.descriptions()]
         except AttarError as error:
             log.warning("collections cannot be held to the models: %s", error)
         kept += [_of("detector", one) for one in await self._anomaly.list()]
         kept += [_of("classifier", one) for one in await self._classification.list()]
-        orphans: dict[Kept, AttarError] = {}
+        orphans: dict[SpaceMember, AttarError] = {}
         for one in kept:
             try:
                 model_for(self._models, one)
@@ -100,7 +100,7 @@ class Orphans:
 
     async def listed(self) -> list[Listed]:
         """One line of the index for each model and space that is missed."""
-        missed: dict[tuple[str, str], list[Kept]] = {}
+        missed: dict[tuple[str, str], list[SpaceMember]] = {}
         for one in await self.find():
             missed.setdefault((one.model, one.fingerprint), []).append(one)
         lines = []
@@ -136,5 +136,5 @@ class Orphans:
             await asyncio.sleep(LOOK_S)
 
 
-def _of(kind: Kind, one: "Description | DetectorInfo | ClassifierInfo") -> Kept:
-    return Kept(kind, one.name, one.model, one.fingerprint)
+def _of(kind: Kind, one: "Description | DetectorInfo | ClassifierInfo") -> SpaceMember:
+    return SpaceMember(kind, one.name, one.model, one.fingerprint)

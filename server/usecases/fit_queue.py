@@ -11,7 +11,7 @@ from attar.errors import Cancelled
 H = TypeVar("H")
 
 
-class Fits:
+class FitQueue:
     """The turns of a server's fits: the memory and the core that they take are those of one."""
 
     def __init__(self) -> None:

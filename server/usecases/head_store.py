@@ -63,7 +63,7 @@ def read_head(path: Path, read: Callable[[bytes], H], *, limit: int = _HEAD_BYTE
     return read(read_file(path, limit=limit))
 
 
-class Shelf(Generic[H]):
+class HeadStore(Generic[H]):
     """Heads of one kind under one folder; `kind` is said in messages."""
 
     def __init__(

@@ -26,7 +26,7 @@ from attar.heads import KnnAnomaly
 from attar.server.collections import edge_process
 from attar.server.collections.edge_process import StoreProcess
 from attar.server.collections.store import Description, Size
-from attar.server.usecases.head_store import Shelf
+from attar.server.usecases.head_store import HeadStore
 from attar.v1 import (
     anomaly_pb2,
     anomaly_pb2_grpc,
@@ -66,7 +66,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
             await store.create(GOOD)
             await store.upsert(GOOD, [1, 2], ROWS[:2], [{}, {}])
             await store.snapshot(GOOD)
-        await Shelf(data / "anomaly", "detector", KnnAnomaly.from_bytes).put("good", HEAD)
+        await HeadStore(data / "anomaly", "detector", KnnAnomaly.from_bytes).put("good", HEAD)
 
     asyncio.run(write())
     return data
@@ -146,7 +146,7 @@ async def test_what_is_not_ours_is_left_alone(data: Path) -> None:
         assert (await store.names(), store.damaged) == (["good"], {})
         assert await store.size(GOOD) == Size(2, 0)
         assert len(await store.snapshots("good")) == 1
-    shelf = Shelf(data / "anomaly", "detector", KnnAnomaly.from_bytes)
+    shelf = HeadStore(data / "anomaly", "detector", KnnAnomaly.from_bytes)
     assert (shelf.names(), shelf.damaged) == (["good"], {})
     gone = before - {path for folder in folders for path in folder.iterdir()}
     assert {path.name for path in gone} == {f".{'a' * 32}", ".0abc_def.part"}
@@ -245,7 +245,7 @@ async def test_a_bad_head_is_named_with_what_is_wrong_and_the_others_serve(
     spoil: Callable[[Path], object], why: str, data: Path
 ) -> None:
     spoil(data / "anomaly/bad.npz")
-    shelf = Shelf(data / "anomaly", "detector", KnnAnomaly.from_bytes)
+    shelf = HeadStore(data / "anomaly", "detector", KnnAnomaly.from_bytes)
     assert shelf.names() == ["good"]
     with pytest.raises(Unavailable, match=re.escape(why)) as met:
         shelf.get("bad")
@@ -324,7 +324,7 @@ async def test_clients_list_what_is_damaged_and_its_calls_say_what_to_do(
 
 async def test_a_file_where_the_heads_belong_is_told_when_one_is_kept(tmp_path: Path) -> None:
     text(tmp_path / "anomaly")
-    shelf = Shelf(tmp_path / "anomaly", "detector", KnnAnomaly.from_bytes)
+    shelf = HeadStore(tmp_path / "anomaly", "detector", KnnAnomaly.from_bytes)
     with pytest.raises(Unavailable, match=r"cannot be used: (File exists|Not a dir)") as met:
         await shelf.put("one", HEAD)
     assert str(tmp_path) not in str(met.value)
@@ -339,7 +339,7 @@ async def test_a_file_where_the_collections_belong_is_told_by_each_call(tmp_path
 
 
 async def test_heads_leave_what_the_disk_keeps_free(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path, "detector", KnnAnomaly.from_bytes, reserve_bytes=2**62)
+    shelf = HeadStore(tmp_path, "detector", KnnAnomaly.from_bytes, reserve_bytes=2**62)
     with pytest.raises(DiskFull, match="are kept free"):
         await shelf.put("one", HEAD)
     assert names(tmp_path) == []

@@ -8,8 +8,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.nn import functional as F
 
-from attar.training.encoders.series import SeriesEncoder, SeriesShape
-from attar.training.encoders.transformer import TransformerShape
+from attar.training.encoders.series import SeriesConfig, SeriesEncoder
+from attar.training.encoders.transformer import TransformerConfig
 from attar.training.loop import Training, fit
 from attar.training.method import Method, Metrics
 from attar.training.objectives.distillation import embedding_match
@@ -52,10 +52,12 @@ def test_fine_tuning_brings_binarized_attention_back_to_softmax_on_digits_of_64_
     values, numbers = load_digits(return_X_y=True)
     pixels = torch.from_numpy(values / 16).float()[:, None]  # (n, 1, 64)
     labels = torch.from_numpy(numbers)
-    transformer = TransformerShape(width=32, depth=2, heads=2, hidden=64, norm="pre", norm_eps=1e-5)
+    transformer = TransformerConfig(
+        width=32, depth=2, heads=2, hidden=64, norm="pre", norm_eps=1e-5
+    )
     torch.manual_seed(0)
     # A token a pixel, which sees the seven after it: 64 tokens.
-    softmax = SeriesEncoder(SeriesShape(window=8, hop=1, transformer=transformer, dim=CLASSES))
+    softmax = SeriesEncoder(SeriesConfig(window=8, hop=1, transformer=transformer, dim=CLASSES))
     follow(softmax, pixels[:KNOWN], torch.eye(CLASSES)[labels[:KNOWN]], steps=250)
     with torch.no_grad():
         goals = softmax(pixels)

@@ -18,7 +18,7 @@ from attar.manifest import TensorSpec
 from attar.runtime import Encoder
 from attar.training.data.source import embed
 from attar.training.loop import fit
-from attar.training.methods.siamese import Twins
+from attar.training.methods.siamese import Siamese
 from attar.training.probes.knn import knn_accuracy
 from attar.training.recipes.image.barlow_twins import recipe
 
@@ -38,7 +38,7 @@ def encoder(digits: Digits) -> nn.Module:
     training = recipe.build(digits.source, replace(recipe.settings, steps=10, warmup=2))
     training = replace(training, probe=None)
     fit(training, accelerator="cpu", progress=False)
-    assert isinstance(training.method, Twins)
+    assert isinstance(training.method, Siamese)
     return training.method.encoder.train()
 
 

@@ -25,7 +25,7 @@ from attar.server.collections.edge_process import StoreProcess
 from attar.server.usecases.anomaly import Anomaly
 from attar.server.usecases.classification import Classification, fit_classifier
 from attar.server.usecases.collections import Collections
-from attar.server.usecases.head_store import Shelf
+from attar.server.usecases.head_store import HeadStore
 
 from ..server.engine.test_models import make, started
 from ..support.bundles import row_bundle, tiny_bundle
@@ -491,7 +491,7 @@ def test_a_spoiled_head_keeps_no_other_from_being_served(tmp_path: Path) -> None
         (tmp_path / f"bit{bit}.npz").write_bytes(flipped(DATA, bit))
     (tmp_path / "good.npz").write_bytes(DATA)
     (tmp_path / "folder.npz").mkdir()
-    shelf = Shelf(tmp_path, "detector", KnnAnomaly.from_bytes)
+    shelf = HeadStore(tmp_path, "detector", KnnAnomaly.from_bytes)
     assert "good" in shelf.names()
     assert {"folder", f"bit{CRITICAL[-16]}"} <= shelf.damaged.keys()
     assert len(shelf.names()) + len(shelf.damaged) == len(CRITICAL) + 2
@@ -501,12 +501,12 @@ async def test_a_damaged_or_vanished_head_can_be_deleted(tmp_path: Path) -> None
     (tmp_path / "folder.npz").mkdir()
     (tmp_path / "folder.npz" / "note.txt").write_text("not a head")
     (tmp_path / "good.npz").write_bytes(DATA)
-    shelf = Shelf(tmp_path, "detector", KnnAnomaly.from_bytes)
+    shelf = HeadStore(tmp_path, "detector", KnnAnomaly.from_bytes)
     (tmp_path / "good.npz").unlink()
     for name in ("folder", "good"):
         await shelf.delete(name)
         await shelf.put(name, HEAD)
-    assert Shelf(tmp_path, "detector", KnnAnomaly.from_bytes).names() == ["folder", "good"]
+    assert HeadStore(tmp_path, "detector", KnnAnomaly.from_bytes).names() == ["folder", "good"]
 
 
 async def test_a_model_of_another_width_is_another_space(tmp_path: Path) -> None:

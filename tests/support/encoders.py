@@ -13,8 +13,8 @@ from attar.training.encoders.attention import (
     LinearAttention,
     SoftmaxAttention,
 )
-from attar.training.encoders.text import TextEncoder, TextShape
-from attar.training.encoders.transformer import Attention, TransformerShape
+from attar.training.encoders.text import TextConfig, TextEncoder
+from attar.training.encoders.transformer import Attention, TransformerConfig
 
 from .bundles import VOCABULARY, WORDS, tokenizer_json
 
@@ -38,21 +38,21 @@ def tiny_shape(
     max_length: int = 16,
     rank: int | None = None,
     dim: int | None = None,
-) -> TextShape:
+) -> TextConfig:
     """Give a shape for the vocabulary of `tokenizer_json`."""
-    return TextShape(
+    return TextConfig(
         vocabulary=len(VOCABULARY),
         max_length=max_length,
         rank=rank,
         dim=dim,
-        transformer=TransformerShape(
+        transformer=TransformerConfig(
             width=width, depth=depth, heads=heads, hidden=hidden, norm=norm
         ),
     )
 
 
 def tiny_encoder(
-    shape: TextShape | None = None, *, attention: Attention = SoftmaxAttention, seed: int = 0
+    shape: TextConfig | None = None, *, attention: Attention = SoftmaxAttention, seed: int = 0
 ) -> TextEncoder:
     """Make a seeded encoder in evaluation mode, its biases and gains as random as its matrices."""
     with torch.random.fork_rng():

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.distributed.tensor import DTensor
 
-from attar.training.distributed import share
-from attar.training.encoders.joint_space import SharedSpace
-from attar.training.encoders.mlp import MlpEncoder, MlpShape
-from attar.training.encoders.table import TableEncoder, TableShape
-from attar.training.encoders.transformer import TransformerShape
+from attar.training.distributed import shard
+from attar.training.encoders.joint_space import JointSpace
+from attar.training.encoders.mlp import MlpConfig, MlpEncoder
+from attar.training.encoders.table import TableConfig, TableEncoder
+from attar.training.encoders.transformer import TransformerConfig
 from attar.training.loop import History, Strategy, Training, fit
 from attar.training.method import Method
 from attar.training.methods.asymmetric import Asymmetric
@@ -47,17 +47,17 @@ def methods() -> dict[str, Callable[[], Method[Any]]]:
             mlp(), nn.Linear(5, 4), DirectPred(4, momentum=constant(0.3))
         ),
         "swav": lambda: Swav(mlp(), nn.Linear(5, 4), dim=4, prototypes=5),
-        "cross_modal": lambda: CrossModal(SharedSpace({"a": mlp(), "b": mlp()})),
+        "cross_modal": lambda: CrossModal(JointSpace({"a": mlp(), "b": mlp()})),
     }
 
 
 def transformer() -> nn.Module:
-    blocks = TransformerShape(width=8, depth=2, heads=2, hidden=12, norm="pre", norm_eps=1e-5)
-    return TableEncoder(TableShape(numeric=6, transformer=blocks))
+    blocks = TransformerConfig(width=8, depth=2, heads=2, hidden=12, norm="pre", norm_eps=1e-5)
+    return TableEncoder(TableConfig(numeric=6, transformer=blocks))
 
 
 def mlp() -> MlpEncoder:
-    return MlpEncoder(MlpShape(features=6, hidden=(9,), dim=5))
+    return MlpEncoder(MlpConfig(features=6, hidden=(9,), dim=5))
 
 
 def training(method: Callable[[], Method[Any]], steps: int = STEPS) -> Training[Any]:
@@ -80,7 +80,7 @@ def training(method: Callable[[], Method[Any]], steps: int = STEPS) -> Training[
     optimiser = torch.optim.AdamW(groups, eps=1e-2, fused=True)
     return Training(
         method=made,
-        batches=lambda step: ITEMS[share(sampler(step))],
+        batches=lambda step: ITEMS[shard(sampler(step))],
         views=views,
         optimiser=optimiser,
         rate=constant(0.02),

@@ -13,8 +13,8 @@ from attar.training.binarizing import recover_binarized
 from attar.training.checkpoints.encoder_folder import TextModel
 from attar.training.data.pairs import Pair, Split, split
 from attar.training.data.text import embed
-from attar.training.encoders.text import TextEncoder, TextShape
-from attar.training.encoders.transformer import TransformerShape
+from attar.training.encoders.text import TextConfig, TextEncoder
+from attar.training.encoders.transformer import TransformerConfig
 from attar.training.loop import fit
 from attar.training.recipes.text import ecoformer, simclr
 from attar.training.recipes.text.common import TextData, text_data
@@ -58,11 +58,11 @@ def trained() -> TextModel[TextEncoder]:
         steps=100,
         warmup=5,
         batch_size=32,
-        shape=TextShape(
+        shape=TextConfig(
             vocabulary=VOCABULARY,
             max_length=MAX_LENGTH,
             rank=16,
-            transformer=TransformerShape(width=32, depth=2, heads=4, hidden=64),
+            transformer=TransformerConfig(width=32, depth=2, heads=4, hidden=64),
         ),
     )
     training = simclr.recipe.build(data(), settings)

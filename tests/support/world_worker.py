@@ -10,33 +10,33 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from attar.training.distributed import gather, share, size
-from attar.training.encoders.joint_space import SharedSpace
-from attar.training.encoders.mlp import MlpEncoder, MlpShape
-from attar.training.encoders.series import SeriesEncoder, SeriesShape
-from attar.training.encoders.spectrogram import SpectrogramEncoder, SpectrogramShape
-from attar.training.encoders.table import TableEncoder, TableShape
-from attar.training.encoders.text import TextEncoder, TextShape
-from attar.training.encoders.transformer import TransformerShape
-from attar.training.encoders.vit import VitEncoder, VitShape
+from attar.training.distributed import gather, shard, world_size
+from attar.training.encoders.joint_space import JointSpace
+from attar.training.encoders.mlp import MlpConfig, MlpEncoder
+from attar.training.encoders.series import SeriesConfig, SeriesEncoder
+from attar.training.encoders.spectrogram import SpectrogramConfig, SpectrogramEncoder
+from attar.training.encoders.table import TableConfig, TableEncoder
+from attar.training.encoders.text import TextConfig, TextEncoder
+from attar.training.encoders.transformer import TransformerConfig
+from attar.training.encoders.vit import VitConfig, VitEncoder
 from attar.training.loop import Strategy, Training, fit
 from attar.training.method import Method
 from attar.training.methods import latent_features
 from attar.training.methods.asymmetric import Asymmetric
 from attar.training.methods.cross_modal import CrossModal
 from attar.training.methods.distillation import Distillation
-from attar.training.methods.group_masked import Corrupted, GroupMasked
+from attar.training.methods.group_masked import GroupMasked, GroupMaskedBatch
 from attar.training.methods.label_augmentation import LabelAugmentation, Turned
 from attar.training.methods.label_distillation import LabelDistillation
 from attar.training.methods.latent_features import LatentFeatures
 from attar.training.methods.masked_frames import Altered, MaskedFrames
 from attar.training.methods.masked_language import Blanked, MaskedLanguage
 from attar.training.methods.momentum import MomentumContrast
-from attar.training.methods.pretext_task import Asked, Puzzled
+from attar.training.methods.pretext_task import PretextBatch, Puzzled
 from attar.training.methods.random_teacher import RandomTeacher
 from attar.training.methods.reconstruction import Reconstruction
 from attar.training.methods.self_distilled import SelfDistilled
-from attar.training.methods.siamese import Twins
+from attar.training.methods.siamese import Siamese
 from attar.training.methods.swav import Swav
 from attar.training.methods.vector_quantised import Quantised
 from attar.training.objectives.alignment import cosine_alignment, squared_alignment
@@ -61,7 +61,7 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 
 ITEMS = torch.randn(48, 6, generator=torch.Generator().manual_seed(0))
 BATCH, STEPS = 12, 4
-BLOCKS = TransformerShape(width=8, depth=1, heads=2, hidden=12, norm="pre", norm_eps=1e-5)
+BLOCKS = TransformerConfig(width=8, depth=1, heads=2, hidden=12, norm="pre", norm_eps=1e-5)
 HIDDEN = ITEMS[:BATCH, :4] > 0.2
 OBJECTIVES: dict[str, Objective] = {
     "barlow_twins": barlow_twins,
@@ -89,20 +89,20 @@ def value_and_gradient(objective: Objective) -> tuple[float, Tensor]:
     """Compare two noisy views of this process's items under one linear map."""
     weight = torch.randn(6, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     weight.requires_grad_()
-    items = ITEMS[share(torch.arange(BATCH))].double()
+    items = ITEMS[shard(torch.arange(BATCH))].double()
     first, second = items @ weight, (items + items.roll(1, dims=1) / 4) @ weight
     loss = objective(gather(first), gather(second))
     torch.autograd.backward(loss)
     assert weight.grad is not None
-    if size() > 1:  # what DDP does
+    if world_size() > 1:  # what DDP does
         dist.all_reduce(weight.grad)
-    return loss.item(), weight.grad / size()
+    return loss.item(), weight.grad / world_size()
 
 
 def methods() -> dict[str, Callable[[], Method[Any]]]:
     """Give every method but MixedTwins, which mixes within a process, without batch statistics."""
     return {
-        "twins": lambda: Twins(encoder(), nn.Linear(4, 4), partial(barlow_twins, redundancy=0.1)),
+        "twins": lambda: Siamese(encoder(), nn.Linear(4, 4), partial(barlow_twins, redundancy=0.1)),
         "byol": lambda: Asymmetric(
             encoder(), nn.Linear(4, 4), nn.Linear(4, 4), momentum=constant(0.9)
         ),
@@ -132,18 +132,18 @@ def methods() -> dict[str, Callable[[], Method[Any]]]:
             weight=1.0,
         ),
         "cross_modal": lambda: CrossModal(
-            SharedSpace({name: MlpEncoder(MlpShape(features=3, dim=4)) for name in "ab"}), scale=5
+            JointSpace({name: MlpEncoder(MlpConfig(features=3, dim=4)) for name in "ab"}), scale=5
         ),
         "group_masked": lambda: GroupMasked(
-            VitEncoder(VitShape(channels=1, side=4, patch=2, transformer=BLOCKS)),
+            VitEncoder(VitConfig(channels=1, side=4, patch=2, transformer=BLOCKS)),
             nn.Linear(8, 4),
             momentum=constant(0.9),
         ),
         "masked_frames": lambda: MaskedFrames(
-            SpectrogramEncoder(SpectrogramShape(mels=4, transformer=BLOCKS))
+            SpectrogramEncoder(SpectrogramConfig(mels=4, transformer=BLOCKS))
         ),
         "masked_language": lambda: MaskedLanguage(
-            TextEncoder(TextShape(vocabulary=5, max_length=6, transformer=BLOCKS))
+            TextEncoder(TextConfig(vocabulary=5, max_length=6, transformer=BLOCKS))
         ),
         "latent_features": lambda: LatentFeatures(
             table(), TransformerPredictor(8, 6, BLOCKS), momentum=constant(0.9)
@@ -157,12 +157,12 @@ def encoder() -> nn.Module:
 
 
 def table() -> TableEncoder:
-    shape = TableShape(numeric=6, transformer=BLOCKS, pooling="mean", normalized=False)
+    shape = TableConfig(numeric=6, transformer=BLOCKS, pooling="mean", normalized=False)
     return TableEncoder(shape)
 
 
 def quantised() -> Quantised:
-    shape = SeriesShape(channels=1, window=2, hop=2, transformer=BLOCKS)
+    shape = SeriesConfig(channels=1, window=2, hop=2, transformer=BLOCKS)
     method = Quantised(SeriesEncoder(shape), Codebook(8, 8), hidden=4)
     method.decoder = nn.Sequential(nn.Linear(8, 2))  # the one it has uses batch statistics
     return method
@@ -180,9 +180,9 @@ def classes(items: Tensor) -> Tensor:
     return (items[:, 0] > 0).long()
 
 
-def puzzles(items: Tensor, step: int) -> Asked:
+def puzzles(items: Tensor, step: int) -> PretextBatch:
     ((first,), (second,)) = views(items, step)
-    return Asked(first, second, first + 1, classes(items))
+    return PretextBatch(first, second, first + 1, classes(items))
 
 
 def turned(items: Tensor, step: int) -> Turned:
@@ -190,11 +190,11 @@ def turned(items: Tensor, step: int) -> Turned:
     return Turned(copies.flatten(0, 1), classes(items))
 
 
-def corrupted(items: Tensor, step: int) -> tuple[Corrupted, ...]:
+def corrupted(items: Tensor, step: int) -> tuple[GroupMaskedBatch, ...]:
     made = []
     for view in (images(items), images(items).flip(2)):
         hidden = view[:, 0] > 0.3
-        made.append(Corrupted(view, view.masked_fill(hidden[:, None], 0.0), hidden))
+        made.append(GroupMaskedBatch(view, view.masked_fill(hidden[:, None], 0.0), hidden))
     return tuple(made)
 
 
@@ -208,10 +208,10 @@ def blanked(items: Tensor, step: int) -> Blanked:
     return Blanked(Tokens(ids.masked_fill(hidden, 4), torch.ones_like(ids)), ids, hidden)
 
 
-def asked(items: Tensor, step: int) -> latent_features.Asked:
+def asked(items: Tensor, step: int) -> latent_features.LatentFeaturesBatch:
     context = torch.tensor([0, 3]).expand(len(items), 2)
     targets = torch.tensor([[1, 2], [4, 5]]).expand(len(items), 2, 2)
-    return latent_features.Asked(items, context, targets)
+    return latent_features.LatentFeaturesBatch(items, context, targets)
 
 
 BATCHES: dict[str, Callable[[Tensor, int], Any]] = {
@@ -252,7 +252,7 @@ def trained(
 
     training = Training(
         method=made,
-        batches=lambda step: ITEMS[share(sampler(step))],
+        batches=lambda step: ITEMS[shard(sampler(step))],
         views=BATCHES.get(name, views),
         optimiser=torch.optim.SGD([p for p in made.parameters() if p.requires_grad], lr=0.1),
         rate=constant(0.1),

@@ -61,18 +61,18 @@ def test_a_run_of_two_processes_is_taken_up_by_one(started: Path, found: dict[st
 
 
 def test_one_process_has_every_row() -> None:
-    assert torch.equal(distributed.share(torch.arange(5)), torch.arange(5))
+    assert torch.equal(distributed.shard(torch.arange(5)), torch.arange(5))
     assert distributed.gather(ITEMS) is ITEMS
 
 
 def test_processes_draw_views_of_their_own_and_the_first_those_of_one_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    alone = torch.rand(4, generator=distributed.seeded(0, 3))
+    alone = torch.rand(4, generator=distributed.step_generator(0, 3))
     drawn = []
     for rank in (0, 1):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
-        drawn.append(torch.rand(4, generator=distributed.seeded(0, 3)))
+        drawn.append(torch.rand(4, generator=distributed.step_generator(0, 3)))
     assert torch.equal(drawn[0], alone)
     assert not torch.equal(drawn[1], alone)
 
@@ -80,4 +80,4 @@ def test_processes_draw_views_of_their_own_and_the_first_those_of_one_alone(
 def test_a_batch_that_cannot_be_parted_evenly_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "size", lambda: 2)
     with pytest.raises(InvalidInput, match="batch of 5 cannot be parted evenly among 2 processes"):
-        distributed.share(torch.arange(5))
+        distributed.shard(torch.arange(5))

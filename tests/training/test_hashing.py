@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from attar.errors import InvalidInput
 from attar.training.data.text import embed, pad
 from attar.training.encoders.attention import BinarizedAttention, binary_code, unit
-from attar.training.encoders.series import SeriesEncoder, SeriesShape
-from attar.training.encoders.transformer import TransformerShape
+from attar.training.encoders.series import SeriesConfig, SeriesEncoder
+from attar.training.encoders.transformer import TransformerConfig
 from attar.training.hashing import (
     LABELLED,
     Hashing,
@@ -253,8 +253,8 @@ def test_layers_that_do_not_exist_are_refused_and_nothing_is_changed() -> None:
 
 
 def test_an_encoder_of_series_is_binarized_too_and_learns_from_some_tokens_of_a_long_one() -> None:
-    shape = TransformerShape(width=16, depth=2, heads=2, hidden=32)
-    encoder = SeriesEncoder(SeriesShape(window=4, hop=2, transformer=shape)).eval()
+    shape = TransformerConfig(width=16, depth=2, heads=2, hidden=32)
+    encoder = SeriesEncoder(SeriesConfig(window=4, hop=2, transformer=shape)).eval()
     series = torch.randn(3, 1, 4 * LABELLED, generator=generator())  # twice the tokens labelled
     before = encoder(series)
 

@@ -9,7 +9,7 @@ import torch
 
 from attar.errors import InvalidInput
 from attar.training.data.text import embed
-from attar.training.encoders.text import TextEncoder, TextShape
+from attar.training.encoders.text import TextConfig, TextEncoder
 from attar.training.student_init import student_from_teacher
 
 from ..support.encoders import random_rows, tiny_encoder, tiny_shape
@@ -19,7 +19,7 @@ TEACHER = tiny_shape(depth=3)
 
 
 def student(
-    shape: TextShape, *, layers: tuple[int, ...] = (0, 1, 2), teacher: TextEncoder | None = None
+    shape: TextConfig, *, layers: tuple[int, ...] = (0, 1, 2), teacher: TextEncoder | None = None
 ) -> TextEncoder:
     return student_from_teacher(
         teacher or tiny_encoder(TEACHER), shape, layers=layers, sample=SAMPLE
@@ -38,7 +38,7 @@ def tables(encoder: TextEncoder) -> np.ndarray[Any, np.dtype[np.float32]]:
 @pytest.mark.parametrize("rank", [None, 16])
 @pytest.mark.parametrize("teacher", [TEACHER, replace(TEACHER, dim=6), replace(TEACHER, rank=5)])
 def test_a_student_with_room_for_all_of_its_teacher_is_its_teacher(
-    teacher: TextShape, rank: int | None
+    teacher: TextConfig, rank: int | None
 ) -> None:
     large = tiny_encoder(teacher)
     small = student(replace(teacher, rank=rank), teacher=large)

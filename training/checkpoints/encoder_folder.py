@@ -17,18 +17,18 @@ from attar.errors import InvalidInput
 from attar.manifest import Limits, Range, TensorSpec
 
 from ..encoders.attention import BinarizedAttention, LinearAttention, SoftmaxAttention
-from ..encoders.conv import SmallConv, SmallConvShape
-from ..encoders.conv1d import Conv1dEncoder, Conv1dShape
+from ..encoders.conv import SmallConv, SmallConvConfig
+from ..encoders.conv1d import Conv1dConfig, Conv1dEncoder
 from ..encoders.encoder import TensorEncoder
-from ..encoders.mlp import MlpEncoder, MlpShape
-from ..encoders.resnet import ResNet, ResNetShape
-from ..encoders.scattering import ScatteringEncoder, ScatteringShape
-from ..encoders.series import SeriesEncoder, SeriesShape
-from ..encoders.spectrogram import SpectrogramEncoder, SpectrogramShape
-from ..encoders.table import TableEncoder, TableShape
-from ..encoders.text import TextEncoder, TextNetwork, TextShape
+from ..encoders.mlp import MlpConfig, MlpEncoder
+from ..encoders.resnet import ResNet, ResNetConfig
+from ..encoders.scattering import ScatteringConfig, ScatteringEncoder
+from ..encoders.series import SeriesConfig, SeriesEncoder
+from ..encoders.spectrogram import SpectrogramConfig, SpectrogramEncoder
+from ..encoders.table import TableConfig, TableEncoder
+from ..encoders.text import TextConfig, TextEncoder, TextNetwork
 from ..encoders.transformer import TokenTransformer
-from ..encoders.vit import VitEncoder, VitShape
+from ..encoders.vit import VitConfig, VitEncoder
 
 WEIGHTS, ABOUT, TOKENIZER = "encoder.safetensors", "encoder.json", "tokenizer.json"
 KINDS: Mapping[str, Callable[..., nn.Module]] = {
@@ -40,15 +40,15 @@ KINDS: Mapping[str, Callable[..., nn.Module]] = {
 
 TEXT = "text"
 ENCODERS: Mapping[str, tuple[Callable[[Any], TensorEncoder], type]] = {
-    "conv1d": (Conv1dEncoder, Conv1dShape),
-    "mlp": (MlpEncoder, MlpShape),
-    "resnet": (ResNet, ResNetShape),
-    "scattering": (ScatteringEncoder, ScatteringShape),
-    "series": (SeriesEncoder, SeriesShape),
-    "small_conv": (SmallConv, SmallConvShape),
-    "spectrogram": (SpectrogramEncoder, SpectrogramShape),
-    "table": (TableEncoder, TableShape),
-    "vit": (VitEncoder, VitShape),
+    "conv1d": (Conv1dEncoder, Conv1dConfig),
+    "mlp": (MlpEncoder, MlpConfig),
+    "resnet": (ResNet, ResNetConfig),
+    "scattering": (ScatteringEncoder, ScatteringConfig),
+    "series": (SeriesEncoder, SeriesConfig),
+    "small_conv": (SmallConv, SmallConvConfig),
+    "spectrogram": (SpectrogramEncoder, SpectrogramConfig),
+    "table": (TableEncoder, TableConfig),
+    "vit": (VitEncoder, VitConfig),
 }
 """Encoders of tensors, each with its shape, by their word in encoder.json.
 
@@ -263,7 +263,7 @@ def _refuse_other(path: Path, content: bytes, digests: Mapping[str, str]) -> Non
 
 def _text_model(about: Mapping[str, Any]) -> TextModel[TextEncoder]:
     return TextModel(
-        encoder=TextEncoder(_read(TextShape, about["shape"])),
+        encoder=TextEncoder(_read(TextConfig, about["shape"])),
         tokenizer=b"",
         dims=tuple(about.get("dims", ())),
         prompts=dict(about["prompts"]),

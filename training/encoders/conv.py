@@ -13,7 +13,7 @@ from .encoder import TensorEncoder, refuse_sizes_below_one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SmallConvShape:
+class SmallConvConfig:
     """The sizes of a small convolutional encoder; `width` is that of its first layer."""
 
     channels: int = 1
@@ -31,9 +31,9 @@ class SmallConv(TensorEncoder):
     """Three 3x3 convolutions with batch norm, then a linear map, for images of one side."""
 
     modality: ClassVar[str] = "image"
-    shape: SmallConvShape
+    shape: SmallConvConfig
 
-    def __init__(self, shape: SmallConvShape) -> None:
+    def __init__(self, shape: SmallConvConfig) -> None:
         super().__init__()
         width, half = shape.width, (shape.side + 1) // 2
         self.shape = shape

@@ -19,7 +19,7 @@ KERNEL, POOL = 3, 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Conv1dShape:
+class Conv1dConfig:
     """The sizes of a 1-D convolutional encoder; the default is AstroM3's, for LAMOST spectra.
 
     A spectrum has `samples` in each of `channels` (flux, its error and its log deviation), and
@@ -56,9 +56,9 @@ class Conv1dEncoder(TensorEncoder):
     """Spectra of one length to one embedding each, every place of a spectrum weighed by itself."""
 
     modality: ClassVar[str] = "series"
-    shape: Conv1dShape
+    shape: Conv1dConfig
 
-    def __init__(self, shape: Conv1dShape) -> None:
+    def __init__(self, shape: Conv1dConfig) -> None:
         super().__init__()
         self.shape = shape
         self.dim = shape.dim

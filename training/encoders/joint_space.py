@@ -13,7 +13,7 @@ from ..checkpoints.encoder_folder import TensorModel
 from .encoder import TensorEncoder
 
 
-class SharedSpace(nn.Module):
+class JointSpace(nn.Module):
     """An encoder a modality, all of one width: `space(*batches)` is (b, modalities, dim).
 
     Batches are in the order of `names`, that of the encoders. Raises InvalidInput when encoders are

@@ -31,7 +31,7 @@ def mlp(*widths: int) -> nn.Sequential:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MlpShape:
+class MlpConfig:
     """The sizes of an MLP encoder: `features` in, `hidden` layers with ReLU, `dim` out.
 
     `normalized` gives embeddings unit length. AstroM3's metadata encoder (arXiv:2411.08842) has 34
@@ -53,9 +53,9 @@ class MlpEncoder(TensorEncoder):
     """Rows of numbers to one embedding each, no row looking at another: there is no batch norm."""
 
     modality: ClassVar[str] = "table"
-    shape: MlpShape
+    shape: MlpConfig
 
-    def __init__(self, shape: MlpShape) -> None:
+    def __init__(self, shape: MlpConfig) -> None:
         super().__init__()
         widths = shape.features, *shape.hidden
         self.shape = shape

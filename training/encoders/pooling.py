@@ -41,7 +41,7 @@ class Dense:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HeadShape:
+class HeadConfig:
     """How tokens become one vector: the mean of the real ones, the first, the last or the most."""
 
     pooling: Pooling = "mean"
@@ -57,7 +57,7 @@ class HeadShape:
 class Head(nn.Module):
     """Pool tokens of `width` and pass them through the dense layers; `dim` is what comes out."""
 
-    def __init__(self, shape: HeadShape, width: int) -> None:
+    def __init__(self, shape: HeadConfig, width: int) -> None:
         super().__init__()
         self.pooling = shape.pooling
         layers: list[nn.Module] = []

@@ -23,7 +23,7 @@ SQUEEZE, NARROWEST = 16, 32  # the selection's hidden width: a sixteenth, but no
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResNetShape:
+class ResNetConfig:
     """The sizes of a residual network, for images of one `side`.
 
     `blocks` are the residual blocks of each group, every group after the first halving the sides
@@ -65,9 +65,9 @@ class ResNet(TensorEncoder):
     """Images of one side to one embedding each, the mean of the last feature map."""
 
     modality: ClassVar[str] = "image"
-    shape: ResNetShape
+    shape: ResNetConfig
 
-    def __init__(self, shape: ResNetShape) -> None:
+    def __init__(self, shape: ResNetConfig) -> None:
         super().__init__()
         self.shape = shape
         self.stem = _stem(shape)
@@ -147,7 +147,7 @@ class SelectiveConv(nn.Module):
         return mixed
 
 
-def _stem(shape: ResNetShape) -> nn.Sequential:
+def _stem(shape: ResNetConfig) -> nn.Sequential:
     width = shape.width
     if shape.side <= SMALL:
         return nn.Sequential(*_convolution(shape.channels, width, 3))
@@ -162,7 +162,7 @@ def _stem(shape: ResNetShape) -> nn.Sequential:
     )
 
 
-def _groups(shape: ResNetShape) -> Iterator[nn.Module]:
+def _groups(shape: ResNetConfig) -> Iterator[nn.Module]:
     inward = shape.width
     for group, blocks in enumerate(shape.blocks):
         width = shape.width << group

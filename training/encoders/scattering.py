@@ -29,7 +29,7 @@ LEAST = 1e-24  # squared modulus below which there is no gradient: its root has 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScatteringShape:
+class ScatteringConfig:
     """The sizes of a scattering encoder, for images of one `side`, a multiple of 2 ** `scales`.
 
     `scales` and `angles` are the papers' J and L; maps have a side of `side` / 2 ** `scales`. The
@@ -66,9 +66,9 @@ class ScatteringEncoder(TensorEncoder):
     """Images of one side to one embedding each: scattering, then the adapter, then the mean."""
 
     modality: ClassVar[str] = "image"
-    shape: ScatteringShape
+    shape: ScatteringConfig
 
-    def __init__(self, shape: ScatteringShape) -> None:
+    def __init__(self, shape: ScatteringConfig) -> None:
         super().__init__()
         self.shape = shape
         self.scattering = Scattering(scales=shape.scales, angles=shape.angles)

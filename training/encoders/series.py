@@ -12,11 +12,11 @@ from attar.manifest import AxisRange, Cost, Limits, TensorSpec
 
 from .attention import SoftmaxAttention
 from .tokens import MOST_TOKENS, TokenEncoder, sinusoids
-from .transformer import Attention, TransformerShape
+from .transformer import Attention, TransformerConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SeriesShape:
+class SeriesConfig:
     """The sizes of a series encoder.
 
     A token sees `window` samples of every channel and the next one starts `hop` samples later, so
@@ -27,7 +27,7 @@ class SeriesShape:
     channels: int = 1
     window: int
     hop: int
-    transformer: TransformerShape
+    transformer: TransformerConfig
     dim: int | None = None
     normalized: bool = True
 
@@ -55,9 +55,9 @@ class SeriesEncoder(TokenEncoder):
     """
 
     modality: ClassVar[str] = "series"
-    shape: SeriesShape
+    shape: SeriesConfig
 
-    def __init__(self, shape: SeriesShape, *, attention: Attention = SoftmaxAttention) -> None:
+    def __init__(self, shape: SeriesConfig, *, attention: Attention = SoftmaxAttention) -> None:
         super().__init__(
             shape.transformer,
             attention,

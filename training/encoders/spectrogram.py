@@ -15,11 +15,11 @@ from attar.manifest import AxisRange, Cost, Limits, TensorSpec
 from .attention import SoftmaxAttention
 from .encoder import refuse_sizes_below_one
 from .tokens import MOST_TOKENS, TokenEncoder, sinusoids
-from .transformer import Attention, TransformerShape
+from .transformer import Attention, TransformerConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SpectrogramShape:
+class SpectrogramConfig:
     """The sizes of a spectrogram encoder, for frames of `mels` bins.
 
     `dim` adds a linear map to that embedding width; None keeps the transformer's. `normalized`
@@ -27,7 +27,7 @@ class SpectrogramShape:
     """
 
     mels: int
-    transformer: TransformerShape
+    transformer: TransformerConfig
     dim: int | None = None
     normalized: bool = True
 
@@ -43,9 +43,11 @@ class SpectrogramEncoder(TokenEncoder):
     """
 
     modality: ClassVar[str] = "audio"
-    shape: SpectrogramShape
+    shape: SpectrogramConfig
 
-    def __init__(self, shape: SpectrogramShape, *, attention: Attention = SoftmaxAttention) -> None:
+    def __init__(
+        self, shape: SpectrogramConfig, *, attention: Attention = SoftmaxAttention
+    ) -> None:
         super().__init__(
             shape.transformer,
             attention,

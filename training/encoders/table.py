@@ -19,11 +19,11 @@ from attar.manifest import Cost, Limits, TensorSpec
 from .attention import SoftmaxAttention
 from .encoder import refuse_sizes_below_one
 from .tokens import TokenEncoder, TokenPooling, refuse_pooling
-from .transformer import Attention, TransformerShape
+from .transformer import Attention, TransformerConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TableShape:
+class TableConfig:
     """The sizes of a table encoder.
 
     A row has `numeric` numbers, as they were measured (see `TableEncoder.standardise`), and after
@@ -35,7 +35,7 @@ class TableShape:
 
     numeric: int
     categories: tuple[int, ...] = ()
-    transformer: TransformerShape
+    transformer: TransformerConfig
     pooling: TokenPooling = "cls"
     dim: int | None = None
     normalized: bool = True
@@ -58,9 +58,9 @@ class TableEncoder(TokenEncoder):
     """Rows to one embedding each; feature j of a row is the j-th of its tokens."""
 
     modality: ClassVar[str] = "table"
-    shape: TableShape
+    shape: TableConfig
 
-    def __init__(self, shape: TableShape, *, attention: Attention = SoftmaxAttention) -> None:
+    def __init__(self, shape: TableConfig, *, attention: Attention = SoftmaxAttention) -> None:
         super().__init__(
             shape.transformer,
             attention,

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from attar.errors import InvalidInput
 
 from .attention import SoftmaxAttention, unit
-from .pooling import Head, HeadShape
-from .transformer import Attention, TokenTransformer, TransformerShape
+from .pooling import Head, HeadConfig
+from .transformer import Attention, TokenTransformer, TransformerConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TextShape:
+class TextConfig:
     """The sizes of a text encoder.
 
     `rank` factorises the token table into (vocabulary, rank) and (rank, width), as ALBERT does
@@ -25,10 +25,10 @@ class TextShape:
 
     vocabulary: int
     max_length: int
-    transformer: TransformerShape
+    transformer: TransformerConfig
     rank: int | None = None
     dim: int | None = None
-    head: HeadShape = field(default_factory=HeadShape)
+    head: HeadConfig = field(default_factory=HeadConfig)
     normalized: bool = True
 
     def __post_init__(self) -> None:
@@ -60,7 +60,7 @@ class TextNetwork(nn.Module, ABC):
 class TokenTable(nn.Module):
     """Token ids to tokens: a table, whole or factorised, plus positions, then layer norm."""
 
-    def __init__(self, shape: TextShape) -> None:
+    def __init__(self, shape: TextConfig) -> None:
         super().__init__()
         width = shape.transformer.width
         self.table = nn.Embedding(shape.vocabulary, shape.rank or width)
@@ -80,7 +80,7 @@ class TokenTable(nn.Module):
 class TextEncoder(TextNetwork):
     """Token ids and their mask to one embedding a text, of unit length unless told otherwise."""
 
-    def __init__(self, shape: TextShape, *, attention: Attention = SoftmaxAttention) -> None:
+    def __init__(self, shape: TextConfig, *, attention: Attention = SoftmaxAttention) -> None:
         super().__init__()
         width = shape.transformer.width
         self.shape = shape

@@ -18,7 +18,7 @@ from attar.errors import InvalidInput
 
 from .encoder import Projection, TensorEncoder
 from .pooling import mean_pool
-from .transformer import Attention, TokenTransformer, TransformerShape
+from .transformer import Attention, TokenTransformer, TransformerConfig
 
 MOST_TOKENS = 3000
 """Of one item that a bundle takes, where any number will do: 30 s in frames of 10 ms.
@@ -49,7 +49,7 @@ class TokenEncoder(TensorEncoder):
 
     def __init__(
         self,
-        transformer: TransformerShape,
+        transformer: TransformerConfig,
         attention: Attention,
         *,
         pooling: TokenPooling,

@@ -16,7 +16,7 @@ Attention = Callable[[int, int], nn.Module]  # (width, heads) -> a module on (to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TransformerShape:
+class TransformerConfig:
     """The sizes of a token transformer; `hidden` is the width inside the feed-forward layers."""
 
     width: int
@@ -38,7 +38,7 @@ class TransformerShape:
 class Block(nn.Module):
     """Attention and feed-forward, each with a residual and a layer norm before or after it."""
 
-    def __init__(self, shape: TransformerShape, attention: Attention) -> None:
+    def __init__(self, shape: TransformerConfig, attention: Attention) -> None:
         super().__init__()
         self.post = shape.norm == "post"
         self.attention = attention(shape.width, shape.heads)
@@ -71,7 +71,9 @@ class TokenTransformer(nn.Module):
     more at the end, as `shape.norm` says.
     """
 
-    def __init__(self, shape: TransformerShape, *, attention: Attention = SoftmaxAttention) -> None:
+    def __init__(
+        self, shape: TransformerConfig, *, attention: Attention = SoftmaxAttention
+    ) -> None:
         super().__init__()
         blocks = nn.ModuleList(Block(shape, attention) for _ in range(shape.depth))
         self.blocks = cast("Sequence[Block]", blocks)  # torch's list does not know what it holds

@@ -16,11 +16,11 @@ from attar.manifest import Cost, Limits, TensorSpec
 from .attention import SoftmaxAttention
 from .encoder import refuse_sizes_below_one
 from .tokens import TokenEncoder, TokenPooling, refuse_pooling, sinusoids
-from .transformer import Attention, TransformerShape
+from .transformer import Attention, TransformerConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VitShape:
+class VitConfig:
     """The sizes of a vision transformer, for images of one `side` cut into patches of `patch`.
 
     `pooling` is "mean", of the patches, or "cls", which adds a class token before them. `dim` adds
@@ -31,7 +31,7 @@ class VitShape:
     channels: int = 3
     side: int
     patch: int
-    transformer: TransformerShape
+    transformer: TransformerConfig
     pooling: TokenPooling = "mean"
     dim: int | None = None
     normalized: bool = True
@@ -59,9 +59,9 @@ class VitEncoder(TokenEncoder):
     """
 
     modality: ClassVar[str] = "image"
-    shape: VitShape
+    shape: VitConfig
 
-    def __init__(self, shape: VitShape, *, attention: Attention = SoftmaxAttention) -> None:
+    def __init__(self, shape: VitConfig, *, attention: Attention = SoftmaxAttention) -> None:
         super().__init__(
             shape.transformer,
             attention,

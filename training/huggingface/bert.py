@@ -17,8 +17,8 @@ from torch import Tensor
 from attar.errors import InvalidInput
 
 from ..checkpoints.encoder_folder import TextModel
-from ..encoders.text import TextEncoder, TextShape
-from ..encoders.transformer import TransformerShape
+from ..encoders.text import TextConfig, TextEncoder
+from ..encoders.transformer import TransformerConfig
 from . import save_pretrained
 from .config import Described, epsilon, size
 
@@ -206,14 +206,14 @@ def write(model: TextModel[TextEncoder], folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(said, indent=2) + "\n")
 
 
-def _shape(described: Described, kin: Kin, *, depth: int, positions: int) -> TextShape:
+def _shape(described: Described, kin: Kin, *, depth: int, positions: int) -> TextConfig:
     config, where = described.config, described.root / "config.json"
     if positions < 1:
         raise InvalidInput(f"{where} leaves no position beside the padding's; got {positions}")
-    return TextShape(
+    return TextConfig(
         vocabulary=size(config, "vocab_size", where),
         max_length=min(described.limit or positions, positions),
-        transformer=TransformerShape(
+        transformer=TransformerConfig(
             width=size(config, kin.sizes["width"], where),
             depth=depth,
             heads=size(config, kin.sizes["heads"], where),

@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 from attar.errors import InvalidInput
 
-from ..encoders.pooling import Activation, Dense, HeadShape, Pooling
+from ..encoders.pooling import Activation, Dense, HeadConfig, Pooling
 
 MAX_JSON_BYTES = 16 * 2**20
 LARGEST = 2**24  # of a size in a configuration: a greater one is damage, not a model
@@ -101,7 +101,7 @@ class Described:
     name: str
     root: Path
     config: Mapping[str, Any]
-    head: HeadShape
+    head: HeadConfig
     modules: tuple[Path, ...]
     normalized: bool
     prompts: Mapping[str, str]
@@ -202,7 +202,7 @@ def _optional(path: Path) -> dict[str, Any]:
     return read_json(path) if path.exists() or path.is_symlink() else {}
 
 
-def _modules(folder: Path, declared: Declared) -> tuple[Path, HeadShape, tuple[Path, ...], bool]:
+def _modules(folder: Path, declared: Declared) -> tuple[Path, HeadConfig, tuple[Path, ...], bool]:
     """Give the transformer's folder, the head, the folders of its modules and unit length."""
     if not (folder / "modules.json").exists():
         if not (folder / "config.json").exists():
@@ -215,7 +215,7 @@ def _modules(folder: Path, declared: Declared) -> tuple[Path, HeadShape, tuple[P
                 f"{folder} is a plain transformers folder and says nothing of pooling; declare it "
                 f"(--pooling {', '.join(get_args(Pooling))})"
             )
-        return folder, HeadShape(pooling=declared.pooling), (), False
+        return folder, HeadConfig(pooling=declared.pooling), (), False
     kinds, places = _listed(folder)
     dense = [place for kind, place in zip(kinds, places, strict=True) if kind == "Dense"]
     unit = kinds[-1] == "Normalize"
@@ -232,7 +232,7 @@ def _modules(folder: Path, declared: Declared) -> tuple[Path, HeadShape, tuple[P
     if unit:
         _refuse_detour(_optional(places[-1] / "config.json"), places[-1] / "config.json")
     layers = tuple(_dense(place / "config.json") for place in dense)
-    return places[0], HeadShape(pooling=pooling, dense=layers), (places[1], *dense), unit
+    return places[0], HeadConfig(pooling=pooling, dense=layers), (places[1], *dense), unit
 
 
 def _listed(folder: Path) -> tuple[list[str], list[Path]]:

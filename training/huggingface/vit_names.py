@@ -14,8 +14,8 @@ from torch import Tensor
 
 from attar.errors import InvalidInput
 
-from ..encoders.transformer import TransformerShape
-from ..encoders.vit import VitEncoder, VitShape
+from ..encoders.transformer import TransformerConfig
+from ..encoders.vit import VitConfig, VitEncoder
 from . import save_pretrained
 from .config import epsilon, read_json, refuse_code, size
 
@@ -48,11 +48,11 @@ def read(folder: Path, *, normalized: bool = True) -> VitEncoder:
     for key, supported in {"model_type": "vit", "hidden_act": "gelu"}.items():
         if config.get(key, supported) != supported:
             raise InvalidInput(f"{where} has {key} {config[key]!r}; attar reads {supported!r} only")
-    shape = VitShape(
+    shape = VitConfig(
         channels=size(config, "num_channels", where),
         side=size(config, "image_size", where),
         patch=size(config, "patch_size", where),
-        transformer=TransformerShape(
+        transformer=TransformerConfig(
             width=size(config, "hidden_size", where),
             depth=size(config, "num_hidden_layers", where),
             heads=size(config, "num_attention_heads", where),
@@ -140,7 +140,7 @@ def _inside(layer: int, their: str, part: str) -> str:
     return f"encoder.layer.{layer}.{their}.{part}"
 
 
-def _no_bias(shape: TransformerShape) -> dict[str, Tensor]:
+def _no_bias(shape: TransformerConfig) -> dict[str, Tensor]:
     """Give the biases that a folder without them leaves out."""
     return {
         _inside(layer, BLOCK[f"attention.{name}"], "bias"): torch.zeros(shape.width)

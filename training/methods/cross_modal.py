@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from attar.errors import InvalidInput
 
 from ..distributed import gather
-from ..encoders.joint_space import SharedSpace
+from ..encoders.joint_space import JointSpace
 from ..method import Method, Metrics
 from ..objectives.clip import MAX_SCALE, clip
 
@@ -23,9 +23,9 @@ class CrossModal(Method[tuple[Tensor, ...]]):
 
     least_items = 2
 
-    encoder: SharedSpace
+    encoder: JointSpace
 
-    def __init__(self, encoder: SharedSpace, *, scale: float = MAX_SCALE) -> None:
+    def __init__(self, encoder: JointSpace, *, scale: float = MAX_SCALE) -> None:
         super().__init__()
         if scale <= 0:
             raise InvalidInput(f"scale must be above 0; got {scale}")

@@ -18,7 +18,7 @@ from ..targets import Ema
 from .asymmetric import Chain
 
 
-class Corrupted(NamedTuple):
+class GroupMaskedBatch(NamedTuple):
     """One view of each image: as it is, as the student sees it, and what is hidden there."""
 
     clean: Tensor  # (n, channels, side, side)
@@ -26,7 +26,7 @@ class Corrupted(NamedTuple):
     hidden: Tensor  # (n, side, side) bool
 
 
-class GroupMasked(Method[tuple[Corrupted, Corrupted]]):
+class GroupMasked(Method[tuple[GroupMaskedBatch, GroupMaskedBatch]]):
     """A transformer of patches, a projector, and a linear map from a patch's state to its pixels.
 
     Of either view the student sees the corrupted form: it rebuilds what is hidden and picks the
@@ -59,7 +59,7 @@ class GroupMasked(Method[tuple[Corrupted, Corrupted]]):
 
     def loss(
         self,
-        batch: tuple[Corrupted, Corrupted],
+        batch: tuple[GroupMaskedBatch, GroupMaskedBatch],
         step: int,
     ) -> tuple[Tensor, Metrics]:
         """Add up the two parts, each averaged over the views."""

@@ -17,7 +17,7 @@ from ..schedules import Schedule
 from ..targets import Ema
 
 
-class Asked(NamedTuple):
+class LatentFeaturesBatch(NamedTuple):
     """Rows, the features that are seen of each, and the sets of features to be predicted."""
 
     rows: Tensor  # (n, features)
@@ -25,7 +25,7 @@ class Asked(NamedTuple):
     targets: Tensor  # (n, sets, t) int64
 
 
-class LatentFeatures(Method[Asked]):
+class LatentFeatures(Method[LatentFeaturesBatch]):
     """A table encoder sees some features, and a predictor says how a slow copy sees the others.
 
     The slow copy sees whole rows. The first token of either, which regularises, is never hidden and
@@ -50,7 +50,7 @@ class LatentFeatures(Method[Asked]):
         self.slow = Ema(encoder, momentum)
         self.regularise = regularise
 
-    def loss(self, batch: Asked, step: int) -> tuple[Tensor, Metrics]:
+    def loss(self, batch: LatentFeaturesBatch, step: int) -> tuple[Tensor, Metrics]:
         """Give the mean squared error of the predicted states."""
         goals = self.goals(batch.rows)
         seen = self._states(self.encoder, take(self.encoder.tokens(batch.rows), batch.context))

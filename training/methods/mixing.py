@@ -6,7 +6,7 @@ Bandara et al. 2023, arXiv:2312.02151.
 import torch
 from torch import Tensor, nn
 
-from ..distributed import gather, size
+from ..distributed import gather, world_size
 from ..method import Method, Metrics
 from ..objectives.barlow_twins import barlow_twins
 from ..objectives.mixed_barlow_twins import mixed_redundancy
@@ -40,7 +40,7 @@ class MixedTwins(Method[tuple[Inputs, Inputs]]):
         order = torch.randperm(len(first)).to(first.device)
         between = gather(self.projector(self.encoder(share * first + (1 - share) * second[order])))
         # Each process mixes within its own rows, all in one order.
-        order = torch.cat([order + place * len(order) for place in range(size())])
+        order = torch.cat([order + place * len(order) for place in range(world_size())])
         mixed = mixed_redundancy(between, z1, z2, order, share)
         loss = barlow_twins(z1, z2, redundancy=self.redundancy)
         alignment = nn.functional.cosine_similarity(*embeddings).mean().detach()

@@ -13,7 +13,7 @@ from ..method import Method, Metrics
 from ..objectives.nt_xent import nt_xent
 
 
-class Asked(NamedTuple):
+class PretextBatch(NamedTuple):
     """Two views of each image, and a third with the answer to its puzzle."""
 
     first: Tensor
@@ -22,7 +22,7 @@ class Asked(NamedTuple):
     answer: Tensor  # (n,) int64
 
 
-class Puzzled(Method[Asked]):
+class Puzzled(Method[PretextBatch]):
     """NT-Xent between the views, plus `weight` times the cross-entropy of the puzzle's answer."""
 
     least_items = 2
@@ -44,7 +44,7 @@ class Puzzled(Method[Asked]):
         self.temperature = temperature
         self.weight = weight
 
-    def loss(self, batch: Asked, step: int) -> tuple[Tensor, Metrics]:
+    def loss(self, batch: PretextBatch, step: int) -> tuple[Tensor, Metrics]:
         """Add up both parts."""
         views = [gather(self.projector(self.encoder(view))) for view in (batch.first, batch.second)]
         contrast = nt_xent(*views, temperature=self.temperature)

@@ -8,11 +8,11 @@ from torch.nn import functional as F
 
 from ..method import Method, Metrics
 
-Corrupted = tuple[Tensor, Tensor]
+ReconstructionBatch = tuple[Tensor, Tensor]
 """Items as they are seen and as they were."""
 
 
-class Reconstruction(Method[Corrupted]):
+class Reconstruction(Method[ReconstructionBatch]):
     """Encoder and decoder; the decoder gives an item's numbers in a row and is thrown away."""
 
     least_items = 2
@@ -22,7 +22,7 @@ class Reconstruction(Method[Corrupted]):
         self.encoder = encoder
         self.decoder = decoder
 
-    def loss(self, batch: Corrupted, step: int) -> tuple[Tensor, Metrics]:
+    def loss(self, batch: ReconstructionBatch, step: int) -> tuple[Tensor, Metrics]:
         """Give the mean squared error."""
         seen, clean = batch
         return F.mse_loss(self.decoder(self.encoder(seen)), clean.flatten(1)), {}

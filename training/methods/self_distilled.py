@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..method import Metrics
 from ..objectives.alignment import squared_alignment
 from ..targets import Frozen
-from .reconstruction import Corrupted, Reconstruction
+from .reconstruction import Reconstruction, ReconstructionBatch
 
 
 class SelfDistilled(Reconstruction):
@@ -25,7 +25,7 @@ class SelfDistilled(Reconstruction):
         self.map = nn.Linear(dim, dim)
         self.weight = weight
 
-    def loss(self, batch: Corrupted, step: int) -> tuple[Tensor, Metrics]:
+    def loss(self, batch: ReconstructionBatch, step: int) -> tuple[Tensor, Metrics]:
         """Add up both parts."""
         rebuilt, metrics = super().loss(batch, step)
         _, clean = batch

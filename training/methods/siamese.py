@@ -10,7 +10,7 @@ from ..method import Method, Metrics
 Inputs = tuple[Tensor, ...]  # what `encoder(*inputs)` takes: an image, or token ids and their mask
 
 
-class Twins(Method[tuple[Inputs, Inputs]]):
+class Siamese(Method[tuple[Inputs, Inputs]]):
     """The method of Barlow Twins, SimCLR and their kin; a batch is the inputs of either view.
 
     The projector learns with the encoder and is thrown away afterwards. Logs `alignment`, the mean

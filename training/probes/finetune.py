@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from attar.errors import InvalidInput
 
 from ..data.source import Rows, Source, embed
-from ..distributed import seeded, share
+from ..distributed import shard, step_generator
 from ..loop import Precision, Training, fit
 from ..method import Method, Metrics
 from ..optimisers import adamw
@@ -121,13 +121,13 @@ def fine_tune(
     sampler = Sampler(items=len(chosen), batch_size=min(batch_size, len(chosen)), seed=seed)
 
     def batch(step: int) -> Labelled:
-        own = chosen[share(sampler(step))]
+        own = chosen[shard(sampler(step))]
         return data.train[own], labels[own]
 
     def views(items: Labelled, step: int) -> Labelled:
         if view is None:
             return items
-        return view(items[0], seeded(seed, step)).data, items[1]
+        return view(items[0], step_generator(seed, step)).data, items[1]
 
     fit(
         Training(

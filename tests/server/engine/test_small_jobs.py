@@ -7,11 +7,11 @@ from functools import partial
 import pytest
 
 from attar.errors import Unavailable
-from attar.server.engine.small_jobs import Hop
+from attar.server.engine.small_jobs import CoalescingExecutor
 
 
 async def test_jobs_that_come_during_one_hop_share_the_next() -> None:
-    hop, ran = Hop(), []
+    hop, ran = CoalescingExecutor(), []
     started, let_go = threading.Event(), threading.Event()
 
     def first() -> None:
@@ -36,7 +36,7 @@ async def test_jobs_that_come_during_one_hop_share_the_next() -> None:
 
 
 async def test_a_job_s_error_is_its_own_and_a_leaver_disturbs_nobody() -> None:
-    hop = Hop()
+    hop = CoalescingExecutor()
 
     def bad() -> None:
         raise ValueError("mine")
@@ -52,7 +52,7 @@ async def test_a_job_s_error_is_its_own_and_a_leaver_disturbs_nobody() -> None:
 
 
 async def test_a_large_job_has_a_thread_to_itself_and_raises_what_it_raises() -> None:
-    hop = Hop()
+    hop = CoalescingExecutor()
     started, let_go = threading.Event(), threading.Event()
 
     def large() -> int:
@@ -75,7 +75,7 @@ async def test_a_large_job_has_a_thread_to_itself_and_raises_what_it_raises() ->
 
 @pytest.mark.parametrize("how", ["small", "large", "left"])
 async def test_a_job_that_does_not_end_is_given_up_and_then_none_is_begun(how: str) -> None:
-    hop, let_go = Hop("a step", timeout_s=0.05), threading.Event()
+    hop, let_go = CoalescingExecutor("a step", timeout_s=0.05), threading.Event()
     if how == "left":  # its caller leaves, and it counts all the same
         for _ in range(2):
             with pytest.raises(TimeoutError):

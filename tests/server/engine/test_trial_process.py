@@ -16,7 +16,7 @@ import pytest
 import attar
 from attar.bundle import Bundle
 from attar.errors import BundleRefused, InvalidInput, NotSupported, Unavailable
-from attar.server.engine.bundle_repository import Place, Proven, Repository, look
+from attar.server.engine.bundle_repository import BundleLocation, Proven, Repository, look
 from attar.server.engine.models import Models
 from attar.server.engine.trial_process import Prover
 from attar.server.settings import Settings
@@ -36,7 +36,7 @@ class Panic(BaseException):
 
 def repository(
     folder: Path,
-    prove: Callable[[Place, str | None], Any],
+    prove: Callable[[BundleLocation, str | None], Any],
     failed: Callable[[], None] = lambda: None,
     *,
     watch_s: float = 0.0,
@@ -52,7 +52,7 @@ def repository(
     )
 
 
-async def trusted(place: Place, variant: str | None) -> Proven:
+async def trusted(place: BundleLocation, variant: str | None) -> Proven:
     return Proven(content=Bundle.open(place.path).content, variant=variant)
 
 
@@ -153,7 +153,7 @@ async def test_several_servers_try_a_bundle_once(tmp_path: Path) -> None:
 async def test_a_bundle_that_is_changed_after_its_trial_is_not_opened(tmp_path: Path) -> None:
     path = write(tmp_path / "tiny.attar")
 
-    async def prove(place: Place, variant: str | None) -> Proven:
+    async def prove(place: BundleLocation, variant: str | None) -> Proven:
         proven = await trusted(place, variant)
         if (await asyncio.to_thread(Bundle.open, path)).manifest.version == "1":
             write(path, version="2", seed=1)
@@ -172,7 +172,7 @@ async def test_a_trial_that_was_killed_is_tried_three_times(tmp_path: Path) -> N
     write(tmp_path / "tiny.attar")
     tries = []
 
-    async def prove(place: Place, _variant: str | None) -> Proven:
+    async def prove(place: BundleLocation, _variant: str | None) -> Proven:
         tries.append(place.name)
         raise Unavailable("the process was killed")
 
@@ -191,7 +191,7 @@ async def test_a_panic_of_a_bundle_is_its_own_refusal(tmp_path: Path) -> None:
     write(tmp_path / "bad.attar", name="bad")
     write(tmp_path / "tiny.attar")
 
-    async def prove(place: Place, variant: str | None) -> Proven:
+    async def prove(place: BundleLocation, variant: str | None) -> Proven:
         if place.name == "bad":
             raise Panic("index out of bounds")
         return await trusted(place, variant)
@@ -243,7 +243,7 @@ async def test_a_name_that_is_no_utf_8_is_looked_at(tmp_path: Path) -> None:
 async def test_a_load_that_never_ends_holds_up_no_other_and_is_given_up(tmp_path: Path) -> None:
     begun, given_up = asyncio.Event(), asyncio.Event()
 
-    async def prove(place: Place, variant: str | None) -> Proven:
+    async def prove(place: BundleLocation, variant: str | None) -> Proven:
         if place.name == "bad":
             begun.set()
             try:

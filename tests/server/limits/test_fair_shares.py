@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attar.errors import Overloaded
-from attar.server.limits.fair_shares import SHORT_BYTES, Room, Shares, origin
+from attar.server.limits.fair_shares import SHORT_BYTES, AnswerRoom, FairShares, origin
 
 CALLERS = st.sampled_from("abcd")
 LIMITS = st.integers(1, 40)
 
 
-def shares(limit: int) -> Shares:
-    return Shares("max_calls", limit, what="calls")
+def shares(limit: int) -> FairShares:
+    return FairShares("max_calls", limit, what="calls")
 
 
 @given(limit=LIMITS, steps=st.lists(st.tuples(CALLERS, st.integers(1, 12), st.booleans())))
@@ -55,14 +55,14 @@ def test_a_refusal_names_the_setting_its_value_and_what_is_held() -> None:
 
     words = r"has 65536 calls and all callers 65536, of max_calls, 131072; .* retry"
     with pytest.raises(Overloaded, match=words):
-        Room(shared, "a").settle(SHORT_BYTES + 1)
+        AnswerRoom(shared, "a").settle(SHORT_BYTES + 1)
 
 
 def test_a_short_answer_is_never_refused_and_is_counted() -> None:
     shared = shares(SHORT_BYTES)
     shared.take("a", SHORT_BYTES)
 
-    room = Room(shared, "a")
+    room = AnswerRoom(shared, "a")
     room.settle(SHORT_BYTES)
     assert shared.total == 2 * SHORT_BYTES
     room.leave()
@@ -72,7 +72,7 @@ def test_a_short_answer_is_never_refused_and_is_counted() -> None:
 def test_what_is_larger_than_the_limit_is_held_by_one_at_a_time() -> None:
     size = SHORT_BYTES + 9
     shared = shares(4)
-    first, second = Room(shared, "a"), Room(shared, "b")
+    first, second = AnswerRoom(shared, "a"), AnswerRoom(shared, "b")
     first.settle(size)
     with pytest.raises(Overloaded):
         second.settle(size)
@@ -85,7 +85,7 @@ def test_what_is_larger_than_the_limit_is_held_by_one_at_a_time() -> None:
 
 def test_an_answer_that_is_smaller_than_was_thought_gives_the_rest_back() -> None:
     shared = shares(10)
-    room = Room(shared, "a")
+    room = AnswerRoom(shared, "a")
     room.settle(5)
     room.settle(2)
 
@@ -97,7 +97,7 @@ def test_an_answer_that_is_smaller_than_was_thought_gives_the_rest_back() -> Non
 
 async def test_the_answers_of_a_stream_wait_for_room() -> None:
     shared = shares(4)
-    first = Room(shared, "a").next()
+    first = AnswerRoom(shared, "a").next()
     second = first.next()
     await first.take(2)
     waits = asyncio.create_task(second.take(2))

@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from attar.errors import Overloaded
-from attar.server.limits.receive_slots import MAX_WAITING, PATIENCE_S, Receiving
+from attar.server.limits.receive_slots import MAX_WAITING, PATIENCE_S, ReceiveSlots
 
 from ...support.bundles import tiny_bundle
 from ...support.servers import serving, settings
@@ -19,14 +19,14 @@ LIMIT = 4
 SLOW_S = 4 * PATIENCE_S
 
 
-def receiving(*, wait_s: float = 60.0) -> Receiving:
-    return Receiving(LIMIT, patience_s=60.0, wait_s=wait_s)
+def receiving(*, wait_s: float = 60.0) -> ReceiveSlots:
+    return ReceiveSlots(LIMIT, patience_s=60.0, wait_s=wait_s)
 
 
 class Slow:
     """Messages that are coming, and do not end."""
 
-    def __init__(self, turns: Receiving) -> None:
+    def __init__(self, turns: ReceiveSlots) -> None:
         self.came: list[str] = []
         self._turns = turns
         self._tasks: list[asyncio.Task[None]] = []
@@ -51,7 +51,7 @@ class Slow:
 
 
 @asynccontextmanager
-async def slow(turns: Receiving) -> AsyncIterator[Slow]:
+async def slow(turns: ReceiveSlots) -> AsyncIterator[Slow]:
     """Hold turns for as long as the block runs."""
     messages = Slow(turns)
     try:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from attar.errors import Overloaded
 from attar.server.limits import stream_slots
-from attar.server.limits.stream_slots import Places
+from attar.server.limits.stream_slots import StreamSlots
 
 ONE_ADDRESS = "ipv4:127.0.0.1:"
 
@@ -20,7 +20,7 @@ class Streams:
     """Streams that hold places, each in a task of its own."""
 
     def __init__(self, limit: int) -> None:
-        self.places = Places("max_streams", limit, what="streams open")
+        self.places = StreamSlots("max_streams", limit, what="streams open")
         self.told: dict[int, str] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._callers: list[str] = []

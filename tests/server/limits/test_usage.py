@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attar.errors import RateLimited, Unauthenticated, Unavailable
-from attar.server.limits.usage import Ledger, Used
+from attar.server.limits.usage import Ledger, Usage
 from attar.server.security.access import Access, Key, parse_keys, use
 
 SECRET = "reader-0123456789"  # noqa: S105 (a test's)
@@ -40,7 +40,7 @@ def test_a_rate_lets_through_its_rate_and_one_burst(
     rate: float, steps: list[tuple[float, int]]
 ) -> None:
     """Beyond the last request, which may leave a debt, never more than the rate gives."""
-    used, one, now, taken, before_last = Used(), key(items_per_s=rate), 0.0, 0, 0
+    used, one, now, taken, before_last = Usage(), key(items_per_s=rate), 0.0, 0, 0
     for pause, amount in steps:
         now += pause
         try:
@@ -54,7 +54,7 @@ def test_a_rate_lets_through_its_rate_and_one_burst(
 
 @given(rate=st.floats(0.5, 100), amounts=st.lists(st.integers(1, 300), min_size=1, max_size=20))
 def test_who_waits_as_long_as_told_is_let_through(rate: float, amounts: list[int]) -> None:
-    used, one, now = Used(), key(tokens_per_s=rate), 0.0
+    used, one, now = Usage(), key(tokens_per_s=rate), 0.0
     for amount in amounts:
         try:
             use(one, used, (0, 0, amount), now=now, clock=NOON)
@@ -64,7 +64,7 @@ def test_who_waits_as_long_as_told_is_let_through(rate: float, amounts: list[int
 
 
 def test_a_quota_begins_again_with_the_day() -> None:
-    used, one = Used(), key(items_per_day=5)
+    used, one = Usage(), key(items_per_day=5)
     evening = datetime(2026, 1, 31, 23, 0, tzinfo=UTC)
 
     use(one, used, (1, 5, 0), now=0.0, clock=evening)
@@ -76,7 +76,7 @@ def test_a_quota_begins_again_with_the_day() -> None:
 
 
 def test_tokens_have_a_rate_and_a_quota_of_their_own() -> None:
-    used, one = Used(), key(tokens_per_s=10, tokens_per_day=25)
+    used, one = Usage(), key(tokens_per_s=10, tokens_per_day=25)
 
     use(one, used, (1, 1, 10), now=0.0, clock=NOON)
     with pytest.raises(RateLimited, match=r"may send 10 tokens a second; retry in 1 s"):

@@ -11,18 +11,18 @@ import pytest
 from attar import Client
 from attar.errors import InvalidInput, Overloaded
 from attar.server.limits import working_memory as working_module
-from attar.server.limits.working_memory import Working
-from attar.server.request_context import Call
+from attar.server.limits.working_memory import WorkingMemory
+from attar.server.request_context import RequestContext
 
 from ...support.servers import free_port, serving, settings
 
 
-def call(working: Working, caller: str = "") -> Call:
-    return Call(rpc="a/B", request_id="r", working=working, caller=caller)
+def call(working: WorkingMemory, caller: str = "") -> RequestContext:
+    return RequestContext(rpc="a/B", request_id="r", working=working, caller=caller)
 
 
 async def test_calls_hold_so_much_together_and_no_more() -> None:
-    working = Working(100)
+    working = WorkingMemory(100)
     one, other = call(working, "one"), call(working, "other")
     one.hold(60)
     other.hold(40)
@@ -36,7 +36,7 @@ async def test_calls_hold_so_much_together_and_no_more() -> None:
 
 
 async def test_what_never_fits_is_refused_for_good() -> None:
-    alone = call(Working(100))
+    alone = call(WorkingMemory(100))
     alone.hold(100)
     alone.let_go(100)
 
@@ -47,7 +47,7 @@ async def test_what_never_fits_is_refused_for_good() -> None:
 
 
 async def test_what_a_call_holds_already_counts_for_what_never_fits() -> None:
-    alone = call(Working(100))
+    alone = call(WorkingMemory(100))
     alone.hold(60)
 
     with pytest.raises(InvalidInput, match="101 bytes"):
@@ -56,7 +56,7 @@ async def test_what_a_call_holds_already_counts_for_what_never_fits() -> None:
 
 
 async def test_who_waits_goes_on_when_there_is_room() -> None:
-    working = Working(100)
+    working = WorkingMemory(100)
     first, second = call(working, "first"), call(working, "second")
     first.hold(70)
     waiting = asyncio.create_task(second.wait_to_hold(50, kept=25))
@@ -70,7 +70,7 @@ async def test_who_waits_goes_on_when_there_is_room() -> None:
 
 
 async def test_what_was_let_in_waits_for_its_neighbours() -> None:
-    working = Working(192)
+    working = WorkingMemory(192)
     calls = [call(working) for _ in range(3)]
     for one in calls:
         one.hold(16)
@@ -85,12 +85,12 @@ async def test_what_was_let_in_waits_for_its_neighbours() -> None:
 
 
 async def test_the_last_of_those_that_wait_for_each_other_are_refused() -> None:
-    working = Working(192)
+    working = WorkingMemory(192)
     calls = [call(working) for _ in range(4)]
     for one in calls:
         one.hold(32)
 
-    async def grow(one: Call) -> bool:
+    async def grow(one: RequestContext) -> bool:
         try:
             await one.hold_more(100)
         except Overloaded:
@@ -107,7 +107,7 @@ async def test_the_last_of_those_that_wait_for_each_other_are_refused() -> None:
 
 async def test_nobody_waits_for_neighbours_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(working_module, "_PATIENCE_S", 0.01)
-    working = Working(192)
+    working = WorkingMemory(192)
     first, second = call(working), call(working)
     first.hold(150)
     second.hold(16)
@@ -121,7 +121,7 @@ async def test_nobody_waits_for_neighbours_for_ever(monkeypatch: pytest.MonkeyPa
 
 
 async def test_who_leaves_while_it_waits_stands_in_nobodys_way() -> None:
-    working = Working(192)
+    working = WorkingMemory(192)
     first, leaves, last = (call(working) for _ in range(3))
     first.hold(100)
     leaves.hold(40)
@@ -140,7 +140,7 @@ async def test_who_leaves_while_it_waits_stands_in_nobodys_way() -> None:
 
 
 async def test_what_never_fits_is_refused_at_once() -> None:
-    working = Working(192)
+    working = WorkingMemory(192)
     one = call(working)
     one.hold(16)
 
@@ -149,7 +149,7 @@ async def test_what_never_fits_is_refused_at_once() -> None:
 
 
 async def test_only_so_much_waits() -> None:
-    working = Working(100)
+    working = WorkingMemory(100)
     first = call(working)
     first.hold(70)
     calls = [call(working) for _ in range(2)]
@@ -162,12 +162,12 @@ async def test_only_so_much_waits() -> None:
     await asyncio.gather(*waiting)
 
     assert working.held == 100
-    await call(Working(100)).wait_to_hold(50, kept=50)  # what need not wait keeps nothing
+    await call(WorkingMemory(100)).wait_to_hold(50, kept=50)  # what need not wait keeps nothing
 
 
 async def test_requests_that_are_not_whole_leave_room_for_those_that_are() -> None:
     """One caller's half requests held nearly all, and everybody else was told to retry."""
-    working = Working(400)
+    working = WorkingMemory(400)
     with call(working, "one").arriving() as hold, call(working, "one").arriving() as again:
         hold(60)
         again(40)
@@ -181,7 +181,7 @@ async def test_requests_that_are_not_whole_leave_room_for_those_that_are() -> No
 
 
 async def test_a_request_that_is_whole_makes_room_for_another() -> None:
-    working = Working(400)
+    working = WorkingMemory(400)
     calls = [call(working, "one") for _ in range(4)]
     for one in calls:
         with one.arriving() as hold:
@@ -196,7 +196,7 @@ async def test_a_request_that_is_whole_makes_room_for_another() -> None:
 
 
 async def test_what_arrives_is_given_back_when_its_caller_leaves() -> None:
-    working = Working(400)
+    working = WorkingMemory(400)
     for _ in range(9):
         leaves = call(working, "one")
         with suppress(RuntimeError), leaves.arriving() as hold:
@@ -208,7 +208,7 @@ async def test_what_arrives_is_given_back_when_its_caller_leaves() -> None:
 
 
 async def test_one_caller_leaves_room_for_others_small_requests() -> None:
-    working = Working(2570)
+    working = WorkingMemory(2570)
     for _ in range(256):
         call(working, "one").hold(10)
 

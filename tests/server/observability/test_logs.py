@@ -17,10 +17,10 @@ import trustme
 
 from attar import AttarError, Client, wire
 from attar.errors import Overloaded
-from attar.server.admission import Door
+from attar.server.admission import Admission
 from attar.server.observability import logs
 from attar.server.observability.metrics import Metrics
-from attar.server.request_context import Call, Phase
+from attar.server.request_context import Phase, RequestContext
 from attar.server.security.access import Access
 from attar.v1 import embedding_pb2, item_pb2
 
@@ -197,7 +197,7 @@ def ended(caplog: pytest.LogCaptureFixture) -> Any:
     caplog.set_level(logging.DEBUG, "attar.server.calls")
 
     def end(outcome: str) -> logging.LogRecord:
-        call = Call(rpc="a/B", request_id="r7", key="reader")
+        call = RequestContext(rpc="a/B", request_id="r7", key="reader")
         call.begin(2)
         call.spent(5, Phase("queue", 1.0, 1.25), Phase("infer", 2.0, 3.0), Phase("infer", 3.0, 3.5))
         logs.ended(call, outcome, "" if outcome == "OK" else "BACKEND", 2.0)
@@ -231,7 +231,7 @@ def test_calls_refused_for_want_of_room_are_told_together(caplog: pytest.LogCapt
     caplog.set_level(logging.INFO, "attar.server")
 
     async def crowd() -> None:
-        door = Door(
+        door = Admission(
             Access(), Metrics(), max_concurrent_requests=1, max_streams=1, max_untaken_bytes=1
         )
         for _ in range(50):

@@ -14,7 +14,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
 from attar.server.observability import metrics_server
-from attar.server.observability.metrics_server import Vitals
+from attar.server.observability.metrics_server import MetricsServer
 from attar.server.security.browser import Site
 
 from ...support.servers import free_port, serving, settings
@@ -94,7 +94,7 @@ async def test_a_loop_that_stands_still_is_not_alive_and_one_that_works_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(metrics_server, "STUCK_S", 0.6)
-    probed = Vitals("127.0.0.1", 0, registry=CollectorRegistry(), site=Site())
+    probed = MetricsServer("127.0.0.1", 0, registry=CollectorRegistry(), site=Site())
     await probed.start(lambda: "")
     try:
         assert await asyncio.to_thread(get, probed.port, "/livez") == (200, "live\n")
@@ -119,7 +119,7 @@ async def test_a_loop_that_stands_still_is_not_alive_and_one_that_works_is(
 
 
 async def test_who_is_not_ready_says_why() -> None:
-    probed = Vitals("127.0.0.1", 0, registry=CollectorRegistry(), site=Site())
+    probed = MetricsServer("127.0.0.1", 0, registry=CollectorRegistry(), site=Site())
     await probed.start(lambda: "not ready: tiny; retry later")
     try:
         told = await asyncio.to_thread(get, probed.port, "/readyz")
@@ -142,7 +142,7 @@ async def test_scrapes_are_written_one_at_a_time_and_a_long_one_holds_up_no_prob
         return 7.0
 
     Gauge("slow", "Takes long.", registry=registry).set_function(slow)
-    probed = Vitals("127.0.0.1", 0, registry=registry, site=Site())
+    probed = MetricsServer("127.0.0.1", 0, registry=registry, site=Site())
     await probed.start(lambda: "")
     try:
         scrapes = [
@@ -162,7 +162,7 @@ async def test_scrapes_are_written_one_at_a_time_and_a_long_one_holds_up_no_prob
 async def test_a_scrape_tells_what_happened_before_it() -> None:
     registry = CollectorRegistry()
     gauge = Gauge("calls", "Counted.", registry=registry)
-    probed = Vitals("127.0.0.1", 0, registry=registry, site=Site())
+    probed = MetricsServer("127.0.0.1", 0, registry=registry, site=Site())
     await probed.start(lambda: "")
     try:
         for count in range(5):
@@ -175,14 +175,14 @@ async def test_a_scrape_tells_what_happened_before_it() -> None:
 
 async def test_closing_leaves_no_thread_and_gives_the_port_back() -> None:
     before = {thread.name for thread in threading.enumerate()}
-    probed = Vitals("127.0.0.1", 0, registry=CollectorRegistry(), site=Site())
+    probed = MetricsServer("127.0.0.1", 0, registry=CollectorRegistry(), site=Site())
     await probed.start(lambda: "")
     taken = probed.port
     with pytest.raises(OSError, match="in use"):
-        Vitals("127.0.0.1", taken, registry=CollectorRegistry(), site=Site())
+        MetricsServer("127.0.0.1", taken, registry=CollectorRegistry(), site=Site())
     with socket.create_connection(("127.0.0.1", taken)) as half:
         half.sendall(b"GET")
         probed.close()
     gc.collect()
     assert {thread.name for thread in threading.enumerate()} <= before | {"asyncio_0"}
-    Vitals("127.0.0.1", taken, registry=CollectorRegistry(), site=Site()).close()
+    MetricsServer("127.0.0.1", taken, registry=CollectorRegistry(), site=Site()).close()

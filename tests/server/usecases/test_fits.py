@@ -25,13 +25,13 @@ from attar.errors import (
 )
 from attar.server.collections.edge_process import StoreProcess
 from attar.server.engine.models import Models
-from attar.server.limits.working_memory import Working
-from attar.server.request_context import Call, Meter, answering
+from attar.server.limits.working_memory import WorkingMemory
+from attar.server.request_context import Meter, RequestContext, answering
 from attar.server.usecases.anomaly import Anomaly
 from attar.server.usecases.classification import Classification, fit_bytes, fit_classifier
 from attar.server.usecases.collections import Collections
 from attar.server.usecases.embed import embed
-from attar.server.usecases.fit_queue import Fits
+from attar.server.usecases.fit_queue import FitQueue
 from attar.server.usecases.head_store import Capacity
 
 from ...support.bundles import tiny_bundle
@@ -46,7 +46,7 @@ async def models(tmp_path: Path) -> AsyncIterator[Models]:
 
 
 async def test_fits_run_one_at_a_time_in_the_order_that_they_came_in() -> None:
-    fits, seen = Fits(), list[str]()
+    fits, seen = FitQueue(), list[str]()
 
     async def fit(name: str) -> None:
         async with fits.turn():
@@ -63,7 +63,7 @@ async def test_fits_run_one_at_a_time_in_the_order_that_they_came_in() -> None:
 
 
 async def test_a_fit_ends_when_its_caller_leaves_and_the_next_has_its_turn_then() -> None:
-    fits, running, ended = Fits(), threading.Event(), list[type[BaseException]]()
+    fits, running, ended = FitQueue(), threading.Event(), list[type[BaseException]]()
 
     def endless(refuse_left: Callable[[], None]) -> None:
         running.set()
@@ -109,7 +109,7 @@ async def test_the_points_of_a_fit_are_items_of_the_key_and_their_bytes_are_in_w
     await collections.create("weather")
     await collections.upsert("weather", ids=range(30), items=["the sun", "rain", "sky"] * 10)
     size = 30 * 16 * 4
-    call = Call(rpc="", request_id="", meter=Quota(59), working=Working(2 * size))
+    call = RequestContext(rpc="", request_id="", meter=Quota(59), working=WorkingMemory(2 * size))
     with answering(call):
         await anomaly.fit("one", collection="weather")
         assert (call.items, call.held) == (30, 2 * size)
@@ -117,7 +117,7 @@ async def test_the_points_of_a_fit_are_items_of_the_key_and_their_bytes_are_in_w
         with pytest.raises(RateLimited):
             await anomaly.fit("two", collection="weather")
     with (
-        answering(Call(rpc="", request_id="", working=Working(2 * size - 1))),
+        answering(RequestContext(rpc="", request_id="", working=WorkingMemory(2 * size - 1))),
         pytest.raises(InvalidInput, match="more than max_working_bytes, 3839"),
     ):
         await anomaly.fit("three", collection="weather")
@@ -197,7 +197,7 @@ async def test_a_head_without_room_is_refused_before_any_work(
     anomaly = Anomaly(tmp_path, models, collections, capacity=Capacity(size - 1))
     classification = Classification(tmp_path, models, capacity=Capacity(4 * 3 * 17 - 1))
 
-    call = Call(rpc="", request_id="")
+    call = RequestContext(rpc="", request_id="")
     with answering(call):
         with pytest.raises(LimitReached, match=f"detector one would have {size} bytes"):
             await anomaly.fit("one", items=items)
@@ -215,11 +215,13 @@ async def test_a_fit_on_items_holds_what_it_makes(models: Models, tmp_path: Path
     anomaly = Anomaly(tmp_path, models, collections)
     classification = Classification(tmp_path, models)
 
-    with answering(Call(rpc="", request_id="", working=Working(30 * 16 * 4))) as call:
+    with answering(
+        RequestContext(rpc="", request_id="", working=WorkingMemory(30 * 16 * 4))
+    ) as call:
         await anomaly.fit("one", items=items)
         assert call.held == 30 * 16 * 4
     with (
-        answering(Call(rpc="", request_id="", working=Working(2**14))),
+        answering(RequestContext(rpc="", request_id="", working=WorkingMemory(2**14))),
         pytest.raises(
             InvalidInput, match=r"bytes of memory, more than max_working_bytes, 16384; send less"
         ),
@@ -251,7 +253,7 @@ async def test_tokens_of_an_item_that_is_refused_are_counted(models: Models) -> 
         def take(self, *, requests: int = 0, items: int = 0, tokens: int = 0) -> None:
             counted.append(tokens)
 
-    with answering(Call(rpc="", request_id="", meter=Counting())):
+    with answering(RequestContext(rpc="", request_id="", meter=Counting())):
         for whole in (False, True):
             with suppress(InputTooLong):
                 await embed(

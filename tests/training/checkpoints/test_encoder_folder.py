@@ -14,7 +14,7 @@ from safetensors.torch import save as weights
 from attar.errors import InvalidInput
 from attar.training.checkpoints.encoder_folder import TextModel, attention_kinds, load_text, save
 from attar.training.data.text import pad
-from attar.training.encoders.text import TextEncoder, TextShape
+from attar.training.encoders.text import TextConfig, TextEncoder
 from attar.training.hashing import Hashing, binarize
 
 from ...support.bundles import tokenizer_json
@@ -23,7 +23,7 @@ from ...support.encoders import ATTENTIONS, random_rows, tiny_encoder, tiny_shap
 FILES = ("encoder.json", "encoder.safetensors", "tokenizer.json")
 
 
-def model(shape: TextShape | None = None) -> TextModel[TextEncoder]:
+def model(shape: TextConfig | None = None) -> TextModel[TextEncoder]:
     return TextModel(
         encoder=tiny_encoder(shape),
         tokenizer=tokenizer_json(),
@@ -40,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("shape", [tiny_shape(), tiny_shape(rank=3, dim=8, norm="pre")])
-def test_what_was_saved_comes_back_bit_for_bit(tmp_path: Path, shape: TextShape) -> None:
+def test_what_was_saved_comes_back_bit_for_bit(tmp_path: Path, shape: TextConfig) -> None:
     saved = model(shape)
     save(saved, tmp_path)
     loaded = load_text(tmp_path)

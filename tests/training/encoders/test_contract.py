@@ -35,19 +35,19 @@ from attar.training.checkpoints.encoder_folder import (
     save,
 )
 from attar.training.data.text import embed, tokenize
-from attar.training.encoders.conv import SmallConv, SmallConvShape
-from attar.training.encoders.conv1d import Conv1dEncoder, Conv1dShape
+from attar.training.encoders.conv import SmallConv, SmallConvConfig
+from attar.training.encoders.conv1d import Conv1dConfig, Conv1dEncoder
 from attar.training.encoders.encoder import TensorEncoder
-from attar.training.encoders.mlp import MlpEncoder, MlpShape
-from attar.training.encoders.resnet import ResNet, ResNetShape
-from attar.training.encoders.scattering import ScatteringEncoder, ScatteringShape
-from attar.training.encoders.series import SeriesEncoder, SeriesShape
-from attar.training.encoders.spectrogram import SpectrogramEncoder, SpectrogramShape
-from attar.training.encoders.table import TableEncoder, TableShape
-from attar.training.encoders.text import TextEncoder, TextShape
+from attar.training.encoders.mlp import MlpConfig, MlpEncoder
+from attar.training.encoders.resnet import ResNet, ResNetConfig
+from attar.training.encoders.scattering import ScatteringConfig, ScatteringEncoder
+from attar.training.encoders.series import SeriesConfig, SeriesEncoder
+from attar.training.encoders.spectrogram import SpectrogramConfig, SpectrogramEncoder
+from attar.training.encoders.table import TableConfig, TableEncoder
+from attar.training.encoders.text import TextConfig, TextEncoder
 from attar.training.encoders.tokens import MOST_TOKENS, TokenEncoder
-from attar.training.encoders.transformer import Attention, TransformerShape
-from attar.training.encoders.vit import VitEncoder, VitShape
+from attar.training.encoders.transformer import Attention, TransformerConfig
+from attar.training.encoders.vit import VitConfig, VitEncoder
 from attar.training.tokenizers.smiles import smiles_tokenizer
 
 from ...support.checked import checked
@@ -55,7 +55,7 @@ from ...support.encoders import ATTENTIONS
 
 ROUTES = ("softmax", "linear", "binarized")
 EVERY = "binarized+linear+softmax"
-BLOCKS = TransformerShape(
+BLOCKS = TransformerConfig(
     width=16, depth=len(ROUTES), heads=2, hidden=24, norm="pre", norm_eps=1e-5
 )
 MOLECULES = ("CCO", "c1ccccc1", "CC(=O)O", "C[C@@H](N)C(=O)O", "BrCCCl", "C#N")
@@ -72,32 +72,32 @@ def in_turn() -> Attention:
 
 
 ENCODER: Mapping[str, TensorEncoder] = {
-    "small_conv": SmallConv(SmallConvShape(side=9, dim=5, width=4)),
-    "resnet": ResNet(ResNetShape(side=8, blocks=(1, 1), width=4, normalized=False)),
+    "small_conv": SmallConv(SmallConvConfig(side=9, dim=5, width=4)),
+    "resnet": ResNet(ResNetConfig(side=8, blocks=(1, 1), width=4, normalized=False)),
     "resnet-selective": ResNet(
-        ResNetShape(
+        ResNetConfig(
             side=66, channels=1, blocks=(1, 1), width=4, bottleneck=True, selective=True, dim=6
         )
     ),
-    "scattering": ScatteringEncoder(ScatteringShape(side=8, angles=3, width=6, blocks=1)),
-    "conv1d": Conv1dEncoder(Conv1dShape(channels=2, samples=30, widths=(4, 6), dim=5)),
-    "mlp": MlpEncoder(MlpShape(features=7, hidden=(8, 6), dim=5)),
-    "vit": VitEncoder(VitShape(side=8, patch=4, transformer=BLOCKS), attention=in_turn()),
+    "scattering": ScatteringEncoder(ScatteringConfig(side=8, angles=3, width=6, blocks=1)),
+    "conv1d": Conv1dEncoder(Conv1dConfig(channels=2, samples=30, widths=(4, 6), dim=5)),
+    "mlp": MlpEncoder(MlpConfig(features=7, hidden=(8, 6), dim=5)),
+    "vit": VitEncoder(VitConfig(side=8, patch=4, transformer=BLOCKS), attention=in_turn()),
     "vit-cls": VitEncoder(
-        VitShape(side=8, patch=2, channels=1, transformer=BLOCKS, pooling="cls", dim=5),
+        VitConfig(side=8, patch=2, channels=1, transformer=BLOCKS, pooling="cls", dim=5),
         attention=in_turn(),
     ),
     "series": SeriesEncoder(
-        SeriesShape(channels=2, window=8, hop=4, transformer=BLOCKS), attention=in_turn()
+        SeriesConfig(channels=2, window=8, hop=4, transformer=BLOCKS), attention=in_turn()
     ),
     "spectrogram": SpectrogramEncoder(
-        SpectrogramShape(mels=5, transformer=BLOCKS, dim=6, normalized=False), attention=in_turn()
+        SpectrogramConfig(mels=5, transformer=BLOCKS, dim=6, normalized=False), attention=in_turn()
     ),
     "table": TableEncoder(
-        TableShape(numeric=3, categories=(2, 5), transformer=BLOCKS), attention=in_turn()
+        TableConfig(numeric=3, categories=(2, 5), transformer=BLOCKS), attention=in_turn()
     ),
     "table-mean": TableEncoder(
-        TableShape(numeric=4, transformer=BLOCKS, pooling="mean"), attention=in_turn()
+        TableConfig(numeric=4, transformer=BLOCKS, pooling="mean"), attention=in_turn()
     ),
 }
 
@@ -233,7 +233,7 @@ def test_the_least_and_the_largest_item_are_embedded_and_none_beyond(
 def molecules() -> TextModel[TextEncoder]:
     """Give an encoder of SMILES, which are texts to all but their tokenizer."""
     torch.manual_seed(0)
-    shape = TextShape(vocabulary=32, max_length=24, transformer=BLOCKS)
+    shape = TextConfig(vocabulary=32, max_length=24, transformer=BLOCKS)
     encoder = TextEncoder(shape, attention=in_turn()).eval()
     return TextModel(encoder=encoder, tokenizer=smiles_tokenizer(MOLECULES))
 
@@ -321,7 +321,7 @@ def test_the_annotated_shapes_are_true(tmp_path: Path) -> None:
 class Foreign(TensorEncoder):
     """An encoder that attar does not know."""
 
-    shape = MlpShape(features=3, dim=2)
+    shape = MlpConfig(features=3, dim=2)
     input = ENCODER["mlp"].input
 
     def forward(self, row: Tensor) -> Tensor:

@@ -8,13 +8,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from attar.errors import InvalidInput
-from attar.training.encoders.resnet import Residual, ResNet, ResNetShape, SelectiveConv
+from attar.training.encoders.resnet import Residual, ResNet, ResNetConfig, SelectiveConv
 from attar.training.encoders.text import parameter_count
 
-SMALL = ResNetShape(side=8, blocks=(1, 1), width=4)
+SMALL = ResNetConfig(side=8, blocks=(1, 1), width=4)
 
 
-def on_meta(shape: ResNetShape) -> ResNet:
+def on_meta(shape: ResNetConfig) -> ResNet:
     with torch.device("meta"):
         return ResNet(shape)
 
@@ -23,12 +23,12 @@ def on_meta(shape: ResNetShape) -> ResNet:
     ("shape", "parameters"),
     [
         # Published with a classifier of 1000 classes, which is taken off here.
-        (ResNetShape(side=224), 11_689_512 - 513_000),
-        (ResNetShape(side=224, blocks=(3, 4, 6, 3)), 21_797_672 - 513_000),
-        (ResNetShape(side=224, blocks=(3, 4, 6, 3), bottleneck=True), 25_557_032 - 2_049_000),
+        (ResNetConfig(side=224), 11_689_512 - 513_000),
+        (ResNetConfig(side=224, blocks=(3, 4, 6, 3)), 21_797_672 - 513_000),
+        (ResNetConfig(side=224, blocks=(3, 4, 6, 3), bottleneck=True), 25_557_032 - 2_049_000),
     ],
 )
-def test_sizes_are_those_of_resnet_18_34_and_50(shape: ResNetShape, parameters: int) -> None:
+def test_sizes_are_those_of_resnet_18_34_and_50(shape: ResNetConfig, parameters: int) -> None:
     assert parameter_count(on_meta(shape)) == parameters
 
 
@@ -37,7 +37,7 @@ def test_sizes_are_those_of_resnet_18_34_and_50(shape: ResNetShape, parameters: 
 def test_small_images_keep_their_resolution_in_the_stem(
     side: int, left: int, *, selective: bool
 ) -> None:
-    network = on_meta(ResNetShape(side=side, width=8, selective=selective))
+    network = on_meta(ResNetConfig(side=side, width=8, selective=selective))
     image = torch.zeros(2, 3, side, side, device="meta")
     maps = network.groups(network.stem(image))
     assert maps.shape == (2, 64, left, left)

@@ -12,8 +12,8 @@ from attar.errors import InvalidInput
 from attar.training.encoders.scattering import (
     Filters,
     Scattering,
+    ScatteringConfig,
     ScatteringEncoder,
-    ScatteringShape,
 )
 
 Map = NDArray[np.float64]
@@ -173,7 +173,7 @@ def test_small_bends_change_coefficients_in_proportion() -> None:
 
 
 def test_only_the_adapter_learns() -> None:
-    encoder = ScatteringEncoder(ScatteringShape(channels=1, side=8, angles=4, width=8))
+    encoder = ScatteringEncoder(ScatteringConfig(channels=1, side=8, angles=4, width=8))
     assert not list(encoder.scattering.parameters())
     names = [name for name, _ in encoder.named_parameters()]
     assert all(name.startswith(("adapter.", "project.")) for name in names)
@@ -202,9 +202,9 @@ def test_in_half_precision_coefficients_are_much_the_same() -> None:
 @pytest.mark.parametrize("wrong", [{"side": 30}, {"blocks": -1}])
 def test_a_side_that_scales_do_not_divide_is_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(InvalidInput, match=r"side must be a multiple of 2 \*\* scales and blocks"):
-        ScatteringShape(**({"side": 32} | wrong))  # type: ignore[arg-type]
+        ScatteringConfig(**({"side": 32} | wrong))  # type: ignore[arg-type]
 
 
 def test_no_scale_is_refused() -> None:
     with pytest.raises(InvalidInput, match="scales and angles must be at least 1"):
-        ScatteringShape(side=32, scales=0, angles=0)
+        ScatteringConfig(side=32, scales=0, angles=0)

@@ -11,21 +11,21 @@ import attar
 from attar.errors import InvalidInput
 from attar.export.tensor import export_tensor
 from attar.manifest import TensorSpec
-from attar.training.encoders.series import SeriesEncoder, SeriesShape
+from attar.training.encoders.series import SeriesConfig, SeriesEncoder
 from attar.training.encoders.tokens import sinusoids
-from attar.training.encoders.transformer import TransformerShape
+from attar.training.encoders.transformer import TransformerConfig
 from attar.training.hashing import Hashing, binarize
 
 from ...support.encoders import ATTENTIONS
 
-TRANSFORMER = TransformerShape(width=16, depth=2, heads=2, hidden=32, norm="pre", norm_eps=1e-5)
+TRANSFORMER = TransformerConfig(width=16, depth=2, heads=2, hidden=32, norm="pre", norm_eps=1e-5)
 
 
 def tiny(
     *, window: int = 8, hop: int = 4, channels: int = 2, attention: str = "softmax"
 ) -> SeriesEncoder:
     torch.manual_seed(0)
-    shape = SeriesShape(channels=channels, window=window, hop=hop, transformer=TRANSFORMER, dim=6)
+    shape = SeriesConfig(channels=channels, window=window, hop=hop, transformer=TRANSFORMER, dim=6)
     return SeriesEncoder(shape, attention=ATTENTIONS[attention]).eval()
 
 
@@ -72,7 +72,7 @@ def test_positions_are_distinct_and_their_products_depend_on_distance_alone() ->
 def test_sizes_that_would_leave_samples_out_are_refused(wrong: dict[str, int]) -> None:
     sizes: dict[str, Any] = {"channels": 2, "window": 8, "hop": 4} | wrong
     with pytest.raises(InvalidInput, match="window no less than hop"):
-        SeriesShape(**sizes, transformer=TRANSFORMER, dim=6)
+        SeriesConfig(**sizes, transformer=TRANSFORMER, dim=6)
 
 
 @pytest.mark.slow

@@ -10,8 +10,8 @@ import torch
 from attar.errors import InvalidInput
 from attar.training.data.text import embed, pad
 from attar.training.encoders.pooling import mean_pool
-from attar.training.encoders.text import TextEncoder, TextShape, parameter_count
-from attar.training.encoders.transformer import TransformerShape
+from attar.training.encoders.text import TextConfig, TextEncoder, parameter_count
+from attar.training.encoders.transformer import TransformerConfig
 from attar.training.recipes.text.common import STUDENT
 
 from ...support.encoders import ATTENTIONS, random_rows, rows_of, tiny_encoder, tiny_shape
@@ -44,7 +44,7 @@ def test_pooling_is_the_mean_of_the_real_tokens() -> None:
     assert mean_pool(tokens, mask).tolist() == [[3, 4, 5], [12, 13, 14]]
 
 
-def transformer_parameters(shape: TransformerShape) -> int:
+def transformer_parameters(shape: TransformerConfig) -> int:
     width, hidden = shape.width, shape.hidden
     attention = 4 * (width * width + width)
     feed_forward = 2 * width * hidden + hidden + width
@@ -98,7 +98,7 @@ def test_transformers_that_cannot_be_are_refused(change: dict[str, Any]) -> None
 
 @pytest.mark.parametrize("name", ["vocabulary", "max_length", "rank", "dim"])
 def test_encoders_of_nothing_are_refused(name: str) -> None:
-    shape: TextShape = tiny_shape()
+    shape: TextConfig = tiny_shape()
     change: dict[str, Any] = {name: 0}
     with pytest.raises(InvalidInput, match=f"must be at least 1; got .*{name}=0"):
         replace(shape, **change)

@@ -8,17 +8,17 @@ from torch import Tensor
 
 from attar.errors import InvalidInput
 from attar.training.checkpoints.encoder_folder import attention_kinds
-from attar.training.encoders.series import SeriesEncoder, SeriesShape
-from attar.training.encoders.spectrogram import SpectrogramEncoder, SpectrogramShape
-from attar.training.encoders.table import TableEncoder, TableShape
+from attar.training.encoders.series import SeriesConfig, SeriesEncoder
+from attar.training.encoders.spectrogram import SpectrogramConfig, SpectrogramEncoder
+from attar.training.encoders.table import TableConfig, TableEncoder
 from attar.training.encoders.tokens import Hidden, TokenEncoder, take
-from attar.training.encoders.transformer import Attention, TransformerShape
-from attar.training.encoders.vit import VitEncoder, VitShape
+from attar.training.encoders.transformer import Attention, TransformerConfig
+from attar.training.encoders.vit import VitConfig, VitEncoder
 from attar.training.hashing import Hashing, binarize
 
 from ...support.encoders import ATTENTIONS
 
-BLOCKS = TransformerShape(width=16, depth=2, heads=2, hidden=24, norm="pre", norm_eps=1e-5)
+BLOCKS = TransformerConfig(width=16, depth=2, heads=2, hidden=24, norm="pre", norm_eps=1e-5)
 ADAPTERS = ("vit", "vit-cls", "series", "spectrogram", "table", "table-mean")
 TOKENS = 16
 
@@ -26,16 +26,16 @@ TOKENS = 16
 def encoder_of(name: str, attention: Attention = ATTENTIONS["softmax"]) -> TokenEncoder:
     """Give an encoder whose examples have 16 tokens."""
     torch.manual_seed(0)
-    table = TableShape(numeric=13, categories=(2, 3, 4), transformer=BLOCKS)
-    vit = VitShape(side=8, patch=2, channels=2, transformer=BLOCKS)
+    table = TableConfig(numeric=13, categories=(2, 3, 4), transformer=BLOCKS)
+    vit = VitConfig(side=8, patch=2, channels=2, transformer=BLOCKS)
     made: dict[str, TokenEncoder] = {
         "vit": VitEncoder(vit, attention=attention),
         "vit-cls": VitEncoder(replace(vit, pooling="cls"), attention=attention),
         "series": SeriesEncoder(
-            SeriesShape(window=6, hop=4, transformer=BLOCKS), attention=attention
+            SeriesConfig(window=6, hop=4, transformer=BLOCKS), attention=attention
         ),
         "spectrogram": SpectrogramEncoder(
-            SpectrogramShape(mels=5, transformer=BLOCKS), attention=attention
+            SpectrogramConfig(mels=5, transformer=BLOCKS), attention=attention
         ),
         "table": TableEncoder(table, attention=attention),
         "table-mean": TableEncoder(replace(table, pooling="mean"), attention=attention),
@@ -185,7 +185,7 @@ def test_features_of_a_table_have_no_order() -> None:
     ],
 )
 def test_a_table_without_sizes_is_refused(wrong: dict[str, object], message: str) -> None:
-    shape = TableShape(numeric=2, categories=(2,), transformer=BLOCKS)
+    shape = TableConfig(numeric=2, categories=(2,), transformer=BLOCKS)
     with pytest.raises(InvalidInput, match=message):
         replace(shape, **wrong)  # type: ignore[arg-type]  # that is what is refused
 
@@ -202,9 +202,9 @@ def test_an_image_that_patches_do_not_fill_is_refused(
     wrong: dict[str, object], message: str
 ) -> None:
     with pytest.raises(InvalidInput, match=message):
-        replace(VitShape(side=8, patch=4, transformer=BLOCKS), **wrong)  # type: ignore[arg-type]
+        replace(VitConfig(side=8, patch=4, transformer=BLOCKS), **wrong)  # type: ignore[arg-type]
 
 
 def test_a_spectrogram_without_bins_is_refused() -> None:
     with pytest.raises(InvalidInput, match="mels must be at least 1"):
-        SpectrogramShape(mels=0, transformer=BLOCKS)
+        SpectrogramConfig(mels=0, transformer=BLOCKS)

@@ -14,10 +14,10 @@ from attar.errors import InvalidInput
 from attar.training.checkpoints.encoder_folder import TextModel, token_transformer
 from attar.training.data.text import pad
 from attar.training.encoders.attention import LinearAttention
-from attar.training.encoders.pooling import Dense, HeadShape
-from attar.training.encoders.text import TextShape
-from attar.training.encoders.transformer import TransformerShape
-from attar.training.encoders.vit import VitEncoder, VitShape
+from attar.training.encoders.pooling import Dense, HeadConfig
+from attar.training.encoders.text import TextConfig
+from attar.training.encoders.transformer import TransformerConfig
+from attar.training.encoders.vit import VitConfig, VitEncoder
 from attar.training.huggingface import bert, loading, vit_names
 from attar.training.huggingface.config import Declared
 
@@ -26,11 +26,11 @@ from ...support.encoders import ATTENTIONS, random_rows, tiny_encoder, tiny_shap
 from ...support.families import libraries
 from ...support.teachers import tokenizer_with_specials
 
-TRANSFORMER = TransformerShape(width=16, depth=2, heads=2, hidden=24, norm="pre", norm_eps=1e-6)
-SHAPE = VitShape(side=8, patch=4, transformer=TRANSFORMER, pooling="cls", normalized=False)
+TRANSFORMER = TransformerConfig(width=16, depth=2, heads=2, hidden=24, norm="pre", norm_eps=1e-6)
+SHAPE = VitConfig(side=8, patch=4, transformer=TRANSFORMER, pooling="cls", normalized=False)
 
 
-def vit(shape: VitShape = SHAPE) -> VitEncoder:
+def vit(shape: VitConfig = SHAPE) -> VitEncoder:
     torch.manual_seed(0)
     encoder = VitEncoder(shape)
     for parameter in encoder.parameters():
@@ -144,7 +144,7 @@ def test_a_folder_that_is_not_whole_is_refused_by_name(
         vit_names.read(tmp_path)
 
 
-def text(shape: TextShape | None = None, attention: str = "softmax") -> TextModel[Any]:
+def text(shape: TextConfig | None = None, attention: str = "softmax") -> TextModel[Any]:
     encoder = tiny_encoder(shape, attention=ATTENTIONS[attention])
     return TextModel(encoder=encoder, tokenizer=tokenizer_json())
 
@@ -184,7 +184,7 @@ def test_a_bert_that_was_written_comes_back(tmp_path: Path) -> None:
     [
         (text(tiny_shape(norm="pre")), "got norm 'pre'"),
         (text(tiny_shape(dim=4)), "dim 4 and 0 dense layers"),
-        (text(replace(tiny_shape(), head=HeadShape(dense=(Dense(width=4),)))), "1 dense layers"),
+        (text(replace(tiny_shape(), head=HeadConfig(dense=(Dense(width=4),)))), "1 dense layers"),
         (text(attention="rotary"), "layer 0 has SoftmaxAttention"),
         (text(attention="binarized"), "layer 0 has BinarizedAttention"),
     ],

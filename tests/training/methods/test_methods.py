@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attar.training.encoders.transformer import TransformerShape
-from attar.training.encoders.vit import VitEncoder, VitShape
+from attar.training.encoders.transformer import TransformerConfig
+from attar.training.encoders.vit import VitConfig, VitEncoder
 from attar.training.method import Method
 from attar.training.methods.asymmetric import Asymmetric
-from attar.training.methods.group_masked import Corrupted, GroupMasked
+from attar.training.methods.group_masked import GroupMasked, GroupMaskedBatch
 from attar.training.methods.label_augmentation import LabelAugmentation, Turned
 from attar.training.methods.label_distillation import LabelDistillation
 from attar.training.methods.mixing import MixedTwins
@@ -18,7 +18,7 @@ from attar.training.methods.momentum import Mixing, MomentumContrast
 from attar.training.methods.random_teacher import PrototypeHead, RandomTeacher
 from attar.training.methods.reconstruction import Reconstruction
 from attar.training.methods.self_distilled import SelfDistilled
-from attar.training.methods.siamese import Inputs, Twins
+from attar.training.methods.siamese import Inputs, Siamese
 from attar.training.methods.swav import Swav
 from attar.training.objectives.barlow_twins import barlow_twins
 from attar.training.objectives.soft_labels import jensen_shannon, soft_labels
@@ -159,7 +159,7 @@ def test_swav_keeps_prototypes_of_unit_length_and_still_while_they_are_frozen() 
 def test_mixed_barlow_twins_without_strength_is_barlow_twins() -> None:
     projector = nn.Linear(DIM, 4)
     mixed = MixedTwins(encoder(), projector, redundancy=0.1, strength=0.0)
-    twins = Twins(encoder(), projector, partial(barlow_twins, redundancy=0.1))
+    twins = Siamese(encoder(), projector, partial(barlow_twins, redundancy=0.1))
     torch.testing.assert_close(mixed.loss(pair(), 0)[0], twins.loss(pair(), 0)[0])
 
 
@@ -251,8 +251,8 @@ def test_label_augmentation_learns_joint_labels_and_teaches_one_pass() -> None:
 
 def group_masked(*, rebuild: float, contrast: float) -> GroupMasked:
     torch.manual_seed(0)
-    transformer = TransformerShape(width=8, depth=1, heads=2, hidden=8)
-    vit = VitEncoder(VitShape(channels=2, side=4, patch=2, transformer=transformer, dim=4))
+    transformer = TransformerConfig(width=8, depth=1, heads=2, hidden=8)
+    vit = VitEncoder(VitConfig(channels=2, side=4, patch=2, transformer=transformer, dim=4))
     return GroupMasked(
         vit, nn.Linear(4, 4), momentum=constant(0.9), rebuild=rebuild, contrast=contrast
     )
@@ -271,7 +271,7 @@ def test_sit_rebuilds_the_hidden_pixels_alone() -> None:
     clean, seen = torch.rand(2, 3, 2, 4, 4)
     hidden = torch.zeros(3, 4, 4, dtype=torch.bool)
     hidden[:, 0, 0] = True
-    view = Corrupted(clean, seen, hidden)
+    view = GroupMaskedBatch(clean, seen, hidden)
     given, _ = method.loss((view, view), 0)
     shown = clean.clone()
     shown[:, :, 1:, 1:] += 1  # where nothing is hidden, what is there does not matter
@@ -284,7 +284,7 @@ def test_sit_rebuilds_the_hidden_pixels_alone() -> None:
 
 def test_sit_without_a_part_is_the_other_part() -> None:
     clean, seen = torch.rand(2, 3, 2, 4, 4)
-    view = Corrupted(clean, seen, torch.ones(3, 4, 4, dtype=torch.bool))
+    view = GroupMaskedBatch(clean, seen, torch.ones(3, 4, 4, dtype=torch.bool))
     both, rebuild, contrast = (
         group_masked(rebuild=a, contrast=b).loss((view, view), 0)[0]
         for a, b in ((5.0, 1.0), (5.0, 0.0), (0.0, 1.0))

@@ -14,14 +14,14 @@ from attar.training.data.molecules import Molecules, Property, read_property, re
 from attar.training.data.text import embed, tokenize
 from attar.training.datasets.synthetic_molecules import AMIDE, KETONE, META, PARA, made_molecules
 from attar.training.encoders.text import TextEncoder
-from attar.training.encoders.transformer import TransformerShape
+from attar.training.encoders.transformer import TransformerConfig
 from attar.training.loop import fit
 from attar.training.probes.linear import linear_auroc
 from attar.training.probes.regression import ridge_error
 from attar.training.recipes.molecule import molformer
 from attar.training.tokenizers.smiles import MASK
 
-BLOCKS = TransformerShape(width=8, depth=1, heads=2, hidden=8, norm="pre", norm_eps=1e-5)
+BLOCKS = TransformerConfig(width=8, depth=1, heads=2, hidden=8, norm="pre", norm_eps=1e-5)
 SETTINGS = molformer.Settings(steps=3, warmup=1, batch_size=16, transformer=BLOCKS)
 
 

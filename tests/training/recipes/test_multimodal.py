@@ -19,8 +19,8 @@ from attar.training.checkpoints.encoder_folder import TensorModel, load, save
 from attar.training.data.objects import Objects
 from attar.training.data.source import embed
 from attar.training.datasets.stars import variable_stars
-from attar.training.encoders.joint_space import SharedSpace
-from attar.training.encoders.mlp import MlpEncoder, MlpShape
+from attar.training.encoders.joint_space import JointSpace
+from attar.training.encoders.mlp import MlpConfig, MlpEncoder
 from attar.training.loop import fit
 from attar.training.methods.cross_modal import CrossModal
 from attar.training.objectives.clip import MAX_SCALE, clip
@@ -41,12 +41,12 @@ def sky() -> Objects:
 
 
 @pytest.fixture(scope="module")
-def space(sky: Objects) -> SharedSpace:
+def space(sky: Objects) -> JointSpace:
     """Give the space after a few steps."""
     training = replace(recipe.build(sky, SMALL), probe=None)
     fit(training, accelerator="cpu", progress=False)
     made = training.method.encoder.eval()
-    assert isinstance(made, SharedSpace)
+    assert isinstance(made, JointSpace)
     return made
 
 
@@ -86,7 +86,7 @@ def test_turning_a_curve_moves_its_phases_and_loses_no_sample(sky: Objects) -> N
     assert torch.equal(view.data[0, 1:], curves[0, 1:].roll(start, dims=1))  # a circle, cut again
 
 
-def test_the_space_embeds_in_the_order_of_its_names(sky: Objects, space: SharedSpace) -> None:
+def test_the_space_embeds_in_the_order_of_its_names(sky: Objects, space: JointSpace) -> None:
     rows = torch.arange(4)
     batch = [sky.test[name][rows] for name in space.names]
     with torch.no_grad():
@@ -102,11 +102,11 @@ def test_the_space_embeds_in_the_order_of_its_names(sky: Objects, space: SharedS
 
 
 def test_a_space_has_at_least_two_encoders_of_one_width() -> None:
-    narrow, wide = (MlpEncoder(MlpShape(features=2, dim=dim)) for dim in (3, 4))
+    narrow, wide = (MlpEncoder(MlpConfig(features=2, dim=dim)) for dim in (3, 4))
     with pytest.raises(InvalidInput, match="their dim is one; got a of 3"):
-        SharedSpace({"a": narrow})
+        JointSpace({"a": narrow})
     with pytest.raises(InvalidInput, match="got a of 3, b of 4"):
-        SharedSpace({"a": narrow, "b": wide})
+        JointSpace({"a": narrow, "b": wide})
 
 
 def test_the_loss_is_that_of_clip_over_all_pairs(sky: Objects) -> None:
@@ -221,7 +221,7 @@ def test_labels_without_a_class_and_shapes_that_do_not_fit_are_refused() -> None
 
 
 def test_encoders_come_back_from_disk_and_say_which_space_they_share(
-    sky: Objects, space: SharedSpace, tmp_path: Path
+    sky: Objects, space: JointSpace, tmp_path: Path
 ) -> None:
     expected = embeddings(space, sky.test)
     spaces = []
@@ -235,7 +235,7 @@ def test_encoders_come_back_from_disk_and_say_which_space_they_share(
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_every_encoder_is_a_bundle_of_that_space(
-    sky: Objects, space: SharedSpace, tmp_path: Path
+    sky: Objects, space: JointSpace, tmp_path: Path
 ) -> None:
     expected = embeddings(space, sky.test)
     spaces, fingerprints, found = [], set(), {}
@@ -251,8 +251,8 @@ def test_every_encoder_is_a_bundle_of_that_space(
     np.testing.assert_allclose(fused(found), expected["fused"], rtol=0, atol=1e-4)
 
 
-def test_another_training_makes_another_space(sky: Objects, space: SharedSpace) -> None:
-    def identity(of: SharedSpace) -> set[object]:
+def test_another_training_makes_another_space(sky: Objects, space: JointSpace) -> None:
+    def identity(of: JointSpace) -> set[object]:
         return {str(model.lineage["space"])[:80] for model in of.models().values()}
 
     other = encoders(sky, SMALL)
@@ -268,7 +268,7 @@ def test_the_claim_holds_at_a_seed() -> None:
     assert verdict.holds, dict(verdict.figures)
 
 
-def saved(space: SharedSpace, folder: Path) -> Iterator[tuple[str, TensorModel]]:
+def saved(space: JointSpace, folder: Path) -> Iterator[tuple[str, TensorModel]]:
     """Give each encoder as it comes back from disk."""
     for name, model in space.models().items():
         save(model, folder / name)

@@ -11,14 +11,14 @@ import torch
 from attar.training.checkpoints.encoder_folder import TensorModel, load, save
 from attar.training.data.source import Source, embed
 from attar.training.datasets.tables import breast_cancer, wine
-from attar.training.encoders.table import TableEncoder, TableShape
-from attar.training.encoders.transformer import TransformerShape
+from attar.training.encoders.table import TableConfig, TableEncoder
+from attar.training.encoders.transformer import TransformerConfig
 from attar.training.loop import fit
 from attar.training.methods.latent_features import LatentFeatures
 from attar.training.predictors import TransformerPredictor
 from attar.training.recipes.table import t_jepa
 
-BLOCKS = TransformerShape(width=8, depth=1, heads=2, hidden=8, norm="pre", norm_eps=1e-5)
+BLOCKS = TransformerConfig(width=8, depth=1, heads=2, hidden=8, norm="pre", norm_eps=1e-5)
 SETTINGS = t_jepa.Settings(
     steps=3, warmup=1, batch_size=16, transformer=BLOCKS, predictor=BLOCKS, sets=2
 )
@@ -62,14 +62,14 @@ def test_the_unit_of_a_feature_changes_nothing(data: Source) -> None:
     encoders = []
     for scaled in (rows, rows * factors + 7):
         torch.manual_seed(0)
-        encoder = TableEncoder(TableShape(numeric=rows.shape[1], transformer=BLOCKS)).eval()
+        encoder = TableEncoder(TableConfig(numeric=rows.shape[1], transformer=BLOCKS)).eval()
         encoder.standardise(scaled)
         encoders.append(encoder(scaled))
     torch.testing.assert_close(encoders[0], encoders[1], atol=1e-3, rtol=1e-3)
 
 
 def test_a_constant_feature_is_only_centred_and_codes_are_left_alone() -> None:
-    shape = TableShape(numeric=2, categories=(3,), transformer=BLOCKS)
+    shape = TableConfig(numeric=2, categories=(3,), transformer=BLOCKS)
     encoder = TableEncoder(shape)
     rows = torch.tensor([[5.0, 1.0, 0.0], [5.0, 3.0, 2.0]])
     before = encoder.content(rows)

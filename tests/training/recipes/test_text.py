@@ -12,7 +12,7 @@ from attar.training.data.text import embed
 from attar.training.encoders.attention import BinarizedAttention, SoftmaxAttention
 from attar.training.encoders.text import TextEncoder
 from attar.training.loop import fit
-from attar.training.methods.siamese import Twins
+from attar.training.methods.siamese import Siamese
 from attar.training.recipe import Recipe
 from attar.training.recipes.text import barlow_twins, distil, ecoformer, simclr
 from attar.training.recipes.text.common import PretrainingSettings, TextData, text_data
@@ -43,7 +43,7 @@ def small(recipe: AnyRecipe, *, seed: int = 0) -> PretrainingSettings:
 def pretrained(recipe: AnyRecipe, data: TextData, *, seed: int = 0) -> TextEncoder:
     run = recipe.build(data, small(recipe, seed=seed))
     fit(run, accelerator="cpu", progress=False)
-    assert isinstance(run.method, Twins)
+    assert isinstance(run.method, Siamese)
     assert isinstance(run.method.encoder, TextEncoder)
     return run.method.encoder
 

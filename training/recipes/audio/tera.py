@@ -15,9 +15,9 @@ from ...data.source import Source, embed
 from ...data.spectrograms import Frames, spectrograms
 from ...datasets.spoken_digits import spoken_digits
 from ...datasets.tones import tones
-from ...distributed import seeded, share
-from ...encoders.spectrogram import SpectrogramEncoder, SpectrogramShape
-from ...encoders.transformer import TransformerShape
+from ...distributed import shard, step_generator
+from ...encoders.spectrogram import SpectrogramConfig, SpectrogramEncoder
+from ...encoders.transformer import TransformerConfig
 from ...loop import Training, fit
 from ...methods.masked_frames import Altered, MaskedFrames
 from ...optimisers import adamw
@@ -27,7 +27,7 @@ from ...sampler import Sampler
 from ...schedules import warmup_cosine
 from ...views.spectrogram import alter
 
-BLOCKS = TransformerShape(width=64, depth=3, heads=4, hidden=128, norm="pre", norm_eps=1e-5)
+BLOCKS = TransformerConfig(width=64, depth=3, heads=4, hidden=128, norm="pre", norm_eps=1e-5)
 WAYS = {"time": (0.0, 0.0), "time_frequency": (0.2, 0.0), "all": (0.2, 0.15)}
 
 
@@ -42,7 +42,7 @@ class Settings:
     warmup: int = 20  # steps
     weight_decay: float = 0.01
     frames: Frames = field(default_factory=Frames)
-    transformer: TransformerShape = BLOCKS
+    transformer: TransformerConfig = BLOCKS
     time: float = 0.15  # share of the frames that are chosen
     span: int = 3  # frames: about 0.1 s, as the paper's 7 of 10 ms
     frequency: float = 0.2  # most of the bands that are zeroed
@@ -53,7 +53,7 @@ def build(data: Source, settings: Settings) -> Training[Altered]:
     """Compose the run; its probe gives RankMe and, with labels, accuracies."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(settings.seed)
-        shape = SpectrogramShape(mels=settings.frames.bands, transformer=settings.transformer)
+        shape = SpectrogramConfig(mels=settings.frames.bands, transformer=settings.transformer)
         method = MaskedFrames(SpectrogramEncoder(shape))
     return further(data, method, settings)
 
@@ -66,7 +66,7 @@ def further(data: Source, method: MaskedFrames, settings: Settings) -> Training[
     def views(clean: Tensor, step: int) -> Altered:
         altered = alter(
             clean,
-            seeded(settings.seed, step),
+            step_generator(settings.seed, step),
             time=settings.time,
             span=settings.span,
             frequency=settings.frequency,
@@ -76,7 +76,7 @@ def further(data: Source, method: MaskedFrames, settings: Settings) -> Training[
 
     return Training(
         method=method,
-        batches=lambda step: seen.train[share(rows(step))],
+        batches=lambda step: seen.train[shard(rows(step))],
         views=views,
         optimiser=adamw(method, weight_decay=settings.weight_decay),
         rate=warmup_cosine(settings.rate, settings.warmup, settings.steps),

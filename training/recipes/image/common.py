@@ -13,11 +13,11 @@ from attar.errors import InvalidInput
 
 from ...data.source import Source, embed, some
 from ...datasets.digits import digits
-from ...distributed import seeded, share
+from ...distributed import shard, step_generator
 from ...encoders.encoder import TensorEncoder
 from ...loop import Training, fit
 from ...method import Method
-from ...methods.reconstruction import Corrupted
+from ...methods.reconstruction import ReconstructionBatch
 from ...methods.siamese import Inputs
 from ...optimisers import adamw
 from ...probes.suite import evaluate
@@ -25,7 +25,7 @@ from ...recipe import Claim, Figures
 from ...sampler import Sampler, seed_at
 from ...schedules import warmup_cosine
 from ...views.image import ImageView, distortion, natural
-from .encoders import Word, image_encoder
+from .encoders import EncoderName, image_encoder
 
 CLAIMED_GAIN = 0.05  # of scarce-label accuracy
 PROBED = 2048  # most images of a part that a probe looks at, taken from all over it
@@ -48,7 +48,7 @@ class ImageSettings:
     warmup: int = 20  # steps
     weight_decay: float = 1e-4
     dim: int = 64
-    encoder: Word = "small"
+    encoder: EncoderName = "small"
     views: Views = "affine"
 
 
@@ -67,7 +67,7 @@ def two_views(
     made = view or image_view(settings.views, side_of(data))
 
     def views(images: Tensor, step: int) -> tuple[Inputs, Inputs]:
-        generator = seeded(settings.seed, step)
+        generator = step_generator(settings.seed, step)
         return (made(images, generator).data,), (made(images, generator).data,)
 
     return image_run(data, settings, method, views, sampler=sampler)
@@ -95,7 +95,7 @@ def image_run(
     )
     return Training(
         method=made,
-        batches=lambda step: data.train[share(rows(step))],
+        batches=lambda step: data.train[shard(rows(step))],
         views=views,
         optimiser=adamw(made, weight_decay=settings.weight_decay),
         rate=warmup_cosine(settings.rate, settings.warmup, settings.steps),
@@ -113,11 +113,15 @@ def new_encoder(data: Source, settings: ImageSettings) -> TensorEncoder:
         return image_encoder(settings.encoder, channels=channels, side=side, dim=settings.dim)
 
 
-def noisy(settings: ImageSettings, deviation: float) -> Callable[[Tensor, int], Corrupted]:
+def noisy(
+    settings: ImageSettings, deviation: float
+) -> Callable[[Tensor, int], ReconstructionBatch]:
     """Give the views of a denoising autoencoder: images with Gaussian noise, and as they are."""
 
-    def views(images: Tensor, step: int) -> Corrupted:
-        noise = torch.randn(images.shape, generator=seeded(settings.seed, step)).to(images.device)
+    def views(images: Tensor, step: int) -> ReconstructionBatch:
+        noise = torch.randn(images.shape, generator=step_generator(settings.seed, step)).to(
+            images.device
+        )
         return images + deviation * noise, images
 
     return views

@@ -16,7 +16,7 @@ from ...datasets.digits import digits
 from ...encoders.encoder import refuse_sizes_below_one
 from ...encoders.mlp import mlp
 from ...loop import Training, fit
-from ...methods.reconstruction import Corrupted, Reconstruction
+from ...methods.reconstruction import Reconstruction, ReconstructionBatch
 from ...methods.self_distilled import SelfDistilled
 from ...probes.few_shot import few_rows
 from ...probes.finetune import fine_tune
@@ -37,7 +37,7 @@ class Settings(ImageSettings):
     target: int = 200  # training images of the target, the first ones on their side
 
 
-def build(data: Source, settings: Settings) -> Training[Corrupted]:
+def build(data: Source, settings: Settings) -> Training[ReconstructionBatch]:
     """Compose the first run: the base, a denoising autoencoder of all images."""
     numbers = data.train[torch.tensor([0])].numel()
     return image_run(
@@ -50,7 +50,7 @@ def build(data: Source, settings: Settings) -> Training[Corrupted]:
 
 def further(
     target: Source, base: Reconstruction, settings: Settings, teacher: Reconstruction | None = None
-) -> Training[Corrupted]:
+) -> Training[ReconstructionBatch]:
     """Compose a run on the target from the base, kept near a teacher's embeddings if there is one.
 
     The base and the teacher are not changed.
@@ -99,7 +99,7 @@ def trial(data: Source, seed: int) -> dict[str, float]:
     def tuned(method: Reconstruction) -> float:
         return fine_tune(method.encoder, target, rows, seed=seed, view=view).accuracy
 
-    def ran(training: Training[Corrupted]) -> Reconstruction:
+    def ran(training: Training[ReconstructionBatch]) -> Reconstruction:
         fit(replace(training, probe=None), accelerator="cpu", progress=False)
         return cast("Reconstruction", training.method)
 

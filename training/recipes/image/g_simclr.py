@@ -17,7 +17,7 @@ from ...data.source import Labels, Source, embed
 from ...datasets.digits import digits
 from ...encoders.mlp import mlp
 from ...loop import Training, fit
-from ...methods.reconstruction import Corrupted, Reconstruction
+from ...methods.reconstruction import Reconstruction, ReconstructionBatch
 from ...methods.siamese import Inputs
 from ...recipe import Claim, Figures, Recipe, Stage
 from ...sampler import Sampler
@@ -36,7 +36,7 @@ class Settings(simclr.Settings):
     clusters: int = 16
 
 
-def build(data: Source, settings: Settings) -> Training[Corrupted]:
+def build(data: Source, settings: Settings) -> Training[ReconstructionBatch]:
     """Compose the first run, the autoencoder whose embeddings are clustered."""
     numbers = data.train[torch.tensor([0])].numel()
     return image_run(
@@ -51,7 +51,9 @@ def build(data: Source, settings: Settings) -> Training[Corrupted]:
     )
 
 
-def clusters(autoencoder: Training[Corrupted], data: Source, settings: Settings) -> Labels:
+def clusters(
+    autoencoder: Training[ReconstructionBatch], data: Source, settings: Settings
+) -> Labels:
     """Give each training image its cluster, by k-means on the autoencoder's embeddings."""
     embeddings = embed(autoencoder.method.encoder.eval(), data.train)
     means = KMeans(settings.clusters, n_init=4, random_state=settings.seed)

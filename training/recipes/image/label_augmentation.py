@@ -16,7 +16,7 @@ from attar.errors import InvalidInput
 
 from ...data.source import Source
 from ...datasets.digits import digits
-from ...distributed import seeded, share
+from ...distributed import shard, step_generator
 from ...encoders.encoder import TensorEncoder
 from ...loop import Training, fit
 from ...methods.label_augmentation import LabelAugmentation, Turned
@@ -63,12 +63,12 @@ def build(data: Source, settings: Settings) -> Training[Turned]:
         )
 
     def batches(step: int) -> tuple[Tensor, Tensor]:
-        own = rows[share(sampler(step))]
+        own = rows[shard(sampler(step))]
         return data.train[own], labels[own]
 
     def views(items: tuple[Tensor, Tensor], step: int) -> Turned:
         images, known = items
-        seen = distort(images, seeded(settings.seed, step)).data
+        seen = distort(images, step_generator(settings.seed, step)).data
         return Turned(quarter_turns.all_answers(seen).data if settings.turns else seen, known)
 
     return replace(image_run(data, settings, method, views), batches=batches)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...data.source import Source
 from ...datasets.digits import digits
-from ...distributed import seeded
+from ...distributed import step_generator
 from ...loop import Training, fit
 from ...methods.random_teacher import PrototypeHead, RandomTeacher
 from ...methods.siamese import Inputs
@@ -35,7 +35,7 @@ def build(data: Source, settings: Settings) -> Training[tuple[Inputs]]:
 
     def views(images: Tensor, step: int) -> tuple[Inputs]:
         if settings.noise:
-            images = torch.rand(images.shape, generator=seeded(settings.seed, step)).to(
+            images = torch.rand(images.shape, generator=step_generator(settings.seed, step)).to(
                 images.device
             )
         return ((images,),)

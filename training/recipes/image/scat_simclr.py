@@ -10,37 +10,37 @@ from torch import Tensor
 
 from ...data.source import Source
 from ...datasets.digits import digits
-from ...distributed import seeded
+from ...distributed import step_generator
 from ...encoders.mlp import mlp
 from ...encoders.text import parameter_count
 from ...loop import Training, fit
-from ...methods.pretext_task import Asked, Puzzled
+from ...methods.pretext_task import PretextBatch, Puzzled
 from ...recipe import Claim, Figures, Recipe
 from ...views.puzzle import quarter_turns
 from .common import ImageSettings, image_run, image_view, side_of
-from .encoders import Word
+from .encoders import EncoderName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(ImageSettings):
     """The recipe's numbers."""
 
-    encoder: Word = "scattering"
+    encoder: EncoderName = "scattering"
     hidden: int = 256  # width inside the projector
     projection: int = 64
     temperature: float = 0.5
     puzzle: float = 0.3  # weight of saying how an image was turned
 
 
-def build(data: Source, settings: Settings) -> Training[Asked]:
+def build(data: Source, settings: Settings) -> Training[PretextBatch]:
     """Compose the run."""
     distort = image_view(settings.views, side_of(data))
 
-    def views(images: Tensor, step: int) -> Asked:
-        draw = seeded(settings.seed, step)
+    def views(images: Tensor, step: int) -> PretextBatch:
+        draw = step_generator(settings.seed, step)
         first, second = (distort(images, draw).data for _ in range(2))
         turned = quarter_turns(images, draw)
-        return Asked(first, second, turned.data, turned.params["label"])
+        return PretextBatch(first, second, turned.data, turned.params["label"])
 
     return image_run(
         data,

@@ -12,7 +12,7 @@ from torch import nn
 from ...data.source import Source
 from ...encoders.mlp import mlp
 from ...loop import Training
-from ...methods.siamese import Inputs, Twins
+from ...methods.siamese import Inputs, Siamese
 from ...objectives.nt_xent import nt_xent
 from ...recipe import Recipe
 from .common import ImageSettings, scarce_claim, two_views
@@ -27,9 +27,9 @@ class Settings(ImageSettings):
     temperature: float = 0.2
 
 
-def contrast(settings: Settings) -> Callable[[nn.Module], Twins]:
+def contrast(settings: Settings) -> Callable[[nn.Module], Siamese]:
     """Give what makes the method around an encoder."""
-    return lambda encoder: Twins(
+    return lambda encoder: Siamese(
         encoder,
         mlp(settings.dim, settings.hidden, settings.projection),
         partial(nt_xent, temperature=settings.temperature),

@@ -15,18 +15,18 @@ from attar.errors import InvalidInput
 
 from ...data.source import Labels, Source
 from ...datasets.digits import digits
-from ...distributed import seeded
+from ...distributed import step_generator
 from ...encoders.mlp import mlp
 from ...loop import Training, fit
 from ...methods.label_distillation import LabelDistillation
-from ...methods.siamese import Inputs, Twins
+from ...methods.siamese import Inputs, Siamese
 from ...objectives.nt_xent import nt_xent
 from ...objectives.soft_labels import soft_labels
 from ...probes.finetune import Classifier, FineTuned, accuracy, fine_tune
 from ...recipe import Claim, Figures, Recipe, Stage
 from ...samplers.labels import label_lists
 from .common import ImageSettings, image_run, image_view, new_encoder, side_of, two_views
-from .encoders import Word
+from .encoders import EncoderName
 
 FEW, MORE = 0.01, 0.1  # shares of the labels
 
@@ -42,7 +42,7 @@ class Settings(ImageSettings):
     layers: int = 1  # of the projector, which fine-tuning keeps
     tuning_steps: int = 100
     tuning_rate: float = 1e-3
-    student: Word = "tiny"
+    student: EncoderName = "tiny"
     distil_steps: int = 600
     distil_temperature: float = 1.0
 
@@ -53,7 +53,7 @@ def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     return two_views(
         data,
         settings,
-        lambda encoder: Twins(
+        lambda encoder: Siamese(
             encoder,
             mlp(settings.dim, wide, wide, settings.projection),
             partial(nt_xent, temperature=settings.temperature),
@@ -72,7 +72,7 @@ def refuse_unlabelled(data: Source) -> None:
         )
 
 
-def taught(data: Source, pretrained: Twins, settings: Settings) -> FineTuned:
+def taught(data: Source, pretrained: Siamese, settings: Settings) -> FineTuned:
     """Make the teacher, on the settings' share of the labels; raises InvalidInput without any."""
     refuse_unlabelled(data)
     assert data.train_labels is not None
@@ -80,7 +80,7 @@ def taught(data: Source, pretrained: Twins, settings: Settings) -> FineTuned:
     return tuned(data, pretrained, rows, settings)
 
 
-def tuned(data: Source, pretrained: Twins, rows: Labels, settings: Settings) -> FineTuned:
+def tuned(data: Source, pretrained: Siamese, rows: Labels, settings: Settings) -> FineTuned:
     """Fine-tune the pretrained encoder, from a layer of its projector, on the labels of `rows`."""
     return fine_tune(
         pretrained.encoder,
@@ -113,7 +113,10 @@ def distil(
         return LabelDistillation(student, teacher, objective, batch_statistics=batch_statistics)
 
     return image_run(
-        data, small, method, lambda images, step: view(images, seeded(settings.seed, step)).data
+        data,
+        small,
+        method,
+        lambda images, step: view(images, step_generator(settings.seed, step)).data,
     )
 
 
@@ -122,7 +125,7 @@ def stages(data: Source, settings: Settings) -> Iterator[Stage]:
     refuse_unlabelled(data)
     first = build(data, settings)
     yield Stage("pretrain", first)
-    teacher = taught(data, cast("Twins", first.method), settings)
+    teacher = taught(data, cast("Siamese", first.method), settings)
     yield Stage("distil", distil(data, teacher.classifier, settings, soft(settings)))
 
 
@@ -138,7 +141,7 @@ def trial(data: Source, seed: int) -> dict[str, float]:
     few, more = (label_lists(data.train_labels, share, seed).rows for share in (FEW, MORE))
     pretraining = replace(build(data, settings), probe=None)
     fit(pretraining, accelerator="cpu", progress=False)
-    pretrained = cast("Twins", pretraining.method)
+    pretrained = cast("Siamese", pretraining.method)
     from_first = tuned(data, pretrained, few, settings)
     from_encoder = tuned(data, pretrained, few, replace(settings, layers=0))
     training = replace(distil(data, from_first.classifier, settings, soft(settings)), probe=None)

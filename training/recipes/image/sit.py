@@ -13,17 +13,17 @@ from attar.errors import InvalidInput
 
 from ...data.source import Source
 from ...datasets.digits import digits
-from ...distributed import seeded
+from ...distributed import step_generator
 from ...encoders.encoder import TensorEncoder
 from ...encoders.mlp import mlp
 from ...encoders.vit import VitEncoder
 from ...loop import Training, fit
-from ...methods.group_masked import Corrupted, GroupMasked
+from ...methods.group_masked import GroupMasked, GroupMaskedBatch
 from ...recipe import Claim, Figures, Recipe
 from ...schedules import cosine_ramp
 from ...views.masks import corrupt
 from .common import ImageSettings, image_run, image_view, side_of
-from .encoders import Word
+from .encoders import EncoderName
 
 PARTS = {"both": (5.0, 1.0), "rebuild": (5.0, 0.0), "contrast": (0.0, 1.0)}
 
@@ -32,7 +32,7 @@ PARTS = {"both": (5.0, 1.0), "rebuild": (5.0, 0.0), "contrast": (0.0, 1.0)}
 class Settings(ImageSettings):
     """The recipe's numbers."""
 
-    encoder: Word = "vit"
+    encoder: EncoderName = "vit"
     rate: float = 3e-3
     steps: int = 300
     hidden: int = 256  # width inside the projector
@@ -45,7 +45,7 @@ class Settings(ImageSettings):
     foreign: float = 0.3  # most of an image that another replaces
 
 
-def build(data: Source, settings: Settings) -> Training[tuple[Corrupted, Corrupted]]:
+def build(data: Source, settings: Settings) -> Training[tuple[GroupMaskedBatch, GroupMaskedBatch]]:
     """Compose the run; raises InvalidInput for an encoder that has no patches."""
     distort = image_view(settings.views, side_of(data))
 
@@ -64,14 +64,14 @@ def build(data: Source, settings: Settings) -> Training[tuple[Corrupted, Corrupt
             contrast=settings.contrast,
         )
 
-    def view(images: Tensor, generator: torch.Generator) -> Corrupted:
+    def view(images: Tensor, generator: torch.Generator) -> GroupMaskedBatch:
         clean = distort(images, generator).data
         cell = max(1, images.shape[-1] // 8)
         harmed = corrupt(clean, generator, cell=cell, drop=settings.drop, replace=settings.foreign)
-        return Corrupted(clean, harmed.data, harmed.params["hidden"])
+        return GroupMaskedBatch(clean, harmed.data, harmed.params["hidden"])
 
-    def views(images: Tensor, step: int) -> tuple[Corrupted, Corrupted]:
-        generator = seeded(settings.seed, step)
+    def views(images: Tensor, step: int) -> tuple[GroupMaskedBatch, GroupMaskedBatch]:
+        generator = step_generator(settings.seed, step)
         return view(images, generator), view(images, generator)
 
     return image_run(data, settings, method, views)

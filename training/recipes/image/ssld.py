@@ -13,7 +13,7 @@ from torch import Tensor
 from ...data.source import Source
 from ...datasets.digits import digits
 from ...loop import Training, fit
-from ...methods.siamese import Inputs, Twins
+from ...methods.siamese import Inputs
 from ...objectives.soft_labels import jensen_shannon
 from ...probes.finetune import Classifier, accuracy
 from ...recipe import Claim, Figures, Recipe, Stage
@@ -49,7 +49,7 @@ def stages(data: Source, settings: Settings) -> Iterator[Stage]:
     simclr_v2.refuse_unlabelled(data)
     first = build(data, settings)
     yield Stage("pretrain", first)
-    teacher = simclr_v2.taught(data, cast("Twins", first.method), settings)
+    teacher = simclr_v2.taught(data, cast("Siamese", first.method), settings)
     yield Stage("distil", distil(data, teacher.classifier, settings))
 
 
@@ -58,7 +58,7 @@ def trial(data: Source, seed: int) -> dict[str, float]:
     default = replace(Settings(), seed=seed)
     pretraining = replace(build(data, default), probe=None)
     fit(pretraining, accelerator="cpu", progress=False)
-    teacher = simclr_v2.taught(data, cast("Twins", pretraining.method), default)
+    teacher = simclr_v2.taught(data, cast("Siamese", pretraining.method), default)
     ways = {
         "jensen_shannon": default,
         "cross_entropy": replace(default, divergence=False),

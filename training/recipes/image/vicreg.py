@@ -9,7 +9,7 @@ from functools import partial
 from ...data.source import Source
 from ...encoders.mlp import mlp
 from ...loop import Training
-from ...methods.siamese import Inputs, Twins
+from ...methods.siamese import Inputs, Siamese
 from ...objectives.vicreg import vicreg
 from ...recipe import Recipe
 from .common import ImageSettings, scarce_claim, two_views
@@ -31,7 +31,7 @@ def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     return two_views(
         data,
         settings,
-        lambda encoder: Twins(
+        lambda encoder: Siamese(
             encoder,
             mlp(settings.dim, settings.projector, settings.projector),
             partial(vicreg, **weights),

@@ -17,10 +17,10 @@ from tokenizers import Tokenizer
 from ...data.molecules import Molecules, Property, read_property, read_smiles
 from ...data.text import embed, pad, tokenize
 from ...datasets.synthetic_molecules import made_molecules
-from ...distributed import seeded, share
+from ...distributed import shard, step_generator
 from ...encoders.attention import LinearAttention, SoftmaxAttention
-from ...encoders.text import TextEncoder, TextShape
-from ...encoders.transformer import TransformerShape
+from ...encoders.text import TextConfig, TextEncoder
+from ...encoders.transformer import TransformerConfig
 from ...loop import Training, fit
 from ...methods.masked_language import Blanked, MaskedLanguage
 from ...optimisers import adamw
@@ -33,7 +33,7 @@ from ...schedules import warmup_cosine
 from ...tokenizers.smiles import MASK, smiles_tokenizer
 from ...views.text import Tokens, mask_tokens
 
-BLOCKS = TransformerShape(width=64, depth=3, heads=4, hidden=64, norm="pre", norm_eps=1e-5)
+BLOCKS = TransformerConfig(width=64, depth=3, heads=4, hidden=64, norm="pre", norm_eps=1e-5)
 PROBED = 2048  # molecules whose RankMe is taken
 DELTA = 0.05  # of AUROC, that linear attention may fall short of softmax
 Attention: TypeAlias = Literal["softmax", "linear"]  # the last one's untrained figures are kept
@@ -51,7 +51,7 @@ class Settings:
     rate: float = 2e-3
     warmup: int = 20  # steps
     weight_decay: float = 0.01
-    transformer: TransformerShape = BLOCKS
+    transformer: TransformerConfig = BLOCKS
     attention: Attention = "linear"  # both with rotary positions
     features: int = 32  # of linear attention
     max_length: int = 202  # tokens
@@ -75,13 +75,13 @@ def build(data: Molecules, settings: Settings) -> Training[Blanked]:
     )
 
     def views(tokens: Tokens, step: int) -> Blanked:
-        draw = seeded(settings.seed, step)
+        draw = step_generator(settings.seed, step)
         view = mask_tokens(tokens, draw, blank=blank, vocabulary=size, rate=settings.hide)
         return Blanked(view.data, tokens.ids, view.params["hidden"])
 
     return Training(
         method=method,
-        batches=lambda step: pad([rows[place] for place in share(sampler(step)).tolist()]),
+        batches=lambda step: pad([rows[place] for place in shard(sampler(step)).tolist()]),
         views=views,
         optimiser=adamw(method, weight_decay=settings.weight_decay),
         rate=warmup_cosine(settings.rate, settings.warmup, settings.steps),
@@ -98,7 +98,7 @@ def vocabulary(data: Molecules) -> bytes:
 
 def new_encoder(size: int, settings: Settings) -> TextEncoder:
     """Make the encoder of a vocabulary's size."""
-    shape = TextShape(
+    shape = TextConfig(
         vocabulary=size, max_length=settings.max_length, transformer=settings.transformer
     )
     if settings.attention == "softmax":

@@ -17,12 +17,12 @@ from torch import Tensor
 from ...data.objects import Modalities, Objects, read_objects
 from ...data.source import Labels, embed
 from ...datasets.stars import METADATA, PHOTOMETRY, SPECTRA, variable_stars
-from ...distributed import seeded, share
-from ...encoders.conv1d import Conv1dEncoder, Conv1dShape
-from ...encoders.joint_space import SharedSpace
-from ...encoders.mlp import MlpEncoder, MlpShape
-from ...encoders.series import SeriesEncoder, SeriesShape
-from ...encoders.transformer import TransformerShape
+from ...distributed import shard, step_generator
+from ...encoders.conv1d import Conv1dConfig, Conv1dEncoder
+from ...encoders.joint_space import JointSpace
+from ...encoders.mlp import MlpConfig, MlpEncoder
+from ...encoders.series import SeriesConfig, SeriesEncoder
+from ...encoders.transformer import TransformerConfig
 from ...loop import Training, fit
 from ...methods.cross_modal import CrossModal
 from ...optimisers import adamw
@@ -78,14 +78,14 @@ LARGE = Settings(steps=600, dim=128, width=64, depth=3, spectral=(64, 64, 32, 32
 """Some minutes on one core with `variable_stars(samples=96, bins=1024)`; for `trial`."""
 
 
-def encoders(data: Objects, settings: Settings) -> SharedSpace:
+def encoders(data: Objects, settings: Settings) -> JointSpace:
     """Make the three encoders for the shapes of some data, always the same of a seed."""
     sizes = {name: data.train[name][torch.tensor([0])].shape[1:] for name in ORDER}
-    curves = SeriesShape(
+    curves = SeriesConfig(
         channels=sizes[PHOTOMETRY][0],
         window=settings.window,
         hop=settings.hop,
-        transformer=TransformerShape(
+        transformer=TransformerConfig(
             width=settings.width,
             depth=settings.depth,
             heads=settings.heads,
@@ -98,11 +98,11 @@ def encoders(data: Objects, settings: Settings) -> SharedSpace:
     curves.refuse_short(sizes[PHOTOMETRY][1])
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(settings.seed)
-        return SharedSpace(
+        return JointSpace(
             {
                 PHOTOMETRY: SeriesEncoder(curves),
                 SPECTRA: Conv1dEncoder(
-                    Conv1dShape(
+                    Conv1dConfig(
                         channels=sizes[SPECTRA][0],
                         samples=sizes[SPECTRA][1],
                         widths=settings.spectral,
@@ -110,7 +110,7 @@ def encoders(data: Objects, settings: Settings) -> SharedSpace:
                     )
                 ),
                 METADATA: MlpEncoder(
-                    MlpShape(
+                    MlpConfig(
                         features=sizes[METADATA][0], hidden=(settings.tabular,), dim=settings.dim
                     )
                 ),
@@ -127,12 +127,12 @@ def build(data: Objects, settings: Settings) -> Training[tuple[Tensor, ...]]:
     )
 
     def batches(step: int) -> tuple[Tensor, ...]:
-        rows = share(sampler(step))
+        rows = shard(sampler(step))
         return tuple(data.train[name][rows] for name in ORDER)
 
     def views(batch: tuple[Tensor, ...], step: int) -> tuple[Tensor, ...]:
         photometry, *others = batch
-        return turned(photometry, seeded(settings.seed, step)).data, *others
+        return turned(photometry, step_generator(settings.seed, step)).data, *others
 
     return Training(
         method=method,
@@ -146,13 +146,13 @@ def build(data: Objects, settings: Settings) -> Training[tuple[Tensor, ...]]:
     )
 
 
-def embeddings(space: SharedSpace, objects: Modalities) -> Embeddings:
+def embeddings(space: JointSpace, objects: Modalities) -> Embeddings:
     """Embed objects in every modality, and fused."""
     parts = {name: embed(space.encoder(name), objects[name]) for name in ORDER}
     return {**parts, FUSED: fused(parts)}
 
 
-def probe(space: SharedSpace, data: Objects) -> dict[str, float]:
+def probe(space: JointSpace, data: Objects) -> dict[str, float]:
     """Probe the fused embeddings, and searches across modalities."""
     train, test = embeddings(space, data.train), embeddings(space, data.test)
     return {
@@ -220,7 +220,7 @@ def outliers(
     return figures
 
 
-def few_labels(space: SharedSpace, data: Objects, settings: Settings) -> dict[str, float]:
+def few_labels(space: JointSpace, data: Objects, settings: Settings) -> dict[str, float]:
     """Fine-tune light curves' encoder on few labels: pretrained, and from scratch."""
     rows = label_lists(data.train_labels, FEW, settings.seed).rows
     starts = {"clip": space, "scratch": encoders(data, settings)}
@@ -244,7 +244,7 @@ def trial(data: Objects, seed: int, settings: Settings | None = None) -> dict[st
     training = replace(build(data, settings), probe=None)
     fit(training, accelerator="cpu", progress=False)
     space = training.method.encoder.eval()
-    assert isinstance(space, SharedSpace)
+    assert isinstance(space, JointSpace)
     train, test, novel = (embeddings(space, part) for part in (data.train, data.test, data.novel))
     return {
         **few_labels(space, data, settings),

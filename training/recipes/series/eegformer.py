@@ -19,9 +19,9 @@ from attar.errors import InvalidInput
 from ...data.arrays import Npz
 from ...data.source import Rows, Source, embed, subset
 from ...datasets.eeg import eeg
-from ...distributed import share
-from ...encoders.series import SeriesEncoder, SeriesShape
-from ...encoders.transformer import TransformerShape
+from ...distributed import shard
+from ...encoders.series import SeriesConfig, SeriesEncoder
+from ...encoders.transformer import TransformerConfig
 from ...loop import Training, fit
 from ...methods.vector_quantised import Quantised, perplexity
 from ...optimisers import adamw
@@ -34,7 +34,7 @@ from ...schedules import warmup_cosine
 from ...targets import Codebook
 from ...views.frames import normalized
 
-BLOCKS = TransformerShape(width=64, depth=2, heads=4, hidden=128, norm="pre", norm_eps=1e-5)
+BLOCKS = TransformerConfig(width=64, depth=2, heads=4, hidden=128, norm="pre", norm_eps=1e-5)
 PROBATION = 0.15  # of a NAB series: what NAB leaves for learning
 LENGTH, HOP = 128, 32  # samples of a segment of NAB, and between their starts
 
@@ -54,7 +54,7 @@ class Settings:
     weight_decay: float = 0.01
     window: int = 64  # samples a token sees
     hop: int = 32  # samples to the next one
-    transformer: TransformerShape = BLOCKS
+    transformer: TransformerConfig = BLOCKS
     size: int = 256  # codes
     hidden: int = 128  # width inside the decoder
     commitment: float = 0.25
@@ -71,7 +71,7 @@ def build(data: Source, settings: Settings) -> Training[Tensor]:
     channels, samples = data.train[torch.tensor([0])].shape[1:]
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(settings.seed)
-        shape = SeriesShape(
+        shape = SeriesConfig(
             channels=channels,
             window=settings.window,
             hop=settings.hop,
@@ -88,7 +88,7 @@ def build(data: Source, settings: Settings) -> Training[Tensor]:
     rows = Sampler(items=len(data.train), batch_size=settings.batch_size, seed=settings.seed)
     return Training(
         method=method,
-        batches=lambda step: data.train[share(rows(step))],
+        batches=lambda step: data.train[shard(rows(step))],
         views=lambda series, _step: normalized(series),
         optimiser=adamw(method, weight_decay=settings.weight_decay),
         rate=warmup_cosine(settings.rate, settings.warmup, settings.steps),

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from ...data.reading import read
 from ...data.source import Source, embed
 from ...datasets.tables import breast_cancer
-from ...distributed import seeded, share
-from ...encoders.table import TableEncoder, TableShape
-from ...encoders.transformer import TransformerShape
+from ...distributed import shard, step_generator
+from ...encoders.table import TableConfig, TableEncoder
+from ...encoders.transformer import TransformerConfig
 from ...loop import Training, fit
-from ...methods.latent_features import Asked, LatentFeatures
+from ...methods.latent_features import LatentFeatures, LatentFeaturesBatch
 from ...optimisers import adamw
 from ...predictors import TransformerPredictor
 from ...probes.suite import evaluate
@@ -27,8 +27,8 @@ from ...sampler import Sampler
 from ...schedules import cosine_ramp, warmup_cosine
 from ...views.masks import feature_masks
 
-BLOCKS = TransformerShape(width=64, depth=3, heads=4, hidden=128, norm="pre", norm_eps=1e-5)
-PREDICTOR = TransformerShape(width=32, depth=2, heads=4, hidden=64, norm="pre", norm_eps=1e-5)
+BLOCKS = TransformerConfig(width=64, depth=3, heads=4, hidden=128, norm="pre", norm_eps=1e-5)
+PREDICTOR = TransformerConfig(width=32, depth=2, heads=4, hidden=64, norm="pre", norm_eps=1e-5)
 MEASURED = 4096  # rows from which mean and deviation of the features are taken
 
 
@@ -42,8 +42,8 @@ class Settings:
     rate: float = 2e-4
     warmup: int = 20  # steps
     weight_decay: float = 0.05
-    transformer: TransformerShape = BLOCKS
-    predictor: TransformerShape = PREDICTOR
+    transformer: TransformerConfig = BLOCKS
+    predictor: TransformerConfig = PREDICTOR
     context: tuple[float, float] = (0.2, 0.4)  # least and greatest share that is seen
     target: tuple[float, float] = (0.2, 0.4)
     sets: int = 4
@@ -51,7 +51,7 @@ class Settings:
     regularise: bool = True  # with the token before the features
 
 
-def build(data: Source, settings: Settings) -> Training[Asked]:
+def build(data: Source, settings: Settings) -> Training[LatentFeaturesBatch]:
     """Compose the run; its probe gives RankMe and, with labels, accuracies.
 
     The encoder takes rows as they were measured, and brings them to one scale itself.
@@ -61,7 +61,7 @@ def build(data: Source, settings: Settings) -> Training[Asked]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(settings.seed)
         encoder = TableEncoder(
-            TableShape(
+            TableConfig(
                 numeric=features, transformer=settings.transformer, pooling="mean", normalized=False
             )
         )
@@ -75,23 +75,23 @@ def build(data: Source, settings: Settings) -> Training[Asked]:
     )
     rows = Sampler(items=len(data.train), batch_size=settings.batch_size, seed=settings.seed)
 
-    def views(items: Tensor, step: int) -> Asked:
+    def views(items: Tensor, step: int) -> LatentFeaturesBatch:
         n = len(items)
         masks = feature_masks(
             n,
             features,
-            seeded(settings.seed, step),
+            step_generator(settings.seed, step),
             context=settings.context,
             target=settings.target,
             sets=settings.sets,
         )
         context = masks.context.nonzero()[:, -1].view(n, -1)
         targets = masks.targets.nonzero()[:, -1].view(n, settings.sets, -1)
-        return Asked(items, context.to(items.device), targets.to(items.device))
+        return LatentFeaturesBatch(items, context.to(items.device), targets.to(items.device))
 
     return Training(
         method=method,
-        batches=lambda step: data.train[share(rows(step))],
+        batches=lambda step: data.train[shard(rows(step))],
         views=views,
         optimiser=adamw(method, weight_decay=settings.weight_decay),
         rate=warmup_cosine(settings.rate, settings.warmup, settings.steps),

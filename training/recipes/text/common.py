@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from ...data.pairs import Pair, Split, split
 from ...data.text import Retrieval, Row, TextPairs, tokenize
 from ...datasets import docstrings
-from ...distributed import share
-from ...encoders.text import TextEncoder, TextShape
-from ...encoders.transformer import TransformerShape
+from ...distributed import shard
+from ...encoders.text import TextConfig, TextEncoder
+from ...encoders.transformer import TransformerConfig
 from ...loop import Training, fit
-from ...methods.siamese import Inputs, Twins
+from ...methods.siamese import Inputs, Siamese
 from ...optimisers import parameter_groups
 from ...recipe import Claim, Figures
 from ...schedules import warmup_cosine
@@ -25,11 +25,11 @@ RANK = 128  # of a student's token table
 MAX_LENGTH = 64  # tokens: a summary and the first sentences of a body
 VOCABULARY = 30522  # BERT's word pieces, which all-MiniLM and many teachers share
 
-STUDENT = TextShape(
+STUDENT = TextConfig(
     vocabulary=VOCABULARY,
     max_length=MAX_LENGTH,
     rank=RANK,
-    transformer=TransformerShape(width=384, depth=2, heads=12, hidden=1024),
+    transformer=TransformerConfig(width=384, depth=2, heads=12, hidden=1024),
 )
 """6.7 million parameters: two of all-MiniLM's layers, the table factorised, the middle thinner."""
 
@@ -55,13 +55,13 @@ class PretrainingSettings:
     rate: float = 1e-3
     warmup: int = 10  # steps
     weight_decay: float = 0.01
-    shape: TextShape = STUDENT
+    shape: TextConfig = STUDENT
 
 
 SettingsT = TypeVar("SettingsT", bound=PretrainingSettings)
 
 
-def student_of(teacher: TextShape, *, depth: int) -> TextShape:
+def student_of(teacher: TextConfig, *, depth: int) -> TextConfig:
     """Give the student of a teacher's own width and vocabulary: `STUDENT` for all-MiniLM's."""
     theirs = teacher.transformer
     return replace(
@@ -111,11 +111,11 @@ def twins(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(settings.seed)
         encoder = TextEncoder(settings.shape)
-        method = Twins(encoder, projector(encoder.dim), objective)
+        method = Siamese(encoder, projector(encoder.dim), objective)
     sampler = data.pairs.sampler(batch_size=settings.batch_size, seed=settings.seed)
     return Training(
         method=method,
-        batches=lambda step: data.pairs.batch(share(sampler(step))),
+        batches=lambda step: data.pairs.batch(shard(sampler(step))),
         optimiser=torch.optim.AdamW(parameter_groups(method, weight_decay=settings.weight_decay)),
         rate=warmup_cosine(settings.rate, settings.warmup, settings.steps),
         steps=settings.steps,
@@ -130,10 +130,10 @@ def pretraining_claim(
     """Claim that a text recipe learns to retrieve, on the standard library's docstrings."""
 
     def trial(data: TextData, seed: int) -> dict[str, float]:
-        small = TextShape(
+        small = TextConfig(
             vocabulary=4096,
             max_length=32,
-            transformer=TransformerShape(width=128, depth=2, heads=4, hidden=256),
+            transformer=TransformerConfig(width=128, depth=2, heads=4, hidden=256),
         )
         short = replace(settings, steps=CLAIMED_STEPS, shape=small, seed=seed)
         history = fit(build(data, short), accelerator="cpu", progress=False)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...data.text import embed
-from ...distributed import share
+from ...distributed import shard
 from ...encoders.text import TextEncoder, TextNetwork
 from ...loop import Training
 from ...methods.distillation import Distillation, Lesson
@@ -57,7 +57,7 @@ def build(
     first, second = torch.from_numpy(goals.first), torch.from_numpy(goals.second)
 
     def batches(step: int) -> Lesson:
-        rows = share(sampler(step))
+        rows = shard(sampler(step))
         return *data.pairs.batch(rows), first[rows], second[rows]
 
     return Training(
