@@ -1,11 +1,11 @@
-"""Door: every call of every protocol comes in and leaves here, and is counted once.
+"""Admission: every call of every protocol is let in, or refused, and counted here.
 
 A call is named by a request id, admitted or refused, and told to metrics and log when it ends,
 under the gRPC status that its exception maps to. The edges of gRPC and HTTP only translate:
 
-    with answering(door.open(rpc, headers)) as call:
+    with answering(admission.open(rpc, headers)) as call:
         try:
-            with door.admitted(call, scope=scope, headers=headers, peer=peer) as room:
+            with admission.admitted(call, scope=scope, headers=headers, peer=peer) as room:
                 ...
         except Exception as error:
             ...  # tell it, in the protocol's words

@@ -146,7 +146,7 @@ async def running(settings: Settings, *, owner: Path | None = None) -> AsyncIter
     metrics = Metrics((*RPCS, *HTTP_ROUTES) if settings.http_port is not None else RPCS)
     async with AsyncExitStack() as stack:
         # What is cheap and may fail comes first: a taken port is told before a bundle is read.
-        door = Admission(
+        admission = Admission(
             _access(settings, stack),
             metrics,
             max_concurrent_requests=settings.max_concurrent_requests,
@@ -157,7 +157,7 @@ async def running(settings: Settings, *, owner: Path | None = None) -> AsyncIter
         )
         if first and shared:
             _refuse_taken(settings)
-        server = _server(door, settings, shared=shared)
+        server = _server(admission, settings, shared=shared)
         stack.push_async_callback(server.stop, None)  # where the start fails halfway
         shown = certificate(settings)
         port = _bind(server, settings, shown)
@@ -170,24 +170,24 @@ async def running(settings: Settings, *, owner: Path | None = None) -> AsyncIter
         models = model_factory.models(
             settings, metrics, shared=shared, ledger=owner.parent if owner else workers.folder
         )
-        await _tell_vitals(metrics, models, door, settings, stack)
+        await _tell_vitals(metrics, models, admission, settings, stack)
         await models.start()
         stack.push_async_callback(models.close, drain=True)
         if first:  # after what may have been mistyped: a mistake is told in one line
             log.info("settings\n%s", describe(settings))
         orphans = await _add_kept(models, settings, server, stack, owner)
-        _add_models(models, settings, server, door, orphans)
+        _add_models(models, settings, server, admission, orphans)
         healthy = health.HealthService(models, SERVICE_NAMES, max_streams=settings.max_streams)
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
         if settings.reflection:
             reflection.add_to(server, (*SERVICE_NAMES, health.SERVICE.full_name))
         healthy.look()
         await server.start()
-        await web.start(models, door, shown)
+        await web.start(models, admission, shown)
         stack.push_async_callback(workers.stop, 0.0)
         await workers.start(port, web.port)
         watcher = asyncio.create_task(healthy.keep())
-        stack.callback(asyncio.create_task(malloc_trim.keep_small(door)).cancel)
+        stack.callback(asyncio.create_task(malloc_trim.keep_small(admission)).cancel)
         _write_ready(settings.ready_file, port, stack)
         log.info("serving %s on %s:%d", ", ".join(m.name for m in models), settings.host, port)
         try:
@@ -195,7 +195,7 @@ async def running(settings: Settings, *, owner: Path | None = None) -> AsyncIter
         finally:
             watcher.cancel()
             healthy.drain()
-            await _leave(door, server, web, workers, settings.grace_s)
+            await _leave(admission, server, web, workers, settings.grace_s)
     log.info("stopped; everything that was acknowledged is on disk")
 
 
@@ -233,14 +233,14 @@ def _look_over(settings: Settings) -> None:
 
 
 async def _leave(
-    door: Admission, server: grpc.aio.Server, web: RestServer, workers: Workers, grace_s: float
+    admission: Admission, server: grpc.aio.Server, web: RestServer, workers: Workers, grace_s: float
 ) -> None:
     """Refuse new calls in words while accepted ones end, and only then close the ports."""
     log.info("draining: calls that were accepted have %g s", grace_s)
     ends = asyncio.get_running_loop().time() + grace_s
-    door.drain()
+    admission.drain()
     await workers.stop(grace_s)  # the calls that they forward end here
-    left = await door.quiet(max(0.0, ends - asyncio.get_running_loop().time()))
+    left = await admission.quiet(max(0.0, ends - asyncio.get_running_loop().time()))
     await asyncio.gather(server.stop(left), web.stop(left))
 
 
@@ -255,7 +255,7 @@ def _traces(stack: AsyncExitStack) -> "Tracing | None":
     return tracing
 
 
-def _server(door: Admission, settings: Settings, *, shared: bool) -> grpc.aio.Server:
+def _server(admission: Admission, settings: Settings, *, shared: bool) -> grpc.aio.Server:
     note_tasks(asyncio.get_running_loop())
     patience = CallTimeouts(
         read_timeout_s=settings.grpc_read_timeout_s,
@@ -264,7 +264,7 @@ def _server(door: Admission, settings: Settings, *, shared: bool) -> grpc.aio.Se
     server = grpc.aio.server(
         interceptors=(
             AdmissionInterceptor(
-                door,
+                admission,
                 patience,
                 None if settings.has_keys else site(settings),
                 max_items=settings.max_items,
@@ -294,7 +294,7 @@ def _server(door: Admission, settings: Settings, *, shared: bool) -> grpc.aio.Se
             ("grpc.http2.bdp_probe", 0),
             ("grpc.max_send_message_length", -1),  # bounded by the limits on what is asked
             # gRPC drops what no handler has taken, in no words of ours, by default from 1,000
-            # calls on and after 30 s: a burst that the door would have refused, or answered.
+            # calls on and after 30 s: a burst that admission would have refused, or answered.
             ("grpc.server.max_pending_requests", _MAX_PENDING),
             ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
             ("grpc.server_max_unrequested_time_in_server", _MAX_PENDING_S),
@@ -347,27 +347,31 @@ def _taken(settings: Settings) -> InvalidInput:
 
 
 async def _tell_vitals(
-    metrics: Metrics, models: Models, door: Admission, settings: Settings, stack: AsyncExitStack
+    metrics: Metrics,
+    models: Models,
+    admission: Admission,
+    settings: Settings,
+    stack: AsyncExitStack,
 ) -> None:
     """Answer probes and scrapes, while models load too."""
     if settings.metrics_port is None:
         return
     host, port = settings.metrics_host, settings.metrics_port
     try:
-        vitals = MetricsServer(host, port, registry=metrics.registry, site=site(settings))
+        metrics_server = MetricsServer(host, port, registry=metrics.registry, site=site(settings))
     except OSError as error:
         raise InvalidInput(
             f"cannot listen on {host}:{port} for metrics: {error.strerror or error}; choose "
             "another --metrics-port (0 takes a free one, off none) or --metrics-host"
         ) from error
-    stack.callback(vitals.close)
+    stack.callback(metrics_server.close)
     if port == 0:
-        log.info("metrics on %s:%d", host, vitals.port)
-    await vitals.start(partial(_why_not_ready, models, door))
+        log.info("metrics on %s:%d", host, metrics_server.port)
+    await metrics_server.start(partial(_why_not_ready, models, admission))
 
 
-def _why_not_ready(models: Models, door: Admission) -> str:
-    return "the server is shutting down" if door.draining.is_set() else models.why_not_ready
+def _why_not_ready(models: Models, admission: Admission) -> str:
+    return "the server is shutting down" if admission.draining.is_set() else models.why_not_ready
 
 
 async def _add_kept(
@@ -439,7 +443,7 @@ def _add_models(
     models: Models,
     settings: Settings,
     server: grpc.aio.Server,
-    door: Admission,
+    admission: Admission,
     orphans: Orphans | None,
 ) -> None:
     """Add the services that need models alone."""
@@ -451,7 +455,7 @@ def _add_models(
             max_items=settings.max_items,
             max_name_characters=settings.max_name_characters,
             max_stream_requests=settings.max_stream_requests,
-            draining=door.draining,
+            draining=admission.draining,
         ),
         server,
     )
@@ -461,7 +465,7 @@ def _add_models(
             max_items=settings.max_items,
             max_name_characters=settings.max_name_characters,
             max_stream_requests=settings.max_stream_requests,
-            draining=door.draining,
+            draining=admission.draining,
         ),
         server,
     )

@@ -1,4 +1,4 @@
-"""Steps: what grows with a request leaves the event loop, and holds the interpreter for moments.
+"""Cooperative steps: long work leaves the event loop, and gives up the interpreter often.
 
 Another thread alone is not enough: one call of C that holds the interpreter for 100 ms stops the
 loop as if it ran there. So what is long is done in steps, and between two of them others run.

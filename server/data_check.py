@@ -1,4 +1,4 @@
-"""Damage: what in a data folder is not as it was written, looked for by a call and not by use.
+"""The check of a data folder: what in it is not as it was written.
 
 A server finds damage where it opens a file. This compares everything that has a checksum, and
 changes nothing: shards by `checksums.json`, descriptions by their own sum, snapshots by their name,

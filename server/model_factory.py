@@ -1,4 +1,4 @@
-"""What a server serves, by its settings: how a bundle on disk becomes a model."""
+"""The model factory: how a bundle on disk becomes a model, by the settings."""
 
 import os
 from pathlib import Path

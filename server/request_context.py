@@ -1,4 +1,4 @@
-"""Call: what is known of the call being answered, whatever protocol brought it.
+"""The request context: what is known of the call that is answered, whatever its protocol.
 
 The edge of each protocol opens one (`answering`), and everything beneath finds it (`current`): a
 use case tells what it cost, an error names its request id, and the log, the traces and the key's

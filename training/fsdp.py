@@ -1,4 +1,4 @@
-"""Sharding: parameters, gradients and optimiser state parted among processes, whole when needed.
+"""FSDP: parameters, gradients and optimiser state split among processes, whole when needed.
 
 Every process keeps one part of each parameter; a transformer's blocks are put together one after
 another as they run, and all else when a step begins. Gradients are averaged over processes, as in

@@ -1,4 +1,4 @@
-"""Sums: whether a shard's files are as they were when they were written last.
+"""Checksums: whether a shard's files are as they were when they were last written.
 
 The engine has none, and a bit that a disk turns gives other vectors or payloads without a word. So
 once a collection rests or is closed, the CRC-32 of each file of its shard is written to

@@ -1,4 +1,4 @@
-"""Chosen: which engine keeps the collections, by the settings."""
+"""The factory of stores: which engine keeps the collections, by the settings."""
 
 import asyncio
 

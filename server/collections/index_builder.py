@@ -1,4 +1,4 @@
-"""Builder: what is done to a copy of a shard, or to a snapshot, in a process of its own.
+"""The index builder: work on a copy of a shard, or on a snapshot, in a process of its own.
 
     optimize SOURCE FOLDER TARGET    copy a shard, and build the copy's index
     pack SOURCE FOLDER TARGET        copy a shard and the description in FOLDER into a snapshot

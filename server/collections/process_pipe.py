@@ -1,4 +1,4 @@
-"""Pipe: what the store's process answers, read so that others run meanwhile.
+"""The pipe to the store's process: large answers are read so that other calls run meanwhile.
 
 One call of pickle holds the interpreter until the whole answer is there, which may have 64 MiB. So
 each payload is pickled by itself, and between two of them the reader lets others run. A large array

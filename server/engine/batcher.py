@@ -65,7 +65,7 @@ class Observer(Protocol):
         """Count one item's time in the queue."""
 
     def rejected(self, reason: str) -> None:
-        """Count one call refused at the door."""
+        """Count one call refused at admission."""
 
     def expired(self) -> None:
         """Count one accepted call that met its deadline unanswered."""
@@ -215,7 +215,7 @@ class Batcher(Generic[T, R]):
         self._serving = False
         self._closing: str | None = None  # why new callers are refused for good
         self._fault: str | None = None  # why they are until `serve` is called again
-        # Of those who wait until the queue, the run or the door has changed.
+        # Of those who wait until the queue, the run or the admission has changed.
         self._watching: list[asyncio.Future[None]] = []
         # The callers who wait for room, first come first served; bulk ones hold up their like only.
         self._turns = {"interactive": asyncio.Lock(), "bulk": asyncio.Lock()}

@@ -1,4 +1,4 @@
-"""A model repository: where bundles lie on disk, and how each looks at one moment.
+"""The bundle repository: where bundles lie on disk, and what each looks like now.
 
     DIR/NAME.attar/  DIR/NAME.zip           one bundle, folder or zip
     DIR/NAME/VERSION/  DIR/NAME/VERSION.zip  several versions; VERSION begins with a digit

@@ -123,7 +123,9 @@ class Model:
             observer=observer,
         )
         self._tasks: list[asyncio.Task[None]] = []
-        self._hop = CoalescingExecutor(f"the host's step of {self.name}", timeout_s=run_timeout_s)
+        self._executor = CoalescingExecutor(
+            f"the host's step of {self.name}", timeout_s=run_timeout_s
+        )
         self._tally = Tally()
         self._answers = False  # the last thing that is known of its forward passes
         self._answered = 0.0  # loop time of the last that succeeded, s
@@ -207,7 +209,7 @@ class Model:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        self._hop.close()
+        self._executor.close()
 
     def refuse_if_full(self) -> None:
         """Raise `Overloaded` where the queue is full, before any work.
@@ -244,7 +246,9 @@ class Model:
             left=left,
         )
         try:
-            prepared = await (self._hop(job) if _is_small(items) else self._hop.alone(job))
+            prepared = await (
+                self._executor(job) if _is_small(items) else self._executor.alone(job)
+            )
         finally:
             left.set()
         self._observer.tokenized(time.perf_counter() - start, truncated=prepared.truncated)

@@ -1,4 +1,4 @@
-"""A worker is a thread that runs one thing at a time for the loop, and can be given up for another.
+"""A run thread runs one thing at a time for the event loop, and can be replaced by another.
 
 A run that hangs inside a backend cannot be stopped from Python. So nobody waits for its thread: it
 is a daemon, whoever gave it up starts a new one, and a result that comes too late is dropped.

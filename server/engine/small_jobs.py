@@ -1,4 +1,4 @@
-"""A hop takes jobs off the loop: small ones that came during one hop share the next.
+"""Small jobs: those that come while a thread works share the next turn of that thread.
 
 To wake a thread, and the loop after it, costs more than to tokenise a sentence. A job that never
 ends, as a tokenizer's pattern may at some text, is given up: its threads are the hop's own, so that

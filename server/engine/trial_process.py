@@ -1,4 +1,4 @@
-"""Proof: a bundle is opened and tried in a process of its own before the server opens it itself.
+"""The trial process: a bundle is opened and tried there before the server opens it.
 
     python -m attar.server.engine.trial_process PARENT JOB
 

@@ -1,4 +1,4 @@
-"""Shares: how much of a limit each caller holds, so that nobody holds all of it.
+"""Fair shares: how much of a limit each caller holds, so that nobody holds all of it.
 
 A caller may hold as much as is left free. Alone it reaches half of the limit, and with n others
 each reaches one part in n + 2: as much is always left for who comes next. These are the dynamic

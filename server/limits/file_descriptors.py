@@ -1,4 +1,4 @@
-"""Descriptors: each connection takes one, and so does each file.
+"""File descriptors: each connection takes one, and so does each file.
 
 A process begins with 1,024 of them on most systems, for which one caller has ports enough; it may
 have more. gRPC's connections get half, so that files and the other ports have some left.

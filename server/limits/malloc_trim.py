@@ -1,4 +1,4 @@
-"""Memory: what large requests have left behind goes back to the system.
+"""Trimming malloc: memory that large requests have freed goes back to the system.
 
 glibc keeps what is freed, in an arena for each thread, for requests that may never come. Where the
 C library is another one nothing here does anything.

@@ -1,4 +1,4 @@
-"""Receiving: how many gRPC messages come at a time, since each may be as long as the limit.
+"""Receive slots: how many gRPC messages are received at a time, each up to the limit.
 
 gRPC keeps what has come of a message until it is whole, and tells nobody how long it will be. Until
 it is asked for a message it lets some KiB of it come, so the handlers of unary calls ask in turn.

@@ -1,4 +1,4 @@
-"""Places: what streams hold, of which a caller who has few takes from the one who has most.
+"""Stream slots: a caller with few streams takes a slot from the caller with most.
 
 A stream may last, so shares alone do not do: nine callers, each of whom takes what it may, hold
 every place, and keep it. Where none is free, the stream that was silent for longest of those of the

@@ -1,4 +1,4 @@
-"""Working: the memory that requests in work are made into, estimated before it is taken."""
+"""Working memory: the bytes that requests are read into, estimated before they are taken."""
 
 import asyncio
 from typing import Final

@@ -41,7 +41,7 @@ def ended(
     """Write how a call ended, and the request field that was at fault, never its value.
 
     At debug when it went well, for one line costs what a call does; and when it was refused for
-    want of room, for then there is least time: the door tells of those together.
+    want of room, for then there is least time: admission logs those together.
     """
     level = logging.DEBUG if outcome in ("OK", CROWDED) else logging.INFO
     if not calls.isEnabledFor(level):

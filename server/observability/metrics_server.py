@@ -1,4 +1,4 @@
-"""Vitals: metrics, liveness and readiness, by a thread with an event loop and a port of its own.
+"""The metrics server: metrics, liveness and readiness, by a thread, a loop and a port of its own.
 
 Whatever the server's loop does, or is kept from doing, these are answered: an orchestrator must not
 kill a server because it is busy. A connection has one request and a few seconds for all of it, and
@@ -191,8 +191,8 @@ class _Scrapes:
 class _Connection(asyncio.Protocol):
     """One connection: one request, one answer, and the end."""
 
-    def __init__(self, vitals: MetricsServer) -> None:
-        self._vitals = vitals
+    def __init__(self, metrics_server: MetricsServer) -> None:
+        self._metrics_server = metrics_server
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
         self._transport: asyncio.Transport
         self._answering: asyncio.Task[None] | None = None
@@ -203,7 +203,7 @@ class _Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._timer = asyncio.get_running_loop().call_later(WHOLE_S, self.abort)
-        self._vitals.opened(self)
+        self._metrics_server.opened(self)
 
     def data_received(self, data: bytes) -> None:
         """Answer once the head is whole; what comes after it is nobody's."""
@@ -221,13 +221,13 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         """Let it go."""
         self._timer.cancel()
-        self._vitals.closed(self)
+        self._metrics_server.closed(self)
         if self._answering is not None:
             self._answering.cancel()
 
     def abort(self) -> None:
         """End it now, whatever it owes or is owed."""
-        self._vitals.closed(self)
+        self._metrics_server.closed(self)
         self._transport.abort()
 
     async def _answer(self, request: h11.Request) -> None:
@@ -237,7 +237,7 @@ class _Connection(asyncio.Protocol):
         self._is_head = request.method == b"HEAD"
         headers = {name.decode(): value.decode("latin-1") for name, value in request.headers}
         target = request.target.decode("latin-1")
-        self._write(*await self._vitals.answer(target, headers))
+        self._write(*await self._metrics_server.answer(target, headers))
 
     def _write(self, status: int, kind: str, body: bytes) -> None:
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):

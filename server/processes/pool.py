@@ -1,4 +1,4 @@
-"""Workers: more processes behind the same ports, where one Python process is the limit.
+"""The pool of worker processes: more processes behind the same ports.
 
 The kernel shares connections out among them (SO_REUSEPORT). Each has models, queues and metrics of
 its own. What is kept on disk has one owner, the first process: the others forward to it the calls

@@ -1,6 +1,6 @@
-"""Edge: what happens around every HTTP request, whatever its route.
+"""Endpoints: what happens around every HTTP request, whatever its route.
 
-A request comes in through the door, is read whole within its limits, and ends with its answer or
+A request comes in through admission, is read whole within its limits, and ends with its answer or
 with the one status and body that its exception maps to. Who leaves takes the work along.
 """
 
@@ -102,10 +102,15 @@ class EndpointFactory:
     """The way of every request to its route's answer."""
 
     def __init__(
-        self, door: Admission, *, max_body_bytes: int, max_json_values: int, read_timeout_s: float
+        self,
+        admission: Admission,
+        *,
+        max_body_bytes: int,
+        max_json_values: int,
+        read_timeout_s: float,
     ) -> None:
-        """Let requests in by `door`; their bodies have so many bytes, and so long to arrive."""
-        self._door = door
+        """Let requests in by `admission`; their bodies have so many bytes, and so long to arrive."""
+        self._admission = admission
         self._max_json_values = max_json_values
         self._max_body_bytes = max_body_bytes
         self._read_timeout_s = read_timeout_s
@@ -118,11 +123,11 @@ class EndpointFactory:
         async def answer(request: Request) -> ASGIApp:
             headers = dict(reversed(request.headers.items()))
             peer = request.client.host if request.client else ""
-            with answering(self._door.open(route.name, headers)) as call:
+            with answering(self._admission.open(route.name, headers)) as call:
                 room = None
                 try:
                     with (
-                        self._door.admitted(
+                        self._admission.admitted(
                             call, scope=route.scope, headers=headers, peer=peer
                         ) as room,
                         ExitStack() as arriving,

@@ -1,4 +1,4 @@
-"""Reader: JSON as Python's own reader takes it, but long arrays in steps, and others run between.
+"""The JSON reader: Python's own, but long arrays are read in steps, and other calls run between.
 
 That reader is one call of C, which holds the interpreter until the whole body is read. Numbers of
 long arrays are packed as they are read: a million Python floats lie in as many blocks of 1 MiB as

@@ -1,4 +1,4 @@
-"""Listener: the HTTP port, uvicorn's server inside our own loop.
+"""The listener of the HTTP port: uvicorn's server inside our own loop.
 
 A connection is closed when a request's head is not whole in time, however busily its bytes drip;
 a body has a time of its own at the edge. A caller who takes nothing of an answer is closed by the

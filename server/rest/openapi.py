@@ -1,4 +1,4 @@
-"""Page: the HTTP routes as an OpenAPI document, and that document as a page that loads nothing."""
+"""The OpenAPI document of the HTTP routes, and a page of it that loads nothing."""
 
 import json
 import re

@@ -143,10 +143,10 @@ async def _in_pieces(send: Send, message: MutableMapping[str, Any]) -> None:
 class Health:
     """Liveness and readiness, for orchestrators that ask by HTTP."""
 
-    def __init__(self, models: Models, door: Admission) -> None:
-        """Tell of these models, until the door drains."""
+    def __init__(self, models: Models, admission: Admission) -> None:
+        """Tell of these models, until admission drains."""
         self._models = models
-        self._door = door
+        self._admission = admission
 
     async def live(self, asked: HttpRequest) -> Response:
         """Say that the process answers."""
@@ -154,7 +154,7 @@ class Health:
 
     async def ready(self, asked: HttpRequest) -> Response:
         """Say whether every model can answer."""
-        if self._door.draining.is_set():
+        if self._admission.draining.is_set():
             raise Unavailable("the server is shutting down; ask another, or retry later")
         if why := self._models.why_not_ready:
             raise Unavailable(why)
@@ -236,10 +236,10 @@ ROUTES: Final = (
 """Every route, and what a key needs for it."""
 
 
-def application(models: Models, door: Admission, limits: Limits) -> ASGIApp:
+def application(models: Models, admission: Admission, limits: Limits) -> ASGIApp:
     """The ASGI application; who calls it handles no error of it."""
     to = Answers(
-        health=Health(models, door),
+        health=Health(models, admission),
         openai=openai.OpenAI(models, max_items=limits.max_items, truncate=limits.truncate),
         kserve=kserve.KServe(
             models,
@@ -248,7 +248,7 @@ def application(models: Models, door: Admission, limits: Limits) -> ASGIApp:
         ),
     )
     way = EndpointFactory(
-        door,
+        admission,
         max_body_bytes=limits.max_message_bytes,
         max_json_values=limits.max_json_values,
         read_timeout_s=limits.read_timeout_s,

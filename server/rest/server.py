@@ -1,4 +1,4 @@
-"""Web: the HTTP port that the settings name, beside gRPC's."""
+"""The HTTP server: the port that the settings name, next to gRPC's."""
 
 import logging
 import socket
@@ -33,7 +33,7 @@ class RestServer:
         """The port that is taken; None where there is none."""
         return None if self._socket is None else int(self._socket.getsockname()[1])
 
-    async def start(self, models: Models, door: Admission, shown: Certificate | None) -> None:
+    async def start(self, models: Models, admission: Admission, shown: Certificate | None) -> None:
         """Answer for these models, by TLS with a certificate."""
         if self._socket is None:
             return
@@ -53,7 +53,9 @@ class RestServer:
             keep_alive_s=chosen.http_keep_alive_s,
             max_connections=chosen.max_http_connections,
         )
-        self._listener = Listener(application(models, door, limits), self._socket, patience, shown)
+        self._listener = Listener(
+            application(models, admission, limits), self._socket, patience, shown
+        )
         try:
             await self._listener.start()
         except OSError as error:  # another, that took it at the same time, listens already

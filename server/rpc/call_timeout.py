@@ -1,4 +1,4 @@
-"""Ending: a gRPC call that waits for its caller for too long is ended, and its memory is freed.
+"""The timeout of a call: a gRPC call that waits for its caller too long is ended.
 
 grpc.aio has no call for that. It answers each RPC in a task that another one began, which watches
 for the caller's leaving; gRPC cancels the RPC once both have let go of it, and the server's own

@@ -1,4 +1,4 @@
-"""Parts: the fields of a message, counted in its bytes before protobuf makes objects of them.
+"""Field counts: the fields of a message, counted in its bytes before protobuf makes objects.
 
 Two bytes are an empty text, or an empty message, and make up to a hundred in memory. So what has
 more of them than any right request is refused first. Numbers that are packed are one part: their

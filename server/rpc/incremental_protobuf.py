@@ -1,4 +1,4 @@
-"""Messages: protobuf read in steps and written in parts, where one call would hold the interpreter.
+"""Incremental protobuf: long messages are read in steps and written in parts.
 
 To merge a message's parts one after the other is to read it whole: the encoding says so.
 https://protobuf.dev/programming-guides/encoding/#last-one-wins

@@ -1,6 +1,6 @@
-"""Guard: what happens around every gRPC call, whatever its service.
+"""The interceptor: what happens around every gRPC call, whatever its service.
 
-A call comes in through the door and ends with its answer or with the one status that its exception
+A call comes in through admission and ends with its answer or with the one status that its exception
 maps to. The services behind it only decode, ask a use case, and encode.
 """
 
@@ -131,11 +131,11 @@ class CallTimeouts:
 
 
 class AdmissionInterceptor(grpc.aio.ServerInterceptor):
-    """The door of every gRPC call, and the mapping of its errors."""
+    """Admission of every gRPC call, and the mapping of its errors."""
 
     def __init__(
         self,
-        door: Admission,
+        admission: Admission,
         patience: CallTimeouts,
         site: Site | None = None,
         *,
@@ -143,14 +143,14 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
         max_payload_values: int,
         limits: Mapping[str, int],
     ) -> None:
-        """Let calls in by `door`, whose messages have fields for so many items and values.
+        """Let calls in by `admission`, whose messages have fields for so many items and values.
 
         `limits` are of the settings in messages.LIMITS.
 
         With a `site`, none of other sites' pages: no page speaks gRPC, but one may come by a proxy
         that translates gRPC-web.
         """
-        self._door = door
+        self._admission = admission
         self._patience = patience
         self._site = site
         self._max_items = max_items
@@ -208,7 +208,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
 
         async def call(_: object, context: Context) -> bytes:
             headers = _headers(context)
-            with answering(self._door.open(rpc, headers)) as one:
+            with answering(self._admission.open(rpc, headers)) as one:
                 one.fields = kind.DESCRIPTOR.fields_by_name
                 data = b""
                 try:
@@ -263,7 +263,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
                 async with self._received(context, self._probes, peer) as data:
                     return await self._read(kind, data)
             except AttarError as error:
-                one = self._door.open("health", _headers(context))
+                one = self._admission.open("health", _headers(context))
                 await self._abort(context, one, to_status(error), ending)
 
         if handler.unary_unary is not None:
@@ -292,15 +292,15 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
     ) -> Callable[[object, Context], Awaitable[bytes]]:
         async def call(_: object, context: Context) -> bytes:
             peer = context.peer()
-            room = self._door.room(peer)
+            room = self._admission.room(peer)
             try:
                 async with self._received(context, self._calls, peer) as received:
                     data = received
-                with self._door.passing(len(data), peer):
+                with self._admission.passing(len(data), peer):
                     made: bytes = await forward(data, context)
                 room.settle(len(made))
             except AttarError as error:
-                one = self._door.open("forward", _headers(context))
+                one = self._admission.open("forward", _headers(context))
                 await self._abort(context, one, to_status(error), ending)
             self._keep(room, ending, len(made))
             return made
@@ -328,7 +328,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
                     yield await self._read(kind, data)
                     del data  # or it would stay until the next one is there
 
-            with answering(self._door.open(rpc, headers)) as one:
+            with answering(self._admission.open(rpc, headers)) as one:
                 try:
                     with self._admitted(one, headers, context, stream=True):
                         self._refuse_pages(headers)
@@ -407,7 +407,9 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
         peer = context.peer()
         if peer.startswith(_WORKER):
             peer = headers.get(PEER, peer)
-        return self._door.admitted(call, scope=scope, headers=headers, peer=peer, stream=stream)
+        return self._admission.admitted(
+            call, scope=scope, headers=headers, peer=peer, stream=stream
+        )
 
     def _refuse_pages(self, headers: Mapping[str, str]) -> None:
         if self._site is not None:

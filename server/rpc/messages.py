@@ -1,4 +1,4 @@
-"""Convert: requests to plain values, each fault named by its field, and plain values to answers."""
+"""Messages: requests to plain values, each fault named by its field, and back to answers."""
 
 import asyncio
 from collections.abc import Container, Mapping, Sequence

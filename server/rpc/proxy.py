@@ -1,4 +1,4 @@
-"""Forward: the calls of some services go on, as they are, to the worker that answers them."""
+"""The proxy: calls of some services go on, unchanged, to the worker process that answers them."""
 
 from collections.abc import Iterable
 from functools import partial

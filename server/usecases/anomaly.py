@@ -69,7 +69,7 @@ class Anomaly:
         self._models = models
         self._collections = collections
         self._fits = fits or FitQueue()
-        self._shelf = HeadStore(
+        self._head_store = HeadStore(
             data_dir / "anomaly",
             "detector",
             KnnAnomaly.from_bytes,
@@ -77,7 +77,7 @@ class Anomaly:
             capacity=capacity,
             reserve_bytes=min_free_bytes,
         )
-        self.damaged = self._shelf.damaged
+        self.damaged = self._head_store.damaged
 
     async def fit(
         self,
@@ -100,7 +100,7 @@ class Anomaly:
         taken, and `InvalidInput` for euclidean distances of a collection whose model gives other
         lengths than one: a collection keeps directions alone.
         """
-        self._shelf.refuse_taken(name)
+        self._head_store.refuse_taken(name)
         if (items is None) == (collection is None):
             raise InvalidInput("give either items or a collection to fit on, and not both")
         if neighbours > MAX_NEIGHBOURS:
@@ -117,7 +117,7 @@ class Anomaly:
                     target_fpr,
                     metric,
                 )
-                await self._shelf.put(name, head)
+                await self._head_store.put(name, head)
         elif items is not None:
             dims = self._models[model].encoder.dim
             self._refuse_large(name, len(items), dims, neighbours, target_fpr)
@@ -135,7 +135,7 @@ class Anomaly:
                 head = await self._fitted(
                     embedded.model, embedded.vectors, neighbours, target_fpr, metric
                 )
-                await self._shelf.put(name, head)
+                await self._head_store.put(name, head)
         return _info(name, head)
 
     def _refuse_large(
@@ -143,7 +143,7 @@ class Anomaly:
     ) -> None:
         """Refuse too few items, and a detector that has no room, before any work."""
         apart = held_out(items, neighbours, target_fpr)
-        self._shelf.refuse_large(name, 4 * ((items - apart) * dims + apart))
+        self._head_store.refuse_large(name, 4 * ((items - apart) * dims + apart))
 
     async def _of_collection(
         self, name: str, model: str, metric: Metric | None
@@ -190,7 +190,7 @@ class Anomaly:
         deadline: float | None = None,
     ) -> Scored:
         """Score items; one that cannot be embedded fails alone."""
-        head = self._shelf.get(name)
+        head = self._head_store.get(name)
         model = model_for(self._models, SpaceMember("detector", name, head.model, head.fingerprint))
         embedded = await embed(
             self._models,
@@ -217,15 +217,15 @@ class Anomaly:
 
     async def get(self, name: str) -> DetectorInfo:
         """Describe a detector."""
-        return _info(name, self._shelf.get(name))
+        return _info(name, self._head_store.get(name))
 
     async def list(self) -> tuple[DetectorInfo, ...]:
         """Describe every detector, by name."""
-        return tuple(_info(name, self._shelf.get(name)) for name in self._shelf.names())
+        return tuple(_info(name, self._head_store.get(name)) for name in self._head_store.names())
 
     async def delete(self, name: str) -> None:
         """Remove a detector."""
-        await self._shelf.delete(name)
+        await self._head_store.delete(name)
 
 
 def _info(name: str, head: KnnAnomaly) -> DetectorInfo:

@@ -73,7 +73,7 @@ class Classification:
         """Read the classifiers that are there, which blocks; `fits` are those of the server."""
         self._models = models
         self._fits = fits or FitQueue()
-        self._shelf = HeadStore(
+        self._head_store = HeadStore(
             data_dir / "classifiers",
             "classifier",
             LinearClassifier.from_bytes,
@@ -81,7 +81,7 @@ class Classification:
             capacity=capacity,
             reserve_bytes=min_free_bytes,
         )
-        self.damaged = self._shelf.damaged
+        self.damaged = self._head_store.damaged
 
     async def fit(
         self,
@@ -101,7 +101,7 @@ class Classification:
         cannot be embedded, `AlreadyExists` if the name is taken, and `InvalidInput` for labels that
         are no names or that look the same.
         """
-        self._shelf.refuse_taken(name)
+        self._head_store.refuse_taken(name)
         if len(items) != len(labels):
             raise InvalidInput(
                 f"labels must be one label an item; got {len(labels)} for {len(items)} items"
@@ -111,7 +111,7 @@ class Classification:
             lambda: _check_labels(labels, most=max_labels, longest=max_name_characters),
         )
         classes, dims = len({*labels}), self._models[model].encoder.dim
-        self._shelf.refuse_large(name, 4 * classes * (dims + 1))
+        self._head_store.refuse_large(name, 4 * classes * (dims + 1))
         embedded = await embed(
             self._models,
             model=model,
@@ -133,7 +133,7 @@ class Classification:
                     between=refuse_left,
                 )
             )
-            await self._shelf.put(name, head)
+            await self._head_store.put(name, head)
         return _info(name, head)
 
     async def predict(
@@ -145,7 +145,7 @@ class Classification:
         deadline: float | None = None,
     ) -> Predicted:
         """Give each item's label; an item that cannot be embedded fails alone."""
-        head = self._shelf.get(name)
+        head = self._head_store.get(name)
         model = model_for(
             self._models, SpaceMember("classifier", name, head.model, head.fingerprint)
         )
@@ -165,15 +165,15 @@ class Classification:
 
     async def get(self, name: str) -> ClassifierInfo:
         """Describe a classifier."""
-        return _info(name, self._shelf.get(name))
+        return _info(name, self._head_store.get(name))
 
     async def list(self) -> tuple[ClassifierInfo, ...]:
         """Describe every classifier, by name."""
-        return tuple(_info(name, self._shelf.get(name)) for name in self._shelf.names())
+        return tuple(_info(name, self._head_store.get(name)) for name in self._head_store.names())
 
     async def delete(self, name: str) -> None:
         """Remove a classifier."""
-        await self._shelf.delete(name)
+        await self._head_store.delete(name)
 
 
 def _predict(head: LinearClassifier, embedded: Embedded) -> Predicted:

@@ -1,4 +1,4 @@
-"""What is kept belongs to a space: the model that it needs, and the refusal where there is none."""
+"""The embedding space of what is kept: the model that it needs, or the refusal."""
 
 import asyncio
 import logging

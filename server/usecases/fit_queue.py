@@ -1,4 +1,4 @@
-"""Fits: one at a time of a server, in a thread, and no longer than its caller stays."""
+"""The fit queue: one fit at a time, in a thread, for as long as its caller stays."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""A shelf: heads on disk, one file a name, each there whole or not at all, read once."""
+"""The store of heads: one file a head on disk, each whole or absent, read once."""
 
 import asyncio
 import logging
