@@ -283,7 +283,7 @@ class Model:
         wait: bool,
         priority: Priority,
     ) -> list[Row | AttarError]:
-        computed = await self._batcher.many(
+        computed = await self._batcher.submit_all(
             prepared, deadline=deadline, wait=wait, priority=priority
         )
         if any(isinstance(outcome, Row) for outcome in computed):

@@ -109,7 +109,7 @@ class EndpointFactory:
         max_json_values: int,
         read_timeout_s: float,
     ) -> None:
-        """Let requests in by `admission`; their bodies have so many bytes, and so long to arrive."""
+        """Let requests in by `admission`; bodies have so many bytes, and so long to arrive."""
         self._admission = admission
         self._max_json_values = max_json_values
         self._max_body_bytes = max_body_bytes

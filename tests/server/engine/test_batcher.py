@@ -22,7 +22,8 @@ from attar.errors import (
     Unavailable,
 )
 from attar.inputs import Priority
-from attar.server.engine.batcher import Batcher, cut, oldest
+from attar.server.engine.batcher import Batcher
+from attar.server.engine.batching import select_batch, window_size
 
 PATIENCE = 10.0  # seconds until a test that hangs says so
 
@@ -141,7 +142,7 @@ lengths = st.lists(st.integers(1, 512), min_size=1, max_size=60)
 def test_a_batch_has_the_oldest_stays_in_its_budget_and_pads_a_tenth_of_it(
     costs: list[int], budget: int
 ) -> None:
-    chosen = cut(costs, budget)
+    chosen = select_batch(costs, budget)
     assert chosen[0] == 0
     assert chosen == sorted(set(chosen))
     padded = len(chosen) * max(costs[i] for i in chosen)
@@ -153,7 +154,7 @@ def test_a_batch_has_the_oldest_stays_in_its_budget_and_pads_a_tenth_of_it(
 def test_nobody_starves(costs: list[int], budget: int) -> None:
     waiting, rounds = list(enumerate(costs)), 0
     while waiting:
-        taken = set(cut([cost for _, cost in waiting], budget))
+        taken = set(select_batch([cost for _, cost in waiting], budget))
         assert all(position >= rounds for i, (position, _) in enumerate(waiting) if i in taken)
         waiting = [entry for i, entry in enumerate(waiting) if i not in taken]
         rounds += 1
@@ -161,20 +162,20 @@ def test_nobody_starves(costs: list[int], budget: int) -> None:
 
 
 def test_a_batch_takes_neighbours_in_length_and_the_older_among_equals() -> None:
-    assert cut([100, 5, 100, 6, 98, 98], 300) == [0, 2, 4]
-    assert cut([8, 8, 8, 8], 16) == [0, 1]
+    assert select_batch([100, 5, 100, 6, 98, 98], 300) == [0, 2, 4]
+    assert select_batch([8, 8, 8, 8], 16) == [0, 1]
 
 
 def test_a_batch_that_would_pad_more_than_a_tenth_of_the_budget_is_cut() -> None:
-    assert cut([8] * 20 + [512], 100_000) == list(range(20))
-    assert cut([8] * 20 + [512], 110_000) == list(range(21))
+    assert select_batch([8] * 20 + [512], 100_000) == list(range(20))
+    assert select_batch([8] * 20 + [512], 110_000) == list(range(21))
 
 
 @given(lengths, st.integers(1, 4096))
 def test_a_batch_is_cut_from_a_third_of_the_queue_or_from_what_fills_the_budget(
     costs: list[int], budget: int
 ) -> None:
-    count = oldest(costs, budget)
+    count = window_size(costs, budget)
     assert 1 <= count <= len(costs)
     assert 3 * count >= len(costs)
     assert count == len(costs) or sum(costs[:count]) >= budget
@@ -211,7 +212,7 @@ def test_a_cancelled_caller_costs_no_compute_and_does_not_disturb_its_batch_mate
         backend, tally = Backend(held=True), Tally()
         batcher = make(backend, observer=tally)
         serving = asyncio.create_task(batcher.serve())
-        running = [asyncio.create_task(batcher.many([1, 2])), asyncio.create_task(batcher(2))]
+        running = [asyncio.create_task(batcher.submit_all([1, 2])), asyncio.create_task(batcher(2))]
         await backend.busy()
         queued = [asyncio.create_task(batcher(n)) for n in (3, 4, 5)]
         await settle()
@@ -261,7 +262,7 @@ def test_a_failing_run_reaches_its_own_batch_only(error: BaseException) -> None:
 
         batcher = make(run, tokens=13)  # 13 is a batch of its own
         failing = [asyncio.create_task(batcher(13)) for _ in range(2)]
-        others = asyncio.create_task(batcher.many([5, 6, 13, 5]))
+        others = asyncio.create_task(batcher.submit_all([5, 6, 13, 5]))
         await settle()
         serving = asyncio.create_task(batcher.serve())
         for task in failing:
@@ -282,7 +283,7 @@ def test_a_wrong_number_of_rows_is_an_error_and_not_a_hang(rows: list[int]) -> N
     async def scenario() -> None:
         batcher = make(lambda items: rows if 1 in items else [0] * len(items))
         serving = asyncio.create_task(batcher.serve())
-        outcomes = await batcher.many([1, 1])
+        outcomes = await batcher.submit_all([1, 1])
         assert [str(outcome) for outcome in outcomes] == [
             f"a run gave {len(rows)} rows for 1 items; this is a bug in attar"
         ] * 2
@@ -322,11 +323,11 @@ def test_a_call_is_admitted_whole_or_not_at_all() -> None:
         backend = Backend()
         batcher = make(backend, items=4)
         with pytest.raises(InvalidInput, match="5 items of 5 tokens never fit a queue of 4 items"):
-            await batcher.many([1] * 5)
-        waiting = asyncio.create_task(batcher.many([1, 1]))
+            await batcher.submit_all([1] * 5)
+        waiting = asyncio.create_task(batcher.submit_all([1, 1]))
         await settle()
         with pytest.raises(Overloaded):
-            await batcher.many([2, 2, 2])
+            await batcher.submit_all([2, 2, 2])
         serving = asyncio.create_task(batcher.serve())
         assert await waiting == [-1, -1]
         assert backend.batches == [[1, 1]]
@@ -341,7 +342,7 @@ def test_a_call_that_waits_for_room_may_be_longer_than_the_queue() -> None:
         batcher = make(backend, items=4, queue_tokens=12, tokens=12)
         serving = asyncio.create_task(batcher.serve())
         calls = [list(range(1, 30)), [40], list(range(30, 1, -1))]
-        answers = await asyncio.gather(*(batcher.many(call, wait=True) for call in calls))
+        answers = await asyncio.gather(*(batcher.submit_all(call, wait=True) for call in calls))
         assert answers == [[-item for item in call] for call in calls]
         assert max(map(len, backend.batches)) <= 4
         await stop(serving)
@@ -384,8 +385,8 @@ def test_closing_without_a_drain_answers_those_who_wait() -> None:
         serving = asyncio.create_task(batcher.serve())
         running = asyncio.create_task(batcher(1))
         await backend.busy()
-        queued = asyncio.create_task(batcher.many([2, 3]))
-        outside = asyncio.create_task(batcher.many([4], wait=True))
+        queued = asyncio.create_task(batcher.submit_all([2, 3]))
+        outside = asyncio.create_task(batcher.submit_all([4], wait=True))
         await settle()
         closing = asyncio.create_task(batcher.close(drain=False))
         for task in (queued, outside):
@@ -456,7 +457,7 @@ def test_in_a_batch_that_fails_every_good_item_is_answered_and_every_bad_one_fai
         backend = Poisoned(bad)
         batcher = make(backend, tokens=10**6)
         serving = asyncio.create_task(batcher.serve())
-        outcomes = await batcher.many([size, *range(1, size)])
+        outcomes = await batcher.submit_all([size, *range(1, size)])
         for item, outcome in zip([size, *range(1, size)], outcomes, strict=True):
             if item in bad:
                 assert isinstance(outcome, BackendError)
@@ -515,7 +516,7 @@ def test_a_run_without_a_backend_is_not_halved_and_its_callers_may_retry() -> No
         batcher = make(run)
         serving = asyncio.create_task(batcher.serve())
         with pytest.raises(Unavailable, match="nobody answers"):
-            await batcher.many([1] * 8)
+            await batcher.submit_all([1] * 8)
         assert runs == [8]
         await stop(serving)
 
@@ -532,9 +533,9 @@ def test_interactive_items_go_before_bulk_ones_that_came_earlier() -> None:
         serving = asyncio.create_task(batcher.serve())
         first = asyncio.create_task(batcher(1))
         await backend.busy()
-        bulk = asyncio.create_task(batcher.many([10, 11], priority="bulk"))
+        bulk = asyncio.create_task(batcher.submit_all([10, 11], priority="bulk"))
         await settle()
-        urgent = asyncio.create_task(batcher.many([12, 13]))
+        urgent = asyncio.create_task(batcher.submit_all([12, 13]))
         await settle()
         backend.let_go.release(3)
         await asyncio.gather(first, bulk, urgent)
@@ -552,7 +553,7 @@ def test_a_bulk_item_has_its_turn_after_aging_though_interactive_ones_keep_comin
         loop = asyncio.get_running_loop()
         tasks: list[asyncio.Task[Any]] = [asyncio.create_task(batcher(10))]
         await backend.busy()
-        tasks.append(asyncio.create_task(batcher.many([7], priority="bulk")))
+        tasks.append(asyncio.create_task(batcher.submit_all([7], priority="bulk")))
         await settle()
         came = loop.time()
         tasks += [asyncio.create_task(batcher(10)) for _ in range(3)]
@@ -576,9 +577,9 @@ def test_bulk_that_waits_for_room_does_not_hold_up_interactive_streams() -> None
         serving = asyncio.create_task(batcher.serve())
         tasks: list[asyncio.Task[Any]] = [asyncio.create_task(batcher(1))]
         await backend.busy()
-        tasks += [asyncio.create_task(batcher.many([5] * 6, wait=True, priority="bulk"))]
+        tasks += [asyncio.create_task(batcher.submit_all([5] * 6, wait=True, priority="bulk"))]
         await settle()
-        tasks += [asyncio.create_task(batcher.many([6], wait=True))]
+        tasks += [asyncio.create_task(batcher.submit_all([6], wait=True))]
         await settle()
         backend.let_go.release(20)
         await asyncio.gather(*tasks)
@@ -599,7 +600,7 @@ def test_equal_items_in_flight_are_computed_once_and_take_no_room() -> None:
         running = [asyncio.create_task(batcher(1))]
         await backend.busy()
         running.append(asyncio.create_task(batcher(1)))  # joins the run
-        queued = [asyncio.create_task(batcher.many([2, 3, 2])) for _ in range(10)]
+        queued = [asyncio.create_task(batcher.submit_all([2, 3, 2])) for _ in range(10)]
         await settle()
         backend.let_go.release(2)
         assert await asyncio.gather(*running) == [-1, -1]
@@ -643,7 +644,7 @@ def test_a_bulk_item_that_an_interactive_caller_joins_goes_with_it() -> None:
         serving = asyncio.create_task(batcher.serve())
         tasks: list[asyncio.Task[Any]] = [asyncio.create_task(batcher(1))]
         await backend.busy()
-        tasks.append(asyncio.create_task(batcher.many([7, 8], priority="bulk")))
+        tasks.append(asyncio.create_task(batcher.submit_all([7, 8], priority="bulk")))
         await settle()
         tasks.append(asyncio.create_task(batcher(8)))
         await settle()
@@ -831,7 +832,7 @@ def test_every_caller_ends_exactly_once(  # noqa: C901 - one play of many parts
                 await asyncio.sleep(0)
             deadline = None if fate.deadline is None else loop.time() + fate.deadline
             try:
-                rows = await batcher.many(
+                rows = await batcher.submit_all(
                     fate.items, deadline=deadline, wait=fate.wait, priority=fate.priority
                 )
                 for item, row in zip(fate.items, rows, strict=True):
