@@ -262,7 +262,7 @@ class Model:
         wait: bool = False,
         priority: Priority = "interactive",
     ) -> list[Row | AttarError]:
-        """Embed prepared items, those that the cache lacks; see `Batcher.many`."""
+        """Embed prepared items, those that the cache lacks; see `Batcher.submit_all`."""
         if self._cache is None:
             return await self._computed(prepared, deadline=deadline, wait=wait, priority=priority)
         known = await self._remembered(self._cache, prepared)
