@@ -216,7 +216,7 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchResults:
     """The hits of each query, best first; empty where the query failed."""
 
     hits: tuple[tuple[Hit, ...], ...]
@@ -524,7 +524,7 @@ def search(
     truncation: Truncation = "truncate",
     partial: bool = False,
     deadline_s: float = DEADLINE_S,
-) -> Call[Found]:
+) -> Call[SearchResults]:
     """The nearest points to each query, by cosine similarity; `offset` of them are passed over.
 
     Queries are items, vectors or the ids of points, which do not find themselves. `filter` keeps
@@ -546,15 +546,18 @@ def search(
         **_query(items, vectors, ids, fingerprint),
     )
 
-    def decode(answer: collections_pb2.SearchResponse) -> Found:
+    def decode(answer: collections_pb2.SearchResponse) -> SearchResults:
         return _found(answer, partial=partial)
 
     return _call("Collections/Search", request, collections_pb2.SearchResponse, decode, deadline_s)
 
 
 def search_batch(
-    searches: Iterable[Call[Found]], *, partial: bool = False, deadline_s: float = DEADLINE_S
-) -> Call[tuple[Found | AttarError, ...]]:
+    searches: Iterable[Call[SearchResults]],
+    *,
+    partial: bool = False,
+    deadline_s: float = DEADLINE_S,
+) -> Call[tuple[SearchResults | AttarError, ...]]:
     """Different searches, each made by `search`, in one call; their own deadlines do not count.
 
     A search that fails as a whole raises its error; with `partial` the error stands in its place.
@@ -565,8 +568,10 @@ def search_batch(
             raise InvalidInput(f"searches[{index}] is no search; make each with calls.search")
     request = wire.message(collections_pb2.SearchBatchRequest, searches=cast("Any", requests))
 
-    def decode(answer: collections_pb2.SearchBatchResponse) -> tuple[Found | AttarError, ...]:
-        outcomes: list[Found | AttarError] = []
+    def decode(
+        answer: collections_pb2.SearchBatchResponse,
+    ) -> tuple[SearchResults | AttarError, ...]:
+        outcomes: list[SearchResults | AttarError] = []
         for result in answer.results:
             if result.HasField("response"):
                 outcomes.append(_found(result.response, partial=partial))
@@ -1187,9 +1192,9 @@ def _collection(info: collections_pb2.CollectionInfo) -> Collection:
     )
 
 
-def _found(answer: collections_pb2.SearchResponse, *, partial: bool) -> Found:
+def _found(answer: collections_pb2.SearchResponse, *, partial: bool) -> SearchResults:
     hits = tuple(tuple(map(_hit, result.hits)) for result in answer.results)
-    return Found(hits, _errors(answer.items, partial=partial), answer.fingerprint)
+    return SearchResults(hits, _errors(answer.items, partial=partial), answer.fingerprint)
 
 
 def _points(

@@ -528,10 +528,10 @@ def _session(
 
 
 def _check_signature(
-    kind: str, specs: Sequence[TensorSpec], found: Sequence[ort.NodeArg], variant: Variant
+    kind: str, specs: Sequence[TensorSpec], nodes: Sequence[ort.NodeArg], variant: Variant
 ) -> None:
     """Hold a graph's tensors to the manifest; an axis that the graph leaves open fits any."""
-    tensors = {tensor.name: tensor for tensor in found}
+    tensors = {tensor.name: tensor for tensor in nodes}
     if tensors.keys() != {spec.name for spec in specs} or not all(
         tensors[spec.name].type == _ORT_TYPES.get(spec.dtype, f"tensor({spec.dtype})")
         and len(tensors[spec.name].shape) == len(spec.shape)
@@ -542,7 +542,7 @@ def _check_signature(
         )
         for spec in specs
     ):
-        graph = "; ".join(f"{tensor.name} {tensor.type} {tensor.shape}" for tensor in found)
+        graph = "; ".join(f"{tensor.name} {tensor.type} {tensor.shape}" for tensor in nodes)
         says = "; ".join(f"{spec.name} {spec.dtype} {list(spec.shape)}" for spec in specs)
         raise BundleRefused(
             "signature", f"{variant.file} has {kind} {graph}; the manifest says {says}"

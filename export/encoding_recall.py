@@ -99,6 +99,6 @@ def _nearest(similar: NDArray[np.float32], k: int) -> NDArray[np.intp]:
     return order[:, :k]
 
 
-def _share(found: NDArray[np.intp], wanted: NDArray[np.intp]) -> float:
-    hits = (found[:, :, None] == wanted[:, None, :]).any(axis=2)
+def _share(retrieved: NDArray[np.intp], wanted: NDArray[np.intp]) -> float:
+    hits = (retrieved[:, :, None] == wanted[:, None, :]).any(axis=2)
     return round(float(hits.mean()), 4)

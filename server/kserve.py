@@ -210,11 +210,11 @@ def statistics(models: Models, name: str, version: str) -> list[dict[str, Any]]:
     """What models have done, as ModelStatistics has it: every one, one, or one's one version."""
     if name:
         chosen = models.get(name, version)  # NotFound lists what there is
-        found = [one for one in models if one.name == name and version in ("", one.version)]
-        found = found or [chosen]
+        embedded = [one for one in models if one.name == name and version in ("", one.version)]
+        embedded = embedded or [chosen]
     else:
-        found = list(models)
-    return [_counted(model) for model in found]
+        embedded = list(models)
+    return [_counted(model) for model in embedded]
 
 
 def index(models: Models, *, repository: str, ready: bool) -> list[dict[str, str]]:
@@ -296,7 +296,7 @@ async def infer(
         own = asyncio.get_running_loop().time() + options.timeout_s
         deadline = own if deadline is None else min(deadline, own)
     with about("inputs[0]"):
-        found = await embed(
+        embedded = await embed(
             models,
             model=model.name,
             version=model.version,
@@ -311,19 +311,19 @@ async def infer(
             whole="status" not in wanted,
             form=request.form,
         )
-        if not found.good:
-            found.require_all()
+        if not embedded.good:
+            embedded.require_all()
     outputs = await off_the_loop(
-        found.vectors.nbytes, lambda: tuple(_output(name, found) for name in wanted)
+        embedded.vectors.nbytes, lambda: tuple(_output(name, embedded) for name in wanted)
     )
     return Inferred(
-        model=found.model.name,
-        version=found.model.version,
+        model=embedded.model.name,
+        version=embedded.model.version,
         id=request.id,
         outputs=outputs,
         parameters={
-            "fingerprint": found.model.encoder.fingerprint,
-            "variant": found.model.encoder.variant.name,
+            "fingerprint": embedded.model.encoder.fingerprint,
+            "variant": embedded.model.encoder.variant.name,
         },
     )
 
@@ -492,16 +492,16 @@ def _refuse_repository(name: str) -> None:
         raise NotFound(f"no repository {name[:80]!r}; this server has one, without a name")
 
 
-def _output(name: str, found: Embedded) -> Tensor:
+def _output(name: str, embedded: Embedded) -> Tensor:
     match name:
         case "embedding":
-            array = found.vectors
+            array = embedded.vectors
         case "input_tokens":
-            array = np.array([item.tokens for item in found.items], np.int32)
+            array = np.array([item.tokens for item in embedded.items], np.int32)
         case "truncated":
-            array = np.array([item.truncated for item in found.items], np.bool_)
+            array = np.array([item.truncated for item in embedded.items], np.bool_)
         case _:
-            codes = [0 if i.error is None else code_of(i.error).value[0] for i in found.items]
+            codes = [0 if i.error is None else code_of(i.error).value[0] for i in embedded.items]
             array = np.array(codes, np.int32)
     return Tensor(name=name, datatype=_NAMES[array.dtype.name], array=array)
 

@@ -106,7 +106,7 @@ def whole(tensor: Tensor) -> Tensor:
     return gathered
 
 
-def parted_as(tensor: Tensor, like: Tensor) -> Tensor:
+def shard_like(tensor: Tensor, like: Tensor) -> Tensor:
     """Give this process's part of a whole tensor, where `like` of the same shape is parted."""
     if not isinstance(like, DTensor) or tensor.shape != like.shape:
         return tensor

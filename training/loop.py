@@ -141,21 +141,21 @@ def fit(
             stack.enter_context(micro_batches(training.method.encoder, micro_batch))
         task = bar.add_task("", total=training.steps, completed=done)
         if done == 0:
-            _probe(run, log, made=0)
+            _probe(run, log, steps_done=0)
         began = time.perf_counter()
         steps = range(done, training.steps)
         for step, items in zip(steps, _ahead(training.batches, steps, workers), strict=True):
             figures = run.step(step, items)
-            made, last = step + 1, step + 1 == training.steps
-            if last or _due(log_every, made):
+            steps_done, last = step + 1, step + 1 == training.steps
+            if last or _due(log_every, steps_done):
                 row = run.logged(figures) | {"seconds": time.perf_counter() - began}
-                log.write({"step": made, "rate": training.rate(step)} | row)
+                log.write({"step": steps_done, "rate": training.rate(step)} | row)
                 bar.update(task, description=f"loss {row['loss']:.4g}{log.latest(PROBED)}")
-            if last or _due(probe_every, made):
-                _probe(run, log, made=made)
-            if checkpoint is not None and (last or _due(save_every, made)):
-                run.save(checkpoint, replace(record, step=made))
-            bar.update(task, completed=made)
+            if last or _due(probe_every, steps_done):
+                _probe(run, log, steps_done=steps_done)
+            if checkpoint is not None and (last or _due(save_every, steps_done)):
+                run.save(checkpoint, replace(record, step=steps_done))
+            bar.update(task, completed=steps_done)
         if run.sharded is not None:
             run.sharded.undo()
         return History(tuple(log.rows))
@@ -346,21 +346,21 @@ class _Run(Generic[Batch]):
         return dict(zip(names, means.tolist(), strict=True))
 
 
-def _due(every: int, made: int) -> bool:
-    return every > 0 and made % every == 0
+def _due(every: int, steps_done: int) -> bool:
+    return every > 0 and steps_done % every == 0
 
 
-def _probe(run: _Run[Batch], log: MetricsLog, *, made: int) -> None:
+def _probe(run: _Run[Batch], log: MetricsLog, *, steps_done: int) -> None:
     training = run.training
     if training.probe is None:
         return
     probe = training.probe
     training.method.eval()
     with torch.no_grad():
-        figures = training.method.during(lambda: probe(made))
+        figures = training.method.during(lambda: probe(steps_done))
     if run.sharded is not None:
         run.sharded.reshard()
-    log.write({"step": made, **figures})
+    log.write({"step": steps_done, **figures})
     ranks = [row["rankme"] for row in log.rows if "rankme" in row]
     fallen = [rank < COLLAPSED * ranks[0] for rank in ranks]
     if fallen and fallen[-1] and not any(fallen[:-1]):

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .encoders.encoder import refuse_sizes_below_one
-from .fsdp import parted_as, whole
+from .fsdp import shard_like, whole
 from .schedules import Schedule
 
 
@@ -130,5 +130,5 @@ class Codebook(nn.Module):
         picked = torch.randint(len(states), (len(overdue),), device=states.device)
         vectors = whole(self.vectors).clone()
         vectors[overdue] = states[picked].to(vectors)
-        self.vectors.copy_(parted_as(vectors, self.vectors))
+        self.vectors.copy_(shard_like(vectors, self.vectors))
         self.idle[overdue] = 0

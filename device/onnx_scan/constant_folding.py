@@ -174,9 +174,9 @@ def _cost(node: Message, x: Inputs, shape: Shape) -> int:
     return max(made, math.prod(x[0].shape)) if kind in _READ_WHOLE else made
 
 
-def _least(asked: Sequence[Constant | None]) -> int:
+def _least(requested: Sequence[Constant | None]) -> int:
     """Give the least that an item becomes by a shape that is asked for."""
-    numbers = [each.whole for each in asked if each is not None and each.numbers is not None]
+    numbers = [each.whole for each in requested if each is not None and each.numbers is not None]
     return max((math.prod(max(1, size) for size in each) for each in numbers), default=0)
 
 
@@ -239,14 +239,14 @@ def _pad(_: Message, x: Inputs) -> Shape:
 
 
 def _resize(node: Message, x: Inputs) -> Shape:
-    asked = x[-1].numbers
+    requested = x[-1].numbers
     policy = _text(node, "keep_aspect_ratio_policy", "stretch")
     if policy != "stretch" or attribute(node, "axes", []):
         raise ValueError("its sizes are of some axes, or keep a ratio")
-    if asked is None or asked.shape != (len(x[0].shape),):
+    if requested is None or requested.shape != (len(x[0].shape),):
         raise ValueError("its sizes are not known")
-    if asked.dtype.kind == "f":
-        return tuple(int(each) for each in asked * np.array(x[0].shape, np.float32))
+    if requested.dtype.kind == "f":
+        return tuple(int(each) for each in requested * np.array(x[0].shape, np.float32))
     return x[-1].whole
 
 
@@ -256,13 +256,15 @@ def _one_hot(node: Message, x: Inputs) -> Shape:
 
 
 def _reshape(node: Message, x: Inputs) -> Shape:
-    asked, count = list(x[1].whole), math.prod(x[0].shape)
-    if attribute(node, "allowzero", 0) and 0 in asked:
+    requested, count = list(x[1].whole), math.prod(x[0].shape)
+    if attribute(node, "allowzero", 0) and 0 in requested:
         raise ValueError("its shape has a zero that is meant")
-    asked = [x[0].shape[axis] if size == 0 else size for axis, size in enumerate(asked)]
-    if -1 in asked:
-        asked[asked.index(-1)] = count // max(1, math.prod(each for each in asked if each != -1))
-    return tuple(asked)
+    requested = [x[0].shape[axis] if size == 0 else size for axis, size in enumerate(requested)]
+    if -1 in requested:
+        requested[requested.index(-1)] = count // max(
+            1, math.prod(each for each in requested if each != -1)
+        )
+    return tuple(requested)
 
 
 def _flatten(node: Message, x: Inputs) -> Shape:

@@ -43,21 +43,21 @@ def integer_codes(graph: bytes, calibration: Sequence[Feed]) -> bytes:
     if not calibration:
         raise InvalidInput("int8 needs calibration data; pass at least one batch")
     model = onnx.load_from_string(graph)
-    sums = {found.product.output[0]: found for found in _code_sums(model)}
+    sums = {code_sum.product.output[0]: code_sum for code_sum in _code_sums(model)}
     if not sums:
         raise InvalidInput("the graph has no binarized attention; quantise it as any other graph")
-    scales = _scales(model, sorted({found.values for found in sums.values()}), calibration)
+    scales = _scales(model, sorted({code_sum.values for code_sum in sums.values()}), calibration)
     nodes: list[NodeProto] = []
     constants = [
         numpy_helper.from_array(np.asarray(value), name)
         for name, value in (("codes.low", LOW), ("codes.zero", ZERO), ("codes.high", HIGH))
     ]
     for node in model.graph.node:
-        found = sums.get(node.output[0]) if node.output else None
-        if found is None:
+        code_sum = sums.get(node.output[0]) if node.output else None
+        if code_sum is None:
             nodes.append(node)
             continue
-        made, scale = _integer_sum(found, scales[found.values])
+        made, scale = _integer_sum(code_sum, scales[code_sum.values])
         nodes += made
         constants += scale
     del model.graph.node[:]
@@ -96,10 +96,10 @@ def _code_sums(model: ModelProto) -> Iterator[_CodeSum]:
 
 
 def _integer_sum(
-    found: _CodeSum, scale: NDArray[np.float32]
+    code_sum: _CodeSum, scale: NDArray[np.float32]
 ) -> tuple[list[NodeProto], list[TensorProto]]:
     """Write h^T v in integers: uint8 codes, int8 values, an int32 product, one scale a head."""
-    out = found.product.output[0]
+    out = code_sum.product.output[0]
     heads = len(scale)
     constants: dict[str, NDArray[Any]] = {
         f"{out}.scale": scale,
@@ -108,14 +108,16 @@ def _integer_sum(
     }
     codes, turned, values = f"{out}.codes", f"{out}.turned", f"{out}.values"
     nodes = [
-        helper.make_node("Where", [found.positive, "codes.high", "codes.low"], [codes]),
+        helper.make_node("Where", [code_sum.positive, "codes.high", "codes.low"], [codes]),
         helper.make_node("Transpose", [codes], [turned], perm=[0, 1, 3, 2]),
         helper.make_node(
-            "QuantizeLinear", [found.values, f"{out}.scale", f"{out}.zero"], [values], axis=1
+            "QuantizeLinear", [code_sum.values, f"{out}.scale", f"{out}.zero"], [values], axis=1
         ),
         helper.make_node("MatMulInteger", [turned, values, "codes.zero"], [f"{out}.sums"]),
         helper.make_node("Cast", [f"{out}.sums"], [f"{out}.exact"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", [f"{out}.exact", f"{out}.scales"], [out], name=found.product.name),
+        helper.make_node(
+            "Mul", [f"{out}.exact", f"{out}.scales"], [out], name=code_sum.product.name
+        ),
     ]
     return nodes, [numpy_helper.from_array(value, name) for name, value in constants.items()]
 
@@ -131,8 +133,8 @@ def _scales(
     greatest: dict[str, NDArray[np.float32]] = {}
     for feed in calibration:
         for name, value in zip(names, running.run(list(names), dict(feed)), strict=True):
-            found = np.abs(value).max(axis=(0, 2, 3))
-            greatest[name] = np.maximum(greatest.get(name, np.float32(1e-12)), found)
+            code_sum = np.abs(value).max(axis=(0, 2, 3))
+            greatest[name] = np.maximum(greatest.get(name, np.float32(1e-12)), code_sum)
     return {name: (top / VALUE_STEPS).astype(np.float32) for name, top in greatest.items()}
 
 

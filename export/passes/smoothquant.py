@@ -47,13 +47,13 @@ def smooth(graph: bytes, calibration: Sequence[Feed]) -> bytes:
     for name, value in observe(model, sorted(entered), calibration):
         channels = np.abs(value.reshape(-1, value.shape[-1])).max(axis=0, initial=LEAST)
         largest[name] = np.maximum(largest.get(name, channels), channels)
-    made: dict[str, NDArray[np.float32]] = {}
+    constants: dict[str, NDArray[np.float32]] = {}
     for name, matrices in entered.items():
         scale = _scale(largest[name], [weights[matrix] for matrix in matrices])
-        made[f"{name}.inverse"] = (1 / scale).astype(np.float32)
+        constants[f"{name}.inverse"] = (1 / scale).astype(np.float32)
         for matrix in matrices:
-            made[matrix] = (weights[matrix] * scale[:, None]).astype(np.float32)
-    return _rewritten(model, made)
+            constants[matrix] = (weights[matrix] * scale[:, None]).astype(np.float32)
+    return _rewritten(model, constants)
 
 
 def _scale(
@@ -68,13 +68,13 @@ def _scale(
 
 def _rewritten(
     model: ModelProto,
-    made: Mapping[str, NDArray[np.float32]],
+    constants: Mapping[str, NDArray[np.float32]],
 ) -> bytes:
     """Put the multiplications in front of the products, and the new constants in place."""
     nodes: list[NodeProto] = []
     smoothed: set[str] = set()
     for node in model.graph.node:
-        if node.op_type == "MatMul" and node.input[1] in made:
+        if node.op_type == "MatMul" and node.input[1] in constants:
             name = node.input[0]
             if name not in smoothed:
                 inverse = f"{name}.inverse"
@@ -82,11 +82,11 @@ def _rewritten(
                 smoothed.add(name)
             node.input[0] = f"{name}.smooth"
         nodes.append(node)
-    kept = [tensor for tensor in model.graph.initializer if tensor.name not in made]
+    kept = [tensor for tensor in model.graph.initializer if tensor.name not in constants]
     del model.graph.node[:], model.graph.initializer[:]
     model.graph.node.extend(nodes)
     model.graph.initializer.extend(
-        [*kept, *(numpy_helper.from_array(value, name) for name, value in made.items())]
+        [*kept, *(numpy_helper.from_array(value, name) for name, value in constants.items())]
     )
     serialized: bytes = model.SerializeToString(deterministic=True)
     return serialized

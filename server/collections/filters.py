@@ -109,20 +109,20 @@ def comparable(payload: Mapping[str, Any]) -> dict[str, Any]:
     return {TOKENS: sorted(tokens), "numbers": numbers, "times": times}
 
 
-def matches(tree: Condition, found: Mapping[str, Any]) -> bool:
+def matches(tree: Condition, payload_values: Mapping[str, Any]) -> bool:
     """Whether what `comparable` gave of a payload meets a tree: what every engine must say."""
     match tree:
         case Has():
-            return not set(tree.tokens).isdisjoint(found[TOKENS])
+            return not set(tree.tokens).isdisjoint(payload_values[TOKENS])
         case Between():
             kind, name = tree.path.split(".")
-            return any(_within(value, tree) for value in found[kind].get(name, ()))
+            return any(_within(value, tree) for value in payload_values[kind].get(name, ()))
         case Every():
-            return all(matches(each, found) for each in tree.of)
+            return all(matches(each, payload_values) for each in tree.of)
         case Some():
-            return any(matches(each, found) for each in tree.of)
+            return any(matches(each, payload_values) for each in tree.of)
         case Not():
-            return not matches(tree.of, found)
+            return not matches(tree.of, payload_values)
 
 
 def _within(value: float, bounds: Between) -> bool:
@@ -184,7 +184,7 @@ def _range(key: str, bounds: Mapping[str, object], here: str) -> Condition:
             f" {dict(bounds)!r:.80}"
         )
     of_times = all(isinstance(bound, str) for bound in bounds.values())
-    found: dict[str, float] = {}
+    payload_values: dict[str, float] = {}
     for name, bound in bounds.items():
         value = _time(bound) if of_times and isinstance(bound, str) else _number(bound)
         if value is None:
@@ -192,8 +192,8 @@ def _range(key: str, bounds: Mapping[str, object], here: str) -> Condition:
                 f"{here}[{name!r}] must be a finite number, or a date or time of ISO 8601 as the"
                 f" other bounds are; got {bound!r:.80}"
             )
-        found[name] = value
-    return Between(path=f"{'times' if of_times else 'numbers'}.{_name(key)}", **found)
+        payload_values[name] = value
+    return Between(path=f"{'times' if of_times else 'numbers'}.{_name(key)}", **payload_values)
 
 
 def _has_token(value: object) -> bool:

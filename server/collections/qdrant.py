@@ -340,10 +340,10 @@ class QdrantStore:
     async def snapshot(self, of: Description) -> Snapshot:
         """Keep a collection as it is now, on the cluster's disks."""
         async with self._same(of):
-            made = await self._client.create_snapshot(of.name, wait=True)
-        if made is None:
+            snapshot_description = await self._client.create_snapshot(of.name, wait=True)
+        if snapshot_description is None:
             raise Unavailable(f"the cluster made no snapshot of collection {of.name}; retry")
-        return _snapshot(of.name, made)
+        return _snapshot(of.name, snapshot_description)
 
     async def snapshots(self, name: str) -> list[Snapshot]:
         """List a collection's snapshots, oldest first."""
@@ -369,8 +369,8 @@ class QdrantStore:
                 priority=models.SnapshotPriority.SNAPSHOT,
                 wait=True,
             )
-        made = await self.describe(to)
-        return made, await self.size(made)
+        snapshot_description = await self.describe(to)
+        return snapshot_description, await self.size(snapshot_description)
 
     async def delete_snapshot(self, name: str, snapshot: str) -> None:
         """Remove a snapshot."""
@@ -516,10 +516,14 @@ def _translate(tree: Condition) -> Any:
             return models.Filter(must_not=[_translate(tree.of)])
 
 
-def _snapshot(name: str, made: models.SnapshotDescription) -> Snapshot:
-    created = datetime.fromisoformat(made.creation_time) if made.creation_time else None
+def _snapshot(name: str, snapshot_description: models.SnapshotDescription) -> Snapshot:
+    created = (
+        datetime.fromisoformat(snapshot_description.creation_time)
+        if snapshot_description.creation_time
+        else None
+    )
     seconds = created.replace(tzinfo=created.tzinfo or UTC).timestamp() if created else 0.0
-    return Snapshot(made.name, name, seconds, made.size)
+    return Snapshot(snapshot_description.name, name, seconds, snapshot_description.size)
 
 
 def _id(given: Any) -> PointId:

@@ -220,8 +220,8 @@ class EdgeStore:
 
         Gives how many there are about: what was replaced may count twice.
         """
-        found = self._find(of)
-        canonical, unit, texts = check_points(found.description, ids, vectors, payloads)
+        collection = self._find(of)
+        canonical, unit, texts = check_points(collection.description, ids, vectors, payloads)
         points = [
             edge.Point(point_id, vector.tolist(), {"json": text, **comparable(payload)})
             for point_id, vector, text, payload in zip(
@@ -229,18 +229,18 @@ class EdgeStore:
             )
         ]
         require_space(self._root, self._reserve)
-        self._update(found, edge.UpdateOperation.upsert_points(points), touched=canonical)
-        info = found.shard.info()
+        self._update(collection, edge.UpdateOperation.upsert_points(points), touched=canonical)
+        info = collection.shard.info()
         return Size(info.points_count, info.indexed_vectors_count)
 
     def search(
         self, of: Description, vectors: NDArray[np.float32], search: Search
     ) -> list[list[Hit]]:
         """Give each query's hits, best first, none below the threshold: (n, dims) vectors."""
-        found = self._find(of)
-        unit = unit_vectors(vectors, found.description)
-        where = self._filter(found, search.where)
-        params = _params(found.description, search)
+        collection = self._find(of)
+        unit = unit_vectors(vectors, collection.description)
+        where = self._filter(collection, search.where)
+        params = _params(collection.description, search)
         queries = [
             edge.QueryRequest(
                 limit=search.limit,
@@ -260,7 +260,7 @@ class EdgeStore:
                 for point in best
                 if (score := similarity(point.score)) >= lowest
             ]
-            for best in found.shard.query_batch(edge.QueryBatchRequest(queries))
+            for best in collection.shard.query_batch(edge.QueryBatchRequest(queries))
         ]
 
     def retrieve(
@@ -300,12 +300,12 @@ class EdgeStore:
         max_bytes: int = UNLIMITED,
     ) -> Page:
         """Give a page of the points that match, from `start` on, which may end at `max_bytes`."""
-        found = self._find(of)
-        chosen = self._filter(found, where)
+        collection = self._find(of)
+        chosen = self._filter(collection, where)
         points: list[Point] = []
         following: Any = start
         while True:
-            records, following = found.shard.scroll(
+            records, following = collection.shard.scroll(
                 edge.ScrollRequest(
                     offset=following,
                     limit=min(PAGE, limit - len(points)),
@@ -325,31 +325,31 @@ class EdgeStore:
 
     def count(self, of: Description, where: Condition) -> int:
         """Count the points that match."""
-        found = self._find(of)
-        request = edge.CountRequest(exact=True, filter=self._filter(found, where))
-        return found.shard.count(request)
+        collection = self._find(of)
+        request = edge.CountRequest(exact=True, filter=self._filter(collection, where))
+        return collection.shard.count(request)
 
     def delete_points(self, of: Description, ids: Sequence[PointId]) -> None:
         """Remove those of the points that exist; logged when it returns."""
-        found, wanted = self._find(of), check_ids(ids)
-        self._update(found, edge.UpdateOperation.delete_points([*wanted]), touched=wanted)
+        collection, wanted = self._find(of), check_ids(ids)
+        self._update(collection, edge.UpdateOperation.delete_points([*wanted]), touched=wanted)
 
     def delete_matching(self, of: Description, where: Condition) -> None:
         """Remove the points that match, all or none; logged when it returns."""
-        found = self._find(of)
-        chosen = self._filter(found, where)
-        touched = [] if found.dirty is None else [*_ids(found.shard, chosen)]
+        collection = self._find(of)
+        chosen = self._filter(collection, where)
+        touched = [] if collection.dirty is None else [*_ids(collection.shard, chosen)]
         everything = edge.Filter(must=[]) if chosen is None else chosen
         self._update(
-            found, edge.UpdateOperation.delete_points_by_filter(everything), touched=touched
+            collection, edge.UpdateOperation.delete_points_by_filter(everything), touched=touched
         )
 
     def vectors(self, of: Description, *, limit: int = UNLIMITED) -> NDArray[np.float32]:
         """Give every vector, in the order of ids, up to so many: (points, dims), of unit length."""
-        found = self._find(of)
-        points = min(limit, found.shard.count(edge.CountRequest(exact=True)))
-        rows = np.empty((points, found.description.dims), np.float32)
-        records = _records(found.shard, None, with_vector=True)
+        collection = self._find(of)
+        points = min(limit, collection.shard.count(edge.CountRequest(exact=True)))
+        rows = np.empty((points, collection.description.dims), np.float32)
+        records = _records(collection.shard, None, with_vector=True)
         for row, record in enumerate(islice(records, points)):
             rows[row] = record.vector
         return rows
@@ -362,12 +362,12 @@ class EdgeStore:
         Whoever copies holds writes back meanwhile, and reads write nothing then. With `follow`,
         what is written from now on is remembered for `catch_up`.
         """
-        found = self._find(of)
-        self._sync(found)
-        found.copying = True
+        collection = self._find(of)
+        self._sync(collection)
+        collection.copying = True
         if follow:
-            found.dirty = set()
-        return found.path, self._root / of.name
+            collection.dirty = set()
+        return collection.path, self._root / of.name
 
     def end_copy(self, of: Description) -> None:
         """Say that the shard is copied and may be written again."""
@@ -375,42 +375,44 @@ class EdgeStore:
 
     def catch_up(self, of: Description, copy: Path, *, limit: int) -> int:
         """Bring up to `limit` remembered writes to a copy; give how many are left."""
-        found = self._find(of)
-        if found.dirty is None:
+        collection = self._find(of)
+        if collection.dirty is None:
             raise NotFound(f"collection {of.name} is not being copied; optimise it again")
         require_space(self._root, self._reserve)
-        if found.successor is None:
-            found.successor = _load(found.description, copy).shard
-        for path in found.indexed - _indexed(found.successor):
-            found.successor.update(edge.UpdateOperation.create_field_index(path, _FLOAT))
-        page = [found.dirty.pop() for _ in range(min(limit, len(found.dirty)))]
+        if collection.successor is None:
+            collection.successor = _load(collection.description, copy).shard
+        for path in collection.indexed - _indexed(collection.successor):
+            collection.successor.update(edge.UpdateOperation.create_field_index(path, _FLOAT))
+        page = [collection.dirty.pop() for _ in range(min(limit, len(collection.dirty)))]
         if page:
-            _repeat(found.shard, found.successor, page)
-        return len(found.dirty)
+            _repeat(collection.shard, collection.successor, page)
+        return len(collection.dirty)
 
     def change_over(self, of: Description, copy: Path) -> None:
         """Use the copy, which misses nothing, from now on, and remove the old shard."""
         while self.catch_up(of, copy, limit=_PAGE):
             pass
-        found = self._find(of)
-        if found.successor is None:
+        collection = self._find(of)
+        if collection.successor is None:
             raise NotFound(f"collection {of.name} is not being copied; optimise it again")
-        found.successor.flush()
+        collection.successor.flush()
         sync_tree(copy)
-        _write_description(self._root / of.name, found.description, copy.name)
-        old = found.shard
-        self._open[of.name] = _Collection(found.description, copy, found.successor, found.indexed)
+        _write_description(self._root / of.name, collection.description, copy.name)
+        old = collection.shard
+        self._open[of.name] = _Collection(
+            collection.description, copy, collection.successor, collection.indexed
+        )
         old.close()
         _sweep(self._root / of.name, keep=copy.name)
 
     def forget_copy(self, of: Description) -> None:
         """Stop remembering writes for a copy that failed, and remove it."""
-        found = self._find(of)
-        found.dirty = None
-        if found.successor is not None:
-            found.successor.close()
-            found.successor = None
-        _sweep(self._root / of.name, keep=found.path.name)
+        collection = self._find(of)
+        collection.dirty = None
+        if collection.successor is not None:
+            collection.successor.close()
+            collection.successor = None
+        _sweep(self._root / of.name, keep=collection.path.name)
 
     def adopt(
         self, folder: Path, *, to: str, replace: bool, replacing: Description | None
@@ -467,21 +469,21 @@ class EdgeStore:
 
     def sync(self) -> None:
         """Bring every write to the disk."""
-        for found in self._open.values():
-            if found.since is not None:
-                self._sync(found)
+        for collection in self._open.values():
+            if collection.since is not None:
+                self._sync(collection)
 
     def close(self) -> None:
         """Close every shard, which syncs it, take its sums, and unlock the root."""
-        paths = [found.path for found in self._open.values()]
+        paths = [collection.path for collection in self._open.values()]
         while self._open:
-            found = self._open.popitem()[1]
+            collection = self._open.popitem()[1]
             with suppress(OSError):
-                forget_sums(found.path)
-                found.summed = False
-            found.shard.close()
-            if found.successor is not None:
-                found.successor.close()
+                forget_sums(collection.path)
+                collection.summed = False
+            collection.shard.close()
+            if collection.successor is not None:
+                collection.successor.close()
         ends = time.monotonic() + _CLOSING_SUMS_S
         for path in paths:
             files = finish(take_sums(path), unless=lambda: time.monotonic() > ends)
@@ -492,50 +494,54 @@ class EdgeStore:
 
     def rest(self, *, unless: Callable[[], bool]) -> None:
         """Take the sums of what has been synced since it was written to, unless a call comes."""
-        for found in self._open.values():
-            if found.summed or found.since is not None or found.dirty is not None:
+        for collection in self._open.values():
+            if collection.summed or collection.since is not None or collection.dirty is not None:
                 continue
-            found.summing = found.summing or take_sums(found.path)
+            collection.summing = collection.summing or take_sums(collection.path)
             with suppress(OSError):  # at the next rest, if the disk is better then
-                files = finish(found.summing, unless=unless)
+                files = finish(collection.summing, unless=unless)
                 if files is None:
                     return
-                write_sums(found.path, files)
-                found.summed = True
-            found.summing = None
+                write_sums(collection.path, files)
+                collection.summed = True
+            collection.summing = None
 
-    def _sync(self, found: _Collection) -> None:
-        since, found.since = found.since, None
+    def _sync(self, collection: _Collection) -> None:
+        since, collection.since = collection.since, None
         try:
-            found.shard.flush()
+            collection.shard.flush()
         except Exception:
-            found.since = since
+            collection.since = since
             raise
 
     def _update(
-        self, found: _Collection, operation: edge.UpdateOperation, *, touched: Sequence[PointId]
+        self,
+        collection: _Collection,
+        operation: edge.UpdateOperation,
+        *,
+        touched: Sequence[PointId],
     ) -> None:
         require_space(self._root, min(OPENING_BYTES, self._reserve))  # deletions need little
-        found.summing = None
-        if found.summed:
-            forget_sums(found.path)
-            found.summed = False
-        if found.since is None:
-            found.since = time.monotonic()
-        if found.dirty is not None:
-            found.dirty.update(touched)
-        found.shard.update(operation)
+        collection.summing = None
+        if collection.summed:
+            forget_sums(collection.path)
+            collection.summed = False
+        if collection.since is None:
+            collection.since = time.monotonic()
+        if collection.dirty is not None:
+            collection.dirty.update(touched)
+        collection.shard.update(operation)
 
-    def _filter(self, found: _Collection, where: Condition) -> edge.Filter | None:
+    def _filter(self, collection: _Collection, where: Condition) -> edge.Filter | None:
         """Translate a tree; what it compares by ranges is indexed from its first use on."""
         if where == EVERYTHING:
             return None
-        for path in paths(where) - found.indexed:
-            if len(found.indexed) < _INDEXED_PATHS and not found.copying:
+        for path in paths(where) - collection.indexed:
+            if len(collection.indexed) < _INDEXED_PATHS and not collection.copying:
                 index = edge.UpdateOperation.create_field_index(path, _FLOAT)
                 with suppress(DiskFull):  # it answers without, only slower
-                    self._update(found, index, touched=())
-                    found.indexed.add(path)
+                    self._update(collection, index, touched=())
+                    collection.indexed.add(path)
         return edge.Filter(must=[_translate(where)])
 
     def _find(self, of: Description) -> _Collection:
@@ -698,9 +704,9 @@ def _ids(shard: edge.EdgeShard, where: edge.Filter | None) -> Iterator[PointId]:
 
 def _repeat(source: edge.EdgeShard, target: edge.EdgeShard, ids: list[PointId]) -> None:
     """Make points of one shard what they are in another: there with the same content, or not."""
-    found = source.retrieve([*ids], with_payload=True, with_vector=True)
-    there = [edge.Point(one.id, one.vector or [], one.payload) for one in found]
-    gone = {*ids} - {_id(record.id) for record in found}
+    collection = source.retrieve([*ids], with_payload=True, with_vector=True)
+    there = [edge.Point(one.id, one.vector or [], one.payload) for one in collection]
+    gone = {*ids} - {_id(record.id) for record in collection}
     if there:
         target.update(edge.UpdateOperation.upsert_points(there))
     if gone:

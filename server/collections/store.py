@@ -247,13 +247,13 @@ def payload_bytes(text: str) -> int:
     return len(text.encode()) + 12 * (text.count(",") + text.count(":") + 1)
 
 
-def check_same(found: Description, expected: Description) -> None:
+def check_same(current: Description, expected: Description) -> None:
     """Raise `Replaced` unless a collection is the one that a call began with."""
-    if found != expected:
+    if current != expected:
         raise Replaced(
             f"collection {expected.name} was replaced while the call was under way: it was of"
-            f" {expected.model}, {expected.fingerprint}, and is another one of {found.model},"
-            f" {found.fingerprint}. Nothing was done; send the call again if it is meant for that"
+            f" {expected.model}, {expected.fingerprint}, and is another one of {current.model},"
+            f" {current.fingerprint}. Nothing was done; send the call again if it is meant for that"
         )
 
 

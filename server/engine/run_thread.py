@@ -55,13 +55,13 @@ class RunThread:
         # As asyncio.timeout, at half of its cost.
         timer = None if timeout_s is None else loop.call_later(timeout_s, _lose, result, timeout_s)
         try:
-            found = await result
+            outcome = await result
         finally:
             if timer is not None:
                 timer.cancel()
-        if isinstance(found, Lost):
-            raise found
-        return found
+        if isinstance(outcome, Lost):
+            raise outcome
+        return outcome
 
     def close(self) -> None:
         """Let the thread end after what it runs now."""
@@ -77,12 +77,12 @@ class RunThread:
             self._ended = True
             self._answer(Lost("its thread has ended"))
 
-    def _answer(self, found: object) -> None:
+    def _answer(self, outcome: object) -> None:
         if self._waiting is None:
             return
         loop, result = self._waiting
         try:
-            loop.call_soon_threadsafe(_settle, result, found)
+            loop.call_soon_threadsafe(_settle, result, outcome)
         except RuntimeError:  # the loop is closed: nobody waits any more
             return
 
@@ -101,6 +101,6 @@ def _lose(result: "asyncio.Future[Any]", timeout_s: float) -> None:
     _settle(result, Lost(f"no result in {timeout_s:g} s"))
 
 
-def _settle(result: "asyncio.Future[Any]", found: object) -> None:
+def _settle(result: "asyncio.Future[Any]", outcome: object) -> None:
     if not result.done():
-        result.set_result(found)
+        result.set_result(outcome)

@@ -101,7 +101,9 @@ class Workers:
         self._processes[number] = process
         if process.stdin is None or process.stdout is None:
             raise RuntimeError("a worker without pipes is a bug in attar")
-        process.stdin.write(pickle.dumps(Worker(told(self._settings, number, port), self._owner)))
+        process.stdin.write(
+            pickle.dumps(Worker(worker_settings(self._settings, number, port), self._owner))
+        )
         with contextlib.suppress(ConnectionError):
             await process.stdin.drain()  # and it stays open: its end tells the worker of ours
         if await process.stdout.readline() != READY:
@@ -128,7 +130,7 @@ def part_of_the_cores(settings: Settings) -> Settings:
     return settings.model_copy(update={"threads": max(1, (cores or 1) // settings.workers)})
 
 
-def told(settings: Settings, number: int, port: int) -> Settings:
+def worker_settings(settings: Settings, number: int, port: int) -> Settings:
     """Give the settings of one worker: the owner's, but for what each has of its own."""
     own = {"port": port, "workers": 1, "ready_file": None}
     if settings.metrics_port:

@@ -135,17 +135,17 @@ class EndpointFactory:
                         hold = arriving.enter_context(call.arriving())
                         body = await self._read(request, route, hold) if route.types else b""
                         came(len(body))
-                        asked = HttpRequest(
+                        http_request = HttpRequest(
                             path=request.path_params,
                             headers=headers,
                             body=body,
                             max_json_values=self._max_json_values,
                             taken=arriving.close,
                         )
-                        response = await _unless_gone(request, work(asked))
+                        response = await _unless_gone(request, work(http_request))
                         room.settle(len(response.body))
                 except Exception as error:
-                    response = told(error, route.wording)
+                    response = error_response(error, route.wording)
                 response.headers[REQUEST_ID] = call.request_id
                 return response if room is None else _Held(response, room)
 
@@ -209,7 +209,7 @@ class _Held:
             self._room.leave()
 
 
-def told(error: Exception, wording: Wording) -> Response:
+def error_response(error: Exception, wording: Wording) -> Response:
     """The response that tells of an exception, in a protocol's words."""
     status = to_status(error)
     field = ""
@@ -234,20 +234,22 @@ def plain(problem: Problem) -> dict[str, Any]:
     return {"error": problem.message}
 
 
-async def document(asked: HttpRequest, *, size: int | None = None) -> dict[str, Any]:
+async def document(http_request: HttpRequest, *, size: int | None = None) -> dict[str, Any]:
     """The JSON object that a body holds, or the first `size` bytes of it.
 
     Raises InvalidInput for anything else, and for more values than a body may have.
     """
-    body = asked.body if size is None else asked.body[:size]
-    count = await off_the_loop(len(body), lambda: json_values(body, most=asked.max_json_values))
-    if count > asked.max_json_values:
+    body = http_request.body if size is None else http_request.body[:size]
+    count = await off_the_loop(
+        len(body), lambda: json_values(body, most=http_request.max_json_values)
+    )
+    if count > http_request.max_json_values:
         raise InvalidInput(
-            f"the body has more values than max_json_values, {asked.max_json_values}; send less, "
-            "or tensors as bytes"
+            f"the body has more values than max_json_values, {http_request.max_json_values}; "
+            "send less, or tensors as bytes"
         )
     await current().hold_more(await off_the_loop(len(body), lambda: weight(body, count)))
-    asked.taken()
+    http_request.taken()
     return await off_the_loop(len(body), lambda: parsed(body))
 
 

@@ -38,40 +38,40 @@ class KServe:
         self._max_items = max_items
         self._max_name = max_name_characters
 
-    async def live(self, asked: HttpRequest) -> Response:
+    async def live(self, http_request: HttpRequest) -> Response:
         """Say that the process answers."""
         return JSONResponse({"live": True})
 
-    async def server(self, asked: HttpRequest) -> Response:
+    async def server(self, http_request: HttpRequest) -> Response:
         """Say what the server is."""
         return JSONResponse(kserve.server_metadata())
 
-    async def model(self, asked: HttpRequest) -> Response:
+    async def model(self, http_request: HttpRequest) -> Response:
         """Say what a model takes and gives."""
-        return JSONResponse(kserve.model_metadata(self._models, *_named(asked)))
+        return JSONResponse(kserve.model_metadata(self._models, *_named(http_request)))
 
-    async def config(self, asked: HttpRequest) -> Response:
+    async def config(self, http_request: HttpRequest) -> Response:
         """Describe a model as Triton does."""
         return JSONResponse(
-            kserve.model_config(self._models, *_named(asked), max_items=self._max_items)
+            kserve.model_config(self._models, *_named(http_request), max_items=self._max_items)
         )
 
-    async def ready(self, asked: HttpRequest) -> Response:
+    async def ready(self, http_request: HttpRequest) -> Response:
         """Say whether a model can answer, by the status too."""
-        name, version = _named(asked)
+        name, version = _named(http_request)
         self._models.get(name, version)  # NotFound lists what there is
         if not kserve.ready(self._models, name, version):
             raise Unavailable(f"model {name} is not ready; retry later")
         return JSONResponse({"name": name, "ready": True})
 
-    async def statistics(self, asked: HttpRequest) -> Response:
+    async def statistics(self, http_request: HttpRequest) -> Response:
         """Say what a model has done, or every model."""
-        found = kserve.statistics(self._models, *_named(asked))
+        found = kserve.statistics(self._models, *_named(http_request))
         return JSONResponse({"model_stats": found})
 
-    async def index(self, asked: HttpRequest) -> Response:
+    async def index(self, http_request: HttpRequest) -> Response:
         """List the models that are known."""
-        given = await document(asked) if asked.body else {}
+        given = await document(http_request) if http_request.body else {}
         _refuse_unknown(given, ("ready",), "the request")
         ready = given.get("ready", False)
         with about("ready"):
@@ -79,32 +79,32 @@ class KServe:
                 raise InvalidInput(f"ready is {json_kind(ready)}; give true or false")
         return JSONResponse(kserve.index(self._models, repository="", ready=ready))
 
-    async def load(self, asked: HttpRequest) -> Response:
+    async def load(self, http_request: HttpRequest) -> Response:
         """Load a model."""
         await kserve.load(
             self._models,
-            asked.path["model"],
+            http_request.path["model"],
             repository="",
-            parameters=await _parameters_of(asked),
+            parameters=await _parameters_of(http_request),
         )
         return JSONResponse({})
 
-    async def unload(self, asked: HttpRequest) -> Response:
+    async def unload(self, http_request: HttpRequest) -> Response:
         """Stop serving a model."""
         await kserve.unload(
             self._models,
-            asked.path["model"],
+            http_request.path["model"],
             repository="",
-            parameters=await _parameters_of(asked),
+            parameters=await _parameters_of(http_request),
         )
         return JSONResponse({})
 
-    async def infer(self, asked: HttpRequest) -> Response:
+    async def infer(self, http_request: HttpRequest) -> Response:
         """Answer one request."""
-        size = _json_size(asked)
-        given = await document(asked, size=size)
-        binary = memoryview(asked.body)[size:]
-        request, raw = await off_the_loop(size, lambda: _request(asked, given, binary))
+        size = _json_size(http_request)
+        given = await document(http_request, size=size)
+        binary = memoryview(http_request.body)[size:]
+        request, raw = await off_the_loop(size, lambda: _request(http_request, given, binary))
         inferred = await kserve.infer(
             self._models,
             request,
@@ -116,11 +116,11 @@ class KServe:
 
 
 def _request(
-    asked: HttpRequest, given: Mapping[str, Any], binary: memoryview
+    http_request: HttpRequest, given: Mapping[str, Any], binary: memoryview
 ) -> tuple[Inference, Mapping[str, bool]]:
     """The request, and which of its outputs are to come as bytes; "" is any other."""
     _refuse_unknown(given, _REQUEST, "the request")
-    name, version = _named(asked)
+    name, version = _named(http_request)
     parameters = _parameters(given.get("parameters", {}), "parameters")
     outputs, raw = _outputs(given.get("outputs", []), _all_binary(parameters))
     request = Inference(
@@ -135,20 +135,20 @@ def _request(
     return request, raw
 
 
-def _named(asked: HttpRequest) -> tuple[str, str]:
-    return asked.path.get("model", ""), asked.path.get("version", "")
+def _named(http_request: HttpRequest) -> tuple[str, str]:
+    return http_request.path.get("model", ""), http_request.path.get("version", "")
 
 
-async def _parameters_of(asked: HttpRequest) -> dict[str, Parameter]:
-    given = await document(asked) if asked.body else {}
+async def _parameters_of(http_request: HttpRequest) -> dict[str, Parameter]:
+    given = await document(http_request) if http_request.body else {}
     _refuse_unknown(given, ("parameters",), "the request")
     return _parameters(given.get("parameters", {}), "parameters")
 
 
-def _json_size(asked: HttpRequest) -> int:
+def _json_size(http_request: HttpRequest) -> int:
     """How long the JSON in front is: as its header says, or all of it."""
-    length = asked.headers.get(HEADER)
-    size = len(asked.body)
+    length = http_request.headers.get(HEADER)
+    size = len(http_request.body)
     if length is not None:
         if not (
             length.isascii() and length.isdecimal() and len(length) < 12 and int(length) <= size

@@ -58,11 +58,11 @@ class OpenAI:
         self._truncate = truncate
         self._created = int(time.time())
 
-    async def embeddings(self, asked: HttpRequest) -> Response:
+    async def embeddings(self, http_request: HttpRequest) -> Response:
         """Embed the inputs of one request; one bad input fails it, since no field tells of it."""
-        given = {"truncate": self._truncate, **await document(asked)}
+        given = {"truncate": self._truncate, **await document(http_request)}
         request = await off_the_loop(
-            len(asked.body), lambda: _read(given, max_items=self._max_items)
+            len(http_request.body), lambda: _read(given, max_items=self._max_items)
         )
         model = self._models.get(request.model)
         with about("model"):
@@ -74,7 +74,7 @@ class OpenAI:
                     f"{list(model.encoder.dims)}"
                 )
         with about("input"):
-            found = await embed(
+            embedded = await embed(
                 self._models,
                 model=request.model,
                 items=request.items,
@@ -85,18 +85,18 @@ class OpenAI:
                 whole=True,
                 form="base64" if request.format == "base64" else "json",
             )
-        size = found.vectors.size * _BYTES_PER_NUMBER
-        body = await off_the_loop(size, lambda: _write(found, request.format))
-        return Response(body, media_type="application/json", headers=timings(found))
+        size = embedded.vectors.size * _BYTES_PER_NUMBER
+        body = await off_the_loop(size, lambda: _write(embedded, request.format))
+        return Response(body, media_type="application/json", headers=timings(embedded))
 
-    async def models(self, asked: HttpRequest) -> Response:
+    async def models(self, http_request: HttpRequest) -> Response:
         """List the models, each by its newest version."""
         names = dict.fromkeys(model.name for model in self._models)
         return JSONResponse({"object": "list", "data": [self._describe(name) for name in names]})
 
-    async def model(self, asked: HttpRequest) -> Response:
+    async def model(self, http_request: HttpRequest) -> Response:
         """Describe one model."""
-        return JSONResponse(self._describe(asked.path["model"]))
+        return JSONResponse(self._describe(http_request.path["model"]))
 
     def _describe(self, name: str) -> dict[str, Any]:
         model = self._models.get(name)
@@ -128,9 +128,9 @@ def wording(problem: Problem) -> dict[str, Any]:
     }
 
 
-def timings(found: Embedded) -> dict[str, str]:
+def timings(embedded: Embedded) -> dict[str, str]:
     """Where the time went, in milliseconds, as `Server-Timing` has it."""
-    spent = {"queue": found.queue_s, "tokenize": found.tokenize_s, "infer": found.infer_s}
+    spent = {"queue": embedded.queue_s, "tokenize": embedded.tokenize_s, "infer": embedded.infer_s}
     words = (f"{name};dur={seconds * 1000:.3f}" for name, seconds in spent.items())
     return {"server-timing": ", ".join(words)}
 
@@ -219,19 +219,19 @@ def _shown(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 
-def _write(found: Embedded, form: Format) -> bytes:
-    little = found.vectors.astype("<f4", copy=False)
-    tokens = sum(item.tokens for item in found.items)
+def _write(embedded: Embedded, form: Format) -> bytes:
+    little = embedded.vectors.astype("<f4", copy=False)
+    tokens = sum(item.tokens for item in embedded.items)
     rows = []
     for part in steps(len(little), max(1, STEP // little.shape[1])):
         for index, row in enumerate(little[part], part.start):
             shown = base64.b64encode(row.tobytes()).decode() if form == "base64" else row.tolist()
             embedding = {"object": "embedding", "index": index, "embedding": shown}
-            rows.append(_dump({**embedding, "truncated": found.items[index].truncated}))
+            rows.append(_dump({**embedding, "truncated": embedded.items[index].truncated}))
     rest = {
-        "model": found.model.name,
+        "model": embedded.model.name,
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-        "fingerprint": found.model.encoder.fingerprint,
+        "fingerprint": embedded.model.encoder.fingerprint,
     }
     return f'{{"object":"list","data":[{",".join(rows)}],{_dump(rest)[1:]}'.encode()
 

@@ -36,8 +36,8 @@ from .endpoint import (
     Problem,
     Route,
     Wording,
+    error_response,
     plain,
-    told,
 )
 
 OPENAI: Final = "/v1/"
@@ -106,7 +106,7 @@ class Front:
             if self._site is not None:
                 self._site.refuse_pages(headers, host=host)
         except PermissionDenied as error:
-            return told(error, wording)
+            return error_response(error, wording)
         return None
 
 
@@ -148,11 +148,11 @@ class Health:
         self._models = models
         self._admission = admission
 
-    async def live(self, asked: HttpRequest) -> Response:
+    async def live(self, http_request: HttpRequest) -> Response:
         """Say that the process answers."""
         return JSONResponse({"status": "live"})
 
-    async def ready(self, asked: HttpRequest) -> Response:
+    async def ready(self, http_request: HttpRequest) -> Response:
         """Say whether every model can answer."""
         if self._admission.draining.is_set():
             raise Unavailable("the server is shutting down; ask another, or retry later")

@@ -20,9 +20,9 @@ from attar.server.usecases.collections import (
     Budget,
     CollectionInfo,
     Collections,
-    Found,
     Hit,
     Point,
+    SearchResults,
     Snapshot,
 )
 from attar.server.usecases.embed import Items
@@ -74,9 +74,9 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
         request: collections_pb2.ListCollectionsRequest,
         context: Context,
     ) -> collections_pb2.ListCollectionsResponse:
-        found = await self._collections.list()
+        search_results = await self._collections.list()
         return collections_pb2.ListCollectionsResponse(
-            collections=map(_describe, found), damaged=self._collections.damaged
+            collections=map(_describe, search_results), damaged=self._collections.damaged
         )
 
     async def Get(
@@ -116,9 +116,9 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
         self, request: collections_pb2.SearchRequest, context: Context
     ) -> collections_pb2.SearchResponse:
         budget = self._collections.budget()
-        found = await self._search(request, messages.deadline(context), budget)
+        search_results = await self._search(request, messages.deadline(context), budget)
         return await incremental_protobuf.answer(
-            collections_pb2.SearchResponse, _size(found), lambda: _response(found)
+            collections_pb2.SearchResponse, _size(search_results), lambda: _response(search_results)
         )
 
     async def SearchBatch(
@@ -135,13 +135,13 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
             await _apart(lambda: messages.filters_within(filters, self._limits))
         deadline, budget = messages.deadline(context), self._collections.budget()
 
-        async def one(search: collections_pb2.SearchRequest) -> Found | Status:
+        async def one(search: collections_pb2.SearchRequest) -> SearchResults | Status:
             try:
                 return await self._search(search, deadline, budget)
             except Exception as error:
                 return to_status(error, fields=messages.fields(search))
 
-        results: list[Found | Status] = []
+        results: list[SearchResults | Status] = []
         for first in range(0, len(request.searches), 16):
             results += await asyncio.gather(*map(one, request.searches[first : first + 16]))
         return await incremental_protobuf.answer(
@@ -155,16 +155,16 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
         request: collections_pb2.RetrieveRequest,
         context: Context,
     ) -> collections_pb2.RetrieveResponse:
-        found = await self._collections.retrieve(
+        search_results = await self._collections.retrieve(
             request.collection,
             await _apart(lambda: messages.ids(request.ids, limit=self._max_items)),
             with_vectors=request.with_vectors,
         )
-        whole = collections_pb2.RetrieveResponse(fingerprint=found.fingerprint)
+        whole = collections_pb2.RetrieveResponse(fingerprint=search_results.fingerprint)
         return await incremental_protobuf.answer(
             collections_pb2.RetrieveResponse,
-            sum(point.answer_bytes for point in found.points),
-            lambda: itertools.chain([whole], _page(type(whole), found.points)),
+            sum(point.answer_bytes for point in search_results.points),
+            lambda: itertools.chain([whole], _page(type(whole), search_results.points)),
         )
 
     async def Scroll(
@@ -232,8 +232,8 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
         request: collections_pb2.ListSnapshotsRequest,
         context: Context,
     ) -> collections_pb2.ListSnapshotsResponse:
-        found = await self._collections.snapshots(request.collection)
-        return collections_pb2.ListSnapshotsResponse(snapshots=map(_snapshot, found))
+        search_results = await self._collections.snapshots(request.collection)
+        return collections_pb2.ListSnapshotsResponse(snapshots=map(_snapshot, search_results))
 
     async def DeleteSnapshot(
         self,
@@ -285,7 +285,7 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
 
     async def _search(
         self, request: collections_pb2.SearchRequest, deadline: float | None, budget: Budget
-    ) -> Found:
+    ) -> SearchResults:
         most = self._limits.max_search_limit
         limit = request.limit if request.HasField("limit") else min(DEFAULT_LIMIT, most)
         limit = messages.whole_number("limit", limit, low=1, high=most)
@@ -318,31 +318,33 @@ async def _apart(job: Callable[[], R]) -> R:
     return await off_the_loop(request_bytes(), job)
 
 
-def _size(found: Found | Status) -> int:
+def _size(search_results: SearchResults | Status) -> int:
     """About how many bytes a search's answer has."""
-    if isinstance(found, Status):
+    if isinstance(search_results, Status):
         return _STATUS_BYTES
-    return _STATUS_BYTES * len(found.items) + sum(
-        hit.answer_bytes for hits in found.hits for hit in hits
+    return _STATUS_BYTES * len(search_results.items) + sum(
+        hit.answer_bytes for hits in search_results.hits for hit in hits
     )
 
 
-def _response(found: Found) -> Iterator[Message | bytes]:
+def _response(search_results: SearchResults) -> Iterator[Message | bytes]:
     """A search's answer in parts."""
     kind = collections_pb2.SearchResponse
-    yield kind(fingerprint=found.fingerprint, items=messages.statuses(found.items))
-    for hits in found.hits:
+    yield kind(
+        fingerprint=search_results.fingerprint, items=messages.statuses(search_results.items)
+    )
+    for hits in search_results.hits:
         each = (collections_pb2.Hits(hits=[_hit(hit)]) for hit in hits)
         yield incremental_protobuf.nested(kind, "results", each)
 
 
-def _result(found: Found | Status) -> bytes:
+def _result(search_results: SearchResults | Status) -> bytes:
     """One search of several, as a part of their answer."""
     kind = collections_pb2.SearchResult
     result: Message | bytes = (
-        kind(error=found)
-        if isinstance(found, Status)
-        else incremental_protobuf.nested(kind, "response", _response(found))
+        kind(error=search_results)
+        if isinstance(search_results, Status)
+        else incremental_protobuf.nested(kind, "response", _response(search_results))
     )
     return incremental_protobuf.nested(collections_pb2.SearchBatchResponse, "results", [result])
 

@@ -66,7 +66,7 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServicer):
         model = self._models.get(request.model, request.version)
         if not wait:  # a call that finds no room costs least before its items are looked at
             model.refuse_if_full()
-        found = await embed.embed(
+        embedded = await embed.embed(
             self._models,
             model=request.model,
             version=request.version,
@@ -83,7 +83,7 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServicer):
             form="bytes",
         )
         return await incremental_protobuf.answer(
-            embedding_pb2.EmbedResponse, found.vectors.nbytes, lambda: [_answer(name, found)]
+            embedding_pb2.EmbedResponse, embedded.vectors.nbytes, lambda: [_answer(name, embedded)]
         )
 
     def _items(self, request: embedding_pb2.EmbedRequest, max_length: int | None) -> embed.Items:
@@ -93,20 +93,20 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServicer):
         return messages.items(request, kind, limit=self._max_items)
 
 
-def _answer(id_: str, found: embed.Embedded) -> embedding_pb2.EmbedResponse:
+def _answer(id_: str, embedded: embed.Embedded) -> embedding_pb2.EmbedResponse:
     return embedding_pb2.EmbedResponse(
         id=id_,
-        embeddings=wire.to_tensor(found.vectors),
-        items=messages.statuses(found.items),
-        fingerprint=found.model.encoder.fingerprint,
-        model=found.model.name,
-        version=found.model.version,
-        variant=found.model.encoder.variant.name,
-        encoding=wire.ENCODINGS[found.encoding],
-        dims=found.dims,
+        embeddings=wire.to_tensor(embedded.vectors),
+        items=messages.statuses(embedded.items),
+        fingerprint=embedded.model.encoder.fingerprint,
+        model=embedded.model.name,
+        version=embedded.model.version,
+        variant=embedded.model.encoder.variant.name,
+        encoding=wire.ENCODINGS[embedded.encoding],
+        dims=embedded.dims,
         timings=embedding_pb2.Timings(
-            queue_us=round(found.queue_s * 1e6),
-            tokenize_us=round(found.tokenize_s * 1e6),
-            infer_us=round(found.infer_s * 1e6),
+            queue_us=round(embedded.queue_s * 1e6),
+            tokenize_us=round(embedded.tokenize_s * 1e6),
+            infer_us=round(embedded.infer_s * 1e6),
         ),
     )

@@ -190,10 +190,10 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
         if handler.unary_unary is not None:
             answer: Any = handler.unary_unary
 
-            async def made(request: Message, context: Context) -> bytes:
+            async def encoded(request: Message, context: Context) -> bytes:
                 return encode(await answer(request, context))
 
-            return grpc.stream_unary_rpc_method_handler(self._unary(rpc, kind, made, ending))
+            return grpc.stream_unary_rpc_method_handler(self._unary(rpc, kind, encoded, ending))
         stream = self._stream(rpc, kind, handler.stream_stream, ending)
         return grpc.stream_stream_rpc_method_handler(stream, response_serializer=encode)
 
@@ -216,13 +216,13 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
                         self._refuse_pages(headers)
                         async with self._received(context, receiving, one.caller) as data:
                             one.hold(await self._weighed(kind, data))
-                        made = await answer(await self._read(kind, data), context)
-                        room.settle(len(made))
+                        encoded = await answer(await self._read(kind, data), context)
+                        room.settle(len(encoded))
                 except Exception as error:
                     status = to_status(error, fields=one.fields)
                 else:
-                    self._keep(room, ending, len(made))
-                    return made
+                    self._keep(room, ending, len(encoded))
+                    return encoded
                 del data  # gRPC keeps the frames of the last aborted call until another comes
                 return await self._abort(context, one, status, ending)
 
@@ -297,13 +297,13 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
                 async with self._received(context, self._calls, peer) as received:
                     data = received
                 with self._admission.passing(len(data), peer):
-                    made: bytes = await forward(data, context)
-                room.settle(len(made))
+                    encoded: bytes = await forward(data, context)
+                room.settle(len(encoded))
             except AttarError as error:
                 one = self._admission.open("forward", _headers(context))
                 await self._abort(context, one, to_status(error), ending)
-            self._keep(room, ending, len(made))
-            return made
+            self._keep(room, ending, len(encoded))
+            return encoded
 
         return call
 
@@ -362,8 +362,8 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
             raise InvalidInput(
                 "the message is not the protobuf that this call takes; check the client's .proto"
             ) from None
-        made = _MADE_OF_A_PART * own + _MADE_OF_A_PART_OF_JSON * json
-        return _MADE_OF_A_BYTE * len(data) + made
+        encoded = _MADE_OF_A_PART * own + _MADE_OF_A_PART_OF_JSON * json
+        return _MADE_OF_A_BYTE * len(data) + encoded
 
     async def _came(
         self, requests: AsyncIterator[bytes], *, unanswered: Collection[int]

@@ -69,11 +69,11 @@ def ids(points: Sequence[collections_pb2.PointId], *, limit: int) -> list[wire.P
     """1 to `limit` point ids."""
     with about("ids"):
         _count(points, limit)
-    found = []
+    records = []
     for index, point in enumerate(points):
         with about(f"ids[{index}]"):
-            found.append(wire.from_id(point))
-    return found
+            records.append(wire.from_id(point))
+    return records
 
 
 def payloads(
@@ -85,7 +85,7 @@ def payloads(
             raise InvalidInput(f"{len(structs)} payloads; give one for each of {limit} ids")
     most = limits.max_payload_bytes
     left = limits.max_payload_values
-    found = []
+    records = []
     for index, struct in enumerate(structs):
         with about(f"payloads[{index}]"):
             if (size := struct.ByteSize()) > most:
@@ -99,8 +99,8 @@ def payloads(
                     f"payloads[{index}] is where there are more values than max_payload_values,"
                     f" {limits.max_payload_values}, in one call; send fewer points or values"
                 )
-            found.append(wire.from_struct(struct))
-    return found or None
+            records.append(wire.from_struct(struct))
+    return records or None
 
 
 def filters_within(structs: Sequence[Struct], limits: info_pb2.Limits) -> None:
@@ -221,15 +221,15 @@ def quantization(number: int) -> wire.Quantization:
     return _choice("quantization", number, wire.QUANTIZATIONS, "none")
 
 
-def statuses(found: Sequence[Item]) -> list[item_pb2.ItemStatus]:
+def statuses(records: Sequence[Item]) -> list[item_pb2.ItemStatus]:
     """How each item fared, its error as a whole google.rpc.Status."""
-    errors = {id(item.error): item.error for item in found if item.error is not None}
+    errors = {id(item.error): item.error for item in records if item.error is not None}
     told = {key: to_status(error) for key, error in errors.items()}  # one run's failure, once
     return [
         item_pb2.ItemStatus(
             error=told.get(id(item.error)), tokens=item.tokens, truncated=item.truncated
         )
-        for item in found
+        for item in records
     ]
 
 
@@ -264,12 +264,12 @@ def _counted(tensor: tensor_pb2.Tensor, limit: int) -> NDArray[Any]:
     return wire.from_tensor(tensor)
 
 
-def _count(found: Sized, limit: int) -> Sized:
-    if len(found) < 1:
+def _count(records: Sized, limit: int) -> Sized:
+    if len(records) < 1:
         raise InvalidInput("0 items; give at least one")
-    if len(found) > limit:
-        _refuse_many(len(found), limit)
-    return found
+    if len(records) > limit:
+        _refuse_many(len(records), limit)
+    return records
 
 
 def _refuse_many(count: int, limit: int) -> NoReturn:

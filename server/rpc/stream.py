@@ -30,7 +30,7 @@ async def in_order(
     rooms = room()
     held: set[AnswerRoom] = set()
 
-    async def made(request: Request, own: AnswerRoom) -> Answer:
+    async def in_room(request: Request, own: AnswerRoom) -> Answer:
         ROOM.set(own)  # this task's
         try:
             return await answer(request)
@@ -41,7 +41,7 @@ async def in_order(
         await places.acquire()
         async for request in requests:
             held.add(own := rooms.next())
-            answers.put_nowait((own, tasks.create_task(made(request, own))))
+            answers.put_nowait((own, tasks.create_task(in_room(request, own))))
             # Whoever is answered first must not wait for the bytes that a later one holds.
             await own.asked.wait()
             await places.acquire()

@@ -54,12 +54,12 @@ __all__ = [
     "CollectionInfo",
     "Collections",
     "Filter",
-    "Found",
     "Hit",
     "Payload",
     "Point",
     "PointId",
     "Quantization",
+    "SearchResults",
     "Snapshot",
 ]
 
@@ -86,7 +86,7 @@ class Upserted:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchResults:
     """One tuple of hits for each query, best first; empty where the query failed."""
 
     hits: tuple[tuple[Hit, ...], ...]
@@ -279,7 +279,7 @@ class Collections:
         truncation: Truncation = "truncate",
         deadline: float | None = None,
         budget: Budget | None = None,
-    ) -> Found:
+    ) -> SearchResults:
         """Give each query's `limit` most similar points after the `offset` most similar.
 
         Queries are items to embed, vectors, or the ids of points, which do not find themselves.
@@ -319,7 +319,7 @@ class Collections:
             found = await self._in_slices(description, rows[good], search, budget)
             for i, best in zip(good, found, strict=True):
                 hits[i] = tuple(best)
-        return Found(tuple(hits), statuses, description.fingerprint)
+        return SearchResults(tuple(hits), statuses, description.fingerprint)
 
     async def retrieve(
         self, name: str, ids: Sequence[PointId], *, with_vectors: bool = False
@@ -471,7 +471,7 @@ class Collections:
 
     async def _similar(
         self, description: Description, ids: Sequence[PointId], search: Search, budget: Budget
-    ) -> Found:
+    ) -> SearchResults:
         """Search by the vectors of points; each is left out of its own hits."""
         wanted = await _apart(lambda: check_ids(ids))
         budget.ask(len(wanted), search)
@@ -499,7 +499,7 @@ class Collections:
             for one in wanted
         )
         everyone = tuple(hits.get(one, ()) for one in wanted)
-        return Found(everyone, statuses, description.fingerprint)
+        return SearchResults(everyone, statuses, description.fingerprint)
 
     async def _vectors(
         self,

@@ -219,7 +219,7 @@ def test_an_upsert_that_meets_its_deadline_names_what_sends_less_a_call(client: 
 
 
 def test_help_says_what_a_method_returns() -> None:
-    assert inspect.signature(Client.search).return_annotation is calls.Found
+    assert inspect.signature(Client.search).return_annotation is calls.SearchResults
     assert inspect.signature(AsyncClient.models).return_annotation == tuple[calls.Indexed, ...]
 
 

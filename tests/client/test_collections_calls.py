@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from attar import AsyncClient, Client
 from attar.client import calls
-from attar.client.calls import Found, Point
+from attar.client.calls import Point, SearchResults
 from attar.errors import AlreadyExists, InputTooLong, InvalidInput, LimitReached, NotFound
 
 from ..support.bundles import tiny_bundle
@@ -36,7 +36,7 @@ def client(bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield client
 
 
-def ids(found: Found) -> list[list[object]]:
+def ids(found: SearchResults) -> list[list[object]]:
     return [[hit.id for hit in hits] for hits in found.hits]
 
 
@@ -82,7 +82,7 @@ def test_different_searches_go_in_one_call_and_fail_alone(client: Client) -> Non
     found = client.search_batch(searches, partial=True)
 
     assert isinstance(found[1], NotFound)
-    good = [one for one in found if isinstance(one, Found)]
+    good = [one for one in found if isinstance(one, SearchResults)]
     assert [[len(hits) for hits in one.hits] for one in good] == [[2], [4], [2, 2]]
     for one, search in zip(good, (searches[0], *searches[2:]), strict=True):
         assert one == client._send(search)

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 
 from attar.errors import InvalidInput
 
-from ..fsdp import parted_as, whole
+from ..fsdp import shard_like, whole
 from ..lineage import FRESH, Lineage, refuse_other
 
 CHECKPOINT: Final = "checkpoint.safetensors"
@@ -168,7 +168,7 @@ def _part(
 ) -> None:
     """Leave this process's part of what a method that is parted among several has read."""
     own = method.state_dict()
-    weights |= {name: parted_as(t, own[name]) for name, t in weights.items() if name in own}
+    weights |= {name: shard_like(t, own[name]) for name, t in weights.items() if name in own}
     for place, its in enumerate(p for group in optimiser.param_groups for p in group["params"]):
         values = state.get(place, {})
-        values |= {k: parted_as(v, its) for k, v in values.items() if isinstance(v, Tensor)}
+        values |= {k: shard_like(v, its) for k, v in values.items() if isinstance(v, Tensor)}

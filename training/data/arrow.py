@@ -112,18 +112,18 @@ def layout(
 
 
 def refuse_missing(
-    found: Layout, runs: Callable[[str], Iterable[tuple[int, pa.ChunkedArray]]]
+    table_layout: Layout, runs: Callable[[str], Iterable[tuple[int, pa.ChunkedArray]]]
 ) -> None:
     """Refuse items with a null, or NaN in the rows that are given, by column and row.
 
     `runs` gives those rows of a column that may have one, each run with the row where it begins.
     """
-    for column in found.columns:
+    for column in table_layout.columns:
         for start, run in runs(column):
             row = start
             for chunk in run.chunks:
                 at = _first_missing(chunk)
-                if at is not None and isinstance(found, ImageColumn):
+                if at is not None and isinstance(table_layout, ImageColumn):
                     raise InvalidInput(
                         f"the image in row {row + at} of {found.name} is missing; leave that row "
                         "out"
@@ -153,14 +153,14 @@ def _first_missing(array: pa.Array) -> int | None:
     return None if at < 0 else at
 
 
-def notes_of(found: Layout, label: str | None, schema: pa.Schema) -> tuple[str, ...]:
+def notes_of(table_layout: Layout, label: str | None, schema: pa.Schema) -> tuple[str, ...]:
     """Say which columns are items and labels, and which are left out."""
-    left = [column for column in schema.names if column not in (*found.columns, label)]
+    left = [column for column in schema.names if column not in (*table_layout.columns, label)]
     items = f"items of {found.name} are {', '.join(found.columns)}"
     return (
         items + (f"; labels are {label}" if label else ""),
         *((f"columns that are not read: {', '.join(left)}",) if left else ()),
-        *(found.frame.notes if isinstance(found, ImageColumn) else ()),
+        *(table_layout.frame.notes if isinstance(table_layout, ImageColumn) else ()),
     )
 
 

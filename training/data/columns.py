@@ -152,16 +152,18 @@ def table_parts(
     notes = (*read.notes, *_notes(path.name, chosen, label if labelled else None, numbers))
     passed_over = dict(read.passed_over)
 
-    def made(name: str, rows: NDArray[np.int64]) -> Part:
+    def part_of_rows(name: str, rows: NDArray[np.int64]) -> Part:
         items = array_rows(name, values[rows], form=form)
         classes = None if labels is None else labels[rows]
         return Part(name, items, classes, passed_over, notes, tuple(chosen))
 
     if part is None:
-        return made(str(path), np.arange(len(values))), None
+        return part_of_rows(str(path), np.arange(len(values))), None
     train, test, others = _parted(path, part, table[part])
     passed_over |= others
-    return made(f"train in {path}", train), replace(made(f"test in {path}", test), passed_over={})
+    return part_of_rows(f"train in {path}", train), replace(
+        part_of_rows(f"test in {path}", test), passed_over={}
+    )
 
 
 def _notes(

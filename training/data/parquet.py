@@ -127,25 +127,27 @@ def parquet_part(
                 yield pa.Table.from_batches([batch])
 
     first = pa.Table.from_batches([next(files[0].iter_batches(batch_size=1))])
-    found = layout(name, first, tables, columns=columns, label=label, form=form, side=side)
-    refuse_missing(found, lambda column: _incomplete(files, found, column))
+    table_layout = layout(name, first, tables, columns=columns, label=label, form=form, side=side)
+    refuse_missing(table_layout, lambda column: _incomplete(files, table_layout, column))
     labels = None
     if label is not None and labelled:
         read = pa.concat_tables([file.read(columns=[label]) for file in files])
         labels = labels_of(name, read, label)
-    notes = notes_of(found, label, schema)
-    return Part(name, ParquetRows(paths, found), labels, notes=notes, columns=found.columns)
+    notes = notes_of(table_layout, label, schema)
+    return Part(
+        name, ParquetRows(paths, table_layout), labels, notes=notes, columns=table_layout.columns
+    )
 
 
 def _incomplete(
-    files: Sequence[Any], found: Layout, column: str
+    files: Sequence[Any], table_layout: Layout, column: str
 ) -> Iterator[tuple[int, pa.ChunkedArray]]:
     """Give a column's row groups that may have nulls by their statistics, and where each begins."""
     start = 0
     for file in files:
         for number in range(file.num_row_groups):
             group = file.metadata.row_group(number)
-            if not _complete(group, column, image=isinstance(found, ImageColumn)):
+            if not _complete(group, column, image=isinstance(table_layout, ImageColumn)):
                 try:
                     table = file.read_row_group(number, columns=[column])
                 except (OSError, pa.ArrowException) as error:

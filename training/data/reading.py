@@ -128,21 +128,21 @@ def read(
         )
     if path.is_dir() and (path / spoken_digits.AUDIO).exists():
         choices.only(spec, "spoken digits", "length")
-        made = spoken_digits.spoken_digits(path, length=length or spoken_digits.RATE)
-        return _whole_set(spec, made, choices)
+        whole_set = spoken_digits.spoken_digits(path, length=length or spoken_digits.RATE)
+        return _whole_set(spec, whole_set, choices)
     train, test = _parts(path, member, choices)
     if not choices.labelled:
         train, test = replace(train, labels=None), test and replace(test, labels=None)
     return source(train, test, test_last=test_last)
 
 
-def _whole_set(spec: str, made: Source, choices: _Choices) -> Source:
+def _whole_set(spec: str, whole_set: Source, choices: _Choices) -> Source:
     """Leave out the labels of a set that has its parts, where none are wanted."""
     if not choices.labelled:
-        made = replace(made, train_labels=None, test_labels=None)
+        whole_set = replace(whole_set, train_labels=None, test_labels=None)
     shadows = spec in SHIPPED and Path(spec).exists()
     notes = (f"{spec} is shipped; what is called so in this folder is ./{spec}",)
-    return described(spec, made, notes=notes if shadows else ())
+    return described(spec, whole_set, notes=notes if shadows else ())
 
 
 def _parts(path: Path, member: str | None, choices: _Choices) -> Parts:

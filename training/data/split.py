@@ -54,14 +54,14 @@ def source(train: Part, test: Part | None = None, *, test_last: int | None = Non
         if part is not None:
             _check(part)
     if test is None:
-        made = _parted(train, test_last)
-        how = _how(made, test_last)
+        complete = _parted(train, test_last)
+        how = _how(complete, test_last)
         labels = train.labels
     else:
-        made, labels = _joined(train, test, test_last)
+        complete, labels = _joined(train, test, test_last)
         how = "as given"
     parts = [part for part in (train, test) if part is not None]
-    return replace(made, summary=_summary(made, labels, how, parts))
+    return replace(complete, summary=_summary(complete, labels, how, parts))
 
 
 def _joined(train: Part, test: Part, test_last: int | None) -> tuple[Source, NDArray[Any] | None]:
@@ -92,42 +92,44 @@ def _joined(train: Part, test: Part, test_last: int | None) -> tuple[Source, NDA
         )
     both = np.concatenate([train.labels, test.labels])
     labels = numbered(train.name, both)
-    made = Source(
+    complete = Source(
         train=train.items,
         train_labels=labels[: len(train.items)],
         test=test.items,
         test_labels=labels[len(train.items) :],
     )
-    return made, both
+    return complete, both
 
 
-def described(name: str, made: Source, *, notes: tuple[str, ...] = ()) -> Source:
+def described(name: str, complete: Source, *, notes: tuple[str, ...] = ()) -> Source:
     """Give a source that came with its parts its summary."""
     labels = None
-    if made.train_labels is not None and made.test_labels is not None:
-        labels = np.concatenate([made.train_labels, made.test_labels])
-    part = Part(name, made.train, notes=notes)
-    return replace(made, summary=_summary(made, labels, "as given", (part,)))
+    if complete.train_labels is not None and complete.test_labels is not None:
+        labels = np.concatenate([complete.train_labels, complete.test_labels])
+    part = Part(name, complete.train, notes=notes)
+    return replace(complete, summary=_summary(complete, labels, "as given", (part,)))
 
 
-def _how(made: Source, test_last: int | None) -> str:
+def _how(complete: Source, test_last: int | None) -> str:
     if test_last is not None:
         return f"the last {test_last:,}"
-    return "none held out" if made.test is None else "three in ten of each class held out"
+    return "none held out" if complete.test is None else "three in ten of each class held out"
 
 
-def _summary(made: Source, labels: NDArray[Any] | None, how: str, parts: Sequence[Part]) -> Summary:
+def _summary(
+    complete: Source, labels: NDArray[Any] | None, how: str, parts: Sequence[Part]
+) -> Summary:
     passed_over: Counter[str] = Counter()
     for part in parts:
         passed_over.update(part.passed_over)
     notes = [note for part in parts for note in part.notes]
     if labels is not None and len(parts) > 1:
-        notes += _unseen(labels, len(made.train))
+        notes += _unseen(labels, len(complete.train))
     return Summary(
         name=" and ".join(part.name for part in parts),
-        shape=_shape(made.train),
-        train=len(made.train),
-        test=0 if made.test is None else len(made.test),
+        shape=_shape(complete.train),
+        train=len(complete.train),
+        test=0 if complete.test is None else len(complete.test),
         split=how,
         classes={} if labels is None else _counts(parts[0].name, labels),
         passed_over=dict(passed_over),
@@ -236,10 +238,10 @@ def _parted(part: Part, test_last: int | None) -> Source:
         test = held_out(labels)
     else:
         return Source(train=part.items)
-    return parted(part.items, labels, test)
+    return split_by_mask(part.items, labels, test)
 
 
-def parted(items: Rows, labels: Labels | None, test: NDArray[np.bool_]) -> Source:
+def split_by_mask(items: Rows, labels: Labels | None, test: NDArray[np.bool_]) -> Source:
     """Give the source whose test part are the items where `test` (n,) is true, without reading."""
     return Source(
         train=subset(items, torch.from_numpy(np.flatnonzero(~test))),

@@ -10,7 +10,7 @@ OTHERS = ("C", "CC", "O", "S", "C(F)", "C(Cl)", "C(O)", "C1CCCC1", "C1CCOCC1", "
 FAITHFUL = 0.9  # share of the pieces that are of their molecule's kind
 
 
-def made_molecules(
+def synthetic_molecules(
     *, pretrained: int = 2000, train: int = 400, test: int = 600, seed: int = 0
 ) -> Molecules:
     """Give molecules to pretrain on, and others with two properties, each 0 or 1.

@@ -36,7 +36,7 @@ def read(folder: Path, declared: Declared = SILENT) -> TextModel[TextNetwork]:
     """
     described = describe(folder, declared)
     kind, where = described.config.get("model_type"), described.root / "config.json"
-    known = (*bert.KIN, *transformers_backend.BORROWED)
+    known = (*bert.KIN, *transformers_backend.FAMILIES)
     if kind not in known:
         raise InvalidInput(f"{where} has model_type {kind!r}; attar imports {', '.join(known)}")
     tokenizer = tokenization.read(

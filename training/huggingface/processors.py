@@ -56,8 +56,8 @@ def images(folder: Path, config: Mapping[str, Any]) -> Pixels:
     Raises InvalidInput that names the file and the step that is not followed.
     """
     said, place = _said(folder, "image_processor")
-    made = _build(said, place, config, "AutoImageProcessor")
-    steps = made.to_dict()
+    processor = _build(said, place, config, "AutoImageProcessor")
+    steps = processor.to_dict()
     for step, expected in STEPS.items():
         if steps.get(step) != expected:
             raise InvalidInput(
@@ -82,16 +82,16 @@ def images(folder: Path, config: Mapping[str, Any]) -> Pixels:
         )
     except (InvalidInput, KeyError, TypeError, ValueError) as error:
         raise InvalidInput(f"{place} cannot be followed: {error}") from error
-    _compare(made, pixels, place)
+    _compare(processor, pixels, place)
     return pixels
 
 
 def sounds(folder: Path, config: Mapping[str, Any]) -> Sound:
     """Give the processor's step on waveforms; raises InvalidInput that names what is not done."""
     said, place = _said(folder, "feature_extractor")
-    made = _build(said, place, config, "AutoFeatureExtractor")
-    steps = made.to_dict()
-    kind, features = type(made).__name__, steps.get("feature_size")
+    processor = _build(said, place, config, "AutoFeatureExtractor")
+    steps = processor.to_dict()
+    kind, features = type(processor).__name__, steps.get("feature_size")
     if (kind, features) != ("Wav2Vec2FeatureExtractor", 1):
         raise InvalidInput(
             f"{place} is a {kind} of {features} features; attar imports "
@@ -148,7 +148,7 @@ def _sides(said: Any) -> tuple[int, int]:
     return int(said["height"]), int(said["width"])
 
 
-def _compare(made: Any, pixels: Pixels, place: Path) -> None:
+def _compare(processor: Any, pixels: Pixels, place: Path) -> None:
     """Hold our steps to the library's on noise of several shapes.
 
     Pillow 13 resizes tall images vertically first, and torchvision, torch and ONNX Runtime never.
@@ -160,7 +160,7 @@ def _compare(made: Any, pixels: Pixels, place: Path) -> None:
         image = draw.integers(0, 256, shape, np.uint8)
         try:
             with quiet(transformers("a folder's processor")):
-                theirs = made(
+                theirs = processor(
                     image, return_tensors="np", input_data_format="channels_last"
                 ).pixel_values[0]
         except Exception as error:  # whatever the library raises, the folder is what it met

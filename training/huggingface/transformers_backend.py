@@ -22,14 +22,14 @@ from ..encoders.text import TextNetwork
 from .config import Described, size
 from .libraries import quiet, transformers
 
-BORROWED = ("mpnet", "modernbert", "nomic_bert", "gte")
+FAMILIES = ("mpnet", "modernbert", "nomic_bert", "gte")
 """By `model_type`; each is tested, and another is refused."""
 
 UNUSED = ("pooler.", "cls.", "head.", "lm_head.", "decoder.", "classifier.")
 """What a checkpoint may hold beside the encoder."""
 
 
-class Borrowed(TextNetwork):
+class TransformersEncoder(TextNetwork):
     """A transformer of another library, pooled and mapped as attar's own is."""
 
     def __init__(
@@ -51,7 +51,7 @@ class Borrowed(TextNetwork):
         return unit(vectors) if self.normalized else vectors
 
 
-def encoder(described: Described, head: Mapping[str, Tensor], path: Path) -> Borrowed:
+def encoder(described: Described, head: Mapping[str, Tensor], path: Path) -> TransformersEncoder:
     """Give the transformer that config.json describes with the weights of `path` and of the head.
 
     Raises MissingExtra without `transformers`, and InvalidInput when that library refuses the
@@ -66,7 +66,7 @@ def encoder(described: Described, head: Mapping[str, Tensor], path: Path) -> Bor
         limit = min(described.limit or positions, positions)
     else:
         limit = described.limit or positions
-    made = Borrowed(
+    made = TransformersEncoder(
         load(described.root, described.config, path),
         Head(described.head, width),
         max_length=limit,

@@ -92,8 +92,8 @@ def _runs(sequences: NDArray[np.int64], length: int, size: int) -> NDArray[np.in
 
 
 def _count(
-    asked: NDArray[np.int64], known: NDArray[np.int64], counts: NDArray[np.generic]
+    queried: NDArray[np.int64], known: NDArray[np.int64], counts: NDArray[np.generic]
 ) -> NDArray[np.float64]:
     """Look up how often each came; 0 where it never did."""
-    at = np.searchsorted(known, asked).clip(max=len(known) - 1)
-    return np.where(known[at] == asked, counts[at], 0).astype(np.float64)
+    at = np.searchsorted(known, queried).clip(max=len(known) - 1)
+    return np.where(known[at] == queried, counts[at], 0).astype(np.float64)

@@ -144,7 +144,7 @@ def plan(
     )
 
 
-def made_of(what: Plan, *, version: str, gpu: Gpu) -> dict[str, Any]:
+def engine_facts(what: Plan, *, version: str, gpu: Gpu) -> dict[str, Any]:
     """Say all that an engine depends on, as JSON has it; what hardware lets differ is left out."""
     where: dict[str, Any] = {"compute": list(gpu.compute), "gpu": gpu.name}
     if what.hardware != "this-gpu":
@@ -162,9 +162,9 @@ def made_of(what: Plan, *, version: str, gpu: Gpu) -> dict[str, Any]:
     }
 
 
-def key(made: Mapping[str, Any]) -> str:
+def key(facts: Mapping[str, Any]) -> str:
     """Name what an engine is made of in 16 hexadecimal digits; equal only when all of it is."""
-    canonical = json.dumps(made, sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"))
     return sha256(canonical.encode()).hexdigest()[:16]
 
 
@@ -187,9 +187,9 @@ def export_tensorrt(
             f"{machine.gpu.name} has compute capability {_dotted(machine.gpu.compute)}; "
             "hardware='ampere-plus' needs 8.0"
         )
-    made = made_of(what, version=machine.trt.__version__, gpu=machine.gpu)
-    path = cache / f"{what.name}-{what.variant}-{key(made)}.engine"
-    if (parity := cached(path, made, what)) is not None:
+    facts = engine_facts(what, version=machine.trt.__version__, gpu=machine.gpu)
+    path = cache / f"{what.name}-{what.variant}-{key(facts)}.engine"
+    if (parity := cached(path, facts, what)) is not None:
         return Engine(path=path, reused=True, parity=parity)
     timings = cache / _timings(machine)
     engine, timed = build(
@@ -206,7 +206,7 @@ def export_tensorrt(
             f"asks for {gate.cosine_mean} and {gate.cosine_worst}"
         )
     about = {
-        "made_of": made,
+        "made_of": facts,
         "bundle": _bundle(what),
         "built_on": {"gpu": machine.gpu.name, "compute": list(machine.gpu.compute)},
         "sha256": sha256(engine).hexdigest(),
@@ -219,7 +219,7 @@ def export_tensorrt(
     return Engine(path=path, reused=False, parity=parity)
 
 
-def cached(path: Path, made: Mapping[str, Any], what: Plan) -> Mapping[str, float] | None:
+def cached(path: Path, facts: Mapping[str, Any], what: Plan) -> Mapping[str, float] | None:
     """Give the recorded parity of a whole engine at `path` that was made of this, if one is there.
 
     The JSON is written last, so that an engine without it, or with other bytes than it says, is one
@@ -232,7 +232,7 @@ def cached(path: Path, made: Mapping[str, Any], what: Plan) -> Mapping[str, floa
         parity = {name: float(about["parity"][name]) for name in ("mean", "worst")}
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    own = about.get("made_of") == made and about.get("bundle") == _bundle(what)
+    own = about.get("made_of") == facts and about.get("bundle") == _bundle(what)
     return parity if whole and own and _passes(parity, what.gate) else None
 
 

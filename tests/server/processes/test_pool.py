@@ -17,7 +17,7 @@ import pytest
 
 from attar import Client
 from attar.errors import InvalidInput, NotFound, NotSupported, Unavailable
-from attar.server.processes.pool import part_of_the_cores, told
+from attar.server.processes.pool import part_of_the_cores, worker_settings
 from tests.support.bundles import tiny_bundle
 from tests.support.servers import free_port, process, serving, settings
 
@@ -187,7 +187,7 @@ def test_each_worker_has_its_part_of_the_cores_and_its_own_ports() -> None:
     cores = len(os.sched_getaffinity(0))
     assert part_of_the_cores(given).threads == max(1, cores // 2)
     assert part_of_the_cores(given.model_copy(update={"threads": 3})).threads == 3
-    other = told(given, 1, 1234)
+    other = worker_settings(given, 1, 1234)
     assert (other.port, other.metrics_port, other.workers) == (1234, 9001, 1)
     with pytest.raises(ValueError, match="8001 is among them"):
         settings(Path("a"), data_dir=Path("b"), port=8001, workers=3, metrics_port=7999)

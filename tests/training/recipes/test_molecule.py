@@ -12,7 +12,13 @@ from attar.errors import InvalidInput
 from attar.training.checkpoints.encoder_folder import TextModel, attention_kinds, load_text, save
 from attar.training.data.molecules import Molecules, Property, read_property, read_smiles
 from attar.training.data.text import embed, tokenize
-from attar.training.datasets.synthetic_molecules import AMIDE, KETONE, META, PARA, made_molecules
+from attar.training.datasets.synthetic_molecules import (
+    AMIDE,
+    KETONE,
+    META,
+    PARA,
+    synthetic_molecules,
+)
 from attar.training.encoders.text import TextEncoder
 from attar.training.encoders.transformer import TransformerConfig
 from attar.training.loop import fit
@@ -27,7 +33,7 @@ SETTINGS = molformer.Settings(steps=3, warmup=1, batch_size=16, transformer=BLOC
 
 @pytest.fixture(scope="module")
 def data() -> Molecules:
-    return made_molecules(pretrained=64, train=40, test=40)
+    return synthetic_molecules(pretrained=64, train=40, test=40)
 
 
 def test_either_kind_of_piece_has_the_same_characters() -> None:
@@ -36,8 +42,8 @@ def test_either_kind_of_piece_has_the_same_characters() -> None:
 
 
 def test_molecules_are_decided_by_their_seed_and_close_what_they_open(data: Molecules) -> None:
-    assert made_molecules(pretrained=64, train=40, test=40).train == data.train
-    assert made_molecules(pretrained=64, train=40, test=40, seed=1).train != data.train
+    assert synthetic_molecules(pretrained=64, train=40, test=40).train == data.train
+    assert synthetic_molecules(pretrained=64, train=40, test=40, seed=1).train != data.train
     for smiles in data.train:
         assert smiles.count("(") == smiles.count(")")
         assert smiles.count("1") % 2 == 0

@@ -17,7 +17,7 @@ from attar.errors import NotFound, ShapeError
 from ...data.reading import read
 from ...data.source import Source, embed
 from ...data.spectrograms import spectrograms
-from ...data.split import held_out, parted
+from ...data.split import held_out, split_by_mask
 from ...datasets.spoken_digits import spoken_digits
 from ...datasets.tones import tones
 from ...encoders.spectrogram import SpectrogramEncoder
@@ -141,7 +141,7 @@ def speakers(folder: Path, *, target: str) -> Groups:
     every = spoken_digits(folder, length=4000, test_speakers=(target,))
     assert every.test is not None
     assert every.test_labels is not None
-    own = parted(every.test, every.test_labels, held_out(every.test_labels))
+    own = split_by_mask(every.test, every.test_labels, held_out(every.test_labels))
     return Groups(related=Source(train=every.train, train_labels=every.train_labels), target=own)
 
 

@@ -57,28 +57,30 @@ def clusters(
     """Give each training image its cluster, by k-means on the autoencoder's embeddings."""
     embeddings = embed(autoencoder.method.encoder.eval(), data.train)
     means = KMeans(settings.clusters, n_init=4, random_state=settings.seed)
-    found: Labels = means.fit_predict(embeddings).astype(np.int64)
-    return found
+    pseudo_labels: Labels = means.fit_predict(embeddings).astype(np.int64)
+    return pseudo_labels
 
 
 def guided(
-    data: Source, settings: Settings, found: Labels | None
+    data: Source, settings: Settings, pseudo_labels: Labels | None
 ) -> Training[tuple[Inputs, Inputs]]:
     """Compose the second run, SimCLR on batches of unlike images; uniform ones without clusters."""
     return two_views(
         data,
         settings,
         simclr.contrast(settings),
-        sampler=sampler(data, settings, found),
+        sampler=sampler(data, settings, pseudo_labels),
     )
 
 
-def sampler(data: Source, settings: Settings, found: Labels | None) -> DisjointClusters | Sampler:
+def sampler(
+    data: Source, settings: Settings, pseudo_labels: Labels | None
+) -> DisjointClusters | Sampler:
     """Give the rows of each step."""
     size, seed = settings.batch_size, settings.seed
-    if found is None:
+    if pseudo_labels is None:
         return Sampler(items=len(data.train), batch_size=size, seed=seed)
-    return DisjointClusters(clusters=found, batch_size=size, seed=seed)
+    return DisjointClusters(clusters=pseudo_labels, batch_size=size, seed=seed)
 
 
 def stages(data: Source, settings: Settings) -> Iterator[Stage]:
@@ -99,11 +101,14 @@ def trial(data: Source, seed: int) -> dict[str, float]:
     autoencoder = replace(build(data, settings), probe=None)
     fit(autoencoder, accelerator="cpu", progress=False)
     figures: dict[str, float] = {}
-    for name, found in (("uniform", None), ("guided", clusters(autoencoder, data, settings))):
-        row = fit(guided(data, settings, found), accelerator="cpu", progress=False).rows[-1]
+    for name, pseudo_labels in (
+        ("uniform", None),
+        ("guided", clusters(autoencoder, data, settings)),
+    ):
+        row = fit(guided(data, settings, pseudo_labels), accelerator="cpu", progress=False).rows[-1]
         figures |= {f"{name}/knn": row["knn"], f"{name}/scarce": row["scarce"]}
         if data.train_labels is not None:
-            batches = sampler(data, settings, found)
+            batches = sampler(data, settings, pseudo_labels)
             drawn = [data.train_labels[batches(step).numpy()] for step in range(settings.steps)]
             figures[f"{name}/alike"] = fmean(_alike(labels) for labels in drawn)
     return figures

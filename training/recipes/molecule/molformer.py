@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from ...data.molecules import Molecules, Property, read_property, read_smiles
 from ...data.text import embed, pad, tokenize
-from ...datasets.synthetic_molecules import made_molecules
+from ...datasets.synthetic_molecules import synthetic_molecules
 from ...distributed import shard, step_generator
 from ...encoders.attention import LinearAttention, SoftmaxAttention
 from ...encoders.text import TextConfig, TextEncoder
@@ -191,7 +191,7 @@ recipe = Recipe(
         "a linear probe tells molecules of amides from ketones beside amines, and rings linked "
         "opposite from askew, on average better by the embedding than by counts of tokens and than "
         f"before training, and with linear attention at most {DELTA} of AUROC worse than softmax",
-        made_molecules,
+        synthetic_molecules,
         trial,
         _holds,
     ),

@@ -97,7 +97,7 @@ def _views(
     )
 
 
-def twins(
+def two_text_views(
     data: TextData,
     settings: PretrainingSettings,
     *,

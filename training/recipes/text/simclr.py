@@ -11,7 +11,7 @@ from ...loop import Training
 from ...methods.siamese import Inputs
 from ...objectives.nt_xent import nt_xent
 from ...recipe import Recipe
-from .common import PretrainingSettings, TextData, pretraining_claim, twins
+from .common import PretrainingSettings, TextData, pretraining_claim, two_text_views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class Settings(PretrainingSettings):
 
 def build(data: TextData, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     """Compose the run; its probe gives retrieval and RankMe."""
-    return twins(
+    return two_text_views(
         data,
         settings,
         projector=lambda dim: mlp(dim, dim, settings.projector),
