@@ -1,0 +1,123 @@
+"""Calls of the service Anomaly."""
+
+import numpy as np
+
+from attar import wire
+from attar.client.call import (
+    DEADLINE_S,
+    Call,
+    Items,
+    decode_nothing,
+    enum_number,
+    item_errors,
+    items_fields,
+    make_call,
+)
+from attar.errors import InvalidInput
+from attar.heads import Metric
+from attar.inputs import Truncation
+from attar.v1 import anomaly_pb2
+from attar.values import Detector, Listing, Scored
+
+
+def fit_anomaly(
+    name: str,
+    items: Items | None = None,
+    *,
+    collection: str | None = None,
+    model: str = "",
+    target_fpr: float = 0.05,
+    neighbours: int = 5,
+    metric: Metric | None = None,
+    truncation: Truncation = "truncate",
+    deadline_s: float = DEADLINE_S,
+) -> Call[Detector]:
+    """Fit a detector on ordinary items, or on every point of a collection.
+
+    Without a `metric` it is cosine where the model's embeddings have unit length, else euclidean.
+    """
+    if (items is None) == (collection is None):
+        raise InvalidInput("give either items or collection, what is ordinary, and not both")
+    request = wire.message(
+        anomaly_pb2.FitDetectorRequest,
+        name=name,
+        model=model,
+        target_fpr=target_fpr,
+        neighbours=neighbours,
+        metric=anomaly_pb2.METRIC_UNSPECIFIED
+        if metric is None
+        else enum_number("metric", metric, wire.METRICS),
+        truncation=enum_number("truncation", truncation, wire.TRUNCATIONS),
+        **({"collection": collection} if items is None else items_fields(items)),
+    )
+    answer = anomaly_pb2.DetectorInfo
+    return make_call("Anomaly/Fit", request, answer, _detector, deadline_s, repeatable=False)
+
+
+def score_anomaly(
+    name: str,
+    items: Items,
+    *,
+    truncation: Truncation = "truncate",
+    partial: bool = False,
+    deadline_s: float = DEADLINE_S,
+) -> Call[Scored]:
+    """How strange each item is to a fitted detector."""
+
+    def decode(answer: anomaly_pb2.ScoreResponse) -> Scored:
+        return Scored(
+            scores=np.asarray(answer.scores, np.float32),
+            p_values=np.asarray(answer.p_values, np.float32),
+            anomalies=np.asarray(answer.anomalies, np.bool_),
+            errors=item_errors(answer.items, partial=partial),
+            threshold=answer.threshold,
+            fingerprint=answer.fingerprint,
+        )
+
+    request = wire.message(
+        anomaly_pb2.ScoreRequest,
+        name=name,
+        truncation=enum_number("truncation", truncation, wire.TRUNCATIONS),
+        **items_fields(items),
+    )
+    return make_call("Anomaly/Score", request, anomaly_pb2.ScoreResponse, decode, deadline_s)
+
+
+def detector(name: str, *, deadline_s: float = DEADLINE_S) -> Call[Detector]:
+    """One anomaly detector."""
+    request = wire.message(anomaly_pb2.GetDetectorRequest, name=name)
+    return make_call("Anomaly/Get", request, anomaly_pb2.DetectorInfo, _detector, deadline_s)
+
+
+def detectors(*, deadline_s: float = DEADLINE_S) -> Call[Listing[Detector]]:
+    """Every anomaly detector that can be used; its `damaged` names the others, and why."""
+
+    def decode(answer: anomaly_pb2.ListDetectorsResponse) -> Listing[Detector]:
+        return Listing(map(_detector, answer.detectors), answer.damaged)
+
+    request = anomaly_pb2.ListDetectorsRequest()
+    return make_call("Anomaly/List", request, anomaly_pb2.ListDetectorsResponse, decode, deadline_s)
+
+
+def delete_detector(name: str, *, deadline_s: float = DEADLINE_S) -> Call[None]:
+    """Delete an anomaly detector."""
+    request = wire.message(anomaly_pb2.DeleteDetectorRequest, name=name)
+    answer = anomaly_pb2.DeleteDetectorResponse
+    return make_call(
+        "Anomaly/Delete", request, answer, decode_nothing, deadline_s, repeatable=False
+    )
+
+
+def _detector(info: anomaly_pb2.DetectorInfo) -> Detector:
+    metrics = {number: name for name, number in wire.METRICS.items()}
+    return Detector(
+        name=info.name,
+        model=info.model,
+        fingerprint=info.fingerprint,
+        neighbours=info.neighbours,
+        references=info.references,
+        calibration=info.calibration,
+        target_fpr=info.target_fpr,
+        threshold=info.threshold,
+        metric=metrics.get(info.metric, "cosine"),  # servers had no other one before
+    )

@@ -1,0 +1,116 @@
+"""Calls of the service Classification."""
+
+import math
+from collections.abc import Iterable
+
+from attar import wire
+from attar.client.call import (
+    DEADLINE_S,
+    Call,
+    Items,
+    decode_nothing,
+    enum_number,
+    item_errors,
+    items_fields,
+    make_call,
+)
+from attar.inputs import Truncation
+from attar.v1 import classification_pb2
+from attar.values import Classifier, Listing, Predicted
+
+
+def fit_classifier(
+    name: str,
+    items: Items,
+    labels: Iterable[str],
+    *,
+    model: str = "",
+    truncation: Truncation = "truncate",
+    deadline_s: float = DEADLINE_S,
+) -> Call[Classifier]:
+    """Fit a linear classifier on labelled items; labels weigh equally, however many items each."""
+    request = wire.message(
+        classification_pb2.FitClassifierRequest,
+        name=name,
+        model=model,
+        labels=labels,
+        truncation=enum_number("truncation", truncation, wire.TRUNCATIONS),
+        **items_fields(items),
+    )
+    answer = classification_pb2.ClassifierInfo
+    return make_call(
+        "Classification/Fit", request, answer, _classifier, deadline_s, repeatable=False
+    )
+
+
+def classify(
+    name: str,
+    items: Items,
+    *,
+    truncation: Truncation = "truncate",
+    partial: bool = False,
+    deadline_s: float = DEADLINE_S,
+) -> Call[Predicted]:
+    """The likeliest label of each item by a fitted classifier."""
+
+    def decode(answer: classification_pb2.PredictResponse) -> Predicted:
+        errors = item_errors(answer.items, partial=partial)
+        return Predicted(
+            labels=tuple(
+                label if error is None else None
+                for label, error in zip(answer.labels, errors, strict=True)
+            ),
+            probabilities=wire.from_tensor(answer.probabilities),
+            classes=tuple(answer.classes),
+            errors=errors,
+            fingerprint=answer.fingerprint,
+        )
+
+    request = wire.message(
+        classification_pb2.PredictRequest,
+        name=name,
+        truncation=enum_number("truncation", truncation, wire.TRUNCATIONS),
+        **items_fields(items),
+    )
+    answer = classification_pb2.PredictResponse
+    return make_call("Classification/Predict", request, answer, decode, deadline_s)
+
+
+def classifier(name: str, *, deadline_s: float = DEADLINE_S) -> Call[Classifier]:
+    """One classifier."""
+    request = wire.message(classification_pb2.GetClassifierRequest, name=name)
+    answer = classification_pb2.ClassifierInfo
+    return make_call("Classification/Get", request, answer, _classifier, deadline_s)
+
+
+def classifiers(*, deadline_s: float = DEADLINE_S) -> Call[Listing[Classifier]]:
+    """Every classifier that can be used; its `damaged` names the others, and why."""
+
+    def decode(answer: classification_pb2.ListClassifiersResponse) -> Listing[Classifier]:
+        return Listing(map(_classifier, answer.classifiers), answer.damaged)
+
+    request = classification_pb2.ListClassifiersRequest()
+    answer = classification_pb2.ListClassifiersResponse
+    return make_call("Classification/List", request, answer, decode, deadline_s)
+
+
+def delete_classifier(name: str, *, deadline_s: float = DEADLINE_S) -> Call[None]:
+    """Delete a classifier."""
+    request = wire.message(classification_pb2.DeleteClassifierRequest, name=name)
+    answer = classification_pb2.DeleteClassifierResponse
+    return make_call(
+        "Classification/Delete", request, answer, decode_nothing, deadline_s, repeatable=False
+    )
+
+
+def _classifier(info: classification_pb2.ClassifierInfo) -> Classifier:
+    return Classifier(
+        name=info.name,
+        model=info.model,
+        fingerprint=info.fingerprint,
+        labels=tuple(info.labels),
+        examples=info.examples,
+        counts=tuple(info.counts),
+        recalls=tuple(None if math.isnan(recall) else recall for recall in info.recalls),
+        contradictory=info.contradictory,
+    )

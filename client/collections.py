@@ -1,0 +1,490 @@
+"""Calls of the service Collections."""
+
+from collections.abc import Iterable, Iterator, Sized
+from itertools import islice
+from typing import Any, Final, cast
+from uuid import UUID
+
+import numpy as np
+from google.protobuf.struct_pb2 import Struct
+from numpy.typing import NDArray
+
+from attar import wire
+from attar.client.call import (
+    DEADLINE_S,
+    LONG_S,
+    MATRIX_AXES,
+    Call,
+    Filter,
+    Items,
+    Payload,
+    among,
+    decode_nothing,
+    enum_number,
+    error_from,
+    item_errors,
+    items_fields,
+    make_call,
+    row_of,
+    stack,
+    truncated_flags,
+)
+from attar.errors import AttarError, InvalidInput, ShapeError
+from attar.inputs import Role, Truncation
+from attar.v1 import collections_pb2, tensor_pb2
+from attar.values import (
+    Collection,
+    Embedded,
+    Hit,
+    Listing,
+    Page,
+    Point,
+    SearchResults,
+    Snapshot,
+    Upserted,
+)
+from attar.wire import PointId, Quantization
+
+_POINT: Final = 3  # id, item and payload
+
+
+def create_collection(
+    name: str,
+    *,
+    model: str = "",
+    dims: int | None = None,
+    quantization: Quantization = "none",
+    deadline_s: float = DEADLINE_S,
+) -> Call[Collection]:
+    """A new collection in the space of `model`; AlreadyExists when the name is taken.
+
+    Quantised vectors only choose candidates: whole ones score them.
+    """
+    request = wire.message(
+        collections_pb2.CreateCollectionRequest,
+        name=name,
+        model=model,
+        dims=dims,
+        quantization=enum_number("quantization", quantization, wire.QUANTIZATIONS),
+    )
+    answer = collections_pb2.CollectionInfo
+    return make_call(
+        "Collections/Create", request, answer, _collection, deadline_s, repeatable=False
+    )
+
+
+def delete_collection(name: str, *, deadline_s: float = DEADLINE_S) -> Call[None]:
+    """Delete a collection and all its points."""
+    request = wire.message(collections_pb2.DeleteCollectionRequest, name=name)
+    answer = collections_pb2.DeleteCollectionResponse
+    return make_call(
+        "Collections/Delete", request, answer, decode_nothing, deadline_s, repeatable=False
+    )
+
+
+def collection(name: str, *, deadline_s: float = DEADLINE_S) -> Call[Collection]:
+    """One collection; NotFound names those that exist."""
+    request = wire.message(collections_pb2.GetCollectionRequest, name=name)
+    return make_call(
+        "Collections/Get", request, collections_pb2.CollectionInfo, _collection, deadline_s
+    )
+
+
+def collections(*, deadline_s: float = DEADLINE_S) -> Call[Listing[Collection]]:
+    """Every collection that can be used; its `damaged` names the others, and why."""
+
+    def decode(answer: collections_pb2.ListCollectionsResponse) -> Listing[Collection]:
+        return Listing(map(_collection, answer.collections), answer.damaged)
+
+    request = collections_pb2.ListCollectionsRequest()
+    answer = collections_pb2.ListCollectionsResponse
+    return make_call("Collections/List", request, answer, decode, deadline_s)
+
+
+def upsert(
+    collection: str,
+    ids: Iterable[PointId | UUID],
+    items: Items | None = None,
+    *,
+    vectors: NDArray[Any] | Embedded | None = None,
+    fingerprint: str = "",
+    payloads: Iterable[Payload] | None = None,
+    truncation: Truncation = "truncate",
+    all_or_nothing: bool = False,
+    partial: bool = False,
+    deadline_s: float = DEADLINE_S,
+) -> Call[Upserted]:
+    """Write points by id, from items or from vectors that were embedded before.
+
+    Vectors and payloads are written together, as one; an item that cannot be embedded is left out,
+    or with `all_or_nothing` nothing is written. `vectors` need the fingerprint of their space; an
+    `Embedded` brings its own. It is repeated after a failure: points are kept by id, so writing one
+    twice does no harm.
+    """
+    request = wire.message(
+        collections_pb2.UpsertRequest,
+        collection=collection,
+        ids=_ids(ids),
+        payloads=_payloads(payloads, ids),
+        truncation=enum_number("truncation", truncation, wire.TRUNCATIONS),
+        all_or_nothing=all_or_nothing,
+        **_input(items, vectors, fingerprint),
+    )
+
+    def decode(answer: collections_pb2.UpsertResponse) -> Upserted:
+        errors = item_errors(answer.items, partial=partial)
+        return Upserted(errors, truncated_flags(answer.items), answer.fingerprint)
+
+    hint = "or send fewer points a call, as upsert_all does"
+    answer = collections_pb2.UpsertResponse
+    return make_call("Collections/Upsert", request, answer, decode, deadline_s, hint=hint)
+
+
+def search(
+    collection: str,
+    items: Items | None = None,
+    *,
+    vectors: NDArray[Any] | Embedded | None = None,
+    ids: Iterable[PointId | UUID] | None = None,
+    fingerprint: str = "",
+    limit: int = 10,
+    offset: int = 0,
+    filter: Filter | None = None,
+    score_threshold: float | None = None,
+    with_payload: bool = True,
+    exact: bool = False,
+    role: Role = "query",
+    truncation: Truncation = "truncate",
+    partial: bool = False,
+    deadline_s: float = DEADLINE_S,
+) -> Call[SearchResults]:
+    """The nearest points to each query, by cosine similarity; `offset` of them are passed over.
+
+    Queries are items, vectors or the ids of points, which do not find themselves. `filter` keeps
+    points whose payload has each value, or one of each list of values, or lies in a range such as
+    `{"price": {"gte": 5}}`; `$all`, `$any` and `$not` combine filters. `exact` compares every
+    vector, where an index may miss a few.
+    """
+    request = wire.message(
+        collections_pb2.SearchRequest,
+        collection=collection,
+        limit=limit,
+        offset=offset,
+        filter=_filter(filter),
+        score_threshold=score_threshold,
+        with_payload=with_payload,
+        exact=exact,
+        role=enum_number("role", role, wire.ROLES),
+        truncation=enum_number("truncation", truncation, wire.TRUNCATIONS),
+        **_query(items, vectors, ids, fingerprint),
+    )
+
+    def decode(answer: collections_pb2.SearchResponse) -> SearchResults:
+        return _found(answer, partial=partial)
+
+    return make_call(
+        "Collections/Search", request, collections_pb2.SearchResponse, decode, deadline_s
+    )
+
+
+def search_batch(
+    searches: Iterable[Call[SearchResults]],
+    *,
+    partial: bool = False,
+    deadline_s: float = DEADLINE_S,
+) -> Call[tuple[SearchResults | AttarError, ...]]:
+    """Different searches, each made by `search`, in one call; their own deadlines do not count.
+
+    A search that fails as a whole raises its error; with `partial` the error stands in its place.
+    """
+    requests = [getattr(one, "request", one) for one in row_of("searches", searches)]
+    for index, one in enumerate(requests):
+        if not isinstance(one, collections_pb2.SearchRequest):
+            raise InvalidInput(f"searches[{index}] is no search; make each with calls.search")
+    request = wire.message(collections_pb2.SearchBatchRequest, searches=cast("Any", requests))
+
+    def decode(
+        answer: collections_pb2.SearchBatchResponse,
+    ) -> tuple[SearchResults | AttarError, ...]:
+        outcomes: list[SearchResults | AttarError] = []
+        for result in answer.results:
+            if result.HasField("response"):
+                outcomes.append(_found(result.response, partial=partial))
+            elif partial:
+                outcomes.append(error_from(result.error))
+            else:
+                raise error_from(result.error)
+        return tuple(outcomes)
+
+    answer = collections_pb2.SearchBatchResponse
+    return make_call("Collections/SearchBatch", request, answer, decode, deadline_s)
+
+
+def retrieve(
+    collection: str,
+    ids: Iterable[PointId | UUID],
+    *,
+    with_vectors: bool = False,
+    deadline_s: float = DEADLINE_S,
+) -> Call[tuple[Point, ...]]:
+    """The points of these ids that exist."""
+    request = wire.message(
+        collections_pb2.RetrieveRequest,
+        collection=collection,
+        ids=_ids(ids, any_order=True),
+        with_vectors=with_vectors,
+    )
+    answer = collections_pb2.RetrieveResponse
+    return make_call("Collections/Retrieve", request, answer, _points, deadline_s)
+
+
+def scroll(
+    collection: str,
+    *,
+    filter: Filter | None = None,
+    limit: int = 100,
+    cursor: str = "",
+    with_vectors: bool = False,
+    deadline_s: float = DEADLINE_S,
+) -> Call[Page]:
+    """A page of the points that pass the filter; `cursor` is that of the page before."""
+    request = wire.message(
+        collections_pb2.ScrollRequest,
+        collection=collection,
+        filter=_filter(filter),
+        limit=limit,
+        cursor=cursor,
+        with_vectors=with_vectors,
+    )
+
+    def decode(answer: collections_pb2.ScrollResponse) -> Page:
+        return Page(_points(answer), answer.cursor, answer.fingerprint)
+
+    return make_call(
+        "Collections/Scroll", request, collections_pb2.ScrollResponse, decode, deadline_s
+    )
+
+
+def delete_points(
+    collection: str,
+    ids: Iterable[PointId | UUID] | None = None,
+    *,
+    filter: Filter | None = None,
+    deadline_s: float = DEADLINE_S,
+) -> Call[None]:
+    """Delete points by id, or those that pass a filter; one that does not exist is no error."""
+    if (ids is None) == (filter is None):
+        raise InvalidInput("give either ids or filter, and not both")
+    request = wire.message(
+        collections_pb2.DeletePointsRequest,
+        collection=collection,
+        ids=_ids(() if ids is None else ids, any_order=True),
+        filter=_filter(filter),
+    )
+    answer = collections_pb2.DeletePointsResponse
+    return make_call(
+        "Collections/DeletePoints", request, answer, decode_nothing, deadline_s, repeatable=False
+    )
+
+
+def count(
+    collection: str,
+    *,
+    filter: Filter | None = None,
+    deadline_s: float = DEADLINE_S,
+) -> Call[int]:
+    """How many points a collection has, or how many of them pass the filter."""
+
+    def decode(answer: collections_pb2.CountResponse) -> int:
+        return answer.points
+
+    request = wire.message(
+        collections_pb2.CountRequest, collection=collection, filter=_filter(filter)
+    )
+    return make_call(
+        "Collections/Count", request, collections_pb2.CountResponse, decode, deadline_s
+    )
+
+
+def optimize(collection: str, *, deadline_s: float = LONG_S) -> Call[Collection]:
+    """Build a collection's index, and describe the collection once it is in use."""
+    request = wire.message(collections_pb2.OptimizeRequest, collection=collection)
+    answer = collections_pb2.CollectionInfo
+    return make_call("Collections/Optimize", request, answer, _collection, deadline_s)
+
+
+def snapshot(collection: str, *, deadline_s: float = LONG_S) -> Call[Snapshot]:
+    """Keep a collection as it is now."""
+    request = wire.message(collections_pb2.SnapshotRequest, collection=collection)
+    answer = collections_pb2.SnapshotInfo
+    return make_call(
+        "Collections/Snapshot", request, answer, _snapshot, deadline_s, repeatable=False
+    )
+
+
+def snapshots(collection: str, *, deadline_s: float = DEADLINE_S) -> Call[tuple[Snapshot, ...]]:
+    """A collection's snapshots, oldest first, also when it was deleted since."""
+
+    def decode(answer: collections_pb2.ListSnapshotsResponse) -> tuple[Snapshot, ...]:
+        return tuple(map(_snapshot, answer.snapshots))
+
+    request = wire.message(collections_pb2.ListSnapshotsRequest, collection=collection)
+    answer = collections_pb2.ListSnapshotsResponse
+    return make_call("Collections/ListSnapshots", request, answer, decode, deadline_s)
+
+
+def delete_snapshot(
+    collection: str,
+    id: str,
+    *,
+    deadline_s: float = DEADLINE_S,
+) -> Call[None]:
+    """Delete a snapshot."""
+    request = wire.message(collections_pb2.DeleteSnapshotRequest, collection=collection, id=id)
+    answer = collections_pb2.DeleteSnapshotResponse
+    return make_call(
+        "Collections/DeleteSnapshot", request, answer, decode_nothing, deadline_s, repeatable=False
+    )
+
+
+def restore(
+    collection: str,
+    id: str,
+    *,
+    to: str = "",
+    replace: bool = False,
+    deadline_s: float = LONG_S,
+) -> Call[Collection]:
+    """Make the collection `to`, by default the same, what `collection` was at a snapshot.
+
+    One of that name is there already: `replace` it, or AlreadyExists.
+    """
+    request = wire.message(
+        collections_pb2.RestoreRequest, collection=collection, id=id, to=to, replace=replace
+    )
+    answer = collections_pb2.CollectionInfo
+    return make_call(
+        "Collections/Restore", request, answer, _collection, deadline_s, repeatable=False
+    )
+
+
+def upsert_batches(
+    collection: str,
+    points: Iterable[tuple[PointId, str | NDArray[Any], Payload]],
+    *,
+    batch_size: int,
+    deadline_s: float,
+) -> Iterator[tuple[int, Call[Upserted]]]:
+    """Points to write, `batch_size` to a call, each with its number of points."""
+    size = wire.whole("batch_size", batch_size)
+    if size < 1:
+        raise InvalidInput(f"batch_size is {batch_size}; give a whole number above 0")
+    source, first = iter(row_of("points", points)), 0
+    while batch := list(islice(source, size)):
+        for index, point in enumerate(cast("list[object]", batch), first):
+            if not isinstance(point, tuple | list) or len(point) != _POINT:
+                raise InvalidInput(f"points[{index}] is {point!r:.80}; give (id, item, payload)")
+        ids, given, payloads = zip(*batch, strict=True)
+        with among(first, len(batch)):
+            items = stack(given) if isinstance(given[0], np.ndarray) else given
+            call = upsert(collection, ids, items, payloads=payloads, deadline_s=deadline_s)
+        yield len(batch), call
+        first += len(batch)
+
+
+def _input(
+    items: Items | None, vectors: NDArray[Any] | Embedded | None, fingerprint: str
+) -> dict[str, Any]:
+    if (items is None) == (vectors is None):
+        raise InvalidInput("give either items or vectors, and not both")
+    if items is not None:
+        return items_fields(items)
+    fingerprint = fingerprint or getattr(vectors, "fingerprint", "")  # an encoder's too
+    return {"vectors": _vectors(vectors), "fingerprint": fingerprint}
+
+
+def _vectors(vectors: object) -> tensor_pb2.Tensor:
+    """Rows of floating point, of whatever precision, as float32; whole numbers may be codes."""
+    try:
+        given = np.asarray(vectors)
+    except ValueError as error:
+        raise ShapeError(f"vectors are no matrix; give (n, dims) of floats: {error}") from None
+    if given.dtype.kind != "f" or given.ndim != MATRIX_AXES:
+        hint = "; for one vector give a list of it" if given.ndim == 1 else ""
+        raise ShapeError(
+            f"vectors are {given.dtype} {given.shape}; give (n, dims) of floats, as encoding='f32' "
+            f"has them{hint}"
+        )
+    with np.errstate(over="ignore"):  # what becomes infinite is refused by its row
+        return wire.to_tensor(given.astype(np.float32))
+
+
+def _query(
+    items: Items | None,
+    vectors: NDArray[Any] | Embedded | None,
+    ids: Iterable[PointId | UUID] | None,
+    fingerprint: str,
+) -> dict[str, Any]:
+    if ids is None:
+        return _input(items, vectors, fingerprint)
+    if items is not None or vectors is not None:
+        raise InvalidInput("give one of items, vectors and ids")
+    return {"ids": collections_pb2.PointIds(values=_ids(ids))}
+
+
+def _ids(ids: object, *, any_order: bool = False) -> list[collections_pb2.PointId]:
+    if any_order and isinstance(ids, set | frozenset):
+        ids = list(ids)
+    return [wire.to_id(point, f"ids[{i}]") for i, point in enumerate(row_of("ids", ids))]
+
+
+def _payloads(payloads: object, ids: object) -> list[Struct]:
+    if payloads is None:
+        return []
+    given = list(row_of("payloads", payloads))
+    if isinstance(ids, Sized) and len(ids) != len(given):
+        raise InvalidInput(f"{len(given)} payloads for {len(ids)} ids; give one a point")
+    return [wire.to_struct(payload, f"payloads[{i}]") for i, payload in enumerate(given)]
+
+
+def _filter(given: Filter | None) -> Struct | None:
+    return None if given is None else wire.to_struct(given, "filter")
+
+
+def _collection(info: collections_pb2.CollectionInfo) -> Collection:
+    quantizations = {number: name for name, number in wire.QUANTIZATIONS.items()}
+    return Collection(
+        name=info.name,
+        model=info.model,
+        fingerprint=info.fingerprint,
+        dims=info.dims,
+        points=info.points,
+        quantization=quantizations.get(info.quantization, "none"),
+        indexed=info.indexed,
+    )
+
+
+def _found(answer: collections_pb2.SearchResponse, *, partial: bool) -> SearchResults:
+    hits = tuple(tuple(map(_hit, result.hits)) for result in answer.results)
+    return SearchResults(hits, item_errors(answer.items, partial=partial), answer.fingerprint)
+
+
+def _points(
+    answer: collections_pb2.RetrieveResponse | collections_pb2.ScrollResponse,
+) -> tuple[Point, ...]:
+    rows = (
+        wire.from_tensor(answer.vectors) if answer.HasField("vectors") else [None] * len(answer.ids)
+    )
+    return tuple(
+        Point(wire.from_id(point), wire.from_struct(payload), vector)
+        for point, payload, vector in zip(answer.ids, answer.payloads, rows, strict=True)
+    )
+
+
+def _snapshot(info: collections_pb2.SnapshotInfo) -> Snapshot:
+    created_s = info.created.ToMilliseconds() / 1000
+    return Snapshot(info.id, info.collection, created_s, info.size_bytes)
+
+
+def _hit(hit: collections_pb2.Hit) -> Hit:
+    return Hit(wire.from_id(hit.id), hit.score, wire.from_struct(hit.payload))

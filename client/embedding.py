@@ -1,0 +1,143 @@
+"""Calls of the service Embedding."""
+
+from typing import Any
+
+import numpy as np
+
+from attar import wire
+from attar.client.call import (
+    DEADLINE_S,
+    Call,
+    Items,
+    TokenIds,
+    enum_number,
+    error_from,
+    item_errors,
+    items_fields,
+    make_call,
+    truncated_flags,
+)
+from attar.encodings import Encoding
+from attar.errors import AttarError
+from attar.inputs import Priority, Role, Truncation, is_token_ids, listed
+from attar.v1 import embedding_pb2
+from attar.values import Embedded
+
+
+def embed(
+    items: Items | TokenIds,
+    *,
+    model: str = "",
+    version: str = "",
+    role: Role = "passage",
+    dims: int | None = None,
+    encoding: Encoding = "f32",
+    truncation: Truncation = "truncate",
+    priority: Priority = "interactive",
+    partial: bool = False,
+    deadline_s: float = DEADLINE_S,
+) -> Call[Embedded]:
+    """The embeddings of a batch, in the order of its items.
+
+    Items may be token ids, lists of numbers, where they can be the output of the model's tokenizer
+    or the server is set to take any. `bulk` items let interactive ones pass.
+    """
+    request = embed_request(
+        items,
+        model=model,
+        version=version,
+        role=role,
+        dims=dims,
+        encoding=encoding,
+        truncation=truncation,
+        priority=priority,
+    )
+
+    def decode(answer: embedding_pb2.EmbedResponse) -> Embedded:
+        return embedded(answer, partial=partial)
+
+    return make_call("Embedding/Embed", request, embedding_pb2.EmbedResponse, decode, deadline_s)
+
+
+def embed_request(
+    items: Items | TokenIds,
+    *,
+    model: str,
+    version: str,
+    role: Role,
+    dims: int | None,
+    encoding: Encoding,
+    truncation: Truncation,
+    priority: Priority,
+) -> embedding_pb2.EmbedRequest:
+    """One request of Embed or EmbedStream."""
+    return wire.message(
+        embedding_pb2.EmbedRequest,
+        model=model,
+        role=enum_number("role", role, wire.ROLES),
+        dims=dims,
+        encoding=enum_number("encoding", encoding, wire.ENCODINGS),
+        truncation=enum_number("truncation", truncation, wire.TRUNCATIONS),
+        priority=enum_number("priority", priority, wire.PRIORITIES),
+        version=version,
+        **_embeddable(items),
+    )
+
+
+def size_of(request: embedding_pb2.EmbedRequest) -> int:
+    """How many items a request has."""
+    if request.HasField("tensor"):
+        return request.tensor.shape[0] if request.tensor.shape else 0
+    return len(request.tokens.lengths) or len(request.texts.values)
+
+
+def embedded(
+    answer: embedding_pb2.EmbedResponse, *, partial: bool, size: int | None = None
+) -> Embedded:
+    """One answer of Embed or EmbedStream.
+
+    A request that failed as a whole raises its error; with `partial`, on a stream, each of its
+    `size` items has it.
+    """
+    if answer.HasField("error"):
+        error = error_from(answer.error)
+        if not partial or size is None:
+            raise error
+        return _lost(error, size)
+    names = {number: name for name, number in wire.ENCODINGS.items()}
+    return Embedded(
+        vectors=wire.from_tensor(answer.embeddings),
+        tokens=np.array([item.tokens for item in answer.items], np.int32),
+        truncated=truncated_flags(answer.items),
+        errors=item_errors(answer.items, partial=partial),
+        encoding=names[answer.encoding],
+        dims=answer.dims,
+        fingerprint=answer.fingerprint,
+        model=answer.model,
+        variant=answer.variant,
+        queue_s=answer.timings.queue_us / 1e6,
+        tokenize_s=answer.timings.tokenize_us / 1e6,
+        infer_s=answer.timings.infer_us / 1e6,
+    )
+
+
+def _embeddable(items: object) -> dict[str, Any]:
+    given = listed(items)
+    return {"tokens": wire.to_tokens(given)} if is_token_ids(given) else items_fields(given)
+
+
+def _lost(error: AttarError, size: int) -> Embedded:
+    return Embedded(
+        vectors=np.zeros((size, 0), np.float32),
+        tokens=np.zeros(size, np.int32),
+        truncated=np.zeros(size, np.bool_),
+        errors=(error,) * size,
+        encoding="f32",
+        dims=0,
+        fingerprint="",
+        model="",
+        variant="",
+        queue_s=0.0,
+        tokenize_s=0.0,
+        infer_s=0.0,
+    )

@@ -1,0 +1,237 @@
+"""What a server answers, as plain values: one class for each kind of result."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attar.encodings import Encoding
+from attar.errors import AttarError
+from attar.heads import Metric
+from attar.wire import PointId, Quantization
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A served model: `dims` are the widths it may be asked for, `max_length` is in tokens."""
+
+    name: str
+    version: str
+    variant: str
+    variants: tuple[str, ...]
+    fingerprint: str
+    modality: str
+    dim: int
+    dims: tuple[int, ...]
+    max_length: int | None
+    ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """What a server serves, and its limits by the names of its settings."""
+
+    version: str
+    models: tuple[Model, ...]
+    limits: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """A version of a model and its state: READY, LOADING or UNAVAILABLE, and why.
+
+    A READY one may have a reason too: why newer content at its place does not serve.
+    """
+
+    name: str
+    version: str
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """One row per item, in its order; zeros, and an entry in `errors`, where the item failed."""
+
+    vectors: NDArray[Any]  # (n, dims) in the encoding's dtype
+    tokens: NDArray[np.int32]  # (n,)
+    truncated: NDArray[np.bool_]  # (n,)
+    errors: tuple[AttarError | None, ...]
+    encoding: Encoding
+    dims: int
+    fingerprint: str
+    model: str
+    variant: str
+    queue_s: float
+    tokenize_s: float
+    infer_s: float
+
+    def __len__(self) -> int:
+        """How many items were asked."""
+        return len(self.errors)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """The vectors, so that numpy takes the value itself."""
+        return np.array(self.vectors, dtype=dtype, copy=copy)
+
+
+class Listing(tuple[R_co, ...]):  # noqa: SLOT001 (a tuple's attribute needs a dict)
+    """Those of a kind that can be used, by name; `damaged` says why others cannot, and the fix."""
+
+    damaged: Mapping[str, str]
+
+    def __new__(cls, usable: Iterable[R_co], damaged: Mapping[str, str] | None = None) -> Self:
+        """Keep them, and a reason for the name of each that cannot be used."""
+        listing = super().__new__(cls, usable)
+        listing.damaged = {**(damaged or {})}
+        return listing
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A collection: which model's space it holds, how wide, and how many points.
+
+    Those that are not `indexed` are compared one by one.
+    """
+
+    name: str
+    model: str
+    fingerprint: str
+    dims: int
+    points: int
+    quantization: Quantization = "none"
+    indexed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Upserted:
+    """How each point fared: it is durable where `errors` has None."""
+
+    errors: tuple[AttarError | None, ...]
+    truncated: NDArray[np.bool_]  # (n,)
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One point that a search found, and its cosine similarity."""
+
+    id: PointId
+    score: float
+    payload: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResults:
+    """The hits of each query, best first; empty where the query failed."""
+
+    hits: tuple[tuple[Hit, ...], ...]
+    errors: tuple[AttarError | None, ...]
+    fingerprint: str
+
+    def __len__(self) -> int:
+        """How many queries were asked."""
+        return len(self.hits)
+
+    def __getitem__(self, query: int) -> tuple[Hit, ...]:
+        """The hits of one query."""
+        return self.hits[query]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One stored point; `vector` is None unless it was asked for."""
+
+    id: PointId
+    payload: dict[str, Any]
+    vector: NDArray[np.float32] | None  # (dims,)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some points in the order of ids; `cursor` asks for the next page, if it is not empty."""
+
+    points: tuple[Point, ...]
+    cursor: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A collection as it was: its id is the hash of its bytes, `created_s` seconds since 1970."""
+
+    id: str
+    collection: str
+    created_s: float
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Detector:
+    """A fitted anomaly detector: an item whose score is beyond `threshold` is flagged."""
+
+    name: str
+    model: str
+    fingerprint: str
+    neighbours: int
+    references: int
+    calibration: int
+    target_fpr: float
+    threshold: float
+    metric: Metric
+
+    @property
+    def fpr_margin(self) -> float:
+        """How far the share of ordinary items that is flagged may lie from `target_fpr`.
+
+        Two standard deviations over the draw of `calibration` items.
+        """
+        variance = self.target_fpr * (1 - self.target_fpr) / (self.calibration + 2)
+        return 2 * math.sqrt(variance)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """How strange each item is: NaN where it failed."""
+
+    scores: NDArray[np.float32]  # (n,) higher is stranger
+    p_values: NDArray[np.float32]  # (n,) share of ordinary items at least as strange
+    anomalies: NDArray[np.bool_]  # (n,)
+    errors: tuple[AttarError | None, ...]
+    threshold: float
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Classifier:
+    """A fitted classifier, its labels, and how many examples it saw.
+
+    `counts` and `recalls` have one entry a label, or none where the server fitted it before it kept
+    them. A recall is the share of the label's items that got it from classifiers fitted without
+    them; None where the label has fewer than two different items.
+    """
+
+    name: str
+    model: str
+    fingerprint: str
+    labels: tuple[str, ...]
+    examples: int
+    counts: tuple[int, ...]
+    recalls: tuple[float | None, ...]
+    contradictory: int  # items that are equal to one of another label
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """The likeliest label of each item, None where it failed, and every class's probability."""
+
+    labels: tuple[str | None, ...]
+    probabilities: NDArray[np.float32]  # (n, k), rows sum to 1
+    classes: tuple[str, ...]  # the k columns
+    errors: tuple[AttarError | None, ...]
+    fingerprint: str
