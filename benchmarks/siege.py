@@ -325,6 +325,7 @@ def besiege(cores: Cores, *, seconds: float, quiet_s: float) -> dict[str, Any]:
         command = attar_command(
             bundle, "fp32", folder, threads=1, http_port=http, metrics_port=metrics
         )
+        command.append("--admin=false")
         with running(command, cores=cores, log=folder / "log") as server:
             server.wait_until((folder / "ready").exists)
             grpc_port = int((folder / "ready").read_text("utf-8"))

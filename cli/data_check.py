@@ -2,15 +2,23 @@
 
 from pathlib import Path
 
+from attar.errors import InvalidInput
 from attar.server.data_check import look
 
 from .console import console
 
 
 def show_damage(data_dir: Path) -> bool:
-    """Print a line for each thing of a data folder; whether none of them is damaged."""
+    """Print a line for each thing of a data folder; whether none of them is damaged.
+
+    Raises InvalidInput where there is nothing of a server's in the folder.
+    """
+    compared = 0
     whole = True
     for one in look(data_dir):
         console.print(f"{one.what}: {one.result}")
+        compared += 1
         whole = whole and not one.is_damaged
+    if not compared:
+        raise InvalidInput(f"{data_dir} has nothing that a server keeps; give a server's data_dir")
     return whole

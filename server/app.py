@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -261,7 +261,7 @@ def _server(admission: Admission, settings: Settings, *, shared: bool) -> grpc.a
         read_timeout_s=settings.grpc_read_timeout_s,
         stream_idle_timeout_s=settings.stream_idle_timeout_s,
     )
-    server = grpc.aio.server(
+    return grpc.aio.server(
         interceptors=(
             AdmissionInterceptor(
                 admission,
@@ -302,14 +302,6 @@ def _server(admission: Admission, settings: Settings, *, shared: bool) -> grpc.a
             ("grpc.so_reuseport", int(shared)),
         ),
     )
-    # For each method that is registered, grpc.aio keeps a call that waits, and whenever one comes
-    # it looks at all of them, some 60 here. As generic handlers, which they are too, they have one.
-    server.add_registered_method_handlers = _register_none  # type: ignore[method-assign,assignment]
-    return server
-
-
-def _register_none(service: str, handlers: Mapping[str, object]) -> None:
-    """Take what generated code registers besides."""
 
 
 def _idle_s(settings: Settings) -> float:

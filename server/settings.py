@@ -382,8 +382,8 @@ class Settings(BaseSettings):
         300.0,
         gt=0,
         allow_inf_nan=False,
-        description="Seconds without a request after which a gRPC stream is ended, and without a "
-        "call a gRPC connection.",
+        description="Seconds without a request after which a gRPC stream is ended; a gRPC "
+        "connection without a call is after so long and four times grpc_read_timeout_s.",
     )
     max_search_limit: int = Field(
         1000, ge=1, description="Hits for one query of a search; the work grows with it."

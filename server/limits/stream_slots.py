@@ -72,7 +72,7 @@ class StreamSlots(FairShares):
                 self.give(caller)
 
     def _took(self, caller: str, now_s: float) -> bool:
-        """Take a place from who has more, where there is not one free for whoever comes."""
+        """Take a place from a caller with more, where none is free; tell whether it was taken."""
         if self.has_room(caller):
             return False
         own = origin(caller)
@@ -80,7 +80,7 @@ class StreamSlots(FairShares):
         held = self.held_by(caller)
 
         def spare(place: _Place) -> int:
-            """How many more its caller has; as many are fair, and one less of who is silent."""
+            """How many more its caller has, less one where something came on it lately."""
             return self.held_by(place.caller) - held - (now_s - place.heard_s < SILENT_S)
 
         most = max(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from attar.errors import InvalidInput
 from attar.heads import KnnAnomaly, Metric, held_out
-from attar.server.collections.store import UNLIMITED
+from attar.server.collections.store import UNLIMITED, Description
 from attar.server.engine.models import Model, Models
 from attar.server.request_context import current
 
@@ -109,14 +109,14 @@ class Anomaly:
             )
         if collection is not None:
             async with self._fits.turn():  # which the vectors wait for
-                of = await self._collections.get(collection)
-                self._refuse_large(name, of.points, of.dims, neighbours, target_fpr)
-                head = await self._fitted(
-                    *await self._of_collection(collection, model, metric),
-                    neighbours,
-                    target_fpr,
-                    metric,
-                )
+
+                def check(of: Description, points: int) -> None:
+                    self._model_of(of, model, metric)
+                    self._refuse_large(name, points, of.dims, neighbours, target_fpr)
+
+                of, vectors = await self._collections.all_vectors(collection, check=check)
+                chosen = self._model_of(of, model, metric)
+                head = await self._fitted(chosen, vectors, neighbours, target_fpr, metric)
                 await self._head_store.put(name, head)
         elif items is not None:
             dims = self._models[model].encoder.dim
@@ -145,12 +145,10 @@ class Anomaly:
         apart = held_out(items, neighbours, target_fpr)
         self._head_store.refuse_large(name, 4 * ((items - apart) * dims + apart))
 
-    async def _of_collection(
-        self, name: str, model: str, metric: Metric | None
-    ) -> tuple[Model, NDArray[np.float32]]:
-        """Give the model of a collection and every vector in it."""
-        description, vectors = await self._collections.all_vectors(name)
-        chosen = model_for(self._models, kept(description))
+    def _model_of(self, collection: Description, model: str, metric: Metric | None) -> Model:
+        """Give the model of a collection; raises InvalidInput where a fit asks for another."""
+        name = collection.name
+        chosen = model_for(self._models, kept(collection))
         if model and model != chosen.name:
             raise InvalidInput(f"collection {name} is of model {chosen.name}; got model {model}")
         if metric != "cosine" and not chosen.encoder.manifest.output.normalized:
@@ -158,7 +156,7 @@ class Anomaly:
                 f"collection {name} keeps directions alone, and the lengths of model"
                 f" {chosen.name}'s embeddings are not one; fit on items, or with metric='cosine'"
             )
-        return chosen, vectors
+        return chosen
 
     async def _fitted(
         self,

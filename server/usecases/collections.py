@@ -410,8 +410,12 @@ class Collections:
         """Remove a snapshot."""
         await self._store.delete_snapshot(name, snapshot)
 
-    async def all_vectors(self, name: str) -> tuple[Description, NDArray[np.float32]]:
+    async def all_vectors(
+        self, name: str, *, check: Callable[[Description, int], object]
+    ) -> tuple[Description, NDArray[np.float32]]:
         """Give what a collection was made for and every vector in it: (points, dims), unit rows.
+
+        `check` is called before, with the number of points, and may refuse them.
 
         The points count as items of the key, and twice their bytes as those of what is in work:
         once here and once on their way here, or in what is then fitted. Raises `InvalidInput` where
@@ -419,6 +423,7 @@ class Collections:
         """
         description = await self._store.describe(name)
         points = (await self._store.size(description)).points
+        check(description, points)
         if (size := 4 * points * description.dims) > self._max_fit_bytes:
             raise InvalidInput(
                 f"collection {name} has {points} points, whose vectors take {size} bytes, more than"

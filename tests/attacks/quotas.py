@@ -83,7 +83,7 @@ def long_texts(folder: Path) -> Outcome:
 
 
 def work_of_refused_calls(folder: Path) -> Outcome:
-    """Have good items prepared for nothing, by calls that a bad one beside them fails."""
+    """Have good items prepared without a count, by calls that one bad item in them fails."""
     bad = [*TEXTS, "rain", "the cat " * 300]
     with (
         attacked(

@@ -543,6 +543,20 @@ CASES: tuple[Case, ...] = (
         not_runnable,
     ),
     Case(
+        "check",
+        "mistaken",
+        "a data folder that is not there",
+        ("nothing is no folder", "give a server's data_dir"),
+        lambda folder: ["check", folder / "nothing"],
+    ),
+    Case(
+        "check",
+        "foreign",
+        "a folder of other things",
+        ("has nothing that a server keeps", "give a server's data_dir"),
+        lambda folder: ["check", sound(folder).parent],
+    ),
+    Case(
         "verify",
         "mistaken",
         "a teacher that is not there",

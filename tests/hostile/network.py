@@ -26,6 +26,7 @@ import pytest
 
 from attar.bundle import Bundle
 from attar.export.targets.triton import export_triton
+from attar.heads import KnnAnomaly
 from attar.training.checkpoints import encoder_folder
 from attar.training.huggingface import loading
 
@@ -111,6 +112,15 @@ def program(code: str, *words: object) -> list[object]:
 
 def bundle(folder: Path) -> Path:
     return tiny_bundle(folder / "tiny.attar")
+
+
+def checking(folder: Path) -> list[object]:
+    """Check a data folder that has a detector."""
+    rows = np.random.default_rng(0).random((40, 4), np.float32)
+    head = KnnAnomaly.fit(rows, model="tiny", fingerprint="sha256:space")
+    (folder / "data" / "anomaly").mkdir(parents=True)
+    (folder / "data" / "anomaly" / "normal.npz").write_bytes(head.to_bytes())
+    return command("check", folder / "data")
 
 
 def signing(folder: Path) -> list[object]:
@@ -242,6 +252,7 @@ CASES: tuple[Case, ...] = (
         lambda folder: command("report", bundle(folder), "--out", folder / "new.html"),
     ),
     Case("attar sign", signing),
+    Case("attar check", checking),
     Case("attar serve, and a client", served()),
     Case("attar serve with workers, and a client", served("--workers", "2")),
     Case(
