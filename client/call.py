@@ -198,4 +198,4 @@ def truncated_flags(items: Sequence[item_pb2.ItemStatus]) -> NDArray[np.bool_]:
 
 def decode_nothing(_answer: Message) -> None:
     """Give None for an empty answer."""
-    return None
+    return

@@ -36,12 +36,12 @@ def first() -> bool:
 def shard(rows: Tensor) -> Tensor:
     """Give this process's part of a step's (b,) rows, in order: any number of processes sees one.
 
-    Raises InvalidInput when the rows cannot be parted evenly.
+    Raises InvalidInput when the rows cannot be split evenly.
     """
     if len(rows) % world_size():
         raise InvalidInput(
-            f"a batch of {len(rows)} cannot be parted evenly among {size()} processes; "
-            f"choose a batch_size that is a multiple of {size()}"
+            f"a batch of {len(rows)} cannot be split evenly among {world_size()} processes; "
+            f"choose a batch_size that is a multiple of {world_size()}"
         )
     return rows.chunk(world_size())[rank()]
 

@@ -365,7 +365,7 @@ def _probe(run: _Run[Batch], log: MetricsLog, *, steps_done: int) -> None:
     fallen = [rank < COLLAPSED * ranks[0] for rank in ranks]
     if fallen and fallen[-1] and not any(fallen[:-1]):
         warnings.warn(
-            f"after {made} steps RankMe is {ranks[-1]:.1f}, of {ranks[0]:.1f} at the start: "
+            f"after {steps_done} steps RankMe is {ranks[-1]:.1f}, of {ranks[0]:.1f} at the start: "
             "the embeddings collapse; lower the rate, or look for a missing stop-gradient, "
             "predictor, variance term or negatives",
             CollapseWarning,

@@ -125,13 +125,13 @@ def refuse_missing(
                 at = _first_missing(chunk)
                 if at is not None and isinstance(table_layout, ImageColumn):
                     raise InvalidInput(
-                        f"the image in row {row + at} of {found.name} is missing; leave that row "
-                        "out"
+                        f"the image in row {row + at} of {table_layout.name} is missing; "
+                        "leave that row out"
                     )
                 if at is not None:
                     raise InvalidInput(
-                        f"{found.name} has numbers that are missing: column {column!r} lacks one "
-                        f"in row {row + at}; fill them in or leave those rows out"
+                        f"{table_layout.name} has numbers that are missing: column {column!r} "
+                        f"lacks one in row {row + at}; fill them in or leave those rows out"
                     )
                 row += len(chunk)
 
@@ -156,7 +156,7 @@ def _first_missing(array: pa.Array) -> int | None:
 def notes_of(table_layout: Layout, label: str | None, schema: pa.Schema) -> tuple[str, ...]:
     """Say which columns are items and labels, and which are left out."""
     left = [column for column in schema.names if column not in (*table_layout.columns, label)]
-    items = f"items of {found.name} are {', '.join(found.columns)}"
+    items = f"items of {table_layout.name} are {', '.join(table_layout.columns)}"
     return (
         items + (f"; labels are {label}" if label else ""),
         *((f"columns that are not read: {', '.join(left)}",) if left else ()),

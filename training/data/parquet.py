@@ -152,8 +152,8 @@ def _incomplete(
                     table = file.read_row_group(number, columns=[column])
                 except (OSError, pa.ArrowException) as error:
                     raise InvalidInput(
-                        f"{found.name}, column {column!r} cannot be read from row {start} on: "
-                        f"{error}"
+                        f"{table_layout.name}, column {column!r} cannot be read "
+                        f"from row {start} on: {error}"
                     ) from error
                 yield start, table.column(column)
             start += group.num_rows

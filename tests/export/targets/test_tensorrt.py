@@ -21,9 +21,9 @@ from attar.export.targets.tensorrt.engine import (
     Engine,
     Gpu,
     Plan,
+    engine_facts,
     export_tensorrt,
     key,
-    made_of,
     plan,
     provider_options,
     run,
@@ -148,14 +148,16 @@ CHANGES: dict[str, Callable[[Plan], Plan]] = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_whatever_an_engine_depends_on_changes_its_key(bundle: Bundle, change: str) -> None:
     what, gpu = plan(bundle, lengths=LENGTHS), Gpu(name="A", compute=(8, 0))
-    before = key(made_of(what, version="11.4", gpu=gpu))
+    before = key(engine_facts(what, version="11.4", gpu=gpu))
 
-    assert key(made_of(CHANGES[change](what), version="11.4", gpu=gpu)) != before
-    assert key(made_of(what, version="11.5", gpu=gpu)) != before
-    assert key(made_of(what, version="11.4", gpu=replace(gpu, name="B"))) != before
-    assert key(made_of(what, version="11.4", gpu=replace(gpu, compute=(9, 0)))) != before
+    assert key(engine_facts(CHANGES[change](what), version="11.4", gpu=gpu)) != before
+    assert key(engine_facts(what, version="11.5", gpu=gpu)) != before
+    assert key(engine_facts(what, version="11.4", gpu=replace(gpu, name="B"))) != before
+    assert key(engine_facts(what, version="11.4", gpu=replace(gpu, compute=(9, 0)))) != before
     # A name does not: the same graph under another is the same engine.
-    assert key(made_of(replace(what, name="b", variant="v"), version="11.4", gpu=gpu)) == before
+    assert (
+        key(engine_facts(replace(what, name="b", variant="v"), version="11.4", gpu=gpu)) == before
+    )
 
 
 def test_what_the_hardware_may_differ_in_is_not_in_the_key(bundle: Bundle) -> None:
@@ -163,7 +165,7 @@ def test_what_the_hardware_may_differ_in_is_not_in_the_key(bundle: Bundle) -> No
     newer = Gpu(name="C", compute=(9, 0))
 
     def name(hardware: Any, gpu: Gpu) -> str:
-        return key(made_of(plan(bundle, hardware=hardware), version="11.4", gpu=gpu))
+        return key(engine_facts(plan(bundle, hardware=hardware), version="11.4", gpu=gpu))
 
     assert name("same-compute", one) == name("same-compute", other) != name("same-compute", newer)
     assert name("ampere-plus", one) == name("ampere-plus", newer)

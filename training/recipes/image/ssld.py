@@ -13,7 +13,7 @@ from torch import Tensor
 from ...data.source import Source
 from ...datasets.digits import digits
 from ...loop import Training, fit
-from ...methods.siamese import Inputs
+from ...methods.siamese import Inputs, Siamese
 from ...objectives.soft_labels import jensen_shannon
 from ...probes.finetune import Classifier, accuracy
 from ...recipe import Claim, Figures, Recipe, Stage
