@@ -17,7 +17,13 @@ from attar.errors import InvalidInput
 from attar.heads import Metric
 from attar.inputs import Truncation
 from attar.v1 import anomaly_pb2
-from attar.values import Detector, Listing, Scored
+from attar.values import (
+    DEFAULT_NEIGHBOURS,
+    DEFAULT_TARGET_FPR,
+    Detector,
+    Listing,
+    Scored,
+)
 
 
 def fit_anomaly(
@@ -26,8 +32,8 @@ def fit_anomaly(
     *,
     collection: str | None = None,
     model: str = "",
-    target_fpr: float = 0.05,
-    neighbours: int = 5,
+    target_fpr: float = DEFAULT_TARGET_FPR,
+    neighbours: int = DEFAULT_NEIGHBOURS,
     metric: Metric | None = None,
     truncation: Truncation = "truncate",
     deadline_s: float = DEADLINE_S,

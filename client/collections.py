@@ -33,6 +33,8 @@ from attar.errors import AttarError, InvalidInput, ShapeError
 from attar.inputs import Role, Truncation
 from attar.v1 import collections_pb2, tensor_pb2
 from attar.values import (
+    DEFAULT_LIMIT,
+    DEFAULT_PAGE,
     Collection,
     Embedded,
     Hit,
@@ -147,7 +149,7 @@ def search(
     vectors: NDArray[Any] | Embedded | None = None,
     ids: Iterable[PointId | UUID] | None = None,
     fingerprint: str = "",
-    limit: int = 10,
+    limit: int = DEFAULT_LIMIT,
     offset: int = 0,
     filter: Filter | None = None,
     score_threshold: float | None = None,
@@ -242,7 +244,7 @@ def scroll(
     collection: str,
     *,
     filter: Filter | None = None,
-    limit: int = 100,
+    limit: int = DEFAULT_PAGE,
     cursor: str = "",
     with_vectors: bool = False,
     deadline_s: float = DEADLINE_S,

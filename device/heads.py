@@ -20,6 +20,9 @@ from .errors import BundleRefused, InvalidInput, ShapeError, SpaceMismatch
 Metric: TypeAlias = Literal["cosine", "euclidean"]
 METRICS: Final[tuple[Metric, ...]] = get_args(Metric)
 
+DEFAULT_NEIGHBOURS: Final = 5
+DEFAULT_TARGET_FPR: Final = 0.05
+
 # What float32 embeddings of equal items may differ by, as a share of their length: the same item in
 # another batch is off by a few units in the last place (2 ** -23, about 1.2e-7).
 _RESOLUTION: Final = 1e-6
@@ -62,8 +65,8 @@ class KnnAnomaly:
         *,
         model: str,
         fingerprint: str,
-        neighbours: int = 5,
-        target_fpr: float = 0.05,
+        neighbours: int = DEFAULT_NEIGHBOURS,
+        target_fpr: float = DEFAULT_TARGET_FPR,
         metric: Metric = "cosine",
         seed: int = 0,
         between: Callable[[], None] | None = None,

@@ -3,17 +3,25 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from attar import heads
 from attar.encodings import Encoding
 from attar.errors import AttarError
 from attar.heads import Metric
 from attar.wire import PointId, Quantization
 
 R_co = TypeVar("R_co", covariant=True)
+
+DEFAULT_LIMIT: Final = 10
+"""Hits of a query, where a search names no limit."""
+DEFAULT_PAGE: Final = 100
+"""Points of a page, where a scroll names no limit."""
+DEFAULT_NEIGHBOURS: Final = heads.DEFAULT_NEIGHBOURS
+DEFAULT_TARGET_FPR: Final = heads.DEFAULT_TARGET_FPR
 
 
 @dataclass(frozen=True, slots=True)
