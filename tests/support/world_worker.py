@@ -26,19 +26,19 @@ from attar.training.methods.asymmetric import Asymmetric
 from attar.training.methods.cross_modal import CrossModal
 from attar.training.methods.distillation import Distillation
 from attar.training.methods.group_masked import GroupMasked, GroupMaskedBatch
-from attar.training.methods.label_augmentation import LabelAugmentation, Turned
+from attar.training.methods.label_augmentation import LabelAugmentation, LabelAugmentationBatch
 from attar.training.methods.label_distillation import LabelDistillation
 from attar.training.methods.latent_features import LatentFeatures
-from attar.training.methods.masked_frames import Altered, MaskedFrames
-from attar.training.methods.masked_language import Blanked, MaskedLanguage
+from attar.training.methods.masked_frames import MaskedFrames, MaskedFramesBatch
+from attar.training.methods.masked_language import MaskedLanguage, MaskedLanguageBatch
 from attar.training.methods.momentum import MomentumContrast
-from attar.training.methods.pretext_task import PretextBatch, Puzzled
+from attar.training.methods.pretext_task import PretextTask, PretextTaskBatch
 from attar.training.methods.random_teacher import RandomTeacher
 from attar.training.methods.reconstruction import Reconstruction
 from attar.training.methods.self_distilled import SelfDistilled
 from attar.training.methods.siamese import Siamese
 from attar.training.methods.swav import Swav
-from attar.training.methods.vector_quantised import Quantised
+from attar.training.methods.vector_quantised import VectorQuantised
 from attar.training.objectives.alignment import cosine_alignment, squared_alignment
 from attar.training.objectives.barlow_twins import barlow_twins
 from attar.training.objectives.clip import clip
@@ -100,7 +100,7 @@ def value_and_gradient(objective: Objective) -> tuple[float, Tensor]:
 
 
 def methods() -> dict[str, Callable[[], Method[Any]]]:
-    """Give every method but MixedTwins, which mixes within a process, without batch statistics."""
+    """Give the methods without batch statistics; not MixedBarlowTwins, which mixes by process."""
     return {
         "twins": lambda: Siamese(encoder(), nn.Linear(4, 4), partial(barlow_twins, redundancy=0.1)),
         "byol": lambda: Asymmetric(
@@ -119,8 +119,8 @@ def methods() -> dict[str, Callable[[], Method[Any]]]:
         "swav": lambda: Swav(encoder(), nn.Linear(4, 4), dim=4, prototypes=5),
         "random_teacher": lambda: RandomTeacher(encoder(), nn.Linear(4, 4), distance=0.5, seed=0),
         "distillation": lambda: Distillation(encoder(), temperature=0.1),
-        "puzzled": lambda: Puzzled(
-            encoder(), nn.Linear(4, 4), dim=4, answers=2, temperature=0.5, weight=1.0
+        "puzzled": lambda: PretextTask(
+            encoder(), nn.Linear(4, 4), dim=4, classes=2, temperature=0.5, weight=1.0
         ),
         "label_distillation": lambda: LabelDistillation(encoder(), encoder(), soft_labels),
         "label_augmentation": lambda: LabelAugmentation(encoder(), dim=4, classes=2, forms=2),
@@ -161,9 +161,9 @@ def table() -> TableEncoder:
     return TableEncoder(shape)
 
 
-def quantised() -> Quantised:
+def quantised() -> VectorQuantised:
     shape = SeriesConfig(channels=1, window=2, hop=2, transformer=BLOCKS)
-    method = Quantised(SeriesEncoder(shape), Codebook(8, 8), hidden=4)
+    method = VectorQuantised(SeriesEncoder(shape), Codebook(8, 8), hidden=4)
     method.decoder = nn.Sequential(nn.Linear(8, 2))  # the one it has uses batch statistics
     return method
 
@@ -180,14 +180,14 @@ def classes(items: Tensor) -> Tensor:
     return (items[:, 0] > 0).long()
 
 
-def puzzles(items: Tensor, step: int) -> PretextBatch:
+def puzzles(items: Tensor, step: int) -> PretextTaskBatch:
     ((first,), (second,)) = views(items, step)
-    return PretextBatch(first, second, first + 1, classes(items))
+    return PretextTaskBatch(first, second, first + 1, classes(items))
 
 
-def turned(items: Tensor, step: int) -> Turned:
+def turned(items: Tensor, step: int) -> LabelAugmentationBatch:
     copies = torch.stack([part for (part,) in views(items, step)], 1)
-    return Turned(copies.flatten(0, 1), classes(items))
+    return LabelAugmentationBatch(copies.flatten(0, 1), classes(items))
 
 
 def corrupted(items: Tensor, step: int) -> tuple[GroupMaskedBatch, ...]:
@@ -198,14 +198,16 @@ def corrupted(items: Tensor, step: int) -> tuple[GroupMaskedBatch, ...]:
     return tuple(made)
 
 
-def altered(items: Tensor, step: int) -> Altered:
+def altered(items: Tensor, step: int) -> MaskedFramesBatch:
     clean = images(items)[:, 0]
-    return Altered(clean.masked_fill(clean > 0.3, 0.0), clean, clean > 0.3)
+    return MaskedFramesBatch(clean.masked_fill(clean > 0.3, 0.0), clean, clean > 0.3)
 
 
-def blanked(items: Tensor, step: int) -> Blanked:
+def blanked(items: Tensor, step: int) -> MaskedLanguageBatch:
     ids, hidden = (items.abs() * 2).long().clamp(max=3), items > 0.5
-    return Blanked(Tokens(ids.masked_fill(hidden, 4), torch.ones_like(ids)), ids, hidden)
+    return MaskedLanguageBatch(
+        Tokens(ids.masked_fill(hidden, 4), torch.ones_like(ids)), ids, hidden
+    )
 
 
 def asked(items: Tensor, step: int) -> latent_features.LatentFeaturesBatch:

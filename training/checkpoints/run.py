@@ -24,6 +24,8 @@ from ..lineage import FRESH, Lineage, refuse_other
 CHECKPOINT: Final = "checkpoint.safetensors"
 METHOD, OPTIMISER = "method.", "optimiser."
 PER_RUN: Final = {"params", "lr"}  # of a group of parameters: the rate follows the step
+RENAMED: Final = {"slow.": "target.", "answer.": "classifier."}
+"""Modules of methods whose names have changed: checkpoints of before have the first ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +117,7 @@ def load_checkpoint(
         if key.startswith(OPTIMISER):
             parameter, name = key.removeprefix(OPTIMISER).split(".", 1)
             state.setdefault(int(parameter), {})[name] = tensor
-    weights = {k.removeprefix(METHOD): t for k, t in tensors.items() if k.startswith(METHOD)}
+    weights = _weights(tensors, method)
     _part(weights, state, method, optimiser)
     try:
         method.load_state_dict(weights)
@@ -125,6 +127,16 @@ def load_checkpoint(
             f"{path} has other parameters than this run ({error}); {FRESH}"
         ) from error
     return record
+
+
+def _weights(tensors: Mapping[str, Tensor], method: nn.Module) -> dict[str, Tensor]:
+    """Give the tensors of the method by the names that they have in it now."""
+    weights = {k.removeprefix(METHOD): t for k, t in tensors.items() if k.startswith(METHOD)}
+    own = method.state_dict().keys()
+    for old, new in RENAMED.items():
+        for name in [name for name in weights if name.startswith(old) and name not in own]:
+            weights[new + name.removeprefix(old)] = weights.pop(name)
+    return weights
 
 
 @contextmanager

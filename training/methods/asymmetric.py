@@ -1,4 +1,8 @@
-"""A predictor on one side and no gradient on the other: BYOL, SimSiam, DirectPred and their kin."""
+"""A predictor on one view, a stop-gradient on the other: BYOL, SimSiam, DirectPred.
+
+BYOL: Grill et al., NeurIPS 2020, arXiv:2006.07733. SimSiam: Chen and He, CVPR 2021,
+arXiv:2011.10566. DirectPred: Tian et al., ICML 2021, arXiv:2102.06810.
+"""
 
 from collections.abc import Callable
 
@@ -15,11 +19,11 @@ from .siamese import Inputs
 
 
 class Asymmetric(Method[tuple[Inputs, Inputs]]):
-    """Predict either view's target from the other; a batch is the inputs of either view.
+    """Predict the target of each view from the other view; a batch is the inputs of both views.
 
     With `momentum` the target is an EMA of encoder and projector (BYOL), without it the projection
-    itself, detached (SimSiam). A `DirectPred` predictor is set after each step. Logs `alignment`,
-    the mean cosine between an item's two embeddings.
+    itself, detached (SimSiam). A `DirectPred` predictor is not trained but computed after each
+    step. Logs `alignment`, the mean cosine between the two embeddings of an item.
     """
 
     least_items = 2
@@ -42,7 +46,7 @@ class Asymmetric(Method[tuple[Inputs, Inputs]]):
         self._projections = torch.empty(0)
 
     def loss(self, batch: tuple[Inputs, Inputs], step: int) -> tuple[Tensor, Metrics]:
-        """Average both directions' loss."""
+        """Give the mean of the losses of both directions."""
         embeddings = [self.encoder(*view) for view in batch]
         projections = [self.projector(embedding) for embedding in embeddings]
         if self.target is None:
@@ -56,7 +60,7 @@ class Asymmetric(Method[tuple[Inputs, Inputs]]):
         return loss, {"alignment": alignment}
 
     def after_step(self, step: int) -> None:
-        """Move the target, and set the predictor where it is set rather than trained."""
+        """Update the target, and a predictor that is computed instead of trained."""
         if self.target is not None:
             self.target.update(Chain(self.encoder, self.projector), step)
         if isinstance(self.predictor, DirectPred):
@@ -64,7 +68,7 @@ class Asymmetric(Method[tuple[Inputs, Inputs]]):
 
 
 class Chain(nn.Module):
-    """Encoder, then projector, as one module."""
+    """An encoder followed by a projector, as one module."""
 
     def __init__(self, encoder: nn.Module, projector: nn.Module) -> None:
         super().__init__()
@@ -72,6 +76,6 @@ class Chain(nn.Module):
         self.projector = projector
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Give the projections of what the encoder takes."""
+        """Give the projections (n, d) of the encoder's inputs."""
         projection: Tensor = self.projector(self.encoder(*inputs))
         return projection

@@ -1,4 +1,8 @@
-"""The same objects in several modalities, pulled together and told from others in every pair."""
+"""The same objects in several modalities: CLIP's contrast on every pair of modalities.
+
+Radford et al., ICML 2021, arXiv:2103.00020; three modalities, AstroM3: Rizhko and Bloom 2024,
+arXiv:2411.08842.
+"""
 
 import math
 
@@ -16,9 +20,10 @@ from ..objectives.clip import MAX_SCALE, clip
 class CrossModal(Method[tuple[Tensor, ...]]):
     """CLIP over all pairs of modalities; a batch has each object's tensors in the space's order.
 
-    There is a learned scale of similarity for every pair, that begins at `scale` (AstroM3's is the
-    largest there may be, 100; CLIP's 1 / 0.07). Logs `alignment`, the mean cosine between an
-    object's modalities, and `scale`, the mean of the scales.
+    Every pair of modalities has a learned scale of similarity, which starts at `scale` (100, the
+    maximum, in AstroM3; 1 / 0.07 in CLIP). Logs `alignment`, the mean cosine between the
+    modalities of an object, and `scale`, the mean of the scales. Raises InvalidInput for a scale
+    of 0 or less.
     """
 
     least_items = 2
@@ -28,26 +33,27 @@ class CrossModal(Method[tuple[Tensor, ...]]):
     def __init__(self, encoder: JointSpace, *, scale: float = MAX_SCALE) -> None:
         super().__init__()
         if scale <= 0:
-            raise InvalidInput(f"scale must be above 0; got {scale}")
+            raise InvalidInput(f"scale must be above 0; got {scale}: CLIP starts at 1 / 0.07")
         self.encoder = encoder
         pairs = math.comb(len(encoder.names), 2)
         self.log_scales = nn.Parameter(torch.full((pairs,), math.log(scale)))
-        self._keep_scales()
+        self._clamp_scales()
 
     def loss(self, batch: tuple[Tensor, ...], step: int) -> tuple[Tensor, Metrics]:
-        """Add up what finding each other costs in all pairs."""
+        """Give the sum over pairs of modalities of CLIP's loss."""
         embeddings = gather(self.encoder(*batch))  # (n, modalities, dim)
         loss = clip(embeddings.unbind(1), self.log_scales)
         with torch.no_grad():
             count = embeddings.shape[1]
-            own = embeddings.sum(1).square().sum(1)  # of unit rows: count + every pair twice
-            alignment = (own.mean() - count) / (count * (count - 1))
+            # Of unit rows the squared length of the sum is count + 2 x the cosine of every pair.
+            squares = embeddings.sum(1).square().sum(1)
+            alignment = (squares.mean() - count) / (count * (count - 1))
             return loss, {"alignment": alignment, "scale": self.log_scales.exp().mean()}
 
     def after_step(self, step: int) -> None:
-        """Bring the scales back to where the objective does not cut them and their gradient."""
-        self._keep_scales()
+        """Clamp the scales to the range in which the objective gives them a gradient."""
+        self._clamp_scales()
 
     @torch.no_grad()
-    def _keep_scales(self) -> None:
+    def _clamp_scales(self) -> None:
         self.log_scales.clamp_(0.0, math.log(MAX_SCALE) - 1e-5)

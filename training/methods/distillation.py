@@ -1,4 +1,4 @@
-"""Distillation without labels: a student's embeddings and their similarities follow a teacher's."""
+"""Distillation without labels: a student learns a teacher's embeddings and their similarities."""
 
 from typing import TypeAlias
 
@@ -10,16 +10,16 @@ from ..method import Method, Metrics
 from ..objectives.distillation import embedding_match, similarity_match
 from ..views.text import Tokens
 
-Lesson: TypeAlias = tuple[Tokens, Tokens, Tensor, Tensor]
+DistillationBatch: TypeAlias = tuple[Tokens, Tokens, Tensor, Tensor]
 """Two views of n texts, then the teacher's embeddings (n, d) of each."""
 
 
-class Distillation(Method[Lesson]):
+class Distillation(Method[DistillationBatch]):
     """Match embeddings (after Reimers and Gurevych 2020) and in-batch similarities (after SEED).
 
     The loss is `embedding_match` plus `similarity_match` (training/objectives/distillation.py gives
-    the sources and departures), both over the 2n embeddings of the two views together, so that what
-    is matched includes how a summary ranks the bodies it is searched among. Logs the two terms.
+    the sources and departures). Both are over the 2n embeddings of the two views together: so the
+    similarities of queries to documents are matched too. Logs the two terms.
     """
 
     def __init__(self, student: nn.Module, *, temperature: float) -> None:
@@ -27,7 +27,7 @@ class Distillation(Method[Lesson]):
         self.encoder = student
         self.temperature = temperature
 
-    def loss(self, batch: Lesson, step: int) -> tuple[Tensor, Metrics]:
+    def loss(self, batch: DistillationBatch, step: int) -> tuple[Tensor, Metrics]:
         """Compare the student's embeddings of both views with the teacher's."""
         first, second, *targets = batch
         student = gather(torch.cat([self.encoder(*first), self.encoder(*second)]))  # (2n, d)

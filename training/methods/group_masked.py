@@ -1,4 +1,4 @@
-"""Rebuild a corrupted image and know it again: group-masked autoencoding beside contrast.
+"""Group-masked autoencoding with contrast: reconstruct a corrupted image, and match its other view.
 
 SiT, Atito et al. 2021, arXiv:2104.03602.
 """
@@ -19,19 +19,20 @@ from .asymmetric import Chain
 
 
 class GroupMaskedBatch(NamedTuple):
-    """One view of each image: as it is, as the student sees it, and what is hidden there."""
+    """One view of each image: clean, corrupted for the student, and which pixels are corrupted."""
 
     clean: Tensor  # (n, channels, side, side)
-    seen: Tensor  # the same
+    corrupted: Tensor  # (n, channels, side, side)
     hidden: Tensor  # (n, side, side) bool
 
 
 class GroupMasked(Method[tuple[GroupMaskedBatch, GroupMaskedBatch]]):
-    """A transformer of patches, a projector, and a linear map from a patch's state to its pixels.
+    """A vision transformer, a projector, and a linear map from a patch's state to its pixels.
 
-    Of either view the student sees the corrupted form: it rebuilds what is hidden and picks the
-    slow copy's projection of the other view, clean, from among the batch's. `rebuild` and
-    `contrast` weigh the two; at 0 a part is left out. Logs both.
+    From the corrupted form of each view, the student reconstructs the corrupted pixels, and picks
+    the target's projection of the clean other view from those of the batch; the target is an EMA
+    copy. `rebuild` and `contrast` are the weights of the two losses. Logs both, as `rebuilt` and
+    `known`.
     """
 
     least_items = 2
@@ -52,7 +53,7 @@ class GroupMasked(Method[tuple[GroupMaskedBatch, GroupMaskedBatch]]):
         self.encoder = encoder
         self.projector = projector
         self.pixels = nn.Linear(encoder.width, encoder.shape.channels * encoder.shape.patch**2)
-        self.slow = Ema(Chain(encoder, projector), momentum)
+        self.target = Ema(Chain(encoder, projector), momentum)
         self.temperature = temperature
         self.rebuild = rebuild
         self.contrast = contrast
@@ -62,30 +63,30 @@ class GroupMasked(Method[tuple[GroupMaskedBatch, GroupMaskedBatch]]):
         batch: tuple[GroupMaskedBatch, GroupMaskedBatch],
         step: int,
     ) -> tuple[Tensor, Metrics]:
-        """Add up the two parts, each averaged over the views."""
-        rebuilt, queries = [], []
+        """Give the weighted sum of both losses, each a mean over the views."""
+        errors, queries = [], []
         for view in batch:
-            states = self.encoder.states(self.encoder.tokens(view.seen))
+            states = self.encoder.states(self.encoder.tokens(view.corrupted))
             hidden = view.hidden[:, None].expand_as(view.clean)
             image = self._image(self.pixels(self.encoder.own(states)))
-            apart = masked_values(image, view.clean, hidden, power=1)
-            rebuilt.append(apart * weight(view.hidden.sum()))
+            error = masked_values(image, view.clean, hidden, power=1)
+            errors.append(error * weight(view.hidden.sum()))
             queries.append(gather(self.projector(self.encoder.embed(states))))
-        keys = [gather(self.slow(view.clean)) for view in batch]
-        known = [
+        keys = [gather(self.target(view.clean)) for view in batch]
+        contrasts = [
             info_nce(query, key, temperature=self.temperature) * 2 * self.temperature
             for query, key in zip(queries, keys[::-1], strict=True)
         ]
-        parts = {"rebuilt": torch.stack(rebuilt).mean(), "known": torch.stack(known).mean()}
+        parts = {"rebuilt": torch.stack(errors).mean(), "known": torch.stack(contrasts).mean()}
         loss = self.rebuild * parts["rebuilt"] + self.contrast * parts["known"]
         return loss, {name: part.detach() for name, part in parts.items()}
 
     def after_step(self, step: int) -> None:
-        """Move the slow copy."""
-        self.slow.update(Chain(self.encoder, self.projector), step)
+        """Update the target."""
+        self.target.update(Chain(self.encoder, self.projector), step)
 
     def _image(self, patches: Tensor) -> Tensor:
-        """Lay (n, patches, channels patch²) out as images."""
+        """Arrange (n, patches, channels patch²) as images (n, channels, side, side)."""
         shape = self.encoder.shape
         grid = shape.side // shape.patch
         sizes = (len(patches), grid, grid, shape.channels, shape.patch, shape.patch)

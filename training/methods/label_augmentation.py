@@ -1,4 +1,4 @@
-"""Label augmentation: learn which class and how it was turned at once, then aggregate and distil.
+"""Self-supervised label augmentation: one softmax over class x transformation; aggregate, distil.
 
 Lee et al., ICML 2020, arXiv:1910.05872.
 """
@@ -13,18 +13,20 @@ from ..method import Method, Metrics
 from ..objectives.soft_labels import soft_labels
 
 
-class Turned(NamedTuple):
-    """Every image in each of its forms, and its class."""
+class LabelAugmentationBatch(NamedTuple):
+    """Every image under each transformation, and its class."""
 
-    copies: Tensor  # (n forms, channels, side, side), an image's forms after one another
+    copies: Tensor  # (n forms, channels, side, side): image by image, form by form
     labels: Tensor  # (n,) int64
 
 
-class LabelAugmentation(Method[Turned]):
-    """One softmax over classes times forms; with `distil` a second one over classes learns from it.
+class LabelAugmentation(Method[LabelAugmentationBatch]):
+    """A joint classifier over classes x forms; with `distil`, a single one over classes too.
 
-    The joint classifier averages, over an image's forms, the logits that the right form has: n
-    passes for one answer (`aggregated`). The single one (`single`) is taught that answer.
+    A form is a transformation of the image, such as a quarter turn. The joint classifier's
+    prediction (`aggregated`) is the mean, over an image's forms, of the logits of the classes in
+    that form: one forward pass a form. The single classifier (`single`) needs one pass; it learns
+    the labels, and the aggregated prediction by distillation at `temperature`. Logs the losses.
     """
 
     least_items = 2
@@ -47,8 +49,8 @@ class LabelAugmentation(Method[Turned]):
         self.distil = distil
         self.temperature = temperature
 
-    def loss(self, batch: Turned, step: int) -> tuple[Tensor, Metrics]:
-        """Add the losses of the joint and of the single classifier."""
+    def loss(self, batch: LabelAugmentationBatch, step: int) -> tuple[Tensor, Metrics]:
+        """Give the sum of the losses of the joint and the single classifier."""
         features = self.encoder(batch.copies)
         logits = self.joint(features)  # (n forms, classes forms)
         form = torch.arange(self.forms, device=logits.device).repeat(len(batch.labels))
@@ -58,22 +60,22 @@ class LabelAugmentation(Method[Turned]):
         if not self.distil:
             return joint, {}
         single = self.plain(features[:: self.forms])
-        taught = soft_labels(single, self._aggregated(logits), temperature=self.temperature)
-        return joint + F.cross_entropy(single.float(), batch.labels) + taught, {
+        distilled = soft_labels(single, self._aggregated(logits), temperature=self.temperature)
+        return joint + F.cross_entropy(single.float(), batch.labels) + distilled, {
             "joint": joint.detach(),
-            "taught": taught.detach(),
+            "taught": distilled.detach(),
         }
 
     def aggregated(self, copies: Tensor) -> Tensor:
-        """Give (n, classes) logits of images of which every form is there, (n forms, ...)."""
+        """Give (n, classes) logits of (n forms, channels, side, side): images in all forms."""
         return self._aggregated(self.joint(self.encoder(copies)))
 
     def single(self, images: Tensor) -> Tensor:
-        """Give (n, classes) logits in one pass an image."""
+        """Give (n, classes) logits of (n, channels, side, side) images, in one pass an image."""
         logits: Tensor = self.plain(self.encoder(images))
         return logits
 
     def _aggregated(self, logits: Tensor) -> Tensor:
-        """Average over an image's forms what each says of the classes in that form."""
+        """Average, over the forms of an image, the logits of the classes in that form."""
         by_form = logits.view(len(logits) // self.forms, self.forms, -1, self.forms)
         return by_form.diagonal(dim1=1, dim2=3).mean(-1)

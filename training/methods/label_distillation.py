@@ -1,4 +1,4 @@
-"""Teach a student its teacher's distribution over classes, on items whose labels nobody knows.
+"""Distil a teacher's distribution over classes into a student, on items without labels.
 
 SimCLRv2: Chen et al., NeurIPS 2020, arXiv:2006.10029, section 2. SSLD: Cui et al. 2021,
 arXiv:2103.05959, section 3.
@@ -13,12 +13,12 @@ from ..method import Method, Metrics
 
 
 class LabelDistillation(Method[Tensor]):
-    """Student and teacher see one view of a batch; both give (n, classes) logits.
+    """Student and teacher see the same view of a batch; both give (n, classes) logits.
 
-    `objective` compares the student's with the teacher's, such as `soft_labels` (the SimCLRv2 way)
-    or `jensen_shannon` (the SSLD way). With `batch_statistics` the teacher's batch norm uses those
-    of the batch, as the student's does; Cui et al. find that the better. `encoder` is the student,
-    classifier included. Logs how often both name one class.
+    `objective` compares the student's logits with the teacher's: `soft_labels` in SimCLRv2,
+    `jensen_shannon` in SSLD. With `batch_statistics` the teacher's batch norm uses the statistics
+    of the batch, as the student's does; Cui et al. find that this is better. `encoder` is the
+    student with its classifier. Logs `agreed`, the share of items to which both give one class.
     """
 
     def __init__(
@@ -36,10 +36,10 @@ class LabelDistillation(Method[Tensor]):
         self.batch_statistics = batch_statistics
 
     def loss(self, batch: Tensor, step: int) -> tuple[Tensor, Metrics]:
-        """Compare the logits."""
+        """Give the objective of the student's and the teacher's logits."""
         self.teacher.train(self.batch_statistics)
         with torch.no_grad():
-            taught = self.teacher(batch)
-        learnt = self.encoder(batch)
-        agreed = (learnt.argmax(1) == taught.argmax(1)).float().mean()
-        return self.objective(learnt, taught), {"agreed": agreed.detach()}
+            teacher_logits = self.teacher(batch)
+        logits = self.encoder(batch)
+        agreed = (logits.argmax(1) == teacher_logits.argmax(1)).float().mean()
+        return self.objective(logits, teacher_logits), {"agreed": agreed.detach()}

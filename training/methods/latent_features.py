@@ -1,4 +1,4 @@
-"""Predict hidden features of a row in the latent space, from the few that are seen.
+"""Predict the latent states of a row's masked features from those of the others.
 
 T-JEPA, Thimonier et al. 2024, arXiv:2410.05016.
 """
@@ -18,7 +18,7 @@ from ..targets import Ema
 
 
 class LatentFeaturesBatch(NamedTuple):
-    """Rows, the features that are seen of each, and the sets of features to be predicted."""
+    """Rows, the features of each that are the context, and the sets of features to predict."""
 
     rows: Tensor  # (n, features)
     context: Tensor  # (n, k) int64
@@ -26,12 +26,12 @@ class LatentFeaturesBatch(NamedTuple):
 
 
 class LatentFeatures(Method[LatentFeaturesBatch]):
-    """A table encoder sees some features, and a predictor says how a slow copy sees the others.
+    """A table encoder sees the context features; a predictor gives the target's states of others.
 
-    The slow copy sees whole rows. The first token of either, which regularises, is never hidden and
-    never predicted; with `regularise` false there is none. Logs `spread_features`, the variance of
-    the copy's states between a row's features, and `spread_rows`, that between rows: either falls
-    when the states collapse.
+    The target is an EMA copy of the encoder, which sees all features of a row. The first token of
+    both regularises: it is never masked and never predicted. With `regularise` false there is none.
+    Logs `spread_features`, the variance of the target's states between the features of a row, and
+    `spread_rows`, that between rows: both fall when the states collapse.
     """
 
     encoder: TableEncoder
@@ -47,19 +47,19 @@ class LatentFeatures(Method[LatentFeaturesBatch]):
         super().__init__()
         self.encoder = encoder
         self.predictor = predictor
-        self.slow = Ema(encoder, momentum)
+        self.target = Ema(encoder, momentum)
         self.regularise = regularise
 
     def loss(self, batch: LatentFeaturesBatch, step: int) -> tuple[Tensor, Metrics]:
         """Give the mean squared error of the predicted states."""
         goals = self.goals(batch.rows)
-        seen = self._states(self.encoder, take(self.encoder.tokens(batch.rows), batch.context))
+        context = self._states(self.encoder, take(self.encoder.tokens(batch.rows), batch.context))
         losses = [
             squared_alignment(
-                self.predictor(seen, batch.context, wanted).flatten(1),
-                take(goals, wanted).flatten(1),
+                self.predictor(context, batch.context, features).flatten(1),
+                take(goals, features).flatten(1),
             )
-            for wanted in batch.targets.unbind(1)
+            for features in batch.targets.unbind(1)
         ]
         spread: Metrics = {  # uncorrected, so that one row or one feature has a spread, of 0
             "spread_features": goals.float().var(1, correction=0).mean(),
@@ -69,14 +69,14 @@ class LatentFeatures(Method[LatentFeaturesBatch]):
 
     @torch.no_grad()
     def goals(self, rows: Tensor) -> Tensor:
-        """Give how the slow copy sees each feature of (n, features) rows: (n, features, width)."""
-        slow = cast("TableEncoder", self.slow.copy)
-        states = self._states(slow, slow.tokens(rows))
-        return slow.own(states) if self.regularise else states
+        """Give the target's state of each feature of (n, features) rows: (n, features, width)."""
+        target = cast("TableEncoder", self.target.copy)
+        states = self._states(target, target.tokens(rows))
+        return target.own(states) if self.regularise else states
 
     def after_step(self, step: int) -> None:
-        """Move the slow copy."""
-        self.slow.update(self.encoder, step)
+        """Update the target."""
+        self.target.update(self.encoder, step)
 
     def _states(self, encoder: TableEncoder, tokens: Tensor) -> Tensor:
         if self.regularise:

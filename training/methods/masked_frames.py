@@ -1,4 +1,4 @@
-"""Rebuild altered frames of a spectrogram from the states of a transformer over frames.
+"""Reconstruct altered frames of a spectrogram from the states of a transformer.
 
 TERA, Liu et al. 2021, arXiv:2007.06028.
 """
@@ -13,15 +13,15 @@ from ..method import Method, Metrics
 from ..objectives.masked import masked_values
 
 
-class Altered(NamedTuple):
-    """Spectrograms as they are seen and as they were, and the cells to be rebuilt."""
+class MaskedFramesBatch(NamedTuple):
+    """Altered and clean spectrograms, and the cells to reconstruct."""
 
-    seen: Tensor  # (n, bands, frames)
-    clean: Tensor  # the same
-    hidden: Tensor  # the same, bool
+    altered: Tensor  # (n, bands, frames)
+    clean: Tensor  # (n, bands, frames)
+    hidden: Tensor  # (n, bands, frames) bool
 
 
-class MaskedFrames(Method[Altered]):
+class MaskedFrames(Method[MaskedFramesBatch]):
     """A spectrogram encoder, and a linear map from a frame's state to the frame."""
 
     encoder: SpectrogramEncoder
@@ -31,9 +31,9 @@ class MaskedFrames(Method[Altered]):
         self.encoder = encoder
         self.rebuild = nn.Linear(encoder.width, encoder.shape.mels)
 
-    def loss(self, batch: Altered, step: int) -> tuple[Tensor, Metrics]:
-        """Give the mean absolute difference of the hidden cells."""
-        states = self.encoder.own(self.encoder.states(self.encoder.tokens(batch.seen)))
+    def loss(self, batch: MaskedFramesBatch, step: int) -> tuple[Tensor, Metrics]:
+        """Give the mean absolute error of the hidden cells."""
+        states = self.encoder.own(self.encoder.states(self.encoder.tokens(batch.altered)))
         frames = self.rebuild(states).transpose(1, 2)
-        apart = masked_values(frames, batch.clean, batch.hidden, power=1)
-        return apart * weight(batch.hidden.sum()), {}
+        error = masked_values(frames, batch.clean, batch.hidden, power=1)
+        return error * weight(batch.hidden.sum()), {}

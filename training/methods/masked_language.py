@@ -1,4 +1,4 @@
-"""Name the hidden tokens of a text: masked language modelling.
+"""Masked language modelling: predict the masked tokens of a text.
 
 Devlin et al. 2019 (BERT), arXiv:1810.04805, section 3.1.
 """
@@ -14,18 +14,18 @@ from ..objectives.masked import masked_tokens
 from ..views.text import Tokens
 
 
-class Blanked(NamedTuple):
-    """Texts as they are seen, their ids as they were, and the places to be named."""
+class MaskedLanguageBatch(NamedTuple):
+    """Masked texts, their original token ids, and the positions to predict."""
 
-    seen: Tokens
+    masked: Tokens
     ids: Tensor  # (n, length) int64
     hidden: Tensor  # (n, length) bool
 
 
-class MaskedLanguage(Method[Blanked]):
+class MaskedLanguage(Method[MaskedLanguageBatch]):
     """A text encoder, and a head of two layers from a token's state to the vocabulary.
 
-    Logs `named`, the share of hidden tokens that are named rightly.
+    Logs `named`, the share of masked tokens that are predicted correctly.
     """
 
     encoder: TextEncoder
@@ -41,11 +41,11 @@ class MaskedLanguage(Method[Blanked]):
             nn.Linear(width, encoder.shape.vocabulary),
         )
 
-    def loss(self, batch: Blanked, step: int) -> tuple[Tensor, Metrics]:
-        """Give the mean cross-entropy of the hidden tokens."""
-        ids, mask = batch.seen
+    def loss(self, batch: MaskedLanguageBatch, step: int) -> tuple[Tensor, Metrics]:
+        """Give the mean cross-entropy of the masked tokens."""
+        ids, mask = batch.masked
         logits = self.head(self.encoder.transformer(self.encoder.tokens(ids), mask.bool()))
-        right = logits.detach().argmax(-1) == batch.ids
-        named = right[batch.hidden].float().mean()
+        correct = logits.detach().argmax(-1) == batch.ids
+        named = correct[batch.hidden].float().mean()
         loss = masked_tokens(logits, batch.ids, batch.hidden) * weight(batch.hidden.sum())
         return loss, {"named": named}

@@ -1,4 +1,4 @@
-"""Mixed Barlow Twins: Barlow Twins, and a third pass for mixtures of the two views.
+"""Mixed Barlow Twins: Barlow Twins with a MixUp regulariser on the two views.
 
 Bandara et al. 2023, arXiv:2312.02151.
 """
@@ -13,11 +13,12 @@ from ..objectives.mixed_barlow_twins import mixed_redundancy
 from .siamese import Inputs
 
 
-class MixedTwins(Method[tuple[Inputs, Inputs]]):
-    """Two views and their mixtures through one encoder; a batch is the inputs of either view.
+class MixedBarlowTwins(Method[tuple[Inputs, Inputs]]):
+    """Two views and their mixtures through one encoder; a batch is the inputs of both views.
 
-    `strength` multiplies λ in front of the regulariser (the authors' s). Logs `alignment`, and
-    `mixed`, the regulariser itself. Views are single tensors, for those can be mixed.
+    `redundancy` is Barlow Twins' λ; the regulariser's weight is `strength` x λ (the authors' s).
+    Logs `alignment`, and `mixed`, the regulariser. A view is a single tensor, so that it can be
+    mixed.
     """
 
     least_items = 2
@@ -32,15 +33,15 @@ class MixedTwins(Method[tuple[Inputs, Inputs]]):
         self.strength = strength
 
     def loss(self, batch: tuple[Inputs, Inputs], step: int) -> tuple[Tensor, Metrics]:
-        """Add the regulariser to Barlow Twins' value."""
+        """Give Barlow Twins' loss plus the weighted regulariser."""
         ((first,), (second,)) = batch
         embeddings = self.encoder(first), self.encoder(second)
         z1, z2 = (gather(self.projector(embedding)) for embedding in embeddings)
         share = float(torch.rand(()))  # Beta(1, 1), one for the batch
         order = torch.randperm(len(first)).to(first.device)
         between = gather(self.projector(self.encoder(share * first + (1 - share) * second[order])))
-        # Each process mixes within its own rows, all in one order.
-        order = torch.cat([order + place * len(order) for place in range(world_size())])
+        # Each process mixes its own rows, all processes in one order.
+        order = torch.cat([order + rank * len(order) for rank in range(world_size())])
         mixed = mixed_redundancy(between, z1, z2, order, share)
         loss = barlow_twins(z1, z2, redundancy=self.redundancy)
         alignment = nn.functional.cosine_similarity(*embeddings).mean().detach()

@@ -1,4 +1,4 @@
-"""Momentum contrast: keys from a slow copy of the encoder, negatives from a queue of past ones.
+"""Momentum contrast: keys from an EMA copy of the encoder, negatives from a queue of past keys.
 
 He et al., CVPR 2020, arXiv:1911.05722; with negatives mixed from the hardest, MoCHi: Kalantidis et
 al., NeurIPS 2020, arXiv:2010.01028.
@@ -20,20 +20,24 @@ from .siamese import Inputs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mixing:
-    """MoCHi's numbers: how many negatives are made of how many, after how many steps."""
+    """MoCHi's settings: from the `hardest` negatives of a query, how many new ones are mixed.
+
+    `mixed` are mixtures of two negatives, `harder` mixtures of a negative and the query.
+    """
 
     hardest: int
     mixed: int
     harder: int
-    warmup: int  # steps without: the hardest negatives mean nothing yet
+    warmup: int  # steps without mixing: at the start the hardest negatives are random ones
 
 
 class MomentumContrast(Method[tuple[Inputs, Inputs]]):
-    """Find one's key, the other view by the slow copy, beside a queue; both views ask in turn.
+    """A query picks its key from a queue of negatives; both views are queries in turn.
 
-    The slow copy is in the student's mode, so its batch norm uses the batch, as in MoCo v2 without
-    shuffling: rows of one batch share statistics, which the queue's other batches do not. Logs
-    `alignment`, and `proxy`, the share of queries that find their key.
+    The key is the target's projection of the other view; the target is an EMA copy. It is in the
+    student's mode, so its batch norm uses the batch, as in MoCo v2 without shuffling: rows of one
+    batch share statistics, which the queue's other batches do not. Logs `alignment`, and `proxy`,
+    the share of queries that are nearer to their key than to any negative.
     """
 
     least_items = 2
@@ -54,14 +58,14 @@ class MomentumContrast(Method[tuple[Inputs, Inputs]]):
         self.queue = queue
         self.temperature = temperature
         self.mixing = mixing
-        self.slow = Ema(Chain(encoder, projector), momentum)
+        self.target = Ema(Chain(encoder, projector), momentum)
         self._keys: list[Tensor] = []
 
     def loss(self, batch: tuple[Inputs, Inputs], step: int) -> tuple[Tensor, Metrics]:
-        """Average both views' loss against the other's keys."""
+        """Give the mean of both views' losses against the keys of the other view."""
         embeddings = [self.encoder(*view) for view in batch]
         queries = [self.projector(embedding) for embedding in embeddings]
-        keys = [self.slow(*view) for view in batch]
+        keys = [self.target(*view) for view in batch]
         negatives = [self._negatives(query, step) for query in queries]
         losses = [
             info_nce(query, key, others, temperature=self.temperature)
@@ -70,21 +74,21 @@ class MomentumContrast(Method[tuple[Inputs, Inputs]]):
         self._keys = keys
         with torch.no_grad():
             alignment = nn.functional.cosine_similarity(*embeddings).mean()
-            proxy = _found(queries[0], keys[1], negatives[0])
+            proxy = _top1(queries[0], keys[1], negatives[0])
         return (losses[0] + losses[1]) / 2, {"alignment": alignment, "proxy": proxy}
 
     def after_step(self, step: int) -> None:
-        """Move the slow copy, and put the step's keys into the queue."""
-        self.slow.update(Chain(self.encoder, self.projector), step)
+        """Update the target, and put the keys of the step into the queue."""
+        self.target.update(Chain(self.encoder, self.projector), step)
         self.queue.push(torch.cat([gather(keys) for keys in self._keys]))
 
     def _negatives(self, queries: Tensor, step: int) -> Tensor:
         mixing, queue = self.mixing, self.queue.keys.to(queries)
         if mixing is None or step < mixing.warmup:
             return queue.clone()
-        # The loop seeds torch's generator at each step; this one is drawn from it.
+        # The loop seeds torch's global generator at each step, and that seeds this one.
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-        made = mix_hard(
+        hard = mix_hard(
             queries,
             queue,
             hardest=mixing.hardest,
@@ -92,10 +96,10 @@ class MomentumContrast(Method[tuple[Inputs, Inputs]]):
             harder=mixing.harder,
             generator=generator,
         )
-        return torch.cat([queue.expand(len(queries), -1, -1), made], dim=1)
+        return torch.cat([queue.expand(len(queries), -1, -1), hard], dim=1)
 
 
-def _found(queries: Tensor, keys: Tensor, negatives: Tensor) -> Tensor:
+def _top1(queries: Tensor, keys: Tensor, negatives: Tensor) -> Tensor:
     """Give the share of queries that are nearer to their key than to any negative."""
     q, k, others = (nn.functional.normalize(z.float(), dim=-1) for z in (queries, keys, negatives))
     nearest = (others @ q[..., None]).squeeze(-1) if others.ndim == 3 else q @ others.T

@@ -1,4 +1,4 @@
-"""Contrast two views, and say beside it how one of them was turned or cut up.
+"""Contrast of two views, with a pretext task: predict how a third view was transformed.
 
 The regulariser of ScatSimCLR, Kinakh et al. 2021, arXiv:2108.13939.
 """
@@ -13,17 +13,21 @@ from ..method import Method, Metrics
 from ..objectives.nt_xent import nt_xent
 
 
-class PretextBatch(NamedTuple):
-    """Two views of each image, and a third with the answer to its puzzle."""
+class PretextTaskBatch(NamedTuple):
+    """Two views of each image, and a third with the number of its transformation."""
 
     first: Tensor
     second: Tensor
-    puzzle: Tensor
-    answer: Tensor  # (n,) int64
+    transformed: Tensor
+    labels: Tensor  # (n,) int64
 
 
-class Puzzled(Method[PretextBatch]):
-    """NT-Xent between the views, plus `weight` times the cross-entropy of the puzzle's answer."""
+class PretextTask(Method[PretextTaskBatch]):
+    """NT-Xent between two views, plus `weight` x the cross-entropy of the pretext task.
+
+    `dim` is the width of the embeddings, and `classes` the number of transformations. Logs
+    `solved`, the accuracy in the pretext task.
+    """
 
     least_items = 2
 
@@ -33,24 +37,24 @@ class Puzzled(Method[PretextBatch]):
         projector: nn.Module,
         *,
         dim: int,
-        answers: int,
+        classes: int,
         temperature: float,
         weight: float,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.projector = projector
-        self.answer = nn.Linear(dim, answers)
+        self.classifier = nn.Linear(dim, classes)
         self.temperature = temperature
         self.weight = weight
 
-    def loss(self, batch: PretextBatch, step: int) -> tuple[Tensor, Metrics]:
-        """Add up both parts."""
+    def loss(self, batch: PretextTaskBatch, step: int) -> tuple[Tensor, Metrics]:
+        """Give the sum of both losses."""
         views = [gather(self.projector(self.encoder(view))) for view in (batch.first, batch.second)]
         contrast = nt_xent(*views, temperature=self.temperature)
         if not self.weight:
             return contrast, {}
-        logits = self.answer(self.encoder(batch.puzzle))
-        puzzle = F.cross_entropy(logits.float(), batch.answer)
-        solved = (logits.argmax(1) == batch.answer).float().mean()
-        return contrast + self.weight * puzzle, {"solved": solved.detach()}
+        logits = self.classifier(self.encoder(batch.transformed))
+        pretext = F.cross_entropy(logits.float(), batch.labels)
+        solved = (logits.argmax(1) == batch.labels).float().mean()
+        return contrast + self.weight * pretext, {"solved": solved.detach()}

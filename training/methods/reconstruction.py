@@ -1,4 +1,4 @@
-"""Rebuild an item from the embedding of what is left of it: a denoising autoencoder.
+"""Reconstruct an item from the embedding of its corrupted form: a denoising autoencoder.
 
 Vincent et al., ICML 2008, "Extracting and Composing Robust Features with Denoising Autoencoders".
 """
@@ -9,11 +9,11 @@ from torch.nn import functional as F
 from ..method import Method, Metrics
 
 ReconstructionBatch = tuple[Tensor, Tensor]
-"""Items as they are seen and as they were."""
+"""Corrupted items, and the clean ones, of the same shape."""
 
 
 class Reconstruction(Method[ReconstructionBatch]):
-    """Encoder and decoder; the decoder gives an item's numbers in a row and is thrown away."""
+    """An encoder and a decoder of flattened items; the decoder is used in training only."""
 
     least_items = 2
 
@@ -24,5 +24,5 @@ class Reconstruction(Method[ReconstructionBatch]):
 
     def loss(self, batch: ReconstructionBatch, step: int) -> tuple[Tensor, Metrics]:
         """Give the mean squared error."""
-        seen, clean = batch
-        return F.mse_loss(self.decoder(self.encoder(seen)), clean.flatten(1)), {}
+        corrupted, clean = batch
+        return F.mse_loss(self.decoder(self.encoder(corrupted)), clean.flatten(1)), {}

@@ -1,4 +1,4 @@
-"""Further pretraining beside a teacher that was pretrained further: same start, shorter way.
+"""Further pretraining with self-distillation: the teacher is a copy that was pretrained further.
 
 Lee et al., ICLR 2023, arXiv:2210.02871, equation 3.
 """
@@ -12,9 +12,10 @@ from .reconstruction import Reconstruction, ReconstructionBatch
 
 
 class SelfDistilled(Reconstruction):
-    """Reconstruction, and how far a linear map of the embedding is from a teacher's.
+    """Reconstruction, plus the distance between a linear map of the embedding and the teacher's.
 
-    That part, logged as `apart`, has `weight`; both see the clean item.
+    The distance, of clean items, has `weight` and is logged as `apart`. `dim` is the width of both
+    embeddings.
     """
 
     def __init__(
@@ -26,8 +27,8 @@ class SelfDistilled(Reconstruction):
         self.weight = weight
 
     def loss(self, batch: ReconstructionBatch, step: int) -> tuple[Tensor, Metrics]:
-        """Add up both parts."""
-        rebuilt, metrics = super().loss(batch, step)
+        """Give the sum of both losses."""
+        reconstruction, metrics = super().loss(batch, step)
         _, clean = batch
-        apart = squared_alignment(self.map(self.encoder(clean)), self.teacher(clean))
-        return rebuilt + self.weight * apart, {**metrics, "apart": apart.detach()}
+        distance = squared_alignment(self.map(self.encoder(clean)), self.teacher(clean))
+        return reconstruction + self.weight * distance, {**metrics, "apart": distance.detach()}

@@ -11,10 +11,10 @@ Inputs = tuple[Tensor, ...]  # what `encoder(*inputs)` takes: an image, or token
 
 
 class Siamese(Method[tuple[Inputs, Inputs]]):
-    """The method of Barlow Twins, SimCLR and their kin; a batch is the inputs of either view.
+    """The method of Barlow Twins, SimCLR and VICReg; a batch is the inputs of both views.
 
-    The projector learns with the encoder and is thrown away afterwards. Logs `alignment`, the mean
-    cosine between an item's two embeddings.
+    The projector is used in training only. Logs `alignment`, the mean cosine between the two
+    embeddings of an item.
     """
 
     least_items = 2
@@ -31,7 +31,7 @@ class Siamese(Method[tuple[Inputs, Inputs]]):
         self.objective = objective
 
     def loss(self, batch: tuple[Inputs, Inputs], step: int) -> tuple[Tensor, Metrics]:
-        """Compare the two views' projections."""
+        """Give the objective of the two views' projections."""
         first, second = (self.encoder(*view) for view in batch)
         alignment = nn.functional.cosine_similarity(first, second).mean().detach()
         loss = self.objective(gather(self.projector(first)), gather(self.projector(second)))

@@ -1,6 +1,6 @@
-"""Clusters that are learned with the encoder: one view's balanced assignment told by the other.
+"""SwAV: predict one view's balanced assignment to learned prototypes from the other view.
 
-SwAV, Caron et al., NeurIPS 2020, arXiv:2006.09882.
+Caron et al., NeurIPS 2020, arXiv:2006.09882.
 """
 
 import torch
@@ -15,11 +15,11 @@ from .siamese import Inputs
 
 
 class Swav(Method[tuple[Inputs, Inputs]]):
-    """Encoder, projector and prototypes; a batch is the inputs of either view.
+    """An encoder, a projector and `prototypes` of width `dim`; a batch is the inputs of both views.
 
-    Prototypes are brought back to unit length after each step and stand still for the first
-    `frozen` steps, as in the authors' code: at the start they would follow noise. Logs `alignment`,
-    and `used`, the share of prototypes that are somebody's nearest.
+    Prototypes are normalised to unit length after each step. They are frozen for the first `frozen`
+    steps, as in the authors' code, because at the start they would follow noise. Logs `alignment`,
+    and `used`, the share of prototypes that are nearest to at least one item.
     """
 
     least_items = 2
@@ -46,7 +46,7 @@ class Swav(Method[tuple[Inputs, Inputs]]):
         self.after_step(0)
 
     def loss(self, batch: tuple[Inputs, Inputs], step: int) -> tuple[Tensor, Metrics]:
-        """Compare both views' scores."""
+        """Give SwAV's loss of both views' scores."""
         embeddings = [self.encoder(*view) for view in batch]
         weight = self.prototypes.weight
         weight = weight.detach() if step < self.frozen else weight
@@ -61,5 +61,5 @@ class Swav(Method[tuple[Inputs, Inputs]]):
 
     @torch.no_grad()
     def after_step(self, step: int) -> None:
-        """Bring the prototypes back to unit length."""
+        """Normalise the prototypes to unit length."""
         self.prototypes.weight.copy_(F.normalize(self.prototypes.weight, dim=1))

@@ -1,4 +1,4 @@
-"""Rebuild a series from one code a token: a transformer, a codebook and a shallow decoder.
+"""Reconstruct a series from one code a token: a transformer, a codebook and a shallow decoder.
 
 EEGFormer, Chen et al. 2024, arXiv:2401.10278; the losses are VQ-VAE's (van den Oord et al. 2017,
 arXiv:1711.00937, equation 3).
@@ -16,12 +16,12 @@ from ..method import Method, Metrics
 from ..targets import Codebook
 
 
-class Quantised(Method[Tensor]):
+class VectorQuantised(Method[Tensor]):
     """A series encoder, a codebook over its tokens' states, and a decoder of one token's window.
 
-    A batch is (n, channels, samples). The decoder gives the samples of the token's own window.
-    `commitment` is the weight of keeping states near their codes (β). Logs `rebuilt`, and `used`,
-    the perplexity of the batch's codes.
+    A batch is (n, channels, samples). The decoder, of `hidden` units, gives the samples of the
+    token's window. `commitment` is β, the weight of the distance from states to their codes. Logs
+    `rebuilt`, the reconstruction error, and `used`, the perplexity of the codes.
     """
 
     encoder: SeriesEncoder
@@ -43,15 +43,17 @@ class Quantised(Method[Tensor]):
         self._last: tuple[Tensor, Tensor] | None = None
 
     def loss(self, batch: Tensor, step: int) -> tuple[Tensor, Metrics]:
-        """Add up the error of what was rebuilt and the two distances between states and codes."""
+        """Give the reconstruction error plus the two distances between states and codes."""
         states = self.states(batch)
         codes = self.codebook.codes(states)
         vectors = self.codebook(codes)
-        passed = states + (vectors - states).detach()
-        rebuilt = F.mse_loss(self.decoder(passed.flatten(0, 1)), self.windows(batch).flatten(0, 1))
+        straight_through = states + (vectors - states).detach()
+        rebuilt = F.mse_loss(
+            self.decoder(straight_through.flatten(0, 1)), self.windows(batch).flatten(0, 1)
+        )
         moved = F.mse_loss(vectors, states.detach())
         committed = F.mse_loss(states, vectors.detach())
-        # Of the global batch, so that every process restarts the same codes alike.
+        # Of the global batch, so that every process restarts the same codes in the same way.
         self._last = gather(states.detach()).flatten(0, 1), gather(codes).flatten()
         loss = rebuilt + moved + self.commitment * committed
         return loss, {
@@ -60,13 +62,13 @@ class Quantised(Method[Tensor]):
         }
 
     def after_step(self, step: int) -> None:
-        """Restart the codes that nobody uses."""
+        """Restart the codes that no token uses."""
         if self._last is not None:
             self.codebook.restart(*self._last)
             self._last = None
 
     def states(self, series: Float[Tensor, "n channels samples"]) -> Float[Tensor, "n t width"]:
-        """Give the tokens' states."""
+        """Give the states of the tokens."""
         return self.encoder.own(self.encoder.states(self.encoder.tokens(series)))
 
     @torch.no_grad()
@@ -75,14 +77,14 @@ class Quantised(Method[Tensor]):
         return self.codebook.codes(self.states(series))
 
     def windows(self, series: Float[Tensor, "n channels samples"]) -> Float[Tensor, "n t numbers"]:
-        """Give what the decoder should say: each token's samples, channel by channel."""
+        """Give the decoder's target: the samples of each token's window, channel by channel."""
         shape = self.encoder.shape
         padded = F.pad(series, (0, shape.window - shape.hop))
         return padded.unfold(2, shape.window, shape.hop).transpose(1, 2).flatten(2)
 
 
 def perplexity(codes: Int[Tensor, "*n"], size: int) -> Float[Tensor, ""]:
-    """Say how many of `size` codes are in use, as if each were as frequent: 1 to `size`."""
+    """Give exp(entropy) of the codes' frequencies: the effective number in use, 1 to `size`."""
     shares = torch.bincount(codes.flatten(), minlength=size).float() / codes.numel()
     used: Tensor = torch.special.entr(shares).sum().exp()
     return used

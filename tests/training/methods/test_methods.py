@@ -6,16 +6,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from attar.training.encoders.prototype_head import PrototypeHead
 from attar.training.encoders.transformer import TransformerConfig
 from attar.training.encoders.vit import VitConfig, VitEncoder
 from attar.training.method import Method
 from attar.training.methods.asymmetric import Asymmetric
 from attar.training.methods.group_masked import GroupMasked, GroupMaskedBatch
-from attar.training.methods.label_augmentation import LabelAugmentation, Turned
+from attar.training.methods.label_augmentation import LabelAugmentation, LabelAugmentationBatch
 from attar.training.methods.label_distillation import LabelDistillation
-from attar.training.methods.mixing import MixedTwins
+from attar.training.methods.mixing import MixedBarlowTwins
 from attar.training.methods.momentum import Mixing, MomentumContrast
-from attar.training.methods.random_teacher import PrototypeHead, RandomTeacher
+from attar.training.methods.random_teacher import RandomTeacher
 from attar.training.methods.reconstruction import Reconstruction
 from attar.training.methods.self_distilled import SelfDistilled
 from attar.training.methods.siamese import Inputs, Siamese
@@ -130,7 +131,7 @@ def test_moco_asks_the_queue_of_before_and_then_adds_both_views_keys() -> None:
     method = momentum()
     before = method.queue.keys.clone()
     with torch.no_grad():
-        keys = torch.cat([method.slow(*view) for view in pair()])
+        keys = torch.cat([method.target(*view) for view in pair()])
     step(method)
     expected = torch.cat([before, nn.functional.normalize(keys, dim=1)])[-64:]
     torch.testing.assert_close(method.queue.keys, expected)
@@ -158,7 +159,7 @@ def test_swav_keeps_prototypes_of_unit_length_and_still_while_they_are_frozen() 
 
 def test_mixed_barlow_twins_without_strength_is_barlow_twins() -> None:
     projector = nn.Linear(DIM, 4)
-    mixed = MixedTwins(encoder(), projector, redundancy=0.1, strength=0.0)
+    mixed = MixedBarlowTwins(encoder(), projector, redundancy=0.1, strength=0.0)
     twins = Siamese(encoder(), projector, partial(barlow_twins, redundancy=0.1))
     torch.testing.assert_close(mixed.loss(pair(), 0)[0], twins.loss(pair(), 0)[0])
 
@@ -233,7 +234,7 @@ def test_label_augmentation_learns_joint_labels_and_teaches_one_pass() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(16, DIM))
     method = LabelAugmentation(net, dim=DIM, classes=3, forms=4, temperature=2.0)
     images, labels = torch.rand(5, 1, 4, 4), torch.tensor([0, 1, 2, 1, 0])
-    batch = Turned(quarter_turns.all_answers(images).data, labels)
+    batch = LabelAugmentationBatch(quarter_turns.all_answers(images).data, labels)
     joint = [
         nn.functional.cross_entropy(
             method.joint(method.encoder(images.rot90(turn, (2, 3)))), labels * 4 + turn

@@ -9,7 +9,7 @@ import torch
 from attar.training.data.text import Retrieval, TextPairs, embed
 from attar.training.encoders.text import TextEncoder
 from attar.training.loop import fit
-from attar.training.methods.distillation import Distillation, Lesson
+from attar.training.methods.distillation import Distillation, DistillationBatch
 from attar.training.recipes.text import distil
 from attar.training.recipes.text.common import TextData
 
@@ -23,7 +23,7 @@ DATA = TextData(
 SETTINGS = distil.Settings(steps=12, warmup=2, batch_size=16, rate=3e-3)
 
 
-def lesson(teacher: TextEncoder) -> Lesson:
+def lesson(teacher: TextEncoder) -> DistillationBatch:
     rows = torch.arange(16)
     goals = distil.targets(teacher, DATA)
     first, second = (torch.from_numpy(view)[rows] for view in (goals.first, goals.second))

@@ -58,11 +58,11 @@ def test_a_batch_depends_on_the_step_and_nothing_else(data: Molecules) -> None:
     given, again, later = (
         run.views(run.batches(step), step) for run, step in ((one, 5), (other, 5), (one, 6))
     )
-    assert torch.equal(given.seen.ids, again.seen.ids)
+    assert torch.equal(given.masked.ids, again.masked.ids)
     assert torch.equal(given.hidden, again.hidden)
     assert given.ids.shape != later.ids.shape or not torch.equal(given.ids, later.ids)
-    assert torch.equal(given.seen.ids[~given.hidden], given.ids[~given.hidden])
-    assert (given.seen.ids[given.hidden] == 4).float().mean() > 0.5
+    assert torch.equal(given.masked.ids[~given.hidden], given.ids[~given.hidden])
+    assert (given.masked.ids[given.hidden] == 4).float().mean() > 0.5
 
 
 @pytest.mark.parametrize("attention", molformer.ATTENTIONS)

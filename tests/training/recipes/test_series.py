@@ -14,7 +14,7 @@ from attar.training.checkpoints.encoder_folder import TensorModel, load, save
 from attar.training.data.source import Source, embed
 from attar.training.datasets.eeg import eeg
 from attar.training.loop import fit
-from attar.training.methods.vector_quantised import Quantised, perplexity
+from attar.training.methods.vector_quantised import VectorQuantised, perplexity
 from attar.training.recipes.series import eegformer
 from attar.training.targets import Codebook
 
@@ -55,7 +55,7 @@ def test_a_short_run_logs_its_probes_and_its_encoder_is_saved(data: Source, tmp_
     assert [made for made, _ in history.series("auroc")] == [0, 3]
     assert set(history.rows[-1]) == {"step", "rankme", "perplexity", "auroc"}
     assert len(history.series("rebuilt")) == 3
-    method = cast("Quantised", training.method.eval())
+    method = cast("VectorQuantised", training.method.eval())
     codes = eegformer.codes(method, data.train)
     assert codes.shape == (40, 512 // SETTINGS.hop)
     assert 0 <= codes.min() <= codes.max() < 8
@@ -74,7 +74,7 @@ def test_without_labels_all_segments_are_normal(data: Source) -> None:
 
 def test_a_token_is_rebuilt_as_the_samples_that_it_sees() -> None:
     training = eegformer.build(eeg(train=16, test=2), SETTINGS)
-    method = cast("Quantised", training.method)
+    method = cast("VectorQuantised", training.method)
     series = torch.arange(1.0, 513.0).view(1, 1, 512)
     windows = method.windows(series)
     assert windows.shape == (1, 16, 64)
@@ -100,7 +100,7 @@ def test_codes_are_the_nearest_vectors_and_idle_ones_become_states() -> None:
 
 def test_the_gradient_of_what_is_rebuilt_reaches_the_encoder(data: Source) -> None:
     method = eegformer.build(data, SETTINGS).method
-    assert isinstance(method, Quantised)
+    assert isinstance(method, VectorQuantised)
     method.commitment = 0.0
     loss, _ = method.loss(data.train[torch.arange(4)], 0)
     (gradient,) = torch.autograd.grad(loss, method.encoder.windows.weight)

@@ -22,7 +22,7 @@ from ...datasets.spoken_digits import spoken_digits
 from ...datasets.tones import tones
 from ...encoders.spectrogram import SpectrogramEncoder
 from ...loop import Training, fit
-from ...methods.masked_frames import Altered, MaskedFrames
+from ...methods.masked_frames import MaskedFrames, MaskedFramesBatch
 from ...probes.few_shot import few_rows
 from ...probes.linear import linear_accuracy
 from ...recipe import Claim, Figures, Recipe, Stage
@@ -47,12 +47,12 @@ class Settings(tera.Settings):
     further_rate: float = 1e-3
 
 
-def build(data: Groups, settings: Settings) -> Training[Altered]:
+def build(data: Groups, settings: Settings) -> Training[MaskedFramesBatch]:
     """Compose the first run: the base, TERA on the related group."""
     return tera.build(data.related, settings)
 
 
-def further(data: Source, base: MaskedFrames, settings: Settings) -> Training[Altered]:
+def further(data: Source, base: MaskedFrames, settings: Settings) -> Training[MaskedFramesBatch]:
     """Compose a run that goes on from a base, which it does not change, on another group."""
     longer = replace(settings, steps=settings.further_steps, rate=settings.further_rate)
     return tera.further(data, deepcopy(base), longer)

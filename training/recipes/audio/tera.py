@@ -19,7 +19,7 @@ from ...distributed import shard, step_generator
 from ...encoders.spectrogram import SpectrogramConfig, SpectrogramEncoder
 from ...encoders.transformer import TransformerConfig
 from ...loop import Training, fit
-from ...methods.masked_frames import Altered, MaskedFrames
+from ...methods.masked_frames import MaskedFrames, MaskedFramesBatch
 from ...optimisers import adamw
 from ...probes.suite import evaluate
 from ...recipe import Claim, Figures, Recipe
@@ -49,7 +49,7 @@ class Settings:
     magnitude: float = 0.15  # share of the spectrograms that noise is added to
 
 
-def build(data: Source, settings: Settings) -> Training[Altered]:
+def build(data: Source, settings: Settings) -> Training[MaskedFramesBatch]:
     """Compose the run; its probe gives RankMe and, with labels, accuracies."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(settings.seed)
@@ -58,12 +58,12 @@ def build(data: Source, settings: Settings) -> Training[Altered]:
     return further(data, method, settings)
 
 
-def further(data: Source, method: MaskedFrames, settings: Settings) -> Training[Altered]:
+def further(data: Source, method: MaskedFrames, settings: Settings) -> Training[MaskedFramesBatch]:
     """Compose a run that trains a method from what it has learnt so far."""
     seen = spectrograms(data, settings.frames)
     rows = Sampler(items=len(seen.train), batch_size=settings.batch_size, seed=settings.seed)
 
-    def views(clean: Tensor, step: int) -> Altered:
+    def views(clean: Tensor, step: int) -> MaskedFramesBatch:
         altered = alter(
             clean,
             step_generator(settings.seed, step),
@@ -72,7 +72,7 @@ def further(data: Source, method: MaskedFrames, settings: Settings) -> Training[
             frequency=settings.frequency,
             magnitude=settings.magnitude,
         )
-        return Altered(altered.data, clean, altered.params["hidden"])
+        return MaskedFramesBatch(altered.data, clean, altered.params["hidden"])
 
     return Training(
         method=method,

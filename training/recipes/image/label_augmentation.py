@@ -19,7 +19,7 @@ from ...datasets.digits import digits
 from ...distributed import shard, step_generator
 from ...encoders.encoder import TensorEncoder
 from ...loop import Training, fit
-from ...methods.label_augmentation import LabelAugmentation, Turned
+from ...methods.label_augmentation import LabelAugmentation, LabelAugmentationBatch
 from ...probes.few_shot import few_rows
 from ...recipe import Claim, Figures, Recipe
 from ...sampler import Sampler
@@ -40,7 +40,7 @@ class Settings(ImageSettings):
     temperature: float = 1.0  # of the distillation
 
 
-def build(data: Source, settings: Settings) -> Training[Turned]:
+def build(data: Source, settings: Settings) -> Training[LabelAugmentationBatch]:
     """Compose the run; raises InvalidInput for a source without labels."""
     if data.train_labels is None:
         raise InvalidInput("label augmentation learns classes; the source has no labels")
@@ -66,10 +66,12 @@ def build(data: Source, settings: Settings) -> Training[Turned]:
         own = rows[shard(sampler(step))]
         return data.train[own], labels[own]
 
-    def views(items: tuple[Tensor, Tensor], step: int) -> Turned:
+    def views(items: tuple[Tensor, Tensor], step: int) -> LabelAugmentationBatch:
         images, known = items
         seen = distort(images, step_generator(settings.seed, step)).data
-        return Turned(quarter_turns.all_answers(seen).data if settings.turns else seen, known)
+        return LabelAugmentationBatch(
+            quarter_turns.all_answers(seen).data if settings.turns else seen, known
+        )
 
     return replace(image_run(data, settings, method, views), batches=batches)
 

@@ -10,7 +10,7 @@ from ...data.source import Source
 from ...datasets.digits import digits
 from ...encoders.mlp import mlp
 from ...loop import Training, fit
-from ...methods.mixing import MixedTwins
+from ...methods.mixing import MixedBarlowTwins
 from ...methods.siamese import Inputs
 from ...recipe import Claim, Figures, Recipe
 from .common import ImageSettings, two_views
@@ -32,7 +32,7 @@ def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     return two_views(
         data,
         settings,
-        lambda encoder: MixedTwins(
+        lambda encoder: MixedBarlowTwins(
             encoder,
             mlp(settings.dim, settings.projector, settings.projector),
             redundancy=settings.redundancy,

@@ -12,8 +12,9 @@ from torch import Tensor
 from ...data.source import Source
 from ...datasets.digits import digits
 from ...distributed import step_generator
+from ...encoders.prototype_head import PrototypeHead
 from ...loop import Training, fit
-from ...methods.random_teacher import PrototypeHead, RandomTeacher
+from ...methods.random_teacher import RandomTeacher
 from ...methods.siamese import Inputs
 from ...recipe import Claim, Figures, Recipe
 from .common import ImageSettings, image_run

@@ -14,7 +14,7 @@ from ...distributed import step_generator
 from ...encoders.mlp import mlp
 from ...encoders.text import parameter_count
 from ...loop import Training, fit
-from ...methods.pretext_task import PretextBatch, Puzzled
+from ...methods.pretext_task import PretextTask, PretextTaskBatch
 from ...recipe import Claim, Figures, Recipe
 from ...views.puzzle import quarter_turns
 from .common import ImageSettings, image_run, image_view, side_of
@@ -32,24 +32,24 @@ class Settings(ImageSettings):
     puzzle: float = 0.3  # weight of saying how an image was turned
 
 
-def build(data: Source, settings: Settings) -> Training[PretextBatch]:
+def build(data: Source, settings: Settings) -> Training[PretextTaskBatch]:
     """Compose the run."""
     distort = image_view(settings.views, side_of(data))
 
-    def views(images: Tensor, step: int) -> PretextBatch:
+    def views(images: Tensor, step: int) -> PretextTaskBatch:
         draw = step_generator(settings.seed, step)
         first, second = (distort(images, draw).data for _ in range(2))
         turned = quarter_turns(images, draw)
-        return PretextBatch(first, second, turned.data, turned.params["label"])
+        return PretextTaskBatch(first, second, turned.data, turned.params["label"])
 
     return image_run(
         data,
         settings,
-        lambda encoder: Puzzled(
+        lambda encoder: PretextTask(
             encoder,
             mlp(settings.dim, settings.hidden, settings.projection),
             dim=settings.dim,
-            answers=quarter_turns.answers,
+            classes=quarter_turns.answers,
             temperature=settings.temperature,
             weight=settings.puzzle,
         ),

@@ -22,7 +22,7 @@ from ...encoders.attention import LinearAttention, SoftmaxAttention
 from ...encoders.text import TextConfig, TextEncoder
 from ...encoders.transformer import TransformerConfig
 from ...loop import Training, fit
-from ...methods.masked_language import Blanked, MaskedLanguage
+from ...methods.masked_language import MaskedLanguage, MaskedLanguageBatch
 from ...optimisers import adamw
 from ...probes.linear import linear_auroc
 from ...probes.rankme import rankme
@@ -58,7 +58,7 @@ class Settings:
     hide: float = 0.15  # share of the tokens that are predicted
 
 
-def build(data: Molecules, settings: Settings) -> Training[Blanked]:
+def build(data: Molecules, settings: Settings) -> Training[MaskedLanguageBatch]:
     """Compose the run; its probe gives RankMe and each property's error or AUROC."""
     words = vocabulary(data)
     known = Tokenizer.from_str(words.decode())
@@ -74,10 +74,10 @@ def build(data: Molecules, settings: Settings) -> Training[Blanked]:
         lengths=tuple(map(len, rows)),
     )
 
-    def views(tokens: Tokens, step: int) -> Blanked:
+    def views(tokens: Tokens, step: int) -> MaskedLanguageBatch:
         draw = step_generator(settings.seed, step)
         view = mask_tokens(tokens, draw, blank=blank, vocabulary=size, rate=settings.hide)
-        return Blanked(view.data, tokens.ids, view.params["hidden"])
+        return MaskedLanguageBatch(view.data, tokens.ids, view.params["hidden"])
 
     return Training(
         method=method,

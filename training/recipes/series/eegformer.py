@@ -23,7 +23,7 @@ from ...distributed import shard
 from ...encoders.series import SeriesConfig, SeriesEncoder
 from ...encoders.transformer import TransformerConfig
 from ...loop import Training, fit
-from ...methods.vector_quantised import Quantised, perplexity
+from ...methods.vector_quantised import VectorQuantised, perplexity
 from ...optimisers import adamw
 from ...probes.anomaly import auroc
 from ...probes.rankme import rankme
@@ -79,7 +79,7 @@ def build(data: Source, settings: Settings) -> Training[Tensor]:
         )
         shape.refuse_short(samples)
         encoder = SeriesEncoder(shape)
-        method = Quantised(
+        method = VectorQuantised(
             encoder,
             Codebook(settings.size, encoder.width),
             hidden=settings.hidden,
@@ -98,7 +98,7 @@ def build(data: Source, settings: Settings) -> Training[Tensor]:
     )
 
 
-def probe(method: Quantised, data: Source, settings: Settings) -> dict[str, float]:
+def probe(method: VectorQuantised, data: Source, settings: Settings) -> dict[str, float]:
     """Give the RankMe of embeddings, the perplexity of codes, and the AUROC of their surprise."""
     figures = {
         "rankme": rankme(embed(method.encoder, data.train)),
@@ -110,7 +110,7 @@ def probe(method: Quantised, data: Source, settings: Settings) -> dict[str, floa
     return figures | {"auroc": _told_apart(scores, data.test_labels == 1)}
 
 
-def surprises(method: Quantised, data: Source, settings: Settings) -> NDArray[np.float64]:
+def surprises(method: VectorQuantised, data: Source, settings: Settings) -> NDArray[np.float64]:
     """Score test segments by the mean surprise of their strangest run, to who knows normal ones."""
     assert data.test is not None
     model = n_grams(codes(method, normal(data)), settings.size, order=settings.order)
@@ -133,7 +133,7 @@ def normal(data: Source) -> Rows:
     return subset(data.train, torch.from_numpy(np.flatnonzero(data.train_labels == 0)))
 
 
-def codes(method: Quantised, items: Rows) -> NDArray[np.int64]:
+def codes(method: VectorQuantised, items: Rows) -> NDArray[np.int64]:
     """Give the codes of every item's tokens, (n, tokens)."""
     device = method.codebook.vectors.device
     parts = [
@@ -155,7 +155,7 @@ def trial(data: Watched, seed: int) -> dict[str, float]:
     settings = replace(Settings(), seed=seed)
     training = build(Source(train=every), settings)
     rows = fit(training, accelerator="cpu", progress=False).rows
-    method = cast("Quantised", training.method.eval())
+    method = cast("VectorQuantised", training.method.eval())
     figures: dict[str, list[float]] = {"surprise": [], "z_score": []}
     for source in sources.values():
         if source.test is None or source.test_labels is None or len(set(source.test_labels)) < 2:

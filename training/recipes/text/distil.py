@@ -14,7 +14,7 @@ from ...data.text import embed
 from ...distributed import shard
 from ...encoders.text import TextEncoder, TextNetwork
 from ...loop import Training
-from ...methods.distillation import Distillation, Lesson
+from ...methods.distillation import Distillation, DistillationBatch
 from ...optimisers import parameter_groups
 from ...schedules import warmup_cosine
 from .common import TextData
@@ -50,13 +50,13 @@ def targets(teacher: TextNetwork, data: TextData) -> Targets:
 
 def build(
     data: TextData, goals: Targets, student: TextEncoder, settings: Settings
-) -> Training[Lesson]:
+) -> Training[DistillationBatch]:
     """Compose the run that moves `student`, wherever it starts, to the teacher's embeddings."""
     method = Distillation(student, temperature=settings.temperature)
     sampler = data.pairs.sampler(batch_size=settings.batch_size, seed=settings.seed)
     first, second = torch.from_numpy(goals.first), torch.from_numpy(goals.second)
 
-    def batches(step: int) -> Lesson:
+    def batches(step: int) -> DistillationBatch:
         rows = shard(sampler(step))
         return *data.pairs.batch(rows), first[rows], second[rows]
 

@@ -21,7 +21,7 @@ from ...data.text import pad
 from ...encoders.text import TextEncoder
 from ...hashing import Hashing, HashReport, binarize, transformer_of
 from ...loop import Training
-from ...methods.distillation import Lesson
+from ...methods.distillation import DistillationBatch
 from ...sampler import evenly
 from ...views.text import Tokens
 from . import distil
@@ -100,7 +100,7 @@ def sample(data: TextData) -> Tokens:
 
 def build(
     data: TextData, goals: distil.Targets, student: TextEncoder, settings: Settings
-) -> Training[Lesson]:
+) -> Training[DistillationBatch]:
     """Compose the distillation that recovers a converted text encoder.
 
     `goals` are the softmax encoder's embeddings.
