@@ -36,7 +36,6 @@ from attar.training.binarizing import recover_binarized
 from attar.training.checkpoints import encoder_folder
 from attar.training.checkpoints.encoder_folder import TextModel, token_transformer
 from attar.training.data.pairs import Split, split
-from attar.training.data.text import Retrieval
 from attar.training.data.text import Row as IdRow
 from attar.training.datasets import docstrings
 from attar.training.distilling import start_student
@@ -47,6 +46,7 @@ from attar.training.precision import best_precision
 from attar.training.probes.anomaly import auroc
 from attar.training.probes.retrieval import scores
 from attar.training.probes.summaries import SummaryRetrieval
+from attar.training.probes.text_retrieval import Retrieval
 from attar.training.recipes.text import barlow_twins, distil, ecoformer, simclr
 from attar.training.recipes.text.common import TextData, text_data
 from attar.training.resizing import resized

@@ -10,8 +10,8 @@ from attar.errors import InvalidInput
 from attar.inputs import Prepared, TextInput
 from attar.manifest import Manifest, Output, Preprocessing, TensorSpec
 from attar.training.checkpoints.encoder_folder import TextModel, attention_kinds
-from attar.training.data.text import embed
 from attar.training.encoders.text import TextEncoder, TextNetwork
+from attar.training.probes.text_retrieval import embed
 
 from .bundling import Candidate, Exported, assemble, refuse_taken, refuse_unknown
 from .calibration import Feed

@@ -262,8 +262,8 @@ class _Teacher:
         """Embed the items in torch, tokenised as the teacher does."""
         from attar.inputs import TextInput
         from attar.training.checkpoints import encoder_folder
-        from attar.training.data.text import embed
         from attar.training.huggingface import loading
+        from attar.training.probes.text_retrieval import embed
 
         manifest = bundle.manifest
         if manifest.preprocessing.tokenizer is None:

@@ -2,10 +2,10 @@
 
 from dataclasses import asdict, replace
 
-from .data.text import Retrieval
 from .encoders.text import TextEncoder
 from .loop import fit
 from .precision import best_precision
+from .probes.text_retrieval import Retrieval
 from .recipes.text import distil, ecoformer
 from .recipes.text.common import TextData
 from .resizing import resized

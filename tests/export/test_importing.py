@@ -15,8 +15,8 @@ from attar.export.bundling import Exported
 from attar.export.importing import import_folder, words_of_every_length
 from attar.export.measure import cosine
 from attar.inputs import TextInput
-from attar.training.data.text import embed
 from attar.training.huggingface import loading
+from attar.training.probes.text_retrieval import embed
 
 from ..support.bundles import tokenizer_json
 from ..support.teachers import LENGTH, bert_folder, minilm, write_json

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from attar.errors import AttarError, InvalidInput
 from attar.inputs import TextInput
 from attar.training.checkpoints.encoder_folder import TextModel
-from attar.training.data.text import embed
 from attar.training.encoders.text import TextNetwork
 from attar.training.huggingface import loading
+from attar.training.probes.text_retrieval import embed
 
 from ..support.families import libraries
 from .folder_settings import CONFIG, REFUSED, SETTINGS, TEXTS, TOKENIZERS, Setting, folder, put

@@ -12,10 +12,10 @@ from attar.inputs import TextInput
 from attar.training.binarizing import recover_binarized
 from attar.training.checkpoints.encoder_folder import TextModel
 from attar.training.data.pairs import Pair, Split, split
-from attar.training.data.text import embed
 from attar.training.encoders.text import TextConfig, TextEncoder
 from attar.training.encoders.transformer import TransformerConfig
 from attar.training.loop import fit
+from attar.training.probes.text_retrieval import embed
 from attar.training.recipes.text import ecoformer, simclr
 from attar.training.recipes.text.common import TextData, text_data
 from attar.training.tokenizers.wordpiece import train_tokenizer

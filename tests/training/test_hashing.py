@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from attar.errors import InvalidInput
-from attar.training.data.text import embed, pad
+from attar.training.data.text import pad
 from attar.training.encoders.attention import BinarizedAttention, binary_code, unit
 from attar.training.encoders.series import SeriesConfig, SeriesEncoder
 from attar.training.encoders.transformer import TransformerConfig
@@ -23,6 +23,7 @@ from attar.training.hashing import (
     shared_projection,
     similarity_labels,
 )
+from attar.training.probes.text_retrieval import embed
 from attar.training.recipes.text import ecoformer
 
 from ..support.encoders import ATTENTIONS, random_rows, tiny_encoder

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from attar.errors import InvalidInput
-from attar.training.data.text import embed
 from attar.training.encoders.text import TextConfig, TextEncoder
+from attar.training.probes.text_retrieval import embed
 from attar.training.student_init import student_from_teacher
 
 from ..support.encoders import random_rows, tiny_encoder, tiny_shape

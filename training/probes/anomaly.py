@@ -18,21 +18,6 @@ def knn_distance(train: ArrayLike, test: ArrayLike, *, k: int = 5) -> NDArray[np
     return np.asarray(distances.round(6).clip(0, 2))
 
 
-def centroid_distance(
-    train: ArrayLike, test: ArrayLike, *, labels: ArrayLike | None = None
-) -> NDArray[np.float32]:
-    """Give each test row's cosine distance, in [0, 2], to the nearest centroid of the train rows.
-
-    There is one centroid, or with `labels` (n,) one a class: the mean of unit rows. Source: Rizhko
-    and Bloom 2024 (AstroM3, arXiv:2411.08842).
-    """
-    known = unit("train", train)
-    classes = np.zeros(len(known)) if labels is None else np.asarray(labels)
-    centroids = [known[classes == label].mean(axis=0) for label in np.unique(classes)]
-    cosines = unit("test", test) @ unit("centroids", np.stack(centroids)).T  # (m, classes)
-    return np.asarray((1 - cosines.max(axis=1)).clip(0, 2))
-
-
 def auroc(normal: ArrayLike, anomalous: ArrayLike) -> float:
     """Give the chance that an anomalous score exceeds a normal one; a tie counts half."""
     scores = np.concatenate([np.asarray(normal), np.asarray(anomalous)])

@@ -1,7 +1,7 @@
-"""Fine-tuning: a pretrained encoder, the start of its projector and a linear head learn few labels.
+"""Fine-tuning: train a pretrained encoder, its projector's first layers and a head on few labels.
 
-Chen et al., NeurIPS 2020 (SimCLRv2), arXiv:2006.10029, section 2: of a network that was pretrained
-with a projector, the first layer of it is kept.
+Chen et al., NeurIPS 2020 (SimCLRv2), arXiv:2006.10029, section 2: the first layer of the projector
+is kept.
 """
 
 from collections.abc import Callable
@@ -25,16 +25,15 @@ from ..optimisers import adamw
 from ..sampler import Sampler
 from ..schedules import warmup_cosine
 from ..views.view import View
-from .protocol import check_list
 
-Labelled = tuple[Tensor, Int[Tensor, "b"]]  # items and the places of their classes
+Labelled = tuple[Tensor, Int[Tensor, "b"]]  # items, and the index of the class of each
 
 
 class Classifier(nn.Module):
-    """An encoder, layers of its projector and a linear head: items to logits (b, classes).
+    """An encoder, layers of its projector and a linear head, from items to logits (b, classes).
 
-    The head starts at zero, so that no class is preferred and the first step's gradient of the
-    encoder is not noise.
+    The head starts at zero, so that all classes are equal and the encoder's first gradient is not
+    noise.
     """
 
     def __init__(
@@ -43,7 +42,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.projector = projector
-        # Made without memory, so that nothing is drawn for weights that are zero.
+        # On the meta device, so that no random numbers are drawn for weights that are zero.
         self.head = nn.Linear(width, classes, device="meta").to_empty(device="cpu")
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -56,7 +55,7 @@ class Classifier(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class FineTuned:
-    """What fine-tuning made, in evaluation mode, and its accuracy on the test part.
+    """A fine-tuned classifier in evaluation mode, and its accuracy on the test part, in [0, 1].
 
     Logit i of the classifier is of `classes[i]`, a label of the source.
     """
@@ -69,7 +68,7 @@ class FineTuned:
 class _FineTune(Method[Labelled]):
     def __init__(self, encoder: Classifier) -> None:
         super().__init__()
-        self.encoder = encoder  # the whole network is what the loop runs in parts
+        self.encoder = encoder  # the loop's micro-batches run `encoder`: the whole network
 
     def loss(self, batch: Labelled, step: int) -> tuple[Tensor, Metrics]:
         """Give the mean cross-entropy."""
@@ -98,31 +97,28 @@ def fine_tune(
     """Train a copy of `encoder` on the labels of `rows` of the training part, and test it.
 
     With a `projector` (see `mlp`), its first `layers` layers stay between encoder and head. The
-    rate falls along half a cosine without warm-up or weight decay, as in the paper; AdamW stands
-    for LARS. `view` changes a batch's items, such as a crop and flip. What is given is not changed.
+    learning rate falls along half a cosine, without warm-up or weight decay, as in the paper; the
+    optimiser is AdamW instead of LARS. `view` augments the items of a batch. The arguments are not
+    changed.
 
     Raises:
-        InvalidInput: the source lacks labels in a part, `rows` are not different training rows with
-            every class among them, or the projector has fewer layers.
+        InvalidInput: a part of the source has no labels; `rows` are not different rows of the
+            training part, or have no item of a class; or the projector has fewer layers.
     """
     if data.train_labels is None or data.test_labels is None or data.test is None:
         raise InvalidInput("fine-tuning needs labels of the training and the test part")
-    chosen = torch.as_tensor(np.asarray(rows))
-    check_list(chosen.numpy(), data.train_labels, "rows")
-    classes, places = np.unique(data.train_labels, return_inverse=True)
-    labels = torch.from_numpy(places)
-    body, start = deepcopy(encoder), deepcopy(first_layers(projector, layers))
-    device = next((weight.device for weight in encoder.parameters()), torch.device("cpu"))
-    with torch.no_grad():
-        one = data.train[chosen[:1]].to(device)
-        width = start.to(device).eval()(body.eval()(one)).shape[1]
-    classifier = Classifier(body, start, width=width, classes=len(classes)).to(device)
+    chosen = _training_rows(rows, data.train_labels)
+    classes, indices = np.unique(data.train_labels, return_inverse=True)
+    labels = torch.from_numpy(indices)
+    classifier = _classifier(
+        encoder, first_layers(projector, layers), data.train[chosen[:1]], classes=len(classes)
+    )
     method = _FineTune(classifier)
     sampler = Sampler(items=len(chosen), batch_size=min(batch_size, len(chosen)), seed=seed)
 
     def batch(step: int) -> Labelled:
-        own = chosen[shard(sampler(step))]
-        return data.train[own], labels[own]
+        step_rows = chosen[shard(sampler(step))]
+        return data.train[step_rows], labels[step_rows]
 
     def views(items: Labelled, step: int) -> Labelled:
         if view is None:
@@ -147,32 +143,65 @@ def fine_tune(
     return FineTuned(classifier, tuple(classes.tolist()), accuracy(classifier, data))
 
 
+def _training_rows(rows: ArrayLike, labels: NDArray[np.int64]) -> Tensor:
+    """Give `rows` as a tensor; raise InvalidInput unless they are different and of every class."""
+    chosen = np.asarray(rows)
+    n = len(labels)
+    integers = chosen.ndim == 1 and chosen.dtype.kind in "iu" and len(chosen) > 0
+    if (
+        not integers
+        or chosen.min() < 0
+        or chosen.max() >= n
+        or len(np.unique(chosen)) < len(chosen)
+    ):
+        raise InvalidInput(
+            f"rows must be different rows of [0, {n}), in whole numbers; got {chosen.dtype} "
+            f"{chosen.tolist()[:5]}..."
+        )
+    missing = np.setdiff1d(labels, labels[chosen])
+    if len(missing):
+        raise InvalidInput(
+            f"rows has no item of {len(missing)} classes, {missing[0]} for one; a list has at "
+            "least one of each"
+        )
+    return torch.as_tensor(chosen)
+
+
+def _classifier(encoder: nn.Module, layers: nn.Module, item: Tensor, *, classes: int) -> Classifier:
+    """Build a classifier from copies of an encoder and layers; `item` (1, ...) gives the width."""
+    body, start = deepcopy(encoder), deepcopy(layers)
+    device = next((weight.device for weight in encoder.parameters()), torch.device("cpu"))
+    with torch.no_grad():
+        width = start.to(device).eval()(body.eval()(item.to(device))).shape[1]
+    return Classifier(body, start, width=width, classes=classes).to(device)
+
+
 def accuracy(classifier: nn.Module, data: Source) -> float:
-    """Give the share of test items named rightly; logit i is of the i-th class, in rising order.
+    """Give the share of test items classified correctly; logit i is of class i in rising order.
 
     Raises InvalidInput when the source lacks labels in a part.
     """
     if data.train_labels is None or data.test_labels is None or data.test is None:
         raise InvalidInput("accuracy needs labels of the training and the test part")
-    found = np.unique(data.train_labels)[predictions(classifier, data.test)]
-    return float((found == data.test_labels).mean())
+    labels = np.unique(data.train_labels)[predictions(classifier, data.test)]
+    return float((labels == data.test_labels).mean())
 
 
 def predictions(classifier: nn.Module, items: Rows) -> NDArray[np.int64]:
-    """Give the place of each item's largest logit, from wherever the classifier is."""
-    places: NDArray[np.int64] = embed(classifier, items).argmax(1)
-    return places
+    """Give the index of the largest logit of each item, (n,), on the classifier's device."""
+    indices: NDArray[np.int64] = embed(classifier, items).argmax(1)
+    return indices
 
 
 def first_layers(projector: nn.Sequential | None, count: int) -> nn.Module:
     """Give a projector's first `count` linear layers, each with its norm and activation.
 
-    The modules are the projector's own. Raises InvalidInput when it has fewer.
+    The modules are shared with the projector. Raises InvalidInput when it has fewer.
     """
     if projector is None:
         return nn.Identity()
     parts = list(projector)
-    starts = [place for place, part in enumerate(parts) if isinstance(part, nn.Linear)]
+    starts = [index for index, part in enumerate(parts) if isinstance(part, nn.Linear)]
     if not 0 <= count <= len(starts):
         raise InvalidInput(
             f"layers must be in [0, {len(starts)}], the projector's linear ones; got {count}"

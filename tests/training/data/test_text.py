@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from attar.errors import InvalidInput
 from attar.training.data.pairs import Pair, split
-from attar.training.data.text import TextPairs, embed, pad, tokenize
+from attar.training.data.text import TextPairs, pad, tokenize
+from attar.training.probes.text_retrieval import embed
 from attar.training.recipes.text.common import text_data
 from attar.training.sampler import Sampler, evenly
 from attar.training.tokenizers.wordpiece import train_tokenizer

@@ -34,7 +34,7 @@ from attar.training.checkpoints.encoder_folder import (
     load_text,
     save,
 )
-from attar.training.data.text import embed, tokenize
+from attar.training.data.text import tokenize
 from attar.training.encoders.conv import SmallConv, SmallConvConfig
 from attar.training.encoders.conv1d import Conv1dConfig, Conv1dEncoder
 from attar.training.encoders.encoder import TensorEncoder
@@ -48,6 +48,7 @@ from attar.training.encoders.text import TextConfig, TextEncoder
 from attar.training.encoders.tokens import MOST_TOKENS, TokenEncoder
 from attar.training.encoders.transformer import Attention, TransformerConfig
 from attar.training.encoders.vit import VitConfig, VitEncoder
+from attar.training.probes.text_retrieval import embed
 from attar.training.tokenizers.smiles import smiles_tokenizer
 
 from ...support.checked import checked

@@ -12,9 +12,10 @@ from tokenizers.normalizers import NFKC
 import attar
 from attar.errors import InvalidInput
 from attar.export.importing import import_folder
-from attar.training.data.text import embed, tokenize
+from attar.training.data.text import tokenize
 from attar.training.huggingface import loading
 from attar.training.huggingface.config import Declared
+from attar.training.probes.text_retrieval import embed
 
 from ...hostile.folders import PROMPTS, edit
 from ...support.families import libraries, sentence_folder

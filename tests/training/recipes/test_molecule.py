@@ -11,7 +11,7 @@ import torch
 from attar.errors import InvalidInput
 from attar.training.checkpoints.encoder_folder import TextModel, attention_kinds, load_text, save
 from attar.training.data.molecules import Molecules, Property, read_property, read_smiles
-from attar.training.data.text import embed, tokenize
+from attar.training.data.text import tokenize
 from attar.training.datasets.synthetic_molecules import (
     AMIDE,
     KETONE,
@@ -24,6 +24,7 @@ from attar.training.encoders.transformer import TransformerConfig
 from attar.training.loop import fit
 from attar.training.probes.linear import linear_auroc
 from attar.training.probes.regression import ridge_error
+from attar.training.probes.text_retrieval import embed
 from attar.training.recipes.molecule import molformer
 from attar.training.tokenizers.smiles import MASK
 

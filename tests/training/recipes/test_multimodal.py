@@ -24,7 +24,6 @@ from attar.training.encoders.mlp import MlpConfig, MlpEncoder
 from attar.training.loop import fit
 from attar.training.methods.cross_modal import CrossModal
 from attar.training.objectives.clip import MAX_SCALE, clip
-from attar.training.probes.anomaly import centroid_distance
 from attar.training.probes.centroids import cosine_distances, mahalanobis_distances
 from attar.training.probes.fusion import fused
 from attar.training.probes.mislabelled import agreement, precision_at_k, suggest
@@ -151,11 +150,14 @@ def test_what_was_not_seen_is_left_out_of_a_mean() -> None:
         fused({"a": a, "b": b[:4]})
 
 
-def test_distances_to_centroids_are_those_of_the_anomaly_probe() -> None:
+def test_distances_to_centroids_are_one_less_the_cosine() -> None:
     train, labels, rows = DRAW.normal(size=(40, 4)), np.arange(40) % 3, DRAW.normal(size=(7, 4))
     found = cosine_distances(train, labels, rows)
     assert found.shape == (7, 3)
-    np.testing.assert_allclose(found.min(1), centroid_distance(train, rows, labels=labels))
+    for label in range(3):
+        centroid = unit(unit(train[labels == label]).mean(0, keepdims=True))
+        expected = 1 - unit(rows) @ centroid[0]
+        np.testing.assert_allclose(found[:, label], expected, atol=1e-6)
     with pytest.raises(ShapeError, match="a label a row"):
         cosine_distances(train, labels[:3], rows)
 

@@ -8,11 +8,11 @@ import torch
 
 from attar.errors import InvalidInput
 from attar.training.data.pairs import Pair, split
-from attar.training.data.text import embed
 from attar.training.encoders.attention import BinarizedAttention, SoftmaxAttention
 from attar.training.encoders.text import TextEncoder
 from attar.training.loop import fit
 from attar.training.methods.siamese import Siamese
+from attar.training.probes.text_retrieval import embed
 from attar.training.recipe import Recipe
 from attar.training.recipes.text import barlow_twins, distil, ecoformer, simclr
 from attar.training.recipes.text.common import PretrainingSettings, TextData, text_data

@@ -15,7 +15,6 @@ from attar.training.data.source import Labels
 from attar.training.sampler import Sampler
 from attar.training.samplers.clusters import DisjointClusters
 from attar.training.samplers.labels import BalancedLabels, label_lists
-from attar.training.samplers.neighbours import Neighbours
 from attar.training.samplers.stream import DomainStream
 
 seeds = st.integers(0, 10**6)
@@ -36,9 +35,6 @@ SAMPLERS: dict[str, Callable[[int], Callable[[int], Tensor]]] = {
     "clusters": lambda seed: DisjointClusters(clusters=LABELS, batch_size=8, seed=seed),
     "labels": lambda seed: BalancedLabels(
         labels=LABELS, rows=np.arange(80), per_class=3, seed=seed
-    ),
-    "neighbours": lambda seed: Neighbours(
-        lengths=(20, 30, 30), offsets=(-1, 0, 1), batch_size=8, seed=seed
     ),
     "stream": lambda seed: DomainStream(domains=DOMAINS, steps=(10, 10), batch_size=8, seed=seed),
 }
@@ -197,38 +193,6 @@ def test_balanced_batches_refuse_what_they_cannot_do() -> None:
         BalancedLabels(labels=LABELS, rows=np.arange(80), per_class=0, seed=0)
     with pytest.raises(InvalidInput, match="got 2 and 0 rows"):
         BalancedLabels(labels=LABELS, rows=array([]), per_class=2, seed=0)
-
-
-@given(
-    lengths=st.lists(st.integers(0, 12), min_size=1, max_size=6),
-    offsets=st.lists(st.integers(-4, 4), min_size=1, max_size=4),
-    seed=seeds,
-    data=st.data(),
-)
-def test_neighbours_are_of_one_series_at_their_offsets(
-    lengths: list[int], offsets: list[int], seed: int, data: st.DataObject
-) -> None:
-    reach = [0, *offsets]
-    fitting = sum(max(0, length - (max(reach) - min(reach))) for length in lengths)
-    if not fitting:
-        with pytest.raises(InvalidInput, match=r"batch_size must be in \[1, 0\]"):
-            Neighbours(lengths=tuple(lengths), offsets=tuple(offsets), batch_size=1, seed=seed)
-        return
-    batch_size = data.draw(st.integers(1, fitting))
-    sampler = Neighbours(
-        lengths=tuple(lengths), offsets=tuple(offsets), batch_size=batch_size, seed=seed
-    )
-    series = np.repeat(np.arange(len(lengths)), lengths)
-    assert sampler.steps_per_epoch == fitting // batch_size
-    middles: list[int] = []
-    for step in range(sampler.steps_per_epoch):
-        rows = sampler(step)
-        assert rows.shape == (batch_size, len(offsets))
-        assert 0 <= int(rows.min()) <= int(rows.max()) < sum(lengths)
-        assert (series[rows] == series[rows[:, :1]]).all()
-        assert torch.equal(rows - rows[:, :1], (torch.tensor(offsets) - offsets[0]).expand_as(rows))
-        middles += (rows[:, 0] - offsets[0]).tolist()
-    assert len(set(middles)) == len(middles)
 
 
 @given(

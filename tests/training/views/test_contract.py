@@ -12,9 +12,7 @@ from attar.training.views.fields import random_fields
 from attar.training.views.fourier import batch_style
 from attar.training.views.image import distortion, natural
 from attar.training.views.masks import corrupt
-from attar.training.views.mixing import mixup
-from attar.training.views.puzzle import colour_orders, jigsaw, quarter_turns
-from attar.training.views.series import crop, jitter, permute, scale, shift
+from attar.training.views.puzzle import colour_orders, quarter_turns
 from attar.training.views.spectrogram import alter
 from attar.training.views.text import Tokens, mask_tokens, span_crop, token_dropout
 from attar.training.views.view import View
@@ -48,16 +46,9 @@ VIEWS: dict[str, tuple[Seen, Callable[[], Any]]] = {
     "natural": (natural(16, solarise=0.2), images),
     "quarter_turns": (quarter_turns, images),
     "colour_orders": (colour_orders, images),
-    "jigsaw": (jigsaw(), images),
-    "mixup": (mixup, images),
     "random_fields": (partial(random_fields, hue=0.1, saturation=0.1, brightness=0.1), images),
     "batch_style": (batch_style, images),
     "corrupt": (partial(corrupt, cell=4), images),
-    "jitter": (partial(jitter, deviation=0.1), series),
-    "scale": (partial(scale, deviation=0.1), series),
-    "shift": (partial(shift, most=9), series),
-    "crop": (partial(crop, length=11), series),
-    "permute": (partial(permute, segments=7), series),
     "alter": (partial(alter, span=3), series),
     "token_dropout": (partial(token_dropout, rate=0.5), tokens),
     "span_crop": (partial(span_crop, shares=(0.2, 0.9)), tokens),

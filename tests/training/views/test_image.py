@@ -1,4 +1,4 @@
-"""Views of natural images, puzzles and mixtures do what their parameters say."""
+"""Views of natural images, and puzzles, do what their parameters say."""
 
 from functools import partial
 from itertools import permutations
@@ -6,19 +6,14 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
 from attar.errors import InvalidInput, ShapeError
 from attar.training.views.image import natural
-from attar.training.views.mixing import mixup
 from attar.training.views.puzzle import (
     Puzzle,
     colour_orders,
-    far_orders,
-    jigsaw,
     quarter_turns,
 )
 
@@ -114,8 +109,6 @@ def test_natural_views_refuse_what_they_cannot_do() -> None:
 PUZZLES = {
     "turns": quarter_turns,
     "colours": colour_orders,
-    "jigsaw": jigsaw(),
-    "four": jigsaw(2, answers=24),
 }
 each = pytest.mark.parametrize("puzzle", PUZZLES.values(), ids=PUZZLES)
 
@@ -161,67 +154,8 @@ def test_turns_and_colours_are_what_numpy_makes() -> None:
         assert np.array_equal(seen, image[list(order)])
 
 
-def test_a_jigsaw_moves_whole_tiles() -> None:
-    tiles = torch.arange(9.0).view(1, 1, 3, 3)
-    image = tiles.repeat_interleave(4, 2).repeat_interleave(5, 3)
-    seen = jigsaw().all_answers(image).data
-    assert torch.equal(
-        seen[:, 0, ::4, ::5].flatten(1).long(), torch.from_numpy(far_orders(9, 35, 0))
-    )
-    blocks = seen.view(35, 1, 3, 4, 3, 5)
-    assert torch.equal(blocks.amax((3, 5)), blocks.amin((3, 5)))
-
-
-def apart(orders: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> int:
-    """Give the least number of places at which two orders differ."""
-    return min(int((a != b).sum()) for i, a in enumerate(orders) for b in orders[:i])
-
-
-def test_orders_of_a_jigsaw_are_far_from_one_another() -> None:
-    orders = far_orders(9, 35, 0)
-    assert orders[0].tolist() == list(range(9))
-    assert all(sorted(order) == list(range(9)) for order in orders.tolist())
-    random = np.stack([np.random.default_rng(seed).permutation(9) for seed in range(35)])
-    assert apart(orders) >= 7 > apart(random)
-    assert np.array_equal(orders, far_orders(9, 35, 0))
-    assert not np.array_equal(orders, far_orders(9, 35, 1))
-
-
 def test_puzzles_refuse_what_they_cannot_do() -> None:
     with pytest.raises(ShapeError, match="only square images can be turned"):
         quarter_turns(torch.zeros(2, 3, 4, 5), seeded(0))
     with pytest.raises(ShapeError, match="three colours"):
         colour_orders(torch.zeros(2, 1, 4, 4), seeded(0))
-    with pytest.raises(ShapeError, match="crop to 30 x 30"):
-        jigsaw()(torch.zeros(2, 3, 32, 32), seeded(0))
-    with pytest.raises(InvalidInput, match="tiles must be 2 or 3 a side; got 4"):
-        jigsaw(4)
-    with pytest.raises(InvalidInput, match=r"answers must be in \[1, 24\]; got 35"):
-        jigsaw(2)
-
-
-@given(alpha=st.floats(0.1, 10), seed=st.integers(0, 1000))
-def test_a_mixture_is_its_shares_of_an_item_and_another(alpha: float, seed: int) -> None:
-    view = mixup(images(), seeded(seed), alpha=alpha)
-    share, order = view.params["share"], view.params["order"]
-    assert sorted(order.tolist()) == list(range(8))
-    assert 0 <= float(share[0]) <= 1
-    assert (share == share[0]).all()
-    mixed = torch.lerp(images()[order], images(), share[0])
-    torch.testing.assert_close(view.data, mixed, atol=1e-6, rtol=0)
-
-
-@pytest.mark.parametrize("alpha", [0.4, 1.0, 4.0])
-def test_shares_are_drawn_from_a_beta_distribution(alpha: float) -> None:
-    generator = seeded(0)
-    shares = [
-        float(mixup(torch.zeros(2, 1), generator, alpha=alpha).params["share"][0])
-        for _ in range(2000)
-    ]
-    assert np.mean(shares) == pytest.approx(0.5, abs=0.04)
-    assert np.var(shares) == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.15)
-
-
-def test_a_mixture_refuses_an_alpha_that_is_none() -> None:
-    with pytest.raises(InvalidInput, match="alpha must be above 0; got 0"):
-        mixup(images(), seeded(0), alpha=0.0)

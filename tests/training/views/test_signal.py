@@ -1,4 +1,4 @@
-"""Views of series and spectrograms, and frames: what is altered is what they say."""
+"""Views of spectrograms, and frames: what is altered is what they say."""
 
 import math
 
@@ -11,7 +11,6 @@ from torch import Tensor
 
 from attar.errors import InvalidInput
 from attar.training.views.frames import log_mel, mel_filters, normalized
-from attar.training.views.series import crop, jitter, permute, scale, shift
 from attar.training.views.spectrogram import alter
 
 seeds = st.integers(0, 999)
@@ -21,73 +20,8 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def series(n: int = 4, samples: int = 30) -> Tensor:
-    """No two samples are alike, and none is zero."""
-    return torch.arange(1.0, n * 2 * samples + 1).view(n, 2, samples)
-
-
 def frames(n: int = 500, bins: int = 20, length: int = 70) -> Tensor:
     return 5 + torch.rand(n, bins, length, generator=seeded(7))
-
-
-def test_jitter_is_noise_of_its_deviation() -> None:
-    noise = jitter(series(40, 500), seeded(0), deviation=0.5).data - series(40, 500)
-    assert float(noise.mean()) == pytest.approx(0, abs=0.02)
-    assert float(noise.std()) == pytest.approx(0.5, abs=0.02)
-
-
-def test_scale_is_one_factor_a_channel() -> None:
-    view = scale(series(1000), seeded(0), deviation=0.2)
-    factor = view.params["scale"]
-    torch.testing.assert_close(view.data, series(1000) * factor[:, :, None])
-    assert float(factor.mean()) == pytest.approx(1, abs=0.03)
-    assert float(factor.std()) == pytest.approx(0.2, abs=0.02)
-
-
-@given(most=st.integers(0, 29), seed=seeds)
-def test_a_shift_moves_and_fills_with_zeros(most: int, seed: int) -> None:
-    view = shift(series(), seeded(seed), most=most)
-    for before, after, by in zip(series(), view.data, view.params["shift"].tolist(), strict=True):
-        assert -most <= by <= most
-        moved = np.zeros_like(before.numpy())
-        moved[:, max(by, 0) : 30 + min(by, 0)] = before[:, max(-by, 0) : 30 - max(by, 0)]
-        assert np.array_equal(after.numpy(), moved)
-
-
-def test_shifts_go_both_ways_as_far_as_they_may() -> None:
-    assert set(shift(series(300), seeded(0), most=2).params["shift"].tolist()) == {-2, -1, 0, 1, 2}
-
-
-@given(length=st.integers(1, 30), seed=seeds)
-def test_a_crop_is_a_stretch_of_its_series(length: int, seed: int) -> None:
-    view = crop(series(), seeded(seed), length=length)
-    for before, after, start in zip(series(), view.data, view.params["start"], strict=True):
-        assert torch.equal(after, before[:, start : start + length])
-        assert after.shape[1] == length
-
-
-def test_a_crop_starts_anywhere() -> None:
-    assert set(crop(series(300), seeded(0), length=27).params["start"].tolist()) == {0, 1, 2, 3}
-
-
-@given(segments=st.integers(1, 30), seed=seeds)
-def test_a_permutation_is_whole_segments_in_its_order(segments: int, seed: int) -> None:
-    view = permute(series(), seeded(seed), segments=segments)
-    ends = [-(-30 * segment // segments) for segment in range(segments + 1)]
-    assert max(np.diff(ends)) - min(np.diff(ends)) <= 1
-    for before, after, order in zip(series(), view.data, view.params["order"], strict=True):
-        assert sorted(order.tolist()) == list(range(segments))
-        parts = [before[:, ends[old] : ends[old + 1]] for old in order.tolist()]
-        assert torch.equal(after, torch.cat(parts, 1))
-
-
-def test_series_views_refuse_what_they_cannot_do() -> None:
-    with pytest.raises(InvalidInput, match=r"most must be in \[0, samples = 30\); got 30"):
-        shift(series(), seeded(0), most=30)
-    with pytest.raises(InvalidInput, match=r"length must be in \[1, samples = 30\]; got 31"):
-        crop(series(), seeded(0), length=31)
-    with pytest.raises(InvalidInput, match=r"segments must be in \[1, samples = 30\]; got 0"):
-        permute(series(), seeded(0), segments=0)
 
 
 def test_an_alteration_leaves_all_but_the_hidden_cells() -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from ...data.molecules import Molecules, Property, read_property, read_smiles
-from ...data.text import embed, pad, tokenize
+from ...data.text import pad, tokenize
 from ...datasets.synthetic_molecules import synthetic_molecules
 from ...distributed import shard, step_generator
 from ...encoders.attention import LinearAttention, SoftmaxAttention
@@ -27,6 +27,7 @@ from ...optimisers import adamw
 from ...probes.linear import linear_auroc
 from ...probes.rankme import rankme
 from ...probes.regression import ridge_error
+from ...probes.text_retrieval import embed
 from ...recipe import Claim, Figures, Recipe
 from ...sampler import Sampler, evenly
 from ...schedules import warmup_cosine

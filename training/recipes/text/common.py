@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...data.pairs import Pair, Split, split
-from ...data.text import Retrieval, Row, TextPairs, tokenize
+from ...data.text import Row, TextPairs, tokenize
 from ...datasets import docstrings
 from ...distributed import shard
 from ...encoders.text import TextConfig, TextEncoder
@@ -17,6 +17,7 @@ from ...encoders.transformer import TransformerConfig
 from ...loop import Training, fit
 from ...methods.siamese import Inputs, Siamese
 from ...optimisers import parameter_groups
+from ...probes.text_retrieval import Retrieval
 from ...recipe import Claim, Figures
 from ...schedules import warmup_cosine
 from ...tokenizers.wordpiece import train_tokenizer

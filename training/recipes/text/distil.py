@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...data.text import embed
 from ...distributed import shard
 from ...encoders.text import TextEncoder, TextNetwork
 from ...loop import Training
 from ...methods.distillation import Distillation, DistillationBatch
 from ...optimisers import parameter_groups
+from ...probes.text_retrieval import embed
 from ...schedules import warmup_cosine
 from .common import TextData
 
