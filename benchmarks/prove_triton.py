@@ -150,7 +150,7 @@ def run(program: str | Path, *arguments: str | Path) -> None:
 def proven(bundle: Path, folder: Path, python: Path, *, device: str) -> dict[str, Any]:
     """Export a bundle for a device, serve it and compare what comes back."""
     repository = folder / device
-    run("attar", "export", bundle, repository, "--target", "triton", "--device", device)
+    run("attar", "export-triton", bundle, repository, "--device", device)
     encoder = attar.load(bundle)
     name, graph = encoder.manifest.name, f"{encoder.manifest.name}_graph"
     if device == "gpu":  # that layout calls the reference, the one that NAME_graph holds

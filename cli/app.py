@@ -4,15 +4,36 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 from attar.errors import InvalidInput, MissingExtra
+from attar.export.targets.triton import MAX_BATCH, Device
+from attar.training.choices import Pooling, Side, Strategy
 
 try:
     import typer
+    from typer.core import TyperCommand
 except ImportError as error:
     what = "the attar command"
     raise MissingExtra(what, "server") from error
+
+from .options import (
+    Changes,
+    Encoder,
+    ExportData,
+    MaxBatch,
+    NewBundle,
+    Out,
+    PretrainData,
+    Reading,
+    Restart,
+    Seed,
+    SomeBundle,
+    Steps,
+    Teacher,
+    TextData,
+    Variant,
+)
 
 app = typer.Typer(
     name="attar",
@@ -22,51 +43,15 @@ app = typer.Typer(
     add_completion=False,
 )
 
-Teacher = Annotated[Path, typer.Argument(help="A sentence-transformers folder.")]
-NewBundle = Annotated[Path, typer.Argument(help="Bundle folder to write, NAME.attar.")]
-SomeBundle = Annotated[Path, typer.Argument(help="A bundle, folder or zip.")]
-Out = Annotated[Path, typer.Option("--out", help="Folder to write.")]
-Data = Annotated[
-    str,
-    typer.Option(
-        help="'docstrings', the documentation installed with attar; a .txt file of a text a "
-        "line, or a folder of .txt and .md files; a .jsonl, .csv or .parquet file with `text`, or "
-        "with `summary` and `body`."
-    ),
-]
-Read = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="How the data is to be read, as name=value: form, side, rate, length, columns, label, "
-        "labels, part, test_last; for texts column; may be repeated."
-    ),
-]
-ExportData = Annotated[
-    str | None,
-    typer.Option(
-        help="What parity is checked on and int8 calibrated with, as pretrain and distill take it; "
-        "docstrings for texts, noise for tensors, if not said."
-    ),
-]
-Steps = Annotated[int | None, typer.Option(min=1, help="Optimiser steps (default: the recipe's).")]
-Restart = Annotated[
-    bool,
-    typer.Option("--restart", help="Train anew where --out holds a run, whose files are removed."),
-]
-Seed = Annotated[int, typer.Option(min=0, help="Decides initial weights and the order of data.")]
-Target = Literal["tensorrt", "triton"]
-Pooling = Literal["mean", "cls", "last", "max"]
-Side = Literal["vision", "text"]
-Device = Literal["cpu", "gpu"]
-Attention = Literal["softmax", "binarized"]
-Strategy = Literal["ddp", "fsdp"]
-
-OF_BINARIZED = ("layers", "bits", "beta", "static_sigma", "native", "steps")
-OF_TARGETS: Mapping[str, frozenset[str]] = {
-    "tensorrt": frozenset({"variant", "max_batch", "lengths"}),
-    "triton": frozenset({"variant", "max_batch", "device"}),
+_TARGETS = "`attar export-triton` or `attar export-tensorrt`"
+_BINARIZE = "`attar binarize`"
+_FORMER: Mapping[str, str] = {
+    **dict.fromkeys(("--target", "--variant", "--max-batch", "--device", "--lengths"), _TARGETS),
+    **dict.fromkeys(("--layers", "--bits", "--beta", "--static-sigma", "--steps"), _BINARIZE),
+    "--native": _BINARIZE,
+    "--attention": f"`attar export --softmax` or {_BINARIZE}",
 }
-"""The options of `attar export` that go with a --target; the others go with making a bundle."""
+"""What `attar export` took once, and the command that takes it now."""
 
 
 @app.command("import")
@@ -140,21 +125,9 @@ def pretrain(
     recipe: Annotated[str, typer.Argument(help="A recipe by name; see `attar recipes`.")],
     *,
     out: Out,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="A folder of images or recordings, an .npz, .parquet, .csv or .tsv file, or what "
-            "`datasets` saved; for texts, a .txt file of a text a line, a folder of .txt and .md "
-            "files, or a .jsonl, .csv or .parquet file with `text`, or with `summary` and `body`; "
-            "for molecules, a table with a column `smiles`. Without it digits, breast_cancer or "
-            "docstrings, or what the recipe's claim is shown on."
-        ),
-    ] = None,
-    read: Read = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="A setting of the recipe, as name=value; may be repeated."),
-    ] = None,
+    data: PretrainData = None,
+    read: Reading = None,
+    changes: Changes = None,
     tokenizer: Annotated[
         Path | None,
         typer.Option(help="A tokenizer.json; without one, it is learned from the texts."),
@@ -205,8 +178,8 @@ def distill(
     teacher: Teacher,
     *,
     out: Out,
-    data: Data = "docstrings",
-    read: Read = None,
+    data: TextData = "docstrings",
+    read: Reading = None,
     init: Annotated[
         Path | None,
         typer.Option(help="An encoder folder to start from; without one, the teacher."),
@@ -234,30 +207,51 @@ def distill(
     )
 
 
-@app.command()
+class _Export(TyperCommand):
+    """`attar export`, which names the command that an option has moved to."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse as every command does; raises InvalidInput for an option that has moved."""
+        for option in (word.split("=")[0] for word in args):
+            if option in _FORMER:
+                raise InvalidInput(
+                    f"{option} is no option of `attar export` any more; use {_FORMER[option]}"
+                )
+        return super().parse_args(ctx, args)
+
+
+@app.command(cls=_Export)
 def export(
-    context: typer.Context,
-    source: Annotated[
-        Path,
-        typer.Argument(
-            help="A folder that pretrain, distill or Hugging Face's libraries wrote; a bundle for "
-            "--target."
-        ),
-    ],
-    out: Annotated[
-        Path,
-        typer.Argument(help="Bundle folder to write, NAME.attar; what a --target writes into."),
-    ],
+    encoder: Encoder,
+    bundle: NewBundle,
     *,
     data: ExportData = None,
-    read: Read = None,
-    attention: Annotated[
-        Attention | None,
+    read: Reading = None,
+    softmax: Annotated[
+        bool,
         typer.Option(
-            help="binarized: also with attention hashed (EcoFormer) and distilled back; softmax: "
-            "as it is alone; if not said, binarized too where that can be."
+            "--softmax",
+            help="Leave out the variants with binarized attention, which are else written where "
+            "the encoder's attention can be binarized.",
         ),
-    ] = None,
+    ] = False,
+) -> None:
+    """Write the variants of an encoder that pass their gates to a bundle."""
+    with _extra("export"):
+        from .commands import export_encoder
+        from .console import show_log
+
+    show_log()
+    export_encoder(encoder, bundle, data=data, reading=read or (), softmax=softmax)
+
+
+@app.command()
+def binarize(
+    encoder: Encoder,
+    bundle: NewBundle,
+    *,
+    data: ExportData = None,
+    read: Reading = None,
     layers: Annotated[
         str | None,
         typer.Option(
@@ -276,69 +270,61 @@ def export(
     native: Annotated[
         bool,
         typer.Option(
-            "--native", help="Also variants with the operator of attar-native, which must be here."
+            "--native",
+            help="Also write variants with the operator of attar-native, which must be installed.",
         ),
     ] = False,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps of that distillation (default: the recipe's).")
-    ] = None,
-    target: Annotated[
-        Target | None, typer.Option(help="Make this from a bundle, instead of a bundle.")
-    ] = None,
-    variant: Annotated[
-        str | None, typer.Option(help="With --target: the variant to take, by name.")
-    ] = None,
-    max_batch: Annotated[
-        int | None,
-        typer.Option(min=1, help="With --target: most rows of a request; 64 if not said."),
-    ] = None,
-    device: Annotated[
-        Device | None, typer.Option(help="With triton: where the graph runs; cpu if not said.")
-    ] = None,
-    lengths: Annotated[
-        str | None,
-        typer.Option(
-            help="With tensorrt: the ends of its buckets of length, such as 32,128,512; a few up "
-            "to the encoder's longest if not said."
-        ),
-    ] = None,
+    steps: Steps = None,
 ) -> None:
-    """Write an encoder's variants that pass their gates to a bundle, or a bundle for a --target."""
-    _refuse_strays(context, target)
-    if target == "triton":
-        from .export_targets import triton
-
-        return triton(source, out, variant=variant, device=device, max_batch=max_batch)
-    if target == "tensorrt":
-        with _extra("tensorrt"):
-            from .export_targets import tensorrt
-
-            return tensorrt(source, out, variant=variant, max_batch=max_batch, lengths=lengths)
+    """Export a text encoder, also with attention hashed (EcoFormer) and distilled back."""
     with _extra("export"):
-        from attar.export.exporting import export as export_folder
-
-        from .commands import conversion, show_exported
+        from .commands import binarize_encoder, read_hashing
         from .console import show_log
 
     show_log()
-    if attention == "softmax":
-        _refuse_flags_of_binarized(context)
-        return show_exported(export_folder(source, out, data=data, reading=read or ()))
-    settings = conversion(
+    settings = read_hashing(
         layers=layers, bits=bits, beta=beta, static_sigma=static_sigma, steps=steps
     )
-    required = attention == "binarized" or _given(context, *OF_BINARIZED) is not None
-    return show_exported(
-        export_folder(
-            source,
-            out,
-            data=data,
-            reading=read or (),
-            binarized=settings,
-            required=required,
-            native=native,
-        )
+    binarize_encoder(
+        encoder, bundle, settings=settings, data=data, reading=read or (), native=native
     )
+
+
+@app.command("export-triton")
+def export_triton(
+    bundle: SomeBundle,
+    models: Annotated[Path, typer.Argument(help="The model repository to write into.")],
+    *,
+    variant: Variant = None,
+    device: Annotated[Device, typer.Option(help="Where the graph runs.")] = "cpu",
+    max_batch: MaxBatch = MAX_BATCH,
+) -> None:
+    """Write a bundle to a model repository of NVIDIA's Triton Inference Server."""
+    from .export_targets import triton
+
+    triton(bundle, models, variant=variant, device=device, max_batch=max_batch)
+
+
+@app.command("export-tensorrt")
+def export_tensorrt(
+    bundle: SomeBundle,
+    engines: Annotated[Path, typer.Argument(help="The folder of engines to write into.")],
+    *,
+    variant: Variant = None,
+    max_batch: MaxBatch = MAX_BATCH,
+    lengths: Annotated[
+        str | None,
+        typer.Option(
+            help="The ends of the buckets of length, such as 32,128,512 (default: a few up to the "
+            "encoder's longest)."
+        ),
+    ] = None,
+) -> None:
+    """Build a bundle's TensorRT engine on this machine's GPU."""
+    with _extra("tensorrt"):
+        from .export_targets import tensorrt
+
+        tensorrt(bundle, engines, variant=variant, max_batch=max_batch, lengths=lengths)
 
 
 @app.command(
@@ -541,33 +527,6 @@ def demo(
         from .demo import run
 
     run(out, seed=seed, quick=quick)
-
-
-def _refuse_strays(context: typer.Context, target: str | None) -> None:
-    """Refuse an option that this use of `attar export` would not read."""
-    every = frozenset().union(*OF_TARGETS.values())
-    own = OF_TARGETS[target] if target else frozenset(context.params) - every
-    if flag := _given(context, *sorted({*context.params} - own - {"source", "out", "target"})):
-        use = f"--target {target}" if target else "an encoder without --target"
-        raise InvalidInput(f"{flag} says nothing to `attar export` of {use}; leave it out")
-
-
-def _refuse_flags_of_binarized(context: typer.Context) -> None:
-    """Refuse what only `--attention binarized` would read."""
-    if flag := _given(context, *OF_BINARIZED):
-        raise InvalidInput(
-            f"{flag} says how attention is binarized, and --attention softmax leaves it as it is; "
-            "leave out one of them"
-        )
-
-
-def _given(context: typer.Context, *names: str) -> str | None:
-    """Give the first of these options, as it is written, that the command line has."""
-    for name in names:
-        given = context.get_parameter_source(name)
-        if given is not None and given.name == "COMMANDLINE":
-            return f"--{name.replace('_', '-')}"
-    return None
 
 
 @contextmanager

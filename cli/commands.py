@@ -8,13 +8,13 @@ from rich.table import Column, Table
 
 from attar.errors import InvalidInput
 from attar.export.bundling import Exported
+from attar.export.exporting import export
 from attar.export.importing import import_folder
 from attar.training.catalogue import catalogue
+from attar.training.choices import Pooling, Side
 from attar.training.encoders.attention import CODE_BITS
-from attar.training.encoders.pooling import Pooling
 from attar.training.hashing import Hashing
 from attar.training.huggingface.config import Declared
-from attar.training.huggingface.vision_audio import Side
 from attar.training.recipes.text import ecoformer
 
 from .console import console, show_bundle
@@ -81,7 +81,38 @@ def list_recipes() -> None:
     console.print(table, soft_wrap=False)
 
 
-def conversion(
+def export_encoder(
+    encoder: Path, bundle: Path, *, data: str | None, reading: Sequence[str], softmax: bool
+) -> None:
+    """Write a bundle, with binarized variants where they can be made unless `softmax` says no."""
+    settings = None if softmax else ecoformer.Settings()
+    show_exported(export(encoder, bundle, data=data, reading=reading, binarized=settings))
+
+
+def binarize_encoder(
+    encoder: Path,
+    bundle: Path,
+    *,
+    settings: ecoformer.Settings,
+    data: str | None,
+    reading: Sequence[str],
+    native: bool,
+) -> None:
+    """Write a bundle with binarized variants; raises InvalidInput where none can be made."""
+    show_exported(
+        export(
+            encoder,
+            bundle,
+            data=data,
+            reading=reading,
+            binarized=settings,
+            required=True,
+            native=native,
+        )
+    )
+
+
+def read_hashing(
     *,
     layers: str | None,
     bits: int | None,
@@ -89,17 +120,17 @@ def conversion(
     static_sigma: bool,
     steps: int | None,
 ) -> ecoformer.Settings:
-    """Read the flags of `--attention binarized`; what is None is the recipe's."""
-    chosen = None
+    """Read the flags of `attar binarize`; what is None is the recipe's."""
+    numbers = None
     if layers is not None:
         try:
-            chosen = tuple(int(layer) for layer in layers.split(","))
+            numbers = tuple(int(layer) for layer in layers.split(","))
         except ValueError:
             raise InvalidInput(
                 f"--layers are numbers from 0, with commas between; got {layers!r}"
             ) from None
     return ecoformer.Settings(
-        layers=chosen,
+        layers=numbers,
         hashing=Hashing(bits=bits or CODE_BITS, beta=beta, static_sigma=static_sigma),
         recovery=replace(ecoformer.RECOVERY, steps=steps or ecoformer.RECOVERY.steps),
     )

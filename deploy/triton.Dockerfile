@@ -1,7 +1,7 @@
 # syntax=docker/dockerfile:1
-# Triton with attar beside it: what the models of `attar export --target triton` need to run.
+# Triton with attar beside it: what the models of `attar export-triton` need to run.
 #
-#   attar export student.attar models --target triton
+#   attar export-triton student.attar models
 #   docker build --file deploy/triton.Dockerfile --tag attar-triton .
 #   docker run --publish 127.0.0.1:8001:8001 --volume "$PWD/models:/models:ro" --shm-size 1g attar-triton
 #

@@ -31,7 +31,7 @@ from .text import VARIANTS, export_text
 
 log = logging.getLogger("attar.export")
 
-SOFTMAX_HELPS = "--attention softmax leaves that variant out"
+WITHOUT_BINARIZED = "`attar export` writes the other variants"
 PARITY_PAIRS = 256  # two texts each: parity in a minute, and enough to calibrate on
 
 
@@ -62,8 +62,8 @@ def export(
     if isinstance(model, TensorModel):
         if required:
             raise InvalidInput(
-                f"{folder} holds an encoder of {model.encoder.modality}, and export binarizes "
-                f"attention of texts' alone; {SOFTMAX_HELPS}"
+                f"{folder} holds an encoder of {model.encoder.modality}, and only text encoders "
+                f"are binarized; {WITHOUT_BINARIZED}"
             )
         return _export_tensors(model, bundle, data=data, reading=reading)
     data = "docstrings" if data is None else named(data)
@@ -76,7 +76,7 @@ def export(
             hashed, notes["binarized"] = _hashed(model, parts, binarized)
         except InvalidInput as error:
             if required:
-                raise InvalidInput(f"{error}; {SOFTMAX_HELPS}") from error
+                raise InvalidInput(f"{error}; {WITHOUT_BINARIZED}") from error
             log.info("binarized is left out: %s", error)
     return export_text(
         bundle,

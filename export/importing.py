@@ -8,11 +8,12 @@ from tokenizers import Tokenizer
 
 from attar.errors import InvalidInput
 from attar.training.checkpoints.encoder_folder import TextModel
+from attar.training.choices import Side
 from attar.training.datasets import docstrings
 from attar.training.encoders.text import TextNetwork
 from attar.training.huggingface import loading, vision_audio
 from attar.training.huggingface.config import Declared
-from attar.training.huggingface.vision_audio import Side, Tower
+from attar.training.huggingface.vision_audio import Tower
 from attar.training.sampler import evenly
 
 from .bundling import Exported, refuse_taken

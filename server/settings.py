@@ -201,7 +201,7 @@ class Settings(BaseSettings):
         min_length=1,
         description="Triton server, host:port of its gRPC, that runs the graphs in place of this "
         "machine; the bundles are still needed here, for the host's step. It has what `attar "
-        "export --target triton` wrote.",
+        "export-triton` wrote.",
     )
     threads: int | None = Field(
         None,

@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 from attar.errors import InvalidInput
 
 from .checkpoints.run import CHECKPOINT, Record, load_checkpoint, save_checkpoint
+from .choices import Strategy
 from .encoders.transformer import TokenTransformer
 from .fsdp import Sharded
 from .gradient_cache import micro_batches
@@ -33,7 +34,6 @@ from .sampler import seed_at
 from .schedules import Schedule
 
 Precision = Literal["32-true", "bf16-mixed"]
-Strategy = Literal["ddp", "fsdp"]
 COLLAPSED = 0.1  # of the RankMe that a run began with
 PROBED = ("rankme", "knn")  # shown beside the progress, the last there is of each
 

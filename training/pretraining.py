@@ -17,6 +17,7 @@ from .catalogue import find
 from .checkpoints import encoder_folder
 from .checkpoints.encoder_folder import TensorModel, TextModel
 from .checkpoints.run import CHECKPOINT, read_record
+from .choices import Strategy
 from .data.molecules import Molecules
 from .data.objects import Objects
 from .data.pairs import Split
@@ -26,7 +27,7 @@ from .encoders.encoder import TensorEncoder
 from .encoders.joint_space import JointSpace
 from .encoders.text import TextEncoder
 from .lineage import Lineage
-from .loop import Strategy, fit
+from .loop import fit
 from .overrides import override
 from .precision import best_precision
 from .probes.finetune import Classifier

@@ -93,7 +93,7 @@ def export_triton(
             name = f"{manifest.name}_graph"
             config = graph_config(manifest, name, device=device, max_batch=max_batch)
             packed = Bundle.pack(bundle.path, Path(scratch) / "bundle.zip").path.read_bytes()
-            code = files("attar.export").joinpath("triton_model.py").read_bytes()
+            code = files("attar.export.targets").joinpath("triton_model.py").read_bytes()
             models = {
                 manifest.name: (
                     text_config(manifest, variant=variant, device=device, max_batch=max_batch),

@@ -1,6 +1,6 @@
 """Texts in, embeddings out: the model that Triton's Python backend runs.
 
-`attar export --target triton` copies this file into a repository with the bundle beside it.
+`attar export-triton` copies this file into a repository with the bundle beside it.
 Triton's Python needs attar installed, which is numpy, onnxruntime and tokenizers; the host step and
 the run are attar's own, so the numbers are those of `attar.load`.  A request's parameter `role`
 picks the prompt, "passage" or "query".  One bad request fails alone.

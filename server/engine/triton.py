@@ -1,6 +1,6 @@
 """A Triton server as the engine: the host's step is taken here, its graph runs there.
 
-The server has what `attar export --target triton` wrote: NAME_graph for a model of texts, which
+The server has what `attar export-triton` wrote: NAME_graph for a model of texts, which
 takes token ids and mask, or NAME for any other. Nothing there says which weights it runs, so one
 item is embedded on both sides before the first is served: numbers that differ are refused.
 """

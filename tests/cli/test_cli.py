@@ -94,9 +94,9 @@ def test_pretrain_and_export_take_images_and_changed_settings(
     settings = model.lineage["settings"]
     assert isinstance(settings, dict)
     assert (settings["dim"], settings["batch_size"]) == (16, 32)
-    asked = attar_("export", out, bundle, "--data", "digits", "--attention", "binarized")
-    assert asked.status == 2
-    assert "holds an encoder of image, and export binarizes attention of texts' alone" in asked.err
+    refused = attar_("binarize", out, bundle, "--data", "digits")
+    assert refused.status == 2
+    assert "holds an encoder of image, and only text encoders are binarized" in refused.err
     exported = attar_("export", out, bundle, "--data", "digits")
     assert exported.status == 0, exported.err
     assert {"fp32", "int8"} == {variant.name for variant in Bundle.open(bundle).manifest.variants}
@@ -156,11 +156,11 @@ def test_pretrain_takes_a_tokenizer(attar_: Attar, pairs: Path, tmp_path: Path) 
     assert encoder_folder.load_text(out).tokenizer == trained().tokenizer
 
 
-def test_export_writes_every_variant_and_shows_it(
+def test_binarize_writes_every_variant_and_shows_it(
     attar_: Attar, encoder: Path, pairs: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "student.attar"
-    ran = attar_("export", encoder, path, "--data", pairs, "--steps", 5)
+    ran = attar_("binarize", encoder, path, "--data", pairs, "--steps", 5)
     assert ran.status == 0, ran.err
     bundle = Bundle.open(path)
     report = bundle.report["variants"]
@@ -182,7 +182,7 @@ def test_binarized_may_be_left_out(
     attar_: Attar, encoder: Path, pairs: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "student.attar"
-    ran = attar_("export", encoder, path, "--data", pairs, "--attention", "softmax")
+    ran = attar_("export", encoder, path, "--data", pairs, "--softmax")
     assert ran.status == 0, ran.err
     assert "binarized" not in {variant.name for variant in Bundle.open(path).manifest.variants}
 
@@ -192,8 +192,8 @@ def test_a_hugging_face_folder_is_binarized_as_the_flags_say(
 ) -> None:
     path = tmp_path / "mine.attar"
     ran = attar_(
-        "export", bert_folder(tmp_path / "theirs"), path, "--data", pairs, "--steps", 2,
-        "--attention", "binarized", "--layers", "0", "--bits", 8, "--beta", 20, "--static-sigma",
+        "binarize", bert_folder(tmp_path / "theirs"), path, "--data", pairs, "--steps", 2,
+        "--layers", "0", "--bits", 8, "--beta", 20, "--static-sigma",
     )  # fmt: skip
     assert ran.status == 0, ran.err
     report = Bundle.open(path).report["variants"]
@@ -211,15 +211,14 @@ def test_a_hugging_face_folder_is_binarized_as_the_flags_say(
         (("--beta", 16), "beta must be greater than the 16 bits, for weights to be positive"),
         (("--layers", "0,9"), "there is no layer 9; the encoder has 0 to 1"),
         (("--layers", "first"), "--layers are numbers from 0, with commas between; got 'first'"),
-        (("--attention", "softmax", "--bits", 8), "--bits says how attention is binarized"),
     ],
 )
-def test_a_mistake_in_how_to_binarize_is_told_and_nothing_written(
+def test_a_mistake_in_how_to_binarize_is_named_and_nothing_is_written(
     attar_: Attar, pairs: Path, tmp_path: Path, flags: tuple[object, ...], said: str
 ) -> None:
     encoder_folder.save(trained(), tmp_path / "encoder")
     path = tmp_path / "x.attar"
-    ran = attar_("export", tmp_path / "encoder", path, "--data", pairs, *flags)
+    ran = attar_("binarize", tmp_path / "encoder", path, "--data", pairs, *flags)
     assert (ran.status, ran.err.count("\n")) == (2, 1)
     assert said in ran.err
     assert not path.exists()
@@ -287,7 +286,7 @@ def test_all_minilm_is_distilled(attar_: Attar, pairs: Path, tmp_path: Path) -> 
     assert encoder_folder.load_text(out).encoder.dim == 384
 
 
-def test_export_says_how_to_leave_out_a_variant_that_cannot_be(
+def test_binarize_names_the_command_that_leaves_out_a_variant_that_cannot_be(
     attar_: Attar, pairs: Path, tmp_path: Path
 ) -> None:
     sharp = copy.deepcopy(trained())
@@ -295,12 +294,12 @@ def test_export_says_how_to_leave_out_a_variant_that_cannot_be(
         if ".query." in name or ".value." in name:
             parameter.data *= 30
     encoder_folder.save(sharp, tmp_path / "sharp")
-    command = "export", tmp_path / "sharp", tmp_path / "x.attar", "--data", pairs
-    ran = attar_(*command, "--attention", "binarized")
+    arguments = tmp_path / "sharp", tmp_path / "x.attar", "--data", pairs
+    ran = attar_("binarize", *arguments)
     assert (ran.status, ran.err.count("\n")) == (2, 1)
     assert ran.err.startswith("attar: binarizing any one layer moves embeddings to a mean cosine")
-    assert ran.err.endswith("; --attention softmax leaves that variant out\n")
-    ran = attar_(*command)
+    assert ran.err.endswith("; `attar export` writes the other variants\n")
+    ran = attar_("export", *arguments)
     assert ran.status == 0, ran.err
     assert "binarized is left out: binarizing any one layer moves embeddings" in ran.out
     assert {"fp32", "int8"} == {v.name for v in Bundle.open(tmp_path / "x.attar").manifest.variants}
@@ -431,7 +430,8 @@ def test_help_names_every_command_and_imports_no_heavy_part() -> None:
     ran = python(HELP, "--help")
     assert ran.returncode == 0, ran.stderr
     for command in (
-        "import", "recipes", "pretrain", "distill", "export", "serve", "embed", "inspect", "demo",
+        "import", "recipes", "pretrain", "distill", "export", "binarize", "export-triton",
+        "export-tensorrt", "serve", "embed", "inspect", "demo",
     ):  # fmt: skip
         assert command in ran.stdout
 

@@ -39,9 +39,9 @@ def test_pretrain_takes_molecules_and_export_the_same_table(attar_: Attar, tmp_p
     exported = attar_("export", out, bundle, "--data", table)
     assert exported.status == 0, exported.err
     assert "binarized is left out" in exported.out
-    asked = attar_("export", out, tmp_path / "x.attar", "--data", table, "--bits", 8)
-    assert asked.status == 2
-    assert "is read as SMILES" in asked.err
+    refused = attar_("binarize", out, tmp_path / "x.attar", "--data", table, "--bits", 8)
+    assert refused.status == 2
+    assert "is read as SMILES" in refused.err
     vectors = attar.load(bundle).embed(["CCO", "c1ccccc1N"]).vectors
     assert not np.allclose(vectors[0], vectors[1])
 
@@ -58,7 +58,7 @@ def test_pretrain_writes_an_encoder_for_every_modality_of_a_space(
     stars, out = tmp_path / "stars.npz", tmp_path / "space"
     np.savez(stars, **arrays)
     ran = attar_(
-        *("pretrain", "many/astro_m3", "--data", stars, "--steps", 2, "--out", out),
+        *("pretrain", "multimodal/astro_m3", "--data", stars, "--steps", 2, "--out", out),
         *("--set", "dim=12", "--set", "width=8", "--set", "hidden=8"),
     )
     assert ran.status == 0, ran.err
@@ -73,7 +73,7 @@ def test_pretrain_writes_an_encoder_for_every_modality_of_a_space(
     assert len(spaces) == 1
     arrays["spectra_y_train"] = sky.train_labels[::-1]
     np.savez(stars, **arrays)
-    ran = attar_("pretrain", "many/astro_m3", "--data", stars, "--steps", 2, "--out", out)
+    ran = attar_("pretrain", "multimodal/astro_m3", "--data", stars, "--steps", 2, "--out", out)
     assert ran.status == 2
     assert "spectra and photometry of" in ran.err
     assert "differ in their labels" in ran.err

@@ -248,9 +248,8 @@ BUNDLE_COMMANDS: Final[dict[str, Callable[[Path, Path], list[object]]]] = {
     "report": lambda bundle, folder: ["report", bundle, "--out", folder / f"{NEW}.html"],
     "sign": lambda bundle, folder: ["sign", bundle, "--key", private_key(folder)],
     "serve": lambda bundle, folder: ["serve", bundle, "--port", 0, "--data-dir", folder / NEW],
-    "export --target triton": lambda bundle, folder: [
-        *("export", bundle, folder / NEW, "--target", "triton")
-    ],
+    "export-triton": lambda bundle, folder: ["export-triton", bundle, folder / NEW],
+    "export-tensorrt": lambda bundle, folder: ["export-tensorrt", bundle, folder / NEW],
 }
 """Commands that take a bundle, with what they need besides."""
 
@@ -807,11 +806,28 @@ CASES: tuple[Case, ...] = (
         exporting(lambda e: (e / "config.json").write_text('{"model_type": "bert"}')),
     ),
     Case(
-        "export --target",
+        "export",
         "mistaken",
-        "a target that is none",
-        ("--target", "'toaster'"),
-        lambda folder: ["export", sound(folder), folder / NEW, "--target", "toaster"],
+        "an option that another command has now",
+        ("--target", "`attar export-triton` or `attar export-tensorrt`"),
+        lambda folder: ["export", sound(folder), folder / NEW, "--target", "triton"],
+    ),
+    Case(
+        "binarize",
+        "mistaken",
+        "a layer that is none",
+        ("there is no layer 9; the encoder has 0 to",),
+        lambda folder: [
+            *("binarize", written_encoder(folder), folder / f"{NEW}.attar"),
+            *("--data", pairs(folder), "--layers", "9"),
+        ],
+    ),
+    Case(
+        "export-tensorrt",
+        "mistaken",
+        "lengths that are no numbers",
+        ("--lengths must be whole numbers with commas", "'8;16'"),
+        given("export-tensorrt", "--lengths", "8;16"),
     ),
     Case(
         "serve",

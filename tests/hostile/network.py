@@ -178,6 +178,15 @@ assert "onnxruntime" in sys.modules
 """
 
 
+TENSORRT: Final = """
+import contextlib, io
+from attar.cli.main import main
+with contextlib.redirect_stderr(io.StringIO()) as errors, contextlib.suppress(SystemExit):
+    main()
+assert "needs the tensorrt extra" in errors.getvalue(), errors.getvalue()
+"""
+
+
 def in_triton(folder: Path) -> list[object]:
     written = export_triton(Bundle.open(bundle(folder)), folder / "models")
     return program(TRITON, written.path / "tiny")
@@ -219,7 +228,8 @@ def training(folder: Path) -> list[object]:
         ("pretrain", "text/simclr", "--out", folder / "simclr", *data, *few),
         ("pretrain", "table/t_jepa", "--out", folder / "jepa", "--data", folder / "rows", *few),
         ("distill", theirs, "--out", folder / "mine", "--init", folder / "start", *data, *few),
-        ("export", folder / "mine", folder / "mine.attar", *data, "--attention", "softmax"),
+        ("export", folder / "mine", folder / "mine.attar", *data, "--softmax"),
+        ("binarize", folder / "mine", folder / "binary.attar", *data, *few, "--layers", 0),
         ("verify", folder / "theirs.attar", "--against", theirs),
     )
     words = [[*map(str, command)] for command in commands]
@@ -256,15 +266,21 @@ CASES: tuple[Case, ...] = (
     Case("attar serve, and a client", served()),
     Case("attar serve with workers, and a client", served("--workers", "2")),
     Case(
-        "attar recipes, import, pretrain, distill, export and verify, and of demo what is its own",
+        "attar recipes, import, pretrain, distill, export, binarize, verify, what is demo's own",
         training,
         caches=MATPLOTLIB,
     ),
     Case(
-        "attar export --target triton",
-        lambda folder: command("export", bundle(folder), folder / "models", "--target", "triton"),
+        "attar export-triton",
+        lambda folder: command("export-triton", bundle(folder), folder / "models"),
     ),
-    Case("the model of attar export --target triton", in_triton),
+    Case("the model of attar export-triton", in_triton),
+    Case(
+        "attar export-tensorrt, as far as it gets without the library",
+        lambda folder: program(
+            TENSORRT, "export-tensorrt", bundle(folder), folder / "engines", "--lengths", "4,16"
+        ),
+    ),
 )
 
 

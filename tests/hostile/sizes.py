@@ -241,7 +241,7 @@ def exporting(pairs: int) -> Make:
         data = texts(folder / "x.jsonl", pairs)
         bundle = folder / "x.attar"
         return [
-            *("export", folder / "encoder", bundle, "--data", data, "--attention", "softmax"),
+            *("export", folder / "encoder", bundle, "--data", data, "--softmax"),
         ]
 
     return make

@@ -171,7 +171,7 @@ def test_texts_alone_are_distilled(
 
 def test_export_measures_on_texts_alone(attar_: Attar, tmp_path: Path) -> None:
     encoder, bundle = written_encoder(tmp_path), tmp_path / "x.attar"
-    data = ("--data", as_table(tmp_path), "--read", "column=question", "--attention", "softmax")
+    data = ("--data", as_table(tmp_path), "--read", "column=question", "--softmax")
     ran = attar_("export", encoder, bundle, *data)
     assert ran.status == 0, ran.err
     assert "16 texts ('question' of rows)" in ran.out

@@ -20,7 +20,7 @@ def test_it_leaves_an_empty_home_empty_and_goes_to_no_host(case: Case, tmp_path:
 
 
 def test_every_command_has_a_row() -> None:
-    words = {word for case in CASES for word in re.findall(r"[a-z]+", case.name)}
+    words = {word for case in CASES for word in re.findall(r"[a-z-]+", case.name)}
     commands = {command.name or command.callback.__name__ for command in app.registered_commands}  # type: ignore[union-attr]
 
     assert commands <= words

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.distributed.tensor import DTensor
 
+from attar.training.choices import Strategy
 from attar.training.distributed import shard
 from attar.training.encoders.joint_space import JointSpace
 from attar.training.encoders.mlp import MlpConfig, MlpEncoder
 from attar.training.encoders.table import TableConfig, TableEncoder
 from attar.training.encoders.transformer import TransformerConfig
-from attar.training.loop import History, Strategy, Training, fit
+from attar.training.loop import History, Training, fit
 from attar.training.method import Method
 from attar.training.methods.asymmetric import Asymmetric
 from attar.training.methods.cross_modal import CrossModal

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from attar.training.choices import Strategy
 from attar.training.distributed import gather, shard, world_size
 from attar.training.encoders.joint_space import JointSpace
 from attar.training.encoders.mlp import MlpConfig, MlpEncoder
@@ -19,7 +20,7 @@ from attar.training.encoders.table import TableConfig, TableEncoder
 from attar.training.encoders.text import TextConfig, TextEncoder
 from attar.training.encoders.transformer import TransformerConfig
 from attar.training.encoders.vit import VitConfig, VitEncoder
-from attar.training.loop import Strategy, Training, fit
+from attar.training.loop import Training, fit
 from attar.training.method import Method
 from attar.training.methods import latent_features
 from attar.training.methods.asymmetric import Asymmetric

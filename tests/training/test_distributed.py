@@ -8,7 +8,7 @@ import torch
 
 from attar.errors import InvalidInput
 from attar.training import distributed
-from attar.training.loop import Strategy
+from attar.training.choices import Strategy
 
 from ..support.torchrun import torchrun
 from ..support.world_worker import ITEMS, OBJECTIVES, methods, trained, value_and_gradient

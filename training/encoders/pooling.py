@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from attar.errors import InvalidInput
 
-Pooling: TypeAlias = Literal["mean", "cls", "last", "max"]
+from ..choices import Pooling
+
 Activation: TypeAlias = Literal["identity", "tanh", "relu", "gelu", "silu", "sigmoid"]
 
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {

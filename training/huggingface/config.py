@@ -14,7 +14,8 @@ from typing import Any, get_args
 
 from attar.errors import InvalidInput
 
-from ..encoders.pooling import Activation, Dense, HeadConfig, Pooling
+from ..choices import Pooling
+from ..encoders.pooling import Activation, Dense, HeadConfig
 
 MAX_JSON_BYTES = 16 * 2**20
 LARGEST = 2**24  # of a size in a configuration: a greater one is damage, not a model

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
@@ -20,13 +20,12 @@ from attar.errors import InvalidInput
 from attar.manifest import AxisRange, Cost, Limits, TensorSpec
 
 from ..checkpoints.encoder_folder import TextModel
+from ..choices import Side
 from ..encoders.attention import unit
 from ..encoders.image_preprocessing import Pixels
 from ..encoders.text import TextNetwork
 from . import processors, tokenization, transformers_backend
 from .config import read_json, refuse_code, size
-
-Side: TypeAlias = Literal["vision", "text"]
 
 IMAGES = ("vit", "deit", "dinov2", "clip_vision_model")
 SOUNDS = ("wav2vec2", "hubert")

@@ -37,6 +37,7 @@ from attar.inputs import Prepared, host_step
 from attar.manifest import Variant
 from attar.runtime import load
 
+from ..triton import MAX_BATCH
 from .api import ExecutionContext, TensorRT
 from .parser import refusals
 from .profiles import Profile, buckets, profiles
@@ -50,7 +51,6 @@ LEVELS: Mapping[Hardware, str] = {
     "same-compute": "SAME_COMPUTE_CAPABILITY",
     "ampere-plus": "AMPERE_PLUS",
 }
-MAX_BATCH = 64
 PARITY_LENGTH = 64  # of the noise that a tensor encoder with a free axis is compared on
 SETTINGS = 1  # raised when attar asks TensorRT for something else: old engines are then built anew
 

@@ -99,7 +99,7 @@ def test_the_repository_carries_the_bundle_the_variant_and_the_code_unchanged(
     assert packed.manifest == bundle.manifest
     graph = (written.path / "tiny_graph" / "1" / "model.onnx").read_bytes()
     assert graph == bundle.read("variants/int8.onnx")
-    code = files("attar.export").joinpath("triton_model.py").read_bytes()
+    code = files("attar.export.targets").joinpath("triton_model.py").read_bytes()
     assert (written.path / "tiny" / "1" / "model.py").read_bytes() == code
     assert config(written.path, "tiny").parameters["variant"].string_value == "int8"
 

@@ -1,0 +1,70 @@
+"""Arguments and options that a command's signature would be too long with, or that several take."""
+
+from pathlib import Path
+from typing import Annotated
+
+from attar.errors import MissingExtra
+
+try:
+    import typer
+except ImportError as error:
+    what = "the attar command"
+    raise MissingExtra(what, "server") from error
+
+Teacher = Annotated[Path, typer.Argument(help="A sentence-transformers folder.")]
+Encoder = Annotated[
+    Path,
+    typer.Argument(help="A folder that pretrain, distill or Hugging Face's libraries wrote."),
+]
+NewBundle = Annotated[Path, typer.Argument(help="Bundle folder to write, NAME.attar.")]
+SomeBundle = Annotated[Path, typer.Argument(help="A bundle, folder or zip.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder to write.")]
+
+PretrainData = Annotated[
+    str | None,
+    typer.Option(
+        help="A folder of images or recordings, an .npz, .parquet, .csv or .tsv file, or what "
+        "`datasets` saved; for texts, a .txt file of a text a line, a folder of .txt and .md "
+        "files, or a .jsonl, .csv or .parquet file with `text`, or with `summary` and `body`; "
+        "for molecules, a table with a column `smiles`. Without it digits, breast_cancer or "
+        "docstrings, or what the recipe's claim is shown on."
+    ),
+]
+TextData = Annotated[
+    str,
+    typer.Option(
+        help="'docstrings', the documentation installed with attar; a .txt file of a text a "
+        "line, or a folder of .txt and .md files; a .jsonl, .csv or .parquet file with `text`, or "
+        "with `summary` and `body`."
+    ),
+]
+ExportData = Annotated[
+    str | None,
+    typer.Option(
+        help="What parity is checked on and int8 calibrated with, as pretrain and distill take it "
+        "(default: docstrings for texts, noise for tensors)."
+    ),
+]
+Reading = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--read",
+        help="How to read the data, as name=value: form, side, rate, length, columns, label, "
+        "labels, part, test_last; for texts column; may be repeated.",
+    ),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A setting of the recipe, as name=value; may be repeated."),
+]
+Steps = Annotated[int | None, typer.Option(min=1, help="Optimiser steps (default: the recipe's).")]
+Seed = Annotated[int, typer.Option(min=0, help="Decides initial weights and the order of data.")]
+Restart = Annotated[
+    bool,
+    typer.Option("--restart", help="Train anew where --out holds a run, whose files are removed."),
+]
+
+Variant = Annotated[
+    str | None, typer.Option(help="The variant to take, by name (default: the reference).")
+]
+MaxBatch = Annotated[int, typer.Option(min=1, help="The most rows of a request.")]

@@ -1,0 +1,12 @@
+"""What a caller may choose by a word: types without torch, which the command line reads too."""
+
+from typing import Literal, TypeAlias
+
+Pooling: TypeAlias = Literal["mean", "cls", "last", "max"]
+"""How the states of a text's tokens become one vector."""
+
+Side: TypeAlias = Literal["vision", "text"]
+"""An encoder of a folder that holds two, as CLIP's does."""
+
+Strategy: TypeAlias = Literal["ddp", "fsdp"]
+"""How several processes keep parameters: whole in each (ddp), or in parts (fsdp)."""
