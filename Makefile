@@ -4,6 +4,7 @@
 #   make demo     documents without labels -> embeddings over gRPC; at most 10 minutes on 2 cores
 #   make serve    serve the demo's student until Ctrl-C
 #   make test     make check, then every test; attar-native is compiled, so it needs a C++ compiler
+#   make claims   train every recipe whose claim holds to the end, at one seed
 #   make check    ruff and mypy --strict
 #   make protos   generate the modules of protos/attar/v1
 #   make bench    run every benchmark but gpu_training; with DATA=folder, those on data sets too
@@ -20,7 +21,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := demo
-.PHONY: demo serve test check protos bench docs clean
+.PHONY: demo serve test claims check protos bench docs clean
 
 BIN := $(VENV)/bin
 # A stamp in the environment per set of extras and constraints file; dev contains demo.
@@ -39,6 +40,9 @@ serve: $(DEMO) | build/demo/student.attar
 # Two processes share the cores, so each computes with one thread.
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+claims: $(DEV)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m claims
 
 check: $(DEV)
 	$(BIN)/ruff check

@@ -55,7 +55,7 @@ REAL: Mapping[str, Mapping[str, Callable[[Path], Any]]] = {
     "molecule/molformer": {
         "HIV; BBBP and ESOL": lambda sets: molformer.molecule_net(sets / "molecules")
     },
-    "many/astro_m3": {
+    "multimodal/astro_m3": {
         "LINEAR's rows, curves and spectra simulated": lambda sets: linear_stars(
             sets / "astro-linear-variables", samples=96, bins=512
         )

@@ -132,13 +132,3 @@ def test_a_table_without_what_is_asked_for_is_refused(
     path.write_text(content)
     with pytest.raises(InvalidInput, match=message):
         read_property(path, name="logS")
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_with_softmax_a_probe_beats_counts_and_the_untrained_encoder_at_a_seed() -> None:
-    """With linear attention, as the claim has it, 200 steps do not show the effect."""
-    figures = molformer.recipe.claim.check((0,)).figures
-    for name in ("amide_auroc", "para_auroc"):
-        worse = max(figures[f"{other}/{name}"][0] for other in ("bag", "untrained"))
-        assert figures[f"softmax/{name}"][0] > worse

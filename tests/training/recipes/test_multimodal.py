@@ -263,13 +263,6 @@ def test_another_training_makes_another_space(sky: Objects, space: JointSpace) -
     assert identity(other) == identity(encoders(sky, SMALL))
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_the_claim_holds_at_a_seed() -> None:
-    verdict = recipe.claim.check((0,))
-    assert verdict.holds, dict(verdict.figures)
-
-
 def saved(space: JointSpace, folder: Path) -> Iterator[tuple[str, TensorModel]]:
     """Give each encoder as it comes back from disk."""
     for name, model in space.models().items():

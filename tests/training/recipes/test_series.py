@@ -1,4 +1,4 @@
-"""The series recipe: codes of its segments, what is surprising among them, and its claim."""
+"""The series recipe: codes of its segments, and what is surprising among them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -138,10 +138,3 @@ def test_a_series_too_short_for_a_segment_is_refused(tmp_path: Path) -> None:
     stored(tmp_path / "nab.npz", "a", np.zeros(400), np.zeros(400, np.int64))
     with pytest.raises(InvalidInput, match="a has 60 samples in its first 15 %; length is 128"):
         eegformer.nab(tmp_path / "nab.npz")
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_the_claim_holds_at_a_seed() -> None:
-    verdict = eegformer.recipe.claim.check((0,))
-    assert verdict.holds, f"{eegformer.recipe.claim.statement}: {dict(verdict.figures)}"

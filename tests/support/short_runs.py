@@ -1,0 +1,120 @@
+"""Trials in few steps: every run of a recipe's trial begins, and none is trained to its end.
+
+    python -m tests.support.short_runs image/byol
+
+writes the losses of that recipe's short trial, or of every one without a name, to `LOSSES`. Do it
+after the recipe's claim has been run again (benchmarks/recipes.py).
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+from unittest.mock import patch
+
+from attar.training import loop
+from attar.training.catalogue import catalogue
+from attar.training.data.pairs import Pair, split
+from attar.training.datasets.synthetic_molecules import synthetic_molecules
+from attar.training.loop import History, Training
+from attar.training.recipe import Recipe
+from attar.training.recipes.text.common import text_data
+
+from .bundles import tokenizer_json
+from .encoders import random_texts
+
+LOSSES: Final = Path(__file__).parents[1] / "training" / "recipes" / "losses.json"
+STEPS = 4
+
+
+@dataclass(slots=True)
+class ShortFit:
+    """Stands for `fit`: makes `STEPS` steps, spread evenly over those of a run.
+
+    The steps keep their numbers, so that schedules, domains and whatever else depends on the step
+    are met from their beginning to their last quarter. `losses` has those of each run.
+    """
+
+    losses: list[list[float]] = field(default_factory=list)
+
+    def __call__(self, training: Training[Any], *, probe_every: int = 0, **options: Any) -> History:
+        short = min(STEPS, training.steps)
+        stride = training.steps // short
+        probe, rate, batches = training.probe, training.rate, training.batches
+        history = loop.fit(
+            replace(
+                training,
+                steps=short,
+                rate=lambda step: rate(step * stride),
+                batches=lambda step: batches(step * stride),
+                views=lambda items, step: training.views(items, step * stride),
+                probe=None if probe is None else lambda made: probe(made * stride),
+            ),
+            probe_every=probe_every // stride,
+            **{**options, "log_every": 1},
+        )
+        self.losses.append([loss for _, loss in history.series("loss")])
+        return History(tuple({**row, "step": row["step"] * stride} for row in history.rows))
+
+
+@contextmanager
+def short_runs() -> Iterator[ShortFit]:
+    """Put `ShortFit` in the place of `fit` wherever a module of attar.training has imported it."""
+    short = ShortFit()
+    users = [
+        module
+        for name, module in sys.modules.items()
+        if name.startswith("attar.training.") and name != loop.__name__
+        if getattr(module, "fit", None) is loop.fit
+    ]
+    patches = [patch.object(module, "fit", short) for module in users]
+    for each in patches:
+        each.start()
+    try:
+        yield short
+    finally:
+        for each in patches:
+            each.stop()
+
+
+def short_data(recipe: Recipe[Any, Any]) -> Any:
+    """Give what a short trial runs on: the claim's own data, but made-up texts for documentation.
+
+    Documentation differs from one version of Python to the next. Molecules are fewer, for the
+    probes' time.
+    """
+    if recipe.modality == "text":
+        bodies = random_texts(160, words=(6, 14))
+        pairs = [
+            Pair(str(i), "", " ".join(text.split()[:5]), text) for i, text in enumerate(bodies)
+        ]
+        return text_data(split(pairs, held_out=20), tokenizer_json(), max_length=32)
+    if recipe.modality == "molecule":
+        return synthetic_molecules(pretrained=256, train=60, test=60)
+    return recipe.claim.data()
+
+
+def short_trial(
+    recipe: Recipe[Any, Any], data: Any
+) -> tuple[Mapping[str, float], list[list[float]]]:
+    """Run a recipe's trial of seed 0 in few steps; give its figures, and the losses of each run."""
+    with short_runs() as short:
+        return recipe.claim.trial(data, 0), short.losses
+
+
+def main() -> None:
+    """Write the losses."""
+    kept = json.loads(LOSSES.read_text("utf-8")) if LOSSES.exists() else {}
+    for name in sys.argv[1:] or catalogue():
+        recipe = catalogue()[name]
+        _, losses = short_trial(recipe, short_data(recipe))
+        kept[name] = [[float(f"{loss:.6g}") for loss in run] for run in losses]
+    lines = [f" {json.dumps(name)}: {json.dumps(kept[name])}" for name in sorted(kept)]
+    LOSSES.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
