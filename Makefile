@@ -53,32 +53,32 @@ protos: $(DEV)
 	$(BIN)/python protos/generate.py
 
 bench: $(DEV) | build/demo/student.attar
-	$(BIN)/python benchmarks/footprint.py build/demo/student.attar > $(RESULTS)/footprint.json
-	$(BIN)/python benchmarks/bad_input_table.py > $(RESULTS)/bad_inputs.md
-	$(BIN)/python benchmarks/bad_folder_table.py > $(RESULTS)/bad_folders.md
-	$(BIN)/python benchmarks/bad_command_table.py --out $(RESULTS)/bad_commands.md
-	$(BIN)/python benchmarks/faults.py --full --out $(RESULTS)/faults.json
-	$(BIN)/python benchmarks/attacks.py --out $(RESULTS)/attacks.json
-	$(BIN)/python benchmarks/siege.py --out $(RESULTS)/siege.json
-	$(BIN)/python benchmarks/limits.py build/demo/minilm.attar --out $(RESULTS)/limits.json
-	$(BIN)/python benchmarks/search.py --out $(RESULTS)/search.json
-	$(BIN)/python benchmarks/attention.py --out $(RESULTS)/attention.json
-	$(BIN)/python benchmarks/distillation_curve.py --out $(RESULTS)/distillation_curve.json
-	$(BIN)/python benchmarks/prove_triton.py --out $(RESULTS)/triton.json
-	$(BIN)/python benchmarks/lightly_losses.py --out $(RESULTS)/lightly.json
+	$(BIN)/python -m benchmarks.footprint build/demo/student.attar > $(RESULTS)/footprint.json
+	$(BIN)/python -m benchmarks.bad_input_table > $(RESULTS)/bad_inputs.md
+	$(BIN)/python -m benchmarks.bad_folder_table > $(RESULTS)/bad_folders.md
+	$(BIN)/python -m benchmarks.bad_command_table --out $(RESULTS)/bad_commands.md
+	$(BIN)/python -m benchmarks.faults --full --out $(RESULTS)/faults.json
+	$(BIN)/python -m benchmarks.attacks --out $(RESULTS)/attacks.json
+	$(BIN)/python -m benchmarks.siege --out $(RESULTS)/siege.json
+	$(BIN)/python -m benchmarks.limits build/demo/minilm.attar --out $(RESULTS)/limits.json
+	$(BIN)/python -m benchmarks.search --out $(RESULTS)/search.json
+	$(BIN)/python -m benchmarks.attention --out $(RESULTS)/attention.json
+	$(BIN)/python -m benchmarks.distillation_curve --out $(RESULTS)/distillation_curve.json
+	$(BIN)/python -m benchmarks.prove_triton --out $(RESULTS)/triton.json
+	$(BIN)/python -m benchmarks.lightly_losses --out $(RESULTS)/lightly.json
 	for name in durability overhead rivals memory workers perf_analyzer loop recipes; do \
-	  $(BIN)/python benchmarks/$$name.py --out $(RESULTS)/$$name.json; done
+	  $(BIN)/python -m benchmarks.$$name --out $(RESULTS)/$$name.json; done
 ifdef DATA
 	for name in binarized_quality imagenet minilm; do \
-	  $(BIN)/python benchmarks/$$name.py --data '$(DATA)' --out $(RESULTS)/$$name.json; done
-	$(BIN)/python benchmarks/recipes.py --data '$(DATA)' --out $(RESULTS)/recipes.json
-	$(BIN)/python benchmarks/detectors.py --data '$(DATA)/anomaly-adbench-tabular' --out $(RESULTS)/detectors.json
-	$(BIN)/python benchmarks/classifiers.py --data '$(DATA)/text-clinc150' --out $(RESULTS)/classifiers.json
-	$(BIN)/python benchmarks/labels.py --data '$(DATA)/image-cifar10' --out $(RESULTS)/labels.json
+	  $(BIN)/python -m benchmarks.$$name --data '$(DATA)' --out $(RESULTS)/$$name.json; done
+	$(BIN)/python -m benchmarks.recipes --data '$(DATA)' --out $(RESULTS)/recipes.json
+	$(BIN)/python -m benchmarks.detectors --data '$(DATA)/anomaly-adbench-tabular' --out $(RESULTS)/detectors.json
+	$(BIN)/python -m benchmarks.classifiers --data '$(DATA)/text-clinc150' --out $(RESULTS)/classifiers.json
+	$(BIN)/python -m benchmarks.labels --data '$(DATA)/image-cifar10' --out $(RESULTS)/labels.json
 endif
 
 docs: $(DEV)
-	$(BIN)/python benchmarks/claims.py
+	$(BIN)/python -m benchmarks.claims
 	$(BIN)/python -m pytest tests/project/test_docs.py
 
 clean:

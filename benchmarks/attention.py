@@ -1,6 +1,6 @@
 """Latency and memory against length: fused softmax, linear and binarized attention.
 
-    python benchmarks/attention.py --out benchmarks/results/attention.json
+    python -m benchmarks.attention --out benchmarks/results/attention.json
 
 About 5 minutes on one core. Each variant of one encoder with random weights, in ViT-Tiny's sizes
 but for the depth, embeds one series of tokens at each length, in a process of its own so that its
@@ -209,7 +209,7 @@ def rows(lengths: Sequence[int], threads: int) -> Iterator[dict[str, object]]:
             path.write_bytes(form.graph)
         for length in lengths:
             for form, path in zip(found, paths, strict=True):
-                command = [sys.executable, __file__, "--child", str(path)]
+                command = [sys.executable, "-m", "benchmarks.attention", "--child", str(path)]
                 command += ["--lengths", str(length), "--threads", str(threads)]
                 command += ["--native"] if form.operators == "native" else []
                 done = subprocess.run(command, capture_output=True, check=True, text=True)
@@ -287,7 +287,7 @@ def main() -> None:
         "alone": [row for row in measured if row["variant"] == ALONE],
         "summary": said,
         "sizes": {"width": WIDTH, "depth": DEPTH, "heads": HEADS, "hidden": HIDDEN},
-        "command": "python benchmarks/attention.py --out benchmarks/results/attention.json",
+        "command": "python -m benchmarks.attention --out benchmarks/results/attention.json",
         "machine": describe(),
     }
     if arguments.out:

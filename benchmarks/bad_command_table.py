@@ -1,19 +1,16 @@
 """What every command says to a bad input: its exit code, its words, and what it left behind.
 
-    python benchmarks/bad_command_table.py --out benchmarks/results/bad_commands.md
+    python -m benchmarks.bad_command_table --out benchmarks/results/bad_commands.md
 
 Every row is a command that really ran, in a process of its own: about 150 of them, 5 minutes.
 """
 
 import argparse
-import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1]))
-
-from tests.hostile.commands import CASES, Case, run
+from .hostile.commands import CASES, Case, run
 
 HEADER = "| command | input | fault | exit code | left behind | message |\n" + "| --- " * 6 + "|\n"
 

@@ -1,12 +1,9 @@
 """Print, as a Markdown table, what `attar import` says of each bad folder, and its exit code."""
 
-import sys
 import tempfile
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1]))
-
-from tests.hostile.folders import CASES, attempt
+from .hostile.folders import CASES, attempt
 
 
 def main() -> None:

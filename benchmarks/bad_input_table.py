@@ -1,14 +1,11 @@
 """Print, as a Markdown table, the status and message that each bad request comes back with."""
 
-import sys
 import tempfile
 from pathlib import Path
 
 import grpc
 
-sys.path.append(str(Path(__file__).parents[1]))
-
-from tests.hostile.requests import CASES, send, world
+from .hostile.requests import CASES, send, world
 
 
 def main() -> None:

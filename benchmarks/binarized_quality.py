@@ -1,6 +1,6 @@
 """Quality at length: softmax attention against binarized, on raw waveforms and outlines.
 
-    python benchmarks/binarized_quality.py --data DATA --out build/binarized_quality.json
+    python -m benchmarks.binarized_quality --data DATA --out build/binarized_quality.json
 
 Two encoders of raw series learn without labels, are binarized at several code lengths and distilled
 back to themselves; kNN and a linear probe judge all of them, in fp32 and int8, by what the device
@@ -499,7 +499,7 @@ def main() -> None:
                 "rows": sorted(rows, key=lambda row: (row["data"], row["bits"] or 0)),
                 "what_is_learned": lessons,
                 "intervals": f"95 %, {REDRAWS:,} redraws of the test rows, two encoders in pairs",
-                "command": "python benchmarks/binarized_quality.py --data DATA --out OUT",
+                "command": "python -m benchmarks.binarized_quality --data DATA --out OUT",
                 "minutes": round((time.perf_counter() - began) / 60, 1),
                 "training_precision": best_precision(),
                 "jobs_at_a_time": JOBS,

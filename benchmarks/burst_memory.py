@@ -1,6 +1,6 @@
 """Burst memory: what a server holds before, in and after bursts of very large requests.
 
-    python benchmarks/burst_memory.py --out benchmarks/results/burst_memory.json
+    python -m benchmarks.burst_memory --out benchmarks/results/burst_memory.json
 
 One server of two made models, of texts and of images, is sent one small request of each kind and
 then bursts, some calls at once: many long texts, one very long text, texts that are refused for
@@ -10,7 +10,6 @@ the server's own process: before a burst, at most in it, and `SETTLE_S` after it
 
 import argparse
 import json
-import sys
 import tempfile
 import threading
 import time
@@ -26,13 +25,12 @@ import httpx
 import numpy as np
 import psutil
 
-sys.path.append(str(Path(__file__).parents[1]))
-
 from attar import Client
 from attar.errors import AttarError
 from attar.host import describe
-from tests.support.bundles import tiny_bundle, tiny_tensor_bundle
-from tests.support.servers import free_port, process
+
+from .support.bundles import tiny_bundle, tiny_tensor_bundle
+from .support.servers import free_port, process
 
 AT_ONCE: Final = 4
 SETTLE_S: Final = 10.0

@@ -630,7 +630,7 @@ def limits(report: Report) -> str:
         f"With the defaults {report['model']} holds {report['idle_mb']:.0f} MB at rest and at most "
         f"{report['peak_mb']:.0f} MB under these, with {report['patience_s']:g} s to answer "
         f"each; the rest are told to retry, or given up ({report['machine']['cpu']}): "
-        "`python benchmarks/limits.py`."
+        "`python -m benchmarks.limits`."
     )
     return f"{words}\n\n{table(header, rows)}"
 
@@ -644,7 +644,7 @@ def foreign_ids(report: Report) -> str:
         f"{', '.join(foreign)}, sent to `/v1/embeddings` of {report['model']}, {answered} were "
         f"answered; of its own ids of the same texts {own['refused']} were refused. The check "
         f"takes {own['check_us']:.0f} us of processor time for {own['tokens']:.0f} ids "
-        f"({report['machine']['cpu']}): `python benchmarks/foreign_ids.py`."
+        f"({report['machine']['cpu']}): `python -m benchmarks.foreign_ids`."
     )
 
 

@@ -1,6 +1,6 @@
 """Classifiers on few labels: accuracy by the strength of the penalty, and what the fit says of it.
 
-    python benchmarks/classifiers.py --data FOLDER --out benchmarks/results/classifiers.json
+    python -m benchmarks.classifiers --data FOLDER --out benchmarks/results/classifiers.json
 
 FOLDER has clinc150.csv.gz, CLINC150's texts of 150 intents and of none. Two minutes on one core.
 

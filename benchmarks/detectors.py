@@ -1,6 +1,6 @@
 """Anomaly detectors on tables: what the distance does to AUROC, and whether the alarm rate holds.
 
-    python benchmarks/detectors.py --data FOLDER --out benchmarks/results/detectors.json
+    python -m benchmarks.detectors --data FOLDER --out benchmarks/results/detectors.json
 
 FOLDER has ADBench's tables as .npz with X and y, 1 for an anomaly. About a minute on one core.
 

@@ -1,6 +1,6 @@
 """Quality against minutes: the demo's distillation, run to its end at several lengths.
 
-    python benchmarks/distillation_curve.py --steps 45 90 180 --out build/curve.json
+    python -m benchmarks.distillation_curve --steps 45 90 180 --out build/curve.json
 
 Each length is a run of its own, because the learning rate falls to zero at its end; those that the
 file has already are kept, so that an hour's run need not be made twice. Data, teacher, student and

@@ -1,6 +1,6 @@
 """Durability: what it costs in upserts a second that a write is on the disk before its answer.
 
-    python benchmarks/durability.py --out benchmarks/results/durability.json
+    python -m benchmarks.durability --out benchmarks/results/durability.json
 
 The store in its own process, as the server runs it, is sent upserts of one vector by one caller and
 by sixteen, with `durability` "synced" and "written" in turns of the same run, so that other work on

@@ -1,6 +1,6 @@
 """What a device pays: seconds to import and load, and memory with the int8 student ready to embed.
 
-    python benchmarks/footprint.py build/demo/student.attar --variant int8
+    python -m benchmarks.footprint build/demo/student.attar --variant int8
 
 Every figure is from a process of its own, started RUNS times; the median is printed.
 """

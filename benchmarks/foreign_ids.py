@@ -1,6 +1,6 @@
 """Ids of other tokenizers, sent to /v1/embeddings: how many texts are embedded as other text.
 
-    python benchmarks/foreign_ids.py --bundle BUNDLE --ranks cl100k=FILE --data DATA --out OUT.json
+    python -m benchmarks.foreign_ids --bundle BUNDLE --ranks cl100k=FILE --data DATA --out OUT.json
 
 A ranks file is tiktoken's: a token in base64 and its rank, a line each, as `litellm` and other
 packages have in their wheels; a tokenizer.json of any tokenizer will do as well. DATA has
@@ -19,7 +19,6 @@ import itertools
 import json
 import random
 import statistics
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -31,12 +30,11 @@ import httpx
 from tokenizers import Regex, Tokenizer
 from tokenizers import pre_tokenizers as before
 
-sys.path.append(str(Path(__file__).parents[1]))
-
 from attar.bundle import Bundle
 from attar.host import describe
 from attar.inputs import TextInput
-from tests.support.servers import free_port, serving, settings
+
+from .support.servers import free_port, serving, settings
 
 TEXTS = 10_000
 PATTERN = (  # of cl100k, by which texts are split before their bytes are merged

@@ -1,9 +1,9 @@
 """Fuzz the check of ONNX files with coverage (atheris): what attar takes, protobuf must read alike.
 
     pip install atheris
-    python benchmarks/fuzz_onnx.py --seconds 60
+    python -m benchmarks.fuzz_onnx --seconds 60
 
-It begins at tests/hostile/onnx_corpus.txt, one input a line in hex, and at a sound graph. What
+It begins at benchmarks/hostile/onnx_corpus.txt, one input a line in hex, and at a sound graph. What
 reached new code is kept in that file, the shortest first, which the tests of `onnx_scan.protobuf`
 read. A difference, or anything raised but a refusal, ends it with status 1 and the input's path.
 """
@@ -18,8 +18,6 @@ import atheris
 import onnx
 from onnx import helper
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests are no part of the wheel
-
 with atheris.instrument_imports(
     include=[
         "attar.onnx_scan.protobuf",
@@ -30,8 +28,9 @@ with atheris.instrument_imports(
     from attar.onnx_scan.check import check_onnx
 
 from attar.errors import BundleRefused
-from tests.device.onnx_scan.test_protobuf import CORPUS, agreed, corpus
-from tests.support.bundles import text_graph
+
+from .hostile.onnx_files import CORPUS, agreed, corpus
+from .support.bundles import text_graph
 
 MOST_BYTES = 256  # of an input that is kept
 MOST_INPUTS = 60
@@ -75,7 +74,15 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         for i, data in enumerate([*corpus(), small(), text_graph(dim=2)]):
             (Path(scratch) / f"{i}").write_bytes(data)
-        again = [sys.executable, __file__, "--inputs", scratch, "--seconds", str(arguments.seconds)]
+        again = [
+            sys.executable,
+            "-m",
+            "benchmarks.fuzz_onnx",
+            "--inputs",
+            scratch,
+            "--seconds",
+            str(arguments.seconds),
+        ]
         status = subprocess.run(again, check=False).returncode
         kept = {path.read_bytes() for path in Path(scratch).iterdir()}
     short = sorted(

@@ -1,6 +1,6 @@
 """Images a second and share of peak of ViT-S/16 at 224 pixels under the loop, on one GPU.
 
-    python benchmarks/gpu_training.py --out benchmarks/results/gpu_training.json
+    python -m benchmarks.gpu_training --out benchmarks/results/gpu_training.json
 
 Synthetic images that lie on the device, batch 256, Barlow Twins and SimCLR; with and without the
 views, so that their share is seen, in float32 and bfloat16, compiled and not. The share of peak is
@@ -116,7 +116,7 @@ def main() -> None:
     arguments = parser.parse_args()
     batch, steps = (256, 40) if arguments.device == "cuda" else (4, 2)
     report = {
-        "command": "python benchmarks/gpu_training.py --out OUT",
+        "command": "python -m benchmarks.gpu_training --out OUT",
         "machine": {**describe(), "torch": torch.__version__},
         "device": torch.cuda.get_device_name() if arguments.device == "cuda" else "cpu",
         "batch": batch,

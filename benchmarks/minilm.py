@@ -1,6 +1,6 @@
 """all-MiniLM-L6-v2 by six engines: sentences a second at equal threads, STS-B, and parity.
 
-    python benchmarks/minilm.py --data DATA --out benchmarks/results/minilm.json
+    python -m benchmarks.minilm --data DATA --out benchmarks/results/minilm.json
 
 About 9 minutes on two quiet cores, after the first run has built the rivals' environment in
 build/rivals (2 minutes, from PyPI). sentence-transformers 6 cannot be installed beside
@@ -29,8 +29,9 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from environments import environment
 from numpy.typing import NDArray
+
+from .environments import environment
 
 RIVALS = Path(__file__).parents[1] / "build" / "rivals"
 REQUIREMENTS = (
@@ -65,7 +66,13 @@ class Running:
     def __init__(self, engine: Engine, threads: int) -> None:
         self.engine = engine
         job = {"kind": engine.kind, "model": str(engine.model), "option": engine.option}
-        command = [str(engine.python), __file__, "--child", json.dumps({**job, "threads": threads})]
+        command = [
+            str(engine.python),
+            "-m",
+            "benchmarks.minilm",
+            "--child",
+            json.dumps({**job, "threads": threads}),
+        ]
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -385,7 +392,7 @@ def main() -> None:
                 )
                 print(rows[-1])
     report = {
-        "command": "python benchmarks/minilm.py --data DATA --out benchmarks/results/minilm.json",
+        "command": "python -m benchmarks.minilm --data DATA --out benchmarks/results/minilm.json",
         "machine": describe(),
         "rivals": list(REQUIREMENTS),
         "texts": TEXTS,

@@ -1,6 +1,6 @@
 """Overhead: a server's CPU seconds for 1,000 embeddings, over raw ONNX Runtime's at its best batch.
 
-    python benchmarks/overhead.py --out benchmarks/results/overhead.json
+    python -m benchmarks.overhead --out benchmarks/results/overhead.json
 
 About 13 minutes on two quiet cores. Both run the same graph of the same bundle on the same
 trace of texts of 16 to 256 tokens, with tokenising, on half of the cores and with a thread for each
@@ -29,14 +29,15 @@ from typing import IO, Any
 
 import numpy as np
 import onnxruntime as ort
-from load import Address, answers
-from processes import Cores, Running, attar_command, half_of_the_cores, running
 from tokenizers import Tokenizer
-from traces import LONGEST, minilm, texts, word_vectors
 
 from attar.bundle import Bundle
 from attar.host import describe
 from attar.v1 import embedding_pb2
+
+from .load import Address, answers
+from .processes import Cores, Running, attar_command, half_of_the_cores, running
+from .traces import LONGEST, minilm, texts, word_vectors
 
 TEXTS, ROUNDS = 512, 5
 BUDGETS = (128, 256, 512, 1024, 2048, 4096)
@@ -52,7 +53,7 @@ class Raw:
         job = {"bundle": str(bundle), "variant": variant, "trace": str(trace)}
         job["threads"] = str(len(cores.server))
         command = ["taskset", "-c", ",".join(map(str, cores.server))]
-        command += [sys.executable, __file__, "--child", json.dumps(job)]
+        command += [sys.executable, "-m", "benchmarks.overhead", "--child", json.dumps(job)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -216,7 +217,7 @@ def main() -> None:
                 )
                 print(rows[-1], flush=True)
     report = {
-        "command": "python benchmarks/overhead.py --out benchmarks/results/overhead.json",
+        "command": "python -m benchmarks.overhead --out benchmarks/results/overhead.json",
         "machine": describe(),
         "texts": arguments.texts,
         "rounds": arguments.rounds,

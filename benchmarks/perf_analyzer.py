@@ -4,7 +4,7 @@ The program comes from the last wheel of tritonclient that carries it and runs o
 links to comes from Debian and PyPI, all of it unpacked under build/. The server has one core and
 one thread, perf_analyzer the others.
 
-    python benchmarks/perf_analyzer.py [--bundle BUNDLE] [--out FILE]
+    python -m benchmarks.perf_analyzer [--bundle BUNDLE] [--out FILE]
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Serve an exported repository with a real tritonserver, and hold its answers to `attar.load`.
 
-    python benchmarks/prove_triton.py [--bundle NAME.attar]
+    python -m benchmarks.prove_triton [--bundle NAME.attar]
 
 Without a bundle it imports all-MiniLM-L6-v2, which attar[demo] brings.  The server is the one in
 nvidia-pytriton 0.7.0: Triton 2.51, with the Python backend alone, in an environment of its own that

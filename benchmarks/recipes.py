@@ -1,9 +1,9 @@
 """Check the claim of every recipe, seed by seed: what docs/recipes.md shows.
 
-    python benchmarks/recipes.py --out benchmarks/results/recipes.json
-    python benchmarks/recipes.py --only image/byol --seeds 0 1 2 3 4 --out ...
+    python -m benchmarks.recipes --out benchmarks/results/recipes.json
+    python -m benchmarks.recipes --only image/byol --seeds 0 1 2 3 4 --out ...
 
-    python benchmarks/recipes.py --data SETS --only audio/tera --out ...
+    python -m benchmarks.recipes --data SETS --only audio/tera --out ...
 
 Rows are written one after another, so a run that is cut short keeps what it has; recipes that are
 not run keep the row they had; `--only` alone runs none and lists them. A claim that does not hold
@@ -113,7 +113,7 @@ def kept(path: Path) -> Mapping[str, dict[str, Any]]:
 def write(rows: Mapping[str, dict[str, Any]], path: Path) -> None:
     """Write all rows there are."""
     report = {
-        "command": "python benchmarks/recipes.py --out OUT; for real sets, with --data SETS",
+        "command": "python -m benchmarks.recipes --out OUT; for real sets, with --data SETS",
         "machine": {**describe(), "torch": torch.__version__},
         "rows": list(rows.values()),
     }

@@ -1,6 +1,6 @@
 """Rivals: the same weights behind attar and five other servers, asked the same texts alike.
 
-    python benchmarks/rivals.py --out benchmarks/results/rivals.json
+    python -m benchmarks.rivals --out benchmarks/results/rivals.json
 
 About 15 minutes on two quiet cores, after the first run has built the rivals' environments in
 build/servers (10 minutes and 5 GB, from PyPI). A server that cannot be run is a row that says why.
@@ -36,18 +36,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from environments import environment, run
-from load import Address, Seen, again_and_again, answers, closed, opened
 from numpy.typing import NDArray
-from processes import Cores, Running, attar_command, half_of_the_cores, running
 from prometheus_client.parser import text_string_to_metric_families
-from traces import ROOT, minilm, minilm_folder, texts
 from tritonclient.grpc import service_pb2
 
 from attar import wire
 from attar.bundle import Bundle
 from attar.host import describe
 from attar.v1 import embedding_pb2
+
+from .environments import environment, run
+from .load import Address, Seen, again_and_again, answers, closed, opened
+from .processes import Cores, Running, attar_command, half_of_the_cores, running
+from .traces import ROOT, minilm, minilm_folder, texts
 
 ENVIRONMENTS = ROOT / "build" / "servers"
 OURS = Path(__file__).parent / "rival_servers"
@@ -549,7 +550,7 @@ def main() -> None:
             rows.append(row)
             print(json.dumps(row), flush=True)
     report = {
-        "command": "python benchmarks/rivals.py --out benchmarks/results/rivals.json",
+        "command": "python -m benchmarks.rivals --out benchmarks/results/rivals.json",
         "machine": describe(),
         "cores": asdict(cores),
         "threads": len(cores.server),

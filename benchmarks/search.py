@@ -1,6 +1,6 @@
 """Search by four engines on one core: queries and inserts a second, recall@10, index time.
 
-    python benchmarks/search.py --out benchmarks/results/search.json
+    python -m benchmarks.search --out benchmarks/results/search.json
 
 About 8 minutes on two quiet cores, after the first run has built the rivals' environment in
 build/search-rivals (from PyPI). 100,000 seeded vectors of 384 dims in 1,000 clusters, and queries
@@ -31,8 +31,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from environments import environment
 from numpy.typing import NDArray
+
+from .environments import environment
 
 ROOT = Path(__file__).parents[1]
 RIVALS = ROOT / "build" / "search-rivals"
@@ -232,7 +233,7 @@ def be(job: Mapping[str, Any]) -> None:
 
 def ask(python: Path, **job: object) -> list[dict[str, object]]:
     """Run an engine's process and give its rows."""
-    command = [str(python), __file__, "--child", json.dumps(job)]
+    command = [str(python), "-m", "benchmarks.search", "--child", json.dumps(job)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
         rows = []
@@ -250,8 +251,7 @@ def ask(python: Path, **job: object) -> list[dict[str, object]]:
 @contextmanager
 def serving(folder: Path) -> Iterator[str]:
     """Run attar's server on one core; its store's process and its builders inherit that."""
-    sys.path.append(str(ROOT))
-    from tests.support.bundles import tiny_bundle
+    from .support.bundles import tiny_bundle
 
     bundle = tiny_bundle(folder / "tiny.attar", dim=DIMS)
     ready = folder / "port"
@@ -418,7 +418,7 @@ def main() -> None:
         own, more = attar_rows(data, arguments.seconds, Path(folder))
     print(more)
     report = {
-        "command": "python benchmarks/search.py --out benchmarks/results/search.json",
+        "command": "python -m benchmarks.search --out benchmarks/results/search.json",
         "machine": machine,
         "versions": {"qdrant-edge-py": version("qdrant-edge-py"), "rivals": list(REQUIREMENTS)},
         "points": arguments.points,

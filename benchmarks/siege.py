@@ -1,6 +1,6 @@
 """Siege: honest callers and attackers at one server for half an hour, and what it costs the honest.
 
-    python benchmarks/siege.py --minutes 30 --out benchmarks/results/siege.json
+    python -m benchmarks.siege --minutes 30 --out benchmarks/results/siege.json
 
 One server with its defaults has half of the cores; honest callers and attackers share the others,
 so that what attackers compute is not taken for what they do to the server. The honest callers ask
@@ -32,19 +32,18 @@ import httpx
 import numpy as np
 import psutil
 from numpy.typing import NDArray
-from processes import Cores, Running, attar_command, half_of_the_cores, running
-
-sys.path.append(str(Path(__file__).parents[1]))
 
 import attar
 from attar import AsyncClient
 from attar.errors import AttarError
 from attar.host import describe
 from attar.v1 import collections_pb2, embedding_pb2, item_pb2
-from tests.faults.ground import words
-from tests.hostile import fuzz
-from tests.support.bundles import tiny_bundle
-from tests.support.servers import free_port
+
+from .faults.ground import words
+from .hostile import fuzz
+from .processes import Cores, Running, attar_command, half_of_the_cores, running
+from .support.bundles import tiny_bundle
+from .support.servers import free_port
 
 QUIET_MINUTES: Final = 2.0
 CALLERS: Final = 4
@@ -293,7 +292,14 @@ async def besieged(
     await honest(ports, expected, 5.0)  # what is slow at first only
     quiet = await honest(ports, expected, quiet_s)
     print(json.dumps({"quiet": quiet}), flush=True)
-    command = [sys.executable, __file__, "--attack", json.dumps(dict(ports)), str(seconds)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.siege",
+        "--attack",
+        json.dumps(dict(ports)),
+        str(seconds),
+    ]
     attackers = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
     samples: list[dict[str, float]] = []
     sampler = asyncio.create_task(sampled(server, samples))
@@ -351,7 +357,7 @@ def main() -> None:
     seen = besiege(cores, seconds=arguments.minutes * 60, quiet_s=quiet_s)
     print(json.dumps({key: value for key, value in seen.items() if key != "rows"}), flush=True)
     if arguments.out is not None:
-        command = f"python benchmarks/siege.py --minutes {arguments.minutes:g} --out OUT"
+        command = f"python -m benchmarks.siege --minutes {arguments.minutes:g} --out OUT"
         report = {"command": command, "machine": describe(), "minutes": arguments.minutes, **seen}
         arguments.out.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
 

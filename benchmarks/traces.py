@@ -6,7 +6,6 @@ its first hundred texts has had the same mixture as a fast one that answers all.
 twice, so that nobody's cache or sharing of equal inputs has a part in what is measured.
 """
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +13,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer
 
-sys.path.append(str(Path(__file__).parents[1]))
-
 from attar.bundle import Bundle
-from tests.support.bundles import text_manifest
+
+from .support.bundles import text_manifest
 
 ROOT = Path(__file__).parents[1]
 BUNDLES = ROOT / "build" / "benchmarks"

@@ -1,6 +1,6 @@
 """Workers: what a second process behind the same port gains, for a small model and a larger one.
 
-    python benchmarks/workers.py --out benchmarks/results/workers.json
+    python -m benchmarks.workers --out benchmarks/results/workers.json
 
 About 4 minutes. The server and its clients share all cores, for on half of two a second worker has
 nothing to gain; the clients are the same for both: a process for each core, with 8 connections, 4
@@ -20,14 +20,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from load import Address, Seen, again_and_again, closed
-from overhead import EMBED
-from processes import Cores, attar_command, every_core, running
-from traces import minilm, texts, word_vectors
-
 from attar.bundle import Bundle
 from attar.host import describe
 from attar.v1 import embedding_pb2
+
+from .load import Address, Seen, again_and_again, closed
+from .overhead import EMBED
+from .processes import Cores, attar_command, every_core, running
+from .traces import minilm, texts, word_vectors
 
 ROUNDS, TEXTS = 5, 512
 SECONDS, WARM_S = 6.0, 1.5
@@ -65,7 +65,7 @@ def measure(bundle: Path, variant: str, trace: Path, cores: Cores, workers: int)
             before = it.cpu_s()
             clients = [
                 subprocess.Popen(
-                    [sys.executable, __file__, "--child", json.dumps(job)],
+                    [sys.executable, "-m", "benchmarks.workers", "--child", json.dumps(job)],
                     stdout=subprocess.PIPE,
                     text=True,
                 )
@@ -118,7 +118,7 @@ def main() -> None:
                 rows.append({"model": model, "variant": variant, "workers": workers, **median(of)})
                 print(rows[-1], flush=True)
     report = {
-        "command": "python benchmarks/workers.py --out benchmarks/results/workers.json",
+        "command": "python -m benchmarks.workers --out benchmarks/results/workers.json",
         "machine": describe(),
         "rounds": arguments.rounds,
         "rows": rows,

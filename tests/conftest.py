@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, settings
 
 from attar.cli import console
 from attar.cli.main import main
+from benchmarks.support.bundles import tiny_bundle
 
-from .support.bundles import tiny_bundle
 from .support.commands import Attar, Ran
 
 # A law holds on a busy machine too, so time does not judge it.

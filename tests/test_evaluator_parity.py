@@ -29,9 +29,9 @@ from attar.training.methods.siamese import Siamese
 from attar.training.probes import suite
 from attar.training.probes.summaries import SummaryRetrieval
 from attar.training.recipes.image import barlow_twins
+from benchmarks.support.servers import serving, settings
 
 from .support.images import Digits, load
-from .support.servers import serving, settings
 from .support.students import binarized, corpus, embed_in_torch, texts, trained
 
 VARIANTS = ("fp32", "int8", "binarized")

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from .browser import ATTACKS, foreign_page, plain_form, rebound_name
-from .ground import Attack
+from benchmarks.attacks.browser import ATTACKS, foreign_page, plain_form, rebound_name
+from benchmarks.attacks.ground import Attack
 
 IN_HOSTILE = (foreign_page, rebound_name, plain_form)
-"""tests/hostile/http.py has these as rows of one server, PAGES, and kserve.py the types."""
+"""benchmarks/hostile/http.py has these as rows of one server, PAGES, and kserve.py the types."""
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from .bundles import ATTACKS
-from .ground import Attack
+from benchmarks.attacks.bundles import ATTACKS
+from benchmarks.attacks.ground import Attack
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from .collections import ATTACKS
-from .ground import Attack
+from benchmarks.attacks.collections import ATTACKS
+from benchmarks.attacks.ground import Attack
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)

@@ -16,8 +16,8 @@ from attar.errors import InvalidInput
 from attar.server.rpc.interceptor import CODES
 from attar.v1 import collections_pb2 as col
 from attar.v1 import collections_pb2_grpc as rpc
-from tests.support.bundles import tiny_bundle
-from tests.support.servers import serving, settings
+from benchmarks.support.bundles import tiny_bundle
+from benchmarks.support.servers import serving, settings
 
 PAYLOAD: Final = "x" * 700
 LIMITS: Final = {

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from .counted import ATTACKS
-from .ground import Attack
+from benchmarks.attacks.counted import ATTACKS
+from benchmarks.attacks.ground import Attack
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)

@@ -10,10 +10,10 @@ import pytest
 from attar import Client
 from attar.server.collections.checksums import SUMS_FILE
 from attar.server.collections.qdrant_edge import EdgeStore
+from benchmarks.support.bundles import tiny_bundle
+from benchmarks.support.servers import serving, settings
 
-from ..support.bundles import tiny_bundle
 from ..support.commands import Attar
-from ..support.servers import serving, settings
 
 KEY: Final = "somebody-0123456789"
 KEYS: Final = f"""

@@ -35,10 +35,9 @@ from attar.v1 import (
     collections_pb2,
     collections_pb2_grpc,
 )
-
-from ..support.bundles import tiny_bundle
-from ..support.servers import serving
-from ..support.servers import settings as server_settings
+from benchmarks.support.bundles import tiny_bundle
+from benchmarks.support.servers import serving
+from benchmarks.support.servers import settings as server_settings
 
 DIMS: Final = 8
 SPACE: Final = "sha256:space"

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from attar.server.errors import public
-
-from .disclosure import ATTACKS, leaks
-from .ground import Attack
+from benchmarks.attacks.disclosure import ATTACKS, leaks
+from benchmarks.attacks.ground import Attack
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)

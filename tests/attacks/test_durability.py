@@ -14,9 +14,8 @@ from attar.server.collections import edge_process
 from attar.server.collections.edge_process import StoreProcess
 from attar.server.collections.qdrant_edge import sync_log
 from attar.server.collections.store import Description, Size
-
-from .durability import descriptors_spent, power_lost, snapshots_tampered
-from .ground import Outcome
+from benchmarks.attacks.durability import descriptors_spent, power_lost, snapshots_tampered
+from benchmarks.attacks.ground import Outcome
 
 # The kinds of the other attacks are held without a server, by test_data_folder.py and test_sums.py.
 ATTACKS = (power_lost, snapshots_tampered, descriptors_spent)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from .graphs import ATTACKS
-from .ground import Attack
+from benchmarks.attacks.graphs import ATTACKS
+from benchmarks.attacks.ground import Attack
 
-HERE = ATTACKS[:2]  # tests/hostile has what the others come to; benchmarks/attacks.py runs all
+HERE = ATTACKS[:2]  # tests/hostile has what the others come to; benchmarks.attacks runs all
 
 
 @pytest.mark.parametrize("attack", HERE, ids=lambda attack: attack.name)

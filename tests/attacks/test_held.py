@@ -5,10 +5,10 @@ from typing import Final
 
 import pytest
 
-from .ground import Attack
-from .held import ATTACKS
+from benchmarks.attacks.ground import Attack
+from benchmarks.attacks.held import ATTACKS
 
-# One of each kind; benchmarks/attacks.py runs them all.
+# One of each kind; python -m benchmarks.attacks runs them all.
 RUN: Final = (
     "silent streams",
     "silent streams of nine connections",

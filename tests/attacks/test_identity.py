@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from .ground import Attack
-from .identity import ATTACKS
+from benchmarks.attacks.ground import Attack
+from benchmarks.attacks.identity import ATTACKS
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)

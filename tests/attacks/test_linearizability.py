@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 import attar
 from attar import Client
 from attar.errors import AlreadyExists, NotFound, Replaced
-from tests.support import servers
-from tests.support.bundles import tiny_bundle
-
-from .linearizability import Done, Model, linearizable
+from benchmarks.attacks.linearizability import Done, Model, linearizable
+from benchmarks.support import servers
+from benchmarks.support.bundles import tiny_bundle
 
 # ------------------------------------------------------------------------------ the checker
 

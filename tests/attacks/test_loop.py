@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ..support.bundles import tiny_bundle
-from ..support.servers import free_port, serving, settings
-from .ground import Attack
-from .loop import ATTACKS, LONGEST, Longest, Served
+from benchmarks.attacks.ground import Attack
+from benchmarks.attacks.loop import ATTACKS, LONGEST, Longest, Served
+from benchmarks.support.bundles import tiny_bundle
+from benchmarks.support.servers import free_port, serving, settings
 
 # Of a processor's time, which another process on this machine takes little of: 1 to 4 ms were seen,
 # of which gRPC takes most where it copies an answer of 3 MB, and 15 to 30 where it copies a message

@@ -20,11 +20,11 @@ from attar.training.catalogue import catalogue
 from attar.training.checkpoints import encoder_folder
 from attar.training.encoders.conv import SmallConv
 from attar.training.huggingface import loading
+from benchmarks.support.bundles import tiny_bundle
+from benchmarks.support.teachers import bert_folder, minilm
 
-from ..support.bundles import tiny_bundle
 from ..support.commands import Attar
 from ..support.students import corpus, trained
-from ..support.teachers import bert_folder, minilm
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ..support.bundles import tiny_bundle
+from benchmarks.support.bundles import tiny_bundle
+
 from ..support.commands import Attar
 
 

@@ -9,8 +9,7 @@ import pytest
 
 from attar.bundle import Bundle
 from attar.export.cost.energy import LABEL
-
-from ..support.bundles import (
+from benchmarks.support.bundles import (
     WORDS,
     text_files,
     text_graph,
@@ -18,6 +17,7 @@ from ..support.bundles import (
     tiny_bundle,
     tiny_tensor_bundle,
 )
+
 from ..support.commands import Attar
 from ..support.graphs import LENGTH, WIDTH, encoder_graph
 

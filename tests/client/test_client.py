@@ -22,9 +22,8 @@ from attar.client import calls
 from attar.errors import Overloaded
 from attar.server.errors import to_status
 from attar.v1 import collections_pb2, info_pb2
-
-from ..support.bundles import tiny_tensor_bundle
-from ..support.servers import free_port, serving, settings
+from benchmarks.support.bundles import tiny_tensor_bundle
+from benchmarks.support.servers import free_port, serving, settings
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,8 @@ from attar import AsyncClient, Client
 from attar.client import calls
 from attar.client.calls import Point, SearchResults
 from attar.errors import AlreadyExists, InputTooLong, InvalidInput, LimitReached, NotFound
-
-from ..support.bundles import tiny_bundle
-from ..support.servers import serving, settings
+from benchmarks.support.bundles import tiny_bundle
+from benchmarks.support.servers import serving, settings
 
 TEXTS = ["the cat", "a dog ran", "the sun", "rain", "blue sky", "red sun", "the cat sat", "a dog"]
 

@@ -12,8 +12,7 @@ from attar.bench import WARM_UP, Budget, bench, choose, items
 from attar.bench import Timing as Row
 from attar.bundle import Bundle
 from attar.errors import BackendError, InvalidInput, NotFound
-
-from ..support.bundles import tiny_bundle, tiny_tensor_bundle
+from benchmarks.support.bundles import tiny_bundle, tiny_tensor_bundle
 
 
 @pytest.fixture(scope="module")

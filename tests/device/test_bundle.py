@@ -28,8 +28,13 @@ from attar.manifest import (
     parse,
     serialise,
 )
-
-from ..support.bundles import text_files, text_graph, text_manifest, tiny_bundle, tokenizer_json
+from benchmarks.support.bundles import (
+    text_files,
+    text_graph,
+    text_manifest,
+    tiny_bundle,
+    tokenizer_json,
+)
 
 
 def tree(folder: Path) -> dict[str, bytes]:

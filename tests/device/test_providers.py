@@ -13,8 +13,7 @@ from attar.bundle import Bundle
 from attar.errors import InvalidInput, NotSupported
 from attar.manifest import Requires
 from attar.providers import CHAINS, Execution, Provider
-
-from ..support.bundles import text_files, text_manifest
+from benchmarks.support.bundles import text_files, text_manifest
 
 ALL = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "OpenVINOExecutionProvider"]
 

@@ -30,8 +30,13 @@ from attar.host import cpu_flags, describe, instruction_set
 from attar.inputs import identified
 from attar.manifest import Requires
 from attar.runtime import Encoder
-
-from ..support.bundles import WORDS, text_files, text_manifest, tiny_bundle, tiny_tensor_bundle
+from benchmarks.support.bundles import (
+    WORDS,
+    text_files,
+    text_manifest,
+    tiny_bundle,
+    tiny_tensor_bundle,
+)
 
 TEXTS = ["the cat sat on the mat", "", "a dog ran", "sun and rain " * 20, "Blue sky!", "日本語"]
 

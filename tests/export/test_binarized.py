@@ -14,8 +14,7 @@ from attar.export.measure import cosine
 from attar.export.passes.binarized import integer_codes, quantize_binarized
 from attar.export.text import text_graph
 from attar.training.data.text import pad
-
-from ..support.encoders import ATTENTIONS, random_rows, tiny_encoder
+from benchmarks.support.encoders import ATTENTIONS, random_rows, tiny_encoder
 
 Feed = dict[str, NDArray[np.int64]]
 

@@ -24,8 +24,7 @@ from attar.host import instruction_set
 from attar.inputs import Prepared, TextInput
 from attar.manifest import Latency, Manifest
 from attar.runtime import Encoder
-
-from ..support.bundles import WORDS, text_graph, text_manifest, tokenizer_json
+from benchmarks.support.bundles import WORDS, text_graph, text_manifest, tokenizer_json
 
 LOOSE = Gate(cosine_mean=0.5, cosine_worst=0.0, max_drop=1.0)
 STRICT = Gate(cosine_mean=0.99999, cosine_worst=0.9999, max_drop=0.0)

@@ -10,8 +10,8 @@ from attar.errors import InvalidInput
 from attar.export.graph_variants import DERIVED, derive
 from attar.export.text import export_text
 from attar.host import instruction_set
+from benchmarks.support.bundles import text_graph as averaging_graph
 
-from ..support.bundles import text_graph as averaging_graph
 from ..support.students import student_graph, texts, trained
 
 

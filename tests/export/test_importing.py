@@ -17,9 +17,8 @@ from attar.export.measure import cosine
 from attar.inputs import TextInput
 from attar.training.huggingface import loading
 from attar.training.probes.text_retrieval import embed
-
-from ..support.bundles import tokenizer_json
-from ..support.teachers import LENGTH, bert_folder, minilm, write_json
+from benchmarks.support.bundles import tokenizer_json
+from benchmarks.support.teachers import LENGTH, bert_folder, minilm, write_json
 
 TEXTS = ["", "the cat sat on the mat", "rain", "日本語 naïve ☃", "blue sky, red sun: " * 40]
 

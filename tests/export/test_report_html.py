@@ -20,8 +20,7 @@ from attar.errors import InvalidInput
 from attar.export.report_charts import Axis, Series, chart, ticks
 from attar.export.report_html import crossover, page, pareto
 from attar.manifest import Latency, Variant
-
-from ..support.bundles import text_files, text_manifest
+from benchmarks.support.bundles import text_files, text_manifest
 
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
 VOID = {"meta", "link", "img", "br", "hr", "input"}

@@ -15,8 +15,7 @@ from attar.export.text import export_text
 from attar.export.verify import LONG, TEXTS, Check, own_texts, verify
 from attar.manifest import Latency
 from attar.training.checkpoints import encoder_folder
-
-from ..support.bundles import (
+from benchmarks.support.bundles import (
     WORDS,
     text_files,
     text_graph,
@@ -24,8 +23,9 @@ from ..support.bundles import (
     tiny_bundle,
     tiny_tensor_bundle,
 )
+from benchmarks.support.teachers import bert_folder
+
 from ..support.students import texts, trained
-from ..support.teachers import bert_folder
 
 TEXTS_OF_OURS = [" ".join(WORDS[i : i + 1 + i % 4]) for i in range(10)]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ..support.servers import free_port, serving, settings
+from benchmarks.support.servers import free_port, serving, settings
 
 GET = b"GET /livez HTTP/1.1\r\nhost: localhost\r\n"
 POST = b"POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\n"

@@ -22,9 +22,8 @@ from attar.v1 import classification_pb2 as cla
 from attar.v1 import collections_pb2 as col
 from attar.v1 import embedding_pb2 as emb
 from attar.v1 import item_pb2 as itm
-
-from . import bodies
-from .http import world
+from benchmarks.hostile import bodies
+from benchmarks.hostile.http import world
 
 REFUSALS = {"INVALID_ARGUMENT", "NOT_FOUND"}
 quickly = settings(max_examples=60, deadline=None, database=None)

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from attar.cli.app import app
-
-from .commands import CASES, Case, attempt
+from benchmarks.hostile.commands import CASES, Case, attempt
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -26,4 +25,4 @@ def test_a_bad_command_has_status_2_its_words_and_leaves_nothing(
 def test_every_command_has_a_row() -> None:
     rows = {case.command.split()[0] for case in CASES}
     commands = {command.name or command.callback.__name__ for command in app.registered_commands}  # type: ignore[union-attr]
-    assert commands - rows == {"import"}  # of which tests/hostile/folders.py has the list
+    assert commands - rows == {"import"}  # of which benchmarks/hostile/folders.py has the list

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from attar import AsyncClient, AttarError, Client, InvalidInput, NotFound, Tls, Unavailable
-
-from ..support.servers import free_port, serving, settings
-from .connections import CASES, TARGETS, Case, world
+from benchmarks.hostile.connections import CASES, TARGETS, Case, world
+from benchmarks.support.servers import free_port, serving, settings
 
 World = tuple[Mapping[str, str], Mapping[str, Tls]]
 PROXIED = ("grpc_proxy", "https_proxy", "http_proxy", "no_grpc_proxy", "no_proxy")

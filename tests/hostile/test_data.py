@@ -10,8 +10,7 @@ from attar.errors import AttarError
 from attar.training.data.corpus import read_corpus
 from attar.training.data.reading import read
 from attar.training.data.source import Rows
-
-from .data import CASES, TEXTS, Case, Reads
+from benchmarks.hostile.data import CASES, TEXTS, Case, Reads
 
 
 def laid(case: Case, folder: Path) -> Path:

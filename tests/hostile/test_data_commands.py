@@ -12,11 +12,11 @@ import attar
 from attar.cli.commands import lines
 from attar.training.checkpoints import encoder_folder
 from attar.training.huggingface import loading
+from benchmarks.hostile.commands import written_encoder
+from benchmarks.hostile.data import Make, each, images, npz, put, table, wav
+from benchmarks.support.teachers import bert_folder
 
 from ..support.commands import Attar
-from ..support.teachers import bert_folder
-from .commands import written_encoder
-from .data import Make, each, images, npz, put, table, wav
 
 CORPUS = [f"the {word} sat on the mat and the {word} ate" for word in "abcdefghijklmnop"]
 

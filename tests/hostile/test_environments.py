@@ -8,10 +8,10 @@ import pytest
 
 from attar.errors import InvalidInput
 from attar.server.settings import read
+from benchmarks.hostile.environments import CASES, NOT_TRAINED, TRAINED, Case, service
+from benchmarks.support.servers import process
 
 from ..support.commands import Attar, Ran
-from ..support.servers import process
-from .environments import CASES, NOT_TRAINED, TRAINED, Case, service
 
 
 @pytest.fixture(autouse=True)

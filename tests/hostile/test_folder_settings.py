@@ -18,9 +18,17 @@ from attar.training.checkpoints.encoder_folder import TextModel
 from attar.training.encoders.text import TextNetwork
 from attar.training.huggingface import loading
 from attar.training.probes.text_retrieval import embed
-
-from ..support.families import libraries
-from .folder_settings import CONFIG, REFUSED, SETTINGS, TEXTS, TOKENIZERS, Setting, folder, put
+from benchmarks.hostile.folder_settings import (
+    CONFIG,
+    REFUSED,
+    SETTINGS,
+    TEXTS,
+    TOKENIZERS,
+    Setting,
+    folder,
+    put,
+)
+from benchmarks.support.families import libraries
 
 ROLES = {"query": "query", "passage": "document"}
 

@@ -11,9 +11,17 @@ from hypothesis import strategies as st
 
 from attar.errors import InvalidInput
 from attar.training.huggingface import loading
-
-from ..support.teachers import WIDTH, bert_folder, write_json
-from .folders import CASES, CONFIG, MODULES, POOLING, PROMPTS, SENTENCES, Case, attempt
+from benchmarks.hostile.folders import (
+    CASES,
+    CONFIG,
+    MODULES,
+    POOLING,
+    PROMPTS,
+    SENTENCES,
+    Case,
+    attempt,
+)
+from benchmarks.support.teachers import WIDTH, bert_folder, write_json
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -6,10 +6,9 @@ import httpx
 import pytest
 
 from attar import Client
-
-from ..support.servers import free_port
-from . import fuzz
-from .requests import world
+from benchmarks.hostile import fuzz
+from benchmarks.hostile.requests import world
+from benchmarks.support.servers import free_port
 
 COUNT = 150
 World = tuple[str, int]

@@ -26,12 +26,12 @@ from attar.server.usecases.anomaly import Anomaly
 from attar.server.usecases.classification import Classification, fit_classifier
 from attar.server.usecases.collections import Collections
 from attar.server.usecases.head_store import HeadStore
+from benchmarks.hostile.heads import CLASSIFIERS, DETECTORS, DIMS, Classifier, Detector
+from benchmarks.support.bundles import row_bundle, tiny_bundle
+from benchmarks.support.servers import serving
+from benchmarks.support.servers import settings as server_settings
 
 from ..server.engine.test_models import make, started
-from ..support.bundles import row_bundle, tiny_bundle
-from ..support.servers import serving
-from ..support.servers import settings as server_settings
-from .heads import CLASSIFIERS, DETECTORS, DIMS, Classifier, Detector
 
 Door = Literal["head", "client", "asyncio"]
 Call = Callable[..., Any]

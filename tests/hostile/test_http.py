@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from .http import (
+from benchmarks.hostile.http import (
     CASES,
     GOOD,
     NAME,
@@ -19,7 +19,7 @@ from .http import (
     send,
     world,
 )
-from .kserve import infer
+from benchmarks.hostile.kserve import infer
 
 Address = tuple[str, int]
 

@@ -29,10 +29,7 @@ from attar.errors import BackendError, BundleRefused, InputTooLong, InvalidInput
 from attar.export.verify import verify
 from attar.inputs import TensorInput, TextInput
 from attar.manifest import AxisRange, Limits, Range, TensorSpec, parse, serialise
-
-from ..support.bundles import text_files, text_manifest, tiny_bundle, tokenizer_json
-from ..support.servers import free_port, serving, settings
-from .items import (
+from benchmarks.hostile.items import (
     CASES,
     GOOD,
     LIMITS,
@@ -48,6 +45,8 @@ from .items import (
     tensor_bundle,
     unigram,
 )
+from benchmarks.support.bundles import text_files, text_manifest, tiny_bundle, tokenizer_json
+from benchmarks.support.servers import free_port, serving, settings
 
 NAMES = (*SPECS, *TEXTS)
 BY_NAME = {str(case): case for case in CASES}

@@ -10,8 +10,8 @@ from google.rpc.error_details_pb2 import BadRequest
 from google.rpc.status_pb2 import Status
 from tritonclient.grpc import service_pb2_grpc
 
-from .http import send, world
-from .kserve import GRPC, REST, Grpc, Rest, infer, message
+from benchmarks.hostile.http import send, world
+from benchmarks.hostile.kserve import GRPC, REST, Grpc, Rest, infer, message
 
 Address = tuple[str, int]
 

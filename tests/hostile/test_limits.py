@@ -8,8 +8,7 @@ import pytest
 
 from attar.server.settings import Settings
 from attar.v1 import info_pb2
-
-from .limits import ELSEWHERE, MAX_LENGTH, ROWS, VALUES, Row, World, world
+from benchmarks.hostile.limits import ELSEWHERE, MAX_LENGTH, ROWS, VALUES, Row, World, world
 
 TESTS = Path(__file__).parents[1]
 

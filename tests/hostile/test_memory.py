@@ -10,9 +10,8 @@ import numpy as np
 import psutil
 
 from attar import Client
-
-from ..support.bundles import tiny_tensor_bundle
-from ..support.servers import free_port, process
+from benchmarks.support.bundles import tiny_tensor_bundle
+from benchmarks.support.servers import free_port, process
 
 SHAPE = (3, 64, 64)
 ITEMS = 80

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from attar.cli.app import app
-
-from .network import CASES, Case, program, watched
+from benchmarks.hostile.network import CASES, Case, program, watched
 
 
 @pytest.mark.timeout(600)  # torch is imported anew

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from attar import Client
-
-from ..server.engine.test_bundle_repository import write
-from ..support.servers import serving, settings
-from .orphans import CASES, USES, Case, keep
+from benchmarks.hostile.orphans import CASES, USES, Case, keep
+from benchmarks.support.repositories import write
+from benchmarks.support.servers import serving, settings
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ..support.bundles import tiny_tensor_bundle
-from .processes import CASES, Case, run
+from benchmarks.hostile.processes import CASES, Case, run
+from benchmarks.support.bundles import tiny_tensor_bundle
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,11 @@ from torch.nn import functional as F
 
 from attar.errors import InvalidInput
 from attar.training.huggingface import vision_audio
+from benchmarks.hostile.processor_settings import IMAGE, IMAGES, SOUND, SOUNDS, Setting
+from benchmarks.support.families import libraries
+from benchmarks.support.teachers import write_json
 
-from ..support.families import libraries
-from ..support.teachers import write_json
 from ..training.huggingface.test_vision_audio import dinov2, wav2vec2
-from .processor_settings import IMAGE, IMAGES, SOUND, SOUNDS, Setting
 
 FILE = "preprocessor_config.json"
 

@@ -25,8 +25,7 @@ from scipy.io import wavfile
 from attar.errors import AttarError, InvalidInput
 from attar.training.data.corpus import read_corpus
 from attar.training.data.reading import read
-
-from .data import riff
+from benchmarks.hostile.data import riff
 
 MODES = {
     "png": ("1", "L", "LA", "P", "RGB", "RGBA"),

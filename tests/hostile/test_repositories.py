@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from attar.errors import BundleRefused, InvalidInput, Unavailable
+from benchmarks.hostile.repositories import CASES, REFUSED, Case, Refused, cut
+from benchmarks.support.repositories import write
 
-from ..server.engine.test_bundle_repository import served, vector, write
+from ..server.engine.test_bundle_repository import served, vector
 from ..support.commands import Attar
-from .repositories import CASES, REFUSED, Case, Refused, cut
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:

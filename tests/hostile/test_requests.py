@@ -7,8 +7,7 @@ import pytest
 
 from attar import Client
 from attar.server.app import RPCS
-
-from .requests import CASES, Case, send, world
+from benchmarks.hostile.requests import CASES, Case, send, world
 
 World = tuple[str, str, grpc.Channel]
 

@@ -9,9 +9,9 @@ import pytest
 
 from attar.cli.main import main
 from attar.training.checkpoints import encoder_folder
+from benchmarks.hostile.runs import CASES, FIRST, RUN, Case, ground
 
 from ..support.commands import Attar
-from .runs import CASES, FIRST, RUN, Case, ground
 
 
 def contents(folder: Path) -> dict[str, str]:

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec
 
 import attar
 from attar.bundle import Bundle
@@ -20,29 +19,10 @@ from attar.client import Client
 from attar.errors import AttarError, BundleRefused, InvalidInput, MissingExtra, NotFound, Refusal
 from attar.manifest import fingerprint, parse, serialise
 from attar.signature import SIGNATURE
-
-from ..support.bundles import text_graph, tiny_bundle
-from ..support.servers import serving, settings
-from .test_bundles import Damage, fields, listed, sealed
-
-MODEL = "variants/fp32.onnx"
-PEM = serialization.Encoding.PEM
-
-
-def private_key(path: Path, seed: int = 0, kind: Any = None) -> Path:
-    """Write a private key, as openssl does."""
-    key = kind or ed25519.Ed25519PrivateKey.from_private_bytes(bytes([seed] * 32))
-    form, cipher = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    path.write_bytes(key.private_bytes(PEM, form, cipher))
-    return path
-
-
-def public_key(path: Path, *privates: Path) -> Path:
-    """Write the public keys of private ones into one file."""
-    keys = [serialization.load_pem_private_key(each.read_bytes(), None) for each in privates]
-    form = serialization.PublicFormat.SubjectPublicKeyInfo
-    path.write_bytes(b"".join(key.public_key().public_bytes(PEM, form) for key in keys))
-    return path
+from benchmarks.hostile.bundles import MODEL, Damage, fields, listed, sealed
+from benchmarks.support.bundles import text_graph, tiny_bundle
+from benchmarks.support.keys import private_key, public_key
+from benchmarks.support.servers import serving, settings
 
 
 class Keys:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from attar.training.catalogue import catalogue
+from benchmarks.hostile.sizes import BATCHES, CASES, DATA, ITEMS, LEAST, SMALL, Case
 
 from ..support.commands import Attar
-from .sizes import BATCHES, CASES, DATA, ITEMS, LEAST, SMALL, Case
 
 RECIPES = catalogue()
 

@@ -19,11 +19,19 @@ from tritonclient.utils import InferenceServerException
 import attar
 from attar.errors import InvalidInput
 from attar.inputs import TextInput
-
-from ..support.bundles import WORDS, tiny_bundle
-from ..support.servers import free_port, serving, settings
-from .requests import world
-from .token_ids import CASES, MAX_LENGTH, TEXTS_ONLY, TOKENIZERS, Case, foreign, texts, tokenizer
+from benchmarks.hostile.requests import world
+from benchmarks.hostile.token_ids import (
+    CASES,
+    MAX_LENGTH,
+    TEXTS_ONLY,
+    TOKENIZERS,
+    Case,
+    foreign,
+    texts,
+    tokenizer,
+)
+from benchmarks.support.bundles import WORDS, tiny_bundle
+from benchmarks.support.servers import free_port, serving, settings
 
 WAY_OUT = "check_embedding_ctx_length=False"
 

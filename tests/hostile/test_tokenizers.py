@@ -7,9 +7,8 @@ import pytest
 
 import attar
 from attar.errors import BundleRefused
-
-from ..support.bundles import text_files, text_manifest
-from .tokenizers import CASES, SPELLED, Case
+from benchmarks.hostile.tokenizers import CASES, SPELLED, Case
+from benchmarks.support.bundles import text_files, text_manifest
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -15,10 +15,9 @@ import attar
 from attar import wire
 from attar.client import calls
 from attar.errors import AttarError, InvalidInput, ShapeError
-
-from ..support.bundles import tiny_bundle
-from .requests import world
-from .values import BAD, GOOD, HALF, ITEMS, STORED, TEXTS, UUID, Bad, Good
+from benchmarks.hostile.requests import world
+from benchmarks.hostile.values import BAD, GOOD, HALF, ITEMS, STORED, TEXTS, UUID, Bad, Good
+from benchmarks.support.bundles import tiny_bundle
 
 
 @pytest.fixture(scope="module")

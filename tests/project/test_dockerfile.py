@@ -11,8 +11,9 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from benchmarks.support.servers import free_port, serving, settings
+
 from ..support.requirements import PINNED, PROJECT, closure
-from ..support.servers import free_port, serving, settings
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "Dockerfile").read_text("utf-8")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ..support.bundles import tiny_bundle
-from ..support.crashes import rounds
+from benchmarks.support.bundles import tiny_bundle
+from benchmarks.support.crashes import rounds
 
 
 @pytest.mark.slow

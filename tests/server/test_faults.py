@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ..faults import load, models
-from ..faults.seen import Seen
+from benchmarks.faults import load, models
+from benchmarks.faults.seen import Seen
 
 
 def unharmed(seen: Seen) -> bool:

@@ -21,9 +21,8 @@ import attar
 from attar.errors import ShapeError
 from attar.server import kserve
 from attar.server.rpc.kserve_grpc import SERVICE
-
-from ..support.bundles import tiny_bundle, tiny_tensor_bundle
-from ..support.servers import serving, settings
+from benchmarks.support.bundles import tiny_bundle, tiny_tensor_bundle
+from benchmarks.support.servers import serving, settings
 
 MAX_ITEMS = 40
 WORDS = ["the cat sat", "", "a longer text about the sun and the rain", "dog"]

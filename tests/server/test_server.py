@@ -28,9 +28,8 @@ from attar.errors import BundleRefused, InvalidInput
 from attar.manifest import Manifest, Output, TensorSpec, Variant
 from attar.server.app import SERVICE_NAMES, running
 from attar.v1 import embedding_pb2, embedding_pb2_grpc, item_pb2
-
-from ..support.bundles import WORDS, tiny_bundle
-from ..support.servers import free_port, process, serving, settings
+from benchmarks.support.bundles import WORDS, tiny_bundle
+from benchmarks.support.servers import free_port, process, serving, settings
 
 SIDE = 512
 HEAD_START_S = 0.15  # until a first call runs, which takes much longer

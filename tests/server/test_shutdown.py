@@ -15,8 +15,7 @@ from google.rpc.status_pb2 import Status
 from attar import Unavailable
 from attar.client.calls import error_from
 from attar.v1 import embedding_pb2, item_pb2
-
-from ..support.servers import free_port, process
+from benchmarks.support.servers import free_port, process
 
 CALLERS = 4  # of each protocol
 

@@ -4,8 +4,7 @@ from functools import cache
 
 from attar.export.cost.count import Count, count
 from attar.export.text import text_graph
-
-from .encoders import ATTENTIONS, tiny_encoder, tiny_shape
+from benchmarks.support.encoders import ATTENTIONS, tiny_encoder, tiny_shape
 
 WIDTH, HEADS, DEPTH, HIDDEN, LENGTH, ANCHORS, BITS = 16, 4, 2, 32, 16, 8, 16
 

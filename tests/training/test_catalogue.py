@@ -59,7 +59,7 @@ def test_the_page_is_of_the_recipes_there_are() -> None:
         (name, r.paper, r.family, r.modality, r.claim.statement, list(r.departures))
         for name, r in catalogue().items()
     ]
-    assert shown == there, "python benchmarks/recipes.py --only RECIPE --out its results"
+    assert shown == there, "python -m benchmarks.recipes --only RECIPE --out its results"
 
 
 @pytest.mark.slow

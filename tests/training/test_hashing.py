@@ -25,8 +25,7 @@ from attar.training.hashing import (
 )
 from attar.training.probes.text_retrieval import embed
 from attar.training.recipes.text import ecoformer
-
-from ..support.encoders import ATTENTIONS, random_rows, tiny_encoder
+from benchmarks.support.encoders import ATTENTIONS, random_rows, tiny_encoder
 
 TOKENS, DEPTH, CLUSTERS = 196, 32, 8
 

@@ -11,8 +11,7 @@ from attar.errors import InvalidInput
 from attar.training.encoders.text import TextConfig, TextEncoder
 from attar.training.probes.text_retrieval import embed
 from attar.training.student_init import student_from_teacher
-
-from ..support.encoders import random_rows, tiny_encoder, tiny_shape
+from benchmarks.support.encoders import random_rows, tiny_encoder, tiny_shape
 
 SAMPLE = random_rows(32)
 TEACHER = tiny_shape(depth=3)

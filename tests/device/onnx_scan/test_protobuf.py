@@ -1,51 +1,29 @@
 """attar's reader of ONNX files and protobuf's own see the same file, or attar refuses it."""
 
-import struct
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-import onnx
 import pytest
 from google.protobuf.message import DecodeError
-from google.protobuf.unknown_fields import UnknownFieldSet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from attar.onnx_scan.protobuf import MAX_DEPTH, MAX_FIELDS, MAX_TEXT_BYTES, Message, Run, read
+from attar.onnx_scan.protobuf import MAX_DEPTH, MAX_FIELDS, MAX_TEXT_BYTES, read
 from attar.onnx_scan.schema import ENUMS, SCHEMA, Field
-
-from ...support.bundles import text_graph
-
-CORPUS = Path(__file__).parents[2] / "hostile" / "onnx_corpus.txt"
-"""Inputs that reached new code in benchmarks/fuzz_onnx.py, one a line in hex."""
+from benchmarks.hostile.onnx_files import (
+    PROTO,
+    agreed,
+    corpus,
+    held,
+    kind,
+    nested,
+    proto_of,
+    tag,
+    varint,
+)
+from benchmarks.support.bundles import text_graph
 
 FUZZ = settings(max_examples=100, deadline=None)
-
-SCALARS = {3: "int64", 5: "int32", 4: "uint64", 9: "string", 12: "bytes", 2: "float", 1: "double"}
-"""protobuf's numbers of types, as far as onnx.proto has them."""
-
-
-def descriptors(of: Any, known: dict[str, Any]) -> dict[str, Any]:
-    """Give every message that one can reach, by its name in onnx.proto."""
-    name = of.full_name.removeprefix("onnx.")
-    if name not in known:
-        known[name] = of
-        for field in of.fields:
-            if field.message_type is not None:
-                descriptors(field.message_type, known)
-    return known
-
-
-PROTO = descriptors(onnx.ModelProto.DESCRIPTOR, {})
-
-
-def kind(field: Any) -> str:
-    if field.message_type is not None:
-        return str(field.message_type.full_name.removeprefix("onnx."))
-    return str(field.enum_type.name) if field.enum_type is not None else SCALARS[field.type]
 
 
 def test_the_table_of_messages_is_onnx_protos() -> None:
@@ -68,80 +46,6 @@ def test_the_table_of_enums_is_onnx_protos() -> None:
         if field.enum_type is not None
     }
     assert {name: list(known) for name, known in ENUMS.items()} == enums
-
-
-def varint(number: int, padding: int = 0) -> bytes:
-    """Spell a number, in `padding` bytes more than it needs."""
-    out = bytearray()
-    while True:
-        more = number > 0x7F
-        out.append(number & 0x7F | (0x80 if more or padding else 0))
-        number >>= 7
-        if not more:
-            return bytes(out) + b"\x80" * max(0, padding - 1) + b"\x00" * (padding > 0)
-
-
-def tag(number: int, wire: int) -> bytes:
-    return varint(number << 3 | wire)
-
-
-def held(number: int, body: bytes) -> bytes:
-    """Give a field of bytes."""
-    return tag(number, 2) + varint(len(body)) + body
-
-
-def same(message: Message, proto: Any) -> None:
-    """Hold a message that attar read to what protobuf read from the same bytes."""
-    assert message.kind == proto.DESCRIPTOR.full_name.removeprefix("onnx.")
-    assert not len(UnknownFieldSet(proto))
-    there = {field.name: (field, value) for field, value in proto.ListFields()}
-    assert {name for name in message.fields if plain(message, name)} == set(there)
-    for name, (field, value) in there.items():
-        ours = plain(message, name) if field.is_repeated else [message.get(name)]
-        for mine, other in zip(ours, value if field.is_repeated else [value], strict=True):
-            if isinstance(mine, Message):
-                same(mine, other)
-            elif isinstance(other, float):
-                form = "<f" if SCALARS[field.type] == "float" else "<d"
-                assert np.isnan(mine) == np.isnan(other)
-                assert np.isnan(other) or struct.pack(form, mine) == struct.pack(form, other)
-            else:
-                assert (bytes(mine) if isinstance(mine, memoryview) else mine) == other
-
-
-def plain(message: Message, name: str) -> list[Any]:
-    """Give a field's values, packed runs taken apart; a field that stands once as a list of one."""
-    value = message.fields[name]
-    if not isinstance(value, list):
-        return [value]
-    return [each for part in value for each in (taken(part) if isinstance(part, Run) else [part])]
-
-
-def taken(run: Run) -> list[Any]:
-    assert run.numbers is not None
-    assert len(run.numbers) == run.count
-    numbers: list[Any] = run.numbers.tolist()
-    return numbers
-
-
-def agreed(data: bytes, name: str = "ModelProto") -> bool:
-    """Tell whether attar takes these bytes; where it does, protobuf must see the same."""
-    try:
-        message = read(data, name)
-    except ValueError:
-        return False
-    same(message, proto_of(data, name))
-    return True
-
-
-def proto_of(data: bytes, name: str) -> Any:
-    proto = getattr(onnx, name)()
-    proto.ParseFromString(data)
-    return proto
-
-
-def corpus() -> list[bytes]:
-    return [bytes.fromhex(line) for line in CORPUS.read_text("utf-8").split()]
 
 
 def test_whatever_fuzzing_kept_says_the_same_to_both_or_is_refused() -> None:
@@ -224,14 +128,6 @@ def twice(number: int, body: bytes) -> bytes:
     return held(number, body) * 2
 
 
-def nested(depth: int) -> bytes:
-    """Put types into one another: TypeProto.sequence_type, its elem_type, and so on."""
-    data = b""
-    for i in range(depth):
-        data = held(4 if i % 2 else 1, data)
-    return data
-
-
 MISREAD = [
     pytest.param("TensorProto", padded(LOCATION, 0) + b"\x01", "shortest", id="padded tag"),
     pytest.param("TensorProto", tag(LOCATION, 0) + b"\x81\x00", "shortest", id="padded number"),
@@ -275,7 +171,7 @@ CUT = [
     pytest.param(held(4, b"Add")[:-1], "past the end", id="cut text"),
     pytest.param(held(5, held(7, b"abcde")), "cut within a number", id="cut run"),
     pytest.param(held(5, held(8, b"\x80")), "does not end", id="cut number in a run"),
-    # ONNX Runtime's protobuf cuts the next two to 32 bits: tests/attacks/graphs.py.
+    # ONNX Runtime's protobuf cuts the next two to 32 bits: benchmarks/attacks/graphs.py.
     pytest.param(varint((7 << 3 | 2) | 1 << 32) + b"\x00", "of tag", id="a tag with bit 32"),
     pytest.param(varint((7 << 3 | 2) | 1 << 35) + b"\x00", "of tag", id="a tag with bit 35"),
 ]

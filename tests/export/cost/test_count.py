@@ -21,8 +21,8 @@ from attar.export.passes.fuse import fuse
 from attar.export.passes.quantize import quantize_int8
 from attar.export.passes.weight_only import quantize_weights
 from attar.manifest import TensorSpec
+from benchmarks.support.encoders import ATTENTIONS, tiny_encoder, tiny_shape
 
-from ...support.encoders import ATTENTIONS, tiny_encoder, tiny_shape
 from ...support.graphs import (
     ANCHORS,
     BITS,

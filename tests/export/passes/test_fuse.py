@@ -15,10 +15,10 @@ from attar.errors import InvalidInput
 from attar.export.passes.fuse import fuse, node_counts
 from attar.export.text import text_graph
 from attar.training.encoders.text import TextEncoder
+from benchmarks.support.bundles import VOCABULARY, text_files, text_manifest
+from benchmarks.support.bundles import text_graph as averaging_graph
+from benchmarks.support.encoders import tiny_encoder, tiny_shape
 
-from ...support.bundles import VOCABULARY, text_files, text_manifest
-from ...support.bundles import text_graph as averaging_graph
-from ...support.encoders import tiny_encoder, tiny_shape
 from ...support.students import binarized
 
 ROUNDING = 1e-6

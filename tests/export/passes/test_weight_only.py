@@ -17,8 +17,8 @@ from attar.export.passes.fuse import fuse
 from attar.export.passes.weight_only import Accuracy, quantize_blocks, quantize_weights
 from attar.export.text import text_feeds
 from attar.inputs import TextInput
+from benchmarks.support.bundles import text_graph as averaging_graph
 
-from ...support.bundles import text_graph as averaging_graph
 from ...support.students import MAX_LENGTH, student_graph, texts, tokenizer
 
 ALONE_OR_TOGETHER = 1e-6

@@ -34,9 +34,9 @@ from attar.native import DOMAIN, LIBRARY
 from attar.training.checkpoints.encoder_folder import TextModel
 from attar.training.data.text import pad
 from attar.training.encoders.attention import BinarizedAttention
+from benchmarks.support.bundles import text_files, text_manifest, tokenizer_json
+from benchmarks.support.encoders import random_rows, random_texts, tiny_encoder
 
-from ...support.bundles import text_files, text_manifest, tokenizer_json
-from ...support.encoders import random_rows, random_texts, tiny_encoder
 from ...support.graphs import counted, encoder_graph
 from ...support.students import binarized, texts, trained
 

@@ -28,14 +28,14 @@ from attar.export.targets.tensorrt.engine import (
     provider_options,
     run,
 )
-
-from ...support.bundles import (
+from benchmarks.support.bundles import (
     text_files,
     text_graph,
     text_manifest,
     tiny_bundle,
     tiny_tensor_bundle,
 )
+
 from ...support.engines import (
     BuilderFlag,
     Context,

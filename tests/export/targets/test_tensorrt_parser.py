@@ -8,8 +8,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from attar.export.targets.tensorrt.parser import OPERATORS, refusals
+from benchmarks.support.bundles import text_graph
 
-from ...support.bundles import text_graph
 from ...support.students import student_graph
 
 

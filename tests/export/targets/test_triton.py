@@ -17,8 +17,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from attar.bundle import Bundle
 from attar.errors import AlreadyExists, InvalidInput, NotFound
 from attar.export.targets.triton import MAX_BATCH, Device, export_triton, to_pbtxt
-
-from ...support.bundles import text_files, text_manifest, tiny_bundle, tiny_tensor_bundle
+from benchmarks.support.bundles import text_files, text_manifest, tiny_bundle, tiny_tensor_bundle
 
 
 def config(repository: Path, name: str) -> Any:

@@ -15,8 +15,7 @@ from attar.server.collections.factory import open_store
 from attar.server.collections.filters import EVERYTHING
 from attar.server.collections.qdrant import QdrantStore
 from attar.server.collections.store import Description, Search
-
-from ...support.servers import free_port, settings
+from benchmarks.support.servers import free_port, settings
 
 
 @asynccontextmanager

@@ -4,7 +4,6 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +19,10 @@ from attar.server.engine.bundle_repository import Repository, look, newer, place
 from attar.server.engine.model import Model
 from attar.server.engine.models import Models
 from attar.server.usecases.embed import embed
+from benchmarks.support.bundles import tiny_bundle
+from benchmarks.support.repositories import write
 
-from ...support.bundles import text_files, text_manifest, tiny_bundle
 from .test_models import Watch, make, until
-
-
-def write(
-    path: Path, *, version: str = "1", seed: int = 0, name: str = "tiny", half: bool = False
-) -> Path:
-    """Write a bundle of that version, or copy half of one, its last file cut."""
-    manifest = text_manifest(name=name, variants=("fp32", "int8"))
-    files = text_files(manifest, seed=seed)
-    built = Bundle.write(
-        path.with_name(f".{path.name}"), replace(manifest, version=version), files, replace=True
-    ).path
-    if path.exists():
-        shutil.rmtree(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    built.rename(path)
-    if half:
-        graph = path / "variants" / "fp32.onnx"
-        graph.write_bytes(graph.read_bytes()[:100])
-    return path
 
 
 @asynccontextmanager

@@ -28,8 +28,8 @@ from attar.server.engine.model import Model, Row
 from attar.server.engine.models import Models
 from attar.server.settings import Settings
 from attar.server.usecases.embed import embed as usecase
+from benchmarks.support.bundles import WORDS, tiny_bundle, tiny_tensor_bundle
 
-from ...support.bundles import WORDS, tiny_bundle, tiny_tensor_bundle
 from .test_batcher import Clumsy, Tally
 
 LIMITS: Final = (

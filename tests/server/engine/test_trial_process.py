@@ -20,10 +20,11 @@ from attar.server.engine.bundle_repository import BundleLocation, Proven, Reposi
 from attar.server.engine.models import Models
 from attar.server.engine.trial_process import Prover
 from attar.server.settings import Settings
+from benchmarks.attacks.bundles import ABORTS, ENDLESS, ENORMOUS, PANICS, Put
+from benchmarks.support.bundles import tiny_bundle
+from benchmarks.support.repositories import write
 
-from ...attacks.bundles import ABORTS, ENDLESS, ENORMOUS, PANICS, Put
-from ...support.bundles import tiny_bundle
-from .test_bundle_repository import lines, write
+from .test_bundle_repository import lines
 from .test_models import Watch, make, until
 
 MEMORY_BYTES: Final = Settings.model_fields["load_memory_bytes"].default

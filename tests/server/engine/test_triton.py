@@ -16,9 +16,8 @@ from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 import attar
 from attar import Client
 from attar.errors import NotFound, NotSupported, SpaceMismatch, Unavailable
-
-from ...support.bundles import tiny_bundle, tiny_tensor_bundle
-from ...support.servers import free_port, serving, settings
+from benchmarks.support.bundles import tiny_bundle, tiny_tensor_bundle
+from benchmarks.support.servers import free_port, serving, settings
 
 MOST = 4  # rows that the stand-in takes at a time
 

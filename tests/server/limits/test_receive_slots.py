@@ -11,9 +11,8 @@ import pytest
 
 from attar.errors import Overloaded
 from attar.server.limits.receive_slots import MAX_WAITING, PATIENCE_S, ReceiveSlots
-
-from ...support.bundles import tiny_bundle
-from ...support.servers import serving, settings
+from benchmarks.support.bundles import tiny_bundle
+from benchmarks.support.servers import serving, settings
 
 LIMIT = 4
 SLOW_S = 4 * PATIENCE_S

@@ -13,8 +13,7 @@ from attar.errors import InvalidInput, Overloaded
 from attar.server.limits import working_memory as working_module
 from attar.server.limits.working_memory import WorkingMemory
 from attar.server.request_context import RequestContext
-
-from ...support.servers import free_port, serving, settings
+from benchmarks.support.servers import free_port, serving, settings
 
 
 def call(working: WorkingMemory, caller: str = "") -> RequestContext:

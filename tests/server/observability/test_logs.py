@@ -23,8 +23,7 @@ from attar.server.observability.metrics import Metrics
 from attar.server.request_context import Phase, RequestContext
 from attar.server.security.access import Access
 from attar.v1 import embedding_pb2, item_pb2
-
-from ...support.servers import free_port, process
+from benchmarks.support.servers import free_port, process
 
 NEEDLE = "xyzzyplugh"
 

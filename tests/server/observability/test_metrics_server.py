@@ -16,8 +16,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from attar.server.observability import metrics_server
 from attar.server.observability.metrics_server import MetricsServer
 from attar.server.security.browser import Site
-
-from ...support.servers import free_port, serving, settings
+from benchmarks.support.servers import free_port, serving, settings
 
 
 def get(port: int, path: str, **headers: str) -> tuple[int, str]:

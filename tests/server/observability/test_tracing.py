@@ -21,8 +21,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from attar import Client, NotFound
 from attar.errors import InvalidInput
-
-from ...support.servers import free_port, serving, settings
+from benchmarks.support.servers import free_port, serving, settings
 
 
 class Collector(collector_grpc.TraceServiceServicer):

@@ -18,8 +18,8 @@ import pytest
 from attar import Client
 from attar.errors import InvalidInput, NotFound, NotSupported, Unavailable
 from attar.server.processes.pool import part_of_the_cores, worker_settings
-from tests.support.bundles import tiny_bundle
-from tests.support.servers import free_port, process, serving, settings
+from benchmarks.support.bundles import tiny_bundle
+from benchmarks.support.servers import free_port, process, serving, settings
 
 pytestmark = pytest.mark.slow
 _OWN: Final = ("grpc.use_local_subchannel_pool", 1)

@@ -23,9 +23,8 @@ import attar
 from attar.errors import InvalidInput
 from attar.server.app import running
 from attar.server.rest.openapi import SCHEMAS
-
-from ...support.bundles import tiny_bundle, tiny_tensor_bundle
-from ...support.servers import free_port, serving, settings
+from benchmarks.support.bundles import tiny_bundle, tiny_tensor_bundle
+from benchmarks.support.servers import free_port, serving, settings
 
 MAX_ITEMS = 40
 MAX_BYTES = 64 * 1024

@@ -18,8 +18,7 @@ import trustme
 from attar.server.rest.routes import ROUTES
 from attar.server.security.access import SCOPES
 from attar.server.settings import Settings
-
-from ...support.servers import free_port, process, serving, settings
+from benchmarks.support.servers import free_port, process, serving, settings
 
 READER, ADMIN = "reader-0123456789", "admin-0123456789a"
 KEYS = f"""

@@ -15,9 +15,8 @@ from tritonclient.grpc.aio import InferenceServerClient
 
 from attar.server.app import SERVICE_NAMES, running
 from attar.server.rpc import reflection
-
-from ...support.bundles import tiny_tensor_bundle
-from ...support.servers import free_port, serving, settings
+from benchmarks.support.bundles import tiny_tensor_bundle
+from benchmarks.support.servers import free_port, serving, settings
 
 STATES = health_pb2.HealthCheckResponse
 

@@ -7,9 +7,8 @@ import pytest
 
 import attar
 from attar import Client
-
-from ...support.servers import serving, settings
-from ..engine.test_bundle_repository import write
+from benchmarks.support.repositories import write
+from benchmarks.support.servers import serving, settings
 
 
 def test_a_repository_is_listed_loaded_and_unloaded_by_a_client(tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ import pytest
 from attar import AsyncClient
 from attar.server.limits.fair_shares import room
 from attar.server.rpc.stream import in_order
-
-from ...support.servers import serving, settings
+from benchmarks.support.servers import serving, settings
 
 IDLE: Final = 60
 HANGS_S: Final = 25  # sooner than an idle caller's message is given up

@@ -15,12 +15,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from attar import Client
 from attar.server.limits import fair_shares
 from attar.v1 import embedding_pb2, embedding_pb2_grpc, item_pb2
-
-from ...attacks.h2 import DATA, RST_STREAM, WINDOW_UPDATE, Connection, frame
-from ...attacks.held import EMBED, embed_request, until
-from ...faults.ground import harmed_bundle, words
-from ...support.bundles import tiny_bundle
-from ...support.servers import free_port, serving, settings
+from benchmarks.attacks.h2 import DATA, RST_STREAM, WINDOW_UPDATE, Connection, frame
+from benchmarks.attacks.held import EMBED, embed_request, until
+from benchmarks.faults.ground import harmed_bundle, words
+from benchmarks.support.bundles import tiny_bundle
+from benchmarks.support.servers import free_port, serving, settings
 
 DIM = 64
 TEXTS = ["a"] * 1024  # equal, so they are computed once

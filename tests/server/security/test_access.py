@@ -19,8 +19,7 @@ from attar.errors import InvalidInput, PermissionDenied, RateLimited, Unauthenti
 from attar.server.app import RPCS
 from attar.server.rpc.interceptor import SCOPES
 from attar.server.security.access import Access, bearer, is_local, parse_keys, read_keys
-
-from ...support.servers import serving, settings
+from benchmarks.support.servers import serving, settings
 
 READER, WRITER, SLOW = ("reader-0123456789", "writer-0123456789", "slow-0123456789abc")
 KEYS = f"""

@@ -13,8 +13,7 @@ from attar import AsyncClient, Client, Tls
 from attar.errors import InvalidInput, Unavailable
 from attar.server.security.tls import Certificate, Files, certificate
 from attar.server.settings import Settings
-
-from ...support.servers import serving, settings
+from benchmarks.support.servers import serving, settings
 
 
 @pytest.fixture(scope="module")

@@ -33,9 +33,9 @@ from attar.server.usecases.collections import Collections
 from attar.server.usecases.embed import embed
 from attar.server.usecases.fit_queue import FitQueue
 from attar.server.usecases.head_store import Capacity
+from benchmarks.support.bundles import tiny_bundle
+from benchmarks.support.servers import serving, settings
 
-from ...support.bundles import tiny_bundle
-from ...support.servers import serving, settings
 from ..engine.test_models import make, started
 
 

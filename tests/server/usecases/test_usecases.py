@@ -27,8 +27,8 @@ from attar.server.usecases.anomaly import Anomaly
 from attar.server.usecases.classification import Classification
 from attar.server.usecases.collections import CollectionInfo, Collections
 from attar.server.usecases.embed import embed
+from benchmarks.support.bundles import tiny_bundle, tiny_tensor_bundle
 
-from ...support.bundles import tiny_bundle, tiny_tensor_bundle
 from ..engine.test_models import make, started
 
 LONG = "cat " * 40

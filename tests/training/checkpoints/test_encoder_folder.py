@@ -16,9 +16,8 @@ from attar.training.checkpoints.encoder_folder import TextModel, attention_kinds
 from attar.training.data.text import pad
 from attar.training.encoders.text import TextConfig, TextEncoder
 from attar.training.hashing import Hashing, binarize
-
-from ...support.bundles import tokenizer_json
-from ...support.encoders import ATTENTIONS, random_rows, tiny_encoder, tiny_shape
+from benchmarks.support.bundles import tokenizer_json
+from benchmarks.support.encoders import ATTENTIONS, random_rows, tiny_encoder, tiny_shape
 
 FILES = ("encoder.json", "encoder.safetensors", "tokenizer.json")
 

@@ -22,9 +22,8 @@ from attar.training.probes.text_retrieval import embed
 from attar.training.recipes.text.common import text_data
 from attar.training.sampler import Sampler, evenly
 from attar.training.tokenizers.wordpiece import train_tokenizer
-
-from ...support.bundles import tokenizer_json
-from ...support.encoders import ATTENTIONS, random_rows, random_texts, rows_of, tiny_encoder
+from benchmarks.support.bundles import tokenizer_json
+from benchmarks.support.encoders import ATTENTIONS, random_rows, random_texts, rows_of, tiny_encoder
 
 CORPUS = ("The cat sat on the mat.", "Le café était œuvré: naïve!", "Cats and mats, sat upon.")
 

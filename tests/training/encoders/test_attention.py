@@ -25,9 +25,9 @@ from attar.training.encoders.attention import (
 )
 from attar.training.encoders.text import TextEncoder
 from attar.training.hashing import binarize
+from benchmarks.support.encoders import ATTENTIONS, random_rows, tiny_encoder
 
 from ...support.checked import checked
-from ...support.encoders import ATTENTIONS, random_rows, tiny_encoder
 
 every_attention = pytest.mark.parametrize("name", ATTENTIONS)
 WIDTH, HEADS, DEPTH = 12, 3, 4

@@ -50,9 +50,9 @@ from attar.training.encoders.transformer import Attention, TransformerConfig
 from attar.training.encoders.vit import VitConfig, VitEncoder
 from attar.training.probes.text_retrieval import embed
 from attar.training.tokenizers.smiles import smiles_tokenizer
+from benchmarks.support.encoders import ATTENTIONS
 
 from ...support.checked import checked
-from ...support.encoders import ATTENTIONS
 
 ROUTES = ("softmax", "linear", "binarized")
 EVERY = "binarized+linear+softmax"

@@ -15,8 +15,7 @@ from attar.training.encoders.series import SeriesConfig, SeriesEncoder
 from attar.training.encoders.tokens import sinusoids
 from attar.training.encoders.transformer import TransformerConfig
 from attar.training.hashing import Hashing, binarize
-
-from ...support.encoders import ATTENTIONS
+from benchmarks.support.encoders import ATTENTIONS
 
 TRANSFORMER = TransformerConfig(width=16, depth=2, heads=2, hidden=32, norm="pre", norm_eps=1e-5)
 

@@ -14,8 +14,7 @@ from attar.training.encoders.text import TextConfig, TextEncoder, parameter_coun
 from attar.training.encoders.transformer import TransformerConfig
 from attar.training.probes.text_retrieval import embed
 from attar.training.recipes.text.common import STUDENT
-
-from ...support.encoders import ATTENTIONS, random_rows, rows_of, tiny_encoder, tiny_shape
+from benchmarks.support.encoders import ATTENTIONS, random_rows, rows_of, tiny_encoder, tiny_shape
 
 
 @pytest.mark.parametrize("name", ATTENTIONS)

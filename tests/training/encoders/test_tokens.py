@@ -15,8 +15,7 @@ from attar.training.encoders.tokens import Hidden, TokenEncoder, take
 from attar.training.encoders.transformer import Attention, TransformerConfig
 from attar.training.encoders.vit import VitConfig, VitEncoder
 from attar.training.hashing import Hashing, binarize
-
-from ...support.encoders import ATTENTIONS
+from benchmarks.support.encoders import ATTENTIONS
 
 BLOCKS = TransformerConfig(width=16, depth=2, heads=2, hidden=24, norm="pre", norm_eps=1e-5)
 ADAPTERS = ("vit", "vit-cls", "series", "spectrogram", "table", "table-mean")

@@ -16,10 +16,9 @@ from attar.training.data.text import tokenize
 from attar.training.huggingface import loading
 from attar.training.huggingface.config import Declared
 from attar.training.probes.text_retrieval import embed
-
-from ...hostile.folders import PROMPTS, edit
-from ...support.families import libraries, sentence_folder
-from ...support.teachers import LENGTH, WIDTH, bert_folder, write_json
+from benchmarks.hostile.folders import PROMPTS, edit
+from benchmarks.support.families import libraries, sentence_folder
+from benchmarks.support.teachers import LENGTH, WIDTH, bert_folder, write_json
 
 TEXTS = ["", "rain", "the cat sat on the mat", "blue sky sun " * 9, "a red mat in the rain"]
 

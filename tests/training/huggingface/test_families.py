@@ -23,9 +23,15 @@ from attar.training.data.text import tokenize
 from attar.training.huggingface import loading
 from attar.training.huggingface.config import Declared
 from attar.training.probes.text_retrieval import embed
-
-from ...support.encoders import random_texts
-from ...support.families import FAMILIES, LENGTH, WIDTH, libraries, plain_folder, sentence_folder
+from benchmarks.support.encoders import random_texts
+from benchmarks.support.families import (
+    FAMILIES,
+    LENGTH,
+    WIDTH,
+    libraries,
+    plain_folder,
+    sentence_folder,
+)
 
 # Of every length up to the limit and beyond it, so that a batch of them pads all but one.
 TEXTS = ["", "rain", "blue sky sun " * 9, *random_texts(16, words=(1, LENGTH))]

@@ -20,11 +20,10 @@ from attar.training.encoders.transformer import TransformerConfig
 from attar.training.encoders.vit import VitConfig, VitEncoder
 from attar.training.huggingface import bert, loading, vit_names
 from attar.training.huggingface.config import Declared
-
-from ...support.bundles import tokenizer_json
-from ...support.encoders import ATTENTIONS, random_rows, tiny_encoder, tiny_shape
-from ...support.families import libraries
-from ...support.teachers import tokenizer_with_specials
+from benchmarks.support.bundles import tokenizer_json
+from benchmarks.support.encoders import ATTENTIONS, random_rows, tiny_encoder, tiny_shape
+from benchmarks.support.families import libraries
+from benchmarks.support.teachers import tokenizer_with_specials
 
 TRANSFORMER = TransformerConfig(width=16, depth=2, heads=2, hidden=24, norm="pre", norm_eps=1e-6)
 SHAPE = VitConfig(side=8, patch=4, transformer=TRANSFORMER, pooling="cls", normalized=False)

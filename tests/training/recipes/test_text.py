@@ -17,9 +17,8 @@ from attar.training.recipe import Recipe
 from attar.training.recipes.text import barlow_twins, distil, ecoformer, simclr
 from attar.training.recipes.text.common import PretrainingSettings, TextData, text_data
 from attar.training.student_init import student_from_teacher
-
-from ...support.bundles import tokenizer_json
-from ...support.encoders import random_texts, tiny_encoder, tiny_shape
+from benchmarks.support.bundles import tokenizer_json
+from benchmarks.support.encoders import random_texts, tiny_encoder, tiny_shape
 
 every_recipe = pytest.mark.parametrize(
     "recipe", [barlow_twins.recipe, simclr.recipe], ids=["barlow_twins", "simclr"]

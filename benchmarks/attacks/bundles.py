@@ -24,8 +24,8 @@ from attar import Client
 from attar.bundle import Bundle
 from attar.errors import AttarError
 from attar.manifest import FileEntry, fingerprint, serialise
-from tests.support.bundles import text_files, text_graph, text_manifest, tiny_bundle
 
+from ..support.bundles import text_files, text_graph, text_manifest, tiny_bundle
 from .ground import Attack, Attacked, Outcome, attacked
 
 WATCH_S: Final = 0.2

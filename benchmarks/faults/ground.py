@@ -21,9 +21,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 import attar
 from attar.bundle import Bundle
-from tests.support.bundles import VOCABULARY, text_manifest, tokenizer_json
-from tests.support.servers import free_port
 
+from ..support.bundles import VOCABULARY, text_manifest, tokenizer_json
+from ..support.servers import free_port
 from .seen import NotRun
 
 POISON: Final = "!"  # the graph fails on it: the table has no row for it

@@ -1,8 +1,8 @@
 """Fuzz: bytes that nobody would send on purpose, and what the server must make of each.
 
-Seeds are the bad requests of tests/hostile/requests.py and good ones of every protocol; each is
+Seeds are the bad requests of `requests.py` and good ones of every protocol; each is
 bent a little, so that much of it still parses. tests/hostile/test_fuzz.py sends hundreds of them,
-and benchmarks/faults.py thousands.
+and python -m benchmarks.faults thousands.
 """
 
 import asyncio

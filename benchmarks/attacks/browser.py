@@ -17,10 +17,10 @@ import trustme
 import attar
 from attar import Client
 from attar.v1 import models_pb2, models_pb2_grpc
-from tests.faults.ground import served
-from tests.hostile.http import GOOD, Answer, get, request, send
-from tests.support.bundles import tiny_bundle
 
+from ..faults.ground import served
+from ..hostile.http import GOOD, Answer, get, request, send
+from ..support.bundles import tiny_bundle
 from . import h2
 from .ground import Attack, Attacked, Outcome, attacked
 

@@ -1,7 +1,7 @@
-"""Attack real servers in every way that tests/attacks knows, and see what each comes to.
+"""Attack real servers in every way that benchmarks/attacks knows, and see what each comes to.
 
-    python benchmarks/attacks.py --out benchmarks/results/attacks.json
-    python benchmarks/attacks.py --only 'a shape without bytes'
+    python -m benchmarks.attacks --out benchmarks/results/attacks.json
+    python -m benchmarks.attacks --only 'a shape without bytes'
 
 Each attack has a server of its own on this machine, killed above a cap of memory, and an honest
 caller of it. A row says whether the attack held off, the most memory that the server and its
@@ -19,23 +19,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-sys.path.append(str(Path(__file__).parents[1]))
-
-import tests.attacks
 from attar.host import describe
-from tests.attacks.ground import Attack
-from tests.faults.seen import NotRun
+
+from ..faults.seen import NotRun
+from .ground import Attack
 
 VERSIONS: Final = ("attar", "grpcio", "protobuf", "qdrant-edge-py", "starlette", "uvicorn")
 
 
 def attacks() -> tuple[Attack, ...]:
-    """Every row of every module of tests/attacks."""
-    names = sorted(module.name for module in pkgutil.iter_modules(tests.attacks.__path__))
+    """Every row of every module of benchmarks/attacks."""
+    names = sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]))
     modules = [
-        importlib.import_module(f"tests.attacks.{name}")
+        importlib.import_module(f"{__package__}.{name}")
         for name in names
-        if name != "ground" and not name.startswith("test_")
+        if name not in ("ground", "__main__")
     ]
     return tuple(attack for module in modules for attack in getattr(module, "ATTACKS", ()))
 
@@ -64,7 +62,7 @@ def main() -> None:
     if arguments.out is not None:
         only = "".join(f" --only {name!r}" for name in arguments.only or ())
         result = {
-            "command": f"python benchmarks/attacks.py{only} --out OUT",
+            "command": f"python -m benchmarks.attacks{only} --out OUT",
             "machine": describe(),
             "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
             "rows": rows,

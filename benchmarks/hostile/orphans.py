@@ -11,8 +11,8 @@ from typing import Any
 
 from attar import AttarError, Client, NotFound, SpaceMismatch
 
-from ..server.engine.test_bundle_repository import write
 from ..support.bundles import WORDS
+from ..support.repositories import write
 
 ITEMS = [f"{one} {other}" for one in WORDS[:8] for other in WORDS[:4]]
 USES: dict[str, Callable[[Client], Any]] = {

@@ -34,8 +34,8 @@ from attar.v1 import (
     embedding_pb2_grpc,
     item_pb2,
 )
-from tests.support.bundles import WORDS
 
+from ..support.bundles import WORDS
 from .ground import Attack, Outcome, attacked
 
 ITEMS: Final = 2048

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from attar.bundle import Bundle
 
-from ..server.engine.test_bundle_repository import write
+from ..support.repositories import write
 
 Change = Callable[[Path], object]
 Line = tuple[str, str, str]

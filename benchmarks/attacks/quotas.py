@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from attar import Client
 from attar.errors import AttarError, BackendError, InvalidInput, RateLimited
-from tests.faults.ground import Server, served
-from tests.support.bundles import tiny_bundle
 
+from ..faults.ground import Server, served
+from ..support.bundles import tiny_bundle
 from .ground import Attack, Outcome, attacked
 
 HONEST: Final = "honest-0123456789"

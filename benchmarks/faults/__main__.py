@@ -1,7 +1,7 @@
 """Do every fault that the server must bear to a real one, and count what became of the requests.
 
-    python benchmarks/faults.py --full --out benchmarks/results/faults.json
-    python benchmarks/faults.py --only 'disk full' --only 'clock moved'
+    python -m benchmarks.faults --full --out benchmarks/results/faults.json
+    python -m benchmarks.faults --only 'disk full' --only 'clock moved'
 
 Without --full the counts are small, and it takes two or three minutes; with it, about half an hour.
 Each has a server of its own, `attar serve` in a process of its own, and stays on this machine.
@@ -29,13 +29,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-sys.path.append(str(Path(__file__).parents[1]))
-
 from attar.host import describe
-from tests.faults import load, messages, models, storage
-from tests.faults.seen import NotRun, Seen
 
-ROOT: Final = Path(__file__).parents[1]
+from . import load, messages, models, storage
+from .seen import NotRun, Seen
+
+ROOT: Final = Path(__file__).parents[2]
 FAKETIME: Final = ROOT / "build" / "faketime"
 LONGEST_S: Final = 1800  # of one fault; then it counts as lost
 VERSIONS: Final = ("attar", "grpcio", "protobuf", "qdrant-edge-py", "starlette", "uvicorn")
@@ -95,7 +94,7 @@ def main() -> None:
     if arguments.out is not None:
         only = "".join(f" --only {name!r}" for name in arguments.only or ())
         result = {
-            "command": f"python benchmarks/faults.py{' --full' * arguments.full}{only} --out OUT",
+            "command": f"python -m benchmarks.faults{' --full' * arguments.full}{only} --out OUT",
             "machine": describe(),
             "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
             "rows": rows,

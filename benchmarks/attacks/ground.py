@@ -1,6 +1,6 @@
 """Ground: a server with a cap on its memory, and an honest caller of it, for attacks.
 
-A module of attacks holds rows, `ATTACKS`; tests run some of them and `benchmarks/attacks.py` all:
+A module of attacks holds rows, `ATTACKS`; tests run some, and `python -m benchmarks.attacks` all:
 
     def silent_streams(folder: Path) -> Outcome:
         with attacked(folder) as server:
@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 import attar
 from attar import Client
 from attar.errors import AttarError
-from tests.faults.ground import Server, served
-from tests.support.bundles import tiny_bundle
+
+from ..faults.ground import Server, served
+from ..support.bundles import tiny_bundle
 
 CAP_MB: Final = 1000.0  # of memory; the server is killed above it
 SAMPLE_EVERY_S: Final = 0.03

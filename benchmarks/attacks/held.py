@@ -20,8 +20,8 @@ from attar import Client
 from attar.errors import Overloaded
 from attar.server.limits import file_descriptors
 from attar.v1 import embedding_pb2, item_pb2
-from tests.support.bundles import tiny_bundle
 
+from ..support.bundles import tiny_bundle
 from .ground import HONEST, Attack, Attacked, Outcome, attacked
 from .h2 import GREETING, RST_STREAM, Connection, message
 

@@ -25,17 +25,11 @@ from attar.bundle import Bundle
 from attar.errors import AttarError
 from attar.server.app import SERVICES
 from attar.v1 import models_pb2, models_pb2_grpc
-from tests.faults.ground import served
-from tests.hostile import http, kserve, requests
-from tests.hostile.http import get, request, send
-from tests.support.bundles import (
-    VOCABULARY,
-    text_files,
-    text_manifest,
-    tiny_bundle,
-    tiny_tensor_bundle,
-)
 
+from ..faults.ground import served
+from ..hostile import http, kserve, requests
+from ..hostile.http import get, request, send
+from ..support.bundles import VOCABULARY, text_files, text_manifest, tiny_bundle, tiny_tensor_bundle
 from .ground import Attack, Attacked, Outcome, attacked
 
 POISON: Final = VOCABULARY[-1]
@@ -85,7 +79,7 @@ def machine(folder: Path) -> tuple[str, ...]:
 
 
 def every_refusal(folder: Path) -> Outcome:
-    """Send every bad request that tests/hostile knows, and read all that comes back."""
+    """Send every bad request that benchmarks/hostile knows, and read all that comes back."""
     text = tiny_bundle(folder / "tiny.attar", dims=(8, 16), max_length=32)
     more = [
         tiny_tensor_bundle(folder / f"{name}.attar", name=name) for name in ("tiny-image", "pixels")

@@ -21,10 +21,10 @@ import psutil
 
 from attar import Client
 from attar.errors import AttarError
-from tests.faults.ground import served
-from tests.faults.seen import NotRun
-from tests.support.bundles import tiny_bundle
 
+from ..faults.ground import served
+from ..faults.seen import NotRun
+from ..support.bundles import tiny_bundle
 from .ground import Attack, Outcome, attacked
 from .power import lose, recorded
 

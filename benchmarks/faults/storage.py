@@ -16,9 +16,9 @@ import psutil
 
 from attar import Client
 from attar.errors import AttarError, DiskFull, Unavailable
-from tests.support.bundles import tiny_bundle
-from tests.support.crashes import BATCH, rounds
 
+from ..support.bundles import tiny_bundle
+from ..support.crashes import BATCH, rounds
 from .asking import Judged, ask, channel
 from .ground import Server, Truth, harmed_bundle, served, truth, words
 from .seen import NotRun, Seen
@@ -124,7 +124,7 @@ def disk_full(folder: Path) -> Seen:
 def clock_moved(folder: Path, *, library: Path | None = None) -> Seen:
     """The wall clock jumps by days and years, there and back; `library` is libfaketime's."""
     if library is None:
-        raise NotRun("libfaketime is not here; benchmarks/faults.py fetches it from Debian")
+        raise NotRun("libfaketime is not here; python -m benchmarks.faults fetches it from Debian")
     bundle = harmed_bundle(folder / "tiny.attar")
     texts = words(200)
     known = truth(bundle, texts)

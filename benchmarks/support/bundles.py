@@ -136,7 +136,7 @@ def text_manifest(
         output=Output(dim=dim, dims=tuple(dims or (dim,))),
         ranges=Ranges(low=(-1.0,) * dim, high=(1.0,) * dim),
         reference=variants[0],
-        lineage={"recipe": "tests.support.bundles", "seed": 0},
+        lineage={"recipe": "benchmarks.support.bundles", "seed": 0},
         licence="Apache-2.0",
         variants=tuple(
             Variant(

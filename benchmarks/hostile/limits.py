@@ -58,28 +58,34 @@ VALUES: Final[Mapping[str, int]] = {
     "max_name_characters": 12,
 }
 ELSEWHERE: Final[Mapping[str, str]] = {
-    "max_batch_tokens": "test_batcher.py:"
+    "max_batch_tokens": "server/engine/test_batcher.py:"
     "test_a_batch_has_the_oldest_stays_in_its_budget_and_pads_a_tenth_of_it",
-    "max_queue_items": "test_batcher.py:test_a_full_queue_refuses_and_a_leaver_makes_room",
-    "max_queue_tokens": "test_batcher.py:test_a_full_queue_refuses_and_a_leaver_makes_room",
-    "max_concurrent_requests": "test_server.py:"
+    "max_queue_items": "server/engine/test_batcher.py:"
+    "test_a_full_queue_refuses_and_a_leaver_makes_room",
+    "max_queue_tokens": "server/engine/test_batcher.py:"
+    "test_a_full_queue_refuses_and_a_leaver_makes_room",
+    "max_concurrent_requests": "server/test_server.py:"
     "test_calls_beyond_the_limit_are_refused_before_any_work",
-    "max_stream_requests": "test_stream.py:test_a_stream_works_on_so_many_requests_at_a_time",
+    "max_stream_requests": "server/rpc/test_stream.py:"
+    "test_a_stream_works_on_so_many_requests_at_a_time",
     "max_search_limit": "attacks/test_collections_limits.py:"
     "test_a_limit_takes_what_stands_at_it_and_refuses_one_more",
     **dict.fromkeys(
         ("max_streams", "max_untaken_bytes"),
-        "test_shares.py:test_a_caller_takes_more_exactly_while_it_has_no_more_than_is_free",
+        "server/limits/test_fair_shares.py:test_a_caller_takes_more_exactly_while_it_has_no_more_than_is_free",
     ),
     "max_fit_bytes": "attacks/test_collections_limits.py:"
     "test_a_detector_is_fitted_on_no_more_vectors_than_memory_is_for",
-    "max_heads_bytes": "test_fits.py:"
+    "max_heads_bytes": "server/usecases/test_fits.py:"
     "test_heads_of_both_kinds_have_so_many_bytes_together_and_no_more",
-    "max_heads": "test_fits.py:test_a_server_keeps_so_many_heads_of_a_kind_and_no_more",
+    "max_heads": "server/usecases/test_fits.py:"
+    "test_a_server_keeps_so_many_heads_of_a_kind_and_no_more",
     "max_connection_streams": "attacks/test_held.py:test_what_one_caller_holds_is_bounded_and_ends",
-    "max_http_connections": "test_http.py:test_connections_beyond_the_limit_are_told_and_closed",
-    "max_working_bytes": "test_working.py:test_calls_hold_so_much_together_and_no_more",
-    "max_collections": "test_collections_calls.py:test_there_are_only_so_many_collections",
+    "max_http_connections": "server/rest/test_http.py:"
+    "test_connections_beyond_the_limit_are_told_and_closed",
+    "max_working_bytes": "server/limits/test_working_memory.py:"
+    "test_calls_hold_so_much_together_and_no_more",
+    "max_collections": "client/test_collections_calls.py:test_there_are_only_so_many_collections",
     **dict.fromkeys(
         (
             "max_payload_bytes",

@@ -16,11 +16,11 @@ from attar import Client
 from attar.bundle import Bundle
 from attar.errors import BundleRefused
 from attar.onnx_scan.check import check_onnx
-from tests.device.onnx_scan.test_protobuf import held, nested, tag, varint
-from tests.hostile.test_bundles import MODEL, listed, sealed
-from tests.hostile.test_signatures import private_key, public_key
-from tests.support.bundles import text_graph, tiny_bundle
 
+from ..hostile.bundles import MODEL, listed, sealed
+from ..hostile.onnx_files import held, nested, tag, varint
+from ..support.bundles import text_graph, tiny_bundle
+from ..support.keys import private_key, public_key
 from .bundles import WATCH_S, watching
 from .ground import Attack, Outcome, attacked
 

@@ -41,10 +41,10 @@ from attar.errors import (
     Unimplemented,
 )
 from attar.server.errors import STATUS
-from tests.hostile import fuzz
-from tests.hostile.requests import CASES, MAX_BYTES, MAX_ITEMS, MAX_PAYLOAD, send
-from tests.support.bundles import tiny_bundle, tiny_tensor_bundle
 
+from ..hostile import fuzz
+from ..hostile.requests import CASES, MAX_BYTES, MAX_ITEMS, MAX_PAYLOAD, send
+from ..support.bundles import tiny_bundle, tiny_tensor_bundle
 from .asking import Judged, ask, channel, reason, request, status_of
 from .ground import ENDLESS, POISON, Server, Truth, harmed_bundle, served, truth, words
 from .seen import Seen
@@ -124,7 +124,7 @@ def huge(folder: Path, *, count: int = 20) -> Seen:
 
 
 def bad_fields(folder: Path) -> Seen:
-    """Every bad field of every call, as tests/hostile/requests.py lists them."""
+    """Every bad field of every call, as benchmarks/hostile/requests.py lists them."""
     judged = Judged()
     with (
         _world(folder) as (server, fingerprint, known),
@@ -163,7 +163,7 @@ def every_error(folder: Path) -> Seen:
 
 @contextmanager
 def _world(folder: Path) -> Iterator[tuple[Server, str, Truth]]:
-    """Serve what the requests of tests/hostile/requests.py speak of, in a process."""
+    """Serve what the requests of benchmarks/hostile/requests.py speak of, in a process."""
     folder.mkdir(exist_ok=True)
     text = tiny_bundle(folder / "tiny.attar", dims=(8, 16))
     image = tiny_tensor_bundle(folder / "pixels.attar", name="pixels")

@@ -2,7 +2,7 @@
 
 The one list; tests/hostile/test_commands.py holds the commands to it, and
 benchmarks/bad_command_table.py prints it with the messages that came back. What `import` may be
-given has a list of its own, tests/hostile/folders.py.
+given has a list of its own, benchmarks/hostile/folders.py.
 """
 
 import json

@@ -15,8 +15,8 @@ from attar import Client
 from attar.client import calls
 from attar.errors import NotFound
 from attar.v1 import collections_pb2
-from tests.support.bundles import tiny_bundle
 
+from ..support.bundles import tiny_bundle
 from .ground import Attack, Attacked, Outcome, attacked
 
 POINTS: Final = 300
