@@ -153,8 +153,8 @@ def every_error(folder: Path) -> Seen:
     judged.wrong += [f"nothing provokes {kind.__name__}" for kind in STATUS.keys() - tried - _BUGS]
     return judged.seen(
         f"{len(tried)} of {len(STATUS)} rows, each by a call of its own; "
-        f"{', '.join(sorted(kind.__name__ for kind in _BUGS))} no call provokes: tests/"
-        "test_status.py holds them to their codes"
+        f"{', '.join(sorted(kind.__name__ for kind in _BUGS))} no call provokes: "
+        "tests/server/test_errors.py holds them to their codes"
     )
 
 
