@@ -57,7 +57,7 @@ def fit_anomaly(
         **({"collection": collection} if items is None else items_fields(items)),
     )
     answer = anomaly_pb2.DetectorInfo
-    return make_call("Anomaly/Fit", request, answer, _detector, deadline_s, repeatable=False)
+    return make_call("Anomaly/Fit", request, answer, _detector, deadline_s)
 
 
 def score_anomaly(
@@ -109,9 +109,7 @@ def delete_detector(name: str, *, deadline_s: float = DEADLINE_S) -> Call[None]:
     """Delete an anomaly detector."""
     request = wire.message(anomaly_pb2.DeleteDetectorRequest, name=name)
     answer = anomaly_pb2.DeleteDetectorResponse
-    return make_call(
-        "Anomaly/Delete", request, answer, decode_nothing, deadline_s, repeatable=False
-    )
+    return make_call("Anomaly/Delete", request, answer, decode_nothing, deadline_s)
 
 
 def _detector(info: anomaly_pb2.DetectorInfo) -> Detector:

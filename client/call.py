@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar, cast
 
 import numpy as np
+from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
@@ -135,10 +136,15 @@ def make_call(
     decode: Callable[[Any], R_co],
     deadline_s: float,
     *,
-    repeatable: bool = True,
     hint: str = "",
 ) -> Call[R_co]:
-    """Make a call of the method `rpc`, such as `Collections/Get`; not `repeatable`: sent once."""
+    """Make a call of the method `rpc`, such as `Collections/Get`.
+
+    It is repeatable where its .proto file sets an `idempotency_level`.
+    """
+    service, _, method = rpc.partition("/")
+    options = request.DESCRIPTOR.file.services_by_name[service].methods_by_name[method].GetOptions()
+    repeatable = options.idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN
     deadline_s = seconds("deadline_s", deadline_s)
     return Call(f"/attar.v1.{rpc}", request, answer, decode, repeatable, deadline_s, hint)
 

@@ -38,9 +38,7 @@ def fit_classifier(
         **items_fields(items),
     )
     answer = classification_pb2.ClassifierInfo
-    return make_call(
-        "Classification/Fit", request, answer, _classifier, deadline_s, repeatable=False
-    )
+    return make_call("Classification/Fit", request, answer, _classifier, deadline_s)
 
 
 def classify(
@@ -98,9 +96,7 @@ def delete_classifier(name: str, *, deadline_s: float = DEADLINE_S) -> Call[None
     """Delete a classifier."""
     request = wire.message(classification_pb2.DeleteClassifierRequest, name=name)
     answer = classification_pb2.DeleteClassifierResponse
-    return make_call(
-        "Classification/Delete", request, answer, decode_nothing, deadline_s, repeatable=False
-    )
+    return make_call("Classification/Delete", request, answer, decode_nothing, deadline_s)
 
 
 def _classifier(info: classification_pb2.ClassifierInfo) -> Classifier:

@@ -70,18 +70,14 @@ def create_collection(
         quantization=enum_number("quantization", quantization, wire.QUANTIZATIONS),
     )
     answer = collections_pb2.CollectionInfo
-    return make_call(
-        "Collections/Create", request, answer, _collection, deadline_s, repeatable=False
-    )
+    return make_call("Collections/Create", request, answer, _collection, deadline_s)
 
 
 def delete_collection(name: str, *, deadline_s: float = DEADLINE_S) -> Call[None]:
     """Delete a collection and all its points."""
     request = wire.message(collections_pb2.DeleteCollectionRequest, name=name)
     answer = collections_pb2.DeleteCollectionResponse
-    return make_call(
-        "Collections/Delete", request, answer, decode_nothing, deadline_s, repeatable=False
-    )
+    return make_call("Collections/Delete", request, answer, decode_nothing, deadline_s)
 
 
 def collection(name: str, *, deadline_s: float = DEADLINE_S) -> Call[Collection]:
@@ -284,9 +280,7 @@ def delete_points(
         filter=_filter(filter),
     )
     answer = collections_pb2.DeletePointsResponse
-    return make_call(
-        "Collections/DeletePoints", request, answer, decode_nothing, deadline_s, repeatable=False
-    )
+    return make_call("Collections/DeletePoints", request, answer, decode_nothing, deadline_s)
 
 
 def count(
@@ -319,9 +313,7 @@ def snapshot(collection: str, *, deadline_s: float = LONG_S) -> Call[Snapshot]:
     """Keep a collection as it is now."""
     request = wire.message(collections_pb2.SnapshotRequest, collection=collection)
     answer = collections_pb2.SnapshotInfo
-    return make_call(
-        "Collections/Snapshot", request, answer, _snapshot, deadline_s, repeatable=False
-    )
+    return make_call("Collections/Snapshot", request, answer, _snapshot, deadline_s)
 
 
 def snapshots(collection: str, *, deadline_s: float = DEADLINE_S) -> Call[tuple[Snapshot, ...]]:
@@ -344,9 +336,7 @@ def delete_snapshot(
     """Delete a snapshot."""
     request = wire.message(collections_pb2.DeleteSnapshotRequest, collection=collection, id=id)
     answer = collections_pb2.DeleteSnapshotResponse
-    return make_call(
-        "Collections/DeleteSnapshot", request, answer, decode_nothing, deadline_s, repeatable=False
-    )
+    return make_call("Collections/DeleteSnapshot", request, answer, decode_nothing, deadline_s)
 
 
 def restore(
@@ -365,9 +355,7 @@ def restore(
         collections_pb2.RestoreRequest, collection=collection, id=id, to=to, replace=replace
     )
     answer = collections_pb2.CollectionInfo
-    return make_call(
-        "Collections/Restore", request, answer, _collection, deadline_s, repeatable=False
-    )
+    return make_call("Collections/Restore", request, answer, _collection, deadline_s)
 
 
 def upsert_batches(

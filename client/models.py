@@ -48,7 +48,7 @@ def unload_model(name: str, *, deadline_s: float = DEADLINE_S) -> Call[None]:
     """Stop serving a model, when its accepted calls are answered."""
     request = wire.message(models_pb2.UnloadRequest, name=name)
     answer = models_pb2.UnloadResponse
-    return make_call("Models/Unload", request, answer, decode_nothing, deadline_s, repeatable=False)
+    return make_call("Models/Unload", request, answer, decode_nothing, deadline_s)
 
 
 def set_variant(

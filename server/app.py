@@ -17,17 +17,12 @@ from tritonclient.grpc import service_pb2_grpc
 
 from attar.errors import InvalidInput
 from attar.v1 import (
-    anomaly_pb2,
     anomaly_pb2_grpc,
-    classification_pb2,
     classification_pb2_grpc,
-    collections_pb2,
     collections_pb2_grpc,
-    embedding_pb2,
     embedding_pb2_grpc,
     info_pb2,
     info_pb2_grpc,
-    models_pb2,
     models_pb2_grpc,
 )
 
@@ -51,6 +46,7 @@ from .rpc.collections import CollectionsService
 from .rpc.embedding import EmbeddingService
 from .rpc.info import InfoService
 from .rpc.interceptor import AdmissionInterceptor, CallTimeouts
+from .rpc.methods import OWNER_SERVICES, RPCS, SERVICE_NAMES
 from .rpc.models import ModelsService
 from .rpc.proxy import Forward
 from .security.access import Access, parse_keys
@@ -73,21 +69,6 @@ _MAX_PENDING: Final = 8192  # calls; some 1.5 kB each, with a short text
 _MAX_PENDING_S: Final = 600  # their own deadlines come first
 _ENDED: Final = 2  # times the calls of a connection: with as many as those, honest bursts fail
 _PING_EVERY_S: Final = 60  # where nothing came for so long
-SERVICES: Final = (
-    info_pb2.DESCRIPTOR.services_by_name["Info"],
-    models_pb2.DESCRIPTOR.services_by_name["Models"],
-    embedding_pb2.DESCRIPTOR.services_by_name["Embedding"],
-    collections_pb2.DESCRIPTOR.services_by_name["Collections"],
-    anomaly_pb2.DESCRIPTOR.services_by_name["Anomaly"],
-    classification_pb2.DESCRIPTOR.services_by_name["Classification"],
-    kserve_grpc.SERVICE,
-)
-SERVICE_NAMES: Final = tuple(service.full_name for service in SERVICES)
-RPCS: Final = tuple(
-    f"{service.full_name}/{method.name}" for service in SERVICES for method in service.methods
-)
-
-KEPT: Final = ("attar.v1.Collections", "attar.v1.Anomaly", "attar.v1.Classification")
 _UNLIMITED: Final = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
@@ -377,7 +358,7 @@ async def _add_kept(
     if owner is not None:
         channel = grpc.aio.insecure_channel(f"unix:{owner}", options=_UNLIMITED)
         stack.push_async_callback(channel.close)
-        server.add_generic_rpc_handlers((Forward(KEPT, channel),))
+        server.add_generic_rpc_handlers((Forward(OWNER_SERVICES, channel),))
         return None
     collections = Collections(
         await open_store(settings),

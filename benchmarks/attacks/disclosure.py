@@ -23,7 +23,7 @@ import attar.server
 from attar import Client
 from attar.bundle import Bundle
 from attar.errors import AttarError
-from attar.server.app import SERVICES
+from attar.server.rpc.methods import SERVICES
 from attar.v1 import models_pb2, models_pb2_grpc
 
 from ..faults.ground import served

@@ -20,8 +20,8 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 from tritonclient.grpc import service_pb2
 
-from attar.server.app import SERVICES
 from attar.server.rest.routes import ROUTES
+from attar.server.rpc.methods import SERVICES
 from attar.v1 import embedding_pb2, item_pb2
 
 from .requests import CASES, MAX_BYTES

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
 from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
@@ -24,90 +23,16 @@ from attar.server.errors import to_status
 from attar.server.limits.fair_shares import SLOWEST_BYTES_PER_S, AnswerRoom
 from attar.server.limits.receive_slots import CALLS_AT_ONCE, PROBES_AT_ONCE, ReceiveSlots
 from attar.server.request_context import RequestContext, answering
-from attar.server.security.access import Scope
 from attar.server.security.browser import Site
 
 from . import field_counts, incremental_protobuf
 from .call_timeout import Ending
+from .methods import scope_of
 
 CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 
-_RPCS: Final[Mapping[str, Mapping[str, Scope | None]]] = {
-    "attar.v1.Info": {"GetInfo": "infer"},
-    "attar.v1.Embedding": {"Embed": "infer", "EmbedStream": "infer"},
-    "attar.v1.Models": {
-        "Index": "infer",
-        "Load": "admin",
-        "Unload": "admin",
-        "SetVariant": "admin",
-    },
-    "attar.v1.Collections": {
-        "Create": "write",
-        "Delete": "write",
-        "List": "infer",
-        "Get": "infer",
-        "Upsert": "write",
-        "Search": "infer",
-        "SearchBatch": "infer",
-        "Retrieve": "infer",
-        "Scroll": "infer",
-        "DeletePoints": "write",
-        "Count": "infer",
-        "Optimize": "write",
-        "Snapshot": "admin",
-        "ListSnapshots": "admin",
-        "DeleteSnapshot": "admin",
-        "Restore": "admin",
-    },
-    "attar.v1.Anomaly": {
-        "Fit": "write",
-        "Score": "infer",
-        "Get": "infer",
-        "List": "infer",
-        "Delete": "write",
-    },
-    "attar.v1.Classification": {
-        "Fit": "write",
-        "Predict": "infer",
-        "Get": "infer",
-        "List": "infer",
-        "Delete": "write",
-    },
-    "inference.GRPCInferenceService": {
-        "ServerLive": None,
-        "ServerReady": None,
-        "ModelReady": None,
-        "ServerMetadata": "infer",
-        "ModelMetadata": "infer",
-        "ModelInfer": "infer",
-        "ModelStreamInfer": "infer",
-        "ModelConfig": "infer",
-        "ModelStatistics": "infer",
-        "RepositoryIndex": "infer",
-        "RepositoryModelLoad": "admin",
-        "RepositoryModelUnload": "admin",
-        "SystemSharedMemoryStatus": "admin",
-        "SystemSharedMemoryRegister": "admin",
-        "SystemSharedMemoryUnregister": "admin",
-        "CudaSharedMemoryStatus": "admin",
-        "CudaSharedMemoryRegister": "admin",
-        "CudaSharedMemoryUnregister": "admin",
-        "TraceSetting": "admin",
-        "LogSettings": "admin",
-    },
-    "grpc.reflection.v1.ServerReflection": {"ServerReflectionInfo": "infer"},
-    "grpc.reflection.v1alpha.ServerReflection": {"ServerReflectionInfo": "infer"},
-}
-SCOPES: Final[Mapping[str, Scope | None]] = MappingProxyType(
-    {
-        f"{service}/{method}": scope
-        for service, methods in _RPCS.items()
-        for method, scope in methods.items()
-    }
-)
-"""What a key needs for each call; None is a probe, which needs no key and is never refused."""
 PEER: Final = "attar-peer"
 """By what a worker tells the process that it forwards to who its caller is."""
 _WORKER: Final = "unix:"  # only workers come by a socket, which is in a folder of their own
@@ -204,7 +129,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
         answer: Callable[[Message, Context], Awaitable[bytes]],
         ending: Ending,
     ) -> Callable[[object, Context], Awaitable[bytes]]:
-        receiving = self._probes if SCOPES.get(rpc, "admin") is None else self._calls
+        receiving = self._probes if scope_of(rpc) is None else self._calls
 
         async def call(_: object, context: Context) -> bytes:
             headers = _headers(context)
@@ -402,8 +327,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
         stream: bool = False,
     ) -> AbstractContextManager[AnswerRoom]:
         context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
-        # A call that somebody forgot to list is nobody's but an administrator's.
-        scope = SCOPES.get(call.rpc, "admin")
+        scope = scope_of(call.rpc)
         peer = context.peer()
         if peer.startswith(_WORKER):
             peer = headers.get(PEER, peer)

@@ -19,8 +19,6 @@ from . import incremental_protobuf, messages
 from .interceptor import Context
 from .stream import in_order
 
-SERVICE: Final = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
-
 _CONTENTS: Final = {
     "BOOL": "bool_contents",
     "INT8": "int_contents",

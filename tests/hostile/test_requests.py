@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from attar import Client
-from attar.server.app import RPCS
+from attar.server.rpc.methods import RPCS
 from benchmarks.hostile.requests import CASES, Case, send, world
 
 World = tuple[str, str, grpc.Channel]

@@ -20,10 +20,10 @@ from tritonclient.utils import InferenceServerException, deserialize_bytes_tenso
 import attar
 from attar.errors import ShapeError
 from attar.server import kserve
-from attar.server.rpc.kserve_grpc import SERVICE
 from benchmarks.support.bundles import tiny_bundle, tiny_tensor_bundle
 from benchmarks.support.servers import serving, settings
 
+SERVICE = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 MAX_ITEMS = 40
 WORDS = ["the cat sat", "", "a longer text about the sun and the rain", "dog"]
 

@@ -26,7 +26,8 @@ from attar.bundle import Bundle
 from attar.client.calls import error_from, retry_after
 from attar.errors import BundleRefused, InvalidInput
 from attar.manifest import Manifest, Output, TensorSpec, Variant
-from attar.server.app import SERVICE_NAMES, running
+from attar.server.app import running
+from attar.server.rpc.methods import SERVICE_NAMES
 from attar.v1 import embedding_pb2, embedding_pb2_grpc, item_pb2
 from benchmarks.support.bundles import WORDS, tiny_bundle
 from benchmarks.support.servers import free_port, process, serving, settings

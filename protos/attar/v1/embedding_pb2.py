@@ -23,25 +23,30 @@ _sym_db = _symbol_database.Default()
 
 
 from attar.v1 import item_pb2 as attar_dot_v1_dot_item__pb2
+from attar.v1 import options_pb2 as attar_dot_v1_dot_options__pb2
 from attar.v1 import tensor_pb2 as attar_dot_v1_dot_tensor__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61ttar/v1/embedding.proto\x12\x08\x61ttar.v1\x1a\x13\x61ttar/v1/item.proto\x1a\x15\x61ttar/v1/tensor.proto\x1a\x17google/rpc/status.proto\"\xdd\x02\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12 \n\x05texts\x18\x03 \x01(\x0b\x32\x0f.attar.v1.TextsH\x00\x12\"\n\x06tensor\x18\x04 \x01(\x0b\x32\x10.attar.v1.TensorH\x00\x12\"\n\x06tokens\x18\t \x01(\x0b\x32\x10.attar.v1.TokensH\x00\x12\x1c\n\x04role\x18\x05 \x01(\x0e\x32\x0e.attar.v1.Role\x12\x11\n\x04\x64ims\x18\x06 \x01(\rH\x01\x88\x01\x01\x12$\n\x08\x65ncoding\x18\x07 \x01(\x0e\x32\x12.attar.v1.Encoding\x12(\n\ntruncation\x18\x08 \x01(\x0e\x32\x14.attar.v1.Truncation\x12$\n\x08priority\x18\n \x01(\x0e\x32\x12.attar.v1.Priority\x12\x0f\n\x07version\x18\x0b \x01(\tB\x07\n\x05inputB\x07\n\x05_dims\"\xa7\x02\n\rEmbedResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12$\n\nembeddings\x18\x02 \x01(\x0b\x32\x10.attar.v1.Tensor\x12#\n\x05items\x18\x03 \x03(\x0b\x32\x14.attar.v1.ItemStatus\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x0f\n\x07variant\x18\x07 \x01(\t\x12$\n\x08\x65ncoding\x18\x08 \x01(\x0e\x32\x12.attar.v1.Encoding\x12\x0c\n\x04\x64ims\x18\t \x01(\r\x12\"\n\x07timings\x18\n \x01(\x0b\x32\x11.attar.v1.Timings\x12!\n\x05\x65rror\x18\x0b \x01(\x0b\x32\x12.google.rpc.Status\"B\n\x07Timings\x12\x10\n\x08queue_us\x18\x01 \x01(\x04\x12\x13\n\x0btokenize_us\x18\x02 \x01(\x04\x12\x10\n\x08infer_us\x18\x03 \x01(\x04*p\n\x08\x45ncoding\x12\x18\n\x14\x45NCODING_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x45NCODING_F32\x10\x01\x12\x10\n\x0c\x45NCODING_F16\x10\x02\x12\x11\n\rENCODING_INT8\x10\x03\x12\x13\n\x0f\x45NCODING_BINARY\x10\x04\x32\x89\x01\n\tEmbedding\x12\x38\n\x05\x45mbed\x12\x16.attar.v1.EmbedRequest\x1a\x17.attar.v1.EmbedResponse\x12\x42\n\x0b\x45mbedStream\x12\x16.attar.v1.EmbedRequest\x1a\x17.attar.v1.EmbedResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61ttar/v1/embedding.proto\x12\x08\x61ttar.v1\x1a\x13\x61ttar/v1/item.proto\x1a\x16\x61ttar/v1/options.proto\x1a\x15\x61ttar/v1/tensor.proto\x1a\x17google/rpc/status.proto\"\xdd\x02\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12 \n\x05texts\x18\x03 \x01(\x0b\x32\x0f.attar.v1.TextsH\x00\x12\"\n\x06tensor\x18\x04 \x01(\x0b\x32\x10.attar.v1.TensorH\x00\x12\"\n\x06tokens\x18\t \x01(\x0b\x32\x10.attar.v1.TokensH\x00\x12\x1c\n\x04role\x18\x05 \x01(\x0e\x32\x0e.attar.v1.Role\x12\x11\n\x04\x64ims\x18\x06 \x01(\rH\x01\x88\x01\x01\x12$\n\x08\x65ncoding\x18\x07 \x01(\x0e\x32\x12.attar.v1.Encoding\x12(\n\ntruncation\x18\x08 \x01(\x0e\x32\x14.attar.v1.Truncation\x12$\n\x08priority\x18\n \x01(\x0e\x32\x12.attar.v1.Priority\x12\x0f\n\x07version\x18\x0b \x01(\tB\x07\n\x05inputB\x07\n\x05_dims\"\xa7\x02\n\rEmbedResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12$\n\nembeddings\x18\x02 \x01(\x0b\x32\x10.attar.v1.Tensor\x12#\n\x05items\x18\x03 \x03(\x0b\x32\x14.attar.v1.ItemStatus\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x0f\n\x07variant\x18\x07 \x01(\t\x12$\n\x08\x65ncoding\x18\x08 \x01(\x0e\x32\x12.attar.v1.Encoding\x12\x0c\n\x04\x64ims\x18\t \x01(\r\x12\"\n\x07timings\x18\n \x01(\x0b\x32\x11.attar.v1.Timings\x12!\n\x05\x65rror\x18\x0b \x01(\x0b\x32\x12.google.rpc.Status\"B\n\x07Timings\x12\x10\n\x08queue_us\x18\x01 \x01(\x04\x12\x13\n\x0btokenize_us\x18\x02 \x01(\x04\x12\x10\n\x08infer_us\x18\x03 \x01(\x04*p\n\x08\x45ncoding\x12\x18\n\x14\x45NCODING_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x45NCODING_F32\x10\x01\x12\x10\n\x0c\x45NCODING_F16\x10\x02\x12\x11\n\rENCODING_INT8\x10\x03\x12\x13\n\x0f\x45NCODING_BINARY\x10\x04\x32\x9b\x01\n\tEmbedding\x12\x41\n\x05\x45mbed\x12\x16.attar.v1.EmbedRequest\x1a\x17.attar.v1.EmbedResponse\"\x07\x90\x02\x01\x88\xb5\x18\x01\x12K\n\x0b\x45mbedStream\x12\x16.attar.v1.EmbedRequest\x1a\x17.attar.v1.EmbedResponse\"\x07\x90\x02\x01\x88\xb5\x18\x01(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'attar.v1.embedding_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENCODING']._serialized_start=825
-  _globals['_ENCODING']._serialized_end=937
-  _globals['_EMBEDREQUEST']._serialized_start=108
-  _globals['_EMBEDREQUEST']._serialized_end=457
-  _globals['_EMBEDRESPONSE']._serialized_start=460
-  _globals['_EMBEDRESPONSE']._serialized_end=755
-  _globals['_TIMINGS']._serialized_start=757
-  _globals['_TIMINGS']._serialized_end=823
-  _globals['_EMBEDDING']._serialized_start=940
-  _globals['_EMBEDDING']._serialized_end=1077
+  _globals['_EMBEDDING'].methods_by_name['Embed']._loaded_options = None
+  _globals['_EMBEDDING'].methods_by_name['Embed']._serialized_options = b'\220\002\001\210\265\030\001'
+  _globals['_EMBEDDING'].methods_by_name['EmbedStream']._loaded_options = None
+  _globals['_EMBEDDING'].methods_by_name['EmbedStream']._serialized_options = b'\220\002\001\210\265\030\001'
+  _globals['_ENCODING']._serialized_start=849
+  _globals['_ENCODING']._serialized_end=961
+  _globals['_EMBEDREQUEST']._serialized_start=132
+  _globals['_EMBEDREQUEST']._serialized_end=481
+  _globals['_EMBEDRESPONSE']._serialized_start=484
+  _globals['_EMBEDRESPONSE']._serialized_end=779
+  _globals['_TIMINGS']._serialized_start=781
+  _globals['_TIMINGS']._serialized_end=847
+  _globals['_EMBEDDING']._serialized_start=964
+  _globals['_EMBEDDING']._serialized_end=1119
 # @@protoc_insertion_point(module_scope)

@@ -13,8 +13,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 from tritonclient.grpc.aio import InferenceServerClient
 
-from attar.server.app import SERVICE_NAMES, running
+from attar.server.app import running
 from attar.server.rpc import reflection
+from attar.server.rpc.methods import SERVICE_NAMES
 from benchmarks.support.bundles import tiny_tensor_bundle
 from benchmarks.support.servers import free_port, serving, settings
 
@@ -80,6 +81,7 @@ def test_reflection_knows_every_service_under_both_of_its_names(
         reflection_pb2.ServerReflectionRequest(
             file_containing_symbol="inference.GRPCInferenceService"
         ),
+        reflection_pb2.ServerReflectionRequest(file_by_filename="attar/v1/options.proto"),
     ]
     with (
         serving(settings(bundle_path, data_dir=tmp_path)) as target,
@@ -90,7 +92,7 @@ def test_reflection_knows_every_service_under_both_of_its_names(
             request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
             response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
         )
-        listed, described = ask(iter(asked))
+        listed, described, options = ask(iter(asked))
 
     found = {service.name for service in listed.list_services_response.service}
     file = FileDescriptorProto.FromString(
@@ -98,6 +100,8 @@ def test_reflection_knows_every_service_under_both_of_its_names(
     )
     assert {*SERVICE_NAMES, "grpc.health.v1.Health", reflection.V1, reflection.V1ALPHA} <= found
     assert "ModelInfer" in {method.name for method in file.service[0].method}
+    file = FileDescriptorProto.FromString(options.file_descriptor_response.file_descriptor_proto[0])
+    assert {extension.name for extension in file.extension} == {"scope", "owner_only"}
 
 
 async def test_a_name_that_is_none_is_not_kept_by_those_who_watch(

@@ -16,8 +16,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 import attar
 from attar import Client
 from attar.errors import InvalidInput, PermissionDenied, RateLimited, Unauthenticated
-from attar.server.app import RPCS
-from attar.server.rpc.interceptor import SCOPES
+from attar.server.rpc.methods import RPCS, SCOPES, scope_of
 from attar.server.security.access import Access, bearer, is_local, parse_keys, read_keys
 from benchmarks.support.servers import serving, settings
 
@@ -60,9 +59,14 @@ def target(bundle_path: Path, tmp_path: Path, keys_file: Path) -> Iterator[str]:
 def test_every_call_has_a_scope_and_every_scope_a_call() -> None:
     reflection = "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 
-    assert set(RPCS) - SCOPES.keys() == set(), "name its scope in server/rpc/interceptor.py"
+    undeclared = set(RPCS) - SCOPES.keys()
+    assert not undeclared, "declare `option (attar.v1.scope)` in its .proto file"
     assert {rpc for rpc in SCOPES if rpc.startswith("attar.")} <= set(RPCS)
     assert SCOPES[reflection] == "infer"
+
+
+def test_a_call_without_a_declared_scope_is_for_administrators() -> None:
+    assert scope_of("attar.v1.Collections/NotDeclared") == "admin"
 
 
 def test_a_key_opens_what_its_scopes_say(target: str) -> None:
