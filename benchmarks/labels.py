@@ -2,7 +2,7 @@
 
     python -m benchmarks.labels --data IMAGES --out benchmarks/results/labels.json
 
-IMAGES is a folder or file that `attar.training.data.reading.read` takes, 32x32. Roads, as in
+IMAGES is a folder or file that `attar.training.reading.read` takes, 32x32. Roads, as in
 SimCLRv2 (arXiv:2006.10029): a small and a big network on labels alone; a linear probe on the big
 one, pretrained without labels; that fine-tuned from its projector's first layer; the small one
 distilled from it on all images, by soft labels and by Jensen-Shannon; and that one as a bundle in
@@ -37,7 +37,6 @@ from attar.export.passes.binarized import quantize_binarized
 from attar.export.passes.quantize import quantize_int8
 from attar.host import describe
 from attar.manifest import Manifest, Output, Variant
-from attar.training.data.reading import read
 from attar.training.data.source import Source, embed, subset
 from attar.training.encoders.encoder import TensorEncoder
 from attar.training.encoders.mlp import mlp
@@ -57,6 +56,7 @@ from attar.training.precision import best_precision
 from attar.training.probes.finetune import Classifier, accuracy, fine_tune
 from attar.training.probes.interval import interval
 from attar.training.probes.linear import linear_accuracy
+from attar.training.reading import read
 from attar.training.recipes.text import ecoformer
 from attar.training.sampler import Sampler, seed_at
 from attar.training.samplers.labels import label_lists

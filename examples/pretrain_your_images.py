@@ -11,7 +11,7 @@ import numpy as np
 import attar
 from attar.export import export
 from attar.training import pretrain
-from attar.training.data.reading import read
+from attar.training.reading import read
 
 
 def main(images: str, out: str, side: int = 64, steps: int | None = None) -> None:

@@ -12,10 +12,10 @@ from attar.training.binarizing import recover_binarized
 from attar.training.checkpoints.encoder_folder import TensorModel, TextModel, token_transformer
 from attar.training.data.molecules import read_smiles
 from attar.training.data.pairs import Split
-from attar.training.data.reading import SHIPPED
 from attar.training.encoders.text import TextEncoder, TextNetwork
 from attar.training.pretrained import load_checkpoint
 from attar.training.probes.summaries import SummaryRetrieval
+from attar.training.reading import SHIPPED
 from attar.training.recipes.text import ecoformer
 from attar.training.recipes.text.common import text_data
 from attar.training.resizing import quick

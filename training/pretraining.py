@@ -16,6 +16,7 @@ from . import distributed, run_folder
 from .catalogue import find
 from .checkpoints import encoder_folder
 from .checkpoints.encoder_folder import TensorModel, TextModel
+from .checkpoints.joint_space import models
 from .checkpoints.run import CHECKPOINT, read_record
 from .choices import Strategy
 from .data.molecules import Molecules
@@ -242,7 +243,7 @@ def _save(
     """Save an encoder: of a classifier that inside it, of a shared space each in a folder."""
     inner = encoder.encoder if isinstance(encoder, Classifier) else encoder
     if isinstance(inner, JointSpace):
-        for name, model in inner.models(lineage).items():
+        for name, model in models(inner, lineage).items():
             encoder_folder.save(model, out / name)
             _report_saved(out / name)
         return

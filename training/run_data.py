@@ -18,11 +18,11 @@ from .data.folder import TABLES, suffix_of
 from .data.molecules import Molecules
 from .data.objects import Objects
 from .data.pairs import Split, split
-from .data.reading import LabelChoice, read
 from .data.riff import LOUDEST
 from .data.source import Source
 from .datasets import docstrings
 from .overrides import override
+from .reading import LabelChoice, read
 from .recipes.audio.continued import Groups
 from .recipes.text.common import TextData
 from .sampler import evenly

@@ -11,8 +11,8 @@ from . import digest
 from .checkpoints import encoder_folder
 from .checkpoints.run import CHECKPOINT, Record, read_record
 from .data.pairs import Split
-from .data.reading import SHIPPED
 from .lineage import FRESH, Lineage, refuse_other
+from .reading import SHIPPED
 from .run_data import report
 
 TAKEN: Mapping[str, str] = {

@@ -1,6 +1,6 @@
 """Data as people have it: what a file or folder holds, and what is read of it, or why it is not.
 
-The one list; tests/hostile/test_data.py holds `attar.training.data.reading.read` and `read_corpus`
+The one list; tests/hostile/test_data.py holds `attar.training.reading.read` and `read_corpus`
 to it.
 """
 

@@ -8,8 +8,8 @@ import torch
 
 from attar.errors import AttarError
 from attar.training.data.corpus import read_corpus
-from attar.training.data.reading import read
 from attar.training.data.source import Rows
+from attar.training.reading import read
 from benchmarks.hostile.data import CASES, TEXTS, Case, Reads
 
 

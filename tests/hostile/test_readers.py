@@ -24,7 +24,7 @@ from scipy.io import wavfile
 
 from attar.errors import AttarError, InvalidInput
 from attar.training.data.corpus import read_corpus
-from attar.training.data.reading import read
+from attar.training.reading import read
 from benchmarks.hostile.data import riff
 
 MODES = {

@@ -146,7 +146,7 @@ def test_without_the_extra_the_message_is_the_line_that_installs_it(tmp_path: Pa
         "import sys\n"
         "sys.modules |= {'pyarrow': None, 'datasets': None}\n"
         "from attar.errors import MissingExtra\n"
-        "from attar.training.data.reading import read\n"
+        "from attar.training.reading import read\n"
         "for path in sys.argv[1:]:\n"
         "    try:\n"
         "        read(path)\n"

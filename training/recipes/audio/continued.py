@@ -14,7 +14,6 @@ import numpy as np
 
 from attar.errors import NotFound, ShapeError
 
-from ...data.reading import read
 from ...data.source import Source, embed
 from ...data.spectrograms import spectrograms
 from ...data.split import held_out, split_by_mask
@@ -25,6 +24,7 @@ from ...loop import Training, fit
 from ...methods.masked_frames import MaskedFrames, MaskedFramesBatch
 from ...probes.few_shot import few_rows
 from ...probes.linear import linear_accuracy
+from ...reading import read
 from ...recipe import Claim, Figures, Recipe, Stage
 from . import tera
 
@@ -113,7 +113,7 @@ def instruments() -> Groups:
 
 
 def groups(folder: Path) -> Groups:
-    """Read the entries `related` and `target` of a folder, each as `data.reading.read` does.
+    """Read the entries `related` and `target` of a folder, each as `reading.read` does.
 
     Raises NotFound for a folder that lacks one, and ShapeError for groups of two rates.
     """

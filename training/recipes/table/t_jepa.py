@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...data.reading import read
 from ...data.source import Source, embed
 from ...datasets.tables import breast_cancer
 from ...distributed import shard, step_generator
@@ -22,6 +21,7 @@ from ...methods.latent_features import LatentFeatures, LatentFeaturesBatch
 from ...optimisers import adamw
 from ...predictors import TransformerPredictor
 from ...probes.suite import evaluate
+from ...reading import read
 from ...recipe import Claim, Figures, Recipe
 from ...sampler import Sampler
 from ...schedules import cosine_ramp, warmup_cosine

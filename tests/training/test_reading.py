@@ -10,10 +10,10 @@ from PIL import Image
 from pyarrow import parquet
 
 from attar.errors import InvalidInput, NotFound
-from attar.training.data.reading import read
 from attar.training.data.source import Rows, Source
+from attar.training.reading import read
 
-from .test_audio import CLIPS, META, pack, save, tone
+from .data.test_audio import CLIPS, META, pack, save, tone
 
 LABELS = [0, 1] * 5
 X = np.random.default_rng(0).random((10, 3)).astype(np.float32)

@@ -8,17 +8,17 @@ from typing import Literal, TypeAlias, get_args
 
 from attar.errors import InvalidInput, NotFound
 
-from ..datasets import spoken_digits
-from ..datasets.digits import digits
-from ..datasets.tables import breast_cancer, wine
-from .arrays import Form
-from .audio import WavFiles, wav_files
-from .columns import table_parts
-from .folder import KIND_OF, TABLES, exists, files_of, hidden, is_data, stem_of, suffix_of
-from .npz import npz_parts
-from .pictures import image_files
-from .source import Source
-from .split import TEST, TRAIN, Part, best_test, described, source
+from .data.arrays import Form
+from .data.audio import WavFiles, wav_files
+from .data.columns import table_parts
+from .data.folder import KIND_OF, TABLES, exists, files_of, hidden, is_data, stem_of, suffix_of
+from .data.npz import npz_parts
+from .data.pictures import image_files
+from .data.source import Source
+from .data.split import TEST, TRAIN, Part, best_test, described, source
+from .datasets import spoken_digits
+from .datasets.digits import digits
+from .datasets.tables import breast_cancer, wine
 
 SHIPPED: Mapping[str, Callable[[], Source]] = {
     "digits": digits,
@@ -177,7 +177,7 @@ def _parts(path: Path, member: str | None, choices: _Choices) -> Parts:
 def _folder(folder: Path, choices: _Choices) -> Parts:
     """Read a folder by what lies in it."""
     if _saved(folder):
-        from .huggingface import dataset_parts
+        from .data.huggingface import dataset_parts
 
         usable = "form", "side", "columns", "label", "test_last"
         choices.only(str(folder), "a saved data set", *usable)
@@ -303,7 +303,7 @@ def _whole(paths: Sequence[Path], choices: _Choices) -> Part:
 
 
 def _parquet(files: Sequence[Path], choices: _Choices) -> Part:
-    from .parquet import parquet_part
+    from .data.parquet import parquet_part
 
     usable = "form", "side", "columns", "label", "test_last"
     choices.only(str(files[0]), "Parquet", *usable)
