@@ -22,9 +22,8 @@ from attar.training.datasets.synthetic_molecules import synthetic_molecules
 from attar.training.loop import History, Training
 from attar.training.recipe import Recipe
 from attar.training.recipes.text.common import text_data
-
-from .bundles import tokenizer_json
-from .encoders import random_texts
+from benchmarks.support.bundles import tokenizer_json
+from benchmarks.support.encoders import random_texts
 
 LOSSES: Final = Path(__file__).parents[1] / "training" / "recipes" / "losses.json"
 STEPS = 4
