@@ -8,7 +8,8 @@
 Rows are written one after another, so a run that is cut short keeps what it has; recipes that are
 not run keep the row they had; `--only` alone runs none and lists them. A claim that does not hold
 keeps its figures all the same. With `--data`, a folder of real data sets, the trial of each recipe
-that `REAL` has data for runs on those instead, and the row keeps that beside its claim.
+that `REAL` has data for runs on those instead, and the row keeps that beside its claim. `losses`
+are those of a trial in few steps: tests/training/recipes/test_claims.py compares them with its own.
 """
 
 import argparse
@@ -29,6 +30,8 @@ from attar.training.recipes.audio import continued, tera
 from attar.training.recipes.molecule import molformer
 from attar.training.recipes.series import eegformer
 from attar.training.recipes.table import t_jepa
+
+from .support.short_runs import short_data, short_trial
 
 LETTER_TEST, SATELLITE_TEST = 4000, 2000  # the last rows, as UCI parts them
 
@@ -89,6 +92,12 @@ def checked(recipe: Recipe[Any, Any], seeds: Sequence[int], data: Any = None) ->
     }
 
 
+def first_losses(recipe: Recipe[Any, Any]) -> list[list[float]]:
+    """Give the losses of a recipe's short trial, by which a test knows the code again."""
+    _, losses = short_trial(recipe, short_data(recipe))
+    return [[float(f"{loss:.6g}") for loss in run] for run in losses]
+
+
 def summed(figures: Figures) -> dict[str, Any]:
     """Give each figure's mean with its 95 % interval over the seeds."""
     found = {}
@@ -141,7 +150,7 @@ def main() -> None:
     for name in rows if arguments.only is None else arguments.only:
         recipe = catalogue()[name]
         if arguments.data is None:
-            rows[name] |= checked(recipe, arguments.seeds)
+            rows[name] |= checked(recipe, arguments.seeds) | {"losses": first_losses(recipe)}
             print(name, rows[name]["holds"], rows[name]["minutes"], "min", flush=True)
             write(rows, arguments.out)
             continue

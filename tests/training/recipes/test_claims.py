@@ -14,8 +14,7 @@ import pytest
 
 from attar.training.catalogue import catalogue
 from attar.training.recipe import SEEDS, Claim, Figures
-
-from ...support.short_runs import LOSSES, short_data, short_trial
+from benchmarks.support.short_runs import short_data, short_trial
 
 RESULTS = Path(__file__).parents[3] / "benchmarks" / "results" / "recipes.json"
 ROWS: Mapping[str, Any] = {
@@ -80,13 +79,12 @@ def test_a_trial_in_few_steps_begins_as_the_one_whose_figures_are_kept(name: str
     recipe = catalogue()[name]
     figures, losses = short_trial(recipe, short_data(recipe))
     assert figures.keys() == ROWS[name]["figures"].keys()
-    kept = json.loads(LOSSES.read_text("utf-8"))[name]
+    kept = ROWS[name]["losses"]
     assert len(losses) == len(kept)
     for run, kept_run in zip(losses, kept, strict=True):
         assert run == pytest.approx(kept_run, rel=0.01), (
-            f"{name} trains otherwise than when its figures were kept: run "
-            f"`python benchmarks/recipes.py --only {name} --out {RESULTS}` and then "
-            f"`python -m tests.support.short_runs {name}`"
+            f"{name} trains otherwise than when its figures were kept; run "
+            f"`python -m benchmarks.recipes --only {name} --out {RESULTS}`"
         )
 
 

@@ -1,22 +1,13 @@
-"""Trials in few steps: every run of a recipe's trial begins, and none is trained to its end.
+"""Trials in few steps: every run of a recipe's trial begins, and none is trained to its end."""
 
-    python -m tests.support.short_runs image/byol
-
-writes the losses of that recipe's short trial, or of every one without a name, to `LOSSES`. Do it
-after the recipe's claim has been run again (benchmarks/recipes.py).
-"""
-
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from unittest.mock import patch
 
 from attar.training import loop
-from attar.training.catalogue import catalogue
 from attar.training.data.pairs import Pair, split
 from attar.training.datasets.synthetic_molecules import synthetic_molecules
 from attar.training.loop import History, Training
@@ -25,7 +16,6 @@ from attar.training.recipes.text.common import text_data
 from benchmarks.support.bundles import tokenizer_json
 from benchmarks.support.encoders import random_texts
 
-LOSSES: Final = Path(__file__).parents[1] / "training" / "recipes" / "losses.json"
 STEPS = 4
 
 
@@ -102,18 +92,3 @@ def short_trial(
     """Run a recipe's trial of seed 0 in few steps; give its figures, and the losses of each run."""
     with short_runs() as short:
         return recipe.claim.trial(data, 0), short.losses
-
-
-def main() -> None:
-    """Write the losses."""
-    kept = json.loads(LOSSES.read_text("utf-8")) if LOSSES.exists() else {}
-    for name in sys.argv[1:] or catalogue():
-        recipe = catalogue()[name]
-        _, losses = short_trial(recipe, short_data(recipe))
-        kept[name] = [[float(f"{loss:.6g}") for loss in run] for run in losses]
-    lines = [f" {json.dumps(name)}: {json.dumps(kept[name])}" for name in sorted(kept)]
-    LOSSES.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
-
-
-if __name__ == "__main__":
-    main()
