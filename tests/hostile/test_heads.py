@@ -31,7 +31,7 @@ from benchmarks.support.bundles import row_bundle, tiny_bundle
 from benchmarks.support.servers import serving
 from benchmarks.support.servers import settings as server_settings
 
-from ..server.engine.test_models import make, started
+from ..support.models import make, started
 
 Door = Literal["head", "client", "asyncio"]
 Call = Callable[..., Any]

@@ -16,7 +16,7 @@ from benchmarks.hostile.processor_settings import IMAGE, IMAGES, SOUND, SOUNDS, 
 from benchmarks.support.families import libraries
 from benchmarks.support.teachers import write_json
 
-from ..training.huggingface.test_vision_audio import dinov2, wav2vec2
+from ..support.vision_audio import dinov2, wav2vec2
 
 FILE = "preprocessor_config.json"
 

@@ -10,8 +10,8 @@ from attar.errors import BundleRefused, InvalidInput, Unavailable
 from benchmarks.hostile.repositories import CASES, REFUSED, Case, Refused, cut
 from benchmarks.support.repositories import write
 
-from ..server.engine.test_bundle_repository import served, vector
 from ..support.commands import Attar
+from ..support.repositories import served, vector
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -13,7 +13,7 @@ from attar.errors import InvalidInput, NotFound
 from attar.training.data.source import Rows, Source
 from attar.training.reading import read
 
-from .data.test_audio import CLIPS, META, pack, save, tone
+from ..support.recordings import CLIPS, META, pack, save, tone
 
 LABELS = [0, 1] * 5
 X = np.random.default_rng(0).random((10, 3)).astype(np.float32)

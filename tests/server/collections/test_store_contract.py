@@ -31,7 +31,7 @@ from attar.server.collections.store import (
     Store,
 )
 
-from .test_filters import CASES, PAYLOADS
+from ...support.filters import CASES, PAYLOADS
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),

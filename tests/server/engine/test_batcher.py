@@ -25,45 +25,9 @@ from attar.inputs import Priority
 from attar.server.engine.batcher import Batcher
 from attar.server.engine.batching import select_batch, window_size
 
+from ...support.models import Clumsy, Tally
+
 PATIENCE = 10.0  # seconds until a test that hangs says so
-
-
-class Tally:
-    """An observer that counts."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.batches: list[tuple[int, int, int]] = []
-
-    def batch(self, size: int, tokens: int, padded_tokens: int, seconds: float) -> None:
-        assert seconds >= 0
-        self.batches.append((size, tokens, padded_tokens))
-
-    def waited(self, seconds: float) -> None:
-        assert seconds >= 0
-        self.counts["waited"] += 1
-
-    def rejected(self, reason: str) -> None:
-        self.counts[reason] += 1
-
-    def expired(self) -> None:
-        self.counts["expired"] += 1
-
-    def cancelled(self) -> None:
-        self.counts["cancelled"] += 1
-
-    def shared(self) -> None:
-        self.counts["shared"] += 1
-
-    def lost(self) -> None:
-        self.counts["lost"] += 1
-
-
-class Clumsy(Tally):
-    """An observer with a bug, which is how a serve loop dies."""
-
-    def batch(self, size: int, tokens: int, padded_tokens: int, seconds: float) -> None:
-        raise ZeroDivisionError(size, tokens, padded_tokens, seconds)
 
 
 class Backend:

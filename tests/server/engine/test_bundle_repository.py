@@ -2,61 +2,24 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import attar
 from attar.bundle import Bundle
 from attar.errors import BundleRefused, InvalidInput, NotFound, NotSupported
-from attar.server.engine.bundle_repository import Repository, look, newer, places
+from attar.server.engine.bundle_repository import look, newer, places
 from attar.server.engine.model import Model
 from attar.server.engine.models import Models
 from attar.server.usecases.embed import embed
 from benchmarks.support.bundles import tiny_bundle
 from benchmarks.support.repositories import write
 
-from .test_models import Watch, make, until
-
-
-@asynccontextmanager
-async def served(
-    folder: Path | None = None,
-    *bundles: Path,
-    watch_s: float = 0.0,
-    opened: Callable[[Model], Model] = lambda model: model,
-    **variants: str,
-) -> AsyncIterator[Models]:
-    """Serve a repository; `opened` may change what is opened from it."""
-
-    def open_(path: Path, variant: str | None, /, *, content: str | None) -> Model:
-        bundle = Bundle.open(path, content=content)
-        return opened(make(attar.load(bundle, variant=variant, threads=1), watch=Watch()))
-
-    models = Models(
-        repository=Repository(
-            open=open_, bundles=bundles, folder=folder, watch_s=watch_s, variants=variants
-        )
-    )
-    await models.start()
-    try:
-        yield models
-    finally:
-        await models.close(drain=True)
-
-
-def lines(models: Models) -> list[tuple[str, str, str]]:
-    return [(one.name, one.version, one.state) for one in models.index()]
-
-
-async def vector(models: Models, *, version: str = "") -> Any:
-    return (await embed(models, items=["the cat"], version=version)).vectors[0]
+from ...support.models import make, until
+from ...support.repositories import lines, served, vector
 
 
 def test_bundles_are_found_as_folders_zips_and_versions(tmp_path: Path) -> None:

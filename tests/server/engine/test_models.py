@@ -2,10 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,33 +24,10 @@ from attar.inputs import Items, Prepared, Role, Truncation
 from attar.server.engine.cache import Cache, Key
 from attar.server.engine.model import Model, Row
 from attar.server.engine.models import Models
-from attar.server.settings import Settings
 from attar.server.usecases.embed import embed as usecase
 from benchmarks.support.bundles import WORDS, tiny_bundle, tiny_tensor_bundle
 
-from .test_batcher import Clumsy, Tally
-
-LIMITS: Final = (
-    *("max_queue_tokens", "max_item_bytes", "max_answer_bytes"),
-    *("aging_s", "run_timeout_s", "warm_up_s", "heartbeat_s"),
-)
-
-
-class Watch(Tally):
-    """A tally that also counts the host step."""
-
-    def tokenized(self, seconds: float, *, truncated: int) -> None:
-        assert seconds >= 0
-        self.counts["truncated"] += truncated
-        self.counts["prepared"] += 1
-
-    def cached(self, *, hits: int, misses: int) -> None:
-        self.counts["hits"] += hits
-        self.counts["misses"] += misses
-
-    def embedded(self, embedding: NDArray[np.float32]) -> None:
-        assert np.isfinite(embedding).all()
-        self.counts["embedded"] += 1
+from ...support.models import Clumsy, Watch, make, started, until
 
 
 class Broken(Clumsy, Watch):
@@ -103,28 +78,6 @@ class Spy:
         return self
 
 
-def make(path: Path | Any, *, watch: Watch | None = None, items: int = 256, **more: Any) -> Model:
-    """Put a bundle's encoder, or a spy, behind a batcher; what is not given is the setting's."""
-    limits = {name: Settings.model_fields[name].default for name in LIMITS}
-    changes = {"max_batch_tokens": 256, "max_queue_items": items, **more}
-    return Model(
-        attar.load(path, threads=1) if isinstance(path, Path) else path,
-        observer=watch or Watch(),
-        **limits | changes,
-    )
-
-
-@asynccontextmanager
-async def started(*models: Model) -> AsyncIterator[Models]:
-    """Start models, and close them at the end."""
-    together = Models(models)
-    await together.start()
-    try:
-        yield together
-    finally:
-        await together.close(drain=True)
-
-
 async def embed(model: Model, items: Items) -> NDArray[np.float32]:
     """Embed texts none of which is bad."""
     rows = await model.rows(await prepare(model, items))
@@ -134,13 +87,6 @@ async def embed(model: Model, items: Items) -> NDArray[np.float32]:
 async def prepare(model: Model, items: Items) -> list[Prepared]:
     """Prepare items none of which is bad."""
     return (await model.prepare(items, role="passage", truncation="truncate")).good
-
-
-async def until(true: Callable[[], bool]) -> None:
-    """Wait for what is about to be true."""
-    async with asyncio.timeout(10):
-        while not true():  # noqa: ASYNC110 (what is waited for has no event)
-            await asyncio.sleep(0.005)
 
 
 @pytest.fixture(scope="module")

@@ -24,8 +24,8 @@ from benchmarks.attacks.bundles import ABORTS, ENDLESS, ENORMOUS, PANICS, Put
 from benchmarks.support.bundles import tiny_bundle
 from benchmarks.support.repositories import write
 
-from .test_bundle_repository import lines
-from .test_models import Watch, make, until
+from ...support.models import Watch, make, until
+from ...support.repositories import lines
 
 MEMORY_BYTES: Final = Settings.model_fields["load_memory_bytes"].default
 PROVER = Prover(timeout_s=60.0, memory_bytes=MEMORY_BYTES, choices={"threads": 1})

@@ -36,7 +36,7 @@ from attar.server.usecases.head_store import Capacity
 from benchmarks.support.bundles import tiny_bundle
 from benchmarks.support.servers import serving, settings
 
-from ..engine.test_models import make, started
+from ...support.models import make, started
 
 
 @pytest_asyncio.fixture

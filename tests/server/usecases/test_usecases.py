@@ -29,7 +29,7 @@ from attar.server.usecases.collections import CollectionInfo, Collections
 from attar.server.usecases.embed import embed
 from benchmarks.support.bundles import tiny_bundle, tiny_tensor_bundle
 
-from ..engine.test_models import make, started
+from ...support.models import make, started
 
 LONG = "cat " * 40
 WEATHER = ["the sun", "blue sky", "rain", "the rain and the sky", "red sun", "sky blue rain"] * 5

@@ -32,22 +32,22 @@ from attar.export.importing import import_folder
 from attar.training.encoders.image_preprocessing import Pixels
 from attar.training.huggingface import vision_audio
 
+from ...support.vision_audio import (
+    CONVOLUTIONS,
+    LAYERS,
+    PATCHES,
+    RATE,
+    SIDE,
+    SIZES,
+    dinov2,
+    wav2vec2,
+)
+
 transformers: Any = pytest.importorskip("transformers")
 
 # transformers and what it imports warn about one another; that is not what is tested.
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
 
-SIDE, RATE = 32, 1600
-LAYERS = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-SIZES = {**LAYERS, "intermediate_size": 32}
-PATCHES = {"image_size": SIDE, "patch_size": 16}
-CONVOLUTIONS = {
-    "conv_dim": [8, 8],
-    "conv_kernel": [10, 3],
-    "conv_stride": [5, 2],
-    "num_conv_pos_embeddings": 4,
-    "num_conv_pos_embedding_groups": 2,
-}
 WORDS = ["<pad>", "<start>", "<end>", "a", "photo", "of", "the", "two", "cats", "under", "tree"]
 
 
@@ -73,23 +73,11 @@ def deit() -> Any:
     return model
 
 
-def dinov2(**options: Any) -> Any:
-    """Give one whose positions were learned for smaller images than are prepared."""
-    config = transformers.Dinov2Config(**LAYERS, image_size=SIDE // 2, patch_size=8, **options)
-    return transformers.Dinov2Model(config)
-
-
 def clip() -> Any:
     text = {**SIZES, "vocab_size": len(WORDS), "max_position_embeddings": 8, "eos_token_id": 2}
     vision = {**SIZES, **PATCHES}
     config = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)
     return transformers.CLIPModel(config)
-
-
-def wav2vec2(**options: Any) -> Any:
-    return transformers.Wav2Vec2Model(
-        transformers.Wav2Vec2Config(**SIZES, **CONVOLUTIONS, **options)
-    )
 
 
 def hubert() -> Any:
