@@ -53,9 +53,10 @@ try:
     import grpc
     from google.rpc.status_pb2 import Status
 
-    from attar.client import calls
-    from attar.client.calls import Call, Embedded, Items, Payload, TokenIds
     from attar.v1 import embedding_pb2
+
+    from . import calls
+    from .calls import Call, Embedded, Items, Payload, TokenIds
 except ImportError as error:
     what = "attar.client"
     raise MissingExtra(what, "client") from error

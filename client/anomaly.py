@@ -3,16 +3,6 @@
 import numpy as np
 
 from attar import wire
-from attar.client.call import (
-    DEADLINE_S,
-    Call,
-    Items,
-    decode_nothing,
-    enum_number,
-    item_errors,
-    items_fields,
-    make_call,
-)
 from attar.errors import InvalidInput
 from attar.heads import Metric
 from attar.inputs import Truncation
@@ -23,6 +13,17 @@ from attar.values import (
     Detector,
     Listing,
     Scored,
+)
+
+from .call import (
+    DEADLINE_S,
+    Call,
+    Items,
+    decode_nothing,
+    enum_number,
+    item_errors,
+    items_fields,
+    make_call,
 )
 
 

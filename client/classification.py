@@ -4,7 +4,11 @@ import math
 from collections.abc import Iterable
 
 from attar import wire
-from attar.client.call import (
+from attar.inputs import Truncation
+from attar.v1 import classification_pb2
+from attar.values import Classifier, Listing, Predicted
+
+from .call import (
     DEADLINE_S,
     Call,
     Items,
@@ -14,9 +18,6 @@ from attar.client.call import (
     items_fields,
     make_call,
 )
-from attar.inputs import Truncation
-from attar.v1 import classification_pb2
-from attar.values import Classifier, Listing, Predicted
 
 
 def fit_classifier(

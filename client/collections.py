@@ -10,7 +10,25 @@ from google.protobuf.struct_pb2 import Struct
 from numpy.typing import NDArray
 
 from attar import wire
-from attar.client.call import (
+from attar.errors import AttarError, InvalidInput, ShapeError
+from attar.inputs import Role, Truncation
+from attar.v1 import collections_pb2, tensor_pb2
+from attar.values import (
+    DEFAULT_LIMIT,
+    DEFAULT_PAGE,
+    Collection,
+    Embedded,
+    Hit,
+    Listing,
+    Page,
+    Point,
+    SearchResults,
+    Snapshot,
+    Upserted,
+)
+from attar.wire import PointId, Quantization
+
+from .call import (
     DEADLINE_S,
     LONG_S,
     MATRIX_AXES,
@@ -29,23 +47,6 @@ from attar.client.call import (
     stack,
     truncated_flags,
 )
-from attar.errors import AttarError, InvalidInput, ShapeError
-from attar.inputs import Role, Truncation
-from attar.v1 import collections_pb2, tensor_pb2
-from attar.values import (
-    DEFAULT_LIMIT,
-    DEFAULT_PAGE,
-    Collection,
-    Embedded,
-    Hit,
-    Listing,
-    Page,
-    Point,
-    SearchResults,
-    Snapshot,
-    Upserted,
-)
-from attar.wire import PointId, Quantization
 
 _POINT: Final = 3  # id, item and payload
 

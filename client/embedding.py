@@ -5,7 +5,13 @@ from typing import Any
 import numpy as np
 
 from attar import wire
-from attar.client.call import (
+from attar.encodings import Encoding
+from attar.errors import AttarError
+from attar.inputs import Priority, Role, Truncation, is_token_ids, listed
+from attar.v1 import embedding_pb2
+from attar.values import Embedded
+
+from .call import (
     DEADLINE_S,
     Call,
     Items,
@@ -17,11 +23,6 @@ from attar.client.call import (
     make_call,
     truncated_flags,
 )
-from attar.encodings import Encoding
-from attar.errors import AttarError
-from attar.inputs import Priority, Role, Truncation, is_token_ids, listed
-from attar.v1 import embedding_pb2
-from attar.values import Embedded
 
 
 def embed(

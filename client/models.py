@@ -1,9 +1,10 @@
 """Calls of the services Info and Models."""
 
 from attar import wire
-from attar.client.call import DEADLINE_S, Call, decode_nothing, make_call
 from attar.v1 import info_pb2, models_pb2
 from attar.values import Indexed, Model, ServerInfo
+
+from .call import DEADLINE_S, Call, decode_nothing, make_call
 
 
 def info(*, deadline_s: float = DEADLINE_S) -> Call[ServerInfo]:

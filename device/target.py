@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from attar.errors import InvalidInput
+from .errors import InvalidInput
 
 _SCHEMES: Final = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:", "vsock:", "xds:")
 """How gRPC's own names begin; it reads the rest of them."""

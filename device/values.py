@@ -8,11 +8,11 @@ from typing import Any, Final, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from attar import heads
-from attar.encodings import Encoding
-from attar.errors import AttarError
-from attar.heads import Metric
-from attar.wire import PointId, Quantization
+from . import heads
+from .encodings import Encoding
+from .errors import AttarError
+from .heads import Metric
+from .wire import PointId, Quantization
 
 R_co = TypeVar("R_co", covariant=True)
 

@@ -14,11 +14,12 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 from numpy.typing import NDArray
 
-from attar.encodings import Encoding
-from attar.errors import InvalidInput, ShapeError
-from attar.heads import Metric
-from attar.inputs import Priority, Role, Truncation
 from attar.v1 import anomaly_pb2, collections_pb2, embedding_pb2, item_pb2, tensor_pb2
+
+from .encodings import Encoding
+from .errors import InvalidInput, ShapeError
+from .heads import Metric
+from .inputs import Priority, Role, Truncation
 
 M = TypeVar("M", bound=Message)
 PointId = int | str

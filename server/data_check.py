@@ -18,9 +18,9 @@ from attar.errors import InvalidInput, Unavailable
 from attar.heads import KnnAnomaly, LinearClassifier
 
 from .collections.checksums import compare_sums, read_sums
-from .collections.disk import is_name, what_is_wrong
 from .collections.index_builder import check_snapshot, is_snapshot
 from .collections.qdrant_edge import read_folder
+from .disk import is_name, what_is_wrong
 from .limits.usage import damaged_slots
 from .usecases.head_store import Head, read_head
 

@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from attar.encodings import Encoding
 from attar.errors import InvalidInput, NotFound, NotSupported, ShapeError
 from attar.inputs import Role, Truncation
-from attar.server.cooperative import off_the_loop, request_bytes, steps
-from attar.server.engine.models import Model, Models
-from attar.server.engine.statistics import Total
-from attar.server.errors import about, code_of, public
-from attar.server.usecases.embed import Embedded, Form, Items, Priority, embed
 
+from .cooperative import off_the_loop, request_bytes, steps
+from .engine.models import Model, Models
+from .engine.statistics import Total
+from .errors import about, code_of, public
 from .rpc import messages
+from .usecases.embed import Embedded, Form, Items, Priority, embed
 
 Parameter: TypeAlias = bool | int | float | str
 Name = TypeVar("Name", bound=str)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Final, TypeVar
 
-from .disk import read_file, sync_folder, sync_tree, write_whole
+from ..disk import read_file, sync_folder, sync_tree, write_whole
 
 R = TypeVar("R")
 

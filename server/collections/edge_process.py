@@ -38,10 +38,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attar.errors import AttarError, BackendError, DiskFull, NotFound, Replaced, Unavailable
-from attar.server.limits import malloc_trim
 
+from ..disk import check_name, disk_errors, make_folder, refusal, require_space, sweep, sync_folder
+from ..limits import malloc_trim
 from . import index_builder, process_pipe
-from .disk import check_name, disk_errors, make_folder, refusal, require_space, sweep, sync_folder
 from .filters import Condition
 from .qdrant_edge import OPENING_BYTES, RESERVE_BYTES, EdgeStore, sync_log
 from .store import (

@@ -3,8 +3,8 @@
 import asyncio
 
 from attar.errors import InvalidInput
-from attar.server.settings import Settings
 
+from ..settings import Settings
 from .edge_process import StoreProcess
 from .store import Store
 

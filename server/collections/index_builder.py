@@ -31,7 +31,7 @@ import qdrant_edge as edge
 
 from attar.errors import AttarError, BackendError, DiskFull, NotFound, Unavailable
 
-from .disk import make_folder, refusal, require_space, sync_folder, sync_tree
+from ..disk import make_folder, refusal, require_space, sync_folder, sync_tree
 from .qdrant_edge import COLLECTION_FILE, RESERVE_BYTES
 
 log = logging.getLogger("attar.server")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
-from attar.server.cooperative import STEP_BYTES, give_way
+from ..cooperative import STEP_BYTES, give_way
 
 
 def send(connection: Connection, answer: object) -> None:

@@ -38,7 +38,7 @@ from attar.errors import (
     Unavailable,
 )
 
-from .disk import check_name
+from ..disk import check_name
 from .filters import (
     EVERYTHING,
     TOKENS,

@@ -46,8 +46,7 @@ from numpy.typing import NDArray
 
 from attar.errors import AlreadyExists, DiskFull, NotFound, Replaced, Unavailable
 
-from .checksums import check_sums, finish, forget_sums, of_facts, take_sums, write_sums
-from .disk import (
+from ..disk import (
     check_name,
     is_name,
     read_file,
@@ -59,6 +58,7 @@ from .disk import (
     what_is_wrong,
     write_whole,
 )
+from .checksums import check_sums, finish, forget_sums, of_facts, take_sums, write_sums
 from .filters import (
     EVERYTHING,
     TOKENS,

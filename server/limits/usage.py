@@ -24,7 +24,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 from attar.errors import Unavailable
 
-from ..collections.disk import read_file
+from ..disk import read_file
 
 log = logging.getLogger("attar.server")
 

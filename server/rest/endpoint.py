@@ -24,14 +24,14 @@ from starlette.types import Scope as Connection
 
 from attar.errors import Cancelled, InvalidInput
 from attar.inputs import HOW_TO_CUT
-from attar.server.admission import REQUEST_ID, Admission
-from attar.server.cooperative import STEP_BYTES, came, off_the_loop, steps
-from attar.server.errors import Unreadable, http_code, reason_of, retry_after_s, to_status
-from attar.server.limits.fair_shares import AnswerRoom
-from attar.server.request_context import answering, current
-from attar.server.security.access import Scope
-from attar.server.security.browser import ASKED_FIRST, asks_first
 
+from ..admission import REQUEST_ID, Admission
+from ..cooperative import STEP_BYTES, came, off_the_loop, steps
+from ..errors import Unreadable, http_code, reason_of, retry_after_s, to_status
+from ..limits.fair_shares import AnswerRoom
+from ..request_context import answering, current
+from ..security.access import Scope
+from ..security.browser import ASKED_FIRST, asks_first
 from . import json_reader
 
 JSON: Final = "application/json"

@@ -14,7 +14,7 @@ from json.decoder import JSONDecodeError
 from json.scanner import py_make_scanner  # type: ignore[attr-defined]  # the stubs forget it
 from typing import Any, Final, TypeAlias
 
-from attar.server.cooperative import SMALL_BYTES, STEP_BYTES, give_way
+from ..cooperative import SMALL_BYTES, STEP_BYTES, give_way
 
 _BLANKS: Final = re.compile(r"[ \t\n\r]*")
 _TEXT: Final = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'

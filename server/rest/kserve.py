@@ -8,12 +8,12 @@ from typing import Any, Final
 from starlette.responses import JSONResponse, Response
 
 from attar.errors import InvalidInput, ShapeError, Unavailable
-from attar.server import kserve
-from attar.server.cooperative import off_the_loop, steps
-from attar.server.engine.models import Models
-from attar.server.errors import about
-from attar.server.kserve import Inference, Inferred, Input, Parameter, Tensor, TensorInfo
 
+from .. import kserve
+from ..cooperative import off_the_loop, steps
+from ..engine.models import Models
+from ..errors import about
+from ..kserve import Inference, Inferred, Input, Parameter, Tensor, TensorInfo
 from .endpoint import BINARY, JSON, HttpRequest, document, json_kind
 from .json_reader import ARRAYS
 

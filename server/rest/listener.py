@@ -19,8 +19,8 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from attar.server.limits.fair_shares import SLOWEST_BYTES_PER_S, FairShares
-from attar.server.security.tls import Certificate
+from ..limits.fair_shares import SLOWEST_BYTES_PER_S, FairShares
+from ..security.tls import Certificate
 
 BUSY: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\n"

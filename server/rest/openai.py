@@ -11,11 +11,11 @@ from starlette.responses import JSONResponse, Response
 
 from attar.errors import InvalidInput, NotFound
 from attar.inputs import Role, Truncation
-from attar.server.cooperative import STEP, off_the_loop, steps
-from attar.server.engine.models import Models
-from attar.server.errors import about
-from attar.server.usecases.embed import Embedded, Items, Priority, embed
 
+from ..cooperative import STEP, off_the_loop, steps
+from ..engine.models import Models
+from ..errors import about
+from ..usecases.embed import Embedded, Items, Priority, embed
 from .endpoint import HttpRequest, Problem, document, json_kind
 from .json_reader import ARRAYS, Values
 

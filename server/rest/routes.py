@@ -19,14 +19,14 @@ from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as Connection
 
 from attar.errors import InvalidInput, PermissionDenied, Unavailable
-from attar.server.admission import REQUEST_ID, Admission
-from attar.server.cooperative import STEP_BYTES
-from attar.server.engine.models import Models
-from attar.server.observability.logs import plain as plain_text
-from attar.server.request_context import request_id
-from attar.server.security.access import Scope
-from attar.server.security.browser import Site
 
+from ..admission import REQUEST_ID, Admission
+from ..cooperative import STEP_BYTES
+from ..engine.models import Models
+from ..observability.logs import plain as plain_text
+from ..request_context import request_id
+from ..security.access import Scope
+from ..security.browser import Site
 from . import kserve, openai, openapi
 from .endpoint import (
     JSON,

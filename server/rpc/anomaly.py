@@ -3,11 +3,11 @@
 from typing import Any, Final
 
 from attar import wire
-from attar.server.cooperative import off_the_loop, request_bytes
-from attar.server.usecases.anomaly import Anomaly, DetectorInfo, Scored
-from attar.server.usecases.embed import Items
 from attar.v1 import anomaly_pb2, anomaly_pb2_grpc
 
+from ..cooperative import off_the_loop, request_bytes
+from ..usecases.anomaly import Anomaly, DetectorInfo, Scored
+from ..usecases.embed import Items
 from . import incremental_protobuf, messages
 from .interceptor import Context
 

@@ -4,11 +4,11 @@ import math
 from typing import Any, Final
 
 from attar import wire
-from attar.server.cooperative import off_the_loop, request_bytes
-from attar.server.usecases.classification import Classification, ClassifierInfo, Predicted
-from attar.server.usecases.embed import Items
 from attar.v1 import classification_pb2, classification_pb2_grpc
 
+from ..cooperative import off_the_loop, request_bytes
+from ..usecases.classification import Classification, ClassifierInfo, Predicted
+from ..usecases.embed import Items
 from . import incremental_protobuf, messages
 from .interceptor import Context
 

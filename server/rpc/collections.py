@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from attar import wire
 from attar.errors import InvalidInput
-from attar.server.cooperative import off_the_loop, request_bytes
-from attar.server.errors import about, to_status
-from attar.server.usecases.collections import (
+from attar.v1 import collections_pb2, collections_pb2_grpc, info_pb2, tensor_pb2
+
+from ..cooperative import off_the_loop, request_bytes
+from ..errors import about, to_status
+from ..usecases.collections import (
     Budget,
     CollectionInfo,
     Collections,
@@ -25,9 +27,7 @@ from attar.server.usecases.collections import (
     SearchResults,
     Snapshot,
 )
-from attar.server.usecases.embed import Items
-from attar.v1 import collections_pb2, collections_pb2_grpc, info_pb2, tensor_pb2
-
+from ..usecases.embed import Items
 from . import incremental_protobuf, messages
 from .interceptor import Context
 

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 
 from attar import wire
-from attar.server.cooperative import off_the_loop, request_bytes
-from attar.server.engine.models import Models
-from attar.server.request_context import current
-from attar.server.usecases import embed
 from attar.v1 import embedding_pb2, embedding_pb2_grpc
 
+from ..cooperative import off_the_loop, request_bytes
+from ..engine.models import Models
+from ..request_context import current
+from ..usecases import embed
 from . import incremental_protobuf, messages
 from .interceptor import Context
 from .stream import in_order

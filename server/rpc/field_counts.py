@@ -12,7 +12,8 @@ from typing import Any, Final, NamedTuple
 from google.protobuf.message import Message
 
 from attar.errors import InvalidInput
-from attar.server.cooperative import STEP, give_way
+
+from ..cooperative import STEP, give_way
 
 _PER_ITEM: Final = 16  # the fields of one search of a batch; an upsert has four for each item
 _BESIDES: Final = 256

@@ -8,9 +8,9 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from attar.errors import Overloaded
-from attar.server.engine.models import Models
-from attar.server.limits.stream_slots import StreamSlots
 
+from ..engine.models import Models
+from ..limits.stream_slots import StreamSlots
 from .interceptor import Context
 
 SERVICE: Final = health_pb2.DESCRIPTOR.services_by_name["Health"]

@@ -12,8 +12,9 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from attar.errors import InvalidInput
-from attar.server.cooperative import SMALL_BYTES, STEP_BYTES, give_way, off_the_loop
-from attar.server.errors import about
+
+from ..cooperative import SMALL_BYTES, STEP_BYTES, give_way, off_the_loop
+from ..errors import about
 
 M = TypeVar("M", bound=Message)
 

@@ -2,9 +2,9 @@
 
 from importlib.metadata import version
 
-from attar.server.engine.models import Model, Models
 from attar.v1 import info_pb2, info_pb2_grpc
 
+from ..engine.models import Model, Models
 from .interceptor import Context
 
 

@@ -17,14 +17,14 @@ from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status
 
 from attar.errors import AttarError, DeadlineExceeded, InvalidInput
-from attar.server.admission import REQUEST_ID, Admission
-from attar.server.cooperative import came, off_the_loop
-from attar.server.errors import to_status
-from attar.server.limits.fair_shares import SLOWEST_BYTES_PER_S, AnswerRoom
-from attar.server.limits.receive_slots import CALLS_AT_ONCE, PROBES_AT_ONCE, ReceiveSlots
-from attar.server.request_context import RequestContext, answering
-from attar.server.security.browser import Site
 
+from ..admission import REQUEST_ID, Admission
+from ..cooperative import came, off_the_loop
+from ..errors import to_status
+from ..limits.fair_shares import SLOWEST_BYTES_PER_S, AnswerRoom
+from ..limits.receive_slots import CALLS_AT_ONCE, PROBES_AT_ONCE, ReceiveSlots
+from ..request_context import RequestContext, answering
+from ..security.browser import Site
 from . import field_counts, incremental_protobuf
 from .call_timeout import Ending
 from .methods import scope_of

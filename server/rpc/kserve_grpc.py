@@ -9,12 +9,12 @@ import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from attar.errors import InvalidInput, ShapeError, Unimplemented
-from attar.server.cooperative import off_the_loop, request_bytes, steps
-from attar.server.engine.models import Models
-from attar.server.errors import about, to_status
-from attar.server.request_context import current
 
 from .. import kserve
+from ..cooperative import off_the_loop, request_bytes, steps
+from ..engine.models import Models
+from ..errors import about, to_status
+from ..request_context import current
 from . import incremental_protobuf, messages
 from .interceptor import Context
 from .stream import in_order

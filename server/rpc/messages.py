@@ -15,9 +15,10 @@ from attar.encodings import Encoding
 from attar.errors import InvalidInput, ShapeError
 from attar.heads import Metric
 from attar.inputs import Priority, Role, Truncation
-from attar.server.errors import about, to_status
-from attar.server.usecases.embed import Item, Items
 from attar.v1 import collections_pb2, embedding_pb2, info_pb2, item_pb2, tensor_pb2
+
+from ..errors import about, to_status
+from ..usecases.embed import Item, Items
 
 Name = TypeVar("Name", bound=str)
 

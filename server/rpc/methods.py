@@ -10,8 +10,6 @@ from typing import Any, Final
 
 from tritonclient.grpc import service_pb2
 
-from attar.server.security.access import SCOPES as KEY_SCOPES
-from attar.server.security.access import Scope
 from attar.v1 import (
     anomaly_pb2,
     classification_pb2,
@@ -21,6 +19,9 @@ from attar.v1 import (
     models_pb2,
     options_pb2,
 )
+
+from ..security.access import SCOPES as KEY_SCOPES
+from ..security.access import Scope
 
 _OURS: Final = (
     info_pb2.DESCRIPTOR.services_by_name["Info"],

@@ -2,11 +2,11 @@
 
 from typing import Final
 
-from attar.server.engine.models import Models, State
-from attar.server.errors import public
-from attar.server.usecases.embedding_space import Orphans
 from attar.v1 import models_pb2, models_pb2_grpc
 
+from ..engine.models import Models, State
+from ..errors import public
+from ..usecases.embedding_space import Orphans
 from .interceptor import Context
 
 _STATES: Final[dict[State, models_pb2.State.ValueType]] = {

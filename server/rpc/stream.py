@@ -5,7 +5,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 from attar.errors import AttarError, Unavailable
-from attar.server.limits.fair_shares import ROOM, AnswerRoom, room
+
+from ..limits.fair_shares import ROOM, AnswerRoom, room
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")

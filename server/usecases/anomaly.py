@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from attar.errors import InvalidInput
 from attar.heads import KnnAnomaly, Metric, held_out
-from attar.server.collections.store import UNLIMITED, Description
-from attar.server.engine.models import Model, Models
-from attar.server.request_context import current
 
+from ..collections.store import UNLIMITED, Description
+from ..engine.models import Model, Models
+from ..request_context import current
 from .collections import Collections, kept
 from .embed import Item, Items, Truncation, embed
 from .embedding_space import SpaceMember, model_for

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from attar.errors import InvalidInput
 from attar.heads import LinearClassifier
-from attar.server.collections.store import UNLIMITED
-from attar.server.cooperative import off_the_loop, request_bytes
-from attar.server.engine.models import Models
-from attar.server.request_context import current
 
+from ..collections.store import UNLIMITED
+from ..cooperative import off_the_loop, request_bytes
+from ..engine.models import Models
+from ..request_context import current
 from .embed import Embedded, Item, Items, Truncation, embed, refuse_large_answer
 from .embedding_space import SpaceMember, model_for
 from .fit_queue import FitQueue

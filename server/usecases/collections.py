@@ -19,10 +19,10 @@ from attar.errors import (
     SpaceMismatch,
     Unavailable,
 )
-from attar.server.collections import filters
-from attar.server.collections.disk import check_name
-from attar.server.collections.filters import Filter
-from attar.server.collections.store import (
+
+from ..collections import filters
+from ..collections.filters import Filter
+from ..collections.store import (
     UNLIMITED,
     Description,
     Hit,
@@ -37,10 +37,10 @@ from attar.server.collections.store import (
     check_ids,
     refuse_large_answer,
 )
-from attar.server.cooperative import off_the_loop, request_bytes
-from attar.server.engine.models import Models
-from attar.server.request_context import current
-
+from ..cooperative import off_the_loop, request_bytes
+from ..disk import check_name
+from ..engine.models import Models
+from ..request_context import current
 from .embed import Item, Items, Role, Truncation, embed
 from .embedding_space import SpaceMember, model_for
 

@@ -14,10 +14,11 @@ from attar.encodings import Encoding, Vectors
 from attar.errors import AttarError, BackendError, InvalidInput
 from attar.inputs import Items, Prepared, Priority, Role, Truncation
 from attar.runtime import Encoder
-from attar.server.cooperative import off_the_loop
-from attar.server.engine.models import Model, Models, Row
-from attar.server.limits.fair_shares import room
-from attar.server.request_context import Phase, current
+
+from ..cooperative import off_the_loop
+from ..engine.models import Model, Models, Row
+from ..limits.fair_shares import room
+from ..request_context import Phase, current
 
 __all__ = ["Embedded", "Form", "Item", "Items", "Priority", "Role", "Truncation", "embed"]
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Never, TypeAlias
 
 from attar.errors import AttarError, NotFound, SpaceMismatch
-from attar.server.engine.models import Listed, Model, Models
+
+from ..engine.models import Listed, Model, Models
 
 if TYPE_CHECKING:
-    from attar.server.collections.store import Description
-
+    from ..collections.store import Description
     from .anomaly import Anomaly, DetectorInfo
     from .classification import Classification, ClassifierInfo
     from .collections import Collections

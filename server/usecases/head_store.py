@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar
 
 from attar.errors import AlreadyExists, LimitReached, NotFound, Unavailable
-from attar.server.collections.disk import (
+
+from ..collections.store import UNLIMITED
+from ..disk import (
     check_name,
     disk_errors,
     is_name,
@@ -21,7 +23,6 @@ from attar.server.collections.disk import (
     what_is_wrong,
     write_whole,
 )
-from attar.server.collections.store import UNLIMITED
 
 log = logging.getLogger("attar.server")
 

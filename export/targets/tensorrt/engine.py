@@ -30,13 +30,13 @@ from numpy.typing import NDArray
 from attar.bench import items
 from attar.bundle import Bundle
 from attar.errors import BackendError, InvalidInput, MissingExtra, NotSupported
-from attar.export.gates import FP32, INT8, Gate
-from attar.export.measure import BATCH, cosine
-from attar.export.verify import own_texts
 from attar.inputs import Prepared, host_step
 from attar.manifest import Variant
 from attar.runtime import load
 
+from ...gates import FP32, INT8, Gate
+from ...measure import BATCH, cosine
+from ...verify import own_texts
 from ..triton import MAX_BATCH
 from .api import ExecutionContext, TensorRT
 from .parser import refusals

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from attar.errors import AlreadyExists, DiskFull, NotFound, Replaced, Unavailable
 from attar.server.collections import filters, index_builder
-from attar.server.collections.disk import check_name, write_whole
 from attar.server.collections.edge_process import StoreProcess
 from attar.server.collections.qdrant_edge import EdgeStore
 from attar.server.collections.store import Description, Payload, Search, Size
+from attar.server.disk import check_name, write_whole
 
 DIMS = 8
 COLORS = Description("colors", "tiny", "sha256:space", DIMS)
