@@ -32,14 +32,21 @@ class Round:
 
 
 def rounds(bundle: Path, folder: Path, *, count: int, seed: int) -> Iterator[Round]:
-    """Upsert until a server is killed at some moment, start another, and look; `count` times."""
+    """Upsert until a server is killed at some moment, start another, and look; `count` times.
+
+    The server that is looked at takes the upserts of the next round.
+    """
     draw = random.Random(seed)
-    written = attempted = 0
-    for number in range(count):
-        before = written
+    before = written = attempted = 0
+    for number in range(count + 1):
         with start(bundle, folder / f"port-{number}", folder / "data") as (server, client):
             if number == 0:
                 client.create_collection(COLLECTION)
+            else:
+                yield inspect(client, written=written, attempted=attempted, before=before)
+            if number == count:
+                return
+            before = written
             timer = threading.Timer(draw.uniform(0.05, 0.6), server.kill)
             timer.start()
             try:
@@ -49,8 +56,6 @@ def rounds(bundle: Path, folder: Path, *, count: int, seed: int) -> Iterator[Rou
                     written += 1
             except AttarError:
                 timer.join()
-        with start(bundle, folder / f"check-{number}", folder / "data") as (_, client):
-            yield inspect(client, written=written, attempted=attempted, before=before)
 
 
 @contextmanager
