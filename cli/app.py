@@ -519,7 +519,7 @@ def demo(
     out: Out = Path("build/demo"),
     seed: Seed = 0,
     quick: Annotated[
-        bool, typer.Option(help="A tenth of the work: shows that everything runs, not how well.")
+        bool, typer.Option(help="On few documents: shows that everything runs, not how well.")
     ] = False,
 ) -> None:
     """Documents without labels to search, anomaly scores and classes over gRPC, on this machine."""

@@ -77,7 +77,8 @@ console = Console()
 class Scale:
     """How much work the demo does."""
 
-    per_package: int = 1200  # documents of each of five packages
+    packages: tuple[str, ...] = docstrings.PACKAGES
+    per_package: int = 1200  # documents
     held_out: int = 800
     validation: int = 200  # training pairs set aside to choose between students
     validation_documents: int = 600
@@ -88,14 +89,15 @@ class Scale:
 
 
 QUICK = Scale(
-    per_package=120,
-    held_out=80,
+    packages=("numpy", "stdlib"),
+    per_package=100,
+    held_out=40,
     validation=20,
     validation_documents=100,
-    parity_texts=50,
-    pretrain_steps=4,
-    distil_steps=8,
-    recover_steps=4,
+    parity_texts=30,
+    pretrain_steps=2,
+    distil_steps=3,
+    recover_steps=2,
 )
 
 
@@ -223,7 +225,7 @@ def run(out: Path, *, seed: int = 0, quick: bool = False) -> None:  # noqa: PLR0
 
 def read_corpus(scale: Scale, *, seed: int) -> Corpus:
     """Read the docstrings and hold out twice: for the report, and for choosing a student."""
-    pairs = docstrings.read(per_package=scale.per_package, seed=seed)
+    pairs = docstrings.read(scale.packages, per_package=scale.per_package, seed=seed)
     parts = split(pairs, held_out=scale.held_out, seed=seed)
     return Corpus(parts=parts, inner=split(parts.train, held_out=scale.validation, seed=seed + 1))
 

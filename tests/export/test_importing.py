@@ -11,16 +11,12 @@ import pytest
 import attar
 from attar.bundle import Bundle
 from attar.errors import AlreadyExists, InvalidInput
-from attar.export.bundling import Exported
 from attar.export.importing import import_folder, words_of_every_length
-from attar.export.measure import cosine
 from attar.inputs import TextInput
-from attar.training.huggingface import loading
-from attar.training.probes.text_retrieval import embed
 from benchmarks.support.bundles import tokenizer_json
-from benchmarks.support.teachers import LENGTH, bert_folder, minilm, write_json
+from benchmarks.support.teachers import LENGTH, bert_folder, write_json
 
-TEXTS = ["", "the cat sat on the mat", "rain", "日本語 naïve ☃", "blue sky, red sun: " * 40]
+from ..support.imported import assert_same_as_torch
 
 
 @pytest.fixture
@@ -28,20 +24,10 @@ def folder(tmp_path: Path) -> Path:
     return bert_folder(tmp_path / "theirs")
 
 
-def assert_same_as_torch(exported: Exported, folder: Path, texts: list[str]) -> None:
-    model = loading.read(folder)
-    host = TextInput(model.tokenizer, max_length=model.encoder.max_length, prompts={})
-    rows = host.prepare(texts, role="passage", truncation="truncate")
-    expected = embed(model.encoder, [row.arrays[0] for row in rows])
-    given = attar.load(exported.bundle.path, threads=1).embed(texts).vectors
-    assert np.abs(given - expected).max() <= 2e-6
-    assert cosine(given, expected).min() >= 1 - 1e-5
-
-
 def test_an_imported_bundle_gives_the_torch_encoders_numbers(folder: Path) -> None:
     exported = import_folder(folder, folder.parent / "mine.attar")
 
-    assert_same_as_torch(exported, folder, TEXTS)
+    assert_same_as_torch(exported.bundle.path, folder)
 
     manifest = Bundle.open(folder.parent / "mine.attar").manifest
     assert (manifest.name, manifest.max_length) == ("mine", LENGTH)
@@ -60,7 +46,7 @@ def test_a_folder_that_cuts_long_texts_at_their_start_says_so_in_its_bundle(fold
     whole = encoder.embed([" ".join(words * 3), " ".join((words * 3)[2 - LENGTH :])])
     assert whole.truncated.tolist() == [True, False]
     np.testing.assert_allclose(whole.vectors[0], whole.vectors[1], rtol=0, atol=1e-6)
-    assert_same_as_torch(Exported(bundle=Bundle.open(path), measured={}, refused={}), folder, TEXTS)
+    assert_same_as_torch(path, folder)
 
 
 def test_a_folder_that_cuts_them_at_their_end_has_the_fingerprint_of_before(folder: Path) -> None:
@@ -71,14 +57,6 @@ def test_a_folder_that_cuts_them_at_their_end_has_the_fingerprint_of_before(fold
         "prompts": {"query": "", "passage": ""},
     }
     assert (path / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
-
-
-@pytest.mark.slow
-def test_all_minilm_is_imported_with_its_numbers(tmp_path: Path) -> None:
-    exported = import_folder(minilm(), tmp_path / "minilm.attar", name="all-minilm-l6-v2")
-    assert_same_as_torch(exported, minilm(), TEXTS)
-    assert exported.bundle.manifest.name == "all-minilm-l6-v2"
-    assert exported.bundle.manifest.output.dim == 384
 
 
 def drop(name: str) -> Callable[[Path], None]:
