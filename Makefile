@@ -37,9 +37,10 @@ demo: $(DEMO)
 serve: $(DEMO) | build/demo/student.attar
 	$(BIN)/attar serve build/demo/student.attar --data-dir build/demo/server/data
 
-# Two processes share the cores, so each computes with one thread.
+# Two processes share the cores, so each computes with one thread. The files keep the order that
+# tests/conftest.py gives them.
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 claims: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m claims

@@ -24,6 +24,15 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     return None
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files with slow tests first: pytest-xdist gives whole files, so the last should be short.
+
+    Within both parts the order stays random.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def bundle_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a text bundle folder to read; a test that changes it makes its own."""
