@@ -24,7 +24,7 @@ KEPT = ROOT / "benchmarks" / "results" / "demo.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
+class DemoRun:
     """What a run of the demo left: its folder, and what it printed."""
 
     folder: Path
@@ -85,18 +85,18 @@ class Report(Strict):
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
     """Run the demo once, in a process of its own, as a user starts it."""
     folder = tmp_path_factory.mktemp("demo")
     command = [str(Path(sys.executable).with_name("attar")), "demo", "--quick", "--out"]
     done = subprocess.run([*command, folder], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return Ran(folder, done.stdout)
+    return DemoRun(folder, done.stdout)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_demo_runs_every_stage_and_reports_in_the_promised_shape(demo: Ran) -> None:
+def test_the_demo_runs_every_stage_and_reports_in_the_promised_shape(demo: DemoRun) -> None:
     """It leaves bundles, report and plot."""
     report = Report.model_validate_json((demo.folder / "report.json").read_bytes())
     assert report.corpus.held_out == 40
@@ -115,7 +115,7 @@ def test_the_demo_runs_every_stage_and_reports_in_the_promised_shape(demo: Ran) 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_all_minilm_is_imported_with_its_numbers(demo: Ran) -> None:
+def test_all_minilm_is_imported_with_its_numbers(demo: DemoRun) -> None:
     path = demo.folder / "minilm.attar"
     assert_same_as_torch(path, minilm())
     manifest = Bundle.open(path).manifest
