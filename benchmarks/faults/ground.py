@@ -225,7 +225,19 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
     with suppress(psutil.NoSuchProcess):
         children = psutil.Process(process.pid).children(recursive=True)
         process.kill()
-        _, left = psutil.wait_procs(children, timeout=20)
-        for child in left:
-            child.kill()
+        patience = time.monotonic() + 20.0
+        while left := [child for child in children if not _ended(child)]:
+            if time.monotonic() > patience:
+                for child in left:
+                    child.kill()
+                break
+            time.sleep(0.01)
     process.wait()
+
+
+def _ended(process: psutil.Process) -> bool:
+    """Whether it has ended: a zombie has, which process 1 may take seconds to reap."""
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
