@@ -2,10 +2,8 @@
 
 import json
 import re
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 import torch
@@ -15,6 +13,7 @@ from attar.training import distributed
 from attar.training.catalogue import catalogue, find
 from attar.training.datasets.digits import digits
 from attar.training.recipe import Family, Modality
+from benchmarks.support.short_runs import short_data
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "recipes.json"
@@ -68,19 +67,13 @@ def test_two_processes_have_half_of_every_batch_each(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     recipe = find(name)
-    data = shown(digits if recipe.modality == "image" else recipe.claim.data)
+    data = digits() if recipe.modality == "image" else short_data(recipe)
     training = recipe.build(data, recipe.settings)
     whole = counts(training.batches(0))
     monkeypatch.setattr(distributed, "size", lambda: 2)
     for rank in (0, 1):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
         assert [2 * count for count in counts(training.batches(0))] == whole
-
-
-@cache
-def shown(data: Callable[[], Any]) -> Any:
-    """Give what a claim is shown on, made once."""
-    return data()
 
 
 def counts(batch: object) -> list[int]:
