@@ -6,7 +6,7 @@
 #   docker run --publish 127.0.0.1:8001:8001 --volume "$PWD/models:/models:ro" --shm-size 1g attar-triton
 #
 # Not built here: this project's tests have no Docker. They lint this file and check every path in it
-# (tests/project/test_deploy.py); that such a repository runs is shown by benchmarks/prove_triton.py.
+# (tests/project/test_dockerfile.py); that such a repository runs is shown by benchmarks/prove_triton.py.
 #
 # Triton's Python backend takes numpy 2, which attar needs, from 24.12 on.
 
@@ -17,11 +17,13 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONPATH=/opt/attar \
     ORT_DISABLE_TELEMETRY=1
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE constraints.txt ./
-COPY attar attar
 COPY cli cli
+COPY client client
+COPY device device
 COPY export export
 COPY protos protos
 COPY server server
+COPY src src
 COPY training training
 # A folder of its own, in front of the image's packages and without touching them. Without extras,
 # attar is numpy, onnxruntime and tokenizers.

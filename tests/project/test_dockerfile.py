@@ -1,4 +1,4 @@
-"""The Dockerfile: never built here, so every name in it is held against what it names."""
+"""The Dockerfiles: never built here, so every name in them is held against what it names."""
 
 import json
 import os
@@ -6,9 +6,9 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 
 from benchmarks.support.servers import free_port, serving, settings
@@ -16,17 +16,31 @@ from benchmarks.support.servers import free_port, serving, settings
 from ..support.requirements import PINNED, PROJECT, closure
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "Dockerfile").read_text("utf-8")
-# One instruction a line: comments out, continuations joined.
-INSTRUCTIONS = [
-    line.split(maxsplit=1)
-    for line in re.sub(r"\\\n", " ", re.sub(r"^#.*\n", "", TEXT, flags=re.MULTILINE)).splitlines()
-    if line.strip()
-]
+SERVER = ROOT / "Dockerfile"
+DOCKERFILES = [SERVER, *sorted((ROOT / "deploy").glob("*.Dockerfile"))]
 
 
-def arguments(instruction: str) -> list[str]:
-    return [rest for name, rest in INSTRUCTIONS if name == instruction]
+def arguments(instruction: str, path: Path = SERVER) -> list[str]:
+    """Give the arguments of each such instruction, comments left out and continuations joined."""
+    text = re.sub(r"^#.*\n", "", path.read_text("utf-8"), flags=re.MULTILINE)
+    lines = re.sub(r"\\\n", " ", text).splitlines()
+    return [
+        rest
+        for line in lines
+        if line.strip()
+        for name, rest in [line.split(maxsplit=1)]
+        if name == instruction
+    ]
+
+
+def copied(path: Path) -> set[str]:
+    """Give what a Dockerfile copies from the repository."""
+    return {
+        source
+        for rest in arguments("COPY", path)
+        if not rest.startswith("--from")
+        for source in rest.split()[:-1]
+    }
 
 
 def environment() -> dict[str, str]:
@@ -41,11 +55,12 @@ def test_nothing_that_runs_in_an_image_reports_to_onnx_runtimes_vendor() -> None
     assert "ORT_DISABLE_TELEMETRY=1" in triton
 
 
-def test_hadolint_finds_nothing() -> None:
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_hadolint_finds_nothing(path: Path) -> None:
     hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent))
     assert hadolint, "hadolint is part of attar[dev]"
     done = subprocess.run(
-        [hadolint, "--format", "json", str(ROOT / "Dockerfile")],
+        [hadolint, "--format", "json", str(path)],
         capture_output=True,
         text=True,
         timeout=60,
@@ -55,27 +70,24 @@ def test_hadolint_finds_nothing() -> None:
     assert json.loads(done.stdout) == []
 
 
-def test_every_copied_path_exists_and_reaches_the_build() -> None:
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_every_copied_path_exists_and_reaches_the_build(path: Path) -> None:
     let_in = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
-    copied = [
-        source
-        for rest in arguments("COPY")
-        if not rest.startswith("--from")
-        for source in rest.split()[:-1]
-    ]
+    sources = copied(path)
 
-    assert copied
-    for source in copied:
+    assert sources
+    for source in sorted(sources):
         assert (ROOT / source).exists(), source
         assert f"!{source}" in let_in, f".dockerignore keeps {source} out"
 
 
-def test_everything_that_the_wheel_is_made_of_is_copied() -> None:
-    tool = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
-    folders = {path.split("/")[0] for path in tool["package-dir"].values()}
-    copied = {source for rest in arguments("COPY") for source in rest.split()[:-1]}
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_everything_that_the_wheel_is_made_of_is_copied(path: Path) -> None:
+    links = (ROOT / "src" / "attar").iterdir()
+    folders = {"src", *(link.resolve().relative_to(ROOT).parts[0] for link in links)}
+    files = {"pyproject.toml", PROJECT["readme"], *PROJECT["license-files"]}
 
-    assert folders | {"pyproject.toml", PROJECT["readme"], *PROJECT["license-files"]} <= copied
+    assert folders | files <= copied(path)
 
 
 def test_every_extra_is_one_that_pyproject_has() -> None:
