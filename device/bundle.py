@@ -89,6 +89,10 @@ class Bundle:
 
         Raises InvalidInput for what is no path or holds no keys, NotFound where nothing stands at
         either path, MissingExtra, and BundleRefused that says what is wrong.
+
+        Example:
+            >>> Bundle.open("student.attar").manifest.name
+            'student'
         """
         given: object = path
         if not isinstance(given, str | os.PathLike) or not str(given):

@@ -20,6 +20,10 @@ def slice_dims(vectors: Vectors, dims: int) -> Vectors:
     """Cut rows to their first `dims` dimensions and give each unit length; a zero row stays zero.
 
     (n, d) to (n, dims). At full width, rows that already have unit length keep it.
+
+    Example:
+        >>> slice_dims(np.array([[3.0, 4.0, 5.0]], np.float32), 2)
+        array([[0.6, 0.8]], dtype=float32)
     """
     if not 0 < dims <= vectors.shape[1]:
         raise InvalidInput(f"dims must be from 1 to {vectors.shape[1]}; got {dims}")
@@ -35,6 +39,10 @@ def encode(vectors: Vectors, encoding: Encoding, ranges: Ranges | None = None) -
 
     int8 is clip(round((x - low) / (high - low) * 255) - 128), with `ranges` of the same width d.
     binary is one sign bit a dimension, set where x > 0, the first dimension in the highest bit.
+
+    Example:
+        >>> encode(np.array([[1, -1, 1, 1, -1, -1, -1, -1]], np.float32), "binary")
+        array([[176]], dtype=uint8)
     """
     dims = vectors.shape[1]
     match encoding:
@@ -59,6 +67,10 @@ def decode(codes: NDArray[Any], encoding: Encoding, ranges: Ranges | None = None
     """Turn encoded rows back into (n, d) float32, as near as the encoding kept them.
 
     Of binary only the signs are left: every value is +-1/sqrt(d), a vector of unit length.
+
+    Example:
+        >>> decode(np.array([[176]], np.uint8), "binary")[0, :2].round(2)
+        array([ 0.35, -0.35], dtype=float32)
     """
     match encoding:
         case "f32" | "f16":

@@ -78,6 +78,12 @@ class KnnAnomaly:
         than `neighbours`, and for a row of zeros where the metric is cosine. `between` is called
         between blocks of the work, and what it raises ends the fit. Beside the rows it takes as
         much memory again, and some MB.
+
+        Example:
+            >>> normal = np.random.default_rng(0).normal(1, 0.1, (100, 8)).astype(np.float32)
+            >>> detector = KnnAnomaly.fit(normal, model="student", fingerprint="sha256:0")
+            >>> detector.anomalies(detector.score(-normal[:2], fingerprint="sha256:0"))
+            array([ True,  True])
         """
         _matrix(vectors)
         apart = held_out(len(vectors), neighbours, target_fpr)
@@ -183,6 +189,12 @@ class LinearClassifier:
 
     `counts`, `recalls` and `contradictory` say what it was fitted on and how well; a head of before
     they were kept has none.
+
+    Example:
+        >>> weights, bias = np.eye(2, dtype=np.float32), np.zeros(2, np.float32)
+        >>> head = LinearClassifier(weights, bias, ("cat", "dog"), 2, "student", "sha256:0")
+        >>> head.probabilities(np.zeros((1, 2), np.float32), fingerprint="sha256:0")
+        array([[0.5, 0.5]], dtype=float32)
     """
 
     weights: NDArray[np.float32]  # (k, d)
@@ -249,7 +261,12 @@ class LinearClassifier:
 
 
 def held_out(items: int, neighbours: int, target_fpr: float) -> int:
-    """Give how many items calibrate a detector, or refuse what leaves too few references."""
+    """Give how many items calibrate a detector, or refuse what leaves too few references.
+
+    Example:
+        >>> held_out(100, neighbours=5, target_fpr=0.05)
+        25
+    """
     if neighbours < 1:
         raise InvalidInput(f"neighbours must be at least 1; got {neighbours}")
     if not _LEAST_FPR <= target_fpr < 1:

@@ -94,6 +94,11 @@ def load(
     Raises BundleRefused, NotFound (no such path or variant), NotSupported (this machine lacks what
     the variant requires, or the provider) or InvalidInput (no variant fits; the message has each
     one's number).
+
+    Example:
+        >>> encoder = attar.load("student.attar")
+        >>> encoder.embed(["the cat", "the dog"]).vectors.shape
+        (2, 16)
     """
     for name, value in (("threads", threads), ("device_id", device_id)):
         _hold(name, value, int | np.integer, "a whole number")
@@ -226,6 +231,11 @@ class Encoder:
         """Give the same encoder with a session of its own, read from the bundle once more.
 
         It needs the bundle where it was; raises what `load` does.
+
+        Example:
+            >>> encoder = attar.load("student.attar")
+            >>> encoder.reopened().fingerprint == encoder.fingerprint
+            True
         """
         return Encoder(
             self.bundle,
@@ -269,6 +279,11 @@ class Encoder:
         `dims` cuts to a width the bundle declares; `encoding` is how a row is stored; `role` picks
         the prompt; `truncation` cuts an item at `max_length` tokens and flags it, or raises.
         Raises InvalidInput that names the bad option, or the first bad item by its index.
+
+        Example:
+            >>> encoder = attar.load("student.attar")
+            >>> encoder.embed(["the cat"], encoding="binary").vectors.shape  # 16 bits
+            (1, 2)
         """
         self._check(dims, encoding)
         rows = self.prepare(items, role=role, truncation=truncation)
@@ -289,7 +304,12 @@ class Encoder:
     def prepare(
         self, items: Items, *, role: Role = "passage", truncation: Truncation = "truncate"
     ) -> list[Prepared]:
-        """Take the host's step for every item; InvalidInput names the first bad one's index."""
+        """Take the host's step for every item; InvalidInput names the first bad one's index.
+
+        Example:
+            >>> [row.tokens for row in attar.load("student.attar").prepare(["the cat"])]
+            [4]
+        """
         return self._inputs.prepare(items, role=role, truncation=truncation)
 
     def infer(self, rows: Sequence[Prepared]) -> Vectors:
@@ -298,6 +318,11 @@ class Encoder:
         Tensors of different shapes cannot share a batch; they run shape by shape. A row that the
         graph turns into NaN is given as it is, for its batch-mates are sound: `finish` refuses it.
         Raises BackendError.
+
+        Example:
+            >>> encoder = attar.load("student.attar")
+            >>> encoder.infer(encoder.prepare(["the cat", "the dog"])).shape
+            (2, 16)
         """
         vectors = np.empty((len(rows), self.dim), np.float32)
         groups: dict[tuple[int, ...], list[int]] = {}
@@ -314,6 +339,11 @@ class Encoder:
 
         Raises ShapeError for rows of another width, InvalidInput for an undeclared `dims`,
         NotSupported for int8 without declared ranges, BackendError for rows that are not finite.
+
+        Example:
+            >>> encoder = attar.load("student.attar")
+            >>> encoder.finish(np.ones((1, 16), np.float32), encoding="f16").dtype
+            dtype('float16')
         """
         dims = self._check(dims, encoding)
         given: object = vectors

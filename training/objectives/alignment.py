@@ -22,6 +22,10 @@ def cosine_alignment(
 
     Raises:
         ShapeError: the two do not share one (n, d) shape.
+
+    Example:
+        >>> cosine_alignment(torch.eye(2), -torch.eye(2)).item()
+        4.0
     """
     check_pair("prediction and target", prediction, target, at_least=1)
     with torch.autocast(prediction.device.type, enabled=False):
@@ -39,6 +43,10 @@ def squared_alignment(
 
     Raises:
         ShapeError: the two do not share one (n, d) shape.
+
+    Example:
+        >>> squared_alignment(torch.zeros(2, 3), torch.ones(2, 3)).item()
+        1.0
     """
     check_pair("prediction and target", prediction, target, at_least=1)
     with torch.autocast(prediction.device.type, enabled=False):

@@ -24,6 +24,11 @@ def barlow_twins(
 
     Raises:
         ShapeError: the views do not share one (n, d) shape with n >= 2.
+
+    Example:
+        >>> z = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+        >>> round(barlow_twins(z, z).item(), 3), round(barlow_twins(z, -z).item(), 3)
+        (0.0, 8.0)
     """
     check_pair("views", z1, z2, at_least=2)
     with torch.autocast(z1.device.type, enabled=False):
@@ -33,5 +38,10 @@ def barlow_twins(
 
 
 def standardise(z: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-    """Give each column mean zero and variance one over the batch (biased, ε = 1e-5)."""
+    """Give each column mean zero and variance one over the batch (biased, ε = 1e-5).
+
+    Example:
+        >>> standardise(torch.tensor([[1.0], [3.0]])).squeeze(1)
+        tensor([-1.0000,  1.0000])
+    """
     return F.batch_norm(z, None, None, training=True)

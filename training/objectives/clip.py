@@ -33,6 +33,10 @@ def clip(
     Raises:
         ShapeError: fewer than two modalities, not one (n, d) shape with n >= 2, or not one scale a
             pair.
+
+    Example:
+        >>> round(clip([torch.eye(2), torch.eye(2)], torch.zeros(1)).item(), 4)  # 2 (ln(e + 1) - 1)
+        0.6265
     """
     pairs = list(combinations(range(len(modalities)), 2))
     if not pairs or log_scales.shape != (len(pairs),):

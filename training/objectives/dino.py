@@ -26,6 +26,10 @@ def dino(
 
     Raises:
         ShapeError: the two do not share one (n, k) shape.
+
+    Example:
+        >>> round(dino(torch.zeros(1, 4), torch.eye(1, 4), torch.zeros(4)).item(), 4)  # ln 4
+        1.3863
     """
     check_pair("student and teacher", student, teacher, at_least=1)
     with torch.autocast(student.device.type, enabled=False):
@@ -38,5 +42,10 @@ def dino(
 def moved_centre(
     centre: Float[Tensor, "k"], teacher: Float[Tensor, "n k"], *, momentum: float = 0.9
 ) -> Float[Tensor, "k"]:
-    """Give m c + (1 - m) mean(t) over the global batch's rows, for the next step (equation 4)."""
+    """Give m c + (1 - m) mean(t) over the global batch's rows, for the next step (equation 4).
+
+    Example:
+        >>> moved_centre(torch.zeros(2), torch.ones(3, 2))
+        tensor([0.1000, 0.1000])
+    """
     return momentum * centre + (1 - momentum) * full_precision(teacher).mean(dim=0).to(centre)

@@ -19,6 +19,10 @@ def embedding_match(
 
     Raises:
         ShapeError: the two do not share one (n, d) shape; project the student to the teacher's d.
+
+    Example:
+        >>> embedding_match(torch.eye(2), 2 * torch.eye(2)).item()
+        0.0
     """
     check_pair("student and teacher", student, teacher, at_least=1)
     with torch.autocast(student.device.type, enabled=False):
@@ -43,6 +47,10 @@ def similarity_match(
 
     Raises:
         ShapeError: not (n, d) and (n, k) with one n >= 3; two rows have nothing to rank.
+
+    Example:
+        >>> similarity_match(torch.eye(3), torch.eye(3)).item()
+        0.0
     """
     check_pair("student and teacher", student, teacher, at_least=3, same_width=False)
     with torch.autocast(student.device.type, enabled=False):

@@ -31,6 +31,10 @@ def info_nce(
 
     Raises:
         ShapeError: not one (n, d) shape with n >= 2, or n >= 1 beside negatives of that width.
+
+    Example:
+        >>> round(info_nce(torch.eye(2), torch.eye(2), temperature=1.0).item(), 4)  # ln(e + 1) - 1
+        0.3133
     """
     check_pair("queries and keys", queries, keys, at_least=2 if negatives is None else 1)
     with torch.autocast(queries.device.type, enabled=False):
@@ -64,6 +68,12 @@ def mix_hard(
 
     Raises:
         InvalidInput: `hardest` is not in [1, m], or a count is negative.
+
+    Example:
+        >>> draw = torch.Generator().manual_seed(0)
+        >>> queries, queue = torch.eye(2, 4), torch.eye(4)
+        >>> mix_hard(queries, queue, hardest=2, mixed=3, harder=1, generator=draw).shape
+        torch.Size([2, 4, 4])
     """
     if not 1 <= hardest <= len(queue):
         raise InvalidInput(f"hardest must be in [1, {len(queue)}], the queue; got {hardest}")

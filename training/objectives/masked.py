@@ -33,6 +33,11 @@ def masked_values(
 
     Raises:
         ShapeError: the three do not share one shape, or nothing is hidden.
+
+    Example:
+        >>> hidden = torch.tensor([True, False])
+        >>> masked_values(torch.zeros(2), torch.tensor([3.0, 5.0]), hidden).item()
+        9.0
     """
     if not prediction.shape == target.shape == hidden.shape or not hidden.any():
         raise ShapeError(
@@ -56,6 +61,11 @@ def masked_tokens(
 
     Raises:
         ShapeError: the shapes do not belong together, or nothing is hidden.
+
+    Example:
+        >>> tokens, hidden = torch.tensor([[3, 5]]), torch.tensor([[True, False]])
+        >>> round(masked_tokens(torch.zeros(1, 2, 8), tokens, hidden).item(), 4)  # ln 8
+        2.0794
     """
     if not logits.shape[:-1] == tokens.shape == hidden.shape or not hidden.any():
         raise ShapeError(

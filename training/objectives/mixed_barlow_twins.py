@@ -29,6 +29,11 @@ def mixed_redundancy(
 
     Raises:
         ShapeError: the three do not share one (n, d) shape with n >= 2.
+
+    Example:
+        >>> z = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+        >>> mixed_redundancy(z, z, z, torch.arange(4), 0.5).item()
+        0.0
     """
     check_pair("mixed and first view", mixed, z1, at_least=2)
     check_pair("views", z1, z2, at_least=2)

@@ -24,6 +24,10 @@ def nt_xent(
 
     Raises:
         ShapeError: the views do not share one (n, d) shape with n >= 2.
+
+    Example:
+        >>> round(nt_xent(torch.eye(2), torch.eye(2), temperature=1.0).item(), 4)  # ln(e + 2) - 1
+        0.5514
     """
     check_pair("views", z1, z2, at_least=2)
     with torch.autocast(z1.device.type, enabled=False):

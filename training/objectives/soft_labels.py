@@ -26,6 +26,10 @@ def soft_labels(
     Raises:
         ShapeError: the two do not share one (n, k) shape.
         InvalidInput: `temperature` is not positive.
+
+    Example:
+        >>> round(soft_labels(torch.zeros(1, 4), torch.zeros(1, 4)).item(), 4)  # ln 4
+        1.3863
     """
     check_pair("student's and teacher's logits", student, teacher, at_least=1)
     if temperature <= 0:
@@ -47,6 +51,10 @@ def jensen_shannon(
 
     Raises:
         ShapeError: the two do not share one (n, k) shape.
+
+    Example:
+        >>> jensen_shannon(torch.zeros(1, 4), torch.zeros(1, 4)).item()
+        0.0
     """
     check_pair("student's and teacher's logits", student, teacher, at_least=1)
     with torch.autocast(student.device.type, enabled=False):

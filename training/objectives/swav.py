@@ -30,6 +30,10 @@ def swav(
 
     Raises:
         ShapeError: the views do not share one (n, k) shape.
+
+    Example:
+        >>> round(swav(torch.zeros(2, 2), torch.zeros(2, 2)).item(), 4)  # ln 2
+        0.6931
     """
     check_pair("scores", scores1, scores2, at_least=1)
     with torch.autocast(scores1.device.type, enabled=False):
@@ -50,6 +54,10 @@ def codes(
 
     Raises:
         InvalidInput: `epsilon` is not positive, or there is no iteration.
+
+    Example:
+        >>> codes(torch.zeros(2, 4))[0]
+        tensor([0.2500, 0.2500, 0.2500, 0.2500])
     """
     if epsilon <= 0 or iterations < 1:
         raise InvalidInput(

@@ -29,6 +29,11 @@ def vicreg(
 
     Raises:
         ShapeError: the views do not share one (n, d) shape with n >= 2.
+
+    Example:
+        >>> z = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+        >>> vicreg(z, z).item()
+        0.0
     """
     check_pair("views", z1, z2, at_least=2)
     with torch.autocast(z1.device.type, enabled=False):
