@@ -17,6 +17,7 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 from google.rpc.error_details_pb2 import BadRequest
+from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Send
@@ -81,7 +82,8 @@ class Route:
     """One method of one path: what a key needs for it, and who of a server's parts answers.
 
     `scope` None is a probe, which needs no key. `types` are the media types of its body; none
-    stands for no body.
+    stands for no body. `request` and `response` are the schemas of what is sent and answered, for
+    the OpenAPI page.
     """
 
     method: str
@@ -91,6 +93,8 @@ class Route:
     wording: Wording
     summary: str
     types: tuple[str, ...] = ()
+    request: type[BaseModel] | None = None
+    response: type[BaseModel] | None = None
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""The OpenAPI document of the HTTP routes, and a page of it that loads nothing."""
+"""The OpenAPI document of the HTTP routes, made from their schemas, and a page that shows it."""
 
 import json
 import re
@@ -7,7 +7,11 @@ from html import escape
 from importlib.metadata import version
 from typing import Any, Final
 
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, models_json_schema
+
 from .endpoint import Route
+from .schemas import Error, OpenAIError
 
 # Nothing on the page runs, and nothing comes from elsewhere.
 HEADERS: Final[Mapping[str, str]] = {
@@ -16,139 +20,21 @@ HEADERS: Final[Mapping[str, str]] = {
 }
 
 _TEXT: Final = {"type": "string"}
-_WHOLE: Final = {"type": "integer"}
-_IDS: Final = {"type": "array", "items": _WHOLE, "minItems": 1}
 _OBJECT: Final = {"type": "object"}
-_ITEM: Final = {
-    "type": "object",
-    "properties": {
-        "object": {"const": "embedding"},
-        "index": _WHOLE,
-        "embedding": {
-            "oneOf": [
-                {"type": "array", "items": {"type": "number"}},
-                {"type": "string", "description": "Base64 of little-endian float32."},
-            ]
-        },
-        "truncated": {"type": "boolean"},
-    },
-    "required": ["object", "index", "embedding"],
-}
-_TENSOR: Final = {
-    "type": "object",
-    "properties": {
-        "name": _TEXT,
-        "shape": {"type": "array", "items": _WHOLE},
-        "datatype": _TEXT,
-        "parameters": _OBJECT,
-        "data": {"type": "array", "description": "Flat, or nested as the shape is."},
-    },
-    "required": ["name", "shape", "datatype"],
-}
-SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "EmbeddingsRequest": {
-        "type": "object",
-        "properties": {
-            "model": _TEXT,
-            "input": {
-                "description": "A text, texts, one text's token ids, or those of several; ids of "
-                "the model's own tokenizer.",
-                "oneOf": [
-                    _TEXT,
-                    {"type": "array", "items": _TEXT, "minItems": 1},
-                    _IDS,
-                    {"type": "array", "items": _IDS, "minItems": 1},
-                ],
-            },
-            "encoding_format": {"enum": ["float", "base64"], "default": "float"},
-            "dimensions": {**_WHOLE, "description": "A width that the model declares."},
-            "user": {"description": "Ignored."},
-            "role": {"enum": ["passage", "query"], "default": "passage"},
-            "truncate": {
-                "type": "boolean",
-                "default": False,
-                "description": "Cut what is too long, and say so; else it is refused.",
-            },
-            "priority": {"enum": ["interactive", "bulk"], "default": "interactive"},
-        },
-        "required": ["model", "input"],
-        "additionalProperties": False,
-    },
-    "EmbeddingsResponse": {
-        "type": "object",
-        "properties": {
-            "object": {"const": "list"},
-            "data": {"type": "array", "items": _ITEM},
-            "model": _TEXT,
-            "usage": {
-                "type": "object",
-                "properties": {"prompt_tokens": _WHOLE, "total_tokens": _WHOLE},
-            },
-            "fingerprint": {
-                **_TEXT,
-                "description": "The space; vectors of different ones must not be compared.",
-            },
-        },
-        "required": ["object", "data", "model", "usage"],
-    },
-    "InferRequest": {
-        "type": "object",
-        "properties": {
-            "id": _TEXT,
-            "parameters": {
-                "type": "object",
-                "description": "dimensions, encoding, truncate, role, priority, timeout "
-                "(microseconds), binary_data_output.",
-            },
-            "inputs": {"type": "array", "items": _TENSOR},
-            "outputs": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "properties": {"name": _TEXT, "parameters": _OBJECT},
-                    "required": ["name"],
-                },
-            },
-        },
-        "required": ["inputs"],
-    },
-    "InferResponse": {
-        "type": "object",
-        "properties": {
-            "model_name": _TEXT,
-            "model_version": _TEXT,
-            "id": _TEXT,
-            "parameters": _OBJECT,
-            "outputs": {"type": "array", "items": _TENSOR},
-        },
-        "required": ["model_name", "outputs"],
-    },
-    "OpenAIError": {
-        "type": "object",
-        "properties": {
-            "error": {
-                "type": "object",
-                "properties": {
-                    "message": _TEXT,
-                    "type": _TEXT,
-                    "param": {"type": ["string", "null"]},
-                    "code": _TEXT,
-                },
-                "required": ["message", "type", "param", "code"],
-            }
-        },
-        "required": ["error"],
-    },
-    "Error": {"type": "object", "properties": {"error": _TEXT}, "required": ["error"]},
-}
-_BODIES: Final[Mapping[str, tuple[str, str]]] = {
-    "/v1/embeddings": ("EmbeddingsRequest", "EmbeddingsResponse"),
-    "/infer": ("InferRequest", "InferResponse"),
-}
+_REFERENCE: Final = "#/components/schemas/{model}"
+
+
+class _Untitled(GenerateJsonSchema):
+    """JSON Schema without a title for each field, which would only repeat its name."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        """Never."""
+        return False
 
 
 def describe(routes: Iterable[Route]) -> dict[str, Any]:
-    """The routes as OpenAPI 3.1."""
+    """The routes as OpenAPI 3.1; their bodies are the models that the routes name."""
+    routes = tuple(routes)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
@@ -157,7 +43,7 @@ def describe(routes: Iterable[Route]) -> dict[str, Any]:
         "info": {"title": "attar", "version": version("attar")},
         "paths": paths,
         "components": {
-            "schemas": dict(SCHEMAS),
+            "schemas": _schemas(routes),
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
     }
@@ -198,10 +84,21 @@ def show(described: Mapping[str, Any]) -> str:
     )
 
 
-def _operation(route: Route) -> dict[str, Any]:
-    ask, answer = next(
-        (bodies for end, bodies in _BODIES.items() if route.path.endswith(end)), ("", "")
+def _schemas(routes: Iterable[Route]) -> dict[str, Any]:
+    """The JSON Schema of every body, by its model's name."""
+    models = {
+        model: None for route in routes for model in (route.request, route.response, _error(route))
+    }
+    _, schemas = models_json_schema(
+        [(model, "validation") for model in models if model is not None],
+        ref_template=_REFERENCE,
+        schema_generator=_Untitled,
     )
+    definitions: dict[str, Any] = schemas["$defs"]
+    return definitions
+
+
+def _operation(route: Route) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "summary": route.summary,
         "parameters": [
@@ -209,24 +106,27 @@ def _operation(route: Route) -> dict[str, Any]:
             for name in re.findall(r"{(\w+)}", route.path)
         ],
         "responses": {
-            "200": {"description": "The answer.", "content": _content(answer)},
+            "200": {"description": "The answer.", "content": _content(route.response)},
             "default": {"description": "Why there is none.", "content": _content(_error(route))},
         },
     }
     if route.types:
-        operation["requestBody"] = {"required": bool(ask), "content": _content(ask)}
+        operation["requestBody"] = {
+            "required": route.request is not None,
+            "content": _content(route.request),
+        }
     if route.scope is not None:
         operation["security"] = [{"key": []}]
         operation["description"] = f"A key needs the scope {route.scope}, where there are keys."
     return operation
 
 
-def _error(route: Route) -> str:
-    return "OpenAIError" if route.path.startswith("/v1/") else "Error"
+def _error(route: Route) -> type[BaseModel]:
+    return OpenAIError if route.path.startswith("/v1/") else Error
 
 
-def _content(schema: str) -> dict[str, Any]:
-    named = {"$ref": f"#/components/schemas/{schema}"} if schema else _OBJECT
+def _content(schema: type[BaseModel] | None) -> dict[str, Any]:
+    named = {"$ref": _REFERENCE.format(model=schema.__name__)} if schema else _OBJECT
     return {"application/json": {"schema": named}}
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeAlias
 
+from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -38,6 +39,14 @@ from .endpoint import (
     Wording,
     error_response,
     plain,
+)
+from .schemas import (
+    EmbeddingsRequest,
+    EmbeddingsResponse,
+    InferRequest,
+    InferResponse,
+    ModelDescription,
+    ModelList,
 )
 
 OPENAI: Final = "/v1/"
@@ -170,9 +179,21 @@ class Answers:
     kserve: kserve.KServe
 
 
-def _get(path: str, scope: Scope | None, answer: Chosen, summary: str) -> Route:
+def _get(
+    path: str,
+    scope: Scope | None,
+    answer: Chosen,
+    summary: str,
+    response: type[BaseModel] | None = None,
+) -> Route:
     return Route(
-        method="GET", path=path, scope=scope, answer=answer, wording=_wording(path), summary=summary
+        method="GET",
+        path=path,
+        scope=scope,
+        answer=answer,
+        wording=_wording(path),
+        summary=summary,
+        response=response,
     )
 
 
@@ -181,7 +202,10 @@ def _post(
     scope: Scope,
     answer: Chosen,
     summary: str,
+    *,
     types: tuple[str, ...] = kserve.TYPES,
+    request: type[BaseModel] | None = None,
+    response: type[BaseModel] | None = None,
 ) -> Route:
     return Route(
         method="POST",
@@ -191,6 +215,8 @@ def _post(
         wording=_wording(path),
         summary=summary,
         types=types,
+        request=request,
+        response=response,
     )
 
 
@@ -205,7 +231,14 @@ def _of_a_model(path: str) -> tuple[Route, ...]:
         _get(f"{path}/ready", None, lambda to: to.kserve.ready, "Whether a model can answer."),
         _get(f"{path}/config", "infer", lambda to: to.kserve.config, "Describe it as Triton does."),
         _get(f"{path}/stats", "infer", lambda to: to.kserve.statistics, "Count what it has done."),
-        _post(f"{path}/infer", "infer", lambda to: to.kserve.infer, "Embed tensors."),
+        _post(
+            f"{path}/infer",
+            "infer",
+            lambda to: to.kserve.infer,
+            "Embed tensors.",
+            request=InferRequest,
+            response=InferResponse,
+        ),
     )
 
 
@@ -220,9 +253,17 @@ ROUTES: Final = (
         lambda to: to.openai.embeddings,
         "Embed texts or token ids.",
         types=(JSON,),
+        request=EmbeddingsRequest,
+        response=EmbeddingsResponse,
     ),
-    _get("/v1/models", "infer", lambda to: to.openai.models, "List the models."),
-    _get("/v1/models/{model}", "infer", lambda to: to.openai.model, "Describe a model."),
+    _get("/v1/models", "infer", lambda to: to.openai.models, "List the models.", ModelList),
+    _get(
+        "/v1/models/{model}",
+        "infer",
+        lambda to: to.openai.model,
+        "Describe a model.",
+        ModelDescription,
+    ),
     _get("/v2", "infer", lambda to: to.kserve.server, "Describe the server."),
     _get("/v2/health/live", None, lambda to: to.kserve.live, "Whether the process answers."),
     _get("/v2/health/ready", None, lambda to: to.health.ready, "Whether every model can answer."),

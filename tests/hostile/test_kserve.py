@@ -10,6 +10,7 @@ from google.rpc.error_details_pb2 import BadRequest
 from google.rpc.status_pb2 import Status
 from tritonclient.grpc import service_pb2_grpc
 
+from attar.server.rest.schemas import InferRequest
 from benchmarks.hostile.http import send, world
 from benchmarks.hostile.kserve import GRPC, REST, Grpc, Rest, infer, message
 
@@ -37,6 +38,22 @@ def test_a_rest_request_has_its_one_answer(case: Rest, served: tuple[Address, st
     if case.outputs:
         shapes = {one["name"]: one["shape"] for one in json.loads(answer.body)["outputs"]}
         assert shapes == {**shapes, **case.outputs}
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in REST if case.status == 200 and b"/infer " in case.request], ids=str
+)
+def test_the_schema_of_the_page_has_every_request_that_is_accepted(case: Rest) -> None:
+    body = case.request.partition(b"\r\n\r\n")[2].decode("latin-1")
+    reader = json.JSONDecoder(object_pairs_hook=present)
+    document, _ = reader.raw_decode(body)
+
+    InferRequest.model_validate(document)
+
+
+def present(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The fields of an object that are not null."""
+    return {name: value for name, value in pairs if value is not None}
 
 
 @pytest.mark.parametrize("case", GRPC, ids=str)

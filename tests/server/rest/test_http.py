@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 import attar
 from attar.errors import InvalidInput
 from attar.server.app import running
-from attar.server.rest.openapi import SCHEMAS
+from attar.server.rest.routes import ROUTES
+from attar.server.rest.schemas import Error, OpenAIError
 from benchmarks.support.bundles import tiny_bundle, tiny_tensor_bundle
 from benchmarks.support.servers import free_port, serving, settings
 
@@ -153,8 +154,8 @@ def test_models_are_listed_and_described(client: openai.OpenAI, bundle: Path) ->
     ("changes", "param", "told"),
     [
         ({"model": None}, "model", "model is missing"),
-        ({"model": 7}, "model", "model is missing"),
-        ({"input": None}, "input", "input is null"),
+        ({"model": 7}, "model", "model is 7; give the name of a model"),
+        ({"input": None}, "input", "input is missing; give text, or a list"),
         ({"input": {}}, "input", "input is an object"),
         ({"input": []}, "input", "input has 0 items; a request takes 1 to 40"),
         ({"input": ["a"] * 41}, "input", "input has 41 items"),
@@ -431,7 +432,30 @@ def test_the_page_needs_nothing_from_elsewhere_and_names_every_route(web: httpx.
     assert not page.tags & {"script", "link", "img", "iframe"}
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     references = set(_references(described))
-    assert references == {f"#/components/schemas/{name}" for name in SCHEMAS}
+    schemas = described["components"]["schemas"]
+    assert references == {f"#/components/schemas/{name}" for name in schemas}
+
+
+def test_answers_are_what_the_page_says(web: httpx.Client) -> None:
+    schemas = {route.name: route.response for route in ROUTES if route.response is not None}
+    embeddings = {"model": "tiny", "input": ["cat", "sun"]}
+    answers = {
+        "POST /v1/embeddings": web.post("/v1/embeddings", json=embeddings),
+        "GET /v1/models": web.get("/v1/models"),
+        "GET /v1/models/{model}": web.get("/v1/models/tiny-image"),
+        "POST /v2/models/{model}/infer": web.post("/v2/models/tiny/infer", json=words("cat")),
+        "POST /v2/models/{model}/versions/{version}/infer": web.post(
+            "/v2/models/tiny/versions/1/infer", json=words("cat")
+        ),
+    }
+    packed = web.post("/v1/embeddings", json={**embeddings, "encoding_format": "base64"})
+
+    assert answers.keys() == schemas.keys()
+    for name, schema in schemas.items():
+        schema.model_validate_json(answers[name].content)
+    schemas["POST /v1/embeddings"].model_validate_json(packed.content)
+    OpenAIError.model_validate_json(web.get("/v1/models/none").content)
+    Error.model_validate_json(web.get("/v2/models/none").content)
 
 
 def _references(value: Any) -> Iterator[str]:
