@@ -64,7 +64,7 @@ except ImportError as error:
 from attar.encodings import Encoding
 from attar.inputs import Priority, Role, Truncation
 from attar.target import Target
-from attar.wire import PointId
+from attar.values import PointId
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -22,11 +22,12 @@ from attar.values import (
     Listing,
     Page,
     Point,
+    PointId,
+    Quantization,
     SearchResults,
     Snapshot,
     Upserted,
 )
-from attar.wire import PointId, Quantization
 
 from .call import (
     DEADLINE_S,

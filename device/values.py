@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Literal, Self, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,11 @@ from . import heads
 from .encodings import Encoding
 from .errors import AttarError
 from .heads import Metric
-from .wire import PointId, Quantization
 
 R_co = TypeVar("R_co", covariant=True)
+PointId: TypeAlias = int | str
+"""A whole number from 0 to 2^64 - 1, or a UUID."""
+Quantization: TypeAlias = Literal["none", "int8", "binary"]
 
 DEFAULT_LIMIT: Final = 10
 """Hits of a query, where a search names no limit."""

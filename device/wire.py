@@ -5,7 +5,7 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from types import MappingProxyType
-from typing import Any, Final, Literal, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 from uuid import UUID
 
 import numpy as np
@@ -20,10 +20,9 @@ from .encodings import Encoding
 from .errors import InvalidInput, ShapeError
 from .heads import Metric
 from .inputs import Priority, Role, Truncation
+from .values import PointId, Quantization
 
 M = TypeVar("M", bound=Message)
-PointId = int | str
-Quantization = Literal["none", "int8", "binary"]
 
 DTYPES: Final = (
     *("float32", "float16", "float64"),

@@ -38,6 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attar.errors import AttarError, BackendError, DiskFull, NotFound, Replaced, Unavailable
+from attar.values import PointId, Snapshot
 
 from ..disk import check_name, disk_errors, make_folder, refusal, require_space, sweep, sync_folder
 from ..limits import malloc_trim
@@ -51,10 +52,8 @@ from .store import (
     Page,
     Payload,
     Point,
-    PointId,
     Search,
     Size,
-    Snapshot,
 )
 
 Durability: TypeAlias = Literal["synced", "written"]

@@ -37,6 +37,7 @@ from attar.errors import (
     Overloaded,
     Unavailable,
 )
+from attar.values import PointId, Snapshot
 
 from ..disk import check_name
 from .filters import (
@@ -60,10 +61,8 @@ from .store import (
     Page,
     Payload,
     Point,
-    PointId,
     Search,
     Size,
-    Snapshot,
     check_ids,
     check_points,
     check_same,

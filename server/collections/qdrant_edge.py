@@ -45,6 +45,7 @@ import qdrant_edge as edge
 from numpy.typing import NDArray
 
 from attar.errors import AlreadyExists, DiskFull, NotFound, Replaced, Unavailable
+from attar.values import PointId, Quantization
 
 from ..disk import (
     check_name,
@@ -80,8 +81,6 @@ from .store import (
     Page,
     Payload,
     Point,
-    PointId,
-    Quantization,
     Search,
     Size,
     check_ids,

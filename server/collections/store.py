@@ -9,19 +9,18 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attar.encodings import slice_dims
 from attar.errors import InvalidInput, Replaced, ShapeError
+from attar.values import PointId, Quantization, Snapshot
 
 from .filters import EVERYTHING, Condition
 
-PointId: TypeAlias = int | str
 Payload: TypeAlias = Mapping[str, Any]
-Quantization: TypeAlias = Literal["none", "int8", "binary"]
 
 POINT_BYTES: Final = 64  # of an answer, and more in memory, for a point without its payload
 UNLIMITED: Final = 2**63
@@ -112,16 +111,6 @@ class Page:
 
     points: tuple[Point, ...]
     following: PointId | None
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A collection as it was at a moment; `id` finds it again among the collection's snapshots."""
-
-    id: str
-    collection: str
-    created_s: float  # of the wall clock, since 1970
-    size_bytes: int
 
 
 class Store(Protocol):

@@ -4,15 +4,14 @@ from typing import Any, Final
 
 from attar import wire
 from attar.v1 import anomaly_pb2, anomaly_pb2_grpc
+from attar.values import DEFAULT_NEIGHBOURS, DEFAULT_TARGET_FPR, Detector
 
 from ..cooperative import off_the_loop, request_bytes
-from ..usecases.anomaly import Anomaly, DetectorInfo, Scored
+from ..usecases.anomaly import Anomaly, Scored
 from ..usecases.embed import Items
 from . import incremental_protobuf, messages
 from .interceptor import Context
 
-DEFAULT_FPR = 0.05
-DEFAULT_NEIGHBOURS = 5
 _SCORE_BYTES: Final = 32  # of one item, with its status
 
 
@@ -27,18 +26,17 @@ class AnomalyService(anomaly_pb2_grpc.AnomalyServicer):
     async def Fit(
         self, request: anomaly_pb2.FitDetectorRequest, context: Context
     ) -> anomaly_pb2.DetectorInfo:
-        kind = request.WhichOneof("input")
-        stored = kind == "collection"
+        stored = request.WhichOneof("input") == "collection"
+        fpr = request.target_fpr if request.HasField("target_fpr") else DEFAULT_TARGET_FPR
+        neighbours = request.neighbours if request.HasField("neighbours") else DEFAULT_NEIGHBOURS
         return _describe(
             await self._anomaly.fit(
                 request.name,
                 model=request.model,
                 items=None if stored else await self._items(request),
                 collection=request.collection if stored else None,
-                target_fpr=request.target_fpr if request.HasField("target_fpr") else DEFAULT_FPR,
-                neighbours=request.neighbours
-                if request.HasField("neighbours")
-                else DEFAULT_NEIGHBOURS,
+                target_fpr=fpr,
+                neighbours=neighbours,
                 metric=messages.metric(request.metric),
                 truncation=messages.truncation(request.truncation),
                 deadline=messages.deadline(context),
@@ -101,15 +99,15 @@ def _scores(scored: Scored) -> anomaly_pb2.ScoreResponse:
     )
 
 
-def _describe(info: DetectorInfo) -> anomaly_pb2.DetectorInfo:
+def _describe(detector: Detector) -> anomaly_pb2.DetectorInfo:
     return anomaly_pb2.DetectorInfo(
-        name=info.name,
-        model=info.model,
-        fingerprint=info.fingerprint,
-        neighbours=info.neighbours,
-        references=info.references,
-        calibration=info.calibration,
-        target_fpr=info.target_fpr,
-        threshold=info.threshold,
-        metric=wire.METRICS[info.metric],
+        name=detector.name,
+        model=detector.model,
+        fingerprint=detector.fingerprint,
+        neighbours=detector.neighbours,
+        references=detector.references,
+        calibration=detector.calibration,
+        target_fpr=detector.target_fpr,
+        threshold=detector.threshold,
+        metric=wire.METRICS[detector.metric],
     )

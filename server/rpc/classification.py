@@ -5,9 +5,10 @@ from typing import Any, Final
 
 from attar import wire
 from attar.v1 import classification_pb2, classification_pb2_grpc
+from attar.values import Classifier
 
 from ..cooperative import off_the_loop, request_bytes
-from ..usecases.classification import Classification, ClassifierInfo, Predicted
+from ..usecases.classification import Classification, Predicted
 from ..usecases.embed import Items
 from . import incremental_protobuf, messages
 from .interceptor import Context
@@ -108,14 +109,14 @@ def _predictions(predicted: Predicted) -> classification_pb2.PredictResponse:
     )
 
 
-def _describe(info: ClassifierInfo) -> classification_pb2.ClassifierInfo:
+def _describe(classifier: Classifier) -> classification_pb2.ClassifierInfo:
     return classification_pb2.ClassifierInfo(
-        name=info.name,
-        model=info.model,
-        fingerprint=info.fingerprint,
-        labels=info.labels,
-        examples=info.examples,
-        counts=info.counts,
-        recalls=[math.nan if recall is None else recall for recall in info.recalls],
-        contradictory=info.contradictory,
+        name=classifier.name,
+        model=classifier.model,
+        fingerprint=classifier.fingerprint,
+        labels=classifier.labels,
+        examples=classifier.examples,
+        counts=classifier.counts,
+        recalls=[math.nan if recall is None else recall for recall in classifier.recalls],
+        contradictory=classifier.contradictory,
     )

@@ -15,24 +15,21 @@ from numpy.typing import NDArray
 from attar import wire
 from attar.errors import InvalidInput
 from attar.v1 import collections_pb2, collections_pb2_grpc, info_pb2, tensor_pb2
+from attar.values import DEFAULT_LIMIT, DEFAULT_PAGE, Collection, PointId, Snapshot
 
 from ..cooperative import off_the_loop, request_bytes
 from ..errors import about, to_status
 from ..usecases.collections import (
     Budget,
-    CollectionInfo,
     Collections,
     Hit,
     Point,
     SearchResults,
-    Snapshot,
 )
 from ..usecases.embed import Items
 from . import incremental_protobuf, messages
 from .interceptor import Context
 
-DEFAULT_LIMIT = 10
-DEFAULT_PAGE = 100
 R = TypeVar("R")
 
 _STATUS_BYTES: Final = 16  # of one item
@@ -260,7 +257,7 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
     def _points(
         self, request: collections_pb2.UpsertRequest
     ) -> tuple[
-        list[wire.PointId], list[dict[str, Any]] | None, Items | None, NDArray[np.float32] | None
+        list[PointId], list[dict[str, Any]] | None, Items | None, NDArray[np.float32] | None
     ]:
         """The points' ids and payloads, and the items or the vectors that they have."""
         most, kind = self._max_items, request.WhichOneof("input")
@@ -274,7 +271,7 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
 
     def _queried(
         self, request: collections_pb2.SearchRequest
-    ) -> tuple[Items | None, NDArray[np.float32] | None, list[wire.PointId] | None]:
+    ) -> tuple[Items | None, NDArray[np.float32] | None, list[PointId] | None]:
         """What a search is for: items, vectors or points."""
         most, kind = self._max_items, request.WhichOneof("input")
         return (
@@ -379,7 +376,7 @@ def _rows(points: Sequence[Point]) -> tensor_pb2.Tensor | None:
     return wire.to_tensor(np.stack(rows)) if rows else None
 
 
-def _describe(info: CollectionInfo) -> collections_pb2.CollectionInfo:
+def _describe(info: Collection) -> collections_pb2.CollectionInfo:
     return collections_pb2.CollectionInfo(
         name=info.name,
         model=info.model,

@@ -16,6 +16,7 @@ from attar.errors import InvalidInput, ShapeError
 from attar.heads import Metric
 from attar.inputs import Priority, Role, Truncation
 from attar.v1 import collections_pb2, embedding_pb2, info_pb2, item_pb2, tensor_pb2
+from attar.values import PointId, Quantization
 
 from ..errors import about, to_status
 from ..usecases.embed import Item, Items
@@ -66,7 +67,7 @@ def vectors(tensor: tensor_pb2.Tensor, *, limit: int) -> NDArray[np.float32]:
         return matrix
 
 
-def ids(points: Sequence[collections_pb2.PointId], *, limit: int) -> list[wire.PointId]:
+def ids(points: Sequence[collections_pb2.PointId], *, limit: int) -> list[PointId]:
     """1 to `limit` point ids."""
     with about("ids"):
         _count(points, limit)
@@ -217,7 +218,7 @@ def metric(number: int) -> Metric | None:
     return None if number == 0 else _choice("metric", number, wire.METRICS, "cosine")
 
 
-def quantization(number: int) -> wire.Quantization:
+def quantization(number: int) -> Quantization:
     """The quantisation that an enum's number names."""
     return _choice("quantization", number, wire.QUANTIZATIONS, "none")
 

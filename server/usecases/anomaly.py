@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from attar.errors import InvalidInput
 from attar.heads import KnnAnomaly, Metric, held_out
+from attar.values import DEFAULT_NEIGHBOURS, DEFAULT_TARGET_FPR, Detector
 
 from ..collections.store import UNLIMITED, Description
 from ..engine.models import Model, Models
@@ -18,25 +19,10 @@ from .collections import Collections, kept
 from .embed import Item, Items, Truncation, embed
 from .embedding_space import SpaceMember, model_for
 from .fit_queue import FitQueue
-from .head_store import Capacity, HeadStore
+from .head_store import Capacity, Heads, HeadStore
 
 MAX_NEIGHBOURS: Final = 100
 """The neighbours of a served detector: the work of each score grows with them."""
-
-
-@dataclass(frozen=True, slots=True)
-class DetectorInfo:
-    """What a detector was fitted on, and where it draws the line."""
-
-    name: str
-    model: str
-    fingerprint: str
-    neighbours: int
-    references: int
-    calibration: int
-    target_fpr: float
-    threshold: float
-    metric: Metric
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +37,7 @@ class Scored:
     threshold: float
 
 
-class Anomaly:
+class Anomaly(Heads[KnnAnomaly, Detector]):
     """Every detector under <data_dir>/anomaly."""
 
     def __init__(
@@ -69,15 +55,17 @@ class Anomaly:
         self._models = models
         self._collections = collections
         self._fits = fits or FitQueue()
-        self._head_store = HeadStore(
-            data_dir / "anomaly",
-            "detector",
-            KnnAnomaly.from_bytes,
-            max_heads=max_heads,
-            capacity=capacity,
-            reserve_bytes=min_free_bytes,
+        super().__init__(
+            HeadStore(
+                data_dir / "anomaly",
+                "detector",
+                KnnAnomaly.from_bytes,
+                max_heads=max_heads,
+                capacity=capacity,
+                reserve_bytes=min_free_bytes,
+            ),
+            _describe,
         )
-        self.damaged = self._head_store.damaged
 
     async def fit(
         self,
@@ -86,12 +74,12 @@ class Anomaly:
         model: str = "",
         items: Items | None = None,
         collection: str | None = None,
-        target_fpr: float = 0.05,
-        neighbours: int = 5,
+        target_fpr: float = DEFAULT_TARGET_FPR,
+        neighbours: int = DEFAULT_NEIGHBOURS,
         metric: Metric | None = None,
         truncation: Truncation = "truncate",
         deadline: float | None = None,
-    ) -> DetectorInfo:
+    ) -> Detector:
         """Fit a detector on normal items, or on every point of a collection.
 
         At most `target_fpr` of normal items will be called anomalies, see `KnnAnomaly`. Without a
@@ -136,7 +124,7 @@ class Anomaly:
                     embedded.model, embedded.vectors, neighbours, target_fpr, metric
                 )
                 await self._head_store.put(name, head)
-        return _info(name, head)
+        return _describe(name, head)
 
     def _refuse_large(
         self, name: str, items: int, dims: int, neighbours: int, target_fpr: float
@@ -213,21 +201,9 @@ class Anomaly:
         await asyncio.to_thread(score)
         return Scored(scores, p_values, anomalies, embedded.items, head.fingerprint, head.threshold)
 
-    async def get(self, name: str) -> DetectorInfo:
-        """Describe a detector."""
-        return _info(name, self._head_store.get(name))
 
-    async def list(self) -> tuple[DetectorInfo, ...]:
-        """Describe every detector, by name."""
-        return tuple(_info(name, self._head_store.get(name)) for name in self._head_store.names())
-
-    async def delete(self, name: str) -> None:
-        """Remove a detector."""
-        await self._head_store.delete(name)
-
-
-def _info(name: str, head: KnnAnomaly) -> DetectorInfo:
-    return DetectorInfo(
+def _describe(name: str, head: KnnAnomaly) -> Detector:
+    return Detector(
         name,
         head.model,
         head.fingerprint,

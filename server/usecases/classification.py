@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from attar.errors import InvalidInput
 from attar.heads import LinearClassifier
+from attar.values import Classifier
 
 from ..collections.store import UNLIMITED
 from ..cooperative import off_the_loop, request_bytes
@@ -20,7 +21,7 @@ from ..request_context import current
 from .embed import Embedded, Item, Items, Truncation, embed, refuse_large_answer
 from .embedding_space import SpaceMember, model_for
 from .fit_queue import FitQueue
-from .head_store import Capacity, HeadStore
+from .head_store import Capacity, Heads, HeadStore
 
 _ITERATIONS: Final = 1000
 _FOLDS: Final = 5
@@ -30,20 +31,6 @@ _C_OF_UNIT_ROWS: Final = 10.0
 _C_OF_STANDARD_COLUMNS: Final = 1.0
 # Below these a column's spread is that of rounding, or its weight would leave float32.
 _LEAST_SPREAD: Final = (1e-6, 1e-30)  # as a share of the column's largest value, and at all
-
-
-@dataclass(frozen=True, slots=True)
-class ClassifierInfo:
-    """What a classifier was fitted on and what it tells apart, see `LinearClassifier`."""
-
-    name: str
-    model: str
-    fingerprint: str
-    labels: tuple[str, ...]
-    examples: int
-    counts: tuple[int, ...]
-    recalls: tuple[float | None, ...]
-    contradictory: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +44,7 @@ class Predicted:
     fingerprint: str
 
 
-class Classification:
+class Classification(Heads[LinearClassifier, Classifier]):
     """Every classifier under <data_dir>/classifiers."""
 
     def __init__(
@@ -73,15 +60,17 @@ class Classification:
         """Read the classifiers that are there, which blocks; `fits` are those of the server."""
         self._models = models
         self._fits = fits or FitQueue()
-        self._head_store = HeadStore(
-            data_dir / "classifiers",
-            "classifier",
-            LinearClassifier.from_bytes,
-            max_heads=max_heads,
-            capacity=capacity,
-            reserve_bytes=min_free_bytes,
+        super().__init__(
+            HeadStore(
+                data_dir / "classifiers",
+                "classifier",
+                LinearClassifier.from_bytes,
+                max_heads=max_heads,
+                capacity=capacity,
+                reserve_bytes=min_free_bytes,
+            ),
+            _describe,
         )
-        self.damaged = self._head_store.damaged
 
     async def fit(
         self,
@@ -94,7 +83,7 @@ class Classification:
         max_name_characters: int = UNLIMITED,
         truncation: Truncation = "truncate",
         deadline: float | None = None,
-    ) -> ClassifierInfo:
+    ) -> Classifier:
         """Fit a classifier on items and a label for each; at least two different labels.
 
         Labels weigh equally, however many items each has. Raises the first item's error if one
@@ -134,7 +123,7 @@ class Classification:
                 )
             )
             await self._head_store.put(name, head)
-        return _info(name, head)
+        return _describe(name, head)
 
     async def predict(
         self,
@@ -162,18 +151,6 @@ class Classification:
         )
         size = embedded.vectors.nbytes + 4 * len(embedded.items) * len(head.labels)
         return await off_the_loop(size, lambda: _predict(head, embedded))
-
-    async def get(self, name: str) -> ClassifierInfo:
-        """Describe a classifier."""
-        return _info(name, self._head_store.get(name))
-
-    async def list(self) -> tuple[ClassifierInfo, ...]:
-        """Describe every classifier, by name."""
-        return tuple(_info(name, self._head_store.get(name)) for name in self._head_store.names())
-
-    async def delete(self, name: str) -> None:
-        """Remove a classifier."""
-        await self._head_store.delete(name)
 
 
 def _predict(head: LinearClassifier, embedded: Embedded) -> Predicted:
@@ -339,8 +316,8 @@ def _seen_as(label: str) -> str:
     return " ".join(unicodedata.normalize("NFC", seen).split())
 
 
-def _info(name: str, head: LinearClassifier) -> ClassifierInfo:
-    return ClassifierInfo(
+def _describe(name: str, head: LinearClassifier) -> Classifier:
+    return Classifier(
         name,
         head.model,
         head.fingerprint,

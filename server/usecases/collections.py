@@ -19,6 +19,14 @@ from attar.errors import (
     SpaceMismatch,
     Unavailable,
 )
+from attar.values import (
+    DEFAULT_LIMIT,
+    DEFAULT_PAGE,
+    Collection,
+    PointId,
+    Quantization,
+    Snapshot,
+)
 
 from ..collections import filters
 from ..collections.filters import Filter
@@ -28,11 +36,8 @@ from ..collections.store import (
     Hit,
     Payload,
     Point,
-    PointId,
-    Quantization,
     Search,
     Size,
-    Snapshot,
     Store,
     check_ids,
     refuse_large_answer,
@@ -51,7 +56,7 @@ _SLICE_HITS: Final = 1000
 _CURSOR: Final = 40  # characters: a letter, and a UUID or twenty digits
 
 __all__ = [
-    "CollectionInfo",
+    "Collection",
     "Collections",
     "Filter",
     "Hit",
@@ -62,19 +67,6 @@ __all__ = [
     "SearchResults",
     "Snapshot",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class CollectionInfo:
-    """What a collection was made for, how many points it has, and how many its index knows."""
-
-    name: str
-    model: str
-    fingerprint: str
-    dims: int
-    points: int
-    quantization: Quantization = "none"
-    indexed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +164,7 @@ class Collections:
         model: str = "",
         dims: int | None = None,
         quantization: Quantization = "none",
-    ) -> CollectionInfo:
+    ) -> Collection:
         """Make an empty collection for a model's embeddings, of one of the dims it declares.
 
         Quantised vectors choose the candidates of a search in an index; whole ones score them.
@@ -199,7 +191,7 @@ class Collections:
         """Remove a collection and its files; this is also the way to be rid of a damaged one."""
         await self._store.delete(name)
 
-    async def list(self) -> tuple[CollectionInfo, ...]:
+    async def list(self) -> tuple[Collection, ...]:
         """Describe every collection that can be used, by name."""
         return await self._of_usable(self.get)
 
@@ -207,7 +199,7 @@ class Collections:
         """Give what every collection that can be used was made for."""
         return await self._of_usable(self._store.describe)
 
-    async def get(self, name: str) -> CollectionInfo:
+    async def get(self, name: str) -> Collection:
         """Describe a collection."""
         description = await self._store.describe(name)
         return _info(description, await self._store.size(description))
@@ -269,7 +261,7 @@ class Collections:
         vectors: NDArray[np.float32] | None = None,
         ids: Sequence[PointId] | None = None,
         fingerprint: str = "",
-        limit: int = 10,
+        limit: int = DEFAULT_LIMIT,
         offset: int = 0,
         filter: Filter | None = None,
         score_threshold: float | None = None,
@@ -336,7 +328,7 @@ class Collections:
         name: str,
         *,
         filter: Filter | None = None,
-        limit: int = 100,
+        limit: int = DEFAULT_PAGE,
         cursor: str = "",
         with_vectors: bool = False,
     ) -> Scrolled:
@@ -373,7 +365,7 @@ class Collections:
         where = await _apart(lambda: filters.read(filter))
         return await self._store.count(await self._store.describe(name), where)
 
-    async def optimize(self, name: str) -> CollectionInfo:
+    async def optimize(self, name: str) -> Collection:
         """Build a collection's index and describe it once it is in use.
 
         Reads and writes go on. So does the build when the caller leaves; a second call joins it.
@@ -391,7 +383,7 @@ class Collections:
 
     async def restore(
         self, name: str, snapshot: str, *, to: str = "", replace: bool = False
-    ) -> CollectionInfo:
+    ) -> Collection:
         """Make the collection `to`, by default `name`, what `name` was when the snapshot was made.
 
         It is there as it was before, or as the snapshot has it, whatever happens meanwhile.
@@ -557,8 +549,8 @@ class Collections:
         return vectors[:, : description.dims] if width == encoder.dim else vectors
 
 
-def _info(description: Description, size: Size) -> CollectionInfo:
-    return CollectionInfo(
+def _info(description: Description, size: Size) -> Collection:
+    return Collection(
         name=description.name,
         model=description.model,
         fingerprint=description.fingerprint,

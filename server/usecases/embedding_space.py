@@ -10,9 +10,11 @@ from attar.errors import AttarError, NotFound, SpaceMismatch
 from ..engine.models import Listed, Model, Models
 
 if TYPE_CHECKING:
+    from attar.values import Classifier, Detector
+
     from ..collections.store import Description
-    from .anomaly import Anomaly, DetectorInfo
-    from .classification import Classification, ClassifierInfo
+    from .anomaly import Anomaly
+    from .classification import Classification
     from .collections import Collections
 
 log = logging.getLogger("attar.server")
@@ -136,5 +138,5 @@ class Orphans:
             await asyncio.sleep(LOOK_S)
 
 
-def _of(kind: Kind, one: "Description | DetectorInfo | ClassifierInfo") -> SpaceMember:
+def _of(kind: Kind, one: "Description | Detector | Classifier") -> SpaceMember:
     return SpaceMember(kind, one.name, one.model, one.fingerprint)

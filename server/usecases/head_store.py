@@ -57,6 +57,7 @@ class Head(Protocol):
 
 
 H = TypeVar("H", bound=Head)
+V = TypeVar("V")
 
 
 def read_head(path: Path, read: Callable[[bytes], H], *, limit: int = _HEAD_BYTES) -> H:
@@ -202,3 +203,25 @@ class HeadStore(Generic[H]):
     def _unknown(self, name: str) -> NotFound:
         known = ", ".join(self.names()[:20]) or "none"
         return NotFound(f"no {self._kind} {name[:80]!r}; this server has {known}")
+
+
+class Heads(Generic[H, V]):
+    """Heads of one kind as callers see them: each is described by a value."""
+
+    def __init__(self, store: HeadStore[H], describe: Callable[[str, H], V]) -> None:
+        """Describe the heads of `store`, each by its name and itself."""
+        self._head_store = store
+        self._describe = describe
+        self.damaged = store.damaged
+
+    async def get(self, name: str) -> V:
+        """Describe one; raises `NotFound`, or `Unavailable` for a damaged one."""
+        return self._describe(name, self._head_store.get(name))
+
+    async def list(self) -> tuple[V, ...]:
+        """Describe every one that can be used, by name."""
+        return tuple([await self.get(name) for name in self._head_store.names()])
+
+    async def delete(self, name: str) -> None:
+        """Remove one, damaged or not."""
+        await self._head_store.delete(name)

@@ -25,11 +25,11 @@ from attar.server.collections.qdrant import QdrantStore
 from attar.server.collections.store import (
     Description,
     Payload,
-    PointId,
     Search,
     Size,
     Store,
 )
+from attar.values import PointId
 
 from ...support.filters import CASES, PAYLOADS
 

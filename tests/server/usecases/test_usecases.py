@@ -25,7 +25,7 @@ from attar.server.collections.edge_process import StoreProcess
 from attar.server.engine.models import Models
 from attar.server.usecases.anomaly import Anomaly
 from attar.server.usecases.classification import Classification
-from attar.server.usecases.collections import CollectionInfo, Collections
+from attar.server.usecases.collections import Collection, Collections
 from attar.server.usecases.embed import embed
 from benchmarks.support.bundles import tiny_bundle, tiny_tensor_bundle
 
@@ -125,7 +125,7 @@ async def test_embed_refuses_what_the_model_cannot_give(
 async def test_a_text_finds_itself(collections: Collections, models: Models) -> None:
     info = await collections.create("notes", dims=8)
     space = models[""].encoder.fingerprint
-    assert info == CollectionInfo("notes", "tiny", space, 8, 0)
+    assert info == Collection("notes", "tiny", space, 8, 0)
     texts = sorted({*WEATHER, *ANIMALS})
     done = await collections.upsert(
         "notes", ids=range(len(texts)), items=texts, payloads=[{"text": text} for text in texts]
@@ -189,7 +189,7 @@ async def test_a_model_whose_space_has_changed_is_refused(
     await before.close()
     after = Collections(StoreProcess(tmp_path / "collections"), retrained)
     try:
-        assert await after.list() == (CollectionInfo("notes", "tiny", info.fingerprint, 16, 1),)
+        assert await after.list() == (Collection("notes", "tiny", info.fingerprint, 16, 1),)
         with pytest.raises(SpaceMismatch, match="model tiny now embeds into"):
             await after.search("notes", items=["cat"])
         with pytest.raises(SpaceMismatch, match="make a new collection and embed again"):
