@@ -146,13 +146,13 @@ class Admission:
         self._last = asyncio.get_running_loop().time()
         self._metrics.started()
         traced = self._tracing.begin(call, headers) if self._tracing is not None else None
-        places = self._streams if stream else self._calls
+        shares = self._streams if stream else self._calls
         try:
-            with contextlib.ExitStack() as place:
+            with contextlib.ExitStack() as stack:
                 caller = peer
                 if scope is not None:
                     caller = self._admit(
-                        call, scope, headers, peer=peer, places=places, place=place
+                        call, scope, headers, peer=peer, shares=shares, stack=stack
                     )
                 with self._counted(), self._room(call, caller) as room:
                     yield room
@@ -217,22 +217,22 @@ class Admission:
         headers: Mapping[str, str],
         *,
         peer: str,
-        places: FairShares,
-        place: contextlib.ExitStack,
+        shares: FairShares,
+        stack: contextlib.ExitStack,
     ) -> str:
-        """Let a call in until `place` ends, or raise what refuses it; gives who the caller is."""
+        """Let a call in until `stack` closes, or raise what refuses it; gives who the caller is."""
         caller = peer
         if not FORWARDED.isdisjoint(headers):
             peer = ""
         try:
             if self.draining.is_set():
                 raise Unavailable("the server is shutting down; ask another, or retry later")
-            if places.full:  # before a key is looked at: a call that is refused costs least
-                raise places.refusal(caller)
+            if shares.full:  # before a key is looked at: a call that is refused costs least
+                raise shares.refusal(caller)
             key = self._access.check(bearer(headers.get("authorization")), scope, peer=peer)
             if not self._access.open:
                 caller = f"key {key.name}"
-            call.heard = place.enter_context(places.held(caller))
+            call.heard = stack.enter_context(shares.held(caller))
         except AttarError as refusal:
             self._metrics.rejected(refusal.reason)
             raise

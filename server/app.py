@@ -203,10 +203,10 @@ def _look_over(settings: Settings) -> None:
             ", ".join(links),
         )
     folder, ready = settings.data_dir, settings.ready_file
-    there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        what = "may not be written" if there.is_dir() else "is no folder"
-        raise InvalidInput(f"data_dir {folder}: {there} {what}; choose another --data-dir")
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        what = "may not be written" if existing.is_dir() else "is no folder"
+        raise InvalidInput(f"data_dir {folder}: {existing} {what}; choose another --data-dir")
     if ready is not None and (ready.is_dir() or not ready.parent.is_dir()):
         raise InvalidInput(
             f"ready_file {ready} is a folder, or in none that is there; choose another --ready-file"

@@ -67,11 +67,11 @@ def look(data_dir: Path) -> Iterator[Compared]:
 def _compared(what: str, compare: Callable[[], object]) -> Compared:
     """Say what `compare` says, if it is words, or what it raises."""
     try:
-        words = compare()
+        result = compare()
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
         return Compared(what, f"damaged: {what_is_wrong(error)}{notes}", is_damaged=True)
-    return Compared(what, words) if isinstance(words, str) else Compared(what)
+    return Compared(what, result) if isinstance(result, str) else Compared(what)
 
 
 def _collection(folder: Path) -> str | None:

@@ -151,10 +151,10 @@ def public(message: str) -> str:
     Of a path stands its last part, and of a long value in quotes or a long word the beginning.
     Control characters are escaped. The log has the message as it was.
     """
-    told = _ADDRESS.sub("", _PATH.sub("", message[:_LONGEST]))
-    told = _QUOTED.sub(lambda found: f"{found[1]}{_cut(found[2], MAX_QUOTED)}{found[1]}", told)
-    told = _WORD.sub(lambda found: _cut(found[0], MAX_QUOTED), told)
-    return _cut(plain(told), MAX_MESSAGE)
+    text = _ADDRESS.sub("", _PATH.sub("", message[:_LONGEST]))
+    text = _QUOTED.sub(lambda match: f"{match[1]}{_cut(match[2], MAX_QUOTED)}{match[1]}", text)
+    text = _WORD.sub(lambda match: _cut(match[0], MAX_QUOTED), text)
+    return _cut(plain(text), MAX_MESSAGE)
 
 
 def to_status(error: Exception, *, fields: Container[str] = ()) -> Status:

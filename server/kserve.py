@@ -182,7 +182,7 @@ def model_metadata(models: Models, name: str, version: str) -> dict[str, Any]:
     model = models.get(name, version)
     return {
         "name": model.name,
-        "versions": [one.version for one in models if one.name == model.name],
+        "versions": [other.version for other in models if other.name == model.name],
         "platform": PLATFORM,
         "inputs": [_described(takes(model))],
         "outputs": [_described(info) for info in gives(model)],
@@ -210,7 +210,11 @@ def statistics(models: Models, name: str, version: str) -> list[dict[str, Any]]:
     """What models have done, as ModelStatistics has it: every one, one, or one's one version."""
     if name:
         chosen = models.get(name, version)  # NotFound lists what there is
-        embedded = [one for one in models if one.name == name and version in ("", one.version)]
+        embedded = [
+            candidate
+            for candidate in models
+            if candidate.name == name and version in ("", candidate.version)
+        ]
         embedded = embedded or [chosen]
     else:
         embedded = list(models)
@@ -221,9 +225,14 @@ def index(models: Models, *, repository: str, ready: bool) -> list[dict[str, str
     """The models that are known, or of those the ready ones, as ModelIndex has them."""
     _refuse_repository(repository)
     return [
-        {"name": one.name, "version": one.version, "state": one.state, "reason": public(one.reason)}
-        for one in models.index()
-        if one.state == "READY" or not ready
+        {
+            "name": version.name,
+            "version": version.version,
+            "state": version.state,
+            "reason": public(version.reason),
+        }
+        for version in models.index()
+        if version.state == "READY" or not ready
     ]
 
 
@@ -308,7 +317,7 @@ async def infer(
             priority=options.priority,
             deadline=deadline,
             wait=wait,
-            whole="status" not in wanted,
+            all_or_nothing="status" not in wanted,
             form=request.form,
         )
         if not embedded.good:
@@ -419,7 +428,7 @@ def _items(model: Model, inputs: Sequence[Input], *, max_items: int) -> Items:
     expected = takes(model)
     with about("inputs"):
         if len(inputs) != 1 or inputs[0].info.name != expected.name:
-            given = ", ".join(repr(one.info.name[:80]) for one in inputs[:5]) or "none"
+            given = ", ".join(repr(tensor.info.name[:80]) for tensor in inputs[:5]) or "none"
             raise InvalidInput(
                 f"inputs are {given}; {model.name} takes one, {expected.name!r}: "
                 f"{expected.datatype} {list(expected.shape)}"
@@ -447,7 +456,7 @@ def _items(model: Model, inputs: Sequence[Input], *, max_items: int) -> Items:
     if expected.datatype != BYTES:
         return array
     # What is not UTF-8 becomes half of a surrogate pair, for which its item, and it alone, fails.
-    return [one.decode("utf-8", "surrogateescape") for one in array.reshape(-1).tolist()]
+    return [item.decode("utf-8", "surrogateescape") for item in array.reshape(-1).tolist()]
 
 
 def _described(info: TensorInfo) -> dict[str, Any]:

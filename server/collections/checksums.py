@@ -29,18 +29,18 @@ def crc32(path: Path) -> Generator[None, None, int]:
     with path.open("rb", buffering=0) as file:
         descriptor = file.fileno()
         size = os.fstat(descriptor).st_size
-        found, place = zlib.crc32(str(size).encode()), 0
-        while place < size:
+        checksum, offset = zlib.crc32(str(size).encode()), 0
+        while offset < size:
             try:
-                place = os.lseek(descriptor, place, os.SEEK_DATA) // _BLOCK * _BLOCK
+                offset = os.lseek(descriptor, offset, os.SEEK_DATA) // _BLOCK * _BLOCK
             except OSError:  # nothing but a hole is left
                 break
-            block = os.pread(descriptor, _BLOCK, place)
+            block = os.pread(descriptor, _BLOCK, offset)
             if block.lstrip(b"\0"):
-                found = zlib.crc32(block, zlib.crc32(str(place).encode(), found))
-            place += _BLOCK
+                checksum = zlib.crc32(block, zlib.crc32(str(offset).encode(), checksum))
+            offset += _BLOCK
             yield
-    return found
+    return checksum
 
 
 def of_facts(facts: object) -> int:
@@ -107,7 +107,7 @@ def compare_sums(shard: Path, files: dict[str, int]) -> None:
     """Raise ValueError where a shard's files are not those that these sums are of."""
     path = shard.with_name(SUMS_FILE)
     there = finish(take_sums(shard), unless=lambda: False) or {}
-    bad = [name for name, found in files.items() if there.get(name) != found]
+    bad = [name for name, checksum in files.items() if there.get(name) != checksum]
     if bad:
         error = ValueError(f"{len(bad)} of its {len(files)} files are not as they were written")
         error.add_note(f"{', '.join(bad[:10])}; without {path} it is opened as it is")

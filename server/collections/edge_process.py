@@ -277,7 +277,10 @@ class StoreProcess:
 
         def look() -> list[Snapshot]:
             paths = filter(index_builder.is_snapshot, folder.glob("*.zip"))
-            return sorted(map(_describe_snapshot, paths), key=lambda one: (one.created_s, one.id))
+            return sorted(
+                map(_describe_snapshot, paths),
+                key=lambda snapshot: (snapshot.created_s, snapshot.id),
+            )
 
         with disk_errors(f"snapshots of collection {name}"):
             return await asyncio.to_thread(look)
@@ -298,12 +301,12 @@ class StoreProcess:
                 await index_builder.build("unpack", path, making)
             await self._give_up(to)
             async with self._writing[to]:
-                made = await self._call(
+                description = await self._call(
                     EdgeStore.adopt, making, to=to, replace=replace, replacing=replacing
                 )
                 self._descriptions.pop(to, None)
                 self._shut.pop(to, None)
-            return made
+            return description
         finally:
             await asyncio.to_thread(shutil.rmtree, making, ignore_errors=True)
 
@@ -448,8 +451,8 @@ class StoreProcess:
         """Run a method of the store in the child, off the loop; its errors are raised here."""
         if self._closed:
             raise Unavailable("the collections are closed; retry when the server is up again")
-        answer = await self._run(self._exchange, method.__name__, args, kwargs)
-        result: R = answer
+        response = await self._run(self._exchange, method.__name__, args, kwargs)
+        result: R = response
         return result
 
     async def _run(self, work: Callable[..., Any], *args: Any) -> Any:
@@ -491,20 +494,20 @@ class StoreProcess:
 
     def _ask(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._child is None:
-            raise Unavailable("the collections are closed")
+            raise Unavailable("the collections are closed; retry when the server is up again")
         try:
             self._child[1].send((method, args, kwargs))
-            good, answer = process_pipe.receive(self._child[1])
+            good, response = process_pipe.receive(self._child[1])
         except (EOFError, OSError) as error:
             self._stop()
             raise Unavailable(
                 "the collections stopped before they had answered; retry, it starts again"
             ) from error
         if not good:
-            if method != "open_collection" and (notes := getattr(answer, "__notes__", ())):
+            if method != "open_collection" and (notes := getattr(response, "__notes__", ())):
                 log.error("collections: %s", "; ".join(notes))
-            raise answer
-        return answer
+            raise response
+        return response
 
     def _start(self) -> None:
         """Start a child that has every collection open but those that are shut."""
@@ -612,19 +615,19 @@ def serve(connection: Connection, root: Path, reserve_bytes: int) -> None:
             break
         try:
             store = store or EdgeStore(root, reserve_bytes=reserve_bytes)
-            answer = (True, getattr(store, method)(*args, **kwargs))
+            response = (True, getattr(store, method)(*args, **kwargs))
         except AttarError as error:
-            answer = (False, error)
+            response = (False, error)
         except OSError as error:
-            answer = (False, refusal(error))
-            answer[1].add_note(f"{method}: {error}")
+            response = (False, refusal(error))
+            response[1].add_note(f"{method}: {error}")
         except Exception as error:
-            answer = (False, BackendError(f"the collections failed at {method}: {error!r}"))
+            response = (False, BackendError(f"the collections failed at {method}: {error!r}"))
         try:
-            process_pipe.send(connection, answer)
+            process_pipe.send(connection, response)
         except OSError:
             break
-        del args, kwargs, answer  # the next call may be long in coming
+        del args, kwargs, response  # the next call may be long in coming
     if store is not None:
         store.close()
 

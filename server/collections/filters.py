@@ -158,8 +158,8 @@ def _condition(key: str, value: object, where: str, depth: int) -> Condition:
     match key, value:
         case "$not", Mapping():
             return Not(_every(value, here, depth + 1))
-        case "$all" | "$any", list() | tuple() if all(isinstance(one, Mapping) for one in value):
-            parts = tuple(_every(one, f"{here}[{i}]", depth + 1) for i, one in enumerate(value))
+        case "$all" | "$any", list() | tuple() if all(isinstance(part, Mapping) for part in value):
+            parts = tuple(_every(part, f"{here}[{i}]", depth + 1) for i, part in enumerate(value))
             return Every(parts) if key == "$all" else Some(parts)
         case "$not" | "$all" | "$any", _:
             raise InvalidInput(f"{here} takes {_TAKES[key]}; got {value!r:.80}")

@@ -67,25 +67,25 @@ async def build(*arguments: str | Path, copied: Callable[[], None] | None = None
         *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
     )
     try:
-        told: dict[str, Any] = {}
+        message: dict[str, Any] = {}
         while line := await _output(running).readline():
-            told = json.loads(line)
-            if "copied" in told and copied is not None:
+            message = json.loads(line)
+            if "copied" in message and copied is not None:
                 copied()
         code = await running.wait()
     finally:
         if running.returncode is None:
             running.kill()
             await running.wait()
-    if "error" in told:
-        log.error("%s: %s", arguments[0], told.get("detail", told["error"]))
-        raise _ERRORS[told["reason"]](told["error"])
-    if "done" not in told:
+    if "error" in message:
+        log.error("%s: %s", arguments[0], message.get("detail", message["error"]))
+        raise _ERRORS[message["reason"]](message["error"])
+    if "done" not in message:
         raise Unavailable(
             f"{arguments[0]} died with status {code}: is memory or disk short? Retry when they are"
             " not"
         )
-    return str(told["done"])
+    return str(message["done"])
 
 
 def _output(running: asyncio.subprocess.Process) -> asyncio.StreamReader:
@@ -132,8 +132,8 @@ def pack(source: Path, folder: Path, target: Path) -> None:
 
 def check_snapshot(snapshot: Path) -> None:
     """Raise ValueError where a snapshot's bytes are not those of its name."""
-    if (found := _digest(snapshot)) != snapshot.stem:
-        raise ValueError(f"its bytes hash to {found}")
+    if (digest := _digest(snapshot)) != snapshot.stem:
+        raise ValueError(f"its bytes hash to {digest}")
 
 
 def unpack(snapshot: Path, target: Path) -> None:
@@ -164,16 +164,16 @@ def _unpack(snapshot: Path, target: Path) -> None:
             if ".." in path.parts or not path.is_relative_to(target):
                 raise Unavailable(f"snapshot {snapshot.stem} names {member.filename!r}, a path")
             path.parent.mkdir(parents=True, exist_ok=True)
-            with zipped.open(member) as packed, path.open("xb") as made:
+            with zipped.open(member) as packed, path.open("xb") as unpacked:
                 while chunk := packed.read(_CHUNK):
                     # What was a hole becomes one again.
                     if chunk.count(0) == len(chunk):
-                        made.seek(len(chunk), os.SEEK_CUR)
+                        unpacked.seek(len(chunk), os.SEEK_CUR)
                     else:
                         if written % _LOOK_BYTES < _CHUNK:  # a small zip may hold much
                             require_space(target, RESERVE_BYTES)
-                        written += made.write(chunk)
-                made.truncate(member.file_size)
+                        written += unpacked.write(chunk)
+                unpacked.truncate(member.file_size)
 
 
 def copy_tree(source: Path, target: Path) -> None:
@@ -194,18 +194,18 @@ def _require_room(source: Path, target: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    with source.open("rb", buffering=0) as given, target.open("xb", buffering=0) as made:
-        size, place = os.fstat(given.fileno()).st_size, 0
-        made.truncate(size)
-        while place < size:
+    with source.open("rb", buffering=0) as given, target.open("xb", buffering=0) as copy:
+        size, offset = os.fstat(given.fileno()).st_size, 0
+        copy.truncate(size)
+        while offset < size:
             try:
-                place = os.lseek(given.fileno(), place, os.SEEK_DATA)
+                offset = os.lseek(given.fileno(), offset, os.SEEK_DATA)
             except OSError:  # nothing but a hole is left
                 break
-            end = os.lseek(given.fileno(), place, os.SEEK_HOLE)
-            while place < end:
-                data = os.pread(given.fileno(), min(_CHUNK, end - place), place)
-                place += os.pwrite(made.fileno(), data, place)
+            end = os.lseek(given.fileno(), offset, os.SEEK_HOLE)
+            while offset < end:
+                data = os.pread(given.fileno(), min(_CHUNK, end - offset), offset)
+                offset += os.pwrite(copy.fileno(), data, offset)
 
 
 def _digest(path: Path) -> str:
@@ -245,11 +245,11 @@ def main(parent: str, command: str, *arguments: str) -> None:
     except AttarError as error:
         _say(error=str(error), reason=error.reason)
     except OSError as error:
-        told = refusal(error)
-        _say(error=str(told), reason=told.reason, detail=f"{error}")
+        refused = refusal(error)
+        _say(error=str(refused), reason=refused.reason, detail=f"{error}")
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        told = Unavailable("the snapshot is damaged: its zip cannot be read; restore another")
-        _say(error=str(told), reason=told.reason, detail=f"{arguments}: {error!r}")
+        refused = Unavailable("the snapshot is damaged: its zip cannot be read; restore another")
+        _say(error=str(refused), reason=refused.reason, detail=f"{arguments}: {error!r}")
     except Exception as error:
         _say(error=f"{command} failed: {error!r}", reason=BackendError.reason)
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from ..cooperative import STEP_BYTES, give_way
 
 
-def send(connection: Connection, answer: object) -> None:
+def send(connection: Connection, response: object) -> None:
     """Send an answer, for `receive`."""
     written, apart = io.BytesIO(), list[memoryview]()
 
@@ -27,7 +27,7 @@ def send(connection: Connection, answer: object) -> None:
         return False
 
     pickler = _Pickler(written, pickle.HIGHEST_PROTOCOL, buffer_callback=lies_apart)
-    pickler.dump(answer)
+    pickler.dump(response)
     connection.send_bytes(len(apart).to_bytes(4, "little"))
     connection.send_bytes(written.getbuffer())
     for raw in apart:

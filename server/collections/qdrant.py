@@ -147,9 +147,15 @@ class QdrantStore:
 
     async def names(self) -> list[str]:
         """List attar's collections in the cluster."""
-        with _told():
+        with _typed_errors():
             every = (await self._client.get_collections()).collections
-        return sorted([one.name for one in every if await self._described(one.name) is not None])
+        return sorted(
+            [
+                collection.name
+                for collection in every
+                if await self._described(collection.name) is not None
+            ]
+        )
 
     async def create(self, description: Description) -> None:
         """Make an empty collection, whole or not at all; raises `AlreadyExists`."""
@@ -162,7 +168,7 @@ class QdrantStore:
             "quantization": description.quantization,
             "creation": description.creation,
         }
-        with _told():
+        with _typed_errors():
             if await self._client.collection_exists(name):
                 raise AlreadyExists(f"collection {name} exists; choose another name or delete it")
             await self._client.create_collection(
@@ -180,7 +186,7 @@ class QdrantStore:
     async def delete(self, name: str) -> None:
         """Remove a collection."""
         await self.describe(check_name("collection", name))
-        with _told():
+        with _typed_errors():
             await self._client.delete_collection(name)
 
     async def describe(self, name: str) -> Description:
@@ -237,15 +243,15 @@ class QdrantStore:
             for vector in unit_vectors(vectors, of)
         ]
         async with self._same(of):
-            answers = await self._client.query_batch_points(of.name, requests)
+            responses = await self._client.query_batch_points(of.name, requests)
         lowest = -np.inf if search.score_threshold is None else search.score_threshold
         return [
             [
                 Hit(_id(point.id), score, *_payload(point.payload))
-                for point in answer.points
+                for point in response.points
                 if (score := similarity(point.score)) >= lowest
             ]
-            for answer in answers
+            for response in responses
         ]
 
     async def retrieve(
@@ -346,17 +352,17 @@ class QdrantStore:
 
     async def snapshots(self, name: str) -> list[Snapshot]:
         """List a collection's snapshots, oldest first."""
-        with _told():
-            found = await self._client.list_snapshots(check_name("collection", name))
-        snapshots = (_snapshot(name, one) for one in found)
-        return sorted(snapshots, key=lambda one: (one.created_s, one.id))
+        with _typed_errors():
+            descriptions = await self._client.list_snapshots(check_name("collection", name))
+        snapshots = (_snapshot(name, snapshot) for snapshot in descriptions)
+        return sorted(snapshots, key=lambda snapshot: (snapshot.created_s, snapshot.id))
 
     async def restore(
         self, name: str, snapshot: str, *, to: str, replace: bool
     ) -> tuple[Description, Size]:
         """Make the collection `to` of a snapshot of `name`; the cluster checks it."""
-        await self._kept(name, snapshot)
-        with _told():
+        await self._require_snapshot(name, snapshot)
+        with _typed_errors():
             if await self._client.collection_exists(check_name("collection", to)) and not replace:
                 raise AlreadyExists(
                     f"collection {to} exists; restore to another name, or replace it"
@@ -373,22 +379,22 @@ class QdrantStore:
 
     async def delete_snapshot(self, name: str, snapshot: str) -> None:
         """Remove a snapshot."""
-        await self._kept(name, snapshot)
-        with _told():
+        await self._require_snapshot(name, snapshot)
+        with _typed_errors():
             await self._client.delete_snapshot(name, snapshot, wait=True)
 
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
 
-    async def _kept(self, name: str, snapshot: str) -> None:
+    async def _require_snapshot(self, name: str, snapshot: str) -> None:
         """Raise `NotFound` unless the collection has that snapshot: names become part of a URL."""
-        if snapshot not in [one.id for one in await self.snapshots(name)]:
+        if snapshot not in [known.id for known in await self.snapshots(name)]:
             raise NotFound(f"snapshot {snapshot[:80]!r} is not there; list those of the collection")
 
     async def _described(self, name: str) -> Description | None:
         """Give a collection's description; None for one that is not there or not attar's."""
-        with _told():
+        with _typed_errors():
             if not await self._client.collection_exists(name):
                 return None
             metadata = (await self._client.get_collection(name)).config.metadata or {}
@@ -410,7 +416,7 @@ class QdrantStore:
 
         No creation comes back, so what is still there afterwards was there all the time.
         """
-        with _told():
+        with _typed_errors():
             try:
                 yield
             except Exception:
@@ -435,7 +441,7 @@ class QdrantStore:
         return None if where == EVERYTHING else models.Filter(must=[_translate(where)])
 
     async def _index(self, name: str, path: str, kind: models.PayloadSchemaType) -> None:
-        with _told():
+        with _typed_errors():
             await self._client.create_payload_index(name, path, field_schema=kind)
 
     async def _points(self, of: Description) -> AsyncGenerator[Point, None]:
@@ -451,19 +457,19 @@ class QdrantStore:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _typed_errors() -> Iterator[None]:
     """Raise what the cluster, or the way to it, says in attar's words."""
     try:
         yield
     except grpc.RpcError as error:
         code = error.code()
-        told = f"the Qdrant cluster answered {code.name}: {error.details()}"
+        message = f"the Qdrant cluster answered {code.name}: {error.details()}"
         if (kind := _ERRORS.get(code, BackendError)) is Unavailable:
-            told += "; check qdrant_url, qdrant_grpc_port and the key"
-        raise kind(told) from error
+            message += "; check qdrant_url, qdrant_grpc_port and the key"
+        raise kind(message) from error
     except UnexpectedResponse as error:
-        told = f"the Qdrant cluster answered HTTP {error.status_code} {error.reason_phrase}"
-        raise _HTTP.get(error.status_code or 0, BackendError)(told) from error
+        message = f"the Qdrant cluster answered HTTP {error.status_code} {error.reason_phrase}"
+        raise _HTTP.get(error.status_code or 0, BackendError)(message) from error
     except ResourceExhaustedResponse as error:
         raise Overloaded(f"the Qdrant cluster refused for now: {error}") from error
     except ResponseHandlingException as error:
@@ -490,8 +496,8 @@ def _quantization(description: Description) -> models.QuantizationConfig | None:
 
 def _params(description: Description, search: Search) -> models.SearchParams:
     if search.exact:
-        whole = models.QuantizationSearchParams(ignore=True)
-        return models.SearchParams(exact=True, quantization=whole)
+        unquantised = models.QuantizationSearchParams(ignore=True)
+        return models.SearchParams(exact=True, quantization=unquantised)
     again = models.QuantizationSearchParams(
         rescore=True, oversampling=OVERSAMPLING[description.quantization]
     )

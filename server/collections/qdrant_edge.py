@@ -572,12 +572,12 @@ def sync_log(folder: Path) -> None:
 
 def damaged(folder: Path, error: BaseException) -> Unavailable:
     """Say that a collection cannot be opened: to callers without a path, with it in the note."""
-    told = Unavailable(
+    unavailable = Unavailable(
         f"collection {folder.name} is damaged: {what_is_wrong(error)}; its files are kept: restore"
         " a snapshot of it, or its folder from a copy, or delete it"
     )
-    told.add_note("; ".join([f"{folder}: {error!r}", *getattr(error, "__notes__", ())]))
-    return told
+    unavailable.add_note("; ".join([f"{folder}: {error!r}", *getattr(error, "__notes__", ())]))
+    return unavailable
 
 
 def read_folder(folder: Path) -> tuple[Description, Path]:
@@ -670,8 +670,8 @@ def _indexed(shard: edge.EdgeShard) -> set[str]:
 
 def _params(description: Description, search: Search) -> edge.SearchParams:
     if search.exact:
-        whole = edge.QuantizationSearchParams(ignore=True)
-        return edge.SearchParams(exact=True, quantization=whole)
+        unquantised = edge.QuantizationSearchParams(ignore=True)
+        return edge.SearchParams(exact=True, quantization=unquantised)
     again = edge.QuantizationSearchParams(
         rescore=True, oversampling=OVERSAMPLING[description.quantization]
     )
@@ -704,7 +704,7 @@ def _ids(shard: edge.EdgeShard, where: edge.Filter | None) -> Iterator[PointId]:
 def _repeat(source: edge.EdgeShard, target: edge.EdgeShard, ids: list[PointId]) -> None:
     """Make points of one shard what they are in another: there with the same content, or not."""
     collection = source.retrieve([*ids], with_payload=True, with_vector=True)
-    there = [edge.Point(one.id, one.vector or [], one.payload) for one in collection]
+    there = [edge.Point(point.id, point.vector or [], point.payload) for point in collection]
     gone = {*ids} - {_id(record.id) for record in collection}
     if there:
         target.update(edge.UpdateOperation.upsert_points(there))

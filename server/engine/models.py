@@ -496,7 +496,10 @@ class Models:
 
     def _known_repository(self) -> Repository:
         if self._repository is None:
-            raise NotSupported("this server has its models from no repository")
+            raise NotSupported(
+                "this server has its models from no repository; start it with --model-repository, "
+                "or restart it to change them"
+            )
         return self._repository
 
     def _changeable(self) -> Repository:

@@ -24,7 +24,7 @@ PATIENCE_S: Final = 1.0
 
 
 @dataclass(eq=False, slots=True)
-class _Turn:
+class _Slot:
     """A message that is coming."""
 
     caller: str
@@ -48,11 +48,11 @@ class ReceiveSlots:
         self._wait_s = wait_s
         self._shares = FairShares("", limit, what="")
         self._queued = FairShares("", MAX_WAITING, what="")
-        self._coming: dict[_Turn, None] = {}  # oldest first
+        self._coming: dict[_Slot, None] = {}  # oldest first
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
     @asynccontextmanager
-    async def turn(self, caller: str) -> AsyncIterator[None]:
+    async def slot(self, caller: str) -> AsyncIterator[None]:
         """Let a message come in the block, once it is its turn.
 
         Raises Overloaded where it is cut short, too many wait, or it waits for too long.
@@ -60,8 +60,8 @@ class ReceiveSlots:
         if caller in self._waiting or not self._shares.take(caller):
             await self._wait(caller)
         end = asyncio.timeout(None)
-        one = _Turn(caller, end, asyncio.get_running_loop().time())
-        self._coming[one] = None
+        slot = _Slot(caller, end, asyncio.get_running_loop().time())
+        self._coming[slot] = None
         try:
             async with end:
                 yield
@@ -72,9 +72,9 @@ class ReceiveSlots:
                 "the message was too long in coming while others waited to send theirs; retry later"
             ) from None
         finally:
-            del self._coming[one]
+            del self._coming[slot]
             self._give(caller)
-            del one, end  # which know the task: its error would keep it, and so the message
+            del slot, end  # which know the task: its error would keep it, and so the message
 
     async def _wait(self, caller: str) -> None:
         """Wait for a turn, which the caller then has."""
@@ -107,12 +107,12 @@ class ReceiveSlots:
         own = self._shares.held_by(caller) > 0
         latest = asyncio.get_running_loop().time() - (self._patience_s if own else PATIENCE_S)
         late = [
-            one
-            for one in self._coming
-            if one.began <= latest and not one.cut and (one.caller == caller or not own)
+            slot
+            for slot in self._coming
+            if slot.began <= latest and not slot.cut and (slot.caller == caller or not own)
         ]
         if late:
-            oldest = max(late, key=lambda one: self._shares.held_by(one.caller))
+            oldest = max(late, key=lambda slot: self._shares.held_by(slot.caller))
             oldest.cut = True
             oldest.end.reschedule(latest)
 

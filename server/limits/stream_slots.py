@@ -20,7 +20,7 @@ SILENT_S: Final = 10.0
 
 
 @dataclass(slots=True, eq=False)
-class _Place:
+class _Slot:
     caller: str
     heard_s: float  # loop time at which something came, or was taken, last
     lost: bool = False
@@ -32,7 +32,7 @@ class StreamSlots(FairShares):
     def __init__(self, setting: str, limit: int, *, what: str) -> None:
         """Share `limit`, the value of a setting; `what` is held, as in `streams open`."""
         super().__init__(setting, limit, what=what)
-        self._places: dict[asyncio.Task[Any], _Place] = {}
+        self._slots: dict[asyncio.Task[Any], _Slot] = {}
 
     @property
     def full(self) -> bool:
@@ -51,15 +51,15 @@ class StreamSlots(FairShares):
         loop = task.get_loop()
         if not self.take(caller) and not self._took(caller, loop.time()):
             raise self.refusal(caller)
-        place = self._places[task] = _Place(caller, loop.time())
+        slot = self._slots[task] = _Slot(caller, loop.time())
 
         def heard() -> None:
-            place.heard_s = loop.time()
+            slot.heard_s = loop.time()
 
         try:
             yield heard
         except asyncio.CancelledError:
-            if not place.lost:
+            if not slot.lost:
                 raise
             task.uncancel()
             raise Overloaded(
@@ -67,8 +67,8 @@ class StreamSlots(FairShares):
                 "when there was no more room, or nothing came on it; retry later"
             ) from None
         finally:
-            if not place.lost:
-                del self._places[task]
+            if not slot.lost:
+                del self._slots[task]
                 self.give(caller)
 
     def _took(self, caller: str, now_s: float) -> bool:
@@ -76,24 +76,24 @@ class StreamSlots(FairShares):
         if self.has_room(caller):
             return False
         own = origin(caller)
-        theirs = [one for one in self._places.items() if origin(one[1].caller) == own]
+        theirs = [entry for entry in self._slots.items() if origin(entry[1].caller) == own]
         held = self.held_by(caller)
 
-        def spare(place: _Place) -> int:
+        def spare(slot: _Slot) -> int:
             """How many more its caller has, less one where something came on it lately."""
-            return self.held_by(place.caller) - held - (now_s - place.heard_s < SILENT_S)
+            return self.held_by(slot.caller) - held - (now_s - slot.heard_s < SILENT_S)
 
         most = max(
-            theirs or self._places.items(),
-            key=lambda one: (spare(one[1]), -one[1].heard_s),
+            theirs or self._slots.items(),
+            key=lambda entry: (spare(entry[1]), -entry[1].heard_s),
             default=None,
         )
         if most is None or spare(most[1]) < 1:
             return False
-        task, place = most
-        place.lost = True
-        del self._places[task]
-        self.give(place.caller)
+        task, slot = most
+        slot.lost = True
+        del self._slots[task]
+        self.give(slot.caller)
         self.hold(caller, 1)
         task.cancel()
         return True

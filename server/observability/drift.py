@@ -129,15 +129,15 @@ def spread(rows: Matrix) -> Spread:
     return Spread(mean, _factor((rows - mean) / np.sqrt(len(rows))))
 
 
-def frechet(one: Spread, other: Spread) -> float:
+def frechet(first: Spread, other: Spread) -> float:
     """How far two Gaussians are apart: Fréchet's distance, a Wasserstein distance of order 2.
 
     √(‖μ₁ - μ₂‖² + tr(C₁ + C₂ - 2 (C₁ C₂)^½)): Dowson and Landau 1982 (doi:10.1016/0047-259X(82)
     90077-X). With C = fᵀ f the last trace is the sum of the singular values of f₁ f₂ᵀ.
     """
-    apart = float(((one.mean - other.mean) ** 2).sum())
-    shared = float(np.linalg.svd(one.factor @ other.factor.T, compute_uv=False).sum())
-    return float(np.sqrt(max(0.0, apart + one.size**2 + other.size**2 - 2 * shared)))
+    apart = float(((first.mean - other.mean) ** 2).sum())
+    shared = float(np.linalg.svd(first.factor @ other.factor.T, compute_uv=False).sum())
+    return float(np.sqrt(max(0.0, apart + first.size**2 + other.size**2 - 2 * shared)))
 
 
 def _factor(rows: Matrix) -> Matrix:

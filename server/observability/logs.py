@@ -58,13 +58,13 @@ def ended(
         "seconds": round(seconds, 6),
         **{f"{name}_s": round(spent, 6) for name, spent in call.seconds.items()},
     }
-    told = {name: value for name, value in fields.items() if value != ""}
-    calls.log(level, "call", extra={_FIELDS: told})
+    known = {name: value for name, value in fields.items() if value != ""}
+    calls.log(level, "call", extra={_FIELDS: known})
 
 
 def plain(text: str) -> str:
     """The text with its control characters escaped, so that it stays on its line."""
-    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+    return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def lineage(error: BaseException) -> str:
@@ -80,8 +80,8 @@ def lineage(error: BaseException) -> str:
 def wordless(loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
     """A loop's exception handler that quotes no exception, as asyncio's own does."""
     error = context.get("exception")
-    said = str(context.get("message", "an unhandled event")).partition("\n")[0]
-    log.error("%s", said, exc_info=error, extra={_FIELDS: {"loop": type(loop).__name__}})
+    message = str(context.get("message", "an unhandled event")).partition("\n")[0]
+    log.error("%s", message, exc_info=error, extra={_FIELDS: {"loop": type(loop).__name__}})
 
 
 class Text(logging.Formatter):
@@ -109,7 +109,7 @@ class Json(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The whole line."""
-        told: dict[str, Any] = {
+        line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
@@ -117,8 +117,8 @@ class Json(logging.Formatter):
             **getattr(record, _FIELDS, {}),
         }
         if record.exc_info and record.exc_info[1] is not None:
-            told["exception"] = _frames(record.exc_info)
-        return json.dumps(told, ensure_ascii=False, default=str)
+            line["exception"] = _frames(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
 
 
 def _frames(

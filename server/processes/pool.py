@@ -78,7 +78,7 @@ class Workers:
             await asyncio.wait(self._keepers)
         for process in self._processes.values():
             _signal(process, signal.SIGTERM)
-        endings = [asyncio.ensure_future(one.wait()) for one in self._processes.values()]
+        endings = [asyncio.ensure_future(process.wait()) for process in self._processes.values()]
         if endings:
             _, late = await asyncio.wait(endings, timeout=grace_s + _END_S)
             for process in self._processes.values() if late else ():

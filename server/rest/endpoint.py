@@ -284,9 +284,9 @@ def json_values(body: bytes, *, most: int) -> int:
     plain = body.replace(b"\\\\", b"  ").replace(b'\\"', b"  ") if b"\\" in body else body
     count, in_text = 1, False
     for part in steps(len(plain), STEP_BYTES):
-        found = np.frombuffer(plain[part], np.uint8)
-        inside = np.logical_xor.accumulate(found == ord('"')) ^ in_text
-        count += int(np.count_nonzero(_SEPARATES[found] & ~inside))
+        codes = np.frombuffer(plain[part], np.uint8)
+        inside = np.logical_xor.accumulate(codes == ord('"')) ^ in_text
+        count += int(np.count_nonzero(_SEPARATES[codes] & ~inside))
         in_text = bool(inside[-1])
         if count > most:
             break
@@ -297,9 +297,9 @@ def parsed(body: bytes) -> dict[str, Any]:
     """The JSON object that a body holds; raises InvalidInput for anything else."""
     try:
         text = body.decode("utf-8-sig")  # some clients put a byte order mark first
-        found = json_reader.read(text)
+        document = json_reader.read(text)
         if b"\\u" in body:
-            json.dumps(found, ensure_ascii=False, default=_no_text).encode()
+            json.dumps(document, ensure_ascii=False, default=_no_text).encode()
     except UnicodeDecodeError as error:
         raise InvalidInput(f"the body is not UTF-8 at byte {error.start}; encode it so") from None
     except UnicodeEncodeError:
@@ -313,9 +313,9 @@ def parsed(body: bytes) -> dict[str, Any]:
             else "a number or its depth is too large"
         )
         raise InvalidInput(f"the body is not JSON: {known}") from None
-    if not isinstance(found, dict):
-        raise InvalidInput(f"the body is {json_kind(found)}; send an object")
-    return found
+    if not isinstance(document, dict):
+        raise InvalidInput(f"the body is {json_kind(document)}; send an object")
+    return document
 
 
 def _no_text(packed: object) -> None:

@@ -47,11 +47,11 @@ def _no_number(text: str) -> float:
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object whose names differ, for of two equal ones readers take either; null is absent."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
         names = Counter(name for name, _ in pairs)
         raise NotJson(f"an object has {names.most_common(1)[0][0][:80]!r} twice")
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 _SHORT: Final = json.JSONDecoder(parse_constant=_no_number, object_pairs_hook=_object)
@@ -150,13 +150,13 @@ def _whole(parts: list[Values]) -> Values:
 def _run(text: str, at: int, end: int) -> list[Any]:
     """Read elements with a comma behind each."""
     try:
-        found: list[Any] = _SHORT.decode(f"[{text[at : end - 1]}]")
+        elements: list[Any] = _SHORT.decode(f"[{text[at : end - 1]}]")
     except JSONDecodeError as error:  # told where it stands in the whole
         raise JSONDecodeError(error.msg, text, at + error.pos - 1) from None
-    return found
+    return elements
 
 
 def _blanks(text: str, at: int) -> int:
     """Give the next place that is no blank."""
-    found = _BLANKS.match(text, at)
-    return at if found is None else found.end()
+    match = _BLANKS.match(text, at)
+    return at if match is None else match.end()

@@ -66,8 +66,8 @@ class KServe:
 
     async def statistics(self, http_request: HttpRequest) -> Response:
         """Say what a model has done, or every model."""
-        found = kserve.statistics(self._models, *_named(http_request))
-        return JSONResponse({"model_stats": found})
+        statistics = kserve.statistics(self._models, *_named(http_request))
+        return JSONResponse({"model_stats": statistics})
 
     async def index(self, http_request: HttpRequest) -> Response:
         """List the models that are known."""
@@ -198,35 +198,35 @@ def _objects(
         if not isinstance(given, ARRAYS):
             raise InvalidInput(f"{where} is missing, or is no list of objects")
     kserve.refuse_many(where, len(given))
-    for index, one in enumerate(given):
+    for index, item in enumerate(given):
         at = f"{where}[{index}]"
         with about(at):
-            if not isinstance(one, Mapping) or not isinstance(one.get("name"), str):
+            if not isinstance(item, Mapping) or not isinstance(item.get("name"), str):
                 raise InvalidInput(f"{at} is no object with a name")
-        _refuse_unknown(one, known, at)
-        yield at, one
+        _refuse_unknown(item, known, at)
+        yield at, item
 
 
 def _outputs(given: object, every: bool) -> tuple[tuple[str, ...], Mapping[str, bool]]:
     """The outputs that are asked for, and whether each is to come as bytes; "" is any other."""
     names, raw = [], {"": every}
-    for at, one in _objects(given, "outputs", _OUTPUT):
-        parameters = _parameters(one.get("parameters", {}), f"{at}.parameters")
+    for at, output in _objects(given, "outputs", _OUTPUT):
+        parameters = _parameters(output.get("parameters", {}), f"{at}.parameters")
         for name, value in parameters.items():
             with about(f"{at}.parameters"):
                 if name != _BINARY or not isinstance(value, bool):
                     raise InvalidInput(
                         f"{at}.parameters has {name[:80]!r}; known is {_BINARY}, true or false"
                     )
-        names.append(one["name"])
-        raw[one["name"]] = bool(parameters.get(_BINARY, every))
+        names.append(output["name"])
+        raw[output["name"]] = bool(parameters.get(_BINARY, every))
     return tuple(names), raw
 
 
 def _inputs(given: object, binary: memoryview) -> Iterator[Input]:
     start = 0
-    for at, one in _objects(given, "inputs", _INPUT):
-        parameters = _parameters(one.get("parameters", {}), f"{at}.parameters")
+    for at, tensor in _objects(given, "inputs", _INPUT):
+        parameters = _parameters(tensor.get("parameters", {}), f"{at}.parameters")
         size = parameters.pop(_SIZE, None)
         with about(f"{at}.parameters"):
             if parameters:
@@ -237,15 +237,15 @@ def _inputs(given: object, binary: memoryview) -> Iterator[Input]:
                 raise ShapeError(
                     f"{_SIZE} is {size!r}; {len(binary) - start} bytes are left behind the JSON"
                 )
-        info = _info(one, at)
+        info = _info(tensor, at)
         with about(f"{at}.data"):
             if isinstance(size, int):
-                if "data" in one:
+                if "data" in tensor:
                     raise InvalidInput(f"{at} has data and {_SIZE}; give one of them")
                 read = partial(_raw, info, binary[start : start + size], at)
                 start += size
             else:
-                read = partial(_listed, info, one.get("data"), at)
+                read = partial(_listed, info, tensor.get("data"), at)
         yield Input(info=info, read=read)
     if start != len(binary):
         raise ShapeError(
@@ -263,15 +263,15 @@ def _listed(info: TensorInfo, data: object, at: str) -> Tensor:
         return kserve.from_values(info, _values(info, data))
 
 
-def _info(one: Mapping[str, Any], at: str) -> TensorInfo:
-    shape, datatype = one.get("shape"), one.get("datatype")
+def _info(tensor: Mapping[str, Any], at: str) -> TensorInfo:
+    shape, datatype = tensor.get("shape"), tensor.get("datatype")
     with about(f"{at}.shape"):
         if not isinstance(shape, list) or not all(type(n) is int for n in shape):
             raise ShapeError(f"{at}.shape is missing, or is no list of whole numbers")
     with about(f"{at}.datatype"):
         if not isinstance(datatype, str):
             raise ShapeError(f"{at}.datatype is missing, or is no text")
-    return TensorInfo(name=one["name"], datatype=datatype, shape=tuple(shape))
+    return TensorInfo(name=tensor["name"], datatype=datatype, shape=tuple(shape))
 
 
 def _values(info: TensorInfo, data: object) -> Sequence[Any]:
@@ -306,13 +306,13 @@ def _answer(inferred: Inferred, raw: Mapping[str, bool]) -> Response:
             flat = tensor.array.reshape(-1)
             numbers = [_dump(flat[part].tolist())[1:-1] for part in steps(len(flat))]
             outputs.append(f'{_dump(output)[:-1]},"data":[{",".join(numbers)}]}}')
-    answer = {
+    response = {
         "model_name": inferred.model,
         "model_version": inferred.version,
         "id": inferred.id,
         "parameters": dict(inferred.parameters),
     }
-    front = f'{_dump(answer)[:-1]},"outputs":[{",".join(outputs)}]}}'.encode()
+    front = f'{_dump(response)[:-1]},"outputs":[{",".join(outputs)}]}}'.encode()
     if not behind:
         return Response(front, media_type=JSON)
     return Response(

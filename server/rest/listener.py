@@ -51,13 +51,13 @@ class Listener:
         """Serve `app` on a bound socket, by TLS with a certificate."""
         self._socket = bound
         context = None if certificate is None else lambda _config, _default: certificate.for_http()
-        places = FairShares(
+        shares = FairShares(
             "max_http_connections", patience.max_connections, what="connections open"
         )
         self._server = _Server(
             uvicorn.Config(
                 app,
-                http=partial(_Connection, patience=patience, places=places),  # type: ignore[arg-type]
+                http=partial(_Connection, patience=patience, shares=shares),  # type: ignore[arg-type]
                 ws="none",
                 lifespan="off",
                 interface="asgi3",
@@ -121,12 +121,12 @@ class _Connection(H11Protocol):
     """uvicorn's connection, which waits for no head and no taker of an answer forever."""
 
     def __init__(
-        self, *arguments: Any, patience: ConnectionLimits, places: FairShares, **options: Any
+        self, *arguments: Any, patience: ConnectionLimits, shares: FairShares, **options: Any
     ) -> None:
-        """Take uvicorn's arguments, our patience, and the places of all connections."""
+        """Take uvicorn's arguments, our limits, and the shares of all connections."""
         super().__init__(*arguments, **options)
         self._patience = patience
-        self._places = places
+        self._shares = shares
         self._peer: str | None = None  # the address that holds our place
         self._timer: asyncio.TimerHandle | None = None
         self._taking: asyncio.TimerHandle | None = None
@@ -135,7 +135,7 @@ class _Connection(H11Protocol):
         """Give the first request its time, unless there are too many connections."""
         super().connection_made(transport)
         peer = str((transport.get_extra_info("peername") or ("",))[0])
-        if not self._places.take(peer):
+        if not self._shares.take(peer):
             transport.write(BUSY)
             transport.close()
             return
@@ -175,7 +175,7 @@ class _Connection(H11Protocol):
         self._forget()
         self._taken()
         if self._peer is not None:
-            self._places.give(self._peer)
+            self._shares.give(self._peer)
             self._peer = None
         super().connection_lost(exc)
 

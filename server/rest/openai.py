@@ -73,7 +73,7 @@ class OpenAI:
                 dims=request.dimensions,
                 truncation="truncate" if truncate else "error",
                 priority=request.priority,
-                whole=True,
+                all_or_nothing=True,
                 form="base64" if request.encoding_format == "base64" else "json",
             )
         size = embedded.vectors.size * _BYTES_PER_NUMBER
@@ -120,8 +120,8 @@ def wording(problem: Problem) -> dict[str, Any]:
 def timings(embedded: Embedded) -> dict[str, str]:
     """Where the time went, in milliseconds, as `Server-Timing` has it."""
     spent = {"queue": embedded.queue_s, "tokenize": embedded.tokenize_s, "infer": embedded.infer_s}
-    words = (f"{name};dur={seconds * 1000:.3f}" for name, seconds in spent.items())
-    return {"server-timing": ", ".join(words)}
+    parts = (f"{name};dur={seconds * 1000:.3f}" for name, seconds in spent.items())
+    return {"server-timing": ", ".join(parts)}
 
 
 def _write(embedded: Embedded, form: Format) -> bytes:

@@ -306,8 +306,8 @@ def application(models: Models, admission: Admission, limits: Limits) -> ASGIApp
     routed = Starlette(
         routes=[
             *(
-                Mounted(one.path, way.endpoint(one, one.answer(to)), methods=[one.method])
-                for one in ROUTES
+                Mounted(route.path, way.endpoint(route, route.answer(to)), methods=[route.method])
+                for route in ROUTES
             ),
             Mounted("/openapi.json", description, methods=["GET"]),
             Mounted("/docs", docs, methods=["GET"]),

@@ -68,9 +68,9 @@ class AnomalyService(anomaly_pb2_grpc.AnomalyServicer):
         request: anomaly_pb2.ListDetectorsRequest,
         context: Context,
     ) -> anomaly_pb2.ListDetectorsResponse:
-        found = await self._anomaly.list()
+        detectors = await self._anomaly.list()
         return anomaly_pb2.ListDetectorsResponse(
-            detectors=map(_describe, found), damaged=self._anomaly.damaged
+            detectors=map(_describe, detectors), damaged=self._anomaly.damaged
         )
 
     async def Delete(

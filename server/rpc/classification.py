@@ -79,9 +79,9 @@ class ClassificationService(classification_pb2_grpc.ClassificationServicer):
         request: classification_pb2.ListClassifiersRequest,
         context: Context,
     ) -> classification_pb2.ListClassifiersResponse:
-        found = await self._classification.list()
+        classifiers = await self._classification.list()
         return classification_pb2.ListClassifiersResponse(
-            classifiers=map(_describe, found), damaged=self._classification.damaged
+            classifiers=map(_describe, classifiers), damaged=self._classification.damaged
         )
 
     async def Delete(

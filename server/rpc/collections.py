@@ -128,11 +128,11 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
                     f"searches are {len(request.searches)} with {queries} queries; give at least"
                     f" one, and at most {self._max_items} together"
                 )
-            filters = [one.filter for one in request.searches]
+            filters = [search.filter for search in request.searches]
             await _apart(lambda: messages.filters_within(filters, self._limits))
         deadline, budget = messages.deadline(context), self._collections.budget()
 
-        async def one(search: collections_pb2.SearchRequest) -> SearchResults | Status:
+        async def run(search: collections_pb2.SearchRequest) -> SearchResults | Status:
             try:
                 return await self._search(search, deadline, budget)
             except Exception as error:
@@ -140,7 +140,7 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
 
         results: list[SearchResults | Status] = []
         for first in range(0, len(request.searches), 16):
-            results += await asyncio.gather(*map(one, request.searches[first : first + 16]))
+            results += await asyncio.gather(*map(run, request.searches[first : first + 16]))
         return await incremental_protobuf.answer(
             collections_pb2.SearchBatchResponse,
             sum(map(_size, results)),
@@ -157,11 +157,11 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
             await _apart(lambda: messages.ids(request.ids, limit=self._max_items)),
             with_vectors=request.with_vectors,
         )
-        whole = collections_pb2.RetrieveResponse(fingerprint=search_results.fingerprint)
+        response = collections_pb2.RetrieveResponse(fingerprint=search_results.fingerprint)
         return await incremental_protobuf.answer(
             collections_pb2.RetrieveResponse,
             sum(point.answer_bytes for point in search_results.points),
-            lambda: itertools.chain([whole], _page(type(whole), search_results.points)),
+            lambda: itertools.chain([response], _page(type(response), search_results.points)),
         )
 
     async def Scroll(
@@ -178,11 +178,11 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
             cursor=request.cursor,
             with_vectors=request.with_vectors,
         )
-        whole = collections_pb2.ScrollResponse(fingerprint=page.fingerprint, cursor=page.cursor)
+        response = collections_pb2.ScrollResponse(fingerprint=page.fingerprint, cursor=page.cursor)
         return await incremental_protobuf.answer(
             collections_pb2.ScrollResponse,
             sum(point.answer_bytes for point in page.points),
-            lambda: itertools.chain([whole], _page(type(whole), page.points)),
+            lambda: itertools.chain([response], _page(type(response), page.points)),
         )
 
     async def DeletePoints(
@@ -388,11 +388,14 @@ def _describe(info: Collection) -> collections_pb2.CollectionInfo:
     )
 
 
-def _snapshot(one: Snapshot) -> collections_pb2.SnapshotInfo:
+def _snapshot(snapshot: Snapshot) -> collections_pb2.SnapshotInfo:
     created = Timestamp()
-    created.FromMilliseconds(int(one.created_s * 1000))
+    created.FromMilliseconds(int(snapshot.created_s * 1000))
     return collections_pb2.SnapshotInfo(
-        id=one.id, collection=one.collection, created=created, size_bytes=one.size_bytes
+        id=snapshot.id,
+        collection=snapshot.collection,
+        created=created,
+        size_bytes=snapshot.size_bytes,
     )
 
 

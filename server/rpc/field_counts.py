@@ -54,8 +54,8 @@ def count(kind: type[Message], message: bytes, *, limit: int, max_payload_values
     most_json = _PER_VALUE * max_payload_values
     todo: list[tuple[Any, int, int]] = [(kind.DESCRIPTOR, 0, len(message))]
     while todo:
-        one, start, end = todo.pop()
-        inner = _inner(one)
+        descriptor, start, end = todo.pop()
+        inner = _inner(descriptor)
         for number, first, last in _fields(message, start, end):
             own += 1
             if own > limit:
@@ -82,18 +82,18 @@ def _inside(message: bytes, at: int, stop: int, *, most: int) -> int:
 
     One loop for messages in each other: of these there are hundreds of thousands.
     """
-    found = 0
+    parts = 0
     inner: Mapping[int, Any] = _STRUCT
     outer: list[tuple[Mapping[int, Any], int]] = []
     while True:
         while at == stop:
             if not outer:
-                return found
+                return parts
             inner, stop = outer.pop()
-        found += 1
-        if found > most:
-            return found
-        if found % STEP == 0:
+        parts += 1
+        if parts > most:
+            return parts
+        if parts % STEP == 0:
             give_way()
         tag = message[at]
         if tag > 127 or tag & 7 != _BYTES or at + 1 == stop or message[at + 1] > 127:

@@ -49,13 +49,13 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         await _refuse_long(request, context)
         try:
             with self._watching.held(context.peer()):
-                told = None
+                reported = None
                 while True:
                     changed = self._changed
                     state = self._states.get(request.service, _STATE.SERVICE_UNKNOWN)
-                    if state != told:
+                    if state != reported:
                         yield _STATE(status=state)
-                        told = state
+                        reported = state
                     if self._draining:  # a stream that stayed open would use up the grace
                         return
                     await changed.wait()
@@ -74,8 +74,8 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         named: dict[str, bool] = {}
         for name, ready in models:  # one version that answers is enough
             named[name] = named.get(name, False) or ready
-        whole = self._models.ready
-        self._tell({**named, **dict.fromkeys(self._services, whole)})
+        all_ready = self._models.ready
+        self._tell({**named, **dict.fromkeys(self._services, all_ready)})
 
     def drain(self) -> None:
         """Serve nothing from now on, and end the streams that watch."""
@@ -94,5 +94,5 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
 
 async def _refuse_long(request: Any, context: Context) -> None:
     if (length := len(request.service)) > MAX_NAME:
-        told = f"the name has {length} characters, more than {MAX_NAME}; give a service or model"
-        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, told)
+        message = f"the name has {length} characters, more than {MAX_NAME}; give a service or model"
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, message)

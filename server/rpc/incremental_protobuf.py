@@ -152,12 +152,12 @@ def _merge_whole(message: Message, data: memoryview) -> None:
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
     """Give the number at a place, and where it ends."""
     value = 0
-    for place in range(10):
+    for index in range(10):
         if at >= len(data):
             break
         byte = data[at]
         at += 1
-        value |= (byte & 0x7F) << (7 * place)
+        value |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
             return value, at
     raise DecodeError("a number has no end")
@@ -197,9 +197,9 @@ def _head(tag: int, length: int) -> bytes:
 
 def _number(value: int) -> bytes:
     """Write a varint."""
-    found = bytearray()
+    encoded = bytearray()
     while value > 0x7F:
-        found.append(value & 0x7F | 0x80)
+        encoded.append(value & 0x7F | 0x80)
         value >>= 7
-    found.append(value)
-    return bytes(found)
+    encoded.append(value)
+    return bytes(encoded)

@@ -42,9 +42,9 @@ def _describe(model: Model) -> info_pb2.ModelInfo:
         max_length=encoder.max_length or 0,
         inputs=[
             info_pb2.InputInfo(
-                name=one.name, dtype=one.dtype, shape=[str(axis) for axis in one.shape]
+                name=field.name, dtype=field.dtype, shape=[str(axis) for axis in field.shape]
             )
-            for one in encoder.manifest.inputs
+            for field in encoder.manifest.inputs
         ],
         ready=model.ready,
     )

@@ -126,30 +126,32 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
         self,
         rpc: str,
         kind: type[Message],
-        answer: Callable[[Message, Context], Awaitable[bytes]],
+        handler: Callable[[Message, Context], Awaitable[bytes]],
         ending: Ending,
     ) -> Callable[[object, Context], Awaitable[bytes]]:
         receiving = self._probes if scope_of(rpc) is None else self._calls
 
         async def call(_: object, context: Context) -> bytes:
             headers = _headers(context)
-            with answering(self._admission.open(rpc, headers)) as one:
-                one.fields = kind.DESCRIPTOR.fields_by_name
+            with answering(self._admission.open(rpc, headers)) as request_context:
+                request_context.fields = kind.DESCRIPTOR.fields_by_name
                 data = b""
                 try:
-                    with self._admitted(one, headers, context) as room:
+                    with self._admitted(request_context, headers, context) as room:
                         self._refuse_pages(headers)
-                        async with self._received(context, receiving, one.caller) as data:
-                            one.hold(await self._weighed(kind, data))
-                        encoded = await answer(await self._read(kind, data), context)
+                        async with self._received(
+                            context, receiving, request_context.caller
+                        ) as data:
+                            request_context.hold(await self._weighed(kind, data))
+                        encoded = await handler(await self._read(kind, data), context)
                         room.settle(len(encoded))
                 except Exception as error:
-                    status = to_status(error, fields=one.fields)
+                    status = to_status(error, fields=request_context.fields)
                 else:
                     self._keep(room, ending, len(encoded))
                     return encoded
                 del data  # gRPC keeps the frames of the last aborted call until another comes
-                return await self._abort(context, one, status, ending)
+                return await self._abort(context, request_context, status, ending)
 
         return call
 
@@ -162,7 +164,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
         Raises Overloaded, DeadlineExceeded and InvalidInput where there is none.
         """
         read_s = self._patience.read_timeout_s
-        async with receiving.turn(caller):
+        async with receiving.slot(caller):
             try:
                 async with asyncio.timeout(read_s):
                     data: Any = await context.read()
@@ -188,8 +190,8 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
                 async with self._received(context, self._probes, peer) as data:
                     return await self._read(kind, data)
             except AttarError as error:
-                one = self._admission.open("health", _headers(context))
-                await self._abort(context, one, to_status(error), ending)
+                request_context = self._admission.open("health", _headers(context))
+                await self._abort(context, request_context, to_status(error), ending)
 
         if handler.unary_unary is not None:
 
@@ -225,8 +227,8 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
                     encoded: bytes = await forward(data, context)
                 room.settle(len(encoded))
             except AttarError as error:
-                one = self._admission.open("forward", _headers(context))
-                await self._abort(context, one, to_status(error), ending)
+                request_context = self._admission.open("forward", _headers(context))
+                await self._abort(context, request_context, to_status(error), ending)
             self._keep(room, ending, len(encoded))
             return encoded
 
@@ -238,7 +240,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
         ending.then(room.leave)
 
     def _stream(
-        self, rpc: str, kind: type[Message], answer: Any, ending: Ending
+        self, rpc: str, kind: type[Message], handler: Any, ending: Ending
     ) -> Callable[[AsyncIterator[bytes], Context], Awaitable[None]]:
         async def call(requests: AsyncIterator[bytes], context: Context) -> None:
             headers = _headers(context)
@@ -246,27 +248,27 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
 
             async def read() -> AsyncIterator[Message]:
                 while (data := await self._came(requests, unanswered=weights)) is not None:
-                    one.heard()
+                    request_context.heard()
                     weight = await self._weighed(kind, data)
-                    await one.wait_to_hold(weight, kept=len(data))
+                    await request_context.wait_to_hold(weight, kept=len(data))
                     weights.append(weight)
                     yield await self._read(kind, data)
                     del data  # or it would stay until the next one is there
 
-            with answering(self._admission.open(rpc, headers)) as one:
+            with answering(self._admission.open(rpc, headers)) as request_context:
                 try:
-                    with self._admitted(one, headers, context, stream=True):
+                    with self._admitted(request_context, headers, context, stream=True):
                         self._refuse_pages(headers)
-                        async with aclosing(answer(read(), context)) as answers:
+                        async with aclosing(handler(read(), context)) as answers:
                             async for message in answers:
-                                one.let_go(weights.popleft() if weights else 0)
+                                request_context.let_go(weights.popleft() if weights else 0)
                                 ending.expect(self._patience.to_take(_size(message)))
                                 await context.write(message)
-                                one.heard()
+                                request_context.heard()
                                 ending.stop()
                                 del message  # the next may be long in coming
                 except Exception as error:
-                    await self._abort(context, one, to_status(error), ending)
+                    await self._abort(context, request_context, to_status(error), ending)
 
         return call
 
@@ -357,12 +359,12 @@ def _headers(context: Context) -> dict[str, str]:
     return {name: value for name, value in metadata if isinstance(value, str)}
 
 
-def _encoded(encode: Any, answer: Any) -> bytes:
+def _encoded(encode: Any, response: Any) -> bytes:
     """Write what is not written yet: short answers, for long ones are written in a thread."""
-    written: bytes = answer if isinstance(answer, bytes) else encode(answer)
+    written: bytes = response if isinstance(response, bytes) else encode(response)
     return written
 
 
-def _size(answer: Any) -> int:
-    size: int = len(answer) if isinstance(answer, bytes) else answer.ByteSize()
+def _size(response: Any) -> int:
+    size: int = len(response) if isinstance(response, bytes) else response.ByteSize()
     return size

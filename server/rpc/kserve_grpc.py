@@ -78,14 +78,14 @@ class KServeService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ign
         return service_pb2.ServerMetadataResponse(**kserve.server_metadata())
 
     async def ModelMetadata(self, request: Any, context: Context) -> Any:
-        told = kserve.model_metadata(self._models, request.name, request.version)
-        return service_pb2.ModelMetadataResponse(**told)
+        metadata = kserve.model_metadata(self._models, request.name, request.version)
+        return service_pb2.ModelMetadataResponse(**metadata)
 
     async def ModelConfig(self, request: Any, context: Context) -> Any:
-        told = kserve.model_config(
+        config = kserve.model_config(
             self._models, request.name, request.version, max_items=self._max_items
         )
-        return service_pb2.ModelConfigResponse(config=told)
+        return service_pb2.ModelConfigResponse(config=config)
 
     async def ModelInfer(self, request: Any, context: Context) -> Any:
         inferred = await self._infer(request, messages.deadline(context), wait=False)
@@ -105,12 +105,14 @@ class KServeService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ign
         )
 
     async def ModelStatistics(self, request: Any, context: Context) -> Any:
-        told = kserve.statistics(self._models, request.name, request.version)
-        return service_pb2.ModelStatisticsResponse(model_stats=told)
+        statistics = kserve.statistics(self._models, request.name, request.version)
+        return service_pb2.ModelStatisticsResponse(model_stats=statistics)
 
     async def RepositoryIndex(self, request: Any, context: Context) -> Any:
-        found = kserve.index(self._models, repository=request.repository_name, ready=request.ready)
-        return service_pb2.RepositoryIndexResponse(models=found)
+        versions = kserve.index(
+            self._models, repository=request.repository_name, ready=request.ready
+        )
+        return service_pb2.RepositoryIndexResponse(models=versions)
 
     async def RepositoryModelLoad(
         self,
@@ -156,12 +158,12 @@ class KServeService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ign
             inferred = await self._infer(request, deadline, wait=True)
         except Exception as error:
             status = to_status(error, fields=messages.fields(request))
-            answer = service_pb2.ModelInferResponse(
+            response = service_pb2.ModelInferResponse(
                 id=request.id[: self._max_name], model_name=request.model_name[: self._max_name]
             )
-            answer.parameters["status"].int64_param = status.code
+            response.parameters["status"].int64_param = status.code
             return service_pb2.ModelStreamInferResponse(
-                error_message=status.message, infer_response=answer
+                error_message=status.message, infer_response=response
             )
         return await incremental_protobuf.answer(
             service_pb2.ModelStreamInferResponse, _size(inferred), lambda: [_last(inferred)]
@@ -199,7 +201,7 @@ def _inputs(request: Any) -> tuple[kserve.Input, ...]:
                 f"raw_input_contents are {len(raw)}, and inputs {len(request.inputs)}; "
                 "give one for each"
             )
-    found = []
+    tensors = []
     for index, tensor in enumerate(request.inputs):
         with about(f"inputs[{index}].parameters"):
             if tensor.parameters:
@@ -219,8 +221,8 @@ def _inputs(request: Any) -> tuple[kserve.Input, ...]:
             with about(f"inputs[{index}].contents"):
                 values = _contents(info, tensor.contents)
             read = partial(_typed, info, values, index)
-        found.append(kserve.Input(info=info, read=read))
-    return tuple(found)
+        tensors.append(kserve.Input(info=info, read=read))
+    return tuple(tensors)
 
 
 def _raw(info: kserve.TensorInfo, contents: bytes, index: int) -> kserve.Tensor:
@@ -254,14 +256,14 @@ def _contents(info: kserve.TensorInfo, contents: Any) -> Sequence[Any]:
 
 def _parameters(parameters: Mapping[str, Any]) -> dict[str, kserve.Parameter]:
     kserve.refuse_many("parameters", len(parameters))
-    found: dict[str, kserve.Parameter] = {}
+    values: dict[str, kserve.Parameter] = {}
     for name, parameter in parameters.items():
         kind = parameter.WhichOneof("parameter_choice")
         if kind is None:
             with about(f"parameters[{name}]"):
                 raise InvalidInput(f"{name[:80]!r} has no value")
-        found[name] = getattr(parameter, kind)
-    return found
+        values[name] = getattr(parameter, kind)
+    return values
 
 
 def _requested(request: Any) -> list[str]:
@@ -282,15 +284,15 @@ def _size(inferred: kserve.Inferred) -> int:
 
 def _last(inferred: kserve.Inferred) -> Any:
     """The one answer of a stream's request."""
-    answer = _encode(inferred)
+    response = _encode(inferred)
     # What Triton's clients wait for, of models that may answer a request several times.
-    answer.parameters["triton_final_response"].bool_param = True
-    return service_pb2.ModelStreamInferResponse(infer_response=answer)
+    response.parameters["triton_final_response"].bool_param = True
+    return service_pb2.ModelStreamInferResponse(infer_response=response)
 
 
 def _encode(inferred: kserve.Inferred) -> Any:
     kind = service_pb2.ModelInferResponse.InferOutputTensor
-    answer = service_pb2.ModelInferResponse(
+    response = service_pb2.ModelInferResponse(
         model_name=inferred.model,
         model_version=inferred.version,
         id=inferred.id,
@@ -301,5 +303,5 @@ def _encode(inferred: kserve.Inferred) -> Any:
         raw_output_contents=map(kserve.to_raw, inferred.outputs),
     )
     for name, value in inferred.parameters.items():
-        answer.parameters[name].string_param = str(value)
-    return answer
+        response.parameters[name].string_param = str(value)
+    return response

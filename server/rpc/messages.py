@@ -226,10 +226,10 @@ def quantization(number: int) -> Quantization:
 def statuses(records: Sequence[Item]) -> list[item_pb2.ItemStatus]:
     """How each item fared, its error as a whole google.rpc.Status."""
     errors = {id(item.error): item.error for item in records if item.error is not None}
-    told = {key: to_status(error) for key, error in errors.items()}  # one run's failure, once
+    by_error = {key: to_status(error) for key, error in errors.items()}  # one run's failure, once
     return [
         item_pb2.ItemStatus(
-            error=told.get(id(item.error)), tokens=item.tokens, truncated=item.truncated
+            error=by_error.get(id(item.error)), tokens=item.tokens, truncated=item.truncated
         )
         for item in records
     ]

@@ -33,12 +33,12 @@ class ModelsService(models_pb2_grpc.ModelsServicer):
         return models_pb2.IndexResponse(
             models=[
                 models_pb2.IndexedModel(
-                    name=one.name,
-                    version=one.version,
-                    state=_STATES[one.state],
-                    reason=public(one.reason),
+                    name=version.name,
+                    version=version.version,
+                    state=_STATES[version.state],
+                    reason=public(version.reason),
                 )
-                for one in (*self._models.index(), *missed)
+                for version in (*self._models.index(), *missed)
             ]
         )
 

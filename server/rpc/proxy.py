@@ -36,11 +36,11 @@ class Forward(grpc.GenericRpcHandler):
             metadata=[*theirs, (PEER, context.peer())],
         )
         try:
-            answer: bytes = await call
+            response: bytes = await call
         except grpc.aio.AioRpcError as error:
             await _pass_on(context, error)
         context.set_trailing_metadata(tuple(await call.trailing_metadata()))
-        return answer
+        return response
 
 
 async def _pass_on(context: Context, error: grpc.aio.AioRpcError) -> NoReturn:

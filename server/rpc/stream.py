@@ -27,7 +27,7 @@ async def in_order(
     answer of a stream that draining has cut short.
     """
     answers: asyncio.Queue[tuple[AnswerRoom, asyncio.Task[Answer]] | None] = asyncio.Queue()
-    places = asyncio.Semaphore(at_once)
+    slots = asyncio.Semaphore(at_once)
     rooms = room()
     held: set[AnswerRoom] = set()
 
@@ -39,13 +39,13 @@ async def in_order(
             own.asked.set()
 
     async def read() -> None:
-        await places.acquire()
+        await slots.acquire()
         async for request in requests:
             held.add(own := rooms.next())
             answers.put_nowait((own, tasks.create_task(in_room(request, own))))
             # Whoever is answered first must not wait for the bytes that a later one holds.
             await own.asked.wait()
-            await places.acquire()
+            await slots.acquire()
 
     async def read_until_draining() -> None:
         reader = tasks.create_task(read())
@@ -65,7 +65,7 @@ async def in_order(
                 del task  # with its answer, which was taken: the next may be long in coming
                 own.leave()
                 held.discard(own)
-                places.release()
+                slots.release()
     except BaseExceptionGroup as group:
         raise _end(group) from None
     finally:

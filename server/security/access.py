@@ -167,20 +167,21 @@ class Access:
         if not token:
             raise Unauthenticated("the call has no key; send `authorization: Bearer KEY`")
         given = hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
-        found = None
+        match = None
         for key in self._keys.values():  # all of them, so that time tells nothing
             if hmac.compare_digest(key.sha256, given):
-                found = key
-        if found is None:
+                match = key
+        if match is None:
             self._warn(peer)
             raise Unauthenticated("the key is not one that this server knows; check it")
-        if scope not in found.scopes:
-            has = ", ".join(sorted(found.scopes))
+        if scope not in match.scopes:
+            has = ", ".join(sorted(match.scopes))
             raise PermissionDenied(
-                f"key {found.name} has the scope {has}, and this call needs {scope}"
+                f"key {match.name} has the scope {has}, and this call needs {scope}; "
+                f"use another key, or add {scope} to the scopes of this one"
             )
-        self.take(found.name, requests=1)
-        return found
+        self.take(match.name, requests=1)
+        return match
 
     def take(self, name: str, *, requests: int = 0, items: int = 0, tokens: int = 0) -> None:
         """Use so much of a key's rates and quotas, or raise RateLimited and use none of it."""
@@ -229,14 +230,14 @@ class Access:
 
     def _keep(self, keys: Iterable[Key]) -> None:
         """Know these keys and no other; what each has used is kept by its name."""
-        kept: dict[str, Key] = {}
+        by_name: dict[str, Key] = {}
         for key in keys:
-            if key.name in kept:
+            if key.name in by_name:
                 raise InvalidInput(f"two keys are named {key.name!r}; give each its own name")
-            if any(key.sha256 == one.sha256 for one in kept.values()):
+            if any(key.sha256 == other.sha256 for other in by_name.values()):
                 raise InvalidInput(f"key {key.name!r} is another's too; make one of its own")
-            kept[key.name] = key
-        self._keys = kept
+            by_name[key.name] = key
+        self._keys = by_name
 
 
 class KeyMeter(Meter):
@@ -304,11 +305,11 @@ def _key(where: str, given: Any) -> Key:
     try:
         return Key.model_validate(given)
     except ValidationError as error:
-        told = [
-            f"{'.'.join(map(str, one['loc']))} {one['msg'].removeprefix('Value error, ')}".strip()
-            for one in error.errors(include_input=False, include_context=False)
-        ]
-        raise InvalidInput(f"{where}: {'; '.join(told)}") from None
+        problems = []
+        for problem in error.errors(include_input=False, include_context=False):
+            field = ".".join(map(str, problem["loc"]))
+            problems.append(f"{field} {problem['msg'].removeprefix('Value error, ')}".strip())
+        raise InvalidInput(f"{where}: {'; '.join(problems)}") from None
 
 
 def _state(path: Path) -> tuple[int, int, int]:

@@ -120,12 +120,12 @@ def _read(files: Files) -> Pair:
 
 
 def _state(files: Files) -> tuple[tuple[int, int, int], ...]:
-    found = []
+    states = []
     for path in (files.cert, files.key, files.client_ca):
         if path is not None:
             try:
                 stat = path.stat()
             except OSError as error:
                 raise InvalidInput(f"cannot read {path}: {error.strerror}") from None
-            found.append((stat.st_mtime_ns, stat.st_size, stat.st_ino))
-    return tuple(found)
+            states.append((stat.st_mtime_ns, stat.st_size, stat.st_ino))
+    return tuple(states)

@@ -15,7 +15,7 @@ from attar.values import DEFAULT_NEIGHBOURS, DEFAULT_TARGET_FPR, Detector
 from ..collections.store import UNLIMITED, Description
 from ..engine.models import Model, Models
 from ..request_context import current
-from .collections import Collections, kept
+from .collections import Collections, member_of
 from .embed import Item, Items, Truncation, embed
 from .embedding_space import SpaceMember, model_for
 from .fit_queue import FitQueue
@@ -96,7 +96,7 @@ class Anomaly(Heads[KnnAnomaly, Detector]):
                 f"neighbours is {neighbours}; a served detector takes at most {MAX_NEIGHBOURS}"
             )
         if collection is not None:
-            async with self._fits.turn():  # which the vectors wait for
+            async with self._fits.slot():  # which the vectors wait for
 
                 def check(of: Description, points: int) -> None:
                     self._model_of(of, model, metric)
@@ -116,9 +116,9 @@ class Anomaly(Heads[KnnAnomaly, Detector]):
                 truncation=truncation,
                 deadline=deadline,
                 wait=True,
-                whole=True,
+                all_or_nothing=True,
             )
-            async with self._fits.turn():
+            async with self._fits.slot():
                 current().hold(embedded.vectors.nbytes)  # which are made again
                 head = await self._fitted(
                     embedded.model, embedded.vectors, neighbours, target_fpr, metric
@@ -136,7 +136,7 @@ class Anomaly(Heads[KnnAnomaly, Detector]):
     def _model_of(self, collection: Description, model: str, metric: Metric | None) -> Model:
         """Give the model of a collection; raises InvalidInput where a fit asks for another."""
         name = collection.name
-        chosen = model_for(self._models, kept(collection))
+        chosen = model_for(self._models, member_of(collection))
         if model and model != chosen.name:
             raise InvalidInput(f"collection {name} is of model {chosen.name}; got model {model}")
         if metric != "cosine" and not chosen.encoder.manifest.output.normalized:

@@ -108,9 +108,9 @@ class Classification(Heads[LinearClassifier, Classifier]):
             truncation=truncation,
             deadline=deadline,
             wait=True,
-            whole=True,
+            all_or_nothing=True,
         )
-        async with self._fits.turn():
+        async with self._fits.slot():
             current().hold(fit_bytes(len(items), embedded.vectors.shape[1], classes))
             head = await self._fits.run(
                 lambda refuse_left: fit_classifier(

@@ -244,7 +244,7 @@ class Collections:
             truncation=truncation,
             deadline=deadline,
             wait=wait,
-            whole=all_or_nothing,
+            all_or_nothing=all_or_nothing,
         )
         good = [i for i, item in enumerate(statuses) if item.error is None]
         if good:
@@ -308,8 +308,8 @@ class Collections:
         good = [i for i, item in enumerate(statuses) if item.error is None]
         hits: builtins.list[tuple[Hit, ...]] = [()] * len(statuses)
         if good:
-            found = await self._in_slices(description, rows[good], search, budget)
-            for i, best in zip(good, found, strict=True):
+            results = await self._in_slices(description, rows[good], search, budget)
+            for i, best in zip(good, results, strict=True):
                 hits[i] = tuple(best)
         return SearchResults(tuple(hits), statuses, description.fingerprint)
 
@@ -388,14 +388,14 @@ class Collections:
 
         It is there as it was before, or as the snapshot has it, whatever happens meanwhile.
         """
-        made = to or name
-        if snapshot not in [one.id for one in await self._store.snapshots(name)]:
+        target = to or name
+        if snapshot not in [known.id for known in await self._store.snapshots(name)]:
             raise NotFound(
                 f"snapshot {snapshot[:80]!r} of collection {name} is not there; list them"
             )
         async with self._creating:
-            await self._refuse_more(made)
-            restored = await self._store.restore(name, snapshot, to=made, replace=replace)
+            await self._refuse_more(target)
+            restored = await self._store.restore(name, snapshot, to=target, replace=replace)
         return _info(*restored)  # another caller may have deleted it by now
 
     async def delete_snapshot(self, name: str, snapshot: str) -> None:
@@ -432,18 +432,18 @@ class Collections:
 
     async def _of_usable(self, give: Callable[[str], Awaitable[R]]) -> tuple[R, ...]:
         """Give that of every collection that can be used, but for those that go meanwhile."""
-        found = []
+        result = []
         for name in await self._store.names():
             if name in self._store.damaged:
                 continue
             try:
-                found.append(await give(name))
+                result.append(await give(name))
             except (NotFound, Replaced):
                 continue
             except Unavailable:
                 if name not in self._store.damaged:
                     raise
-        return tuple(found)
+        return tuple(result)
 
     async def _refuse_more(self, name: str) -> None:
         names = await self._store.names()
@@ -458,13 +458,13 @@ class Collections:
     ) -> builtins.list[builtins.list[Hit]]:
         """Search for a few queries at a time: other calls go between, and hits are counted."""
         size = max(1, min(_SLICE_QUERIES, _SLICE_HITS // (search.limit + search.offset)))
-        found = list[builtins.list[Hit]]()
+        results = list[builtins.list[Hit]]()
         for first in range(0, len(rows), size):
             part = await self._store.search(description, rows[first : first + size], search)
             for hits in part:
                 budget.answer(hits)
-            found += part
-        return found
+            results += part
+        return results
 
     async def _similar(
         self, description: Description, ids: Sequence[PointId], search: Search, budget: Budget
@@ -487,15 +487,17 @@ class Collections:
         )
         hits: dict[PointId, tuple[Hit, ...]] = {}
         if rows:
-            found = await self._in_slices(description, np.stack([*rows.values()]), wider, budget)
-            for point_id, best in zip(rows, found, strict=True):
+            neighbours = await self._in_slices(
+                description, np.stack([*rows.values()]), wider, budget
+            )
+            for point_id, best in zip(rows, neighbours, strict=True):
                 others = [hit for hit in best if hit.id != point_id]
                 hits[point_id] = tuple(others[search.offset : search.offset + search.limit])
         statuses = tuple(
-            Item(None if one in rows else _no_point(one, description), 0, truncated=False)
-            for one in wanted
+            Item(None if point_id in rows else _no_point(point_id, description), 0, truncated=False)
+            for point_id in wanted
         )
-        everyone = tuple(hits.get(one, ()) for one in wanted)
+        everyone = tuple(hits.get(point_id, ()) for point_id in wanted)
         return SearchResults(everyone, statuses, description.fingerprint)
 
     async def _vectors(
@@ -509,7 +511,7 @@ class Collections:
         truncation: Truncation,
         deadline: float | None,
         wait: bool,
-        whole: bool = False,
+        all_or_nothing: bool = False,
     ) -> tuple[NDArray[np.float32], tuple[Item, ...]]:
         """Give a row for each item or vector, all of the collection's space, or refuse."""
         if vectors is not None:
@@ -522,7 +524,7 @@ class Collections:
             rows = self._cut(description, vectors)
             current().begin(len(rows))
             return rows, (Item(None, 0, truncated=False),) * len(vectors)
-        model = model_for(self._models, kept(description))
+        model = model_for(self._models, member_of(description))
         embedded = await embed(
             self._models,
             items=items if items is not None else [],
@@ -533,7 +535,7 @@ class Collections:
             truncation=truncation,
             deadline=deadline,
             wait=wait,
-            whole=whole,
+            all_or_nothing=all_or_nothing,
         )
         return embedded.vectors, embedded.items
 
@@ -543,7 +545,7 @@ class Collections:
         if width <= description.dims:
             return vectors
         try:
-            encoder = model_for(self._models, kept(description)).encoder
+            encoder = model_for(self._models, member_of(description)).encoder
         except AttarError:
             return vectors  # the store refuses another width
         return vectors[:, : description.dims] if width == encoder.dim else vectors
@@ -561,8 +563,8 @@ def _info(description: Description, size: Size) -> Collection:
     )
 
 
-def kept(description: Description) -> SpaceMember:
-    """Give a collection as what is kept for a model."""
+def member_of(description: Description) -> SpaceMember:
+    """Give a collection as a member of its embedding space."""
     return SpaceMember("collection", description.name, description.model, description.fingerprint)
 
 

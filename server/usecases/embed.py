@@ -75,7 +75,7 @@ async def embed(
     priority: Priority = "interactive",
     deadline: float | None = None,
     wait: bool = False,
-    whole: bool = False,
+    all_or_nothing: bool = False,
     form: Form | None = None,
 ) -> Embedded:
     """Embed items with a model (the only one when `model` is empty) by `deadline` (loop time, s).
@@ -84,9 +84,9 @@ async def embed(
     newest. `dims` is a width the model declares, `encoding` how a row is stored. Items of `bulk`
     priority let interactive ones pass for a while. Without `wait` a queue that lacks room refuses
     the call with `Overloaded`; with it the call waits for room. Raises what is wrong with the call;
-    what is wrong with one item stands in its `Item`, or with `whole` fails the call: before any
-    item is run, where the host's step can tell. `form` is how the caller's protocol writes the
-    rows, of which `max_answer_bytes` takes so many; without one no answer has them.
+    what is wrong with one item stands in its `Item`, or with `all_or_nothing` fails the call,
+    before any item is run where the host's step can tell. `form` is how the caller's protocol
+    writes the rows, of which `max_answer_bytes` takes so many; without one no answer has them.
     """
     chosen = models.get(model, version)
     with chosen.held() as tally:
@@ -106,8 +106,10 @@ async def embed(
         prepared = await chosen.prepare(items, role=role, truncation=truncation)
         queued = time.perf_counter()
         call.begin(len(items), prepared.tokens)
-        if whole:  # what was prepared is counted, though nothing is run
-            _raise_first(one if isinstance(one, InvalidInput) else None for one in prepared.each)
+        if all_or_nothing:  # what was prepared is counted, though nothing is run
+            _raise_first(
+                outcome if isinstance(outcome, InvalidInput) else None for outcome in prepared.each
+            )
         answers = (
             await chosen.rows(prepared.good, deadline=deadline, wait=wait, priority=priority)
             if prepared.good
@@ -132,7 +134,7 @@ async def embed(
             tokenize_s=queued - start,
             infer_s=sum(runs.values()),
         )
-        if whole:
+        if all_or_nothing:
             found.require_all()
         tally.answered(
             time.perf_counter() - start,
@@ -184,7 +186,9 @@ def _finish(
     Gives the seconds of each run, too, by when it began.
     """
     following = iter(answers)
-    outcomes = [next(following) if isinstance(one, Prepared) else one for one in prepared]
+    outcomes = [
+        next(following) if isinstance(outcome, Prepared) else outcome for outcome in prepared
+    ]
     vectors: Vectors = np.zeros((len(outcomes), encoder.dim), np.float32)
     errors = [outcome if isinstance(outcome, AttarError) else None for outcome in outcomes]
     for i, outcome in enumerate(outcomes):
@@ -200,10 +204,10 @@ def _finish(
     encoded = encoder.finish(vectors, dims=dims, encoding=encoding)
     encoded[[i for i, error in enumerate(errors) if error is not None]] = 0
     statuses = tuple(
-        Item(error, one.tokens, one.truncated)
-        if isinstance(one, Prepared)
+        Item(error, outcome.tokens, outcome.truncated)
+        if isinstance(outcome, Prepared)
         else Item(error, 0, truncated=False)
-        for one, error in zip(prepared, errors, strict=True)
+        for outcome, error in zip(prepared, errors, strict=True)
     )
     runs = {row.began: row.infer_s for row in answers if isinstance(row, Row)}
     return encoded, statuses, runs

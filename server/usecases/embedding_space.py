@@ -43,25 +43,25 @@ class SpaceMember:
         return f"{self.kind} {self.name}"
 
 
-def model_for(models: Models, kept: SpaceMember) -> Model:
+def model_for(models: Models, member: SpaceMember) -> Model:
     """Give the newest version of its model that embeds into its space.
 
     Raises NotFound where no model has that name, SpaceMismatch where none embeds into the space.
     """
-    versions = [model for model in models if model.name == kept.model]
+    versions = [model for model in models if model.name == member.model]
     for model in reversed(versions):
-        if model.encoder.fingerprint == kept.fingerprint:
+        if model.encoder.fingerprint == member.fingerprint:
             return model
     if not versions:
         known = ", ".join(dict.fromkeys(model.name for model in models)) or "none"
         raise NotFound(
-            f"{kept} needs model {kept.model!r}, in the space {kept.fingerprint}, and this server "
-            f"has {known}; serve that bundle again, or {_ANEW[kept.kind]}"
+            f"{member} needs model {member.model!r}, in the space {member.fingerprint}, and this "
+            f"server has {known}; serve that bundle again, or {_ANEW[member.kind]}"
         )
     newest = versions[-1]
     raise SpaceMismatch(
-        f"{kept} is in the space {kept.fingerprint}, and model {newest.name} now embeds into "
-        f"{newest.encoder.fingerprint}; serve the former bundle, or {_ANEW[kept.kind]}"
+        f"{member} is in the space {member.fingerprint}, and model {newest.name} now embeds into "
+        f"{newest.encoder.fingerprint}; serve the former bundle, or {_ANEW[member.kind]}"
     )
 
 
@@ -85,26 +85,31 @@ class Orphans:
 
     async def find(self) -> dict[SpaceMember, AttarError]:
         """Give each with the error that its use ends in; without collections that do not answer."""
-        kept: list[SpaceMember] = []
+        members: list[SpaceMember] = []
         try:
-            kept += [_of("collection", one) for one in await self._collections.descriptions()]
+            members += [
+                _of("collection", collection)
+                for collection in await self._collections.descriptions()
+            ]
         except AttarError as error:
             log.warning("collections cannot be held to the models: %s", error)
-        kept += [_of("detector", one) for one in await self._anomaly.list()]
-        kept += [_of("classifier", one) for one in await self._classification.list()]
+        members += [_of("detector", detector) for detector in await self._anomaly.list()]
+        members += [
+            _of("classifier", classifier) for classifier in await self._classification.list()
+        ]
         orphans: dict[SpaceMember, AttarError] = {}
-        for one in kept:
+        for member in members:
             try:
-                model_for(self._models, one)
+                model_for(self._models, member)
             except AttarError as error:
-                orphans[one] = error
+                orphans[member] = error
         return orphans
 
     async def listed(self) -> list[Listed]:
         """One line of the index for each model and space that is missed."""
         missed: dict[tuple[str, str], list[SpaceMember]] = {}
-        for one in await self.find():
-            missed.setdefault((one.model, one.fingerprint), []).append(one)
+        for orphan in await self.find():
+            missed.setdefault((orphan.model, orphan.fingerprint), []).append(orphan)
         lines = []
         for (model, fingerprint), several in missed.items():
             more = f" and {len(several) - _NAMED} more" if len(several) > _NAMED else ""
@@ -116,12 +121,12 @@ class Orphans:
     async def look(self) -> None:
         """Log what has lost its model since the last look, and what has one again."""
         orphans = await self.find()
-        for kept, error in orphans.items():
-            if kept not in self._logged:
+        for member, error in orphans.items():
+            if member not in self._logged:
                 log.warning("without its model: %s", error)
-        for kept in self._logged:
-            if kept not in orphans:
-                log.info("%s has its model again, or was deleted", kept)
+        for member in self._logged:
+            if member not in orphans:
+                log.info("%s has its model again, or was deleted", member)
         self._logged = orphans
 
     async def keep(self) -> Never:
@@ -138,5 +143,5 @@ class Orphans:
             await asyncio.sleep(LOOK_S)
 
 
-def _of(kind: Kind, one: "Description | Detector | Classifier") -> SpaceMember:
-    return SpaceMember(kind, one.name, one.model, one.fingerprint)
+def _of(kind: Kind, info: "Description | Detector | Classifier") -> SpaceMember:
+    return SpaceMember(kind, info.name, info.model, info.fingerprint)

@@ -19,7 +19,7 @@ class FitQueue:
         self._turn = asyncio.Lock()
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
+    async def slot(self) -> AsyncIterator[None]:
         """Wait for those that came first, in their order; who leaves while waiting is out of it."""
         async with self._turn:
             yield

@@ -44,7 +44,7 @@ class Slow:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _come(self, caller: str) -> None:
-        async with self._turns.turn(caller):
+        async with self._turns.slot(caller):
             self.came.append(caller)
             await asyncio.Event().wait()
 
@@ -73,7 +73,7 @@ async def test_the_messages_of_one_caller_come_in_the_order_of_its_calls() -> No
     turns, order = receiving(), list[int]()
 
     async def come(number: int) -> None:
-        async with turns.turn("a"):
+        async with turns.slot("a"):
             await asyncio.sleep(0)
             order.append(number)
 

@@ -49,7 +49,7 @@ async def test_fits_run_one_at_a_time_in_the_order_that_they_came_in() -> None:
     fits, seen = FitQueue(), list[str]()
 
     async def fit(name: str) -> None:
-        async with fits.turn():
+        async with fits.slot():
             seen.append(f"{name} begins")
             await fits.run(lambda refuse_left: refuse_left())
             seen.append(f"{name} ends")
@@ -76,13 +76,13 @@ async def test_a_fit_ends_when_its_caller_leaves_and_the_next_has_its_turn_then(
             raise
 
     async def fit() -> None:
-        async with fits.turn():
+        async with fits.slot():
             await fits.run(endless)
 
     left = asyncio.create_task(fit())
     await asyncio.to_thread(running.wait)
     left.cancel()
-    async with fits.turn():
+    async with fits.slot():
         assert ended == [Cancelled]
 
     with pytest.raises(asyncio.CancelledError):
@@ -257,7 +257,10 @@ async def test_tokens_of_an_item_that_is_refused_are_counted(models: Models) -> 
         for whole in (False, True):
             with suppress(InputTooLong):
                 await embed(
-                    models, items=["the cat", "the cat " * 300], truncation="error", whole=whole
+                    models,
+                    items=["the cat", "the cat " * 300],
+                    truncation="error",
+                    all_or_nothing=whole,
                 )
     (refused,) = (
         one.error
