@@ -10,7 +10,7 @@ from .settings import read
 
 
 def main() -> int:
-    """Serve as arguments, environment and TOML file say; 2 tells of a refusal to start."""
+    """Serve as arguments, environment and TOML file say; exit status 2 is a refusal to start."""
     try:
         asyncio.run(serve(read(sys.argv[1:])))
     except (AttarError, OSError) as error:

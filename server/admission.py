@@ -1,6 +1,6 @@
 """Admission: every call of every protocol is let in, or refused, and counted here.
 
-A call is named by a request id, admitted or refused, and told to metrics and log when it ends,
+A call is named by a request id, admitted or refused, and reported to metrics and log at its end,
 under the gRPC status that its exception maps to. The edges of gRPC and HTTP only translate:
 
     with answering(admission.open(rpc, headers)) as call:
@@ -8,7 +8,7 @@ under the gRPC status that its exception maps to. The edges of gRPC and HTTP onl
             with admission.admitted(call, scope=scope, headers=headers, peer=peer) as room:
                 ...
         except Exception as error:
-            ...  # tell it, in the protocol's words
+            ...  # report it, in the protocol's format
 """
 
 import asyncio
@@ -44,7 +44,7 @@ TELL_EVERY_S: Final = 1.0
 
 
 class Admission:
-    """Admission, and what is told of each call, for one server."""
+    """Admission, and the report of each call, for one server."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Admission:
         self._empty = asyncio.Event()
         self._empty.set()
         self._last = 0.0  # loop time at which a call came last
-        self._crowded = Counter[str]()  # reasons of calls that were refused and not told of yet
+        self._crowded = Counter[str]()  # reasons of refused calls that are not logged yet
         self._told = -TELL_EVERY_S  # loop time
         self.draining = asyncio.Event()
 
@@ -98,7 +98,7 @@ class Admission:
             async with asyncio.timeout_at(ends):
                 await self._empty.wait()
         lingers = min(ends, loop.time() + LINGER_S)
-        # It waits for nothing to happen, which no event tells.
+        # It waits until nothing runs, for which there is no event.
         while (left := min(lingers, self._last + QUIET_S) - loop.time()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(left)
         return max(0.0, ends - loop.time())
@@ -201,7 +201,7 @@ class Admission:
             ROOM.reset(token)
 
     def _tell(self, reason: str) -> None:
-        """Tell of calls refused for want of room once a second at most."""
+        """Log calls that were refused for lack of room, once a second at most."""
         self._crowded[reason] += 1
         now = asyncio.get_running_loop().time()
         if now >= self._told + TELL_EVERY_S:

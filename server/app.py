@@ -81,10 +81,10 @@ async def serve(
     ready: Callable[[int], None] | None = None,
     owner: Path | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what was accepted; a second signal ends at once.
+    """Serve until SIGTERM or SIGINT, then finish what was accepted; a second signal kills.
 
-    `ready` is told the gRPC port once calls are answered. A worker has an `owner`, the socket of
-    the process that keeps what is on disk. Raises BundleRefused for a bad bundle,
+    `ready` is called with the gRPC port once calls are answered. A worker has an `owner`, the
+    socket of the process that keeps what is on disk. Raises BundleRefused for a bad bundle,
     InvalidInput for a port that is taken, before anything is served.
     """
     logs.configure(settings.log_format, settings.log_level)
@@ -126,7 +126,7 @@ async def running(settings: Settings, *, owner: Path | None = None) -> AsyncIter
         _look_over(settings)
     metrics = Metrics((*RPCS, *HTTP_ROUTES) if settings.http_port is not None else RPCS)
     async with AsyncExitStack() as stack:
-        # What is cheap and may fail comes first: a taken port is told before a bundle is read.
+        # What is cheap and may fail comes first: a taken port is refused before a bundle is read.
         admission = Admission(
             _access(settings, stack),
             metrics,
@@ -154,7 +154,7 @@ async def running(settings: Settings, *, owner: Path | None = None) -> AsyncIter
         await _tell_vitals(metrics, models, admission, settings, stack)
         await models.start()
         stack.push_async_callback(models.close, drain=True)
-        if first:  # after what may have been mistyped: a mistake is told in one line
+        if first:  # after what may have been mistyped: a mistake is one line
             log.info("settings\n%s", describe(settings))
         orphans = await _add_kept(models, settings, server, stack, owner)
         _add_models(models, settings, server, admission, orphans)
@@ -269,11 +269,11 @@ def _server(admission: Admission, settings: Settings, *, shared: bool) -> grpc.a
             ("grpc.keepalive_time_ms", _PING_EVERY_S * 1000),
             ("grpc.keepalive_timeout_ms", round(settings.grpc_read_timeout_s * 1000)),
             ("grpc.max_receive_message_length", settings.max_message_bytes),
-            # What comes of each message before it is asked for; gRPC's own is 64 KiB.
+            # What comes of each message before it is requested; gRPC's own is 64 KiB.
             ("grpc.http2.lookahead_bytes", _UNASKED_BYTES),
             # Else a stream's next messages are kept here by the megabyte before it takes them.
             ("grpc.http2.bdp_probe", 0),
-            ("grpc.max_send_message_length", -1),  # bounded by the limits on what is asked
+            ("grpc.max_send_message_length", -1),  # bounded by the limits on requests
             # gRPC drops what no handler has taken, in no words of ours, by default from 1,000
             # calls on and after 30 s: a burst that admission would have refused, or answered.
             ("grpc.server.max_pending_requests", _MAX_PENDING),
@@ -451,7 +451,7 @@ def _limits(settings: Settings) -> info_pb2.Limits:
 
 
 def _write_ready(path: Path | None, port: int, stack: AsyncExitStack) -> None:
-    """Write the whole file at once: a reader never meets an empty one."""
+    """Write the file by renaming: a reader never meets an empty one."""
     if path is None:
         return
     partial = path.with_name(f"{path.name}.partial")

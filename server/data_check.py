@@ -45,7 +45,7 @@ class Compared:
 def look(data_dir: Path) -> Iterator[Compared]:
     """Compare what is there, one after another; nobody may have the collections open meanwhile.
 
-    Raises InvalidInput where there is no such folder, and Unavailable where a server has it open.
+    Raises InvalidInput where there is no folder, and Unavailable where a server has it open.
     """
     if not data_dir.is_dir():
         raise InvalidInput(f"{data_dir} is no folder; give a server's data_dir")

@@ -5,7 +5,7 @@ and a power loss as far as the disk keeps what fsync says it kept.
 
 The folders are the operator's too: a file manager, a backup or a bad disk may leave anything in
 them. What is read is a regular file of a bounded size; what is swept has a name of ours; what else
-lies there stays. A caller is told what is wrong in words without a path, and the log has the path.
+lies there stays. A caller gets a message without a path, and the log has the path.
 """
 
 import errno
@@ -99,7 +99,7 @@ def read_file(path: Path, *, limit: int) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("it is no file")
         if status.st_size > limit:
-            raise ValueError(f"it has {status.st_size} bytes, and such a file has {limit} at most")
+            raise ValueError(f"it has {status.st_size} bytes, and the limit is {limit}")
         return file.read(limit)
 
 
@@ -131,7 +131,7 @@ def require_space(folder: Path, needed: int) -> None:
 
 
 def refusal(error: OSError) -> AttarError:
-    """Give what a caller is told when the disk fails: what the system says, and no path."""
+    """The error for a caller when the disk fails: the system's message, and no path."""
     if error.errno in _FULL:
         return DiskFull("the disk of data_dir is full; delete something or give it more room")
     return Unavailable(
@@ -142,7 +142,7 @@ def refusal(error: OSError) -> AttarError:
 
 @contextmanager
 def disk_errors(what: str) -> Iterator[None]:
-    """Log whatever the disk refuses in the block, of `what`, and raise what a caller is told."""
+    """Log what the disk refuses in the block, of `what`, and raise the error for a caller."""
     try:
         yield
     except OSError as error:

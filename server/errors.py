@@ -95,7 +95,7 @@ RETRY_AFTER_S: Final[Mapping[type[AttarError], float]] = MappingProxyType(
 # below 8 KiB: beyond it gRPC drops the whole status.
 MAX_MESSAGE: Final = 400
 MAX_QUOTED: Final = 80
-"""Characters of a value in quotes, of one word, and of a field, in what a caller is told."""
+"""Characters of a value in quotes, of one word, and of a field, in a message to a caller."""
 
 # A path of this machine: absolute, of two parts or more, and no route of ours.
 _PATH: Final = re.compile(r"(?<![\w./}])(?:[A-Za-z]:)?/(?!v[12](?:/|\b))(?:[^\s/'\",;:()]+/)+")
@@ -146,7 +146,7 @@ def about(field: str, *, ours: bool = True) -> Iterator[None]:
 
 
 def public(message: str) -> str:
-    """What a caller is told of a message: no folder or server of ours, nothing that is very long.
+    """A message as callers get it: no folder or server of ours, nothing that is very long.
 
     Of a path stands its last part, and of a long value in quotes or a long word the beginning.
     Control characters are escaped. The log has the message as it was.
@@ -158,12 +158,12 @@ def public(message: str) -> str:
 
 
 def to_status(error: Exception, *, fields: Container[str] = ()) -> Status:
-    """The status that tells a caller about `error`; `fields` are those of its request.
+    """The status of `error` for a caller; `fields` are those of its request.
 
     Every message of attar names the thing that is wrong first, so where that is one of `fields` it
     is the violated one, even if who raised it knows nothing of requests.
 
-    An exception that is a bug, ours or unknown, is told by a request id alone: its type and its
+    An exception that is a bug, ours or unknown, is reported by a request id alone: its type and its
     frames are logged under the id, its message is not, because it may quote a payload.
     """
     field, error = (error.field, error.error) if isinstance(error, Violation) else ("", error)

@@ -274,7 +274,7 @@ async def infer(
     """Answer one request by `deadline` (loop time, s) or by its own timeout, the sooner of them.
 
     An item fails alone, and its code stands in `status`. The call fails with the first item's error
-    where nothing would tell of it: `status` is not among the outputs, or no item is sound.
+    where nothing would report it: `status` is not among the outputs, or no item is sound.
     """
     messages.short("id", request.id, limit=max_name_characters)
     model = models.get(request.model, request.version)

@@ -1,8 +1,8 @@
 """The request context: what is known of the call that is answered, whatever its protocol.
 
 The edge of each protocol opens one (`answering`), and everything beneath finds it (`current`): a
-use case tells what it cost, an error names its request id, and the log, the traces and the key's
-quota read what was told.
+use case reports what it cost, an error names its request id, and the log, the traces and the key's
+quota read these reports.
 """
 
 import random
@@ -41,7 +41,7 @@ class Meter:
 
 
 def _untraced(_phase: Phase) -> None:
-    """Tell nobody."""
+    """Report to nobody."""
 
 
 def _unheard() -> None:

@@ -78,7 +78,7 @@ class Settings(BaseSettings):
     host: str = Field(
         "127.0.0.1",
         min_length=1,
-        description="Address to bind: only this machine, unless told otherwise. Another one goes "
+        description="Address to bind: by default only this machine. Another one goes "
         "with keys and TLS; without keys the server starts there only with allow_anonymous.",
     )
     allow_anonymous: bool = Field(
@@ -98,7 +98,7 @@ class Settings(BaseSettings):
         ge=0,
         le=65535,
         description="HTTP port: OpenAI's routes and KServe's, which /docs lists; 0 takes a free "
-        "one, which the log tells, and off opens none.",
+        "one, which the log names, and off opens none.",
     )
     http_read_timeout_s: float = Field(
         30.0,
@@ -116,13 +116,13 @@ class Settings(BaseSettings):
     max_http_connections: int = Field(
         1024,
         ge=1,
-        description="HTTP connections open at a time; beyond it one is told 503 and closed. One "
+        description="HTTP connections open at a time; beyond it one gets 503 and is closed. One "
         "address has at most as many as are free.",
     )
     cors_allow_origin: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Origins whose web pages may call HTTP from a browser, such as "
-        "https://app.example, separated by commas; by default none. Such a page can do whatever "
+        "https://app.example, separated by commas; by default none. Their pages can do whatever "
         "its user's address and key can.",
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -141,7 +141,7 @@ class Settings(BaseSettings):
         ge=0,
         le=65535,
         description="Port of /metrics, /livez and /readyz, which a thread of their own answers, "
-        "however busy the server is; 0 takes a free one, which the log tells, off opens none.",
+        "however busy the server is; 0 takes a free one, which the log names, off opens none.",
     )
     metrics_host: str = Field(
         "127.0.0.1",
@@ -299,7 +299,7 @@ class Settings(BaseSettings):
         60.0,
         gt=0,
         allow_inf_nan=False,
-        description="Seconds until a run that gives no answer is given up: its callers are told to "
+        description="Seconds until a run that gives no answer is given up: its callers should "
         "retry, and the model gets a new thread and session. Well above the longest honest run.",
     )
     load_timeout_s: float = Field(
@@ -361,7 +361,7 @@ class Settings(BaseSettings):
         256,
         ge=1,
         description="Calls of one gRPC connection at a time; a client of gRPC keeps further ones "
-        "back. It bounds, too, how far calls that are begun and reset at once get ahead of the "
+        "back. It bounds, too, how far calls that are begun and immediately reset get ahead of the "
         "server. gRPC cuts off what is above it, as UNAVAILABLE.",
     )
     max_untaken_bytes: int = Field(
@@ -481,7 +481,7 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info",
-        description="info tells of calls that failed, debug of every call; what callers send is "
+        description="info has the calls that failed, debug every call; what callers send is "
         "in no log.",
     )
 
@@ -638,7 +638,7 @@ class _TomlSource(PydanticBaseSettingsSource):
     """The file that `config` names, if any."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Not asked for: the whole file is one mapping."""
+        """Not used: the whole file is one mapping."""
         raise NotImplementedError
 
     def __call__(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ The child serves one call at a time, read from a socket; it ends when the socket
 outlive the server by more than the call it is in. If it dies, the call in it and those behind it
 fail with `Unavailable`, and the next call starts another, which finds everything acknowledged. A
 death says little of the data, since whatever is short of memory is killed. So a collection that
-could not be opened is tried again: at once if the child died of it, and then by later calls of it.
+could not be opened is tried again: directly if the child died of it, and by later calls of it.
 
 A write is acknowledged once the child has it in its log and, with `durability` "synced", once the
 log is on the disk. This process syncs it, so searches do not wait for the disk, and writes that
@@ -99,8 +99,8 @@ class StoreProcess:
 
         A write that was answered survives the loss of power, or with `durability` "written" the
         death of every process, and of power once it is a second old. `snapshots` is the folder of
-        snapshots, beside the root by default. Once `index_after` points are not in a collection's
-        index it is built in the background; 0: when told to.
+        snapshots, next to the root by default. Once `index_after` points are not in a collection's
+        index it is built in the background; 0: only by `optimize`.
         """
         self._root = root
         self._snapshots = snapshots or root.with_name("snapshots")
@@ -197,7 +197,7 @@ class StoreProcess:
         with_payload: bool = True,
         max_bytes: int = UNLIMITED,
     ) -> list[Point]:
-        """Give those of the points that exist, in the order asked, or refuse above `max_bytes`."""
+        """Give the points that exist, in the order of `ids`, or refuse above `max_bytes`."""
         return await self._on(
             EdgeStore.retrieve,
             of,
@@ -249,7 +249,7 @@ class StoreProcess:
         return await self._on(EdgeStore.vectors, of, limit=limit)
 
     async def optimize(self, of: Description) -> None:
-        """Build the collection's index; it goes on when whoever awaits this leaves."""
+        """Build the collection's index; it goes on when the caller leaves."""
         await self._on(EdgeStore.size, of)  # is it there?
         build = self._build(of)
         await asyncio.wait((build,))

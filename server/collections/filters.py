@@ -12,7 +12,7 @@ filters instead: `$all` and `$any` of a list of filters, `$not` of one.
 
     {"$any": [{"about": "cats"}, {"$not": {"price": {"gt": 5}}}]}
 
-So that every engine agrees, an engine is given what it compares beside the payload itself: a token
+So that every engine agrees, an engine is given what it compares next to the payload itself: a token
 for each key and value, and each number and time under its key's hexadecimal name.
 """
 
@@ -201,7 +201,7 @@ def _has_token(value: object) -> bool:
 
 
 def _token(key: str, value: object) -> str:
-    # JSON tells 1 from true and from "1"; a whole float (protobuf's numbers are floats) is an int.
+    # JSON distinguishes 1, true and "1"; a whole float (protobuf's numbers are floats) is an int.
     return json.dumps([key, int(value) if isinstance(value, float) else value], ensure_ascii=False)
 
 

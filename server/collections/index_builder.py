@@ -60,7 +60,7 @@ def is_snapshot(path: Path) -> bool:
 async def build(*arguments: str | Path, copied: Callable[[], None] | None = None) -> str:
     """Run a builder and give what it made; `copied` is called once the source is free again.
 
-    The builder dies with whoever awaits this.
+    The builder dies with the task that awaits this.
     """
     command = [sys.executable, "-P", "-m", __name__, str(os.getpid()), *map(str, arguments)]
     running = await asyncio.create_subprocess_exec(
@@ -110,7 +110,7 @@ def optimize(source: Path, _folder: Path, target: Path) -> None:
 def pack(source: Path, folder: Path, target: Path) -> None:
     """Keep a shard, and its collection's description in `folder`, in the parent of `target`.
 
-    It is made in `target`, which whoever asked for it removes.
+    It is made in `target`, which the caller removes.
     """
     make_folder(target.parent)
     _require_room(source, target.parent)

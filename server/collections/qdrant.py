@@ -263,7 +263,7 @@ class QdrantStore:
         with_payload: bool = True,
         max_bytes: int = UNLIMITED,
     ) -> list[Point]:
-        """Give those of the points that exist, in the order asked, or refuse above `max_bytes`."""
+        """Give the points that exist, in the order of `ids`, or refuse above `max_bytes`."""
         wanted = check_ids(ids)
         points: dict[PointId, Point] = {}
         size = 0

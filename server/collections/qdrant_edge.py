@@ -23,8 +23,8 @@ interpreter, and `optimize` takes minutes; so it runs on a copy of the shard, in
 own, while this store goes on with the old shard and remembers which points were written since. Then
 the copy is brought up to date, and `collection.json` changes over to it in one rename.
 
-Payloads are kept as JSON text beside what filters compare, see `filters`. The engine's own match of
-booleans takes true for 1 (0.9.0), and it loses integers beyond 64 bits.
+Payloads are stored as JSON text, next to what filters compare, see `filters`. The engine's own
+match of booleans takes true for 1 (0.9.0), and it loses integers beyond 64 bits.
 """
 
 import dataclasses
@@ -271,7 +271,7 @@ class EdgeStore:
         with_payload: bool = True,
         max_bytes: int = UNLIMITED,
     ) -> list[Point]:
-        """Give those of the points that exist, in the order asked, or refuse above `max_bytes`."""
+        """Give the points that exist, in the order of `ids`, or refuse above `max_bytes`."""
         shard = self._find(of).shard
         wanted = check_ids(ids)
         points: dict[PointId, Point] = {}
@@ -358,7 +358,7 @@ class EdgeStore:
     def begin_copy(self, of: Description, *, follow: bool) -> tuple[Path, Path]:
         """Sync a shard so that it can be copied, until `end_copy`; give it and its folder.
 
-        Whoever copies holds writes back meanwhile, and reads write nothing then. With `follow`,
+        A copy holds writes back meanwhile, and reads write nothing then. With `follow`,
         what is written from now on is remembered for `catch_up`.
         """
         collection = self._find(of)

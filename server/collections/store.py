@@ -33,7 +33,7 @@ OVERSAMPLING: Final[Mapping[Quantization, float]] = {"none": 1.0, "int8": 2.0, "
 class Description:
     """What a collection was made for; it never changes.
 
-    `creation` tells it from one of the same name that is made later: every creation has its own,
+    `creation` distinguishes it from a later one of the same name: every creation has its own,
     and what was made before there were any has an empty one.
     """
 
@@ -162,7 +162,7 @@ class Store(Protocol):
         with_payload: bool = True,
         max_bytes: int = UNLIMITED,
     ) -> list[Point]:
-        """Give those of the points that exist, in the order asked.
+        """Give those of the points that exist, in the order of `ids`.
 
         Raises `InvalidInput` where they take more than `max_bytes` of an answer.
         """

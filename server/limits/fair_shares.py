@@ -21,7 +21,7 @@ from attar.errors import Overloaded
 
 SLOWEST_BYTES_PER_S: Final = 2**16  # of a caller who takes an answer: 0.5 Mbit/s
 SHORT_BYTES: Final = 2**16
-"""An answer as short is never refused: what it tells of, a write above all, has been done."""
+"""An answer this short is never refused: what it reports, a write above all, has been done."""
 _TURN_S: Final = 5.0  # for the answers before to be taken: 64 MiB of them at 107 Mbit/s
 _ADDRESS_ALPHA: Final = 8  # times a caller's: who comes by the same proxy is not held back
 _IPV6_PREFIX: Final = 64  # bits: what one subscriber has at the least
@@ -136,7 +136,7 @@ class FairShares:
             self._changed = None
 
     def refusal(self, caller: str) -> Overloaded:
-        """What tells a caller that it may hold no more now."""
+        """The error for a caller that may hold no more now."""
         return Overloaded(
             f"this caller has {self._held[caller]} {self._what} and all callers {self.total}, of "
             f"{self._setting}, {self._limit}; one may hold as much as is free, and all "

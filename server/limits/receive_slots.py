@@ -1,6 +1,6 @@
 """Receive slots: how many gRPC messages are received at a time, each up to the limit.
 
-gRPC keeps what has come of a message until it is whole, and tells nobody how long it will be. Until
+gRPC keeps what has come of a message until it is complete, and does not say how long it is. Until
 it is asked for a message it lets some KiB of it come, so the handlers of unary calls ask in turn.
 Those of streams do not: a stream on which nothing comes may last, and would keep its turn.
 """

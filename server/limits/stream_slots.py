@@ -72,7 +72,7 @@ class StreamSlots(FairShares):
                 self.give(caller)
 
     def _took(self, caller: str, now_s: float) -> bool:
-        """Take a place from a caller with more, where none is free; tell whether it was taken."""
+        """Take a slot from a caller with more, where none is free; return whether one was taken."""
         if self.has_room(caller):
             return False
         own = origin(caller)

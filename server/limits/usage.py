@@ -1,6 +1,6 @@
 """Usage: what each key has used of its rates and of its day, in one file that all workers count in.
 
-A rate is held by what was spent beyond it: a second's worth may be spent at once, and it flows off
+A rate is held by what was spent beyond it: a second's worth may be spent in one go, and flows off
 at the rate. A day is UTC's. It is begun by a later date, or after a day's time where the clock was
 set back: a clock that goes back and forth gives no quota twice.
 

@@ -11,7 +11,7 @@ from .fair_shares import FairShares
 # one part in 257, has room for hundreds of small ones.
 _ALPHA: Final = 256
 SETTING: Final = "max_working_bytes"
-_WAITING_PART: Final = 4  # of the limit: what may wait beside it
+_WAITING_PART: Final = 4  # of the limit: what may wait in addition
 _ARRIVING_PART: Final = 2  # of the limit: what is not read yet may have of it
 _PATIENCE_S: Final = 30.0  # of a whole request, for its neighbours to end
 
@@ -36,7 +36,7 @@ class WorkingMemory:
         return self._shares.total
 
     def take(self, size: int, caller: str, *, own: int = 0) -> None:
-        """Hold `size` bytes for a caller beside `own`; raises Overloaded where there is no room.
+        """Hold `size` more bytes than `own` for a caller; raises Overloaded where there is no room.
 
         Raises InvalidInput where there would be none with nobody else.
         """

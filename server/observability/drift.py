@@ -70,7 +70,7 @@ class Drift:
             self._count += 1
 
     def shown(self) -> Figures:
-        """The last figures, at once; new ones are made meanwhile, by a tenth of a core at most."""
+        """The last figures; new ones are computed meanwhile, by a tenth of a core at most."""
         with self._lock:
             if self._count < self._size:
                 return Figures(rows=self._count)

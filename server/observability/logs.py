@@ -1,7 +1,7 @@
 """Logs: one line a record, as text or as JSON, and what callers send in none of them.
 
 An exception's message may quote a payload, so of an exception only its type and its frames are
-written, whoever logs it.
+written, by any logger.
 """
 
 import asyncio

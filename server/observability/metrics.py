@@ -35,7 +35,7 @@ REASONS: Final = tuple(
 
 
 class Watched(Protocol):
-    """What of a model is read when metrics are asked for, from another thread."""
+    """What of a model is read at each scrape, from another thread."""
 
     @property
     def name(self) -> str:
@@ -167,7 +167,7 @@ class Metrics:
         self._rejected.labels(reason).inc()
 
     def hold(self, *, streams: FairShares, untaken: FairShares) -> None:
-        """Tell of what callers hold, as it is whenever metrics are asked for."""
+        """Report what callers hold at each scrape."""
         self._streams.set_function(lambda: float(streams.total))
         self._untaken.set_function(lambda: float(untaken.total))
 
@@ -180,7 +180,7 @@ class Metrics:
         self._unwatched.inc()
 
     def watch(self, models: Iterable[Watched]) -> None:
-        """Tell of these models, as they are whenever metrics are asked for."""
+        """Report on these models at each scrape."""
         self.registry.register(_States(models))
 
     def table(self) -> str:
@@ -234,7 +234,7 @@ class ModelMetrics:
         self.rejected = metrics.rejected
 
     def batch(self, size: int, tokens: int, padded_tokens: int, seconds: float) -> None:
-        """One run: `padded_tokens` is what was computed, `tokens` what was asked."""
+        """One run: `padded_tokens` is what was computed, `tokens` what was requested."""
         self._batch_items.observe(size)
         self._batch_tokens.observe(padded_tokens)
         self._padding.inc(padded_tokens - tokens)

@@ -51,7 +51,7 @@ class Heartbeat:
         return time.monotonic() - self._last
 
     async def beat(self) -> Never:
-        """Tell that the loop runs, until cancelled."""
+        """Report that the loop runs, until cancelled."""
         while True:
             self._last = time.monotonic()
             await asyncio.sleep(_BEAT_S)
@@ -63,7 +63,7 @@ class MetricsServer:
     def __init__(self, host: str, port: int, *, registry: CollectorRegistry, site: Site) -> None:
         """Take the port, and answer no pages of another site than `site`; OSError if it is taken.
 
-        `registry` is what scrapes tell of.
+        `registry` holds what scrapes return.
         """
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_STREAM)
@@ -89,12 +89,12 @@ class MetricsServer:
         return int(self._socket.getsockname()[1])
 
     async def start(self, why_not: Callable[[], str]) -> None:
-        """Answer; `why_not` tells why the server is not ready, in words, or "" where it is.
+        """Answer; `why_not` says why the server is not ready, or "" where it is.
 
         It is called by another thread.
         """
         self._why_not = why_not
-        self._beating = asyncio.create_task(self._pulse.beat(), name="tell that the loop runs")
+        self._beating = asyncio.create_task(self._pulse.beat(), name="heartbeat of the loop")
         self._thread.start()
         await asyncio.to_thread(self._listening.wait)
 

@@ -31,14 +31,14 @@ _END_S: Final = 5.0  # for what comes after the grace: closing models, flushing 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """What one of them is told, through a pipe: settings may hold secrets."""
+    """What a worker gets through a pipe: settings may hold secrets."""
 
     settings: Settings
     owner: Path  # the Unix socket of the process that owns what is kept
 
 
 class Workers:
-    """The workers beside the first process; none where `workers` is 1."""
+    """The workers in addition to the first process; none where `workers` is 1."""
 
     def __init__(self, settings: Settings) -> None:
         """Make the folder of the owner's socket, which only this user can reach."""
@@ -105,7 +105,7 @@ class Workers:
             pickle.dumps(Worker(worker_settings(self._settings, number, port), self._owner))
         )
         with contextlib.suppress(ConnectionError):
-            await process.stdin.drain()  # and it stays open: its end tells the worker of ours
+            await process.stdin.drain()  # and it stays open: its end shows the worker that we ended
         if await process.stdout.readline() != READY:
             code = await process.wait()
             raise Unavailable(f"worker {number} ended with {code} when it was started; see its log")
@@ -123,7 +123,7 @@ class Workers:
 
 
 def part_of_the_cores(settings: Settings) -> Settings:
-    """Give each of several workers as many threads as its share of the cores, unless told."""
+    """Give each of several workers its share of the cores as threads, unless `threads` is set."""
     if settings.workers == 1 or settings.threads is not None:
         return settings
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -65,7 +65,7 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """What an error is to HTTP, before a protocol words it."""
+    """An error as HTTP knows it, before a protocol formats it."""
 
     code: int
     message: str
@@ -214,7 +214,7 @@ class _Held:
 
 
 def error_response(error: Exception, wording: Wording) -> Response:
-    """The response that tells of an exception, in a protocol's words."""
+    """The response to an exception, in a protocol's format."""
     status = to_status(error)
     field = ""
     for detail in status.details:
@@ -234,7 +234,7 @@ def error_response(error: Exception, wording: Wording) -> Response:
 
 
 def plain(problem: Problem) -> dict[str, Any]:
-    """An error in KServe's words, and in those of every route that has none of its own."""
+    """An error in KServe's format, which every route without another one uses."""
     return {"error": problem.message}
 
 

@@ -151,12 +151,12 @@ def _run(text: str, at: int, end: int) -> list[Any]:
     """Read elements with a comma behind each."""
     try:
         elements: list[Any] = _SHORT.decode(f"[{text[at : end - 1]}]")
-    except JSONDecodeError as error:  # told where it stands in the whole
+    except JSONDecodeError as error:  # with its position in the whole document
         raise JSONDecodeError(error.msg, text, at + error.pos - 1) from None
     return elements
 
 
 def _blanks(text: str, at: int) -> int:
-    """Give the next place that is no blank."""
+    """Return the next index that is no blank."""
     match = _BLANKS.match(text, at)
     return at if match is None else match.end()

@@ -208,7 +208,7 @@ def _objects(
 
 
 def _outputs(given: object, every: bool) -> tuple[tuple[str, ...], Mapping[str, bool]]:
-    """The outputs that are asked for, and whether each is to come as bytes; "" is any other."""
+    """The requested outputs, and whether each is to come as bytes; "" is any other."""
     names, raw = [], {"": every}
     for at, output in _objects(given, "outputs", _OUTPUT):
         parameters = _parameters(output.get("parameters", {}), f"{at}.parameters")

@@ -31,7 +31,7 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionLimits:
-    """How much the listener bears of its callers."""
+    """The limits of the listener's connections."""
 
     read_timeout_s: float
     keep_alive_s: int
@@ -62,7 +62,7 @@ class Listener:
                 lifespan="off",
                 interface="asgi3",
                 log_config=None,
-                log_level="error",  # of what callers send wrongly they are told, not the log
+                log_level="error",  # callers learn what they sent wrongly; the log need not
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
@@ -85,7 +85,7 @@ class Listener:
     async def stop(self, grace_s: float) -> None:
         """Let requests in flight end, within so many seconds, and close every connection.
 
-        New ones are accepted until then, so that they can be told to go elsewhere.
+        New ones are accepted until then, so that they get an answer that refuses them.
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + grace_s
@@ -155,7 +155,7 @@ class _Connection(H11Protocol):
             self._expect()
 
     def send_400_response(self, msg: str) -> None:
-        """Tell of bytes that are no request, where the answer to them has not begun.
+        """Answer bytes that are no request, where the answer to them has not begun.
 
         What comes behind a head may be wrong after its answer was sent: nothing may follow then.
         """

@@ -48,7 +48,7 @@ class OpenAI:
         self._created = int(time.time())
 
     async def embeddings(self, http_request: HttpRequest) -> Response:
-        """Embed the inputs of one request; one bad input fails it, since no field tells of it."""
+        """Embed the inputs of a request; one bad input fails it: OpenAI's answer has no item errors."""
         body = await document(http_request)
         request = await off_the_loop(
             len(http_request.body),
@@ -105,7 +105,7 @@ class OpenAI:
 
 
 def wording(problem: Problem) -> dict[str, Any]:
-    """An error in OpenAI's words."""
+    """An error in OpenAI's format."""
     server = "server_error" if problem.code >= 500 else "invalid_request_error"
     code = "model_not_found" if problem.reason == NotFound.reason else problem.reason.lower()
     detail = OpenAIErrorDetail(

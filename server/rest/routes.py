@@ -86,7 +86,7 @@ class Front:
     """
 
     def __init__(self, app: ASGIApp, site: Site | None) -> None:
-        """Stand before `app`; without a `site`, pages are not told from callers."""
+        """Stand before `app`; without a `site`, web pages are let in like other callers."""
         self._app = app
         self._site = site
 
@@ -120,7 +120,7 @@ class Front:
 
 
 def _told_to_go_on(receive: Receive, send: Send) -> tuple[Receive, Send]:
-    """End the connection of a body that was not asked for: it may come, or another request may."""
+    """End the connection of a body that was not requested: it may come, or another request may."""
     is_told = False
 
     async def read() -> MutableMapping[str, Any]:
@@ -153,7 +153,7 @@ class Health:
     """Liveness and readiness, for orchestrators that ask by HTTP."""
 
     def __init__(self, models: Models, admission: Admission) -> None:
-        """Tell of these models, until admission drains."""
+        """Report on these models, until admission drains."""
         self._models = models
         self._admission = admission
 
@@ -327,7 +327,7 @@ def application(models: Models, admission: Admission, limits: Limits) -> ASGIApp
 
 
 async def _no_route(request: Request, error: Exception) -> Response:
-    """Tell of a path or a method that is not there, in the words of the API it looks like."""
+    """Refuse an unknown path or method, in the format of the API that the path looks like."""
     assert isinstance(error, HTTPException)
     path = plain_text(request.url.path)
     if error.status_code == 405:

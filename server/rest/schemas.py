@@ -247,7 +247,7 @@ class OpenAIErrorDetail(Schema):
 
 
 class OpenAIError(Schema):
-    """Why there is no answer, as OpenAI tells it."""
+    """Why there is no answer, in OpenAI's format."""
 
     error: OpenAIErrorDetail
 

@@ -80,7 +80,7 @@ def site(settings: Settings) -> Site:
 
 
 def _bind(settings: Settings, *, shared: bool) -> socket.socket:
-    """Take the port without listening yet: whoever comes too early is refused, not kept waiting."""
+    """Take the port without listening yet: a caller that is too early is refused."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     # Named TCP, so that asyncio sets TCP_NODELAY: else the end of an answer waits 40 ms for an ACK.
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)

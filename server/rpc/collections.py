@@ -39,7 +39,7 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
     """attar.v1.Collections."""
 
     def __init__(self, collections: Collections, limits: info_pb2.Limits) -> None:
-        """Serve these collections within the limits that Info tells of."""
+        """Serve these collections within the limits that Info reports."""
         self._collections = collections
         self._limits = limits
         self._max_items = limits.max_items

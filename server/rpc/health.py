@@ -69,7 +69,7 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
             await asyncio.sleep(EVERY_S)
 
     def look(self) -> None:
-        """Tell of the models as they are now."""
+        """Report the models as they are now."""
         models = [(model.name, model.ready) for model in self._models]
         named: dict[str, bool] = {}
         for name, ready in models:  # one version that answers is enough

@@ -42,7 +42,7 @@ LIMITS: Final[Mapping[str, str]] = MappingProxyType(
 def read(kind: type[M], data: bytes, *, limits: Mapping[str, int]) -> M:
     """Read a message of that kind, whose parts were counted; `limits` are values of LIMITS.
 
-    Raises InvalidInput for what is no such message, and for a filter or a payload that is too long.
+    Raises InvalidInput for other bytes, and for a filter or a payload that is too long.
     """
     try:
         if len(data) <= SMALL_BYTES:

@@ -12,7 +12,7 @@ class InfoService(info_pb2_grpc.InfoServicer):
     """attar.v1.Info."""
 
     def __init__(self, models: Models, limits: info_pb2.Limits) -> None:
-        """Tell of these models and limits."""
+        """Report these models and limits."""
         self._models = models
         self._limits = limits
 

@@ -34,7 +34,7 @@ Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 
 PEER: Final = "attar-peer"
-"""By what a worker tells the process that it forwards to who its caller is."""
+"""The metadata in which a worker that forwards a call names its caller."""
 _WORKER: Final = "unix:"  # only workers come by a socket, which is in a folder of their own
 HEALTH: Final = "/grpc.health.v1.Health/"
 # What protobuf and the host's step make of a message, of each byte and besides of each part.
@@ -92,7 +92,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
-        """Wrap every handler; who answers what is forwarded has a guard too.
+        """Wrap every handler; the process that answers a forwarded call has an interceptor, too.
 
         gRPC would receive a unary call's message before its handler, and read it on the loop. So to
         gRPC each takes a stream, which looks the same to the caller, and asks for what it takes.
@@ -344,7 +344,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
     async def _abort(
         self, context: Context, call: RequestContext, status: Status, ending: Ending
     ) -> NoReturn:
-        """Tell what refuses a call, to who may not take that either."""
+        """End a call with its status; the caller may be slow to take that, too."""
         ending.expect(self._patience.read_timeout_s)
         trailers = (
             (REQUEST_ID, call.request_id),

@@ -41,7 +41,7 @@ _WIDE: Final = {
     "FP32": "float32",
     "FP64": "float64",
 }
-"""numpy's dtype that holds whatever such a field may."""
+"""The numpy dtype that holds every value of the field."""
 
 
 class KServeService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]

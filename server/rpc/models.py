@@ -20,7 +20,7 @@ class ModelsService(models_pb2_grpc.ModelsServicer):
     """attar.v1.Models."""
 
     def __init__(self, models: Models, orphans: Orphans | None = None) -> None:
-        """Tell of these models and of what has lost its own, and change them."""
+        """Report and change these models, and report what has lost its model."""
         self._models = models
         self._orphans = orphans
 

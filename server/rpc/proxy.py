@@ -12,10 +12,10 @@ _OWN: Final = ("grpc-", "user-agent", ":", PEER)  # what gRPC and this write the
 
 
 class Forward(grpc.GenericRpcHandler):
-    """Unary calls of these services, bytes for bytes; whoever answers them lets them in, too."""
+    """Unary calls of these services, byte for byte; the process that answers admits them, too."""
 
     def __init__(self, services: Iterable[str], owner: grpc.aio.Channel) -> None:
-        """Send what `services`, by their full names, are asked to `owner`."""
+        """Forward the calls of `services`, by their full names, to `owner`."""
         self._services = frozenset(services)
         self._owner = owner
 

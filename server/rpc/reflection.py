@@ -14,7 +14,7 @@ V1ALPHA: Final = str(reflection.SERVICE_NAME)
 
 
 def add_to(server: grpc.aio.Server, services: Iterable[str]) -> None:
-    """Describe these services, and reflection itself, to whoever asks."""
+    """Describe these services, and reflection itself."""
     servicer = reflection.aio.ReflectionServicer((*services, V1, V1ALPHA))
     handler = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,

@@ -22,7 +22,7 @@ async def in_order(
     """Answer each request, `at_once` of them at a time.
 
     Reading waits for room, which is the back-pressure, and stops when `draining` is set. An answer
-    holds its bytes until the next one is asked for, which is when it was taken. `answer` tells its
+    holds its bytes until the next one is requested, which is when it was taken. `answer` tells its
     own errors in its answer. Raises what reading raises, and Unavailable after the last
     answer of a stream that draining has cut short.
     """
@@ -43,7 +43,7 @@ async def in_order(
         async for request in requests:
             held.add(own := rooms.next())
             answers.put_nowait((own, tasks.create_task(in_room(request, own))))
-            # Whoever is answered first must not wait for the bytes that a later one holds.
+            # The first in line must not wait for the bytes that a later one holds.
             await own.asked.wait()
             await slots.acquire()
 

@@ -61,7 +61,7 @@ class Key(BaseModel):
         return None, self.items_per_day, self.tokens_per_day
 
     def limits(self, amounts: tuple[int, ...]) -> bool:
-        """Whether there is a limit of what such a request has, so that it has to be counted."""
+        """Whether the key has a limit for these amounts, so that they have to be counted."""
         return any(
             amount and (rate, quota) != (None, None)
             for amount, rate, quota in zip(amounts, self.rates, self.quotas, strict=True)
@@ -168,7 +168,7 @@ class Access:
             raise Unauthenticated("the call has no key; send `authorization: Bearer KEY`")
         given = hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
         match = None
-        for key in self._keys.values():  # all of them, so that time tells nothing
+        for key in self._keys.values():  # all of them, so that the time reveals nothing
             if hmac.compare_digest(key.sha256, given):
                 match = key
         if match is None:
@@ -206,14 +206,14 @@ class Access:
         self._ledger.close()
 
     def _warn(self, peer: str) -> None:
-        """Tell of unknown keys once a second at most: who guesses must not fill the log."""
+        """Log unknown keys once a second at most: guesses must not fill the log."""
         self._unknown += 1
         if (now := self._now()) >= self._warned + 1.0:
             log.warning("%d calls with an unknown key, the last from %s", self._unknown, peer)
             self._unknown, self._warned = 0, now
 
     def _refresh(self) -> None:
-        """Read the file again when it has changed; a bad one is told, and the keys stay."""
+        """Read the file again when it has changed; a bad one is logged, and the keys stay."""
         now = self._now()
         if self._file is None or now - self._checked < CHECK_FILE_EVERY_S:
             return
@@ -277,7 +277,7 @@ def read_keys(path: Path) -> tuple[Key, ...]:
 
 
 def parse_keys(text: str) -> tuple[Key, ...]:
-    """The keys of `ATTAR_KEYS`: NAME:SCOPE+SCOPE:KEY, parted by spaces."""
+    """The keys of `ATTAR_KEYS`: NAME:SCOPE+SCOPE:KEY, separated by spaces."""
     keys = []
     for i, entry in enumerate(text.split(), 1):
         name, _, rest = entry.partition(":")

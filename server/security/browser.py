@@ -1,4 +1,4 @@
-"""Browser: a web page of another site is no caller, where no key tells the two from each other.
+"""Browser: web pages of other sites are refused where no key distinguishes them from callers.
 
 Every page that a user visits can send requests to what the user's machine reaches, and a page whose
 name was made to resolve here (DNS rebinding) can read the answers too. What a page cannot choose

@@ -237,7 +237,7 @@ def _prepared(
         centre, spread = rows.mean(axis=0), rows.std(axis=0)
         share, least = _LEAST_SPREAD
         constant = spread <= np.maximum(share * np.abs(rows).max(axis=0), least)
-        spread[constant] = np.inf  # such a column gets a weight of zero
+        spread[constant] = np.inf  # a constant column gets a weight of zero
     return (rows - centre) / spread, centre, spread
 
 

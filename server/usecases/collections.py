@@ -88,7 +88,7 @@ class SearchResults:
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    """Points in the order asked."""
+    """Points in the order of the request."""
 
     points: tuple[Point, ...]
     fingerprint: str
@@ -112,7 +112,7 @@ class Budget:
         self._max_bytes = self._bytes = max_bytes
 
     def ask(self, queries: int, search: Search) -> None:
-        """Count the hits that are asked for, before any work; raises `InvalidInput`."""
+        """Count the requested hits, before any work; raises `InvalidInput`."""
         self._hits -= queries * (search.limit + search.offset)
         if self._hits < 0:
             raise InvalidInput(
@@ -316,7 +316,7 @@ class Collections:
     async def retrieve(
         self, name: str, ids: Sequence[PointId], *, with_vectors: bool = False
     ) -> Retrieved:
-        """Give those of the points that exist, in the order asked."""
+        """Give those of the points that exist, in the order of `ids`."""
         description = await self._store.describe(name)
         points = await self._store.retrieve(
             description, ids, with_vectors=with_vectors, max_bytes=self._max_answer_bytes

@@ -650,7 +650,7 @@ class RetrieveResponse(_message.Message):
     def payloads(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]: ...
     @_builtins.property
     def vectors(self) -> _tensor_pb2.Tensor:
-        """(points, dims) float32, when they were asked for."""
+        """(points, dims) float32, when they were requested."""
 
     def __init__(
         self,
@@ -726,7 +726,7 @@ class ScrollResponse(_message.Message):
     def payloads(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]: ...
     @_builtins.property
     def vectors(self) -> _tensor_pb2.Tensor:
-        """(points, dims) float32, when they were asked for."""
+        """(points, dims) float32, when they were requested."""
 
     def __init__(
         self,

@@ -150,7 +150,7 @@ class EmbedResponse(_message.Message):
     def timings(self) -> Global___Timings: ...
     @_builtins.property
     def error(self) -> _status_pb2.Status:
-        """Streams only: the request failed as a whole, and nothing but `id` is set beside this."""
+        """Streams only: the request failed as a whole, and nothing else but `id` is set."""
 
     def __init__(
         self,

@@ -194,7 +194,7 @@ class Limits(_message.Message):
     max_search_limit: _builtins.int
     """Hits for one query of a search."""
     max_http_connections: _builtins.int
-    """HTTP connections open at a time; beyond it one is told 503 and closed."""
+    """HTTP connections open at a time; beyond it one gets 503 and is closed."""
     max_item_bytes: _builtins.int
     """Bytes of one item, text or array. Of token ids an item has ModelInfo.max_length at most."""
     max_answer_bytes: _builtins.int

@@ -86,7 +86,7 @@ class IndexedModel(_message.Message):
     """Empty where the bundle cannot be read, or where none is there and something needs the model."""
     state: Global___State.ValueType
     reason: _builtins.str
-    """What is wrong; beside STATE_READY, why newer content at its place does not serve."""
+    """What is wrong; with STATE_READY, why newer content at its path does not serve."""
     def __init__(
         self,
         *,
