@@ -48,7 +48,7 @@ class OpenAI:
         self._created = int(time.time())
 
     async def embeddings(self, http_request: HttpRequest) -> Response:
-        """Embed the inputs of a request; one bad input fails it: OpenAI's answer has no item errors."""
+        """Embed the inputs of a request; one bad input fails it, as OpenAI's format implies."""
         body = await document(http_request)
         request = await off_the_loop(
             len(http_request.body),
