@@ -7,7 +7,7 @@ with vectors are written in steps (openai.py), and KServe's tensors have their o
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Final, Literal, NoReturn, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Final, Literal, NoReturn, TypeVar, cast, get_args
 
 from pydantic import (
     BaseModel,
@@ -92,9 +92,10 @@ def _items(value: object, info: ValidationInfo) -> Sequence[Any]:
     items: Sequence[Any] = [value] if isinstance(value, str) else _list(value)
     if items and type(items[0]) is int and _are(items, int):
         items = [items]
-    if not 1 <= len(items) <= info.context:
+    max_items = cast("int", info.context)
+    if not 1 <= len(items) <= max_items:
         raise ValueError(
-            f"input has {len(items)} items; a request takes 1 to {info.context} (max_items)"
+            f"input has {len(items)} items; a request takes 1 to {max_items} (max_items)"
         )
     texts = isinstance(items[0], str)
     for index, item in enumerate(items):
