@@ -27,6 +27,7 @@ ENCODERS = MappingProxyType(
     }
 )
 
+SETTING = re.compile(r"(\S+) is (.+), in the paper (.+)")  # one of `Recipe.departures`
 PROBES = ("scarce", "knn", "linear")  # of digits, as the recipes call them
 LONG = 1024  # tokens from which the native operator had to be worth its library
 
@@ -501,8 +502,12 @@ def recipes(report: Report) -> str:
 def _recipe(row: Report) -> str:
     """Show one recipe: its claim, its departures, and the figures on each set of data."""
     parts = [f"## {row['recipe']}", f"**{_verdict(row).capitalize()}**: {row['claim']}."]
-    if row["departures"]:
-        parts.append(f"Differs from the paper by: {'; '.join(row['departures'])}.")
+    settings = [found.groups() for found in map(SETTING.fullmatch, row["departures"]) if found]
+    others = [text for text in row["departures"] if not SETTING.fullmatch(text)]
+    if others:
+        parts.append(f"Differs from the paper by: {'; '.join(others)}.")
+    if settings:
+        parts.append(table(("setting", "here", "paper"), settings))
     if "figures" in row:
         parts += [_ran(row, f"On {row['data']}, {_verdict(row)}"), _figures(row["figures"])]
     for data, found in row.get("real", {}).items():

@@ -22,17 +22,19 @@ from typing import Any
 import torch
 
 from attar.host import describe
-from attar.training.catalogue import catalogue
+from attar.training.catalogue import catalogue, claim_of
+from attar.training.claim import SEEDS, Claim, Figures
+from attar.training.claims.audio import continued, tera
+from attar.training.claims.molecule import molformer
+from attar.training.claims.series import eegformer
+from attar.training.claims.table import t_jepa
 from attar.training.datasets.linear_stars import linear_stars
 from attar.training.probes.interval import interval
-from attar.training.recipe import SEEDS, Figures, Recipe
-from attar.training.recipes.audio import continued, tera
-from attar.training.recipes.molecule import molformer
-from attar.training.recipes.series import eegformer
-from attar.training.recipes.table import t_jepa
+from attar.training.recipe import Recipe
 
 from .support.short_runs import short_data, short_trial
 
+MEASURED = "claim", "data"  # what figures are of; a row whose claim changed loses them
 LETTER_TEST, SATELLITE_TEST = 4000, 2000  # the last rows, as UCI parts them
 
 REAL: Mapping[str, Mapping[str, Callable[[Path], Any]]] = {
@@ -67,23 +69,23 @@ REAL: Mapping[str, Mapping[str, Callable[[Path], Any]]] = {
 """Recipes with real data: how a folder of sets, each in its own, is read for their trial."""
 
 
-def about(name: str, recipe: Recipe[Any, Any]) -> dict[str, Any]:
+def about(name: str, recipe: Recipe[Any, Any], claim: Claim[Any]) -> dict[str, Any]:
     """Say of a recipe what it declares."""
     return {
         "recipe": name,
         "paper": recipe.paper,
         "family": recipe.family,
         "modality": recipe.modality,
-        "claim": recipe.claim.statement,
-        "data": recipe.claim.data.__name__.strip("_").replace("_", " "),
+        "claim": claim.statement,
+        "data": claim.data.__name__.strip("_").replace("_", " "),
         "departures": list(recipe.departures),
     }
 
 
-def checked(recipe: Recipe[Any, Any], seeds: Sequence[int], data: Any = None) -> dict[str, Any]:
-    """Run a recipe's claim, on its own or other data, and give what came of it."""
+def checked(claim: Claim[Any], seeds: Sequence[int], data: Any = None) -> dict[str, Any]:
+    """Run a claim, on its own or other data, and give what came of it."""
     began = time.perf_counter()
-    verdict = recipe.claim.check(seeds, data)
+    verdict = claim.check(seeds, data)
     return {
         "seeds": list(seeds),
         "holds": verdict.holds,
@@ -92,9 +94,9 @@ def checked(recipe: Recipe[Any, Any], seeds: Sequence[int], data: Any = None) ->
     }
 
 
-def first_losses(recipe: Recipe[Any, Any]) -> list[list[float]]:
+def first_losses(recipe: Recipe[Any, Any], claim: Claim[Any]) -> list[list[float]]:
     """Give the losses of a recipe's short trial, by which a test knows the code again."""
-    _, losses = short_trial(recipe, short_data(recipe))
+    _, losses = short_trial(claim, short_data(recipe, claim))
     return [[float(f"{loss:.6g}") for loss in run] for run in losses]
 
 
@@ -142,20 +144,21 @@ def main() -> None:
     rows = {}
     earlier = kept(arguments.out)
     for name, recipe in catalogue().items():
-        said = about(name, recipe)
+        declared = about(name, recipe, claim_of(name))
         row = earlier.get(name, {})
-        stale = any(row.get(field) != value for field, value in said.items())
-        rows[name] = said | ({} if stale else row)
+        same = all(row.get(field) == declared[field] for field in MEASURED)
+        rows[name] = (row if same else {}) | declared
     write(rows, arguments.out)
     for name in rows if arguments.only is None else arguments.only:
-        recipe = catalogue()[name]
+        claim = claim_of(name)
         if arguments.data is None:
-            rows[name] |= checked(recipe, arguments.seeds) | {"losses": first_losses(recipe)}
+            losses = first_losses(catalogue()[name], claim)
+            rows[name] |= checked(claim, arguments.seeds) | {"losses": losses}
             print(name, rows[name]["holds"], rows[name]["minutes"], "min", flush=True)
             write(rows, arguments.out)
             continue
         for words, real in REAL.get(name, {}).items():
-            found = checked(recipe, arguments.seeds, real(arguments.data))
+            found = checked(claim, arguments.seeds, real(arguments.data))
             rows[name].setdefault("real", {})[words] = found
             print(name, words, found["holds"], found["minutes"], "min", flush=True)
             write(rows, arguments.out)

@@ -10,7 +10,7 @@ from attar.errors import InvalidInput
 from attar.export.bundling import Exported
 from attar.export.exporting import export
 from attar.export.importing import import_folder
-from attar.training.catalogue import catalogue
+from attar.training.catalogue import catalogue, claim_of
 from attar.training.choices import Pooling, Side
 from attar.training.encoders.attention import CODE_BITS
 from attar.training.hashing import Hashing
@@ -77,7 +77,7 @@ def list_recipes() -> None:
     whole = Column("recipe", min_width=max(map(len, catalogue())))  # names are typed as they stand
     table = Table(whole, "family", "modality", "paper", "claim", box=None)
     for name, recipe in catalogue().items():
-        table.add_row(name, recipe.family, recipe.modality, recipe.paper, recipe.claim.statement)
+        table.add_row(name, recipe.family, recipe.modality, recipe.paper, claim_of(name).statement)
     console.print(table, soft_wrap=False)
 
 

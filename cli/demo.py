@@ -48,9 +48,9 @@ from attar.training.probes.retrieval import scores
 from attar.training.probes.summaries import SummaryRetrieval
 from attar.training.probes.text_retrieval import Retrieval
 from attar.training.recipes.text import barlow_twins, distil, ecoformer, simclr
-from attar.training.recipes.text.common import TextData, text_data
 from attar.training.resizing import resized
 from attar.training.sampler import evenly
+from attar.training.text_data import TextData, text_data
 
 from .figures import plot, table
 
@@ -180,7 +180,7 @@ def run(out: Path, *, seed: int = 0, quick: bool = False) -> None:  # noqa: PLR0
         best = max(validation, key=lambda name: validation[name])
         lineage = {
             "recipe": "distil",
-            "paper": distil.PAPER,
+            "paper": distil.SOURCES,
             "start": best,
             "teacher": imported.bundle.manifest.fingerprint,
             "data": "docstrings",

@@ -17,10 +17,10 @@ from attar.training.pretrained import load_checkpoint
 from attar.training.probes.summaries import SummaryRetrieval
 from attar.training.reading import SHIPPED
 from attar.training.recipes.text import ecoformer
-from attar.training.recipes.text.common import text_data
 from attar.training.resizing import quick
 from attar.training.run_data import corpus, has_smiles, named, read_source
 from attar.training.sampler import evenly
+from attar.training.text_data import text_data
 
 from .bundling import Exported, refuse_taken
 from .measure import Probe

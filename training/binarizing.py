@@ -7,8 +7,8 @@ from .loop import fit
 from .precision import best_precision
 from .probes.text_retrieval import Retrieval
 from .recipes.text import distil, ecoformer
-from .recipes.text.common import TextData
 from .resizing import resized
+from .text_data import TextData
 
 
 def recover_binarized(

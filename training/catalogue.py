@@ -1,4 +1,4 @@
-"""The catalogue: every recipe there is, found by importing the modules beside one another."""
+"""The catalogue: every recipe there is and its claim, found by importing the modules."""
 
 from collections.abc import Iterator
 from importlib import import_module
@@ -7,7 +7,8 @@ from typing import Any
 
 from attar.errors import NotFound
 
-from . import recipes
+from . import claims, recipes
+from .claim import Claim
 from .recipe import Recipe
 
 
@@ -29,6 +30,14 @@ def find(name: str) -> Recipe[Any, Any]:
             if isinstance(recipe, Recipe):
                 return recipe
     raise NotFound(f"there is no recipe {name!r}; there are {', '.join(catalogue())}")
+
+
+def claim_of(name: str) -> Claim[Any]:
+    """Give the claim of a recipe by the recipe's name; raises NotFound as `find` does."""
+    find(name)
+    folder, _, module = name.partition("/")
+    claim: Claim[Any] = import_module(f"{claims.__name__}.{folder}.{module}").claim
+    return claim
 
 
 def _found() -> Iterator[tuple[str, Recipe[Any, Any]]]:

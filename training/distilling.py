@@ -10,16 +10,17 @@ from .checkpoints import encoder_folder
 from .checkpoints.encoder_folder import TextModel, token_transformer
 from .checkpoints.run import CHECKPOINT, read_record
 from .digest import SHA256
+from .encoders.students import MAX_LENGTH, student_of
 from .encoders.text import TextEncoder
 from .huggingface import loading
 from .loop import fit
 from .precision import best_precision
 from .recipes.text import distil
-from .recipes.text.common import MAX_LENGTH, TextData, student_of, text_data
 from .resizing import quick, resized
 from .run_data import TextReading, chosen, corpus, named, report, report_cut
 from .sampler import evenly
 from .student_init import student_from_teacher
+from .text_data import TextData, text_data
 
 SAMPLE = 64  # texts that decide which feed-forward units a student keeps
 
@@ -83,7 +84,7 @@ def distill(
             encoder=student,
             tokenizer=teacher.tokenizer,
             prompts=teacher.prompts,
-            lineage=run_folder.story(read_record(out / CHECKPOINT), distil.PAPER),
+            lineage=run_folder.story(read_record(out / CHECKPOINT), distil.SOURCES),
             licence=teacher.licence,
         ),
         out,

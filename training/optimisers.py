@@ -1,6 +1,7 @@
-"""Which parameters a plain optimiser should decay, and how its state lies in memory."""
+"""The optimisers, which parameters they decay, and how their state lies in memory."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias, overload
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,73 @@ def adamw(
     """
     groups = parameter_groups(module, weight_decay=weight_decay)
     return torch.optim.AdamW(groups, betas=betas, fused=True)
+
+
+class Lars(Optimizer):
+    """SGD with momentum in which every weight matrix has a rate of its own.
+
+    For weights w with gradient g and decay β, λ = trust · ‖w‖ / (‖g‖ + β ‖w‖), and the step is
+    v ← momentum · v + rate · λ · (g + β w), w ← w − v. λ is 1 where ‖w‖ or ‖g‖ is 0, and for biases
+    and norm gains (parameters of one dimension), as in SimCLR and BYOL; `parameter_groups` leaves
+    these without decay too.
+
+    Source: You, Gitman and Ginsburg 2017 (arXiv:1708.03888), algorithm 1.
+    """
+
+    def __init__(
+        self, groups: list[dict[str, Any]], *, momentum: float = 0.9, trust: float = 1e-3
+    ) -> None:
+        super().__init__(groups, {"lr": 0.0, "momentum": momentum, "trust": trust})
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Make a step with the gradients there are; parameters without one stand still."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for weights in group["params"]:
+                if weights.grad is not None:
+                    self._move(weights, group)
+        return loss
+
+    def _move(self, weights: Tensor, group: dict[str, Any]) -> None:
+        gradient, decay = weights.grad, group["weight_decay"]
+        assert gradient is not None
+        ratio: float | Tensor = 1.0
+        if weights.ndim > 1:
+            length, slope = map(torch.linalg.vector_norm, (weights, gradient))
+            own = group["trust"] * length / (slope + decay * length)
+            ratio = torch.where((length > 0) & (slope > 0), own, torch.ones_like(own))
+        state = self.state[weights]
+        if not state:
+            state["velocity"] = torch.zeros_like(weights)
+        velocity: Tensor = state["velocity"]
+        velocity.mul_(group["momentum"])
+        velocity.add_(group["lr"] * ratio * gradient.add(weights, alpha=decay))
+        weights.sub_(velocity)
+
+
+def lars(module: nn.Module, *, weight_decay: float) -> Lars:
+    """Give LARS over a module's `parameter_groups`; the rate is the loop's to set."""
+    return Lars(parameter_groups(module, weight_decay=weight_decay))
+
+
+OptimizerName: TypeAlias = Literal["adamw", "lars"]
+
+
+def named_optimiser(name: OptimizerName, module: nn.Module, *, weight_decay: float) -> Optimizer:
+    """Give the optimiser that a setting names."""
+    if name == "lars":
+        return lars(module, weight_decay=weight_decay)
+    return adamw(module, weight_decay=weight_decay)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from torch import nn
 from attar.errors import InvalidInput, NotFound
 
 from . import distributed, run_folder
-from .catalogue import find
+from .catalogue import claim_of, find
 from .checkpoints import encoder_folder
 from .checkpoints.encoder_folder import TensorModel, TextModel
 from .checkpoints.joint_space import models
@@ -26,15 +26,15 @@ from .data.source import Source, pixel_range
 from .digest import SHA256
 from .encoders.encoder import TensorEncoder
 from .encoders.joint_space import JointSpace
+from .encoders.students import MAX_LENGTH
 from .encoders.text import TextEncoder
+from .groups import Groups
 from .lineage import Lineage
 from .loop import fit
 from .overrides import override
 from .precision import best_precision
 from .probes.finetune import Classifier
 from .recipe import Recipe
-from .recipes.audio.continued import Groups
-from .recipes.text.common import MAX_LENGTH, TextData, text_data
 from .resizing import quick, resized
 from .run_data import (
     Reading,
@@ -47,6 +47,7 @@ from .run_data import (
     report_cut,
     report_whole,
 )
+from .text_data import TextData, text_data
 from .tokenizers.smiles import smiles_tokenizer
 from .tokenizers.wordpiece import train_tokenizer
 
@@ -157,7 +158,8 @@ def _read(
     if spec is None:
         if reading:
             raise InvalidInput(f"--read {reading[0]} says how --data is read, and there is none")
-        source, items = recipe.claim.data.__name__, recipe.claim.data()
+        shown = claim_of(name).data
+        source, items = shown.__name__, shown()
     else:
         if recipe.read is not None:
             items = recipe.read(_whole(spec, reading))

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from .recipes.text.common import TextData
+from .text_data import TextData
 
 PROBED = 1000  # documents of a probe while training
 

@@ -21,11 +21,11 @@ from .data.pairs import Split, split
 from .data.riff import LOUDEST
 from .data.source import Source
 from .datasets import docstrings
+from .groups import Groups
 from .overrides import override
 from .reading import LabelChoice, read
-from .recipes.audio.continued import Groups
-from .recipes.text.common import TextData
 from .sampler import evenly
+from .text_data import TextData
 
 log = logging.getLogger("attar.training")
 

@@ -45,6 +45,12 @@ def warmup_cosine(peak: float, warmup: int, steps: int, *, floor: float = 0.0) -
     return at
 
 
+def repeated_cosine(peak: float, warmup: int, steps: int, *, floor: float = 0.0) -> Schedule:
+    """Repeat `warmup_cosine` every `steps` steps, as a stream of data sets would."""
+    once = warmup_cosine(peak, warmup, steps, floor=floor)
+    return lambda step: once(step % steps)
+
+
 def linear_ramp(start: float, end: float, steps: int) -> Schedule:
     """Go from `start` at step 0 to `end` at step `steps` in a straight line, and stay there."""
     _at_least_one("steps", steps)

@@ -8,11 +8,12 @@ from typing import Any
 from unittest.mock import patch
 
 from attar.training import loop
+from attar.training.claim import Claim
 from attar.training.data.pairs import Pair, split
 from attar.training.datasets.synthetic_molecules import synthetic_molecules
 from attar.training.loop import History, Training
 from attar.training.recipe import Recipe
-from attar.training.recipes.text.common import text_data
+from attar.training.text_data import text_data
 from benchmarks.support.bundles import tokenizer_json
 from benchmarks.support.encoders import random_texts
 
@@ -69,7 +70,7 @@ def short_runs() -> Iterator[ShortFit]:
             each.stop()
 
 
-def short_data(recipe: Recipe[Any, Any]) -> Any:
+def short_data(recipe: Recipe[Any, Any], claim: Claim[Any]) -> Any:
     """Give what a short trial runs on: the claim's own data, but made-up texts for documentation.
 
     Documentation differs from one version of Python to the next. Molecules are fewer, for the
@@ -83,12 +84,10 @@ def short_data(recipe: Recipe[Any, Any]) -> Any:
         return text_data(split(pairs, held_out=20), tokenizer_json(), max_length=32)
     if recipe.modality == "molecule":
         return synthetic_molecules(pretrained=256, train=60, test=60)
-    return recipe.claim.data()
+    return claim.data()
 
 
-def short_trial(
-    recipe: Recipe[Any, Any], data: Any
-) -> tuple[Mapping[str, float], list[list[float]]]:
-    """Run a recipe's trial of seed 0 in few steps; give its figures, and the losses of each run."""
+def short_trial(claim: Claim[Any], data: Any) -> tuple[Mapping[str, float], list[list[float]]]:
+    """Run a claim's trial of seed 0 in few steps; give its figures, and the losses of each run."""
     with short_runs() as short:
-        return recipe.claim.trial(data, 0), short.losses
+        return claim.trial(data, 0), short.losses

@@ -12,9 +12,9 @@ from torch import Tensor
 
 import attar
 from attar.training.checkpoints import encoder_folder
+from attar.training.claims.series.eegformer import claim
 from attar.training.datasets.stars import variable_stars
 from attar.training.datasets.tones import tones
-from attar.training.recipes.series.eegformer import recipe as eegformer
 
 from ..support.commands import Attar
 from ..support.torchrun import torchrun
@@ -143,4 +143,4 @@ def test_a_recipe_of_what_is_not_shipped_runs_on_what_its_claim_is_shown_on(
     out = tmp_path / "encoder"
     ran = attar_("pretrain", "series/eegformer", "--steps", 1, "--out", out)
     assert ran.status == 0, ran.err
-    assert encoder_folder.load(out).lineage["data"] == eegformer.claim.data.__name__
+    assert encoder_folder.load(out).lineage["data"] == claim.data.__name__

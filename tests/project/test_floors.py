@@ -76,6 +76,16 @@ def test_arrows_only_point_down(root: str) -> None:
     assert not climbs
 
 
+def test_recipes_do_not_know_their_claims() -> None:
+    climbs = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in modules("training/recipes")
+        for name in imports(path)
+        if name.startswith("attar.training.claim")
+    ]
+    assert not climbs
+
+
 @pytest.mark.parametrize("root", FORBIDDEN)
 def test_a_floor_imports_only_what_it_may(root: str) -> None:
     strays = [

@@ -17,7 +17,7 @@ from attar.training.encoders.transformer import TransformerConfig
 from attar.training.loop import fit
 from attar.training.probes.text_retrieval import embed
 from attar.training.recipes.text import ecoformer, simclr
-from attar.training.recipes.text.common import TextData, text_data
+from attar.training.text_data import TextData, text_data
 from attar.training.tokenizers.wordpiece import train_tokenizer
 
 SYLLABLES = ("ba", "ko", "ri", "mu", "te", "zan", "pol", "ix")

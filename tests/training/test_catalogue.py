@@ -10,7 +10,7 @@ import torch
 
 from attar.errors import NotFound
 from attar.training import distributed
-from attar.training.catalogue import catalogue, find
+from attar.training.catalogue import catalogue, claim_of, find
 from attar.training.datasets.digits import digits
 from attar.training.recipe import Family, Modality
 from benchmarks.support.short_runs import short_data
@@ -26,7 +26,7 @@ def test_a_recipe_declares_its_paper_family_modality_claim_and_departures(name: 
     assert re.search(r"arXiv:\d{4}\.\d{4,5}", recipe.paper)
     assert recipe.family in get_args(Family)
     assert recipe.modality in get_args(Modality)
-    assert not recipe.claim.statement[0].isupper()  # it goes on after a name
+    assert not claim_of(name).statement[0].isupper()  # it goes on after a name
     assert recipe.departures
 
 
@@ -55,7 +55,7 @@ def test_the_page_is_of_the_recipes_there_are() -> None:
         for r in rows
     ]
     there = [
-        (name, r.paper, r.family, r.modality, r.claim.statement, list(r.departures))
+        (name, r.paper, r.family, r.modality, claim_of(name).statement, list(r.departures))
         for name, r in catalogue().items()
     ]
     assert shown == there, "python -m benchmarks.recipes --only RECIPE --out its results"
@@ -67,10 +67,10 @@ def test_two_processes_have_half_of_every_batch_each(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     recipe = find(name)
-    data = digits() if recipe.modality == "image" else short_data(recipe)
+    data = digits() if recipe.modality == "image" else short_data(recipe, claim_of(name))
     training = recipe.build(data, recipe.settings)
     whole = counts(training.batches(0))
-    monkeypatch.setattr(distributed, "size", lambda: 2)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
     for rank in (0, 1):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
         assert [2 * count for count in counts(training.batches(0))] == whole

@@ -71,6 +71,11 @@ def read_property(
     )
 
 
+def unlabelled(path: Path) -> Molecules:
+    """Read a table's column of SMILES, with no property to probe."""
+    return Molecules(train=read_smiles(path), properties=())
+
+
 PARTS = "train", "test"
 
 

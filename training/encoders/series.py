@@ -1,7 +1,8 @@
 """Series to embedding: overlapping windows of samples, the token transformer, mean pooling."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -38,6 +39,16 @@ class SeriesConfig:
                 "channels, window, hop and dim must be at least 1, and window no less than hop, or "
                 f"samples between tokens are never seen; got {self}"
             )
+
+    @classmethod
+    def of(cls, item: Sequence[int], **sizes: Any) -> Self:
+        """Give the sizes for series of one shape, (channels, samples).
+
+        Raises InvalidInput for series of fewer samples than give a token.
+        """
+        config = cls(channels=item[0], **sizes)
+        config.refuse_short(item[1])
+        return config
 
     def refuse_short(self, samples: int) -> None:
         """Raise InvalidInput for series of fewer samples than give a token."""

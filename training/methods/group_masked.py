@@ -3,7 +3,7 @@
 SiT, Atito et al. 2021, arXiv:2104.03602.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from ..objectives.info_nce import info_nce
 from ..objectives.masked import masked_values
 from ..schedules import Schedule
 from ..targets import Ema
+from ..views.masks import corrupt
 from .asymmetric import Chain
 
 
@@ -24,6 +25,13 @@ class GroupMaskedBatch(NamedTuple):
     clean: Tensor  # (n, channels, side, side)
     corrupted: Tensor  # (n, channels, side, side)
     hidden: Tensor  # (n, side, side) bool
+
+    @classmethod
+    def of(cls, clean: Tensor, draw: torch.Generator, *, drop: float, foreign: float) -> Self:
+        """Corrupt images in cells of an eighth of their side; see `views.masks.corrupt`."""
+        cell = max(1, clean.shape[-1] // 8)
+        view = corrupt(clean, draw, cell=cell, drop=drop, replace=foreign)
+        return cls(clean, view.data, view.params["hidden"])
 
 
 class GroupMasked(Method[tuple[GroupMaskedBatch, GroupMaskedBatch]]):

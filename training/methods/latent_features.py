@@ -3,7 +3,7 @@
 T-JEPA, Thimonier et al. 2024, arXiv:2410.05016.
 """
 
-from typing import NamedTuple, cast
+from typing import NamedTuple, Self, cast
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from ..objectives.alignment import squared_alignment
 from ..predictors import TransformerPredictor
 from ..schedules import Schedule
 from ..targets import Ema
+from ..views.masks import FeatureMasks
 
 
 class LatentFeaturesBatch(NamedTuple):
@@ -23,6 +24,14 @@ class LatentFeaturesBatch(NamedTuple):
     rows: Tensor  # (n, features)
     context: Tensor  # (n, k) int64
     targets: Tensor  # (n, sets, t) int64
+
+    @classmethod
+    def of(cls, rows: Tensor, masks: FeatureMasks) -> Self:
+        """Give rows with the features that masks say, by their numbers, where the rows are."""
+        n, sets = masks.targets.shape[:2]
+        context = masks.context.nonzero()[:, -1].view(n, -1)
+        targets = masks.targets.nonzero()[:, -1].view(n, sets, -1)
+        return cls(rows, context.to(rows.device), targets.to(rows.device))
 
 
 class LatentFeatures(Method[LatentFeaturesBatch]):

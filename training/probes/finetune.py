@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from attar.errors import InvalidInput
 
-from ..data.source import Rows, Source, embed
+from ..data.source import Labels, Rows, Source, embed
 from ..distributed import shard, step_generator
 from ..loop import Precision, Training, fit
 from ..method import Method, Metrics
@@ -185,6 +185,18 @@ def accuracy(classifier: nn.Module, data: Source) -> float:
         raise InvalidInput("accuracy needs labels of the training and the test part")
     labels = np.unique(data.train_labels)[predictions(classifier, data.test)]
     return float((labels == data.test_labels).mean())
+
+
+def labels_to_learn(data: Source) -> Labels:
+    """Give the training labels; raises InvalidInput where there are none, or no test part."""
+    if data.train_labels is None:
+        raise InvalidInput("fine-tuning needs the labels of some training images; there are none")
+    if data.test is None:
+        raise InvalidInput(
+            "fine-tuning needs labels of a test part; no class has two images, of which one could "
+            "be held out: give more images, or a test part"
+        )
+    return data.train_labels
 
 
 def predictions(classifier: nn.Module, items: Rows) -> NDArray[np.int64]:

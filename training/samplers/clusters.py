@@ -7,12 +7,30 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
 from torch import Tensor
 
 from attar.errors import InvalidInput
 
 from ..data.source import Labels
 from ..sampler import seed_at
+
+
+def pseudo_labels(embeddings: NDArray[np.float32], count: int, *, seed: int) -> Labels:
+    """Give each of (n, dim) embeddings its cluster, one of `count`, by k-means."""
+    means = KMeans(count, n_init=4, random_state=seed)
+    labels: Labels = means.fit_predict(embeddings).astype(np.int64)
+    return labels
+
+
+def refuse_more_clusters(clusters: int, *, items: int) -> None:
+    """Raise InvalidInput for more clusters than images, or none."""
+    if not 1 <= clusters <= items:
+        raise InvalidInput(
+            f"clusters must be in [1, images = {items}]; got {clusters}: change it, or give more "
+            "images"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

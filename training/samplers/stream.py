@@ -6,7 +6,9 @@ The setting of continued pretraining: Singh et al. 2025, arXiv:2503.02844.
 from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Self
 
+import torch
 from torch import Tensor
 
 from attar.errors import InvalidInput
@@ -26,6 +28,12 @@ class DomainStream:
     steps: tuple[int, ...]
     batch_size: int
     seed: int
+
+    @classmethod
+    def of_equals(cls, count: int, *, items: int, steps: int, batch_size: int, seed: int) -> Self:
+        """Give `count` domains of `items` rows each, one after another, for `steps` each."""
+        domains = tuple(torch.arange(items) + items * domain for domain in range(count))
+        return cls(domains=domains, steps=(steps,) * count, batch_size=batch_size, seed=seed)
 
     def __post_init__(self) -> None:
         if len(self.domains) != len(self.steps) or not self.steps or min(self.steps) < 1:

@@ -19,3 +19,9 @@ def turned(
     order = phase.argsort(dim=1, stable=True)
     data = torch.cat([phase[:, None], curves[:, 1:]], dim=1)
     return View(data.gather(2, order[:, None].expand_as(data)), {"shift": shift})
+
+
+def first_turned(batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
+    """Turn the first of a batch's tensors, light curves, and leave the others as they are."""
+    curves, *others = batch
+    return turned(curves, generator).data, *others

@@ -1,6 +1,7 @@
 """Image views: images cropped, moved, recoloured, blurred, rubbed out in part or made noisy."""
 
 from collections.abc import Callable
+from typing import Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -24,6 +25,7 @@ from ._draws import carried, lent
 from .view import View
 
 ImageView = Callable[[Tensor, torch.Generator], View[Tensor]]
+ViewName: TypeAlias = Literal["affine", "natural"]
 COLOUR = ("brightness", "contrast", "saturation", "hue")  # kornia's words, in our order
 
 
@@ -146,3 +148,13 @@ def natural(
         return View(data, {**params, "colour": factors})
 
     return view
+
+
+def named_view(name: ViewName, side: int) -> ImageView:
+    """Give the views that a setting names: `affine` for small drawings, `natural` for photographs.
+
+    `natural` gives images of `side` pixels.
+    """
+    if name == "natural":
+        return natural(side)
+    return distortion(degrees=20, scale=(0.75, 1.25), shear=15)

@@ -19,8 +19,8 @@ from attar.errors import InvalidInput
 from attar.training.data.pairs import Pair, split
 from attar.training.data.text import TextPairs, pad, tokenize
 from attar.training.probes.text_retrieval import embed
-from attar.training.recipes.text.common import text_data
 from attar.training.sampler import Sampler, evenly
+from attar.training.text_data import text_data
 from attar.training.tokenizers.wordpiece import train_tokenizer
 from benchmarks.support.bundles import tokenizer_json
 from benchmarks.support.encoders import ATTENTIONS, random_rows, random_texts, rows_of, tiny_encoder

@@ -10,10 +10,10 @@ import torch
 from attar.errors import InvalidInput
 from attar.training.data.text import pad
 from attar.training.encoders.pooling import mean_pool
+from attar.training.encoders.students import STUDENT
 from attar.training.encoders.text import TextConfig, TextEncoder, parameter_count
 from attar.training.encoders.transformer import TransformerConfig
 from attar.training.probes.text_retrieval import embed
-from attar.training.recipes.text.common import STUDENT
 from benchmarks.support.encoders import ATTENTIONS, random_rows, rows_of, tiny_encoder, tiny_shape
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from attar.training.catalogue import catalogue
-from attar.training.recipe import SEEDS, Claim, Figures
+from attar.training.catalogue import catalogue, claim_of
+from attar.training.claim import SEEDS, Claim, Figures
 from benchmarks.support.short_runs import short_data, short_trial
 
 RESULTS = Path(__file__).parents[3] / "benchmarks" / "results" / "recipes.json"
@@ -64,7 +64,7 @@ SHOWN_IN_PART: Mapping[str, Callable[[Figures], bool]] = {
 
 @pytest.mark.parametrize("name", catalogue())
 def test_a_claim_is_judged_by_its_kept_figures(name: str) -> None:
-    row, claim = ROWS[name], catalogue()[name].claim
+    row, claim = ROWS[name], claim_of(name)
     figures = {figure: tuple(found["values"]) for figure, found in row["figures"].items()}
     assert row["claim"] == claim.statement
     assert row["seeds"] == list(SEEDS)
@@ -76,8 +76,8 @@ def test_a_claim_is_judged_by_its_kept_figures(name: str) -> None:
 @pytest.mark.parametrize("name", catalogue())
 def test_a_trial_in_few_steps_begins_as_the_one_whose_figures_are_kept(name: str) -> None:
     """Its figures have the names of the kept ones, and every run the losses that are kept."""
-    recipe = catalogue()[name]
-    figures, losses = short_trial(recipe, short_data(recipe))
+    claim = claim_of(name)
+    figures, losses = short_trial(claim, short_data(catalogue()[name], claim))
     assert figures.keys() == ROWS[name]["figures"].keys()
     kept = ROWS[name]["losses"]
     assert len(losses) == len(kept)
@@ -91,7 +91,7 @@ def test_a_trial_in_few_steps_begins_as_the_one_whose_figures_are_kept(name: str
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINED_HERE)
 def test_a_claim_holds_at_a_seed(name: str) -> None:
-    trained_to_the_end(catalogue()[name].claim)
+    trained_to_the_end(claim_of(name))
 
 
 @pytest.mark.slow
@@ -99,8 +99,8 @@ def test_a_claim_holds_at_a_seed(name: str) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", sorted(catalogue().keys() - NOT_SHOWN - {*TRAINED_HERE}))
 def test_every_claim_holds_at_a_seed(name: str) -> None:
-    recipe = catalogue()[name]
-    trained_to_the_end(recipe.claim, SEEDS if recipe.modality == "text" else (0,))
+    modality = catalogue()[name].modality
+    trained_to_the_end(claim_of(name), SEEDS if modality == "text" else (0,))
 
 
 @pytest.mark.slow
@@ -108,7 +108,7 @@ def test_every_claim_holds_at_a_seed(name: str) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", SHOWN_IN_PART)
 def test_a_part_of_a_claim_holds_at_a_seed(name: str) -> None:
-    figures = catalogue()[name].claim.check((0,)).figures
+    figures = claim_of(name).check((0,)).figures
     assert SHOWN_IN_PART[name](figures), dict(figures)
 
 

@@ -12,7 +12,7 @@ from attar.training.loop import fit
 from attar.training.methods.distillation import Distillation, DistillationBatch
 from attar.training.probes.text_retrieval import Retrieval, embed
 from attar.training.recipes.text import distil
-from attar.training.recipes.text.common import TextData
+from attar.training.text_data import TextData
 from benchmarks.support.encoders import random_rows, tiny_encoder
 
 FIRST, SECOND = random_rows(48, seed=1), random_rows(48, seed=2)

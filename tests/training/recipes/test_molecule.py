@@ -10,6 +10,7 @@ import torch
 
 from attar.errors import InvalidInput
 from attar.training.checkpoints.encoder_folder import TextModel, attention_kinds, load_text, save
+from attar.training.claims.molecule.molformer import ATTENTIONS, counts
 from attar.training.data.molecules import Molecules, Property, read_property, read_smiles
 from attar.training.data.text import tokenize
 from attar.training.datasets.synthetic_molecules import (
@@ -19,14 +20,16 @@ from attar.training.datasets.synthetic_molecules import (
     PARA,
     synthetic_molecules,
 )
+from attar.training.encoders.smiles import RotaryAttention
 from attar.training.encoders.text import TextEncoder
 from attar.training.encoders.transformer import TransformerConfig
 from attar.training.loop import fit
 from attar.training.probes.linear import linear_auroc
+from attar.training.probes.molecules import read_off
 from attar.training.probes.regression import ridge_error
 from attar.training.probes.text_retrieval import embed
 from attar.training.recipes.molecule import molformer
-from attar.training.tokenizers.smiles import MASK
+from attar.training.tokenizers.smiles import MASK, smiles_tokenizer
 
 BLOCKS = TransformerConfig(width=8, depth=1, heads=2, hidden=8, norm="pre", norm_eps=1e-5)
 SETTINGS = molformer.Settings(steps=3, warmup=1, batch_size=16, transformer=BLOCKS)
@@ -66,9 +69,9 @@ def test_a_batch_depends_on_the_step_and_nothing_else(data: Molecules) -> None:
     assert (given.masked.ids[given.hidden] == 4).float().mean() > 0.5
 
 
-@pytest.mark.parametrize("attention", molformer.ATTENTIONS)
+@pytest.mark.parametrize("attention", ATTENTIONS)
 def test_a_short_run_logs_its_probes_and_its_encoder_is_saved(
-    data: Molecules, attention: molformer.Attention, tmp_path: Path
+    data: Molecules, attention: RotaryAttention, tmp_path: Path
 ) -> None:
     training = molformer.build(data, replace(SETTINGS, attention=attention))
     history = fit(training, log_every=1, accelerator="cpu", progress=False)
@@ -76,7 +79,7 @@ def test_a_short_run_logs_its_probes_and_its_encoder_is_saved(
     assert set(history.rows[-1]) == {"step", "rankme", "amide_auroc", "para_auroc"}
     assert len(history.series("named")) == 3
     encoder = cast("TextEncoder", training.method.encoder.eval())
-    words = molformer.vocabulary(data)
+    words = smiles_tokenizer(data.train)
     assert MASK.encode() in words
     save(TextModel(encoder=encoder, tokenizer=words), tmp_path)
     again = load_text(tmp_path)
@@ -86,7 +89,7 @@ def test_a_short_run_logs_its_probes_and_its_encoder_is_saved(
 
 
 def test_a_bag_counts_tokens_wherever_they_are(data: Molecules) -> None:
-    bags = molformer.counts(molformer.vocabulary(data), (AMIDE, KETONE, AMIDE + "C"), 202)
+    bags = counts(smiles_tokenizer(data.train), (AMIDE, KETONE, AMIDE + "C"), 202)
     np.testing.assert_array_equal(bags[0], bags[1])
     assert np.abs(bags[2] - bags[0]).sum() == 1
 
@@ -96,13 +99,13 @@ def test_a_number_has_an_error_and_two_classes_an_auroc() -> None:
     rows = draw.normal(size=(200, 3)).astype(np.float32)
     line = rows @ [1.0, -2.0, 0.5] + draw.normal(scale=0.1, size=200)
     known = Property(name="x", train=(), train_values=line[:100], test=(), test_values=line[100:])
-    (name, error), *_ = molformer.read_off(known, rows[:100], rows[100:]).items()
+    (name, error), *_ = read_off(known, rows[:100], rows[100:]).items()
     assert name == "x_error"
     assert error == pytest.approx(0.1, rel=0.3)
     assert error == ridge_error(rows[:100], line[:100], rows[100:], line[100:])
     sides = (line > 0).astype(float)
     halves = replace(known, train_values=sides[:100], test_values=sides[100:])
-    figures = molformer.read_off(halves, rows[:100], rows[100:])
+    figures = read_off(halves, rows[:100], rows[100:])
     assert figures == {"x_auroc": linear_auroc(rows[:100], sides[:100], rows[100:], sides[100:])}
     assert figures["x_auroc"] > 0.98
 

@@ -27,8 +27,9 @@ from attar.training.methods.cross_modal import CrossModal
 from attar.training.objectives.clip import MAX_SCALE, clip
 from attar.training.probes.centroids import cosine_distances, mahalanobis_distances
 from attar.training.probes.fusion import fused
+from attar.training.probes.joint_space import embeddings
 from attar.training.probes.mislabelled import agreement, precision_at_k, suggest
-from attar.training.recipes.multimodal.astro_m3 import ORDER, embeddings, encoders, recipe
+from attar.training.recipes.multimodal.astro_m3 import ORDER, encoders, recipe
 from attar.training.views.folded_phase import turned
 
 SMALL = replace(recipe.settings, steps=3, warmup=1, batch_size=16, dim=12, width=8, hidden=8)

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from attar.errors import InvalidInput
 from attar.training.checkpoints.encoder_folder import TensorModel, load, save
+from attar.training.claims.series.eegformer import nab
 from attar.training.data.source import Source, embed
 from attar.training.datasets.eeg import eeg
 from attar.training.loop import fit
 from attar.training.methods.vector_quantised import VectorQuantised, perplexity
+from attar.training.probes.code_surprise import codes, normal_items
 from attar.training.recipes.series import eegformer
 from attar.training.targets import Codebook
 
@@ -56,9 +58,9 @@ def test_a_short_run_logs_its_probes_and_its_encoder_is_saved(data: Source, tmp_
     assert set(history.rows[-1]) == {"step", "rankme", "perplexity", "auroc"}
     assert len(history.series("rebuilt")) == 3
     method = cast("VectorQuantised", training.method.eval())
-    codes = eegformer.codes(method, data.train)
-    assert codes.shape == (40, 512 // SETTINGS.hop)
-    assert 0 <= codes.min() <= codes.max() < 8
+    numbers = codes(method, data.train)
+    assert numbers.shape == (40, 512 // SETTINGS.hop)
+    assert 0 <= numbers.min() <= numbers.max() < 8
     save(TensorModel(encoder=method.encoder), tmp_path)
     again = load(tmp_path)
     assert isinstance(again, TensorModel)
@@ -68,8 +70,8 @@ def test_a_short_run_logs_its_probes_and_its_encoder_is_saved(data: Source, tmp_
 
 
 def test_without_labels_all_segments_are_normal(data: Source) -> None:
-    assert len(eegformer.normal(replace(data, train_labels=None))) == 40
-    assert len(eegformer.normal(data)) == 32
+    assert len(normal_items(replace(data, train_labels=None))) == 40
+    assert len(normal_items(data)) == 32
 
 
 def test_a_token_is_rebuilt_as_the_samples_that_it_sees() -> None:
@@ -122,7 +124,7 @@ def test_nab_is_read_as_streams_whose_beginning_is_normal(tmp_path: Path) -> Non
     labels = np.zeros(4000, np.int64)
     labels[2000:2100] = 1
     stored(tmp_path / "nab.npz", "a__b", values, labels)
-    (name,), (source,) = zip(*eegformer.nab(tmp_path / "nab.npz").items(), strict=True)
+    (name,), (source,) = zip(*nab(tmp_path / "nab.npz").items(), strict=True)
     assert name == "a__b"
     train = source.train[torch.arange(len(source.train))]
     assert (train.amin(), train.amax()) == (0, 32 * 14 + 127)
@@ -137,4 +139,4 @@ def test_nab_is_read_as_streams_whose_beginning_is_normal(tmp_path: Path) -> Non
 def test_a_series_too_short_for_a_segment_is_refused(tmp_path: Path) -> None:
     stored(tmp_path / "nab.npz", "a", np.zeros(400), np.zeros(400, np.int64))
     with pytest.raises(InvalidInput, match="a has 60 samples in its first 15 %; length is 128"):
-        eegformer.nab(tmp_path / "nab.npz")
+        nab(tmp_path / "nab.npz")

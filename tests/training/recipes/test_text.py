@@ -15,8 +15,9 @@ from attar.training.methods.siamese import Siamese
 from attar.training.probes.text_retrieval import embed
 from attar.training.recipe import Recipe
 from attar.training.recipes.text import barlow_twins, distil, ecoformer, simclr
-from attar.training.recipes.text.common import PretrainingSettings, TextData, text_data
+from attar.training.recipes.text.common import PretrainingSettings
 from attar.training.student_init import student_from_teacher
+from attar.training.text_data import TextData, text_data
 from benchmarks.support.bundles import tokenizer_json
 from benchmarks.support.encoders import random_texts, tiny_encoder, tiny_shape
 

@@ -1,9 +1,10 @@
-"""MoCo on digits: find one's key beside a queue of past ones.
+"""MoCo: a view finds its partner, embedded by a slowly moving copy, next to a queue of past keys.
 
-He et al., CVPR 2020, arXiv:1911.05722, with a small convolutional encoder.
+He et al., CVPR 2020, arXiv:1911.05722.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from ...data.source import Source
 from ...encoders.mlp import mlp
@@ -13,7 +14,8 @@ from ...methods.siamese import Inputs
 from ...recipe import Recipe
 from ...schedules import constant
 from ...targets import Queue
-from .common import ImageSettings, scarce_claim, two_views
+from .common import two_views
+from .settings import SMALL_IMAGES, ImageSettings, epochs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +25,23 @@ class Settings(ImageSettings):
     hidden: int = 256  # width inside the projector
     projection: int = 64
     queue: int = 512
-    momentum: float = 0.98  # of the slow copy
+    momentum: float = 0.98  # of the copy
     temperature: float = 0.2
+
+
+SMALL: Final = Settings()
+PAPER: Final = Settings(  # section 3.3 and the official defaults; not given: warmup, hidden
+    steps=epochs(200, batch_size=256),
+    batch_size=256,
+    rate=0.03,
+    dim=2048,
+    encoder="resnet50",
+    views="natural",
+    projection=128,
+    queue=65536,
+    momentum=0.999,
+    temperature=0.07,
+)
 
 
 def build(
@@ -49,13 +66,12 @@ recipe = Recipe(
     paper="He et al. 2020, arXiv:1911.05722",
     family="contrast",
     modality="image",
-    claim=scarce_claim(build, Settings()),
-    settings=Settings(),
+    settings=SMALL,
+    published=PAPER,
     build=build,
-    departures=(
-        "8x8 grey digits and affine, erasing and noise views, for ImageNet and its colour views",
-        "a queue of 512 for 1,257 images, and a copy that is slow by 0.98, for 65,536 and 0.999",
-        "both views ask, and batch norm is not shuffled",
-        "AdamW at batch 128, for SGD at 256",
+    differences=(
+        *SMALL_IMAGES,
+        "both views are queries, without shuffled batch norm; a projector of two layers, for one",
+        "AdamW with a cosine, for SGD with a rate that falls in steps",
     ),
 )

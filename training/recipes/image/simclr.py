@@ -1,11 +1,12 @@
-"""SimCLR on digits: each view finds its partner among all the others.
+"""SimCLR: each view finds its partner among all the others.
 
-Chen et al., ICML 2020, arXiv:2002.05709, with a small convolutional encoder.
+Chen et al., ICML 2020, arXiv:2002.05709.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 from torch import nn
 
@@ -15,7 +16,8 @@ from ...loop import Training
 from ...methods.siamese import Inputs, Siamese
 from ...objectives.nt_xent import nt_xent
 from ...recipe import Recipe
-from .common import ImageSettings, scarce_claim, two_views
+from .common import two_views
+from .settings import SMALL_IMAGES, ImageSettings, epochs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,13 +29,28 @@ class Settings(ImageSettings):
     temperature: float = 0.2
 
 
+SMALL: Final = Settings()
+PAPER: Final = Settings(  # section 2.2 and the official README's ImageNet command
+    steps=epochs(100, batch_size=4096),
+    batch_size=4096,
+    rate=0.3 * 4096 / 256,
+    warmup=epochs(10, batch_size=4096),
+    weight_decay=1e-6,
+    dim=2048,
+    encoder="resnet50",
+    views="natural",
+    optimizer="lars",
+    hidden=2048,
+    projection=128,
+    temperature=0.1,
+)
+
+
 def contrast(settings: Settings) -> Callable[[nn.Module], Siamese]:
     """Give what makes the method around an encoder."""
-    return lambda encoder: Siamese(
-        encoder,
-        mlp(settings.dim, settings.hidden, settings.projection),
-        partial(nt_xent, temperature=settings.temperature),
-    )
+    projector = settings.dim, settings.hidden, settings.projection
+    objective = partial(nt_xent, temperature=settings.temperature)
+    return lambda encoder: Siamese(encoder, mlp(*projector), objective)
 
 
 def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
@@ -45,11 +62,8 @@ recipe = Recipe(
     paper="Chen et al. 2020, arXiv:2002.05709",
     family="contrast",
     modality="image",
-    claim=scarce_claim(build, Settings()),
-    settings=Settings(),
+    settings=SMALL,
+    published=PAPER,
     build=build,
-    departures=(
-        "8x8 grey digits and affine, erasing and noise views, for ImageNet and its colour views",
-        "three convolutions, for ResNet-50; AdamW at batch 128, for LARS at 4096",
-    ),
+    differences=SMALL_IMAGES,
 )

@@ -1,9 +1,10 @@
-"""SimSiam on digits: a stop-gradient and a predictor are enough.
+"""SimSiam: a stop-gradient and a predictor are enough against collapse.
 
-Chen and He, CVPR 2021, arXiv:2011.10566, with a small convolutional encoder.
+Chen and He, CVPR 2021, arXiv:2011.10566.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from ...data.source import Source
 from ...encoders.mlp import mlp
@@ -11,7 +12,8 @@ from ...loop import Training
 from ...methods.asymmetric import Asymmetric
 from ...methods.siamese import Inputs
 from ...recipe import Recipe
-from .common import ImageSettings, scarce_claim, two_views
+from .common import two_views
+from .settings import SMALL_IMAGES, ImageSettings, epochs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +23,20 @@ class Settings(ImageSettings):
     steps: int = 400  # without negatives it takes longer
     projection: int = 256
     bottleneck: int = 64  # of the predictor: a quarter of the projection, as in the paper
+
+
+SMALL: Final = Settings()
+PAPER: Final = Settings(  # section 3 and the official defaults
+    steps=epochs(100, batch_size=512),
+    batch_size=512,
+    rate=0.05 * 512 / 256,
+    warmup=0,
+    dim=2048,
+    encoder="resnet50",
+    views="natural",
+    projection=2048,
+    bottleneck=512,
+)
 
 
 def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
@@ -40,12 +56,12 @@ recipe = Recipe(
     paper="Chen and He 2021, arXiv:2011.10566",
     family="align",
     modality="image",
-    claim=scarce_claim(build, Settings()),
-    settings=Settings(),
+    settings=SMALL,
+    published=PAPER,
     build=build,
-    departures=(
-        "8x8 grey digits and affine, erasing and noise views, for ImageNet and its colour views",
+    differences=(
+        *SMALL_IMAGES,
         "AdamW with one rate for all, for SGD with a constant rate for the predictor",
-        "no batch norm after the projection",
+        "a projector of two layers, for three, and no batch norm after the projection",
     ),
 )

@@ -1,9 +1,10 @@
-"""SwAV on digits: balanced assignments to prototypes, told from one view to the other.
+"""SwAV: predict from one view which prototypes the other is assigned to, in balance.
 
-Caron et al., NeurIPS 2020, arXiv:2006.09882, with a small convolutional encoder.
+Caron et al., NeurIPS 2020, arXiv:2006.09882.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from ...data.source import Source
 from ...encoders.mlp import mlp
@@ -11,7 +12,8 @@ from ...loop import Training
 from ...methods.siamese import Inputs
 from ...methods.swav import Swav
 from ...recipe import Recipe
-from .common import ImageSettings, scarce_claim, two_views
+from .common import two_views
+from .settings import SMALL_IMAGES, ImageSettings, epochs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,20 +28,31 @@ class Settings(ImageSettings):
     frozen: int = 20  # steps in which the prototypes stand still
 
 
+SMALL: Final = Settings()
+PAPER: Final = Settings(  # section 4 and the official defaults
+    batch_size=4096,
+    rate=4.8,
+    warmup=epochs(10, batch_size=4096),
+    weight_decay=1e-6,
+    dim=2048,
+    encoder="resnet50",
+    views="natural",
+    optimizer="lars",
+    hidden=2048,
+    projection=128,
+    prototypes=3000,
+    frozen=313,
+)  # not given: steps, of which there are several schedules
+
+
 def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     """Compose the run."""
+    own = settings.only("prototypes", "temperature", "epsilon", "frozen")
+    projector = settings.dim, settings.hidden, settings.projection
     return two_views(
         data,
         settings,
-        lambda encoder: Swav(
-            encoder,
-            mlp(settings.dim, settings.hidden, settings.projection),
-            dim=settings.projection,
-            prototypes=settings.prototypes,
-            temperature=settings.temperature,
-            epsilon=settings.epsilon,
-            frozen=settings.frozen,
-        ),
+        lambda encoder: Swav(encoder, mlp(*projector), dim=settings.projection, **own),
     )
 
 
@@ -47,12 +60,8 @@ recipe = Recipe(
     paper="Caron et al. 2020, arXiv:2006.09882; Goyal et al. 2022, arXiv:2202.08360",
     family="cluster",
     modality="image",
-    claim=scarce_claim(build, Settings()),
-    settings=Settings(),
+    settings=SMALL,
+    published=PAPER,
     build=build,
-    departures=(
-        "8x8 grey digits and affine, erasing and noise views, for ImageNet and its colour views",
-        "two views and no small crops, no queue of features, 60 prototypes for 3,000",
-        "AdamW at batch 128, for LARS at 4096",
-    ),
+    differences=(*SMALL_IMAGES, "two views and no small crops, and no queue of features"),
 )

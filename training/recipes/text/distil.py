@@ -10,24 +10,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...distributed import shard
+from ...composing import RunSettings, compose
 from ...encoders.text import TextEncoder, TextNetwork
 from ...loop import Training
 from ...methods.distillation import Distillation, DistillationBatch
 from ...optimisers import parameter_groups
 from ...probes.text_retrieval import embed
-from ...schedules import warmup_cosine
-from .common import TextData
+from ...text_data import TextData
 
-PAPER = "Reimers and Gurevych 2020, arXiv:2004.09813; Fang et al. 2021, arXiv:2101.04731"
+SOURCES = "Reimers and Gurevych 2020, arXiv:2004.09813; Fang et al. 2021, arXiv:2101.04731"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(RunSettings):
     """The recipe's numbers; rate and temperature were tried at one seed."""
 
     steps: int = 80
-    seed: int = 0
     batch_size: int = 128
     rate: float = 1e-3
     warmup: int = 20  # steps
@@ -53,21 +51,14 @@ def build(
 ) -> Training[DistillationBatch]:
     """Compose the run that moves `student`, wherever it starts, to the teacher's embeddings."""
     method = Distillation(student, temperature=settings.temperature)
-    sampler = data.pairs.sampler(batch_size=settings.batch_size, seed=settings.seed)
     first, second = torch.from_numpy(goals.first), torch.from_numpy(goals.second)
 
-    def batches(step: int) -> DistillationBatch:
-        rows = shard(sampler(step))
-        return *data.pairs.batch(rows), first[rows], second[rows]
-
-    return Training(
-        method=method,
-        batches=batches,
-        optimiser=torch.optim.AdamW(
-            parameter_groups(method, weight_decay=settings.weight_decay), betas=(0.9, 0.98)
-        ),
-        rate=warmup_cosine(settings.rate, settings.warmup, settings.steps),
-        steps=settings.steps,
-        seed=settings.seed,
-        probe=lambda _made: data.probe(student),
+    groups = parameter_groups(method, weight_decay=settings.weight_decay)
+    return compose(
+        method,
+        settings,
+        items=lambda rows: (*data.pairs.batch(rows), first[rows], second[rows]),
+        rows=data.pairs.sampler(batch_size=settings.batch_size, seed=settings.seed),
+        optimiser=torch.optim.AdamW(groups, betas=(0.9, 0.98)),
+        probe=lambda: data.probe(student),
     )

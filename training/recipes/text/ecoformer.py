@@ -23,9 +23,9 @@ from ...hashing import Hashing, HashReport, binarize, transformer_of
 from ...loop import Training
 from ...methods.distillation import DistillationBatch
 from ...sampler import evenly
+from ...text_data import TextData
 from ...views.text import Tokens
 from . import distil
-from .common import TextData
 
 HASH_BATCH = 32  # texts that anchors and hash functions are learned from
 MIN_COSINE = 0.9  # a layer that alone moves embeddings further than this keeps its softmax

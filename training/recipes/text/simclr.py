@@ -1,17 +1,19 @@
-"""SimCLR on text: NT-Xent between a documented function's summary and its body.
+"""SimCLR of texts: NT-Xent between a documented function's summary and its body.
 
-Chen et al., ICML 2020, arXiv:2002.05709, with a small token transformer.
+Chen et al., ICML 2020, arXiv:2002.05709.
 """
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 from ...encoders.mlp import mlp
 from ...loop import Training
 from ...methods.siamese import Inputs
 from ...objectives.nt_xent import nt_xent
 from ...recipe import Recipe
-from .common import PretrainingSettings, TextData, pretraining_claim, two_text_views
+from ...text_data import TextData
+from .common import IMAGES_TO_TEXTS, PretrainingSettings, two_text_views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +22,16 @@ class Settings(PretrainingSettings):
 
     projector: int = 256  # width of the projection
     temperature: float = 0.1
+
+
+SMALL: Final = Settings()
+PAPER: Final = Settings(  # section 2.2, official README; not given: steps, warmup
+    batch_size=4096,
+    rate=0.3 * 4096 / 256,
+    weight_decay=1e-6,
+    projector=128,
+    temperature=0.1,
+)
 
 
 def build(data: TextData, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
@@ -36,11 +48,8 @@ recipe = Recipe(
     paper="Chen et al. 2020, arXiv:2002.05709",
     family="contrast",
     modality="text",
-    claim=pretraining_claim(build, Settings()),
-    settings=Settings(),
+    settings=SMALL,
+    published=PAPER,
     build=build,
-    departures=(
-        "the views are a docstring's summary and its body, for two distortions of an image",
-        "a two-layer token transformer for ResNet-50; AdamW at batch 128, for LARS at 4096",
-    ),
+    differences=IMAGES_TO_TEXTS,
 )

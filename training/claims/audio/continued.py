@@ -1,0 +1,98 @@
+"""Continued pretraining helps with few labels, on another instrument's figures."""
+
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Final, cast
+
+import numpy as np
+
+from ...claim import Claim, Figures
+from ...data.source import Source, embed
+from ...data.spectrograms import spectrograms
+from ...data.split import held_out, split_by_mask
+from ...datasets.spoken_digits import spoken_digits
+from ...datasets.tones import tones
+from ...encoders.spectrogram import SpectrogramEncoder
+from ...groups import Groups
+from ...loop import fit
+from ...methods.masked_frames import MaskedFrames
+from ...probes.few_shot import few_rows
+from ...probes.linear import linear_accuracy
+from ...recipes.audio.continued import SMALL, Settings, build, further
+
+FEW, DRAWS = 5, 5  # labels a class of the target, and how often they are drawn
+
+
+def trial(data: Groups, seed: int) -> dict[str, float]:
+    """Give errors on the target's test part with few of its labels, and all of the related group.
+
+    Encoders are the base, that continued on the target, and that continued on what it knew.
+    """
+    settings = replace(SMALL, seed=seed)
+    first = replace(build(data, settings), probe=None)
+    fit(first, accelerator="cpu", progress=False)
+    base = cast("MaskedFrames", first.method)
+    encoders = {"base": base.encoder}
+    for name, source in (("continued", data.target), ("longer", data.related)):
+        run = replace(further(source, base, settings), probe=None)
+        fit(run, accelerator="cpu", progress=False)
+        encoders[name] = cast("MaskedFrames", run.method).encoder
+    figures: dict[str, float] = {}
+    for name, encoder in encoders.items():
+        alone, beside = errors(encoder.eval(), data, settings)
+        figures |= {f"{name}/target": alone, f"{name}/target_and_related": beside}
+    return figures
+
+
+def errors(encoder: SpectrogramEncoder, data: Groups, settings: Settings) -> tuple[float, float]:
+    """Give a linear probe's mean error with few labels of the target, alone and beside the others'.
+
+    Both groups must have labels, and the target a test part.
+    """
+    related, target = (spectrograms(s, settings.frames) for s in (data.related, data.target))
+    assert target.test is not None
+    assert related.train_labels is not None
+    assert target.train_labels is not None
+    assert target.test_labels is not None
+    known, some, asked = (embed(encoder, s) for s in (related.train, target.train, target.test))
+    alone, beside = [], []
+    for draw in range(DRAWS):
+        rows = few_rows(target.train_labels, FEW, seed=draw)
+        few, labels = some[rows], target.train_labels[rows]
+        alone.append(1 - linear_accuracy(few, labels, asked, target.test_labels))
+        both = np.concatenate([few, known]), np.concatenate([labels, related.train_labels])
+        beside.append(1 - linear_accuracy(*both, asked, target.test_labels))
+    return fmean(alone), fmean(beside)
+
+
+def instruments() -> Groups:
+    """Give the same figures played by a flute, and by a reed, which is the target."""
+    return Groups(related=tones("flute"), target=tones("reed"))
+
+
+def speakers(folder: Path, *, target: str) -> Groups:
+    """Give half-second spoken digits of all other speakers, and of the target, for `trial`.
+
+    A part of the target's, three in ten of each digit, is its test part.
+    """
+    every = spoken_digits(folder, length=4000, test_speakers=(target,))
+    assert every.test is not None
+    assert every.test_labels is not None
+    own = split_by_mask(every.test, every.test_labels, held_out(every.test_labels))
+    return Groups(related=Source(train=every.train, train_labels=every.train_labels), target=own)
+
+
+def _holds(figures: Figures) -> bool:
+    continued = fmean(figures["continued/target"])
+    return continued < min(fmean(figures["base/target"]), fmean(figures["longer/target"]))
+
+
+claim: Final = Claim(
+    f"with {FEW} labels a class of another instrument, a linear probe errs on average less "
+    "after pretraining went on with that instrument's clips, unlabelled, than before, and than "
+    "after as many steps more on the first instrument's",
+    instruments,
+    trial,
+    _holds,
+)

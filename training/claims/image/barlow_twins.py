@@ -1,0 +1,8 @@
+"""Barlow Twins make few labels go further, on digits."""
+
+from typing import Final
+
+from ...recipes.image.barlow_twins import recipe
+from .common import scarce_claim
+
+claim: Final = scarce_claim(recipe)

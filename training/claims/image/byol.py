@@ -1,0 +1,8 @@
+"""BYOL makes few labels go further, on digits."""
+
+from typing import Final
+
+from ...recipes.image.byol import recipe
+from .common import scarce_claim
+
+claim: Final = scarce_claim(recipe)

@@ -1,0 +1,57 @@
+"""Long further pretraining gains from self-distillation, on digits on their side."""
+
+from dataclasses import replace
+from statistics import fmean
+from typing import Final, cast
+
+from ...claim import Claim, Figures
+from ...data.source import Source
+from ...data.square import side_of, sideways_sample
+from ...datasets.digits import digits
+from ...loop import Training, fit
+from ...methods.reconstruction import Reconstruction, ReconstructionBatch
+from ...probes.few_shot import few_rows
+from ...probes.finetune import fine_tune
+from ...recipes.image.further_pretraining import SMALL, build, further
+from ...views.image import named_view
+
+SHORT, LONG = 100, 800  # steps of further pretraining in the trial
+
+
+def trial(data: Source, seed: int) -> dict[str, float]:
+    """Fine-tune on ten labels a class after few and many further steps, distilled and not."""
+    settings = replace(SMALL, seed=seed)
+    first = replace(build(data, settings), probe=None)
+    fit(first, accelerator="cpu", progress=False)
+    base, target = cast("Reconstruction", first.method), sideways_sample(data, settings.target)
+    assert target.train_labels is not None
+    rows = few_rows(target.train_labels, 10, seed=seed)
+    view = named_view(settings.views, side_of(data))
+
+    def tuned(method: Reconstruction) -> float:
+        return fine_tune(method.encoder, target, rows, seed=seed, view=view).accuracy
+
+    def ran(training: Training[ReconstructionBatch]) -> Reconstruction:
+        fit(replace(training, probe=None), accelerator="cpu", progress=False)
+        return cast("Reconstruction", training.method)
+
+    figures = {"base": tuned(base)}
+    for name, steps in (("short", SHORT), ("long", LONG)):
+        longer = replace(settings, steps=steps)
+        plain = ran(further(target, base, longer))
+        distilled = ran(further(target, base, longer, plain))
+        figures |= {f"plain/{name}": tuned(plain), f"distilled/{name}": tuned(distilled)}
+    return figures
+
+
+def _holds(figures: Figures) -> bool:
+    return fmean(figures["distilled/long"]) > fmean(figures["plain/long"])
+
+
+claim: Final = Claim(
+    f"after {LONG} further steps on 200 unlabelled digits on their side, fine-tuning on ten "
+    "labels a class is on average more accurate with self-distillation than without",
+    digits,
+    trial,
+    _holds,
+)

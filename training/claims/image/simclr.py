@@ -1,0 +1,8 @@
+"""SimCLR makes few labels go further, on digits."""
+
+from typing import Final
+
+from ...recipes.image.simclr import recipe
+from .common import scarce_claim
+
+claim: Final = scarce_claim(recipe)

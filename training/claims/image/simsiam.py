@@ -1,0 +1,8 @@
+"""SimSiam makes few labels go further, on digits."""
+
+from typing import Final
+
+from ...recipes.image.simsiam import recipe
+from .common import scarce_claim
+
+claim: Final = scarce_claim(recipe)

@@ -1,0 +1,56 @@
+"""The settings that every image recipe has, the encoder they name, and epochs in steps."""
+
+from dataclasses import dataclass
+
+import torch
+
+from ...composing import RunSettings, seeded
+from ...data.source import Source
+from ...data.square import side_of
+from ...encoders.encoder import TensorEncoder
+from ...encoders.image import EncoderName, image_encoder
+from ...optimisers import OptimizerName
+from ...views.image import ImageView, ViewName, named_view
+
+IMAGENET = 1_281_167  # training images
+SMALL_IMAGES = (
+    "small grey digits and affine, erasing and noise views, for photographs and their colour views",
+    "the projector sees a linear map of the pooled features at unit length, for the features",
+)
+"""Where the recipes on digits differ from papers on photographs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSettings(RunSettings):
+    """The numbers of every run on images; a recipe adds those of its objective.
+
+    They are for small images and hundreds of steps; a large set wants another encoder, natural
+    views and more steps.
+    """
+
+    steps: int = 200
+    batch_size: int = 128
+    rate: float = 2e-3
+    warmup: int = 20  # steps
+    weight_decay: float = 1e-4
+    dim: int = 64
+    encoder: EncoderName = "small"
+    views: ViewName = "affine"
+    optimizer: OptimizerName = "adamw"
+
+
+def epochs(count: int, *, batch_size: int, images: int = IMAGENET) -> int:
+    """Give how many steps so many passes over a set of images are."""
+    return count * images // batch_size
+
+
+def new_encoder(data: Source, settings: ImageSettings) -> TensorEncoder:
+    """Make the encoder that the settings name, for a source's images, always the same of a seed."""
+    channels, side = data.train[torch.tensor([0])].shape[1], side_of(data)
+    with seeded(settings.seed):
+        return image_encoder(settings.encoder, channels=channels, side=side, dim=settings.dim)
+
+
+def view_of(data: Source, settings: ImageSettings) -> ImageView:
+    """Make the views that the settings name; raises InvalidInput for images not square."""
+    return named_view(settings.views, side_of(data))

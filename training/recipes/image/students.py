@@ -1,0 +1,76 @@
+"""Students: from a pretrained network to a small one, which SimCLRv2 and SSLD share."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from ...data.source import Labels, Source
+from ...distributed import step_generator
+from ...encoders.image import EncoderName
+from ...loop import Training
+from ...method import Method
+from ...methods.label_distillation import LabelDistillation
+from ...methods.siamese import Siamese
+from ...probes.finetune import Classifier, FineTuned, fine_tune, labels_to_learn
+from ...samplers.labels import label_lists
+from .common import image_run
+from .settings import ImageSettings, view_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudentSettings(ImageSettings):
+    """The numbers of fine-tuning a teacher and of distilling it."""
+
+    share: float = 0.01  # of the labels, which the teacher sees
+    layers: int = 1  # of the projector, which fine-tuning keeps
+    tuning_steps: int = 100
+    tuning_rate: float = 1e-3
+    student: EncoderName = "tiny"
+    distil_steps: int = 600
+
+
+def teach(data: Source, pretrained: Method[Any], settings: StudentSettings) -> Classifier:
+    """Make the teacher: fine-tune on the settings' share of the labels."""
+    rows = label_lists(labels_to_learn(data), settings.share, settings.seed).rows
+    return fine_tuned(data, cast("Siamese", pretrained), rows, settings).classifier
+
+
+def fine_tuned(
+    data: Source, pretrained: Siamese, rows: Labels, settings: StudentSettings
+) -> FineTuned:
+    """Fine-tune the pretrained encoder, from a layer of its projector, on the labels of `rows`."""
+    return fine_tune(
+        pretrained.encoder,
+        data,
+        rows,
+        projector=cast("nn.Sequential", pretrained.projector),
+        layers=settings.layers,
+        steps=settings.tuning_steps,
+        rate=settings.tuning_rate,
+        seed=settings.seed,
+        view=view_of(data, settings),
+    )
+
+
+def distil(
+    data: Source,
+    teacher: Classifier,
+    settings: StudentSettings,
+    objective: Callable[[Tensor, Tensor], Tensor],
+    *,
+    batch_statistics: bool = False,
+) -> Training[Tensor]:
+    """Compose a run in which a student learns the teacher's classes on all images, unlabelled."""
+    small = replace(settings, encoder=settings.student, steps=settings.distil_steps)
+    view, classes = view_of(data, settings), teacher.head.out_features
+
+    def method(encoder: nn.Module) -> LabelDistillation:
+        student = Classifier(encoder, nn.Identity(), width=settings.dim, classes=classes)
+        return LabelDistillation(student, teacher, objective, batch_statistics=batch_statistics)
+
+    def views(images: Tensor, step: int) -> Tensor:
+        return view(images, step_generator(settings.seed, step)).data
+
+    return image_run(data, small, method, views)

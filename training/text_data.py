@@ -1,0 +1,42 @@
+"""The data of a text recipe: tokenised pairs to train on, and a retrieval that probes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .data.pairs import Pair, Split
+from .data.text import Row, TextPairs, tokenize
+from .encoders.students import MAX_LENGTH
+from .probes.text_retrieval import Retrieval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextData:
+    """What a text recipe trains on, and the retrieval task that probes it."""
+
+    pairs: TextPairs
+    probe: Retrieval
+
+
+def text_data(parts: Split, tokenizer: bytes, *, max_length: int = MAX_LENGTH) -> TextData:
+    """Tokenise a corpus: train on its training pairs, search all bodies for held-out summaries."""
+    summaries, bodies = _views(parts.train, tokenizer, max_length)
+    queries, answers = _views(parts.held_out, tokenizer, max_length)
+    return TextData(
+        pairs=TextPairs(first=summaries, second=bodies),
+        probe=Retrieval(
+            queries=queries,
+            documents=answers + bodies,
+            relevant=np.arange(len(answers), dtype=np.int64),
+        ),
+    )
+
+
+def _views(
+    pairs: Sequence[Pair], tokenizer: bytes, max_length: int
+) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+    return (
+        tokenize([pair.summary for pair in pairs], tokenizer, max_length=max_length),
+        tokenize([pair.body for pair in pairs], tokenizer, max_length=max_length),
+    )
