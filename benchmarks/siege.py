@@ -2,8 +2,9 @@
 
     python -m benchmarks.siege --minutes 30 --out benchmarks/results/siege.json
 
-One server with its defaults has half of the cores; honest callers and attackers share the others,
-so that what attackers compute is not taken for what they do to the server. The honest callers ask
+One server with its defaults has half of the cores; honest callers and attackers share the others.
+The attackers' process has niceness 19: what attackers compute must not be taken for what they do to
+the server. The honest callers ask
 at a fixed pace, alone for the first two minutes (`quiet`), then with the attackers (`siege`), each
 of which attacks, pauses and attacks again. Nobody has `admin`: without keys it is for callers on
 this machine, which all are here, and one that unloads the model has not attacked it. An answer
@@ -348,6 +349,7 @@ def main() -> None:
     parser.add_argument("--attack", nargs=2, metavar=("PORTS", "SECONDS"), help="be the attackers")
     arguments = parser.parse_args()
     if arguments.attack is not None:
+        os.nice(19)
         ports, seconds = json.loads(arguments.attack[0]), float(arguments.attack[1])
         print(json.dumps(asyncio.run(attack(ports, seconds))))
         return
