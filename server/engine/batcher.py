@@ -18,7 +18,7 @@ from typing import Final, Generic, Never, Protocol, TypeVar
 from attar.errors import AttarError, BackendError, DeadlineExceeded, Unavailable
 from attar.inputs import Priority
 
-from .request_queue import Entry, QueueObserver, RequestQueue, Reservation, Waiting
+from .request_queue import Entry, Flow, QueueObserver, RequestQueue, Reservation, Waiting
 from .run_thread import Lost
 from .supervisor import Supervisor
 
@@ -94,6 +94,8 @@ class Batcher(Generic[T, R]):
         self._changes: list[asyncio.Future[None]] = []
         # The callers who wait for room, first come first served; bulk ones hold up their like only.
         self._admission_locks = {"interactive": asyncio.Lock(), "bulk": asyncio.Lock()}
+        # Large calls take turns: else one round of the loop has a slice of each of them.
+        self._turn = asyncio.Lock()
 
     @property
     def serving(self) -> bool:
@@ -146,7 +148,7 @@ class Batcher(Generic[T, R]):
                     await self._append_in_turn(requested, waiting, priority, deadline)
                 else:
                     await self._append(requested, waiting, reservation, priority, deadline)
-                outcomes = await _outcomes(waiting)
+                outcomes = await self._outcomes(waiting)
         except TimeoutError:
             self._observer.expired()
             raise DeadlineExceeded("unanswered at the deadline; allow more time") from None
@@ -222,11 +224,12 @@ class Batcher(Generic[T, R]):
     ) -> None:
         """Queue items that have a reservation."""
         if len(items) > _AT_ONCE:  # the reservation took as long as some of them do
-            await asyncio.sleep(0)
-        async for some in _in_slices(items):
+            await _next_turn(self._turn)
+        flow = Flow()
+        async for some in _in_slices(items, self._turn):
             self._refuse_if_closed()
             for item in some:
-                waiting.append(self._queue.append(item, priority, deadline))
+                waiting.append(self._queue.append(item, priority, deadline, flow))
                 self._queue.release(reservation, 1, self._cost(item))
 
     async def _append_in_turn(
@@ -239,11 +242,12 @@ class Batcher(Generic[T, R]):
         """Queue items one by one as there is room, after those who wait for it already."""
         now = asyncio.get_running_loop().time()
         priority_time = self._queue.priority_time(priority, now)
+        flow = Flow()
         async with self._admission_locks[priority]:
-            async for some in _in_slices(items):
+            async for some in _in_slices(items, self._turn):
                 for item in some:
                     await self._room(item, priority_time)
-                    waiting.append(self._queue.append(item, priority, deadline))
+                    waiting.append(self._queue.append(item, priority, deadline, flow))
 
     async def _room(self, item: T, priority_time: float) -> None:
         """Wait until the queue has room for one item, or needs none; until its turn, let others."""
@@ -258,6 +262,12 @@ class Batcher(Generic[T, R]):
         ):
             await self._change()
         self._refuse_if_closed()
+
+    async def _outcomes(self, waiting: list[Waiting[T, R]]) -> list[R | AttarError]:
+        outcomes: list[R | AttarError] = []
+        async for some in _in_slices(waiting, self._turn):
+            outcomes += [await waiter for _, waiter in some]
+        return outcomes
 
     def _next_batch(self) -> list[Entry[T, R]]:
         self._running = self._queue.next_batch(self._max_batch_tokens)
@@ -290,7 +300,8 @@ class Batcher(Generic[T, R]):
             len(batch), sum(costs), len(batch) * max(costs), time.perf_counter() - start
         )
         if isinstance(rows, list):
-            async for some in _in_slices([*zip(batch, rows, strict=True)]):
+            # Its own lock: the next run does not wait for the turns of large calls.
+            async for some in _in_slices([*zip(batch, rows, strict=True)], asyncio.Lock()):
                 for entry, row in some:
                     self._queue.forget(entry)
                     entry.resolve(row)
@@ -339,19 +350,18 @@ class Batcher(Generic[T, R]):
         await changed
 
 
-async def _in_slices(items: list[T]) -> AsyncIterator[list[T]]:
-    """Give some items, and let others run on the loop before the next."""
+async def _next_turn(turn: asyncio.Lock) -> None:
+    """Let others run on the loop, and those who wait for the same turn go first."""
+    async with turn:
+        await asyncio.sleep(0)
+
+
+async def _in_slices(items: list[T], turn: asyncio.Lock) -> AsyncIterator[list[T]]:
+    """Give some items, and take a new turn before the next ones."""
     for start in range(0, len(items), _AT_ONCE):
         if start:
-            await asyncio.sleep(0)
+            await _next_turn(turn)
         yield items[start : start + _AT_ONCE]
-
-
-async def _outcomes(waiting: list[Waiting[T, R]]) -> list[R | AttarError]:
-    outcomes: list[R | AttarError] = []
-    async for some in _in_slices(waiting):
-        outcomes += [await waiter for _, waiter in some]
-    return outcomes
 
 
 def _failure(error: BaseException) -> AttarError:

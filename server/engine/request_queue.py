@@ -1,14 +1,22 @@
 """The request queue: items that wait for a run, who waits for each, and how many there may be.
 
-Interactive items go in the order they came. A bulk item goes when no interactive one waits; at the
-latest `aging_s` after it came it has its turn as if it were interactive and had come then. So it
-never starves: from then on only those go before it that came before that moment.
+Interactive calls share the model equally, whatever the number of their items, by start-time fair
+queueing (Goyal, Vin and Cheng, SIGCOMM 1996). An item starts at the virtual time at which the items
+of its call before it have finished, and the item with the lowest start goes first. Virtual time is
+the tokens that each waiting call has received: the round number of Demers, Keshav and Shenker
+(SIGCOMM 1989). So a call of one item does not wait for all items of a large call that came earlier,
+and calls of one item go in the order of their arrival. No item starves: virtual time grows with
+each batch, and a later call starts at the present virtual time.
+
+A bulk item goes when no interactive one waits. `aging_s` after its arrival it becomes an
+interactive item that arrives at that moment.
 """
 
 import asyncio
+from bisect import bisect_left, insort
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import count, islice
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 from attar.errors import AttarError, InvalidInput, Overloaded
@@ -19,7 +27,7 @@ from .batching import select_batch, window_size
 T = TypeVar("T")
 R = TypeVar("R")
 
-# How many of the oldest a batch is selected from at most: its cost must not grow with the queue.
+# A batch is selected from so many items at most: its cost must not grow with the queue.
 _WINDOW: Final = 512
 
 
@@ -45,6 +53,14 @@ class Reservation:
 
 
 @dataclass(slots=True, eq=False)
+class Flow:
+    """The items of one call, in the sense of fair queueing."""
+
+    finish: float = 0.0  # virtual time at which the last of its items finishes, tokens
+    waiting: int = 0  # interactive items in the queue
+
+
+@dataclass(slots=True, eq=False)
 class Entry(Generic[T, R]):
     """One item to compute, and everybody who waits for it.
 
@@ -55,11 +71,13 @@ class Entry(Generic[T, R]):
     item: T
     key: Hashable | None  # equal keys are equal items; None equals nothing
     cost: int
-    queued: float
-    priority_time: float  # loop time, s: the lower one goes first
-    priority: Priority  # the lane it waits in
+    queued: float  # loop time, s
+    flow: Flow
     deadline: float | None  # the latest of its callers'; None: one of them has none
     waiters: "set[asyncio.Future[R | AttarError]]" = field(default_factory=set)
+    lane: Priority | None = None  # None: it does not wait in the queue
+    priority_time: float = 0.0  # loop time at which it is an interactive item, s
+    rank: tuple[float, float, int] = (0.0, 0.0, 0)  # virtual start, priority time, number
 
     def join(self, waiter: "asyncio.Future[R | AttarError]", *, deadline: float | None) -> None:
         """Let one more caller wait, who may have more time."""
@@ -108,19 +126,22 @@ class RequestQueue(Generic[T, R]):
         self._aging_s = aging_s
         self._observer = observer
         self._notify = notify
-        # Each lane is a set that remembers who came first, which is the order of its turns.
-        self._lanes: dict[Priority, dict[Entry[T, R], None]] = {"interactive": {}, "bulk": {}}
+        self._interactive: list[Entry[T, R]] = []  # by rank
+        self._bulk: dict[Entry[T, R], None] = {}  # a set in the order of arrival
+        self._flows = 0  # with interactive items in the queue
+        self._virtual_time = 0.0  # tokens
+        self._numbers = count()
         self._in_flight: dict[Hashable, Entry[T, R]] = {}  # queued or running, by key
         self._reserved = Reservation()
         self.tokens = 0
 
     def __len__(self) -> int:
         """Give the number of items that wait."""
-        return sum(map(len, self._lanes.values()))
+        return len(self._interactive) + len(self._bulk)
 
     def entries(self) -> list[Entry[T, R]]:
         """Give what waits, interactive items first."""
-        return [entry for lane in self._lanes.values() for entry in lane]
+        return [*self._interactive, *self._bulk]
 
     def priority_time(self, priority: Priority, now: float) -> float:
         """When an item that comes now has its turn among the interactive ones, loop time."""
@@ -173,8 +194,10 @@ class RequestQueue(Generic[T, R]):
             one.items -= items
             one.tokens -= tokens
 
-    def append(self, item: T, priority: Priority, deadline: float | None) -> "Waiting[T, R]":
-        """Join the equal item that is in flight, or else queue this one."""
+    def append(
+        self, item: T, priority: Priority, deadline: float | None, flow: Flow
+    ) -> "Waiting[T, R]":
+        """Join the equal item that is in flight, or else queue this one of the call `flow`."""
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[R | AttarError] = loop.create_future()
         key = self._key(item)
@@ -182,15 +205,16 @@ class RequestQueue(Generic[T, R]):
         if entry is not None:
             entry.join(waiter, deadline=deadline)
             self._observer.shared()
-            if priority == "interactive" and entry in self._lanes["bulk"]:
+            if priority == "interactive" and self._starts_earlier(entry, flow):
                 self._dequeue(entry)
+                entry.flow = flow
                 self._enqueue(entry, priority, loop.time())
             return entry, waiter
         now = loop.time()
-        entry = Entry(item, key, self._cost(item), now, now, priority, deadline, {waiter})
+        entry = Entry(item, key, self._cost(item), now, flow, deadline, {waiter})
         if key is not None:
             self._in_flight[key] = entry
-        self._enqueue(entry, priority, now)
+        self._enqueue(entry, priority, self.priority_time(priority, now))
         return entry, waiter
 
     def leave(self, waiting: "Iterable[Waiting[T, R]]") -> None:
@@ -204,7 +228,7 @@ class RequestQueue(Generic[T, R]):
     def remove(self, entries: Iterable[Entry[T, R]]) -> None:
         """Take entries out for good: nobody can join them any more."""
         for entry in entries:
-            if entry in self._lanes[entry.priority]:
+            if entry.lane is not None:
                 self._dequeue(entry)
                 self.forget(entry)
         self._notify()
@@ -217,30 +241,59 @@ class RequestQueue(Generic[T, R]):
     def next_batch(self, budget: int) -> list[Entry[T, R]]:
         """Take the next batch out of the queue, without those whose deadline has just passed."""
         now = asyncio.get_running_loop().time()
-        lanes = {name: list(islice(lane, _WINDOW)) for name, lane in self._lanes.items()}
+        for entry in list(islice(self._bulk, _WINDOW)):
+            if entry.priority_time <= now:
+                self._dequeue(entry)
+                self._enqueue(entry, "interactive", entry.priority_time)
         # Bulk fills no interactive batch up: it would make it longer.
-        aged = [entry for entry in lanes["bulk"] if entry.priority_time <= now]
-        waiting = lanes["interactive"] + aged if lanes["interactive"] or aged else lanes["bulk"]
+        waiting = self._interactive[:_WINDOW] or list(islice(self._bulk, _WINDOW))
         late = [e for e in waiting if e.deadline is not None and e.deadline <= now]
         self.remove(late)  # their callers' own timers are due, and say so
         waiting = [entry for entry in waiting if entry not in late] if late else waiting
         if not waiting:
             return []
-        waiting.sort(key=lambda entry: entry.priority_time)
         costs = [entry.cost for entry in waiting]
         costs = costs[: window_size(costs, budget)]
         batch = [waiting[i] for i in select_batch(costs, budget)]
+        if batch[0].lane == "interactive":
+            tokens = sum(entry.cost for entry in batch)
+            self._virtual_time = max(self._virtual_time, batch[0].rank[0]) + tokens / self._flows
         for entry in batch:
             self._dequeue(entry)
             self._observer.waited(now - entry.queued)
         return batch
 
-    def _enqueue(self, entry: Entry[T, R], priority: Priority, now: float) -> None:
-        entry.priority, entry.priority_time = priority, self.priority_time(priority, now)
-        self._lanes[priority][entry] = None
+    def _starts_earlier(self, entry: Entry[T, R], flow: Flow) -> bool:
+        """Whether a waiting item would start earlier as an interactive item of the call `flow`."""
+        if entry.lane == "interactive":
+            return max(self._virtual_time, flow.finish) < entry.rank[0]
+        return entry.lane == "bulk"
+
+    def _enqueue(self, entry: Entry[T, R], lane: Priority, priority_time: float) -> None:
+        entry.lane, entry.priority_time = lane, priority_time
+        if lane == "bulk":
+            self._bulk[entry] = None
+        else:
+            flow = entry.flow
+            start = max(self._virtual_time, flow.finish)
+            flow.finish = start + entry.cost
+            self._flows += not flow.waiting
+            flow.waiting += 1
+            entry.rank = start, priority_time, next(self._numbers)
+            insort(self._interactive, entry, key=_rank)
         self.tokens += entry.cost
         self._notify()
 
     def _dequeue(self, entry: Entry[T, R]) -> None:
-        del self._lanes[entry.priority][entry]
+        if entry.lane == "bulk":
+            del self._bulk[entry]
+        else:
+            del self._interactive[bisect_left(self._interactive, entry.rank, key=_rank)]
+            entry.flow.waiting -= 1
+            self._flows -= not entry.flow.waiting
+        entry.lane = None
         self.tokens -= entry.cost
+
+
+def _rank(entry: Entry[T, R]) -> tuple[float, float, int]:
+    return entry.rank

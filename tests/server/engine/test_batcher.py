@@ -24,6 +24,7 @@ from attar.errors import (
 from attar.inputs import Priority
 from attar.server.engine.batcher import Batcher
 from attar.server.engine.batching import select_batch, window_size
+from attar.server.engine.request_queue import Flow, RequestQueue
 
 from ...support.models import Clumsy, Tally
 
@@ -89,6 +90,15 @@ async def settle() -> None:
     """Let every task that can go on do so."""
     for _ in range(10):
         await asyncio.sleep(0)
+
+
+async def queued(batcher: Batcher[int, int], items: int) -> None:
+    """Wait until so many items are in the queue."""
+    for _ in range(10_000):
+        if batcher.waiting[0] >= items:
+            return
+        await asyncio.sleep(0)
+    raise AssertionError(batcher.waiting)
 
 
 async def stop(serving: "asyncio.Task[None]") -> None:
@@ -530,6 +540,82 @@ def test_a_bulk_item_has_its_turn_after_aging_though_interactive_ones_keep_comin
         # Those who came within `aging_s` of it are in front, and nobody else.
         assert backend.batches[:5] == [[10], [10], [10], [10], [7]]
         await stop(serving)
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("sharing", [False, True], ids=["own-item", "item-of-the-large-call"])
+def test_a_call_of_one_item_waits_for_two_batches_of_a_large_call_at_most(sharing: bool) -> None:
+    async def scenario() -> None:
+        backend = Backend(held=True)
+        batcher = make(backend, tokens=8192, items=4096, queue_tokens=2**30, sharing=sharing)
+        serving = asyncio.create_task(batcher.serve())
+        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(batcher(1))]
+        await backend.busy()
+        large = [*range(1000, 3048)] if sharing else [1000] * 2048
+        tasks += [
+            asyncio.create_task(batcher.submit_all(large)) for _ in range(1 if sharing else 2)
+        ]
+        await queued(batcher, len(large))
+        backend.let_go.release()
+        await backend.busy()
+        small = large[-1] if sharing else 1001
+        tasks.append(asyncio.create_task(batcher(small)))
+        await settle()
+        backend.let_go.release(5000)
+        await asyncio.gather(*tasks)
+        assert small not in backend.batches[1]
+        # An item of another length than the oldest's may wait for one batch more.
+        assert small in backend.batches[2] + backend.batches[3]
+        await stop(serving)
+
+    play(scenario)
+
+
+def test_large_calls_have_equal_shares_of_the_batches() -> None:
+    async def scenario() -> None:
+        backend = Backend(held=True)
+        batcher = make(backend, tokens=1000, items=1000)
+        serving = asyncio.create_task(batcher.serve())
+        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(batcher(1))]
+        await backend.busy()
+        for item in (10, 11, 12):  # whose items come one call after another
+            tasks.append(asyncio.create_task(batcher.submit_all([item] * 200)))
+            await queued(batcher, 200 * (item - 9))
+        backend.let_go.release(1000)
+        await asyncio.gather(*tasks)
+        counts = Counter(item for batch in backend.batches[1:4] for item in batch)
+        assert len(counts) == 3
+        await stop(serving)
+
+    play(scenario)
+
+
+@given(
+    st.lists(st.lists(st.integers(1, 50), min_size=1, max_size=8), min_size=1, max_size=12),
+    st.integers(1, 200),
+)
+def test_no_call_starves_while_new_calls_keep_coming(calls: list[list[int]], budget: int) -> None:
+    async def scenario() -> None:
+        queue: RequestQueue[int, int] = RequestQueue(
+            lambda item: item,
+            lambda _: None,
+            max_items=10_000,
+            max_tokens=10**9,
+            aging_s=1.0,
+            observer=Tally(),
+            notify=lambda: None,
+        )
+        first = set()
+        for items in calls:
+            flow = Flow()
+            first |= {queue.append(item, "interactive", None, flow)[0] for item in items}
+        for _ in range(10_000):
+            if not first:
+                break
+            queue.append(1, "interactive", None, Flow())  # always fresh, always short
+            first -= set(queue.next_batch(budget))
+        assert not first
 
     play(scenario)
 
