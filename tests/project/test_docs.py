@@ -2,6 +2,7 @@
 
 import ast
 import os
+import pydoc
 import re
 import shlex
 import subprocess
@@ -23,10 +24,19 @@ ROOT = Path(__file__).parents[2]
 PAGES = (
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")),
     ROOT / "training" / "README.md",
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
 )
+ROOTS = {
+    path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in ("build", "dist")
+}
 DATA = frozenset({"json", "toml", "text", "proto", "mermaid", "yaml"})
 """Languages of blocks that show and do nothing."""
+
+CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
+"""The pages that describe what is there; the changelog names what was, too."""
+
+FILES = frozenset({"json", "toml", "service", "internal"})
+"""What follows a dot in a file or a host, such as attar.service."""
 
 PROGRAMS = frozenset(
     {"cd", "docker", "export", "git", "openssl", "pip", "pytest", "python", "source", "tensorboard"}
@@ -204,6 +214,29 @@ def test_every_link_inside_the_repository_leads_somewhere(page: Path) -> None:
     for link in links:
         if not link.startswith(("https:", "#")):
             assert (page.parent / link.partition("#")[0]).exists(), link
+
+
+def dotted(page: Path) -> Iterator[str]:
+    """The names of attar that a page mentions, such as `attar.training.loop.fit`."""
+    for name in re.findall(
+        r"(?<![\w./-])attar(?:\.[A-Za-z_]\w*)+(?![\w/:-])", page.read_text("utf-8")
+    ):
+        if name.rpartition(".")[2] not in FILES:
+            yield name
+
+
+@pytest.mark.parametrize("page", CURRENT, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_name_of_attar_exists(page: Path) -> None:
+    for name in dotted(page):
+        assert pydoc.locate(name) is not None, name
+
+
+@pytest.mark.parametrize("page", CURRENT, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_path_of_the_repository_exists(page: Path) -> None:
+    """A path begins at the root, or in training/README.md at its own folder."""
+    for path in re.findall(r"(?<![\w./-])\.?\w+(?:/[\w.*-]+)+/?", page.read_text("utf-8")):
+        if path.partition("/")[0] in ROOTS and (Path(path).suffix or path.endswith("/")):
+            assert any(ROOT.glob(path.rstrip("/."))), path
 
 
 def test_every_promise_of_the_security_page_names_what_holds_it() -> None:
