@@ -9,6 +9,7 @@
 #   make protos   generate the modules of protos/attar/v1
 #   make bench    run every benchmark but gpu_training; with DATA=folder, those on data sets too
 #   make docs     write the measured claims into the pages, then run every page's blocks
+#   make site     the pages and an API reference as a web site, in build/site
 #   make clean    remove what make made
 #
 # Yours to choose: make PYTHON=python3.12 VENV=~/envs/attar CONSTRAINTS=mine.txt demo
@@ -21,13 +22,14 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := demo
-.PHONY: demo serve test claims check protos bench docs clean
+.PHONY: demo serve test claims check protos bench docs site clean
 
 BIN := $(VENV)/bin
 # A stamp in the environment per set of extras and constraints file; dev contains demo.
 INSTALLED := $(VENV)/.installed-$(notdir $(CONSTRAINTS))
 DEMO := $(INSTALLED)-demo
 DEV := $(INSTALLED)-dev
+SITE := $(INSTALLED)-site
 RESULTS := benchmarks/results
 NATIVE := native/pyproject.toml $(wildcard native/attar_native/*.py native/src/*)
 
@@ -82,6 +84,9 @@ docs: $(DEV)
 	$(BIN)/python -m benchmarks.claims
 	$(BIN)/python -m pytest tests/project/test_docs.py
 
+site: $(SITE)
+	$(BIN)/mkdocs build --strict
+
 clean:
 	rm -rf $(VENV) build dist native/build .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info
 
@@ -95,6 +100,10 @@ $(DEMO): pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 $(DEV): pyproject.toml $(CONSTRAINTS) $(NATIVE) | $(BIN)/python
 	$(BIN)/pip install -c $(CONSTRAINTS) -e '.[dev]' ./native
 	touch $@ $(DEMO)
+
+$(SITE): $(DEV)
+	$(BIN)/pip install -c $(CONSTRAINTS) -e '.[site]'
+	touch $@
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

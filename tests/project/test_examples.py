@@ -1,0 +1,89 @@
+"""The examples run, in few steps, and are short enough to be read."""
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.support.bundles import tiny_bundle
+from benchmarks.support.servers import serving, settings
+from benchmarks.support.teachers import minilm
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+TEXTS = "\n".join(f"Sort the rows of table {row} by column {row % 7}." for row in range(40))
+
+
+def main_of(name: str) -> Any:
+    return runpy.run_path(str(EXAMPLES / f"{name}.py"))["main"]
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_an_example_is_under_forty_lines(path: Path) -> None:
+    assert len(path.read_text("utf-8").splitlines()) < 40
+
+
+def test_a_served_collection_is_searched_by_meaning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = tiny_bundle(tmp_path / "student.attar", name="student")
+    with serving(settings(bundle, data_dir=tmp_path / "data")) as target:
+        main_of("serve_and_search")(target, "the cat")
+        main_of("serve_and_search")(target, "the cat")  # the collection is there already
+
+    assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+def test_a_detector_scores_what_is_new(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = tiny_bundle(tmp_path / "student.attar", name="student")
+    with serving(settings(bundle, data_dir=tmp_path / "data")) as target:
+        main_of("detect_anomalies")(target)
+
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+@pytest.mark.slow
+def test_a_teacher_is_distilled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_text(TEXTS, "utf-8")
+    main_of("distill_a_teacher")(str(minilm()), str(tmp_path), str(texts), steps=2)
+
+    assert "dimensions, cosine" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_images_find_their_neighbours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for row, pixels in enumerate(
+        np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), np.uint8)
+    ):
+        Image.fromarray(pixels).save(images / f"{row}.png")
+    main_of("pretrain_your_images")(str(images), str(tmp_path / "out"), side=16, steps=2)
+
+    assert capsys.readouterr().out.count("is most like") == 10
+
+
+@pytest.mark.slow
+def test_the_notebook_draws_a_map_of_embeddings(tmp_path: Path) -> None:
+    notebook = json.loads((EXAMPLES / "embedding_map.ipynb").read_text("utf-8"))
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    program = "\n".join("".join(cell["source"]) for cell in cells)
+    drawn = program.replace("plt.show()", "plt.savefig('map.png')")
+    done = subprocess.run(
+        [sys.executable, "-c", f"import matplotlib\nmatplotlib.use('agg')\n{drawn}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "map.png").stat().st_size > 10_000
+    assert not any(cell["outputs"] for cell in cells)
