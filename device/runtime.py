@@ -306,7 +306,7 @@ class Encoder:
     ) -> list[Prepared]:
         """Take the host's step for every item; InvalidInput names the first bad one's index.
 
-        Example:
+        Examples:
             >>> [row.tokens for row in attar.load("student.attar").prepare(["the cat"])]
             [4]
         """

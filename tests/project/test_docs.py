@@ -32,8 +32,8 @@ ROOTS = {
 DATA = frozenset({"json", "toml", "text", "proto", "mermaid", "yaml"})
 """Languages of blocks that show and do nothing."""
 
-CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
-"""The pages that describe what is there; the changelog names what was, too."""
+CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md" and page.parent.name != "adr"]
+"""The pages that describe what is there; the changelog and decisions also name other things."""
 
 FILES = frozenset({"json", "toml", "service", "internal"})
 """What follows a dot in a file or a host, such as attar.service."""
