@@ -35,6 +35,13 @@ def two_workers(folder: Path, *more: str) -> Iterator[tuple[subprocess.Popen[str
         yield server, port, metrics
 
 
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]:
+    """Run a server with two workers for the tests that leave it as it is; gives both ports."""
+    with two_workers(tmp_path_factory.mktemp("workers")) as (_, port, metrics):
+        yield port, metrics
+
+
 def free_pair() -> int:
     """Give a port that nobody listens on, nor on the next one."""
     while True:
@@ -62,33 +69,34 @@ def embeds(port: int) -> float:
     return next(float(line.removeprefix(name)) for line in lines if line.startswith(name))
 
 
-def test_every_worker_answers_on_the_one_port(tmp_path: Path) -> None:
-    with two_workers(tmp_path) as (_, port, metrics):
-        for _ in range(200):
-            with stranger(port) as client:
-                assert client.embed(["the cat"]).vectors.shape == (1, 16)
-            if embeds(metrics) and embeds(metrics + 1):
-                return
+def test_every_worker_answers_on_the_one_port(workers: tuple[int, int]) -> None:
+    port, metrics = workers
+    before = [embeds(metrics), embeds(metrics + 1)]
+    for _ in range(200):
+        with stranger(port) as client:
+            assert client.embed(["the cat"]).vectors.shape == (1, 16)
+        if embeds(metrics) > before[0] and embeds(metrics + 1) > before[1]:
+            return
     pytest.fail("of 200 connections one worker got none")
 
 
-def test_what_is_kept_is_the_same_whichever_worker_is_asked(tmp_path: Path) -> None:
-    with two_workers(tmp_path) as (_, port, _):
+def test_what_is_kept_is_the_same_whichever_worker_is_asked(workers: tuple[int, int]) -> None:
+    port, _ = workers
+    with stranger(port) as client:
+        client.create_collection("docs", model="tiny")
+    for i in range(12):
         with stranger(port) as client:
-            client.create_collection("docs", model="tiny")
-        for i in range(12):
-            with stranger(port) as client:
-                client.upsert("docs", [i], [f"the cat {i}"])
-        for i in range(12):
-            with stranger(port) as client:
-                assert client.collection("docs").points == 12
-                assert client.search("docs", [f"the cat {i}"], limit=1)[0][0].score > 0.999
-                with pytest.raises(NotFound, match="no collection 'none'") as refusal:
-                    client.search("none", ["the cat"])
-                assert "request" in " ".join(refusal.value.__notes__)
+            client.upsert("docs", [i], [f"the cat {i}"])
+    for i in range(12):
+        with stranger(port) as client:
+            assert client.collection("docs").points == 12
+            assert client.search("docs", [f"the cat {i}"], limit=1)[0][0].score > 0.999
+            with pytest.raises(NotFound, match="no collection 'none'") as refusal:
+                client.search("none", ["the cat"])
+            assert "request" in " ".join(refusal.value.__notes__)
 
 
-def test_who_calls_is_the_same_whichever_worker_is_asked(tmp_path: Path) -> None:
+def test_who_calls_is_the_same_whichever_worker_is_asked(workers: tuple[int, int]) -> None:
     """Without keys snapshots are for this machine's callers, and no header makes one of another."""
     codes: dict[str, set[str]] = {"plain": set(), "by a proxy": set(), "both": set()}
     sent = {
@@ -96,17 +104,17 @@ def test_who_calls_is_the_same_whichever_worker_is_asked(tmp_path: Path) -> None
         "by a proxy": (("x-forwarded-for", "192.0.2.1"),),
         "both": (("attar-peer", "ipv4:127.0.0.1:5"), ("x-forwarded-for", "192.0.2.1")),
     }
-    with two_workers(tmp_path) as (_, port, _metrics):
-        for _ in range(8):  # a connection each, so that either worker has some
-            with grpc.insecure_channel(f"127.0.0.1:{port}", options=[_OWN]) as channel:
-                call: Any = channel.unary_unary("/attar.v1.Collections/ListSnapshots")
-                for what, metadata in sent.items():
-                    try:
-                        call(b"\n\1n", metadata=metadata, timeout=20)
-                        codes[what].add("OK")
-                    except grpc.RpcError as error:
-                        told_: Any = error
-                        codes[what].add(told_.code().name)
+    port, _ = workers
+    for _ in range(8):  # a connection each, so that either worker has some
+        with grpc.insecure_channel(f"127.0.0.1:{port}", options=[_OWN]) as channel:
+            call: Any = channel.unary_unary("/attar.v1.Collections/ListSnapshots")
+            for what, metadata in sent.items():
+                try:
+                    call(b"\n\1n", metadata=metadata, timeout=20)
+                    codes[what].add("OK")
+                except grpc.RpcError as error:
+                    told_: Any = error
+                    codes[what].add(told_.code().name)
 
     refused = {"PERMISSION_DENIED"}
     assert codes["by a proxy"] == codes["both"] == refused
@@ -143,22 +151,21 @@ def test_workers_end_with_the_first_process(tmp_path: Path) -> None:
         worker.wait(timeout=30)
 
 
-def test_workers_refuse_to_change_their_models_by_a_call(tmp_path: Path) -> None:
+def test_workers_refuse_to_change_their_models_by_a_call(workers: tuple[int, int]) -> None:
+    port, _ = workers
     with (
-        two_workers(tmp_path) as (_, port, _),
         stranger(port) as client,
         pytest.raises(NotSupported, match="each of them watches"),
     ):
         client.set_variant("tiny", "fp32")
 
 
-def test_a_port_that_others_share_is_refused(tmp_path: Path) -> None:
-    with two_workers(tmp_path) as (_, port, _):
-        chosen = settings(
-            tmp_path / "tiny.attar", data_dir=tmp_path / "other", port=port, workers=2
-        )
-        with pytest.raises(InvalidInput, match="the port is taken"), serving(chosen):
-            pass
+def test_a_port_that_others_share_is_refused(workers: tuple[int, int], tmp_path: Path) -> None:
+    port, _ = workers
+    bundle = tiny_bundle(tmp_path / "tiny.attar")
+    chosen = settings(bundle, data_dir=tmp_path / "other", port=port, workers=2)
+    with pytest.raises(InvalidInput, match="the port is taken"), serving(chosen):
+        pass
 
 
 def test_a_worker_that_cannot_start_ends_the_start(tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ Where there is a transformer its layers attend each in another way, so that ever
 every attention in one graph.
 """
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import FrozenInstanceError, fields
+from functools import cache
 from itertools import cycle
 from pathlib import Path
 from pkgutil import iter_modules
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import attar
+from attar.bundle import Bundle
 from attar.errors import InvalidInput, ShapeError
 from attar.export.random_inputs import noise
 from attar.export.tensor import export_model
@@ -190,20 +193,37 @@ def test_an_encoder_comes_back_from_disk_with_equal_bits(tmp_path: Path, name: s
     ]
 
 
+FACTS = {"unit": "m/s²"}
+
+Exports = Callable[[str], tuple[TensorEncoder, Bundle]]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exports:
+    """Export an encoder by its name once, and give it as it was then, with its bundle."""
+
+    @cache
+    def export(name: str) -> tuple[TensorEncoder, Bundle]:
+        encoder = copy.deepcopy(prepared(ENCODER[name]))
+        model = TensorModel(encoder=encoder, facts=FACTS, lineage={"seed": 3})
+        path = tmp_path_factory.mktemp("exported") / "x.attar"
+        given = items(encoder) if "table" in name else None
+        return encoder, export_model(path, model, name="x", items=given).bundle
+
+    return export
+
+
 @pytest.mark.parametrize("name", sorted({*ENCODER} - POOLED_OTHERWISE))
-def test_an_encoder_gives_its_numbers_through_the_runtime(tmp_path: Path, name: str) -> None:
-    encoder = prepared(ENCODER[name])
-    model = TensorModel(encoder=encoder, facts={"unit": "m/s²"}, lineage={"seed": 3})
+def test_an_encoder_gives_its_numbers_through_the_runtime(exported: Exports, name: str) -> None:
+    encoder, bundle = exported(name)
+    model = TensorModel(encoder=encoder, facts=FACTS, lineage={"seed": 3})
     given = items(encoder)
-    made = export_model(
-        tmp_path / "x.attar", model, name="x", items=given if "table" in name else None
-    )
-    manifest = made.bundle.manifest
+    manifest = bundle.manifest
     assert (manifest.inputs, manifest.limits) == ((model.input,), model.limits)
     assert (manifest.modality, manifest.output.dim) == (encoder.modality, encoder.dim)
     assert manifest.variants[0].attention == attention_kinds(encoder)
     assert attention_kinds(encoder) == (EVERY if isinstance(encoder, TokenEncoder) else None)
-    loaded = attar.load(made.bundle.path, threads=1)
+    loaded = attar.load(bundle.path, threads=1)
     expected = embedded(encoder, given)
     for batch in (given, given[:1], [*given, *given[::-1]]):  # any number, and every size met
         found = loaded.embed(batch).vectors
@@ -213,11 +233,10 @@ def test_an_encoder_gives_its_numbers_through_the_runtime(tmp_path: Path, name: 
 
 @pytest.mark.parametrize("name", ["series", "spectrogram"])
 def test_the_least_and_the_largest_item_are_embedded_and_none_beyond(
-    tmp_path: Path, name: str
+    exported: Exports, name: str
 ) -> None:
-    encoder = prepared(ENCODER[name])
-    made = export_model(tmp_path / "x.attar", TensorModel(encoder=encoder), name="x")
-    loaded = attar.load(made.bundle.path, threads=1)
+    encoder, bundle = exported(name)
+    loaded = attar.load(bundle.path, threads=1)
     rows, axis = cast("tuple[int, str]", encoder.input.shape[1:])
     ((_, allowed),) = encoder.limits.axes.items()
     assert allowed.max == MOST_TOKENS * allowed.min
