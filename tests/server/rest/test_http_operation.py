@@ -20,24 +20,8 @@ from attar.server.security.access import SCOPES
 from attar.server.settings import Settings
 from benchmarks.support.servers import free_port, process, serving, settings
 
-READER, ADMIN = "reader-0123456789", "admin-0123456789a"
-KEYS = f"""
-[[keys]]
-name = "reader"
-key = "{READER}"
-scopes = ["infer"]
+from ...support.api_keys import ADMIN, READER, SLOW, write_keys
 
-[[keys]]
-name = "admin"
-key = "{ADMIN}"
-scopes = ["admin"]
-
-[[keys]]
-name = "slow"
-key = "slow-0123456789abc"
-scopes = ["infer"]
-requests_per_s = 0.01
-"""
 BODY = json.dumps({"model": "tiny", "input": "the cat"}).encode()
 HEAD = (
     b"POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
@@ -46,10 +30,8 @@ HEAD = (
 
 
 def keyed(bundle: Path, folder: Path, **changes: Any) -> Settings:
-    path = folder / "keys.toml"
-    path.write_text(KEYS, "utf-8")
-    path.chmod(0o600)
-    chosen = {"data_dir": folder / "data", "keys_file": path, "http_port": free_port(), **changes}
+    ours = {"data_dir": folder / "data", "http_port": free_port()}
+    chosen = {**ours, "keys_file": write_keys(folder), **changes}
     return settings(bundle, **chosen)
 
 
@@ -67,9 +49,7 @@ def test_keys_open_routes_by_their_scopes_and_probes_need_none(
         probes = {web.get(path).status_code for path in ("/livez", "/readyz", "/v2/health/live")}
         with openai.OpenAI(base_url=f"{url}/v1", api_key=READER, max_retries=0) as client:
             assert len(client.embeddings.create(model="tiny", input="cat").data) == 1
-        with openai.OpenAI(
-            base_url=f"{url}/v1", api_key="slow-0123456789abc", max_retries=0
-        ) as client:
+        with openai.OpenAI(base_url=f"{url}/v1", api_key=SLOW, max_retries=0) as client:
             client.models.list()
             with pytest.raises(openai.RateLimitError) as limited:
                 client.models.list()

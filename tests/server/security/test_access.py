@@ -1,6 +1,5 @@
 """Access: who gets in, with what, how often; over a real channel."""
 
-import hashlib
 import logging
 import re
 import time
@@ -20,33 +19,12 @@ from attar.server.rpc.methods import RPCS, SCOPES, scope_of
 from attar.server.security.access import Access, bearer, is_local, parse_keys, read_keys
 from benchmarks.support.servers import serving, settings
 
-READER, WRITER, SLOW = ("reader-0123456789", "writer-0123456789", "slow-0123456789abc")
-KEYS = f"""
-[[keys]]
-name = "reader"
-key = "{READER}"
-scopes = ["infer"]
-
-[[keys]]
-name = "writer"
-sha256 = "{hashlib.sha256(WRITER.encode()).hexdigest()}"
-scopes = ["infer", "write"]
-
-[[keys]]
-name = "slow"
-key = "{SLOW}"
-scopes = ["infer"]
-requests_per_s = 0.01
-items_per_day = 3
-"""
+from ...support.api_keys import KEYS, READER, SLOW, WRITER, write_keys
 
 
 @pytest.fixture
 def keys_file(tmp_path: Path) -> Path:
-    path = tmp_path / "keys.toml"
-    path.write_text(KEYS, "utf-8")
-    path.chmod(0o600)
-    return path
+    return write_keys(tmp_path)
 
 
 @pytest.fixture
@@ -125,8 +103,7 @@ def test_a_key_that_has_used_its_rate_is_told_when_to_come_back(target: str) -> 
 def test_a_quota_counts_what_is_embedded_and_refuses_before_any_work(
     bundle_path: Path, tmp_path: Path
 ) -> None:
-    path = tmp_path / "keys.toml"
-    path.write_text(KEYS.replace("requests_per_s = 0.01", ""), "utf-8")
+    path = write_keys(tmp_path, KEYS.replace("requests_per_s = 0.01", ""))
     chosen = settings(bundle_path, data_dir=tmp_path, keys_file=path)
     with serving(chosen) as target, Client(target, key=SLOW) as client:
         client.embed(["the cat", "sun"])
