@@ -48,18 +48,18 @@ def distill(
     start = token_transformer(teacher) if init is None else encoder_folder.load_text(init)
     if start.tokenizer != teacher.tokenizer:
         own = folder / "tokenizer.json"
-        whole = own.is_file() and own.read_bytes() == teacher.tokenizer
+        has_file = own.is_file() and own.read_bytes() == teacher.tokenizer
         shipped = f"the tokenizer.json of the bundle that `attar import {folder}` writes"
         raise InvalidInput(
             f"{init} has another tokenizer than the teacher; "
-            f"pretrain with --tokenizer {own if whole else shipped}"
+            f"pretrain with --tokenizer {own if has_file else shipped}"
         )
     parts = corpus(named(data), reading, what="distill")
     longest = min(teacher.encoder.max_length, start.encoder.max_length, MAX_LENGTH)
     texts = quick(text_data(parts, teacher.tokenizer, max_length=longest))
     report_cut(texts, max_length=longest)
     student = start_student(start, texts) if init is None else start.encoder
-    asked, settings = (
+    full_settings, settings = (
         resized(distil.Settings(), steps=number, seed=seed, items=len(parts.train))
         for number in (None, steps)
     )
@@ -70,7 +70,7 @@ def distill(
         "read": chosen(TextReading(), reading),
         "teacher": {**teacher.lineage, SHA256: digest.of_path(folder)},
         "init": None if init is None else run_folder.start(init),
-        "settings": run_folder.settings_of(asked, but=("seed", "steps")),
+        "settings": run_folder.settings_of(full_settings, but=("seed", "steps")),
     }
     run_folder.begin(out, lineage, restart=restart)
     report("the teacher embeds the corpus")

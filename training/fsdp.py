@@ -60,7 +60,7 @@ class Sharded:
         """
         self.reshard()
         wholes = {
-            part: nn.Parameter(whole(part.detach()), requires_grad=part.requires_grad)
+            part: nn.Parameter(full_tensor(part.detach()), requires_grad=part.requires_grad)
             for part in self._method.parameters()
         }
         for plain, added in zip(self._plain, self._added, strict=True):
@@ -98,7 +98,7 @@ class _Plain:
         _module_state_mapping.pop(self.module, None)  # or it could not be sharded again
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """Give a tensor whole; every process must ask for that of a part."""
     if not isinstance(tensor, DTensor):
         return tensor

@@ -55,11 +55,11 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any], of: str = "") 
         old, new = then.get(name), now.get(name)
         if isinstance(old, dict) and isinstance(new, dict) and not {SHA256} & {*old, *new}:
             yield from _differences(old, new, f"{of}{name}.")
-        elif _known(old) != _known(new):
+        elif _comparable(old) != _comparable(new):
             yield f"{of}{name} was {_shown(old)} and is {_shown(new)}"
 
 
-def _known(value: Any) -> Any:
+def _comparable(value: Any) -> Any:
     """Give what a value is compared by."""
     return value.get(SHA256, value) if isinstance(value, dict) else value
 

@@ -40,27 +40,27 @@ class DirectPred(nn.Module):
     def update(self, projections: Tensor, step: int) -> None:
         """Take in the global batch's (n, dim) projections and set the weights anew."""
         z = nn.functional.normalize(projections.detach().to(self.correlation), dim=1)
-        kept = self.momentum(step) if self.correlation.any() else 0.0
-        self.correlation.mul_(kept).add_(z.T @ z / len(z), alpha=1 - kept)
+        decay = self.momentum(step) if self.correlation.any() else 0.0
+        self.correlation.mul_(decay).add_(z.T @ z / len(z), alpha=1 - decay)
         spectrum, basis = torch.linalg.eigh(self.correlation)
         scales = (spectrum / spectrum.max()).clamp(min=0).sqrt() + self.epsilon
         self.weight.copy_(basis * scales @ basis.T)
 
 
 class TransformerPredictor(nn.Module):
-    """From the states of some tokens of an item to those at other places, of `places` in all.
+    """From the states of some tokens of an item to those at other places, of `positions` in all.
 
     Every place has a learned vector. It is added to a context's states, after a linear map to the
     predictor's own width, and a learned token with it stands for each place that is asked for; a
     transformer runs over all of them, and a linear map gives states as wide as those that came in.
     """
 
-    def __init__(self, width: int, places: int, shape: TransformerConfig) -> None:
+    def __init__(self, width: int, positions: int, shape: TransformerConfig) -> None:
         super().__init__()
         self.narrow = nn.Linear(width, shape.width)
         self.widen = nn.Linear(shape.width, width)
-        self.asked = nn.Parameter(torch.randn(shape.width) * 0.02)
-        self.place = nn.Parameter(torch.randn(places, shape.width) * 0.02)
+        self.query = nn.Parameter(torch.randn(shape.width) * 0.02)
+        self.position = nn.Parameter(torch.randn(positions, shape.width) * 0.02)
         self.transformer = TokenTransformer(shape)
 
     def forward(
@@ -73,11 +73,11 @@ class TransformerPredictor(nn.Module):
 
         `states` may begin with further ones, m - k of them, that have no place of their own.
         """
-        places = self.place.expand(len(states), -1, -1)
+        positions = self.position.expand(len(states), -1, -1)
         seen = self.narrow(states)
         free = seen.shape[1] - context.shape[1]
-        placed = seen[:, free:] + take(places, context)
-        asked = (self.asked + take(places, wanted)).to(seen.dtype)
-        mixed = self.transformer(torch.cat([seen[:, :free], placed, asked], 1), None)
+        placed = seen[:, free:] + take(positions, context)
+        queries = (self.query + take(positions, wanted)).to(seen.dtype)
+        mixed = self.transformer(torch.cat([seen[:, :free], placed, queries], 1), None)
         out: Tensor = self.widen(mixed[:, -wanted.shape[1] :])
         return out

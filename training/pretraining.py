@@ -45,7 +45,7 @@ from .run_data import (
     read_source,
     report,
     report_cut,
-    report_whole,
+    report_items,
 )
 from .text_data import TextData, text_data
 from .tokenizers.smiles import smiles_tokenizer
@@ -90,7 +90,7 @@ def pretrain(
     changed = override(settings, changes)
     if changed.steps != settings.steps:
         steps = changed.steps
-    asked, settings = (
+    full_settings, settings = (
         override(resized(settings, steps=number, seed=seed, items=count), changes)
         for number in (None, steps)
     )
@@ -104,7 +104,7 @@ def pretrain(
         else {SHA256: sha256(read.tokenizer).hexdigest()},
         # A run too short for its warm-up has a shorter one, and may yet be prolonged.
         "settings": (
-            run_folder.settings_of(asked, but=("seed", "steps"))
+            run_folder.settings_of(full_settings, but=("seed", "steps"))
             if recipe.stages is None
             else run_folder.settings_of(settings, but=("seed",))
         ),
@@ -151,8 +151,8 @@ def _read(
         assert spec is not None
         pairs = corpus(spec, reading, what=name)
         source = run_folder.source(spec, out, pairs)
-        items, words, settings = _texts(recipe, pairs, tokenizer)
-        return _Read(items=items, tokenizer=words, settings=settings, source=source)
+        items, content, settings = _texts(recipe, pairs, tokenizer)
+        return _Read(items=items, tokenizer=content, settings=settings, source=source)
     if tokenizer:
         raise InvalidInput(f"--tokenizer says nothing to {name}, not of texts; leave it out")
     if spec is None:
@@ -162,8 +162,8 @@ def _read(
         source, items = shown.__name__, shown()
     else:
         if recipe.read is not None:
-            items = recipe.read(_whole(spec, reading))
-            report_whole(spec, items)
+            items = recipe.read(_existing_path(spec, reading))
+            report_items(spec, items)
         else:
             items = read_source(spec, reading, modality=recipe.modality)
         source = run_folder.source(spec, out)
@@ -175,20 +175,20 @@ def _texts(
     recipe: Recipe[Any, Any], parts: Split, tokenizer: Path | None
 ) -> tuple[Any, bytes, Any]:
     """Tokenise pairs of texts, whose vocabulary is learned, and fit the settings to it."""
-    words = (
+    content = (
         tokenizer.read_bytes()
         if tokenizer
         else train_tokenizer(text for pair in parts.train for text in (pair.summary, pair.body))
     )
-    texts = quick(text_data(parts, words))  # refuses what is no tokenizer
+    texts = quick(text_data(parts, content))  # refuses what is no tokenizer
     report_cut(texts, max_length=MAX_LENGTH)
-    vocabulary = Tokenizer.from_str(words.decode()).get_vocab_size()
+    vocabulary = Tokenizer.from_str(content.decode()).get_vocab_size()
     settings = recipe.settings
     settings = replace(settings, shape=replace(settings.shape, vocabulary=vocabulary))
-    return texts, words, settings
+    return texts, content, settings
 
 
-def _whole(spec: str, reading: Sequence[str]) -> Path:
+def _existing_path(spec: str, reading: Sequence[str]) -> Path:
     """Give the path of data that a recipe reads itself, which no word of `--read` is about."""
     if reading:
         raise InvalidInput(f"--read {reading[0]}: the recipe reads {spec} as a whole; leave it out")
@@ -240,7 +240,7 @@ def _run(
 
 
 def _save(
-    encoder: nn.Module, words: bytes | None, data: Any, lineage: Mapping[str, object], out: Path
+    encoder: nn.Module, content: bytes | None, data: Any, lineage: Mapping[str, object], out: Path
 ) -> None:
     """Save an encoder: of a classifier that inside it, of a shared space each in a folder."""
     inner = encoder.encoder if isinstance(encoder, Classifier) else encoder
@@ -250,8 +250,8 @@ def _save(
             _report_saved(out / name)
         return
     if isinstance(inner, TextEncoder):
-        assert words is not None
-        encoder_folder.save(TextModel(encoder=inner, tokenizer=words, lineage=lineage), out)
+        assert content is not None
+        encoder_folder.save(TextModel(encoder=inner, tokenizer=content, lineage=lineage), out)
     else:
         tensors = cast("TensorEncoder", inner)
         is_images = isinstance(data, Source) and tensors.modality == "image"

@@ -27,7 +27,7 @@ def seed_at(seed: int, *path: int) -> int:
 def evenly(items: Sequence[Item], count: int) -> list[Item]:
     """Pick `count` items, or all if there are fewer, from all over a corpus that is in order."""
     count = min(count, len(items))
-    return [items[place * len(items) // count] for place in range(count)]
+    return [items[index * len(items) // count] for index in range(count)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .encoders.encoder import refuse_sizes_below_one
-from .fsdp import shard_like, whole
+from .fsdp import full_tensor, shard_like
 from .schedules import Schedule
 
 
@@ -128,7 +128,7 @@ class Codebook(nn.Module):
         self.idle.copy_(torch.where(used, 0, self.idle + 1))
         overdue = (self.idle > self.patience).nonzero()[:, 0]
         picked = torch.randint(len(states), (len(overdue),), device=states.device)
-        vectors = whole(self.vectors).clone()
+        vectors = full_tensor(self.vectors).clone()
         vectors[overdue] = states[picked].to(vectors)
         self.vectors.copy_(shard_like(vectors, self.vectors))
         self.idle[overdue] = 0

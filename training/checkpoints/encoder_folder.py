@@ -131,7 +131,7 @@ def save(model: TextModel[TextEncoder] | TensorModel, folder: Path) -> None:
     """
     encoder = model.encoder
     about: dict[str, object] = {
-        "encoder": _word(encoder),
+        "encoder": _encoder_name(encoder),
         "shape": asdict(encoder.shape),
         "attention": [_attention(layer) for layer in _layers(encoder)],
         "lineage": dict(model.lineage),
@@ -174,14 +174,15 @@ def load(folder: Path) -> TextModel[TextEncoder] | TensorModel:
     path = folder / ABOUT
     with _naming(path):
         about = json.loads(path.read_text("utf-8"))
-        word = str(about.get("encoder", TEXT))
-    if word not in (TEXT, *ENCODERS):
+        encoder_name = str(about.get("encoder", TEXT))
+    if encoder_name not in (TEXT, *ENCODERS):
         raise InvalidInput(
-            f"{path} is of a {word!r} encoder; this version reads {', '.join((TEXT, *ENCODERS))}"
+            f"{path} is of a {encoder_name!r} encoder; this version reads "
+            f"{', '.join((TEXT, *ENCODERS))}"
         )
     model: TextModel[TextEncoder] | TensorModel
     with _naming(path):
-        model = _text_model(about) if word == TEXT else _tensor_model(word, about)
+        model = _text_model(about) if encoder_name == TEXT else _tensor_model(encoder_name, about)
         if "attention" in about:
             _attend(model.encoder, about["attention"])
         digests = dict(about.get("sha256", {}))  # none in folders older than they
@@ -193,9 +194,9 @@ def load(folder: Path) -> TextModel[TextEncoder] | TensorModel:
     if isinstance(model, TensorModel):
         return model
     with _naming(folder / TOKENIZER):
-        words = (folder / TOKENIZER).read_bytes()
-        _refuse_other(folder / TOKENIZER, words, digests)
-        return replace(model, tokenizer=words)
+        tokenizer = (folder / TOKENIZER).read_bytes()
+        _refuse_other(folder / TOKENIZER, tokenizer, digests)
+        return replace(model, tokenizer=tokenizer)
 
 
 def refuse_two_models(folder: Path) -> None:
@@ -272,8 +273,8 @@ def _text_model(about: Mapping[str, Any]) -> TextModel[TextEncoder]:
     )
 
 
-def _tensor_model(word: str, about: Mapping[str, Any]) -> TensorModel:
-    make, shape = ENCODERS[word]
+def _tensor_model(encoder_name: str, about: Mapping[str, Any]) -> TensorModel:
+    make, shape = ENCODERS[encoder_name]
     facts = {key: fact for key, fact in about["input"].items() if key not in SPEC}
     values = about.get("values")
     return TensorModel(
@@ -285,26 +286,26 @@ def _tensor_model(word: str, about: Mapping[str, Any]) -> TensorModel:
     )
 
 
-def _read(kind: Any, said: Any) -> Any:
+def _read(kind: Any, value: Any) -> Any:
     """Read a part of a shape from JSON: dataclasses from objects, tuples from lists.
 
     What is not said has its default, as a text encoder's head in folders older than heads.
     """
     if is_dataclass(kind):
         kinds = get_type_hints(kind)
-        return cast("Any", kind)(**{name: _read(kinds[name], part) for name, part in said.items()})
+        return cast("Any", kind)(**{name: _read(kinds[name], part) for name, part in value.items()})
     if get_origin(kind) is tuple:
-        return tuple(_read(get_args(kind)[0], part) for part in said)
-    return said
+        return tuple(_read(get_args(kind)[0], part) for part in value)
+    return value
 
 
-def _word(encoder: nn.Module) -> str:
+def _encoder_name(encoder: nn.Module) -> str:
     """Name an encoder in encoder.json."""
     if isinstance(encoder, TextEncoder):
         return TEXT
-    for word, (make, _) in ENCODERS.items():
+    for encoder_name, (make, _) in ENCODERS.items():
         if type(encoder) is make:
-            return word
+            return encoder_name
     raise InvalidInput(
         f"{type(encoder).__name__} cannot be saved; an encoder is one of "
         f"{', '.join((TEXT, *ENCODERS))}"

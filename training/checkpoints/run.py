@@ -18,14 +18,19 @@ from torch.optim import Optimizer
 
 from attar.errors import InvalidInput
 
-from ..fsdp import shard_like, whole
+from ..fsdp import full_tensor, shard_like
 from ..lineage import FRESH, Lineage, refuse_other
 
 CHECKPOINT: Final = "checkpoint.safetensors"
 METHOD, OPTIMISER = "method.", "optimiser."
 PER_RUN: Final = {"params", "lr"}  # of a group of parameters: the rate follows the step
-RENAMED: Final = {"slow.": "target.", "answer.": "classifier."}
-"""Modules of methods whose names have changed: checkpoints of before have the first ones."""
+RENAMED: Final = {
+    "slow.": "target.",
+    "answer.": "classifier.",
+    "predictor.asked": "predictor.query",
+    "predictor.place": "predictor.position",
+}
+"""Old and new names of parameters of methods: older checkpoints have the old ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +87,7 @@ def save_checkpoint(
     header = {**asdict(record), "groups": state["param_groups"], "numbers": numbers}
     copies = {}
     for name, tensor in tensors.items():
-        full = whole(tensor.detach())
+        full = full_tensor(tensor.detach())
         if write:  # a copy each: tied weights share their storage, and safetensors refuses that
             copies[name] = full.cpu().contiguous().clone()
     if not write:
@@ -167,8 +172,8 @@ def _refuse_other_groups(path: Path, then: Any, now: Any) -> None:
     for number, groups in enumerate(zip(then, now, strict=False)):
         # Another version of torch may have more settings, so only those that both have.
         for name in set.intersection(*map(set, groups)) - PER_RUN:
-            for said, group in zip(facts, groups, strict=True):
-                said[f"optimiser.{number}.{name}"] = group[name]
+            for group_facts, group in zip(facts, groups, strict=True):
+                group_facts[f"optimiser.{number}.{name}"] = group[name]
     refuse_other(path, *facts)
 
 
@@ -181,6 +186,8 @@ def _part(
     """Leave this process's part of what a method that is parted among several has read."""
     own = method.state_dict()
     weights |= {name: shard_like(t, own[name]) for name, t in weights.items() if name in own}
-    for place, its in enumerate(p for group in optimiser.param_groups for p in group["params"]):
-        values = state.get(place, {})
-        values |= {k: shard_like(v, its) for k, v in values.items() if isinstance(v, Tensor)}
+    for index, parameter in enumerate(
+        p for group in optimiser.param_groups for p in group["params"]
+    ):
+        values = state.get(index, {})
+        values |= {k: shard_like(v, parameter) for k, v in values.items() if isinstance(v, Tensor)}

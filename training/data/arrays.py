@@ -78,16 +78,16 @@ def array_rows(
         )
     if form not in (None, *get_args(Form)):
         raise InvalidInput(f"form is one of {', '.join(get_args(Form))}; got {form!r}")
-    found = form or _form(values)
-    if values.ndim not in {"image": (3, 4), "series": (2, 3), "table": (2,)}[found]:
-        raise ShapeError(f"{name} cannot be read as {found} items; got {values.shape}")
-    if side is not None and (found != "image" or not 1 <= side <= LARGEST):
+    item_form = form or _form(values)
+    if values.ndim not in {"image": (3, 4), "series": (2, 3), "table": (2,)}[item_form]:
+        raise ShapeError(f"{name} cannot be read as {item_form} items; got {values.shape}")
+    if side is not None and (item_form != "image" or not 1 <= side <= LARGEST):
         raise InvalidInput(
-            f"side is the pixels of an image, from 1 to {LARGEST}; got {side} for {name}, {found} "
-            "items"
+            f"side is the pixels of an image, from 1 to {LARGEST}; got {side} for {name}, "
+            f"{item_form} items"
         )
-    rows = ArrayRows(name=name, values=values, form=found, side=side)
-    if found == "image":
+    rows = ArrayRows(name=name, values=values, form=item_form, side=side)
+    if item_form == "image":
         _check_images(name, values)
     return rows
 

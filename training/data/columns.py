@@ -69,12 +69,12 @@ def read_table(path: Path) -> TextTable:
             else:
                 blank += 1
     _check_names(path, names, rows)
-    said = delimiter != ("\t" if ".tsv" in suffix_of(path) else ",")
+    is_unusual = delimiter != ("\t" if ".tsv" in suffix_of(path) else ",")
     mark = {"\t": "tabs", ";": "semicolons", ",": "commas"}[delimiter]
     return TextTable(
         dict(zip(names, zip(*rows, strict=True), strict=True)),
         {"blank lines": blank} if blank else {},
-        (f"fields of {path.name} end at {mark}",) if said else (),
+        (f"fields of {path.name} end at {mark}",) if is_unusual else (),
     )
 
 
@@ -289,17 +289,17 @@ def _parted(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[str, int]]:
     """Give the rows that train, those that test, and how many say something else."""
     lower = np.array([_part_word(name, word) for word in words])
-    said = Counter(lower.tolist())
-    test = best_test(said)
+    counts = Counter(lower.tolist())
+    test = best_test(counts)
     trains = np.isin(lower, TRAIN)
     if test is None or not trains.any():
         raise InvalidInput(
             f"{path}: column {name!r} must say train or test (or, called is_test or is_train, true "
-            f"or false) of each row, and both at least once; got {', '.join(sorted(said)[:5])}"
+            f"or false) of each row, and both at least once; got {', '.join(sorted(counts)[:5])}"
         )
     others = {
         f"rows that say {word or 'nothing'}": count
-        for word, count in sorted(said.items())
+        for word, count in sorted(counts.items())
         if word not in (*TRAIN, test)
     }
     return np.flatnonzero(trains), np.flatnonzero(lower == test), others

@@ -11,7 +11,7 @@ from attar.errors import InvalidInput, MissingExtra, NotFound
 
 from .columns import read_table
 from .folder import TABLES, exists, stem_of, suffix_of, text_files
-from .pairs import Pair, line_objects, pair_of, whole_text
+from .pairs import Pair, line_objects, pair_of, valid_text
 from .split import TEST, TRAIN
 
 LINES, JSON_LINES = (".txt", ".text"), (".jsonl", ".ndjson", ".json")
@@ -106,7 +106,7 @@ def _objects(path: Path, column: str | None) -> Corpus:
                 f"{path}, line {number}: {key!r} is {_shown(text)}; each line is an object with a "
                 "text there, or choose another by --read column=NAME"
             )
-        texts.append(whole_text(f"{path}, line {number}", text))
+        texts.append(valid_text(f"{path}, line {number}", text))
     return _alone(path, texts, f"{key!r} of lines", passed_over)
 
 
@@ -151,15 +151,15 @@ def _columns(
 def _alone(path: Path, texts: Iterable[str], where: str, passed_over: Mapping[str, int]) -> Corpus:
     """Pair each text with a span of it."""
     left = Counter(passed_over)
-    kept: dict[str, None] = {}
+    unique: dict[str, None] = {}
     for text in map(str.strip, texts):
         if not text:
             left["blank texts"] += 1
-        elif text in kept:
+        elif text in unique:
             left["texts that occur before"] += 1
         else:
-            kept[text] = None
-    pairs = tuple(Pair(text, "", _span(text), text) for text in kept)
+            unique[text] = None
+    pairs = tuple(Pair(text, "", _span(text), text) for text in unique)
     return Corpus(
         str(path),
         pairs,

@@ -59,7 +59,9 @@ def read_property(
         numbers = np.array([float(value) for value in values])
     except ValueError as error:
         raise InvalidInput(f"{path}: {name} must be numbers; {error}") from error
-    train, test = ([at for at, word in enumerate(parts) if word == said] for said in PARTS)
+    train, test = (
+        [at for at, word in enumerate(parts) if word == part_name] for part_name in PARTS
+    )
     if not train or not test:
         raise InvalidInput(f"{path}: {part} must say train of some rows and test of others")
     return Property(

@@ -65,10 +65,10 @@ class ParquetRows:
         groups = np.searchsorted(self._ends, wanted, side="right")
         tables, order = [], []
         for group in np.unique(groups):
-            places = np.flatnonzero(groups == group)
+            positions = np.flatnonzero(groups == group)
             start = self._ends[group - 1] if group else 0
-            tables.append(self._group(int(group)).take(wanted[places] - start))
-            order.append(places)
+            tables.append(self._group(int(group)).take(wanted[positions] - start))
+            order.append(positions)
         back = torch.from_numpy(np.argsort(np.concatenate(order)))
         return self._layout(pa.concat_tables(tables))[back]
 
@@ -165,8 +165,8 @@ def _complete(group: Any, column: str, *, image: bool) -> bool:
     for at in range(group.num_columns):
         leaf = group.column(at)
         if leaf.path_in_schema == column or leaf.path_in_schema.startswith(f"{column}."):
-            known = leaf.statistics is not None and leaf.statistics.has_null_count
-            without_nulls[leaf.path_in_schema] = known and leaf.statistics.null_count == 0
+            has_statistics = leaf.statistics is not None and leaf.statistics.has_null_count
+            without_nulls[leaf.path_in_schema] = has_statistics and leaf.statistics.null_count == 0
     if image:
         names = column, *(f"{column}.{field}" for field in CONTENT)
         return any(without_nulls.get(name, False) for name in names)

@@ -24,7 +24,7 @@ def synthetic_molecules(
     count = pretrained + train + test
     kinds = draw.integers(2, size=(count, 2))
     smiles = tuple(_molecule(bool(amide), bool(para), draw) for amide, para in kinds)
-    probed, asked = slice(pretrained, pretrained + train), slice(pretrained + train, None)
+    probed, tested = slice(pretrained, pretrained + train), slice(pretrained + train, None)
     return Molecules(
         train=smiles[:pretrained],
         properties=tuple(
@@ -32,8 +32,8 @@ def synthetic_molecules(
                 name=name,
                 train=smiles[probed],
                 train_values=values[probed].astype(np.float64),
-                test=smiles[asked],
-                test_values=values[asked].astype(np.float64),
+                test=smiles[tested],
+                test_values=values[tested].astype(np.float64),
             )
             for name, values in zip(("amide", "para"), kinds.T, strict=True)
         ),

@@ -54,7 +54,7 @@ def _clip(label: int, timbre: Timbre, draw: np.random.Generator) -> NDArray[np.f
     else:
         starts = onset + np.array([0, 0.3, 0.6]) + draw.uniform(-0.03, 0.03, 3)
         order = zip(ORDERS[label], starts, strict=True)
-        played = sum(_note(notes[place], start, 0.28, time, timbre) for place, start in order)
+        played = sum(_note(notes[index], start, 0.28, time, timbre) for index, start in order)
     noise = draw.normal(size=LENGTH)
     if timbre == "reed":
         noise = noise / 2 + np.sin(2 * np.pi * 100 * time + draw.uniform(0, 2 * np.pi))

@@ -93,7 +93,9 @@ class VitEncoder(TokenEncoder):
         out: Tensor = self.patches(image).flatten(2).transpose(1, 2)
         return out
 
-    def place(self, content: Float[Tensor, "b patches width"]) -> Float[Tensor, "b patches width"]:
+    def add_positions(
+        self, content: Float[Tensor, "b patches width"]
+    ) -> Float[Tensor, "b patches width"]:
         """Add the learned positions."""
         return content + self.position
 

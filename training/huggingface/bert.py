@@ -145,16 +145,16 @@ def encoder(
     shape = _shape(described, kin, depth=depth, positions=len(positions) - first)
     ours["tokens.position.weight"] = positions[first : first + shape.max_length]
     with torch.device("meta"):  # sizes alone: damage is told before memory is asked for
-        made = TextEncoder(shape)
+        model = TextEncoder(shape)
     ours |= {f"head.{name}": weight for name, weight in head.items()}
-    for name, expected in made.state_dict().items():
+    for name, expected in model.state_dict().items():
         if ours[name].shape != expected.shape:
             raise InvalidInput(
                 f"{path} does not fit config.json: {name} has shape {(*ours[name].shape,)} and "
                 f"should have {(*expected.shape,)}"
             )
-    made.load_state_dict(ours, assign=True)
-    return made
+    model.load_state_dict(ours, assign=True)
+    return model
 
 
 def write(model: TextModel[TextEncoder], folder: Path) -> None:
@@ -198,12 +198,12 @@ def write(model: TextModel[TextEncoder], folder: Path) -> None:
     weights[f"{EMBEDDINGS}.token_type_embeddings.weight"] = segments
     save_pretrained.write(folder, config, weights)
     (folder / "tokenizer.json").write_bytes(model.tokenizer)
-    said = {
+    settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": shape.max_length,
         "pad_token": tokenizer.id_to_token(padding),
     }
-    (folder / "tokenizer_config.json").write_text(json.dumps(said, indent=2) + "\n")
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
 
 
 def _shape(described: Described, kin: Kin, *, depth: int, positions: int) -> TextConfig:

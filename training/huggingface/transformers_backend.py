@@ -66,14 +66,14 @@ def encoder(described: Described, head: Mapping[str, Tensor], path: Path) -> Tra
         limit = min(described.limit or positions, positions)
     else:
         limit = described.limit or positions
-    made = TransformersEncoder(
+    model = TransformersEncoder(
         load(described.root, described.config, path),
         Head(described.head, width),
         max_length=limit,
         normalized=described.normalized,
     )
-    made.head.load_state_dict(head)
-    return made
+    model.head.load_state_dict(head)
+    return model
 
 
 def check_depth(config: Mapping[str, Any], where: Path, path: Path) -> None:
@@ -81,11 +81,11 @@ def check_depth(config: Mapping[str, Any], where: Path, path: Path) -> None:
     depth = size(config, "num_hidden_layers", where)
     try:
         with safe_open(path, framework="pt") as weights:
-            found = len(weights.keys())
+            count = len(weights.keys())
     except (OSError, SafetensorError) as error:
         raise InvalidInput(f"{path} is damaged: {error}") from error
-    if depth > found:
-        raise InvalidInput(f"{path} has fewer weights than {where} has layers: {found} for {depth}")
+    if depth > count:
+        raise InvalidInput(f"{path} has fewer weights than {where} has layers: {count} for {depth}")
 
 
 def load(
@@ -121,9 +121,9 @@ def load(
             )
     except Exception as error:  # whatever the library raises, the folder is what it met
         raise InvalidInput(f"transformers cannot load {root}: {error}") from error
-    for name, found, expected in sorted(loaded["mismatched_keys"]):
+    for name, actual, expected in sorted(loaded["mismatched_keys"]):
         raise InvalidInput(
-            f"{path} does not fit config.json: {name} has shape {(*found,)} and should have "
+            f"{path} does not fit config.json: {name} has shape {(*actual,)} and should have "
             f"{(*expected,)}"
         )
     if missing := sorted(name for name in loaded["missing_keys"] if not name.startswith(unused)):

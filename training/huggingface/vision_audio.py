@@ -74,10 +74,10 @@ class ImageTower(nn.Module):
 
     def forward(self, image: UInt8[Tensor, "b height width 3"]) -> Float[Tensor, "b dim"]:
         """Embed RGB images of one size."""
-        given = self.network(pixel_values=self.pixels(image))
+        outputs = self.network(pixel_values=self.pixels(image))
         # CLIP alone norms the class token after pooling it; the others' poolers may be untrained.
         clip = isinstance(self.projection, nn.Linear)
-        state: Tensor = given.pooler_output if clip else given.last_hidden_state[:, 0]
+        state: Tensor = outputs.pooler_output if clip else outputs.last_hidden_state[:, 0]
         return unit(self.projection(state))
 
 
@@ -166,7 +166,7 @@ def _images(folder: Path, config: Mapping[str, Any]) -> Tower:
     network, projection = (
         _clip(folder, config, "vision")
         if config["model_type"] in (CLIP, "clip_vision_model")
-        else (_whole(folder, config), nn.Identity())
+        else (_load_model(folder, config), nn.Identity())
     )
     height, width = pixels.crop
     patch = size(inner, "patch_size", where)
@@ -201,7 +201,7 @@ def _speech(folder: Path, config: Mapping[str, Any], max_seconds: float) -> Towe
             f"{folder} takes {least / rate:g} s of sound at least; got {max_seconds:g} s at most"
         )
     return Tower(
-        encoder=SpeechTower(_whole(folder, config), normalise=sound.normalise).eval(),
+        encoder=SpeechTower(_load_model(folder, config), normalise=sound.normalise).eval(),
         spec=TensorSpec(
             name="waveform",
             dtype="float32",
@@ -242,7 +242,7 @@ def _captions(folder: Path, config: Mapping[str, Any]) -> TextModel[TextNetwork]
     )
 
 
-def _whole(folder: Path, config: Mapping[str, Any]) -> nn.Module:
+def _load_model(folder: Path, config: Mapping[str, Any]) -> nn.Module:
     """Fill the network that config.json describes."""
     path = folder / "model.safetensors"
     transformers_backend.check_depth(config, folder / "config.json", path)

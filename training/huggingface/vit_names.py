@@ -81,15 +81,15 @@ def read(folder: Path, *, normalized: bool = True) -> VitEncoder:
     ours["first"] = (first + positions[:, :1]).flatten()  # of the class token both are constant
     ours["position"] = positions[0, 1:]
     with torch.device("meta"):  # sizes alone: damage is told before memory is asked for
-        made = VitEncoder(shape)
-    for name, expected in made.state_dict().items():
+        encoder = VitEncoder(shape)
+    for name, expected in encoder.state_dict().items():
         if ours[name].shape != expected.shape:
             raise InvalidInput(
                 f"{path} does not fit {where.name}: {name} has shape {(*ours[name].shape,)} and "
                 f"should have {(*expected.shape,)}"
             )
-    made.load_state_dict(ours, assign=True)
-    return made.eval()
+    encoder.load_state_dict(ours, assign=True)
+    return encoder.eval()
 
 
 def write(encoder: VitEncoder, folder: Path) -> None:

@@ -33,9 +33,9 @@ def dino(
     """
     check_pair("student and teacher", student, teacher, at_least=1)
     with torch.autocast(student.device.type, enabled=False):
-        given = ((full_precision(teacher.detach()) - centre) / teacher_temperature).softmax(dim=1)
+        p = ((full_precision(teacher.detach()) - centre) / teacher_temperature).softmax(dim=1)
         log_p = (full_precision(student) / student_temperature).log_softmax(dim=1)
-        return -(given * log_p).sum(dim=1).mean()
+        return -(p * log_p).sum(dim=1).mean()
 
 
 @torch.no_grad()

@@ -84,8 +84,8 @@ def mix_hard(
         nearest = (q @ k.T).topk(hardest, dim=1).indices  # (n, hardest)
 
         def drawn(count: int) -> Float[Tensor, "n count d"]:
-            places = torch.randint(hardest, (len(q), count), generator=generator)
-            return k[nearest.gather(1, places.to(nearest.device))]
+            indices = torch.randint(hardest, (len(q), count), generator=generator)
+            return k[nearest.gather(1, indices.to(nearest.device))]
 
         def shares(count: int) -> Float[Tensor, "n count 1"]:
             return torch.rand(len(q), count, 1, generator=generator, dtype=torch.float64).to(q)

@@ -52,13 +52,13 @@ def few_shot(
     """
     if each < 1 or draws < 2:
         raise InvalidInput(f"each must be at least 1 and draws 2; got {each} and {draws}")
-    known, asked = unit("train", train), unit("test", test)
+    train_rows, test_rows = unit("train", train), unit("test", test)
     labels, truth = np.asarray(train_labels), np.asarray(test_labels)
     centroid, nearest = [], []
     for draw in range(draws):
         rows = few_rows(labels, each, seed=seed + draw)
-        centroid.append(centroid_accuracy(known[rows], labels[rows], asked, truth))
-        nearest.append(knn_accuracy(known[rows], labels[rows], asked, truth, k=1))
+        centroid.append(centroid_accuracy(train_rows[rows], labels[rows], test_rows, truth))
+        nearest.append(knn_accuracy(train_rows[rows], labels[rows], test_rows, truth, k=1))
     return FewShot(centroid=_spread(centroid), nearest=_spread(nearest))
 
 
@@ -66,9 +66,9 @@ def centroid_accuracy(
     train: ArrayLike, train_labels: ArrayLike, test: ArrayLike, test_labels: ArrayLike
 ) -> float:
     """Give the share of test rows whose nearest class centroid, by cosine, is their own's."""
-    known, labels = unit("train", train), np.asarray(train_labels)
+    rows, labels = unit("train", train), np.asarray(train_labels)
     classes = np.unique(labels)
-    centroids = np.stack([known[labels == label].mean(axis=0) for label in classes])
+    centroids = np.stack([rows[labels == label].mean(axis=0) for label in classes])
     cosines = unit("test", test) @ unit("centroids", centroids).T  # (m, classes)
     return float((classes[cosines.argmax(axis=1)] == np.asarray(test_labels)).mean())
 

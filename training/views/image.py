@@ -144,7 +144,7 @@ def natural(
                 draws = step.forward_parameters((len(rows), *data.shape[1:]))
                 data = data.index_copy(0, there, step(data[there], params=draws))
                 if name == "jittered":
-                    factors[rows] = torch.stack([draws[f"{word}_factor"] for word in COLOUR], 1)
+                    factors[rows] = torch.stack([draws[f"{part}_factor"] for part in COLOUR], 1)
         return View(data, {**params, "colour": factors})
 
     return view
