@@ -1,4 +1,4 @@
-"""Pretraining: read what a recipe learns from, run it, and save its encoder."""
+"""Pretraining: read the data of a recipe, run it, and save its encoder."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -73,15 +73,16 @@ def pretrain(
 ) -> Path:
     """Run a recipe, such as `image/simclr`, and save its encoder; give the folder, `out`.
 
-    `data` is a file, a folder or a shipped name; without it, what the recipe's claim is shown on.
-    `reading` says how it is read and `changes` are settings of the recipe, both as `name=value`.
-    `steps` are optimiser steps, the recipe's if not given. A run that was interrupted goes on where
-    it stopped; `restart` begins it anew. `micro_batch` rows have their activations kept at a time,
-    `compiled` compiles the networks, `workers` threads prepare batches, and `strategy` says how
-    parameters are kept under torchrun: none of them changes what is computed.
+    `data` is a file, a folder or a shipped name; the default is the data of the recipe's claim.
+    `reading` are the options of the reader and `changes` the settings of the recipe to change, both
+    as `name=value`. `steps` are optimiser steps; the default is the recipe's. An interrupted run
+    continues at its last checkpoint; `restart` starts it again. `micro_batch` is the number of rows
+    whose activations are in memory together, `compiled` compiles the networks, `workers` threads
+    prepare batches, and `strategy` is "ddp" or "fsdp" under torchrun; none of these changes the
+    result.
 
-    Raises NotFound for an unknown recipe or path, InvalidInput that names what is wrong with the
-    data, the words or the settings, and AlreadyExists where `out` holds something else.
+    Raises NotFound for an unknown recipe or path, InvalidInput that names the error in the data,
+    the options or the settings, and AlreadyExists where `out` holds something else.
     """
     out, recipe = Path(out), find(name)
     read = _read(recipe, name, out, data=data, reading=reading, tokenizer=tokenizer)
@@ -97,12 +98,8 @@ def pretrain(
     run_folder.say_small(settings, items=count, usual=recipe.settings.batch_size)
     lineage = {
         "recipe": name,
-        "data": read.source,
-        "read": chosen(TextReading() if recipe.modality == "text" else Reading(), reading),
-        "tokenizer": None
-        if read.tokenizer is None
-        else {SHA256: sha256(read.tokenizer).hexdigest()},
-        # A run too short for its warm-up has a shorter one, and may yet be prolonged.
+        **_facts(recipe, read, reading),
+        # A run that is too short for its warm-up gets a shorter one, and may be prolonged later.
         "settings": (
             run_folder.settings_of(full_settings, but=("seed", "steps"))
             if recipe.stages is None
@@ -128,12 +125,22 @@ def pretrain(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Read:
-    """What a recipe learns from, and what that decides."""
+    """The items that a recipe trains on, and what depends on them."""
 
     items: Any
     tokenizer: bytes | None
     settings: Any
     source: object  # for the lineage
+
+
+def _facts(recipe: Recipe[Any, Any], read: _Read, reading: Sequence[str]) -> dict[str, object]:
+    """Give the lineage of the data: its source, how it was read, and its tokenizer."""
+    tokenizer = read.tokenizer
+    return {
+        "data": read.source,
+        "read": chosen(TextReading() if recipe.modality == "text" else Reading(), reading),
+        "tokenizer": None if tokenizer is None else {SHA256: sha256(tokenizer).hexdigest()},
+    }
 
 
 def _read(
@@ -145,7 +152,7 @@ def _read(
     reading: Sequence[str],
     tokenizer: Path | None,
 ) -> _Read:
-    """Read the data of a run, or what the recipe's claim is shown on."""
+    """Read the data of a run; without `data`, that of the recipe's claim."""
     spec = SHIPPED.get(recipe.modality) if data is None else named(data)
     if recipe.modality == "text":
         assert spec is not None
@@ -174,7 +181,7 @@ def _read(
 def _texts(
     recipe: Recipe[Any, Any], parts: Split, tokenizer: Path | None
 ) -> tuple[Any, bytes, Any]:
-    """Tokenise pairs of texts, whose vocabulary is learned, and fit the settings to it."""
+    """Tokenise pairs of texts, with a learned vocabulary by default; fit the settings to it."""
     content = (
         tokenizer.read_bytes()
         if tokenizer
@@ -189,7 +196,7 @@ def _texts(
 
 
 def _existing_path(spec: str, reading: Sequence[str]) -> Path:
-    """Give the path of data that a recipe reads itself, which no word of `--read` is about."""
+    """Give the path of data that a recipe reads by itself; raise where it is missing."""
     if reading:
         raise InvalidInput(f"--read {reading[0]}: the recipe reads {spec} as a whole; leave it out")
     if not Path(spec).exists():
@@ -198,7 +205,7 @@ def _existing_path(spec: str, reading: Sequence[str]) -> Path:
 
 
 def _count(data: Any) -> int:
-    """Give how many items the smallest part that a run learns from has."""
+    """Count the items of the smallest part that a run trains on."""
     match data:
         case TextData():
             return len(data.pairs.first)
@@ -219,7 +226,7 @@ def _run(
     *,
     lineage: Lineage,
 ) -> tuple[nn.Module, Path]:
-    """Fit each run of a recipe; give the last one's encoder and folder."""
+    """Fit each run of a recipe; give the encoder and the folder of the last one."""
     encoder: nn.Module | None = None
     folder = out
     for stage in recipe.runs(data, settings):
@@ -242,7 +249,7 @@ def _run(
 def _save(
     encoder: nn.Module, content: bytes | None, data: Any, lineage: Mapping[str, object], out: Path
 ) -> None:
-    """Save an encoder: of a classifier that inside it, of a shared space each in a folder."""
+    """Save an encoder: of a classifier the one inside, of a joint space each one in a folder."""
     inner = encoder.encoder if isinstance(encoder, Classifier) else encoder
     if isinstance(inner, JointSpace):
         for name, model in models(inner, lineage).items():

@@ -1,5 +1,7 @@
 """Retrieval probe: whether a query finds its own document."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -79,16 +81,7 @@ def labelled_scores(
     labels = np.asarray(query_labels)
     document_rows = query_rows if documents is None else unit("documents", documents)
     right_labels = labels if documents is None else np.asarray(document_labels)
-    if (
-        query_rows.shape[1] != document_rows.shape[1]
-        or labels.shape != (len(query_rows),)
-        or right_labels.shape != (len(document_rows),)
-    ):
-        raise ShapeError(
-            "queries (m, d) and documents (n, d) must each have a label a row; got "
-            f"{query_rows.shape} with {labels.shape} and {document_rows.shape} with "
-            f"{right_labels.shape}"
-        )
+    _check_labels(query_rows, labels, document_rows, right_labels)
     precisions, firsts = [], []
     for start in range(0, len(query_rows), CHUNK):
         chunk = slice(start, start + CHUNK)
@@ -113,6 +106,25 @@ def labelled_scores(
         "hit_at_1": float((first <= 1).mean()),
         f"hit_at_{k}": float((first <= k).mean()),
     }
+
+
+def _check_labels(
+    query_rows: NDArray[np.float32],
+    labels: NDArray[Any],
+    document_rows: NDArray[np.float32],
+    right_labels: NDArray[Any],
+) -> None:
+    """Raise ShapeError unless widths agree, and each row has a label."""
+    if (
+        query_rows.shape[1] != document_rows.shape[1]
+        or labels.shape != (len(query_rows),)
+        or right_labels.shape != (len(document_rows),)
+    ):
+        raise ShapeError(
+            "queries (m, d) and documents (n, d) must each have a label a row; got "
+            f"{query_rows.shape} with {labels.shape} and {document_rows.shape} with "
+            f"{right_labels.shape}"
+        )
 
 
 def scores(
