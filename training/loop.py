@@ -275,8 +275,8 @@ class _Run(Generic[Batch]):
                 part.compile()
         if sharded:
             mesh = init_device_mesh(fabric.device.type, (fabric.world_size,))
-            parted = Sharded(method, optimiser, mesh)
-            return cls(training, fabric, method, optimiser, precision, parted)
+            sharded_method = Sharded(method, optimiser, mesh)
+            return cls(training, fabric, method, optimiser, precision, sharded_method)
         model, stepper = fabric.setup(method, optimiser)
         model.mark_forward_method("loss")  # so that gradients are averaged over processes
         return cls(training, fabric, model, stepper, precision)

@@ -308,7 +308,7 @@ def _parted(
 def _part_word(name: str, word: str) -> str:
     """Give a word of a column of parts; true and false mean what the column's name says."""
     lower = word.strip().lower()
-    asks = set(re.findall(r"[a-z]+", name.lower()))
-    if lower in (*YES, *NO) and asks & {*TRAIN, *TEST}:
-        return "train" if (lower in YES) == bool(asks & {*TRAIN}) else "test"
+    name_parts = set(re.findall(r"[a-z]+", name.lower()))
+    if lower in (*YES, *NO) and name_parts & {*TRAIN, *TEST}:
+        return "train" if (lower in YES) == bool(name_parts & {*TRAIN}) else "test"
     return lower

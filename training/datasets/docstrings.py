@@ -98,8 +98,8 @@ def _package_pairs(package: str) -> Iterator[Pair]:
         parts = path.relative_to(root).with_suffix("").parts
         module = ".".join((package, *(part for part in parts if part != "__init__")))
         for name, docstring in _docstrings(_parse(_text(path)).body, module):
-            if parted := summary_and_body(docstring):
-                yield Pair(name=name, package=package, summary=parted[0], body=parted[1])
+            if halves := summary_and_body(docstring):
+                yield Pair(name=name, package=package, summary=halves[0], body=halves[1])
 
 
 def _docstrings(body: Iterable[ast.stmt], prefix: str) -> Iterator[tuple[str, str]]:

@@ -36,7 +36,7 @@ def read(folder: Path, declared: Declared = SILENT) -> TextModel[TextNetwork]:
     """
     described = describe(folder, declared)
     kind, where = described.config.get("model_type"), described.root / "config.json"
-    supported = (*bert.KIN, *transformers_backend.FAMILIES)
+    supported = (*bert.FAMILIES, *transformers_backend.FAMILIES)
     if kind not in supported:
         raise InvalidInput(f"{where} has model_type {kind!r}; attar imports {', '.join(supported)}")
     tokenizer = tokenization.read(
@@ -50,10 +50,10 @@ def read(folder: Path, declared: Declared = SILENT) -> TextModel[TextNetwork]:
     _refuse_other_weights(path)
     head = _head_weights(described)
     encoder: TextNetwork
-    if kin := bert.KIN.get(kind):
-        if not kin.offset:
+    if family := bert.FAMILIES.get(kind):
+        if not family.offset:
             tokenizer.refuse_left_padding(f"a {kind}")
-        encoder = bert.encoder(described, kin, _weights(path), head, path)
+        encoder = bert.encoder(described, family, _weights(path), head, path)
     else:
         encoder = transformers_backend.encoder(described, head, path)
     for name, weight in encoder.state_dict().items():

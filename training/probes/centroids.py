@@ -1,7 +1,7 @@
-"""Centroids: how far each item is from every class, by cosine or by the spread within classes.
+"""Centroids: the distance of each item to every class, by cosine or by the covariance in classes.
 
-A cosine to a centroid takes a class for a round cloud. What items have beside their class, such as
-how bright a star looks, stretches it; the covariance within classes as metric makes it round again.
+The cosine to a centroid assumes that a class is a round cloud. Properties other than the class,
+such as the brightness of a star, stretch the cloud; the Mahalanobis distance corrects for that.
 """
 
 from typing import TypeAlias
@@ -42,7 +42,7 @@ def mahalanobis_distances(train: ArrayLike, labels: ArrayLike, rows: ArrayLike) 
         (unit_rows - centroids[own]).astype(np.float64), assume_centered=True
     )
     values, vectors = np.linalg.eigh(covariance)
-    # A direction that no row leaves its class in has some room all the same.
+    # A direction without spread in any class gets a small positive one.
     widths = np.sqrt(np.maximum(values, max(1e-9 * values[-1], 1e-12)))
     whitening = (vectors / widths).astype(np.float32)
     items, centres = unit("rows", rows) @ whitening, centroids @ whitening
@@ -50,7 +50,7 @@ def mahalanobis_distances(train: ArrayLike, labels: ArrayLike, rows: ArrayLike) 
 
 
 def _labelled(train: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Give unit rows, and the place of each one's class."""
+    """Give unit rows (n, d), and the index of the class of each (n,)."""
     unit_rows, row_labels = unit("train", train), np.asarray(labels)
     if row_labels.shape != (len(unit_rows),):
         raise ShapeError(

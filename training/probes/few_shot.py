@@ -1,4 +1,7 @@
-"""Few-shot probe: how far a handful of labels a class goes, on average over which ones they are."""
+"""Few-shot probe: the accuracy with few labels a class, on average over draws of the labels.
+
+Nearest centroid: Snell et al., NeurIPS 2017, arXiv:1703.05175.
+"""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,7 +28,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FewShot:
-    """Accuracy of the two simplest classifiers, which have nothing to tune."""
+    """Accuracies in [0, 1] of nearest centroid and of 1-NN, which have nothing to tune."""
 
     centroid: Spread
     nearest: Spread

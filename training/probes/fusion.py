@@ -1,4 +1,4 @@
-"""Fusion: one embedding an object from those modalities that it was seen in."""
+"""Fusion: one embedding for each object, from the modalities that it has."""
 
 from collections.abc import Mapping
 

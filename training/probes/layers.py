@@ -1,4 +1,4 @@
-"""Weighted layers: a linear probe that chooses how much of each hidden layer it reads.
+"""Weighted layers: a linear probe on a learned weighted mean of the hidden layers.
 
 The frozen-encoder protocol of SUPERB (Yang et al., Interspeech 2021, arXiv:2105.01051).
 """

@@ -1,4 +1,4 @@
-"""Retrieval probe: whether a query finds its own document."""
+"""Retrieval probe: the rank of the relevant document of each query, by cosine similarity."""
 
 from typing import Any
 
@@ -90,10 +90,10 @@ def labelled_scores(
         if documents is None:
             own = np.arange(len(cosines)), np.arange(len(query_rows))[chunk]
             cosines[own], right[own] = -np.inf, False  # last, and wrong
-        asks = right.any(axis=1)
+        has_match = right.any(axis=1)
         # Wrong documents before right ones of the same cosine.
-        order = np.lexsort((right[asks], -cosines[asks]))
-        hits = np.take_along_axis(right[asks], order, axis=1)
+        order = np.lexsort((right[has_match], -cosines[has_match]))
+        hits = np.take_along_axis(right[has_match], order, axis=1)
         precision = hits.cumsum(axis=1) / np.arange(1, len(document_rows) + 1)
         precisions.append((precision * hits).sum(axis=1) / hits.sum(axis=1))
         firsts.append(hits.argmax(axis=1) + 1)

@@ -1,4 +1,4 @@
-"""The probes of a labelled source, in one dict: what a recipe logs and claims are made of."""
+"""The probes of a source with labels, in one dict: recipes log them, and claims use them."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""Surprise: how unlikely each code of a sequence is after those before it, learned by counting."""
+"""Surprise: the negative log-likelihood of each code of a sequence by an n-gram model."""
 
 from dataclasses import dataclass
 

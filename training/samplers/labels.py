@@ -19,7 +19,7 @@ from ..sampler import seed_at
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LabelList:
-    """The items whose labels may be looked at: (m,) int64 `rows`, in order."""
+    """The items whose labels may be used: (m,) int64 `rows`, rising."""
 
     rows: Labels
 

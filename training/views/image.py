@@ -1,4 +1,4 @@
-"""Image views: images cropped, moved, recoloured, blurred, rubbed out in part or made noisy."""
+"""Image views: crops, affine maps, colour changes, blur, erasing and noise."""
 
 from collections.abc import Callable
 from typing import Literal, TypeAlias

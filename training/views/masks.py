@@ -1,7 +1,7 @@
-"""Masks: which cells of each item are hidden, in a size that is promised.
+"""Masks: which cells of each item are masked; True is masked.
 
-True is hidden. But for blocks, as much is hidden in every row, so that what is left is a batch
-again. A share that grows while training is a schedule of `rate`.
+Except for blocks, every row has the same number of masked cells, so that the others form a batch.
+To let the share grow in training, take `rate` from a schedule.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Text views: token sequences with some tokens taken out, or hidden."""
+"""Text views: token sequences with some tokens dropped, cropped or masked."""
 
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ class Tokens(NamedTuple):
 def token_dropout(
     tokens: Tokens, generator: torch.Generator, *, rate: float, pad: int = 0
 ) -> View[Tokens]:
-    """Take out each token with probability `rate`, and close the gaps.
+    """Drop each token with probability `rate`, and move the others together.
 
     A sequence's first and last token ([CLS] and [SEP]) stay. `params["kept"]` (n, length) bool are
     the old positions that stayed. Deterministic given `generator`, which lives on the CPU.
@@ -66,7 +66,7 @@ def mask_tokens(
     replaced: float = 0.1,
     unchanged: float = 0.1,
 ) -> View[Tokens]:
-    """Hide round(rate x tokens) tokens of each sequence, at least one where there is one.
+    """Mask round(rate x tokens) tokens of each sequence, at least one where there is one.
 
     A hidden token becomes `blank`, the id of [MASK], but with probability `replaced` a random id
     below `vocabulary`, and with probability `unchanged` it stays; 0 and 0 make every one a blank. A
