@@ -18,7 +18,7 @@ def catalogue() -> dict[str, Recipe[Any, Any]]:
 
 
 def find(name: str) -> Recipe[Any, Any]:
-    """Give a recipe by its name; raises NotFound, which lists those there are."""
+    """Give a recipe by its name; raises NotFound, which lists all recipes."""
     folder, _, module = name.partition("/")
     if folder.isidentifier() and module.isidentifier():
         try:

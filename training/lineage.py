@@ -1,4 +1,4 @@
-"""A lineage: what a run's weights were made of, kept with them and held to by who takes them up.
+"""A lineage: the facts that decide a run's weights, kept with them and checked when it continues.
 
 It is JSON: names of facts, and their values. What is known by its content is an object with
 `sha256`, and may be called otherwise another time.

@@ -1,4 +1,4 @@
-"""Settings changed by words, such as `rate=1e-3` or `shape.dim=64`: typed, or refused with why."""
+"""Changes of settings by text, such as `rate=1e-3` or `shape.dim=64`, checked by type."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ def override(settings: SettingsT, changes: Sequence[str]) -> SettingsT:
 
 
 def _changed(settings: Any, changes: Sequence[tuple[str, str, str]]) -> Any:
-    """Change all at once, so that it is one another that values must fit, in any order.
+    """Make all changes together, so that their order does not matter to checks between values.
 
     A change is its path from here, its whole name and its value.
     """

@@ -1,4 +1,4 @@
-"""The data of a run: what a name or a path stands for, read and logged."""
+"""The data of a run: read by name or path, and logged."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,7 @@ HELD_OUT = 800  # pairs, or an eighth of a corpus smaller than eight times that
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """The words of `--read`: how the data is to be understood."""
+    """The options of `--read`: how the data is read."""
 
     form: Form | None = None
     side: int | None = None
@@ -58,7 +58,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextReading:
-    """The words of `--read` for texts."""
+    """The options of `--read` for texts."""
 
     column: str | None = None
 
@@ -85,7 +85,7 @@ def read_source(
 
 
 def chosen(reading: Reading | TextReading, choices: Sequence[str]) -> dict[str, Any]:
-    """Give the words of `--read` that were said, by name."""
+    """Give the options of `--read` that are not at their defaults, by name."""
     changed = override(reading, choices)
     every = ((field.name, getattr(changed, field.name), field.default) for field in fields(changed))
     return {name: value for name, value, default in every if value != default}
@@ -172,7 +172,7 @@ def _column(choices: Sequence[str], what: str) -> str | None:
 
 
 def _form_of(data: str, modality: str) -> Form | None:
-    """Say how rows of numbers are to be taken, where the file itself cannot tell."""
+    """Give the form of rows of numbers, where the file does not determine it."""
     path = Path(data) if Path(data).exists() else Path(data.rpartition("#")[0])  # FILE.npz#NAME
     numbers = suffix_of(path) in NUMBERS
     return FORMS.get(modality) if numbers else None

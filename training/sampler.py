@@ -15,7 +15,7 @@ WINDOW = 8  # batches sorted together: fewer pad more, more make an epoch's batc
 
 
 def seed_at(seed: int, *path: int) -> int:
-    """Give a 64-bit seed for one place in a run, such as (seed, step); places do not correlate.
+    """Give a 64-bit seed for one path in a run, such as (seed, step); paths are uncorrelated.
 
     Raises InvalidInput when a number is below 0.
     """

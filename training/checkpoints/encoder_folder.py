@@ -36,7 +36,7 @@ KINDS: Mapping[str, Callable[..., nn.Module]] = {
     "linear": LinearAttention,
     "binarized": BinarizedAttention,
 }
-"""Attention by its word in encoder.json; an encoder written without the word attends by softmax."""
+"""Attention by its name in encoder.json; without a name it is softmax."""
 
 TEXT = "text"
 ENCODERS: Mapping[str, tuple[Callable[[Any], TensorEncoder], type]] = {
@@ -50,19 +50,19 @@ ENCODERS: Mapping[str, tuple[Callable[[Any], TensorEncoder], type]] = {
     "table": (TableEncoder, TableConfig),
     "vit": (VitEncoder, VitConfig),
 }
-"""Encoders of tensors, each with its shape, by their word in encoder.json.
+"""Encoders of tensors and their configurations, by their name in encoder.json.
 
-A folder written without the word holds a text encoder.
+A folder without a name holds a text encoder.
 """
 
-SPEC = ("name", "dtype", "shape")  # what the encoder itself says of its input
+SPEC = ("name", "dtype", "shape")  # defined by the encoder, and not by encoder.json
 
 Network_co = TypeVar("Network_co", bound=TextNetwork, covariant=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextModel(Generic[Network_co]):
-    """A text encoder with what it needs to meet text, and where it came from.
+    """A text encoder with its tokenizer and prompts, and its lineage.
 
     `tokenizer` is the content of a tokenizer.json; `prompts` are by role, "query" or "passage".
     `dims` are the smaller widths that the encoder was trained to be cut to (Matryoshka, Kusupati et
@@ -84,7 +84,7 @@ class TextModel(Generic[Network_co]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorModel:
-    """An encoder of images, series, spectrograms or rows, and where it came from.
+    """An encoder of images, series, spectrograms or rows, and its lineage.
 
     `facts` are what its input's sizes do not say, such as {"sampling_rate": 8000} (Hz), and
     `values` the range of the numbers that it was trained on, where that says how they are scaled.
@@ -108,7 +108,7 @@ class TensorModel:
 
 
 def token_transformer(model: TextModel[TextNetwork]) -> TextModel[TextEncoder]:
-    """Hold a model to be of attar's own blocks, which can be distilled from, saved and binarized.
+    """Check that a model is of attar's blocks, so that it can be saved, distilled and binarized.
 
     Raises InvalidInput when it is not.
     """
@@ -226,7 +226,7 @@ def load_text(folder: Path) -> TextModel[TextEncoder]:
 
 
 def attention_kinds(encoder: nn.Module) -> str | None:
-    """Say how an encoder's layers attend, in the words of `KINDS`; None where none does.
+    """Give the kind of attention of each layer, as in `KINDS`; None for an encoder without.
 
     A borrowed text encoder attends by softmax. Layers of several kinds are named with a plus
     between, as in "binarized+softmax".
@@ -238,7 +238,7 @@ def attention_kinds(encoder: nn.Module) -> str | None:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Say of whatever goes wrong that it is this file."""
+    """Raise InvalidInput that names this file for any error in reading it."""
     try:
         yield
     except (
@@ -321,7 +321,7 @@ def _layers(encoder: nn.Module) -> list[nn.Module]:
 
 
 def _attend(encoder: nn.Module, layers: Sequence[dict[str, Any]]) -> None:
-    """Give each layer the attention that was said of it."""
+    """Build the attention of each layer by its entry in encoder.json."""
     transformer = getattr(encoder, "transformer", None)
     blocks = transformer.blocks if isinstance(transformer, TokenTransformer) else ()
     for block, said in zip(blocks, layers, strict=True):
@@ -331,7 +331,7 @@ def _attend(encoder: nn.Module, layers: Sequence[dict[str, Any]]) -> None:
 
 
 def _attention(attention: nn.Module) -> dict[str, object]:
-    """Say how a layer attends, in the arguments that make it again."""
+    """Give the arguments that build a layer's attention again."""
     match attention:
         case SoftmaxAttention():
             return {"kind": "softmax", "rotary": attention.rotary}

@@ -35,7 +35,7 @@ RENAMED: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What a checkpoint says of its run.
+    """What a checkpoint records of its run.
 
     `lineage` is what the run was made of, besides its seed; `stretches` are its parts in order, as
     `lineage.stretch` describes them.
@@ -58,7 +58,7 @@ class Record:
 
 
 def read_record(path: Path) -> Record:
-    """Read what a checkpoint says of its run; raises InvalidInput when it is damaged."""
+    """Read the record of a checkpoint; raises InvalidInput when it is damaged."""
     return _read(path)[0]
 
 
@@ -70,10 +70,10 @@ def save_checkpoint(
     record: Record,
     write: bool = True,
 ) -> None:
-    """Write where a run stands to `path`, whole or not at all.
+    """Write the state of a run to `path`, completely or not at all.
 
-    Of a method that is parted among processes the file holds it whole, and any number of processes
-    can read it. All of them must call this, and all but one with `write` false.
+    The file of a sharded method holds complete tensors, which any number of processes can load.
+    All processes must call this, and all but one with `write` false.
     """
     tensors = {METHOD + name: tensor for name, tensor in method.state_dict().items()}
     numbers: dict[str, dict[str, float]] = {}
@@ -100,12 +100,12 @@ def save_checkpoint(
 def load_checkpoint(
     path: Path, *, method: nn.Module, optimiser: Optimizer, seed: int, lineage: Lineage, steps: int
 ) -> Record:
-    """Put the state in `path` into `method` and `optimiser`, and give what it says of its run.
+    """Load the state in `path` into `method` and `optimiser`, and give its record.
 
     Raises:
         InvalidInput: the file is damaged; or was written by a run with another seed, lineage,
             settings of the optimiser or parameters; or has more than `steps` steps. The message
-            names each difference and says how to start anew.
+            names each difference and says how to start again.
     """
     record, header = _read(path)
     refuse_other(path, {"seed": record.seed, **record.lineage}, {"seed": seed, **lineage})
@@ -135,7 +135,7 @@ def load_checkpoint(
 
 
 def _weights(tensors: Mapping[str, Tensor], method: nn.Module) -> dict[str, Tensor]:
-    """Give the tensors of the method by the names that they have in it now."""
+    """Give the tensors of the method by their present names."""
     weights = {k.removeprefix(METHOD): t for k, t in tensors.items() if k.startswith(METHOD)}
     own = method.state_dict().keys()
     for old, new in RENAMED.items():
@@ -146,7 +146,7 @@ def _weights(tensors: Mapping[str, Tensor], method: nn.Module) -> dict[str, Tens
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Say of whatever is wrong with a checkpoint's file that it is this one."""
+    """Raise InvalidInput that names this file for any error in reading it."""
     try:
         yield
     except (SafetensorError, TypeError, KeyError, ValueError) as error:
@@ -167,7 +167,7 @@ def _read(path: Path) -> tuple[Record, dict[str, Any]]:
 
 
 def _refuse_other_groups(path: Path, then: Any, now: Any) -> None:
-    """Refuse an optimiser of other settings, which would silently have those of the checkpoint."""
+    """Refuse an optimiser with other settings, which loading would silently replace."""
     facts: tuple[dict[str, object], dict[str, object]] = {}, {}
     for number, groups in enumerate(zip(then, now, strict=False)):
         # Another version of torch may have more settings, so only those that both have.
@@ -183,7 +183,7 @@ def _part(
     method: nn.Module,
     optimiser: Optimizer,
 ) -> None:
-    """Leave this process's part of what a method that is parted among several has read."""
+    """Keep this process's shard of the tensors that were read for a sharded method."""
     own = method.state_dict()
     weights |= {name: shard_like(t, own[name]) for name, t in weights.items() if name in own}
     for index, parameter in enumerate(

@@ -1,4 +1,4 @@
-"""Recordings: wav files become clips of one rate and one length when they are asked for."""
+"""Recordings: wav files as clips of one rate and one length, read when they are used."""
 
 import math
 from dataclasses import dataclass

@@ -131,7 +131,7 @@ def table_parts(
     false, as in "is_test" or "is_train"); rows that say something else are left out. The numbers
     are held in memory as float32.
 
-    Raises InvalidInput for a field that is no number or a column that nobody chose and that may be
+    Raises InvalidInput for a field that is no number or a column that was not chosen and may be
     no measurement (see `roles.refuse_doubtful`), and NotFound for a column that is not there.
     """
     read = read_table(path)
@@ -169,7 +169,7 @@ def table_parts(
 def _notes(
     name: str, chosen: Sequence[str], label: str | None, numbers: NDArray[np.float64]
 ) -> Iterator[str]:
-    """Say which columns are items, and what of them may not be meant."""
+    """Say which columns are items, and which of them may be there by mistake."""
     yield f"items of {name} are {_some(chosen)}" + (f"; labels are {label}" if label else "")
     columns = dict(zip(chosen, numbers.T, strict=True))
     constant = [which for which, column in columns.items() if np.ptp(column) == 0]
@@ -306,7 +306,7 @@ def _parted(
 
 
 def _part_word(name: str, word: str) -> str:
-    """Give a word of a column of parts; true and false mean what the column's name says."""
+    """Give the part of a row; true and false mean what the name of the column says."""
     lower = word.strip().lower()
     name_parts = set(re.findall(r"[a-z]+", name.lower()))
     if lower in (*YES, *NO) and name_parts & {*TRAIN, *TEST}:

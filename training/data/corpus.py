@@ -1,4 +1,4 @@
-"""A corpus: pairs of texts, or texts alone, as a file or a folder holds them."""
+"""A corpus: pairs of texts, or single texts, from a file or a folder."""
 
 import hashlib
 import json
@@ -79,7 +79,7 @@ def read_corpus(path: Path, *, column: str | None = None) -> Corpus:
 
 
 def _refuse_parts(folder: Path, paths: Sequence[Path]) -> None:
-    """Refuse a folder of nothing but parts of a set, whose tests would be learned from."""
+    """Refuse a folder that holds only parts of a set: its test part would be trained on."""
     below = {folder / path.relative_to(folder).parts[0] for path in paths}
     parts = {stem_of(path): path for path in sorted(below)}
     train = [path for name, path in parts.items() if name in TRAIN]

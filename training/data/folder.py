@@ -73,7 +73,7 @@ class Files:
 
 
 def exists(path: Path) -> bool:
-    """Say whether there is a file or folder; what can be no path is none."""
+    """Say whether a file or folder exists; False for a text that cannot be a path."""
     try:
         return path.exists()
     except (OSError, ValueError):

@@ -45,7 +45,7 @@ def split(pairs: Sequence[Pair], *, held_out: int, seed: int = 0) -> Split:
 
 
 def by_hash(pairs: Sequence[Pair], seed: int) -> list[Pair]:
-    """Shuffle pairs in an order that each one's name alone decides."""
+    """Shuffle pairs in an order that depends on their names alone."""
     return sorted(pairs, key=lambda pair: hashlib.sha256(f"{seed}:{pair.name}".encode()).digest())
 
 

@@ -1,4 +1,4 @@
-"""Parquet files as items: row groups are read when a row of theirs is asked for."""
+"""Parquet files as items: a row group is read when one of its rows is used."""
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -43,7 +43,7 @@ class ParquetRows:
 
     A step that draws from all over a set reads every group that it meets, so a set that does not
     fit the `CACHED` last groups reads fast in small groups only: write it with a `row_group_size`
-    of some hundreds of rows. Threads may read at once.
+    of some hundreds of rows. Several threads may read.
     """
 
     def __init__(self, paths: Sequence[Path], layout: Layout) -> None:

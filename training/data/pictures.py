@@ -1,4 +1,4 @@
-"""Pictures: encoded images become tensors of one shape when they are asked for."""
+"""Encoded images as tensors of one shape, decoded when they are used."""
 
 import io
 import struct

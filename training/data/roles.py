@@ -1,4 +1,4 @@
-"""Roles: which of a table's columns is the label, which are items, and which nobody can tell."""
+"""Roles of a table's columns: the label, the items, and columns of unclear role."""
 
 from collections.abc import Sequence
 
@@ -32,7 +32,7 @@ def label_of(name: str, columns: Sequence[str], label: str | None) -> str | None
 
 
 def refuse_doubtful(name: str, columns: Sequence[str], *, labelled: bool) -> None:
-    """Refuse columns that nobody chose and that hold no measurement, judging by their names.
+    """Refuse columns that were not chosen and that, by their names, are no measurement.
 
     These are the rows' numbers, a part and, where no other is the label, classes.
     """

@@ -13,7 +13,7 @@ from attar.errors import InvalidInput, ShapeError
 
 from .source import SHOWN, Labels, Rows, Source, Summary, subset
 
-HELD_OUT = 0.3  # of the rows, where a set has no test part of its own
+HELD_OUT = 0.3  # of the rows, where a set has no test part
 TRAIN = ("train", "training")
 TEST = ("test", "testing", "val", "valid", "validation", "dev", "eval", "evaluation")
 """What people call the part that trains and those that test, the best first."""

@@ -1,4 +1,4 @@
-"""LINEAR's periodic variable stars: real catalogue rows beside simulated curves and spectra.
+"""LINEAR's periodic variable stars: real catalogue rows with simulated curves and spectra.
 
 Palaversa et al. 2013, arXiv:1308.0357; the table is astroML's, with a column `is_test`.
 """

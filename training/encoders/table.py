@@ -104,7 +104,7 @@ class TableEncoder(TokenEncoder):
 
 
 class FeatureTokens(nn.Module):
-    """Columns to tokens: w_j x_j of a number, one row of a table of its own for a code.
+    """Columns to tokens: w_j x_j for a number, a learned vector for each code.
 
     x_j is (number - mean_j) / deviation_j. `bias` (features, width) are the b_j, which are not
     added here.

@@ -30,9 +30,9 @@ TokenPooling: TypeAlias = Literal["mean", "cls"]
 
 
 class Hidden(NamedTuple):
-    """What is hidden from an encoder: the places, and the learned token that stands there.
+    """The masked positions of a batch, and the learned token that replaces them.
 
-    The token belongs to the method that hides, so that an encoder has no weight it does not use.
+    The token belongs to the method, so that an encoder has no weight that it does not use.
     """
 
     positions: Bool[Tensor, "b n"]
@@ -84,11 +84,11 @@ class TokenEncoder(TensorEncoder):
 
     @abstractmethod
     def content(self, x: Float[Tensor, "b *item"]) -> Float[Tensor, "b n width"]:
-        """Give what each token holds of the item, and nothing of where it stands."""
+        """Give the content of each token, without its position."""
 
     @abstractmethod
     def add_positions(self, content: Float[Tensor, "b n width"]) -> Float[Tensor, "b n width"]:
-        """Tell all n tokens of an item where they stand."""
+        """Add the positions of all n tokens of an item."""
 
     def states(
         self, tokens: Float[Tensor, "b n width"], mask: Bool[Tensor, "b n"] | None = None
@@ -126,7 +126,7 @@ class TokenEncoder(TensorEncoder):
 def take(
     tokens: Float[Tensor, "b n width"], positions: Int[Tensor, "b k"]
 ) -> Float[Tensor, "b k width"]:
-    """Give each row the k tokens at its places, in their order."""
+    """Give the k tokens of each row at `positions`, in that order."""
     return tokens.gather(1, positions[..., None].expand(-1, -1, tokens.shape[-1]))
 
 

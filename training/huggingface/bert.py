@@ -1,4 +1,6 @@
-"""BERT and its kin in the one token transformer: a matter of names and of the first position.
+"""BERT, RoBERTa and DistilBERT as attar's token transformer.
+
+They differ in the names of weights and in the first position.
 
 BERT (Devlin et al. 2019, arXiv:1810.04805), RoBERTa (arXiv:1907.11692), XLM-R (arXiv:1911.02116),
 CamemBERT (arXiv:1911.03894) and DistilBERT (arXiv:1910.01108) are one architecture: post-norm
@@ -31,7 +33,7 @@ class Family:
     """How one model names what all have; `offset` is what stands before the first position.
 
     `sizes` are the configuration's words for width, depth, heads and hidden, `block` the weights of
-    layer i under `layers`.i, `unused` what a checkpoint may hold beside the encoder.
+    layer i under `layers`.i, `unused` what a checkpoint may hold in addition to the encoder.
     """
 
     prefix: str
@@ -144,7 +146,7 @@ def encoder(
     first = size(config, "pad_token_id", where) + 1 if family.offset else 0
     shape = _shape(described, family, depth=depth, positions=len(positions) - first)
     ours["tokens.position.weight"] = positions[first : first + shape.max_length]
-    with torch.device("meta"):  # sizes alone: damage is told before memory is asked for
+    with torch.device("meta"):  # sizes alone: damage is reported before memory is allocated
         model = TextEncoder(shape)
     ours |= {f"head.{name}": weight for name, weight in head.items()}
     for name, expected in model.state_dict().items():
@@ -160,8 +162,8 @@ def encoder(
 def write(model: TextModel[TextEncoder], folder: Path) -> None:
     """Write the encoder and its tokenizer to `folder` so that transformers' BertModel reads them.
 
-    Its `last_hidden_state` are then our tokens' states, which are pooled by whoever reads them: the
-    layout says nothing of pooling, prompts or unit length. A factorised token table is multiplied
+    Its `last_hidden_state` are then our tokens' states. The reader has to pool them: the format has
+    no pooling, prompts or unit length. A factorised token table is multiplied
     out. Raises InvalidInput, before anything is written, when the encoder is not of the layout's
     form.
     """

@@ -1,8 +1,8 @@
-"""What a Hugging Face folder says of its encoder, read from JSON alone.
+"""The description of an encoder in a Hugging Face folder, read from its JSON files alone.
 
 Two forms are read: sentence-transformers (modules.json: a transformer, pooling, dense layers, unit
-length) and plain transformers (config.json), which says nothing of pooling. Nothing is guessed:
-what a folder leaves open is declared by who imports it, and may not contradict the folder.
+length) and plain transformers (config.json), which has no pooling. Nothing is guessed: the caller
+declares what the folder leaves open, and may not contradict the folder.
 """
 
 import json
@@ -71,7 +71,7 @@ _CARD_DIMS = re.compile(r'"matryoshka_dims":\s*\[([0-9,\s]*)\]')
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
-    """What the importer says of a folder where the folder is silent.
+    """The caller's declarations of what a folder leaves open.
 
     `pooling` is for a plain transformers folder; `normalize` adds unit length; `prompts` are by
     role, "query" or "passage"; `dims` are widths that embeddings may be cut to.

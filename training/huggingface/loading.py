@@ -1,4 +1,4 @@
-"""A Hugging Face folder becomes a text model: BERT's kin in our own blocks, others borrowed.
+"""A Hugging Face folder as a text model: BERT's families in attar's blocks, others by transformers.
 
 No code of the folder's is ever run, and weights are read from safetensors alone.
 """

@@ -1,4 +1,4 @@
-"""Transformers that attar has no blocks for, borrowed from the library `transformers` as they are.
+"""Transformers that attar has no blocks for, run by the library `transformers`.
 
 Relative positions (MPNet, arXiv:2004.09297), rotary ones (Nomic, arXiv:2402.01613; GTE,
 arXiv:2407.19669) and windows of attention (ModernBERT, arXiv:2412.13663). The library's own classes
@@ -26,7 +26,7 @@ FAMILIES = ("mpnet", "modernbert", "nomic_bert", "gte")
 """By `model_type`; each is tested, and another is refused."""
 
 UNUSED = ("pooler.", "cls.", "head.", "lm_head.", "decoder.", "classifier.")
-"""What a checkpoint may hold beside the encoder."""
+"""What a checkpoint may hold in addition to the encoder."""
 
 
 class TransformersEncoder(TextNetwork):
@@ -113,7 +113,7 @@ def load(
                 config=described,
                 attn_implementation="eager",
                 dtype="float32",
-                ignore_mismatched_sizes=True,  # told below, by name
+                ignore_mismatched_sizes=True,  # reported below, by name
                 local_files_only=True,
                 output_loading_info=True,
                 trust_remote_code=False,

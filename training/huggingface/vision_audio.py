@@ -48,7 +48,7 @@ UNUSED = (
     *("lm_head.", "projector.", "quantizer.", "project_q.", "project_hid.", "masked_spec_embed"),
     *("logit_scale", "text_model.embeddings.position_ids", "vision_model.embeddings.position_ids"),
 )
-"""What a checkpoint may hold beside the encoder, or lack."""
+"""What a checkpoint may hold in addition to the encoder, or lack."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +119,7 @@ class CaptionTower(TextNetwork):
 
 
 def is_tower(folder: Path) -> bool:
-    """Tell whether `folder` is one that `read` is for: by config.json, sight unseen of the rest."""
+    """Say, by its config.json alone, whether `folder` is one that `read` reads."""
     path = folder / "config.json"
     plain = path.is_file() and not (folder / "modules.json").exists()
     return plain and read_json(path).get("model_type") in KINDS

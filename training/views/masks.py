@@ -60,8 +60,8 @@ def block_mask(
 ) -> Bool[Tensor, "n h w"]:
     """Hide rectangles of random sides in each row until at least a share `rate` is hidden.
 
-    Sides are 1 cell to a share `longest` of the whole side; the last block may hide more than was
-    asked for, by less than its own area. `rate` is one for all rows or one each. Deterministic
+    Sides are 1 cell to a share `longest` of the whole side; the last block may mask more than
+    `rate`, by less than its area. `rate` is one for all rows or one each. Deterministic
     given the generator, which lives on the CPU, as is the mask.
 
     Source: Atito et al. 2021 (SiT), arXiv:2104.03602, section 3.
