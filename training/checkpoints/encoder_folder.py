@@ -324,10 +324,10 @@ def _attend(encoder: nn.Module, layers: Sequence[dict[str, Any]]) -> None:
     """Build the attention of each layer by its entry in encoder.json."""
     transformer = getattr(encoder, "transformer", None)
     blocks = transformer.blocks if isinstance(transformer, TokenTransformer) else ()
-    for block, said in zip(blocks, layers, strict=True):
-        arguments = {name: value for name, value in said.items() if name != "kind"}
+    for block, layer in zip(blocks, layers, strict=True):
+        arguments = {name: value for name, value in layer.items() if name != "kind"}
         width = block.attention_norm.normalized_shape[0]
-        block.attention = KINDS[said["kind"]](width, block.attention.heads, **arguments)
+        block.attention = KINDS[layer["kind"]](width, block.attention.heads, **arguments)
 
 
 def _attention(attention: nn.Module) -> dict[str, object]:

@@ -288,7 +288,7 @@ def _parted(
     path: Path, name: str, words: tuple[str, ...]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[str, int]]:
     """Give the rows that train, those that test, and how many say something else."""
-    lower = np.array([_part_word(name, word) for word in words])
+    lower = np.array([_part_of(name, word) for word in words])
     counts = Counter(lower.tolist())
     test = best_test(counts)
     trains = np.isin(lower, TRAIN)
@@ -305,7 +305,7 @@ def _parted(
     return np.flatnonzero(trains), np.flatnonzero(lower == test), others
 
 
-def _part_word(name: str, word: str) -> str:
+def _part_of(name: str, word: str) -> str:
     """Give the part of a row; true and false mean what the name of the column says."""
     lower = word.strip().lower()
     name_parts = set(re.findall(r"[a-z]+", name.lower()))

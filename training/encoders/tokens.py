@@ -79,7 +79,7 @@ class TokenEncoder(TensorEncoder):
         content = self.content(x)
         if hidden is not None:
             stand_in = hidden.token.to(content.dtype)
-            content = torch.where(hidden.places[..., None], stand_in, content)
+            content = torch.where(hidden.positions[..., None], stand_in, content)
         return self.add_positions(content)
 
     @abstractmethod
