@@ -14,11 +14,11 @@ from .recipe import Recipe
 
 def catalogue() -> dict[str, Recipe[Any, Any]]:
     """Give each recipe by its name, its folder and module: image/byol, text/simclr."""
-    return dict(sorted(_found()))
+    return dict(sorted(_recipes()))
 
 
 def find(name: str) -> Recipe[Any, Any]:
-    """Give a recipe by its name; raises NotFound, which lists those there are."""
+    """Give a recipe by its name; raises NotFound, which lists all recipes."""
     folder, _, module = name.partition("/")
     if folder.isidentifier() and module.isidentifier():
         try:
@@ -40,7 +40,7 @@ def claim_of(name: str) -> Claim[Any]:
     return claim
 
 
-def _found() -> Iterator[tuple[str, Recipe[Any, Any]]]:
+def _recipes() -> Iterator[tuple[str, Recipe[Any, Any]]]:
     for folder in iter_modules(recipes.__path__):
         package = import_module(f"{recipes.__name__}.{folder.name}")
         for module in iter_modules(package.__path__):

@@ -1,4 +1,4 @@
-"""What a caller may choose by a word: types without torch, which the command line reads too."""
+"""The choices that a caller makes by name: types without torch, for the command line too."""
 
 from typing import Literal, TypeAlias
 

@@ -1,4 +1,4 @@
-"""Distilling: a small text encoder learns a large one's embeddings, without labels."""
+"""Distilling: train a small text encoder on the embeddings of a large one, without labels."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from .checkpoints.encoder_folder import TextModel, token_transformer
 from .checkpoints.run import CHECKPOINT, read_record
 from .digest import SHA256
 from .encoders.students import MAX_LENGTH, student_of
-from .encoders.text import TextEncoder
+from .encoders.text import TextEncoder, TextNetwork
 from .huggingface import loading
 from .loop import fit
 from .precision import best_precision
@@ -36,30 +36,27 @@ def distill(
     seed: int = 0,
     restart: bool = False,
 ) -> Path:
-    """Teach a small text encoder a large one's embeddings, and save it; give the folder, `out`.
+    """Train a small text encoder on a large one's embeddings, and save it; give `out`, its folder.
 
     The teacher is a sentence-transformers folder. `data` and `reading` are as `pretrain` takes
-    them, `init` is an encoder folder to start from; without one the student starts from the
-    teacher's first and last layer. Raises what `pretrain` raises, and InvalidInput where teacher
-    and student have two tokenizers.
+    them. `init` is the folder of an encoder to start from; by default the student starts from the
+    teacher's first and last layer. Raises the errors of `pretrain`, and InvalidInput where teacher
+    and student have different tokenizers.
     """
     folder, out = Path(teacher_folder), Path(out)
     teacher = loading.read(folder)
     start = token_transformer(teacher) if init is None else encoder_folder.load_text(init)
     if start.tokenizer != teacher.tokenizer:
-        own = folder / "tokenizer.json"
-        whole = own.is_file() and own.read_bytes() == teacher.tokenizer
-        shipped = f"the tokenizer.json of the bundle that `attar import {folder}` writes"
         raise InvalidInput(
-            f"{init} has another tokenizer than the teacher; "
-            f"pretrain with --tokenizer {own if whole else shipped}"
+            f"{init} has another tokenizer than the teacher; pretrain with --tokenizer "
+            f"{_tokenizer_of(folder, teacher)}"
         )
     parts = corpus(named(data), reading, what="distill")
     longest = min(teacher.encoder.max_length, start.encoder.max_length, MAX_LENGTH)
     texts = quick(text_data(parts, teacher.tokenizer, max_length=longest))
     report_cut(texts, max_length=longest)
     student = start_student(start, texts) if init is None else start.encoder
-    asked, settings = (
+    full_settings, settings = (
         resized(distil.Settings(), steps=number, seed=seed, items=len(parts.train))
         for number in (None, steps)
     )
@@ -70,7 +67,7 @@ def distill(
         "read": chosen(TextReading(), reading),
         "teacher": {**teacher.lineage, SHA256: digest.of_path(folder)},
         "init": None if init is None else run_folder.start(init),
-        "settings": run_folder.settings_of(asked, but=("seed", "steps")),
+        "settings": run_folder.settings_of(full_settings, but=("seed", "steps")),
     }
     run_folder.begin(out, lineage, restart=restart)
     report("the teacher embeds the corpus")
@@ -93,8 +90,16 @@ def distill(
     return out
 
 
+def _tokenizer_of(folder: Path, teacher: TextModel[TextNetwork]) -> str:
+    """Say which file is the tokenizer of a teacher; not every folder has one as it is used."""
+    path = folder / "tokenizer.json"
+    if path.is_file() and path.read_bytes() == teacher.tokenizer:
+        return str(path)
+    return f"the tokenizer.json of the bundle that `attar import {folder}` writes"
+
+
 def start_student(teacher: TextModel[TextEncoder], texts: TextData) -> TextEncoder:
-    """Start the default student from its teacher: of its layers, the first and the last."""
+    """Build the default student from its teacher's first and last layer."""
     sample = evenly(texts.pairs.second, SAMPLE)
     theirs = teacher.encoder.shape
     layers = sorted({0, theirs.transformer.depth - 1})

@@ -25,10 +25,10 @@ FORWARD = ("loss", "during")  # what sees whole parameters
 
 
 class Sharded:
-    """A method that is parted among the processes of a one-dimensional mesh, until `undo`.
+    """A method whose parameters are sharded over a one-dimensional mesh of processes, until `undo`.
 
-    `optimiser` is told, and must not have made a step yet. `loss` and `during` see whole
-    parameters; all else sees the parts, as `DTensor`.
+    The parameters of `optimiser` are replaced by their shards; it must not have made a step. `loss`
+    and `during` see complete parameters, all other code sees the shards as `DTensor`.
     """
 
     def __init__(self, method: Method[Any], optimiser: Optimizer, mesh: DeviceMesh) -> None:
@@ -47,20 +47,20 @@ class Sharded:
         self._added = [set(vars(plain.module)) - plain.names for plain in self._plain]
 
     def reshard(self) -> None:
-        """Give up what is together and not parted again by itself, which is so after `during`."""
+        """Shard the parameters again that `during` gathered."""
         for module in self._method.modules():
             if isinstance(module, FSDPModule):
                 module.reshard()
 
     @torch.no_grad()
     def undo(self) -> None:
-        """Put the method together in every process, a plain module that knows no others.
+        """Gather the method in every process, as a plain module.
 
-        The optimiser keeps its parts, which are of no more use.
+        The optimiser keeps its shards, and cannot be used any more.
         """
         self.reshard()
         wholes = {
-            part: nn.Parameter(whole(part.detach()), requires_grad=part.requires_grad)
+            part: nn.Parameter(full_tensor(part.detach()), requires_grad=part.requires_grad)
             for part in self._method.parameters()
         }
         for plain, added in zip(self._plain, self._added, strict=True):
@@ -98,8 +98,8 @@ class _Plain:
         _module_state_mapping.pop(self.module, None)  # or it could not be sharded again
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """Give a tensor whole; every process must ask for that of a part."""
+def full_tensor(tensor: Tensor) -> Tensor:
+    """Give the complete tensor of a `DTensor`; every process must call this."""
     if not isinstance(tensor, DTensor):
         return tensor
     gathered: Tensor = tensor.full_tensor()
@@ -107,10 +107,10 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def shard_like(tensor: Tensor, like: Tensor) -> Tensor:
-    """Give this process's part of a whole tensor, where `like` of the same shape is parted."""
+    """Give this process's shard of a complete tensor, if `like`, of the same shape, is sharded."""
     if not isinstance(like, DTensor) or tensor.shape != like.shape:
         return tensor
-    # Every process has read it all, so nobody needs to send it.
+    # Every process has the complete tensor, so that none has to send it.
     part = distribute_tensor(
         tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None
     )

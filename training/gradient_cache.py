@@ -31,7 +31,7 @@ def micro_batches(encoder: nn.Module, rows: int) -> Iterator[None]:
     inner = (module for module in encoder.modules() if isinstance(module, TokenTransformer))
     modules = dict.fromkeys((encoder, *inner))
     for module in modules:
-        module.forward = _parted(module.forward, rows)  # the instance's, for a while
+        module.forward = _in_micro_batches(module.forward, rows)  # the instance's, for a while
     try:
         yield
     finally:
@@ -39,17 +39,18 @@ def micro_batches(encoder: nn.Module, rows: int) -> Iterator[None]:
             del module.forward
 
 
-def _parted(whole: Callable[..., Tensor], rows: int) -> Callable[..., Tensor]:
-    """Give `whole` a part of its inputs at a time, of which some may be None."""
+def _in_micro_batches(function: Callable[..., Tensor], rows: int) -> Callable[..., Tensor]:
+    """Give `function` a part of its inputs at a time, of which some may be None."""
 
     def forward(*inputs: Tensor | None) -> Tensor:
-        batch = next(len(given) for given in inputs if given is not None)
+        batch = next(len(tensor) for tensor in inputs if tensor is not None)
         if not torch.is_grad_enabled() or batch <= rows:
-            return whole(*inputs)
+            return function(*inputs)
         none = [None] * -(-batch // rows)
         parts = zip(
-            *(none if given is None else torch.split(given, rows) for given in inputs), strict=True
+            *(none if tensor is None else torch.split(tensor, rows) for tensor in inputs),
+            strict=True,
         )
-        return torch.cat([checkpoint(whole, *part, use_reentrant=False) for part in parts])
+        return torch.cat([checkpoint(function, *part, use_reentrant=False) for part in parts])
 
     return forward

@@ -73,22 +73,22 @@ def learn_hashes(
     """
     bits, anchors = attention.bits, attention.anchors.shape[1]
     x, mask = _thinned(x, mask, generator=generator)
-    found = int(mask.sum())
-    if found < anchors:
+    count = int(mask.sum())
+    if count < anchors:
         raise InvalidInput(
-            f"{anchors} anchors need as many real tokens and the batch has {found}; "
+            f"{anchors} anchors need as many real tokens and the batch has {count}; "
             "pass a larger batch"
         )
     with torch.no_grad():
         tokens = attention.tokens(x)  # (b, heads, n, d)
-        drawn = torch.randperm(found, generator=generator)[:anchors].to(x.device)
+        drawn = torch.randperm(count, generator=generator)[:anchors].to(x.device)
         attention.anchors.copy_(tokens.transpose(1, 2)[mask][drawn].transpose(0, 1))
         distance = distances(tokens, attention.anchors)  # (b, heads, n, m)
         own = bandwidth(distance, mask)  # (b, heads, 1, 1)
         attention.sigma.copy_(own.mean(0))
         kernel = gaussian(distance, attention.sigma if attention.static_sigma else own)
         real = mask[:, None, :, None].to(kernel.dtype)
-        attention.mean.copy_(((kernel * real).sum((0, 2)) / found)[:, None])
+        attention.mean.copy_(((kernel * real).sum((0, 2)) / count)[:, None])
         kernel = (kernel - attention.mean) * real
         length = mask.sum(-1)[:, None, None, None]
         residual = similarity_labels(tokens, mask, similar=similar) / length  # R / (n bits)

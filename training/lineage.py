@@ -1,4 +1,4 @@
-"""A lineage: what a run's weights were made of, kept with them and held to by who takes them up.
+"""A lineage: the facts that decide a run's weights, kept with them and checked when it continues.
 
 It is JSON: names of facts, and their values. What is known by its content is an object with
 `sha256`, and may be called otherwise another time.
@@ -55,11 +55,11 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any], of: str = "") 
         old, new = then.get(name), now.get(name)
         if isinstance(old, dict) and isinstance(new, dict) and not {SHA256} & {*old, *new}:
             yield from _differences(old, new, f"{of}{name}.")
-        elif _known(old) != _known(new):
+        elif _comparable(old) != _comparable(new):
             yield f"{of}{name} was {_shown(old)} and is {_shown(new)}"
 
 
-def _known(value: Any) -> Any:
+def _comparable(value: Any) -> Any:
     """Give what a value is compared by."""
     return value.get(SHA256, value) if isinstance(value, dict) else value
 

@@ -35,11 +35,11 @@ from .schedules import Schedule
 
 Precision = Literal["32-true", "bf16-mixed"]
 COLLAPSED = 0.1  # of the RankMe that a run began with
-PROBED = ("rankme", "knn")  # shown beside the progress, the last there is of each
+PROBED = ("rankme", "knn")  # shown next to the progress, the last value of each
 
 
 class CollapseWarning(UserWarning):
-    """A run's embeddings lose their dimensions, so its loss means nothing."""
+    """The embeddings of a run collapse to few dimensions."""
 
 
 def as_it_is(items: Any, step: int) -> Any:
@@ -49,7 +49,7 @@ def as_it_is(items: Any, step: int) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training(Generic[Batch]):
-    """Everything that decides a run's result: two equal ones give the same bits on one CPU.
+    """Everything that decides the result of a run: equal values give the same bits on one CPU.
 
     `batches` gives the items of a step, on any device, and is a pure function of the step (see
     `Sampler`), so that it may be called ahead and from another thread. `views` makes the method's
@@ -275,8 +275,8 @@ class _Run(Generic[Batch]):
                 part.compile()
         if sharded:
             mesh = init_device_mesh(fabric.device.type, (fabric.world_size,))
-            parted = Sharded(method, optimiser, mesh)
-            return cls(training, fabric, method, optimiser, precision, parted)
+            sharded_method = Sharded(method, optimiser, mesh)
+            return cls(training, fabric, method, optimiser, precision, sharded_method)
         model, stepper = fabric.setup(method, optimiser)
         model.mark_forward_method("loss")  # so that gradients are averaged over processes
         return cls(training, fabric, model, stepper, precision)

@@ -1,4 +1,4 @@
-"""The contract of training: a method gives a loss for a batch, and tidies up after a step."""
+"""The interface of methods: a loss for a batch, and an update after each step."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -12,7 +12,7 @@ Metrics = dict[str, Tensor | float]  # scalars; tensors are read (and waited for
 
 
 class Method(nn.Module, ABC, Generic[Batch]):
-    """An `nn.Module` that owns its encoder, heads and targets, and says what a batch costs.
+    """An `nn.Module` that owns its encoder, heads and targets, and gives the loss of a batch.
 
     A batch is whatever the recipe's `batches` and `views` make: a tensor, or tuples and dicts of
     tensors. `encoder` is what is probed and exported. `least_items` is the smallest batch that the
@@ -24,14 +24,14 @@ class Method(nn.Module, ABC, Generic[Batch]):
 
     @abstractmethod
     def loss(self, batch: Batch, step: int) -> tuple[Tensor, Metrics]:
-        """Give the scalar to minimise, and metrics to log beside it (without `loss` itself).
+        """Give the scalar loss, and other metrics to log.
 
-        Randomness comes from torch's global generator, which the loop seeds anew at each step.
+        Randomness comes from torch's global generator, which the loop seeds at each step.
         """
 
     def after_step(self, step: int) -> None:
         """Update targets, once the optimiser has made step number `step` (from 0)."""
 
     def during(self, work: Callable[[], Result]) -> Result:
-        """Do `work` while the parameters are whole, as they are in `loss` (see `sharding`)."""
+        """Run `work` with complete parameters, as in `loss` (see `fsdp`)."""
         return work()

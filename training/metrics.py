@@ -49,11 +49,11 @@ class MetricsLog:
 
     def latest(self, names: Iterable[str]) -> str:
         """Give the last figure of each name there is, as words for a line of progress."""
-        words = []
+        parts = []
         for name in names:
-            found = [row[name] for row in self.rows if name in row]
-            words += [f", {name} {found[-1]:.4g}"] if found else []
-        return "".join(words)
+            values = [row[name] for row in self.rows if name in row]
+            parts += [f", {name} {values[-1]:.4g}"] if values else []
+        return "".join(parts)
 
     def __enter__(self) -> Self:
         return self

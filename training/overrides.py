@@ -1,4 +1,4 @@
-"""Settings changed by words, such as `rate=1e-3` or `shape.dim=64`: typed, or refused with why."""
+"""Changes of settings by text, such as `rate=1e-3` or `shape.dim=64`, checked by type."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ def override(settings: SettingsT, changes: Sequence[str]) -> SettingsT:
 
 
 def _changed(settings: Any, changes: Sequence[tuple[str, str, str]]) -> Any:
-    """Change all at once, so that it is one another that values must fit, in any order.
+    """Make all changes together, so that their order does not matter to checks between values.
 
     A change is its path from here, its whole name and its value.
     """
@@ -70,14 +70,14 @@ def _read(kind: Any, name: str, value: str) -> Any:
             return None
         return _read(next(other for other in inside if other is not NoneType), name, value)
     if origin is Literal:
-        return _one_of({word: word for word in inside}, name, value)
+        return _choice_of({choice: choice for choice in inside}, name, value)
     if origin is tuple:
         parts = tuple(_read(inside[0], name, part) for part in value.split(","))
         if Ellipsis not in inside and len(parts) != len(inside):
             raise InvalidInput(f"{name} takes {len(inside)} values with commas; got {value!r}")
         return parts
     if kind is bool:
-        return _one_of(TRUTH, name, value.lower())
+        return _choice_of(TRUTH, name, value.lower())
     if kind not in WORDS:
         raise InvalidInput(f"{name} cannot be changed by words; compose the recipe in Python")
     try:
@@ -89,7 +89,7 @@ def _read(kind: Any, name: str, value: str) -> Any:
     return read
 
 
-def _one_of(known: Mapping[str, Any], name: str, value: str) -> Any:
-    if value not in known:
-        raise InvalidInput(f"{name} is one of {', '.join(known)}; got {value!r}")
-    return known[value]
+def _choice_of(choices: Mapping[str, Any], name: str, value: str) -> Any:
+    if value not in choices:
+        raise InvalidInput(f"{name} is one of {', '.join(choices)}; got {value!r}")
+    return choices[value]

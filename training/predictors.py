@@ -1,4 +1,4 @@
-"""Predictors: from one view's projection to the target's; what keeps BYOL and SimSiam apart.
+"""Predictors from one view's projection to the target's: they keep BYOL and SimSiam from collapse.
 
 Tian et al., ICML 2021, arXiv:2102.06810, section 3 (DirectPred); Assran et al., CVPR 2023,
 arXiv:2301.08243, section 3 (from the tokens of a context to those that it does not hold).
@@ -14,7 +14,7 @@ from .schedules import Schedule
 
 
 class DirectPred(nn.Module):
-    """A linear predictor that no gradient reaches: it is set from what the projections correlate.
+    """A linear predictor without gradient: it is computed from the correlation of the projections.
 
     W = U diag(p) Uᵀ, where F = U diag(s) Uᵀ is the moving average of the uncentred correlation of
     the student's unit projections and pⱼ = √(sⱼ / max s) + ε: directions that vary much are kept
@@ -38,29 +38,29 @@ class DirectPred(nn.Module):
 
     @torch.no_grad()
     def update(self, projections: Tensor, step: int) -> None:
-        """Take in the global batch's (n, dim) projections and set the weights anew."""
+        """Update the correlation by the global batch's projections (n, dim); compute weights."""
         z = nn.functional.normalize(projections.detach().to(self.correlation), dim=1)
-        kept = self.momentum(step) if self.correlation.any() else 0.0
-        self.correlation.mul_(kept).add_(z.T @ z / len(z), alpha=1 - kept)
+        decay = self.momentum(step) if self.correlation.any() else 0.0
+        self.correlation.mul_(decay).add_(z.T @ z / len(z), alpha=1 - decay)
         spectrum, basis = torch.linalg.eigh(self.correlation)
         scales = (spectrum / spectrum.max()).clamp(min=0).sqrt() + self.epsilon
         self.weight.copy_(basis * scales @ basis.T)
 
 
 class TransformerPredictor(nn.Module):
-    """From the states of some tokens of an item to those at other places, of `places` in all.
+    """From the states of some tokens of an item to those at other positions, of `positions` in all.
 
-    Every place has a learned vector. It is added to a context's states, after a linear map to the
-    predictor's own width, and a learned token with it stands for each place that is asked for; a
-    transformer runs over all of them, and a linear map gives states as wide as those that came in.
+    Every position has a learned vector. It is added to the states of the context, after a linear
+    map to the predictor's width, and to a learned query for each position to predict. A transformer
+    runs over all of them, and a linear map gives states of the input width.
     """
 
-    def __init__(self, width: int, places: int, shape: TransformerConfig) -> None:
+    def __init__(self, width: int, positions: int, shape: TransformerConfig) -> None:
         super().__init__()
         self.narrow = nn.Linear(width, shape.width)
         self.widen = nn.Linear(shape.width, width)
-        self.asked = nn.Parameter(torch.randn(shape.width) * 0.02)
-        self.place = nn.Parameter(torch.randn(places, shape.width) * 0.02)
+        self.query = nn.Parameter(torch.randn(shape.width) * 0.02)
+        self.position = nn.Parameter(torch.randn(positions, shape.width) * 0.02)
         self.transformer = TokenTransformer(shape)
 
     def forward(
@@ -69,15 +69,15 @@ class TransformerPredictor(nn.Module):
         context: Int[Tensor, "b k"],
         wanted: Int[Tensor, "b t"],
     ) -> Float[Tensor, "b t width"]:
-        """Predict the states at `wanted` places from those at `context`.
+        """Predict the states at positions `wanted` from those at positions `context`.
 
-        `states` may begin with further ones, m - k of them, that have no place of their own.
+        `states` may begin with m - k further ones without a position.
         """
-        places = self.place.expand(len(states), -1, -1)
+        positions = self.position.expand(len(states), -1, -1)
         seen = self.narrow(states)
         free = seen.shape[1] - context.shape[1]
-        placed = seen[:, free:] + take(places, context)
-        asked = (self.asked + take(places, wanted)).to(seen.dtype)
-        mixed = self.transformer(torch.cat([seen[:, :free], placed, asked], 1), None)
+        placed = seen[:, free:] + take(positions, context)
+        queries = (self.query + take(positions, wanted)).to(seen.dtype)
+        mixed = self.transformer(torch.cat([seen[:, :free], placed, queries], 1), None)
         out: Tensor = self.widen(mixed[:, -wanted.shape[1] :])
         return out

@@ -1,4 +1,4 @@
-"""Pretrained: an encoder on disk, whichever library wrote its folder."""
+"""Pretrained encoders: read a folder that attar or a Hugging Face library wrote."""
 
 from pathlib import Path
 

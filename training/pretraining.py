@@ -1,4 +1,4 @@
-"""Pretraining: read what a recipe learns from, run it, and save its encoder."""
+"""Pretraining: read the data of a recipe, run it, and save its encoder."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -45,7 +45,7 @@ from .run_data import (
     read_source,
     report,
     report_cut,
-    report_whole,
+    report_items,
 )
 from .text_data import TextData, text_data
 from .tokenizers.smiles import smiles_tokenizer
@@ -73,15 +73,16 @@ def pretrain(
 ) -> Path:
     """Run a recipe, such as `image/simclr`, and save its encoder; give the folder, `out`.
 
-    `data` is a file, a folder or a shipped name; without it, what the recipe's claim is shown on.
-    `reading` says how it is read and `changes` are settings of the recipe, both as `name=value`.
-    `steps` are optimiser steps, the recipe's if not given. A run that was interrupted goes on where
-    it stopped; `restart` begins it anew. `micro_batch` rows have their activations kept at a time,
-    `compiled` compiles the networks, `workers` threads prepare batches, and `strategy` says how
-    parameters are kept under torchrun: none of them changes what is computed.
+    `data` is a file, a folder or a shipped name; the default is the data of the recipe's claim.
+    `reading` are the options of the reader and `changes` the settings of the recipe to change, both
+    as `name=value`. `steps` are optimiser steps; the default is the recipe's. An interrupted run
+    continues at its last checkpoint; `restart` starts it again. `micro_batch` is the number of rows
+    whose activations are in memory together, `compiled` compiles the networks, `workers` threads
+    prepare batches, and `strategy` is "ddp" or "fsdp" under torchrun; none of these changes the
+    result.
 
-    Raises NotFound for an unknown recipe or path, InvalidInput that names what is wrong with the
-    data, the words or the settings, and AlreadyExists where `out` holds something else.
+    Raises NotFound for an unknown recipe or path, InvalidInput that names the error in the data,
+    the options or the settings, and AlreadyExists where `out` holds something else.
     """
     out, recipe = Path(out), find(name)
     read = _read(recipe, name, out, data=data, reading=reading, tokenizer=tokenizer)
@@ -90,21 +91,17 @@ def pretrain(
     changed = override(settings, changes)
     if changed.steps != settings.steps:
         steps = changed.steps
-    asked, settings = (
+    full_settings, settings = (
         override(resized(settings, steps=number, seed=seed, items=count), changes)
         for number in (None, steps)
     )
     run_folder.say_small(settings, items=count, usual=recipe.settings.batch_size)
     lineage = {
         "recipe": name,
-        "data": read.source,
-        "read": chosen(TextReading() if recipe.modality == "text" else Reading(), reading),
-        "tokenizer": None
-        if read.tokenizer is None
-        else {SHA256: sha256(read.tokenizer).hexdigest()},
-        # A run too short for its warm-up has a shorter one, and may yet be prolonged.
+        **_facts(recipe, read, reading),
+        # A run that is too short for its warm-up gets a shorter one, and may be prolonged later.
         "settings": (
-            run_folder.settings_of(asked, but=("seed", "steps"))
+            run_folder.settings_of(full_settings, but=("seed", "steps"))
             if recipe.stages is None
             else run_folder.settings_of(settings, but=("seed",))
         ),
@@ -128,12 +125,22 @@ def pretrain(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Read:
-    """What a recipe learns from, and what that decides."""
+    """The items that a recipe trains on, and what depends on them."""
 
     items: Any
     tokenizer: bytes | None
     settings: Any
     source: object  # for the lineage
+
+
+def _facts(recipe: Recipe[Any, Any], read: _Read, reading: Sequence[str]) -> dict[str, object]:
+    """Give the lineage of the data: its source, how it was read, and its tokenizer."""
+    tokenizer = read.tokenizer
+    return {
+        "data": read.source,
+        "read": chosen(TextReading() if recipe.modality == "text" else Reading(), reading),
+        "tokenizer": None if tokenizer is None else {SHA256: sha256(tokenizer).hexdigest()},
+    }
 
 
 def _read(
@@ -145,14 +152,14 @@ def _read(
     reading: Sequence[str],
     tokenizer: Path | None,
 ) -> _Read:
-    """Read the data of a run, or what the recipe's claim is shown on."""
+    """Read the data of a run; without `data`, that of the recipe's claim."""
     spec = SHIPPED.get(recipe.modality) if data is None else named(data)
     if recipe.modality == "text":
         assert spec is not None
         pairs = corpus(spec, reading, what=name)
         source = run_folder.source(spec, out, pairs)
-        items, words, settings = _texts(recipe, pairs, tokenizer)
-        return _Read(items=items, tokenizer=words, settings=settings, source=source)
+        items, content, settings = _texts(recipe, pairs, tokenizer)
+        return _Read(items=items, tokenizer=content, settings=settings, source=source)
     if tokenizer:
         raise InvalidInput(f"--tokenizer says nothing to {name}, not of texts; leave it out")
     if spec is None:
@@ -162,8 +169,8 @@ def _read(
         source, items = shown.__name__, shown()
     else:
         if recipe.read is not None:
-            items = recipe.read(_whole(spec, reading))
-            report_whole(spec, items)
+            items = recipe.read(_existing_path(spec, reading))
+            report_items(spec, items)
         else:
             items = read_source(spec, reading, modality=recipe.modality)
         source = run_folder.source(spec, out)
@@ -174,22 +181,22 @@ def _read(
 def _texts(
     recipe: Recipe[Any, Any], parts: Split, tokenizer: Path | None
 ) -> tuple[Any, bytes, Any]:
-    """Tokenise pairs of texts, whose vocabulary is learned, and fit the settings to it."""
-    words = (
+    """Tokenise pairs of texts, with a learned vocabulary by default; fit the settings to it."""
+    content = (
         tokenizer.read_bytes()
         if tokenizer
         else train_tokenizer(text for pair in parts.train for text in (pair.summary, pair.body))
     )
-    texts = quick(text_data(parts, words))  # refuses what is no tokenizer
+    texts = quick(text_data(parts, content))  # refuses what is no tokenizer
     report_cut(texts, max_length=MAX_LENGTH)
-    vocabulary = Tokenizer.from_str(words.decode()).get_vocab_size()
+    vocabulary = Tokenizer.from_str(content.decode()).get_vocab_size()
     settings = recipe.settings
     settings = replace(settings, shape=replace(settings.shape, vocabulary=vocabulary))
-    return texts, words, settings
+    return texts, content, settings
 
 
-def _whole(spec: str, reading: Sequence[str]) -> Path:
-    """Give the path of data that a recipe reads itself, which no word of `--read` is about."""
+def _existing_path(spec: str, reading: Sequence[str]) -> Path:
+    """Give the path of data that a recipe reads by itself; raise where it is missing."""
     if reading:
         raise InvalidInput(f"--read {reading[0]}: the recipe reads {spec} as a whole; leave it out")
     if not Path(spec).exists():
@@ -198,7 +205,7 @@ def _whole(spec: str, reading: Sequence[str]) -> Path:
 
 
 def _count(data: Any) -> int:
-    """Give how many items the smallest part that a run learns from has."""
+    """Count the items of the smallest part that a run trains on."""
     match data:
         case TextData():
             return len(data.pairs.first)
@@ -219,7 +226,7 @@ def _run(
     *,
     lineage: Lineage,
 ) -> tuple[nn.Module, Path]:
-    """Fit each run of a recipe; give the last one's encoder and folder."""
+    """Fit each run of a recipe; give the encoder and the folder of the last one."""
     encoder: nn.Module | None = None
     folder = out
     for stage in recipe.runs(data, settings):
@@ -240,9 +247,9 @@ def _run(
 
 
 def _save(
-    encoder: nn.Module, words: bytes | None, data: Any, lineage: Mapping[str, object], out: Path
+    encoder: nn.Module, content: bytes | None, data: Any, lineage: Mapping[str, object], out: Path
 ) -> None:
-    """Save an encoder: of a classifier that inside it, of a shared space each in a folder."""
+    """Save an encoder: of a classifier the one inside, of a joint space each one in a folder."""
     inner = encoder.encoder if isinstance(encoder, Classifier) else encoder
     if isinstance(inner, JointSpace):
         for name, model in models(inner, lineage).items():
@@ -250,8 +257,8 @@ def _save(
             _report_saved(out / name)
         return
     if isinstance(inner, TextEncoder):
-        assert words is not None
-        encoder_folder.save(TextModel(encoder=inner, tokenizer=words, lineage=lineage), out)
+        assert content is not None
+        encoder_folder.save(TextModel(encoder=inner, tokenizer=content, lineage=lineage), out)
     else:
         tensors = cast("TensorEncoder", inner)
         is_images = isinstance(data, Source) and tensors.modality == "image"

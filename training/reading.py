@@ -114,7 +114,7 @@ def read(
     )
     if spec in SHIPPED:
         choices.only(spec, "shipped")
-        return _whole_set(spec, SHIPPED[spec](), choices)
+        return _with_choices(spec, SHIPPED[spec](), choices)
     path: Path = Path(spec)
     member: str | None = None
     if not spec.strip():
@@ -128,21 +128,21 @@ def read(
         )
     if path.is_dir() and (path / spoken_digits.AUDIO).exists():
         choices.only(spec, "spoken digits", "length")
-        whole_set = spoken_digits.spoken_digits(path, length=length or spoken_digits.RATE)
-        return _whole_set(spec, whole_set, choices)
+        complete = spoken_digits.spoken_digits(path, length=length or spoken_digits.RATE)
+        return _with_choices(spec, complete, choices)
     train, test = _parts(path, member, choices)
     if not choices.labelled:
         train, test = replace(train, labels=None), test and replace(test, labels=None)
     return source(train, test, test_last=test_last)
 
 
-def _whole_set(spec: str, whole_set: Source, choices: _Choices) -> Source:
+def _with_choices(spec: str, complete: Source, choices: _Choices) -> Source:
     """Leave out the labels of a set that has its parts, where none are wanted."""
     if not choices.labelled:
-        whole_set = replace(whole_set, train_labels=None, test_labels=None)
+        complete = replace(complete, train_labels=None, test_labels=None)
     shadows = spec in SHIPPED and Path(spec).exists()
     notes = (f"{spec} is shipped; what is called so in this folder is ./{spec}",)
-    return described(spec, whole_set, notes=notes if shadows else ())
+    return described(spec, complete, notes=notes if shadows else ())
 
 
 def _parts(path: Path, member: str | None, choices: _Choices) -> Parts:
@@ -192,14 +192,14 @@ def _folder(folder: Path, choices: _Choices) -> Parts:
     entries = _entries(folder)
     if split := _split(folder, entries):
         train, test, others = split
-        part = _whole(entries[train], choices)
+        part = _part_of(entries[train], choices)
         choices = _alike(choices, part)
         left = {f"part {name}, since {test} tests": 1 for name in others}
         names = {path.name for paths in entries.values() for path in paths}
         if strays := sum(path.name not in names for path in folder.iterdir()):
             left["hidden or no data next to the parts"] = strays
         read = replace(part, passed_over={**part.passed_over, **left})
-        return read, None if test is None else _whole(entries[test], choices)
+        return read, None if test is None else _part_of(entries[test], choices)
     if not entries:
         raise InvalidInput(
             f"{folder} holds nothing to read: images, .wav, .npz or .parquet files, text tables, "
@@ -287,7 +287,7 @@ def _split(
     return train[0], test, tuple(name for name in tests if name != test)
 
 
-def _whole(paths: Sequence[Path], choices: _Choices) -> Part:
+def _part_of(paths: Sequence[Path], choices: _Choices) -> Part:
     """Read an entry that is one part, or the Parquet files of one."""
     if all(suffix_of(path) == ".parquet" for path in paths):
         return _parquet(paths, choices)

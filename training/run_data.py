@@ -1,4 +1,4 @@
-"""The data of a run: what a name or a path stands for, read and logged."""
+"""The data of a run: read by name or path, and logged."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,7 @@ HELD_OUT = 800  # pairs, or an eighth of a corpus smaller than eight times that
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """The words of `--read`: how the data is to be understood."""
+    """The options of `--read`: how the data is read."""
 
     form: Form | None = None
     side: int | None = None
@@ -58,7 +58,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextReading:
-    """The words of `--read` for texts."""
+    """The options of `--read` for texts."""
 
     column: str | None = None
 
@@ -71,33 +71,33 @@ def named(data: str) -> str:
 
 
 def read_source(
-    data: str, words: Sequence[str], *, modality: str, side: int | None = None
+    data: str, choices: Sequence[str], *, modality: str, side: int | None = None
 ) -> Source:
     """Read items of a modality as `--read` says, and log them; `side` is used if it says none."""
-    if "label=none" in words:
+    if "label=none" in choices:
         raise InvalidInput("--read label=none names no column; labels=none reads without labels")
     defaults = {"form": _form_of(data, modality), "side": side}
-    source = read(data, **defaults | chosen(Reading(), words))
+    source = read(data, **defaults | chosen(Reading(), choices))
     report(*(source.summary.lines() if source.summary else ()))
     if modality == "audio":
         _check_sound(data, source)
     return source
 
 
-def chosen(reading: Reading | TextReading, words: Sequence[str]) -> dict[str, Any]:
-    """Give the words of `--read` that were said, by name."""
-    said = override(reading, words)
-    every = ((field.name, getattr(said, field.name), field.default) for field in fields(said))
+def chosen(reading: Reading | TextReading, choices: Sequence[str]) -> dict[str, Any]:
+    """Give the options of `--read` that are not at their defaults, by name."""
+    changed = override(reading, choices)
+    every = ((field.name, getattr(changed, field.name), field.default) for field in fields(changed))
     return {name: value for name, value, default in every if value != default}
 
 
-def corpus(data: str, words: Sequence[str] = (), *, what: str, least: int = 3) -> Split:
+def corpus(data: str, choices: Sequence[str] = (), *, what: str, least: int = 3) -> Split:
     """Read the pairs or texts that `--data` names, hold some out and log both.
 
     `what` is said to be of texts where a word of `--read` is not about them. Raises InvalidInput
     for fewer than `least`: training compares the two that are left of three.
     """
-    column = _column(words, what)
+    column = _column(choices, what)
     if data == "docstrings":
         if column is not None:
             raise InvalidInput(f"--read column={column}: docstrings have no columns; leave it out")
@@ -124,13 +124,13 @@ def report_cut(texts: TextData, *, max_length: int) -> None:
         report(f"{cut:,} of {len(rows):,} texts to train on reach {max_length} tokens: cut there")
 
 
-def has_smiles(data: str, words: Sequence[str]) -> bool:
+def has_smiles(data: str, choices: Sequence[str]) -> bool:
     """Say whether `--data` is a table of molecules, of which no column of texts was named."""
     path = Path(data)
-    return not words and suffix_of(path) in TABLES and "smiles" in read_table(path).fields
+    return not choices and suffix_of(path) in TABLES and "smiles" in read_table(path).fields
 
 
-def report_whole(data: str, learnt: Any) -> None:
+def report_items(data: str, learnt: Any) -> None:
     """Show data that a recipe reads itself."""
     match learnt:
         case Molecules():
@@ -161,18 +161,18 @@ def _check_sound(data: str, source: Source) -> None:
         )
 
 
-def _column(words: Sequence[str], what: str) -> str | None:
-    for word in words:
-        if word.partition("=")[0].strip() != "column":
+def _column(choices: Sequence[str], what: str) -> str | None:
+    for choice in choices:
+        if choice.partition("=")[0].strip() != "column":
             raise InvalidInput(
-                f"--read {word} says nothing to {what}, of texts, which takes column=NAME; leave "
+                f"--read {choice} says nothing to {what}, of texts, which takes column=NAME; leave "
                 "it out"
             )
-    return override(TextReading(), words).column
+    return override(TextReading(), choices).column
 
 
 def _form_of(data: str, modality: str) -> Form | None:
-    """Say how rows of numbers are to be taken, where the file itself cannot tell."""
+    """Give the form of rows of numbers, where the file does not determine it."""
     path = Path(data) if Path(data).exists() else Path(data.rpartition("#")[0])  # FILE.npz#NAME
     numbers = suffix_of(path) in NUMBERS
     return FORMS.get(modality) if numbers else None

@@ -1,4 +1,4 @@
-"""The folder of a run: what training commands hold it to before they train into it."""
+"""The folder of a run: the checks before a training command writes into it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -24,7 +24,7 @@ TAKEN: Mapping[str, str] = {
 
 
 def begin(out: Path, lineage: Lineage, *, restart: bool) -> None:
-    """Hold a folder to the run that is about to train into it; say where it is taken up.
+    """Check that a folder is empty or holds this run, and report the step at which it continues.
 
     Raises AlreadyExists for a folder of something else than a run, and InvalidInput for one of
     another run, naming each fact that differs. With `restart`, a run's encoder is removed.
@@ -45,7 +45,7 @@ def begin(out: Path, lineage: Lineage, *, restart: bool) -> None:
 
 
 def source(data: str, out: Path, pairs: Split | None = None) -> object:
-    """Say what a run learns from: what is shipped by its name, the rest by its content too.
+    """Give the lineage of the data: the name of what is shipped, else name and content hash.
 
     A run's own folder is no part of the data that it lies in. `pairs` are what a name stood for.
     """
@@ -68,7 +68,7 @@ def source(data: str, out: Path, pairs: Split | None = None) -> object:
 
 
 def start(folder: Path) -> dict[str, object]:
-    """Say by name and content which encoder a run starts from."""
+    """Give the name and the content hash of the encoder that a run starts from."""
     parts = (folder / name for name in (encoder_folder.WEIGHTS, encoder_folder.ABOUT))
     content = digest.of_texts(digest.of_path(part) for part in parts)
     return {"name": folder.resolve().name, digest.SHA256: content}

@@ -15,7 +15,7 @@ WINDOW = 8  # batches sorted together: fewer pad more, more make an epoch's batc
 
 
 def seed_at(seed: int, *path: int) -> int:
-    """Give a 64-bit seed for one place in a run, such as (seed, step); places do not correlate.
+    """Give a 64-bit seed for one path in a run, such as (seed, step); paths are uncorrelated.
 
     Raises InvalidInput when a number is below 0.
     """
@@ -27,7 +27,7 @@ def seed_at(seed: int, *path: int) -> int:
 def evenly(items: Sequence[Item], count: int) -> list[Item]:
     """Pick `count` items, or all if there are fewer, from all over a corpus that is in order."""
     count = min(count, len(items))
-    return [items[place * len(items) // count] for place in range(count)]
+    return [items[index * len(items) // count] for index in range(count)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,11 +42,11 @@ def student_from_teacher(
         weights["tokens.table.weight"] = table @ directions
         weights["tokens.expand.weight"] = directions
     activity = _activity(teacher, sample)
-    for place, layer in enumerate(layers):
+    for index, layer in enumerate(layers):
         thinned = _thinned(
             teacher.transformer.blocks[layer], activity[layer], shape.transformer.hidden
         )
-        weights |= _renamed(thinned, f"transformer.blocks.{place}.")
+        weights |= _renamed(thinned, f"transformer.blocks.{index}.")
     student = TextEncoder(shape)
     student.load_state_dict(weights)  # strict: nothing stays at its random start
     return student
@@ -100,10 +100,10 @@ def _thinned(block: Block, activity: Float[Tensor, "units"], hidden: int) -> dic
     """Give the block's weights with those `hidden` of its feed-forward units that carry most."""
     weights = block.state_dict()
     carried = activity * block.contract.weight.norm(dim=0)
-    kept = carried.topk(hidden).indices.sort().values
-    weights["expand.weight"] = weights["expand.weight"][kept]
-    weights["expand.bias"] = weights["expand.bias"][kept]
-    weights["contract.weight"] = weights["contract.weight"][:, kept]
+    units = carried.topk(hidden).indices.sort().values
+    weights["expand.weight"] = weights["expand.weight"][units]
+    weights["expand.bias"] = weights["expand.bias"][units]
+    weights["contract.weight"] = weights["contract.weight"][:, units]
     return weights
 
 

@@ -1,8 +1,8 @@
 """Targets: what a student is compared with, other than the other view of itself.
 
-A twin is the student again, a stop-gradient is `.detach()`, and a function of the items, such as
-pixels or log-mel frames, is what the batch carries beside its views: those need no code here. A
-random target is a network as it was drawn, `Frozen`.
+Some targets need no code here: the student itself, a stop-gradient (`.detach()`), and functions of
+the items, such as pixels or log-mel frames, which the batch carries with its views. A random target
+is a `Frozen` network with its initial weights.
 """
 
 from copy import deepcopy
@@ -13,12 +13,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .encoders.encoder import refuse_sizes_below_one
-from .fsdp import shard_like, whole
+from .fsdp import full_tensor, shard_like
 from .schedules import Schedule
 
 
 class Ema(nn.Module):
-    """A copy of the student that follows it slowly, and that no gradient reaches.
+    """An exponential moving average of the student's parameters, without gradient.
 
     `momentum` is a schedule: at 1 the copy stands still, at 0 it is the student. Call `update` in
     `after_step`; calling the target runs the copy. Source: Tarvainen and Valpola 2017
@@ -67,7 +67,7 @@ class Frozen(nn.Module):
 
 
 class Queue(nn.Module):
-    """The last `size` keys, as negatives beyond the batch; the oldest make room for the newest.
+    """The last `size` keys, as negatives beyond the batch, first in, first out.
 
     It starts with random directions, as MoCo's does. Source: He et al. 2020 (arXiv:1911.05722).
     """
@@ -120,7 +120,7 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def restart(self, states: Float[Tensor, "n dim"], codes: Int[Tensor, "n"]) -> None:
-        """Count what a batch has not used, and put random states in place of what is overdue.
+        """Count each vector's batches without use, and replace overdue ones by random states.
 
         Draws from torch's global generator, which the loop seeds at each step.
         """
@@ -128,7 +128,7 @@ class Codebook(nn.Module):
         self.idle.copy_(torch.where(used, 0, self.idle + 1))
         overdue = (self.idle > self.patience).nonzero()[:, 0]
         picked = torch.randint(len(states), (len(overdue),), device=states.device)
-        vectors = whole(self.vectors).clone()
+        vectors = full_tensor(self.vectors).clone()
         vectors[overdue] = states[picked].to(vectors)
         self.vectors.copy_(shard_like(vectors, self.vectors))
         self.idle[overdue] = 0

@@ -36,7 +36,7 @@ KINDS: Mapping[str, Callable[..., nn.Module]] = {
     "linear": LinearAttention,
     "binarized": BinarizedAttention,
 }
-"""Attention by its word in encoder.json; an encoder written without the word attends by softmax."""
+"""Attention by its name in encoder.json; without a name it is softmax."""
 
 TEXT = "text"
 ENCODERS: Mapping[str, tuple[Callable[[Any], TensorEncoder], type]] = {
@@ -50,19 +50,19 @@ ENCODERS: Mapping[str, tuple[Callable[[Any], TensorEncoder], type]] = {
     "table": (TableEncoder, TableConfig),
     "vit": (VitEncoder, VitConfig),
 }
-"""Encoders of tensors, each with its shape, by their word in encoder.json.
+"""Encoders of tensors and their configurations, by their name in encoder.json.
 
-A folder written without the word holds a text encoder.
+A folder without a name holds a text encoder.
 """
 
-SPEC = ("name", "dtype", "shape")  # what the encoder itself says of its input
+SPEC = ("name", "dtype", "shape")  # defined by the encoder, and not by encoder.json
 
 Network_co = TypeVar("Network_co", bound=TextNetwork, covariant=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextModel(Generic[Network_co]):
-    """A text encoder with what it needs to meet text, and where it came from.
+    """A text encoder with its tokenizer and prompts, and its lineage.
 
     `tokenizer` is the content of a tokenizer.json; `prompts` are by role, "query" or "passage".
     `dims` are the smaller widths that the encoder was trained to be cut to (Matryoshka, Kusupati et
@@ -84,7 +84,7 @@ class TextModel(Generic[Network_co]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorModel:
-    """An encoder of images, series, spectrograms or rows, and where it came from.
+    """An encoder of images, series, spectrograms or rows, and its lineage.
 
     `facts` are what its input's sizes do not say, such as {"sampling_rate": 8000} (Hz), and
     `values` the range of the numbers that it was trained on, where that says how they are scaled.
@@ -108,7 +108,7 @@ class TensorModel:
 
 
 def token_transformer(model: TextModel[TextNetwork]) -> TextModel[TextEncoder]:
-    """Hold a model to be of attar's own blocks, which can be distilled from, saved and binarized.
+    """Check that a model is of attar's blocks, so that it can be saved, distilled and binarized.
 
     Raises InvalidInput when it is not.
     """
@@ -131,7 +131,7 @@ def save(model: TextModel[TextEncoder] | TensorModel, folder: Path) -> None:
     """
     encoder = model.encoder
     about: dict[str, object] = {
-        "encoder": _word(encoder),
+        "encoder": _encoder_name(encoder),
         "shape": asdict(encoder.shape),
         "attention": [_attention(layer) for layer in _layers(encoder)],
         "lineage": dict(model.lineage),
@@ -174,14 +174,15 @@ def load(folder: Path) -> TextModel[TextEncoder] | TensorModel:
     path = folder / ABOUT
     with _naming(path):
         about = json.loads(path.read_text("utf-8"))
-        word = str(about.get("encoder", TEXT))
-    if word not in (TEXT, *ENCODERS):
+        encoder_name = str(about.get("encoder", TEXT))
+    if encoder_name not in (TEXT, *ENCODERS):
         raise InvalidInput(
-            f"{path} is of a {word!r} encoder; this version reads {', '.join((TEXT, *ENCODERS))}"
+            f"{path} is of a {encoder_name!r} encoder; this version reads "
+            f"{', '.join((TEXT, *ENCODERS))}"
         )
     model: TextModel[TextEncoder] | TensorModel
     with _naming(path):
-        model = _text_model(about) if word == TEXT else _tensor_model(word, about)
+        model = _text_model(about) if encoder_name == TEXT else _tensor_model(encoder_name, about)
         if "attention" in about:
             _attend(model.encoder, about["attention"])
         digests = dict(about.get("sha256", {}))  # none in folders older than they
@@ -193,9 +194,9 @@ def load(folder: Path) -> TextModel[TextEncoder] | TensorModel:
     if isinstance(model, TensorModel):
         return model
     with _naming(folder / TOKENIZER):
-        words = (folder / TOKENIZER).read_bytes()
-        _refuse_other(folder / TOKENIZER, words, digests)
-        return replace(model, tokenizer=words)
+        tokenizer = (folder / TOKENIZER).read_bytes()
+        _refuse_other(folder / TOKENIZER, tokenizer, digests)
+        return replace(model, tokenizer=tokenizer)
 
 
 def refuse_two_models(folder: Path) -> None:
@@ -225,7 +226,7 @@ def load_text(folder: Path) -> TextModel[TextEncoder]:
 
 
 def attention_kinds(encoder: nn.Module) -> str | None:
-    """Say how an encoder's layers attend, in the words of `KINDS`; None where none does.
+    """Give the kind of attention of each layer, as in `KINDS`; None for an encoder without.
 
     A borrowed text encoder attends by softmax. Layers of several kinds are named with a plus
     between, as in "binarized+softmax".
@@ -237,7 +238,7 @@ def attention_kinds(encoder: nn.Module) -> str | None:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Say of whatever goes wrong that it is this file."""
+    """Raise InvalidInput that names this file for any error in reading it."""
     try:
         yield
     except (
@@ -272,8 +273,8 @@ def _text_model(about: Mapping[str, Any]) -> TextModel[TextEncoder]:
     )
 
 
-def _tensor_model(word: str, about: Mapping[str, Any]) -> TensorModel:
-    make, shape = ENCODERS[word]
+def _tensor_model(encoder_name: str, about: Mapping[str, Any]) -> TensorModel:
+    make, shape = ENCODERS[encoder_name]
     facts = {key: fact for key, fact in about["input"].items() if key not in SPEC}
     values = about.get("values")
     return TensorModel(
@@ -285,26 +286,26 @@ def _tensor_model(word: str, about: Mapping[str, Any]) -> TensorModel:
     )
 
 
-def _read(kind: Any, said: Any) -> Any:
+def _read(kind: Any, value: Any) -> Any:
     """Read a part of a shape from JSON: dataclasses from objects, tuples from lists.
 
     What is not said has its default, as a text encoder's head in folders older than heads.
     """
     if is_dataclass(kind):
         kinds = get_type_hints(kind)
-        return cast("Any", kind)(**{name: _read(kinds[name], part) for name, part in said.items()})
+        return cast("Any", kind)(**{name: _read(kinds[name], part) for name, part in value.items()})
     if get_origin(kind) is tuple:
-        return tuple(_read(get_args(kind)[0], part) for part in said)
-    return said
+        return tuple(_read(get_args(kind)[0], part) for part in value)
+    return value
 
 
-def _word(encoder: nn.Module) -> str:
+def _encoder_name(encoder: nn.Module) -> str:
     """Name an encoder in encoder.json."""
     if isinstance(encoder, TextEncoder):
         return TEXT
-    for word, (make, _) in ENCODERS.items():
+    for encoder_name, (make, _) in ENCODERS.items():
         if type(encoder) is make:
-            return word
+            return encoder_name
     raise InvalidInput(
         f"{type(encoder).__name__} cannot be saved; an encoder is one of "
         f"{', '.join((TEXT, *ENCODERS))}"
@@ -320,17 +321,17 @@ def _layers(encoder: nn.Module) -> list[nn.Module]:
 
 
 def _attend(encoder: nn.Module, layers: Sequence[dict[str, Any]]) -> None:
-    """Give each layer the attention that was said of it."""
+    """Build the attention of each layer by its entry in encoder.json."""
     transformer = getattr(encoder, "transformer", None)
     blocks = transformer.blocks if isinstance(transformer, TokenTransformer) else ()
-    for block, said in zip(blocks, layers, strict=True):
-        arguments = {name: value for name, value in said.items() if name != "kind"}
+    for block, layer in zip(blocks, layers, strict=True):
+        arguments = {name: value for name, value in layer.items() if name != "kind"}
         width = block.attention_norm.normalized_shape[0]
-        block.attention = KINDS[said["kind"]](width, block.attention.heads, **arguments)
+        block.attention = KINDS[layer["kind"]](width, block.attention.heads, **arguments)
 
 
 def _attention(attention: nn.Module) -> dict[str, object]:
-    """Say how a layer attends, in the arguments that make it again."""
+    """Give the arguments that build a layer's attention again."""
     match attention:
         case SoftmaxAttention():
             return {"kind": "softmax", "rotary": attention.rotary}

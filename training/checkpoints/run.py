@@ -18,19 +18,24 @@ from torch.optim import Optimizer
 
 from attar.errors import InvalidInput
 
-from ..fsdp import shard_like, whole
+from ..fsdp import full_tensor, shard_like
 from ..lineage import FRESH, Lineage, refuse_other
 
 CHECKPOINT: Final = "checkpoint.safetensors"
 METHOD, OPTIMISER = "method.", "optimiser."
 PER_RUN: Final = {"params", "lr"}  # of a group of parameters: the rate follows the step
-RENAMED: Final = {"slow.": "target.", "answer.": "classifier."}
-"""Modules of methods whose names have changed: checkpoints of before have the first ones."""
+RENAMED: Final = {
+    "slow.": "target.",
+    "answer.": "classifier.",
+    "predictor.asked": "predictor.query",
+    "predictor.place": "predictor.position",
+}
+"""Old and new names of parameters of methods: older checkpoints have the old ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What a checkpoint says of its run.
+    """What a checkpoint records of its run.
 
     `lineage` is what the run was made of, besides its seed; `stretches` are its parts in order, as
     `lineage.stretch` describes them.
@@ -53,7 +58,7 @@ class Record:
 
 
 def read_record(path: Path) -> Record:
-    """Read what a checkpoint says of its run; raises InvalidInput when it is damaged."""
+    """Read the record of a checkpoint; raises InvalidInput when it is damaged."""
     return _read(path)[0]
 
 
@@ -65,10 +70,10 @@ def save_checkpoint(
     record: Record,
     write: bool = True,
 ) -> None:
-    """Write where a run stands to `path`, whole or not at all.
+    """Write the state of a run to `path`, completely or not at all.
 
-    Of a method that is parted among processes the file holds it whole, and any number of processes
-    can read it. All of them must call this, and all but one with `write` false.
+    The file of a sharded method holds complete tensors, which any number of processes can load.
+    All processes must call this, and all but one with `write` false.
     """
     tensors = {METHOD + name: tensor for name, tensor in method.state_dict().items()}
     numbers: dict[str, dict[str, float]] = {}
@@ -82,7 +87,7 @@ def save_checkpoint(
     header = {**asdict(record), "groups": state["param_groups"], "numbers": numbers}
     copies = {}
     for name, tensor in tensors.items():
-        full = whole(tensor.detach())
+        full = full_tensor(tensor.detach())
         if write:  # a copy each: tied weights share their storage, and safetensors refuses that
             copies[name] = full.cpu().contiguous().clone()
     if not write:
@@ -95,12 +100,12 @@ def save_checkpoint(
 def load_checkpoint(
     path: Path, *, method: nn.Module, optimiser: Optimizer, seed: int, lineage: Lineage, steps: int
 ) -> Record:
-    """Put the state in `path` into `method` and `optimiser`, and give what it says of its run.
+    """Load the state in `path` into `method` and `optimiser`, and give its record.
 
     Raises:
         InvalidInput: the file is damaged; or was written by a run with another seed, lineage,
             settings of the optimiser or parameters; or has more than `steps` steps. The message
-            names each difference and says how to start anew.
+            names each difference and says how to start again.
     """
     record, header = _read(path)
     refuse_other(path, {"seed": record.seed, **record.lineage}, {"seed": seed, **lineage})
@@ -130,7 +135,7 @@ def load_checkpoint(
 
 
 def _weights(tensors: Mapping[str, Tensor], method: nn.Module) -> dict[str, Tensor]:
-    """Give the tensors of the method by the names that they have in it now."""
+    """Give the tensors of the method by their present names."""
     weights = {k.removeprefix(METHOD): t for k, t in tensors.items() if k.startswith(METHOD)}
     own = method.state_dict().keys()
     for old, new in RENAMED.items():
@@ -141,7 +146,7 @@ def _weights(tensors: Mapping[str, Tensor], method: nn.Module) -> dict[str, Tens
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Say of whatever is wrong with a checkpoint's file that it is this one."""
+    """Raise InvalidInput that names this file for any error in reading it."""
     try:
         yield
     except (SafetensorError, TypeError, KeyError, ValueError) as error:
@@ -162,13 +167,13 @@ def _read(path: Path) -> tuple[Record, dict[str, Any]]:
 
 
 def _refuse_other_groups(path: Path, then: Any, now: Any) -> None:
-    """Refuse an optimiser of other settings, which would silently have those of the checkpoint."""
+    """Refuse an optimiser with other settings, which loading would silently replace."""
     facts: tuple[dict[str, object], dict[str, object]] = {}, {}
     for number, groups in enumerate(zip(then, now, strict=False)):
         # Another version of torch may have more settings, so only those that both have.
         for name in set.intersection(*map(set, groups)) - PER_RUN:
-            for said, group in zip(facts, groups, strict=True):
-                said[f"optimiser.{number}.{name}"] = group[name]
+            for group_facts, group in zip(facts, groups, strict=True):
+                group_facts[f"optimiser.{number}.{name}"] = group[name]
     refuse_other(path, *facts)
 
 
@@ -178,9 +183,11 @@ def _part(
     method: nn.Module,
     optimiser: Optimizer,
 ) -> None:
-    """Leave this process's part of what a method that is parted among several has read."""
+    """Keep this process's shard of the tensors that were read for a sharded method."""
     own = method.state_dict()
     weights |= {name: shard_like(t, own[name]) for name, t in weights.items() if name in own}
-    for place, its in enumerate(p for group in optimiser.param_groups for p in group["params"]):
-        values = state.get(place, {})
-        values |= {k: shard_like(v, its) for k, v in values.items() if isinstance(v, Tensor)}
+    for index, parameter in enumerate(
+        p for group in optimiser.param_groups for p in group["params"]
+    ):
+        values = state.get(index, {})
+        values |= {k: shard_like(v, parameter) for k, v in values.items() if isinstance(v, Tensor)}

@@ -1,4 +1,4 @@
-"""Arrays: rows of numbers, in memory or mapped from a file, become items."""
+"""Arrays as items: rows of numbers, in memory or mapped from a file."""
 
 import lzma
 import math
@@ -50,7 +50,7 @@ class ArrayRows:
         return items(self.name, self.values[rows.numpy()], self.form, self.side)
 
     def note(self) -> str:
-        """Say what the numbers are, by some from all over."""
+        """Describe the values, from a sample of the rows."""
         some = self.values[list(evenly(range(len(self)), SAMPLE))]
         if not some.size:
             return f"{self.name} are no items"
@@ -78,22 +78,22 @@ def array_rows(
         )
     if form not in (None, *get_args(Form)):
         raise InvalidInput(f"form is one of {', '.join(get_args(Form))}; got {form!r}")
-    found = form or _form(values)
-    if values.ndim not in {"image": (3, 4), "series": (2, 3), "table": (2,)}[found]:
-        raise ShapeError(f"{name} cannot be read as {found} items; got {values.shape}")
-    if side is not None and (found != "image" or not 1 <= side <= LARGEST):
+    item_form = form or _form(values)
+    if values.ndim not in {"image": (3, 4), "series": (2, 3), "table": (2,)}[item_form]:
+        raise ShapeError(f"{name} cannot be read as {item_form} items; got {values.shape}")
+    if side is not None and (item_form != "image" or not 1 <= side <= LARGEST):
         raise InvalidInput(
-            f"side is the pixels of an image, from 1 to {LARGEST}; got {side} for {name}, {found} "
-            "items"
+            f"side is the pixels of an image, from 1 to {LARGEST}; got {side} for {name}, "
+            f"{item_form} items"
         )
-    rows = ArrayRows(name=name, values=values, form=found, side=side)
-    if found == "image":
+    rows = ArrayRows(name=name, values=values, form=item_form, side=side)
+    if item_form == "image":
         _check_images(name, values)
     return rows
 
 
 def _check_images(name: str, values: NDArray[Any]) -> None:
-    """Refuse images whose axes or numbers are no images', judged by some from all over."""
+    """Refuse axes and values that are not those of images, from a sample of the rows."""
     height, width = values.shape[1:3] if values.ndim == 3 else (0, 0)
     if width in COLOURS and height > max(COLOURS):
         raise ShapeError(
@@ -119,7 +119,7 @@ def _check_images(name: str, values: NDArray[Any]) -> None:
 def items(
     name: str, values: NDArray[Any], form: Form, side: int | None = None
 ) -> Float[Tensor, "b ..."]:
-    """Give a batch of `ArrayRows`; raises InvalidInput for numbers that no item may have."""
+    """Give a batch of `ArrayRows`; raises InvalidInput for invalid values."""
     if form != "image":
         with np.errstate(over="ignore"):  # infinite then, and refused
             tensor = torch.from_numpy(np.array(values, np.float32))
@@ -167,11 +167,11 @@ DAMAGE = (
     *(MemoryError, RuntimeError, struct.error, tokenize.TokenError),
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
 )
-"""What numpy and zipfile tell of damage by."""
+"""The exceptions of numpy and zipfile for a damaged file."""
 
 
 class Npz(Mapping[str, NDArray[Any]]):
-    """The arrays of an .npz file, each read when it is asked for; nothing in it is code.
+    """The arrays of an .npz file, each read at its first use; pickled objects are refused.
 
     One that is stored uncompressed (`numpy.savez`) is mapped from the file, so that it may be
     larger than memory; a compressed one is loaded whole.

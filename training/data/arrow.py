@@ -75,15 +75,15 @@ def layout(
     form: Form | None,
     side: int | None,
 ) -> Layout:
-    """Find the items in a table by its first row: `columns`, or what is left beside `label`.
+    """Find the items in a table by its first row: `columns`, or all columns but `label`.
 
-    Left over must be one column of images or lists, and numbers beside it are not the item's; or
-    numbers alone. `tables` gives a column's rows from the first on, to see images' colours and
-    sizes.
+    Without `columns` there must be one column of images or lists, and numbers next to it are not
+    part of the item; or numbers alone. `tables` gives the rows of a column from the first on, to
+    read the colours and sizes of images.
 
     Raises:
         NotFound: a column is not there.
-        InvalidInput: the columns are no such choice, or `form` or `side` is not theirs.
+        InvalidInput: the columns cannot be items, or do not fit `form` or `side`.
         ShapeError: without `side`, images have several sizes.
     """
     kinds = {field.name: _kind(field.type) for field in first.schema}
@@ -212,7 +212,7 @@ def _is_class_label(schema: pa.Schema, label: str) -> bool:
 
 
 def _kind(kind: pa.DataType) -> str:
-    """Say what a column can be: an image, a list, a number, or something else."""
+    """Give the kind of a column: an image, a list, a number, or other."""
     if isinstance(kind, pa.BaseExtensionType):
         kind = kind.storage_type
     if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:

@@ -1,4 +1,4 @@
-"""Recordings: wav files become clips of one rate and one length when they are asked for."""
+"""Recordings: wav files as clips of one rate and one length, read when they are used."""
 
 import math
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ def audio_folder(folder: Path, *, rate: int | None = None, length: int | None = 
 def wav_files(files: Files, *, rate: int | None, length: int | None) -> Part:
     """Give recordings that `files_of` listed."""
     classes = files.classes()
-    said = rate
+    chosen_rate = rate
     rate = read_header(files.paths[0]).rate if rate is None else rate
     length = rate if length is None else length
     if rate not in RATES or not 1 <= length <= LONGEST:
@@ -59,7 +59,7 @@ def wav_files(files: Files, *, rate: int | None, length: int | None) -> Part:
             f"rate and length must be at least 1, and at most {RATES[-1]:,} Hz and {LONGEST:,} "
             f"samples; got {rate} Hz, {length} samples"
         )
-    whose = "the first recording's" if said is None else "as given"
+    whose = "the first recording's" if chosen_rate is None else "as given"
     notes = (
         f"{rate:,} Hz, {whose}, to which others are resampled; channels are averaged",
         f"clips of {length:,} samples: a longer recording's middle, a shorter one and zeros",
@@ -73,8 +73,8 @@ def lengths(clips: Float[Tensor, "b 1 n"]) -> Int[Tensor, "b"]:
 
     A recording that ends in exact silence counts as ending where that begins.
     """
-    places = torch.arange(1, clips.shape[2] + 1, device=clips.device)
-    return (places * (clips[:, 0] != 0)).amax(1)
+    positions = torch.arange(1, clips.shape[2] + 1, device=clips.device)
+    return (positions * (clips[:, 0] != 0)).amax(1)
 
 
 def fitted(samples: NDArray[np.float32], length: int) -> NDArray[np.float32]:

@@ -69,12 +69,12 @@ def read_table(path: Path) -> TextTable:
             else:
                 blank += 1
     _check_names(path, names, rows)
-    said = delimiter != ("\t" if ".tsv" in suffix_of(path) else ",")
+    is_unusual = delimiter != ("\t" if ".tsv" in suffix_of(path) else ",")
     mark = {"\t": "tabs", ";": "semicolons", ",": "commas"}[delimiter]
     return TextTable(
         dict(zip(names, zip(*rows, strict=True), strict=True)),
         {"blank lines": blank} if blank else {},
-        (f"fields of {path.name} end at {mark}",) if said else (),
+        (f"fields of {path.name} end at {mark}",) if is_unusual else (),
     )
 
 
@@ -131,7 +131,7 @@ def table_parts(
     false, as in "is_test" or "is_train"); rows that say something else are left out. The numbers
     are held in memory as float32.
 
-    Raises InvalidInput for a field that is no number or a column that nobody chose and that may be
+    Raises InvalidInput for a field that is no number or a column that was not chosen and may be
     no measurement (see `roles.refuse_doubtful`), and NotFound for a column that is not there.
     """
     read = read_table(path)
@@ -169,7 +169,7 @@ def table_parts(
 def _notes(
     name: str, chosen: Sequence[str], label: str | None, numbers: NDArray[np.float64]
 ) -> Iterator[str]:
-    """Say which columns are items, and what of them may not be meant."""
+    """Say which columns are items, and which of them may be there by mistake."""
     yield f"items of {name} are {_some(chosen)}" + (f"; labels are {label}" if label else "")
     columns = dict(zip(chosen, numbers.T, strict=True))
     constant = [which for which, column in columns.items() if np.ptp(column) == 0]
@@ -288,27 +288,27 @@ def _parted(
     path: Path, name: str, words: tuple[str, ...]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[str, int]]:
     """Give the rows that train, those that test, and how many say something else."""
-    lower = np.array([_part_word(name, word) for word in words])
-    said = Counter(lower.tolist())
-    test = best_test(said)
+    lower = np.array([_part_of(name, word) for word in words])
+    counts = Counter(lower.tolist())
+    test = best_test(counts)
     trains = np.isin(lower, TRAIN)
     if test is None or not trains.any():
         raise InvalidInput(
             f"{path}: column {name!r} must say train or test (or, called is_test or is_train, true "
-            f"or false) of each row, and both at least once; got {', '.join(sorted(said)[:5])}"
+            f"or false) of each row, and both at least once; got {', '.join(sorted(counts)[:5])}"
         )
     others = {
         f"rows that say {word or 'nothing'}": count
-        for word, count in sorted(said.items())
+        for word, count in sorted(counts.items())
         if word not in (*TRAIN, test)
     }
     return np.flatnonzero(trains), np.flatnonzero(lower == test), others
 
 
-def _part_word(name: str, word: str) -> str:
-    """Give a word of a column of parts; true and false mean what the column's name says."""
+def _part_of(name: str, word: str) -> str:
+    """Give the part of a row; true and false mean what the name of the column says."""
     lower = word.strip().lower()
-    asks = set(re.findall(r"[a-z]+", name.lower()))
-    if lower in (*YES, *NO) and asks & {*TRAIN, *TEST}:
-        return "train" if (lower in YES) == bool(asks & {*TRAIN}) else "test"
+    name_parts = set(re.findall(r"[a-z]+", name.lower()))
+    if lower in (*YES, *NO) and name_parts & {*TRAIN, *TEST}:
+        return "train" if (lower in YES) == bool(name_parts & {*TRAIN}) else "test"
     return lower

@@ -1,4 +1,4 @@
-"""A corpus: pairs of texts, or texts alone, as a file or a folder holds them."""
+"""A corpus: pairs of texts, or single texts, from a file or a folder."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from attar.errors import InvalidInput, MissingExtra, NotFound
 
 from .columns import read_table
 from .folder import TABLES, exists, stem_of, suffix_of, text_files
-from .pairs import Pair, line_objects, pair_of, whole_text
+from .pairs import Pair, line_objects, pair_of, valid_text
 from .split import TEST, TRAIN
 
 LINES, JSON_LINES = (".txt", ".text"), (".jsonl", ".ndjson", ".json")
@@ -79,7 +79,7 @@ def read_corpus(path: Path, *, column: str | None = None) -> Corpus:
 
 
 def _refuse_parts(folder: Path, paths: Sequence[Path]) -> None:
-    """Refuse a folder of nothing but parts of a set, whose tests would be learned from."""
+    """Refuse a folder that holds only parts of a set: its test part would be trained on."""
     below = {folder / path.relative_to(folder).parts[0] for path in paths}
     parts = {stem_of(path): path for path in sorted(below)}
     train = [path for name, path in parts.items() if name in TRAIN]
@@ -106,7 +106,7 @@ def _objects(path: Path, column: str | None) -> Corpus:
                 f"{path}, line {number}: {key!r} is {_shown(text)}; each line is an object with a "
                 "text there, or choose another by --read column=NAME"
             )
-        texts.append(whole_text(f"{path}, line {number}", text))
+        texts.append(valid_text(f"{path}, line {number}", text))
     return _alone(path, texts, f"{key!r} of lines", passed_over)
 
 
@@ -151,15 +151,15 @@ def _columns(
 def _alone(path: Path, texts: Iterable[str], where: str, passed_over: Mapping[str, int]) -> Corpus:
     """Pair each text with a span of it."""
     left = Counter(passed_over)
-    kept: dict[str, None] = {}
+    unique: dict[str, None] = {}
     for text in map(str.strip, texts):
         if not text:
             left["blank texts"] += 1
-        elif text in kept:
+        elif text in unique:
             left["texts that occur before"] += 1
         else:
-            kept[text] = None
-    pairs = tuple(Pair(text, "", _span(text), text) for text in kept)
+            unique[text] = None
+    pairs = tuple(Pair(text, "", _span(text), text) for text in unique)
     return Corpus(
         str(path),
         pairs,

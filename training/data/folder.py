@@ -73,7 +73,7 @@ class Files:
 
 
 def exists(path: Path) -> bool:
-    """Say whether there is a file or folder; what can be no path is none."""
+    """Say whether a file or folder exists; False for a text that cannot be a path."""
     try:
         return path.exists()
     except (OSError, ValueError):
@@ -129,7 +129,7 @@ def files_of(folder: Path, *, kind: Kind | None = None) -> tuple[Kind, Files]:
             f"{folder} holds {_some(sorted(unread), folder)}, a format that is not read; convert "
             f"to {to}, or take away"
         )
-    single = _one(folder, by_kind, kind)
+    single = _only_kind(folder, by_kind, kind)
     paths = tuple(sorted(by_kind[single]))
     filled = {path.relative_to(folder).parts[0] for path in paths}
     for entry in sorted(folder.iterdir()):
@@ -161,7 +161,7 @@ def _left(path: Path) -> str:
     return f"named *{suffix}" if suffix else "without a suffix"
 
 
-def _one(folder: Path, by_kind: Mapping[Kind, Sequence[Path]], wanted: Kind | None) -> Kind:
+def _only_kind(folder: Path, by_kind: Mapping[Kind, Sequence[Path]], wanted: Kind | None) -> Kind:
     """Give the one kind that a folder holds."""
     if len(by_kind) > 1:
         counts = "; ".join(
@@ -173,10 +173,10 @@ def _one(folder: Path, by_kind: Mapping[Kind, Sequence[Path]], wanted: Kind | No
         )
     if not by_kind or (wanted is not None and wanted not in by_kind):
         what = wanted or "data"
-        known = SUFFIXES[wanted] if wanted else tuple(KIND_OF)
+        suffixes = SUFFIXES[wanted] if wanted else tuple(KIND_OF)
         raise InvalidInput(
-            f"{folder} has no {what} ({', '.join(known)}), neither flat nor in a folder for each "
-            "class"
+            f"{folder} has no {what} ({', '.join(suffixes)}), neither flat nor in a folder for "
+            "each class"
         )
     return next(iter(by_kind))
 

@@ -63,14 +63,14 @@ def dataset_part(
         columns = (table.column(column) for table in tables(column, RUN))
         return ((RUN * at, values) for at, values in enumerate(columns))
 
-    found = layout(name, plain[:1], tables, columns=columns, label=label, form=form, side=side)
-    refuse_missing(found, runs)
+    fields = layout(name, plain[:1], tables, columns=columns, label=label, form=form, side=side)
+    refuse_missing(fields, runs)
     labels = None
     if label is not None and labelled:
         labels = labels_of(name, plain.select_columns([label])[:], label)
-    rows = DatasetRows(plain.select_columns(list(found.columns)), found)
-    notes = notes_of(found, label, schema)
-    return Part(name, rows, labels, notes=notes, columns=found.columns)
+    rows = DatasetRows(plain.select_columns(list(fields.columns)), fields)
+    notes = notes_of(fields, label, schema)
+    return Part(name, rows, labels, notes=notes, columns=fields.columns)
 
 
 def dataset_parts(
@@ -94,7 +94,7 @@ def dataset_parts(
         what = f"reading {folder}"
         raise MissingExtra(what, "data") from error
     try:
-        found = datasets.load_from_disk(str(folder))
+        saved = datasets.load_from_disk(str(folder))
     except (OSError, ValueError, KeyError) as error:
         raise InvalidInput(f"{folder} cannot be read as a saved data set: {error}") from error
 
@@ -109,19 +109,19 @@ def dataset_parts(
             labelled=labelled,
         )
 
-    if not isinstance(found, datasets.DatasetDict):
-        return part(found, str(folder)), None
-    names = {name.lower(): name for name in found}
+    if not isinstance(saved, datasets.DatasetDict):
+        return part(saved, str(folder)), None
+    names = {name.lower(): name for name in saved}
     trains = [name for name in names if name in TRAIN]
     if len(trains) != 1:
-        raise InvalidInput(f"{folder} must have a part called train; got {', '.join(found)}")
+        raise InvalidInput(f"{folder} must have a part called train; got {', '.join(saved)}")
     test = best_test(names)
     left = {
-        f"rows in the part {name}": len(found[name])
-        for name in found
+        f"rows in the part {name}": len(saved[name])
+        for name in saved
         if name.lower() not in (trains[0], test)
     }
-    train = replace(part(found[names[trains[0]]], f"train of {folder}"), passed_over=left)
+    train = replace(part(saved[names[trains[0]]], f"train of {folder}"), passed_over=left)
     if test is None:
         return train, None
-    return train, part(found[names[test]], f"{test} of {folder}", train.columns)
+    return train, part(saved[names[test]], f"{test} of {folder}", train.columns)

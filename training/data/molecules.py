@@ -1,4 +1,4 @@
-"""Molecules as SMILES: some to pretrain on, and some whose properties are known, to probe with."""
+"""Molecules as SMILES: some to pretrain on, and some with known properties to probe with."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from .columns import read_columns
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Property:
-    """Something that is known of molecules, in two parts: a number, or 0 and 1 for two classes."""
+    """A property of molecules, in two parts: a number, or 0 and 1 for two classes."""
 
     name: str
     train: tuple[str, ...]
@@ -59,7 +59,9 @@ def read_property(
         numbers = np.array([float(value) for value in values])
     except ValueError as error:
         raise InvalidInput(f"{path}: {name} must be numbers; {error}") from error
-    train, test = ([at for at, word in enumerate(parts) if word == said] for said in PARTS)
+    train, test = (
+        [at for at, word in enumerate(parts) if word == part_name] for part_name in PARTS
+    )
     if not train or not test:
         raise InvalidInput(f"{path}: {part} must say train of some rows and test of others")
     return Property(

@@ -1,4 +1,4 @@
-"""An .npz file as a source: arrays by the names that people give them."""
+"""An .npz file as a source: arrays by their usual names."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Objects: the same things seen in several modalities, and those that probe what was learned."""
+"""Objects in several modalities: some to train on, and some to probe with."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

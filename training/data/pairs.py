@@ -45,7 +45,7 @@ def split(pairs: Sequence[Pair], *, held_out: int, seed: int = 0) -> Split:
 
 
 def by_hash(pairs: Sequence[Pair], seed: int) -> list[Pair]:
-    """Shuffle pairs in an order that each one's name alone decides."""
+    """Shuffle pairs in an order that depends on their names alone."""
     return sorted(pairs, key=lambda pair: hashlib.sha256(f"{seed}:{pair.name}".encode()).digest())
 
 
@@ -97,7 +97,7 @@ def _unique(items: list[tuple[str, object]]) -> dict[str, object]:
     return keys
 
 
-def whole_text(where: str, text: str) -> str:
+def valid_text(where: str, text: str) -> str:
     """Give a text back; raises InvalidInput, naming `where`, for half of a surrogate pair."""
     try:
         text.encode()
@@ -113,13 +113,13 @@ def pair_of(where: str, row: Mapping[str, object]) -> Pair:
 
     Raises InvalidInput for texts that are missing, blank or no strings.
     """
-    given = [row.get(key, "") for key in ("name", "package", "summary", "body")]
-    if not all(isinstance(text, str) for text in given):
+    fields = [row.get(key, "") for key in ("name", "package", "summary", "body")]
+    if not all(isinstance(text, str) for text in fields):
         raise InvalidInput(
-            f"{where}: not all of {str(given)[:200]} are strings; a pair is an object of strings "
+            f"{where}: not all of {str(fields)[:200]} are strings; a pair is an object of strings "
             "with summary and body, and perhaps name"
         )
-    name, package, summary, body = (whole_text(where, str(text)) for text in given)
+    name, package, summary, body = (valid_text(where, str(text)) for text in fields)
     for key, text in (("summary", summary), ("body", body)):
         if not text.strip():
             raise InvalidInput(

@@ -1,4 +1,4 @@
-"""Parquet files as items: row groups are read when a row of theirs is asked for."""
+"""Parquet files as items: a row group is read when one of its rows is used."""
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -43,7 +43,7 @@ class ParquetRows:
 
     A step that draws from all over a set reads every group that it meets, so a set that does not
     fit the `CACHED` last groups reads fast in small groups only: write it with a `row_group_size`
-    of some hundreds of rows. Threads may read at once.
+    of some hundreds of rows. Several threads may read.
     """
 
     def __init__(self, paths: Sequence[Path], layout: Layout) -> None:
@@ -65,10 +65,10 @@ class ParquetRows:
         groups = np.searchsorted(self._ends, wanted, side="right")
         tables, order = [], []
         for group in np.unique(groups):
-            places = np.flatnonzero(groups == group)
+            positions = np.flatnonzero(groups == group)
             start = self._ends[group - 1] if group else 0
-            tables.append(self._group(int(group)).take(wanted[places] - start))
-            order.append(places)
+            tables.append(self._group(int(group)).take(wanted[positions] - start))
+            order.append(positions)
         back = torch.from_numpy(np.argsort(np.concatenate(order)))
         return self._layout(pa.concat_tables(tables))[back]
 
@@ -165,8 +165,8 @@ def _complete(group: Any, column: str, *, image: bool) -> bool:
     for at in range(group.num_columns):
         leaf = group.column(at)
         if leaf.path_in_schema == column or leaf.path_in_schema.startswith(f"{column}."):
-            known = leaf.statistics is not None and leaf.statistics.has_null_count
-            without_nulls[leaf.path_in_schema] = known and leaf.statistics.null_count == 0
+            has_statistics = leaf.statistics is not None and leaf.statistics.has_null_count
+            without_nulls[leaf.path_in_schema] = has_statistics and leaf.statistics.null_count == 0
     if image:
         names = column, *(f"{column}.{field}" for field in CONTENT)
         return any(without_nulls.get(name, False) for name in names)

@@ -1,4 +1,4 @@
-"""Pictures: encoded images become tensors of one shape when they are asked for."""
+"""Encoded images as tensors of one shape, decoded when they are used."""
 
 import io
 import struct
@@ -234,9 +234,9 @@ def packed_images(
         raise ShapeError(
             f"packed images in {name} must be uint8 (bytes,); got {content.dtype} {content.shape}"
         )
-    whole = offset.ndim == 1 and offset.dtype.kind in "iu" and len(offset) > 1
-    at = offset.astype(np.int64) if whole else np.zeros(1, np.int64)
-    if not whole or at[0] != 0 or at[-1] != len(content) or (np.diff(at) <= 0).any():
+    is_integer = offset.ndim == 1 and offset.dtype.kind in "iu" and len(offset) > 1
+    at = offset.astype(np.int64) if is_integer else np.zeros(1, np.int64)
+    if not is_integer or at[0] != 0 or at[-1] != len(content) or (np.diff(at) <= 0).any():
         raise ShapeError(
             f"offset in {name} must rise from 0 to {len(content)}, the number of bytes, in whole "
             f"numbers; got {offset.dtype} {offset.shape}"

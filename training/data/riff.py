@@ -61,7 +61,9 @@ def read_frames(path: Path, header: Header, start: int, count: int) -> NDArray[n
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error}") from error
     content = content[: len(content) - len(content) % size]
-    samples = _floats(path, content, header) if header.floating else _whole(content, header.width)
+    samples = (
+        _floats(path, content, header) if header.floating else _integers(content, header.width)
+    )
     return samples.reshape(-1, header.channels)
 
 
@@ -128,7 +130,7 @@ def _floats(path: Path, content: bytes, header: Header) -> NDArray[np.float64]:
     return samples
 
 
-def _whole(content: bytes, width: int) -> NDArray[np.float64]:
+def _integers(content: bytes, width: int) -> NDArray[np.float64]:
     """Decode PCM, little-endian and (at 8 bits) unsigned."""
     raw = np.frombuffer(content, np.uint8).reshape(-1, width)
     wide = np.zeros((len(raw), 4), np.uint8)  # the most significant bytes of an int32

@@ -1,4 +1,4 @@
-"""Roles: which of a table's columns is the label, which are items, and which nobody can tell."""
+"""Roles of a table's columns: the label, the items, and columns of unclear role."""
 
 from collections.abc import Sequence
 
@@ -32,25 +32,25 @@ def label_of(name: str, columns: Sequence[str], label: str | None) -> str | None
 
 
 def refuse_doubtful(name: str, columns: Sequence[str], *, labelled: bool) -> None:
-    """Refuse columns that nobody chose and that hold no measurement, judging by their names.
+    """Refuse columns that were not chosen and that, by their names, are no measurement.
 
     These are the rows' numbers, a part and, where no other is the label, classes.
     """
     for column in columns:
-        word = column.strip().lower()
-        if word in INDEX:
-            what = f"called {column}" if word else "without a name"
+        lower_name = column.strip().lower()
+        if lower_name in INDEX:
+            what = f"called {column}" if lower_name else "without a name"
             raise InvalidInput(
                 f"{name} has a column {what}, as pandas writes the rows' numbers; save without "
                 "(index=False), or choose the items by columns=NAME,NAME"
             )
-        if word in PARTS:
+        if lower_name in PARTS:
             raise InvalidInput(
                 f"{name} has a column {column!r} next to the items; pass part={column} if it says "
                 "which rows test, or choose the items by columns=NAME,NAME"
             )
-        coordinate = word == "y" and ("X" if column.strip() == "Y" else "x") in columns
-        if word in LABELS and not labelled and not coordinate:
+        coordinate = lower_name == "y" and ("X" if column.strip() == "Y" else "x") in columns
+        if lower_name in LABELS and not labelled and not coordinate:
             raise InvalidInput(
                 f"{name} has a column {column!r}, which may be the classes; pass label={column} "
                 "(and labels=none to do without), or choose the items by columns=NAME,NAME"

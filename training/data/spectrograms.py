@@ -1,4 +1,4 @@
-"""Recordings as spectrograms: log-mel frames of clips, made when they are asked for."""
+"""Recordings as spectrograms: log-mel frames of clips, computed when they are used."""
 
 from dataclasses import dataclass, replace
 

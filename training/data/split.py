@@ -13,7 +13,7 @@ from attar.errors import InvalidInput, ShapeError
 
 from .source import SHOWN, Labels, Rows, Source, Summary, subset
 
-HELD_OUT = 0.3  # of the rows, where a set has no test part of its own
+HELD_OUT = 0.3  # of the rows, where a set has no test part
 TRAIN = ("train", "training")
 TEST = ("test", "testing", "val", "valid", "validation", "dev", "eval", "evaluation")
 """What people call the part that trains and those that test, the best first."""
@@ -169,9 +169,9 @@ def numbered(name: str, labels: NDArray[Any]) -> Labels:
             raise InvalidInput(f"labels of {name} must be below 2^63; got {labels.max()}")
         return labels.astype(np.int64)
     if labels.dtype.kind == "f":
-        whole = np.isfinite(labels) & (labels == np.round(labels))
-        if not whole.all():
-            row = int(np.flatnonzero(~whole)[0])
+        is_integer = np.isfinite(labels) & (labels == np.round(labels))
+        if not is_integer.all():
+            row = int(np.flatnonzero(~is_integer)[0])
             raise InvalidInput(
                 f"labels of {name} must be classes: whole numbers or names; row {row} has "
                 f"{labels[row]}: read without labels by labels=none if they are measurements"

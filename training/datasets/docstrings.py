@@ -41,20 +41,22 @@ def read(
 
     Raises InvalidInput when a package is not installed.
     """
-    found = (pair for package in packages for pair in _package_pairs(package))
-    kept: list[Pair] = []
+    pairs = (pair for package in packages for pair in _package_pairs(package))
+    unique: list[Pair] = []
     seen: set[str] = set()
-    for pair in sorted(found, key=lambda pair: pair.name):
+    for pair in sorted(pairs, key=lambda pair: pair.name):
         texts = {pair.name, pair.summary, pair.body}
         if not seen & texts:
             seen |= texts
-            kept.append(pair)
+            unique.append(pair)
     if per_package is None:
-        return tuple(kept)
+        return tuple(unique)
     drawn = (
         pair
         for package in packages
-        for pair in by_hash([pair for pair in kept if pair.package == package], seed)[:per_package]
+        for pair in by_hash([pair for pair in unique if pair.package == package], seed)[
+            :per_package
+        ]
     )
     return tuple(sorted(drawn, key=lambda pair: pair.name))
 
@@ -96,8 +98,8 @@ def _package_pairs(package: str) -> Iterator[Pair]:
         parts = path.relative_to(root).with_suffix("").parts
         module = ".".join((package, *(part for part in parts if part != "__init__")))
         for name, docstring in _docstrings(_parse(_text(path)).body, module):
-            if parted := summary_and_body(docstring):
-                yield Pair(name=name, package=package, summary=parted[0], body=parted[1])
+            if halves := summary_and_body(docstring):
+                yield Pair(name=name, package=package, summary=halves[0], body=halves[1])
 
 
 def _docstrings(body: Iterable[ast.stmt], prefix: str) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""LINEAR's periodic variable stars: real catalogue rows beside simulated curves and spectra.
+"""LINEAR's periodic variable stars: real catalogue rows with simulated curves and spectra.
 
 Palaversa et al. 2013, arXiv:1308.0357; the table is astroML's, with a column `is_test`.
 """
@@ -54,9 +54,9 @@ def linear_stars(
     values, labels, held = _joined(train, test)
     real = values[:, 1] > 0  # an amplitude of -99.99 is none
     values, labels, held = values[real], labels[real], held[real]
-    known = labels != NOVEL
+    is_known = labels != NOVEL
     parts = []
-    for of in (known, ~known):
+    for of in (is_known, ~is_known):
         stars = _stars(values[of], labels[of], draw)
         row = values[of, METADATA_FROM:]
         row[:, -1] = torch.asinh(row[:, -1])
@@ -67,7 +67,7 @@ def linear_stars(
                 METADATA: row,
             }
         )
-    return objects(parts[0], parts[1], labels=labels[known], test=held[known])
+    return objects(parts[0], parts[1], labels=labels[is_known], test=held[is_known])
 
 
 def _joined(train: Part, test: Part | None) -> tuple[Tensor, Labels, Held]:

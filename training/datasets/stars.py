@@ -108,12 +108,14 @@ def _eclipses(time: Floats, period: Floats, draw: Generator) -> Floats:
 def _wander(time: Floats, period: Floats, draw: Generator) -> Floats:
     """A damped random walk that forgets in a quarter of the `period`, and has none."""
     order = np.argsort(time, axis=1)
-    kept = np.exp(-4 * np.diff(np.take_along_axis(time, order, 1), axis=1) / period)
+    correlation = np.exp(-4 * np.diff(np.take_along_axis(time, order, 1), axis=1) / period)
     steps = draw.standard_normal(time.shape)
     walk = steps.copy()
     for i in range(1, time.shape[1]):
-        kept_here = kept[:, i - 1]
-        walk[:, i] = kept_here * walk[:, i - 1] + np.sqrt(1 - kept_here**2) * steps[:, i]
+        correlation_here = correlation[:, i - 1]
+        walk[:, i] = (
+            correlation_here * walk[:, i - 1] + np.sqrt(1 - correlation_here**2) * steps[:, i]
+        )
     back = np.empty_like(walk)
     np.put_along_axis(back, order, walk, 1)
     return 0.5 + back / 4
@@ -259,11 +261,11 @@ def variable_stars(
     W1 - W2, sin b, |sin b|, cos l, log10 of proper motion and of the parallax over its error.
     """
     draw = np.random.default_rng(seed)
-    known = draw_stars(tuple(KINDS.values()), each=each, draw=draw)
+    labelled = draw_stars(tuple(KINDS.values()), each=each, draw=draw)
     novel = draw_stars(tuple(NOVEL.values()), each=each // 3, draw=draw)
-    test = held_out(known.kind, share=1 / 3, seed=seed)
-    parts = [observed(stars, samples, bins, draw) for stars in (known, novel)]
-    return objects(*parts, labels=known.kind, test=test)
+    test = held_out(labelled.kind, share=1 / 3, seed=seed)
+    parts = [observed(stars, samples, bins, draw) for stars in (labelled, novel)]
+    return objects(*parts, labels=labelled.kind, test=test)
 
 
 def observed(stars: Stars, samples: int, bins: int, draw: Generator) -> dict[str, Tensor]:
@@ -276,19 +278,19 @@ def observed(stars: Stars, samples: int, bins: int, draw: Generator) -> dict[str
 
 
 def objects(
-    known: Mapping[str, Tensor], novel: Mapping[str, Tensor], *, labels: Labels, test: Held
+    labelled: Mapping[str, Tensor], novel: Mapping[str, Tensor], *, labels: Labels, test: Held
 ) -> Objects:
     """Part known stars by `test` (n,), and standardise catalogue rows by those that train."""
     train, held = torch.from_numpy(~test), torch.from_numpy(test)
-    rows = known[METADATA][train]
+    rows = labelled[METADATA][train]
     mean, deviation = rows.mean(0), rows.std(0)
-    known, novel = (
-        {**part, METADATA: (part[METADATA] - mean) / deviation} for part in (known, novel)
+    labelled, novel = (
+        {**part, METADATA: (part[METADATA] - mean) / deviation} for part in (labelled, novel)
     )
     return Objects(
-        train={name: tensor[train] for name, tensor in known.items()},
+        train={name: tensor[train] for name, tensor in labelled.items()},
         train_labels=labels[~test],
-        test={name: tensor[held] for name, tensor in known.items()},
+        test={name: tensor[held] for name, tensor in labelled.items()},
         test_labels=labels[test],
         novel=novel,
     )
@@ -297,13 +299,13 @@ def objects(
 def draw_stars(kinds: tuple[Kind, ...], *, each: int, draw: Generator) -> Stars:
     """Draw `each` stars of every kind, at distances that a survey of some depth sees."""
     kind = np.repeat(np.arange(len(kinds)), each)
-    place = draw.random(len(kind))
+    quantile = draw.random(len(kind))
     return stars_of(
         kinds,
         kind=kind,
-        log_period=_within(kinds, "log_period", kind, place),
+        log_period=_within(kinds, "log_period", kind, quantile),
         amplitude=_within(kinds, "amplitude", kind, draw.random(len(kind))),
-        temperature=_within(kinds, "temperature", kind, _tilted(kinds, kind, place, draw)),
+        temperature=_within(kinds, "temperature", kind, _tilted(kinds, kind, quantile, draw)),
         magnitude=_magnitudes(len(kind), draw),
         draw=draw,
     )
@@ -326,13 +328,13 @@ def stars_of(
     draw: Generator,
 ) -> Stars:
     """Draw what is left to know of stars, so that they are about as bright as `magnitude` (V)."""
-    metallicity = _given(kinds, kind, "metals") + 0.3 * draw.standard_normal(len(kind))
+    metallicity = _by_star(kinds, kind, "metals") + 0.3 * draw.standard_normal(len(kind))
     luminosity = 0.2 * draw.standard_normal(len(kind))
     for number, each in enumerate(kinds):
         of = kind == number
         luminosity[of] += each.luminosity(log_period[of], temperature[of], metallicity[of])
     distance = 10 ** ((magnitude - luminosity + 5) / 5)
-    height = _given(kinds, kind, "height") * draw.laplace(size=len(kind))
+    height = _by_star(kinds, kind, "height") * draw.laplace(size=len(kind))
     latitude = np.arcsin(np.clip(height / distance, -0.99, 0.99))
     # Dust lies within 100 pc of the plane, 0.3 mag of reddening a kiloparsec.
     path = np.minimum(distance, 100 / np.maximum(abs(np.sin(latitude)), 0.01)) / 1000
@@ -352,16 +354,16 @@ def stars_of(
     )
 
 
-def _within(kinds: Sequence[Kind], name: str, kind: Labels, place: Floats) -> Floats:
-    """Give the numbers at a `place` in [0, 1] of each star's kind's range."""
-    low, high = _given(kinds, kind, name).T
-    return np.asarray(low + place * (high - low))
+def _within(kinds: Sequence[Kind], name: str, kind: Labels, quantile: Floats) -> Floats:
+    """Give the numbers at a `quantile` in [0, 1] of each star's kind's range."""
+    low, high = _by_star(kinds, kind, name).T
+    return np.asarray(low + quantile * (high - low))
 
 
-def _tilted(kinds: Sequence[Kind], kind: Labels, place: Floats, draw: Generator) -> Floats:
+def _tilted(kinds: Sequence[Kind], kind: Labels, quantile: Floats, draw: Generator) -> Floats:
     """Give places in the range of temperatures that hang on the place in that of periods."""
-    tilt = _given(kinds, kind, "tilt")
-    bound = np.where(tilt < 0, place, 1 - place)
+    tilt = _by_star(kinds, kind, "tilt")
+    bound = np.where(tilt < 0, quantile, 1 - quantile)
     return np.asarray(abs(tilt) * bound + (1 - abs(tilt)) * draw.random(len(kind)))
 
 
@@ -452,14 +454,14 @@ def catalogue_rows(stars: Stars, draw: Generator) -> Tensor:
     return torch.from_numpy(np.stack(rows, 1).astype(np.float32))
 
 
-def _given(kinds: Sequence[Kind], kind: Labels, name: str) -> Floats:
+def _by_star(kinds: Sequence[Kind], kind: Labels, name: str) -> Floats:
     """Give each star what its kind has by that name, a number or a range."""
     return np.array([getattr(each, name) for each in kinds], np.float64)[kind]
 
 
 def _of_kind(stars: Stars, name: str) -> Floats:
     """Give each star (n, 1) the number of that name of its kind."""
-    return _given(stars.kinds, stars.kind, name)[:, None]
+    return _by_star(stars.kinds, stars.kind, name)[:, None]
 
 
 def _black_body(wave: Floats, temperature: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""Molecules, made up: seeded SMILES in which only the order of atoms tells two kinds apart."""
+"""Synthetic molecules: seeded SMILES of two kinds that differ only in the order of atoms."""
 
 import numpy as np
 
@@ -15,16 +15,16 @@ def synthetic_molecules(
 ) -> Molecules:
     """Give molecules to pretrain on, and others with two properties, each 0 or 1.
 
-    A molecule is a chain of four to seven pieces. It is mostly of amides (1) or of ketones beside
-    amines (0), and its benzene rings are mostly linked opposite (1) or askew (0): either way the
-    characters are the same, so that counting them says nothing, and who is to name a hidden one
-    has to tell from the rest. All are valid SMILES, and few of them anybody could make.
+    A molecule is a chain of four to seven pieces. Most pieces are amides (1), or ketones next to
+    amines (0), and most benzene rings are linked in para position (1) or not (0). Both kinds have
+    the same counts of characters, so a masked character can only be predicted from its context. All
+    are valid SMILES; few could be synthesised.
     """
     draw = np.random.default_rng([seed, 83])
     count = pretrained + train + test
     kinds = draw.integers(2, size=(count, 2))
     smiles = tuple(_molecule(bool(amide), bool(para), draw) for amide, para in kinds)
-    probed, asked = slice(pretrained, pretrained + train), slice(pretrained + train, None)
+    probed, tested = slice(pretrained, pretrained + train), slice(pretrained + train, None)
     return Molecules(
         train=smiles[:pretrained],
         properties=tuple(
@@ -32,8 +32,8 @@ def synthetic_molecules(
                 name=name,
                 train=smiles[probed],
                 train_values=values[probed].astype(np.float64),
-                test=smiles[asked],
-                test_values=values[asked].astype(np.float64),
+                test=smiles[tested],
+                test_values=values[tested].astype(np.float64),
             )
             for name, values in zip(("amide", "para"), kinds.T, strict=True)
         ),

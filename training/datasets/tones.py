@@ -20,9 +20,9 @@ CLASSES = len(ORDERS) + 3
 def tones(timbre: Timbre = "flute", *, train: int = 720, test: int = 360, seed: int = 0) -> Source:
     """Give one-second clips at 8 kHz in [-1, 1], and which of nine figures each one plays.
 
-    A figure is three notes in one of their six orders, all three at once, or a glide up or down
-    over their range. Root, intervals, onsets, loudness and the noise behind vary from clip to clip,
-    so that the mean spectrum says little of the order. A flute is low, with few overtones and white
+    A figure is three notes in one of their six orders, a chord of all three, or a glide up or down
+    over their range. Root, intervals, onsets, loudness and background noise vary from clip to clip,
+    so that the mean spectrum does not show the order. A flute is low, with few overtones and white
     noise; a reed is higher, has odd overtones and vibrato, and hums. Both have the same figures.
     """
     draw = np.random.default_rng([seed, ("flute", "reed").index(timbre)])
@@ -54,7 +54,7 @@ def _clip(label: int, timbre: Timbre, draw: np.random.Generator) -> NDArray[np.f
     else:
         starts = onset + np.array([0, 0.3, 0.6]) + draw.uniform(-0.03, 0.03, 3)
         order = zip(ORDERS[label], starts, strict=True)
-        played = sum(_note(notes[place], start, 0.28, time, timbre) for place, start in order)
+        played = sum(_note(notes[index], start, 0.28, time, timbre) for index, start in order)
     noise = draw.normal(size=LENGTH)
     if timbre == "reed":
         noise = noise / 2 + np.sin(2 * np.pi * 100 * time + draw.uniform(0, 2 * np.pi))

@@ -225,7 +225,7 @@ class BinarizedAttention(nn.Module):
         return out
 
     def tokens(self, x: Float[Tensor, "b n width"]) -> Float[Tensor, "b heads n d"]:
-        """Give the vectors that are query and key at once, of unit length per head."""
+        """Give the vectors that are both query and key, of unit length in each head."""
         return unit(split_heads(self.query_key(x), self.heads))
 
     def kernel(
@@ -278,7 +278,7 @@ def unit(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def split_heads(x: Float[Tensor, "b n width"], heads: int) -> Float[Tensor, "b heads n d"]:
-    """Part the width into heads of equal depth d."""
+    """Split the width into heads of equal depth d."""
     return torch.unflatten(x, -1, (heads, -1)).transpose(1, 2)
 
 

@@ -41,7 +41,7 @@ class TensorEncoder(nn.Module, ABC):
 
 
 class Projection(nn.Module):
-    """Features to the embedding: a linear map where `dim` asks for one, then unit length or not."""
+    """Features to embedding: a linear map unless `dim` is None, unit length if `normalized`."""
 
     def __init__(self, width: int, dim: int | None, *, normalized: bool) -> None:
         super().__init__()

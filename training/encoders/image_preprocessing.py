@@ -74,8 +74,8 @@ class Pixels(nn.Module):
         )
         # Picked by index: of a slice that starts where the image says, torch.export loses the size.
         rows, columns = (
-            torch.arange(kept, device=image.device) + (full - kept) // 2
-            for full, kept in zip(to, self.crop, strict=True)
+            torch.arange(cropped, device=image.device) + (full - cropped) // 2
+            for full, cropped in zip(to, self.crop, strict=True)
         )
         cut = resized.index_select(2, rows).index_select(3, columns)
         return cut.float() * self.scale - self.shift

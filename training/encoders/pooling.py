@@ -87,8 +87,8 @@ def pool(
         return tokens[:, 0]
     if pooling == "last":
         last = mask.sum(1) - 1
-        places = last[:, None, None].expand(-1, 1, tokens.shape[-1])  # (b, 1, width)
-        return torch.gather(tokens, 1, places).squeeze(1)
+        indices = last[:, None, None].expand(-1, 1, tokens.shape[-1])  # (b, 1, width)
+        return torch.gather(tokens, 1, indices).squeeze(1)
     return tokens.masked_fill(mask[..., None] == 0, -math.inf).amax(1)
 
 

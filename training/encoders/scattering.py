@@ -180,16 +180,16 @@ def _morlets(scale: int, angles: int) -> list[Complex[Tensor, "side side"]]:
     deviation = SIGMA * 2**scale
     reach = math.ceil(CUT * deviation / SLANT)
     y, x = _grid(reach)
-    found = []
-    for place in range(angles):
-        angle = math.pi * place / angles
+    wavelets = []
+    for index in range(angles):
+        angle = math.pi * index / angles
         along = x * math.cos(angle) + y * math.sin(angle)
         across = y * math.cos(angle) - x * math.sin(angle)
         envelope = torch.exp(-(along**2 + (SLANT * across) ** 2) / (2 * deviation**2))
         envelope = envelope / envelope.sum()
         wave = torch.exp(1j * FREQUENCY / 2**scale * along)
-        found.append((wave - (wave * envelope).sum()) * envelope)
-    return found
+        wavelets.append((wave - (wave * envelope).sum()) * envelope)
+    return wavelets
 
 
 def _gaussian(deviation: float) -> Float[Tensor, "side side"]:

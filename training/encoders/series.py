@@ -109,7 +109,9 @@ class SeriesEncoder(TokenEncoder):
         out: Tensor = self.mix(F.gelu(windows))
         return out
 
-    def place(self, content: Float[Tensor, "b tokens width"]) -> Float[Tensor, "b tokens width"]:
+    def add_positions(
+        self, content: Float[Tensor, "b tokens width"]
+    ) -> Float[Tensor, "b tokens width"]:
         """Add sinusoids of the position, then layer norm."""
         positions = sinusoids(content.shape[1], content.shape[2]).to(content)
         out: Tensor = self.norm(content + positions)

@@ -83,7 +83,7 @@ class SpectrogramEncoder(TokenEncoder):
         out: Tensor = self.frames(spectrogram.transpose(1, 2))
         return out
 
-    def place(self, content: Float[Tensor, "b n width"]) -> Float[Tensor, "b n width"]:
+    def add_positions(self, content: Float[Tensor, "b n width"]) -> Float[Tensor, "b n width"]:
         """Add sinusoids of the position, then layer norm."""
         positions = sinusoids(content.shape[1], content.shape[2]).to(content)
         out: Tensor = self.norm(content + positions)

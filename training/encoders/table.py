@@ -96,7 +96,7 @@ class TableEncoder(TokenEncoder):
         out: Tensor = self.features(row)
         return out
 
-    def place(
+    def add_positions(
         self, content: Float[Tensor, "b features width"]
     ) -> Float[Tensor, "b features width"]:
         """Add b_j, which says which feature a token is."""
@@ -104,7 +104,7 @@ class TableEncoder(TokenEncoder):
 
 
 class FeatureTokens(nn.Module):
-    """Columns to tokens: w_j x_j of a number, one row of a table of its own for a code.
+    """Columns to tokens: w_j x_j for a number, a learned vector for each code.
 
     x_j is (number - mean_j) / deviation_j. `bias` (features, width) are the b_j, which are not
     added here.
@@ -139,8 +139,8 @@ class FeatureTokens(nn.Module):
         if self.codes is None:
             return tokens
         codes = row[:, self.numeric :].long()
-        known = (codes >= 0) & (codes < self.sizes)
-        looked_up = self.codes(torch.where(known, codes, self.sizes) + self.starts)
+        is_known = (codes >= 0) & (codes < self.sizes)
+        looked_up = self.codes(torch.where(is_known, codes, self.sizes) + self.starts)
         return torch.cat([tokens, looked_up.to(tokens.dtype)], 1)
 
     @torch.no_grad()

@@ -78,7 +78,7 @@ class TokenTable(nn.Module):
 
 
 class TextEncoder(TextNetwork):
-    """Token ids and their mask to one embedding a text, of unit length unless told otherwise."""
+    """Token ids and their mask to one embedding a text, of unit length if `normalized`."""
 
     def __init__(self, shape: TextConfig, *, attention: Attention = SoftmaxAttention) -> None:
         super().__init__()

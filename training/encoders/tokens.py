@@ -1,9 +1,9 @@
 """Tensors to tokens, the one transformer, pooling: what encoders over tokens share.
 
-An encoder says only what a token holds (`content`) and how it learns its place (`place`). Both are
-apart so that masked prediction needs no encoder of its own: a hidden token keeps its place
-(`tokens` with `Hidden`; Devlin et al. 2019, arXiv:1810.04805), and an encoder that is to see some
-tokens only is given those (`take`; He et al. 2022, arXiv:2111.06377) or a mask of them.
+An encoder defines the content of a token (`content`) and its position (`add_positions`). These are
+two methods so that masked prediction works with every encoder: a masked token keeps its position
+(`tokens` with `Hidden`; Devlin et al. 2019, arXiv:1810.04805), and an encoder can be run on some of
+the tokens (`take`; He et al. 2022, arXiv:2111.06377) or on a mask of them.
 """
 
 from abc import abstractmethod
@@ -30,12 +30,12 @@ TokenPooling: TypeAlias = Literal["mean", "cls"]
 
 
 class Hidden(NamedTuple):
-    """What is hidden from an encoder: the places, and the learned token that stands there.
+    """The masked positions of a batch, and the learned token that replaces them.
 
-    The token belongs to the method that hides, so that an encoder has no weight it does not use.
+    The token belongs to the method, so that an encoder has no weight that it does not use.
     """
 
-    places: Bool[Tensor, "b n"]
+    positions: Bool[Tensor, "b n"]
     token: Float[Tensor, "width"]
 
 
@@ -79,16 +79,16 @@ class TokenEncoder(TensorEncoder):
         content = self.content(x)
         if hidden is not None:
             stand_in = hidden.token.to(content.dtype)
-            content = torch.where(hidden.places[..., None], stand_in, content)
-        return self.place(content)
+            content = torch.where(hidden.positions[..., None], stand_in, content)
+        return self.add_positions(content)
 
     @abstractmethod
     def content(self, x: Float[Tensor, "b *item"]) -> Float[Tensor, "b n width"]:
-        """Give what each token holds of the item, and nothing of where it stands."""
+        """Give the content of each token, without its position."""
 
     @abstractmethod
-    def place(self, content: Float[Tensor, "b n width"]) -> Float[Tensor, "b n width"]:
-        """Tell all n tokens of an item where they stand."""
+    def add_positions(self, content: Float[Tensor, "b n width"]) -> Float[Tensor, "b n width"]:
+        """Add the positions of all n tokens of an item."""
 
     def states(
         self, tokens: Float[Tensor, "b n width"], mask: Bool[Tensor, "b n"] | None = None
@@ -124,10 +124,10 @@ class TokenEncoder(TensorEncoder):
 
 
 def take(
-    tokens: Float[Tensor, "b n width"], places: Int[Tensor, "b k"]
+    tokens: Float[Tensor, "b n width"], positions: Int[Tensor, "b k"]
 ) -> Float[Tensor, "b k width"]:
-    """Give each row the k tokens at its places, in their order."""
-    return tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))
+    """Give the k tokens of each row at `positions`, in that order."""
+    return tokens.gather(1, positions[..., None].expand(-1, -1, tokens.shape[-1]))
 
 
 def sinusoids(length: int, width: int) -> Float[Tensor, "length width"]:

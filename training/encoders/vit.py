@@ -93,7 +93,9 @@ class VitEncoder(TokenEncoder):
         out: Tensor = self.patches(image).flatten(2).transpose(1, 2)
         return out
 
-    def place(self, content: Float[Tensor, "b patches width"]) -> Float[Tensor, "b patches width"]:
+    def add_positions(
+        self, content: Float[Tensor, "b patches width"]
+    ) -> Float[Tensor, "b patches width"]:
         """Add the learned positions."""
         return content + self.position
 
@@ -101,7 +103,7 @@ class VitEncoder(TokenEncoder):
 def grid_sinusoids(side: int, width: int) -> Float[Tensor, "patches width"]:
     """Give the places of a square grid: half of the width says the row, half the column.
 
-    A start from which a short run gets somewhere: patches are told apart from the first step on
+    With this start, positions differ from the first step on, which helps short runs
     (Chen et al., ICCV 2021, arXiv:2104.02057, appendix; He et al. 2022, arXiv:2111.06377).
     """
     line = sinusoids(side, (width + 1) // 2)

@@ -1,4 +1,6 @@
-"""BERT and its kin in the one token transformer: a matter of names and of the first position.
+"""BERT, RoBERTa and DistilBERT as attar's token transformer.
+
+They differ in the names of weights and in the first position.
 
 BERT (Devlin et al. 2019, arXiv:1810.04805), RoBERTa (arXiv:1907.11692), XLM-R (arXiv:1911.02116),
 CamemBERT (arXiv:1911.03894) and DistilBERT (arXiv:1910.01108) are one architecture: post-norm
@@ -27,11 +29,11 @@ SEGMENTS = 2  # that BERT has a type for; we embed one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kin:
+class Family:
     """How one model names what all have; `offset` is what stands before the first position.
 
     `sizes` are the configuration's words for width, depth, heads and hidden, `block` the weights of
-    layer i under `layers`.i, `unused` what a checkpoint may hold beside the encoder.
+    layer i under `layers`.i, `unused` what a checkpoint may hold in addition to the encoder.
     """
 
     prefix: str
@@ -44,7 +46,7 @@ class Kin:
     segments: bool = True
 
 
-BERT = Kin(
+BERT = Family(
     prefix="bert.",
     layers="encoder.layer",
     block={
@@ -67,7 +69,7 @@ BERT = Kin(
     unused=("pooler.", "cls.", "classifier.", "embeddings.position_ids"),
 )
 # fairseq numbers positions from the padding's id on, which padding itself keeps.
-ROBERTA = Kin(
+ROBERTA = Family(
     prefix="roberta.",
     layers=BERT.layers,
     block=BERT.block,
@@ -76,7 +78,7 @@ ROBERTA = Kin(
     unused=(*BERT.unused, "lm_head."),
     offset=True,
 )
-DISTILBERT = Kin(
+DISTILBERT = Family(
     prefix="distilbert.",
     layers="transformer.layer",
     block={
@@ -94,7 +96,7 @@ DISTILBERT = Kin(
     unused=("vocab_", "pre_classifier.", "classifier.", "embeddings.position_ids"),
     segments=False,
 )
-KIN: Mapping[str, Kin] = {
+FAMILIES: Mapping[str, Family] = {
     "bert": BERT,
     "roberta": ROBERTA,
     "xlm-roberta": ROBERTA,
@@ -112,7 +114,7 @@ PLAIN: Mapping[str, object] = {
 
 def encoder(
     described: Described,
-    kin: Kin,
+    family: Family,
     file: Mapping[str, Tensor],
     head: Mapping[str, Tensor],
     path: Path,
@@ -123,45 +125,45 @@ def encoder(
     the one that would be left over.
     """
     config, where = described.config, described.root / "config.json"
-    for key, supported in {**PLAIN, kin.activation: "gelu"}.items():
+    for key, supported in {**PLAIN, family.activation: "gelu"}.items():
         if config.get(key, supported) != supported:
             raise InvalidInput(
                 f"{where} has {key} {config[key]!r}; attar imports {supported!r} only"
             )
-    theirs = {name.removeprefix(kin.prefix): weight for name, weight in file.items()}
-    depth = size(config, kin.sizes["depth"], where)
+    theirs = {name.removeprefix(family.prefix): weight for name, weight in file.items()}
+    depth = size(config, family.sizes["depth"], where)
     try:
-        ours = {our: theirs.pop(their).float() for our, their in _names(kin, depth)}
+        ours = {our: theirs.pop(their).float() for our, their in _names(family, depth)}
         positions = theirs.pop(f"{EMBEDDINGS}.position_embeddings.weight").float()
-        if kin.segments:  # one segment is all we embed, so its type is part of every position
+        if family.segments:  # one segment is all we embed, so its type is part of every position
             positions = positions + theirs.pop(f"{EMBEDDINGS}.token_type_embeddings.weight")[0]
     except KeyError as error:
         raise InvalidInput(f"{path} lacks {error}, which config.json asks for") from error
-    if left := sorted(name for name in theirs if not name.startswith(kin.unused)):
+    if left := sorted(name for name in theirs if not name.startswith(family.unused)):
         raise InvalidInput(
             f"config.json has no place for {len(left)} weights of {path.name}: {left[0]!r}, ..."
         )
-    first = size(config, "pad_token_id", where) + 1 if kin.offset else 0
-    shape = _shape(described, kin, depth=depth, positions=len(positions) - first)
+    first = size(config, "pad_token_id", where) + 1 if family.offset else 0
+    shape = _shape(described, family, depth=depth, positions=len(positions) - first)
     ours["tokens.position.weight"] = positions[first : first + shape.max_length]
-    with torch.device("meta"):  # sizes alone: damage is told before memory is asked for
-        made = TextEncoder(shape)
+    with torch.device("meta"):  # sizes alone: damage is reported before memory is allocated
+        model = TextEncoder(shape)
     ours |= {f"head.{name}": weight for name, weight in head.items()}
-    for name, expected in made.state_dict().items():
+    for name, expected in model.state_dict().items():
         if ours[name].shape != expected.shape:
             raise InvalidInput(
                 f"{path} does not fit config.json: {name} has shape {(*ours[name].shape,)} and "
                 f"should have {(*expected.shape,)}"
             )
-    made.load_state_dict(ours, assign=True)
-    return made
+    model.load_state_dict(ours, assign=True)
+    return model
 
 
 def write(model: TextModel[TextEncoder], folder: Path) -> None:
     """Write the encoder and its tokenizer to `folder` so that transformers' BertModel reads them.
 
-    Its `last_hidden_state` are then our tokens' states, which are pooled by whoever reads them: the
-    layout says nothing of pooling, prompts or unit length. A factorised token table is multiplied
+    Its `last_hidden_state` are then our tokens' states. The reader has to pool them: the format has
+    no pooling, prompts or unit length. A factorised token table is multiplied
     out. Raises InvalidInput, before anything is written, when the encoder is not of the layout's
     form.
     """
@@ -198,15 +200,15 @@ def write(model: TextModel[TextEncoder], folder: Path) -> None:
     weights[f"{EMBEDDINGS}.token_type_embeddings.weight"] = segments
     save_pretrained.write(folder, config, weights)
     (folder / "tokenizer.json").write_bytes(model.tokenizer)
-    said = {
+    settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": shape.max_length,
         "pad_token": tokenizer.id_to_token(padding),
     }
-    (folder / "tokenizer_config.json").write_text(json.dumps(said, indent=2) + "\n")
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
 
 
-def _shape(described: Described, kin: Kin, *, depth: int, positions: int) -> TextConfig:
+def _shape(described: Described, family: Family, *, depth: int, positions: int) -> TextConfig:
     config, where = described.config, described.root / "config.json"
     if positions < 1:
         raise InvalidInput(f"{where} leaves no position beside the padding's; got {positions}")
@@ -214,10 +216,10 @@ def _shape(described: Described, kin: Kin, *, depth: int, positions: int) -> Tex
         vocabulary=size(config, "vocab_size", where),
         max_length=min(described.limit or positions, positions),
         transformer=TransformerConfig(
-            width=size(config, kin.sizes["width"], where),
+            width=size(config, family.sizes["width"], where),
             depth=depth,
-            heads=size(config, kin.sizes["heads"], where),
-            hidden=size(config, kin.sizes["hidden"], where),
+            heads=size(config, family.sizes["heads"], where),
+            hidden=size(config, family.sizes["hidden"], where),
             norm_eps=epsilon(config.get("layer_norm_eps", 1e-12), where),
         ),
         head=described.head,
@@ -225,15 +227,15 @@ def _shape(described: Described, kin: Kin, *, depth: int, positions: int) -> Tex
     )
 
 
-def _names(kin: Kin, depth: int) -> Iterator[tuple[str, str]]:
+def _names(family: Family, depth: int) -> Iterator[tuple[str, str]]:
     """Pair our names of weights with theirs, but for positions."""
     yield "tokens.table.weight", f"{EMBEDDINGS}.word_embeddings.weight"
     for part in ("weight", "bias"):
         yield f"tokens.norm.{part}", f"{EMBEDDINGS}.LayerNorm.{part}"
     for layer in range(depth):
-        for our, their in kin.block.items():
+        for our, their in family.block.items():
             for part in ("weight", "bias"):
                 yield (
                     f"transformer.blocks.{layer}.{our}.{part}",
-                    f"{kin.layers}.{layer}.{their}.{part}",
+                    f"{family.layers}.{layer}.{their}.{part}",
                 )

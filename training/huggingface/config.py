@@ -1,8 +1,8 @@
-"""What a Hugging Face folder says of its encoder, read from JSON alone.
+"""The description of an encoder in a Hugging Face folder, read from its JSON files alone.
 
 Two forms are read: sentence-transformers (modules.json: a transformer, pooling, dense layers, unit
-length) and plain transformers (config.json), which says nothing of pooling. Nothing is guessed:
-what a folder leaves open is declared by who imports it, and may not contradict the folder.
+length) and plain transformers (config.json), which has no pooling. Nothing is guessed: the caller
+declares what the folder leaves open, and may not contradict the folder.
 """
 
 import json
@@ -71,7 +71,7 @@ _CARD_DIMS = re.compile(r'"matryoshka_dims":\s*\[([0-9,\s]*)\]')
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
-    """What the importer says of a folder where the folder is silent.
+    """The caller's declarations of what a folder leaves open.
 
     `pooling` is for a plain transformers folder; `normalize` adds unit length; `prompts` are by
     role, "query" or "passage"; `dims` are widths that embeddings may be cut to.
@@ -118,28 +118,28 @@ def describe(folder: Path, declared: Declared) -> Described:
     supported, code that the folder would run, or the declaration that contradicts the folder.
     """
     if not folder.is_dir():
-        found = "a file" if folder.is_file() else "missing"
+        what = "a file" if folder.is_file() else "missing"
         raise InvalidInput(
-            f"{folder} is {found}; give the folder that save_pretrained or "
+            f"{folder} is {what}; give the folder that save_pretrained or "
             "SentenceTransformer.save wrote"
         )
-    root, head, places, unit = _modules(folder, declared)
+    root, head, module_folders, unit = _modules(folder, declared)
     config = read_json(root / "config.json")
     refuse_code(root, config)
     sentences = _sentence_config(root)
-    said = _optional(folder / "config_sentence_transformers.json")
-    _refuse_other_tasks(folder, said)
-    prompts = _prompts(folder, said, declared)
+    settings = _optional(folder / "config_sentence_transformers.json")
+    _refuse_other_tasks(folder, settings)
+    prompts = _prompts(folder, settings, declared)
     normalized = unit or declared.normalize
-    _refuse_other_similarities(folder, said, normalized=normalized)
-    dims = _dims(folder, said, declared, normalized=normalized)
-    given = str(config.get("_name_or_path", ""))
+    _refuse_other_similarities(folder, settings, normalized=normalized)
+    dims = _dims(folder, settings, declared, normalized=normalized)
+    model_name = str(config.get("_name_or_path", ""))
     return Described(
-        name=given if _HUB_NAME.fullmatch(given) else folder.resolve().name,
+        name=model_name if _HUB_NAME.fullmatch(model_name) else folder.resolve().name,
         root=root,
         config=config,
         head=head,
-        modules=places,
+        modules=module_folders,
         normalized=normalized,
         prompts=prompts,
         dims=dims,
@@ -217,23 +217,25 @@ def _modules(folder: Path, declared: Declared) -> tuple[Path, HeadConfig, tuple[
                 f"(--pooling {', '.join(get_args(Pooling))})"
             )
         return folder, HeadConfig(pooling=declared.pooling), (), False
-    kinds, places = _listed(folder)
-    dense = [place for kind, place in zip(kinds, places, strict=True) if kind == "Dense"]
+    kinds, folders = _listed(folder)
+    dense = [
+        module_folder for kind, module_folder in zip(kinds, folders, strict=True) if kind == "Dense"
+    ]
     unit = kinds[-1] == "Normalize"
     if kinds != ["Transformer", "Pooling", *["Dense"] * len(dense), *["Normalize"] * unit]:
         raise InvalidInput(
             f"{folder} is made of {', '.join(kinds)}; attar imports Transformer, Pooling, any "
             "number of Dense and then Normalize or not, in that order"
         )
-    pooling = _pooling(places[1] / "config.json")
+    pooling = _pooling(folders[1] / "config.json")
     if declared.pooling not in (None, pooling):
         raise InvalidInput(
             f"{folder} pools by {pooling}, so {declared.pooling} cannot be declared; leave it out"
         )
     if unit:
-        _refuse_detour(_optional(places[-1] / "config.json"), places[-1] / "config.json")
-    layers = tuple(_dense(place / "config.json") for place in dense)
-    return places[0], HeadConfig(pooling=pooling, dense=layers), (places[1], *dense), unit
+        _refuse_detour(_optional(folders[-1] / "config.json"), folders[-1] / "config.json")
+    layers = tuple(_dense(module_folder / "config.json") for module_folder in dense)
+    return folders[0], HeadConfig(pooling=pooling, dense=layers), (folders[1], *dense), unit
 
 
 def _listed(folder: Path) -> tuple[list[str], list[Path]]:
@@ -242,37 +244,39 @@ def _listed(folder: Path) -> tuple[list[str], list[Path]]:
     modules = _json(path)
     if not isinstance(modules, list) or not modules:
         raise InvalidInput(f"{path} must list modules; it holds {type(modules).__name__}")
-    kinds, places = [], []
+    kinds, folders = [], []
     for module in modules:
         fields = module if isinstance(module, dict) else {}
-        kind, place = fields.get("type"), fields.get("path")
-        if not isinstance(kind, str) or not isinstance(place, str):
+        kind, subfolder = fields.get("type"), fields.get("path")
+        if not isinstance(kind, str) or not isinstance(subfolder, str):
             raise InvalidInput(f"{path} lists {module!r}; a module has a type and a path")
         package, _, name = kind.rpartition(".")
-        known = ("Transformer", "Pooling", "Dense", "Normalize")
+        supported = ("Transformer", "Pooling", "Dense", "Normalize")
         if name == "CLIPModel":
             raise InvalidInput(
                 f"{folder} is sentence-transformers' folder around a CLIP; import the one inside, "
-                f"{folder / place}, with --tower vision or --tower text"
+                f"{folder / subfolder}, with --tower vision or --tower text"
             )
-        if name not in known or not package.startswith("sentence_transformers."):
+        if name not in supported or not package.startswith("sentence_transformers."):
             raise InvalidInput(
-                f"{folder} uses the module {kind!r}; attar imports {', '.join(known)} of "
+                f"{folder} uses the module {kind!r}; attar imports {', '.join(supported)} of "
                 "sentence_transformers only"
             )
-        inside = PurePosixPath(place)
-        if inside.is_absolute() or ".." in inside.parts or "\0" in place or "\\" in place:
-            raise InvalidInput(f"{path} sends {kind} to {place!r}, which is not inside the folder")
+        inside = PurePosixPath(subfolder)
+        if inside.is_absolute() or ".." in inside.parts or "\0" in subfolder or "\\" in subfolder:
+            raise InvalidInput(
+                f"{path} sends {kind} to {subfolder!r}, which is not inside the folder"
+            )
         kinds.append(name)
-        places.append(folder / inside)
-    return kinds, places
+        folders.append(folder / inside)
+    return kinds, folders
 
 
 def _pooling(path: Path) -> Pooling:
     config = read_json(path)
-    said = config.get("pooling_mode")
-    modes: list[Any] = said if isinstance(said, list) else [said]
-    if said is None:
+    mode = config.get("pooling_mode")
+    modes: list[Any] = mode if isinstance(mode, list) else [mode]
+    if mode is None:
         flags = {key: on for key, on in config.items() if key.startswith("pooling_mode_")}
         if odd := [key for key, on in flags.items() if not isinstance(on, bool)]:
             raise InvalidInput(f"{path} has {odd[0]} {flags[odd[0]]!r}; expected true or false")
@@ -319,11 +323,11 @@ def _refuse_detour(config: Mapping[str, Any], path: Path) -> None:
 
 def refuse_code(root: Path, config: Mapping[str, Any]) -> None:
     """Refuse what would run code of the folder's, or change the weights that it holds."""
-    for path, found in (
+    for path, settings in (
         (root / "config.json", config),
         (root / "tokenizer_config.json", _optional(root / "tokenizer_config.json")),
     ):
-        if found.get("auto_map"):
+        if settings.get("auto_map"):
             raise InvalidInput(
                 f"{path} has auto_map, which asks for code of its own to be run, and attar never "
                 "does; load it once where you trust it, and save a model of transformers' own"
@@ -340,25 +344,27 @@ def refuse_code(root: Path, config: Mapping[str, Any]) -> None:
         )
 
 
-def _refuse_other_tasks(folder: Path, said: Mapping[str, Any]) -> None:
-    kind = said.get("model_type", "SentenceTransformer")
+def _refuse_other_tasks(folder: Path, settings: Mapping[str, Any]) -> None:
+    kind = settings.get("model_type", "SentenceTransformer")
     if kind != "SentenceTransformer":
         raise InvalidInput(f"{folder} is a {kind!r}; attar imports a 'SentenceTransformer'")
 
 
-def _refuse_other_similarities(folder: Path, said: Mapping[str, Any], *, normalized: bool) -> None:
+def _refuse_other_similarities(
+    folder: Path, settings: Mapping[str, Any], *, normalized: bool
+) -> None:
     """Refuse what ranks embeddings in another order than cosine, by which attar compares."""
-    found = said.get("similarity_fn_name")
-    if found in (None, "cosine") or (normalized and found in UNIT_SIMILARITIES):
+    similarity = settings.get("similarity_fn_name")
+    if similarity in (None, "cosine") or (normalized and similarity in UNIT_SIMILARITIES):
         return
     way_out = (
         "declare unit length (--normalize) to have them compared by cosine all the same"
-        if found in UNIT_SIMILARITIES
+        if similarity in UNIT_SIMILARITIES
         else "set it to 'cosine' where that ranks as well"
     )
     raise InvalidInput(
-        f"{folder / 'config_sentence_transformers.json'} has similarity_fn_name {found!r}, and "
-        f"attar compares embeddings by cosine; {way_out}"
+        f"{folder / 'config_sentence_transformers.json'} has similarity_fn_name {similarity!r}, "
+        f"and attar compares embeddings by cosine; {way_out}"
     )
 
 
@@ -366,20 +372,20 @@ def refuse_other_widths(described: Described, width: object) -> None:
     """Hold what the modules say that they are given to `width`, and to what comes before them."""
     outs = (width, *(layer.width for layer in described.head.dense))
     keys = ("embedding_dimension", "word_embedding_dimension", "in_features")
-    for place, given in zip(described.modules, (width, *outs), strict=False):
-        said = read_json(place / "config.json")
+    for module, expected in zip(described.modules, (width, *outs), strict=False):
+        settings = read_json(module / "config.json")
         for key in keys:
-            if said.get(key) not in (None, given):
+            if settings.get(key) not in (None, expected):
                 raise InvalidInput(
-                    f"{place / 'config.json'} has {key} {said[key]!r}, and is given {given}; save "
-                    "the whole folder again"
+                    f"{module / 'config.json'} has {key} {settings[key]!r}, and is given "
+                    f"{expected}; save the whole folder again"
                 )
 
 
 def _sentence_config(root: Path) -> dict[str, Any]:
     """Give the settings of the Transformer module; those that would bend the model are refused."""
-    found = ((root / name, _optional(root / name)) for name in SENTENCE_CONFIGS)
-    path, config = next(((path, said) for path, said in found if said), (root, {}))
+    candidates = ((root / name, _optional(root / name)) for name in SENTENCE_CONFIGS)
+    path, config = next(((path, settings) for path, settings in candidates if settings), (root, {}))
     for key, plain in (
         ("transformer_task", "feature-extraction"),
         ("module_output_name", "token_embeddings"),
@@ -403,11 +409,11 @@ def _sentence_config(root: Path) -> dict[str, Any]:
                 "the model with it in place"
             )
     for key in ("model_args", "model_kwargs"):
-        given = config.get(key) or {}
-        if not isinstance(given, dict) or {*given} - {*HARMLESS}:
+        arguments = config.get(key) or {}
+        if not isinstance(arguments, dict) or {*arguments} - {*HARMLESS}:
             raise InvalidInput(
-                f"{path} has {key} {given!r}, which changes the model as it is loaded; save the "
-                "model with it in place"
+                f"{path} has {key} {arguments!r}, which changes the model as it is loaded; save "
+                "the model with it in place"
             )
     if not isinstance(config.get("do_lower_case", False), bool):
         raise InvalidInput(
@@ -416,10 +422,10 @@ def _sentence_config(root: Path) -> dict[str, Any]:
     return config
 
 
-def _prompts(folder: Path, said: Mapping[str, Any], declared: Declared) -> dict[str, str]:
+def _prompts(folder: Path, settings: Mapping[str, Any], declared: Declared) -> dict[str, str]:
     """Give the prompt of each role: the folder's, else the declared, else none."""
     path = folder / "config_sentence_transformers.json"
-    listed = said.get("prompts") or {}
+    listed = settings.get("prompts") or {}
     if not isinstance(listed, dict) or not all(
         isinstance(prompt, str | None) for prompt in listed.values()
     ):
@@ -427,14 +433,14 @@ def _prompts(folder: Path, said: Mapping[str, Any], declared: Declared) -> dict[
     prompts = {}
     for role, names in ROLES.items():
         own = next((listed[name] for name in names if listed.get(name)), "")
-        told = declared.prompts.get(role, "")
-        if own and told and own != told:
+        declared_prompt = declared.prompts.get(role, "")
+        if own and declared_prompt and own != declared_prompt:
             raise InvalidInput(
-                f"{path} has the {role} prompt {own!r}, so {told!r} cannot be declared; "
+                f"{path} has the {role} prompt {own!r}, so {declared_prompt!r} cannot be declared; "
                 "leave it out"
             )
-        prompts[role] = own or told
-    name = said.get("default_prompt_name")
+        prompts[role] = own or declared_prompt
+    name = settings.get("default_prompt_name")
     if name is not None and not (isinstance(name, str) and name in listed):
         raise InvalidInput(
             f"{path} has default_prompt_name {name!r}, and prompts for "
@@ -450,13 +456,13 @@ def _prompts(folder: Path, said: Mapping[str, Any], declared: Declared) -> dict[
 
 
 def _dims(
-    folder: Path, said: Mapping[str, Any], declared: Declared, *, normalized: bool
+    folder: Path, settings: Mapping[str, Any], declared: Declared, *, normalized: bool
 ) -> tuple[int, ...]:
     """Give the widths that the folder names: truncate_dim, or the model card's matryoshka_dims."""
     own: set[int] = set()
-    if said.get("truncate_dim") is not None:
+    if settings.get("truncate_dim") is not None:
         path = folder / "config_sentence_transformers.json"
-        own.add(size(said, "truncate_dim", path))
+        own.add(size(settings, "truncate_dim", path))
     if not normalized:
         if cut := sorted({*declared.dims} or own):
             raise InvalidInput(
@@ -466,8 +472,8 @@ def _dims(
         return ()
     card = folder / "README.md"
     if card.is_file() and card.stat().st_size <= MAX_JSON_BYTES:
-        for found in _CARD_DIMS.findall(card.read_text("utf-8", errors="replace")):
-            own |= {int(width) for width in found.split(",") if 0 < len(width.strip()) < 9}
+        for widths in _CARD_DIMS.findall(card.read_text("utf-8", errors="replace")):
+            own |= {int(width) for width in widths.split(",") if 0 < len(width.strip()) < 9}
     if own and declared.dims and not own >= {*declared.dims}:
         raise InvalidInput(
             f"{folder} was trained for the widths {_list(sorted(own))}; got {_list(declared.dims)}"

@@ -1,4 +1,4 @@
-"""The library transformers: brought in only where a folder needs it, offline and without a word."""
+"""The library transformers: imported only when a folder needs it, offline and without output."""
 
 import warnings
 from collections.abc import Iterator
@@ -12,7 +12,9 @@ def transformers(what: str) -> Any:
     """Give the library, which `what` needs, or raise MissingExtra."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it and what it imports warn about one another
+            warnings.simplefilter(
+                "ignore"
+            )  # transformers and its dependencies warn about one another
             import transformers as library
     except ModuleNotFoundError as error:
         raise MissingExtra(what, "hf") from error

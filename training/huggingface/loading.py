@@ -1,4 +1,4 @@
-"""A Hugging Face folder becomes a text model: BERT's kin in our own blocks, others borrowed.
+"""A Hugging Face folder as a text model: BERT's families in attar's blocks, others by transformers.
 
 No code of the folder's is ever run, and weights are read from safetensors alone.
 """
@@ -36,9 +36,9 @@ def read(folder: Path, declared: Declared = SILENT) -> TextModel[TextNetwork]:
     """
     described = describe(folder, declared)
     kind, where = described.config.get("model_type"), described.root / "config.json"
-    known = (*bert.KIN, *transformers_backend.FAMILIES)
-    if kind not in known:
-        raise InvalidInput(f"{where} has model_type {kind!r}; attar imports {', '.join(known)}")
+    supported = (*bert.FAMILIES, *transformers_backend.FAMILIES)
+    if kind not in supported:
+        raise InvalidInput(f"{where} has model_type {kind!r}; attar imports {', '.join(supported)}")
     tokenizer = tokenization.read(
         described.root,
         described.config,
@@ -50,10 +50,10 @@ def read(folder: Path, declared: Declared = SILENT) -> TextModel[TextNetwork]:
     _refuse_other_weights(path)
     head = _head_weights(described)
     encoder: TextNetwork
-    if kin := bert.KIN.get(kind):
-        if not kin.offset:
+    if family := bert.FAMILIES.get(kind):
+        if not family.offset:
             tokenizer.refuse_left_padding(f"a {kind}")
-        encoder = bert.encoder(described, kin, _weights(path), head, path)
+        encoder = bert.encoder(described, family, _weights(path), head, path)
     else:
         encoder = transformers_backend.encoder(described, head, path)
     for name, weight in encoder.state_dict().items():
@@ -106,14 +106,14 @@ def _weights(path: Path) -> dict[str, Tensor]:
 def _head_weights(described: Described) -> dict[str, Tensor]:
     """Give the dense layers' weights by the names that a head has for them."""
     ours = {}
-    for place, folder in enumerate(described.modules[1:]):
+    for index, folder in enumerate(described.modules[1:]):
         path = folder / WEIGHTS
         theirs = _weights(path)
-        parts = ("weight", "bias") if described.head.dense[place].bias else ("weight",)
+        parts = ("weight", "bias") if described.head.dense[index].bias else ("weight",)
         if theirs.keys() != {f"linear.{part}" for part in parts}:
-            found = ", ".join(map(repr, sorted(theirs))) or "no weights"
-            raise InvalidInput(f"{path} has {found}; expected linear's {' and '.join(parts)}")
-        width = described.head.dense[place].width
+            names = ", ".join(map(repr, sorted(theirs))) or "no weights"
+            raise InvalidInput(f"{path} has {names}; expected linear's {' and '.join(parts)}")
+        width = described.head.dense[index].width
         for part in parts:
             weight = theirs[f"linear.{part}"]
             if weight.shape[:1] != (width,):
@@ -121,12 +121,12 @@ def _head_weights(described: Described) -> dict[str, Tensor]:
                     f"{path} does not fit its config.json: linear.{part} has shape "
                     f"{(*weight.shape,)} and out_features is {width}"
                 )
-            ours[f"dense.{2 * place}.{part}"] = weight.float()  # each layer's activation follows it
+            ours[f"dense.{2 * index}.{part}"] = weight.float()  # each layer's activation follows it
     return ours
 
 
 def _limit(tokenizer: FolderTokenizer, config: Mapping[str, Any]) -> int | None:
     """Give the most tokens of a text by sentence-transformers' rule, where a file says it."""
     positions = config.get("max_position_embeddings")
-    known = [most for most in (tokenizer.limit, positions) if type(most) is int and most >= 1]
-    return min(known, default=None)
+    limits = [most for most in (tokenizer.limit, positions) if type(most) is int and most >= 1]
+    return min(limits, default=None)

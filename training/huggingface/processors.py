@@ -55,21 +55,19 @@ def images(folder: Path, config: Mapping[str, Any]) -> Pixels:
 
     Raises InvalidInput that names the file and the step that is not followed.
     """
-    said, place = _said(folder, "image_processor")
-    processor = _build(said, place, config, "AutoImageProcessor")
+    settings, path = _settings(folder, "image_processor")
+    processor = _build(settings, path, config, "AutoImageProcessor")
     steps = processor.to_dict()
     for step, expected in STEPS.items():
         if steps.get(step) != expected:
-            raise InvalidInput(
-                f"{place} has {step} {steps.get(step)!r}; attar imports {expected!r}"
-            )
+            raise InvalidInput(f"{path} has {step} {steps.get(step)!r}; attar imports {expected!r}")
     for step, on in steps.items():
         if step.startswith("do_") and on and step not in CHOICES:
-            raise InvalidInput(f"{place} has {step} {on!r}; attar imports {', '.join(CHOICES)}")
+            raise InvalidInput(f"{path} has {step} {on!r}; attar imports {', '.join(CHOICES)}")
     resample = steps.get("resample")
     if resample not in RESAMPLE:
         raise InvalidInput(
-            f"{place} has resample {resample if resample is None else int(resample)}; attar "
+            f"{path} has resample {resample if resample is None else int(resample)}; attar "
             "imports 2 (bilinear) and 3 (bicubic)"
         )
     try:
@@ -81,30 +79,30 @@ def images(folder: Path, config: Mapping[str, Any]) -> Pixels:
             std=steps["image_std"],
         )
     except (InvalidInput, KeyError, TypeError, ValueError) as error:
-        raise InvalidInput(f"{place} cannot be followed: {error}") from error
-    _compare(processor, pixels, place)
+        raise InvalidInput(f"{path} cannot be followed: {error}") from error
+    _compare(processor, pixels, path)
     return pixels
 
 
 def sounds(folder: Path, config: Mapping[str, Any]) -> Sound:
     """Give the processor's step on waveforms; raises InvalidInput that names what is not done."""
-    said, place = _said(folder, "feature_extractor")
-    processor = _build(said, place, config, "AutoFeatureExtractor")
+    settings, path = _settings(folder, "feature_extractor")
+    processor = _build(settings, path, config, "AutoFeatureExtractor")
     steps = processor.to_dict()
     kind, features = type(processor).__name__, steps.get("feature_size")
     if (kind, features) != ("Wav2Vec2FeatureExtractor", 1):
         raise InvalidInput(
-            f"{place} is a {kind} of {features} features; attar imports "
+            f"{path} is a {kind} of {features} features; attar imports "
             "Wav2Vec2FeatureExtractor of 1"
         )
     if not isinstance(steps.get("do_normalize"), bool):
         raise InvalidInput(
-            f"{place} has do_normalize {steps.get('do_normalize')!r}; expected true or false"
+            f"{path} has do_normalize {steps.get('do_normalize')!r}; expected true or false"
         )
-    return Sound(rate=size(steps, "sampling_rate", place), normalise=steps["do_normalize"])
+    return Sound(rate=size(steps, "sampling_rate", path), normalise=steps["do_normalize"])
 
 
-def _said(folder: Path, part: str) -> tuple[Mapping[str, Any], Path]:
+def _settings(folder: Path, part: str) -> tuple[Mapping[str, Any], Path]:
     """Give a processor's settings and their file: its own, or its part of a larger one's."""
     path = folder / FILE
     if path.exists():
@@ -115,40 +113,40 @@ def _said(folder: Path, part: str) -> tuple[Mapping[str, Any], Path]:
     raise InvalidInput(f"{folder} has no {FILE}; save the processor with the model")
 
 
-def _build(said: Mapping[str, Any], place: Path, config: Mapping[str, Any], kind: str) -> Any:
+def _build(settings: Mapping[str, Any], path: Path, config: Mapping[str, Any], kind: str) -> Any:
     """Let transformers build the processor from its settings alone, in a folder of their own."""
-    if said.get("auto_map"):
+    if settings.get("auto_map"):
         raise InvalidInput(
-            f"{place} has auto_map, which asks for code of its own to be run, and attar never "
+            f"{path} has auto_map, which asks for code of its own to be run, and attar never "
             "does; save a processor of transformers' own"
         )
     library = transformers("a folder's processor")
     with TemporaryDirectory(prefix="attar-") as copies, quiet(library):
-        (Path(copies) / FILE).write_text(json.dumps(said))
+        (Path(copies) / FILE).write_text(json.dumps(settings))
         (Path(copies) / "config.json").write_text(json.dumps({"model_type": config["model_type"]}))
         try:
             return getattr(library, kind).from_pretrained(
                 copies, local_files_only=True, trust_remote_code=False
             )
         except Exception as error:  # whatever the library raises, the folder is what it met
-            reason = " ".join(str(error).replace(copies, str(place.parent)).split())
+            reason = " ".join(str(error).replace(copies, str(path.parent)).split())
             raise InvalidInput(
-                f"transformers cannot build the processor of {place}: {reason}; save it again"
+                f"transformers cannot build the processor of {path}: {reason}; save it again"
             ) from error
 
 
-def _size(said: Any) -> int | tuple[int, int]:
+def _size(setting: Any) -> int | tuple[int, int]:
     """Read a size: that of the shorter side, or both."""
-    if {key for key, value in said.items() if value is not None} == {"shortest_edge"}:
-        return int(said["shortest_edge"])
-    return _sides(said)
+    if {key for key, value in setting.items() if value is not None} == {"shortest_edge"}:
+        return int(setting["shortest_edge"])
+    return _sides(setting)
 
 
-def _sides(said: Any) -> tuple[int, int]:
-    return int(said["height"]), int(said["width"])
+def _sides(value: Any) -> tuple[int, int]:
+    return int(value["height"]), int(value["width"])
 
 
-def _compare(processor: Any, pixels: Pixels, place: Path) -> None:
+def _compare(processor: Any, pixels: Pixels, path: Path) -> None:
     """Hold our steps to the library's on noise of several shapes.
 
     Pillow 13 resizes tall images vertically first, and torchvision, torch and ONNX Runtime never.
@@ -164,13 +162,13 @@ def _compare(processor: Any, pixels: Pixels, place: Path) -> None:
                     image, return_tensors="np", input_data_format="channels_last"
                 ).pixel_values[0]
         except Exception as error:  # whatever the library raises, the folder is what it met
-            raise InvalidInput(f"{place} fails in transformers on an image: {error}") from error
+            raise InvalidInput(f"{path} fails in transformers on an image: {error}") from error
         ours = pixels(torch.from_numpy(image[None]))[0].numpy()
         levels = (
             np.abs(ours - theirs) / pixels.scale.numpy() if ours.shape == theirs.shape else None
         )
         if levels is None or levels.max() > MOST_LEVELS:
             raise InvalidInput(
-                f"{place} makes another image of {shape[0]} x {shape[1]} pixels in transformers "
+                f"{path} makes another image of {shape[0]} x {shape[1]} pixels in transformers "
                 "than resize, crop and normalise do in attar; save a processor of those steps"
             )

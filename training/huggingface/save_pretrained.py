@@ -16,8 +16,8 @@ from ..encoders.transformer import TokenTransformer
 def write(folder: Path, config: Mapping[str, object], weights: Mapping[str, Tensor]) -> None:
     """Write a model that `from_pretrained` reads; `folder` may exist, its files are replaced."""
     folder.mkdir(parents=True, exist_ok=True)
-    said = json.dumps({"dtype": "float32", **config}, indent=2, sort_keys=True) + "\n"
-    (folder / "config.json").write_text(said)
+    text = json.dumps({"dtype": "float32", **config}, indent=2, sort_keys=True) + "\n"
+    (folder / "config.json").write_text(text)
     save_file(
         {name: weight.detach().cpu().float().contiguous() for name, weight in weights.items()},
         folder / "model.safetensors",

@@ -159,11 +159,11 @@ def check(
 
 
 def _refuse_settings(root: Path, config: Mapping[str, Any]) -> None:
-    said = read_json(root / CONFIG) if (root / CONFIG).exists() else {}
+    tokenizer_config = read_json(root / CONFIG) if (root / CONFIG).exists() else {}
     for key, reason in REFUSED.items():
-        for path, found in ((root / CONFIG, said), (root / "config.json", config)):
-            if found.get(key) and found[key] != CLIP_PROCESSOR:
-                raise InvalidInput(f"{path} has {key} {found[key]!r}, and {reason}")
+        for path, settings in ((root / CONFIG, tokenizer_config), (root / "config.json", config)):
+            if settings.get(key) and settings[key] != CLIP_PROCESSOR:
+                raise InvalidInput(f"{path} has {key} {settings[key]!r}, and {reason}")
 
 
 def _files(root: Path) -> dict[str, bytes]:
@@ -196,28 +196,28 @@ def _build(root: Path, config: Mapping[str, Any], files: Mapping[str, bytes]) ->
         for name, content in {**files, "config.json": json.dumps(kinds).encode()}.items():
             (Path(copies) / name).write_bytes(content)
         try:
-            made = library.AutoTokenizer.from_pretrained(
+            tokenizer = library.AutoTokenizer.from_pretrained(
                 copies, local_files_only=True, trust_remote_code=False
             )
-            fast = isinstance(made, library.PreTrainedTokenizerBase) and made.is_fast
+            fast = isinstance(tokenizer, library.PreTrainedTokenizerBase) and tokenizer.is_fast
         except Exception as error:  # whatever the library raises, the folder is what it met
-            said = " ".join(str(error).replace(copies, str(root)).split())
+            reason = " ".join(str(error).replace(copies, str(root)).split())
             named = json.loads(files.get(CONFIG, b"{}")).get("tokenizer_class", "unnamed")
             raise InvalidInput(
-                f"transformers cannot build the tokenizer ({named}) of {root}: {said}; save it "
+                f"transformers cannot build the tokenizer ({named}) of {root}: {reason}; save it "
                 "again"
             ) from error
     if not fast:
         raise InvalidInput(
-            f"{root} has a {type(made).__name__}, which has no {FILE}; attar imports transformers' "
-            "fast tokenizers"
+            f"{root} has a {type(tokenizer).__name__}, which has no {FILE}; attar imports "
+            "transformers' fast tokenizers"
         )
-    if made.pad_token is None:
+    if tokenizer.pad_token is None:
         raise InvalidInput(
             f"{root / CONFIG} names no pad_token, without which transformers makes no batch; "
             "name the token that pads"
         )
-    return made
+    return tokenizer
 
 
 def _refuse_beyond(root: Path, library: Any, rows: int) -> None:
@@ -286,8 +286,8 @@ def _hard_texts(tokenizer: FolderTokenizer, max_length: int) -> Iterator[str]:
     added = [str(token) for token in tokenizer.library.added_tokens_decoder.values()]
     for token in added[:ADDED]:
         yield from (token, f"a {token} b", f"a{token}b", f" {token.swapcase()}  {token} ")
-    words = "The cat sat 12 é 東 on it."
-    yield " ".join([words] * (max_length // 8 + 2))
+    sentence = "The cat sat 12 é 東 on it."
+    yield " ".join([sentence] * (max_length // 8 + 2))
     yield "".join(f"{i} " for i in range(max_length + 8))
 
 
@@ -308,7 +308,7 @@ def _theirs(tokenizer: FolderTokenizer, texts: Sequence[str], *, max_length: int
     What comes with them must be what attar's encoders are given: a mask, and segment 0.
     """
     try:
-        given = tokenizer.library(texts, padding=True, truncation=True, max_length=max_length)
+        encoded = tokenizer.library(texts, padding=True, truncation=True, max_length=max_length)
     except Exception:  # noqa: BLE001 -- tokenizers raises bare Exception
         if len(texts) == 1:
             yield None
@@ -316,15 +316,17 @@ def _theirs(tokenizer: FolderTokenizer, texts: Sequence[str], *, max_length: int
             for text in texts:
                 yield from _theirs(tokenizer, [text], max_length=max_length)
         return
-    if "attention_mask" not in given:
+    if "attention_mask" not in encoded:
         raise InvalidInput(
             f"{tokenizer.root / CONFIG} has model_input_names without attention_mask, so that "
             "padding would count as text; name it"
         )
-    segments = given.get("token_type_ids", given["attention_mask"])
-    for ids, mask, kinds in zip(given["input_ids"], given["attention_mask"], segments, strict=True):
+    segments = encoded.get("token_type_ids", encoded["attention_mask"])
+    for ids, mask, kinds in zip(
+        encoded["input_ids"], encoded["attention_mask"], segments, strict=True
+    ):
         real = [at for at, on in enumerate(mask) if on]
-        if segments is not given["attention_mask"] and any(kinds[at] for at in real):
+        if segments is not encoded["attention_mask"] and any(kinds[at] for at in real):
             raise InvalidInput(
                 f"{tokenizer.root} puts texts in another segment than 0 (token_type_ids); attar "
                 "embeds segment 0 only"

@@ -1,4 +1,4 @@
-"""Transformers that attar has no blocks for, borrowed from the library `transformers` as they are.
+"""Transformers that attar has no blocks for, run by the library `transformers`.
 
 Relative positions (MPNet, arXiv:2004.09297), rotary ones (Nomic, arXiv:2402.01613; GTE,
 arXiv:2407.19669) and windows of attention (ModernBERT, arXiv:2412.13663). The library's own classes
@@ -26,7 +26,7 @@ FAMILIES = ("mpnet", "modernbert", "nomic_bert", "gte")
 """By `model_type`; each is tested, and another is refused."""
 
 UNUSED = ("pooler.", "cls.", "head.", "lm_head.", "decoder.", "classifier.")
-"""What a checkpoint may hold beside the encoder."""
+"""What a checkpoint may hold in addition to the encoder."""
 
 
 class TransformersEncoder(TextNetwork):
@@ -66,14 +66,14 @@ def encoder(described: Described, head: Mapping[str, Tensor], path: Path) -> Tra
         limit = min(described.limit or positions, positions)
     else:
         limit = described.limit or positions
-    made = TransformersEncoder(
+    model = TransformersEncoder(
         load(described.root, described.config, path),
         Head(described.head, width),
         max_length=limit,
         normalized=described.normalized,
     )
-    made.head.load_state_dict(head)
-    return made
+    model.head.load_state_dict(head)
+    return model
 
 
 def check_depth(config: Mapping[str, Any], where: Path, path: Path) -> None:
@@ -81,11 +81,11 @@ def check_depth(config: Mapping[str, Any], where: Path, path: Path) -> None:
     depth = size(config, "num_hidden_layers", where)
     try:
         with safe_open(path, framework="pt") as weights:
-            found = len(weights.keys())
+            count = len(weights.keys())
     except (OSError, SafetensorError) as error:
         raise InvalidInput(f"{path} is damaged: {error}") from error
-    if depth > found:
-        raise InvalidInput(f"{path} has fewer weights than {where} has layers: {found} for {depth}")
+    if depth > count:
+        raise InvalidInput(f"{path} has fewer weights than {where} has layers: {count} for {depth}")
 
 
 def load(
@@ -113,7 +113,7 @@ def load(
                 config=described,
                 attn_implementation="eager",
                 dtype="float32",
-                ignore_mismatched_sizes=True,  # told below, by name
+                ignore_mismatched_sizes=True,  # reported below, by name
                 local_files_only=True,
                 output_loading_info=True,
                 trust_remote_code=False,
@@ -121,9 +121,9 @@ def load(
             )
     except Exception as error:  # whatever the library raises, the folder is what it met
         raise InvalidInput(f"transformers cannot load {root}: {error}") from error
-    for name, found, expected in sorted(loaded["mismatched_keys"]):
+    for name, actual, expected in sorted(loaded["mismatched_keys"]):
         raise InvalidInput(
-            f"{path} does not fit config.json: {name} has shape {(*found,)} and should have "
+            f"{path} does not fit config.json: {name} has shape {(*actual,)} and should have "
             f"{(*expected,)}"
         )
     if missing := sorted(name for name in loaded["missing_keys"] if not name.startswith(unused)):

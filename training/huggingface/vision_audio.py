@@ -48,7 +48,7 @@ UNUSED = (
     *("lm_head.", "projector.", "quantizer.", "project_q.", "project_hid.", "masked_spec_embed"),
     *("logit_scale", "text_model.embeddings.position_ids", "vision_model.embeddings.position_ids"),
 )
-"""What a checkpoint may hold beside the encoder, or lack."""
+"""What a checkpoint may hold in addition to the encoder, or lack."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +74,10 @@ class ImageTower(nn.Module):
 
     def forward(self, image: UInt8[Tensor, "b height width 3"]) -> Float[Tensor, "b dim"]:
         """Embed RGB images of one size."""
-        given = self.network(pixel_values=self.pixels(image))
+        outputs = self.network(pixel_values=self.pixels(image))
         # CLIP alone norms the class token after pooling it; the others' poolers may be untrained.
         clip = isinstance(self.projection, nn.Linear)
-        state: Tensor = given.pooler_output if clip else given.last_hidden_state[:, 0]
+        state: Tensor = outputs.pooler_output if clip else outputs.last_hidden_state[:, 0]
         return unit(self.projection(state))
 
 
@@ -119,7 +119,7 @@ class CaptionTower(TextNetwork):
 
 
 def is_tower(folder: Path) -> bool:
-    """Tell whether `folder` is one that `read` is for: by config.json, sight unseen of the rest."""
+    """Say, by its config.json alone, whether `folder` is one that `read` reads."""
     path = folder / "config.json"
     plain = path.is_file() and not (folder / "modules.json").exists()
     return plain and read_json(path).get("model_type") in KINDS
@@ -166,7 +166,7 @@ def _images(folder: Path, config: Mapping[str, Any]) -> Tower:
     network, projection = (
         _clip(folder, config, "vision")
         if config["model_type"] in (CLIP, "clip_vision_model")
-        else (_whole(folder, config), nn.Identity())
+        else (_load_model(folder, config), nn.Identity())
     )
     height, width = pixels.crop
     patch = size(inner, "patch_size", where)
@@ -201,7 +201,7 @@ def _speech(folder: Path, config: Mapping[str, Any], max_seconds: float) -> Towe
             f"{folder} takes {least / rate:g} s of sound at least; got {max_seconds:g} s at most"
         )
     return Tower(
-        encoder=SpeechTower(_whole(folder, config), normalise=sound.normalise).eval(),
+        encoder=SpeechTower(_load_model(folder, config), normalise=sound.normalise).eval(),
         spec=TensorSpec(
             name="waveform",
             dtype="float32",
@@ -242,7 +242,7 @@ def _captions(folder: Path, config: Mapping[str, Any]) -> TextModel[TextNetwork]
     )
 
 
-def _whole(folder: Path, config: Mapping[str, Any]) -> nn.Module:
+def _load_model(folder: Path, config: Mapping[str, Any]) -> nn.Module:
     """Fill the network that config.json describes."""
     path = folder / "model.safetensors"
     transformers_backend.check_depth(config, folder / "config.json", path)

@@ -1,4 +1,4 @@
-"""A vision transformer in transformers' layout, read and written: a matter of names.
+"""Read and write a vision transformer in the format of transformers.
 
 Theirs is `ViTModel` (Dosovitskiy et al. 2021, arXiv:2010.11929): pre-norm, learned positions, a
 class token that has one too, and GELU. An embedding is the class token's state after the last norm.
@@ -80,16 +80,16 @@ def read(folder: Path, *, normalized: bool = True) -> VitEncoder:
         )
     ours["first"] = (first + positions[:, :1]).flatten()  # of the class token both are constant
     ours["position"] = positions[0, 1:]
-    with torch.device("meta"):  # sizes alone: damage is told before memory is asked for
-        made = VitEncoder(shape)
-    for name, expected in made.state_dict().items():
+    with torch.device("meta"):  # sizes alone: damage is reported before memory is allocated
+        encoder = VitEncoder(shape)
+    for name, expected in encoder.state_dict().items():
         if ours[name].shape != expected.shape:
             raise InvalidInput(
                 f"{path} does not fit {where.name}: {name} has shape {(*ours[name].shape,)} and "
                 f"should have {(*expected.shape,)}"
             )
-    made.load_state_dict(ours, assign=True)
-    return made.eval()
+    encoder.load_state_dict(ours, assign=True)
+    return encoder.eval()
 
 
 def write(encoder: VitEncoder, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What every objective does first: check two (n, d) tensors and leave half precision behind."""
+"""Checks of two (n, d) tensors, and the conversion of half precision to float32."""
 
 from torch import Tensor, float32
 

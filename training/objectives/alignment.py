@@ -1,4 +1,4 @@
-"""Alignment: put a prediction where its target is; what keeps both from collapsing is elsewhere.
+"""Alignment: the distance of a prediction to its target; the method has to prevent collapse.
 
 BYOL: Grill et al., NeurIPS 2020, arXiv:2006.07733, equation 2. SimSiam: Chen and He, CVPR 2021,
 arXiv:2011.10566, equation 1, which is (this - 2) / 2.
@@ -38,8 +38,9 @@ def squared_alignment(
 ) -> Float[Tensor, ""]:
     """Give the mean over rows and dimensions of the squared difference.
 
-    Where the target is a random teacher's embedding (paper 81) or a latent (JEPA, T-JEPA), its
-    length counts, too. Runs in float32 under autocast.
+    For targets whose length matters: the states of I-JEPA (arXiv:2301.08243) and T-JEPA
+    (arXiv:2410.05016), and the teacher's embeddings in further pretraining (arXiv:2210.02871). Runs
+    in float32 under autocast.
 
     Raises:
         ShapeError: the two do not share one (n, d) shape.

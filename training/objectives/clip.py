@@ -1,4 +1,4 @@
-"""CLIP for any number of modalities: rows of one object find each other in every pair of them.
+"""CLIP for any number of modalities: contrast of the same objects in each pair of modalities.
 
 Radford et al., ICML 2021, arXiv:2103.00020, figure 3; three modalities, AstroM3: Rizhko and Bloom
 2024, arXiv:2411.08842, section 4.

@@ -1,4 +1,4 @@
-"""DINO: match a sharpened, centred teacher's distribution over outputs that mean nothing by name.
+"""DINO: match the teacher's output distribution, centred and sharpened, across two views.
 
 Caron et al., ICCV 2021, arXiv:2104.14294, equations 1 to 4 and Algorithm 1.
 """
@@ -21,8 +21,9 @@ def dino(
     """Give the mean cross-entropy of softmax(s / τₛ) under softmax((t - c) / τₜ) over rows.
 
     Student and teacher are the outputs for two different views. No gradient goes through the
-    teacher. Centring alone makes outputs alike and a low τₜ alone makes one output win; together
-    they keep each other in check. Keep `centre` by `moved_centre`. Runs in float32 under autocast.
+    teacher. Centring prevents that one output dominates, but favours uniform outputs; a low τₜ does
+    the opposite; together they prevent collapse. Update `centre` by `moved_centre`. Runs in float32
+    under autocast.
 
     Raises:
         ShapeError: the two do not share one (n, k) shape.
@@ -33,9 +34,9 @@ def dino(
     """
     check_pair("student and teacher", student, teacher, at_least=1)
     with torch.autocast(student.device.type, enabled=False):
-        given = ((full_precision(teacher.detach()) - centre) / teacher_temperature).softmax(dim=1)
+        p = ((full_precision(teacher.detach()) - centre) / teacher_temperature).softmax(dim=1)
         log_p = (full_precision(student) / student_temperature).log_softmax(dim=1)
-        return -(given * log_p).sum(dim=1).mean()
+        return -(p * log_p).sum(dim=1).mean()
 
 
 @torch.no_grad()

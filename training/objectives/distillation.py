@@ -1,4 +1,4 @@
-"""Distillation: put the student's embeddings, and their similarities, where the teacher's are."""
+"""Distillation: match a student's embeddings, and their similarities, to a teacher's."""
 
 import torch
 from jaxtyping import Float
@@ -32,7 +32,7 @@ def embedding_match(
 def similarity_match(
     student: Float[Tensor, "n d"], teacher: Float[Tensor, "n k"], *, temperature: float = 0.05
 ) -> Float[Tensor, ""]:
-    """Compare how each row's neighbours look to teacher and student; 0 when they agree.
+    """Compare the similarities of each row to the others in teacher and student; 0 when equal.
 
     The value is the mean over rows of KL(p ‖ q), p and q being the teacher's and the student's
     softmax over the other rows' cosine similarities divided by `temperature`. The widths d and k
@@ -40,8 +40,8 @@ def similarity_match(
 
     The form is that of SEED (Fang et al., ICLR 2021, arXiv:2101.04731), with three departures: the
     rows compared with are the batch itself rather than a queue, without the row's own; one
-    temperature serves both sides; and KL stands for cross-entropy, which differs by the teacher's
-    entropy only, so that the student's gradients are the same and equality scores 0. Park et al.
+    temperature is used for both; and KL replaces cross-entropy, from which it differs by the
+    teacher's entropy only, so that the gradients are the same and the minimum is 0. Park et al.
     2019 (RKD, arXiv:1904.05068) and Tung and Mori 2019 (arXiv:1907.09682) match relations too, but
     distances by Huber loss and similarities by squared error. Pass the global batch.
 

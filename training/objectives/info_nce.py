@@ -1,4 +1,4 @@
-"""InfoNCE: pick one's own key from among others', those of the batch or of a queue.
+"""InfoNCE: identify the key of a query among negatives, of the batch or of a queue.
 
 van den Oord et al. 2018, arXiv:1807.03748, equation 4; with a queue, MoCo: He et al., CVPR 2020,
 arXiv:1911.05722, equation 1. Negatives mixed from the hardest ones, MoCHi: Kalantidis et al.,
@@ -22,15 +22,15 @@ def info_nce(
     *,
     temperature: float = 0.2,
 ) -> Float[Tensor, ""]:
-    """Score how well query i picks key i, by cosine similarity over `temperature`.
+    """Give the cross-entropy of key i for query i, by cosine similarity over `temperature`.
 
-    Without `negatives` it picks from all n keys, and the batch has to be the global one; with them,
-    from its own key and the m negatives: a queue's (m, d), or each query's own (n, m, d). The value
-    is the mean over queries. Gradients reach whatever was not detached. Runs in float32 under
-    autocast.
+    Without `negatives` the candidates are all n keys, and the batch must be the global one. With
+    them, they are key i and the m negatives: (m, d) for all queries, such as a queue, or (n, m, d).
+    The value is the mean over queries. Gradients reach all arguments that are not detached. Runs in
+    float32 under autocast.
 
     Raises:
-        ShapeError: not one (n, d) shape with n >= 2, or n >= 1 beside negatives of that width.
+        ShapeError: not one (n, d) shape with n >= 2, or n >= 1 with negatives of that width.
 
     Example:
         >>> round(info_nce(torch.eye(2), torch.eye(2), temperature=1.0).item(), 4)  # ln(e + 1) - 1
@@ -43,7 +43,7 @@ def info_nce(
             logits, own = q @ k.T, torch.arange(len(q), device=q.device)
         else:
             others = F.normalize(full_precision(_negatives(negatives, q)), dim=-1)
-            # (n, 1) beside (n, m): a query's own key comes first.
+            # (n, 1) and (n, m): the key of the query comes first.
             own_logit = (q * k).sum(dim=1, keepdim=True)
             logits = torch.cat([own_logit, _products(q, others)], dim=1)
             own = torch.zeros(len(q), dtype=torch.int64, device=q.device)
@@ -59,12 +59,12 @@ def mix_hard(
     harder: int,
     generator: torch.Generator,
 ) -> Float[Tensor, "n s d"]:
-    """Make each query `mixed` + `harder` negatives of its own out of the queue's hardest ones.
+    """Synthesise `mixed` + `harder` negatives for each query from the hardest of the queue.
 
-    The first are points between two of its `hardest` negatives by cosine, at a ~ U(0, 1); the
-    others points between one of them and the query itself, at b ~ U(0, 0.5), so that the negative
-    weighs more. All have unit length, and no gradient goes through them. The generator lives on
-    the CPU. Use them beside the queue: `torch.cat` of both, each query with its own.
+    `mixed` are a x one + (1 - a) x another of its `hardest` negatives by cosine, a ~ U(0, 1).
+    `harder` are b x the query + (1 - b) x one of them, b ~ U(0, 0.5). All have unit length, and no
+    gradient goes through them. The generator is on the CPU. Concatenate the result to the queue,
+    repeated for each query.
 
     Raises:
         InvalidInput: `hardest` is not in [1, m], or a count is negative.
@@ -84,8 +84,8 @@ def mix_hard(
         nearest = (q @ k.T).topk(hardest, dim=1).indices  # (n, hardest)
 
         def drawn(count: int) -> Float[Tensor, "n count d"]:
-            places = torch.randint(hardest, (len(q), count), generator=generator)
-            return k[nearest.gather(1, places.to(nearest.device))]
+            indices = torch.randint(hardest, (len(q), count), generator=generator)
+            return k[nearest.gather(1, indices.to(nearest.device))]
 
         def shares(count: int) -> Float[Tensor, "n count 1"]:
             return torch.rand(len(q), count, 1, generator=generator, dtype=torch.float64).to(q)

@@ -1,4 +1,4 @@
-"""Masked prediction: say what was hidden, from what was left, and be judged on the hidden alone.
+"""Masked prediction: the error of a reconstruction on the masked cells or tokens alone.
 
 Tokens: Devlin et al. 2019 (BERT), arXiv:1810.04805, section 3.1. Values: He et al., CVPR 2022
 (MAE), arXiv:2111.06377, section 3; Liu et al. 2021 (TERA), arXiv:2007.06028, section 3. Latents:
@@ -27,9 +27,9 @@ def masked_values(
 ) -> Float[Tensor, ""]:
     """Give the mean of |prediction - target|^power over the hidden cells.
 
-    MAE squares the difference of pixels, TERA takes that of frames as it is, and JEPA squares that
-    of latents, whose target is an EMA of the encoder and is detached here. Which cells are hidden
-    is the mask broadcast over their numbers beforehand. Runs in float32 under autocast.
+    MAE squares the error of pixels, TERA takes the absolute error of frames, and JEPA squares that
+    of latents, whose target is an EMA of the encoder. The target is detached. Broadcast the mask of
+    patches or frames over their cells before the call. Runs in float32 under autocast.
 
     Raises:
         ShapeError: the three do not share one shape, or nothing is hidden.

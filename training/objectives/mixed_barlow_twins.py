@@ -1,7 +1,7 @@
-"""Mixed Barlow Twins: what is linear between two images should be linear between their embeddings.
+"""Mixed Barlow Twins: a MixUp regulariser, by which embeddings are linear between images.
 
-Bandara et al. 2023, arXiv:2312.02151, section 3 and its authors' code: a MixUp regulariser that
-keeps Barlow Twins from overfitting in long runs.
+Bandara et al. 2023, arXiv:2312.02151, section 3 and its authors' code: it keeps Barlow Twins from
+overfitting in long runs.
 """
 
 import torch
@@ -19,7 +19,7 @@ def mixed_redundancy(
     order: Int[Tensor, "n"],
     share: float,
 ) -> Float[Tensor, ""]:
-    """Score the projection of x₁ a + x₂[order] (1 - a) against both views' own.
+    """Compare the projection m of a x₁ + (1 - a) x₂[order] with the mixed projections of x₁ and x₂.
 
     With every dimension standardised over the batch and C(u, v) = uᵀ v / n, the value is the sum
     over v in (z1, z2) of ‖C(m, v) - a C(z1, v) - (1 - a) C(z2[order], v)‖², 0 where mixing and

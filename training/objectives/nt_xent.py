@@ -1,4 +1,4 @@
-"""NT-Xent: tell each item's other view from everything else in the batch.
+"""NT-Xent: identify the other view of each item among all other views of the batch.
 
 Chen et al., SimCLR, ICML 2020, arXiv:2002.05709, equation 1 and Algorithm 1.
 """

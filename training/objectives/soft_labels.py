@@ -1,4 +1,4 @@
-"""Knowledge distillation: give a student its teacher's distribution over classes, without labels.
+"""Knowledge distillation: match a teacher's distribution over classes, without labels.
 
 Hinton et al. 2015, arXiv:1503.02531, section 2; SimCLRv2: Chen et al., NeurIPS 2020,
 arXiv:2006.10029, equation 2; SSLD: Cui et al. 2021, arXiv:2103.05959, section 3.

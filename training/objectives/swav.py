@@ -21,9 +21,9 @@ def swav(
     epsilon: float = 0.05,
     iterations: int = 3,
 ) -> Float[Tensor, ""]:
-    """Score two views' similarities to k prototypes, each view's codes told by the other.
+    """Give the cross-entropy of each view's codes, predicted from the scores of the other view.
 
-    `scores` are the cosines of normalised projections and normalised prototypes. With q = `codes`
+    Scores are the cosines of n projections with k prototypes. With q = `codes`
     and p = softmax(scores / τ) the value is the mean of -Σ q₂ log p₁ and -Σ q₁ log p₂ over rows;
     no gradient goes through the codes. Pass the global batch: the codes balance over its rows.
     Runs in float32 under autocast.

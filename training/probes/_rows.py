@@ -1,4 +1,4 @@
-"""What probes share: checked, normalised float rows."""
+"""The checked and normalised rows that all probes start from."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -8,7 +8,7 @@ from attar.errors import InvalidInput, ShapeError
 
 
 def rows(name: str, values: ArrayLike) -> NDArray[np.float32]:
-    """Give finite (n, d) float32 rows, n and d at least 1, or say what `name` is instead."""
+    """Give finite (n, d) float32 rows, n and d at least 1, or raise an error that says `name`."""
     array = np.asarray(values, dtype=np.float32)
     if array.ndim != 2 or 0 in array.shape:
         raise ShapeError(f"{name} must be (n, d) with n and d at least 1; got {array.shape}")

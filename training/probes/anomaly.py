@@ -1,4 +1,8 @@
-"""Anomaly probe: whether strange items lie further from the normal ones than normal ones do."""
+"""Anomaly probe: are anomalous items farther from the training items than normal ones?
+
+The score is the mean distance to the k nearest neighbours: Angiulli and Pizzuti, PKDD 2002, "Fast
+Outlier Detection in High Dimensional Spaces".
+"""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray

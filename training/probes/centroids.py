@@ -1,7 +1,7 @@
-"""Centroids: how far each item is from every class, by cosine or by the spread within classes.
+"""Centroids: the distance of each item to every class, by cosine or by the covariance in classes.
 
-A cosine to a centroid takes a class for a round cloud. What items have beside their class, such as
-how bright a star looks, stretches it; the covariance within classes as metric makes it round again.
+The cosine to a centroid assumes that a class is a round cloud. Properties other than the class,
+such as the brightness of a star, stretch the cloud; the Mahalanobis distance corrects for that.
 """
 
 from typing import TypeAlias
@@ -36,11 +36,13 @@ def mahalanobis_distances(train: ArrayLike, labels: ArrayLike, rows: ArrayLike) 
     al. 2018, arXiv:1807.03888, there of a classifier's features; the covariance is shrunk towards
     that of a ball, as Ledoit and Wolf 2004 (J. Multivar. Anal. 88, 365) do.
     """
-    known, own = _labelled(train, labels)
-    centroids = _centroids(known, own)
-    covariance, _ = ledoit_wolf((known - centroids[own]).astype(np.float64), assume_centered=True)
+    unit_rows, own = _labelled(train, labels)
+    centroids = _centroids(unit_rows, own)
+    covariance, _ = ledoit_wolf(
+        (unit_rows - centroids[own]).astype(np.float64), assume_centered=True
+    )
     values, vectors = np.linalg.eigh(covariance)
-    # A direction that no row leaves its class in has some room all the same.
+    # A direction without spread in any class gets a small positive one.
     widths = np.sqrt(np.maximum(values, max(1e-9 * values[-1], 1e-12)))
     whitening = (vectors / widths).astype(np.float32)
     items, centres = unit("rows", rows) @ whitening, centroids @ whitening
@@ -48,12 +50,14 @@ def mahalanobis_distances(train: ArrayLike, labels: ArrayLike, rows: ArrayLike) 
 
 
 def _labelled(train: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Give unit rows, and the place of each one's class."""
-    known, given = unit("train", train), np.asarray(labels)
-    if given.shape != (len(known),):
-        raise ShapeError(f"train must have a label a row; got {known.shape} with {given.shape}")
-    return known, np.unique(given, return_inverse=True)[1].astype(np.int64)
+    """Give unit rows (n, d), and the index of the class of each (n,)."""
+    unit_rows, row_labels = unit("train", train), np.asarray(labels)
+    if row_labels.shape != (len(unit_rows),):
+        raise ShapeError(
+            f"train must have a label a row; got {unit_rows.shape} with {row_labels.shape}"
+        )
+    return unit_rows, np.unique(row_labels, return_inverse=True)[1].astype(np.int64)
 
 
-def _centroids(known: NDArray[np.float32], own: NDArray[np.int64]) -> NDArray[np.float32]:
-    return np.stack([known[own == place].mean(axis=0) for place in range(own.max() + 1)])
+def _centroids(unit_rows: NDArray[np.float32], own: NDArray[np.int64]) -> NDArray[np.float32]:
+    return np.stack([unit_rows[own == index].mean(axis=0) for index in range(own.max() + 1)])

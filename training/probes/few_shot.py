@@ -1,4 +1,7 @@
-"""Few-shot probe: how far a handful of labels a class goes, on average over which ones they are."""
+"""Few-shot probe: the accuracy with few labels a class, on average over draws of the labels.
+
+Nearest centroid: Snell et al., NeurIPS 2017, arXiv:1703.05175.
+"""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,7 +28,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FewShot:
-    """Accuracy of the two simplest classifiers, which have nothing to tune."""
+    """Accuracies in [0, 1] of nearest centroid and of 1-NN, which have nothing to tune."""
 
     centroid: Spread
     nearest: Spread
@@ -52,13 +55,13 @@ def few_shot(
     """
     if each < 1 or draws < 2:
         raise InvalidInput(f"each must be at least 1 and draws 2; got {each} and {draws}")
-    known, asked = unit("train", train), unit("test", test)
+    train_rows, test_rows = unit("train", train), unit("test", test)
     labels, truth = np.asarray(train_labels), np.asarray(test_labels)
     centroid, nearest = [], []
     for draw in range(draws):
         rows = few_rows(labels, each, seed=seed + draw)
-        centroid.append(centroid_accuracy(known[rows], labels[rows], asked, truth))
-        nearest.append(knn_accuracy(known[rows], labels[rows], asked, truth, k=1))
+        centroid.append(centroid_accuracy(train_rows[rows], labels[rows], test_rows, truth))
+        nearest.append(knn_accuracy(train_rows[rows], labels[rows], test_rows, truth, k=1))
     return FewShot(centroid=_spread(centroid), nearest=_spread(nearest))
 
 
@@ -66,9 +69,9 @@ def centroid_accuracy(
     train: ArrayLike, train_labels: ArrayLike, test: ArrayLike, test_labels: ArrayLike
 ) -> float:
     """Give the share of test rows whose nearest class centroid, by cosine, is their own's."""
-    known, labels = unit("train", train), np.asarray(train_labels)
+    rows, labels = unit("train", train), np.asarray(train_labels)
     classes = np.unique(labels)
-    centroids = np.stack([known[labels == label].mean(axis=0) for label in classes])
+    centroids = np.stack([rows[labels == label].mean(axis=0) for label in classes])
     cosines = unit("test", test) @ unit("centroids", centroids).T  # (m, classes)
     return float((classes[cosines.argmax(axis=1)] == np.asarray(test_labels)).mean())
 

@@ -1,4 +1,4 @@
-"""Fusion: one embedding an object from those modalities that it was seen in."""
+"""Fusion: one embedding for each object, from the modalities that it has."""
 
 from collections.abc import Mapping
 
@@ -24,19 +24,19 @@ def fused(
         InvalidInput: there is no modality, `seen` names another, or an object has none.
     """
     parts = {name: unit(name, rows) for name, rows in modalities.items()}
-    given = {name: np.asarray(mask, np.bool_) for name, mask in (seen or {}).items()}
-    if not parts or not given.keys() <= parts.keys():
+    present = {name: np.asarray(mask, np.bool_) for name, mask in (seen or {}).items()}
+    if not parts or not present.keys() <= parts.keys():
         raise InvalidInput(
-            f"there must be modalities, and seen be of them; got {list(parts)} and {list(given)}"
+            f"there must be modalities, and seen be of them; got {list(parts)} and {list(present)}"
         )
     shapes = {name: part.shape for name, part in parts.items()}
     n = next(iter(shapes.values()))[0]
-    if len(set(shapes.values())) > 1 or any(mask.shape != (n,) for mask in given.values()):
+    if len(set(shapes.values())) > 1 or any(mask.shape != (n,) for mask in present.values()):
         raise ShapeError(
             f"modalities must be (n, d) alike and seen (n,); got {shapes} and "
-            f"{ {name: mask.shape for name, mask in given.items()} }"
+            f"{ {name: mask.shape for name, mask in present.items()} }"
         )
-    masks = np.stack([given.get(name, np.ones(n, np.bool_)) for name in parts])  # (m, n)
+    masks = np.stack([present.get(name, np.ones(n, np.bool_)) for name in parts])  # (m, n)
     if not masks.any(axis=0).all():
         row = int(np.flatnonzero(~masks.any(axis=0))[0])
         raise InvalidInput(f"object {row} has no modality; leave it out")

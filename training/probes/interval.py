@@ -1,4 +1,4 @@
-"""Intervals: what a figure over several seeds is known to be."""
+"""Confidence intervals of the mean of a figure over several seeds."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """A mean over seeds and its limits: of many such intervals, 95 % hold the true mean."""
+    """A mean over seeds, and the limits of its 95 % confidence interval."""
 
     mean: float
     low: float
@@ -41,8 +41,9 @@ def interval(values: ArrayLike) -> Interval:
 def paired(after: ArrayLike, before: ArrayLike) -> Interval:
     """Give the mean of `after` - `before` with its interval: figures (n,) of the same seeds.
 
-    What the seeds do to both drops out, so that it is narrower than the two intervals apart. A
-    difference is shown where zero lies outside. Raises ShapeError when they do not pair up.
+    The effect of a seed on both figures cancels, so this is narrower than two separate intervals.
+    A difference is significant when zero is outside of the interval. Raises ShapeError when they do
+    not pair up.
     """
     first, second = np.asarray(after, np.float64), np.asarray(before, np.float64)
     if first.shape != second.shape:

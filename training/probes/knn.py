@@ -16,8 +16,8 @@ def knn_accuracy(
     temperature: float = 0.07,
 ) -> float:
     """Give the share of test rows that `knn_hits` finds, with its arguments."""
-    found = knn_hits(train, train_labels, test, test_labels, k=k, temperature=temperature)
-    return float(found.mean())
+    hits = knn_hits(train, train_labels, test, test_labels, k=k, temperature=temperature)
+    return float(hits.mean())
 
 
 def knn_hits(
@@ -35,10 +35,10 @@ def knn_hits(
     (arXiv:1805.01978, section 3.4) do; k is capped at the number of train rows. `train` (n, d) and
     `test` (m, d) are embeddings, the labels (n,) and (m,) any values that compare.
     """
-    known, queries = unit("train", train), unit("test", test)
+    documents, queries = unit("train", train), unit("test", test)
     classes, labels = np.unique(np.asarray(train_labels), return_inverse=True)
-    cosines = queries @ known.T  # (m, n)
-    k = min(k, len(known))
+    cosines = queries @ documents.T  # (m, n)
+    k = min(k, len(documents))
     nearest = np.argpartition(-cosines, k - 1, axis=1)[:, :k]  # (m, k)
     weights = np.exp((np.take_along_axis(cosines, nearest, axis=1) - 1) / temperature)
     votes = np.zeros((len(queries), len(classes)))

@@ -1,4 +1,4 @@
-"""Weighted layers: a linear probe that chooses how much of each hidden layer it reads.
+"""Weighted layers: a linear probe on a learned weighted mean of the hidden layers.
 
 The frozen-encoder protocol of SUPERB (Yang et al., Interspeech 2021, arXiv:2105.01051).
 """
@@ -41,17 +41,21 @@ def weighted_layers(
 
     Raises ShapeError when the layers do not agree, InvalidInput for less than two classes.
     """
-    known, asked = np.asarray(train, np.float32), np.asarray(test, np.float32)
-    if known.ndim != 3 or asked.ndim != 3 or known.shape[::2] != asked.shape[::2]:
+    train_layers, test_layers = np.asarray(train, np.float32), np.asarray(test, np.float32)
+    if (
+        train_layers.ndim != 3
+        or test_layers.ndim != 3
+        or train_layers.shape[::2] != test_layers.shape[::2]
+    ):
         raise ShapeError(
-            f"train (layers, n, d) and test (layers, m, d) must agree; got {known.shape} and "
-            f"{asked.shape}"
+            f"train (layers, n, d) and test (layers, m, d) must agree; got "
+            f"{train_layers.shape} and {test_layers.shape}"
         )
     classes, labels = np.unique(np.asarray(train_labels), return_inverse=True)
     if len(classes) < 2:
         raise InvalidInput(f"train_labels must be of two classes or more; got {classes.tolist()}")
-    layers, _, d = known.shape
-    scaled = [_standardised(a, b) for a, b in zip(known, asked, strict=True)]
+    layers, _, d = train_layers.shape
+    scaled = [_standardised(a, b) for a, b in zip(train_layers, test_layers, strict=True)]
     seen, unseen = (np.stack(part) for part in zip(*scaled, strict=True))
     start = np.zeros(layers + (d + 1) * len(classes))
     fitted = minimize(
@@ -63,8 +67,8 @@ def weighted_layers(
         options={"maxiter": ITERATIONS},
     ).x
     shares, weight, bias = _parts(fitted, layers, d)
-    found = (np.tensordot(shares, unseen, 1) @ weight + bias).argmax(1)
-    hits = classes[found] == np.asarray(test_labels)
+    predicted = (np.tensordot(shares, unseen, 1) @ weight + bias).argmax(1)
+    hits = classes[predicted] == np.asarray(test_labels)
     return WeightedLayers(float(hits.mean()), tuple(shares.tolist()))
 
 
@@ -104,7 +108,7 @@ def _parts(
 def _standardised(
     train: NDArray[np.float32], test: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    known, asked = (rows("layer", part).astype(np.float64) for part in (train, test))
-    mean, deviation = known.mean(axis=0), known.std(axis=0)
+    train_rows, test_rows = (rows("layer", part).astype(np.float64) for part in (train, test))
+    mean, deviation = train_rows.mean(axis=0), train_rows.std(axis=0)
     deviation = np.where(deviation > 0, deviation, 1)
-    return (known - mean) / deviation, (asked - mean) / deviation
+    return (train_rows - mean) / deviation, (test_rows - mean) / deviation

@@ -19,8 +19,8 @@ def linear_accuracy(
     inverse_penalty: float = 1.0,
 ) -> float:
     """Give the share of test rows that `linear_hits` finds, with its arguments."""
-    found = linear_hits(train, train_labels, test, test_labels, inverse_penalty=inverse_penalty)
-    return float(found.mean())
+    hits = linear_hits(train, train_labels, test, test_labels, inverse_penalty=inverse_penalty)
+    return float(hits.mean())
 
 
 def linear_hits(

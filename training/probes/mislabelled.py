@@ -1,4 +1,4 @@
-"""Mislabelled: which labels of a catalogue its embeddings speak against, and what they suggest.
+"""Mislabelled items: labels that the embeddings contradict, and the labels that they suggest.
 
 Rizhko and Bloom 2024 (AstroM3, arXiv:2411.08842): an object far from the centroid of its own class
 and nearest to that of another is a candidate, the more so where modalities agree.

@@ -1,4 +1,4 @@
-"""RankMe: how many dimensions the embeddings really use; it needs no labels."""
+"""RankMe: the effective rank of the embeddings; it needs no labels."""
 
 import numpy as np
 from numpy.typing import ArrayLike

@@ -1,4 +1,7 @@
-"""Regression probe: how far a linear map of the embedding is from a number, such as solubility."""
+"""Regression probe: the error of a linear map from embeddings to a number, such as solubility.
+
+Hoerl and Kennard 1970, "Ridge Regression".
+"""
 
 import numpy as np
 from numpy.typing import ArrayLike

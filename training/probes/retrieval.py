@@ -1,4 +1,6 @@
-"""Retrieval probe: whether a query finds its own document."""
+"""Retrieval probe: the rank of the relevant document of each query, by cosine similarity."""
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,23 +26,23 @@ def ranks(
         ShapeError: the widths differ, or `relevant` is not (m,).
         InvalidInput: `relevant` names a row that is not there.
     """
-    asked, found = unit("queries", queries), unit("documents", documents)
-    wanted = np.arange(len(asked)) if relevant is None else np.asarray(relevant)
-    if asked.shape[1] != found.shape[1] or wanted.shape != (len(asked),):
+    query_rows, document_rows = unit("queries", queries), unit("documents", documents)
+    targets = np.arange(len(query_rows)) if relevant is None else np.asarray(relevant)
+    if query_rows.shape[1] != document_rows.shape[1] or targets.shape != (len(query_rows),):
         raise ShapeError(
             f"queries (m, d), documents (n, d) and relevant (m,) must agree; "
-            f"got {asked.shape}, {found.shape} and {wanted.shape}"
+            f"got {query_rows.shape}, {document_rows.shape} and {targets.shape}"
         )
-    if wanted.min() < 0 or wanted.max() >= len(found):
+    if targets.min() < 0 or targets.max() >= len(document_rows):
         raise InvalidInput(
-            f"relevant must be in [0, {len(found)}), the documents' rows; "
-            f"got {wanted.min()} to {wanted.max()}"
+            f"relevant must be in [0, {len(document_rows)}), the documents' rows; "
+            f"got {targets.min()} to {targets.max()}"
         )
-    result = np.empty(len(asked), dtype=np.int64)
-    for start in range(0, len(asked), CHUNK):
+    result = np.empty(len(query_rows), dtype=np.int64)
+    for start in range(0, len(query_rows), CHUNK):
         chunk = slice(start, start + CHUNK)
-        cosines = asked[chunk] @ found.T  # (chunk, n)
-        own = np.take_along_axis(cosines, wanted[chunk, None], axis=1)
+        cosines = query_rows[chunk] @ document_rows.T  # (chunk, n)
+        own = np.take_along_axis(cosines, targets[chunk, None], axis=1)
         result[chunk] = (cosines >= own).sum(axis=1)
     return result
 
@@ -75,32 +77,24 @@ def labelled_scores(
         ShapeError: widths differ, labels are not one a row, or documents come without labels.
         InvalidInput: no query has a right document.
     """
-    asked = unit("queries", queries)
-    wanted = np.asarray(query_labels)
-    found = asked if documents is None else unit("documents", documents)
-    known = wanted if documents is None else np.asarray(document_labels)
-    if (
-        asked.shape[1] != found.shape[1]
-        or wanted.shape != (len(asked),)
-        or known.shape != (len(found),)
-    ):
-        raise ShapeError(
-            "queries (m, d) and documents (n, d) must each have a label a row; got "
-            f"{asked.shape} with {wanted.shape} and {found.shape} with {known.shape}"
-        )
+    query_rows = unit("queries", queries)
+    labels = np.asarray(query_labels)
+    document_rows = query_rows if documents is None else unit("documents", documents)
+    right_labels = labels if documents is None else np.asarray(document_labels)
+    _check_labels(query_rows, labels, document_rows, right_labels)
     precisions, firsts = [], []
-    for start in range(0, len(asked), CHUNK):
+    for start in range(0, len(query_rows), CHUNK):
         chunk = slice(start, start + CHUNK)
-        cosines = asked[chunk] @ found.T  # (chunk, n)
-        right = wanted[chunk, None] == known
+        cosines = query_rows[chunk] @ document_rows.T  # (chunk, n)
+        right = labels[chunk, None] == right_labels
         if documents is None:
-            own = np.arange(len(cosines)), np.arange(len(asked))[chunk]
+            own = np.arange(len(cosines)), np.arange(len(query_rows))[chunk]
             cosines[own], right[own] = -np.inf, False  # last, and wrong
-        asks = right.any(axis=1)
+        has_match = right.any(axis=1)
         # Wrong documents before right ones of the same cosine.
-        order = np.lexsort((right[asks], -cosines[asks]))
-        hits = np.take_along_axis(right[asks], order, axis=1)
-        precision = hits.cumsum(axis=1) / np.arange(1, len(found) + 1)
+        order = np.lexsort((right[has_match], -cosines[has_match]))
+        hits = np.take_along_axis(right[has_match], order, axis=1)
+        precision = hits.cumsum(axis=1) / np.arange(1, len(document_rows) + 1)
         precisions.append((precision * hits).sum(axis=1) / hits.sum(axis=1))
         firsts.append(hits.argmax(axis=1) + 1)
     average, first = np.concatenate(precisions), np.concatenate(firsts)
@@ -114,14 +108,33 @@ def labelled_scores(
     }
 
 
+def _check_labels(
+    query_rows: NDArray[np.float32],
+    labels: NDArray[Any],
+    document_rows: NDArray[np.float32],
+    right_labels: NDArray[Any],
+) -> None:
+    """Raise ShapeError unless widths agree, and each row has a label."""
+    if (
+        query_rows.shape[1] != document_rows.shape[1]
+        or labels.shape != (len(query_rows),)
+        or right_labels.shape != (len(document_rows),)
+    ):
+        raise ShapeError(
+            "queries (m, d) and documents (n, d) must each have a label a row; got "
+            f"{query_rows.shape} with {labels.shape} and {document_rows.shape} with "
+            f"{right_labels.shape}"
+        )
+
+
 def scores(
     queries: ArrayLike, documents: ArrayLike, relevant: ArrayLike | None = None
 ) -> dict[str, float]:
     """Give recall at 1 and 10, MRR, and RankMe of the documents; arguments as in `ranks`."""
-    found = ranks(queries, documents, relevant)
+    positions = ranks(queries, documents, relevant)
     return {
-        "recall_at_1": float((found <= 1).mean()),
-        "recall_at_10": float((found <= 10).mean()),
-        "mrr": float((1 / found).mean()),
+        "recall_at_1": float((positions <= 1).mean()),
+        "recall_at_10": float((positions <= 10).mean()),
+        "mrr": float((1 / positions).mean()),
         "rankme": rankme(documents),
     }

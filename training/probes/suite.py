@@ -1,4 +1,4 @@
-"""The probes of a labelled source, in one dict: what a recipe logs and claims are made of."""
+"""The probes of a source with labels, in one dict: recipes log them, and claims use them."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,13 +26,13 @@ def evaluate(
         return figures
     if len(np.unique(source.train_labels)) == 1:
         return figures  # there is nothing to tell apart
-    labels, asked = source.train_labels, source.test_labels
+    labels, test_labels = source.train_labels, source.test_labels
     scarce = [
-        knn_accuracy(train[rows], labels[rows], test, asked, k=1)
+        knn_accuracy(train[rows], labels[rows], test, test_labels, k=1)
         for rows in (few_rows(labels, SCARCE, seed=draw) for draw in range(DRAWS))
     ]
     return figures | {
-        "knn": knn_accuracy(train, labels, test, asked),
-        "linear": linear_accuracy(train, labels, test, asked),
+        "knn": knn_accuracy(train, labels, test, test_labels),
+        "linear": linear_accuracy(train, labels, test, test_labels),
         "scarce": float(np.mean(scarce)),
     }

@@ -1,4 +1,4 @@
-"""The retrieval task of a corpus of pairs, for anything that embeds texts: runtime or server."""
+"""The retrieval task of a corpus of pairs, for a torch encoder, a bundle or a server."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Surprise: how unlikely each code of a sequence is after those before it, learned by counting."""
+"""Surprise: the negative log-likelihood of each code of a sequence by an n-gram model."""
 
 from dataclasses import dataclass
 
@@ -35,15 +35,15 @@ class NGrams:
             after = sequences[:, length - 1 :]
             if not after.shape[1]:
                 break
-            whole = _runs(sequences, length, self.size)
-            seen = _count(whole, runs, counts)
+            ngrams = _runs(sequences, length, self.size)
+            seen = _count(ngrams, runs, counts)
             if length == 1:
                 context = np.full(seen.shape, counts.sum())
             else:
                 # A context counts where something follows it: as often as it begins a run.
                 starts, where = np.unique(runs // self.size, return_inverse=True)
                 follow = np.bincount(where, weights=counts, minlength=len(starts))
-                context = _count(whole // self.size, starts, follow)
+                context = _count(ngrams // self.size, starts, follow)
             shorter = chance[:, length - 1 :]
             chance[:, length - 1 :] = (seen + self.strength * shorter) / (context + self.strength)
         return np.asarray(-np.log(chance))
@@ -62,11 +62,11 @@ def n_grams(codes: ArrayLike, size: int, *, order: int = 2, strength: float = 10
             f"order must be in [1, length = {sequences.shape[1]}], with size**order below 2**63, "
             f"and strength positive; got order {order}, size {size} and strength {strength}"
         )
-    found = [
+    counted = [
         np.unique(_runs(sequences, length, size), return_counts=True)
         for length in range(1, order + 1)
     ]
-    return NGrams(size, strength, tuple(runs for runs, _ in found), tuple(c for _, c in found))
+    return NGrams(size, strength, tuple(runs for runs, _ in counted), tuple(c for _, c in counted))
 
 
 def _sequences(codes: ArrayLike, size: int) -> NDArray[np.int64]:
@@ -86,14 +86,14 @@ def _sequences(codes: ArrayLike, size: int) -> NDArray[np.int64]:
 def _runs(sequences: NDArray[np.int64], length: int, size: int) -> NDArray[np.int64]:
     """Write every run of `length` codes as a number: (n, all - length + 1)."""
     windows = np.lib.stride_tricks.sliding_window_view(sequences, length, axis=1)
-    place = size ** np.arange(length - 1, -1, -1, dtype=np.int64)
-    written: NDArray[np.int64] = windows @ place
+    powers = size ** np.arange(length - 1, -1, -1, dtype=np.int64)
+    written: NDArray[np.int64] = windows @ powers
     return written
 
 
 def _count(
-    queried: NDArray[np.int64], known: NDArray[np.int64], counts: NDArray[np.generic]
+    queried: NDArray[np.int64], runs: NDArray[np.int64], counts: NDArray[np.generic]
 ) -> NDArray[np.float64]:
     """Look up how often each came; 0 where it never did."""
-    at = np.searchsorted(known, queried).clip(max=len(known) - 1)
-    return np.where(known[at] == queried, counts[at], 0).astype(np.float64)
+    at = np.searchsorted(runs, queried).clip(max=len(runs) - 1)
+    return np.where(runs[at] == queried, counts[at], 0).astype(np.float64)

@@ -19,7 +19,7 @@ from ..sampler import seed_at
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LabelList:
-    """The items whose labels may be looked at: (m,) int64 `rows`, in order."""
+    """The items whose labels may be used: (m,) int64 `rows`, rising."""
 
     rows: Labels
 
@@ -78,17 +78,17 @@ class BalancedLabels:
         """Give the (classes per_class,) int64 rows of step `step`, from 0."""
         listed = self.labels[self.rows]
         batch = [
-            self._draw(self.rows[listed == name], place, step)
-            for place, name in enumerate(np.unique(listed))
+            self._draw(self.rows[listed == name], index, step)
+            for index, name in enumerate(np.unique(listed))
         ]
         return torch.from_numpy(np.concatenate(batch))
 
-    def _draw(self, rows: Labels, place: int, step: int) -> Labels:
+    def _draw(self, rows: Labels, index: int, step: int) -> Labels:
         """Give the step's part of a class's endless row of orders."""
         wanted = np.arange(step * self.per_class, (step + 1) * self.per_class)
         rounds, at = np.divmod(wanted, len(rows))
         orders = {
-            turn: np.random.default_rng(seed_at(self.seed, place, turn)).permutation(rows)
+            turn: np.random.default_rng(seed_at(self.seed, index, turn)).permutation(rows)
             for turn in np.unique(rounds).tolist()
         }
         return np.array([orders[turn][i] for turn, i in zip(rounds.tolist(), at, strict=True)])

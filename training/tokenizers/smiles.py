@@ -39,12 +39,12 @@ def smiles_tokenizer(molecules: Iterable[str], *, vocabulary: int = 2362) -> byt
     cut = Split(Regex(PATTERN), behavior="isolated")
     counts = Counter(piece for molecule in molecules for piece, _ in cut.pre_tokenize_str(molecule))
     frequent = sorted(counts, key=lambda piece: (-counts[piece], piece))
-    known = [*specials, *(piece for piece in frequent if piece not in specials)][:vocabulary]
-    tokenizer = Tokenizer(WordLevel({token: i for i, token in enumerate(known)}, UNKNOWN))
+    entries = [*specials, *(piece for piece in frequent if piece not in specials)][:vocabulary]
+    tokenizer = Tokenizer(WordLevel({token: i for i, token in enumerate(entries)}, UNKNOWN))
     tokenizer.pre_tokenizer = cut
     tokenizer.add_special_tokens(list(specials))
     tokenizer.post_processor = TemplateProcessing(
         single=f"{START} $A {END}",
-        special_tokens=[(token, known.index(token)) for token in (START, END)],
+        special_tokens=[(token, entries.index(token)) for token in (START, END)],
     )
     return tokenizer.to_str().encode()

@@ -1,4 +1,4 @@
-"""Draws: random numbers of a caller's generator, where the data are and where kornia looks."""
+"""Random draws from the caller's generator, on the device of the data and for kornia."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ def lent(generator: torch.Generator) -> Iterator[None]:
 
 
 def carried(drawn: Tensor, data: Tensor) -> Tensor:
-    """Bring what was drawn on the CPU to where `data` are, and do not wait for what runs there."""
+    """Move draws from the CPU to the device of `data`, without waiting for the device."""
     return drawn.to(data.device, non_blocking=True)
 
 

@@ -1,10 +1,11 @@
 """Random fields: transformations whose strength varies smoothly over the image.
 
-Mansfield et al. 2023, arXiv:2311.03629. The paper's spectra are not known to us beyond the power
-law, so the strengths here are our own.
+Mansfield et al. 2023, arXiv:2311.03629. The paper gives the power law of the spectra but not the
+strengths; the default strengths here are attar's.
 """
 
 import math
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float
@@ -19,7 +20,7 @@ from .view import View
 
 
 def gaussian_field(noise: Float[Tensor, "*n h w"], *, gamma: float) -> Float[Tensor, "*n h w"]:
-    """Colour white noise into Gaussian random fields of power spectrum |k|^-gamma.
+    """Filter white noise to Gaussian random fields with the power spectrum |k|^-gamma.
 
     Each field has mean 0 and deviation 1 over its pixels. `gamma` 0 leaves the noise white; from
     about 4 on a field is smooth at any size. Frequencies k are in cycles a pixel.
@@ -46,12 +47,12 @@ def random_fields(
     saturation: float = 0.0,
     brightness: float = 0.0,
 ) -> View[Tensor]:
-    """Bend and recolour float images in [0, 1], at each place by independent smooth fields.
+    """Warp and recolour float images in [0, 1] by smooth fields, independent of one another.
 
-    A pixel p shows what was at c + e^s R(a) (p - c) + d, c being the centre, bilinear and mirrored
-    at the edges. The fields' deviations: of d, `displacement` of the width and height; of the angle
-    a, `degrees`; of s, `scale`; of hue, in turns, saturation and brightness, those of their names.
-    A deviation of 0 leaves its part out, and with all at 0 the images are unchanged.
+    The new value at pixel p is the old one at c + e^s R(a) (p - c) + d, where c is the centre:
+    bilinear, and mirrored at the edges. The arguments are the fields' standard deviations:
+    `displacement` that of d, as a share of width and height; `degrees` that of the angle a; `scale`
+    that of s; `hue` in turns, `saturation` and `brightness` in [0, 1]. At 0 there is no such field.
 
     `params` are the fields drawn: "displacement" (n, 2, h, w), across and down in pixels; "angle"
     (n, h, w) in radians; "scale", "hue", "saturation" and "brightness" (n, h, w). Deterministic
@@ -61,7 +62,6 @@ def random_fields(
         InvalidInput: a deviation is negative.
         ShapeError: hue or saturation of images without three colours.
     """
-    n, colours, height, width = images.shape
     deviations = {
         "displacement": displacement,
         "angle": math.radians(degrees),
@@ -73,17 +73,9 @@ def random_fields(
     for name, deviation in deviations.items():
         if deviation < 0:
             raise InvalidInput(f"the deviation of {name} must be at least 0; got {deviation}")
-    if (hue or saturation) and colours != 3:
+    if (hue or saturation) and images.shape[1] != 3:
         raise ShapeError(f"hue and saturation need (n, 3, h, w) images; got {(*images.shape,)}")
-    params = {}
-    for name, deviation in deviations.items():
-        if deviation:
-            two = (n, 2) if name == "displacement" else (n,)
-            noise = normal_like(images.new_empty((*two, height, width)), generator)
-            params[name] = gaussian_field(noise, gamma=gamma) * deviation
-    if "displacement" in params:
-        params["displacement"][:, 0] *= width
-        params["displacement"][:, 1] *= height
+    params = _draw_fields(images, generator, deviations, gamma)
     data = images
     if params.keys() & {"displacement", "angle", "scale"}:
         data = _bent(data, params)
@@ -94,8 +86,25 @@ def random_fields(
     return View(data, params)
 
 
+def _draw_fields(
+    images: Tensor, generator: torch.Generator, deviations: Mapping[str, float], gamma: float
+) -> dict[str, Tensor]:
+    """Draw a field for each deviation above 0; the displacement, (n, 2, h, w), is in pixels."""
+    n, _, height, width = images.shape
+    params = {}
+    for name, deviation in deviations.items():
+        if deviation:
+            leading = (n, 2) if name == "displacement" else (n,)
+            noise = normal_like(images.new_empty((*leading, height, width)), generator)
+            params[name] = gaussian_field(noise, gamma=gamma) * deviation
+    if "displacement" in params:
+        params["displacement"][:, 0] *= width
+        params["displacement"][:, 1] *= height
+    return params
+
+
 def _bent(images: Tensor, params: dict[str, Tensor]) -> Tensor:
-    """Show at each pixel what its fields point at."""
+    """Sample the images at the positions that the fields give."""
     n, _, height, width = images.shape
     down = torch.arange(height, device=images.device)[:, None] - (height - 1) / 2
     across = torch.arange(width, device=images.device) - (width - 1) / 2
@@ -109,7 +118,7 @@ def _bent(images: Tensor, params: dict[str, Tensor]) -> Tensor:
 
 
 def _recoloured(images: Tensor, params: dict[str, Tensor]) -> Tensor:
-    """Turn each pixel's hue and change its saturation."""
+    """Shift the hue and the saturation of each pixel."""
     hue, saturation, value = rgb_to_hsv(images).unbind(1)
     if "hue" in params:
         hue = (hue + 2 * math.pi * params["hue"]) % (2 * math.pi)

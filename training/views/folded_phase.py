@@ -1,4 +1,4 @@
-"""Phase: a light curve that is folded on its period begins anywhere."""
+"""A random phase shift of light curves that are folded on their period."""
 
 import torch
 from jaxtyping import Float
@@ -10,7 +10,7 @@ from .view import View
 def turned(
     curves: Float[Tensor, "n channels samples"], generator: torch.Generator
 ) -> View[Float[Tensor, "n channels samples"]]:
-    """Count each curve's phase from another moment, drawn evenly, and order its samples again.
+    """Shift the phase of each curve by a uniform draw, and sort its samples by phase again.
 
     Channel 0 is the phase in [0, 1), rising. `shift` (n,) in the parameters is the moment.
     """

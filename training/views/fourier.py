@@ -1,4 +1,4 @@
-"""Batch styles: one style for a whole batch, by the low frequencies' amplitudes.
+"""Batch style standardisation: one image's low-frequency amplitudes for all images of a batch.
 
 Scalbert et al., ICLR 2024 (batch styles standardisation), arXiv:2303.06088; the swap of amplitudes
 is that of Yang and Soatto, CVPR 2020, arXiv:2004.05498.

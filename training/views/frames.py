@@ -1,4 +1,4 @@
-"""Frames of a waveform: log-mel energies; and frames or series brought to mean 0 and variance 1."""
+"""Log-mel frames of a waveform, and normalisation of frames or series over time."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Image views: images cropped, moved, recoloured, blurred, rubbed out in part or made noisy."""
+"""Image views: crops, affine maps, colour changes, blur, erasing and noise."""
 
 from collections.abc import Callable
 from typing import Literal, TypeAlias
@@ -144,7 +144,7 @@ def natural(
                 draws = step.forward_parameters((len(rows), *data.shape[1:]))
                 data = data.index_copy(0, there, step(data[there], params=draws))
                 if name == "jittered":
-                    factors[rows] = torch.stack([draws[f"{word}_factor"] for word in COLOUR], 1)
+                    factors[rows] = torch.stack([draws[f"{part}_factor"] for part in COLOUR], 1)
         return View(data, {**params, "colour": factors})
 
     return view

@@ -1,7 +1,7 @@
-"""Masks: which cells of each item are hidden, in a size that is promised.
+"""Masks: which cells of each item are masked; True is masked.
 
-True is hidden. But for blocks, as much is hidden in every row, so that what is left is a batch
-again. A share that grows while training is a schedule of `rate`.
+Except for blocks, every row has the same number of masked cells, so that the others form a batch.
+To let the share grow in training, take `rate` from a schedule.
 """
 
 import math
@@ -60,8 +60,8 @@ def block_mask(
 ) -> Bool[Tensor, "n h w"]:
     """Hide rectangles of random sides in each row until at least a share `rate` is hidden.
 
-    Sides are 1 cell to a share `longest` of the whole side; the last block may hide more than was
-    asked for, by less than its own area. `rate` is one for all rows or one each. Deterministic
+    Sides are 1 cell to a share `longest` of the whole side; the last block may mask more than
+    `rate`, by less than its area. `rate` is one for all rows or one each. Deterministic
     given the generator, which lives on the CPU, as is the mask.
 
     Source: Atito et al. 2021 (SiT), arXiv:2104.03602, section 3.

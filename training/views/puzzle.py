@@ -20,28 +20,32 @@ from .view import View
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Puzzle:
-    """So many numbered `answers`, and what each does: `change(images, labels)`, 0 for nothing."""
+    """A set of `classes` numbered transformations; `change(images, labels)` applies them.
 
-    answers: int
+    Class 0 leaves the image unchanged.
+    """
+
+    classes: int
     change: Callable[[Tensor, Tensor], Tensor]
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> View[Tensor]:
-        """Change (n, c, h, w) images, each in one way; `params["label"]` (n,) int64 says which.
+        """Transform (n, c, h, w) images by random classes, `params["label"]`, (n,) int64.
 
         Deterministic given the generator, which lives on the CPU.
         """
-        labels = torch.randint(self.answers, (len(images),), generator=generator)
+        labels = torch.randint(self.classes, (len(images),), generator=generator)
         labels = carried(labels, images)
         return View(self.change(images, labels), {"label": labels})
 
-    def all_answers(self, images: Tensor) -> View[Tensor]:
-        """Change each image in every way, (n answers, c, h, w): image by image, answer by answer.
+    def all_classes(self, images: Tensor) -> View[Tensor]:
+        """Transform each image by all classes, (n classes, c, h, w), image by image.
 
-        `params["label"]` (n answers,) int64. SLA's joint label is class x answers + label.
+        `params["label"]` is (n classes,) int64. With it, SLA's joint label of an image is
+        (its class) x classes + label.
         """
-        labels = torch.arange(self.answers, device=images.device).repeat(len(images))
+        labels = torch.arange(self.classes, device=images.device).repeat(len(images))
         return View(
-            self.change(images.repeat_interleave(self.answers, 0), labels), {"label": labels}
+            self.change(images.repeat_interleave(self.classes, 0), labels), {"label": labels}
         )
 
 
@@ -61,5 +65,5 @@ def _recolour(
     return images.gather(1, orders[:, :, None, None].expand_as(images))
 
 
-quarter_turns = Puzzle(answers=4, change=_turn)
-colour_orders = Puzzle(answers=6, change=_recolour)
+quarter_turns = Puzzle(classes=4, change=_turn)
+colour_orders = Puzzle(classes=6, change=_recolour)

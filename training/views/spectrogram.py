@@ -1,4 +1,4 @@
-"""Spectrogram views: frames altered along time, frequency and magnitude, to be told from the rest.
+"""Spectrogram views: frames altered along time, frequency and magnitude.
 
 Liu et al. 2021 (TERA), arXiv:2007.06028, section 3, with the numbers of its s3prl code.
 """

@@ -1,4 +1,4 @@
-"""Text views: token sequences with some tokens taken out, or hidden."""
+"""Text views: token sequences with some tokens dropped, cropped or masked."""
 
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ class Tokens(NamedTuple):
 def token_dropout(
     tokens: Tokens, generator: torch.Generator, *, rate: float, pad: int = 0
 ) -> View[Tokens]:
-    """Take out each token with probability `rate`, and close the gaps.
+    """Drop each token with probability `rate`, and move the others together.
 
     A sequence's first and last token ([CLS] and [SEP]) stay. `params["kept"]` (n, length) bool are
     the old positions that stayed. Deterministic given `generator`, which lives on the CPU.
@@ -46,10 +46,10 @@ def span_crop(
     if not 0 < low <= high <= 1:
         raise InvalidInput(f"shares must be 0 < low <= high <= 1; got {shares}")
     n, width = tokens.ids.shape
-    share, place = carried(torch.rand(2, n, generator=generator), tokens.ids)
+    share, offset = carried(torch.rand(2, n, generator=generator), tokens.ids)
     inner = (tokens.mask.sum(dim=1) - 2).clamp(min=0)  # (n,)
     length = ((low + (high - low) * share) * inner).ceil().long().minimum(inner)
-    start = 1 + (place * (inner - length + 1)).long().minimum(inner - length)
+    start = 1 + (offset * (inner - length + 1)).long().minimum(inner - length)
     position = torch.arange(width, device=tokens.ids.device)
     span = (position >= start[:, None]) & (position < (start + length)[:, None])
     view = _keep(tokens, span | _ends(tokens), pad)
@@ -64,12 +64,12 @@ def mask_tokens(
     vocabulary: int,
     rate: float = 0.15,
     replaced: float = 0.1,
-    kept: float = 0.1,
+    unchanged: float = 0.1,
 ) -> View[Tokens]:
-    """Hide round(rate x tokens) tokens of each sequence, at least one where there is one.
+    """Mask round(rate x tokens) tokens of each sequence, at least one where there is one.
 
     A hidden token becomes `blank`, the id of [MASK], but with probability `replaced` a random id
-    below `vocabulary`, and with probability `kept` it stays; 0 and 0 make every one a blank. A
+    below `vocabulary`, and with probability `unchanged` it stays; 0 and 0 make every one a blank. A
     sequence's first and last token stay and are not counted. `params["hidden"]` (n, length) bool
     are the places to be predicted, whose ids `params["labels"]` (n, length) int64 has, and -100,
     which torch's cross-entropy leaves out, elsewhere. Deterministic given `generator`, which lives
@@ -77,21 +77,21 @@ def mask_tokens(
 
     Source: Devlin et al. 2019 (BERT), arXiv:1810.04805, section 3.1 and appendix A.1.
     """
-    if not 0 < rate <= 1 or min(replaced, kept) < 0 or replaced + kept > 1:
+    if not 0 < rate <= 1 or min(replaced, unchanged) < 0 or replaced + unchanged > 1:
         raise InvalidInput(
             "rate must be in (0, 1], and replaced and kept probabilities that add up to at most 1; "
-            f"got {rate}, {replaced} and {kept}"
+            f"got {rate}, {replaced} and {unchanged}"
         )
     shape = tokens.ids.shape
-    place, fate = carried(torch.rand(2, *shape, generator=generator), tokens.ids)
+    draws, fate = carried(torch.rand(2, *shape, generator=generator), tokens.ids)
     others = carried(torch.randint(vocabulary, shape, generator=generator), tokens.ids)
     inner = tokens.mask.bool() & ~_ends(tokens)
     available = inner.sum(dim=1, keepdim=True)
     count = (rate * available).round().clamp(min=1).minimum(available)  # (n, 1)
     # The inner tokens' draws come first in order, so that the first ones are inner tokens.
-    rank = place.where(inner, 2.0).argsort(dim=1).argsort(dim=1)
+    rank = draws.where(inner, 2.0).argsort(dim=1).argsort(dim=1)
     hidden = rank < count
-    shown = others.where(fate < replaced, tokens.ids.where(fate < replaced + kept, blank))
+    shown = others.where(fate < replaced, tokens.ids.where(fate < replaced + unchanged, blank))
     return View(
         Tokens(shown.where(hidden, tokens.ids), tokens.mask),
         {"hidden": hidden, "labels": tokens.ids.where(hidden, -100)},
@@ -104,10 +104,10 @@ def _ends(tokens: Tokens) -> Tensor:
     return (position == 0) | (position == tokens.mask.sum(dim=1, keepdim=True) - 1)
 
 
-def _keep(tokens: Tokens, kept: Tensor, pad: int) -> View[Tokens]:
+def _keep(tokens: Tokens, keep: Tensor, pad: int) -> View[Tokens]:
     """Move the kept tokens to the left, in order, and pad the rest."""
-    kept = kept & tokens.mask.bool()
-    order = kept.long().argsort(dim=1, descending=True, stable=True)
-    mask = kept.gather(1, order)
+    keep = keep & tokens.mask.bool()
+    order = keep.long().argsort(dim=1, descending=True, stable=True)
+    mask = keep.gather(1, order)
     ids = tokens.ids.gather(1, order).where(mask, pad)
-    return View(Tokens(ids, mask.to(tokens.mask.dtype)), {"kept": kept})
+    return View(Tokens(ids, mask.to(tokens.mask.dtype)), {"kept": keep})

@@ -9,9 +9,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from attar.training.checkpoints.run import RENAMED, Record, load_checkpoint, save_checkpoint
+from attar.training.encoders.table import TableConfig, TableEncoder
+from attar.training.encoders.transformer import TransformerConfig
 from attar.training.method import Method
+from attar.training.methods.latent_features import LatentFeatures
 from attar.training.methods.momentum import MomentumContrast
 from attar.training.methods.pretext_task import PretextTask
+from attar.training.predictors import TransformerPredictor
 from attar.training.schedules import constant
 from attar.training.targets import Queue
 
@@ -28,7 +32,16 @@ def pretext() -> PretextTask:
     )
 
 
-@pytest.mark.parametrize("build", [momentum, pretext], ids=["target", "classifier"])
+def latent() -> LatentFeatures:
+    blocks = TransformerConfig(width=8, depth=1, heads=2, hidden=8)
+    encoder = TableEncoder(TableConfig(numeric=3, transformer=blocks))
+    predictor = TransformerPredictor(8, 3, blocks)
+    return LatentFeatures(encoder, predictor, momentum=constant(0.9))
+
+
+@pytest.mark.parametrize(
+    "build", [momentum, pretext, latent], ids=["momentum", "pretext_task", "latent_features"]
+)
 def test_a_checkpoint_with_the_old_names_of_modules_loads(build: object, tmp_path: Path) -> None:
     assert callable(build)
     method, path = build(), tmp_path / "checkpoint.safetensors"

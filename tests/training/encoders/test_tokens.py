@@ -68,7 +68,9 @@ def test_a_hidden_token_holds_its_place_and_nothing_else(name: str) -> None:
     torch.testing.assert_close(tokens[~places], plain[~places])
     torch.testing.assert_close(tokens[places], encoder.tokens(batch(name).neg(), hidden)[places])
     assert (tokens[0, 2] - tokens[0, 3]).abs().max() > 1e-3
-    assert torch.equal(tokens[2, 7], encoder.place(hidden.token.expand(1, TOKENS, 16))[0, 7])
+    assert torch.equal(
+        tokens[2, 7], encoder.add_positions(hidden.token.expand(1, TOKENS, 16))[0, 7]
+    )
 
 
 @pytest.mark.parametrize("name", ADAPTERS)

@@ -221,7 +221,7 @@ def test_label_augmentation_aggregates_what_each_form_says_of_the_classes() -> N
     net = nn.Sequential(nn.Flatten(), nn.Linear(16, DIM))
     method = LabelAugmentation(net, dim=DIM, classes=3, forms=4)
     images = torch.rand(2, 1, 4, 4)
-    copies = quarter_turns.all_answers(images).data
+    copies = quarter_turns.all_classes(images).data
     logits = method.joint(method.encoder(copies)).view(2, 4, 3, 4)  # image, form, class, as form
     expected = torch.stack(
         [torch.stack([logits[i, :, c].diagonal().mean() for c in range(3)]) for i in range(2)]
@@ -234,7 +234,7 @@ def test_label_augmentation_learns_joint_labels_and_teaches_one_pass() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(16, DIM))
     method = LabelAugmentation(net, dim=DIM, classes=3, forms=4, temperature=2.0)
     images, labels = torch.rand(5, 1, 4, 4), torch.tensor([0, 1, 2, 1, 0])
-    batch = LabelAugmentationBatch(quarter_turns.all_answers(images).data, labels)
+    batch = LabelAugmentationBatch(quarter_turns.all_classes(images).data, labels)
     joint = [
         nn.functional.cross_entropy(
             method.joint(method.encoder(images.rot90(turn, (2, 3)))), labels * 4 + turn

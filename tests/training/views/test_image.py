@@ -116,15 +116,15 @@ each = pytest.mark.parametrize("puzzle", PUZZLES.values(), ids=PUZZLES)
 @each
 def test_an_answer_tells_the_change(puzzle: Puzzle) -> None:
     view = puzzle(images(64), seeded(0))
-    every = puzzle.all_answers(images(64))
-    assert every.params["label"].tolist() == list(range(puzzle.answers)) * 64
-    copies = every.data.view(64, puzzle.answers, 3, 12, 12)
+    every = puzzle.all_classes(images(64))
+    assert every.params["label"].tolist() == list(range(puzzle.classes)) * 64
+    copies = every.data.view(64, puzzle.classes, 3, 12, 12)
     assert torch.equal(copies[torch.arange(64), view.params["label"]], view.data)
 
 
 @each
 def test_answer_zero_changes_nothing_and_all_answers_differ(puzzle: Puzzle) -> None:
-    copies = puzzle.all_answers(images(1)).data
+    copies = puzzle.all_classes(images(1)).data
     assert torch.equal(copies[0], images(1)[0])
     assert len(copies) == len({tuple(copy.flatten().tolist()) for copy in copies})
 
@@ -137,19 +137,19 @@ def test_a_puzzle_only_moves_what_is_there(puzzle: Puzzle) -> None:
 
 @each
 def test_every_answer_is_as_likely(puzzle: Puzzle) -> None:
-    n = 400 * puzzle.answers
+    n = 400 * puzzle.classes
     labels = puzzle(torch.zeros(n, 3, 6, 6), seeded(0)).params["label"]
-    counts = labels.bincount(minlength=puzzle.answers)
+    counts = labels.bincount(minlength=puzzle.classes)
     assert 300 < counts.min() <= counts.max() < 500  # 5 deviations from 400
 
 
 def test_turns_and_colours_are_what_numpy_makes() -> None:
     image = images(1)[0].numpy()
-    turned = quarter_turns.all_answers(images(1)).data.numpy()
+    turned = quarter_turns.all_classes(images(1)).data.numpy()
     assert all(
         np.array_equal(turned[turn], np.rot90(image, turn, axes=(1, 2))) for turn in range(4)
     )
-    coloured = colour_orders.all_answers(images(1)).data.numpy()
+    coloured = colour_orders.all_classes(images(1)).data.numpy()
     for seen, order in zip(coloured, permutations(range(3)), strict=True):
         assert np.array_equal(seen, image[list(order)])
 

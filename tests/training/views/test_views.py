@@ -115,7 +115,7 @@ def test_masking_hides_its_share_between_the_ends_and_says_what_was_there(
         vocabulary=50,
         rate=rate,
         replaced=fates[0],
-        kept=fates[1],
+        unchanged=fates[1],
     )
     hidden, labels = view.params["hidden"], view.params["labels"]
     assert torch.equal(view.data.mask, before.mask)
@@ -144,7 +144,9 @@ def test_hidden_tokens_meet_their_three_fates_as_often_as_asked_for() -> None:
 
 
 def test_masking_can_be_pure() -> None:
-    view = mask_tokens(tokens([12] * 50), seeded(0), blank=BLANK, vocabulary=9, replaced=0, kept=0)
+    view = mask_tokens(
+        tokens([12] * 50), seeded(0), blank=BLANK, vocabulary=9, replaced=0, unchanged=0
+    )
     assert (view.data.ids[view.params["hidden"]] == BLANK).all()
 
 
@@ -152,7 +154,13 @@ def test_masking_can_be_pure() -> None:
 def test_masking_that_makes_no_sense_is_refused(rate: float, replaced: float, kept: float) -> None:
     with pytest.raises(InvalidInput, match=f"got {rate}, {replaced} and {kept}"):
         mask_tokens(
-            tokens([4]), seeded(0), blank=9, vocabulary=9, rate=rate, replaced=replaced, kept=kept
+            tokens([4]),
+            seeded(0),
+            blank=9,
+            vocabulary=9,
+            rate=rate,
+            replaced=replaced,
+            unchanged=kept,
         )
 
 

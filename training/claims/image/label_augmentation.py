@@ -24,7 +24,7 @@ def trial(data: Source, seed: int) -> dict[str, float]:
     return {
         "plain": _accuracy(plain.aggregated, data),
         "aggregated": _accuracy(
-            lambda images: turned.aggregated(quarter_turns.all_answers(images).data), data
+            lambda images: turned.aggregated(quarter_turns.all_classes(images).data), data
         ),
         "one_pass": _accuracy(turned.single, data),
     }

@@ -43,7 +43,7 @@ def build(data: Source, settings: Settings) -> Training[LabelAugmentationBatch]:
     distort, own = view_of(data, settings), settings.only("dim", "temperature")
 
     def method(encoder: TensorEncoder) -> LabelAugmentation:
-        sizes = {"classes": few.classes, "forms": quarter_turns.answers if settings.turns else 1}
+        sizes = {"classes": few.classes, "forms": quarter_turns.classes if settings.turns else 1}
         return LabelAugmentation(encoder, distil=settings.turns, **sizes, **own)
 
     def items(drawn: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,7 +52,7 @@ def build(data: Source, settings: Settings) -> Training[LabelAugmentationBatch]:
     def views(labelled: tuple[Tensor, Tensor], step: int) -> LabelAugmentationBatch:
         images, known = labelled
         seen = distort(images, step_generator(settings.seed, step)).data
-        forms = quarter_turns.all_answers(seen).data if settings.turns else seen
+        forms = quarter_turns.all_classes(seen).data if settings.turns else seen
         return LabelAugmentationBatch(forms, known)
 
     sampler = uniform(len(few.rows), small)

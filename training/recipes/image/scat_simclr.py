@@ -51,7 +51,7 @@ def build(data: Source, settings: Settings) -> Training[PretextTaskBatch]:
             encoder,
             projector,
             dim=settings.dim,
-            classes=quarter_turns.answers,
+            classes=quarter_turns.classes,
             temperature=settings.temperature,
             weight=settings.puzzle,
         )

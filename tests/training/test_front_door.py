@@ -1,0 +1,64 @@
+"""The public names of `attar.training`: few, listed, imported when used, and of use alone."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from attar import training
+from attar.errors import InvalidInput, NotFound
+from attar.training import distill, evaluate, load_checkpoint, pretrain, recipes
+from attar.training.checkpoints import encoder_folder
+from attar.training.checkpoints.encoder_folder import TensorModel
+from attar.training.recipes.image import byol
+
+from ..support.students import corpus, trained
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pretrain("image/simclr", tmp_path_factory.mktemp("run") / "run", data="digits", steps=2)
+
+
+def test_the_public_names_are_listed_and_there() -> None:
+    assert training.__all__ == ["distill", "evaluate", "load_checkpoint", "pretrain", "recipes"]
+    assert all(callable(name) for name in (distill, evaluate, load_checkpoint, pretrain))
+    assert byol.__name__.startswith(f"{recipes.__name__}.")
+    with pytest.raises(AttributeError, match="no attribute 'finetune'"):
+        training.finetune  # noqa: B018 - the look-up is what is tested
+
+
+def test_the_front_door_imports_torch_only_when_a_name_is_used() -> None:
+    code = "import sys, attar.training; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_encoder_is_pretrained_loaded_and_evaluated_in_three_lines(run: Path) -> None:
+    figures = evaluate(run, "digits")
+    assert isinstance(load_checkpoint(run), TensorModel)
+    assert figures.keys() == {"rankme", "knn", "linear", "scarce"}
+    assert all(0.5 < figures[name] <= 1 for name in ("knn", "linear", "scarce"))
+    assert figures == evaluate(str(run), "digits")
+
+
+def test_without_labels_rankme_alone_is_given(run: Path) -> None:
+    assert evaluate(run, "digits", reading=["labels=none"]).keys() == {"rankme"}
+
+
+def test_a_text_encoder_is_evaluated_on_a_corpus(tmp_path: Path) -> None:
+    encoder_folder.save(trained(), tmp_path / "encoder")
+    lines = [text for pair in corpus().train for text in (pair.summary, pair.body)]
+    (tmp_path / "texts.txt").write_text("\n".join(lines), "utf-8")
+    figures = evaluate(tmp_path / "encoder", tmp_path / "texts.txt")
+    assert figures.keys() == {"recall_at_1", "recall_at_10", "mrr", "rankme"}
+    assert 0 < figures["recall_at_1"] <= figures["recall_at_10"] <= 1
+
+
+def test_what_cannot_be_evaluated_is_named(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="no file or folder nowhere"):
+        evaluate(run, "nowhere")
+    with pytest.raises(InvalidInput, match="--data is empty"):
+        evaluate(run, "")
+    with pytest.raises(InvalidInput, match=r"encoder\.json"):
+        evaluate(tmp_path, "digits")
