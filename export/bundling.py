@@ -18,7 +18,7 @@ from attar.manifest import Manifest, Ranges, Requires, Variant
 from .encoding_recall import encodings_report
 from .gates import Gate, failures
 from .measure import Measured, Probe, measure
-from .passes.fuse import node_counts
+from .onnx_graph import node_counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,8 @@ from types import MappingProxyType
 
 from onnx import NodeProto
 
-from .shapes import MATRIX_PRODUCTS, VIEWS, Value, attribute
+from ..onnx_graph import attribute
+from .shapes import MATRIX_PRODUCTS, VIEWS, Value
 
 CONVOLUTIONS = frozenset({"Conv", "ConvInteger", "FusedConv", "QLinearConv"})
 ATTENTIONS = frozenset({"Attention", "BinarizedAttention", "MultiHeadAttention"})
