@@ -1,6 +1,9 @@
 """Calls of the service Embedding."""
 
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
 
 import numpy as np
 
@@ -21,8 +24,11 @@ from .call import (
     item_errors,
     items_fields,
     make_call,
+    seconds,
     truncated_flags,
 )
+
+STREAM: Final = "/attar.v1.Embedding/EmbedStream"
 
 
 def embed(
@@ -54,8 +60,8 @@ def embed(
         priority=priority,
     )
 
-    def decode(answer: embedding_pb2.EmbedResponse) -> Embedded:
-        return embedded(answer, partial=partial)
+    def decode(response: embedding_pb2.EmbedResponse) -> Embedded:
+        return embedded(response, partial=partial)
 
     return make_call("Embedding/Embed", request, embedding_pb2.EmbedResponse, decode, deadline_s)
 
@@ -104,7 +110,7 @@ def embedded(
         error = error_from(answer.error)
         if not partial or size is None:
             raise error
-        return _lost(error, size)
+        return _failed(error, size)
     names = {number: name for name, number in wire.ENCODINGS.items()}
     return Embedded(
         vectors=wire.from_tensor(answer.embeddings),
@@ -122,12 +128,53 @@ def embedded(
     )
 
 
+class EmbedStream:
+    """One EmbedStream: its requests, and its responses in the same order."""
+
+    def __init__(
+        self,
+        make: Callable[[Items | TokenIds], embedding_pb2.EmbedRequest],
+        *,
+        partial: bool,
+        deadline_s: float | None,
+    ) -> None:
+        """Take what makes a batch's request; raises InvalidInput for a wrong `deadline_s`."""
+        self.timeout_s = None if deadline_s is None else seconds("deadline_s", deadline_s)
+        self._make = make
+        self._partial = partial
+        self._sizes: deque[int] = deque()  # of requests without a response
+        self._held: Exception | None = None
+
+    def request(self, batch: Items | TokenIds) -> embedding_pb2.EmbedRequest:
+        """Give the request of the next batch."""
+        request = self._make(batch)
+        self._sizes.append(size_of(request))
+        return request
+
+    def decode(self, response: embedding_pb2.EmbedResponse) -> Embedded:
+        """Give the embeddings of the first batch that has no response yet."""
+        return embedded(response, partial=self._partial, size=self._sizes.popleft())
+
+    @contextmanager
+    def holding_errors(self) -> Iterator[None]:
+        """End the requests at an error of theirs, which the caller meets after the responses."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 (gRPC's thread would only log it)
+            self._held = error
+
+    def raise_held(self) -> None:
+        """Raise the error that ended the requests, if there was one."""
+        if self._held is not None:
+            raise self._held
+
+
 def _embeddable(items: object) -> dict[str, Any]:
     given = listed(items)
     return {"tokens": wire.to_tokens(given)} if is_token_ids(given) else items_fields(given)
 
 
-def _lost(error: AttarError, size: int) -> Embedded:
+def _failed(error: AttarError, size: int) -> Embedded:
     return Embedded(
         vectors=np.zeros((size, 0), np.float32),
         tokens=np.zeros(size, np.int32),
