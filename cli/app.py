@@ -492,8 +492,8 @@ def check(
     with _extra("server"):
         from .data_check import show_damage
 
-        whole = show_damage(data_dir)
-    if not whole:
+        undamaged = show_damage(data_dir)
+    if not undamaged:
         raise typer.Exit(1)
 
 

@@ -39,8 +39,8 @@ def show_operations(path: Path, *, variant: str | None, length: int | None, batc
     others = tuple(node for node in counts.nodes if not node.attention)
     rows = [*counts.layers().items()]
     rows += [("attention", attention), ("all else", others), ("the whole", counts.nodes)]
-    for place, (layer, nodes) in enumerate(rows):
-        if place == len(rows) - 3:
+    for index, (layer, nodes) in enumerate(rows):
+        if index == len(rows) - 3:
             table.add_section()
         sums = total(nodes)
         numbers = (sums.multiplications, sums.additions, sums.moved, energy(nodes))

@@ -175,7 +175,7 @@ class AsyncClient(Methods):
         attempts = Attempts(call)
         with call_metadata(call.rpc, self._metadata) as metadata:
             while True:
-                invoke = self._opened().unary_unary(call.rpc, serialize, call.answer.FromString)
+                invoke = self._opened().unary_unary(call.rpc, serialize, call.response.FromString)
                 try:
                     response = await invoke(
                         call.request, timeout=attempts.left_s, metadata=metadata

@@ -163,7 +163,7 @@ class Client(Methods):
 
     def _send(self, call: Call[R]) -> R:
         attempts = Attempts(call)
-        invoke = self._opened().unary_unary(call.rpc, serialize, call.answer.FromString)
+        invoke = self._opened().unary_unary(call.rpc, serialize, call.response.FromString)
         with call_metadata(call.rpc, self._metadata) as metadata:
             while True:
                 try:

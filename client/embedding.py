@@ -99,32 +99,32 @@ def size_of(request: embedding_pb2.EmbedRequest) -> int:
 
 
 def embedded(
-    answer: embedding_pb2.EmbedResponse, *, partial: bool, size: int | None = None
+    response: embedding_pb2.EmbedResponse, *, partial: bool, size: int | None = None
 ) -> Embedded:
     """One answer of Embed or EmbedStream.
 
     A request that failed as a whole raises its error; with `partial`, on a stream, each of its
     `size` items has it.
     """
-    if answer.HasField("error"):
-        error = error_from(answer.error)
+    if response.HasField("error"):
+        error = error_from(response.error)
         if not partial or size is None:
             raise error
         return _failed(error, size)
     names = {number: name for name, number in wire.ENCODINGS.items()}
     return Embedded(
-        vectors=wire.from_tensor(answer.embeddings),
-        tokens=np.array([item.tokens for item in answer.items], np.int32),
-        truncated=truncated_flags(answer.items),
-        errors=item_errors(answer.items, partial=partial),
-        encoding=names[answer.encoding],
-        dims=answer.dims,
-        fingerprint=answer.fingerprint,
-        model=answer.model,
-        variant=answer.variant,
-        queue_s=answer.timings.queue_us / 1e6,
-        tokenize_s=answer.timings.tokenize_us / 1e6,
-        infer_s=answer.timings.infer_us / 1e6,
+        vectors=wire.from_tensor(response.embeddings),
+        tokens=np.array([item.tokens for item in response.items], np.int32),
+        truncated=truncated_flags(response.items),
+        errors=item_errors(response.items, partial=partial),
+        encoding=names[response.encoding],
+        dims=response.dims,
+        fingerprint=response.fingerprint,
+        model=response.model,
+        variant=response.variant,
+        queue_s=response.timings.queue_us / 1e6,
+        tokenize_s=response.timings.tokenize_us / 1e6,
+        infer_s=response.timings.infer_us / 1e6,
     )
 
 

@@ -317,10 +317,10 @@ def read_json(data: bytes, name: str) -> object:
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """Readers differ in which of two equal keys they believe, so neither is believed."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    members = dict(pairs)
+    if len(members) < len(pairs):
         raise ValueError("a key occurs twice in one object")
-    return found
+    return members
 
 
 def _finite(text: str) -> float:

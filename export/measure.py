@@ -138,11 +138,11 @@ def in_a_process(encoder: Encoder, row: Prepared) -> tuple[Latency, float | None
         seconds=ALL_THREADS_SECONDS,
     )
     timing = report["rows"][-1]
-    taken = Latency(
+    timed = Latency(
         p50_ms=round(timing["p50_ms"], 3),
         threads=threads,
         batch=1,
         length=_length(encoder, row),
         host=str(describe()["cpu"]),
     )
-    return taken, timing["peak_mb"]
+    return timed, timing["peak_mb"]

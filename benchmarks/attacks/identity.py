@@ -112,7 +112,7 @@ def _send(send: Any, call: calls.Call[Any]) -> tuple[str, Any]:
     except grpc.RpcError as error:
         failure: Any = error
         return str(failure.code().name), None
-    return "OK", call.answer.FromString(answer)
+    return "OK", call.response.FromString(answer)
 
 
 def upsert_into_the_next(folder: Path) -> Outcome:

@@ -250,8 +250,12 @@ def build(trt: TensorRT, what: Plan, *, timings: bytes) -> tuple[bytes, bytes]:
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(what.graph):
         errors = [parser.get_error(i) for i in range(parser.num_errors)]
-        said = "; ".join(f"node {e.node_name()!r} ({e.node_operator()}) {e.desc()}" for e in errors)
-        raise NotSupported(f"TensorRT {trt.__version__} cannot read variant {what.variant}: {said}")
+        reasons = "; ".join(
+            f"node {e.node_name()!r} ({e.node_operator()}) {e.desc()}" for e in errors
+        )
+        raise NotSupported(
+            f"TensorRT {trt.__version__} cannot read variant {what.variant}: {reasons}"
+        )
     config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)
     level = LEVELS[what.hardware]
@@ -357,12 +361,12 @@ def _parity(bundle: Bundle, what: Plan, engine: bytes, machine: Machine) -> dict
     context = loaded.create_execution_context()
     reference = load(bundle.path, variant=bundle.manifest.reference)
     host, names = host_step(bundle), [spec.name for spec in bundle.manifest.inputs]
-    found, expected = [], []
+    embeddings, expected = [], []
     size = min(BATCH, what.profiles[0].largest[names[0]][0])
     rows = _rows(bundle, what)
     for batch in (rows[start : start + size] for start in range(0, len(rows), size)):
         feed = dict(zip(names, host.batch(batch), strict=True))
-        found.append(
+        embeddings.append(
             run(
                 context,
                 what.profiles,
@@ -373,7 +377,7 @@ def _parity(bundle: Bundle, what: Plan, engine: bytes, machine: Machine) -> dict
             )
         )
         expected.append(reference.infer(batch))
-    cosines = cosine(np.concatenate(found), np.concatenate(expected))
+    cosines = cosine(np.concatenate(embeddings), np.concatenate(expected))
     return {"mean": float(cosines.mean()), "worst": float(cosines.min())}
 
 
