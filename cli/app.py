@@ -61,7 +61,7 @@ def import_(
     *,
     pooling: Annotated[
         Pooling | None,
-        typer.Option(help="How tokens become one vector; for a folder that does not say it."),
+        typer.Option(help="How tokens become one vector; for a folder that does not state it."),
     ] = None,
     normalize: Annotated[
         bool, typer.Option("--normalize", help="Give embeddings unit length.")
@@ -90,7 +90,9 @@ def import_(
     ] = None,
     calibration: Annotated[
         Path | None,
-        typer.Option(help="A text a line, to calibrate on (default: documentation found here)."),
+        typer.Option(
+            help="A text a line, to calibrate on (default: this machine's documentation)."
+        ),
     ] = None,
 ) -> None:
     """Turn a Hugging Face folder into a bundle, held to the torch encoder's numbers."""
@@ -149,7 +151,7 @@ def pretrain(
         Strategy, typer.Option(help="Under torchrun: how parameters are kept, whole or in parts.")
     ] = "ddp",
 ) -> None:
-    """Pretrain an encoder without labels; an interrupted run is taken up again, and no other."""
+    """Pretrain an encoder without labels; an interrupted run of the same settings is resumed."""
     with _extra("export"):
         from attar.training.pretraining import pretrain
 
@@ -420,7 +422,7 @@ def bench(
     bundle: SomeBundle,
     *,
     out: Annotated[
-        Path, typer.Option("--out", help="JSON to write; a plot is written beside it.")
+        Path, typer.Option("--out", help="JSON to write; a plot is written next to it.")
     ] = Path("bench.json"),
     variant: Annotated[
         list[str] | None, typer.Option(help="A variant; may be repeated (default: all).")

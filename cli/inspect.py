@@ -1,4 +1,4 @@
-"""What can be told of a bundle: its operations, whether it holds here, and its page."""
+"""A bundle's operations, whether its figures hold here, and its report page."""
 
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def show_operations(path: Path, *, variant: str | None, length: int | None, batc
 
 
 def show_checks(path: Path, *, items: Path | None, against: Path | None) -> bool:
-    """Print how the bundle does here beside what it recorded; give whether everything holds."""
+    """Print the bundle's figures here and as recorded; give whether everything holds."""
     bundle = Bundle.open(path)
     given = None if items is None else read_items(items, bundle)
     checks = verify(path, given=given, against=against)

@@ -416,7 +416,7 @@ class _Zip:
 
 
 def _check_kind_size(name: str, size: int) -> None:
-    """Refuse a text that is larger than a program would read at once."""
+    """Refuse a text that is larger than a program would read in one piece."""
     limit = MAX_TEXT_BYTES
     if name.endswith((".onnx", ".npz")):
         return

@@ -159,7 +159,7 @@ class Requires:
     """What a machine must have to run a variant; an unknown requirement counts as not met.
 
     `provider` is the execution provider of ONNX Runtime that the variant was made for; None is the
-    CPU's. `library` is the distribution with the operators that its graph calls beside ONNX's and
+    CPU's. `library` is the distribution with the operators that its graph calls next to ONNX's and
     ONNX Runtime's; None is no such operator.
     """
 

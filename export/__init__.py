@@ -28,7 +28,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> object:
-    """Import a front door's module when it is used: each brings libraries of its own."""
+    """Import a module when its name is used: each imports other libraries."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_MODULES[name]}", __name__), name)

@@ -15,7 +15,7 @@ from .onnx_graph import Constants, attribute
 Feed = Mapping[str, NDArray[Any]]
 """A batch as a graph takes it: arrays by input name."""
 
-ROWS = 8  # run at once, since many values are held together: an image network's fill memory
+ROWS = 8  # of one run: many values are held together, and an image network's fill the memory
 
 
 def observe(

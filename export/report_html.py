@@ -21,7 +21,7 @@ WIDTH, HEIGHT = 720, 420
 LEFT, RIGHT, TOP, BOTTOM = 84, 132, 16, 52
 LETTER, LINE = 7.0, 15.0  # about the size of a label's letters, at 12 px
 COLOURS = 8
-"""Classes c0 to c7 of the style sheet; each also has a marker of its own form."""
+"""Classes c0 to c7 of the style sheet; each also has its own form of marker."""
 
 
 STYLE = """

@@ -2,8 +2,8 @@
 
 Hashes and fingerprint are checked by opening it. Then each variant must be as near to the
 reference as its gate asks, give a text the same embedding alone and among others, and be about as
-quick beside the reference as where the bundle was made. A probe is not run again, for its data is
-not in a bundle.
+quick, compared with the reference, as where the bundle was made. A probe is not run again, for its
+data is not in a bundle.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""What TensorRT's ONNX parser takes of a graph, told before a build that would fail.
+"""What TensorRT's ONNX parser takes of a graph, checked before a build that would fail.
 
 The table is that of onnx-tensorrt for TensorRT 10.15, docs/operators.md: the operators marked Y,
 and of their restrictions those that an encoder's graph can meet.
@@ -65,7 +65,7 @@ def _nodes(graph: GraphProto, outer: Constants) -> Iterator[tuple[NodeProto, Con
 
 
 def _name(node: NodeProto) -> str:
-    """Name a node; one without a name of its own goes by its first output."""
+    """Name a node; a node without a name is called by its first output."""
     return repr(node.name or node.output[0])
 
 
