@@ -79,7 +79,7 @@ def test_a_rewritten_graph_has_what_its_outputs_need_and_nothing_else() -> None:
     graph = Graph(old)
     nodes = live(graph.nodes, graph.outputs, {"positive": tanh, "sum": scaled})
 
-    constants = {"scale": np.float32([1, 2, 3]), "spare": np.ones(1, np.float32)}
+    constants = {"scale": np.array([1, 2, 3], np.float32), "spare": np.ones(1, np.float32)}
     serialized = rewrite(old, nodes, constants, values=stated(old, nodes))
     new = onnx.load_from_string(serialized)
 
@@ -92,7 +92,7 @@ def test_a_rewritten_graph_has_what_its_outputs_need_and_nothing_else() -> None:
 
 def test_a_new_constant_replaces_an_initialiser_of_its_name() -> None:
     old = model()
-    serialized = rewrite(old, Graph(old).nodes, {"bias": np.float32([7, 7, 7])})
+    serialized = rewrite(old, Graph(old).nodes, {"bias": np.array([7, 7, 7], np.float32)})
 
     (bias,) = onnx.load_from_string(serialized).graph.initializer
     assert numpy_helper.to_array(bias).tolist() == [7, 7, 7]
