@@ -63,7 +63,7 @@ def import_(
     *,
     pooling: Annotated[
         Pooling | None,
-        typer.Option(help="How tokens become one vector; for a folder that does not say it."),
+        typer.Option(help="How tokens become one vector; for a folder that does not state it."),
     ] = None,
     normalize: Annotated[
         bool, typer.Option("--normalize", help="Give embeddings unit length.")
@@ -141,7 +141,7 @@ def pretrain(
         Strategy, typer.Option(help="Under torchrun: how parameters are kept, whole or in parts.")
     ] = "ddp",
 ) -> None:
-    """Pretrain an encoder without labels; an interrupted run is taken up again, and no other."""
+    """Pretrain an encoder without labels; an interrupted run of the same settings is resumed."""
     with _extra("export"):
         from attar.training.pretraining import pretrain
 
@@ -412,7 +412,7 @@ def bench(
     bundle: SomeBundle,
     *,
     out: Annotated[
-        Path, typer.Option("--out", help="JSON to write; a plot is written beside it.")
+        Path, typer.Option("--out", help="JSON to write; a plot is written next to it.")
     ] = Path("bench.json"),
     variant: Annotated[
         list[str] | None, typer.Option(help="A variant; may be repeated (default: all).")
@@ -484,8 +484,8 @@ def check(
     with _extra("server"):
         from .data_check import show_damage
 
-        whole = show_damage(data_dir)
-    if not whole:
+        undamaged = show_damage(data_dir)
+    if not undamaged:
         raise typer.Exit(1)
 
 

@@ -24,7 +24,7 @@ def run(
     seconds: float,
     budget: str | None,
 ) -> bool:
-    """Time, show, write `out` and a plot beside it; give whether a variant fits the budget."""
+    """Time, show, write `out` and a plot next to it; give whether a variant fits the budget."""
     limits = None if budget is None else Budget.parse(budget)
     if out.suffix != ".json" or not out.parent.is_dir():
         raise InvalidInput(f"--out must be a .json file in a folder that exists; got {out}")

@@ -56,12 +56,12 @@ def import_bundle(
 def lines(path: Path) -> list[str]:
     """Read a text file's lines that hold something, two or more."""
     try:
-        found = [line for line in path.read_text("utf-8-sig").split("\n") if line.strip()]
+        texts = [line for line in path.read_text("utf-8-sig").split("\n") if line.strip()]
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{path} cannot be read as UTF-8 text: {error}") from error
-    if len(found) < 2:
-        raise InvalidInput(f"{path} has {len(found)} lines of text; give two or more")
-    return found
+    if len(texts) < 2:
+        raise InvalidInput(f"{path} has {len(texts)} lines of text; give two or more")
+    return texts
 
 
 def widths(text: str) -> tuple[int, ...]:
@@ -74,8 +74,8 @@ def widths(text: str) -> tuple[int, ...]:
 
 def list_recipes() -> None:
     """Print one row a recipe."""
-    whole = Column("recipe", min_width=max(map(len, catalogue())))  # names are typed as they stand
-    table = Table(whole, "family", "modality", "paper", "claim", box=None)
+    names = Column("recipe", min_width=max(map(len, catalogue())))  # names are typed as they stand
+    table = Table(names, "family", "modality", "paper", "claim", box=None)
     for name, recipe in catalogue().items():
         table.add_row(name, recipe.family, recipe.modality, recipe.paper, claim_of(name).statement)
     console.print(table, soft_wrap=False)

@@ -14,11 +14,11 @@ def show_damage(data_dir: Path) -> bool:
     Raises InvalidInput where there is nothing of a server's in the folder.
     """
     compared = 0
-    whole = True
-    for one in look(data_dir):
-        console.print(f"{one.what}: {one.result}")
+    undamaged = True
+    for entry in look(data_dir):
+        console.print(f"{entry.what}: {entry.result}")
         compared += 1
-        whole = whole and not one.is_damaged
+        undamaged = undamaged and not entry.is_damaged
     if not compared:
         raise InvalidInput(f"{data_dir} has nothing that a server keeps; give a server's data_dir")
-    return whole
+    return undamaged

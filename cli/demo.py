@@ -304,10 +304,10 @@ def teach(
     """Embed everything once: the lessons for students, and the teacher's own row of the report."""
     bodies = read(teacher, exam.documents)
     held_out = len(exam.queries)
-    place = {pair.name: held_out + i for i, pair in enumerate(corpus.parts.train)}
+    index = {pair.name: held_out + i for i, pair in enumerate(corpus.parts.train)}
     lessons = distil.Targets(
         first=read(teacher, data.pairs.first),
-        second=bodies[[place[pair.name] for pair in corpus.inner.train]],
+        second=bodies[[index[pair.name] for pair in corpus.inner.train]],
     )
     return lessons, scores(read(teacher, exam.queries), bodies, exam.relevant)
 
@@ -318,7 +318,7 @@ def read(encoder: attar.Encoder, rows: Sequence[IdRow]) -> NDArray[np.float32]:
     order = np.argsort([row.tokens for row in prepared])
     vectors = np.empty((len(rows), encoder.dim), np.float32)
     for batch in track(np.array_split(order, -(-len(rows) // READ_BATCH)), "reading"):
-        vectors[batch] = encoder.infer([prepared[place] for place in batch])
+        vectors[batch] = encoder.infer([prepared[index] for index in batch])
     return vectors
 
 
@@ -429,12 +429,12 @@ def throughput(bundles: tuple[Path, Path], parts: Split) -> dict[str, object]:
     rows = sorted(shortest.prepare(texts), key=lambda row: row.tokens)
     seconds: list[list[float]] = [[], []]
     for _ in range(THROUGHPUT_ROUNDS):
-        for encoder, taken in zip(encoders, seconds, strict=True):
+        for encoder, times in zip(encoders, seconds, strict=True):
             began = time.perf_counter()
             for start in range(0, len(rows), THROUGHPUT_BATCH):
                 encoder.infer(rows[start : start + THROUGHPUT_BATCH])
-            taken.append(time.perf_counter() - began)
-    teacher, student = (len(rows) / float(np.median(taken)) for taken in seconds)
+            times.append(time.perf_counter() - began)
+    teacher, student = (len(rows) / float(np.median(times)) for times in seconds)
     return {
         "teacher_texts_per_second": teacher,
         "student_texts_per_second": student,
@@ -493,15 +493,15 @@ def index_and_search(client: Client, parts: Split) -> Row:
     client.upsert_all(
         "docstrings",
         (
-            (place, pair.body, {"name": pair.name, "package": pair.package})
-            for place, pair in enumerate(documents)
+            (index, pair.body, {"name": pair.name, "package": pair.package})
+            for index, pair in enumerate(documents)
         ),
     )
     seconds = time.perf_counter() - began
-    found = client.search("docstrings", [pair.summary for pair in parts.held_out], limit=10)
-    places = [[hit.id for hit in hits] for hits in found.hits]
+    results = client.search("docstrings", [pair.summary for pair in parts.held_out], limit=10)
+    ranked = [[hit.id for hit in hits] for hits in results.hits]
     at_1, at_10 = (
-        float(np.mean([place in ids[:k] for place, ids in enumerate(places)])) for k in (1, 10)
+        float(np.mean([index in ids[:k] for index, ids in enumerate(ranked)])) for k in (1, 10)
     )
     console.print(f"{len(documents)} documents in {seconds:.0f} s; recall@10 {at_10:.3f}")
     return {"recall_at_1": at_1, "recall_at_10": at_10, "upsert_seconds": round(seconds, 1)}

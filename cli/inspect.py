@@ -1,4 +1,4 @@
-"""What can be told of a bundle: its operations, whether it holds here, and its page."""
+"""A bundle's operations, whether its figures hold here, and its report page."""
 
 from pathlib import Path
 
@@ -39,8 +39,8 @@ def show_operations(path: Path, *, variant: str | None, length: int | None, batc
     others = tuple(node for node in counts.nodes if not node.attention)
     rows = [*counts.layers().items()]
     rows += [("attention", attention), ("all else", others), ("the whole", counts.nodes)]
-    for place, (layer, nodes) in enumerate(rows):
-        if place == len(rows) - 3:
+    for index, (layer, nodes) in enumerate(rows):
+        if index == len(rows) - 3:
             table.add_section()
         sums = total(nodes)
         numbers = (sums.multiplications, sums.additions, sums.moved, energy(nodes))
@@ -52,7 +52,7 @@ def show_operations(path: Path, *, variant: str | None, length: int | None, batc
 
 
 def show_checks(path: Path, *, items: Path | None, against: Path | None) -> bool:
-    """Print how the bundle does here beside what it recorded; give whether everything holds."""
+    """Print the bundle's figures here and as recorded; give whether everything holds."""
     bundle = Bundle.open(path)
     given = None if items is None else read_items(items, bundle)
     checks = verify(path, given=given, against=against)

@@ -8,7 +8,7 @@ from attar.errors import AttarError
 def main() -> None:
     """Run the command line; without typer, name the extra that brings it.
 
-    A missing file, a bad value and a diverged run are the user's to mend, so they get the message
+    A missing file, a bad value and a diverged run are for the user to fix, so they get the message
     without a traceback. Flags that do not parse are typer's to explain, with status 2 as well.
     """
     try:

@@ -77,5 +77,5 @@ MaxSeconds = Annotated[
 ]
 Calibration = Annotated[
     Path | None,
-    typer.Option(help="A text a line, to calibrate on (default: documentation found here)."),
+    typer.Option(help="A text a line, to calibrate on (default: documentation on this machine)."),
 ]

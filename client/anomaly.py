@@ -57,8 +57,8 @@ def fit_anomaly(
         truncation=enum_number("truncation", truncation, wire.TRUNCATIONS),
         **({"collection": collection} if items is None else items_fields(items)),
     )
-    answer = anomaly_pb2.DetectorInfo
-    return make_call("Anomaly/Fit", request, answer, _detector, deadline_s)
+    response = anomaly_pb2.DetectorInfo
+    return make_call("Anomaly/Fit", request, response, _detector, deadline_s)
 
 
 def score_anomaly(
@@ -71,14 +71,14 @@ def score_anomaly(
 ) -> Call[Scored]:
     """How strange each item is to a fitted detector."""
 
-    def decode(answer: anomaly_pb2.ScoreResponse) -> Scored:
+    def decode(response: anomaly_pb2.ScoreResponse) -> Scored:
         return Scored(
-            scores=np.asarray(answer.scores, np.float32),
-            p_values=np.asarray(answer.p_values, np.float32),
-            anomalies=np.asarray(answer.anomalies, np.bool_),
-            errors=item_errors(answer.items, partial=partial),
-            threshold=answer.threshold,
-            fingerprint=answer.fingerprint,
+            scores=np.asarray(response.scores, np.float32),
+            p_values=np.asarray(response.p_values, np.float32),
+            anomalies=np.asarray(response.anomalies, np.bool_),
+            errors=item_errors(response.items, partial=partial),
+            threshold=response.threshold,
+            fingerprint=response.fingerprint,
         )
 
     request = wire.message(
@@ -99,8 +99,8 @@ def detector(name: str, *, deadline_s: float = DEADLINE_S) -> Call[Detector]:
 def detectors(*, deadline_s: float = DEADLINE_S) -> Call[Listing[Detector]]:
     """Every anomaly detector that can be used; its `damaged` names the others, and why."""
 
-    def decode(answer: anomaly_pb2.ListDetectorsResponse) -> Listing[Detector]:
-        return Listing(map(_detector, answer.detectors), answer.damaged)
+    def decode(response: anomaly_pb2.ListDetectorsResponse) -> Listing[Detector]:
+        return Listing(map(_detector, response.detectors), response.damaged)
 
     request = anomaly_pb2.ListDetectorsRequest()
     return make_call("Anomaly/List", request, anomaly_pb2.ListDetectorsResponse, decode, deadline_s)
@@ -109,8 +109,8 @@ def detectors(*, deadline_s: float = DEADLINE_S) -> Call[Listing[Detector]]:
 def delete_detector(name: str, *, deadline_s: float = DEADLINE_S) -> Call[None]:
     """Delete an anomaly detector."""
     request = wire.message(anomaly_pb2.DeleteDetectorRequest, name=name)
-    answer = anomaly_pb2.DeleteDetectorResponse
-    return make_call("Anomaly/Delete", request, answer, decode_nothing, deadline_s)
+    response = anomaly_pb2.DeleteDetectorResponse
+    return make_call("Anomaly/Delete", request, response, decode_nothing, deadline_s)
 
 
 def _detector(info: anomaly_pb2.DetectorInfo) -> Detector:

@@ -83,7 +83,7 @@ class Call(Generic[R_co]):
 
     rpc: str
     request: Message
-    answer: type[Message]
+    response: type[Message]
     decode: Callable[[Any], R_co]
     repeatable: bool
     deadline_s: float
@@ -132,7 +132,7 @@ def retry_after(status: Status) -> float | None:
 def make_call(
     rpc: str,
     request: Message,
-    answer: type[Message],
+    response: type[Message],
     decode: Callable[[Any], R_co],
     deadline_s: float,
     *,
@@ -146,7 +146,7 @@ def make_call(
     options = request.DESCRIPTOR.file.services_by_name[service].methods_by_name[method].GetOptions()
     repeatable = options.idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN
     deadline_s = seconds("deadline_s", deadline_s)
-    return Call(f"/attar.v1.{rpc}", request, answer, decode, repeatable, deadline_s, hint)
+    return Call(f"/attar.v1.{rpc}", request, response, decode, repeatable, deadline_s, hint)
 
 
 def row_of(name: str, values: object) -> Iterable[Any]:
@@ -173,7 +173,7 @@ def items_fields(items: object) -> dict[str, Any]:
     if hasattr(items, "fingerprint"):
         raise InvalidInput(f"items is an {type(items).__name__}; give it as vectors")
     given = listed(items)
-    if isinstance(given, list) and given and all(isinstance(one, np.ndarray) for one in given):
+    if isinstance(given, list) and given and all(isinstance(item, np.ndarray) for item in given):
         given = stack(given)
     if isinstance(given, np.ndarray):
         return {"tensor": wire.to_tensor(given)}
@@ -202,6 +202,6 @@ def truncated_flags(items: Sequence[item_pb2.ItemStatus]) -> NDArray[np.bool_]:
     return np.array([item.truncated for item in items], np.bool_)
 
 
-def decode_nothing(_answer: Message) -> None:
+def decode_nothing(_response: Message) -> None:
     """Give None for an empty answer."""
     return

@@ -1,44 +1,10 @@
-"""Calls: every RPC of attar.v1 by its name, as a value; `search_batch` takes some of them.
+"""Every unary RPC of attar.v1 by its name, as a value that the clients send.
 
-The clients send them. What they answer is in `attar.values`.
+`search_batch` takes calls of `search`. The results are in `attar.values`.
 """
 
-from attar.values import (
-    Classifier,
-    Collection,
-    Detector,
-    Embedded,
-    Hit,
-    Indexed,
-    Listing,
-    Model,
-    Page,
-    Point,
-    Predicted,
-    Scored,
-    SearchResults,
-    ServerInfo,
-    Snapshot,
-    Upserted,
-)
-
 from .anomaly import delete_detector, detector, detectors, fit_anomaly, score_anomaly
-from .call import (
-    DEADLINE_S,
-    LONG_S,
-    MAX_WAIT_S,
-    REASONS,
-    Call,
-    Filter,
-    Items,
-    Payload,
-    TokenIds,
-    among,
-    error_from,
-    retry_after,
-    row_of,
-    seconds,
-)
+from .call import Call
 from .classification import classifier, classifiers, classify, delete_classifier, fit_classifier
 from .collections import (
     collection,
@@ -57,38 +23,12 @@ from .collections import (
     snapshot,
     snapshots,
     upsert,
-    upsert_batches,
 )
-from .embedding import embed, embed_request, embedded, size_of
+from .embedding import embed
 from .models import info, load_model, models, set_variant, unload_model
 
 __all__ = [
-    "DEADLINE_S",
-    "LONG_S",
-    "MAX_WAIT_S",
-    "REASONS",
     "Call",
-    "Classifier",
-    "Collection",
-    "Detector",
-    "Embedded",
-    "Filter",
-    "Hit",
-    "Indexed",
-    "Items",
-    "Listing",
-    "Model",
-    "Page",
-    "Payload",
-    "Point",
-    "Predicted",
-    "Scored",
-    "SearchResults",
-    "ServerInfo",
-    "Snapshot",
-    "TokenIds",
-    "Upserted",
-    "among",
     "classifier",
     "classifiers",
     "classify",
@@ -104,9 +44,6 @@ __all__ = [
     "detector",
     "detectors",
     "embed",
-    "embed_request",
-    "embedded",
-    "error_from",
     "fit_anomaly",
     "fit_classifier",
     "info",
@@ -115,18 +52,13 @@ __all__ = [
     "optimize",
     "restore",
     "retrieve",
-    "retry_after",
-    "row_of",
     "score_anomaly",
     "scroll",
     "search",
     "search_batch",
-    "seconds",
     "set_variant",
-    "size_of",
     "snapshot",
     "snapshots",
     "unload_model",
     "upsert",
-    "upsert_batches",
 ]

@@ -38,8 +38,8 @@ def fit_classifier(
         truncation=enum_number("truncation", truncation, wire.TRUNCATIONS),
         **items_fields(items),
     )
-    answer = classification_pb2.ClassifierInfo
-    return make_call("Classification/Fit", request, answer, _classifier, deadline_s)
+    response = classification_pb2.ClassifierInfo
+    return make_call("Classification/Fit", request, response, _classifier, deadline_s)
 
 
 def classify(
@@ -52,17 +52,17 @@ def classify(
 ) -> Call[Predicted]:
     """The likeliest label of each item by a fitted classifier."""
 
-    def decode(answer: classification_pb2.PredictResponse) -> Predicted:
-        errors = item_errors(answer.items, partial=partial)
+    def decode(response: classification_pb2.PredictResponse) -> Predicted:
+        errors = item_errors(response.items, partial=partial)
         return Predicted(
             labels=tuple(
                 label if error is None else None
-                for label, error in zip(answer.labels, errors, strict=True)
+                for label, error in zip(response.labels, errors, strict=True)
             ),
-            probabilities=wire.from_tensor(answer.probabilities),
-            classes=tuple(answer.classes),
+            probabilities=wire.from_tensor(response.probabilities),
+            classes=tuple(response.classes),
             errors=errors,
-            fingerprint=answer.fingerprint,
+            fingerprint=response.fingerprint,
         )
 
     request = wire.message(
@@ -71,33 +71,33 @@ def classify(
         truncation=enum_number("truncation", truncation, wire.TRUNCATIONS),
         **items_fields(items),
     )
-    answer = classification_pb2.PredictResponse
-    return make_call("Classification/Predict", request, answer, decode, deadline_s)
+    response = classification_pb2.PredictResponse
+    return make_call("Classification/Predict", request, response, decode, deadline_s)
 
 
 def classifier(name: str, *, deadline_s: float = DEADLINE_S) -> Call[Classifier]:
     """One classifier."""
     request = wire.message(classification_pb2.GetClassifierRequest, name=name)
-    answer = classification_pb2.ClassifierInfo
-    return make_call("Classification/Get", request, answer, _classifier, deadline_s)
+    response = classification_pb2.ClassifierInfo
+    return make_call("Classification/Get", request, response, _classifier, deadline_s)
 
 
 def classifiers(*, deadline_s: float = DEADLINE_S) -> Call[Listing[Classifier]]:
     """Every classifier that can be used; its `damaged` names the others, and why."""
 
-    def decode(answer: classification_pb2.ListClassifiersResponse) -> Listing[Classifier]:
-        return Listing(map(_classifier, answer.classifiers), answer.damaged)
+    def decode(response: classification_pb2.ListClassifiersResponse) -> Listing[Classifier]:
+        return Listing(map(_classifier, response.classifiers), response.damaged)
 
     request = classification_pb2.ListClassifiersRequest()
-    answer = classification_pb2.ListClassifiersResponse
-    return make_call("Classification/List", request, answer, decode, deadline_s)
+    response = classification_pb2.ListClassifiersResponse
+    return make_call("Classification/List", request, response, decode, deadline_s)
 
 
 def delete_classifier(name: str, *, deadline_s: float = DEADLINE_S) -> Call[None]:
     """Delete a classifier."""
     request = wire.message(classification_pb2.DeleteClassifierRequest, name=name)
-    answer = classification_pb2.DeleteClassifierResponse
-    return make_call("Classification/Delete", request, answer, decode_nothing, deadline_s)
+    response = classification_pb2.DeleteClassifierResponse
+    return make_call("Classification/Delete", request, response, decode_nothing, deadline_s)
 
 
 def _classifier(info: classification_pb2.ClassifierInfo) -> Classifier:

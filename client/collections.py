@@ -71,15 +71,15 @@ def create_collection(
         dims=dims,
         quantization=enum_number("quantization", quantization, wire.QUANTIZATIONS),
     )
-    answer = collections_pb2.CollectionInfo
-    return make_call("Collections/Create", request, answer, _collection, deadline_s)
+    response = collections_pb2.CollectionInfo
+    return make_call("Collections/Create", request, response, _collection, deadline_s)
 
 
 def delete_collection(name: str, *, deadline_s: float = DEADLINE_S) -> Call[None]:
     """Delete a collection and all its points."""
     request = wire.message(collections_pb2.DeleteCollectionRequest, name=name)
-    answer = collections_pb2.DeleteCollectionResponse
-    return make_call("Collections/Delete", request, answer, decode_nothing, deadline_s)
+    response = collections_pb2.DeleteCollectionResponse
+    return make_call("Collections/Delete", request, response, decode_nothing, deadline_s)
 
 
 def collection(name: str, *, deadline_s: float = DEADLINE_S) -> Call[Collection]:
@@ -93,12 +93,12 @@ def collection(name: str, *, deadline_s: float = DEADLINE_S) -> Call[Collection]
 def collections(*, deadline_s: float = DEADLINE_S) -> Call[Listing[Collection]]:
     """Every collection that can be used; its `damaged` names the others, and why."""
 
-    def decode(answer: collections_pb2.ListCollectionsResponse) -> Listing[Collection]:
-        return Listing(map(_collection, answer.collections), answer.damaged)
+    def decode(response: collections_pb2.ListCollectionsResponse) -> Listing[Collection]:
+        return Listing(map(_collection, response.collections), response.damaged)
 
     request = collections_pb2.ListCollectionsRequest()
-    answer = collections_pb2.ListCollectionsResponse
-    return make_call("Collections/List", request, answer, decode, deadline_s)
+    response = collections_pb2.ListCollectionsResponse
+    return make_call("Collections/List", request, response, decode, deadline_s)
 
 
 def upsert(
@@ -131,13 +131,13 @@ def upsert(
         **_input(items, vectors, fingerprint),
     )
 
-    def decode(answer: collections_pb2.UpsertResponse) -> Upserted:
-        errors = item_errors(answer.items, partial=partial)
-        return Upserted(errors, truncated_flags(answer.items), answer.fingerprint)
+    def decode(response: collections_pb2.UpsertResponse) -> Upserted:
+        errors = item_errors(response.items, partial=partial)
+        return Upserted(errors, truncated_flags(response.items), response.fingerprint)
 
     hint = "or send fewer points a call, as upsert_all does"
-    answer = collections_pb2.UpsertResponse
-    return make_call("Collections/Upsert", request, answer, decode, deadline_s, hint=hint)
+    response = collections_pb2.UpsertResponse
+    return make_call("Collections/Upsert", request, response, decode, deadline_s, hint=hint)
 
 
 def search(
@@ -179,8 +179,8 @@ def search(
         **_query(items, vectors, ids, fingerprint),
     )
 
-    def decode(answer: collections_pb2.SearchResponse) -> SearchResults:
-        return _found(answer, partial=partial)
+    def decode(response: collections_pb2.SearchResponse) -> SearchResults:
+        return _search_results(response, partial=partial)
 
     return make_call(
         "Collections/Search", request, collections_pb2.SearchResponse, decode, deadline_s
@@ -197,27 +197,27 @@ def search_batch(
 
     A search that fails as a whole raises its error; with `partial` the error stands in its place.
     """
-    requests = [getattr(one, "request", one) for one in row_of("searches", searches)]
-    for index, one in enumerate(requests):
-        if not isinstance(one, collections_pb2.SearchRequest):
+    requests = [getattr(call, "request", call) for call in row_of("searches", searches)]
+    for index, message in enumerate(requests):
+        if not isinstance(message, collections_pb2.SearchRequest):
             raise InvalidInput(f"searches[{index}] is no search; make each with calls.search")
     request = wire.message(collections_pb2.SearchBatchRequest, searches=cast("Any", requests))
 
     def decode(
-        answer: collections_pb2.SearchBatchResponse,
+        response: collections_pb2.SearchBatchResponse,
     ) -> tuple[SearchResults | AttarError, ...]:
         outcomes: list[SearchResults | AttarError] = []
-        for result in answer.results:
+        for result in response.results:
             if result.HasField("response"):
-                outcomes.append(_found(result.response, partial=partial))
+                outcomes.append(_search_results(result.response, partial=partial))
             elif partial:
                 outcomes.append(error_from(result.error))
             else:
                 raise error_from(result.error)
         return tuple(outcomes)
 
-    answer = collections_pb2.SearchBatchResponse
-    return make_call("Collections/SearchBatch", request, answer, decode, deadline_s)
+    response = collections_pb2.SearchBatchResponse
+    return make_call("Collections/SearchBatch", request, response, decode, deadline_s)
 
 
 def retrieve(
@@ -234,8 +234,8 @@ def retrieve(
         ids=_ids(ids, any_order=True),
         with_vectors=with_vectors,
     )
-    answer = collections_pb2.RetrieveResponse
-    return make_call("Collections/Retrieve", request, answer, _points, deadline_s)
+    response = collections_pb2.RetrieveResponse
+    return make_call("Collections/Retrieve", request, response, _points, deadline_s)
 
 
 def scroll(
@@ -257,8 +257,8 @@ def scroll(
         with_vectors=with_vectors,
     )
 
-    def decode(answer: collections_pb2.ScrollResponse) -> Page:
-        return Page(_points(answer), answer.cursor, answer.fingerprint)
+    def decode(response: collections_pb2.ScrollResponse) -> Page:
+        return Page(_points(response), response.cursor, response.fingerprint)
 
     return make_call(
         "Collections/Scroll", request, collections_pb2.ScrollResponse, decode, deadline_s
@@ -281,8 +281,8 @@ def delete_points(
         ids=_ids(() if ids is None else ids, any_order=True),
         filter=_filter(filter),
     )
-    answer = collections_pb2.DeletePointsResponse
-    return make_call("Collections/DeletePoints", request, answer, decode_nothing, deadline_s)
+    response = collections_pb2.DeletePointsResponse
+    return make_call("Collections/DeletePoints", request, response, decode_nothing, deadline_s)
 
 
 def count(
@@ -293,8 +293,8 @@ def count(
 ) -> Call[int]:
     """How many points a collection has, or how many of them pass the filter."""
 
-    def decode(answer: collections_pb2.CountResponse) -> int:
-        return answer.points
+    def decode(response: collections_pb2.CountResponse) -> int:
+        return response.points
 
     request = wire.message(
         collections_pb2.CountRequest, collection=collection, filter=_filter(filter)
@@ -307,26 +307,26 @@ def count(
 def optimize(collection: str, *, deadline_s: float = LONG_S) -> Call[Collection]:
     """Build a collection's index, and describe the collection once it is in use."""
     request = wire.message(collections_pb2.OptimizeRequest, collection=collection)
-    answer = collections_pb2.CollectionInfo
-    return make_call("Collections/Optimize", request, answer, _collection, deadline_s)
+    response = collections_pb2.CollectionInfo
+    return make_call("Collections/Optimize", request, response, _collection, deadline_s)
 
 
 def snapshot(collection: str, *, deadline_s: float = LONG_S) -> Call[Snapshot]:
     """Keep a collection as it is now."""
     request = wire.message(collections_pb2.SnapshotRequest, collection=collection)
-    answer = collections_pb2.SnapshotInfo
-    return make_call("Collections/Snapshot", request, answer, _snapshot, deadline_s)
+    response = collections_pb2.SnapshotInfo
+    return make_call("Collections/Snapshot", request, response, _snapshot, deadline_s)
 
 
 def snapshots(collection: str, *, deadline_s: float = DEADLINE_S) -> Call[tuple[Snapshot, ...]]:
     """A collection's snapshots, oldest first, also when it was deleted since."""
 
-    def decode(answer: collections_pb2.ListSnapshotsResponse) -> tuple[Snapshot, ...]:
-        return tuple(map(_snapshot, answer.snapshots))
+    def decode(response: collections_pb2.ListSnapshotsResponse) -> tuple[Snapshot, ...]:
+        return tuple(map(_snapshot, response.snapshots))
 
     request = wire.message(collections_pb2.ListSnapshotsRequest, collection=collection)
-    answer = collections_pb2.ListSnapshotsResponse
-    return make_call("Collections/ListSnapshots", request, answer, decode, deadline_s)
+    response = collections_pb2.ListSnapshotsResponse
+    return make_call("Collections/ListSnapshots", request, response, decode, deadline_s)
 
 
 def delete_snapshot(
@@ -337,8 +337,8 @@ def delete_snapshot(
 ) -> Call[None]:
     """Delete a snapshot."""
     request = wire.message(collections_pb2.DeleteSnapshotRequest, collection=collection, id=id)
-    answer = collections_pb2.DeleteSnapshotResponse
-    return make_call("Collections/DeleteSnapshot", request, answer, decode_nothing, deadline_s)
+    response = collections_pb2.DeleteSnapshotResponse
+    return make_call("Collections/DeleteSnapshot", request, response, decode_nothing, deadline_s)
 
 
 def restore(
@@ -356,8 +356,8 @@ def restore(
     request = wire.message(
         collections_pb2.RestoreRequest, collection=collection, id=id, to=to, replace=replace
     )
-    answer = collections_pb2.CollectionInfo
-    return make_call("Collections/Restore", request, answer, _collection, deadline_s)
+    response = collections_pb2.CollectionInfo
+    return make_call("Collections/Restore", request, response, _collection, deadline_s)
 
 
 def upsert_batches(
@@ -456,20 +456,22 @@ def _collection(info: collections_pb2.CollectionInfo) -> Collection:
     )
 
 
-def _found(answer: collections_pb2.SearchResponse, *, partial: bool) -> SearchResults:
-    hits = tuple(tuple(map(_hit, result.hits)) for result in answer.results)
-    return SearchResults(hits, item_errors(answer.items, partial=partial), answer.fingerprint)
+def _search_results(response: collections_pb2.SearchResponse, *, partial: bool) -> SearchResults:
+    hits = tuple(tuple(map(_hit, result.hits)) for result in response.results)
+    return SearchResults(hits, item_errors(response.items, partial=partial), response.fingerprint)
 
 
 def _points(
-    answer: collections_pb2.RetrieveResponse | collections_pb2.ScrollResponse,
+    response: collections_pb2.RetrieveResponse | collections_pb2.ScrollResponse,
 ) -> tuple[Point, ...]:
     rows = (
-        wire.from_tensor(answer.vectors) if answer.HasField("vectors") else [None] * len(answer.ids)
+        wire.from_tensor(response.vectors)
+        if response.HasField("vectors")
+        else [None] * len(response.ids)
     )
     return tuple(
         Point(wire.from_id(point), wire.from_struct(payload), vector)
-        for point, payload, vector in zip(answer.ids, answer.payloads, rows, strict=True)
+        for point, payload, vector in zip(response.ids, response.payloads, rows, strict=True)
     )
 
 

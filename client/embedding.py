@@ -1,6 +1,9 @@
 """Calls of the service Embedding."""
 
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
 
 import numpy as np
 
@@ -21,8 +24,11 @@ from .call import (
     item_errors,
     items_fields,
     make_call,
+    seconds,
     truncated_flags,
 )
+
+STREAM: Final = "/attar.v1.Embedding/EmbedStream"
 
 
 def embed(
@@ -54,8 +60,8 @@ def embed(
         priority=priority,
     )
 
-    def decode(answer: embedding_pb2.EmbedResponse) -> Embedded:
-        return embedded(answer, partial=partial)
+    def decode(response: embedding_pb2.EmbedResponse) -> Embedded:
+        return embedded(response, partial=partial)
 
     return make_call("Embedding/Embed", request, embedding_pb2.EmbedResponse, decode, deadline_s)
 
@@ -93,33 +99,74 @@ def size_of(request: embedding_pb2.EmbedRequest) -> int:
 
 
 def embedded(
-    answer: embedding_pb2.EmbedResponse, *, partial: bool, size: int | None = None
+    response: embedding_pb2.EmbedResponse, *, partial: bool, size: int | None = None
 ) -> Embedded:
     """One answer of Embed or EmbedStream.
 
     A request that failed as a whole raises its error; with `partial`, on a stream, each of its
     `size` items has it.
     """
-    if answer.HasField("error"):
-        error = error_from(answer.error)
+    if response.HasField("error"):
+        error = error_from(response.error)
         if not partial or size is None:
             raise error
-        return _lost(error, size)
+        return _failed(error, size)
     names = {number: name for name, number in wire.ENCODINGS.items()}
     return Embedded(
-        vectors=wire.from_tensor(answer.embeddings),
-        tokens=np.array([item.tokens for item in answer.items], np.int32),
-        truncated=truncated_flags(answer.items),
-        errors=item_errors(answer.items, partial=partial),
-        encoding=names[answer.encoding],
-        dims=answer.dims,
-        fingerprint=answer.fingerprint,
-        model=answer.model,
-        variant=answer.variant,
-        queue_s=answer.timings.queue_us / 1e6,
-        tokenize_s=answer.timings.tokenize_us / 1e6,
-        infer_s=answer.timings.infer_us / 1e6,
+        vectors=wire.from_tensor(response.embeddings),
+        tokens=np.array([item.tokens for item in response.items], np.int32),
+        truncated=truncated_flags(response.items),
+        errors=item_errors(response.items, partial=partial),
+        encoding=names[response.encoding],
+        dims=response.dims,
+        fingerprint=response.fingerprint,
+        model=response.model,
+        variant=response.variant,
+        queue_s=response.timings.queue_us / 1e6,
+        tokenize_s=response.timings.tokenize_us / 1e6,
+        infer_s=response.timings.infer_us / 1e6,
     )
+
+
+class EmbedStream:
+    """One EmbedStream: its requests, and its responses in the same order."""
+
+    def __init__(
+        self,
+        make: Callable[[Items | TokenIds], embedding_pb2.EmbedRequest],
+        *,
+        partial: bool,
+        deadline_s: float | None,
+    ) -> None:
+        """Take what makes a batch's request; raises InvalidInput for a wrong `deadline_s`."""
+        self.timeout_s = None if deadline_s is None else seconds("deadline_s", deadline_s)
+        self._make = make
+        self._partial = partial
+        self._sizes: deque[int] = deque()  # of requests without a response
+        self._held: Exception | None = None
+
+    def request(self, batch: Items | TokenIds) -> embedding_pb2.EmbedRequest:
+        """Give the request of the next batch."""
+        request = self._make(batch)
+        self._sizes.append(size_of(request))
+        return request
+
+    def decode(self, response: embedding_pb2.EmbedResponse) -> Embedded:
+        """Give the embeddings of the first batch that has no response yet."""
+        return embedded(response, partial=self._partial, size=self._sizes.popleft())
+
+    @contextmanager
+    def holding_errors(self) -> Iterator[None]:
+        """End the requests at an error of theirs, which the caller meets after the responses."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 (gRPC's thread would only log it)
+            self._held = error
+
+    def raise_held(self) -> None:
+        """Raise the error that ended the requests, if there was one."""
+        if self._held is not None:
+            raise self._held
 
 
 def _embeddable(items: object) -> dict[str, Any]:
@@ -127,7 +174,7 @@ def _embeddable(items: object) -> dict[str, Any]:
     return {"tokens": wire.to_tokens(given)} if is_token_ids(given) else items_fields(given)
 
 
-def _lost(error: AttarError, size: int) -> Embedded:
+def _failed(error: AttarError, size: int) -> Embedded:
     return Embedded(
         vectors=np.zeros((size, 0), np.float32),
         tokens=np.zeros(size, np.int32),

@@ -10,12 +10,12 @@ from .call import DEADLINE_S, Call, decode_nothing, make_call
 def info(*, deadline_s: float = DEADLINE_S) -> Call[ServerInfo]:
     """The models that are served and every limit."""
 
-    def decode(answer: info_pb2.GetInfoResponse) -> ServerInfo:
+    def decode(response: info_pb2.GetInfoResponse) -> ServerInfo:
         limits = {
-            field.name: getattr(answer.limits, field.name)
+            field.name: getattr(response.limits, field.name)
             for field in info_pb2.Limits.DESCRIPTOR.fields
         }
-        return ServerInfo(answer.server_version, tuple(map(_model, answer.models)), limits)
+        return ServerInfo(response.server_version, tuple(map(_model, response.models)), limits)
 
     request = info_pb2.GetInfoRequest()
     return make_call("Info/GetInfo", request, info_pb2.GetInfoResponse, decode, deadline_s)
@@ -24,15 +24,15 @@ def info(*, deadline_s: float = DEADLINE_S) -> Call[ServerInfo]:
 def models(*, deadline_s: float = DEADLINE_S) -> Call[tuple[Indexed, ...]]:
     """Every version of every model that the server knows, served or not, and why not."""
 
-    def decode(answer: models_pb2.IndexResponse) -> tuple[Indexed, ...]:
+    def decode(response: models_pb2.IndexResponse) -> tuple[Indexed, ...]:
         return tuple(
             Indexed(
-                one.name,
-                one.version,
-                models_pb2.State.Name(one.state).removeprefix("STATE_"),
-                one.reason,
+                model.name,
+                model.version,
+                models_pb2.State.Name(model.state).removeprefix("STATE_"),
+                model.reason,
             )
-            for one in answer.models
+            for model in response.models
         )
 
     request = models_pb2.IndexRequest()
@@ -48,8 +48,8 @@ def load_model(name: str, *, deadline_s: float = DEADLINE_S) -> Call[None]:
 def unload_model(name: str, *, deadline_s: float = DEADLINE_S) -> Call[None]:
     """Stop serving a model, when its accepted calls are answered."""
     request = wire.message(models_pb2.UnloadRequest, name=name)
-    answer = models_pb2.UnloadResponse
-    return make_call("Models/Unload", request, answer, decode_nothing, deadline_s)
+    response = models_pb2.UnloadResponse
+    return make_call("Models/Unload", request, response, decode_nothing, deadline_s)
 
 
 def set_variant(

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .runtime import Embeddings, Encoder, load
 
 # ONNX Runtime reports to its vendor and writes a device identifier into the home, from its first
-# import on, unless it is told not to before. Every part of attar comes through here first.
+# import on, unless a variable forbids it before. Every part of attar comes through here first.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _LATE = {

@@ -175,10 +175,10 @@ def _check_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
     if _IN_64 in {packed, size}:
         size, packed = _sizes_64(extra)
     sizes = crc, packed, size
-    told = entry.CRC, entry.compress_size, entry.file_size
+    recorded = entry.CRC, entry.compress_size, entry.file_size
     # Info-ZIP writes the size in front even where the rest follows.
     follow = flags & _SIZES_FOLLOW and sizes in ((0, 0, 0), (0, 0, entry.file_size))
-    same = sizes == told or follow
+    same = sizes == recorded or follow
     if (
         mark != b"PK\3\4"
         or not same
@@ -193,8 +193,8 @@ def _sizes_64(extra: bytes) -> tuple[int, int]:
     while len(extra) >= 4:
         kind, size = struct.unpack_from("<HH", extra)
         if kind == 1 and size >= 16:
-            found, packed = struct.unpack_from("<QQ", extra, 4)
-            return found, packed
+            unpacked, packed = struct.unpack_from("<QQ", extra, 4)
+            return unpacked, packed
         extra = extra[4 + size :]
     raise ValueError("an entry's header lacks its sizes of 64 bits")
 

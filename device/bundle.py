@@ -201,11 +201,11 @@ class Bundle:
         entry = self.manifest.file(name)
         data = self._source.read(name, entry.bytes)
         self._check_size(name, len(data))
-        found = sha256(data).hexdigest()
-        if found != entry.sha256:
+        digest = sha256(data).hexdigest()
+        if digest != entry.sha256:
             raise BundleRefused(
                 "wrong-hash",
-                f"{self.path}: {name} is damaged: its sha256 is {found} "
+                f"{self.path}: {name} is damaged: its sha256 is {digest} "
                 f"and the manifest says {entry.sha256}; fetch or export the bundle again",
             )
         return data
@@ -247,11 +247,11 @@ class Bundle:
         if MANIFEST not in sizes:
             raise BundleRefused("missing-file", f"{path} has no {MANIFEST} at its top")
         manifest = source.read(MANIFEST, MAX_MANIFEST_BYTES)
-        found = sha256(manifest).hexdigest()
-        if content not in (None, found):
+        digest = sha256(manifest).hexdigest()
+        if content not in (None, digest):
             raise BundleRefused(
                 "wrong-hash",
-                f"{path}: {MANIFEST} has sha256 {found}, where {content} was expected: it was "
+                f"{path}: {MANIFEST} has sha256 {digest}, where {content} was expected: it was "
                 "changed meanwhile; load it again",
             )
         signature = None
@@ -259,7 +259,7 @@ class Bundle:
             signature = source.read(SIGNATURE, MAX_SIGNATURE_BYTES)
         if require_signature is not None:  # before anything else that the bundle says is believed
             check(manifest, signature, require_signature, str(path))
-        bundle = cls(path, parse(manifest), found, source, signature, require_signature)
+        bundle = cls(path, parse(manifest), digest, source, signature, require_signature)
         bundle._verify_files(sizes)
         computed = fingerprint(bundle.manifest)
         if computed != bundle.manifest.fingerprint:
@@ -321,7 +321,7 @@ class _Folder:
     root: Path
 
     def sizes(self) -> Mapping[str, int]:
-        found = {}
+        sizes = {}
         for count, entry in enumerate(self._entries()):
             status = entry.stat(follow_symlinks=False)
             shown = Path(entry.path).relative_to(self.root).as_posix()
@@ -330,12 +330,12 @@ class _Folder:
                     "too-large", f"{self.root} has more than {count} files; limit {MAX_FILES}"
                 )
             if stat.S_ISREG(status.st_mode):
-                found[shown] = status.st_size
+                sizes[shown] = status.st_size
             elif not stat.S_ISDIR(status.st_mode):
                 raise BundleRefused(
                     "symlink", f"{self.root}: {shown} is a link or a device, no plain file"
                 )
-        return found
+        return sizes
 
     def _entries(self) -> Iterator[os.DirEntry[str]]:
         """Give what lies in the folder and below, one by one: it may be a million."""
@@ -368,7 +368,7 @@ class _Zip:
     path: Path
 
     def sizes(self) -> Mapping[str, int]:
-        found: dict[str, int] = {}
+        sizes: dict[str, int] = {}
         try:
             with archive.open_plain(self.path) as file:
                 entries = archive.opened(file, max_entries=_MOST_ENTRIES).infolist()
@@ -376,13 +376,13 @@ class _Zip:
             raise BundleRefused("bad-zip", f"{self.path} is a damaged zip: {error}") from None
         for entry in entries:
             self._check(entry)
-            if entry.filename in found:
+            if entry.filename in sizes:
                 raise BundleRefused(
                     "duplicate-path", f"{self.path} holds {entry.filename} twice; zip it again"
                 )
             if not entry.is_dir():
-                found[entry.filename] = entry.file_size
-        return found
+                sizes[entry.filename] = entry.file_size
+        return sizes
 
     def read(self, name: str, limit: int) -> bytes:
         try:
@@ -416,7 +416,7 @@ class _Zip:
 
 
 def _check_kind_size(name: str, size: int) -> None:
-    """Refuse a text that is larger than a program would read at once."""
+    """Refuse a text that is larger than a program would read in one piece."""
     limit = MAX_TEXT_BYTES
     if name.endswith((".onnx", ".npz")):
         return

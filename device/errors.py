@@ -23,7 +23,7 @@
     ├── BackendError        BACKEND            a run of the graph failed: our bug
     └── MissingExtra        MISSING_EXTRA      a dependency is absent; an ImportError
 
-A message names the thing, the value met, what was expected and the mend. `reason` is the stable
+A message names the thing, the value met, what was expected and the fix. `reason` is the stable
 word for programs: it goes over the wire, and never changes.
 """
 
@@ -95,7 +95,7 @@ class BundleRefused(AttarError, ValueError):
     reason = "BUNDLE_REFUSED"
 
     def __init__(self, code: Refusal, message: str) -> None:
-        """Keep the code beside the message; both are shown."""
+        """Keep the code and the message; both are shown."""
         super().__init__(code, message)
         self.code = code
 
@@ -164,7 +164,7 @@ class RateLimited(Overloaded):
     reason = "RATE_LIMITED"
 
     def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
-        """Keep the wait, in seconds, beside the message."""
+        """Keep the wait, in seconds, and the message."""
         super().__init__(message, retry_after_s)
         self.retry_after_s = retry_after_s
 

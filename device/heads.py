@@ -76,8 +76,8 @@ class KnnAnomaly:
         More than a quarter is held out where `target_fpr` needs it: c calibration items cannot
         give a p-value below 1 / (c + 1). Raises `InvalidInput` when that leaves fewer references
         than `neighbours`, and for a row of zeros where the metric is cosine. `between` is called
-        between blocks of the work, and what it raises ends the fit. Beside the rows it takes as
-        much memory again, and some MB.
+        between blocks of the work, and what it raises ends the fit. It takes as much memory again
+        as the rows, and some MB.
 
         Example:
             >>> normal = np.random.default_rng(0).normal(1, 0.1, (100, 8)).astype(np.float32)

@@ -44,7 +44,7 @@ class Prepared:
     arrays: tuple[NDArray[Any], ...]
     tokens: int
     truncated: bool
-    key: bytes = b""  # equal for equal items, where whoever prepared them asked `identified`
+    key: bytes = b""  # equal for equal items, where the caller of `prepare` set `identified`
 
 
 def identified(row: Prepared) -> Prepared:
@@ -171,7 +171,7 @@ class TextInput:
     def _encoded(self, texts: Sequence[str], start: int) -> list[tuple[Tokens, bool]]:
         """Tokenise texts, the first of which is item `start`, and say whether each was whole.
 
-        All at once, but for very long ones; one by one where that fails, to name the first that
+        All together, except very long ones; one by one where that fails, to name the first that
         cannot be.
         """
         if not any(len(text) > self._usual for text in texts):
@@ -376,7 +376,7 @@ class TensorInput:
 
     def _converted(self, given: NDArray[Any], index: int) -> NDArray[Any]:
         """Give the array as the graph takes it, of finite numbers near those it was trained on."""
-        with np.errstate(over="ignore"):  # told below, by the item
+        with np.errstate(over="ignore"):  # reported below, for the item
             array = np.ascontiguousarray(given, self._dtype)
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             beyond = given.dtype != array.dtype and np.isfinite(given).all()

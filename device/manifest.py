@@ -159,7 +159,7 @@ class Requires:
     """What a machine must have to run a variant; an unknown requirement counts as not met.
 
     `provider` is the execution provider of ONNX Runtime that the variant was made for; None is the
-    CPU's. `library` is the distribution with the operators that its graph calls beside ONNX's and
+    CPU's. `library` is the distribution with the operators that its graph calls next to ONNX's and
     ONNX Runtime's; None is no such operator.
     """
 
@@ -317,10 +317,10 @@ def read_json(data: bytes, name: str) -> object:
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """Readers differ in which of two equal keys they believe, so neither is believed."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    members = dict(pairs)
+    if len(members) < len(pairs):
         raise ValueError("a key occurs twice in one object")
-    return found
+    return members
 
 
 def _finite(text: str) -> float:

@@ -1,7 +1,7 @@
-"""Operators of attar's own, in a library beside it: what graphs call them, and whether it is there.
+"""attar's own operators, in another library: what graphs call them, and whether it is installed.
 
 The library is the distribution attar-native (folder native/): C++, compiled for the machine, and
-optional. A bundle holds no code; it names the library, and whoever installed that trusts it.
+optional. A bundle holds no code; it names the library, which the user installs and so trusts.
 """
 
 DOMAIN = "attar.native"

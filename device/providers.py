@@ -1,4 +1,4 @@
-"""Providers: what runs a graph, by name; whoever asks for one gets that one or is refused."""
+"""Providers: what runs a graph, by name; a caller gets the provider that it names, or an error."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

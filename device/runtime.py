@@ -128,9 +128,9 @@ def load(
     elif max_latency_ms is None and max_bytes is None:
         chosen = bundle.variant(variant)
         if lacks := _lacks(chosen, execution):
-            mend = f"pip install {LIBRARY}, or " if LIBRARY in lacks else ""
+            fix = f"pip install {LIBRARY}, or " if LIBRARY in lacks else ""
             raise NotSupported(
-                f"variant {variant} needs {lacks}, which this machine lacks; {mend}choose another"
+                f"variant {variant} needs {lacks}, which this machine lacks; {fix}choose another"
             )
     else:
         raise InvalidInput(
@@ -189,7 +189,7 @@ class Embeddings:
 
 
 class Encoder:
-    """A loaded variant; any number of threads may use one encoder at once.
+    """A loaded variant; any number of threads may use one encoder at the same time.
 
     A process forked from this one opens the bundle again at its first use there: the session's
     threads stay with the parent. A pickled encoder is the bundle's path and what was chosen, so
@@ -228,7 +228,7 @@ class Encoder:
         _ENCODERS.add(self)
 
     def reopened(self) -> "Encoder":
-        """Give the same encoder with a session of its own, read from the bundle once more.
+        """Give the same encoder with its own session, read from the bundle once more.
 
         It needs the bundle where it was; raises what `load` does.
 

@@ -28,7 +28,7 @@ ANY = 2**40
 def smallest(encoder: Encoder) -> Iterator[Prepared]:
     """Give the least item; where a manifest does not limit a named axis, larger ones after it.
 
-    Whoever tries an encoder of such a manifest takes the first that runs.
+    A trial of an encoder with this manifest takes the first that runs.
     """
     manifest = encoder.manifest
     if manifest.modality == "text":

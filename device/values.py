@@ -1,4 +1,4 @@
-"""What a server answers, as plain values: one class for each kind of result."""
+"""The results of a server's calls, as plain values: one class for each kind."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -28,7 +28,7 @@ DEFAULT_TARGET_FPR: Final = heads.DEFAULT_TARGET_FPR
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A served model: `dims` are the widths it may be asked for, `max_length` is in tokens."""
+    """A served model: `dims` are the widths that a call may request, `max_length` is in tokens."""
 
     name: str
     version: str
@@ -82,7 +82,7 @@ class Embedded:
     infer_s: float
 
     def __len__(self) -> int:
-        """How many items were asked."""
+        """The number of items."""
         return len(self.errors)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
@@ -129,7 +129,7 @@ class Upserted:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One point that a search found, and its cosine similarity."""
+    """A point in the result of a search, and its cosine similarity."""
 
     id: PointId
     score: float
@@ -145,7 +145,7 @@ class SearchResults:
     fingerprint: str
 
     def __len__(self) -> int:
-        """How many queries were asked."""
+        """The number of queries."""
         return len(self.hits)
 
     def __getitem__(self, query: int) -> tuple[Hit, ...]:
@@ -155,7 +155,7 @@ class SearchResults:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One stored point; `vector` is None unless it was asked for."""
+    """One stored point; `vector` is None unless the call requested it."""
 
     id: PointId
     payload: dict[str, Any]

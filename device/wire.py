@@ -78,7 +78,7 @@ def message(kind: type[M], **fields: Any) -> M:
         elif isinstance(value, str | AbstractSet | Mapping) or not isinstance(value, Iterable):
             raise InvalidInput(f"{name} is {value!r:.80}, a {type(value).__name__}; give a list")
         else:
-            fields[name] = [_checked(field, f"{name}[{i}]", one) for i, one in enumerate(value)]
+            fields[name] = [_checked(field, f"{name}[{i}]", entry) for i, entry in enumerate(value)]
     return kind(**fields)
 
 
@@ -103,8 +103,8 @@ def _checked(field: Any, name: str, value: Any) -> Any:
 def text(name: str, value: object) -> str:
     """Text that can be sent; InvalidInput for anything else."""
     if not isinstance(value, str):
-        made = f", such as str({value!r})" if isinstance(value, int | float | np.generic) else ""
-        raise InvalidInput(f"{name} is {value!r:.80}, a {type(value).__name__}; give text{made}")
+        hint = f", such as str({value!r})" if isinstance(value, int | float | np.generic) else ""
+        raise InvalidInput(f"{name} is {value!r:.80}, a {type(value).__name__}; give text{hint}")
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -173,22 +173,22 @@ def from_tokens(
     lengths, count = _numbers(tokens.lengths).tolist(), len(tokens.ids)
     if (total := sum(lengths)) != count:
         raise InvalidInput(f"lengths add up to {total} and there are {count} ids")
-    found, start = list[NDArray[np.int64]](), 0
+    rows, start = list[NDArray[np.int64]](), 0
     for length in lengths:
         if max_length is not None and length > max_length:
-            found.append(np.broadcast_to(np.int64(0), (length,)))
+            rows.append(np.broadcast_to(np.int64(0), (length,)))
         else:
-            found.append(_numbers(tokens.ids[start : start + length]))
+            rows.append(_numbers(tokens.ids[start : start + length]))
         start += length
-    return found
+    return rows
 
 
 def _numbers(values: Sequence[int]) -> NDArray[np.int64]:
     """Give whole numbers as an array; a million in one call would stop every other thread."""
-    found = np.empty(len(values), np.int64)
+    array = np.empty(len(values), np.int64)
     for start in range(0, len(values), _AT_ONCE):
-        found[start : start + _AT_ONCE] = values[start : start + _AT_ONCE]
-    return found
+        array[start : start + _AT_ONCE] = values[start : start + _AT_ONCE]
+    return array
 
 
 def to_tensor(array: NDArray[Any]) -> tensor_pb2.Tensor:

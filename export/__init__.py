@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .exporting import export
+    from .gates import Gate, Gates
     from .importing import import_folder
     from .tensor import export_tensor
     from .text import export_text
 
-__all__ = ["export", "export_tensor", "export_text", "import_folder"]
+__all__ = ["Gate", "Gates", "export", "export_tensor", "export_text", "import_folder"]
 
 _MODULES = {
+    "Gate": "gates",
+    "Gates": "gates",
     "export": "exporting",
     "export_tensor": "tensor",
     "export_text": "text",
@@ -25,7 +28,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> object:
-    """Import a front door's module when it is used: each brings libraries of its own."""
+    """Import a module when its name is used: each imports other libraries."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_MODULES[name]}", __name__), name)

@@ -18,7 +18,7 @@ from attar.manifest import Manifest, Ranges, Requires, Variant
 from .encoding_recall import encodings_report
 from .gates import Gate, failures
 from .measure import Measured, Probe, measure
-from .passes.fuse import node_counts
+from .onnx_graph import node_counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class Candidate:
     One that is made for an execution `provider` of ONNX Runtime other than the CPU's is gated on
     the CPU all the same, which shows its numbers but neither its speed nor that it runs there;
     where the CPU cannot run it, a graph of the same numbers is a `stand_in` for that. `library` is
-    the distribution with operators that the graph calls beside the runtime's.
+    the distribution with operators that the graph calls next to the runtime's.
     """
 
     name: str

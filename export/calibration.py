@@ -1,4 +1,4 @@
-"""What a graph's inner values are on some data: the one look that quantising takes at them."""
+"""Calibration: the inner values of a graph on some data, for quantisation."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -10,12 +10,12 @@ from onnx import ModelProto, NodeProto, helper
 
 from attar.errors import InvalidInput
 
+from .onnx_graph import Constants, attribute
+
 Feed = Mapping[str, NDArray[Any]]
 """A batch as a graph takes it: arrays by input name."""
 
-Weights = Mapping[str, NDArray[Any]]
-
-ROWS = 8  # run at once, since many values are held together: an image network's fill memory
+ROWS = 8  # of one run: many values are held together, and an image network's fill the memory
 
 
 def observe(
@@ -61,12 +61,11 @@ def first_rows(feeds: Sequence[Feed], count: int) -> Iterator[Feed]:
         count -= _rows(feed)
 
 
-def is_product(node: NodeProto, weights: Weights) -> bool:
-    """Tell a product with a constant matrix from one of two activations, as in attention."""
+def is_product(node: NodeProto, weights: Constants) -> bool:
+    """Whether a node is a product with a constant matrix, and not of two activations."""
     if node.op_type == "Gemm":
         plain = {"alpha": 1.0, "beta": 1.0, "transA": 0}
-        found = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-        if any(found.get(name, value) != value for name, value in plain.items()):
+        if any(attribute(node, name, value) != value for name, value in plain.items()):
             return False
     elif node.op_type != "MatMul":
         return False

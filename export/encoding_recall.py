@@ -58,7 +58,7 @@ def encodings_report(vectors: Vectors, ranges: Ranges | None) -> dict[str, objec
     return {
         "neighbours": k,
         "rescored_from": CANDIDATES * k,
-        "overlap": {name: asdict(found) for name, found in overlaps(vectors, ranges).items()},
+        "overlap": {name: asdict(recall) for name, recall in overlaps(vectors, ranges).items()},
     }
 
 

@@ -23,6 +23,7 @@ from attar.training.sampler import evenly
 from attar.training.text_data import text_data
 
 from .bundling import Exported, refuse_taken
+from .gates import GATES, Gates
 from .measure import Probe
 from .targets.native import NATIVE, refuse_without_library
 from .tensor import VARIANTS as TENSOR_VARIANTS
@@ -44,15 +45,16 @@ def export(
     binarized: ecoformer.Settings | None = None,
     required: bool = False,
     native: bool = False,
+    gates: Gates = GATES,
 ) -> Exported:
     """Write the variants of an encoder that attar or Hugging Face's libraries saved to a bundle.
 
     `data` and `reading`, as `pretrain` takes them, are what parity is checked on and int8
     calibrated with: docstrings for texts and noise for tensors if not given. With `binarized` there
     are also variants of hashed attention; where it cannot be hashed they are left out, or with
-    `required` refused. `native` adds those that need attar-native. Each variant passes its gates
-    or is in `refused` with the reasons. Raises InvalidInput and AlreadyExists that name the folder,
-    the data or the bundle.
+    `required` refused. `native` adds those that need attar-native. Each variant holds its gate of
+    `gates`, or is in `refused` with the reasons. Raises InvalidInput and AlreadyExists that name
+    the folder, the data or the bundle.
     """
     folder, bundle = Path(folder), Path(bundle)
     variants = (*VARIANTS, *NATIVE) if native else VARIANTS
@@ -65,7 +67,7 @@ def export(
                 f"{folder} holds an encoder of {model.encoder.modality}, and only text encoders "
                 f"are binarized; {WITHOUT_BINARIZED}"
             )
-        return _export_tensors(model, bundle, data=data, reading=reading)
+        return _export_tensors(model, bundle, data=data, reading=reading, gates=gates)
     data = "docstrings" if data is None else named(data)
     parts = None
     if not has_smiles(data, reading):
@@ -88,17 +90,18 @@ def export(
         variants=variants,
         binarized=hashed,
         notes=notes,
+        gates=gates,
     )
 
 
 def parity_texts(parts: Split) -> list[str]:
-    """Pick texts for parity and calibration: summaries and bodies the export may look at."""
-    some = evenly(parts.train, PARITY_PAIRS)
-    return [text for pair in some for text in (pair.summary, pair.body)]
+    """Pick texts for parity and calibration: summaries and bodies of the training part."""
+    pairs = evenly(parts.train, PARITY_PAIRS)
+    return [text for pair in pairs for text in (pair.summary, pair.body)]
 
 
 def through_runtime(task: SummaryRetrieval) -> Probe:
-    """Let the task meet a bundle's encoder by its front door."""
+    """Give the task as a probe of a bundle's encoder."""
     return lambda encoder: task(lambda texts, role: encoder.embed(texts, role=role).vectors)
 
 
@@ -116,7 +119,7 @@ def _hashed(
 
 
 def _export_tensors(
-    model: TensorModel, bundle: Path, *, data: str | None, reading: Sequence[str]
+    model: TensorModel, bundle: Path, *, data: str | None, reading: Sequence[str], gates: Gates
 ) -> Exported:
     """Export an encoder of tensors; parity and int8 see some of the data it names, or noise."""
     items = None
@@ -134,4 +137,5 @@ def _export_tensors(
         name=bundle.name.removesuffix(".attar"),
         items=items,
         variants=TENSOR_VARIANTS,
+        gates=gates,
     )

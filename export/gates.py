@@ -7,7 +7,10 @@ from .measure import Measured
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """How far a variant may be from the reference: cosine at least, probe metric lost at most."""
+    """How far a variant may be from the reference: its least cosines, and the most it may lose.
+
+    Cosines are with the torch encoder's embeddings of the parity items.
+    """
 
     cosine_mean: float
     cosine_worst: float
@@ -23,13 +26,28 @@ INT4 = Gate(cosine_mean=0.95, cosine_worst=0.85, max_drop=0.03)
 # so a single text may move far while the space stays the same.
 BINARIZED = Gate(cosine_mean=0.95, cosine_worst=0.5, max_drop=0.03)
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gates:
+    """The gate of each kind of variant; `half` is fp16's, and bf16 is held to `int8`."""
+
+    fp32: Gate = FP32
+    half: Gate = HALF
+    int8: Gate = INT8
+    int4: Gate = INT4
+    binarized: Gate = BINARIZED
+
+
+GATES = Gates()
+"""What variants must hold where a caller gives no other gates."""
+
 SLACK = 1e-9  # of a drop: 0.64 - 0.63 is a little more than 0.01 in floating point
 
 
 def failures(
     measured: Measured, gate: Gate, *, metric: str | None, reference: Measured
 ) -> list[str]:
-    """Say why a variant may not enter the bundle: a sentence a broken bound, none if it may.
+    """Give why a variant may not enter the bundle: a sentence a broken bound, none if it may.
 
     Quality is the probe's `metric`, compared with the `reference` variant's; without a metric
     parity alone decides. A figure that is not a number breaks its bound.

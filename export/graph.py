@@ -40,7 +40,7 @@ def to_onnx(
         if isinstance(axis, str)
     }
     free = [
-        {place: axes[axis] for place, axis in enumerate(spec.shape) if isinstance(axis, str)}
+        {position: axes[axis] for position, axis in enumerate(spec.shape) if isinstance(axis, str)}
         for spec in inputs
     ]
     # A copy: the caller's may be training, part by part, and on another device.

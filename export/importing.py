@@ -17,8 +17,10 @@ from attar.training.huggingface.vision_audio import Tower
 from attar.training.sampler import evenly
 
 from .bundling import Exported, refuse_taken
+from .gates import GATES, Gates
+from .random_inputs import noise
+from .tensor import export_tensor
 from .text import export_text
-from .tower import write_tower
 
 PARITY_TEXTS = 64
 SENTENCES = 256  # to calibrate on and to judge by, where none are given
@@ -26,8 +28,8 @@ PARITY_TOKENS = 512  # a batch of 32 texts of 8,192 tokens would need 100 GB of 
 
 
 def import_folder(
-    folder: Path,
-    path: Path,
+    folder: str | Path,
+    path: str | Path,
     *,
     name: str | None = None,
     declared: Declared = loading.SILENT,
@@ -35,19 +37,21 @@ def import_folder(
     max_seconds: float | None = None,
     variants: Sequence[str] = (),
     calibration: Sequence[str] = (),
+    gates: Gates = GATES,
     overwrite: bool = False,
 ) -> Exported:
-    """Write the encoder in `folder` to the bundle `path`: fp32, and those `variants` that pass.
+    """Write the encoder in `folder` to the bundle `path`: fp32, and the `variants` that pass.
 
-    `declared` is what the folder does not say of itself, and `side` the tower of a CLIP that is
-    wanted; `max_seconds` is the longest sound that the bundle takes, 30 s by default. Parity is
-    checked on texts made of the tokenizer's own words, from empty to longer than the encoder takes,
-    or than `PARITY_TOKENS`; images and sound on noise. For `variants` there are
-    also the texts of `calibration`, or of the documentation on this machine where that is empty.
+    `declared` is what the folder does not state, and `side` the encoder of a CLIP folder to take;
+    `max_seconds` is the longest sound that the bundle takes, 30 s by default. Parity is checked on
+    texts made of the tokenizer's own words, from empty to longer than the encoder takes, or than
+    `PARITY_TOKENS`; images and sound on noise. `variants` also use the texts of
+    `calibration`, or of the documentation on this machine where that is empty.
     Raises InvalidInput that names what is missing or not supported, and MissingExtra when the model
     needs `transformers`, before anything is written; AlreadyExists when `path` is taken and
     `overwrite` is false.
     """
+    folder, path = Path(folder), Path(path)
     refuse_taken(path, overwrite=overwrite)
     name = name or path.name.removesuffix(".attar")
     model = _read(folder, declared, side, max_seconds)
@@ -57,7 +61,18 @@ def import_folder(
                 f"{folder} holds no texts to calibrate {variants[0]} on: it embeds "
                 f"{model.modality}; export it with data of its kind (attar.export.tensor)"
             )
-        return write_tower(path, model, name=name, overwrite=overwrite)
+        return export_tensor(
+            path,
+            model.encoder,
+            name=name,
+            spec=model.spec,
+            limits=model.limits,
+            items=noise(model.spec, model.shapes),
+            modality=model.modality,
+            lineage=model.lineage,
+            gates=gates,
+            overwrite=overwrite,
+        )
     longest = min(model.encoder.max_length, PARITY_TOKENS) + 8
     words = words_of_every_length(model.tokenizer, longest=longest)
     return export_text(
@@ -68,6 +83,7 @@ def import_folder(
         probe=None,
         metric=None,
         variants=variants,
+        gates=gates,
         overwrite=overwrite,
     )
 

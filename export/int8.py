@@ -8,7 +8,7 @@ from attar.inputs import Prepared
 
 from .bundling import Candidate
 from .calibration import Feed
-from .gates import INT8
+from .gates import INT8, Gate
 from .passes.quantize import quantize_within
 
 ROWS = 512  # to calibrate on, and as many others to judge by
@@ -19,24 +19,25 @@ def int8(
     rows: Sequence[Prepared],
     feeds: Callable[[Sequence[Prepared]], list[Feed]],
     *,
+    gate: Gate = INT8,
     attention: str | None = None,
     notes: Mapping[str, object] | None = None,
 ) -> Candidate:
     """Make the variant "int8" of the reference's `graph`; `feeds` batches rows as it takes them.
 
     Ranges come from one half of the rows, and which layers stay in float is decided on the other:
-    figures on what a range was fitted to are flattering. Raises InvalidInput when the graph has
-    nothing to quantise.
+    figures on the data that a range was fitted to are too good. Raises InvalidInput when the graph
+    has nothing to quantise.
     """
     calibrating, judging = map(feeds, halves(rows))
-    made = quantize_within(graph, calibrating, judging, INT8)
+    quantised = quantize_within(graph, calibrating, judging, gate)
     return Candidate(
         name="int8",
-        graph=made.graph,
+        graph=quantised.graph,
         precision="int8",
         attention=attention,
-        gate=INT8,
-        notes={**made.notes, **(notes or {})},
+        gate=gate,
+        notes={**quantised.notes, **(notes or {})},
     )
 
 

@@ -24,7 +24,7 @@ BATCH = 32
 SINGLES = 64  # rows that are also run alone
 LEAST_TOLERANCE = 1e-6  # what float32 unit vectors differ by between two kernels or CPUs
 LATENCY_RUNS, WARM_UP = 50, 5
-ALL_THREADS_SECONDS = 0.1  # in a process of its own, which costs more than that to start
+ALL_THREADS_SECONDS = 0.1  # in its own process, whose start costs more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,11 +138,11 @@ def in_a_process(encoder: Encoder, row: Prepared) -> tuple[Latency, float | None
         seconds=ALL_THREADS_SECONDS,
     )
     timing = report["rows"][-1]
-    taken = Latency(
+    timed = Latency(
         p50_ms=round(timing["p50_ms"], 3),
         threads=threads,
         batch=1,
         length=_length(encoder, row),
         host=str(describe()["cpu"]),
     )
-    return taken, timing["peak_mb"]
+    return timed, timing["peak_mb"]

@@ -1,12 +1,13 @@
-"""A bundle's report as one HTML page: no script, nothing fetched, every word of a bundle escaped.
+"""A bundle's report as one HTML page with charts in SVG: no script, and nothing is fetched.
 
-What a bundle says of itself is somebody else's text: it is shown, never believed. Figures are
-those recorded where it was made; those of a bench, where that ran.
+A bundle's text comes from somebody else: it is escaped, and shown as text. Figures are those
+recorded where the bundle was made; those of a bench, where the bench ran.
 """
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 from typing import Any
@@ -16,7 +17,12 @@ from attar.bundle import Bundle
 from attar.errors import InvalidInput
 from attar.manifest import Latency
 
-from .report_charts import Axis, Series, chart
+WIDTH, HEIGHT = 720, 420
+LEFT, RIGHT, TOP, BOTTOM = 84, 132, 16, 52
+LETTER, LINE = 7.0, 15.0  # about the size of a label's letters, at 12 px
+COLOURS = 8
+"""Classes c0 to c7 of the style sheet; each also has its own form of marker."""
+
 
 STYLE = """
 :root{color-scheme:light dark;--ink:#1b1b1b;--soft:#5c5c5c;--rule:#d9d9d9;--paper:#fff;
@@ -44,8 +50,26 @@ dd{margin:0;word-break:break-word}
 pre{overflow-x:auto;white-space:pre-wrap;word-break:break-word}
 """ + "".join(
     f".c{i}.line{{stroke:var(--c{i})}}.c{i}.mark,svg text.c{i}.name{{fill:var(--c{i})}}\n"
-    for i in range(8)
+    for i in range(COLOURS)
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """Named points, joined by a line or not; without marks the line is dashed."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    joined: bool = True
+    marked: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axis:
+    """One axis: its label, and whether equal steps are equal ratios."""
+
+    label: str
+    log: bool = False
 
 
 def page(bundle: Bundle, bench: Mapping[str, Any] | None = None) -> str:
@@ -104,6 +128,60 @@ def crossover(
     return lengths[0]
 
 
+def chart(
+    series: Sequence[Series], *, x: Axis, y: Axis, title: str, description: str, name: str
+) -> str:
+    """Draw series in one frame; each is labelled next to its last point.
+
+    `name` is the chart's, unique on its page. Points that a logarithm cannot take are left out.
+    """
+    points = [p for curve in series for p in curve.points if _drawable(p, x, y)]
+    if not points:
+        return ""
+    across = _scale([p[0] for p in points], x, LEFT, WIDTH - RIGHT)
+    down = _scale([p[1] for p in points], y, HEIGHT - BOTTOM, TOP)
+    parts = [*_frame(points, x, y, across, down)]
+    taken: list[tuple[float, float]] = []
+    for number, curve in enumerate(series):
+        drawn = [(across(a), down(b)) for a, b in curve.points if _drawable((a, b), x, y)]
+        if not drawn:
+            continue
+        style = f"c{number % COLOURS}"
+        if curve.joined and len(drawn) > 1:
+            path = " ".join(f"{a:.1f},{b:.1f}" for a, b in drawn)
+            kind = f"{style} line" if curve.marked else "aside"
+            parts.append(f'<polyline class="{kind}" points="{path}"/>')
+        if curve.marked:
+            parts += [_marker(number, a, b, style) for a, b in drawn]
+            a, b = _free(*drawn[-1], len(curve.name), taken)
+            parts.append(
+                f'<text class="{style} name" x="{a:.1f}" y="{b:.1f}">{_t(curve.name)}</text>'
+            )
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-labelledby="{_t(name)}-title {_t(name)}-description">'
+        f'<title id="{_t(name)}-title">{_t(title)}</title>'
+        f'<desc id="{_t(name)}-description">{_t(description)}</desc>'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def ticks(low: float, high: float, *, log: bool) -> list[float]:
+    """Give round numbers from `low` to `high`, at least two and about six."""
+    if log:
+        first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+        every = [m * 10.0**e for e in range(first, last + 1) for m in (1, 2, 5)]
+        inside = [t for t in every if low * 0.999 <= t <= high * 1.001]
+        decades = [t for t in inside if math.log10(t) == round(math.log10(t))]
+        if len(inside) > 2:
+            return decades if len(decades) > 3 else inside
+    span = high - low or abs(high) or 1.0
+    step = 10.0 ** math.floor(math.log10(span / 5))
+    step *= next(m for m in (1, 2, 5, 10) if span / (step * m) <= 6)
+    first = math.ceil(low / step)
+    return [k * step for k in range(first, math.floor(high / step) + 1)]
+
+
 def _timings(bundle: Bundle, bench: Mapping[str, Any]) -> list[Timing]:
     if bench.get("fingerprint") != bundle.manifest.fingerprint:
         raise InvalidInput(
@@ -120,7 +198,8 @@ def _timings(bundle: Bundle, bench: Mapping[str, Any]) -> list[Timing]:
             for number in (timing.length, timing.peak_mb):
                 if number is not None and not (type(number) in (int, float) and number > 0):
                     raise ValueError(f"{timing} has a length or a peak that is no number")
-        others = [timing.variant for timing in timings if _another(bundle, timing.variant, bench)]
+        names = [timing.variant for timing in timings]
+        others = [name for name in names if _of_another_graph(bundle, name, bench)]
     except (KeyError, TypeError, ValueError, LookupError, AttributeError) as error:
         raise InvalidInput(
             f"the bench report cannot be read: {error}; write it anew with `attar bench --out`"
@@ -133,8 +212,8 @@ def _timings(bundle: Bundle, bench: Mapping[str, Any]) -> list[Timing]:
     return timings
 
 
-def _another(bundle: Bundle, name: str, bench: Mapping[str, Any]) -> bool:
-    """Say whether a variant's times are of another graph, whose embedding space may be the same."""
+def _of_another_graph(bundle: Bundle, name: str, bench: Mapping[str, Any]) -> bool:
+    """Whether a variant's times are of another graph, whose embedding space may be the same."""
     own = bundle.manifest.file(bundle.variant(name).file).sha256
     timed = bench.get("variants", {}).get(name, {})
     return bool(timed.get("sha256", own) != own)
@@ -174,13 +253,13 @@ def _trade(bundle: Bundle) -> str:
     front = pareto(points)
     series = [Series(name=name, points=[point], joined=False) for name, point in points.items()]
     line = Series(name="front", points=[points[name] for name in front], marked=False)
-    said = "; ".join(f"{name}: {x:.3g} ms, {y:.4f}" for name, (x, y) in points.items())
+    summary = "; ".join(f"{name}: {x:.3g} ms, {y:.4f}" for name, (x, y) in points.items())
     drawing = chart(
         [line, *series],
         x=Axis(label="median latency of the longest item on one thread, ms", log=True),
         y=Axis(label=metric),
         title="Quality against latency",
-        description=f"{said}. No other is both quicker and better than {', '.join(front)}.",
+        description=f"{summary}. No other is both quicker and better than {', '.join(front)}.",
         name="trade",
     )
     return (
@@ -208,10 +287,10 @@ def _by_length(bundle: Bundle, timings: Sequence[Timing], bench: Mapping[str, An
     for timing in timings:
         if timing.length and (timing.batch, timing.threads) == (batch, threads):
             lines.setdefault(timing.variant, []).append((timing.length, timing.p50_ms))
-    crossings = "".join(f"<p>{_t(words)}</p>" for words in _crossings(bundle, lines))
+    crossings = "".join(f"<p>{_t(sentence)}</p>" for sentence in _crossings(bundle, lines))
     host = bench.get("host")
     where = host.get("cpu", "an unnamed CPU") if isinstance(host, Mapping) else "an unnamed CPU"
-    said = "; ".join(
+    summary = "; ".join(
         f"{name}: " + ", ".join(f"{n:g} tokens {ms:.3g} ms" for n, ms in points)
         for name, points in lines.items()
     )
@@ -220,7 +299,7 @@ def _by_length(bundle: Bundle, timings: Sequence[Timing], bench: Mapping[str, An
         x=Axis(label="length, tokens", log=True),
         y=Axis(label="median latency, ms", log=True),
         title="Latency against length",
-        description=said,
+        description=summary,
         name="length",
     )
     return (
@@ -284,7 +363,7 @@ def _variants(bundle: Bundle) -> str:
     ]
     return (
         f"<h2>Variants</h2>{_table(header, rows)}"
-        + "".join(f"<p>{_t(words)}</p>" for words in refused)
+        + "".join(f"<p>{_t(sentence)}</p>" for sentence in refused)
         + "\n"
     )
 
@@ -297,8 +376,8 @@ def _latency(latency: Latency | None) -> str:
 
 
 def _encodings(bundle: Bundle) -> str:
-    found: Any = bundle.report.get("encodings")
-    overlap = found.get("overlap") if isinstance(found, Mapping) else None
+    recall: Any = bundle.report.get("encodings")
+    overlap = recall.get("overlap") if isinstance(recall, Mapping) else None
     if not isinstance(overlap, Mapping) or not overlap:
         return ""
     rows = [
@@ -311,7 +390,7 @@ def _encodings(bundle: Bundle) -> str:
         for name, row in overlap.items()
         if isinstance(row, Mapping)
     ]
-    k, most = (_number(found.get(key), "d") for key in ("neighbours", "rescored_from"))
+    k, most = (_number(recall.get(key), "d") for key in ("neighbours", "rescored_from"))
     header = ("encoding", "bytes a vector", f"overlap@{k}", "re-scored")
     return (
         f"<h2>Output encodings</h2>{_table(header, rows)}<p>Share of the {_t(k)} exact "
@@ -362,10 +441,105 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _number(value: object, spec: str) -> str:
     """Format a number; a report may hold anything in its place, which is shown as it is."""
-    whole = spec.endswith("d")
-    if type(value) is int or (type(value) is float and not whole):
+    integer = spec.endswith("d")
+    if type(value) is int or (type(value) is float and not integer):
         return format(value, spec)
     return "" if value is None else str(value)
+
+
+def _frame(
+    points: Sequence[tuple[float, float]],
+    x: Axis,
+    y: Axis,
+    across: Callable[[float], float],
+    down: Callable[[float], float],
+) -> Iterator[str]:
+    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
+    yield (
+        f'<rect class="frame" x="{LEFT}" y="{TOP}" width="{right - LEFT}" height="{bottom - TOP}"/>'
+    )
+    low, high = _padded([p[0] for p in points], x)
+    for value in ticks(low, high, log=x.log):
+        at = across(value)
+        yield f'<line class="grid" x1="{at:.1f}" y1="{TOP}" x2="{at:.1f}" y2="{bottom}"/>'
+        position = f'x="{at:.1f}" y="{bottom + 18}" text-anchor="middle"'
+        yield f'<text class="tick" {position}>{value:,g}</text>'
+    low, high = _padded([p[1] for p in points], y)
+    for value in ticks(low, high, log=y.log):
+        at = down(value)
+        yield f'<line class="grid" x1="{LEFT}" y1="{at:.1f}" x2="{right}" y2="{at:.1f}"/>'
+        position = f'x="{LEFT - 8}" y="{at + 4:.1f}" text-anchor="end"'
+        yield f'<text class="tick" {position}>{value:,g}</text>'
+    middle = (LEFT + right) / 2
+    yield f'<text x="{middle}" y="{HEIGHT - 12}" text-anchor="middle">{_t(x.label)}</text>'
+    middle = (TOP + bottom) / 2
+    yield (
+        f'<text transform="rotate(-90)" x="{-middle}" y="16" text-anchor="middle">'
+        f"{_t(y.label)}</text>"
+    )
+
+
+def _padded(values: Sequence[float], axis: Axis) -> tuple[float, float]:
+    """Widen a range by a twentieth at each end; one value gets room around it."""
+    low, high = min(values), max(values)
+    if axis.log:
+        factor = (high / low) ** 0.05 if high > low else 1.5
+        return low / factor, high * factor
+    room = (high - low) * 0.08 or abs(high) * 0.1 or 1.0
+    return low - room, high + room
+
+
+def _scale(
+    values: Sequence[float], axis: Axis, start: float, end: float
+) -> Callable[[float], float]:
+    """Give the map from values to pixels."""
+    low, high = _padded(values, axis)
+    if axis.log:
+        low, high = math.log(low), math.log(high)
+
+    def pixels(value: float) -> float:
+        number = math.log(value) if axis.log else value
+        return start + (number - low) / (high - low) * (end - start)
+
+    return pixels
+
+
+def _drawable(point: tuple[float, float], x: Axis, y: Axis) -> bool:
+    finite = all(math.isfinite(value) for value in point)
+    return finite and (point[0] > 0 or not x.log) and (point[1] > 0 or not y.log)
+
+
+def _free(
+    x: float, y: float, letters: int, taken: list[tuple[float, float]]
+) -> tuple[float, float]:
+    """Find room for a label to the right of a point, or a little above or below."""
+    left = min(x + 9, WIDTH - 4 - LETTER * letters)
+    for step in range(20):
+        for sign in (1, -1):
+            at = y + 4 + sign * step * LINE / 2
+            clear = all(abs(at - b) >= LINE or abs(left - a) > 130 for a, b in taken)
+            if clear and TOP + 8 < at < HEIGHT - BOTTOM:
+                taken.append((left, at))
+                return left, at
+    return left, y + 4
+
+
+def _marker(number: int, x: float, y: float, style: str) -> str:
+    """Draw a circle, a square, a triangle or a diamond, so that colour is not needed."""
+    corners: tuple[tuple[float, float], ...]
+    match number % 4:
+        case 0:
+            return f'<circle class="{style} mark" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>'
+        case 1:
+            return (
+                f'<rect class="{style} mark" x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" height="8"/>'
+            )
+        case 2:
+            corners = ((0, -5.5), (5, 4), (-5, 4))
+        case _:
+            corners = ((0, -6), (5, 0), (0, 6), (-5, 0))
+    path = " ".join(f"{x + a:.1f},{y + b:.1f}" for a, b in corners)
+    return f'<polygon class="{style} mark" points="{path}"/>'
 
 
 def _t(value: object) -> str:

@@ -17,7 +17,7 @@ from attar.training.checkpoints.encoder_folder import TensorModel, attention_kin
 
 from .bundling import Candidate, Exported, assemble, refuse_taken, refuse_unknown
 from .calibration import Feed
-from .gates import FP32
+from .gates import GATES, Gates
 from .graph import to_onnx
 from .graph_variants import DERIVED, derive
 from .int8 import int8
@@ -29,7 +29,7 @@ VARIANTS = ("int8",)  # made with data
 
 
 def export_tensor(
-    path: Path,
+    path: str | Path,
     encoder: nn.Module,
     *,
     name: str,
@@ -43,22 +43,24 @@ def export_tensor(
     variants: Sequence[str] = (),
     lineage: Mapping[str, object] | None = None,
     licence: str | None = None,
+    gates: Gates = GATES,
     overwrite: bool = False,
 ) -> Exported:
     """Write an encoder of one tensor to the bundle `path` and give what was measured.
 
     `spec` is the tensor as the graph takes it, batch first, and `limits` which items it takes: the
-    least and the largest are embedded before anything is written, and what is beyond is refused
-    wherever the bundle runs. `items` (n, ...) are for parity, and
-    some of them calibrate int8; where the spec names axes they may be of several shapes.
-    `variants` names what to attempt beside the reference, fp32; one that fails its gates is left
-    out and reported. `probe` and its `metric` are the quality gate.
+    smallest and the largest are embedded before anything is written, and items beyond them are
+    refused wherever the bundle runs. `items` (n, ...) are for parity, and some of them calibrate
+    int8; where the spec names axes they may be of several shapes. `variants` names what to attempt
+    next to the reference, fp32; a variant that fails its gate is left out and reported. `probe` and
+    its `metric` are the quality gate.
 
     Raises ShapeError when items do not fit the spec or are beyond the limits, InvalidInput when
     there are fewer than two, when a variant is unknown or finds nothing to quantise, or when the
     reference fails its gates, BackendError when the least or the largest item cannot be embedded,
     and AlreadyExists when `path` is taken and `overwrite` is false.
     """
+    path = Path(path)
     refuse_taken(path, overwrite=overwrite)
     refuse_unknown(variants, (*VARIANTS, *DERIVED))
     if len(items) < 2:
@@ -70,12 +72,16 @@ def export_tensor(
     graph = to_onnx(encoder, (torch.from_numpy(example),), (spec,), output=OUTPUT)
     attention = attention_kinds(encoder)
     candidates = [
-        Candidate(name="fp32", graph=graph, precision="fp32", attention=attention, gate=FP32)
+        Candidate(name="fp32", graph=graph, precision="fp32", attention=attention, gate=gates.fp32)
     ]
     if "int8" in variants:
         feeds = partial(_feeds, spec.name, host)
-        candidates.append(int8(graph, rows, feeds, attention=attention))
-    candidates += [derive(name, graph, attention=attention) for name in DERIVED if name in variants]
+        candidates.append(int8(graph, rows, feeds, gate=gates.int8, attention=attention))
+    candidates += [
+        derive(name, graph, attention=attention, gates=gates)
+        for name in DERIVED
+        if name in variants
+    ]
     reference = _embed(encoder, host, rows)
     dim, lengths = reference.shape[1], np.linalg.norm(reference, axis=1)
     unit = bool(np.allclose(lengths, 1, atol=1e-4))
@@ -105,7 +111,7 @@ def export_tensor(
 
 
 def export_model(
-    path: Path,
+    path: str | Path,
     model: TensorModel,
     *,
     name: str,
@@ -115,6 +121,7 @@ def export_model(
     probe: Probe | None = None,
     metric: str | None = None,
     variants: Sequence[str] = (),
+    gates: Gates = GATES,
     overwrite: bool = False,
 ) -> Exported:
     """Write an encoder that attar saved to the bundle `path`, and give what was measured.
@@ -125,9 +132,8 @@ def export_model(
     is with the model's own input, modality, lineage and licence.
     """
     limits = limits or model.limits
-    given = items
-    if given is None:
-        given = noise(model.input, model.encoder.examples, values=limits.values)
+    if items is None:
+        items = noise(model.input, model.encoder.examples, values=limits.values)
     return export_tensor(
         path,
         model.encoder,
@@ -135,13 +141,14 @@ def export_model(
         version=version,
         spec=model.input,
         limits=limits,
-        items=given,
+        items=items,
         modality=model.encoder.modality,
         probe=probe,
         metric=metric,
         variants=variants,
         lineage=model.lineage,
         licence=model.licence,
+        gates=gates,
         overwrite=overwrite,
     )
 
@@ -165,9 +172,9 @@ def _embed(encoder: nn.Module, host: TensorInput, rows: Sequence[Prepared]) -> N
 
 
 def _batches(host: TensorInput, rows: Sequence[Prepared]) -> Iterator[list[int]]:
-    """Part rows into batches of one shape, by their places."""
-    places: dict[tuple[int, ...], list[int]] = {}
-    for place, row in enumerate(rows):
-        places.setdefault(host.key(row), []).append(place)
-    for alike in places.values():
-        yield from (alike[start : start + BATCH] for start in range(0, len(alike), BATCH))
+    """Split rows into batches of one shape, by their indices."""
+    indices: dict[tuple[int, ...], list[int]] = {}
+    for index, row in enumerate(rows):
+        indices.setdefault(host.key(row), []).append(index)
+    for group in indices.values():
+        yield from (group[start : start + BATCH] for start in range(0, len(group), BATCH))

@@ -1,6 +1,7 @@
 """A text encoder becomes a bundle: fp32, int8 and binarized attention, each behind its gates."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from attar.training.probes.text_retrieval import embed
 
 from .bundling import Candidate, Exported, assemble, refuse_taken, refuse_unknown
 from .calibration import Feed
-from .gates import BINARIZED, FP32
+from .gates import GATES, Gates
 from .graph import to_onnx
 from .graph_variants import DERIVED, derive
 from .int8 import halves, int8
@@ -29,11 +30,11 @@ INPUTS = (
 )
 OUTPUT = "embedding"
 TOKENIZER = "tokenizer.json"
-VARIANTS = ("int8", "binarized_int8")  # made with data, and attempted unless told otherwise
+VARIANTS = ("int8", "binarized_int8")  # made with data, and attempted by default
 
 
 def export_text(
-    path: Path,
+    path: str | Path,
     model: TextModel[TextNetwork],
     *,
     name: str,
@@ -44,68 +45,110 @@ def export_text(
     variants: Sequence[str] = VARIANTS,
     binarized: TextEncoder | None = None,
     notes: Mapping[str, Mapping[str, object]] | None = None,
+    gates: Gates = GATES,
     overwrite: bool = False,
 ) -> Exported:
     """Write `model` to the bundle `path` and give what was measured.
 
-    `variants` names what to attempt beside the reference, fp32; one that fails its gates is left
-    out and reported. `texts` are for parity, and some of them calibrate int8; `probe` and its
+    `variants` names what to attempt next to the reference, fp32; a variant that fails its gate is
+    left out and reported. `texts` are for parity, and some of them calibrate int8; `probe` and its
     `metric` are the quality gate. `binarized` is the same encoder with hashed attention, already
-    recovered, and what "binarized_int8" is made of, and of these two their native forms. `notes`
-    go into report.json under their variant's name.
+    recovered; "binarized_int8" and the native variants are made of it. `notes` go into report.json
+    under their variant's name.
 
     Raises InvalidInput when there are no texts, a variant is unknown or the reference fails its
     gates, NotSupported for a native variant without the library attar-native, and AlreadyExists
     when `path` is taken and `overwrite` is false.
     """
+    path = Path(path)
     refuse_taken(path, overwrite=overwrite)
     if not texts:
         raise InvalidInput("texts are empty; pass some for parity and calibration")
     refuse_unknown(variants, (*VARIANTS, *NATIVE, *DERIVED))
     refuse_without_library(variants)
-    encoder, notes = model.encoder, notes or {}
+    encoder = model.encoder
     host = TextInput(model.tokenizer, max_length=encoder.max_length, prompts={})
     rows = host.prepare(texts, role="passage", truncation="truncate")
+    return assemble(
+        path,
+        _manifest(model, host, name=name, version=version),
+        {TOKENIZER: model.tokenizer},
+        _candidates(
+            encoder,
+            rows,
+            partial(text_feeds, host),
+            variants=variants,
+            binarized=binarized,
+            notes=notes or {},
+            gates=gates,
+        ),
+        rows=rows,
+        reference=embed(encoder, [row.arrays[0] for row in rows]),
+        probe=probe,
+        metric=metric,
+        overwrite=overwrite,
+    )
+
+
+def _candidates(
+    encoder: TextNetwork,
+    rows: Sequence[Prepared],
+    feeds: Callable[[Sequence[Prepared]], list[Feed]],
+    *,
+    variants: Sequence[str],
+    binarized: TextEncoder | None,
+    notes: Mapping[str, Mapping[str, object]],
+    gates: Gates,
+) -> list[Candidate]:
+    """Make the reference, and the graphs of the `variants`."""
     graph, attention = text_graph(encoder), attention_kinds(encoder)
-    candidates = [
-        Candidate(
-            name="fp32",
-            graph=graph,
-            precision="fp32",
-            attention=attention,
-            gate=FP32,
-            notes=notes.get("fp32", {}),
-        )
-    ]
-    feeds = partial(text_feeds, host)
+    reference = Candidate(
+        name="fp32",
+        graph=graph,
+        precision="fp32",
+        attention=attention,
+        gate=gates.fp32,
+        notes=notes.get("fp32", {}),
+    )
+    candidates = [reference]
     if "int8" in variants:
-        candidates.append(int8(graph, rows, feeds, attention=attention, notes=notes.get("int8")))
-    candidates += [derive(name, graph, attention=attention) for name in DERIVED if name in variants]
-    if binarized is not None:
-        hashed = text_graph(binarized)
+        note = notes.get("int8")
         candidates.append(
-            Candidate(
-                name="binarized",
-                graph=hashed,
-                precision="fp32",
-                attention="binarized",
-                gate=BINARIZED,
-                notes=notes.get("binarized", {}),
-            )
+            int8(graph, rows, feeds, gate=gates.int8, attention=attention, notes=note)
         )
-    if binarized is not None and "binarized_int8" in variants:
-        candidates.append(
-            Candidate(
+    candidates += [
+        derive(name, graph, attention=attention, gates=gates)
+        for name in DERIVED
+        if name in variants
+    ]
+    if binarized is not None:
+        hashed = replace(
+            reference,
+            name="binarized",
+            graph=text_graph(binarized),
+            attention="binarized",
+            gate=gates.binarized,
+            notes=notes.get("binarized", {}),
+        )
+        candidates.append(hashed)
+        if "binarized_int8" in variants:
+            integers = replace(
+                hashed,
                 name="binarized_int8",
-                graph=quantize_binarized(hashed, feeds(halves(rows)[0])),
+                graph=quantize_binarized(hashed.graph, feeds(halves(rows)[0])),
                 precision="int8",
-                attention="binarized",
-                gate=BINARIZED,
                 notes=notes.get("binarized_int8", {}),
             )
-        )
-    candidates += native_candidates(variants, candidates)
-    manifest = Manifest(
+            candidates.append(integers)
+    return [*candidates, *native_candidates(variants, candidates)]
+
+
+def _manifest(
+    model: TextModel[TextNetwork], host: TextInput, *, name: str, version: str
+) -> Manifest:
+    """Describe the encoder; `assemble` adds the variants."""
+    encoder = model.encoder
+    return Manifest(
         name=name,
         version=version,
         modality="text",
@@ -126,17 +169,6 @@ def export_text(
         lineage=dict(model.lineage),
         licence=model.licence,
         variants=(),
-    )
-    return assemble(
-        path,
-        manifest,
-        {TOKENIZER: model.tokenizer},
-        candidates,
-        rows=rows,
-        reference=embed(encoder, [row.arrays[0] for row in rows]),
-        probe=probe,
-        metric=metric,
-        overwrite=overwrite,
     )
 
 

@@ -2,8 +2,8 @@
 
 Hashes and fingerprint are checked by opening it. Then each variant must be as near to the
 reference as its gate asks, give a text the same embedding alone and among others, and be about as
-quick beside the reference as where the bundle was made. A probe is not run again, for its data is
-not in a bundle.
+quick, compared with the reference, as where the bundle was made. A probe is not run again, for its
+data is not in a bundle.
 """
 
 import importlib
@@ -115,8 +115,8 @@ def _paragraphs(name: str) -> Iterator[str]:
     for _, thing in inspect.getmembers(module):
         if getattr(thing, "__module__", None) == name and callable(thing):
             for paragraph in (inspect.getdoc(thing) or "").split("\n\n"):
-                if words := " ".join(paragraph.split()):
-                    yield words
+                if text := " ".join(paragraph.split()):
+                    yield text
 
 
 def _own_items(bundle: Bundle) -> Items:
@@ -192,8 +192,8 @@ def _bounds(bundle: Bundle, variant: Variant) -> Mapping[str, float]:
 def _parity(
     variant: Variant, cosines: NDArray[np.float64], bounds: Mapping[str, float], with_whom: str
 ) -> Iterator[Check]:
-    found = {"cosine_mean": float(cosines.mean()), "cosine_worst": float(cosines.min())}
-    for name, value in found.items():
+    cosine_figures = {"cosine_mean": float(cosines.mean()), "cosine_worst": float(cosines.min())}
+    for name, value in cosine_figures.items():
         recorded = variant.parity.get(name)
         bound = bounds.get(name)
         yield Check(
@@ -243,11 +243,11 @@ def _latency(path: str | os.PathLike[str], variant: Variant, reference: Variant)
 def _ratio(path: str | os.PathLike[str], variant: str, reference: str, where: Latency) -> float:
     encoders = [load(path, variant=name, threads=where.threads) for name in (variant, reference)]
     rows = items(encoders[0].bundle, length=where.length, count=where.batch)
-    taken: list[list[float]] = [[], []]
+    seconds: list[list[float]] = [[], []]
     for _ in range(LATENCY_ROUNDS):
-        for runs, encoder in zip(taken, encoders, strict=True):
+        for runs, encoder in zip(seconds, encoders, strict=True):
             runs.extend(time_runs(encoder, rows, seconds=0.1))
-    return float(np.median(taken[0]) / np.median(taken[1]))
+    return float(np.median(seconds[0]) / np.median(seconds[1]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from attar import Client
 from attar.client import calls
 from attar.errors import NotFound
 from attar.v1 import collections_pb2
+from attar.values import Point
 
 from ..support.bundles import tiny_bundle
 from .ground import Attack, Attacked, Outcome, attacked
@@ -38,7 +39,7 @@ class Spaces:
 
     def foreign(self, client: Client, name: str) -> int:
         """Count the points of a collection that are not what its space makes of their texts."""
-        points: list[calls.Point] = []
+        points: list[Point] = []
         cursor, wrong = "", 0
         while True:
             page = client.scroll(name, limit=1000, cursor=cursor, with_vectors=True)
@@ -112,7 +113,7 @@ def _send(send: Any, call: calls.Call[Any]) -> tuple[str, Any]:
     except grpc.RpcError as error:
         failure: Any = error
         return str(failure.code().name), None
-    return "OK", call.answer.FromString(answer)
+    return "OK", call.response.FromString(answer)
 
 
 def upsert_into_the_next(folder: Path) -> Outcome:

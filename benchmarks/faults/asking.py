@@ -14,7 +14,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
 from attar import wire
-from attar.client.calls import retry_after
+from attar.client.call import retry_after
 from attar.errors import BackendError
 from attar.v1 import embedding_pb2, embedding_pb2_grpc, item_pb2
 

@@ -1,9 +1,11 @@
-"""A graph's operations, layer by layer, from its shapes alone: nothing runs.
+"""Count a graph's operations, layer by layer, from its shapes alone: nothing runs.
 
-What depends on constants or shapes alone costs nothing: it is worked out once. Items have the
-length asked for, so there is no padding to leave out. Bytes are those that would move if nothing
-stayed in a cache: each operator reads its inputs and writes its outputs, and a mere view moves
-nothing.
+What depends on constants or shapes alone costs nothing: it is worked out once. All items have the
+same length, so there is no padding to leave out. Bytes are those that would move if nothing stayed
+in a cache: each operator reads its inputs and writes its outputs, and a view moves nothing.
+
+The counts are written here because no library counts binarized attention, whose products with
+codes of -1 and 1 are additions.
 """
 
 import re
@@ -17,8 +19,9 @@ from onnx import ModelProto, NodeProto, TensorProto, inliner
 
 from attar.errors import InvalidInput
 
+from ..onnx_graph import Graph, attribute
 from .operations import ATTENTIONS, CONVOLUTIONS, NORMS, Operations, projection, work
-from .shapes import ABSENT, MATRIX_PRODUCTS, VIEWS, Value, attribute, constant, follow
+from .shapes import ABSENT, MATRIX_PRODUCTS, VIEWS, Value, constant, follow
 
 Arithmetic: TypeAlias = Literal["float32", "float16", "int8"]
 
@@ -77,8 +80,8 @@ def count(graph: bytes, sizes: Mapping[str, int]) -> Count:
     """
     model = inliner.inline_local_functions(onnx.load_from_string(graph))
     _check(model, sizes)
-    walk = _Walk(model, sizes)
-    for node in model.graph.node:
+    walk = _Walk(Graph(model), sizes)
+    for node in walk.graph.nodes:
         walk.step(node)
     nodes = tuple(
         Node(
@@ -88,7 +91,7 @@ def count(graph: bytes, sizes: Mapping[str, int]) -> Count:
             arithmetic=step.arithmetic,
             operations=step.operations,
         )
-        for step, (layer, attention) in zip(walk.steps, _placed(walk), strict=True)
+        for step, (layer, attention) in zip(walk.steps, _assign_layers(walk), strict=True)
     )
     return Count(nodes=nodes, unknown=dict(walk.unknown))
 
@@ -123,39 +126,37 @@ class _Step:
 
 
 class _Walk:
-    """Goes through a graph once, in its order, learning every value and every operator's work."""
+    """Goes through a graph once, in its order, and collects its values and its operators' work."""
 
-    def __init__(self, model: ModelProto, sizes: Mapping[str, int]) -> None:
+    def __init__(self, graph: Graph, sizes: Mapping[str, int]) -> None:
+        model = graph.model
+        self.graph = graph
         self.steps: list[_Step] = []
         self.unknown: Counter[str] = Counter()
         self.values = {tensor.name: constant(tensor) for tensor in model.graph.initializer}
-        self.makers: dict[str, NodeProto] = {}
-        self.users: dict[str, list[NodeProto]] = {}
         self.active: set[str] = set()  # values behind weights: no masks, no positions
         self.opsets = {opset.domain: opset.version for opset in model.opset_import}
         for value in model.graph.input:
             kind = value.type.tensor_type
             shape = tuple(sizes.get(axis.dim_param, axis.dim_value) for axis in kind.shape.dim)
             self.values.setdefault(value.name, Value(kind=kind.elem_type, shape=shape))
-        for node in model.graph.node:
-            for name in filter(None, node.input):
-                self.users.setdefault(name, []).append(node)
 
     def step(self, node: NodeProto) -> None:
-        """Learn what the node gives, and what it costs."""
+        """Add the node's outputs to the values, and its work to the steps."""
         inputs = self.inputs(node)
         outputs = follow(node, inputs, self.opsets)
         weighted = self.weighted(node)
         active = weighted or any(name in self.active for name in node.input)
         for name, value in zip(node.output, outputs, strict=True):
-            self.values[name], self.makers[name] = value, node
+            self.values[name] = value
             if active:
                 self.active.add(name)
         if node.op_type in VIEWS or all(v.constant or v.data is not None for v in outputs):
             return
-        met = [outputs[0], *(value for value in inputs if value != ABSENT)]
-        done = None if any(value.shape is None for value in met) else work(node, inputs, outputs[0])
-        if done is None:
+        operands = [outputs[0], *(value for value in inputs if value != ABSENT)]
+        known = all(value.shape is not None for value in operands)
+        cost = work(node, inputs, outputs[0]) if known else None
+        if cost is None:
             self.unknown[f"{node.domain}.{node.op_type}".removeprefix(".")] += 1
             return
         mixes = node.op_type in ATTENTIONS or (
@@ -164,7 +165,7 @@ class _Walk:
         step = _Step(
             node=node,
             operations=Operations(
-                multiplications=done[0], additions=done[1], moved=self._moved(node, outputs)
+                multiplications=cost[0], additions=cost[1], moved=self._moved(node, outputs)
             ),
             arithmetic=self._arithmetic(node, (*outputs, *inputs)),
             weighted=weighted,
@@ -179,7 +180,7 @@ class _Walk:
         return [self.values.get(name, ABSENT) for name in node.input]
 
     def weighted(self, node: NodeProto) -> bool:
-        """Tell what parts layers: products with weights, their biases, look-ups and norms."""
+        """Whether a node begins a layer: products with weights, their biases, look-ups, norms."""
         kind, inputs = node.op_type, self.inputs(node)
         if kind in CONVOLUTIONS | NORMS | {"ConvTranspose", "Gemm", "MatMulNBits"}:
             return True
@@ -190,15 +191,15 @@ class _Walk:
             matrix = any(value.constant and len(value.shape or ()) == 2 for value in inputs[:2])
             return matrix and len(inputs[0].shape or ()) <= 3
         if kind == "Add":
-            behind = [self.makers[name] for name in node.input if name in self.makers]
+            producers = [self.graph.producers.get(name) for name in node.input]
             bias = any(value.constant and value.size > 1 for value in inputs)
-            return bias and any(self.weighted(maker) for maker in behind)
+            return bias and any(node is not None and self.weighted(node) for node in producers)
         return False
 
     def source(self, name: str) -> str:
         """Give the name under which a value's numbers lie in memory: its codes, if it has some."""
-        maker = self.makers.get(name)
-        return maker.input[0] if maker and maker.op_type == "DequantizeLinear" else name
+        dequantized = self.graph.producer(name, "DequantizeLinear")
+        return dequantized.input[0] if dequantized else name
 
     def _moved(self, node: NodeProto, outputs: Sequence[Value]) -> int:
         written = sum(value.bytes for value in outputs)
@@ -208,7 +209,7 @@ class _Walk:
         return written + sum(self.values.get(name, ABSENT).bytes for name in names)
 
     def _arithmetic(self, node: NodeProto, values: Sequence[Value]) -> Arithmetic:
-        """Tell what a node computes in; a product of dequantised values runs on their codes."""
+        """Give what a node computes in; a product of dequantised values runs on their codes."""
         codes = all(self.source(name) != name for name in node.input[:2])
         product = node.op_type in {"Conv", "Gemm", *MATRIX_PRODUCTS}
         rounded = node.op_type == "MatMulNBits" and attribute(node, "accuracy_level", 0) == 4
@@ -219,7 +220,7 @@ class _Walk:
 
 
 def _projection(step: _Step, inputs: Sequence[Value]) -> _Step:
-    """Take apart the projections that com.microsoft's Attention does itself."""
+    """Give the projections inside of com.microsoft's Attention as a step of their own."""
     multiplications, additions = projection(inputs)
     return _Step(
         node=step.node,
@@ -233,58 +234,58 @@ def _projection(step: _Step, inputs: Sequence[Value]) -> _Step:
     )
 
 
-def _placed(walk: _Walk) -> list[tuple[str, bool]]:
+def _assign_layers(walk: _Walk) -> list[tuple[str, bool]]:
     """Give each step's layer, and whether it is attention.
 
-    Between weighted operators, steps that pass on activations hang together. Where such a run
-    holds a product of two activations it is attention, named after what its projections share.
+    Steps without weights that pass activations to each other form a group. A group with a product
+    of two activations is attention, named after what its projections share.
     """
-    steps, place = walk.steps, {id(step.node): i for i, step in enumerate(walk.steps)}
+    steps = walk.steps
     layers: list[str] = []
-    run: list[set[int]] = []  # for each step, those that it hangs together with
-    fed: dict[int, list[str]] = {}
+    groups: list[set[int]] = []  # for each step, the steps of its group
+    projections: dict[int, list[str]] = {}  # for each step, the layers it reads from
+    index = {id(step.node): i for i, step in enumerate(steps)}
     for i, step in enumerate(steps):
-        behind = _behind(step.node, walk, place, before=i)
-        inherited = layers[max(behind)] if behind else ""
-        layers.append((step.weighted and _named(step.node, walk)) or inherited or INPUTS)
-        mine = {i}
-        for j in behind if not step.weighted else ():
+        earlier = _earlier(step.node, walk, index, before=i)
+        inherited = layers[max(earlier)] if earlier else ""
+        layers.append((step.weighted and _layer_name(step.node, walk)) or inherited or INPUTS)
+        group = {i}
+        for j in earlier if not step.weighted else ():
             if steps[j].weighted:
-                fed.setdefault(i, []).append(layers[j])
-            elif run[j] is not mine:
-                mine |= run[j]
-                for k in run[j]:
-                    run[k] = mine
-        run.append(mine)
-        for k in mine - {i}:
-            run[k] = mine
-    placed = []
+                projections.setdefault(i, []).append(layers[j])
+            else:
+                group |= groups[j]
+        groups.append(group)
+        for k in group:
+            groups[k] = group
+    assigned = []
     for i, step in enumerate(steps):
-        attention = not step.weighted and any(steps[j].mixes for j in run[i])
-        feeders = [layer for j in sorted(run[i]) for layer in fed.get(j, ())]
-        placed.append((_shared(feeders) if attention else layers[i], attention))
-    return placed
+        attention = not step.weighted and any(steps[j].mixes for j in groups[i])
+        read = [layer for j in sorted(groups[i]) for layer in projections.get(j, ())]
+        assigned.append((_shared(read) if attention else layers[i], attention))
+    return assigned
 
 
-def _behind(node: NodeProto, walk: _Walk, place: Mapping[int, int], *, before: int) -> list[int]:
+def _earlier(node: NodeProto, walk: _Walk, index: Mapping[int, int], *, before: int) -> list[int]:
     """Give the earlier steps whose activations reach a node, through views that cost nothing."""
-    found, todo = [], [name for name in node.input if name in walk.active]
+    steps, todo = [], [name for name in node.input if name in walk.active]
     while todo:
-        maker = walk.makers[todo.pop()]
-        at = place.get(id(maker), -1)
-        if 0 <= at < before:
-            found.append(at)
-        elif at < 0:
-            todo += [name for name in maker.input if name in walk.active]
-    return found
+        producer = walk.graph.producers[todo.pop()]
+        step = index.get(id(producer), -1)
+        if 0 <= step < before:
+            steps.append(step)
+        elif step < 0:
+            todo += [name for name in producer.input if name in walk.active]
+    return steps
 
 
-def _named(node: NodeProto, walk: _Walk) -> str:
+def _layer_name(node: NodeProto, walk: _Walk) -> str:
     """Name a layer by the path of its node, of its weights, or of the bias that is added to it."""
     if "/" in node.name:
         return ".".join(part for part in node.name.split("/")[:-1] if part)
-    adds = [user for user in walk.users.get(node.output[0], ()) if user.op_type == "Add"]
-    for name in (name for one in (node, *adds) for name in one.input):
+    consumers = walk.graph.consumers.get(node.output[0], ())
+    sums = [consumer for consumer in consumers if consumer.op_type == "Add"]
+    for name in (name for reader in (node, *sums) for name in reader.input):
         weights = walk.source(name)
         if walk.values.get(weights, ABSENT).constant and (module := _module(weights)):
             return module

@@ -12,7 +12,7 @@ from .count import Arithmetic, Node
 from .operations import Operations
 
 LABEL = "modelled: arithmetic alone at 45 nm, not measured"
-"""To be printed beside every number of this module."""
+"""To be printed with every number of this module."""
 
 PICOJOULES: Mapping[Arithmetic, tuple[float, float]] = MappingProxyType(
     {"float32": (3.7, 0.9), "float16": (1.1, 0.4), "int8": (0.2, 0.1)}

@@ -14,7 +14,8 @@ from types import MappingProxyType
 
 from onnx import NodeProto
 
-from .shapes import MATRIX_PRODUCTS, VIEWS, Value, attribute
+from ..onnx_graph import attribute
+from .shapes import MATRIX_PRODUCTS, VIEWS, Value
 
 CONVOLUTIONS = frozenset({"Conv", "ConvInteger", "FusedConv", "QLinearConv"})
 ATTENTIONS = frozenset({"Attention", "BinarizedAttention", "MultiHeadAttention"})
@@ -163,7 +164,7 @@ def _binarized(inputs: Sequence[Value]) -> Work | None:
     four bits of the code; as many entries of a table added up, and divided by a weight. For each
     row and head: the table.
     """
-    tokens, anchors, hashes = (inputs[place].shape for place in (0, 2, 4))
+    tokens, anchors, hashes = (inputs[i].shape for i in (0, 2, 4))
     if tokens is None or anchors is None or hashes is None:
         return None
     (heads, depth, count), bits = anchors, hashes[2]

@@ -22,6 +22,8 @@ from onnx.reference import ReferenceEvaluator
 
 from attar.errors import InvalidInput
 
+from ..onnx_graph import attribute
+
 KNOWN = 1024
 """Numbers of a value that is followed through the graph: a shape, an axis, a scalar."""
 
@@ -91,7 +93,7 @@ ABSENT = Value()
 
 
 def constant(tensor: TensorProto) -> Value:
-    """Take a weight."""
+    """Give what is known of a weight."""
     data = numpy_helper.to_array(tensor) if math.prod(tensor.dims) <= KNOWN else None
     return Value(
         kind=tensor.data_type,
@@ -107,9 +109,9 @@ def follow(node: NodeProto, inputs: Sequence[Value], opsets: Mapping[str, int]) 
 
     Raises InvalidInput when the operator cannot take inputs of these shapes.
     """
-    given = [value for value in inputs if value != ABSENT]
+    present = [value for value in inputs if value != ABSENT]
     is_constant = node.op_type == "Constant" or (
-        bool(given) and all(value.constant for value in given)
+        bool(present) and all(value.constant for value in present)
     )
     signs = _signs(node, inputs)
     types = _types(node, inputs, opsets)
@@ -126,14 +128,6 @@ def follow(node: NodeProto, inputs: Sequence[Value], opsets: Mapping[str, int]) 
     ]
 
 
-def attribute(node: NodeProto, name: str, default: Any) -> Any:
-    """Give a node's attribute, or the default that its operator has."""
-    for one in node.attribute:
-        if one.name == name:
-            return helper.get_attribute_value(one)
-    return default
-
-
 def _types(node: NodeProto, inputs: Sequence[Value], opsets: Mapping[str, int]) -> list[Type]:
     """Give each output's type by ONNX's own rules, or by those of com.microsoft and attar."""
     unknown: Type = (TensorProto.UNDEFINED, None)
@@ -141,7 +135,7 @@ def _types(node: NodeProto, inputs: Sequence[Value], opsets: Mapping[str, int]) 
     if any(value.shape is None for value in used.values()):
         return [unknown] * len(node.output)
     if node.op_type == "NonZero":
-        # Of masks it finds what is no padding: all of it, for items have the length asked for.
+        # It counts what is no padding in a mask: every token, for all items have the same length.
         return [(TensorProto.INT64, (len(inputs[0].shape or ()), inputs[0].size))]
     if not defs.has(node.op_type, node.domain):
         shape = _microsoft(node, inputs)
@@ -151,7 +145,7 @@ def _types(node: NodeProto, inputs: Sequence[Value], opsets: Mapping[str, int]) 
         return [first, *[unknown] * (len(node.output) - 1)]
     version = opsets[node.domain or ""]
     try:
-        found = shape_inference.infer_node_outputs(
+        types = shape_inference.infer_node_outputs(
             defs.get_schema(node.op_type, version, node.domain),
             node,
             {n: helper.make_tensor_type_proto(v.kind, v.shape) for n, v in used.items()},
@@ -165,14 +159,14 @@ def _types(node: NodeProto, inputs: Sequence[Value], opsets: Mapping[str, int]) 
             f"the graph cannot run at these sizes: {node.op_type} would meet {shapes}: "
             f"{' '.join(str(error).split())}; ask for a size that it takes"
         ) from None
-    return [_type(found[name]) if name in found else unknown for name in node.output]
+    return [_type(types[name]) if name in types else unknown for name in node.output]
 
 
 def _type(proto: TypeProto) -> Type:
     tensor = proto.tensor_type
     axes = [axis.dim_value if axis.HasField("dim_value") else None for axis in tensor.shape.dim]
-    whole = tensor.HasField("shape") and None not in axes
-    return tensor.elem_type, tuple(axis or 0 for axis in axes) if whole else None
+    known = tensor.HasField("shape") and None not in axes
+    return tensor.elem_type, tuple(axis or 0 for axis in axes) if known else None
 
 
 def _microsoft(node: NodeProto, inputs: Sequence[Value]) -> tuple[int, ...] | None:
@@ -186,8 +180,8 @@ def _microsoft(node: NodeProto, inputs: Sequence[Value]) -> tuple[int, ...] | No
             left[-2:] = left[:-3:-1]
         if attribute(node, "transB", 0):
             right[-2:] = right[:-3:-1]
-        wide = np.broadcast_shapes(tuple(left[:-2]), tuple(right[:-2]))
-        return (*wide, left[-2], right[-1])
+        batch = np.broadcast_shapes(tuple(left[:-2]), tuple(right[:-2]))
+        return (*batch, left[-2], right[-1])
     match kind:
         case "MatMulNBits":
             return (*shapes[0][:-1], attribute(node, "N", 0))
@@ -225,7 +219,7 @@ def _contents(
 
 
 def _signs(node: NodeProto, inputs: Sequence[Value]) -> bool:
-    """Tell whether what a node gives can only be -1, 0 or 1."""
+    """Whether a node's output can only hold -1, 0 and 1."""
     match node.op_type:
         case "Cast" if inputs[0].kind == TensorProto.BOOL:
             return True

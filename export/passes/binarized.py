@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from attar.errors import InvalidInput
 
 from ..calibration import Feed, session
+from ..onnx_graph import Graph, live, rewrite
 from .quantize import quantize_int8
 
 VALUE_STEPS = 127
@@ -42,30 +42,26 @@ def integer_codes(graph: bytes, calibration: Sequence[Feed]) -> bytes:
     """
     if not calibration:
         raise InvalidInput("int8 needs calibration data; pass at least one batch")
-    model = onnx.load_from_string(graph)
-    sums = {code_sum.product.output[0]: code_sum for code_sum in _code_sums(model)}
+    indexed = Graph.read(graph)
+    sums = {code_sum.product.output[0]: code_sum for code_sum in _code_sums(indexed)}
     if not sums:
         raise InvalidInput("the graph has no binarized attention; quantise it as any other graph")
-    scales = _scales(model, sorted({code_sum.values for code_sum in sums.values()}), calibration)
+    values = sorted({code_sum.values for code_sum in sums.values()})
+    scales = _scales(indexed.model, values, calibration)
     nodes: list[NodeProto] = []
-    constants = [
-        numpy_helper.from_array(np.asarray(value), name)
+    constants: dict[str, NDArray[Any]] = {
+        name: np.asarray(value)
         for name, value in (("codes.low", LOW), ("codes.zero", ZERO), ("codes.high", HIGH))
-    ]
-    for node in model.graph.node:
+    }
+    for node in indexed.nodes:
         code_sum = sums.get(node.output[0]) if node.output else None
         if code_sum is None:
             nodes.append(node)
             continue
-        made, scale = _integer_sum(code_sum, scales[code_sum.values])
-        nodes += made
-        constants += scale
-    del model.graph.node[:]
-    model.graph.node.extend(_read(nodes, {value.name for value in model.graph.output}))
-    model.graph.initializer.extend(constants)
-    onnx.checker.check_model(model)
-    serialized: bytes = model.SerializeToString(deterministic=True)
-    return serialized
+        integer_sum, scale = _integer_sum(code_sum, scales[code_sum.values])
+        nodes += integer_sum
+        constants |= scale
+    return rewrite(indexed.model, live(nodes, indexed.outputs), constants)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +73,16 @@ class _CodeSum:
     values: str  # (batch, heads, tokens, depth)
 
 
-def _code_sums(model: ModelProto) -> Iterator[_CodeSum]:
+def _code_sums(graph: Graph) -> Iterator[_CodeSum]:
     """Find MatMul(Transpose(Where(c, 1, -1)), v), as BinarizedAttention exports."""
-    made = {name: node for node in model.graph.node for name in node.output}
-    constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-    for product in model.graph.node:
-        turned = made.get(product.input[0]) if product.op_type == "MatMul" else None
-        if turned is None or turned.op_type != "Transpose":
+    for product in graph.nodes:
+        if product.op_type != "MatMul":
             continue
-        codes = made.get(turned.input[0])
-        if codes is None or codes.op_type != "Where":
+        transposed = graph.producer(product.input[0], "Transpose")
+        codes = transposed and graph.producer(transposed.input[0], "Where")
+        if codes is None:
             continue
-        signs = [constants.get(name) for name in codes.input[1:]]
+        signs = [graph.constants.get(name) for name in codes.input[1:]]
         if all(sign is not None and sign.size == 1 for sign in signs) and [
             float(sign.item()) for sign in signs if sign is not None
         ] == [1.0, -1.0]:
@@ -97,7 +91,7 @@ def _code_sums(model: ModelProto) -> Iterator[_CodeSum]:
 
 def _integer_sum(
     code_sum: _CodeSum, scale: NDArray[np.float32]
-) -> tuple[list[NodeProto], list[TensorProto]]:
+) -> tuple[list[NodeProto], dict[str, NDArray[Any]]]:
     """Write h^T v in integers: uint8 codes, int8 values, an int32 product, one scale a head."""
     out = code_sum.product.output[0]
     heads = len(scale)
@@ -119,7 +113,7 @@ def _integer_sum(
             "Mul", [f"{out}.exact", f"{out}.scales"], [out], name=code_sum.product.name
         ),
     ]
-    return nodes, [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    return nodes, constants
 
 
 def _scales(
@@ -136,13 +130,3 @@ def _scales(
             code_sum = np.abs(value).max(axis=(0, 2, 3))
             greatest[name] = np.maximum(greatest.get(name, np.float32(1e-12)), code_sum)
     return {name: (top / VALUE_STEPS).astype(np.float32) for name, top in greatest.items()}
-
-
-def _read(nodes: Sequence[NodeProto], outputs: set[str]) -> list[NodeProto]:
-    """Leave out nodes whose results nobody reads any more."""
-    needed, kept = set(outputs), list[NodeProto]()
-    for node in reversed(nodes):
-        if needed.intersection(node.output):
-            kept.append(node)
-            needed.update(node.input)
-    return kept[::-1]

@@ -1,15 +1,15 @@
-"""int8 by static calibration: the same numbers on every CPU, whoever shares the batch.
+"""int8 by static calibration: the same numbers on every CPU, whatever else is in the batch.
 
 Weights of matrix products and convolutions become int8 with one scale an output channel, the
 activations that enter them uint8 with one scale fixed by calibration, in standard
-QuantizeLinear/DequantizeLinear pairs that ONNX Runtime fuses into integer kernels.  A convolution's
-output is quantised too, after its ReLU, since the integer kernel gives integers.  Two choices keep
-an item's numbers its own.  Scales are fixed rather than taken from the running batch, so an item
-does not depend on its batch-mates.  Weights use 7 of 8 bits: CPUs without VNNI add two uint8 x int8
-products in 16 bits, which then cannot saturate.  A token table is stored in int8 with one scale a
+QuantizeLinear/DequantizeLinear pairs that ONNX Runtime fuses into integer kernels. A convolution's
+output is quantised too, after its ReLU, since the integer kernel gives integers. Two choices keep
+an item's numbers its own. Scales are fixed rather than taken from the running batch, so an item
+does not depend on its batch-mates. Weights use 7 of 8 bits: CPUs without VNNI add two uint8 x int8
+products in 16 bits, which then cannot saturate. A token table is stored in int8 with one scale a
 column and widened after the look-up.
 
-Not every layer bears it.  `quantize_within` quantises all where that holds the gate, and otherwise
+Some layers lose too much. `quantize_within` quantises all where that holds the gate, and otherwise
 leaves in float the few layers whose quantisation alone moves the embeddings furthest.
 """
 
@@ -18,15 +18,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, helper
 
 from attar.errors import InvalidInput
 
-from ..calibration import Feed, Weights, first_rows, is_product, observe, run
+from ..calibration import Feed, first_rows, is_product, observe, run
 from ..gates import Gate
 from ..measure import cosine
+from ..onnx_graph import Constants, Graph, attribute, changed, rewrite
 from .smoothquant import smooth
 
 WEIGHT_STEPS = 63  # 7 bits: 2 * 255 * 63 < 2**15
@@ -59,19 +59,19 @@ def quantize_within(
 ) -> Quantised:
     """Quantise as many layers as hold the parity `gate` on the `judged` feeds.
 
-    The graph gives one output, the embeddings.  `judged` should be other data than `calibration`,
-    which its ranges fit best.  Where all layers together hold the gate, nothing is searched.
-    Otherwise each is quantised alone, and the fewest of the most damaging are left in float.  Where
-    no number of them is enough, what is given is everything quantised: the gate will refuse it by
-    its figures.  Raises InvalidInput as `quantize_int8` does.
+    The graph gives one output, the embeddings. `judged` should be other data than `calibration`,
+    which its ranges fit best. Where all layers together hold the gate, nothing is searched.
+    Otherwise each is quantised alone, and the fewest of the most damaging are left in float. Where
+    no number of them is enough, every layer is quantised, and the gate will refuse the graph by its
+    figures. Raises InvalidInput as `quantize_int8` does.
     """
     network = _Network.read(graph, calibration)
     every = network.layers
     exact = run(graph, judged)
 
     def spent(feeds: Sequence[Feed], kept: Collection[str]) -> float:
-        given = run(network.quantised(kept), feeds)
-        losses = 1 - cosine(given, exact[: len(given)])
+        embeddings = run(network.quantised(kept), feeds)
+        losses = 1 - cosine(embeddings, exact[: len(embeddings)])
         mean, worst = 1 - gate.cosine_mean, 1 - gate.cosine_worst
         return float(max(losses.mean() / mean, losses.max() / worst))
 
@@ -80,12 +80,12 @@ def quantize_within(
     few = list(first_rows(judged, RANKING_ROWS))
     damage = {layer: spent(few, every - {layer}) for layer in sorted(every)}
     worst = sorted(damage, key=lambda layer: damage[layer], reverse=True)
-    fewest = _least(1, len(worst), lambda count: spent(judged, worst[:count]) <= 1)
+    fewest = _bisect(1, len(worst), lambda count: spent(judged, worst[:count]) <= 1)
     kept = worst[:fewest] if fewest < len(worst) else []
     return Quantised(
         graph=network.quantised(kept),
         layers=len(every) - len(kept),
-        kept={network.called(layer): round(damage[layer], 4) for layer in kept},
+        kept={network.layer_name(layer): round(damage[layer], 4) for layer in kept},
     )
 
 
@@ -110,8 +110,8 @@ def quantize_columns(
     return np.round(weight / scale).astype(np.int8), scale
 
 
-def _least(low: int, high: int, holds: Callable[[int], bool]) -> int:
-    """Find by bisection the least number from `low` that holds; `high` if none below it does."""
+def _bisect(low: int, high: int, holds: Callable[[int], bool]) -> int:
+    """Give the smallest number from `low` on that holds; `high` if none below it does."""
     while low < high:
         middle = (low + high) // 2
         if holds(middle):
@@ -121,28 +121,27 @@ def _least(low: int, high: int, holds: Callable[[int], bool]) -> int:
     return low
 
 
-def _is_convolution(node: NodeProto, weights: Weights) -> bool:
+def _is_convolution(node: NodeProto, weights: Constants) -> bool:
     kernel = weights.get(node.input[1]) if node.op_type == "Conv" else None
     if kernel is None or kernel.dtype != np.float32:
         return False
     return len(node.input) < 3 or not node.input[2] or node.input[2] in weights
 
 
-def _is_table(node: NodeProto, weights: Weights) -> bool:
+def _is_table(node: NodeProto, weights: Constants) -> bool:
     table = weights.get(node.input[0]) if node.op_type == "Gather" else None
     return table is not None and table.ndim == 2 and table.dtype == np.float32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Network:
-    """A float32 graph, its constants, and the calibrated range of every value to be quantised.
+    """A float32 graph, and the calibrated range of every value to be quantised.
 
     `layers` are named by their outputs; `closing` gives for each convolution's output the value
     that is quantised in its place: that after its only consumer, if this is a ReLU or a clip.
     """
 
-    model: ModelProto
-    weights: Weights
+    graph: Graph
     layers: frozenset[str]
     closing: Mapping[str, str]
     ranges: Ranges
@@ -150,12 +149,11 @@ class _Network:
 
     @staticmethod
     def read(graph: bytes, calibration: Sequence[Feed]) -> "_Network":
-        """Find what can be quantised, and calibrate it."""
-        model = onnx.load_from_string(smooth(graph, calibration))
-        weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-        nodes = model.graph.node
+        """Find the layers that can be quantised, and calibrate them."""
+        network = Graph.read(smooth(graph, calibration))
+        nodes, weights = network.nodes, network.constants
         products = [n for n in nodes if is_product(n, weights)]
-        closing = _closing(model, [n for n in nodes if _is_convolution(n, weights)])
+        closing = _closing(network, [n for n in nodes if _is_convolution(n, weights)])
         convolutions = [n for n in nodes if n.output[0] in closing]
         tables = [n for n in nodes if _is_table(n, weights)]
         if not products and not convolutions:
@@ -164,40 +162,39 @@ class _Network:
                 "would change nothing; leave it out"
             )
         entering = {node.input[0] for node in (*products, *convolutions)}
-        ranges, means = _seen(
-            model,
+        ranges, means = _calibrate(
+            network,
             sorted(entering | set(closing.values())),
             {node.input[0] for node in convolutions},
             calibration,
         )
         return _Network(
-            model=model,
-            weights=weights,
+            graph=network,
             layers=frozenset(node.output[0] for node in (*products, *convolutions, *tables)),
             closing=closing,
             ranges=ranges,
             means=means,
         )
 
-    def called(self, layer: str) -> str:
+    def layer_name(self, layer: str) -> str:
         """Name a layer by its weights or, since a product's may have lost theirs, by its bias."""
-        for node in self.model.graph.node:
+        for node in self.graph.nodes:
             added = layer in node.input and node.op_type == "Add"
             if added or layer in node.output:
                 for name in node.input:
-                    if name in self.weights and name.endswith((".weight", ".bias")):
+                    if name in self.graph.constants and name.endswith((".weight", ".bias")):
                         return name.rpartition(".")[0]
         return layer
 
     def quantised(self, kept: Collection[str]) -> bytes:
         """Give the graph with every layer in int8 but those `kept`."""
-        rewriter = _Rewriter(self.weights, self.ranges, self.means)
-        chosen = self.layers - set(kept)
-        coded = {value for out, value in self.closing.items() if out in chosen}
+        rewriter = _Rewriter(self.graph.constants, self.ranges, self.means)
+        integers = self.layers - set(kept)
+        coded = {value for out, value in self.closing.items() if out in integers}
         nodes: list[NodeProto] = []
-        for original in self.model.graph.node:
+        for original in self.graph.nodes:
             node = rewriter.renamed(original)
-            if original.output[0] not in chosen:
+            if original.output[0] not in integers:
                 nodes.append(node)
             elif node.op_type == "Gather":
                 nodes += rewriter.table(node)
@@ -205,48 +202,31 @@ class _Network:
                 nodes += rewriter.convolution(node, original.input[0])
             else:
                 nodes += rewriter.product(node, original.input[0])
-            nodes += [made for out in node.output if out in coded for made in rewriter.code(out)]
-        return self._with(nodes, rewriter.constants)
-
-    def _with(self, nodes: Sequence[NodeProto], constants: Mapping[str, TensorProto]) -> bytes:
-        used = {name for node in nodes for name in node.input}
-        model = ModelProto()
-        model.CopyFrom(self.model)
-        del model.graph.node[:], model.graph.initializer[:]
-        model.graph.node.extend(nodes)
-        model.graph.initializer.extend(t for t in self.model.graph.initializer if t.name in used)
-        model.graph.initializer.extend(constants.values())
-        onnx.checker.check_model(model)
-        serialized: bytes = model.SerializeToString(deterministic=True)
-        return serialized
+            nodes += [new for out in node.output if out in coded for new in rewriter.code(out)]
+        return rewrite(self.graph.model, nodes, rewriter.constants)
 
 
-def _closing(model: ModelProto, convolutions: Sequence[NodeProto]) -> dict[str, str]:
+def _closing(graph: Graph, convolutions: Sequence[NodeProto]) -> dict[str, str]:
     """Give the value to quantise after each convolution whose output the graph does not give."""
-    readers: dict[str, list[NodeProto]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    given = {value.name for value in model.graph.output}
     closing = {}
     for node in convolutions:
         (out,) = node.output
-        only = readers.get(out, [])
-        clipped = len(only) == 1 and only[0].op_type in ("Relu", "Clip") and out not in given
-        value = only[0].output[0] if clipped else out
-        if value not in given:
+        consumer = graph.only_consumer(out)
+        clipped = consumer is not None and consumer.op_type in ("Relu", "Clip")
+        value = consumer.output[0] if consumer is not None and clipped else out
+        if value not in graph.outputs:
             closing[out] = value
     return closing
 
 
-def _seen(
-    model: ModelProto, names: Sequence[str], averaged: Collection[str], calibration: Sequence[Feed]
+def _calibrate(
+    graph: Graph, names: Sequence[str], averaged: Collection[str], calibration: Sequence[Feed]
 ) -> tuple[dict[str, tuple[float, float]], dict[str, NDArray[np.float64]]]:
     """Give values' ranges over the feeds, zero included, and the means of some values' channels."""
     low, high = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
     sums: dict[str, NDArray[np.float64]] = {}
     rows = dict.fromkeys(averaged, 0)
-    for name, value in observe(model, names, calibration):
+    for name, value in observe(graph.model, names, calibration):
         low[name] = min(low[name], float(value.min()))
         high[name] = max(high[name], float(value.max()))
         if name in averaged:
@@ -262,11 +242,11 @@ def _per_channel(scale: NDArray[np.float32], axes: int) -> NDArray[np.float32]:
 
 
 def _response(kernel: NDArray[np.floating[Any]], means: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give what a kernel (out, in / groups, ...) makes of channels (in,) that are constant."""
+    """Give the output channels of a kernel (out, in / groups, ...) for constant channels (in,)."""
     summed = kernel.reshape(*kernel.shape[:2], -1).sum(axis=2, dtype=np.float64)
     groups = len(means) // summed.shape[1]
-    parted = summed.reshape(groups, -1, summed.shape[1]), means.reshape(groups, -1)
-    response: NDArray[np.float64] = np.einsum("goi,gi->go", *parted).reshape(-1)
+    operands = summed.reshape(groups, -1, summed.shape[1]), means.reshape(groups, -1)
+    response: NDArray[np.float64] = np.einsum("goi,gi->go", *operands).reshape(-1)
     return response
 
 
@@ -274,23 +254,20 @@ class _Rewriter:
     """Turns nodes into their quantised form and collects the constants they need."""
 
     def __init__(
-        self, weights: Weights, ranges: Ranges, means: Mapping[str, NDArray[np.float64]]
+        self, weights: Constants, ranges: Ranges, means: Mapping[str, NDArray[np.float64]]
     ) -> None:
         self._weights = weights
         self._ranges = ranges
         self._means = means
         self._coded: dict[str, str] = {}
-        self.constants: dict[str, TensorProto] = {}
+        self.constants: dict[str, NDArray[Any]] = {}
 
     def renamed(self, node: NodeProto) -> NodeProto:
-        """Give a node that reads what stands in place of the values that are coded."""
-        copy = NodeProto()
-        copy.CopyFrom(node)
-        copy.input[:] = [self._coded.get(name, name) for name in node.input]
-        return copy
+        """Give a node that reads the rounded values in place of those that are coded."""
+        return changed(node, inputs=[self._coded.get(name, name) for name in node.input])
 
     def code(self, name: str) -> list[NodeProto]:
-        """Put DQ(Q(value)) in place of a value for all who read it from here on."""
+        """Put DQ(Q(value)) in place of a value, for all nodes that follow."""
         nodes, code = self._quantised(name)
         self._coded[name] = f"{name}.rounded"
         return [*nodes, helper.make_node("DequantizeLinear", code, [self._coded[name]])]
@@ -299,7 +276,7 @@ class _Rewriter:
         """Turn x @ W into DQ(Q(x)) @ DQ(W8); x is quantised once however many it enters."""
         out = node.output[0]
         nodes, code = self._quantised(x)
-        turned = any(a.name == "transB" and a.i for a in node.attribute)
+        turned = bool(attribute(node, "transB", 0))
         biased = node.op_type == "Gemm" and len(node.input) > 2
         raw = f"{out}.raw" if biased else out
         matrix = self._weight(node.input[1], steps=WEIGHT_STEPS, turned=turned)
@@ -320,7 +297,7 @@ class _Rewriter:
         """
         out = node.output[0]
         nodes, code = self._quantised(x)
-        entering = float(numpy_helper.to_array(self.constants[code[1]]))
+        entering = float(self.constants[code[1]])
         kernel = self._weights[node.input[1]]
         bias = np.zeros(len(kernel))
         if len(node.input) > 2 and node.input[2]:
@@ -345,10 +322,7 @@ class _Rewriter:
             ]
             nodes.append(helper.make_node("DequantizeLinear", affine, [f"{out}.{part}"], axis=0))
         nodes.append(helper.make_node("DequantizeLinear", code, [f"{out}.x"]))
-        made = NodeProto()
-        made.CopyFrom(node)
-        made.input[:] = [f"{out}.x", f"{out}.w", f"{out}.b"]
-        return [*nodes, made]
+        return [*nodes, changed(node, inputs=[f"{out}.x", f"{out}.w", f"{out}.b"])]
 
     def table(self, node: NodeProto) -> list[NodeProto]:
         """Turn table[ids] into DQ(table8[ids]): only the rows looked up are ever widened."""
@@ -362,7 +336,7 @@ class _Rewriter:
         ]
 
     def _quantised(self, name: str) -> tuple[list[NodeProto], list[str]]:
-        """Name a value's codes, scale and zero, with the node that makes them if none does yet."""
+        """Name a value's codes, scale and zero; give the node that makes them if it is new."""
         code = [f"{name}.int8", f"{name}.scale", f"{name}.zero"]
         if code[1] in self.constants:
             return [], code
@@ -384,5 +358,5 @@ class _Rewriter:
         ]
 
     def _constant(self, name: str, value: NDArray[Any] | np.generic) -> str:
-        self.constants[name] = numpy_helper.from_array(np.asarray(value), name)
+        self.constants[name] = np.asarray(value)
         return name

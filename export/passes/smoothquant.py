@@ -10,15 +10,14 @@ and evens the channels out.  The paper folds 1 / s into the layer before; here i
 multiplication in front of the product, since a layer norm's output also feeds the residual.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import NodeProto, helper
 
 from ..calibration import Feed, is_product, observe
+from ..onnx_graph import Graph, changed, rewrite
 
 STRENGTH = 0.8
 """The paper's a, its alpha: more of the load belongs in weights that have a scale a column.
@@ -34,17 +33,20 @@ def smooth(graph: bytes, calibration: Sequence[Feed]) -> bytes:
     A product is smoothed where its matrix enters no other node. Raises InvalidInput when there is
     nothing to calibrate on.
     """
-    model = onnx.load_from_string(graph)
-    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    uses = Counter(name for node in model.graph.node for name in node.input)
+    indexed = Graph.read(graph)
+    weights = indexed.constants
     entered: dict[str, list[str]] = {}  # a value: the matrices that it is multiplied with
-    for node in model.graph.node:
-        if node.op_type == "MatMul" and is_product(node, weights) and uses[node.input[1]] == 1:
+    for node in indexed.nodes:
+        if (
+            node.op_type == "MatMul"
+            and is_product(node, weights)
+            and len(indexed.consumers[node.input[1]]) == 1
+        ):
             entered.setdefault(node.input[0], []).append(node.input[1])
     if not entered:
         return graph
     largest: dict[str, NDArray[np.float32]] = {}
-    for name, value in observe(model, sorted(entered), calibration):
+    for name, value in observe(indexed.model, sorted(entered), calibration):
         channels = np.abs(value.reshape(-1, value.shape[-1])).max(axis=0, initial=LEAST)
         largest[name] = np.maximum(largest.get(name, channels), channels)
     constants: dict[str, NDArray[np.float32]] = {}
@@ -53,7 +55,7 @@ def smooth(graph: bytes, calibration: Sequence[Feed]) -> bytes:
         constants[f"{name}.inverse"] = (1 / scale).astype(np.float32)
         for matrix in matrices:
             constants[matrix] = (weights[matrix] * scale[:, None]).astype(np.float32)
-    return _rewritten(model, constants)
+    return _rewritten(indexed, constants)
 
 
 def _scale(
@@ -66,27 +68,18 @@ def _scale(
     return scale
 
 
-def _rewritten(
-    model: ModelProto,
-    constants: Mapping[str, NDArray[np.float32]],
-) -> bytes:
+def _rewritten(graph: Graph, constants: Mapping[str, NDArray[np.float32]]) -> bytes:
     """Put the multiplications in front of the products, and the new constants in place."""
     nodes: list[NodeProto] = []
     smoothed: set[str] = set()
-    for node in model.graph.node:
+    for node in graph.nodes:
         if node.op_type == "MatMul" and node.input[1] in constants:
             name = node.input[0]
             if name not in smoothed:
                 inverse = f"{name}.inverse"
                 nodes.append(helper.make_node("Mul", [name, inverse], [f"{name}.smooth"]))
                 smoothed.add(name)
-            node.input[0] = f"{name}.smooth"
-        nodes.append(node)
-    kept = [tensor for tensor in model.graph.initializer if tensor.name not in constants]
-    del model.graph.node[:], model.graph.initializer[:]
-    model.graph.node.extend(nodes)
-    model.graph.initializer.extend(
-        [*kept, *(numpy_helper.from_array(value, name) for name, value in constants.items())]
-    )
-    serialized: bytes = model.SerializeToString(deterministic=True)
-    return serialized
+            nodes.append(changed(node, inputs=[f"{name}.smooth", *node.input[1:]]))
+        else:
+            nodes.append(node)
+    return rewrite(graph.model, nodes, constants)

@@ -8,15 +8,15 @@ calibration data in which, unlike DynamicQuantizeLinear's one scale for a whole 
 does not depend on its batch-mates.
 """
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, helper
 
 from attar.errors import InvalidInput
+
+from ..onnx_graph import Constants, Graph, rewrite
 
 BLOCK = 32
 _ACCURACY = {"float32": 1, "int8": 4}  # MatMulNBits' accuracy_level: what it multiplies in
@@ -30,11 +30,11 @@ def quantize_weights(graph: bytes, *, bits: Literal[4, 8], accuracy: Accuracy) -
     `accuracy` is what products are computed in. Raises InvalidInput when the graph has no product
     with a constant matrix.
     """
-    model = onnx.load_from_string(graph)
-    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    indexed = Graph.read(graph)
+    weights = indexed.constants
     nodes: list[NodeProto] = []
-    constants: dict[str, TensorProto] = {}
-    for node in model.graph.node:
+    constants: dict[str, NDArray[Any]] = {}
+    for node in indexed.nodes:
         if node.op_type == "MatMul" and _is_matrix(weights.get(node.input[1])):
             nodes.append(_product(node, weights, constants, bits, accuracy))
         elif node.op_type == "Gather" and _is_matrix(weights.get(node.input[0])):
@@ -46,15 +46,7 @@ def quantize_weights(graph: bytes, *, bits: Literal[4, 8], accuracy: Accuracy) -
             "the graph has no product with a constant matrix, so there are no weights to quantise; "
             "leave the variant out"
         )
-    used = {name for node in nodes for name in node.input}
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
-    del model.graph.node[:], model.graph.initializer[:]
-    model.graph.node.extend(nodes)
-    model.graph.initializer.extend([*kept, *constants.values()])
-    if all(opset.domain != "com.microsoft" for opset in model.opset_import):
-        model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-    serialized: bytes = model.SerializeToString(deterministic=True)
-    return serialized
+    return rewrite(indexed.model, nodes, constants, domain="com.microsoft")
 
 
 def quantize_blocks(
@@ -83,8 +75,8 @@ def _is_matrix(weight: NDArray[Any] | None) -> bool:
 
 def _product(
     node: NodeProto,
-    weights: Mapping[str, NDArray[Any]],
-    constants: dict[str, TensorProto],
+    weights: Constants,
+    constants: dict[str, NDArray[Any]],
     bits: int,
     accuracy: Accuracy,
 ) -> NodeProto:
@@ -108,8 +100,8 @@ def _product(
 
 def _table(
     node: NodeProto,
-    weights: Mapping[str, NDArray[Any]],
-    constants: dict[str, TensorProto],
+    weights: Constants,
+    constants: dict[str, NDArray[Any]],
     bits: int,
 ) -> NodeProto:
     """Turn table[ids] into GatherBlockQuantized: only the rows looked up are ever widened."""
@@ -131,7 +123,7 @@ def _table(
 def _constants(
     name: str,
     rows: NDArray[np.float32],
-    constants: dict[str, TensorProto],
+    constants: dict[str, NDArray[Any]],
     bits: int,
     *,
     flat: bool = False,
@@ -144,7 +136,7 @@ def _constants(
             codes = codes.reshape(len(rows), -1)[:, : rows.shape[1]]
         packed = [_pack(codes, bits), scale, _pack(zero, bits)]
         for key, value in zip(names, packed, strict=True):
-            constants[key] = numpy_helper.from_array(np.ascontiguousarray(value), key)
+            constants[key] = np.ascontiguousarray(value)
     return names
 
 

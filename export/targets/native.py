@@ -2,12 +2,12 @@
 
 A rewrite of a graph with binarized attention, in float or in int8, by patterns: what lies between
 the projections and the output projection, some forty standard operators as torch exports them,
-becomes one node. Attention that is not understood, such as EcoFormer's released form, is left
-alone. Values enter in float even where the graph sums them in int8: the operator adds floats, and
+becomes one node. Attention of another pattern, such as EcoFormer's released form, is left as
+it is. Values enter in float even where the graph sums them in int8: the operator adds floats, and
 rounding them first would only be one more pass.
 
-A file so written needs the library attar-native beside ONNX Runtime, so it is a variant beside the
-standard one, and its manifest names the library.
+The graph needs the library attar-native, so it is a variant next to the standard one, and the
+manifest names the library.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,17 +15,16 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
-import onnx
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, helper
 
 from attar.errors import InvalidInput, NotSupported
 from attar.native import DOMAIN, LIBRARY, library_path
 
 from ..bundling import Candidate
-from ..cost.shapes import attribute
+from ..onnx_graph import Constants, Graph, attribute, live, rewrite, stated
 
 NATIVE = ("binarized_native", "binarized_int8_native")
-"""The variants: each is another one, which it is named after, with the operator in its graph."""
+"""The variants: each is the variant that it is named after, with the operator in its graph."""
 
 OPERATOR = "BinarizedAttention"
 MOST_BITS = 32  # what the operator packs a code into
@@ -102,10 +101,10 @@ _CONSTANTS = {"two": 2.0, "zero": 0.0, "plus": 1.0, "minus": -1.0, "less_two": -
 
 def refuse_without_library(variants: Sequence[str]) -> None:
     """Raise NotSupported for a native variant where attar-native is absent: it runs to be gated."""
-    asked = [name for name in NATIVE if name in variants]
-    if asked and library_path(LIBRARY) is None:
+    native = [name for name in NATIVE if name in variants]
+    if native and library_path(LIBRARY) is None:
         raise NotSupported(
-            f"variant {asked[0]} needs the library {LIBRARY}, which this machine lacks; "
+            f"variant {native[0]} needs the library {LIBRARY}, which this machine lacks; "
             f"pip install {LIBRARY}, or leave the variant out"
         )
 
@@ -113,13 +112,13 @@ def refuse_without_library(variants: Sequence[str]) -> None:
 def native_candidates(
     variants: Sequence[str], candidates: Sequence[Candidate]
 ) -> tuple[Candidate, ...]:
-    """Make the native variants that are asked for, each of the candidate that it is named after.
+    """Make the native ones of `variants`, each of the candidate that it is named after.
 
-    Raises InvalidInput when that one is not there.
+    Raises InvalidInput when there is no such candidate.
     """
     standard = {f"{candidate.name}_native": candidate for candidate in candidates}
-    asked = [name for name in NATIVE if name in variants]
-    for name in asked:
+    native = [name for name in NATIVE if name in variants]
+    for name in native:
         if name not in standard:
             raise InvalidInput(
                 f"{name} is {name.removesuffix('_native')} with a native operator, and that is not "
@@ -132,44 +131,40 @@ def native_candidates(
             graph=use_native(standard[name].graph),
             library=LIBRARY,
         )
-        for name in asked
+        for name in native
     )
 
 
 def use_native(graph: bytes) -> bytes:
-    """Put the native operator in place of every binarized attention that is understood.
+    """Put the native operator in place of every binarized attention of a known pattern.
 
     Raises InvalidInput when there is none.
     """
-    model = onnx.load_from_string(graph)
-    reader = _Reader(model)
-    found = {node.output[0]: reader.attention(node.output[0]) for node in model.graph.node}
-    nodes = {out: _node(out, names, reader.weights) for out, names in found.items() if names}
-    if not nodes:
+    reader = _Reader(Graph.read(graph))
+    constants = reader.graph.constants
+    matches = {node.output[0]: reader.attention(node.output[0]) for node in reader.graph.nodes}
+    attentions = {out: names for out, names in matches.items() if names}
+    if not attentions:
         raise InvalidInput(
             "no binarized attention that attar-native knows was found in the graph, so the variant "
             "would change nothing; leave it out"
         )
-    sigmas = [
-        numpy_helper.from_array(reader.weights[names["width"]] / np.float32(-2), f"{out}.sigma")
-        for out, names in found.items()
-        if names and names["width"] in reader.weights
-    ]
-    model.graph.initializer.extend(sigmas)
-    _replace(model, nodes)
-    model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
-    serialized: bytes = model.SerializeToString(deterministic=True)
-    return serialized
+    replacements = {out: _node(out, names, constants) for out, names in attentions.items()}
+    sigmas = {
+        f"{out}.sigma": constants[names["width"]] / np.float32(-2)
+        for out, names in attentions.items()
+        if names["width"] in constants
+    }
+    model = reader.graph.model
+    nodes = live(reader.graph.nodes, reader.graph.outputs, replacements)
+    return rewrite(model, nodes, sigmas, values=stated(model, nodes), domain=DOMAIN)
 
 
 class _Reader:
-    """A graph by who makes each value."""
+    """Finds binarized attention in a graph."""
 
-    def __init__(self, model: ModelProto) -> None:
-        self._maker = {name: node for node in model.graph.node for name in node.output}
-        self.weights = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-        values = (*model.graph.input, *model.graph.value_info)
-        self._kinds = {value.name: value.type.tensor_type.elem_type for value in values}
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
 
     def attention(self, out: str) -> Mapping[str, str] | None:
         """Give the names of an attention's values, if `out` is what one gives."""
@@ -179,7 +174,7 @@ class _Reader:
         if names is None:
             return None
         names = self._all(names, _MASKED) or self._all(names, _UNMASKED)
-        if names is not None and names["width"] not in self.weights:
+        if names is not None and names["width"] not in self.graph.constants:
             names = self._all(names, _OWN_SIGMA)
         return names if names is not None and self._holds(names) else None
 
@@ -203,22 +198,22 @@ class _Reader:
         if isinstance(pattern, str):
             return {**names, pattern: value} if names.get(pattern, value) == value else None
         if isinstance(pattern, list):
-            met = (self._match(one, value, names) for one in pattern)
-            return next((solved for solved in met if solved is not None), None)
+            matches = (self._match(choice, value, names) for choice in pattern)
+            return next((match for match in matches if match is not None), None)
         kind, *inputs = pattern
-        node = self._maker.get(value)
+        node = self.graph.producers.get(value)
         if node is None or _kind(node) != kind or len(node.input) < len(inputs):
             return None
         solved: Mapping[str, str] | None = names
-        for inner, made in zip(inputs, node.input, strict=False):
-            solved = None if solved is None else self._match(inner, made, solved)
+        for inner, name in zip(inputs, node.input, strict=False):
+            solved = None if solved is None else self._match(inner, name, solved)
         return solved
 
     def _holds(self, names: Mapping[str, str]) -> bool:
-        """Tell whether the constants are what the formula has, and within the operator's reach."""
-        constants = {name: self.weights.get(value) for name, value in names.items()}
+        """Whether the constants are those of the formula, and the operator can take them."""
+        constants = {name: self.graph.constants.get(value) for name, value in names.items()}
         numbers = all(
-            (found := constants[name]) is not None and found.size == 1 and found.item() == number
+            (value := constants[name]) is not None and value.size == 1 and value.item() == number
             for name, number in _CONSTANTS.items()
             if name in constants
         )
@@ -231,7 +226,8 @@ class _Reader:
             and beta.size == 1
             and hashes is not None
             and hashes.shape[2] <= MOST_BITS
-            and self._kinds.get(names.get("mask", ""), TensorProto.BOOL) == TensorProto.BOOL
+            and self.graph.element_type(names.get("mask", ""))
+            in (TensorProto.BOOL, TensorProto.UNDEFINED)
         )
 
 
@@ -242,32 +238,14 @@ def _kind(node: NodeProto) -> str:
     return " ".join(map(str, ("Transpose", *attribute(node, "perm", ()))))
 
 
-def _node(out: str, names: Mapping[str, str], weights: Mapping[str, Any]) -> NodeProto:
+def _node(out: str, names: Mapping[str, str], constants: Constants) -> NodeProto:
     """Write the operator's node; its inputs are explained in native/src/operator.cpp."""
     learned = [names[name] for name in ("query_key", "value", "anchors", "mean", "hash")]
-    sigma = f"{out}.sigma" if names["width"] in weights else ""
+    sigma = f"{out}.sigma" if names["width"] in constants else ""
     return helper.make_node(
         OPERATOR,
         [*learned, sigma, names.get("mask", "")],
         [out],
         domain=DOMAIN,
-        beta=weights[names["beta"]].item(),
+        beta=constants[names["beta"]].item(),
     )
-
-
-def _replace(model: ModelProto, nodes: Mapping[str, NodeProto]) -> None:
-    """Put each node where its result was made, and drop what nobody reads then."""
-    graph = model.graph
-    needed, kept = {value.name for value in graph.output}, list[NodeProto]()
-    for original in reversed(graph.node):
-        if needed.intersection(original.output):
-            node = nodes.get(original.output[0], original)
-            needed.update(node.input)
-            kept.append(node)
-    made = {name for node in kept for name in node.output}
-    weights = [tensor for tensor in graph.initializer if tensor.name in needed]
-    shapes = [value for value in graph.value_info if value.name in made]
-    del graph.node[:], graph.initializer[:], graph.value_info[:]
-    graph.node.extend(reversed(kept))
-    graph.initializer.extend(weights)
-    graph.value_info.extend(shapes)

@@ -3,7 +3,7 @@
 A text bundle gives two models.  NAME, of the Python backend, takes texts (BYTES) and is the one to
 call; NAME_graph, of the ONNX Runtime backend, takes token ids and mask.  Texts are ragged, and
 Triton's batcher joins only requests of one shape.  So an ensemble of tokenizer and graph would
-batch almost nothing: once tokenised, every request has a shape of its own.  Here requests are
+batch almost nothing: once tokenised, every request has another shape.  Here requests are
 joined while they are texts, all of shape [1]; then NAME tokenises the lot, sorts it by length and
 pads like with like.  On a CPU it runs the graph itself, as `attar.load` does, so that no tensor
 crosses a process; on a GPU it calls NAME_graph, Triton's business logic scripting.  A tensor bundle
@@ -24,7 +24,7 @@ from attar.manifest import Manifest, TensorSpec
 Device: TypeAlias = Literal["cpu", "gpu"]
 
 MAX_BATCH = 64
-MAX_QUEUE = 1024  # requests: more are refused at once rather than late
+MAX_QUEUE = 1024  # requests: more are refused immediately rather than late
 
 BATCH_TOKENS: Mapping[Device, int] = {"cpu": 1024, "gpu": 16384}
 """Padded tokens in one run of the graph: a CPU's caches, and enough to fill a GPU."""
@@ -189,7 +189,7 @@ def _dims(spec: TensorSpec) -> list[int]:
 
 
 def _scheduling(*, versions: int) -> Message:
-    """Batch by back-pressure: what queued while an instance was busy, and no timer beside it."""
+    """Batch by back-pressure: what queued while an instance was busy, without a timer."""
     policy = {"max_queue_size": MAX_QUEUE, "allow_timeout_override": True}
     return {
         "dynamic_batching": {"default_queue_policy": policy},

@@ -1,6 +1,6 @@
 """Texts in, embeddings out: the model that Triton's Python backend runs.
 
-`attar export-triton` copies this file into a repository with the bundle beside it.
+`attar export-triton` copies this file into a repository, next to the bundle.
 Triton's Python needs attar installed, which is numpy, onnxruntime and tokenizers; the host step and
 the run are attar's own, so the numbers are those of `attar.load`.  A request's parameter `role`
 picks the prompt, "passage" or "query".  One bad request fails alone.
@@ -21,7 +21,7 @@ from attar.runtime import load
 
 
 class TritonPythonModel:
-    """One instance, in a process of its own."""
+    """One instance, in its own process."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Open the bundle; start a session unless another model runs the graph."""
@@ -53,7 +53,7 @@ class TritonPythonModel:
                 spans.append(pb.TritonError(str(error), pb.TritonError.INVALID_ARG))
         try:
             vectors = self._embed(rows)
-        except Exception as error:  # noqa: BLE001 -- told to the callers, and the instance lives on
+        except Exception as error:  # noqa: BLE001 -- sent to the callers; the instance goes on
             failure = pb.TritonError(str(error), pb.TritonError.INTERNAL)
             spans = [failure if isinstance(span, slice) else span for span in spans]
             vectors = np.empty((0, 0), np.float32)

@@ -22,6 +22,7 @@ from attar.client import calls
 from attar.errors import Overloaded
 from attar.server.errors import to_status
 from attar.v1 import collections_pb2, info_pb2
+from attar.values import Indexed, SearchResults
 from benchmarks.support.bundles import tiny_tensor_bundle
 from benchmarks.support.servers import free_port, serving, settings
 
@@ -88,7 +89,7 @@ def refuse(error: Exception) -> Callable[[int, Any], bytes]:
 
 
 def public(kind: type) -> dict[str, Any]:
-    return {name: member for name, member in vars(kind).items() if not name.startswith("_")}
+    return {name: getattr(kind, name) for name in dir(kind) if not name.startswith("_")}
 
 
 def test_both_clients_have_the_same_methods_with_the_same_arguments() -> None:
@@ -218,8 +219,8 @@ def test_an_upsert_that_meets_its_deadline_names_what_sends_less_a_call(client: 
 
 
 def test_help_says_what_a_method_returns() -> None:
-    assert inspect.signature(Client.search).return_annotation is calls.SearchResults
-    assert inspect.signature(AsyncClient.models).return_annotation == tuple[calls.Indexed, ...]
+    assert inspect.signature(Client.search).return_annotation is SearchResults
+    assert inspect.signature(AsyncClient.models).return_annotation == tuple[Indexed, ...]
 
 
 def test_a_stream_gives_each_batch_in_order(client: Client) -> None:
@@ -382,7 +383,7 @@ BUSY = pytest.mark.parametrize(
 def test_a_busy_server_is_asked_again_until_it_answers(
     refusal: Callable[[int, Any], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("attar.client.LONGEST_PAUSE_S", 0.02)
+    monkeypatch.setattr("attar.client.retries.LONGEST_PAUSE_S", 0.02)
 
     def answer(attempt: int, context: Any) -> bytes:
         if attempt < 9:
@@ -398,8 +399,8 @@ def test_a_busy_server_is_asked_again_until_it_answers(
 def test_a_busy_server_is_asked_until_the_deadline(
     refusal: Callable[[int, Any], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("attar.client.FIRST_PAUSE_S", 0.02)
-    monkeypatch.setattr("attar.client.LONGEST_PAUSE_S", 0.04)
+    monkeypatch.setattr("attar.client.retries.FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr("attar.client.retries.LONGEST_PAUSE_S", 0.04)
     with failing(refusal) as (server, target), Client(target) as client:
         began = time.monotonic()
         with pytest.raises(attar.Overloaded):
@@ -445,7 +446,7 @@ def test_a_client_that_is_closed_ends_the_pauses_of_its_calls() -> None:
 def test_callers_beyond_a_rate_are_all_answered_in_the_end(
     quantity: str, bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("attar.client.LONGEST_PAUSE_S", 0.2)
+    monkeypatch.setattr("attar.client.retries.LONGEST_PAUSE_S", 0.2)
     key, keys = "0123456789abcdef", tmp_path / "keys.toml"
     keys.write_text(
         f'[[keys]]\nname = "a"\nkey = "{key}"\nscopes = ["infer"]\n{quantity}_per_s = 16\n'
@@ -460,7 +461,7 @@ def test_callers_beyond_a_rate_are_all_answered_in_the_end(
 async def test_large_calls_at_once_are_all_answered_where_few_have_room(
     bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("attar.client.LONGEST_PAUSE_S", 0.1)
+    monkeypatch.setattr("attar.client.retries.LONGEST_PAUSE_S", 0.1)
     texts = ["the cat sat on the mat"] * 200
     chosen = settings(bundle_path, data_dir=tmp_path / "data", max_working_bytes=2**18)
     with serving(chosen) as target:
@@ -533,7 +534,7 @@ def test_another_kind_of_server_is_told_from_attar() -> None:
 
 
 async def test_the_async_client_retries_as_the_other_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("attar.client.LONGEST_PAUSE_S", 0.1)
+    monkeypatch.setattr("attar.client.retries.LONGEST_PAUSE_S", 0.1)
     with failing(refuse(Overloaded("busy"))) as (server, target):
         async with AsyncClient(target) as client:
             with pytest.raises(attar.Overloaded):

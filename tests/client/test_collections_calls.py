@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from attar import AsyncClient, Client
 from attar.client import calls
-from attar.client.calls import Point, SearchResults
 from attar.errors import AlreadyExists, InputTooLong, InvalidInput, LimitReached, NotFound
+from attar.values import Point, SearchResults
 from benchmarks.support.bundles import tiny_bundle
 from benchmarks.support.servers import serving, settings
 

@@ -19,7 +19,7 @@ from attar.errors import AlreadyExists, BackendError, InvalidInput
 from attar.export.bundling import Candidate, Exported, assemble
 from attar.export.gates import FP32, Gate, failures
 from attar.export.measure import LEAST_TOLERANCE, Measured, Probe, tolerance
-from attar.export.passes.fuse import node_counts
+from attar.export.onnx_graph import node_counts
 from attar.host import instruction_set
 from attar.inputs import Prepared, TextInput
 from attar.manifest import Latency, Manifest

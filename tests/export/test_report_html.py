@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 
 from attar.bundle import Bundle
 from attar.errors import InvalidInput
-from attar.export.report_charts import Axis, Series, chart, ticks
-from attar.export.report_html import crossover, page, pareto
+from attar.export.report_html import Axis, Series, chart, crossover, page, pareto, ticks
 from attar.manifest import Latency, Variant
 from benchmarks.support.bundles import text_files, text_manifest
 

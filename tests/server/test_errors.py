@@ -8,7 +8,7 @@ import pytest
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from grpc import StatusCode
 
-from attar.client import calls
+from attar.client import call
 from attar.errors import (
     AttarError,
     BackendError,
@@ -65,13 +65,13 @@ def test_a_status_carries_the_code_the_reason_and_the_words(kind: type[AttarErro
         assert status.message == str(error)
 
 
-@pytest.mark.parametrize("kind", list(calls.REASONS.values()))
+@pytest.mark.parametrize("kind", list(call.REASONS.values()))
 def test_an_exception_comes_back_as_itself(kind: type[AttarError]) -> None:
-    assert type(calls.error_from(to_status(kind("x")))) is kind
+    assert type(call.error_from(to_status(kind("x")))) is kind
 
 
 def test_all_but_two_exceptions_come_back() -> None:
-    assert set(tree()) - set(calls.REASONS.values()) == {AttarError, BundleRefused, MissingExtra}
+    assert set(tree()) - set(call.REASONS.values()) == {AttarError, BundleRefused, MissingExtra}
 
 
 def test_a_bad_field_is_named_and_keeps_its_reason() -> None:
@@ -89,13 +89,13 @@ def test_a_bad_field_is_named_and_keeps_its_reason() -> None:
 
 
 def test_only_what_may_pass_says_when_to_retry() -> None:
-    retrying = {kind for kind in tree() if calls.retry_after(to_status(make(kind))) is not None}
+    retrying = {kind for kind in tree() if call.retry_after(to_status(make(kind))) is not None}
 
     assert retrying == {Overloaded, RateLimited, Replaced, Unavailable}
 
 
 def test_a_limited_key_is_told_when_it_has_some_again() -> None:
-    assert calls.retry_after(to_status(RateLimited("x", 3.5))) == 3.5
+    assert call.retry_after(to_status(RateLimited("x", 3.5))) == 3.5
 
 
 @pytest.mark.parametrize(

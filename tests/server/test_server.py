@@ -23,7 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 import attar
 from attar import Client, wire
 from attar.bundle import Bundle
-from attar.client.calls import error_from, retry_after
+from attar.client.call import error_from, retry_after
 from attar.errors import BundleRefused, InvalidInput
 from attar.manifest import Manifest, Output, TensorSpec, Variant
 from attar.server.app import running

@@ -13,7 +13,7 @@ import grpc
 from google.rpc.status_pb2 import Status
 
 from attar import Unavailable
-from attar.client.calls import error_from
+from attar.client.call import error_from
 from attar.v1 import embedding_pb2, item_pb2
 from benchmarks.support.servers import free_port, process
 

@@ -1,10 +1,10 @@
-"""A bundle's variant becomes a TensorRT engine, built once for this machine and found again after.
+"""A bundle's variant becomes a TensorRT engine, built once for this machine and then reused.
 
 Not run here: this project's machines have no GPU.  Every decision below is tested without one.
 
 An engine is compiled for one GPU by one version of TensorRT, so it is no part of a bundle.  It lies
 in a cache under a key made of all that it depends on (the graph, the profiles, the precision, the
-version, the GPU), beside a JSON file that says the same in words.  Equal keys mean that the engine
+version, the GPU), with a JSON file that states the same.  Equal keys mean that the engine
 may be used as it is; anything else builds another.
 
 Networks are strongly typed: TensorRT 11 knows no other, and computes each tensor in the type that
@@ -173,7 +173,7 @@ def export_tensorrt(
 ) -> Engine:
     """Give the engine of a plan from the folder `cache`, built there if it is not there yet.
 
-    Beside NAME-VARIANT-KEY.engine lie the same in JSON, which says what it was made of, and the
+    Next to NAME-VARIANT-KEY.engine are a JSON file of what it was made of, and the
     timings of kernels that speed up the next build. The engine's embeddings are compared with the
     bundle's reference on this machine.
 
@@ -250,8 +250,12 @@ def build(trt: TensorRT, what: Plan, *, timings: bytes) -> tuple[bytes, bytes]:
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(what.graph):
         errors = [parser.get_error(i) for i in range(parser.num_errors)]
-        said = "; ".join(f"node {e.node_name()!r} ({e.node_operator()}) {e.desc()}" for e in errors)
-        raise NotSupported(f"TensorRT {trt.__version__} cannot read variant {what.variant}: {said}")
+        reasons = "; ".join(
+            f"node {e.node_name()!r} ({e.node_operator()}) {e.desc()}" for e in errors
+        )
+        raise NotSupported(
+            f"TensorRT {trt.__version__} cannot read variant {what.variant}: {reasons}"
+        )
     config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)
     level = LEVELS[what.hardware]
@@ -310,7 +314,7 @@ def run(
 def provider_options(what: Plan, cache: Path) -> dict[str, str]:
     """Give the options of onnxruntime-gpu's TensorrtExecutionProvider for a plan.
 
-    That provider builds an engine of its own; with these it takes the same profiles, keeps engine
+    That provider builds its own engine; with these it takes the same profiles, keeps engine
     and timings in `cache` under a name of their own, and so does not build again when a new shape
     comes. The graph to load is the plan's; precision flags are read by TensorRT 10, where the
     provider's networks are weakly typed. Several profiles repeat each input's name.
@@ -357,12 +361,12 @@ def _parity(bundle: Bundle, what: Plan, engine: bytes, machine: Machine) -> dict
     context = loaded.create_execution_context()
     reference = load(bundle.path, variant=bundle.manifest.reference)
     host, names = host_step(bundle), [spec.name for spec in bundle.manifest.inputs]
-    found, expected = [], []
+    embeddings, expected = [], []
     size = min(BATCH, what.profiles[0].largest[names[0]][0])
     rows = _rows(bundle, what)
     for batch in (rows[start : start + size] for start in range(0, len(rows), size)):
         feed = dict(zip(names, host.batch(batch), strict=True))
-        found.append(
+        embeddings.append(
             run(
                 context,
                 what.profiles,
@@ -373,7 +377,7 @@ def _parity(bundle: Bundle, what: Plan, engine: bytes, machine: Machine) -> dict
             )
         )
         expected.append(reference.infer(batch))
-    cosines = cosine(np.concatenate(found), np.concatenate(expected))
+    cosines = cosine(np.concatenate(embeddings), np.concatenate(expected))
     return {"mean": float(cosines.mean()), "worst": float(cosines.min())}
 
 
@@ -429,7 +433,7 @@ def _shapes(ranges: Sequence[Mapping[str, tuple[int, ...]]]) -> str:
 
 
 def _plain(value: object) -> Any:
-    """Turn tuples into lists, as they come back from JSON."""
+    """Turn tuples into lists, as JSON gives them back."""
     return json.loads(json.dumps(value))
 
 

@@ -1,4 +1,4 @@
-"""What TensorRT's ONNX parser takes of a graph, told before a build that would fail.
+"""What TensorRT's ONNX parser takes of a graph, checked before a build that would fail.
 
 The table is that of onnx-tensorrt for TensorRT 10.15, docs/operators.md: the operators marked Y,
 and of their restrictions those that an encoder's graph can meet.
@@ -42,14 +42,16 @@ def refusals(graph: bytes) -> list[str]:
     """Say what the parser would refuse: a sentence a node, none for a graph that it takes."""
     model = onnx.load_from_string(graph)
     standard = {o.version for o in model.opset_import if o.domain in ("", "ai.onnx")}
-    found = [
+    refused = [
         f"the graph is of opset {version}, and the parser takes {OPSETS.start} to {OPSETS.stop - 1}"
         for version in sorted(standard)
         if version not in OPSETS
     ]
     for node, constants in _nodes(model.graph, {}):
-        found += [f"node {_name(node)} ({node.op_type}) {why}" for why in _why_not(node, constants)]
-    return found
+        refused += [
+            f"node {_name(node)} ({node.op_type}) {why}" for why in _why_not(node, constants)
+        ]
+    return refused
 
 
 def _nodes(graph: GraphProto, outer: Constants) -> Iterator[tuple[NodeProto, Constants]]:
@@ -63,7 +65,7 @@ def _nodes(graph: GraphProto, outer: Constants) -> Iterator[tuple[NodeProto, Con
 
 
 def _name(node: NodeProto) -> str:
-    """Name a node; one without a name of its own goes by its first output."""
+    """Name a node; a node without a name is called by its first output."""
     return repr(node.name or node.output[0])
 
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from attar.bundle import Bundle
 from attar.errors import InvalidInput
-from attar.export.passes.fuse import fuse, node_counts
+from attar.export.onnx_graph import node_counts
+from attar.export.passes.fuse import fuse
 from attar.export.text import text_graph
 from attar.training.encoders.text import TextEncoder
 from benchmarks.support.bundles import VOCABULARY, text_files, text_manifest
