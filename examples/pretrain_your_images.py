@@ -20,7 +20,7 @@ def main(images: str, out: str, side: int = 64, steps: int | None = None) -> Non
     run = pretrain("image/simclr", Path(out) / "run", data=images, reading=words, steps=steps)
     bundle = export(run, Path(out) / "images.attar", data=images, reading=words).bundle
 
-    pictures = read(images, form="image", side=side, labels="none").train
+    pictures = read(images, side=side, labels="none").train
     items = np.stack([pictures[i].numpy() for i in range(min(len(pictures), 100))])
     vectors = attar.load(bundle.path).embed(items).vectors
     similar = vectors @ vectors.T - 2 * np.eye(len(vectors))
