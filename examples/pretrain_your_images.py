@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import torch
 
 import attar
 from attar.export import export
@@ -20,8 +21,8 @@ def main(images: str, out: str, side: int = 64, steps: int | None = None) -> Non
     run = pretrain("image/simclr", Path(out) / "run", data=images, reading=words, steps=steps)
     bundle = export(run, Path(out) / "images.attar", data=images, reading=words).bundle
 
-    pictures = read(images, form="image", side=side, labels="none").train
-    items = np.stack([pictures[i].numpy() for i in range(min(len(pictures), 100))])
+    pictures = read(images, side=side, labels="none").train
+    items = pictures[torch.arange(min(len(pictures), 100))].numpy()
     vectors = attar.load(bundle.path).embed(items).vectors
     similar = vectors @ vectors.T - 2 * np.eye(len(vectors))
     for i, nearest in enumerate(similar.argmax(axis=1)[:10]):
