@@ -14,8 +14,7 @@ from attar.errors import InvalidInput
 from attar.inputs import Priority, Role, Truncation
 from attar.target import Target
 from attar.v1 import embedding_pb2
-from attar.values import Embedded
-from attar.values import PointId
+from attar.values import Embedded, PointId
 
 from .call import DEADLINE_S, Call, Items, Payload, TokenIds, among, row_of
 from .collections import upsert_batches
