@@ -23,6 +23,7 @@ import attar.server
 from attar import Client
 from attar.bundle import Bundle
 from attar.errors import AttarError
+from attar.server.rest import schemas
 from attar.server.rpc.methods import SERVICES
 from attar.v1 import models_pb2, models_pb2_grpc
 
@@ -46,7 +47,7 @@ _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u
 
 @cache
 def our_names() -> frozenset[str]:
-    """The classes of the server with two capitals or more, but those that the protocols name."""
+    """The classes of the server with two capitals or more, but those that a protocol names."""
     names = set[str]()
     for module in pkgutil.walk_packages(attar.server.__path__, "attar.server."):
         if module.name.endswith("__main__"):
@@ -57,6 +58,7 @@ def our_names() -> frozenset[str]:
     for service in SERVICES:
         told |= {service.name, *(method.name for method in service.methods)}
         told |= set(service.file.message_types_by_name)
+    told |= {name for name, _ in inspect.getmembers(schemas, inspect.isclass)}  # OpenAPI's page
     return frozenset(name for name in names if re.search(r"[a-z][A-Z]", name)) - told
 
 

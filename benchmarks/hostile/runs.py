@@ -101,7 +101,7 @@ def distilling(data: Path, out: Path) -> Words:
 def staging(data: Path, out: Path) -> Words:
     """Pretrain by a recipe of three runs."""
     return (
-        *("pretrain", "image/further", "--data", data / "images.npz", "--out", out),
+        *("pretrain", "image/further_pretraining", "--data", data / "images.npz", "--out", out),
         *("--steps", STEPS, "--set", "encoder=tiny", "--set", "hidden=8"),
     )
 

@@ -156,7 +156,7 @@ LEAST: Final[dict[str, int]] = {
     "image/random_teacher": 1,
     "image/simclr_v2": 3,  # a class of two, of which one is held out
     "image/ssld": 3,
-    "many/astro_m3": 3,
+    "multimodal/astro_m3": 3,
     "molecule/molformer": 1,
     "series/eegformer": 1,
     "table/t_jepa": 1,
@@ -314,7 +314,7 @@ CASES: Final = (
     ),
     Case(
         what="images that are not square, turned",
-        make=of_sides("image/infinite", 7, 5),
+        make=of_sides("image/infinite_schedule", 7, 5),
         needs=("square images; got 7 x 5 pixels",),
     ),
     Case(
@@ -343,7 +343,7 @@ CASES: Final = (
     ),
     Case(
         what="batches of one star",
-        make=with_setting("batch_size=1", "many/astro_m3"),
+        make=with_setting("batch_size=1", "multimodal/astro_m3"),
         needs=("a batch has 1 item", "it needs 2 or more"),
     ),
     Case(
@@ -420,12 +420,12 @@ CASES: Final = (
     ),
     Case(
         what="no images of the target",
-        make=with_setting("target=0", "image/further"),
+        make=with_setting("target=0", "image/further_pretraining"),
         needs=("target must be at least 1; got 0",),
     ),
     Case(
         what="a scale of nothing",
-        make=with_setting("scale=0", "many/astro_m3"),
+        make=with_setting("scale=0", "multimodal/astro_m3"),
         needs=("scale must be above 0; got 0.0",),
     ),
     Case(

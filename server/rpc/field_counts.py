@@ -84,12 +84,13 @@ def _inside(message: bytes, at: int, stop: int, *, most: int) -> int:
     """
     parts = 0
     inner: Mapping[int, Any] = _STRUCT
-    outer: list[tuple[Mapping[int, Any], int]] = []
+    outer: list[tuple[Mapping[int, Any], int, int]] = []
     while True:
         while at == stop:
             if not outer:
                 return parts
-            inner, stop = outer.pop()
+            inner, stop, least = outer.pop()
+            parts = max(parts, least)
         parts += 1
         if parts > most:
             return parts
@@ -103,7 +104,8 @@ def _inside(message: bytes, at: int, stop: int, *, most: int) -> int:
         if last > stop:
             raise Malformed
         if tag in inner:
-            outer.append((inner, stop))
+            # Protobuf gives an entry the key and the value that its bytes lack.
+            outer.append((inner, stop, parts + 2 if inner is _STRUCT else 0))
             inner, at, stop = inner[tag], first, last
         else:
             at = last

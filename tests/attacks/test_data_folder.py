@@ -167,8 +167,11 @@ def described(folder: Path, **facts: object) -> None:
 
 DAMAGED: Final[dict[str, tuple[Callable[[Path], object], str]]] = {
     "an empty description": (lambda f: text(f / "collection.json", b""), "Expecting value"),
-    "a deep description": (lambda f: text(f / "collection.json", "[" * 10**5), "bytes, and such"),
-    "a description of a terabyte": (lambda f: sparse(f / "collection.json"), "65536 at most"),
+    "a deep description": (
+        lambda f: text(f / "collection.json", "[" * 10**5),
+        "bytes, and the limit is",
+    ),
+    "a description of a terabyte": (lambda f: sparse(f / "collection.json"), "the limit is 65536"),
     "a description that is a pipe": (lambda f: fifo(f / "collection.json"), "it is no file"),
     "a description that is a folder": (
         lambda f: (f / "collection.json").mkdir(parents=True),
@@ -232,7 +235,7 @@ BAD_HEADS: Final[dict[str, tuple[Callable[[Path], object], str]]] = {
     "a pipe": (fifo, "it is no file"),
     "a link to nothing": (lambda p: p.symlink_to("nowhere"), "No such file"),
     "a loop of links": (loop, "Too many levels"),
-    "a terabyte": (sparse, "bytes, and such a file"),
+    "a terabyte": (sparse, "bytes, and the limit is"),
     "an empty file": (lambda p: text(p, b""), "not a knn-anomaly head"),
     "a bomb": (lambda p: np.savez_compressed(p, references=np.zeros(2**24)), "they are compressed"),
     "a zip of another kind": (lambda p: zipfile.ZipFile(p, "w").close(), "not a knn-anomaly head"),

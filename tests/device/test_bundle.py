@@ -74,7 +74,7 @@ def test_the_format_does_not_drift() -> None:
         "sha256:a9eab1769a2ee65aae9a27846968605dafde60fb05d2dfb2cb9ec80cae5ae85d"
     )
     assert sha256(serialise(manifest)).hexdigest() == (
-        "3fff567e6699d01154aefd5d903cb9343a64d6941c8535f9f42c09e3ddc3dbc3"
+        "91241d430a7028eb832f3e9cd07db8383d4d2dfde6c3676167e6bde85fe62d7b"
     )
     assert parse(serialise(manifest)) == manifest
 

@@ -98,5 +98,5 @@ def test_a_plain_run_does_not_replace_the_encoder_of_several(
     before = contents(run)
     ran = attar_(*FIRST["pretrain"](data, run))
     assert ran.status == 2
-    assert 'recipe was "image/further" and is "table/t_jepa"' in ran.err
+    assert 'recipe was "image/further_pretraining" and is "table/t_jepa"' in ran.err
     assert contents(run) == before

@@ -25,7 +25,6 @@ WIDE = {
     "cli/demo.py": "runs every part of attar once",
     "server/app.py": "builds the server from all its parts",
     "training/pretraining.py": "joins data, encoder, recipe, loop and checkpoint into a run",
-    "training/recipes/multimodal/astro_m3.py": "trains three encoders, each on its own data",
 }
 """The modules that import more of ours than that, each with its reason."""
 

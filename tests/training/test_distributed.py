@@ -77,7 +77,7 @@ def test_processes_draw_views_of_their_own_and_the_first_those_of_one_alone(
     assert not torch.equal(drawn[1], alone)
 
 
-def test_a_batch_that_cannot_be_parted_evenly_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distributed, "size", lambda: 2)
+def test_a_batch_that_cannot_be_split_evenly_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
     with pytest.raises(InvalidInput, match="batch of 5 cannot be split evenly among 2 processes"):
         distributed.shard(torch.arange(5))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ class SeriesConfig:
             )
 
     @classmethod
-    def of(cls, item: Sequence[int], **sizes: Any) -> Self:
+    def of(cls, item: Sequence[int], **sizes: Any) -> "SeriesConfig":
         """Give the sizes for series of one shape, (channels, samples).
 
         Raises InvalidInput for series of fewer samples than give a token.

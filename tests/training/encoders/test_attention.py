@@ -381,12 +381,12 @@ def test_the_annotated_shapes_are_true() -> None:
         attention, transformer, text, hashing = modules.values()
     plain = tiny_encoder()
     encoder = text.TextEncoder(
-        text.TextShape(
+        text.TextConfig(
             vocabulary=plain.shape.vocabulary,
             max_length=16,
             rank=3,
             dim=5,
-            transformer=transformer.TransformerShape(width=16, depth=2, heads=4, hidden=32),
+            transformer=transformer.TransformerConfig(width=16, depth=2, heads=4, hidden=32),
         )
     )
     ids, mask = pad(random_rows(8))

@@ -318,8 +318,10 @@ def test_an_encoder_of_a_later_version_is_named(tmp_path: Path) -> None:
 
 def test_the_annotated_shapes_are_true(tmp_path: Path) -> None:
     package = "attar.training.encoders"
-    with checked([f"{package}.{module.name}" for module in iter_modules(encoders.__path__)]) as m:
-        saved, tokens = m[f"{package}.saved"], m[f"{package}.tokens"]
+    folder = "attar.training.checkpoints.encoder_folder"
+    names = [f"{package}.{module.name}" for module in iter_modules(encoders.__path__)]
+    with checked([*names, folder]) as m:
+        saved, tokens = m[folder], m[f"{package}.tokens"]
     for name, encoder in ENCODER.items():
         save(TensorModel(encoder=prepared(encoder)), tmp_path / name)
         again = saved.load(tmp_path / name).encoder
