@@ -169,7 +169,7 @@ DAMAGED: Final[dict[str, tuple[Callable[[Path], object], str]]] = {
     "an empty description": (lambda f: text(f / "collection.json", b""), "Expecting value"),
     "a deep description": (
         lambda f: text(f / "collection.json", "[" * 10**5),
-        "bytes, and the limit is",
+        "the limit is 65536",
     ),
     "a description of a terabyte": (lambda f: sparse(f / "collection.json"), "the limit is 65536"),
     "a description that is a pipe": (lambda f: fifo(f / "collection.json"), "it is no file"),

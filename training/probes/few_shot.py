@@ -4,16 +4,12 @@ Nearest centroid: Snell et al., NeurIPS 2017, arXiv:1703.05175.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
 from attar.errors import InvalidInput
 
-from ..data.source import Source
 from ._rows import unit
 from .knn import knn_accuracy
 
@@ -74,23 +70,6 @@ def centroid_accuracy(
     centroids = np.stack([rows[labels == label].mean(axis=0) for label in classes])
     cosines = unit("test", test) @ unit("centroids", centroids).T  # (m, classes)
     return float((classes[cosines.argmax(axis=1)] == np.asarray(test_labels)).mean())
-
-
-class FewLabels(NamedTuple):
-    """Some training rows, the numbers of their classes, and how many classes there are."""
-
-    rows: Tensor  # (m,) int64
-    labels: Tensor  # (m,) int64, in [0, classes)
-    classes: int
-
-
-def few_labels(data: Source, each: int, *, seed: int) -> FewLabels:
-    """Draw `each` labelled training rows a class; raises InvalidInput without labels."""
-    if data.train_labels is None:
-        raise InvalidInput("label augmentation learns classes; the source has no labels")
-    names, classes = np.unique(data.train_labels, return_inverse=True)
-    rows = torch.from_numpy(few_rows(data.train_labels, each, seed=seed))
-    return FewLabels(rows, torch.from_numpy(classes)[rows], len(names))
 
 
 def few_rows(labels: NDArray[np.generic], each: int, *, seed: int) -> NDArray[np.int64]:

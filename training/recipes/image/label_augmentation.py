@@ -14,7 +14,7 @@ from ...distributed import step_generator
 from ...encoders.encoder import TensorEncoder
 from ...loop import Training
 from ...methods.label_augmentation import LabelAugmentation, LabelAugmentationBatch
-from ...probes.few_shot import few_labels
+from ...probes.few_labels import few_labels
 from ...recipe import Recipe
 from ...views.puzzle import quarter_turns
 from .common import image_run
