@@ -142,7 +142,7 @@ DATA: Final[dict[str, Callable[[Path, int], Path]]] = {
     "text": lambda folder, n: texts(folder / "x.jsonl", n),
     "molecule": lambda folder, n: molecules(folder / "x.csv", n),
     "audio": lambda folder, n: sounds(folder / "x", n),
-    "many": lambda folder, n: stars(folder / "x.npz", n),
+    "multimodal": lambda folder, n: stars(folder / "x.npz", n),
     "audio/continued": lambda folder, n: groups(folder / "x", n),
     "image/label_augmentation": lambda f, n: images(f / "x.npz", n, 16, 16, labels=labelled(n)),
     "image/simclr_v2": lambda f, n: images(f / "x.npz", n, 16, 16, labels=labelled(n)),

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attar.errors import InvalidInput
+
 from ..data.source import Source
 from .few_shot import few_rows
 
