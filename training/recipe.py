@@ -11,7 +11,7 @@ Data = TypeVar("Data")
 Settings = TypeVar("Settings")
 
 Family = Literal["contrast", "decorrelate", "align", "cluster", "classify", "distribute"]
-Modality = Literal["text", "image", "series", "audio", "table", "molecule", "many"]
+Modality = Literal["text", "image", "series", "audio", "table", "molecule", "multimodal"]
 
 
 @dataclass(frozen=True, slots=True)

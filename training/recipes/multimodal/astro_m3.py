@@ -78,7 +78,7 @@ def build(data: Objects, settings: Settings) -> Training[tuple[Tensor, ...]]:
 recipe = Recipe(
     paper="Rizhko and Bloom 2024, arXiv:2411.08842",
     family="contrast",
-    modality="many",
+    modality="multimodal",
     settings=SMALL,
     published=PAPER,
     build=build,
