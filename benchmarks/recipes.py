@@ -8,7 +8,7 @@
 Rows are written one after another, so a run that is cut short keeps what it has; recipes that are
 not run keep the row they had; `--only` alone runs none and lists them. A claim that does not hold
 keeps its figures all the same. With `--data`, a folder of real data sets, the trial of each recipe
-that `REAL` has data for runs on those instead, and the row keeps that beside its claim. `losses`
+that `REAL` has data for runs on those instead, and the row keeps that next to its claim. `losses`
 are those of a trial in few steps: tests/training/recipes/test_claims.py compares them with its own.
 """
 

@@ -1,5 +1,5 @@
-# noqa: INP001 (a script beside the .proto files, not a module)
-"""Generate the Python modules of attar.v1, with their types, from the .proto files beside them."""
+# noqa: INP001 (a script next to the .proto files, not a module)
+"""Generate the Python modules of attar.v1, with their types, from the .proto files next to them."""
 
 import argparse
 import importlib.util
@@ -45,5 +45,5 @@ def generate(out: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=HERE, help="default: beside the .proto files")
+    parser.add_argument("--out", type=Path, default=HERE, help="default: next to the .proto files")
     generate(parser.parse_args().out)

@@ -120,7 +120,7 @@ def crowded(path: Path) -> None:
 
 
 def spoiled(path: Path) -> None:
-    """Put a zip whose manifest is deflated, and flipped: `zlib.error` to whoever looks."""
+    """Put a zip whose manifest is deflated, and flipped: `zlib.error` when it is read."""
     manifest = text_manifest(name="bad")
     _zip(path, text_files(manifest), manifest, zipfile.ZIP_DEFLATED)
     data = bytearray(path.read_bytes())

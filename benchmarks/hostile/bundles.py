@@ -244,7 +244,7 @@ def sizes_to_follow(data: bytearray) -> None:
 
 
 def crowded_zip(folder: Path) -> Path:
-    """Give a zip of 5,000 empty entries: a hundred bytes each to whoever lists them."""
+    """Give a zip of 5,000 empty entries: a hundred bytes each in a list of them."""
 
     def change(file: zipfile.ZipFile) -> None:
         for i in range(5000):
@@ -289,7 +289,7 @@ def sparse(name: str, size: int) -> Damage:
 
 
 def endless(folder: Path) -> Path:
-    """Put a pipe where a zip should be: whoever opens it to read waits for a writer."""
+    """Put a pipe where a zip should be: opening it to read waits for a writer."""
     path = folder.with_suffix(".zip")
     os.mkfifo(path)
     return path

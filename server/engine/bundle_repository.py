@@ -49,7 +49,7 @@ class Proven:
     """What is known of a bundle that was opened and tried somewhere else."""
 
     content: str  # `Bundle.content` of what was tried
-    variant: str | None  # the one that was chosen; None where whoever opens it chooses
+    variant: str | None  # the one that was chosen; None: it is chosen when it is opened
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

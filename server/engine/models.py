@@ -335,7 +335,7 @@ class Models:
                     raise
 
     async def _load_anew(self, slot: _Slot) -> None:
-        """Load what lies at a slot's place, even where it serves; given up with whoever waits."""
+        """Load a slot's bundle, even where it serves; given up when its caller leaves."""
         slot.held = True
         try:
             place = await asyncio.to_thread(look, slot.place.path)

@@ -1,7 +1,7 @@
 """A run thread runs one thing at a time for the event loop, and can be replaced by another.
 
 A run that hangs inside a backend cannot be stopped from Python. So nobody waits for its thread: it
-is a daemon, whoever gave it up starts a new one, and a result that comes too late is dropped.
+is a daemon, the caller that gave it up starts a new one, and a late result is dropped.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 R = TypeVar("R")
 
-_NICE = 5  # a third of the processor, at least, beside another thread that wants all of it
+_NICE = 5  # a third of the processor, at least, next to another thread that wants all of it
 
 
 class Lost(Exception):

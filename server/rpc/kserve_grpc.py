@@ -215,7 +215,7 @@ def _inputs(request: Any) -> tuple[kserve.Input, ...]:
         if raw:
             with about(f"inputs[{index}].contents"):
                 if tensor.contents.ListFields():
-                    raise InvalidInput("contents are given beside raw_input_contents; give one")
+                    raise InvalidInput("contents are given next to raw_input_contents; give one")
             read = partial(_raw, info, raw[index], index)
         else:
             with about(f"inputs[{index}].contents"):

@@ -211,7 +211,7 @@ def write(model: TextModel[TextEncoder], folder: Path) -> None:
 def _shape(described: Described, family: Family, *, depth: int, positions: int) -> TextConfig:
     config, where = described.config, described.root / "config.json"
     if positions < 1:
-        raise InvalidInput(f"{where} leaves no position beside the padding's; got {positions}")
+        raise InvalidInput(f"{where} leaves no position besides the padding's; got {positions}")
     return TextConfig(
         vocabulary=size(config, "vocab_size", where),
         max_length=min(described.limit or positions, positions),

@@ -46,7 +46,7 @@ def suggest(distances: ArrayLike, labels: ArrayLike, *, classes: ArrayLike) -> S
     if len(names) < 2 or not np.isin(own, names).all():
         raise InvalidInput(
             f"labels must be of at least two classes, {names.tolist()}; got "
-            f"{np.setdiff1d(own, names).tolist()} beside them"
+            f"{np.setdiff1d(own, names).tolist()} as well"
         )
     of_own = own[:, None] == names
     to_own = far[of_own]

@@ -48,14 +48,14 @@ def profiles(
     no two the same shapes. Inputs of fixed size have one profile, and no lengths.
 
     Raises InvalidInput for a `max_batch` below 1, for lengths that do not rise from 1, that are
-    missing or that have no axis to apply to, and for inputs with several free axes beside batch.
+    missing or that have no axis to apply to, and for inputs with several free axes besides batch.
     """
     if max_batch < 1:
         raise InvalidInput(f"max_batch must be 1 or more; got {max_batch}")
     free = sorted({axis for spec in inputs for axis in spec.shape[1:] if isinstance(axis, str)})
     if len(free) > 1:
         raise InvalidInput(
-            f"an engine's profiles know one free axis beside batch; the inputs have {free}"
+            f"an engine's profiles know one free axis besides batch; the inputs have {free}"
         )
     if not free:
         if lengths:

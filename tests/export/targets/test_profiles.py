@@ -72,7 +72,7 @@ def test_inputs_of_fixed_size_have_one_profile() -> None:
             (TensorSpec(name="x", dtype="float32", shape=("batch", "height", "width")),),
             1,
             (8,),
-            r"know one free axis beside batch; the inputs have \['height', 'width'\]",
+            r"know one free axis besides batch; the inputs have \['height', 'width'\]",
         ),
     ],
 )

@@ -216,7 +216,7 @@ def test_agreement_counts_those_that_name_one_other_label() -> None:
 
 
 def test_labels_without_a_class_and_shapes_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(InvalidInput, match=r"classes, \[0, 1\]; got \[4\] beside them"):
+    with pytest.raises(InvalidInput, match=r"classes, \[0, 1\]; got \[4\] as well"):
         suggest(np.ones((2, 2)), [0, 4], classes=[0, 1])
     with pytest.raises(ShapeError, match=r"\(2, 2\), \(3,\) and \(2,\)"):
         suggest(np.ones((2, 2)), [0, 1, 1], classes=[0, 1])

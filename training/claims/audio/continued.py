@@ -46,7 +46,7 @@ def trial(data: Groups, seed: int) -> dict[str, float]:
 
 
 def errors(encoder: SpectrogramEncoder, data: Groups, settings: Settings) -> tuple[float, float]:
-    """Give a linear probe's mean error with few labels of the target, alone and beside the others'.
+    """Give a linear probe's mean error with few labels of the target: alone, and with the others'.
 
     Both groups must have labels, and the target a test part.
     """
