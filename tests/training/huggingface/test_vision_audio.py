@@ -234,10 +234,10 @@ def test_resized_pixels_are_pillows_to_one_level(resample: Any) -> None:
 def peak(path: Path, *shape: int) -> int:
     """Give the bytes by which an item of a shape raises the peak of a process that ran another."""
     code = (
-        "import resource, sys, numpy as np, attar; from attar import trial\n"
+        "import resource, sys, numpy as np, attar; from attar import trial_inputs\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10\n"
         "encoder = attar.load(sys.argv[1], threads=1)\n"
-        "encoder.infer([trial.first_that_runs(encoder)])\n"
+        "encoder.infer([trial_inputs.first_that_runs(encoder)])\n"
         "before = peak(); item = np.zeros(eval(sys.argv[2]), encoder.manifest.inputs[0].dtype)\n"
         "encoder.embed([item]); print(peak() - before)"
     )

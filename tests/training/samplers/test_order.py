@@ -13,7 +13,7 @@ import sys
 from torch import distributed as dist
 from attar.training.datasets.digits import digits
 from attar.training.sampler import Sampler
-from attar.training import world
+from attar.training.distributed import shard
 
 rank, size, meeting = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 if size > 1:
@@ -21,7 +21,7 @@ if size > 1:
 data = digits()
 sampler = Sampler(items=len(data.train), batch_size=12, seed=5)
 for step in range(int(sys.argv[4]), 4):
-    rows = world.share(sampler(step))
+    rows = shard(sampler(step))
     print(step, *rows.tolist(), *data.train[rows].sum((1, 2, 3)).tolist())
 """
 
