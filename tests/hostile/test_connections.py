@@ -97,7 +97,7 @@ def test_a_request_id_is_told_where_a_server_may_have_it_and_only_there(servers:
 @pytest.mark.parametrize("call", ["client.info()", "list(client.embed_stream([['a']]))"])
 def test_an_error_that_nobody_catches_shows_no_inside_of_grpc(call: str, servers: World) -> None:
     code = f"import attar\nwith attar.Client({servers[0]['nothing']!r}) as client:\n    {call}"
-    command = [sys.executable, "-P", "-c", code]
+    command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert done.returncode == 1

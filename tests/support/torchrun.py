@@ -10,7 +10,7 @@ def torchrun(*command: object) -> str:
 
     Gives what both printed.
     """
-    torchrun = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     ran = subprocess.run(
         [*torchrun, "--nproc-per-node", "2", *map(str, command)],
         env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},

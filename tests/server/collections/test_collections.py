@@ -406,7 +406,7 @@ def test_the_store_of_a_killed_server_lets_go_and_loses_nothing(tmp_path: Path) 
     store = EdgeStore(tmp_path)
     store.create(COLORS)
     store.close()
-    command = [sys.executable, "-P", "-c", SERVER, str(tmp_path)]
+    command = [sys.executable, "-c", SERVER, str(tmp_path)]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     again = EdgeStore(tmp_path)  # takes the lock that the orphan had
     again.open_collection("colors")
@@ -444,7 +444,7 @@ def test_a_server_killed_while_an_index_is_built_loses_nothing(tmp_path: Path) -
     store = EdgeStore(tmp_path)
     store.create(WIDE)
     store.close()
-    command = [sys.executable, "-P", "-c", BUILDING, str(tmp_path)]
+    command = [sys.executable, "-c", BUILDING, str(tmp_path)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     again = EdgeStore(tmp_path)
@@ -495,7 +495,7 @@ for batch in range(int(sys.argv[2]), 10**6):
 
 def acknowledged_before_a_kill(root: Path, first: int, seconds: float) -> int:
     """Run a writer that begins at batch `first`, kill it after a while, give its last batch."""
-    command = [sys.executable, "-P", "-c", WRITER, str(root), str(first)]
+    command = [sys.executable, "-c", WRITER, str(root), str(first)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
         assert writer.stdout is not None
         assert int(writer.stdout.readline()) == first

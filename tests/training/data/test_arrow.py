@@ -153,6 +153,6 @@ def test_without_the_extra_the_message_is_the_line_that_installs_it(tmp_path: Pa
         "    except MissingExtra as error:\n"
         "        print(error)\n"
     )
-    command = [sys.executable, "-P", "-c", code, f"{tmp_path}/a.parquet", f"{tmp_path}/saved"]
+    command = [sys.executable, "-c", code, f"{tmp_path}/a.parquet", f"{tmp_path}/saved"]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert said.count("pip install 'attar[data]'") == 2

@@ -31,7 +31,7 @@ def run(folder: Path, size: int, *, start: int = 0) -> list[list[list[float]]]:
     arguments = [str(size), str(folder / f"meeting{size}"), str(start)]
     workers = [
         subprocess.Popen(
-            [sys.executable, "-P", "-c", WORKER, str(rank), *arguments],
+            [sys.executable, "-c", WORKER, str(rank), *arguments],
             stdout=subprocess.PIPE,
             text=True,
         )
