@@ -88,7 +88,7 @@ class _Long(json.JSONDecoder):
                 value, at = scan(text, at)
             except StopIteration as missing:
                 raise JSONDecodeError("Expecting value", text, missing.value) from None
-            _add(parts, [value])
+            _add(parts, _packed([value]) if type(value) is float else [value])
             at = _blanks(text, at)
             if text[at : at + 1] == "]":
                 return _whole(parts), at + 1

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from attar.errors import ShapeError
@@ -51,6 +51,7 @@ def fit(numbers: list[float]) -> bool:
 
 
 @given(found=JSON)
+@example(found=[0, 0.0])  # the last element alone has a fraction
 def test_an_array_has_the_values_that_json_reads(found: Any) -> None:
     text = json.dumps(found)
 
