@@ -653,6 +653,20 @@ def foreign_ids(report: Report) -> str:
     )
 
 
+def siege(report: Report) -> str:
+    """Say what honest callers saw while others attacked."""
+    alone, attacked = report["quiet"], report["siege"]
+    return fill(
+        f"In {report['minutes']:.0f} minutes of attacks and large requests "
+        f"({report['machine']['cpu']}, one core for the server), honest callers had "
+        f"{attacked['wrong']} of {attacked['calls']:,} answers wrong and {attacked['failed']} refused: "
+        f"p50 {attacked['p50_ms']:.1f} ms ({alone['p50_ms']:.1f} when quiet), "
+        f"p99 {attacked['p99_ms']:.0f} ms ({alone['p99_ms']:.0f} when quiet). Memory was {report['rss_mb_second_fifth']:.0f} MB in "
+        f"the second fifth of the time and {report['rss_mb_last_fifth']:.0f} MB in the last: "
+        "`python -m benchmarks.siege`."
+    )
+
+
 CLAIMS: Mapping[str, tuple[str, Callable[[Report], str]]] = MappingProxyType(
     {
         "demo": ("demo.json", demo),
@@ -685,6 +699,7 @@ CLAIMS: Mapping[str, tuple[str, Callable[[Report], str]]] = MappingProxyType(
         "lightly": ("lightly.json", lightly),
         "labels": ("labels.json", labels),
         "limits": ("limits.json", limits),
+        "siege": ("siege.json", siege),
     }
 )
 """What each marker stands for: its file in benchmarks/results, and the words made of it."""
