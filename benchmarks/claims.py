@@ -659,10 +659,11 @@ def siege(report: Report) -> str:
     return fill(
         f"In {report['minutes']:.0f} minutes of attacks and large requests "
         f"({report['machine']['cpu']}, one core for the server), honest callers had "
-        f"{attacked['wrong']} of {attacked['calls']:,} answers wrong and {attacked['failed']} refused: "
-        f"p50 {attacked['p50_ms']:.1f} ms ({alone['p50_ms']:.1f} when quiet), "
-        f"p99 {attacked['p99_ms']:.0f} ms ({alone['p99_ms']:.0f} when quiet). Memory was {report['rss_mb_second_fifth']:.0f} MB in "
-        f"the second fifth of the time and {report['rss_mb_last_fifth']:.0f} MB in the last: "
+        f"{attacked['wrong']} of {attacked['calls']:,} answers wrong and {attacked['failed']} "
+        f"refused: p50 {attacked['p50_ms']:.1f} ms ({alone['p50_ms']:.1f} when quiet), "
+        f"p99 {attacked['p99_ms']:.0f} ms ({alone['p99_ms']:.0f} when quiet). "
+        f"Memory was {report['rss_mb_second_fifth']:.0f} MB in the second fifth "
+        f"of the time and {report['rss_mb_last_fifth']:.0f} MB in the last: "
         "`python -m benchmarks.siege`."
     )
 
