@@ -5,7 +5,7 @@ objectives; their gradients are finite differences, so nothing here trusts autog
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +16,7 @@ from jaxtyping import TypeCheckError
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attar.errors import ShapeError
+from attar.errors import InvalidInput, ShapeError
 from attar.training.objectives.alignment import cosine_alignment, squared_alignment
 from attar.training.objectives.barlow_twins import barlow_twins
 from attar.training.objectives.clip import clip
@@ -24,6 +24,7 @@ from attar.training.objectives.dino import dino, moved_centre
 from attar.training.objectives.distillation import embedding_match, similarity_match
 from attar.training.objectives.info_nce import info_nce, mix_hard
 from attar.training.objectives.masked import masked_tokens, masked_values
+from attar.training.objectives.matryoshka import matryoshka
 from attar.training.objectives.mixed_barlow_twins import mixed_redundancy
 from attar.training.objectives.nt_xent import nt_xent
 from attar.training.objectives.soft_labels import jensen_shannon, soft_labels
@@ -102,6 +103,26 @@ def info_nce_oracle(queries: Rows, keys: Rows) -> float:
     return total / len(queries)
 
 
+def matryoshka_oracle(queries: Rows, passages: Rows) -> float:
+    """Both directions at the full width, without hard negatives."""
+    return matryoshka_numpy(np.array(queries), np.array(passages), None, [len(queries[0])])
+
+
+def matryoshka_numpy(
+    queries: Array, passages: Array, negatives: Array | None, widths: Sequence[int]
+) -> float:
+    """Count for each width and direction what the softmax gives to the partner of a row."""
+    total, n = 0.0, len(queries)
+    for width in widths:
+        q, p = queries[:, :width].tolist(), passages[:, :width].tolist()
+        hard = [] if negatives is None else negatives[..., :width].reshape(-1, width).tolist()
+        for rows, candidates in ((q, p + hard), (p, q)):
+            for i, row in enumerate(rows):
+                weights = [math.exp(cosine(row, each) / 0.05) for each in candidates]
+                total -= math.log(weights[i] / sum(weights)) / n / 2
+    return total / len(widths)
+
+
 def vicreg_oracle(z1: Rows, z2: Rows) -> float:
     n, d = len(z1), len(z1[0])
     apart = sum(
@@ -176,6 +197,7 @@ CASES = {
     ),
     "vicreg": Case(vicreg, vicreg_oracle, fewest=2, scale_free=False, rotation_free=False),
     "info_nce": Case(info_nce, info_nce_oracle, fewest=2, symmetric=False),
+    "matryoshka": Case(matryoshka, matryoshka_oracle, fewest=2),
     "cosine_alignment": Case(cosine_alignment, cosine_alignment_oracle, fewest=1),
     "squared_alignment": Case(
         squared_alignment, squared_alignment_oracle, fewest=1, scale_free=False
@@ -426,6 +448,55 @@ def test_info_nce_of_a_queue_is_the_formulas() -> None:
         rest = sum(math.exp(cosine(query, other) / 0.2) for other in queue.tolist())
         total -= math.log(own / (own + rest))
     assert info_nce(a, b, queue).item() == pytest.approx(total / 5)
+
+
+def test_matryoshka_of_widths_and_hard_negatives_is_the_formulas() -> None:
+    (queries, passages), (negatives, _) = pair((5, 6)), pair((10, 6), seed=3)
+    tensors = [queries, passages, negatives.reshape(5, 2, 6)]
+    pulled = [tensor.clone().requires_grad_() for tensor in tensors]
+    loss = matryoshka(*pulled, widths=(6, 3, 1))
+
+    def oracle(arrays: Sequence[Array]) -> float:
+        return matryoshka_numpy(arrays[0], arrays[1], arrays[2], (6, 3, 1))
+
+    arrays = [tensor.numpy() for tensor in tensors]
+    assert loss.item() == pytest.approx(oracle(arrays), rel=1e-9)
+    for side, gradient in enumerate(torch.autograd.grad(loss, pulled)):
+        expected = np.zeros_like(arrays[side])
+        for at in np.ndindex(*expected.shape):
+            ends = []
+            for sign in (1, -1):
+                moved = [array.copy() for array in arrays]
+                moved[side][at] += sign * 1e-5
+                ends.append(oracle(moved))
+            expected[at] = (ends[0] - ends[1]) / 2e-5
+        torch.testing.assert_close(gradient, torch.from_numpy(expected), rtol=1e-5, atol=1e-7)
+
+
+def test_matryoshka_is_the_mean_of_its_widths_and_sees_nothing_beyond_the_widest() -> None:
+    a, b = pair((6, 8))
+    alone = [matryoshka(a[:, :width], b[:, :width]) for width in (4, 2)]
+    torch.testing.assert_close(matryoshka(a, b, widths=(4, 2)), torch.stack(alone).mean())
+    beyond = torch.cat([a[:, :4], 9 * a[:, 4:].flip(0)], dim=1)
+    torch.testing.assert_close(matryoshka(beyond, b, widths=(4, 2)), torch.stack(alone).mean())
+    both = (info_nce(a, b, temperature=0.05) + info_nce(b, a, temperature=0.05)) / 2
+    torch.testing.assert_close(matryoshka(a, b), both)
+
+
+def test_a_hard_negative_never_makes_matryoshka_easier() -> None:
+    (a, b), (negatives, _) = pair((6, 4)), pair((6, 4), seed=3)
+    assert matryoshka(a, b, negatives[:, None]) > matryoshka(a, b)
+    torch.testing.assert_close(matryoshka(a, b, negatives[:, None][:, :0]), matryoshka(a, b))
+
+
+def test_matryoshka_refuses_widths_that_are_not_of_the_embedding() -> None:
+    a, b = pair((6, 4))
+    for widths in ((), (5,), (4, 0)):
+        with pytest.raises(InvalidInput, match=r"widths must be in \[1, 4\]"):
+            matryoshka(a, b, widths=widths)
+    for negatives in (a, a[:5, None], a[:, None, :3]):
+        with pytest.raises(ShapeError, match=r"negatives must be \(6, h, 4\); got"):
+            matryoshka(a, b, negatives)
 
 
 def test_mixed_negatives_lie_between_the_hardest_and_carry_no_gradient() -> None:
