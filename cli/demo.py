@@ -27,7 +27,7 @@ from attar.client import Client
 from attar.errors import InvalidInput, Unavailable
 from attar.export.bundling import Exported
 from attar.export.exporting import parity_texts, through_runtime
-from attar.export.importing import import_folder, words_of_every_length
+from attar.export.importing import import_folder, texts_of_every_length
 from attar.export.measure import cosine
 from attar.export.text import export_text
 from attar.host import describe
@@ -274,7 +274,7 @@ def import_teacher(
 
 def mixed_texts(parts: Split, teacher: TextModel[TextEncoder], count: int) -> list[str]:
     """Pick texts of every kind: empty, foreign, of every length, summaries and whole bodies."""
-    lengths = words_of_every_length(teacher.tokenizer, longest=300)
+    lengths = texts_of_every_length(teacher.tokenizer, longest=300)
     docs = [text for pair in parts.train for text in (pair.summary, pair.body)]
     return [*FOREIGN, *lengths[:: 4 if count < len(lengths) else 1], *docs][:count]
 

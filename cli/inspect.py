@@ -54,8 +54,8 @@ def show_operations(path: Path, *, variant: str | None, length: int | None, batc
 def show_checks(path: Path, *, items: Path | None, against: Path | None) -> bool:
     """Print the bundle's figures here and as recorded; give whether everything holds."""
     bundle = Bundle.open(path)
-    given = None if items is None else read_items(items, bundle)
-    checks = verify(path, given=given, against=against)
+    inputs = None if items is None else read_items(items, bundle)
+    checks = verify(path, items=inputs, against=against)
     table = Table("variant", "check", "recorded", "here", "", "", box=None)
     for check in checks:
         table.add_row(

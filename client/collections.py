@@ -398,17 +398,17 @@ def _input(
 def _vectors(vectors: object) -> tensor_pb2.Tensor:
     """Rows of floating point, of whatever precision, as float32; whole numbers may be codes."""
     try:
-        given = np.asarray(vectors)
+        rows = np.asarray(vectors)
     except ValueError as error:
         raise ShapeError(f"vectors are no matrix; give (n, dims) of floats: {error}") from None
-    if given.dtype.kind != "f" or given.ndim != MATRIX_AXES:
-        hint = "; for one vector give a list of it" if given.ndim == 1 else ""
+    if rows.dtype.kind != "f" or rows.ndim != MATRIX_AXES:
+        hint = "; for one vector give a list of it" if rows.ndim == 1 else ""
         raise ShapeError(
-            f"vectors are {given.dtype} {given.shape}; give (n, dims) of floats, as encoding='f32' "
+            f"vectors are {rows.dtype} {rows.shape}; give (n, dims) of floats, as encoding='f32' "
             f"has them{hint}"
         )
     with np.errstate(over="ignore"):  # what becomes infinite is refused by its row
-        return wire.to_tensor(given.astype(np.float32))
+        return wire.to_tensor(rows.astype(np.float32))
 
 
 def _query(
@@ -433,14 +433,14 @@ def _ids(ids: object, *, any_order: bool = False) -> list[collections_pb2.PointI
 def _payloads(payloads: object, ids: object) -> list[Struct]:
     if payloads is None:
         return []
-    given = list(row_of("payloads", payloads))
-    if isinstance(ids, Sized) and len(ids) != len(given):
-        raise InvalidInput(f"{len(given)} payloads for {len(ids)} ids; give one a point")
-    return [wire.to_struct(payload, f"payloads[{i}]") for i, payload in enumerate(given)]
+    listed = list(row_of("payloads", payloads))
+    if isinstance(ids, Sized) and len(ids) != len(listed):
+        raise InvalidInput(f"{len(listed)} payloads for {len(ids)} ids; give one a point")
+    return [wire.to_struct(payload, f"payloads[{i}]") for i, payload in enumerate(listed)]
 
 
-def _filter(given: Filter | None) -> Struct | None:
-    return None if given is None else wire.to_struct(given, "filter")
+def _filter(filter_: Filter | None) -> Struct | None:
+    return None if filter_ is None else wire.to_struct(filter_, "filter")
 
 
 def _collection(info: collections_pb2.CollectionInfo) -> Collection:

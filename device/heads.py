@@ -299,8 +299,8 @@ def _mean_distances(
     step = _at_a_time(_ROWS, max(k, vectors.shape[1]))
     pairs = _at_a_time(_VALUES, vectors.shape[1])
     for start in range(0, len(vectors), step):
-        given = vectors[start : start + step]
-        some = _unit(given) if metric == "cosine" else _wide(given)
+        queries = vectors[start : start + step]
+        some = _unit(queries) if metric == "cosine" else _wide(queries)
         nearest = _nearest(some, references, k, metric, between).ravel()
         of_row = np.arange(len(nearest)) // k
         distances = np.empty(len(nearest))
@@ -338,7 +338,7 @@ def _nearest(
 ) -> NDArray[np.intp]:
     """Give the positions of each row's k nearest references: (n, d) and (m, d) to (n, k)."""
     directions = rows.astype(np.float32) if metric == "cosine" else rows
-    places, distances = np.empty((len(rows), 0), np.intp), np.empty((len(rows), 0))
+    indices, distances = np.empty((len(rows), 0), np.intp), np.empty((len(rows), 0))
     size = _at_a_time(_REFERENCES, max(rows.shape))
     for start in range(0, len(references), size):
         between()
@@ -351,13 +351,13 @@ def _nearest(
             wide = _wide(block)
             further = np.square(wide).sum(axis=1) - 2 * (rows @ wide.T)
         near = _smallest(further, min(k, len(block)))
-        places = np.hstack((places, start + near))
+        indices = np.hstack((indices, start + near))
         distances = np.hstack((distances, np.take_along_axis(further, near, axis=1)))
-        if places.shape[1] > k:
+        if indices.shape[1] > k:
             best = _smallest(distances, k)
-            places = np.take_along_axis(places, best, axis=1)
+            indices = np.take_along_axis(indices, best, axis=1)
             distances = np.take_along_axis(distances, best, axis=1)
-    return places
+    return indices
 
 
 def _at_a_time(most: int, values: int) -> int:
@@ -412,10 +412,10 @@ def _matrix(vectors: NDArray[np.float32], dims: int | None = None) -> None:
         )
 
 
-def _same_space(given: str, own: str) -> None:
-    if given != own:
+def _same_space(fingerprint: str, own: str) -> None:
+    if fingerprint != own:
         raise SpaceMismatch(
-            f"this head was fitted in the space {own}, and the embeddings are of {given};"
+            f"this head was fitted in the space {own}, and the embeddings are of {fingerprint};"
             " embed with the same model, or fit the head again"
         )
 

@@ -131,10 +131,10 @@ class TextInput:
         """Tokenise every item, or raise InvalidInput that names the first bad one by its index."""
         prompt = self._prompts.get(_one_of("role", role, Role), "")
         _one_of("truncation", truncation, Truncation)
-        given = listed(items)
-        if is_token_ids(given):
-            return [self._given(item, i) for i, item in enumerate(given)]
-        texts = [prompt + as_text(item, i) for i, item in enumerate(given)]
+        values = listed(items)
+        if is_token_ids(values):
+            return [self._checked_ids(item, i) for i, item in enumerate(values)]
+        texts = [prompt + as_text(item, i) for i, item in enumerate(values)]
         rows: list[Prepared] = []
         for group in self._groups(texts):
             start = len(rows)
@@ -184,14 +184,14 @@ class TextInput:
         """Tokenise a text, or as much of a very long one as decides the tokens that are kept."""
         size = self._usual
         while True:
-            kept = text[:size] if self.truncation_side == "right" else text[-size:]
-            encoded = self._tokenized([kept])
+            start = text[:size] if self.truncation_side == "right" else text[-size:]
+            encoded = self._tokenized([start])
             if isinstance(encoded, BaseException):
-                raise InvalidInput(f"item {index} {self._fault(kept, encoded)}")
+                raise InvalidInput(f"item {index} {self._fault(start, encoded)}")
             (tokens,) = encoded
             # What the end of a part changes is beyond what is kept.
-            if len(kept) == len(text) or len(tokens.overflowing) > 1:
-                return tokens, len(kept) == len(text)
+            if len(start) == len(text) or len(tokens.overflowing) > 1:
+                return tokens, len(start) == len(text)
             if size >= max(_MOST_CHARACTERS, self._usual):
                 refused = InvalidInput(
                     f"item {index} has {len(text)} characters, of which {size} make "
@@ -206,10 +206,10 @@ class TextInput:
 
     def _fault(self, text: str, error: BaseException) -> str:
         """Say what of a text the tokenizer has no token for, or else what it said."""
-        words = _outcome(lambda: self._words(text))
-        if isinstance(words, BaseException):
-            words = []
-        unknown = [word for word in dict.fromkeys(words) if not self._takes(word)]
+        pieces = _outcome(lambda: self._pre_tokenized(text))
+        if isinstance(pieces, BaseException):
+            pieces = []
+        unknown = [word for word in dict.fromkeys(pieces) if not self._takes(word)]
         if not unknown:
             return f"cannot be tokenised, {error}; leave it out"
         # A word of characters that are all known alone is named whole.
@@ -220,7 +220,7 @@ class TextInput:
             "unknown; leave that out, or export the encoder with a tokenizer that has one"
         )
 
-    def _words(self, text: str) -> list[str]:
+    def _pre_tokenized(self, text: str) -> list[str]:
         """Split a text into what the tokenizer's model sees."""
         normalizer, splitter = self._tokenizer.normalizer, self._tokenizer.pre_tokenizer
         whole = normalizer.normalize_str(text) if normalizer else text
@@ -233,9 +233,9 @@ class TextInput:
     def _row(self, tokens: Tokens, index: int, truncation: Truncation, *, whole: bool) -> Prepared:
         cut = bool(tokens.overflowing)
         if cut and truncation == "error":
-            parts = (tokens, *tokens.overflowing)
-            words = sum(part.special_tokens_mask.count(0) for part in parts)
-            total = words + tokens.special_tokens_mask.count(1)
+            rows = (tokens, *tokens.overflowing)
+            text_tokens = sum(part.special_tokens_mask.count(0) for part in rows)
+            total = text_tokens + tokens.special_tokens_mask.count(1)
             more = "" if whole else "more than "
             refused = InputTooLong(
                 f"item {index} has {more}{total} tokens and the encoder takes {self._max_length}; "
@@ -248,7 +248,7 @@ class TextInput:
             raise InvalidInput(f"item {index} has no tokens; leave it out")
         return Prepared((ids, np.ones_like(ids)), len(ids), cut)
 
-    def _given(self, item: object, index: int) -> Prepared:
+    def _checked_ids(self, item: object, index: int) -> Prepared:
         """Hold ids that somebody else made to this tokenizer, or only to what it has rows for."""
         # Before they are copied; a scalar array has a len that raises.
         scalar = isinstance(item, np.ndarray) and not item.ndim
@@ -312,24 +312,25 @@ class TensorInput:
         return [self._row(item, i) for i, item in enumerate(listed(items))]
 
     def _row(self, item: object, index: int) -> Prepared:
-        given = _array(item, index)
-        self._check_shape(given, index)
-        self._check_dtype(given, index)
-        array = self._converted(given, index)
+        array = _array(item, index)
+        self._check_shape(array, index)
+        self._check_dtype(array, index)
+        converted = self._converted(array, index)
         cost = self._limits.cost
-        tokens = cost.tokens + math.ceil(array.size / cost.elements)
-        return Prepared((array,), tokens, truncated=False)
+        tokens = cost.tokens + math.ceil(converted.size / cost.elements)
+        return Prepared((converted,), tokens, truncated=False)
 
-    def _check_shape(self, given: NDArray[Any], index: int) -> None:
+    def _check_shape(self, array: NDArray[Any], index: int) -> None:
         """Refuse a shape that is not the spec's, or a size beyond its limits."""
         sizes: dict[int | str, int] = {}
-        fits = given.ndim == len(self._axes) and all(
+        fits = array.ndim == len(self._axes) and all(
             size == axis if isinstance(axis, int) else size == sizes.setdefault(axis, size)
-            for axis, size in zip(self._axes, given.shape, strict=True)
+            for axis, size in zip(self._axes, array.shape, strict=True)
         )
         if not fits:
             raise ShapeError(
-                f"item {index} has shape {given.shape}; {self._expected}{_mend(given, self._axes)}"
+                f"item {index} has shape {array.shape}; {self._expected}"
+                f"{_shape_hint(array, self._axes)}"
             )
         limits = self._limits
         for axis, size in sizes.items():
@@ -344,46 +345,46 @@ class TensorInput:
                     f"item {index} has {size} {axis} and the encoder takes {allowed.max} at most; "
                     "cut it, or scale it down where that keeps what it shows"
                 )
-        if limits.max_elements is not None and given.size > limits.max_elements:
+        if limits.max_elements is not None and array.size > limits.max_elements:
             raise ShapeError(
-                f"item {index} of shape {given.shape} has {given.size} numbers and the encoder "
+                f"item {index} of shape {array.shape} has {array.size} numbers and the encoder "
                 f"takes {limits.max_elements} at most; cut it, or scale it down"
             )
         ratio = max(sizes.values(), default=1) / min(sizes.values(), default=1)
         if limits.max_ratio is not None and ratio > limits.max_ratio:
             raise ShapeError(
-                f"item {index} of shape {given.shape} is {ratio:g} times as long as wide and the "
+                f"item {index} of shape {array.shape} is {ratio:g} times as long as wide and the "
                 f"encoder takes {limits.max_ratio:g} times at most; cut it"
             )
 
-    def _check_dtype(self, given: NDArray[Any], index: int) -> None:
+    def _check_dtype(self, array: NDArray[Any], index: int) -> None:
         """Refuse numbers that the spec's dtype would change: it may round, not wrap or cut."""
-        if not np.can_cast(given.dtype, self._dtype, "same_kind"):
-            raise ShapeError(f"item {index} has dtype {given.dtype}; {self._expected}")
-        if given.dtype.kind == "b" and self._dtype.kind in "iu":
+        if not np.can_cast(array.dtype, self._dtype, "same_kind"):
+            raise ShapeError(f"item {index} has dtype {array.dtype}; {self._expected}")
+        if array.dtype.kind == "b" and self._dtype.kind in "iu":
             raise ShapeError(
                 f"item {index} has dtype bool; {self._expected}: turn true and false into the "
                 "numbers that they stand for, as 255 and 0"
             )
-        if self._dtype.kind in "iu" and not np.can_cast(given.dtype, self._dtype, "safe"):
+        if self._dtype.kind in "iu" and not np.can_cast(array.dtype, self._dtype, "safe"):
             allowed = np.iinfo(self._dtype)
-            least, most = int(given.min()), int(given.max())
+            least, most = int(array.min()), int(array.max())
             if least < allowed.min or most > allowed.max:
                 raise InvalidInput(
                     f"item {index} has numbers from {least} to {most}; {self._expected}, which "
                     f"holds {allowed.min} to {allowed.max}: scale them"
                 )
 
-    def _converted(self, given: NDArray[Any], index: int) -> NDArray[Any]:
+    def _converted(self, array: NDArray[Any], index: int) -> NDArray[Any]:
         """Give the array as the graph takes it, of finite numbers near those it was trained on."""
         with np.errstate(over="ignore"):  # reported below, for the item
-            array = np.ascontiguousarray(given, self._dtype)
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            beyond = given.dtype != array.dtype and np.isfinite(given).all()
+            converted = np.ascontiguousarray(array, self._dtype)
+        if converted.dtype.kind == "f" and not np.isfinite(converted).all():
+            beyond = array.dtype != converted.dtype and np.isfinite(array).all()
             what = f"a number beyond {self._dtype}" if beyond else "a NaN or an infinity"
             raise InvalidInput(f"item {index} holds {what}; {self._expected} of finite numbers")
         if (values := self._limits.values) is not None:
-            least, most = float(array.min()), float(array.max())
+            least, most = float(converted.min()), float(converted.max())
             slack = VALUES_SLACK * (values.max - values.min)
             if least < values.min - slack or most > values.max + slack:
                 raise InvalidInput(
@@ -391,7 +392,7 @@ class TensorInput:
                     f"trained on {values.min:g} to {values.max:g}; scale them as its training "
                     "data was"
                 )
-        return array
+        return converted
 
     @property
     def _expected(self) -> str:
@@ -419,9 +420,9 @@ def _array(item: object, index: int | None) -> NDArray[Any]:
         ) from error
 
 
-def _mend(given: NDArray[Any], axes: Sequence[int | str]) -> str:
+def _shape_hint(array: NDArray[Any], axes: Sequence[int | str]) -> str:
     """Say what often helps where the shape does not fit, if anything is known to."""
-    shape, least = given.shape, given.ndim
+    shape, least = array.shape, array.ndim
     if least == len(axes) - 1 and least:
         return "; if this is a part of one item, wrap that in a list; a grey image needs channels"
     if least == len(axes) + 1 and least > 1:

@@ -234,16 +234,16 @@ class Manifest:
         for variant in self.variants:
             if variant.name == name:
                 return variant
-        known = ", ".join(v.name for v in self.variants)
-        raise NotFound(f"{self.name} has no variant {name!r}; it has {known}")
+        names = ", ".join(v.name for v in self.variants)
+        raise NotFound(f"{self.name} has no variant {name!r}; it has {names}")
 
     def file(self, path: str) -> FileEntry:
         """Give the entry of that path, or say which there are."""
         for entry in self.files:
             if entry.path == path:
                 return entry
-        known = ", ".join(e.path for e in self.files)
-        raise NotFound(f"{self.name} lists no file {path!r}; it lists {known}")
+        names = ", ".join(e.path for e in self.files)
+        raise NotFound(f"{self.name} lists no file {path!r}; it lists {names}")
 
 
 def fingerprint(manifest: Manifest) -> str:
@@ -339,14 +339,16 @@ def _int64(text: str) -> int:
 def _plain(value: object) -> object:
     """Turn dataclasses into what JSON has, with their unknown fields among the known ones."""
     if is_dataclass(value):
-        known = {f.name: _plain(getattr(value, f.name)) for f in fields(value) if f.name != "extra"}
+        fields_ = {
+            f.name: _plain(getattr(value, f.name)) for f in fields(value) if f.name != "extra"
+        }
         if isinstance(value, Preprocessing) and value.truncation_side == "right":
-            del known["truncation_side"]  # so that bundles from before it keep their fingerprint
+            del fields_["truncation_side"]  # so that bundles from before it keep their fingerprint
         if isinstance(value, Requires):
             # An attar that does not know one of these takes it for a requirement not met.
-            unset = [name for name in ("provider", "library") if known[name] is None]
-            known = {name: item for name, item in known.items() if name not in unset}
-        return {**getattr(value, "extra", {}), **known}
+            unset = [name for name in ("provider", "library") if fields_[name] is None]
+            fields_ = {name: item for name, item in fields_.items() if name not in unset}
+        return {**getattr(value, "extra", {}), **fields_}
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):
@@ -354,7 +356,7 @@ def _plain(value: object) -> object:
     return value
 
 
-_WORDS = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
+_JSON_TYPES = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
 
 T = TypeVar("T")
 
@@ -399,7 +401,7 @@ def _read(hint: Any, value: object, where: str) -> object:
         return float(value)
     scalars = arguments or (hint,)  # int | str is an axis
     if type(value) not in scalars:
-        raise _wrong(where, " or ".join(_WORDS[s] for s in scalars), value)
+        raise _wrong(where, " or ".join(_JSON_TYPES[s] for s in scalars), value)
     return value
 
 

@@ -141,10 +141,10 @@ def to_tokens(items: Iterable[object]) -> item_pb2.Tokens:
     """Token ids as one list; InvalidInput names the first item that holds something else."""
     ids, lengths = list[int](), list[int]()
     for index, item in enumerate(items):
-        given = item.tolist() if isinstance(item, np.ndarray) else item
-        if isinstance(given, str) or not isinstance(given, Iterable):
+        rows = item.tolist() if isinstance(item, np.ndarray) else item
+        if isinstance(rows, str) or not isinstance(rows, Iterable):
             raise InvalidInput(f"item {index} must be a flat list of token ids; got {item!r:.80}")
-        row = list(given)
+        row = list(rows)
         if not _are_plain_ids(row):
             if fractions := [one for one in row if isinstance(one, float)]:
                 raise InvalidInput(
@@ -249,14 +249,14 @@ def to_struct(payload: Mapping[str, Any], name: str = "payload") -> Struct:
     return _to_struct(payload, (name,))
 
 
-def _to_struct(given: object, path: tuple[object, ...]) -> Struct:
-    if not isinstance(given, Mapping):
+def _to_struct(mapping: object, path: tuple[object, ...]) -> Struct:
+    if not isinstance(mapping, Mapping):
         raise InvalidInput(
-            f"{_called(path)} is {given!r:.80}, a {type(given).__name__}; give an object (a dict), "
-            "{} for none"
+            f"{_called(path)} is {mapping!r:.80}, a {type(mapping).__name__}; give an object (a "
+            "dict), {} for none"
         )
     struct = Struct()
-    for key, value in given.items():
+    for key, value in mapping.items():
         if not (isinstance(key, str) and key.isascii()):
             text(f"a key of {_called(path)}", key)
         struct.fields[key].CopyFrom(_to_value(value, (*path, key)))
@@ -274,12 +274,12 @@ def from_struct(struct: Struct) -> dict[str, Any]:
     return {key: _from_value(value, key) for key, value in struct.fields.items()}
 
 
-def _to_value(given: object, path: tuple[object, ...]) -> Value:
+def _to_value(item: object, path: tuple[object, ...]) -> Value:
     if len(path) > MAX_DEPTH + 1:
         raise InvalidInput(
             f"{_called(path)[:80]} is nested deeper than {MAX_DEPTH}; give a flatter object"
         )
-    value = given.item() if isinstance(given, np.generic) else given
+    value = item.item() if isinstance(item, np.generic) else item
     match value:
         case None:
             return Value(null_value=0)  # type: ignore[arg-type]

@@ -127,12 +127,12 @@ def refuse_taken(path: Path, *, overwrite: bool) -> None:
         raise AlreadyExists(f"{path} exists; choose another path, or remove it first")
 
 
-def refuse_unknown(variants: Sequence[str], known: Sequence[str]) -> None:
+def refuse_unknown(variants: Sequence[str], available: Sequence[str]) -> None:
     """Raise InvalidInput for a variant that cannot be attempted, with those that can."""
-    if unknown := sorted({*variants} - {*known}):
+    if unknown := sorted({*variants} - {*available}):
         raise InvalidInput(
             f"there is no variant {unknown[0]!r} to attempt; besides fp32, which is always "
-            f"written, there is {', '.join(known)}"
+            f"written, there is {', '.join(available)}"
         )
 
 

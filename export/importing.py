@@ -74,12 +74,12 @@ def import_folder(
             overwrite=overwrite,
         )
     longest = min(model.encoder.max_length, PARITY_TOKENS) + 8
-    words = words_of_every_length(model.tokenizer, longest=longest)
+    texts = texts_of_every_length(model.tokenizer, longest=longest)
     return export_text(
         path,
         model,
         name=name,
-        texts=[*words, *(calibration or _sentences())] if variants else words,
+        texts=[*texts, *(calibration or _sentences())] if variants else texts,
         probe=None,
         metric=None,
         variants=variants,
@@ -112,18 +112,18 @@ def _sentences() -> list[str]:
     return [text for pair in evenly(pairs, SENTENCES // 2) for text in (pair.summary, pair.body)]
 
 
-def words_of_every_length(tokenizer: bytes, *, longest: int, seed: int = 0) -> list[str]:
+def texts_of_every_length(tokenizer: bytes, *, longest: int, seed: int = 0) -> list[str]:
     """Make texts of 0 to about `longest` tokens from the vocabulary, always the same.
 
     A tokenizer that adds no special tokens has none for an empty text, so the least is one word.
     """
     vocabulary = Tokenizer.from_str(tokenizer.decode())
-    words = sorted(word for word in vocabulary.get_vocab() if word.isalnum())
-    if not words:
+    tokens = sorted(word for word in vocabulary.get_vocab() if word.isalnum())
+    if not tokens:
         raise InvalidInput("the tokenizer has no token of letters and digits to make texts of")
     least = 0 if vocabulary.num_special_tokens_to_add(is_pair=False) else 1
     draw = np.random.default_rng(seed)
     lengths = np.linspace(least, longest, PARITY_TEXTS).round().astype(int)
     return [
-        " ".join(words[i] for i in draw.integers(len(words), size=length)) for length in lengths
+        " ".join(tokens[i] for i in draw.integers(len(tokens), size=length)) for length in lengths
     ]

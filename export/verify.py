@@ -65,23 +65,23 @@ class Check:
 
 
 def verify(
-    path: str | os.PathLike[str], *, given: Items | None = None, against: Path | None = None
+    path: str | os.PathLike[str], *, items: Items | None = None, against: Path | None = None
 ) -> list[Check]:
-    """Check a bundle on this machine, on `given` texts or arrays, or on some of its own.
+    """Check a bundle on this machine, on `items` (texts or arrays), or on some of its own.
 
     `against` is the folder of the torch encoder that the bundle was made of; every variant is
     compared with it as well. Raises BundleRefused for a damaged bundle, and InvalidInput for items
     or a teacher that cannot be compared.
     """
     bundle = Bundle.open(path)
-    given = _own_items(bundle) if given is None else given
-    if len(given) < 2:
-        raise InvalidInput(f"two items or more are compared; got {len(given)}")
+    items = _own_items(bundle) if items is None else items
+    if len(items) < 2:
+        raise InvalidInput(f"two items or more are compared; got {len(items)}")
     checks = _of_the_whole(bundle)
     reference = load(path, variant=bundle.manifest.reference)
-    rows = reference.prepare(given)
-    truth = reference.embed(given).vectors
-    teacher = None if against is None else _Teacher.read(against, bundle, given)
+    rows = reference.prepare(items)
+    truth = reference.embed(items).vectors
+    teacher = None if against is None else _Teacher.read(against, bundle, items)
     if teacher is not None:
         checks += teacher.checks
     for variant in bundle.manifest.variants:
@@ -90,7 +90,7 @@ def verify(
         except AttarError as error:
             checks.append(_not_run(variant, str(error)))
             continue
-        vectors = encoder.embed(given).vectors
+        vectors = encoder.embed(items).vectors
         bounds = _bounds(bundle, variant)
         checks += _proof(variant)
         if variant.name != reference.variant.name:
@@ -258,7 +258,7 @@ class _Teacher:
     checks: Sequence[Check]
 
     @classmethod
-    def read(cls, folder: Path, bundle: Bundle, given: Items) -> "_Teacher":
+    def read(cls, folder: Path, bundle: Bundle, items: Items) -> "_Teacher":
         """Embed the items in torch, tokenised as the teacher does."""
         from attar.inputs import TextInput
         from attar.training.checkpoints import encoder_folder
@@ -283,7 +283,7 @@ class _Teacher:
             )
         longest, prompts = model.encoder.max_length, dict(model.prompts)
         host = TextInput(model.tokenizer, max_length=longest, prompts=prompts)
-        rows = host.prepare(given, role="passage", truncation="truncate")
+        rows = host.prepare(items, role="passage", truncation="truncate")
         facts = (
             ("maximum length", manifest.max_length, longest),
             ("prompts", dict(manifest.preprocessing.prompts), prompts),

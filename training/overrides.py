@@ -12,7 +12,7 @@ from attar.errors import InvalidInput
 SettingsT = TypeVar("SettingsT")
 
 TRUTH: Mapping[str, bool] = {"true": True, "false": False}
-WORDS: Mapping[type, str] = {int: "an integer", float: "a number", str: "words"}
+TYPE_NAMES: Mapping[type, str] = {int: "an integer", float: "a number", str: "words"}
 
 
 def override(settings: SettingsT, changes: Sequence[str]) -> SettingsT:
@@ -78,14 +78,14 @@ def _read(kind: Any, name: str, value: str) -> Any:
         return parts
     if kind is bool:
         return _choice_of(TRUTH, name, value.lower())
-    if kind not in WORDS:
+    if kind not in TYPE_NAMES:
         raise InvalidInput(f"{name} cannot be changed by words; compose the recipe in Python")
     try:
         read = kind(value)
     except ValueError:
-        raise InvalidInput(f"{name} takes {WORDS[kind]}; got {value!r}") from None
+        raise InvalidInput(f"{name} takes {TYPE_NAMES[kind]}; got {value!r}") from None
     if kind is not str and not 0 <= read < math.inf:  # which NaN fails too
-        raise InvalidInput(f"{name} takes {WORDS[kind]} of 0 or more; got {value!r}")
+        raise InvalidInput(f"{name} takes {TYPE_NAMES[kind]} of 0 or more; got {value!r}")
     return read
 
 

@@ -92,7 +92,7 @@ class Codebook(nn.Module):
     """`size` learned vectors of width `dim`, of which each state takes the nearest as its code.
 
     The gradient of what is made of a code goes to the state instead (straight-through). Vectors
-    start as states of the first batch, and one that no state has taken for `patience` steps in
+    start as states of the first batch, and one that no state has taken for `max_idle` steps in
     which the codebook learns becomes a state of the last one again. Source: van den Oord et al.
     2017 (VQ-VAE), arXiv:1711.00937; restarts as Dhariwal et al. 2020 (Jukebox), arXiv:2005.00341,
     section 3.
@@ -100,13 +100,13 @@ class Codebook(nn.Module):
 
     idle: Tensor
 
-    def __init__(self, size: int, dim: int, *, patience: int = 20) -> None:
+    def __init__(self, size: int, dim: int, *, max_idle: int = 20) -> None:
         super().__init__()
         refuse_sizes_below_one(size, size=size)
         self.vectors = nn.Parameter(torch.randn(size, dim))
-        self.patience = patience
+        self.max_idle = max_idle
         # Every vector is overdue at first, and so begins as a state.
-        self.register_buffer("idle", torch.full((size,), patience))
+        self.register_buffer("idle", torch.full((size,), max_idle))
 
     def codes(self, states: Float[Tensor, "*n dim"]) -> Int[Tensor, "*n"]:
         """Give the number of the nearest vector to each state, by Euclidean distance."""
@@ -126,7 +126,7 @@ class Codebook(nn.Module):
         """
         used = torch.bincount(codes, minlength=len(self.idle)) > 0
         self.idle.copy_(torch.where(used, 0, self.idle + 1))
-        overdue = (self.idle > self.patience).nonzero()[:, 0]
+        overdue = (self.idle > self.max_idle).nonzero()[:, 0]
         picked = torch.randint(len(states), (len(overdue),), device=states.device)
         vectors = full_tensor(self.vectors).clone()
         vectors[overdue] = states[picked].to(vectors)

@@ -55,7 +55,7 @@ def check_onnx(data: bytes, name: str) -> None:
         messages = list(model.below())
         _check_tensors(messages, name)
         _check_operators(messages, name)
-        _check_parts(model, messages, name)
+        _check_single_graph(model, messages, name)
         _check_opsets(model)
         _check_order(model.get("graph"))
     except ValueError as error:
@@ -104,7 +104,7 @@ def _check_operators(messages: list[Message], name: str) -> None:
             )
 
 
-def _check_parts(model: Message, messages: list[Message], name: str) -> None:
+def _check_single_graph(model: Message, messages: list[Message], name: str) -> None:
     """Refuse what could hold more than one plain graph."""
     graphs = sum(each.kind == "GraphProto" for each in messages)
     for there, what in (

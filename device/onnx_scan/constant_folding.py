@@ -203,7 +203,7 @@ def _broadcast(_: Message, x: Inputs) -> Shape:
     return tuple(map(int, np.broadcast_shapes(*(each.shape for each in x))))
 
 
-def _asked(_: Message, x: Inputs) -> Shape:
+def _shape_input(_: Message, x: Inputs) -> Shape:
     return x[0].whole
 
 
@@ -482,9 +482,9 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         **dict.fromkeys(_ARG, _arg_most),
         **dict.fromkeys(_POOLS, _pool),
         **dict.fromkeys(_GLOBAL_POOLS, _global_pool),
-        **dict.fromkeys(("HannWindow", "HammingWindow", "BlackmanWindow"), _asked),
+        **dict.fromkeys(("HannWindow", "HammingWindow", "BlackmanWindow"), _shape_input),
         "Concat": _concat,
-        "ConstantOfShape": _asked,
+        "ConstantOfShape": _shape_input,
         "Conv": _conv,
         "Einsum": _einsum,
         "Expand": _expand,

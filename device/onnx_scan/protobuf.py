@@ -24,7 +24,7 @@ MAX_DEPTH = 64
 MAX_TEXT_BYTES = 2**20
 """Of one text: names take some tens, and what an exporter notes of a whole model some thousands."""
 
-_KEPT = 2**12  # numbers of a packed run that are kept; of the rest it is known that they are sound
+_MOST_NUMBERS = 2**12  # of a packed run that are returned; longer runs are only checked
 _CHUNK = 2**17  # bytes of a run that are read at once: numbers take fifty times as much
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -37,7 +37,7 @@ _RANGES = {
     "int32": (-(2**31), 2**31 - 1),
     "int64": (-(2**63), 2**63 - 1),
     "uint64": (0, 2**64 - 1),
-    **{name: (known.start, known.stop - 1) for name, known in ENUMS.items()},
+    **{name: (values.start, values.stop - 1) for name, values in ENUMS.items()},
 }
 
 
@@ -71,7 +71,7 @@ class Message:
 
     def numbers(self, name: str, *, most: int) -> list[Any]:
         """Give a repeated field of numbers; ValueError for more than `most`, some thousands."""
-        if (count := self.count(name)) > min(most, _KEPT):
+        if (count := self.count(name)) > min(most, _MOST_NUMBERS):
             raise ValueError(f"{self.kind} has {count} {name}; limit {most}")
         flat: list[Any] = []
         for value in self.each(name):
@@ -119,118 +119,118 @@ class _Reader:
                 raise ValueError(f"it has more than {MAX_FIELDS} fields")
             start = self._at
             key = self._varint(end)
-            known = schema.get(key >> 3)
-            if key > _MAX_KEY or known is None:
+            spec = schema.get(key >> 3)
+            if key > _MAX_KEY or spec is None:
                 raise ValueError(
                     f"{kind} has a field of tag {key} at byte {start}, which ONNX does not know"
                 )
-            value = self._value(known, key & 7, end, depth)
-            if known.repeated:
-                message.fields.setdefault(known.name, []).append(value)
+            value = self._value(spec, key & 7, end, depth)
+            if spec.repeated:
+                message.fields.setdefault(spec.name, []).append(value)
                 continue
-            if known.name in message.fields or (known.oneof and chosen):
+            if spec.name in message.fields or (spec.oneof and chosen):
                 raise ValueError(
-                    f"{kind} has {known.name} at byte {start} and "
-                    f"{chosen or known.name} before it; one may stand there"
+                    f"{kind} has {spec.name} at byte {start} and "
+                    f"{chosen or spec.name} before it; one may stand there"
                 )
-            chosen = known.name if known.oneof else chosen
-            message.fields[known.name] = value
+            chosen = spec.name if spec.oneof else chosen
+            message.fields[spec.name] = value
         return message
 
-    def _value(self, known: Field, wire: int, end: int, depth: int) -> Any:
+    def _value(self, spec: Field, wire: int, end: int, depth: int) -> Any:
         """Read a field's value, whose tag ends here."""
         start = self._at
-        is_number = known.kind in _RANGES or known.kind in _NUMBERS
-        due = _NUMBERS.get(known.kind, _VARINT) if is_number else _BYTES
-        packed = wire == _BYTES and is_number and known.repeated
+        is_number = spec.kind in _RANGES or spec.kind in _NUMBERS
+        due = _NUMBERS.get(spec.kind, _VARINT) if is_number else _BYTES
+        packed = wire == _BYTES and is_number and spec.repeated
         if wire != due and not packed:
-            raise ValueError(f"{known.name} at byte {start} has wire type {wire} and not {due}")
+            raise ValueError(f"{spec.name} at byte {start} has wire type {wire} and not {due}")
         if wire == _VARINT:
-            return _signed(self._varint(end), known, start)
+            return _signed(self._varint(end), spec, start)
         size = self._varint(end) if wire == _BYTES else _FIXED[wire]
         if size > end - self._at:
-            raise ValueError(f"{known.name} at byte {start} runs past the end")
-        if known.kind in SCHEMA:
-            return self.message(known.kind, self._at + size, depth - 1)
+            raise ValueError(f"{spec.name} at byte {start} runs past the end")
+        if spec.kind in SCHEMA:
+            return self.message(spec.kind, self._at + size, depth - 1)
         body = self._data[self._at : self._at + size]
         self._at += size
         if packed:
-            return _run(known, body, start)
-        if known.kind == "string":
-            return _text(known, body, start)
+            return _run(spec, body, start)
+        if spec.kind == "string":
+            return _text(spec, body, start)
         return np.frombuffer(body, f"<f{size}").item() if is_number else body
 
     def _varint(self, end: int) -> int:
         """Read a base-128 number in its shortest spelling."""
         value, start = 0, self._at
-        for place, byte in enumerate(self._data[start : min(start + _MAX_VARINT_BYTES, end)]):
-            value |= (byte & 0x7F) << 7 * place
+        for digit, byte in enumerate(self._data[start : min(start + _MAX_VARINT_BYTES, end)]):
+            value |= (byte & 0x7F) << 7 * digit
             if byte < 0x80:  # the last byte has its high bit clear
-                if (byte == 0 and place) or value >= 2**64:
+                if (byte == 0 and digit) or value >= 2**64:
                     raise ValueError(f"the number at byte {start} is not in its shortest spelling")
-                self._at = start + place + 1
+                self._at = start + digit + 1
                 return value
         raise ValueError(f"the number at byte {start} does not end, or runs past the end")
 
 
-def _signed(number: int, known: Field, start: int) -> int:
+def _signed(number: int, spec: Field, start: int) -> int:
     """Take a varint for its kind: negative numbers are those of 64 bits whose highest is set."""
-    low, high = _RANGES[known.kind]
+    low, high = _RANGES[spec.kind]
     value = number - 2**64 if low < 0 and number >= 2**63 else number
     if not low <= value <= high:
-        raise ValueError(f"{known.name} at byte {start} is {value}, which is no {known.kind}")
+        raise ValueError(f"{spec.name} at byte {start} is {value}, which is no {spec.kind}")
     return value
 
 
-def _run(known: Field, body: memoryview, start: int) -> Run:
+def _run(spec: Field, body: memoryview, start: int) -> Run:
     """Read many numbers in one run."""
-    if known.kind in _NUMBERS:
-        size = _FIXED[_NUMBERS[known.kind]]
+    if spec.kind in _NUMBERS:
+        size = _FIXED[_NUMBERS[spec.kind]]
         count, rest = divmod(len(body), size)
         if rest:
-            raise ValueError(f"{known.name} at byte {start} is cut within a number")
-        return Run(count, np.frombuffer(body, f"<f{size}") if count <= _KEPT else None)
-    data, at, count, kept = np.frombuffer(body, np.uint8), 0, 0, []
+            raise ValueError(f"{spec.name} at byte {start} is cut within a number")
+        return Run(count, np.frombuffer(body, f"<f{size}") if count <= _MOST_NUMBERS else None)
+    data, at, count, chunks = np.frombuffer(body, np.uint8), 0, 0, []
     while at < len(data):
         chunk = data[at : at + _CHUNK]
         ends = np.flatnonzero(chunk < 0x80)
         if not len(ends):
-            raise ValueError(f"{known.name} at byte {start} holds a number that does not end")
+            raise ValueError(f"{spec.name} at byte {start} holds a number that does not end")
         chunk = chunk[: ends[-1] + 1]
-        numbers = _varints(known, chunk, ends, start)
+        numbers = _varints(spec, chunk, ends, start)
         at, count = at + len(chunk), count + len(numbers)
-        if count <= _KEPT:
-            kept.append(numbers)
-    whole = np.concatenate(kept) if kept else np.zeros(0, np.int64)
-    return Run(count, whole if count <= _KEPT else None)
+        if count <= _MOST_NUMBERS:
+            chunks.append(numbers)
+    whole = np.concatenate(chunks) if chunks else np.zeros(0, np.int64)
+    return Run(count, whole if count <= _MOST_NUMBERS else None)
 
 
 def _varints(
-    known: Field, data: NDArray[np.uint8], ends: NDArray[np.intp], start: int
+    spec: Field, data: NDArray[np.uint8], ends: NDArray[np.intp], start: int
 ) -> NDArray[Any]:
     """Read the numbers that end there."""
     sizes = np.diff(ends, prepend=-1)
     padded = (data[ends] == 0) & (sizes > 1)
     beyond = (sizes > _MAX_VARINT_BYTES) | ((sizes == _MAX_VARINT_BYTES) & (data[ends] > 1))
     if padded.any() or beyond.any():
-        raise ValueError(f"{known.name} at byte {start} holds a number in a spelling too long")
+        raise ValueError(f"{spec.name} at byte {start} holds a number in a spelling too long")
     numbers, starts = np.zeros(len(ends), np.uint64), ends - sizes + 1
-    for place in range(int(sizes.max())):
-        here = sizes > place
-        numbers[here] |= (data[starts[here] + place].astype(np.uint64) & np.uint64(0x7F)) << (
-            np.uint64(7 * place)
+    for digit in range(int(sizes.max())):
+        here = sizes > digit
+        numbers[here] |= (data[starts[here] + digit].astype(np.uint64) & np.uint64(0x7F)) << (
+            np.uint64(7 * digit)
         )
-    low, high = _RANGES[known.kind]
+    low, high = _RANGES[spec.kind]
     values = numbers if low == 0 else numbers.view(np.int64)
     if int(values.min()) < low or int(values.max()) > high:
-        raise ValueError(f"{known.name} at byte {start} holds a number that is no {known.kind}")
+        raise ValueError(f"{spec.name} at byte {start} holds a number that is no {spec.kind}")
     return values
 
 
-def _text(known: Field, body: memoryview, start: int) -> str:
+def _text(spec: Field, body: memoryview, start: int) -> str:
     if len(body) > MAX_TEXT_BYTES:
-        raise ValueError(f"{known.name} at byte {start} has more than {MAX_TEXT_BYTES} bytes")
+        raise ValueError(f"{spec.name} at byte {start} has more than {MAX_TEXT_BYTES} bytes")
     try:
         return bytes(body).decode()
     except UnicodeDecodeError:
-        raise ValueError(f"{known.name} at byte {start} is not UTF-8") from None
+        raise ValueError(f"{spec.name} at byte {start} is not UTF-8") from None

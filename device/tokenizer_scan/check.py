@@ -15,9 +15,9 @@ from .patterns import check_pattern
 MAX_PIECE: Final = 1024
 """Characters of a word or piece: SentencePiece's have 16, runs of blanks or signs some hundreds."""
 
-MAX_WORDS: Final = 1_000_000
+MAX_VOCABULARY: Final = 1_000_000
 MAX_MERGES: Final = 2_000_000
-MAX_WORDS_BYTES: Final = 2**24
+MAX_VOCABULARY_BYTES: Final = 2**24
 MAX_PIECES_BYTES: Final = 2**22
 """Of Unigram's pieces, of each byte of which its trie makes some 340."""
 MAX_ADDED_BYTES: Final = 10**6
@@ -71,7 +71,7 @@ def _check_map(spelled: str) -> None:
 
 def _check_added(tokens: Sequence[Any]) -> None:
     contents = [token.get("content") for token in tokens if isinstance(token, dict)]
-    _most("added tokens", len(contents), MAX_WORDS)
+    _most("added tokens", len(contents), MAX_VOCABULARY)
     _most("bytes of added tokens", _bytes(contents), MAX_ADDED_BYTES)
 
 
@@ -82,9 +82,9 @@ def _check_model(model: Mapping[str, Any]) -> None:
         entry[0] if unigram and isinstance(entry, list) and entry else entry
         for entry in _listed(vocabulary)
     ]
-    _most("words", len(words), MAX_WORDS)
+    _most("words", len(words), MAX_VOCABULARY)
     _most("characters of a word", max(map(len, _texts(words)), default=0), MAX_PIECE)
-    _most("bytes of words", _bytes(words), MAX_PIECES_BYTES if unigram else MAX_WORDS_BYTES)
+    _most("bytes of words", _bytes(words), MAX_PIECES_BYTES if unigram else MAX_VOCABULARY_BYTES)
     _most("merges", len(_listed(model.get("merges"))), MAX_MERGES)
     for affix in _AFFIXES:
         _most(f"bytes of {affix}", _bytes([model.get(affix)]), MAX_AFFIX_BYTES)

@@ -24,7 +24,7 @@ from attar.errors import InvalidInput
 
 from ..onnx_graph import attribute
 
-KNOWN = 1024
+MOST_FOLLOWED = 1024
 """Numbers of a value that is followed through the graph: a shape, an axis, a scalar."""
 
 VIEWS = frozenset(
@@ -94,7 +94,7 @@ ABSENT = Value()
 
 def constant(tensor: TensorProto) -> Value:
     """Give what is known of a weight."""
-    data = numpy_helper.to_array(tensor) if math.prod(tensor.dims) <= KNOWN else None
+    data = numpy_helper.to_array(tensor) if math.prod(tensor.dims) <= MOST_FOLLOWED else None
     return Value(
         kind=tensor.data_type,
         shape=tuple(tensor.dims),
@@ -210,7 +210,7 @@ def _contents(
         return [np.array(shape[start:end], np.int64)]
     if node.op_type == "Size" and shape is not None:
         return [np.array(math.prod(shape), np.int64)]
-    small = all(axes is not None and math.prod(axes) <= KNOWN for _, axes in types)
+    small = all(axes is not None and math.prod(axes) <= MOST_FOLLOWED for _, axes in types)
     known = all(value.data is not None for value in inputs if value != ABSENT)
     if not (small and known) or node.domain or node.op_type.startswith("Random"):
         return [None] * len(node.output)

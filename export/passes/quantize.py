@@ -40,18 +40,18 @@ Ranges = Mapping[str, tuple[float, float]]
 class Quantised:
     """An int8 graph, how many layers it has in int8, and what was left in float.
 
-    `kept` gives the damage of each such layer: the share of the gate's allowance that it spent when
-    it alone was quantised.
+    `float_layers` gives the damage of each layer left in float: the share of the gate's allowance
+    that was used when only that layer was quantised.
     """
 
     graph: bytes
     layers: int
-    kept: Mapping[str, float]
+    float_layers: Mapping[str, float]
 
     @property
     def notes(self) -> dict[str, object]:
         """What a bundle's report says of it."""
-        return {"int8_layers": self.layers, "float_layers": dict(self.kept)}
+        return {"int8_layers": self.layers, "float_layers": dict(self.float_layers)}
 
 
 def quantize_within(
@@ -69,23 +69,23 @@ def quantize_within(
     every = network.layers
     exact = run(graph, judged)
 
-    def spent(feeds: Sequence[Feed], kept: Collection[str]) -> float:
-        embeddings = run(network.quantised(kept), feeds)
+    def spent(feeds: Sequence[Feed], float_layers: Collection[str]) -> float:
+        embeddings = run(network.quantised(float_layers), feeds)
         losses = 1 - cosine(embeddings, exact[: len(embeddings)])
         mean, worst = 1 - gate.cosine_mean, 1 - gate.cosine_worst
         return float(max(losses.mean() / mean, losses.max() / worst))
 
     if spent(judged, ()) <= 1:
-        return Quantised(graph=network.quantised(()), layers=len(every), kept={})
+        return Quantised(graph=network.quantised(()), layers=len(every), float_layers={})
     few = list(first_rows(judged, RANKING_ROWS))
     damage = {layer: spent(few, every - {layer}) for layer in sorted(every)}
     worst = sorted(damage, key=lambda layer: damage[layer], reverse=True)
     fewest = _bisect(1, len(worst), lambda count: spent(judged, worst[:count]) <= 1)
-    kept = worst[:fewest] if fewest < len(worst) else []
+    float_layers = worst[:fewest] if fewest < len(worst) else []
     return Quantised(
-        graph=network.quantised(kept),
-        layers=len(every) - len(kept),
-        kept={network.layer_name(layer): round(damage[layer], 4) for layer in kept},
+        graph=network.quantised(float_layers),
+        layers=len(every) - len(float_layers),
+        float_layers={network.layer_name(layer): round(damage[layer], 4) for layer in float_layers},
     )
 
 
@@ -186,10 +186,10 @@ class _Network:
                         return name.rpartition(".")[0]
         return layer
 
-    def quantised(self, kept: Collection[str]) -> bytes:
-        """Give the graph with every layer in int8 but those `kept`."""
+    def quantised(self, float_layers: Collection[str]) -> bytes:
+        """Give the graph with every layer in int8 but those `float_layers`."""
         rewriter = _Rewriter(self.graph.constants, self.ranges, self.means)
-        integers = self.layers - set(kept)
+        integers = self.layers - set(float_layers)
         coded = {value for out, value in self.closing.items() if out in integers}
         nodes: list[NodeProto] = []
         for original in self.graph.nodes:

@@ -46,9 +46,9 @@ class TritonPythonModel:
                 spans.append(pb.TritonError("the caller left", pb.TritonError.CANCELLED))
                 continue
             try:
-                found = self._prepare(request)
-                spans.append(slice(len(rows), len(rows) + len(found)))
-                rows += found
+                prepared = self._prepare(request)
+                spans.append(slice(len(rows), len(rows) + len(prepared)))
+                rows += prepared
             except InvalidInput as error:
                 spans.append(pb.TritonError(str(error), pb.TritonError.INVALID_ARG))
         try:
@@ -58,7 +58,7 @@ class TritonPythonModel:
             spans = [failure if isinstance(span, slice) else span for span in spans]
             vectors = np.empty((0, 0), np.float32)
         return [
-            self._answer(rows[span], vectors[span])
+            self._response(rows[span], vectors[span])
             if isinstance(span, slice)
             else pb.InferenceResponse(error=span)
             for span in spans
@@ -83,18 +83,18 @@ class TritonPythonModel:
         """Let the model of the graph, in the version of this one, run a padded batch."""
         tensors = zip(self._manifest.inputs, self._host.batch(rows), strict=True)
         name = self._manifest.output.name
-        answer = pb.InferenceRequest(
+        response = pb.InferenceRequest(
             model_name=self._graph,
             model_version=self._version,
             requested_output_names=[name],
             inputs=[pb.Tensor(spec.name, array) for spec, array in tensors],
             preferred_memory=pb.PreferredMemory(pb.TRITONSERVER_MEMORY_CPU, 0),
         ).exec()
-        if answer.has_error():
-            raise pb.TritonModelException(f"{self._graph}: {answer.error().message()}")
-        return pb.get_output_tensor_by_name(answer, name).as_numpy()
+        if response.has_error():
+            raise pb.TritonModelException(f"{self._graph}: {response.error().message()}")
+        return pb.get_output_tensor_by_name(response, name).as_numpy()
 
-    def _answer(
+    def _response(
         self, rows: Sequence[Prepared], vectors: np.ndarray[Any, np.dtype[np.float32]]
     ) -> Any:
         finite = np.isfinite(vectors).all(axis=1)

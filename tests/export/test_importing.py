@@ -11,7 +11,7 @@ import pytest
 import attar
 from attar.bundle import Bundle
 from attar.errors import AlreadyExists, InvalidInput
-from attar.export.importing import import_folder, words_of_every_length
+from attar.export.importing import import_folder, texts_of_every_length
 from attar.inputs import TextInput
 from benchmarks.support.bundles import tokenizer_json
 from benchmarks.support.teachers import LENGTH, bert_folder, write_json
@@ -118,10 +118,10 @@ def test_a_taken_path_is_refused_before_anything_is_read(folder: Path) -> None:
 
 
 def test_parity_texts_are_of_every_length_and_always_the_same() -> None:
-    texts = words_of_every_length(tokenizer_json(), longest=20)
+    texts = texts_of_every_length(tokenizer_json(), longest=20)
     host = TextInput(tokenizer_json(), max_length=1000, prompts={})
     tokens = [row.tokens for row in host.prepare(texts, role="passage", truncation="error")]
     assert texts[0] == ""
     assert {*range(2, 22)} <= {*tokens}  # [CLS] and [SEP] around 0 to 19 words
-    assert texts == words_of_every_length(tokenizer_json(), longest=20)
-    assert texts != words_of_every_length(tokenizer_json(), longest=20, seed=1)
+    assert texts == texts_of_every_length(tokenizer_json(), longest=20)
+    assert texts != texts_of_every_length(tokenizer_json(), longest=20, seed=1)

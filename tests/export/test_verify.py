@@ -62,7 +62,7 @@ def test_a_sound_bundle_holds_and_every_variant_was_compared(tmp_path: Path) -> 
 
 
 def test_a_variant_that_is_further_off_than_it_recorded_differs(tmp_path: Path) -> None:
-    checks = verify(bundle_of(tmp_path / "x", noise=1.0), given=TEXTS_OF_OURS)
+    checks = verify(bundle_of(tmp_path / "x", noise=1.0), items=TEXTS_OF_OURS)
 
     assert differing(checks) == [
         ("int8", "mean cosine to the reference"),
@@ -83,7 +83,7 @@ def test_the_gate_of_the_report_decides_where_there_is_one(
     gate = {"cosine_mean": 0.0, "cosine_worst": worst}
     path = bundle_of(tmp_path / "x", noise=1.0, report={"variants": {"int8": {"gate": gate}}})
 
-    checks = verify(path, given=TEXTS_OF_OURS)
+    checks = verify(path, items=TEXTS_OF_OURS)
 
     assert differing(checks) == ([] if holds else [("int8", "worst cosine to the reference")])
 
@@ -144,9 +144,9 @@ def test_an_encoder_of_arrays_is_verified_on_noise_or_on_given_arrays(tmp_path: 
     some = np.random.default_rng(0).standard_normal((5, 1, 8, 8)).astype(np.float32)
 
     assert [check.variant for check in verify(path)] == ["", "fp32"]
-    assert differing(verify(path, given=some)) == []
+    assert differing(verify(path, items=some)) == []
     with pytest.raises(InvalidInput, match="takes image, and a teacher's folder holds a text"):
-        verify(path, given=some, against=tmp_path)
+        verify(path, items=some, against=tmp_path)
 
 
 def test_a_damaged_bundle_is_refused_before_anything_runs(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_damaged_bundle_is_refused_before_anything_runs(tmp_path: Path) -> Non
 
 def test_one_item_is_too_few(bundle_path: Path) -> None:
     with pytest.raises(InvalidInput, match="two items or more are compared; got 1"):
-        verify(bundle_path, given=["cat"])
+        verify(bundle_path, items=["cat"])
 
 
 def test_own_texts_are_many_different_and_of_many_lengths() -> None:
@@ -203,7 +203,7 @@ def test_an_encoder_folder_of_attars_is_a_teacher_too(tmp_path: Path) -> None:
     some = texts()
     export_text(tmp_path / "x", trained(), name="x", texts=some, probe=None, metric=None)
 
-    checks = verify(tmp_path / "x", given=some[1:40], against=tmp_path / "encoder")
+    checks = verify(tmp_path / "x", items=some[1:40], against=tmp_path / "encoder")
 
     named = {check.variant for check in checks if check.what.endswith("to the teacher")}
     assert {"fp32", "int8"} <= named

@@ -159,7 +159,7 @@ def table_parts(
 
     if part is None:
         return part_of_rows(str(path), np.arange(len(values))), None
-    train, test, others = _parted(path, part, table[part])
+    train, test, others = _split_rows(path, part, table[part])
     passed_over |= others
     return part_of_rows(f"train in {path}", train), replace(
         part_of_rows(f"test in {path}", test), passed_over={}
@@ -223,7 +223,7 @@ def read_texts(
     values = None if value is None else _values(path, _column(path, table, value))
     if part is None:
         return Texts(train=texts, train_values=values)
-    train, test, _ = _parted(path, part, _column(path, table, part))
+    train, test, _ = _split_rows(path, part, _column(path, table, part))
     return Texts(
         train=tuple(texts[row] for row in train),
         train_values=None if values is None else values[train],
@@ -284,11 +284,11 @@ def _values(path: Path, fields: tuple[str, ...]) -> NDArray[np.int64] | NDArray[
     return numbers if np.isfinite(numbers).all() else numbered(str(path), classes)
 
 
-def _parted(
-    path: Path, name: str, words: tuple[str, ...]
+def _split_rows(
+    path: Path, name: str, values: tuple[str, ...]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[str, int]]:
     """Give the rows that train, those that test, and how many say something else."""
-    lower = np.array([_part_of(name, word) for word in words])
+    lower = np.array([_part_of(name, word) for word in values])
     counts = Counter(lower.tolist())
     test = best_test(counts)
     trains = np.isin(lower, TRAIN)

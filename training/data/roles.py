@@ -11,7 +11,7 @@ LABELS = frozenset(
         *("is_anomaly", "outlier", "ground_truth"),
     )
 )
-PARTS = frozenset(("split", "is_test", "is_train", "part", "fold", "subset"))
+SPLIT_COLUMNS = frozenset(("split", "is_test", "is_train", "part", "fold", "subset"))
 INDEX = ("", "unnamed: 0", "__index_level_0__")  # what pandas calls rows' numbers that it wrote
 
 
@@ -44,7 +44,7 @@ def refuse_doubtful(name: str, columns: Sequence[str], *, labelled: bool) -> Non
                 f"{name} has a column {what}, as pandas writes the rows' numbers; save without "
                 "(index=False), or choose the items by columns=NAME,NAME"
             )
-        if lower_name in PARTS:
+        if lower_name in SPLIT_COLUMNS:
             raise InvalidInput(
                 f"{name} has a column {column!r} next to the items; pass part={column} if it says "
                 "which rows test, or choose the items by columns=NAME,NAME"

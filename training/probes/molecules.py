@@ -22,17 +22,17 @@ def probe_molecules(encoder: TextEncoder, data: Molecules, tokenizer: bytes) -> 
         return embed(encoder, tokenize(smiles, tokenizer, max_length=encoder.max_length))
 
     figures = {"rankme": rankme(vectors(tuple(evenly(data.train, PROBED))))}
-    for known in data.properties:
-        figures |= read_off(known, vectors(known.train), vectors(known.test))
+    for target in data.properties:
+        figures |= read_off(target, vectors(target.train), vectors(target.test))
     return figures
 
 
 def read_off(
-    known: Property, train: NDArray[np.float32], test: NDArray[np.float32]
+    target: Property, train: NDArray[np.float32], test: NDArray[np.float32]
 ) -> dict[str, float]:
     """Give the AUROC of two classes, or the root mean squared error of a number, named so."""
-    if known.classes:
-        auroc = linear_auroc(train, known.train_values, test, known.test_values)
-        return {f"{known.name}_auroc": auroc}
-    error = ridge_error(train, known.train_values, test, known.test_values)
-    return {f"{known.name}_error": error}
+    if target.classes:
+        auroc = linear_auroc(train, target.train_values, test, target.test_values)
+        return {f"{target.name}_auroc": auroc}
+    error = ridge_error(train, target.train_values, test, target.test_values)
+    return {f"{target.name}_error": error}

@@ -249,18 +249,18 @@ def test_a_layer_that_breaks_the_gate_is_left_in_float_and_named() -> None:
     second[:, 0] = 1000  # what that channel's weights leave to the others of seven bits is nothing
     graph = convolutions(first, second)
     made = quantize_within(graph, IMAGES, IMAGES, INT8)
-    assert list(made.kept) == ["second"]
-    assert made.kept["second"] > 1
+    assert list(made.float_layers) == ["second"]
+    assert made.float_layers["second"] > 1
     assert made.layers == 1
     assert cosine(run_once(made.graph, IMAGES[0]), run_once(graph, IMAGES[0])).min() >= 0.99
-    assert made.notes == {"int8_layers": 1, "float_layers": dict(made.kept)}
+    assert made.notes == {"int8_layers": 1, "float_layers": dict(made.float_layers)}
 
 
 def test_where_all_layers_hold_the_gate_all_are_int8() -> None:
     feeds = text_feeds(host(), rows())
     made = quantize_within(student_graph(), feeds, feeds, INT8)
     assert made.graph == int8()
-    assert made.kept == {}
+    assert made.float_layers == {}
     assert made.layers == 14
 
 

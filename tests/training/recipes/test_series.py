@@ -86,7 +86,7 @@ def test_a_token_is_rebuilt_as_the_samples_that_it_sees() -> None:
 
 def test_codes_are_the_nearest_vectors_and_idle_ones_become_states() -> None:
     torch.manual_seed(0)
-    codebook = Codebook(3, 2, patience=1)
+    codebook = Codebook(3, 2, max_idle=1)
     codebook.vectors.data.copy_(torch.tensor([[0.0, 0.0], [4.0, 0.0], [90.0, 90.0]]))
     codebook.idle.zero_()
     states = torch.tensor([[0.4, 0.0], [3.0, 0.0]])

@@ -10,13 +10,13 @@ from ...datasets.digits import digits
 from ...loop import fit
 from ...recipes.image.sit import SMALL, build
 
-PARTS = {"both": (5.0, 1.0), "rebuild": (5.0, 0.0), "contrast": (0.0, 1.0)}
+WEIGHTS = {"both": (5.0, 1.0), "rebuild": (5.0, 0.0), "contrast": (0.0, 1.0)}
 
 
 def trial(data: Source, seed: int) -> dict[str, float]:
     """Pretrain with both parts of the loss, and with either alone."""
     figures: dict[str, float] = {}
-    for name, (rebuild, contrast) in PARTS.items():
+    for name, (rebuild, contrast) in WEIGHTS.items():
         settings = replace(SMALL, seed=seed, rebuild=rebuild, contrast=contrast)
         rows = fit(build(data, settings), accelerator="cpu", progress=False).rows
         figures[f"{name}/scarce"] = rows[-1]["scarce"]
@@ -25,7 +25,7 @@ def trial(data: Source, seed: int) -> dict[str, float]:
 
 
 def _holds(figures: Figures) -> bool:
-    both, rebuild, contrast = (fmean(figures[f"{name}/scarce"]) for name in PARTS)
+    both, rebuild, contrast = (fmean(figures[f"{name}/scarce"]) for name in WEIGHTS)
     return both > max(rebuild, contrast, fmean(figures["untrained/scarce"]))
 
 

@@ -24,21 +24,21 @@ ATTENTIONS: tuple[RotaryAttention, ...] = ("softmax", "linear")  # of the last, 
 SCORED = "_auroc", "_error"
 
 
-def counts(words: bytes, smiles: tuple[str, ...], max_length: int) -> NDArray[np.float32]:
+def counts(tokenizer: bytes, smiles: tuple[str, ...], max_length: int) -> NDArray[np.float32]:
     """Give how often each token of the vocabulary is in each molecule: a bag of characters."""
-    size = Tokenizer.from_str(words.decode()).get_vocab_size()
-    rows = tokenize(smiles, words, max_length=max_length)
+    size = Tokenizer.from_str(tokenizer.decode()).get_vocab_size()
+    rows = tokenize(smiles, tokenizer, max_length=max_length)
     return np.stack([np.bincount(row, minlength=size) for row in rows]).astype(np.float32)
 
 
 def trial(data: Molecules, seed: int) -> dict[str, float]:
     """Read properties off bags, an untrained encoder, and encoders of either attention."""
     default = replace(SMALL, seed=seed)
-    words = smiles_tokenizer(data.train)
+    tokenizer = smiles_tokenizer(data.train)
     figures: dict[str, float] = {}
-    for known in data.properties:
-        bags = (counts(words, part, default.max_length) for part in (known.train, known.test))
-        figures |= {f"bag/{name}": value for name, value in read_off(known, *bags).items()}
+    for target in data.properties:
+        bags = (counts(tokenizer, part, default.max_length) for part in (target.train, target.test))
+        figures |= {f"bag/{name}": value for name, value in read_off(target, *bags).items()}
     for attention in ATTENTIONS:
         training = build(data, replace(default, attention=attention))
         rows = fit(training, accelerator="cpu", progress=False).rows

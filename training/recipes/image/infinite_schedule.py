@@ -42,7 +42,7 @@ def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     sampler = DomainStream.of_equals(2, items=len(data.train), **own)
     training = two_views(stream, settings, method, sampler=sampler)
 
-    def probes(_made: int) -> dict[str, float]:
+    def probes(_step: int) -> dict[str, float]:
         probe = partial(probe_encoder, training.method.encoder, most=PROBED)
         second = {f"second/{name}": value for name, value in probe(sideways(data)).items()}
         return probe(data) | second

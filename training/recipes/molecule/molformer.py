@@ -51,8 +51,8 @@ PAPER: Final = Settings(  # the official code; not given: steps (4 epochs), warm
 def build(data: Molecules, settings: Settings) -> Training[MaskedLanguageBatch]:
     """Compose the run; its probe gives RankMe and each property's error or AUROC."""
     tokenizer = smiles_tokenizer(data.train)
-    known = Tokenizer.from_str(tokenizer.decode())
-    size, blank = known.get_vocab_size(), known.get_vocab()[MASK]
+    target = Tokenizer.from_str(tokenizer.decode())
+    size, blank = target.get_vocab_size(), target.get_vocab()[MASK]
     rows = tokenize(data.train, tokenizer, max_length=settings.max_length)
     own = settings.only("max_length", "transformer", "attention", "features")
     with seeded(settings.seed):
