@@ -24,7 +24,7 @@ from attar.training.methods.asymmetric import Asymmetric
 from attar.training.methods.cross_modal import CrossModal
 from attar.training.methods.momentum import MomentumContrast
 from attar.training.methods.swav import Swav
-from attar.training.optimisers import parameter_groups
+from attar.training.optimisers import Lars, OptimizerName, parameter_groups
 from attar.training.predictors import DirectPred
 from attar.training.sampler import Sampler
 from attar.training.schedules import constant
@@ -61,8 +61,12 @@ def mlp() -> MlpEncoder:
     return MlpEncoder(MlpConfig(features=6, hidden=(9,), dim=5))
 
 
-def training(method: Callable[[], Method[Any]], steps: int = STEPS) -> Training[Any]:
-    """Compose a run of AdamW whose probe embeds all items."""
+def training(
+    method: Callable[[], Method[Any]],
+    steps: int = STEPS,
+    optimiser: OptimizerName = "adamw",
+) -> Training[Any]:
+    """Compose a run whose probe embeds all items; LARS moves each matrix by 2 % of its norm."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(3)
         made = method()
@@ -78,12 +82,12 @@ def training(method: Callable[[], Method[Any]], steps: int = STEPS) -> Training[
 
     groups = parameter_groups(made, weight_decay=0.1)
     # A key's bias has no gradient but rounding, of which Adam without much eps makes whole steps.
-    optimiser = torch.optim.AdamW(groups, eps=1e-2, fused=True)
+    adamw = torch.optim.AdamW(groups, eps=1e-2, fused=True)
     return Training(
         method=made,
         batches=lambda step: ITEMS[shard(sampler(step))],
         views=views,
-        optimiser=optimiser,
+        optimiser=Lars(groups, trust=1.0) if optimiser == "lars" else adamw,
         rate=constant(0.02),
         steps=steps,
         seed=0,
@@ -98,9 +102,10 @@ def trained(
     out: Path | None = None,
     steps: int = STEPS,
     micro_batch: int | None = None,
+    optimiser: OptimizerName = "adamw",
 ) -> tuple[dict[str, list[float]], dict[str, Tensor]]:
     """Give a run's losses and probes, and its weights."""
-    run = training(method, steps)
+    run = training(method, steps, optimiser)
     history = fit(
         run,
         accelerator="cpu",
@@ -167,6 +172,7 @@ def main(out: Path) -> None:
         "held": held(moco),
         "again": again(moco),
         "micro_batch": trained(moco, "fsdp", micro_batch=4),
+        "lars": trained(moco, "fsdp", optimiser="lars"),
     }
     trained(moco, "fsdp", out=out / "two", steps=2)
     torch.save(found, out / f"found{dist.get_rank()}.pt")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from ..support.sharding_worker import methods, trained
+from ..support.sharding_worker import methods, trained, training
 from ..support.torchrun import torchrun
 
 pytestmark = pytest.mark.slow  # two processes that import torch
@@ -52,7 +52,7 @@ def test_a_method_is_plain_again_at_the_end_and_can_be_parted_anew(
     assert [process["again"] for process in found] == [True, True]
 
 
-def test_a_parted_run_is_taken_up_by_one_process(
+def test_a_sharded_run_is_taken_up_by_one_process(
     started: Path, found: list[dict[str, Any]]
 ) -> None:
     run, weights = trained(methods()["moco"], "ddp", out=started / "two")
@@ -74,3 +74,15 @@ def test_an_encoder_in_parts_can_be_parted_too(found: list[dict[str, Any]]) -> N
     run, weights = found[0]["micro_batch"]
     assert run["loss"] == pytest.approx(whole_run["loss"], rel=1e-4)
     torch.testing.assert_close(weights, whole_weights, rtol=1e-3, atol=1e-5)
+
+
+def test_lars_scales_each_step_by_the_norms_of_whole_matrices(found: list[dict[str, Any]]) -> None:
+    """Norms of shards would give each process another trust ratio."""
+    run, weights = trained(methods()["moco"], "ddp", optimiser="lars")
+    start = training(methods()["moco"], optimiser="lars").method.state_dict()
+    matrices = [name for name, value in start.items() if value.ndim > 1]
+    assert any(not torch.allclose(weights[name], start[name], rtol=0.02) for name in matrices)
+    for process in found:
+        sharded_run, sharded_weights = process["lars"]
+        assert sharded_run["loss"] == pytest.approx(run["loss"], rel=1e-4)
+        torch.testing.assert_close(sharded_weights, weights, rtol=1e-3, atol=1e-5)
