@@ -29,6 +29,8 @@ _MODULES = {
 
 def __getattr__(name: str) -> object:
     """Import the module of a public name when it is first used: each imports large libraries."""
+    if name == "recipes":
+        return import_module(f".{name}", __name__)
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_MODULES[name]}", __name__), name)

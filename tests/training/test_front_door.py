@@ -10,10 +10,13 @@ from attar import training
 from attar.errors import InvalidInput, NotFound
 from attar.training import distill, evaluate, load_checkpoint, pretrain, recipes
 from attar.training.checkpoints import encoder_folder
-from attar.training.checkpoints.encoder_folder import TensorModel
+from attar.training.checkpoints.encoder_folder import TensorModel, TextModel
 from attar.training.recipes.image import byol
+from benchmarks.support.teachers import bert_folder
 
 from ..support.students import corpus, trained
+
+WORDS = ("cat", "dog", "sun", "sky")
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +35,31 @@ def test_the_public_names_are_listed_and_there() -> None:
 def test_the_front_door_imports_torch_only_when_a_name_is_used() -> None:
     code = "import sys, attar.training; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_recipe_is_listed_and_shows_its_paper_its_claim_and_its_numbers() -> None:
+    assert "image/byol" in recipes.catalogue()
+    recipe = recipes.find("image/byol")
+    assert (recipe.settings, recipe.published) == (byol.SMALL, byol.PAPER)
+    assert "arXiv:2006.07733" in recipe.paper
+    assert recipes.claim_of("image/byol").statement.startswith("with five labels a class")
+    assert recipes.__all__ == ["catalogue", "claim_of", "find"]
+    with pytest.raises(AttributeError, match="no attribute 'simclr'"):
+        recipes.simclr  # noqa: B018 - the look-up is what is tested
+
+
+def test_the_recipes_are_an_attribute_of_the_package() -> None:
+    code = "import attar.training; assert attar.training.recipes.find('image/byol')"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_student_is_distilled_and_loaded_in_two_lines(tmp_path: Path) -> None:
+    teacher, texts = bert_folder(tmp_path / "teacher"), tmp_path / "texts.txt"
+    texts.write_text("\n".join(f"the {a} {b}" for a in WORDS for b in WORDS), "utf-8")
+    out = distill(teacher, tmp_path / "student", data=str(texts), steps=2)
+    student = load_checkpoint(out)
+    assert isinstance(student, TextModel)
+    assert (student.encoder.dim, student.lineage["recipe"]) == (16, "distil")
 
 
 def test_an_encoder_is_pretrained_loaded_and_evaluated_in_three_lines(run: Path) -> None:
