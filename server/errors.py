@@ -228,7 +228,7 @@ def retry_after_s(error: Exception) -> float | None:
 
 
 def table() -> str:
-    """Every exception as a Markdown table; docs/serving.md holds it."""
+    """Every exception as a Markdown table; docs/protocols.md holds it."""
     rows = [
         "| exception | reason | gRPC status | HTTP | retry after |",
         "| --- | --- | --- | --- | --- |",

@@ -728,7 +728,7 @@ def describe(settings: Settings) -> str:
 
 
 def table() -> str:
-    """Every setting as a Markdown table; docs/serving.md holds it."""
+    """Every setting as a Markdown table; docs/operating.md holds it."""
     rows = [
         "| flag | environment | TOML | default | what it is |",
         "| --- | --- | --- | --- | --- |",

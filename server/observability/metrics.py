@@ -184,7 +184,7 @@ class Metrics:
         self.registry.register(_States(models))
 
     def table(self) -> str:
-        """Every metric as a Markdown table; docs/serving.md holds it."""
+        """Every metric as a Markdown table; docs/operating.md holds it."""
         rows = ["| metric | kind | labels | what it is |", "| --- | --- | --- | --- |"]
         for metric in self.registry.collect():
             name = metric.name + ("_total" if metric.type == "counter" else "")

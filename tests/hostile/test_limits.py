@@ -37,7 +37,7 @@ def test_every_limit_that_info_tells_has_a_row_or_a_test_elsewhere() -> None:
 
 
 def test_the_page_has_a_row_for_every_limit_with_its_default() -> None:
-    page = (TESTS.parent / "docs" / "serving.md").read_text("utf-8")
+    page = (TESTS.parent / "docs" / "operating.md").read_text("utf-8")
     rows = dict(re.findall(r"^\| `(max_\w+)` \| ([\d,]+) \| .+ \|$", page, re.MULTILINE))
     defaults = {
         field.name: f"{Settings.model_fields[field.name].default:,}"

@@ -26,7 +26,7 @@ from attar.errors import (
 from attar.server import errors
 from attar.server.errors import STATUS, Violation, about, code_of, http_code, to_status
 
-DOCS = Path(__file__).parents[2] / "docs" / "serving.md"
+DOCS = Path(__file__).parents[2] / "docs" / "protocols.md"
 
 
 def tree(kind: type[AttarError] = AttarError) -> Iterator[type[AttarError]]:

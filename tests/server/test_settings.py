@@ -8,7 +8,7 @@ from attar.errors import InvalidInput
 from attar.server import settings
 from attar.server.settings import Settings, describe, flag, is_secret, read, variable
 
-DOCS = Path(__file__).parents[2] / "docs" / "serving.md"
+DOCS = Path(__file__).parents[2] / "docs" / "operating.md"
 
 
 def test_a_bundle_is_all_that_must_be_said() -> None:

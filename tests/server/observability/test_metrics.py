@@ -11,7 +11,7 @@ from prometheus_client import generate_latest
 from attar.server.observability.drift import ROWS
 from attar.server.observability.metrics import OUTCOMES, REASONS, Metrics, ModelMetrics
 
-DOCS = Path(__file__).parents[3] / "docs" / "serving.md"
+DOCS = Path(__file__).parents[3] / "docs" / "operating.md"
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:

@@ -214,7 +214,7 @@ def test_a_bad_keys_file_is_refused_by_name_and_quotes_no_key(
 
 
 def test_the_documentations_keys_file_is_one(tmp_path: Path) -> None:
-    page = (Path(__file__).parents[3] / "docs" / "serving.md").read_text("utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "operating.md").read_text("utf-8")
     (text,) = re.findall(r"^```toml\n(\[\[keys\]\].*?)^```", page, re.MULTILINE | re.DOTALL)
     (path := tmp_path / "keys.toml").write_text(text, "utf-8")
 
