@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 from attar.errors import AttarError, Unavailable
 
 from .errors import code_of, field_of, reason_of
-from .limits.fair_shares import ROOM, AnswerRoom, FairShares
+from .limits.fair_shares import ROOM, FairShares, ResponseRoom
 from .limits.stream_slots import StreamSlots
 from .limits.working_memory import WorkingMemory
 from .observability import logs
@@ -79,21 +79,21 @@ class Admission:
         self._empty.set()
         self._last = 0.0  # loop time at which a call came last
         self._crowded = Counter[str]()  # reasons of refused calls that are not logged yet
-        self._told = -TELL_EVERY_S  # loop time
+        self._logged_at = -TELL_EVERY_S  # loop time
         self.draining = asyncio.Event()
 
     def drain(self) -> None:
         """Refuse every new call from now on; those that were admitted go on."""
         self.draining.set()
 
-    async def quiet(self, patience_s: float) -> float:
+    async def quiet(self, timeout_s: float) -> float:
         """Wait until the calls that were admitted have ended and no new one comes to be refused.
 
         A transport that closes sooner drops the calls that are on their way to it without a word.
-        Gives what is left of `patience_s`; callers who go on all the same get `LINGER_S` of it.
+        Gives what is left of `timeout_s`; callers who go on all the same get `LINGER_S` of it.
         """
         loop = asyncio.get_running_loop()
-        ends = loop.time() + patience_s
+        ends = loop.time() + timeout_s
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(ends):
                 await self._empty.wait()
@@ -110,9 +110,9 @@ class Admission:
         """
         return RequestContext(rpc=rpc, request_id=request_id(headers.get(REQUEST_ID)))
 
-    def room(self, caller: str) -> AnswerRoom:
+    def room(self, caller: str) -> ResponseRoom:
         """Room for one answer to a caller; who takes it gives it back when the answer is taken."""
-        return AnswerRoom(self._untaken, caller)
+        return ResponseRoom(self._untaken, caller)
 
     @contextlib.contextmanager
     def passing(self, size: int, caller: str) -> Iterator[None]:
@@ -135,7 +135,7 @@ class Admission:
         headers: Mapping[str, str],
         peer: str,
         stream: bool = False,
-    ) -> Iterator[AnswerRoom]:
+    ) -> Iterator[ResponseRoom]:
         """Admit a call or raise what refuses it, and count its end under its status.
 
         `scope` is what its key needs; None is a probe's, which needs none and is always admitted.
@@ -186,7 +186,7 @@ class Admission:
                 self._empty.set()
 
     @contextlib.contextmanager
-    def _room(self, call: RequestContext, caller: str) -> Iterator[AnswerRoom]:
+    def _room(self, call: RequestContext, caller: str) -> Iterator[ResponseRoom]:
         """Room for a call's answer, which it leaves where it ends with none."""
         call.working, call.caller = self._working, caller
         room = self.room(caller)
@@ -204,11 +204,11 @@ class Admission:
         """Log calls that were refused for lack of room, once a second at most."""
         self._crowded[reason] += 1
         now = asyncio.get_running_loop().time()
-        if now >= self._told + TELL_EVERY_S:
+        if now >= self._logged_at + TELL_EVERY_S:
             counts = ", ".join(f"{count} {why}" for why, count in self._crowded.items())
             log.warning("calls refused since the last line like this: %s", counts)
             self._crowded.clear()
-            self._told = now
+            self._logged_at = now
 
     def _admit(
         self,

@@ -74,7 +74,7 @@ PRIORITIES: Final[tuple[Priority, ...]] = ("interactive", "interactive", "bulk")
 _SEQUENCE: Final = ("sequence_id", "sequence_start", "sequence_end")
 # What a client's library adds for a transport or a kind of model that is not ours to judge.
 _IGNORED: Final = ("triton_enable_empty_final_response", "binary_data_output")
-_KNOWN: Final = ("dimensions", "encoding", "truncate", "role", "priority", "timeout")
+_PARAMETERS: Final = ("dimensions", "encoding", "truncate", "role", "priority", "timeout")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -355,8 +355,10 @@ def read_options(parameters: Mapping[str, Parameter]) -> Options:
                 raise NotSupported(f"{name} is given, and models here keep no state; leave it out")
             if name.startswith("shared_memory"):
                 raise NotSupported(f"{name} is given; send the contents, there is no shared memory")
-            if name not in (*_KNOWN, *_SEQUENCE, *_IGNORED):
-                raise InvalidInput(f"no parameter {name[:80]!r}; known are {', '.join(_KNOWN)}")
+            if name not in (*_PARAMETERS, *_SEQUENCE, *_IGNORED):
+                raise InvalidInput(
+                    f"no parameter {name[:80]!r}; known are {', '.join(_PARAMETERS)}"
+                )
     timeout_us = _whole(parameters, "timeout", high=2**53)
     return Options(
         dims=_whole(parameters, "dimensions", high=2**31 - 1),
@@ -436,7 +438,7 @@ def _items(model: Model, inputs: Sequence[Input], *, max_items: int) -> Items:
     info = inputs[0].info
     with about("inputs[0].datatype"):
         if info.datatype != expected.datatype:
-            _require_known(info)
+            _require_datatype(info)
             raise ShapeError(
                 f"{expected.name} is {info.datatype}; {model.name} takes {expected.datatype}"
             )
@@ -605,11 +607,11 @@ def _size(info: TensorInfo) -> int:
 
 
 def _dtype(info: TensorInfo) -> np.dtype[Any]:
-    _require_known(info)
+    _require_datatype(info)
     return np.dtype(DATATYPES[info.datatype])
 
 
-def _require_known(info: TensorInfo) -> None:
+def _require_datatype(info: TensorInfo) -> None:
     if info.datatype not in (*DATATYPES, BYTES):
         known = ", ".join((*DATATYPES, BYTES))
         raise ShapeError(f"{info.name} is {info.datatype[:20]!r}; known datatypes are {known}")

@@ -122,18 +122,18 @@ class RequestContext:
             if self.working is not None and size:
                 self.working.give_arriving(size, self.caller)
 
-    async def wait_to_hold(self, size: int, *, kept: int) -> None:
-        """Take `size` bytes once there is room, for a message that has `kept` until then."""
+    async def wait_to_hold(self, size: int, *, received: int) -> None:
+        """Take `size` bytes once there is room, for a message that has `received` until then."""
         if self.working is not None:
-            await self.working.wait(size, self.caller, kept=kept)
+            await self.working.wait(size, self.caller, received=received)
             self.held += size
 
     def let_go(self, size: int) -> None:
         """Give back `size` bytes of what it holds, at most all of that."""
         if self.working is not None:
-            given = min(size, self.held)
-            self.held -= given
-            self.working.give(given, self.caller)
+            released = min(size, self.held)
+            self.held -= released
+            self.working.give(released, self.caller)
 
     def spent(self, tokens: int, *phases: Phase) -> None:
         """Keep what items cost once they are done."""
@@ -166,6 +166,6 @@ def new_id() -> str:
     return f"{random.getrandbits(128):032x}"
 
 
-def request_id(given: str | None) -> str:
+def request_id(header: str | None) -> str:
     """The caller's own id where it is plain, or a new one: 1 to 128 of A-Za-z0-9_.:/+=-."""
-    return given if given and _REQUEST_ID.fullmatch(given) else new_id()
+    return header if header and _REQUEST_ID.fullmatch(header) else new_id()

@@ -696,8 +696,8 @@ def read(arguments: Sequence[str]) -> Settings:
     _refuse_unknown(unread, of="environment variable", spell=variable)
     flags = {name: value for name, value in vars(known).items() if value != []}
     _refuse_empty(flags, spell=flag)
-    given = {name: os.environ.get(variable(name)) for name in Settings.model_fields}
-    _refuse_empty(given, spell=variable)
+    values = {name: os.environ.get(variable(name)) for name in Settings.model_fields}
+    _refuse_empty(values, spell=variable)
     try:
         return Settings(**flags)
     except ValidationError as error:
@@ -752,9 +752,9 @@ def _plain(value: object) -> str:
 
 
 def _refuse_secrets(arguments: Sequence[str]) -> None:
-    given = {argument.split("=")[0] for argument in arguments}
+    values = {argument.split("=")[0] for argument in arguments}
     for name, field in Settings.model_fields.items():
-        if is_secret(field) and flag(name) in given:
+        if is_secret(field) and flag(name) in values:
             raise InvalidInput(
                 f"{flag(name)} would put a secret where every user of this host can read it; "
                 f"set {variable(name)}, or name a file with {flag(name)}-file"

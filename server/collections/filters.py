@@ -78,9 +78,9 @@ Condition: TypeAlias = Has | Between | Every | Some | Not
 EVERYTHING: Final = Every(())
 
 
-def read(given: Filter | None) -> Condition:
+def read(conditions: Filter | None) -> Condition:
     """Give a filter's tree; raises `InvalidInput` that names the key that is wrong."""
-    tree = _every(given or {}, "filter", 1)
+    tree = _every(conditions or {}, "filter", 1)
     if (size := sum(1 for _ in _leaves(tree))) > MAX_CONDITIONS:
         raise InvalidInput(
             f"filter has {size} conditions; give at most {MAX_CONDITIONS}, or a list of values"
@@ -145,12 +145,12 @@ def _leaves(tree: Condition) -> Iterator[Condition]:
             yield tree
 
 
-def _every(given: object, where: str, depth: int) -> Condition:
-    if not isinstance(given, Mapping):
-        raise InvalidInput(f"{where} must be an object of keys and values; got {given!r:.80}")
+def _every(conditions: object, where: str, depth: int) -> Condition:
+    if not isinstance(conditions, Mapping):
+        raise InvalidInput(f"{where} must be an object of keys and values; got {conditions!r:.80}")
     if depth > MAX_DEPTH:
         raise InvalidInput(f"filter is nested deeper than {MAX_DEPTH}; give a flatter one")
-    return Every(tuple(_condition(key, value, where, depth) for key, value in given.items()))
+    return Every(tuple(_condition(key, value, where, depth) for key, value in conditions.items()))
 
 
 def _condition(key: str, value: object, where: str, depth: int) -> Condition:

@@ -194,17 +194,17 @@ def _require_room(source: Path, target: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    with source.open("rb", buffering=0) as given, target.open("xb", buffering=0) as copy:
-        size, offset = os.fstat(given.fileno()).st_size, 0
+    with source.open("rb", buffering=0) as points, target.open("xb", buffering=0) as copy:
+        size, offset = os.fstat(points.fileno()).st_size, 0
         copy.truncate(size)
         while offset < size:
             try:
-                offset = os.lseek(given.fileno(), offset, os.SEEK_DATA)
+                offset = os.lseek(points.fileno(), offset, os.SEEK_DATA)
             except OSError:  # nothing but a hole is left
                 break
-            end = os.lseek(given.fileno(), offset, os.SEEK_HOLE)
+            end = os.lseek(points.fileno(), offset, os.SEEK_HOLE)
             while offset < end:
-                data = os.pread(given.fileno(), min(_CHUNK, end - offset), offset)
+                data = os.pread(points.fileno(), min(_CHUNK, end - offset), offset)
                 offset += os.pwrite(copy.fileno(), data, offset)
 
 

@@ -67,7 +67,7 @@ from .store import (
     check_points,
     check_same,
     payload_bytes,
-    refuse_large_answer,
+    refuse_large_response,
     similarity,
     unit_vectors,
 )
@@ -277,8 +277,8 @@ class QdrantStore:
                 ):
                     point = _point(record)
                     points[point.id] = point
-                    size += point.answer_bytes
-                refuse_large_answer(size, max_bytes)
+                    size += point.response_bytes
+                refuse_large_response(size, max_bytes)
         return [points[point_id] for point_id in wanted if point_id in points]
 
     async def scroll(
@@ -307,7 +307,7 @@ class QdrantStore:
                 )
                 for record in records:
                     point = _point(record)
-                    max_bytes -= point.answer_bytes
+                    max_bytes -= point.response_bytes
                     if max_bytes < 0 and points:
                         return Page(tuple(points), point.id)
                     points.append(point)
@@ -531,8 +531,8 @@ def _snapshot(name: str, snapshot_description: models.SnapshotDescription) -> Sn
     return Snapshot(snapshot_description.name, name, seconds, snapshot_description.size)
 
 
-def _id(given: Any) -> PointId:
-    return given if isinstance(given, int) else str(given)
+def _id(value: Any) -> PointId:
+    return value if isinstance(value, int) else str(value)
 
 
 def _point(record: models.Record) -> Point:

@@ -87,7 +87,7 @@ from .store import (
     check_points,
     check_same,
     payload_bytes,
-    refuse_large_answer,
+    refuse_large_response,
     similarity,
     unit_vectors,
 )
@@ -284,8 +284,8 @@ class EdgeStore:
             ):
                 point = _point(record)
                 points[point.id] = point
-                size += point.answer_bytes
-            refuse_large_answer(size, max_bytes)
+                size += point.response_bytes
+            refuse_large_response(size, max_bytes)
         return [points[point_id] for point_id in wanted if point_id in points]
 
     def scroll(
@@ -315,7 +315,7 @@ class EdgeStore:
             )
             for record in records:
                 point = _point(record)
-                max_bytes -= point.answer_bytes
+                max_bytes -= point.response_bytes
                 if max_bytes < 0 and points:
                     return Page(tuple(points), point.id)
                 points.append(point)
@@ -747,8 +747,8 @@ def _translate(tree: Condition) -> Any:
             return edge.Filter(must_not=[_translate(tree.of)])
 
 
-def _id(given: int | uuid.UUID | str) -> PointId:
-    return given if isinstance(given, int) else str(given)
+def _id(value: int | uuid.UUID | str) -> PointId:
+    return value if isinstance(value, int) else str(value)
 
 
 def _point(record: Any) -> Point:

@@ -85,7 +85,7 @@ class Hit:
     payload_bytes: int = 0  # see `payload_bytes`
 
     @property
-    def answer_bytes(self) -> int:
+    def response_bytes(self) -> int:
         """About how many bytes the hit takes in an answer."""
         return POINT_BYTES + self.payload_bytes
 
@@ -100,7 +100,7 @@ class Point:
     payload_bytes: int = 0  # see `payload_bytes`
 
     @property
-    def answer_bytes(self) -> int:
+    def response_bytes(self) -> int:
         """About how many bytes the point takes in an answer."""
         return POINT_BYTES + self.payload_bytes + (0 if self.vector is None else self.vector.nbytes)
 
@@ -219,7 +219,7 @@ class Store(Protocol):
         """Let what runs finish and let go."""
 
 
-def refuse_large_answer(size: int, max_bytes: int) -> None:
+def refuse_large_response(size: int, max_bytes: int) -> None:
     """Raise `InvalidInput` where an answer would have more bytes than it may."""
     if size > max_bytes:
         raise InvalidInput(
@@ -313,14 +313,14 @@ def payload_json(payload: Payload, index: int) -> str:
     return text
 
 
-def _canonical(given: object, index: int) -> PointId:
-    if isinstance(given, int) and not isinstance(given, bool) and 0 <= given < 2**64:
-        return given
-    if isinstance(given, str):
+def _canonical(value: object, index: int) -> PointId:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**64:
+        return value
+    if isinstance(value, str):
         try:
-            return str(uuid.UUID(given))
+            return str(uuid.UUID(value))
         except ValueError:
             pass
     raise InvalidInput(
-        f"ids[{index}] must be an integer from 0 to 2^64 - 1 or a UUID; got {given!r:.80}"
+        f"ids[{index}] must be an integer from 0 to 2^64 - 1 or a UUID; got {value!r:.80}"
     )

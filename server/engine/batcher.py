@@ -179,7 +179,7 @@ class Batcher(Generic[T, R]):
                 while not len(self._queue):
                     await self._change()
                 if batch := self._next_batch():
-                    await self._answer(batch)
+                    await self._run(batch)
                     self._running = batch = []  # an idle loop must not keep the items alive
                     self._notify()
         except asyncio.CancelledError:
@@ -281,7 +281,7 @@ class Batcher(Generic[T, R]):
             entry.fail(lambda: Unavailable(why))
         self._queue.remove(self._queue.entries())
 
-    async def _answer(self, batch: list[Entry[T, R]]) -> bool:
+    async def _run(self, batch: list[Entry[T, R]]) -> bool:
         """Run a batch, and halves of it if it fails; tell whether it ran whole."""
         for entry in batch:
             if not entry.waiters:  # left while another half ran: nobody may join it now
@@ -321,10 +321,10 @@ class Batcher(Generic[T, R]):
         item of n costs at most 2 * log2(n) runs more.
         """
         middle = len(batch) // 2
-        if await self._answer(batch[:middle]) and len(batch) - middle > 1:
+        if await self._run(batch[:middle]) and len(batch) - middle > 1:
             await self._halve(batch[middle:])
         else:
-            await self._answer(batch[middle:])
+            await self._run(batch[middle:])
 
     async def _replace_thread(self, batch: list[Entry[T, R]], lost: Lost) -> None:
         """Answer the callers of a run that is given up, and go on with a new thread."""

@@ -80,9 +80,9 @@ class BundleLocation:
     content: str  # equal when every file is, by the manifest's own word; empty: no manifest
 
 
-def places(folder: Path) -> list[Path]:
+def bundle_paths(folder: Path) -> list[Path]:
     """Find where bundles lie in a repository, finished or not; OSError where it cannot be read."""
-    return sorted(_places(folder))
+    return sorted(_bundle_paths(folder))
 
 
 def require_folder(folder: Path) -> None:
@@ -106,15 +106,15 @@ def look(path: Path) -> BundleLocation:
     stem = path.stem if path.suffix in _SUFFIXES else path.name
     name, version = (shown(stem), "") if single else (shown(path.parent.name), shown(stem))
     manifest = _manifest(path)
-    told = _named(manifest)
-    if told is not None:
-        name, version = told
+    declared = _named(manifest)
+    if declared is not None:
+        name, version = declared
     return BundleLocation(
         path=path,
         name=name,
         version=version,
         stamp=_stamp(path),
-        content=sha256(manifest).hexdigest() if told is not None else "",
+        content=sha256(manifest).hexdigest() if declared is not None else "",
     )
 
 
@@ -129,7 +129,7 @@ def newer(version: str) -> tuple[tuple[int, int, str], ...]:
     return tuple((1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts)
 
 
-def _places(folder: Path) -> Iterator[Path]:
+def _bundle_paths(folder: Path) -> Iterator[Path]:
     for entry in [entry for entry in folder.iterdir() if not entry.name.startswith(".")]:
         if entry.suffix in _SUFFIXES or (entry / MANIFEST).is_file():
             yield entry

@@ -127,8 +127,8 @@ class Model:
             f"the host's step of {self.name}", timeout_s=run_timeout_s
         )
         self._tally = Tally()
-        self._answers = False  # the last thing that is known of its forward passes
-        self._answered = 0.0  # loop time of the last that succeeded, s
+        self._healthy = False  # the last thing that is known of its forward passes
+        self._last_success = 0.0  # loop time of the last that succeeded, s
         self._trial: Prepared  # the item it is tried with, once it has started
         self._held = 0
         self._released = asyncio.Event()
@@ -137,7 +137,7 @@ class Model:
     @property
     def ready(self) -> bool:
         """Whether the last that is known of it is an answer, and it takes calls."""
-        return self._answers and self._batcher.serving
+        return self._healthy and self._batcher.serving
 
     @property
     def waiting(self) -> tuple[int, int]:
@@ -221,11 +221,11 @@ class Model:
 
     def require_kind(self, items: Items) -> None:
         """Raise `InvalidInput` for text where it takes tensors, or tensors where it takes text."""
-        given = "token ids" if is_token_ids(items) else "texts"
-        given = "tensors" if isinstance(items, np.ndarray) else given
+        kind = "token ids" if is_token_ids(items) else "texts"
+        kind = "tensors" if isinstance(items, np.ndarray) else kind
         taken = "texts" if self.encoder.modality == "text" else "tensors"
-        if (given == "tensors") != (taken == "tensors"):
-            raise InvalidInput(f"model {self.name} takes {taken}; got {given}")
+        if (kind == "tensors") != (taken == "tensors"):
+            raise InvalidInput(f"model {self.name} takes {taken}; got {kind}")
 
     async def prepare(self, items: Items, *, role: Role, truncation: Truncation) -> PreparedItems:
         """Take the host's step off the loop; a bad item's error stands in its place.
@@ -265,15 +265,15 @@ class Model:
         """Embed prepared items, those that the cache lacks; see `Batcher.submit_all`."""
         if self._cache is None:
             return await self._computed(prepared, deadline=deadline, wait=wait, priority=priority)
-        known = await self._remembered(self._cache, prepared)
-        missing = [one for one, row in zip(prepared, known, strict=True) if row is None]
+        cached = await self._remembered(self._cache, prepared)
+        missing = [one for one, row in zip(prepared, cached, strict=True) if row is None]
         self._observer.cached(hits=len(prepared) - len(missing), misses=len(missing))
         if not missing:
-            return [row for row in known if row is not None]
+            return [row for row in cached if row is not None]
         computed = await self._computed(missing, deadline=deadline, wait=wait, priority=priority)
         await self._remember(self._cache, missing, computed)
         rest = iter(computed)
-        return [next(rest) if row is None else row for row in known]
+        return [next(rest) if row is None else row for row in cached]
 
     async def _computed(
         self,
@@ -287,7 +287,7 @@ class Model:
             prepared, deadline=deadline, wait=wait, priority=priority
         )
         if any(isinstance(outcome, Row) for outcome in computed):
-            self._note(answers=True)
+            self._note(healthy=True)
         first = computed[0] if computed else None
         if isinstance(first, Row) and np.isfinite(first.vector).all():
             self._observer.embedded(first.vector)
@@ -295,13 +295,13 @@ class Model:
 
     async def _remembered(self, cache: Cache, prepared: Sequence[Prepared]) -> list[Row | None]:
         """Give the rows that the cache has, letting others run on the loop now and then."""
-        known: list[Row | None] = []
+        cached: list[Row | None] = []
         for i, one in enumerate(prepared, 1):
             vector = cache.get(self._key(one))
-            known.append(None if vector is None else Row(vector, time.perf_counter(), 0.0))
+            cached.append(None if vector is None else Row(vector, time.perf_counter(), 0.0))
             if i % _AT_ONCE == 0:
                 await asyncio.sleep(0)
-        return known
+        return cached
 
     async def _remember(
         self, cache: Cache, prepared: Sequence[Prepared], outcomes: Sequence[Row | AttarError]
@@ -325,13 +325,13 @@ class Model:
 
     def _renew(self) -> None:
         """Take a new session: whatever hung or died may still hold the old one."""
-        self._answers = False
+        self._healthy = False
         self.encoder = self.encoder.reopened()
 
-    def _note(self, *, answers: bool) -> None:
-        self._answers = answers
-        if answers:
-            self._answered = asyncio.get_running_loop().time()
+    def _note(self, *, healthy: bool) -> None:
+        self._healthy = healthy
+        if healthy:
+            self._last_success = asyncio.get_running_loop().time()
 
     async def _least(self) -> Prepared:
         """Embed the least item and give it; where the manifest limits none, the least that runs."""
@@ -345,10 +345,10 @@ class Model:
                 return item
         raise trial_inputs.none_runs(self.encoder, refused)
 
-    async def _forward(self, item: Prepared, patience_s: float) -> None:
+    async def _forward(self, item: Prepared, timeout_s: float) -> None:
         """Embed one item that nobody asked for; raises why it gave no answer."""
-        await self._batcher(item, deadline=asyncio.get_running_loop().time() + patience_s)
-        self._note(answers=True)
+        await self._batcher(item, deadline=asyncio.get_running_loop().time() + timeout_s)
+        self._note(healthy=True)
 
     async def _serve(self) -> Never:
         """Serve; a bug that ends it answers everybody, is told, and it begins again."""
@@ -356,7 +356,7 @@ class Model:
             try:
                 await self._batcher.serve()
             except Exception:
-                self._note(answers=False)
+                self._note(healthy=False)
                 _LOG.critical("model %s is not ready: its batcher died", self.name, exc_info=True)
             await asyncio.sleep(_RESTART_S)
 
@@ -365,14 +365,14 @@ class Model:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(min(_LOOK_EVERY_S, self._heartbeat_s))
-            if self._answers and loop.time() < self._answered + self._heartbeat_s:
+            if self._healthy and loop.time() < self._last_success + self._heartbeat_s:
                 continue
             try:
                 await self._forward(self._trial, self._heartbeat_s)
             except AttarError as error:
-                if self._answers:
+                if self._healthy:
                     _LOG.error("model %s is not ready: %s", self.name, error)
-                self._note(answers=False)
+                self._note(healthy=False)
 
 
 def _is_small(items: Items) -> bool:

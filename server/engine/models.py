@@ -27,9 +27,9 @@ from attar.errors import (
 from .bundle_repository import (
     BundleLocation,
     Repository,
+    bundle_paths,
     look,
     newer,
-    places,
     require_folder,
     shown,
 )
@@ -65,7 +65,7 @@ class Listed:
 class _Slot:
     """One bundle's place, and the model that serves from it."""
 
-    place: BundleLocation  # as it was when it was last tried
+    location: BundleLocation  # as it was when it was last tried
     model: Model | None = None
     content: str = ""  # what the model was loaded from
     reason: str = ""  # why the place's content does not serve
@@ -84,18 +84,18 @@ class _Slot:
     def listed(self) -> list[Listed]:
         """Its lines of the index."""
         lines = []
-        told = self.reason
+        failure = self.reason
         if (model := self.model) is not None:
-            same = (self.place.name, self.place.version) == (model.name, model.version)
-            why, told = (told, "") if same else ("", told)
+            same = (self.location.name, self.location.version) == (model.name, model.version)
+            why, failure = (failure, "") if same else ("", failure)
             state: State = "READY"
             if not model.ready:
                 state, why = "UNAVAILABLE", why or "its last forward pass gave no answer"
             lines.append(Listed(name=model.name, version=model.version, state=state, reason=why))
-        if told or self.loading or not lines:
+        if failure or self.loading or not lines:
             state = "LOADING" if self.loading else "UNAVAILABLE"
-            name, version = self.place.name, self.place.version
-            lines.append(Listed(name=name, version=version, state=state, reason=told))
+            name, version = self.location.name, self.location.version
+            lines.append(Listed(name=name, version=version, state=state, reason=failure))
         return lines
 
 
@@ -118,9 +118,9 @@ class Models:
         self._started = False  # changes are told from then on
         self._lost = False  # the folder, when it was last looked at
         for model in models:
-            place = look(model.encoder.bundle.path)
+            location = look(model.encoder.bundle.path)
             self._refuse_taken(model)
-            self._slots[place.path] = _Slot(place, model, place.content)
+            self._slots[location.path] = _Slot(location, model, location.content)
             self._put(model)
 
     def __getitem__(self, name: str) -> Model:
@@ -183,9 +183,9 @@ class Models:
         try:
             must = []
             for path in self._repository.bundles:
-                place = await asyncio.to_thread(look, path)
-                self._slots[path] = slot = _Slot(place)
-                must.append(self._begin(slot, place))
+                location = await asyncio.to_thread(look, path)
+                self._slots[path] = slot = _Slot(location)
+                must.append(self._begin(slot, location))
             for task in must:
                 await _ended(task)
             if folder is not None and (begun := await self._noticed(folder)):
@@ -221,27 +221,27 @@ class Models:
 
     async def _noticed(self, folder: Path) -> list[asyncio.Task[AttarError | None]]:
         """Look at the folder once, and give the tasks that load what is new or changed."""
-        places_now = await self._look(folder)
-        if places_now is None:
+        locations = await self._look(folder)
+        if locations is None:
             return []
         begun = []
-        for place in places_now:
-            slot = self._slots.setdefault(place.path, _Slot(replace(place, stamp="")))
+        for location in locations:
+            slot = self._slots.setdefault(location.path, _Slot(replace(location, stamp="")))
             slot.absent = 0
-            if slot.place.stamp == place.stamp or slot.held:
+            if slot.location.stamp == location.stamp or slot.held:
                 continue
-            if place.name in self._unloaded:
-                slot.place = place
+            if location.name in self._unloaded:
+                slot.location = location
             else:
-                slot.tries = 0 if slot.place.stamp else slot.tries
-                begun.append(self._begin(slot, place))
-        self._retire_absent(folder, {place.path for place in places_now})
+                slot.tries = 0 if slot.location.stamp else slot.tries
+                begun.append(self._begin(slot, location))
+        self._retire_absent(folder, {location.path for location in locations})
         return begun
 
     async def _look(self, folder: Path) -> list[BundleLocation] | None:
         """Look at every bundle in the folder; None where it cannot be read."""
         try:
-            seen = await asyncio.to_thread(lambda: [look(path) for path in places(folder)])
+            seen = await asyncio.to_thread(lambda: [look(path) for path in bundle_paths(folder)])
         except OSError as error:  # not mounted, perhaps: no reason to retire what it held
             if not self._lost:
                 why = error.strerror
@@ -272,23 +272,24 @@ class Models:
         paths = dict.fromkeys(self._slots)
         if (folder := repository.folder) is not None:
             try:
-                paths |= dict.fromkeys(await asyncio.to_thread(places, folder))
+                paths |= dict.fromkeys(await asyncio.to_thread(bundle_paths, folder))
             except OSError as error:
                 raise Unavailable(
                     f"the model repository cannot be read: {error.strerror}"
                 ) from error
         looked = await asyncio.to_thread(lambda: [look(path) for path in paths])
-        mine = [place for place in looked if place.name == name]
+        mine = [location for location in looked if location.name == name]
         if not mine:
-            known = ", ".join(sorted({place.name for place in looked})) or "none"
+            known = ", ".join(sorted({location.name for location in looked})) or "none"
             raise NotFound(f"no model {name!r} in the repository; it has {known}")
         self._unloaded.discard(name)
         begun = [
-            self._begin(self._slots.setdefault(place.path, _Slot(place)), place) for place in mine
+            self._begin(self._slots.setdefault(location.path, _Slot(location)), location)
+            for location in mine
         ]
         await asyncio.wait(begun)
-        for task, place in zip(begun, mine, strict=True):
-            await _ended(task, hidden=place.path)
+        for task, location in zip(begun, mine, strict=True):
+            await _ended(task, hidden=location.path)
 
     async def unload(self, name: str) -> None:
         """Stop serving a model, every version of it, when its accepted calls are answered.
@@ -297,11 +298,11 @@ class Models:
         loads under that name is given up.
         """
         self._changeable()
-        if not any(slot.busy and slot.place.name == name for slot in self._slots.values()):
+        if not any(slot.busy and slot.location.name == name for slot in self._slots.values()):
             name = self.get(name).name
         self._unloaded.add(name)
         for slot in self._slots.values():
-            if slot.place.name == name and _give_up(slot):
+            if slot.location.name == name and _give_up(slot):
                 slot.reason = "unloaded"
             if slot.model is not None and slot.model.name == name:
                 slot.reason = "unloaded"
@@ -338,8 +339,8 @@ class Models:
         """Load a slot's bundle, even where it serves; given up when its caller leaves."""
         slot.held = True
         try:
-            place = await asyncio.to_thread(look, slot.place.path)
-            await _ended(self._begin(slot, place, anew=True), hidden=place.path)
+            location = await asyncio.to_thread(look, slot.location.path)
+            await _ended(self._begin(slot, location, anew=True), hidden=location.path)
         except asyncio.CancelledError:
             _give_up(slot)
             raise
@@ -347,7 +348,7 @@ class Models:
             slot.held = False
 
     def _begin(
-        self, slot: _Slot, place: BundleLocation, *, anew: bool = False
+        self, slot: _Slot, location: BundleLocation, *, anew: bool = False
     ) -> asyncio.Task[AttarError | None]:
         """Load a place in a task, in the stead of what loads there of other content.
 
@@ -355,19 +356,19 @@ class Models:
         """
         before = slot.task if slot.busy else None
         if before is not None:
-            if slot.place.stamp == place.stamp and not anew:
+            if slot.location.stamp == location.stamp and not anew:
                 return before
             before.cancel()
-        slot.place, slot.loading = place, True
+        slot.location, slot.loading = location, True
         slot.task = asyncio.create_task(
-            self._loaded(slot, place, before=before, anew=anew), name=f"load {place.name}"
+            self._loaded(slot, location, before=before, anew=anew), name=f"load {location.name}"
         )
         return slot.task
 
     async def _loaded(
         self,
         slot: _Slot,
-        place: BundleLocation,
+        location: BundleLocation,
         *,
         before: "asyncio.Task[AttarError | None] | None",
         anew: bool,
@@ -376,47 +377,47 @@ class Models:
 
         What a bundle raises may be no Exception: a panic of a tokenizer is none.
         """
-        repository = self._known_repository()
+        repository = self._require_repository()
         if before is not None:
             await asyncio.wait([before])
         slot.loading, slot.reason = True, ""
         try:
             async with self._turns:
-                await self._load(slot, place, anew=anew)
+                await self._load(slot, location, anew=anew)
         except _ENDS:
             raise
         except BaseException as error:
-            told = error if isinstance(error, AttarError) else _refused(place, error)
+            failure = error if isinstance(error, AttarError) else _refused(location, error)
             # Whoever may ask for the index need not know this machine's folders.
-            slot.reason = shown(str(told).replace(str(place.path), place.path.name))
-            repository.loaded(place.name, good=False)
+            slot.reason = shown(str(failure).replace(str(location.path), location.path.name))
+            repository.loaded(location.name, good=False)
             slot.tries += 1
-            if isinstance(told, Unavailable) and slot.tries < _TRIES:
-                slot.place = replace(place, stamp="")  # the next look tries it again
-            if self._started or place.path not in repository.bundles:
+            if isinstance(failure, Unavailable) and slot.tries < _TRIES:
+                slot.location = replace(location, stamp="")  # the next look tries it again
+            if self._started or location.path not in repository.bundles:
                 serves = "; what served before goes on" if slot.model else ""
-                _LOG.error("not served: %s: %s%s", shown(place.path), shown(told), serves)
-            return told
+                _LOG.error("not served: %s: %s%s", shown(location.path), shown(failure), serves)
+            return failure
         finally:
             slot.loading = False
         slot.tries = 0
-        repository.loaded(place.name, good=True)
+        repository.loaded(location.name, good=True)
         return None
 
-    async def _load(self, slot: _Slot, place: BundleLocation, *, anew: bool) -> None:
+    async def _load(self, slot: _Slot, location: BundleLocation, *, anew: bool) -> None:
         """Serve what lies at a place, unless it serves already; the old model goes on till then."""
-        repository, old = self._known_repository(), slot.model
-        variant: str | None = self._variants.get(place.name) or self._variants.get("") or None
+        repository, old = self._require_repository(), slot.model
+        variant: str | None = self._variants.get(location.name) or self._variants.get("") or None
         content = None
         if repository.prove is not None:
-            proven = await repository.prove(place, variant)
+            proven = await repository.prove(location, variant)
             content, variant = proven.content, proven.variant
-        if old is not None and place.content == slot.content and not anew:
+        if old is not None and location.content == slot.content and not anew:
             # Touched, or put back; or cut, which its manifest does not tell.
             if content is None:
-                await asyncio.to_thread(Bundle.open, place.path)
+                await asyncio.to_thread(Bundle.open, location.path)
             return
-        model = await self._opened(place, variant, content)
+        model = await self._opened(location, variant, content)
         self._refuse_taken(model, besides=old)
         await model.start()
         try:
@@ -425,30 +426,30 @@ class Models:
             await model.close(drain=False)
             raise
         self._retire(slot)
-        slot.model, slot.content = model, place.content
+        slot.model, slot.content = model, location.content
         self._put(model)
         if self._started:
             instead = f", in the place of {_called(old)}" if old else ""
-            _LOG.info("serving %s, from %s%s", _called(model), shown(place.path), instead)
+            _LOG.info("serving %s, from %s%s", _called(model), shown(location.path), instead)
 
     async def _opened(
-        self, place: BundleLocation, variant: str | None, content: str | None
+        self, location: BundleLocation, variant: str | None, content: str | None
     ) -> Model:
         """Open a bundle in a thread that nobody waits for where it never ends."""
-        repository = self._known_repository()
+        repository = self._require_repository()
 
         def opened() -> Model | BaseException:
             try:
-                return repository.open(place.path, variant, content=content)
+                return repository.open(location.path, variant, content=content)
             except BaseException as error:
                 return error
 
-        worker, timeout_s = RunThread(f"open {place.name}"), repository.open_timeout_s
+        worker, timeout_s = RunThread(f"open {location.name}"), repository.open_timeout_s
         try:
             outcome = await worker.run(opened, timeout_s=timeout_s)
         except Lost as lost:
             raise BundleRefused(
-                "unloadable", f"{place.path} could not be opened: {lost}; export it again"
+                "unloadable", f"{location.path} could not be opened: {lost}; export it again"
             ) from None
         finally:
             worker.close()
@@ -494,7 +495,7 @@ class Models:
                 "rename one and export again"
             )
 
-    def _known_repository(self) -> Repository:
+    def _require_repository(self) -> Repository:
         if self._repository is None:
             raise NotSupported(
                 "this server has its models from no repository; start it with --model-repository, "
@@ -503,7 +504,7 @@ class Models:
         return self._repository
 
     def _changeable(self) -> Repository:
-        repository = self._known_repository()
+        repository = self._require_repository()
         if repository.shared:
             raise NotSupported(
                 "several workers serve these models, and a call reaches one of them; change the "
@@ -513,7 +514,7 @@ class Models:
 
     async def _watch(self) -> Never:
         """Look at the folder again and again, whatever a look meets."""
-        repository = self._known_repository()
+        repository = self._require_repository()
         while True:
             await asyncio.sleep(repository.watch_s)
             try:
@@ -553,10 +554,10 @@ def _give_up(slot: _Slot) -> bool:
     return True
 
 
-def _refused(place: BundleLocation, error: BaseException) -> AttarError:
+def _refused(location: BundleLocation, error: BaseException) -> AttarError:
     """Tell what is no error of attar's as one."""
     return BundleRefused(
-        "unloadable", f"{place.path} cannot be opened: {type(error).__name__}: {error}"
+        "unloadable", f"{location.path} cannot be opened: {type(error).__name__}: {error}"
     )
 
 

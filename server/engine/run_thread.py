@@ -71,13 +71,13 @@ class RunThread:
         _yield_to_the_loop()
         try:
             while (job := self._jobs.get()) is not None:
-                self._answer(job())
+                self._deliver(job())
                 del job  # it holds its callers' items, and the next may be long in coming
         finally:  # on its way out, by whatever end, somebody may be waiting still
             self._ended = True
-            self._answer(Lost("its thread has ended"))
+            self._deliver(Lost("its thread has ended"))
 
-    def _answer(self, outcome: object) -> None:
+    def _deliver(self, outcome: object) -> None:
         if self._waiting is None:
             return
         loop, result = self._waiting

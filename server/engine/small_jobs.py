@@ -72,8 +72,8 @@ class CoalescingExecutor:
     async def _work(self) -> None:
         while self._jobs:
             jobs, self._jobs = self._jobs, []
-            found = await self._run(self._worker, [job for job, _ in jobs])
-            for (_, result), (value, error) in zip(jobs, found, strict=True):
+            outcomes = await self._run(self._worker, [job for job, _ in jobs])
+            for (_, result), (value, error) in zip(jobs, outcomes, strict=True):
                 if result.done():  # its caller has left
                     continue
                 if error is not None:

@@ -48,7 +48,7 @@ class Tally:
         self._items = self._runs = self._last_ms = 0
         self._batches: dict[int, Total] = {}
 
-    def answered(
+    def succeeded(
         self, seconds: float, *, queue_s: float, tokenize_s: float, infer_s: float
     ) -> None:
         """One call was answered, `seconds` after it came."""

@@ -43,7 +43,7 @@ TIMES: Final = 4
 
 _LOOK_EVERY_S: Final = 0.05
 _SPARE_BYTES: Final = 128 * 2**20  # of libraries, which are resident, and no data of the process
-_MOST_SAID: Final = 2**14
+_MOST_CHARACTERS: Final = 2**14
 _PDEATHSIG: Final = 1  # of linux/prctl.h
 _KINDS: Final[Mapping[str, type[AttarError]]] = {
     kind.__name__: kind for kind in (BackendError, InvalidInput, NotFound, NotSupported)
@@ -61,28 +61,30 @@ class Prover:
     require_signature: Path | None = None  # a file of keys, one of which must have signed
     ledger: Path | None = None  # a folder in which several servers tell one another the outcome
 
-    async def __call__(self, place: BundleLocation, variant: str | None) -> Proven:
+    async def __call__(self, location: BundleLocation, variant: str | None) -> Proven:
         """Try a bundle; raises why it cannot be served, Unavailable for what is not its fault."""
         if self.ledger is None:
-            said = await self._tried(place.path, variant)
+            outcome = await self._tried(location.path, variant)
         else:
-            named = f"{os.fsencode(place.path)!r}\0{place.stamp}\0{place.content}\0{variant}"
-            said = await self._agreed(
-                self.ledger / sha256(named.encode()).hexdigest(), place, variant
+            named = (
+                f"{os.fsencode(location.path)!r}\0{location.stamp}\0{location.content}\0{variant}"
             )
-        return _judged(said)
+            outcome = await self._agreed(
+                self.ledger / sha256(named.encode()).hexdigest(), location, variant
+            )
+        return _judged(outcome)
 
     async def _agreed(
-        self, entry: Path, place: BundleLocation, variant: str | None
+        self, entry: Path, location: BundleLocation, variant: str | None
     ) -> dict[str, Any]:
         """Read what another server has said of the same bundle, or be the one who tries it."""
         async with _turn(entry.with_suffix(".turn")):
-            if (told := await asyncio.to_thread(_read, entry)) is not None:
-                return told
-            said = await self._tried(place.path, variant)
-            if "passing" not in said:
-                await asyncio.to_thread(_write, entry, said)
-            return said
+            if (written := await asyncio.to_thread(_read, entry)) is not None:
+                return written
+            outcome = await self._tried(location.path, variant)
+            if "passing" not in outcome:
+                await asyncio.to_thread(_write, entry, outcome)
+            return outcome
 
     async def _tried(self, path: Path, variant: str | None) -> dict[str, Any]:
         memory = self.memory_bytes + TIMES * await asyncio.to_thread(_bytes_on_disk, path)
@@ -127,8 +129,8 @@ class Prover:
             async with asyncio.timeout(self.timeout_s):
                 line = await child.stdout.readline()
                 if line.endswith(b"\n"):
-                    told: dict[str, Any] = json.loads(line)
-                    return told
+                    outcome: dict[str, Any] = json.loads(line)
+                    return outcome
                 code = await child.wait()
         except TimeoutError:
             return _refusal(
@@ -155,16 +157,16 @@ class Prover:
         )
 
 
-def _judged(said: Mapping[str, Any]) -> Proven:
+def _judged(outcome: Mapping[str, Any]) -> Proven:
     """Give the proof that was told, or raise the refusal."""
-    if "passing" in said:
-        raise Unavailable(said["passing"])
-    if "refused" not in said:
-        return Proven(content=said["content"], variant=said["variant"])
-    kind = _KINDS.get(said["kind"])
+    if "passing" in outcome:
+        raise Unavailable(outcome["passing"])
+    if "refused" not in outcome:
+        return Proven(content=outcome["content"], variant=outcome["variant"])
+    kind = _KINDS.get(outcome["kind"])
     if kind is None:
-        raise BundleRefused(said["code"], said["refused"])
-    raise kind(said["refused"])
+        raise BundleRefused(outcome["code"], outcome["refused"])
+    raise kind(outcome["refused"])
 
 
 def _refusal(message: str) -> dict[str, Any]:
@@ -173,8 +175,10 @@ def _refusal(message: str) -> dict[str, Any]:
 
 def _environment() -> dict[str, str]:
     """Give the child no settings, which may be secrets, and one thread to tokenise in."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("ATTAR_")}
-    return {**kept, "TOKENIZERS_PARALLELISM": "false", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("ATTAR_")
+    }
+    return {**environment, "TOKENIZERS_PARALLELISM": "false", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 async def _killed_above(pid: int, most: int) -> None:
@@ -190,15 +194,15 @@ async def _killed_above(pid: int, most: int) -> None:
 
 def _read(entry: Path) -> dict[str, Any] | None:
     with suppress(FileNotFoundError):
-        told: dict[str, Any] = json.loads(entry.read_bytes())
-        return told
+        outcome: dict[str, Any] = json.loads(entry.read_bytes())
+        return outcome
     return None
 
 
-def _write(entry: Path, said: Mapping[str, Any]) -> None:
+def _write(entry: Path, outcome: Mapping[str, Any]) -> None:
     """Write the whole file at once: a reader never meets half of one."""
     partial = entry.with_suffix(".partial")
-    partial.write_text(json.dumps(said), "utf-8")
+    partial.write_text(json.dumps(outcome), "utf-8")
     partial.replace(entry)
 
 
@@ -235,30 +239,31 @@ def _bytes_on_disk(path: Path) -> int:
 def main(parent: str, job: str) -> None:
     """Do the job, say how it ended in one line, and end without any clearing away."""
     _die_with(int(parent))
-    answer = os.dup(1)
+    output = os.dup(1)
     with open(os.devnull, "w") as nowhere:  # noqa: PTH123
         os.dup2(nowhere.fileno(), 1)  # whatever else writes there is not heard
-    told: dict[str, Any] = json.loads(job)
-    _limit(told)
-    path = told["path"]
+    choices: dict[str, Any] = json.loads(job)
+    _limit(choices)
+    path = choices["path"]
     try:
-        said = asdict(_prove(told))
+        outcome = asdict(_prove(choices))
     except BundleRefused as error:
-        said = {**_refusal(str(error.args[-1])), "code": error.code}
+        outcome = {**_refusal(str(error.args[-1])), "code": error.code}
     except AttarError as error:
         kind = type(error).__name__
-        said = {**_refusal(str(error)), "kind": kind if kind in _KINDS else "BundleRefused"}
+        outcome = {**_refusal(str(error)), "kind": kind if kind in _KINDS else "BundleRefused"}
     except MemoryError:
-        said = _refusal(
+        outcome = _refusal(
             f"{path} takes more memory to be opened and tried than load_memory_bytes allow, "
-            f"{told['memory_bytes']} for it; raise it, or export the bundle again"
+            f"{choices['memory_bytes']} for it; raise it, or export the bundle again"
         )
     except BaseException as error:
-        said = _refusal(f"{path} cannot be opened and tried: {type(error).__name__}: {error}")
-    said = {
-        key: value[:_MOST_SAID] if isinstance(value, str) else value for key, value in said.items()
+        outcome = _refusal(f"{path} cannot be opened and tried: {type(error).__name__}: {error}")
+    outcome = {
+        key: value[:_MOST_CHARACTERS] if isinstance(value, str) else value
+        for key, value in outcome.items()
     }
-    os.write(answer, json.dumps(said).encode() + b"\n")
+    os.write(output, json.dumps(outcome).encode() + b"\n")
     os._exit(0)
 
 

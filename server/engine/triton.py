@@ -65,8 +65,8 @@ def _open(bundle: Bundle, url: str, timeout_s: float) -> Graph:
     name = manifest.name if manifest.preprocessing.tokenizer is None else f"{manifest.name}_graph"
     client = InferenceServerClient(url, channel_args=[*_CHANNEL, *Target(url).options])
     ask = partial(_ask, url, name)
-    told = ask(partial(client.get_model_metadata, name, client_timeout=timeout_s))
-    inputs = {tensor.name for tensor in told.inputs}
+    metadata = ask(partial(client.get_model_metadata, name, client_timeout=timeout_s))
+    inputs = {tensor.name for tensor in metadata.inputs}
     if inputs != {spec.name for spec in manifest.inputs}:
         raise NotFound(
             f"model {name} at {url} takes {', '.join(sorted(inputs))}; the bundle's graph takes"
@@ -82,10 +82,10 @@ def _open(bundle: Bundle, url: str, timeout_s: float) -> Graph:
 
     def infer(feed: Mapping[str, NDArray[Any]]) -> Vectors:
         output = triton.InferRequestedOutput(manifest.output.name)
-        answer = ask(
+        result = ask(
             partial(client.infer, name, _tensors(feed), outputs=[output], client_timeout=timeout_s)
         )
-        vectors: Vectors = answer.as_numpy(manifest.output.name)
+        vectors: Vectors = result.as_numpy(manifest.output.name)
         return vectors
 
     return run

@@ -144,20 +144,20 @@ class FairShares:
         )
 
 
-class AnswerRoom:
+class ResponseRoom:
     """The bytes that one answer holds, from before it is made until it is taken."""
 
     def __init__(self, shares: FairShares, caller: str, *, wait: bool = False) -> None:
         """Hold nothing yet; with `wait` bytes that do not fit are waited for, else for a moment."""
         self.held = 0
-        self.asked = asyncio.Event()
+        self.reserved = asyncio.Event()
         self._shares = shares
         self._caller = caller
         self._wait = wait
 
-    def next(self) -> "AnswerRoom":
+    def next(self) -> "ResponseRoom":
         """Room for another answer of the same caller, which waits for it."""
-        return AnswerRoom(self._shares, self._caller, wait=True)
+        return ResponseRoom(self._shares, self._caller, wait=True)
 
     async def take(self, size: int) -> None:
         """Hold the bytes of an answer that is to be made, once those before it are taken.
@@ -173,7 +173,7 @@ class AnswerRoom:
         except TimeoutError:
             raise self._shares.refusal(self._caller) from None
         self.held += size
-        self.asked.set()
+        self.reserved.set()
 
     def settle(self, size: int) -> None:
         """Hold what an answer has turned out to be; raises Overloaded where that is too much."""
@@ -188,15 +188,15 @@ class AnswerRoom:
 
     def leave(self) -> None:
         """Hold nothing any more."""
-        self.asked.set()
+        self.reserved.set()
         if self.held:
             self._shares.give(self._caller, self.held)
             self.held = 0
 
 
-ROOM: Final[ContextVar[AnswerRoom | None]] = ContextVar("room", default=None)
+ROOM: Final[ContextVar[ResponseRoom | None]] = ContextVar("room", default=None)
 
 
-def room() -> AnswerRoom:
+def room() -> ResponseRoom:
     """The room of the answer being made; outside of any call, one that nobody shares."""
-    return ROOM.get() or AnswerRoom(FairShares("", 0, what=""), "")
+    return ROOM.get() or ResponseRoom(FairShares("", 0, what=""), "")

@@ -19,7 +19,7 @@ from .fair_shares import FairShares
 CALLS_AT_ONCE: Final = 16
 PROBES_AT_ONCE: Final = 2
 MAX_WAITING: Final = 1024
-PATIENCE_S: Final = 1.0
+FAIR_HOLD_S: Final = 1.0
 """For how long one message may keep out a caller that has none coming."""
 
 
@@ -39,12 +39,12 @@ class ReceiveSlots:
     One caller has as many as are free, in the order of its calls; callers that wait take turns.
     """
 
-    def __init__(self, limit: int, *, patience_s: float, wait_s: float) -> None:
-        """Let so many come at a time, each for `patience_s` where its caller's own next waits.
+    def __init__(self, limit: int, *, max_hold_s: float, wait_s: float) -> None:
+        """Let so many come at a time, each for `max_hold_s` where its caller's own next waits.
 
         That waits for `wait_s` at most.
         """
-        self._patience_s = patience_s
+        self._max_hold_s = max_hold_s
         self._wait_s = wait_s
         self._shares = FairShares("", limit, what="")
         self._queued = FairShares("", MAX_WAITING, what="")
@@ -86,7 +86,7 @@ class ReceiveSlots:
         queue.append(mine)
         latest = loop.time() + self._wait_s
         try:
-            while not (await asyncio.wait((mine,), timeout=min(PATIENCE_S, self._wait_s)))[0]:
+            while not (await asyncio.wait((mine,), timeout=min(FAIR_HOLD_S, self._wait_s)))[0]:
                 if loop.time() >= latest:
                     raise Overloaded("others' messages left no time for this one; retry later")
                 if queue[0] is mine:
@@ -105,7 +105,7 @@ class ReceiveSlots:
     def _make_room(self, caller: str) -> None:
         """Cut short the oldest message of who has most; of its own where the caller has some."""
         own = self._shares.held_by(caller) > 0
-        latest = asyncio.get_running_loop().time() - (self._patience_s if own else PATIENCE_S)
+        latest = asyncio.get_running_loop().time() - (self._max_hold_s if own else FAIR_HOLD_S)
         late = [
             slot
             for slot in self._coming

@@ -93,7 +93,7 @@ class Ledger:
         self._path = path
         self._file = -1
         self._slots: dict[str, int] = {}
-        self._kept: dict[str, Usage] = {}
+        self._usage: dict[str, Usage] = {}
 
     @contextmanager
     def entry(self, name: str) -> Iterator[Usage]:
@@ -102,9 +102,9 @@ class Ledger:
         Raises Unavailable where the file cannot be used: what is not counted is not let through.
         """
         if self._path is None:
-            used = self._kept.get(name, Usage())
+            used = self._usage.get(name, Usage())
             yield used
-            self._kept[name] = used
+            self._usage[name] = used
             return
         try:
             file = self._open(self._path)

@@ -13,7 +13,7 @@ _ALPHA: Final = 256
 SETTING: Final = "max_working_bytes"
 _WAITING_PART: Final = 4  # of the limit: what may wait in addition
 _ARRIVING_PART: Final = 2  # of the limit: what is not read yet may have of it
-_PATIENCE_S: Final = 30.0  # of a whole request, for its neighbours to end
+_TIMEOUT_S: Final = 30.0  # of a whole request, for its neighbours to end
 
 
 class WorkingMemory:
@@ -78,7 +78,7 @@ class WorkingMemory:
         me = object()
         self._growing[me] = own
         try:
-            async with asyncio.timeout(_PATIENCE_S):
+            async with asyncio.timeout(_TIMEOUT_S):
                 while not self._shares.take(caller, size, own=own):
                     if self.held <= sum(self._growing.values()) and me is [*self._growing][-1]:
                         raise self._refusal(size)
@@ -88,24 +88,24 @@ class WorkingMemory:
         finally:
             del self._growing[me]
 
-    async def wait(self, size: int, caller: str, *, kept: int) -> None:
-        """Hold `size` bytes for a caller once there is room; what waits has `kept` until then.
+    async def wait(self, size: int, caller: str, *, received: int) -> None:
+        """Hold `size` bytes for a caller once there is room; what waits has `received` until then.
 
         Raises Overloaded where too much waits already, and InvalidInput where there is never room.
         """
         self._refuse_too_large(size)
         if self._shares.take(caller, size):
             return
-        if kept > self._limit // _WAITING_PART - self._waiting:
+        if received > self._limit // _WAITING_PART - self._waiting:
             raise Overloaded(
                 f"messages of {self._waiting} bytes wait for room in {SETTING}, {self._limit}, and "
-                f"this one has {kept}; retry later"
+                f"this one has {received}; retry later"
             )
-        self._waiting += kept
+        self._waiting += received
         try:
             await self._shares.wait(caller, size)
         finally:
-            self._waiting -= kept
+            self._waiting -= received
 
     def give(self, size: int, caller: str) -> None:
         """Hold `size` bytes less for a caller."""

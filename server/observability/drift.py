@@ -54,7 +54,7 @@ class Drift:
         self._size = rows
         self._rows = np.zeros((rows, 0), np.float32)
         self._count = 0
-        self._told = 0  # the count at the last figures
+        self._reported = 0  # the count at the last figures
         self._figures = NOTHING
         self._reference: Spread | None = None
         self._lock = threading.Lock()
@@ -74,7 +74,7 @@ class Drift:
         with self._lock:
             if self._count < self._size:
                 return Figures(rows=self._count)
-            is_old = self._figures is NOTHING or self._count - self._told >= self._size / 16
+            is_old = self._figures is NOTHING or self._count - self._reported >= self._size / 16
             if is_old and not self._making and time.monotonic() >= self._next_s:
                 self._making = True
                 threading.Thread(target=self._make, name="attar-drift", daemon=True).start()
@@ -96,10 +96,10 @@ class Drift:
             count = self._count
             if count < size:
                 return Figures(rows=count)
-            if self._figures is not NOTHING and count - self._told < size / 16:
+            if self._figures is not NOTHING and count - self._reported < size / 16:
                 return self._figures
             rows = self._rows.astype(np.float64)
-            self._told = count
+            self._reported = count
         now = spread(rows)
         self._reference = self._reference or now
         self._figures = Figures(

@@ -58,8 +58,8 @@ def ended(
         "seconds": round(seconds, 6),
         **{f"{name}_s": round(spent, 6) for name, spent in call.seconds.items()},
     }
-    known = {name: value for name, value in fields.items() if value != ""}
-    calls.log(level, "call", extra={_FIELDS: known})
+    fields = {name: value for name, value in fields.items() if value != ""}
+    calls.log(level, "call", extra={_FIELDS: fields})
 
 
 def plain(text: str) -> str:

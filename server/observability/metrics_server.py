@@ -109,7 +109,7 @@ class MetricsServer:
         self._socket.close()
         self._loop.close()
 
-    async def answer(self, target: str, headers: dict[str, str]) -> tuple[int, str, bytes]:
+    async def respond(self, target: str, headers: dict[str, str]) -> tuple[int, str, bytes]:
         """The status, type and body that a GET of `target` is answered with."""
         path = target.partition("?")[0]
         try:
@@ -163,7 +163,7 @@ class _Scrapes:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="attar-scrape")
-        self._kept: dict[str, tuple[float, bytes]] = {}  # by type: when it was begun, and what
+        self._cached: dict[str, tuple[float, bytes]] = {}  # by type: when it was begun, and what
         self._writing = asyncio.Lock()
         self._rested_s = 0.0  # when the next may be begun
 
@@ -172,7 +172,7 @@ class _Scrapes:
         encode, kind = choose_encoder(accept)
         came_s = time.monotonic()
         async with self._writing:
-            began_s, body = self._kept.get(kind, (float("-inf"), b""))
+            began_s, body = self._cached.get(kind, (float("-inf"), b""))
             if began_s < came_s:
                 await asyncio.sleep(self._rested_s - time.monotonic())
                 began_s = time.monotonic()
@@ -180,7 +180,7 @@ class _Scrapes:
                 body = await loop.run_in_executor(self._thread, encode, self._registry)
                 took_s = time.monotonic() - began_s
                 self._rested_s = began_s + took_s + min(_MAX_REST_S, _REST * took_s)
-                self._kept[kind] = (began_s, body)
+                self._cached[kind] = (began_s, body)
         return kind, body
 
     def close(self) -> None:
@@ -216,7 +216,7 @@ class _Connection(asyncio.Protocol):
             self._write(400, _PLAIN, b"this is no request of HTTP/1.1\n")
             return
         if isinstance(request, h11.Request):
-            self._answering = asyncio.get_running_loop().create_task(self._answer(request))
+            self._answering = asyncio.get_running_loop().create_task(self._respond(request))
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Let it go."""
@@ -230,14 +230,14 @@ class _Connection(asyncio.Protocol):
         self._metrics_server.closed(self)
         self._transport.abort()
 
-    async def _answer(self, request: h11.Request) -> None:
+    async def _respond(self, request: h11.Request) -> None:
         if request.method not in (b"GET", b"HEAD"):
             self._write(405, _PLAIN, b"GET it\n")
             return
         self._is_head = request.method == b"HEAD"
         headers = {name.decode(): value.decode("latin-1") for name, value in request.headers}
         target = request.target.decode("latin-1")
-        self._write(*await self._metrics_server.answer(target, headers))
+        self._write(*await self._metrics_server.respond(target, headers))
 
     def _write(self, status: int, kind: str, body: bytes) -> None:
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):

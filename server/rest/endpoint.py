@@ -29,18 +29,18 @@ from attar.inputs import HOW_TO_CUT
 from ..admission import REQUEST_ID, Admission
 from ..cooperative import STEP_BYTES, came, off_the_loop, steps
 from ..errors import Unreadable, http_code, reason_of, retry_after_s, to_status
-from ..limits.fair_shares import AnswerRoom
+from ..limits.fair_shares import ResponseRoom
 from ..request_context import answering, current
 from ..security.access import Scope
-from ..security.browser import ASKED_FIRST, asks_first
+from ..security.browser import PREFLIGHTED, asks_first
 from . import json_reader
 
 JSON: Final = "application/json"
 _ASTRAL: Final = tuple(bytes((lead,)) for lead in range(0xF0, 0xF5))  # in UTF-8
-_MADE_OF_A_VALUE: Final = 64  # bytes: half of what a list of one number takes
-_MADE_OF_A_FIELD: Final = 128  # besides: a pair, and its part of two objects
-_MADE_OF_A_TEXT: Final = 48  # besides
-_MADE_OF_AN_ESCAPED: Final = 128  # text, which is written once more to look for half a pair
+_VALUE_BYTES: Final = 64  # bytes: half of what a list of one number takes
+_FIELD_BYTES: Final = 128  # besides: a pair, and its part of two objects
+_TEXT_BYTES: Final = 48  # besides
+_ESCAPED_BYTES: Final = 128  # text, which is written once more to look for half a pair
 _FEW: Final = 2**12
 _SEPARATES: Final = np.isin(np.arange(256), [*b",[{"])
 BINARY: Final = "application/octet-stream"
@@ -73,7 +73,7 @@ class Problem:
     field: str
 
 
-Answer: TypeAlias = Callable[[HttpRequest], Awaitable[Response]]
+Handler: TypeAlias = Callable[[HttpRequest], Awaitable[Response]]
 Wording: TypeAlias = Callable[[Problem], dict[str, Any]]
 
 
@@ -89,7 +89,7 @@ class Route:
     method: str
     path: str
     scope: Scope | None
-    answer: Callable[[Any], Answer]
+    handler: Callable[[Any], Handler]
     wording: Wording
     summary: str
     types: tuple[str, ...] = ()
@@ -120,11 +120,11 @@ class EndpointFactory:
         self._read_timeout_s = read_timeout_s
 
     def endpoint(
-        self, route: Route, work: Answer
+        self, route: Route, work: Handler
     ) -> Callable[[Request], Coroutine[Any, Any, ASGIApp]]:
         """The route as Starlette calls it; `work` answers it."""
 
-        async def answer(request: Request) -> ASGIApp:
+        async def handle(request: Request) -> ASGIApp:
             headers = dict(reversed(request.headers.items()))
             peer = request.client.host if request.client else ""
             with answering(self._admission.open(route.name, headers)) as call:
@@ -153,7 +153,7 @@ class EndpointFactory:
                 response.headers[REQUEST_ID] = call.request_id
                 return response if room is None else _Held(response, room)
 
-        return answer
+        return handle
 
     async def _read(self, request: Request, route: Route, hold: Callable[[int], None]) -> bytes:
         """The body, whose bytes are held before they come; raises Unreadable where none will do."""
@@ -194,7 +194,7 @@ class EndpointFactory:
 class _Held:
     """A response whose bytes are held until they are taken."""
 
-    def __init__(self, response: Response, room: AnswerRoom) -> None:
+    def __init__(self, response: Response, room: ResponseRoom) -> None:
         self._response = response
         self._room = room
 
@@ -261,8 +261,8 @@ def weight(body: bytes, count: int) -> int:
     """The memory that a body of so many values takes to be read, bytes, besides its own."""
     fields = min(count, body.count(b":"))  # those inside of texts do no harm
     texts = min(count + fields, body.count(b'"') // 2)
-    of_a_text = _MADE_OF_AN_ESCAPED if b"\\u" in body else _MADE_OF_A_TEXT
-    of_values = _MADE_OF_A_VALUE * count + _MADE_OF_A_FIELD * fields + of_a_text * texts
+    of_a_text = _ESCAPED_BYTES if b"\\u" in body else _TEXT_BYTES
+    of_values = _VALUE_BYTES * count + _FIELD_BYTES * fields + of_a_text * texts
     return 2 * _width(body) * len(body) + of_values
 
 
@@ -307,12 +307,12 @@ def parsed(body: bytes) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise InvalidInput(f"the body is not JSON: {error}") from None
     except (ValueError, RecursionError) as error:
-        known = (
+        reason = (
             str(error)
             if isinstance(error, json_reader.NotJson)
             else "a number or its depth is too large"
         )
-        raise InvalidInput(f"the body is not JSON: {known}") from None
+        raise InvalidInput(f"the body is not JSON: {reason}") from None
     if not isinstance(document, dict):
         raise InvalidInput(f"the body is {json_kind(document)}; send an object")
     return document
@@ -339,14 +339,14 @@ def json_kind(value: object) -> str:
 
 def _refuse_form(headers: Mapping[str, str], types: tuple[str, ...]) -> None:
     """Refuse a body of another media type, charset or coding before it is read."""
-    given = headers.get("content-type", "")
-    kind = given.partition(";")[0].strip().lower()
+    content_type = headers.get("content-type", "")
+    kind = content_type.partition(";")[0].strip().lower()
     # A page may send a body of no type, or of text's, without that its browser asks first.
     if kind not in types or (kind == "" and not asks_first(headers)):
-        known = " or ".join(filter(None, types))
-        alone = f", or none with {' or '.join(ASKED_FIRST)}" if "" in types else ""
-        raise Unreadable(415, f"content-type is {kind[:80]!r}; expected {known}{alone}")
-    charset = _CHARSET.search(given)
+        expected = " or ".join(filter(None, types))
+        alone = f", or none with {' or '.join(PREFLIGHTED)}" if "" in types else ""
+        raise Unreadable(415, f"content-type is {kind[:80]!r}; expected {expected}{alone}")
+    charset = _CHARSET.search(content_type)
     if charset is not None and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
         raise Unreadable(415, f"charset is {charset[1][:80]!r}; send JSON as UTF-8")
     coding = headers.get("content-encoding", "").strip()
@@ -356,17 +356,17 @@ def _refuse_form(headers: Mapping[str, str], types: tuple[str, ...]) -> None:
 
 async def _unless_gone(request: Request, work: Awaitable[Response]) -> Response:
     """Await the answer, and drop it when the caller leaves."""
-    answer = asyncio.ensure_future(work)
+    response = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_gone(request))
     try:
-        await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done():
+        await asyncio.wait((response, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not response.done():
             raise Cancelled("the caller left")
-        return answer.result()
+        return response.result()
     finally:
-        for task in (answer, gone):
+        for task in (response, gone):
             task.cancel()
-        await asyncio.wait((answer, gone))
+        await asyncio.wait((response, gone))
 
 
 async def _gone(request: Request) -> None:

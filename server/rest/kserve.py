@@ -71,9 +71,9 @@ class KServe:
 
     async def index(self, http_request: HttpRequest) -> Response:
         """List the models that are known."""
-        given = await document(http_request) if http_request.body else {}
-        _refuse_unknown(given, ("ready",), "the request")
-        ready = given.get("ready", False)
+        body = await document(http_request) if http_request.body else {}
+        _refuse_unknown(body, ("ready",), "the request")
+        ready = body.get("ready", False)
         with about("ready"):
             if not isinstance(ready, bool):
                 raise InvalidInput(f"ready is {json_kind(ready)}; give true or false")
@@ -102,9 +102,9 @@ class KServe:
     async def infer(self, http_request: HttpRequest) -> Response:
         """Answer one request."""
         size = _json_size(http_request)
-        given = await document(http_request, size=size)
+        body = await document(http_request, size=size)
         binary = memoryview(http_request.body)[size:]
-        request, raw = await off_the_loop(size, lambda: _request(http_request, given, binary))
+        request, raw = await off_the_loop(size, lambda: _request(http_request, body, binary))
         inferred = await kserve.infer(
             self._models,
             request,
@@ -112,22 +112,22 @@ class KServe:
             max_name_characters=self._max_name,
         )
         size = sum(tensor.array.size for tensor in inferred.outputs) * _BYTES_PER_NUMBER
-        return await off_the_loop(size, lambda: _answer(inferred, raw))
+        return await off_the_loop(size, lambda: _response(inferred, raw))
 
 
 def _request(
-    http_request: HttpRequest, given: Mapping[str, Any], binary: memoryview
+    http_request: HttpRequest, body: Mapping[str, Any], binary: memoryview
 ) -> tuple[Inference, Mapping[str, bool]]:
     """The request, and which of its outputs are to come as bytes; "" is any other."""
-    _refuse_unknown(given, _REQUEST, "the request")
+    _refuse_unknown(body, _REQUEST, "the request")
     name, version = _named(http_request)
-    parameters = _parameters(given.get("parameters", {}), "parameters")
-    outputs, raw = _outputs(given.get("outputs", []), _all_binary(parameters))
+    parameters = _parameters(body.get("parameters", {}), "parameters")
+    outputs, raw = _outputs(body.get("outputs", []), _all_binary(parameters))
     request = Inference(
         model=name,
         version=version,
-        id=_id(given.get("id", "")),
-        inputs=tuple(_inputs(given.get("inputs"), binary)),
+        id=_id(body.get("id", "")),
+        inputs=tuple(_inputs(body.get("inputs"), binary)),
         parameters=parameters,
         outputs=outputs,
         form="bytes" if raw.get("embedding", raw[""]) else "json",
@@ -140,9 +140,9 @@ def _named(http_request: HttpRequest) -> tuple[str, str]:
 
 
 async def _parameters_of(http_request: HttpRequest) -> dict[str, Parameter]:
-    given = await document(http_request) if http_request.body else {}
-    _refuse_unknown(given, ("parameters",), "the request")
-    return _parameters(given.get("parameters", {}), "parameters")
+    body = await document(http_request) if http_request.body else {}
+    _refuse_unknown(body, ("parameters",), "the request")
+    return _parameters(body.get("parameters", {}), "parameters")
 
 
 def _json_size(http_request: HttpRequest) -> int:
@@ -173,44 +173,44 @@ def _all_binary(parameters: Mapping[str, Parameter]) -> bool:
     return every
 
 
-def _parameters(given: object, where: str) -> dict[str, Parameter]:
+def _parameters(parameters: object, where: str) -> dict[str, Parameter]:
     with about(where):
-        if not isinstance(given, Mapping):
+        if not isinstance(parameters, Mapping):
             raise InvalidInput(f"{where} is not an object")
-        kserve.refuse_many("parameters", len(given))
-        for name, value in given.items():
+        kserve.refuse_many("parameters", len(parameters))
+        for name, value in parameters.items():
             if not isinstance(value, bool | int | float | str):
                 raise InvalidInput(f"{where} has {name[:80]!r}, which is no number, text or flag")
-    return dict(given)
+    return dict(parameters)
 
 
-def _refuse_unknown(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
-    for name in given:
-        if name not in known:
+def _refuse_unknown(fields: Mapping[str, Any], allowed: tuple[str, ...], where: str) -> None:
+    for name in fields:
+        if name not in allowed:
             with about(name, ours=False):
-                raise InvalidInput(f"{where} has {name[:80]!r}; known are {', '.join(known)}")
+                raise InvalidInput(f"{where} has {name[:80]!r}; known are {', '.join(allowed)}")
 
 
 def _objects(
-    given: object, where: str, known: tuple[str, ...]
+    values: object, where: str, fields: tuple[str, ...]
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     with about(where):
-        if not isinstance(given, ARRAYS):
+        if not isinstance(values, ARRAYS):
             raise InvalidInput(f"{where} is missing, or is no list of objects")
-    kserve.refuse_many(where, len(given))
-    for index, item in enumerate(given):
+    kserve.refuse_many(where, len(values))
+    for index, item in enumerate(values):
         at = f"{where}[{index}]"
         with about(at):
             if not isinstance(item, Mapping) or not isinstance(item.get("name"), str):
                 raise InvalidInput(f"{at} is no object with a name")
-        _refuse_unknown(item, known, at)
+        _refuse_unknown(item, fields, at)
         yield at, item
 
 
-def _outputs(given: object, every: bool) -> tuple[tuple[str, ...], Mapping[str, bool]]:
+def _outputs(requested: object, every: bool) -> tuple[tuple[str, ...], Mapping[str, bool]]:
     """The requested outputs, and whether each is to come as bytes; "" is any other."""
     names, raw = [], {"": every}
-    for at, output in _objects(given, "outputs", _OUTPUT):
+    for at, output in _objects(requested, "outputs", _OUTPUT):
         parameters = _parameters(output.get("parameters", {}), f"{at}.parameters")
         for name, value in parameters.items():
             with about(f"{at}.parameters"):
@@ -223,9 +223,9 @@ def _outputs(given: object, every: bool) -> tuple[tuple[str, ...], Mapping[str, 
     return tuple(names), raw
 
 
-def _inputs(given: object, binary: memoryview) -> Iterator[Input]:
+def _inputs(tensors: object, binary: memoryview) -> Iterator[Input]:
     start = 0
-    for at, tensor in _objects(given, "inputs", _INPUT):
+    for at, tensor in _objects(tensors, "inputs", _INPUT):
         parameters = _parameters(tensor.get("parameters", {}), f"{at}.parameters")
         size = parameters.pop(_SIZE, None)
         with about(f"{at}.parameters"):
@@ -291,7 +291,7 @@ def _encoded(values: Sequence[Any], name: str, *, axes: int = kserve.MAX_AXES) -
     return [value.encode() for value in values]
 
 
-def _answer(inferred: Inferred, raw: Mapping[str, bool]) -> Response:
+def _response(inferred: Inferred, raw: Mapping[str, bool]) -> Response:
     outputs, behind = [], []
     for tensor in inferred.outputs:
         output: dict[str, Any] = {

@@ -45,19 +45,17 @@ class Listener:
         self,
         app: ASGIApp,
         bound: socket.socket,
-        patience: ConnectionLimits,
+        limits: ConnectionLimits,
         certificate: Certificate | None = None,
     ) -> None:
         """Serve `app` on a bound socket, by TLS with a certificate."""
         self._socket = bound
         context = None if certificate is None else lambda _config, _default: certificate.for_http()
-        shares = FairShares(
-            "max_http_connections", patience.max_connections, what="connections open"
-        )
+        shares = FairShares("max_http_connections", limits.max_connections, what="connections open")
         self._server = _Server(
             uvicorn.Config(
                 app,
-                http=partial(_Connection, patience=patience, shares=shares),  # type: ignore[arg-type]
+                http=partial(_Connection, limits=limits, shares=shares),  # type: ignore[arg-type]
                 ws="none",
                 lifespan="off",
                 interface="asgi3",
@@ -66,7 +64,7 @@ class Listener:
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
-                timeout_keep_alive=patience.keep_alive_s,
+                timeout_keep_alive=limits.keep_alive_s,
                 h11_max_incomplete_event_size=MAX_HEAD_BYTES,
                 ssl_context_factory=context,
             )
@@ -121,11 +119,11 @@ class _Connection(H11Protocol):
     """uvicorn's connection, which waits for no head and no taker of an answer forever."""
 
     def __init__(
-        self, *arguments: Any, patience: ConnectionLimits, shares: FairShares, **options: Any
+        self, *arguments: Any, limits: ConnectionLimits, shares: FairShares, **options: Any
     ) -> None:
         """Take uvicorn's arguments, our limits, and the shares of all connections."""
         super().__init__(*arguments, **options)
-        self._patience = patience
+        self._limits = limits
         self._shares = shares
         self._peer: str | None = None  # the address that holds our place
         self._timer: asyncio.TimerHandle | None = None
@@ -140,7 +138,7 @@ class _Connection(H11Protocol):
             transport.close()
             return
         self._peer = peer
-        _drop_when_stalled(transport.get_extra_info("socket"), self._patience.read_timeout_s)
+        _drop_when_stalled(transport.get_extra_info("socket"), self._limits.read_timeout_s)
         self._expect()
 
     def data_received(self, data: bytes) -> None:
@@ -183,8 +181,8 @@ class _Connection(H11Protocol):
         """Give the caller time to take what waits to be written."""
         super().pause_writing()
         waits = self.transport.get_write_buffer_size()
-        patience_s = self._patience.read_timeout_s + waits / SLOWEST_BYTES_PER_S
-        self._taking = self.loop.call_later(patience_s, self.transport.abort)
+        timeout_s = self._limits.read_timeout_s + waits / SLOWEST_BYTES_PER_S
+        self._taking = self.loop.call_later(timeout_s, self.transport.abort)
 
     def resume_writing(self) -> None:
         """Most of it was taken."""
@@ -197,7 +195,7 @@ class _Connection(H11Protocol):
             self._taking = None
 
     def _expect(self) -> None:
-        self._timer = self.loop.call_later(self._patience.read_timeout_s, self.transport.abort)
+        self._timer = self.loop.call_later(self._limits.read_timeout_s, self.transport.abort)
 
     def _forget(self) -> None:
         if self._timer is not None:

@@ -31,8 +31,8 @@ from ..security.browser import Site
 from . import kserve, openai, openapi
 from .endpoint import (
     JSON,
-    Answer,
     EndpointFactory,
+    Handler,
     HttpRequest,
     Problem,
     Route,
@@ -60,7 +60,7 @@ _TWO_LENGTHS: Final = Problem(
 )
 # What a page of an allowed origin may read of an answer.
 _EXPOSED: Final = (REQUEST_ID, kserve.HEADER, "server-timing", "retry-after", "retry-after-ms")
-Chosen: TypeAlias = "Callable[[Answers], Answer]"
+Chosen: TypeAlias = "Callable[[Handlers], Handler]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +98,7 @@ class Front:
         headers = Headers(scope=scope)
         host = absolute[1] if absolute else None
         if headers.get("expect", "").lower() == "100-continue":
-            receive, send = _told_to_go_on(receive, send)
+            receive, send = _close_unread(receive, send)
         refusal = self._refusal(headers, _wording(path), host)
         if refusal is None:
             await self._app(scope, receive, partial(_in_pieces, send))
@@ -119,21 +119,21 @@ class Front:
         return None
 
 
-def _told_to_go_on(receive: Receive, send: Send) -> tuple[Receive, Send]:
+def _close_unread(receive: Receive, send: Send) -> tuple[Receive, Send]:
     """End the connection of a body that was not requested: it may come, or another request may."""
-    is_told = False
+    has_read = False
 
     async def read() -> MutableMapping[str, Any]:
-        nonlocal is_told
-        is_told = True
+        nonlocal has_read
+        has_read = True
         return await receive()
 
-    async def answer(message: MutableMapping[str, Any]) -> None:
-        if message["type"] == "http.response.start" and not is_told:
+    async def respond(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start" and not has_read:
             message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
         await send(message)
 
-    return read, answer
+    return read, respond
 
 
 async def _in_pieces(send: Send, message: MutableMapping[str, Any]) -> None:
@@ -171,7 +171,7 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answers:
+class Handlers:
     """Who answers the routes of one server."""
 
     health: Health
@@ -182,7 +182,7 @@ class Answers:
 def _get(
     path: str,
     scope: Scope | None,
-    answer: Chosen,
+    handler: Chosen,
     summary: str,
     response: type[BaseModel] | None = None,
 ) -> Route:
@@ -190,7 +190,7 @@ def _get(
         method="GET",
         path=path,
         scope=scope,
-        answer=answer,
+        handler=handler,
         wording=_wording(path),
         summary=summary,
         response=response,
@@ -200,7 +200,7 @@ def _get(
 def _post(
     path: str,
     scope: Scope,
-    answer: Chosen,
+    handler: Chosen,
     summary: str,
     *,
     types: tuple[str, ...] = kserve.TYPES,
@@ -211,7 +211,7 @@ def _post(
         method="POST",
         path=path,
         scope=scope,
-        answer=answer,
+        handler=handler,
         wording=_wording(path),
         summary=summary,
         types=types,
@@ -279,7 +279,7 @@ ROUTES: Final = (
 
 def application(models: Models, admission: Admission, limits: Limits) -> ASGIApp:
     """The ASGI application; who calls it handles no error of it."""
-    to = Answers(
+    to = Handlers(
         health=Health(models, admission),
         openai=openai.OpenAI(models, max_items=limits.max_items, truncate=limits.truncate),
         kserve=kserve.KServe(
@@ -306,7 +306,7 @@ def application(models: Models, admission: Admission, limits: Limits) -> ASGIApp
     routed = Starlette(
         routes=[
             *(
-                Mounted(route.path, way.endpoint(route, route.answer(to)), methods=[route.method])
+                Mounted(route.path, way.endpoint(route, route.handler(to)), methods=[route.method])
                 for route in ROUTES
             ),
             Mounted("/openapi.json", description, methods=["GET"]),

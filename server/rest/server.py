@@ -48,13 +48,13 @@ class RestServer:
             site=None if chosen.has_keys else site(chosen),
             truncate=chosen.openai_truncate,
         )
-        patience = ConnectionLimits(
+        connection_limits = ConnectionLimits(
             read_timeout_s=chosen.http_read_timeout_s,
             keep_alive_s=chosen.http_keep_alive_s,
             max_connections=chosen.max_http_connections,
         )
         self._listener = Listener(
-            application(models, admission, limits), self._socket, patience, shown
+            application(models, admission, limits), self._socket, connection_limits, shown
         )
         try:
             await self._listener.start()

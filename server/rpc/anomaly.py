@@ -52,7 +52,7 @@ class AnomalyService(anomaly_pb2_grpc.AnomalyServicer):
             truncation=messages.truncation(request.truncation),
             deadline=messages.deadline(context),
         )
-        return await incremental_protobuf.answer(
+        return await incremental_protobuf.serialize(
             anomaly_pb2.ScoreResponse, _SCORE_BYTES * len(scored.items), lambda: [_scores(scored)]
         )
 

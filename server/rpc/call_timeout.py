@@ -33,11 +33,11 @@ class Ending:
         self._timer: asyncio.TimerHandle | None = None
         task.add_done_callback(self._done)
 
-    def expect(self, patience_s: float) -> None:
+    def expect(self, timeout_s: float) -> None:
         """End it after so long from now, and not before."""
         self.stop()
         if self._task is not None:
-            self._timer = self._task.get_loop().call_later(patience_s, self._end)
+            self._timer = self._task.get_loop().call_later(timeout_s, self._end)
 
     def stop(self) -> None:
         """Let it go on."""

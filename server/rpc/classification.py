@@ -61,7 +61,7 @@ class ClassificationService(classification_pb2_grpc.ClassificationServicer):
             truncation=messages.truncation(request.truncation),
             deadline=messages.deadline(context),
         )
-        return await incremental_protobuf.answer(
+        return await incremental_protobuf.serialize(
             classification_pb2.PredictResponse,
             predicted.probabilities.nbytes + _LABEL_BYTES * len(predicted.items),
             lambda: [_predictions(predicted)],

@@ -99,7 +99,7 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
             deadline=messages.deadline(context),
         )
         fingerprint, statuses = done.fingerprint, done.items
-        return await incremental_protobuf.answer(
+        return await incremental_protobuf.serialize(
             collections_pb2.UpsertResponse,
             _STATUS_BYTES * len(statuses),
             lambda: [
@@ -114,7 +114,7 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
     ) -> collections_pb2.SearchResponse:
         budget = self._collections.budget()
         search_results = await self._search(request, messages.deadline(context), budget)
-        return await incremental_protobuf.answer(
+        return await incremental_protobuf.serialize(
             collections_pb2.SearchResponse, _size(search_results), lambda: _response(search_results)
         )
 
@@ -141,7 +141,7 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
         results: list[SearchResults | Status] = []
         for first in range(0, len(request.searches), 16):
             results += await asyncio.gather(*map(run, request.searches[first : first + 16]))
-        return await incremental_protobuf.answer(
+        return await incremental_protobuf.serialize(
             collections_pb2.SearchBatchResponse,
             sum(map(_size, results)),
             lambda: map(_result, results),
@@ -158,9 +158,9 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
             with_vectors=request.with_vectors,
         )
         response = collections_pb2.RetrieveResponse(fingerprint=search_results.fingerprint)
-        return await incremental_protobuf.answer(
+        return await incremental_protobuf.serialize(
             collections_pb2.RetrieveResponse,
-            sum(point.answer_bytes for point in search_results.points),
+            sum(point.response_bytes for point in search_results.points),
             lambda: itertools.chain([response], _page(type(response), search_results.points)),
         )
 
@@ -179,9 +179,9 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
             with_vectors=request.with_vectors,
         )
         response = collections_pb2.ScrollResponse(fingerprint=page.fingerprint, cursor=page.cursor)
-        return await incremental_protobuf.answer(
+        return await incremental_protobuf.serialize(
             collections_pb2.ScrollResponse,
-            sum(point.answer_bytes for point in page.points),
+            sum(point.response_bytes for point in page.points),
             lambda: itertools.chain([response], _page(type(response), page.points)),
         )
 
@@ -251,8 +251,8 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
             )
         )
 
-    async def _conditions(self, given: Struct) -> dict[str, Any] | None:
-        return await _apart(lambda: messages.conditions(given, self._limits))
+    async def _conditions(self, struct: Struct) -> dict[str, Any] | None:
+        return await _apart(lambda: messages.conditions(struct, self._limits))
 
     def _points(
         self, request: collections_pb2.UpsertRequest
@@ -320,7 +320,7 @@ def _size(search_results: SearchResults | Status) -> int:
     if isinstance(search_results, Status):
         return _STATUS_BYTES
     return _STATUS_BYTES * len(search_results.items) + sum(
-        hit.answer_bytes for hits in search_results.hits for hit in hits
+        hit.response_bytes for hits in search_results.hits for hit in hits
     )
 
 

@@ -45,12 +45,12 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServicer):
         deadline = messages.deadline(context)
         return in_order(
             request_iterator,
-            lambda request: self._answer(request, deadline),
+            lambda request: self._respond(request, deadline),
             at_once=self._max_stream_requests,
             draining=self._draining,
         )
 
-    async def _answer(
+    async def _respond(
         self, request: embedding_pb2.EmbedRequest, deadline: float | None
     ) -> embedding_pb2.EmbedResponse:
         try:
@@ -82,8 +82,10 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServicer):
             wait=wait,
             form="bytes",
         )
-        return await incremental_protobuf.answer(
-            embedding_pb2.EmbedResponse, embedded.vectors.nbytes, lambda: [_answer(name, embedded)]
+        return await incremental_protobuf.serialize(
+            embedding_pb2.EmbedResponse,
+            embedded.vectors.nbytes,
+            lambda: [_response(name, embedded)],
         )
 
     def _items(self, request: embedding_pb2.EmbedRequest, max_length: int | None) -> embed.Items:
@@ -93,7 +95,7 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServicer):
         return messages.items(request, kind, limit=self._max_items)
 
 
-def _answer(id_: str, embedded: embed.Embedded) -> embedding_pb2.EmbedResponse:
+def _response(id_: str, embedded: embed.Embedded) -> embedding_pb2.EmbedResponse:
     return embedding_pb2.EmbedResponse(
         id=id_,
         embeddings=wire.to_tensor(embedded.vectors),

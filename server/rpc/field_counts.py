@@ -32,7 +32,7 @@ class Malformed(ValueError):
     """The bytes are no protobuf message."""
 
 
-class Parts(NamedTuple):
+class FieldCounts(NamedTuple):
     """How many a message has: its own, and those inside of its payloads and filters."""
 
     own: int
@@ -44,7 +44,9 @@ def most(max_items: int) -> int:
     return _PER_ITEM * max_items + _BESIDES
 
 
-def count(kind: type[Message], message: bytes, *, limit: int, max_payload_values: int) -> Parts:
+def count(
+    kind: type[Message], message: bytes, *, limit: int, max_payload_values: int
+) -> FieldCounts:
     """The parts of a message of `kind`, itself left out, up to `limit` of its own.
 
     Raises InvalidInput for more, and for more in JSON than so many values have; Malformed where the
@@ -74,7 +76,7 @@ def count(kind: type[Message], message: bytes, *, limit: int, max_payload_values
                     "the payloads and filters of the message have more values than "
                     f"max_payload_values, {max_payload_values}; send several"
                 )
-    return Parts(own, json)
+    return FieldCounts(own, json)
 
 
 def _inside(message: bytes, at: int, stop: int, *, most: int) -> int:

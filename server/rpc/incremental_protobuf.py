@@ -56,7 +56,7 @@ def read(kind: type[M], data: bytes, *, limits: Mapping[str, int]) -> M:
     return message
 
 
-async def answer(
+async def serialize(
     kind: type[M],
     size: int,
     parts: Callable[[], Iterable[Message | bytes]],
@@ -64,7 +64,7 @@ async def answer(
     """Make and write a `kind` of about `size` bytes, a long one in a thread.
 
     `parts` are short messages, which the answer's reader merges. What it gives are bytes, which the
-    guard sends as they are; the generated signatures know messages alone.
+    interceptor sends as they are; the generated signatures know messages alone.
     """
     return cast("M", await off_the_loop(size, lambda: written(parts())))
 

@@ -21,7 +21,7 @@ from attar.errors import AttarError, DeadlineExceeded, InvalidInput
 from ..admission import REQUEST_ID, Admission
 from ..cooperative import came, off_the_loop
 from ..errors import to_status
-from ..limits.fair_shares import SLOWEST_BYTES_PER_S, AnswerRoom
+from ..limits.fair_shares import SLOWEST_BYTES_PER_S, ResponseRoom
 from ..limits.receive_slots import CALLS_AT_ONCE, PROBES_AT_ONCE, ReceiveSlots
 from ..request_context import RequestContext, answering
 from ..security.browser import Site
@@ -38,9 +38,9 @@ PEER: Final = "attar-peer"
 _WORKER: Final = "unix:"  # only workers come by a socket, which is in a folder of their own
 HEALTH: Final = "/grpc.health.v1.Health/"
 # What protobuf and the host's step make of a message, of each byte and besides of each part.
-_MADE_OF_A_BYTE: Final = 6
-_MADE_OF_A_PART: Final = 512
-_MADE_OF_A_PART_OF_JSON: Final = 64
+_MEMORY_PER_BYTE: Final = 6
+_MEMORY_PER_FIELD: Final = 512
+_MEMORY_PER_JSON_FIELD: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
     def __init__(
         self,
         admission: Admission,
-        patience: CallTimeouts,
+        timeouts: CallTimeouts,
         site: Site | None = None,
         *,
         max_items: int,
@@ -76,15 +76,15 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
         that translates gRPC-web.
         """
         self._admission = admission
-        self._patience = patience
+        self._timeouts = timeouts
         self._site = site
         self._max_items = max_items
         self._max_payload_values = max_payload_values
         self._limits = limits
-        read_s = patience.read_timeout_s
-        self._calls = ReceiveSlots(CALLS_AT_ONCE, patience_s=read_s, wait_s=read_s)
+        read_s = timeouts.read_timeout_s
+        self._calls = ReceiveSlots(CALLS_AT_ONCE, max_hold_s=read_s, wait_s=read_s)
         self._probes = ReceiveSlots(
-            PROBES_AT_ONCE, patience_s=read_s, wait_s=read_s
+            PROBES_AT_ONCE, max_hold_s=read_s, wait_s=read_s
         )  # without keys
 
     async def intercept_service(
@@ -113,10 +113,10 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
         kind = handler.request_deserializer.__self__  # type: ignore[attr-defined]
         encode = partial(_encoded, handler.response_serializer)
         if handler.unary_unary is not None:
-            answer: Any = handler.unary_unary
+            handle: Any = handler.unary_unary
 
             async def encoded(request: Message, context: Context) -> bytes:
-                return encode(await answer(request, context))
+                return encode(await handle(request, context))
 
             return grpc.stream_unary_rpc_method_handler(self._unary(rpc, kind, encoded, ending))
         stream = self._stream(rpc, kind, handler.stream_stream, ending)
@@ -163,7 +163,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
 
         Raises Overloaded, DeadlineExceeded and InvalidInput where there is none.
         """
-        read_s = self._patience.read_timeout_s
+        read_s = self._timeouts.read_timeout_s
         async with receiving.slot(caller):
             try:
                 async with asyncio.timeout(read_s):
@@ -197,7 +197,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
 
             async def check(_: object, context: Context) -> Any:
                 request = await received(context)
-                ending.expect(self._patience.read_timeout_s)
+                ending.expect(self._timeouts.read_timeout_s)
                 return await handler.unary_unary(request, context)
 
             return grpc.stream_unary_rpc_method_handler(
@@ -234,9 +234,9 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
 
         return call
 
-    def _keep(self, room: AnswerRoom, ending: Ending, size: int) -> None:
+    def _keep(self, room: ResponseRoom, ending: Ending, size: int) -> None:
         """Hold the room of an answer until it is taken, which is when its task ends."""
-        ending.expect(self._patience.to_take(size))
+        ending.expect(self._timeouts.to_take(size))
         ending.then(room.leave)
 
     def _stream(
@@ -250,7 +250,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
                 while (data := await self._came(requests, unanswered=weights)) is not None:
                     request_context.heard()
                     weight = await self._weighed(kind, data)
-                    await request_context.wait_to_hold(weight, kept=len(data))
+                    await request_context.wait_to_hold(weight, received=len(data))
                     weights.append(weight)
                     yield await self._read(kind, data)
                     del data  # or it would stay until the next one is there
@@ -259,10 +259,10 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
                 try:
                     with self._admitted(request_context, headers, context, stream=True):
                         self._refuse_pages(headers)
-                        async with aclosing(handler(read(), context)) as answers:
-                            async for message in answers:
+                        async with aclosing(handler(read(), context)) as responses:
+                            async for message in responses:
                                 request_context.let_go(weights.popleft() if weights else 0)
-                                ending.expect(self._patience.to_take(_size(message)))
+                                ending.expect(self._timeouts.to_take(_size(message)))
                                 await context.write(message)
                                 request_context.heard()
                                 ending.stop()
@@ -289,8 +289,8 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
             raise InvalidInput(
                 "the message is not the protobuf that this call takes; check the client's .proto"
             ) from None
-        encoded = _MADE_OF_A_PART * own + _MADE_OF_A_PART_OF_JSON * json
-        return _MADE_OF_A_BYTE * len(data) + encoded
+        encoded = _MEMORY_PER_FIELD * own + _MEMORY_PER_JSON_FIELD * json
+        return _MEMORY_PER_BYTE * len(data) + encoded
 
     async def _came(
         self, requests: AsyncIterator[bytes], *, unanswered: Collection[int]
@@ -299,7 +299,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
 
         A caller who waits for an answer is not idle.
         """
-        idle_s = self._patience.stream_idle_timeout_s
+        idle_s = self._timeouts.stream_idle_timeout_s
         coming = asyncio.ensure_future(anext(requests))
         try:
             while not (await asyncio.wait((coming,), timeout=idle_s))[0]:
@@ -327,7 +327,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
         context: Context,
         *,
         stream: bool = False,
-    ) -> AbstractContextManager[AnswerRoom]:
+    ) -> AbstractContextManager[ResponseRoom]:
         context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
         scope = scope_of(call.rpc)
         peer = context.peer()
@@ -345,7 +345,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
         self, context: Context, call: RequestContext, status: Status, ending: Ending
     ) -> NoReturn:
         """End a call with its status; the caller may be slow to take that, too."""
-        ending.expect(self._patience.read_timeout_s)
+        ending.expect(self._timeouts.read_timeout_s)
         trailers = (
             (REQUEST_ID, call.request_id),
             ("grpc-status-details-bin", status.SerializeToString()),

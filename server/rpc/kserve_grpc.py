@@ -89,7 +89,7 @@ class KServeService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ign
 
     async def ModelInfer(self, request: Any, context: Context) -> Any:
         inferred = await self._infer(request, messages.deadline(context), wait=False)
-        return await incremental_protobuf.answer(
+        return await incremental_protobuf.serialize(
             service_pb2.ModelInferResponse, _size(inferred), lambda: [_encode(inferred)]
         )
 
@@ -99,7 +99,7 @@ class KServeService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ign
         deadline = messages.deadline(context)
         return in_order(
             request_iterator,
-            lambda request: self._answer(request, deadline),
+            lambda request: self._respond(request, deadline),
             at_once=self._max_stream_requests,
             draining=self._draining,
         )
@@ -152,7 +152,7 @@ class KServeService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ign
 
     TraceSetting = LogSettings = _no_settings
 
-    async def _answer(self, request: Any, deadline: float | None) -> Any:
+    async def _respond(self, request: Any, deadline: float | None) -> Any:
         try:
             current().message()
             inferred = await self._infer(request, deadline, wait=True)
@@ -165,7 +165,7 @@ class KServeService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ign
             return service_pb2.ModelStreamInferResponse(
                 error_message=status.message, infer_response=response
             )
-        return await incremental_protobuf.answer(
+        return await incremental_protobuf.serialize(
             service_pb2.ModelStreamInferResponse, _size(inferred), lambda: [_last(inferred)]
         )
 

@@ -177,19 +177,19 @@ def truncation(number: int) -> Truncation:
     return _choice("truncation", number, wire.TRUNCATIONS, "truncate")
 
 
-def tokens(given: item_pb2.Tokens, *, limit: int, max_length: int | None) -> Items:
+def tokens(message: item_pb2.Tokens, *, limit: int, max_length: int | None) -> Items:
     """1 to `limit` items' token ids; of an item of more than `max_length` the length alone."""
     with about("tokens"):
-        _count(given.lengths, limit)
-        return wire.from_tokens(given, max_length=max_length)
+        _count(message.lengths, limit)
+        return wire.from_tokens(message, max_length=max_length)
 
 
-def labels(given: Sequence[str], *, limit: int) -> list[str]:
+def labels(values: Sequence[str], *, limit: int) -> list[str]:
     """Up to `limit` labels."""
-    if len(given) > limit:
+    if len(values) > limit:
         with about("labels"):
-            _refuse_many(len(given), limit)
-    return list(given)
+            _refuse_many(len(values), limit)
+    return list(values)
 
 
 def short(field: str, value: str, *, limit: int) -> str:

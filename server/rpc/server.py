@@ -27,7 +27,7 @@ _PING_EVERY_S: Final = 60  # where nothing came for so long
 def grpc_server(admission: Admission, settings: Settings, *, shared: bool) -> grpc.aio.Server:
     """A server without services or a port; with `shared`, other processes may take its port."""
     note_tasks(asyncio.get_running_loop())
-    patience = CallTimeouts(
+    timeouts = CallTimeouts(
         read_timeout_s=settings.grpc_read_timeout_s,
         stream_idle_timeout_s=settings.stream_idle_timeout_s,
     )
@@ -35,7 +35,7 @@ def grpc_server(admission: Admission, settings: Settings, *, shared: bool) -> gr
         interceptors=(
             AdmissionInterceptor(
                 admission,
-                patience,
+                timeouts,
                 None if settings.has_keys else site(settings),
                 max_items=settings.max_items,
                 max_payload_values=settings.max_payload_values,

@@ -6,45 +6,45 @@ from typing import Any, TypeVar
 
 from attar.errors import AttarError, Unavailable
 
-from ..limits.fair_shares import ROOM, AnswerRoom, room
+from ..limits.fair_shares import ROOM, ResponseRoom, room
 
 Request = TypeVar("Request")
-Answer = TypeVar("Answer")
+Response = TypeVar("Response")
 
 
 async def in_order(
     requests: AsyncIterator[Request],
-    answer: Callable[[Request], Coroutine[Any, Any, Answer]],
+    respond: Callable[[Request], Coroutine[Any, Any, Response]],
     *,
     at_once: int,
     draining: asyncio.Event,
-) -> AsyncGenerator[Answer, None]:
+) -> AsyncGenerator[Response, None]:
     """Answer each request, `at_once` of them at a time.
 
     Reading waits for room, which is the back-pressure, and stops when `draining` is set. An answer
-    holds its bytes until the next one is requested, which is when it was taken. `answer` tells its
+    holds its bytes until the next one is requested, which is when it was taken. `respond` tells its
     own errors in its answer. Raises what reading raises, and Unavailable after the last
     answer of a stream that draining has cut short.
     """
-    answers: asyncio.Queue[tuple[AnswerRoom, asyncio.Task[Answer]] | None] = asyncio.Queue()
+    responses: asyncio.Queue[tuple[ResponseRoom, asyncio.Task[Response]] | None] = asyncio.Queue()
     slots = asyncio.Semaphore(at_once)
     rooms = room()
-    held: set[AnswerRoom] = set()
+    held: set[ResponseRoom] = set()
 
-    async def in_room(request: Request, own: AnswerRoom) -> Answer:
+    async def in_room(request: Request, own: ResponseRoom) -> Response:
         ROOM.set(own)  # this task's
         try:
-            return await answer(request)
+            return await respond(request)
         finally:
-            own.asked.set()
+            own.reserved.set()
 
     async def read() -> None:
         await slots.acquire()
         async for request in requests:
             held.add(own := rooms.next())
-            answers.put_nowait((own, tasks.create_task(in_room(request, own))))
+            responses.put_nowait((own, tasks.create_task(in_room(request, own))))
             # The first in line must not wait for the bytes that a later one holds.
-            await own.asked.wait()
+            await own.reserved.wait()
             await slots.acquire()
 
     async def read_until_draining() -> None:
@@ -53,12 +53,12 @@ async def in_order(
         await asyncio.wait((reader, drain), return_when=asyncio.FIRST_COMPLETED)
         reader.cancel()
         drain.cancel()
-        answers.put_nowait(None)
+        responses.put_nowait(None)
 
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(read_until_draining())
-            while (head := await answers.get()) is not None:
+            while (head := await responses.get()) is not None:
                 own, task = head
                 del head
                 yield await task

@@ -69,11 +69,11 @@ class Key(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _digest(cls, given: Any) -> Any:
+    def _digest(cls, data: Any) -> Any:
         """Take the key itself in place of its digest."""
-        if not isinstance(given, Mapping) or "key" not in given:
-            return given
-        rest = dict(given)
+        if not isinstance(data, Mapping) or "key" not in data:
+            return data
+        rest = dict(data)
         key = rest.pop("key")
         if "sha256" in rest:
             raise ValueError("has both key and sha256; give one of them")
@@ -166,10 +166,10 @@ class Access:
         self._refresh()
         if not token:
             raise Unauthenticated("the call has no key; send `authorization: Bearer KEY`")
-        given = hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
+        digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
         match = None
         for key in self._keys.values():  # all of them, so that the time reveals nothing
-            if hmac.compare_digest(key.sha256, given):
+            if hmac.compare_digest(key.sha256, digest):
                 match = key
         if match is None:
             self._warn(peer)
@@ -284,8 +284,8 @@ def parse_keys(text: str) -> tuple[Key, ...]:
         scopes, _, key = rest.partition(":")
         if not key:
             raise InvalidInput(f"ATTAR_KEYS: entry {i} is not NAME:SCOPE+SCOPE:KEY")
-        given = {"name": name, "scopes": scopes.split("+"), "key": key}
-        keys.append(_key(f"ATTAR_KEYS: entry {i}", given))
+        entries = {"name": name, "scopes": scopes.split("+"), "key": key}
+        keys.append(_key(f"ATTAR_KEYS: entry {i}", entries))
     return tuple(keys)
 
 
@@ -301,9 +301,9 @@ def bearer(header: str | None) -> str | None:
     return key.strip() or None if scheme.lower() == "bearer" else None
 
 
-def _key(where: str, given: Any) -> Key:
+def _key(where: str, data: Any) -> Key:
     try:
-        return Key.model_validate(given)
+        return Key.model_validate(data)
     except ValidationError as error:
         problems = []
         for problem in error.errors(include_input=False, include_context=False):

@@ -15,7 +15,7 @@ from attar.errors import PermissionDenied
 
 OWN: Final = ("", "same-origin", "none")
 """What `Sec-Fetch-Site` is where no other site is behind the request; older browsers send none."""
-ASKED_FIRST: Final = ("authorization", "inference-header-content-length")
+PREFLIGHTED: Final = ("authorization", "inference-header-content-length")
 """Headers that a browser lets a page send only after a preflight, which is refused here."""
 _PORT: Final = re.compile(r":\d{0,5}$")
 _SHOWN: Final = 80  # characters of what a caller sent
@@ -73,7 +73,7 @@ class Site:
 
 def asks_first(headers: Mapping[str, str]) -> bool:
     """Whether a header makes a browser ask before a page may send this; header names lower case."""
-    return any(name in headers for name in ASKED_FIRST)
+    return any(name in headers for name in PREFLIGHTED)
 
 
 def _shown(value: str) -> str:

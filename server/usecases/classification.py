@@ -18,7 +18,7 @@ from ..collections.store import UNLIMITED
 from ..cooperative import off_the_loop, request_bytes
 from ..engine.models import Models
 from ..request_context import current
-from .embed import Embedded, Item, Items, Truncation, embed, refuse_large_answer
+from .embed import Embedded, Item, Items, Truncation, embed, refuse_large_response
 from .embedding_space import SpaceMember, model_for
 from .fit_queue import FitQueue
 from .head_store import Capacity, Heads, HeadStore
@@ -139,7 +139,7 @@ class Classification(Heads[LinearClassifier, Classifier]):
             self._models, SpaceMember("classifier", name, head.model, head.fingerprint)
         )
         size = len(items) * head.bias.nbytes  # float32, one a label
-        refuse_large_answer(size, limit=model.max_answer_bytes)
+        refuse_large_response(size, limit=model.max_answer_bytes)
         embedded = await embed(
             self._models,
             model=model.name,

@@ -40,7 +40,7 @@ from ..collections.store import (
     Size,
     Store,
     check_ids,
-    refuse_large_answer,
+    refuse_large_response,
 )
 from ..cooperative import off_the_loop, request_bytes
 from ..disk import check_name
@@ -120,10 +120,10 @@ class Budget:
                 f" for (max_search_hits, {self._max_hits}); send fewer queries or a lower limit"
             )
 
-    def answer(self, hits: Sequence[Hit]) -> None:
+    def count_hits(self, hits: Sequence[Hit]) -> None:
         """Count hits that were read; raises `InvalidInput` where the answer would be too large."""
-        self._bytes -= sum(hit.answer_bytes for hit in hits)
-        refuse_large_answer(self._max_bytes - self._bytes, self._max_bytes)
+        self._bytes -= sum(hit.response_bytes for hit in hits)
+        refuse_large_response(self._max_bytes - self._bytes, self._max_bytes)
 
 
 class Collections:
@@ -462,7 +462,7 @@ class Collections:
         for first in range(0, len(rows), size):
             part = await self._store.search(description, rows[first : first + size], search)
             for hits in part:
-                budget.answer(hits)
+                budget.count_hits(hits)
             results += part
         return results
 

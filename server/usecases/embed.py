@@ -96,7 +96,7 @@ async def embed(
         written = encoder.finish(nothing, dims=dims, encoding=encoding)
         size = _written_bytes(len(items), written, form or "bytes")
         if form is not None:
-            refuse_large_answer(size, limit=chosen.max_answer_bytes)
+            refuse_large_response(size, limit=chosen.max_answer_bytes)
         call = current()
         if not wait:
             chosen.refuse_if_full()
@@ -110,12 +110,12 @@ async def embed(
             _raise_first(
                 outcome if isinstance(outcome, InvalidInput) else None for outcome in prepared.each
             )
-        answers = (
+        rows = (
             await chosen.rows(prepared.good, deadline=deadline, wait=wait, priority=priority)
             if prepared.good
             else []
         )
-        finish = partial(_finish, encoder, prepared.each, answers, dims=dims, encoding=encoding)
+        finish = partial(_finish, encoder, prepared.each, rows, dims=dims, encoding=encoding)
         encoded, statuses, runs = await off_the_loop(4 * len(items) * encoder.dim, finish)
         ran = max([queued, *runs])  # a shared run may be older
         call.spent(
@@ -124,7 +124,7 @@ async def embed(
             Phase("queue", queued, ran),
             *(Phase("infer", began, began + seconds) for began, seconds in runs.items()),
         )
-        found = Embedded(
+        embedded = Embedded(
             vectors=encoded,
             items=statuses,
             model=chosen,
@@ -135,17 +135,17 @@ async def embed(
             infer_s=sum(runs.values()),
         )
         if all_or_nothing:
-            found.require_all()
-        tally.answered(
+            embedded.require_all()
+        tally.succeeded(
             time.perf_counter() - start,
-            queue_s=found.queue_s,
-            tokenize_s=found.tokenize_s,
-            infer_s=found.infer_s,
+            queue_s=embedded.queue_s,
+            tokenize_s=embedded.tokenize_s,
+            infer_s=embedded.infer_s,
         )
-        return found
+        return embedded
 
 
-def refuse_large_answer(size: int, *, limit: int) -> None:
+def refuse_large_response(size: int, *, limit: int) -> None:
     """Raise InvalidInput for an answer of more bytes than `limit`, before it is worked on."""
     if size > limit:
         raise InvalidInput(
@@ -176,7 +176,7 @@ def _raise_first(errors: Iterable[AttarError | None]) -> None:
 def _finish(
     encoder: Encoder,
     prepared: Sequence[Prepared | InvalidInput],
-    answers: Sequence[Row | AttarError],  # of those that are prepared, in their order
+    rows: Sequence[Row | AttarError],  # of those that are prepared, in their order
     *,
     dims: int | None,
     encoding: Encoding,
@@ -185,7 +185,7 @@ def _finish(
 
     Gives the seconds of each run, too, by when it began.
     """
-    following = iter(answers)
+    following = iter(rows)
     outcomes = [
         next(following) if isinstance(outcome, Prepared) else outcome for outcome in prepared
     ]
@@ -209,5 +209,5 @@ def _finish(
         else Item(error, 0, truncated=False)
         for outcome, error in zip(prepared, errors, strict=True)
     )
-    runs = {row.began: row.infer_s for row in answers if isinstance(row, Row)}
+    runs = {row.began: row.infer_s for row in rows if isinstance(row, Row)}
     return encoded, statuses, runs

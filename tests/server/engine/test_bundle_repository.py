@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from attar.bundle import Bundle
 from attar.errors import BundleRefused, InvalidInput, NotFound, NotSupported
-from attar.server.engine.bundle_repository import look, newer, places
+from attar.server.engine.bundle_repository import bundle_paths, look, newer
 from attar.server.engine.model import Model
 from attar.server.engine.models import Models
 from attar.server.usecases.embed import embed
@@ -31,7 +31,7 @@ def test_bundles_are_found_as_folders_zips_and_versions(tmp_path: Path) -> None:
     (tmp_path / "readme.md").write_text("not a bundle")
     (tmp_path / "half.attar").mkdir()
     (tmp_path / "d" / "7").mkdir(parents=True)
-    found = [look(path) for path in places(tmp_path)]
+    found = [look(path) for path in bundle_paths(tmp_path)]
     assert [
         (one.path.relative_to(tmp_path).as_posix(), one.name, one.version) for one in found
     ] == [
@@ -43,7 +43,7 @@ def test_bundles_are_found_as_folders_zips_and_versions(tmp_path: Path) -> None:
         ("half.attar", "half", ""),
     ]
     with pytest.raises(FileNotFoundError):
-        places(tmp_path / "nowhere")
+        bundle_paths(tmp_path / "nowhere")
 
 
 def test_a_place_s_stamp_changes_when_a_file_does_and_its_content_only_with_the_bundle_s(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attar.errors import Overloaded
-from attar.server.limits.fair_shares import SHORT_BYTES, AnswerRoom, FairShares, origin
+from attar.server.limits.fair_shares import SHORT_BYTES, FairShares, ResponseRoom, origin
 
 CALLERS = st.sampled_from("abcd")
 LIMITS = st.integers(1, 40)
@@ -55,14 +55,14 @@ def test_a_refusal_names_the_setting_its_value_and_what_is_held() -> None:
 
     words = r"has 65536 calls and all callers 65536, of max_calls, 131072; .* retry"
     with pytest.raises(Overloaded, match=words):
-        AnswerRoom(shared, "a").settle(SHORT_BYTES + 1)
+        ResponseRoom(shared, "a").settle(SHORT_BYTES + 1)
 
 
 def test_a_short_answer_is_never_refused_and_is_counted() -> None:
     shared = shares(SHORT_BYTES)
     shared.take("a", SHORT_BYTES)
 
-    room = AnswerRoom(shared, "a")
+    room = ResponseRoom(shared, "a")
     room.settle(SHORT_BYTES)
     assert shared.total == 2 * SHORT_BYTES
     room.leave()
@@ -72,7 +72,7 @@ def test_a_short_answer_is_never_refused_and_is_counted() -> None:
 def test_what_is_larger_than_the_limit_is_held_by_one_at_a_time() -> None:
     size = SHORT_BYTES + 9
     shared = shares(4)
-    first, second = AnswerRoom(shared, "a"), AnswerRoom(shared, "b")
+    first, second = ResponseRoom(shared, "a"), ResponseRoom(shared, "b")
     first.settle(size)
     with pytest.raises(Overloaded):
         second.settle(size)
@@ -85,7 +85,7 @@ def test_what_is_larger_than_the_limit_is_held_by_one_at_a_time() -> None:
 
 def test_an_answer_that_is_smaller_than_was_thought_gives_the_rest_back() -> None:
     shared = shares(10)
-    room = AnswerRoom(shared, "a")
+    room = ResponseRoom(shared, "a")
     room.settle(5)
     room.settle(2)
 
@@ -97,13 +97,13 @@ def test_an_answer_that_is_smaller_than_was_thought_gives_the_rest_back() -> Non
 
 async def test_the_answers_of_a_stream_wait_for_room() -> None:
     shared = shares(4)
-    first = AnswerRoom(shared, "a").next()
+    first = ResponseRoom(shared, "a").next()
     second = first.next()
     await first.take(2)
     waits = asyncio.create_task(second.take(2))
     await asyncio.sleep(0)
 
-    assert not second.asked.is_set()
+    assert not second.reserved.is_set()
     first.leave()
     await waits
     assert shared.total == 2

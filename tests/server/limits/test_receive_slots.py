@@ -10,16 +10,16 @@ import grpc
 import pytest
 
 from attar.errors import Overloaded
-from attar.server.limits.receive_slots import MAX_WAITING, PATIENCE_S, ReceiveSlots
+from attar.server.limits.receive_slots import FAIR_HOLD_S, MAX_WAITING, ReceiveSlots
 from benchmarks.support.bundles import tiny_bundle
 from benchmarks.support.servers import serving, settings
 
 LIMIT = 4
-SLOW_S = 4 * PATIENCE_S
+SLOW_S = 4 * FAIR_HOLD_S
 
 
 def receiving(*, wait_s: float = 60.0) -> ReceiveSlots:
-    return ReceiveSlots(LIMIT, patience_s=60.0, wait_s=wait_s)
+    return ReceiveSlots(LIMIT, max_hold_s=60.0, wait_s=wait_s)
 
 
 class Slow:

@@ -42,7 +42,7 @@ async def test_what_never_fits_is_refused_for_good() -> None:
     with pytest.raises(InvalidInput, match=r"101 bytes .* more than max_working_bytes, 100"):
         alone.hold(101)
     with pytest.raises(InvalidInput, match=r"101 bytes .* more than max_working_bytes, 100"):
-        await alone.wait_to_hold(101, kept=1)
+        await alone.wait_to_hold(101, received=1)
 
 
 async def test_what_a_call_holds_already_counts_for_what_never_fits() -> None:
@@ -58,7 +58,7 @@ async def test_who_waits_goes_on_when_there_is_room() -> None:
     working = WorkingMemory(100)
     first, second = call(working, "first"), call(working, "second")
     first.hold(70)
-    waiting = asyncio.create_task(second.wait_to_hold(50, kept=25))
+    waiting = asyncio.create_task(second.wait_to_hold(50, received=25))
     await asyncio.sleep(0)
     assert not waiting.done()
 
@@ -105,7 +105,7 @@ async def test_the_last_of_those_that_wait_for_each_other_are_refused() -> None:
 
 
 async def test_nobody_waits_for_neighbours_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(working_module, "_PATIENCE_S", 0.01)
+    monkeypatch.setattr(working_module, "_TIMEOUT_S", 0.01)
     working = WorkingMemory(192)
     first, second = call(working), call(working)
     first.hold(150)
@@ -152,16 +152,16 @@ async def test_only_so_much_waits() -> None:
     first = call(working)
     first.hold(70)
     calls = [call(working) for _ in range(2)]
-    waiting = [asyncio.create_task(one.wait_to_hold(50, kept=10)) for one in calls]
+    waiting = [asyncio.create_task(one.wait_to_hold(50, received=10)) for one in calls]
     await asyncio.sleep(0)
 
     with pytest.raises(Overloaded, match=r"messages of 20 bytes wait .* this one has 6; retry"):
-        await call(working).wait_to_hold(50, kept=6)
+        await call(working).wait_to_hold(50, received=6)
     first.let_go(70)
     await asyncio.gather(*waiting)
 
     assert working.held == 100
-    await call(WorkingMemory(100)).wait_to_hold(50, kept=50)  # what need not wait keeps nothing
+    await call(WorkingMemory(100)).wait_to_hold(50, received=50)  # what need not wait keeps nothing
 
 
 async def test_requests_that_are_not_whole_leave_room_for_those_that_are() -> None:
