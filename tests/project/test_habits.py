@@ -54,7 +54,15 @@ def test_every_page_of_the_site_is_in_its_menu() -> None:
 def test_the_citation_names_each_paper_of_the_recipes() -> None:
     page = (ROOT / "docs" / "recipes.md").read_text("utf-8")
     papers = set(re.findall(r"\| [^|]*?arXiv:(\d{4}\.\d{5})", page))
-    cited = {reference["title"] for reference in parsed(ROOT / "CITATION.cff")["references"]}
+    references = parsed(ROOT / "CITATION.cff")["references"]
+    cited = {reference["identifiers"][0]["value"] for reference in references}
 
     assert papers
     assert {f"arXiv:{paper}" for paper in papers} <= cited
+
+
+def test_the_citation_gives_each_paper_its_title_and_all_authors() -> None:
+    for reference in parsed(ROOT / "CITATION.cff")["references"]:
+        assert not reference["title"].startswith("arXiv:")
+        for author in reference["authors"]:
+            assert author.keys() == {"family-names", "given-names"}, reference["title"]
