@@ -92,8 +92,8 @@ def demo_tasks(report: Report) -> str:
     anomaly, classes = report["anomaly"], report["classify"]
     return fill(
         "In the demo, scoring held-out docstrings against lines of source code has an AUROC of "
-        f"{anomaly['auroc']:.3f}; the package a docstring comes from is told with an accuracy of "
-        f"{classes['accuracy']:.3f}, where always guessing the commonest gives "
+        f"{anomaly['auroc']:.3f}; the package of a docstring is predicted with an accuracy of "
+        f"{classes['accuracy']:.3f}, where the most frequent package alone gives "
         f"{classes['majority']:.3f}; and the vectors that came over gRPC differ from the device "
         f"runtime's by at most {report['parity']['max_abs_difference']:.1e}."
     )
@@ -355,8 +355,8 @@ def detectors(report: Report) -> str:
             "cosine",
             "Euclidean",
             "scikit-learn, Euclidean",
-            "called of ordinary ones",
-            "fitted on all rows",
+            "false alarm rate",
+            "AUROC, fitted on all rows",
         ),
         [
             (
@@ -372,10 +372,10 @@ def detectors(report: Report) -> str:
     )
     words = fill(
         f"Tables of ADBench, columns standardised, {report['neighbours']} neighbours, fitted on "
-        f"half of the ordinary rows with target_fpr {report['target_fpr']}; means of "
+        f"half of the normal rows with target_fpr {report['target_fpr']}; means of "
         f"{report['seeds']} draws with 95 % intervals by Student's t. The last two columns are of "
-        "Euclidean detectors: what share of other ordinary rows is called, and the AUROC where "
-        "anomalies were among the rows of the fit."
+        "Euclidean detectors: the share of other normal rows that are called anomalies, and the "
+        "AUROC when the rows of the fit had anomalies among them."
     )
     return f"{shown}\n\n{words}"
 
@@ -395,10 +395,10 @@ def classifiers(report: Report) -> str:
         (
             "classifier",
             "accuracy",
-            "mean recall told by the fit",
+            "mean recall that the fit reports",
             "mean highest probability",
-            "the same out of scope",
-            "AUROC of the two",
+            "the same, out of scope",
+            "AUROC between them",
         ),
         [(words, *(of(name, figure) for figure in figures)) for name, words in names.items()],
     )
@@ -472,7 +472,13 @@ def memory(report: Report) -> str:
 
 def burst_memory(report: Report) -> str:
     """Show what a server holds before, in and after bursts of large requests."""
-    header = ("burst, 4 calls at once", "before, MB", "most, MB", "at its end, MB", "settled, MB")
+    header = (
+        "burst of 4 parallel calls",
+        "before, MB",
+        "most, MB",
+        "at its end, MB",
+        "settled, MB",
+    )
     return table(
         header,
         [
@@ -634,7 +640,8 @@ def limits(report: Report) -> str:
     words = fill(
         f"With the defaults {report['model']} holds {report['idle_mb']:.0f} MB at rest and at most "
         f"{report['peak_mb']:.0f} MB under these, with {report['patience_s']:g} s to answer "
-        f"each; the rest are told to retry, or given up ({report['machine']['cpu']}): "
+        f"each; the others are refused with a time to retry, or meet their deadline "
+        f"({report['machine']['cpu']}): "
         "`python -m benchmarks.limits`."
     )
     return f"{words}\n\n{table(header, rows)}"

@@ -235,7 +235,7 @@ def table() -> str:
     ]
     for kind, code in STATUS.items():
         delay = f"{RETRY_AFTER_S[kind]} s" if kind in RETRY_AFTER_S else ""
-        delay = "as told" if kind is RateLimited else delay
+        delay = "in the answer" if kind is RateLimited else delay
         rows.append(
             f"| `{kind.__name__}` | `{kind.reason}` | `{code.name}` | {HTTP[code]} | {delay} |"
         )

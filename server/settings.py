@@ -54,209 +54,218 @@ class Settings(BaseSettings):
 
     bundles: Annotated[tuple[Path, ...], NoDecode] = Field(
         (),
-        description="Bundles to serve, folders or zips; in the environment separated as in PATH. "
-        "A model is called by the name in its manifest. Required without model_repository.",
+        description="Bundles to serve: folders or zips; in the environment separated as in PATH. "
+        "A model has the name in its manifest. Required unless model_repository is "
+        "set.",
     )
     model_repository: Path | None = Field(
         None,
-        description="Folder of bundles to serve as far as they load: NAME.attar, NAME.zip or "
-        "NAME/VERSION; Models/Index says what is wrong with the others.",
+        description="Folder of bundles, served as far as they load: NAME.attar, NAME.zip or "
+        "NAME/VERSION. Models/Index says why one does not serve.",
     )
     watch_s: float = Field(
         5.0,
         ge=0,
         allow_inf_nan=False,
-        description="Seconds between two looks at model_repository for what is new, changed or "
-        "gone; 0: it is looked at on Models/Load only.",
+        description="Seconds between two checks of model_repository for new, changed and removed "
+        "bundles. 0: only on Models/Load.",
     )
     require_signature: Path | None = Field(
         None,
-        description="PEM file of public keys (Ed25519), one of which must have signed a bundle, or "
-        "it is not served; read again for each bundle that loads. `attar sign` signs.",
+        description="PEM file of public keys (Ed25519). Only a bundle that one of them has signed "
+        "is served. Read again for each bundle that loads. `attar sign` signs.",
     )
     config: Path | None = Field(None, description="TOML file with any of these keys.")
     host: str = Field(
         "127.0.0.1",
         min_length=1,
-        description="Address to bind: by default only this machine. Another one goes "
-        "with keys and TLS; without keys the server starts there only with allow_anonymous.",
+        description="Address to bind; by default only this machine reaches it. Use another one "
+        "with keys and TLS; without keys the server starts there only with "
+        "allow_anonymous.",
     )
     allow_anonymous: bool = Field(
         False,
-        description="Whether everybody who reaches a host other than this machine's may read and "
-        "delete every collection: without keys, and without tls_client_ca, it does not start else.",
+        description="Start at an address that other machines reach, without keys and without "
+        "tls_client_ca. Everybody who reaches it may then read and delete every "
+        "collection.",
     )
     admin: bool = Field(
         True,
-        description="Whether models are loaded, unloaded and switched, and snapshots made and "
-        "restored, by calls: with keys of those that have the scope admin, without keys of callers "
-        "on this machine. false: of nobody.",
+        description="Allow calls that load, unload and switch models, and make and restore "
+        "snapshots: with keys, those with the scope admin; without keys, those from "
+        "this machine. false: none.",
     )
-    port: int = Field(8001, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
+    port: int = Field(8001, ge=0, le=65535, description="gRPC port. 0 takes a free one.")
     http_port: int | None = Field(
         8000,
         ge=0,
         le=65535,
-        description="HTTP port: OpenAI's routes and KServe's, which /docs lists; 0 takes a free "
-        "one, which the log names, and off opens none.",
+        description="HTTP port of OpenAI's and KServe's routes, which /docs lists. 0 takes a free "
+        "one, which the log names; off opens none.",
     )
     http_read_timeout_s: float = Field(
         30.0,
         gt=0,
         allow_inf_nan=False,
-        description="Seconds in which a request's head, and then its body, must have come whole; "
-        "and in which a caller must take some of its answer. More let idle callers hold memory.",
+        description="Seconds in which a request's head, and then its body, must arrive, and in "
+        "which a caller must read some of its answer. A longer time lets idle callers "
+        "hold memory.",
     )
     http_keep_alive_s: int = Field(
         75,
         ge=1,
-        description="Seconds that a connection may stay open between requests; longer than those "
-        "of a proxy in front.",
+        description="Seconds that a connection may stay open between requests. Make it longer "
+        "than that of a proxy in front.",
     )
     max_http_connections: int = Field(
         1024,
         ge=1,
-        description="HTTP connections open at a time; beyond it one gets 503 and is closed. One "
+        description="HTTP connections open at a time; one more gets 503 and is closed. One "
         "address has at most as many as are free.",
     )
     cors_allow_origin: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Origins whose web pages may call HTTP from a browser, such as "
-        "https://app.example, separated by commas; by default none. Their pages can do whatever "
-        "its user's address and key can.",
+        "https://app.example, separated by commas; by default none. Their pages can "
+        "do whatever their user's address and key can do.",
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Names by which HTTP without keys may be called, such as attar.internal, "
-        "separated by commas; addresses and localhost always are. A web page can make any other "
-        "name resolve here, and would read the answers.",
+        description="Host names by which HTTP may be called without keys, such as attar.internal, "
+        "separated by commas. Addresses and localhost are always allowed. A web page "
+        "can make any other name resolve to this machine, and would read the answers.",
     )
     openai_truncate: bool = Field(
         False,
-        description="Whether /v1/embeddings cuts a text that is too long where the request has no "
-        "truncate, as clients that cannot send it need; the item says truncated. Else it is 400.",
+        description="Whether /v1/embeddings cuts a text that is too long when the request has no "
+        "truncate, for clients that cannot send the field; the item says truncated. "
+        "false: 400.",
     )
     metrics_port: int | None = Field(
         8002,
         ge=0,
         le=65535,
-        description="Port of /metrics, /livez and /readyz, which a thread of their own answers, "
-        "however busy the server is; 0 takes a free one, which the log names, off opens none.",
+        description="Port of /metrics, /livez and /readyz. A separate thread answers it, however "
+        "busy the server is. 0 takes a free one, which the log names; off opens none.",
     )
     metrics_host: str = Field(
         "127.0.0.1",
-        description="Address of metrics_port; 0.0.0.0 for every one. It has no keys and no TLS.",
+        description="Address of metrics_port; 0.0.0.0 for all addresses. It has no keys and no "
+        "TLS.",
     )
     keys_file: Path | None = Field(
         None,
         description="TOML file of the keys that callers must have, with scopes, rates and quotas; "
-        "read again when it changes. Without keys everybody who reaches the server may do "
-        "everything, but for what admin says.",
+        "read again when it changes. Without keys everybody who reaches the server may make every "
+        "call except those that admin restricts.",
     )
     keys: SecretStr | None = Field(
         None,
-        description="More keys, NAME:SCOPE+SCOPE:KEY separated by spaces. A secret, so there is no "
-        "flag for it.",
+        description="More keys, NAME:SCOPE+SCOPE:KEY, separated by spaces. A secret, so there is "
+        "no flag.",
     )
     tls_cert: Path | None = Field(
         None,
-        description="Certificate chain, PEM; with tls_key it turns on TLS. Both are read again "
+        description="Certificate chain, PEM. With tls_key it turns on TLS. Both are read again "
         "when they change.",
     )
-    tls_key: Path | None = Field(None, description="The certificate's private key, PEM.")
+    tls_key: Path | None = Field(None, description="Private key of the certificate, PEM.")
     tls_client_ca: Path | None = Field(
         None,
-        description="Authorities, PEM; with it a client must show a certificate of theirs (mTLS).",
+        description="Certificate authorities, PEM. A client must then show a certificate of "
+        "theirs (mTLS).",
     )
     reflection: bool = Field(
         True,
-        description="Whether gRPC reflection answers; with keys it needs the scope infer.",
+        description="Whether gRPC reflection answers. With keys it needs the scope infer.",
     )
     data_dir: Path = Field(
         Path("attar-data"),
-        description="Folder of collections and heads, made when missing. One server at a time.",
+        description="Folder of collections and heads, created if it is missing. One server at a "
+        "time.",
     )
     ready_file: Path | None = Field(
-        None, description="File that receives the gRPC port, as text, once the server answers."
+        None, description="File that receives the gRPC port, as text, when the server is ready."
     )
     variant: Annotated[dict[str, str], NoDecode] = Field(
         {},
-        description="Variant to run: of every bundle, as in int8, or of one model each, as in "
-        "NAME=int8,OTHER=fp32; a table in TOML. By default the fastest recorded one that this "
-        "machine supports.",
+        description="Variant to run: of all bundles, such as int8, or of single models, such as "
+        "NAME=int8,OTHER=fp32; a table in TOML. By default the fastest recorded one "
+        "that this machine supports.",
     )
     provider: Provider | None = Field(
         None,
-        description="What runs the graphs: cpu, cuda, tensorrt or openvino. It is the one obtained "
-        "or the model does not load. By default the one that the variant requires, else cpu.",
+        description="What runs the graphs: cpu, cuda, tensorrt or openvino. A model does not load "
+        "where it is not available. By default the one that the variant requires, "
+        "else cpu.",
     )
     device_id: int = Field(0, ge=0, description="CUDA device, for cuda and tensorrt.")
     provider_options: Annotated[dict[str, str], NoDecode] = Field(
         {},
-        description="Options of the provider as ONNX Runtime spells them, as in "
+        description="Options of the provider, with ONNX Runtime's names, such as "
         "trt_fp16_enable=True; a table in TOML.",
     )
     triton: str | None = Field(
         None,
         min_length=1,
-        description="Triton server, host:port of its gRPC, that runs the graphs in place of this "
-        "machine; the bundles are still needed here, for the host's step. It has what `attar "
+        description="Triton server, host:port of its gRPC, that runs the graphs instead of this "
+        "machine. The bundles are still needed here. It has what `attar "
         "export-triton` wrote.",
     )
     threads: int | None = Field(
         None,
         ge=1,
-        description="Threads inside one run of a model; by default ONNX Runtime's choice, one per "
-        "core. Fewer leave room for other models.",
+        description="Threads of one run of a model; by default ONNX Runtime's choice, one per "
+        "core. Fewer leave cores for other models.",
     )
     workers: int = Field(
         1,
         ge=1,
-        description="Processes that answer on the same ports, where one Python process is the "
-        "limit. Each has models, queues, a share of the cores as its threads, and metrics on a "
-        "port of its own, from metrics_port on.",
+        description="Processes on the same ports, for when one Python process is the limit. Each "
+        "has its own models and queues, a share of the cores as threads, and its own "
+        "metrics port, from metrics_port on.",
     )
     allow_token_ids: bool = Field(
         False,
-        description="Whether items may be token ids that a model's tokenizer would not give: those "
-        "of another one are then embedded as other text, without an error.",
+        description="Whether token ids are accepted that the model's tokenizer would not make. "
+        "Ids of another tokenizer are then embedded as other text, without an error.",
     )
     max_items: int = Field(
         2048,
         ge=1,
-        description="Items in one request: what users of embedding APIs are used to. More cost "
-        "memory and let one caller hold the queue.",
+        description="Items in one request. More cost memory and let one caller hold the queue.",
     )
     max_message_bytes: int = Field(
         16 * 2**20,
         ge=1024,
-        description="Bytes of one request message: room for max_items vectors of 2048 float32.",
+        description="Bytes of one request message. Enough for max_items vectors of 2048 float32.",
     )
     max_item_bytes: int = Field(
         4 * 2**20,
         ge=1,
-        description="Bytes of one item, text or array: room for an image of 3 x 512 x 512 float32. "
-        "A larger one fails before it is tokenised or converted; so do more token ids than the "
-        "model's max_length.",
+        description="Bytes of one item, text or array. Enough for an image of 3 x 512 x 512 "
+        "float32. A larger item fails before it is tokenised or converted; so does "
+        "one with more token ids than the model's max_length.",
     )
     max_answer_bytes: int = Field(
         64 * 2**20,
         ge=1024,
-        description="Bytes of one answer's embeddings or probabilities in the form that the call "
-        "asks for (a number of JSON counts as 24), computed before any work: room for max_items "
-        "rows of 1024 numbers as JSON. Payloads and vectors of points count as they are read.",
+        description="Bytes of one answer's embeddings or probabilities in the requested form (24 "
+        "for a number of JSON), computed before any work. Enough for max_items rows "
+        "of 1024 numbers as JSON. Payloads and vectors of points count when they are "
+        "read.",
     )
     max_json_values: int = Field(
         2**20 + 2**12,
         ge=64,
         description="Values of one JSON body (numbers, texts, lists, objects), counted before it "
-        "is read: they take up to a hundred times their bytes. Room for max_items lists of 512 "
-        "token ids.",
+        "is read, because they take up to a hundred times their bytes. Enough for "
+        "max_items lists of 512 token ids.",
     )
     max_labels: int = Field(
         512,
         ge=2,
-        description="Different labels of one classifier: fitting takes items times labels of work.",
+        description="Different labels of one classifier. The work of a fit is items times labels.",
     )
     max_name_characters: int = Field(
         256,
@@ -266,136 +275,141 @@ class Settings(BaseSettings):
     max_working_bytes: int = Field(
         192 * 2**20,
         ge=1024,
-        description="Bytes of memory for what all requests in work are made into, "
-        "estimated before each is read; beyond it a call is refused and a stream waits.",
+        description="Bytes of memory for all requests in work, estimated before each is read. "
+        "Beyond it a call is refused and a stream waits.",
     )
     max_batch_tokens: int = Field(
         512,
         ge=1,
         description="Padded tokens in one run of a model (for tensors by limits.cost in the "
-        "manifest): what stays in a CPU's caches. More pay on many cores and on GPUs, and cost "
-        "latency and memory.",
+        "manifest). The default fits a CPU's caches. More are faster on many cores "
+        "and on GPUs, and cost latency and memory.",
     )
     max_queue_items: int = Field(
         8192,
         ge=1,
-        description="Items that may wait for one model; beyond it unary calls are refused and "
+        description="Items that may wait for one model. Beyond it unary calls are refused and "
         "streams wait. At least max_items.",
     )
     max_queue_tokens: int = Field(
         2**20,
         ge=1,
-        description="Tokens that may wait for one model: what bounds the wait, since items alone "
+        description="Tokens that may wait for one model. They limit the waiting time; items alone "
         "do not say how long they are.",
     )
     aging_s: float = Field(
         1.0,
         ge=0,
         allow_inf_nan=False,
-        description="Seconds that a bulk item lets interactive ones pass. Then it has its turn as "
-        "if it were one of them and had come at that moment, so it never starves.",
+        description="Seconds that a bulk item waits behind interactive ones. Then it counts as an "
+        "interactive item that has just arrived, so it is always run.",
     )
     run_timeout_s: float = Field(
         60.0,
         gt=0,
         allow_inf_nan=False,
-        description="Seconds until a run that gives no answer is given up: its callers should "
-        "retry, and the model gets a new thread and session. Well above the longest honest run.",
+        description="Seconds until a run without an answer is given up. Its callers should retry, "
+        "and the model gets a new thread and session. Set it well above the longest "
+        "normal run.",
     )
     load_timeout_s: float = Field(
         120.0,
         gt=0,
         allow_inf_nan=False,
-        description="Seconds that a bundle may take to be opened and tried with the least and the "
-        "largest item, in a process of its own, and then to be opened here; else it is refused.",
+        description="Seconds to open a bundle and try it with the smallest and the largest item, "
+        "in a separate process, and again to open it here. A slower bundle is "
+        "refused.",
     )
     load_memory_bytes: int = Field(
         4 * 2**30,
         ge=1024,
-        description="Bytes of memory that the process which tries a bundle may take, besides four "
-        "times the bundle's own bytes on disk; a bundle that takes more is refused.",
+        description="Bytes of memory for the process that tries a bundle, plus four times the "
+        "bundle's bytes on disk. A bundle that needs more is refused.",
     )
     warm_up_s: float = Field(
         60.0,
         gt=0,
         allow_inf_nan=False,
-        description="Seconds that a model has to answer the least item, and the largest; else it "
-        "does not serve.",
+        description="Seconds in which a model must answer the smallest item, and the largest. "
+        "Else it does not serve.",
     )
     heartbeat_s: float = Field(
         10.0,
         gt=0,
         allow_inf_nan=False,
-        description="Seconds without an answer after which a model is tried with one item; it is "
-        "not ready while that gives none.",
+        description="Seconds without an answer after which a model is tried with one item. It is "
+        "not ready while it gives none.",
     )
     cache_items: int = Field(
         0,
         ge=0,
-        description="Embeddings to remember, those used last; 0: none. It pays where the same "
+        description="Embeddings to keep, the most recently used. 0: none. It helps where the same "
         "items come again, and costs memory.",
     )
     cache_bytes: int = Field(
-        256 * 2**20, ge=1, description="Bytes that the remembered embeddings may take."
+        256 * 2**20, ge=1, description="Bytes that the cached embeddings may take."
     )
     max_concurrent_requests: int = Field(
         1024,
         ge=1,
-        description="Calls in flight; beyond it a call is refused before any work is done for it. "
-        "One caller (a key; without keys a gRPC connection, or an address over HTTP) has at most "
-        "as many as are free.",
+        description="Calls in flight. Beyond it a call is refused before any work. One caller (a "
+        "key; without keys a gRPC connection, or an address over HTTP) has at most as "
+        "many as are free.",
     )
     max_stream_requests: int = Field(
         8,
         ge=1,
-        description="Requests of one stream that are worked on at a time. More keep the queue "
-        "fuller and hold more memory.",
+        description="Requests of one stream in work at a time. More keep the queue fuller and "
+        "hold more memory.",
     )
     max_streams: int = Field(
         256,
         ge=1,
-        description="gRPC streams open at a time, and as many that watch health. One caller (a "
-        "key, or without keys a connection) has at most as many as are free.",
+        description="gRPC streams open at a time, and as many health watches. One caller (a key; "
+        "without keys a connection) has at most as many as are free.",
     )
     max_connection_streams: int = Field(
         256,
         ge=1,
-        description="Calls of one gRPC connection at a time; a client of gRPC keeps further ones "
-        "back. It bounds, too, how far calls that are begun and immediately reset get ahead of the "
-        "server. gRPC cuts off what is above it, as UNAVAILABLE.",
+        description="Calls of one gRPC connection at a time; a gRPC client holds further calls "
+        "back. It also limits how far calls that are started and immediately reset "
+        "get ahead of the server. gRPC ends calls above it with UNAVAILABLE.",
     )
     max_untaken_bytes: int = Field(
         64 * 2**20,
         ge=1,
-        description="Bytes of answers that are being made or not taken yet, counted before they "
-        "are made. One caller has at most as many as are free; beyond it unary calls wait for "
-        "5 s and are refused, and streams wait. Twice as much memory.",
+        description="Bytes of answers that are being made or that their callers have not read, "
+        "counted before they are made. One caller has at most as many as are free. "
+        "Beyond it unary calls wait for 5 s and are refused, and streams wait. They "
+        "take twice as much memory.",
     )
     grpc_read_timeout_s: float = Field(
         30.0,
         gt=0,
         allow_inf_nan=False,
-        description="Seconds in which the message of a gRPC call must have come whole, and in "
-        "which its answer must be taken, with a second more for each 64 KiB; else it is ended.",
+        description="Seconds in which the message of a gRPC call must arrive. Its answer must be "
+        "read in the same time plus one second for each 64 KiB. Else the call is "
+        "ended.",
     )
     stream_idle_timeout_s: float = Field(
         300.0,
         gt=0,
         allow_inf_nan=False,
-        description="Seconds without a request after which a gRPC stream is ended; a gRPC "
-        "connection without a call is after so long and four times grpc_read_timeout_s.",
+        description="Seconds without a request after which a gRPC stream is ended. A gRPC "
+        "connection without a call is closed after that time plus four times "
+        "grpc_read_timeout_s.",
     )
     max_search_limit: int = Field(
-        1000, ge=1, description="Hits for one query of a search; the work grows with it."
+        1000, ge=1, description="Hits of one query. The work grows with it."
     )
     max_search_hits: int = Field(
         2**17,
         ge=1,
-        description="Hits that one call may ask for: the queries of its searches, each times its "
-        "limit and offset.",
+        description="Hits that one call may request: the limit plus the offset of each of its "
+        "queries, added up.",
     )
     max_filter_bytes: int = Field(
-        2**18, ge=2, description="Bytes of one call's filters, as they are in the message."
+        2**18, ge=2, description="Bytes of one call's filters, as in the message."
     )
     max_filter_values: int = Field(
         4096, ge=1, description="Values in one call's filters, those in lists and ranges too."
@@ -403,17 +417,16 @@ class Settings(BaseSettings):
     max_collections: int = Field(
         1000,
         ge=1,
-        description="Collections; each holds some open files and, on the disk, some megabytes.",
+        description="Collections. Each holds some open files and some megabytes of disk.",
     )
     max_payload_bytes: int = Field(
-        2**16, ge=2, description="Bytes of one point's payload, as it is in the message."
+        2**16, ge=2, description="Bytes of one point's payload, as in the message."
     )
     max_payload_values: int = Field(
         2**17,
         ge=1,
-        description="Values in one call's payloads, those in lists and objects too: each is "
-        "converted by itself, and those of the outermost keys are kept a second time, with their "
-        "key, for filters.",
+        description="Values in one call's payloads, those in lists and objects too. Values of the "
+        "outermost keys are stored a second time, with their key, for filters.",
     )
     max_payload_key_bytes: int = Field(
         256, ge=1, description="Bytes of a key of a payload or a filter."
@@ -421,68 +434,70 @@ class Settings(BaseSettings):
     max_heads: int = Field(
         100,
         ge=1,
-        description="Detectors, and as many classifiers; all are kept in memory, a detector with "
+        description="Detectors, and as many classifiers. All are kept in memory; a detector has "
         "most of the embeddings that it was fitted on.",
     )
     max_heads_bytes: int = Field(
         64 * 2**20,
         ge=1024,
         description="Bytes of all detectors and classifiers together, on the disk and as much in "
-        "memory: room for the largest of max_fit_bytes. At start, in the order of names, those "
-        "beyond it are not served.",
+        "memory. Enough for the largest detector of max_fit_bytes. At start, heads "
+        "beyond it, in the order of names, are not served.",
     )
     max_fit_bytes: int = Field(
         64 * 2**20,
         ge=1024,
-        description="Bytes of the vectors of a collection that a detector is fitted on: its "
-        "points times dims times 4. The fit takes twice as much of max_working_bytes.",
+        description="Bytes of the vectors of a collection that a detector is fitted on: points "
+        "times dims times 4. The fit takes twice as much of max_working_bytes.",
     )
     index_after: int = Field(
         20_000,
         ge=0,
-        description="Points of a collection that its index does not know before it is built in the "
-        "background; until then every vector is compared. 0: only by Optimize.",
+        description="Points outside a collection's index after which the index is built in the "
+        "background. Until then every vector is compared. 0: only by Optimize.",
     )
     min_free_bytes: int = Field(
         256 * 2**20,
         ge=0,
-        description="Bytes of the disk of data_dir that writes leave free: with less they are "
-        "refused, since an engine that runs out of disk dies.",
+        description="Bytes of the disk of data_dir that writes leave free. With less, writes are "
+        "refused, because the engine dies when the disk is full.",
     )
     durability: Literal["synced", "written"] = Field(
         "synced",
-        description="What an answered write to a collection survives: synced, the loss of power, "
-        "since its log is on the disk first; written, the death of every process, and of power "
-        "about a second later. Heads, snapshots and new collections are always synced.",
+        description="What an answered write to a collection survives. synced: a power loss, "
+        "because its log is on the disk first. written: the death of every process, "
+        "and a power loss about a second later. Heads, snapshots and new collections "
+        "are always synced.",
     )
     qdrant_url: str | None = Field(
         None,
         description="HTTP address of a Qdrant cluster that keeps the collections instead of "
-        "data_dir, such as https://qdrant:6333; any number of servers may share it.",
+        "data_dir, such as https://qdrant:6333. Any number of servers may share it.",
     )
     qdrant_grpc_port: int = Field(6334, ge=1, le=65535, description="gRPC port of that cluster.")
     qdrant_api_key: SecretStr | None = Field(
         None,
-        description="Key of that cluster. A secret, so there is no flag; https keeps it one.",
+        description="Key of that cluster. A secret, so there is no flag. Use https, or the key is "
+        "sent in the clear.",
     )
     qdrant_api_key_file: Path | None = Field(
-        None, description="File with the key of that cluster, where the environment has none."
+        None, description="File with the key of that cluster, used when the environment has none."
     )
     grace_s: float = Field(
         30.0,
         ge=0,
         allow_inf_nan=False,
-        description="Seconds that accepted calls have to finish after SIGTERM. An orchestrator's "
-        "own limit must be longer.",
+        description="Seconds that accepted calls have after SIGTERM. The orchestrator's own limit "
+        "must be longer.",
     )
 
     log_format: Literal["text", "json"] = Field(
-        "text", description="Lines for people, or one JSON object a line for programs."
+        "text", description="text: lines for people. json: one object a line, for programs."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info",
-        description="info has the calls that failed, debug every call; what callers send is "
-        "in no log.",
+        description="info logs the calls that failed, debug every call. What callers send is in "
+        "no log.",
     )
 
     @classmethod

@@ -64,8 +64,10 @@ class _States(Collector):
         """One sample a version of a model in each family."""
         labels = ("model", "version")
         items = GaugeMetricFamily("attar_queue_items", "Items that wait for a run.", labels=labels)
-        tokens = GaugeMetricFamily("attar_queue_tokens", "Their tokens.", labels=labels)
-        ready = GaugeMetricFamily("attar_model_ready", "1 while it answers.", labels=labels)
+        tokens = GaugeMetricFamily(
+            "attar_queue_tokens", "Tokens that wait for a run.", labels=labels
+        )
+        ready = GaugeMetricFamily("attar_model_ready", "1 while the model answers.", labels=labels)
         for model in self._models:
             of = (model.name, model.version)
             for family, value in zip((items, tokens), model.waiting, strict=True):
@@ -99,7 +101,7 @@ class Metrics:
         self._streams = Gauge("attar_streams", "Streams that are open.", registry=self.registry)
         self._untaken = Gauge(
             "attar_untaken_bytes",
-            "Bytes of answers that are being made or not taken yet.",
+            "Bytes of answers that are being made or not read yet.",
             registry=self.registry,
         )
         resident = Gauge(
@@ -115,35 +117,39 @@ class Metrics:
         self.batch_items = self._histogram("batch_items", "Items in one run.", ITEMS)
         self.batch_tokens = self._histogram("batch_tokens", "Padded tokens in one run.", TOKENS)
         self.padding_ratio = self._histogram(
-            "padding_ratio", "Share of one run's tokens that only pad.", RATIOS
+            "padding_ratio", "Share of one run's tokens that are padding.", RATIOS
         )
-        self.padding = self._counter("padding_tokens", "Tokens that only pad a run.", "model")
+        self.padding = self._counter("padding_tokens", "Padding tokens.", "model")
         self.truncated = self._counter("truncated", "Items that were cut to max_length.", "model")
-        self.cancelled = self._counter("cancelled", "Items whose caller left first.", "model")
+        self.cancelled = self._counter(
+            "cancelled", "Items whose caller left before the answer.", "model"
+        )
         self.expired = self._counter(
-            "deadline_exceeded", "Items still unanswered at their deadline.", "model"
+            "deadline_exceeded", "Items without an answer at their deadline.", "model"
         )
         self.shared = self._counter("shared", "Items that joined an equal one in flight.", "model")
-        self.cache_hits = self._counter("cache_hits", "Items that the cache answered.", "model")
-        self.cache_misses = self._counter("cache_misses", "Items that it did not have.", "model")
+        self.cache_hits = self._counter("cache_hits", "Items answered from the cache.", "model")
+        self.cache_misses = self._counter(
+            "cache_misses", "Items that were not in the cache.", "model"
+        )
         self.loads = self._counter(
             "model_loads", "Bundles that were opened to be served.", "model", "outcome"
         )
         self._unwatched = Counter(
             "attar_repository_looks_failed",
-            "Looks at model_repository that failed; what serves goes on.",
+            "Checks of model_repository that failed.",
             registry=self.registry,
         )
-        self.lost = self._counter("workers_lost", "Runs given up, their workers replaced.", "model")
-        self.window = self._gauge("embedding_window", "Served embeddings that are kept to look at.")
+        self.lost = self._counter("workers_lost", "Runs given up, each with its thread.", "model")
+        self.window = self._gauge("embedding_window", "Embeddings kept for the drift figures.")
         self.rankme = self._gauge(
-            "embedding_rankme", "RankMe of a full window: how many dimensions are used."
+            "embedding_rankme", "RankMe of a full window: the number of dimensions in use."
         )
         self.shift = self._gauge(
-            "embedding_shift", "Way of the window's mean from the reference's, by its spread."
+            "embedding_shift", "Distance of the window's mean from the reference's, in its spread."
         )
         self.drift = self._gauge(
-            "embedding_drift", "Fréchet distance of the window from the reference, by its spread."
+            "embedding_drift", "Fréchet distance of the window from the reference, in its spread."
         )
         for rpc in rpcs:
             self._seconds.labels(rpc)
