@@ -275,7 +275,7 @@ class Settings(BaseSettings):
     max_working_bytes: int = Field(
         192 * 2**20,
         ge=1024,
-        description="Bytes of memory for all requests in work, estimated before each is read. "
+        description="Bytes of memory for all requests in progress, estimated before each is read. "
         "Beyond it a call is refused and a stream waits.",
     )
     max_batch_tokens: int = Field(
@@ -359,7 +359,7 @@ class Settings(BaseSettings):
     max_stream_requests: int = Field(
         8,
         ge=1,
-        description="Requests of one stream in work at a time. More keep the queue fuller and "
+        description="Requests of one stream in progress at a time. More keep the queue fuller and "
         "hold more memory.",
     )
     max_streams: int = Field(
