@@ -61,24 +61,24 @@ def read_corpus(path: Path, *, column: str | None = None) -> Corpus:
         raise NotFound(f"there is no file or folder {path}")
     if path.is_dir():
         paths, passed_over = text_files(path)
-        _refuse_parts(path, paths)
-        return _alone(path, map(_text, paths), "files", passed_over)
+        refuse_parts(path, paths)
+        return _alone(path, map(file_text, paths), "files", passed_over)
     if suffix in LINES:
         if column is not None:
             raise InvalidInput(f"column is {column!r}, but {path} has a text a line; leave it out")
-        return _alone(path, _text(path).split("\n"), "lines", {})
+        return _alone(path, file_text(path).split("\n"), "lines", {})
     if suffix in TABLES:
         table = read_table(path)
         return _columns(path, table.fields, column, table.passed_over)
     if suffix == ".parquet":
-        return _columns(path, _parquet(path, column), column, {})
+        return _columns(path, parquet_columns(path, column), column, {})
     raise InvalidInput(
         f"{path} is no corpus; pass {', '.join((*LINES, *JSON_LINES, *TABLES, '.parquet'))} or a "
         "folder of .txt and .md files"
     )
 
 
-def _refuse_parts(folder: Path, paths: Sequence[Path]) -> None:
+def refuse_parts(folder: Path, paths: Sequence[Path]) -> None:
     """Refuse a folder that holds only parts of a set: its test part would be trained on."""
     below = {folder / path.relative_to(folder).parts[0] for path in paths}
     parts = {stem_of(path): path for path in sorted(below)}
@@ -103,7 +103,7 @@ def _objects(path: Path, column: str | None) -> Corpus:
         text = row.get(key)
         if not isinstance(text, str):
             raise InvalidInput(
-                f"{path}, line {number}: {key!r} is {_shown(text)}; each line is an object with a "
+                f"{path}, line {number}: {key!r} is {shown(text)}; each line is an object with a "
                 "text there, or choose another by --read column=NAME"
             )
         texts.append(valid_text(f"{path}, line {number}", text))
@@ -178,8 +178,8 @@ def _span(text: str) -> str:
     return mark.join(units[start : start + length])
 
 
-def _text(path: Path) -> str:
-    """Read a file of UTF-8 text, perhaps after a byte order mark."""
+def file_text(path: Path) -> str:
+    """Read a file of UTF-8 text, perhaps after a byte order mark; raises InvalidInput."""
     try:
         return path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -188,7 +188,7 @@ def _text(path: Path) -> str:
         raise InvalidInput(f"{path} cannot be read: {error}") from error
 
 
-def _parquet(path: Path, column: str | None) -> dict[str, Sequence[str]]:
+def parquet_columns(path: Path, column: str | None = None) -> dict[str, Sequence[str]]:
     """Read the columns of texts that a Parquet file has, or one."""
     try:
         import pyarrow as pa
@@ -211,6 +211,6 @@ def _parquet(path: Path, column: str | None) -> dict[str, Sequence[str]]:
         raise InvalidInput(f"{path} cannot be read as a Parquet file: {error}") from error
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """Show a value of JSON in a few characters."""
     return "missing" if value is None else json.dumps(value)[:40]

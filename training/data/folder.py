@@ -138,18 +138,21 @@ def files_of(folder: Path, *, kind: Kind | None = None) -> tuple[Kind, Files]:
     return single, Files(folder, paths, dict(sorted(passed_over.items())))
 
 
-def text_files(folder: Path) -> tuple[tuple[Path, ...], dict[str, int]]:
+def text_files(
+    folder: Path, suffixes: Sequence[str] = TEXTS
+) -> tuple[tuple[Path, ...], dict[str, int]]:
     """List the files of text below a folder, and count those that are passed over.
 
     Raises InvalidInput when there are none, and for links as `files_of` does.
     """
     every = sorted(_walk(folder))
-    texts = tuple(path for path in every if not hidden(path) and suffix_of(path) in TEXTS)
+    texts = tuple(path for path in every if not hidden(path) and suffix_of(path) in suffixes)
     if not texts:
         raise InvalidInput(
-            f"{folder} has no texts ({', '.join(TEXTS)}); pass the file of texts that it may hold"
+            f"{folder} has no texts ({', '.join(suffixes)}); pass the file of texts that it may "
+            "hold"
         )
-    others = (path for path in every if hidden(path) or suffix_of(path) not in TEXTS)
+    others = (path for path in every if hidden(path) or suffix_of(path) not in suffixes)
     return texts, dict(sorted(Counter(map(_left, others)).items()))
 
 

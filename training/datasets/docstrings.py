@@ -11,13 +11,14 @@ import hashlib
 import importlib.util
 import re
 import sysconfig
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from attar.errors import InvalidInput
 
+from ..data.documents import Document
 from ..data.pairs import Pair, by_hash
+from ..data.python_docs import docstrings, parse
 
 PACKAGES = ("numpy", "scipy", "sklearn", "torch", "stdlib")
 SKIPPED_FOLDERS = frozenset(
@@ -41,14 +42,7 @@ def read(
 
     Raises InvalidInput when a package is not installed.
     """
-    pairs = (pair for package in packages for pair in _package_pairs(package))
-    unique: list[Pair] = []
-    seen: set[str] = set()
-    for pair in sorted(pairs, key=lambda pair: pair.name):
-        texts = {pair.name, pair.summary, pair.body}
-        if not seen & texts:
-            seen |= texts
-            unique.append(pair)
+    unique = [pair for pair, _ in _unique(packages)]
     if per_package is None:
         return tuple(unique)
     drawn = (
@@ -59,6 +53,17 @@ def read(
         ]
     )
     return tuple(sorted(drawn, key=lambda pair: pair.name))
+
+
+def documents(packages: Sequence[str] = PACKAGES) -> tuple[Document, ...]:
+    """Give the same as documents: the summary is the title, and the module the group.
+
+    Raises InvalidInput when a package is not installed.
+    """
+    return tuple(
+        Document(name=pair.name, group=module, title=pair.summary, text=pair.body)
+        for pair, module in _unique(packages)
+    )
 
 
 def code_lines(count: int, *, seed: int = 0, packages: Sequence[str] = PACKAGES) -> tuple[str, ...]:
@@ -92,31 +97,31 @@ def summary_and_body(docstring: str) -> tuple[str, str] | None:
     return None if SIGNATURE.match(summary) else (summary, body)
 
 
-def _package_pairs(package: str) -> Iterator[Pair]:
+def _unique(packages: Sequence[str]) -> Iterator[tuple[Pair, str]]:
+    """Give the pairs of packages and the module of each, by name; no text occurs twice."""
+    pairs = (pair for package in packages for pair in _package_pairs(package))
+    seen: set[str] = set()
+    for pair, module in sorted(pairs, key=lambda item: item[0].name):
+        texts = {pair.name, pair.summary, pair.body}
+        if not seen & texts:
+            seen |= texts
+            yield pair, module
+
+
+def _package_pairs(package: str) -> Iterator[tuple[Pair, str]]:
     root = _root(package)
     for path in _sources(package):
         parts = path.relative_to(root).with_suffix("").parts
         module = ".".join((package, *(part for part in parts if part != "__init__")))
-        for name, docstring in _docstrings(_parse(_text(path)).body, module):
+        for name, docstring in docstrings(parse(_text(path)), module):
             if halves := summary_and_body(docstring):
-                yield Pair(name=name, package=package, summary=halves[0], body=halves[1])
-
-
-def _docstrings(body: Iterable[ast.stmt], prefix: str) -> Iterator[tuple[str, str]]:
-    for node in body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            if node.name.startswith("_"):
-                continue  # private and special methods repeat boilerplate
-            name = f"{prefix}.{node.name}"
-            if docstring := ast.get_docstring(node):
-                yield name, docstring
-            yield from _docstrings(node.body, name)
+                yield Pair(name, package, summary=halves[0], body=halves[1]), module
 
 
 def _statements(path: Path) -> Iterator[str]:
     text = _text(path)
     lines = text.split("\n")  # as ast counts them; splitlines would also part at form feeds
-    for node in ast.walk(_parse(text)):
+    for node in ast.walk(parse(text)):
         if isinstance(node, ast.Assign | ast.Return | ast.If | ast.For | ast.Raise | ast.With):
             line = lines[node.lineno - 1].strip()
             if len(line) >= SUMMARY_CHARACTERS[0]:
@@ -125,15 +130,6 @@ def _statements(path: Path) -> Iterator[str]:
 
 def _text(path: Path) -> str:
     return path.read_text("utf-8", errors="replace")
-
-
-def _parse(text: str) -> ast.Module:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # others' invalid escapes are not ours to report
-            return ast.parse(text)
-    except (SyntaxError, ValueError):
-        return ast.Module(body=[], type_ignores=[])  # a template, or a file for another Python
 
 
 def _sources(package: str) -> Iterator[Path]:

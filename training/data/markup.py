@@ -1,0 +1,295 @@
+"""Markup: the sections of a Markdown, reStructuredText or HTML file as plain text.
+
+A section is the text under one heading. Blocks of code are left out: they are no sentences, and an
+encoder of sentences learns little from them. Code inside a sentence stays, without its marks.
+"""
+
+import html
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from html.parser import HTMLParser
+
+FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})")
+HEADING = re.compile(r"^ {0,3}#{1,6}(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
+SETEXT = re.compile(r"^ {0,3}(=+|-+)[ \t]*$")
+RULE = re.compile(r"^ {0,3}([-*_])[ \t]*(\1[ \t]*){2,}$")
+REFERENCE = re.compile(r"^ {0,3}\[[^\]]+\]:[ \t]")
+TABLE_RULE = re.compile(r"^[ \t]*\|?[ \t]*:?-+:?[ \t]*(\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$")
+ITEM = re.compile(r"^[ \t]*([-*+]|\d{1,9}[.)])[ \t]+")
+QUOTE = re.compile(r"^[ \t]*(>[ \t]?)+")
+FRONT_TITLE = re.compile(r"^title[ \t]*[:=][ \t]*[\"']?(.*?)[\"']?[ \t]*$", re.IGNORECASE)
+IMAGE = re.compile(r"!\[[^\[\]]*\](\([^()]*\)|\[[^\[\]]*\])")
+LINK = re.compile(r"\[([^\[\]]*)\](?:\([^()]*\)|\[[^\[\]]*\])")
+TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
+EMPHASIS = re.compile(r"\*{1,3}(?=\S)|(?<=\S)\*{1,3}|~~|`+")
+
+UNDERLINE = re.compile(r"^([!-/:-@[-`{-~])\1*[ \t]*$")
+DIRECTIVE = re.compile(r"^\.\.[ \t]+(?:\|[^|]*\|[ \t]+)?([\w:.+-]+?)::")
+ADMONITIONS = frozenset(
+    (
+        *("admonition", "attention", "caution", "danger", "deprecated", "error", "hint"),
+        *("important", "note", "rubric", "seealso", "tip", "topic", "versionadded"),
+        *("versionchanged", "warning"),
+    )
+)
+ROLE = re.compile(r":[\w:.+-]+:`~?([^`<]*?)(?:[ \t]*<[^<>`]*>)?`")
+TARGET = re.compile(r"`([^`<]*?)[ \t]*<[^<>`]*>`__?")
+RST_MARKS = re.compile(r"\*{1,2}|`+_{0,2}|(?<=\w)_{1,2}(?=[\s.,;:!?)]|$)|\|(?=\S)|(?<=\S)\|")
+FIELD = re.compile(r"^:[\w -]+:([ \t]|$)")
+
+SKIPPED = frozenset(
+    ("script", "style", "template", "noscript", "svg", "pre", "nav", "footer", "form", "button")
+)
+HEADINGS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
+INLINE = frozenset(
+    (
+        *("a", "abbr", "b", "bdi", "bdo", "cite", "code", "em", "font", "i", "img", "kbd", "mark"),
+        *("q", "s", "samp", "small", "span", "strong", "sub", "sup", "time", "tt", "u", "var"),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The text under one heading: its paragraphs, with a blank line between two.
+
+    `title` is the heading after that of the file, as "Training: The loop"; "" where there is none.
+    """
+
+    title: str
+    text: str
+
+
+def markdown(text: str) -> tuple[Section, ...]:
+    """Give the sections of a Markdown file (CommonMark 0.31.2; tables as GitHub has them).
+
+    Front matter, fenced code, HTML tags, comments and images are left out; items of lists and rows
+    of tables are paragraphs. Indented code is kept: an item's second paragraph looks the same.
+    """
+    title, body = _front_matter(text.splitlines())
+    lines = _unfenced(_without("\n".join(body), "<!--", "-->").split("\n"))
+    return _titled(title, _split(_markdown_headings(lines)))
+
+
+def rst(text: str) -> tuple[Section, ...]:
+    """Give the sections of a reStructuredText file (docutils' markup specification).
+
+    Directives, comments and literal blocks are left out; the text of admonitions, such as notes,
+    is kept.
+    """
+    return _titled("", _split(_rst_headings(_rst_prose(text.splitlines()))))
+
+
+def page(text: str) -> tuple[Section, ...]:
+    """Give the sections of an HTML page: what a reader sees, without code, navigation and forms.
+
+    The page's title is that of its first `h1`, or without one, `title`.
+    """
+    parser = _Page()
+    parser.feed(text)
+    parser.close()
+    first = next((heading for level, heading, _ in parser.sections if level == "h1"), "")
+    sections = ((heading, text) for _, heading, text in parser.sections)
+    return _titled(first or parser.title, [(h, t) for h, t in sections if t])
+
+
+def _titled(title: str, sections: Sequence[tuple[str, str]]) -> tuple[Section, ...]:
+    """Put the title of a file before the headings of its sections; without one, the first is it."""
+    title = title or next((heading for heading, _ in sections if heading), "")
+    return tuple(
+        Section(f"{title}: {heading}" if heading not in ("", title) else title, text)
+        for heading, text in sections
+        if text
+    )
+
+
+def _split(lines: Iterable[tuple[str | None, str]]) -> list[tuple[str, str]]:
+    """Gather lines, each a heading or a line of text, to headings and the paragraphs below them."""
+    sections: list[tuple[str, list[str]]] = [("", [])]
+    for heading, line in lines:
+        if heading is not None:
+            sections.append((heading, []))
+        else:
+            sections[-1][1].append(line)
+    return [(heading, _paragraphs(below)) for heading, below in sections]
+
+
+def _paragraphs(lines: Iterable[str]) -> str:
+    """Join lines to paragraphs, which blank lines separate."""
+    paragraphs: list[list[str]] = [[]]
+    for line in lines:
+        if words := line.split():
+            paragraphs[-1] += words
+        elif paragraphs[-1]:
+            paragraphs.append([])
+    return "\n\n".join(" ".join(words) for words in paragraphs if words)
+
+
+def _front_matter(lines: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """Give the title that YAML or TOML before a text has, and the lines after it."""
+    if not lines or lines[0].rstrip() not in ("---", "+++"):
+        return "", lines
+    mark = lines[0].rstrip()
+    end = next((i for i, line in enumerate(lines[1:], start=1) if line.rstrip() == mark), 0)
+    titles = (FRONT_TITLE.match(line) for line in lines[1:end])
+    return next((match[1] for match in titles if match), ""), lines[end + 1 :] if end else lines
+
+
+def _without(text: str, start: str, end: str) -> str:
+    """Leave out what is between `start` and `end`, and these; without an end, all after it."""
+    kept, here = [], 0
+    while (at := text.find(start, here)) >= 0:
+        kept.append(text[here:at])
+        close = text.find(end, at + len(start))
+        here = close + len(end) if close >= 0 else len(text)
+    return "".join((*kept, text[here:]))
+
+
+def _unfenced(lines: Iterable[str]) -> Iterator[str]:
+    """Leave out blocks between fences; one without an end goes on to the end of the file."""
+    fence = ""
+    for line in lines:
+        match = FENCE.match(line)
+        if not fence:
+            fence = match[1] if match else ""
+            yield "" if match else line
+        elif match and match[1].startswith(fence) and not line.strip().strip(fence[0]):
+            fence = ""
+
+
+def _markdown_headings(lines: Iterable[str]) -> Iterator[tuple[str | None, str]]:
+    """Give each heading, and each line of text without its marks."""
+    before = ""  # a line that the next may underline
+    for line in (*lines, ""):
+        if before and SETEXT.match(line):
+            yield _markdown_text(before), ""
+            before = ""
+            continue
+        if before:
+            yield None, _markdown_text(before)
+            before = ""
+        if match := HEADING.match(line):
+            yield _markdown_text(match[1] or ""), ""
+        elif RULE.match(line) or REFERENCE.match(line) or (line and TABLE_RULE.match(line)):
+            yield None, ""
+        elif ITEM.match(line) or line.lstrip().startswith("|"):
+            yield None, ""
+            yield None, _markdown_text(ITEM.sub("", line).replace("|", " "))
+        else:
+            before = QUOTE.sub("", line)
+            if not before.strip():
+                yield None, ""
+                before = ""
+
+
+def _markdown_text(line: str) -> str:
+    """Leave out the marks of a line."""
+    bare = TAG.sub(" ", LINK.sub(r"\1", IMAGE.sub("", line)))
+    return " ".join(html.unescape(EMPHASIS.sub("", bare)).split())
+
+
+def _rst_prose(lines: Sequence[str]) -> Iterator[str]:
+    """Leave out directives, comments, doctests and literal blocks."""
+    skipped_to: int | None = None  # a block that is left out has a larger indent than this
+    for line in lines:
+        bare = line.strip()
+        indent = len(line) - len(line.lstrip())
+        if skipped_to is not None and (not bare or indent > skipped_to):
+            yield ""
+            continue
+        skipped_to = None
+        if bare == ".." or bare.startswith(".. "):
+            match = DIRECTIVE.match(bare)
+            if not match or match[1].lower() not in ADMONITIONS:
+                skipped_to = indent
+            elif match[1].lower().startswith("version") or match[1].lower() == "deprecated":
+                pass  # its argument is a number
+            else:
+                yield bare[match.end() :]
+            yield ""
+        elif bare.startswith((">>>", "... ")) or FIELD.match(bare):
+            yield ""
+        elif bare.endswith("::"):
+            skipped_to = indent
+            yield line[: line.rindex("::")] + (":" if bare != "::" else "")
+        else:
+            yield line
+
+
+def _rst_headings(lines: Iterable[str]) -> Iterator[tuple[str | None, str]]:
+    """Give each underlined line as a heading, and each other line without its marks."""
+    before = ""
+    for line in (*lines, ""):
+        is_rule = bool(UNDERLINE.match(line))
+        if is_rule and before.strip() and len(line.rstrip()) >= len(before.rstrip()):
+            yield _rst_text(before), ""
+            before = ""
+            continue
+        if before.strip():
+            yield None, _rst_text(before)
+        if is_rule or not line.strip() or ITEM.match(line):
+            yield None, ""
+        before = "" if is_rule else ITEM.sub("", line)
+
+
+def _rst_text(line: str) -> str:
+    """Leave out the marks of a line."""
+    return " ".join(RST_MARKS.sub("", TARGET.sub(r"\1", ROLE.sub(r"\1", line))).split())
+
+
+class _Page(HTMLParser):
+    """Gathers a page's title, and the level, the heading and the text of each section."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.title = ""
+        self.sections: list[tuple[str, str, str]] = []
+        self._open: list[str] = []  # what is left out, and is open
+        self._heading: tuple[str, str] = ("", "")
+        self._in: str | None = None  # the title or a heading that is open
+        self._pieces: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Begin a title, a heading, a paragraph or a part that is left out."""
+        if tag in SKIPPED:
+            self._open.append(tag)
+        elif self._open:
+            return
+        elif tag == "title" or tag in HEADINGS:
+            self._end_section()
+            self._in = tag
+        elif tag not in INLINE:
+            self._pieces.append("\n\n")
+
+    def handle_endtag(self, tag: str) -> None:
+        """End what a tag began."""
+        if tag in self._open:
+            while self._open.pop() != tag:
+                pass
+        elif self._open:
+            return
+        elif tag == self._in:
+            words = " ".join("".join(self._pieces).split()).rstrip("¶#").strip()
+            self._pieces, self._in = [], None
+            if tag == "title":
+                self.title = self.title or words
+            else:
+                self._heading = (tag, words)
+        elif tag not in INLINE:
+            self._pieces.append("\n\n")
+
+    def handle_data(self, data: str) -> None:
+        """Gather text; a line break in it is a blank."""
+        if not self._open:
+            self._pieces.append(re.sub(r"\s+", " ", data))
+
+    def close(self) -> None:
+        """End the last section."""
+        super().close()
+        self._end_section()
+
+    def _end_section(self) -> None:
+        text = _paragraphs("".join(self._pieces).split("\n"))
+        self.sections.append((*self._heading, text))
+        self._pieces, self._heading, self._in = [], ("", ""), None
