@@ -132,7 +132,7 @@ def triton(report: Report) -> str:
         f"({report['machine']['cpu']}): over batches of {sizes[0]} to {sizes[-1]} texts of "
         f"{shortest} to {longest} tokens, and texts sent one by one from {shared['callers']} "
         f"callers at once, every number of an embedding is within **{worst}e{power}** of "
-        f"`attar.load`'s (asked: {report['tolerance']:.0e}). "
+        f"`attar.load`'s (limit: {report['tolerance']:.0e}). "
         f"{shared['requests']} of these ragged requests shared {shared['executions']} executions."
     )
 
@@ -564,7 +564,7 @@ def lightly(report: Report) -> str:
         if "ratio" in row:
             times = (f"{row['ms']:.2f}", f"{row['lightly_ms']:.2f}", f"{row['ratio']:.2f}")
         rows.append((f"`{row['objective']}`", f"{row['apart']:.0e}", *times))
-    header = ("objective", "curves apart by", "ms", "lightly, ms", "ratio")
+    header = ("objective", "largest difference", "ms", "lightly, ms", "ratio")
     run = f"{report['steps']} steps; lightly {report['versions']['lightly']}"
     return f"{table(header, rows)}\n\n{run}, one thread of {report['machine']['cpu']}."
 
@@ -582,7 +582,7 @@ def labels(report: Report) -> str:
         size = "" if some["bytes"] is None else f"{some['bytes'] / 1e6:.2f}"
         wait = "" if some["p50_ms"] is None else f"{some['p50_ms']:.2f}"
         rows.append((road, *shown, f"{some['parameters'] / 1e6:.2f} M", size, wait))
-    header = ("road", *(f"{share:.0%}" for share in shares), "parameters", "MB", "p50, ms")
+    header = ("method", *(f"{share:.0%}" for share in shares), "parameters", "MB", "p50, ms")
     scale, seeds = report["scale"], len(report["seeds"])
     return (
         f"{table(header, rows)}\n\n{seeds} seed{'s' * (seeds > 1)}. Steps: "

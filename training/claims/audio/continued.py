@@ -89,9 +89,9 @@ def _holds(figures: Figures) -> bool:
 
 
 claim: Final = Claim(
-    f"with {FEW} labels a class of another instrument, a linear probe errs on average less "
-    "after pretraining went on with that instrument's clips, unlabelled, than before, and than "
-    "after as many steps more on the first instrument's",
+    f"a linear probe with {FEW} labels a class of a second instrument has on average a lower "
+    "error after pretraining is continued on unlabelled clips of that instrument than before, "
+    "and than after as many further steps on the first instrument",
     instruments,
     trial,
     _holds,

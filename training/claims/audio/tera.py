@@ -51,8 +51,8 @@ def _holds(figures: Figures) -> bool:
 
 
 claim: Final = Claim(
-    "a linear probe of which figure tones play is on average more accurate on the frozen "
-    "encoder than on the mean log-mel frame, and than before training",
+    "a linear probe of which melodic figure a clip plays is on average more accurate on the "
+    "frozen encoder than on the mean log-mel frame, and than before training",
     tones,
     trial,
     _holds,

@@ -38,8 +38,8 @@ def _holds(figures: Figures) -> bool:
 
 
 claim: Final = Claim(
-    "a linear probe that learned digits of two styles reads those of a third more accurately "
-    "on average than after SimCLR",
+    "a linear probe that is trained on digits of two styles is on average more accurate on a "
+    "third style than after SimCLR",
     styled_digits,
     trial,
     _holds,

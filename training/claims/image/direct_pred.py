@@ -35,8 +35,8 @@ def _holds(figures: Figures) -> bool:
 
 
 claim: Final = Claim(
-    "1-NN accuracy on held-out digits from five labels a class is on average above that with a "
-    "trained linear predictor, and that without any",
+    "1-NN accuracy on held-out digits from five labels a class is on average above that with "
+    "a trained linear predictor, and above that without a predictor",
     digits,
     trial,
     _holds,

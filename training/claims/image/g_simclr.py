@@ -50,7 +50,8 @@ def _holds(figures: Figures) -> bool:
 
 claim: Final = Claim(
     "in guided batches of 16, at least 30 % fewer pairs of digits share a label than in "
-    "uniform ones, and k-NN accuracy after as many steps is no more than half a point lower",
+    "uniform ones, and k-NN accuracy after the same number of steps is no more than half a "
+    "point lower",
     digits,
     trial,
     _holds,

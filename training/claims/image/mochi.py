@@ -32,9 +32,9 @@ def _holds(figures: Figures) -> bool:
 
 
 claim: Final = Claim(
-    "with mixed negatives the task is harder, for queries find their keys less often than with "
-    "MoCo, and 1-NN accuracy on held-out digits from five labels a class is on average no more "
-    "than a point lower",
+    "with mixed negatives the task is harder, so that queries find their keys less often than "
+    "with MoCo, and 1-NN accuracy on held-out digits from five labels a class is on average "
+    "no more than a point lower",
     digits,
     trial,
     _holds,

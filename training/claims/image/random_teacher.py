@@ -36,9 +36,9 @@ def _holds(figures: Figures) -> bool:
 
 
 claim: Final = Claim(
-    "a student that begins as the random teacher gains at least five points of 1-NN accuracy "
-    "on held-out digits from five labels a class, less than half of that from noise, and less "
-    "when it begins far away",
+    "a student that starts at the weights of its random teacher gains at least five points of "
+    "1-NN accuracy on held-out digits from five labels a class, less than half of that if it "
+    "is trained on noise, and less if it starts far from the teacher",
     digits,
     trial,
     _holds,

@@ -44,9 +44,9 @@ def _holds(figures: Figures) -> bool:
 
 
 claim: Final = Claim(
-    "of nine runs, the one with the highest RankMe, which needs no label, is on average within "
-    "a point of the best in linear accuracy on held-out digits, and ranks of the two figures "
-    "agree (Spearman above 0.7)",
+    "of nine runs, the one with the highest RankMe, which needs no labels, is on average "
+    "within a point of the best linear accuracy on held-out digits, and the ranks of the two "
+    "figures agree (Spearman above 0.7)",
     digits,
     trial,
     _holds,

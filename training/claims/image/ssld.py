@@ -41,9 +41,9 @@ def _holds(figures: Figures) -> bool:
 
 
 claim: Final = Claim(
-    "a student of a sixteenth of the teacher's convolutions, taught without labels by "
-    "Jensen-Shannon, has on average at least 97 % of the teacher's accuracy and at most half a "
-    "point less than one taught by cross-entropy",
+    "a student with a sixteenth of the teacher's convolutions, distilled without labels by "
+    "Jensen-Shannon, has on average at least 97 % of the teacher's accuracy and at most half "
+    "a point less than a student distilled by cross-entropy",
     digits,
     trial,
     _holds,

@@ -74,9 +74,10 @@ def _holds(figures: Figures) -> bool:
 
 
 claim: Final = Claim(
-    "a linear probe tells molecules of amides from ketones beside amines, and rings linked "
-    "opposite from askew, on average better by the embedding than by counts of tokens and than "
-    f"before training, and with linear attention at most {DELTA} of AUROC worse than softmax",
+    "a linear probe separates molecules of amides from molecules of ketones next to amines, "
+    "and para from other links of rings, on average better on the embedding than on counts of "
+    f"tokens and than before training, and with linear attention its AUROC is at most {DELTA} "
+    "lower than with softmax",
     synthetic_molecules,
     trial,
     _holds,

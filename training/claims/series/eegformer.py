@@ -109,9 +109,9 @@ def _holds(figures: Figures) -> bool:
 
 
 claim: Final = Claim(
-    "the surprise of the strangest run of four codes tells segments with a spike-wave burst "
-    "from normal ones with an AUROC above 0.9 at each seed, and codes' perplexity is above an "
-    "eighth of the codebook",
+    "the highest surprise of a run of four codes separates segments with a spike-wave burst "
+    "from normal ones with an AUROC above 0.9 at each seed, and the perplexity of the codes "
+    "is above an eighth of the codebook",
     eeg,
     trial,
     _holds,

@@ -55,7 +55,7 @@ recipe = Recipe(
     stages=stages,
     read=read_groups,
     differences=(
-        "figures played by two synthetic instruments, for speech in Ainu and related languages",
-        "TERA and a linear probe of classes, for wav2vec fine-tuned to transcribe",
+        "clips of two synthetic instruments instead of speech in Ainu and related languages",
+        "TERA and a linear probe of classes instead of wav2vec fine-tuned to transcribe",
     ),
 )

@@ -74,7 +74,7 @@ recipe = Recipe(
     published=PAPER,
     build=build,
     differences=(
-        "short synthetic tones, for speech",
-        "a linear map rebuilds frames, for two layers; spans of frames do not overlap",
+        "short synthetic tones instead of speech",
+        "a linear map rebuilds frames instead of two layers; spans of frames do not overlap",
     ),
 )

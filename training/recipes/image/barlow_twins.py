@@ -63,6 +63,7 @@ recipe = Recipe(
     build=build,
     differences=(
         *SMALL_IMAGES,
-        "a projector of two layers, for three, and one rate for weights, biases and norm gains",
+        "a projector of two layers instead of three",
+        "one rate for weights, biases and norm gains",
     ),
 )

@@ -54,7 +54,7 @@ recipe = Recipe(
     published=PAPER,
     build=build,
     differences=(
-        "digits painted in synthetic styles, for photographs, sketches and paintings",
+        "digits painted in synthetic styles instead of photographs, sketches and paintings",
         "with SimCLR alone, and without colour changes common to a batch",
     ),
 )

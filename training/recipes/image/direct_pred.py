@@ -65,5 +65,5 @@ recipe = Recipe(
     settings=SMALL,
     published=PAPER,
     build=build,
-    differences=(*SMALL_IMAGES, "AdamW, for SGD"),
+    differences=(*SMALL_IMAGES, "AdamW instead of SGD"),
 )

@@ -68,7 +68,8 @@ recipe = Recipe(
     build=build,
     stages=stages,
     differences=(
-        "a denoising autoencoder of small digits, for masked autoencoders of photographs and text",
-        "a linear map between student and teacher, for none; one round of self-distillation",
+        "a denoising autoencoder of digits instead of masked autoencoders of photographs and text",
+        "a linear map between student and teacher, which the paper does not have",
+        "one round of self-distillation",
     ),
 )

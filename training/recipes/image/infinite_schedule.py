@@ -77,8 +77,8 @@ recipe = Recipe(
     published=PAPER,
     build=build,
     differences=(
-        "SimCLR on digits, upright and turned, for MAE and language models on large corpora",
-        "the anneal ends at its floor; as printed, the formula would not reach it",
+        "SimCLR on digits, upright and turned, instead of MAE and language models on large corpora",
+        "the anneal ends at its floor, which the printed formula does not reach",
         "no gain of the anneal over a constant rate is shown: the interval of seeds includes zero",
     ),
 )

@@ -67,7 +67,7 @@ recipe = Recipe(
     published=PAPER,
     build=build,
     differences=(
-        "small grey digits and affine, erasing and noise views, for CIFAR and photographs",
-        "AdamW, for SGD; quarter turns alone, no orders of colours",
+        "small grey digits with affine, erasing and noise views instead of CIFAR and photographs",
+        "AdamW instead of SGD; quarter turns only, no permutations of colours",
     ),
 )

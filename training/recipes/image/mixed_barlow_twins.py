@@ -58,5 +58,9 @@ recipe = Recipe(
     settings=SMALL,
     published=PAPER,
     build=build,
-    differences=(*SMALL_IMAGES, "a projector of two layers, for three; AdamW, for Adam"),
+    differences=(
+        *SMALL_IMAGES,
+        "a projector of two layers instead of three",
+        "AdamW instead of Adam",
+    ),
 )

@@ -71,7 +71,8 @@ recipe = Recipe(
     build=build,
     differences=(
         *SMALL_IMAGES,
-        "both views are queries, without shuffled batch norm; a projector of two layers, for one",
-        "AdamW with a cosine, for SGD with a rate that falls in steps",
+        "both views are queries, without shuffled batch norm",
+        "a projector of two layers instead of one",
+        "AdamW with a cosine instead of SGD with a rate that falls in steps",
     ),
 )

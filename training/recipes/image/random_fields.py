@@ -61,7 +61,7 @@ recipe = Recipe(
     published=PAPER,
     build=build,
     differences=(
-        "small grey digits, on which fields bend but do not recolour, for ImageNet",
-        "noise is the only other change between two views, for crops, flips and colour changes",
+        "small grey digits instead of ImageNet: fields bend them and do not recolour",
+        "noise as the only other difference of views instead of crops, flips and colour changes",
     ),
 )

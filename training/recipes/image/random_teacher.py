@@ -68,5 +68,8 @@ recipe = Recipe(
     settings=SMALL,
     published=PAPER,
     build=build,
-    differences=("small grey digits, for CIFAR; a rate that falls, for a constant one",),
+    differences=(
+        "small grey digits instead of CIFAR",
+        "a rate that falls instead of a constant one",
+    ),
 )

@@ -62,7 +62,8 @@ recipe = Recipe(
     build=build,
     stages=stages,
     differences=(
-        "small grey digits, for ImageNet; ranks of embeddings, for the projector's outputs",
-        "a small grid over Barlow Twins, for larger sweeps of five methods",
+        "small grey digits instead of ImageNet",
+        "ranks of embeddings instead of the projector's outputs",
+        "a small grid over Barlow Twins instead of larger sweeps of five methods",
     ),
 )

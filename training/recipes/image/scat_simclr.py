@@ -67,8 +67,8 @@ recipe = Recipe(
     published=PAPER,
     build=build,
     differences=(
-        "small grey digits and affine, erasing and noise views, for STL-10 and CIFAR",
-        "eight angles and one residual block, for sixteen and eight or more",
-        "one turn of the unchanged image, for all turns of its views",
+        "small grey digits with affine, erasing and noise views instead of STL-10 and CIFAR",
+        "eight angles and one residual block instead of sixteen and eight or more",
+        "one rotation of the unchanged image instead of all rotations of its views",
     ),
 )

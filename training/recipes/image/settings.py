@@ -14,8 +14,8 @@ from ...views.image import ImageView, ViewName, named_view
 
 IMAGENET = 1_281_167  # training images
 SMALL_IMAGES = (
-    "small grey digits and affine, erasing and noise views, for photographs and their colour views",
-    "the projector sees a linear map of the pooled features at unit length, for the features",
+    "small grey digits with affine, erasing and noise views instead of photographs in colour",
+    "the projector sees a linear map of the pooled features at unit length instead of the features",
 )
 """Where the recipes on digits differ from papers on photographs."""
 

@@ -71,7 +71,8 @@ recipe = Recipe(
     stages=stages,
     differences=(
         *SMALL_IMAGES,
-        "three convolutions, a quarter as wide in the student, for ResNets with selective kernels",
-        "the teacher is not distilled into itself first; fine-tuning with AdamW, for LARS",
+        "three convolutions, the student's a quarter as wide, instead of selective-kernel ResNets",
+        "the teacher is not distilled into itself first",
+        "fine-tuning with AdamW instead of LARS",
     ),
 )

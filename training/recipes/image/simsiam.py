@@ -61,7 +61,7 @@ recipe = Recipe(
     build=build,
     differences=(
         *SMALL_IMAGES,
-        "AdamW with one rate for all, for SGD with a constant rate for the predictor",
-        "a projector of two layers, for three, and no batch norm after the projection",
+        "AdamW with one rate for all instead of SGD with a constant rate for the predictor",
+        "a projector of two layers instead of three, and no batch norm after the projection",
     ),
 )

@@ -70,8 +70,9 @@ recipe = Recipe(
     published=PAPER,
     build=build,
     differences=(
-        "small grey digits and affine, erasing and noise views, for photographs",
-        "contrast of the mean of patches, for a class token; one weight decay, without clipping",
-        "both parts of the loss are means over the two views, for sums",
+        "small grey digits with affine, erasing and noise views instead of photographs",
+        "contrast of the mean of patches instead of a class token",
+        "one weight decay, without clipping",
+        "both parts of the loss are means over the two views instead of sums",
     ),
 )

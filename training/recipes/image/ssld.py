@@ -62,7 +62,7 @@ recipe = Recipe(
     build=build,
     stages=stages,
     differences=(
-        "small grey digits, all of which teach, for ImageNet and four million chosen images",
+        "small grey digits, all used, instead of ImageNet and four million chosen images",
         "a teacher pretrained as SimCLRv2's and fine-tuned on few labels",
         "one run at one rate, without the shorter one after it",
     ),

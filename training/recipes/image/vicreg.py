@@ -62,5 +62,5 @@ recipe = Recipe(
     settings=SMALL,
     published=PAPER,
     build=build,
-    differences=(*SMALL_IMAGES, "a projector of two layers, for three"),
+    differences=(*SMALL_IMAGES, "a projector of two layers instead of three"),
 )

@@ -82,8 +82,8 @@ recipe = Recipe(
     build=build,
     read=unlabelled,
     differences=(
-        "molecules of a grammar, for a billion real ones",
+        "synthetic molecules instead of a billion real ones",
         "learned positions in addition to rotary ones; random features are drawn once and kept",
-        "AdamW, for LAMB, and no dropout",
+        "AdamW instead of LAMB, and no dropout",
     ),
 )

@@ -84,10 +84,10 @@ recipe = Recipe(
     build=build,
     read=partial(read_objects, names=ORDER),
     differences=(
-        "simulated stars, for those of ASAS-SN and LAMOST",
-        "light curves folded on their period that begin anywhere, for random crops in time",
-        "softmax attention over windows of samples, for ProbSparse attention, which draws keys",
+        "simulated stars instead of those of ASAS-SN and LAMOST",
+        "light curves folded on their period, from a random phase, instead of random crops in time",
+        "softmax attention over windows of samples instead of ProbSparse attention",
         "Mahalanobis distances to centroids in addition to the paper's cosines",
-        "AdamW at half a cosine without dropout, for a rate that follows plateaus",
+        "AdamW with half a cosine and no dropout instead of a rate that falls at plateaus",
     ),
 )

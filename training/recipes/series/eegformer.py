@@ -73,8 +73,9 @@ recipe = Recipe(
     published=PAPER,
     build=build,
     differences=(
-        "one channel of synthetic EEG, for the Temple University corpus",
-        "a token is a window of samples of all channels, for the spectrum of one",
-        "codes that fall idle begin again from a state; the surprise of codes is ours",
+        "one channel of synthetic EEG instead of the Temple University corpus",
+        "a token is a window of samples of all channels instead of the spectrum of one",
+        "unused codes are restarted from a state",
+        "the surprise of codes is not in the paper",
     ),
 )

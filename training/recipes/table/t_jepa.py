@@ -88,7 +88,7 @@ recipe = Recipe(
     published=PAPER,
     build=build,
     differences=(
-        "the embedding is the mean of the features' states, for all of them in a row",
-        "the trained encoder is probed, for its slowly moving copy; no dropout",
+        "the embedding is the mean of the features' states instead of their concatenation",
+        "the trained encoder is probed instead of its moving average; no dropout",
     ),
 )

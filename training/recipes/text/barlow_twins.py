@@ -51,5 +51,5 @@ recipe = Recipe(
     settings=SMALL,
     published=PAPER,
     build=build,
-    differences=(*IMAGES_TO_TEXTS, "a projector of two layers, for three"),
+    differences=(*IMAGES_TO_TEXTS, "a projector of two layers instead of three"),
 )

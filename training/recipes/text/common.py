@@ -15,8 +15,8 @@ from ...optimisers import parameter_groups
 from ...text_data import TextData
 
 IMAGES_TO_TEXTS = (
-    "the views are a docstring's summary and its body, for two distortions of an image",
-    "a small token transformer, for ResNet-50; AdamW, for LARS",
+    "the views are a docstring's summary and its body instead of two distortions of an image",
+    "a small token transformer instead of ResNet-50; AdamW instead of LARS",
 )
 
 
