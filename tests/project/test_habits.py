@@ -39,6 +39,14 @@ def test_the_workflow_runs_targets_of_make() -> None:
     assert {re.fullmatch(r"make (\w+)( [A-Z]+=\w+)*", step)[1] for step in steps} <= targets  # type: ignore[index]
 
 
+def test_contributing_names_the_pythons_of_the_workflow() -> None:
+    matrix = parsed(ROOT / ".github/workflows/ci.yml")["jobs"]["test"]["strategy"]["matrix"]
+    first, *_, last = matrix["python-version"]
+
+    page = " ".join((ROOT / "CONTRIBUTING.md").read_text("utf-8").split())
+    assert f"Python {first} to {last}" in page
+
+
 def test_the_hooks_name_files_that_exist() -> None:
     hooks = parsed(ROOT / ".pre-commit-config.yaml")["repos"][0]["hooks"]
     for path in re.findall(r"tests/[\w/]+\.py", " ".join(hook["entry"] for hook in hooks)):
