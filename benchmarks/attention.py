@@ -228,11 +228,11 @@ def label(row: Mapping[str, object]) -> str:
     return f"{row['variant']}{native}"
 
 
-def summary(found: Sequence[Mapping[str, object]]) -> dict[str, object]:
+def summary(rows: Sequence[Mapping[str, object]]) -> dict[str, object]:
     """Say from which length on each variant is the faster, and by how much."""
-    ms = {(label(row), row["length"]): float(str(row["p50_ms"])) for row in found}
-    lengths = sorted({int(str(row["length"])) for row in found})
-    others = sorted({label(row) for row in found} - {"softmax_fp32"})
+    ms = {(label(row), row["length"]): float(str(row["p50_ms"])) for row in rows}
+    lengths = sorted({int(str(row["length"])) for row in rows})
+    others = sorted({label(row) for row in rows} - {"softmax_fp32"})
     speedups = {
         other: {n: round(ms["softmax_fp32", n] / ms[other, n], 2) for n in lengths}
         for other in others

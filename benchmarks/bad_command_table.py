@@ -1,4 +1,4 @@
-"""What every command says to a bad input: its exit code, its words, and what it left behind.
+"""What every command says to a bad input: its exit code, its message, and what it left behind.
 
     python -m benchmarks.bad_command_table --out benchmarks/results/bad_commands.md
 

@@ -35,7 +35,7 @@ from .support.servers import free_port, process
 AT_ONCE: Final = 4
 SETTLE_S: Final = 10.0
 SHAPE: Final = (3, 64, 64)
-PATIENCE_S: Final = 300.0
+DEADLINE_S: Final = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,13 +53,13 @@ class Server:
 
     def post(self, path: str, body: Mapping[str, Any]) -> None:
         """Send JSON, and take the whole answer."""
-        httpx.post(f"{self.url}{path}", json=body, timeout=PATIENCE_S)
+        httpx.post(f"{self.url}{path}", json=body, timeout=DEADLINE_S)
 
 
 Burst = Callable[[Server, float], None]
 
 
-def words(count: float, characters: float) -> list[str]:
+def texts_of(count: float, characters: float) -> list[str]:
     """Give that many texts of words."""
     text = "the cat sat on the mat " * max(1, int(characters / 23))
     return [f"{number} {text}" for number in range(max(1, int(count)))]
@@ -73,31 +73,31 @@ def images(count: float) -> np.ndarray:
 def long_texts(server: Server, part: float) -> None:
     """Send 200 texts of 7,000 characters by gRPC."""
     with server.client() as client:
-        client.embed(words(200 * part, 7000), model="tiny", deadline_s=PATIENCE_S)
+        client.embed(texts_of(200 * part, 7000), model="tiny", deadline_s=DEADLINE_S)
 
 
 def long_texts_by_http(server: Server, part: float) -> None:
     """Send them as OpenAI's clients do."""
-    texts = words(200 * part, 7000)
+    texts = texts_of(200 * part, 7000)
     server.post("/v1/embeddings", {"model": "tiny", "input": texts, "truncate": True})
 
 
 def one_text(server: Server, part: float) -> None:
     """Send one text of 400,000 characters."""
     with server.client() as client:
-        client.embed(words(1, 400_000 * part), model="tiny", deadline_s=PATIENCE_S)
+        client.embed(texts_of(1, 400_000 * part), model="tiny", deadline_s=DEADLINE_S)
 
 
 def many_texts(server: Server, part: float) -> None:
     """Send 500,000 texts of one character, more than a request may have."""
     with server.client() as client:
-        client.embed(["a"] * max(1, int(500_000 * part)), model="tiny", deadline_s=PATIENCE_S)
+        client.embed(["a"] * max(1, int(500_000 * part)), model="tiny", deadline_s=DEADLINE_S)
 
 
 def pixels(server: Server, part: float) -> None:
     """Send 300 images as bytes."""
     with server.client() as client:
-        client.embed(images(300 * part), model="tiny-image", deadline_s=PATIENCE_S)
+        client.embed(images(300 * part), model="tiny-image", deadline_s=DEADLINE_S)
 
 
 def numbers(server: Server, part: float) -> None:
@@ -112,7 +112,7 @@ def filters(server: Server, part: float) -> None:
     """Count by a filter of 20,000 values."""
     values = [f"value {number}" for number in range(max(1, int(20_000 * part)))]
     with server.client() as client:
-        client.count("docs", filter={"about": values}, deadline_s=PATIENCE_S)
+        client.count("docs", filter={"about": values}, deadline_s=DEADLINE_S)
 
 
 BURSTS: Final[Mapping[str, Burst]] = MappingProxyType(

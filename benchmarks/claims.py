@@ -527,9 +527,9 @@ def _verdict(row: Report) -> str:
     return "holds" if row["holds"] else "built, effect not shown here"
 
 
-def _ran(row: Report, words: str) -> str:
+def _ran(row: Report, what: str) -> str:
     count = len(row["seeds"])
-    return f"{words} ({count} seed{'s' * (count > 1)}, {row['minutes']:.1f} minutes):"
+    return f"{what} ({count} seed{'s' * (count > 1)}, {row['minutes']:.1f} minutes):"
 
 
 def _figures(figures: Report) -> str:

@@ -108,14 +108,14 @@ def standardiser(rows: Floats) -> Callable[[Floats], Floats]:
     """Give what brings the columns of these rows to mean 0 and variance 1."""
     mean, spread = rows.mean(axis=0), rows.std(axis=0)
     spread[spread == 0] = 1
-    return lambda given: ((given - mean) / spread).astype(np.float32)
+    return lambda values: ((values - mean) / spread).astype(np.float32)
 
 
-def line(found: dict[str, Any]) -> str:
+def line(figures: dict[str, Any]) -> str:
     """Say a table's figures in a line."""
     return "; ".join(
         f"{metric}: "
-        + ", ".join(f"{name} {value['mean']:.3f}" for name, value in found[metric].items())
+        + ", ".join(f"{name} {value['mean']:.3f}" for name, value in figures[metric].items())
         for metric in METRICS
     )
 

@@ -47,27 +47,27 @@ def training(name: str, batch: int, steps: int, data: Source, *, views: bool) ->
     return replace(made, views=lambda images, _step: ((images,), (images,)))
 
 
-def flops(made: Training[Any], device: str) -> float:
+def flops(training: Training[Any], device: str) -> float:
     """Count the operations of one step's forward and backward pass."""
-    made.method.to(device)
+    training.method.to(device)
     with FlopCounterMode(display=False) as counter:
-        loss, _ = made.method.loss(made.views(made.batches(0), 0), 0)
+        loss, _ = training.method.loss(training.views(training.batches(0), 0), 0)
         torch.autograd.backward(loss)
     return float(counter.get_total_flops())
 
 
-def seconds(made: Training[Any], device: str, precision: Precision, *, compiled: bool) -> float:
+def seconds(training: Training[Any], device: str, precision: Precision, *, compiled: bool) -> float:
     """Give the time of a step, the second half of the steps alone."""
     times: list[float] = []
 
     def clocked(step: int) -> Any:
-        if device == "cuda" and step == made.steps // 2:
+        if device == "cuda" and step == training.steps // 2:
             torch.cuda.synchronize()
         times.append(time.perf_counter())
-        return made.batches(step)
+        return training.batches(step)
 
     fit(
-        replace(made, batches=clocked),
+        replace(training, batches=clocked),
         accelerator=device,
         precision=precision,
         compiled=compiled,
@@ -75,8 +75,8 @@ def seconds(made: Training[Any], device: str, precision: Precision, *, compiled:
     )
     if device == "cuda":
         torch.cuda.synchronize()
-    half = made.steps // 2
-    return (time.perf_counter() - times[half]) / (made.steps - half)
+    half = training.steps // 2
+    return (time.perf_counter() - times[half]) / (training.steps - half)
 
 
 def rows(device: str, batch: int, steps: int) -> Sequence[dict[str, Any]]:

@@ -63,9 +63,9 @@ from attar.training.samplers.labels import label_lists
 from attar.training.schedules import warmup_cosine
 from attar.training.views.image import natural
 
-Made = TypeVar("Made")
+Network = TypeVar("Network")
 
-FOUND = "accuracies.json"
+RESULTS = "accuracies.json"
 SHARES = (0.01, 0.1, 1.0)
 SIDE, CLASSES = 32, 10
 RATE = 1e-3
@@ -112,7 +112,7 @@ class Bench:
 
     def big(self, seed: int) -> TensorEncoder:
         """Make the teacher's network."""
-        return made(seed, lambda: ResNet(ResNetConfig(side=SIDE, width=self.scale.width)))
+        return built(seed, lambda: ResNet(ResNetConfig(side=SIDE, width=self.scale.width)))
 
     def small(self, seed: int) -> TensorEncoder:
         """Make the student's network: tokens, so that its attention can be binarized."""
@@ -124,13 +124,13 @@ class Bench:
                 width=width, depth=self.scale.small_depth, heads=4, hidden=2 * width, norm="pre"
             ),
         )
-        return made(seed, lambda: VitEncoder(shape))
+        return built(seed, lambda: VitEncoder(shape))
 
     def pretrained(self, seed: int) -> Siamese:
         """Pretrain the big network without labels, or take what was kept of that."""
         scale = self.scale
         encoder = self.big(seed)
-        projector = made(seed + 1, lambda: mlp(encoder.dim, 512, 512, 128))
+        projector = built(seed + 1, lambda: mlp(encoder.dim, 512, 512, 128))
         method = Siamese(encoder, projector, partial(nt_xent, temperature=0.5))
         view = natural(SIDE, colour=(0.4, 0.4, 0.4, 0.1), blur=0.0)
 
@@ -210,7 +210,7 @@ class Bench:
         found = [classify(self.data.test[part]).argmax(1) for part in rows]
         return float((np.concatenate(found) == self.data.test_labels).mean())
 
-    def told(self, classifier: Classifier) -> dict[str, float]:
+    def score(self, classifier: Classifier) -> dict[str, float]:
         """Give a classifier's accuracy."""
         return {"accuracy": accuracy(classifier.eval(), self.data)}
 
@@ -279,7 +279,7 @@ class Bench:
             }
 
 
-def made(seed: int, make: Callable[[], Made]) -> Made:
+def built(seed: int, make: Callable[[], Network]) -> Network:
     """Make a network, always the same of a seed."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -294,10 +294,10 @@ def measured(bench: Bench, seed: int, share: float) -> dict[str, dict[str, float
     pretrained = bench.pretrained(seed)
     teacher = bench.tuned(pretrained.encoder, rows, seed, pretrained.projector)
     found = {
-        "supervised small": bench.told(bench.tuned(bench.small(seed), rows, seed)),
-        "supervised big": bench.told(bench.tuned(bench.big(seed), rows, seed)),
+        "supervised small": bench.score(bench.tuned(bench.small(seed), rows, seed)),
+        "supervised big": bench.score(bench.tuned(bench.big(seed), rows, seed)),
         "SSL linear": {"accuracy": bench.linear(pretrained.encoder, rows)},
-        "SSL fine-tuned": bench.told(teacher),
+        "SSL fine-tuned": bench.score(teacher),
     }
     folder = f"{seed}/{share:g}"
     start = bench.small(seed)
@@ -305,7 +305,7 @@ def measured(bench: Bench, seed: int, share: float) -> dict[str, dict[str, float
         name: bench.distilled(teacher, seed, f"{folder}/{name}", objective, start)
         for name, objective in (("KD", soft_labels), ("JS", jensen_shannon))
     }
-    found |= {f"distilled small ({name})": bench.told(one) for name, one in students.items()}
+    found |= {f"distilled small ({name})": bench.score(one) for name, one in students.items()}
     student = students["KD"]
     found["distilled small int8"] = bench.exported(student, binarized=False)
     hashed = copy.deepcopy(student)
@@ -315,21 +315,21 @@ def measured(bench: Bench, seed: int, share: float) -> dict[str, dict[str, float
     return found
 
 
-def found_in(work: Path) -> dict[tuple[int, float], Any]:
+def results_of(work: Path) -> dict[tuple[int, float], Any]:
     """Give what was measured so far, here or by another process, by seed and share."""
     return {
         (int(path.parts[-3]), float(path.parts[-2])): json.loads(path.read_text())
-        for path in sorted(work.glob(f"*/*/{FOUND}"))
+        for path in sorted(work.glob(f"*/*/{RESULTS}"))
     }
 
 
-def table(bench: Bench, kept: Mapping[tuple[int, float], Any]) -> list[dict[str, Any]]:
+def table(bench: Bench, results: Mapping[tuple[int, float], Any]) -> list[dict[str, Any]]:
     """Give a row for each road and share, over the seeds there are."""
     sizes = {"small": parameter_count(bench.small(0)), "big": parameter_count(bench.big(0))}
     rows = []
     for road, network in ROADS.items():
         for share in SHARES:
-            runs = [one[road] for (_, of), one in kept.items() if of == share]
+            runs = [one[road] for (_, of), one in results.items() if of == share]
             if not runs:
                 continue
             values = [run["accuracy"] for run in runs]
@@ -363,12 +363,12 @@ def main() -> None:
     bench = Bench(in_memory(read(arguments.data, side=None), scale.images), scale, arguments.work)
     for seed in arguments.seeds:
         for share in SHARES:
-            path = arguments.work / f"{seed}" / f"{share:g}" / FOUND
+            path = arguments.work / f"{seed}" / f"{share:g}" / RESULTS
             if not path.exists():
                 found = measured(bench, seed, share)
                 path.write_text(json.dumps(found, indent=1))
             print(seed, share, path.read_text(), flush=True)
-            kept = found_in(arguments.work)
+            kept = results_of(arguments.work)
             report = {
                 "command": "python -m benchmarks.labels --data IMAGES --out OUT"
                 + (f" --set {' '.join(arguments.changes)}" if arguments.changes else ""),

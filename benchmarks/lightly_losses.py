@@ -62,28 +62,28 @@ def unpacked(folder: Path) -> None:
 def theirs() -> dict[str, Callable[[], Loss]]:
     """Give lightly's losses with the numbers that ours have by default."""
 
-    def made(module: str, name: str, **numbers: Any) -> Any:
+    def built(module: str, name: str, **numbers: Any) -> Any:
         return getattr(importlib.import_module(f"lightly.loss.{module}"), name)(**numbers)
 
     def cosine() -> Loss:
-        loss = made("negative_cosine_similarity", "NegativeCosineSimilarity")
+        loss = built("negative_cosine_similarity", "NegativeCosineSimilarity")
         return lambda a, b: 2 + 2 * loss(a, b.detach())
 
     def prototypes() -> Loss:
-        loss = made("swav_loss", "SwaVLoss")
+        loss = built("swav_loss", "SwaVLoss")
         return lambda a, b: loss([unit(a), unit(b)], [])
 
     def centred() -> Loss:
-        loss = made(
+        loss = built(
             "dino_loss", "DINOLoss", output_dim=WIDTH, teacher_temp=SHARP, student_temp=SOFT
         ).double()
         # It compares every view of the student with the teacher's others.
         return lambda a, b: loss([a.detach(), b.detach()], [a, b])
 
     return {
-        "nt_xent": lambda: made("ntx_ent_loss", "NTXentLoss", temperature=0.1),
-        "barlow_twins": lambda: made("barlow_twins_loss", "BarlowTwinsLoss"),
-        "vicreg": lambda: made("vicreg_loss", "VICRegLoss"),
+        "nt_xent": lambda: built("ntx_ent_loss", "NTXentLoss", temperature=0.1),
+        "barlow_twins": lambda: built("barlow_twins_loss", "BarlowTwinsLoss"),
+        "vicreg": lambda: built("vicreg_loss", "VICRegLoss"),
         "swav": prototypes,
         "dino": centred,
         "cosine_alignment": cosine,

@@ -6,7 +6,7 @@
 kind, one alone and then CALLERS at once. `peak_mb` is the most that the server and its children
 hold resident from before a row until its answers are read. Rows follow each other in one server,
 each once what the last one left has gone back or SETTLE_S have passed; the last row sends one of
-each kind together. A call has PATIENCE_S; what is not answered then has been held all the same.
+each kind together. A call has DEADLINE_S; memory for a call that ends at the deadline was held too.
 `answered` and `refused` count the calls; `told` is the first refusal.
 """
 
@@ -39,7 +39,7 @@ from .attacks.counted import field, varint
 from .faults.ground import Server, served
 
 CALLERS: Final = 16
-PATIENCE_S: Final = 6.0
+DEADLINE_S: Final = 6.0
 SETTLE_S: Final = 6.0
 SETTLED: Final = 1.05  # of what was resident at the start
 SAMPLE_EVERY_S: Final = 0.02
@@ -187,7 +187,7 @@ def send(server: Server, kind: Worst) -> str:
                 f"http://127.0.0.1:{server.http_port}{kind.target}",
                 content=kind.body,
                 headers={"content-type": "application/json"},
-                timeout=PATIENCE_S,
+                timeout=DEADLINE_S,
             )
         except httpx.HTTPError as error:
             return f"{type(error).__name__}: {error}"
@@ -196,11 +196,11 @@ def send(server: Server, kind: Worst) -> str:
         try:
             if kind.target == STREAM:
                 stream: Any = to.stream_stream(kind.target)
-                for _ in stream(iter([kind.body] * 4), timeout=PATIENCE_S):
+                for _ in stream(iter([kind.body] * 4), timeout=DEADLINE_S):
                     pass
             else:
                 unary: Any = to.unary_unary(kind.target)
-                unary(kind.body, timeout=PATIENCE_S)
+                unary(kind.body, timeout=DEADLINE_S)
         except grpc.RpcError as refused:
             why: Any = refused
             return f"{why.code().name} {why.details()}"
@@ -215,11 +215,11 @@ def channel(server: Server) -> Iterator[grpc.Channel]:
         yield to
 
 
-def told_limits(server: Server) -> dict[str, int]:
+def published_limits(server: Server) -> dict[str, int]:
     """The limits as Info tells them."""
     with channel(server) as to:
         ask: Any = to.unary_unary("/attar.v1.Info/GetInfo")
-        info = info_pb2.GetInfoResponse.FromString(ask(b"", timeout=PATIENCE_S))
+        info = info_pb2.GetInfoResponse.FromString(ask(b"", timeout=DEADLINE_S))
     return {one.name: getattr(info.limits, one.name) for one in info.limits.DESCRIPTOR.fields}
 
 
@@ -234,7 +234,7 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="attar-limits-") as folder,
         served(Path(folder), arguments.bundle) as server,
     ):
-        limits = told_limits(server)
+        limits = published_limits(server)
         idle_mb = server.rss_mb
         kinds = list(worst(arguments.bundle))
         for sent in [*([kind] * callers for kind in kinds for callers in (1, CALLERS)), kinds]:
@@ -246,7 +246,7 @@ def main() -> None:
         "machine": describe(),
         "model": Bundle.open(arguments.bundle).manifest.name,
         "limits": limits,
-        "patience_s": PATIENCE_S,
+        "patience_s": DEADLINE_S,
         "idle_mb": idle_mb,
         "peak_mb": max(row.peak_mb for row in rows),
         "rows": [asdict(row) for row in rows],

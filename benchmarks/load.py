@@ -20,7 +20,7 @@ from typing import Any
 import grpc
 import numpy as np
 
-PATIENCE = 60.0  # seconds that one answer may take
+DEADLINE_S = 60.0  # seconds that one answer may take
 
 Ask = Callable[[bytes], Awaitable[bytes]]
 
@@ -166,16 +166,16 @@ async def asking(address: Address) -> AsyncIterator[Ask]:
             yield pool.ask
 
 
-async def answers(address: Address, requests: Sequence[bytes], *, clients: int) -> list[bytes]:
+async def responses(address: Address, requests: Sequence[bytes], *, clients: int) -> list[bytes]:
     """Send each request once, in order, by so many clients, and give every answer."""
     found: list[bytes] = [b""] * len(requests)
     async with asking(address) as ask:
-        places = iter(range(len(requests)))
+        indices = iter(range(len(requests)))
 
         async def client() -> None:
-            for place in places:
-                async with asyncio.timeout(PATIENCE):
-                    found[place] = await ask(requests[place])
+            for index in indices:
+                async with asyncio.timeout(DEADLINE_S):
+                    found[index] = await ask(requests[index])
 
         await asyncio.gather(*(client() for _ in range(clients)))
     return found
@@ -223,7 +223,7 @@ async def opened(
 
 async def _one(ask: Ask, request: bytes, seen: Seen, *, due: float) -> None:
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(DEADLINE_S):
             await ask(request)
     except (OSError, EOFError, TimeoutError, Refused, grpc.aio.AioRpcError) as error:
         seen.failed.append(repr(error)[:300])

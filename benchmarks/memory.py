@@ -31,7 +31,7 @@ from attar.bundle import Bundle
 from attar.host import describe
 from attar.v1 import embedding_pb2
 
-from .load import Address, answers
+from .load import Address, responses
 from .processes import Cores, Running, attar_command, half_of_the_cores, running
 from .traces import minilm, texts
 
@@ -51,7 +51,7 @@ def serving(bundle: Path, cores: Cores) -> Iterator[tuple[Running, Address, floa
             server.wait_until((scratch / "ready").exists)
             port = int((scratch / "ready").read_text("utf-8"))
             address = Address(port=port, path=EMBED, grpc=True)
-            asyncio.run(answers(address, [request(["a first text"])], clients=1))
+            asyncio.run(responses(address, [request(["a first text"])], clients=1))
             yield server, address, server.wait_until(lambda: True)
 
 
@@ -69,7 +69,7 @@ def starts(bundle: Path, cores: Cores, warm_up: Sequence[bytes]) -> dict[str, An
         with serving(bundle, cores) as (server, address, seconds):
             ready.append(seconds)
             loaded.append(server.rss_mb())
-            asyncio.run(answers(address, warm_up, clients=CLIENTS))
+            asyncio.run(responses(address, warm_up, clients=CLIENTS))
             warm.append(server.rss_mb())
     return {
         "starts": STARTS,
@@ -111,9 +111,9 @@ async def hour(
                 ask: Any = channel.unary_unary(address.path)
                 renewed = time.perf_counter() + EVERY_S
                 while time.perf_counter() < min(end, renewed):
-                    message, patience = next(coming)
+                    message, deadline = next(coming)
                     try:
-                        await ask(message, timeout=patience or 60)
+                        await ask(message, timeout=deadline or 60)
                         done["answered"] += 1
                     except grpc.aio.AioRpcError as error:
                         done[error.code().name.lower()] += 1

@@ -35,7 +35,7 @@ from attar.bundle import Bundle
 from attar.host import describe
 from attar.v1 import embedding_pb2
 
-from .load import Address, answers
+from .load import Address, responses
 from .processes import Cores, Running, attar_command, half_of_the_cores, running
 from .traces import LONGEST, minilm, texts, word_vectors
 
@@ -134,7 +134,7 @@ def server_cpu_s(server: Running, address: Address, trace: Sequence[str], shape:
         message.texts.values.extend(trace[start : start + size])
         requests.append(message.SerializeToString())
     before = server.cpu_s()
-    given = asyncio.run(answers(address, requests, clients=clients))
+    given = asyncio.run(responses(address, requests, clients=clients))
     spent = server.cpu_s() - before
     for answer in given:
         for item in embedding_pb2.EmbedResponse.FromString(answer).items:

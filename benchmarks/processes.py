@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-PATIENCE = 180  # seconds until a server answers
+DEADLINE_S = 180  # seconds until a server answers
 TELLING_NOBODY = {
     "DO_NOT_TRACK": "1",
     "HF_HUB_OFFLINE": "1",
@@ -75,18 +75,18 @@ class Running:
                 total += one.memory_info().rss
         return round(total / 1e6, 1)
 
-    def last_words(self) -> str:
+    def last_line(self) -> str:
         """Give the end of what it printed."""
         lines = self._log.read_text("utf-8", errors="replace").strip().splitlines()
         return next((line for line in reversed(lines) if line.strip()), "it said nothing")
 
-    def wait_until(self, answers: Callable[[], bool]) -> float:
+    def wait_until(self, condition: Callable[[], bool]) -> float:
         """Wait until it answers; give the seconds since it started, or raise RuntimeError."""
-        while not answers():
+        while not condition():
             if self.process.poll() is not None:
-                raise RuntimeError(f"it ended when started: {self.last_words()}")
-            if time.time() > psutil.Process(self.process.pid).create_time() + PATIENCE:
-                raise RuntimeError(f"no answer in {PATIENCE} s: {self.last_words()}")
+                raise RuntimeError(f"it ended when started: {self.last_line()}")
+            if time.time() > psutil.Process(self.process.pid).create_time() + DEADLINE_S:
+                raise RuntimeError(f"no answer in {DEADLINE_S} s: {self.last_line()}")
             time.sleep(0.005)
         return float(time.time() - psutil.Process(self.process.pid).create_time())
 

@@ -48,7 +48,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "triton.json"
 PYTRITON = "nvidia-pytriton==0.7.0"
 TOLERANCE = 1e-5
-PATIENCE = 90  # seconds until a model is ready
+DEADLINE_S = 90  # seconds until a model is ready
 CALLERS, SINGLES = 16, 64
 
 STAND_IN = '''"""The graph of this folder, run by ONNX Runtime in Triton's Python backend."""
@@ -187,7 +187,7 @@ def proven(bundle: Path, folder: Path, python: Path, *, device: str) -> dict[str
 def engine(bundle: Path, url: str, texts: list[str]) -> dict[str, Any]:
     """Let attar's server use this one: its host step and this one's graph give attar's numbers."""
     opened = Bundle.open(bundle)
-    there = remote(opened, url, timeout_s=PATIENCE).embed(texts)
+    there = remote(opened, url, timeout_s=DEADLINE_S).embed(texts)
     here = attar.load(bundle, variant=opened.manifest.reference).embed(texts)
     return {"texts": len(texts), "difference": furthest(there.vectors, here.vectors)}
 
@@ -224,9 +224,9 @@ def ask(client: Any, model: str, texts: Sequence[str | bytes]) -> dict[str, Any]
     return {name: answer.as_numpy(name) for name in names}
 
 
-def furthest(found: Any, expected: Any) -> float:
+def furthest(actual: Any, expected: Any) -> float:
     """Give the largest difference between two arrays' numbers."""
-    return float(np.abs(found - expected).max())
+    return float(np.abs(actual - expected).max())
 
 
 def concurrent(client: Any, model: str, encoder: attar.Encoder, texts: list[str]) -> dict[str, Any]:
@@ -290,7 +290,7 @@ def serving(python: Path, repository: Path, models: list[str]) -> Iterator[tuple
         client = triton.InferenceServerClient(f"127.0.0.1:{port}")
         try:
             while not ready(client, models):
-                if process.poll() is not None or time.monotonic() > started + PATIENCE:
+                if process.poll() is not None or time.monotonic() > started + DEADLINE_S:
                     sys.exit(f"tritonserver did not start:\n{log.read_text('utf-8')[-4000:]}")
                 time.sleep(0.2)
             yield client, f"127.0.0.1:{port}", time.monotonic() - started

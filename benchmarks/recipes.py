@@ -114,7 +114,7 @@ def summed(figures: Figures) -> dict[str, Any]:
     return found
 
 
-def kept(path: Path) -> Mapping[str, dict[str, Any]]:
+def saved_rows(path: Path) -> Mapping[str, dict[str, Any]]:
     """Give the rows of an earlier run, by recipe."""
     if not path.exists():
         return {}
@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     rows = {}
-    earlier = kept(arguments.out)
+    earlier = saved_rows(arguments.out)
     for name, recipe in catalogue().items():
         declared = about(name, recipe, claim_of(name))
         row = earlier.get(name, {})

@@ -46,7 +46,7 @@ from attar.host import describe
 from attar.v1 import embedding_pb2
 
 from .environments import environment, run
-from .load import Address, Seen, again_and_again, answers, closed, opened
+from .load import Address, Seen, again_and_again, closed, opened, responses
 from .processes import Cores, Running, attar_command, half_of_the_cores, running
 from .traces import ROOT, minilm, minilm_folder, texts
 
@@ -122,8 +122,8 @@ def attar_grpc(variant: str) -> Served:
         message.texts.values.append(text)
         return message.SerializeToString()
 
-    def decode(answer: bytes) -> Vector:
-        response = embedding_pb2.EmbedResponse.FromString(answer)
+    def decode(data: bytes) -> Vector:
+        response = embedding_pb2.EmbedResponse.FromString(data)
         return np.asarray(wire.from_tensor(response.embeddings)[0], np.float32)
 
     return Served(
@@ -403,9 +403,9 @@ def measure(served: Served, world: World, trace: Sequence[str], seconds: float) 
         cwd=world.scratch,
     ) as server:
         found["seconds_to_first_answer"] = round(
-            server.wait_until(lambda: answers_to(served, world, requests[0])), 2
+            server.wait_until(lambda: is_ready(served, world, requests[0])), 2
         )
-        given = asyncio.run(answers(served.address(world), requests[:CHECKED], clients=8))
+        given = asyncio.run(responses(served.address(world), requests[:CHECKED], clients=8))
         found["vectors"] = np.stack([served.decode(answer) for answer in given])
         server.hold()
         found["loads"] = list(loads(served, world, server, requests, seconds))
@@ -413,10 +413,10 @@ def measure(served: Served, world: World, trace: Sequence[str], seconds: float) 
     return found
 
 
-def answers_to(served: Served, world: World, request: bytes) -> bool:
+def is_ready(served: Served, world: World, request: bytes) -> bool:
     """Say whether a server answers yet."""
     try:
-        asyncio.run(answers(served.address(world), [request], clients=1))
+        asyncio.run(responses(served.address(world), [request], clients=1))
     except Exception:  # noqa: BLE001 -- whatever it is, it is no answer
         time.sleep(0.1)
         return False
@@ -441,7 +441,7 @@ def loads(
             "loop": "closed",
             "clients": clients,
             "requests_per_second": round(rate, 1),
-            **told(seen, server, busy),
+            **measured(seen, server, busy),
         }
     if not best:  # so slow that nothing was answered in any measurement's time
         return
@@ -453,11 +453,11 @@ def loads(
         "clients": None,
         "offered_per_second": round(SHARE * best, 1),
         "requests_per_second": round(len(seen.took) / seconds, 1),
-        **told(seen, server, busy),
+        **measured(seen, server, busy),
     }
 
 
-def told(seen: Seen, server: Running, busy: float) -> Row:
+def measured(seen: Seen, server: Running, busy: float) -> Row:
     """Give what every row has."""
     return {
         **seen.percentiles(),
@@ -478,9 +478,9 @@ def reference(trace: Sequence[str], folder: Path) -> Vector:
     return vectors
 
 
-def cosines(given: Vector, exact: Vector) -> Row:
+def cosines(vectors: Vector, exact: Vector) -> Row:
     """Compare answers with the reference."""
-    a, b = (m.astype(np.float64) for m in (given, exact))
+    a, b = (m.astype(np.float64) for m in (vectors, exact))
     found = (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
     return {
         "cosine_mean": round(float(found.mean()), 6),

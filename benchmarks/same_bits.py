@@ -29,7 +29,7 @@ RECIPES: Final = ("text/simclr", "image/byol", "image/swav", "table/t_jepa", "au
 STEPS: Final = 20
 TEXTS: Final = tuple(f"text {i}: the {i * 7 % 13}th of the {i * 5 % 11} words" for i in range(200))
 ENCODINGS: Final = ("f32", "int8", "binary")
-PATIENCE_S: Final = 60
+DEADLINE_S: Final = 60
 COMMAND: Final = (sys.executable, "-m", "attar.cli.main")
 
 
@@ -62,7 +62,7 @@ def exported(encoder: Path, bundle: Path) -> dict[str, str]:
     return {path.relative_to(bundle).as_posix(): digest(path) for path in paths}
 
 
-def answered(bundle: Path, folder: Path) -> dict[str, str]:
+def responses_digest(bundle: Path, folder: Path) -> dict[str, str]:
     """Serve a bundle; give the digests of what comes back for the texts, in each encoding."""
     ready = folder / "ready"
     command = [*COMMAND, "serve", bundle, "--port=0", "--http-port=off", "--metrics-port=off"]
@@ -70,7 +70,7 @@ def answered(bundle: Path, folder: Path) -> dict[str, str]:
     command.append("--variant=fp32")  # which one is the fastest changes from run to run
     with subprocess.Popen(list(map(str, command))) as server:
         try:
-            end = time.monotonic() + PATIENCE_S
+            end = time.monotonic() + DEADLINE_S
             while not ready.exists() and time.monotonic() < end and server.poll() is None:
                 time.sleep(0.05)
             with Client(f"127.0.0.1:{int(ready.read_text('utf-8'))}") as client:
@@ -90,7 +90,7 @@ def measured() -> dict[str, Any]:
         weights = trained(folder)
         bundle = folder / "text.attar"
         files = exported(folder / RECIPES[0], bundle)
-        return {"weights": weights, "bundle": files, "answers": answered(bundle, folder)}
+        return {"weights": weights, "bundle": files, "answers": responses_digest(bundle, folder)}
 
 
 def main() -> None:

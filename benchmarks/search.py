@@ -46,8 +46,8 @@ WIDE = 1000  # neighbours from which an engine without filters picks
 NAME = "vectors"
 
 Vectors = NDArray[np.float32]
-Found = list[list[int]]
-Search = Callable[[Vectors, bool], Found]  # (n, dims) queries, filtered or not: ids, best first
+Ids = list[list[int]]
+Search = Callable[[Vectors, bool], Ids]  # (n, dims) queries, filtered or not: ids, best first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +86,7 @@ def make(points: int, queries: int) -> Data:
 def measure(search: Search, data: Data, *, filtered: bool, seconds: float) -> dict[str, float]:
     """Ask one query at a time, every query at least once, for at least so long."""
     search(data.queries[:10], filtered)  # warms up
-    found: Found = []
+    found: Ids = []
     asked, start = 0, time.perf_counter()
     while asked < len(data.queries) or time.perf_counter() - start < seconds:
         query = asked % len(data.queries)
@@ -101,11 +101,11 @@ def measure(search: Search, data: Data, *, filtered: bool, seconds: float) -> di
     }
 
 
-def recall(found: Found, data: Data, filtered: bool) -> float:
+def recall(results: Ids, data: Data, filtered: bool) -> float:
     """Give the share of the right answers that were found."""
     best = data.best[filtered]
     return round(
-        sum(len({*ids} & right) for ids, right in zip(found, best, strict=True))
+        sum(len({*ids} & right) for ids, right in zip(results, best, strict=True))
         / (LIMIT * len(best)),
         4,
     )
@@ -130,7 +130,7 @@ def edge_rows(data: Data, seconds: float) -> Iterator[dict[str, object]]:
     match = edge.FieldCondition(key="group", match=edge.MatchAny([str(GROUP)]))
     where = edge.Filter(must=[match])
 
-    def search(queries: Vectors, filtered: bool) -> Found:
+    def search(queries: Vectors, filtered: bool) -> Ids:
         return [
             [
                 int(str(point.id))
@@ -184,9 +184,9 @@ def faiss_rows(data: Data, seconds: float) -> Iterator[dict[str, object]]:
     plain = faiss.SearchParametersHNSW(efSearch=ASKING)
     only = faiss.SearchParametersHNSW(efSearch=ASKING, sel=faiss.IDSelectorBatch(chosen))
 
-    def search(queries: Vectors, filtered: bool) -> Found:
+    def search(queries: Vectors, filtered: bool) -> Ids:
         ids = index.search(queries, LIMIT, params=only if filtered else plain)[1]
-        found: Found = ids.tolist()
+        found: Ids = ids.tolist()
         return found
 
     yield from rows_of("faiss, HNSW", search, data, seconds, inserts_per_second=rate)
@@ -210,8 +210,8 @@ def usearch_rows(data: Data, seconds: float) -> Iterator[dict[str, object]]:
         index.add(np.arange(first, first + len(rows)), rows, threads=1)
     rate = round(len(data.vectors) / (time.perf_counter() - start), 1)
 
-    def search(queries: Vectors, filtered: bool) -> Found:
-        found: Found = []
+    def search(queries: Vectors, filtered: bool) -> Ids:
+        found: Ids = []
         for query in queries:
             keys = index.search(query, WIDE if filtered else LIMIT, threads=1).keys.tolist()
             found.append([k for k in keys if k % GROUPS == GROUP][:LIMIT] if filtered else keys)
@@ -289,7 +289,7 @@ def attar_rows(
             client.upsert(NAME, ids, vectors=some, fingerprint=space, payloads=payloads)
         rate = round(len(data.vectors) / (time.perf_counter() - start), 1)
 
-        def search(queries: Vectors, filtered: bool) -> Found:
+        def search(queries: Vectors, filtered: bool) -> Ids:
             where = {"group": GROUP} if filtered else None
             found = client.search(
                 NAME,

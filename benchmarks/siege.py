@@ -40,7 +40,7 @@ from attar.errors import AttarError
 from attar.host import describe
 from attar.v1 import collections_pb2, embedding_pb2, item_pb2
 
-from .faults.ground import words
+from .faults.ground import unique_texts
 from .hostile import fuzz
 from .processes import Cores, Running, attar_command, half_of_the_cores, running
 from .support.bundles import tiny_bundle
@@ -108,7 +108,7 @@ async def long_texts(ports: Ports, draw: random.Random) -> None:
 
 async def full_requests(ports: Ports, __: random.Random) -> None:
     """Send as many items as one request may have, and leave before the answer half of the time."""
-    message = embedding_pb2.EmbedRequest(texts=item_pb2.Texts(values=words(2048)))
+    message = embedding_pb2.EmbedRequest(texts=item_pb2.Texts(values=unique_texts(2048)))
     async with grpc.aio.insecure_channel(f"127.0.0.1:{ports['grpc']}") as channel:
         for patience_s in (0.02, 60):
             with suppress(grpc.aio.AioRpcError):
@@ -326,7 +326,7 @@ def besiege(cores: Cores, *, seconds: float, quiet_s: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         bundle = tiny_bundle(folder / "tiny.attar")
-        texts = words(64)
+        texts = unique_texts(64)
         vectors = attar.load(bundle, threads=1).embed(texts).vectors
         http, metrics = free_port(), free_port()
         command = attar_command(

@@ -71,10 +71,10 @@ def scores_of_torch() -> dict[str, float]:
     return evaluate(lambda items, _role: embed_in_torch(trained().encoder, items))
 
 
-def assert_scores_equal(given: Mapping[str, float], expected: Mapping[str, float]) -> None:
+def assert_scores_equal(rows: Mapping[str, float], expected: Mapping[str, float]) -> None:
     """Hold ranks to equality, and RankMe, which is no rank, to float32."""
-    assert {name: given[name] for name in RETRIEVAL} == {name: expected[name] for name in RETRIEVAL}
-    assert given["rankme"] == pytest.approx(expected["rankme"], rel=1e-4)
+    assert {name: rows[name] for name in RETRIEVAL} == {name: expected[name] for name in RETRIEVAL}
+    assert rows["rankme"] == pytest.approx(expected["rankme"], rel=1e-4)
 
 
 def test_the_encoder_has_something_to_lose() -> None:

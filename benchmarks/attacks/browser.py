@@ -19,7 +19,7 @@ from attar import Client
 from attar.v1 import models_pb2, models_pb2_grpc
 
 from ..faults.ground import served
-from ..hostile.http import GOOD, Answer, get, request, send
+from ..hostile.http import GOOD, Reply, get, request, send
 from ..support.bundles import tiny_bundle
 from . import h2
 from .ground import Attack, Attacked, Outcome, attacked
@@ -206,7 +206,7 @@ def _issue(authority: trustme.CA, cert: Path, key: Path, *, half: bool = False) 
 
 def _refused(server: Attacked, sent: Iterable[bytes], *, statuses: set[int]) -> Outcome:
     address = ("127.0.0.1", server.server.http_port)
-    answers: list[Answer] = [send(address, one) for one in sent]
+    answers: list[Reply] = [send(address, one) for one in sent]
     seen = {answer.status for answer in answers}
     readable = [answer for answer in answers if "access-control-allow-origin" in answer.headers]
     held = seen == statuses and not readable and _is_loaded(server)

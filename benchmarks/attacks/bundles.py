@@ -30,7 +30,7 @@ from .ground import Attack, Attacked, Outcome, attacked
 
 WATCH_S: Final = 0.2
 TIMEOUT_S: Final = 6.0  # of a trial, in which an honest one ends on a busy machine too
-PATIENCE_S: Final = 60.0
+DEADLINE_S: Final = 60.0
 MEMORY_BYTES: Final = 2**29  # of a trial; the server and it are killed above 1 GB
 SECRET: Final = "honest:infer:k" + "0" * 40
 
@@ -175,7 +175,7 @@ def deadly_trials(folder: Path) -> Outcome:
         good.rename(models / "good.attar")
         ready = _until(lambda: "READY" in _states(client, "good"))
         told = _until(lambda: _refused(client) == 4)
-        reasons = {line.reason for line in client.models(deadline_s=PATIENCE_S) if line.reason}
+        reasons = {line.reason for line in client.models(deadline_s=DEADLINE_S) if line.reason}
         return server.outcome(
             held=ready and told and len(reasons) == 4,
             note=f"{_refused(client)} of 4 refused, a good one beside them served: {ready}",
@@ -202,7 +202,7 @@ def archives(folder: Path) -> Outcome:
         told = _until(lambda: _refused(client) == len(ARCHIVES))
         tiny_bundle(models / ".good", name="good").rename(models / "good.attar")
         ready = _until(lambda: "READY" in _states(client, "good"))
-        longest = max(len(line.name) for line in client.models(deadline_s=PATIENCE_S))
+        longest = max(len(line.name) for line in client.models(deadline_s=DEADLINE_S))
         return server.outcome(
             held=told and ready and longest < 200,
             note=f"{_refused(client)} of {len(ARCHIVES)} refused; a good one after them: {ready}",
@@ -236,12 +236,12 @@ def ending_while_loading(folder: Path) -> Outcome:
         loading = _until(lambda: bool(_trials(server)))
         variants = "refused"
         with suppress(AttarError):
-            client.set_variant("tiny", "fp32", deadline_s=PATIENCE_S)
+            client.set_variant("tiny", "fp32", deadline_s=DEADLINE_S)
             variants = "changed"
         server.stop()  # the honest caller's calls would be refused, rightly
         outcome = server.outcome(held=True, note="", others=False)
         children = psutil.Process(server.server.process.pid).children(recursive=True)
-        code = server.server.end(patience_s=20)
+        code = server.server.end(timeout_s=20)
         _, left = psutil.wait_procs(children, timeout=5)
         return replace(
             outcome,
@@ -258,7 +258,7 @@ def unloading_while_loading(folder: Path) -> Outcome:
             ENDLESS(models / "bad.attar")
             held.append(_until(lambda: bool(_trials(server))))
             if name == "unloaded":
-                client.unload_model("bad", deadline_s=PATIENCE_S)
+                client.unload_model("bad", deadline_s=DEADLINE_S)
             else:
                 shutil.rmtree(models / "bad.attar")
             held.append(_until(lambda: not _trials(server)))
@@ -314,7 +314,7 @@ def named_at_start(folder: Path) -> Outcome:
                 capture_output=True,
                 text=True,
                 check=False,
-                timeout=PATIENCE_S,
+                timeout=DEADLINE_S,
             )
             told = ran.stderr.strip().splitlines()
             lines.append((ran.returncode, told[-1] if told else "", "Traceback" in ran.stderr))
@@ -332,12 +332,12 @@ def watching(folder: Path, *arguments: object) -> Iterator[tuple[Attacked, Clien
     """Run a server of a tiny bundle that watches a folder; gives it, a client and the folder."""
     models = folder / "models"
     models.mkdir(exist_ok=True)
-    patience = () if "--load-timeout-s" in arguments else ("--load-timeout-s", TIMEOUT_S)
+    deadline = () if "--load-timeout-s" in arguments else ("--load-timeout-s", TIMEOUT_S)
     with (
         attacked(
             folder,
             *("--model-repository", models, "--watch-s", WATCH_S),
-            *("--load-memory-bytes", MEMORY_BYTES, *patience, *arguments),
+            *("--load-memory-bytes", MEMORY_BYTES, *deadline, *arguments),
         ) as server,
         Client(server.server.target) as client,
     ):
@@ -373,7 +373,7 @@ def _zip(path: Path, files: Mapping[str, bytes], manifest: Any, compression: int
 
 def _until(holds: Callable[[], bool]) -> bool:
     """Wait until something holds; tells whether it did in time."""
-    ends = time.monotonic() + PATIENCE_S
+    ends = time.monotonic() + DEADLINE_S
     while time.monotonic() < ends:
         if holds():
             return True
@@ -382,11 +382,11 @@ def _until(holds: Callable[[], bool]) -> bool:
 
 
 def _states(client: Client, name: str) -> set[str]:
-    return {line.state for line in client.models(deadline_s=PATIENCE_S) if line.name == name}
+    return {line.state for line in client.models(deadline_s=DEADLINE_S) if line.name == name}
 
 
 def _refused(client: Client) -> int:
-    lines = client.models(deadline_s=PATIENCE_S)
+    lines = client.models(deadline_s=DEADLINE_S)
     return sum(line.state == "UNAVAILABLE" and bool(line.reason) for line in lines)
 
 

@@ -22,7 +22,7 @@ VALUES: Final = 3_900_000
 POINTS: Final = 1000
 DIMS: Final = 16
 LEAVERS: Final = 24
-PATIENCE_S: Final = 60.0
+DEADLINE_S: Final = 60.0
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def _reached(folder: Path) -> Iterator[tuple[Attacked, Any, Client]]:
         yield server, collections_pb2_grpc.CollectionsStub(channel), client
 
 
-def _told(call: Any, request: Any, timeout_s: float = PATIENCE_S) -> str:
+def _status(call: Any, request: Any, timeout_s: float = DEADLINE_S) -> str:
     try:
         call(request, timeout=timeout_s)
     except grpc.RpcError as error:
@@ -51,7 +51,7 @@ def large_filter(folder: Path) -> Outcome:
     given = Struct()
     given.fields["k"].list_value.MergeFromString(b"\x0a\x02\x20\x01" * VALUES)
     with _reached(folder) as (server, stub, _):
-        said = _told(stub.Count, col.CountRequest(collection="none", filter=given))
+        said = _status(stub.Count, col.CountRequest(collection="none", filter=given))
         return server.outcome(held=said.startswith("INVALID_ARGUMENT"), note=said)
 
 
@@ -63,7 +63,7 @@ def many_filters(folder: Path) -> Outcome:
         filter=wire.to_struct({"k": [*range(400)]}),
     )
     with _reached(folder) as (server, stub, _):
-        said = _told(stub.SearchBatch, col.SearchBatchRequest(searches=[one] * 2048))
+        said = _status(stub.SearchBatch, col.SearchBatchRequest(searches=[one] * 2048))
         return server.outcome(held=said.startswith("INVALID_ARGUMENT"), note=said)
 
 
@@ -79,7 +79,7 @@ def long_key(folder: Path) -> Outcome:
     )
     with _reached(folder) as (server, stub, client):
         client.create_collection("docs")
-        said = _told(stub.Upsert, request)
+        said = _status(stub.Upsert, request)
         return server.outcome(held="max_payload_" in said, note=said)
 
 
@@ -95,7 +95,7 @@ def many_values(folder: Path) -> Outcome:
     )
     with _reached(folder) as (server, stub, client):
         client.create_collection("docs")
-        said = _told(stub.Upsert, request)
+        said = _status(stub.Upsert, request)
         return server.outcome(held="max_payload_values" in said, note=said)
 
 
@@ -131,7 +131,7 @@ def amplified_search(folder: Path) -> Outcome:
                     vectors=_vectors(queries),
                     fingerprint=fingerprint,
                     limit=1000,
-                    deadline_s=PATIENCE_S,
+                    deadline_s=DEADLINE_S,
                 )
             except InvalidInput as error:
                 told.append(str(error))
@@ -154,12 +154,12 @@ def searches_of_those_who_left(folder: Path) -> Outcome:
             with_payload=True,
         )
         began = time.monotonic()
-        stub.Search(request, timeout=PATIENCE_S)
+        stub.Search(request, timeout=DEADLINE_S)
         one_s = time.monotonic() - began
         left = [stub.Search.future(request, timeout=0.3) for _ in range(LEAVERS)]
         codes = Counter(call.code().name for call in left)
         began = time.monotonic()
-        found = client.search("docs", ["cat"], limit=1, deadline_s=PATIENCE_S)
+        found = client.search("docs", ["cat"], limit=1, deadline_s=DEADLINE_S)
         waited_s = time.monotonic() - began
         return server.outcome(
             held=len(found[0]) == 1 and waited_s < LEAVERS * one_s / 4,

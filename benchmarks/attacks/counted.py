@@ -26,7 +26,7 @@ BYTES: Final = 15 * 2**20  # of a request; the server takes 16 MiB
 ITEMS: Final = 150_000_000
 GROWTH_MB: Final = 350.0  # a request and what it is made into; red teams saw 600 and more
 AT_ONCE: Final = 12
-PATIENCE_S: Final = 180.0  # 36 requests of 16 MB take 60 s where others have the processors
+DEADLINE_S: Final = 180.0  # 36 requests of 16 MB take 60 s where others have the processors
 EMBED: Final = "attar.v1.Embedding/Embed"
 INFER: Final = "inference.GRPCInferenceService/ModelInfer"
 _UNLIMITED: Final = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
@@ -34,12 +34,12 @@ _UNLIMITED: Final = [("grpc.max_send_message_length", -1), ("grpc.max_receive_me
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A request, and words of what must come back: of a refusal, or "" where it is answered."""
+    """A request, and text that must come back: of a refusal, or "" where it is answered."""
 
     name: str
     target: str  # an RPC, or a path
     body: bytes
-    words: str
+    message: str
     headers: tuple[tuple[str, str], ...] = ()
 
 
@@ -50,7 +50,7 @@ def refusals(folder: Path, probes: Iterator[Probe]) -> Outcome:
         for probe in probes:
             count += 1
             came = sent(server, probe)
-            if not (probe.words in came if probe.words else came == ""):
+            if not (probe.message in came if probe.message else came == ""):
                 wrong.append(f"{probe.name}: {came[:200]!r}")
         growth_mb = server.peak_mb - before
         told = f"{count - len(wrong)} of {count} came back as they should, +{growth_mb:.0f} MB"
@@ -66,13 +66,13 @@ def sent(server: Attacked, probe: Probe) -> str:
             f"http://127.0.0.1:{server.server.http_port}{probe.target}",
             content=probe.body,
             headers={"content-type": "application/json", **dict(probe.headers)},
-            timeout=PATIENCE_S,
+            timeout=DEADLINE_S,
         )
         return "" if answer.status_code == 200 else f"{answer.status_code} {answer.text[:500]}"
     with grpc.insecure_channel(server.server.target, options=_UNLIMITED) as channel:
         call: Any = channel.unary_unary(f"/{probe.target}")
         try:
-            answered: bytes = call(probe.body, timeout=PATIENCE_S)
+            answered: bytes = call(probe.body, timeout=DEADLINE_S)
         except grpc.RpcError as refused:
             error: Any = refused
             return f"{error.code().name} {error.details()}"
@@ -169,14 +169,14 @@ def _json() -> Iterator[Probe]:
     ):
         count = BYTES // (len(element) + 1)
         many = b"[" + (element + b",") * count + element + b"]"
-        words = "more values than max_json_values, 1052672"
+        message = "more values than max_json_values, 1052672"
         if openai:
             body = b'{"model":"tiny","input":' + many + b"}"
-            yield Probe(f"OpenAI's {name}", "/v1/embeddings", body, words)
+            yield Probe(f"OpenAI's {name}", "/v1/embeddings", body, message)
         else:
             tensor = b'{"name":"text","datatype":"BYTES","shape":[1],"data":' + many + b"}"
             body = b'{"inputs":[' + tensor + b"]}"
-            yield Probe(f"KServe's {name}", "/v2/models/tiny/infer", body, words)
+            yield Probe(f"KServe's {name}", "/v2/models/tiny/infer", body, message)
     keys = b",".join(b'"%x":1' % number for number in range(BYTES // 11))
     yield Probe("a million fields", "/v1/embeddings", b"{" + keys + b"}", "max_json_values")
     deep = b'{"input":' + b"[" * (BYTES // 2) + b"]" * (BYTES // 2) + b"}"
@@ -187,22 +187,22 @@ def _json() -> Iterator[Probe]:
     yield Probe("commas in texts, which are legal", "/v1/embeddings", commas.encode(), "")
 
 
-def answers_that_multiply(folder: Path) -> Outcome:
+def responses_that_multiply(folder: Path) -> Outcome:
     """Ask for more answer than a request: an output many times, ids of megabytes that come back."""
     return refusals(folder, _multiplied())
 
 
 def _multiplied() -> Iterator[Probe]:
     texts = {"name": "text", "datatype": "BYTES", "shape": [2048], "data": ["a"] * 2048}
-    for count, words in ((2, "named twice"), (700, "outputs are 700, and a request may name 8")):
+    for count, message in ((2, "named twice"), (700, "outputs are 700, and a request may name 8")):
         body = {"inputs": [texts], "outputs": [{"name": "embedding"}] * count}
         infer = json.dumps(body).encode()
-        yield Probe(f"an output {count} times", "/v2/models/tiny/infer", infer, words)
+        yield Probe(f"an output {count} times", "/v2/models/tiny/infer", infer, message)
     named = {"inputs": [{**texts, "shape": [1], "data": ["a"]}], "id": "a" * BYTES}
-    words = "more than max_name_characters, 256"
-    yield Probe("an id by REST", "/v2/models/tiny/infer", json.dumps(named).encode(), words)
+    message = "more than max_name_characters, 256"
+    yield Probe("an id by REST", "/v2/models/tiny/infer", json.dumps(named).encode(), message)
     request = emb.EmbedRequest(id="a" * BYTES, texts=itm.Texts(values=["a"]))
-    yield Probe("an id by gRPC", EMBED, request.SerializeToString(), words)
+    yield Probe("an id by gRPC", EMBED, request.SerializeToString(), message)
 
 
 def many_at_once(folder: Path) -> Outcome:
@@ -226,7 +226,7 @@ def large_bodies(folder: Path) -> Outcome:
     bodies = [json.dumps(one, ensure_ascii=False).encode() for one in (wide, numbers)]
     came = list[str]()
     with attacked(folder) as server, ThreadPoolExecutor(AT_ONCE) as pool:
-        ask = partial(_if_told_to, server.server.http_port)
+        ask = partial(_after_continue, server.server.http_port)
         for body in bodies:
             came += pool.map(ask, [body] * AT_ONCE)
         read = sum(one in ("100 400", "100 404") for one in came)
@@ -236,11 +236,11 @@ def large_bodies(folder: Path) -> Outcome:
         return server.outcome(held=held, note=note if held else f"{note}: {sorted(came)}")
 
 
-def _if_told_to(port: int, body: bytes) -> str:
+def _after_continue(port: int, body: bytes) -> str:
     """Send a body if the server says so; gives the codes that came."""
     head = "POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
     head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
-    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S) as connection:
         connection.sendall(f"{head}expect: 100-continue\r\n\r\n".encode())
         came = connection.recv(2**16)[9:12].decode()
         if came == "100":
@@ -315,7 +315,7 @@ ATTACKS: Final = (
     Attack("one item as long as a message", long_items),
     Attack("millions of items", many_items),
     Attack("JSON bombs", json_bombs),
-    Attack("answers that multiply", answers_that_multiply),
+    Attack("answers that multiply", responses_that_multiply),
     Attack("the largest requests, many at once", many_at_once),
     Attack("heads without end", heads_without_end),
     Attack("large bodies that ask whether to come", large_bodies),

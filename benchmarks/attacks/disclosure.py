@@ -157,11 +157,11 @@ def forged_lines(folder: Path) -> Outcome:
 
 
 def _outcome(
-    server: Attacked, told: list[str], secrets: tuple[str, ...], *, others: bool = True
+    server: Attacked, messages: list[str], secrets: tuple[str, ...], *, others: bool = True
 ) -> Outcome:
-    found = {leak: one for one in told for leak in leaks(one, secrets=secrets)}
+    found = {leak: one for one in messages for leak in leaks(one, secrets=secrets)}
     shown = [f"{leak!r} in {one[:300]!r}" for leak, one in list(found.items())[:4]]
-    note = f"{len(told)} answers read; {shown or 'none tells'}"
+    note = f"{len(messages)} answers read; {shown or 'none tells'}"
     return server.outcome(held=not found, note=note, others=others)
 
 
@@ -182,9 +182,9 @@ def _refusals(server: Attacked) -> Iterator[str]:
                 yield requests.send(bad, channel, docs.fingerprint).message
         stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         for one in kserve.GRPC:
-            yield _told_by(stub.ModelInfer, one.request)
+            yield _failure(stub.ModelInfer, one.request)
         for name in ("SystemSharedMemoryStatus", "TraceSetting", "LogSettings"):
-            yield _told_by(getattr(stub, name), getattr(service_pb2, f"{name}Request")())
+            yield _failure(getattr(stub, name), getattr(service_pb2, f"{name}Request")())
 
 
 def _long_over_http(server: Attacked) -> Iterator[str]:
@@ -248,7 +248,7 @@ def _long_over_grpc(server: Attacked) -> Iterator[str]:
                     if not _fill(message, field):
                         continue
                     call: Any = channel.unary_unary(f"/{service.full_name}/{method.name}")
-                    yield _told_by(call, message.SerializeToString())
+                    yield _failure(call, message.SerializeToString())
 
 
 def _fill(message: Any, field: Any) -> bool:
@@ -367,7 +367,7 @@ def _raised(call: Any) -> str:
     return ""
 
 
-def _told_by(call: Any, message: Any) -> str:
+def _failure(call: Any, message: Any) -> str:
     """All that a call says when it fails: its details and its trailers."""
     try:
         call(message, timeout=20)

@@ -80,7 +80,7 @@ def openings_killed(folder: Path) -> Outcome:
         kills, ends = 0, time.monotonic() + 2
         with ThreadPoolExecutor(1) as pool:
             while time.monotonic() < ends:
-                asked = pool.submit(_asked, client)
+                asked = pool.submit(_count, client)
                 kills += _kill_children(server.server.process.pid)
                 asked.result()
         points, met = _within(lambda: client.count(NAME, deadline_s=10), 20)
@@ -88,7 +88,7 @@ def openings_killed(folder: Path) -> Outcome:
         return server.outcome(held=points == 100, note=note)
 
 
-def _asked(client: Client) -> None:
+def _count(client: Client) -> None:
     with suppress(AttarError):
         client.count(NAME, deadline_s=1)
 
@@ -134,8 +134,8 @@ def bits_flipped(folder: Path) -> Outcome:
         _flip(draw.choice([path for path in files if path.stat().st_blocks]), draw)
     _flip(folder / "data/anomaly/detector.npz", draw)
     with attacked(folder, bundle=bundle) as under, Client(under.server.target) as client:
-        told = [_told(partial(client.count, name)) for name in names]
-        head = _told(lambda: client.score_anomaly("detector", ["the cat"]))
+        told = [_outcome(partial(client.count, name)) for name in names]
+        head = _outcome(lambda: client.score_anomaly("detector", ["the cat"]))
         good = told[0] == "50" and all("files are not as they" in each for each in told[1:])
         hidden = not any(str(folder) in each for each in (*told, head))
         note = (
@@ -152,7 +152,7 @@ def _flip(path: Path, draw: random.Random) -> None:
         file.write(bytes([int(content[at]) ^ 1 << draw.randrange(8)]))
 
 
-def _told(ask: Callable[[], object]) -> str:
+def _outcome(ask: Callable[[], object]) -> str:
     """Give the answer, or what the error says to a caller."""
     try:
         return str(ask())
@@ -174,7 +174,7 @@ def folder_spoiled(folder: Path) -> Outcome:
     with attacked(folder, bundle=bundle) as under, Client(under.server.target) as client:
         points, snapshots = client.count(NAME), len(client.snapshots(NAME))
         client.score_anomaly("detector", ["the cat"])
-        told = [_told(partial(client.count, name)) for name in spoilt]
+        told = [_outcome(partial(client.count, name)) for name in spoilt]
         held = (points, snapshots) == (4, 1) and all("is damaged" in each for each in told)
         hidden = not any(str(data) in each for each in told)
         note = f"{points} points, {snapshots} snapshot; {len(told)} damaged ones: {told[0]}"
@@ -219,7 +219,7 @@ def snapshots_tampered(folder: Path) -> Outcome:
         snapshots = folder / f"data/snapshots/{NAME}"
         _flip(snapshots / f"{kept.id}.zip", random.Random(1))
         ids = [kept.id, *(_named(snapshots, members) for members in _ZIPS)]
-        told = [_told(partial(client.restore, NAME, one, to="made")) for one in ids]
+        told = [_outcome(partial(client.restore, NAME, one, to="made")) for one in ids]
         names = [one.name for one in client.collections()]
         left = [path.name for path in (folder / "data/collections").iterdir()]
         held = names == [NAME] and sorted(left) == [".lock", NAME]
@@ -264,9 +264,9 @@ def heads_on_a_full_disk(folder: Path) -> Outcome:
         with Client(server.server.target) as client:
             texts = [f"the cat {i}" for i in range(40)]
             told = [
-                _told(lambda: client.fit_anomaly("detector", texts)),
-                _told(lambda: client.fit_classifier("classifier", texts, ["a", "b"] * 20)),
-                _told(lambda: client.create_collection(NAME)),
+                _outcome(lambda: client.fit_anomaly("detector", texts)),
+                _outcome(lambda: client.fit_classifier("classifier", texts, ["a", "b"] * 20)),
+                _outcome(lambda: client.create_collection(NAME)),
             ]
         left = [*(folder / "data/anomaly").iterdir(), *(folder / "data/classifiers").iterdir()]
         held = not left and all("are kept free" in each for each in told)
@@ -283,9 +283,9 @@ def disk_turned_read_only(folder: Path) -> Outcome:
         client.snapshot(NAME)
         with _immutable(folders):
             told = [
-                _told(partial(client.create_collection, "other")),
-                _told(partial(client.fit_anomaly, "detector", texts)),
-                _told(partial(client.snapshot, NAME)),
+                _outcome(partial(client.create_collection, "other")),
+                _outcome(partial(client.fit_anomaly, "detector", texts)),
+                _outcome(partial(client.snapshot, NAME)),
             ]
             points = client.count(NAME)
         client.create_collection("other")
@@ -320,9 +320,9 @@ def descriptors_spent(folder: Path) -> Outcome:
             had = process.rlimit(psutil.RLIMIT_NOFILE)
             process.rlimit(psutil.RLIMIT_NOFILE, (process.num_fds(), had[1]))
         told = [
-            _told(partial(client.upsert, NAME, range(4, 8), ["the cat"] * 4)),
-            _told(partial(client.create_collection, "other")),
-            _told(partial(client.snapshot, NAME)),
+            _outcome(partial(client.upsert, NAME, range(4, 8), ["the cat"] * 4)),
+            _outcome(partial(client.create_collection, "other")),
+            _outcome(partial(client.snapshot, NAME)),
         ]
         for process in (parent, *parent.children()):
             process.rlimit(psutil.RLIMIT_NOFILE, had)

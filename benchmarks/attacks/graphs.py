@@ -24,7 +24,7 @@ from ..support.keys import private_key, public_key
 from .bundles import WATCH_S, watching
 from .ground import Attack, Outcome, attacked
 
-PATIENCE_S: Final = 60.0
+DEADLINE_S: Final = 60.0
 QUICK_S: Final = 5.0  # for a check of milliseconds, on a busy machine
 SECRET: Final = b"the key of another"
 
@@ -192,7 +192,7 @@ def unsigned(folder: Path) -> Outcome:
         good = Bundle.open(tiny_bundle(models / ".d", name="good")).sign(ours).path
         good.rename(models / "d.attar")
         reasons = _reasons(client, 3)
-        client.load_model("good", deadline_s=PATIENCE_S)
+        client.load_model("good", deadline_s=DEADLINE_S)
         return server.outcome(
             held=len(reasons) == 3 and all("signed" in each for each in reasons),
             note=f"{len(reasons)} of 3 refused, and a signed one served",
@@ -234,11 +234,11 @@ def _refused_by_a_server(folder: Path, graphs: Mapping[str, bytes]) -> tuple[lis
 
 def _reasons(client: Client, count: int) -> list[str]:
     """Give why models are not served, once there are so many."""
-    ends = time.monotonic() + PATIENCE_S
+    ends = time.monotonic() + DEADLINE_S
     reasons: list[str] = []
     while len(reasons) < count and time.monotonic() < ends:
         time.sleep(0.05)
-        lines = client.models(deadline_s=PATIENCE_S)
+        lines = client.models(deadline_s=DEADLINE_S)
         reasons = [one.reason for one in lines if one.state == "UNAVAILABLE" and one.reason]
     return reasons
 

@@ -30,7 +30,7 @@ from ..support.bundles import tiny_bundle
 CAP_MB: Final = 1000.0  # of memory; the server is killed above it
 SAMPLE_EVERY_S: Final = 0.03
 CALL_EVERY_S: Final = 0.01
-PATIENCE_S: Final = 60.0  # of the honest caller, for one call
+DEADLINE_S: Final = 60.0  # of the honest caller, for one call
 HONEST: Final = "the cat sat on the mat"
 
 
@@ -129,7 +129,7 @@ class Attacked:
             while not self._stop.wait(CALL_EVERY_S):
                 began = time.perf_counter()
                 try:
-                    embedded = client.embed([HONEST], model=self._model, deadline_s=PATIENCE_S)
+                    embedded = client.embed([HONEST], model=self._model, deadline_s=DEADLINE_S)
                 except AttarError as error:
                     self.failures.append(f"{type(error).__name__}: {error}")
                     continue

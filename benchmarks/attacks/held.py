@@ -41,7 +41,7 @@ MAX_UNTAKEN_BYTES: Final = 64 * 2**20
 MAX_SMALL_BYTES: Final = 500  # two answers of one item
 GROWTH_MB: Final = 200.0  # of a server that holds half of them, each of their bytes twice
 SOON_S: Final = 1.0  # as the timeouts of a server that must show in a test that they end things
-PATIENCE_S: Final = 20.0
+DEADLINE_S: Final = 20.0
 MANY_STREAMS: Final = 28  # of 32: what one address reaches
 LONG: Final = b"x" * 16_000_000  # nearly max_message_bytes; no message of ours
 POUR_S: Final = 4.0
@@ -68,7 +68,7 @@ def infer_request(texts: Sequence[str]) -> bytes:
 
 def until(true: Callable[[], bool]) -> bool:
     """Wait until something is so, and tell whether it came to be."""
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + DEADLINE_S
     while not true():
         if time.monotonic() > end:
             return False
@@ -102,7 +102,7 @@ def streams_of_many_connections(folder: Path, *, connections: int, each: int) ->
         taken = until(lambda: server.server.metrics()["attar_streams"] >= MANY_STREAMS)
         client = stack.enter_context(Client(server.server.target))
         answered, refused = 0, 0
-        while not answered and refused < PATIENCE_S:
+        while not answered and refused < DEADLINE_S:
             try:
                 answered += len(list(client.embed_stream([[HONEST]], model="tiny")))
             except Overloaded:
@@ -114,7 +114,7 @@ def streams_of_many_connections(folder: Path, *, connections: int, each: int) ->
         )
 
 
-def answers_not_taken(path: str, request: bytes, folder: Path, *, calls: int = 200) -> Outcome:
+def responses_not_read(path: str, request: bytes, folder: Path, *, calls: int = 200) -> Outcome:
     """Ask for 3 MB by 6 kB, again and again, with a window of 0."""
     with _dear(folder) as server, Connection(server.server.port, window=0) as connection:
         before = server.peak_mb
@@ -163,7 +163,7 @@ def ended_in_time(folder: Path) -> Outcome:
         )
 
 
-def http_answers_not_taken(folder: Path) -> Outcome:
+def http_responses_not_read(folder: Path) -> Outcome:
     """Ask 100 times over HTTP, from another address, and read nothing."""
     body = json.dumps({"model": "tiny", "input": TEXTS}).encode()
     with _dear(folder) as server, ExitStack() as stack:
@@ -181,7 +181,7 @@ def byte_by_byte(folder: Path) -> Outcome:
     bundle = tiny_bundle(folder / "dear.attar", dim=32)
     with attacked(folder, *slow, bundle=bundle) as server, _http(server, taken=1024) as taker:
         taker.sendall(_post(body))
-        end = time.monotonic() + PATIENCE_S
+        end = time.monotonic() + DEADLINE_S
         cut = False
         while not cut and time.monotonic() < end:
             time.sleep(0.05)
@@ -223,7 +223,7 @@ def whole_messages(path: str, folder: Path) -> Outcome:
     ):
         before = server.peak_mb
         ask: Any = channel.unary_unary(path)
-        calls = [ask.future(LONG, timeout=PATIENCE_S) for _ in range(64)]
+        calls = [ask.future(LONG, timeout=DEADLINE_S) for _ in range(64)]
         codes = {call.code().name for call in calls}
         growth_mb = server.peak_mb - before
         return server.outcome(
@@ -277,12 +277,12 @@ def half_handshakes(folder: Path) -> Outcome:
         ]
         for peer in peers:
             peer.sendall(b"\x16\x03\x01\x02\x00")
-            peer.settimeout(PATIENCE_S)
+            peer.settimeout(DEADLINE_S)
         closed = sum(_is_closed(peer) for peer in peers)
         context = ssl.create_default_context()
         authority.configure_trust(context)
         url = f"https://127.0.0.1:{server.server.http_port}/livez"
-        alive = httpx.get(url, verify=context, timeout=PATIENCE_S).status_code == 200
+        alive = httpx.get(url, verify=context, timeout=DEADLINE_S).status_code == 200
         return server.outcome(
             held=alive and closed == len(peers),
             note=f"{closed} of {len(peers)} were closed; HTTP answers",
@@ -360,7 +360,7 @@ def http_connections(folder: Path) -> Outcome:
         return server.outcome(held=statuses == {200}, note=f"another address got {statuses}")
 
 
-def http_places(folder: Path) -> Outcome:
+def http_slots(folder: Path) -> Outcome:
     """Hold every place that one address gets, by half a body each."""
     few = ("--max-concurrent-requests", 20)
     half = _post(b'{"model": "tiny", "input": "a"}')[:-5]
@@ -385,7 +385,7 @@ def _http(server: Attacked, *, taken: int = 2**16) -> socket.socket:
 def _connected(port: int, *, taken: int = 2**16) -> socket.socket:
     peer = socket.socket()
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, taken)
-    peer.settimeout(PATIENCE_S)
+    peer.settimeout(DEADLINE_S)
     peer.bind((ELSEWHERE, 0))
     peer.connect(("127.0.0.1", port))
     return peer
@@ -411,7 +411,7 @@ def _post(body: bytes) -> bytes:
 def _status_over_http(server: Attacked) -> int:
     url = f"http://127.0.0.1:{server.server.http_port}/v1/embeddings"
     asked = {"model": "tiny", "input": "the cat"}
-    return httpx.post(url, json=asked, timeout=PATIENCE_S).status_code
+    return httpx.post(url, json=asked, timeout=DEADLINE_S).status_code
 
 
 def _is_closed(peer: socket.socket) -> bool:
@@ -436,8 +436,8 @@ ATTACKS: Final = (
         partial(streams_of_many_connections, connections=40, each=1),
     ),
     Attack("520 that watch health", partial(silent_streams, WATCH, sent=message(b""))),
-    Attack("answers not taken", partial(answers_not_taken, EMBED, embed_request(TEXTS))),
-    Attack("answers of KServe not taken", partial(answers_not_taken, INFER, infer_request(TEXTS))),
+    Attack("answers not taken", partial(responses_not_read, EMBED, embed_request(TEXTS))),
+    Attack("answers of KServe not taken", partial(responses_not_read, INFER, infer_request(TEXTS))),
     Attack(
         "answers on streams not taken",
         partial(stream_not_taken, EMBED_STREAM, embed_request(TEXTS)),
@@ -447,7 +447,7 @@ ATTACKS: Final = (
         partial(stream_not_taken, INFER_STREAM, infer_request(TEXTS)),
     ),
     Attack("answers not taken in time", ended_in_time),
-    Attack("answers over HTTP not taken", http_answers_not_taken),
+    Attack("answers over HTTP not taken", http_responses_not_read),
     Attack("an answer taken byte by byte", byte_by_byte),
     Attack("calls without a message", partial(half_calls, b"")),
     Attack("calls with half a message", partial(half_calls, embed_request(["a"])[:7])),
@@ -488,5 +488,5 @@ ATTACKS: Final = (
     Attack("2,000 connections to HTTP", partial(idle_connections, http=True)),
     Attack("600 connections to gRPC of 400 descriptors", descriptors_of_others),
     Attack("all connections of one address", http_connections),
-    Attack("all places of one address", http_places),
+    Attack("all places of one address", http_slots),
 )

@@ -54,12 +54,12 @@ class Spaces:
             wrong += not right
         return wrong
 
-    def foreign_hits(self, answer: Any) -> int:
+    def foreign_hits(self, response: Any) -> int:
         """Count the hits that an answer has in the first collection's space, which had no point."""
-        if not isinstance(answer, collections_pb2.SearchResponse):
+        if not isinstance(response, collections_pb2.SearchResponse):
             return 0
-        hits = sum(len(result.hits) for result in answer.results)
-        return hits if self.names[answer.fingerprint] == "one" else 0
+        hits = sum(len(result.hits) for result in response.results)
+        return hits if self.names[response.fingerprint] == "one" else 0
 
 
 @contextmanager

@@ -18,7 +18,7 @@ S = TypeVar("S", bound=Hashable)
 class Done:
     """One call: what was asked, what it came to, and when it began and ended (ns, one clock)."""
 
-    asked: tuple[Hashable, ...]
+    request: tuple[Hashable, ...]
     result: Hashable
     began_ns: int
     ended_ns: int

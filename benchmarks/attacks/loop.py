@@ -39,7 +39,7 @@ from ..support.bundles import WORDS
 from .ground import Attack, Outcome, attacked
 
 ITEMS: Final = 2048
-PATIENCE_S: Final = 120.0
+DEADLINE_S: Final = 120.0
 HANG_MS: Final = 5000.0  # nothing that waits for its turn on a busy machine waits so long
 _IN_16_MIB: Final = 5_500_000  # numbers of JSON, and texts of no letter
 
@@ -63,7 +63,7 @@ class Served:
         sent = {"content-type": "application/json"} | {
             name.replace("_", "-"): value for name, value in headers.items()
         }
-        return httpx.post(url, content=body, headers=sent, timeout=PATIENCE_S).status_code
+        return httpx.post(url, content=body, headers=sent, timeout=DEADLINE_S).status_code
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +78,9 @@ class Longest:
     copied: bool = False
 
 
-def _texts(words: int = 12) -> list[str]:
+def _texts(length: int = 12) -> list[str]:
     draw = np.random.default_rng(0)
-    return [" ".join(draw.choice(WORDS, words)) for _ in range(ITEMS)]
+    return [" ".join(draw.choice(WORDS, length)) for _ in range(ITEMS)]
 
 
 def _refused(call: Callable[[], object], code: str) -> bool:
@@ -92,7 +92,7 @@ def _refused(call: Callable[[], object], code: str) -> bool:
 
 
 def _embed(request: embedding_pb2.EmbedRequest, served: Served) -> bool:
-    answer = embedding_pb2_grpc.EmbeddingStub(served.channel).Embed(request, timeout=PATIENCE_S)
+    answer = embedding_pb2_grpc.EmbeddingStub(served.channel).Embed(request, timeout=DEADLINE_S)
     return len(answer.items) == ITEMS
 
 
@@ -115,13 +115,13 @@ def _embed_empty_texts(served: Served) -> bool:
     stub = embedding_pb2_grpc.EmbeddingStub(served.channel)
     texts = item_pb2.Texts(values=[""] * _IN_16_MIB)
     request = embedding_pb2.EmbedRequest(texts=texts)
-    return _refused(lambda: stub.Embed(request, timeout=PATIENCE_S), "INVALID_ARGUMENT")
+    return _refused(lambda: stub.Embed(request, timeout=DEADLINE_S), "INVALID_ARGUMENT")
 
 
 def _embed_stream(served: Served) -> bool:
     stub = embedding_pb2_grpc.EmbeddingStub(served.channel)
     request = embedding_pb2.EmbedRequest(texts=item_pb2.Texts(values=_texts()))
-    answers = list(stub.EmbedStream(iter([request] * 3), timeout=PATIENCE_S))
+    answers = list(stub.EmbedStream(iter([request] * 3), timeout=DEADLINE_S))
     return [len(answer.items) for answer in answers] == [ITEMS] * 3
 
 
@@ -135,7 +135,7 @@ def _kserve(served: Served, *, raw: bool) -> bool:
     else:
         tensor.contents.bytes_contents.extend(texts)
     stub = service_pb2_grpc.GRPCInferenceServiceStub(served.channel)
-    answer = stub.ModelInfer(request, timeout=PATIENCE_S)
+    answer = stub.ModelInfer(request, timeout=DEADLINE_S)
     return bool(answer.outputs[0].shape[0] == ITEMS)
 
 
@@ -152,8 +152,8 @@ def _rest(served: Served, *, raw: bool) -> bool:
     return served.post("/v2/models/tiny/infer", front + behind, **sizes) == 200
 
 
-def _openai(served: Served, *, given: object, status: int = 200, form: str = "float") -> bool:
-    body = {"model": "tiny", "input": given, "truncate": True, "encoding_format": form}
+def _openai(served: Served, *, items: object, status: int = 200, form: str = "float") -> bool:
+    body = {"model": "tiny", "input": items, "truncate": True, "encoding_format": form}
     return served.post("/v1/embeddings", json.dumps(body).encode()) == status
 
 
@@ -161,8 +161,8 @@ def _collections(served: Served) -> tuple[Any, str]:
     """The stub, and the fingerprint of a collection that is there from the first call on."""
     stub = collections_pb2_grpc.CollectionsStub(served.channel)
     with contextlib.suppress(grpc.RpcError):  # it is there
-        stub.Create(collections_pb2.CreateCollectionRequest(name="notes"), timeout=PATIENCE_S)
-    info = stub.Get(collections_pb2.GetCollectionRequest(name="notes"), timeout=PATIENCE_S)
+        stub.Create(collections_pb2.CreateCollectionRequest(name="notes"), timeout=DEADLINE_S)
+    info = stub.Get(collections_pb2.GetCollectionRequest(name="notes"), timeout=DEADLINE_S)
     return stub, info.fingerprint
 
 
@@ -179,14 +179,14 @@ def _upsert(served: Served, *, embedded: bool = True, values: int = 50) -> bool:
         request.vectors.CopyFrom(wire.to_tensor(vectors))
     else:
         request.texts.values.extend(_texts())
-    return len(stub.Upsert(request, timeout=PATIENCE_S).items) == ITEMS
+    return len(stub.Upsert(request, timeout=DEADLINE_S).items) == ITEMS
 
 
 def _stored(served: Served) -> tuple[Any, str]:
     """The same, with points in the collection."""
     stub, fingerprint = _collections(served)
     count = collections_pb2.CountRequest(collection="notes")
-    if stub.Count(count, timeout=PATIENCE_S).points < ITEMS:
+    if stub.Count(count, timeout=DEADLINE_S).points < ITEMS:
         _upsert(served)
     return stub, fingerprint
 
@@ -201,7 +201,7 @@ def _search(served: Served, *, queries: int, limit: int) -> bool:
         limit=limit,
         with_payload=True,
     )
-    answer = stub.Search(request, timeout=PATIENCE_S)
+    answer = stub.Search(request, timeout=DEADLINE_S)
     return [len(one.hits) for one in answer.results] == [limit] * queries
 
 
@@ -211,20 +211,20 @@ def _search_batch(served: Served) -> bool:
         collection="notes", texts=item_pb2.Texts(values=["the cat"]), limit=3
     )
     request = collections_pb2.SearchBatchRequest(searches=[search] * 300)
-    return len(stub.SearchBatch(request, timeout=PATIENCE_S).results) == 300
+    return len(stub.SearchBatch(request, timeout=DEADLINE_S).results) == 300
 
 
 def _scroll(served: Served) -> bool:
     stub, _ = _stored(served)
     request = collections_pb2.ScrollRequest(collection="notes", limit=ITEMS, with_vectors=True)
-    return len(stub.Scroll(request, timeout=PATIENCE_S).ids) == ITEMS
+    return len(stub.Scroll(request, timeout=DEADLINE_S).ids) == ITEMS
 
 
 def _delete(served: Served) -> bool:
     stub, _ = _collections(served)
     ids = [wire.to_id(number) for number in range(ITEMS)]
     request = collections_pb2.DeletePointsRequest(collection="notes", ids=ids)
-    stub.DeletePoints(request, timeout=PATIENCE_S)
+    stub.DeletePoints(request, timeout=DEADLINE_S)
     return True
 
 
@@ -236,7 +236,7 @@ def _filter(served: Served) -> bool:
     entry = _field(1, _field(1, b"k") + _field(2, listed))
     message = _field(1, b"notes") + _field(2, entry)
     count: Any = served.channel.unary_unary("/attar.v1.Collections/Count")
-    return _refused(lambda: count(message, timeout=PATIENCE_S), "INVALID_ARGUMENT")
+    return _refused(lambda: count(message, timeout=DEADLINE_S), "INVALID_ARGUMENT")
 
 
 def _field(number: int, content: bytes) -> bytes:
@@ -252,10 +252,10 @@ def _classify(served: Served) -> bool:
     texts = item_pb2.Texts(values=_texts())
     labels = [f"label {number % 2}" for number in range(ITEMS)]
     fit = classification_pb2.FitClassifierRequest(name="kinds", texts=texts, labels=labels)
-    stub.Fit(fit, timeout=PATIENCE_S)
+    stub.Fit(fit, timeout=DEADLINE_S)
     request = classification_pb2.PredictRequest(name="kinds", texts=texts)
-    predicted = stub.Predict(request, timeout=PATIENCE_S)
-    stub.Delete(classification_pb2.DeleteClassifierRequest(name="kinds"), timeout=PATIENCE_S)
+    predicted = stub.Predict(request, timeout=DEADLINE_S)
+    stub.Delete(classification_pb2.DeleteClassifierRequest(name="kinds"), timeout=DEADLINE_S)
     return len(predicted.labels) == ITEMS
 
 
@@ -263,9 +263,9 @@ def _detect(served: Served) -> bool:
     stub = anomaly_pb2_grpc.AnomalyStub(served.channel)
     texts = item_pb2.Texts(values=_texts())
     fit = anomaly_pb2.FitDetectorRequest(name="odd", texts=texts)
-    stub.Fit(fit, timeout=PATIENCE_S)
-    scored = stub.Score(anomaly_pb2.ScoreRequest(name="odd", texts=texts), timeout=PATIENCE_S)
-    stub.Delete(anomaly_pb2.DeleteDetectorRequest(name="odd"), timeout=PATIENCE_S)
+    stub.Fit(fit, timeout=DEADLINE_S)
+    scored = stub.Score(anomaly_pb2.ScoreRequest(name="odd", texts=texts), timeout=DEADLINE_S)
+    stub.Delete(anomaly_pb2.DeleteDetectorRequest(name="odd"), timeout=DEADLINE_S)
     return len(scored.scores) == ITEMS
 
 
@@ -279,11 +279,11 @@ LONGEST: Final = (
     Longest("2,048 texts by KServe's gRPC, typed", partial(_kserve, raw=False)),
     Longest("2,048 texts by KServe's REST, JSON", partial(_rest, raw=False)),
     Longest("2,048 texts by KServe's REST, binary", partial(_rest, raw=True)),
-    Longest("2,048 texts by OpenAI's route", partial(_openai, given=_texts())),
+    Longest("2,048 texts by OpenAI's route", partial(_openai, items=_texts())),
     Longest(
-        "2,048 texts by OpenAI's route, base64", partial(_openai, given=_texts(), form="base64")
+        "2,048 texts by OpenAI's route, base64", partial(_openai, items=_texts(), form="base64")
     ),
-    Longest("millions of token ids in JSON", partial(_openai, given=[4] * _IN_16_MIB, status=400)),
+    Longest("millions of token ids in JSON", partial(_openai, items=[4] * _IN_16_MIB, status=400)),
     Longest("2,048 texts upserted", partial(_upsert, embedded=False)),
     Longest("2,048 vectors upserted, with payloads", _upsert),
     Longest("a search for a thousand hits", partial(_search, queries=4, limit=1000)),
@@ -323,7 +323,7 @@ def half_requests_to_metrics(folder: Path) -> Outcome:
     return _held_to_metrics(folder, b"GET /metrics HT")
 
 
-def answers_of_metrics_not_taken(folder: Path) -> Outcome:
+def metrics_responses_not_read(folder: Path) -> Outcome:
     """Ask 300 times for the metrics, and take nothing of them."""
     return _held_to_metrics(folder, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
 
@@ -333,11 +333,11 @@ def _held_to_metrics(folder: Path, sent: bytes) -> Outcome:
         before = _descriptors(server.server.process.pid)
         for _ in range(300):
             address = ("127.0.0.1", server.server.metrics_port)
-            held = stack.enter_context(socket.create_connection(address, timeout=PATIENCE_S))
+            held = stack.enter_context(socket.create_connection(address, timeout=DEADLINE_S))
             held.sendall(sent)
         began = time.perf_counter()
         alive = httpx.get(
-            f"http://127.0.0.1:{server.server.metrics_port}/livez", timeout=PATIENCE_S
+            f"http://127.0.0.1:{server.server.metrics_port}/livez", timeout=DEADLINE_S
         )
         took_ms = (time.perf_counter() - began) * 1e3
         more = _descriptors(server.server.process.pid) - before
@@ -348,7 +348,7 @@ def _held_to_metrics(folder: Path, sent: bytes) -> Outcome:
 
 
 def _livez(port: int) -> httpx.Response:
-    return httpx.get(f"http://127.0.0.1:{port}/livez", timeout=PATIENCE_S)
+    return httpx.get(f"http://127.0.0.1:{port}/livez", timeout=DEADLINE_S)
 
 
 def _descriptors(pid: int) -> int:
@@ -361,7 +361,7 @@ def scrapes_without_end(folder: Path) -> Outcome:
         stub = embedding_pb2_grpc.EmbeddingStub(grpc.insecure_channel(server.server.target))
         for number in range(1100):
             text = item_pb2.Texts(values=[f"the {number}"])
-            stub.Embed(embedding_pb2.EmbedRequest(texts=text), timeout=PATIENCE_S)
+            stub.Embed(embedding_pb2.EmbedRequest(texts=text), timeout=DEADLINE_S)
         times_ms, ends = [], time.monotonic() + 2
         while time.monotonic() < ends:
             began = time.perf_counter()
@@ -379,22 +379,22 @@ def health_beside_the_longest(folder: Path) -> Outcome:
     """Ask gRPC's health and /livez while 16 MiB of texts and of payloads are sent."""
     with attacked(folder) as server:
         served = Served(server.server.target, server.server.http_port)
-        times_ms = [*_asked_beside(served, server.server.metrics_port)]
+        times_ms = [*_probes_meanwhile(served, server.server.metrics_port)]
         longest = max(times_ms)
         note = f"{len(times_ms)} were asked meanwhile, the slowest took {longest:.0f} ms"
         return _unhurried(server.outcome(held=longest < HANG_MS, note=note))
 
 
-def _asked_beside(served: Served, metrics_port: int) -> Iterator[float]:
+def _probes_meanwhile(served: Served, metrics_port: int) -> Iterator[float]:
     """Give the time of each probe, in ms, until the long calls have ended."""
     health: Any = health_pb2_grpc.HealthStub(grpc.insecure_channel(served.target))
     with ThreadPoolExecutor(2) as pool:
         calls = [pool.submit(send, served) for send in (_embed_long_texts, _upsert)]
         while not all(call.done() for call in calls):
             began = time.perf_counter()
-            health.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE_S)
+            health.Check(health_pb2.HealthCheckRequest(), timeout=DEADLINE_S)
             httpx.get(
-                f"http://127.0.0.1:{metrics_port}/livez", timeout=PATIENCE_S
+                f"http://127.0.0.1:{metrics_port}/livez", timeout=DEADLINE_S
             ).raise_for_status()
             yield (time.perf_counter() - began) * 1e3
             time.sleep(0.02)
@@ -403,7 +403,7 @@ def _asked_beside(served: Served, metrics_port: int) -> Iterator[float]:
 ATTACKS: Final = (
     *(Attack(longest.name, partial(_sent_beside, longest)) for longest in LONGEST),
     Attack("300 half requests to the metrics port", half_requests_to_metrics),
-    Attack("300 answers of the metrics port that nobody takes", answers_of_metrics_not_taken),
+    Attack("300 answers of the metrics port that nobody takes", metrics_responses_not_read),
     Attack("scrapes without end", scrapes_without_end),
     Attack("probes beside the longest requests", health_beside_the_longest),
 )

@@ -55,7 +55,7 @@ def stream_of_messages(folder: Path) -> Outcome:
     ) as server:
         began = time.monotonic()
         with Client(server.server.target, key=LIMITED) as client:
-            answered = _answered(client, MESSAGES)
+            answered = _count_answers(client, MESSAGES)
         allowed = rate + rate * (time.monotonic() - began) + 1
         held = rate <= answered <= allowed
         return server.outcome(
@@ -262,15 +262,15 @@ def _all(ways: dict[str, Callable[[], bool]]) -> Iterator[bool]:
     yield from (call() for call in ways.values())
 
 
-def _answered(client: Client, messages: int) -> int:
+def _count_answers(client: Client, messages: int) -> int:
     """How many of so many messages of one stream are answered, and not refused."""
-    answered = 0
+    count = 0
     try:
         for embedded in client.embed_stream([TEXTS] * messages, partial=True):
-            answered += not any(embedded.errors)
+            count += not any(embedded.errors)
     except AttarError:
-        return answered
-    return answered
+        return count
+    return count
 
 
 def _count(server: Server) -> int:

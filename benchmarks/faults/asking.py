@@ -21,7 +21,7 @@ from attar.v1 import embedding_pb2, embedding_pb2_grpc, item_pb2
 from .ground import POISON, Server, Truth
 from .seen import Seen
 
-PATIENCE_S: Final = 100.0  # what has no answer then is lost
+DEADLINE_S: Final = 100.0  # what has no answer then is lost
 TOLERANCE: Final = 1e-5
 _SHOWN: Final = 3
 
@@ -49,16 +49,16 @@ class Judged:
             note="; ".join([note, *(f"! {one[:200]}" for one in worst)]),
         )
 
-    def answer(
-        self, answer: embedding_pb2.EmbedResponse, texts: Sequence[str], truth: Truth
+    def check(
+        self, response: embedding_pb2.EmbedResponse, texts: Sequence[str], truth: Truth
     ) -> None:
         """Judge an answer: every row in the one space that the answer names."""
-        expected = truth.get(answer.fingerprint)
-        if expected is None or len(answer.items) != len(texts):
-            self.wrong.append(f"{len(answer.items)} items of space {answer.fingerprint!r}")
+        expected = truth.get(response.fingerprint)
+        if expected is None or len(response.items) != len(texts):
+            self.wrong.append(f"{len(response.items)} items of space {response.fingerprint!r}")
             return
-        found = wire.from_tensor(answer.embeddings)
-        for text, item, row in zip(texts, answer.items, found, strict=True):
+        found = wire.from_tensor(response.embeddings)
+        for text, item, row in zip(texts, response.items, found, strict=True):
             if item.HasField("error"):
                 if POISON not in text or reason(item.error) != BackendError.reason:
                     self.wrong.append(f"item: {item.error.message}")
@@ -67,7 +67,7 @@ class Judged:
             elif POISON in text or not np.allclose(row, expected[text], rtol=0, atol=TOLERANCE):
                 self.wrong.append(f"other numbers for {text!r}")
                 return
-        self.spaces[answer.fingerprint] += 1
+        self.spaces[response.fingerprint] += 1
         self.answered += all(POISON not in text for text in texts)
 
     def failure(self, error: grpc.aio.AioRpcError, allowed: Collection[str]) -> None:
@@ -125,7 +125,7 @@ async def ask(
     *,
     model: str = "",
     allowed: Collection[str] = (),
-    timeout_s: float = PATIENCE_S,
+    timeout_s: float = DEADLINE_S,
 ) -> bool:
     """Send one request and judge what comes back; tell whether it was answered."""
     judged.requests += 1
@@ -137,13 +137,13 @@ async def ask(
         judged.failure(error, allowed)
         return False
     judged.took.append(time.perf_counter() - start)
-    judged.answer(answer, texts, truth)
+    judged.check(answer, texts, truth)
     return True
 
 
-async def settled(server: Server, *, patience_s: float = 10.0) -> bool:
+async def settled(server: Server, *, timeout_s: float = 10.0) -> bool:
     """Wait until nothing is in flight in the server; tell whether it came to that."""
-    ends = time.monotonic() + patience_s
+    ends = time.monotonic() + timeout_s
     while time.monotonic() < ends:
         if (await asyncio.to_thread(server.metrics))["attar_in_flight"] == 0:
             return True

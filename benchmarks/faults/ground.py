@@ -109,7 +109,7 @@ def harmed_bundle(path: Path, *, seed: int = 0, products: int = 0, name: str = "
     return Bundle.write(path, text_manifest(dim=_DIM, name=name), files).path
 
 
-def words(count: int, *, first: int = 0) -> list[str]:
+def unique_texts(count: int, *, first: int = 0) -> list[str]:
     """Give texts that all differ, in what the model sees too."""
     return [f"the cat sat on {' '.join(str(i))}" for i in range(first, first + count)]
 
@@ -158,15 +158,15 @@ class Server:
         rows = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
         return {name: float(value) for name, value in rows}
 
-    def end(self, *, patience_s: float = 40.0) -> int:
+    def end(self, *, timeout_s: float = 40.0) -> int:
         """Ask it to end and give its exit code; -9 where it had to be killed."""
         self.process.send_signal(signal.SIGTERM)
-        return self.ended(patience_s=patience_s)
+        return self.ended(timeout_s=timeout_s)
 
-    def ended(self, *, patience_s: float = 40.0) -> int:
+    def ended(self, *, timeout_s: float = 40.0) -> int:
         """Wait for its exit code; -9 where it had to be killed."""
         try:
-            return self.process.wait(patience_s)
+            return self.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             self.process.kill()
             return self.process.wait()
@@ -203,9 +203,9 @@ def served(
             env={**os.environ, **(environment or {})},
         )
     try:
-        patience = time.monotonic() + START_S
+        deadline = time.monotonic() + START_S
         while not ready.exists():
-            if process.poll() is not None or time.monotonic() > patience:
+            if process.poll() is not None or time.monotonic() > deadline:
                 lines = log.read_text("utf-8", errors="replace").strip().splitlines()
                 raise NotRun(f"the server does not start: {lines[-1] if lines else 'in silence'}")
             time.sleep(0.02)
@@ -225,9 +225,9 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
     with suppress(psutil.NoSuchProcess):
         children = psutil.Process(process.pid).children(recursive=True)
         process.kill()
-        patience = time.monotonic() + 20.0
+        deadline = time.monotonic() + 20.0
         while left := [child for child in children if not _ended(child)]:
-            if time.monotonic() > patience:
+            if time.monotonic() > deadline:
                 for child in left:
                     child.kill()
                 break

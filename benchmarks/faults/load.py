@@ -18,7 +18,7 @@ from attar import AsyncClient, Client
 from attar.errors import AttarError, Unavailable
 
 from .asking import Judged, ask, channel, milliseconds, settled
-from .ground import POISON, Server, Truth, harmed_bundle, served, truth, words
+from .ground import POISON, Server, Truth, harmed_bundle, served, truth, unique_texts
 from .seen import Seen
 
 _ROOM: Final = ("--max-concurrent-requests", "4096")
@@ -38,15 +38,15 @@ class Many(Protocol):
 def poison(folder: Path, *, requests: int = 1000) -> Seen:
     """One text on which the graph fails, among as many callers at once."""
     bundle = harmed_bundle(folder / "tiny.attar", products=8)  # slow enough for full batches
-    texts = words(requests - 1)
-    known = truth(bundle, texts)
+    texts = unique_texts(requests - 1)
+    expected = truth(bundle, texts)
     with served(folder, bundle, *_ROOM) as server:
         judged = Judged()
 
         async def run() -> None:
             async with channel(server) as to:
                 everybody = [*texts[: requests // 2], f"cat {POISON}", *texts[requests // 2 :]]
-                await asyncio.gather(*(ask(to, [text], known, judged) for text in everybody))
+                await asyncio.gather(*(ask(to, [text], expected, judged) for text in everybody))
 
         asyncio.run(run())
         runs = server.metrics()['attar_batch_items_count{model="tiny"}']
@@ -61,8 +61,8 @@ def poison(folder: Path, *, requests: int = 1000) -> Seen:
 def cancelled(folder: Path, *, requests: int = 1000) -> Seen:
     """A fifth of the callers leave, queued or running."""
     bundle = harmed_bundle(folder / "tiny.attar", products=12)
-    texts = words(requests)
-    known = truth(bundle, texts)
+    texts = unique_texts(requests)
+    expected = truth(bundle, texts)
     draw = random.Random(0)
     left = 0
     with served(folder, bundle, *_ROOM) as server:
@@ -71,7 +71,7 @@ def cancelled(folder: Path, *, requests: int = 1000) -> Seen:
         async def run() -> None:
             nonlocal left
             async with channel(server) as to:
-                calls = [asyncio.create_task(ask(to, [text], known, judged)) for text in texts]
+                calls = [asyncio.create_task(ask(to, [text], expected, judged)) for text in texts]
                 leaving = set(draw.sample(range(requests // 2), int(_SHARE * requests)))
                 for number, ended in enumerate(asyncio.as_completed(calls)):
                     with suppress(asyncio.CancelledError):
@@ -81,7 +81,7 @@ def cancelled(folder: Path, *, requests: int = 1000) -> Seen:
                         left += draw.choice(waiting).cancel()
                 if not await settled(server):
                     judged.wrong.append("calls are in flight in the server when all have left")
-                await ask(to, texts[:1], known, judged)
+                await ask(to, texts[:1], expected, judged)
 
         asyncio.run(run())
         noticed = server.metrics()['attar_cancelled_total{model="tiny"}']
@@ -94,14 +94,14 @@ def cancelled(folder: Path, *, requests: int = 1000) -> Seen:
 def hurried(folder: Path, *, requests: int = 1000) -> Seen:
     """A fifth of the callers give 5 ms, less than their turn takes to come."""
     bundle = harmed_bundle(folder / "tiny.attar", products=12)
-    texts = words(requests)
-    known = truth(bundle, texts)
+    texts = unique_texts(requests)
+    expected = truth(bundle, texts)
     draw = random.Random(0)
     with served(folder, bundle, *_ROOM) as server:
         judged = Judged()
 
         async def hurry(to: grpc.aio.Channel, text: str) -> None:
-            await ask(to, [text], known, judged, allowed=("DEADLINE_EXCEEDED",), timeout_s=0.005)
+            await ask(to, [text], expected, judged, allowed=("DEADLINE_EXCEEDED",), timeout_s=0.005)
 
         async def run() -> None:
             async with channel(server) as to:
@@ -109,7 +109,7 @@ def hurried(folder: Path, *, requests: int = 1000) -> Seen:
                     *(
                         hurry(to, text)
                         if draw.random() < _SHARE
-                        else ask(to, [text], known, judged)
+                        else ask(to, [text], expected, judged)
                         for text in texts
                     )
                 )
@@ -123,8 +123,8 @@ def hurried(folder: Path, *, requests: int = 1000) -> Seen:
 def overloaded(folder: Path, *, seconds: float = 6.0) -> Seen:
     """Five times as many requests a second as the server can answer."""
     bundle = harmed_bundle(folder / "tiny.attar", products=24)
-    texts = words(768)  # several times the queue, so that no two in flight are equal
-    known = truth(bundle, texts)
+    texts = unique_texts(768)  # several times the queue, so that no two in flight are equal
+    expected = truth(bundle, texts)
     draw = random.Random(0)
     limits = ("--max-items", _QUEUE, "--max-queue-items", _QUEUE, "--max-batch-tokens", 64)
     with served(folder, bundle, *limits, *_ROOM) as server:
@@ -143,7 +143,7 @@ def overloaded(folder: Path, *, seconds: float = 6.0) -> Seen:
                         break
                     await asyncio.sleep(max(0.0, due - time.perf_counter()))
                     tasks.create_task(
-                        ask(to, [text], known, judged, allowed=("RESOURCE_EXHAUSTED",))
+                        ask(to, [text], expected, judged, allowed=("RESOURCE_EXHAUSTED",))
                     )
                 sent_s = time.perf_counter() - begin
                 sampling.cancel()
@@ -166,19 +166,19 @@ def overloaded(folder: Path, *, seconds: float = 6.0) -> Seen:
 def paused(folder: Path, *, requests: int = 3000) -> Seen:
     """The process stands still for two seconds, as a virtual machine may, while callers come."""
     bundle = harmed_bundle(folder / "tiny.attar")
-    texts = words(requests)
-    known = truth(bundle, texts)
+    texts = unique_texts(requests)
+    expected = truth(bundle, texts)
     judged = Judged()
     with served(folder, bundle) as server:
         memory = server.rss_mb
 
         async def run() -> None:
             async with channel(server) as to, asyncio.TaskGroup() as tasks:
-                await ask(to, texts[:1], known, judged)  # the connection is there
+                await ask(to, texts[:1], expected, judged)  # the connection is there
                 server.process.send_signal(signal.SIGSTOP)
                 for text in texts:
                     tasks.create_task(
-                        ask(to, [text], known, judged, allowed=("RESOURCE_EXHAUSTED",))
+                        ask(to, [text], expected, judged, allowed=("RESOURCE_EXHAUSTED",))
                     )
                 await asyncio.sleep(2.0)
                 server.process.send_signal(signal.SIGCONT)
@@ -228,8 +228,8 @@ async def _saturation(server: Server, texts: list[str]) -> float:
 def terminated(folder: Path, *, callers: int = 32) -> Seen:
     """SIGTERM while callers embed and write as fast as they can."""
     bundle = harmed_bundle(folder / "tiny.attar", products=8)
-    texts = words(512)
-    known = truth(bundle, texts)
+    texts = unique_texts(512)
+    expected = truth(bundle, texts)
     judged, written = Judged(), list[int]()
     with served(folder, bundle) as server:
 
@@ -242,7 +242,7 @@ def terminated(folder: Path, *, callers: int = 32) -> Seen:
             ):
                 await client.create_collection(_COLLECTION)
                 for _ in range(callers):
-                    tasks.create_task(_keep_asking(to, coming, known, judged))
+                    tasks.create_task(_keep_asking(to, coming, expected, judged))
                 for _ in range(callers // 8):
                     tasks.create_task(_keep_writing(client, batches, texts, judged, written))
                 await asyncio.sleep(1.5)
@@ -266,10 +266,10 @@ def terminated(folder: Path, *, callers: int = 32) -> Seen:
 
 
 async def _keep_asking(
-    to: grpc.aio.Channel, coming: Iterator[str], known: Truth, judged: Judged
+    to: grpc.aio.Channel, coming: Iterator[str], truth_: Truth, judged: Judged
 ) -> None:
     """Ask until the server refuses, or is no more."""
-    while await ask(to, [next(coming)], known, judged, allowed=("UNAVAILABLE",)):
+    while await ask(to, [next(coming)], truth_, judged, allowed=("UNAVAILABLE",)):
         pass
 
 

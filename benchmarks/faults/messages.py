@@ -46,7 +46,7 @@ from ..hostile import fuzz
 from ..hostile.requests import CASES, MAX_BYTES, MAX_ITEMS, MAX_PAYLOAD, send
 from ..support.bundles import tiny_bundle, tiny_tensor_bundle
 from .asking import Judged, ask, channel, reason, request, status_of
-from .ground import ENDLESS, POISON, Server, Truth, harmed_bundle, served, truth, words
+from .ground import ENDLESS, POISON, Server, Truth, harmed_bundle, served, truth, unique_texts
 from .seen import Seen
 
 _LIMITS: Final = (
@@ -58,7 +58,7 @@ _HOST: Final = "127.0.0.1"
 
 def malformed(folder: Path, *, messages: int = 1200) -> Seen:
     """Messages with flipped, cut, repeated and foreign bytes, half by gRPC and half by HTTP."""
-    with _world(folder) as (server, _, known):
+    with _world(folder) as (server, _, expected):
 
         async def run() -> list[fuzz.Tally]:
             url = f"http://{_HOST}:{server.http_port}"
@@ -71,7 +71,7 @@ def malformed(folder: Path, *, messages: int = 1200) -> Seen:
 
         tallies = asyncio.run(run())
         judged = _tallied(tallies)
-        asyncio.run(_still_right(server, known, judged))
+        asyncio.run(_still_right(server, expected, judged))
     codes = sum((tally.codes for tally in tallies), start=tallies[0].codes.__class__())
     told = ", ".join(f"{count} {code}" for code, count in codes.most_common())
     return judged.seen(f"over attar.v1, inference and HTTP: {told}; the process lived on")
@@ -79,7 +79,7 @@ def malformed(folder: Path, *, messages: int = 1200) -> Seen:
 
 def endless(folder: Path, *, connections: int = 50, seconds: float = 5.0) -> Seen:
     """Connections that drip, or say nothing, or speak no HTTP/2, while others are served."""
-    with _world(folder) as (server, _, known):
+    with _world(folder) as (server, _, expected):
         judged = Judged()
 
         async def run() -> fuzz.Tally:
@@ -89,12 +89,12 @@ def endless(folder: Path, *, connections: int = 50, seconds: float = 5.0) -> See
                 )
                 with _mute(server.port, connections):
                     while not dripping.done():
-                        await ask(to, words(1), known, judged, model="tiny")
+                        await ask(to, unique_texts(1), expected, judged, model="tiny")
                         await asyncio.sleep(0.02)
                 return await dripping
 
         tally = asyncio.run(run())
-        asyncio.run(_still_right(server, known, judged))
+        asyncio.run(_still_right(server, expected, judged))
     slowest = max(judged.took)
     for one in tally.wrong:
         judged.wrong.append(one)
@@ -110,13 +110,13 @@ def endless(folder: Path, *, connections: int = 50, seconds: float = 5.0) -> See
 
 def huge(folder: Path, *, count: int = 20) -> Seen:
     """Messages four times as large as they may be, by gRPC and HTTP."""
-    with _world(folder) as (server, _, known):
+    with _world(folder) as (server, _, expected):
         before = server.rss_mb
         url = f"http://{_HOST}:{server.http_port}"
         tally = asyncio.run(fuzz.send_huge(server.target, url, count))
         after = server.rss_mb
         judged = _tallied([tally])
-        asyncio.run(_still_right(server, known, judged))
+        asyncio.run(_still_right(server, expected, judged))
     return judged.seen(
         f"each was refused by its size: {dict(tally.codes)}; memory {before:.0f} MB before, "
         f"{after:.0f} MB after"
@@ -127,7 +127,7 @@ def bad_fields(folder: Path) -> Seen:
     """Every bad field of every call, as benchmarks/hostile/requests.py lists them."""
     judged = Judged()
     with (
-        _world(folder) as (server, fingerprint, known),
+        _world(folder) as (server, fingerprint, expected),
         grpc.insecure_channel(server.target) as to,
     ):
         for case in CASES:
@@ -138,7 +138,7 @@ def bad_fields(folder: Path) -> Seen:
                 judged.answered += 1
             else:
                 judged.wrong.append(f"{case}: {outcome.code} {outcome.fields}")
-        asyncio.run(_still_right(server, known, judged))
+        asyncio.run(_still_right(server, expected, judged))
     return judged.seen(f"{len(CASES)} bad requests, each with its one status and its field named")
 
 
@@ -172,7 +172,7 @@ def _world(folder: Path) -> Iterator[tuple[Server, str, Truth]]:
         client.upsert("docs", [1, 2], ["the cat", "the sun"])
         client.fit_anomaly("normal", [f"the cat sat on {i}" for i in range(30)], model="tiny")
         client.fit_classifier("topics", ["cat", "sun"], ["animal", "sky"], model="tiny")
-        yield server, docs.fingerprint, truth(text, words(20))
+        yield server, docs.fingerprint, truth(text, unique_texts(20))
 
 
 _ADMIN, _READER, _SLOW = "admin-0123456789", "reader-0123456789", "slow-0123456789abc"
@@ -249,7 +249,7 @@ def _reading(server: Server, _: Client) -> object:
 
 def _replacing(server: Server, to: Client) -> object:
     """Replace a collection while items for it are embedded, until an upsert meets that."""
-    call = calls.upsert("fleeting", range(2000), words(2000))
+    call = calls.upsert("fleeting", range(2000), unique_texts(2000))
     with grpc.insecure_channel(server.target) as raw:  # the client itself would ask again
         grpc.channel_ready_future(raw).result(10)
         upsert: Any = raw.unary_unary(call.rpc)
@@ -398,14 +398,14 @@ def _tallied(tallies: list[fuzz.Tally]) -> Judged:
     return Judged(requests=sent, answered=answered, wrong=wrong, lost=lost)
 
 
-async def _still_right(server: Server, known: Truth, judged: Judged) -> None:
+async def _still_right(server: Server, expected: Truth, judged: Judged) -> None:
     """Ask for good things after all the bad ones."""
     if not server.alive:
         judged.lost.append("the server ended")
         return
     async with channel(server) as to:
-        for text in next(iter(known.values())):
-            await ask(to, [text], known, judged, model="tiny")
+        for text in next(iter(expected.values())):
+            await ask(to, [text], expected, judged, model="tiny")
 
 
 @contextmanager

@@ -17,20 +17,20 @@ from tritonclient.utils import InferenceServerException
 from attar import Client
 
 from .asking import Judged, ask, channel
-from .ground import ENDLESS, Server, Truth, harmed_bundle, served, truth, words
+from .ground import ENDLESS, Server, Truth, harmed_bundle, served, truth, unique_texts
 from .seen import NotRun, Seen
 
 _CALLERS: Final = 8
 _TOGETHER: Final = 4  # texts of one request
-_PATIENCE_S: Final = 20.0
+_DEADLINE_S: Final = 20.0
 _WATCH: Final = ("--watch-s", "0.2")
 
 
 def swapped(folder: Path, *, swaps: int = 4) -> Seen:
     """One model's bundle is replaced by one of another space, again and again."""
     spaces = [harmed_bundle(folder / f"{seed}.attar", seed=seed) for seed in (0, 1)]
-    texts = words(400)
-    known = truth(spaces[0], texts) | truth(spaces[1], texts)
+    texts = unique_texts(400)
+    expected = truth(spaces[0], texts) | truth(spaces[1], texts)
     place = _repository(folder, spaces[0])
     with served(folder, "--model-repository", place.parent, *_WATCH) as server:
 
@@ -41,7 +41,7 @@ def swapped(folder: Path, *, swaps: int = 4) -> Seen:
                 (fingerprint,) = truth(bundle, texts[:1])
                 _wait(partial(_serves, server, fingerprint), "the new model")
 
-        judged = asyncio.run(_meanwhile(server, texts, known, change))
+        judged = asyncio.run(_meanwhile(server, texts, expected, change))
     return judged.seen(
         f"{swaps} swaps between two spaces by renaming in the watched folder, {_CALLERS} callers "
         f"of {_TOGETHER} texts; {' and '.join(map(str, judged.spaces.values()))} answers in one "
@@ -53,8 +53,8 @@ def spoiled(folder: Path) -> Seen:
     """Bad bundles take a good one's place; it goes on, and the index says why they do not serve."""
     good = harmed_bundle(folder / "good.attar")
     other = harmed_bundle(folder / "other.attar", seed=1)  # what new content is made of
-    texts = words(400)
-    known = truth(good, texts)
+    texts = unique_texts(400)
+    expected = truth(good, texts)
     place = _repository(folder, good)
     told: dict[str, str] = {}
     judged = Judged()
@@ -70,7 +70,7 @@ def spoiled(folder: Path) -> Seen:
                 _put(good, place)
                 _wait(lambda: not _why(server), "the good bundle's return")
 
-        judged = asyncio.run(_meanwhile(server, texts, known, change))
+        judged = asyncio.run(_meanwhile(server, texts, expected, change))
     return judged.seen(
         "the old model answered throughout; the index said: "
         + "; ".join(f"{fault}: {why[:100]}" for fault, why in told.items())
@@ -100,8 +100,8 @@ _SPOILS: Final[dict[str, Callable[[Path], None]]] = {
 def hung(folder: Path) -> Seen:
     """A run never ends: it is given up with its thread, and the model answers again."""
     bundle = harmed_bundle(folder / "tiny.attar")
-    texts = words(200)
-    known = truth(bundle, texts)
+    texts = unique_texts(200)
+    expected = truth(bundle, texts)
     with served(folder, bundle, "--run-timeout-s", "1") as server:
         judged = Judged()
         states: list[int] = []
@@ -109,24 +109,24 @@ def hung(folder: Path) -> Seen:
         async def run() -> float:
             async with channel(server) as to:
                 watching = asyncio.create_task(_watch_health(to, states))
-                await ask(to, texts[:1], known, judged)
+                await ask(to, texts[:1], expected, judged)
                 hanging = asyncio.create_task(
-                    ask(to, [f"cat {ENDLESS}"], known, judged, allowed=("UNAVAILABLE",))
+                    ask(to, [f"cat {ENDLESS}"], expected, judged, allowed=("UNAVAILABLE",))
                 )
                 await asyncio.sleep(0.3)  # it runs, and these wait behind it
                 start = time.perf_counter()
                 await asyncio.gather(
-                    *(ask(to, [text], known, judged, allowed=("UNAVAILABLE",)) for text in texts)
+                    *(ask(to, [text], expected, judged, allowed=("UNAVAILABLE",)) for text in texts)
                 )
                 await hanging
                 took = time.perf_counter() - start
                 while not states or states[-1] != health_pb2.HealthCheckResponse.SERVING:
                     await asyncio.sleep(0.1)
-                    if time.perf_counter() > start + _PATIENCE_S:
+                    if time.perf_counter() > start + _DEADLINE_S:
                         judged.wrong.append("the model is not ready again")
                         break
                 refused = judged.refused.copy()
-                await asyncio.gather(*(ask(to, [text], known, judged) for text in texts))
+                await asyncio.gather(*(ask(to, [text], expected, judged) for text in texts))
                 watching.cancel()
                 if refused["UNAVAILABLE"] < 1:
                     judged.wrong.append("the run that hung was answered")
@@ -149,7 +149,7 @@ async def _watch_health(to: grpc.aio.Channel, states: list[int]) -> None:
 
 
 async def _meanwhile(
-    server: Server, texts: list[str], known: Truth, change: Callable[[], None]
+    server: Server, texts: list[str], expected: Truth, change: Callable[[], None]
 ) -> Judged:
     """Ask without a pause while `change` runs in a thread, and a little longer."""
     judged = Judged()
@@ -159,7 +159,7 @@ async def _meanwhile(
     async def caller(to: grpc.aio.Channel) -> None:
         while not changed.is_set():
             first = next(coming)
-            await ask(to, texts[first : first + _TOGETHER], known, judged)
+            await ask(to, texts[first : first + _TOGETHER], expected, judged)
 
     async with channel(server) as to, asyncio.TaskGroup() as tasks:
         for _ in range(_CALLERS):
@@ -182,12 +182,12 @@ def _repository(folder: Path, bundle: Path) -> Path:
     return place
 
 
-def _put(bundle: Path, place: Path) -> None:
+def _put(bundle: Path, path: Path) -> None:
     """Put a bundle in the place of another, as the repository's words say: copy, then rename."""
-    incoming, old = place.with_name(".incoming"), place.with_name(".old")
+    incoming, old = path.with_name(".incoming"), path.with_name(".old")
     shutil.copytree(bundle, incoming)
-    place.rename(old)
-    incoming.rename(place)
+    path.rename(old)
+    incoming.rename(path)
     shutil.rmtree(old)
 
 
@@ -211,9 +211,9 @@ def _why(server: Server) -> str:
 
 def _wait(look: Callable[[], Any], what: str) -> Any:
     """Look until there is something to see, and give it; TimeoutError names what never came."""
-    ends = time.monotonic() + _PATIENCE_S
+    ends = time.monotonic() + _DEADLINE_S
     while not (found := look()):
         if time.monotonic() > ends:
-            raise TimeoutError(f"{what} did not come in {_PATIENCE_S:g} s")
+            raise TimeoutError(f"{what} did not come in {_DEADLINE_S:g} s")
         time.sleep(0.1)
     return found

@@ -20,7 +20,7 @@ from attar.errors import AttarError, DiskFull, Unavailable
 from ..support.bundles import tiny_bundle
 from ..support.crashes import BATCH, rounds
 from .asking import Judged, ask, channel
-from .ground import Server, Truth, harmed_bundle, served, truth, words
+from .ground import Server, Truth, harmed_bundle, served, truth, unique_texts
 from .seen import NotRun, Seen
 
 _COLLECTION: Final = "docs"
@@ -81,8 +81,8 @@ def disk_full(folder: Path) -> Seen:
     if subprocess.run([*within, "true"], capture_output=True, check=False).returncode:
         raise NotRun("a disk of its own cannot be mounted here (unshare, mount -t tmpfs)")
     judged, written = Judged(), list[int]()
-    texts = words(_POINTS)
-    known = truth(bundle, texts)
+    texts = unique_texts(_POINTS)
+    expected = truth(bundle, texts)
     reserve = ("--min-free-bytes", 64 * 2**20)
     with served(folder, bundle, *reserve, within=within) as server, Client(server.target) as client:
         inside = Path(f"/proc/{server.process.pid}/root{data.resolve()}")
@@ -96,7 +96,7 @@ def disk_full(folder: Path) -> Seen:
             _upsert(client, next(batches), written, judged, full=True)
         if not judged.refused:
             judged.wrong.append("nothing was refused on a full disk")
-        asyncio.run(_embed_all(server, texts, known, judged))
+        asyncio.run(_embed_all(server, texts, expected, judged))
         try:
             _look_for(client, written, judged)
             reads = "and so did search"
@@ -126,8 +126,8 @@ def clock_moved(folder: Path, *, library: Path | None = None) -> Seen:
     if library is None:
         raise NotRun("libfaketime is not here; python -m benchmarks.faults fetches it from Debian")
     bundle = harmed_bundle(folder / "tiny.attar")
-    texts = words(200)
-    known = truth(bundle, texts)
+    texts = unique_texts(200)
+    expected = truth(bundle, texts)
     clock = folder / "clock"
     clock.write_text("+0\n", "utf-8")
     (folder / "patched").mkdir()
@@ -153,7 +153,9 @@ def clock_moved(folder: Path, *, library: Path | None = None) -> Seen:
                     jumped = asyncio.Event()
                     async with asyncio.TaskGroup() as tasks:
                         for first in range(_CALLERS):
-                            tasks.create_task(_ask_until(jumped, to, texts[first:], known, judged))
+                            tasks.create_task(
+                                _ask_until(jumped, to, texts[first:], expected, judged)
+                            )
                         _replace(clock, f"{jump:+d}\n")
                         for _ in range(3):
                             await asyncio.sleep(0.5)  # in which it is sure to have jumped
@@ -202,19 +204,19 @@ async def _ask_until(
     jumped: asyncio.Event,
     to: grpc.aio.Channel,
     texts: Sequence[str],
-    known: Truth,
+    expected: Truth,
     judged: Judged,
 ) -> None:
     for text in itertools.cycle(texts):
-        await ask(to, [text], known, judged)
+        await ask(to, [text], expected, judged)
         if jumped.is_set():
             return
 
 
-def _replace(file: Path, words_: str) -> None:
+def _replace(file: Path, text: str) -> None:
     """Write a file so that a reader never meets half of it."""
     later = file.with_name("later")
-    later.write_text(words_, "utf-8")
+    later.write_text(text, "utf-8")
     later.replace(file)
 
 
@@ -239,7 +241,7 @@ def _upsert(
     points = range(batch * _POINTS, (batch + 1) * _POINTS)
     judged.requests += 1
     try:
-        client.upsert(_COLLECTION, points, words(_POINTS, first=points[0]), deadline_s=20)
+        client.upsert(_COLLECTION, points, unique_texts(_POINTS, first=points[0]), deadline_s=20)
     except DiskFull as error:
         if full:
             judged.refused["RESOURCE_EXHAUSTED"] += 1
@@ -261,7 +263,7 @@ def _look_for(client: Client, written: Sequence[int], judged: Judged) -> None:
     """Ask for every acknowledged point, with its vector, and for its like."""
     for some in np.array_split(np.array(written), max(1, len(written) // 512)):
         ids = [int(one) for one in some]
-        expected = client.embed([words(1, first=one)[0] for one in ids]).vectors
+        expected = client.embed([unique_texts(1, first=one)[0] for one in ids]).vectors
         there = {
             point.id: point.vector for point in client.retrieve(_COLLECTION, ids, with_vectors=True)
         }
@@ -272,11 +274,11 @@ def _look_for(client: Client, written: Sequence[int], judged: Judged) -> None:
                 judged.wrong.append(f"point {point} has another vector than its text")
     if written:
         first = written[0]
-        found = client.search(_COLLECTION, words(1, first=first), limit=1)[0]
+        found = client.search(_COLLECTION, unique_texts(1, first=first), limit=1)[0]
         if not found or found[0].score < 1 - 1e-4:
             judged.wrong.append(f"a search for the text of point {first} finds {found}")
 
 
-async def _embed_all(server: Server, texts: Sequence[str], known: Truth, judged: Judged) -> None:
+async def _embed_all(server: Server, texts: Sequence[str], expected: Truth, judged: Judged) -> None:
     async with channel(server) as to:
-        await asyncio.gather(*(ask(to, [text], known, judged) for text in texts))
+        await asyncio.gather(*(ask(to, [text], expected, judged) for text in texts))

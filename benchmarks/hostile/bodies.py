@@ -162,18 +162,18 @@ EMBED: Final = st.fixed_dictionaries(
 )
 
 
-def embed_faults(given: Mapping[str, Any]) -> set[str]:
+def embed_faults(fields: Mapping[str, Any]) -> set[str]:
     """The fields of an EmbedRequest that are at fault."""
     faults = set()
-    if given["model"] != "tiny":
+    if fields["model"] != "tiny":
         faults.add("model")
-    if not 1 <= len(given["texts"]) <= MAX_ITEMS:
+    if not 1 <= len(fields["texts"]) <= MAX_ITEMS:
         faults.add("texts")
-    trained = is_width(given["dims"]) and (given["model"] != "tiny-image" or given["dims"] == 16)
-    if given["dims"] is not None and not trained:
+    trained = is_width(fields["dims"]) and (fields["model"] != "tiny-image" or fields["dims"] == 16)
+    if fields["dims"] is not None and not trained:
         faults.add("dims")
     highest = {"role": 2, "encoding": 4, "truncation": 2, "priority": 2}
-    return faults | {name for name, most in highest.items() if given[name] > most}
+    return faults | {name for name, most in highest.items() if fields[name] > most}
 
 
 POINTS: Final = st.fixed_dictionaries(
@@ -187,16 +187,20 @@ POINTS: Final = st.fixed_dictionaries(
 )
 
 
-def upsert_faults(given: Mapping[str, Any]) -> set[str]:
+def upsert_faults(fields: Mapping[str, Any]) -> set[str]:
     """The fields of an UpsertRequest that are at fault; "" stands for an item or their numbers."""
-    faults = {name for name in ("ids", "texts") if not given[name]}
-    if given["truncation"] > 2:
+    faults = {name for name in ("ids", "texts") if not fields[name]}
+    if fields["truncation"] > 2:
         faults.add("truncation")
-    if given["payload_bytes"] > 1024:
+    if fields["payload_bytes"] > 1024:
         faults.add("payloads[0]")
-    if len(given["ids"]) != len(given["texts"]) or len(set(given["ids"])) < len(given["ids"]):
+    if len(fields["ids"]) != len(fields["texts"]) or len(set(fields["ids"])) < len(fields["ids"]):
         faults.add("ids")
-    if given["truncation"] == 2 and given["all_or_nothing"] and any(map(is_long, given["texts"])):
+    if (
+        fields["truncation"] == 2
+        and fields["all_or_nothing"]
+        and any(map(is_long, fields["texts"]))
+    ):
         faults.add("")
     return faults
 
@@ -212,14 +216,14 @@ SEARCH: Final = st.fixed_dictionaries(
 )
 
 
-def search_faults(given: Mapping[str, Any]) -> set[str]:
+def search_faults(fields: Mapping[str, Any]) -> set[str]:
     """The fields of a SearchRequest that are at fault."""
-    faults = {name for name, most in {"role": 2, "truncation": 2}.items() if given[name] > most}
-    if given["collection"] != "docs":
+    faults = {name for name, most in {"role": 2, "truncation": 2}.items() if fields[name] > most}
+    if fields["collection"] != "docs":
         faults.add("collection")
-    if not given["texts"]:
+    if not fields["texts"]:
         faults.add("texts")
-    if given["limit"] > 1000:
+    if fields["limit"] > 1000:
         faults.add("limit")
     return faults
 
@@ -234,12 +238,12 @@ SCROLL: Final = st.fixed_dictionaries(
 )
 
 
-def scroll_faults(given: Mapping[str, Any]) -> set[str]:
+def scroll_faults(fields: Mapping[str, Any]) -> set[str]:
     """The fields of a ScrollRequest that are at fault."""
     found = {
-        "collection": given["collection"] != "docs",
-        "limit": given["limit"] > MAX_ITEMS,
-        "cursor": given["cursor"] != "",
+        "collection": fields["collection"] != "docs",
+        "limit": fields["limit"] > MAX_ITEMS,
+        "cursor": fields["cursor"] != "",
     }
     return {name for name, wrong in found.items() if wrong}
 
@@ -255,14 +259,14 @@ FIT: Final = st.fixed_dictionaries(
 )
 
 
-def fit_faults(given: Mapping[str, Any]) -> set[str]:
+def fit_faults(fields: Mapping[str, Any]) -> set[str]:
     """The fields of a FitClassifierRequest that are at fault; "" stands for an item or a number."""
-    texts, labels = given["texts"], given["labels"]
+    texts, labels = fields["texts"], fields["labels"]
     found = {
-        "": given["name"] != "new" or (given["truncation"] == 2 and any(map(is_long, texts))),
-        "model": given["model"] != "tiny",
+        "": fields["name"] != "new" or (fields["truncation"] == 2 and any(map(is_long, texts))),
+        "model": fields["model"] != "tiny",
         "texts": not texts,
         "labels": len(labels) != len(texts) or "" in labels or len(set(labels)) < 2,
-        "truncation": given["truncation"] > 2,
+        "truncation": fields["truncation"] > 2,
     }
     return {name for name, wrong in found.items() if wrong}

@@ -613,8 +613,8 @@ def call(kind: str, *inputs: str, **attributes: Any) -> onnx.NodeProto:
     return helper.make_node(kind, list(inputs), ["c"], **attributes)
 
 
-def refused(code: Refusal, damage: Damage, words: str) -> Any:
-    return pytest.param(code, damage, words, id=f"{code}: {words}")
+def refused(code: Refusal, damage: Damage, message: str) -> Any:
+    return pytest.param(code, damage, message, id=f"{code}: {message}")
 
 
 NARROW = fields(output__dim=8, output__dims=[8], ranges=None)

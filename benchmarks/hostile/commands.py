@@ -1,4 +1,4 @@
-"""Bad commands: what each command may be given, and the words that its refusal must hold.
+"""Bad commands: what each command may be given, and the text that its refusal must contain.
 
 The one list; tests/hostile/test_commands.py holds the commands to it, and
 benchmarks/bad_command_table.py prints it with the messages that came back. What `import` may be
@@ -57,12 +57,12 @@ NEW: Final = "new"
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One bad command, and words of what it must say."""
+    """One bad command, and text of its message."""
 
     command: str
     kind: Kind
     fault: str
-    words: tuple[str, ...]
+    refusal: tuple[str, ...]
     make: Make
 
     def __str__(self) -> str:
@@ -71,7 +71,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came back: exit code, words on stderr, and files that were not there before."""
+    """What came back: exit code, text on stderr, and files that were not there before."""
 
     status: int
     message: str
@@ -256,7 +256,7 @@ BUNDLE_COMMANDS: Final[dict[str, Callable[[Path, Path], list[object]]]] = {
 
 def of_bundles() -> Iterator[Case]:
     for command, arguments in BUNDLE_COMMANDS.items():
-        for kind, fault, words, make in BAD_BUNDLES:
+        for kind, fault, refusal, make in BAD_BUNDLES:
 
             def both(
                 folder: Path,
@@ -265,13 +265,13 @@ def of_bundles() -> Iterator[Case]:
             ) -> list[object]:
                 return arguments(make(folder), folder)
 
-            yield Case(command, kind, fault, words, both)
+            yield Case(command, kind, fault, refusal, both)
 
 
 # What else each command may be given.
 
 
-def given(command: str, *options: object) -> Make:
+def sound_with(command: str, *options: object) -> Make:
     """Give the command a sound bundle and these options."""
     return lambda folder: [*BUNDLE_COMMANDS[command](sound(folder), folder), *options]
 
@@ -298,7 +298,7 @@ def bench_of_another(folder: Path) -> list[object]:
     other = tiny_bundle(folder / "other.attar", seed=5)
     report = bench(other, lengths=(4,), batches=(1,), threads=(1,), seconds=0.01)
     (folder / "bench.json").write_text(json.dumps(report), "utf-8")
-    return [*given("report")(folder), "--bench", folder / "bench.json"]
+    return [*sound_with("report")(folder), "--bench", folder / "bench.json"]
 
 
 def pickled_items(folder: Path) -> list[object]:
@@ -320,7 +320,7 @@ def other_teacher(folder: Path) -> list[object]:
 
 def empty_teacher(folder: Path) -> list[object]:
     (folder / "teacher").mkdir()
-    return given("verify", "--against", folder / "teacher")(folder)
+    return sound_with("verify", "--against", folder / "teacher")(folder)
 
 
 def not_runnable(folder: Path) -> list[object]:
@@ -431,38 +431,42 @@ CASES: tuple[Case, ...] = (
         "mistaken",
         "a role that is none",
         ("role must be one of passage, query", "'user'"),
-        given("embed", "--role", "user"),
+        sound_with("embed", "--role", "user"),
     ),
     Case(
         "embed",
         "mistaken",
         "a variant that is none",
         ("tiny has no variant 'fp64'", "fp32"),
-        given("embed", "--variant", "fp64"),
+        sound_with("embed", "--variant", "fp64"),
     ),
     Case(
-        "inspect", "mistaken", "--length without --ops", ("--ops",), given("inspect", "--length", 4)
+        "inspect",
+        "mistaken",
+        "--length without --ops",
+        ("--ops",),
+        sound_with("inspect", "--length", 4),
     ),
     Case(
         "inspect --ops",
         "mistaken",
         "a variant that is none",
         ("no variant 'fp64'; it has fp32",),
-        given("inspect --ops", "--variant", "fp64"),
+        sound_with("inspect --ops", "--variant", "fp64"),
     ),
     Case(
         "inspect --ops",
         "mistaken",
         "longer than the encoder takes",
         ("--length must be from 1 to 16; got 17",),
-        given("inspect --ops", "--length", 17),
+        sound_with("inspect --ops", "--length", 17),
     ),
     Case(
         "inspect --ops",
         "mistaken",
         "no length",
         ("--length must be from 1 to 16; got 0",),
-        given("inspect --ops", "--length", 0),
+        sound_with("inspect --ops", "--length", 0),
     ),
     Case(
         "inspect --ops",
@@ -476,35 +480,35 @@ CASES: tuple[Case, ...] = (
         "mistaken",
         "a batch of nothing",
         ("axis batch must be 1 or more; got 0",),
-        given("inspect --ops", "--batch", 0),
+        sound_with("inspect --ops", "--batch", 0),
     ),
     Case(
         "bench",
         "mistaken",
         "a budget in words",
         ("latency=5,file=30,memory=200", "'quick'"),
-        given("bench", "--budget", "quick"),
+        sound_with("bench", "--budget", "quick"),
     ),
     Case(
         "bench",
         "mistaken",
         "a budget below 0",
         ("above 0", "'latency=-1'"),
-        given("bench", "--budget", "latency=-1"),
+        sound_with("bench", "--budget", "latency=-1"),
     ),
     Case(
         "bench",
         "mistaken",
         "a variant that is none",
         ("no variant 'fp64'; it has fp32",),
-        given("bench", "--variant", "fp64"),
+        sound_with("bench", "--variant", "fp64"),
     ),
     Case(
         "bench",
         "mistaken",
         "longer than the encoder takes",
         ("from 1 to 16; got [99]",),
-        given("bench", "--length", 99),
+        sound_with("bench", "--length", 99),
     ),
     Case(
         "bench",
@@ -518,14 +522,14 @@ CASES: tuple[Case, ...] = (
         "mistaken",
         "no threads",
         ("threads must be 1 or more; got [0]",),
-        given("bench", "--threads", 0),
+        sound_with("bench", "--threads", 0),
     ),
     Case(
         "bench",
         "mistaken",
         "time that is none",
         ("seconds must be above 0; got nan",),
-        given("bench", "--seconds", "nan"),
+        sound_with("bench", "--seconds", "nan"),
     ),
     Case(
         "bench",
@@ -560,7 +564,7 @@ CASES: tuple[Case, ...] = (
         "mistaken",
         "a teacher that is not there",
         ("teacher", "missing"),
-        lambda folder: given("verify", "--against", folder / "teacher")(folder),
+        lambda folder: sound_with("verify", "--against", folder / "teacher")(folder),
     ),
     Case(
         "verify",
@@ -581,7 +585,7 @@ CASES: tuple[Case, ...] = (
         "hostile",
         "a teacher that wants its code run",
         ("evil.Module",),
-        lambda folder: given("verify", "--against", code_teacher(folder))(folder),
+        lambda folder: sound_with("verify", "--against", code_teacher(folder))(folder),
     ),
     Case(
         "verify",
@@ -827,14 +831,14 @@ CASES: tuple[Case, ...] = (
         "mistaken",
         "lengths that are no numbers",
         ("--lengths must be whole numbers with commas", "'8;16'"),
-        given("export-tensorrt", "--lengths", "8;16"),
+        sound_with("export-tensorrt", "--lengths", "8;16"),
     ),
     Case(
         "serve",
         "mistaken",
         "a setting that is none",
         ("--colour",),
-        given("serve", "--colour", "red"),
+        sound_with("serve", "--colour", "red"),
     ),
     Case(
         "sign",
@@ -862,35 +866,37 @@ CASES: tuple[Case, ...] = (
         "hostile",
         "a bundle that nobody signed",
         ("must be signed by a key of", "public.pem", "unsigned"),
-        lambda folder: given("inspect", "--require-signature", public_key(folder))(folder),
+        lambda folder: sound_with("inspect", "--require-signature", public_key(folder))(folder),
     ),
     Case(
         "inspect",
         "mistaken",
         "a private key for the known ones",
         ("key.pem holds '-----BEGIN PRIVATE KEY-----', which is no public key of Ed25519",),
-        lambda folder: given("inspect", "--require-signature", private_key(folder))(folder),
+        lambda folder: sound_with("inspect", "--require-signature", private_key(folder))(folder),
     ),
     Case(
         "inspect --ops",
         "mistaken",
         "a signature, and operations",
         ("--require-signature goes without --ops",),
-        lambda folder: given("inspect --ops", "--require-signature", public_key(folder))(folder),
+        lambda folder: sound_with("inspect --ops", "--require-signature", public_key(folder))(
+            folder
+        ),
     ),
     Case(
         "serve",
         "hostile",
         "a bundle that nobody signed",
         ("must be signed by a key of", "public.pem", "unsigned"),
-        lambda folder: given("serve", "--require-signature", public_key(folder))(folder),
+        lambda folder: sound_with("serve", "--require-signature", public_key(folder))(folder),
     ),
     Case(
         "serve",
         "mistaken",
         "no known keys there",
         ("no keys at", "none.pem"),
-        lambda folder: given("serve", "--require-signature", folder / "none.pem")(folder),
+        lambda folder: sound_with("serve", "--require-signature", folder / "none.pem")(folder),
     ),
     Case("demo", "mistaken", "a file where its folder would be", ("taken",), demo_on_a_file),
 )
@@ -899,11 +905,11 @@ CASES: tuple[Case, ...] = (
 def attempt(case: Case, folder: Path) -> Outcome:
     """Run the command in this process, as a person would in another."""
     folder.mkdir(exist_ok=True)
-    words = ["attar", *map(str, case.make(folder))]
+    command = ["attar", *map(str, case.make(folder))]
     before = files(folder)
     out, err = StringIO(), StringIO()
     arguments, status = sys.argv, 0
-    sys.argv = words
+    sys.argv = command
     try:
         with redirect_stdout(out), redirect_stderr(err):
             main()
@@ -917,9 +923,9 @@ def attempt(case: Case, folder: Path) -> Outcome:
 def run(case: Case, folder: Path) -> Outcome:
     """Run the command in a process of its own."""
     folder.mkdir(exist_ok=True)
-    words = [str(Path(sys.executable).with_name("attar")), *map(str, case.make(folder))]
+    arguments = [str(Path(sys.executable).with_name("attar")), *map(str, case.make(folder))]
     before = files(folder)
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=300)
     return Outcome(
         done.returncode, shown(done.stderr, folder), tuple(sorted(files(folder) - before))
     )
@@ -931,5 +937,5 @@ def files(folder: Path) -> set[str]:
 
 def shown(message: str, folder: Path) -> str:
     """Leave out the frame that typer draws, and where the test's folder lies."""
-    words = " ".join("".join(c if c not in "╭╮╰╯│─" else " " for c in message).split())
-    return words.replace(str(folder), "FOLDER")
+    text = " ".join("".join(c if c not in "╭╮╰╯│─" else " " for c in message).split())
+    return text.replace(str(folder), "FOLDER")

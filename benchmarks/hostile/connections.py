@@ -24,7 +24,7 @@ class Case:
 
     server: str
     tls: str  # "", or the name of what the client trusts and shows
-    words: tuple[str, ...]
+    refusal: tuple[str, ...]
 
     def __str__(self) -> str:
         return f"{self.server}, a client {f'with {self.tls}' if self.tls else 'in the clear'}"

@@ -43,7 +43,7 @@ class Reads:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One file or folder, and what is read of it or words of the refusal."""
+    """One file or folder, and what is read of it or text of the refusal."""
 
     what: str
     make: Make
@@ -594,8 +594,8 @@ def table(content: str | bytes, name: str = "a.csv") -> Make:
     return make
 
 
-def refused(what: str, content: str | bytes, *words: str, **options: Any) -> Case:
-    return Case(what, table(content), words, options)
+def refused(what: str, content: str | bytes, *texts: str, **options: Any) -> Case:
+    return Case(what, table(content), texts, options)
 
 
 SEVERAL = "a,b,label\n1,2,x\n3,4,y\n5,6,x\n7,8,y\n"

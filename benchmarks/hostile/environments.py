@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Variables, the settings that come of them, or the words that refuse them."""
+    """Variables, the settings that come of them, or the text of the refusal."""
 
     name: str
-    given: Mapping[str, str]
+    variables: Mapping[str, str]
     settings: Mapping[str, object] = field(default_factory=dict)
     refused: tuple[str, ...] = ()
 

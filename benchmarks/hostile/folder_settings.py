@@ -1,7 +1,7 @@
 """Settings of a folder, each done as transformers and sentence-transformers do it, or refused.
 
 The one list; tests/hostile/test_folder_settings.py holds the import to it. A setting is a change of
-one file in a small random folder of a family, and `words` are those of the refusal; where they are
+one file in a small random folder of a family, and `refusal` is text of the error; where it is
 empty, token ids and vectors must be those of sentence-transformers.
 """
 
@@ -132,7 +132,7 @@ class Setting:
     family: str
     name: str
     change: Change
-    words: str = ""
+    refusal: str = ""
     same: bool = False
 
     def __str__(self) -> str:
@@ -410,8 +410,8 @@ SETTINGS: Final[tuple[Setting, ...]] = (
 
 REFUSED: Final[tuple[Setting, ...]] = (
     *(
-        Setting(family="bert", name=name, change=put(CONFIG, **{name: value}), words=words)
-        for name, value, words in (
+        Setting(family="bert", name=name, change=put(CONFIG, **{name: value}), refusal=refusal)
+        for name, value, refusal in (
             ("padding_side", "left", "pads on the left (padding_side), where a bert counts"),
             ("padding_side", "up", "Padding side should be selected"),
             ("truncation_side", "middle", "Truncation side should be selected"),
@@ -434,34 +434,34 @@ REFUSED: Final[tuple[Setting, ...]] = (
         family="bert",
         name="another segment",
         change=second_segment,
-        words="another segment than 0 (token_type_ids)",
+        refusal="another segment than 0 (token_type_ids)",
     ),
     Setting(
         family="bert",
         name="neither tokenizer.json nor vocab.txt",
         change=drop(TOKENIZER),
-        words="save the fast tokenizer",
+        refusal="save the fast tokenizer",
     ),
     Setting(
         family="roberta",
         name="vocab.json without merges.txt",
-        words="save the fast tokenizer",
+        refusal="save the fast tokenizer",
         change=drop(TOKENIZER, put("vocab.json", a=1)),
     ),
     Setting(
         family="bert",
         name="special_tokens_map.json of words",
         change=lambda folder: (folder / SPECIALS_MAP).write_text("[]"),
-        words="must hold a JSON object",
+        refusal="must hold a JSON object",
     ),
     *(
         Setting(
             family="bert",
             name=f"sentence-transformers' {key}",
-            words=words,
+            refusal=refusal,
             change=put(SENTENCES, **{key: value}),
         )
-        for key, value, words in (
+        for key, value, refusal in (
             ("do_lower_case", 1, "has do_lower_case 1; expected true or false"),
             (
                 "modality_config",
@@ -478,7 +478,7 @@ REFUSED: Final[tuple[Setting, ...]] = (
         Setting(
             family="bert",
             name=f"{name} of any length",
-            words=f"{key} {value!r}" if key else w,
+            refusal=f"{key} {value!r}" if key else w,
             change=both(no_unit_length, put(SIMILARITY, **change)),
         )
         for name, key, value, w, change in (
@@ -504,10 +504,10 @@ REFUSED: Final[tuple[Setting, ...]] = (
         Setting(
             family="bert",
             name=f"{next(iter(change))} {next(iter(change.values()))}",
-            words=words,
+            refusal=refusal,
             change=put(SIMILARITY, **change),
         )
-        for change, words in (
+        for change, refusal in (
             ({"similarity_fn_name": "manhattan"}, "similarity_fn_name 'manhattan', and attar"),
             ({"similarity_fn_name": "maxsim"}, "set it to 'cosine' where that ranks as well"),
             ({"default_prompt_name": "query"}, "has default_prompt_name 'query', and prompts for"),
@@ -517,13 +517,13 @@ REFUSED: Final[tuple[Setting, ...]] = (
         family="bert",
         name="a pooling flag of 1",
         change=put(POOLING, pooling_mode_cls_token=1, pooling_mode_mean_tokens=False),
-        words="has pooling_mode_cls_token 1; expected true or false",
+        refusal="has pooling_mode_cls_token 1; expected true or false",
     ),
     Setting(
         family="bert",
         name="a pooling of another width",
         change=put(POOLING, word_embedding_dimension=17),
-        words="has word_embedding_dimension 17, and is given 16",
+        refusal="has word_embedding_dimension 17, and is given 16",
     ),
 )
 """Settings that are refused by name."""

@@ -1,4 +1,4 @@
-"""Bad folders: what `attar import` may be given, and the words its refusal must hold.
+"""Bad folders: what `attar import` may be given, and the text that its refusal must contain.
 
 The one list; tests/hostile/test_folders.py holds the command to it, and
 benchmarks/bad_folder_table.py prints it with the messages that came back.
@@ -39,7 +39,7 @@ class Case:
 
     kind: Kind
     fault: str
-    words: str
+    refusal: str
     spoil: Spoil
     options: tuple[str, ...] = ()
     start: Callable[[Path], Path] = bert_folder
@@ -50,7 +50,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the command left behind: its exit code, its words, and what it wrote."""
+    """What the command left behind: its exit code, its message, and what it wrote."""
 
     status: int
     message: str

@@ -26,7 +26,7 @@ from attar.v1 import embedding_pb2, item_pb2
 
 from .requests import CASES, MAX_BYTES
 
-PATIENCE_S: Final = 30.0
+DEADLINE_S: Final = 30.0
 AT_ONCE: Final = 16
 METHODS: Final = {
     f"{service.full_name}/{method.name}": method
@@ -145,11 +145,11 @@ async def send_grpc(target: str, count: int, *, seed: int) -> Tally:
             try:
                 if method.client_streaming:
                     stream: Any = channel.stream_stream(f"/{name}")
-                    async for _ in stream(iter([message]), timeout=PATIENCE_S):
+                    async for _ in stream(iter([message]), timeout=DEADLINE_S):
                         pass
                 else:
                     unary: Any = channel.unary_unary(f"/{name}")
-                    await unary(message, timeout=PATIENCE_S)
+                    await unary(message, timeout=DEADLINE_S)
             except grpc.aio.AioRpcError as error:
                 code = error.code().name
                 if code == "DEADLINE_EXCEEDED":
@@ -237,7 +237,7 @@ async def send_bodies(url: str, count: int, *, seed: int) -> Tally:
     ]
     tally = Tally()
     limits = httpx.Limits(max_connections=AT_ONCE)
-    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_S, limits=limits) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=DEADLINE_S, limits=limits) as client:
 
         async def send(path: str, body: bytes, length: str | None) -> None:
             headers = {"content-type": "application/json"}
@@ -297,7 +297,7 @@ async def send_raw(host: str, port: int, count: int, *, seed: int) -> Tally:
     async def send(message: bytes) -> None:
         what = repr(message[:80])
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(DEADLINE_S):
                 answer = await _exchange(host, port, message)
         except TimeoutError:
             tally.miss(what)
@@ -348,7 +348,7 @@ async def hold_heads(host: str, port: int, count: int, *, seconds: float) -> Tal
         tally.count("cut off" if cut else "held", "a dripping head", right=cut)
 
     async def ask() -> None:
-        async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
+        async with httpx.AsyncClient(timeout=DEADLINE_S) as client:
             while loop.time() < end:
                 answer = await client.get(f"http://{host}:{port}/livez")
                 tally.count(str(answer.status_code), "/livez", right=answer.status_code == 200)
@@ -367,7 +367,7 @@ async def send_huge(target: str, url: str, count: int) -> Tally:
         embed: Any = channel.unary_unary("/attar.v1.Embedding/Embed")
         for _ in range(count):
             try:
-                await embed(message, timeout=PATIENCE_S)
+                await embed(message, timeout=DEADLINE_S)
                 code = "OK"
             except grpc.aio.AioRpcError as error:
                 code = error.code().name

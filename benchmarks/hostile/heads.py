@@ -69,7 +69,7 @@ OTHER: Final[list[float]] = [2.0, 1.0, -1.0]
 COSINE: Final = -4.0 / (11.39 * 6.0) ** 0.5
 EUCLIDEAN: Final = 25.39**0.5
 ASIDE: Final = np.cross(ONE, OTHER)  # at right angles to both, and 52.34 ** 0.5 long
-LAST_PLACE: Final = np.nextafter(rows([ONE]), np.float32(9))
+LAST_DIGIT: Final = np.nextafter(rows([ONE]), np.float32(9))
 MOSTLY_EQUAL: Final = np.vstack([rows([ONE], times=97), near(OTHER, 3)])
 CLOUD: Final = near([0, 0, 0], 60, by=1)
 
@@ -79,7 +79,7 @@ DETECTORS: Final = (
             fault=f"equal items, {metric}",
             items=rows([ONE], times=40),
             metric=metric,  # type: ignore[arg-type]
-            queries=np.vstack([rows([ONE]), LAST_PLACE, rows([OTHER])]),
+            queries=np.vstack([rows([ONE]), LAST_DIGIT, rows([OTHER])]),
             scores=(0, 0, score),
             anomalies=(False, False, True),
         )
@@ -90,7 +90,7 @@ DETECTORS: Final = (
             fault=f"97 % equal items, {metric}",
             items=MOSTLY_EQUAL,
             metric=metric,  # type: ignore[arg-type]
-            queries=np.vstack([rows([ONE]), LAST_PLACE, rows(np.add(ONE, ASIDE)[None])]),
+            queries=np.vstack([rows([ONE]), LAST_DIGIT, rows(np.add(ONE, ASIDE)[None])]),
             scores=(0, 0, score),
             # By direction the three others, which calibrate, are stranger.
             anomalies=(False, False, metric == "euclidean"),
@@ -399,8 +399,8 @@ CLASSIFIERS: Final = (
         counts=(10, 10),
     ),
     *(
-        Classifier(fault=fault, items=GROUPS[: len(labels)], labels=labels, refused=words)
-        for fault, labels, words in (
+        Classifier(fault=fault, items=GROUPS[: len(labels)], labels=labels, refused=refusal)
+        for fault, labels, refusal in (
             ("one item", ("a",), "two different labels; got ['a']"),
             ("one label", ("a", "a", "a"), "two different labels; got ['a']"),
             ("an empty label", ("a", "b", ""), "labels[2] must be a name"),

@@ -23,7 +23,7 @@ GOOD: Final = b'{"model": "tiny", "input": "cat"}'
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reply:
     """What came back on the connection: the last response, after any 100 Continue."""
 
     status: int
@@ -33,7 +33,7 @@ class Answer:
 
     @property
     def message(self) -> str:
-        """The error's words, OpenAI's or KServe's."""
+        """The error message, in OpenAI's or KServe's form."""
         error = json.loads(self.body)["error"]
         return str(error["message"] if isinstance(error, dict) else error)
 
@@ -46,12 +46,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One request, and the status, words and headers that answer it."""
+    """One request, and the status, message and headers that answer it."""
 
     name: str
     request: bytes
     status: int
-    words: str = ""
+    message: str = ""
     param: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)  # "" is one that must be missing
     closes: bool = False
@@ -85,7 +85,7 @@ def body(raw: bytes | Mapping[str, Any], *, target: str = EMBEDDINGS) -> bytes:
     return request("POST", target, raw if isinstance(raw, bytes) else json.dumps(raw).encode())
 
 
-def asked(**changes: Any) -> bytes:
+def embed(**changes: Any) -> bytes:
     return body({"model": "tiny", "input": "cat", **changes})
 
 
@@ -95,8 +95,8 @@ def chunked(*chunks: bytes) -> bytes:
     return head + framed
 
 
-def wrong(name: str, param: str | None, words: str, **changes: Any) -> Case:
-    return Case(name, asked(**changes), 400, words, param)
+def wrong(name: str, param: str | None, message: str, **changes: Any) -> Case:
+    return Case(name, embed(**changes), 400, message, param)
 
 
 _TWO = request("POST", EMBEDDINGS, b"0\r\n\r\n", "Transfer-Encoding: chunked")
@@ -279,7 +279,7 @@ BODIES: Final = (
     ),
     Case(
         "every field null but two",
-        asked(
+        embed(
             encoding_format=None,
             dimensions=None,
             user=None,
@@ -289,11 +289,21 @@ BODIES: Final = (
         ),
         200,
     ),
-    Case("an unknown field null", asked(extra=None), 200),
+    Case("an unknown field null", embed(extra=None), 200),
     wrong("model null", "model", "model is missing", model=None),
     wrong("model empty", "model", 'model is ""; give the name of a model', model=""),
-    Case("another model's name", asked(model="org/tiny"), 404, "no model 'org/tiny'; this server"),
-    Case("a model of another case in the body", asked(model="TINY"), 404, "no model 'TINY'"),
+    Case(
+        "another model's name",
+        embed(model="org/tiny"),
+        404,
+        "no model 'org/tiny'; this server",
+    ),
+    Case(
+        "a model of another case in the body",
+        embed(model="TINY"),
+        404,
+        "no model 'TINY'",
+    ),
     wrong("input null", "input", "input is missing; give text, or a list", input=None),
     wrong("input a number", "input", "input is a number", input=7),
     wrong("input an object", "input", "input is an object", input={"text": "a"}),
@@ -305,14 +315,14 @@ BODIES: Final = (
     wrong("input of flags", "input", "input[0] is true", input=[True]),
     wrong("input of floats", "input", "input[0] is 1.5", input=[1.5]),
     wrong("input of an empty list", "input", "input[0] is []", input=[[]]),
-    Case("an empty text", asked(input=""), 200),
+    Case("an empty text", embed(input=""), 200),
     wrong(
         "too long",
         "input",
         'item 1 has 101 tokens and the encoder takes 32; shorten it, or send "trunc',
         input=["a", "cat " * 99],
     ),
-    Case("too long and cut", asked(input="cat " * 99, truncate=True), 200),
+    Case("too long and cut", embed(input="cat " * 99, truncate=True), 200),
     wrong("dimensions as text", "dimensions", 'dimensions is "8"', dimensions="8"),
     wrong("dimensions with a point", "dimensions", "dimensions is 8.0", dimensions=8.0),
     wrong(
@@ -340,12 +350,12 @@ BODIES: Final = (
     wrong("truncate as a number", "truncate", "truncate is 1", truncate=1),
     wrong("an unknown field", "inputs", "no field 'inputs'; known are", inputs="a"),
     wrong("texts for a model of tensors", "model", "takes tensors; got texts", model="tiny-image"),
-    Case("a user of any kind", asked(user={"id": 7}), 200),
+    Case("a user of any kind", embed(user={"id": 7}), 200),
 )
 CASES: Final = (*TARGETS, *HEADERS, *PAGES, *BODIES)
 
 
-def send(address: tuple[str, int], raw: bytes) -> Answer:
+def send(address: tuple[str, int], raw: bytes) -> Reply:
     """Send bytes as they are, and read one response."""
     with socket.create_connection(address, timeout=20) as connection:
         connection.sendall(raw)
@@ -355,7 +365,7 @@ def send(address: tuple[str, int], raw: bytes) -> Answer:
         if continued:
             status, headers = _head(stream)
         is_head = raw.startswith(b"HEAD")
-        return Answer(
+        return Reply(
             status,
             headers,
             b"" if is_head else stream.read(int(headers["content-length"])),

@@ -152,12 +152,12 @@ def changed(array: NDArray[Any], number: Any) -> NDArray[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One bad item; `item` makes it, and `error` names it in `words` after its index."""
+    """One bad item; `item` makes it, and `error` names it in `refusal` after its index."""
 
     bundle: str
     fault: str
     item: Callable[[], Any]
-    words: str
+    refusal: str
     error: type[InvalidInput] = ShapeError
 
     def __str__(self) -> str:

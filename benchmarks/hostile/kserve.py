@@ -28,12 +28,12 @@ PIXELS: Final = [0.5] * 64
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """One request of KServe's REST, and the status and words that answer it."""
+    """One request of KServe's REST, and the status and message of the response."""
 
     name: str
     request: bytes
     status: int
-    words: str = ""
+    message: str = ""
     outputs: Mapping[str, Any] = field(default_factory=dict)  # name to shape
 
     def __str__(self) -> str:
@@ -42,13 +42,13 @@ class Rest:
 
 @dataclass(frozen=True, slots=True)
 class Grpc:
-    """One ModelInfer, the code that answers it, its violated field and words."""
+    """One ModelInfer, the code that answers it, its violated field and message."""
 
     name: str
     request: pb.ModelInferRequest
     code: str
     field: str = ""
-    words: str = ""
+    message: str = ""
 
     def __str__(self) -> str:
         return self.name

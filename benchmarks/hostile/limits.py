@@ -298,7 +298,7 @@ def named(world: World, protocol: Protocol, size: int) -> str:
             return world.post(TEXT, rest(["cat"], id="é" * size))
 
 
-def answered(world: World, form: str, items: int) -> str:
+def embed_size(world: World, form: str, items: int) -> str:
     """Ask for so many rows of 16 numbers in a form of the answer."""
     texts = ["cat"] * items
     body = {"model": "tiny", "input": texts}
@@ -350,7 +350,7 @@ class Row:
     """A limit over one protocol.
 
     `send` is given a number, `at` the limit or 1 more, or `beyond`; it gives what the request was
-    refused with, "" where it was answered. A refusal has the limit's value, and `words` where not
+    refused with, "" where it was answered. A refusal has the limit's value, and `refusal` where not
     its name.
     """
 
@@ -359,7 +359,7 @@ class Row:
     send: Callable[[World, int], str]
     at: int
     beyond: int
-    words: str
+    refusal: str
 
     def __str__(self) -> str:
         return f"{self.limit}, {self.name}"
@@ -372,10 +372,12 @@ def row(
     *,
     at: int | None = None,
     beyond: int | None = None,
-    words: str | None = None,
+    refusal: str | None = None,
 ) -> Row:
     stands = VALUES[limit] if at is None else at
-    return Row(limit, name, send, stands, beyond or stands + 1, limit if words is None else words)
+    return Row(
+        limit, name, send, stands, beyond or stands + 1, limit if refusal is None else refusal
+    )
 
 
 def to(send: Callable[[World, Any, int], str], which: object) -> Callable[[World, int], str]:
@@ -422,10 +424,10 @@ ROWS: Final = (
     row("max_item_bytes", "an array", array, at=4, beyond=8),
     row("max_item_bytes", "Anomaly/Score", to(called_with, "Anomaly/Score")),
     row("max_item_bytes", "Classification/Predict", to(called_with, "Classification/Predict")),
-    *over("max_message_bytes", message, _GRPC, words="larger than max"),  # of gRPC itself
+    *over("max_message_bytes", message, _GRPC, refusal="larger than max"),  # of gRPC itself
     *over("max_message_bytes", message, _HTTP),
     *(
-        row("max_answer_bytes", form, to(answered, form), at=at)
+        row("max_answer_bytes", form, to(embed_size, form), at=at)
         for form, at in {
             "attar.v1": 16,  # rows of 64 bytes
             "stream": 16,
@@ -441,7 +443,7 @@ ROWS: Final = (
     row("max_labels", "Classification/Fit", lambda world, size: fit(world, list("abcd")[:size])),
     *over("max_name_characters", named, (*_GRPC, "kserve rest")),
     row("max_name_characters", "a label", lambda world, size: fit(world, ["é" * size, "b"])),
-    *over("max_length", ids, _IDS, at=MAX_LENGTH, words="the encoder takes"),
+    *over("max_length", ids, _IDS, at=MAX_LENGTH, refusal="the encoder takes"),
 )
 
 

@@ -70,7 +70,7 @@ sys.addaudithook(watch)
 """
 """A sitecustomize: Python runs it first of all, in every process that inherits PYTHONPATH."""
 
-ASKED_FOR: Final = (
+IGNORED_VARIABLES: Final = (
     *("ORT_", "HF_", "OTEL_", "XDG_", "TRANSFORMERS_", "DO_NOT_TRACK", "CI", "GITHUB_ACTIONS"),
     *("ATTAR_", "http_proxy", "https_proxy", "all_proxy", "no_proxy"),
 )
@@ -97,17 +97,17 @@ class Seen:
     """What came of it: the status, its words, files that nobody asked for, hosts it went to."""
 
     status: int
-    words: str
+    output: str
     files: tuple[str, ...]
     hosts: tuple[str, ...]
 
 
-def command(*words: object) -> list[object]:
-    return ["-m", "attar.cli.main", *words]
+def command(*arguments: object) -> list[object]:
+    return ["-m", "attar.cli.main", *arguments]
 
 
-def program(code: str, *words: object) -> list[object]:
-    return ["-c", code, *words]
+def program(code: str, *arguments: object) -> list[object]:
+    return ["-c", code, *arguments]
 
 
 def bundle(folder: Path) -> Path:
@@ -286,7 +286,7 @@ CASES: tuple[Case, ...] = (
 
 def watched(case: Case, folder: Path, **environment: str) -> Seen:
     """Run a case in an empty home and an empty working directory, and see what left them."""
-    words = case.make(folder)
+    arguments = case.make(folder)
     home, here, watch = (folder / name for name in ("home", "here", "watch"))
     for one in (home, here, watch, folder / "tmp"):
         one.mkdir()
@@ -294,7 +294,7 @@ def watched(case: Case, folder: Path, **environment: str) -> Seen:
     log = watch / "hosts"
     with proxy() as (address, visits):
         env = {
-            **{name: value for name, value in os.environ.items() if not _answers(name)},
+            **{name: value for name, value in os.environ.items() if not _is_ignored(name)},
             "HOME": str(home),
             "TMPDIR": str(folder / "tmp"),
             "PYTHONPATH": str(watch),
@@ -304,7 +304,7 @@ def watched(case: Case, folder: Path, **environment: str) -> Seen:
             **environment,
         }
         done = subprocess.run(
-            [sys.executable, "-P", *map(str, words)],
+            [sys.executable, "-P", *map(str, arguments)],
             env=env,
             cwd=here,
             capture_output=True,
@@ -313,14 +313,14 @@ def watched(case: Case, folder: Path, **environment: str) -> Seen:
             timeout=600,
         )
     hosts = log.read_text("utf-8").splitlines() if log.exists() else []
-    left = [path for place in (home, here) for path in place.rglob("*") if path.is_file()]
+    left = [path for folder_ in (home, here) for path in folder_.rglob("*") if path.is_file()]
     files = sorted(str(path.relative_to(folder)) for path in left)
     uncalled = tuple(name for name in files if not name.startswith(case.caches or "/"))
     return Seen(done.returncode, done.stdout + done.stderr, uncalled, (*hosts, *visits))
 
 
-def _answers(name: str) -> bool:
-    return name.upper().startswith(tuple(beginning.upper() for beginning in ASKED_FOR))
+def _is_ignored(name: str) -> bool:
+    return name.upper().startswith(tuple(beginning.upper() for beginning in IGNORED_VARIABLES))
 
 
 @contextmanager

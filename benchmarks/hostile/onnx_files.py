@@ -17,15 +17,15 @@ SCALARS = {3: "int64", 5: "int32", 4: "uint64", 9: "string", 12: "bytes", 2: "fl
 """protobuf's numbers of types, as far as onnx.proto has them."""
 
 
-def descriptors(of: Any, known: dict[str, Any]) -> dict[str, Any]:
+def descriptors(of: Any, messages: dict[str, Any]) -> dict[str, Any]:
     """Give every message that one can reach, by its name in onnx.proto."""
     name = of.full_name.removeprefix("onnx.")
-    if name not in known:
-        known[name] = of
+    if name not in messages:
+        messages[name] = of
         for field in of.fields:
             if field.message_type is not None:
-                descriptors(field.message_type, known)
-    return known
+                descriptors(field.message_type, messages)
+    return messages
 
 
 PROTO = descriptors(onnx.ModelProto.DESCRIPTOR, {})

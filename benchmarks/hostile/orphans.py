@@ -30,7 +30,7 @@ class Case:
     name: str
     change: Callable[[Path, Client], object]
     error: type[AttarError] | None = None
-    words: tuple[str, ...] = ()
+    refusal: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.name

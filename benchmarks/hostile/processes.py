@@ -46,11 +46,11 @@ def refused(work):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One program, by what it does, and words that it must print."""
+    """One program, by what it does, and text that it must print."""
 
     name: str
     code: str
-    words: tuple[str, ...] = ()
+    output: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.name

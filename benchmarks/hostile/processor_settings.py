@@ -1,7 +1,7 @@
 """Settings of preprocessor_config.json, each done as transformers does it, or refused by name.
 
 The one list; tests/hostile/test_processor_settings.py holds the import to it. A setting changes the
-file of a good folder; where `words` are empty, pixels or vectors must be transformers'.
+file of a good folder; where `refusal` are empty, pixels or vectors must be transformers'.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ class Setting:
     name: str
     values: Mapping[str, Any] = field(default_factory=dict)
     silent: tuple[str, ...] = ()
-    words: str = ""
+    refusal: str = ""
 
     def __str__(self) -> str:
         return self.name
@@ -78,26 +78,36 @@ IMAGES: Final[tuple[Setting, ...]] = (
     Setting(
         name="the class of another library's", values={"image_processor_type": "BitImageProcessor"}
     ),
-    Setting(name="nearest", values={"resample": 0}, words="has resample 0; attar imports 2"),
-    Setting(name="Lanczos", values={"resample": 1}, words="has resample 1; attar imports 2"),
-    Setting(name="no resizing", values={"do_resize": False}, words="has do_resize False"),
-    Setting(name="no scale", values={"do_rescale": False}, words="has do_rescale False"),
-    Setting(name="another scale", values={"rescale_factor": 1 / 127.5}, words="has rescale_factor"),
-    Setting(name="no mean", values={"do_normalize": False}, words="has do_normalize False"),
-    Setting(name="padding", values={"do_pad": True}, words="has do_pad True"),
-    Setting(name="blue first", values={"do_flip_channel_order": True}, words="has do_flip_channel"),
-    Setting(name="a crop beyond the image", values={"crop_size": 50}, words="a crop of (50, 50)"),
-    Setting(name="the shorter side alone", values={"do_center_crop": False}, words="pass crop too"),
-    Setting(name="the longer side", values={"size": {"longest_edge": 36}}, words="cannot"),
-    Setting(name="a deviation of 0", values={"image_std": [0.5, 0, 0.5]}, words="must be positive"),
-    Setting(name="a mean of one channel", values={"image_mean": [0.5]}, words="of 3 channels"),
-    Setting(name="a size of words", values={"size": "large"}, words="cannot build the processor"),
+    Setting(name="nearest", values={"resample": 0}, refusal="has resample 0; attar imports 2"),
+    Setting(name="Lanczos", values={"resample": 1}, refusal="has resample 1; attar imports 2"),
+    Setting(name="no resizing", values={"do_resize": False}, refusal="has do_resize False"),
+    Setting(name="no scale", values={"do_rescale": False}, refusal="has do_rescale False"),
+    Setting(
+        name="another scale", values={"rescale_factor": 1 / 127.5}, refusal="has rescale_factor"
+    ),
+    Setting(name="no mean", values={"do_normalize": False}, refusal="has do_normalize False"),
+    Setting(name="padding", values={"do_pad": True}, refusal="has do_pad True"),
+    Setting(
+        name="blue first", values={"do_flip_channel_order": True}, refusal="has do_flip_channel"
+    ),
+    Setting(name="a crop beyond the image", values={"crop_size": 50}, refusal="a crop of (50, 50)"),
+    Setting(
+        name="the shorter side alone", values={"do_center_crop": False}, refusal="pass crop too"
+    ),
+    Setting(name="the longer side", values={"size": {"longest_edge": 36}}, refusal="cannot"),
+    Setting(
+        name="a deviation of 0", values={"image_std": [0.5, 0, 0.5]}, refusal="must be positive"
+    ),
+    Setting(name="a mean of one channel", values={"image_mean": [0.5]}, refusal="of 3 channels"),
+    Setting(name="a size of words", values={"size": "large"}, refusal="cannot build the processor"),
     Setting(
         name="a class of nobody's",
         values={"image_processor_type": "TheirProcessor"},
-        words="cannot build the processor",
+        refusal="cannot build the processor",
     ),
-    Setting(name="code", values={"auto_map": {"AutoImageProcessor": "a.B"}}, words="has auto_map"),
+    Setting(
+        name="code", values={"auto_map": {"AutoImageProcessor": "a.B"}}, refusal="has auto_map"
+    ),
 )
 SOUNDS: Final[tuple[Setting, ...]] = (
     Setting(name="unchanged"),
@@ -108,14 +118,16 @@ SOUNDS: Final[tuple[Setting, ...]] = (
     Setting(name="a mask, which nothing needs", values={"return_attention_mask": True}),
     Setting(name="padding before, of which there is none", values={"padding_side": "left"}),
     Setting(name="padding of ones, of which there is none", values={"padding_value": 1.0}),
-    Setting(name="a flag of 1", values={"do_normalize": 1}, words="has do_normalize 1; expected"),
-    Setting(name="two features", values={"feature_size": 2}, words="of 2 features"),
-    Setting(name="a rate of 0", values={"sampling_rate": 0}, words="has sampling_rate 0"),
-    Setting(name="a rate of words", values={"sampling_rate": "8k"}, words="has sampling_rate '8k'"),
+    Setting(name="a flag of 1", values={"do_normalize": 1}, refusal="has do_normalize 1; expected"),
+    Setting(name="two features", values={"feature_size": 2}, refusal="of 2 features"),
+    Setting(name="a rate of 0", values={"sampling_rate": 0}, refusal="has sampling_rate 0"),
+    Setting(
+        name="a rate of words", values={"sampling_rate": "8k"}, refusal="has sampling_rate '8k'"
+    ),
     Setting(
         name="mel frames",
         values={"feature_extractor_type": "WhisperFeatureExtractor"},
-        words="is a WhisperFeatureExtractor",
+        refusal="is a WhisperFeatureExtractor",
     ),
-    Setting(name="code", values={"auto_map": {"AutoProcessor": "a.B"}}, words="has auto_map"),
+    Setting(name="code", values={"auto_map": {"AutoProcessor": "a.B"}}, refusal="has auto_map"),
 )

@@ -22,11 +22,11 @@ TINY = ("tiny", "1", "READY")
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """What a repository is named instead of a folder of bundles, and the words of the refusal."""
+    """What a repository is named instead of a folder of bundles, and the text of the refusal."""
 
     name: str
     make: Callable[[Path], Path]
-    words: tuple[str, ...]
+    refusal: tuple[str, ...]
 
     def __str__(self) -> str:
         return self.name

@@ -26,7 +26,7 @@ Refused: status 2, the words, and every file of the folder as it was. Anew: anot
 and a lineage of one stretch. Continued: its lineage has two. Complete: no step is made, and weights
 and lineage are those of the first.
 """
-Words = tuple[object, ...]
+Arguments = tuple[object, ...]
 
 RUN: Final = "run"
 STEPS: Final = 4
@@ -43,7 +43,7 @@ class Case:
     what: str
     outcome: Outcome
     first: str = "pretrain"
-    words: tuple[str, ...] = ()
+    refusal: tuple[str, ...] = ()
     options: tuple[str, ...] = ()  # with {ground} for the folder of the data
     change: Callable[[Path], object] = lambda _: None  # what befalls the run's folder before
 
@@ -84,21 +84,21 @@ def ground(folder: Path) -> Path:
     return folder
 
 
-def pretraining(data: Path, out: Path) -> Words:
+def pretraining(data: Path, out: Path) -> Arguments:
     return (
         *("pretrain", "table/t_jepa", "--data", data / "first.csv", "--out", out),
         *("--steps", STEPS, *SMALL),
     )
 
 
-def distilling(data: Path, out: Path) -> Words:
+def distilling(data: Path, out: Path) -> Arguments:
     return (
         *("distill", data / "teacher", "--data", data / "pairs.jsonl", "--init", data / "init"),
         *("--steps", STEPS, "--out", out),
     )
 
 
-def staging(data: Path, out: Path) -> Words:
+def staging(data: Path, out: Path) -> Arguments:
     """Pretrain by a recipe of three runs."""
     return (
         *("pretrain", "image/further_pretraining", "--data", data / "images.npz", "--out", out),
@@ -106,7 +106,7 @@ def staging(data: Path, out: Path) -> Words:
     )
 
 
-def writing(data: Path, out: Path) -> Words:
+def writing(data: Path, out: Path) -> Arguments:
     """Pretrain on texts, with a tokenizer."""
     shape = ("transformer.heads=2", "transformer.width=8", "transformer.hidden=8", "rank=4")
     return (
@@ -116,7 +116,7 @@ def writing(data: Path, out: Path) -> Words:
     )
 
 
-def within(data: Path, out: Path) -> Words:
+def within(data: Path, out: Path) -> Arguments:
     """Pretrain into a folder inside that of the data."""
     return (
         *("pretrain", "table/t_jepa", "--data", data / "within", "--out", out),
@@ -216,131 +216,131 @@ CASES: Final = (
     Case(
         what="fewer steps",
         outcome="refused",
-        words=("has made 4 steps, more than the 2 of this run; give it 4 or more", ANEW),
+        refusal=("has made 4 steps, more than the 2 of this run; give it 4 or more", ANEW),
         options=("--steps", "2"),
     ),
     Case(
         what="fewer steps, as a setting",
         outcome="refused",
-        words=("has made 4 steps, more than the 1",),
+        refusal=("has made 4 steps, more than the 1",),
         options=("--set", "steps=1"),
     ),
     Case(
         what="other data",
         outcome="refused",
-        words=("data was first.csv (sha256 ", " and is second.csv (sha256 ", ANEW),
+        refusal=("data was first.csv (sha256 ", " and is second.csv (sha256 ", ANEW),
         options=("--data", "{ground}/second.csv"),
     ),
     Case(
         what="data of which one digit differs",
         outcome="refused",
-        words=("data was first.csv", "and is touched.csv"),
+        refusal=("data was first.csv", "and is touched.csv"),
         options=("--data", "{ground}/touched.csv"),
     ),
     Case(
         what="data that is shipped",
         outcome="refused",
-        words=("data was first.csv", 'and is "wine"'),
+        refusal=("data was first.csv", 'and is "wine"'),
         options=("--data", "wine"),
     ),
     Case(
         what="other columns of the data",
         outcome="refused",
-        words=('read.columns was not said and is ["a"]',),
+        refusal=('read.columns was not said and is ["a"]',),
         options=("--read", "columns=a"),
     ),
     Case(
         what="rows held out of the data",
         outcome="refused",
-        words=("read.test_last was not said and is 3",),
+        refusal=("read.test_last was not said and is 3",),
         options=("--read", "test_last=3"),
     ),
     Case(
         what="another setting",
         outcome="refused",
-        words=("settings.rate was 0.0002 and is 0.9", ANEW),
+        refusal=("settings.rate was 0.0002 and is 0.9", ANEW),
         options=("--set", "rate=0.9"),
     ),
     Case(
         what="another warm-up, which so short a run cuts",
         outcome="refused",
-        words=("settings.warmup was 20 and is 1",),
+        refusal=("settings.warmup was 20 and is 1",),
         options=("--set", "warmup=1"),
     ),
     Case(
         what="another network",
         outcome="refused",
-        words=("settings.transformer.width was 8 and is 16",),
+        refusal=("settings.transformer.width was 8 and is 16",),
         options=("--set", "transformer.width=16"),
     ),
     Case(
         what="data, setting and network at once",
         outcome="refused",
-        words=("data was", "sets was 4 and is 2", "transformer.hidden was 8 and is 4"),
+        refusal=("data was", "sets was 4 and is 2", "transformer.hidden was 8 and is 4"),
         options=("--data", "wine", "--set", "sets=2", "--set", "transformer.hidden=4"),
     ),
     Case(
         what="another seed",
         outcome="refused",
-        words=("seed was 0 and is 1", ANEW),
+        refusal=("seed was 0 and is 1", ANEW),
         options=("--seed", "1"),
     ),
     Case(
         what="other data after the encoder was removed",
         outcome="refused",
-        words=("checkpoint.safetensors is of another run", "data was first.csv"),
+        refusal=("checkpoint.safetensors is of another run", "data was first.csv"),
         options=("--data", "{ground}/second.csv"),
         change=interrupted,
     ),
     Case(
         what="other data after the checkpoint was removed",
         outcome="refused",
-        words=("encoder.json is of another run", "data was first.csv"),
+        refusal=("encoder.json is of another run", "data was first.csv"),
         options=("--data", "{ground}/second.csv"),
         change=without(CHECKPOINT),
     ),
     Case(
         what="a checkpoint that was cut",
         outcome="refused",
-        words=("is not a checkpoint of attar", ANEW),
+        refusal=("is not a checkpoint of attar", ANEW),
         change=cut_checkpoint,
     ),
     Case(
         what="a log of something else",
         outcome="refused",
-        words=("metrics.jsonl is no log of attar's", ANEW),
+        refusal=("metrics.jsonl is no log of attar's", ANEW),
         change=lambda run: (run / "metrics.jsonl").write_text('{"a": 1}\n[2]\n'),
     ),
     Case(
         what="an encoder that is of no run",
         outcome="refused",
-        words=("holds an encoder that is of no run", ANEW),
+        refusal=("holds an encoder that is of no run", ANEW),
         change=of_no_run,
     ),
     Case(
         what="an encoder of a version that kept no settings",
         outcome="refused",
-        words=("encoder.json is of another run", 'data was "first.csv" and is first.csv (sha256'),
+        refusal=("encoder.json is of another run", 'data was "first.csv" and is first.csv (sha256'),
         change=of_an_older_version,
     ),
     Case(
         what="a bundle's folder",
         outcome="refused",
-        words=("holds a bundle (manifest.json); give another folder",),
+        refusal=("holds a bundle (manifest.json); give another folder",),
         options=("--restart",),
         change=as_a_bundle,
     ),
     Case(
         what="a folder of Hugging Face's",
         outcome="refused",
-        words=("holds a model of Hugging Face's libraries (config.json)",),
+        refusal=("holds a model of Hugging Face's libraries (config.json)",),
         options=("--restart",),
         change=beside_a_config,
     ),
     Case(
         what="a file",
         outcome="refused",
-        words=("is a file; give a folder",),
+        refusal=("is a file; give a folder",),
         options=("--restart",),
         change=as_a_file,
     ),
@@ -373,21 +373,21 @@ CASES: Final = (
         what="fewer steps of distillation",
         outcome="refused",
         first="distill",
-        words=("has made 4 steps, more than the 2",),
+        refusal=("has made 4 steps, more than the 2",),
         options=("--steps", "2"),
     ),
     Case(
         what="other texts",
         outcome="refused",
         first="distill",
-        words=("data was pairs.jsonl (sha256 ", " and is other.jsonl (sha256 "),
+        refusal=("data was pairs.jsonl (sha256 ", " and is other.jsonl (sha256 "),
         options=("--data", "{ground}/other.jsonl"),
     ),
     Case(
         what="another start",
         outcome="refused",
         first="distill",
-        words=("init was init (sha256 ", " and is other-init (sha256 "),
+        refusal=("init was init (sha256 ", " and is other-init (sha256 "),
         options=("--init", "{ground}/other-init"),
     ),
     Case(
@@ -401,7 +401,7 @@ CASES: Final = (
         what="more steps of a recipe of several runs",
         outcome="refused",
         first="stages",
-        words=("settings.steps was 4 and is 6",),
+        refusal=("settings.steps was 4 and is 6",),
         options=("--steps", "6"),
     ),
     Case(what="the same texts", outcome="complete", first="texts"),
@@ -409,14 +409,14 @@ CASES: Final = (
         what="another tokenizer",
         outcome="refused",
         first="texts",
-        words=("tokenizer was (sha256 ", " and is (sha256 "),
+        refusal=("tokenizer was (sha256 ", " and is (sha256 "),
         options=("--tokenizer", "{ground}/spaced.json"),
     ),
     Case(
         what="texts and a setting of the shape",
         outcome="refused",
         first="texts",
-        words=("settings.shape.max_length was 64 and is 16",),
+        refusal=("settings.shape.max_length was 64 and is 16",),
         options=("--set", "shape.max_length=16"),
     ),
     Case(what="a run inside its data", outcome="complete", first="within"),

@@ -177,11 +177,11 @@ def texts() -> st.SearchStrategy[str]:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Ids that are sent to the tiny bundle, and words of the refusal."""
+    """Ids that are sent to the tiny bundle, and text of the refusal."""
 
     fault: str
     ids: tuple[Any, ...]
-    words: str
+    refusal: str
 
     def __str__(self) -> str:
         return self.fault

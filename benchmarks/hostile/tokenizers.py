@@ -14,11 +14,11 @@ Part = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Parts in the place of a sound tokenizer's, and the words of the refusal; none: it loads."""
+    """Parts in the place of a sound tokenizer's, and the text of the refusal; none: it loads."""
 
     name: str
-    parts: Mapping[str, object]
-    words: str = ""
+    changes: Mapping[str, object]
+    refusal: str = ""
 
     def __str__(self) -> str:
         return self.name
@@ -60,12 +60,12 @@ def template(*texts: str) -> Mapping[str, Part]:
     }  # fmt: skip
 
 
-def model(kind: str, **parts: object) -> Mapping[str, object]:
-    return {"model": {"type": kind, "unk_token": "[UNK]", "vocab": WORDS, **parts}}
+def model(kind: str, **fields: object) -> Mapping[str, object]:
+    return {"model": {"type": kind, "unk_token": "[UNK]", "vocab": VOCAB, **fields}}
 
 
-def pieces(*words: str) -> Mapping[str, object]:
-    vocabulary = [["[UNK]", 0.0], ["[CLS]", 0.0], ["[SEP]", 0.0], *([word, -1.0] for word in words)]
+def pieces(*texts: str) -> Mapping[str, object]:
+    vocabulary = [["[UNK]", 0.0], ["[CLS]", 0.0], ["[SEP]", 0.0], *([word, -1.0] for word in texts)]
     return {"model": {"type": "Unigram", "unk_id": 0, "vocab": vocabulary, "byte_fallback": False}}
 
 
@@ -128,7 +128,7 @@ PUBLISHED: Final[Mapping[str, str]] = {
         r"|\%[0-9]{2}|[0-9])"
     ),
 }
-WORDS: Final = {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "a": 3}
+VOCAB: Final = {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "a": 3}
 
 CASES: Final = (
     Case("24 doublings", normal(*[replace("a", "aa")] * 24), "its steps may make 16777216 times"),
@@ -183,7 +183,7 @@ CASES: Final = (
         {
             "model": {
                 "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
-                "max_input_chars_per_word": 2**40, "vocab": WORDS,
+                "max_input_chars_per_word": 2**40, "vocab": VOCAB,
             }
         },
         "divides words of 1099511627776 characters; limit 200",
@@ -192,7 +192,7 @@ CASES: Final = (
         "merges at random",
         {
             "model": {
-                "type": "BPE", "dropout": 0.5, "unk_token": "[UNK]", "vocab": WORDS, "merges": [],
+                "type": "BPE", "dropout": 0.5, "unk_token": "[UNK]", "vocab": VOCAB, "merges": [],
             }
         },
         "drops merges at random",
@@ -231,7 +231,7 @@ CASES: Final = (
     ),
     Case("a pattern of 100,000 characters", split("a|" * 50_000), "a pattern of 100000 characters"),
     Case("a piece of 200 kB", pieces("a", "b" * 200_000), "200000 characters of a word; limit"),
-    Case("a word of 2 kB", model("WordLevel", vocab={**WORDS, "b" * 2000: 4}), "2000 characters"),
+    Case("a word of 2 kB", model("WordLevel", vocab={**VOCAB, "b" * 2000: 4}), "2000 characters"),
     Case("pieces of 5 MB", pieces(*(f"{i:01000}" for i in range(5000))), "bytes of words; limit"),
     Case(
         "a million words and one",
@@ -300,4 +300,4 @@ SPELLED: Final = (
     ('{"a": 1, "a": 2}', "it has a name twice in one object"),
     ("[1,]", "the tokenizer cannot be read: Expecting value"),
 )
-"""JSON that stands before a map of characters that is cut, and the words of the refusal."""
+"""JSON that stands before a map of characters that is cut, and the text of the refusal."""

@@ -42,11 +42,11 @@ TABLE: Final = pd.DataFrame({"title": TEXTS, "body": TEXTS})
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """A call with a value that cannot be used, and words that its InvalidInput must hold."""
+    """A call with a value that cannot be used, and text that its InvalidInput must contain."""
 
     what: str
     ask: Callable[[Any], Any]
-    words: str
+    refusal: str
 
     def __str__(self) -> str:
         return self.what
@@ -64,45 +64,45 @@ class Good:
         return self.what
 
 
-def _items(kind: str, value: Any, words: str) -> Bad:
-    return Bad(f"items: {kind}", lambda c: c.embed(value, model="tiny"), words)
+def _items(kind: str, value: Any, refusal: str) -> Bad:
+    return Bad(f"items: {kind}", lambda c: c.embed(value, model="tiny"), refusal)
 
 
-def _label(kind: str, value: Any, words: str) -> Bad:
+def _label(kind: str, value: Any, refusal: str) -> Bad:
     def fit(c: Any) -> Any:
         return c.fit_classifier("new", TEXTS, ["a", value], model="tiny")
 
-    return Bad(f"label: {kind}", fit, words)
+    return Bad(f"label: {kind}", fit, refusal)
 
 
-def _id(kind: str, value: Any, words: str) -> Bad:
-    return Bad(f"id: {kind}", lambda c: c.upsert("docs", [5, value], TEXTS), words)
+def _id(kind: str, value: Any, refusal: str) -> Bad:
+    return Bad(f"id: {kind}", lambda c: c.upsert("docs", [5, value], TEXTS), refusal)
 
 
-def _payload(kind: str, value: Any, words: str) -> Bad:
+def _payload(kind: str, value: Any, refusal: str) -> Bad:
     def upsert(c: Any) -> Any:
         return c.upsert("docs", [5, 6], TEXTS, payloads=[{"a": 1}, value])
 
-    return Bad(f"payload: {kind}", upsert, words)
+    return Bad(f"payload: {kind}", upsert, refusal)
 
 
-def _vectors(kind: str, value: Any, words: str) -> Bad:
+def _vectors(kind: str, value: Any, refusal: str) -> Bad:
     def search(c: Any) -> Any:
         return c.search("docs", vectors=value, fingerprint="sha256:x")
 
-    return Bad(f"vectors: {kind}", search, words)
+    return Bad(f"vectors: {kind}", search, refusal)
 
 
-def _filter(kind: str, value: Any, words: str) -> Bad:
-    return Bad(f"filter: {kind}", lambda c: c.search("docs", ["cat"], filter=value), words)
+def _filter(kind: str, value: Any, refusal: str) -> Bad:
+    return Bad(f"filter: {kind}", lambda c: c.search("docs", ["cat"], filter=value), refusal)
 
 
-def _search(kind: str, words: str, **options: Any) -> Bad:
-    return Bad(kind, lambda c: c.search("docs", ["cat"], **options), words)
+def _search(kind: str, refusal: str, **options: Any) -> Bad:
+    return Bad(kind, lambda c: c.search("docs", ["cat"], **options), refusal)
 
 
-def _embed(kind: str, words: str, **options: Any) -> Bad:
-    return Bad(kind, lambda c: c.embed(["cat"], **{"model": "tiny", **options}), words)
+def _embed(kind: str, refusal: str, **options: Any) -> Bad:
+    return Bad(kind, lambda c: c.embed(["cat"], **{"model": "tiny", **options}), refusal)
 
 
 def _create(name: Any, client: Any) -> Any:
@@ -153,7 +153,7 @@ BAD: Final = (
     _items("arrays of two shapes", [np.ones(2), np.ones(3)], r"item 1 .*\(3,\).*\(2,\)"),
     _label("0", 0, r"labels\[1\] is 0, a int; give text, such as str\(0\)"),
     _label(
-        "True", value=True, words=r"labels\[1\] is True, a bool; give text, such as str\(True\)"
+        "True", value=True, refusal=r"labels\[1\] is True, a bool; give text, such as str\(True\)"
     ),
     _label("a number of numpy", np.int64(3), r"labels\[1\] is .*3.*, a int64; give text"),
     _label("None", None, r"labels\[1\] is None, a NoneType; give text"),
@@ -173,7 +173,7 @@ BAD: Final = (
     _id(
         "True",
         value=True,
-        words=r"ids\[1\] is True; a point's id is a whole number of 64 bits, or the text",
+        refusal=r"ids\[1\] is True; a point's id is a whole number of 64 bits, or the text",
     ),
     _id("a whole float", 1.0, r"ids\[1\] is 1.0; a point's id is"),
     _id("None", None, r"ids\[1\] is None; a point's id is"),

@@ -22,9 +22,9 @@ class Texts(BaseModel):
 
 
 @app.post("/embed")  # type: ignore[untyped-decorator]
-def embed(asked: Texts) -> dict[str, Any]:
+def embed(request: Texts) -> dict[str, Any]:
     """Embed one text in a thread of FastAPI's."""
-    return {"embedding": model.encode(asked.input, show_progress_bar=False).tolist()}
+    return {"embedding": model.encode(request.input, show_progress_bar=False).tolist()}
 
 
 if __name__ == "__main__":

@@ -64,16 +64,16 @@ def tiny_encoder(
     return encoder.eval()
 
 
-def random_texts(count: int, *, words: tuple[int, int] = (1, 12), seed: int = 0) -> list[str]:
+def random_texts(count: int, *, length: tuple[int, int] = (1, 12), seed: int = 0) -> list[str]:
     """Make texts of a number of known words between those two, inclusive."""
     draw = np.random.default_rng(seed)
-    lengths = draw.integers(words[0], words[1] + 1, size=count)
+    lengths = draw.integers(length[0], length[1] + 1, size=count)
     return [" ".join(draw.choice(WORDS, size=length)) for length in lengths]
 
 
-def random_rows(count: int, *, words: tuple[int, int] = (1, 12), seed: int = 0) -> tuple[Row, ...]:
+def random_rows(count: int, *, length: tuple[int, int] = (1, 12), seed: int = 0) -> tuple[Row, ...]:
     """Tokenise `random_texts`, at most 16 tokens each."""
-    return rows_of(random_texts(count, words=words, seed=seed))
+    return rows_of(random_texts(count, length=length, seed=seed))
 
 
 def rows_of(texts: Sequence[str]) -> tuple[Row, ...]:

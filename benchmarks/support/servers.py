@@ -67,9 +67,9 @@ def process(*arguments: str, ready_file: Path) -> Iterator[tuple[subprocess.Pope
     command = [sys.executable, "-m", "attar.server", *own, *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         try:
-            patience = time.monotonic() + 60
+            deadline = time.monotonic() + 60
             while not ready_file.exists():
-                if server.poll() is not None or time.monotonic() > patience:
+                if server.poll() is not None or time.monotonic() > deadline:
                     server.kill()
                     raise AssertionError(server.communicate()[1])
                 time.sleep(0.02)

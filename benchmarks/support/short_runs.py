@@ -41,7 +41,7 @@ class ShortFit:
                 rate=lambda step: rate(step * stride),
                 batches=lambda step: batches(step * stride),
                 views=lambda items, step: training.views(items, step * stride),
-                probe=None if probe is None else lambda made: probe(made * stride),
+                probe=None if probe is None else lambda at: probe(at * stride),
             ),
             probe_every=probe_every // stride,
             **{**options, "log_every": 1},
@@ -77,7 +77,7 @@ def short_data(recipe: Recipe[Any, Any], claim: Claim[Any]) -> Any:
     probes' time.
     """
     if recipe.modality == "text":
-        bodies = random_texts(160, words=(6, 14))
+        bodies = random_texts(160, length=(6, 14))
         pairs = [
             Pair(str(i), "", " ".join(text.split()[:5]), text) for i, text in enumerate(bodies)
         ]

@@ -190,7 +190,7 @@ CASES: Final[dict[str, tuple[str, Callable[[int], Message], int, str]]] = {
 
 
 def call(served: Served, name: str, request: Message) -> str:
-    """Give the words of the refusal, with its code before them; empty where there is none."""
+    """Give the text of the refusal, with its code before them; empty where there is none."""
     try:
         answer = getattr(served.stub, name)(request, timeout=30)
     except grpc.RpcError as error:

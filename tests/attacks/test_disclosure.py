@@ -17,7 +17,7 @@ def test_no_answer_tells_of_the_inside(attack: Attack, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "told"),
+    ("message", "shown"),
     [
         ("/srv/models/a.attar: fp32.onnx has 3 bytes", "a.attar: fp32.onnx has 3 bytes"),
         ("cannot read '/etc/attar/keys.toml': denied", "cannot read 'keys.toml': denied"),
@@ -40,8 +40,8 @@ def test_no_answer_tells_of_the_inside(attack: Attack, tmp_path: Path) -> None:
         ("x " * 500, "x " * 199 + "x…"),
     ],
 )
-def test_a_caller_is_told_what_is_wrong_and_not_where(message: str, told: str) -> None:
-    assert public(message) == told
+def test_a_caller_is_told_what_is_wrong_and_not_where(message: str, shown: str) -> None:
+    assert public(message) == shown
 
 
 @pytest.mark.parametrize(

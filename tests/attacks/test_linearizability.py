@@ -25,7 +25,7 @@ from benchmarks.support.bundles import tiny_bundle
 
 def register(state: int, done: Done) -> list[int]:
     """A number that is read, or written."""
-    kind, *value = done.asked
+    kind, *value = done.request
     if kind == "write":
         return [int(str(value[0]))]
     return [state] if done.result == state else []
@@ -53,8 +53,8 @@ def histories(draw: st.DrawFn) -> list[Done]:
     for _ in range(draw(st.integers(1, 6))):
         began = draw(st.integers(0, 12))
         value = draw(st.integers(0, 2))
-        asked = draw(st.sampled_from([("read",), ("write", value)]))
-        history.append(Done(asked, value, began, began + draw(st.integers(1, 6))))
+        request = draw(st.sampled_from([("read",), ("write", value)]))
+        history.append(Done(request, value, began, began + draw(st.integers(1, 6))))
     return history
 
 
@@ -85,7 +85,7 @@ class State:
 
 def after(state: State, done: Done) -> list[State]:
     """What docs/serving.md promises of each call."""
-    kind, *given_ = done.asked
+    kind, *given_ = done.request
     result = done.result
     if result == "Replaced":  # nothing was done
         return [state]
@@ -105,7 +105,7 @@ def after(state: State, done: Done) -> list[State]:
 
 
 def _of_what_is_there(state: State, space: str, done: Done) -> list[State]:
-    kind, *given_ = done.asked
+    kind, *given_ = done.request
     if kind == "snapshot":
         kept = {*state.kept, (str(done.result), space, state.points)}
         return [replace(state, kept=frozenset(kept))] if done.result != "NotFound" else []
@@ -167,18 +167,18 @@ class Caller:
         self._served, self._client, self._name, self._kept = served, client, name, kept
         self.history: list[Done] = []
 
-    def call(self, asked: tuple[Any, ...]) -> None:
+    def call(self, request: tuple[Any, ...]) -> None:
         """Make a call and remember it."""
-        if asked[0] == "restore":
+        if request[0] == "restore":
             if not self._kept:
                 return
-            asked = ("restore", self._kept[-1])
+            request = ("restore", self._kept[-1])
         began = time.monotonic_ns()
         try:
-            result = self._send(*asked)
+            result = self._send(*request)
         except (NotFound, AlreadyExists, Replaced) as error:
             result = type(error).__name__
-        self.history.append(Done(asked, result, began, time.monotonic_ns()))
+        self.history.append(Done(request, result, began, time.monotonic_ns()))
 
     def _send(self, kind: str, *given_: Any) -> Hashable:
         client, name, space = self._client, self._name, self._served.spaces
@@ -262,15 +262,15 @@ def run(served: Served, programs: Sequence[Sequence[tuple[Any, ...]]]) -> list[D
     name = f"c{next(served.names)}"
     with Client(served.target) as client:
         first = Caller(served, client, name, kept)
-        for asked in WRITER:
-            first.call(asked)
+        for request in WRITER:
+            first.call(request)
         callers = [Caller(served, client, name, kept) for _ in programs]
         failures: list[BaseException] = []
 
         def work(caller: Caller, program: Sequence[tuple[Any, ...]]) -> None:
             try:
-                for asked in program:
-                    caller.call(asked)
+                for request in program:
+                    caller.call(request)
             except BaseException as error:
                 failures.append(error)
 
@@ -313,7 +313,7 @@ def test_calls_that_overlap_are_as_if_one_came_after_another(
 def test_a_snapshot_and_a_restore_among_them_too(served: Served) -> None:
     history = run(served, KEPT)
 
-    assert any(done.asked[0] == "restore" for done in history)
+    assert any(done.request[0] == "restore" for done in history)
     assert linearizable(history, Model(State(), after)), shown(history)
 
 

@@ -58,7 +58,7 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def places(closed: Path) -> list[tuple[Path, list[int]]]:
+def offsets(closed: Path) -> list[tuple[Path, list[int]]]:
     """Give each file of a closed collection, and where it has something."""
     files = [f for f in sorted((closed / "docs").rglob("*")) if f.is_file() and f.name != SUMS_FILE]
     contents = [np.fromfile(path, np.uint8) for path in files]
@@ -72,9 +72,9 @@ def places(closed: Path) -> list[tuple[Path, list[int]]]:
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(draw=st.randoms(use_true_random=False))
 def test_a_flipped_bit_is_told_before_anything_is_read(
-    draw: random.Random, closed: Path, places: list[tuple[Path, list[int]]]
+    draw: random.Random, closed: Path, offsets: list[tuple[Path, list[int]]]
 ) -> None:
-    path, written = draw.choice(places)
+    path, written = draw.choice(offsets)
     at, bit = draw.choice(written or [0]), draw.randrange(8)
     flip(path, at, bit)
     store = EdgeStore(closed, reserve_bytes=0)

@@ -206,7 +206,7 @@ def test_a_hugging_face_folder_is_binarized_as_the_flags_say(
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         (("--beta", 16), "beta must be greater than the 16 bits, for weights to be positive"),
         (("--layers", "0,9"), "there is no layer 9; the encoder has 0 to 1"),
@@ -214,13 +214,13 @@ def test_a_hugging_face_folder_is_binarized_as_the_flags_say(
     ],
 )
 def test_a_mistake_in_how_to_binarize_is_named_and_nothing_is_written(
-    attar_: Attar, pairs: Path, tmp_path: Path, flags: tuple[object, ...], said: str
+    attar_: Attar, pairs: Path, tmp_path: Path, flags: tuple[object, ...], message: str
 ) -> None:
     encoder_folder.save(trained(), tmp_path / "encoder")
     path = tmp_path / "x.attar"
     ran = attar_("binarize", tmp_path / "encoder", path, "--data", pairs, *flags)
     assert (ran.status, ran.err.count("\n")) == (2, 1)
-    assert said in ran.err
+    assert message in ran.err
     assert not path.exists()
 
 
@@ -367,7 +367,7 @@ def serve_nothing(folder: Path) -> list[object]:
 
 
 @pytest.mark.parametrize(
-    ("mistake", "words"),
+    ("mistake", "message"),
     [
         (nothing, "no bundle at"),
         (no_recipe, "there is no recipe 'image/nothing'; there are "),
@@ -387,12 +387,12 @@ def serve_nothing(folder: Path) -> list[object]:
     ],
 )
 def test_a_mistake_is_one_line_on_stderr_and_status_2(
-    attar_: Attar, mistake: Callable[[Path], list[object]], words: str, tmp_path: Path
+    attar_: Attar, mistake: Callable[[Path], list[object]], message: str, tmp_path: Path
 ) -> None:
     ran = attar_(*mistake(tmp_path))
     assert ran.status == 2
     assert ran.err.startswith("attar: ")
-    assert words in ran.err
+    assert message in ran.err
     assert ran.err.count("\n") == 1
     assert not (tmp_path / "x").exists()
     assert not (tmp_path / "x.attar").exists()

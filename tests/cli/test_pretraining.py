@@ -103,7 +103,7 @@ def test_pretrain_goes_on_from_one_group_to_another(attar_: Attar, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("image/byol", "--tokenizer", "t.json"), "--tokenizer says nothing to image/byol"),
         (("text/simclr", "--read", "side=8"), "--read side=8 says nothing to text/simclr"),
@@ -111,11 +111,11 @@ def test_pretrain_goes_on_from_one_group_to_another(attar_: Attar, tmp_path: Pat
     ],
 )
 def test_an_option_that_would_not_be_read_is_refused(
-    attar_: Attar, tmp_path: Path, arguments: tuple[str, ...], said: str
+    attar_: Attar, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     ran = attar_("pretrain", *arguments, "--out", tmp_path / "out")
     assert (ran.status, ran.err.count("\n")) == (2, 1)
-    assert said in ran.err
+    assert message in ran.err
     assert not (tmp_path / "out").exists()
 
 

@@ -48,24 +48,24 @@ def client(target: str) -> Iterator[Client]:
 class Failing(grpc.GenericRpcHandler):
     """Answers every call as `answer` says, and counts them by name."""
 
-    def __init__(self, answer: Callable[[int, Any], bytes]) -> None:
+    def __init__(self, respond: Callable[[int, Any], bytes]) -> None:
         self.calls: list[str] = []
-        self._answer = answer
+        self._respond = respond
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         name = str(handler_call_details.method)
 
         def behave(_request: bytes, context: Any) -> bytes:
             self.calls.append(name.rpartition("/")[2])
-            return self._answer(len(self.calls), context)
+            return self._respond(len(self.calls), context)
 
         return grpc.unary_unary_rpc_method_handler(behave)
 
 
 @contextmanager
-def failing(answer: Callable[[int, Any], bytes]) -> Iterator[tuple[Failing, str]]:
+def failing(respond: Callable[[int, Any], bytes]) -> Iterator[tuple[Failing, str]]:
     """Run a gRPC server that answers every call so; gives it and its address."""
-    handler = Failing(answer)
+    handler = Failing(respond)
     server = grpc.server(ThreadPoolExecutor(2), handlers=[handler])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
@@ -277,7 +277,7 @@ async def test_the_async_client_does_the_same(target: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ask", "kind", "told"),
+    ("ask", "kind", "message"),
     [
         (lambda c: c.embed(["cat"], model="none"), attar.NotFound, "no model 'none'"),
         (lambda c: c.embed(["cat"], dims=5), attar.InvalidInput, "dims must be one that tiny"),
@@ -304,9 +304,9 @@ async def test_the_async_client_does_the_same(target: str) -> None:
     ],
 )
 def test_errors_are_the_librarys_own_and_say_what_to_do(
-    ask: Callable[[Client], Any], kind: type[Exception], told: str, client: Client
+    ask: Callable[[Client], Any], kind: type[Exception], message: str, client: Client
 ) -> None:
-    with pytest.raises(kind, match=told):
+    with pytest.raises(kind, match=message):
         ask(client)
 
 
@@ -358,11 +358,11 @@ def test_a_call_that_finds_no_server_is_sent_a_few_times() -> None:
     assert server.calls == ["Embed"] * 4 + ["Upsert"] * 4
 
 
-def bare(words: str) -> Callable[[int, Any], bytes]:
+def bare(message: str) -> Callable[[int, Any], bytes]:
     """Abort every call as gRPC itself does, or a proxy, with no time to retry."""
 
     def answer(_attempt: int, context: Any) -> bytes:
-        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, words)
+        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
         raise AssertionError
 
     return answer

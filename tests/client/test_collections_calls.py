@@ -35,8 +35,8 @@ def client(bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield client
 
 
-def ids(found: SearchResults) -> list[list[object]]:
-    return [[hit.id for hit in hits] for hits in found.hits]
+def ids(results: SearchResults) -> list[list[object]]:
+    return [[hit.id for hit in hits] for hits in results.hits]
 
 
 def vectors(points: Sequence[Point]) -> NDArray[np.float32]:

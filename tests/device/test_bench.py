@@ -96,7 +96,7 @@ def test_items_have_exactly_the_length_asked_for(bundle_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "message"),
     [
         ({"lengths": (17,)}, r"lengths must be from 1 to 16; got \[17\]"),
         ({"lengths": (0,)}, "lengths must be from 1"),
@@ -106,9 +106,9 @@ def test_items_have_exactly_the_length_asked_for(bundle_path: Path) -> None:
     ],
 )
 def test_numbers_that_cannot_be_are_refused_before_anything_runs(
-    options: dict[str, Any], words: str, bundle_path: Path
+    options: dict[str, Any], message: str, bundle_path: Path
 ) -> None:
-    with pytest.raises(InvalidInput, match=words):
+    with pytest.raises(InvalidInput, match=message):
         bench(bundle_path, **options)
 
 

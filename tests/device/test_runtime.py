@@ -168,7 +168,7 @@ def test_the_tokenizers_own_padding_and_truncation_are_not_used(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("items", "words"),
+    ("items", "message"),
     [
         (["cat", 3], "item 1 must be a string; got int"),
         (["cat", None], "item 1 must be a string; got NoneType"),
@@ -178,8 +178,8 @@ def test_the_tokenizers_own_padding_and_truncation_are_not_used(tmp_path: Path) 
         (None, "items must be a list; got NoneType"),
     ],
 )
-def test_a_bad_item_is_named_by_its_index(encoder: Encoder, items: list[str], words: str) -> None:
-    with pytest.raises(InvalidInput, match=words):
+def test_a_bad_item_is_named_by_its_index(encoder: Encoder, items: list[str], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
         encoder.embed(items)
 
 
@@ -193,7 +193,7 @@ def test_token_ids_are_taken_as_they_are(encoder: Encoder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("items", "words"),
+    ("items", "message"),
     [
         (
             [[2, 4, 3], [4, -1]],
@@ -210,8 +210,8 @@ def test_token_ids_are_taken_as_they_are(encoder: Encoder) -> None:
         ([[4] * 17], "item 0 has 17 tokens and the encoder takes 16; .* never cut"),
     ],
 )
-def test_bad_token_ids_are_refused_by_index(encoder: Encoder, items: Any, words: str) -> None:
-    with pytest.raises(InvalidInput, match=words):
+def test_bad_token_ids_are_refused_by_index(encoder: Encoder, items: Any, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
         encoder.embed(items)
 
 
@@ -245,7 +245,7 @@ def test_tensors_are_taken_as_arrays_or_lists_of_arrays(images: Encoder) -> None
 
 
 @pytest.mark.parametrize(
-    ("bad", "words"),
+    ("bad", "message"),
     [
         (np.zeros((8, 8), np.float32), r"item 1 has shape \(8, 8\); image must be float32 \(1, 8"),
         (np.zeros((1, 8, 9), np.float32), r"item 1 has shape \(1, 8, 9\)"),
@@ -254,9 +254,9 @@ def test_tensors_are_taken_as_arrays_or_lists_of_arrays(images: Encoder) -> None
     ],
 )
 def test_a_tensor_of_another_shape_or_dtype_is_refused(
-    images: Encoder, bad: NDArray[np.float32], words: str
+    images: Encoder, bad: NDArray[np.float32], message: str
 ) -> None:
-    with pytest.raises(ShapeError, match=words):
+    with pytest.raises(ShapeError, match=message):
         images.embed([np.zeros((1, 8, 8), np.float32), bad])
 
 

@@ -86,7 +86,7 @@ def garble_weights(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "words"),
+    ("harm", "message"),
     [
         (drop("modules.json"), "says nothing of pooling"),
         (drop("config.json"), r"config\.json"),
@@ -101,10 +101,10 @@ def garble_weights(root: Path) -> None:
     ],
 )
 def test_a_refused_folder_is_named_and_nothing_is_written(
-    folder: Path, harm: Callable[[Path], None], words: str
+    folder: Path, harm: Callable[[Path], None], message: str
 ) -> None:
     harm(folder)
-    with pytest.raises(InvalidInput, match=words):
+    with pytest.raises(InvalidInput, match=message):
         import_folder(folder, folder.parent / "mine.attar")
     assert [entry.name for entry in folder.parent.iterdir()] == ["theirs"]
 

@@ -176,7 +176,7 @@ def test_a_bench_draws_latency_by_length_and_says_where_attentions_cross(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         ({"fingerprint": "sha256:0"}, "bench report is of 'sha256:0' and this bundle is 'sha256:"),
         (
@@ -193,13 +193,13 @@ def test_a_bench_draws_latency_by_length_and_says_where_attentions_cross(tmp_pat
     ],
 )
 def test_a_bench_that_is_none_or_of_another_bundle_is_refused(
-    change: dict[str, Any], words: str, tmp_path: Path
+    change: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     bundle = measured_bundle(tmp_path / "x")
     bench = bench_of(bundle, {"fp32": {8: 1.0}})
     for key, value in change.items():
         (bench if key in bench else bench["rows"][0])[key] = value
-    with pytest.raises(InvalidInput, match=words):
+    with pytest.raises(InvalidInput, match=message):
         page(bundle, bench)
 
 

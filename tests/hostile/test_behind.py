@@ -25,7 +25,7 @@ END = b"\r\n"
 BAD = b"zz\r\nno chunk\r\n"
 OPEN = "open"
 STATUS = re.compile(rb"HTTP/1\.1 (\d+) ")
-PATIENCE_S = 10.0
+DEADLINE_S = 10.0
 # By name: what is sent, each part once the one before is answered or a moment later; the status
 # codes that come, and OPEN where the connection takes another request.
 CASES: dict[str, tuple[tuple[bytes, ...], list[str]]] = {
@@ -66,7 +66,7 @@ def come(connection: socket.socket, *, least: int, quiet_s: float = 0.3) -> tupl
     """Read until so many answers came and then nothing for a while; tells whether it is open."""
     came = b""
     connection.settimeout(quiet_s)
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + DEADLINE_S
     while time.monotonic() < end:
         try:
             part = connection.recv(2**16)
@@ -89,7 +89,7 @@ def test_each_request_has_one_answer_whatever_comes_behind_it(
     parts, expected = CASES[name]
     stays_open = OPEN in expected
     came, is_open = b"", True
-    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S) as connection:
         for index, part in enumerate(parts):
             try:
                 connection.sendall(part)

@@ -37,9 +37,9 @@ class Served:
     channel: grpc.Channel
     device: attar.Encoder
 
-    def call(self, rpc: str, request: Message, answer: Any) -> tuple[str, str, Any]:
+    def call(self, rpc: str, request: Message, respond: Any) -> tuple[str, str, Any]:
         """Give the code, the violated field and the answer."""
-        invoke: Any = self.channel.unary_unary(f"/attar.v1.{rpc}", None, answer.FromString)
+        invoke: Any = self.channel.unary_unary(f"/attar.v1.{rpc}", None, respond.FromString)
         try:
             return "OK", "", invoke(request.SerializeToString(), timeout=20)
         except grpc.RpcError as refused:
@@ -112,14 +112,14 @@ def test_kserves_tensors(served: Served, tensor: dict[str, Any]) -> None:
         np.testing.assert_allclose(found, served.vectors(texts), atol=1e-6)
 
 
-def held(faults: set[str], code: str, field: str, told: Any) -> bool:
+def held(faults: set[str], code: str, field: str, message: Any) -> bool:
     """Tell whether the request was accepted; a refusal must name one of its faults."""
     if faults:
         known = field in faults or "" in faults or (code == "NOT_FOUND" and not field)
-        assert known or field.partition("[")[0] in faults, (faults, field, told)
-        assert code in REFUSALS, (code, told)
+        assert known or field.partition("[")[0] in faults, (faults, field, message)
+        assert code in REFUSALS, (code, message)
     else:
-        assert code == "OK", told
+        assert code == "OK", message
     return not faults
 
 

@@ -33,12 +33,12 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_bundle(tmp_path_factory.mktemp("sound") / "x.attar")
 
 
-@pytest.mark.parametrize(("code", "damage", "words"), TABLE)
+@pytest.mark.parametrize(("code", "damage", "message"), TABLE)
 def test_a_bad_bundle_is_refused_by_code_and_in_words(
-    code: Refusal, damage: Damage, words: str, sound: Path, tmp_path: Path
+    code: Refusal, damage: Damage, message: str, sound: Path, tmp_path: Path
 ) -> None:
     path = damage(Path(shutil.copytree(sound, tmp_path / "x.attar")))
-    with pytest.raises(BundleRefused, match=re.escape(words)) as caught:
+    with pytest.raises(BundleRefused, match=re.escape(message)) as caught:
         attar.load(path, threads=1)
     assert caught.value.code == code
 

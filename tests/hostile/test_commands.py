@@ -15,8 +15,8 @@ def test_a_bad_command_has_status_2_its_words_and_leaves_nothing(
     outcome = attempt(case, tmp_path / "x")
 
     assert outcome.status == 2, outcome
-    for words in case.words:
-        assert words in outcome.message
+    for text in case.refusal:
+        assert text in outcome.message
     assert outcome.message.startswith(("attar: ", "Usage: ", "usage: "))
     assert "Traceback" not in outcome.message
     assert outcome.written == ()

@@ -24,10 +24,10 @@ def servers(bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield targets
 
 
-def proxies(monkeypatch: pytest.MonkeyPatch, **given: str) -> None:
+def proxies(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
     for name in PROXIED:
         monkeypatch.delenv(name, raising=False)
-    for name, value in given.items():
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
 
 
@@ -42,8 +42,8 @@ def test_a_server_that_speaks_otherwise_is_told_by_what_it_may_be(
         client.info(deadline_s=3)
 
     assert target in str(refusal.value)
-    for words in case.words:
-        assert words in str(refusal.value)
+    for text in case.refusal:
+        assert text in str(refusal.value)
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=repr)
@@ -52,8 +52,8 @@ def test_what_is_no_target_is_refused_before_a_call(target: Any, kind: Any) -> N
     with pytest.raises(InvalidInput) as refusal:
         kind(target)
 
-    for words in TARGETS[target]:
-        assert words in str(refusal.value)
+    for text in TARGETS[target]:
+        assert text in str(refusal.value)
 
 
 @pytest.mark.parametrize("name", ["dns:///{}", "{}", "ipv4:{}"])
@@ -112,7 +112,7 @@ async def test_the_async_client_says_the_same(servers: World) -> None:
 
 
 def misused(folder: Path) -> dict[str, tuple[Callable[[str], Any], str]]:
-    """Give what a client may be made of by mistake, and the words of the refusal."""
+    """Give what a client may be made of by mistake, and the text of the refusal."""
     (folder / "text.pem").write_text("hello", "utf-8")
     text = folder / "text.pem"
     return {

@@ -23,10 +23,10 @@ def every(items: Rows | None) -> torch.Tensor:
     return torch.zeros(0) if items is None else items[torch.arange(len(items))]
 
 
-def check_left(case: Reads, passed_over: Mapping[str, int], said: str) -> None:
+def check_left(case: Reads, passed_over: Mapping[str, int], message: str) -> None:
     assert passed_over == case.passed_over
     for words in case.notes:
-        assert words in said
+        assert words in message
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if isinstance(c.outcome, Reads)], ids=str)

@@ -27,7 +27,7 @@ class Shown:
 
     recipe: str
     make: Make
-    words: tuple[str, ...]
+    shown: tuple[str, ...]
     options: tuple[str, ...] = ()
     status: int = 0
 
@@ -120,8 +120,8 @@ def test_pretrain_says_what_it_reads_before_its_first_step(
         *run.options,
     )
     assert ran.status == run.status, ran.err
-    for words in run.words:
-        assert words in (ran.err if run.status else ran.out)
+    for text in run.shown:
+        assert text in (ran.err if run.status else ran.out)
     assert (tmp_path / "out").exists() == (run.status == 0)
 
 
@@ -143,7 +143,7 @@ def as_table(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("make", "words", "said"),
+    ("make", "options", "output"),
     [
         (as_lines, (), "16 texts (lines), each paired with a span"),
         (as_files, (), "16 texts (files), each paired with a span"),
@@ -154,16 +154,16 @@ def test_texts_alone_are_distilled(
     attar_: Attar,
     tmp_path: Path,
     make: Callable[[Path], Path],
-    words: tuple[str, ...],
-    said: str,
+    options: tuple[str, ...],
+    output: str,
 ) -> None:
     teacher, start, out = bert_folder(tmp_path / "theirs"), tmp_path / "start", tmp_path / "student"
     encoder_folder.save(encoder_folder.token_transformer(loading.read(teacher)), start)
     (tmp_path / "data").mkdir()
-    data = ("--data", make(tmp_path / "data"), *words)
+    data = ("--data", make(tmp_path / "data"), *options)
     ran = attar_("distill", teacher, "--init", start, *data, "--steps", 1, "--out", out)
     assert ran.status == 0, ran.err
-    assert said in ran.out
+    assert output in ran.out
     assert "14 train, 2 held out" in ran.out
     assert "texts to train on reach 12 tokens: cut there" in ran.out
     assert encoder_folder.load_text(out).lineage["recipe"] == "distil"

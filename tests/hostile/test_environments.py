@@ -25,7 +25,7 @@ def without(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_environment_gives_its_settings_or_is_refused(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in case.given.items():
+    for name, value in case.variables.items():
         monkeypatch.setenv(name, value)
 
     if case.refused:

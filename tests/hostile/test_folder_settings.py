@@ -107,7 +107,7 @@ def test_what_cannot_be_done_is_refused_by_name(
     path = changed(setting, root, tmp_path / "theirs")
     with libraries(), pytest.raises(InvalidInput) as refusal:
         loading.read(path)
-    assert setting.words in str(refusal.value)
+    assert setting.refusal in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 

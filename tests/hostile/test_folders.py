@@ -28,7 +28,7 @@ from benchmarks.support.teachers import WIDTH, bert_folder, write_json
 def test_a_bad_folder_is_told_and_nothing_is_written(case: Case, tmp_path: Path) -> None:
     outcome = attempt(case, tmp_path)
     assert outcome.status == 2
-    assert case.words in outcome.message
+    assert case.refusal in outcome.message
     assert outcome.message.startswith("attar: ")
     assert len(outcome.message.splitlines()) == 1
     assert outcome.written == ()

@@ -107,22 +107,22 @@ def test_a_detector_is_right_about_its_items_or_refuses_them(
     assert (scores > np.float32(threshold)).tolist() == list(case.anomalies)
 
 
-PLACES = arrays(
+POINTS = arrays(
     np.float32, st.tuples(st.integers(1, 6), st.just(DIMS)), elements=st.integers(-3, 3)
 ).filter(lambda places: bool(places.any(axis=1).all()))
 
 
 @settings(max_examples=60)
-@given(PLACES, st.sampled_from(METRICS), st.floats(0.01, 0.99), st.randoms(use_true_random=False))
+@given(POINTS, st.sampled_from(METRICS), st.floats(0.01, 0.99), st.randoms(use_true_random=False))
 def test_no_more_than_the_target_of_exchangeable_items_are_anomalies(
-    places: NDArray[np.float32], metric: Metric, target: float, random: Any
+    points: NDArray[np.float32], metric: Metric, target: float, random: Any
 ) -> None:
     """Exact, without a margin: of c + 1 exchangeable items each is the new one with equal chance.
 
     Of a few places most items are equal, so that nearly all scores are ties.
     """
     held_out = max(2, int(np.ceil(1 / target)))
-    drawn = places[[random.randrange(len(places)) for _ in range(held_out + 11)]]
+    drawn = points[[random.randrange(len(points)) for _ in range(held_out + 11)]]
     noise = np.random.default_rng(random.randrange(99)).uniform(-1, 1, drawn.shape)
     items = (drawn * (1 + 1e-7 * noise)).astype(np.float32)  # as of another batch
     references = items[held_out + 1 :]

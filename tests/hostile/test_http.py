@@ -11,8 +11,8 @@ from benchmarks.hostile.http import (
     NAME,
     ORIGIN,
     Case,
-    asked,
     closes,
+    embed,
     get,
     preflight,
     request,
@@ -36,7 +36,7 @@ def test_a_request_has_its_one_answer(case: Case, served: Address) -> None:
     answer = send(served, case.request)
 
     assert answer.status == case.status, answer
-    assert not case.words or case.words in answer.message, answer
+    assert not case.message or case.message in answer.message, answer
     assert case.param is None or answer.param == case.param, answer
     for name, value in case.headers.items():
         assert answer.headers.get(name, "").startswith(value), answer
@@ -70,7 +70,7 @@ def test_what_is_bound_to_fail_is_refused_before_any_item_is_run(served: Address
     whole = {"outputs": [{"name": "embedding"}], "parameters": {"truncate": False}}
     before = runs(served)
 
-    assert send(served, asked(input=texts)).status == 400
+    assert send(served, embed(input=texts)).status == 400
     assert send(served, infer(*texts, **whole)).status == 400
     assert runs(served) == before
     assert send(served, infer(*texts, parameters={"truncate": False})).status == 200
@@ -88,7 +88,7 @@ def test_a_server_may_cut_what_clients_cannot_ask_to_be_cut(
 ) -> None:
     with world(tmp_path_factory.mktemp("http"), openai_truncate=True) as (address, _):
         by_default, refused = (
-            send(address, asked(input="cat " * 99, **given)).status
+            send(address, embed(input="cat " * 99, **given)).status
             for given in ({}, {"truncate": False})
         )
 

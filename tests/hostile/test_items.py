@@ -75,7 +75,7 @@ def served(
 
 
 def whole(case: Case, index: int) -> str:
-    return f"item {index}[ ,].*{case.words}"
+    return f"item {index}[ ,].*{case.refusal}"
 
 
 def together(case: Case) -> Any:
@@ -215,7 +215,7 @@ def test_other_forms_of_an_item_have_its_embedding(
 
 
 @pytest.mark.parametrize(
-    ("items", "words"),
+    ("items", "message"),
     [
         (np.array(5), "items must be a list; got ndarray"),
         (np.float32(5), "items must be a list; got float32"),
@@ -226,9 +226,9 @@ def test_other_forms_of_an_item_have_its_embedding(
     ids=lambda value: str(value)[:20],
 )
 def test_what_is_no_list_of_items_is_refused(
-    items: Any, words: str, encoders: Mapping[str, attar.Encoder]
+    items: Any, message: str, encoders: Mapping[str, attar.Encoder]
 ) -> None:
-    with pytest.raises(InvalidInput, match=words):
+    with pytest.raises(InvalidInput, match=message):
         encoders["sound"].embed(items)
 
 
@@ -333,7 +333,7 @@ def _shape(spec: TensorSpec, sizes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 @pytest.mark.parametrize(
-    ("limits", "words"),
+    ("limits", "message"),
     [
         ({"axes": {"samples": {"min": 0, "max": 4}}}, "min from 1, max from min"),
         ({"axes": {"samples": {"min": 5, "max": 4}}}, "min from 1, max from min"),
@@ -351,11 +351,11 @@ def _shape(spec: TensorSpec, sizes: tuple[int, ...]) -> tuple[int, ...]:
     ids=str,
 )
 def test_limits_that_cannot_be_are_refused(
-    limits: Any, words: str, bundles: Mapping[str, Path]
+    limits: Any, message: str, bundles: Mapping[str, Path]
 ) -> None:
     document = json.loads((bundles["sound"] / "manifest.json").read_text("utf-8"))
     document["limits"] = limits
-    with pytest.raises(BundleRefused, match=words) as refused:
+    with pytest.raises(BundleRefused, match=message) as refused:
         parse(json.dumps(document).encode())
     assert refused.value.code == "field"
 
@@ -463,7 +463,7 @@ LENGTHS = (1, 100, 511, 512, 513, 600, 2100, 9000, 270_000)
 @pytest.mark.parametrize("name", TOKENIZERS)
 @budget(deadline=None, max_examples=10)
 @given(
-    words=st.lists(
+    pieces=st.lists(
         st.sampled_from(["a", "bad", "cab", " ", "  ", "deck", "abcdefghijk"]),
         min_size=1,
         max_size=6,
@@ -471,9 +471,9 @@ LENGTHS = (1, 100, 511, 512, 513, 600, 2100, 9000, 270_000)
     length=st.sampled_from(LENGTHS),
 )
 def test_a_text_of_any_length_has_the_tokens_of_the_whole(
-    name: str, side: str, words: list[str], length: int
+    name: str, side: str, pieces: list[str], length: int
 ) -> None:
-    text = (" ".join(words) * length)[:length]
+    text = (" ".join(pieces) * length)[:length]
     theirs = Tokenizer.from_str(TOKENIZERS[name].to_str())
     whole = theirs.encode(text)
     theirs.enable_truncation(16, direction=side)
@@ -495,7 +495,7 @@ def test_a_text_of_any_length_has_the_tokens_of_the_whole(
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("the cat " * 1_500_000, None),
         ("日本" * 3_000_000, None),
@@ -505,17 +505,17 @@ def test_a_text_of_any_length_has_the_tokens_of_the_whole(
     ids=["words", "no blanks", "one word", "blanks"],
 )
 def test_a_very_long_text_is_cut_or_refused_at_little_cost(
-    text: str, words: str | None, tmp_path: Path
+    text: str, message: str | None, tmp_path: Path
 ) -> None:
     encoder = attar.load(tiny_bundle(tmp_path / "x"), threads=1)
     encoder.embed(["a"])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if words is None:
+    if message is None:
         assert encoder.embed([text]).truncated.tolist() == [True]
     else:
-        with pytest.raises(InvalidInput, match=words):
+        with pytest.raises(InvalidInput, match=message):
             encoder.embed([text])
-    with pytest.raises(InputTooLong if words is None else InvalidInput, match="item 0 has"):
+    with pytest.raises(InputTooLong if message is None else InvalidInput, match="item 0 has"):
         encoder.embed([text], truncation="error")
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown << 10 < 100e6 + len(text)  # it took 1.5 GB

@@ -34,7 +34,7 @@ def test_a_rest_request_has_its_one_answer(case: Rest, served: tuple[Address, st
     answer = send(served[0], case.request)
 
     assert answer.status == case.status, answer
-    assert not case.words or case.words in answer.message, answer
+    assert not case.message or case.message in answer.message, answer
     if case.outputs:
         shapes = {one["name"]: one["shape"] for one in json.loads(answer.body)["outputs"]}
         assert shapes == {**shapes, **case.outputs}
@@ -58,10 +58,10 @@ def present(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("case", GRPC, ids=str)
 def test_a_grpc_request_has_its_one_answer(case: Grpc, stub: Any) -> None:
-    code, field, words = outcome(stub, case)
+    code, field, message = outcome(stub, case)
 
-    assert (code, field) == (case.code, case.field), words
-    assert case.words in words
+    assert (code, field) == (case.code, case.field), message
+    assert case.message in message
 
 
 def outcome(stub: Any, case: Grpc) -> tuple[str, str, str]:

@@ -24,7 +24,7 @@ def test_a_limit_is_met_and_not_passed(row: Row, served: World) -> None:
     assert row.send(served, row.at) == ""
 
     refusal = row.send(served, row.beyond)
-    assert row.words in refusal, refusal
+    assert row.refusal in refusal, refusal
     assert str(VALUES.get(row.limit, MAX_LENGTH)) in refusal
 
 

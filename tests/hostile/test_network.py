@@ -14,7 +14,7 @@ from benchmarks.hostile.network import CASES, Case, program, watched
 def test_it_leaves_an_empty_home_empty_and_goes_to_no_host(case: Case, tmp_path: Path) -> None:
     seen = watched(case, tmp_path)
 
-    assert seen.status == 0, seen.words
+    assert seen.status == 0, seen.output
     assert (seen.files, seen.hosts) == ((), ())
 
 

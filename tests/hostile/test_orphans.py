@@ -66,8 +66,8 @@ def test_a_model_that_goes_is_missed_by_name_and_one_that_stays_serves(
         assert name in reason
         with pytest.raises(case.error) as refusal:
             use(client)
-        for words in (name, *case.words):
-            assert words in str(refusal.value)
+        for text in (name, *case.refusal):
+            assert text in str(refusal.value)
     until(lambda: sum("without its model" in line for line in caplog.messages) == len(USES))
 
 

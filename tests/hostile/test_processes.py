@@ -22,5 +22,5 @@ def test_an_encoder_serves_in_another_process_or_says_why_not(
     done = run(case, bundle=bundle_path, images=images, folder=tmp_path)
 
     assert done.returncode == 0, done.stderr
-    for words in case.words:
-        assert words in done.stdout
+    for text in case.output:
+        assert text in done.stdout

@@ -53,7 +53,7 @@ def images() -> list[NDArray[np.uint8]]:
     return [*noise, ramp, np.repeat(board[..., None], 3, 2).astype(np.uint8), ramp[:1, :1]]
 
 
-@pytest.mark.parametrize("setting", [s for s in IMAGES if not s.words], ids=str)
+@pytest.mark.parametrize("setting", [s for s in IMAGES if not s.refusal], ids=str)
 def test_images_are_prepared_as_the_folder_says(setting: Setting, root: Path) -> None:
     path = folder(root, "dinov2", dinov2)
     with libraries() as (transformers, _):
@@ -66,15 +66,15 @@ def test_images_are_prepared_as_the_folder_says(setting: Setting, root: Path) ->
             assert levels.max() <= 1.01  # by which torch's and Pillow's rounding may differ
 
 
-@pytest.mark.parametrize("setting", [s for s in IMAGES if s.words], ids=str)
+@pytest.mark.parametrize("setting", [s for s in IMAGES if s.refusal], ids=str)
 def test_images_that_cannot_be_so_are_refused(setting: Setting, root: Path) -> None:
     with libraries(), pytest.raises(InvalidInput) as refusal:
         read(folder(root, "dinov2", dinov2), setting.of(IMAGE))
-    assert setting.words in str(refusal.value)
+    assert setting.refusal in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("setting", [s for s in SOUNDS if not s.words], ids=str)
+@pytest.mark.parametrize("setting", [s for s in SOUNDS if not s.refusal], ids=str)
 def test_sounds_are_prepared_as_the_folder_says(setting: Setting, root: Path) -> None:
     path = folder(root, "wav2vec2", wav2vec2)
     draw = np.random.default_rng(2)
@@ -92,9 +92,9 @@ def test_sounds_are_prepared_as_the_folder_says(setting: Setting, root: Path) ->
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("setting", [s for s in SOUNDS if s.words], ids=str)
+@pytest.mark.parametrize("setting", [s for s in SOUNDS if s.refusal], ids=str)
 def test_sounds_that_cannot_be_so_are_refused(setting: Setting, root: Path) -> None:
     with libraries(), pytest.raises(InvalidInput) as refusal:
         read(folder(root, "wav2vec2", wav2vec2), setting.of(SOUND))
-    assert setting.words in str(refusal.value)
+    assert setting.refusal in str(refusal.value)
     assert "\n" not in str(refusal.value)

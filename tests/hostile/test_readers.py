@@ -40,16 +40,16 @@ Damage = Callable[[bytes], bytes]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a folder that each example fills anew."""
     return tmp_path_factory.mktemp("readers")
 
 
-def alone(place: Path, name: str, content: bytes) -> Path:
-    for path in place.iterdir():
+def alone(folder: Path, name: str, content: bytes) -> Path:
+    for path in folder.iterdir():
         path.unlink()
-    (place / name).write_bytes(content)
-    return place / name
+    (folder / name).write_bytes(content)
+    return folder / name
 
 
 def items(path: Path, **options: Any) -> NDArray[np.float32]:
@@ -59,7 +59,7 @@ def items(path: Path, **options: Any) -> NDArray[np.float32]:
 
 
 def tried(path: Path) -> NDArray[np.float32] | str:
-    """Read items, or give the words of the refusal."""
+    """Read items, or give the text of the refusal."""
     try:
         return items(path)
     except AttarError as refused:
@@ -114,12 +114,12 @@ def by_pillow(content: bytes) -> NDArray[np.floating[Any]] | None:
 
 @given(made=pictures())
 @settings(max_examples=150)
-def test_an_image_is_what_pillow_makes_of_it(place: Path, made: tuple[str, bytes]) -> None:
-    path = alone(place, *made)
+def test_an_image_is_what_pillow_makes_of_it(folder: Path, made: tuple[str, bytes]) -> None:
+    path = alone(folder, *made)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of damage, of which Pillow warns
         expected = by_pillow(path.read_bytes())
-        images = tried(place)
+        images = tried(folder)
     if isinstance(images, str):
         assert path.name in images
         assert expected is None or "convert it to 8 bits" in images, images
@@ -168,15 +168,15 @@ def by_scipy(path: Path) -> NDArray[np.float64]:
 
 @given(made=recordings())
 @settings(max_examples=100)
-def test_a_recording_is_what_scipy_makes_of_it(place: Path, made: tuple[bytes, int, bool]) -> None:
+def test_a_recording_is_what_scipy_makes_of_it(folder: Path, made: tuple[bytes, int, bool]) -> None:
     content, channels, whole = made
-    path = alone(place, "a.wav", content)
+    path = alone(folder, "a.wav", content)
     if not whole:
         with pytest.raises(InvalidInput, match=r"a\.wav"):
-            items(place, length=4)
+            items(folder, length=4)
         return
     expected = by_scipy(path).reshape(-1, channels).mean(1)
-    clip = items(place, length=len(expected))[0, 0]
+    clip = items(folder, length=len(expected))[0, 0]
     np.testing.assert_allclose(clip, expected, atol=1e-6)
 
 
@@ -204,9 +204,9 @@ def tables(draw: st.DrawFn) -> tuple[bytes, str]:
 
 @given(made=tables())
 @settings(max_examples=100)
-def test_a_table_is_what_pandas_makes_of_it(place: Path, made: tuple[bytes, str]) -> None:
+def test_a_table_is_what_pandas_makes_of_it(folder: Path, made: tuple[bytes, str]) -> None:
     content, mark = made
-    path = alone(place, "a.csv", content)
+    path = alone(folder, "a.csv", content)
     frame = pd.read_csv(path, sep=mark, encoding="utf-8-sig", skip_blank_lines=True)
     sound = all(kind.kind in "if" for kind in frame.dtypes) and np.isfinite(frame.to_numpy()).all()
     rows = tried(path)
@@ -236,9 +236,9 @@ def archives(draw: st.DrawFn) -> tuple[NDArray[Any], bytes]:
 
 @given(made=archives())
 @settings(max_examples=150)
-def test_an_array_is_what_was_saved(place: Path, made: tuple[NDArray[Any], bytes]) -> None:
+def test_an_array_is_what_was_saved(folder: Path, made: tuple[NDArray[Any], bytes]) -> None:
     array, content = made
-    path = alone(place, "a.npz", content)
+    path = alone(folder, "a.npz", content)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -273,8 +273,8 @@ def arrow_tables(draw: st.DrawFn) -> pa.Table:
 
 @given(table=arrow_tables(), group=st.integers(1, 4))
 @settings(max_examples=60)
-def test_parquet_is_what_pandas_makes_of_it(place: Path, table: pa.Table, group: int) -> None:
-    path = alone(place, "a.parquet", b"")
+def test_parquet_is_what_pandas_makes_of_it(folder: Path, table: pa.Table, group: int) -> None:
+    path = alone(folder, "a.parquet", b"")
     parquet.write_table(table, path, row_group_size=group)
     if any(column.null_count for column in table.columns):
         with pytest.raises(InvalidInput, match="are missing"):
@@ -312,8 +312,8 @@ def by_json(content: bytes) -> list[str] | None:
 
 @given(content=json_lines())
 @settings(max_examples=150)
-def test_lines_are_what_json_makes_of_them(place: Path, content: bytes) -> None:
-    path = alone(place, "a.jsonl", content)
+def test_lines_are_what_json_makes_of_them(folder: Path, content: bytes) -> None:
+    path = alone(folder, "a.jsonl", content)
     expected = by_json(content)
     try:
         pairs = read_corpus(path).pairs

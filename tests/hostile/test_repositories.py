@@ -52,8 +52,8 @@ async def test_what_is_no_repository_is_refused_at_start(case: Refused, tmp_path
         async with served(case.make(tmp_path)):
             pass
 
-    for words in case.words:
-        assert words in str(refusal.value)
+    for text in case.refusal:
+        assert text in str(refusal.value)
 
 
 def test_a_mistyped_repository_is_one_line_and_status_2(attar_: Attar, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_a_run_into_a_folder_with_one_is_that_run_or_refused(
 
     if case.outcome == "refused":
         assert (ran.status, ran.err.count("\n")) == (2, 1), ran.err
-        assert [word for word in case.words if word not in ran.err] == [], ran.err
+        assert [word for word in case.refusal if word not in ran.err] == [], ran.err
         assert contents(run) == files
         return
     assert ran.status == 0, ran.err

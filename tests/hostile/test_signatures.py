@@ -58,7 +58,7 @@ def put(data: bytes) -> Damage:
     return damage
 
 
-def said(**values: object) -> Damage:
+def edit(**values: object) -> Damage:
     """Change what signature.json says."""
 
     def damage(folder: Path) -> Path:
@@ -72,7 +72,7 @@ def flip(folder: Path) -> Path:
     document = json.loads((folder / SIGNATURE).read_bytes())
     turned = bytearray.fromhex(document["signature"])
     turned[5] ^= 4
-    return said(signature=turned.hex())(folder)
+    return edit(signature=turned.hex())(folder)
 
 
 def space(folder: Path) -> Path:
@@ -103,18 +103,18 @@ def sign_by_theirs(folder: Path) -> Path:
 def claim_ours(folder: Path) -> Path:
     """Sign by another key, and name the one that is trusted."""
     ours = json.loads((folder / SIGNATURE).read_bytes())["public_key"]
-    return said(public_key=ours)(sign_by_theirs(folder))
+    return edit(public_key=ours)(sign_by_theirs(folder))
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     code: Refusal
     damage: Damage
-    words: str
+    message: str
 
 
-def refused(code: Refusal, damage: Damage, words: str, name: str) -> Any:
-    return pytest.param(Row(code, damage, words), id=name)
+def refused(code: Refusal, damage: Damage, message: str, name: str) -> Any:
+    return pytest.param(Row(code, damage, message), id=name)
 
 
 WRONG: Refusal = "wrong-signature"
@@ -138,11 +138,11 @@ TABLE = [
     refused(WRONG, put(b" " * 5000), "has more than 4096 bytes", "large"),
     refused(WRONG, put(b"[" * 4000), "recursion", "deep"),
     refused(WRONG, put(b'{"a": 1, "a": 2}'), "a key occurs twice", "a key twice"),
-    refused(WRONG, said(algorithm="none"), "must have algorithm 'ed25519'", "another algorithm"),
-    refused(WRONG, said(signature=""), "signature of 128", "an empty signature"),
-    refused(WRONG, said(signature=["0"] * 128), "signature of 128", "a list for a signature"),
-    refused(WRONG, said(public_key="0" * 64), "does not hold", "a key of zeros"),
-    refused(WRONG, said(public_key="٣" * 64), "public_key of 64 hex digits", "other digits"),
+    refused(WRONG, edit(algorithm="none"), "must have algorithm 'ed25519'", "another algorithm"),
+    refused(WRONG, edit(signature=""), "signature of 128", "an empty signature"),
+    refused(WRONG, edit(signature=["0"] * 128), "signature of 128", "a list for a signature"),
+    refused(WRONG, edit(public_key="0" * 64), "does not hold", "a key of zeros"),
+    refused(WRONG, edit(public_key="٣" * 64), "public_key of 64 hex digits", "other digits"),
 ]
 
 
@@ -159,7 +159,7 @@ def test_what_no_trusted_key_signed_is_refused_by_code_and_in_words(
     for key in (keys.ours, keys.theirs):
         shutil.copy(key, tmp_path)
     path = form(row.damage(Path(shutil.copytree(sound, tmp_path / "x.attar"))))
-    with pytest.raises(BundleRefused, match=re.escape(row.words)) as caught:
+    with pytest.raises(BundleRefused, match=re.escape(row.message)) as caught:
         Bundle.open(path, require_signature=keys.trusted)
     assert caught.value.code == row.code
 
@@ -218,12 +218,12 @@ BAD_KEYS = [
 ]
 
 
-@pytest.mark.parametrize(("make", "kind", "words"), BAD_KEYS)
+@pytest.mark.parametrize(("make", "kind", "message"), BAD_KEYS)
 def test_a_bad_file_of_keys_is_refused_by_name(
-    make: Callable[[Path], Path], kind: type[AttarError], words: str, sound: Path, tmp_path: Path
+    make: Callable[[Path], Path], kind: type[AttarError], message: str, sound: Path, tmp_path: Path
 ) -> None:
     path = make(tmp_path)
-    with pytest.raises(kind, match=words) as caught:
+    with pytest.raises(kind, match=message) as caught:
         Bundle.open(sound, require_signature=path)
     assert str(path) in str(caught.value)
 

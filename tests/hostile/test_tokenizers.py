@@ -16,16 +16,16 @@ def test_a_tokenizer_that_multiplies_a_text_is_refused_in_words(case: Case, tmp_
     manifest = text_manifest()
     files = text_files(manifest)
     tokenizer = json.loads(files["tokenizer.json"])
-    files["tokenizer.json"] = json.dumps({**tokenizer, **case.parts}).encode()
+    files["tokenizer.json"] = json.dumps({**tokenizer, **case.changes}).encode()
     path = attar.Bundle.write(tmp_path / "x.attar", manifest, files).path
 
-    if not case.words:
+    if not case.refusal:
         assert attar.load(path, threads=1).modality == "text"
         return
     with pytest.raises(BundleRefused) as refused:
         attar.load(path, threads=1)
     assert refused.value.code == "tokenizer"
-    assert case.words in str(refused.value)
+    assert case.refusal in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -50,10 +50,10 @@ def test_a_map_of_characters_that_would_end_the_process_is_seen_however_it_is_sp
 
 
 @pytest.mark.parametrize(
-    ("before", "words"), SPELLED, ids=["long number", "deep", "named twice", "no JSON"]
+    ("before", "message"), SPELLED, ids=["long number", "deep", "named twice", "no JSON"]
 )
 def test_what_python_cannot_read_hides_nothing_from_it(
-    before: str, words: str, tmp_path: Path
+    before: str, message: str, tmp_path: Path
 ) -> None:
     manifest = text_manifest()
     files = text_files(manifest)
@@ -65,4 +65,4 @@ def test_what_python_cannot_read_hides_nothing_from_it(
     with pytest.raises(BundleRefused) as refused:
         attar.load(path, threads=1)
     assert refused.value.code == "tokenizer"
-    assert words in str(refused.value)
+    assert message in str(refused.value)

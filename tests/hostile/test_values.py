@@ -54,16 +54,16 @@ class Device:
 async def test_a_bad_value_is_named_by_both_clients(
     case: Bad, client: attar.Client, target: str
 ) -> None:
-    with pytest.raises(InvalidInput, match=case.words):
+    with pytest.raises(InvalidInput, match=case.refusal):
         case.ask(client)
     async with attar.AsyncClient(target) as other:
-        with pytest.raises(InvalidInput, match=case.words):
+        with pytest.raises(InvalidInput, match=case.refusal):
             await case.ask(other)
 
 
 @pytest.mark.parametrize("case", ITEMS, ids=str)
 def test_a_bad_item_is_named_by_an_encoder(case: Bad, encoder: attar.Encoder) -> None:
-    with pytest.raises(InvalidInput, match=case.words):
+    with pytest.raises(InvalidInput, match=case.refusal):
         case.ask(Device(encoder))
 
 
@@ -180,7 +180,7 @@ def test_vectors_of_any_form_are_the_same_query(form: Any, client: attar.Client)
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "message"),
     [
         ({"dims": 8.0}, "dims must be one .*; got 8.0"),
         ({"dims": True}, "dims must be one .*; got True"),
@@ -196,14 +196,14 @@ def test_vectors_of_any_form_are_the_same_query(form: Any, client: attar.Client)
     ids=str,
 )
 def test_a_bad_option_is_named_by_an_encoder(
-    options: dict[str, Any], words: str, encoder: attar.Encoder
+    options: dict[str, Any], message: str, encoder: attar.Encoder
 ) -> None:
-    with pytest.raises(InvalidInput, match=words):
+    with pytest.raises(InvalidInput, match=message):
         encoder.embed(["cat"], **options)
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "message"),
     [
         ({"threads": "2"}, "threads is '2', a str; give a whole number"),
         ({"threads": 1.5}, "threads is 1.5, a float; give a whole number"),
@@ -217,9 +217,9 @@ def test_a_bad_option_is_named_by_an_encoder(
     ids=str,
 )
 def test_a_bad_option_of_load_is_named(
-    options: dict[str, Any], words: str, encoder: attar.Encoder
+    options: dict[str, Any], message: str, encoder: attar.Encoder
 ) -> None:
-    with pytest.raises(InvalidInput, match=words):
+    with pytest.raises(InvalidInput, match=message):
         attar.load(encoder.bundle.path, **options)
 
 

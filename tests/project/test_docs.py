@@ -174,35 +174,37 @@ def test_the_python_blocks_of_a_page_run_in_order(
             exec(compile(tree, str(page), "exec"), module.__dict__)  # noqa: S102 (the page itself)
 
 
-@pytest.mark.parametrize(("where", "words"), NAMED)
-def test_a_shell_block_starts_only_programs_that_are_checked(where: str, words: list[str]) -> None:
-    assert words[0] in PROGRAMS | {"attar", "make"}, where
+@pytest.mark.parametrize(("where", "command"), NAMED)
+def test_a_shell_block_starts_only_programs_that_are_checked(
+    where: str, command: list[str]
+) -> None:
+    assert command[0] in PROGRAMS | {"attar", "make"}, where
 
 
-@pytest.mark.parametrize("words", using("attar"))
-def test_every_attar_command_and_flag_exists(words: list[str]) -> None:
-    command = words[0]
+@pytest.mark.parametrize("arguments", using("attar"))
+def test_every_attar_command_and_flag_exists(arguments: list[str]) -> None:
+    command = arguments[0]
     assert re.search(rf"^\W*{command} ", help_of(), re.MULTILINE), f"no command {command}"
     known = set(re.findall(r"--[a-z][a-z-]*", help_of(command)))
 
-    assert {word.split("=")[0] for word in words if word.startswith("-")} <= known
+    assert {word.split("=")[0] for word in arguments if word.startswith("-")} <= known
 
 
-@pytest.mark.parametrize("words", using("make"))
-def test_every_make_target_and_variable_exists(words: list[str]) -> None:
+@pytest.mark.parametrize("command", using("make"))
+def test_every_make_target_and_variable_exists(command: list[str]) -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
     targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
     variables = set(re.findall(r"^([A-Z]+) \?=", makefile, re.MULTILINE))
 
-    for word in words:
+    for word in command:
         assert word in targets or word.partition("=")[0] in variables, word
 
 
-@pytest.mark.parametrize("words", using("pip"))
-def test_every_extra_exists(words: list[str]) -> None:
+@pytest.mark.parametrize("command", using("pip"))
+def test_every_extra_exists(command: list[str]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
-    for extras in re.findall(r"(?:attar|\.)\[([\w,-]+)\]", " ".join(words)):
+    for extras in re.findall(r"(?:attar|\.)\[([\w,-]+)\]", " ".join(command)):
         assert {*extras.split(",")} <= project["optional-dependencies"].keys()
 
 

@@ -204,7 +204,7 @@ TWO_FLOATS = np.zeros(64, "<f4").tobytes()
 
 
 @pytest.mark.parametrize(
-    ("changes", "code", "told"),
+    ("changes", "code", "message"),
     [
         ({"model_name": "none"}, "NOT_FOUND", "no model 'none'"),
         ({"model_version": "9"}, "NOT_FOUND", "no version '9'"),
@@ -264,7 +264,7 @@ TWO_FLOATS = np.zeros(64, "<f4").tobytes()
     ],
 )
 def test_a_wrong_request_has_one_status_and_says_what_is_wrong(
-    target: str, changes: dict[str, Any], code: str, told: str
+    target: str, changes: dict[str, Any], code: str, message: str
 ) -> None:
     fields = {"model_name": "tiny", "inputs": tensors(), "raw_input_contents": [CAT]}
     request = service_pb2.ModelInferRequest(**{**fields, **changes})
@@ -274,7 +274,7 @@ def test_a_wrong_request_has_one_status_and_says_what_is_wrong(
 
     failure: Any = error.value
     assert failure.code().name == code, failure.details()
-    with pytest.raises(AssertionError, match=told):
+    with pytest.raises(AssertionError, match=message):
         raise AssertionError(failure.details())
 
 
@@ -290,7 +290,7 @@ def call(channel: grpc.Channel, name: str, request: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "reason"),
     [
         ("dimensions", 7, "dimensions is 7; tiny was trained for [8, 16]"),
         ("dimensions", "8", "dimensions is '8'; it is a whole number"),
@@ -303,13 +303,13 @@ def call(channel: grpc.Channel, name: str, request: Any) -> Any:
         ("dimension", 8, "no parameter 'dimension'; known are dimensions, encoding"),
     ],
 )
-def test_a_wrong_parameter_is_named(client: Any, name: str, value: Any, told: str) -> None:
+def test_a_wrong_parameter_is_named(client: Any, name: str, value: Any, reason: str) -> None:
     with pytest.raises(InferenceServerException) as error:
         client.infer("tiny", [text("cat")], parameters={name: value})
 
     code, message = refused(error)
     assert code == "INVALID_ARGUMENT"
-    assert told in message
+    assert reason in message
 
 
 def test_what_a_client_asks_of_other_servers_is_refused_by_name(client: Any) -> None:

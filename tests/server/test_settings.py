@@ -153,7 +153,7 @@ def test_a_file_that_cannot_be_read_is_named(content: bytes | None, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ([], "bundles is missing"),
         (["x.attar", "--provider", "tpu"], r"--provider, .*'cpu', 'cuda'.*; got 'tpu'"),
@@ -169,8 +169,8 @@ def test_a_file_that_cannot_be_read_is_named(content: bytes | None, tmp_path: Pa
         (["x.attar", "--log-level", "loud"], "--log-level, .*'debug'.*; got 'loud'"),
     ],
 )
-def test_a_bad_value_is_refused_by_name_with_the_value(arguments: list[str], told: str) -> None:
-    with pytest.raises(InvalidInput, match=told):
+def test_a_bad_value_is_refused_by_name_with_the_value(arguments: list[str], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
         read(arguments)
 
 
@@ -211,7 +211,7 @@ TLS = ("--tls-cert=c.pem", "--tls-key=k.pem")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (ANYBODY, "there are no keys"),
         ((*TLS, *ANYBODY), "there are no keys"),
@@ -221,12 +221,12 @@ TLS = ("--tls-cert=c.pem", "--tls-key=k.pem")
     ],
 )
 def test_an_address_that_others_reach_is_exposed_without_keys_and_tls(
-    arguments: tuple[str, ...], told: str | None
+    arguments: tuple[str, ...], message: str | None
 ) -> None:
     found = read(["x.attar", "--host=0.0.0.0", *arguments])
 
-    assert (found.exposure or "").startswith(told or "")
-    assert (found.exposure is None) == (told is None)
+    assert (found.exposure or "").startswith(message or "")
+    assert (found.exposure is None) == (message is None)
     assert read(["x.attar", *arguments]).exposure is None
 
 

@@ -76,7 +76,7 @@ def training(
         first, second = items, items + items.roll(1, dims=1) / (2 + step)
         return (first, second) if isinstance(made, CrossModal) else ((first,), (second,))
 
-    def probe(_made: int) -> dict[str, float]:
+    def probe(_step: int) -> dict[str, float]:
         given = (ITEMS, ITEMS) if isinstance(made, CrossModal) else (ITEMS,)
         return {"embedded": float(made.encoder(*given).abs().mean())}
 

@@ -23,27 +23,27 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(started: Path) -> dict[str, Any]:
+def results(started: Path) -> dict[str, Any]:
     loaded: dict[str, Any] = torch.load(started / "found.pt")
     return loaded
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_an_objective_has_the_value_and_gradient_of_the_global_batch(
-    found: dict[str, Any], name: str
+    results: dict[str, Any], name: str
 ) -> None:
     value, gradient = value_and_gradient(OBJECTIVES[name])
-    assert found["objectives"][name][0] == pytest.approx(value, rel=1e-12)
-    torch.testing.assert_close(found["objectives"][name][1], gradient, rtol=1e-10, atol=1e-12)
+    assert results["objectives"][name][0] == pytest.approx(value, rel=1e-12)
+    torch.testing.assert_close(results["objectives"][name][1], gradient, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("strategy", get_args(Strategy))
 @pytest.mark.parametrize("name", methods())
 def test_a_method_trains_to_the_same_weights(
-    found: dict[str, Any], name: str, strategy: str
+    results: dict[str, Any], name: str, strategy: str
 ) -> None:
     losses, weights = trained(name)
-    theirs, their_weights = found[strategy][name]
+    theirs, their_weights = results[strategy][name]
     assert theirs == pytest.approx(losses, rel=1e-5)
     torch.testing.assert_close(their_weights, weights, rtol=1e-4, atol=1e-6)
 
@@ -54,10 +54,10 @@ def test_no_method_is_left_out_but_that_which_mixes_within_a_process() -> None:
     assert held | {"mixing"} == {path.stem for path in folder.glob("[!_]*.py")}
 
 
-def test_a_run_of_two_processes_is_taken_up_by_one(started: Path, found: dict[str, Any]) -> None:
+def test_a_run_of_two_processes_is_taken_up_by_one(started: Path, results: dict[str, Any]) -> None:
     losses, weights = trained("twins", started / "half")
-    assert losses == pytest.approx(found["ddp"]["twins"][0], rel=1e-5)
-    torch.testing.assert_close(weights, found["ddp"]["twins"][1], rtol=1e-4, atol=1e-6)
+    assert losses == pytest.approx(results["ddp"]["twins"][0], rel=1e-5)
+    torch.testing.assert_close(weights, results["ddp"]["twins"][1], rtol=1e-4, atol=1e-6)
 
 
 def test_one_process_has_every_row() -> None:

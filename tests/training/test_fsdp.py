@@ -25,14 +25,16 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(started: Path) -> list[dict[str, Any]]:
+def results(started: Path) -> list[dict[str, Any]]:
     return [torch.load(started / f"found{rank}.pt") for rank in (0, 1)]
 
 
 @pytest.mark.parametrize("name", methods())
-def test_a_parted_method_trains_to_the_same_weights(found: list[dict[str, Any]], name: str) -> None:
+def test_a_parted_method_trains_to_the_same_weights(
+    results: list[dict[str, Any]], name: str
+) -> None:
     run, weights = trained(methods()[name], "ddp")
-    for process in found:
+    for process in results:
         theirs, their_weights = process["runs"][name]
         assert theirs["loss"] == pytest.approx(run["loss"], rel=1e-4)
         assert theirs["embedded"] == pytest.approx(run["embedded"], rel=1e-4)
@@ -40,49 +42,51 @@ def test_a_parted_method_trains_to_the_same_weights(found: list[dict[str, Any]],
         torch.testing.assert_close(their_weights, weights, rtol=1e-3, atol=1e-5)
 
 
-def test_each_process_keeps_about_half_of_every_parameter(found: list[dict[str, Any]]) -> None:
-    shares = [process["held"] for process in found]
+def test_each_process_keeps_about_half_of_every_parameter(results: list[dict[str, Any]]) -> None:
+    shares = [process["held"] for process in results]
     assert sum(shares) == pytest.approx(1)
     assert max(shares) < 0.6
 
 
 def test_a_method_is_plain_again_at_the_end_and_can_be_parted_anew(
-    found: list[dict[str, Any]],
+    results: list[dict[str, Any]],
 ) -> None:
-    assert [process["again"] for process in found] == [True, True]
+    assert [process["again"] for process in results] == [True, True]
 
 
 def test_a_sharded_run_is_taken_up_by_one_process(
-    started: Path, found: list[dict[str, Any]]
+    started: Path, results: list[dict[str, Any]]
 ) -> None:
     run, weights = trained(methods()["moco"], "ddp", out=started / "two")
-    whole_run, whole_weights = found[0]["runs"]["moco"]
+    whole_run, whole_weights = results[0]["runs"]["moco"]
     assert run["loss"] == pytest.approx(whole_run["loss"], rel=1e-4)
     torch.testing.assert_close(weights, whole_weights, rtol=1e-3, atol=1e-5)
 
 
-def test_a_run_of_one_process_is_taken_up_in_parts(found: list[dict[str, Any]]) -> None:
-    whole_run, whole_weights = found[0]["runs"]["moco"]
-    run, weights = found[0]["taken_up"]
+def test_a_run_of_one_process_is_taken_up_in_parts(results: list[dict[str, Any]]) -> None:
+    whole_run, whole_weights = results[0]["runs"]["moco"]
+    run, weights = results[0]["taken_up"]
     assert run["loss"] == pytest.approx(whole_run["loss"], rel=1e-4)
     torch.testing.assert_close(weights, whole_weights, rtol=1e-3, atol=1e-5)
 
 
-def test_an_encoder_in_parts_can_be_parted_too(found: list[dict[str, Any]]) -> None:
+def test_an_encoder_in_parts_can_be_parted_too(results: list[dict[str, Any]]) -> None:
     """Blocks are put together again where activations are computed again."""
-    whole_run, whole_weights = found[0]["runs"]["moco"]
-    run, weights = found[0]["micro_batch"]
+    whole_run, whole_weights = results[0]["runs"]["moco"]
+    run, weights = results[0]["micro_batch"]
     assert run["loss"] == pytest.approx(whole_run["loss"], rel=1e-4)
     torch.testing.assert_close(weights, whole_weights, rtol=1e-3, atol=1e-5)
 
 
-def test_lars_scales_each_step_by_the_norms_of_whole_matrices(found: list[dict[str, Any]]) -> None:
+def test_lars_scales_each_step_by_the_norms_of_whole_matrices(
+    results: list[dict[str, Any]],
+) -> None:
     """Norms of shards would give each process another trust ratio."""
     run, weights = trained(methods()["moco"], "ddp", optimiser="lars")
     start = training(methods()["moco"], optimiser="lars").method.state_dict()
     matrices = [name for name, value in start.items() if value.ndim > 1]
     assert any(not torch.allclose(weights[name], start[name], rtol=0.02) for name in matrices)
-    for process in found:
+    for process in results:
         sharded_run, sharded_weights = process["lars"]
         assert sharded_run["loss"] == pytest.approx(run["loss"], rel=1e-4)
         torch.testing.assert_close(sharded_weights, weights, rtol=1e-3, atol=1e-5)

@@ -68,7 +68,7 @@ THEN = {
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "difference"),
     [
         ({"data": {"name": "b.csv", "sha256": "1" * 64}}, None),
         ({"settings": {"shape": {"sides": [1, 2], "dim": 4}, "rate": 0.1}}, None),
@@ -91,16 +91,16 @@ THEN = {
     ],
 )
 def test_what_differs_is_named_with_both_values_and_what_is_alike_is_not(
-    change: dict[str, object], words: str | None
+    change: dict[str, object], difference: str | None
 ) -> None:
     now = {**THEN, **change}
-    if words is None:
+    if difference is None:
         refuse_other(Path("run"), THEN, now)
         return
     with pytest.raises(InvalidInput) as refused:
         refuse_other(Path("run"), THEN, now)
     message = str(refused.value)
     assert message.startswith("run is of another run: ")
-    assert words in message
+    assert difference in message
     assert message.endswith("start anew with restart=True (--restart), or in another folder")
     assert "settings.rate" not in message

@@ -176,7 +176,7 @@ def test_the_probe_sees_evaluation_mode_and_no_gradients() -> None:
     seen: list[tuple[bool, bool]] = []
     method = Toy()
 
-    def probe(_made: int) -> dict[str, float]:
+    def probe(_step: int) -> dict[str, float]:
         seen.append((method.training, torch.is_grad_enabled()))
         return {}
 

@@ -41,7 +41,7 @@ def test_a_student_with_room_for_all_of_its_teacher_is_its_teacher(
 ) -> None:
     large = tiny_encoder(teacher)
     small = student(replace(teacher, rank=rank), teacher=large)
-    rows = random_rows(40, words=(0, 14), seed=1)
+    rows = random_rows(40, length=(0, 14), seed=1)
     np.testing.assert_allclose(embed(small, rows), embed(large, rows), rtol=0, atol=1e-5)
 
 
@@ -88,7 +88,7 @@ def test_a_unit_counts_by_its_activation_on_the_sample() -> None:
 def test_a_shorter_student_reads_what_it_reads_as_its_teacher_does() -> None:
     teacher = tiny_encoder(TEACHER)
     small = student(replace(TEACHER, max_length=8), teacher=teacher)
-    rows = random_rows(10, words=(1, 6), seed=1)
+    rows = random_rows(10, length=(1, 6), seed=1)
     np.testing.assert_allclose(embed(small, rows), embed(teacher, rows), rtol=0, atol=1e-6)
 
 

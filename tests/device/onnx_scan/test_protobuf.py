@@ -155,10 +155,10 @@ MISREAD = [
 """Bytes that protobuf takes, a rule of its own for each, and what attar says of them."""
 
 
-@pytest.mark.parametrize(("name", "data", "words"), MISREAD)
-def test_what_needs_a_rule_of_protobufs_is_refused(name: str, data: bytes, words: str) -> None:
+@pytest.mark.parametrize(("name", "data", "message"), MISREAD)
+def test_what_needs_a_rule_of_protobufs_is_refused(name: str, data: bytes, message: str) -> None:
     proto_of(data, name)
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=message):
         read(data, name)
 
 
@@ -178,11 +178,11 @@ CUT = [
 """Bytes that Python's protobuf refuses as a NodeProto."""
 
 
-@pytest.mark.parametrize(("data", "words"), CUT)
-def test_what_is_no_protobuf_is_refused(data: bytes, words: str) -> None:
+@pytest.mark.parametrize(("data", "message"), CUT)
+def test_what_is_no_protobuf_is_refused(data: bytes, message: str) -> None:
     with pytest.raises(DecodeError):
         proto_of(data, "NodeProto")
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=message):
         read(data, "NodeProto")
 
 

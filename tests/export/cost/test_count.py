@@ -211,7 +211,7 @@ def test_unknown_operators_are_listed_and_the_rest_is_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sizes", "words"),
+    ("sizes", "message"),
     [
         ({"batch": 1}, "length has no size; the graph's free axes are batch, length"),
         ({"batch": 1, "length": 0}, "axis length must be 1 or more; got 0"),
@@ -219,8 +219,8 @@ def test_unknown_operators_are_listed_and_the_rest_is_counted() -> None:
         ({"batch": 1, "length": LENGTH + 1}, r"cannot run at these sizes: Add would meet \(1, 17"),
     ],
 )
-def test_sizes_that_do_not_fit_are_refused(sizes: dict[str, int], words: str) -> None:
-    with pytest.raises(InvalidInput, match=words):
+def test_sizes_that_do_not_fit_are_refused(sizes: dict[str, int], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
         count(encoder_graph("softmax"), sizes)
 
 

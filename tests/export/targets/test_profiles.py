@@ -61,7 +61,7 @@ def test_inputs_of_fixed_size_have_one_profile() -> None:
 
 
 @pytest.mark.parametrize(
-    ("inputs", "max_batch", "lengths", "said"),
+    ("inputs", "max_batch", "lengths", "message"),
     [
         (TEXT, 0, (8,), "max_batch must be 1 or more; got 0"),
         (TEXT, 1, (), "axis 'length' is free; pass lengths"),
@@ -77,7 +77,7 @@ def test_inputs_of_fixed_size_have_one_profile() -> None:
     ],
 )
 def test_profiles_that_cannot_be_are_refused(
-    inputs: tuple[TensorSpec, ...], max_batch: int, lengths: tuple[int, ...], said: str
+    inputs: tuple[TensorSpec, ...], max_batch: int, lengths: tuple[int, ...], message: str
 ) -> None:
-    with pytest.raises(InvalidInput, match=said):
+    with pytest.raises(InvalidInput, match=message):
         profiles(inputs, max_batch=max_batch, lengths=lengths)

@@ -36,7 +36,7 @@ def test_the_encoders_that_attar_exports_are_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("node", "said"),
+    ("node", "message"),
     [
         (
             helper.make_node("Gelu", ["x"], ["y"], name="act", domain="com.microsoft"),
@@ -74,8 +74,8 @@ def test_the_encoders_that_attar_exports_are_taken() -> None:
         ),
     ],
 )
-def test_what_is_not_taken_is_named(node: onnx.NodeProto, said: str) -> None:
-    assert refusals(graph_of([node])) == [said]
+def test_what_is_not_taken_is_named(node: onnx.NodeProto, message: str) -> None:
+    assert refusals(graph_of([node])) == [message]
 
 
 @pytest.mark.parametrize(

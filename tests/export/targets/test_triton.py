@@ -165,16 +165,16 @@ def test_a_version_that_is_no_whole_number_becomes_1(version: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("version", "dim", "said"), [("1", 16, "has version 1"), ("2", 8, "describes another model")]
+    ("version", "dim", "message"), [("1", 16, "has version 1"), ("2", 8, "describes another model")]
 )
 def test_a_version_that_stands_or_a_changed_signature_is_refused_and_nothing_changes(
-    version: str, dim: int, said: str, tmp_path: Path
+    version: str, dim: int, message: str, tmp_path: Path
 ) -> None:
     models = tmp_path / "models"
     export_triton(versioned(tmp_path / "a.attar", "1"), models)
     before = {name: (models / name).read_bytes() for name in tree(models)}
 
-    with pytest.raises(AlreadyExists, match=said):
+    with pytest.raises(AlreadyExists, match=message):
         export_triton(versioned(tmp_path / "b.attar", version, dim=dim), models)
 
     assert {name: (models / name).read_bytes() for name in tree(models)} == before

@@ -54,7 +54,7 @@ def test_a_filter_value_that_cannot_match_is_refused(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("where", "told"),
+    ("where", "message"),
     [
         ({"k": {}}, r"filter\['k'\] as an object is a range"),
         ({"k": {"near": 1}}, "one or more of gt, gte, lt, lte"),
@@ -68,8 +68,8 @@ def test_a_filter_value_that_cannot_match_is_refused(value: Any) -> None:
         ({"$any": [{"k": i} for i in range(300)]}, "300 conditions; give at most 256"),
     ],
 )
-def test_a_filter_that_says_nothing_clear_is_refused(where: Filter, told: str) -> None:
-    with pytest.raises(InvalidInput, match=told):
+def test_a_filter_that_says_nothing_clear_is_refused(where: Filter, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
         filters.read(where)
 
 

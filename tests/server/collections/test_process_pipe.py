@@ -11,11 +11,11 @@ from attar.server.collections import process_pipe
 from attar.server.collections.store import Hit, Page, Point
 
 
-def sent(answer: object) -> object:
+def sent(response: object) -> object:
     here, there = Pipe()
     with here, there:
         thread = threading.Thread(
-            target=process_pipe.send, args=(there, answer)
+            target=process_pipe.send, args=(there, response)
         )  # it may be a long one
         thread.start()
         found = process_pipe.receive(here)

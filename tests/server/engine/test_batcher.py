@@ -28,7 +28,7 @@ from attar.server.engine.request_queue import Flow, RequestQueue
 
 from ...support.models import Clumsy, Tally
 
-PATIENCE = 10.0  # seconds until a test that hangs says so
+DEADLINE_S = 10.0  # seconds until a test that hangs says so
 
 
 class Backend:
@@ -46,12 +46,12 @@ class Backend:
         self.threads.add(threading.current_thread())
         self.started.release()
         if self.held:
-            assert self.let_go.acquire(timeout=PATIENCE)
+            assert self.let_go.acquire(timeout=DEADLINE_S)
         return [-item for item in items]
 
     async def busy(self) -> None:
         """Wait until one more run has begun."""
-        assert await asyncio.to_thread(self.started.acquire, timeout=PATIENCE)
+        assert await asyncio.to_thread(self.started.acquire, timeout=DEADLINE_S)
 
 
 def make(
@@ -83,7 +83,7 @@ def make(
 
 def play(scenario: Callable[[], Awaitable[None]]) -> None:
     """Run a scenario on a loop of its own, and fail rather than hang."""
-    asyncio.run(asyncio.wait_for(scenario(), PATIENCE))
+    asyncio.run(asyncio.wait_for(scenario(), DEADLINE_S))
 
 
 async def settle() -> None:
@@ -215,7 +215,7 @@ def test_an_expired_caller_costs_no_compute() -> None:
         await backend.busy()
         with pytest.raises(DeadlineExceeded, match="allow more time"):
             await batcher(7, deadline=now + 0.02)
-        last = asyncio.create_task(batcher(2, deadline=now + 2 * PATIENCE))
+        last = asyncio.create_task(batcher(2, deadline=now + 2 * DEADLINE_S))
         await settle()
         backend.let_go.release(2)
         assert [await first, await last] == [-1, -2]
@@ -717,7 +717,7 @@ def test_a_run_that_hangs_is_given_up_and_the_next_one_has_a_new_thread() -> Non
 
         def run(items: list[int]) -> list[int]:
             if 13 in items:
-                hang.wait(PATIENCE)
+                hang.wait(DEADLINE_S)
             return backend(items)
 
         batcher = make(
@@ -757,7 +757,7 @@ def test_a_thread_that_dies_is_replaced_at_once() -> None:
         )
         with pytest.raises(Unavailable, match="its thread has ended"):
             await batcher(2)
-        thread.join(PATIENCE)
+        thread.join(DEADLINE_S)
         assert await batcher(3) == -3
         assert len(backend.threads) == 2
         assert tally.counts["lost"] == 1
@@ -771,7 +771,7 @@ def test_when_too_many_runs_hang_the_batcher_dies_rather_than_leak() -> None:
         hang = threading.Event()
 
         def run(items: list[int]) -> list[int]:
-            hang.wait(PATIENCE)
+            hang.wait(DEADLINE_S)
             return items
 
         batcher = make(run, run_timeout_s=0.01)
@@ -796,7 +796,7 @@ def test_a_model_that_cannot_be_loaded_again_is_tried_until_it_can() -> None:
 
         def run(items: list[int]) -> list[int]:
             if 13 in items:
-                hang.wait(PATIENCE)
+                hang.wait(DEADLINE_S)
             return [-item for item in items]
 
         def renew() -> None:

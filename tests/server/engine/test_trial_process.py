@@ -53,8 +53,8 @@ def repository(
     )
 
 
-async def trusted(place: BundleLocation, variant: str | None) -> Proven:
-    return Proven(content=Bundle.open(place.path).content, variant=variant)
+async def trusted(location: BundleLocation, variant: str | None) -> Proven:
+    return Proven(content=Bundle.open(location.path).content, variant=variant)
 
 
 async def test_a_trial_says_what_was_tried(bundle_path: Path, tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ async def test_a_trial_says_what_was_tried(bundle_path: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("put", "prover", "words"),
+    ("put", "prover", "message"),
     [
         (PANICS, PROVER, "the tokenizer panics at the text 'a text'"),
         (ABORTS, PROVER, "its map of characters has 6 bytes"),
@@ -81,17 +81,17 @@ async def test_a_trial_says_what_was_tried(bundle_path: Path, tmp_path: Path) ->
     ids=["a panic", "a cut map", "no end", "all memory", "no memory"],
 )
 async def test_whatever_ends_a_trial_is_a_refusal_in_words(
-    put: Put, prover: Prover, words: str, tmp_path: Path
+    put: Put, prover: Prover, message: str, tmp_path: Path
 ) -> None:
     put(tmp_path / "bad.attar")
     with pytest.raises(attar.AttarError) as refused:
         await prover(look(tmp_path / "bad.attar"), None)
-    assert words in str(refused.value)
+    assert message in str(refused.value)
     assert not isinstance(refused.value, Unavailable)
 
 
 @pytest.mark.parametrize(
-    ("number", "kind", "words"),
+    ("number", "kind", "message"),
     [
         (signal.SIGABRT, BundleRefused, "ended the process that tried it, by SIGABRT"),
         (signal.SIGSEGV, BundleRefused, "ended the process that tried it, by SIGSEGV"),
@@ -99,7 +99,7 @@ async def test_whatever_ends_a_trial_is_a_refusal_in_words(
     ],
 )
 async def test_a_trial_that_dies_is_a_refusal_and_one_that_is_killed_is_not(
-    number: signal.Signals, kind: type[attar.AttarError], words: str, tmp_path: Path
+    number: signal.Signals, kind: type[attar.AttarError], message: str, tmp_path: Path
 ) -> None:
     ENDLESS(tmp_path / "bad.attar")
     trial = asyncio.create_task(PROVER(look(tmp_path / "bad.attar"), None))
@@ -107,7 +107,7 @@ async def test_a_trial_that_dies_is_a_refusal_and_one_that_is_killed_is_not(
     await until(lambda: len(psutil.Process().children()) > len(before))
     (child,) = set(psutil.Process().children()) - set(before)
     child.send_signal(number)
-    with pytest.raises(kind, match=words.replace("?", r"\?")):
+    with pytest.raises(kind, match=message.replace("?", r"\?")):
         await trial
 
 
@@ -139,11 +139,13 @@ async def test_several_servers_try_a_bundle_once(tmp_path: Path) -> None:
     places = [look(tmp_path / name) for name in ("good.attar", "bad.attar")]
 
     both = await asyncio.gather(
-        *(shared(place, None) for place in places * 2), return_exceptions=True
+        *(shared(location, None) for location in places * 2), return_exceptions=True
     )
     for name in ("good.attar", "bad.attar"):
         shutil.rmtree(tmp_path / name)  # a second trial would not find it
-    again = await asyncio.gather(*(shared(place, None) for place in places), return_exceptions=True)
+    again = await asyncio.gather(
+        *(shared(location, None) for location in places), return_exceptions=True
+    )
 
     good, bad = again
     assert both[0] == both[2] == good == Proven(content=places[0].content, variant="fp32")
@@ -154,8 +156,8 @@ async def test_several_servers_try_a_bundle_once(tmp_path: Path) -> None:
 async def test_a_bundle_that_is_changed_after_its_trial_is_not_opened(tmp_path: Path) -> None:
     path = write(tmp_path / "tiny.attar")
 
-    async def prove(place: BundleLocation, variant: str | None) -> Proven:
-        proven = await trusted(place, variant)
+    async def prove(location: BundleLocation, variant: str | None) -> Proven:
+        proven = await trusted(location, variant)
         if (await asyncio.to_thread(Bundle.open, path)).manifest.version == "1":
             write(path, version="2", seed=1)
         return proven
@@ -173,8 +175,8 @@ async def test_a_trial_that_was_killed_is_tried_three_times(tmp_path: Path) -> N
     write(tmp_path / "tiny.attar")
     tries = []
 
-    async def prove(place: BundleLocation, _variant: str | None) -> Proven:
-        tries.append(place.name)
+    async def prove(location: BundleLocation, _variant: str | None) -> Proven:
+        tries.append(location.name)
         raise Unavailable("the process was killed")
 
     models = repository(tmp_path, prove)
@@ -192,10 +194,10 @@ async def test_a_panic_of_a_bundle_is_its_own_refusal(tmp_path: Path) -> None:
     write(tmp_path / "bad.attar", name="bad")
     write(tmp_path / "tiny.attar")
 
-    async def prove(place: BundleLocation, variant: str | None) -> Proven:
-        if place.name == "bad":
+    async def prove(location: BundleLocation, variant: str | None) -> Proven:
+        if location.name == "bad":
             raise Panic("index out of bounds")
-        return await trusted(place, variant)
+        return await trusted(location, variant)
 
     models = repository(tmp_path, prove)
     await models.start()
@@ -244,15 +246,15 @@ async def test_a_name_that_is_no_utf_8_is_looked_at(tmp_path: Path) -> None:
 async def test_a_load_that_never_ends_holds_up_no_other_and_is_given_up(tmp_path: Path) -> None:
     begun, given_up = asyncio.Event(), asyncio.Event()
 
-    async def prove(place: BundleLocation, variant: str | None) -> Proven:
-        if place.name == "bad":
+    async def prove(location: BundleLocation, variant: str | None) -> Proven:
+        if location.name == "bad":
             begun.set()
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
                 given_up.set()
                 raise
-        return await trusted(place, variant)
+        return await trusted(location, variant)
 
     write(tmp_path / "tiny.attar")
     models = repository(tmp_path, prove, watch_s=0.02)

@@ -73,9 +73,9 @@ def standing_in(bundle: Path, *, port: int = 0) -> Iterator[tuple[StandIn, str]]
 
 def wait_for(true: Callable[[], bool]) -> None:
     """Wait for what is about to be true."""
-    patience = time.monotonic() + 20
+    deadline = time.monotonic() + 20
     while not true():
-        assert time.monotonic() < patience
+        assert time.monotonic() < deadline
         time.sleep(0.02)
 
 

@@ -20,8 +20,8 @@ class Streams:
     """Streams that hold places, each in a task of its own."""
 
     def __init__(self, limit: int) -> None:
-        self.places = StreamSlots("max_streams", limit, what="streams open")
-        self.told: dict[int, str] = {}
+        self.slots = StreamSlots("max_streams", limit, what="streams open")
+        self.reported: dict[int, str] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._callers: list[str] = []
 
@@ -36,24 +36,24 @@ class Streams:
 
     def held(self) -> Counter[str]:
         """How many each caller has."""
-        left = (caller for i, caller in enumerate(self._callers) if i not in self.told)
+        left = (caller for i, caller in enumerate(self._callers) if i not in self.reported)
         return Counter(left)
 
     async def _hold(self, number: int, caller: str, says: float) -> None:
         try:
-            with self.places.held(caller) as heard:
+            with self.slots.held(caller) as heard:
                 while True:
                     await asyncio.sleep(says or 60)
                     heard()
         except Overloaded as refusal:
-            self.told[number] = str(refusal)
+            self.reported[number] = str(refusal)
 
     async def close(self) -> None:
         """End all."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        assert self.places.total == 0
+        assert self.slots.total == 0
 
 
 @asynccontextmanager
@@ -76,9 +76,9 @@ def test_a_caller_with_none_is_refused_only_where_no_other_has_two(
             before = open_now.held()
             number = await open_now.open(f"{ONE_ADDRESS}9")
 
-            if number in open_now.told:
+            if number in open_now.reported:
                 assert max(before.values()) == 1
-            assert open_now.places.total == open_now.held().total() <= limit
+            assert open_now.slots.total == open_now.held().total() <= limit
 
     asyncio.run(run())
 
@@ -92,9 +92,9 @@ async def test_the_stream_that_was_silent_for_longest_makes_room_and_is_told() -
         await asyncio.sleep(0.01)
         new = await open_now.open("d")
 
-        assert list(open_now.told) == [silent]
-        assert "made room for another caller" in open_now.told[silent]
-        assert {loud, new}.isdisjoint(open_now.told)
+        assert list(open_now.reported) == [silent]
+        assert "made room for another caller" in open_now.reported[silent]
+        assert {loud, new}.isdisjoint(open_now.reported)
 
 
 async def test_where_all_have_one_a_silent_one_makes_room_in_time(
@@ -104,19 +104,19 @@ async def test_where_all_have_one_a_silent_one_makes_room_in_time(
         first = await open_now.open("a")
         await open_now.open("b")
         refused = await open_now.open("c")
-        assert list(open_now.told) == [refused]
+        assert list(open_now.reported) == [refused]
 
         monkeypatch.setattr(stream_slots, "SILENT_S", 0.0)
         await open_now.open("c")
-        assert list(open_now.told) == [refused, first]
+        assert list(open_now.reported) == [refused, first]
 
 
 async def test_another_address_finds_room_whatever_one_holds() -> None:
     async with streams(90) as open_now:
         for connection in range(100):
             await open_now.open(f"{ONE_ADDRESS}{connection}")
-        assert open_now.places.total == 80
+        assert open_now.slots.total == 80
 
         number = await open_now.open("ipv6:%5B2001:db8::1%5D:7")
-        assert number not in open_now.told
-        assert open_now.places.total == 81
+        assert number not in open_now.reported
+        assert open_now.slots.total == 81

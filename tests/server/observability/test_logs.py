@@ -154,8 +154,8 @@ def formatter(request: pytest.FixtureRequest) -> logging.Formatter:
     return made
 
 
-def record(**given: Any) -> logging.LogRecord:
-    return logging.makeLogRecord({"name": "attar", "levelname": "ERROR", "msg": "it fell", **given})
+def record(**extra: Any) -> logging.LogRecord:
+    return logging.makeLogRecord({"name": "attar", "levelname": "ERROR", "msg": "it fell", **extra})
 
 
 def test_an_exceptions_words_are_in_no_log(formatter: logging.Formatter) -> None:

@@ -94,9 +94,9 @@ def test_embeddings_are_looked_at() -> None:
         model.embedded(embedding)
 
     assert value(metrics, "attar_embedding_window", model="m") == ROWS  # begins to make the others
-    patience = time.monotonic() + 30
+    deadline = time.monotonic() + 30
     while not value(metrics, "attar_embedding_rankme", model="m"):
-        assert time.monotonic() < patience
+        assert time.monotonic() < deadline
         time.sleep(0.005)
     assert value(metrics, "attar_embedding_rankme", model="m") == pytest.approx(4, rel=1e-3)
     assert value(metrics, "attar_embedding_shift", model="m") == 0

@@ -29,7 +29,7 @@ def get(port: int, path: str, **headers: str) -> tuple[int, str]:
         connection.close()
 
 
-def said(port: int, sent: bytes) -> bytes:
+def raw(port: int, sent: bytes) -> bytes:
     """Everything that is answered to some bytes."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(sent)
@@ -47,7 +47,7 @@ def port(bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.mark.parametrize(
-    ("sent", "status", "words"),
+    ("sent", "status", "message"),
     [
         (b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n", 200, b"live"),
         (b"GET /readyz?verbose HTTP/1.0\r\n\r\n", 200, b"ready"),
@@ -64,14 +64,14 @@ def port(bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     ids=lambda value: value.decode("latin-1")[:30] if isinstance(value, bytes) else str(value),
 )
 def test_each_request_has_its_answer_and_ends_its_connection(
-    port: int, sent: bytes, status: int, words: bytes
+    port: int, sent: bytes, status: int, message: bytes
 ) -> None:
-    head, _, body = said(port, sent).partition(b"\r\n\r\n")
+    head, _, body = raw(port, sent).partition(b"\r\n\r\n")
 
     assert head.startswith(b"HTTP/1.1 %d " % status)
     assert b"connection: close" in head.lower()
-    assert words in body
-    assert bool(words) == bool(body)
+    assert message in body
+    assert bool(message) == bool(body)
 
 
 def test_half_requests_keep_nobody_out_and_are_closed_without_a_thread_each(port: int) -> None:

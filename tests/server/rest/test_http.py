@@ -70,8 +70,8 @@ def web(url: str) -> Iterator[httpx.Client]:
         yield web
 
 
-def vectors(answer: Any) -> NDArray[np.float32]:
-    return np.array([one.embedding for one in answer.data], np.float32)
+def vectors(response: Any) -> NDArray[np.float32]:
+    return np.array([one.embedding for one in response.data], np.float32)
 
 
 def test_openais_client_gets_the_runtimes_numbers(client: openai.OpenAI, bundle: Path) -> None:
@@ -151,7 +151,7 @@ def test_models_are_listed_and_described(client: openai.OpenAI, bundle: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("changes", "param", "told"),
+    ("changes", "param", "message"),
     [
         ({"model": None}, "model", "model is missing"),
         ({"model": 7}, "model", "model is 7; give the name of a model"),
@@ -179,14 +179,14 @@ def test_models_are_listed_and_described(client: openai.OpenAI, bundle: Path) ->
     ],
 )
 def test_a_wrong_field_is_400_and_named(
-    web: httpx.Client, changes: dict[str, Any], param: str | None, told: str
+    web: httpx.Client, changes: dict[str, Any], param: str | None, message: str
 ) -> None:
     answer = web.post("/v1/embeddings", json={"model": "tiny", "input": "cat", **changes})
 
     error = answer.json()["error"]
     assert (answer.status_code, error["param"]) == (400, param), error
     assert error["type"] == "invalid_request_error"
-    with pytest.raises(AssertionError, match=told):
+    with pytest.raises(AssertionError, match=message):
         raise AssertionError(error["message"])
 
 
@@ -285,12 +285,12 @@ def test_kserve_describes_server_and_models(web: httpx.Client) -> None:
     index = web.post("/v2/repository/index", json={"ready": True}).json()
     assert [one["name"] for one in index] == ["tiny", "tiny-image"]
     before = web.get("/v2/models/tiny/stats").json()["model_stats"][0]["inference_count"]
-    web.post("/v2/models/tiny/infer", json=words("cat", "sun"))
+    web.post("/v2/models/tiny/infer", json=text_input("cat", "sun"))
     after = web.get("/v2/models/stats").json()["model_stats"][0]["inference_count"]
     assert after - before == 2
 
 
-def words(*values: str, **more: Any) -> dict[str, Any]:
+def text_input(*values: str, **more: Any) -> dict[str, Any]:
     tensor = {"name": "text", "shape": [len(values)], "datatype": "BYTES", "data": list(values)}
     return {"inputs": [tensor], **more}
 
@@ -300,7 +300,7 @@ def test_kserve_answers_in_json(web: httpx.Client, bundle: Path) -> None:
 
     answer = web.post(
         "/v2/models/tiny/infer",
-        json=words(
+        json=text_input(
             "cat",
             "sun",
             id="mine",
@@ -361,7 +361,7 @@ CAT = {"name": "text", "shape": [1], "datatype": "BYTES"}
 
 
 @pytest.mark.parametrize(
-    ("front", "behind", "told"),
+    ("front", "behind", "message"),
     [
         ({}, b"", "inputs is missing"),
         ({"inputs": [7]}, b"", r"inputs\[0\] is no object with a name"),
@@ -385,14 +385,14 @@ CAT = {"name": "text", "shape": [1], "datatype": "BYTES"}
     ],
 )
 def test_a_wrong_inference_is_400_and_says_why(
-    web: httpx.Client, front: dict[str, Any], behind: bytes, told: str
+    web: httpx.Client, front: dict[str, Any], behind: bytes, message: str
 ) -> None:
     body, headers = binary(front, behind)
 
     answer = web.post("/v2/models/tiny/infer", content=body, headers=headers)
 
     assert answer.status_code == 400
-    with pytest.raises(AssertionError, match=told):
+    with pytest.raises(AssertionError, match=message):
         raise AssertionError(answer.json()["error"])
 
 
@@ -443,9 +443,9 @@ def test_answers_are_what_the_page_says(web: httpx.Client) -> None:
         "POST /v1/embeddings": web.post("/v1/embeddings", json=embeddings),
         "GET /v1/models": web.get("/v1/models"),
         "GET /v1/models/{model}": web.get("/v1/models/tiny-image"),
-        "POST /v2/models/{model}/infer": web.post("/v2/models/tiny/infer", json=words("cat")),
+        "POST /v2/models/{model}/infer": web.post("/v2/models/tiny/infer", json=text_input("cat")),
         "POST /v2/models/{model}/versions/{version}/infer": web.post(
-            "/v2/models/tiny/versions/1/infer", json=words("cat")
+            "/v2/models/tiny/versions/1/infer", json=text_input("cat")
         ),
     }
     packed = web.post("/v1/embeddings", json={**embeddings, "encoding_format": "base64"})

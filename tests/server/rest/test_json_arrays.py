@@ -61,8 +61,8 @@ def fit(numbers: list[float]) -> bool:
 @example(found=[0, 0.0])  # the last element alone has a fraction
 @example(found=[0.5, 0, 10**400])  # the last one alone is what no float holds
 @example(found=[0.5, 0, None])
-def test_an_array_has_the_values_that_json_reads(found: Any) -> None:
-    text = json.dumps(found)
+def test_an_array_has_the_values_that_json_reads(data: Any) -> None:
+    text = json.dumps(data)
 
     assert plain(json_reader.read(BLANKS + text)) == expected(json.loads(text))
 

@@ -104,7 +104,7 @@ def test_the_last_of_one_choice_wins_and_garbage_is_refused_as_by_protobuf(
 
 
 @pytest.mark.parametrize(
-    ("request_", "told"),
+    ("request_", "message"),
     [
         (
             collections_pb2.CountRequest(filter=payload(300_000)),
@@ -118,11 +118,11 @@ def test_the_last_of_one_choice_wins_and_garbage_is_refused_as_by_protobuf(
     ids=["filter", "payload"],
 )
 def test_json_that_protobuf_would_read_for_long_is_refused_before(
-    request_: Message, told: str
+    request_: Message, message: str
 ) -> None:
     with pytest.raises(Violation) as refused:
         incremental_protobuf.read(type(request_), request_.SerializeToString(), limits=LIMITS)
-    assert re.search(told, str(refused.value.error))
+    assert re.search(message, str(refused.value.error))
 
 
 @pytest.mark.parametrize(

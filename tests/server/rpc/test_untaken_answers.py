@@ -17,7 +17,7 @@ from attar.server.limits import fair_shares
 from attar.v1 import embedding_pb2, embedding_pb2_grpc, item_pb2
 from benchmarks.attacks.h2 import DATA, RST_STREAM, WINDOW_UPDATE, Connection, frame
 from benchmarks.attacks.held import EMBED, embed_request, until
-from benchmarks.faults.ground import harmed_bundle, words
+from benchmarks.faults.ground import harmed_bundle, unique_texts
 from benchmarks.support.bundles import tiny_bundle
 from benchmarks.support.servers import free_port, serving, settings
 
@@ -132,8 +132,8 @@ async def test_a_stream_whose_request_is_worked_on_is_not_idle(tmp_path: Path) -
     idle_s = 0.2  # a fraction of what the texts take
 
     async def dear() -> AsyncIterator[embedding_pb2.EmbedRequest]:
-        yield request(words(1500))
-        yield request(words(1500, first=1500))
+        yield request(unique_texts(1500))
+        yield request(unique_texts(1500, first=1500))
         await asyncio.sleep(60)
 
     with serving(settings(bundle, data_dir=tmp_path, stream_idle_timeout_s=idle_s)) as target:

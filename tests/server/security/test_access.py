@@ -116,13 +116,13 @@ def test_keys_are_read_again_when_their_file_changes(target: str, keys_file: Pat
     later = "later-0123456789ab"
     keys_file.write_text(KEYS.replace(READER, later), "utf-8")
     with Client(target, key=later) as client, Client(target, key=READER) as old:
-        patience = time.monotonic() + 20
+        deadline = time.monotonic() + 20
         while True:
             try:
                 client.info()
                 break
             except Unauthenticated:
-                assert time.monotonic() < patience
+                assert time.monotonic() < deadline
                 time.sleep(0.1)
         with pytest.raises(Unauthenticated):
             old.info()
@@ -198,9 +198,9 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("text", "told"), BAD)
+@pytest.mark.parametrize(("text", "message"), BAD)
 def test_a_bad_keys_file_is_refused_by_name_and_quotes_no_key(
-    text: str, told: str, tmp_path: Path
+    text: str, message: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "keys.toml"
     path.write_text(text, "utf-8")
@@ -208,7 +208,7 @@ def test_a_bad_keys_file_is_refused_by_name_and_quotes_no_key(
         read_keys(path)
 
     assert str(path) in str(refused.value)
-    assert told in str(refused.value)
+    assert message in str(refused.value)
     assert READER not in str(refused.value)
     assert "short" not in str(refused.value)
 

@@ -101,7 +101,7 @@ def test_padding_is_zero_on_the_right_and_masked() -> None:
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_embedding_many_keeps_their_order_and_equals_one_by_one(name: str) -> None:
     encoder = tiny_encoder(attention=ATTENTIONS[name]).double()
-    rows = random_rows(600, words=(0, 14))  # more than one batch
+    rows = random_rows(600, length=(0, 14))  # more than one batch
     together = embed(encoder, rows)
     assert together.dtype == np.float32
     alone = np.concatenate([embed(encoder, [row]) for row in rows])

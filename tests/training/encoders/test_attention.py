@@ -365,7 +365,7 @@ def test_onnx_runtime_gives_what_torch_gives(name: str) -> None:
         draw = torch.Generator().manual_seed(0)
         binarize(encoder, pad(random_rows(8, seed=1)), layers=(0, 1), generator=draw)
     session = onnxruntime.InferenceSession(text_graph(encoder))
-    ids, mask = pad(random_rows(200, words=(0, 14), seed=2))
+    ids, mask = pad(random_rows(200, length=(0, 14), seed=2))
     with torch.no_grad():
         ours = encoder(ids, mask).numpy()
         flips = undecided(encoder, ids, mask).numpy()

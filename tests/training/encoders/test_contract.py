@@ -128,9 +128,9 @@ def items(encoder: TensorEncoder) -> list[NDArray[Any]]:
     return drawn
 
 
-def embedded(encoder: TensorEncoder, given: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+def embedded(encoder: TensorEncoder, items: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
     with torch.no_grad():
-        rows = [encoder(torch.from_numpy(item[None])) for item in given]
+        rows = [encoder(torch.from_numpy(item[None])) for item in items]
     vectors: NDArray[np.float32] = torch.cat(rows).numpy()
     return vectors
 

@@ -34,7 +34,7 @@ from benchmarks.support.families import (
 )
 
 # Of every length up to the limit and beyond it, so that a batch of them pads all but one.
-TEXTS = ["", "rain", "blue sky sun " * 9, *random_texts(16, words=(1, LENGTH))]
+TEXTS = ["", "rain", "blue sky sun " * 9, *random_texts(16, length=(1, LENGTH))]
 
 Vectors = NDArray[np.float32]
 

@@ -329,16 +329,16 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return saved(vit(), tmp_path_factory.mktemp("vit"), pixels())
 
 
-@pytest.mark.parametrize(("file", "values", "words"), REFUSALS, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("file", "values", "message"), REFUSALS, ids=lambda value: str(value)[:40])
 def test_what_is_not_supported_is_refused_by_name_and_nothing_is_written(
-    plain: Path, tmp_path: Path, file: str, values: dict[str, Any], words: str
+    plain: Path, tmp_path: Path, file: str, values: dict[str, Any], message: str
 ) -> None:
     folder = tmp_path / "theirs"
     folder.mkdir()
     for path in plain.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     change(folder / file, **values)
-    with pytest.raises(InvalidInput, match=words):
+    with pytest.raises(InvalidInput, match=message):
         vision_audio.read(folder)
     with pytest.raises(InvalidInput):
         import_folder(folder, tmp_path / "mine.attar")

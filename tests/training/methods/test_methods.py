@@ -165,13 +165,13 @@ def test_mixed_barlow_twins_without_strength_is_barlow_twins() -> None:
 
 
 def test_a_random_teacher_never_moves_and_its_student_begins_as_it_or_elsewhere() -> None:
-    def made(distance: float) -> RandomTeacher:
+    def teacher_of(distance: float) -> RandomTeacher:
         torch.manual_seed(2)
         net = encoder()
         head = PrototypeHead(DIM, hidden=8, bottleneck=4, outputs=10)
         return RandomTeacher(net, head, distance=distance, seed=3)
 
-    near, far = made(0.0), made(1.0)
+    near, far = teacher_of(0.0), teacher_of(1.0)
     (items,) = pair()[0]
     torch.testing.assert_close(near.head(near.encoder(items)), near.teacher(items))
     assert not torch.allclose(far.head(far.encoder(items)), far.teacher(items))

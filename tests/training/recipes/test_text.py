@@ -31,7 +31,7 @@ RECOVERY = distil.Settings(steps=6, warmup=1, batch_size=16)
 @pytest.fixture(scope="module")
 def data() -> TextData:
     """Pairs whose summary is the beginning of their body."""
-    bodies = random_texts(120, words=(6, 14))
+    bodies = random_texts(120, length=(6, 14))
     pairs = [Pair(str(i), "", " ".join(body.split()[:5]), body) for i, body in enumerate(bodies)]
     return text_data(split(pairs, held_out=20), tokenizer_json(), max_length=16)
 

@@ -57,14 +57,15 @@ def test_a_crop_is_the_box_that_it_says_resized() -> None:
         torch.testing.assert_close(seen, expected, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("said", CHANGES)
-def test_a_change_comes_as_often_as_asked_for_and_says_where(said: str) -> None:
-    view = CHANGES[said](images(600), seeded(0))
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_comes_with_the_set_probability_and_is_reported(change: str) -> None:
+    view = CHANGES[change](images(600), seeded(0))
     changed = (view.data - images(600)).abs().flatten(1).amax(1) > 1e-3
-    told = view.params[said]
-    assert 130 < told.sum() < 230  # 4.4 deviations from 180
-    assert not changed[~told].any()
-    assert changed[told].float().mean() > (0.8 if said == "blurred" else 0.99)  # a little blurred
+    reported = view.params[change]
+    assert 130 < reported.sum() < 230  # 4.4 deviations from 180
+    assert not changed[~reported].any()
+    # Some images are only a little blurred.
+    assert changed[reported].float().mean() > (0.8 if change == "blurred" else 0.99)
 
 
 def test_changes_are_what_their_names_say() -> None:

@@ -34,7 +34,7 @@ def sequences(data: Tokens) -> list[list[int]]:
     return [ids[mask.bool()].tolist() for ids, mask in zip(*data, strict=True)]
 
 
-def check_kept(before: Tokens, view: View[Tokens]) -> None:
+def check_unmasked(before: Tokens, view: View[Tokens]) -> None:
     """What any view of tokens promises: `kept` says what stayed, in order, packed to the left."""
     kept = view.params["kept"]
     assert not kept[~before.mask.bool()].any()
@@ -51,7 +51,7 @@ def check_kept(before: Tokens, view: View[Tokens]) -> None:
 @given(lengths=batches, rate=st.floats(0, 0.99), seed=st.integers(0, 100))
 def test_dropout_keeps_the_ends_and_the_order(lengths: list[int], rate: float, seed: int) -> None:
     before = tokens(lengths)
-    check_kept(before, token_dropout(before, rate=rate, generator=seeded(seed)))
+    check_unmasked(before, token_dropout(before, rate=rate, generator=seeded(seed)))
 
 
 @given(
@@ -64,7 +64,7 @@ def test_a_crop_is_one_span_between_the_ends(
 ) -> None:
     before = tokens(lengths)
     view = span_crop(before, shares=(shares[0], shares[1]), generator=seeded(seed))
-    check_kept(before, view)
+    check_unmasked(before, view)
     for row, sequence in enumerate(sequences(view.data)):
         start, length = int(view.params["start"][row]), int(view.params["length"][row])
         assert sequence[1:-1] == list(range(start, start + length))
