@@ -30,8 +30,8 @@ def names(path: Path) -> Iterator[tuple[int, str]]:
                 yield argument.lineno, argument.arg
 
 
-THEIRS = {"NotFound", "connection_made"}
-"""Names of the protocols and of asyncio."""
+THEIRS = {"NotFound", "connection_made", "max_answer_bytes"}
+"""Names of the protocols, of asyncio, and of a setting that users have in their files."""
 
 
 def words(name: str) -> set[str]:
