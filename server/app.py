@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2_grpc
 
 from attar.errors import InvalidInput
 
-from . import model_factory
+from . import cooperative, model_factory
 from .admission import Admission
 from .engine.models import Models
 from .limits import file_descriptors, malloc_trim
@@ -54,6 +54,7 @@ async def serve(
     """
     logs.configure(settings.log_format, settings.log_level)
     file_descriptors.take_all()
+    cooperative.switch_often()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(logs.wordless)

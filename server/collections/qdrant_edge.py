@@ -653,7 +653,9 @@ def _config(description: Description) -> edge.EdgeConfig:
         distance=edge.Distance.Cosine,
         quantization_config=quantization,
     )
-    return edge.EdgeConfig(vectors=vectors)
+    # A shard has threads of its own, by default four for each core. One store searches one shard at
+    # a time, and a shard has one segment: one thread is as fast.
+    return edge.EdgeConfig(vectors=vectors, max_search_threads=1)
 
 
 def _load(description: Description, path: Path) -> _Collection:

@@ -5,16 +5,14 @@ is a daemon, the caller that gave it up starts a new one, and a late result is d
 """
 
 import asyncio
-import os
-import sys
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-R = TypeVar("R")
+from ..cooperative import lower_priority
 
-_NICE = 5  # a third of the processor, at least, next to another thread that wants all of it
+R = TypeVar("R")
 
 
 class Lost(Exception):
@@ -68,7 +66,7 @@ class RunThread:
         self._jobs.put(None)
 
     def _work(self) -> None:
-        _yield_to_the_loop()
+        lower_priority()
         try:
             while (job := self._jobs.get()) is not None:
                 self._deliver(job())
@@ -85,16 +83,6 @@ class RunThread:
             loop.call_soon_threadsafe(_settle, result, outcome)
         except RuntimeError:  # the loop is closed: nobody waits any more
             return
-
-
-def _yield_to_the_loop() -> None:
-    """Let the loop's thread go first: it refuses what this one has no time for.
-
-    Where all processors are busy it would else fall behind, and refusals with it.
-    """
-    if sys.platform == "linux":  # the one system where a thread has a niceness of its own
-        own = threading.get_native_id()
-        os.setpriority(os.PRIO_PROCESS, own, os.getpriority(os.PRIO_PROCESS, own) + _NICE)
 
 
 def _lose(result: "asyncio.Future[Any]", timeout_s: float) -> None:
