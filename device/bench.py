@@ -103,10 +103,9 @@ def bench(
 ) -> dict[str, Any]:
     """Time a bundle's variants; give a report that JSON can hold.
 
-    Without `variants`, all that this CPU can run are timed.
-    Without `lengths`, powers of two up to the longest text, or to tensors that cost as much as a
-    text of 512 tokens; without `threads`, one and all
-    cores. `seconds` is about how long each combination is repeated, 5 times at least.
+    Without `variants`, all that this CPU can run are timed. Without `lengths`, powers of two up to
+    the longest text, or to tensors that cost as much as a text of 512 tokens; without `threads`,
+    one and all cores. `seconds` is about how long each combination is repeated, 5 times at least.
 
     A variant that does not run, or stops on the way, is listed with its reason. Raises InvalidInput
     for numbers that cannot be, NotFound for a variant that the bundle lacks, BackendError when
@@ -122,23 +121,13 @@ def bench(
             raise InvalidInput(f"{name} must be 1 or more; got {list(numbers)}")
     if not 0 < seconds < float("inf"):
         raise InvalidInput(f"seconds must be above 0; got {seconds}")
-    timings: list[Timing] = []
-    skipped: dict[str, str] = {}
-    for variant in chosen:
-        for count in threads:
-            job = {
-                "path": os.path.abspath(path),  # noqa: PTH100 -- the child need not resolve links
-                "variant": variant.name,
-                "threads": count,
-                "batches": sorted(batches),
-                "lengths": free and sorted(free),
-                "seconds": seconds,
-            }
-            rows, end = _in_a_process(job)
-            timings += rows
-            if end is not None:
-                skipped[variant.name] = end
-                break
+    job = {
+        "path": os.path.abspath(path),  # noqa: PTH100 -- the child need not resolve links
+        "batches": sorted(batches),
+        "lengths": free and sorted(free),
+        "seconds": seconds,
+    }
+    timings, skipped = _time_all(job, [variant.name for variant in chosen], threads)
     if not timings:
         raise BackendError(f"no variant of {manifest.name} could be timed: {skipped}")
     report: dict[str, Any] = {
@@ -288,6 +277,22 @@ def _quality(variant: Variant, metric: object, *, reference: str) -> tuple[float
 
 def _mb(memory: float | None) -> str:
     return "unknown" if memory is None else f"{memory:.0f} MB"
+
+
+def _time_all(
+    job: Mapping[str, Any], variants: Sequence[str], threads: Sequence[int]
+) -> tuple[list[Timing], dict[str, str]]:
+    """Time variants, each number of threads in a process; give why some stopped, by name."""
+    timings: list[Timing] = []
+    skipped: dict[str, str] = {}
+    for variant in variants:
+        for count in threads:
+            rows, end = _in_a_process({**job, "variant": variant, "threads": count})
+            timings += rows
+            if end is not None:
+                skipped[variant] = end
+                break
+    return timings, skipped
 
 
 def _in_a_process(job: Mapping[str, Any]) -> tuple[list[Timing], str | None]:

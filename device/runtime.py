@@ -104,19 +104,11 @@ def load(
         _hold(name, value, int | np.integer, "a whole number")
     _hold("max_bytes", max_bytes, int | float | np.number, "bytes")  # 50e6 is how people write it
     _hold("max_latency_ms", max_latency_ms, int | float | np.number, "milliseconds")
-    _hold("provider_options", provider_options, Mapping, "names and values")
     if not isinstance(allow_token_ids, bool):
         raise InvalidInput(f"allow_token_ids is {allow_token_ids!r:.80}; give True or False")
     if threads is not None and threads < 1:
         raise InvalidInput(f"threads must be 1 or more, or None for all cores; got {threads}")
-    execution = None
-    if provider is not None:
-        execution = Execution(
-            provider=provider, device_id=device_id, options=provider_options or {}
-        )
-        execution.chain()  # refused before anything is read
-    elif device_id or provider_options:
-        raise InvalidInput("device_id and provider_options are a provider's; name the provider")
+    execution = _execution(provider, device_id, provider_options)
     bundle = _opened(path, require_signature)
     if variant is None:
         chosen = _choose(
@@ -126,12 +118,7 @@ def load(
             execution=execution,
         )
     elif max_latency_ms is None and max_bytes is None:
-        chosen = bundle.variant(variant)
-        if lacks := _lacks(chosen, execution):
-            fix = f"pip install {LIBRARY}, or " if LIBRARY in lacks else ""
-            raise NotSupported(
-                f"variant {variant} needs {lacks}, which this machine lacks; {fix}choose another"
-            )
+        chosen = _named(bundle, variant, execution)
     else:
         raise InvalidInput(
             f"variant {variant!r} is named, so max_latency_ms and max_bytes have nothing "
@@ -140,6 +127,31 @@ def load(
     return Encoder(
         bundle, chosen, threads=threads, execution=execution, allow_token_ids=allow_token_ids
     )
+
+
+def _execution(
+    provider: Provider | None, device_id: int, options: Mapping[str, str] | None
+) -> Execution | None:
+    """Give what runs the graph, None for what the variant requires; refused before reading."""
+    _hold("provider_options", options, Mapping, "names and values")
+    if provider is not None:
+        execution = Execution(provider=provider, device_id=device_id, options=options or {})
+        execution.chain()
+        return execution
+    if device_id or options:
+        raise InvalidInput("device_id and provider_options are a provider's; name the provider")
+    return None
+
+
+def _named(bundle: Bundle, variant: str, execution: Execution | None) -> Variant:
+    """Give a variant by name; raises NotSupported where this machine cannot run it."""
+    chosen = bundle.variant(variant)
+    if lacks := _lacks(chosen, execution):
+        fix = f"pip install {LIBRARY}, or " if LIBRARY in lacks else ""
+        raise NotSupported(
+            f"variant {variant} needs {lacks}, which this machine lacks; {fix}choose another"
+        )
+    return chosen
 
 
 def _opened(

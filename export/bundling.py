@@ -85,26 +85,7 @@ def assemble(
     measured = _measure_all(
         manifest, files, candidates, rows=rows, reference=reference, probe=probe
     )
-    if metric is not None and metric not in measured[first.name].probe:
-        known = ", ".join(measured[first.name].probe)
-        raise InvalidInput(f"the probe gives no {metric!r}; it gives {known}")
-    refused = {
-        candidate.name: reasons
-        for candidate in candidates
-        if (
-            reasons := failures(
-                measured[candidate.name],
-                candidate.gate,
-                metric=metric,
-                reference=measured[first.name],
-            )
-        )
-    }
-    if first.name in refused:
-        raise InvalidInput(
-            f"the reference variant {first.name} differs from the torch encoder, so nothing is "
-            f"written: {'; '.join(refused[first.name])}"
-        )
+    refused = _refused(candidates, measured, metric)
     passed = [candidate for candidate in candidates if candidate.name not in refused]
     report = _report(candidates, measured, refused, metric)
     report["encodings"] = encodings_report(reference, manifest.ranges)
@@ -151,6 +132,28 @@ def _measure_all(
     with tempfile.TemporaryDirectory(prefix="attar-") as scratch:
         path = Bundle.write(Path(scratch) / "draft.attar", draft, {**files, **graphs}).path
         return {c.name: measure(path, c.name, rows, reference, probe) for c in candidates}
+
+
+def _refused(
+    candidates: Sequence[Candidate], measured: Mapping[str, Measured], metric: str | None
+) -> dict[str, Sequence[str]]:
+    """Give the broken bounds of each candidate that fails its gate; the first one must pass."""
+    first = candidates[0].name
+    if metric is not None and metric not in measured[first].probe:
+        known = ", ".join(measured[first].probe)
+        raise InvalidInput(f"the probe gives no {metric!r}; it gives {known}")
+    reasons = {
+        candidate.name: failures(
+            measured[candidate.name], candidate.gate, metric=metric, reference=measured[first]
+        )
+        for candidate in candidates
+    }
+    if reasons[first]:
+        raise InvalidInput(
+            f"the reference variant {first} differs from the torch encoder, so nothing is "
+            f"written: {'; '.join(reasons[first])}"
+        )
+    return {name: broken for name, broken in reasons.items() if broken}
 
 
 def _variant(candidate: Candidate, measured: Measured | None = None) -> Variant:

@@ -69,17 +69,9 @@ def export(
             )
         return _export_tensors(model, bundle, data=data, reading=reading, gates=gates)
     data = "docstrings" if data is None else named(data)
-    parts = None
-    if not has_smiles(data, reading):
-        parts = corpus(data, reading, what="this encoder", least=2)
-    hashed, notes = None, {}
-    if binarized:
-        try:
-            hashed, notes["binarized"] = _hashed(model, parts, binarized)
-        except InvalidInput as error:
-            if required:
-                raise InvalidInput(f"{error}; {WITHOUT_BINARIZED}") from error
-            log.info("binarized is left out: %s", error)
+    is_smiles = has_smiles(data, reading)
+    parts = None if is_smiles else corpus(data, reading, what="this encoder", least=2)
+    hashed, notes = _hashed_if_possible(model, parts, binarized, required=required)
     return export_text(
         bundle,
         model,
@@ -103,6 +95,29 @@ def parity_texts(parts: Split) -> list[str]:
 def through_runtime(task: SummaryRetrieval) -> Probe:
     """Give the task as a probe of a bundle's encoder."""
     return lambda encoder: task(lambda texts, role: encoder.embed(texts, role=role).vectors)
+
+
+def _hashed_if_possible(
+    model: TextModel[TextNetwork],
+    parts: Split | None,
+    binarized: ecoformer.Settings | None,
+    *,
+    required: bool,
+) -> tuple[TextEncoder | None, dict[str, Mapping[str, object]]]:
+    """Binarize an encoder and give its notes; None where it cannot be, unless it is required.
+
+    Without settings nothing is binarized.
+    """
+    if binarized is None:
+        return None, {}
+    try:
+        hashed, note = _hashed(model, parts, binarized)
+    except InvalidInput as error:
+        if required:
+            raise InvalidInput(f"{error}; {WITHOUT_BINARIZED}") from error
+        log.info("binarized is left out: %s", error)
+        return None, {}
+    return hashed, {"binarized": note}
 
 
 def _hashed(

@@ -67,21 +67,7 @@ def export_tensor(
         raise InvalidInput(f"parity needs two items or more, of {spec.name}; got {len(items)}")
     host = TensorInput(spec, limits)
     rows = host.prepare(items, role="passage", truncation="error")
-    # Twice the first: an example has two rows, and the first two may be of different shapes.
-    (example,) = host.batch([rows[0], rows[0]])
-    graph = to_onnx(encoder, (torch.from_numpy(example),), (spec,), output=OUTPUT)
-    attention = attention_kinds(encoder)
-    candidates = [
-        Candidate(name="fp32", graph=graph, precision="fp32", attention=attention, gate=gates.fp32)
-    ]
-    if "int8" in variants:
-        feeds = partial(_feeds, spec.name, host)
-        candidates.append(int8(graph, rows, feeds, gate=gates.int8, attention=attention))
-    candidates += [
-        derive(name, graph, attention=attention, gates=gates)
-        for name in DERIVED
-        if name in variants
-    ]
+    candidates = _candidates(encoder, spec, host, rows, variants=variants, gates=gates)
     reference = _embed(encoder, host, rows)
     dim, lengths = reference.shape[1], np.linalg.norm(reference, axis=1)
     unit = bool(np.allclose(lengths, 1, atol=1e-4))
@@ -151,6 +137,34 @@ def export_model(
         gates=gates,
         overwrite=overwrite,
     )
+
+
+def _candidates(
+    encoder: nn.Module,
+    spec: TensorSpec,
+    host: TensorInput,
+    rows: Sequence[Prepared],
+    *,
+    variants: Sequence[str],
+    gates: Gates,
+) -> list[Candidate]:
+    """Make the reference, and the graphs of the `variants`."""
+    # Twice the first: an example has two rows, and the first two may be of different shapes.
+    (example,) = host.batch([rows[0], rows[0]])
+    graph = to_onnx(encoder, (torch.from_numpy(example),), (spec,), output=OUTPUT)
+    attention = attention_kinds(encoder)
+    candidates = [
+        Candidate(name="fp32", graph=graph, precision="fp32", attention=attention, gate=gates.fp32)
+    ]
+    if "int8" in variants:
+        feeds = partial(_feeds, spec.name, host)
+        candidates.append(int8(graph, rows, feeds, gate=gates.int8, attention=attention))
+    candidates += [
+        derive(name, graph, attention=attention, gates=gates)
+        for name in DERIVED
+        if name in variants
+    ]
+    return candidates
 
 
 def _feeds(name: str, host: TensorInput, rows: Sequence[Prepared]) -> list[Feed]:

@@ -132,14 +132,12 @@ def _candidates(
         )
         candidates.append(hashed)
         if "binarized_int8" in variants:
-            integers = replace(
-                hashed,
-                name="binarized_int8",
-                graph=quantize_binarized(hashed.graph, feeds(halves(rows)[0])),
-                precision="int8",
-                notes=notes.get("binarized_int8", {}),
+            integers = quantize_binarized(hashed.graph, feeds(halves(rows)[0]))
+            note = notes.get("binarized_int8", {})
+            name = "binarized_int8"
+            candidates.append(
+                replace(hashed, name=name, graph=integers, precision="int8", notes=note)
             )
-            candidates.append(integers)
     return [*candidates, *native_candidates(variants, candidates)]
 
 

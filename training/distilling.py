@@ -45,12 +45,7 @@ def distill(
     """
     folder, out = Path(teacher_folder), Path(out)
     teacher = loading.read(folder)
-    start = token_transformer(teacher) if init is None else encoder_folder.load_text(init)
-    if start.tokenizer != teacher.tokenizer:
-        raise InvalidInput(
-            f"{init} has another tokenizer than the teacher; pretrain with --tokenizer "
-            f"{_tokenizer_of(folder, teacher)}"
-        )
+    start = _start(init, teacher, folder)
     parts = corpus(named(data), reading, what="distill")
     longest = min(teacher.encoder.max_length, start.encoder.max_length, MAX_LENGTH)
     texts = quick(text_data(parts, teacher.tokenizer, max_length=longest))
@@ -74,8 +69,26 @@ def distill(
     targets = distil.targets(teacher.encoder, texts)
     training = distil.build(texts, targets, student, settings)
     fit(training, out=out, lineage=lineage, restart=restart, precision=best_precision())
-    if distributed.rank() != 0:
-        return out
+    if distributed.rank() == 0:
+        _save(student, teacher, out)
+    return out
+
+
+def _start(
+    init: Path | None, teacher: TextModel[TextNetwork], folder: Path
+) -> TextModel[TextEncoder]:
+    """Give the encoder that the student starts from; the teacher in `folder`, without `init`."""
+    start = token_transformer(teacher) if init is None else encoder_folder.load_text(init)
+    if start.tokenizer != teacher.tokenizer:
+        raise InvalidInput(
+            f"{init} has another tokenizer than the teacher; pretrain with --tokenizer "
+            f"{_tokenizer_of(folder, teacher)}"
+        )
+    return start
+
+
+def _save(student: TextEncoder, teacher: TextModel[TextNetwork], out: Path) -> None:
+    """Save the student with its teacher's tokenizer, prompts and licence."""
     encoder_folder.save(
         TextModel(
             encoder=student,
@@ -87,7 +100,6 @@ def distill(
         out,
     )
     report(f"encoder written to {out}; next: attar export {out} NAME.attar")
-    return out
 
 
 def _tokenizer_of(folder: Path, teacher: TextModel[TextNetwork]) -> str:

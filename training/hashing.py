@@ -71,39 +71,53 @@ def learn_hashes(
 
     Raises InvalidInput when the batch has fewer real tokens than there are anchors.
     """
-    bits, anchors = attention.bits, attention.anchors.shape[1]
     x, mask = _thinned(x, mask, generator=generator)
-    count = int(mask.sum())
+    with torch.no_grad():
+        tokens = attention.tokens(x)  # (b, heads, n, d)
+        kernel = _set_anchors(attention, tokens, mask, generator=generator)
+        length = mask.sum(-1)[:, None, None, None]
+        residual = similarity_labels(tokens, mask, similar=similar) / length  # R / (n bits)
+    real = mask[:, None, :].to(kernel.dtype)
+    start, learned = [], []
+    for bit in range(attention.bits):
+        initial = torch.randn(kernel.shape[1], kernel.shape[3], generator=generator).to(kernel)
+        descended = _descend(kernel, residual, initial, steps=steps, rate=rate)
+        before, after = (_loss(_signs(kernel, f), residual) for f in (initial, descended))
+        function = torch.where((after <= before)[:, None], descended, initial)
+        attention.hash[:, :, bit] = function
+        code = _signs(kernel, function) * real  # padding has no code
+        residual = residual - code[..., :, None] * code[..., None, :] / (length * attention.bits)
+        start.append(float(before.mean()))
+        learned.append(float(torch.minimum(before, after).mean()))
+    return HashReport(start=tuple(start), learned=tuple(learned))
+
+
+def _set_anchors(
+    attention: BinarizedAttention,
+    tokens: Float[Tensor, "b heads n d"],
+    mask: Bool[Tensor, "b n"],
+    *,
+    generator: torch.Generator,
+) -> Float[Tensor, "b heads n m"]:
+    """Draw anchors from the real tokens, set bandwidths and means; give the centred kernel.
+
+    Rows of padding are 0. Raises InvalidInput as `learn_hashes` does.
+    """
+    count, anchors = int(mask.sum()), attention.anchors.shape[1]
     if count < anchors:
         raise InvalidInput(
             f"{anchors} anchors need as many real tokens and the batch has {count}; "
             "pass a larger batch"
         )
-    with torch.no_grad():
-        tokens = attention.tokens(x)  # (b, heads, n, d)
-        drawn = torch.randperm(count, generator=generator)[:anchors].to(x.device)
-        attention.anchors.copy_(tokens.transpose(1, 2)[mask][drawn].transpose(0, 1))
-        distance = distances(tokens, attention.anchors)  # (b, heads, n, m)
-        own = bandwidth(distance, mask)  # (b, heads, 1, 1)
-        attention.sigma.copy_(own.mean(0))
-        kernel = gaussian(distance, attention.sigma if attention.static_sigma else own)
-        real = mask[:, None, :, None].to(kernel.dtype)
-        attention.mean.copy_(((kernel * real).sum((0, 2)) / count)[:, None])
-        kernel = (kernel - attention.mean) * real
-        length = mask.sum(-1)[:, None, None, None]
-        residual = similarity_labels(tokens, mask, similar=similar) / length  # R / (n bits)
-    start, learned = [], []
-    for bit in range(bits):
-        initial = torch.randn(kernel.shape[1], anchors, generator=generator).to(kernel)
-        descended = _descend(kernel, residual, initial, steps=steps, rate=rate)
-        before, after = (_loss(_signs(kernel, f), residual) for f in (initial, descended))
-        function = torch.where((after <= before)[:, None], descended, initial)
-        attention.hash[:, :, bit] = function
-        code = _signs(kernel, function) * real[..., 0]  # padding has no code
-        residual = residual - code[..., :, None] * code[..., None, :] / (length * bits)
-        start.append(float(before.mean()))
-        learned.append(float(torch.minimum(before, after).mean()))
-    return HashReport(start=tuple(start), learned=tuple(learned))
+    drawn = torch.randperm(count, generator=generator)[:anchors].to(tokens.device)
+    attention.anchors.copy_(tokens.transpose(1, 2)[mask][drawn].transpose(0, 1))
+    distance = distances(tokens, attention.anchors)  # (b, heads, n, m)
+    own = bandwidth(distance, mask)  # (b, heads, 1, 1)
+    attention.sigma.copy_(own.mean(0))
+    kernel = gaussian(distance, attention.sigma if attention.static_sigma else own)
+    real = mask[:, None, :, None].to(kernel.dtype)
+    attention.mean.copy_(((kernel * real).sum((0, 2)) / count)[:, None])
+    return (kernel - attention.mean) * real
 
 
 def _thinned(

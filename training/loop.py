@@ -6,7 +6,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, Self, cast
@@ -55,7 +55,8 @@ class Training(Generic[Batch]):
     `Sampler`), so that it may be called ahead and from another thread. `views` makes the method's
     batch of them, where the method is: by default the items are the batch. `rate` is the learning
     rate of a step. `probe` measures the method in evaluation mode, without gradients; its argument
-    is the number of steps made.
+    is the number of steps made. Torch's global generators are seeded from (seed, step) before each
+    step, so dropout and views need no state in a checkpoint; `fit` restores them at the end.
     """
 
     method: Method[Batch]
@@ -99,66 +100,46 @@ def fit(
     """Train `training.method` in place and give what was logged.
 
     With `out`, that folder gets `checkpoint.safetensors` (every `save_every` steps and at the end),
-    `metrics.jsonl` and TensorBoard events, and a run found there is taken up after its last
-    checkpoint; with `restart` its files are removed instead. `lineage` says, as JSON, what the run
-    is made of besides its seed, such as its data: it is kept in the checkpoint, and a run with
-    another one is not taken up. The loss is logged every `log_every` steps. The probe runs before
-    the first step, every `probe_every` steps and after the last; 0 leaves out the middle.
+    `metrics.jsonl` and TensorBoard events, and a run found there continues after its last
+    checkpoint; with `restart` its files are removed instead. `lineage`, as JSON, is what the run
+    is made of besides its seed, such as its data: a run with another one does not continue. The
+    loss is logged every `log_every` steps. The probe runs before the first step, every
+    `probe_every` steps and after the last; 0 leaves out the middle.
 
-    With `micro_batch`, the encoder keeps the activations of so many rows and computes the others
-    again when it needs them: the gradient is that of the whole batch, in the memory of a part.
-    `compiled` compiles the method's parts and their transformers (torch.compile). `workers` threads
-    get batches ready ahead. Started by torchrun, every process takes its share of each batch
-    (`world`), and the first one writes. `strategy` "fsdp" also parts parameters, gradients and the
-    optimiser's state among them (`sharding`); at the end every process has the whole method again.
-
-    Torch's global generators are seeded from (seed, step) before each step, so dropout and views
-    need no state in a checkpoint; they are put back to what they were at the end. Warns with
-    CollapseWarning when the probe's RankMe falls to a tenth of what it began with.
+    `micro_batch` is the number of rows whose activations the encoder keeps together: the gradient
+    is that of the whole batch. `compiled` compiles the method's parts (torch.compile). `workers`
+    threads prepare batches ahead. Under torchrun every process has a shard of each batch and the
+    first one writes; `strategy` "fsdp" also shards parameters, gradients and optimiser state. Warns
+    with CollapseWarning when RankMe falls to a tenth of what it began with.
 
     Raises:
         FloatingPointError: the loss became infinite or not a number; the message names the step.
-        InvalidInput: the checkpoint in `out` belongs to another run, or has more steps; or batches
-            have fewer items than the method needs.
+        InvalidInput: `out` has another run's checkpoint or more steps; or a batch is too small.
     """
-    fabric = _fabric(accelerator, precision)
-    _refuse_small_batch(training)
-    run = _Run.of(training, fabric, precision, sharded=strategy == "fsdp", compiled=compiled)
+    run = _Run.of(training, _fabric(accelerator, precision), precision, strategy, compiled=compiled)
     first = run.fabric.is_global_zero
-    checkpoint = None if out is None else out / CHECKPOINT
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        if restart and first:
-            _forget(out)
+        _prepare_folder(out, restart=restart and first)
+    checkpoint = None if out is None else out / CHECKPOINT
     record = run.taken_up(None if restart else checkpoint, lineage or {})
-    done = record.step
-    lay_out(training.optimiser)
-    with ExitStack() as stack:
-        stack.enter_context(run.own_randomness())
-        log = stack.enter_context(MetricsLog(out if first else None, after=done))
-        bar = stack.enter_context(_progress(visible=progress and first))
-        if micro_batch is not None:
-            stack.enter_context(micro_batches(training.method.encoder, micro_batch))
-        task = bar.add_task("", total=training.steps, completed=done)
-        if done == 0:
-            _probe(run, log, steps_done=0)
-        began = time.perf_counter()
-        steps = range(done, training.steps)
-        for step, items in zip(steps, _ahead(training.batches, steps, workers), strict=True):
-            figures = run.step(step, items)
-            steps_done, last = step + 1, step + 1 == training.steps
-            if last or _due(log_every, steps_done):
-                row = run.logged(figures) | {"seconds": time.perf_counter() - began}
-                log.write({"step": steps_done, "rate": training.rate(step)} | row)
-                bar.update(task, description=f"loss {row['loss']:.4g}{log.latest(PROBED)}")
-            if last or _due(probe_every, steps_done):
-                _probe(run, log, steps_done=steps_done)
-            if checkpoint is not None and (last or _due(save_every, steps_done)):
-                run.save(checkpoint, replace(record, step=steps_done))
-            bar.update(task, completed=steps_done)
-        if run.sharded is not None:
-            run.sharded.undo()
-        return History(tuple(log.rows))
+    intervals = _Intervals(log=log_every, probe=probe_every, save=save_every)
+    with (
+        run.own_randomness(),
+        run.micro_batches(micro_batch),
+        MetricsLog(out if first else None, after=record.step) as log,
+        _progress(visible=progress and first) as bar,
+    ):
+        run.finish(record, intervals, log, bar, checkpoint=checkpoint, workers=workers)
+    return History(tuple(log.rows))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Intervals:
+    """The steps between two rows of the log, two probes and two checkpoints; 0 is never."""
+
+    log: int
+    probe: int
+    save: int
 
 
 def _refuse_small_batch(training: Training[Batch]) -> None:
@@ -177,10 +158,12 @@ def _refuse_small_batch(training: Training[Batch]) -> None:
         )
 
 
-def _forget(out: Path) -> None:
-    """Remove what an earlier run logged and kept in the folder."""
-    for path in (out / CHECKPOINT, out / METRICS, *out.glob(EVENTS)):
-        path.unlink(missing_ok=True)
+def _prepare_folder(out: Path, *, restart: bool) -> None:
+    """Make the folder of a run; with `restart`, remove the files of the run before."""
+    out.mkdir(parents=True, exist_ok=True)
+    if restart:
+        for path in (out / CHECKPOINT, out / METRICS, *out.glob(EVENTS)):
+            path.unlink(missing_ok=True)
 
 
 def _fabric(accelerator: str, precision: Precision) -> Fabric:
@@ -258,12 +241,13 @@ class _Run(Generic[Batch]):
         training: Training[Batch],
         fabric: Fabric,
         precision: Precision,
+        strategy: Strategy,
         *,
-        sharded: bool,
         compiled: bool,
     ) -> Self:
+        _refuse_small_batch(training)
         method, optimiser = training.method, training.optimiser
-        sharded = sharded and fabric.world_size > 1
+        sharded = strategy == "fsdp" and fabric.world_size > 1
         # What tensor cores, and bfloat16 units of a CPU, take without copies; float32 on a CPU may
         # be slower for it.
         dense = fabric.device.type == "cuda" or precision == "bf16-mixed"
@@ -294,6 +278,7 @@ class _Run(Generic[Batch]):
                 lineage=lineage,
                 steps=what.steps,
             )
+        lay_out(what.optimiser)
         ahead = stretch(start=record.step, steps=what.steps, precision=self.precision)
         last = {**record.stretches[-1], "from_step": record.step} if record.stretches else None
         if ahead == last:
@@ -313,6 +298,44 @@ class _Run(Generic[Batch]):
         """Put torch's global generators back at the end."""
         cuda = self.fabric.device.type == "cuda"
         return torch.random.fork_rng([self.fabric.device] if cuda else [])
+
+    def micro_batches(self, rows: int | None) -> AbstractContextManager[object]:
+        """Keep the activations of so many rows of the encoder, or of all for None."""
+        if rows is None:
+            return nullcontext()
+        return micro_batches(self.training.method.encoder, rows)
+
+    def finish(
+        self,
+        record: Record,
+        intervals: _Intervals,
+        log: MetricsLog,
+        bar: Progress,
+        *,
+        checkpoint: Path | None,
+        workers: int,
+    ) -> None:
+        """Make the steps after those of `record`; log, probe and save on the way."""
+        training = self.training
+        task = bar.add_task("", total=training.steps, completed=record.step)
+        if record.step == 0:
+            _probe(self, log, steps_done=0)
+        began = time.perf_counter()
+        steps = range(record.step, training.steps)
+        for step, items in zip(steps, _ahead(training.batches, steps, workers), strict=True):
+            figures = self.step(step, items)
+            steps_done, last = step + 1, step + 1 == training.steps
+            if last or _due(intervals.log, steps_done):
+                row = self.logged(figures) | {"seconds": time.perf_counter() - began}
+                log.write({"step": steps_done, "rate": training.rate(step)} | row)
+                bar.update(task, description=f"loss {row['loss']:.4g}{log.latest(PROBED)}")
+            if last or _due(intervals.probe, steps_done):
+                _probe(self, log, steps_done=steps_done)
+            if checkpoint is not None and (last or _due(intervals.save, steps_done)):
+                self.save(checkpoint, replace(record, step=steps_done))
+            bar.update(task, completed=steps_done)
+        if self.sharded is not None:
+            self.sharded.undo()
 
     def step(self, step: int, items: Any) -> Metrics:
         """Make one step; give its loss and metrics."""

@@ -86,26 +86,9 @@ def pretrain(
     """
     out, recipe = Path(out), find(name)
     read = _read(recipe, name, out, data=data, reading=reading, tokenizer=tokenizer)
-    settings = read.settings
-    count = _count(read.items)
-    changed = override(settings, changes)
-    if changed.steps != settings.steps:
-        steps = changed.steps
-    full_settings, settings = (
-        override(resized(settings, steps=number, seed=seed, items=count), changes)
-        for number in (None, steps)
-    )
-    run_folder.say_small(settings, items=count, usual=recipe.settings.batch_size)
-    lineage = {
-        "recipe": name,
-        **_facts(recipe, read, reading),
-        # A run that is too short for its warm-up gets a shorter one, and may be prolonged later.
-        "settings": (
-            run_folder.settings_of(full_settings, but=("seed", "steps"))
-            if recipe.stages is None
-            else run_folder.settings_of(settings, but=("seed",))
-        ),
-    }
+    settings, declared = _sized(recipe, read, changes, steps=steps, seed=seed)
+    run_folder.say_small(settings, items=_count(read.items), usual=recipe.settings.batch_size)
+    lineage = {"recipe": name, **_facts(recipe, read, reading), "settings": declared}
     run_folder.begin(out, lineage, restart=restart)
     fit_stage = partial(
         fit,
@@ -176,6 +159,23 @@ def _read(
         source = run_folder.source(spec, out)
     smiles = smiles_tokenizer(items.train) if isinstance(items, Molecules) else None
     return _Read(items=items, tokenizer=smiles, settings=recipe.settings, source=source)
+
+
+def _sized(
+    recipe: Recipe[Any, Any], read: _Read, changes: Sequence[str], *, steps: int | None, seed: int
+) -> tuple[Any, dict[str, object]]:
+    """Give the settings of a run on its items, with `changes`, and those that its lineage has."""
+    count, changed = _count(read.items), override(read.settings, changes)
+    if changed.steps != read.settings.steps:
+        steps = changed.steps
+    full_settings, settings = (
+        override(resized(read.settings, steps=number, seed=seed, items=count), changes)
+        for number in (None, steps)
+    )
+    if recipe.stages is not None:
+        return settings, run_folder.settings_of(settings, but=("seed",))
+    # A run that is too short for its warm-up gets a shorter one, and may be prolonged later.
+    return settings, run_folder.settings_of(full_settings, but=("seed", "steps"))
 
 
 def _texts(

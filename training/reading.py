@@ -1,4 +1,10 @@
-"""The front door of data: a name or a path becomes a source, by what is found there."""
+"""The front door of data: a name or a path becomes a source, by what is found there.
+
+A folder holds images or wav files, flat or in a folder a class; Parquet files of one schema; what
+`datasets` saved; or nothing but an entry called train (a folder, train.npz, train.csv, ...) and
+perhaps one called test, valid or the like. A file is .npz (`file.npz#NAME` chooses one of several
+sets), .parquet, .csv or .tsv, perhaps gzipped.
+"""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -73,11 +79,8 @@ def read(
 ) -> Source:
     """Read a source: one that is shipped (digits, breast_cancer, wine), a file or a folder.
 
-    A folder holds images or wav files, flat or in a folder a class; Parquet files of one schema;
-    what `datasets` saved; or nothing but an entry called train (a folder, train.npz, train.csv,
-    ...) and perhaps one called test, valid or the like. A file is .npz (`file.npz#NAME` chooses one
-    of several sets), .parquet, .csv or .tsv, perhaps gzipped. The source's `summary` says what was
-    read, passed over and assumed.
+    Which files and folders can be read is said above. The source's `summary` says what was read,
+    passed over and assumed.
 
     Args:
         spec: the name or path.
@@ -115,6 +118,19 @@ def read(
     if spec in SHIPPED:
         choices.only(spec, "shipped")
         return _with_choices(spec, SHIPPED[spec](), choices)
+    path, member = _existing(spec)
+    if path.is_dir() and (path / spoken_digits.AUDIO).exists():
+        choices.only(spec, "spoken digits", "length")
+        complete = spoken_digits.spoken_digits(path, length=length or spoken_digits.RATE)
+        return _with_choices(spec, complete, choices)
+    train, test = _parts(path, member, choices)
+    if not choices.labelled:
+        train, test = replace(train, labels=None), test and replace(test, labels=None)
+    return source(train, test, test_last=test_last)
+
+
+def _existing(spec: str) -> tuple[Path, str | None]:
+    """Give the path and, after a #, the name of a set in it; NotFound where there is none."""
     path: Path = Path(spec)
     member: str | None = None
     if not spec.strip():
@@ -126,14 +142,7 @@ def read(
         raise NotFound(
             f"there is no file or folder {path}; pass one, or a name: {', '.join(SHIPPED)}"
         )
-    if path.is_dir() and (path / spoken_digits.AUDIO).exists():
-        choices.only(spec, "spoken digits", "length")
-        complete = spoken_digits.spoken_digits(path, length=length or spoken_digits.RATE)
-        return _with_choices(spec, complete, choices)
-    train, test = _parts(path, member, choices)
-    if not choices.labelled:
-        train, test = replace(train, labels=None), test and replace(test, labels=None)
-    return source(train, test, test_last=test_last)
+    return path, member
 
 
 def _with_choices(spec: str, complete: Source, choices: _Choices) -> Source:
@@ -191,15 +200,7 @@ def _folder(folder: Path, choices: _Choices) -> Parts:
         )
     entries = _entries(folder)
     if split := _split(folder, entries):
-        train, test, others = split
-        part = _part_of(entries[train], choices)
-        choices = _alike(choices, part)
-        left = {f"part {name}, since {test} tests": 1 for name in others}
-        names = {path.name for paths in entries.values() for path in paths}
-        if strays := sum(path.name not in names for path in folder.iterdir()):
-            left["hidden or no data next to the parts"] = strays
-        read = replace(part, passed_over={**part.passed_over, **left})
-        return read, None if test is None else _part_of(entries[test], choices)
+        return _train_and_test(folder, entries, split, choices)
     if not entries:
         raise InvalidInput(
             f"{folder} holds nothing to read: images, .wav, .npz or .parquet files, text tables, "
@@ -225,6 +226,23 @@ def _folder(folder: Path, choices: _Choices) -> Parts:
         return wav_files(files, rate=choices.rate, length=choices.length), None
     choices.only(str(folder), "a folder of images", "side", "test_last")
     return image_files(files, side=choices.side), None
+
+
+def _train_and_test(
+    folder: Path,
+    entries: Mapping[str, Sequence[Path]],
+    split: tuple[str, str | None, tuple[str, ...]],
+    choices: _Choices,
+) -> Parts:
+    """Read the entries that `_split` named, and count what lies next to them."""
+    train, test, others = split
+    part = _part_of(entries[train], choices)
+    left = {f"part {name}, since {test} tests": 1 for name in others}
+    names = {path.name for paths in entries.values() for path in paths}
+    if strays := sum(path.name not in names for path in folder.iterdir()):
+        left["hidden or no data next to the parts"] = strays
+    read = replace(part, passed_over={**part.passed_over, **left})
+    return read, None if test is None else _part_of(entries[test], _alike(choices, part))
 
 
 def _refuse_parts_below(folder: Path, entries: Mapping[str, Sequence[Path]]) -> None:

@@ -88,15 +88,7 @@ def dataset_parts(
     over. Raises MissingExtra without
     `datasets`, and InvalidInput for a damaged folder or a dict without `train`.
     """
-    try:
-        import datasets
-    except ImportError as error:
-        what = f"reading {folder}"
-        raise MissingExtra(what, "data") from error
-    try:
-        saved = datasets.load_from_disk(str(folder))
-    except (OSError, ValueError, KeyError) as error:
-        raise InvalidInput(f"{folder} cannot be read as a saved data set: {error}") from error
+    saved = _loaded(folder)
 
     def part(dataset: Any, name: str, columns: Sequence[str] | None = columns) -> Part:
         return dataset_part(
@@ -109,7 +101,7 @@ def dataset_parts(
             labelled=labelled,
         )
 
-    if not isinstance(saved, datasets.DatasetDict):
+    if not isinstance(saved, dict):  # a `DatasetDict` is one
         return part(saved, str(folder)), None
     names = {name.lower(): name for name in saved}
     trains = [name for name in names if name in TRAIN]
@@ -125,3 +117,16 @@ def dataset_parts(
     if test is None:
         return train, None
     return train, part(saved[names[test]], f"{test} of {folder}", train.columns)
+
+
+def _loaded(folder: Path) -> Any:
+    """Give the `Dataset` or `DatasetDict` of a folder; raises as `dataset_parts` does."""
+    try:
+        import datasets
+    except ImportError as error:
+        what = f"reading {folder}"
+        raise MissingExtra(what, "data") from error
+    try:
+        return datasets.load_from_disk(str(folder))
+    except (OSError, ValueError, KeyError) as error:
+        raise InvalidInput(f"{folder} cannot be read as a saved data set: {error}") from error

@@ -6,6 +6,7 @@ class token that has one too, and GELU. An embedding is the class token's state 
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -48,21 +49,7 @@ def read(folder: Path, *, normalized: bool = True) -> VitEncoder:
     for key, supported in {"model_type": "vit", "hidden_act": "gelu"}.items():
         if config.get(key, supported) != supported:
             raise InvalidInput(f"{where} has {key} {config[key]!r}; attar reads {supported!r} only")
-    shape = VitConfig(
-        channels=size(config, "num_channels", where),
-        side=size(config, "image_size", where),
-        patch=size(config, "patch_size", where),
-        transformer=TransformerConfig(
-            width=size(config, "hidden_size", where),
-            depth=size(config, "num_hidden_layers", where),
-            heads=size(config, "num_attention_heads", where),
-            hidden=size(config, "intermediate_size", where),
-            norm="pre",
-            norm_eps=epsilon(config.get("layer_norm_eps", 1e-12), where),
-        ),
-        pooling="cls",
-        normalized=normalized,
-    )
+    shape = _shape(config, where, normalized=normalized)
     try:
         theirs = {name.removeprefix(PREFIX): w.float() for name, w in load_file(path).items()}
     except (OSError, SafetensorError) as error:
@@ -90,6 +77,25 @@ def read(folder: Path, *, normalized: bool = True) -> VitEncoder:
             )
     encoder.load_state_dict(ours, assign=True)
     return encoder.eval()
+
+
+def _shape(config: Mapping[str, Any], where: Path, *, normalized: bool) -> VitConfig:
+    """Give the sizes that the settings in the file `where` state."""
+    return VitConfig(
+        channels=size(config, "num_channels", where),
+        side=size(config, "image_size", where),
+        patch=size(config, "patch_size", where),
+        transformer=TransformerConfig(
+            width=size(config, "hidden_size", where),
+            depth=size(config, "num_hidden_layers", where),
+            heads=size(config, "num_attention_heads", where),
+            hidden=size(config, "intermediate_size", where),
+            norm="pre",
+            norm_eps=epsilon(config.get("layer_norm_eps", 1e-12), where),
+        ),
+        pooling="cls",
+        normalized=normalized,
+    )
 
 
 def write(encoder: VitEncoder, folder: Path) -> None:

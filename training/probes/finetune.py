@@ -27,6 +27,7 @@ from ..schedules import warmup_cosine
 from ..views.view import View
 
 Labelled = tuple[Tensor, Int[Tensor, "b"]]  # items, and the index of the class of each
+ItemView = Callable[[Tensor, torch.Generator], View[Tensor]]
 
 
 class Classifier(nn.Module):
@@ -89,7 +90,7 @@ def fine_tune(
     rate: float = 1e-3,
     batch_size: int = 64,
     seed: int = 0,
-    view: Callable[[Tensor, torch.Generator], View[Tensor]] | None = None,
+    view: ItemView | None = None,
     accelerator: str = "auto",
     precision: Precision = "32-true",
     progress: bool = False,
@@ -109,38 +110,45 @@ def fine_tune(
         raise InvalidInput("fine-tuning needs labels of the training and the test part")
     chosen = _training_rows(rows, data.train_labels)
     classes, indices = np.unique(data.train_labels, return_inverse=True)
-    labels = torch.from_numpy(indices)
     classifier = _classifier(
         encoder, first_layers(projector, layers), data.train[chosen[:1]], classes=len(classes)
     )
-    method = _FineTune(classifier)
     sampler = Sampler(items=len(chosen), batch_size=min(batch_size, len(chosen)), seed=seed)
-
-    def batch(step: int) -> Labelled:
-        step_rows = chosen[shard(sampler(step))]
-        return data.train[step_rows], labels[step_rows]
-
-    def views(items: Labelled, step: int) -> Labelled:
-        if view is None:
-            return items
-        return view(items[0], step_generator(seed, step)).data, items[1]
-
-    fit(
-        Training(
-            method=method,
-            batches=batch,
-            views=views,
-            optimiser=adamw(method, weight_decay=0.0),
-            rate=warmup_cosine(rate, 0, steps),
-            steps=steps,
-            seed=seed,
-        ),
-        accelerator=accelerator,
-        precision=precision,
-        progress=progress,
+    rows_of = _LabelledRows(data.train, torch.from_numpy(indices), chosen, sampler, view)
+    method = _FineTune(classifier)
+    training = Training(
+        method=method,
+        batches=rows_of.batch,
+        views=rows_of.augmented,
+        optimiser=adamw(method, weight_decay=0.0),
+        rate=warmup_cosine(rate, 0, steps),
+        steps=steps,
+        seed=seed,
     )
+    fit(training, accelerator=accelerator, precision=precision, progress=progress)
     classifier.eval()
     return FineTuned(classifier, tuple(classes.tolist()), accuracy(classifier, data))
+
+
+@dataclass(frozen=True, slots=True)
+class _LabelledRows:
+    """The batches of a fine-tuning: chosen rows with the indices of their classes."""
+
+    items: Rows
+    labels: Int[Tensor, "n"]
+    chosen: Int[Tensor, "m"]
+    sampler: Sampler
+    view: ItemView | None
+
+    def batch(self, step: int) -> Labelled:
+        rows = self.chosen[shard(self.sampler(step))]
+        return self.items[rows], self.labels[rows]
+
+    def augmented(self, batch: Labelled, step: int) -> Labelled:
+        if self.view is None:
+            return batch
+        items, labels = batch
+        return self.view(items, step_generator(self.sampler.seed, step)).data, labels
 
 
 def _training_rows(rows: ArrayLike, labels: NDArray[np.int64]) -> Tensor:

@@ -1,11 +1,13 @@
 """Image views: crops, affine maps, colour changes, blur, erasing and noise."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
 from kornia.augmentation import (
+    AugmentationBase2D,
     ColorJitter,
     RandomAffine,
     RandomErasing,
@@ -112,28 +114,37 @@ def natural(
         InvalidInput: a probability is not in [0, 1].
         ShapeError: the images are not (n, 3, h, w).
     """
-    crop = RandomResizedCrop((side, side), area)
-    steps = {
+    changes = {
         "flipped": (flip, RandomHorizontalFlip(p=1.0)),
         "jittered": (jitter, ColorJitter(*colour, p=1.0)),
         "grey": (grey, RandomGrayscale(p=1.0)),
         "blurred": (blur, RandomGaussianBlur(max(side // 20 * 2 + 1, 3), (0.1, 2.0), p=1.0)),
         "solarised": (solarise, RandomSolarize((0.5, 0.5), (0.0, 0.0), p=1.0)),
     }
-    for name, (probability, _) in steps.items():
+    for name, (probability, _) in changes.items():
         if not 0 <= probability <= 1:
             raise InvalidInput(f"the share of {name} images must be in [0, 1]; got {probability}")
+    return _CropAndChanges(side, RandomResizedCrop((side, side), area), changes)
 
-    def view(images: Tensor, generator: torch.Generator) -> View[Tensor]:
+
+@dataclass(frozen=True, slots=True)
+class _CropAndChanges:
+    """The view of `natural`: a crop, then each change for a share of the images."""
+
+    side: int
+    crop: RandomResizedCrop
+    changes: Mapping[str, tuple[float, AugmentationBase2D]]
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> View[Tensor]:
         if images.ndim != 4 or images.shape[1] != 3:
             raise ShapeError(f"images must be (n, 3, h, w); got {(*images.shape,)}")
         n = len(images)
         factors = torch.tensor([1.0, 1.0, 1.0, 0.0]).repeat(n, 1)
         with lent(generator):
-            box = crop.forward_parameters(images.shape)
+            box = self.crop.forward_parameters(images.shape)
             params = {"crop": box["src"][:, [0, 2]].flatten(1)}
-            data = _cropped(images, params["crop"], side)
-            for name, (probability, step) in steps.items():
+            data = _cropped(images, params["crop"], self.side)
+            for name, (probability, step) in self.changes.items():
                 params[name] = torch.rand(n) < probability
                 # kornia would change every image and then choose: blurring a tenth is ten times
                 # less work. The choice is made on the CPU, so its count costs no waiting.
@@ -146,8 +157,6 @@ def natural(
                 if name == "jittered":
                     factors[rows] = torch.stack([draws[f"{part}_factor"] for part in COLOUR], 1)
         return View(data, {**params, "colour": factors})
-
-    return view
 
 
 def named_view(name: ViewName, side: int) -> ImageView:
