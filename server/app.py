@@ -8,19 +8,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
 from attar.errors import InvalidInput
 
-from . import cooperative, model_factory
+from . import admission_factory, cooperative, model_factory
 from .admission import Admission
 from .engine.models import Models
 from .limits import file_descriptors, malloc_trim
-from .limits.usage import Ledger
-from .limits.working_memory import WorkingMemory
 from .observability import logs
 from .observability.metrics import Metrics
 from .observability.metrics_server import MetricsServer
@@ -30,12 +27,8 @@ from .rpc import health, reflection
 from .rpc.methods import RPCS, SERVICE_NAMES
 from .rpc.server import bind, grpc_server, refuse_taken
 from .rpc.services import add_models, add_owned
-from .security.access import Access, parse_keys
 from .security.tls import certificate
 from .settings import Settings, describe, service_links
-
-if TYPE_CHECKING:
-    from .observability.tracing import Tracing
 
 log = logging.getLogger("attar.server")
 
@@ -93,15 +86,7 @@ async def running(settings: Settings, *, owner: Path | None = None) -> AsyncIter
     metrics = Metrics((*RPCS, *HTTP_ROUTES) if settings.http_port is not None else RPCS)
     async with AsyncExitStack() as stack:
         # What is cheap and may fail comes first: a taken port is refused before a bundle is read.
-        admission = Admission(
-            _access(settings, stack),
-            metrics,
-            max_concurrent_requests=settings.max_concurrent_requests,
-            working=WorkingMemory(settings.max_working_bytes),
-            max_streams=settings.max_streams,
-            max_untaken_bytes=settings.max_untaken_bytes,
-            tracing=_traces(stack),
-        )
+        admission = admission_factory.admission(settings, metrics, stack)
         if first and shared:
             refuse_taken(settings)
         server = grpc_server(admission, settings, shared=shared)
@@ -146,18 +131,6 @@ async def running(settings: Settings, *, owner: Path | None = None) -> AsyncIter
     log.info("stopped; everything that was acknowledged is on disk")
 
 
-def _access(settings: Settings, stack: AsyncExitStack) -> Access:
-    """The keys of a server, and what they have used before, which all of its workers count in."""
-    access = Access(
-        parse_keys(settings.keys.get_secret_value()) if settings.keys else (),
-        file=settings.keys_file,
-        admin=settings.admin,
-        ledger=Ledger(settings.data_dir / "usage"),
-    )
-    stack.callback(access.close)
-    return access
-
-
 def _look_over(settings: Settings) -> None:
     """Warn of what an operator may not have meant, and refuse what cannot be written."""
     if settings.exposure is not None:
@@ -189,17 +162,6 @@ async def _leave(
     await workers.stop(grace_s)  # the calls that they forward end here
     left = await admission.quiet(max(0.0, ends - asyncio.get_running_loop().time()))
     await asyncio.gather(server.stop(left), web.stop(left))
-
-
-def _traces(stack: AsyncExitStack) -> "Tracing | None":
-    """OpenTelemetry, imported only where its own variable says where to send traces."""
-    if not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
-        return None
-    from .observability.tracing import Tracing
-
-    tracing = Tracing()
-    stack.push_async_callback(asyncio.to_thread, tracing.close)
-    return tracing
 
 
 async def _tell_vitals(

@@ -1,6 +1,5 @@
-"""The services of one server: each use case is made, and its gRPC service added."""
+"""The services of one server: a gRPC service for each use case."""
 
-import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
@@ -19,15 +18,10 @@ from attar.v1 import (
 )
 
 from ..admission import Admission
-from ..collections.factory import open_store
 from ..engine.models import Models
 from ..settings import Settings
-from ..usecases.anomaly import Anomaly
-from ..usecases.classification import Classification
-from ..usecases.collections import Collections
 from ..usecases.embedding_space import Orphans
-from ..usecases.fit_queue import FitQueue
-from ..usecases.head_store import Capacity
+from ..usecases.stored import Stored
 from . import kserve_grpc
 from .anomaly import AnomalyService
 from .classification import ClassificationService
@@ -57,56 +51,23 @@ async def add_owned(
         stack.push_async_callback(channel.close)
         server.add_generic_rpc_handlers((Forward(OWNER_SERVICES, channel),))
         return None
-    collections = Collections(
-        await open_store(settings),
-        models,
-        max_collections=settings.max_collections,
-        max_search_hits=settings.max_search_hits,
-        max_answer_bytes=settings.max_answer_bytes,
-        max_fit_bytes=settings.max_fit_bytes,
-    )
-    stack.push_async_callback(collections.close)
+    stored = await Stored.open(settings, models, stack)
     collections_pb2_grpc.add_CollectionsServicer_to_server(
-        CollectionsService(collections, _limits(settings)), server
-    )
-    free, fits, most = settings.min_free_bytes, FitQueue(), settings.max_heads
-    capacity = Capacity(settings.max_heads_bytes)
-    anomaly = await asyncio.to_thread(
-        Anomaly,
-        settings.data_dir,
-        models,
-        collections,
-        fits=fits,
-        max_heads=most,
-        capacity=capacity,
-        min_free_bytes=free,
+        CollectionsService(stored.collections, _limits(settings)), server
     )
     anomaly_pb2_grpc.add_AnomalyServicer_to_server(
-        AnomalyService(anomaly, max_items=settings.max_items), server
-    )
-    classification = await asyncio.to_thread(
-        Classification,
-        settings.data_dir,
-        models,
-        fits=fits,
-        max_heads=most,
-        capacity=capacity,
-        min_free_bytes=free,
+        AnomalyService(stored.anomaly, max_items=settings.max_items), server
     )
     classification_pb2_grpc.add_ClassificationServicer_to_server(
         ClassificationService(
-            classification,
+            stored.classification,
             max_items=settings.max_items,
             max_labels=settings.max_labels,
             max_name_characters=settings.max_name_characters,
         ),
         server,
     )
-    orphans = Orphans(
-        models, collections=collections, anomaly=anomaly, classification=classification
-    )
-    stack.callback(asyncio.create_task(orphans.keep(), name="look for orphans").cancel)
-    return orphans
+    return stored.orphans
 
 
 def add_models(
