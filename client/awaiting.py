@@ -2,22 +2,19 @@
 
 import asyncio
 import functools
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import grpc
-from numpy.typing import NDArray
 
-from attar.encodings import Encoding
 from attar.errors import InvalidInput
-from attar.inputs import Priority, Role, Truncation
 from attar.target import Target
 from attar.v1 import embedding_pb2
-from attar.values import Embedded, PointId
+from attar.values import Embedded
 
-from .call import DEADLINE_S, Call, Items, Payload, TokenIds, among, row_of
-from .collections import upsert_batches
+from .call import Call, Items, TokenIds, among, row_of
+from .collections import Part
 from .connection import (
     CLOSED,
     OPTIONS,
@@ -27,7 +24,7 @@ from .connection import (
     credentials,
     serialize,
 )
-from .embedding import STREAM, EmbedStream, embed_request
+from .embedding import STREAM, EmbedStream
 from .methods import Methods
 from .retries import Attempts, explain
 
@@ -92,69 +89,35 @@ class AsyncClient(Methods):
         return self._channel
 
     @staticmethod
-    def _method(make: Callable[..., Call[R]]) -> Callable[..., Awaitable[R]]:
+    def _unary(make: Callable[..., Call[R]]) -> Callable[..., Awaitable[R]]:
         async def method(self: "AsyncClient", /, *args: Any, **kwargs: Any) -> R:
             return await self._send(make(*args, **kwargs))
 
         return method
 
-    async def upsert_all(
-        self,
-        collection: str,
-        points: Iterable[tuple[PointId, str | NDArray[Any], Payload]],
-        *,
-        batch_size: int = 256,
-        deadline_s: float = DEADLINE_S,
-    ) -> int:
-        """Write any number of (id, item, payload), `batch_size` to a call; give how many.
+    @staticmethod
+    def _series(make: Callable[..., Iterator[Part]]) -> Callable[..., Awaitable[int]]:
+        async def method(self: "AsyncClient", /, *args: Any, **kwargs: Any) -> int:
+            written = 0
+            for size, call in make(*args, **kwargs):
+                with among(written, size):
+                    await self._send(call)
+                written += size
+            return written
 
-        An item is a text, or the array of a model that takes arrays. `deadline_s` is each call's.
-        After an error everything may be written again from the start.
-        """
-        written = 0
-        for size, call in upsert_batches(
-            collection, points, batch_size=batch_size, deadline_s=deadline_s
-        ):
-            with among(written, size):
-                await self._send(call)
-            written += size
-        return written
+        return method
 
-    async def embed_stream(
-        self,
-        batches: Iterable[Items | TokenIds] | AsyncIterable[Items | TokenIds],
-        *,
-        model: str = "",
-        version: str = "",
-        role: Role = "passage",
-        dims: int | None = None,
-        encoding: Encoding = "f32",
-        truncation: Truncation = "truncate",
-        priority: Priority = "interactive",
-        partial: bool = False,
-        deadline_s: float | None = None,
-    ) -> AsyncIterator[Embedded]:
-        """The embeddings of each batch, in order, while later batches are read and sent.
+    @staticmethod
+    def _stream(make: Callable[..., EmbedStream]) -> Callable[..., AsyncIterator[Embedded]]:
+        def method(self: "AsyncClient", /, *args: Any, **kwargs: Any) -> AsyncIterator[Embedded]:
+            return self._receive(make(*args, **kwargs))
 
-        A full queue makes the stream wait. There is no deadline by default: only the caller knows
-        how long the stream is. With `partial`, a batch that failed as a whole has its error at
-        every item; without, it ends the stream.
-        """
-        make = functools.partial(
-            embed_request,
-            model=model,
-            version=version,
-            role=role,
-            dims=dims,
-            encoding=encoding,
-            truncation=truncation,
-            priority=priority,
-        )
-        stream = EmbedStream(make, partial=partial, deadline_s=deadline_s)
+        return method
 
+    async def _receive(self, stream: EmbedStream) -> AsyncIterator[Embedded]:
         async def requests() -> AsyncIterator[embedding_pb2.EmbedRequest]:
             with stream.holding_errors():
-                async for batch in _each(batches):
+                async for batch in _each(stream.batches):
                     yield stream.request(batch)
 
         with call_metadata(STREAM, self._metadata) as metadata:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sized
 from itertools import islice
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 from uuid import UUID
 
 import numpy as np
@@ -48,6 +48,9 @@ from .call import (
     stack,
     truncated_flags,
 )
+
+Part: TypeAlias = tuple[int, Call[Upserted]]
+"""A call of a long write, and how many points it writes."""
 
 _POINT: Final = 3  # id, item and payload
 
@@ -360,14 +363,18 @@ def restore(
     return make_call("Collections/Restore", request, response, _collection, deadline_s)
 
 
-def upsert_batches(
+def upsert_all(
     collection: str,
     points: Iterable[tuple[PointId, str | NDArray[Any], Payload]],
     *,
-    batch_size: int,
-    deadline_s: float,
-) -> Iterator[tuple[int, Call[Upserted]]]:
-    """Points to write, `batch_size` to a call, each with its number of points."""
+    batch_size: int = 256,
+    deadline_s: float = DEADLINE_S,
+) -> Iterator[Part]:
+    """Write any number of (id, item, payload), `batch_size` to a call; give how many.
+
+    An item is a text, or the array of a model that takes arrays. `deadline_s` is each call's.
+    After an error everything may be written again from the start.
+    """
     size = wire.whole("batch_size", batch_size)
     if size < 1:
         raise InvalidInput(f"batch_size is {batch_size}; give a whole number above 0")

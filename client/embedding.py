@@ -1,9 +1,10 @@
 """Calls of the service Embedding."""
 
+import functools
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -27,6 +28,8 @@ from .call import (
     seconds,
     truncated_flags,
 )
+
+Batches: TypeAlias = Iterable[Items | TokenIds] | AsyncIterable[Items | TokenIds]
 
 STREAM: Final = "/attar.v1.Embedding/EmbedStream"
 
@@ -128,22 +131,61 @@ def embedded(
     )
 
 
+def embed_stream(
+    batches: Batches,
+    *,
+    model: str = "",
+    version: str = "",
+    role: Role = "passage",
+    dims: int | None = None,
+    encoding: Encoding = "f32",
+    truncation: Truncation = "truncate",
+    priority: Priority = "interactive",
+    partial: bool = False,
+    deadline_s: float | None = None,
+) -> "EmbedStream":
+    """The embeddings of each batch, in order, while later batches are read and sent.
+
+    A full queue makes the stream wait. There is no deadline by default: only the caller knows
+    how long the stream is. With `partial`, a batch that failed as a whole has its error at
+    every item; without, it ends the stream.
+    """
+    make = functools.partial(
+        embed_request,
+        model=model,
+        version=version,
+        role=role,
+        dims=dims,
+        encoding=encoding,
+        truncation=truncation,
+        priority=priority,
+    )
+    return EmbedStream(batches, make, partial=partial, deadline_s=deadline_s)
+
+
 class EmbedStream:
     """One EmbedStream: its requests, and its responses in the same order."""
 
     def __init__(
         self,
+        batches: Batches,
         make: Callable[[Items | TokenIds], embedding_pb2.EmbedRequest],
         *,
         partial: bool,
         deadline_s: float | None,
     ) -> None:
-        """Take what makes a batch's request; raises InvalidInput for a wrong `deadline_s`."""
-        self.timeout_s = None if deadline_s is None else seconds("deadline_s", deadline_s)
+        """Take the batches, and what makes the request of one."""
+        self.batches = batches
+        self._deadline_s = deadline_s
         self._make = make
         self._partial = partial
         self._sizes: deque[int] = deque()  # of requests without a response
         self._held: Exception | None = None
+
+    @property
+    def timeout_s(self) -> float | None:
+        """Seconds until the stream must have ended; raises InvalidInput for what is no time."""
+        return None if self._deadline_s is None else seconds("deadline_s", self._deadline_s)
 
     def request(self, batch: Items | TokenIds) -> embedding_pb2.EmbedRequest:
         """Give the request of the next batch."""
