@@ -10,6 +10,7 @@ from attar.errors import InvalidInput
 from attar.training.data.pairs import Pair, split
 from attar.training.encoders.attention import BinarizedAttention, SoftmaxAttention
 from attar.training.encoders.text import TextEncoder
+from attar.training.hashed_layers import MIN_COSINE
 from attar.training.loop import fit
 from attar.training.methods.siamese import Siamese
 from attar.training.probes.text_retrieval import embed
@@ -126,8 +127,8 @@ def opposed(*layers: int, depth: int = 3) -> TextEncoder:
 
 def test_layers_are_chosen_by_the_damage_that_each_does_alone(data: TextData) -> None:
     converted = ecoformer.convert(opposed(1), ecoformer.sample(data), ecoformer.Settings())
-    assert converted.damage[1] < ecoformer.MIN_COSINE
-    assert min(converted.damage[0], converted.damage[2]) >= ecoformer.MIN_COSINE
+    assert converted.damage[1] < MIN_COSINE
+    assert min(converted.damage[0], converted.damage[2]) >= MIN_COSINE
     assert converted.layers == (0, 2)
     assert kinds(converted.encoder) == [BinarizedAttention, SoftmaxAttention, BinarizedAttention]
 
@@ -158,7 +159,7 @@ def test_recovery_brings_a_binarized_encoder_nearer_to_what_it_was(data: TextDat
         return float((embed(converted.encoder, data.pairs.second) * goals.second).sum(1).mean())
 
     before = nearness()
-    assert before < ecoformer.MIN_COSINE  # a layer that is named is hashed anyway
+    assert before < MIN_COSINE  # a layer that is named is hashed anyway
     fit(
         ecoformer.build(data, goals, converted.encoder, settings),
         accelerator="cpu",
