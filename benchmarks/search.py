@@ -259,7 +259,7 @@ def serving(folder: Path) -> Iterator[str]:
     command += ["--data-dir", str(folder / "data"), "--ready-file", str(ready), "--port", "0"]
     command += ["--metrics-port", "off", "--http-port", "off", "--index-after", "0"]
     with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(command, stderr=log, preexec_fn=lambda: hold(0))  # noqa: PLW1509
+        server = subprocess.Popen(command, stderr=log, preexec_fn=lambda: hold(0))  # noqa: PLW1509 (no threads yet)
         try:
             while not ready.exists():
                 if server.poll() is not None:

@@ -99,7 +99,7 @@ class Admission:
                 await self._empty.wait()
         lingers = min(ends, loop.time() + LINGER_S)
         # It waits until nothing runs, for which there is no event.
-        while (left := min(lingers, self._last + QUIET_S) - loop.time()) > 0:  # noqa: ASYNC110
+        while (left := min(lingers, self._last + QUIET_S) - loop.time()) > 0:  # noqa: ASYNC110 (no event)
             await asyncio.sleep(left)
         return max(0.0, ends - loop.time())
 

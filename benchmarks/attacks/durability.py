@@ -237,7 +237,7 @@ _ZIPS: Final[tuple[Mapping[str, bytes], ...]] = (
     {},
     {"collection.json": b"{}"},
     {"../../out": b"x"},
-    {"/tmp/attar-attack": b"x"},  # noqa: S108 (a path that must not be written)
+    {"/tmp/attar-attack": b"x"},
     {"collection.json/x": b"x", "collection.json": b"{}"},
     {
         "collection.json": b'{"schema_version": 2, "name": "x", "model": "m", "fingerprint": "f",'

@@ -208,7 +208,7 @@ CASED: Final = {
     "lowercase": False,
 }
 PLAIN: Final = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]"}
-UNKNOWN_FREE: Final[Change] = lambda folder: unigrams(unknown=None).save(  # noqa: E731
+UNKNOWN_FREE: Final[Change] = lambda folder: unigrams(unknown=None).save(  # noqa: E731 -- the same
     str(folder / TOKENIZER)
 )
 

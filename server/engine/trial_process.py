@@ -240,7 +240,7 @@ def main(parent: str, job: str) -> None:
     """Do the job, say how it ended in one line, and end without any clearing away."""
     _die_with(int(parent))
     output = os.dup(1)
-    with open(os.devnull, "w") as nowhere:  # noqa: PTH123
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123 (a device, not a file)
         os.dup2(nowhere.fileno(), 1)  # whatever else writes there is not heard
     choices: dict[str, Any] = json.loads(job)
     _limit(choices)

@@ -358,7 +358,7 @@ async def test_an_open_address_is_warned_of(
     caplog.set_level(logging.WARNING)
     async with running(settings(bundle_path, data_dir=tmp_path)):
         assert not caplog.records
-    everywhere = {"host": "0.0.0.0", "allow_anonymous": True}  # noqa: S104
+    everywhere = {"host": "0.0.0.0", "allow_anonymous": True}
     async with running(settings(bundle_path, data_dir=tmp_path, **everywhere)):
         assert "LISTENING ON 0.0.0.0: there are no keys" in caplog.text
 

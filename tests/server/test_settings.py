@@ -176,7 +176,7 @@ def test_a_bad_value_is_refused_by_name_with_the_value(arguments: list[str], mes
 
 @pytest.mark.parametrize(
     ("host", "local"),
-    [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("me", False)],  # noqa: S104
+    [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("me", False)],
 )
 def test_only_loopback_is_local(host: str, local: bool) -> None:
     assert read(["x.attar", "--host", host, *ANYBODY]).is_local is local
@@ -231,7 +231,7 @@ def test_an_address_that_others_reach_is_exposed_without_keys_and_tls(
 
 
 @pytest.mark.parametrize("arguments", [(), TLS, ("--allow-anonymous=false",)])
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "attar.internal"])  # noqa: S104
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "attar.internal"])
 def test_an_address_that_others_reach_needs_keys_or_to_be_meant(
     arguments: tuple[str, ...], host: str
 ) -> None:

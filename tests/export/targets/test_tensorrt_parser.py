@@ -56,8 +56,10 @@ def test_the_encoders_that_attar_exports_are_taken() -> None:
         ),
         (
             helper.make_node("QuantizeLinear", ["x", "scale"], ["y"]),
-            "node 'y' (QuantizeLinear) has no constant zero point; "  # noqa: ISC004
-            "the parser takes int8 around zero",
+            (
+                "node 'y' (QuantizeLinear) has no constant zero point; "
+                "the parser takes int8 around zero"
+            ),
         ),
         (
             helper.make_node("Resize", ["x", "", "scale"], ["y"], antialias=1, mode="linear"),
@@ -69,8 +71,10 @@ def test_the_encoders_that_attar_exports_are_taken() -> None:
         ),
         (
             helper.make_node("LayerNormalization", ["x", "scale"], ["y", "mean"]),
-            "node 'y' (LayerNormalization) gives more than its first output, "  # noqa: ISC004
-            "and the parser gives that one only",
+            (
+                "node 'y' (LayerNormalization) gives more than its first output, "
+                "and the parser gives that one only"
+            ),
         ),
     ],
 )

@@ -294,7 +294,7 @@ def test_access_without_keys_is_open() -> None:
         ("ipv6:[::ffff:127.0.0.1]:40000", True),
         ("", False),
         ("unix:", False),
-        ("0.0.0.0", False),  # noqa: S104
+        ("0.0.0.0", False),
         ("192.168.1.7", False),
         ("ipv4:192.168.1.7:127", False),
         ("ipv6:[fe80::1%25eth0]:40000", False),
