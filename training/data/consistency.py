@@ -16,7 +16,7 @@ from .passages import CJK
 from .similarity import cosine_blocks
 
 FIRST = 10
-COPIED = 0.8
+COPIED = 1.0
 TOKEN = re.compile(rf"[{CJK}]|[^\W{CJK}]+")
 
 
@@ -55,7 +55,8 @@ def consistent(
        against it.
     2. The share of its query that its passage has too is below `copied`. The share is
        sum(idf(w), w in both) / sum(idf(w), w in the query) over distinct words w, in small letters,
-       with idf(w) = log(1 + n / df(w)) of the n passages, so that "the" counts little.
+       with idf(w) = log(1 + n / df(w)) of the n passages, so that "the" counts little. At 1, the
+       default, one word of the query must be missing from the passage.
 
     `copied` above 1 leaves the second out: keyword queries and two dropouts are copies by
     construction. A pair that fails both is counted as not retrieved.

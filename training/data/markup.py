@@ -28,11 +28,11 @@ UNDERLINE = re.compile(r"^([!-/:-@[-`{-~])\1*[ \t]*$")
 DIRECTIVE = re.compile(r"^\.\.[ \t]+(?:\|[^|]*\|[ \t]+)?([\w:.+-]+?)::")
 ADMONITIONS = frozenset(
     (
-        *("admonition", "attention", "caution", "danger", "deprecated", "error", "hint"),
-        *("important", "note", "rubric", "seealso", "tip", "topic", "versionadded"),
-        *("versionchanged", "warning"),
+        *("admonition", "attention", "caution", "danger", "error", "hint", "important", "note"),
+        *("rubric", "seealso", "tip", "topic", "warning"),
     )
 )
+VERSIONS = frozenset(("deprecated", "versionadded", "versionchanged"))
 ROLE = re.compile(r":[\w:.+-]+:`~?([^`<]*?)(?:[ \t]*<[^<>`]*>)?`")
 TARGET = re.compile(r"`([^`<]*?)[ \t]*<[^<>`]*>`__?")
 RST_MARKS = re.compile(r"\*{1,2}|`+_{0,2}|(?<=\w)_{1,2}(?=[\s.,;:!?)]|$)|\|(?=\S)|(?<=\S)\|")
@@ -87,7 +87,7 @@ def page(text: str) -> tuple[Section, ...]:
     The page's title is that of its first `h1`, or without one, `title`.
     """
     parser = _Page()
-    parser.feed(text)
+    parser.feed(_without(text, "<!--", "-->"))
     parser.close()
     first = next((heading for level, heading, _ in parser.sections if level == "h1"), "")
     sections = ((heading, text) for _, heading, text in parser.sections)
@@ -192,29 +192,36 @@ def _markdown_text(line: str) -> str:
 def _rst_prose(lines: Sequence[str]) -> Iterator[str]:
     """Leave out directives, comments, doctests and literal blocks."""
     skipped_to: int | None = None  # a block that is left out has a larger indent than this
+    in_doctest = False  # until a blank line
     for line in lines:
         bare = line.strip()
         indent = len(line) - len(line.lstrip())
-        if skipped_to is not None and (not bare or indent > skipped_to):
+        in_doctest = bool(bare) and (in_doctest or bare.startswith(">>>"))
+        if in_doctest or (skipped_to is not None and (not bare or indent > skipped_to)):
             yield ""
             continue
         skipped_to = None
         if bare == ".." or bare.startswith(".. "):
-            match = DIRECTIVE.match(bare)
-            if not match or match[1].lower() not in ADMONITIONS:
-                skipped_to = indent
-            elif match[1].lower().startswith("version") or match[1].lower() == "deprecated":
-                pass  # its argument is a number
-            else:
-                yield bare[match.end() :]
+            kept = _admonition(bare)
+            skipped_to = indent if kept is None else None
+            yield kept or ""
             yield ""
-        elif bare.startswith((">>>", "... ")) or FIELD.match(bare):
+        elif FIELD.match(bare):
             yield ""
         elif bare.endswith("::"):
             skipped_to = indent
             yield line[: line.rindex("::")] + (":" if bare != "::" else "")
         else:
             yield line
+
+
+def _admonition(bare: str) -> str | None:
+    """Give what a directive says on its own line; None where its block is left out too."""
+    match = DIRECTIVE.match(bare)
+    name = match[1].lower() if match else ""
+    if match is None or name not in (*ADMONITIONS, *VERSIONS):
+        return None
+    return "" if name in VERSIONS else bare[match.end() :]  # a version is a number
 
 
 def _rst_headings(lines: Iterable[str]) -> Iterator[tuple[str | None, str]]:

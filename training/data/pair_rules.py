@@ -25,6 +25,7 @@ QUERY_WORDS = (2, 64)  # fewer ask for nothing, more are no query
 REST_WORDS = 8  # the least of a passage
 KEPT = 0.1  # share of inverse cloze queries that stay in their passage
 KEYWORDS = 5
+DEFAULT_SHARE = 0.25  # of documents that a default rule gives a pair for
 TERM = re.compile(r"[^\W\d_][\w-]+")  # of at least two characters, the first a letter
 
 
@@ -154,7 +155,7 @@ RULES: Mapping[str, Rule] = {
 
 
 def default_rule(documents: Iterable[Document]) -> Rule:
-    """Choose a rule: the first that gives a pair for at least half of the documents.
+    """Choose a rule: the first that gives a pair for at least a quarter of the documents.
 
     They are tried from the best queries to the worst: titles, first paragraphs, a sentence of each
     passage. Texts of one sentence have none of these, and are paired with themselves.
@@ -165,7 +166,7 @@ def default_rule(documents: Iterable[Document]) -> Rule:
     if not every:
         raise InvalidInput("there are no documents; a rule needs at least one")
     for rule in (title_and_body, summary_and_rest, inverse_cloze):
-        if 2 * len(rule(every)) >= len(every):
+        if DEFAULT_SHARE * len(every) <= len(rule(every)):
             return rule
     return two_dropouts
 

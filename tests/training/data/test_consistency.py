@@ -97,7 +97,7 @@ def test_a_collapsed_encoder_confirms_nothing() -> None:
         (2, np.ones((3, 1)), {}, "each of 2 pairs has a query and a passage; got 3 and 2 vectors"),
         (2, np.ones((2, 3)), {}, r"must be of one width.*\(2, 3\) and \(2, 1\)"),
         (2, np.full((2, 1), np.nan), {}, "queries must be finite; row 0 is not"),
-        (2, np.ones((2, 1)), {"first": 0}, "first must be at least 1 .*; got 0 and 0.8"),
+        (2, np.ones((2, 1)), {"first": 0}, "first must be at least 1 .*; got 0 and 1.0"),
         (2, np.ones((2, 1)), {"copied": 0}, "copied above 0; got 10 and 0"),
     ],
     ids=["three queries", "a width", "nan", "first", "copied"],
