@@ -225,7 +225,7 @@ class Follow(Method[tuple[Tensor, Tensor]]):
         self.encoder = encoder
 
     def loss(self, batch: tuple[Tensor, Tensor], step: int) -> tuple[Tensor, Metrics]:
-        """Compare the embeddings of a batch of series with the goals beside them."""
+        """Compare the embeddings of a batch of series with their targets."""
         series, goals = batch
         found = self.encoder(series)
         return embedding_match(found, goals) + similarity_match(found, goals), {}
@@ -420,7 +420,7 @@ def row(
     bits: int | None = None,
     seconds: float,
 ) -> Row:
-    """Put one encoder's figures beside what they are of."""
+    """Give one encoder's figures with its name and settings."""
     return {
         "data": task.name,
         "attention": attention,

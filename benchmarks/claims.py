@@ -53,7 +53,7 @@ def demo(report: Report) -> str:
 
 
 def demo_encoders(report: Report) -> str:
-    """Show the encoders that the demo trains beside their teacher."""
+    """Show the encoders that the demo trains, and their teacher."""
     return table(
         ("encoder", "parameters", "recall@1", "recall@10", "RankMe"),
         [
@@ -243,7 +243,7 @@ def imagenet(report: Report) -> str:
 
 
 def overhead(report: Report) -> str:
-    """Show the server's CPU beside raw ONNX Runtime's."""
+    """Compare the server's CPU time with that of ONNX Runtime alone."""
     return table(
         ("model", "variant", "texts a request", "server, ms a text", "raw, ms a text", "ratio"),
         [
@@ -302,12 +302,12 @@ def rivals_best(report: Report) -> str:
                 name = row["runs"].replace("its bundle", "attar")
             name = name.replace(", ", " ")
             best[name] = max(best.get(name, 0.0), row["requests_per_second"])
-    told = ", ".join(f"{name} {rate:.0f}" for name, rate in best.items())
+    means = ", ".join(f"{name} {rate:.0f}" for name, rate in best.items())
     machine = report["machine"]
     return fill(
         f"all-MiniLM-L6-v2 on {report['threads']} of {machine['cores']} cores ({machine['cpu']}), "
         f"texts of 16 to 256 tokens, one a request, texts a second at the best number of clients: "
-        f"{told}."
+        f"{means}."
     )
 
 
@@ -534,14 +534,14 @@ def _ran(row: Report, what: str) -> str:
 
 def _figures(figures: Report) -> str:
     """Give figures' means and half the widths of their intervals, as a grid where they are one."""
-    told = {name: _mean(figure) for name, figure in figures.items()}
-    split = {name: name.partition("/")[::2] for name in told}
+    means = {name: _mean(figure) for name, figure in figures.items()}
+    split = {name: name.partition("/")[::2] for name in means}
     stages = list(dict.fromkeys(stage for stage, _ in split.values()))
     kinds = list(dict.fromkeys(kind for _, kind in split.values()))
-    if len(kinds) == 1 or len(stages) * len(kinds) != len(told):
-        return table(("figure", "mean"), list(told.items()))
+    if len(kinds) == 1 or len(stages) * len(kinds) != len(means):
+        return table(("figure", "mean"), list(means.items()))
     return table(
-        ("", *kinds), [(stage, *(told[f"{stage}/{kind}"] for kind in kinds)) for stage in stages]
+        ("", *kinds), [(stage, *(means[f"{stage}/{kind}"] for kind in kinds)) for stage in stages]
     )
 
 
@@ -557,7 +557,7 @@ def loop(report: Report) -> str:
 
 
 def lightly(report: Report) -> str:
-    """Show attar's objectives beside lightly's: how far curves are apart, and a step's time."""
+    """Compare attar's objectives with lightly's: distance of curves, seconds of a step."""
     rows = []
     for row in report["rows"]:
         times = ("", "", "")
@@ -601,7 +601,7 @@ def _mean(figure: Report) -> str:
 
 
 def digits(report: Report) -> str:
-    """Show what Barlow Twins makes of digits, beside pixels and an untrained encoder."""
+    """Show Barlow Twins on digits, with pixels and an untrained encoder for comparison."""
     (row,) = (row for row in report["rows"] if row["recipe"] == "image/barlow_twins")
     if "figures" not in row:
         return ""

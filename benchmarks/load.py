@@ -26,7 +26,7 @@ Ask = Callable[[bytes], Awaitable[bytes]]
 
 
 class Refused(Exception):
-    """An answer that is not the one that was asked for."""
+    """A response that is not the requested one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

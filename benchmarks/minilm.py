@@ -61,7 +61,7 @@ class Engine:
 
 
 class Running:
-    """An engine's process, which embeds a file of texts whenever it is told to."""
+    """An engine's process, which embeds a file of texts on each command."""
 
     def __init__(self, engine: Engine, threads: int) -> None:
         self.engine = engine

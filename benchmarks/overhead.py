@@ -47,7 +47,7 @@ EMBED = "/attar.v1.Embedding/Embed"
 
 
 class Raw:
-    """A process that runs the graph over the trace whenever it is told to, by one budget."""
+    """A process that runs the graph over the trace on each command, by one budget."""
 
     def __init__(self, bundle: Path, variant: str, trace: Path, cores: Cores) -> None:
         job = {"bundle": str(bundle), "variant": variant, "trace": str(trace)}

@@ -1,8 +1,8 @@
 """Servers in processes of their own: started on chosen cores, watched, and ended for certain.
 
 A core is the budget that no server can exceed, whatever threads and processes it is made of: every
-thread of it is held to the cores it is given, and the load generator to the others. Beside that
-each is told to use as many threads as it has cores.
+thread of it is held to the cores it is given, and the load generator to the others. Besides,
+each is set to use as many threads as it has cores.
 """
 
 import os

@@ -132,7 +132,7 @@ def write(rows: Mapping[str, dict[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    """Run what was asked for."""
+    """Run the chosen recipes."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

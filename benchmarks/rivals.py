@@ -6,7 +6,7 @@ About 15 minutes on two quiet cores, after the first run has built the rivals' e
 build/servers (10 minutes and 5 GB, from PyPI). A server that cannot be run is a row that says why.
 
 One server at a time has half of the cores, however many processes and threads it is made of, and
-the load generator the others; each is told to use one thread for each core of its own. One text a
+the load generator the others; each is set to use one thread for each core of its own. One text a
 request, of 16 to 256 tokens, none of them twice. Closed loop at 1, 8, 32 and 128 clients; then an
 open loop at 70 % of the best throughput that the server itself showed. Each measurement begins with
 seconds that do not count.
@@ -14,7 +14,7 @@ seconds that do not count.
 infinity and sentence-transformers load the folder of all-MiniLM-L6-v2; infinity's optimum engine an
 ONNX export of it by optimum-cli, which it then optimises; LitServe, MLServer and PyTriton run the
 very graph that attar serves, with its session options. Those who batch by number and time are given
-infinity's: 32 texts, 5 ms. Beside speed stands the cosine of each one's answers to
+infinity's: 32 texts, 5 ms. Each row also has the cosine of the engine's answers to
 sentence-transformers' in torch.
 """
 
@@ -202,7 +202,7 @@ def infinity(engine: str) -> Served:
         ]
 
     def export(world: World, python: Path) -> None:
-        """Let optimum export the folder: infinity wants a graph beside the tokenizer."""
+        """Let optimum export the folder: infinity needs a graph next to the tokenizer."""
         kept = ENVIRONMENTS / "minilm-onnx"
         if not (kept / "model.onnx").exists():
             command: list[str | Path] = [python.with_name("optimum-cli"), "export", "onnx"]

@@ -315,14 +315,14 @@ def attar_rows(
                     **same,
                 }
 
-        def told(more: Iterator[dict[str, object]]) -> None:
+        def add_rows(more: Iterator[dict[str, object]]) -> None:
             for row in more:
                 rows.append(row)
                 print(row, flush=True)
 
-        told(rows_of("attar over gRPC, exact", search, data, seconds, inserts_per_second=rate))
+        add_rows(rows_of("attar over gRPC, exact", search, data, seconds, inserts_per_second=rate))
         building = asyncio.run(build_while_searching(target, data, space))
-        told(
+        add_rows(
             rows_of(
                 "attar over gRPC, HNSW",
                 search,
@@ -332,7 +332,7 @@ def attar_rows(
                 index_seconds=building["seconds"],
             )
         )
-        told(batched("attar over gRPC, HNSW", inserts_per_second=rate))
+        add_rows(batched("attar over gRPC, HNSW", inserts_per_second=rate))
         fresh = searchable(client, space)
     return rows, {"while_the_index_is_built": building, "acknowledged_to_searchable": fresh}
 

@@ -71,14 +71,14 @@ def measure(bundle: Path, variant: str, trace: Path, cores: Cores, workers: int)
                 )
                 for _ in cores.clients
             ]
-            told = [json.loads(one.communicate()[0]) for one in clients]
+            reports = [json.loads(one.communicate()[0]) for one in clients]
             spent = it.cpu_s() - before
-            answered = sum(one["answered"] for one in told)
+            answered = sum(one["answered"] for one in reports)
             return {
                 "requests_per_second": answered / SECONDS,
                 "server_cores_busy": spent / (SECONDS + WARM_S),
-                "p50_ms": max(one["p50_ms"] for one in told),
-                "p99_ms": max(one["p99_ms"] for one in told),
+                "p50_ms": max(one["p50_ms"] for one in reports),
+                "p99_ms": max(one["p99_ms"] for one in reports),
                 "rss_mb": it.rss_mb(),
             }
 

@@ -1,7 +1,7 @@
 """Every variant of a bundle timed on this machine, and the best of those within a budget.
 
 A variant runs in its own process for each number of threads, so that its peak memory is its
-own. Items are made up: token ids, or noise, of exactly the lengths asked for.
+own. Items are made up: token ids, or noise, of exactly the requested lengths.
 """
 
 import json

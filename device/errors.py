@@ -129,7 +129,7 @@ class Replaced(AttarError):
 
 
 class NotSupported(AttarError):
-    """This model, bundle or CPU lacks what was asked for."""
+    """This model, bundle or CPU lacks what the call needs."""
 
     reason = "NOT_SUPPORTED"
 

@@ -112,7 +112,7 @@ class TextInput:
         if specials >= max_length:
             raise BundleRefused(
                 "tokenizer",
-                f"max_length {max_length} leaves no room beside {specials} special tokens",
+                f"max_length {max_length} leaves no room besides {specials} special tokens",
             )
         own = self._tokenizer.truncation
         self.truncation_side: str = truncation_side or (own["direction"] if own else "right")

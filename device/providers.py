@@ -60,7 +60,7 @@ class Execution:
         return CHAINS[self.provider]
 
     def chain(self) -> list[tuple[str, dict[str, str]]]:
-        """What ONNX Runtime is asked for; the options are the first one's.
+        """The providers for ONNX Runtime; the options are the first one's.
 
         Raises NotSupported, by name, when this build of ONNX Runtime lacks the provider.
         """

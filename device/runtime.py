@@ -84,7 +84,7 @@ def load(
     `provider` is what runs the graph: cpu, cuda, tensorrt (both on CUDA device `device_id`) or
     openvino, with `provider_options` as ONNX Runtime spells them; None is the one that the variant
     requires, else cpu. On another one than the CPU, variants made for it come first, then the
-    float32 ones. The provider obtained is the one asked for.
+    float32 ones. The provider obtained is the requested one.
 
     An item may be token ids where they can be this tokenizer's own output: its special tokens
     around, and the same ids when they are spelled and cut again. `allow_token_ids` takes any.

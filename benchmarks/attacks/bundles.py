@@ -174,15 +174,15 @@ def deadly_trials(folder: Path) -> Outcome:
         good = tiny_bundle(models / ".good", name="good")
         good.rename(models / "good.attar")
         ready = _until(lambda: "READY" in _states(client, "good"))
-        told = _until(lambda: _refused(client) == 4)
+        all_refused = _until(lambda: _refused(client) == 4)
         reasons = {line.reason for line in client.models(deadline_s=DEADLINE_S) if line.reason}
         return server.outcome(
-            held=ready and told and len(reasons) == 4,
-            note=f"{_refused(client)} of 4 refused, a good one beside them served: {ready}",
+            held=ready and all_refused and len(reasons) == 4,
+            note=f"{_refused(client)} of 4 refused, a good one next to them served: {ready}",
         )
 
 
-def start_beside_them(folder: Path) -> Outcome:
+def start_next_to_them(folder: Path) -> Outcome:
     """Start a server whose folder holds such bundles already."""
     models = folder / "models"
     models.mkdir()
@@ -199,12 +199,12 @@ def archives(folder: Path) -> Outcome:
     with watching(folder) as (server, client, models):
         for name, put in ARCHIVES.items():
             put(models / name)
-        told = _until(lambda: _refused(client) == len(ARCHIVES))
+        all_refused = _until(lambda: _refused(client) == len(ARCHIVES))
         tiny_bundle(models / ".good", name="good").rename(models / "good.attar")
         ready = _until(lambda: "READY" in _states(client, "good"))
         longest = max(len(line.name) for line in client.models(deadline_s=DEADLINE_S))
         return server.outcome(
-            held=told and ready and longest < 200,
+            held=all_refused and ready and longest < 200,
             note=f"{_refused(client)} of {len(ARCHIVES)} refused; a good one after them: {ready}",
         )
 
@@ -316,8 +316,8 @@ def named_at_start(folder: Path) -> Outcome:
                 check=False,
                 timeout=DEADLINE_S,
             )
-            told = ran.stderr.strip().splitlines()
-            lines.append((ran.returncode, told[-1] if told else "", "Traceback" in ran.stderr))
+            shown = ran.stderr.strip().splitlines()
+            lines.append((ran.returncode, shown[-1] if shown else "", "Traceback" in ran.stderr))
         return server.outcome(
             held=all(code == 2 and line and not trace for code, line, trace in lines),
             note="; ".join(f"{code} {line[-100:]}" for code, line, _ in lines),
@@ -350,7 +350,7 @@ def tiny_other(path: Path) -> None:
 
 
 def _whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside, and rename: a bundle that appears is whole."""
+    """Write to another name, then rename: a bundle that appears is complete."""
     scratch = path.with_name(f".{path.name}")
     write(scratch)
     scratch.rename(path)
@@ -406,7 +406,7 @@ def _limits(process: psutil.Process) -> str:
 
 ATTACKS: Final = (
     Attack("bundles that panic, abort, never end or take all memory", deadly_trials),
-    Attack("a start beside such bundles", start_beside_them),
+    Attack("a start next to bundles like these", start_next_to_them),
     Attack("zip bombs, pipes and crowds", archives),
     Attack("a bundle changed between its trial and its opening", swapped),
     Attack("SIGTERM while a bundle is tried", ending_while_loading),

@@ -121,7 +121,7 @@ def _filled(client: Client, payload_bytes: int) -> str:
 
 def amplified_search(folder: Path) -> Outcome:
     """Search by 256, and then by 100 vectors for 1000 payloads of 2,000 bytes each."""
-    told = []
+    messages = []
     with _reached(folder) as (server, _, client):
         fingerprint = _filled(client, 2000)
         for queries in (256, 100):
@@ -134,9 +134,9 @@ def amplified_search(folder: Path) -> Outcome:
                     deadline_s=DEADLINE_S,
                 )
             except InvalidInput as error:
-                told.append(str(error))
-        held = [word in one for word, one in zip(LIMITS, told, strict=False)] == [True, True]
-        return server.outcome(held=held, note="; ".join(one[:100] for one in told))
+                messages.append(str(error))
+        held = [word in one for word, one in zip(LIMITS, messages, strict=False)] == [True, True]
+        return server.outcome(held=held, note="; ".join(one[:100] for one in messages))
 
 
 LIMITS: Final = ("max_search_hits", "max_answer_bytes")

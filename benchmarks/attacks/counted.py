@@ -53,9 +53,9 @@ def refusals(folder: Path, probes: Iterator[Probe]) -> Outcome:
             if not (probe.message in came if probe.message else came == ""):
                 wrong.append(f"{probe.name}: {came[:200]!r}")
         growth_mb = server.peak_mb - before
-        told = f"{count - len(wrong)} of {count} came back as they should, +{growth_mb:.0f} MB"
+        summary = f"{count - len(wrong)} of {count} came back as they should, +{growth_mb:.0f} MB"
         return server.outcome(
-            held=not wrong and growth_mb < GROWTH_MB, note="; ".join((told, *wrong[:3]))
+            held=not wrong and growth_mb < GROWTH_MB, note="; ".join((summary, *wrong[:3]))
         )
 
 
@@ -213,14 +213,14 @@ def many_at_once(folder: Path) -> Outcome:
             came = list(pool.map(lambda probe: sent(server, probe), probes))
         refused = [one for one in came if one]
         right = all("max_working_bytes" in one for one in refused)
-        note = f"{len(came) - len(refused)} answered, {len(refused)} told to retry"
+        note = f"{len(came) - len(refused)} answered, {len(refused)} refused with a retry"
         if not right:
             note += f": {next(one for one in refused if 'max_working_bytes' not in one)[:200]}"
         return server.outcome(held=right and len(refused) < len(came), note=note)
 
 
 def large_bodies(folder: Path) -> Outcome:
-    """Ask whether to send a large body, many at once; who is told to go on must be read whole."""
+    """Ask whether to send a large body, many at once; after 100 Continue it must be read."""
     wide = {"model": "no such", "input": ["\u4e00" * (BYTES // 3)]}
     numbers = {"model": "no such", "input": [0.5] * 500_000}
     bodies = [json.dumps(one, ensure_ascii=False).encode() for one in (wide, numbers)]

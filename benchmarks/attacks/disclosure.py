@@ -54,13 +54,13 @@ def our_names() -> frozenset[str]:
             continue
         members = inspect.getmembers(importlib.import_module(module.name), inspect.isclass)
         names |= {name for name, one in members if one.__module__.startswith("attar.server")}
-    told = set[str]()
+    messages = set[str]()
     for service in SERVICES:
-        told |= {service.name, *(method.name for method in service.methods)}
-        told |= set(service.file.message_types_by_name)
+        messages |= {service.name, *(method.name for method in service.methods)}
+        messages |= set(service.file.message_types_by_name)
     # The page of OpenAPI names its schemas, and the service that they are of.
-    told |= {"OpenAI", *(name for name, _ in inspect.getmembers(schemas, inspect.isclass))}
-    return frozenset(name for name in names if re.search(r"[a-z][A-Z]", name)) - told
+    messages |= {"OpenAI", *(name for name, _ in inspect.getmembers(schemas, inspect.isclass))}
+    return frozenset(name for name in names if re.search(r"[a-z][A-Z]", name)) - messages
 
 
 def leaks(text: str, *, secrets: tuple[str, ...]) -> list[str]:
@@ -89,16 +89,16 @@ def every_refusal(folder: Path) -> Outcome:
     ]
     limits = ("--max-items", 40, "--max-message-bytes", 65536, "--max-search-limit", 10)
     with attacked(folder, *more, *limits, bundle=text) as server:
-        told = list(_refusals(server))
+        messages = list(_refusals(server))
         # The honest caller names no model, and here are several.
-        return _outcome(server, told, machine(folder), others=False)
+        return _outcome(server, messages, machine(folder), others=False)
 
 
 def long_values(folder: Path) -> Outcome:
     """Send values and names of 4000 digits wherever a request has room for one."""
     with attacked(folder, "--max-message-bytes", 65536) as server:
-        told = [*_long_over_http(server), *_long_over_grpc(server)]
-        return _outcome(server, told, machine(folder))
+        messages = [*_long_over_http(server), *_long_over_grpc(server)]
+        return _outcome(server, messages, machine(folder))
 
 
 def broken_parts(folder: Path) -> Outcome:
@@ -115,8 +115,8 @@ def broken_parts(folder: Path) -> Outcome:
     _bad_bundles(folder / "models")
     arguments = ("--model-repository", folder / "models", "--watch-s", 0)
     with attacked(folder, *arguments, bundle=harmed) as server:
-        told = list(_broken(server))
-        return _outcome(server, told, machine(folder))
+        messages = list(_broken(server))
+        return _outcome(server, messages, machine(folder))
 
 
 def forged_lines(folder: Path) -> Outcome:
@@ -128,7 +128,7 @@ def forged_lines(folder: Path) -> Outcome:
     arguments = ("--model-repository", folder / "models", "--log-level", "debug")
     with attacked(folder, *arguments, bundle=bundle) as server:
         with Client(server.server.target) as client:
-            told = [
+            messages = [
                 _raised(call)
                 for call in (
                     lambda: client.embed(["the cat"], model=forged),
@@ -146,13 +146,13 @@ def forged_lines(folder: Path) -> Outcome:
             "/v2/models/%e2%80%a8forged",
         ):
             answer = send(address, get(path, "x-request-id: a\tforged"))
-            told.append(answer.body.decode())
+            messages.append(answer.body.decode())
         log = server.server.log.read_text("utf-8").split("\n")
         lines = [
             line for line in log if line and not re.match(r"20\d\d-\d\d-\d\d \d\d:|    ", line)
         ]
         lines += [line for line in log if _CONTROL.search(line)]
-        found = [*lines, *(leak for one in told for leak in leaks(one, secrets=()))]
+        found = [*lines, *(leak for one in messages for leak in leaks(one, secrets=()))]
         return server.outcome(held=not found, note=f"{len(log)} lines of log; {found[:3]}")
 
 

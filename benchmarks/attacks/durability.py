@@ -134,12 +134,13 @@ def bits_flipped(folder: Path) -> Outcome:
         _flip(draw.choice([path for path in files if path.stat().st_blocks]), draw)
     _flip(folder / "data/anomaly/detector.npz", draw)
     with attacked(folder, bundle=bundle) as under, Client(under.server.target) as client:
-        told = [_outcome(partial(client.count, name)) for name in names]
+        messages = [_outcome(partial(client.count, name)) for name in names]
         head = _outcome(lambda: client.score_anomaly("detector", ["the cat"]))
-        good = told[0] == "50" and all("files are not as they" in each for each in told[1:])
-        hidden = not any(str(folder) in each for each in (*told, head))
+        good = messages[0] == "50" and all("files are not as they" in each for each in messages[1:])
+        hidden = not any(str(folder) in each for each in (*messages, head))
         note = (
-            f"the whole one has {told[0]} points; of the others: {told[1]}; of the detector: {head}"
+            f"the whole one has {messages[0]} points; of the others: {messages[1]}; "
+            f"of the detector: {head}"
         )
         return under.outcome(held=good and hidden and "is damaged" in head, note=note)
 
@@ -174,10 +175,10 @@ def folder_spoiled(folder: Path) -> Outcome:
     with attacked(folder, bundle=bundle) as under, Client(under.server.target) as client:
         points, snapshots = client.count(NAME), len(client.snapshots(NAME))
         client.score_anomaly("detector", ["the cat"])
-        told = [_outcome(partial(client.count, name)) for name in spoilt]
-        held = (points, snapshots) == (4, 1) and all("is damaged" in each for each in told)
-        hidden = not any(str(data) in each for each in told)
-        note = f"{points} points, {snapshots} snapshot; {len(told)} damaged ones: {told[0]}"
+        messages = [_outcome(partial(client.count, name)) for name in spoilt]
+        held = (points, snapshots) == (4, 1) and all("is damaged" in each for each in messages)
+        hidden = not any(str(data) in each for each in messages)
+        note = f"{points} points, {snapshots} snapshot; {len(messages)} damaged ones: {messages[0]}"
         return under.outcome(held=held and hidden, note=note)
 
 
@@ -219,13 +220,13 @@ def snapshots_tampered(folder: Path) -> Outcome:
         snapshots = folder / f"data/snapshots/{NAME}"
         _flip(snapshots / f"{kept.id}.zip", random.Random(1))
         ids = [kept.id, *(_named(snapshots, members) for members in _ZIPS)]
-        told = [_outcome(partial(client.restore, NAME, one, to="made")) for one in ids]
+        messages = [_outcome(partial(client.restore, NAME, one, to="made")) for one in ids]
         names = [one.name for one in client.collections()]
         left = [path.name for path in (folder / "data/collections").iterdir()]
         held = names == [NAME] and sorted(left) == [".lock", NAME]
-        held = held and all("snapshot" in each or "disk" in each for each in told)
-        hidden = not any(str(folder) in each for each in told)
-        note = f"{len(told)} were refused, none left anything: {' | '.join(told)}"
+        held = held and all("snapshot" in each or "disk" in each for each in messages)
+        hidden = not any(str(folder) in each for each in messages)
+        note = f"{len(messages)} were refused, none left anything: {' | '.join(messages)}"
         return server.outcome(held=held and hidden, note=note)
 
 
@@ -263,14 +264,14 @@ def heads_on_a_full_disk(folder: Path) -> Outcome:
     with attacked(folder, "--min-free-bytes", 2**60) as server:
         with Client(server.server.target) as client:
             texts = [f"the cat {i}" for i in range(40)]
-            told = [
+            messages = [
                 _outcome(lambda: client.fit_anomaly("detector", texts)),
                 _outcome(lambda: client.fit_classifier("classifier", texts, ["a", "b"] * 20)),
                 _outcome(lambda: client.create_collection(NAME)),
             ]
         left = [*(folder / "data/anomaly").iterdir(), *(folder / "data/classifiers").iterdir()]
-        held = not left and all("are kept free" in each for each in told)
-        return server.outcome(held=held, note=f"all refused: {told[0]}")
+        held = not left and all("are kept free" in each for each in messages)
+        return server.outcome(held=held, note=f"all refused: {messages[0]}")
 
 
 def disk_turned_read_only(folder: Path) -> Outcome:
@@ -282,7 +283,7 @@ def disk_turned_read_only(folder: Path) -> Outcome:
         client.upsert(NAME, range(40), texts)
         client.snapshot(NAME)
         with _immutable(folders):
-            told = [
+            messages = [
                 _outcome(partial(client.create_collection, "other")),
                 _outcome(partial(client.fit_anomaly, "detector", texts)),
                 _outcome(partial(client.snapshot, NAME)),
@@ -290,9 +291,9 @@ def disk_turned_read_only(folder: Path) -> Outcome:
             points = client.count(NAME)
         client.create_collection("other")
         client.fit_anomaly("detector", texts)
-        said = all("cannot be used" in each for each in told)
-        hidden = not any(str(folder) in each for each in told)
-        note = f"{points} of 40 points were there meanwhile; {told[0]}"
+        said = all("cannot be used" in each for each in messages)
+        hidden = not any(str(folder) in each for each in messages)
+        note = f"{points} of 40 points were there meanwhile; {messages[0]}"
         return server.outcome(held=said and hidden and points == 40, note=note)
 
 
@@ -319,7 +320,7 @@ def descriptors_spent(folder: Path) -> Outcome:
         for process in (parent, *parent.children()):
             had = process.rlimit(psutil.RLIMIT_NOFILE)
             process.rlimit(psutil.RLIMIT_NOFILE, (process.num_fds(), had[1]))
-        told = [
+        messages = [
             _outcome(partial(client.upsert, NAME, range(4, 8), ["the cat"] * 4)),
             _outcome(partial(client.create_collection, "other")),
             _outcome(partial(client.snapshot, NAME)),
@@ -329,9 +330,9 @@ def descriptors_spent(folder: Path) -> Outcome:
         client.upsert(NAME, range(4, 8), ["the cat"] * 4)
         client.create_collection("other")
         points = client.count(NAME)
-        said = all("cannot be used: Too many open files" in each for each in told)
-        hidden = not any(str(folder) in each for each in told)
-        note = f"{points} of 8 points afterwards; {' | '.join(dict.fromkeys(told))}"
+        said = all("cannot be used: Too many open files" in each for each in messages)
+        hidden = not any(str(folder) in each for each in messages)
+        note = f"{points} of 8 points afterwards; {' | '.join(dict.fromkeys(messages))}"
         return server.outcome(held=said and hidden and points == 8, note=note)
 
 

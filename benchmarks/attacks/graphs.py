@@ -135,8 +135,8 @@ def hidden_files(folder: Path) -> Outcome:
     """Read a file of the server's folder by a tensor that one reader sees and another does not."""
     (folder / "secret").write_bytes(SECRET)
     leaks = sum(_leaks(graph, folder) for graph in OUTSIDE.values())
-    told, outcome = _refused_by_a_server(folder, {**OUTSIDE, "merged": _merged()})
-    unread = not any(SECRET.decode() in reason for reason in told)
+    reasons, outcome = _refused_by_a_server(folder, {**OUTSIDE, "merged": _merged()})
+    unread = not any(SECRET.decode() in reason for reason in reasons)
     return replace(
         outcome,
         held=outcome.held and unread and leaks > 0,
@@ -170,7 +170,7 @@ def costly_files(folder: Path) -> Outcome:
 
 
 def unsigned(folder: Path) -> Outcome:
-    """Put bundles that nobody signed, or somebody else, where signed ones are asked for."""
+    """Put bundles that nobody signed, or somebody else, where signed ones are required."""
     ours, theirs = private_key(folder / "ours.pem", 1), private_key(folder / "theirs.pem", 2)
     trusted = public_key(folder / "trusted.pem", ours)
     bundle = Bundle.open(tiny_bundle(folder / "tiny.attar")).sign(ours).path

@@ -58,7 +58,7 @@ def _text(text: str) -> bytes:
 
 
 class Connection:
-    """A connection that takes at most `window` bytes of each stream, and sends what it is told.
+    """A connection that takes at most `window` bytes of each stream, and sends the given frames.
 
     What comes is read, and counted with its bytes by its frame's type; pings and settings are
     acknowledged.

@@ -107,7 +107,7 @@ def streams_of_many_connections(folder: Path, *, connections: int, each: int) ->
                 answered += len(list(client.embed_stream([[HONEST]], model="tiny")))
             except Overloaded:
                 refused += 1
-                time.sleep(1.0)  # as it is told to
+                time.sleep(1.0)  # as the refusal says
         return server.outcome(
             held=taken and answered == 1,
             note=f"another connection of the same address was let in after {refused} refusals",

@@ -78,7 +78,7 @@ def two_spaces(folder: Path) -> Iterator[tuple[Spaces, Client]]:
 
 def _meanwhile(folder: Path, call: calls.Call[Any], change: Callable[[Client], None]) -> Outcome:
     """Send a call again and again while its collection changes, until one was refused for that."""
-    told = Counter[str]()
+    outcomes = Counter[str]()
     wrong = 0
     with (
         two_spaces(folder) as (spaces, client),
@@ -94,16 +94,16 @@ def _meanwhile(folder: Path, call: calls.Call[Any], change: Callable[[Client], N
             changed = pool.submit(change, client)
             while True:
                 outcome, answer = _send(send, call)
-                told[outcome] += 1
+                outcomes[outcome] += 1
                 wrong += spaces.foreign_hits(answer)
                 if changed.done():
                     break
             changed.result()
             wrong += spaces.foreign(client, "n")
-            if told["ABORTED"]:
+            if outcomes["ABORTED"]:
                 break
         return spaces.server.outcome(
-            held=not wrong, note=f"{dict(told)}; {wrong} points of another space"
+            held=not wrong, note=f"{dict(outcomes)}; {wrong} points of another space"
         )
 
 

@@ -298,7 +298,7 @@ LONGEST: Final = (
 
 
 def _sent_beside(longest: Longest, folder: Path) -> Outcome:
-    """Send it again and again for two seconds, beside an honest caller."""
+    """Send it again and again for two seconds, while an honest caller calls too."""
     with attacked(folder) as server:
         served = Served(server.server.target, server.server.http_port)
         good, sent, ends = 0, 0, time.monotonic() + 2
@@ -375,7 +375,7 @@ def scrapes_without_end(folder: Path) -> Outcome:
         return _unhurried(outcome)
 
 
-def health_beside_the_longest(folder: Path) -> Outcome:
+def health_during_the_longest(folder: Path) -> Outcome:
     """Ask gRPC's health and /livez while 16 MiB of texts and of payloads are sent."""
     with attacked(folder) as server:
         served = Served(server.server.target, server.server.http_port)
@@ -405,5 +405,5 @@ ATTACKS: Final = (
     Attack("300 half requests to the metrics port", half_requests_to_metrics),
     Attack("300 answers of the metrics port that nobody takes", metrics_responses_not_read),
     Attack("scrapes without end", scrapes_without_end),
-    Attack("probes beside the longest requests", health_beside_the_longest),
+    Attack("probes during the longest requests", health_during_the_longest),
 )

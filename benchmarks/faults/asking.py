@@ -71,7 +71,7 @@ class Judged:
         self.answered += all(POISON not in text for text in texts)
 
     def failure(self, error: grpc.aio.AioRpcError, allowed: Collection[str]) -> None:
-        """Judge a failed call: one of the `allowed` statuses, told in attar's words."""
+        """Judge a failed call: one of the `allowed` statuses, with attar's own details."""
         code, status = error.code().name, status_of(error)
         what = f"{code}: {error.details()}"
         typed = status is not None and reason(status) != ""

@@ -51,7 +51,7 @@ def poison(folder: Path, *, requests: int = 1000) -> Seen:
         asyncio.run(run())
         runs = server.metrics()['attar_batch_items_count{model="tiny"}']
     if judged.refused["BACKEND"] != 1:
-        judged.wrong.append(f"the poison was told {judged.refused['BACKEND']} times")
+        judged.wrong.append(f"the poison was refused {judged.refused['BACKEND']} times")
     return judged.seen(
         f"{requests} at once, one of which no run survives; it alone had the error BACKEND; "
         f"{runs:.0f} runs in all"

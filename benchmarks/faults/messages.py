@@ -73,8 +73,8 @@ def malformed(folder: Path, *, messages: int = 1200) -> Seen:
         judged = _tallied(tallies)
         asyncio.run(_still_right(server, expected, judged))
     codes = sum((tally.codes for tally in tallies), start=tallies[0].codes.__class__())
-    told = ", ".join(f"{count} {code}" for code, count in codes.most_common())
-    return judged.seen(f"over attar.v1, inference and HTTP: {told}; the process lived on")
+    summary = ", ".join(f"{count} {code}" for code, count in codes.most_common())
+    return judged.seen(f"over attar.v1, inference and HTTP: {summary}; the process lived on")
 
 
 def endless(folder: Path, *, connections: int = 50, seconds: float = 5.0) -> Seen:
@@ -384,7 +384,7 @@ def _provoke(
                 judged.answered += 1
                 continue
             got = error
-        judged.wrong.append(f"{kind.__name__} was to be told, and this was: {got!r}")
+        judged.wrong.append(f"{kind.__name__} was expected; got {got!r}")
 
 
 # ------------------------------------------------------------------------------ parts

@@ -56,7 +56,7 @@ def spoiled(folder: Path) -> Seen:
     texts = unique_texts(400)
     expected = truth(good, texts)
     place = _repository(folder, good)
-    told: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     judged = Judged()
     with served(folder, "--model-repository", place.parent, *_WATCH) as server:
 
@@ -66,14 +66,14 @@ def spoiled(folder: Path) -> Seen:
                 shutil.copytree(other, bad)
                 spoil(bad)
                 _put(bad, place)
-                told[fault] = _wait(lambda: _why(server), f"a word about {fault}")
+                reasons[fault] = _wait(lambda: _why(server), f"a word about {fault}")
                 _put(good, place)
                 _wait(lambda: not _why(server), "the good bundle's return")
 
         judged = asyncio.run(_meanwhile(server, texts, expected, change))
     return judged.seen(
         "the old model answered throughout; the index said: "
-        + "; ".join(f"{fault}: {why[:100]}" for fault, why in told.items())
+        + "; ".join(f"{fault}: {why[:100]}" for fault, why in reasons.items())
     )
 
 
@@ -135,9 +135,9 @@ def hung(folder: Path) -> Seen:
         took = asyncio.run(run())
         replaced = sum(value for name, value in server.metrics().items() if "_lost_total" in name)
     return judged.seen(
-        f"a run of seconds where 1 s is allowed: {judged.refused['UNAVAILABLE']} callers were told "
+        f"a run of seconds where 1 s is allowed: {judged.refused['UNAVAILABLE']} callers got "
         f"UNAVAILABLE, those behind it had their answers within {took:.1f} s; "
-        f"{replaced:.0f} worker replaced; health was told {len(states)} times"
+        f"{replaced:.0f} worker replaced; health changed {len(states)} times"
     )
 
 

@@ -179,7 +179,7 @@ def clock_moved(folder: Path, *, library: Path | None = None) -> Seen:
     )
 
 
-# libfaketime 0.9.10, told to leave the monotonic clock alone, fails every sleep by that clock with
+# libfaketime 0.9.10, set to leave the monotonic clock alone, fails every sleep by that clock with
 # EINVAL, whatever the time is; select by the same clock it leaves alone.
 _SLEEP: Final = """
 import select, time
@@ -237,7 +237,7 @@ def _filled(stranger: Any) -> bool:
 def _upsert(
     client: Client, batch: int, written: list[int], judged: Judged, *, full: bool = False
 ) -> bool:
-    """Write one batch and judge the answer; with `full` it may be told DISK_FULL."""
+    """Write one batch and judge the answer; with `full` it may be DISK_FULL."""
     points = range(batch * _POINTS, (batch + 1) * _POINTS)
     judged.requests += 1
     try:

@@ -827,7 +827,7 @@ TABLE = [
     ),
     refused("bad-arrays", listed("head.npz", misshapen_npz((-1,), b"1234")), "holds objects or is"),
     refused("tokenizer", sealed(listed("tokenizer.json", b"{}")), "the tokenizer cannot be read"),
-    refused("tokenizer", sealed(fields(max_length=2)), "leaves no room beside 2 special tokens"),
+    refused("tokenizer", sealed(fields(max_length=2)), "leaves no room besides 2 special tokens"),
     refused("signature", sealed(model(rename_input)), "has input tokens tensor(int64)"),
     refused("signature", sealed(NARROW), "says embedding float32 ['batch', 8]"),
     refused("unloadable", sealed(model(break_graph)), "cannot load variants/fp32.onnx"),

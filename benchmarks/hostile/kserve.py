@@ -79,7 +79,7 @@ def rest(
     encoded = front if isinstance(front, bytes) else json.dumps(front).encode()
     given = length or (str(len(encoded)) if behind else None)
     more = () if given is None else (f"{LENGTH}: {given}",)
-    kind = kind if given is None else None  # Triton's clients send none beside that header
+    kind = kind if given is None else None  # Triton's clients send none with that header
     return request("POST", target, encoded + behind, *more, kind=kind)
 
 

@@ -82,7 +82,7 @@ ELSEWHERE: Final[Mapping[str, str]] = {
     "test_a_server_keeps_so_many_heads_of_a_kind_and_no_more",
     "max_connection_streams": "attacks/test_held.py:test_what_one_caller_holds_is_bounded_and_ends",
     "max_http_connections": "server/rest/test_http.py:"
-    "test_connections_beyond_the_limit_are_told_and_closed",
+    "test_connections_beyond_the_limit_get_503_and_are_closed",
     "max_working_bytes": "server/limits/test_working_memory.py:"
     "test_calls_hold_so_much_together_and_no_more",
     "max_collections": "client/test_collections_calls.py:test_there_are_only_so_many_collections",
@@ -320,7 +320,7 @@ def embed_size(world: World, form: str, items: int) -> str:
 
 
 def json_ids(world: World, size: int) -> str:
-    """Send token ids in a body of so many values: six beside the ids of two items."""
+    """Send token ids in a body of so many values: six besides the ids of two items."""
     body = {
         "model": "tiny",
         "encoding_format": "base64",

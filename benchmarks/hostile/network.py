@@ -94,7 +94,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What came of it: the status, its words, files that nobody asked for, hosts it went to."""
+    """What came of it: the status, its output, unexpected files, and the hosts it connected to."""
 
     status: int
     output: str

@@ -126,7 +126,7 @@ CASES: tuple[Case, ...] = (
         "forked(work)",
     ),
     Case(
-        "a forked child whose bundle has gone is told",
+        "a forked child whose bundle has gone gets an error",
         "shutil.copytree(bundle, folder + '/mine')\n"
         "encoder = attar.load(folder + '/mine', threads=1)\n"
         "shutil.rmtree(folder + '/mine')\n"
@@ -135,7 +135,7 @@ CASES: tuple[Case, ...] = (
         ("BundleRefused", "mine", "fp32.onnx cannot be read", "missing-file"),
     ),
     Case(
-        "a forked child whose zip has gone is told",
+        "a forked child whose zip has gone gets an error",
         "attar.Bundle.pack(bundle, folder + '/tiny.zip')\n"
         "encoder = attar.load(folder + '/tiny.zip', threads=1)\n"
         "os.unlink(folder + '/tiny.zip')\n"
@@ -143,7 +143,7 @@ CASES: tuple[Case, ...] = (
         ("BundleRefused", "tiny.zip is gone", "missing-file"),
     ),
     Case(
-        "a forked child whose bundle was changed in place is told",
+        "a forked child whose bundle was changed in place gets an error",
         "shutil.copytree(bundle, folder + '/mine')\n"
         "encoder = attar.load(folder + '/mine', threads=1)\n"
         "graph = Path(folder, 'mine', 'variants', 'fp32.onnx')\n"

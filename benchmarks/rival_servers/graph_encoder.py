@@ -44,5 +44,5 @@ class GraphEncoder:
 
 
 def counts(path: Path) -> np.ndarray[Any, Any]:
-    """Map a file of two numbers: tokens that were asked for, and those that were computed."""
+    """Map a file of two numbers: requested tokens, and computed ones."""
     return np.memmap(path, np.int64, "r+" if path.exists() else "w+", shape=(2,))

@@ -1,4 +1,4 @@
-"""infinity, told how many threads ONNX Runtime may use: it has no option for that."""
+"""infinity with a set number of ONNX Runtime threads: it has no option for that."""
 
 import os
 from typing import Any

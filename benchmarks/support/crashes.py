@@ -1,4 +1,4 @@
-"""Kill -9 rounds against a whole server: what a client was told is written must be there."""
+"""Kill -9 rounds against a whole server: what was acknowledged to a client must be there."""
 
 import random
 import subprocess

@@ -175,7 +175,7 @@ def _cost(node: Message, x: Inputs, shape: Shape) -> int:
 
 
 def _least(requested: Sequence[Constant | None]) -> int:
-    """Give the least that an item becomes by a shape that is asked for."""
+    """Give the least that an item becomes by a requested shape."""
     numbers = [each.whole for each in requested if each is not None and each.numbers is not None]
     return max((math.prod(max(1, size) for size in each) for each in numbers), default=0)
 

@@ -95,7 +95,7 @@ class Message:
 def read(data: bytes, kind: str = "ModelProto") -> Message:
     """Read a message of that kind; ValueError says what stands there and at which byte.
 
-    Text is str and bytes are views into `data`. Beside texts it takes less than 100 MB.
+    Text is str and bytes are views into `data`. Besides texts it takes less than 100 MB.
     """
     return _Reader(memoryview(data)).message(kind, len(data), MAX_DEPTH)
 

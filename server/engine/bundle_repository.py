@@ -31,7 +31,7 @@ _MOST_FILES: Final = 4 * MAX_FILES  # of a bundle, that a look takes in; one of 
 
 
 class Loaded(Protocol):
-    """Who is told when a bundle was opened to be served."""
+    """A callback for each bundle that was opened to be served."""
 
     def __call__(self, model: str, /, *, good: bool) -> None:
         """Count it; `good` says whether it serves."""
@@ -64,8 +64,8 @@ class Repository:
     folder: Path | None = None  # these are served as far as they load
     watch_s: float = 0.0  # how often the folder is looked at; 0: on request only
     variants: Mapping[str, str] = field(default_factory=dict)  # by model; of "": any other's
-    loaded: Loaded = lambda _, **__: None  # told of every attempt
-    failed: Callable[[], None] = lambda: None  # told of a look at the folder that failed
+    loaded: Loaded = lambda _, **__: None  # called at every attempt
+    failed: Callable[[], None] = lambda: None  # called when the folder could not be read
     shared: bool = False  # with other processes: a call reaches one of them, the folder all
 
 
@@ -86,7 +86,7 @@ def bundle_paths(folder: Path) -> list[Path]:
 
 
 def require_folder(folder: Path) -> None:
-    """Raise InvalidInput for what is no repository, by which a mistyped name is told."""
+    """Raise InvalidInput for what is no repository, so that a mistyped name is reported."""
     if not folder.is_dir():
         what = "a file" if folder.exists() else "not there"
         raise InvalidInput(

@@ -35,7 +35,7 @@ _LOG = logging.getLogger(__name__)
 
 _LOOK_EVERY_S: Final = 1.0  # how soon a model that stopped answering is tried again
 _RESTART_S: Final = 1.0
-_AT_ONCE: Final = 64  # rows the cache is asked for, or keeps, before others run on the loop
+_AT_ONCE: Final = 64  # rows read from the cache, or stored, before others run on the loop
 # Items of a call, and characters or numbers in them: one of more has a thread to itself, where it
 # holds nobody up.
 _SMALL_ITEMS: Final = 16
@@ -80,8 +80,8 @@ class Model:
     """One encoder and its batcher.
 
     It is ready after a forward pass has succeeded, and until one fails to: the run of a batch was
-    given up, the batcher died, or, tried because nobody had asked for `heartbeat_s`, a pass gave no
-    answer. Then it is tried every second, and the next answer makes it ready again.
+    given up, the batcher died, or a trial pass, made after `heartbeat_s` without
+    calls, failed. Then it is tried every second, and the next success makes it ready again.
     """
 
     def __init__(
@@ -306,7 +306,7 @@ class Model:
     async def _remember(
         self, cache: Cache, prepared: Sequence[Prepared], outcomes: Sequence[Row | AttarError]
     ) -> None:
-        """Keep what may be asked for again, letting others run as well."""
+        """Cache rows, and let others run meanwhile."""
         for i, (one, outcome) in enumerate(zip(prepared, outcomes, strict=True), 1):
             if isinstance(outcome, Row) and one.key and np.isfinite(outcome.vector).all():
                 cache.put(self._key(one), outcome.vector)
@@ -346,12 +346,12 @@ class Model:
         raise trial_inputs.none_runs(self.encoder, refused)
 
     async def _forward(self, item: Prepared, timeout_s: float) -> None:
-        """Embed one item that nobody asked for; raises why it gave no answer."""
+        """Embed one trial item; raises why there was no answer."""
         await self._batcher(item, deadline=asyncio.get_running_loop().time() + timeout_s)
         self._note(healthy=True)
 
     async def _serve(self) -> Never:
-        """Serve; a bug that ends it answers everybody, is told, and it begins again."""
+        """Serve; a bug that ends it fails all waiting calls, is logged, and it starts again."""
         while True:
             try:
                 await self._batcher.serve()

@@ -115,7 +115,7 @@ class Models:
         self._choosing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._retiring: set[asyncio.Task[None]] = set()
         self._watching: asyncio.Task[Never] | None = None
-        self._started = False  # changes are told from then on
+        self._started = False  # changes are logged from then on
         self._lost = False  # the folder, when it was last looked at
         for model in models:
             location = look(model.encoder.bundle.path)
@@ -294,7 +294,7 @@ class Models:
     async def unload(self, name: str) -> None:
         """Stop serving a model, every version of it, when its accepted calls are answered.
 
-        It stays unloaded, whatever happens to its bundles, until `load` is asked for it. What
+        It stays unloaded, whatever happens to its bundles, until `load` is called for it. What
         loads under that name is given up.
         """
         self._changeable()
@@ -388,7 +388,7 @@ class Models:
             raise
         except BaseException as error:
             failure = error if isinstance(error, AttarError) else _refused(location, error)
-            # Whoever may ask for the index need not know this machine's folders.
+            # A caller who may read the index need not know this machine's folders.
             slot.reason = shown(str(failure).replace(str(location.path), location.path.name))
             repository.loaded(location.name, good=False)
             slot.tries += 1
@@ -530,7 +530,7 @@ class Models:
 async def _ended(task: "asyncio.Task[AttarError | None]", *, hidden: Path | None = None) -> None:
     """Wait until a task has loaded its place; raises why that does not serve.
 
-    Whoever waits may leave: the task goes on. Callers are not told where `hidden` lies.
+    A caller who waits may leave: the task goes on. Errors do not show the path `hidden`.
     """
     await asyncio.wait([task])
     if task.cancelled():

@@ -37,8 +37,8 @@ class RunThread:
     async def run(self, job: Callable[[], R], *, timeout_s: float | None) -> R:
         """Give what `job`, which must not raise, returns from the thread.
 
-        Raises Lost after `timeout_s`, or when the thread has ended or ends meanwhile. Whoever
-        cancels this leaves a job behind that runs to its end, and must not use the worker again.
+        Raises Lost after `timeout_s`, or when the thread has ended or ends meanwhile. A
+        caller who cancels this leaves a job that runs to its end, and must not use this again.
         """
         loop = asyncio.get_running_loop()
         result: asyncio.Future[R | Lost] = loop.create_future()

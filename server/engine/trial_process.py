@@ -158,7 +158,7 @@ class Prover:
 
 
 def _judged(outcome: Mapping[str, Any]) -> Proven:
-    """Give the proof that was told, or raise the refusal."""
+    """Give the proof of an outcome, or raise its refusal."""
     if "passing" in outcome:
         raise Unavailable(outcome["passing"])
     if "refused" not in outcome:

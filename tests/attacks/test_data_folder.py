@@ -269,10 +269,10 @@ def test_every_list_names_what_is_damaged(data: Path, tmp_path: Path) -> None:
         collections = collections_pb2_grpc.CollectionsStub(channel)
         detectors = anomaly_pb2_grpc.AnomalyStub(channel)
         classifiers = classification_pb2_grpc.ClassificationStub(channel)
-        told = collections.List(collections_pb2.ListCollectionsRequest())
-        assert [one.name for one in told.collections] == ["good"]
+        listed = collections.List(collections_pb2.ListCollectionsRequest())
+        assert [one.name for one in listed.collections] == ["good"]
         lists = (
-            told,
+            listed,
             detectors.List(anomaly_pb2.ListDetectorsRequest()),
             classifiers.List(classification_pb2.ListClassifiersRequest()),
         )
@@ -324,7 +324,9 @@ async def test_clients_list_what_is_damaged_and_its_calls_say_what_to_do(
         assert pickle.loads(pickle.dumps(listing)).damaged == listing.damaged  # noqa: S301 (ours)
 
 
-async def test_a_file_where_the_heads_belong_is_told_when_one_is_kept(tmp_path: Path) -> None:
+async def test_a_file_in_place_of_the_heads_folder_is_reported_when_a_head_is_stored(
+    tmp_path: Path,
+) -> None:
     text(tmp_path / "anomaly")
     shelf = HeadStore(tmp_path / "anomaly", "detector", KnnAnomaly.from_bytes)
     with pytest.raises(Unavailable, match=r"cannot be used: (File exists|Not a dir)") as met:
@@ -332,7 +334,9 @@ async def test_a_file_where_the_heads_belong_is_told_when_one_is_kept(tmp_path: 
     assert str(tmp_path) not in str(met.value)
 
 
-async def test_a_file_where_the_collections_belong_is_told_by_each_call(tmp_path: Path) -> None:
+async def test_a_file_in_place_of_the_collections_folder_is_reported_by_each_call(
+    tmp_path: Path,
+) -> None:
     text(tmp_path / "collections")
     async with running(tmp_path / "collections") as store:
         with pytest.raises(Unavailable, match="cannot be used: File exists") as met:

@@ -40,7 +40,7 @@ def test_no_answer_tells_of_the_inside(attack: Attack, tmp_path: Path) -> None:
         ("x " * 500, "x " * 199 + "x…"),
     ],
 )
-def test_a_caller_is_told_what_is_wrong_and_not_where(message: str, shown: str) -> None:
+def test_a_message_to_a_caller_says_what_is_wrong_and_not_where(message: str, shown: str) -> None:
     assert public(message) == shown
 
 

@@ -1,4 +1,4 @@
-"""What was acknowledged is there, and damage is told."""
+"""What was acknowledged is there, and damage is reported."""
 
 import asyncio
 import errno
@@ -55,7 +55,7 @@ async def test_writes_that_wait_at_the_same_time_share_a_sync(
     await store.close()
 
 
-async def test_a_disk_that_fails_to_sync_is_told_and_holds_nobody_up(
+async def test_a_disk_that_fails_to_sync_is_reported_and_blocks_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = await asyncio.to_thread(StoreProcess, tmp_path / "collections", reserve_bytes=0)

@@ -1,4 +1,4 @@
-"""A bit that a disk turned is told, and what was written by whatever was killed is not."""
+"""A bit that a disk flipped is reported; a write that a kill cut short is not."""
 
 import random
 from collections.abc import Iterator
@@ -71,7 +71,7 @@ def offsets(closed: Path) -> list[tuple[Path, list[int]]]:
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(draw=st.randoms(use_true_random=False))
-def test_a_flipped_bit_is_told_before_anything_is_read(
+def test_a_flipped_bit_is_reported_before_anything_is_read(
     draw: random.Random, closed: Path, offsets: list[tuple[Path, list[int]]]
 ) -> None:
     path, written = draw.choice(offsets)

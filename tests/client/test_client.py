@@ -177,7 +177,7 @@ def test_every_encoding_arrives_as_the_runtime_writes_it(
     assert np.asarray(found) is not None
 
 
-def test_a_failed_item_raises_unless_partial_is_asked_for(client: Client) -> None:
+def test_a_failed_item_raises_unless_partial_is_set(client: Client) -> None:
     words = ["the cat", "cat " * 99]
     with pytest.raises(attar.InputTooLong, match="item 1 has"):
         client.embed(words, truncation="error")
@@ -229,7 +229,7 @@ def test_a_stream_gives_each_batch_in_order(client: Client) -> None:
     assert [len(e) for e in client.embed_stream(batches)] == [len(batch) for batch in batches]
 
 
-def test_a_bad_batch_ends_a_stream_unless_partial_is_asked_for(client: Client) -> None:
+def test_a_bad_batch_ends_a_stream_unless_partial_is_set(client: Client) -> None:
     batches = [["cat"], ["cat"] * 21, ["sun"]]
     with pytest.raises(attar.InvalidInput, match="21 items; a request takes 20"):
         list(client.embed_stream(batches))
@@ -319,7 +319,7 @@ def test_a_missing_server_is_named_with_the_way_to_start_one() -> None:
         client.info(deadline_s=5)
 
 
-def test_a_passed_deadline_is_told_as_such() -> None:
+def test_a_passed_deadline_is_reported_as_deadline_exceeded() -> None:
     def hang(_attempt: int, context: Any) -> bytes:
         while context.is_active():
             pass
@@ -380,7 +380,7 @@ BUSY = pytest.mark.parametrize(
 
 
 @BUSY
-def test_a_busy_server_is_asked_again_until_it_answers(
+def test_a_call_to_a_busy_server_is_retried_until_it_succeeds(
     refusal: Callable[[int, Any], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("attar.client.retries.LONGEST_PAUSE_S", 0.02)
@@ -396,7 +396,7 @@ def test_a_busy_server_is_asked_again_until_it_answers(
 
 
 @BUSY
-def test_a_busy_server_is_asked_until_the_deadline(
+def test_a_call_to_a_busy_server_is_retried_until_the_deadline(
     refusal: Callable[[int, Any], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("attar.client.retries.FIRST_PAUSE_S", 0.02)
@@ -520,7 +520,7 @@ async def test_a_call_that_a_server_dropped_and_never_took_is_unavailable() -> N
             await asyncio.wrap_future(asked)
 
 
-def test_another_kind_of_server_is_told_from_attar() -> None:
+def test_another_kind_of_server_is_distinguished_from_attar() -> None:
     def unknown(_attempt: int, context: Any) -> bytes:
         context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
         raise AssertionError

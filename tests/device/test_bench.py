@@ -88,7 +88,7 @@ def test_lengths_default_to_powers_of_two_up_to_the_bundles(tmp_path: Path) -> N
     assert [row["length"] for row in rows] == [16, 64, 100]
 
 
-def test_items_have_exactly_the_length_asked_for(bundle_path: Path) -> None:
+def test_items_have_exactly_the_requested_length(bundle_path: Path) -> None:
     made = items(Bundle.open(bundle_path), length=9, count=4)
 
     assert [row.tokens for row in made] == [9] * 4

@@ -124,7 +124,7 @@ def test_a_zip_and_its_folder_are_the_same_bundle(bundle_path: Path, tmp_path: P
         assert packed.read(name) == folder.read(name)
 
 
-def test_what_exists_is_replaced_only_when_asked(tmp_path: Path) -> None:
+def test_an_existing_bundle_is_replaced_only_on_request(tmp_path: Path) -> None:
     path = tiny_bundle(tmp_path / "x.attar", seed=0)
     manifest = text_manifest()
     files = text_files(manifest, seed=1)

@@ -90,7 +90,7 @@ def test_no_rows_encode_to_no_rows(encoding: Encoding) -> None:
     assert decode(codes, encoding, unit_ranges(8)).shape == (0, 8)
 
 
-def test_what_cannot_be_encoded_is_refused_with_the_mend() -> None:
+def test_what_cannot_be_encoded_is_refused_with_the_fix() -> None:
     rows = np.ones((1, 4), np.float32)
     with pytest.raises(NotSupported, match="declares none; ask for f32, f16 or binary"):
         encode(rows, "int8")

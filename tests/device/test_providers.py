@@ -66,14 +66,14 @@ def test_device_and_options_go_where_they_belong() -> None:
 
 def test_what_no_provider_takes_is_refused(bundle_path: Path) -> None:
     unknown: Any = "tpu"
-    for options, told in (
+    for options, message in (
         ({"provider": unknown}, "provider must be one of cpu, cuda, tensorrt, openvino; got 'tpu'"),
         ({"provider": "cpu", "device_id": 1}, "device_id 1 is a CUDA device, and the provider is"),
         ({"provider": "cuda", "device_id": -1}, "device_id counts from 0; got -1"),
         ({"device_id": 1}, "are a provider's; name the provider"),
         ({"provider_options": {"x": "y"}}, "are a provider's; name the provider"),
     ):
-        with pytest.raises(InvalidInput, match=told):
+        with pytest.raises(InvalidInput, match=message):
             attar.load(bundle_path, **options)
 
 

@@ -30,7 +30,7 @@ def binarized() -> bytes:
 
 
 def run(graph: bytes, fed: Feed, *names: str) -> list[NDArray[np.float32]]:
-    """Run a graph, and give values inside it that are asked for by name."""
+    """Run a graph, and give the named values inside it."""
     model = onnx.load_from_string(graph)
     model.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])

@@ -208,7 +208,7 @@ def test_the_same_export_gives_the_same_bundle_but_for_latency(
     assert timeless(tmp_path / "one") == timeless(tmp_path / "two")
 
 
-def test_a_bundle_is_replaced_only_when_told_to(assembled: Assemble, tmp_path: Path) -> None:
+def test_a_bundle_is_replaced_only_on_request(assembled: Assemble, tmp_path: Path) -> None:
     assembled(tmp_path / "x", candidate("fp32"), candidate("near"))
     with pytest.raises(AlreadyExists, match="exists"):
         assembled(tmp_path / "x", candidate("fp32"))

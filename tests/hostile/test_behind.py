@@ -45,12 +45,12 @@ CASES: dict[str, tuple[tuple[bytes, ...], list[str]]] = {
         (TEXT + LENGTH + END + BODY[:5], BODY[5:] + GET + END),
         ["415", "200", OPEN],
     ),
-    "a request in place of a body that was not asked for": (
+    "a request in place of a body without 100 Continue": (
         (TEXT + LENGTH + EXPECT + END, GET + END),
         ["415"],
     ),
-    "one too large that was not asked for": ((JSON + LARGE + EXPECT + END, GET + END), ["413"]),
-    "a body that was asked for": ((JSON + LENGTH + EXPECT + END, BODY), ["100", "200", OPEN]),
+    "a body too large, without 100 Continue": ((JSON + LARGE + EXPECT + END, GET + END), ["413"]),
+    "a body after 100 Continue": ((JSON + LENGTH + EXPECT + END, BODY), ["100", "200", OPEN]),
 }
 
 

@@ -1,4 +1,4 @@
-"""A bad input to any command is told with the value and the mend; nothing is left behind."""
+"""A bad input to any command is reported with its value and the fix; no file is left behind."""
 
 from pathlib import Path
 

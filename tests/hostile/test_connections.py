@@ -1,4 +1,4 @@
-"""A connection that does not come about is told by what it may be, in one line."""
+"""A failed connection is reported with its likely cause, in one line."""
 
 import asyncio
 import re
@@ -32,7 +32,7 @@ def proxies(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_a_server_that_speaks_otherwise_is_told_by_what_it_may_be(
+def test_a_server_of_another_protocol_is_reported_with_what_it_may_be(
     case: Case, servers: World
 ) -> None:
     targets, trusted = servers
@@ -84,7 +84,7 @@ def test_a_proxy_that_a_call_went_to_is_named_and_not_quoted(
     assert "secret" not in str(refusal.value)
 
 
-def test_a_request_id_is_told_where_a_server_may_have_it_and_only_there(servers: World) -> None:
+def test_a_request_id_is_reported_only_where_a_server_may_have_it(servers: World) -> None:
     with Client(servers[0]["clear"]) as client, pytest.raises(NotFound) as answered:
         client.count("none")
     with Client(servers[0]["nothing"]) as client, pytest.raises(Unavailable) as missing:

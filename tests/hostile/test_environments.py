@@ -59,7 +59,7 @@ def test_a_settings_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> Non
     assert read(["x.attar", "--config", str(file)]).port == 9000
 
 
-def test_a_server_beside_a_service_called_attar_starts_and_says_what_it_passed_over(
+def test_a_server_next_to_a_service_called_attar_starts_and_says_what_it_ignored(
     bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in service("attar", 50051).items():

@@ -25,7 +25,7 @@ from benchmarks.support.teachers import WIDTH, bert_folder, write_json
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_a_bad_folder_is_told_and_nothing_is_written(case: Case, tmp_path: Path) -> None:
+def test_a_bad_folder_is_reported_and_nothing_is_written(case: Case, tmp_path: Path) -> None:
     outcome = attempt(case, tmp_path)
     assert outcome.status == 2
     assert case.refusal in outcome.message

@@ -1,4 +1,4 @@
-"""No bytes harm the server: hundreds of bent messages by every protocol, each told what it is."""
+"""No bytes harm the server: hundreds of bent messages by every protocol, each refused by name."""
 
 from collections.abc import Iterator
 

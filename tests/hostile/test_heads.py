@@ -190,7 +190,7 @@ def test_euclidean_scores_do_not_depend_on_the_origin(
     np.testing.assert_allclose(scores(items), scores(shifted), atol=1e-5)
 
 
-def test_the_metric_follows_the_manifest_and_is_told(served: tuple[str, Path]) -> None:
+def test_the_metric_follows_the_manifest_and_is_reported(served: tuple[str, Path]) -> None:
     items = DETECTORS[2].items
     with Client(served[0]) as client:
         for model, metric in (("rows", "euclidean"), ("units", "cosine")):

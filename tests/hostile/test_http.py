@@ -48,7 +48,7 @@ def test_a_connection_that_cannot_be_trusted_is_closed(case: Case, served: Addre
     assert closes(served, case.request)
 
 
-def test_a_client_that_waits_is_told_to_go_on(served: Address) -> None:
+def test_a_client_that_waits_for_100_continue_gets_it(served: Address) -> None:
     waiting = request("POST", "/v1/embeddings", GOOD, "Expect: 100-continue")
 
     assert send(served, waiting).continued
@@ -79,8 +79,8 @@ def test_what_is_bound_to_fail_is_refused_before_any_item_is_run(served: Address
 
 def runs(served: Address) -> int:
     """Give how often the model has been run."""
-    told = json.loads(send(served, get("/v2/models/tiny/stats")).body)
-    return int(told["model_stats"][0]["execution_count"])
+    statistics = json.loads(send(served, get("/v2/models/tiny/stats")).body)
+    return int(statistics["model_stats"][0]["execution_count"])
 
 
 def test_a_server_may_cut_what_clients_cannot_ask_to_be_cut(

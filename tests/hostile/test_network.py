@@ -25,7 +25,7 @@ def test_every_command_has_a_row() -> None:
     assert commands <= words
 
 
-def test_whoever_wants_onnx_runtimes_reports_can_have_them(tmp_path: Path) -> None:
+def test_onnx_runtimes_reports_can_be_switched_on(tmp_path: Path) -> None:
     """The same watch sees them, so it would see them above, too."""
     case = next(case for case in CASES if case.name == "attar.load")
 

@@ -1,4 +1,4 @@
-"""What has lost its model is told in the log, in the index and by its own calls."""
+"""What has lost its model is reported in the log, in the index and by its own calls."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""What happens to a repository of models is told, and what serves goes on serving."""
+"""Changes of a model repository are reported, and models that serve go on serving."""
 
 import logging
 import shutil
@@ -21,7 +21,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-async def test_a_change_is_told_in_the_log_and_in_the_index(
+async def test_a_change_is_reported_in_the_log_and_in_the_index(
     case: Case, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "attar")
@@ -80,7 +80,9 @@ async def test_a_bundle_that_was_cut_goes_on_and_serves_as_before(tmp_path: Path
             await models.load("tiny")
 
 
-async def test_an_unreadable_repository_is_told_to_who_would_load_from_it(tmp_path: Path) -> None:
+async def test_an_unreadable_repository_is_reported_to_a_caller_who_loads_from_it(
+    tmp_path: Path,
+) -> None:
     folder = tmp_path / "models"
     write(folder / "tiny.attar")
     async with served(folder) as models:
@@ -90,7 +92,9 @@ async def test_an_unreadable_repository_is_told_to_who_would_load_from_it(tmp_pa
         assert models.ready
 
 
-async def test_what_is_unloaded_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unloaded_model_is_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, "attar")
     write(tmp_path / "tiny.attar")
     async with served(tmp_path) as models:

@@ -1,4 +1,4 @@
-"""Where a signature is asked for, a bundle that is not what a known key signed is refused."""
+"""Where a signature is required, a bundle that is not what a known key signed is refused."""
 
 import json
 import pickle

@@ -112,7 +112,7 @@ def test_a_server_that_fits_nothing_loads_no_scikit_learn() -> None:
     assert loaded.split() == []
 
 
-def test_the_whole_front_door_is_there_and_the_clients_come_when_asked_for() -> None:
+def test_every_public_name_is_there_and_the_clients_are_imported_on_first_use() -> None:
     assert run(
         "import sys, attar\n"
         "assert 'attar.client' not in sys.modules\n"

@@ -1,4 +1,4 @@
-"""The promise that matters most to whoever stores anything: acknowledged means kept."""
+"""The promise that matters most to a caller who stores data: acknowledged means stored."""
 
 from pathlib import Path
 

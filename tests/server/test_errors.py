@@ -37,7 +37,7 @@ def tree(kind: type[AttarError] = AttarError) -> Iterator[type[AttarError]]:
             yield from tree(child)
 
 
-def make(kind: type[AttarError], message: str = "what, met, expected, mend") -> AttarError:
+def make(kind: type[AttarError], message: str = "what, value, expected, fix") -> AttarError:
     if kind is BundleRefused:
         return BundleRefused("field", message)
     if kind is MissingExtra:
@@ -94,7 +94,7 @@ def test_only_what_may_pass_says_when_to_retry() -> None:
     assert retrying == {Overloaded, RateLimited, Replaced, Unavailable}
 
 
-def test_a_limited_key_is_told_when_it_has_some_again() -> None:
+def test_a_limited_key_gets_the_time_of_its_next_call() -> None:
     assert call.retry_after(to_status(RateLimited("x", 3.5))) == 3.5
 
 
@@ -114,7 +114,7 @@ def test_an_exception_has_an_http_status_too(kind: type[Exception], code: int) -
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, KeyError, AttarError, BackendError])
-def test_a_bug_is_told_by_its_request_id_alone(
+def test_a_bug_is_reported_by_its_request_id_alone(
     kind: type[Exception], caplog: pytest.LogCaptureFixture
 ) -> None:
     words = "the caller's text"

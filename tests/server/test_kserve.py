@@ -143,7 +143,7 @@ def test_a_tensor_model_takes_its_own_input(client: Any, target: str) -> None:
     assert found.as_numpy("input_tokens") is None
 
 
-def test_only_requested_outputs_come_in_the_order_asked(client: Any) -> None:
+def test_only_requested_outputs_come_in_the_requested_order(client: Any) -> None:
     wanted = [triton.InferRequestedOutput(name) for name in ("truncated", "input_tokens")]
 
     found = client.infer("tiny", [text("cat", "dog " * 99)], outputs=wanted).get_response()
@@ -152,7 +152,7 @@ def test_only_requested_outputs_come_in_the_order_asked(client: Any) -> None:
     assert found.raw_output_contents[0] == b"\x00\x01"
 
 
-def test_a_bad_item_fails_alone_and_is_told_where_somebody_looks(client: Any) -> None:
+def test_a_bad_item_fails_alone_and_its_status_says_so(client: Any) -> None:
     three = [text("the cat", b"\xff\xfe", "sun")]
 
     found = client.infer("tiny", three)
@@ -316,13 +316,13 @@ def test_what_a_client_asks_of_other_servers_is_refused_by_name(client: Any) -> 
     shared = triton.InferInput("text", (1,), "BYTES")
     shared.set_shared_memory("region", 8)
     asked = triton.InferRequestedOutput("embedding", class_count=3)
-    for inputs, options, told in (
+    for inputs, options, message in (
         ([text("cat")], {"sequence_id": 7}, "sequence_id is given, and models here keep no state"),
         ([shared], {}, "there is no shared memory, so send the contents"),
         ([text("cat")], {"outputs": [asked]}, "parameters of the output are classification"),
         ([text("cat")], {"outputs": [triton.InferRequestedOutput("x")]}, "has no output 'x'"),
     ):
-        with pytest.raises(InferenceServerException, match=told):
+        with pytest.raises(InferenceServerException, match=message):
             client.infer("tiny", inputs, **options)
     for ask in (
         client.get_system_shared_memory_status,

@@ -82,7 +82,7 @@ def target(bundle_path: Path, tmp_path: Path) -> Iterator[str]:
 
 
 def slow_request(items: int = 1) -> embedding_pb2.EmbedRequest:
-    """Ask for items that no other request asks for, lest they share a run."""
+    """Embed items that no other request has, so that they do not share a run."""
     array = np.random.default_rng().random((items, SIDE), np.float32)
     return embedding_pb2.EmbedRequest(tensor=wire.to_tensor(array))
 
@@ -331,7 +331,7 @@ def test_vectors_of_another_space_are_refused(target: str) -> None:
         assert client.search("docs", vectors=mine)[0][0].score == pytest.approx(1, abs=1e-5)
 
 
-async def test_a_taken_port_is_told(bundle_path: Path, tmp_path: Path) -> None:
+async def test_a_taken_port_is_reported(bundle_path: Path, tmp_path: Path) -> None:
     async with running(settings(bundle_path, data_dir=tmp_path / "a")) as port:
         again = settings(bundle_path, data_dir=tmp_path / "b", port=port)
         with pytest.raises(InvalidInput, match=f"cannot listen on 127.0.0.1:{port}: the port is"):
@@ -343,7 +343,7 @@ async def test_a_taken_port_is_told(bundle_path: Path, tmp_path: Path) -> None:
                 pass
 
 
-async def test_a_bad_bundle_is_told_and_nothing_is_served(tmp_path: Path) -> None:
+async def test_a_bad_bundle_is_reported_and_nothing_is_served(tmp_path: Path) -> None:
     bad = tiny_bundle(tmp_path / "bad.attar")
     (bad / "tokenizer.json").write_bytes(b"{}")
 

@@ -105,10 +105,10 @@ def test_a_stop_under_load_loses_nothing_that_was_accepted(
             caller.join()
         reader.join()
 
-    told = [json.loads(line) for line in written]
-    ended = {one["request_id"]: one["outcome"] for one in told if "request_id" in one}
+    lines = [json.loads(line) for line in written]
+    ended = {one["request_id"]: one["outcome"] for one in lines if "request_id" in one}
     answered = {name for caller in callers for name in caller.answered}
     assert [name for caller in callers for name in caller.lost] == []
     assert answered == {name for name, outcome in ended.items() if outcome == "OK"}
     assert set(ended.values()) <= {"OK", "UNAVAILABLE"}
-    assert "on disk" in told[-1]["message"]
+    assert "on disk" in lines[-1]["message"]

@@ -1,7 +1,7 @@
 """A stand-in for NVIDIA's tensorrt module, which needs a GPU: ONNX Runtime does its sums.
 
-It is held to the same protocols as the module, keeps what it was told, and reads and writes tensors
-by their addresses as an engine does.
+It is held to the same protocols as the module, stores what it received, and reads and writes
+tensors by their addresses as an engine does.
 """
 
 import ctypes

@@ -30,7 +30,7 @@ def tone(rate: int, samples: int, hz: float = 100) -> NDArray[np.float64]:
 
 
 def pack(folder: Path, clips: list[list[int]], **meta: list[object]) -> None:
-    """Write recordings as the packed set has them: an encoder told by the format's words alone."""
+    """Write recordings as the packed set has them: by its specification alone."""
     samples = [sample for clip in clips for sample in clip]
     words = []
     for before, sample in zip([0, *samples], samples, strict=False):

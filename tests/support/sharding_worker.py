@@ -148,7 +148,7 @@ def held(method: Callable[[], Method[Any]]) -> float:
 
 
 def again(method: Callable[[], Method[Any]]) -> bool:
-    """Say whether a method is a plain one when its run is done, and can be parted anew."""
+    """Say whether a method is plain after its run, and can be sharded again."""
     before = training(method, steps=2)
     layout = {name: (type(m), set(vars(m))) for name, m in before.method.named_modules()}
     made = before.method

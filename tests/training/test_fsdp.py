@@ -30,7 +30,7 @@ def results(started: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", methods())
-def test_a_parted_method_trains_to_the_same_weights(
+def test_a_sharded_method_trains_to_the_same_weights(
     results: list[dict[str, Any]], name: str
 ) -> None:
     run, weights = trained(methods()[name], "ddp")
@@ -48,7 +48,7 @@ def test_each_process_keeps_about_half_of_every_parameter(results: list[dict[str
     assert max(shares) < 0.6
 
 
-def test_a_method_is_plain_again_at_the_end_and_can_be_parted_anew(
+def test_a_method_is_plain_again_at_the_end_and_can_be_sharded_again(
     results: list[dict[str, Any]],
 ) -> None:
     assert [process["again"] for process in results] == [True, True]
@@ -63,14 +63,16 @@ def test_a_sharded_run_is_taken_up_by_one_process(
     torch.testing.assert_close(weights, whole_weights, rtol=1e-3, atol=1e-5)
 
 
-def test_a_run_of_one_process_is_taken_up_in_parts(results: list[dict[str, Any]]) -> None:
+def test_a_run_of_one_process_is_resumed_in_shards(results: list[dict[str, Any]]) -> None:
     whole_run, whole_weights = results[0]["runs"]["moco"]
     run, weights = results[0]["taken_up"]
     assert run["loss"] == pytest.approx(whole_run["loss"], rel=1e-4)
     torch.testing.assert_close(weights, whole_weights, rtol=1e-3, atol=1e-5)
 
 
-def test_an_encoder_in_parts_can_be_parted_too(results: list[dict[str, Any]]) -> None:
+def test_an_encoder_that_runs_in_micro_batches_can_be_sharded_too(
+    results: list[dict[str, Any]],
+) -> None:
     """Blocks are put together again where activations are computed again."""
     whole_run, whole_weights = results[0]["runs"]["moco"]
     run, weights = results[0]["micro_batch"]

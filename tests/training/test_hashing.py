@@ -276,7 +276,7 @@ def test_learning_keeps_the_mean_bandwidth_of_the_rows() -> None:
     assert attention.sigma.flatten().tolist() == pytest.approx([float(distance.mean())], rel=1e-5)
 
 
-def test_codes_take_the_form_that_is_asked_for() -> None:
+def test_codes_take_the_requested_form() -> None:
     encoder = tiny_encoder()
     hashing = Hashing(bits=8, anchors=5, beta=30.0, static_sigma=True)
     tokens = pad(random_rows(8))

@@ -54,7 +54,7 @@ def test_links_are_followed_once_and_a_run_in_its_data_is_left_out(tmp_path: Pat
     assert digest.of_path(data) != linked
 
 
-def test_texts_are_told_apart_where_they_end() -> None:
+def test_a_digest_depends_on_where_texts_end() -> None:
     assert digest.of_texts(["ab", "c"]) != digest.of_texts(["a", "bc"])
     assert digest.of_texts(["\ud800"]) != digest.of_texts(["?"])
 

@@ -256,12 +256,12 @@ def normless(*, dropout: float) -> Training[Tensor]:
 
 
 def test_a_micro_batch_gives_the_large_batchs_run() -> None:
-    whole, parted = normless(dropout=0.0), normless(dropout=0.0)
+    whole, split = normless(dropout=0.0), normless(dropout=0.0)
     expected = fit(whole, accelerator="cpu", log_every=1, progress=False)
-    given = fit(parted, accelerator="cpu", log_every=1, progress=False, micro_batch=5)
+    given = fit(split, accelerator="cpu", log_every=1, progress=False, micro_batch=5)
     losses = [loss for _, loss in expected.series("loss")]
     assert [loss for _, loss in given.series("loss")] == pytest.approx(losses, rel=1e-5)
-    torch.testing.assert_close(state(parted), state(whole), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(state(split), state(whole), rtol=1e-5, atol=1e-6)
 
 
 def test_a_micro_batch_computes_a_part_at_a_time_and_each_part_again() -> None:
@@ -325,7 +325,7 @@ def test_views_are_made_of_a_steps_items_where_the_method_is() -> None:
     )
 
 
-def test_a_collapse_is_told_early_with_what_to_look_for() -> None:
+def test_a_collapse_is_reported_early_with_its_likely_causes() -> None:
     ranks = iter([20.0, 12.0, 1.5, 1.2])
     falling = replace(training(), probe=lambda _: {"rankme": next(ranks)})
     with pytest.warns(

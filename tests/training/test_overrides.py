@@ -1,4 +1,4 @@
-"""Settings are changed by words that are read as their types say, or refused with the mend."""
+"""Settings are changed by words that are read as their types say, or refused with the fix."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -63,7 +63,7 @@ def test_each_value_is_read_as_its_type() -> None:
         ("rate.x=3", "rate is not a group of settings"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_the_mend(change: str, message: str) -> None:
+def test_what_does_not_fit_is_refused_with_the_fix(change: str, message: str) -> None:
     with pytest.raises(InvalidInput, match=message.replace("(", r"\(")):
         override(Settings(), [change])
 

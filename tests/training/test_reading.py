@@ -86,7 +86,7 @@ def test_every_kind_is_read_and_three_in_ten_are_held_out(tmp_path: Path, kind: 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_train_and_test_beside_one_another_are_the_parts(tmp_path: Path, kind: str) -> None:
+def test_train_and_test_in_one_folder_are_the_parts(tmp_path: Path, kind: str) -> None:
     suffix = Path(kind).suffix
     KINDS[kind](tmp_path / f"train{suffix}")
     KINDS[kind](tmp_path / f"test{suffix}")

@@ -80,7 +80,9 @@ def code_lines(count: int, *, seed: int = 0, packages: Sequence[str] = PACKAGES)
         lines.update(dict.fromkeys(statements[:LINES_PER_FILE]))
         if len(lines) >= count:
             return tuple(lines)[:count]
-    raise InvalidInput(f"{count} lines of code were asked for and {len(lines)} found; ask for less")
+    raise InvalidInput(
+        f"{count} lines of code were requested and {len(lines)} found; request fewer"
+    )
 
 
 def summary_and_body(docstring: str) -> tuple[str, str] | None:

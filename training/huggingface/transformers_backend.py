@@ -2,7 +2,7 @@
 
 Relative positions (MPNet, arXiv:2004.09297), rotary ones (Nomic, arXiv:2402.01613; GTE,
 arXiv:2407.19669) and windows of attention (ModernBERT, arXiv:2412.13663). The library's own classes
-are used and never a folder's code. `eager` attention is asked for: its mask is the least float and
+are used and never a folder's code. `eager` attention is set: its mask is the least float and
 not minus infinity, so that a padded token, whom no real one is near in a window, stays finite.
 """
 

@@ -171,7 +171,7 @@ def test_a_fused_attention_costs_what_its_parts_do() -> None:
 
 
 def test_a_fused_graph_without_padding_multiplies_what_the_plain_one_does() -> None:
-    """And gathers its tokens besides; items have the length asked for, so none is padding."""
+    """And gathers its tokens besides; items have the requested length, so none is padding."""
     plain, fused = (
         counted(graph, batch=2, length=9)
         for graph in (encoder_graph("softmax"), fuse(encoder_graph("softmax")))

@@ -110,7 +110,7 @@ def session(graph: bytes, *, threads: int = 1, library: Path | None = None) -> o
 
 
 def run(graph: bytes, feed: Feed, *names: str, threads: int = 1) -> list[Floats]:
-    """Run a graph, and give values inside it that are asked for by name."""
+    """Run a graph, and give the named values inside it."""
     model = onnx.load_from_string(graph)
     model.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
     return list(session(model.SerializeToString(), threads=threads).run(None, feed))

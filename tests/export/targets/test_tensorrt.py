@@ -123,7 +123,9 @@ def test_an_engine_whose_parity_is_not_this_bundles_is_built_again(
     assert build(bundle, cache, trt).reused
 
 
-def test_the_json_beside_an_engine_says_what_it_was_made_of(bundle: Bundle, tmp_path: Path) -> None:
+def test_the_json_file_of_an_engine_says_what_it_was_built_from(
+    bundle: Bundle, tmp_path: Path
+) -> None:
     engine = build(bundle, tmp_path / "cache", StandIn("11.4.0"))
     about = json.loads(engine.path.with_suffix(".json").read_text("utf-8"))
 
@@ -175,7 +177,7 @@ def test_what_the_hardware_may_differ_in_is_not_in_the_key(bundle: Bundle) -> No
     ("hardware", "level"),
     [("same-compute", Level.SAME_COMPUTE_CAPABILITY), ("ampere-plus", Level.AMPERE_PLUS)],
 )
-def test_the_builder_is_told_where_the_engine_shall_run(
+def test_the_builder_receives_the_hardware_that_the_engine_is_for(
     hardware: str, level: Level, bundle: Bundle, tmp_path: Path
 ) -> None:
     trt = StandIn()
@@ -193,7 +195,7 @@ def test_the_builder_is_told_where_the_engine_shall_run(
         {"hardware": "same-compute"},
     ],
 )
-def test_an_engine_for_something_else_is_built_beside_the_first(
+def test_an_engine_for_something_else_is_built_next_to_the_first(
     again: dict[str, Any], bundle: Bundle, tmp_path: Path
 ) -> None:
     trt, cache = StandIn(), tmp_path / "cache"
@@ -266,7 +268,9 @@ def test_the_gate_is_the_one_that_the_variant_passed_into_the_bundle(tmp_path: P
     assert plan(bundle, variant="fp32").gate == FP32  # nothing is recorded of it
 
 
-def test_what_the_parser_or_the_builder_says_is_told(bundle: Bundle, tmp_path: Path) -> None:
+def test_messages_of_the_parser_and_the_builder_are_reported(
+    bundle: Bundle, tmp_path: Path
+) -> None:
     trt = StandIn()
     trt.errors = [ParserError(node="act", operator="Gelu", text="Assertion failed: rank")]
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""What TensorRT's parser would refuse is told by node and operator, before a build."""
+"""What TensorRT's parser would refuse is reported by node and operator, before a build."""
 
 from collections.abc import Sequence
 

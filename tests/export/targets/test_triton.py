@@ -147,7 +147,7 @@ def versioned(path: Path, version: str, *, dim: int = 16) -> Bundle:
     return Bundle.write(path, replace(manifest, version=version), text_files(manifest))
 
 
-def test_a_second_version_stands_beside_the_first(tmp_path: Path) -> None:
+def test_a_second_version_stands_next_to_the_first(tmp_path: Path) -> None:
     models = tmp_path / "models"
     export_triton(versioned(tmp_path / "a.attar", "1"), models)
     second = export_triton(versioned(tmp_path / "b.attar", "2"), models)

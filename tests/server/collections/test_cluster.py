@@ -27,7 +27,7 @@ async def cluster(
     async def collections(_request: bytes, context: grpc.aio.ServicerContext) -> bytes:  # type: ignore[type-arg]
         seen.update({key: str(value) for key, value in context.invocation_metadata() or ()})
         if code is not grpc.StatusCode.OK:
-            await context.abort(code, "told so")
+            await context.abort(code, "no reason")
         answer: bytes = ListCollectionsResponse().SerializeToString()
         return answer
 
@@ -72,7 +72,7 @@ async def test_a_file_without_a_key_is_named(tmp_path: Path) -> None:
         await open_store(chosen)
 
 
-async def test_a_cluster_that_is_not_there_or_refuses_is_told_as_such() -> None:
+async def test_a_cluster_that_is_absent_or_refuses_is_reported_so() -> None:
     with pytest.raises(Unavailable, match="the Qdrant cluster answered UNAVAILABLE"):
         await QdrantStore.connect("http://127.0.0.1:1", grpc_port=free_port())
     for code, error in (
@@ -80,7 +80,7 @@ async def test_a_cluster_that_is_not_there_or_refuses_is_told_as_such() -> None:
         (grpc.StatusCode.RESOURCE_EXHAUSTED, Overloaded),
     ):
         async with cluster({}, code) as port:
-            with pytest.raises(error, match=f"answered {code.name}: told so"):
+            with pytest.raises(error, match=f"answered {code.name}: no reason"):
                 await QdrantStore.connect("http://127.0.0.1:1", grpc_port=port, api_key="no")
 
 
@@ -108,7 +108,7 @@ async def test_what_is_not_attars_is_left_alone() -> None:
 
 # qdrant-client's engine warns that it has no index, so that every search is exact.
 @pytest.mark.filterwarnings("ignore:(Local mode|Payload indexes)")
-async def test_a_collection_of_before_creations_is_told_from_its_successor() -> None:
+async def test_a_collection_older_than_creations_is_distinguished_from_its_successor() -> None:
     client = AsyncQdrantClient(":memory:")
     facts = {"schema_version": 1, "model": "tiny", "fingerprint": "sha256:space", "dims": 4}
     await client.create_collection(

@@ -73,7 +73,7 @@ def test_collections_survive_a_restart_and_a_deletion_is_final(tmp_path: Path) -
     again.close()
 
 
-def test_a_collection_of_before_creations_opens_and_is_told_from_its_successor(
+def test_a_collection_older_than_creations_opens_and_is_distinguished_from_its_successor(
     tmp_path: Path,
 ) -> None:
     store = EdgeStore(tmp_path)

@@ -56,7 +56,7 @@ def test_a_large_array_goes_by_itself_among_what_is_small() -> None:
     assert np.array_equal(wide, large.reshape(2, -1))
 
 
-def test_an_end_that_is_closed_is_told() -> None:
+def test_a_closed_end_is_reported() -> None:
     here, there = Pipe()
     there.close()
     with here, pytest.raises(EOFError):

@@ -1,4 +1,4 @@
-"""One contract for every vector engine: what a collection promises whoever keeps it.
+"""One contract for every vector engine: what a collection promises its users.
 
 The engines are Qdrant Edge in the store's own process, qdrant-client's engine in memory and on
 disk, and the Qdrant server at `ATTAR_TEST_QDRANT_URL`, which is reported as skipped without one.
@@ -292,7 +292,7 @@ async def test_a_name_is_taken_once_and_a_deletion_is_final(store: Store) -> Non
         await store.delete(other.name)
 
 
-async def test_what_is_asked_of_an_unknown_collection_is_not_found(store: Store) -> None:
+async def test_calls_on_an_unknown_collection_are_not_found(store: Store) -> None:
     none = Description("none", "tiny", "sha256:space", DIMS)
     for asked in (
         store.describe("none"),

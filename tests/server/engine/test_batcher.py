@@ -807,8 +807,8 @@ def test_a_model_that_cannot_be_loaded_again_is_tried_until_it_can() -> None:
         batcher = make(run, tokens=13, run_timeout_s=0.05, renew=renew)
         serving = asyncio.create_task(batcher.serve())
         stuck, behind = asyncio.create_task(batcher(13)), asyncio.create_task(batcher(2))
-        for task, told in ((stuck, "given up"), (behind, "being loaded again")):
-            with pytest.raises(Unavailable, match=told):
+        for task, message in ((stuck, "given up"), (behind, "being loaded again")):
+            with pytest.raises(Unavailable, match=message):
                 await task
         assert await batcher(3) == -3
         assert len(attempts) == 2

@@ -225,7 +225,7 @@ async def test_an_idle_model_is_tried_now_and_then_and_says_when_it_gives_no_ans
         await until(lambda: model.ready)
 
 
-async def test_a_warm_up_that_takes_too_long_is_told_and_ends_the_model(text: Path) -> None:
+async def test_a_warm_up_that_takes_too_long_is_reported_and_ends_the_model(text: Path) -> None:
     spy = Spy(attar.load(text), hangs={0})
     model = make(spy, warm_up_s=0.05, run_timeout_s=0.2)
     with pytest.raises(Unavailable, match=r"model tiny gave no answer within 0\.05 s of warm-up"):

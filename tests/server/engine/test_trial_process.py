@@ -205,7 +205,7 @@ async def test_a_panic_of_a_bundle_is_its_own_refusal(tmp_path: Path) -> None:
     assert models.index()[0].reason.startswith("bad.attar cannot be opened: Panic: index out of")
     with pytest.raises(BundleRefused) as refused:
         await models.load("bad")
-    assert str(tmp_path) not in str(refused.value), "a caller is told where the bundle lies"
+    assert str(tmp_path) not in str(refused.value), "the message shows the bundle's path"
     await models.close(drain=False)
 
 
@@ -288,8 +288,8 @@ async def test_two_bundles_of_one_name_that_load_at_once_do_not_both_serve(tmp_p
     await models.start()
     states = sorted(state for _, _, state in lines(models))
     assert states == ["READY", "UNAVAILABLE"]
-    (told,) = (one.reason for one in models.index() if one.reason)
-    assert "two bundles are named 'tiny'" in told
+    (reason,) = (one.reason for one in models.index() if one.reason)
+    assert "two bundles are named 'tiny'" in reason
     with pytest.raises(InvalidInput, match="two bundles are named"):
         await models.load("tiny")
     await models.close(drain=False)

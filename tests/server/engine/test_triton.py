@@ -112,7 +112,7 @@ def test_another_model_s_weights_are_refused_at_start(bundle_path: Path, tmp_pat
             pass
 
 
-def test_a_server_that_lacks_the_model_or_is_not_there_is_told_at_start(
+def test_a_server_that_lacks_the_model_or_is_absent_is_reported_at_start(
     bundle_path: Path, tmp_path: Path
 ) -> None:
     named = tiny_bundle(tmp_path / "named.attar", name="named")
@@ -130,7 +130,7 @@ def test_a_server_that_lacks_the_model_or_is_not_there_is_told_at_start(
         pass
 
 
-def test_while_triton_is_away_callers_are_told_to_retry_and_the_model_is_not_ready(
+def test_while_triton_is_away_callers_get_a_retry_error_and_the_model_is_not_ready(
     bundle_path: Path, tmp_path: Path
 ) -> None:
     port = free_port()

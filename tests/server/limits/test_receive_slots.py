@@ -148,7 +148,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "/grpc.health.v1.Health/Watch",
     ],
 )
-async def test_a_call_without_a_message_is_told_so(target: str, method: str) -> None:
+async def test_a_call_without_a_message_is_refused(target: str, method: str) -> None:
     async with grpc.aio.insecure_channel(target) as channel:
         ask: Any = channel.stream_stream(method)
         call = ask(iter(()), timeout=20)
@@ -157,7 +157,7 @@ async def test_a_call_without_a_message_is_told_so(target: str, method: str) -> 
         assert "the call has no message" in (await call.details() or "")
 
 
-async def test_what_is_no_message_of_health_is_told_so(target: str) -> None:
+async def test_what_is_no_message_of_health_is_refused(target: str) -> None:
     async with grpc.aio.insecure_channel(target) as channel:
         ask: Any = channel.unary_unary("/grpc.health.v1.Health/Check")
         with pytest.raises(grpc.aio.AioRpcError) as refused:

@@ -83,7 +83,7 @@ def test_a_caller_with_none_is_refused_only_where_no_other_has_two(
     asyncio.run(run())
 
 
-async def test_the_stream_that_was_silent_for_longest_makes_room_and_is_told() -> None:
+async def test_the_stream_that_was_silent_for_longest_makes_room_and_gets_the_reason() -> None:
     async with streams(4) as open_now:
         loud = await open_now.open("a", says=0.001)
         silent = await open_now.open("a")

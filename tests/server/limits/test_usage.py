@@ -1,4 +1,4 @@
-"""Usage: limits are exact, whoever counts, whatever the clock does, and after any restart."""
+"""Usage: limits are exact in every process, for any clock, and after any restart."""
 
 import fcntl
 import multiprocessing
@@ -53,7 +53,7 @@ def test_a_rate_lets_through_its_rate_and_one_burst(
 
 
 @given(rate=st.floats(0.5, 100), amounts=st.lists(st.integers(1, 300), min_size=1, max_size=20))
-def test_who_waits_as_long_as_told_is_let_through(rate: float, amounts: list[int]) -> None:
+def test_a_caller_who_waits_for_retry_after_is_admitted(rate: float, amounts: list[int]) -> None:
     used, one, now = Usage(), key(tokens_per_s=rate), 0.0
     for amount in amounts:
         try:
@@ -221,7 +221,7 @@ def test_an_hour_that_is_set_back_gives_no_second_quota(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"\xff" * 64, b"\xff" * 128, b"\0" * 300])
-def test_a_damaged_file_is_told_and_counted_anew(
+def test_a_damaged_file_is_reported_and_counting_starts_again(
     damage: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "usage"

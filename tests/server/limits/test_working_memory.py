@@ -165,7 +165,7 @@ async def test_only_so_much_waits() -> None:
 
 
 async def test_requests_that_are_not_whole_leave_room_for_those_that_are() -> None:
-    """One caller's half requests held nearly all, and everybody else was told to retry."""
+    """One caller's half requests held nearly all, and all other callers had to retry."""
     working = WorkingMemory(400)
     with call(working, "one").arriving() as hold, call(working, "one").arriving() as again:
         hold(60)

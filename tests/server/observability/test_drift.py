@@ -25,7 +25,7 @@ def stream(rows: int, dim: int = 8, *, seed: int = 0, rank: int | None = None) -
 
 
 def fed(*parts: Rows, rows: int = 64) -> Drift:
-    """Give a drift that has taken all the rows, asked for figures after each part."""
+    """Give a drift that has taken all the rows, with figures computed after each part."""
     drift = Drift(rows)
     for part in parts:
         for row in part:

@@ -38,7 +38,7 @@ def of_call(records: list[dict[str, Any]], request_id: str) -> dict[str, Any]:
     return found
 
 
-def test_every_call_is_told_and_what_it_carried_is_not(bundle_path: Path, tmp_path: Path) -> None:
+def test_every_call_is_logged_and_its_content_is_not(bundle_path: Path, tmp_path: Path) -> None:
     arguments = [str(bundle_path), "--port=0", "--metrics-port=off", "--threads=1"]
     arguments += (f"--data-dir={tmp_path / 'data'}", "--log-format=json", "--log-level=debug")
     good = embedding_pb2.EmbedRequest(texts=item_pb2.Texts(values=[NEEDLE, "the cat"]))
@@ -71,10 +71,10 @@ def test_every_call_is_told_and_what_it_carried_is_not(bundle_path: Path, tmp_pa
         text = server.stderr.read() if server.stderr else ""
 
     records = lines(text)
-    told = of_call(records, "good")
-    assert (told["rpc"], told["outcome"], told["items"]) == (rpc[1:], "OK", 2)
-    assert told["tokens"] > 4
-    assert {"seconds", "queue_s", "tokenize_s", "infer_s"} <= told.keys()
+    line = of_call(records, "good")
+    assert (line["rpc"], line["outcome"], line["items"]) == (rpc[1:], "OK", 2)
+    assert line["tokens"] > 4
+    assert {"seconds", "queue_s", "tokenize_s", "infer_s"} <= line.keys()
     for name in (*bad_requests(), *bad_bodies()):
         assert of_call(records, name)["outcome"] in ("INVALID_ARGUMENT", "NOT_FOUND")
     for name, field in FIELDS.items():
@@ -172,7 +172,7 @@ def test_an_exceptions_words_are_in_no_log(formatter: logging.Formatter) -> None
     assert NEEDLE not in text.replace("raise KeyError(NEEDLE)", "")
 
 
-async def test_what_a_loop_cannot_give_to_anybody_is_told_without_words(
+async def test_an_error_that_no_task_receives_is_logged_without_its_message(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -185,9 +185,9 @@ async def test_what_a_loop_cannot_give_to_anybody_is_told_without_words(
     await asyncio.sleep(0)
     await asyncio.sleep(0)
 
-    (told,) = caplog.records
-    assert NEEDLE not in logs.Json().format(told)
-    assert json.loads(logs.Json().format(told))["exception"].startswith("RuntimeError")
+    (line,) = caplog.records
+    assert NEEDLE not in logs.Json().format(line)
+    assert json.loads(logs.Json().format(line))["exception"].startswith("RuntimeError")
 
 
 @pytest.fixture
@@ -205,11 +205,11 @@ def ended(caplog: pytest.LogCaptureFixture) -> Any:
     return end
 
 
-def test_a_call_is_told_with_its_cost(ended: Any) -> None:
-    told = json.loads(logs.Json().format(ended("INTERNAL")))
+def test_a_call_is_logged_with_its_cost(ended: Any) -> None:
+    line = json.loads(logs.Json().format(ended("INTERNAL")))
 
-    assert told.pop("time").endswith("+00:00")
-    assert told == {
+    assert line.pop("time").endswith("+00:00")
+    assert line == {
         "level": "info",
         "logger": "attar.server.calls",
         "message": "call",
@@ -226,7 +226,9 @@ def test_a_call_is_told_with_its_cost(ended: Any) -> None:
     }
 
 
-def test_calls_refused_for_want_of_room_are_told_together(caplog: pytest.LogCaptureFixture) -> None:
+def test_calls_refused_for_lack_of_room_are_logged_together(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.INFO, "attar.server")
 
     async def crowd() -> None:
@@ -242,8 +244,8 @@ def test_calls_refused_for_want_of_room_are_told_together(caplog: pytest.LogCapt
                 raise Overloaded("no room; retry later")
 
     asyncio.run(crowd())
-    (told,) = caplog.records
-    assert told.getMessage() == "calls refused since the last line like this: 1 OVERLOADED"
+    (line,) = caplog.records
+    assert line.getMessage() == "calls refused since the last line like this: 1 OVERLOADED"
 
 
 def test_people_read_the_same_of_a_call(ended: Any) -> None:

@@ -76,7 +76,7 @@ class Some:
     waiting: tuple[int, int] = (3, 40)
 
 
-def test_what_waits_now_is_read_when_it_is_asked_for() -> None:
+def test_what_waits_now_is_read_at_each_scrape() -> None:
     metrics, models = Metrics(), [Some(), Some(version="2", ready=False, waiting=(0, 0))]
     metrics.watch(models)
 

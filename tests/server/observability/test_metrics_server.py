@@ -121,8 +121,8 @@ async def test_who_is_not_ready_says_why() -> None:
     probed = MetricsServer("127.0.0.1", 0, registry=CollectorRegistry(), site=Site())
     await probed.start(lambda: "not ready: tiny; retry later")
     try:
-        told = await asyncio.to_thread(get, probed.port, "/readyz")
-        assert told == (503, "not ready: tiny; retry later\n")
+        readiness = await asyncio.to_thread(get, probed.port, "/readyz")
+        assert readiness == (503, "not ready: tiny; retry later\n")
     finally:
         probed.close()
 

@@ -80,7 +80,7 @@ def test_every_worker_answers_on_the_one_port(workers: tuple[int, int]) -> None:
     pytest.fail("of 200 connections one worker got none")
 
 
-def test_what_is_kept_is_the_same_whichever_worker_is_asked(workers: tuple[int, int]) -> None:
+def test_stored_data_is_the_same_through_every_worker(workers: tuple[int, int]) -> None:
     port, _ = workers
     with stranger(port) as client:
         client.create_collection("docs", model="tiny")
@@ -96,7 +96,7 @@ def test_what_is_kept_is_the_same_whichever_worker_is_asked(workers: tuple[int, 
             assert "request" in " ".join(refusal.value.__notes__)
 
 
-def test_who_calls_is_the_same_whichever_worker_is_asked(workers: tuple[int, int]) -> None:
+def test_a_callers_identity_is_the_same_in_every_worker(workers: tuple[int, int]) -> None:
     """Without keys snapshots are for this machine's callers, and no header makes one of another."""
     codes: dict[str, set[str]] = {"plain": set(), "by a proxy": set(), "both": set()}
     sent = {
@@ -201,7 +201,7 @@ def test_each_worker_has_its_part_of_the_cores_and_its_own_ports() -> None:
 
 
 def workers_of(server: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Give the processes beside the first one that live, without the store's."""
+    """Give the live processes except the first one and the store's."""
     found = []
     for one in psutil.Process(server.pid).children():
         with suppress(psutil.NoSuchProcess):  # a zombie, too, is none

@@ -239,7 +239,7 @@ def test_a_body_is_refused_by_type_encoding_and_size(web: httpx.Client) -> None:
     assert code(good, kind) == 200
 
 
-def test_paths_and_methods_that_are_not_there_are_told_in_each_apis_words(
+def test_unknown_paths_and_methods_are_errors_in_each_apis_form(
     web: httpx.Client,
 ) -> None:
     missing, wrong, v2 = web.get("/v1/none"), web.get("/v1/embeddings"), web.get("/v2/none")
@@ -278,8 +278,8 @@ def test_probes_say_what_is_so(web: httpx.Client) -> None:
 
 def test_kserve_describes_server_and_models(web: httpx.Client) -> None:
     assert web.get("/v2").json()["name"] == "attar"
-    told = web.get("/v2/models/tiny-image/versions/1").json()
-    assert told["inputs"] == [{"name": "image", "datatype": "FP32", "shape": [-1, 1, 8, 8]}]
+    document = web.get("/v2/models/tiny-image/versions/1").json()
+    assert document["inputs"] == [{"name": "image", "datatype": "FP32", "shape": [-1, 1, 8, 8]}]
     assert web.get("/v2/models/tiny/config").json()["max_batch_size"] == MAX_ITEMS
     assert web.get("/v2/models/tiny/versions/9").status_code == 404
     index = web.post("/v2/repository/index", json={"ready": True}).json()
@@ -349,12 +349,12 @@ def test_kserve_takes_and_gives_bytes_behind_the_json(web: httpx.Client, bundle:
     answer = web.post("/v2/models/tiny/infer", content=body, headers=headers)
 
     length = int(answer.headers["inference-header-content-length"])
-    told = json.loads(answer.content[:length])
+    document = json.loads(answer.content[:length])
     found = np.frombuffer(answer.content[length:], "<f4").reshape(2, 16)
     expected = attar.load(bundle, threads=1).embed(["cat", "sun"]).vectors
     np.testing.assert_allclose(found, expected, atol=1e-6)
-    assert told["outputs"][0]["parameters"] == {"binary_data_size": 128}
-    assert told["outputs"][1]["data"] == [0, 0]
+    assert document["outputs"][0]["parameters"] == {"binary_data_size": 128}
+    assert document["outputs"][1]["data"] == [0, 0]
 
 
 CAT = {"name": "text", "shape": [1], "datatype": "BYTES"}
@@ -554,7 +554,7 @@ def test_a_head_without_end_is_cut_off_by_its_size(raw: Raw) -> None:
     assert b"200" not in raw.read()
 
 
-def test_connections_beyond_the_limit_are_told_and_closed(url: str) -> None:
+def test_connections_beyond_the_limit_get_503_and_are_closed(url: str) -> None:
     host, port = url.removeprefix("http://").split(":")
     held = [socket.create_connection((host, int(port)), timeout=20) for _ in range(12)]
     time.sleep(0.2)
@@ -573,7 +573,7 @@ def test_connections_beyond_the_limit_are_told_and_closed(url: str) -> None:
     assert httpx.get(f"{url}/livez").status_code == 200
 
 
-async def test_a_taken_port_is_told(bundle: Path, tmp_path: Path) -> None:
+async def test_a_taken_port_is_reported(bundle: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(InvalidInput, match=f"cannot listen on 127.0.0.1:{port} for HTTP"):
@@ -581,13 +581,13 @@ async def test_a_taken_port_is_told(bundle: Path, tmp_path: Path) -> None:
                 pass
 
 
-def test_a_free_port_is_told_by_the_log(
+def test_the_log_names_a_free_port(
     bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "attar.server")
     with serving(settings(bundle, data_dir=tmp_path, http_port=0, metrics_port=0)):
-        told = "\n".join(caplog.messages)
+        document = "\n".join(caplog.messages)
         for name, path in (("HTTP", "livez"), ("metrics", "metrics")):
-            found = re.search(rf"^{name} on (127\.0\.0\.1:\d+)$", told, re.MULTILINE)
-            assert found is not None, told
+            found = re.search(rf"^{name} on (127\.0\.0\.1:\d+)$", document, re.MULTILINE)
+            assert found is not None, document
             assert httpx.get(f"http://{found[1]}/{path}").status_code == 200

@@ -61,7 +61,7 @@ def test_keys_open_routes_by_their_scopes_and_probes_need_none(
     assert int(limited.value.response.headers["retry-after"]) >= 1
 
 
-def test_tls_covers_http_and_a_client_certificate_can_be_asked_for(
+def test_tls_covers_http_and_a_client_certificate_can_be_required(
     bundle_path: Path, tmp_path: Path
 ) -> None:
     authority = trustme.CA()
@@ -110,7 +110,7 @@ def test_sigterm_answers_what_was_accepted_and_sends_the_rest_elsewhere(
     assert answer.startswith(b"HTTP/1.1 200 OK")
 
 
-def test_whoever_leaves_is_counted_as_cancelled(bundle_path: Path, tmp_path: Path) -> None:
+def test_a_caller_who_leaves_is_counted_as_cancelled(bundle_path: Path, tmp_path: Path) -> None:
     chosen = keyed(bundle_path, tmp_path, keys_file=None, metrics_port=free_port())
     series = 'attar_requests_total{outcome="CANCELLED",rpc="POST /v1/embeddings"}'
     with serving(chosen):

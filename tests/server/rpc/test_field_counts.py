@@ -106,7 +106,7 @@ def test_what_protobuf_reads_is_counted(raw: bytes) -> None:
     "raw",
     [b"\x0a", b"\x0a\x05abc", b"\x0b", b"\x00\x01", b"\x80" * 11, b"\x09\x01", _VarintBytes(2**35)],
 )
-def test_what_is_no_message_is_told(raw: bytes) -> None:
+def test_what_is_no_message_is_refused(raw: bytes) -> None:
     with pytest.raises(field_counts.Malformed):
         field_counts.count(embedding_pb2.EmbedRequest, raw, limit=9, max_payload_values=MANY)
 

@@ -52,7 +52,7 @@ async def test_the_whole_each_service_and_each_model_have_a_state(
     assert seen == [STATES.SERVING, STATES.SERVICE_UNKNOWN, STATES.SERVING]
 
 
-async def test_whoever_watches_is_told_of_the_end_though_another_has_left(
+async def test_a_watcher_gets_the_end_after_another_has_left(
     bundle_path: Path, tmp_path: Path
 ) -> None:
     port = free_port()

@@ -1,4 +1,4 @@
-"""Who takes answers slowly but takes them is served; who does not is told, or ended."""
+"""A caller who reads responses slowly is served; one who reads none is refused, or ended."""
 
 import asyncio
 import time
@@ -110,7 +110,7 @@ async def test_answers_are_refused_to_whom_takes_none(
     assert refused == 2
 
 
-async def test_a_stream_that_says_nothing_is_told_so(port: int) -> None:
+async def test_a_silent_stream_ends_with_the_reason(port: int) -> None:
     async def nothing() -> AsyncIterator[embedding_pb2.EmbedRequest]:
         yield request(["a"])
         await asyncio.sleep(60)
@@ -119,12 +119,12 @@ async def test_a_stream_that_says_nothing_is_told_so(port: int) -> None:
         stub: Any = embedding_pb2_grpc.EmbeddingStub(channel)
         stream = stub.EmbedStream(nothing())
         first = await stream.read()
-        with pytest.raises(grpc.aio.AioRpcError) as told:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
             await stream.read()
 
     assert len(first.items) == 1
-    assert told.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert "stream_idle_timeout_s, 1.5 s" in str(told.value.details())
+    assert refused.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert "stream_idle_timeout_s, 1.5 s" in str(refused.value.details())
 
 
 async def test_a_stream_whose_request_is_worked_on_is_not_idle(tmp_path: Path) -> None:

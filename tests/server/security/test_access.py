@@ -93,7 +93,7 @@ def test_reflection_can_be_turned_off(bundle_path: Path, tmp_path: Path) -> None
     assert error.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_a_key_that_has_used_its_rate_is_told_when_to_come_back(target: str) -> None:
+def test_a_key_that_has_used_its_rate_gets_retry_after(target: str) -> None:
     with Client(target, key=SLOW) as client:
         client.info(deadline_s=5)
         with pytest.raises(RateLimited, match=r"slow may send 0.01 requests a second; retry in"):
@@ -141,7 +141,7 @@ def test_a_keys_file_that_goes_bad_leaves_the_keys_as_they_were(
     assert READER not in caplog.text
 
 
-def test_guesses_are_told_and_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_guessed_keys_are_logged_and_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
     now = [0.0]
     access = Access(parse_keys(f"a:infer:{READER}"), now=lambda: now[0])
     for _ in range(100):

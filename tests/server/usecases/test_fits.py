@@ -164,10 +164,10 @@ def test_heads_of_both_kinds_have_so_many_bytes_together_and_no_more(
     at = settings(bundle_path, data_dir=data, max_heads_bytes=both)
     with serving(at) as target, Client(target) as client:
         fit(client)
-        told = f"more would have .* have {both} of max_heads_bytes, {both}; "
-        with pytest.raises(LimitReached, match=f"detector {told}"):
+        limit = f"more would have .* have {both} of max_heads_bytes, {both}; "
+        with pytest.raises(LimitReached, match=f"detector {limit}"):
             client.fit_anomaly("more", items=[f"cat {i}" for i in range(40)])
-        with pytest.raises(LimitReached, match=f"classifier {told}"):
+        with pytest.raises(LimitReached, match=f"classifier {limit}"):
             client.fit_classifier("more", ["cat", "sun"], ["animal", "sky"])
         assert client.info().limits["max_heads_bytes"] == both
 
@@ -266,6 +266,6 @@ async def test_tokens_of_an_item_that_is_refused_are_counted(models: Models) -> 
         one.error
         for one in (await embed(models, items=["the cat " * 300], truncation="error")).items
     )
-    told = int(re.findall(r"has (?:more than )?(\d+) tokens", str(refused))[0])
-    assert told > 100
-    assert counted == [4 + told] * 2
+    count = int(re.findall(r"has (?:more than )?(\d+) tokens", str(refused))[0])
+    assert count > 100
+    assert counted == [4 + count] * 2

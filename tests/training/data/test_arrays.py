@@ -36,7 +36,7 @@ def test_axes_and_dtype_say_what_items_are() -> None:
     assert table[ROWS].dtype == torch.float32
 
 
-def test_the_form_can_be_told() -> None:
+def test_the_form_can_be_chosen() -> None:
     assert array_rows("it", whole(2, 5), form="series")[ROWS].shape == (2, 1, 5)
     assert array_rows("it", whole(2, 5, 5) / 50, form="image")[ROWS].shape == (2, 1, 5, 5)
     with pytest.raises(ShapeError, match=r"it cannot be read as image items; got \(2, 5\)"):

@@ -43,7 +43,7 @@ def test_any_rows_in_any_order_come_from_their_groups(tmp_path: Path) -> None:
     assert part.labels.tolist() == [*("ab" * 5), *("c" * 10)]
 
 
-def test_only_the_groups_that_are_asked_for_are_read(tmp_path: Path) -> None:
+def test_only_the_requested_groups_are_read(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", group=5, x=np.random.default_rng(0).random(15))
     with parquet.ParquetFile(path) as file:
         chunk = file.metadata.row_group(1).column(0)

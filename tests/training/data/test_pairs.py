@@ -76,7 +76,7 @@ def test_the_task_asks_for_held_out_summaries_among_all_bodies() -> None:
     assert task.documents == ("body of c", "body of a", "body of b")
 
 
-def test_whoever_embeds_is_asked_in_roles_and_scored() -> None:
+def test_an_embedder_is_called_with_roles_and_scored() -> None:
     parts = Split(train=(pair("a"), pair("b")), held_out=(pair("c"), pair("d")))
     task = SummaryRetrieval.of(parts)
 

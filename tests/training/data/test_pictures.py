@@ -96,7 +96,7 @@ def test_images_back_to_back_are_the_images() -> None:
         packed_images("it", content.astype(int), offset, side=None)
 
 
-def test_only_the_images_that_are_asked_for_are_read(tmp_path: Path) -> None:
+def test_only_the_requested_images_are_read(tmp_path: Path) -> None:
     for row in range(3):
         save(tmp_path / f"{row}.png", noise(4, 4, row))
     images = image_folder(tmp_path).items

@@ -56,7 +56,7 @@ def test_case_and_accents_make_no_difference_to_a_trained_tokenizer() -> None:
 
 
 @pytest.mark.parametrize("vocabulary", [64, 80, 200])
-def test_a_trained_vocabulary_is_no_larger_than_asked_for(vocabulary: int) -> None:
+def test_a_trained_vocabulary_is_no_larger_than_requested(vocabulary: int) -> None:
     foreign = ["".join(chr(0x4E00 + i) for i in range(400)), *random_texts(50)]
     tokenizer = Tokenizer.from_str(train_tokenizer(foreign, vocabulary=vocabulary).decode())
     assert tokenizer.get_vocab_size() <= vocabulary

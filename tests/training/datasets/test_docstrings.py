@@ -14,7 +14,7 @@ from attar.training.data.pairs import Pair
 from attar.training.datasets import docstrings
 
 SUMMARY = "Say what it does in one line."
-BODY = "The rest of what there is to know, at some length, so that it can be told from others."
+BODY = "The rest of what there is to know, at some length, so that it differs from others."
 
 
 @pytest.fixture(scope="module")
@@ -184,5 +184,5 @@ def test_lines_of_code_are_decided_by_the_seed() -> None:
 
 def test_more_lines_than_there_are_is_refused(package: Package) -> None:
     name = package(module="number = 1 + 2 + 3\n")
-    with pytest.raises(InvalidInput, match="2 lines of code were asked for and 1 found"):
+    with pytest.raises(InvalidInput, match="2 lines of code were requested and 1 found"):
         docstrings.code_lines(2, packages=(name,))

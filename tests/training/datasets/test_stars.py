@@ -122,8 +122,8 @@ def test_hydrogen_darkens_hot_stars_and_shines_in_dwarf_novae(
     stars = draw_stars(({**KINDS, **NOVEL}[name],), each=200, draw=draw)
     flux = spectra(stars, 2575, draw)[:, 0].mean(0)
     wave = torch.linspace(*WAVELENGTHS, 2575)
-    beside = flux[((wave - line).abs() > 40) & ((wave - line).abs() < 60)].mean()
-    assert bool(flux[(wave - line).abs() < 5].mean() > beside) is shines
+    nearby = flux[((wave - line).abs() > 40) & ((wave - line).abs() < 60)].mean()
+    assert bool(flux[(wave - line).abs() < 5].mean() > nearby) is shines
 
 
 def test_real_rows_come_with_curves_of_their_own_period(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Scattering is what its formula says, bears shifts and bends, and amplifies nothing."""
+"""Scattering follows its formula, is stable under deformations, and amplifies nothing."""
 
 import math
 

@@ -61,7 +61,7 @@ def test_prompts_and_widths_are_those_of_sentence_transformers(tmp_path: Path) -
         ({}, "", ""),
         ({"query": "q: ", "passage": "p: "}, "q: ", "p: "),
         ({"query": "q: ", "document": "d: ", "passage": "p: "}, "q: ", "d: "),
-        # sentence-transformers saves empty ones beside those that were given
+        # sentence-transformers saves empty ones next to the given ones
         ({"query": "", "document": "", "passage": "p: "}, "", "p: "),
         ({"query": None, "corpus": "c: "}, "", "c: "),
         ({"clustering": "topic: "}, "", ""),

@@ -73,10 +73,10 @@ def test_our_vit_is_read_by_transformers_with_nothing_missing(tmp_path: Path) ->
     encoder, images = vit(), torch.randn(3, 3, 8, 8)
     vit_names.write(encoder, tmp_path)
     with libraries() as (transformers, _):
-        theirs, told = transformers.ViTModel.from_pretrained(
+        theirs, report = transformers.ViTModel.from_pretrained(
             tmp_path, add_pooling_layer=False, output_loading_info=True
         )
-    assert not any(told.values())
+    assert not any(report.values())
     torch.testing.assert_close(theirs(pixel_values=images).last_hidden_state[:, 0], encoder(images))
     torch.testing.assert_close(vit_names.read(tmp_path, normalized=False)(images), encoder(images))
 
@@ -154,11 +154,11 @@ def test_our_bert_is_read_by_transformers_with_its_states(tmp_path: Path, rank: 
     model, (ids, mask) = text(tiny_shape(rank=rank)), pad(random_rows(4))
     bert.write(model, tmp_path)
     with libraries() as (transformers, _):
-        theirs, told = transformers.BertModel.from_pretrained(
+        theirs, report = transformers.BertModel.from_pretrained(
             tmp_path, add_pooling_layer=False, output_loading_info=True
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    assert not any(told.values())
+    assert not any(report.values())
     states = theirs(input_ids=ids, attention_mask=mask).last_hidden_state
     ours = model.encoder.transformer(model.encoder.tokens(ids), mask.bool())
     real = mask.bool()

@@ -105,7 +105,7 @@ def test_a_view_changes_what_is_learnt_and_the_seed_decides_it() -> None:
     assert not torch.equal(weight(seed=1), weight())
 
 
-def test_digits_are_told_apart_after_five_labels_a_class() -> None:
+def test_digits_are_classified_after_five_labels_a_class() -> None:
     data = digits()
     assert data.train_labels is not None
     body = nn.Sequential(nn.Flatten(), encoder_of_digits())

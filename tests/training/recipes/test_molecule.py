@@ -128,7 +128,7 @@ def test_a_table_of_molecules_is_read_by_its_parts(tmp_path: Path) -> None:
         ("smiles,logS,scaffold_split\nCC,1,train\n", "must say train of some rows and test"),
     ],
 )
-def test_a_table_without_what_is_asked_for_is_refused(
+def test_a_table_without_the_requested_column_is_refused(
     content: str, message: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "esol.csv"

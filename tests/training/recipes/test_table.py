@@ -101,7 +101,7 @@ def test_what_is_not_in_the_context_is_not_seen() -> None:
     assert not torch.equal(method.goals(rows), method.goals(hidden))
 
 
-def test_a_predictor_knows_which_places_are_asked_for_whatever_their_order() -> None:
+def test_a_predictor_knows_which_positions_are_requested_in_any_order() -> None:
     torch.manual_seed(0)
     predictor = TransformerPredictor(8, 6, BLOCKS).eval()
     states, context = torch.randn(2, 3, 8), torch.tensor([[0, 1, 2], [3, 4, 5]])

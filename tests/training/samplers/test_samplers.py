@@ -107,12 +107,12 @@ def test_every_item_of_a_large_cluster_has_its_turn() -> None:
 
 
 def test_clusters_keep_false_negatives_out_of_a_batch() -> None:
-    """Pairs of one of ten classes, when the clusters are its classes parted in four each."""
+    """Pairs of one of ten classes, when each class is split into four clusters."""
     classes = np.repeat(np.arange(10), 40)
-    parted = classes * 4 + np.tile(np.arange(4), 100)
+    clusters = classes * 4 + np.tile(np.arange(4), 100)
     pairs = []
     for sampler in (
-        DisjointClusters(clusters=parted, batch_size=20, seed=0),
+        DisjointClusters(clusters=clusters, batch_size=20, seed=0),
         Sampler(items=400, batch_size=20, seed=0),
     ):
         batches = [classes[sampler(step)] for step in range(40)]

@@ -55,7 +55,7 @@ def test_without_deviation_the_images_are_unchanged() -> None:
     assert not view.params
 
 
-def test_deviations_are_those_asked_for() -> None:
+def test_deviations_are_the_requested_ones() -> None:
     view = random_fields(
         images(),
         seeded(0),

@@ -78,7 +78,7 @@ def test_changes_are_what_their_names_say() -> None:
         torch.testing.assert_close(view(images(), seeded(0)).data, expected, atol=1e-3, rtol=0)
 
 
-def test_colours_stay_within_what_was_asked_for() -> None:
+def test_colours_stay_within_the_requested_range() -> None:
     view = natural(12, jitter=0.5, colour=(0.4, 0.3, 0.2, 0.1))(images(300), seeded(0))
     colour, jittered = view.params["colour"], view.params["jittered"]
     apart = (colour - torch.tensor([1.0, 1.0, 1.0, 0.0])).abs()
@@ -94,7 +94,7 @@ def test_brightness_is_the_factor_that_it_says() -> None:
     torch.testing.assert_close(view.data, expected, atol=1e-5, rtol=0)
 
 
-def test_natural_views_stay_images_of_the_side_asked_for() -> None:
+def test_natural_views_are_images_of_the_requested_side() -> None:
     data = natural(20, solarise=0.3)(images(32, 48), seeded(0)).data
     assert data.shape == (32, 3, 20, 20)
     assert -1e-5 <= float(data.min()) <= float(data.max()) <= 1 + 1e-5

@@ -150,7 +150,7 @@ def test_a_corrupted_image_is_its_own_but_where_it_says() -> None:
         assert torch.equal(cells.amax((2, 4)), cells.amin((2, 4)))
 
 
-def test_as_much_is_corrupted_as_asked_for() -> None:
+def test_the_requested_share_is_corrupted() -> None:
     params = corrupt(images(400, 16), seeded(0), cell=2, longest=0.25).params
     foreign, hidden = (params[name].float().mean((1, 2)) for name in ("foreign", "hidden"))
     assert foreign.max() < 0.3 + 4 / 64
@@ -167,7 +167,7 @@ def test_noise_in_an_image_has_its_mean_and_deviation() -> None:
     assert view.data.std((1, 2, 3)).tolist() == pytest.approx([0.1] * 2, abs=0.005)
 
 
-def test_nothing_asked_for_is_nothing_corrupted() -> None:
+def test_a_share_of_zero_corrupts_nothing() -> None:
     assert torch.equal(corrupt(images(), seeded(0), cell=4, drop=0, replace=0).data, images())
 
 

@@ -132,7 +132,7 @@ def test_masking_hides_its_share_between_the_ends_and_says_what_was_there(
         assert abs(int(row.sum()) - max(rate * inner, min(inner, 1))) <= 0.5 + 1e-4
 
 
-def test_hidden_tokens_meet_their_three_fates_as_often_as_asked_for() -> None:
+def test_hidden_tokens_are_masked_replaced_or_left_at_the_set_rates() -> None:
     before = tokens([200] * 500, width=200)
     view = mask_tokens(before, seeded(0), blank=BLANK, vocabulary=10**6)
     hidden = view.params["hidden"]

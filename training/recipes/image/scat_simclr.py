@@ -1,4 +1,4 @@
-"""ScatSimCLR: fixed wavelets, a small adapter, contrast, and a rotation to be told.
+"""ScatSimCLR: fixed wavelets, a small adapter, contrast, and a rotation to predict.
 
 Kinakh et al. 2021, arXiv:2108.13939.
 """
