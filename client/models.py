@@ -1,8 +1,10 @@
 """Calls of the services Info and Models."""
 
+from typing import cast
+
 from attar import wire
 from attar.v1 import info_pb2, models_pb2
-from attar.values import Indexed, Model, ServerInfo
+from attar.values import Indexed, Model, ModelState, ServerInfo
 
 from .call import DEADLINE_S, Call, decode_nothing, make_call
 
@@ -29,7 +31,7 @@ def models(*, deadline_s: float = DEADLINE_S) -> Call[tuple[Indexed, ...]]:
             Indexed(
                 model.name,
                 model.version,
-                models_pb2.State.Name(model.state).removeprefix("STATE_"),
+                cast("ModelState", models_pb2.State.Name(model.state).removeprefix("STATE_")),
                 model.reason,
             )
             for model in response.models

@@ -17,6 +17,7 @@ R_co = TypeVar("R_co", covariant=True)
 PointId: TypeAlias = int | str
 """A whole number from 0 to 2^64 - 1, or a UUID."""
 Quantization: TypeAlias = Literal["none", "int8", "binary"]
+ModelState: TypeAlias = Literal["READY", "LOADING", "UNAVAILABLE"]
 
 DEFAULT_LIMIT: Final = 10
 """Hits of a query, where a search names no limit."""
@@ -53,14 +54,14 @@ class ServerInfo:
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """A version of a model and its state: READY, LOADING or UNAVAILABLE, and why.
+    """A version of a model, its state, and why it is in it.
 
     A READY one may have a reason too: why newer content at its place does not serve.
     """
 
     name: str
     version: str
-    state: str
+    state: ModelState
     reason: str
 
 

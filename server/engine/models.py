@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal, Never, TypeAlias
+from typing import Final, Never
 
 from attar.bundle import Bundle
 from attar.errors import (
@@ -23,6 +23,7 @@ from attar.errors import (
     NotSupported,
     Unavailable,
 )
+from attar.values import Indexed, ModelState
 
 from .bundle_repository import (
     BundleLocation,
@@ -36,9 +37,7 @@ from .bundle_repository import (
 from .model import Model, ModelObserver, Row
 from .run_thread import Lost, RunThread
 
-__all__ = ["Listed", "Model", "ModelObserver", "Models", "Row", "State"]
-
-State: TypeAlias = Literal["READY", "LOADING", "UNAVAILABLE"]
+__all__ = ["Model", "ModelObserver", "Models", "Row"]
 
 _LOG = logging.getLogger(__name__)
 _ABSENT_LOOKS: Final = 2  # between `rm -r` and `cp -r` a bundle is not there, and is not gone
@@ -46,19 +45,6 @@ _AT_ONCE: Final = 2  # places that load: each may take the memory of a trial
 _START_S: Final = 20.0  # after which the start does not wait for the folder's bundles
 _TRIES: Final = 3  # of what was no fault of the bundle, such as a process that was killed
 _ENDS: Final = (KeyboardInterrupt, SystemExit, asyncio.CancelledError)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
-    """One line of the index: a version of a model, and what is wrong with it if anything is.
-
-    A READY one may have a reason too: why newer content at its place is not served in its stead.
-    """
-
-    name: str
-    version: str
-    state: State
-    reason: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -81,21 +67,21 @@ class _Slot:
         return self.task is not None and not self.task.done()
 
     @property
-    def listed(self) -> list[Listed]:
+    def listed(self) -> list[Indexed]:
         """Its lines of the index."""
         lines = []
         failure = self.reason
         if (model := self.model) is not None:
             same = (self.location.name, self.location.version) == (model.name, model.version)
             why, failure = (failure, "") if same else ("", failure)
-            state: State = "READY"
+            state: ModelState = "READY"
             if not model.ready:
                 state, why = "UNAVAILABLE", why or "its last forward pass gave no answer"
-            lines.append(Listed(name=model.name, version=model.version, state=state, reason=why))
+            lines.append(Indexed(name=model.name, version=model.version, state=state, reason=why))
         if failure or self.loading or not lines:
             state = "LOADING" if self.loading else "UNAVAILABLE"
             name, version = self.location.name, self.location.version
-            lines.append(Listed(name=name, version=version, state=state, reason=failure))
+            lines.append(Indexed(name=name, version=version, state=state, reason=failure))
         return lines
 
 
@@ -162,7 +148,7 @@ class Models:
             return f"not ready: {', '.join(late) or 'no model is'}; retry later"
         return ""
 
-    def index(self) -> list[Listed]:
+    def index(self) -> list[Indexed]:
         """List every version that is known, served or not."""
         return [line for slot in self._slots.values() for line in slot.listed]
 

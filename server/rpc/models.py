@@ -3,13 +3,14 @@
 from typing import Final
 
 from attar.v1 import models_pb2, models_pb2_grpc
+from attar.values import ModelState
 
-from ..engine.models import Models, State
+from ..engine.models import Models
 from ..errors import public
 from ..usecases.embedding_space import Orphans
 from .interceptor import Context
 
-_STATES: Final[dict[State, models_pb2.State.ValueType]] = {
+_STATES: Final[dict[ModelState, models_pb2.State.ValueType]] = {
     "READY": models_pb2.STATE_READY,
     "LOADING": models_pb2.STATE_LOADING,
     "UNAVAILABLE": models_pb2.STATE_UNAVAILABLE,

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Never, TypeAlias
 
 from attar.errors import AttarError, NotFound, SpaceMismatch
+from attar.values import Classifier, Detector, Indexed
 
-from ..engine.models import Listed, Model, Models
+from ..engine.models import Model, Models
 
 if TYPE_CHECKING:
-    from attar.values import Classifier, Detector
-
     from ..collections.store import Description
     from .anomaly import Anomaly
     from .classification import Classification
@@ -105,7 +104,7 @@ class Orphans:
                 orphans[member] = error
         return orphans
 
-    async def listed(self) -> list[Listed]:
+    async def listed(self) -> list[Indexed]:
         """One line of the index for each model and space that is missed."""
         missed: dict[tuple[str, str], list[SpaceMember]] = {}
         for orphan in await self.find():
@@ -115,7 +114,7 @@ class Orphans:
             more = f" and {len(several) - _NAMED} more" if len(several) > _NAMED else ""
             names = ", ".join(map(str, several[:_NAMED]))
             reason = f"not served in the space {fingerprint}, needed by {names}{more}"
-            lines.append(Listed(name=model, version="", state="UNAVAILABLE", reason=reason))
+            lines.append(Indexed(name=model, version="", state="UNAVAILABLE", reason=reason))
         return lines
 
     async def look(self) -> None:
