@@ -1,4 +1,4 @@
-"""Write the measured claims into the pages, each from a file of results that is kept."""
+"""Write the measured claims into the pages, each from its file in benchmarks/results."""
 
 import argparse
 import json
@@ -35,7 +35,7 @@ Report = Mapping[str, Any]
 
 
 def demo(report: Report) -> str:
-    """Say what the demo makes and how good it is."""
+    """Describe the demo's student and its quality."""
     teacher, student = report["teacher"], report[report["student"]]
     int8, machine = report["variants"]["int8"], report["machine"]
     return fill(
@@ -58,13 +58,13 @@ def demo_encoders(report: Report) -> str:
         ("encoder", "parameters", "recall@1", "recall@10", "RankMe"),
         [
             (
-                words,
+                label,
                 f"{report[name]['parameters'] / 1e6:.1f} M",
                 f"{report[name]['recall_at_1']:.3f}",
                 f"{report[name]['recall_at_10']:.3f}",
                 f"{report[name]['rankme']:.1f}",
             )
-            for name, words in ENCODERS.items()
+            for name, label in ENCODERS.items()
         ],
     )
 
@@ -88,7 +88,7 @@ def demo_variants(report: Report) -> str:
 
 
 def demo_tasks(report: Report) -> str:
-    """Say how well the demo's server does its tasks."""
+    """Give the quality of the demo's server on its tasks."""
     anomaly, classes = report["anomaly"], report["classify"]
     return fill(
         "In the demo, scoring held-out docstrings against lines of source code has an AUROC of "
@@ -100,7 +100,7 @@ def demo_tasks(report: Report) -> str:
 
 
 def distillation_curve(report: Report) -> str:
-    """Show what the demo's student reaches in how many minutes."""
+    """Show the quality of the demo's student after so many minutes of training."""
     teacher = report["teacher"]["recall_at_10"]
     curve = sorted(report["curve"], key=lambda point: point["steps"])
     return table(
@@ -119,7 +119,7 @@ def distillation_curve(report: Report) -> str:
 
 
 def triton(report: Report) -> str:
-    """Say how far a real tritonserver's numbers are from attar's."""
+    """Give the difference between a real tritonserver's embeddings and attar's."""
     layouts = report["layouts"].values()
     sizes = sorted({batch["texts"] for layout in layouts for batch in layout["batches"]})
     shared = max(layouts, key=lambda layout: layout["concurrent"]["executions"])["concurrent"]
@@ -131,14 +131,14 @@ def triton(report: Report) -> str:
         f"Triton {report['versions']['triton']} on {report['machine']['cores']} cores "
         f"({report['machine']['cpu']}): over batches of {sizes[0]} to {sizes[-1]} texts of "
         f"{shortest} to {longest} tokens, and texts sent one by one from {shared['callers']} "
-        f"callers at once, every number of an embedding is within **{worst}e{power}** of "
+        f"callers in parallel, every number of an embedding is within **{worst}e{power}** of "
         f"`attar.load`'s (limit: {report['tolerance']:.0e}). "
         f"{shared['requests']} of these ragged requests shared {shared['executions']} executions."
     )
 
 
 def attention(report: Report) -> str:
-    """Show what a series of tokens takes by each attention, and what that gains."""
+    """Show the milliseconds of each attention by length, and how much faster binarized ones are."""
     suffix = {"native": "_native"}
     rows = [(row["variant"] + suffix.get(row.get("operators"), ""), row) for row in report["rows"]]
     names = list(dict.fromkeys(name for name, _ in rows))
@@ -159,7 +159,7 @@ def attention(report: Report) -> str:
 
 
 def binarized_quality(report: Report) -> str:
-    """Show what binarized attention keeps of softmax's accuracy at length, in points of 100."""
+    """Show the accuracy that binarized attention loses against softmax, in percentage points."""
 
     def points(lost: Mapping[str, float]) -> str:
         return f"{lost['mean'] * 100:+.1f} ({lost['low'] * 100:+.1f} to {lost['high'] * 100:+.1f})"
@@ -194,7 +194,7 @@ def binarized_quality(report: Report) -> str:
 
 
 def native(report: Report) -> str:
-    """Say what the native operator gains over the standard ones, for attention by itself."""
+    """Give the speed-up of the native operator over standard ones, for attention alone."""
     took = {(row["operators"], row["length"]): row["p50_ms"] for row in report["alone"]}
     lengths = sorted({length for _, length in took if length >= LONG})
     gains = [took["standard", length] / took["native", length] for length in lengths]
@@ -206,7 +206,7 @@ def native(report: Report) -> str:
 
 
 def minilm(report: Report) -> str:
-    """Show one model by several engines; what could not run is left out."""
+    """Show one model in several engines; an engine that could not run has no row."""
     return table(
         ("all-MiniLM-L6-v2 by", "precision", "threads", "texts/s", "STS-B", "cosine, worst"),
         [
@@ -261,7 +261,7 @@ def overhead(report: Report) -> str:
 
 
 def rivals(report: Report) -> str:
-    """Show each server at every number of clients, and at 70 % of its own best."""
+    """Show each server at every number of clients, and at 70 % of its own best rate."""
     rows: dict[tuple[str, str], list[Report]] = {}
     for row in report["rows"]:
         if "why_not" not in row:
@@ -293,7 +293,7 @@ def rivals(report: Report) -> str:
 
 
 def rivals_best(report: Report) -> str:
-    """Say how many texts a second each server answers at its best number of clients."""
+    """Give the texts a second of each server at its best number of clients."""
     best: dict[str, float] = {}
     for row in report["rows"]:
         if row.get("loop") == "closed":
@@ -302,12 +302,12 @@ def rivals_best(report: Report) -> str:
                 name = row["runs"].replace("its bundle", "attar")
             name = name.replace(", ", " ")
             best[name] = max(best.get(name, 0.0), row["requests_per_second"])
-    means = ", ".join(f"{name} {rate:.0f}" for name, rate in best.items())
+    rates = ", ".join(f"{name} {rate:.0f}" for name, rate in best.items())
     machine = report["machine"]
     return fill(
         f"all-MiniLM-L6-v2 on {report['threads']} of {machine['cores']} cores ({machine['cpu']}), "
         f"texts of 16 to 256 tokens, one a request, texts a second at the best number of clients: "
-        f"{means}."
+        f"{rates}."
     )
 
 
@@ -329,7 +329,7 @@ def search(report: Report) -> str:
 
 
 def searchable(report: Report) -> str:
-    """Say when a point can be found, and what searches feel of the index being built."""
+    """Give the delay until a point is searchable, and search times while the index is built."""
     fresh, building = report["acknowledged_to_searchable"], report["while_the_index_is_built"]
     return fill(
         f"{fresh['points']} points were written one by one, and each searched for once it was "
@@ -342,7 +342,7 @@ def searchable(report: Report) -> str:
 
 
 def detectors(report: Report) -> str:
-    """Show what the distance does to detectors on tables."""
+    """Compare detectors by cosine and by Euclidean distance on tables."""
     tables = report["tables"]
 
     def of(name: str, metric: str, figure: str) -> str:
@@ -370,18 +370,18 @@ def detectors(report: Report) -> str:
             for name in tables
         ],
     )
-    words = fill(
+    text = fill(
         f"Tables of ADBench, columns standardised, {report['neighbours']} neighbours, fitted on "
         f"half of the normal rows with target_fpr {report['target_fpr']}; means of "
         f"{report['seeds']} draws with 95 % intervals by Student's t. The last two columns are of "
         "Euclidean detectors: the share of other normal rows that are called anomalies, and the "
         "AUROC when the rows of the fit had anomalies among them."
     )
-    return f"{shown}\n\n{words}"
+    return f"{shown}\n\n{text}"
 
 
 def classifiers(report: Report) -> str:
-    """Show what the strength of the penalty does to classifiers."""
+    """Compare classifiers by the strength of their penalty."""
     names = {"attar": "attar"} | {
         name: f"scikit-learn, {name}" for name in report["classifiers"] if name != "attar"
     }
@@ -400,18 +400,18 @@ def classifiers(report: Report) -> str:
             "the same, out of scope",
             "AUROC between them",
         ),
-        [(words, *(of(name, figure) for figure in figures)) for name, words in names.items()],
+        [(label, *(of(name, figure) for figure in figures)) for name, label in names.items()],
     )
-    words = fill(
+    text = fill(
         f"CLINC150, 150 intents, {report['shots']} texts each, by all-MiniLM-L6-v2; means of "
         f"{report['seeds']} draws with 95 % intervals by Student's t. Probabilities are not "
         "calibrated."
     )
-    return f"{shown}\n\n{words}"
+    return f"{shown}\n\n{text}"
 
 
 def durability(report: Report) -> str:
-    """Say what synced answers cost."""
+    """Give the rates of upserts that are synced to disk and of those that are only written."""
     one, many = report["rows"]
     return fill(
         f"Upserts of one point a second, medians of {report['turns']} turns on "
@@ -423,9 +423,9 @@ def durability(report: Report) -> str:
 
 
 def faults(report: Report) -> str:
-    """Show what became of the requests of every fault."""
+    """Count the requests of every fault by their outcome."""
     return table(
-        ("fault", "requests", "answered", "wrong", "lost", "what was seen"),
+        ("fault", "requests", "answered", "wrong", "lost", "result"),
         [
             (
                 row["fault"],
@@ -438,7 +438,7 @@ def faults(report: Report) -> str:
 
 
 def workers(report: Report) -> str:
-    """Show what a second process behind the same port gains."""
+    """Show the rates with one and with two worker processes."""
     return table(
         ("model", "workers", "texts/s", "p50, ms", "p99, ms", "memory, MB"),
         [
@@ -456,7 +456,7 @@ def workers(report: Report) -> str:
 
 
 def memory(report: Report) -> str:
-    """Say how soon a server is ready, what memory it takes, and whether that grows."""
+    """Give a server's start time, its memory, and the growth of that under load."""
     requests = report["requests"]
     return fill(
         f"{report['model']} on {report['threads']} of {report['machine']['cores']} cores "
@@ -471,12 +471,12 @@ def memory(report: Report) -> str:
 
 
 def burst_memory(report: Report) -> str:
-    """Show what a server holds before, in and after bursts of large requests."""
+    """Show a server's memory before, during and after bursts of large requests."""
     header = (
         "burst of 4 parallel calls",
         "before, MB",
-        "most, MB",
-        "at its end, MB",
+        "peak, MB",
+        "at the end, MB",
         "settled, MB",
     )
     return table(
@@ -493,7 +493,7 @@ def burst_memory(report: Report) -> str:
 
 
 def recipes(report: Report) -> str:
-    """List the recipes with what was seen, then show each one's claim and figures."""
+    """List the recipes and whether their claims hold, then each claim with its figures."""
     rows = [
         f"| [{row['recipe']}](#{row['recipe'].replace('/', '')}) | {row['paper']} | "
         f"{row['family']} | {_verdict(row)} |"
@@ -533,7 +533,7 @@ def _ran(row: Report, what: str) -> str:
 
 
 def _figures(figures: Report) -> str:
-    """Give figures' means and half the widths of their intervals, as a grid where they are one."""
+    """Give the figures' means, with half the width of each interval, as a grid if they form one."""
     means = {name: _mean(figure) for name, figure in figures.items()}
     split = {name: name.partition("/")[::2] for name in means}
     stages = list(dict.fromkeys(stage for stage, _ in split.values()))
@@ -546,7 +546,7 @@ def _figures(figures: Report) -> str:
 
 
 def loop(report: Report) -> str:
-    """Show what the loop costs over one written by hand."""
+    """Compare the training loop's step time with that of a loop written by hand."""
     cpu, threads = report["machine"]["cpu"], report["threads"]
     rows = [
         (row["run"], f"{row['hand_ms']:.1f}", f"{row['fit_ms']:.1f}", f"{row['ratio']:.3f}")
@@ -570,7 +570,7 @@ def lightly(report: Report) -> str:
 
 
 def labels(report: Report) -> str:
-    """Show how far 1, 10 and 100 % of the labels go, by which road."""
+    """Show the accuracy of each method with 1, 10 and 100 % of the labels."""
     roads: dict[str, dict[float, Report]] = {}
     for row in report["rows"]:
         roads.setdefault(row["road"], {})[row["labels"]] = row
@@ -613,21 +613,21 @@ def digits(report: Report) -> str:
     return table(
         ("embedding", "1-NN, 5 labels a class", "kNN, all labels", "linear, all labels"),
         [
-            (words, *(f"{row['figures'][f'{stage}/{name}']['mean']:.3f}" for name in PROBES))
-            for stage, words in stages.items()
+            (label, *(f"{row['figures'][f'{stage}/{name}']['mean']:.3f}" for name in PROBES))
+            for stage, label in stages.items()
         ],
     )
 
 
 def _loaded(row: Report, *percentiles: str) -> str:
-    """Give a load's answers a second, and some of its times."""
+    """Give a load's requests a second, and some of its percentiles."""
     times = ["none" if row[name] is None else f"{row[name]:,.0f} ms" for name in percentiles]
     return ", ".join([f"{row['requests_per_second']:.0f}", *times])
 
 
 def limits(report: Report) -> str:
-    """Show what a server with default limits holds under the worst requests that they allow."""
-    header = ("the worst legal request", "callers", "answered", "before, MB", "most, MB")
+    """Show a server's memory under the worst requests that its default limits allow."""
+    header = ("the worst legal request", "callers", "answered", "before, MB", "peak, MB")
     rows = [
         (
             row["kind"],
@@ -637,18 +637,18 @@ def limits(report: Report) -> str:
         )
         for row in report["rows"]
     ]
-    words = fill(
+    text = fill(
         f"With the defaults {report['model']} holds {report['idle_mb']:.0f} MB at rest and at most "
         f"{report['peak_mb']:.0f} MB under these, with {report['patience_s']:g} s to answer "
         f"each; the others are refused with a time to retry, or meet their deadline "
         f"({report['machine']['cpu']}): "
         "`python -m benchmarks.limits`."
     )
-    return f"{words}\n\n{table(header, rows)}"
+    return f"{text}\n\n{table(header, rows)}"
 
 
 def foreign_ids(report: Report) -> str:
-    """Say how many ids of other tokenizers got through."""
+    """Count the requests with another tokenizer's ids that were answered."""
     foreign, own = report["foreign"], report["own"]
     answered = sum(counts.get("200", 0) for counts in foreign.values())
     return fill(
@@ -661,7 +661,7 @@ def foreign_ids(report: Report) -> str:
 
 
 def siege(report: Report) -> str:
-    """Say what honest callers saw while others attacked."""
+    """Give honest callers' errors and times while others attacked."""
     alone, attacked = report["quiet"], report["siege"]
     return fill(
         f"In {report['minutes']:.0f} minutes of attacks and large requests "
@@ -710,7 +710,7 @@ CLAIMS: Mapping[str, tuple[str, Callable[[Report], str]]] = MappingProxyType(
         "siege": ("siege.json", siege),
     }
 )
-"""What each marker stands for: its file in benchmarks/results, and the words made of it."""
+"""By marker: its file in benchmarks/results, and the function that writes its text."""
 
 
 def fill(sentence: str) -> str:
@@ -725,16 +725,16 @@ def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def rewrite(page: str) -> str:
-    """Give the page with every claim made anew; one whose results are not kept is empty."""
+    """Give the page with every claim written again; a claim without a results file is empty."""
 
-    def anew(match: re.Match[str]) -> str:
-        file, words = CLAIMS[match["name"]]
+    def rewritten(match: re.Match[str]) -> str:
+        file, text_of = CLAIMS[match["name"]]
         results = RESULTS / file
         if not results.exists():
             return f"{match['begin']}{match['end']}"
-        return f"{match['begin']}{words(json.loads(results.read_text('utf-8')))}\n{match['end']}"
+        return f"{match['begin']}{text_of(json.loads(results.read_text('utf-8')))}\n{match['end']}"
 
-    return MARKED.sub(anew, page)
+    return MARKED.sub(rewritten, page)
 
 
 def main() -> None:
