@@ -10,6 +10,7 @@ from attar.cli import console
 from attar.cli.main import main
 from benchmarks.support.bundles import tiny_bundle
 
+from .support import session_cache
 from .support.commands import Attar, Ran
 
 # A law holds on a busy machine too, so time does not judge it.
@@ -31,6 +32,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _session_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Let the processes of the session share what is slow to make."""
+    session_cache.begin(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,5 @@
 """Binarized attention in int8: its codes are exact integers, and only what should be is rounded."""
 
-from functools import cache
-
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -12,9 +10,10 @@ from onnx import helper
 from attar.errors import InvalidInput
 from attar.export.measure import cosine
 from attar.export.passes.binarized import integer_codes, quantize_binarized
-from attar.export.text import text_graph
 from attar.training.data.text import pad
-from benchmarks.support.encoders import ATTENTIONS, random_rows, tiny_encoder
+from benchmarks.support.encoders import random_rows
+
+from ..support.graphs import encoder_graph
 
 Feed = dict[str, NDArray[np.int64]]
 
@@ -24,9 +23,8 @@ def feed(seed: int = 0) -> Feed:
     return {"input_ids": ids.numpy(), "attention_mask": mask.numpy()}
 
 
-@cache
 def binarized() -> bytes:
-    return text_graph(tiny_encoder(attention=ATTENTIONS["binarized"]))
+    return encoder_graph("binarized")
 
 
 def run(graph: bytes, fed: Feed, *names: str) -> list[NDArray[np.float32]]:
@@ -78,7 +76,7 @@ def test_the_products_that_decide_codes_stay_in_float() -> None:
 
 
 def test_a_graph_without_codes_is_refused() -> None:
-    softmax = text_graph(tiny_encoder())
+    softmax = encoder_graph("softmax")
     with pytest.raises(InvalidInput, match="has no binarized attention; quantise it as any other"):
         quantize_binarized(softmax, [feed()])
     with pytest.raises(InvalidInput, match="needs calibration data; pass at least one batch"):

@@ -26,6 +26,7 @@ from ..support.students import (
     MAX_LENGTH,
     VOCABULARY,
     binarized,
+    binarized_graph,
     embed_in_torch,
     student_graph,
     texts,
@@ -41,7 +42,7 @@ def encoder_of(attention: str) -> TextEncoder:
 
 @cache
 def graph_of(attention: str) -> bytes:
-    return student_graph() if attention == "softmax" else text_graph(binarized())
+    return student_graph() if attention == "softmax" else binarized_graph()
 
 
 def run(graph: bytes, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:

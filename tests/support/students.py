@@ -20,6 +20,8 @@ from attar.training.recipes.text import ecoformer, simclr
 from attar.training.text_data import TextData, text_data
 from attar.training.tokenizers.wordpiece import train_tokenizer
 
+from .session_cache import once
+
 SYLLABLES = ("ba", "ko", "ri", "mu", "te", "zan", "pol", "ix")
 MAX_LENGTH = 24
 VOCABULARY = 300
@@ -54,6 +56,17 @@ def data() -> TextData:
 @cache
 def trained() -> TextModel[TextEncoder]:
     """Train two layers of width 32 for 100 steps of SimCLR; nobody may change what this gives."""
+    encoder = once("trained", _train)
+    return TextModel(
+        encoder=encoder.eval(),
+        tokenizer=tokenizer(),
+        prompts={"query": "", "passage": ""},
+        lineage={"recipe": "simclr", "seed": simclr.SMALL.seed},
+        licence="Apache-2.0",
+    )
+
+
+def _train() -> TextEncoder:
     settings = simclr.Settings(
         steps=100,
         warmup=5,
@@ -69,26 +82,29 @@ def trained() -> TextModel[TextEncoder]:
     fit(training, accelerator="cpu", progress=False)
     encoder = training.method.encoder
     assert isinstance(encoder, TextEncoder)
-    return TextModel(
-        encoder=encoder.eval(),
-        tokenizer=tokenizer(),
-        prompts={"query": "", "passage": ""},
-        lineage={"recipe": "simclr", "seed": settings.seed},
-        licence="Apache-2.0",
-    )
+    return encoder
 
 
 @cache
 def binarized() -> TextEncoder:
     """Hash the trained encoder's attention and distil it back for some steps."""
     settings = ecoformer.Settings(recovery=replace(ecoformer.RECOVERY, steps=10))
-    return recover_binarized(trained().encoder, data(), data().probe, settings)[0]
+    return once(
+        "binarized",
+        lambda: recover_binarized(trained().encoder, data(), data().probe, settings)[0],
+    )
 
 
 @cache
 def student_graph() -> bytes:
     """Export the trained encoder to ONNX, once for all tests that read it."""
-    return text_graph(trained().encoder)
+    return once("student_graph", lambda: text_graph(trained().encoder))
+
+
+@cache
+def binarized_graph() -> bytes:
+    """Export the binarized encoder to ONNX, once for all tests that read it."""
+    return once("binarized_graph", lambda: text_graph(binarized()))
 
 
 def texts() -> list[str]:

@@ -20,7 +20,7 @@ from benchmarks.support.bundles import VOCABULARY, text_files, text_manifest
 from benchmarks.support.bundles import text_graph as averaging_graph
 from benchmarks.support.encoders import tiny_encoder, tiny_shape
 
-from ...support.students import binarized
+from ...support.students import binarized_graph
 
 ROUNDING = 1e-6
 NORMS = ("post", "pre")
@@ -126,4 +126,4 @@ def test_fusing_twice_gives_the_same_bytes() -> None:
 @pytest.mark.parametrize("graph", ["averaging", "binarized"])
 def test_a_graph_without_softmax_attention_is_refused(graph: str) -> None:
     with pytest.raises(InvalidInput, match="no softmax attention under a padding mask was found"):
-        fuse(averaging_graph() if graph == "averaging" else text_graph(binarized()))
+        fuse(averaging_graph() if graph == "averaging" else binarized_graph())

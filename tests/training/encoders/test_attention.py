@@ -28,6 +28,7 @@ from attar.training.hashing import binarize
 from benchmarks.support.encoders import ATTENTIONS, random_rows, tiny_encoder
 
 from ...support.checked import checked
+from ...support.graphs import encoder_graph
 
 every_attention = pytest.mark.parametrize("name", ATTENTIONS)
 WIDTH, HEADS, DEPTH = 12, 3, 4
@@ -364,7 +365,8 @@ def test_onnx_runtime_gives_what_torch_gives(name: str) -> None:
     if name == "hashed":
         draw = torch.Generator().manual_seed(0)
         binarize(encoder, pad(random_rows(8, seed=1)), layers=(0, 1), generator=draw)
-    session = onnxruntime.InferenceSession(text_graph(encoder))
+    graph = text_graph(encoder) if name == "hashed" else encoder_graph(name)
+    session = onnxruntime.InferenceSession(graph)
     ids, mask = pad(random_rows(200, length=(0, 14), seed=2))
     with torch.no_grad():
         ours = encoder(ids, mask).numpy()
