@@ -3,7 +3,7 @@
 #
 #   make demo     documents without labels -> embeddings over gRPC; at most 10 minutes on 2 cores
 #   make serve    serve the demo's student until Ctrl-C
-#   make test     make check, then every test; attar-native is compiled, so it needs a C++ compiler
+#   make test     what make check does, and every test; compiles attar-native, so it needs a C++ compiler
 #   make claims   train every recipe whose claim holds to the end, at one seed
 #   make check    ruff and mypy --strict
 #   make protos   generate the modules of protos/attar/v1
@@ -22,7 +22,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := demo
-.PHONY: demo serve test claims check protos bench docs site clean
+.PHONY: demo serve test claims check lint protos bench docs site clean
 
 BIN := $(VENV)/bin
 # A stamp in the environment per set of extras and constraints file; dev contains demo.
@@ -31,6 +31,8 @@ DEMO := $(INSTALLED)-demo
 DEV := $(INSTALLED)-dev
 SITE := $(INSTALLED)-site
 RESULTS := benchmarks/results
+# Python compiles what is imported when it is first imported: a small part of what is installed.
+INSTALL := $(BIN)/pip install --no-compile -c $(CONSTRAINTS)
 NATIVE := native/pyproject.toml $(wildcard native/attar_native/*.py native/src/*)
 
 demo: $(DEMO)
@@ -39,18 +41,24 @@ demo: $(DEMO)
 serve: $(DEMO) | build/demo/student.attar
 	$(BIN)/attar serve build/demo/student.attar --data-dir build/demo/server/data
 
-# Two processes share the cores, so each computes with one thread. The files keep the order that
-# tests/conftest.py gives them.
-test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# mypy runs while the tests do, and three of them run at a time on two cores: many wait for a server
+# or a clock. Each computes with one thread. The files keep the order that tests/conftest.py gives
+# them.
+test: lint | build
+	$(BIN)/mypy > build/mypy.txt & types=$$!; \
+	tests=0; OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder || tests=$$?; \
+	wait $$types || { cat build/mypy.txt; exit 1; }; \
+	exit $$tests
 
 claims: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m claims
 
-check: $(DEV)
+check: lint
+	$(BIN)/mypy
+
+lint: $(DEV)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy src/attar tests benchmarks protos/generate.py
 
 protos: $(DEV)
 	$(BIN)/python protos/generate.py
@@ -94,16 +102,19 @@ build/demo/student.attar: | $(DEMO)
 	$(BIN)/attar demo --out build/demo
 
 $(DEMO): pyproject.toml $(CONSTRAINTS) | $(BIN)/python
-	$(BIN)/pip install -c $(CONSTRAINTS) -e '.[demo]'
+	$(INSTALL) -e '.[demo]'
 	touch $@
 
 $(DEV): pyproject.toml $(CONSTRAINTS) $(NATIVE) | $(BIN)/python
-	$(BIN)/pip install -c $(CONSTRAINTS) -e '.[dev]' ./native
+	$(INSTALL) -e '.[dev]' ./native
 	touch $@ $(DEMO)
 
 $(SITE): $(DEV)
-	$(BIN)/pip install -c $(CONSTRAINTS) -e '.[site]'
+	$(INSTALL) -e '.[site]'
 	touch $@
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
+
+build:
+	mkdir -p build
