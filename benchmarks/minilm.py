@@ -3,7 +3,7 @@
     python -m benchmarks.minilm --data DATA --out benchmarks/results/minilm.json
 
 About 9 minutes on two quiet cores, after the first run has built the rivals' environment in
-build/rivals (2 minutes, from PyPI). sentence-transformers 6 cannot be installed beside
+build/rivals (2 minutes, from PyPI). sentence-transformers 6 cannot be installed next to
 optimum-onnx, which wants transformers 4, so its ONNX backend is that of version 5.
 
 Every engine is a process of its own that embeds the same texts, in the same order, with the same

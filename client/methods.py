@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Given = TypeVar("Given")
+Returned = TypeVar("Returned")
 Awaited = TypeVar("Awaited")
 
 
-class Method(Generic[P, Given, Awaited]):
+class Method(Generic[P, Returned, Awaited]):
     """A function of arguments as a method: its result is of one type for each of the clients."""
 
     def __init__(self, make: Callable[P, Any], wrap: str) -> None:
@@ -36,13 +36,13 @@ class Method(Generic[P, Given, Awaited]):
     @overload
     def __get__(
         self, client: None, owner: "type[Client]"
-    ) -> Callable[Concatenate["Client", P], Given]: ...
+    ) -> Callable[Concatenate["Client", P], Returned]: ...
     @overload
     def __get__(
         self, client: None, owner: "type[AsyncClient]"
     ) -> Callable[Concatenate["AsyncClient", P], Awaited]: ...
     @overload
-    def __get__(self, client: "Client", owner: "type[Client]") -> Callable[P, Given]: ...
+    def __get__(self, client: "Client", owner: "type[Client]") -> Callable[P, Returned]: ...
     @overload
     def __get__(
         self, client: "AsyncClient", owner: "type[AsyncClient]"

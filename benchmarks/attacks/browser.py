@@ -118,8 +118,8 @@ def grpc_from_a_page(folder: Path) -> Outcome:
             and codes == ["PERMISSION_DENIED"] * 5
             and _is_loaded(server)
         )
-        told = [answer.split(b"\r\n")[0][:40] for answer in plain]
-        return server.outcome(held=held, note=f"HTTP/1.1: {told}; by a proxy: {codes}")
+        lines = [answer.split(b"\r\n")[0][:40] for answer in plain]
+        return server.outcome(held=held, note=f"HTTP/1.1: {lines}; by a proxy: {codes}")
 
 
 def guessed_key(folder: Path) -> Outcome:
@@ -250,8 +250,8 @@ def _code(call: Any, message: Any, metadata: list[tuple[str, str]]) -> str:
     try:
         call(message, metadata=metadata, timeout=20)
     except grpc.RpcError as error:
-        told: Any = error
-        return str(told.code().name)
+        failure: Any = error
+        return str(failure.code().name)
     return "OK"
 
 

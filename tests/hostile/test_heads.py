@@ -195,12 +195,12 @@ def test_the_metric_follows_the_manifest_and_is_reported(served: tuple[str, Path
     with Client(served[0]) as client:
         for model, metric in (("rows", "euclidean"), ("units", "cosine")):
             for chosen in (None, "cosine", "euclidean"):
-                fitted = client.fit_anomaly("told", items, model=model, metric=chosen)
+                fitted = client.fit_anomaly("info", items, model=model, metric=chosen)
                 assert fitted.metric == (chosen or metric)
-                assert client.detector("told") == fitted
-                file = served[1] / "data" / "anomaly" / "told.npz"
+                assert client.detector("info") == fitted
+                file = served[1] / "data" / "anomaly" / "info.npz"
                 assert KnnAnomaly.from_bytes(file.read_bytes()).metric == fitted.metric
-                client.delete_detector("told")
+                client.delete_detector("info")
 
 
 def test_a_collection_keeps_directions_alone_and_a_detector_says_so(
@@ -296,13 +296,13 @@ def classified(case: Classifier, door: Door, target: str) -> tuple[Any, NDArray[
         return head, p, [head.labels[best] for best in p.argmax(axis=1)]
     call = through(door, target)
     model = "units" if case.normalized else "rows"
-    told = call("fit_classifier", "one", case.items, list(case.labels), model=model)
+    info = call("fit_classifier", "one", case.items, list(case.labels), model=model)
     try:
-        assert call("classifier", "one") == told
+        assert call("classifier", "one") == info
         found = call("classify", "one", case.queries)
     finally:
         call("delete_classifier", "one")
-    return told, found.probabilities, list(found.labels)
+    return info, found.probabilities, list(found.labels)
 
 
 @pytest.mark.parametrize("door", ["head", "client", "asyncio"])
@@ -310,12 +310,12 @@ def classified(case: Classifier, door: Door, target: str) -> tuple[Any, NDArray[
 def test_a_classifier_is_right_about_its_items(
     case: Classifier, door: Door, served: tuple[str, Path]
 ) -> None:
-    told, p, labels = classified(case, door, served[0])
-    assert (told.labels, told.counts) == (case.classes, case.counts)
-    assert told.contradictory == case.contradictory
-    assert told.examples == len(case.items)
+    info, p, labels = classified(case, door, served[0])
+    assert (info.labels, info.counts) == (case.classes, case.counts)
+    assert info.contradictory == case.contradictory
+    assert info.examples == len(case.items)
     if case.recalls:
-        assert told.recalls == pytest.approx(case.recalls)
+        assert info.recalls == pytest.approx(case.recalls)
     np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-6)
     if case.predicted:
         assert labels == list(case.predicted)

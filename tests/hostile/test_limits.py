@@ -29,10 +29,10 @@ def test_a_limit_is_met_and_not_passed(row: Row, served: World) -> None:
 
 
 def test_every_limit_that_info_tells_has_a_row_or_a_test_elsewhere() -> None:
-    told = {field.name for field in info_pb2.Limits.DESCRIPTOR.fields}
+    names = {field.name for field in info_pb2.Limits.DESCRIPTOR.fields}
     rows = {row.limit for row in ROWS} - {"max_length"}  # which ModelInfo tells
 
-    assert rows | ELSEWHERE.keys() == told
+    assert rows | ELSEWHERE.keys() == names
     assert not rows & ELSEWHERE.keys()
 
 

@@ -211,7 +211,7 @@ def blanked(items: Tensor, step: int) -> MaskedLanguageBatch:
     )
 
 
-def asked(items: Tensor, step: int) -> latent_features.LatentFeaturesBatch:
+def requested(items: Tensor, step: int) -> latent_features.LatentFeaturesBatch:
     context = torch.tensor([0, 3]).expand(len(items), 2)
     targets = torch.tensor([[1, 2], [4, 5]]).expand(len(items), 2, 2)
     return latent_features.LatentFeaturesBatch(items, context, targets)
@@ -232,7 +232,7 @@ BATCHES: dict[str, Callable[[Tensor, int], Any]] = {
     "group_masked": corrupted,
     "masked_frames": altered,
     "masked_language": blanked,
-    "latent_features": asked,
+    "latent_features": requested,
     "quantised": lambda items, _: items[:, None],
 }
 """How rows become a method's batch, each by itself; by `views` where nothing is said."""

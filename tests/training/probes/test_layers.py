@@ -38,15 +38,15 @@ def test_one_layer_is_the_linear_probe() -> None:
     assert found.accuracy == pytest.approx(linear_accuracy(train, LABELS, test, TRUTH), abs=0.012)
 
 
-@pytest.mark.parametrize("place", [0, 1, 2])
-def test_the_layer_that_knows_is_read(place: int) -> None:
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_the_layer_that_knows_is_read(layer: int) -> None:
     noise = [5.0, 5.0, 5.0]
-    noise[place] = 0.3
+    noise[layer] = 0.3
     train = np.stack([telling(i, LABELS, n) for i, n in enumerate(noise)])
     test = np.stack([telling(9 + i, TRUTH, n) for i, n in enumerate(noise)])
     found = weighted_layers(train, LABELS, test, TRUTH)
     assert sum(found.weights) == pytest.approx(1)
-    assert np.argmax(found.weights) == place
+    assert np.argmax(found.weights) == layer
     last = linear_accuracy(train[-1], LABELS, test[-1], TRUTH)
     assert found.accuracy >= max(last, 0.9) - 0.02
 

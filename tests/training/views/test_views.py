@@ -150,9 +150,13 @@ def test_masking_can_be_pure() -> None:
     assert (view.data.ids[view.params["hidden"]] == BLANK).all()
 
 
-@pytest.mark.parametrize(("rate", "replaced", "kept"), [(0, 0, 0), (0.1, 0.6, 0.6), (0.1, -1, 0)])
-def test_masking_that_makes_no_sense_is_refused(rate: float, replaced: float, kept: float) -> None:
-    with pytest.raises(InvalidInput, match=f"got {rate}, {replaced} and {kept}"):
+@pytest.mark.parametrize(
+    ("rate", "replaced", "unmasked"), [(0, 0, 0), (0.1, 0.6, 0.6), (0.1, -1, 0)]
+)
+def test_masking_that_makes_no_sense_is_refused(
+    rate: float, replaced: float, unmasked: float
+) -> None:
+    with pytest.raises(InvalidInput, match=f"got {rate}, {replaced} and {unmasked}"):
         mask_tokens(
             tokens([4]),
             seeded(0),
@@ -160,7 +164,7 @@ def test_masking_that_makes_no_sense_is_refused(rate: float, replaced: float, ke
             vocabulary=9,
             rate=rate,
             replaced=replaced,
-            unchanged=kept,
+            unchanged=unmasked,
         )
 
 

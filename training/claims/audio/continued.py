@@ -40,8 +40,8 @@ def trial(data: Groups, seed: int) -> dict[str, float]:
         encoders[name] = cast("MaskedFrames", run.method).encoder
     figures: dict[str, float] = {}
     for name, encoder in encoders.items():
-        alone, beside = errors(encoder.eval(), data, settings)
-        figures |= {f"{name}/target": alone, f"{name}/target_and_related": beside}
+        alone, together = errors(encoder.eval(), data, settings)
+        figures |= {f"{name}/target": alone, f"{name}/target_and_related": together}
     return figures
 
 
@@ -55,15 +55,17 @@ def errors(encoder: SpectrogramEncoder, data: Groups, settings: Settings) -> tup
     assert related.train_labels is not None
     assert target.train_labels is not None
     assert target.test_labels is not None
-    known, some, asked = (embed(encoder, s) for s in (related.train, target.train, target.test))
-    alone, beside = [], []
+    related_rows, some, test_rows = (
+        embed(encoder, s) for s in (related.train, target.train, target.test)
+    )
+    alone, together = [], []
     for draw in range(DRAWS):
         rows = few_rows(target.train_labels, FEW, seed=draw)
         few, labels = some[rows], target.train_labels[rows]
-        alone.append(1 - linear_accuracy(few, labels, asked, target.test_labels))
-        both = np.concatenate([few, known]), np.concatenate([labels, related.train_labels])
-        beside.append(1 - linear_accuracy(*both, asked, target.test_labels))
-    return fmean(alone), fmean(beside)
+        alone.append(1 - linear_accuracy(few, labels, test_rows, target.test_labels))
+        both = np.concatenate([few, related_rows]), np.concatenate([labels, related.train_labels])
+        together.append(1 - linear_accuracy(*both, test_rows, target.test_labels))
+    return fmean(alone), fmean(together)
 
 
 def instruments() -> Groups:
