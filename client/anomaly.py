@@ -41,7 +41,9 @@ def fit_anomaly(
 ) -> Call[Detector]:
     """Fit a detector on ordinary items, or on every point of a collection.
 
-    Without a `metric` it is cosine where the model's embeddings have unit length, else euclidean.
+    An item's score is its mean distance to the nearest `neighbours` of the ordinary items, 100 at
+    most. The detector flags a share of at most `target_fpr`, in (0, 1), of ordinary items. Without
+    a `metric` it is cosine where the model's embeddings have unit length, else euclidean.
     """
     if (items is None) == (collection is None):
         raise InvalidInput("give either items or collection, what is ordinary, and not both")
@@ -69,7 +71,7 @@ def score_anomaly(
     partial: bool = False,
     deadline_s: float = DEADLINE_S,
 ) -> Call[Scored]:
-    """How strange each item is to a fitted detector."""
+    """How strange each item is to a fitted detector: scores, p-values and verdicts, (items,)."""
 
     def decode(response: anomaly_pb2.ScoreResponse) -> Scored:
         return Scored(

@@ -29,7 +29,10 @@ def fit_classifier(
     truncation: Truncation = "truncate",
     deadline_s: float = DEADLINE_S,
 ) -> Call[Classifier]:
-    """Fit a linear classifier on labelled items; labels weigh equally, however many items each."""
+    """Fit a linear classifier on labelled items; labels weigh equally, however many items each.
+
+    `labels` has the label of each item.
+    """
     request = wire.message(
         classification_pb2.FitClassifierRequest,
         name=name,
@@ -50,7 +53,10 @@ def classify(
     partial: bool = False,
     deadline_s: float = DEADLINE_S,
 ) -> Call[Predicted]:
-    """The likeliest label of each item by a fitted classifier."""
+    """The likeliest label of each item by a fitted classifier, and each label's probability.
+
+    The probabilities are (items, labels) float32.
+    """
 
     def decode(response: classification_pb2.PredictResponse) -> Predicted:
         errors = item_errors(response.items, partial=partial)

@@ -65,7 +65,8 @@ def create_collection(
 ) -> Call[Collection]:
     """A new collection in the space of `model`; AlreadyExists when the name is taken.
 
-    Quantised vectors only choose candidates: whole ones score them.
+    `dims` is the width of its vectors, one of the model's, by default the whole. With
+    `quantization` the quantised vectors only choose candidates: whole ones score them.
     """
     request = wire.message(
         collections_pb2.CreateCollectionRequest,
@@ -119,8 +120,9 @@ def upsert(
 ) -> Call[Upserted]:
     """Write points by id, from items or from vectors that were embedded before.
 
-    Vectors and payloads are written together, as one; an item that cannot be embedded is left out,
-    or with `all_or_nothing` nothing is written. `vectors` need the fingerprint of their space; an
+    `ids` has one for each item: a whole number below 2^64 or a UUID. Vectors and payloads are
+    written together, as one; an item that cannot be embedded is left out, or with `all_or_nothing`
+    nothing is written. `vectors` are (n, dims) floats and need the `fingerprint` of their space; an
     `Embedded` brings its own. It is repeated after a failure: points are kept by id, so writing one
     twice does no harm.
     """
@@ -161,9 +163,11 @@ def search(
     partial: bool = False,
     deadline_s: float = DEADLINE_S,
 ) -> Call[SearchResults]:
-    """The nearest points to each query, by cosine similarity; `offset` of them are passed over.
+    """The `limit` nearest points to each query, by cosine similarity, after the first `offset`.
 
-    Queries are items, vectors or the ids of points, which do not find themselves. `filter` keeps
+    Queries are items, vectors, (n, dims) floats with the `fingerprint` of their space, or the ids
+    of points, which do not find themselves. No hit scores below `score_threshold`. Without
+    `with_payload` hits have empty payloads. `filter` keeps
     points whose payload has each value, or one of each list of values, or lies in a range such as
     `{"price": {"gte": 5}}`; `$all`, `$any` and `$not` combine filters. `exact` compares every
     vector, where an index may miss a few.
@@ -230,7 +234,7 @@ def retrieve(
     with_vectors: bool = False,
     deadline_s: float = DEADLINE_S,
 ) -> Call[tuple[Point, ...]]:
-    """The points of these ids that exist."""
+    """The points of these `ids` that exist; `with_vectors` gives their vectors, (dims,), too."""
     request = wire.message(
         collections_pb2.RetrieveRequest,
         collection=collection,
@@ -250,7 +254,10 @@ def scroll(
     with_vectors: bool = False,
     deadline_s: float = DEADLINE_S,
 ) -> Call[Page]:
-    """A page of the points that pass the filter; `cursor` is that of the page before."""
+    """A page of at most `limit` points that pass the filter, in the order of ids.
+
+    `cursor` is that of the page before; `with_vectors` gives the vectors, (dims,), too.
+    """
     request = wire.message(
         collections_pb2.ScrollRequest,
         collection=collection,
@@ -275,7 +282,7 @@ def delete_points(
     filter: Filter | None = None,
     deadline_s: float = DEADLINE_S,
 ) -> Call[None]:
-    """Delete points by id, or those that pass a filter; one that does not exist is no error."""
+    """Delete points by `ids`, or those that pass a `filter`; a missing one is no error."""
     if (ids is None) == (filter is None):
         raise InvalidInput("give either ids or filter, and not both")
     request = wire.message(
@@ -338,7 +345,7 @@ def delete_snapshot(
     *,
     deadline_s: float = DEADLINE_S,
 ) -> Call[None]:
-    """Delete a snapshot."""
+    """Delete the snapshot `id` of a collection."""
     request = wire.message(collections_pb2.DeleteSnapshotRequest, collection=collection, id=id)
     response = collections_pb2.DeleteSnapshotResponse
     return make_call("Collections/DeleteSnapshot", request, response, decode_nothing, deadline_s)
@@ -352,7 +359,7 @@ def restore(
     replace: bool = False,
     deadline_s: float = LONG_S,
 ) -> Call[Collection]:
-    """Make the collection `to`, by default the same, what `collection` was at a snapshot.
+    """Make the collection `to`, by default the same, what `collection` was at the snapshot `id`.
 
     One of that name is there already: `replace` it, or AlreadyExists.
     """
@@ -370,7 +377,7 @@ def upsert_all(
     batch_size: int = 256,
     deadline_s: float = DEADLINE_S,
 ) -> Iterator[Part]:
-    """Write any number of (id, item, payload), `batch_size` to a call; give how many.
+    """Write any number of `points`, (id, item, payload), `batch_size` to a call; give how many.
 
     An item is a text, or the array of a model that takes arrays. `deadline_s` is each call's.
     After an error everything may be written again from the start.

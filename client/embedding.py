@@ -47,10 +47,12 @@ def embed(
     partial: bool = False,
     deadline_s: float = DEADLINE_S,
 ) -> Call[Embedded]:
-    """The embeddings of a batch, in the order of its items.
+    """The embeddings of a batch, (items, dims), in the order of its items.
 
-    Items may be token ids, lists of numbers, where they can be the output of the model's tokenizer
-    or the server is set to take any. `bulk` items let interactive ones pass.
+    `dims` is one of the model's widths, by default the whole, and `encoding` how a number is
+    stored: "f32", "f16", "int8" or one bit ("binary"). Items may be token ids, lists of numbers,
+    where they can be the output of the model's tokenizer or the server is set to take any. With
+    `priority` "bulk" they let interactive ones pass.
     """
     request = embed_request(
         items,
@@ -146,9 +148,9 @@ def embed_stream(
 ) -> "EmbedStream":
     """The embeddings of each batch, in order, while later batches are read and sent.
 
-    A full queue makes the stream wait. There is no deadline by default: only the caller knows
-    how long the stream is. With `partial`, a batch that failed as a whole has its error at
-    every item; without, it ends the stream.
+    `dims`, `encoding` and `priority` are those of `embed`. A full queue makes the stream wait.
+    There is no deadline by default: only the caller knows how long the stream is. With `partial`, a
+    batch that failed as a whole has its error at every item; without, it ends the stream.
     """
     make = functools.partial(
         embed_request,

@@ -57,9 +57,9 @@ def unload_model(name: str, *, deadline_s: float = DEADLINE_S) -> Call[None]:
 def set_variant(
     name: str, variant: str, *, version: str = "", deadline_s: float = DEADLINE_S
 ) -> Call[None]:
-    """Run another variant of a model, of all its versions unless one is named.
+    """Run another variant of a model: of all its versions unless `version` names one.
 
-    An empty variant is the server's own choice.
+    An empty `variant` is the server's own choice.
     """
     request = wire.message(
         models_pb2.SetVariantRequest, name=name, variant=variant, version=version

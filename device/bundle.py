@@ -112,10 +112,11 @@ class Bundle:
     ) -> Self:
         """Write a bundle folder, whole or not at all, and give it opened.
 
-        `files` maps each path in the bundle to its bytes, or to a file to copy. Hashes, sizes and
-        the fingerprint are computed; the same content gives the same bytes. Whatever `open` would
-        refuse is refused before it is written. A bundle that stands at `path` is replaced if
-        `replace` says so, and anything else there never: AlreadyExists.
+        `manifest` describes the encoder and `files` maps each path in the bundle to its bytes, or
+        to a file to copy. Hashes, sizes and the fingerprint are computed; the same content gives
+        the same bytes. Whatever `open` would refuse is refused before it is written. A bundle that
+        stands at `path` is replaced if `replace` says so, and anything else there never:
+        AlreadyExists.
         """
         path = Path(path)
         if path.exists() or path.is_symlink():
@@ -145,10 +146,10 @@ class Bundle:
         *,
         replace: bool = False,
     ) -> Self:
-        """Zip a bundle, whole or not at all, and give the zip opened.
+        """Zip the bundle in `folder` to `archive`, whole or not at all, and give the zip opened.
 
         Entries are stored, sorted and undated: the same bundle gives the same bytes everywhere.
-        Raises AlreadyExists as `write` does.
+        Raises AlreadyExists where something stands there; with `replace`, where it is no file.
         """
         bundle, target = cls.open(folder), Path(archive)
         if target.exists() and not (replace and target.is_file()):
@@ -195,7 +196,10 @@ class Bundle:
                 zipped.writestr(info, signatures.get(name) or self.read(name))
 
     def read(self, name: str) -> bytes:
-        """Give one file's bytes, checked against the manifest once more; NotFound if not listed."""
+        """Give the bytes of the file `name`, checked against the manifest once more.
+
+        Raises NotFound for one that it does not list, BundleRefused for a damaged one.
+        """
         if name == MANIFEST:
             return self._source.read(MANIFEST, MAX_MANIFEST_BYTES)
         entry = self.manifest.file(name)

@@ -218,9 +218,11 @@ class Encoder:
         graph: Callable[[], Graph] | None = None,
         allow_token_ids: bool = False,
     ) -> None:
-        """Start a session for `variant`; `load` also chooses one and checks the CPU.
+        """Start a session for `variant` of `bundle`; `load` also chooses one and checks the CPU.
 
-        `graph` opens what runs the graph instead, somewhere else.
+        `threads` and `allow_token_ids` are as `load` takes them, and `execution` is the provider
+        with its options. `graph` opens what runs the graph instead, somewhere else. Raises what
+        `load` does where the graph cannot be opened.
         """
         self.bundle = bundle
         self._path = str(bundle.path.absolute())  # of the folder that the process works in now
@@ -286,7 +288,7 @@ class Encoder:
         role: Role = "passage",
         truncation: Truncation = "truncate",
     ) -> Embeddings:
-        """Embed texts, or arrays for a tensor modality: one row an item, in their order.
+        """Embed `items`, texts, or arrays for a tensor modality: (n, dims), a row an item.
 
         `dims` cuts to a width the bundle declares; `encoding` is how a row is stored; `role` picks
         the prompt; `truncation` cuts an item at `max_length` tokens and flags it, or raises.
@@ -316,7 +318,9 @@ class Encoder:
     def prepare(
         self, items: Items, *, role: Role = "passage", truncation: Truncation = "truncate"
     ) -> list[Prepared]:
-        """Take the host's step for every item; InvalidInput names the first bad one's index.
+        """Take the host's step for all `items`; InvalidInput names the first bad one's index.
+
+        `role` and `truncation` are those of `embed`.
 
         Examples:
             >>> [row.tokens for row in attar.load("student.attar").prepare(["the cat"])]
@@ -347,7 +351,7 @@ class Encoder:
     def finish(
         self, vectors: Vectors, *, dims: int | None = None, encoding: Encoding = "f32"
     ) -> NDArray[Any]:
-        """Cut to `dims` with unit length again, and encode: what leaves the encoder.
+        """Cut `vectors`, (n, dim), to `dims` with unit length again, and encode them.
 
         Raises ShapeError for rows of another width, InvalidInput for an undeclared `dims`,
         NotSupported for int8 without declared ranges, BackendError for rows that are not finite.

@@ -42,6 +42,8 @@ def import_folder(
 ) -> Exported:
     """Write the encoder in `folder` to the bundle `path`: fp32, and the `variants` that pass.
 
+    `name` is the bundle's, by default the last part of `path` without .attar, and `gates` decide
+    which variants pass.
     `declared` is what the folder does not state, and `side` the encoder of a CLIP folder to take;
     `max_seconds` is the longest sound that the bundle takes, 30 s by default. Parity is checked on
     texts made of the tokenizer's own words, from empty to longer than the encoder takes, or than

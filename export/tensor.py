@@ -48,12 +48,13 @@ def export_tensor(
 ) -> Exported:
     """Write an encoder of one tensor to the bundle `path` and give what was measured.
 
-    `spec` is the tensor as the graph takes it, batch first, and `limits` which items it takes: the
-    smallest and the largest are embedded before anything is written, and items beyond them are
-    refused wherever the bundle runs. `items` (n, ...) are for parity, and some of them calibrate
-    int8; where the spec names axes they may be of several shapes. `variants` names what to attempt
-    next to the reference, fp32; a variant that fails its gate is left out and reported. `probe` and
-    its `metric` are the quality gate.
+    `name`, `version`, `modality`, `lineage` and `licence` go into the manifest. `spec` is the
+    tensor as the graph takes it, batch first, and `limits` which items it takes: the smallest and
+    the largest are embedded before anything is written, and items beyond them are refused wherever
+    the bundle runs. `items` (n, ...) are for parity, and some of them calibrate int8; where the
+    spec names axes they may be of several shapes. `variants` names what to attempt next to the
+    reference, fp32; a variant that fails its gate is left out and reported. `probe` and its
+    `metric` are the quality gate.
 
     Raises ShapeError when items do not fit the spec or are beyond the limits, InvalidInput when
     there are fewer than two, when a variant is unknown or finds nothing to quantise, or when the

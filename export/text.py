@@ -48,7 +48,7 @@ def export_text(
     gates: Gates = GATES,
     overwrite: bool = False,
 ) -> Exported:
-    """Write `model` to the bundle `path` and give what was measured.
+    """Write `model` to the bundle `path`, under `name` and `version`; give what was measured.
 
     `variants` names what to attempt next to the reference, fp32; a variant that fails its gate is
     left out and reported. `texts` are for parity, and some of them calibrate int8; `probe` and its

@@ -38,10 +38,10 @@ def distill(
 ) -> Path:
     """Train a small text encoder on a large one's embeddings, and save it; give `out`, its folder.
 
-    The teacher is a sentence-transformers folder. `data` and `reading` are as `pretrain` takes
-    them. `init` is the folder of an encoder to start from; by default the student starts from the
-    teacher's first and last layer. Raises the errors of `pretrain`, and InvalidInput where teacher
-    and student have different tokenizers.
+    `teacher_folder` is as sentence-transformers saves one. `data`, `reading`, `steps`, `seed` and
+    `restart` are as `pretrain` takes them. `init` is the folder of an encoder to start from; by
+    default the student starts from the teacher's first and last layer. Raises the errors of
+    `pretrain`, and InvalidInput where teacher and student have different tokenizers.
     """
     folder, out = Path(teacher_folder), Path(out)
     teacher = loading.read(folder)

@@ -76,10 +76,11 @@ def pretrain(
     `data` is a file, a folder or a shipped name; the default is the data of the recipe's claim.
     `reading` are the options of the reader and `changes` the settings of the recipe to change, both
     as `name=value`. `steps` are optimiser steps; the default is the recipe's. An interrupted run
-    continues at its last checkpoint; `restart` starts it again. `micro_batch` is the number of rows
-    whose activations are in memory together, `compiled` compiles the networks, `workers` threads
-    prepare batches, and `strategy` is "ddp" or "fsdp" under torchrun; none of these changes the
-    result.
+    continues at its last checkpoint; `restart` starts it again. `seed` is that of all random
+    numbers, and `tokenizer` a tokenizer.json for texts, which otherwise learn one. `micro_batch` is
+    the number of rows whose activations are in memory together, `compiled` compiles the networks,
+    `workers` threads prepare batches, and `strategy` is "ddp" or "fsdp" under torchrun; none of
+    these changes the result.
 
     Raises NotFound for an unknown recipe or path, InvalidInput that names the error in the data,
     the options or the settings, and AlreadyExists where `out` holds something else.
