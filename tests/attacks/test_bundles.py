@@ -8,6 +8,7 @@ from benchmarks.attacks.bundles import ATTACKS
 from benchmarks.attacks.ground import Attack
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_a_hostile_bundle_harms_nobody_else(attack: Attack, tmp_path: Path) -> None:
     outcome = attack.run(tmp_path)

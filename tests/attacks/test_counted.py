@@ -8,6 +8,7 @@ from benchmarks.attacks.counted import ATTACKS
 from benchmarks.attacks.ground import Attack
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_what_a_request_asks_for_is_counted_before_it_is_made(
     attack: Attack, tmp_path: Path

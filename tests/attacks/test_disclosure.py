@@ -9,6 +9,7 @@ from benchmarks.attacks.disclosure import ATTACKS, leaks
 from benchmarks.attacks.ground import Attack
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_no_answer_tells_of_the_inside(attack: Attack, tmp_path: Path) -> None:
     outcome = attack.run(tmp_path)

@@ -22,6 +22,7 @@ RUN: Final = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "attack", [attack for attack in ATTACKS if attack.name in RUN], ids=lambda attack: attack.name
 )

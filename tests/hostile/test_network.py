@@ -9,6 +9,7 @@ from attar.cli.app import app
 from benchmarks.hostile.network import CASES, Case, program, watched
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)  # torch is imported anew
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_it_leaves_an_empty_home_empty_and_goes_to_no_host(case: Case, tmp_path: Path) -> None:

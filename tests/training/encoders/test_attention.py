@@ -359,6 +359,7 @@ def undecided(encoder: TextEncoder, ids: Tensor, mask: Tensor) -> Tensor:
     return near
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*ATTENTIONS, "hashed"])
 def test_onnx_runtime_gives_what_torch_gives(name: str) -> None:
     encoder = tiny_encoder(attention=ATTENTIONS.get(name, SoftmaxAttention))
