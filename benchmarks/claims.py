@@ -669,9 +669,10 @@ def siege(report: Report) -> str:
         f"{attacked['wrong']} of {attacked['calls']:,} answers wrong and {attacked['failed']} "
         f"refused: p50 {attacked['p50_ms']:.1f} ms ({alone['p50_ms']:.1f} when quiet), "
         f"p99 {attacked['p99_ms']:.0f} ms ({alone['p99_ms']:.0f} when quiet). "
-        f"Memory was {report['rss_mb_second_fifth']:.0f} MB in the second fifth "
-        f"of the time and {report['rss_mb_last_fifth']:.0f} MB in the last: "
-        "`python -m benchmarks.siege`."
+        f"The server's own memory was {report['own_mb_second_fifth']:.0f} MB in the second fifth "
+        f"of the time and {report['own_mb_last_fifth']:.0f} MB in the last; mapped files, of "
+        f"collections that attackers created, {report['mapped_mb_second_fifth']:.0f} and "
+        f"{report['mapped_mb_last_fifth']:.0f} MB: `python -m benchmarks.siege`."
     )
 
 

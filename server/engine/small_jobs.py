@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 from attar.errors import Unavailable
 
+from ..cooperative import LARGE_JOBS
 from .run_thread import Lost, RunThread
 
 R = TypeVar("R")
@@ -19,7 +20,6 @@ R = TypeVar("R")
 _Job = tuple[Callable[[], Any], "asyncio.Future[Any]"]
 _Outcome = tuple[Any, BaseException | None]
 
-_LARGE_AT_ONCE: Final = 4
 _MOST_HUNG: Final = 2  # threads that take a core each and give nothing; then no job is begun
 
 
@@ -33,7 +33,7 @@ class CoalescingExecutor:
         self._working: asyncio.Task[None] | None = None
         self._worker = RunThread(name)
         self._hung: list[RunThread] = []
-        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
+        self._large = asyncio.Semaphore(LARGE_JOBS)
         self._alone: set[asyncio.Task[_Outcome]] = set()
 
     async def __call__(self, job: Callable[[], R]) -> R:

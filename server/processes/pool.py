@@ -8,7 +8,6 @@ that it must answer. They end when it does.
 import asyncio
 import contextlib
 import logging
-import os
 import pickle
 import signal
 import sys
@@ -19,6 +18,7 @@ from typing import Final
 
 from attar.errors import Unavailable
 
+from ..cooperative import available_cores
 from ..settings import Settings
 
 log = logging.getLogger("attar.server")
@@ -126,8 +126,8 @@ def part_of_the_cores(settings: Settings) -> Settings:
     """Give each of several workers its share of the cores as threads, unless `threads` is set."""
     if settings.workers == 1 or settings.threads is not None:
         return settings
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return settings.model_copy(update={"threads": max(1, (cores or 1) // settings.workers)})
+    threads = max(1, available_cores() // settings.workers)
+    return settings.model_copy(update={"threads": threads})
 
 
 def worker_settings(settings: Settings, number: int, port: int) -> Settings:
