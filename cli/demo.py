@@ -90,7 +90,7 @@ class Scale:
 
 QUICK = Scale(
     packages=("numpy", "stdlib"),
-    per_package=100,
+    per_package=40,  # which leaves 20 pairs to train on: a batch, and all that a stage reads
     held_out=40,
     validation=20,
     validation_documents=100,
@@ -335,7 +335,8 @@ def distil_each(
     validation = {}
     for name, student in students.items():
         console.print(f"[bold]{name.replace('_', ', then ')}")
-        settings = resized(distil.Settings(), steps=steps, seed=seed)
+        items = len(data.pairs.first)
+        settings = resized(distil.Settings(), steps=steps, seed=seed, items=items)
         distillation = distil.build(data, lessons, student, settings)
         history = fit(distillation, out=out / name, restart=True, precision=best_precision())
         validation[name] = history.series("recall_at_10")[-1][1]
@@ -358,7 +359,9 @@ def pretrain(
     probed: dict[str, list[Row]] = {}
     for name, recipe in (("barlow_twins", barlow_twins.recipe), ("simclr", simclr.recipe)):
         console.print(f"[bold]{name}[/]: {recipe.paper}")
-        training = recipe.build(data, resized(recipe.settings, steps=steps, seed=seed))
+        items = len(data.pairs.first)
+        settings = resized(recipe.settings, steps=steps, seed=seed, items=items)
+        training = recipe.build(data, settings)
         history = fit(
             training,
             out=out / name,
