@@ -1,7 +1,7 @@
 """Data as people have it: what a file or folder holds, and what is read of it, or why it is not.
 
-The one list; tests/hostile/test_data.py holds `attar.training.reading.read` and `read_corpus`
-to it.
+The one list; tests/hostile/test_data.py holds `attar.training.reading.read`, `read_corpus` and
+`read_documents` to it.
 """
 
 import gzip
@@ -1280,4 +1280,80 @@ TEXTS: tuple[Case, ...] = (
     ),
     Case("a folder without texts", put("a.png"), ("has no texts (.txt, .text, .md)",)),
     Case("nothing", lambda folder: folder / "none.txt", ("there is no file or folder",)),
+)
+
+# Documents: what `read_documents` gives.
+
+DOCUMENTS: tuple[Case, ...] = (
+    written(
+        "titled rows", "a.csv", "Title,Text\nt,one\nu,two\n", Reads(train=2, notes=("2 have a",))
+    ),
+    written("groups", "a.jsonl", lines({"text": "a", "group": "g"}, {"text": "b"}), BOTH),
+    written("a name twice", "a.csv", "name,text\nn,a\nn,b\nn#2,c\n", Reads(train=3)),
+    written("pairs as documents", "a.jsonl", PAIRS, Reads(train=2, notes=("2 have a title",))),
+    written(
+        "a text with and without a title",
+        "a.jsonl",
+        lines({"text": "a", "title": "t"}, {"text": "a"}, {"text": " a", "title": None}),
+        Reads(train=2, passed_over={"texts that occur before": 1}),
+    ),
+    written("a huge line", "a.txt", "word " * 200_000, Reads(train=1)),
+    written("a huge word", "a.md", "x" * 1_000_000, Reads(train=1)),
+    written("old line ends", "a.md", "# A\r\none\r\n# B\r\ntwo\r\n", BOTH),
+    written("a mark before a heading", "a.md", "\ufeff# A\none\n## B\ntwo", BOTH),
+    written("code that never ends", "a.md", "one\n```\ntwo\n# B\n", Reads(train=1)),
+    written("tags that never end", "a.html", "<p>one<h2>B</h2><div>two", BOTH),
+    written("a module for another Python", "a.py", "print 'one'", "a.py has no text"),
+    Case(
+        "files of several kinds, some without text",
+        each(
+            put("a.rst", "A\n=\n\none\n"),
+            put("b/c.md", "two"),
+            put("d.txt"),
+            put("e.md", "# E\n"),
+            put("f.png"),
+        ),
+        Reads(train=2, passed_over={"named *.png": 1, "files without text": 2}),
+    ),
+    Case(
+        "a folder with a file in another encoding",
+        each(put("a.md", "one"), put("b.rst", b"caf\xe9")),
+        ("b.rst is not UTF-8", "save it as UTF-8"),
+    ),
+    Case(
+        "a folder with files of no text alone",
+        each(put("a.md", "# A\n"), put("b.html", "<script>x</script>")),
+        ("has no text; pass a file or a folder with texts",),
+    ),
+    Case(
+        "a folder without documents", put("a.png"), ("has no texts (.txt, .text, .md, .markdown",)
+    ),
+    written("an empty file", "a.txt", "", "a.txt has no text; pass a file or a folder with texts"),
+    written("a title alone", "a.md", "# Title\n", "a.md has no text"),
+    written(
+        "a page without text", "a.html", "<script>x</script><nav>y</nav>", "a.html has no text"
+    ),
+    written("a module without docstrings", "a.py", "x = 1\n", "a.py has no text"),
+    written("lines of blanks", "a.jsonl", "\n \n", "a.jsonl has no text"),
+    written("UTF-16", "a.md", "one".encode("utf-16"), "a.md is not UTF-8", "save it as UTF-8"),
+    written("Latin-1", "a.html", b"caf\xe9", "a.html is not UTF-8", "save it as UTF-8"),
+    written("binary", "a.txt", b"PK\x03\x04\x00", "a.txt has a NUL at character 4", "or remove it"),
+    written(
+        "a file of another kind",
+        "a.pdf",
+        "x",
+        "a.pdf has no documents that are read; pass a folder",
+    ),
+    written("a number", "a.jsonl", '{"text": 5}', "line 1: 'text' is 5; it must be a text"),
+    written("a missing text", "a.jsonl", ALONE + '{"t": "x"}', "line 3: 'text' is missing"),
+    written("a title that is no text", "a.jsonl", '{"text": "a", "title": 3}', "'title' is 3"),
+    written(
+        "no column with text",
+        "a.csv",
+        "id,q\n1,one\n",
+        "has no column text or body; choose by --read column=NAME, of id, q",
+    ),
+    written("no such column", "a.csv", "id,q\n1,one\n", "has no column 'z'", column="z"),
+    written("a column of a page", "a.md", "a", "has no columns; leave it out", column="q"),
+    Case("no file of documents", lambda folder: folder / "no.md", ("there is no file or folder",)),
 )

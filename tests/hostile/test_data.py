@@ -8,9 +8,10 @@ import torch
 
 from attar.errors import AttarError
 from attar.training.data.corpus import read_corpus
+from attar.training.data.documents import read_documents
 from attar.training.data.source import Rows
 from attar.training.reading import read
-from benchmarks.hostile.data import CASES, TEXTS, Case, Reads
+from benchmarks.hostile.data import CASES, DOCUMENTS, TEXTS, Case, Reads
 
 
 def laid(case: Case, folder: Path) -> Path:
@@ -84,6 +85,28 @@ def test_texts_that_are_not_read_are_refused_by_line_and_why(case: Case, tmp_pat
     path = laid(case, tmp_path / "x")
     with pytest.raises(AttarError) as refused:
         read_corpus(path, **case.options)
+    check_refusal(case, str(refused.value))
+
+
+@pytest.mark.parametrize("case", [c for c in DOCUMENTS if isinstance(c.outcome, Reads)], ids=str)
+def test_documents_are_read_as_they_are_there(case: Case, tmp_path: Path) -> None:
+    assert isinstance(case.outcome, Reads)
+    documents = read_documents(laid(case, tmp_path / "x"), **case.options)
+    assert len(documents) == case.outcome.train
+    assert all(document.text.strip() and document.group for document in documents)
+    assert len({document.name for document in documents}) == len(documents)
+    check_left(case.outcome, documents.passed_over, "\n".join(documents.lines()))
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in DOCUMENTS if not isinstance(c.outcome, Reads)], ids=str
+)
+def test_documents_that_are_not_read_are_refused_by_file_and_why(
+    case: Case, tmp_path: Path
+) -> None:
+    path = laid(case, tmp_path / "x")
+    with pytest.raises(AttarError) as refused:
+        read_documents(path, **case.options)
     check_refusal(case, str(refused.value))
 
 

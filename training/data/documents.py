@@ -4,7 +4,7 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from attar.errors import InvalidInput, NotFound
@@ -32,8 +32,8 @@ NO_TEXT = "files without text"
 class Document:
     """One text with what it is called.
 
-    `name` is unique; documents of one `group` (a file, a module) are held out together; `title`
-    may be "". A blank line separates the paragraphs of `text`.
+    `name` is unique among documents that were read together. Those of one `group` (a file, a
+    module) are held out together. `title` may be "". Blank lines separate paragraphs of `text`.
     """
 
     name: str
@@ -161,16 +161,14 @@ def _of_file(path: Path, name: str) -> Iterator[Document]:
 
 
 def _of_python(name: str, text: str) -> Iterator[Document]:
-    """Give the docstrings of a module; the first paragraph is the title."""
+    """Give the docstrings of a module without code; the first paragraph is the title."""
     tree = parse(text)
     module = name.removesuffix(PYTHON).removesuffix("/__init__").replace("/", ".")
     own = ((module, doc) for doc in (ast.get_docstring(tree),) if doc)
-    seen: Counter[str] = Counter()
     for qualified, docstring in (*own, *docstrings(tree, module)):
-        seen[qualified] += 1  # a function may be defined twice, for two platforms
-        unique = qualified if seen[qualified] == 1 else f"{qualified}#{seen[qualified]}"
-        title, _, body = _paragraphs(docstring).partition("\n\n")
-        yield Document(unique, name, title if body else "", body or title)
+        prose = "\n\n".join(section.text for section in rst(docstring))
+        title, _, body = prose.partition("\n\n")
+        yield Document(qualified, name, title if body else "", body or title)
 
 
 def _rows(table: Mapping[str, Sequence[str]]) -> dict[int, dict[str, object]]:
@@ -193,24 +191,14 @@ def _of_rows(
         what = f"no column {column!r}" if column else f"no column {' or '.join(TEXT_FIELDS)}"
         raise NotFound(f"{path} has {what}; choose by --read column=NAME, of {', '.join(names)}")
     title, group, name = (_first(names, keys) for keys in (TITLE_FIELDS, ("group",), ("name",)))
-
-    def documents() -> Iterator[Document]:
-        seen: set[str] = set()
-        for number, row in rows.items():
-            where = f"{path}, {unit} {number}"
-            own = _string(where, row, name) or f"{path.name}:{number}"
-            if own in seen:
-                raise InvalidInput(f"{where}: the name {own!r} occurs twice; names must be unique")
-            seen.add(own)
-            text = _string(where, row, key, required=True)
-            yield Document(
-                own,
-                _string(where, row, group) or own,
-                " ".join(_string(where, row, title if title != key else "").split()),
-                _paragraphs(text),
-            )
-
-    return _documents(path, documents(), f"{key!r} of {unit}s", passed_over)
+    documents = []
+    for number, row in rows.items():
+        where = f"{path}, {unit} {number}"
+        own = _string(where, row, name) or f"{path.name}:{number}"
+        heading = "" if title == key else " ".join(_string(where, row, title).split())
+        text = _paragraphs(_string(where, row, key, required=True))
+        documents.append(Document(own, _string(where, row, group) or own, heading, text))
+    return _documents(path, documents, f"{key!r} of {unit}s", passed_over)
 
 
 def _first(names: Iterable[str], keys: Sequence[str]) -> str:
@@ -235,7 +223,10 @@ def _alone(name: str, text: str) -> Document:
 def _documents(
     path: Path, documents: Iterable[Document], what: str, passed_over: Mapping[str, int]
 ) -> Documents:
-    """Pass over blank texts and repeated ones; refuse a source without any text."""
+    """Pass over blank texts and repeated ones, and number names that occur before.
+
+    Raises InvalidInput for a source without any text.
+    """
     left = Counter(passed_over)
     unique: dict[tuple[str, str], Document] = {}
     for document in documents:
@@ -248,7 +239,20 @@ def _documents(
             unique[key] = document
     if not unique:
         raise InvalidInput(f"{path} has no text; pass a file or a folder with texts")
-    return Documents(str(path), tuple(unique.values()), what, dict(left))
+    return Documents(str(path), tuple(_named(unique.values())), what, dict(left))
+
+
+def _named(documents: Iterable[Document]) -> Iterator[Document]:
+    """Give each document a name of its own: a function may be defined twice, for two platforms."""
+    seen: set[str] = set()
+    repeats: Counter[str] = Counter()
+    for document in documents:
+        name = document.name
+        while name in seen:
+            repeats[document.name] += 1
+            name = f"{document.name}#{repeats[document.name] + 1}"
+        seen.add(name)
+        yield replace(document, name=name)
 
 
 def _paragraphs(text: str) -> str:

@@ -75,8 +75,8 @@ def markdown(text: str) -> tuple[Section, ...]:
 def rst(text: str) -> tuple[Section, ...]:
     """Give the sections of a reStructuredText file (docutils' markup specification).
 
-    Directives, comments and literal blocks are left out; the text of admonitions, such as notes,
-    is kept.
+    Directives, comments, doctests and literal blocks are left out. The text of admonitions, such as
+    notes, and of fields, such as `:param x:`, is kept.
     """
     return _titled("", _split(_rst_headings(_rst_prose(text.splitlines()))))
 
@@ -206,8 +206,9 @@ def _rst_prose(lines: Sequence[str]) -> Iterator[str]:
             skipped_to = indent if kept is None else None
             yield kept or ""
             yield ""
-        elif FIELD.match(bare):
+        elif match := FIELD.match(bare):
             yield ""
+            yield bare[match.end() :]
         elif bare.endswith("::"):
             skipped_to = indent
             yield line[: line.rindex("::")] + (":" if bare != "::" else "")

@@ -105,7 +105,7 @@ and then:
 .. versionadded:: 1.2
 .. a comment
    of lines
-:field: gone
+:param x: kept
 """
 
 
@@ -115,7 +115,7 @@ def test_a_restructuredtext_file_gives_its_sections() -> None:
             "Guide",
             "Use attar.load or attar.Client, see the page and link.\n\nRead this.\n\nIt matters.",
         ),
-        Section("Guide: Install", "Write:\n\nand then:\n\none\n\ntwo"),
+        Section("Guide: Install", "Write:\n\nand then:\n\none\n\ntwo\n\nkept"),
     )
 
 
