@@ -29,7 +29,7 @@ class OwnIds:
         self._unknown = unknown
         truncation = tokenizer.truncation
         self._is_cut_in_front = truncation is not None and truncation["direction"] == "left"
-        self._front, self._back = _around(tokenizer)
+        self._front, self._back = special_tokens_around(tokenizer)
 
     def fault(self, ids: Sequence[int]) -> str:
         """Say why `ids` cannot be this tokenizer's output; nothing where they can.
@@ -115,7 +115,7 @@ def _same(run: list[int], again: Tokens, *, follows: bool, may_end: bool) -> boo
     return any(run[start : start + len(inner)] == inner for start in starts)
 
 
-def _around(tokenizer: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def special_tokens_around(tokenizer: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Give the special tokens' ids before and after a text."""
     if tokenizer.post_processor is None:
         return (), ()

@@ -261,8 +261,8 @@ class _Teacher:
     def read(cls, folder: Path, bundle: Bundle, items: Items) -> "_Teacher":
         """Embed the items in torch, tokenised as the teacher does."""
         from attar.inputs import TextInput
-        from attar.training.checkpoints import encoder_folder
-        from attar.training.huggingface import loading
+        from attar.training.checkpoints.encoder_folder import TensorModel
+        from attar.training.pretrained import load_checkpoint
         from attar.training.probes.text_retrieval import embed
 
         manifest = bundle.manifest
@@ -271,11 +271,11 @@ class _Teacher:
                 f"{manifest.name} takes {manifest.modality}, and a teacher's folder holds a text "
                 "encoder; leave the teacher out"
             )
-        encoder_folder.refuse_two_models(folder)
-        reader = (
-            encoder_folder.load_text if (folder / encoder_folder.ABOUT).exists() else loading.read
-        )
-        model = reader(folder)
+        model = load_checkpoint(folder)
+        if isinstance(model, TensorModel):
+            raise InvalidInput(
+                f"{folder} holds an encoder of {model.encoder.modality}; this needs one of texts"
+            )
         if model.encoder.dim != manifest.output.dim:
             raise InvalidInput(
                 f"{folder} gives {model.encoder.dim} dimensions and {manifest.name} "

@@ -25,6 +25,7 @@ from ..encoders.resnet import ResNet, ResNetConfig
 from ..encoders.scattering import ScatteringConfig, ScatteringEncoder
 from ..encoders.series import SeriesConfig, SeriesEncoder
 from ..encoders.spectrogram import SpectrogramConfig, SpectrogramEncoder
+from ..encoders.static import StaticConfig, StaticEncoder
 from ..encoders.table import TableConfig, TableEncoder
 from ..encoders.text import TextConfig, TextEncoder, TextNetwork
 from ..encoders.transformer import TokenTransformer
@@ -39,6 +40,12 @@ KINDS: Mapping[str, Callable[..., nn.Module]] = {
 """Attention by its name in encoder.json; without a name it is softmax."""
 
 TEXT = "text"
+TEXT_ENCODERS: Mapping[str, tuple[Callable[[Any], TextNetwork], type]] = {
+    "static": (StaticEncoder, StaticConfig),
+    TEXT: (TextEncoder, TextConfig),
+}
+"""Encoders of texts and their configurations, by their name in encoder.json."""
+
 ENCODERS: Mapping[str, tuple[Callable[[Any], TensorEncoder], type]] = {
     "conv1d": (Conv1dEncoder, Conv1dConfig),
     "mlp": (MlpEncoder, MlpConfig),
@@ -52,7 +59,7 @@ ENCODERS: Mapping[str, tuple[Callable[[Any], TensorEncoder], type]] = {
 }
 """Encoders of tensors and their configurations, by their name in encoder.json.
 
-A folder without a name holds a text encoder.
+A folder without a name holds the text encoder of attar's blocks.
 """
 
 SPEC = ("name", "dtype", "shape")  # defined by the encoder, and not by encoder.json
@@ -112,6 +119,11 @@ def token_transformer(model: TextModel[TextNetwork]) -> TextModel[TextEncoder]:
 
     Raises InvalidInput when it is not.
     """
+    if isinstance(model.encoder, StaticEncoder):
+        raise InvalidInput(
+            "the encoder is static, a table of tokens without attention or layers; this needs a "
+            "transformer"
+        )
     if not isinstance(model.encoder, TextEncoder):
         raise InvalidInput(
             f"{model.lineage.get('imported', 'the model')} is a {type(model.encoder).__name__} "
@@ -121,7 +133,7 @@ def token_transformer(model: TextModel[TextNetwork]) -> TextModel[TextEncoder]:
     return cast("TextModel[TextEncoder]", model)
 
 
-def save(model: TextModel[TextEncoder] | TensorModel, folder: Path) -> None:
+def save(model: TextModel[TextNetwork] | TensorModel, folder: Path) -> None:
     """Write the model to `folder`, which may exist; its files are replaced.
 
     Each file is whole or not there, and encoder.json, the last of them, holds the digests of the
@@ -129,7 +141,7 @@ def save(model: TextModel[TextEncoder] | TensorModel, folder: Path) -> None:
 
     Raises InvalidInput when the encoder or a layer's attention is not one of attar's own.
     """
-    encoder = model.encoder
+    encoder: Any = model.encoder
     about: dict[str, object] = {
         "encoder": _encoder_name(encoder),
         "shape": asdict(encoder.shape),
@@ -165,7 +177,7 @@ def remove(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def load(folder: Path) -> TextModel[TextEncoder] | TensorModel:
+def load(folder: Path) -> TextModel[TextNetwork] | TensorModel:
     """Read what `save` wrote, ready for inference: the same weights, bit for bit.
 
     Raises InvalidInput when a file is missing, damaged or not the one that encoder.json was written
@@ -175,14 +187,15 @@ def load(folder: Path) -> TextModel[TextEncoder] | TensorModel:
     with _naming(path):
         about = json.loads(path.read_text("utf-8"))
         encoder_name = str(about.get("encoder", TEXT))
-    if encoder_name not in (TEXT, *ENCODERS):
+    if encoder_name not in (*TEXT_ENCODERS, *ENCODERS):
         raise InvalidInput(
             f"{path} is of a {encoder_name!r} encoder; this version reads "
-            f"{', '.join((TEXT, *ENCODERS))}"
+            f"{', '.join((*TEXT_ENCODERS, *ENCODERS))}"
         )
-    model: TextModel[TextEncoder] | TensorModel
+    model: TextModel[TextNetwork] | TensorModel
     with _naming(path):
-        model = _text_model(about) if encoder_name == TEXT else _tensor_model(encoder_name, about)
+        read = _text_model if encoder_name in TEXT_ENCODERS else _tensor_model
+        model = read(encoder_name, about)
         if "attention" in about:
             _attend(model.encoder, about["attention"])
         digests = dict(about.get("sha256", {}))  # none in folders older than they
@@ -216,24 +229,28 @@ def lineage_of(folder: Path) -> dict[str, object]:
 
 
 def load_text(folder: Path) -> TextModel[TextEncoder]:
-    """Read a text encoder that `save` wrote; raises InvalidInput as `load` does, and for others."""
+    """Read a text transformer that `save` wrote.
+
+    Raises InvalidInput as `load` does, and for other encoders.
+    """
     model = load(folder)
     if isinstance(model, TensorModel):
         raise InvalidInput(
             f"{folder} holds an encoder of {model.encoder.modality}; this needs one of texts"
         )
-    return model
+    return token_transformer(model)
 
 
 def attention_kinds(encoder: nn.Module) -> str | None:
     """Give the kind of attention of each layer, as in `KINDS`; None for an encoder without.
 
-    A borrowed text encoder attends by softmax. Layers of several kinds are named with a plus
-    between, as in "binarized+softmax".
+    A text encoder of another library attends by softmax, and a static one not at all. Layers of
+    several kinds are named with a plus between, as in "binarized+softmax".
     """
     if kinds := {str(_attention(layer)["kind"]) for layer in _layers(encoder)}:
         return "+".join(sorted(kinds))
-    return "softmax" if isinstance(encoder, TextNetwork) else None
+    attends = isinstance(encoder, TextNetwork) and not isinstance(encoder, StaticEncoder)
+    return "softmax" if attends else None
 
 
 @contextmanager
@@ -262,9 +279,10 @@ def _refuse_other(path: Path, content: bytes, digests: Mapping[str, str]) -> Non
         raise ValueError(f"it is not the file that {ABOUT} was written with")
 
 
-def _text_model(about: Mapping[str, Any]) -> TextModel[TextEncoder]:
+def _text_model(encoder_name: str, about: Mapping[str, Any]) -> TextModel[TextNetwork]:
+    make, shape = TEXT_ENCODERS[encoder_name]
     return TextModel(
-        encoder=TextEncoder(_read(TextConfig, about["shape"])),
+        encoder=make(_read(shape, about["shape"])),
         tokenizer=b"",
         dims=tuple(about.get("dims", ())),
         prompts=dict(about["prompts"]),
@@ -301,14 +319,12 @@ def _read(kind: Any, value: Any) -> Any:
 
 def _encoder_name(encoder: nn.Module) -> str:
     """Name an encoder in encoder.json."""
-    if isinstance(encoder, TextEncoder):
-        return TEXT
-    for encoder_name, (make, _) in ENCODERS.items():
+    for encoder_name, (make, _) in (*TEXT_ENCODERS.items(), *ENCODERS.items()):
         if type(encoder) is make:
             return encoder_name
     raise InvalidInput(
         f"{type(encoder).__name__} cannot be saved; an encoder is one of "
-        f"{', '.join((TEXT, *ENCODERS))}"
+        f"{', '.join((*TEXT_ENCODERS, *ENCODERS))}"
     )
 
 

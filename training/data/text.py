@@ -7,10 +7,12 @@ from typing import TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from attar.errors import InvalidInput
 from attar.inputs import TextInput
+from attar.token_ids import special_tokens_around
 
 from ..sampler import Sampler
 from ..views.text import Tokens
@@ -23,6 +25,17 @@ def tokenize(texts: Sequence[str], tokenizer: bytes, *, max_length: int) -> tupl
     host = TextInput(tokenizer, max_length=max_length, prompts={})
     rows = host.prepare(texts, role="passage", truncation="truncate")
     return tuple(row.arrays[0] for row in rows)
+
+
+def special_tokens(tokenizer: bytes) -> tuple[int, ...]:
+    """Give the ids of a tokenizer's special tokens, in rising order.
+
+    They are those that it puts around a text, and those that it declares to be special.
+    """
+    read = Tokenizer.from_str(tokenizer.decode())
+    added = read.get_added_tokens_decoder()
+    declared = {token_id for token_id, token in added.items() if token.special}
+    return tuple(sorted(declared.union(*special_tokens_around(read))))
 
 
 def pad(rows: Sequence[Row]) -> Tokens:
