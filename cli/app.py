@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from attar.errors import InvalidInput, MissingExtra
 from attar.export.targets.triton import MAX_BATCH, Device
-from attar.training.choices import Pooling, Side, Strategy
+from attar.training.choices import Pooling, Side, Strategy, Student
 
 try:
     import typer
@@ -172,15 +172,22 @@ def distill(
     out: Out,
     data: TextData = "docstrings",
     read: Reading = None,
+    student: Annotated[
+        Student,
+        typer.Option(help="Two of the teacher's layers, or a static table of its tokens."),
+    ] = "layers",
     init: Annotated[
         Path | None,
         typer.Option(help="An encoder folder to start from; without one, the teacher."),
+    ] = None,
+    dim: Annotated[
+        int | None, typer.Option(min=1, help="The width of a static student (default: 256).")
     ] = None,
     steps: Steps = None,
     seed: Seed = 0,
     restart: Restart = False,
 ) -> None:
-    """Teach a small text encoder a large one's embeddings, without labels."""
+    """Make a small text encoder of a large one, without labels."""
     with _extra("export"):
         from attar.training.distilling import distill
 
@@ -190,9 +197,11 @@ def distill(
     distill(
         teacher,
         out,
+        student=student,
         data=data,
         reading=read or (),
         init=init,
+        dim=dim,
         steps=steps,
         seed=seed,
         restart=restart,

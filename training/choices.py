@@ -8,5 +8,8 @@ Pooling: TypeAlias = Literal["mean", "cls", "last", "max"]
 Side: TypeAlias = Literal["vision", "text"]
 """An encoder of a folder that holds two, as CLIP's does."""
 
+Student: TypeAlias = Literal["layers", "static"]
+"""What a teacher is distilled into: some of its layers, or a table of its tokens."""
+
 Strategy: TypeAlias = Literal["ddp", "fsdp"]
 """How several processes keep parameters: whole in each (ddp), or in parts (fsdp)."""

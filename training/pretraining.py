@@ -23,11 +23,12 @@ from .data.molecules import Molecules
 from .data.objects import Objects
 from .data.pairs import Split
 from .data.source import Source, pixel_range
+from .data.text import special_tokens
 from .digest import SHA256
 from .encoders.encoder import TensorEncoder
 from .encoders.joint_space import JointSpace
-from .encoders.students import MAX_LENGTH
-from .encoders.text import TextEncoder
+from .encoders.static import StaticConfig
+from .encoders.text import TextNetwork
 from .groups import Groups
 from .lineage import Lineage
 from .loop import fit
@@ -188,12 +189,15 @@ def _texts(
         if tokenizer
         else train_tokenizer(text for pair in parts.train for text in (pair.summary, pair.body))
     )
-    texts = quick(text_data(parts, content))  # refuses what is no tokenizer
-    report_cut(texts, max_length=MAX_LENGTH)
-    vocabulary = Tokenizer.from_str(content.decode()).get_vocab_size()
     settings = recipe.settings
-    settings = replace(settings, shape=replace(settings.shape, vocabulary=vocabulary))
-    return texts, content, settings
+    longest = settings.shape.max_length
+    texts = quick(text_data(parts, content, max_length=longest))  # refuses what is no tokenizer
+    report_cut(texts, max_length=longest)
+    vocabulary = Tokenizer.from_str(content.decode()).get_vocab_size()
+    shape = replace(settings.shape, vocabulary=vocabulary)
+    if isinstance(shape, StaticConfig):
+        shape = replace(shape, special=special_tokens(content))
+    return texts, content, replace(settings, shape=shape)
 
 
 def _existing_path(spec: str, reading: Sequence[str]) -> Path:
@@ -257,7 +261,7 @@ def _save(
             encoder_folder.save(model, out / name)
             _report_saved(out / name)
         return
-    if isinstance(inner, TextEncoder):
+    if isinstance(inner, TextNetwork):
         assert content is not None
         encoder_folder.save(TextModel(encoder=inner, tokenizer=content, lineage=lineage), out)
     else:

@@ -25,37 +25,39 @@ from .probes.text_retrieval import embed
 SIF = 1e-3  # the a of a / (a + frequency), as in the paper
 
 
+def static_shape(tokenizer: bytes, *, dim: int, max_length: int = MAX_LENGTH) -> StaticConfig:
+    """Give the sizes of a static encoder of a tokenizer's vocabulary."""
+    ids = Tokenizer.from_str(tokenizer.decode()).get_vocab(with_added_tokens=True).values()
+    return StaticConfig(
+        vocabulary=1 + max(ids),
+        dim=dim,
+        max_length=max_length,
+        special=special_tokens(tokenizer),
+    )
+
+
 def static_from_teacher(
-    teacher: TextNetwork,
-    tokenizer: bytes,
-    corpus: Sequence[Row],
-    *,
-    dim: int,
-    max_length: int = MAX_LENGTH,
+    teacher: TextNetwork, tokenizer: bytes, corpus: Sequence[Row], *, shape: StaticConfig
 ) -> StaticEncoder:
-    """Give the static encoder of a teacher, `dim` wide, with the teacher's own tokenizer.
+    """Give the static encoder of a teacher, of a `static_shape` of the teacher's tokenizer.
 
     Row t is the teacher's embedding of the text that is token t alone, projected onto the first
-    `dim` principal components of all tokens and multiplied by a / (a + p), with p the share of t
-    among the tokens of `corpus`, one added to each count. Special tokens have rows of zeros.
+    principal components of all tokens and multiplied by a / (a + p), with p the share of t among
+    the tokens of `corpus`, one added to each count. Special tokens have rows of zeros.
 
-    Raises InvalidInput where `dim` is larger than the teacher's.
+    Raises InvalidInput where the table would be wider than the teacher.
     """
-    if dim > teacher.dim:
+    if shape.dim > teacher.dim:
         raise InvalidInput(
-            f"a static encoder is at most as wide as its teacher, {teacher.dim}; got {dim}"
+            f"a static encoder is at most as wide as its teacher, {teacher.dim}; got {shape.dim}"
         )
-    read = Tokenizer.from_str(tokenizer.decode())
-    vocabulary = 1 + max(read.get_vocab(with_added_tokens=True).values())
-    special = special_tokens(tokenizer)
-    front, back = special_tokens_around(read)
-    alone = [np.array([*front, token, *back], np.int64) for token in range(vocabulary)]
-    counted = np.ones(vocabulary, bool)
-    counted[list(special)] = False
-    rows = _principal(embed(teacher, alone), counted, dim)
+    front, back = special_tokens_around(Tokenizer.from_str(tokenizer.decode()))
+    alone = [np.array([*front, token, *back], np.int64) for token in range(shape.vocabulary)]
+    counted = np.ones(shape.vocabulary, bool)
+    counted[list(shape.special)] = False
+    rows = _principal(embed(teacher, alone), counted, shape.dim)
     rows *= (_sif(corpus, counted) * counted)[:, None]
     rows *= START_STD / np.sqrt(np.square(rows[counted]).mean())
-    shape = StaticConfig(vocabulary=vocabulary, dim=dim, max_length=max_length, special=special)
     encoder = StaticEncoder(shape)
     with torch.no_grad():
         encoder.table.weight.copy_(torch.from_numpy(rows))

@@ -6,8 +6,8 @@ QuantizeLinear/DequantizeLinear pairs that ONNX Runtime fuses into integer kerne
 output is quantised too, after its ReLU, since the integer kernel gives integers. Two choices keep
 an item's numbers its own. Scales are fixed rather than taken from the running batch, so an item
 does not depend on its batch-mates. Weights use 7 of 8 bits: CPUs without VNNI add two uint8 x int8
-products in 16 bits, which then cannot saturate. A token table is stored in int8 with one scale a
-column and widened after the look-up.
+products in 16 bits, which then cannot saturate. A token table is stored in int8 and widened after
+the look-up: with one scale a column below layers, and with one a row where it is the whole encoder.
 
 Some layers lose too much. `quantize_within` quantises all where that holds the gate, and otherwise
 leaves in float the few layers whose quantisation alone moves the embeddings furthest.
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import NodeProto, helper
+from onnx import NodeProto, TensorProto, helper
 
 from attar.errors import InvalidInput
 
@@ -137,12 +137,14 @@ def _is_table(node: NodeProto, weights: Constants) -> bool:
 class _Network:
     """A float32 graph, and the calibrated range of every value to be quantised.
 
-    `layers` are named by their outputs; `closing` gives for each convolution's output the value
-    that is quantised in its place: that after its only consumer, if this is a ReLU or a clip.
+    `layers` are named by their outputs, and `tables` are those that look rows up. `closing` gives
+    for each convolution's output the value that is quantised in its place: that after its only
+    consumer, if this is a ReLU or a clip.
     """
 
     graph: Graph
     layers: frozenset[str]
+    tables: frozenset[str]
     closing: Mapping[str, str]
     ranges: Ranges
     means: Mapping[str, NDArray[np.float64]]  # of the channels of what enters a convolution
@@ -156,10 +158,10 @@ class _Network:
         closing = _closing(network, [n for n in nodes if _is_convolution(n, weights)])
         convolutions = [n for n in nodes if n.output[0] in closing]
         tables = [n for n in nodes if _is_table(n, weights)]
-        if not products and not convolutions:
+        if not products and not convolutions and not tables:
             raise InvalidInput(
-                "the graph has no product with a constant matrix and no convolution, so int8 "
-                "would change nothing; leave it out"
+                "the graph has no product with a constant matrix, no convolution and no table, so "
+                "int8 would change nothing; leave it out"
             )
         entering = {node.input[0] for node in (*products, *convolutions)}
         ranges, means = _calibrate(
@@ -171,6 +173,7 @@ class _Network:
         return _Network(
             graph=network,
             layers=frozenset(node.output[0] for node in (*products, *convolutions, *tables)),
+            tables=frozenset(node.output[0] for node in tables),
             closing=closing,
             ranges=ranges,
             means=means,
@@ -197,7 +200,7 @@ class _Network:
             if original.output[0] not in integers:
                 nodes.append(node)
             elif node.op_type == "Gather":
-                nodes += rewriter.table(node)
+                nodes += rewriter.rows(node) if self.layers == self.tables else rewriter.table(node)
             elif node.op_type == "Conv":
                 nodes += rewriter.convolution(node, original.input[0])
             else:
@@ -226,6 +229,8 @@ def _calibrate(
     low, high = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
     sums: dict[str, NDArray[np.float64]] = {}
     rows = dict.fromkeys(averaged, 0)
+    if not names:  # tables alone: a look-up has no range
+        return {}, {}
     for name, value in observe(graph.model, names, calibration):
         low[name] = min(low[name], float(value.min()))
         high[name] = max(high[name], float(value.max()))
@@ -333,6 +338,24 @@ class _Rewriter:
         return [
             helper.make_node("Gather", [codes, ids], rows[:1], name=node.name),
             helper.make_node("DequantizeLinear", rows, [out], axis=-1),
+        ]
+
+    def rows(self, node: NodeProto) -> list[NodeProto]:
+        """Turn table[ids] into table8[ids] times the scales of the rows looked up.
+
+        For a graph without layers above its table: rows differ much in length, and one column's
+        scale for all of them would leave the short ones few codes.
+        """
+        table, ids = node.input
+        out = node.output[0]
+        codes, scale = quantize_columns(self._weights[table].T, steps=TABLE_STEPS)
+        stored = self._constant(f"{table}.int8.rows", np.ascontiguousarray(codes.T))
+        scales = self._constant(f"{table}.scale.rows", scale[:, None])
+        return [
+            helper.make_node("Gather", [stored, ids], [f"{out}.codes"], name=node.name),
+            helper.make_node("Cast", [f"{out}.codes"], [f"{out}.rows"], to=TensorProto.FLOAT),
+            helper.make_node("Gather", [scales, ids], [f"{out}.scales"]),
+            helper.make_node("Mul", [f"{out}.rows", f"{out}.scales"], [out]),
         ]
 
     def _quantised(self, name: str) -> tuple[list[NodeProto], list[str]]:

@@ -19,6 +19,7 @@ from attar.errors import InvalidInput
 from attar.training.catalogue import catalogue
 from attar.training.checkpoints import encoder_folder
 from attar.training.encoders.conv import SmallConv
+from attar.training.encoders.static import StaticEncoder
 from attar.training.huggingface import loading
 from benchmarks.support.bundles import tiny_bundle
 from benchmarks.support.teachers import bert_folder, minilm
@@ -276,6 +277,54 @@ def test_distill_starts_from_an_encoder_that_shares_the_tokenizer(
     other = attar_(*arguments, encoder)
     assert (other.status, other.err.count("\n")) == (2, 1)
     assert f"another tokenizer than the teacher; pretrain with --tokenizer {teacher}" in other.err
+
+
+def test_distill_makes_a_static_student_that_is_exported_and_embeds(
+    attar_: Attar, pairs: Path, tmp_path: Path
+) -> None:
+    teacher, out, bundle = (
+        bert_folder(tmp_path / "theirs"),
+        tmp_path / "static",
+        tmp_path / "x.attar",
+    )
+    ran = attar_(
+        *("distill", teacher, "--out", out, "--data", pairs, "--steps", 2),
+        *("--student", "static", "--dim", 12),
+    )
+    assert ran.status == 0, ran.err
+    model = encoder_folder.load(out)
+    assert isinstance(model, encoder_folder.TextModel)
+    assert isinstance(model.encoder, StaticEncoder)
+    assert (model.encoder.dim, model.lineage["recipe"]) == (12, "static")
+
+    ran = attar_("export", out, bundle, "--data", pairs)
+    assert ran.status == 0, ran.err
+    assert "binarized is left out: the encoder is static" in ran.out
+    manifest = Bundle.open(bundle).manifest
+    assert [variant.name for variant in manifest.variants] == ["fp32", "int8"]
+    assert [variant.attention for variant in manifest.variants] == [None, None]
+    vectors = attar.load(bundle, variant="int8").embed(["", "the cat"]).vectors
+    assert vectors[0].tolist() == [1] + [0] * 11
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)
+    assert attar_("verify", bundle, "--against", out).status == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--dim", 8], "only a static student has a width of its own; leave --dim out"),
+        (["--student", "static", "--init", "x"], "starts from its teacher's tokens; leave --init"),
+        (["--student", "static", "--dim", 17], "at most as wide as its teacher, 16; got 17"),
+    ],
+    ids=["dim", "init", "wide"],
+)
+def test_distill_refuses_what_is_not_of_the_student(
+    attar_: Attar, pairs: Path, tmp_path: Path, flags: list[object], words: str
+) -> None:
+    teacher = bert_folder(tmp_path / "theirs")
+    ran = attar_("distill", teacher, "--out", tmp_path / "out", "--data", pairs, *flags)
+    assert ran.status == 2
+    assert words in ran.err.splitlines()[-1]
 
 
 @pytest.mark.slow

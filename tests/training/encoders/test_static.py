@@ -3,6 +3,7 @@
 Its start is the teacher's embedding of each token, held to a transcription in numpy.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from attar.training.data.text import pad, special_tokens
 from attar.training.encoders.static import StaticConfig, StaticEncoder
 from attar.training.objectives.matryoshka import matryoshka
 from attar.training.probes.text_retrieval import embed
-from attar.training.static_init import static_from_teacher
+from attar.training.static_init import static_from_teacher, static_shape
 from benchmarks.support.bundles import VOCABULARY, tokenizer_json
 from benchmarks.support.encoders import random_rows, rows_of, tiny_encoder
 
@@ -43,8 +44,11 @@ def oracle(table: NDArray[np.float32], ids: NDArray[np.int64]) -> NDArray[np.flo
     for token in ids:
         if token not in SPECIAL:
             total += table[token]
-    length = np.sqrt((total**2).sum())
-    return total / length if length > 1e-6 else np.eye(len(total))[0]
+    length = float(np.sqrt((total**2).sum()))
+    if length <= 1e-6:
+        total[0], length = 1, 1
+    unit: NDArray[np.float64] = total / length
+    return unit
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -81,7 +85,8 @@ def test_special_tokens_count_nothing_and_do_not_learn(encoder: StaticEncoder) -
     for _ in range(3):
         encoder.train()
         optimiser.zero_grad()
-        matryoshka(encoder(*first), encoder(*second), widths=(8, 4)).backward()
+        loss = matryoshka(encoder(*first), encoder(*second), widths=(8, 4))
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's own
         optimiser.step()
     table = encoder.table.weight.detach()
     moved = (table != before).any(1)
@@ -127,7 +132,8 @@ def test_sizes_that_no_table_has_are_refused(wrong: dict[str, int]) -> None:
 
 def test_the_start_is_the_teachers_tokens_projected_and_weighted() -> None:
     teacher, corpus = tiny_encoder(), random_rows(60)
-    static = static_from_teacher(teacher, tokenizer_json(), corpus, dim=6, max_length=16)
+    shape = static_shape(tokenizer_json(), dim=6, max_length=16)
+    static = static_from_teacher(teacher, tokenizer_json(), corpus, shape=shape)
 
     start, end = corpus[0][0], corpus[0][-1]
     plain = [token for token in range(len(VOCABULARY)) if token not in SPECIAL]
@@ -139,12 +145,14 @@ def test_the_start_is_the_teachers_tokens_projected_and_weighted() -> None:
     table = static.table.weight.detach().numpy()
     # A principal component has no sign, and the whole table no scale.
     signs = np.sign((table[plain] * expected).sum(axis=0))
-    scale = np.linalg.norm(table[plain]) / np.linalg.norm(expected)
+    scale = float(np.linalg.norm(table[plain]) / np.linalg.norm(expected))
     np.testing.assert_allclose(table[plain], expected * signs * scale, atol=1e-4 * scale)
     assert not table[list(SPECIAL)].any()
-    assert (static.dim, static.max_length) == (6, 16)
+    assert static.shape == replace(SHAPE, dim=6)
 
 
 def test_a_table_wider_than_its_teacher_is_refused() -> None:
     with pytest.raises(InvalidInput, match="at most as wide as its teacher, 16; got 17"):
-        static_from_teacher(tiny_encoder(), tokenizer_json(), random_rows(4), dim=17)
+        static_from_teacher(
+            tiny_encoder(), tokenizer_json(), random_rows(4), shape=replace(SHAPE, dim=17)
+        )
