@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from itertools import chain
 from json import JSONDecodeError
 from typing import Any, Final, Literal, TypeAlias, TypeGuard, TypeVar, get_args
 
@@ -138,11 +139,7 @@ class TextInput:
         rows: list[Prepared] = []
         for group in self._groups(texts):
             start = len(rows)
-            encoded = self._encoded(texts[group], start)
-            rows += [
-                self._row(tokens, start + i, truncation, whole=whole)
-                for i, (tokens, whole) in enumerate(encoded)
-            ]
+            rows += self._rows(self._encoded(texts[group], start), start, truncation)
         return rows
 
     def _groups(self, texts: Sequence[str]) -> Iterator[slice]:
@@ -230,23 +227,41 @@ class TextInput:
         outcome = _outcome(lambda: self._tokenizer.model.tokenize(word))
         return not isinstance(outcome, BaseException)
 
-    def _row(self, tokens: Tokens, index: int, truncation: Truncation, *, whole: bool) -> Prepared:
-        cut = bool(tokens.overflowing)
-        if cut and truncation == "error":
-            rows = (tokens, *tokens.overflowing)
-            text_tokens = sum(part.special_tokens_mask.count(0) for part in rows)
-            total = text_tokens + tokens.special_tokens_mask.count(1)
-            more = "" if whole else "more than "
-            refused = InputTooLong(
-                f"item {index} has {more}{total} tokens and the encoder takes {self._max_length}; "
-                f"shorten it, or {HOW_TO_CUT}"
-            )
-            refused.tokens = total
-            raise refused
-        ids = np.array(tokens.ids, np.int64)
-        if not len(ids):
-            raise InvalidInput(f"item {index} has no tokens; leave it out")
-        return Prepared((ids, np.ones_like(ids)), len(ids), cut)
+    def _rows(
+        self, encoded: Sequence[tuple[Tokens, bool]], start: int, truncation: Truncation
+    ) -> list[Prepared]:
+        """Give the rows of texts, the first of which is item `start`.
+
+        Their ids are parts of one array and their masks parts of another: two arrays for each text
+        would take longer than a graph that only looks rows up.
+        """
+        ids = [tokens.ids for tokens, _ in encoded]
+        together = np.fromiter(chain.from_iterable(ids), np.int64)
+        ones = np.ones(max(map(len, ids), default=0), np.int64)
+        ones.setflags(write=False)  # the mask of every text is its beginning
+        rows: list[Prepared] = []
+        end = 0
+        for index, ((tokens, whole), own) in enumerate(zip(encoded, ids, strict=True), start):
+            cut = bool(tokens.overflowing)
+            if cut and truncation == "error":
+                raise self._too_long(tokens, index, whole=whole)
+            if not own:
+                raise InvalidInput(f"item {index} has no tokens; leave it out")
+            begin, end = end, end + len(own)
+            rows.append(Prepared((together[begin:end], ones[: len(own)]), len(own), cut))
+        return rows
+
+    def _too_long(self, tokens: Tokens, index: int, *, whole: bool) -> InputTooLong:
+        parts = (tokens, *tokens.overflowing)
+        text_tokens = sum(part.special_tokens_mask.count(0) for part in parts)
+        total = text_tokens + tokens.special_tokens_mask.count(1)
+        more = "" if whole else "more than "
+        refused = InputTooLong(
+            f"item {index} has {more}{total} tokens and the encoder takes {self._max_length}; "
+            f"shorten it, or {HOW_TO_CUT}"
+        )
+        refused.tokens = total
+        return refused
 
     def _checked_ids(self, item: object, index: int) -> Prepared:
         """Hold ids that somebody else made to this tokenizer, or only to what it has rows for."""
