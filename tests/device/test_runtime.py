@@ -94,6 +94,17 @@ def test_a_folder_and_its_zip_give_equal_numbers(bundle_path: Path, tmp_path: Pa
     assert one.fingerprint == two.fingerprint
 
 
+def test_the_rows_of_many_texts_are_those_of_each_text(encoder: Encoder) -> None:
+    rows = encoder.prepare(TEXTS * 40)
+    for row, (alone,) in zip(rows, (encoder.prepare([text]) for text in TEXTS * 40), strict=True):
+        ids, mask = row.arrays
+        np.testing.assert_array_equal(ids, alone.arrays[0])
+        assert (ids.dtype, mask.dtype, mask.tolist()) == (np.int64, np.int64, [1] * row.tokens)
+        assert (row.tokens, row.truncated) == (alone.tokens, alone.truncated)
+        assert identified(row).key == identified(alone).key
+        assert not mask.flags.writeable  # texts share it
+
+
 def test_embed_is_prepare_infer_finish(encoder: Encoder) -> None:
     rows = encoder.prepare(TEXTS, role="query", truncation="truncate")
     assert [array.shape for array in rows[1].arrays] == [(2,), (2,)]

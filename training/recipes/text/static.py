@@ -87,5 +87,5 @@ recipe = Recipe(
     settings=SMALL,
     published=PAPER,
     build=build,
-    differences=("the pairs are of one corpus, for those of many public sets of pairs",),
+    differences=("pairs of one corpus instead of many public sets of pairs",),
 )
