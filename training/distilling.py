@@ -1,6 +1,6 @@
 """Distilling: train a small text encoder on a large one, without labels."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -42,6 +42,7 @@ class _Lesson:
     sources: str
     full_settings: Any
     compose: Callable[[], Training[Any]]
+    prompts: Mapping[str, str]
     dims: tuple[int, ...] = ()
 
 
@@ -100,7 +101,7 @@ def distill(
             encoder=cast("TextNetwork", training.method.encoder),
             tokenizer=teacher.tokenizer,
             dims=lesson.dims,
-            prompts=teacher.prompts,
+            prompts=lesson.prompts,
             lineage=run_folder.story(read_record(out / CHECKPOINT), lesson.sources),
             licence=teacher.licence,
         )
@@ -128,7 +129,7 @@ def _layers_lesson(
         report("the teacher embeds the corpus")
         return distil.build(texts, distil.targets(teacher.encoder, texts), student, settings)
 
-    return _Lesson("distil", distil.SOURCES, full_settings, compose)
+    return _Lesson("distil", distil.SOURCES, full_settings, compose, teacher.prompts)
 
 
 def _static_lesson(
@@ -137,7 +138,7 @@ def _static_lesson(
     """Plan the contrast of pairs in a table of the teacher's tokens."""
     shape = static_shape(teacher.tokenizer, dim=dim)
     widths = tuple(width for width in static.Settings().widths if width < dim)
-    usual = replace(static.Settings(), widths=(dim, *widths), shape=shape)
+    usual = replace(static.Settings(), widths=widths, shape=shape)
     usual = replace(usual, steps=static.steps(len(parts.train), usual.batch_size))
     texts = _texts(parts, teacher, max_length=shape.max_length)
     full_settings, settings = _settings(usual, parts, steps=steps, seed=seed)
@@ -148,7 +149,8 @@ def _static_lesson(
         table = static_from_teacher(teacher.encoder, teacher.tokenizer, read, shape=shape)
         return static.contrast(texts, table, settings)
 
-    return _Lesson("static", static.SOURCES, full_settings, compose, dims=widths[::-1])
+    # Texts have no prompt here in training, and a prompt's rows would be added to every text.
+    return _Lesson("static", static.SOURCES, full_settings, compose, {}, widths[::-1])
 
 
 def _texts(parts: Split, teacher: TextModel[TextNetwork], *, max_length: int) -> TextData:

@@ -35,7 +35,7 @@ DIM = 32
 def model() -> TextModel[StaticEncoder]:
     """Train a table for a moment, so that its rows differ much in length."""
     shape = static_shape(tokenizer(), dim=DIM, max_length=24)
-    settings = static.Settings(steps=30, batch_size=32, rate=0.03, widths=(DIM, 8), shape=shape)
+    settings = static.Settings(steps=30, batch_size=32, rate=0.03, widths=(8,), shape=shape)
     training = static.recipe.build(data(), settings)
     fit(training, accelerator="cpu", progress=False)
     encoder = training.method.encoder
