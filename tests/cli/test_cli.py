@@ -157,6 +157,18 @@ def test_pretrain_takes_a_tokenizer(attar_: Attar, pairs: Path, tmp_path: Path) 
     assert encoder_folder.load_text(out).tokenizer == trained().tokenizer
 
 
+def test_a_static_encoder_is_pretrained_with_the_corpus_own_tokens(
+    attar_: Attar, pairs: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "static"
+    ran = attar_("pretrain", "text/static", "--out", out, "--data", pairs, "--steps", 1)
+    assert ran.status == 0, ran.err
+    encoder = encoder_folder.load(out).encoder
+    assert isinstance(encoder, StaticEncoder)
+    assert encoder.shape.special == (0, 1, 2, 3)
+    assert encoder.shape.vocabulary < 1000
+
+
 def test_binarize_writes_every_variant_and_shows_it(
     attar_: Attar, encoder: Path, pairs: Path, tmp_path: Path
 ) -> None:
