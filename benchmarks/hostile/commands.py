@@ -401,6 +401,10 @@ def distilling(teacher: Callable[[Path], Path], *options: object) -> Make:
     ]
 
 
+def any_teacher(folder: Path) -> Path:
+    return bert_folder(folder / "teacher")
+
+
 def torn_teacher(folder: Path) -> Path:
     teacher = bert_folder(folder / "teacher")
     weights = teacher / "model.safetensors"
@@ -749,9 +753,28 @@ CASES: tuple[Case, ...] = (
         "mistaken",
         "a start that is not there",
         ("nothing.attar", "missing"),
-        lambda folder: distilling(lambda f: bert_folder(f / "teacher"), "--init", nothing(folder))(
-            folder
-        ),
+        lambda folder: distilling(any_teacher, "--init", nothing(folder))(folder),
+    ),
+    Case(
+        "distill",
+        "mistaken",
+        "a width for a student of layers",
+        ("only a static student has a width of its own; leave --dim out",),
+        distilling(any_teacher, "--dim", 8),
+    ),
+    Case(
+        "distill",
+        "mistaken",
+        "a static student that starts elsewhere",
+        ("a static student starts from its teacher's tokens; leave --init out",),
+        distilling(any_teacher, "--student", "static", "--init", "start"),
+    ),
+    Case(
+        "distill",
+        "mistaken",
+        "a static student wider than its teacher",
+        ("at most as wide as its teacher, 16; got 17",),
+        distilling(any_teacher, "--student", "static", "--dim", 17),
     ),
     Case(
         "export",

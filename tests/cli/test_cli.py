@@ -321,24 +321,6 @@ def test_distill_makes_a_static_student_that_is_exported_and_embeds(
     assert attar_("verify", bundle, "--against", out).status == 0
 
 
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        (["--dim", 8], "only a static student has a width of its own; leave --dim out"),
-        (["--student", "static", "--init", "x"], "starts from its teacher's tokens; leave --init"),
-        (["--student", "static", "--dim", 17], "at most as wide as its teacher, 16; got 17"),
-    ],
-    ids=["dim", "init", "wide"],
-)
-def test_distill_refuses_what_is_not_of_the_student(
-    attar_: Attar, pairs: Path, tmp_path: Path, flags: list[object], words: str
-) -> None:
-    teacher = bert_folder(tmp_path / "theirs")
-    ran = attar_("distill", teacher, "--out", tmp_path / "out", "--data", pairs, *flags)
-    assert ran.status == 2
-    assert words in ran.err.splitlines()[-1]
-
-
 @pytest.mark.slow
 def test_all_minilm_is_distilled(attar_: Attar, pairs: Path, tmp_path: Path) -> None:
     few, out = tmp_path / "few.jsonl", tmp_path / "student"
