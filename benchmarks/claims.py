@@ -677,36 +677,23 @@ def siege(report: Report) -> str:
 
 
 def static(report: Report) -> str:
-    """Compare static encoders with their teacher, and give their speed on each kind of CPU."""
-    names = {
-        "start": "static, before contrast",
-        "static": "static",
-        "teacher": "all-MiniLM-L6-v2, the teacher",
-    }
-    rows = [
-        (
-            names[row["encoder"]],
-            str(row["length"]),
-            *(_with_interval(row, metric) for metric in ("recall_at_1", "recall_at_10", "mrr")),
-            f"{row['train_seconds']:.0f} s" if "train_seconds" in row else "",
-        )
-        for row in report["rows"]
-    ]
-    header = ("encoder", "tokens read", "recall@1", "recall@10", "MRR", "CPU time")
-    speeds = [
-        f"On {name} one core embeds {kind['int8']['texts_per_second']:,} texts of "
-        f"{kind['tokens'][0]} to {kind['tokens'][1]} tokens a second through `attar.load` as int8 "
-        f"({kind['int8']['bytes'] / 1e6:.1f} MB), of which tokenising takes "
-        f"{kind['int8']['prepare_us'] / kind['int8']['us']:.0%}."
-        for name, kind in sorted(report["speed"].items())
-    ]
-    return "\n\n".join([*([table(header, rows)] if rows else []), *map(fill, speeds)])
-
-
-def _with_interval(row: Report, metric: str) -> str:
-    """Give a figure, with half the width of its interval where there is one."""
-    ends = row.get(f"{metric}_interval")
-    return f"{row[metric]:.3f}" + (f" ± {(ends[1] - ends[0]) / 2:.3f}" if ends else "")
+    """Give the speed of a static encoder on each kind of CPU."""
+    return table(
+        ("CPU", "variant", "MB", "us a text", "of which tokenising", "texts a second"),
+        [
+            (
+                name,
+                variant,
+                f"{row['bytes'] / 1e6:.1f}",
+                f"{row['us']:.0f}",
+                f"{row['prepare_us']:.0f}",
+                f"{row['texts_per_second']:,}",
+            )
+            for name, kind in sorted(report.items())
+            for variant, row in kind.items()
+            if variant in ("fp32", "int8")
+        ],
+    )
 
 
 CLAIMS: Mapping[str, tuple[str, Callable[[Report], str]]] = MappingProxyType(
