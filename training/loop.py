@@ -47,6 +47,17 @@ def as_it_is(items: Any, step: int) -> Any:
     return items
 
 
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a run logged, in order: each row has `step` (steps made) and some named figures."""
+
+    rows: tuple[Row, ...]
+
+    def series(self, name: str) -> list[tuple[int, float]]:
+        """Give the (steps made, value) pairs logged under `name`."""
+        return [(int(row["step"]), row[name]) for row in self.rows if name in row]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training(Generic[Batch]):
     """Everything that decides the result of a run: equal values give the same bits on one CPU.
@@ -55,8 +66,10 @@ class Training(Generic[Batch]):
     `Sampler`), so that it may be called ahead and from another thread. `views` makes the method's
     batch of them, where the method is: by default the items are the batch. `rate` is the learning
     rate of a step. `probe` measures the method in evaluation mode, without gradients; its argument
-    is the number of steps made. Torch's global generators are seeded from (seed, step) before each
-    step, so dropout and views need no state in a checkpoint; `fit` restores them at the end.
+    is the number of steps made. `stop` looks at what was logged after each probe, and ends the run
+    there where it is true (see `early_stopping`). Torch's global generators are seeded from (seed,
+    step) before each step, so dropout and views need no state in a checkpoint; `fit` restores them
+    at the end.
     """
 
     method: Method[Batch]
@@ -67,17 +80,7 @@ class Training(Generic[Batch]):
     seed: int
     views: Callable[[Any, int], Batch] = as_it_is
     probe: Callable[[int], Mapping[str, float]] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """What a run logged, in order: each row has `step` (steps made) and some named figures."""
-
-    rows: tuple[Row, ...]
-
-    def series(self, name: str) -> list[tuple[int, float]]:
-        """Give the (steps made, value) pairs logged under `name`."""
-        return [(int(row["step"]), row[name]) for row in self.rows if name in row]
+    stop: Callable[[History], bool] | None = None
 
 
 def fit(
@@ -321,7 +324,7 @@ class _Run(Generic[Batch]):
         if record.step == 0:
             _probe(self, log, steps_done=0)
         began = time.perf_counter()
-        steps = range(record.step, training.steps)
+        steps = range(record.step, record.step if _stops(training, log) else training.steps)
         for step, items in zip(steps, _ahead(training.batches, steps, workers), strict=True):
             figures = self.step(step, items)
             steps_done, last = step + 1, step + 1 == training.steps
@@ -331,9 +334,12 @@ class _Run(Generic[Batch]):
                 bar.update(task, description=f"loss {row['loss']:.4g}{log.latest(PROBED)}")
             if last or _due(intervals.probe, steps_done):
                 _probe(self, log, steps_done=steps_done)
+                last = last or _stops(training, log)
             if checkpoint is not None and (last or _due(intervals.save, steps_done)):
                 self.save(checkpoint, replace(record, step=steps_done))
             bar.update(task, completed=steps_done)
+            if last:
+                break
         if self.sharded is not None:
             self.sharded.undo()
 
@@ -371,6 +377,10 @@ class _Run(Generic[Batch]):
 
 def _due(every: int, steps_done: int) -> bool:
     return every > 0 and steps_done % every == 0
+
+
+def _stops(training: Training[Batch], log: MetricsLog) -> bool:
+    return training.stop is not None and training.stop(History(tuple(log.rows)))
 
 
 def _probe(run: _Run[Batch], log: MetricsLog, *, steps_done: int) -> None:
