@@ -1,4 +1,4 @@
-"""Confidence intervals of the mean of a figure over several seeds."""
+"""Confidence intervals of the mean of a figure: over several seeds, or over many queries."""
 
 from dataclasses import dataclass
 
@@ -9,11 +9,12 @@ from scipy.special import stdtrit
 from attar.errors import InvalidInput, ShapeError
 
 CONFIDENCE = 0.95
+DRAWS = 1000  # of a bootstrap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """A mean over seeds, and the limits of its 95 % confidence interval."""
+    """A mean over seeds or queries, and the limits of its 95 % confidence interval."""
 
     mean: float
     low: float
@@ -49,3 +50,18 @@ def paired(after: ArrayLike, before: ArrayLike) -> Interval:
     if first.shape != second.shape:
         raise ShapeError(f"figures must pair up by seed; got {first.shape} and {second.shape}")
     return interval(first - second)
+
+
+def bootstrap(values: ArrayLike, *, seed: int = 0) -> Interval:
+    """Give the mean of (n,) figures, one a query, with its 95 % interval by resampling queries.
+
+    The limits are percentiles of the means of `DRAWS` samples of n queries with replacement (Efron
+    and Tibshirani 1993, section 13.3). Raises InvalidInput for no figure, or one not finite.
+    """
+    array = np.asarray(values, np.float64)
+    if array.ndim != 1 or len(array) < 1 or not np.isfinite(array).all():
+        raise InvalidInput(f"a bootstrap needs (n,) finite figures, n at least 1; got {array!r}")
+    draw, n = np.random.default_rng(seed), len(array)
+    means = [array[draw.integers(n, size=n)].mean() for _ in range(DRAWS)]
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Interval(mean=float(array.mean()), low=float(low), high=float(high), count=n)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from attar.errors import InvalidInput, ShapeError
-from attar.training.probes.interval import interval, paired
+from attar.training.probes.interval import bootstrap, interval, paired
 
 figures = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=12)
 
@@ -49,3 +49,21 @@ def test_one_figure_or_an_infinite_one_has_no_interval() -> None:
             interval(bad)
     with pytest.raises(ShapeError, match=r"pair up by seed; got \(2,\) and \(3,\)"):
         paired([1, 2], [1, 2, 3])
+
+
+def test_a_bootstrap_interval_is_that_of_the_mean_of_many_queries() -> None:
+    found = np.random.default_rng(0).random(400) < 0.7
+    limits = bootstrap(found)
+    low, high = stats.norm.interval(0.95, found.mean(), found.std() / np.sqrt(400))
+    assert limits.mean == found.mean()
+    assert [limits.low, limits.high] == pytest.approx([low, high], abs=0.01)
+    assert bootstrap(found) == limits
+    assert bootstrap(found, seed=1) != limits
+
+
+def test_a_bootstrap_of_equal_figures_has_no_width_and_of_none_is_refused() -> None:
+    limits = bootstrap([0.5])
+    assert (limits.low, limits.mean, limits.high, limits.count) == (0.5, 0.5, 0.5, 1)
+    for values in ([], [np.nan], [[1.0]]):
+        with pytest.raises(InvalidInput, match="n at least 1; got"):
+            bootstrap(values)
