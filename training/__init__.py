@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import recipes
+    from .adapting import adapt
     from .distilling import distill
     from .evaluating import evaluate
     from .pretrained import load_checkpoint
     from .pretraining import pretrain
 
-__all__ = ["distill", "evaluate", "load_checkpoint", "pretrain", "recipes"]
+__all__ = ["adapt", "distill", "evaluate", "load_checkpoint", "pretrain", "recipes"]
 
 _MODULES = {
+    "adapt": "adapting",
     "distill": "distilling",
     "evaluate": "evaluating",
     "load_checkpoint": "pretrained",

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from attar.errors import InvalidInput
+
 from .checkpoints import encoder_folder
 from .checkpoints.encoder_folder import TensorModel, TextModel
 from .encoders.text import TextNetwork
@@ -19,3 +21,13 @@ def load_checkpoint(folder: str | Path) -> TextModel[TextNetwork] | TensorModel:
     if any((folder / name).exists() for name in ("modules.json", "config.json")):
         return loading.read(folder)
     return encoder_folder.load(folder)
+
+
+def load_text_checkpoint(folder: str | Path) -> TextModel[TextNetwork]:
+    """Read a text encoder as `load_checkpoint` does; raises InvalidInput for other encoders too."""
+    model = load_checkpoint(folder)
+    if isinstance(model, TensorModel):
+        raise InvalidInput(
+            f"{folder} holds an encoder of {model.encoder.modality}; this needs one of texts"
+        )
+    return model

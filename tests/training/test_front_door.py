@@ -8,7 +8,7 @@ import pytest
 
 from attar import training
 from attar.errors import InvalidInput, NotFound
-from attar.training import distill, evaluate, load_checkpoint, pretrain, recipes
+from attar.training import adapt, distill, evaluate, load_checkpoint, pretrain, recipes
 from attar.training.checkpoints import encoder_folder
 from attar.training.checkpoints.encoder_folder import TensorModel, TextModel
 from attar.training.recipes.image import byol
@@ -25,8 +25,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_public_names_are_listed_and_there() -> None:
-    assert training.__all__ == ["distill", "evaluate", "load_checkpoint", "pretrain", "recipes"]
-    assert all(callable(name) for name in (distill, evaluate, load_checkpoint, pretrain))
+    assert training.__all__ == [
+        "adapt",
+        "distill",
+        "evaluate",
+        "load_checkpoint",
+        "pretrain",
+        "recipes",
+    ]
+    assert all(callable(name) for name in (adapt, distill, evaluate, load_checkpoint, pretrain))
     assert byol.__name__.startswith(f"{recipes.__name__}.")
     with pytest.raises(AttributeError, match="no attribute 'finetune'"):
         training.finetune  # noqa: B018 - the look-up is what is tested

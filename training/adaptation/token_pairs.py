@@ -1,0 +1,140 @@
+"""The data of an adaptation: its pairs as token ids, filtered and mined by the base encoder."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attar.errors import InvalidInput
+from attar.inputs import Role, TextInput
+
+from ..checkpoints.encoder_folder import TextModel
+from ..data.consistency import COPIED, consistent
+from ..data.hard_negatives import hard_negatives
+from ..data.text import Row
+from ..encoders.text import TextEncoder
+from ..probes.retrieval import ranks
+from ..probes.text_retrieval import Retrieval, embed
+from ..run_data import report
+from .pair_split import PairSplit
+from .passage_pairs import PassagePairs
+
+PROBED = 600  # passages that a validation query is searched among, to be quick
+COPIES = ("inverse_cloze", "keyword_query", "two_dropouts")
+"""The rules whose queries are words of their passages by construction."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairTokenizer:
+    """The tokenizer of a model with its prompts; it cuts texts at `max_length` tokens."""
+
+    model: TextModel[TextEncoder]
+    max_length: int
+
+    def rows(self, texts: Sequence[str], role: Role) -> tuple[Row, ...]:
+        """Give the token ids of texts, and report how many were cut."""
+        tokenizer, prompts = self.model.tokenizer, self.model.prompts
+        host = TextInput(tokenizer, max_length=self.max_length, prompts=prompts)
+        rows = host.prepare(texts, role=role, truncation="truncate")
+        if cut := sum(row.truncated for row in rows):
+            report(
+                f"{cut:,} of {len(rows):,} texts, each a {role}, have more than {self.max_length} "
+                "tokens, and are cut there (--length)"
+            )
+        return tuple(row.arrays[0] for row in rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenPairs:
+    """The pairs as token ids.
+
+    `train` are those that passed the consistency filter, `passages` all that are searched: of test,
+    validation and training, in this order.
+    """
+
+    train: PassagePairs
+    validation: PassagePairs
+    test: PassagePairs
+    passages: tuple[Row, ...]
+
+    @property
+    def chooses(self) -> Retrieval:
+        """The task that chooses weights: validation queries, among few passages to be quick."""
+        validation = self.passages[len(self.test) :]
+        return _task(self.validation, validation[: max(PROBED, len(self.validation))])
+
+    @property
+    def judges(self) -> Retrieval:
+        """The task that judges weights: test queries, among the passages of all documents."""
+        return _task(self.test, self.passages)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The pairs of each part, and the passages that are searched."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {**{name: len(part) for name, part in parts.items()}, "passages": len(self.passages)}
+
+
+def prepared(
+    pairs: PairSplit, tokenizer: PairTokenizer, *, negatives: int
+) -> tuple[TokenPairs, NDArray[np.int64]]:
+    """Tokenise, filter and mine by the base encoder; give its ranks of the test passages too.
+
+    Of the pairs to train on those stay that the base is consistent with (`data.consistency`), each
+    with `negatives` hard negatives of its ranking. Raises InvalidInput where fewer than two stay.
+    """
+    encoder = tokenizer.model.encoder
+    every = (*pairs.test, *pairs.validation, *pairs.train)
+    queries = tokenizer.rows([pair.summary for pair in every], "query")
+    passages = tokenizer.rows([pair.body for pair in every], "passage")
+    query_vectors, passage_vectors = embed(encoder, queries), embed(encoder, passages)
+
+    tests, first = len(pairs.test), len(pairs.test) + len(pairs.validation)
+    rows = first + _consistent(pairs, query_vectors[first:], passage_vectors[first:])
+    train = PassagePairs(
+        queries=[queries[row] for row in rows],
+        passages=[passages[row] for row in rows],
+        negatives=_mined(query_vectors[rows], passage_vectors[rows], negatives),
+    )
+    data = TokenPairs(
+        train=train,
+        validation=PassagePairs(queries=queries[tests:first], passages=passages[tests:first]),
+        test=PassagePairs(queries=queries[:tests], passages=passages[:tests]),
+        passages=passages,
+    )
+    return data, ranks(query_vectors[:tests], passage_vectors, data.judges.relevant)
+
+
+def _consistent(
+    pairs: PairSplit, queries: NDArray[np.float32], passages: NDArray[np.float32]
+) -> NDArray[np.int64]:
+    """Give the rows of the pairs to train on that pass the filter."""
+    copied = math.inf if pairs.rule in COPIES else COPIED
+    consistency = consistent(pairs.train, queries, passages, copied=copied)
+    report(*consistency.lines())
+    if len(consistency.rows) < 2:
+        raise InvalidInput(
+            f"{len(consistency.rows)} of {len(pairs.train)} pairs passed the consistency filter, "
+            "and two are the least; give more documents, or another rule"
+        )
+    return consistency.rows
+
+
+def _mined(
+    queries: NDArray[np.float32], passages: NDArray[np.float32], count: int
+) -> NDArray[np.int64] | None:
+    """Give `count` hard negatives of each query; where it has fewer, the next passages fill up."""
+    if not count:
+        return None
+    mined = hard_negatives(queries, passages, count=count)
+    report(*mined.lines())
+    following = (np.arange(len(queries))[:, None] + 1 + np.arange(count)) % len(queries)
+    return np.where(mined.rows < 0, following, mined.rows)
+
+
+def _task(wanted: PassagePairs, passages: Sequence[Row]) -> Retrieval:
+    """Give the task to find each wanted passage, which come first, among all passages."""
+    relevant = np.arange(len(wanted), dtype=np.int64)
+    return Retrieval(queries=tuple(wanted.queries), documents=tuple(passages), relevant=relevant)
