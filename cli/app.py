@@ -18,10 +18,15 @@ except ImportError as error:
     raise MissingExtra(what, "server") from error
 
 from .options import (
+    Base,
     Calibration,
     Changes,
+    Documents,
     Encoder,
     ExportData,
+    General,
+    Layers,
+    Length,
     MaxBatch,
     MaxSeconds,
     NewBundle,
@@ -29,12 +34,14 @@ from .options import (
     PretrainData,
     Reading,
     Restart,
+    Rule,
     Seed,
     SomeBundle,
     Steps,
     Teacher,
     TextData,
     Variant,
+    Widths,
 )
 
 app = typer.Typer(
@@ -162,6 +169,46 @@ def pretrain(
         compiled=compiled,
         workers=workers,
         strategy=strategy,
+    )
+
+
+@app.command()
+def adapt(
+    base: Base,
+    *,
+    out: Out,
+    data: Documents = "docstrings",
+    read: Reading = None,
+    rule: Rule = None,
+    length: Length = None,
+    widths: Widths = "",
+    layers: Layers = None,
+    general: General = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    restart: Restart = False,
+) -> None:
+    """Train a text encoder on your documents, without labels, and report what that gained."""
+    with _extra("export"):
+        from attar.training.adapting import adapt
+
+        from .commands import read_widths
+        from .console import show_log
+
+    show_log()
+    adapt(
+        base,
+        out,
+        data=data,
+        reading=read or (),
+        rule=rule,
+        length=length,
+        widths=read_widths("--widths", widths),
+        layers=layers,
+        general=general,
+        steps=steps,
+        seed=seed,
+        restart=restart,
     )
 
 

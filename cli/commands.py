@@ -38,7 +38,7 @@ def import_bundle(
         pooling=pooling,
         normalize=normalize,
         prompts={role: prompt for role, prompt in prompts.items() if prompt},
-        dims=widths(dims),
+        dims=read_widths("--dims", dims),
     )
     texts = [] if calibration is None else lines(calibration)
     exported = import_folder(
@@ -64,12 +64,12 @@ def lines(path: Path) -> list[str]:
     return texts
 
 
-def widths(text: str) -> tuple[int, ...]:
+def read_widths(flag: str, text: str) -> tuple[int, ...]:
     """Read widths that commas part, such as 64,128, in rising order."""
     try:
         return tuple(sorted({int(word) for word in text.split(",") if text}))
     except ValueError:
-        raise InvalidInput(f"--dims takes widths such as 64,128; got {text!r}") from None
+        raise InvalidInput(f"{flag} takes widths such as 64,128; got {text!r}") from None
 
 
 def list_recipes() -> None:

@@ -12,9 +12,13 @@ except ImportError as error:
     raise MissingExtra(what, "server") from error
 
 Teacher = Annotated[Path, typer.Argument(help="A sentence-transformers folder.")]
+Base = Annotated[
+    Path,
+    typer.Argument(help="A sentence-transformers folder, or one that attar wrote."),
+]
 Encoder = Annotated[
     Path,
-    typer.Argument(help="A folder that pretrain, distill or Hugging Face's libraries wrote."),
+    typer.Argument(help="A folder that attar or one of Hugging Face's libraries wrote."),
 ]
 NewBundle = Annotated[Path, typer.Argument(help="Bundle folder to write, NAME.attar.")]
 SomeBundle = Annotated[Path, typer.Argument(help="A bundle, folder or zip.")]
@@ -43,6 +47,45 @@ ExportData = Annotated[
     typer.Option(
         help="What parity is checked on and int8 calibrated with, as pretrain and distill take it "
         "(default: docstrings for texts, noise for tensors)."
+    ),
+]
+Documents = Annotated[
+    str,
+    typer.Option(
+        help="'docstrings', the documentation installed with attar; a folder of .md, .rst, .html, "
+        ".txt and .py files, or one of them; a .jsonl, .csv or .parquet file with `text`, and "
+        "perhaps `title` and `group`."
+    ),
+]
+Rule = Annotated[
+    str | None,
+    typer.Option(
+        help="How a query and its passage are made of a document: title_and_body, "
+        "summary_and_rest, first_sentence_and_rest, neighbouring_passages, inverse_cloze, "
+        "keyword_query or two_dropouts (default: titles, first paragraphs, or a sentence of each "
+        "passage, by what the documents have)."
+    ),
+]
+Length = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Tokens that a text is cut at (default: what the base reads, at most 256)."
+    ),
+]
+Widths = Annotated[
+    str, typer.Option(help="Widths that embeddings may be cut to, such as 64,128; learned with it.")
+]
+Layers = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="So many of the last layers learn (default: half); the token table if all do."
+    ),
+]
+General = Annotated[
+    Path | None,
+    typer.Option(
+        help="Texts, one a line, on which the encoder must still agree with the base (default: "
+        "descriptions of the installed packages)."
     ),
 ]
 Reading = Annotated[

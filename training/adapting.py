@@ -58,15 +58,15 @@ def adapt(
 ) -> Path:
     """Train a text encoder on documents without labels, and save it; give `out`, its folder.
 
-    The base is a folder of attar's or of sentence-transformers'. `data` is a file or a folder of
-    documents (`read_documents`), or "docstrings"; `reading` is at most `column=NAME`. Pairs of
-    query and passage are made by `rule`, one of `data.pair_rules.RULES`, and cut at `length`
-    tokens, by default at what the base reads, up to 256. `widths` are those that the embedding may
-    be cut to, by default the base's. The last `layers` layers learn, by default half of them; the
-    token table learns where all do.
-    `general` is a file of a text a line on which the result must agree with the base, by default
-    descriptions of the installed packages. `steps` are by default one pass over the pairs, or the
-    recipe's where that is shorter.
+    `base_folder` is as attar or sentence-transformers saves an encoder. `data` is a file or a
+    folder of documents (`read_documents`), or "docstrings"; `reading` is at most `column=NAME`.
+    Pairs of query and passage are made by `rule`, one of `data.pair_rules.RULES`, and cut at
+    `length` tokens, by default at what the base reads, up to 256. `widths` are those that the
+    embedding may be cut to, by default the base's. The last `layers` layers learn, by default half
+    of them; the token table learns if all do. `general` is a file of a text a line on which the
+    result must agree with the base, by default descriptions of the installed packages. `steps` are
+    by default one pass over the pairs, or the recipe's if that is shorter; `seed` and `restart` are
+    as `pretrain` takes them.
 
     `report.json` in the folder has the figures on held-out documents before and after, with their
     intervals, and the agreement with the base. Raises the errors of `pretrain`, and InvalidInput

@@ -338,6 +338,21 @@ def pairs(folder: Path, lines: int = 20) -> Path:
     return path
 
 
+def documents(folder: Path, count: int = 12) -> Path:
+    """Write so many documents with a title; up to twelve, all can be adapted to."""
+    path = folder / "documents.jsonl"
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    rows = (
+        {
+            "title": f"red sky {letters[i]}",
+            "text": "the cat sat on the mat " + " ".join(letters[i + 1 : i + 4]),
+        }
+        for i in range(count)
+    )
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
 def pretraining(content: bytes, *options: object) -> Make:
     """Pretrain on a file of this content."""
 
@@ -403,6 +418,13 @@ def distilling(teacher: Callable[[Path], Path], *options: object) -> Make:
 
 def any_teacher(folder: Path) -> Path:
     return bert_folder(folder / "teacher")
+
+
+def adapting(base: Callable[[Path], Path], *options: object, count: int = 12) -> Make:
+    return lambda folder: [
+        *("adapt", base(folder), "--out", folder / NEW),
+        *("--data", documents(folder, count), *options),
+    ]
 
 
 def torn_teacher(folder: Path) -> Path:
@@ -730,6 +752,59 @@ CASES: tuple[Case, ...] = (
         "a tokenizer that is no text",
         ("tokenizer",),
         pretrain_tokenizer(NOT_UTF8),
+    ),
+    Case("adapt", "mistaken", "no such base", ("nothing.attar", "missing"), adapting(nothing)),
+    Case(
+        "adapt", "damaged", "weights that were cut", ("model.safetensors",), adapting(torn_teacher)
+    ),
+    Case(
+        "adapt",
+        "hostile",
+        "a base that wants its code run",
+        ("evil.Module",),
+        adapting(code_teacher),
+    ),
+    Case(
+        "adapt",
+        "mistaken",
+        "a rule that there is not",
+        ("there is no rule 'titles'", "title_and_body"),
+        adapting(written_encoder, "--rule", "titles"),
+    ),
+    Case(
+        "adapt",
+        "mistaken",
+        "widths that are no numbers",
+        ("--widths takes widths such as 64,128; got 'all'",),
+        adapting(written_encoder, "--widths", "all"),
+    ),
+    Case(
+        "adapt",
+        "mistaken",
+        "a width beyond the embedding's",
+        ("widths must be in [1, 16]", "(17,)"),
+        adapting(written_encoder, "--widths", "17"),
+    ),
+    Case(
+        "adapt",
+        "mistaken",
+        "a length beyond the base's",
+        ("length must be in [1, 16]", "got 17"),
+        adapting(written_encoder, "--length", "17"),
+    ),
+    Case(
+        "adapt",
+        "mistaken",
+        "two documents",
+        ("has 2 documents", "4 are the least"),
+        adapting(written_encoder, count=2),
+    ),
+    Case(
+        "adapt",
+        "mistaken",
+        "general texts that are not there",
+        ("nothing.attar cannot be read",),
+        lambda folder: adapting(written_encoder, "--general", nothing(folder))(folder),
     ),
     Case(
         "distill", "mistaken", "no such teacher", ("nothing.attar", "missing"), distilling(nothing)

@@ -32,7 +32,7 @@ from attar.training.huggingface import loading
 
 from ..support.bundles import tiny_bundle
 from ..support.families import plain_folder, sentence_folder
-from .commands import pairs, private_key
+from .commands import documents, pairs, private_key
 
 Make = Callable[[Path], list[object]]
 """Lays what a command reads in a folder and gives the command's words."""
@@ -230,6 +230,7 @@ def training(folder: Path) -> list[object]:
         ("import", other, folder / "other.attar", "--pooling", "mean"),
         ("pretrain", "text/simclr", "--out", folder / "simclr", *data, *few),
         ("pretrain", "table/t_jepa", "--out", folder / "jepa", "--data", folder / "rows", *few),
+        ("adapt", theirs, "--out", folder / "adapted", "--data", documents(folder), *few),
         ("distill", theirs, "--out", folder / "mine", "--init", folder / "start", *data, *few),
         ("export", folder / "mine", folder / "mine.attar", *data, "--softmax"),
         ("binarize", folder / "mine", folder / "binary.attar", *data, *few, "--layers", 0),
@@ -269,7 +270,7 @@ CASES: tuple[Case, ...] = (
     Case("attar serve, and a client", served()),
     Case("attar serve with workers, and a client", served("--workers", "2")),
     Case(
-        "attar recipes, import, pretrain, distill, export, binarize, verify, what is demo's own",
+        "attar recipes, import, pretrain, adapt, distill, export, binarize, verify, and demo's own",
         training,
         caches=MATPLOTLIB,
     ),

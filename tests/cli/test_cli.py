@@ -21,6 +21,7 @@ from attar.training.checkpoints import encoder_folder
 from attar.training.encoders.conv import SmallConv
 from attar.training.encoders.static import StaticEncoder
 from attar.training.huggingface import loading
+from benchmarks.hostile.commands import documents
 from benchmarks.support.bundles import tiny_bundle
 from benchmarks.support.teachers import bert_folder, minilm
 
@@ -268,6 +269,27 @@ def test_import_writes_a_teachers_bundle(attar_: Attar, tmp_path: Path) -> None:
     assert "1.000000" in ran.out  # its cosine to torch
 
 
+def test_adapt_trains_an_encoder_on_documents_and_says_what_that_gained(
+    attar_: Attar, encoder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "adapted"
+    ran = attar_(
+        *("adapt", encoder, "--out", out, "--data", documents(tmp_path), "--steps", 1),
+        *("--rule", "title_and_body", "--length", 16, "--widths", "8,16", "--layers", 1),
+    )
+    assert ran.status == 0, ran.err
+    for line in (
+        "title_and_body makes 10 pairs to train on",
+        "mrr of held-out queries: ",
+        "general texts (descriptions of installed packages) it agrees with the base: Spearman ",
+        f"encoder written to {out}; next: attar export {out}",
+    ):
+        assert line in " ".join(ran.out.split())
+    model = encoder_folder.load_text(out)
+    assert (model.dims, model.lineage["length"]) == ((8, 16), 16)
+    assert (out / "report.json").exists()
+
+
 def test_distill_starts_from_an_encoder_that_shares_the_tokenizer(
     attar_: Attar, encoder: Path, pairs: Path, tmp_path: Path
 ) -> None:
@@ -474,7 +496,7 @@ def test_help_names_every_command_and_imports_no_heavy_part() -> None:
     ran = python(HELP, "--help")
     assert ran.returncode == 0, ran.stderr
     for command in (
-        "import", "recipes", "pretrain", "distill", "export", "binarize", "export-triton",
+        "import", "recipes", "pretrain", "adapt", "distill", "export", "binarize", "export-triton",
         "export-tensorrt", "serve", "embed", "inspect", "demo",
     ):  # fmt: skip
         assert command in ran.stdout
