@@ -15,14 +15,12 @@ from attar.errors import InvalidInput
 from . import digest, distributed, run_folder
 from .adaptation import report as adaptation_report
 from .adaptation.general_text import GeneralText, general_texts
-from .adaptation.pair_split import documents_of, make_pairs
+from .adaptation.pair_split import PairSplit, documents_of, make_pairs
 from .adaptation.token_pairs import PairTokenizer, TokenPairs, prepared
 from .adaptation.weights import choose
 from .checkpoints import encoder_folder
 from .checkpoints.encoder_folder import TextModel, token_transformer
 from .checkpoints.run import CHECKPOINT, read_record
-from .data.pair_rules import two_dropouts
-from .data.pairs import Split
 from .digest import SHA256
 from .early_stopping import BEST, BestWeights, is_exhausted
 from .encoders.text import TextEncoder
@@ -36,7 +34,7 @@ from .run_data import TextReading, chosen, named, report
 
 LONGEST = 256  # tokens of a text by default, where the base reads as many
 PROBES = 2  # while training, besides the first and the last
-PATIENCE = 2  # probes without a better one, after which a run ends
+WORSE_PROBES = 2  # after so many without a better one, a run ends
 DROPOUT = 0.1  # SimCSE's, for pairs of equal texts
 FIGURE = "mrr"  # of the probe, by which weights are chosen
 
@@ -78,10 +76,10 @@ def adapt(
     pairs = make_pairs(documents_of(named(data), **options), rule, seed=seed)
     source, texts = general_texts(general)
     tokenizer = PairTokenizer(base, _length(base.encoder, length))
-    usual = _settings(base, pairs.rule, widths=widths, layers=layers)
+    usual = _settings(base, pairs, widths=widths, layers=layers)
     lineage = {
         "recipe": "adapt",
-        "data": run_folder.source(data, out, Split(pairs.train, pairs.validation + pairs.test)),
+        "data": run_folder.source(data, out, pairs.split),
         "read": options,
         "base": {**base.lineage, **_identity(folder, out)},
         "rule": pairs.rule,
@@ -137,7 +135,7 @@ class _Run:
                 self.best.update(step, figures[FIGURE])
             return figures
 
-        stop = partial(is_exhausted, figure=FIGURE, patience=PATIENCE)
+        stop = partial(is_exhausted, figure=FIGURE, probes=WORSE_PROBES)
         every = max(1, self.settings.steps // (PROBES + 1))
         return fit(
             replace(training, probe=probe, stop=stop),
@@ -157,14 +155,14 @@ class _Run:
         `before` are the base's ranks of the passages that judge.
         """
         best_step, end = self.best.read()
-        values = dict(history.series(FIGURE))
+        figures = dict(history.series(FIGURE))
         trial, trials = choose(
             self.encoder,
             start,
             end,
             task=self.rows.chooses,
             figure=FIGURE,
-            known={0.0: values[0], 1.0: values[best_step]},
+            values={0.0: figures[0], 1.0: figures[best_step]},
             general=self.general,
         )
         after = adaptation_report.ranks_of(self.encoder, self.rows.judges)
@@ -206,7 +204,7 @@ def _length(encoder: TextEncoder, length: int | None) -> int:
 
 
 def _settings(
-    base: TextModel[TextEncoder], rule: str, *, widths: Sequence[int], layers: int | None
+    base: TextModel[TextEncoder], pairs: PairSplit, *, widths: Sequence[int], layers: int | None
 ) -> recipe.Settings:
     """Give the recipe's settings for a base; raises InvalidInput for what the base has not."""
     dim, depth = base.encoder.dim, len(base.encoder.transformer.blocks)
@@ -218,7 +216,7 @@ def _settings(
     if not 1 <= layers <= depth:
         raise InvalidInput(f"layers must be in [1, {depth}], those of the base; got {layers}")
     every = tuple(sorted({*(widths or base.dims), dim}))
-    dropout = DROPOUT if rule == two_dropouts.__name__ else 0.0
+    dropout = DROPOUT if pairs.are_equal_texts else 0.0
     return recipe.Settings(widths=every, layers=layers, dropout=dropout)
 
 

@@ -20,10 +20,10 @@ from .loop import History
 BEST: Final = "best.safetensors"
 
 
-def is_exhausted(history: History, figure: str, *, patience: int) -> bool:
-    """Say whether the last `patience` probes are no better in `figure` than one before them."""
+def is_exhausted(history: History, figure: str, *, probes: int) -> bool:
+    """Say whether the last `probes` probes are no better in `figure` than one before them."""
     values = [value for _, value in history.series(figure)]
-    return len(values) > patience and max(values[-patience:]) <= max(values[:-patience])
+    return len(values) > probes and max(values[-probes:]) <= max(values[:-probes])
 
 
 @dataclass(frozen=True, slots=True)

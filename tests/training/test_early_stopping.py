@@ -51,7 +51,7 @@ def training(best: BestWeights | None, method: Line) -> Training[torch.Tensor]:
 
 
 def exhausted(history: History) -> bool:
-    return is_exhausted(history, "figure", patience=2)
+    return is_exhausted(history, "figure", probes=2)
 
 
 def rows(*figures: float) -> History:

@@ -7,8 +7,8 @@ from attar.errors import InvalidInput
 
 from ..data.documents import Documents, read_documents
 from ..data.group_split import split_documents, unseen
-from ..data.pair_rules import RULES, default_rule
-from ..data.pairs import Pair
+from ..data.pair_rules import RULES, default_rule, two_dropouts
+from ..data.pairs import Pair, Split
 from ..datasets import docstrings
 from ..run_data import report
 
@@ -28,6 +28,16 @@ class PairSplit:
     train: tuple[Pair, ...]
     validation: tuple[Pair, ...]
     test: tuple[Pair, ...]
+
+    @property
+    def split(self) -> Split:
+        """The same as two parts: those to train on, and all that are held out."""
+        return Split(self.train, self.validation + self.test)
+
+    @property
+    def are_equal_texts(self) -> bool:
+        """Whether a query is its own passage, so that only dropout tells them apart."""
+        return self.rule == two_dropouts.__name__
 
 
 def documents_of(data: str, column: str | None = None) -> Documents:

@@ -39,18 +39,18 @@ def choose(
     *,
     task: Retrieval,
     figure: str,
-    known: Mapping[float, float],
+    values: Mapping[float, float],
     general: GeneralText,
 ) -> tuple[Trial, list[Trial]]:
     """Give the encoder the weights that validate best of those that keep the base; say which.
 
-    `known` are the figures of shares that were validated before: at least 0, which is the base
+    `values` are the figures of shares that were validated before: at least 0, which is the base
     itself and so keeps it. All trials are given too, by share.
     """
     trials = []
-    for share in sorted({*SHARES, *known}):
+    for share in sorted({*SHARES, *values}):
         encoder.load_state_dict(interpolate(start, end, share))
-        value = known[share] if share in known else task(encoder)[figure]
+        value = values[share] if share in values else task(encoder)[figure]
         trials.append(Trial(share=share, value=value, agreement=general.agreement(encoder)))
     best = max((trial for trial in trials if trial.keeps_the_base), key=lambda trial: trial.value)
     encoder.load_state_dict(interpolate(start, end, best.share))

@@ -41,7 +41,7 @@ def test_the_weights_that_validate_best_are_taken_of_those_that_keep_the_base() 
         other.state_dict(),
         task=task,
         figure="mrr",
-        known={0.0: 0.0, 1.0: 9.0},
+        values={0.0: 0.0, 1.0: 9.0},
         general=general,
     )
     assert [trial.share for trial in trials] == [0.0, 0.25, 0.5, 0.75, 1.0]
