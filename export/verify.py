@@ -261,8 +261,9 @@ class _Teacher:
     def read(cls, folder: Path, bundle: Bundle, items: Items) -> "_Teacher":
         """Embed the items in torch, tokenised as the teacher does."""
         from attar.inputs import TextInput
+        from attar.training.checkpoints import encoder_folder
         from attar.training.checkpoints.encoder_folder import TensorModel
-        from attar.training.pretrained import load_checkpoint
+        from attar.training.huggingface import loading
         from attar.training.probes.text_retrieval import embed
 
         manifest = bundle.manifest
@@ -271,7 +272,9 @@ class _Teacher:
                 f"{manifest.name} takes {manifest.modality}, and a teacher's folder holds a text "
                 "encoder; leave the teacher out"
             )
-        model = load_checkpoint(folder)
+        encoder_folder.refuse_two_models(folder)
+        is_ours = (folder / encoder_folder.ABOUT).exists()
+        model = encoder_folder.load(folder) if is_ours else loading.read(folder)
         if isinstance(model, TensorModel):
             raise InvalidInput(
                 f"{folder} holds an encoder of {model.encoder.modality}; this needs one of texts"
