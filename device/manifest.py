@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from .errors import BundleRefused, NotFound
 
-SCHEMA_VERSION = "1.2"
+SCHEMA_VERSION = "1.3"
 
 MAX_MANIFEST_BYTES = 4 * 2**20
 MAX_FILE_BYTES = 2 * 2**30
@@ -28,10 +28,14 @@ SUFFIXES = (".onnx", ".json", ".npz", ".txt", ".md")
 DTYPES = ("float32", "float16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
 TEXT_INPUTS = ("input_ids", "attention_mask")
 
+MAX_COMPATIBLE = 64
+"""Entries of `compatible_with`: an encoder has one teacher, or a few."""
+
 _READABLE = re.compile(r"1\.[0-9]+")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _PATH = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_FINGERPRINT = re.compile(r"sha256:[0-9a-f]{64}")
 
 Extra = Mapping[str, object]
 
@@ -205,6 +209,24 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Compatible:
+    """Another embedding space, whose vectors this bundle's encoder may search.
+
+    `fingerprint` is the space of the indexed vectors, `query_fingerprint` that of the encoder which
+    was measured: the bundle's own, so that an entry cannot stay when the encoder changes. `cosine`
+    is the mean between both encoders' embeddings of the same held-out texts, `recall_at_10` that of
+    this encoder's queries among the other's documents; both by the reference variants, at full
+    width.
+    """
+
+    fingerprint: str
+    query_fingerprint: str
+    cosine: float
+    recall_at_10: float
+    extra: Extra = field(default_factory=_extra)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """Everything a bundle says about itself.
 
@@ -222,6 +244,7 @@ class Manifest:
     output: Output
     ranges: Ranges | None = None
     fingerprint: str = ""
+    compatible_with: tuple[Compatible, ...] = ()
     reference: str
     lineage: Mapping[str, object] = field(default_factory=dict)
     licence: str | None = None
@@ -296,6 +319,7 @@ def parse(data: bytes) -> Manifest:
     _check_limits(manifest)
     _check_output(manifest)
     _check_variants(manifest)
+    _check_compatible(manifest)
     return manifest
 
 
@@ -553,3 +577,23 @@ def _check_variants(m: Manifest) -> None:
                 p50 = latency.p50_ms
                 _require(f"{where}.{name}.p50_ms", "positive", p50, holds=p50 > 0)
     _require("reference", f"one of the variants {names}", m.reference, holds=m.reference in names)
+
+
+def _check_compatible(m: Manifest) -> None:
+    entries = m.compatible_with
+    expected = f"at most {MAX_COMPATIBLE} entries"
+    _require("compatible_with", expected, len(entries), holds=len(entries) <= MAX_COMPATIBLE)
+    for i, entry in enumerate(entries):
+        where, other = f"compatible_with[{i}]", entry.fingerprint
+        is_hash = bool(_FINGERPRINT.fullmatch(other))
+        _require(f"{where}.fingerprint", "sha256: and 64 hex digits", other, holds=is_hash)
+        is_other = other != m.fingerprint
+        _require(f"{where}.fingerprint", "of another space than its own", other, holds=is_other)
+        is_new = other not in {earlier.fingerprint for earlier in entries[:i]}
+        _require(f"{where}.fingerprint", "listed once", other, holds=is_new)
+        measured = entry.query_fingerprint
+        expected = f"the bundle's own fingerprint {m.fingerprint}: measure again"
+        _require(f"{where}.query_fingerprint", expected, measured, holds=measured == m.fingerprint)
+        _require(f"{where}.cosine", "above 0, up to 1", entry.cosine, holds=0 < entry.cosine <= 1)
+        recall, where = entry.recall_at_10, f"{where}.recall_at_10"
+        _require(where, "from 0 to 1", recall, holds=0 <= recall <= 1)

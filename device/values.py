@@ -12,6 +12,7 @@ from . import heads
 from .encodings import Encoding
 from .errors import AttarError
 from .heads import Metric
+from .manifest import Compatible
 
 R_co = TypeVar("R_co", covariant=True)
 PointId: TypeAlias = int | str
@@ -29,7 +30,10 @@ DEFAULT_TARGET_FPR: Final = heads.DEFAULT_TARGET_FPR
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A served model: `dims` are the widths that a call may request, `max_length` is in tokens."""
+    """A served model: `dims` are the widths that a call may request, `max_length` is in tokens.
+
+    `compatible_with` are the other spaces that its queries may search.
+    """
 
     name: str
     version: str
@@ -41,6 +45,7 @@ class Model:
     dims: tuple[int, ...]
     max_length: int | None
     ready: bool
+    compatible_with: tuple[Compatible, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

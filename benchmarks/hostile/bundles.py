@@ -32,6 +32,11 @@ Damage = Callable[[Path], Path]
 
 MODEL = "variants/fp32.onnx"
 
+OWN = object()
+"""Stands for the fingerprint of the bundle that is damaged."""
+
+OTHER_SPACE = f"sha256:{'0' * 64}"
+
 
 def manifest(change: Callable[[dict[str, Any]], object]) -> Damage:
     """Change what the manifest says."""
@@ -55,6 +60,19 @@ def fields(**values: object) -> Damage:
             for name in above:
                 place = place[int(name)] if isinstance(place, list) else place[name]
             place[last] = value
+
+    return manifest(change)
+
+
+def declared(count: int = 1, **changes: object) -> Damage:
+    """Declare a space that the encoder's queries may search, with wrong fields; OWN is its own."""
+
+    def change(document: dict[str, Any]) -> None:
+        own = document["fingerprint"]
+        entry = {"fingerprint": OTHER_SPACE, "query_fingerprint": own}
+        entry |= {"cosine": 0.9, "recall_at_10": 0.5, **changes}
+        entry = {key: own if value is OWN else value for key, value in entry.items()}
+        document["compatible_with"] = [entry] * count
 
     return manifest(change)
 
@@ -695,6 +713,28 @@ TABLE = [
     refused("field", fields(variants__0__name="a b"), "variants.name must be up to 128"),
     refused("field", fields(variants__0__parity=1), "parity must be an object; got 1"),
     refused("field", fields(variants__0__latency={}), "latency lacks p50_ms, threads"),
+    refused("field", fields(compatible_with={}), "compatible_with must be a list; got {}"),
+    refused("field", fields(compatible_with=[1]), "compatible_with[0] must be an object; got 1"),
+    refused("field", fields(compatible_with=[{}]), "lacks fingerprint, query_fingerprint, cosine,"),
+    refused("field", declared(65), "compatible_with must be at most 64 entries; got 65"),
+    refused("field", declared(2), "compatible_with[1].fingerprint must be listed once"),
+    refused("field", declared(fingerprint=OWN), "must be of another space than its own"),
+    *(
+        refused("field", declared(fingerprint=space), "must be sha256: and 64 hex digits")
+        for space in ("", "*", "sha256:0", "0" * 64, f"sha256:{'A' * 64}", f"{OTHER_SPACE}\n")
+    ),
+    refused("field", declared(fingerprint=None), "fingerprint must be a string; got null"),
+    refused("field", declared(query_fingerprint=OTHER_SPACE), "fingerprint sha256:"),
+    refused("field", declared(query_fingerprint=""), "measure again; got"),
+    refused("field", declared(cosine="1"), "cosine must be a number; got"),
+    *(
+        refused("field", declared(cosine=cosine), "cosine must be above 0, up to 1; got")
+        for cosine in (-1, 0, 1.01)
+    ),
+    *(
+        refused("field", declared(recall_at_10=recall), "recall_at_10 must be from 0 to 1; got")
+        for recall in (-0.1, 2)
+    ),
     refused("field", fields(files__0__sha256="0"), "sha256 must be 64 hex digits"),
     refused("field", fields(files__0__bytes=-1), "bytes must be 0 or more; got -1"),
     *(

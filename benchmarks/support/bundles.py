@@ -1,6 +1,7 @@
 """Real bundles in milliseconds: small graphs from onnx.helper, no torch."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from tokenizers.processors import TemplateProcessing
 from attar.bundle import Bundle
 from attar.host import instruction_set
 from attar.manifest import (
+    Compatible,
     Latency,
     Manifest,
     Output,
@@ -195,6 +197,22 @@ def tiny_bundle(
         proven_on=proven_on,
     )
     return Bundle.write(path, manifest, text_files(manifest, seed=seed)).path
+
+
+def compatible_bundle(
+    path: str | Path, teacher: str | Path, *, name: str = "student", noise: float = 0.1
+) -> Path:
+    """Write a text bundle close to that of `tiny_bundle` at `teacher`, which it declares."""
+    theirs = Bundle.open(teacher).manifest
+    manifest = text_manifest(name=name, dim=theirs.output.dim, dims=theirs.output.dims)
+    graph = text_graph(dim=theirs.output.dim, noise=noise)
+    files = {**text_files(manifest), "variants/fp32.onnx": graph}
+    own = Bundle.write(path, manifest, files).manifest.fingerprint
+    entry = Compatible(
+        fingerprint=theirs.fingerprint, query_fingerprint=own, cosine=0.99, recall_at_10=0.9
+    )
+    declared = replace(manifest, compatible_with=(entry,))
+    return Bundle.write(path, declared, files, replace=True).path
 
 
 def row_bundle(path: str | Path, *, dim: int, normalized: bool, name: str) -> Path:

@@ -7,14 +7,16 @@ import zipfile
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from attar.bundle import Bundle
 from attar.errors import AlreadyExists, BundleRefused, InvalidInput, NotFound
 from attar.manifest import (
+    Compatible,
     FileEntry,
     Latency,
     Manifest,
@@ -29,6 +31,7 @@ from attar.manifest import (
     serialise,
 )
 from benchmarks.support.bundles import (
+    compatible_bundle,
     text_files,
     text_graph,
     text_manifest,
@@ -74,7 +77,7 @@ def test_the_format_does_not_drift() -> None:
         "sha256:a9eab1769a2ee65aae9a27846968605dafde60fb05d2dfb2cb9ec80cae5ae85d"
     )
     assert sha256(serialise(manifest)).hexdigest() == (
-        "91241d430a7028eb832f3e9cd07db8383d4d2dfde6c3676167e6bde85fe62d7b"
+        "36baa60ac6ff4c9b8dfa0cb46ef75ce18aa03b777b093e7a4fe7d813be89d9a4"
     )
     assert parse(serialise(manifest)) == manifest
 
@@ -94,6 +97,38 @@ def test_a_bundle_of_the_first_schema_is_read_and_new_fields_have_their_defaults
     (variant,) = Bundle.open(folder).manifest.variants
     assert (variant.latency_all_threads, variant.peak_mb, variant.proven_on) == (None, None, ())
     assert variant.requires.provider is None
+
+
+def test_a_bundle_without_compatible_spaces_is_read_and_declares_none(
+    bundle_path: Path, tmp_path: Path
+) -> None:
+    document = json.loads((bundle_path / "manifest.json").read_bytes())
+    assert document.pop("compatible_with") == []
+    folder = Path(shutil.copytree(bundle_path, tmp_path / "old"))
+    (folder / "manifest.json").write_text(json.dumps({**document, "schema_version": "1.2"}))
+    assert Bundle.open(folder).manifest.compatible_with == ()
+
+
+def test_a_compatible_space_is_no_part_of_the_fingerprint_and_survives_a_zip(
+    tmp_path: Path,
+) -> None:
+    teacher = Bundle.open(tiny_bundle(tmp_path / "teacher.attar"))
+    student = Bundle.open(compatible_bundle(tmp_path / "student.attar", teacher.path))
+    (entry,) = student.manifest.compatible_with
+    assert entry.fingerprint == teacher.manifest.fingerprint
+    assert entry.query_fingerprint == student.manifest.fingerprint
+    assert fingerprint(replace(student.manifest, compatible_with=())) == entry.query_fingerprint
+    packed = Bundle.pack(student.path, tmp_path / "student.zip")
+    assert packed.manifest.compatible_with == (entry,)
+
+
+def test_a_compatible_space_does_not_stay_when_the_encoder_changes(tmp_path: Path) -> None:
+    teacher = tiny_bundle(tmp_path / "teacher.attar")
+    student = Bundle.open(compatible_bundle(tmp_path / "student.attar", teacher))
+    other = text_files(student.manifest, seed=1)
+    with pytest.raises(BundleRefused, match=r"query_fingerprint must be .*: measure again"):
+        Bundle.write(tmp_path / "changed.attar", student.manifest, other)
+    assert not (tmp_path / "changed.attar").exists()
 
 
 def test_the_fingerprint_is_computed_as_the_page_says(bundle_path: Path) -> None:
@@ -291,6 +326,61 @@ def manifests(draw: st.DrawFn) -> Manifest:
         ),
         extra=draw(extra),
     )
+
+
+spaces = st.text("0123456789abcdef", min_size=64, max_size=64).map("sha256:{}".format)
+
+
+@st.composite
+def declaring(draw: st.DrawFn) -> Manifest:
+    """A manifest that declares other spaces, and lists the files that it needs."""
+    manifest = draw(manifests())
+    own, *others = draw(st.lists(spaces, min_size=1, max_size=4, unique=True))
+    paths = ("tokenizer.json", *(variant.file for variant in manifest.variants))
+    return replace(
+        manifest,
+        fingerprint=own,
+        files=tuple(FileEntry(path=path, sha256="0" * 64, bytes=1) for path in paths),
+        compatible_with=tuple(
+            Compatible(
+                fingerprint=other,
+                query_fingerprint=own,
+                cosine=draw(st.floats(0, 1, exclude_min=True)),
+                recall_at_10=draw(st.floats(0, 1)),
+                extra=draw(extra),
+            )
+            for other in others
+        ),
+    )
+
+
+@given(manifest=declaring())
+def test_every_declaration_of_other_spaces_is_read_as_it_was_written(manifest: Manifest) -> None:
+    assert parse(serialise(manifest)) == manifest
+
+
+@given(manifest=declaring(), data=st.data())
+def test_a_declaration_out_of_its_bounds_is_refused_by_its_field(
+    manifest: Manifest, data: st.DataObject
+) -> None:
+    assume(manifest.compatible_with)
+    first, *others = manifest.compatible_with
+    field, value = data.draw(
+        st.sampled_from(
+            [
+                ("cosine", data.draw(numbers.filter(lambda x: not 0 < x <= 1))),
+                ("recall_at_10", data.draw(numbers.filter(lambda x: not 0 <= x <= 1))),
+                ("fingerprint", data.draw(texts)),
+                ("fingerprint", manifest.fingerprint),
+                ("query_fingerprint", data.draw(texts | st.just(first.fingerprint))),
+            ]
+        )
+    )
+    change: dict[str, Any] = {field: value}
+    wrong = replace(first, **change)
+    with pytest.raises(BundleRefused, match=rf"compatible_with\[0\].{field} must be") as caught:
+        parse(serialise(replace(manifest, compatible_with=(wrong, *others))))
+    assert caught.value.code == "field"
 
 
 GRAPH = text_graph(dim=2)
