@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 import numpy as np
 from google.protobuf.descriptor_pb2 import MethodOptions
@@ -43,6 +43,20 @@ from attar.inputs import as_text, listed
 from attar.v1 import item_pb2
 
 Items = Iterable[str] | NDArray[Any]
+
+
+class SpaceVectors(Protocol):
+    """Vectors that state their embedding space, as results of an encoder and of calls do."""
+
+    @property
+    def fingerprint(self) -> str:
+        """The space."""
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """The vectors: (n, dims)."""
+
+
+Vectors = NDArray[Any] | SpaceVectors
 
 TokenIds = Sequence[Sequence[int]]
 

@@ -17,7 +17,6 @@ from attar.values import (
     DEFAULT_LIMIT,
     DEFAULT_PAGE,
     Collection,
-    Embedded,
     Hit,
     Listing,
     Page,
@@ -37,6 +36,7 @@ from .call import (
     Filter,
     Items,
     Payload,
+    Vectors,
     among,
     decode_nothing,
     enum_number,
@@ -110,7 +110,7 @@ def upsert(
     ids: Iterable[PointId | UUID],
     items: Items | None = None,
     *,
-    vectors: NDArray[Any] | Embedded | None = None,
+    vectors: Vectors | None = None,
     fingerprint: str = "",
     payloads: Iterable[Payload] | None = None,
     truncation: Truncation = "truncate",
@@ -149,9 +149,10 @@ def search(
     collection: str,
     items: Items | None = None,
     *,
-    vectors: NDArray[Any] | Embedded | None = None,
+    vectors: Vectors | None = None,
     ids: Iterable[PointId | UUID] | None = None,
     fingerprint: str = "",
+    model: str = "",
     limit: int = DEFAULT_LIMIT,
     offset: int = 0,
     filter: Filter | None = None,
@@ -171,10 +172,15 @@ def search(
     points whose payload has each value, or one of each list of values, or lies in a range such as
     `{"price": {"gte": 5}}`; `$all`, `$any` and `$not` combine filters. `exact` compares every
     vector, where an index may miss a few.
+
+    `model` embeds the items, by default the collection's own. Another model, or vectors of another
+    space, are taken where the server has a bundle of that space whose `compatible_with` names the
+    collection's; SpaceMismatch otherwise.
     """
     request = wire.message(
         collections_pb2.SearchRequest,
         collection=collection,
+        model=model,
         limit=limit,
         offset=offset,
         filter=_filter(filter),
@@ -398,15 +404,17 @@ def upsert_all(
         first += len(batch)
 
 
-def _input(
-    items: Items | None, vectors: NDArray[Any] | Embedded | None, fingerprint: str
-) -> dict[str, Any]:
+def _input(items: Items | None, vectors: Vectors | None, fingerprint: str) -> dict[str, Any]:
     if (items is None) == (vectors is None):
         raise InvalidInput("give either items or vectors, and not both")
     if items is not None:
         return items_fields(items)
-    fingerprint = fingerprint or getattr(vectors, "fingerprint", "")  # an encoder's too
-    return {"vectors": _vectors(vectors), "fingerprint": fingerprint}
+    own = getattr(vectors, "fingerprint", "")  # an encoder's too
+    if own and fingerprint not in ("", own):
+        raise InvalidInput(
+            f"fingerprint is {fingerprint!r:.80}, and the vectors are of {own}; leave it out"
+        )
+    return {"vectors": _vectors(vectors), "fingerprint": fingerprint or own}
 
 
 def _vectors(vectors: object) -> tensor_pb2.Tensor:
@@ -427,7 +435,7 @@ def _vectors(vectors: object) -> tensor_pb2.Tensor:
 
 def _query(
     items: Items | None,
-    vectors: NDArray[Any] | Embedded | None,
+    vectors: Vectors | None,
     ids: Iterable[PointId | UUID] | None,
     fingerprint: str,
 ) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from typing import cast
 
 from attar import wire
+from attar.manifest import Compatible
 from attar.v1 import info_pb2, models_pb2
 from attar.values import Indexed, Model, ModelState, ServerInfo
 
@@ -81,4 +82,13 @@ def _model(model: info_pb2.ModelInfo) -> Model:
         dims=tuple(model.dims),
         max_length=model.max_length or None,
         ready=model.ready,
+        compatible_with=tuple(
+            Compatible(
+                fingerprint=entry.fingerprint,
+                query_fingerprint=model.fingerprint,
+                cosine=entry.cosine,
+                recall_at_10=entry.recall_at_10,
+            )
+            for entry in model.compatible_with
+        ),
     )

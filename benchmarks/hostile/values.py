@@ -292,6 +292,11 @@ BAD: Final = (
         "items is an Embeddings; give it as vectors",
     ),
     Bad(
+        "vectors: another fingerprint than their own",
+        lambda c: c.upsert("docs", [5], vectors=NAMED, fingerprint="sha256:y"),
+        "fingerprint is 'sha256:y', and the vectors are of sha256:x; leave it out",
+    ),
+    Bad(
         "items: rows of numbers in lists",
         lambda c: c.embed([[0.5, 1.5], [2.5, 3.5]], model="pixels"),
         r"item 0 has 0.5, which is no token id; .* as one array, numpy.array\(items\)",

@@ -297,6 +297,7 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
             vectors=vectors,
             ids=ids,
             fingerprint=request.fingerprint,
+            model=request.model,
             limit=limit,
             offset=messages.whole_number("offset", request.offset, low=0, high=most - limit),
             filter=await self._conditions(request.filter),

@@ -47,4 +47,12 @@ def _describe(model: Model) -> info_pb2.ModelInfo:
             for field in encoder.manifest.inputs
         ],
         ready=model.ready,
+        compatible_with=[
+            info_pb2.CompatibleSpace(
+                fingerprint=entry.fingerprint,
+                cosine=entry.cosine,
+                recall_at_10=entry.recall_at_10,
+            )
+            for entry in encoder.manifest.compatible_with
+        ],
     )

@@ -47,7 +47,7 @@ from ..disk import check_name
 from ..engine.models import Models
 from ..request_context import current
 from .embed import Item, Items, Role, Truncation, embed
-from .embedding_space import SpaceMember, model_for
+from .embedding_space import SpaceMember, model_for, query_encoder_for, query_model_for
 
 R = TypeVar("R")
 
@@ -261,6 +261,7 @@ class Collections:
         vectors: NDArray[np.float32] | None = None,
         ids: Sequence[PointId] | None = None,
         fingerprint: str = "",
+        model: str = "",
         limit: int = DEFAULT_LIMIT,
         offset: int = 0,
         filter: Filter | None = None,
@@ -275,6 +276,10 @@ class Collections:
         """Give each query's `limit` most similar points after the `offset` most similar.
 
         Queries are items to embed, vectors, or the ids of points, which do not find themselves.
+        `model` embeds the items, by default the collection's own. Another model, or vectors of
+        another space, are taken where a served bundle of that space declares the collection's in
+        `compatible_with`; SpaceMismatch otherwise.
+
         Scores are cosine similarities; `score_threshold` is the lowest that counts. Without `exact`
         an index, once there is one, may miss a few of the best. A query that cannot be embedded, or
         whose point is not there, fails alone. Searches of one call share a `budget`; `InvalidInput`
@@ -290,6 +295,11 @@ class Collections:
             with_payload=with_payload,
             exact=exact,
         )
+        if model and items is None:
+            raise InvalidInput(
+                f"model is {model!r:.80}, which embeds items, and the queries are embedded already;"
+                " leave it out"
+            )
         if ids is not None:
             if items is not None or vectors is not None:
                 raise InvalidInput("give one of items, vectors and ids")
@@ -304,6 +314,8 @@ class Collections:
             truncation=truncation,
             deadline=deadline,
             wait=False,
+            queries=True,
+            model=model,
         )
         good = [i for i, item in enumerate(statuses) if item.error is None]
         hits: builtins.list[tuple[Hit, ...]] = [()] * len(statuses)
@@ -512,24 +524,33 @@ class Collections:
         deadline: float | None,
         wait: bool,
         all_or_nothing: bool = False,
+        queries: bool = False,
+        model: str = "",
     ) -> tuple[NDArray[np.float32], tuple[Item, ...]]:
-        """Give a row for each item or vector, all of the collection's space, or refuse."""
+        """Give a row for each item or vector, all of the collection's space, or refuse.
+
+        Only `queries` may be of another space, one whose bundle declares the collection's.
+        """
         if vectors is not None:
             if not fingerprint:
                 raise InvalidInput(
                     "vectors come with the fingerprint of their space, which every answer that"
                     " carries embeddings has; got none"
                 )
-            _same_space(description, f"the vectors are of {fingerprint}", fingerprint)
-            rows = self._cut(description, vectors)
+            rows = self._rows(description, vectors, fingerprint, queries=queries)
             current().begin(len(rows))
             return rows, (Item(None, 0, truncated=False),) * len(vectors)
-        model = model_for(self._models, member_of(description))
+        member = member_of(description)
+        chosen = (
+            query_model_for(self._models, member, model)
+            if model
+            else model_for(self._models, member)
+        )
         embedded = await embed(
             self._models,
             items=items if items is not None else [],
-            model=model.name,
-            version=model.version,
+            model=chosen.name,
+            version=chosen.version,
             role=role,
             dims=description.dims,
             truncation=truncation,
@@ -538,6 +559,30 @@ class Collections:
             all_or_nothing=all_or_nothing,
         )
         return embedded.vectors, embedded.items
+
+    def _rows(
+        self,
+        description: Description,
+        vectors: NDArray[np.float32],
+        fingerprint: str,
+        *,
+        queries: bool,
+    ) -> NDArray[np.float32]:
+        """Cut vectors to the collection's dims; raises SpaceMismatch where they are not to meet."""
+        if fingerprint == description.fingerprint:
+            return self._cut(description, vectors)
+        if not queries:
+            raise SpaceMismatch(
+                f"collection {description.name} is in the space {description.fingerprint}, and the "
+                f"vectors are of {fingerprint}; make a new collection and embed again"
+            )
+        encoder = query_encoder_for(self._models, member_of(description), fingerprint)
+        if description.dims not in encoder.dims:
+            raise InvalidInput(
+                f"vectors of {encoder.manifest.name} may have the widths {list(encoder.dims)}, and "
+                f"collection {description.name} has {description.dims}; search one of those widths"
+            )
+        return vectors[:, : description.dims] if vectors.shape[1] == encoder.dim else vectors
 
     def _cut(self, description: Description, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Cut wider vectors to the collection's dims, where their model was trained for that."""
@@ -566,14 +611,6 @@ def _info(description: Description, size: Size) -> Collection:
 def member_of(description: Description) -> SpaceMember:
     """Give a collection as a member of its embedding space."""
     return SpaceMember("collection", description.name, description.model, description.fingerprint)
-
-
-def _same_space(description: Description, what: str, fingerprint: str) -> None:
-    if fingerprint != description.fingerprint:
-        raise SpaceMismatch(
-            f"collection {description.name} is in the space {description.fingerprint}, and {what};"
-            " make a new collection and embed again"
-        )
 
 
 def _one_input(items: Items | None, vectors: NDArray[np.float32] | None) -> Items:

@@ -1,4 +1,8 @@
-"""The embedding space of what is kept: the model that it needs, or the refusal."""
+"""The embedding space of what is kept: the model that it needs or may be searched by, or a refusal.
+
+A space is searched by its own queries, and by those of an encoder whose served bundle declares it
+in `compatible_with`. It is written to, and heads are used, by its own encoder only.
+"""
 
 import asyncio
 import logging
@@ -6,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Never, TypeAlias
 
 from attar.errors import AttarError, NotFound, SpaceMismatch
+from attar.runtime import Encoder
 from attar.values import Classifier, Detector, Indexed
 
 from ..engine.models import Model, Models
@@ -27,6 +32,10 @@ _ANEW: Final = {
     "detector": "fit the head again",
     "classifier": "fit the head again",
 }
+_UNDECLARED: Final = (
+    "whose served bundles do not declare that space in compatible_with; embed the queries by the "
+    "collection's model, or serve a bundle that was exported with --compatible-with"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,42 @@ def model_for(models: Models, member: SpaceMember) -> Model:
         f"{member} is in the space {member.fingerprint}, and model {newest.name} now embeds into "
         f"{newest.encoder.fingerprint}; serve the former bundle, or {_ANEW[member.kind]}"
     )
+
+
+def query_model_for(models: Models, member: SpaceMember, name: str) -> Model:
+    """Give the newest version of the model `name` whose queries may search a member's space.
+
+    A version that embeds into the space itself comes first. Raises NotFound where no model has that
+    name, SpaceMismatch where no version may search the space.
+    """
+    newest = models[name]
+    versions = [model for model in models if model.name == newest.name]
+    allowed = [model for model in reversed(versions) if _may_search(model.encoder, member)]
+    if not allowed:
+        raise SpaceMismatch(
+            f"{member} is in the space {member.fingerprint}, and model {newest.name} embeds into "
+            f"{newest.encoder.fingerprint}, {_UNDECLARED}"
+        )
+    return max(allowed, key=lambda model: model.encoder.fingerprint == member.fingerprint)
+
+
+def query_encoder_for(models: Models, member: SpaceMember, fingerprint: str) -> Encoder:
+    """Give a served encoder of the space `fingerprint` whose queries may search a member's space.
+
+    Raises SpaceMismatch where no served bundle of that space declares the member's.
+    """
+    for model in models:
+        if model.encoder.fingerprint == fingerprint and _may_search(model.encoder, member):
+            return model.encoder
+    raise SpaceMismatch(
+        f"{member} is in the space {member.fingerprint}, and the vectors are of {fingerprint}, "
+        f"{_UNDECLARED}"
+    )
+
+
+def _may_search(encoder: Encoder, member: SpaceMember) -> bool:
+    declared = {entry.fingerprint for entry in encoder.manifest.compatible_with}
+    return member.fingerprint in {encoder.fingerprint, *declared}
 
 
 class Orphans:

@@ -382,6 +382,7 @@ class SearchRequest(_message.Message):
     TRUNCATION_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
     EXACT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     fingerprint: _builtins.str
     """The space of `vectors`."""
@@ -396,9 +397,13 @@ class SearchRequest(_message.Message):
     """Hits that are passed over, best first; together with `limit` within max_search_limit."""
     exact: _builtins.bool
     """Compare every vector. Otherwise an index, once there is one, may miss a few of the best."""
+    model: _builtins.str
+    """Embeds `texts` or `tensor`: the collection's model when empty, or one whose bundle declares the
+    collection's space in `compatible_with`.
+    """
     @_builtins.property
     def texts(self) -> _item_pb2.Texts:
-        """Embedded by the collection's model, as queries unless `role` says otherwise."""
+        """Embedded by `model`, as queries unless `role` says otherwise."""
 
     @_builtins.property
     def tensor(self) -> _tensor_pb2.Tensor:
@@ -436,10 +441,11 @@ class SearchRequest(_message.Message):
         truncation: _item_pb2.Truncation.ValueType = ...,
         offset: _builtins.int = ...,
         exact: _builtins.bool = ...,
+        model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_score_threshold", b"_score_threshold", "filter", b"filter", "ids", b"ids", "input", b"input", "limit", b"limit", "score_threshold", b"score_threshold", "tensor", b"tensor", "texts", b"texts", "vectors", b"vectors"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_score_threshold", b"_score_threshold", "collection", b"collection", "exact", b"exact", "filter", b"filter", "fingerprint", b"fingerprint", "ids", b"ids", "input", b"input", "limit", b"limit", "offset", b"offset", "role", b"role", "score_threshold", b"score_threshold", "tensor", b"tensor", "texts", b"texts", "truncation", b"truncation", "vectors", b"vectors", "with_payload", b"with_payload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_score_threshold", b"_score_threshold", "collection", b"collection", "exact", b"exact", "filter", b"filter", "fingerprint", b"fingerprint", "ids", b"ids", "input", b"input", "limit", b"limit", "model", b"model", "offset", b"offset", "role", b"role", "score_threshold", b"score_threshold", "tensor", b"tensor", "texts", b"texts", "truncation", b"truncation", "vectors", b"vectors", "with_payload", b"with_payload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
@@ -464,6 +470,7 @@ class SearchResponse(_message.Message):
     RESULTS_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
     fingerprint: _builtins.str
+    """The collection's space."""
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hits]:
         """One for each query, in its order; empty where the query failed."""

@@ -27,6 +27,7 @@ if _version_not_supported:
 
 class CollectionsStub:
     """Every collection belongs to one space fingerprint and refuses another with FAILED_PRECONDITION.
+    Only a search also takes a space whose served bundle declares that one in `compatible_with`.
     """
 
     def __init__(self, channel):
@@ -119,6 +120,7 @@ class CollectionsStub:
 
 class CollectionsServicer:
     """Every collection belongs to one space fingerprint and refuses another with FAILED_PRECONDITION.
+    Only a search also takes a space whose served bundle declares that one in `compatible_with`.
     """
 
     def Create(self, request, context):
@@ -320,6 +322,7 @@ def add_CollectionsServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class Collections:
     """Every collection belongs to one space fingerprint and refuses another with FAILED_PRECONDITION.
+    Only a search also takes a space whose served bundle declares that one in `compatible_with`.
     """
 
     @staticmethod

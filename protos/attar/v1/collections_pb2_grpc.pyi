@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class CollectionsStub:
-    """Every collection belongs to one space fingerprint and refuses another with FAILED_PRECONDITION."""
+    """Every collection belongs to one space fingerprint and refuses another with FAILED_PRECONDITION.
+    Only a search also takes a space whose served bundle declares that one in `compatible_with`.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -64,7 +66,9 @@ class CollectionsStub:
 
 @_typing.type_check_only
 class CollectionsAsyncStub(CollectionsStub):
-    """Every collection belongs to one space fingerprint and refuses another with FAILED_PRECONDITION."""
+    """Every collection belongs to one space fingerprint and refuses another with FAILED_PRECONDITION.
+    Only a search also takes a space whose served bundle declares that one in `compatible_with`.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Create: _aio.UnaryUnaryMultiCallable[_collections_pb2.CreateCollectionRequest, _collections_pb2.CollectionInfo]  # type: ignore[assignment]
@@ -97,7 +101,9 @@ class CollectionsAsyncStub(CollectionsStub):
     """Makes a collection of a snapshot, whole or not at all."""
 
 class CollectionsServicer(metaclass=_abc_1.ABCMeta):
-    """Every collection belongs to one space fingerprint and refuses another with FAILED_PRECONDITION."""
+    """Every collection belongs to one space fingerprint and refuses another with FAILED_PRECONDITION.
+    Only a search also takes a space whose served bundle declares that one in `compatible_with`.
+    """
 
     @_abc_1.abstractmethod
     def Create(

@@ -75,6 +75,7 @@ class ModelInfo(_message.Message):
     MAX_LENGTH_FIELD_NUMBER: _builtins.int
     INPUTS_FIELD_NUMBER: _builtins.int
     READY_FIELD_NUMBER: _builtins.int
+    COMPATIBLE_WITH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
     variant: _builtins.str
@@ -94,6 +95,10 @@ class ModelInfo(_message.Message):
 
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___InputInfo]: ...
+    @_builtins.property
+    def compatible_with(self) -> _containers.RepeatedCompositeFieldContainer[Global___CompatibleSpace]:
+        """Other spaces whose collections this model's queries may search."""
+
     def __init__(
         self,
         *,
@@ -108,14 +113,44 @@ class ModelInfo(_message.Message):
         max_length: _builtins.int = ...,
         inputs: _abc.Iterable[Global___InputInfo] | None = ...,
         ready: _builtins.bool = ...,
+        compatible_with: _abc.Iterable[Global___CompatibleSpace] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dim", b"dim", "dims", b"dims", "fingerprint", b"fingerprint", "inputs", b"inputs", "max_length", b"max_length", "modality", b"modality", "name", b"name", "ready", b"ready", "variant", b"variant", "variants", b"variants", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compatible_with", b"compatible_with", "dim", b"dim", "dims", b"dims", "fingerprint", b"fingerprint", "inputs", b"inputs", "max_length", b"max_length", "modality", b"modality", "name", b"name", "ready", b"ready", "variant", b"variant", "variants", b"variants", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelInfo: _TypeAlias = ModelInfo  # noqa: Y015
+
+@_typing.final
+class CompatibleSpace(_message.Message):
+    """A space, and what was measured of a model's queries in it when its bundle was made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    COSINE_FIELD_NUMBER: _builtins.int
+    RECALL_AT_10_FIELD_NUMBER: _builtins.int
+    fingerprint: _builtins.str
+    cosine: _builtins.float
+    """The mean between both encoders' embeddings of the same texts."""
+    recall_at_10: _builtins.float
+    """Of the model's queries among documents of the space."""
+    def __init__(
+        self,
+        *,
+        fingerprint: _builtins.str = ...,
+        cosine: _builtins.float = ...,
+        recall_at_10: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cosine", b"cosine", "fingerprint", b"fingerprint", "recall_at_10", b"recall_at_10"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompatibleSpace: _TypeAlias = CompatibleSpace  # noqa: Y015
 
 @_typing.final
 class InputInfo(_message.Message):
