@@ -283,6 +283,14 @@ def export(
             "the encoder's attention can be binarized.",
         ),
     ] = False,
+    compatible_with: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="BUNDLE",
+            help="The teacher's bundle, whose documents this text encoder's queries are to search; "
+            "refused where they are too far apart.",
+        ),
+    ] = None,
 ) -> None:
     """Write the variants of an encoder that pass their gates to a bundle."""
     with _extra("export"):
@@ -290,7 +298,14 @@ def export(
         from .console import show_log
 
     show_log()
-    export_encoder(encoder, bundle, data=data, reading=read or (), softmax=softmax)
+    export_encoder(
+        encoder,
+        bundle,
+        data=data,
+        reading=read or (),
+        softmax=softmax,
+        compatible_with=compatible_with,
+    )
 
 
 @app.command()

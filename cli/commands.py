@@ -82,11 +82,26 @@ def list_recipes() -> None:
 
 
 def export_encoder(
-    encoder: Path, bundle: Path, *, data: str | None, reading: Sequence[str], softmax: bool
+    encoder: Path,
+    bundle: Path,
+    *,
+    data: str | None,
+    reading: Sequence[str],
+    softmax: bool,
+    compatible_with: Path | None,
 ) -> None:
     """Write a bundle, with binarized variants where they can be made unless `softmax` says no."""
     settings = None if softmax else ecoformer.Settings()
-    show_exported(export(encoder, bundle, data=data, reading=reading, binarized=settings))
+    show_exported(
+        export(
+            encoder,
+            bundle,
+            data=data,
+            reading=reading,
+            binarized=settings,
+            compatible_with=compatible_with,
+        )
+    )
 
 
 def binarize_encoder(

@@ -18,6 +18,9 @@ def show_bundle(path: Path, *, require_signature: Path | None = None) -> None:
     longest = f"up to {manifest.max_length} tokens" if manifest.max_length else "tensors"
     console.print(f"{manifest.name} {manifest.version}: {manifest.modality}, {longest}")
     console.print(f"{manifest.output.dim} dimensions, {manifest.fingerprint}")
+    for entry in manifest.compatible_with:
+        figures = f"mean cosine {entry.cosine:.4f}, recall@10 {entry.recall_at_10:.3f}"
+        console.print(f"its queries may search {entry.fingerprint}: {figures}")
     if require_signature is not None:
         console.print(f"signed by key {bundle.signed_by}, of {require_signature}")
     table = Table(

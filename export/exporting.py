@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -23,6 +24,7 @@ from attar.training.sampler import evenly
 from attar.training.text_data import text_data
 
 from .bundling import Exported, refuse_taken
+from .compatibility import declare, open_teacher
 from .gates import GATES, Gates
 from .measure import Probe
 from .targets.native import NATIVE, refuse_without_library
@@ -45,6 +47,7 @@ def export(
     binarized: ecoformer.Settings | None = None,
     required: bool = False,
     native: bool = False,
+    compatible_with: str | Path | None = None,
     gates: Gates = GATES,
 ) -> Exported:
     """Write the variants of an encoder that attar or Hugging Face's libraries saved to a bundle.
@@ -53,8 +56,12 @@ def export(
     calibrated with: docstrings for texts and noise for tensors if not given. With `binarized` there
     are also variants of hashed attention; where it cannot be hashed they are left out, or with
     `required` refused. `native` adds those that need attar-native. Each variant holds its gate of
-    `gates`, or is in `refused` with the reasons. Raises InvalidInput and AlreadyExists that name
-    the folder, the data or the bundle.
+    `gates`, or is in `refused` with the reasons.
+
+    `compatible_with` is the bundle of a teacher, whose documents the queries of this text encoder
+    are to search; the manifest declares it. Raises InvalidInput where the figures of
+    `attar.export.compatibility` do not allow it, and InvalidInput and AlreadyExists that name the
+    folder, the data or the bundle.
     """
     folder, bundle = Path(folder), Path(bundle)
     variants = (*VARIANTS, *NATIVE) if native else VARIANTS
@@ -67,14 +74,22 @@ def export(
                 f"{folder} holds an encoder of {model.encoder.modality}, and only text encoders "
                 f"are binarized; {WITHOUT_BINARIZED}"
             )
+        if compatible_with is not None:
+            raise InvalidInput(
+                f"{folder} holds an encoder of {model.encoder.modality}, and only text encoders "
+                "are compared with a teacher; leave --compatible-with out"
+            )
         return _export_tensors(model, bundle, data=data, reading=reading, gates=gates)
     data = "docstrings" if data is None else named(data)
     is_smiles = has_smiles(data, reading)
     parts = None if is_smiles else corpus(data, reading, what="this encoder", least=2)
+    teacher = None
+    if compatible_with is not None:
+        teacher = open_teacher(compatible_with, model, folder=folder, has_pairs=parts is not None)
     hashed, notes = _hashed_if_possible(model, parts, binarized, required=required)
-    return export_text(
-        bundle,
-        model,
+    write = partial(
+        export_text,
+        model=model,
         name=bundle.name.removesuffix(".attar"),
         texts=parity_texts(parts) if parts else evenly(read_smiles(Path(data)), PARITY_PAIRS),
         probe=through_runtime(SummaryRetrieval.of(parts)) if parts else None,
@@ -84,6 +99,9 @@ def export(
         notes=notes,
         gates=gates,
     )
+    if teacher is None or parts is None:
+        return write(bundle)
+    return declare(write, bundle, teacher, SummaryRetrieval.of(parts))
 
 
 def parity_texts(parts: Split) -> list[str]:

@@ -232,6 +232,12 @@ def _head(bundle: Bundle) -> str:
         "licence": manifest.licence or "not stated",
         "fingerprint": manifest.fingerprint,
     }
+    if declared := manifest.compatible_with:
+        facts["queries may search"] = "; ".join(
+            f"{entry.fingerprint}, mean cosine {entry.cosine:.4f}, recall@10 "
+            f"{entry.recall_at_10:.3f}"
+            for entry in declared
+        )
     if isinstance(host, Mapping):
         for key in ("cpu", "cores", "system", "onnxruntime"):
             facts[f"made on: {key}"] = host.get(key, "")

@@ -400,6 +400,15 @@ def taken(folder: Path) -> list[object]:
     return ["export", written_encoder(folder), sound(folder), "--data", pairs(folder)]
 
 
+def compatible_with(teacher: Callable[[Path], Path]) -> Make:
+    """Export a sound encoder whose queries are to search what a teacher embedded."""
+
+    def make(folder: Path) -> list[object]:
+        return [*exporting(lambda _: None)(folder), "--compatible-with", teacher(folder)]
+
+    return make
+
+
 def pickled_weights(encoder: Path) -> None:
     (encoder / encoder_folder.WEIGHTS).write_bytes(pickle.dumps({"weight": [1.0]}))
 
@@ -913,6 +922,41 @@ CASES: tuple[Case, ...] = (
         "an option that another command has now",
         ("--target", "`attar export-triton` or `attar export-tensorrt`"),
         lambda folder: ["export", sound(folder), folder / NEW, "--target", "triton"],
+    ),
+    Case(
+        "export",
+        "mistaken",
+        "a teacher that is not there",
+        ("no bundle at", "nothing.attar"),
+        compatible_with(nothing),
+    ),
+    Case(
+        "export",
+        "damaged",
+        "a teacher that was cut",
+        ("fp32.onnx has", "wrong-size"),
+        compatible_with(cut_graph),
+    ),
+    Case(
+        "export",
+        "mistaken",
+        "a teacher of another width",
+        ("wide.attar has the widths [32] and", "[16]", "must be the same"),
+        compatible_with(lambda folder: tiny_bundle(folder / "wide.attar", dim=32)),
+    ),
+    Case(
+        "export",
+        "mistaken",
+        "a teacher of images",
+        ("pixels.attar takes image and", "texts; give a teacher"),
+        compatible_with(lambda folder: tiny_tensor_bundle(folder / "pixels.attar")),
+    ),
+    Case(
+        "export",
+        "mistaken",
+        "a teacher of another space",
+        ("may not search what", "mean cosine", "is below 0.7", "nothing is written"),
+        compatible_with(sound),
     ),
     Case(
         "binarize",
