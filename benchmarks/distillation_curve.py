@@ -21,12 +21,12 @@ from attar.cli import demo
 from attar.export.importing import import_folder
 from attar.host import describe
 from attar.training.checkpoints.encoder_folder import token_transformer
-from attar.training.distilling import start_student
 from attar.training.huggingface import loading
 from attar.training.loop import fit
 from attar.training.precision import best_precision
 from attar.training.recipes.text import distil
 from attar.training.resizing import resized
+from attar.training.student_init import start_student
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def main() -> None:
         if any(point["steps"] == steps for point in curve):
             continue
         student = start_student(teacher, data)
-        settings = resized(distil.Settings(), steps=steps, seed=0)
+        settings = resized(distil.Settings(contrast=0.0), steps=steps, seed=0)
         wall, cpu = time.perf_counter(), time.process_time()
         fit(distil.build(data, lessons, student, settings), precision=best_precision())
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu

@@ -21,6 +21,7 @@ from .options import (
     Base,
     Calibration,
     Changes,
+    CopiedLayers,
     Documents,
     Encoder,
     ExportData,
@@ -29,6 +30,7 @@ from .options import (
     Length,
     MaxBatch,
     MaxSeconds,
+    MinCosine,
     NewBundle,
     Out,
     PretrainData,
@@ -37,7 +39,9 @@ from .options import (
     Rule,
     Seed,
     SomeBundle,
+    Start,
     Steps,
+    StudentLength,
     Teacher,
     TextData,
     Variant,
@@ -221,12 +225,14 @@ def distill(
     read: Reading = None,
     student: Annotated[
         Student,
-        typer.Option(help="Two of the teacher's layers, or a static table of its tokens."),
+        typer.Option(help="Some of the teacher's layers, or a static table of its tokens."),
     ] = "layers",
-    init: Annotated[
-        Path | None,
-        typer.Option(help="An encoder folder to start from; without one, the teacher."),
-    ] = None,
+    init: Start = None,
+    layers: CopiedLayers = None,
+    length: StudentLength = None,
+    widths: Widths = "",
+    general: General = None,
+    min_cosine: MinCosine = None,
     dim: Annotated[
         int | None, typer.Option(min=1, help="The width of a static student (default: 256).")
     ] = None,
@@ -238,6 +244,7 @@ def distill(
     with _extra("export"):
         from attar.training.distilling import distill
 
+        from .commands import copied_layers, read_widths
         from .console import show_log
 
     show_log()
@@ -248,6 +255,11 @@ def distill(
         data=data,
         reading=read or (),
         init=init,
+        layers=copied_layers(layers),
+        length=length,
+        widths=read_widths("--widths", widths),
+        general=general,
+        min_cosine=min_cosine,
         dim=dim,
         steps=steps,
         seed=seed,

@@ -127,6 +127,12 @@ def binarize_encoder(
     )
 
 
+def copied_layers(text: str | None) -> int | tuple[int, ...] | None:
+    """Read `--layers` of `attar distill`: one number counts layers, several name them."""
+    numbers = None if text is None else _layer_numbers(text)
+    return numbers[0] if numbers and len(numbers) == 1 else numbers
+
+
 def read_hashing(
     *,
     layers: str | None,
@@ -136,19 +142,20 @@ def read_hashing(
     steps: int | None,
 ) -> ecoformer.Settings:
     """Read the flags of `attar binarize`; what is None is the recipe's."""
-    numbers = None
-    if layers is not None:
-        try:
-            numbers = tuple(int(layer) for layer in layers.split(","))
-        except ValueError:
-            raise InvalidInput(
-                f"--layers are numbers from 0, with commas between; got {layers!r}"
-            ) from None
     return ecoformer.Settings(
-        layers=numbers,
+        layers=None if layers is None else _layer_numbers(layers),
         hashing=Hashing(bits=bits or CODE_BITS, beta=beta, static_sigma=static_sigma),
         recovery=replace(ecoformer.RECOVERY, steps=steps or ecoformer.RECOVERY.steps),
     )
+
+
+def _layer_numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(layer) for layer in text.split(","))
+    except ValueError:
+        raise InvalidInput(
+            f"--layers are numbers from 0, with commas between; got {text!r}"
+        ) from None
 
 
 def show_exported(exported: Exported) -> None:

@@ -38,7 +38,6 @@ from attar.training.checkpoints.encoder_folder import TextModel, token_transform
 from attar.training.data.pairs import Split, split
 from attar.training.data.text import Row as IdRow
 from attar.training.datasets import docstrings
-from attar.training.distilling import start_student
 from attar.training.encoders.text import TextEncoder, parameter_count
 from attar.training.huggingface import loading
 from attar.training.loop import fit
@@ -50,6 +49,7 @@ from attar.training.probes.text_retrieval import Retrieval
 from attar.training.recipes.text import barlow_twins, distil, ecoformer, simclr
 from attar.training.resizing import resized
 from attar.training.sampler import evenly
+from attar.training.student_init import start_student
 from attar.training.text_data import TextData, text_data
 
 from .figures import plot, table

@@ -11,7 +11,10 @@ except ImportError as error:
     what = "the attar command"
     raise MissingExtra(what, "server") from error
 
-Teacher = Annotated[Path, typer.Argument(help="A sentence-transformers folder.")]
+Teacher = Annotated[
+    Path,
+    typer.Argument(help="A folder that attar or Hugging Face's libraries wrote."),
+]
 Base = Annotated[
     Path,
     typer.Argument(help="A sentence-transformers folder, or one that attar wrote."),
@@ -86,6 +89,35 @@ General = Annotated[
     typer.Option(
         help="Texts, one a line, on which the encoder must still agree with the base (default: "
         "descriptions of the installed packages)."
+    ),
+]
+Start = Annotated[
+    Path | None,
+    typer.Option("--init", help="An encoder folder to start from; without one, the teacher."),
+]
+CopiedLayers = Annotated[
+    str | None,
+    typer.Option(
+        "--layers",
+        help="How many of the teacher's layers the student copies, or with commas which, such as "
+        "0,5 (default: 2, the first and the last).",
+    ),
+]
+StudentLength = Annotated[
+    int | None,
+    typer.Option(
+        "--length",
+        help="Tokens that a text is cut at, and the most that the student reads (default: what the "
+        "teacher reads, at most 128).",
+    ),
+]
+MinCosine = Annotated[
+    float | None,
+    typer.Option(
+        min=-1,
+        max=1,
+        help="The least mean cosine to the teacher on general texts (default: 0.35); a student "
+        "below it is refused.",
     ),
 ]
 Reading = Annotated[

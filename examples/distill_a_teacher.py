@@ -14,9 +14,19 @@ from attar.export import export
 from attar.training import distill
 
 
-def main(teacher: str, out: str, texts: str = "docstrings", steps: int | None = None) -> None:
-    """Distil, export, and compare two texts on the device's runtime."""
-    student = distill(teacher, Path(out) / "student", data=texts, steps=steps)
+def main(
+    teacher: str,
+    out: str,
+    texts: str = "docstrings",
+    steps: int | None = None,
+    min_cosine: float | None = None,
+) -> None:
+    """Distil, export, and compare two texts on the device's runtime.
+
+    A student of few steps is far from its teacher, and saved only with a smaller `min_cosine`.
+    """
+    run = Path(out) / "student"
+    student = distill(teacher, run, data=texts, steps=steps, min_cosine=min_cosine)
     bundle = export(student, Path(out) / "student.attar", data=texts).bundle
 
     encoder = attar.load(bundle.path)

@@ -36,11 +36,15 @@ class BestWeights:
     module: nn.Module
     path: Path
 
-    def update(self, step: int, value: float) -> None:
-        """Keep the weights after `step` steps if `value` is above that of all earlier steps."""
+    def update(self, step: int, value: float, *, prefer_later: bool = False) -> None:
+        """Keep the weights after `step` steps if `value` is above that of all earlier steps.
+
+        With `prefer_later` they are kept at an equal value too.
+        """
         if self.path.exists():
             kept_step, kept_value = self._record()
-            if kept_step < step and kept_value >= value:
+            is_worse = kept_value > value if prefer_later else kept_value >= value
+            if kept_step < step and is_worse:
                 return
         tensors = {name: t.detach().cpu().contiguous() for name, t in self._state().items()}
         draft = self.path.with_suffix(".partial")

@@ -108,20 +108,27 @@ def corpus(data: str, choices: Sequence[str] = (), *, what: str, least: int = 3)
         read = read_corpus(Path(data), column=column)
     pairs = read.pairs
     if len(pairs) < least:
+        held_out = "one of which is" if least < 4 else "two of which are"
         raise InvalidInput(
-            f"{data} has {len(pairs)} of the {least} pairs of texts that are needed, one of which "
-            "is held out; give more"
+            f"{data} has {len(pairs)} of the {least} pairs of texts that are needed, {held_out} "
+            "held out; give more"
         )
-    held_out = min(HELD_OUT, max(1, len(pairs) // 8))
-    report(*read.lines(held_out=held_out))
-    return split(pairs, held_out=held_out)
+    count = min(HELD_OUT, max(1, len(pairs) // 8))
+    report(*read.lines(held_out=count))
+    return split(pairs, held_out=count)
 
 
-def report_cut(texts: TextData, *, max_length: int) -> None:
-    """Show how many texts to train on are as long as an encoder reads, or longer."""
+def report_cut(texts: TextData, *, max_length: int, option: str = "") -> None:
+    """Show how many texts to train on are as long as an encoder reads, or longer.
+
+    `option` is what changes that length, where something does.
+    """
     rows = (*texts.pairs.first, *texts.pairs.second)
     if cut := sum(len(row) >= max_length for row in rows):
-        report(f"{cut:,} of {len(rows):,} texts to train on reach {max_length} tokens: cut there")
+        how = f" ({option})" if option else ""
+        report(
+            f"{cut:,} of {len(rows):,} texts to train on reach {max_length} tokens: cut there{how}"
+        )
 
 
 def has_smiles(data: str, choices: Sequence[str]) -> bool:

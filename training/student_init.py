@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -9,9 +10,53 @@ from torch.nn import functional as F
 
 from attar.errors import InvalidInput
 
+from .checkpoints.encoder_folder import TextModel
 from .data.text import Row, pad
+from .encoders.students import MAX_LENGTH, student_of
 from .encoders.text import TextConfig, TextEncoder
 from .encoders.transformer import Block
+from .sampler import evenly
+from .text_data import TextData
+
+LAYERS = 2  # of a student, by default
+SAMPLE = 64  # texts that decide which feed-forward units a student keeps
+
+
+def chosen_layers(layers: int | Sequence[int] | None, *, depth: int) -> tuple[int, ...]:
+    """Give which of a teacher's `depth` layers its student copies, by their numbers from 0.
+
+    A number of layers is spread from the first to the last, as DistilBERT's are; None is two, or
+    the one that there is. Raises InvalidInput for no layer, or one that the teacher lacks.
+    """
+    if layers is None:
+        layers = min(LAYERS, depth)
+    if isinstance(layers, int):
+        if not 1 <= layers <= depth:
+            raise InvalidInput(
+                f"layers must be from 1 to {depth}, as many as the teacher has; got {layers}"
+            )
+        return tuple(round(layer) for layer in np.linspace(0, depth - 1, layers))
+    if not layers or not all(0 <= layer < depth for layer in layers):
+        raise InvalidInput(
+            f"layers must be numbers from 0 to {depth - 1}, those of the teacher; got "
+            f"{','.join(map(str, layers)) or 'none'}"
+        )
+    return tuple(layers)
+
+
+def start_student(
+    teacher: TextModel[TextEncoder],
+    texts: TextData,
+    *,
+    layers: int | Sequence[int] | None = None,
+    max_length: int = MAX_LENGTH,
+) -> TextEncoder:
+    """Build a student from its teacher's `layers`, by default the first and the last."""
+    sample = evenly(texts.pairs.second, SAMPLE)
+    theirs = teacher.encoder.shape
+    copied = chosen_layers(layers, depth=theirs.transformer.depth)
+    shape = student_of(theirs, depth=len(copied), max_length=max_length)
+    return student_from_teacher(teacher.encoder, shape, layers=copied, sample=sample)
 
 
 @torch.no_grad()

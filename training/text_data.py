@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .data.pairs import Pair, Split
+from .data.pairs import Pair, Split, split
 from .data.text import Row, TextPairs, tokenize
 from .encoders.students import MAX_LENGTH
 from .probes.text_retrieval import Retrieval
+
+VALIDATION = 200  # pairs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,28 @@ def text_data(parts: Split, tokenizer: bytes, *, max_length: int = MAX_LENGTH) -
             relevant=np.arange(len(answers), dtype=np.int64),
         ),
     )
+
+
+def validated(
+    parts: Split, tokenizer: bytes, *, max_length: int, seed: int = 1
+) -> tuple[TextData, Retrieval]:
+    """Tokenise a corpus that is held out twice; give what trains and validates, and the test.
+
+    Some of the training pairs validate: 200, or an eighth of a corpus smaller than eight times
+    that. The test searches the bodies of all pairs: of the held-out ones, of those that validate,
+    and of those to train on, in this order. Raises InvalidInput for fewer than two training pairs.
+    """
+    count = min(VALIDATION, max(1, len(parts.train) // 8))
+    texts = text_data(
+        split(parts.train, held_out=count, seed=seed), tokenizer, max_length=max_length
+    )
+    queries, bodies = _views(parts.held_out, tokenizer, max_length)
+    test = Retrieval(
+        queries=queries,
+        documents=bodies + texts.probe.documents,
+        relevant=np.arange(len(bodies), dtype=np.int64),
+    )
+    return texts, test
 
 
 def _views(

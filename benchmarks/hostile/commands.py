@@ -436,6 +436,14 @@ def adapting(base: Callable[[Path], Path], *options: object, count: int = 12) ->
     ]
 
 
+def with_general(content: bytes) -> Make:
+    def make(folder: Path) -> list[object]:
+        (folder / "general.txt").write_bytes(content)
+        return distilling(any_teacher, "--general", folder / "general.txt")(folder)
+
+    return make
+
+
 def torn_teacher(folder: Path) -> Path:
     teacher = bert_folder(folder / "teacher")
     weights = teacher / "model.safetensors"
@@ -859,6 +867,99 @@ CASES: tuple[Case, ...] = (
         "a static student wider than its teacher",
         ("at most as wide as its teacher, 16; got 17",),
         distilling(any_teacher, "--student", "static", "--dim", 17),
+    ),
+    Case(
+        "distill",
+        "mistaken",
+        "more layers than the teacher has",
+        ("layers must be from 1 to 1", "got 2"),
+        distilling(any_teacher, "--layers", 2),
+    ),
+    Case(
+        "distill",
+        "mistaken",
+        "a layer that the teacher lacks",
+        ("layers must be numbers from 0 to 0", "got 0,5"),
+        distilling(any_teacher, "--layers", "0,5"),
+    ),
+    Case(
+        "distill",
+        "mistaken",
+        "layers that are no numbers",
+        ("--layers are numbers from 0, with commas between; got 'first'",),
+        distilling(any_teacher, "--layers", "first"),
+    ),
+    Case(
+        "distill",
+        "mistaken",
+        "layers and a start, which has its own",
+        ("--layers are copied from the teacher", "leave one of the two out"),
+        lambda folder: distilling(any_teacher, "--layers", 1, "--init", written_encoder(folder))(
+            folder
+        ),
+    ),
+    Case(
+        "distill",
+        "mistaken",
+        "longer texts than the teacher reads",
+        ("length must be from 3 to 12", "got 13"),
+        distilling(any_teacher, "--length", 13),
+    ),
+    Case(
+        "distill",
+        "mistaken",
+        "texts of no length",
+        ("length must be from 3 to 12", "got 0"),
+        distilling(any_teacher, "--length", 0),
+    ),
+    Case(
+        "distill",
+        "mistaken",
+        "a width beyond the teacher's",
+        ("widths must be from 1 to 16", "got 8,17"),
+        distilling(any_teacher, "--widths", "8,17"),
+    ),
+    Case(
+        "distill",
+        "mistaken",
+        "a width that is no number",
+        ("--widths takes widths such as 64,128; got 'wide'",),
+        distilling(any_teacher, "--widths", "wide"),
+    ),
+    Case(
+        "distill",
+        "mistaken",
+        "general texts that are not there",
+        ("general.txt cannot be read",),
+        lambda folder: distilling(any_teacher, "--general", folder / "general.txt")(folder),
+    ),
+    Case(
+        "distill",
+        "mistaken",
+        "too few general texts",
+        ("general.txt: 1 general texts, and three are the least",),
+        with_general(b"one\n\n"),
+    ),
+    Case(
+        "distill",
+        "foreign",
+        "general texts that are no text",
+        ("general.txt is not UTF-8",),
+        with_general(NOT_UTF8),
+    ),
+    Case(
+        "distill",
+        "mistaken",
+        "a cosine that is none",
+        ("--min-cosine", "less than or equal to 1"),
+        distilling(any_teacher, "--min-cosine", 2),
+    ),
+    Case(
+        "distill",
+        "mistaken",
+        "a static student of layers",
+        ("starts from its teacher's tokens; leave --layers out",),
+        distilling(any_teacher, "--student", "static", "--layers", 1),
     ),
     Case(
         "export",

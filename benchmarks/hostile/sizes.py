@@ -489,9 +489,14 @@ CASES: Final = (
     Case(
         what="distilling on two pairs",
         make=distilling(2),
-        needs=("has 2 of the 3 pairs of texts that are needed",),
+        needs=("has 2 of the 4 pairs of texts that are needed",),
     ),
-    Case(what="distilling on three pairs", make=distilling(3)),
+    Case(
+        what="distilling on three pairs",
+        make=distilling(3),
+        needs=("has 3 of the 4 pairs of texts that are needed, two of which are held out",),
+    ),
+    Case(what="distilling on four pairs", make=distilling(4)),
     Case(what="distilling a teacher of one layer", make=distilling(5, layers=1)),
     Case(what="distilling a teacher of three layers", make=distilling(5, layers=3)),
     Case(

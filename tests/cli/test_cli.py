@@ -347,7 +347,11 @@ def test_distill_makes_a_static_student_that_is_exported_and_embeds(
 def test_all_minilm_is_distilled(attar_: Attar, pairs: Path, tmp_path: Path) -> None:
     few, out = tmp_path / "few.jsonl", tmp_path / "student"
     few.write_text("".join(pairs.read_text("utf-8").splitlines(keepends=True)[:40]), "utf-8")
-    ran = attar_("distill", minilm(), "--out", out, "--data", few, "--steps", 2)
+    arguments = ["distill", minilm(), "--out", out, "--data", few, "--steps", 2]
+    early = attar_(*arguments)
+    assert (early.status, early.err.count("\n")) == (2, 1), early.err
+    assert "the student's mean cosine to its teacher is 0." in early.err
+    ran = attar_(*arguments, "--min-cosine", 0)
     assert ran.status == 0, ran.err
     assert encoder_folder.load_text(out).encoder.dim == 384
 

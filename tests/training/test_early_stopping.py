@@ -103,6 +103,8 @@ def test_the_best_weights_of_a_run_taken_up_at_an_earlier_step_are_made_again(
     best.update(6, 0.5)
     step, weights = best.read()
     assert (step, weights["weight"].item()) == (4, 5.0)
+    best.update(8, 0.5, prefer_later=True)
+    assert best.read()[0] == 8
 
 
 def test_damaged_best_weights_are_named(tmp_path: Path) -> None:

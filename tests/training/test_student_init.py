@@ -10,7 +10,7 @@ import torch
 from attar.errors import InvalidInput
 from attar.training.encoders.text import TextConfig, TextEncoder
 from attar.training.probes.text_retrieval import embed
-from attar.training.student_init import student_from_teacher
+from attar.training.student_init import chosen_layers, student_from_teacher
 from benchmarks.support.encoders import random_rows, tiny_encoder, tiny_shape
 
 SAMPLE = random_rows(32)
@@ -132,3 +132,38 @@ def test_a_pre_norm_teacher_is_refused() -> None:
     teacher = tiny_encoder(tiny_shape(depth=3, norm="pre"))
     with pytest.raises(InvalidInput, match="a teacher must be post-norm; got 'pre'"):
         student(teacher.shape, teacher=teacher)
+
+
+@pytest.mark.parametrize(
+    ("layers", "depth", "expected"),
+    [
+        (None, 6, (0, 5)),
+        (None, 1, (0,)),
+        (1, 6, (0,)),
+        (3, 6, (0, 2, 5)),
+        (6, 6, (0, 1, 2, 3, 4, 5)),
+        ((4, 1), 6, (4, 1)),
+        ((3,), 6, (3,)),
+    ],
+)
+def test_a_number_of_layers_is_spread_and_named_ones_are_kept_as_they_stand(
+    layers: int | tuple[int, ...] | None, depth: int, expected: tuple[int, ...]
+) -> None:
+    assert chosen_layers(layers, depth=depth) == expected
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (0, "layers must be from 1 to 6, as many as the teacher has; got 0"),
+        (7, "layers must be from 1 to 6, as many as the teacher has; got 7"),
+        ((0, 6), "layers must be numbers from 0 to 5, those of the teacher; got 0,6"),
+        ((-1, 0), "layers must be numbers from 0 to 5, those of the teacher; got -1,0"),
+        ((), "layers must be numbers from 0 to 5, those of the teacher; got none"),
+    ],
+)
+def test_layers_that_a_teacher_lacks_are_refused(
+    layers: int | tuple[int, ...], message: str
+) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        chosen_layers(layers, depth=6)

@@ -22,12 +22,12 @@ STATIC = StaticConfig(vocabulary=VOCABULARY, dim=256)
 """7.8 million parameters, of which a text uses the rows of its own tokens."""
 
 
-def student_of(teacher: TextConfig, *, depth: int) -> TextConfig:
+def student_of(teacher: TextConfig, *, depth: int, max_length: int = MAX_LENGTH) -> TextConfig:
     """Give the student of a teacher's own width and vocabulary: `STUDENT` for all-MiniLM's."""
     theirs = teacher.transformer
     return replace(
         teacher,
-        max_length=min(MAX_LENGTH, teacher.max_length),
+        max_length=min(max_length, teacher.max_length),
         rank=RANK if theirs.width > RANK else None,
         transformer=replace(
             theirs, depth=depth, hidden=min(STUDENT.transformer.hidden, theirs.hidden)

@@ -1,5 +1,6 @@
-"""Distillation without labels: a student learns a teacher's embeddings and their similarities."""
+"""Distillation without labels: a student learns a teacher's embeddings, and which texts pair up."""
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from ..distributed import gather
 from ..method import Method, Metrics
 from ..objectives.distillation import embedding_match, similarity_match
+from ..objectives.matryoshka import matryoshka
 from ..views.text import Tokens
 
 DistillationBatch: TypeAlias = tuple[Tokens, Tokens, Tensor, Tensor]
@@ -15,23 +17,38 @@ DistillationBatch: TypeAlias = tuple[Tokens, Tokens, Tensor, Tensor]
 
 
 class Distillation(Method[DistillationBatch]):
-    """Match embeddings (after Reimers and Gurevych 2020) and in-batch similarities (after SEED).
+    """Match embeddings (LEAF) and in-batch similarities (SEED), and contrast the pairs (InfoNCE).
 
     The loss is `embedding_match` plus `similarity_match` (training/objectives/distillation.py gives
-    the sources and departures). Both are over the 2n embeddings of the two views together: so the
-    similarities of queries to documents are matched too. Logs the two terms.
+    the sources and departures) plus `contrast` times `matryoshka`, at the `widths` that the
+    embedding may be cut to. The first two are over the 2n embeddings of the two views together: so
+    the similarities of queries to documents are matched too. The third needs no teacher.
+    Logs the terms, without their weights.
     """
 
-    def __init__(self, student: nn.Module, *, temperature: float) -> None:
+    def __init__(
+        self,
+        student: nn.Module,
+        *,
+        temperature: float,
+        contrast: float = 0.0,
+        widths: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
         self.encoder = student
         self.temperature = temperature
+        self.contrast = contrast
+        self.widths = widths
 
     def loss(self, batch: DistillationBatch, step: int) -> tuple[Tensor, Metrics]:
-        """Compare the student's embeddings of both views with the teacher's."""
+        """Compare the student's embeddings with the teacher's, and those of a pair."""
         first, second, *targets = batch
-        student = gather(torch.cat([self.encoder(*first), self.encoder(*second)]))  # (2n, d)
-        teacher = gather(torch.cat(targets))
+        queries, passages = gather(self.encoder(*first)), gather(self.encoder(*second))  # (n, d)
+        student, teacher = torch.cat([queries, passages]), torch.cat([*map(gather, targets)])
         match = embedding_match(student, teacher)
         similarity = similarity_match(student, teacher, temperature=self.temperature)
-        return match + similarity, {"match": match.detach(), "similarity": similarity.detach()}
+        terms: Metrics = {"match": match.detach(), "similarity": similarity.detach()}
+        if not self.contrast:
+            return match + similarity, terms
+        pairs = matryoshka(queries, passages, widths=self.widths, temperature=self.temperature)
+        return match + similarity + self.contrast * pairs, {**terms, "contrast": pairs.detach()}

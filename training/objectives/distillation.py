@@ -13,8 +13,9 @@ def embedding_match(
 ) -> Float[Tensor, ""]:
     """Give the mean over rows of 1 - cos(student, teacher): 0 when the directions agree, at most 2.
 
-    This is half the squared distance between the normalised embeddings. Reimers and Gurevych 2020
-    (arXiv:2004.09813) take the mean squared error of the embeddings themselves; where
+    This is half the squared distance between the normalised embeddings: half the loss of LEAF
+    (Vujanic and Rueckstiess 2025, arXiv:2509.12539) on embeddings of unit length. LEAF and Reimers
+    and Gurevych 2020 (arXiv:2004.09813) take the squared error of the embeddings themselves; where
     embeddings are compared by cosine their lengths carry nothing, so here they are divided out.
 
     Raises:

@@ -10,6 +10,7 @@ from attar.training.data.text import TextPairs
 from attar.training.encoders.text import TextEncoder
 from attar.training.loop import fit
 from attar.training.methods.distillation import Distillation, DistillationBatch
+from attar.training.objectives.matryoshka import matryoshka
 from attar.training.probes.text_retrieval import Retrieval, embed
 from attar.training.recipes.text import distil
 from attar.training.text_data import TextData
@@ -43,6 +44,23 @@ def test_the_loss_is_the_sum_of_its_logged_terms_and_positive_for_others() -> No
     loss, terms = method.loss(lesson(tiny_encoder()), 0)
     assert min(float(term) for term in terms.values()) > 0.01
     assert loss.item() == pytest.approx(sum(float(term) for term in terms.values()))
+
+
+def test_contrast_adds_what_matryoshka_gives_of_the_pairs() -> None:
+    teacher, student = tiny_encoder(), tiny_encoder(seed=1)
+    batch = lesson(teacher)
+    without, _ = Distillation(student, temperature=0.05).loss(batch, 0)
+    method = Distillation(student, temperature=0.05, contrast=0.5, widths=(4, 16))
+    loss, terms = method.loss(batch, 0)
+    pairs = matryoshka(student(*batch[0]), student(*batch[1]), widths=(4, 16), temperature=0.05)
+    assert float(terms["contrast"]) == pytest.approx(pairs.item())
+    assert loss.item() == pytest.approx(without.item() + 0.5 * pairs.item())
+
+
+def test_a_student_that_equals_its_teacher_still_learns_from_the_pairs() -> None:
+    teacher = tiny_encoder()
+    loss, _ = Distillation(teacher, temperature=0.05, contrast=1.0).loss(lesson(teacher), 0)
+    assert loss.item() > 0.1
 
 
 def test_gradients_reach_all_of_the_student_and_nothing_else() -> None:

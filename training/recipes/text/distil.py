@@ -1,7 +1,9 @@
 """Distil a large text encoder into a small one on unlabelled pairs of texts.
 
-Embeddings as in Reimers and Gurevych 2020 (arXiv:2004.09813), in-batch similarities as in SEED
-(Fang et al., ICLR 2021, arXiv:2101.04731); both objectives say how they depart.
+Embeddings as in LEAF (Vujanic and Rueckstiess 2025, arXiv:2509.12539) and Reimers and Gurevych 2020
+(arXiv:2004.09813), in-batch similarities as in SEED (Fang et al., ICLR 2021, arXiv:2101.04731);
+both objectives say how they depart. Beside the teacher, the pairs themselves are contrasted at the
+widths of a Matryoshka embedding (Kusupati et al. 2022, arXiv:2205.13147).
 """
 
 from dataclasses import dataclass
@@ -18,12 +20,18 @@ from ...optimisers import parameter_groups
 from ...probes.text_retrieval import embed
 from ...text_data import TextData
 
-SOURCES = "Reimers and Gurevych 2020, arXiv:2004.09813; Fang et al. 2021, arXiv:2101.04731"
+SOURCES = (
+    "Vujanic and Rueckstiess 2025, arXiv:2509.12539; Fang et al. 2021, arXiv:2101.04731; Kusupati "
+    "et al. 2022, arXiv:2205.13147"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(RunSettings):
-    """The recipe's numbers; rate and temperature were tried at one seed."""
+    """The recipe's numbers; rate, temperature and contrast were tried at one seed.
+
+    `contrast` is the weight of the InfoNCE of pairs beside the two terms that match the teacher.
+    """
 
     steps: int = 80
     batch_size: int = 128
@@ -31,6 +39,8 @@ class Settings(RunSettings):
     warmup: int = 20  # steps
     weight_decay: float = 0.01
     temperature: float = 0.05
+    contrast: float = 1.0
+    widths: tuple[int, ...] | None = None  # of the embedding; None is the full width alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +60,7 @@ def build(
     data: TextData, goals: Targets, student: TextEncoder, settings: Settings
 ) -> Training[DistillationBatch]:
     """Compose the run that moves `student`, wherever it starts, to the teacher's embeddings."""
-    method = Distillation(student, temperature=settings.temperature)
+    method = Distillation(student, **settings.only("temperature", "contrast", "widths"))
     first, second = torch.from_numpy(goals.first), torch.from_numpy(goals.second)
 
     groups = parameter_groups(method, weight_decay=settings.weight_decay)

@@ -21,7 +21,7 @@ from ...views.text import Tokens
 from . import distil
 
 HASH_BATCH = 32  # texts that anchors and hash functions are learned from
-RECOVERY = distil.Settings(steps=40, rate=5e-4, warmup=5)
+RECOVERY = distil.Settings(steps=40, rate=5e-4, warmup=5, contrast=0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

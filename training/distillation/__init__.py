@@ -1,0 +1,1 @@
+"""What `distilling` is made of: the plans of its students, their runs and their report."""

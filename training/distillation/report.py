@@ -1,0 +1,61 @@
+"""The report of a distillation: the student beside its teacher, and how near it is to it."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..adaptation.general_text import GeneralText
+from ..adaptation.report import REPORT, home, ranks_of
+from ..probes.agreement import Agreement
+from ..run_data import report
+
+__all__ = ["ranks_of", "write"]
+
+
+def write(
+    out: Path,
+    *,
+    teacher: NDArray[np.int64],
+    student: NDArray[np.int64],
+    general: GeneralText,
+    agreement: Agreement,
+    steps: int,
+    best_step: int,
+) -> None:
+    """Write report.json into the run's folder, and show it.
+
+    `teacher` and `student` are the ranks of each held-out query's document.
+    """
+    figures = {
+        name: {"teacher": row["before"], "student": row["after"], "difference": row["gain"]}
+        for name, row in home(teacher, student).items()
+    }
+    facts = {
+        "queries": len(student),
+        **figures,
+        "general": {"texts": general.source, "count": len(general.rows), **asdict(agreement)},
+        "steps": steps,
+        "best_step": best_step,
+    }
+    (out / REPORT).write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
+    report(*_lines(figures, facts["general"], steps, best_step))
+
+
+def _lines(figures: Mapping[str, Any], general: Any, steps: int, best_step: int) -> Iterator[str]:
+    for name, row in figures.items():
+        teacher, student, difference = (row[key] for key in ("teacher", "student", "difference"))
+        yield (
+            f"{name} of held-out queries: teacher {teacher['value']:.3f}, student "
+            f"{student['value']:.3f}; difference {difference['value']:+.3f} "
+            f"({difference['low']:+.3f} to {difference['high']:+.3f})"
+        )
+    yield (
+        f"on {general['count']} general texts ({general['texts']}) the student agrees with its "
+        f"teacher: mean cosine {general['cosine']:.3f}, Spearman {general['spearman']:.3f}"
+    )
+    yield f"the weights are those of step {best_step} of {steps}, the best on validation"
