@@ -24,7 +24,6 @@ from ...text_data import TextData
 SOURCES = (
     "Tulkens and van Dongen 2024, github.com/MinishLab/model2vec; Arora et al. 2017; Aarsen 2025"
 )
-EPOCHS = 15  # chosen on held-out documents, where more neither help nor harm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +48,6 @@ PAPER: Final = Settings(  # static-retrieval-mrl-en-v1: one epoch, a tenth of it
     widths=(512, 256, 128, 64, 32),
     shape=StaticConfig(vocabulary=VOCABULARY, dim=1024),
 )
-
-
-def steps(items: int, batch_size: int) -> int:
-    """Give the steps of `EPOCHS` passes over `items` pairs."""
-    return EPOCHS * items // min(batch_size, items)
 
 
 def build(data: TextData, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
