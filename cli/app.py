@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from attar.errors import InvalidInput, MissingExtra
 from attar.export.targets.triton import MAX_BATCH, Device
-from attar.training.choices import Pooling, Side, Strategy, Student
+from attar.training.choices import Pooling, Side, Strategy
 
 try:
     import typer
@@ -26,6 +26,7 @@ from .options import (
     Encoder,
     ExportData,
     General,
+    Ladder,
     Layers,
     Length,
     MaxBatch,
@@ -40,7 +41,9 @@ from .options import (
     Seed,
     SomeBundle,
     Start,
+    StaticWidth,
     Steps,
+    StudentKind,
     StudentLength,
     Teacher,
     TextData,
@@ -223,24 +226,20 @@ def distill(
     out: Out,
     data: TextData = "docstrings",
     read: Reading = None,
-    student: Annotated[
-        Student,
-        typer.Option(help="Some of the teacher's layers, or a static table of its tokens."),
-    ] = "layers",
+    student: StudentKind = "layers",
     init: Start = None,
     layers: CopiedLayers = None,
     length: StudentLength = None,
     widths: Widths = "",
     general: General = None,
     min_cosine: MinCosine = None,
-    dim: Annotated[
-        int | None, typer.Option(min=1, help="The width of a static student (default: 256).")
-    ] = None,
+    dim: StaticWidth = None,
+    ladder: Ladder = False,
     steps: Steps = None,
     seed: Seed = 0,
     restart: Restart = False,
 ) -> None:
-    """Make a small text encoder of a large one, without labels."""
+    """Make a small text encoder of a large one, or one of each size, without labels."""
     with _extra("export"):
         from attar.training.distilling import distill
 
@@ -248,23 +247,29 @@ def distill(
         from .console import show_log
 
     show_log()
-    distill(
-        teacher,
-        out,
-        student=student,
-        data=data,
-        reading=read or (),
-        init=init,
-        layers=copied_layers(layers),
-        length=length,
-        widths=read_widths("--widths", widths),
-        general=general,
-        min_cosine=min_cosine,
-        dim=dim,
-        steps=steps,
-        seed=seed,
-        restart=restart,
-    )
+    shared: dict[str, Any] = {
+        "data": data,
+        "reading": read or (),
+        "widths": read_widths("--widths", widths),
+        "general": general,
+        "steps": steps,
+        "seed": seed,
+        "restart": restart,
+    }
+    single: dict[str, Any] = {
+        "student": student,
+        "init": init,
+        "layers": copied_layers(layers),
+        "length": length,
+        "min_cosine": min_cosine,
+        "dim": dim,
+    }
+    if not ladder:
+        distill(teacher, out, **shared, **single)
+        return
+    with _extra("demo"):
+        from .ladder import run
+    run(teacher, out, single, **shared)
 
 
 class _Export(TyperCommand):

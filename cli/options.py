@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from attar.errors import MissingExtra
+from attar.training.choices import Student
 
 try:
     import typer
@@ -95,6 +96,12 @@ Start = Annotated[
     Path | None,
     typer.Option("--init", help="An encoder folder to start from; without one, the teacher."),
 ]
+StudentKind = Annotated[
+    Student, typer.Option(help="Some of the teacher's layers, or a static table of its tokens.")
+]
+StaticWidth = Annotated[
+    int | None, typer.Option("--dim", min=1, help="The width of a static student (default: 256).")
+]
 CopiedLayers = Annotated[
     str | None,
     typer.Option(
@@ -109,6 +116,14 @@ StudentLength = Annotated[
         "--length",
         help="Tokens that a text is cut at, and the most that the student reads (default: what the "
         "teacher reads, at most 128).",
+    ),
+]
+Ladder = Annotated[
+    bool,
+    typer.Option(
+        "--ladder",
+        help="Make a static student, one of two layers and one of six, export each and the "
+        "teacher to --out, and show recall and latency of all, at several widths.",
     ),
 ]
 MinCosine = Annotated[

@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from .exporting import export
     from .gates import Gate, Gates
     from .importing import import_folder
+    from .rungs import ladder
     from .tensor import export_tensor
     from .text import export_text
 
-__all__ = ["Gate", "Gates", "export", "export_tensor", "export_text", "import_folder"]
+__all__ = ["Gate", "Gates", "export", "export_tensor", "export_text", "import_folder", "ladder"]
 
 _MODULES = {
     "Gate": "gates",
@@ -24,6 +25,7 @@ _MODULES = {
     "export_tensor": "tensor",
     "export_text": "text",
     "import_folder": "importing",
+    "ladder": "rungs",
 }
 
 

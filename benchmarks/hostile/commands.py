@@ -901,6 +901,13 @@ CASES: tuple[Case, ...] = (
     Case(
         "distill",
         "mistaken",
+        "a ladder, with an option of one student",
+        ("--ladder makes students of every size; leave --min-cosine out",),
+        distilling(any_teacher, "--ladder", "--min-cosine", 0.2),
+    ),
+    Case(
+        "distill",
+        "mistaken",
         "longer texts than the teacher reads",
         ("length must be from 3 to 12", "got 13"),
         distilling(any_teacher, "--length", 13),
