@@ -1,23 +1,34 @@
 """Environments of the rivals: a virtual one each, so that their pins cannot disturb each other."""
 
 import subprocess
+import sys
 import venv
 from collections.abc import Sequence
 from pathlib import Path
 
 
-def environment(folder: Path, requirements: Sequence[str]) -> Path:
+def environment(folder: Path, requirements: Sequence[str], *, shared: bool = False) -> Path:
     """Build an environment of `requirements`, unless it is there, and give its Python.
 
-    Raises RuntimeError with pip's last words.
+    A `shared` one also has the packages of the environment that runs this, such as torch; what
+    it installs comes first. Raises RuntimeError with pip's last words.
     """
     python, built = folder / "bin" / "python", folder / "built"
     wanted = "\n".join(requirements)
     if not built.exists() or built.read_text("utf-8") != wanted:
         venv.create(folder, with_pip=True, clear=True)
+        if shared:
+            _share(folder)
         run([python, "-m", "pip", "install", "--quiet", *requirements])
         built.write_text(wanted, "utf-8")
     return python
+
+
+def _share(folder: Path) -> None:
+    """Let an environment import the packages of this one."""
+    (site,) = folder.glob("lib/python*/site-packages")
+    ours = [path for path in sys.path if Path(path).name == "site-packages"]
+    (site / "shared.pth").write_text("\n".join(ours) + "\n", "utf-8")
 
 
 def run(command: Sequence[str | Path]) -> None:
