@@ -4,9 +4,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import cast
-
-import torch
 
 from attar.errors import InvalidInput
 from attar.training.binarizing import recover_binarized
@@ -16,10 +13,9 @@ from attar.training.data.pairs import Split
 from attar.training.encoders.text import TextEncoder, TextNetwork
 from attar.training.pretrained import load_checkpoint
 from attar.training.probes.summaries import SummaryRetrieval
-from attar.training.reading import SHIPPED
 from attar.training.recipes.text import ecoformer
 from attar.training.resizing import quick
-from attar.training.run_data import corpus, has_smiles, named, read_source
+from attar.training.run_data import corpus, has_smiles, named
 from attar.training.sampler import evenly
 from attar.training.text_data import text_data
 
@@ -28,8 +24,7 @@ from .compatibility import declare, open_teacher
 from .gates import GATES, Gates
 from .measure import Probe
 from .targets.native import NATIVE, refuse_without_library
-from .tensor import VARIANTS as TENSOR_VARIANTS
-from .tensor import export_model
+from .tensor import export_with_data
 from .text import VARIANTS, export_text
 
 log = logging.getLogger("attar.export")
@@ -69,18 +64,60 @@ def export(
     refuse_without_library(variants)
     model = load_checkpoint(folder)
     if isinstance(model, TensorModel):
-        if required:
-            raise InvalidInput(
-                f"{folder} holds an encoder of {model.encoder.modality}, and only text encoders "
-                f"are binarized; {WITHOUT_BINARIZED}"
-            )
-        if compatible_with is not None:
-            raise InvalidInput(
-                f"{folder} holds an encoder of {model.encoder.modality}, and only text encoders "
-                "are compared with a teacher; leave --compatible-with out"
-            )
-        return _export_tensors(model, bundle, data=data, reading=reading, gates=gates)
-    data = "docstrings" if data is None else named(data)
+        _refuse_text_options(
+            folder, model, required=required, compatible=compatible_with is not None
+        )
+        return export_with_data(bundle, model, data=data, reading=reading, gates=gates)
+    return _export_text(
+        model,
+        folder,
+        bundle,
+        data="docstrings" if data is None else named(data),
+        reading=reading,
+        binarized=binarized,
+        required=required,
+        variants=variants,
+        compatible_with=compatible_with,
+        gates=gates,
+    )
+
+
+def parity_texts(parts: Split) -> list[str]:
+    """Pick texts for parity and calibration: summaries and bodies of the training part."""
+    pairs = evenly(parts.train, PARITY_PAIRS)
+    return [text for pair in pairs for text in (pair.summary, pair.body)]
+
+
+def through_runtime(task: SummaryRetrieval) -> Probe:
+    """Give the task as a probe of a bundle's encoder."""
+    return lambda encoder: task(lambda texts, role: encoder.embed(texts, role=role).vectors)
+
+
+def _refuse_text_options(
+    folder: Path, model: TensorModel, *, required: bool, teacher: str | Path | None
+) -> None:
+    """Raise InvalidInput for options that an encoder of tensors does not have."""
+    kind = f"{folder} holds an encoder of {model.encoder.modality}, and only text encoders are"
+    if required:
+        raise InvalidInput(f"{kind} binarized; {WITHOUT_BINARIZED}")
+    if teacher is not None:
+        raise InvalidInput(f"{kind} compared with a teacher; leave --compatible-with out")
+
+
+def _export_text(
+    model: TextModel[TextNetwork],
+    folder: Path,
+    bundle: Path,
+    *,
+    data: str,
+    reading: Sequence[str],
+    binarized: ecoformer.Settings | None,
+    required: bool,
+    variants: Sequence[str],
+    compatible_with: str | Path | None,
+    gates: Gates,
+) -> Exported:
+    """Export a text encoder; parity, int8 and quality see the texts of `data`."""
     is_smiles = has_smiles(data, reading)
     parts = None if is_smiles else corpus(data, reading, what="this encoder", least=2)
     teacher = None
@@ -102,17 +139,6 @@ def export(
     if teacher is None or parts is None:
         return write(bundle)
     return declare(write, bundle, teacher, SummaryRetrieval.of(parts))
-
-
-def parity_texts(parts: Split) -> list[str]:
-    """Pick texts for parity and calibration: summaries and bodies of the training part."""
-    pairs = evenly(parts.train, PARITY_PAIRS)
-    return [text for pair in pairs for text in (pair.summary, pair.body)]
-
-
-def through_runtime(task: SummaryRetrieval) -> Probe:
-    """Give the task as a probe of a bundle's encoder."""
-    return lambda encoder: task(lambda texts, role: encoder.embed(texts, role=role).vectors)
 
 
 def _hashed_if_possible(
@@ -149,26 +175,3 @@ def _hashed(
         )
     texts = text_data(parts, model.tokenizer, max_length=trained.encoder.max_length)
     return recover_binarized(trained.encoder, quick(texts), texts.probe, binarized)
-
-
-def _export_tensors(
-    model: TensorModel, bundle: Path, *, data: str | None, reading: Sequence[str], gates: Gates
-) -> Exported:
-    """Export an encoder of tensors; parity and int8 see some of the data it names, or noise."""
-    items = None
-    if data is None and reading:
-        raise InvalidInput(f"--read {reading[0]} says how --data is read, and there is none")
-    if data is not None:
-        # Images come in all sizes, and the encoder takes one.
-        sized = model.encoder.modality == "image" and data not in SHIPPED
-        side = cast("int", model.input.shape[-1]) if sized else None
-        source = read_source(data, reading, modality=model.encoder.modality, side=side)
-        items = source.train[torch.tensor(evenly(range(len(source.train)), PARITY_PAIRS))].numpy()
-    return export_model(
-        bundle,
-        model,
-        name=bundle.name.removesuffix(".attar"),
-        items=items,
-        variants=TENSOR_VARIANTS,
-        gates=gates,
-    )

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from attar.errors import InvalidInput
 from attar.inputs import Items, Prepared, TensorInput
 from attar.manifest import Limits, Manifest, Output, TensorSpec
 from attar.training.checkpoints.encoder_folder import TensorModel, attention_kinds
+from attar.training.reading import SHIPPED
+from attar.training.run_data import read_source
+from attar.training.sampler import evenly
 
 from .bundling import Candidate, Exported, assemble, refuse_taken, refuse_unknown
 from .calibration import Feed
@@ -26,6 +30,7 @@ from .random_inputs import noise
 
 OUTPUT = "embedding"
 VARIANTS = ("int8",)  # made with data
+PARITY_ITEMS = 256  # enough to calibrate on
 
 
 def export_tensor(
@@ -137,6 +142,29 @@ def export_model(
         licence=model.licence,
         gates=gates,
         overwrite=overwrite,
+    )
+
+
+def export_with_data(
+    bundle: Path, model: TensorModel, *, data: str | None, reading: Sequence[str], gates: Gates
+) -> Exported:
+    """Export an encoder; parity and int8 see some of the items of `data`, or noise without it."""
+    items = None
+    if data is None and reading:
+        raise InvalidInput(f"--read {reading[0]} says how --data is read, and there is none")
+    if data is not None:
+        # Images come in all sizes, and the encoder takes one.
+        sized = model.encoder.modality == "image" and data not in SHIPPED
+        side = cast("int", model.input.shape[-1]) if sized else None
+        source = read_source(data, reading, modality=model.encoder.modality, side=side)
+        items = source.train[torch.tensor(evenly(range(len(source.train)), PARITY_ITEMS))].numpy()
+    return export_model(
+        bundle,
+        model,
+        name=bundle.name.removesuffix(".attar"),
+        items=items,
+        variants=VARIANTS,
+        gates=gates,
     )
 
 
