@@ -64,9 +64,7 @@ def export(
     refuse_without_library(variants)
     model = load_checkpoint(folder)
     if isinstance(model, TensorModel):
-        _refuse_text_options(
-            folder, model, required=required, compatible=compatible_with is not None
-        )
+        _refuse_text_options(folder, model, required=required, teacher=compatible_with)
         return export_with_data(bundle, model, data=data, reading=reading, gates=gates)
     return _export_text(
         model,
