@@ -41,8 +41,8 @@ KINDS: Mapping[str, Callable[..., nn.Module]] = {
 
 TEXT = "text"
 TEXT_ENCODERS: Mapping[str, tuple[Callable[[Any], TextNetwork], type]] = {
-    "static": (StaticEncoder, StaticConfig),
     TEXT: (TextEncoder, TextConfig),
+    "static": (StaticEncoder, StaticConfig),
 }
 """Encoders of texts and their configurations, by their name in encoder.json."""
 
