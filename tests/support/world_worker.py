@@ -25,6 +25,7 @@ from attar.training.method import Method
 from attar.training.methods import latent_features
 from attar.training.methods.asymmetric import Asymmetric
 from attar.training.methods.cross_modal import CrossModal
+from attar.training.methods.dense_retrieval import DenseRetrieval, DenseRetrievalBatch
 from attar.training.methods.distillation import Distillation
 from attar.training.methods.group_masked import GroupMasked, GroupMaskedBatch
 from attar.training.methods.label_augmentation import LabelAugmentation, LabelAugmentationBatch
@@ -47,6 +48,7 @@ from attar.training.objectives.dino import dino
 from attar.training.objectives.distillation import embedding_match, similarity_match
 from attar.training.objectives.info_nce import info_nce
 from attar.training.objectives.masked import masked_tokens, masked_values
+from attar.training.objectives.matryoshka import matryoshka
 from attar.training.objectives.mixed_barlow_twins import mixed_redundancy
 from attar.training.objectives.nt_xent import nt_xent
 from attar.training.objectives.soft_labels import jensen_shannon, soft_labels
@@ -73,6 +75,7 @@ OBJECTIVES: dict[str, Objective] = {
     "info_nce": info_nce,
     "masked_tokens": lambda a, b: masked_tokens(torch.stack([a, b], -1), (b > 0).long(), HIDDEN),
     "masked_values": lambda a, b: masked_values(a, b, HIDDEN),
+    "matryoshka": partial(matryoshka, widths=(2, 4)),
     "mixed_redundancy": lambda a, b: mixed_redundancy(
         (a + b) / 2, a, b, torch.arange(BATCH).flip(0), 0.5
     ),
@@ -146,6 +149,11 @@ def methods() -> dict[str, Callable[[], Method[Any]]]:
         "masked_language": lambda: MaskedLanguage(
             TextEncoder(TextConfig(vocabulary=5, max_length=6, transformer=BLOCKS))
         ),
+        "dense_retrieval": lambda: DenseRetrieval(
+            TextEncoder(TextConfig(vocabulary=5, max_length=6, transformer=BLOCKS)),
+            widths=(4, 8),
+            temperature=0.5,
+        ),
         "latent_features": lambda: LatentFeatures(
             table(), TransformerPredictor(8, 6, BLOCKS), momentum=constant(0.9)
         ),
@@ -211,6 +219,12 @@ def blanked(items: Tensor, step: int) -> MaskedLanguageBatch:
     )
 
 
+def queries_and_passages(items: Tensor, step: int) -> DenseRetrievalBatch:
+    ids = (items.abs() * 2).long().clamp(max=4)
+    mask = torch.ones_like(ids)
+    return DenseRetrievalBatch(Tokens(ids, mask), Tokens(ids.roll(1, dims=1), mask))
+
+
 def requested(items: Tensor, step: int) -> latent_features.LatentFeaturesBatch:
     context = torch.tensor([0, 3]).expand(len(items), 2)
     targets = torch.tensor([[1, 2], [4, 5]]).expand(len(items), 2, 2)
@@ -232,6 +246,7 @@ BATCHES: dict[str, Callable[[Tensor, int], Any]] = {
     "group_masked": corrupted,
     "masked_frames": altered,
     "masked_language": blanked,
+    "dense_retrieval": queries_and_passages,
     "latent_features": requested,
     "quantised": lambda items, _: items[:, None],
 }

@@ -57,10 +57,10 @@ def fit(numbers: list[float]) -> bool:
         return False
 
 
-@given(found=JSON)
-@example(found=[0, 0.0])  # the last element alone has a fraction
-@example(found=[0.5, 0, 10**400])  # the last one alone is what no float holds
-@example(found=[0.5, 0, None])
+@given(data=JSON)
+@example(data=[0, 0.0])  # the last element alone has a fraction
+@example(data=[0.5, 0, 10**400])  # the last one alone is what no float holds
+@example(data=[0.5, 0, None])
 def test_an_array_has_the_values_that_json_reads(data: Any) -> None:
     text = json.dumps(data)
 
