@@ -29,7 +29,7 @@ def client(repository: Path, tmp_path: Path) -> Iterator[Client]:
 
 
 def until(holds: Callable[[], Any]) -> None:
-    ends = time.monotonic() + 20
+    ends = time.monotonic() + 60  # a model loads in a child process, next to other tests
     while not holds():
         assert time.monotonic() < ends
         time.sleep(0.02)
