@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -69,7 +69,7 @@ def test_two_processes_have_half_of_every_batch_each(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     recipe = find(name)
-    data = digits() if recipe.modality == "image" else short_data(recipe, claim_of(name))
+    data: Any = digits() if recipe.modality == "image" else short_data(recipe, claim_of(name))
     settings = recipe.settings
     if recipe.modality == "text":  # of whose pairs there are few here
         settings = resized(settings, steps=None, seed=0, items=len(data.pairs.first) // 2 * 2)
