@@ -35,7 +35,7 @@ ROUNDS = 9
 
 
 def main() -> None:
-    """Export a table, time each variant, and keep the figures beside those of other CPUs."""
+    """Export a table, time each variant, and keep the figures next to those of other CPUs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     out: Path = parser.parse_args().out

@@ -54,8 +54,8 @@ def available_cores() -> int:
 
 LARGE_JOBS: Final = max(1, available_cores() // 2)
 """How many large jobs work at a time; others wait. A small call is handed from thread to thread
-three times, and each time waits behind every thread that wants the processor: with one large job
-a core, and not six, its p99 beside ten large requests was 30 ms and not 90."""
+three times, and each time waits behind every thread that wants the processor. Next to ten large
+requests on one core its p99 was 90 ms with six such threads, and 30 ms with one."""
 
 # Not asyncio's own threads: there one-word texts would wait behind the long jobs.
 _THREADS: Final = ThreadPoolExecutor(

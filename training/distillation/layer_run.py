@@ -71,7 +71,7 @@ class LayerRun:
         return replace(training, probe=probe)
 
     def finish(self) -> None:
-        """Give the student its best weights, and report on them beside the teacher.
+        """Give the student its best weights, and compare it with the teacher.
 
         Raises InvalidInput where its mean cosine to the teacher on general text is too small.
         """

@@ -1,4 +1,4 @@
-"""The report of a distillation: the student beside its teacher, and how near it is to it."""
+"""The report of a distillation: student and teacher compared, and how near they are."""
 
 import json
 from collections.abc import Iterator, Mapping

@@ -26,7 +26,7 @@ class StaticConfig:
     """The sizes of a static encoder.
 
     `special` are the ids of tokens that count nothing, such as [CLS], [SEP] and [PAD]. A token's
-    weight is the length of its row, so there are no weights beside the table.
+    weight is the length of its row, so the table has all weights.
     """
 
     vocabulary: int

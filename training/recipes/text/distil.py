@@ -30,7 +30,7 @@ SOURCES = (
 class Settings(RunSettings):
     """The recipe's numbers; rate, temperature and contrast were tried at one seed.
 
-    `contrast` is the weight of the InfoNCE of pairs beside the two terms that match the teacher.
+    `contrast` is the weight of the InfoNCE of pairs next to the two terms that match the teacher.
     """
 
     steps: int = 80
