@@ -11,7 +11,7 @@ number of threads; they take turns, and the median of the rounds counts. A quart
 several sentences of STS-B joined, none longer than any engine's limit. attar's bundle is what
 `attar import` makes: int8 is calibrated on documentation, not on STS-B. Each engine batches as it
 does by itself; optimum's bare graphs, which have no way of their own, run once on 32 texts at a
-time as they come and once in attar's batches. Cosines are with sentence-transformers in torch.
+time in arrival order and once in attar's batches. Cosines are with sentence-transformers in torch.
 """
 
 import argparse
@@ -169,7 +169,7 @@ def fastembed_engine(folder: Path, _: str, threads: int) -> Embed:
 
 
 def graph_engine(folder: Path, batches: str, threads: int) -> Embed:
-    """Run optimum's graph by ONNX Runtime, on texts as they come or in attar's batches."""
+    """Run optimum's graph by ONNX Runtime, on texts in arrival order or in attar's batches."""
     import onnxruntime as ort
     from tokenizers import Tokenizer
 
@@ -186,7 +186,7 @@ def graph_engine(folder: Path, batches: str, threads: int) -> Embed:
     def embed(texts: Sequence[str]) -> Vectors:
         rows = [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
         vectors = np.empty((len(rows), 384), np.float32)
-        for places in as_they_come(rows) if batches == "as they come" else by_length(rows):
+        for places in in_arrival_order(rows) if batches == "in arrival order" else by_length(rows):
             mask = np.zeros((len(places), max(len(rows[i]) for i in places)), np.int64)
             ids = np.zeros_like(mask)
             for line, i in enumerate(places):
@@ -199,7 +199,7 @@ def graph_engine(folder: Path, batches: str, threads: int) -> Embed:
     return embed
 
 
-def as_they_come(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+def in_arrival_order(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
     """Give the places of every `BATCH` texts."""
     for start in range(0, len(rows), BATCH):
         yield list(range(len(rows)))[start : start + BATCH]
@@ -298,7 +298,7 @@ def engines(folder: Path, bundle: Path, exports: Path) -> list[Engine]:
                 ("optimum", "fp32", plain),
                 ("optimum O3", "fp32, GELU approximated", o3),
             )
-            for option in ("as they come", "attar's batches")
+            for option in ("in arrival order", "attar's batches")
         ),
     ]
 
