@@ -1,32 +1,22 @@
 """`attar distill --ladder`: students of every size in a folder, with their rows and a plot."""
 
 import json
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import attar
-from attar.training.checkpoints import encoder_folder
 from attar.training.probes.summaries import SummaryRetrieval
 from attar.training.run_data import corpus as read_corpus
 
 from ..support.commands import Attar
-from ..support.students import corpus, trained
+from ..support.students import trained, write_teacher
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a teacher of two layers, pairs, and general texts of the same words."""
-    root = tmp_path_factory.mktemp("ladder")
-    encoder_folder.save(trained(), root / "teacher")
-    some = (*corpus().train, *corpus().held_out)
-    rows = ({"name": p.name, "summary": p.summary, "body": p.body} for p in some)
-    (root / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    general = (f"{p.summary} {q.summary}" for p, q in pairwise(some))
-    (root / "general.txt").write_text("\n".join(general), "utf-8")
-    return root
+    return write_teacher(tmp_path_factory.mktemp("ladder"))
 
 
 @pytest.mark.slow

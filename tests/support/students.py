@@ -1,8 +1,11 @@
 """A small text encoder, really trained for a moment, and the corpus that it learned from."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +13,7 @@ from numpy.typing import NDArray
 from attar.export.text import text_graph
 from attar.inputs import TextInput
 from attar.training.binarizing import recover_binarized
+from attar.training.checkpoints import encoder_folder
 from attar.training.checkpoints.encoder_folder import TextModel
 from attar.training.data.pairs import Pair, Split, split
 from attar.training.encoders.text import TextConfig, TextEncoder
@@ -118,3 +122,14 @@ def embed_in_torch(encoder: TextEncoder, items: Sequence[str]) -> NDArray[np.flo
     host = TextInput(tokenizer(), max_length=encoder.shape.max_length, prompts={})
     rows = host.prepare(items, role="passage", truncation="truncate")
     return embed(encoder, [row.arrays[0] for row in rows])
+
+
+def write_teacher(root: Path) -> Path:
+    """Write a teacher in a folder of attar's, pairs, and general texts of the same words."""
+    encoder_folder.save(trained(), root / "teacher")
+    some = (*corpus().train, *corpus().held_out)
+    rows = ({"name": p.name, "summary": p.summary, "body": p.body} for p in some)
+    (root / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    general = (f"{p.summary} {q.summary}" for p, q in pairwise(some))
+    (root / "general.txt").write_text("\n".join(general), "utf-8")
+    return root

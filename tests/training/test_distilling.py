@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +17,14 @@ from attar.training.resizing import quick
 from attar.training.run_data import corpus as read_corpus
 from attar.training.text_data import validated
 
-from ..support.students import MAX_LENGTH, corpus, tokenizer, trained
+from ..support.students import MAX_LENGTH, corpus, tokenizer, trained, write_teacher
 
 LENGTH, STEPS = 16, 12
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a teacher in a folder of attar's, pairs, and general texts of the same words."""
-    root = tmp_path_factory.mktemp("distilling")
-    encoder_folder.save(trained(), root / "teacher")
-    some = (*corpus().train, *corpus().held_out)
-    rows = ({"name": p.name, "summary": p.summary, "body": p.body} for p in some)
-    (root / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    general = (f"{p.summary} {q.summary}" for p, q in pairwise(some))
-    (root / "general.txt").write_text("\n".join(general), "utf-8")
-    return root
+    return write_teacher(tmp_path_factory.mktemp("distilling"))
 
 
 def distilled(folder: Path, out: Path, **options: Any) -> Path:
