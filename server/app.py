@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2_grpc
 
 from attar.errors import InvalidInput
 
-from . import admission_factory, cooperative, model_factory
+from . import admission_factory, model_factory
 from .admission import Admission
 from .engine.models import Models
 from .limits import file_descriptors, malloc_trim
@@ -47,7 +47,6 @@ async def serve(
     """
     logs.configure(settings.log_format, settings.log_level)
     file_descriptors.take_all()
-    cooperative.switch_often()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(logs.wordless)

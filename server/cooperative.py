@@ -23,7 +23,6 @@ STEP: Final = 2**13
 STEP_BYTES: Final = 2**15
 """Bytes that are read between two such moments."""
 _MOMENT_S: Final = 5e-5
-_SWITCH_S: Final = 5e-4
 _NICE: Final = 5  # a third of the processor, at least, next to another thread that wants all of it
 
 
@@ -35,15 +34,6 @@ def lower_priority() -> None:
     if sys.platform == "linux":  # the one system where a thread has a niceness of its own
         own = threading.get_native_id()
         os.setpriority(os.PRIO_PROCESS, own, os.getpriority(os.PRIO_PROCESS, own) + _NICE)
-
-
-def switch_often() -> None:
-    """Let a thread keep the interpreter for 0.5 ms when another wants it, not Python's 5 ms.
-
-    A call takes the interpreter some four times on its way, each time behind every thread that
-    works on a large request.
-    """
-    sys.setswitchinterval(_SWITCH_S)
 
 
 def available_cores() -> int:
