@@ -2,7 +2,7 @@
 
 Embeddings as in LEAF (Vujanic and Rueckstiess 2025, arXiv:2509.12539) and Reimers and Gurevych 2020
 (arXiv:2004.09813), in-batch similarities as in SEED (Fang et al., ICLR 2021, arXiv:2101.04731);
-both objectives say how they depart. Beside the teacher, the pairs themselves are contrasted at the
+both objectives say how they depart. The pairs themselves are contrasted too, at the
 widths of a Matryoshka embedding (Kusupati et al. 2022, arXiv:2205.13147).
 """
 
