@@ -811,6 +811,27 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         "adapt",
+        "hostile",
+        "a width of forty digits",
+        ("widths must be in [1, 16]",),
+        adapting(written_encoder, "--widths", "9" * 40),
+    ),
+    Case(
+        "adapt",
+        "hostile",
+        "a length below nothing",
+        ("--length", "greater than or equal to 1"),
+        adapting(written_encoder, "--length", "-1"),
+    ),
+    Case(
+        "adapt",
+        "hostile",
+        "twenty thousand widths",
+        ("widths",),
+        adapting(written_encoder, "--widths", ",".join(["17"] * 20_000)),
+    ),
+    Case(
+        "adapt",
         "mistaken",
         "two documents",
         ("has 2 documents", "4 are the least"),
@@ -918,6 +939,13 @@ CASES: tuple[Case, ...] = (
         "texts of no length",
         ("length must be from 3 to 12", "got 0"),
         distilling(any_teacher, "--length", 0),
+    ),
+    Case(
+        "distill",
+        "hostile",
+        "a length of forty digits",
+        ("length must be from 3 to 12",),
+        distilling(any_teacher, "--length", "9" * 40),
     ),
     Case(
         "distill",

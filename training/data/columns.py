@@ -21,8 +21,10 @@ from .arrays import Form, array_rows
 from .folder import suffix_of
 from .roles import label_of, refuse_doubtful, refuse_read_twice
 from .split import TEST, TRAIN, Part, best_test, numbered
+from .unpacked import UnpackedSize
 
-csv.field_size_limit(2**27)  # characters: a field may be a long text
+LONGEST_FIELD = 2**27  # characters: a field may be a long text
+csv.field_size_limit(LONGEST_FIELD)
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 DELIMITERS = (",", "\t", ";")
 YES, NO = ("true", "1"), ("false", "0")
@@ -50,15 +52,20 @@ def read_table(path: Path) -> TextTable:
     semicolons that it has. Lines without a field are passed over.
 
     Raises InvalidInput that names the line: no header, a name that is missing among several or
-    occurs twice, or a row with more or fewer fields than there are names.
+    occurs twice, or a row with more or fewer fields than there are names; and for a compressed
+    table that becomes far larger than its file.
     """
     with _opened(path) as file:
-        delimiter = _delimiter(file.readline(), "\t" if ".tsv" in suffix_of(path) else ",")
+        unpacked = UnpackedSize(path) if path.suffix.lower() == ".gz" else None
+        first = file.readline(LONGEST_FIELD)
+        delimiter = _delimiter(first, "\t" if ".tsv" in suffix_of(path) else ",")
         file.seek(0)
         reader = csv.reader(file, delimiter=delimiter, strict=True)
         names = [name.strip() for name in next(reader, [])]
         rows, blank = [], 0
         for row in reader:
+            if unpacked is not None:
+                unpacked.require(file.buffer.tell())
             if row and len(row) != len(names):
                 raise InvalidInput(
                     f"{path}, line {reader.line_num}: {len(row)} fields, but the first line names "

@@ -13,12 +13,16 @@ from .columns import read_table
 from .folder import TABLES, exists, stem_of, suffix_of, text_files
 from .pairs import Pair, line_objects, pair_of, valid_text
 from .split import TEST, TRAIN
+from .unpacked import UnpackedSize
 
 LINES, JSON_LINES = (".txt", ".text"), (".jsonl", ".ndjson", ".json")
 COLUMN = "text"  # of a table or of objects, where none is named
 STRINGS = ("string", "large_string", "string_view")  # Arrow's types; or a dictionary of one
 PAIRED = frozenset(("summary", "body"))
 SPAN = 64  # words of a text that its span is drawn from: those that an encoder is sure to read
+DOCUMENT_BYTES = 2**26  # of a file that is one text, or has sections
+BATCH = 2**14  # rows of Parquet that are read at a time
+ROW_BYTES = 8  # of a row at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +55,11 @@ def read_corpus(path: Path, *, column: str | None = None) -> Corpus:
 
     Raises:
         NotFound: there is nothing at `path`, or no such column.
-        InvalidInput: it is no such file, or a line of it is damaged.
+        InvalidInput: it is no such file, a line of it is damaged, or it is too large.
         MissingExtra: Parquet without the data extra.
     """
     suffix = suffix_of(path)
+    refuse_special(path)
     if suffix in JSON_LINES and not path.is_dir():
         return _objects(path, column)
     if not exists(path):
@@ -62,7 +67,7 @@ def read_corpus(path: Path, *, column: str | None = None) -> Corpus:
     if path.is_dir():
         paths, passed_over = text_files(path)
         refuse_parts(path, paths)
-        return _alone(path, map(file_text, paths), "files", passed_over)
+        return _alone(path, map(document_text, paths), "files", passed_over)
     if suffix in LINES:
         if column is not None:
             raise InvalidInput(f"column is {column!r}, but {path} has a text a line; leave it out")
@@ -178,14 +183,36 @@ def _span(text: str) -> str:
     return mark.join(units[start : start + length])
 
 
+def refuse_special(path: Path) -> None:
+    """Raise InvalidInput for a pipe or a device, whose text may never end."""
+    if exists(path) and not (path.is_file() or path.is_dir()):
+        raise InvalidInput(f"{path} is neither a file nor a folder; pass one of them")
+
+
+def document_text(path: Path) -> str:
+    """Read a file that is one document, or has the sections of one; raises InvalidInput."""
+    if (size := path.stat().st_size) > DOCUMENT_BYTES:
+        raise InvalidInput(
+            f"{path} has {size:,} bytes, and a document may have {DOCUMENT_BYTES:,}; divide it, or "
+            "take it away"
+        )
+    return file_text(path)
+
+
 def file_text(path: Path) -> str:
     """Read a file of UTF-8 text, perhaps after a byte order mark; raises InvalidInput."""
     try:
-        return path.read_text("utf-8-sig")
+        text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{path} is not UTF-8 ({error}); save it as UTF-8") from error
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error}") from error
+    if (at := text.find("\0")) >= 0:
+        raise InvalidInput(
+            f"{path} has a NUL at character {at:,}, so it is no text in UTF-8; save it so, or "
+            "remove it"
+        )
+    return text
 
 
 def parquet_columns(path: Path, column: str | None = None) -> dict[str, Sequence[str]]:
@@ -197,16 +224,28 @@ def parquet_columns(path: Path, column: str | None = None) -> dict[str, Sequence
         what = f"reading {path}"
         raise MissingExtra(what, "data") from error
     try:
-        file = parquet.ParquetFile(path)
+        unpacked = UnpackedSize(path)
         names = [
             field.name
-            for field in file.schema_arrow
+            for field in parquet.read_schema(path)
             if str(getattr(field.type, "value_type", field.type)) in STRINGS
             and not pa.types.is_nested(field.type)
         ]
         wanted = [name for name in names if column in (None, name)]
-        table = file.read(columns=wanted)
-        return {name: [text or "" for text in table.column(name).to_pylist()] for name in wanted}
+        file = parquet.ParquetFile(path, read_dictionary=wanted)  # a repeated text is there once
+        unpacked.require(ROW_BYTES * file.metadata.num_rows)
+        columns: dict[str, list[str]] = {name: [] for name in wanted}
+        size = 0
+        for batch in file.iter_batches(batch_size=BATCH, columns=wanted):
+            for name, texts in columns.items():
+                values = [*batch.column(name).dictionary.to_pylist(), ""]
+                missing = len(values) - 1
+                places = batch.column(name).indices.fill_null(missing).to_pylist()
+                rows = [values[place] or "" for place in places]
+                size += sum(map(len, rows))
+                unpacked.require(size)
+                texts.extend(rows)
+        return dict(columns)
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise InvalidInput(f"{path} cannot be read as a Parquet file: {error}") from error
 

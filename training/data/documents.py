@@ -10,7 +10,16 @@ from pathlib import Path
 from attar.errors import InvalidInput, NotFound
 
 from .columns import read_table
-from .corpus import JSON_LINES, LINES, file_text, parquet_columns, refuse_parts, shown
+from .corpus import (
+    JSON_LINES,
+    LINES,
+    document_text,
+    file_text,
+    parquet_columns,
+    refuse_parts,
+    refuse_special,
+    shown,
+)
 from .folder import TABLES, exists, suffix_of, text_files
 from .markup import Section, markdown, page, rst
 from .pairs import line_objects, valid_text
@@ -26,6 +35,7 @@ FILES = (*LINES, *MARKUP, PYTHON)  # those of a folder
 TEXT_FIELDS = ("text", "body")  # the columns of a table, or keys of an object, that are read
 TITLE_FIELDS = ("title", "summary")
 NO_TEXT = "files without text"
+SOURCE_CHARACTERS = 2**20  # of a module that is parsed: its tree takes hundreds of bytes for each
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +94,19 @@ def read_documents(path: Path, *, column: str | None = None) -> Documents:
 
     Raises:
         NotFound: there is nothing at `path`, or no such column.
-        InvalidInput: a file is damaged, is not UTF-8, or holds no text.
+        InvalidInput: a file is damaged, is not UTF-8, is too large, or holds no text.
         MissingExtra: Parquet without the data extra.
     """
     suffix = suffix_of(path)
     if not exists(path):
         raise NotFound(f"there is no file or folder {path}")
+    refuse_special(path)
     if column is not None and (path.is_dir() or suffix in FILES):
         raise InvalidInput(f"column is {column!r}, but {path} has no columns; leave it out")
     if path.is_dir():
         return _folder(path)
     if suffix in LINES:
-        rows = enumerate(text_of(path).split("\n"), start=1)
+        rows = enumerate(file_text(path).split("\n"), start=1)
         found = (_alone(f"{path.name}:{number}", line) for number, line in rows)
         return _documents(path, found, "lines", {})
     if suffix in FILES:
@@ -113,17 +124,6 @@ def read_documents(path: Path, *, column: str | None = None) -> Documents:
         f"{path} has no documents that are read; pass a folder, or one of "
         f"{', '.join((*FILES, *JSON_LINES, *TABLES, '.parquet'))}"
     )
-
-
-def text_of(path: Path) -> str:
-    """Read a file of UTF-8 text; raises InvalidInput where it cannot be one."""
-    text = file_text(path)
-    if (at := text.find("\0")) >= 0:
-        raise InvalidInput(
-            f"{path} has a NUL at character {at:,}, so it is no text in UTF-8; save it so, or "
-            "remove it"
-        )
-    return text
 
 
 def _folder(folder: Path) -> Documents:
@@ -150,7 +150,7 @@ def _unit(suffix: str) -> str:
 
 def _of_file(path: Path, name: str) -> Iterator[Document]:
     """Give the documents of a file of text, markup or Python, whose name is `name`."""
-    suffix, text = suffix_of(path), text_of(path)
+    suffix, text = suffix_of(path), document_text(path)
     if suffix == PYTHON:
         yield from _of_python(name, text)
     elif suffix in MARKUP:
@@ -162,7 +162,7 @@ def _of_file(path: Path, name: str) -> Iterator[Document]:
 
 def _of_python(name: str, text: str) -> Iterator[Document]:
     """Give the docstrings of a module without code; the first paragraph is the title."""
-    tree = parse(text)
+    tree = parse(text if len(text) <= SOURCE_CHARACTERS else "")
     module = name.removesuffix(PYTHON).removesuffix("/__init__").replace("/", ".")
     own = ((module, doc) for doc in (ast.get_docstring(tree),) if doc)
     for qualified, docstring in (*own, *docstrings(tree, module)):

@@ -185,19 +185,27 @@ def _only_kind(folder: Path, by_kind: Mapping[Kind, Sequence[Path]], wanted: Kin
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Give each file below a folder, and each hidden folder, which is not entered."""
-    stack = [(folder, frozenset((_identity(folder),)))]
+    """Give each file below a folder, and each hidden folder, which is not entered.
+
+    No folder is entered twice: thirty folders with two links each to the next have a billion paths.
+    """
+    seen = {_identity(folder): folder}
+    stack = [folder]
     while stack:
-        here, above = stack.pop()
+        here = stack.pop()
         for entry in _entries(here):
             path = Path(entry.path)
             if entry.is_dir() and not hidden(path):
-                identity = _identity(path)
-                if identity in above:
+                first = seen.setdefault(_identity(path), path)
+                if first in path.parents:
                     raise InvalidInput(
                         f"{path} is a link back to a folder that it lies in; take it away"
                     )
-                stack.append((path, above | {identity}))
+                if first is not path:
+                    raise InvalidInput(
+                        f"{path} and {first} are one folder, by a link; take one of them away"
+                    )
+                stack.append(path)
             elif entry.is_dir() or entry.is_file():
                 yield path
             elif not hidden(path):

@@ -2,23 +2,28 @@
 
 A section is the text under one heading. Blocks of code are left out: they are no sentences, and an
 encoder of sentences learns little from them. Code inside a sentence stays, without its marks.
+
+Files may be hostile: reading takes time and memory in proportion to the size of a file. So no
+pattern reads the same characters again and again, and a title is short.
 """
 
 import html
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from html.parser import HTMLParser
 
 FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})")
-HEADING = re.compile(r"^ {0,3}#{1,6}(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
+HEADING = re.compile(r"^ {0,3}#{1,6}(?![^ \t])")
 SETEXT = re.compile(r"^ {0,3}(=+|-+)[ \t]*$")
 RULE = re.compile(r"^ {0,3}([-*_])[ \t]*(\1[ \t]*){2,}$")
 REFERENCE = re.compile(r"^ {0,3}\[[^\]]+\]:[ \t]")
-TABLE_RULE = re.compile(r"^[ \t]*\|?[ \t]*:?-+:?[ \t]*(\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$")
+TABLE_RULE = re.compile(
+    r"^[ \t]*+\|?+[ \t]*+:?+-++:?+[ \t]*+(?:\|[ \t]*+:?+-++:?+[ \t]*+)*+\|?+[ \t]*+$"
+)
 ITEM = re.compile(r"^[ \t]*([-*+]|\d{1,9}[.)])[ \t]+")
 QUOTE = re.compile(r"^[ \t]*(>[ \t]?)+")
-FRONT_TITLE = re.compile(r"^title[ \t]*[:=][ \t]*[\"']?(.*?)[\"']?[ \t]*$", re.IGNORECASE)
+FRONT_TITLE = re.compile(r"^title[ \t]*[:=][ \t]*+[\"']?+(.*)", re.IGNORECASE)
 IMAGE = re.compile(r"!\[[^\[\]]*\](\([^()]*\)|\[[^\[\]]*\])")
 LINK = re.compile(r"\[([^\[\]]*)\](?:\([^()]*\)|\[[^\[\]]*\])")
 TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
@@ -33,10 +38,24 @@ ADMONITIONS = frozenset(
     )
 )
 VERSIONS = frozenset(("deprecated", "versionadded", "versionchanged"))
-ROLE = re.compile(r":[\w:.+-]+:`~?([^`<]*?)(?:[ \t]*<[^<>`]*>)?`")
-TARGET = re.compile(r"`([^`<]*?)[ \t]*<[^<>`]*>`__?")
+ROLE = re.compile(r"(?<![\w:.+-]):[\w:.+-]+:`~?([^`<]*+)(?:<[^<>`]*+>)?`")
+TARGET = re.compile(r"`([^`<]*+)<[^<>`]*+>`__?")
 RST_MARKS = re.compile(r"\*{1,2}|`+_{0,2}|(?<=\w)_{1,2}(?=[\s.,;:!?)]|$)|\|(?=\S)|(?<=\S)\|")
 FIELD = re.compile(r"^:[\w -]+:([ \t]|$)")
+
+# A tag whose attributes are well formed, or one that has no other before its end; a declaration.
+PAGE_TAG = re.compile(
+    r"""<(?:(?P<end>/?)(?P<name>[a-zA-Z][^\s/<>"']*+)
+        (?:(?:[^<>"']++|"[^"]*+"|'[^']*+')*+>|[^<>]*+>)
+        |[!?/][^<>]*+>)""",
+    re.VERBOSE,
+)
+NO_MARKUP = {
+    name: re.compile(rf"</{name}(?![^\s/>])", re.IGNORECASE) for name in ("script", "style")
+}
+"""Elements whose content is no markup, and where each ends."""
+HUGE_REFERENCE = re.compile(r"&#(?:[0-9]{9,}|[xX][0-9a-fA-F]{9,});?")
+LONGEST_TITLE = 256  # characters; each section of a file repeats the title
 
 SKIPPED = frozenset(
     ("script", "style", "template", "noscript", "svg", "pre", "nav", "footer", "form", "button")
@@ -86,17 +105,17 @@ def page(text: str) -> tuple[Section, ...]:
 
     The page's title is that of its first `h1`, or without one, `title`.
     """
-    parser = _Page()
-    parser.feed(_without(text, "<!--", "-->"))
-    parser.close()
-    first = next((heading for level, heading, _ in parser.sections if level == "h1"), "")
-    sections = ((heading, text) for _, heading, text in parser.sections)
-    return _titled(first or parser.title, [(h, t) for h, t in sections if t])
+    reader = _Page()
+    reader.read(_without(text, "<!--", "-->"))
+    first = next((heading for level, heading, _ in reader.sections if level == "h1"), "")
+    sections = ((heading, text) for _, heading, text in reader.sections)
+    return _titled(first or reader.title, [(h, t) for h, t in sections if t])
 
 
 def _titled(title: str, sections: Sequence[tuple[str, str]]) -> tuple[Section, ...]:
     """Put the title of a file before the headings of its sections; without one, the first is it."""
     title = title or next((heading for heading, _ in sections if heading), "")
+    title = title[:LONGEST_TITLE]
     return tuple(
         Section(f"{title}: {heading}" if heading not in ("", title) else title, text)
         for heading, text in sections
@@ -133,7 +152,14 @@ def _front_matter(lines: Sequence[str]) -> tuple[str, Sequence[str]]:
     mark = lines[0].rstrip()
     end = next((i for i, line in enumerate(lines[1:], start=1) if line.rstrip() == mark), 0)
     titles = (FRONT_TITLE.match(line) for line in lines[1:end])
-    return next((match[1] for match in titles if match), ""), lines[end + 1 :] if end else lines
+    title = next((_unquoted(match[1]) for match in titles if match), "")
+    return title, lines[end + 1 :] if end else lines
+
+
+def _unquoted(text: str) -> str:
+    """Leave out the blanks and the quotation mark at the end of a value of YAML or TOML."""
+    bare = text.rstrip(" \t")
+    return bare[:-1] if bare.endswith(("'", '"')) else bare
 
 
 def _without(text: str, start: str, end: str) -> str:
@@ -170,7 +196,7 @@ def _markdown_headings(lines: Iterable[str]) -> Iterator[tuple[str | None, str]]
             yield None, _markdown_text(before)
             before = ""
         if match := HEADING.match(line):
-            yield _markdown_text(match[1] or ""), ""
+            yield _markdown_text(_closed(line[match.end() :])), ""
         elif RULE.match(line) or REFERENCE.match(line) or (line and TABLE_RULE.match(line)):
             yield None, ""
         elif ITEM.match(line) or line.lstrip().startswith("|"):
@@ -183,10 +209,22 @@ def _markdown_headings(lines: Iterable[str]) -> Iterator[tuple[str | None, str]]
                 before = ""
 
 
+def _closed(heading: str) -> str:
+    """Leave out the number signs that may close a heading."""
+    text = heading.strip(" \t")
+    bare = text.rstrip("#")
+    return bare if bare.rstrip(" \t") != bare or not bare else text
+
+
 def _markdown_text(line: str) -> str:
     """Leave out the marks of a line."""
     bare = TAG.sub(" ", LINK.sub(r"\1", IMAGE.sub("", line)))
-    return " ".join(html.unescape(EMPHASIS.sub("", bare)).split())
+    return " ".join(_unescaped(EMPHASIS.sub("", bare)).split())
+
+
+def _unescaped(text: str) -> str:
+    """Replace character references; a number of thousands of digits is no character."""
+    return html.unescape(HUGE_REFERENCE.sub("\ufffd", text))
 
 
 def _rst_prose(lines: Sequence[str]) -> Iterator[str]:
@@ -243,25 +281,55 @@ def _rst_headings(lines: Iterable[str]) -> Iterator[tuple[str | None, str]]:
 
 def _rst_text(line: str) -> str:
     """Leave out the marks of a line."""
-    return " ".join(RST_MARKS.sub("", TARGET.sub(r"\1", ROLE.sub(r"\1", line))).split())
+    bare = TARGET.sub(_label, ROLE.sub(_label, line))
+    return " ".join(RST_MARKS.sub("", bare).split())
 
 
-class _Page(HTMLParser):
-    """Gathers a page's title, and the level, the heading and the text of each section."""
+def _label(match: re.Match[str]) -> str:
+    """Give the text of a role or a link, without the blanks before its target."""
+    return match[1].rstrip(" \t")
+
+
+class _Page:
+    """Gathers a page's title, and the level, the heading and the text of each section.
+
+    It reads tags as browsers do, but for a tag that another one begins in. The HTMLParser of Python
+    up to 3.13.5 takes time that grows with the square of a page of tags that never end.
+    """
 
     def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
         self.title = ""
         self.sections: list[tuple[str, str, str]] = []
         self._open: list[str] = []  # what is left out, and is open
+        self._depths: Counter[str] = Counter()  # how often each name is in it
         self._heading: tuple[str, str] = ("", "")
         self._in: str | None = None  # the title or a heading that is open
         self._pieces: list[str] = []
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def read(self, text: str) -> None:
+        """Gather the sections of a page without comments."""
+        at = 0
+        while tag := PAGE_TAG.search(text, at):
+            self._gather(text[at : tag.start()])
+            at = tag.end()
+            name = (tag["name"] or "").lower()
+            if tag["end"]:
+                self._end(name)
+            elif name:
+                self._start(name)
+                if tag[0].endswith("/>"):
+                    self._end(name)
+                elif name in NO_MARKUP:
+                    end = NO_MARKUP[name].search(text, at)
+                    at = end.start() if end else len(text)
+        self._gather(text[at:])
+        self._end_section()
+
+    def _start(self, tag: str) -> None:
         """Begin a title, a heading, a paragraph or a part that is left out."""
         if tag in SKIPPED:
             self._open.append(tag)
+            self._depths[tag] += 1
         elif self._open:
             return
         elif tag == "title" or tag in HEADINGS:
@@ -270,11 +338,13 @@ class _Page(HTMLParser):
         elif tag not in INLINE:
             self._pieces.append("\n\n")
 
-    def handle_endtag(self, tag: str) -> None:
+    def _end(self, tag: str) -> None:
         """End what a tag began."""
-        if tag in self._open:
-            while self._open.pop() != tag:
-                pass
+        if self._depths[tag]:
+            closed = ""
+            while closed != tag:
+                closed = self._open.pop()
+                self._depths[closed] -= 1
         elif self._open:
             return
         elif tag == self._in:
@@ -287,15 +357,10 @@ class _Page(HTMLParser):
         elif tag not in INLINE:
             self._pieces.append("\n\n")
 
-    def handle_data(self, data: str) -> None:
+    def _gather(self, text: str) -> None:
         """Gather text; a line break in it is a blank."""
-        if not self._open:
-            self._pieces.append(re.sub(r"\s+", " ", data))
-
-    def close(self) -> None:
-        """End the last section."""
-        super().close()
-        self._end_section()
+        if text and not self._open:
+            self._pieces.append(re.sub(r"\s+", " ", _unescaped(text)))
 
     def _end_section(self) -> None:
         text = _paragraphs("".join(self._pieces).split("\n"))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,8 +93,8 @@ def _object(line: str) -> dict[str, object]:
 def _unique(items: list[tuple[str, object]]) -> dict[str, object]:
     keys = dict(items)
     if len(keys) != len(items):
-        twice = next(key for key, _ in items if [k for k, _ in items].count(key) > 1)
-        raise ValueError(f"the key {twice!r} occurs twice")
+        ((twice, _),) = Counter(key for key, _ in items).most_common(1)
+        raise ValueError(f"the key {twice!r:.80} occurs twice")
     return keys
 
 

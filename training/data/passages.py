@@ -17,7 +17,8 @@ Span = tuple[int, int]  # the first character, and the one after the last
 CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 WORD = re.compile(rf"[{CJK}]|[^\s{CJK}]{{1,32}}")
 # Ends: a blank line; a full stop of Chinese or Japanese; a mark, closing quotes and a blank.
-END = re.compile(r"\n[ \t\r]*\n\s*|[。！？][」』”’）]*\s*|[.!?]+[\"'”’)\]]*\s+")
+# Possessive, and from the first mark of a row: a row of a million dots is read once.
+END = re.compile(r"\n[ \t\r]*+\n\s*+|[。！？][」』”’）]*+\s*+|(?<![.!?])[.!?]++[\"'”’)\]]*+\s++")
 ABBREVIATION = re.compile(
     r"(?:\b(?:e\.g|i\.e|etc|cf|vs|al|fig|figs|eq|eqs|sec|no|vol|pp|ch|dr|mr|mrs|ms|prof|st|approx)"
     r"|\b[A-Za-z])\.$",

@@ -4,6 +4,8 @@ import ast
 import warnings
 from collections.abc import Iterable, Iterator
 
+LONGEST_NAME = 255  # characters; each name inside a class repeats that of the class
+
 
 def docstrings(tree: ast.Module, module: str) -> Iterator[tuple[str, str]]:
     """Give the qualified name and the docstring of each public class and function of a module."""
@@ -23,7 +25,7 @@ def parse(text: str) -> ast.Module:
 def _docstrings(body: Iterable[ast.stmt], prefix: str) -> Iterator[tuple[str, str]]:
     for node in body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            if node.name.startswith("_"):
+            if node.name.startswith("_") or len(node.name) > LONGEST_NAME:
                 continue  # private and special methods repeat boilerplate
             name = f"{prefix}.{node.name}"
             if docstring := ast.get_docstring(node):
