@@ -19,7 +19,7 @@ from attar.onnx_scan.check import check_onnx
 
 from ..hostile.bundles import MODEL, listed, sealed
 from ..hostile.onnx_files import held, nested, tag, varint
-from ..support.bundles import text_graph, tiny_bundle
+from ..support.bundles import VOCABULARY, graph_model, text_graph, tiny_bundle
 from ..support.keys import private_key, public_key
 from .bundles import WATCH_S, watching
 from .ground import Attack, Outcome, attacked
@@ -191,7 +191,7 @@ def unsigned(folder: Path) -> Outcome:
         sealed(listed(MODEL, text_graph(seed=1)))(forged).rename(models / "c.attar")
         good = Bundle.open(tiny_bundle(models / ".d", name="good")).sign(ours).path
         good.rename(models / "d.attar")
-        reasons = _reasons(client, 3)
+        reasons = reasons_of(client, 3)
         client.load_model("good", deadline_s=DEADLINE_S)
         return server.outcome(
             held=len(reasons) == 3 and all("signed" in each for each in reasons),
@@ -224,7 +224,7 @@ def _refused_by_a_server(folder: Path, graphs: Mapping[str, bytes]) -> tuple[lis
     with watching(folder) as (server, client, models):
         for i, graph in enumerate(graphs.values()):
             put(models / f"{i}.attar", graph, f"bad{i}")
-        reasons = _reasons(client, len(graphs))
+        reasons = reasons_of(client, len(graphs))
         outcome = server.outcome(
             held=len(reasons) == len(graphs) and all("refused" in each for each in reasons),
             note=f"{len(reasons)} of {len(graphs)} refused",
@@ -232,7 +232,7 @@ def _refused_by_a_server(folder: Path, graphs: Mapping[str, bytes]) -> tuple[lis
     return reasons, outcome
 
 
-def _reasons(client: Client, count: int) -> list[str]:
+def reasons_of(client: Client, count: int) -> list[str]:
     """Give why models are not served, once there are so many."""
     ends = time.monotonic() + DEADLINE_S
     reasons: list[str] = []
@@ -243,9 +243,83 @@ def _reasons(client: Client, count: int) -> list[str]:
     return reasons
 
 
+def static_graph(*, rows: int = 0, scale: float = 0.01, index: int = 0) -> bytes:
+    """Give a static encoder: an int8 table, and a scale for each of its rows.
+
+    The table has `rows` more rows than the vocabulary, and the graph reads row `index` as well.
+    """
+    count = len(VOCABULARY) + rows
+    table = np.random.default_rng(0).integers(-127, 128, (count, 16)).astype(np.int8)
+    weights: dict[str, np.ndarray] = {
+        "table": table,
+        "scales": np.full((count, 1), scale, np.float32),
+        "last": np.array([2]),
+        "middle": np.array([1]),
+        "index": np.array([index]),
+        "zero": np.array(0, np.float32),
+    }
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["codes"]),
+        helper.make_node("Cast", ["codes"], ["steps"], to=TensorProto.FLOAT),
+        helper.make_node("Gather", ["scales", "input_ids"], ["scale"]),
+        helper.make_node("Mul", ["steps", "scale"], ["rows"]),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["weights"]),
+        helper.make_node("Mul", ["rows", "weights"], ["kept"]),
+        helper.make_node("ReduceSum", ["kept", "middle"], ["sum"], keepdims=0),
+        helper.make_node("Gather", ["scales", "index"], ["read"]),
+        helper.make_node("Mul", ["read", "zero"], ["nothing"]),
+        helper.make_node("Add", ["sum", "nothing"], ["pooled"]),
+        helper.make_node("LpNormalization", ["pooled"], ["embedding"], axis=1, p=2),
+    ]
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"])
+        for name in ("input_ids", "attention_mask")
+    ]
+    return graph_model(nodes, inputs, 16, weights)
+
+
+def _claimed(rows: int) -> bytes:
+    """Give a static encoder whose table says that it has so many rows."""
+    proto = onnx.load_from_string(static_graph())
+    (table,) = (one for one in proto.graph.initializer if one.name == "table")
+    table.dims[0] = rows
+    return proto.SerializeToString()
+
+
+TABLES: Final[Mapping[str, bytes]] = {
+    "a row before the first": static_graph(index=-(10**9)),
+    "a row beyond the last": static_graph(index=10**12),
+    "scales that are NaN": static_graph(scale=float("nan")),
+    "scales that overflow": static_graph(scale=3e38),
+    "a trillion rows": _claimed(10**12),
+    "a row less than it has": _claimed(len(VOCABULARY) - 1),
+}
+"""Static encoders that no run of survives, or whose table is not what it says."""
+
+
+def static_tables(folder: Path) -> Outcome:
+    """Put static encoders with bad tables into a folder, and one that lacks the row of a token."""
+    with watching(folder) as (server, client, models):
+        for i, graph in enumerate(TABLES.values()):
+            put(models / f"{i}.attar", graph, f"bad{i}")
+        reasons = reasons_of(client, len(TABLES))
+        put(models / "short.attar", static_graph(rows=-1), "short")
+        client.load_model("short", deadline_s=DEADLINE_S)
+        texts = ["the cat", f"the cat {VOCABULARY[-1]}", "the dog"] * 20
+        embedded = client.embed(texts, model="short", partial=True, deadline_s=DEADLINE_S)
+        failed = [bool(error) for error in embedded.errors]
+        return server.outcome(
+            held=len(reasons) == len(TABLES) and failed == [False, True, False] * 20,
+            note=f"{len(reasons)} of {len(TABLES)} refused; of {len(texts)} texts, 20 with a token"
+            f" that has no row, {sum(failed)} failed",
+        )
+
+
 ATTACKS: Final = (
     Attack("a tensor that one reader sees in another file", hidden_files),
     Attack("constants that compute without end", endless_constants),
     Attack("graphs that make their check cost", costly_files),
     Attack("bundles that no trusted key signed", unsigned),
+    Attack("tables of static encoders that lack rows", static_tables),
 )

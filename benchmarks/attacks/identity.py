@@ -1,7 +1,9 @@
 """Attacks on what a write belongs to: two honest callers, and a moment between them."""
 
+import shutil
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 
 import attar
 from attar import Client
+from attar.bundle import Bundle
 from attar.client import calls
 from attar.errors import NotFound
 from attar.v1 import collections_pb2
@@ -22,6 +25,7 @@ from .ground import Attack, Attacked, Outcome, attacked
 
 POINTS: Final = 300
 TRIES: Final = 4
+SWAP_S: Final = 120.0
 TEXTS: Final = [f"the cat {' '.join(str(i))}" for i in range(POINTS)]
 
 
@@ -151,8 +155,71 @@ def restore_under_an_upsert(folder: Path) -> Outcome:
     return _meanwhile(folder, calls.upsert("n", range(POINTS), TEXTS), change)
 
 
+def put_in_turn(target: str, path: Path, bundles: Sequence[Path]) -> None:
+    """Put bundles of one name into a watched folder, each in the place of the one before.
+
+    The next comes when the one before is served.
+    """
+    with Client(target) as client:
+        for bundle in bundles:
+            before, after = path.with_name(".before"), path.with_name(".after")
+            shutil.copytree(bundle, after)
+            path.rename(before)
+            after.rename(path)
+            shutil.rmtree(before)
+            fingerprint = Bundle.open(bundle).manifest.fingerprint
+            ends = time.monotonic() + SWAP_S
+            while fingerprint not in {model.fingerprint for model in client.info().models}:
+                if time.monotonic() > ends:
+                    raise TimeoutError(f"{bundle.name} is not served {SWAP_S:g} s after it came")
+                time.sleep(0.05)
+
+
+def swapped_model(folder: Path) -> Outcome:
+    """Swap the model of a collection for one of another space, while upserts and searches embed."""
+    one, two = (tiny_bundle(folder / f"{seed}", name="one", seed=seed) for seed in (1, 2))
+    models = folder / "models"
+    models.mkdir()
+    shutil.copytree(one, models / "one.attar")
+    honest = tiny_bundle(folder / "honest.attar", name="honest")
+    arguments = ("--model-repository", models, "--watch-s", 0.2, "--max-batch-tokens", 16)
+    outcomes, wrong = Counter[str](), 0
+    with (
+        attacked(folder, *arguments, bundle=honest) as server,
+        Client(server.server.target) as client,
+        grpc.insecure_channel(server.server.target) as channel,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        spaces = Spaces(server, {"one": one, "two": two})
+        client.create_collection("n", model="one")
+        client.upsert("n", range(POINTS), TEXTS)
+        turns = [two, one]
+        swapping = pool.submit(put_in_turn, server.server.target, models / "one.attar", turns)
+        search, upsert = calls.search("n", TEXTS[:50]), calls.upsert("n", range(POINTS), TEXTS)
+        while not swapping.done():
+            for call in (upsert, search):
+                outcome, answer = _send(channel.unary_unary(call.rpc), call)
+                outcomes[outcome] += 1
+                wrong += _misplaced(answer)
+        swapping.result()
+        wrong += spaces.foreign(client, "n")
+        return server.outcome(
+            held=not wrong and outcomes["OK"] > 0 and len(outcomes) > 1,
+            note=f"{dict(outcomes)} while swapped {len(turns)} times; {wrong} points or hits of"
+            " another space",
+        )
+
+
+def _misplaced(answer: Any) -> int:
+    """Count the texts whose best hit is no point of the same text: its vector would be equal."""
+    if not isinstance(answer, collections_pb2.SearchResponse):
+        return 0
+    return sum(hits.hits[0].score < 0.999 for hits in answer.results)
+
+
 ATTACKS: Final = (
     Attack("an upsert while its collection is made again", upsert_into_the_next),
     Attack("a search while its collection is made again", search_across_spaces),
     Attack("an upsert while a snapshot is restored over its collection", restore_under_an_upsert),
+    Attack("upserts and searches while their model is swapped for another", swapped_model),
 )

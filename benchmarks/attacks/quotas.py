@@ -207,6 +207,7 @@ def _calls(server: Server, client: Client, embedded: Any) -> dict[str, Callable[
         "Embed": lambda: _let_in(lambda: client.embed(TEXTS)),
         "EmbedStream": lambda: _let_in(lambda: list(client.embed_stream([TEXTS]))),
         "Search, texts": lambda: _let_in(lambda: client.search("notes", TEXTS)),
+        "Search, by a model": lambda: _let_in(lambda: client.search("notes", TEXTS, model="tiny")),
         "Search, vectors": lambda: _let_in(
             lambda: client.search(
                 "notes", vectors=embedded.vectors, fingerprint=embedded.fingerprint
