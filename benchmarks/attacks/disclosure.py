@@ -23,7 +23,7 @@ import attar.server
 from attar import Client
 from attar.bundle import Bundle
 from attar.errors import AttarError
-from attar.server.rest import schemas
+from attar.server.rest import kserve_schemas, schemas
 from attar.server.rpc.methods import SERVICES
 from attar.v1 import models_pb2, models_pb2_grpc
 
@@ -49,17 +49,19 @@ _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u
 def our_names() -> frozenset[str]:
     """The classes of the server with two capitals or more, but those that a protocol names."""
     names = set[str]()
-    for module in pkgutil.walk_packages(attar.server.__path__, "attar.server."):
-        if module.name.endswith("__main__"):
+    for info in pkgutil.walk_packages(attar.server.__path__, "attar.server."):
+        if info.name.endswith("__main__"):
             continue
-        members = inspect.getmembers(importlib.import_module(module.name), inspect.isclass)
+        members = inspect.getmembers(importlib.import_module(info.name), inspect.isclass)
         names |= {name for name, one in members if one.__module__.startswith("attar.server")}
     messages = set[str]()
     for service in SERVICES:
         messages |= {service.name, *(method.name for method in service.methods)}
         messages |= set(service.file.message_types_by_name)
     # The page of OpenAPI names its schemas, and the service that they are of.
-    messages |= {"OpenAI", *(name for name, _ in inspect.getmembers(schemas, inspect.isclass))}
+    messages.add("OpenAI")
+    for module in (schemas, kserve_schemas):
+        messages |= {name for name, _ in inspect.getmembers(module, inspect.isclass)}
     return frozenset(name for name in names if re.search(r"[a-z][A-Z]", name)) - messages
 
 

@@ -119,10 +119,15 @@ REST: Final = (
     Rest("another input", one(name="TEXT"), 400, "inputs are 'TEXT'"),
     Rest("no input", rest({"inputs": []}), 400, "inputs are none"),
     Rest("inputs null", rest({"inputs": None}), 400, "inputs is missing"),
-    Rest("a field that is not", infer(parameter={}), 400, "the request has 'parameter'; known"),
-    Rest("a tensor's that is not", one(dtype="FP32"), 400, "inputs[0] has 'dtype'"),
-    Rest("an output's that is not", infer(outputs=[{"name": "status", "x": 1}]), 400, "has 'x'"),
-    Rest("an id that is a number", infer(id=7), 400, "id is not text; got a number"),
+    Rest("a field that is not", infer(parameter={}), 400, "no field 'parameter'; known"),
+    Rest("a tensor's that is not", one(dtype="FP32"), 400, "inputs[0] has no field 'dtype'"),
+    Rest(
+        "an output's that is not",
+        infer(outputs=[{"name": "status", "x": 1}]),
+        400,
+        "has no field 'x'",
+    ),
+    Rest("an id that is a number", infer(id=7), 400, "id is 7; give text"),
     Rest("a parameter that is a list", infer(parameters={"role": []}), 400, "no number, text or"),
     Rest(
         "a parameter that is not", infer(parameters={"Role": "query"}), 400, "no parameter 'Role'"
@@ -170,8 +175,8 @@ REST: Final = (
     ),
     Rest("sizes beyond the body", raw(CAT, size=99), 400, "7 bytes are left"),
     Rest("a size below 0", raw(CAT, size=-1), 400, "is -1"),
-    Rest("a size that is a flag", raw(CAT, size=True), 400, "is True"),
-    Rest("a size that is text", raw(CAT, size="7"), 400, "is '7'"),
+    Rest("a size that is a flag", raw(CAT, size=True), 400, "size is true"),
+    Rest("a size that is text", raw(CAT, size="7"), 400, 'size is "7"'),
     Rest("data and bytes", raw(CAT, data=["cat"]), 400, "give one of them"),
     Rest("bytes of nobody", rest({"inputs": [tensor("cat")]}, CAT), 400, "belong to no input"),
     Rest("a header's length beyond", rest({}, length="999"), 400, "the body has 2 bytes"),
@@ -198,9 +203,17 @@ REST: Final = (
     ),
     Rest("equal names", rest(b'{"id": "a", "id": "b"}'), 400, "'id' twice"),
     Rest(
-        "index, a field that is not", rest({"redy": 1}, target=INDEX), 400, "has 'redy'; known are"
+        "index, a field that is not",
+        rest({"redy": 1}, target=INDEX),
+        400,
+        "no field 'redy'; known are",
     ),
-    Rest("load, a field that is not", rest({"parameter": 1}, target=LOAD), 400, "has 'parameter'"),
+    Rest(
+        "load, a field that is not",
+        rest({"parameter": 1}, target=LOAD),
+        400,
+        "no field 'parameter'",
+    ),
     Rest("load, a parameter", rest({"parameters": {"config": "{}"}}, target=LOAD), 400, "'config'"),
     Rest("load of a model that is not", rest({}, target="/v2/repository/models/no/load"), 404),
     Rest("unload, a parameter", rest({"parameters": {"x": 1}}, target=UNLOAD), 400, "known is unl"),
@@ -215,7 +228,7 @@ REST: Final = (
         }.items()
     ),
     Rest("index, ready null", rest({"ready": None}, target=INDEX), 200),
-    Rest("index, ready text", rest({"ready": "x"}, target=INDEX), 400, "a string"),
+    Rest("index, ready text", rest({"ready": "x"}, target=INDEX), 400, 'ready is "x"'),
 )
 
 

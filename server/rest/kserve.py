@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
+from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
 from attar.errors import InvalidInput, ShapeError, Unavailable
@@ -16,16 +17,27 @@ from ..errors import about
 from ..kserve import Inference, Inferred, Input, Parameter, Tensor, TensorInfo
 from .endpoint import BINARY, JSON, HttpRequest, document, json_kind
 from .json_reader import ARRAYS
+from .kserve_schemas import (
+    IndexRequest,
+    InferInput,
+    InferRequest,
+    Live,
+    ModelConfig,
+    ModelIndex,
+    ModelMetadata,
+    ModelReady,
+    RepositoryRequest,
+    RequestedOutput,
+    ServerMetadata,
+    Statistics,
+)
+from .schemas import Request, validated
 
 TYPES: Final = (JSON, BINARY, "")
 """Triton's clients send no type, or that of bytes; the edge says where none will do."""
 HEADER: Final = "inference-header-content-length"
-_REQUEST: Final = ("id", "parameters", "inputs", "outputs")
-_INPUT: Final = ("name", "shape", "datatype", "parameters", "data")
-_OUTPUT: Final = ("name", "parameters")
 _BYTES_PER_NUMBER: Final = 8  # of JSON
 _SIZE: Final = "binary_data_size"
-_BINARY: Final = "binary_data"
 _ALL_BINARY: Final = "binary_data_output"
 
 
@@ -40,21 +52,22 @@ class KServe:
 
     async def live(self, http_request: HttpRequest) -> Response:
         """Say that the process answers."""
-        return JSONResponse({"live": True})
+        return _json(Live, {"live": True})
 
     async def server(self, http_request: HttpRequest) -> Response:
         """Say what the server is."""
-        return JSONResponse(kserve.server_metadata())
+        return _json(ServerMetadata, kserve.server_metadata())
 
     async def model(self, http_request: HttpRequest) -> Response:
         """Say what a model takes and gives."""
-        return JSONResponse(kserve.model_metadata(self._models, *_named(http_request)))
+        metadata = kserve.model_metadata(self._models, *_named(http_request))
+        return _json(ModelMetadata, metadata)
 
     async def config(self, http_request: HttpRequest) -> Response:
         """Describe a model as Triton does."""
-        return JSONResponse(
-            kserve.model_config(self._models, *_named(http_request), max_items=self._max_items)
-        )
+        name, version = _named(http_request)
+        config = kserve.model_config(self._models, name, version, max_items=self._max_items)
+        return _json(ModelConfig, config)
 
     async def ready(self, http_request: HttpRequest) -> Response:
         """Say whether a model can answer, by the status too."""
@@ -62,41 +75,29 @@ class KServe:
         self._models.get(name, version)  # NotFound lists what there is
         if not kserve.ready(self._models, name, version):
             raise Unavailable(f"model {name} is not ready; retry later")
-        return JSONResponse({"name": name, "ready": True})
+        return _json(ModelReady, {"name": name, "ready": True})
 
     async def statistics(self, http_request: HttpRequest) -> Response:
         """Say what a model has done, or every model."""
         statistics = kserve.statistics(self._models, *_named(http_request))
-        return JSONResponse({"model_stats": statistics})
+        return _json(Statistics, {"model_stats": statistics})
 
     async def index(self, http_request: HttpRequest) -> Response:
         """List the models that are known."""
-        body = await document(http_request) if http_request.body else {}
-        _refuse_unknown(body, ("ready",), "the request")
-        ready = body.get("ready", False)
-        with about("ready"):
-            if not isinstance(ready, bool):
-                raise InvalidInput(f"ready is {json_kind(ready)}; give true or false")
-        return JSONResponse(kserve.index(self._models, repository="", ready=ready))
+        request = await _optional(IndexRequest, http_request)
+        models = kserve.index(self._models, repository="", ready=request.ready)
+        return _json(ModelIndex, models)
 
     async def load(self, http_request: HttpRequest) -> Response:
         """Load a model."""
-        await kserve.load(
-            self._models,
-            http_request.path["model"],
-            repository="",
-            parameters=await _parameters_of(http_request),
-        )
+        name, request = http_request.path["model"], await _optional(RepositoryRequest, http_request)
+        await kserve.load(self._models, name, repository="", parameters=request.parameters)
         return JSONResponse({})
 
     async def unload(self, http_request: HttpRequest) -> Response:
         """Stop serving a model."""
-        await kserve.unload(
-            self._models,
-            http_request.path["model"],
-            repository="",
-            parameters=await _parameters_of(http_request),
-        )
+        name, request = http_request.path["model"], await _optional(RepositoryRequest, http_request)
+        await kserve.unload(self._models, name, repository="", parameters=request.parameters)
         return JSONResponse({})
 
     async def infer(self, http_request: HttpRequest) -> Response:
@@ -119,17 +120,16 @@ def _request(
     http_request: HttpRequest, body: Mapping[str, Any], binary: memoryview
 ) -> tuple[Inference, Mapping[str, bool]]:
     """The request, and which of its outputs are to come as bytes; "" is any other."""
-    _refuse_unknown(body, _REQUEST, "the request")
+    document = validated(InferRequest, body)
     name, version = _named(http_request)
-    parameters = _parameters(body.get("parameters", {}), "parameters")
-    outputs, raw = _outputs(body.get("outputs", []), _all_binary(parameters))
+    raw = _as_bytes(document.outputs, _all_binary(document.parameters))
     request = Inference(
         model=name,
         version=version,
-        id=_id(body.get("id", "")),
-        inputs=tuple(_inputs(body.get("inputs"), binary)),
-        parameters=parameters,
-        outputs=outputs,
+        id=document.id,
+        inputs=tuple(_inputs(document.inputs, binary)),
+        parameters=document.parameters,
+        outputs=tuple(output.name for output in document.outputs),
         form="bytes" if raw.get("embedding", raw[""]) else "json",
     )
     return request, raw
@@ -139,10 +139,13 @@ def _named(http_request: HttpRequest) -> tuple[str, str]:
     return http_request.path.get("model", ""), http_request.path.get("version", "")
 
 
-async def _parameters_of(http_request: HttpRequest) -> dict[str, Parameter]:
-    body = await document(http_request) if http_request.body else {}
-    _refuse_unknown(body, ("parameters",), "the request")
-    return _parameters(body.get("parameters", {}), "parameters")
+async def _optional(schema: type[Request], http_request: HttpRequest) -> Request:
+    """The request of a body, which may be empty."""
+    return validated(schema, await document(http_request) if http_request.body else {})
+
+
+def _json(schema: type[BaseModel], document: object) -> JSONResponse:
+    return JSONResponse(schema.model_validate(document).model_dump())
 
 
 def _json_size(http_request: HttpRequest) -> int:
@@ -158,13 +161,6 @@ def _json_size(http_request: HttpRequest) -> int:
     return size
 
 
-def _id(value: object) -> str:
-    with about("id"):
-        if not isinstance(value, str):
-            raise InvalidInput(f"id is not text; got {json_kind(value)}")
-    return value
-
-
 def _all_binary(parameters: Mapping[str, Parameter]) -> bool:
     every = parameters.get(_ALL_BINARY, False)
     with about(f"parameters[{_ALL_BINARY}]"):
@@ -173,80 +169,33 @@ def _all_binary(parameters: Mapping[str, Parameter]) -> bool:
     return every
 
 
-def _parameters(parameters: object, where: str) -> dict[str, Parameter]:
-    with about(where):
-        if not isinstance(parameters, Mapping):
-            raise InvalidInput(f"{where} is not an object")
-        kserve.refuse_many("parameters", len(parameters))
-        for name, value in parameters.items():
-            if not isinstance(value, bool | int | float | str):
-                raise InvalidInput(f"{where} has {name[:80]!r}, which is no number, text or flag")
-    return dict(parameters)
+def _as_bytes(outputs: Sequence[RequestedOutput], every: bool) -> Mapping[str, bool]:
+    """Whether each requested output is to come as bytes; "" is any other."""
+    raw = {"": every}
+    for output in outputs:
+        chosen = output.parameters.binary_data
+        raw[output.name] = every if chosen is None else chosen
+    return raw
 
 
-def _refuse_unknown(fields: Mapping[str, Any], allowed: tuple[str, ...], where: str) -> None:
-    for name in fields:
-        if name not in allowed:
-            with about(name, ours=False):
-                raise InvalidInput(f"{where} has {name[:80]!r}; known are {', '.join(allowed)}")
-
-
-def _objects(
-    values: object, where: str, fields: tuple[str, ...]
-) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    with about(where):
-        if not isinstance(values, ARRAYS):
-            raise InvalidInput(f"{where} is missing, or is no list of objects")
-    kserve.refuse_many(where, len(values))
-    for index, item in enumerate(values):
-        at = f"{where}[{index}]"
-        with about(at):
-            if not isinstance(item, Mapping) or not isinstance(item.get("name"), str):
-                raise InvalidInput(f"{at} is no object with a name")
-        _refuse_unknown(item, fields, at)
-        yield at, item
-
-
-def _outputs(requested: object, every: bool) -> tuple[tuple[str, ...], Mapping[str, bool]]:
-    """The requested outputs, and whether each is to come as bytes; "" is any other."""
-    names, raw = [], {"": every}
-    for at, output in _objects(requested, "outputs", _OUTPUT):
-        parameters = _parameters(output.get("parameters", {}), f"{at}.parameters")
-        for name, value in parameters.items():
-            with about(f"{at}.parameters"):
-                if name != _BINARY or not isinstance(value, bool):
-                    raise InvalidInput(
-                        f"{at}.parameters has {name[:80]!r}; known is {_BINARY}, true or false"
-                    )
-        names.append(output["name"])
-        raw[output["name"]] = bool(parameters.get(_BINARY, every))
-    return tuple(names), raw
-
-
-def _inputs(tensors: object, binary: memoryview) -> Iterator[Input]:
+def _inputs(tensors: Sequence[InferInput], binary: memoryview) -> Iterator[Input]:
     start = 0
-    for at, tensor in _objects(tensors, "inputs", _INPUT):
-        parameters = _parameters(tensor.get("parameters", {}), f"{at}.parameters")
-        size = parameters.pop(_SIZE, None)
+    for index, tensor in enumerate(tensors):
+        at, size = f"inputs[{index}]", tensor.parameters.binary_data_size
+        info = TensorInfo(name=tensor.name, datatype=tensor.datatype, shape=tuple(tensor.shape))
+        if size is None:
+            yield Input(info=info, read=partial(_listed, info, tensor.data, at))
+            continue
         with about(f"{at}.parameters"):
-            if parameters:
-                raise InvalidInput(
-                    f"{at}.parameters has {', '.join(parameters)[:80]}; known is {_SIZE}"
-                )
-            if size is not None and not (type(size) is int and 0 <= size <= len(binary) - start):
+            if size > len(binary) - start:
                 raise ShapeError(
-                    f"{_SIZE} is {size!r}; {len(binary) - start} bytes are left behind the JSON"
+                    f"{_SIZE} is {size}; {len(binary) - start} bytes are left behind the JSON"
                 )
-        info = _info(tensor, at)
         with about(f"{at}.data"):
-            if isinstance(size, int):
-                if "data" in tensor:
-                    raise InvalidInput(f"{at} has data and {_SIZE}; give one of them")
-                read = partial(_raw, info, binary[start : start + size], at)
-                start += size
-            else:
-                read = partial(_listed, info, tensor.get("data"), at)
-        yield Input(info=info, read=read)
+            if "data" in tensor.model_fields_set:
+                raise InvalidInput(f"{at} has data and {_SIZE}; give one of them")
+        yield Input(info=info, read=partial(_raw, info, binary[start : start + size], at))
+        start += size
     if start != len(binary):
         raise ShapeError(
             f"{len(binary) - start} bytes behind the JSON belong to no input; give each its {_SIZE}"
@@ -261,17 +210,6 @@ def _raw(info: TensorInfo, data: memoryview, at: str) -> Tensor:
 def _listed(info: TensorInfo, data: object, at: str) -> Tensor:
     with about(f"{at}.data"):
         return kserve.from_values(info, _values(info, data))
-
-
-def _info(tensor: Mapping[str, Any], at: str) -> TensorInfo:
-    shape, datatype = tensor.get("shape"), tensor.get("datatype")
-    with about(f"{at}.shape"):
-        if not isinstance(shape, list) or not all(type(n) is int for n in shape):
-            raise ShapeError(f"{at}.shape is missing, or is no list of whole numbers")
-    with about(f"{at}.datatype"):
-        if not isinstance(datatype, str):
-            raise ShapeError(f"{at}.datatype is missing, or is no text")
-    return TensorInfo(name=tensor["name"], datatype=datatype, shape=tuple(shape))
 
 
 def _values(info: TensorInfo, data: object) -> Sequence[Any]:

@@ -112,13 +112,18 @@ def _operation(route: Route) -> dict[str, Any]:
     }
     if route.types:
         operation["requestBody"] = {
-            "required": route.request is not None,
+            "required": _has_required_fields(route.request),
             "content": _content(route.request),
         }
     if route.scope is not None:
         operation["security"] = [{"key": []}]
         operation["description"] = f"A key needs the scope {route.scope}, where there are keys."
     return operation
+
+
+def _has_required_fields(schema: type[BaseModel] | None) -> bool:
+    fields = {} if schema is None else schema.model_fields
+    return any(field.is_required() for field in fields.values())
 
 
 def _error(route: Route) -> type[BaseModel]:

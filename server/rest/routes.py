@@ -40,14 +40,20 @@ from .endpoint import (
     error_response,
     plain,
 )
-from .schemas import (
-    EmbeddingsRequest,
-    EmbeddingsResponse,
+from .kserve_schemas import (
+    IndexRequest,
     InferRequest,
     InferResponse,
-    ModelDescription,
-    ModelList,
+    Live,
+    ModelConfig,
+    ModelIndex,
+    ModelMetadata,
+    ModelReady,
+    RepositoryRequest,
+    ServerMetadata,
+    Statistics,
 )
+from .schemas import EmbeddingsRequest, EmbeddingsResponse, Health, ModelDescription, ModelList
 
 OPENAI: Final = "/v1/"
 _NEAR: Final = 0.79  # difflib's ratio: /openai/v1/embeddings is .8 of /v1/embeddings
@@ -149,7 +155,7 @@ async def _in_pieces(send: Send, message: MutableMapping[str, Any]) -> None:
         await asyncio.sleep(0)
 
 
-class Health:
+class Probes:
     """Liveness and readiness, for orchestrators that ask by HTTP."""
 
     def __init__(self, models: Models, admission: Admission) -> None:
@@ -159,7 +165,7 @@ class Health:
 
     async def live(self, http_request: HttpRequest) -> Response:
         """Say that the process answers."""
-        return JSONResponse({"status": "live"})
+        return JSONResponse(Health(status="live").model_dump())
 
     async def ready(self, http_request: HttpRequest) -> Response:
         """Say whether every model can answer."""
@@ -167,14 +173,14 @@ class Health:
             raise Unavailable("the server is shutting down; ask another, or retry later")
         if why := self._models.why_not_ready:
             raise Unavailable(why)
-        return JSONResponse({"status": "ready"})
+        return JSONResponse(Health(status="ready").model_dump())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handlers:
     """Who answers the routes of one server."""
 
-    health: Health
+    health: Probes
     openai: openai.OpenAI
     kserve: kserve.KServe
 
@@ -227,10 +233,34 @@ def _wording(path: str) -> Wording:
 def _of_a_model(path: str) -> tuple[Route, ...]:
     """Give KServe's routes of one model, or of one of its versions."""
     return (
-        _get(path, "infer", lambda to: to.kserve.model, "Say what a model takes and gives."),
-        _get(f"{path}/ready", None, lambda to: to.kserve.ready, "Whether a model can answer."),
-        _get(f"{path}/config", "infer", lambda to: to.kserve.config, "Describe it as Triton does."),
-        _get(f"{path}/stats", "infer", lambda to: to.kserve.statistics, "Count what it has done."),
+        _get(
+            path,
+            "infer",
+            lambda to: to.kserve.model,
+            "Say what a model takes and gives.",
+            ModelMetadata,
+        ),
+        _get(
+            f"{path}/ready",
+            None,
+            lambda to: to.kserve.ready,
+            "Whether a model can answer.",
+            ModelReady,
+        ),
+        _get(
+            f"{path}/config",
+            "infer",
+            lambda to: to.kserve.config,
+            "Describe it as Triton does.",
+            ModelConfig,
+        ),
+        _get(
+            f"{path}/stats",
+            "infer",
+            lambda to: to.kserve.statistics,
+            "Count what it has done.",
+            Statistics,
+        ),
         _post(
             f"{path}/infer",
             "infer",
@@ -242,11 +272,14 @@ def _of_a_model(path: str) -> tuple[Route, ...]:
     )
 
 
-_IN_REPOSITORY: Final = "/v2/repository/models/{model}"
+_REPOSITORY: Final[tuple[tuple[str, Chosen], ...]] = (
+    ("load", lambda to: to.kserve.load),
+    ("unload", lambda to: to.kserve.unload),
+)
 ROUTES: Final = (
-    _get("/livez", None, lambda to: to.health.live, "Whether the process answers."),
-    _get("/readyz", None, lambda to: to.health.ready, "Whether every model can answer."),
-    _get("/health", None, lambda to: to.health.ready, "The same as /readyz."),
+    _get("/livez", None, lambda to: to.health.live, "Whether the process answers.", Health),
+    _get("/readyz", None, lambda to: to.health.ready, "Whether every model can answer.", Health),
+    _get("/health", None, lambda to: to.health.ready, "The same as /readyz.", Health),
     _post(
         "/v1/embeddings",
         "infer",
@@ -264,15 +297,42 @@ ROUTES: Final = (
         "Describe a model.",
         ModelDescription,
     ),
-    _get("/v2", "infer", lambda to: to.kserve.server, "Describe the server."),
-    _get("/v2/health/live", None, lambda to: to.kserve.live, "Whether the process answers."),
-    _get("/v2/health/ready", None, lambda to: to.health.ready, "Whether every model can answer."),
-    _get("/v2/models/stats", "infer", lambda to: to.kserve.statistics, "Count what all have done."),
+    _get("/v2", "infer", lambda to: to.kserve.server, "Describe the server.", ServerMetadata),
+    _get("/v2/health/live", None, lambda to: to.kserve.live, "Whether the process answers.", Live),
+    _get(
+        "/v2/health/ready",
+        None,
+        lambda to: to.health.ready,
+        "Whether every model can answer.",
+        Health,
+    ),
+    _get(
+        "/v2/models/stats",
+        "infer",
+        lambda to: to.kserve.statistics,
+        "Count what all have done.",
+        Statistics,
+    ),
     *_of_a_model("/v2/models/{model}"),
     *_of_a_model("/v2/models/{model}/versions/{version}"),
-    _post("/v2/repository/index", "infer", lambda to: to.kserve.index, "List what is known."),
-    _post(f"{_IN_REPOSITORY}/load", "admin", lambda to: to.kserve.load, "Load a model."),
-    _post(f"{_IN_REPOSITORY}/unload", "admin", lambda to: to.kserve.unload, "Unload a model."),
+    _post(
+        "/v2/repository/index",
+        "infer",
+        lambda to: to.kserve.index,
+        "List what is known.",
+        request=IndexRequest,
+        response=ModelIndex,
+    ),
+    *(
+        _post(
+            f"/v2/repository/models/{{model}}/{verb}",
+            "admin",
+            handler,
+            f"{verb.capitalize()} a model.",
+            request=RepositoryRequest,
+        )
+        for verb, handler in _REPOSITORY
+    ),
 )
 """Every route, and what a key needs for it."""
 
@@ -280,7 +340,7 @@ ROUTES: Final = (
 def application(models: Models, admission: Admission, limits: Limits) -> ASGIApp:
     """The ASGI application; who calls it handles no error of it."""
     to = Handlers(
-        health=Health(models, admission),
+        health=Probes(models, admission),
         openai=openai.OpenAI(models, max_items=limits.max_items, truncate=limits.truncate),
         kserve=kserve.KServe(
             models,

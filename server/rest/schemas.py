@@ -1,11 +1,12 @@
-"""Schemas: the JSON bodies of the HTTP routes, as pydantic models.
+"""Schemas: the JSON bodies of the HTTP routes, as pydantic models; KServe's: `kserve_schemas`.
 
-Requests of OpenAI's API are validated by them, and the OpenAPI page is generated from them. Answers
-with vectors are written in steps (openai.py), and KServe's tensors have their own reader
-(kserve.py): tests hold both to the models here. Sizes are checked before, by the JSON reader.
+Requests are validated by them, and the OpenAPI page is generated from them. Answers with vectors
+are written in steps (openai.py, kserve.py), and tests hold these to the models. Sizes are checked
+before, by the JSON reader.
 """
 
 import json
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Final, Literal, NoReturn, TypeVar, cast, get_args
 
@@ -49,8 +50,10 @@ class Schema(BaseModel):
 Request = TypeVar("Request", bound=Schema)
 
 
-def validated(schema: type[Request], document: Mapping[str, Any], *, max_items: int) -> Request:
-    """The request that a JSON object holds, of up to `max_items` items.
+def validated(
+    schema: type[Request], document: Mapping[str, Any], *, max_items: int | None = None
+) -> Request:
+    """The request that a JSON object holds, of up to `max_items` items where it has any.
 
     Raises a Violation that names the first field at fault, its value and what is expected.
     """
@@ -64,24 +67,62 @@ def _refuse(schema: type[Schema], error: ValidationError) -> NoReturn:
     """Raise InvalidInput about the first field at fault, unknown fields before wrong values."""
     faults = error.errors(include_url=False)
     fault = min(faults, key=lambda fault: fault["type"] != _UNKNOWN)
-    field, kind, value = str(fault["loc"][0]), fault["type"], fault["input"]
-    with about(field, ours=kind != _UNKNOWN):
+    kind, value, details = fault["type"], fault["input"], fault.get("ctx", {})
+    owner, field, path = _place(schema, fault["loc"])
+    with about(path, ours=kind != _UNKNOWN):
         if kind == _UNKNOWN:
-            known = ", ".join(schema.model_fields)
-            raise InvalidInput(f"no field {field[:_MAX_SHOWN]!r}; known are {known}") from None
-        if kind == "value_error":
-            raise InvalidInput(str(fault["ctx"]["error"])) from None
-        expected = schema.expected.get(field) or "expected one of " + ", ".join(
-            get_args(schema.model_fields[field].annotation)
+            outer = path.removesuffix(f".{field}")
+            where = "" if outer == path else f"{outer} has "
+            known = ", ".join(owner.model_fields)
+            raise InvalidInput(f"{where}no field {field!r}; known are {known}") from None
+        if kind == "value_error":  # one about a nested value leaves out where it is
+            where = "" if len(fault["loc"]) == 1 else f"{path} "
+            raise InvalidInput(f"{where}{details['error']}") from None
+        if kind == "too_long":
+            raise InvalidInput(
+                f"{path} are {len(value)}, and a request may name "
+                f"{details['max_length']}; leave out what the model does not know"
+            ) from None
+        expected = owner.expected.get(field) or "expected one of " + ", ".join(
+            get_args(owner.model_fields[field].annotation)
         )
         problem = "is missing" if kind == "missing" else f"is {shown(value)}"
-        raise InvalidInput(f"{field} {problem}; {expected}") from None
+        raise InvalidInput(f"{path} {problem}; {expected}") from None
+
+
+def _place(schema: type[Schema], loc: Sequence[int | str]) -> tuple[type[Schema], str, str]:
+    """The schema and the field that a fault is in, and its path, as inputs[0].shape."""
+    inner: type[Schema] | None = schema
+    owner, field, path = schema, "", ""
+    for part in loc:
+        name = str(part)[:_MAX_SHOWN]
+        if isinstance(part, int) or inner is None:  # of a list or of a plain object
+            path += f"[{name}]"
+            continue
+        owner, field, path = inner, name, f"{path}.{name}" if path else name
+        known = owner.model_fields.get(part)
+        kinds = () if known is None else (known.annotation, *get_args(known.annotation))
+        inner = next((k for k in kinds if isinstance(k, type) and issubclass(k, Schema)), None)
+    return owner, field, path
+
+
+def _packed(numbers: object) -> list[float]:
+    """The first of packed numbers, for a message."""
+    assert isinstance(numbers, array)
+    return numbers[:_MAX_SHOWN].tolist()
+
+
+_ENCODER: Final = json.JSONEncoder(default=_packed)
 
 
 def shown(value: object) -> str:
-    """A value of JSON as a message has it: its beginning."""
-    text = json.dumps(value, default=list)  # packed numbers
-    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 1]}…"
+    """A value of JSON as a message has it: its beginning; the rest of it is not written."""
+    text = ""
+    for chunk in _ENCODER.iterencode(value):
+        text += chunk
+        if len(text) > _MAX_SHOWN:
+            return f"{text[: _MAX_SHOWN - 1]}…"
+    return text
 
 
 def _items(value: object, info: ValidationInfo) -> Sequence[Any]:
@@ -198,44 +239,10 @@ class ModelList(Schema):
     data: list[ModelDescription]
 
 
-class InferTensor(Schema):
-    """A tensor; its values are `data`, or the next `binary_data_size` bytes behind the JSON."""
+class Health(Schema):
+    """What the server can do."""
 
-    name: str
-    shape: list[int]
-    datatype: str
-    parameters: dict[str, Any] = {}
-    data: Any = Field(None, description="An array, flat or nested as the shape is.")
-
-
-class InferOutput(Schema):
-    """An output to give, with `binary_data` true as bytes behind the JSON."""
-
-    name: str
-    parameters: dict[str, Any] = {}
-
-
-class InferRequest(Schema):
-    """Tensors to embed. A field that is null counts as absent."""
-
-    id: str = ""
-    parameters: dict[str, bool | int | float | str] = Field(
-        {},
-        description="dimensions, encoding, truncate, role, priority, timeout (microseconds), "
-        "binary_data_output.",
-    )
-    inputs: list[InferTensor]
-    outputs: list[InferOutput] = []
-
-
-class InferResponse(Schema):
-    """The outputs of a model."""
-
-    model_name: str
-    model_version: str
-    id: str
-    parameters: dict[str, bool | int | float | str]
-    outputs: list[InferTensor]
+    status: Literal["live", "ready"]
 
 
 class OpenAIErrorDetail(Schema):

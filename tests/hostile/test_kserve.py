@@ -10,7 +10,7 @@ from google.rpc.error_details_pb2 import BadRequest
 from google.rpc.status_pb2 import Status
 from tritonclient.grpc import service_pb2_grpc
 
-from attar.server.rest.schemas import InferRequest
+from attar.server.rest.kserve_schemas import InferRequest
 from benchmarks.hostile.http import send, world
 from benchmarks.hostile.kserve import GRPC, REST, Grpc, Rest, infer, message
 

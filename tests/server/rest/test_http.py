@@ -364,23 +364,35 @@ CAT = {"name": "text", "shape": [1], "datatype": "BYTES"}
     ("front", "behind", "message"),
     [
         ({}, b"", "inputs is missing"),
-        ({"inputs": [7]}, b"", r"inputs\[0\] is no object with a name"),
+        ({"inputs": [7]}, b"", r"inputs\[0\] is 7; give a list of objects"),
         ({"inputs": [{"name": "text"}]}, b"", r"inputs\[0\].shape is missing"),
         ({"inputs": [{"name": "text", "shape": [1]}]}, b"", r"inputs\[0\].datatype is missing"),
         ({"inputs": [CAT]}, b"", "data of 'text' is missing"),
         ({"inputs": [{**CAT, "data": [1]}]}, b"", "not text throughout"),
         ({"inputs": [{**CAT, "data": ["a", "b"]}]}, b"", "2 values; shape"),
-        ({"inputs": [{**CAT, "parameters": {"x": 1}}]}, b"", "known is binary_data_size"),
+        (
+            {"inputs": [{**CAT, "parameters": {"x": 1}}]},
+            b"",
+            "no field 'x'; known are binary_data_size",
+        ),
         ({"inputs": [{**CAT, "parameters": {"binary_data_size": 9}}]}, b"123", "3 bytes are left"),
         ({"inputs": [{**CAT, "parameters": {"binary_data_size": -1}}]}, b"123", "is -1"),
         ({"inputs": [{**CAT, "data": ["a"]}]}, b"123", "3 bytes behind the JSON belong to no"),
-        ({"inputs": [{**CAT, "data": ["a"]}], "outputs": 7}, b"", "outputs is missing, or is no"),
-        ({"inputs": [{**CAT, "data": ["a"]}], "id": 7}, b"", "id is not text"),
-        ({"inputs": [{**CAT, "data": ["a"]}], "parameters": []}, b"", "parameters is not an obj"),
+        (
+            {"inputs": [{**CAT, "data": ["a"]}], "outputs": 7},
+            b"",
+            "outputs is 7; give a list of objects",
+        ),
+        ({"inputs": [{**CAT, "data": ["a"]}], "id": 7}, b"", "id is 7; give text"),
+        (
+            {"inputs": [{**CAT, "data": ["a"]}], "parameters": []},
+            b"",
+            r"parameters is \[\]; give an object",
+        ),
         (
             {"inputs": [{**CAT, "data": ["a"]}], "parameters": {"role": []}},
             b"",
-            "parameters has 'role', which is no number",
+            r"parameters\[role\] is an array, which is no number",
         ),
     ],
 )
@@ -439,18 +451,19 @@ def test_the_page_needs_nothing_from_elsewhere_and_names_every_route(web: httpx.
 def test_answers_are_what_the_page_says(web: httpx.Client) -> None:
     schemas = {route.name: route.response for route in ROUTES if route.response is not None}
     embeddings = {"model": "tiny", "input": ["cat", "sun"]}
-    answers = {
-        "POST /v1/embeddings": web.post("/v1/embeddings", json=embeddings),
-        "GET /v1/models": web.get("/v1/models"),
-        "GET /v1/models/{model}": web.get("/v1/models/tiny-image"),
-        "POST /v2/models/{model}/infer": web.post("/v2/models/tiny/infer", json=text_input("cat")),
-        "POST /v2/models/{model}/versions/{version}/infer": web.post(
-            "/v2/models/tiny/versions/1/infer", json=text_input("cat")
-        ),
-    }
+    bodies = {route: text_input("cat") for route in schemas if route.endswith("/infer")}
+    bodies |= {"POST /v1/embeddings": embeddings, "POST /v2/repository/index": {}}
+    answers = {}
+    for route in schemas:
+        method, path = route.split()
+        path = path.format(model="tiny", version="1")
+        answers[route] = web.request(method, path, json=bodies.get(route))
     packed = web.post("/v1/embeddings", json={**embeddings, "encoding_format": "base64"})
 
-    assert answers.keys() == schemas.keys()
+    assert {route.name for route in ROUTES} - schemas.keys() == {
+        "POST /v2/repository/models/{model}/load",
+        "POST /v2/repository/models/{model}/unload",
+    }
     for name, schema in schemas.items():
         schema.model_validate_json(answers[name].content)
     schemas["POST /v1/embeddings"].model_validate_json(packed.content)
