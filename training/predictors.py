@@ -4,6 +4,8 @@ Tian et al., ICML 2021, arXiv:2102.06810, section 3 (DirectPred); Assran et al.,
 arXiv:2301.08243, section 3 (from the tokens of a context to those that it does not hold).
 """
 
+from typing import Final
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -11,6 +13,11 @@ from torch import Tensor, nn
 from .encoders.tokens import take
 from .encoders.transformer import TokenTransformer, TransformerConfig
 from .schedules import Schedule
+
+SMALL_PREDICTOR: Final = TransformerConfig(
+    width=32, depth=2, heads=4, hidden=64, norm="pre", norm_eps=1e-5
+)
+"""The size of the predictor of a small table encoder."""
 
 
 class DirectPred(nn.Module):

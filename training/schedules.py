@@ -5,10 +5,12 @@ Steps count from 0; a schedule holds its last value after its end, so that a run
 
 import math
 from collections.abc import Callable
+from typing import Literal, TypeAlias
 
 from attar.errors import InvalidInput
 
 Schedule = Callable[[int], float]
+DomainRate: TypeAlias = Literal["infinite", "constant", "repeated"]
 
 
 def constant(value: float) -> Schedule:
@@ -89,6 +91,37 @@ def infinite(
         return level * math.exp(passed * math.log(floor / level))
 
     return at
+
+
+def two_domains(
+    kind: DomainRate,
+    peak: float,
+    steps: int,
+    *,
+    warmup: int,
+    level: float,
+    cooldown: float,
+    floor: float,
+    anneal: float,
+) -> Schedule:
+    """Give the rate over two domains of `steps` steps each, one after the other.
+
+    "repeated" is a cosine a domain. "infinite" and "constant" go on at `level` after the first
+    cooldown, and "infinite" anneals at the end. `level` and `floor` are shares of the peak,
+    `cooldown` and `anneal` of a domain's steps.
+    """
+    if kind == "repeated":
+        return repeated_cosine(peak, warmup, steps, floor=floor * peak)
+    last = max(1, round(anneal * steps))
+    return infinite(
+        peak,
+        level * peak,
+        warmup=warmup,
+        cooldown=max(1, round(cooldown * steps)),
+        release=2 * steps - last if kind == "infinite" else None,
+        anneal=last,
+        floor=floor * peak,
+    )
 
 
 def _at_least_one(name: str, value: int) -> None:

@@ -6,14 +6,30 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+from torch import Tensor
 
 from attar.errors import InvalidInput
 
 from .npz import npz_parts
-from .source import Labels, Rows, Source
+from .source import Labels, Rows, Source, item_shape
 from .split import source
 
 Modalities: TypeAlias = Mapping[str, Rows]  # by name; row i of each is of object i
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Objects in several modalities: an item is a tuple of one tensor a modality."""
+
+    modalities: tuple[Rows, ...]
+
+    def __len__(self) -> int:
+        """Give how many objects there are."""
+        return len(self.modalities[0])
+
+    def __getitem__(self, rows: Tensor, /) -> tuple[Tensor, ...]:
+        """Give the objects at (b,) int64 `rows`."""
+        return tuple(items[rows] for items in self.modalities)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +44,14 @@ class Objects:
     test: Modalities
     test_labels: Labels
     novel: Modalities = field(default_factory=dict)
+
+    def joined(self, names: Sequence[str]) -> Joined:
+        """Give the training objects in the modalities of these names, in this order."""
+        return Joined(tuple(self.train[name] for name in names))
+
+    def shapes(self, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
+        """Give the shape of an object in each of these modalities."""
+        return {name: item_shape(self.train[name]) for name in names}
 
     def source(self, modality: str) -> Source:
         """Give one modality alone."""

@@ -79,6 +79,11 @@ class Source:
     summary: Summary | None = None
 
 
+def item_shape(items: Rows) -> tuple[int, ...]:
+    """Give the shape of one item; the first one is read."""
+    return tuple(items[torch.tensor([0])].shape[1:])
+
+
 def embed(encoder: nn.Module, items: Rows, *, batch: int = 256) -> NDArray[np.float32]:
     """Give the (n, dim) embeddings of all items, from wherever the encoder is and in its mode."""
     device = next((weight.device for weight in encoder.parameters()), torch.device("cpu"))

@@ -61,6 +61,14 @@ class TextPairs:
                 f"views must pair up; got {len(self.first)} and {len(self.second)} texts"
             )
 
+    def __len__(self) -> int:
+        """Give how many pairs there are."""
+        return len(self.first)
+
+    def __getitem__(self, rows: Tensor, /) -> tuple[Tokens, Tokens]:
+        """Give the two views of (b,) int64 `rows`, padded."""
+        return self.batch(rows)
+
     def batch(self, rows: Tensor) -> tuple[Tokens, Tokens]:
         """Give the two views of (b,) int64 `rows`, padded."""
         indices = rows.tolist()

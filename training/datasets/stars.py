@@ -29,7 +29,7 @@ Range: TypeAlias = tuple[float, float]
 Curve: TypeAlias = Callable[[Floats, Floats, Generator], Floats]
 """Time and period in days, (n, samples) and (n, 1), to how much fainter, 1 an amplitude."""
 
-PHOTOMETRY, SPECTRA, METADATA = "photometry", "spectra", "metadata"
+MODALITIES = PHOTOMETRY, SPECTRA, METADATA = "photometry", "spectra", "metadata"
 SAMPLES = 200  # of a light curve, AstroM3's
 BINS = 2575  # of a spectrum, AstroM3's 2 Å
 WAVELENGTHS = (3850.0, 9000.0)  # Å

@@ -1,8 +1,8 @@
 """Series to embedding: overlapping windows of samples, the token transformer, mean pooling."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Final
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -13,7 +13,10 @@ from attar.manifest import AxisRange, Cost, Limits, TensorSpec
 
 from .attention import SoftmaxAttention
 from .tokens import MOST_TOKENS, TokenEncoder, sinusoids
-from .transformer import Attention, TransformerConfig
+from .transformer import SMALL_BLOCKS, Attention, TransformerConfig
+
+BLOCKS: Final = replace(SMALL_BLOCKS, depth=2)
+"""The size of a small encoder of series."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from .conv1d import Conv1dConfig, Conv1dEncoder
 from .joint_space import JointSpace
@@ -23,6 +24,12 @@ class StarSizes:
     hidden: int = 96  # in the transformer's feed-forward layers
     spectral: tuple[int, ...] = (32, 32, 16, 16)  # channels of the convolutions of spectra
     tabular: int = 128  # width of the hidden layer of catalogue rows
+
+
+OFFICIAL: Final = StarSizes(
+    dim=512, window=3, hop=1, width=128, depth=8, hidden=512, spectral=(64, 64, 32, 32), tabular=512
+)
+"""Those of AstroM3's official code (Rizhko and Bloom 2024, arXiv:2411.08842)."""
 
 
 def star_encoders(shapes: Mapping[str, Sequence[int]], sizes: StarSizes) -> JointSpace:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from attar.errors import InvalidInput
 from attar.manifest import Cost, Limits, TensorSpec
 
+from ..data.source import Rows
 from .attention import SoftmaxAttention
 from .encoder import refuse_sizes_below_one
 from .tokens import TokenEncoder, TokenPooling, refuse_pooling
@@ -101,6 +102,20 @@ class TableEncoder(TokenEncoder):
     ) -> Float[Tensor, "b features width"]:
         """Add b_j, which says which feature a token is."""
         return content + self.features.bias
+
+
+def mean_of_features(items: Rows, transformer: TransformerConfig) -> TableEncoder:
+    """Make an encoder of numeric rows that gives the mean of the features' states.
+
+    It standardises by the first 4096 of the items, (n, features).
+    """
+    rows = items[torch.arange(min(4096, len(items)))]
+    shape = TableConfig(
+        numeric=rows.shape[1], transformer=transformer, pooling="mean", normalized=False
+    )
+    encoder = TableEncoder(shape)
+    encoder.standardise(rows)
+    return encoder
 
 
 class FeatureTokens(nn.Module):

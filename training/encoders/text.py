@@ -104,3 +104,16 @@ class TextEncoder(TextNetwork):
 def parameter_count(module: nn.Module) -> int:
     """Count the numbers that a module learns, those of shared tensors once."""
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def freeze_below(encoder: TextEncoder, layers: int | None) -> None:
+    """Let the last `layers` layers learn alone, and what comes after them; None is all weights.
+
+    The token table learns where all layers do.
+    """
+    blocks = encoder.transformer.blocks
+    encoder.requires_grad_(requires_grad=True)
+    if layers is not None and layers < len(blocks):
+        encoder.tokens.requires_grad_(requires_grad=False)
+        for block in blocks[: len(blocks) - layers]:
+            block.requires_grad_(requires_grad=False)

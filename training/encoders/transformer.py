@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Final, Literal, cast
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -33,6 +33,12 @@ class TransformerConfig:
                 "width must be a multiple of heads, depth and hidden at least 1, and norm "
                 f"'pre' or 'post'; got {self}"
             )
+
+
+SMALL_BLOCKS: Final = TransformerConfig(
+    width=64, depth=3, heads=4, hidden=128, norm="pre", norm_eps=1e-5
+)
+"""The size of small encoders that are trained from scratch: series, sound, tables, molecules."""
 
 
 class Block(nn.Module):

@@ -3,6 +3,7 @@
 SiT, Atito et al. 2021, arXiv:2104.03602.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple, Self
 
 import torch
@@ -15,6 +16,7 @@ from ..objectives.info_nce import info_nce
 from ..objectives.masked import masked_values
 from ..schedules import Schedule
 from ..targets import Ema
+from ..views.image import ImageView
 from ..views.masks import corrupt
 from .asymmetric import Chain
 
@@ -32,6 +34,16 @@ class GroupMaskedBatch(NamedTuple):
         cell = max(1, clean.shape[-1] // 8)
         view = corrupt(clean, draw, cell=cell, drop=drop, replace=foreign)
         return cls(clean, view.data, view.params["hidden"])
+
+    @classmethod
+    def two(cls, distort: ImageView) -> Callable[..., tuple[Self, Self]]:
+        """Give the view that distorts images twice, and corrupts both results as `of` does."""
+
+        def view(images: Tensor, draw: torch.Generator, **shares: float) -> tuple[Self, Self]:
+            first = cls.of(distort(images, draw).data, draw, **shares)
+            return first, cls.of(distort(images, draw).data, draw, **shares)
+
+        return view
 
 
 class GroupMasked(Method[tuple[GroupMaskedBatch, GroupMaskedBatch]]):

@@ -3,7 +3,7 @@
 T-JEPA, Thimonier et al. 2024, arXiv:2410.05016.
 """
 
-from typing import NamedTuple, Self, cast
+from typing import Any, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from ..objectives.alignment import squared_alignment
 from ..predictors import TransformerPredictor
 from ..schedules import Schedule
 from ..targets import Ema
-from ..views.masks import FeatureMasks
+from ..views.masks import feature_masks
 
 
 class LatentFeaturesBatch(NamedTuple):
@@ -26,9 +26,11 @@ class LatentFeaturesBatch(NamedTuple):
     targets: Tensor  # (n, sets, t) int64
 
     @classmethod
-    def of(cls, rows: Tensor, masks: FeatureMasks) -> Self:
-        """Give rows with the features that masks say, by their numbers, where the rows are."""
-        n, sets = masks.targets.shape[:2]
+    def of(cls, rows: Tensor, draw: torch.Generator, **shares: Any) -> Self:
+        """Choose features of each row by `views.masks.feature_masks`, whose `shares` they are."""
+        n, features = rows.shape
+        masks = feature_masks(n, features, draw, **shares)
+        sets = masks.targets.shape[1]
         context = masks.context.nonzero()[:, -1].view(n, -1)
         targets = masks.targets.nonzero()[:, -1].view(n, sets, -1)
         return cls(rows, context.to(rows.device), targets.to(rows.device))

@@ -3,14 +3,16 @@
 TERA, Liu et al. 2021, arXiv:2007.06028.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
+import torch
 from torch import Tensor, nn
 
 from ..distributed import weight
 from ..encoders.spectrogram import SpectrogramEncoder
 from ..method import Method, Metrics
 from ..objectives.masked import masked_values
+from ..views.spectrogram import alter
 
 
 class MaskedFramesBatch(NamedTuple):
@@ -19,6 +21,12 @@ class MaskedFramesBatch(NamedTuple):
     altered: Tensor  # (n, bands, frames)
     clean: Tensor  # (n, bands, frames)
     hidden: Tensor  # (n, bands, frames) bool
+
+    @classmethod
+    def of(cls, clean: Tensor, draw: torch.Generator, **shares: Any) -> Self:
+        """Alter spectrograms; `shares` are those of `views.spectrogram.alter`."""
+        view = alter(clean, draw, **shares)
+        return cls(view.data, clean, view.params["hidden"])
 
 
 class MaskedFrames(Method[MaskedFramesBatch]):

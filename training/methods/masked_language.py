@@ -3,15 +3,16 @@
 Devlin et al. 2019 (BERT), arXiv:1810.04805, section 3.1.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from ..distributed import weight
+from ..distributed import step_generator, weight
 from ..encoders.text import TextEncoder
 from ..method import Method, Metrics
 from ..objectives.masked import masked_tokens
-from ..views.text import Tokens
+from ..views.text import Tokens, mask_tokens
 
 
 class MaskedLanguageBatch(NamedTuple):
@@ -49,3 +50,16 @@ class MaskedLanguage(Method[MaskedLanguageBatch]):
         named = correct[batch.hidden].float().mean()
         loss = masked_tokens(logits, batch.ids, batch.hidden) * weight(batch.hidden.sum())
         return loss, {"named": named}
+
+
+def mask_batches(
+    seed: int, *, blank: int, vocabulary: int, rate: float
+) -> Callable[[Tokens, int], MaskedLanguageBatch]:
+    """Give what masks the tokens of a step, as `mask_tokens` does: 80 % blank, 10 % random."""
+
+    def views(tokens: Tokens, step: int) -> MaskedLanguageBatch:
+        draw = step_generator(seed, step)
+        view = mask_tokens(tokens, draw, blank=blank, vocabulary=vocabulary, rate=rate)
+        return MaskedLanguageBatch(view.data, tokens.ids, view.params["hidden"])
+
+    return views

@@ -14,6 +14,13 @@ from ..targets import Frozen
 from .siamese import Inputs
 
 
+def images_or_noise(images: Tensor, draw: torch.Generator, *, noise: bool) -> tuple[Inputs]:
+    """Give the batch of these images, or with `noise` of uniform noise of their shape."""
+    if not noise:
+        return ((images,),)
+    return ((torch.rand(images.shape, generator=draw).to(images.device),),)
+
+
 class RandomTeacher(Method[tuple[Inputs]]):
     """Match the output distribution of a frozen, randomly initialised teacher; one view, no labels.
 

@@ -3,6 +3,8 @@
 Lee et al., ICLR 2023, arXiv:2210.02871, equation 3.
 """
 
+from copy import deepcopy
+
 from torch import Tensor, nn
 
 from ..method import Metrics
@@ -32,3 +34,11 @@ class SelfDistilled(Reconstruction):
         _, clean = batch
         distance = squared_alignment(self.map(self.encoder(clean)), self.teacher(clean))
         return reconstruction + self.weight * distance, {**metrics, "apart": distance.detach()}
+
+
+def continued(
+    base: Reconstruction, teacher: Reconstruction | None, *, dim: int, weight: float
+) -> Reconstruction:
+    """Copy a base to pretrain it further: plainly, or with a teacher near a copy of that."""
+    start = deepcopy(base).requires_grad_()
+    return SelfDistilled(start, deepcopy(teacher), dim=dim, weight=weight) if teacher else start

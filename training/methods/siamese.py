@@ -1,13 +1,18 @@
 """Two views through one encoder and one projector, compared by an objective."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeAlias
 
 from torch import Tensor, nn
 
 from ..distributed import gather
+from ..encoders.text import TextNetwork
 from ..method import Method, Metrics
+from ..objectives.matryoshka import matryoshka
 
 Inputs = tuple[Tensor, ...]  # what `encoder(*inputs)` takes: an image, or token ids and their mask
+TwoViews: TypeAlias = tuple[Inputs, Inputs]
 
 
 class Siamese(Method[tuple[Inputs, Inputs]]):
@@ -36,3 +41,10 @@ class Siamese(Method[tuple[Inputs, Inputs]]):
         alignment = nn.functional.cosine_similarity(first, second).mean().detach()
         loss = self.objective(gather(self.projector(first)), gather(self.projector(second)))
         return loss, {"alignment": alignment}
+
+
+def nested(encoder: TextNetwork, *, widths: Sequence[int], temperature: float) -> Siamese:
+    """Contrast embeddings without a projector, at the encoder's width and the smaller `widths`."""
+    every = (encoder.dim, *(width for width in widths if width < encoder.dim))
+    objective = partial(matryoshka, widths=every, temperature=temperature)
+    return Siamese(encoder, nn.Identity(), objective)

@@ -1,5 +1,8 @@
 """Code surprise: how unexpected a series' codes are to n-grams of the normal ones."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,6 +15,14 @@ from ..views.frames import normalized
 from .anomaly import auroc
 from .rankme import rankme
 from .surprise import n_grams
+
+
+def code_probe(
+    method: VectorQuantised, data: Source, *, order: int, run: int
+) -> Callable[[], dict[str, float]]:
+    """Give `probe_codes` as a probe; raises InvalidInput where no segment is labelled normal."""
+    normal_items(data)
+    return partial(probe_codes, method, data, order=order, run=run)
 
 
 def probe_codes(method: VectorQuantised, data: Source, *, order: int, run: int) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Few labels: some labelled rows of each class of a data set, for a method that trains on them."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -8,16 +8,26 @@ from torch import Tensor
 
 from attar.errors import InvalidInput
 
-from ..data.source import Source
+from ..data.source import Rows, Source
 from .few_shot import few_rows
 
 
-class FewLabels(NamedTuple):
-    """Some training rows, the numbers of their classes, and how many classes there are."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FewLabels:
+    """Some training items, the numbers of their classes, and how many classes there are."""
 
-    rows: Tensor  # (m,) int64
+    items: Rows  # all training items
+    rows: Tensor  # (m,) int64, of `items`
     labels: Tensor  # (m,) int64, in [0, classes)
     classes: int
+
+    def __len__(self) -> int:
+        """Give how many labelled items there are."""
+        return len(self.rows)
+
+    def __getitem__(self, drawn: Tensor, /) -> tuple[Tensor, Tensor]:
+        """Give the items at (b,) int64 `drawn`, of the labelled ones, and their labels."""
+        return self.items[self.rows[drawn]], self.labels[drawn]
 
 
 def few_labels(data: Source, each: int, *, seed: int) -> FewLabels:
@@ -26,4 +36,5 @@ def few_labels(data: Source, each: int, *, seed: int) -> FewLabels:
         raise InvalidInput("label augmentation learns classes; the source has no labels")
     names, classes = np.unique(data.train_labels, return_inverse=True)
     rows = torch.from_numpy(few_rows(data.train_labels, each, seed=seed))
-    return FewLabels(rows, torch.from_numpy(classes)[rows], len(names))
+    labels = torch.from_numpy(classes)[rows]
+    return FewLabels(items=data.train, rows=rows, labels=labels, classes=len(names))

@@ -19,7 +19,7 @@ from attar.training.checkpoints.encoder_folder import TensorModel, load, save
 from attar.training.checkpoints.joint_space import models
 from attar.training.data.objects import Objects
 from attar.training.data.source import embed
-from attar.training.datasets.stars import variable_stars
+from attar.training.datasets.stars import MODALITIES, variable_stars
 from attar.training.encoders.joint_space import JointSpace
 from attar.training.encoders.mlp import MlpConfig, MlpEncoder
 from attar.training.loop import fit
@@ -29,7 +29,7 @@ from attar.training.probes.centroids import cosine_distances, mahalanobis_distan
 from attar.training.probes.fusion import fused
 from attar.training.probes.joint_space import embeddings
 from attar.training.probes.mislabelled import agreement, precision_at_k, suggest
-from attar.training.recipes.multimodal.astro_m3 import ORDER, encoders, recipe
+from attar.training.recipes.multimodal.astro_m3 import recipe
 from attar.training.views.folded_phase import turned
 
 SMALL = replace(recipe.settings, steps=3, warmup=1, batch_size=16, dim=12, width=8, hidden=8)
@@ -39,6 +39,12 @@ DRAW = np.random.default_rng(0)
 @pytest.fixture(scope="module")
 def sky() -> Objects:
     return variable_stars(each=12, samples=32, bins=512)
+
+
+def untrained(sky: Objects) -> JointSpace:
+    space = recipe.build(sky, SMALL).method.encoder
+    assert isinstance(space, JointSpace)
+    return space
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +98,7 @@ def test_the_space_embeds_in_the_order_of_its_names(sky: Objects, space: JointSp
     batch = [sky.test[name][rows] for name in space.names]
     with torch.no_grad():
         together = space(*batch)
-    assert space.names == ORDER
+    assert space.names == MODALITIES
     assert together.shape == (4, 3, SMALL.dim)
     for place, name in enumerate(space.names):
         with torch.no_grad():
@@ -111,8 +117,8 @@ def test_a_space_has_at_least_two_encoders_of_one_width() -> None:
 
 
 def test_the_loss_is_that_of_clip_over_all_pairs(sky: Objects) -> None:
-    method = CrossModal(encoders(sky, SMALL), scale=7.0)
-    batch = tuple(sky.train[name][torch.arange(10)] for name in ORDER)
+    method = CrossModal(untrained(sky), scale=7.0)
+    batch = tuple(sky.train[name][torch.arange(10)] for name in MODALITIES)
     loss, metrics = method.loss(batch, 0)
     parts = method.encoder(*batch).unbind(1)
     torch.testing.assert_close(loss, clip(parts, torch.full((3,), math.log(7.0))))
@@ -125,8 +131,8 @@ def test_the_loss_is_that_of_clip_over_all_pairs(sky: Objects) -> None:
 
 @pytest.mark.parametrize("scale", [MAX_SCALE, 1.0])
 def test_a_scale_at_its_limit_still_learns(sky: Objects, scale: float) -> None:
-    method = CrossModal(encoders(sky, SMALL), scale=scale)
-    batch = tuple(sky.train[name][torch.arange(10)] for name in ORDER)
+    method = CrossModal(untrained(sky), scale=scale)
+    batch = tuple(sky.train[name][torch.arange(10)] for name in MODALITIES)
     torch.autograd.backward(method.loss(batch, 0)[0])
     assert method.log_scales.grad is not None
     assert (method.log_scales.grad != 0).all()
@@ -232,7 +238,7 @@ def test_encoders_come_back_from_disk_and_say_which_space_they_share(
     for name, model in saved(space, tmp_path):
         np.testing.assert_array_equal(embed(model.encoder, sky.test[name]), expected[name])
         spaces.append(dict(model.lineage["space"]))  # type: ignore[call-overload]  # JSON
-    assert [part.pop("modality") for part in spaces] == list(ORDER)
+    assert [part.pop("modality") for part in spaces] == list(MODALITIES)
     assert spaces[0] == spaces[1] == spaces[2]
 
 
@@ -259,10 +265,10 @@ def test_another_training_makes_another_space(sky: Objects, space: JointSpace) -
     def identity(of: JointSpace) -> set[object]:
         return {str(model.lineage["space"])[:80] for model in models(of).values()}
 
-    other = encoders(sky, SMALL)
+    other = untrained(sky)
     assert len(identity(space)) == 1
     assert identity(space) != identity(other)
-    assert identity(other) == identity(encoders(sky, SMALL))
+    assert identity(other) == identity(untrained(sky))
 
 
 def saved(space: JointSpace, folder: Path) -> Iterator[tuple[str, TensorModel]]:

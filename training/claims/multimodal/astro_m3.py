@@ -9,7 +9,7 @@ import numpy as np
 from ...claim import Claim, Figures
 from ...data.objects import Objects
 from ...data.source import Labels
-from ...datasets.stars import PHOTOMETRY, variable_stars
+from ...datasets.stars import MODALITIES, PHOTOMETRY, variable_stars
 from ...encoders.joint_space import JointSpace
 from ...loop import fit
 from ...probes.anomaly import auroc, knn_distance
@@ -17,7 +17,7 @@ from ...probes.centroids import cosine_distances, mahalanobis_distances
 from ...probes.finetune import fine_tune
 from ...probes.joint_space import FUSED, Embeddings, embeddings, search
 from ...probes.mislabelled import agreement, precision_at_k, suggest
-from ...recipes.multimodal.astro_m3 import ORDER, SMALL, Settings, build, encoders
+from ...recipes.multimodal.astro_m3 import SMALL, Settings, build
 from ...sampler import seed_at
 from ...samplers.labels import label_lists
 from ...views.folded_phase import turned
@@ -53,7 +53,7 @@ def relabelled(train: Embeddings, labels: Labels, seed: int) -> dict[str, float]
             doubt, place = suggestion.doubt, f"{word}/{name}"
             figures[f"wrong/precision/{place}"] = precision_at_k(doubt, wrong, k=count)
             figures[f"wrong/auroc/{place}"] = auroc(doubt[~wrong], doubt[wrong])
-        agreed = agreement([suggestions[name] for name in ORDER], given) >= 2
+        agreed = agreement([suggestions[name] for name in MODALITIES], given) >= 2
         figures[f"wrong/precision/{word}/agreed"] = float(wrong[agreed].mean())
         figures[f"wrong/recall/{word}/agreed"] = float(agreed[wrong].mean())
         corrected = suggestions[FUSED].label[wrong] == labels[wrong]
@@ -80,7 +80,9 @@ def outliers(
 def few_labels(space: JointSpace, data: Objects, settings: Settings) -> dict[str, float]:
     """Fine-tune light curves' encoder on few labels: pretrained, and from scratch."""
     rows = label_lists(data.train_labels, FEW, settings.seed).rows
-    starts = {"clip": space, "scratch": encoders(data, settings)}
+    untrained = build(data, settings).method.encoder
+    assert isinstance(untrained, JointSpace)
+    starts = {"clip": space, "scratch": untrained}
     return {
         f"few/{name}": fine_tune(
             start.encoder(PHOTOMETRY),

@@ -14,7 +14,8 @@ from ...methods.siamese import Inputs, Siamese
 from ...objectives.barlow_twins import barlow_twins
 from ...recipe import Recipe
 from .common import two_views
-from .settings import SMALL_IMAGES, ImageSettings, epochs
+from .imagenet import RESNET50, lars
+from .settings import SMALL_IMAGES, ImageSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,15 +28,8 @@ class Settings(ImageSettings):
 
 SMALL: Final = Settings()
 PAPER: Final = Settings(  # sections 2.2 and 2.3, and the official defaults
-    steps=epochs(1000, batch_size=2048),
-    batch_size=2048,
-    rate=0.2 * 2048 / 256,
-    warmup=epochs(10, batch_size=2048),
-    weight_decay=1e-6,
-    dim=2048,
-    encoder="resnet50",
-    views="natural",
-    optimizer="lars",
+    **lars(batch_size=2048, rate=0.2 * 2048 / 256, weight_decay=1e-6, count=1000),
+    **RESNET50,
     projector=8192,
     redundancy=0.0051,
 )

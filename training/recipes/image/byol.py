@@ -14,7 +14,8 @@ from ...methods.siamese import Inputs
 from ...recipe import Recipe
 from ...schedules import cosine_ramp
 from .common import two_views
-from .settings import SMALL_IMAGES, ImageSettings, epochs
+from .imagenet import RESNET50, lars
+from .settings import SMALL_IMAGES, ImageSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,15 +30,8 @@ class Settings(ImageSettings):
 
 SMALL: Final = Settings()
 PAPER: Final = Settings(  # section 3.3 and the official configuration
-    steps=epochs(1000, batch_size=4096),
-    batch_size=4096,
-    rate=0.2 * 4096 / 256,
-    warmup=epochs(10, batch_size=4096),
-    weight_decay=1.5e-6,
-    dim=2048,
-    encoder="resnet50",
-    views="natural",
-    optimizer="lars",
+    **lars(batch_size=4096, rate=0.2 * 4096 / 256, weight_decay=1.5e-6, count=1000),
+    **RESNET50,
     hidden=4096,
     projection=256,
     momentum=0.996,

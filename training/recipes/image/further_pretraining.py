@@ -4,7 +4,6 @@ Lee et al., ICLR 2023, arXiv:2210.02871.
 """
 
 from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -12,7 +11,7 @@ from ...data.source import Source
 from ...data.square import sideways_sample
 from ...loop import Training
 from ...methods.reconstruction import Reconstruction, ReconstructionBatch
-from ...methods.self_distilled import SelfDistilled
+from ...methods.self_distilled import continued
 from ...recipe import Recipe, Stage
 from .autoencoder import autoencoder, noisy
 from .common import image_run
@@ -42,13 +41,8 @@ def further(
     target: Source, base: Reconstruction, settings: Settings, teacher: Reconstruction | None = None
 ) -> Training[ReconstructionBatch]:
     """Compose a run on the target from a copy of the base, near a teacher if there is one."""
-
-    def method(_encoder: object) -> Reconstruction:
-        start = deepcopy(base).requires_grad_()
-        own = settings.only("dim", "weight")
-        return SelfDistilled(start, deepcopy(teacher), **own) if teacher else start
-
-    return image_run(target, settings, method, noisy(settings, settings.noise))
+    own, views = settings.only("dim", "weight"), noisy(settings, settings.noise)
+    return image_run(target, settings, lambda _encoder: continued(base, teacher, **own), views)
 
 
 def stages(data: Source, settings: Settings) -> Iterator[Stage]:

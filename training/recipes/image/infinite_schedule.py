@@ -5,7 +5,7 @@ Singh et al. 2025, arXiv:2503.02844, with SimCLR on images that come upright and
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, Literal
+from typing import Final
 
 from ...data.source import Source
 from ...data.square import side_of, sideways, upright_then_sideways
@@ -14,7 +14,7 @@ from ...methods.siamese import Inputs
 from ...probes.encoder import probe_encoder
 from ...recipe import Recipe
 from ...samplers.stream import DomainStream
-from ...schedules import Schedule, infinite, repeated_cosine
+from ...schedules import DomainRate, two_domains
 from . import simclr
 from .common import PROBED, two_views
 
@@ -23,7 +23,7 @@ from .common import PROBED, two_views
 class Settings(simclr.Settings):
     """The recipe's numbers, in addition to SimCLR's; `steps` are those of each of two domains."""
 
-    schedule: Literal["infinite", "constant", "repeated"] = "infinite"  # constant never anneals
+    schedule: DomainRate = "infinite"  # constant never anneals
     level: float = 0.25  # of the infinite schedule, as a share of the peak
     cooldown: float = 0.3  # share of a domain's steps
     floor: float = 0.01  # where it ends, likewise
@@ -47,26 +47,9 @@ def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
         second = {f"second/{name}": value for name, value in probe(sideways(data)).items()}
         return probe(data) | second
 
-    return replace(training, rate=rate(settings), steps=2 * settings.steps, probe=probes)
-
-
-def rate(settings: Settings) -> Schedule:
-    """Give the rate of every step: a cosine a domain, or one that goes on as it was."""
-    peak, steps, warmup = settings.rate, settings.steps, settings.warmup
-    floor, anneal = settings.floor * peak, max(1, round(settings.anneal * steps))
-    if settings.schedule == "repeated":
-        return repeated_cosine(peak, warmup, steps, floor=floor)
-    cooldown = max(1, round(settings.cooldown * steps))
-    release = 2 * steps - anneal if settings.schedule == "infinite" else None
-    return infinite(
-        peak,
-        settings.level * peak,
-        warmup=warmup,
-        cooldown=cooldown,
-        release=release,
-        anneal=anneal,
-        floor=floor,
-    )
+    shares = settings.only("warmup", "level", "cooldown", "floor", "anneal")
+    rate = two_domains(settings.schedule, settings.rate, settings.steps, **shares)
+    return replace(training, rate=rate, steps=2 * settings.steps, probe=probes)
 
 
 recipe = Recipe(

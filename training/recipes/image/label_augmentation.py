@@ -39,15 +39,12 @@ PAPER: Final = Settings(batch_size=128, views="natural")  # not given: steps, ra
 def build(data: Source, settings: Settings) -> Training[LabelAugmentationBatch]:
     """Compose the run; raises InvalidInput for a source without labels."""
     few = few_labels(data, settings.each, seed=settings.seed)
-    small = replace(settings, batch_size=min(settings.batch_size, len(few.rows)))
+    small = replace(settings, batch_size=min(settings.batch_size, len(few)))
     distort, own = view_of(data, settings), settings.only("dim", "temperature")
 
     def method(encoder: TensorEncoder) -> LabelAugmentation:
         sizes = {"classes": few.classes, "forms": quarter_turns.classes if settings.turns else 1}
         return LabelAugmentation(encoder, distil=settings.turns, **sizes, **own)
-
-    def items(drawn: Tensor) -> tuple[Tensor, Tensor]:
-        return data.train[few.rows[drawn]], few.labels[drawn]
 
     def views(labelled: tuple[Tensor, Tensor], step: int) -> LabelAugmentationBatch:
         images, known = labelled
@@ -55,8 +52,8 @@ def build(data: Source, settings: Settings) -> Training[LabelAugmentationBatch]:
         forms = quarter_turns.all_classes(seen).data if settings.turns else seen
         return LabelAugmentationBatch(forms, known)
 
-    sampler = uniform(len(few.rows), small)
-    return image_run(data, settings, method, views, items=items, sampler=sampler)
+    sampler = uniform(len(few), small)
+    return image_run(data, settings, method, views, items=few.__getitem__, sampler=sampler)
 
 
 recipe = Recipe(

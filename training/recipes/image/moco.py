@@ -4,6 +4,7 @@ He et al., CVPR 2020, arXiv:1911.05722.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from ...data.source import Source
@@ -15,15 +16,14 @@ from ...recipe import Recipe
 from ...schedules import constant
 from ...targets import Queue
 from .common import two_views
-from .settings import SMALL_IMAGES, ImageSettings, epochs
+from .imagenet import RESNET50, passes
+from .settings import SMALL_IMAGES, ProjectorSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(ImageSettings):
+class Settings(ProjectorSettings):
     """The recipe's numbers."""
 
-    hidden: int = 256  # width inside the projector
-    projection: int = 64
     queue: int = 512
     momentum: float = 0.98  # of the copy
     temperature: float = 0.2
@@ -31,11 +31,9 @@ class Settings(ImageSettings):
 
 SMALL: Final = Settings()
 PAPER: Final = Settings(  # section 3.3 and the official defaults; not given: warmup, hidden
-    steps=epochs(200, batch_size=256),
-    batch_size=256,
+    **passes(200, batch_size=256),
     rate=0.03,
-    dim=2048,
-    encoder="resnet50",
+    **RESNET50,
     views="natural",
     projection=128,
     queue=65536,
@@ -48,18 +46,12 @@ def build(
     data: Source, settings: Settings, mixing: Mixing | None = None
 ) -> Training[tuple[Inputs, Inputs]]:
     """Compose the run; `mixing` adds harder negatives, made of those there are."""
-    return two_views(
-        data,
-        settings,
-        lambda encoder: MomentumContrast(
-            encoder,
-            mlp(settings.dim, settings.hidden, settings.projection),
-            queue=Queue(settings.queue, settings.projection, seed=settings.seed),
-            momentum=constant(settings.momentum),
-            temperature=settings.temperature,
-            mixing=mixing,
-        ),
+    queue = Queue(settings.queue, settings.projection, seed=settings.seed)
+    momentum, temperature = constant(settings.momentum), settings.temperature
+    method = partial(
+        MomentumContrast, queue=queue, momentum=momentum, temperature=temperature, mixing=mixing
     )
+    return two_views(data, settings, lambda encoder: method(encoder, mlp(*settings.widths)))
 
 
 recipe = Recipe(

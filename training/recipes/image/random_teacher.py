@@ -6,14 +6,13 @@ Sarnthein et al., ICML 2023, arXiv:2302.12091.
 from dataclasses import dataclass
 from typing import Final
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
+from ...composing import step_views
 from ...data.source import Source
-from ...distributed import step_generator
 from ...encoders.prototype_head import PrototypeHead
 from ...loop import Training
-from ...methods.random_teacher import RandomTeacher
+from ...methods.random_teacher import RandomTeacher, images_or_noise
 from ...methods.siamese import Inputs
 from ...recipe import Recipe
 from .common import image_run
@@ -46,12 +45,7 @@ PAPER: Final = Settings(  # the official code; not given: steps
 
 def build(data: Source, settings: Settings) -> Training[tuple[Inputs]]:
     """Compose the run; images are not changed."""
-
-    def views(images: Tensor, step: int) -> tuple[Inputs]:
-        if not settings.noise:
-            return ((images,),)
-        noise = torch.rand(images.shape, generator=step_generator(settings.seed, step))
-        return ((noise.to(images.device),),)
+    views = step_views(images_or_noise, settings, "noise")
 
     def method(encoder: nn.Module) -> RandomTeacher:
         sizes = settings.only("hidden", "bottleneck", "outputs")

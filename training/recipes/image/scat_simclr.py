@@ -17,16 +17,14 @@ from ...methods.pretext_task import PretextTask, PretextTaskBatch
 from ...recipe import Recipe
 from ...views.puzzle import quarter_turns
 from .common import image_run
-from .settings import ImageSettings, view_of
+from .settings import ProjectorSettings, view_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(ImageSettings):
+class Settings(ProjectorSettings):
     """The recipe's numbers."""
 
     encoder: EncoderName = "scattering"
-    hidden: int = 256  # width inside the projector
-    projection: int = 64
     temperature: float = 0.5
     puzzle: float = 0.3  # weight of saying how an image was turned
 
@@ -46,15 +44,9 @@ def build(data: Source, settings: Settings) -> Training[PretextTaskBatch]:
         return PretextTaskBatch(first, second, turned.data, turned.params["label"])
 
     def method(encoder: nn.Module) -> PretextTask:
-        projector = mlp(settings.dim, settings.hidden, settings.projection)
-        return PretextTask(
-            encoder,
-            projector,
-            dim=settings.dim,
-            classes=quarter_turns.classes,
-            temperature=settings.temperature,
-            weight=settings.puzzle,
-        )
+        projector, own = mlp(*settings.widths), settings.only("dim", "temperature")
+        classes, weight = quarter_turns.classes, settings.puzzle
+        return PretextTask(encoder, projector, classes=classes, weight=weight, **own)
 
     return image_run(data, settings, method, views)
 

@@ -1,18 +1,15 @@
-"""The settings that every image recipe has, the encoder they name, and epochs in steps."""
+"""The settings that every image recipe has, and the encoder and the views that they name."""
 
 from dataclasses import dataclass
 
-import torch
-
 from ...composing import RunSettings, seeded
-from ...data.source import Source
+from ...data.source import Source, item_shape
 from ...data.square import side_of
 from ...encoders.encoder import TensorEncoder
 from ...encoders.image import EncoderName, image_encoder
 from ...optimisers import OptimizerName
 from ...views.image import ImageView, ViewName, named_view
 
-IMAGENET = 1_281_167  # training images
 SMALL_IMAGES = (
     "small grey digits with affine, erasing and noise views instead of photographs in colour",
     "the projector sees a linear map of the pooled features at unit length instead of the features",
@@ -28,10 +25,7 @@ class ImageSettings(RunSettings):
     views and more steps.
     """
 
-    steps: int = 200
     batch_size: int = 128
-    rate: float = 2e-3
-    warmup: int = 20  # steps
     weight_decay: float = 1e-4
     dim: int = 64
     encoder: EncoderName = "small"
@@ -39,14 +33,22 @@ class ImageSettings(RunSettings):
     optimizer: OptimizerName = "adamw"
 
 
-def epochs(count: int, *, batch_size: int, images: int = IMAGENET) -> int:
-    """Give how many steps so many passes over a set of images are."""
-    return count * images // batch_size
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectorSettings(ImageSettings):
+    """The numbers of a run whose projector has one hidden layer."""
+
+    hidden: int = 256  # width inside the projector
+    projection: int = 64
+
+    @property
+    def widths(self) -> tuple[int, int, int]:
+        """The widths of the projector, from the embedding on."""
+        return self.dim, self.hidden, self.projection
 
 
 def new_encoder(data: Source, settings: ImageSettings) -> TensorEncoder:
     """Make the encoder that the settings name, for a source's images, always the same of a seed."""
-    channels, side = data.train[torch.tensor([0])].shape[1], side_of(data)
+    channels, side = item_shape(data.train)[0], side_of(data)
     with seeded(settings.seed):
         return image_encoder(settings.encoder, channels=channels, side=side, dim=settings.dim)
 

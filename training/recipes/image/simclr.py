@@ -17,29 +17,21 @@ from ...methods.siamese import Inputs, Siamese
 from ...objectives.nt_xent import nt_xent
 from ...recipe import Recipe
 from .common import two_views
-from .settings import SMALL_IMAGES, ImageSettings, epochs
+from .imagenet import RESNET50, lars
+from .settings import SMALL_IMAGES, ProjectorSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(ImageSettings):
+class Settings(ProjectorSettings):
     """The recipe's numbers."""
 
-    hidden: int = 256  # width inside the projector
-    projection: int = 64
     temperature: float = 0.2
 
 
 SMALL: Final = Settings()
 PAPER: Final = Settings(  # section 2.2 and the official README's ImageNet command
-    steps=epochs(100, batch_size=4096),
-    batch_size=4096,
-    rate=0.3 * 4096 / 256,
-    warmup=epochs(10, batch_size=4096),
-    weight_decay=1e-6,
-    dim=2048,
-    encoder="resnet50",
-    views="natural",
-    optimizer="lars",
+    **lars(batch_size=4096, rate=0.3 * 4096 / 256, weight_decay=1e-6, count=100),
+    **RESNET50,
     hidden=2048,
     projection=128,
     temperature=0.1,
@@ -48,9 +40,8 @@ PAPER: Final = Settings(  # section 2.2 and the official README's ImageNet comma
 
 def contrast(settings: Settings) -> Callable[[nn.Module], Siamese]:
     """Give what makes the method around an encoder."""
-    projector = settings.dim, settings.hidden, settings.projection
     objective = partial(nt_xent, temperature=settings.temperature)
-    return lambda encoder: Siamese(encoder, mlp(*projector), objective)
+    return lambda encoder: Siamese(encoder, mlp(*settings.widths), objective)
 
 
 def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:

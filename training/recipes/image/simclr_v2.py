@@ -14,11 +14,11 @@ from ...loop import Training
 from ...methods.siamese import Inputs, Siamese
 from ...objectives.nt_xent import nt_xent
 from ...objectives.soft_labels import soft_labels
-from ...probes.finetune import labels_to_learn
 from ...recipe import Recipe, Stage
 from .common import two_views
-from .settings import SMALL_IMAGES, epochs
-from .students import StudentSettings, distil, teach
+from .imagenet import lars
+from .settings import SMALL_IMAGES
+from .students import StudentSettings, distil, taught
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +33,7 @@ class Settings(StudentSettings):
 
 SMALL: Final = Settings()
 PAPER: Final = Settings(  # official code; not given: steps, widths, those of the student's run
-    batch_size=4096,
-    rate=0.075 * 4096**0.5,
-    warmup=epochs(10, batch_size=4096),
-    weight_decay=1e-4,
-    views="natural",
-    optimizer="lars",
+    **lars(batch_size=4096, rate=0.075 * 4096**0.5, weight_decay=1e-4),
     projection=128,
     temperature=0.1,
     tuning_rate=0.005 * 1024**0.5,
@@ -54,11 +49,8 @@ def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
 
 def stages(data: Source, settings: Settings) -> Iterator[Stage]:
     """Give the runs, with fine-tuning between them."""
-    labels_to_learn(data)  # refuses a source without, before the first run
-    yield Stage("pretrain", first := build(data, settings))
-    teacher = teach(data, first.method, settings)
     objective = partial(soft_labels, temperature=settings.distil_temperature)
-    yield Stage("distil", distil(data, teacher, settings, objective))
+    return taught(data, settings, build(data, settings), partial(distil, objective=objective))
 
 
 recipe = Recipe(

@@ -13,7 +13,8 @@ from ...methods.asymmetric import Asymmetric
 from ...methods.siamese import Inputs
 from ...recipe import Recipe
 from .common import two_views
-from .settings import SMALL_IMAGES, ImageSettings, epochs
+from .imagenet import passes
+from .settings import SMALL_IMAGES, ImageSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +28,7 @@ class Settings(ImageSettings):
 
 SMALL: Final = Settings()
 PAPER: Final = Settings(  # section 3 and the official defaults
-    steps=epochs(100, batch_size=512),
-    batch_size=512,
+    **passes(100, batch_size=512),
     rate=0.05 * 512 / 256,
     warmup=0,
     dim=2048,

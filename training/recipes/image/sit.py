@@ -6,10 +6,8 @@ Atito et al. 2021, arXiv:2104.03602.
 from dataclasses import dataclass
 from typing import Final
 
-from torch import Tensor
-
+from ...composing import step_views
 from ...data.source import Source
-from ...distributed import step_generator
 from ...encoders.encoder import TensorEncoder
 from ...encoders.image import EncoderName, patches_of
 from ...encoders.mlp import mlp
@@ -18,18 +16,16 @@ from ...methods.group_masked import GroupMasked, GroupMaskedBatch
 from ...recipe import Recipe
 from ...schedules import cosine_ramp
 from .common import image_run
-from .settings import ImageSettings, view_of
+from .settings import ProjectorSettings, view_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(ImageSettings):
+class Settings(ProjectorSettings):
     """The recipe's numbers."""
 
     encoder: EncoderName = "vit"
     rate: float = 3e-3
     steps: int = 300
-    hidden: int = 256  # width inside the projector
-    projection: int = 64
     momentum: float = 0.98  # of the target at the first step; 1 at the last
     temperature: float = 0.2
     rebuild: float = 5.0
@@ -46,19 +42,14 @@ PAPER: Final = Settings(  # official code, ViT-S; not given: steps, batch_size, 
 
 def build(data: Source, settings: Settings) -> Training[tuple[GroupMaskedBatch, GroupMaskedBatch]]:
     """Compose the run; raises InvalidInput for an encoder that has no patches."""
-    distort, momentum = view_of(data, settings), cosine_ramp(settings.momentum, 1.0, settings.steps)
-    widths = settings.dim, settings.hidden, settings.projection
+    momentum = cosine_ramp(settings.momentum, 1.0, settings.steps)
     own = settings.only("temperature", "rebuild", "contrast")
 
     def method(encoder: TensorEncoder) -> GroupMasked:
-        vit, projector = patches_of(encoder, settings.encoder), mlp(*widths)
+        vit, projector = patches_of(encoder, settings.encoder), mlp(*settings.widths)
         return GroupMasked(vit, projector, momentum=momentum, **own)
 
-    def views(images: Tensor, step: int) -> tuple[GroupMaskedBatch, GroupMaskedBatch]:
-        draw, shares = step_generator(settings.seed, step), settings.only("drop", "foreign")
-        first = GroupMaskedBatch.of(distort(images, draw).data, draw, **shares)
-        return first, GroupMaskedBatch.of(distort(images, draw).data, draw, **shares)
-
+    views = step_views(GroupMaskedBatch.two(view_of(data, settings)), settings, "drop", "foreign")
     return image_run(data, settings, method, views)
 
 

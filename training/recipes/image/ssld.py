@@ -14,10 +14,10 @@ from ...data.source import Source
 from ...loop import Training
 from ...methods.siamese import Inputs
 from ...objectives.soft_labels import jensen_shannon, soft_labels
-from ...probes.finetune import Classifier, labels_to_learn
+from ...probes.finetune import Classifier
 from ...recipe import Recipe, Stage
 from . import simclr_v2, students
-from .students import teach
+from .students import taught
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +47,7 @@ def distil(data: Source, teacher: Classifier, settings: Settings) -> Training[Te
 
 def stages(data: Source, settings: Settings) -> Iterator[Stage]:
     """Give the runs, with the teacher's fine-tuning between them."""
-    labels_to_learn(data)  # refuses a source without, before the first run
-    yield Stage("pretrain", first := build(data, settings))
-    teacher = teach(data, first.method, settings)
-    yield Stage("distil", distil(data, teacher, settings))
+    return taught(data, settings, build(data, settings), distil)
 
 
 recipe = Recipe(

@@ -1,8 +1,8 @@
 """Students: from a pretrained network to a small one, which SimCLRv2 and SSLD share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from torch import Tensor, nn
 
@@ -10,10 +10,10 @@ from ...data.source import Labels, Source
 from ...distributed import step_generator
 from ...encoders.image import EncoderName
 from ...loop import Training
-from ...method import Method
 from ...methods.label_distillation import LabelDistillation
 from ...methods.siamese import Siamese
 from ...probes.finetune import Classifier, FineTuned, fine_tune, labels_to_learn
+from ...recipe import Stage
 from ...samplers.labels import label_lists
 from .common import image_run
 from .settings import ImageSettings, view_of
@@ -31,10 +31,23 @@ class StudentSettings(ImageSettings):
     distil_steps: int = 600
 
 
-def teach(data: Source, pretrained: Method[Any], settings: StudentSettings) -> Classifier:
-    """Make the teacher: fine-tune on the settings' share of the labels."""
-    rows = label_lists(labels_to_learn(data), settings.share, settings.seed).rows
-    return fine_tuned(data, cast("Siamese", pretrained), rows, settings).classifier
+Settings = TypeVar("Settings", bound=StudentSettings)
+
+
+def taught(
+    data: Source,
+    settings: Settings,
+    first: Training[Any],
+    student: Callable[[Source, Classifier, Settings], Training[Tensor]],
+) -> Iterator[Stage]:
+    """Give the runs: `first`, which pretrains, and the student's, with fine-tuning between them.
+
+    Raises InvalidInput for a source without labels, before the first run.
+    """
+    labels = label_lists(labels_to_learn(data), settings.share, settings.seed)
+    yield Stage("pretrain", first)
+    teacher = fine_tuned(data, cast("Siamese", first.method), labels.rows, settings).classifier
+    yield Stage("distil", student(data, teacher, settings))
 
 
 def fine_tuned(

@@ -13,7 +13,8 @@ from ...methods.siamese import Inputs
 from ...methods.swav import Swav
 from ...recipe import Recipe
 from .common import two_views
-from .settings import SMALL_IMAGES, ImageSettings, epochs
+from .imagenet import epochs
+from .settings import SMALL_IMAGES, ImageSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

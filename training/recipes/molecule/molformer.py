@@ -4,35 +4,26 @@ Ross et al. 2022, arXiv:2106.09553.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
-from tokenizers import Tokenizer
-
-from ...composing import RunSettings, compose, seeded, uniform
+from ...composing import RunSettings, compose_rows, seeded
+from ...data.molecule_tokens import MoleculeTokens
 from ...data.molecules import Molecules, unlabelled
-from ...data.text import pad, tokenize
-from ...distributed import step_generator
 from ...encoders.smiles import RotaryAttention, smiles_encoder
-from ...encoders.transformer import TransformerConfig
+from ...encoders.transformer import SMALL_BLOCKS, TransformerConfig
 from ...loop import Training
-from ...methods.masked_language import MaskedLanguage, MaskedLanguageBatch
+from ...methods.masked_language import MaskedLanguage, MaskedLanguageBatch, mask_batches
 from ...probes.molecules import probe_molecules
 from ...recipe import Recipe
-from ...tokenizers.smiles import MASK, smiles_tokenizer
-from ...views.text import Tokens, mask_tokens
 
-BLOCKS = TransformerConfig(width=64, depth=3, heads=4, hidden=64, norm="pre", norm_eps=1e-5)
+BLOCKS = replace(SMALL_BLOCKS, hidden=64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(RunSettings):
     """The recipe's numbers."""
 
-    steps: int = 200
-    batch_size: int = 64
-    rate: float = 2e-3
-    warmup: int = 20  # steps
-    weight_decay: float = 0.01
     transformer: TransformerConfig = BLOCKS
     attention: RotaryAttention = "linear"
     features: int = 32  # of linear attention
@@ -50,27 +41,14 @@ PAPER: Final = Settings(  # the official code; not given: steps (4 epochs), warm
 
 def build(data: Molecules, settings: Settings) -> Training[MaskedLanguageBatch]:
     """Compose the run; its probe gives RankMe and each property's error or AUROC."""
-    tokenizer = smiles_tokenizer(data.train)
-    target = Tokenizer.from_str(tokenizer.decode())
-    size, blank = target.get_vocab_size(), target.get_vocab()[MASK]
-    rows = tokenize(data.train, tokenizer, max_length=settings.max_length)
+    smiles = MoleculeTokens.of(data.train, max_length=settings.max_length)
     own = settings.only("max_length", "transformer", "attention", "features")
     with seeded(settings.seed):
-        method = MaskedLanguage(smiles_encoder(size, **own))
-
-    def views(tokens: Tokens, step: int) -> MaskedLanguageBatch:
-        draw = step_generator(settings.seed, step)
-        view = mask_tokens(tokens, draw, blank=blank, vocabulary=size, rate=settings.hide)
-        return MaskedLanguageBatch(view.data, tokens.ids, view.params["hidden"])
-
-    return compose(
-        method,
-        settings,
-        items=lambda drawn: pad([rows[row] for row in drawn.tolist()]),
-        rows=uniform(len(rows), settings, lengths=tuple(map(len, rows))),
-        views=views,
-        probe=lambda: probe_molecules(method.encoder, data, tokenizer),
-    )
+        method = MaskedLanguage(smiles_encoder(smiles.vocabulary, **own))
+    ids = {"blank": smiles.mask, "vocabulary": smiles.vocabulary}
+    views = mask_batches(settings.seed, **ids, rate=settings.hide)
+    probe = partial(probe_molecules, method.encoder, data, smiles.tokenizer)
+    return compose_rows(method, settings, smiles, lengths=smiles.lengths, views=views, probe=probe)
 
 
 recipe = Recipe(

@@ -4,24 +4,20 @@ Chen et al. 2024, arXiv:2401.10278.
 """
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Final
 
-import torch
 from torch import Tensor
 
 from ...composing import RunSettings, compose_rows, seeded
-from ...data.source import Source
-from ...encoders.series import SeriesConfig, SeriesEncoder
+from ...data.source import Source, item_shape
+from ...encoders.series import BLOCKS, SeriesConfig, SeriesEncoder
 from ...encoders.transformer import TransformerConfig
 from ...loop import Training
 from ...methods.vector_quantised import VectorQuantised
-from ...probes.code_surprise import normal_items, probe_codes
+from ...probes.code_surprise import code_probe
 from ...recipe import Recipe
 from ...targets import Codebook
 from ...views.frames import normalized
-
-BLOCKS = TransformerConfig(width=64, depth=2, heads=4, hidden=128, norm="pre", norm_eps=1e-5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +27,6 @@ class Settings(RunSettings):
     steps: int = 300
     batch_size: int = 32
     rate: float = 1e-3
-    warmup: int = 20  # steps
-    weight_decay: float = 0.01
     window: int = 64  # samples a token sees
     hop: int = 32  # samples to the next one
     transformer: TransformerConfig = BLOCKS
@@ -44,24 +38,19 @@ class Settings(RunSettings):
 
 
 SMALL: Final = Settings()
-PAPER: Final = Settings(transformer=replace(BLOCKS, width=128, depth=6))  # others are not given
+PAPER: Final = Settings(transformer=replace(BLOCKS, width=128, depth=6))  # others: not given
 
 
 def build(data: Source, settings: Settings) -> Training[Tensor]:
     """Compose the run; labels are 0 of normal segments and 1 of strange ones (InvalidInput)."""
-    normal_items(data)
-    item = data.train[torch.tensor([0])].shape[1:]
-    shape = SeriesConfig.of(item, **settings.only("window", "hop", "transformer"))
+    sizes = settings.only("window", "hop", "transformer")
+    own = settings.only("hidden", "commitment")
     with seeded(settings.seed):
-        encoder = SeriesEncoder(shape)
-        codebook = Codebook(settings.size, encoder.width)
-        method = VectorQuantised(encoder, codebook, **settings.only("hidden", "commitment"))
+        encoder = SeriesEncoder(SeriesConfig.of(item_shape(data.train), **sizes))
+        method = VectorQuantised(encoder, Codebook(settings.size, encoder.width), **own)
+    probe = code_probe(method, data, **settings.only("order", "run"))
     return compose_rows(
-        method,
-        settings,
-        data.train,
-        views=lambda series, _step: normalized(series),
-        probe=partial(probe_codes, method, data, **settings.only("order", "run")),
+        method, settings, data.train, views=lambda series, _step: normalized(series), probe=probe
     )
 
 

@@ -4,40 +4,27 @@ Thimonier et al. 2024, arXiv:2410.05016.
 """
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Final
 
-import torch
-from torch import Tensor
-
-from ...composing import RunSettings, compose_rows, seeded
+from ...composing import RunSettings, compose_source, seeded, step_views
 from ...data.source import Source
-from ...distributed import step_generator
-from ...encoders.table import TableConfig, TableEncoder
-from ...encoders.transformer import TransformerConfig
+from ...encoders.table import mean_of_features
+from ...encoders.transformer import SMALL_BLOCKS, TransformerConfig
 from ...loop import Training
 from ...methods.latent_features import LatentFeatures, LatentFeaturesBatch
-from ...predictors import TransformerPredictor
-from ...probes.encoder import probe_encoder
+from ...predictors import SMALL_PREDICTOR, TransformerPredictor
 from ...recipe import Recipe
 from ...schedules import cosine_ramp
-from ...views.masks import feature_masks
-
-BLOCKS = TransformerConfig(width=64, depth=3, heads=4, hidden=128, norm="pre", norm_eps=1e-5)
-PREDICTOR = TransformerConfig(width=32, depth=2, heads=4, hidden=64, norm="pre", norm_eps=1e-5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(RunSettings):
     """The recipe's numbers."""
 
-    steps: int = 200
-    batch_size: int = 64
     rate: float = 2e-4
-    warmup: int = 20  # steps
     weight_decay: float = 0.05
-    transformer: TransformerConfig = BLOCKS
-    predictor: TransformerConfig = PREDICTOR
+    transformer: TransformerConfig = SMALL_BLOCKS
+    predictor: TransformerConfig = SMALL_PREDICTOR
     context: tuple[float, float] = (0.2, 0.4)  # least and greatest share that is seen
     target: tuple[float, float] = (0.2, 0.4)
     sets: int = 4
@@ -50,8 +37,8 @@ PAPER: Final = Settings(  # Jannis, official code; not given: steps (epochs ther
     batch_size=512,
     rate=3.7e-4,
     weight_decay=0.0,
-    transformer=replace(BLOCKS, depth=16),
-    predictor=replace(PREDICTOR, width=16, depth=16),
+    transformer=replace(SMALL_BLOCKS, depth=16),
+    predictor=replace(SMALL_PREDICTOR, width=16, depth=16),
     context=(0.136, 0.368),
     target=(0.156, 0.622),
 )
@@ -59,25 +46,13 @@ PAPER: Final = Settings(  # Jannis, official code; not given: steps (epochs ther
 
 def build(data: Source, settings: Settings) -> Training[LatentFeaturesBatch]:
     """Compose the run; the encoder takes rows as they were measured, and standardises them."""
-    first = data.train[torch.arange(min(4096, len(data.train)))]  # for mean and deviation
-    features = first.shape[1]
-    shape = TableConfig(
-        numeric=features, transformer=settings.transformer, pooling="mean", normalized=False
-    )
     with seeded(settings.seed):
-        encoder = TableEncoder(shape)
-        predictor = TransformerPredictor(encoder.width, features, settings.predictor)
-    encoder.standardise(first)
+        encoder = mean_of_features(data.train, settings.transformer)
+        predictor = TransformerPredictor(encoder.width, encoder.shape.features, settings.predictor)
     momentum = cosine_ramp(settings.momentum, 1.0, settings.steps)
-    shares = settings.only("context", "target", "sets")
-
-    def views(rows: Tensor, step: int) -> LatentFeaturesBatch:
-        draw = step_generator(settings.seed, step)
-        return LatentFeaturesBatch.of(rows, feature_masks(len(rows), features, draw, **shares))
-
     method = LatentFeatures(encoder, predictor, momentum=momentum, regularise=settings.regularise)
-    probe = partial(probe_encoder, encoder, data)
-    return compose_rows(method, settings, data.train, views=views, probe=probe)
+    views = step_views(LatentFeaturesBatch.of, settings, "context", "target", "sets")
+    return compose_source(method, settings, data, views=views)
 
 
 recipe = Recipe(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...adaptation.passage_pairs import PassagePairs
 from ...composing import RunSettings, compose, uniform
-from ...encoders.text import TextEncoder
+from ...encoders.text import TextEncoder, freeze_below
 from ...loop import Training
 from ...methods.dense_retrieval import DenseRetrieval, DenseRetrievalBatch
 from ...probes.text_retrieval import Retrieval
@@ -66,16 +66,3 @@ def build(
 
     rows = uniform(len(data), settings, lengths=data.lengths)
     return compose(method, settings, items=items, rows=rows, probe=lambda: probe(encoder))
-
-
-def freeze_below(encoder: TextEncoder, layers: int | None) -> None:
-    """Let the last `layers` layers learn alone, and what comes after them; None is all weights.
-
-    The token table learns where all layers do.
-    """
-    blocks = encoder.transformer.blocks
-    encoder.requires_grad_(requires_grad=True)
-    if layers is not None and layers < len(blocks):
-        encoder.tokens.requires_grad_(requires_grad=False)
-        for block in blocks[: len(blocks) - layers]:
-            block.requires_grad_(requires_grad=False)

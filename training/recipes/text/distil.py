@@ -1,9 +1,8 @@
 """Distil a large text encoder into a small one on unlabelled pairs of texts.
 
 Embeddings as in LEAF (Vujanic and Rueckstiess 2025, arXiv:2509.12539) and Reimers and Gurevych 2020
-(arXiv:2004.09813), in-batch similarities as in SEED (Fang et al., ICLR 2021, arXiv:2101.04731);
-both objectives say how they depart. The pairs themselves are contrasted too, at the
-widths of a Matryoshka embedding (Kusupati et al. 2022, arXiv:2205.13147).
+(arXiv:2004.09813), in-batch similarities as in SEED (Fang et al., ICLR 2021, arXiv:2101.04731), and
+InfoNCE of the pairs at the widths of a Matryoshka embedding (Kusupati et al., arXiv:2205.13147).
 """
 
 from dataclasses import dataclass
@@ -36,8 +35,6 @@ class Settings(RunSettings):
     steps: int = 80
     batch_size: int = 128
     rate: float = 1e-3
-    warmup: int = 20  # steps
-    weight_decay: float = 0.01
     temperature: float = 0.05
     contrast: float = 1.0
     widths: tuple[int, ...] | None = None  # of the embedding; None is the full width alone
@@ -62,7 +59,6 @@ def build(
     """Compose the run that moves `student`, wherever it starts, to the teacher's embeddings."""
     method = Distillation(student, **settings.only("temperature", "contrast", "widths"))
     first, second = torch.from_numpy(goals.first), torch.from_numpy(goals.second)
-
     groups = parameter_groups(method, weight_decay=settings.weight_decay)
     return compose(
         method,

@@ -6,18 +6,13 @@ table of tokens that starts from noise, in-batch negatives, Matryoshka widths. `
 """
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
-from torch import nn
-
-from ...composing import RunSettings, compose, seeded, uniform
+from ...composing import RunSettings, compose_rows, seeded
 from ...encoders.static import StaticConfig, StaticEncoder
 from ...encoders.students import STATIC, VOCABULARY
 from ...loop import Training
-from ...methods.siamese import Inputs, Siamese
-from ...objectives.matryoshka import matryoshka
-from ...optimisers import adamw
+from ...methods.siamese import TwoViews, nested
 from ...recipe import Recipe
 from ...text_data import TextData
 
@@ -33,7 +28,6 @@ class Settings(RunSettings):
     steps: int = 280  # 15 epochs of the demo's pairs
     batch_size: int = 256
     rate: float = 3e-3
-    warmup: int = 20  # steps
     weight_decay: float = 0.0
     temperature: float = 0.05
     widths: tuple[int, ...] = (128, 64, 32)
@@ -50,31 +44,16 @@ PAPER: Final = Settings(  # static-retrieval-mrl-en-v1: one epoch, a tenth of it
 )
 
 
-def build(data: TextData, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
+def build(data: TextData, settings: Settings) -> Training[TwoViews]:
     """Compose the run of a table that starts from noise."""
     with seeded(settings.seed):
-        encoder = StaticEncoder(settings.shape)
-    return contrast(data, encoder, settings)
+        return contrast(data, StaticEncoder(settings.shape), settings)
 
 
-def contrast(
-    data: TextData, encoder: StaticEncoder, settings: Settings
-) -> Training[tuple[Inputs, Inputs]]:
-    """Compose the run that contrasts pairs in `encoder`, wherever it starts.
-
-    Widths from the encoder's own on are left out.
-    """
-    widths = (encoder.dim, *(width for width in settings.widths if width < encoder.dim))
-    objective = partial(matryoshka, widths=widths, temperature=settings.temperature)
-    method = Siamese(encoder, nn.Identity(), objective)
-    return compose(
-        method,
-        settings,
-        items=data.pairs.batch,
-        rows=uniform(len(data.pairs.first), settings),
-        optimiser=adamw(method, weight_decay=settings.weight_decay),
-        probe=lambda: data.probe(encoder),
-    )
+def contrast(data: TextData, encoder: StaticEncoder, settings: Settings) -> Training[TwoViews]:
+    """Compose the run that contrasts pairs in `encoder`, wherever it starts."""
+    method = nested(encoder, **settings.only("widths", "temperature"))
+    return compose_rows(method, settings, data.pairs, probe=lambda: data.probe(encoder))
 
 
 recipe = Recipe(
