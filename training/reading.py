@@ -16,12 +16,12 @@ from attar.errors import InvalidInput, NotFound
 
 from .data.arrays import Form
 from .data.audio import WavFiles, wav_files
-from .data.columns import table_parts
+from .data.columns import table_splits
 from .data.folder import KIND_OF, TABLES, exists, files_of, hidden, is_data, stem_of, suffix_of
-from .data.npz import npz_parts
+from .data.npz import npz_splits
 from .data.pictures import image_files
 from .data.source import Source
-from .data.split import TEST, TRAIN, Part, best_test, described, source
+from .data.split import TEST, TRAIN, DataSplit, best_test, described, source
 from .datasets import spoken_digits
 from .datasets.digits import digits
 from .datasets.tables import breast_cancer, wine
@@ -32,11 +32,11 @@ SHIPPED: Mapping[str, Callable[[], Source]] = {
     "wine": wine,
 }
 """Sources that scikit-learn brings along."""
-Parts = tuple[Part, Part | None]
+TrainAndTest = tuple[DataSplit, DataSplit | None]
 LabelChoice: TypeAlias = Literal["read", "none"]
 SHARD = re.compile(
     r"-\d+-of-\d+$"
-)  # of one part in several Parquet files, as Hugging Face has them
+)  # of one split in several Parquet files, as Hugging Face has them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,7 @@ def read(
         columns: those that make an item; all of numbers, or the one of images or lists, by default.
         label: the column of classes; "label" by default, where there is one.
         part: the column that says of each row whether it is train or test.
-        test_last: the last so many rows are the test part. Without any, and with labels, three in
+        test_last: the last so many rows are the test split. Without any, and with labels, three in
             ten of each class are, always the same ones.
         labels: none reads items without labels: folders are no classes, and the column of classes
             is left out.
@@ -123,7 +123,7 @@ def read(
         choices.only(spec, "spoken digits", "length")
         complete = spoken_digits.spoken_digits(path, length=length or spoken_digits.RATE)
         return _with_choices(spec, complete, choices)
-    train, test = _parts(path, member, choices)
+    train, test = _splits(path, member, choices)
     if not choices.labelled:
         train, test = replace(train, labels=None), test and replace(test, labels=None)
     return source(train, test, test_last=test_last)
@@ -146,7 +146,7 @@ def _existing(spec: str) -> tuple[Path, str | None]:
 
 
 def _with_choices(spec: str, complete: Source, choices: _Choices) -> Source:
-    """Leave out the labels of a set that has its parts, where none are wanted."""
+    """Leave out the labels of a set that has its splits, where none are wanted."""
     if not choices.labelled:
         complete = replace(complete, train_labels=None, test_labels=None)
     shadows = spec in SHIPPED and Path(spec).exists()
@@ -154,7 +154,7 @@ def _with_choices(spec: str, complete: Source, choices: _Choices) -> Source:
     return described(spec, complete, notes=notes if shadows else ())
 
 
-def _parts(path: Path, member: str | None, choices: _Choices) -> Parts:
+def _splits(path: Path, member: str | None, choices: _Choices) -> TrainAndTest:
     """Read what is at a path."""
     suffix = suffix_of(path)
     if member is not None and suffix != ".npz":
@@ -163,11 +163,11 @@ def _parts(path: Path, member: str | None, choices: _Choices) -> Parts:
         return _folder(path, choices)
     if suffix == ".npz":
         choices.only(str(path), "an .npz file", "form", "side", "test_last")
-        return npz_parts(path, member=member, form=choices.form, side=choices.side)
+        return npz_splits(path, member=member, form=choices.form, side=choices.side)
     if suffix in TABLES:
         usable = "form", "columns", "label", "part", "test_last"
         choices.only(str(path), "a text table", *usable)
-        return table_parts(
+        return table_splits(
             path,
             columns=choices.columns,
             label=choices.label,
@@ -183,14 +183,14 @@ def _parts(path: Path, member: str | None, choices: _Choices) -> Parts:
     )
 
 
-def _folder(folder: Path, choices: _Choices) -> Parts:
+def _folder(folder: Path, choices: _Choices) -> TrainAndTest:
     """Read a folder by what lies in it."""
     if _saved(folder):
-        from .data.huggingface import dataset_parts
+        from .data.huggingface import dataset_splits
 
         usable = "form", "side", "columns", "label", "test_last"
         choices.only(str(folder), "a saved data set", *usable)
-        return dataset_parts(
+        return dataset_splits(
             folder,
             columns=choices.columns,
             label=choices.label,
@@ -233,16 +233,16 @@ def _train_and_test(
     entries: Mapping[str, Sequence[Path]],
     split: tuple[str, str | None, tuple[str, ...]],
     choices: _Choices,
-) -> Parts:
+) -> TrainAndTest:
     """Read the entries that `_split` named, and count what lies next to them."""
     train, test, others = split
-    part = _part_of(entries[train], choices)
+    part = _split_of(entries[train], choices)
     left = {f"part {name}, since {test} tests": 1 for name in others}
     names = {path.name for paths in entries.values() for path in paths}
     if strays := sum(path.name not in names for path in folder.iterdir()):
         left["hidden or no data next to the parts"] = strays
     read = replace(part, passed_over={**part.passed_over, **left})
-    return read, None if test is None else _part_of(entries[test], _alike(choices, part))
+    return read, None if test is None else _split_of(entries[test], _alike(choices, part))
 
 
 def _refuse_parts_below(folder: Path, entries: Mapping[str, Sequence[Path]]) -> None:
@@ -254,8 +254,8 @@ def _refuse_parts_below(folder: Path, entries: Mapping[str, Sequence[Path]]) -> 
         )
 
 
-def _alike(choices: _Choices, train: Part) -> _Choices:
-    """Read a test part as the training part was: its columns in their order, its rate."""
+def _alike(choices: _Choices, train: DataSplit) -> _Choices:
+    """Read a test split as the training split was: its columns in their order, its rate."""
     if isinstance(train.items, WavFiles):
         return replace(choices, rate=train.items.rate, length=train.items.length)
     return replace(choices, columns=train.columns or choices.columns)
@@ -267,7 +267,7 @@ def _saved(folder: Path) -> bool:
 
 
 def _entries(folder: Path) -> dict[str, list[Path]]:
-    """Give a folder's entries that are data, by name; shards of one part have one name."""
+    """Give a folder's entries that are data, by name; shards of one split have one name."""
     entries: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         if not hidden(path) and (is_data(path) or _saved(path)):
@@ -280,9 +280,9 @@ def _entries(folder: Path) -> dict[str, list[Path]]:
 def _split(
     folder: Path, entries: Mapping[str, Sequence[Path]]
 ) -> tuple[str, str | None, tuple[str, ...]] | None:
-    """Give the names of the training part, of the test part and of other parts that are left out.
+    """Give the names of the training split, the test split and the others, which are left out.
 
-    Gives None where the entries are no parts: train is one only next to a test part, or alone.
+    Gives None where the entries are no splits: train is one only next to a test split, or alone.
     """
     train = [name for name in entries if name in TRAIN]
     test = best_test(entries)
@@ -305,8 +305,8 @@ def _split(
     return train[0], test, tuple(name for name in tests if name != test)
 
 
-def _part_of(paths: Sequence[Path], choices: _Choices) -> Part:
-    """Read an entry that is one part, or the Parquet files of one."""
+def _split_of(paths: Sequence[Path], choices: _Choices) -> DataSplit:
+    """Read an entry that is one split, or the Parquet files of one."""
     if all(suffix_of(path) == ".parquet" for path in paths):
         return _parquet(paths, choices)
     if len(paths) > 1:
@@ -314,13 +314,13 @@ def _part_of(paths: Sequence[Path], choices: _Choices) -> Part:
             f"{', '.join(str(path) for path in paths)} have one name; keep the one that is the part"
         )
     (path,) = paths
-    train, test = _parts(path, None, choices)
+    train, test = _splits(path, None, choices)
     if test is not None:
         raise InvalidInput(f"{path} is one part of a set, but has parts itself; pass it alone")
     return train
 
 
-def _parquet(files: Sequence[Path], choices: _Choices) -> Part:
+def _parquet(files: Sequence[Path], choices: _Choices) -> DataSplit:
     from .data.parquet import parquet_part
 
     usable = "form", "side", "columns", "label", "test_last"

@@ -21,10 +21,10 @@ class TextData:
     probe: Retrieval
 
 
-def text_data(parts: Split, tokenizer: bytes, *, max_length: int = MAX_LENGTH) -> TextData:
+def text_data(corpus: Split, tokenizer: bytes, *, max_length: int = MAX_LENGTH) -> TextData:
     """Tokenise a corpus: train on its training pairs, search all bodies for held-out summaries."""
-    summaries, bodies = _views(parts.train, tokenizer, max_length)
-    queries, answers = _views(parts.held_out, tokenizer, max_length)
+    summaries, bodies = _views(corpus.train, tokenizer, max_length)
+    queries, answers = _views(corpus.held_out, tokenizer, max_length)
     return TextData(
         pairs=TextPairs(first=summaries, second=bodies),
         probe=Retrieval(
@@ -36,7 +36,7 @@ def text_data(parts: Split, tokenizer: bytes, *, max_length: int = MAX_LENGTH) -
 
 
 def validated(
-    parts: Split, tokenizer: bytes, *, max_length: int, seed: int = 1
+    corpus: Split, tokenizer: bytes, *, max_length: int, seed: int = 1
 ) -> tuple[TextData, Retrieval]:
     """Tokenise a corpus that is held out twice; give what trains and validates, and the test.
 
@@ -44,11 +44,11 @@ def validated(
     that. The test searches the bodies of all pairs: of the held-out ones, of those that validate,
     and of those to train on, in this order. Raises InvalidInput for fewer than two training pairs.
     """
-    count = min(VALIDATION, max(1, len(parts.train) // 8))
+    count = min(VALIDATION, max(1, len(corpus.train) // 8))
     texts = text_data(
-        split(parts.train, held_out=count, seed=seed), tokenizer, max_length=max_length
+        split(corpus.train, held_out=count, seed=seed), tokenizer, max_length=max_length
     )
-    queries, bodies = _views(parts.held_out, tokenizer, max_length)
+    queries, bodies = _views(corpus.held_out, tokenizer, max_length)
     test = Retrieval(
         queries=queries,
         documents=bodies + texts.probe.documents,

@@ -14,7 +14,7 @@ from attar.errors import InvalidInput
 
 from .folder import Files, files_of
 from .riff import RATES, read_frames, read_header
-from .split import Part
+from .split import DataSplit
 
 LONGEST = 2**26  # samples of a clip: 23 minutes of 48 kHz
 
@@ -38,7 +38,7 @@ class WavFiles:
         return torch.from_numpy(np.stack(clips))[:, None]
 
 
-def audio_folder(folder: Path, *, rate: int | None = None, length: int | None = None) -> Part:
+def audio_folder(folder: Path, *, rate: int | None = None, length: int | None = None) -> DataSplit:
     """Give the recordings of `folder/class/...` and each one's class, or those of a flat folder.
 
     `rate` in Hz is the first recording's unless given, and others are resampled to it; `length` in
@@ -48,7 +48,7 @@ def audio_folder(folder: Path, *, rate: int | None = None, length: int | None = 
     return wav_files(files_of(folder, kind="recordings")[1], rate=rate, length=length)
 
 
-def wav_files(files: Files, *, rate: int | None, length: int | None) -> Part:
+def wav_files(files: Files, *, rate: int | None, length: int | None) -> DataSplit:
     """Give recordings that `files_of` listed."""
     classes = files.classes()
     chosen_rate = rate
@@ -65,7 +65,7 @@ def wav_files(files: Files, *, rate: int | None, length: int | None) -> Part:
         f"clips of {length:,} samples: a longer recording's middle, a shorter one and zeros",
     )
     items = WavFiles(files.paths, rate, length)
-    return Part(str(files.folder), items, classes, files.passed_over, notes)
+    return DataSplit(str(files.folder), items, classes, files.passed_over, notes)
 
 
 def lengths(clips: Float[Tensor, "b 1 n"]) -> Int[Tensor, "b"]:

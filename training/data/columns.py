@@ -20,7 +20,7 @@ from attar.errors import InvalidInput, NotFound
 from .arrays import Form, array_rows
 from .folder import suffix_of
 from .roles import label_of, refuse_doubtful, refuse_read_twice
-from .split import TEST, TRAIN, Part, best_test, numbered
+from .split import TEST, TRAIN, DataSplit, best_test, numbered
 from .unpacked import UnpackedSize
 
 LONGEST_FIELD = 2**27  # characters: a field may be a long text
@@ -122,7 +122,7 @@ def _check_names(path: Path, names: Sequence[str], rows: Sequence[object]) -> No
         )
 
 
-def table_parts(
+def table_splits(
     path: Path,
     *,
     columns: Sequence[str] | None = None,
@@ -130,7 +130,7 @@ def table_parts(
     part: str | None = None,
     form: Form | None = None,
     labelled: bool = True,
-) -> tuple[Part, Part | None]:
+) -> tuple[DataSplit, DataSplit | None]:
     """Give a table's rows of numbers, `columns` in their order or all that are left over.
 
     `label` names the column of classes; without it, one called "label" is that; not `labelled`, it
@@ -159,17 +159,17 @@ def table_parts(
     notes = (*read.notes, *_notes(path.name, chosen, label if labelled else None, numbers))
     passed_over = dict(read.passed_over)
 
-    def part_of_rows(name: str, rows: NDArray[np.int64]) -> Part:
+    def split_of_rows(name: str, rows: NDArray[np.int64]) -> DataSplit:
         items = array_rows(name, values[rows], form=form)
         classes = None if labels is None else labels[rows]
-        return Part(name, items, classes, passed_over, notes, tuple(chosen))
+        return DataSplit(name, items, classes, passed_over, notes, tuple(chosen))
 
     if part is None:
-        return part_of_rows(str(path), np.arange(len(values))), None
+        return split_of_rows(str(path), np.arange(len(values))), None
     train, test, others = _split_rows(path, part, table[part])
     passed_over |= others
-    return part_of_rows(f"train in {path}", train), replace(
-        part_of_rows(f"test in {path}", test), passed_over={}
+    return split_of_rows(f"train in {path}", train), replace(
+        split_of_rows(f"test in {path}", test), passed_over={}
     )
 
 
@@ -222,8 +222,8 @@ def read_texts(
 ) -> Texts:
     """Read the column `text` of a table, and of `value` a number or class for each.
 
-    `part` is that of `table_parts`; without it all texts train. Raises InvalidInput and NotFound as
-    `table_parts` does.
+    `part` is that of `table_splits`; without it all texts train. Raises InvalidInput and NotFound
+    as `table_splits` does.
     """
     table = read_columns(path)
     texts = _column(path, table, text)
@@ -295,7 +295,7 @@ def _split_rows(
     path: Path, name: str, values: tuple[str, ...]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[str, int]]:
     """Give the rows that train, those that test, and how many say something else."""
-    lower = np.array([_part_of(name, word) for word in values])
+    lower = np.array([_split_of(name, word) for word in values])
     counts = Counter(lower.tolist())
     test = best_test(counts)
     trains = np.isin(lower, TRAIN)
@@ -312,8 +312,8 @@ def _split_rows(
     return np.flatnonzero(trains), np.flatnonzero(lower == test), others
 
 
-def _part_of(name: str, word: str) -> str:
-    """Give the part of a row; true and false mean what the name of the column says."""
+def _split_of(name: str, word: str) -> str:
+    """Give the split of a row; true and false mean what the name of the column says."""
     lower = word.strip().lower()
     name_parts = set(re.findall(r"[a-z]+", name.lower()))
     if lower in (*YES, *NO) and name_parts & {*TRAIN, *TEST}:

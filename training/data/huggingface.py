@@ -13,7 +13,7 @@ from attar.errors import InvalidInput, MissingExtra
 from .arrays import Form
 from .arrow import Layout, label_column, labels_of, layout, notes_of, refuse_missing
 from .roles import refuse_read_twice
-from .split import TRAIN, Part, best_test
+from .split import TRAIN, DataSplit, best_test
 
 CHUNK = 64  # rows whose images' headers are read together
 RUN = 1024  # rows that are looked through together for nulls and NaN
@@ -42,7 +42,7 @@ def dataset_part(
     form: Form | None = None,
     side: int | None = None,
     labelled: bool = True,
-) -> Part:
+) -> DataSplit:
     """Give the rows of a `datasets.Dataset`; its format is ignored, its selection is kept.
 
     Items and `label` are found as in `parquet_part`, which names the errors too.
@@ -70,10 +70,10 @@ def dataset_part(
         labels = labels_of(name, plain.select_columns([label])[:], label)
     rows = DatasetRows(plain.select_columns(list(fields.columns)), fields)
     notes = notes_of(fields, label, schema)
-    return Part(name, rows, labels, notes=notes, columns=fields.columns)
+    return DataSplit(name, rows, labels, notes=notes, columns=fields.columns)
 
 
-def dataset_parts(
+def dataset_splits(
     folder: Path,
     *,
     columns: Sequence[str] | None = None,
@@ -81,8 +81,8 @@ def dataset_parts(
     form: Form | None = None,
     side: int | None = None,
     labelled: bool = True,
-) -> tuple[Part, Part | None]:
-    """Give the parts of a folder that `save_to_disk` wrote: a data set, or a dict of them.
+) -> tuple[DataSplit, DataSplit | None]:
+    """Give the splits of a folder that `save_to_disk` wrote: a data set, or a dict of them.
 
     Of a dict, `train` trains, and `test` or else `validation` and the like tests; others are passed
     over. Raises MissingExtra without
@@ -90,7 +90,7 @@ def dataset_parts(
     """
     saved = _loaded(folder)
 
-    def part(dataset: Any, name: str, columns: Sequence[str] | None = columns) -> Part:
+    def split(dataset: Any, name: str, columns: Sequence[str] | None = columns) -> DataSplit:
         return dataset_part(
             dataset,
             name=name,
@@ -102,7 +102,7 @@ def dataset_parts(
         )
 
     if not isinstance(saved, dict):  # a `DatasetDict` is one
-        return part(saved, str(folder)), None
+        return split(saved, str(folder)), None
     names = {name.lower(): name for name in saved}
     trains = [name for name in names if name in TRAIN]
     if len(trains) != 1:
@@ -113,14 +113,14 @@ def dataset_parts(
         for name in saved
         if name.lower() not in (trains[0], test)
     }
-    train = replace(part(saved[names[trains[0]]], f"train of {folder}"), passed_over=left)
+    train = replace(split(saved[names[trains[0]]], f"train of {folder}"), passed_over=left)
     if test is None:
         return train, None
-    return train, part(saved[names[test]], f"{test} of {folder}", train.columns)
+    return train, split(saved[names[test]], f"{test} of {folder}", train.columns)
 
 
 def _loaded(folder: Path) -> Any:
-    """Give the `Dataset` or `DatasetDict` of a folder; raises as `dataset_parts` does."""
+    """Give the `Dataset` or `DatasetDict` of a folder; raises as `dataset_splits` does."""
     try:
         import datasets
     except ImportError as error:

@@ -13,7 +13,7 @@ from .columns import read_columns
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Property:
-    """A property of molecules, in two parts: a number, or 0 and 1 for two classes."""
+    """A property of molecules, in two splits: a number, or 0 and 1 for two classes."""
 
     name: str
     train: tuple[str, ...]
@@ -51,16 +51,16 @@ def read_property(
 ) -> Property:
     """Read a property from a table of SMILES, values and a column that says train or test.
 
-    Rows of other parts, such as valid, are left out. Raises InvalidInput for a column that is not
-    there, a value that is no number, or a part without rows.
+    Rows of other splits, such as valid, are left out. Raises InvalidInput for a column that is not
+    there, a value that is no number, or a split without rows.
     """
-    smiles, values, parts = _columns(path, column, name, part)
+    smiles, values, splits = _columns(path, column, name, part)
     try:
         numbers = np.array([float(value) for value in values])
     except ValueError as error:
         raise InvalidInput(f"{path}: {name} must be numbers; {error}") from error
     train, test = (
-        [at for at, word in enumerate(parts) if word == part_name] for part_name in PARTS
+        [at for at, word in enumerate(splits) if word == split_name] for split_name in SPLITS
     )
     if not train or not test:
         raise InvalidInput(f"{path}: {part} must say train of some rows and test of others")
@@ -78,7 +78,7 @@ def unlabelled(path: Path) -> Molecules:
     return Molecules(train=read_smiles(path), properties=())
 
 
-PARTS = "train", "test"
+SPLITS = "train", "test"
 
 
 def _columns(path: Path, *names: str) -> list[tuple[str, ...]]:

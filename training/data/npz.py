@@ -11,27 +11,27 @@ from attar.errors import InvalidInput, NotFound
 
 from .arrays import Form, Npz, array_rows
 from .pictures import packed_images
-from .split import TEST, Part, best_test
+from .split import TEST, DataSplit, best_test
 
 NAMES = (("train", "{}"), ("x_train", "x_{}"), ("x", ""))
-"""Items of the training part, and what those of another part are called, in lower case."""
+"""Items of the training split, and what those of another split are called, in lower case."""
 LABELS: Mapping[str, Sequence[str]] = {
     "{}": ("{}_labels", "{}_label"),
     "x_{}": ("y_{}",),
     "": ("y", "label", "labels"),
 }
-"""What the labels of a part are called, by what its items are."""
+"""What the labels of a split are called, by what its items are."""
 
 
-def npz_parts(
+def npz_splits(
     path: Path, *, member: str | None = None, form: Form | None = None, side: int | None = None
-) -> tuple[Part, Part | None]:
-    """Give the training and test part that an .npz file holds.
+) -> tuple[DataSplit, DataSplit | None]:
+    """Give the training and test split that an .npz file holds.
 
     Its arrays are `train`, `train_labels`, `test` and `test_labels`; or `x_train`, `y_train`,
     `x_test` and `y_test`; or `x` and `y`, `label` or `labels`; or `jpeg` and `offset`, encoded
-    images back to back, with one of these. Upper case will do, labels and test parts may be
-    missing, and `val` or `valid` is the test part where there is no `test`. A file of several sets
+    images back to back, with one of these. Upper case will do, labels and test splits may be
+    missing, and `val` or `valid` is the test split where there is no `test`. A file of several sets
     has a name before each (`SwedishLeaf_X_train`), and `member` chooses one. Other arrays are
     passed over.
 
@@ -50,21 +50,24 @@ def npz_parts(
     if pattern is None:
         return _packed(path, file, arrays, form=form, side=side), None
 
-    def part(items: str, name: str) -> tuple[Part, set[str]]:
+    def split(items: str, name: str) -> tuple[DataSplit, set[str]]:
         named = [option.format(name) for option in LABELS[pattern]]
         labels = next((option for option in named if option in arrays), None)
         what = f"{arrays[items]} in {path}"
         rows = array_rows(what, file[arrays[items]], form=form, side=side)
         classes = None if labels is None else _labels(file, arrays[labels])
-        return Part(what, rows, classes, notes=(rows.note(),)), {items, *filter(None, (labels,))}
+        return DataSplit(what, rows, classes, notes=(rows.note(),)), {
+            items,
+            *filter(None, (labels,)),
+        }
 
-    train, used = part(next(items for items, _ in NAMES if items in arrays), "train")
+    train, used = split(next(items for items, _ in NAMES if items in arrays), "train")
     tests = {name: pattern.format(name) for name in TEST} if pattern else {}
     tests = {name: items for name, items in tests.items() if items in arrays}
     name = best_test(tests)
     test = None
     if name is not None:
-        test, more = part(tests[name], name)
+        test, more = split(tests[name], name)
         used |= more
     left = {f"array {arrays[other]}": 1 for other in arrays if other not in used}
     return replace(train, passed_over=left), test
@@ -72,7 +75,7 @@ def npz_parts(
 
 def _packed(
     path: Path, file: Npz, arrays: Mapping[str, str], *, form: Form | None, side: int | None
-) -> Part:
+) -> DataSplit:
     """Give encoded images back to back."""
     if not {"jpeg", "offset"} <= arrays.keys():
         raise InvalidInput(
@@ -87,7 +90,7 @@ def _packed(
     used = {"jpeg", "offset", labels}
     left = {f"array {arrays[other]}": 1 for other in arrays if other not in used}
     classes = None if labels is None else _labels(file, arrays[labels])
-    return Part(str(path), images, classes, left, images.frame.notes)
+    return DataSplit(str(path), images, classes, left, images.frame.notes)
 
 
 def _labels(file: Mapping[str, NDArray[Any]], name: str) -> NDArray[Any]:

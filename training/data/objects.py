@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attar.errors import InvalidInput
 
-from .npz import npz_parts
+from .npz import npz_splits
 from .source import Labels, Rows, Source, item_shape
 from .split import source
 
@@ -67,7 +67,7 @@ def read_objects(path: Path, names: Sequence[str]) -> Objects:
     """Read an .npz file with a set of arrays a modality: `NAME_x_train`, `NAME_y_train` and so on.
 
     Every modality has the same objects in the same order, so its labels are the same; without
-    `NAME_x_test`, three in ten of each class are the test part, as `data.split.source` draws them.
+    `NAME_x_test`, three in ten of each class are the test split, as `data.split.source` draws them.
 
     Raises:
         InvalidInput: the file is damaged, or modalities differ in their labels or have none.
@@ -77,16 +77,16 @@ def read_objects(path: Path, names: Sequence[str]) -> Objects:
     test: dict[str, Rows] = {}
     labels: list[tuple[Labels, Labels]] = []
     for name in names:
-        part = source(*npz_parts(path, member=name))
-        if part.train_labels is None:
+        split = source(*npz_splits(path, member=name))
+        if split.train_labels is None:
             raise InvalidInput(f"{name} of {path} has no labels to probe with: add {name}_y_train")
-        if part.test is None or part.test_labels is None:
+        if split.test is None or split.test_labels is None:
             raise InvalidInput(
                 f"{name} of {path} has no class of two objects, so that one could be held out to "
                 f"probe with; give more objects, or add {name}_x_test and {name}_y_test"
             )
-        train[name], test[name] = part.train, part.test
-        labels.append((part.train_labels, part.test_labels))
+        train[name], test[name] = split.train, split.test
+        labels.append((split.train_labels, split.test_labels))
         if not all(map(np.array_equal, labels[-1], labels[0])):
             raise InvalidInput(
                 f"{name} and {names[0]} of {path} differ in their labels; all modalities have the "

@@ -25,7 +25,7 @@ from .arrow import (
     refuse_missing,
 )
 from .roles import refuse_read_twice
-from .split import Part
+from .split import DataSplit
 
 try:
     import pyarrow as pa
@@ -98,7 +98,7 @@ def parquet_part(
     form: Form | None = None,
     side: int | None = None,
     labelled: bool = True,
-) -> Part:
+) -> DataSplit:
     """Give the rows of Parquet files that have one schema, in the order of `paths`.
 
     An item is one column of encoded images or of lists of one length, or the columns of numbers:
@@ -134,7 +134,7 @@ def parquet_part(
         read = pa.concat_tables([file.read(columns=[label]) for file in files])
         labels = labels_of(name, read, label)
     notes = notes_of(table_layout, label, schema)
-    return Part(
+    return DataSplit(
         name, ParquetRows(paths, table_layout), labels, notes=notes, columns=table_layout.columns
     )
 

@@ -20,7 +20,7 @@ from attar.errors import InvalidInput, ShapeError
 
 from .arrays import LARGEST
 from .folder import Files, files_of
-from .split import Part
+from .split import DataSplit
 
 GREY, DEEP = ("1", "L", "LA"), ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")  # Pillow's modes
 SIDEWAYS = (5, 6, 7, 8)  # EXIF's orientations that swap width and height
@@ -245,7 +245,7 @@ def packed_images(
     return PackedImages(name, content, at, frame_of(pictures, side))
 
 
-def image_folder(folder: Path, *, side: int | None = None) -> Part:
+def image_folder(folder: Path, *, side: int | None = None) -> DataSplit:
     """Give the images of `folder/class/...` and each one's class, or those of a flat folder.
 
     Channels are three where one image has colour; without `side`, the size is the first image's.
@@ -255,10 +255,10 @@ def image_folder(folder: Path, *, side: int | None = None) -> Part:
     return image_files(files_of(folder, kind="images")[1], side=side)
 
 
-def image_files(files: Files, *, side: int | None) -> Part:
+def image_files(files: Files, *, side: int | None) -> DataSplit:
     """Give images that `files_of` listed."""
     classes = files.classes()
     frame = frame_of((Picture(str(path), path) for path in files.paths), side)
-    return Part(
+    return DataSplit(
         str(files.folder), ImageFiles(files.paths, frame), classes, files.passed_over, frame.notes
     )

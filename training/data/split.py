@@ -13,15 +13,15 @@ from attar.errors import InvalidInput, ShapeError
 
 from .source import SHOWN, Labels, Rows, Source, Summary, subset
 
-HELD_OUT = 0.3  # of the rows, where a set has no test part
+HELD_OUT = 0.3  # of the rows, where a set has no test split
 TRAIN = ("train", "training")
 TEST = ("test", "testing", "val", "valid", "validation", "dev", "eval", "evaluation")
-"""What people call the part that trains and those that test, the best first."""
+"""What people call the split that trains and those that test, the best first."""
 NUMBERS = "iubf"  # kinds of numpy's dtypes
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class DataSplit:
     """One set of items and the label of each as it was found there: numbers, names, or none."""
 
     name: str  # what an error calls it
@@ -33,44 +33,48 @@ class Part:
 
 
 def best_test(names: Iterable[str]) -> str | None:
-    """Give the best name of a test part among some in lower case."""
+    """Give the best name of a test split among some in lower case."""
     have = set(names)
     return next((name for name in TEST if name in have), None)
 
 
-def source(train: Part, test: Part | None = None, *, test_last: int | None = None) -> Source:
-    """Join a training part and its test part; names of classes become numbers, in their order.
+def source(
+    train: DataSplit, test: DataSplit | None = None, *, test_last: int | None = None
+) -> Source:
+    """Join a training split and its test split; names of classes become numbers, in their order.
 
-    Without a test part, `test_last` makes one of the last so many rows, for sets whose order is
+    Without a test split, `test_last` makes one of the last so many rows, for sets whose order is
     their split and for records in time. Without that too, `held_out` draws it where there are
     labels; unlabelled items all train, as there is nothing that a probe could ask of held-out ones.
 
     Raises:
-        InvalidInput: a part is empty, its labels are not one an item or are no classes, `test_last`
-            leaves nothing to train on, or only one part has labels.
-        ShapeError: the parts' items differ in shape.
+        InvalidInput: a split is empty, its labels are not one an item or are no classes,
+            `test_last` leaves nothing to train on, or only one split has labels.
+        ShapeError: the splits' items differ in shape.
     """
-    for part in (train, test):
-        if part is not None:
-            _check(part)
+    for split in (train, test):
+        if split is not None:
+            _check(split)
     if test is None:
-        complete = _parted(train, test_last)
+        complete = _with_test(train, test_last)
         how = _how(complete, test_last)
         labels = train.labels
     else:
         complete, labels = _joined(train, test, test_last)
         how = "as given"
-    parts = [part for part in (train, test) if part is not None]
-    return replace(complete, summary=_summary(complete, labels, how, parts))
+    splits = [split for split in (train, test) if split is not None]
+    return replace(complete, summary=_summary(complete, labels, how, splits))
 
 
-def _joined(train: Part, test: Part, test_last: int | None) -> tuple[Source, NDArray[Any] | None]:
-    """Join two parts; give the labels of both too, as they were found."""
+def _joined(
+    train: DataSplit, test: DataSplit, test_last: int | None
+) -> tuple[Source, NDArray[Any] | None]:
+    """Join two splits; give the labels of both too, as they were found."""
     if test_last is not None:
         raise InvalidInput(
             f"test_last is {test_last}, but {test.name} is a test part already; leave test_last out"
         )
-    shapes = [_shape(part.items) for part in (train, test)]
+    shapes = [_shape(split.items) for split in (train, test)]
     if shapes[0] != shapes[1]:
         raise ShapeError(
             f"items must have one shape; those of {train.name} have {shapes[0]}, those of "
@@ -102,12 +106,12 @@ def _joined(train: Part, test: Part, test_last: int | None) -> tuple[Source, NDA
 
 
 def described(name: str, complete: Source, *, notes: tuple[str, ...] = ()) -> Source:
-    """Give a source that came with its parts its summary."""
+    """Give a source that came with its splits its summary."""
     labels = None
     if complete.train_labels is not None and complete.test_labels is not None:
         labels = np.concatenate([complete.train_labels, complete.test_labels])
-    part = Part(name, complete.train, notes=notes)
-    return replace(complete, summary=_summary(complete, labels, "as given", (part,)))
+    split = DataSplit(name, complete.train, notes=notes)
+    return replace(complete, summary=_summary(complete, labels, "as given", (split,)))
 
 
 def _how(complete: Source, test_last: int | None) -> str:
@@ -117,28 +121,28 @@ def _how(complete: Source, test_last: int | None) -> str:
 
 
 def _summary(
-    complete: Source, labels: NDArray[Any] | None, how: str, parts: Sequence[Part]
+    complete: Source, labels: NDArray[Any] | None, how: str, splits: Sequence[DataSplit]
 ) -> Summary:
     passed_over: Counter[str] = Counter()
-    for part in parts:
-        passed_over.update(part.passed_over)
-    notes = [note for part in parts for note in part.notes]
-    if labels is not None and len(parts) > 1:
+    for split in splits:
+        passed_over.update(split.passed_over)
+    notes = [note for split in splits for note in split.notes]
+    if labels is not None and len(splits) > 1:
         notes += _unseen(labels, len(complete.train))
     return Summary(
-        name=" and ".join(part.name for part in parts),
+        name=" and ".join(split.name for split in splits),
         shape=_shape(complete.train),
         train=len(complete.train),
         test=0 if complete.test is None else len(complete.test),
         split=how,
-        classes={} if labels is None else _counts(parts[0].name, labels),
+        classes={} if labels is None else _counts(splits[0].name, labels),
         passed_over=dict(passed_over),
         notes=tuple(dict.fromkeys(notes)),
     )
 
 
 def _unseen(labels: NDArray[Any], train: int) -> Iterator[str]:
-    """Say which classes the test part has and the training part, the first rows, has not."""
+    """Say which classes the test split has and the training split, the first rows, has not."""
     unseen = sorted({*labels[train:].tolist()} - {*labels[:train].tolist()})
     if unseen:
         yield f"classes of the test part alone: {', '.join(map(str, unseen[:SHOWN]))}"
@@ -197,9 +201,9 @@ def _names(name: str, labels: NDArray[Any]) -> NDArray[np.str_]:
 
 
 def held_out(labels: Labels, *, share: float = HELD_OUT, seed: int = 0) -> NDArray[np.bool_]:
-    """Draw a test part, true of each of its rows: `share` of every class, to the nearest row.
+    """Draw a test split, true of each of its rows: `share` of every class, to the nearest row.
 
-    A class of at least two rows has one or more in either part; a single row trains. The draw
+    A class of at least two rows has one or more in either split; a single row trains. The draw
     depends on `labels`, `share` and `seed` alone.
     """
     if not 0 < share < 1:
@@ -213,36 +217,36 @@ def held_out(labels: Labels, *, share: float = HELD_OUT, seed: int = 0) -> NDArr
     return test
 
 
-def _check(part: Part) -> None:
-    if len(part.items) == 0:
-        raise InvalidInput(f"{part.name} has no items; a part needs at least one")
-    if part.labels is not None and np.shape(part.labels) != (len(part.items),):
+def _check(split: DataSplit) -> None:
+    if len(split.items) == 0:
+        raise InvalidInput(f"{split.name} has no items; a part needs at least one")
+    if split.labels is not None and np.shape(split.labels) != (len(split.items),):
         raise InvalidInput(
-            f"{part.name} must have one label an item; got labels of shape "
-            f"{np.shape(part.labels)} for {len(part.items)} items"
+            f"{split.name} must have one label an item; got labels of shape "
+            f"{np.shape(split.labels)} for {len(split.items)} items"
         )
 
 
-def _parted(part: Part, test_last: int | None) -> Source:
-    """Make a test part of some of the rows."""
-    labels = None if part.labels is None else numbered(part.name, part.labels)
-    count = len(part.items)
+def _with_test(split: DataSplit, test_last: int | None) -> Source:
+    """Make a test split of some of the rows."""
+    labels = None if split.labels is None else numbered(split.name, split.labels)
+    count = len(split.items)
     if test_last is not None:
         if not 1 <= test_last < count:
             raise InvalidInput(
-                f"test_last must be in [1, {count - 1}], the rows of {part.name} less one; "
+                f"test_last must be in [1, {count - 1}], the rows of {split.name} less one; "
                 f"got {test_last}"
             )
         test = np.arange(count) >= count - test_last
     elif labels is not None:
         test = held_out(labels)
     else:
-        return Source(train=part.items)
-    return split_by_mask(part.items, labels, test)
+        return Source(train=split.items)
+    return split_by_mask(split.items, labels, test)
 
 
 def split_by_mask(items: Rows, labels: Labels | None, test: NDArray[np.bool_]) -> Source:
-    """Give the source whose test part are the items where `test` (n,) is true, without reading."""
+    """Give the source whose test split are the items where `test` (n,) is true, without reading."""
     return Source(
         train=subset(items, torch.from_numpy(np.flatnonzero(~test))),
         train_labels=None if labels is None else labels[~test],

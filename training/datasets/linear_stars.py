@@ -10,10 +10,10 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from ..data.columns import table_parts
+from ..data.columns import table_splits
 from ..data.objects import Objects
 from ..data.source import Labels
-from ..data.split import Part
+from ..data.split import DataSplit
 from .stars import (
     BINS,
     KINDS,
@@ -50,7 +50,7 @@ def linear_stars(
     Raises InvalidInput for a damaged table, and NotFound for one that lacks a column.
     """
     draw = np.random.default_rng(seed)
-    train, test = table_parts(folder / TABLE, columns=COLUMNS, label="LCtype", part="is_test")
+    train, test = table_splits(folder / TABLE, columns=COLUMNS, label="LCtype", part="is_test")
     values, labels, held = _joined(train, test)
     real = values[:, 1] > 0  # an amplitude of -99.99 is none
     values, labels, held = values[real], labels[real], held[real]
@@ -70,7 +70,7 @@ def linear_stars(
     return objects(parts[0], parts[1], labels=labels[is_known], test=held[is_known])
 
 
-def _joined(train: Part, test: Part | None) -> tuple[Tensor, Labels, Held]:
+def _joined(train: DataSplit, test: DataSplit | None) -> tuple[Tensor, Labels, Held]:
     """Give the rows of both parts, their types, and which are held out."""
     parts = [part for part in (train, test) if part is not None]
     values = torch.cat([part.items[torch.arange(len(part.items))] for part in parts])

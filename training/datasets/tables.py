@@ -6,7 +6,7 @@ from sklearn.datasets import load_breast_cancer, load_wine
 
 from ..data.arrays import array_rows
 from ..data.source import Source
-from ..data.split import Part, source
+from ..data.split import DataSplit, source
 
 
 def breast_cancer() -> Source:
@@ -28,4 +28,6 @@ def wine() -> Source:
 
 
 def _table(name: str, values: NDArray[np.float64], labels: NDArray[np.int64]) -> Source:
-    return source(Part(name, array_rows(name, values.astype(np.float32), form="table"), labels))
+    return source(
+        DataSplit(name, array_rows(name, values.astype(np.float32), form="table"), labels)
+    )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from attar.errors import InvalidInput, NotFound, ShapeError
 from attar.training.data.arrays import Npz, array_rows
-from attar.training.data.npz import npz_parts
+from attar.training.data.npz import npz_splits
 
 ROWS = torch.tensor([1, 0])
 
@@ -88,7 +88,7 @@ def test_an_uncompressed_array_stays_in_its_file(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "b.npz", x=whole(5, 2))
     assert isinstance(Npz(tmp_path / "a.npz")["x"], np.memmap)
     assert not isinstance(Npz(tmp_path / "b.npz")["x"], np.memmap)
-    train, test = npz_parts(tmp_path / "a.npz")
+    train, test = npz_splits(tmp_path / "a.npz")
     assert test is None
     assert train.items[ROWS].tolist() == [[2, 3], [0, 1]]
     assert train.labels is not None
@@ -109,7 +109,7 @@ def test_parts_are_found_by_the_names_that_people_use(
     arrays = dict(zip(names, (whole(3, 2), whole(3), whole(4, 2), whole(4)), strict=True))
     np.savez(tmp_path / "a.npz", **arrays)  # type: ignore[arg-type]  # numpy's own overload
     member = "Leaf" if names[0].startswith("Leaf") else None
-    train, test = npz_parts(tmp_path / "a.npz", member=member)
+    train, test = npz_splits(tmp_path / "a.npz", member=member)
     assert test is not None
     assert (len(train.items), len(test.items)) == (3, 4)
     assert test.labels is not None
@@ -121,12 +121,12 @@ def test_one_of_several_sets_must_be_named(tmp_path: Path) -> None:
     with pytest.raises(
         NotFound, match=r"holds several sets; there are Leaf, Oak: write a.npz#NAME"
     ):
-        npz_parts(tmp_path / "a.npz")
+        npz_splits(tmp_path / "a.npz")
     with pytest.raises(NotFound, match="has no set 'Elm'; there are Leaf, Oak"):
-        npz_parts(tmp_path / "a.npz", member="Elm")
+        npz_splits(tmp_path / "a.npz", member="Elm")
     np.savez(tmp_path / "b.npz", x=whole(3, 2))
     with pytest.raises(NotFound, match="has no set 'Elm'; it is one set, and takes none"):
-        npz_parts(tmp_path / "b.npz", member="Elm")
+        npz_splits(tmp_path / "b.npz", member="Elm")
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -134,14 +134,14 @@ def test_objects_are_never_unpickled(tmp_path: Path, save: object) -> None:
     assert callable(save)
     save(tmp_path / "a.npz", x=np.array([{}, []], object))
     with pytest.raises(InvalidInput, match=r"cannot give its array 'x'.*objects are not read"):
-        npz_parts(tmp_path / "a.npz")
+        npz_splits(tmp_path / "a.npz")
 
 
 def test_a_file_that_is_no_npz_or_holds_no_items_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", q=whole(3))
     with pytest.raises(InvalidInput, match=r"must hold train .*; got q"):
-        npz_parts(tmp_path / "a.npz")
+        npz_splits(tmp_path / "a.npz")
     content = (tmp_path / "a.npz").read_bytes()
     (tmp_path / "a.npz").write_bytes(content[: len(content) // 2])
     with pytest.raises(InvalidInput, match=r"a.npz cannot be read as an .npz file"):
-        npz_parts(tmp_path / "a.npz")
+        npz_splits(tmp_path / "a.npz")

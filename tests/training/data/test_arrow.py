@@ -14,7 +14,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from attar.errors import InvalidInput, NotFound, ShapeError
-from attar.training.data.huggingface import dataset_part, dataset_parts
+from attar.training.data.huggingface import dataset_part, dataset_splits
 from attar.training.data.parquet import parquet_part
 
 
@@ -107,11 +107,11 @@ def test_a_saved_data_set_gives_its_parts(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     made = datasets.Dataset.from_dict({"x": np.arange(12.0), "label": ["a", "b"] * 6})
     made.save_to_disk(str(tmp_path / "one"))
-    part, test = dataset_parts(tmp_path / "one")
+    part, test = dataset_splits(tmp_path / "one")
     assert (len(part.items), test) == (12, None)
     halves = datasets.DatasetDict(train=made.select(range(8)), validation=made.select(range(8, 12)))
     halves.save_to_disk(str(tmp_path / "two"))
-    train, test = dataset_parts(tmp_path / "two")
+    train, test = dataset_splits(tmp_path / "two")
     assert test is not None
     assert train.items[torch.tensor([7, 0])].tolist() == [[7], [0]]
     assert test.items[torch.tensor([1])].tolist() == [[9]]
@@ -119,7 +119,7 @@ def test_a_saved_data_set_gives_its_parts(tmp_path: Path) -> None:
     assert test.labels.tolist() == ["a", "b", "a", "b"]
     (tmp_path / "two/dataset_dict.json").write_text('{"splits": []}')
     with pytest.raises(InvalidInput, match="must have a part called train"):
-        dataset_parts(tmp_path / "two")
+        dataset_splits(tmp_path / "two")
 
 
 def test_a_selected_and_shuffled_data_set_keeps_its_order() -> None:

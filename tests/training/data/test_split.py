@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attar.errors import InvalidInput, ShapeError
-from attar.training.data.split import Part, held_out, numbered, source
+from attar.training.data.split import DataSplit, held_out, numbered, source
 
 ITEMS = torch.arange(20.0).view(10, 2)
 
 
-def part(rows: int = 10, labels: list[object] | None = None, name: str = "it") -> Part:
-    return Part(name, ITEMS[:rows], None if labels is None else np.array(labels))
+def part(rows: int = 10, labels: list[object] | None = None, name: str = "it") -> DataSplit:
+    return DataSplit(name, ITEMS[:rows], None if labels is None else np.array(labels))
 
 
 @given(
@@ -97,4 +97,4 @@ def test_parts_that_do_not_agree_are_refused() -> None:
     with pytest.raises(InvalidInput, match="that is a test part already"):
         source(part(2), part(2, name="that"), test_last=1)
     with pytest.raises(ShapeError, match=r"it have \(2,\), those of that \(1,\)"):
-        source(part(2), Part("that", ITEMS[:, :1]))
+        source(part(2), DataSplit("that", ITEMS[:, :1]))
