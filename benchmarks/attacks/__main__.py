@@ -19,6 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from attar.errors import AttarError
 from attar.host import describe
 
 from ..faults.seen import NotRun
@@ -46,6 +47,9 @@ def row(attack: Attack) -> dict[str, Any]:
             outcome = asdict(attack.run(Path(folder)))
         except NotRun as why:
             outcome = {**nothing, "note": f"not run: {why}"}
+        except (AttarError, TimeoutError) as error:
+            ended = f"it did not end as it should: {type(error).__name__}: {error}"[:400]
+            outcome = {**nothing, "held": False, "note": ended}
         seen = {"attack": attack.name, **outcome, "note": outcome["note"].replace(folder, "DIR")}
     print(json.dumps(seen), flush=True)
     return seen

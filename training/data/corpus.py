@@ -238,10 +238,10 @@ def parquet_columns(path: Path, column: str | None = None) -> dict[str, Sequence
         size = 0
         for batch in file.iter_batches(batch_size=BATCH, columns=wanted):
             for name, texts in columns.items():
-                values = [*batch.column(name).dictionary.to_pylist(), ""]
-                missing = len(values) - 1
-                places = batch.column(name).indices.fill_null(missing).to_pylist()
-                rows = [values[place] or "" for place in places]
+                places, values = batch.column(name).indices, batch.column(name).dictionary
+                used = places.unique()  # the dictionary may be that of a whole file
+                texts_of = dict(zip(used.to_pylist(), values.take(used).to_pylist(), strict=True))
+                rows = [texts_of[place] or "" for place in places.to_pylist()]
                 size += sum(map(len, rows))
                 unpacked.require(size)
                 texts.extend(rows)
