@@ -14,10 +14,10 @@ from google.protobuf.message import Message
 from attar.errors import InvalidInput
 
 from ..cooperative import STEP, give_way
+from .incremental_protobuf import JSON, refuse_long
 
 _PER_ITEM: Final = 16  # the fields of one search of a batch; an upsert has four for each item
 _BESIDES: Final = 256
-_JSON: Final = "google.protobuf.Struct"
 _PER_VALUE: Final = 4  # an entry of an object: itself, its key, its value, and what that is
 # What is looked into of google.protobuf's Struct, its entries, Value and ListValue, by tags.
 _STRUCT: Final[dict[int, Any]] = {}
@@ -45,12 +45,17 @@ def most(max_items: int) -> int:
 
 
 def count(
-    kind: type[Message], message: bytes, *, limit: int, max_payload_values: int
+    kind: type[Message],
+    message: bytes,
+    *,
+    limit: int,
+    max_payload_values: int,
+    limits: Mapping[str, int],
 ) -> FieldCounts:
     """The parts of a message of `kind`, itself left out, up to `limit` of its own.
 
-    Raises InvalidInput for more, and for more in JSON than so many values have; Malformed where the
-    bytes are no message.
+    Raises InvalidInput for more, for more in JSON than so many values have, and for a filter that
+    is longer than `limits` say, which is not looked into; Malformed where the bytes are no message.
     """
     own = json = 0
     most_json = _PER_VALUE * max_payload_values
@@ -67,9 +72,12 @@ def count(
                 )
             if first == last or number not in inner:
                 continue
-            if inner[number].full_name != _JSON:
+            if inner[number].full_name != JSON:
                 todo.append((inner[number], first, last))
                 continue
+            field = descriptor.fields_by_number[number]
+            if not field.is_repeated:
+                refuse_long(field.name, field.name, last - first, limits)
             json += _inside(message, first, last, most=most_json - json)
             if json > most_json:
                 raise InvalidInput(

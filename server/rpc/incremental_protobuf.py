@@ -20,7 +20,7 @@ M = TypeVar("M", bound=Message)
 
 _VARINT, _FIXED64, _SIZED, _FIXED32 = 0, 1, 2, 5
 _WIDTHS: Final = {_FIXED64: 8, _FIXED32: 4}
-_JSON: Final = "google.protobuf.Struct"
+JSON: Final = "google.protobuf.Struct"
 _LEVELS: Final = 8  # of messages in each other that are read in steps; none of ours has more
 _FIXED: Final = {
     FieldDescriptor.TYPE_DOUBLE: 8,
@@ -37,6 +37,19 @@ LIMITS: Final[Mapping[str, str]] = MappingProxyType(
     {"filter": "max_filter_bytes", "payloads": "max_payload_bytes"}
 )
 """The setting that bounds each field of JSON: an entry of an object cannot be merged from parts."""
+
+
+def refuse_long(field: str, what: str, size: int, limits: Mapping[str, int]) -> None:
+    """Raise InvalidInput for a field of JSON, shown as `what`, of too many bytes.
+
+    `limits` are values of LIMITS.
+    """
+    setting = LIMITS[field]
+    if size > limits[setting]:
+        with about(what):
+            raise InvalidInput(
+                f"{what} has {size} bytes, more than {setting}, {limits[setting]}; send less"
+            )
 
 
 def read(kind: type[M], data: bytes, *, limits: Mapping[str, int]) -> M:
@@ -116,18 +129,14 @@ class _Reader:
     ) -> None:
         """Merge one long field, `inner` with its head before it."""
         field: Any = message.DESCRIPTOR.fields_by_number.get(tag >> 3)
+        if field is not None and field.message_type and field.message_type.full_name == JSON:
+            at = f"[{len(getattr(message, field.name))}]" if field.is_repeated else ""
+            refuse_long(field.name, f"{field.name}{at}", len(inner), self._limits)
         if field is None or field.type in _TEXTS:
             _merge_whole(message, whole)
         elif field.message_type is None:
             for part in _packed(inner, _FIXED.get(field.type)):
                 _merge_whole(message, memoryview(_head(tag, len(part)) + part))
-        elif field.message_type.full_name == _JSON and len(inner) > self._most(field.name):
-            at = f"[{len(getattr(message, field.name))}]" if field.is_repeated else ""
-            with about(what := f"{field.name}{at}"):
-                raise InvalidInput(
-                    f"{what} has {len(inner)} bytes, more than {LIMITS[field.name]}, "
-                    f"{self._most(field.name)}; send less"
-                )
         elif field.message_type.GetOptions().map_entry:
             _merge_whole(message, whole)
         elif levels:
@@ -137,10 +146,6 @@ class _Reader:
             self.merge(child, inner, levels - 1)
         else:
             _merge_whole(message, whole)
-
-    def _most(self, field: str) -> int:
-        """The bytes of a field of JSON."""
-        return self._limits[LIMITS[field]]
 
 
 def _merge_whole(message: Message, data: memoryview) -> None:

@@ -282,7 +282,11 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
             own, json = await off_the_loop(
                 len(data),
                 lambda: field_counts.count(
-                    kind, data, limit=limit, max_payload_values=self._max_payload_values
+                    kind,
+                    data,
+                    limit=limit,
+                    max_payload_values=self._max_payload_values,
+                    limits=self._limits,
                 ),
             )
         except field_counts.Malformed:

@@ -12,10 +12,12 @@ from tritonclient.grpc import service_pb2 as pb
 
 from attar import wire
 from attar.errors import InvalidInput
+from attar.server.errors import Violation
 from attar.server.rpc import field_counts
 from attar.v1 import classification_pb2, collections_pb2, embedding_pb2, item_pb2
 
-MANY = 2**17  # values in payloads
+BYTES = {"max_filter_bytes": 2**18, "max_payload_bytes": 2**16}
+LIMITS: dict[str, Any] = {"max_payload_values": 2**17, "limits": BYTES}
 TEXTS = st.lists(st.text(max_size=200), max_size=12)
 
 
@@ -78,13 +80,13 @@ def test_parts_are_those_that_protobuf_reads(
         expected = members(message)
 
         in_json = members(message, of_json=True)
-        assert field_counts.count(type(message), raw, limit=expected, max_payload_values=MANY) == (
+        assert field_counts.count(type(message), raw, limit=expected, **LIMITS) == (
             expected,
             in_json,
         )
         if expected:
             with pytest.raises(InvalidInput, match="more than"):
-                field_counts.count(type(message), raw, limit=expected - 1, max_payload_values=MANY)
+                field_counts.count(type(message), raw, limit=expected - 1, **LIMITS)
 
 
 @given(raw=st.binary(max_size=60))
@@ -95,7 +97,7 @@ def test_what_protobuf_reads_is_counted(raw: bytes) -> None:
     except DecodeError:
         return
     try:
-        found = field_counts.count(kind, raw, limit=1000, max_payload_values=MANY)
+        found = field_counts.count(kind, raw, limit=1000, **LIMITS)
     except field_counts.Malformed:  # groups, which no message of ours has
         return
 
@@ -108,7 +110,7 @@ def test_what_protobuf_reads_is_counted(raw: bytes) -> None:
 )
 def test_what_is_no_message_is_refused(raw: bytes) -> None:
     with pytest.raises(field_counts.Malformed):
-        field_counts.count(embedding_pb2.EmbedRequest, raw, limit=9, max_payload_values=MANY)
+        field_counts.count(embedding_pb2.EmbedRequest, raw, limit=9, **LIMITS)
 
 
 @given(raw=st.binary(max_size=40), cut=st.integers(0, 9))
@@ -123,7 +125,7 @@ def test_json_that_protobuf_reads_is_counted(raw: bytes, cut: int) -> None:
         except DecodeError:
             continue
         try:
-            found = field_counts.count(kind, message, limit=9, max_payload_values=MANY)
+            found = field_counts.count(kind, message, limit=9, **LIMITS)
         except field_counts.Malformed:
             continue
         assert found.json >= inside(read)
@@ -133,9 +135,7 @@ def test_a_message_of_many_empty_texts_is_refused_after_the_limit() -> None:
     raw = embedding_pb2.EmbedRequest(texts=item_pb2.Texts(values=[""] * 10**6)).SerializeToString()
 
     with pytest.raises(InvalidInput, match="has more than 33024 fields"):
-        field_counts.count(
-            embedding_pb2.EmbedRequest, raw, limit=field_counts.most(2048), max_payload_values=MANY
-        )
+        field_counts.count(embedding_pb2.EmbedRequest, raw, limit=field_counts.most(2048), **LIMITS)
 
 
 VALUES: dict[str, Struct] = {
@@ -150,6 +150,20 @@ def test_payloads_of_as_many_values_as_there_may_be_are_no_more(payload: Struct)
     raw = collections_pb2.UpsertRequest(payloads=[payload] * 9).SerializeToString()
     kind = collections_pb2.UpsertRequest
 
-    assert field_counts.count(kind, raw, limit=9, max_payload_values=9 * 101).own == 9
+    assert field_counts.count(kind, raw, limit=9, max_payload_values=9 * 101, limits=BYTES).own == 9
     with pytest.raises(InvalidInput, match="more values than max_payload_values, 200; send sev"):
-        field_counts.count(kind, raw, limit=9, max_payload_values=200)
+        field_counts.count(kind, raw, limit=9, max_payload_values=200, limits=BYTES)
+
+
+def test_a_filter_that_is_too_long_is_not_looked_into() -> None:
+    long = collections_pb2.CountRequest(collection="docs")
+    long.filter.update({"key": ["a"] * 2**16})
+    raw = long.SerializeToString()[:-1] + b"\xff"  # inside of it is no message
+    batch = collections_pb2.SearchBatchRequest(
+        searches=[collections_pb2.SearchRequest(filter=long.filter)]
+    )
+    for kind, message in ((type(long), raw), (type(batch), batch.SerializeToString())):
+        with pytest.raises(
+            Violation, match=r"filter has 32\d{4} bytes, more than max_filter_bytes"
+        ):
+            field_counts.count(kind, message, limit=99, **LIMITS)
