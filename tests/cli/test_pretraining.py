@@ -14,7 +14,7 @@ import attar
 from attar.training.checkpoints import encoder_folder
 from attar.training.claims.series.eegformer import claim
 from attar.training.datasets.stars import variable_stars
-from attar.training.datasets.tones import tones
+from attar.training.datasets.tones import Timbre, tones
 
 from ..support.commands import Attar
 from ..support.torchrun import torchrun
@@ -82,7 +82,8 @@ def test_pretrain_writes_an_encoder_for_every_modality_of_a_space(
 def test_pretrain_goes_on_from_one_group_to_another(attar_: Attar, tmp_path: Path) -> None:
     data, out = tmp_path / "voices", tmp_path / "encoder"
     for group in ("related", "target"):
-        clips = tones("flute" if group == "related" else "reed").train[torch.arange(8)]
+        timbre: Timbre = "flute" if group == "related" else "reed"
+        clips = tones(timbre, train=8, test=1).train[torch.arange(8)]
         (data / group).mkdir(parents=True)
         for number, clip in enumerate(clips.reshape(8, -1)):
             write_wav(data / group / f"{number}.wav", clip)

@@ -137,13 +137,19 @@ def test_an_unknown_variant_is_refused_before_any_work(tmp_path: Path) -> None:
         )
 
 
-def test_a_convolutional_encoder_has_an_int8_variant(
-    encoder: nn.Module, digits: Digits, tmp_path: Path
-) -> None:
-    items = digits.train[:200].numpy()
-    made = export_tensor(
-        tmp_path / "x", encoder, name="x", spec=IMAGE, items=items, variants=("int8",)
+@pytest.fixture(scope="module")
+def variants(
+    encoder: nn.Module, digits: Digits, tmp_path_factory: pytest.TempPathFactory
+) -> Exported:
+    """Export the variants that an encoder of tensors may have."""
+    items, path = digits.train[:200].numpy(), tmp_path_factory.mktemp("variants") / "x"
+    return export_tensor(
+        path, encoder, name="x", spec=IMAGE, items=items, variants=("int8", "fp16")
     )
+
+
+def test_a_convolutional_encoder_has_an_int8_variant(variants: Exported, digits: Digits) -> None:
+    made = variants
     assert not made.refused
     report = json.loads(made.bundle.read("report.json"))["variants"]["int8"]
     assert report["int8_layers"] + len(report["float_layers"]) == 4  # three convolutions, one map
@@ -199,13 +205,8 @@ def test_a_taken_path_is_refused(exported: Exported, encoder: nn.Module, digits:
         )
 
 
-def test_an_encoder_of_tensors_has_the_variants_that_need_no_data(
-    encoder: nn.Module, digits: Digits, tmp_path: Path
-) -> None:
-    items = digits.train[:40].numpy()
-    made = export_tensor(
-        tmp_path / "x", encoder, name="x", spec=IMAGE, items=items, variants=("fp16",)
-    )
+def test_an_encoder_of_tensors_has_the_variants_that_need_no_data(variants: Exported) -> None:
+    made = variants
     assert made.bundle.variant("fp16").requires.provider == "CUDAExecutionProvider"
     half, full = (made.bundle.manifest.file(f"variants/{v}.onnx").bytes for v in ("fp16", "fp32"))
     assert half < 0.6 * full

@@ -24,12 +24,18 @@ def folder(tmp_path: Path) -> Path:
     return bert_folder(tmp_path / "theirs")
 
 
-def test_an_imported_bundle_gives_the_torch_encoders_numbers(folder: Path) -> None:
-    exported = import_folder(folder, folder.parent / "mine.attar")
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Import a folder; give it, and its bundle, to read."""
+    folder = bert_folder(tmp_path_factory.mktemp("imported") / "theirs")
+    return folder, import_folder(folder, folder.parent / "mine.attar").bundle.path
 
-    assert_same_as_torch(exported.bundle.path, folder)
 
-    manifest = Bundle.open(folder.parent / "mine.attar").manifest
+def test_an_imported_bundle_gives_the_torch_encoders_numbers(imported: tuple[Path, Path]) -> None:
+    folder, path = imported
+    assert_same_as_torch(path, folder)
+
+    manifest = Bundle.open(path).manifest
     assert (manifest.name, manifest.max_length) == ("mine", LENGTH)
     assert [variant.name for variant in manifest.variants] == ["fp32"]
     assert manifest.lineage == {"imported": "theirs"}
@@ -49,8 +55,10 @@ def test_a_folder_that_cuts_long_texts_at_their_start_says_so_in_its_bundle(fold
     assert_same_as_torch(path, folder)
 
 
-def test_a_folder_that_cuts_them_at_their_end_has_the_fingerprint_of_before(folder: Path) -> None:
-    path = import_folder(folder, folder.parent / "mine.attar").bundle.path
+def test_a_folder_that_cuts_them_at_their_end_has_the_fingerprint_of_before(
+    imported: tuple[Path, Path],
+) -> None:
+    folder, path = imported
     written = json.loads((path / "manifest.json").read_text("utf-8"))
     assert written["preprocessing"] == {
         "tokenizer": "tokenizer.json",

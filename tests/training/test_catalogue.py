@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,6 +13,8 @@ from attar.errors import NotFound
 from attar.training import distributed
 from attar.training.catalogue import catalogue, claim_of, find
 from attar.training.datasets.digits import digits
+from attar.training.datasets.tones import tones
+from attar.training.groups import Groups
 from attar.training.recipe import Family, Modality
 from attar.training.resizing import resized
 from benchmarks.support.short_runs import short_data
@@ -63,13 +66,27 @@ def test_the_page_is_of_the_recipes_there_are() -> None:
     assert shown == there, "python -m benchmarks.recipes --only RECIPE --out its results"
 
 
+def data_of(name: str) -> Any:
+    """Give data for some steps of a recipe; of recordings, which take long to make, a few."""
+    recipe, few = find(name), partial(tones, train=90, test=9)
+    match recipe.modality:
+        case "image":
+            return digits()
+        case "audio" if name == "audio/tera":
+            return few()
+        case "audio":
+            return Groups(related=few(), target=few("reed"))
+        case _:
+            return short_data(recipe, claim_of(name))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", catalogue())
 def test_two_processes_have_half_of_every_batch_each(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     recipe = find(name)
-    data: Any = digits() if recipe.modality == "image" else short_data(recipe, claim_of(name))
+    data = data_of(name)
     settings = recipe.settings
     if recipe.modality == "text":  # of whose pairs there are few here
         settings = resized(settings, steps=None, seed=0, items=len(data.pairs.first) // 2 * 2)
