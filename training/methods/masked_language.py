@@ -6,6 +6,8 @@ Devlin et al. 2019 (BERT), arXiv:1810.04805, section 3.1.
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ..distributed import step_generator, weight
@@ -44,12 +46,25 @@ class MaskedLanguage(Method[MaskedLanguageBatch]):
 
     def loss(self, batch: MaskedLanguageBatch, step: int) -> tuple[Tensor, Metrics]:
         """Give the mean cross-entropy of the masked tokens."""
-        ids, mask = batch.masked
-        logits = self.head(self.encoder.transformer(self.encoder.tokens(ids), mask.bool()))
-        correct = logits.detach().argmax(-1) == batch.ids
-        named = correct[batch.hidden].float().mean()
-        loss = masked_tokens(logits, batch.ids, batch.hidden) * weight(batch.hidden.sum())
-        return loss, {"named": named}
+        logits = self.logits(batch.masked, batch.hidden)
+        targets = batch.ids[batch.hidden]
+        named = (logits.detach().argmax(-1) == targets).float().mean()
+        return mean_cross_entropy(logits, targets), {"named": named}
+
+    def logits(self, tokens: Tokens, at: Bool[Tensor, "n length"]) -> Float[Tensor, "m vocabulary"]:
+        """Give the logits of the m tokens at the positions `at`, row by row.
+
+        The head runs on these alone: a vocabulary is wide.
+        """
+        states = self.encoder.transformer(self.encoder.tokens(tokens.ids), tokens.mask.bool())
+        logits: Tensor = self.head(states[at])
+        return logits
+
+
+def mean_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Give this process's part of the mean cross-entropy of (m,) targets over all processes."""
+    every = torch.ones_like(targets, dtype=torch.bool)
+    return masked_tokens(logits, targets, every) * weight(every.sum())
 
 
 def mask_batches(

@@ -51,9 +51,9 @@ def masked_values(
 
 
 def masked_tokens(
-    logits: Float[Tensor, "n length vocabulary"],
-    tokens: Int[Tensor, "n length"],
-    hidden: Bool[Tensor, "n length"],
+    logits: Float[Tensor, "*tokens vocabulary"],
+    tokens: Int[Tensor, "*tokens"],
+    hidden: Bool[Tensor, "*tokens"],
 ) -> Float[Tensor, ""]:
     """Give the mean cross-entropy of the hidden tokens, at most about ln(vocabulary) if untrained.
 
@@ -69,7 +69,7 @@ def masked_tokens(
     """
     if not logits.shape[:-1] == tokens.shape == hidden.shape or not hidden.any():
         raise ShapeError(
-            "logits must be (n, length, vocabulary), tokens and hidden (n, length), with something "
+            "logits must be (*tokens, vocabulary), tokens and hidden (*tokens), with something "
             f"hidden; got {(*logits.shape,)}, {(*tokens.shape,)} and {(*hidden.shape,)}, "
             f"{int(hidden.sum())} hidden"
         )
