@@ -1,4 +1,4 @@
-"""Text views: token sequences with some tokens dropped, cropped or masked."""
+"""Text views: token sequences with some tokens dropped, cropped, masked, swapped or inserted."""
 
 from typing import NamedTuple
 
@@ -85,17 +85,98 @@ def mask_tokens(
     shape = tokens.ids.shape
     draws, fate = carried(torch.rand(2, *shape, generator=generator), tokens.ids)
     others = carried(torch.randint(vocabulary, shape, generator=generator), tokens.ids)
-    inner = tokens.mask.bool() & ~_ends(tokens)
-    available = inner.sum(dim=1, keepdim=True)
-    count = (rate * available).round().clamp(min=1).minimum(available)  # (n, 1)
-    # The inner tokens' draws come first in order, so that the first ones are inner tokens.
-    rank = draws.where(inner, 2.0).argsort(dim=1).argsort(dim=1)
-    hidden = rank < count
+    inner = _inner(tokens)
+    hidden = _order(inner, draws).argsort(dim=1) < _count(inner, rate, least=1)
     shown = others.where(fate < replaced, tokens.ids.where(fate < replaced + unchanged, blank))
     return View(
         Tokens(shown.where(hidden, tokens.ids), tokens.mask),
         {"hidden": hidden, "labels": tokens.ids.where(hidden, -100)},
     )
+
+
+def swap_tokens(tokens: Tokens, generator: torch.Generator, *, rate: float = 0.15) -> View[Tokens]:
+    """Let round(rate x tokens) tokens of each sequence change places, two where there are two.
+
+    They take one another's places in a circle of random order. A sequence's first and last token
+    stay and are not counted. `params["moved"]` (n, length) bool are the places that now have
+    another id: a token that meets its equal has not moved. Deterministic given `generator`, which
+    lives on the CPU.
+
+    Raises InvalidInput for a rate that is not in (0, 1].
+    """
+    _refuse_rate(rate)
+    inner = _inner(tokens)
+    draws = carried(torch.rand(tokens.ids.shape, generator=generator), tokens.ids)
+    order, count = _order(inner, draws), _count(inner, rate, least=2)
+    rank = order.argsort(dim=1)
+    before = order.gather(1, (rank - 1) % count.clamp(min=1))  # the place before in the circle
+    ids = tokens.ids.gather(1, before).where(rank < count, tokens.ids)
+    return View(Tokens(ids, tokens.mask), {"moved": ids != tokens.ids})
+
+
+def insert_tokens(
+    tokens: Tokens,
+    generator: torch.Generator,
+    *,
+    blank: int,
+    longest: int,
+    rate: float = 0.15,
+) -> View[Tokens]:
+    """Insert round(rate x tokens) tokens `blank` into each sequence, one where it has a token.
+
+    None comes before the first token or after the last, which are not counted. A sequence keeps its
+    first `longest` tokens. `params["added"]` (n, new length) bool are the places of the blanks.
+    Deterministic given `generator`, which lives on the CPU.
+
+    Raises InvalidInput for a rate that is not in (0, 1].
+    """
+    _refuse_rate(rate)
+    n, width = tokens.ids.shape
+    inner = _inner(tokens)
+    most = max(1, round(rate * max(1, width - 2)))
+    draws = carried(torch.rand(n, most, generator=generator), tokens.ids)
+    real = tokens.mask.sum(dim=1, keepdim=True)
+    # Each token has its index as its position, and a blank one between two of them; the rest is at
+    # infinity.
+    index = torch.arange(width, device=tokens.ids.device).expand(n, -1)
+    between = (draws * (real - 1)).floor() + 0.5  # (n, most)
+    added = torch.arange(most, device=tokens.ids.device) < _count(inner, rate, least=1)
+    position = torch.cat(
+        [
+            index.float().masked_fill(~tokens.mask.bool(), torch.inf),
+            between.masked_fill(~added, torch.inf),
+        ],
+        dim=1,
+    )
+    order = position.argsort(dim=1, stable=True)[:, :longest]
+    mask = position.gather(1, order).isfinite()
+    blanks = tokens.ids.new_full((n, most), blank)
+    ids = torch.cat([tokens.ids, blanks], dim=1).gather(1, order)
+    return View(
+        Tokens(ids.where(mask, 0), mask.to(tokens.mask.dtype)),
+        {"added": (order >= width) & mask},
+    )
+
+
+def _refuse_rate(rate: float) -> None:
+    if not 0 < rate <= 1:
+        raise InvalidInput(f"rate must be in (0, 1]; got {rate}")
+
+
+def _inner(tokens: Tokens) -> Tensor:
+    """Mark the tokens between each sequence's first and last; (n, length) bool."""
+    return tokens.mask.bool() & ~_ends(tokens)
+
+
+def _order(inner: Tensor, draws: Tensor) -> Tensor:
+    """Give each row's positions in the order of their draws, the inner ones first."""
+    return draws.where(inner, 2.0).argsort(dim=1)
+
+
+def _count(inner: Tensor, rate: float, *, least: int) -> Tensor:
+    """Give how many tokens a share of each row's inner ones is, `least` where there are so many."""
+    available = inner.sum(dim=1, keepdim=True)
+    return (rate * available).round().long().clamp(min=least).minimum(available)  # (n, 1)
 
 
 def _ends(tokens: Tokens) -> Tensor:

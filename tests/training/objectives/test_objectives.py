@@ -29,6 +29,7 @@ from attar.training.objectives.mixed_barlow_twins import mixed_redundancy
 from attar.training.objectives.nt_xent import nt_xent
 from attar.training.objectives.soft_labels import jensen_shannon, soft_labels
 from attar.training.objectives.swav import codes, swav
+from attar.training.objectives.token_detection import token_detection
 from attar.training.objectives.vicreg import vicreg
 
 from ...support.checked import checked
@@ -624,6 +625,57 @@ def test_masked_tokens_is_the_cross_entropy_of_the_hidden() -> None:
     assert (pull != 0).any(dim=-1).equal(hidden)
     with pytest.raises(ShapeError, match="0 hidden"):
         masked_tokens(logits, tokens, torch.zeros_like(hidden))
+
+
+def detection_case() -> tuple[Tensor, Tensor, Tensor]:
+    """Logits of two texts, which tokens were changed, and which are real: the second is shorter."""
+    changed = torch.tensor([[True, False, False], [False, True, True]])
+    counted = torch.tensor([[True, True, True], [True, True, False]])
+    return 3 * pair((2, 3))[0], changed, counted
+
+
+def test_token_detection_is_the_formulas_in_value_and_gradient() -> None:
+    logits, changed, counted = detection_case()
+
+    def oracle(rows: Rows, _: Rows) -> float:
+        total = 0.0
+        for i, j in zip(*np.nonzero(counted.numpy()), strict=True):
+            share = 1 / (1 + math.exp(-rows[i][j]))
+            total -= math.log(share if changed[i, j] else 1 - share)
+        return total / int(counted.sum())
+
+    logits.requires_grad_()
+    loss = token_detection(logits, changed, counted)
+    assert loss.item() == pytest.approx(oracle(logits.tolist(), []))
+    (pull,) = torch.autograd.grad(loss, logits)
+    expected, _ = slopes(oracle, logits.detach(), torch.zeros(0, 0, dtype=torch.float64))
+    torch.testing.assert_close(pull, expected, rtol=1e-5, atol=1e-7)
+    assert (pull != 0).equal(counted)
+
+
+def test_token_detection_does_not_depend_on_order_padding_or_which_side_is_called_changed() -> None:
+    logits, changed, counted = detection_case()
+    loss = token_detection(logits, changed, counted)
+    torch.testing.assert_close(token_detection(-logits, ~changed, counted), loss)
+    flipped = (part.flip(0, 1) for part in (logits, changed, counted))
+    torch.testing.assert_close(token_detection(*flipped), loss)
+    wider = torch.nn.functional.pad(logits, (0, 2), value=9.0)
+    false = (torch.nn.functional.pad(part, (0, 2)) for part in (changed, counted))
+    torch.testing.assert_close(token_detection(wider, *false), loss)
+
+
+def test_token_detection_is_a_finite_float32_under_autocast_and_refuses_what_counts_nothing() -> (
+    None
+):
+    logits, changed, counted = detection_case()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = token_detection(1000 * logits.bfloat16(), changed, counted)
+    assert loss.dtype == torch.float32
+    assert loss.isfinite()
+    with pytest.raises(ShapeError, match=r"got \(2, 3\), \(2, 3\) and \(2, 3\), 0 counted"):
+        token_detection(logits, changed, torch.zeros_like(counted))
+    with pytest.raises(ShapeError, match=r"got \(2, 3\), \(2, 2\)"):
+        token_detection(logits, changed[:, :2], counted)
 
 
 def test_soft_labels_pull_alike_at_every_high_temperature() -> None:

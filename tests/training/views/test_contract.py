@@ -14,7 +14,14 @@ from attar.training.views.image import distortion, natural
 from attar.training.views.masks import corrupt
 from attar.training.views.puzzle import colour_orders, quarter_turns
 from attar.training.views.spectrogram import alter
-from attar.training.views.text import Tokens, mask_tokens, span_crop, token_dropout
+from attar.training.views.text import (
+    Tokens,
+    insert_tokens,
+    mask_tokens,
+    span_crop,
+    swap_tokens,
+    token_dropout,
+)
 from attar.training.views.view import View
 
 N = 6
@@ -53,6 +60,8 @@ VIEWS: dict[str, tuple[Seen, Callable[[], Any]]] = {
     "token_dropout": (partial(token_dropout, rate=0.5), tokens),
     "span_crop": (partial(span_crop, shares=(0.2, 0.9)), tokens),
     "mask_tokens": (partial(mask_tokens, blank=999, vocabulary=500, rate=0.4), tokens),
+    "swap_tokens": (partial(swap_tokens, rate=0.4), tokens),
+    "insert_tokens": (partial(insert_tokens, blank=999, longest=14, rate=0.4), tokens),
 }
 each = pytest.mark.parametrize("name", VIEWS)
 

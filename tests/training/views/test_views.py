@@ -8,7 +8,14 @@ from torch import Tensor
 
 from attar.errors import InvalidInput
 from attar.training.views.image import distortion
-from attar.training.views.text import Tokens, mask_tokens, span_crop, token_dropout
+from attar.training.views.text import (
+    Tokens,
+    insert_tokens,
+    mask_tokens,
+    span_crop,
+    swap_tokens,
+    token_dropout,
+)
 from attar.training.views.view import View
 
 CLS, SEP, BLANK = 101, 102, 103
@@ -166,6 +173,68 @@ def test_masking_that_makes_no_sense_is_refused(
             replaced=replaced,
             unchanged=unmasked,
         )
+
+
+@given(lengths=batches, rate=st.floats(0.01, 1), seed=st.integers(0, 100))
+def test_swapping_moves_its_share_between_the_ends_and_loses_no_token(
+    lengths: list[int], rate: float, seed: int
+) -> None:
+    before = tokens(lengths)
+    view = swap_tokens(before, seeded(seed), rate=rate)
+    moved = view.params["moved"]
+    assert torch.equal(view.data.mask, before.mask)
+    assert torch.equal(moved, view.data.ids != before.ids)
+    assert torch.equal(view.data.ids.sort(1).values, before.ids.sort(1).values)
+    for length, row in zip(lengths, moved, strict=True):
+        inner = length - 2
+        assert not row[0]
+        assert not row[length - 1 :].any()
+        count = min(max(rate * inner, 2), inner) if inner > 1 else 0
+        assert abs(int(row.sum()) - count) <= 0.5 + 1e-4
+
+
+def test_tokens_that_meet_their_equals_have_not_moved() -> None:
+    equal = Tokens(torch.full((3, 8), 7), torch.ones(3, 8, dtype=torch.int64))
+    view = swap_tokens(equal, seeded(0), rate=1)
+    assert torch.equal(view.data.ids, equal.ids)
+    assert not view.params["moved"].any()
+
+
+@given(
+    lengths=batches,
+    rate=st.floats(0.01, 1),
+    longest=st.integers(3, 60),
+    seed=st.integers(0, 100),
+)
+def test_inserting_adds_its_share_between_the_ends_and_keeps_the_order(
+    lengths: list[int], rate: float, longest: int, seed: int
+) -> None:
+    before = tokens(lengths)
+    whole = insert_tokens(before, seeded(seed), blank=BLANK, longest=10**6, rate=rate)
+    added = whole.params["added"]
+    assert (whole.data.ids[added] == BLANK).all()
+    for row, length in enumerate(lengths):
+        inner, real = length - 2, whole.data.mask[row].bool()
+        count = int(added[row].sum())
+        assert count >= min(inner, 1)
+        assert abs(count - max(rate * inner, min(inner, 1))) <= 0.5 + 1e-4
+        assert int(real.sum()) == length + count
+        assert real[: length + count].all()
+        assert not added[row, 0]
+        assert not added[row, length + count - 1 :].any()
+        own = whole.data.ids[row][real & ~added[row]]
+        assert torch.equal(own, before.ids[row, :length])
+    cut = insert_tokens(before, seeded(seed), blank=BLANK, longest=longest, rate=rate)
+    assert torch.equal(cut.data.ids, whole.data.ids[:, :longest])
+    assert torch.equal(cut.params["added"], added[:, :longest])
+
+
+@pytest.mark.parametrize("rate", [0, -0.1, 1.1])
+def test_a_share_of_changes_that_is_none_is_refused(rate: float) -> None:
+    with pytest.raises(InvalidInput, match=r"rate must be in \(0, 1\]; got"):
+        swap_tokens(tokens([4]), seeded(0), rate=rate)
+    with pytest.raises(InvalidInput, match=r"rate must be in \(0, 1\]; got"):
+        insert_tokens(tokens([4]), seeded(0), blank=BLANK, longest=9, rate=rate)
 
 
 def images(n: int = 6) -> Tensor:
