@@ -161,7 +161,10 @@ LEAST: Final[dict[str, int]] = {
     "series/eegformer": 1,
     "table/t_jepa": 1,
     "text/barlow_twins": 3,  # one is held out
+    "text/mcl": 3,
+    "text/mlm": 3,
     "text/simclr": 3,
+    "text/simcse": 3,
     "text/static": 3,
 }
 """Fewest items that a recipe runs on, where that is not two."""

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 import attar
+from attar.training import evaluate
 from attar.training.checkpoints import encoder_folder
 from attar.training.claims.series.eegformer import claim
+from attar.training.datasets.invented_language import invented_language
 from attar.training.datasets.stars import variable_stars
 from attar.training.datasets.tones import Timbre, tones
 
@@ -101,6 +103,26 @@ def test_pretrain_goes_on_from_one_group_to_another(attar_: Attar, tmp_path: Pat
     )
     assert said.status == 2
     assert "the recipe reads" in said.err
+
+
+@pytest.mark.parametrize("name", ["text/simcse", "text/mlm", "text/mcl"])
+def test_a_folder_of_documents_without_a_teacher_becomes_a_bundle(
+    attar_: Attar, tmp_path: Path, name: str
+) -> None:
+    documents, out, bundle = (tmp_path / part for part in ("documents", "encoder", "x.attar"))
+    documents.mkdir()
+    for number, pair in enumerate(invented_language(count=24)):
+        (documents / f"{number}.{'md' if number % 2 else 'txt'}").write_text(pair.body)
+    small = {"width": 16, "heads": 2, "hidden": 16, "depth": 1}
+    ran = attar_(
+        *("pretrain", name, "--data", documents, "--steps", 2, "--micro-batch", 8, "--out", out),
+        *(f"--set=shape.transformer.{part}={value}" for part, value in small.items()),
+    )
+    assert ran.status == 0, ran.err
+    assert evaluate(out, documents).keys() >= {"recall_at_10", "rankme"}
+    exported = attar_("export", out, bundle, "--data", documents)
+    assert exported.status == 0, exported.err
+    assert len(attar.load(bundle, threads=1).embed(["a word"])) == 1
 
 
 @pytest.mark.parametrize(

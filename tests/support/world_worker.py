@@ -24,6 +24,7 @@ from attar.training.loop import Training, fit
 from attar.training.method import Method
 from attar.training.methods import latent_features
 from attar.training.methods.asymmetric import Asymmetric
+from attar.training.methods.course_learning import CourseLearning, CourseLearningBatch
 from attar.training.methods.cross_modal import CrossModal
 from attar.training.methods.dense_retrieval import DenseRetrieval, DenseRetrievalBatch
 from attar.training.methods.distillation import Distillation
@@ -39,6 +40,7 @@ from attar.training.methods.random_teacher import RandomTeacher
 from attar.training.methods.reconstruction import Reconstruction
 from attar.training.methods.self_distilled import SelfDistilled
 from attar.training.methods.siamese import Siamese
+from attar.training.methods.simcse import SimCse
 from attar.training.methods.swav import Swav
 from attar.training.methods.vector_quantised import VectorQuantised
 from attar.training.objectives.alignment import cosine_alignment, squared_alignment
@@ -53,6 +55,7 @@ from attar.training.objectives.mixed_barlow_twins import mixed_redundancy
 from attar.training.objectives.nt_xent import nt_xent
 from attar.training.objectives.soft_labels import jensen_shannon, soft_labels
 from attar.training.objectives.swav import swav
+from attar.training.objectives.token_detection import token_detection
 from attar.training.objectives.vicreg import vicreg
 from attar.training.predictors import DirectPred, TransformerPredictor
 from attar.training.sampler import Sampler
@@ -85,6 +88,7 @@ OBJECTIVES: dict[str, Objective] = {
     "soft_labels": soft_labels,
     "squared_alignment": squared_alignment,
     "swav": swav,
+    "token_detection": lambda a, b: token_detection(a, b > 0, HIDDEN),
     "vicreg": vicreg,
 }
 
@@ -154,6 +158,10 @@ def methods() -> dict[str, Callable[[], Method[Any]]]:
             widths=(4, 8),
             temperature=0.5,
         ),
+        "simcse": lambda: SimCse(text_encoder(), nn.Linear(8, 8), temperature=0.5, dropout=0.0),
+        "course_learning": lambda: CourseLearning(
+            text_encoder(), text_encoder(), blank=5, weight=1.0
+        ),
         "latent_features": lambda: LatentFeatures(
             table(), TransformerPredictor(8, 6, BLOCKS), momentum=constant(0.9)
         ),
@@ -163,6 +171,10 @@ def methods() -> dict[str, Callable[[], Method[Any]]]:
 
 def encoder() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.Linear(8, 4))
+
+
+def text_encoder() -> TextEncoder:
+    return TextEncoder(TextConfig(vocabulary=6, max_length=8, transformer=BLOCKS))
 
 
 def table() -> TableEncoder:
@@ -225,6 +237,30 @@ def queries_and_passages(items: Tensor, step: int) -> DenseRetrievalBatch:
     return DenseRetrievalBatch(Tokens(ids, mask), Tokens(ids.roll(1, dims=1), mask))
 
 
+def single_texts(items: Tensor, step: int) -> Tokens:
+    ids = (items.abs() * 2).long().clamp(max=4)
+    return Tokens(ids, torch.ones_like(ids))
+
+
+def changed(items: Tensor, step: int) -> CourseLearningBatch:
+    tokens, hidden = single_texts(items, step), items > items.median(1, keepdim=True).values
+    inserted = Tokens(
+        torch.cat([tokens.ids.masked_fill(hidden, 5), tokens.ids[:, :2]], 1),
+        torch.ones(len(items), 8, dtype=torch.int64),
+    )
+    swapped = tokens.ids.flip(1)
+    return CourseLearningBatch(
+        MaskedLanguageBatch(
+            Tokens(tokens.ids.masked_fill(hidden, 5), tokens.mask), tokens.ids, hidden
+        ),
+        Tokens(swapped, tokens.mask),
+        swapped != tokens.ids,
+        inserted,
+        torch.nn.functional.pad(hidden, (0, 2)),
+        torch.cat([items, items[:, :2]], 1).abs().frac()[:, None].expand(-1, 3, -1),
+    )
+
+
 def requested(items: Tensor, step: int) -> latent_features.LatentFeaturesBatch:
     context = torch.tensor([0, 3]).expand(len(items), 2)
     targets = torch.tensor([[1, 2], [4, 5]]).expand(len(items), 2, 2)
@@ -247,6 +283,8 @@ BATCHES: dict[str, Callable[[Tensor, int], Any]] = {
     "masked_frames": altered,
     "masked_language": blanked,
     "dense_retrieval": queries_and_passages,
+    "simcse": single_texts,
+    "course_learning": changed,
     "latent_features": requested,
     "quantised": lambda items, _: items[:, None],
 }

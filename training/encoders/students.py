@@ -1,4 +1,4 @@
-"""The sizes of small text encoders: that of the recipes, and a teacher's student."""
+"""The sizes of text encoders: BERT's, those of the recipes, a teacher's student, a generator."""
 
 from dataclasses import replace
 
@@ -18,6 +18,13 @@ STUDENT = TextConfig(
 )
 """6.7 million parameters: two of all-MiniLM's layers, the table factorised, the middle thinner."""
 
+BERT_BASE = TextConfig(
+    vocabulary=VOCABULARY,
+    max_length=512,
+    transformer=TransformerConfig(width=768, depth=12, heads=12, hidden=3072),
+)
+"""Of which the papers of the text recipes say most (Devlin et al. 2019, arXiv:1810.04805)."""
+
 STATIC = StaticConfig(vocabulary=VOCABULARY, dim=256)
 """7.8 million parameters, of which a text uses the rows of its own tokens."""
 
@@ -33,3 +40,19 @@ def student_of(teacher: TextConfig, *, depth: int, max_length: int = MAX_LENGTH)
             theirs, depth=depth, hidden=min(STUDENT.transformer.hidden, theirs.hidden)
         ),
     )
+
+
+def generator_of(discriminator: TextConfig) -> TextConfig:
+    """Give the generator of a discriminator: a quarter of its heads, of the same width each.
+
+    Clark et al. 2020 (ELECTRA), arXiv:2003.10555, section 3.2.
+    """
+    theirs = discriminator.transformer
+    heads = max(1, theirs.heads // 4)
+    transformer = replace(
+        theirs,
+        width=theirs.width // theirs.heads * heads,
+        heads=heads,
+        hidden=max(1, theirs.hidden // 4),
+    )
+    return replace(discriminator, dim=None, transformer=transformer)

@@ -31,6 +31,8 @@ NOT_SHOWN = frozenset(
         "image/sit",
         "molecule/molformer",
         "table/t_jepa",
+        "text/mcl",
+        "text/simcse",
     }
 )
 """Built; their papers' effects are not seen on this data, as docs/recipes.md says with figures."""
@@ -56,9 +58,21 @@ def linear_probe_is_near_raw_features(figures: Figures) -> bool:
     return near and figures["t_jepa/spread_rows"][0] > 0.01
 
 
+def word_order_is_learned(figures: Figures) -> bool:
+    """A linear probe reads the order of words; not better than with ELECTRA's course alone."""
+    return figures["mcl/order"][0] >= figures["untrained/order"][0] + 0.2
+
+
+def recall_rises(figures: Figures) -> bool:
+    """Recall rises at the seed; over three seeds the interval of the gain includes 0."""
+    return figures["pretrained/recall_at_10"][0] > figures["untrained/recall_at_10"][0]
+
+
 SHOWN_IN_PART: Mapping[str, Callable[[Figures], bool]] = {
     "molecule/molformer": softmax_beats_counts,
     "table/t_jepa": linear_probe_is_near_raw_features,
+    "text/mcl": word_order_is_learned,
+    "text/simcse": recall_rises,
 }
 
 

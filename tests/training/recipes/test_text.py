@@ -12,10 +12,9 @@ from attar.training.encoders.attention import BinarizedAttention, SoftmaxAttenti
 from attar.training.encoders.text import TextEncoder
 from attar.training.hashed_layers import MIN_COSINE
 from attar.training.loop import fit
-from attar.training.methods.siamese import Siamese
 from attar.training.probes.text_retrieval import embed
 from attar.training.recipe import Recipe
-from attar.training.recipes.text import barlow_twins, distil, ecoformer, simclr
+from attar.training.recipes.text import barlow_twins, distil, ecoformer, mcl, mlm, simclr, simcse
 from attar.training.recipes.text.common import PretrainingSettings
 from attar.training.student_init import student_from_teacher
 from attar.training.text_data import TextData, text_data
@@ -23,7 +22,9 @@ from benchmarks.support.bundles import tokenizer_json
 from benchmarks.support.encoders import random_texts, tiny_encoder, tiny_shape
 
 every_recipe = pytest.mark.parametrize(
-    "recipe", [barlow_twins.recipe, simclr.recipe], ids=["barlow_twins", "simclr"]
+    "recipe",
+    [module.recipe for module in (barlow_twins, simclr, simcse, mlm, mcl)],
+    ids=["barlow_twins", "simclr", "simcse", "mlm", "mcl"],
 )
 AnyRecipe = Recipe[TextData, PretrainingSettings]
 RECOVERY = distil.Settings(steps=6, warmup=1, batch_size=16)
@@ -44,7 +45,6 @@ def small(recipe: AnyRecipe, *, seed: int = 0) -> PretrainingSettings:
 def pretrained(recipe: AnyRecipe, data: TextData, *, seed: int = 0) -> TextEncoder:
     run = recipe.build(data, small(recipe, seed=seed))
     fit(run, accelerator="cpu", progress=False)
-    assert isinstance(run.method, Siamese)
     assert isinstance(run.method.encoder, TextEncoder)
     return run.method.encoder
 
@@ -68,6 +68,15 @@ def test_a_run_is_decided_by_its_seed_and_leaves_the_global_one_alone(
     assert torch.equal(torch.get_rng_state(), state)
     assert np.array_equal(one, other)
     assert not np.array_equal(one, embed(pretrained(recipe, data, seed=1), rows))
+
+
+@pytest.mark.parametrize("recipe", [mlm.recipe, mcl.recipe], ids=["mlm", "mcl"])
+def test_a_map_that_a_loss_on_tokens_does_not_train_is_refused(
+    recipe: AnyRecipe, data: TextData
+) -> None:
+    settings = replace(small(recipe), shape=tiny_shape(dim=8))
+    with pytest.raises(InvalidInput, match=r"shape\.dim=8 is a map that a loss on tokens does not"):
+        recipe.build(data, settings)
 
 
 def test_a_student_is_distilled_and_binarized_from_end_to_end(data: TextData) -> None:
