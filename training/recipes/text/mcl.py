@@ -20,7 +20,8 @@ from ...methods.course_learning import (
 )
 from ...recipe import Recipe
 from ...text_data import TextData
-from .common import PretrainingSettings, single_texts, with_mask
+from .common import PretrainingSettings
+from .single_texts import single_texts, with_mask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

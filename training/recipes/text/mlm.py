@@ -13,7 +13,8 @@ from ...loop import Training
 from ...methods.masked_language import MaskedLanguage, MaskedLanguageBatch, mask_batches
 from ...recipe import Recipe
 from ...text_data import TextData
-from .common import PretrainingSettings, single_texts, with_mask
+from .common import PretrainingSettings
+from .single_texts import single_texts, with_mask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

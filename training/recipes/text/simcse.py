@@ -16,7 +16,8 @@ from ...methods.simcse import SimCse
 from ...recipe import Recipe
 from ...text_data import TextData
 from ...views.text import Tokens
-from .common import PretrainingSettings, single_texts
+from .common import PretrainingSettings
+from .single_texts import single_texts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
