@@ -604,7 +604,7 @@ def demo(
 ) -> None:
     """Documents without labels to search, anomaly scores and classes over gRPC, on this machine."""
     with _extra("demo"):
-        from .demo import run
+        from .demo.stages import run
 
     run(out, seed=seed, quick=quick)
 

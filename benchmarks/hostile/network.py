@@ -204,12 +204,8 @@ for words in commands:
     except SystemExit as leaving:
         assert not leaving.code, words
     print("done:", *words[:1])
-from attar.bundle import Bundle
-from attar.cli.demo import sentence_transformers_parity
-from attar.export.bundling import Exported
-bundle = Bundle.open(folder.parent / "theirs.attar")
-imported = Exported(bundle=bundle, measured={}, refused={})
-sentence_transformers_parity(folder, imported, ["a cat"])
+from attar.cli.demo.teacher import sentence_transformers_parity
+sentence_transformers_parity(folder, folder.parent / "theirs.attar", ["a cat"])
 print("done: demo")
 """
 """What imports torch, in one process, for that import alone takes seconds."""

@@ -1,8 +1,9 @@
 """The demo, on few documents: every stage runs, and its report has the promised shape."""
 
+import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 import attar
 from attar.bundle import Bundle
+from attar.cli.demo.corpus import read_corpus
+from attar.cli.demo.stages import QUICK
+from attar.training.run_folder import source
 from benchmarks.support.teachers import minilm
 
 from ..support.imported import assert_same_as_torch
@@ -21,6 +25,7 @@ Cosine = Annotated[float, Field(ge=-1, le=1.000001)]
 
 ROOT = Path(__file__).parents[2]
 KEPT = ROOT / "benchmarks" / "results" / "demo.json"
+BUNDLES = ("minilm.attar", "adapted.attar", "student.attar", "static.attar")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +50,10 @@ class Corpus(Strict):
 class Encoder(Strict):
     recall_at_1: Share
     recall_at_10: Share
-    parameters: Annotated[int, Field(gt=0)]
-    rankme: Annotated[float, Field(ge=1)]
+    mrr: Share
+    bytes: Annotated[int, Field(gt=0)]
+    texts_per_second: Annotated[float, Field(gt=0)]
+    variant: str
 
 
 class Variant(Strict):
@@ -61,8 +68,25 @@ class Parity(Strict):
     max_abs_difference: Annotated[float, Field(ge=0)]
 
 
-class Anomaly(Strict):
+class Threshold(Strict):
+    requested: Share
+    false_alarms: Share
+    detected: Share
+
+
+class Detector(Strict):
     auroc: Share
+    thresholds: Annotated[Sequence[Threshold], Field(min_length=2)]
+
+
+class Detectors(Strict):
+    knn: Detector
+    mahalanobis: Detector
+
+
+class Anomaly(Strict):
+    adapted: Detectors
+    student: Detectors
 
 
 class Classes(Strict):
@@ -73,14 +97,15 @@ class Classes(Strict):
 class Report(Strict):
     corpus: Corpus
     teacher: Encoder
-    pretrained: Encoder
-    distilled: Encoder
-    pretrained_distilled: Encoder
-    variants: Mapping[str, Variant]
+    adapted: Encoder
+    student: Encoder
+    static: Encoder
+    variants: Mapping[str, Mapping[str, Variant]]
     parity: Parity
     anomaly: Anomaly
     classify: Classes
     seconds: Mapping[str, float]
+    cpu_seconds: Mapping[str, float]
     machine: Mapping[str, Any]
 
 
@@ -100,17 +125,31 @@ def test_the_demo_runs_every_stage_and_reports_in_the_promised_shape(demo: DemoR
     """It leaves bundles, report and plot."""
     report = Report.model_validate_json((demo.folder / "report.json").read_bytes())
     assert report.corpus.held_out == 40
-    assert {"corpus", "import", "pretrain", "distill", "export", "serve", "total"} <= set(
-        report.seconds
-    )
-    assert set(report.variants) >= {"fp32"}
+    stages = {"corpus", "import", "adapt", "distill", "static", "export", "serve", "total"}
+    assert stages == set(report.seconds) == set(report.cpu_seconds)
+    assert all("fp32" in variants for variants in report.variants.values())
     assert report.parity.max_abs_difference <= 1e-6
     assert (demo.folder / "plot.png").read_bytes().startswith(b"\x89PNG")
     assert "make serve" in demo.out
-    student = attar.load(demo.folder / "student.attar")
-    teacher = attar.load(demo.folder / "minilm.attar")
-    assert student.fingerprint != teacher.fingerprint
-    assert 3 * report.distilled.parameters <= report.teacher.parameters
+    bundles = [attar.load(demo.folder / name) for name in BUNDLES]
+    assert len({bundle.fingerprint for bundle in bundles}) == len(bundles)
+    assert 3 * report.student.bytes <= report.teacher.bytes
+    assert report.static.texts_per_second > report.teacher.texts_per_second
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_no_training_of_the_demo_reads_a_held_out_pair(demo: DemoRun) -> None:
+    lines = (demo.folder / "corpus.jsonl").read_text("utf-8").splitlines()
+    trained = [json.loads(line) for line in lines]
+    held_out = read_corpus(QUICK.packages, per_package=40, held_out=40, seed=0).held_out
+
+    assert trained
+    for key in ("name", "summary", "body"):
+        assert not {row[key] for row in trained} & {getattr(pair, key) for pair in held_out}
+    for name in ("adapted", "student", "static"):
+        lineage = Bundle.open(demo.folder / f"{name}.attar").manifest.lineage
+        assert lineage["data"] == source(str(demo.folder / "corpus.jsonl"), demo.folder / name)
 
 
 @pytest.mark.slow

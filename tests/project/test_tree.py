@@ -22,7 +22,6 @@ NO_SOURCE = {"attacks", "faults", "hostile", "project", "support"}
 
 MOST_IMPORTS = 20
 WIDE = {
-    "cli/demo.py": "runs every part of attar once",
     "training/pretraining.py": "joins data, encoder, recipe, loop and checkpoint into a run",
 }
 """The modules that import more of ours than that, each with its reason."""

@@ -22,6 +22,18 @@ def knn_distance(train: ArrayLike, test: ArrayLike, *, k: int = 5) -> NDArray[np
     return np.asarray(distances.round(6).clip(0, 2))
 
 
+def conformal_p_values(calibration: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
+    """Give each score's p-value: the share of c calibration scores, and itself, as high as it.
+
+    `calibration` (c,) are scores of normal items that the detector was not fitted on. Of a normal
+    item the p-value is at most a with a probability of at most a, for every a, over the draw of the
+    calibration. Source: Laxhammar and Falkman 2010; Bates et al. 2023, arXiv:2104.08279, eq. 2.
+    """
+    ordered = np.sort(np.asarray(calibration))
+    as_high = len(ordered) - np.searchsorted(ordered, np.asarray(scores), side="left")
+    return np.asarray((1 + as_high) / (1 + len(ordered)))
+
+
 def auroc(normal: ArrayLike, anomalous: ArrayLike) -> float:
     """Give the chance that an anomalous score exceeds a normal one; a tie counts half."""
     scores = np.concatenate([np.asarray(normal), np.asarray(anomalous)])

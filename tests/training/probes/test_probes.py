@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from attar.errors import InvalidInput, ShapeError
-from attar.training.probes.anomaly import anomaly_auroc, auroc, knn_distance
+from attar.heads import KnnAnomaly
+from attar.training.probes.anomaly import anomaly_auroc, auroc, conformal_p_values, knn_distance
 from attar.training.probes.few_shot import few_shot
 from attar.training.probes.knn import knn_accuracy
 from attar.training.probes.linear import linear_accuracy
@@ -224,6 +225,34 @@ def test_equal_rows_are_at_distance_zero_and_their_order_is_a_tie() -> None:
     for n in (1, 7, 64):
         assert (knn_distance(row.repeat(40, 0), row.repeat(n, 0)) == 0).all()
     assert anomaly_auroc(row.repeat(40, 0), row.repeat(30, 0), row.repeat(7, 0)) == 0.5
+
+
+@given(seeds)
+def test_a_p_value_counts_the_calibration_scores_that_are_as_high(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    calibration, scores = draw.integers(10, size=7), draw.integers(12, size=5)
+
+    expected = [(1 + sum(c >= score for c in calibration)) / 8 for score in scores]
+    assert conformal_p_values(calibration, scores).tolist() == expected
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.05, 0.2])
+def test_p_values_are_those_of_the_detector_on_a_device(rate: float) -> None:
+    """Where no two scores are so near that it takes them for equal."""
+    rows = normal(0, 400, 16).astype(np.float32)
+    head = KnnAnomaly.fit(rows[:300], model="m", fingerprint="f", target_fpr=rate)
+    scores = head.score(rows[300:], fingerprint="f")
+
+    np.testing.assert_allclose(
+        conformal_p_values(head.calibration, scores), head.p_values(scores), rtol=1e-6
+    )
+
+
+def test_of_normal_scores_at_most_the_requested_share_is_flagged() -> None:
+    scores = normal(0, 2000, 200)
+    flagged = [(conformal_p_values(row[:99], row[99:]) <= 0.1).mean() for row in scores]
+
+    assert np.mean(flagged) == pytest.approx(0.1, abs=0.003)
 
 
 @pytest.mark.parametrize("length", [1e30, 1e19, 1e-22, 1e-40])
