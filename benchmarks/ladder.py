@@ -9,8 +9,9 @@ there is another seed.
 
 Home is the corpus that an encoder was trained on: held-out docstrings by item or by whole module,
 Cranfield's judged queries, CLINC150's intents. Abroad are the others, and STS-B. The teacher is
-all-MiniLM-L6-v2, from which adapted encoders start and students are distilled. Asymmetric search
-takes queries of the student of two layers to the teacher's own vectors. Rivals train on the same
+all-MiniLM-L6-v2, from which adapted encoders start. Students are distilled from the adapted encoder
+of their seed; its seconds of training are in its own rows. Asymmetric search takes queries of the
+student of two layers to the adapted encoder's vectors in fp32. Rivals train on the same
 pairs, in an environment of their own.
 
 A row has the mean over seeds with its 95 % interval, by a bootstrap over queries and seeds, and the
@@ -30,7 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from attar.cli.demo import teacher_folder
+from attar.cli.demo.teacher import teacher_folder
 from attar.host import describe
 
 from .ladder_encoders import (
@@ -50,7 +51,7 @@ from .ladder_tasks import Figures, Home, Task, Vectors, homes
 
 RESULTS = Path("benchmarks/results/ladder.json")
 ENCODERS = (*BUILDERS, "asymmetric")
-ASYMMETRIC = ("two_layers", "teacher")  # what embeds the queries, and what the documents
+ASYMMETRIC = ("two_layers", "adapted")  # what embeds the queries, and what the documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +101,10 @@ def embedded(encoder: str, home: Home, work: Work, chosen: argparse.Namespace) -
         return
     for seed in chosen.seeds if encoder in TRAINED else (0,):
         folder = build(encoder, home, seed, work)
-        loaded = variants(encoder, folder, work, home)
+        loaded = variants(encoder, folder, work, home, chosen.precision)
         for task in home.tasks:
             for variant in loaded:
-                if variant.precision in chosen.precision or encoder in REQUIREMENTS:
-                    embed(folder, variant, task)
+                embed(folder, variant, task)
             print(encoder, home.name, seed, task.corpus, flush=True)
             yield task
 
@@ -150,7 +150,7 @@ def runs_of(
         folder = work.of(queries, home, seed)
         run = read_vectors(folder, precision, corpus)
         if encoder == "asymmetric" and run:
-            index = read_vectors(work.of(documents, None, 0), precision, corpus)
+            index = read_vectors(work.of(documents, home, seed), "fp32", corpus)
             run = replace(run, documents=index.documents) if index else None
         if run:
             runs.append((run, float(notes_of(folder)["train_seconds"])))

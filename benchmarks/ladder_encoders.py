@@ -63,6 +63,10 @@ class Work:
         """Give the folder of an encoder that was trained on `home`."""
         return self.folder / (home or "nothing") / f"{encoder}-{seed}"
 
+    def adapted(self, home: Home, seed: int) -> Path:
+        """Give the encoder's folder of the adapted teacher, which students are distilled from."""
+        return self.of(TEACHER, home.name, seed) / "encoder"
+
     def seeds(self, encoder: str, home: str | None) -> list[int]:
         """Give the seeds at which an encoder was trained to the end."""
         done = (self.folder / (home or "nothing")).glob(f"{encoder}-*/built.json")
@@ -90,23 +94,27 @@ def build(encoder: str, home: Home, seed: int, work: Work) -> Path:
     """Train an encoder on a corpus unless it is there; give its folder."""
     folder = work.of(encoder, home.name if encoder in TRAINED else None, seed)
     if not (folder / "built.json").exists():
+        if encoder in STUDENTS:  # before the student's seconds are counted
+            build(TEACHER, home, seed, work)
         with built(folder) as notes:
             BUILDERS[encoder](home, seed, work, folder, notes)
     return folder
 
 
-def variants(encoder: str, folder: Path, work: Work, home: Home) -> list[Variant]:
-    """Give what embeds with an encoder that was built."""
+def variants(
+    encoder: str, folder: Path, work: Work, home: Home, precisions: Sequence[str]
+) -> list[Variant]:
+    """Give what embeds with an encoder that was built, at those precisions that it has."""
     if encoder in REQUIREMENTS:
         return [_rival(encoder, folder)]
     trained = work.teacher if encoder == "teacher" else folder / "encoder"
-    bundle = _bundle(trained, folder / "bundle.attar", home)
-    names = {variant.name for variant in bundle.manifest.variants}
-    return [
-        _variant(bundle, precision, name if name in names else precision)
-        for precision, name in VARIANTS.items()
-        if {name, precision} & names
-    ]
+    loaded = []
+    for precision in precisions:
+        bundle = _bundle(trained, folder / f"{precision}.attar", home, precision)
+        names = {variant.name for variant in bundle.manifest.variants}
+        fitting = [name for name in (VARIANTS[precision], precision) if name in names]
+        loaded += [_variant(bundle, precision, name) for name in fitting[:1]]
+    return loaded
 
 
 def _adapted(home: Home, seed: int, work: Work, folder: Path, _: dict[str, Any]) -> None:
@@ -115,8 +123,8 @@ def _adapted(home: Home, seed: int, work: Work, folder: Path, _: dict[str, Any])
 
 
 def _layers(count: int, home: Home, seed: int, work: Work, folder: Path, _: dict[str, Any]) -> None:
-    data = str(home.write(folder / "documents.jsonl"))
-    distill(work.teacher, folder / "encoder", data=data, layers=count, widths=WIDTHS, seed=seed)
+    data, teacher = str(home.write(folder / "documents.jsonl")), work.adapted(home, seed)
+    distill(teacher, folder / "encoder", data=data, layers=count, widths=WIDTHS, seed=seed)
 
 
 def _two_layers(*arguments: Any) -> None:
@@ -128,8 +136,8 @@ def _six_layers(*arguments: Any) -> None:
 
 
 def _static(home: Home, seed: int, work: Work, folder: Path, _: dict[str, Any]) -> None:
-    data = str(home.write(folder / "documents.jsonl"))
-    distill(work.teacher, folder / "encoder", student="static", data=data, seed=seed)
+    data, teacher = str(home.write(folder / "documents.jsonl")), work.adapted(home, seed)
+    distill(teacher, folder / "encoder", student="static", data=data, seed=seed)
 
 
 def _model2vec(_: Home, __: int, work: Work, folder: Path, notes: dict[str, Any]) -> None:
@@ -178,16 +186,18 @@ BUILDERS: Mapping[str, Callable[[Home, int, Work, Path, dict[str, Any]], None]] 
     "wordllama": _nothing,
     "sentence_transformers": _sentence_transformers,
 }
+TEACHER = "adapted"  # of the students
+STUDENTS = frozenset({"two_layers", "six_layers", "static"})
 TRAINED = frozenset(BUILDERS) - {"teacher", "model2vec", "wordllama"}
 """The encoders that are trained on a corpus."""
 
 
-def _bundle(trained: Path, path: Path, home: Home) -> Bundle:
+def _bundle(trained: Path, path: Path, home: Home, precision: str) -> Bundle:
     """Export an encoder, with int8 calibrated on texts of the corpus that it was trained on."""
     if path.exists():
         return Bundle.open(path)
     model = load_text_checkpoint(trained)
-    fused = (VARIANTS["fp32"],) if attention_kinds(model.encoder) else ()
+    fp32 = (VARIANTS["fp32"],) if attention_kinds(model.encoder) else ()
     texts = [line[key] for line in home.lines for key in ("summary", "body", "text") if key in line]
     return export_text(
         path,
@@ -196,7 +206,7 @@ def _bundle(trained: Path, path: Path, home: Home) -> Bundle:
         texts=evenly(texts, CALIBRATION),
         probe=None,
         metric=None,
-        variants=("int8", *fused),
+        variants=fp32 if precision == "fp32" else (precision,),
     ).bundle
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import attar
-from attar.cli.demo import teacher_folder
+from attar.cli.demo.teacher import teacher_folder
 from attar.export.text import export_text
 from attar.host import describe, instruction_set
 from attar.runtime import Encoder

@@ -113,6 +113,16 @@ def test_texts_that_are_cut_are_counted(
     assert "texts, each a passage, have more than 8 tokens, and are cut there" in caplog.text
 
 
+def test_pairs_that_a_rule_made_are_filtered_and_those_of_an_author_are_not(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "attar.training"):
+        adapted(folder, tmp_path / "titles", rule="title_and_body", steps=1)
+        assert "consistency:" not in caplog.text
+        adapted(folder, tmp_path / "keywords", rule="keyword_query", steps=1)
+    assert "consistency:" in caplog.text
+
+
 def test_an_embedding_may_be_cut_to_the_widths_that_it_learned(
     folder: Path, tmp_path: Path
 ) -> None:

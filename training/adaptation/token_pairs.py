@@ -22,6 +22,9 @@ from .pair_split import PairSplit
 from .passage_pairs import PassagePairs
 
 PROBED = 600  # passages that a validation query is searched among, to be quick
+SEARCHED = 2000  # passages that a test query is searched among, before and after
+WRITTEN = ("title_and_body", "summary_and_rest")
+"""The rules whose queries the author of the document wrote; the filter is for made ones."""
 COPIES = ("inverse_cloze", "keyword_query", "two_dropouts")
 """The rules whose queries are words of their passages by construction."""
 
@@ -50,8 +53,8 @@ class PairTokenizer:
 class TokenPairs:
     """The pairs as token ids.
 
-    `train` are those that passed the consistency filter, `passages` all that are searched: of test,
-    validation and training, in this order.
+    `train` are those that are trained on, `passages` all of test, validation and training, in this
+    order.
     """
 
     train: PassagePairs
@@ -67,14 +70,15 @@ class TokenPairs:
 
     @property
     def judges(self) -> Retrieval:
-        """The task that judges weights: test queries, among the passages of all documents."""
-        return _task(self.test, self.passages)
+        """The task that judges weights: test queries, among `SEARCHED` passages."""
+        return _task(self.test, self.passages[: max(SEARCHED, len(self.test))])
 
     @property
     def sizes(self) -> dict[str, int]:
         """The pairs of each part, and the passages that are searched."""
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
-        return {**{name: len(part) for name, part in parts.items()}, "passages": len(self.passages)}
+        searched = len(self.judges.documents)
+        return {**{name: len(part) for name, part in parts.items()}, "passages": searched}
 
 
 def prepared(
@@ -82,29 +86,42 @@ def prepared(
 ) -> tuple[TokenPairs, NDArray[np.int64]]:
     """Tokenise, filter and mine by the base encoder; give its ranks of the test passages too.
 
-    Of the pairs to train on those stay that the base is consistent with (`data.consistency`), each
-    with `negatives` hard negatives of its ranking. Raises InvalidInput where fewer than two stay.
+    Pairs that their authors wrote stay (`WRITTEN`). Of others those stay to train on that the base
+    is consistent with (`data.consistency`). Each has `negatives` hard negatives of the base's
+    ranking. Raises InvalidInput where fewer than two pairs stay.
     """
     encoder = tokenizer.model.encoder
     every = (*pairs.test, *pairs.validation, *pairs.train)
     queries = tokenizer.rows([pair.summary for pair in every], "query")
     passages = tokenizer.rows([pair.body for pair in every], "passage")
-    query_vectors, passage_vectors = embed(encoder, queries), embed(encoder, passages)
-
     tests, first = len(pairs.test), len(pairs.test) + len(pairs.validation)
-    rows = first + _consistent(pairs, query_vectors[first:], passage_vectors[first:])
-    train = PassagePairs(
-        queries=[queries[row] for row in rows],
-        passages=[passages[row] for row in rows],
-        negatives=_mined(query_vectors[rows], passage_vectors[rows], negatives),
-    )
+    train = PassagePairs(queries=queries[first:], passages=passages[first:])
+    if pairs.rule not in WRITTEN or negatives:
+        train = _chosen(pairs, train, encoder, negatives)
     data = TokenPairs(
         train=train,
         validation=PassagePairs(queries=queries[tests:first], passages=passages[tests:first]),
         test=PassagePairs(queries=queries[:tests], passages=passages[:tests]),
         passages=passages,
     )
-    return data, ranks(query_vectors[:tests], passage_vectors, data.judges.relevant)
+    task = data.judges
+    before = ranks(embed(encoder, task.queries), embed(encoder, task.documents), task.relevant)
+    return data, before
+
+
+def _chosen(
+    pairs: PairSplit, train: PassagePairs, encoder: TextEncoder, negatives: int
+) -> PassagePairs:
+    """Give the pairs to train on that pass the filter, with their hard negatives."""
+    queries, passages = embed(encoder, train.queries), embed(encoder, train.passages)
+    rows = np.arange(len(train))
+    if pairs.rule not in WRITTEN:
+        rows = _consistent(pairs, queries, passages)
+    return PassagePairs(
+        queries=[train.queries[row] for row in rows],
+        passages=[train.passages[row] for row in rows],
+        negatives=_mined(queries[rows], passages[rows], negatives),
+    )
 
 
 def _consistent(
