@@ -28,6 +28,7 @@ from .environments import environment
 from .ladder_tasks import Home, Vectors
 
 ROOT = Path(__file__).parents[1]
+LENGTH = 256  # tokens, which the teacher reads
 WIDTHS = (64, 128, 256)  # that adapted encoders and students of layers are trained for
 CALIBRATION = 64  # texts that parity is checked on, and int8 calibrated with
 VARIANTS = {"fp32": "fp32_fused", "int8": "int8"}  # by precision
@@ -124,7 +125,15 @@ def _adapted(home: Home, seed: int, work: Work, folder: Path, _: dict[str, Any])
 
 def _layers(count: int, home: Home, seed: int, work: Work, folder: Path, _: dict[str, Any]) -> None:
     data, teacher = str(home.write(folder / "documents.jsonl")), work.adapted(home, seed)
-    distill(teacher, folder / "encoder", data=data, layers=count, widths=WIDTHS, seed=seed)
+    distill(
+        teacher,
+        folder / "encoder",
+        data=data,
+        layers=count,
+        length=LENGTH,
+        widths=WIDTHS,
+        seed=seed,
+    )
 
 
 def _two_layers(*arguments: Any) -> None:

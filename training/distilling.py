@@ -54,14 +54,16 @@ def distill(
       the teacher's embeddings of the data and to find the pairs;
     - "static": a table of the teacher's tokens, `dim` wide (256), trained by contrast of the pairs.
 
+    Held-out pairs judge the student: `report.json` in the folder has the figures of student and
+    teacher with their intervals.
+
     What follows is for layers alone. `layers` are how many, spread from the first to the last (2),
     or which, by their numbers from 0. Texts are cut at `length` tokens, by default at what teacher
     and student read, up to 128. `widths` are those that the embedding may be cut to, by default the
-    teacher's. The weights that are saved are those of the probe that finds held-out pairs best.
-    Other held-out pairs judge them: `report.json` in the folder has the figures of student and
-    teacher with their intervals, and how far they agree on `general`, a file of a text a line, by
-    default descriptions of the installed packages. Where the mean cosine there is below
-    `min_cosine` (0.35), the student is refused with InvalidInput, and the run's files stay.
+    teacher's. The weights that are saved are those of the probe that finds other held-out pairs
+    best. The report also says how far both agree on `general`, a file of a text a line, by default
+    descriptions of the installed packages. Where the mean cosine there is below `min_cosine`
+    (0.35), the student is refused with InvalidInput, and the run's files stay.
 
     Raises the errors of `pretrain`, and InvalidInput where teacher and student have different
     tokenizers, for layers, a length or widths that there are not, or an argument that is not of
@@ -83,7 +85,9 @@ def distill(
     teacher = load_text_checkpoint(folder)
     parts = corpus(named(data), reading, what="distill", least=LEAST[student])
     if student == "static":
-        plan = plan_static_student(teacher, parts, dim=dim or STATIC.dim, steps=steps, seed=seed)
+        plan = plan_static_student(
+            teacher, parts, dim=dim or STATIC.dim, out=out, steps=steps, seed=seed
+        )
     else:
         plan = plan_layer_student(teacher, folder, parts, options, out=out, steps=steps, seed=seed)
     lineage = {

@@ -176,6 +176,17 @@ def test_an_option_of_layers_is_refused_for_a_static_student(
         distill(folder / "teacher", tmp_path / "run", student="static", **option)
 
 
+def test_a_static_student_is_compared_with_its_teacher(folder: Path, tmp_path: Path) -> None:
+    data = str(folder / "pairs.jsonl")
+    run = distill(folder / "teacher", tmp_path / "run", student="static", dim=16, data=data)
+    report = report_of(run)
+    held_out = read_corpus(data, what="distill").held_out
+    assert report["queries"] == len(held_out)
+    for figures in (report["recall_at_1"], report["recall_at_10"], report["mrr"]):
+        difference = figures["student"]["value"] - figures["teacher"]["value"]
+        assert figures["difference"]["value"] == pytest.approx(difference)
+
+
 def test_vectors_of_a_student_match_its_teachers_after_training(folder: Path, run: Path) -> None:
     parts = read_corpus(str(folder / "pairs.jsonl"), what="distill")
     _, test = validated(parts, tokenizer(), max_length=LENGTH)

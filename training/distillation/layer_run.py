@@ -84,10 +84,9 @@ class LayerRun:
             self.out,
             teacher=self._teacher_ranks(),
             student=report.ranks_of(self.student, self.test),
-            general=general,
-            agreement=agreement,
             steps=read_record(self.out / CHECKPOINT).step,
             best_step=step,
+            general=(general, agreement),
         )
 
     @property

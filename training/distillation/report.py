@@ -22,31 +22,31 @@ def write(
     *,
     teacher: NDArray[np.int64],
     student: NDArray[np.int64],
-    general: GeneralText,
-    agreement: Agreement,
     steps: int,
-    best_step: int,
+    best_step: int | None = None,
+    general: tuple[GeneralText, Agreement] | None = None,
 ) -> None:
     """Write report.json into the run's folder, and show it.
 
-    `teacher` and `student` are the ranks of each held-out query's document.
+    `teacher` and `student` are the ranks of each held-out query's document. `best_step` is where
+    validation was best, of a run whose weights it chooses. `general` has the agreement with the
+    teacher, of a student in its space.
     """
     figures = {
         name: {"teacher": row["before"], "student": row["after"], "difference": row["gain"]}
         for name, row in home(teacher, student).items()
     }
-    facts = {
-        "queries": len(student),
-        **figures,
-        "general": {"texts": general.source, "count": len(general.rows), **asdict(agreement)},
-        "steps": steps,
-        "best_step": best_step,
-    }
+    facts: dict[str, Any] = {"queries": len(student), **figures, "steps": steps}
+    if best_step is not None:
+        facts["best_step"] = best_step
+    if general is not None:
+        texts, agreement = general
+        facts["general"] = {"texts": texts.source, "count": len(texts.rows), **asdict(agreement)}
     (out / REPORT).write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
-    report(*_lines(figures, facts["general"], steps, best_step))
+    report(*_lines(figures, facts))
 
 
-def _lines(figures: Mapping[str, Any], general: Any, steps: int, best_step: int) -> Iterator[str]:
+def _lines(figures: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[str]:
     for name, row in figures.items():
         teacher, student, difference = (row[key] for key in ("teacher", "student", "difference"))
         yield (
@@ -54,8 +54,13 @@ def _lines(figures: Mapping[str, Any], general: Any, steps: int, best_step: int)
             f"{student['value']:.3f}; difference {difference['value']:+.3f} "
             f"({difference['low']:+.3f} to {difference['high']:+.3f})"
         )
-    yield (
-        f"on {general['count']} general texts ({general['texts']}) the student agrees with its "
-        f"teacher: mean cosine {general['cosine']:.3f}, Spearman {general['spearman']:.3f}"
-    )
-    yield f"the weights are those of step {best_step} of {steps}, the best on validation"
+    if general := facts.get("general"):
+        yield (
+            f"on {general['count']} general texts ({general['texts']}) the student agrees with its "
+            f"teacher: mean cosine {general['cosine']:.3f}, Spearman {general['spearman']:.3f}"
+        )
+    if "best_step" in facts:
+        yield (
+            f"the weights are those of step {facts['best_step']} of {facts['steps']}, the best on "
+            "validation"
+        )
