@@ -66,8 +66,8 @@ def plan_static_student(
 def _with_keywords(texts: TextData, parts: Split, tokenizer: bytes, *, max_length: int) -> TextData:
     """Add pairs to train on: the words that stand out in each passage of a body, and the passage.
 
-    Among 4,830 docstrings they raised recall@10 of whole held-out modules from .653 to .683 (one
-    seed).
+    Of 400 summaries in held-out modules .653, .645 and .658 found their docstring among the first
+    ten without these pairs, and .683, .680 and .655 with them (three seeds).
     """
     made = keyword_query(
         Document(pair.name, pair.package, pair.summary, pair.body) for pair in parts.train
