@@ -118,8 +118,8 @@ def _chosen(
     if pairs.rule not in WRITTEN:
         rows = _consistent(pairs, queries, passages)
     return PassagePairs(
-        queries=[train.queries[row] for row in rows],
-        passages=[train.passages[row] for row in rows],
+        queries=[train.queries[row] for row in rows.tolist()],
+        passages=[train.passages[row] for row in rows.tolist()],
         negatives=_mined(queries[rows], passages[rows], negatives),
     )
 
