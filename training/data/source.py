@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ RANGED = 256  # images that tell the range of all
 Labels = NDArray[np.int64]
 
 
+@runtime_checkable
 class Rows(Protocol):
     """Items by their numbers: a tensor is one, and so is a folder that is read row by row."""
 
