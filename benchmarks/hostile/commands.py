@@ -704,7 +704,7 @@ CASES: tuple[Case, ...] = (
         "pretrain",
         "mistaken",
         "a recipe that is none",
-        ("no recipe 'text/byol'; there are ", "text/barlow_twins, text/simclr"),
+        ("no recipe 'text/byol'; there are ", "text/simclr, text/simcse, text/static"),
         pretrain_with(recipe="text/byol"),
     ),
     Case(
