@@ -7,6 +7,7 @@ from pathlib import Path
 
 from attar.training.data.pairs import Pair, Split, split
 from attar.training.datasets import docstrings
+from attar.training.sampler import evenly
 
 WORDS = 32  # of a body: few enough that every encoder reads all of them
 
@@ -20,6 +21,11 @@ def read_corpus(packages: Sequence[str], *, per_package: int, held_out: int, see
 def opening(text: str) -> str:
     """Give the first words of a text, as many as of each body."""
     return " ".join(text.split()[:WORDS])
+
+
+def searched(parts: Split, count: int) -> Split:
+    """Give the held-out pairs, and so many others that all together have `count` bodies."""
+    return Split(evenly(parts.train, count - len(parts.held_out)), parts.held_out)
 
 
 def write_corpus(pairs: Iterable[Pair], path: Path) -> None:

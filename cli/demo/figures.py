@@ -21,7 +21,7 @@ def encoders(report: dict[str, Any]) -> Table:
         *("", "recall@1", "recall@10", "MRR", "variant", "MB", "texts/s"),
         box=None,
         title=f"{report['corpus']['held_out']} held-out summaries find their bodies among "
-        f"{report['corpus']['documents']:,}",
+        f"{report['corpus']['searched']:,}",
     )
     for name, title in ENCODERS.items():
         row = report[name]

@@ -45,6 +45,7 @@ class Strict(BaseModel):
 class Corpus(Strict):
     documents: int
     held_out: int
+    searched: int
 
 
 class Encoder(Strict):
