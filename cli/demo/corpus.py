@@ -25,7 +25,8 @@ def opening(text: str) -> str:
 
 def searched(parts: Split, count: int) -> Split:
     """Give the held-out pairs, and so many others that all together have `count` bodies."""
-    return Split(evenly(parts.train, count - len(parts.held_out)), parts.held_out)
+    others = evenly(parts.train, count - len(parts.held_out))
+    return Split(tuple(others), parts.held_out)
 
 
 def write_corpus(pairs: Iterable[Pair], path: Path) -> None:
