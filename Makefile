@@ -1,7 +1,7 @@
 # One command each, the same at home and in CI. On a fresh machine `make demo` and `make test` do
 # all the set-up themselves; a second run installs again only when what is to be installed changed.
 #
-#   make demo     documents without labels -> embeddings over gRPC; at most 10 minutes on 2 cores
+#   make demo     documents without labels -> embeddings over gRPC; 14 minutes on 2 slow cores
 #   make serve    serve the demo's student until Ctrl-C
 #   make test     what make check does, and every test; compiles attar-native, so it needs a C++ compiler
 #   make claims   train every recipe whose claim holds to the end, at one seed

@@ -45,7 +45,8 @@ def demo(report: Report) -> str:
         f"{machine['cores']} cores ({machine['cpu']}, {machine['instruction_set']}). The encoders "
         f"learn from {corpus['documents'] - corpus['held_out']:,} docstrings without a label, and "
         f"{corpus['held_out']} other summaries must find their bodies, cut at {corpus['words']} "
-        f"words, among {corpus['searched']:,}. A second is of one thread's time:"
+        f"words, among {corpus['searched']:,}. It is one run at one seed. A second is of one "
+        "thread's time:"
     )
     return f"{fill(sentence)}\n\n{demo_encoders(report)}"
 

@@ -35,7 +35,8 @@ FILES = (*LINES, *MARKUP, PYTHON)  # those of a folder
 TEXT_FIELDS = ("text", "body")  # the columns of a table, or keys of an object, that are read
 TITLE_FIELDS = ("title", "summary")
 NO_TEXT = "files without text"
-SOURCE_CHARACTERS = 2**20  # of a module that is parsed: its tree takes hundreds of bytes for each
+SOURCE_BYTES = 2**20  # of a module that is parsed: its tree takes hundreds of bytes for each
+TOO_LARGE = f"Python files of more than {SOURCE_BYTES:,} bytes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,8 @@ def read_documents(path: Path, *, column: str | None = None) -> Documents:
         rows = enumerate(file_text(path).split("\n"), start=1)
         found = (_alone(f"{path.name}:{number}", line) for number, line in rows)
         return _documents(path, found, "lines", {})
+    if _is_large_source(path):
+        raise InvalidInput(f"{path} is one of the {TOO_LARGE}, which are not parsed; split it")
     if suffix in FILES:
         return _documents(path, _of_file(path, path.name), _unit(suffix), {})
     if suffix in JSON_LINES:
@@ -134,6 +137,9 @@ def _folder(folder: Path) -> Documents:
     documents: list[Document] = []
     units: Counter[str] = Counter()
     for path in paths:
+        if _is_large_source(path):
+            left[TOO_LARGE] += 1
+            continue
         found = [d for d in _of_file(path, path.relative_to(folder).as_posix()) if d.text.strip()]
         left[NO_TEXT] += not found
         units[_unit(suffix_of(path))] += len(found)
@@ -141,6 +147,10 @@ def _folder(folder: Path) -> Documents:
     *first, last = [unit for unit, count in units.items() if count] or ["files"]
     what = f"{', '.join(first)} and {last}" if first else last
     return _documents(folder, documents, what, +left)
+
+
+def _is_large_source(path: Path) -> bool:
+    return suffix_of(path) == PYTHON and path.stat().st_size > SOURCE_BYTES
 
 
 def _unit(suffix: str) -> str:
@@ -162,7 +172,7 @@ def _of_file(path: Path, name: str) -> Iterator[Document]:
 
 def _of_python(name: str, text: str) -> Iterator[Document]:
     """Give the docstrings of a module without code; the first paragraph is the title."""
-    tree = parse(text if len(text) <= SOURCE_CHARACTERS else "")
+    tree = parse(text)
     module = name.removesuffix(PYTHON).removesuffix("/__init__").replace("/", ".")
     own = ((module, doc) for doc in (ast.get_docstring(tree),) if doc)
     for qualified, docstring in (*own, *docstrings(tree, module)):

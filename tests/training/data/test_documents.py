@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
+from attar.errors import InvalidInput
 from attar.training.data.documents import Document, read_documents
 from attar.training.data.pair_rules import title_and_body
 from attar.training.datasets import docstrings
@@ -64,3 +66,16 @@ def test_docstrings_of_a_package_as_documents_are_the_pairs_of_the_corpus() -> N
     made = title_and_body(documents)
     assert len(made) > 0.99 * len(pairs)
     assert all(pair.name.startswith(pair.package + ".") for pair in made)
+
+
+def test_a_module_too_large_to_parse_is_refused_alone_and_counted_in_a_folder(
+    tmp_path: Path,
+) -> None:
+    large = tmp_path / "large.py"
+    large.write_text('"""A docstring."""\n' + "a = 1\n" * 200_000, "utf-8")
+    (tmp_path / "text.md").write_text("# Title\n\nA text.\n", "utf-8")
+    with pytest.raises(InvalidInput, match=r"large\.py .*1,048,576 bytes.*split it"):
+        read_documents(large)
+    documents = read_documents(tmp_path)
+    assert documents.passed_over == {"Python files of more than 1,048,576 bytes": 1}
+    assert [document.text for document in documents] == ["A text."]
