@@ -123,7 +123,7 @@ CASES: Final = (
     written("such a character in a page", "a.html", f"one &#x{'f' * 1_000_000};", 1),
     written("roles that never end", "a.rst", ":" * 1_000_000 + " one", 1),
     written("blanks in a link", "a.rst", "`one" + " " * 1_000_000 + "two", 1),
-    written("a module of a million lists", "a.py", f"x = [{'[], ' * 1_000_000}]", "has no text"),
+    written("a module of a million lists", "a.py", f"x = [{'[], ' * 1_000_000}]", "are not parsed"),
     written("brackets in one another", "a.py", f"x = {'(' * _MANY}", "has no text"),
     written("a million keys, one of them twice", "a.jsonl", _keys(200_000), "'0' occurs twice"),
     written("a page of binary", "a.md", "one\0two", "has a NUL at character 3"),

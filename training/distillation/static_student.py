@@ -67,7 +67,8 @@ def _with_keywords(texts: TextData, parts: Split, tokenizer: bytes, *, max_lengt
     """Add pairs to train on: the words that stand out in each passage of a body, and the passage.
 
     Of 400 summaries in held-out modules .653, .645 and .658 found their docstring among the first
-    ten without these pairs, and .683, .680 and .655 with them (three seeds).
+    ten without these pairs, and .683, .680 and .655 with them (three seeds). The interval of the
+    gain includes zero, and on docstrings cut at 32 words there was none (one seed).
     """
     made = keyword_query(
         Document(pair.name, pair.package, pair.summary, pair.body) for pair in parts.train
