@@ -164,7 +164,7 @@ def main() -> None:
     torch.set_num_threads(1)
     unpacked(arguments.lightly)
     torch.manual_seed(0)
-    encoder = SmallConv(SmallConvConfig(channels=1, side=8, dim=64))
+    encoder = SmallConv(SmallConvConfig(side=8, pooling="flat", dim=64))
     start = nn.Sequential(encoder, mlp(64, 256, WIDTH)).double()
     rows = []
     mine, other = ours(), theirs()

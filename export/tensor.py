@@ -128,7 +128,7 @@ def export_model(
         items = noise(model.input, model.encoder.examples, values=limits.values)
     return export_tensor(
         path,
-        model.encoder,
+        model.encoder.at_unit_length() if model.normalize else model.encoder,
         name=name,
         version=version,
         spec=model.input,

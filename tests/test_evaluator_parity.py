@@ -24,8 +24,8 @@ from attar.export.text import export_text
 from attar.inputs import Role
 from attar.manifest import TensorSpec
 from attar.training.data.source import embed
+from attar.training.encoders.encoder import TensorEncoder
 from attar.training.loop import fit
-from attar.training.methods.siamese import Siamese
 from attar.training.probes import suite
 from attar.training.probes.summaries import SummaryRetrieval
 from attar.training.recipes.image import barlow_twins
@@ -150,8 +150,9 @@ def test_images_score_the_same_in_torch_on_a_device_and_through_the_server(tmp_p
     short = replace(barlow_twins.recipe.settings, steps=10, warmup=2)
     training = replace(barlow_twins.recipe.build(data.source, short), probe=None)
     fit(training, accelerator="cpu", progress=False)
-    assert isinstance(training.method, Siamese)
-    encoder = training.method.encoder.eval()
+    trained = training.method.encoder.eval()
+    assert isinstance(trained, TensorEncoder)
+    encoder = trained.at_unit_length()
     some = Digits(
         data.train[:400], data.train_labels[:400], data.test[:100], data.test_labels[:100]
     )

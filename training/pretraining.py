@@ -254,7 +254,11 @@ def _run(
 def _save(
     encoder: nn.Module, content: bytes | None, data: Any, lineage: Mapping[str, object], out: Path
 ) -> None:
-    """Save an encoder: of a classifier the one inside, of a joint space each one in a folder."""
+    """Save an encoder: of a classifier the one inside, of a joint space each one in a folder.
+
+    A bundle of an image encoder is to give unit length: the encoder gives the features that its
+    projector saw.
+    """
     inner = encoder.encoder if isinstance(encoder, Classifier) else encoder
     if isinstance(inner, JointSpace):
         for name, model in models(inner, lineage).items():
@@ -266,9 +270,10 @@ def _save(
         encoder_folder.save(TextModel(encoder=inner, tokenizer=content, lineage=lineage), out)
     else:
         tensors = cast("TensorEncoder", inner)
-        is_images = isinstance(data, Source) and tensors.modality == "image"
-        values = pixel_range(data.train) if is_images else None
-        encoder_folder.save(TensorModel(encoder=tensors, values=values, lineage=lineage), out)
+        is_image = tensors.modality == "image"
+        values = pixel_range(data.train) if is_image and isinstance(data, Source) else None
+        model = TensorModel(encoder=tensors, normalize=is_image, values=values, lineage=lineage)
+        encoder_folder.save(model, out)
     _report_saved(out)
 
 

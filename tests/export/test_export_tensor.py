@@ -13,12 +13,13 @@ import attar
 from attar.bundle import Bundle
 from attar.errors import AlreadyExists, InvalidInput, ShapeError
 from attar.export.bundling import Exported
-from attar.export.tensor import export_tensor
+from attar.export.tensor import export_model, export_tensor
 from attar.manifest import TensorSpec
 from attar.runtime import Encoder
+from attar.training.checkpoints.encoder_folder import TensorModel
 from attar.training.data.source import embed
+from attar.training.encoders.encoder import TensorEncoder
 from attar.training.loop import fit
-from attar.training.methods.siamese import Siamese
 from attar.training.probes.knn import knn_accuracy
 from attar.training.recipes.image.barlow_twins import recipe
 
@@ -33,18 +34,19 @@ def digits() -> Digits:
 
 
 @pytest.fixture(scope="module")
-def encoder(digits: Digits) -> nn.Module:
-    """Give the recipe's encoder after some steps, still in training mode."""
+def encoder(digits: Digits) -> TensorEncoder:
+    """Give the recipe's encoder after some steps at unit length, still in training mode."""
     training = recipe.build(digits.source, replace(recipe.settings, steps=10, warmup=2))
     training = replace(training, probe=None)
     fit(training, accelerator="cpu", progress=False)
-    assert isinstance(training.method, Siamese)
-    return training.method.encoder.train()
+    trained = training.method.encoder
+    assert isinstance(trained, TensorEncoder)
+    return trained.at_unit_length().train()
 
 
 @pytest.fixture(scope="module")
 def exported(
-    encoder: nn.Module, digits: Digits, tmp_path_factory: pytest.TempPathFactory
+    encoder: TensorEncoder, digits: Digits, tmp_path_factory: pytest.TempPathFactory
 ) -> Exported:
     def knn(model: Encoder) -> dict[str, float]:
         train, test = (
@@ -67,7 +69,7 @@ def exported(
 
 
 def test_a_loaded_bundle_gives_torchs_embeddings(
-    exported: Exported, encoder: nn.Module, digits: Digits
+    exported: Exported, encoder: TensorEncoder, digits: Digits
 ) -> None:
     loaded = attar.load(exported.bundle.path, threads=1)
     given = loaded.embed(digits.test.numpy()).vectors
@@ -76,12 +78,12 @@ def test_a_loaded_bundle_gives_torchs_embeddings(
     expected = embed(encoder.eval(), digits.test)
     encoder.train()
 
-    assert given.shape == (540, recipe.settings.dim)
+    assert given.shape == (540, encoder.dim)
     assert np.abs(given - expected).max() <= 1e-6
 
 
 def test_the_probe_of_the_bundle_is_the_probe_of_torch(
-    exported: Exported, encoder: nn.Module, digits: Digits
+    exported: Exported, encoder: TensorEncoder, digits: Digits
 ) -> None:
     train, test = (embed(encoder.eval(), part) for part in (digits.train[:500], digits.test[:200]))
     encoder.train()
@@ -91,11 +93,11 @@ def test_the_probe_of_the_bundle_is_the_probe_of_torch(
     assert knn > 0.8
 
 
-def test_the_manifest_says_what_the_tensor_is(exported: Exported) -> None:
+def test_the_manifest_says_what_the_tensor_is(exported: Exported, encoder: TensorEncoder) -> None:
     manifest = Bundle.open(exported.bundle.path).manifest
     assert (manifest.modality, manifest.inputs) == ("image", (IMAGE,))
     assert (manifest.max_length, manifest.preprocessing.tokenizer) == (None, None)
-    assert (manifest.output.dim, manifest.output.normalized) == (recipe.settings.dim, True)
+    assert (manifest.output.dim, manifest.output.normalized) == (encoder.dim, True)
     assert (manifest.lineage, manifest.licence) == ({"recipe": "digits"}, "Apache-2.0")
     assert manifest.variants[0].tolerance == 1e-6
 
@@ -107,6 +109,23 @@ def test_an_encoder_without_unit_length_says_so(digits: Digits, tmp_path: Path) 
     assert not exported.bundle.manifest.output.normalized
     given = attar.load(exported.bundle.path, threads=1).embed(images).vectors
     assert np.abs(given - embed(flat, digits.train[:40])).max() <= 1e-5
+
+
+def test_a_bundle_has_the_unit_length_that_a_projector_did_not_see(
+    digits: Digits, tmp_path: Path
+) -> None:
+    encoder = recipe.build(digits.source, recipe.settings).method.encoder.eval()
+    assert isinstance(encoder, TensorEncoder)
+    images = digits.train[:40]
+    features = embed(encoder, images)
+    model = TensorModel(encoder=encoder, normalize=True)
+    bundle = export_model(tmp_path / "x", model, name="x", items=images.numpy()).bundle
+    assert bundle.manifest.output.normalized
+    given = attar.load(bundle.path, threads=1).embed(images.numpy()).vectors
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    assert not np.allclose(lengths, 1, rtol=0.01)
+    np.testing.assert_allclose(given, features / lengths, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(embed(encoder, images), features)  # the encoder is as it was
 
 
 def test_items_that_do_not_fit_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
@@ -139,7 +158,7 @@ def test_an_unknown_variant_is_refused_before_any_work(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def variants(
-    encoder: nn.Module, digits: Digits, tmp_path_factory: pytest.TempPathFactory
+    encoder: TensorEncoder, digits: Digits, tmp_path_factory: pytest.TempPathFactory
 ) -> Exported:
     """Export the variants that an encoder of tensors may have."""
     items, path = digits.train[:200].numpy(), tmp_path_factory.mktemp("variants") / "x"
@@ -152,7 +171,7 @@ def test_a_convolutional_encoder_has_an_int8_variant(variants: Exported, digits:
     made = variants
     assert not made.refused
     report = json.loads(made.bundle.read("report.json"))["variants"]["int8"]
-    assert report["int8_layers"] + len(report["float_layers"]) == 4  # three convolutions, one map
+    assert report["int8_layers"] + len(report["float_layers"]) == 3  # the convolutions
     vectors = {
         name: attar.load(made.bundle.path, variant=name, threads=1).embed(digits.test.numpy())[:]
         for name in ("fp32", "int8")
@@ -198,7 +217,7 @@ def test_int8_is_a_variant_where_there_is_something_to_quantise(
     assert 0.98 <= (vectors["fp32"] * vectors["int8"]).sum(axis=1).min() < 1
 
 
-def test_a_taken_path_is_refused(exported: Exported, encoder: nn.Module, digits: Digits) -> None:
+def test_a_taken_path_is_refused(exported: Exported, encoder: TensorEncoder, digits: Digits) -> None:
     with pytest.raises(AlreadyExists, match="exists"):
         export_tensor(
             exported.bundle.path, encoder, name="x", spec=IMAGE, items=digits.test.numpy()

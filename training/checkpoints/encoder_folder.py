@@ -64,6 +64,9 @@ A folder without a name holds the text encoder of attar's blocks.
 
 SPEC = ("name", "dtype", "shape")  # defined by the encoder, and not by encoder.json
 
+ABSENT: Mapping[type, Mapping[str, object]] = {SmallConvConfig: {"pooling": "flat"}}
+"""What older folders do not say of a shape, where that was other than today's default."""
+
 Network_co = TypeVar("Network_co", bound=TextNetwork, covariant=True)
 
 
@@ -95,9 +98,11 @@ class TensorModel:
 
     `facts` are what its input's sizes do not say, such as {"sampling_rate": 8000} (Hz), and
     `values` the range of the numbers that it was trained on, where that says how they are scaled.
+    With `normalize`, a bundle gives the embeddings unit length, which the encoder does not.
     """
 
     encoder: TensorEncoder
+    normalize: bool = False
     values: Range | None = None
     facts: Mapping[str, object] = field(default_factory=dict)
     lineage: Mapping[str, object] = field(default_factory=dict)
@@ -154,6 +159,7 @@ def save(model: TextModel[TextNetwork] | TensorModel, folder: Path) -> None:
     else:
         spec = model.input
         about["input"] = {**model.facts, **{name: getattr(spec, name) for name in SPEC}}
+        about["normalize"] = model.normalize
         if model.values is not None:
             about["values"] = [model.values.min, model.values.max]
     weights = {name: w.cpu().contiguous() for name, w in encoder.state_dict().items()}
@@ -297,6 +303,7 @@ def _tensor_model(encoder_name: str, about: Mapping[str, Any]) -> TensorModel:
     values = about.get("values")
     return TensorModel(
         encoder=make(_read(shape, about["shape"])),
+        normalize=bool(about.get("normalize", False)),
         values=None if values is None else Range(min=float(values[0]), max=float(values[1])),
         facts=facts,
         lineage=dict(about["lineage"]),
@@ -307,11 +314,13 @@ def _tensor_model(encoder_name: str, about: Mapping[str, Any]) -> TensorModel:
 def _read(kind: Any, value: Any) -> Any:
     """Read a part of a shape from JSON: dataclasses from objects, tuples from lists.
 
-    What is not said has its default, as a text encoder's head in folders older than heads.
+    What is not said has its default, as a text encoder's head in folders older than heads, or what
+    `ABSENT` has.
     """
     if is_dataclass(kind):
         kinds = get_type_hints(kind)
-        return cast("Any", kind)(**{name: _read(kinds[name], part) for name, part in value.items()})
+        parts = {name: _read(kinds[name], part) for name, part in value.items()}
+        return cast("Any", kind)(**{**ABSENT.get(kind, {}), **parts})
     if get_origin(kind) is tuple:
         return tuple(_read(get_args(kind)[0], part) for part in value)
     return value

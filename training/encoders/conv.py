@@ -1,34 +1,46 @@
-"""A small convolutional encoder: images of one size to unit embeddings."""
+"""A small convolutional encoder: images of one size to embeddings."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from attar.errors import InvalidInput
 from attar.manifest import TensorSpec
 
-from .encoder import TensorEncoder, refuse_sizes_below_one
+from .encoder import Projection, TensorEncoder, refuse_sizes_below_one
+
+ImagePooling: TypeAlias = Literal["mean", "flat"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmallConvConfig:
-    """The sizes of a small convolutional encoder; `width` is that of its first layer."""
+    """The sizes of a small convolutional encoder; `width` is that of its first layer.
+
+    `pooling` "mean" averages the last feature map, of twice that width. "flat" keeps its pixels,
+    for which it needs a `dim`: so did encoders that were saved before there was a choice. `dim`
+    adds a linear map to that embedding width; None keeps the mean. `normalized` gives embeddings
+    unit length.
+    """
 
     channels: int = 1
     side: int
-    dim: int
     width: int = 32
+    pooling: ImagePooling = "mean"
+    dim: int | None = None
+    normalized: bool = True
 
     def __post_init__(self) -> None:
         refuse_sizes_below_one(
             self, channels=self.channels, side=self.side, dim=self.dim, width=self.width
         )
+        if self.pooling not in ("mean", "flat") or (self.pooling == "flat" and self.dim is None):
+            raise InvalidInput(f"pooling must be 'mean', or 'flat' with a dim; got {self}")
 
 
 class SmallConv(TensorEncoder):
-    """Three 3x3 convolutions with batch norm, then a linear map, for images of one side."""
+    """Three 3x3 convolutions with batch norm, for images of one side."""
 
     modality: ClassVar[str] = "image"
     shape: SmallConvConfig
@@ -37,14 +49,18 @@ class SmallConv(TensorEncoder):
         super().__init__()
         width, half = shape.width, (shape.side + 1) // 2
         self.shape = shape
-        self.dim = shape.dim
-        self.layers = nn.Sequential(
+        layers = [
             *_block(shape.channels, width, stride=1),
             *_block(width, 2 * width, stride=2),
             *_block(2 * width, 2 * width, stride=1),
-            nn.Flatten(),
-            nn.Linear(2 * width * half * half, shape.dim),
-        )
+        ]
+        features, dim = 2 * width, shape.dim
+        if shape.pooling == "flat" and dim is not None:  # the map is a layer, as in older folders
+            layers += [nn.Flatten(), nn.Linear(features * half * half, dim)]
+            features, dim = dim, None
+        self.layers = nn.Sequential(*layers)
+        self.project = Projection(features, dim, normalized=shape.normalized)
+        self.dim = self.project.dim
 
     @property
     def input(self) -> TensorSpec:
@@ -54,7 +70,10 @@ class SmallConv(TensorEncoder):
 
     def forward(self, image: Float[Tensor, "b channels side side"]) -> Float[Tensor, "b dim"]:
         """Embed images in [0, 1]."""
-        return F.normalize(self.layers(image), dim=1)
+        features: Tensor = self.layers(image)
+        pooled = features.mean((2, 3)) if self.shape.pooling == "mean" else features
+        out: Tensor = self.project(pooled)
+        return out
 
 
 def _block(inward: int, outward: int, *, stride: int) -> tuple[nn.Module, ...]:

@@ -1,6 +1,8 @@
 """What every encoder of one tensor has: a shape that makes it again, and a door of known sizes."""
 
 from abc import ABC, abstractmethod
+from copy import deepcopy
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from jaxtyping import Float
@@ -16,12 +18,14 @@ class TensorEncoder(nn.Module, ABC):
     """One batch of tensors in, one embedding an item out: `encoder(batch)` is (b, dim).
 
     `shape` is the frozen dataclass that makes the encoder again, but for its weights and attention;
-    `dim` is the embedding's width and `modality` the word for what is embedded.
+    `dim` is the embedding's width and `modality` the word for what is embedded. `project` makes
+    the embedding from the pooled features.
     """
 
     modality: ClassVar[str]
     shape: Any  # each encoder names its own
     dim: int
+    project: "Projection"
 
     @property
     @abstractmethod
@@ -38,6 +42,13 @@ class TensorEncoder(nn.Module, ABC):
         """Give shapes of items, without the batch axis, that try every named axis at two sizes."""
         sizes = tuple(axis for axis in self.input.shape[1:] if isinstance(axis, int))
         return (sizes,)
+
+    def at_unit_length(self) -> "TensorEncoder":
+        """Give a copy whose embeddings have unit length."""
+        copy = deepcopy(self)
+        copy.shape = replace(self.shape, normalized=True)
+        copy.project.normalized = True
+        return copy
 
 
 class Projection(nn.Module):

@@ -1,6 +1,6 @@
 """Image encoders by name: what the setting `encoder` of an image recipe selects."""
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from attar.errors import InvalidInput
 
@@ -19,38 +19,35 @@ VIT = TransformerConfig(width=64, depth=3, heads=4, hidden=128, norm="pre", norm
 VIT_SMALL = TransformerConfig(width=384, depth=12, heads=6, hidden=1536, norm="pre", norm_eps=1e-6)
 
 
-def image_encoder(name: EncoderName, *, channels: int, side: int, dim: int) -> TensorEncoder:
+def image_encoder(
+    name: EncoderName, *, channels: int, side: int, dim: int | None = None
+) -> TensorEncoder:
     """Make an encoder of images of one side: convolutions, scattering, or a transformer.
 
-    `vit` sees sixteen patches of any side and is for small images; `vit_small` is ViT-S/16.
+    `vit` sees sixteen patches of any side and is for small images; `vit_small` is ViT-S/16. The
+    embeddings are the pooled features, of any length, which is what projectors see in the papers;
+    `dim` adds a linear map to that width.
     """
+    sizes: dict[str, Any] = {"channels": channels, "side": side, "dim": dim, "normalized": False}
     match name:
         case "tiny":
-            return SmallConv(SmallConvConfig(channels=channels, side=side, dim=dim, width=8))
+            return SmallConv(SmallConvConfig(**sizes, width=8))
         case "small":
-            return SmallConv(SmallConvConfig(channels=channels, side=side, dim=dim))
+            return SmallConv(SmallConvConfig(**sizes))
         case "resnet18":
-            return ResNet(ResNetConfig(channels=channels, side=side, dim=dim))
+            return ResNet(ResNetConfig(**sizes))
         case "resnet50":
-            blocks = (3, 4, 6, 3)
-            return ResNet(
-                ResNetConfig(channels=channels, side=side, blocks=blocks, bottleneck=True, dim=dim)
-            )
+            return ResNet(ResNetConfig(**sizes, blocks=(3, 4, 6, 3), bottleneck=True))
         case "scattering":
-            shape = ScatteringConfig(channels=channels, side=side, width=24, blocks=1, dim=dim)
-            return ScatteringEncoder(shape)
+            return ScatteringEncoder(ScatteringConfig(**sizes, width=24, blocks=1))
         case "vit":
             if side < 4:
                 raise InvalidInput(
                     f"vit sees sixteen patches, so side must be 4 or more; got {side}"
                 )
-            return VitEncoder(
-                VitConfig(channels=channels, side=side, patch=side // 4, transformer=VIT, dim=dim)
-            )
+            return VitEncoder(VitConfig(**sizes, patch=side // 4, transformer=VIT))
         case "vit_small":
-            return VitEncoder(
-                VitConfig(channels=channels, side=side, patch=16, transformer=VIT_SMALL, dim=dim)
-            )
+            return VitEncoder(VitConfig(**sizes, patch=16, transformer=VIT_SMALL))
 
 
 def patches_of(encoder: TensorEncoder, name: EncoderName) -> VitEncoder:

@@ -5,6 +5,7 @@ every attention in one graph.
 """
 
 import copy
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import FrozenInstanceError, fields
 from functools import cache
@@ -76,7 +77,8 @@ def in_turn() -> Attention:
 
 
 ENCODER: Mapping[str, TensorEncoder] = {
-    "small_conv": SmallConv(SmallConvConfig(side=9, dim=5, width=4)),
+    "small_conv": SmallConv(SmallConvConfig(side=9, width=4, normalized=False)),
+    "small_conv-flat": SmallConv(SmallConvConfig(side=9, width=4, pooling="flat", dim=5)),
     "resnet": ResNet(ResNetConfig(side=8, blocks=(1, 1), width=4, normalized=False)),
     "resnet-selective": ResNet(
         ResNetConfig(
@@ -105,7 +107,7 @@ ENCODER: Mapping[str, TensorEncoder] = {
     ),
 }
 
-POOLED_OTHERWISE = {"vit", "table-mean"}  # encoders that are exported with their other pooling
+POOLED_OTHERWISE = {"small_conv-flat", "vit", "table-mean"}  # encoders that are exported with their other pooling
 
 
 def prepared(encoder: TensorEncoder) -> TensorEncoder:
@@ -167,6 +169,7 @@ def test_an_encoder_comes_back_from_disk_with_equal_bits(tmp_path: Path, name: s
     encoder = prepared(ENCODER[name])
     model = TensorModel(
         encoder=encoder,
+        normalize=True,
         values=Range(min=0, max=1),
         facts={"unit": "m/s²"},
         lineage={"seed": 3},
@@ -176,7 +179,8 @@ def test_an_encoder_comes_back_from_disk_with_equal_bits(tmp_path: Path, name: s
     again = load(tmp_path)
     assert isinstance(again, TensorModel)
     assert (type(again.encoder), again.encoder.shape) == (type(encoder), encoder.shape)
-    assert (again.facts, again.lineage, again.licence) == (
+    assert (again.normalize, again.facts, again.lineage, again.licence) == (
+        model.normalize,
         model.facts,
         model.lineage,
         model.licence,
@@ -191,6 +195,34 @@ def test_an_encoder_comes_back_from_disk_with_equal_bits(tmp_path: Path, name: s
         "encoder.json",
         "encoder.safetensors",
     ]
+
+
+def test_a_small_encoder_of_an_older_folder_loads_as_it_was(tmp_path: Path) -> None:
+    """Its shape says neither pooling nor unit length, and it had a map of all pixels, and both."""
+    encoder = prepared(ENCODER["small_conv-flat"])
+    assert "layers.10.weight" in encoder.state_dict()
+    save(TensorModel(encoder=encoder), tmp_path)
+    path = tmp_path / "encoder.json"
+    about = json.loads(path.read_text("utf-8"))
+    del about["normalize"], about["shape"]["pooling"], about["shape"]["normalized"]
+    path.write_text(json.dumps(about), "utf-8")
+    again = load(tmp_path)
+    assert isinstance(again, TensorModel)
+    assert not again.normalize
+    vectors = embedded(again.encoder, items(encoder))
+    np.testing.assert_array_equal(vectors, embedded(encoder, items(encoder)))
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ENCODER)
+def test_a_copy_at_unit_length_leaves_the_encoder_as_it_was(name: str) -> None:
+    encoder = prepared(ENCODER[name])
+    before = embedded(encoder, items(encoder))
+    copied = encoder.at_unit_length()
+    unit = before / np.linalg.norm(before, axis=1, keepdims=True)
+    np.testing.assert_allclose(embedded(copied, items(encoder)), unit, rtol=0, atol=1e-6)
+    assert copied.shape.normalized
+    np.testing.assert_array_equal(embedded(encoder, items(encoder)), before)
 
 
 FACTS = {"unit": "m/s²"}
@@ -349,6 +381,11 @@ class Foreign(TensorEncoder):
 
     def forward(self, row: Tensor) -> Tensor:
         return row
+
+
+def test_a_small_encoder_that_keeps_pixels_needs_a_width() -> None:
+    with pytest.raises(InvalidInput, match="pooling must be 'mean', or 'flat' with a dim"):
+        SmallConvConfig(side=9, pooling="flat")
 
 
 def test_an_encoder_of_another_library_is_not_saved(tmp_path: Path) -> None:

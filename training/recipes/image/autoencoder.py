@@ -22,7 +22,7 @@ def autoencoder(
     return image_run(
         data,
         settings,
-        lambda encoder: Reconstruction(encoder, mlp(settings.dim, hidden, numbers)),
+        lambda encoder: Reconstruction(encoder, mlp(encoder.dim, hidden, numbers)),
         noisy(settings, noise),
     )
 

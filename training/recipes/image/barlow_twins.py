@@ -14,7 +14,7 @@ from ...methods.siamese import Inputs, Siamese
 from ...objectives.barlow_twins import barlow_twins
 from ...recipe import Recipe
 from .common import two_views
-from .imagenet import RESNET50, lars
+from .imagenet import lars
 from .settings import SMALL_IMAGES, ImageSettings
 
 
@@ -29,7 +29,7 @@ class Settings(ImageSettings):
 SMALL: Final = Settings()
 PAPER: Final = Settings(  # sections 2.2 and 2.3, and the official defaults
     **lars(batch_size=2048, rate=0.2 * 2048 / 256, weight_decay=1e-6, count=1000),
-    **RESNET50,
+    encoder="resnet50",
     projector=8192,
     redundancy=0.0051,
 )
@@ -42,7 +42,7 @@ def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
         settings,
         lambda encoder: Siamese(
             encoder,
-            mlp(settings.dim, settings.projector, settings.projector),
+            mlp(encoder.dim, settings.projector, settings.projector),
             partial(barlow_twins, redundancy=settings.redundancy),
         ),
     )

@@ -14,7 +14,7 @@ from ...methods.siamese import Inputs
 from ...recipe import Recipe
 from ...schedules import cosine_ramp
 from .common import two_views
-from .imagenet import RESNET50, lars
+from .imagenet import lars
 from .settings import SMALL_IMAGES, ImageSettings
 
 
@@ -31,7 +31,7 @@ class Settings(ImageSettings):
 SMALL: Final = Settings()
 PAPER: Final = Settings(  # section 3.3 and the official configuration
     **lars(batch_size=4096, rate=0.2 * 4096 / 256, weight_decay=1.5e-6, count=1000),
-    **RESNET50,
+    encoder="resnet50",
     hidden=4096,
     projection=256,
     momentum=0.996,
@@ -45,7 +45,7 @@ def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
         settings,
         lambda encoder: Asymmetric(
             encoder,
-            mlp(settings.dim, settings.hidden, settings.projection),
+            mlp(encoder.dim, settings.hidden, settings.projection),
             mlp(settings.projection, settings.hidden, settings.projection),
             momentum=cosine_ramp(settings.momentum, 1.0, settings.steps),
         ),

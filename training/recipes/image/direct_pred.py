@@ -9,6 +9,7 @@ from typing import Final, Literal
 from torch import nn
 
 from ...data.source import Source
+from ...encoders.encoder import TensorEncoder
 from ...encoders.mlp import mlp
 from ...loop import Training
 from ...methods.asymmetric import Asymmetric
@@ -49,11 +50,11 @@ def predictor(settings: Settings) -> nn.Module:
 
 def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     """Compose the run; the predictor is set at every step."""
-    projector = settings.dim, settings.hidden, settings.projection
     momentum = cosine_ramp(settings.momentum, 1.0, settings.steps)
 
-    def method(encoder: nn.Module) -> Asymmetric:
-        return Asymmetric(encoder, mlp(*projector), predictor(settings), momentum=momentum)
+    def method(encoder: TensorEncoder) -> Asymmetric:
+        projector = mlp(encoder.dim, settings.hidden, settings.projection)
+        return Asymmetric(encoder, projector, predictor(settings), momentum=momentum)
 
     return two_views(data, settings, method)
 

@@ -41,8 +41,8 @@ def further(
     target: Source, base: Reconstruction, settings: Settings, teacher: Reconstruction | None = None
 ) -> Training[ReconstructionBatch]:
     """Compose a run on the target from a copy of the base, near a teacher if there is one."""
-    own, views = settings.only("dim", "weight"), noisy(settings, settings.noise)
-    return image_run(target, settings, lambda _encoder: continued(base, teacher, **own), views)
+    own, views = settings.only("weight"), noisy(settings, settings.noise)
+    return image_run(target, settings, lambda e: continued(base, teacher, dim=e.dim, **own), views)
 
 
 def stages(data: Source, settings: Settings) -> Iterator[Stage]:

@@ -1,10 +1,8 @@
-"""What papers on ImageNet set: epochs in steps, ResNet-50, and LARS."""
+"""What papers on ImageNet set: epochs in steps, and LARS."""
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 IMAGES: Final = 1_281_167  # that train
-RESNET50: Final[Mapping[str, Any]] = {"dim": 2048, "encoder": "resnet50"}
 
 
 def epochs(count: int, *, batch_size: int, images: int = IMAGES) -> int:

@@ -40,17 +40,17 @@ def build(data: Source, settings: Settings) -> Training[LabelAugmentationBatch]:
     """Compose the run; raises InvalidInput for a source without labels."""
     few = few_labels(data, settings.each, seed=settings.seed)
     small = replace(settings, batch_size=min(settings.batch_size, len(few)))
-    distort, own = view_of(data, settings), settings.only("dim", "temperature")
+    distort, forms = view_of(data, settings), quarter_turns.classes if settings.turns else 1
 
     def method(encoder: TensorEncoder) -> LabelAugmentation:
-        sizes = {"classes": few.classes, "forms": quarter_turns.classes if settings.turns else 1}
-        return LabelAugmentation(encoder, distil=settings.turns, **sizes, **own)
+        own = {"dim": encoder.dim, "forms": forms} | settings.only("temperature")
+        return LabelAugmentation(encoder, classes=few.classes, distil=settings.turns, **own)
 
     def views(labelled: tuple[Tensor, Tensor], step: int) -> LabelAugmentationBatch:
         images, known = labelled
         seen = distort(images, step_generator(settings.seed, step)).data
-        forms = quarter_turns.all_classes(seen).data if settings.turns else seen
-        return LabelAugmentationBatch(forms, known)
+        copies = quarter_turns.all_classes(seen).data if settings.turns else seen
+        return LabelAugmentationBatch(copies, known)
 
     sampler = uniform(len(few), small)
     return image_run(data, settings, method, views, items=few.__getitem__, sampler=sampler)

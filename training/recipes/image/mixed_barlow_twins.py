@@ -28,7 +28,6 @@ class Settings(ImageSettings):
 SMALL: Final = Settings()
 PAPER: Final = Settings(  # CIFAR-10, the official checkpoints' table; not given: steps, rate, decay
     batch_size=256,
-    dim=512,
     encoder="resnet18",
     views="natural",
     projector=1024,
@@ -44,7 +43,7 @@ def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
         settings,
         lambda encoder: MixedBarlowTwins(
             encoder,
-            mlp(settings.dim, settings.projector, settings.projector),
+            mlp(encoder.dim, settings.projector, settings.projector),
             redundancy=settings.redundancy,
             strength=settings.strength,
         ),

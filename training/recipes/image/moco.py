@@ -8,7 +8,6 @@ from functools import partial
 from typing import Final
 
 from ...data.source import Source
-from ...encoders.mlp import mlp
 from ...loop import Training
 from ...methods.momentum import Mixing, MomentumContrast
 from ...methods.siamese import Inputs
@@ -16,7 +15,7 @@ from ...recipe import Recipe
 from ...schedules import constant
 from ...targets import Queue
 from .common import two_views
-from .imagenet import RESNET50, passes
+from .imagenet import passes
 from .settings import SMALL_IMAGES, ProjectorSettings
 
 
@@ -33,7 +32,7 @@ SMALL: Final = Settings()
 PAPER: Final = Settings(  # section 3.3 and the official defaults; not given: warmup, hidden
     **passes(200, batch_size=256),
     rate=0.03,
-    **RESNET50,
+    encoder="resnet50",
     views="natural",
     projection=128,
     queue=65536,
@@ -51,7 +50,7 @@ def build(
     method = partial(
         MomentumContrast, queue=queue, momentum=momentum, temperature=temperature, mixing=mixing
     )
-    return two_views(data, settings, lambda encoder: method(encoder, mlp(*settings.widths)))
+    return two_views(data, settings, lambda net: method(net, settings.projector_of(net)))
 
 
 recipe = Recipe(

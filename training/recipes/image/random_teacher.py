@@ -6,10 +6,9 @@ Sarnthein et al., ICML 2023, arXiv:2302.12091.
 from dataclasses import dataclass
 from typing import Final
 
-from torch import nn
-
 from ...composing import step_views
 from ...data.source import Source
+from ...encoders.encoder import TensorEncoder
 from ...encoders.prototype_head import PrototypeHead
 from ...loop import Training
 from ...methods.random_teacher import RandomTeacher, images_or_noise
@@ -47,9 +46,9 @@ def build(data: Source, settings: Settings) -> Training[tuple[Inputs]]:
     """Compose the run; images are not changed."""
     views = step_views(images_or_noise, settings, "noise")
 
-    def method(encoder: nn.Module) -> RandomTeacher:
+    def method(encoder: TensorEncoder) -> RandomTeacher:
         sizes = settings.only("hidden", "bottleneck", "outputs")
-        head, distance = PrototypeHead(settings.dim, **sizes), settings.distance
+        head, distance = PrototypeHead(encoder.dim, **sizes), settings.distance
         return RandomTeacher(encoder, head, distance=distance, seed=settings.seed + 1)
 
     return image_run(data, settings, method, views)

@@ -23,7 +23,7 @@ class Settings(barlow_twins.Settings):
 
 
 SMALL: Final = Settings()
-PAPER: Final = Settings(encoder="resnet50", views="natural", dim=2048)  # others: not given
+PAPER: Final = Settings(encoder="resnet50", views="natural")  # others: not given
 
 
 def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:

@@ -6,12 +6,12 @@ Kinakh et al. 2021, arXiv:2108.13939.
 from dataclasses import dataclass
 from typing import Final
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...data.source import Source
 from ...distributed import step_generator
+from ...encoders.encoder import TensorEncoder
 from ...encoders.image import EncoderName
-from ...encoders.mlp import mlp
 from ...loop import Training
 from ...methods.pretext_task import PretextTask, PretextTaskBatch
 from ...recipe import Recipe
@@ -43,10 +43,10 @@ def build(data: Source, settings: Settings) -> Training[PretextTaskBatch]:
         turned = quarter_turns(images, draw)
         return PretextTaskBatch(first, second, turned.data, turned.params["label"])
 
-    def method(encoder: nn.Module) -> PretextTask:
-        projector, own = mlp(*settings.widths), settings.only("dim", "temperature")
-        classes, weight = quarter_turns.classes, settings.puzzle
-        return PretextTask(encoder, projector, classes=classes, weight=weight, **own)
+    def method(encoder: TensorEncoder) -> PretextTask:
+        own = settings.only("temperature") | {"weight": settings.puzzle, "dim": encoder.dim}
+        classes = quarter_turns.classes
+        return PretextTask(encoder, settings.projector_of(encoder), classes=classes, **own)
 
     return image_run(data, settings, method, views)
 

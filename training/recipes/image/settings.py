@@ -2,17 +2,19 @@
 
 from dataclasses import dataclass
 
+from torch import nn
+
 from ...composing import RunSettings, seeded
 from ...data.source import Source, item_shape
 from ...data.square import side_of
 from ...encoders.encoder import TensorEncoder
 from ...encoders.image import EncoderName, image_encoder
+from ...encoders.mlp import mlp
 from ...optimisers import OptimizerName
 from ...views.image import ImageView, ViewName, named_view
 
 SMALL_IMAGES = (
     "small grey digits with affine, erasing and noise views instead of photographs in colour",
-    "the projector sees a linear map of the pooled features at unit length instead of the features",
 )
 """Where the recipes on digits differ from papers on photographs."""
 
@@ -22,12 +24,13 @@ class ImageSettings(RunSettings):
     """The numbers of every run on images; a recipe adds those of its objective.
 
     They are for small images and hundreds of steps; a large set wants another encoder, natural
-    views and more steps.
+    views and more steps. The embedding is the encoder's pooled features, which are probed and which
+    the projector sees; `dim` adds a linear map to that width.
     """
 
     batch_size: int = 128
     weight_decay: float = 1e-4
-    dim: int = 64
+    dim: int | None = None
     encoder: EncoderName = "small"
     views: ViewName = "affine"
     optimizer: OptimizerName = "adamw"
@@ -40,10 +43,9 @@ class ProjectorSettings(ImageSettings):
     hidden: int = 256  # width inside the projector
     projection: int = 64
 
-    @property
-    def widths(self) -> tuple[int, int, int]:
-        """The widths of the projector, from the embedding on."""
-        return self.dim, self.hidden, self.projection
+    def projector_of(self, encoder: TensorEncoder) -> nn.Sequential:
+        """Make the projector of an encoder's features."""
+        return mlp(encoder.dim, self.hidden, self.projection)
 
 
 def new_encoder(data: Source, settings: ImageSettings) -> TensorEncoder:

@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from torch import nn
-
 from ...data.source import Source
-from ...encoders.mlp import mlp
+from ...encoders.encoder import TensorEncoder
 from ...loop import Training
 from ...methods.siamese import Inputs, Siamese
 from ...objectives.nt_xent import nt_xent
 from ...recipe import Recipe
 from .common import two_views
-from .imagenet import RESNET50, lars
+from .imagenet import lars
 from .settings import SMALL_IMAGES, ProjectorSettings
 
 
@@ -31,17 +29,17 @@ class Settings(ProjectorSettings):
 SMALL: Final = Settings()
 PAPER: Final = Settings(  # section 2.2 and the official README's ImageNet command
     **lars(batch_size=4096, rate=0.3 * 4096 / 256, weight_decay=1e-6, count=100),
-    **RESNET50,
+    encoder="resnet50",
     hidden=2048,
     projection=128,
     temperature=0.1,
 )
 
 
-def contrast(settings: Settings) -> Callable[[nn.Module], Siamese]:
+def contrast(settings: Settings) -> Callable[[TensorEncoder], Siamese]:
     """Give what makes the method around an encoder."""
     objective = partial(nt_xent, temperature=settings.temperature)
-    return lambda encoder: Siamese(encoder, mlp(*settings.widths), objective)
+    return lambda encoder: Siamese(encoder, settings.projector_of(encoder), objective)
 
 
 def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:

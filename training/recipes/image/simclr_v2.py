@@ -42,9 +42,9 @@ PAPER: Final = Settings(  # official code; not given: steps, widths, those of th
 
 def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     """Compose the first run: SimCLR with a projector of three layers."""
-    widths = settings.dim, settings.projector, settings.projector, settings.projection
-    objective = partial(nt_xent, temperature=settings.temperature)
-    return two_views(data, settings, lambda encoder: Siamese(encoder, mlp(*widths), objective))
+    widths = settings.projector, settings.projector, settings.projection
+    loss = partial(nt_xent, temperature=settings.temperature)
+    return two_views(data, settings, lambda net: Siamese(net, mlp(net.dim, *widths), loss))
 
 
 def stages(data: Source, settings: Settings) -> Iterator[Stage]:

@@ -31,7 +31,6 @@ PAPER: Final = Settings(  # section 3 and the official defaults
     **passes(100, batch_size=512),
     rate=0.05 * 512 / 256,
     warmup=0,
-    dim=2048,
     encoder="resnet50",
     views="natural",
     projection=2048,
@@ -46,7 +45,7 @@ def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
         settings,
         lambda encoder: Asymmetric(
             encoder,
-            mlp(settings.dim, settings.projection, settings.projection),
+            mlp(encoder.dim, settings.projection, settings.projection),
             mlp(settings.projection, settings.bottleneck, settings.projection),
         ),
     )

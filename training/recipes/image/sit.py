@@ -10,7 +10,6 @@ from ...composing import step_views
 from ...data.source import Source
 from ...encoders.encoder import TensorEncoder
 from ...encoders.image import EncoderName, patches_of
-from ...encoders.mlp import mlp
 from ...loop import Training
 from ...methods.group_masked import GroupMasked, GroupMaskedBatch
 from ...recipe import Recipe
@@ -46,8 +45,8 @@ def build(data: Source, settings: Settings) -> Training[tuple[GroupMaskedBatch, 
     own = settings.only("temperature", "rebuild", "contrast")
 
     def method(encoder: TensorEncoder) -> GroupMasked:
-        vit, projector = patches_of(encoder, settings.encoder), mlp(*settings.widths)
-        return GroupMasked(vit, projector, momentum=momentum, **own)
+        vit = patches_of(encoder, settings.encoder)
+        return GroupMasked(vit, settings.projector_of(encoder), momentum=momentum, **own)
 
     views = step_views(GroupMaskedBatch.two(view_of(data, settings)), settings, "drop", "foreign")
     return image_run(data, settings, method, views)

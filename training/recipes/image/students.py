@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ...data.source import Labels, Source
 from ...distributed import step_generator
+from ...encoders.encoder import TensorEncoder
 from ...encoders.image import EncoderName
 from ...loop import Training
 from ...methods.label_distillation import LabelDistillation
@@ -79,8 +80,8 @@ def distil(
     small = replace(settings, encoder=settings.student, steps=settings.distil_steps)
     view, classes = view_of(data, settings), teacher.head.out_features
 
-    def method(encoder: nn.Module) -> LabelDistillation:
-        student = Classifier(encoder, nn.Identity(), width=settings.dim, classes=classes)
+    def method(encoder: TensorEncoder) -> LabelDistillation:
+        student = Classifier(encoder, nn.Identity(), width=encoder.dim, classes=classes)
         return LabelDistillation(student, teacher, objective, batch_statistics=batch_statistics)
 
     def views(images: Tensor, step: int) -> Tensor:

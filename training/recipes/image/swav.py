@@ -35,7 +35,6 @@ PAPER: Final = Settings(  # section 4 and the official defaults
     rate=4.8,
     warmup=epochs(10, batch_size=4096),
     weight_decay=1e-6,
-    dim=2048,
     encoder="resnet50",
     views="natural",
     optimizer="lars",
@@ -49,11 +48,11 @@ PAPER: Final = Settings(  # section 4 and the official defaults
 def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     """Compose the run."""
     own = settings.only("prototypes", "temperature", "epsilon", "frozen")
-    projector = settings.dim, settings.hidden, settings.projection
+    widths = settings.hidden, settings.projection
     return two_views(
         data,
         settings,
-        lambda encoder: Swav(encoder, mlp(*projector), dim=settings.projection, **own),
+        lambda encoder: Swav(encoder, mlp(encoder.dim, *widths), dim=widths[-1], **own),
     )
 
 

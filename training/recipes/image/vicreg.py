@@ -34,7 +34,6 @@ PAPER: Final = Settings(  # section 4.2 and the official defaults; not given: st
     rate=0.2 * 2048 / 256,
     warmup=epochs(10, batch_size=2048),
     weight_decay=1e-6,
-    dim=2048,
     encoder="resnet50",
     views="natural",
     optimizer="lars",
@@ -50,7 +49,7 @@ def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
         settings,
         lambda encoder: Siamese(
             encoder,
-            mlp(settings.dim, settings.projector, settings.projector),
+            mlp(encoder.dim, settings.projector, settings.projector),
             partial(vicreg, **weights),
         ),
     )
