@@ -11,6 +11,7 @@ from attar.training.catalogue import catalogue
 from attar.training.data.source import embed
 from attar.training.encoders.encoder import TensorEncoder
 from attar.training.loop import fit
+from attar.training.probes.rankme import rankme
 from attar.training.probes.suite import evaluate
 
 from ...support.images import Digits, load
@@ -79,3 +80,14 @@ def leaves(batch: object) -> list[torch.Tensor]:
         return [batch]
     assert isinstance(batch, tuple)
     return [leaf for part in batch for leaf in leaves(part)]
+
+
+def test_a_probe_ranks_the_outputs_of_the_projector_too(data: Digits) -> None:
+    training = RECIPES["image/simclr"].build(data.source, RECIPES["image/simclr"].settings)
+    assert training.probe is not None
+    method = training.method.eval()
+    figures = training.probe(0)
+    assert isinstance(method.projector, nn.Module)
+    outputs = embed(nn.Sequential(method.encoder, method.projector), data.train)
+    assert figures["rankme_projector"] == pytest.approx(rankme(outputs), rel=1e-4)
+    assert figures["rankme"] == pytest.approx(rankme(embed(method.encoder, data.train)), rel=1e-4)

@@ -26,12 +26,7 @@ def scarce_claim(recipe: Recipe[Source, Any]) -> Claim[Source]:
         before, after = (row for row in probed if "scarce" in row)
         pixels = probe_encoder(nn.Flatten(), data, most=PROBED)
         stages = {"pixels": pixels, "untrained": before, "pretrained": after}
-        return {
-            f"{stage}/{name}": value
-            for stage, row in stages.items()
-            for name, value in row.items()
-            if name != "step"
-        }
+        return {f"{stage}/{name}": row[name] for stage, row in stages.items() for name in pixels}
 
     def holds(figures: Figures) -> bool:
         before, after = figures["untrained/scarce"], figures["pretrained/scarce"]

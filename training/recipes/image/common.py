@@ -50,6 +50,7 @@ def image_run(
 ) -> Training[Any]:
     """Compose a run on images; its probe gives RankMe and, with labels, accuracies.
 
+    Where the method has a projector, RankMe of its outputs is given too, as `rankme_projector`.
     `method` is made around a new encoder. `views` makes its batch of a step's images; `sampler`
     gives the rows of a step, uniformly without one, and `items` what is at them, the images.
     """
@@ -57,6 +58,7 @@ def image_run(
     encoder = new_encoder(data, settings)
     with seeded(seed_at(settings.seed, 0)):
         built = method(encoder)
+    projector = getattr(built, "projector", None)
     return compose(
         built,
         settings,
@@ -64,5 +66,5 @@ def image_run(
         rows=sampler or every,
         views=views,
         optimiser=named_optimiser(settings.optimizer, built, weight_decay=settings.weight_decay),
-        probe=lambda: probe_encoder(encoder, data, most=PROBED),
+        probe=lambda: probe_encoder(encoder, data, most=PROBED, projector=projector),
     )
