@@ -30,6 +30,15 @@ def mlp(*widths: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(*last, bias=False))
 
 
+def projector(inward: int, hidden: int, outward: int, *, depth: int) -> nn.Sequential:
+    """Make an `mlp` of `depth` linear layers: `hidden` wide inside, `outward` at the end.
+
+    Raises InvalidInput for a depth or a width below one.
+    """
+    refuse_sizes_below_one(f"a projector of depth {depth}", depth=depth)
+    return mlp(inward, *[hidden] * (depth - 1), outward)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MlpConfig:
     """The sizes of an MLP encoder: `features` in, `hidden` layers with ReLU, `dim` out.

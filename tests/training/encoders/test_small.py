@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from attar.errors import InvalidInput
 from attar.training.encoders.conv1d import Conv1dConfig, Conv1dEncoder
-from attar.training.encoders.mlp import MlpConfig, MlpEncoder
+from attar.training.encoders.mlp import MlpConfig, MlpEncoder, projector
 from attar.training.encoders.text import parameter_count
 
 
@@ -31,3 +31,12 @@ def test_a_perceptron_is_linear_maps_with_relu_between() -> None:
     (first, second) = (m for m in encoder.modules() if isinstance(m, nn.Linear))
     torch.testing.assert_close(encoder(row), second(F.relu(first(row))))
     torch.testing.assert_close(encoder(row[:1]), encoder(row)[:1])
+
+
+def test_a_projector_has_as_many_linear_layers_as_it_is_deep() -> None:
+    for depth, widths in ((1, [(5, 3)]), (3, [(5, 7), (7, 7), (7, 3)])):
+        layers = projector(5, 7, 3, depth=depth)
+        maps = [layer for layer in layers if isinstance(layer, nn.Linear)]
+        assert [(layer.in_features, layer.out_features) for layer in maps] == widths
+    with pytest.raises(InvalidInput, match="depth must be at least 1; got a projector of depth 0"):
+        projector(5, 7, 3, depth=0)

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 
 from ...data.source import Source
-from ...encoders.mlp import mlp
+from ...encoders.mlp import projector
 from ...loop import Training
 from ...methods.siamese import Inputs, Siamese
 from ...objectives.barlow_twins import barlow_twins
@@ -22,7 +22,8 @@ from .settings import SMALL_IMAGES, ImageSettings
 class Settings(ImageSettings):
     """The recipe's numbers; those of the objective and the views were tried at one seed."""
 
-    projector: int = 512  # width of the projector's two layers
+    projector: int = 512  # width of the projector's layers
+    projector_depth: int = 3
     redundancy: float = 2e-2  # λ
 
 
@@ -37,12 +38,13 @@ PAPER: Final = Settings(  # sections 2.2 and 2.3, and the official defaults
 
 def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     """Compose the run."""
+    width = settings.projector
     return two_views(
         data,
         settings,
         lambda encoder: Siamese(
             encoder,
-            mlp(encoder.dim, settings.projector, settings.projector),
+            projector(encoder.dim, width, width, depth=settings.projector_depth),
             partial(barlow_twins, redundancy=settings.redundancy),
         ),
     )
@@ -57,7 +59,6 @@ recipe = Recipe(
     build=build,
     differences=(
         *SMALL_IMAGES,
-        "a projector of two layers instead of three",
         "one rate for weights, biases and norm gains",
     ),
 )

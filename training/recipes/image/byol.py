@@ -15,16 +15,14 @@ from ...recipe import Recipe
 from ...schedules import cosine_ramp
 from .common import two_views
 from .imagenet import lars
-from .settings import SMALL_IMAGES, ImageSettings
+from .settings import SMALL_IMAGES, ProjectorSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(ImageSettings):
-    """The recipe's numbers."""
+class Settings(ProjectorSettings):
+    """The recipe's numbers; `hidden` is the width inside the predictor too."""
 
     steps: int = 400  # without negatives it takes longer
-    hidden: int = 256  # width inside projector and predictor
-    projection: int = 64
     momentum: float = 0.98  # of the target at the first step; 1 at the last
 
 
@@ -45,7 +43,7 @@ def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
         settings,
         lambda encoder: Asymmetric(
             encoder,
-            mlp(encoder.dim, settings.hidden, settings.projection),
+            settings.projector_of(encoder),
             mlp(settings.projection, settings.hidden, settings.projection),
             momentum=cosine_ramp(settings.momentum, 1.0, settings.steps),
         ),

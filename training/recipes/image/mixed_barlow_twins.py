@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ...data.source import Source
-from ...encoders.mlp import mlp
+from ...encoders.mlp import projector
 from ...loop import Training
 from ...methods.mixing import MixedBarlowTwins
 from ...methods.siamese import Inputs
@@ -20,7 +20,8 @@ from .settings import SMALL_IMAGES, ImageSettings
 class Settings(ImageSettings):
     """The recipe's numbers."""
 
-    projector: int = 512  # width of the projector's two layers
+    projector: int = 512  # width of the projector's layers
+    projector_depth: int = 3
     redundancy: float = 2e-2  # λ
     strength: float = 4.0  # of the regulariser, in λ
 
@@ -38,12 +39,13 @@ PAPER: Final = Settings(  # CIFAR-10, the official checkpoints' table; not given
 
 def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     """Compose the run."""
+    width = settings.projector
     return two_views(
         data,
         settings,
         lambda encoder: MixedBarlowTwins(
             encoder,
-            mlp(encoder.dim, settings.projector, settings.projector),
+            projector(encoder.dim, width, width, depth=settings.projector_depth),
             redundancy=settings.redundancy,
             strength=settings.strength,
         ),
@@ -59,7 +61,6 @@ recipe = Recipe(
     build=build,
     differences=(
         *SMALL_IMAGES,
-        "a projector of two layers instead of three",
         "AdamW instead of Adam",
     ),
 )

@@ -35,6 +35,7 @@ PAPER: Final = Settings(  # section 3.3 and the official defaults; not given: wa
     encoder="resnet50",
     views="natural",
     projection=128,
+    projector_depth=1,
     queue=65536,
     momentum=0.999,
     temperature=0.07,
@@ -63,7 +64,6 @@ recipe = Recipe(
     differences=(
         *SMALL_IMAGES,
         "both views are queries, without shuffled batch norm",
-        "a projector of two layers instead of one",
         "AdamW with a cosine instead of SGD with a rate that falls in steps",
     ),
 )

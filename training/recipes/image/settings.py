@@ -9,7 +9,7 @@ from ...data.source import Source, item_shape
 from ...data.square import side_of
 from ...encoders.encoder import TensorEncoder
 from ...encoders.image import EncoderName, image_encoder
-from ...encoders.mlp import mlp
+from ...encoders.mlp import projector
 from ...optimisers import OptimizerName
 from ...views.image import ImageView, ViewName, named_view
 
@@ -38,14 +38,15 @@ class ImageSettings(RunSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectorSettings(ImageSettings):
-    """The numbers of a run whose projector has one hidden layer."""
+    """The numbers of a run with a projector."""
 
     hidden: int = 256  # width inside the projector
     projection: int = 64
+    projector_depth: int = 2  # linear layers
 
     def projector_of(self, encoder: TensorEncoder) -> nn.Sequential:
         """Make the projector of an encoder's features."""
-        return mlp(encoder.dim, self.hidden, self.projection)
+        return projector(encoder.dim, self.hidden, self.projection, depth=self.projector_depth)
 
 
 def new_encoder(data: Source, settings: ImageSettings) -> TensorEncoder:

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Final
 
 from ...data.source import Source
-from ...encoders.mlp import mlp
 from ...loop import Training
 from ...methods.siamese import Inputs, Siamese
 from ...objectives.nt_xent import nt_xent
@@ -25,8 +24,7 @@ from .students import StudentSettings, distil, taught
 class Settings(StudentSettings):
     """The recipe's numbers."""
 
-    projector: int = 256  # width of the projector's hidden layers
-    projection: int = 64
+    projector_depth: int = 3
     temperature: float = 0.2
     distil_temperature: float = 1.0
 
@@ -41,10 +39,9 @@ PAPER: Final = Settings(  # official code; not given: steps, widths, those of th
 
 
 def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
-    """Compose the first run: SimCLR with a projector of three layers."""
-    widths = settings.projector, settings.projector, settings.projection
+    """Compose the first run: SimCLR with a deeper projector."""
     loss = partial(nt_xent, temperature=settings.temperature)
-    return two_views(data, settings, lambda net: Siamese(net, mlp(net.dim, *widths), loss))
+    return two_views(data, settings, lambda net: Siamese(net, settings.projector_of(net), loss))
 
 
 def stages(data: Source, settings: Settings) -> Iterator[Stage]:

@@ -17,11 +17,11 @@ from ...probes.finetune import Classifier, FineTuned, fine_tune, labels_to_learn
 from ...recipe import Stage
 from ...samplers.labels import label_lists
 from .common import image_run
-from .settings import ImageSettings, view_of
+from .settings import ProjectorSettings, view_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StudentSettings(ImageSettings):
+class StudentSettings(ProjectorSettings):
     """The numbers of fine-tuning a teacher and of distilling it."""
 
     share: float = 0.01  # of the labels, which the teacher sees

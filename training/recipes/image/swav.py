@@ -7,22 +7,19 @@ from dataclasses import dataclass
 from typing import Final
 
 from ...data.source import Source
-from ...encoders.mlp import mlp
 from ...loop import Training
 from ...methods.siamese import Inputs
 from ...methods.swav import Swav
 from ...recipe import Recipe
 from .common import two_views
 from .imagenet import epochs
-from .settings import SMALL_IMAGES, ImageSettings
+from .settings import SMALL_IMAGES, ProjectorSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(ImageSettings):
+class Settings(ProjectorSettings):
     """The recipe's numbers."""
 
-    hidden: int = 256  # width inside the projector
-    projection: int = 64
     prototypes: int = 60
     temperature: float = 0.1
     epsilon: float = 0.05
@@ -48,12 +45,8 @@ PAPER: Final = Settings(  # section 4 and the official defaults
 def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     """Compose the run."""
     own = settings.only("prototypes", "temperature", "epsilon", "frozen")
-    widths = settings.hidden, settings.projection
-    return two_views(
-        data,
-        settings,
-        lambda encoder: Swav(encoder, mlp(encoder.dim, *widths), dim=widths[-1], **own),
-    )
+    own |= {"dim": settings.projection}
+    return two_views(data, settings, lambda net: Swav(net, settings.projector_of(net), **own))
 
 
 recipe = Recipe(

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 
 from ...data.source import Source
-from ...encoders.mlp import mlp
+from ...encoders.mlp import projector
 from ...loop import Training
 from ...methods.siamese import Inputs, Siamese
 from ...objectives.vicreg import vicreg
@@ -22,7 +22,8 @@ from .settings import SMALL_IMAGES, ImageSettings
 class Settings(ImageSettings):
     """The recipe's numbers."""
 
-    projector: int = 512  # width of the projector's two layers
+    projector: int = 512  # width of the projector's layers
+    projector_depth: int = 3
     invariance: float = 25.0
     variance: float = 25.0
     covariance: float = 1.0
@@ -44,12 +45,13 @@ PAPER: Final = Settings(  # section 4.2 and the official defaults; not given: st
 def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     """Compose the run."""
     weights = settings.only("invariance", "variance", "covariance")
+    width = settings.projector
     return two_views(
         data,
         settings,
         lambda encoder: Siamese(
             encoder,
-            mlp(encoder.dim, settings.projector, settings.projector),
+            projector(encoder.dim, width, width, depth=settings.projector_depth),
             partial(vicreg, **weights),
         ),
     )
@@ -62,5 +64,5 @@ recipe = Recipe(
     settings=SMALL,
     published=PAPER,
     build=build,
-    differences=(*SMALL_IMAGES, "a projector of two layers instead of three"),
+    differences=SMALL_IMAGES,
 )
