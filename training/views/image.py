@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -111,7 +111,7 @@ def natural(
     the generator, which lives on the CPU; the caller's random state is kept.
 
     Raises:
-        InvalidInput: a probability is not in [0, 1].
+        InvalidInput: a probability is not in [0, 1], or the turn of hue not in [0, 0.5].
         ShapeError: the images are not (n, 3, h, w).
     """
     changes = {
@@ -124,6 +124,8 @@ def natural(
     for name, (probability, _) in changes.items():
         if not 0 <= probability <= 1:
             raise InvalidInput(f"the share of {name} images must be in [0, 1]; got {probability}")
+    if not 0 <= colour[3] <= 0.5:
+        raise InvalidInput(f"the turn of hue must be in [0, 0.5]; got {colour[3]}")
     return _CropAndChanges(side, RandomResizedCrop((side, side), area), changes)
 
 
@@ -159,11 +161,11 @@ class _CropAndChanges:
         return View(data, {**params, "colour": factors})
 
 
-def named_view(name: ViewName, side: int) -> ImageView:
+def named_view(name: ViewName, side: int, **strengths: Any) -> ImageView:
     """Give the views that a setting names: `affine` for small drawings, `natural` for photographs.
 
-    `natural` gives images of `side` pixels.
+    `natural` gives images of `side` pixels, and takes `strengths` as its arguments.
     """
     if name == "natural":
-        return natural(side)
+        return natural(side, **strengths)
     return distortion(degrees=20, scale=(0.75, 1.25), shear=15)

@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 from attar.training.catalogue import catalogue
-from attar.training.data.source import embed
+from attar.training.data.source import Source, embed
 from attar.training.encoders.encoder import TensorEncoder
 from attar.training.loop import fit
 from attar.training.probes.rankme import rankme
 from attar.training.probes.suite import evaluate
+from attar.training.recipes.image.settings import pair_of
 
 from ...support.images import Digits, load
 
@@ -91,3 +92,18 @@ def test_a_probe_ranks_the_outputs_of_the_projector_too(data: Digits) -> None:
     outputs = embed(nn.Sequential(method.encoder, method.projector), data.train)
     assert figures["rankme_projector"] == pytest.approx(rankme(outputs), rel=1e-4)
     assert figures["rankme"] == pytest.approx(rankme(embed(method.encoder, data.train)), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["image/barlow_twins", "image/byol"])
+def test_the_two_views_of_a_pair_have_strengths_of_their_own(name: str) -> None:
+    """In these papers the first view is always blurred, and only the second solarised."""
+    photographs = Source(train=torch.rand(200, 3, 16, 16))
+    settings = replace(RECIPES[name].settings, views="natural")
+    first, second = (
+        view(photographs.train, torch.Generator().manual_seed(0)).params
+        for view in pair_of(photographs, settings)
+    )
+    assert first["blurred"].all()
+    assert not first["solarised"].any()
+    assert 5 < second["blurred"].sum() < 35
+    assert 20 < second["solarised"].sum() < 60

@@ -103,6 +103,8 @@ def test_natural_views_are_images_of_the_requested_side() -> None:
 def test_natural_views_refuse_what_they_cannot_do() -> None:
     with pytest.raises(InvalidInput, match=r"share of blurred images must be in \[0, 1\]; got 1.5"):
         natural(12, blur=1.5)
+    with pytest.raises(InvalidInput, match=r"turn of hue must be in \[0, 0.5\]; got 0.6"):
+        natural(12, colour=(0.4, 0.4, 0.2, 0.6))
     with pytest.raises(ShapeError, match=r"\(n, 3, h, w\); got \(2, 1, 8, 8\)"):
         natural(8)(torch.zeros(2, 1, 8, 8), seeded(0))
 

@@ -22,6 +22,8 @@ from .settings import SMALL_IMAGES, ImageSettings
 class Settings(ImageSettings):
     """The recipe's numbers; those of the objective and the views were tried at one seed."""
 
+    blur: tuple[float, float] = (1.0, 0.1)  # section 2.2
+    solarise: tuple[float, float] = (0.0, 0.2)
     projector: int = 512  # width of the projector's layers
     projector_depth: int = 3
     redundancy: float = 2e-2  # λ

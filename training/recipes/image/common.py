@@ -16,7 +16,7 @@ from ...optimisers import named_optimiser
 from ...probes.encoder import probe_encoder
 from ...sampler import seed_at
 from ...views.image import ImageView
-from .settings import ImageSettings, new_encoder, view_of
+from .settings import ImageSettings, new_encoder, pair_of
 
 PROBED = 2048  # most images of a part that a probe looks at, taken from all over it
 
@@ -29,12 +29,15 @@ def two_views(
     view: ImageView | None = None,
     sampler: Callable[[int], Tensor] | None = None,
 ) -> Training[tuple[Inputs, Inputs]]:
-    """Compose a run on two views of each image, the settings' without `view`; see `image_run`."""
-    distort = view or view_of(data, settings)
+    """Compose a run on two views of each image; see `image_run`.
+
+    They are the pair that the settings name, or both of `view`.
+    """
+    first, second = (view, view) if view else pair_of(data, settings)
 
     def views(images: Tensor, step: int) -> tuple[Inputs, Inputs]:
         generator = step_generator(settings.seed, step)
-        return (distort(images, generator).data,), (distort(images, generator).data,)
+        return (first(images, generator).data,), (second(images, generator).data,)
 
     return image_run(data, settings, method, views, sampler=sampler)
 

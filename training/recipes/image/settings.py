@@ -25,7 +25,9 @@ class ImageSettings(RunSettings):
 
     They are for small images and hundreds of steps; a large set wants another encoder, natural
     views and more steps. The embedding is the encoder's pooled features, which are probed and which
-    the projector sees; `dim` adds a linear map to that width.
+    the projector sees; `dim` adds a linear map to that width. `colour` (brightness, contrast,
+    saturation and hue), `blur` and `solarise` are strengths of natural views; the last two are
+    shares of the images, in the first and in the second view of a pair.
     """
 
     batch_size: int = 128
@@ -33,6 +35,9 @@ class ImageSettings(RunSettings):
     dim: int | None = None
     encoder: EncoderName = "small"
     views: ViewName = "affine"
+    colour: tuple[float, float, float, float] = (0.4, 0.4, 0.2, 0.1)
+    blur: tuple[float, float] = (0.5, 0.5)
+    solarise: tuple[float, float] = (0.0, 0.0)
     optimizer: OptimizerName = "adamw"
 
 
@@ -56,6 +61,16 @@ def new_encoder(data: Source, settings: ImageSettings) -> TensorEncoder:
         return image_encoder(settings.encoder, channels=channels, side=side, dim=settings.dim)
 
 
+def pair_of(data: Source, settings: ImageSettings) -> tuple[ImageView, ImageView]:
+    """Make the two views that the settings name; raises InvalidInput for images not square."""
+    side = side_of(data)
+    first, second = (
+        named_view(settings.views, side, colour=settings.colour, blur=blur, solarise=solarise)
+        for blur, solarise in zip(settings.blur, settings.solarise, strict=True)
+    )
+    return first, second
+
+
 def view_of(data: Source, settings: ImageSettings) -> ImageView:
-    """Make the views that the settings name; raises InvalidInput for images not square."""
-    return named_view(settings.views, side_of(data))
+    """Make the first of these two views."""
+    return pair_of(data, settings)[0]

@@ -23,6 +23,7 @@ from .settings import SMALL_IMAGES, ProjectorSettings
 class Settings(ProjectorSettings):
     """The recipe's numbers."""
 
+    colour: tuple[float, float, float, float] = (0.8, 0.8, 0.8, 0.2)  # appendix A
     temperature: float = 0.2
 
 

@@ -24,6 +24,7 @@ from .students import StudentSettings, distil, taught
 class Settings(StudentSettings):
     """The recipe's numbers."""
 
+    colour: tuple[float, float, float, float] = (0.8, 0.8, 0.8, 0.2)  # SimCLR's
     projector_depth: int = 3
     temperature: float = 0.2
     distil_temperature: float = 1.0

@@ -20,6 +20,7 @@ from .settings import SMALL_IMAGES, ProjectorSettings
 class Settings(ProjectorSettings):
     """The recipe's numbers."""
 
+    colour: tuple[float, float, float, float] = (0.8, 0.8, 0.8, 0.2)  # the official code
     prototypes: int = 60
     temperature: float = 0.1
     epsilon: float = 0.05
