@@ -29,7 +29,7 @@ from .gradient_cache import micro_batches
 from .lineage import Lineage, stretch
 from .method import Batch, Method, Metrics
 from .metrics import EVENTS, METRICS, MetricsLog, Row
-from .optimisers import lay_out
+from .optimisers import decaying, lay_out
 from .sampler import seed_at
 from .schedules import Schedule
 
@@ -67,7 +67,10 @@ class Training(Generic[Batch]):
     batch of them, where the method is: by default the items are the batch. `rate` is the learning
     rate of a step. `probe` measures the method in evaluation mode, without gradients; its argument
     is the number of steps made. `stop` looks at what was logged after each probe, and ends the run
-    there where it is true (see `early_stopping`). Torch's global generators are seeded from (seed,
+    there where it is true (see `early_stopping`). `weight_decay` is that of a step, for the
+    parameters that decay, where it is not the optimiser's own. `clip` is the largest norm of the
+    gradient of all parameters, to which a larger one is scaled (Pascanu et al. 2013,
+    arXiv:1211.5063). Torch's global generators are seeded from (seed,
     step) before each step, so dropout and views need no state in a checkpoint; `fit` restores them
     at the end.
     """
@@ -81,6 +84,8 @@ class Training(Generic[Batch]):
     views: Callable[[Any, int], Batch] = as_it_is
     probe: Callable[[int], Mapping[str, float]] | None = None
     stop: Callable[[History], bool] | None = None
+    weight_decay: Schedule | None = None
+    clip: float | None = None
 
 
 def fit(
@@ -361,7 +366,11 @@ class _Run(Generic[Batch]):
             )
         self.stepper.zero_grad()
         self.fabric.backward(loss)
-        self.stepper.step()
+        if training.clip is not None:
+            nn.utils.clip_grad_norm_(training.method.parameters(), training.clip)
+        decay = None if training.weight_decay is None else training.weight_decay(step)
+        with decaying(training.optimiser, decay):
+            self.stepper.step()
         training.method.after_step(step)
         return {"loss": loss.detach(), **metrics}
 

@@ -1,6 +1,7 @@
 """The optimisers, which parameters they decay, and how their state lies in memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias, overload
 
 import torch
@@ -89,14 +90,40 @@ def lars(module: nn.Module, *, weight_decay: float) -> Lars:
     return Lars(parameter_groups(module, weight_decay=weight_decay))
 
 
-OptimizerName: TypeAlias = Literal["adamw", "lars"]
+def sgd(module: nn.Module, *, weight_decay: float) -> torch.optim.SGD:
+    """Give SGD with a momentum of 0.9; for the rest see `lars`."""
+    return torch.optim.SGD(parameter_groups(module, weight_decay=weight_decay), momentum=0.9)
+
+
+OptimizerName: TypeAlias = Literal["adamw", "sgd", "lars"]
 
 
 def named_optimiser(name: OptimizerName, module: nn.Module, *, weight_decay: float) -> Optimizer:
     """Give the optimiser that a setting names."""
-    if name == "lars":
-        return lars(module, weight_decay=weight_decay)
-    return adamw(module, weight_decay=weight_decay)
+    match name:
+        case "adamw":
+            return adamw(module, weight_decay=weight_decay)
+        case "sgd":
+            return sgd(module, weight_decay=weight_decay)
+        case "lars":
+            return lars(module, weight_decay=weight_decay)
+
+
+@contextmanager
+def decaying(optimiser: Optimizer, weight_decay: float | None) -> Iterator[None]:
+    """Decay by `weight_decay` while this is open, in the groups that decay; None changes nothing.
+
+    The groups have their own value again afterwards, which a checkpoint has and compares.
+    """
+    groups = [group for group in optimiser.param_groups if group.get("weight_decay")]
+    own = [group["weight_decay"] for group in groups]
+    for group in groups if weight_decay is not None else ():
+        group["weight_decay"] = weight_decay
+    try:
+        yield
+    finally:
+        for group, value in zip(groups, own, strict=True):
+            group["weight_decay"] = value
 
 
 @torch.no_grad()

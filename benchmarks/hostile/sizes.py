@@ -403,6 +403,16 @@ CASES: Final = (
         needs=("width must be at least 1; got (64, 0, ",),
     ),
     Case(
+        what="a projector of no layer",
+        make=with_setting("projector_depth=0"),
+        needs=("depth must be at least 1; got a projector of depth 0",),
+    ),
+    Case(
+        what="a gradient clipped to nothing",
+        make=with_setting("clip=0"),
+        needs=("clip must be above 0; got 0",),
+    ),
+    Case(
         what="a queue of no keys",
         make=with_setting("queue=0", "image/moco"),
         needs=("queue must be at least 1; got 0",),

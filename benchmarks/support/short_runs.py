@@ -34,11 +34,13 @@ class ShortFit:
         short = min(STEPS, training.steps)
         stride = training.steps // short
         probe, rate, batches = training.probe, training.rate, training.batches
+        decay = training.weight_decay
         history = loop.fit(
             replace(
                 training,
                 steps=short,
                 rate=lambda step: rate(step * stride),
+                weight_decay=None if decay is None else lambda step: decay(step * stride),
                 batches=lambda step: batches(step * stride),
                 views=lambda items, step: training.views(items, step * stride),
                 probe=None if probe is None else lambda at: probe(at * stride),

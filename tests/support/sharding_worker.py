@@ -66,7 +66,10 @@ def training(
     steps: int = STEPS,
     optimiser: OptimizerName = "adamw",
 ) -> Training[Any]:
-    """Compose a run whose probe embeds all items; LARS moves each matrix by 2 % of its norm."""
+    """Compose a run whose probe embeds all items.
+
+    LARS moves each matrix by 2 % of its norm, after the gradient of all was clipped.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(3)
         made = method()
@@ -88,6 +91,7 @@ def training(
         batches=lambda step: ITEMS[shard(sampler(step))],
         views=views,
         optimiser=Lars(groups, trust=1.0) if optimiser == "lars" else adamw,
+        clip=0.1 if optimiser == "lars" else None,
         rate=constant(0.02),
         steps=steps,
         seed=0,

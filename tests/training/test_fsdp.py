@@ -80,10 +80,10 @@ def test_an_encoder_that_runs_in_micro_batches_can_be_sharded_too(
     torch.testing.assert_close(weights, whole_weights, rtol=1e-3, atol=1e-5)
 
 
-def test_lars_scales_each_step_by_the_norms_of_whole_matrices(
+def test_lars_and_clipping_take_the_norms_of_whole_matrices(
     results: list[dict[str, Any]],
 ) -> None:
-    """Norms of shards would give each process another trust ratio."""
+    """Norms of shards would give each process another trust ratio, and another scale."""
     run, weights = trained(methods()["moco"], "ddp", optimiser="lars")
     start = training(methods()["moco"], optimiser="lars").method.state_dict()
     matrices = [name for name, value in start.items() if value.ndim > 1]

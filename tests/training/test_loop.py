@@ -1,6 +1,7 @@
 """The loop's promises: seeded, resumable to the bit, honest about failure."""
 
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -377,6 +378,52 @@ def test_an_epoch_meets_every_row_once_and_the_next_in_another_order() -> None:
 def test_a_batch_larger_than_the_data_is_refused(batch_size: int) -> None:
     with pytest.raises(InvalidInput, match=f"got {batch_size} of 12 items"):
         Sampler(items=12, batch_size=batch_size, seed=0)
+
+
+def test_a_gradient_longer_than_the_clip_is_scaled_to_it() -> None:
+    moves = []
+    for clip in (None, 1e-3, 1e6):
+        what = training(steps=1)
+        learned = [p for p in what.method.parameters() if p.requires_grad]
+        before = nn.utils.parameters_to_vector(learned).detach().clone()
+        run(replace(what, optimiser=torch.optim.SGD(learned), rate=constant(1.0), clip=clip))
+        moves.append(nn.utils.parameters_to_vector(learned).detach() - before)
+    free, clipped, below = moves
+    assert torch.equal(free, below)
+    torch.testing.assert_close(clipped, free / free.norm() * 1e-3, rtol=1e-3, atol=1e-6)
+
+
+class Still(Method[Tensor]):
+    """A loss without slope, so that only weight decay moves the weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Linear(6, 3)
+
+    def loss(self, batch: Tensor, step: int) -> tuple[Tensor, Metrics]:
+        return self.encoder(batch).sum() * 0, {}
+
+
+def test_weight_decay_follows_its_schedule_where_weights_decay(tmp_path: Path) -> None:
+    def still(steps: int) -> Training[Tensor]:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            method = Still()
+        groups = parameter_groups(method, weight_decay=0.1)
+        schedule = cosine_ramp(0.1, 0.5, 4)
+        made = replace(training(steps=steps), method=method, optimiser=torch.optim.AdamW(groups))
+        return replace(made, rate=constant(0.2), weight_decay=schedule, probe=None)
+
+    start, whole = still(4).method.state_dict(), still(4)
+    run(whole)
+    left = math.prod(1 - 0.2 * cosine_ramp(0.1, 0.5, 4)(step) for step in range(4))
+    weights = whole.method.state_dict()
+    torch.testing.assert_close(weights["encoder.weight"], start["encoder.weight"] * left)
+    assert torch.equal(weights["encoder.bias"], start["encoder.bias"])
+    run(still(2), tmp_path)  # a checkpoint has the decay that the groups were made with
+    resumed = still(4)
+    run(resumed, tmp_path)
+    assert_same_bits(state(resumed), state(whole))
 
 
 def test_biases_and_gains_do_not_decay_and_targets_are_left_out() -> None:

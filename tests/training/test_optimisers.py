@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from attar.training.optimisers import Lars, adamw, lars, named_optimiser
+from attar.training.optimisers import Lars, adamw, decaying, lars, named_optimiser
 
 Array = NDArray[np.float64]
 MOMENTUM, TRUST = 0.9, 1e-3
@@ -110,3 +110,20 @@ def test_a_setting_names_the_optimiser() -> None:
     assert type(plain) is type(adamw(net, weight_decay=0.1))
     decays = [group["weight_decay"] for group in plain.param_groups]
     assert decays == [0.1, 0.0]
+    momentum = named_optimiser("sgd", net, weight_decay=0.1)
+    assert isinstance(momentum, torch.optim.SGD)
+    groups = [(group["momentum"], group["weight_decay"]) for group in momentum.param_groups]
+    assert groups == [(0.9, 0.1), (0.9, 0.0)]
+
+
+def test_a_decay_is_that_of_the_groups_that_decay_and_is_put_back() -> None:
+    optimiser = adamw(module(), weight_decay=0.1)
+
+    def decays() -> list[float]:
+        return [group["weight_decay"] for group in optimiser.param_groups]
+
+    with decaying(optimiser, 0.3):
+        assert decays() == [0.3, 0.0]
+    with decaying(optimiser, None):
+        assert decays() == [0.1, 0.0]
+    assert decays() == [0.1, 0.0]

@@ -7,10 +7,12 @@ import pytest
 import torch
 from torch import nn
 
+from attar.errors import InvalidInput
 from attar.training.catalogue import catalogue
 from attar.training.data.source import Source, embed
 from attar.training.encoders.encoder import TensorEncoder
 from attar.training.loop import fit
+from attar.training.overrides import override
 from attar.training.probes.rankme import rankme
 from attar.training.probes.suite import evaluate
 from attar.training.recipes.image.settings import pair_of
@@ -107,3 +109,17 @@ def test_the_two_views_of_a_pair_have_strengths_of_their_own(name: str) -> None:
     assert not first["solarised"].any()
     assert 5 < second["blurred"].sum() < 35
     assert 20 < second["solarised"].sum() < 60
+
+
+def test_settings_name_the_optimiser_its_decay_and_the_clip(data: Digits) -> None:
+    recipe = RECIPES["image/simclr"]
+    changes = ["optimizer=sgd", "weight_decay=0.04", "final_weight_decay=0.4", "clip=3"]
+    training = recipe.build(data.source, override(recipe.settings, changes))
+    assert isinstance(training.optimiser, torch.optim.SGD)
+    assert training.clip == 3
+    assert training.weight_decay is not None
+    ends = [training.weight_decay(step) for step in (0, training.steps)]
+    assert ends == pytest.approx([0.04, 0.4])
+    still = override(recipe.settings, ["weight_decay=0", "final_weight_decay=0.4"])
+    with pytest.raises(InvalidInput, match="final_weight_decay is 0.4, so weight_decay must be ab"):
+        recipe.build(data.source, still)

@@ -1,9 +1,12 @@
 """How a run on images is composed: what the image recipes share."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
+
+from attar.errors import InvalidInput
 
 from ...composing import compose, seeded, uniform
 from ...data.source import Source
@@ -15,6 +18,7 @@ from ...methods.siamese import Inputs
 from ...optimisers import named_optimiser
 from ...probes.encoder import probe_encoder
 from ...sampler import seed_at
+from ...schedules import Schedule, cosine_ramp
 from ...views.image import ImageView
 from .settings import ImageSettings, new_encoder, pair_of
 
@@ -55,14 +59,17 @@ def image_run(
 
     Where the method has a projector, RankMe of its outputs is given too, as `rankme_projector`.
     `method` is made around a new encoder. `views` makes its batch of a step's images; `sampler`
-    gives the rows of a step, uniformly without one, and `items` what is at them, the images.
+    gives the rows of a step, uniformly without one, and `items` what is at them, the images. Raises
+    InvalidInput for settings that the views, the encoder or the optimiser cannot have.
     """
+    if settings.clip == 0:
+        raise InvalidInput("clip must be above 0; got 0, which leaves nothing of a gradient")
     every = uniform(len(data.train), settings)
     encoder = new_encoder(data, settings)
     with seeded(seed_at(settings.seed, 0)):
         built = method(encoder)
     projector = getattr(built, "projector", None)
-    return compose(
+    training = compose(
         built,
         settings,
         items=items or data.train.__getitem__,
@@ -71,3 +78,14 @@ def image_run(
         optimiser=named_optimiser(settings.optimizer, built, weight_decay=settings.weight_decay),
         probe=lambda: probe_encoder(encoder, data, most=PROBED, projector=projector),
     )
+    return replace(training, clip=settings.clip, weight_decay=_weight_decay(settings))
+
+
+def _weight_decay(settings: ImageSettings) -> Schedule | None:
+    """Give the weight decay of a step, where it changes; raises InvalidInput where it is 0."""
+    start, end = settings.weight_decay, settings.final_weight_decay
+    if end is None:
+        return None
+    if start == 0:
+        raise InvalidInput(f"final_weight_decay is {end}, so weight_decay must be above 0; got 0")
+    return cosine_ramp(start, end, settings.steps)

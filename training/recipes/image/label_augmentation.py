@@ -33,7 +33,7 @@ class Settings(ImageSettings):
 
 
 SMALL: Final = Settings()
-PAPER: Final = Settings(batch_size=128, views="natural")  # not given: steps, rate, decay
+PAPER: Final = Settings(batch_size=128, views="natural", optimizer="sgd")  # others: not given
 
 
 def build(data: Source, settings: Settings) -> Training[LabelAugmentationBatch]:
@@ -65,6 +65,6 @@ recipe = Recipe(
     build=build,
     differences=(
         "small grey digits with affine, erasing and noise views instead of CIFAR and photographs",
-        "AdamW instead of SGD; quarter turns only, no permutations of colours",
+        "quarter turns only, no permutations of colours",
     ),
 )

@@ -26,7 +26,7 @@ class Settings(moco.Settings):
 
 SMALL: Final = Settings()
 PAPER: Final = Settings(  # MoCo's; the others, its own too, are not given for sure
-    batch_size=256, views="natural", queue=65536, momentum=0.999
+    batch_size=256, views="natural", optimizer="sgd", queue=65536, momentum=0.999
 )
 
 

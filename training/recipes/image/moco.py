@@ -32,6 +32,7 @@ SMALL: Final = Settings()
 PAPER: Final = Settings(  # section 3.3 and the official defaults; not given: warmup, hidden
     **passes(200, batch_size=256),
     rate=0.03,
+    optimizer="sgd",
     encoder="resnet50",
     views="natural",
     projection=128,
@@ -64,6 +65,6 @@ recipe = Recipe(
     differences=(
         *SMALL_IMAGES,
         "both views are queries, without shuffled batch norm",
-        "AdamW with a cosine instead of SGD with a rate that falls in steps",
+        "a rate that falls along a cosine instead of in steps",
     ),
 )

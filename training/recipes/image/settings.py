@@ -39,6 +39,8 @@ class ImageSettings(RunSettings):
     blur: tuple[float, float] = (0.5, 0.5)
     solarise: tuple[float, float] = (0.0, 0.0)
     optimizer: OptimizerName = "adamw"
+    final_weight_decay: float | None = None  # at the last step, along half a cosine
+    clip: float | None = None  # largest norm of the gradient
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
