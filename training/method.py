@@ -15,8 +15,9 @@ class Method(nn.Module, ABC, Generic[Batch]):
     """An `nn.Module` that owns its encoder, heads and targets, and gives the loss of a batch.
 
     A batch is whatever the recipe's `batches` and `views` make: a tensor, or tuples and dicts of
-    tensors. `encoder` is what is probed and exported. `least_items` is the smallest batch that the
-    method can learn from: one that compares items, or normalises over them, needs two.
+    tensors. `encoder` learns, and `exported` is what is probed and exported. `least_items` is the
+    smallest batch that the method can learn from: one that compares items, or normalises over them,
+    needs two.
     """
 
     encoder: nn.Module
@@ -28,6 +29,11 @@ class Method(nn.Module, ABC, Generic[Batch]):
 
         Randomness comes from torch's global generator, which the loop seeds at each step.
         """
+
+    @property
+    def exported(self) -> nn.Module:
+        """The network that is probed and exported: the encoder, where a method has no other."""
+        return self.encoder
 
     def after_step(self, step: int) -> None:
         """Update targets, once the optimiser has made step number `step` (from 0)."""

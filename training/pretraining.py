@@ -245,7 +245,7 @@ def _run(
             lineage=lineage if recipe.stages is None else {**lineage, "stage": stage.name},
             probe_every=max(1, training.steps // PROBES),
         )
-        encoder = training.method.encoder
+        encoder = training.method.exported
     if encoder is None:
         raise InvalidInput("the recipe has no run")
     return encoder, folder

@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors import safe_open
 
 from attar import training
 from attar.errors import InvalidInput, NotFound
@@ -75,6 +77,17 @@ def test_an_encoder_is_pretrained_loaded_and_evaluated_in_three_lines(run: Path)
     assert figures.keys() == {"rankme", "knn", "linear", "scarce"}
     assert all(0.5 < figures[name] <= 1 for name in ("knn", "linear", "scarce"))
     assert figures == evaluate(str(run), "digits")
+
+
+def test_the_moving_average_of_an_encoder_is_saved_where_a_setting_says_so(tmp_path: Path) -> None:
+    changes = ["export_target=true", "encoder=tiny"]
+    run = pretrain("image/byol", tmp_path / "run", data="digits", steps=2, changes=changes)
+    saved = load_checkpoint(run).encoder.state_dict()
+    with safe_open(run / "checkpoint.safetensors", framework="pt") as file:
+        averaged = {name: file.get_tensor(f"method.target.copy.encoder.{name}") for name in saved}
+        learned = {name: file.get_tensor(f"method.encoder.{name}") for name in saved}
+    assert all(torch.equal(saved[name], averaged[name]) for name in saved)
+    assert not all(torch.equal(saved[name], learned[name]) for name in saved)
 
 
 def test_without_labels_rankme_alone_is_given(run: Path) -> None:

@@ -5,9 +5,12 @@ arXiv:2011.10566. DirectPred: Tian et al., ICML 2021, arXiv:2102.06810.
 """
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+
+from attar.errors import InvalidInput
 
 from ..distributed import gather
 from ..method import Method, Metrics
@@ -22,7 +25,8 @@ class Asymmetric(Method[tuple[Inputs, Inputs]]):
     """Predict the target of each view from the other view; a batch is the inputs of both views.
 
     With `momentum` the target is an EMA of encoder and projector (BYOL), without it the projection
-    itself, detached (SimSiam). A `DirectPred` predictor is not trained but computed after each
+    itself, detached (SimSiam). With `export_target` the EMA is what is probed and exported, instead
+    of the encoder that learns. A `DirectPred` predictor is not trained but computed after each
     step. Logs `alignment`, the mean cosine between the two embeddings of an item.
     """
 
@@ -36,14 +40,25 @@ class Asymmetric(Method[tuple[Inputs, Inputs]]):
         *,
         momentum: Schedule | None = None,
         objective: Callable[[Tensor, Tensor], Tensor] = cosine_alignment,
+        export_target: bool = False,
     ) -> None:
         super().__init__()
+        if export_target and momentum is None:
+            raise InvalidInput("export_target needs an EMA of the encoder, which momentum makes")
         self.encoder = encoder
         self.projector = projector
         self.predictor = predictor
         self.objective = objective
         self.target = None if momentum is None else Ema(Chain(encoder, projector), momentum)
+        self.export_target = export_target
         self._projections = torch.empty(0)
+
+    @property
+    def exported(self) -> nn.Module:
+        """The encoder, or its EMA with `export_target`."""
+        if self.export_target and self.target is not None:
+            return cast("Chain", self.target.copy).encoder
+        return self.encoder
 
     def loss(self, batch: tuple[Inputs, Inputs], step: int) -> tuple[Tensor, Metrics]:
         """Give the mean of the losses of both directions."""

@@ -5,6 +5,7 @@ al., NeurIPS 2020, arXiv:2010.01028.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +38,8 @@ class MomentumContrast(Method[tuple[Inputs, Inputs]]):
     The key is the target's projection of the other view; the target is an EMA copy. It is in the
     student's mode, so its batch norm uses the batch, as in MoCo v2 without shuffling: rows of one
     batch share statistics, which the queue's other batches do not. Logs `alignment`, and `proxy`,
-    the share of queries that are nearer to their key than to any negative.
+    the share of queries that are nearer to their key than to any negative. With `export_target` the
+    EMA is what is probed and exported, instead of the encoder that learns.
     """
 
     least_items = 2
@@ -51,6 +53,7 @@ class MomentumContrast(Method[tuple[Inputs, Inputs]]):
         momentum: Schedule,
         temperature: float,
         mixing: Mixing | None = None,
+        export_target: bool = False,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -59,7 +62,13 @@ class MomentumContrast(Method[tuple[Inputs, Inputs]]):
         self.temperature = temperature
         self.mixing = mixing
         self.target = Ema(Chain(encoder, projector), momentum)
+        self.export_target = export_target
         self._keys: list[Tensor] = []
+
+    @property
+    def exported(self) -> nn.Module:
+        """The encoder, or its EMA with `export_target`."""
+        return cast("Chain", self.target.copy).encoder if self.export_target else self.encoder
 
     def loss(self, batch: tuple[Inputs, Inputs], step: int) -> tuple[Tensor, Metrics]:
         """Give the mean of both views' losses against the keys of the other view."""

@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from attar.errors import InvalidInput
 from attar.training.encoders.prototype_head import PrototypeHead
 from attar.training.encoders.transformer import TransformerConfig
 from attar.training.encoders.vit import VitConfig, VitEncoder
 from attar.training.method import Method
-from attar.training.methods.asymmetric import Asymmetric
+from attar.training.methods.asymmetric import Asymmetric, Chain
 from attar.training.methods.group_masked import GroupMasked, GroupMaskedBatch
 from attar.training.methods.label_augmentation import LabelAugmentation, LabelAugmentationBatch
 from attar.training.methods.label_distillation import LabelDistillation
@@ -25,7 +26,7 @@ from attar.training.objectives.barlow_twins import barlow_twins
 from attar.training.objectives.soft_labels import jensen_shannon, soft_labels
 from attar.training.predictors import DirectPred
 from attar.training.schedules import constant
-from attar.training.targets import Queue
+from attar.training.targets import Ema, Queue
 from attar.training.views.puzzle import quarter_turns
 
 DIM = 5
@@ -67,6 +68,24 @@ def test_simsiam_pulls_no_gradient_through_the_other_view() -> None:
     fixed = a.detach().clone(), b.detach().clone()
     torch.autograd.backward((method.objective(a, fixed[1]) + method.objective(b, fixed[0])) / 2)
     torch.testing.assert_close(given, weight.grad)
+
+
+def test_a_teacher_method_exports_what_learns_or_its_average() -> None:
+    sides = nn.Linear(DIM, 4), nn.Linear(4, 4)
+    contrast = partial(
+        MomentumContrast, encoder(), sides[0], queue=Queue(8, 4), momentum=constant(0.5)
+    )
+    for make in (
+        partial(Asymmetric, encoder(), *sides, momentum=constant(0.5)),
+        partial(contrast, temperature=0.2),
+    ):
+        plain, averaged = make(), make(export_target=True)
+        assert plain.exported is plain.encoder
+        assert isinstance(averaged.target, Ema)
+        assert isinstance(averaged.target.copy, Chain)
+        assert averaged.exported is averaged.target.copy.encoder
+    with pytest.raises(InvalidInput, match="export_target needs an EMA"):
+        Asymmetric(encoder(), *sides, export_target=True)
 
 
 def test_byols_target_follows_encoder_and_projector_and_gets_no_gradient() -> None:

@@ -20,12 +20,16 @@ from .settings import SMALL_IMAGES, ProjectorSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(ProjectorSettings):
-    """The recipe's numbers; `hidden` is the width inside the predictor too."""
+    """The recipe's numbers; `hidden` is the width inside the predictor too.
+
+    The paper keeps the encoder that learns (section 3.1); `export_target` keeps its EMA.
+    """
 
     steps: int = 400  # without negatives it takes longer
     blur: tuple[float, float] = (1.0, 0.1)  # appendix B
     solarise: tuple[float, float] = (0.0, 0.2)
     momentum: float = 0.98  # of the target at the first step; 1 at the last
+    export_target: bool = False
 
 
 SMALL: Final = Settings()
@@ -48,6 +52,7 @@ def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
             settings.projector_of(encoder),
             mlp(settings.projection, settings.hidden, settings.projection),
             momentum=cosine_ramp(settings.momentum, 1.0, settings.steps),
+            export_target=settings.export_target,
         ),
     )
 

@@ -17,6 +17,7 @@ from ...method import Method
 from ...methods.siamese import Inputs
 from ...optimisers import named_optimiser
 from ...probes.encoder import probe_encoder
+from ...probes.finetune import Classifier
 from ...sampler import seed_at
 from ...schedules import Schedule, cosine_ramp
 from ...views.image import ImageView
@@ -57,7 +58,8 @@ def image_run(
 ) -> Training[Any]:
     """Compose a run on images; its probe gives RankMe and, with labels, accuracies.
 
-    Where the method has a projector, RankMe of its outputs is given too, as `rankme_projector`.
+    Where the encoder that is exported has a projector, RankMe of its outputs is given too, as
+    `rankme_projector`.
     `method` is made around a new encoder. `views` makes its batch of a step's images; `sampler`
     gives the rows of a step, uniformly without one, and `items` what is at them, the images. Raises
     InvalidInput for settings that the views, the encoder or the optimiser cannot have.
@@ -68,7 +70,9 @@ def image_run(
     encoder = new_encoder(data, settings)
     with seeded(seed_at(settings.seed, 0)):
         built = method(encoder)
-    projector = getattr(built, "projector", None)
+    probed = built.exported
+    probed = probed.encoder if isinstance(probed, Classifier) else probed
+    projector = getattr(built, "projector", None) if probed is built.encoder else None
     training = compose(
         built,
         settings,
@@ -76,7 +80,7 @@ def image_run(
         rows=sampler or every,
         views=views,
         optimiser=named_optimiser(settings.optimizer, built, weight_decay=settings.weight_decay),
-        probe=lambda: probe_encoder(encoder, data, most=PROBED, projector=projector),
+        probe=lambda: probe_encoder(probed, data, most=PROBED, projector=projector),
     )
     return replace(training, clip=settings.clip, weight_decay=_weight_decay(settings))
 

@@ -21,10 +21,11 @@ from .settings import SMALL_IMAGES, ProjectorSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(ProjectorSettings):
-    """The recipe's numbers."""
+    """The recipe's numbers; the paper keeps the encoder of queries, `export_target` its EMA."""
 
     queue: int = 512
     momentum: float = 0.98  # of the copy
+    export_target: bool = False
     temperature: float = 0.2
 
 
@@ -48,10 +49,9 @@ def build(
 ) -> Training[tuple[Inputs, Inputs]]:
     """Compose the run; `mixing` adds harder negatives, made of those there are."""
     queue = Queue(settings.queue, settings.projection, seed=settings.seed)
-    momentum, temperature = constant(settings.momentum), settings.temperature
-    method = partial(
-        MomentumContrast, queue=queue, momentum=momentum, temperature=temperature, mixing=mixing
-    )
+    own = settings.only("temperature", "export_target")
+    momentum = constant(settings.momentum)
+    method = partial(MomentumContrast, queue=queue, momentum=momentum, mixing=mixing, **own)
     return two_views(data, settings, lambda net: method(net, settings.projector_of(net)))
 
 
