@@ -217,7 +217,9 @@ def test_int8_is_a_variant_where_there_is_something_to_quantise(
     assert 0.98 <= (vectors["fp32"] * vectors["int8"]).sum(axis=1).min() < 1
 
 
-def test_a_taken_path_is_refused(exported: Exported, encoder: TensorEncoder, digits: Digits) -> None:
+def test_a_taken_path_is_refused(
+    exported: Exported, encoder: TensorEncoder, digits: Digits
+) -> None:
     with pytest.raises(AlreadyExists, match="exists"):
         export_tensor(
             exported.bundle.path, encoder, name="x", spec=IMAGE, items=digits.test.numpy()

@@ -320,7 +320,7 @@ def _read(kind: Any, value: Any) -> Any:
     if is_dataclass(kind):
         kinds = get_type_hints(kind)
         parts = {name: _read(kinds[name], part) for name, part in value.items()}
-        return cast("Any", kind)(**{**ABSENT.get(kind, {}), **parts})
+        return cast("Any", kind)(**{**ABSENT.get(cast("type", kind), {}), **parts})
     if get_origin(kind) is tuple:
         return tuple(_read(get_args(kind)[0], part) for part in value)
     return value

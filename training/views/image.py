@@ -114,6 +114,8 @@ def natural(
         InvalidInput: a probability is not in [0, 1], or the turn of hue not in [0, 0.5].
         ShapeError: the images are not (n, 3, h, w).
     """
+    if not 0 <= colour[3] <= 0.5:
+        raise InvalidInput(f"the turn of hue must be in [0, 0.5]; got {colour[3]}")
     changes = {
         "flipped": (flip, RandomHorizontalFlip(p=1.0)),
         "jittered": (jitter, ColorJitter(*colour, p=1.0)),
@@ -124,8 +126,6 @@ def natural(
     for name, (probability, _) in changes.items():
         if not 0 <= probability <= 1:
             raise InvalidInput(f"the share of {name} images must be in [0, 1]; got {probability}")
-    if not 0 <= colour[3] <= 0.5:
-        raise InvalidInput(f"the turn of hue must be in [0, 0.5]; got {colour[3]}")
     return _CropAndChanges(side, RandomResizedCrop((side, side), area), changes)
 
 

@@ -107,7 +107,11 @@ ENCODER: Mapping[str, TensorEncoder] = {
     ),
 }
 
-POOLED_OTHERWISE = {"small_conv-flat", "vit", "table-mean"}  # encoders that are exported with their other pooling
+POOLED_OTHERWISE = {
+    "small_conv-flat",
+    "vit",
+    "table-mean",
+}  # encoders that are exported with their other pooling
 
 
 def prepared(encoder: TensorEncoder) -> TensorEncoder:

@@ -49,7 +49,9 @@ def test_a_batch_depends_on_the_step_and_nothing_else(name: str, data: Digits) -
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_short_run_logs_its_probes_and_embeds_by_the_pooled_features(name: str, data: Digits) -> None:
+def test_a_short_run_logs_its_probes_and_embeds_by_the_pooled_features(
+    name: str, data: Digits
+) -> None:
     recipe = RECIPES[name]
     training = recipe.build(data.source, replace(recipe.settings, steps=3, warmup=1))
     history = fit(training, accelerator="cpu", progress=False)
@@ -99,11 +101,11 @@ def test_a_probe_ranks_the_outputs_of_the_projector_too(data: Digits) -> None:
 @pytest.mark.parametrize("name", ["image/barlow_twins", "image/byol"])
 def test_the_two_views_of_a_pair_have_strengths_of_their_own(name: str) -> None:
     """In these papers the first view is always blurred, and only the second solarised."""
-    photographs = Source(train=torch.rand(200, 3, 16, 16))
+    images = torch.rand(200, 3, 16, 16)
     settings = replace(RECIPES[name].settings, views="natural")
     first, second = (
-        view(photographs.train, torch.Generator().manual_seed(0)).params
-        for view in pair_of(photographs, settings)
+        view(images, torch.Generator().manual_seed(0)).params
+        for view in pair_of(Source(train=images), settings)
     )
     assert first["blurred"].all()
     assert not first["solarised"].any()
@@ -121,5 +123,7 @@ def test_settings_name_the_optimiser_its_decay_and_the_clip(data: Digits) -> Non
     ends = [training.weight_decay(step) for step in (0, training.steps)]
     assert ends == pytest.approx([0.04, 0.4])
     still = override(recipe.settings, ["weight_decay=0", "final_weight_decay=0.4"])
-    with pytest.raises(InvalidInput, match="final_weight_decay is 0.4, so weight_decay must be ab"):
+    with pytest.raises(
+        InvalidInput, match=r"final_weight_decay is 0\.4, so weight_decay must be ab"
+    ):
         recipe.build(data.source, still)

@@ -58,8 +58,7 @@ def image_run(
 ) -> Training[Any]:
     """Compose a run on images; its probe gives RankMe and, with labels, accuracies.
 
-    Where the encoder that is exported has a projector, RankMe of its outputs is given too, as
-    `rankme_projector`.
+    Where the exported encoder has a projector, `rankme_projector` is RankMe of its outputs.
     `method` is made around a new encoder. `views` makes its batch of a step's images; `sampler`
     gives the rows of a step, uniformly without one, and `items` what is at them, the images. Raises
     InvalidInput for settings that the views, the encoder or the optimiser cannot have.

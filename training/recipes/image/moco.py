@@ -49,10 +49,9 @@ def build(
 ) -> Training[tuple[Inputs, Inputs]]:
     """Compose the run; `mixing` adds harder negatives, made of those there are."""
     queue = Queue(settings.queue, settings.projection, seed=settings.seed)
-    own = settings.only("temperature", "export_target")
-    momentum = constant(settings.momentum)
-    method = partial(MomentumContrast, queue=queue, momentum=momentum, mixing=mixing, **own)
-    return two_views(data, settings, lambda net: method(net, settings.projector_of(net)))
+    own = settings.only("temperature", "export_target") | {"queue": queue, "mixing": mixing}
+    method = partial(MomentumContrast, momentum=constant(settings.momentum))
+    return two_views(data, settings, lambda net: method(net, settings.projector_of(net), **own))
 
 
 recipe = Recipe(
