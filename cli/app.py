@@ -180,6 +180,44 @@ def pretrain(
 
 
 @app.command()
+def sweep(
+    recipe: Annotated[str, typer.Argument(help="A recipe by name; see `attar recipes`.")],
+    *,
+    vary: Annotated[
+        list[str],
+        typer.Option(help="A setting and its values, as name=value,value; may be repeated."),
+    ],
+    out: Out,
+    data: PretrainData = None,
+    read: Reading = None,
+    changes: Changes = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    restart: Restart = False,
+) -> None:
+    """Pretrain at every combination of settings, and keep the run with the highest RankMe."""
+    with _extra("export"):
+        from attar.training.sweeping import SWEEP, sweep
+
+        from .commands import show_sweep
+        from .console import show_log
+
+    show_log()
+    sweep(
+        recipe,
+        out,
+        vary=vary,
+        data=data,
+        reading=read or (),
+        changes=changes or (),
+        steps=steps,
+        seed=seed,
+        restart=restart,
+    )
+    show_sweep(out / SWEEP)
+
+
+@app.command()
 def adapt(
     base: Base,
     *,

@@ -1,5 +1,6 @@
 """What the import and export commands print, and how their flags are read."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -79,6 +80,20 @@ def list_recipes() -> None:
     for name, recipe in catalogue().items():
         table.add_row(name, recipe.family, recipe.modality, recipe.paper, claim_of(name).statement)
     console.print(table, soft_wrap=False)
+
+
+def show_sweep(path: Path) -> None:
+    """Print one row a run of a sweep, the highest RankMe first."""
+    rows = json.loads(path.read_text("utf-8"))["rows"]
+    varied = list(rows[0]["settings"])
+    figures = [name for name in rows[0] if isinstance(rows[0][name], float)]
+    table = Table(*varied, *figures, box=None)
+    for row in rows:
+        values = [f"{row[name]:.4g}" if name in row else "" for name in figures]
+        table.add_row(
+            *row["settings"].values(), *([row["failure"]] if "failure" in row else values)
+        )
+    console.print(table)
 
 
 def export_encoder(

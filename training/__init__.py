@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from .evaluating import evaluate
     from .pretrained import load_checkpoint
     from .pretraining import pretrain
+    from .sweeping import sweep
 
-__all__ = ["adapt", "distill", "evaluate", "load_checkpoint", "pretrain", "recipes"]
+__all__ = ["adapt", "distill", "evaluate", "load_checkpoint", "pretrain", "recipes", "sweep"]
 
 _MODULES = {
     "adapt": "adapting",
@@ -26,6 +27,7 @@ _MODULES = {
     "evaluate": "evaluating",
     "load_checkpoint": "pretrained",
     "pretrain": "pretraining",
+    "sweep": "sweeping",
 }
 
 

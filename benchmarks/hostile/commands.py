@@ -370,6 +370,12 @@ def pretrain_with(*options: object, recipe: str = "text/simclr") -> Make:
     ]
 
 
+def sweeping(*options: object, recipe: str = "text/simclr") -> Make:
+    return lambda folder: [
+        *("sweep", recipe, "--out", folder / NEW, "--data", pairs(folder), *options)
+    ]
+
+
 def pretrain_tokenizer(content: bytes) -> Make:
     def make(folder: Path) -> list[object]:
         (folder / "tokenizer.json").write_bytes(content)
@@ -769,6 +775,48 @@ CASES: tuple[Case, ...] = (
         "a tokenizer that is no text",
         ("tokenizer",),
         pretrain_tokenizer(NOT_UTF8),
+    ),
+    Case(
+        "sweep",
+        "mistaken",
+        "a value that is no number",
+        ("rate takes a number; got 'fast'",),
+        sweeping("--vary", "rate=1e-3,fast"),
+    ),
+    Case(
+        "sweep",
+        "mistaken",
+        "a setting that there is not",
+        ("there is no setting 'rat'; did you mean rate?",),
+        sweeping("--vary", "rat=1,2"),
+    ),
+    Case(
+        "sweep",
+        "mistaken",
+        "one value",
+        ("a sweep has 2 to 1,000 runs; --vary gives 1",),
+        sweeping("--vary", "rate=1e-3"),
+    ),
+    Case(
+        "sweep",
+        "mistaken",
+        "the same value twice",
+        ("--vary has rate=1 twice",),
+        sweeping("--vary", "rate=1,1"),
+    ),
+    Case(
+        "sweep",
+        "mistaken",
+        "a recipe of several runs",
+        ("image/simclr_v2 is several runs",),
+        sweeping("--vary", "rate=1,2", recipe="image/simclr_v2"),
+    ),
+    Case(
+        "sweep",
+        "hostile",
+        "more runs than there are atoms",
+        ("a sweep has 2 to 1,000 runs",),
+        sweeping(*(("--vary", f"rate={','.join(['1'] * 1000)}") * 30)),
     ),
     Case("adapt", "mistaken", "no such base", ("nothing.attar", "missing"), adapting(nothing)),
     Case(

@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from attar import training
 from attar.errors import InvalidInput, NotFound
-from attar.training import adapt, distill, evaluate, load_checkpoint, pretrain, recipes
+from attar.training import adapt, distill, evaluate, load_checkpoint, pretrain, recipes, sweep
 from attar.training.checkpoints import encoder_folder
 from attar.training.checkpoints.encoder_folder import TensorModel, TextModel
 from attar.training.recipes.image import byol
@@ -34,8 +34,10 @@ def test_the_public_names_are_listed_and_there() -> None:
         "load_checkpoint",
         "pretrain",
         "recipes",
+        "sweep",
     ]
-    assert all(callable(name) for name in (adapt, distill, evaluate, load_checkpoint, pretrain))
+    functions = adapt, distill, evaluate, load_checkpoint, pretrain, sweep
+    assert all(callable(function) for function in functions)
     assert byol.__name__.startswith(f"{recipes.__name__}.")
     with pytest.raises(AttributeError, match="no attribute 'finetune'"):
         training.finetune  # noqa: B018 - the look-up is what is tested
