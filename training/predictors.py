@@ -59,13 +59,15 @@ class TransformerPredictor(nn.Module):
 
     Every position has a learned vector. It is added to the states of the context, after a linear
     map to the predictor's width, and to a learned query for each position to predict. A transformer
-    runs over all of them, and a linear map gives states of the input width.
+    runs over all of them, and a linear map gives vectors of width `out`, by default the input's.
     """
 
-    def __init__(self, width: int, positions: int, shape: TransformerConfig) -> None:
+    def __init__(
+        self, width: int, positions: int, shape: TransformerConfig, *, out: int | None = None
+    ) -> None:
         super().__init__()
         self.narrow = nn.Linear(width, shape.width)
-        self.widen = nn.Linear(shape.width, width)
+        self.widen = nn.Linear(shape.width, width if out is None else out)
         self.query = nn.Parameter(torch.randn(shape.width) * 0.02)
         self.position = nn.Parameter(torch.randn(positions, shape.width) * 0.02)
         self.transformer = TokenTransformer(shape)
@@ -75,8 +77,8 @@ class TransformerPredictor(nn.Module):
         states: Float[Tensor, "b m width"],
         context: Int[Tensor, "b k"],
         wanted: Int[Tensor, "b t"],
-    ) -> Float[Tensor, "b t width"]:
-        """Predict the states at positions `wanted` from those at positions `context`.
+    ) -> Float[Tensor, "b t out"]:
+        """Predict what is at positions `wanted` from those at positions `context`.
 
         `states` may begin with m - k further ones without a position.
         """

@@ -25,8 +25,9 @@ class PrototypeHead(nn.Module):
         )
         self.outputs = nn.Linear(bottleneck, outputs, bias=False)
 
-    def forward(self, embedding: Tensor) -> Tensor:
-        """Give (n, outputs) logits for (n, dim) embeddings."""
+    def forward(self, embedding: Tensor, *, frozen: bool = False) -> Tensor:
+        """Give (n, outputs) logits for (n, dim) embeddings; `frozen` prototypes get no gradient."""
         unit = F.normalize(self.layers(embedding), dim=1)
-        logits: Tensor = F.linear(unit, F.normalize(self.outputs.weight, dim=1))
+        weight = self.outputs.weight.detach() if frozen else self.outputs.weight
+        logits: Tensor = F.linear(unit, F.normalize(weight, dim=1))
         return logits

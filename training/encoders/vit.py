@@ -3,12 +3,14 @@
 Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", arXiv:2010.11929.
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from attar.errors import InvalidInput
 from attar.manifest import Cost, Limits, TensorSpec
@@ -55,7 +57,8 @@ class VitEncoder(TokenEncoder):
 
     Positions are learned, from sinusoids on, and added to the patches, so a subset of tokens
     (`take`) keeps its places under any attention; linear attention also turns tokens by their order
-    among those given.
+    among those given. Square images of another side, such as DINO's local crops, take positions
+    that are interpolated between the learned ones; a bundle takes images of its own side only.
     """
 
     modality: ClassVar[str] = "image"
@@ -96,8 +99,22 @@ class VitEncoder(TokenEncoder):
     def add_positions(
         self, content: Float[Tensor, "b patches width"]
     ) -> Float[Tensor, "b patches width"]:
-        """Add the learned positions."""
-        return content + self.position
+        """Add the learned positions, interpolated where there are more or fewer patches."""
+        if content.shape[1] == self.shape.patches:
+            return content + self.position
+        return content + resized_positions(self.position, math.isqrt(content.shape[1]))
+
+
+def resized_positions(
+    positions: Float[Tensor, "patches width"], side: int
+) -> Float[Tensor, "other_patches width"]:
+    """Interpolate the positions of a square grid to one of `side` x `side` patches (bicubic).
+
+    Dosovitskiy et al. 2021, section 3.2, and Caron et al. 2021 (DINO), for crops of other sides.
+    """
+    grid = math.isqrt(len(positions))
+    maps = positions.T.view(1, -1, grid, grid)
+    return F.interpolate(maps, size=(side, side), mode="bicubic")[0].flatten(1).T
 
 
 def grid_sinusoids(side: int, width: int) -> Float[Tensor, "patches width"]:
