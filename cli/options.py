@@ -151,7 +151,7 @@ Steps = Annotated[int | None, typer.Option(min=1, help="Optimiser steps (default
 Seed = Annotated[int, typer.Option(min=0, help="Decides initial weights and the order of data.")]
 Restart = Annotated[
     bool,
-    typer.Option("--restart", help="Train anew where --out holds a run, whose files are removed."),
+    typer.Option("--restart", help="Train again where --out holds a run, whose files are removed."),
 ]
 
 Variant = Annotated[

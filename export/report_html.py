@@ -202,7 +202,7 @@ def _timings(bundle: Bundle, bench: Mapping[str, Any]) -> list[Timing]:
         others = [name for name in names if _of_another_graph(bundle, name, bench)]
     except (KeyError, TypeError, ValueError, LookupError, AttributeError) as error:
         raise InvalidInput(
-            f"the bench report cannot be read: {error}; write it anew with `attar bench --out`"
+            f"the bench report cannot be read: {error}; write it again with `attar bench --out`"
         ) from None
     if others:
         raise InvalidInput(

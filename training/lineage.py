@@ -17,7 +17,7 @@ from .digest import SHA256
 Lineage = Mapping[str, object]
 
 SHOWN: Final = 12  # hexadecimal digits of a digest, in a message
-FRESH: Final = "start anew with restart=True (--restart), or in another folder"
+FRESH: Final = "start again with restart=True (--restart), or in another folder"
 
 
 def plain(lineage: Lineage) -> dict[str, Any]:

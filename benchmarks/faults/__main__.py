@@ -1,4 +1,4 @@
-"""Do every fault that the server must bear to a real one, and count what became of the requests.
+"""Do to a real server every fault that it must survive, and count what became of the requests.
 
     python -m benchmarks.faults --full --out benchmarks/results/faults.json
     python -m benchmarks.faults --only 'disk full' --only 'clock moved'
@@ -11,7 +11,7 @@ were lost: accepted and never answered, or acknowledged and gone. What was refus
 is none of these, and the note counts it.
 
 Disk full needs a tmpfs of its own (unshare), clock moved Debian's libfaketime, which is fetched by
-apt-get into build/; where they are not to be had the row says so.
+apt-get into build/; without them the row says so.
 """
 
 import argparse
@@ -122,7 +122,7 @@ def row(name: str, do: Do) -> dict[str, Any]:
 
 
 def faketime() -> Path:
-    """Give libfaketime, out of Debian's package; NotRun where that cannot be had."""
+    """Give libfaketime, out of Debian's package; NotRun where that cannot be fetched."""
     found = sorted(FAKETIME.glob("usr/lib/*/faketime/libfaketimeMT.so.1"))
     if found:
         return found[0]

@@ -197,7 +197,7 @@ def of_an_older_version(run: Path) -> None:
     (run / encoder_folder.ABOUT).write_text(json.dumps(about))
 
 
-ANEW: Final = "start anew with restart=True (--restart), or in another folder"
+RESTART: Final = "start again with restart=True (--restart), or in another folder"
 
 CASES: Final = (
     Case(what="the same run", outcome="complete"),
@@ -216,7 +216,7 @@ CASES: Final = (
     Case(
         what="fewer steps",
         outcome="refused",
-        refusal=("has made 4 steps, more than the 2 of this run; give it 4 or more", ANEW),
+        refusal=("has made 4 steps, more than the 2 of this run; give it 4 or more", RESTART),
         options=("--steps", "2"),
     ),
     Case(
@@ -228,7 +228,7 @@ CASES: Final = (
     Case(
         what="other data",
         outcome="refused",
-        refusal=("data was first.csv (sha256 ", " and is second.csv (sha256 ", ANEW),
+        refusal=("data was first.csv (sha256 ", " and is second.csv (sha256 ", RESTART),
         options=("--data", "{ground}/second.csv"),
     ),
     Case(
@@ -258,7 +258,7 @@ CASES: Final = (
     Case(
         what="another setting",
         outcome="refused",
-        refusal=("settings.rate was 0.0002 and is 0.9", ANEW),
+        refusal=("settings.rate was 0.0002 and is 0.9", RESTART),
         options=("--set", "rate=0.9"),
     ),
     Case(
@@ -282,7 +282,7 @@ CASES: Final = (
     Case(
         what="another seed",
         outcome="refused",
-        refusal=("seed was 0 and is 1", ANEW),
+        refusal=("seed was 0 and is 1", RESTART),
         options=("--seed", "1"),
     ),
     Case(
@@ -302,19 +302,19 @@ CASES: Final = (
     Case(
         what="a checkpoint that was cut",
         outcome="refused",
-        refusal=("is not a checkpoint of attar", ANEW),
+        refusal=("is not a checkpoint of attar", RESTART),
         change=cut_checkpoint,
     ),
     Case(
         what="a log of something else",
         outcome="refused",
-        refusal=("metrics.jsonl is no log of attar's", ANEW),
+        refusal=("metrics.jsonl is no log of attar's", RESTART),
         change=lambda run: (run / "metrics.jsonl").write_text('{"a": 1}\n[2]\n'),
     ),
     Case(
         what="an encoder that is of no run",
         outcome="refused",
-        refusal=("holds an encoder that is of no run", ANEW),
+        refusal=("holds an encoder that is of no run", RESTART),
         change=of_no_run,
     ),
     Case(

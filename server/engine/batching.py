@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Final
 
-# Padding is computed like text, so a longer batch pays only while it pads less than the runs cost
-# that it saves. Larger budgets are for dear runs: hence a share of the budget.
+# Padding costs as much as text. A longer batch is worth it only while its padding costs less than
+# the runs that it saves. Budgets are larger where runs cost more, so this is a share of the budget.
 _MAX_PADDING: Final = 0.1
 
 # The part of the queue that a batch is selected from, the oldest: the newest request passes nobody.

@@ -313,7 +313,7 @@ class Models:
                     continue
                 reason = slot.reason
                 try:
-                    await self._load_anew(slot)
+                    await self._reload(slot)
                 except BaseException:
                     slot.reason = reason
                     self._variants.pop(name)
@@ -321,12 +321,12 @@ class Models:
                         self._variants[name] = before
                     raise
 
-    async def _load_anew(self, slot: _Slot) -> None:
+    async def _reload(self, slot: _Slot) -> None:
         """Load a slot's bundle, even where it serves; given up when its caller leaves."""
         slot.held = True
         try:
             location = await asyncio.to_thread(look, slot.location.path)
-            await _ended(self._begin(slot, location, anew=True), hidden=location.path)
+            await _ended(self._begin(slot, location, again=True), hidden=location.path)
         except asyncio.CancelledError:
             _give_up(slot)
             raise
@@ -334,7 +334,7 @@ class Models:
             slot.held = False
 
     def _begin(
-        self, slot: _Slot, location: BundleLocation, *, anew: bool = False
+        self, slot: _Slot, location: BundleLocation, *, again: bool = False
     ) -> asyncio.Task[AttarError | None]:
         """Load a place in a task, in the stead of what loads there of other content.
 
@@ -342,12 +342,12 @@ class Models:
         """
         before = slot.task if slot.busy else None
         if before is not None:
-            if slot.location.stamp == location.stamp and not anew:
+            if slot.location.stamp == location.stamp and not again:
                 return before
             before.cancel()
         slot.location, slot.loading = location, True
         slot.task = asyncio.create_task(
-            self._loaded(slot, location, before=before, anew=anew), name=f"load {location.name}"
+            self._loaded(slot, location, before=before, again=again), name=f"load {location.name}"
         )
         return slot.task
 
@@ -357,7 +357,7 @@ class Models:
         location: BundleLocation,
         *,
         before: "asyncio.Task[AttarError | None] | None",
-        anew: bool,
+        again: bool,
     ) -> AttarError | None:
         """Load a place when its turn has come, and tell how that went; give why it does not serve.
 
@@ -369,7 +369,7 @@ class Models:
         slot.loading, slot.reason = True, ""
         try:
             async with self._turns:
-                await self._load(slot, location, anew=anew)
+                await self._load(slot, location, again=again)
         except _ENDS:
             raise
         except BaseException as error:
@@ -390,7 +390,7 @@ class Models:
         repository.loaded(location.name, good=True)
         return None
 
-    async def _load(self, slot: _Slot, location: BundleLocation, *, anew: bool) -> None:
+    async def _load(self, slot: _Slot, location: BundleLocation, *, again: bool) -> None:
         """Serve what lies at a place, unless it serves already; the old model goes on till then."""
         repository, old = self._require_repository(), slot.model
         variant: str | None = self._variants.get(location.name) or self._variants.get("") or None
@@ -398,7 +398,7 @@ class Models:
         if repository.prove is not None:
             proven = await repository.prove(location, variant)
             content, variant = proven.content, proven.variant
-        if old is not None and location.content == slot.content and not anew:
+        if old is not None and location.content == slot.content and not again:
             # Touched, or put back; or cut, which its manifest does not tell.
             if content is None:
                 await asyncio.to_thread(Bundle.open, location.path)

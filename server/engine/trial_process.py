@@ -39,7 +39,7 @@ from attar.errors import (
 from .bundle_repository import BundleLocation, Proven
 
 TIMES: Final = 4
-"""Of a bundle's bytes on disk: the file, what is parsed of it, its weights, and those laid anew."""
+"""Times a bundle's bytes: the file, its parsed form, its weights, and the prepacked weights."""
 
 _LOOK_EVERY_S: Final = 0.05
 _SPARE_BYTES: Final = 128 * 2**20  # of libraries, which are resident, and no data of the process

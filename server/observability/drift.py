@@ -90,7 +90,7 @@ class Drift:
             self._making = False
 
     def figures(self) -> Figures:
-        """The window's figures, made anew when a sixteenth of it has changed."""
+        """The window's figures, computed again when a sixteenth of it has changed."""
         size = self._size
         with self._lock:
             count = self._count

@@ -102,5 +102,5 @@ def test_what_differs_is_named_with_both_values_and_what_is_alike_is_not(
     message = str(refused.value)
     assert message.startswith("run is of another run: ")
     assert difference in message
-    assert message.endswith("start anew with restart=True (--restart), or in another folder")
+    assert message.endswith("start again with restart=True (--restart), or in another folder")
     assert "settings.rate" not in message

@@ -101,7 +101,7 @@ class LayerRun:
                 f"the student's mean cosine to its teacher is {cosine:.3f} on "
                 f"{len(rows)} general texts ({source}), below {self.min_cosine:g}: "
                 "it is not in its teacher's space. Continue the run in "
-                f"{self.out} with more --steps, start anew with more --layers or texts, or accept "
+                f"{self.out} with more --steps, start again with more --layers or texts, or accept "
                 f"it with --min-cosine {max(0.0, cosine - 0.005):.2f}"
             )
 

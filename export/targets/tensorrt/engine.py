@@ -52,7 +52,7 @@ LEVELS: Mapping[Hardware, str] = {
     "ampere-plus": "AMPERE_PLUS",
 }
 PARITY_LENGTH = 64  # of the noise that a tensor encoder with a free axis is compared on
-SETTINGS = 1  # raised when attar asks TensorRT for something else: old engines are then built anew
+SETTINGS = 1  # raised when attar asks TensorRT for something else: old engines are then built again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

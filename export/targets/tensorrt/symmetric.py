@@ -60,12 +60,12 @@ class _Rewriter:
         readers = self._graph.consumers.get(code, [])
         if any(reader.op_type != "DequantizeLinear" for reader in readers):
             return [node]  # its readers expect codes with this zero point
-        nought = self._constant(f"{code}.symmetric.zero", np.int8(0))
+        symmetric_zero = self._constant(f"{code}.symmetric.zero", np.int8(0))
         if not all(self._enters_products(d.output[0]) for d in readers):
             reach = np.float32(max(int(zero), 255 - int(zero)) * float(scale) / STEPS)
-            self._codes[code] = [self._constant(f"{code}.symmetric.scale", reach), nought]
+            self._codes[code] = [self._constant(f"{code}.symmetric.scale", reach), symmetric_zero]
             return [changed(node, inputs=[value, *self._codes[code]])]
-        self._codes[code] = [affine[0], nought]
+        self._codes[code] = [affine[0], symmetric_zero]
         centre = float(scale) * (128 - int(zero))
         self._centres.update({d.output[0]: centre for d in readers})
         centred = f"{code}.centred"

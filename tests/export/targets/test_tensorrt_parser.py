@@ -21,7 +21,7 @@ def graph_of(nodes: Sequence[onnx.NodeProto], *, opset: int = 20) -> bytes:
     constants = [
         numpy_helper.from_array(np.asarray(np.float32(0.1)), "scale"),
         numpy_helper.from_array(np.asarray(np.uint8(3)), "three"),
-        numpy_helper.from_array(np.asarray(np.uint8(0)), "nought"),
+        numpy_helper.from_array(np.asarray(np.uint8(0)), "zero"),
         numpy_helper.from_array(np.asarray(np.int8(0)), "int8"),
     ]
     graph = helper.make_graph(list(nodes), "g", ends[:1], ends[1:], constants)
@@ -51,7 +51,7 @@ def test_the_encoders_that_attar_exports_are_taken() -> None:
             "node 'y' (QuantizeLinear) has zero point [3], and the parser takes 0 only",
         ),
         (
-            helper.make_node("QuantizeLinear", ["x", "scale", "nought"], ["y"]),
+            helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["y"]),
             "node 'y' (QuantizeLinear) is of uint8, and the parser takes int8",
         ),
         (

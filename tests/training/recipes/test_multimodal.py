@@ -272,7 +272,7 @@ def test_another_training_makes_another_space(sky: Objects, space: JointSpace) -
 
 
 def saved(space: JointSpace, folder: Path) -> Iterator[tuple[str, TensorModel]]:
-    """Give each encoder as it comes back from disk."""
+    """Give each encoder, read back from disk."""
     for name, model in models(space).items():
         save(model, folder / name)
         read = load(folder / name)
