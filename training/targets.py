@@ -45,25 +45,40 @@ class Ema(nn.Module):
             buffer.copy_(its_buffer)
 
 
+BATCH_NORMS = nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d
+
+
 class Frozen(nn.Module):
     """A module that no longer learns: no gradient, and evaluation mode whatever its parent's is.
 
-    The module is taken as it is; copy it first if a student also trains it.
+    With `batch_statistics` its batch norms use the mean and variance of the batch; their running
+    ones do not move. The module is taken as it is; copy it first if a student also trains it.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, *, batch_statistics: bool = False) -> None:
         super().__init__()
         self.module = module.requires_grad_(requires_grad=False)
+        self.batch_statistics = batch_statistics
+        if batch_statistics:
+            for norm in _batch_norms(module):
+                norm.track_running_stats = False  # the buffers stay, and nothing updates them
         self.train()
 
     def train(self, mode: bool = True) -> Self:  # noqa: FBT002 - torch's signature
-        """Stay in evaluation mode."""
-        return super().train(mode=False)
+        """Stay in evaluation mode, but for the batch norms that use the batch."""
+        super().train(mode=False)
+        for norm in _batch_norms(self.module):
+            norm.train(self.batch_statistics)
+        return self
 
     @torch.no_grad()
     def forward(self, *inputs: Tensor) -> Any:
         """Give the module's output."""
         return self.module(*inputs)
+
+
+def _batch_norms(module: nn.Module) -> list[nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d]:
+    return [part for part in module.modules() if isinstance(part, BATCH_NORMS)]
 
 
 class Queue(nn.Module):

@@ -5,11 +5,12 @@ arXiv:2103.05959, section 3.
 """
 
 from collections.abc import Callable
+from copy import deepcopy
 
-import torch
 from torch import Tensor, nn
 
 from ..method import Method, Metrics
+from ..targets import Frozen
 
 
 class LabelDistillation(Method[Tensor]):
@@ -17,8 +18,9 @@ class LabelDistillation(Method[Tensor]):
 
     `objective` compares the student's logits with the teacher's: `soft_labels` in SimCLRv2,
     `jensen_shannon` in SSLD. With `batch_statistics` the teacher's batch norm uses the statistics
-    of the batch, as the student's does; Cui et al. find that this is better. `encoder` is the
-    student with its classifier. Logs `agreed`, the share of items to which both give one class.
+    of the batch, as the student's does; Cui et al. find that this is better. The teacher is copied,
+    so that one teacher can serve several students. `encoder` is the student with its classifier.
+    Logs `agreed`, the share of items to which both give one class.
     """
 
     def __init__(
@@ -31,15 +33,12 @@ class LabelDistillation(Method[Tensor]):
     ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.teacher = teacher.requires_grad_(requires_grad=False)
+        self.teacher = Frozen(deepcopy(teacher), batch_statistics=batch_statistics)
         self.objective = objective
-        self.batch_statistics = batch_statistics
 
     def loss(self, batch: Tensor, step: int) -> tuple[Tensor, Metrics]:
         """Give the objective of the student's and the teacher's logits."""
-        self.teacher.train(self.batch_statistics)
-        with torch.no_grad():
-            teacher_logits = self.teacher(batch)
+        teacher_logits = self.teacher(batch)
         logits = self.encoder(batch)
         agreed = (logits.argmax(1) == teacher_logits.argmax(1)).float().mean()
         return self.objective(logits, teacher_logits), {"agreed": agreed.detach()}

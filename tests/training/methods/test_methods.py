@@ -231,8 +231,29 @@ def test_a_taught_student_equals_its_teacher_at_the_loss_of_zero(*, batch_statis
     loss, metrics = method.loss(rows(0), 0)
     # A student in training uses the batch's statistics; only a teacher that does too is the same.
     assert (loss.item() < 1e-6) == batch_statistics
-    assert all(p.grad is None for p in teacher.parameters())
+    assert all(p.grad is None for p in method.teacher.parameters())
     assert 0 <= float(metrics["agreed"]) <= 1
+
+
+@pytest.mark.parametrize("batch_statistics", [True, False])
+def test_teaching_changes_neither_the_teacher_nor_the_copy_that_teaches(
+    *, batch_statistics: bool
+) -> None:
+    torch.manual_seed(0)
+    student, teacher = (
+        nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3))
+        for _ in range(2)
+    )
+    before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+    method = LabelDistillation(student, teacher, jensen_shannon, batch_statistics=batch_statistics)
+    method.train()
+    logits = method.teacher(rows(0))
+    method.loss(3 * rows(1), 0)
+    assert torch.equal(method.teacher(rows(0)), logits)
+    for copied in (teacher, method.teacher.module):
+        assert all(torch.equal(before[name], now) for name, now in copied.state_dict().items())
+    assert all(parameter.requires_grad for parameter in teacher.parameters())
+    assert teacher.training
 
 
 def test_label_augmentation_aggregates_what_each_form_says_of_the_classes() -> None:
