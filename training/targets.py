@@ -16,6 +16,8 @@ from .encoders.encoder import refuse_sizes_below_one
 from .fsdp import full_tensor, shard_like
 from .schedules import Schedule
 
+BATCH_NORMS = nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d
+
 
 class Ema(nn.Module):
     """An exponential moving average of the student's parameters, without gradient.
@@ -43,9 +45,6 @@ class Ema(nn.Module):
             own.lerp_(its, towards)
         for buffer, its_buffer in zip(self.copy.buffers(), student.buffers(), strict=True):
             buffer.copy_(its_buffer)
-
-
-BATCH_NORMS = nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d
 
 
 class Frozen(nn.Module):

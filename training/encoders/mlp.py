@@ -12,11 +12,12 @@ from attar.manifest import TensorSpec
 from .encoder import Projection, TensorEncoder, refuse_sizes_below_one
 
 
-def mlp(*widths: int) -> nn.Sequential:
+def mlp(*widths: int, norm_output: bool = False) -> nn.Sequential:
     """Map (n, widths[0]) to (n, widths[-1]), batch norm and ReLU on the layers in between.
 
-    This is the projector of Barlow Twins and SimCLR's: the last layer is linear, without bias.
-    Raises InvalidInput for a width below one.
+    This is the projector of Barlow Twins and SimCLR's: the last layer is linear, without bias. With
+    `norm_output` a batch norm without gain and bias follows it, as in SimSiam and SiT. Raises
+    InvalidInput for a width below one.
     """
     refuse_sizes_below_one(widths, width=min(widths))
     layers: list[nn.Module] = []
@@ -27,7 +28,10 @@ def mlp(*widths: int) -> nn.Sequential:
             nn.BatchNorm1d(outward),
             nn.ReLU(),
         ]
-    return nn.Sequential(*layers, nn.Linear(*last, bias=False))
+    layers.append(nn.Linear(*last, bias=False))
+    if norm_output:
+        layers.append(nn.BatchNorm1d(widths[-1], affine=False))
+    return nn.Sequential(*layers)
 
 
 def projector(inward: int, hidden: int, outward: int, *, depth: int) -> nn.Sequential:

@@ -1,6 +1,7 @@
 """Group-masked autoencoding with contrast: reconstruct a corrupted image, and match its other view.
 
-SiT, Atito et al. 2021, arXiv:2104.03602.
+SiT, Atito et al. 2021, arXiv:2104.03602; losses and heads as in the authors' code (main.py and
+vision_transformer.py of github.com/Sara-Ahmed/SiT at e895aaf).
 """
 
 from collections.abc import Callable
@@ -47,12 +48,15 @@ class GroupMaskedBatch(NamedTuple):
 
 
 class GroupMasked(Method[tuple[GroupMaskedBatch, GroupMaskedBatch]]):
-    """A vision transformer, a projector, and a linear map from a patch's state to its pixels.
+    """A vision transformer, a projector, and a perceptron from a patch's state to its pixels.
 
     From the corrupted form of each view, the student reconstructs the corrupted pixels, and picks
     the target's projection of the clean other view from those of the batch; the target is an EMA
-    copy. `rebuild` and `contrast` are the weights of the two losses. Logs both, as `rebuilt` and
-    `known`.
+    copy. The loss is
+
+        rebuild x the mean absolute error + contrast x the sum of both directions' 2τ CE
+
+    Logs both parts before their weights, as `rebuilt` and `known`.
     """
 
     least_items = 2
@@ -72,7 +76,7 @@ class GroupMasked(Method[tuple[GroupMaskedBatch, GroupMaskedBatch]]):
         super().__init__()
         self.encoder = encoder
         self.projector = projector
-        self.pixels = nn.Linear(encoder.width, encoder.shape.channels * encoder.shape.patch**2)
+        self.pixels = _pixels(encoder.width, encoder.shape.channels * encoder.shape.patch**2)
         self.target = Ema(Chain(encoder, projector), momentum)
         self.temperature = temperature
         self.rebuild = rebuild
@@ -83,7 +87,7 @@ class GroupMasked(Method[tuple[GroupMaskedBatch, GroupMaskedBatch]]):
         batch: tuple[GroupMaskedBatch, GroupMaskedBatch],
         step: int,
     ) -> tuple[Tensor, Metrics]:
-        """Give the weighted sum of both losses, each a mean over the views."""
+        """Give the weighted sum of both losses."""
         errors, queries = [], []
         for view in batch:
             states = self.encoder.states(self.encoder.tokens(view.corrupted))
@@ -97,7 +101,7 @@ class GroupMasked(Method[tuple[GroupMaskedBatch, GroupMaskedBatch]]):
             info_nce(query, key, temperature=self.temperature) * 2 * self.temperature
             for query, key in zip(queries, keys[::-1], strict=True)
         ]
-        parts = {"rebuilt": torch.stack(errors).mean(), "known": torch.stack(contrasts).mean()}
+        parts = {"rebuilt": torch.stack(errors).mean(), "known": torch.stack(contrasts).sum()}
         loss = self.rebuild * parts["rebuilt"] + self.contrast * parts["known"]
         return loss, {name: part.detach() for name, part in parts.items()}
 
@@ -112,3 +116,9 @@ class GroupMasked(Method[tuple[GroupMaskedBatch, GroupMaskedBatch]]):
         sizes = (len(patches), grid, grid, shape.channels, shape.patch, shape.patch)
         cells = patches.view(sizes)  # (n, down, across, channels, patch, patch)
         return cells.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
+
+
+def _pixels(width: int, numbers: int) -> nn.Sequential:
+    """Make the head from the state of a patch to its pixels: three layers with GELU, and a map."""
+    hidden = [layer for _ in range(3) for layer in (nn.Linear(width, width), nn.GELU())]
+    return nn.Sequential(*hidden, nn.Linear(width, numbers))

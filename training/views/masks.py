@@ -13,7 +13,7 @@ from torch import Tensor
 
 from attar.errors import InvalidInput, ShapeError
 
-from ._draws import carried, normal_like, uniform
+from ._draws import carried, normal_like
 from .view import View
 
 
@@ -132,11 +132,11 @@ def corrupt(
     replace: float = 0.3,
     longest: float = 0.3,
 ) -> View[Tensor]:
-    """Hide blocks of each image: first up to a share `replace` by another's, then `drop` by noise.
+    """Hide blocks of each image: first a share `replace` by another's, then `drop` by noise.
 
-    Blocks are `block_mask`s over cells of `cell` x `cell` pixels. The share replaced is drawn from
-    [0, replace] for each image, and the other image is one of the batch, in the same place; noise
-    is Gaussian around the image's mean with its deviation, colour by colour.
+    Blocks are `block_mask`s over cells of `cell` x `cell` pixels. The other image is one of the
+    batch, in the same place; noise is Gaussian around the image's mean with its deviation, colour
+    by colour. The authors' code draws a share above one half between that and the share.
 
     `params["hidden"]` (n, h, w) bool are the corrupted pixels, of which `params["foreign"]` show
     `params["other"]` (n,) int64. Deterministic given the generator, which lives on the CPU, on one
@@ -155,8 +155,7 @@ def corrupt(
         )
     _share("replace", replace)
     grid = height // cell, width // cell
-    shares = uniform(0.0, replace, (n,), generator)
-    foreign = block_mask(n, grid, generator, rate=shares, longest=longest)
+    foreign = block_mask(n, grid, generator, rate=replace, longest=longest)
     dropped = block_mask(n, grid, generator, rate=drop, longest=longest) & ~foreign
     # A cycle through a random order gives each image another, where there is one.
     order = torch.randperm(n, generator=generator)

@@ -323,6 +323,25 @@ def test_sit_rebuilds_the_hidden_pixels_alone() -> None:
     assert not torch.allclose(given, other)
 
 
+def test_sit_adds_both_directions_of_the_contrast_to_the_weighted_error() -> None:
+    method = group_masked(rebuild=5.0, contrast=1.0)
+    clean, seen = torch.rand(2, 2, 3, 2, 4, 4, generator=torch.Generator().manual_seed(4))
+    hidden = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(5)) < 0.5
+    views = [GroupMaskedBatch(*view) for view in zip(clean, seen, hidden, strict=True)]
+    errors, directions = [], []
+    for view, other in (views, views[::-1]):
+        states = method.encoder.states(method.encoder.tokens(view.corrupted))
+        image = method._image(method.pixels(method.encoder.own(states)))
+        apart = (image - view.clean).abs() * view.hidden[:, None]
+        errors.append(apart.sum() / (2 * view.hidden.sum()))
+        query = nn.functional.normalize(method.projector(method.encoder.embed(states)))
+        key = nn.functional.normalize(method.target(other.clean))
+        logits = query @ key.T / method.temperature
+        directions.append(2 * method.temperature * -logits.log_softmax(1).diagonal().mean())
+    given, _ = method.loss((views[0], views[1]), 0)
+    torch.testing.assert_close(given, 5 * (errors[0] + errors[1]) / 2 + sum(directions))
+
+
 def test_sit_without_a_part_is_the_other_part() -> None:
     clean, seen = torch.rand(2, 3, 2, 4, 4)
     view = GroupMaskedBatch(clean, seen, torch.ones(3, 4, 4, dtype=torch.bool))
