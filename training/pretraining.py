@@ -29,7 +29,7 @@ from .encoders.encoder import TensorEncoder
 from .encoders.joint_space import JointSpace
 from .encoders.static import StaticConfig
 from .encoders.text import TextNetwork
-from .groups import Groups
+from .groups import Groups, read_groups
 from .lineage import Lineage
 from .loop import fit
 from .overrides import override
@@ -138,7 +138,8 @@ def _read(
     tokenizer: Path | None,
 ) -> _Read:
     """Read the data of a run; without `data`, that of the recipe's claim."""
-    spec = SHIPPED.get(recipe.modality) if data is None else named(data)
+    shipped = SHIPPED.get(recipe.modality) if recipe.read is None else None
+    spec = shipped if data is None else named(data)
     if recipe.modality == "text":
         assert spec is not None
         pairs = corpus(spec, reading, what=name)
@@ -154,7 +155,7 @@ def _read(
         source, items = shown.__name__, shown()
     else:
         if recipe.read is not None:
-            items = recipe.read(_existing_path(spec, reading))
+            items = _read_path(recipe.read, spec, reading)
             report_items(spec, items)
         else:
             items = read_source(spec, reading, modality=recipe.modality)
@@ -200,13 +201,13 @@ def _texts(
     return texts, content, replace(settings, shape=shape)
 
 
-def _existing_path(spec: str, reading: Sequence[str]) -> Path:
-    """Give the path of data that a recipe reads by itself; raise where it is missing."""
-    if reading:
+def _read_path(read: Callable[..., Any], spec: str, reading: Sequence[str]) -> Any:
+    """Read a path by a recipe's own reader; of these, groups alone have options."""
+    if reading and read is not read_groups:
         raise InvalidInput(f"--read {reading[0]}: the recipe reads {spec} as a whole; leave it out")
     if not Path(spec).exists():
         raise NotFound(f"there is no file or folder {spec}")
-    return Path(spec)
+    return read(Path(spec), **chosen(Reading(), reading))
 
 
 def _count(data: Any) -> int:
@@ -270,8 +271,9 @@ def _save(
         encoder_folder.save(TextModel(encoder=inner, tokenizer=content, lineage=lineage), out)
     else:
         tensors = cast("TensorEncoder", inner)
+        items = data.target if isinstance(data, Groups) else data
         is_image = tensors.modality == "image"
-        values = pixel_range(data.train) if is_image and isinstance(data, Source) else None
+        values = pixel_range(items.train) if is_image and isinstance(items, Source) else None
         model = TensorModel(encoder=tensors, normalize=is_image, values=values, lineage=lineage)
         encoder_folder.save(model, out)
     _report_saved(out)

@@ -63,7 +63,9 @@ def ground(folder: Path) -> Path:
     digit = "1" if table[-2] != "1" else "2"
     (folder / "touched.csv").write_text(table[:-2] + digit + "\n")
     images = draw.integers(0, 255, (6, 8, 8), dtype=np.uint8)
-    np.savez(folder / "images.npz", x=images)
+    for group in ("related", "target"):
+        (folder / "domains" / group).mkdir(parents=True)
+        np.savez(folder / "domains" / group / "train.npz", x=images)
     (folder / "tokenizer.json").write_bytes(tokenizer_json())
     (folder / "spaced.json").write_bytes(tokenizer_json() + b" ")
     (folder / "within").mkdir()
@@ -101,7 +103,7 @@ def distilling(data: Path, out: Path) -> Arguments:
 def staging(data: Path, out: Path) -> Arguments:
     """Pretrain by a recipe of three runs."""
     return (
-        *("pretrain", "image/further_pretraining", "--data", data / "images.npz", "--out", out),
+        *("pretrain", "image/further_pretraining", "--data", data / "domains", "--out", out),
         *("--steps", STEPS, "--set", "encoder=tiny", "--set", "hidden=8"),
     )
 

@@ -27,7 +27,6 @@ ITEMS: Final = (1, 2, 3)
 BATCHES: Final = (None, 2)  # the recipe's, which is cut to the items there are; and 2
 SMALL: Final = {
     "batch_size": None,
-    "clusters": 2,
     "tuning_steps": 1,
     "distil_steps": 1,
     "further_steps": 1,
@@ -120,6 +119,13 @@ def groups(folder: Path, count: int) -> Path:
     return folder
 
 
+def image_groups(folder: Path, count: int, *size: int) -> Path:
+    for name in ("related", "target"):
+        (folder / name).mkdir(parents=True)
+        images(folder / name / "train.npz", count, *size)
+    return folder
+
+
 def stars(path: Path, count: int) -> Path:
     """Write stars of two classes, which take turns."""
     draw = np.random.default_rng(0)
@@ -144,6 +150,8 @@ DATA: Final[dict[str, Callable[[Path, int], Path]]] = {
     "audio": lambda folder, n: sounds(folder / "x", n),
     "multimodal": lambda folder, n: stars(folder / "x.npz", n),
     "audio/continued": lambda folder, n: groups(folder / "x", n),
+    "image/further_pretraining": lambda folder, n: image_groups(folder / "x", n, 16, 16),
+    "image/infinite_schedule": lambda folder, n: image_groups(folder / "x", n, 16, 16),
     "image/label_augmentation": lambda f, n: images(f / "x.npz", n, 16, 16, labels=labelled(n)),
     "image/simclr_v2": lambda f, n: images(f / "x.npz", n, 16, 16, labels=labelled(n)),
     "image/ssld": lambda f, n: images(f / "x.npz", n, 16, 16, labels=labelled(n)),
@@ -317,8 +325,10 @@ CASES: Final = (
         needs=("square images; got 5 x 7 pixels", "side=5", "--read"),
     ),
     Case(
-        what="images that are not square, turned",
-        make=of_sides("image/infinite_schedule", 7, 5),
+        what="images of two groups that are not square",
+        make=pretraining(
+            "image/infinite_schedule", lambda folder: image_groups(folder / "x", 4, 7, 5)
+        ),
         needs=("square images; got 7 x 5 pixels",),
     ),
     Case(
@@ -331,10 +341,11 @@ CASES: Final = (
         make=of_sides("image/sit", 17, 17),
         needs=("side must be a multiple of patch",),
     ),
+    Case(what="fewer images than clusters", make=of_sides("image/g_simclr", 8, 8)),
     Case(
-        what="fewer images than clusters",
-        make=of_sides("image/g_simclr", 8, 8),
-        needs=("clusters must be in [1, images = 4]; got 16",),
+        what="more clusters, of which a batch has one each, than images",
+        make=with_setting("batch_size=7", "image/g_simclr"),
+        needs=("batch_size, the number of clusters, must be in [1, images = 6]; got 7",),
     ),
     Case(
         what="batches of one row",
@@ -431,11 +442,6 @@ CASES: Final = (
         what="no outputs of a head",
         make=with_setting("outputs=0", "image/random_teacher"),
         needs=("outputs must be at least 1",),
-    ),
-    Case(
-        what="no images of the target",
-        make=with_setting("target=0", "image/further_pretraining"),
-        needs=("target must be at least 1; got 0",),
     ),
     Case(
         what="a scale of nothing",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 import attar
@@ -97,12 +98,42 @@ def test_pretrain_goes_on_from_one_group_to_another(attar_: Attar, tmp_path: Pat
     assert {"base", "continued"} <= {path.name for path in out.iterdir()}
     none = attar_("pretrain", "audio/continued", "--data", data / "target", "--out", out)
     assert none.status == 2
-    assert "has no related and no target: put the first group's recordings in related/" in none.err
-    said = attar_(
-        "pretrain", "audio/continued", "--data", data, "--read", "rate=8000", "--out", out
+    assert "has no related and no target: put the images or recordings of the first" in none.err
+    slower = attar_(
+        *("pretrain", "audio/continued", "--data", data, "--read", "rate=4000", "--steps", 2),
+        *("--set", "further_steps=2", "--out", tmp_path / "slower"),
     )
-    assert said.status == 2
-    assert "the recipe reads" in said.err
+    assert slower.status == 0, slower.err
+    assert "shape (1, 4000)" in slower.out
+    whole = attar_(
+        "pretrain", "multimodal/astro_m3", "--data", data, "--read", "rate=8000", "--out", out
+    )
+    assert whole.status == 2
+    assert "the recipe reads" in whole.err
+
+
+@pytest.mark.parametrize("name", ["image/infinite_schedule", "image/further_pretraining"])
+def test_a_recipe_of_two_domains_reads_two_folders_of_images(
+    attar_: Attar, tmp_path: Path, name: str
+) -> None:
+    data, out = tmp_path / "domains", tmp_path / "encoder"
+    draw = np.random.default_rng(0)
+    for group, count, side in (("related", 6, 12), ("target", 4, 9)):
+        (data / group).mkdir(parents=True)
+        for number in range(count):
+            pixels = draw.integers(0, 255, (side, side), dtype=np.uint8)
+            Image.fromarray(pixels).save(data / group / f"{number}.png")
+    command = "pretrain", name, "--data", data, "--steps", 2, "--set", "encoder=tiny", "--out", out
+    sizes = attar_(*command)
+    assert sizes.status == 2
+    assert "related has the shape (1, 12, 12) and one of target (1, 9, 9); bring both" in sizes.err
+    ran = attar_(*command, "--read", "side=8")
+    assert ran.status == 0, ran.err
+    assert "6 items of shape (1, 8, 8)" in ran.out
+    assert "4 items of shape (1, 8, 8)" in ran.out
+    model = encoder_folder.load(out)
+    assert isinstance(model, encoder_folder.TensorModel)
+    assert model.values is not None
 
 
 @pytest.mark.parametrize("name", ["text/simcse", "text/mlm", "text/mcl"])

@@ -90,7 +90,7 @@ RUNS = {
             lambda folder: wav(folder / "related" / "a.wav"),
             lambda folder: wav(folder / "target" / "a.wav", rate=16000),
         ),
-        ("a second of related has 8,000 samples and one of target 16,000; bring all",),
+        ("an item of related has the shape (1, 8000) and one of target (1, 16000); bring both",),
         (),
         2,
     ),

@@ -71,7 +71,7 @@ def data_of(name: str) -> Any:
     recipe, few = find(name), partial(tones, train=90, test=9)
     match recipe.modality:
         case "image":
-            return digits()
+            return digits() if recipe.read is None else claim_of(name).data()
         case "audio" if name == "audio/tera":
             return few()
         case "audio":

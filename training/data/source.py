@@ -114,6 +114,11 @@ def subset(items: Rows, rows: Tensor) -> Rows:
     return _Subset(items, rows)
 
 
+def joined(first: Rows, second: Rows) -> Rows:
+    """Give the items of both, those of `first` before those of `second`."""
+    return _Joined(first, second)
+
+
 def some(source: Source, most: int) -> Source:
     """Give a source with at most so many items in either part, from all over it."""
     train, train_labels = _some(source.train, source.train_labels, most)
@@ -142,3 +147,18 @@ class _Subset:
 
     def __getitem__(self, rows: Tensor, /) -> Tensor:
         return self.items[self.rows[rows]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Joined:
+    first: Rows
+    second: Rows
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def __getitem__(self, rows: Tensor, /) -> Tensor:
+        late = rows >= len(self.first)
+        halves = (self.first, rows[~late]), (self.second, rows[late] - len(self.first))
+        items = torch.cat([part[chosen] for part, chosen in halves if len(chosen)])
+        return items[late.argsort(stable=True).argsort()]

@@ -24,12 +24,12 @@ def pseudo_labels(embeddings: NDArray[np.float32], count: int, *, seed: int) -> 
     return labels
 
 
-def refuse_more_clusters(clusters: int, *, items: int) -> None:
-    """Raise InvalidInput for more clusters than images, or none."""
-    if not 1 <= clusters <= items:
+def refuse_more_clusters(batch_size: int, *, items: int) -> None:
+    """Raise InvalidInput for a batch, of an image of each cluster, that is larger than the data."""
+    if not 1 <= batch_size <= items:
         raise InvalidInput(
-            f"clusters must be in [1, images = {items}]; got {clusters}: change it, or give more "
-            "images"
+            f"batch_size, the number of clusters, must be in [1, images = {items}]; got "
+            f"{batch_size}: change it, or give more images"
         )
 
 

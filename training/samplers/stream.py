@@ -4,6 +4,7 @@ The setting of continued pretraining: Singh et al. 2025, arXiv:2503.02844.
 """
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Self
@@ -30,10 +31,10 @@ class DomainStream:
     seed: int
 
     @classmethod
-    def of_equals(cls, count: int, *, items: int, steps: int, batch_size: int, seed: int) -> Self:
-        """Give `count` domains of `items` rows each, one after another, for `steps` each."""
-        domains = tuple(torch.arange(items) + items * domain for domain in range(count))
-        return cls(domains=domains, steps=(steps,) * count, batch_size=batch_size, seed=seed)
+    def of_sizes(cls, sizes: Sequence[int], *, steps: int, batch_size: int, seed: int) -> Self:
+        """Give domains of so many rows each, one after another, for `steps` each."""
+        domains = torch.arange(sum(sizes)).split([*sizes])
+        return cls(domains=domains, steps=(steps,) * len(sizes), batch_size=batch_size, seed=seed)
 
     def __post_init__(self) -> None:
         if len(self.domains) != len(self.steps) or not self.steps or min(self.steps) < 1:

@@ -210,11 +210,13 @@ def test_reconstruction_is_the_mean_squared_error_of_what_was() -> None:
 def test_self_distillation_adds_the_distance_to_a_teacher_that_never_moves() -> None:
     student, teacher = (Reconstruction(encoder(), nn.Linear(DIM, 6)) for _ in range(2))
     torch.nn.init.normal_(next(teacher.encoder.parameters()))
-    method = SelfDistilled(student, teacher, dim=DIM, weight=2.0)
-    batch = rows(1), rows(0)
+    method = SelfDistilled(student, teacher, weight=2.0)
+    corrupted, clean = batch = rows(1), rows(0)
     loss, metrics = method.loss(batch, 0)
-    expected = student.loss(batch, 0)[0] + 2.0 * metrics["apart"]
-    torch.testing.assert_close(loss, expected)
+    distance = (student.encoder(clean) - teacher.encoder(clean)).square().sum(1).mean()
+    torch.testing.assert_close(metrics["apart"], distance.detach())
+    rebuilt = (student.decoder(student.encoder(corrupted)) - clean).square().mean()
+    torch.testing.assert_close(loss, rebuilt + 2.0 * distance)
     torch.autograd.backward(loss)
     assert all(p.grad is None for p in method.teacher.parameters())
 

@@ -1,6 +1,7 @@
 """The image recipes: one contract for all of them, on digits."""
 
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -9,13 +10,18 @@ from torch import nn
 
 from attar.errors import InvalidInput
 from attar.training.catalogue import catalogue
+from attar.training.catalogue import catalogue, claim_of
 from attar.training.data.source import Source, embed
 from attar.training.encoders.encoder import TensorEncoder
+from attar.training.groups import Groups
 from attar.training.loop import fit
 from attar.training.overrides import override
 from attar.training.probes.rankme import rankme
 from attar.training.probes.suite import evaluate
 from attar.training.recipes.image.settings import pair_of
+from attar.training.methods.reconstruction import Reconstruction
+from attar.training.probes.encoder import probe_encoder
+from attar.training.recipes.image import further_pretraining, g_simclr, infinite_schedule
 
 from ...support.images import Digits, load
 
@@ -38,7 +44,7 @@ def test_the_split_is_always_the_same_and_shares_no_image(data: Digits) -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_batch_depends_on_the_step_and_nothing_else(name: str, data: Digits) -> None:
     recipe = RECIPES[name]
-    one, other = (recipe.build(data.source, recipe.settings) for _ in range(2))
+    one, other = (recipe.build(shown(name, data), recipe.settings) for _ in range(2))
     other.views(other.batches(0), 0)
     torch.rand(3)
     given, again, later = (
@@ -53,7 +59,7 @@ def test_a_short_run_logs_its_probes_and_embeds_by_the_pooled_features(
     name: str, data: Digits
 ) -> None:
     recipe = RECIPES[name]
-    training = recipe.build(data.source, replace(recipe.settings, steps=3, warmup=1))
+    training = recipe.build(shown(name, data), replace(recipe.settings, steps=3, warmup=1))
     history = fit(training, accelerator="cpu", progress=False)
     assert [made for made, _ in history.series("scarce")] == [0, training.steps]
     assert set(history.rows[-1]) >= {"step", "rankme", "knn", "linear", "scarce"}
@@ -77,6 +83,51 @@ def test_the_probe_finds_labels_in_pixels_and_none_in_noise(data: Digits) -> Non
     )
     assert blind["knn"] < 0.2
     assert blind["scarce"] < 0.2
+
+
+def flat(value: float, count: int) -> Source:
+    return Source(train=torch.full((count, 1, 8, 8), value))
+
+
+def test_an_infinite_schedule_trains_on_the_related_group_and_then_on_the_target() -> None:
+    """The groups may have different numbers of images, which stay as they are."""
+    domains = Groups(related=flat(0.25, 40), target=flat(0.75, 24))
+    settings = replace(infinite_schedule.SMALL, steps=30, batch_size=16)
+    training = infinite_schedule.build(domains, settings)
+    assert training.steps == 60
+    for step in (0, 29, 30, 59):
+        images = training.batches(step)
+        assert images.shape == (16, 1, 8, 8)
+        assert torch.equal(images, torch.full_like(images, 0.25 if step < 30 else 0.75))
+
+
+def test_further_pretraining_learns_the_target_from_a_copy_of_the_base(data: Digits) -> None:
+    images = data.train[:24]
+    domains = Groups(related=data.source, target=Source(train=images))
+    settings = replace(further_pretraining.SMALL, encoder="tiny", batch_size=16)
+    base = cast("Reconstruction", further_pretraining.build(domains, settings).method)
+    run = further_pretraining.further(domains.target, base, settings)
+    corrupted, clean = run.views(run.batches(0), 0)
+    assert (clean[:, None] == images).flatten(2).all(2).any(1).all()
+    loss, _ = run.method.loss((corrupted, clean), 0)
+    torch.testing.assert_close(loss, base.loss((corrupted, clean), 0)[0])
+    assert run.method.encoder is not base.encoder
+    run.method.eval()
+    assert run.probe is not None
+    assert run.probe(0) == probe_encoder(base.eval().encoder, domains.target)
+
+
+@pytest.mark.parametrize("batch_size", [16, 32])
+def test_g_simclr_has_as_many_clusters_as_images_in_a_batch(batch_size: int, data: Digits) -> None:
+    settings = replace(g_simclr.SMALL, encoder="tiny", batch_size=batch_size)
+    encoder = g_simclr.build(data.source, settings).method.encoder
+    rows = g_simclr.unlike(encoder, data.source, settings)
+    assert len(np.unique(rows.clusters)) == len(rows(0)) == batch_size
+
+
+def shown(name: str, data: Digits) -> Any:
+    """Give what a recipe is built with: the digits, or two groups of them."""
+    return data.source if RECIPES[name].read is None else claim_of(name).data()
 
 
 def leaves(batch: object) -> list[torch.Tensor]:

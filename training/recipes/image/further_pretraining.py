@@ -4,17 +4,18 @@ Lee et al., ICLR 2023, arXiv:2210.02871.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, cast
 
 from ...data.source import Source
-from ...data.square import sideways_sample
+from ...groups import Groups, read_groups
 from ...loop import Training
 from ...methods.reconstruction import Reconstruction, ReconstructionBatch
 from ...methods.self_distilled import continued
+from ...probes.encoder import probe_encoder
 from ...recipe import Recipe, Stage
 from .autoencoder import autoencoder, noisy
-from .common import image_run
+from .common import PROBED, image_run
 from .settings import ImageSettings
 
 
@@ -25,30 +26,30 @@ class Settings(ImageSettings):
     hidden: int = 256  # width inside the decoder
     noise: float = 0.3  # of the images that are rebuilt
     weight: float = 1.0  # of keeping to the teacher
-    target: int = 200  # training images of the target, the first ones on their side
 
 
 SMALL: Final = Settings()
 PAPER: Final = Settings()  # weight 1: equation 3; all others are not given for sure
 
 
-def build(data: Source, settings: Settings) -> Training[ReconstructionBatch]:
-    """Compose the first run: the base, a denoising autoencoder of all images."""
-    return autoencoder(data, settings, hidden=settings.hidden, noise=settings.noise)
+def build(data: Groups, settings: Settings) -> Training[ReconstructionBatch]:
+    """Compose the first run: the base, a denoising autoencoder of the related group."""
+    return autoencoder(data.related, settings, **settings.only("hidden", "noise"))
 
 
 def further(
     target: Source, base: Reconstruction, settings: Settings, teacher: Reconstruction | None = None
 ) -> Training[ReconstructionBatch]:
     """Compose a run on the target from a copy of the base, near a teacher if there is one."""
-    own, views = settings.only("weight"), noisy(settings, settings.noise)
-    return image_run(target, settings, lambda e: continued(base, teacher, dim=e.dim, **own), views)
+    method = continued(base, teacher, weight=settings.weight)
+    run = image_run(target, settings, lambda _: method, noisy(settings, settings.noise))
+    return replace(run, probe=lambda _: probe_encoder(method.encoder, target, most=PROBED))
 
 
-def stages(data: Source, settings: Settings) -> Iterator[Stage]:
+def stages(data: Groups, settings: Settings) -> Iterator[Stage]:
     """Give the three runs: base, teacher on the target, and the student that begins again."""
     yield Stage("base", base := build(data, settings))
-    target, start = sideways_sample(data, settings.target), cast("Reconstruction", base.method)
+    target, start = data.target, cast("Reconstruction", base.method)
     yield Stage("teacher", second := further(target, start, settings))
     yield Stage("student", further(target, start, settings, cast("Reconstruction", second.method)))
 
@@ -61,9 +62,9 @@ recipe = Recipe(
     published=PAPER,
     build=build,
     stages=stages,
+    read=read_groups,
     differences=(
         "a denoising autoencoder of digits instead of masked autoencoders of photographs and text",
-        "a linear map between student and teacher, which the paper does not have",
         "one round of self-distillation",
     ),
 )

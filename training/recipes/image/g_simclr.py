@@ -22,12 +22,14 @@ from .settings import SMALL_IMAGES
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(simclr.Settings):
-    """The recipe's numbers, in addition to SimCLR's; the decoder is as wide as the projector."""
+    """The recipe's numbers, in addition to SimCLR's; the decoder is as wide as the projector.
+
+    There are as many clusters as images in a batch, which has one of each.
+    """
 
     steps: int = 400
     batch_size: int = 16
     noise: float = 0.3  # of the autoencoder's images
-    clusters: int = 16  # the batch size, as in the official code
 
 
 SMALL: Final = Settings()
@@ -44,13 +46,13 @@ def build(data: Source, settings: Settings) -> Training[ReconstructionBatch]:
 def unlike(encoder: nn.Module, data: Source, settings: Settings) -> DisjointClusters:
     """Give batches of images that are in different clusters of an encoder's embeddings."""
     embeddings = embed(encoder.eval(), data.train)
-    clusters = pseudo_labels(embeddings, settings.clusters, seed=settings.seed)
+    clusters = pseudo_labels(embeddings, settings.batch_size, seed=settings.seed)
     return DisjointClusters(clusters=clusters, **settings.only("batch_size", "seed"))
 
 
 def stages(data: Source, settings: Settings) -> Iterator[Stage]:
     """Give the autoencoder, and SimCLR on batches of unlike images."""
-    refuse_more_clusters(settings.clusters, items=len(data.train))
+    refuse_more_clusters(settings.batch_size, items=len(data.train))
     yield Stage("autoencoder", first := build(data, settings))
     rows = unlike(first.method.encoder, data, settings)
     yield Stage("pretrain", two_views(data, settings, simclr.contrast(settings), sampler=rows))

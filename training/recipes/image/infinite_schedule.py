@@ -1,14 +1,14 @@
 """An infinite rate: go on to a new domain without warming up again, and forget less of the old.
 
-Singh et al. 2025, arXiv:2503.02844, with SimCLR on images that come upright and then sideways.
+Singh et al. 2025, arXiv:2503.02844, with SimCLR on images of one domain and then of another.
 """
 
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from ...data.source import Source
-from ...data.square import side_of, sideways, upright_then_sideways
+from ...data.source import Source, joined
+from ...groups import Groups, read_groups
 from ...loop import Training
 from ...methods.siamese import Inputs
 from ...probes.encoder import probe_encoder
@@ -34,18 +34,17 @@ SMALL: Final = Settings()
 PAPER: Final = Settings()  # its numbers are not given for sure
 
 
-def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
-    """Compose the run; its probe is of upright images, and under `second/...` of those sideways."""
-    side_of(data)  # an image on its side has the same sides where it is square
-    stream, method = upright_then_sideways(data), simclr.contrast(settings)
+def build(data: Groups, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
+    """Compose the run; its probe is of the related group, and under `second/...` of the target."""
+    first, second = data.related, data.target
+    both, method = Source(train=joined(first.train, second.train)), simclr.contrast(settings)
     own = settings.only("steps", "batch_size", "seed")
-    sampler = DomainStream.of_equals(2, items=len(data.train), **own)
-    training = two_views(stream, settings, method, sampler=sampler)
+    sampler = DomainStream.of_sizes((len(first.train), len(second.train)), **own)
+    training = two_views(both, settings, method, sampler=sampler)
 
     def probes(_step: int) -> dict[str, float]:
         probe = partial(probe_encoder, training.method.encoder, most=PROBED)
-        second = {f"second/{name}": value for name, value in probe(sideways(data)).items()}
-        return probe(data) | second
+        return probe(first) | {f"second/{name}": value for name, value in probe(second).items()}
 
     shares = settings.only("warmup", "level", "cooldown", "floor", "anneal")
     rate = two_domains(settings.schedule, settings.rate, settings.steps, **shares)
@@ -59,6 +58,7 @@ recipe = Recipe(
     settings=SMALL,
     published=PAPER,
     build=build,
+    read=read_groups,
     differences=(
         "SimCLR on digits, upright and turned, instead of MAE and language models on large corpora",
         "the anneal ends at its floor, which the printed formula does not reach",
