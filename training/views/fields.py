@@ -119,7 +119,7 @@ def _bent(images: Tensor, params: dict[str, Tensor]) -> Tensor:
 
 def _recoloured(images: Tensor, params: dict[str, Tensor]) -> Tensor:
     """Shift the hue and the saturation of each pixel."""
-    hue, saturation, value = rgb_to_hsv(images).unbind(1)
+    hue, saturation, value = rgb_to_hsv(images.clamp(0, 1)).unbind(1)
     if "hue" in params:
         hue = (hue + 2 * math.pi * params["hue"]) % (2 * math.pi)
     if "saturation" in params:

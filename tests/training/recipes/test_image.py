@@ -22,9 +22,17 @@ from attar.training.recipes.image.settings import pair_of
 from attar.training.methods.reconstruction import Reconstruction
 from attar.training.probes.encoder import probe_encoder
 from attar.training.recipes.image import further_pretraining, g_simclr, infinite_schedule
+from attar.training.recipes.image import (
+    further_pretraining,
+    g_simclr,
+    infinite_schedule,
+    random_fields,
+    simclr,
+)
 
 from ...support.images import Digits, load
 
+COLOUR_FIELDS = "hue", "saturation", "brightness"
 RECIPES = {name: recipe for name, recipe in catalogue().items() if recipe.modality == "image"}
 
 
@@ -123,6 +131,26 @@ def test_g_simclr_has_as_many_clusters_as_images_in_a_batch(batch_size: int, dat
     encoder = g_simclr.build(data.source, settings).method.encoder
     rows = g_simclr.unlike(encoder, data.source, settings)
     assert len(np.unique(rows.clusters)) == len(rows(0)) == batch_size
+
+
+def test_random_fields_of_no_strength_are_the_views_of_simclr(data: Digits) -> None:
+    settings = replace(random_fields.SMALL, strength=0.0)
+    ours, theirs = random_fields.build(data.source, settings), simclr.build(data.source, settings)
+    items = ours.batches(0)
+    given, expected = (leaves(run.views(items, 0)) for run in (ours, theirs))
+    assert all(torch.equal(a, b) for a, b in zip(given, expected, strict=True))
+
+
+@pytest.mark.parametrize("changed", ["displacement", "hue", "saturation", "brightness"])
+def test_random_fields_bend_and_recolour_the_views_of_simclr(changed: str) -> None:
+    images = Source(train=torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
+    none = dict.fromkeys(("displacement", "degrees", "scale", *COLOUR_FIELDS), 0.0)
+    own = getattr(random_fields.SMALL, changed)
+    settings = replace(random_fields.PAPER, batch_size=8, **{**none, changed: own})
+    run, base = random_fields.build(images, settings), simclr.build(images, settings)
+    given, expected = (leaves(each.views(each.batches(0), 0)) for each in (run, base))
+    assert not torch.allclose(given[0], expected[0], atol=0.01)
+    assert given[0].isfinite().all()
 
 
 def shown(name: str, data: Digits) -> Any:
