@@ -128,7 +128,7 @@ def methods() -> dict[str, Callable[[], Method[Any]]]:
         "random_teacher": lambda: RandomTeacher(encoder(), nn.Linear(4, 4), distance=0.5, seed=0),
         "distillation": lambda: Distillation(encoder(), temperature=0.1),
         "puzzled": lambda: PretextTask(
-            encoder(), nn.Linear(4, 4), dim=4, classes=2, temperature=0.5, weight=1.0
+            encoder(), nn.Linear(4, 4), dim=4, classes=2, temperature=0.5, weight=1.0, dropout=0.0
         ),
         "label_distillation": lambda: LabelDistillation(encoder(), encoder(), soft_labels),
         "label_augmentation": lambda: LabelAugmentation(encoder(), dim=4, classes=2, forms=2),
@@ -136,7 +136,6 @@ def methods() -> dict[str, Callable[[], Method[Any]]]:
         "self_distilled": lambda: SelfDistilled(
             Reconstruction(encoder(), nn.Linear(4, 6)),
             Reconstruction(encoder(), nn.Linear(4, 6)),
-            dim=4,
             weight=1.0,
         ),
         "cross_modal": lambda: CrossModal(

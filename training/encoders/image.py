@@ -39,7 +39,9 @@ def image_encoder(
         case "resnet50":
             return ResNet(ResNetConfig(**sizes, blocks=(3, 4, 6, 3), bottleneck=True))
         case "scattering":
-            return ScatteringEncoder(ScatteringConfig(**sizes, width=24, blocks=1))
+            grid = max(1, min(4, side // 4))  # as fine as what scattering leaves, at most 4 x 4
+            shape = ScatteringConfig(**sizes, width=24, blocks=2, kernel=3, grid=grid)
+            return ScatteringEncoder(shape)
         case "vit":
             if side < 4:
                 raise InvalidInput(

@@ -12,8 +12,8 @@ from .encoder import refuse_sizes_below_one
 class PrototypeHead(nn.Module):
     """Give the cosines between an embedding's bottleneck and each of `outputs` prototypes.
 
-    `dim`, `hidden` and `bottleneck` are the widths of the perceptron. Raises InvalidInput for a
-    size below one.
+    `dim`, `hidden` (twice) and `bottleneck` are the widths of the perceptron. Raises InvalidInput
+    for a size below one.
     """
 
     def __init__(self, dim: int, *, hidden: int, bottleneck: int, outputs: int) -> None:
@@ -21,7 +21,11 @@ class PrototypeHead(nn.Module):
         sizes = {"hidden": hidden, "bottleneck": bottleneck, "outputs": outputs}
         refuse_sizes_below_one(sizes, **sizes)
         self.layers = nn.Sequential(
-            nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, bottleneck)
+            nn.Linear(dim, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, bottleneck),
         )
         self.outputs = nn.Linear(bottleneck, outputs, bias=False)
 

@@ -33,8 +33,10 @@ class ScatteringConfig:
     """The sizes of a scattering encoder, for images of one `side`, a multiple of 2 ** `scales`.
 
     `scales` and `angles` are the papers' J and L; maps have a side of `side` / 2 ** `scales`. The
-    adapter maps them to `width` channels and has `blocks` residual blocks. `dim` adds a linear map
-    to that embedding width; None keeps `width`. `normalized` gives embeddings unit length.
+    adapter maps them to `width` channels by a convolution of `kernel` x `kernel`, 1 or 3, and has
+    `blocks` residual blocks. The features are the means of its `grid` x `grid` cells, so
+    `width` x `grid` ** 2 numbers: ScatSimCLR has a kernel of 3 and a grid of 4. `dim` adds a linear
+    map to that embedding width. `normalized` gives embeddings unit length.
     """
 
     channels: int = 3
@@ -43,6 +45,8 @@ class ScatteringConfig:
     angles: int = 8
     width: int = 64
     blocks: int = 2
+    kernel: int = 1
+    grid: int = 1
     dim: int | None = None
     normalized: bool = True
 
@@ -54,19 +58,25 @@ class ScatteringConfig:
             scales=self.scales,
             angles=self.angles,
             width=self.width,
+            grid=self.grid,
             dim=self.dim,
         )
         if self.side % 2**self.scales or self.blocks < 0:
             raise InvalidInput(
                 f"side must be a multiple of 2 ** scales and blocks at least 0; got {self}"
             )
+        if self.kernel not in (1, 3) or self.grid > self.side // 2**self.scales:
+            raise InvalidInput(
+                f"kernel must be 1 or 3 and grid at most side / 2 ** scales; got {self}"
+            )
 
 
 class ScatteringEncoder(TensorEncoder):
-    """Images of one side to one embedding each: scattering, then the adapter, then the mean."""
+    """Images of one side to one embedding each: scattering, then the adapter, then means."""
 
     modality: ClassVar[str] = "image"
     shape: ScatteringConfig
+    cells: Float[Tensor, "grid places"]
 
     def __init__(self, shape: ScatteringConfig) -> None:
         super().__init__()
@@ -75,12 +85,16 @@ class ScatteringEncoder(TensorEncoder):
         maps, width = shape.channels * self.scattering.paths, shape.width
         self.adapter = nn.Sequential(
             nn.BatchNorm2d(maps),
-            nn.Conv2d(maps, width, 1, bias=False),
+            nn.Conv2d(maps, width, shape.kernel, padding=shape.kernel // 2, bias=False),
             nn.BatchNorm2d(width),
             nn.ReLU(),
             *(Residual(width, width, stride=1, selective=False) for _ in range(shape.blocks)),
         )
-        self.project = Projection(width, shape.dim, normalized=shape.normalized)
+        places = torch.eye(shape.side // 2**shape.scales)[None]
+        cells = F.adaptive_avg_pool1d(places, shape.grid)[0].T  # a matrix, for export to ONNX
+        self.register_buffer("cells", cells, persistent=False)
+        features = width * shape.grid**2
+        self.project = Projection(features, shape.dim, normalized=shape.normalized)
         self.dim = self.project.dim
 
     @property
@@ -91,7 +105,9 @@ class ScatteringEncoder(TensorEncoder):
 
     def forward(self, image: Float[Tensor, "b channels side side"]) -> Float[Tensor, "b dim"]:
         """Embed images."""
-        out: Tensor = self.project(self.adapter(self.scattering(image)).mean((2, 3)))
+        maps = self.adapter(self.scattering(image))
+        means = self.cells @ maps @ self.cells.T  # (b, width, grid, grid)
+        out: Tensor = self.project(means.flatten(1))
         return out
 
 

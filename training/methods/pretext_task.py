@@ -1,6 +1,7 @@
-"""Contrast of two views, with a pretext task: predict how a third view was transformed.
+"""Contrast of two views, with a pretext task: predict how further views were transformed.
 
-The regulariser of ScatSimCLR, Kinakh et al. 2021, arXiv:2108.13939.
+The regulariser of ScatSimCLR, Kinakh et al. 2021, arXiv:2108.13939; its head is that of the
+authors' code (src/trainer/pretext_task_trainer.py of github.com/vkinakh/scatsimclr).
 """
 
 from typing import NamedTuple
@@ -12,21 +13,23 @@ from ..distributed import gather
 from ..method import Method, Metrics
 from ..objectives.nt_xent import nt_xent
 
+WIDTHS = 512, 128  # of the head's hidden layers
+
 
 class PretextTaskBatch(NamedTuple):
-    """Two views of each image, and a third with the number of its transformation."""
+    """Two views of each of n images, and views of its k transformations with their numbers."""
 
     first: Tensor
     second: Tensor
-    transformed: Tensor
-    labels: Tensor  # (n,) int64
+    transformed: Tensor  # (n k, ...)
+    labels: Tensor  # (n k,) int64
 
 
 class PretextTask(Method[PretextTaskBatch]):
     """NT-Xent between two views, plus `weight` x the cross-entropy of the pretext task.
 
-    `dim` is the width of the embeddings, and `classes` the number of transformations. Logs
-    `solved`, the accuracy in the pretext task.
+    `dim` is the width of the embeddings, `classes` the number of transformations, and `dropout`
+    that of the pretext task's head. Logs `solved`, the accuracy in the pretext task.
     """
 
     least_items = 2
@@ -40,11 +43,12 @@ class PretextTask(Method[PretextTaskBatch]):
         classes: int,
         temperature: float,
         weight: float,
+        dropout: float = 0.5,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.projector = projector
-        self.classifier = nn.Linear(dim, classes)
+        self.classifier = _head(dim, classes, dropout)
         self.temperature = temperature
         self.weight = weight
 
@@ -58,3 +62,11 @@ class PretextTask(Method[PretextTaskBatch]):
         pretext = F.cross_entropy(logits.float(), batch.labels)
         solved = (logits.argmax(1) == batch.labels).float().mean()
         return contrast + self.weight * pretext, {"solved": solved.detach()}
+
+
+def _head(dim: int, classes: int, dropout: float) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for width in WIDTHS:
+        layers += [nn.Linear(dim, width), nn.ReLU(), nn.Dropout(dropout)]
+        dim = width
+    return nn.Sequential(*layers, nn.Linear(dim, classes))

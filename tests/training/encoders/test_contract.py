@@ -85,7 +85,9 @@ ENCODER: Mapping[str, TensorEncoder] = {
             side=66, channels=1, blocks=(1, 1), width=4, bottleneck=True, selective=True, dim=6
         )
     ),
-    "scattering": ScatteringEncoder(ScatteringConfig(side=8, angles=3, width=6, blocks=1)),
+    "scattering": ScatteringEncoder(
+        ScatteringConfig(side=8, angles=3, width=6, blocks=1, kernel=3, grid=2)
+    ),
     "conv1d": Conv1dEncoder(Conv1dConfig(channels=2, samples=30, widths=(4, 6), dim=5)),
     "mlp": MlpEncoder(MlpConfig(features=7, hidden=(8, 6), dim=5)),
     "vit": VitEncoder(VitConfig(side=8, patch=4, transformer=BLOCKS), attention=in_turn()),

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from attar.errors import InvalidInput
+from attar.training.encoders.image import image_encoder
 from attar.training.encoders.scattering import (
     Filters,
     Scattering,
@@ -178,6 +179,31 @@ def test_only_the_adapter_learns() -> None:
     names = [name for name, _ in encoder.named_parameters()]
     assert all(name.startswith(("adapter.", "project.")) for name in names)
     assert any(name.startswith("scattering.") for name in encoder.state_dict())
+
+
+@pytest.mark.parametrize(("side", "grid"), [(8, 2), (20, 4), (8, 1)])
+def test_the_features_are_the_means_of_the_cells_of_the_adapters_maps(side: int, grid: int) -> None:
+    shape = ScatteringConfig(channels=1, side=side, angles=2, width=6, grid=grid, normalized=False)
+    encoder = ScatteringEncoder(shape).eval()
+    x = images(3, side)
+    expected = nn.functional.adaptive_avg_pool2d(encoder.adapter(encoder.scattering(x)), grid)
+    assert encoder.dim == 6 * grid**2
+    torch.testing.assert_close(encoder(x), expected.flatten(1))
+
+
+def test_the_scattering_encoder_of_recipes_has_the_papers_adapter() -> None:
+    for side, grid in ((4, 1), (8, 2), (32, 4)):
+        encoder = image_encoder("scattering", channels=3, side=side)
+        assert isinstance(encoder, ScatteringEncoder)
+        first = next(part for part in encoder.adapter if isinstance(part, nn.Conv2d))
+        assert first.kernel_size == (3, 3)
+        assert encoder.dim == encoder.shape.width * grid**2
+
+
+@pytest.mark.parametrize("wrong", [{"kernel": 2}, {"grid": 9}])
+def test_a_grid_finer_than_the_maps_is_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(InvalidInput, match=r"kernel must be 1 or 3 and grid at most side / 2 \*\*"):
+        ScatteringConfig(**({"side": 32} | wrong))  # type: ignore[arg-type]
 
 
 def test_a_flat_image_has_a_finite_gradient() -> None:

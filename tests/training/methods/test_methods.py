@@ -17,12 +17,14 @@ from attar.training.methods.label_augmentation import LabelAugmentation, LabelAu
 from attar.training.methods.label_distillation import LabelDistillation
 from attar.training.methods.mixing import MixedBarlowTwins
 from attar.training.methods.momentum import Mixing, MomentumContrast
+from attar.training.methods.pretext_task import PretextTask, PretextTaskBatch
 from attar.training.methods.random_teacher import RandomTeacher
 from attar.training.methods.reconstruction import Reconstruction
 from attar.training.methods.self_distilled import SelfDistilled
 from attar.training.methods.siamese import Inputs, Siamese
 from attar.training.methods.swav import Swav
 from attar.training.objectives.barlow_twins import barlow_twins
+from attar.training.objectives.nt_xent import nt_xent
 from attar.training.objectives.soft_labels import jensen_shannon, soft_labels
 from attar.training.predictors import DirectPred
 from attar.training.schedules import constant
@@ -256,6 +258,23 @@ def test_teaching_changes_neither_the_teacher_nor_the_copy_that_teaches(
         assert all(torch.equal(before[name], now) for name, now in copied.state_dict().items())
     assert all(parameter.requires_grad for parameter in teacher.parameters())
     assert teacher.training
+
+
+def test_the_pretext_task_is_to_number_every_transformation() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, DIM))
+    projector = nn.Linear(DIM, 4)
+    sizes = {"dim": DIM, "classes": 4, "temperature": 0.5}
+    method = PretextTask(net, projector, weight=2.0, **sizes).eval()
+    images, others = torch.rand(2, 3, 1, 4, 4)
+    turned = quarter_turns.all_classes(images)
+    batch = PretextTaskBatch(images, others, turned.data, turned.params["label"])
+    contrast = nt_xent(projector(net(images)), projector(net(others)), temperature=0.5)
+    logits = [method.classifier(net(images.rot90(turn, (2, 3)))) for turn in range(4)]
+    pretext = -torch.stack([rows.log_softmax(1)[:, turn] for turn, rows in enumerate(logits)])
+    torch.testing.assert_close(method.loss(batch, 0)[0], contrast + 2.0 * pretext.mean())
+    linear = [part for part in method.classifier if isinstance(part, nn.Linear)]
+    assert [part.out_features for part in linear] == [512, 128, 4]
 
 
 def test_label_augmentation_aggregates_what_each_form_says_of_the_classes() -> None:

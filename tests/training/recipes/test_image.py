@@ -23,12 +23,16 @@ from attar.training.methods.reconstruction import Reconstruction
 from attar.training.probes.encoder import probe_encoder
 from attar.training.recipes.image import further_pretraining, g_simclr, infinite_schedule
 from attar.training.recipes.image import (
+    direct_pred,
     further_pretraining,
     g_simclr,
     infinite_schedule,
     random_fields,
+    random_teacher,
+    scat_simclr,
     simclr,
 )
+from attar.training.views.puzzle import quarter_turns
 
 from ...support.images import Digits, load
 
@@ -151,6 +155,29 @@ def test_random_fields_bend_and_recolour_the_views_of_simclr(changed: str) -> No
     given, expected = (leaves(each.views(each.batches(0), 0)) for each in (run, base))
     assert not torch.allclose(given[0], expected[0], atol=0.01)
     assert given[0].isfinite().all()
+
+
+def test_scat_simclr_turns_every_image_in_all_ways_and_augments_the_result(data: Digits) -> None:
+    run = scat_simclr.build(data.source, replace(scat_simclr.SMALL, batch_size=8))
+    images = run.batches(0)
+    batch = run.views(images, 0)
+    assert batch.transformed.shape == (32, 1, 8, 8)
+    assert batch.labels.tolist() == [0, 1, 2, 3] * 8
+    turned = quarter_turns.all_classes(images).data
+    assert (batch.transformed != turned).flatten(1).any(1).all()
+
+
+def test_a_random_teacher_is_matched_at_a_constant_rate_without_decay(data: Digits) -> None:
+    run = random_teacher.build(data.source, random_teacher.SMALL)
+    assert {run.rate(step) for step in range(run.steps)} == {random_teacher.PAPER.rate}
+    assert {group["weight_decay"] for group in run.optimiser.param_groups} == {0.0}
+
+
+def test_direct_preds_comparator_has_two_layers_with_batch_norm(data: Digits) -> None:
+    settings = replace(direct_pred.SMALL, predictor="mlp")
+    parts = list(direct_pred.predictor(settings).children())
+    assert [type(part) for part in parts] == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear]
+    assert (parts[0].in_features, parts[-1].out_features) == (settings.projection,) * 2
 
 
 def shown(name: str, data: Digits) -> Any:

@@ -1,4 +1,4 @@
-"""Scattering needs a quarter of the parameters that convolutions do, on digits."""
+"""Scattering needs fewer trained parameters than convolutions do, on digits."""
 
 from dataclasses import replace
 from statistics import fmean
@@ -37,12 +37,12 @@ def _holds(figures: Figures) -> bool:
         (fmean(figures[f"{name}/knn"]), figures[f"{name}/parameters"][0])
         for name in ("scattering", "convolutions")
     )
-    return ours[0] >= theirs[0] - 0.01 and ours[1] <= theirs[1] / 4
+    return ours[0] >= theirs[0] - 0.01 and ours[1] < theirs[1]
 
 
 claim: Final = Claim(
-    "with at most a quarter of the trained parameters, k-NN accuracy on held-out digits is on "
-    "average no more than a point below that of a network of trained convolutions",
+    "with fewer trained parameters, k-NN accuracy on held-out digits is on average no more than a "
+    "point below that of a network of trained convolutions",
     digits,
     trial,
     _holds,

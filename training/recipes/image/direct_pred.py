@@ -25,10 +25,11 @@ from .settings import SMALL_IMAGES, ImageSettings
 class Settings(ImageSettings):
     """The recipe's numbers."""
 
-    hidden: int = 256  # width inside the projector
+    steps: int = 400  # without negatives it takes longer
+    hidden: int = 256  # width inside the projector, and inside the predictor of two layers
     projection: int = 64
     momentum: float = 0.98  # of the target at the first step; 1 at the last
-    predictor: Literal["direct", "linear", "identity"] = "direct"
+    predictor: Literal["direct", "mlp", "linear", "identity"] = "direct"
     correlation: float = 0.3  # the share of the moving average that each step keeps
 
 
@@ -37,11 +38,13 @@ PAPER: Final = Settings(views="natural", momentum=0.996)  # official code; other
 
 
 def predictor(settings: Settings) -> nn.Module:
-    """Make the predictor: set from the projections, trained, or none."""
+    """Make the predictor: set from the projections, trained (BYOL's, or linear), or none."""
     width = settings.projection
     match settings.predictor:
         case "direct":
             return DirectPred(width, momentum=constant(settings.correlation))
+        case "mlp":
+            return mlp(width, settings.hidden, width)
         case "linear":
             return nn.Linear(width, width, bias=False)
         case "identity":
