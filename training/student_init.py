@@ -74,6 +74,7 @@ def student_from_teacher(
     Raises InvalidInput when the student's sizes do not fit the teacher's or a layer does not exist.
     """
     _check(teacher.shape, shape, layers)
+    assert teacher.tokens.position is not None
     table = teacher.tokens.expand(teacher.tokens.table.weight)  # (vocabulary, width)
     weights = {
         "tokens.table.weight": table,
@@ -101,6 +102,8 @@ def _check(teacher: TextConfig, student: TextConfig, layers: Sequence[int]) -> N
     ours, theirs = student.transformer, teacher.transformer
     if theirs.norm != "post":
         raise InvalidInput(f"a teacher must be post-norm; got {theirs.norm!r}")
+    if not (teacher.positions and student.positions):
+        raise InvalidInput("a teacher and its student must have learned positions")
     for name, mine, its in (
         ("width", ours.width, theirs.width),
         ("heads", ours.heads, theirs.heads),
@@ -129,7 +132,7 @@ def _check(teacher: TextConfig, student: TextConfig, layers: Sequence[int]) -> N
 
 def _activity(teacher: TextEncoder, sample: Sequence[Row]) -> list[Float[Tensor, "hidden"]]:
     """Give each block's root mean square feed-forward activations over the sample's tokens."""
-    device = teacher.tokens.position.weight.device
+    device = teacher.tokens.table.weight.device
     ids, mask = (tensor.to(device) for tensor in pad(sample))
     mask = mask.bool()
     x = teacher.tokens(ids)

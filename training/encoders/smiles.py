@@ -1,4 +1,4 @@
-"""Encoders of SMILES: the token transformer with rotary attention, softmax or linear."""
+"""Encoders of SMILES: the token transformer with rotary positions alone, softmax or linear."""
 
 from functools import partial
 from typing import Literal, TypeAlias
@@ -19,7 +19,9 @@ def smiles_encoder(
     features: int,
 ) -> TextEncoder:
     """Make the encoder of a vocabulary's size; linear attention has so many random `features`."""
-    shape = TextConfig(vocabulary=vocabulary, max_length=max_length, transformer=transformer)
+    shape = TextConfig(
+        vocabulary=vocabulary, max_length=max_length, transformer=transformer, positions=False
+    )
     if attention == "softmax":
         return TextEncoder(shape, attention=partial(SoftmaxAttention, rotary=True))
     return TextEncoder(shape, attention=partial(LinearAttention, features=features))

@@ -18,15 +18,17 @@ class TextConfig:
     """The sizes of a text encoder.
 
     `rank` factorises the token table into (vocabulary, rank) and (rank, width), as ALBERT does
-    (Lan et al. 2020, arXiv:1909.11942, section 3.1); None keeps it whole. `dim` adds a linear map
-    to that embedding width; None keeps what the head gives, by default the mean of the tokens.
-    `normalized` gives embeddings unit length.
+    (Lan et al. 2020, arXiv:1909.11942, section 3.1); None keeps it whole. `positions` adds a
+    learned vector to each token by its position; attention with rotary positions needs none. `dim`
+    adds a linear map to that embedding width; None keeps what the head gives, by default the mean
+    of the tokens. `normalized` gives embeddings unit length.
     """
 
     vocabulary: int
     max_length: int
     transformer: TransformerConfig
     rank: int | None = None
+    positions: bool = True
     dim: int | None = None
     head: HeadConfig = field(default_factory=HeadConfig)
     normalized: bool = True
@@ -58,22 +60,25 @@ class TextNetwork(nn.Module, ABC):
 
 
 class TokenTable(nn.Module):
-    """Token ids to tokens: a table, whole or factorised, plus positions, then layer norm."""
+    """Token ids to tokens: a table, whole or factorised, positions if any, then layer norm."""
 
     def __init__(self, shape: TextConfig) -> None:
         super().__init__()
         width = shape.transformer.width
         self.table = nn.Embedding(shape.vocabulary, shape.rank or width)
         self.expand = nn.Linear(shape.rank, width, bias=False) if shape.rank else nn.Identity()
-        self.position = nn.Embedding(shape.max_length, width)
+        self.position = nn.Embedding(shape.max_length, width) if shape.positions else None
         self.norm = nn.LayerNorm(width, eps=shape.transformer.norm_eps)
         nn.init.normal_(self.table.weight, std=1.0 if shape.rank else 0.02)
-        nn.init.normal_(self.position.weight, std=0.02)
+        if self.position is not None:
+            nn.init.normal_(self.position.weight, std=0.02)
 
     def forward(self, ids: Int[Tensor, "b n"]) -> Float[Tensor, "b n width"]:
         """Look up at most `max_length` ids a row."""
-        positions = self.position.weight[: ids.shape[1]]
-        tokens: Tensor = self.norm(self.expand(self.table(ids)) + positions)
+        content = self.expand(self.table(ids))
+        if self.position is not None:
+            content = content + self.position.weight[: ids.shape[1]]
+        tokens: Tensor = self.norm(content)
         return tokens
 
 

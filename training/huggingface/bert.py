@@ -168,11 +168,11 @@ def write(model: TextModel[TextEncoder], folder: Path) -> None:
     form.
     """
     encoder, shape, sizes = model.encoder, model.encoder.shape, model.encoder.shape.transformer
-    if sizes.norm != "post" or shape.dim is not None or shape.head.dense:
+    if sizes.norm != "post" or shape.dim is not None or shape.head.dense or not shape.positions:
         raise InvalidInput(
-            "transformers' BERT is post-norm and has no place for what maps its states to an "
-            f"embedding; got norm {sizes.norm!r}, dim {shape.dim} and {len(shape.head.dense)} "
-            "dense layers"
+            "transformers' BERT is post-norm, has learned positions and no place for what maps its "
+            f"states to an embedding; got norm {sizes.norm!r}, positions {shape.positions}, dim "
+            f"{shape.dim} and {len(shape.head.dense)} dense layers"
         )
     save_pretrained.refuse_attention(encoder.transformer, "BERT")
     tokenizer = Tokenizer.from_str(model.tokenizer.decode())

@@ -88,6 +88,23 @@ def test_a_short_run_logs_its_probes_and_its_encoder_is_saved(
     np.testing.assert_array_equal(embed(again.encoder, rows), embed(encoder, rows))
 
 
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_positions_are_rotary_alone_and_tell_orders_apart(
+    data: Molecules, attention: RotaryAttention
+) -> None:
+    training = molformer.build(data, replace(SETTINGS, attention=attention))
+    encoder = cast("TextEncoder", training.method.encoder.eval())
+    assert not encoder.shape.positions
+    assert "tokens.position.weight" not in encoder.state_dict()
+    ids = torch.tensor([[2, 5, 6, 7, 3], [2, 5, 5, 5, 3]])
+    tokens = encoder.tokens(ids)
+    assert torch.equal(tokens[1, 1], tokens[1, 3])  # one token is one vector at any position
+    one, other = (
+        encoder(ids[:1, order], torch.ones(1, 5)) for order in ([0, 1, 2, 3, 4], [0, 3, 1, 2, 4])
+    )
+    assert not torch.allclose(one, other, atol=1e-5)
+
+
 def test_a_bag_counts_tokens_wherever_they_are(data: Molecules) -> None:
     bags = counts(smiles_tokenizer(data.train), (AMIDE, KETONE, AMIDE + "C"), 202)
     np.testing.assert_array_equal(bags[0], bags[1])

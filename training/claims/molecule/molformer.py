@@ -19,6 +19,7 @@ from ...probes.molecules import read_off
 from ...recipes.molecule.molformer import SMALL, build
 from ...tokenizers.smiles import smiles_tokenizer
 
+LATE = 5  # losses that are averaged
 DELTA = 0.05  # of AUROC, that linear attention may fall short of softmax
 ATTENTIONS: tuple[RotaryAttention, ...] = ("softmax", "linear")  # of the last, untrained too
 SCORED = "_auroc", "_error"
@@ -32,7 +33,10 @@ def counts(tokenizer: bytes, smiles: tuple[str, ...], max_length: int) -> NDArra
 
 
 def trial(data: Molecules, seed: int) -> dict[str, float]:
-    """Read properties off bags, an untrained encoder, and encoders of either attention."""
+    """Read properties off bags, an untrained encoder, and encoders of either attention.
+
+    `loss` is the mean of the last ones that were logged of masked language modelling.
+    """
     default = replace(SMALL, seed=seed)
     tokenizer = smiles_tokenizer(data.train)
     figures: dict[str, float] = {}
@@ -41,7 +45,9 @@ def trial(data: Molecules, seed: int) -> dict[str, float]:
         figures |= {f"bag/{name}": value for name, value in read_off(target, *bags).items()}
     for attention in ATTENTIONS:
         training = build(data, replace(default, attention=attention))
-        rows = fit(training, accelerator="cpu", progress=False).rows
+        history = fit(training, accelerator="cpu", progress=False)
+        rows, losses = history.rows, [loss for _, loss in history.series("loss")]
+        figures[f"{attention}/loss"] = fmean(losses[-LATE:])
         probed = [row for row in rows if "rankme" in row]
         for stage, row in zip(("untrained", attention), probed, strict=True):
             wanted = {name: value for name, value in row.items() if name.endswith(SCORED)}

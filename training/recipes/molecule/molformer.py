@@ -61,7 +61,7 @@ recipe = Recipe(
     read=unlabelled,
     differences=(
         "synthetic molecules instead of a billion real ones",
-        "learned positions in addition to rotary ones; random features are drawn once and kept",
+        "random features of linear attention are drawn once and kept",
         "AdamW instead of LAMB, and no dropout",
     ),
 )
