@@ -37,6 +37,7 @@ from attar.export.passes.binarized import quantize_binarized
 from attar.export.passes.quantize import quantize_int8
 from attar.host import describe
 from attar.manifest import Manifest, Output, TensorSpec, Variant
+from attar.training.binarizing import Conversion, convert
 from attar.training.encoders.series import SeriesConfig, SeriesEncoder
 from attar.training.encoders.transformer import TransformerConfig
 from attar.training.hashing import Hashing
@@ -47,7 +48,6 @@ from attar.training.optimisers import parameter_groups
 from attar.training.precision import best_precision
 from attar.training.probes.knn import knn_hits
 from attar.training.probes.linear import linear_hits
-from attar.training.recipes.text import ecoformer
 from attar.training.sampler import Sampler, evenly, seed_at
 from attar.training.schedules import warmup_cosine
 
@@ -334,10 +334,10 @@ def recovered(task: Task, softmax: SeriesEncoder, bits: int) -> Recovered:
         taught: Tensor = softmax(series)
         return taught
 
-    made = ecoformer.convert(
+    made = convert(
         softmax,
         (task.train[evenly(range(len(task.train)), HASH_ROWS)],),
-        ecoformer.Settings(
+        Conversion(
             layers=tuple(range(len(softmax.transformer.blocks))), hashing=Hashing(bits=bits)
         ),
     )

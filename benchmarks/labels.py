@@ -37,6 +37,7 @@ from attar.export.passes.binarized import quantize_binarized
 from attar.export.passes.quantize import quantize_int8
 from attar.host import describe
 from attar.manifest import Manifest, Output, Variant
+from attar.training.binarizing import Conversion, convert
 from attar.training.data.source import Source, embed, subset
 from attar.training.encoders.encoder import TensorEncoder
 from attar.training.encoders.mlp import mlp
@@ -57,7 +58,6 @@ from attar.training.probes.finetune import Classifier, accuracy, fine_tune
 from attar.training.probes.interval import interval
 from attar.training.probes.linear import linear_accuracy
 from attar.training.reading import read
-from attar.training.recipes.text import ecoformer
 from attar.training.sampler import Sampler, seed_at
 from attar.training.samplers.labels import label_lists
 from attar.training.schedules import warmup_cosine
@@ -226,10 +226,10 @@ class Bench:
     def hashed(self, encoder: nn.Module) -> nn.Module:
         """Give the encoder with the attention of every layer binarized, not yet recovered."""
         inputs = (self.data.train[torch.arange(HASHED)],)
-        settings = ecoformer.Settings(
+        settings = Conversion(
             layers=tuple(range(self.scale.small_depth)), hashing=Hashing(bits=self.scale.bits)
         )
-        return ecoformer.convert(encoder.cpu(), inputs, settings).encoder
+        return convert(encoder.cpu(), inputs, settings).encoder
 
     def exported(self, student: Classifier, *, binarized: bool) -> dict[str, float]:
         """Export the student's encoder as a bundle in int8; its head is applied to embeddings."""

@@ -11,12 +11,12 @@ from attar.errors import InvalidInput
 from attar.export.bundling import Exported
 from attar.export.exporting import export
 from attar.export.importing import import_folder
+from attar.training.binarizing import RECOVERY, Conversion
 from attar.training.catalogue import catalogue, claim_of
 from attar.training.choices import Pooling, Side
 from attar.training.encoders.attention import CODE_BITS
 from attar.training.hashing import Hashing
 from attar.training.huggingface.config import Declared
-from attar.training.recipes.text import ecoformer
 
 from .console import console, show_bundle
 
@@ -106,7 +106,7 @@ def export_encoder(
     compatible_with: Path | None,
 ) -> None:
     """Write a bundle, with binarized variants where they can be made unless `softmax` says no."""
-    settings = None if softmax else ecoformer.Settings()
+    settings = None if softmax else Conversion()
     show_exported(
         export(
             encoder,
@@ -123,7 +123,7 @@ def binarize_encoder(
     encoder: Path,
     bundle: Path,
     *,
-    settings: ecoformer.Settings,
+    settings: Conversion,
     data: str | None,
     reading: Sequence[str],
     native: bool,
@@ -155,12 +155,12 @@ def read_hashing(
     beta: float | None,
     static_sigma: bool,
     steps: int | None,
-) -> ecoformer.Settings:
+) -> Conversion:
     """Read the flags of `attar binarize`; what is None is the recipe's."""
-    return ecoformer.Settings(
+    return Conversion(
         layers=None if layers is None else _layer_numbers(layers),
         hashing=Hashing(bits=bits or CODE_BITS, beta=beta, static_sigma=static_sigma),
-        recovery=replace(ecoformer.RECOVERY, steps=steps or ecoformer.RECOVERY.steps),
+        recovery=replace(RECOVERY, steps=steps or RECOVERY.steps),
     )
 
 

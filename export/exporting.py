@@ -6,14 +6,13 @@ from functools import partial
 from pathlib import Path
 
 from attar.errors import InvalidInput
-from attar.training.binarizing import recover_binarized
+from attar.training.binarizing import Conversion, recover_binarized
 from attar.training.checkpoints.encoder_folder import TensorModel, TextModel, token_transformer
 from attar.training.data.molecules import read_smiles
 from attar.training.data.pairs import Split
 from attar.training.encoders.text import TextEncoder, TextNetwork
 from attar.training.pretrained import load_checkpoint
 from attar.training.probes.summaries import SummaryRetrieval
-from attar.training.recipes.text import ecoformer
 from attar.training.resizing import quick
 from attar.training.run_data import corpus, has_smiles, named
 from attar.training.sampler import evenly
@@ -39,7 +38,7 @@ def export(
     *,
     data: str | None = None,
     reading: Sequence[str] = (),
-    binarized: ecoformer.Settings | None = None,
+    binarized: Conversion | None = None,
     required: bool = False,
     native: bool = False,
     compatible_with: str | Path | None = None,
@@ -109,7 +108,7 @@ def _export_text(
     *,
     data: str,
     reading: Sequence[str],
-    binarized: ecoformer.Settings | None,
+    binarized: Conversion | None,
     required: bool,
     variants: Sequence[str],
     compatible_with: str | Path | None,
@@ -142,7 +141,7 @@ def _export_text(
 def _hashed_if_possible(
     model: TextModel[TextNetwork],
     parts: Split | None,
-    binarized: ecoformer.Settings | None,
+    binarized: Conversion | None,
     *,
     required: bool,
 ) -> tuple[TextEncoder | None, dict[str, Mapping[str, object]]]:
@@ -163,7 +162,7 @@ def _hashed_if_possible(
 
 
 def _hashed(
-    model: TextModel[TextNetwork], parts: Split | None, binarized: ecoformer.Settings
+    model: TextModel[TextNetwork], parts: Split | None, binarized: Conversion
 ) -> tuple[TextEncoder, Mapping[str, object]]:
     """Binarize an encoder's attention and recover it on pairs; raises InvalidInput if it cannot."""
     trained = token_transformer(model)

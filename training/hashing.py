@@ -92,6 +92,15 @@ def learn_hashes(
     return HashReport(start=tuple(start), learned=tuple(learned))
 
 
+def refuse_few_tokens(count: int, *, anchors: int) -> None:
+    """Raise InvalidInput for a batch of fewer real tokens than anchors, which are drawn of them."""
+    if count < anchors:
+        raise InvalidInput(
+            f"{anchors} anchors need as many real tokens and the batch has {count}; "
+            "pass a larger batch"
+        )
+
+
 def _set_anchors(
     attention: BinarizedAttention,
     tokens: Float[Tensor, "b heads n d"],
@@ -104,11 +113,7 @@ def _set_anchors(
     Rows of padding are 0. Raises InvalidInput as `learn_hashes` does.
     """
     count, anchors = int(mask.sum()), attention.anchors.shape[1]
-    if count < anchors:
-        raise InvalidInput(
-            f"{anchors} anchors need as many real tokens and the batch has {count}; "
-            "pass a larger batch"
-        )
+    refuse_few_tokens(count, anchors=anchors)
     drawn = torch.randperm(count, generator=generator)[:anchors].to(tokens.device)
     attention.anchors.copy_(tokens.transpose(1, 2)[mask][drawn].transpose(0, 1))
     distance = distances(tokens, attention.anchors)  # (b, heads, n, m)

@@ -42,6 +42,9 @@ SMALL: Final = {
     "shape.transformer.depth": 1,
     "transformer.depth": 1,
     "projector": 16,
+    "conversion.layers": "0",
+    "conversion.hashing.anchors": 4,
+    "conversion.recovery.steps": 1,
     "hidden": 16,
     "prototypes": 8,
     "queue": 16,
@@ -169,6 +172,7 @@ LEAST: Final[dict[str, int]] = {
     "series/eegformer": 1,
     "table/t_jepa": 1,
     "text/barlow_twins": 3,  # one is held out
+    "text/ecoformer": 3,
     "text/mcl": 3,
     "text/mlm": 3,
     "text/simclr": 3,

@@ -8,12 +8,12 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.nn import functional as F
 
+from attar.training.binarizing import Conversion, convert
 from attar.training.encoders.series import SeriesConfig, SeriesEncoder
 from attar.training.encoders.transformer import TransformerConfig
 from attar.training.loop import Training, fit
 from attar.training.method import Method, Metrics
 from attar.training.objectives.distillation import embedding_match
-from attar.training.recipes.text import ecoformer
 from attar.training.sampler import Sampler
 from attar.training.schedules import warmup_cosine
 
@@ -61,8 +61,8 @@ def test_fine_tuning_brings_binarized_attention_back_to_softmax_on_digits_of_64_
     follow(softmax, pixels[:KNOWN], torch.eye(CLASSES)[labels[:KNOWN]], steps=250)
     with torch.no_grad():
         goals = softmax(pixels)
-    settings = ecoformer.Settings(layers=(0, 1))
-    hashed = ecoformer.convert(softmax, (pixels[:32],), settings).encoder
+    settings = Conversion(layers=(0, 1))
+    hashed = convert(softmax, (pixels[:32],), settings).encoder
     tuned = copy.deepcopy(hashed)
     follow(tuned, pixels[:KNOWN], goals[:KNOWN], steps=150)  # no label: softmax is the teacher
 

@@ -18,12 +18,13 @@ from attar.export.passes.quantize import quantize_int8
 from attar.export.text import export_text, text_feeds, text_graph
 from attar.inputs import TextInput
 from attar.manifest import Variant
+from attar.training.binarizing import Conversion
 from attar.training.checkpoints import encoder_folder
 from attar.training.checkpoints.encoder_folder import TextModel
 from attar.training.encoders.static import StaticEncoder
 from attar.training.loop import fit
 from attar.training.probes.text_retrieval import embed
-from attar.training.recipes.text import ecoformer, static
+from attar.training.recipes.text import static
 from attar.training.static_init import static_shape
 
 from ..support.students import corpus, data, texts, tokenizer
@@ -125,7 +126,7 @@ def test_binarize_says_that_there_is_no_attention(
             tmp_path / "static",
             tmp_path / "x.attar",
             data=str(pairs),
-            binarized=ecoformer.Settings(),
+            binarized=Conversion(),
             required=True,
         )
 

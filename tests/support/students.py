@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from attar.export.text import text_graph
 from attar.inputs import TextInput
-from attar.training.binarizing import recover_binarized
+from attar.training.binarizing import RECOVERY, Conversion, recover_binarized
 from attar.training.checkpoints import encoder_folder
 from attar.training.checkpoints.encoder_folder import TextModel
 from attar.training.data.pairs import Pair, Split, split
@@ -20,7 +20,7 @@ from attar.training.encoders.text import TextConfig, TextEncoder
 from attar.training.encoders.transformer import TransformerConfig
 from attar.training.loop import fit
 from attar.training.probes.text_retrieval import embed
-from attar.training.recipes.text import ecoformer, simclr
+from attar.training.recipes.text import simclr
 from attar.training.text_data import TextData, text_data
 from attar.training.tokenizers.wordpiece import train_tokenizer
 
@@ -92,7 +92,7 @@ def _train() -> TextEncoder:
 @cache
 def binarized() -> TextEncoder:
     """Hash the trained encoder's attention and distil it back for some steps."""
-    settings = ecoformer.Settings(recovery=replace(ecoformer.RECOVERY, steps=10))
+    settings = Conversion(recovery=replace(RECOVERY, steps=10))
     return once(
         "binarized",
         lambda: recover_binarized(trained().encoder, data(), data().probe, settings)[0],

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from attar.errors import InvalidInput
 from attar.training.data.text import pad
 from attar.training.encoders.attention import BinarizedAttention, binary_code, unit
+from attar.training.binarizing import Conversion, convert
 from attar.training.encoders.series import SeriesConfig, SeriesEncoder
 from attar.training.encoders.transformer import TransformerConfig
 from attar.training.hashing import (
@@ -24,7 +25,6 @@ from attar.training.hashing import (
     similarity_labels,
 )
 from attar.training.probes.text_retrieval import embed
-from attar.training.recipes.text import ecoformer
 from benchmarks.support.encoders import ATTENTIONS, random_rows, tiny_encoder
 
 TOKENS, DEPTH, CLUSTERS = 196, 32, 8
@@ -258,7 +258,7 @@ def test_an_encoder_of_series_is_binarized_too_and_learns_from_some_tokens_of_a_
     series = torch.randn(3, 1, 4 * LABELLED, generator=generator())  # twice the tokens labelled
     before = encoder(series)
 
-    made = ecoformer.convert(encoder, (series,), ecoformer.Settings(layers=(0, 1)))
+    made = convert(encoder, (series,), Conversion(layers=(0, 1)))
 
     assert torch.equal(encoder(series), before)
     kinds = [type(block.attention) for block in made.encoder.transformer.blocks]

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from attar.errors import InvalidInput
+from attar.training.binarizing import Conversion, convert, recover, sample
+from attar.training.checkpoints.encoder_folder import attention_kinds
 from attar.training.data.pairs import Pair, split
 from attar.training.encoders.attention import BinarizedAttention, SoftmaxAttention
 from attar.training.encoders.text import TextEncoder
@@ -88,13 +90,32 @@ def test_a_student_is_distilled_and_binarized_from_end_to_end(data: TextData) ->
     fit(distil.build(data, goals, student, RECOVERY), accelerator="cpu", progress=False)
     student.eval()
 
-    settings = ecoformer.Settings(layers=(0,), recovery=RECOVERY)
-    converted = ecoformer.convert(student, ecoformer.sample(data), settings)
-    recovery = ecoformer.build(data, distil.targets(student, data), converted.encoder, settings)
+    settings = Conversion(layers=(0,), recovery=RECOVERY)
+    converted = convert(student, sample(data, Conversion()), settings)
+    recovery = recover(data, student, converted.encoder, settings)
     history = fit(recovery, log_every=1, accelerator="cpu", progress=False)
     assert len(history.series("loss")) == 6
     vectors = embed(converted.encoder, data.probe.queries)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+
+
+def test_the_recipe_of_ecoformer_trains_softmax_and_recovers_codes_from_it(data: TextData) -> None:
+    conversion = Conversion(layers=(0, 1), recovery=RECOVERY)
+    settings = replace(small(ecoformer.recipe), conversion=conversion)
+    names, attention = [], []
+    for stage in ecoformer.recipe.runs(data, settings):
+        names.append(stage.name)
+        fit(stage.training, accelerator="cpu", progress=False)
+        attention.append(attention_kinds(stage.training.method.encoder))
+    assert names == ["softmax", "recover"]
+    assert attention == ["softmax", "binarized"]
+
+
+def test_texts_of_fewer_tokens_than_anchors_are_refused_before_the_first_run() -> None:
+    pairs = split([Pair(str(i), "", "a", "a") for i in range(6)], held_out=1)
+    texts = text_data(pairs, tokenizer_json(), max_length=16)
+    with pytest.raises(InvalidInput, match="25 anchors need as many real tokens and the batch has"):
+        next(ecoformer.stages(texts, ecoformer.SMALL))
 
 
 def kinds(encoder: TextEncoder) -> list[type]:
@@ -107,7 +128,7 @@ def test_converting_leaves_the_encoder_as_it_was_and_is_decided_by_the_seed(
     encoder = tiny_encoder(tiny_shape(depth=1))
     before = embed(encoder, data.probe.queries)
     one, other = (
-        ecoformer.convert(encoder, ecoformer.sample(data), ecoformer.Settings(layers=(0,)))
+        convert(encoder, sample(data, Conversion()), Conversion(layers=(0,)))
         for _ in range(2)
     )
     assert kinds(encoder) == [SoftmaxAttention]
@@ -135,7 +156,7 @@ def opposed(*layers: int, depth: int = 3) -> TextEncoder:
 
 
 def test_layers_are_chosen_by_the_damage_that_each_does_alone(data: TextData) -> None:
-    converted = ecoformer.convert(opposed(1), ecoformer.sample(data), ecoformer.Settings())
+    converted = convert(opposed(1), sample(data, Conversion()), Conversion())
     assert converted.damage[1] < MIN_COSINE
     assert min(converted.damage[0], converted.damage[2]) >= MIN_COSINE
     assert converted.layers == (0, 2)
@@ -144,24 +165,24 @@ def test_layers_are_chosen_by_the_damage_that_each_does_alone(data: TextData) ->
 
 def test_an_encoder_whose_every_layer_is_beyond_the_bound_is_refused(data: TextData) -> None:
     with pytest.raises(InvalidInput, match=r"mean cosine of at most 0\.\d+, below 0\.9; name"):
-        ecoformer.convert(opposed(0, depth=1), ecoformer.sample(data), ecoformer.Settings())
+        convert(opposed(0, depth=1), sample(data, Conversion()), Conversion())
 
 
 def test_a_layer_that_does_not_exist_is_refused(data: TextData) -> None:
     with pytest.raises(InvalidInput, match="no layer 1; the encoder has 0 to 0"):
-        ecoformer.convert(
+        convert(
             tiny_encoder(tiny_shape(depth=1)),
-            ecoformer.sample(data),
-            ecoformer.Settings(layers=(1,)),
+            sample(data, Conversion()),
+            Conversion(layers=(1,)),
         )
 
 
 def test_recovery_brings_a_binarized_encoder_nearer_to_what_it_was(data: TextData) -> None:
     encoder = opposed(0, depth=1)
-    settings = ecoformer.Settings(
+    settings = Conversion(
         layers=(0,), recovery=replace(RECOVERY, steps=40, warmup=3, rate=2e-3)
     )
-    converted = ecoformer.convert(encoder, ecoformer.sample(data), settings)
+    converted = convert(encoder, sample(data, Conversion()), settings)
     goals = distil.targets(encoder, data)
 
     def nearness() -> float:
@@ -170,7 +191,7 @@ def test_recovery_brings_a_binarized_encoder_nearer_to_what_it_was(data: TextDat
     before = nearness()
     assert before < MIN_COSINE  # a layer that is named is hashed anyway
     fit(
-        ecoformer.build(data, goals, converted.encoder, settings),
+        recover(data, encoder, converted.encoder, settings),
         accelerator="cpu",
         progress=False,
     )

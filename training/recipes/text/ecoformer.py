@@ -1,62 +1,64 @@
-"""EcoFormer on a trained encoder: hash its attention, then distil it back to what it was.
+"""EcoFormer: attention at linear cost, by binary codes that are learned from trained attention.
 
-Liu et al. 2022, arXiv:2209.09004. The softmax encoder is the teacher, so no label and no other
-model is needed.
+Liu et al. 2022, arXiv:2209.09004.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Final, cast
 
-from torch import Tensor
-
-from ...data.text import pad
+from ...binarizing import Conversion, convert, recover, sample
 from ...encoders.text import TextEncoder
-from ...hashed_layers import Binarized, Encoder, hash_layers
-from ...hashing import Hashing
 from ...loop import Training
-from ...methods.distillation import DistillationBatch
-from ...sampler import evenly
+from ...methods.siamese import TwoViews
+from ...recipe import Recipe, Stage
 from ...text_data import TextData
-from ...views.text import Tokens
-from . import distil
-
-HASH_BATCH = 32  # texts that anchors and hash functions are learned from
-RECOVERY = distil.Settings(steps=40, rate=5e-4, warmup=5, contrast=0.0)
+from . import simclr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """The recipe's numbers; `layers` None chooses them by damage."""
+class Settings(simclr.Settings):
+    """The recipe's numbers: those of SimCLR, which trains softmax attention, and the conversion."""
 
-    layers: tuple[int, ...] | None = None
-    hashing: Hashing = field(default_factory=Hashing)
-    recovery: distil.Settings = RECOVERY
+    conversion: Conversion = field(default_factory=Conversion)
 
 
-def convert(encoder: Encoder, inputs: Sequence[Tensor], settings: Settings) -> Binarized[Encoder]:
-    """Hash the attention of a copy of `encoder`; see `hash_layers`, which names the errors too.
+SMALL: Final = Settings()
+PAPER: Final = Settings()  # bits and anchors: the official code; others are of images
 
-    `inputs` are what the encoder is called with, one batch.
+
+def build(data: TextData, settings: Settings) -> Training[TwoViews]:
+    """Compose the first run, which trains the encoder with softmax attention."""
+    return simclr.build(data, settings)
+
+
+def stages(data: TextData, settings: Settings) -> Iterator[Stage]:
+    """Give that run, and the distillation of the hashed encoder from it.
+
+    Raises InvalidInput before the first run for too few tokens, and after it where no layer can be
+    hashed (see `hash_layers`).
     """
-    return hash_layers(
-        encoder,
-        inputs,
-        layers=settings.layers,
-        hashing=settings.hashing,
-        seed=settings.recovery.seed,
-    )
+    recovery = replace(settings.conversion.recovery, seed=settings.seed)
+    conversion = replace(settings.conversion, recovery=recovery)
+    tokens = sample(data, conversion)
+    yield Stage("softmax", first := build(data, settings))
+    softmax = cast("TextEncoder", first.method.encoder)
+    hashed = convert(softmax, tokens, conversion).encoder
+    yield Stage("recover", recover(data, softmax, hashed, conversion))
 
 
-def sample(data: TextData) -> Tokens:
-    """Give the texts that a text encoder's hashes are learned from: bodies from all over."""
-    return pad(evenly(data.pairs.second, HASH_BATCH))
-
-
-def build(
-    data: TextData, goals: distil.Targets, student: TextEncoder, settings: Settings
-) -> Training[DistillationBatch]:
-    """Compose the distillation that recovers a converted text encoder.
-
-    `goals` are the softmax encoder's embeddings.
-    """
-    return distil.build(data, goals, student, settings.recovery)
+recipe = Recipe(
+    paper="Liu et al. 2022, arXiv:2209.09004",
+    family="align",
+    modality="text",
+    settings=SMALL,
+    published=PAPER,
+    build=build,
+    stages=stages,
+    differences=(
+        "a small text encoder instead of vision transformers on ImageNet and long texts",
+        "distillation from its own softmax attention instead of training on labels",
+        "hash functions are learned once, from one batch, instead of again every few epochs",
+        "layers whose codes change the embeddings too much keep softmax",
+    ),
+)
