@@ -354,7 +354,7 @@ class _Run(Generic[Batch]):
         torch.manual_seed(seed_at(training.seed, step))
         rate = training.rate(step)
         for group in training.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = group.get("constant_rate", rate)  # see `hold_rate`
         training.method.train()
         batch = training.views(self.fabric.to_device(items), step)
         with self.fabric.autocast():

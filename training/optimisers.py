@@ -95,6 +95,16 @@ def sgd(module: nn.Module, *, weight_decay: float) -> torch.optim.SGD:
     return torch.optim.SGD(parameter_groups(module, weight_decay=weight_decay), momentum=0.9)
 
 
+def hold_rate(optimiser: Optimizer, module: nn.Module, rate: float) -> None:
+    """Give the parameters of a module this rate at every step, whatever the loop's is."""
+    held = {id(parameter) for parameter in module.parameters()}
+    for group in list(optimiser.param_groups):
+        own = [parameter for parameter in group["params"] if id(parameter) in held]
+        if own:
+            group["params"] = [other for other in group["params"] if id(other) not in held]
+            optimiser.add_param_group({**group, "params": own, "constant_rate": rate})
+
+
 OptimizerName: TypeAlias = Literal["adamw", "sgd", "lars"]
 
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from attar.errors import InvalidInput
+from attar.training.binarizing import Conversion, convert
 from attar.training.data.text import pad
 from attar.training.encoders.attention import BinarizedAttention, binary_code, unit
-from attar.training.binarizing import Conversion, convert
 from attar.training.encoders.series import SeriesConfig, SeriesEncoder
 from attar.training.encoders.transformer import TransformerConfig
 from attar.training.hashing import (

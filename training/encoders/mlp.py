@@ -34,13 +34,15 @@ def mlp(*widths: int, norm_output: bool = False) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def projector(inward: int, hidden: int, outward: int, *, depth: int) -> nn.Sequential:
+def projector(
+    inward: int, hidden: int, outward: int, *, depth: int, norm_output: bool = False
+) -> nn.Sequential:
     """Make an `mlp` of `depth` linear layers: `hidden` wide inside, `outward` at the end.
 
     Raises InvalidInput for a depth or a width below one.
     """
     refuse_sizes_below_one(f"a projector of depth {depth}", depth=depth)
-    return mlp(inward, *[hidden] * (depth - 1), outward)
+    return mlp(inward, *[hidden] * (depth - 1), outward, norm_output=norm_output)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ vision_transformer.py of github.com/Sara-Ahmed/SiT at e895aaf).
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -37,12 +37,12 @@ class GroupMaskedBatch(NamedTuple):
         return cls(clean, view.data, view.params["hidden"])
 
     @classmethod
-    def two(cls, distort: ImageView) -> Callable[..., tuple[Self, Self]]:
-        """Give the view that distorts images twice, and corrupts both results as `of` does."""
+    def two(cls, first: ImageView, second: ImageView) -> Callable[..., tuple[Self, Self]]:
+        """Give the function that makes both views of images, and corrupts them as `of` does."""
 
         def view(images: Tensor, draw: torch.Generator, **shares: float) -> tuple[Self, Self]:
-            first = cls.of(distort(images, draw).data, draw, **shares)
-            return first, cls.of(distort(images, draw).data, draw, **shares)
+            clean = cls.of(first(images, draw).data, draw, **shares)
+            return clean, cls.of(second(images, draw).data, draw, **shares)
 
         return view
 
@@ -52,7 +52,7 @@ class GroupMasked(Method[tuple[GroupMaskedBatch, GroupMaskedBatch]]):
 
     From the corrupted form of each view, the student reconstructs the corrupted pixels, and picks
     the target's projection of the clean other view from those of the batch; the target is an EMA
-    copy. The loss is
+    copy, which is exported. The loss is
 
         rebuild x the mean absolute error + contrast x the sum of both directions' 2τ CE
 
@@ -81,6 +81,11 @@ class GroupMasked(Method[tuple[GroupMaskedBatch, GroupMaskedBatch]]):
         self.temperature = temperature
         self.rebuild = rebuild
         self.contrast = contrast
+
+    @property
+    def exported(self) -> nn.Module:
+        """The EMA of the encoder, which the authors evaluate."""
+        return cast("Chain", self.target.copy).encoder
 
     def loss(
         self,

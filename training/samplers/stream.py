@@ -33,7 +33,7 @@ class DomainStream:
     @classmethod
     def of_sizes(cls, sizes: Sequence[int], *, steps: int, batch_size: int, seed: int) -> Self:
         """Give domains of so many rows each, one after another, for `steps` each."""
-        domains = torch.arange(sum(sizes)).split([*sizes])
+        domains = torch.split(torch.arange(sum(sizes)), [*sizes])
         return cls(domains=domains, steps=(steps,) * len(sizes), batch_size=batch_size, seed=seed)
 
     def __post_init__(self) -> None:

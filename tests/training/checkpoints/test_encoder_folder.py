@@ -58,6 +58,16 @@ def test_saving_again_replaces_what_was_there(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
 
 
+def test_a_folder_of_before_there_was_a_choice_of_positions_has_learned_ones(folder: Path) -> None:
+    expected = load_text(folder).encoder.state_dict()
+    about = json.loads((folder / "encoder.json").read_text())
+    assert about["shape"].pop("positions") is True
+    (folder / "encoder.json").write_text(json.dumps(about))
+    again = load_text(folder).encoder.state_dict()
+    assert again.keys() == expected.keys()
+    assert all(torch.equal(again[name], expected[name]) for name in expected)
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()

@@ -264,8 +264,7 @@ def test_the_pretext_task_is_to_number_every_transformation() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(16, DIM))
     projector = nn.Linear(DIM, 4)
-    sizes = {"dim": DIM, "classes": 4, "temperature": 0.5}
-    method = PretextTask(net, projector, weight=2.0, **sizes).eval()
+    method = PretextTask(net, projector, dim=DIM, classes=4, temperature=0.5, weight=2.0).eval()
     images, others = torch.rand(2, 3, 1, 4, 4)
     turned = quarter_turns.all_classes(images)
     batch = PretextTaskBatch(images, others, turned.data, turned.params["label"])

@@ -101,7 +101,9 @@ def test_a_student_is_distilled_and_binarized_from_end_to_end(data: TextData) ->
 
 def test_the_recipe_of_ecoformer_trains_softmax_and_recovers_codes_from_it(data: TextData) -> None:
     conversion = Conversion(layers=(0, 1), recovery=RECOVERY)
-    settings = replace(small(ecoformer.recipe), conversion=conversion)
+    settings = replace(
+        ecoformer.SMALL, steps=4, warmup=1, batch_size=16, shape=tiny_shape(), conversion=conversion
+    )
     names, attention = [], []
     for stage in ecoformer.recipe.runs(data, settings):
         names.append(stage.name)
@@ -128,8 +130,7 @@ def test_converting_leaves_the_encoder_as_it_was_and_is_decided_by_the_seed(
     encoder = tiny_encoder(tiny_shape(depth=1))
     before = embed(encoder, data.probe.queries)
     one, other = (
-        convert(encoder, sample(data, Conversion()), Conversion(layers=(0,)))
-        for _ in range(2)
+        convert(encoder, sample(data, Conversion()), Conversion(layers=(0,))) for _ in range(2)
     )
     assert kinds(encoder) == [SoftmaxAttention]
     assert kinds(one.encoder) == [BinarizedAttention]
@@ -179,9 +180,7 @@ def test_a_layer_that_does_not_exist_is_refused(data: TextData) -> None:
 
 def test_recovery_brings_a_binarized_encoder_nearer_to_what_it_was(data: TextData) -> None:
     encoder = opposed(0, depth=1)
-    settings = Conversion(
-        layers=(0,), recovery=replace(RECOVERY, steps=40, warmup=3, rate=2e-3)
-    )
+    settings = Conversion(layers=(0,), recovery=replace(RECOVERY, steps=40, warmup=3, rate=2e-3))
     converted = convert(encoder, sample(data, Conversion()), settings)
     goals = distil.targets(encoder, data)
 

@@ -18,23 +18,21 @@ from ...predictors import DirectPred
 from ...recipe import Recipe
 from ...schedules import constant, cosine_ramp
 from .common import two_views
-from .settings import SMALL_IMAGES, ImageSettings
+from .settings import SMALL_IMAGES, ProjectorSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(ImageSettings):
-    """The recipe's numbers."""
+class Settings(ProjectorSettings):
+    """The recipe's numbers; `hidden` is the width inside the predictor of two layers too."""
 
     steps: int = 400  # without negatives it takes longer
-    hidden: int = 256  # width inside the projector, and inside the predictor of two layers
-    projection: int = 64
     momentum: float = 0.98  # of the target at the first step; 1 at the last
     predictor: Literal["direct", "mlp", "linear", "identity"] = "direct"
     correlation: float = 0.3  # the share of the moving average that each step keeps
 
 
 SMALL: Final = Settings()
-PAPER: Final = Settings(views="natural", momentum=0.996)  # official code; others are not given
+PAPER: Final = Settings(views="natural", optimizer="sgd", momentum=0.996)  # official code alone
 
 
 def predictor(settings: Settings) -> nn.Module:
@@ -53,11 +51,10 @@ def predictor(settings: Settings) -> nn.Module:
 
 def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     """Compose the run; the predictor is set at every step."""
-    momentum = cosine_ramp(settings.momentum, 1.0, settings.steps)
+    ema = cosine_ramp(settings.momentum, 1.0, settings.steps)
 
-    def method(encoder: TensorEncoder) -> Asymmetric:
-        projector = mlp(encoder.dim, settings.hidden, settings.projection)
-        return Asymmetric(encoder, projector, predictor(settings), momentum=momentum)
+    def method(net: TensorEncoder) -> Asymmetric:
+        return Asymmetric(net, settings.projector_of(net), predictor(settings), momentum=ema)
 
     return two_views(data, settings, method)
 
@@ -69,5 +66,5 @@ recipe = Recipe(
     settings=SMALL,
     published=PAPER,
     build=build,
-    differences=(*SMALL_IMAGES, "AdamW instead of SGD"),
+    differences=SMALL_IMAGES,
 )

@@ -4,7 +4,7 @@ Lee et al., ICLR 2023, arXiv:2210.02871.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, cast
 
 from ...data.source import Source
@@ -12,10 +12,9 @@ from ...groups import Groups, read_groups
 from ...loop import Training
 from ...methods.reconstruction import Reconstruction, ReconstructionBatch
 from ...methods.self_distilled import continued
-from ...probes.encoder import probe_encoder
 from ...recipe import Recipe, Stage
 from .autoencoder import autoencoder, noisy
-from .common import PROBED, image_run
+from .common import image_run
 from .settings import ImageSettings
 
 
@@ -42,8 +41,7 @@ def further(
 ) -> Training[ReconstructionBatch]:
     """Compose a run on the target from a copy of the base, near a teacher if there is one."""
     method = continued(base, teacher, weight=settings.weight)
-    run = image_run(target, settings, lambda _: method, noisy(settings, settings.noise))
-    return replace(run, probe=lambda _: probe_encoder(method.encoder, target, most=PROBED))
+    return image_run(target, settings, lambda _: method, noisy(settings, settings.noise))
 
 
 def stages(data: Groups, settings: Settings) -> Iterator[Stage]:

@@ -1,8 +1,18 @@
-"""What papers on ImageNet set: epochs in steps, and LARS."""
+"""What papers on ImageNet set: epochs in steps, LARS, and how ViT-S is trained."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 IMAGES: Final = 1_281_167  # that train
+VIT_S: Final[Mapping[str, Any]] = {
+    "encoder": "vit_small",
+    "weight_decay": 0.04,
+    "clip": 3.0,
+    "views": "natural",
+    "blur": (1.0, 0.1),
+    "solarise": (0.0, 0.2),
+}
+"""DINO's settings of ViT-S and of the two large views, which SiT takes over."""
 
 
 def epochs(count: int, *, batch_size: int, images: int = IMAGES) -> int:

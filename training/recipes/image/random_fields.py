@@ -6,18 +6,17 @@ Mansfield et al. 2023, arXiv:2311.03629.
 from dataclasses import dataclass
 from typing import Final
 
-import torch
 from torch import Tensor
 
 from ...data.source import Source, item_shape
+from ...distributed import step_generator
 from ...loop import Training
 from ...methods.siamese import Inputs
 from ...recipe import Recipe
 from ...views.fields import random_fields
-from ...views.view import View
 from . import simclr
-from .common import two_views
-from .settings import view_of
+from .common import image_run
+from .settings import pair_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,16 +39,18 @@ PAPER: Final = Settings(views="natural")  # its numbers are not given for sure
 
 def build(data: Source, settings: Settings) -> Training[tuple[Inputs, Inputs]]:
     """Compose the run: fields on SimCLR's own views."""
-    distort, names = view_of(data, settings), ["displacement", "degrees", "scale", "brightness"]
+    pair, names = pair_of(data, settings), ["displacement", "degrees", "scale", "brightness"]
     if item_shape(data.train)[0] == 3:
         names += ["hue", "saturation"]
     fields = {name: settings.strength * value for name, value in settings.only(*names).items()}
 
-    def view(images: Tensor, generator: torch.Generator) -> View[Tensor]:
-        base = distort(images, generator).data
-        return random_fields(base, generator, gamma=settings.gamma, **fields)
+    def views(images: Tensor, step: int) -> tuple[Inputs, Inputs]:
+        draw = step_generator(settings.seed, step)
+        bases = (view(images, draw).data for view in pair)
+        first, second = (random_fields(x, draw, gamma=settings.gamma, **fields) for x in bases)
+        return (first.data,), (second.data,)
 
-    return two_views(data, settings, simclr.contrast(settings), view=view)
+    return image_run(data, settings, simclr.contrast(settings), views)
 
 
 recipe = Recipe(

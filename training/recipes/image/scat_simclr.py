@@ -40,7 +40,7 @@ def build(data: Source, settings: Settings) -> Training[PretextTaskBatch]:
     def views(images: Tensor, step: int) -> PretextTaskBatch:
         draw = step_generator(settings.seed, step)
         first, second = (distort(images, draw).data for _ in range(2))
-        turned = quarter_turns.all_classes(images)
+        turned = quarter_turns.all_classes(images if settings.puzzle else images[:1])
         transformed = distort(turned.data, draw).data
         return PretextTaskBatch(first, second, transformed, turned.params["label"])
 

@@ -51,9 +51,10 @@ class ProjectorSettings(ImageSettings):
     projection: int = 64
     projector_depth: int = 2  # linear layers
 
-    def projector_of(self, encoder: TensorEncoder) -> nn.Sequential:
-        """Make the projector of an encoder's features."""
-        return projector(encoder.dim, self.hidden, self.projection, depth=self.projector_depth)
+    def projector_of(self, encoder: TensorEncoder, *, norm_output: bool = False) -> nn.Sequential:
+        """Make the projector of an encoder's features; see `mlp` for `norm_output`."""
+        widths, depth = (encoder.dim, self.hidden, self.projection), self.projector_depth
+        return projector(*widths, depth=depth, norm_output=norm_output)
 
 
 def new_encoder(data: Source, settings: ImageSettings) -> TensorEncoder:

@@ -10,13 +10,13 @@ from ...composing import step_views
 from ...data.source import Source
 from ...encoders.encoder import TensorEncoder
 from ...encoders.image import EncoderName, patches_of
-from ...encoders.mlp import mlp
 from ...loop import Training
 from ...methods.group_masked import GroupMasked, GroupMaskedBatch
 from ...recipe import Recipe
 from ...schedules import cosine_ramp
 from .common import image_run
-from .settings import ProjectorSettings, view_of
+from .imagenet import VIT_S
+from .settings import ProjectorSettings, pair_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +27,7 @@ class Settings(ProjectorSettings):
     rate: float = 3e-3
     steps: int = 300
     projection: int = 256
+    projector_depth: int = 3
     momentum: float = 0.98  # of the target at the first step; 1 at the last
     temperature: float = 0.2
     rebuild: float = 5.0  # the authors' weight for small data sets
@@ -37,7 +38,7 @@ class Settings(ProjectorSettings):
 
 SMALL: Final = Settings()
 PAPER: Final = Settings(  # official code, ViT-S, rate of 256 images; not given: steps, warmup
-    encoder="vit_small", rate=5e-4, weight_decay=0.04, views="natural", hidden=4096, momentum=0.996
+    **VIT_S, rate=5e-4, final_weight_decay=0.1, hidden=4096, momentum=0.996
 )
 
 
@@ -47,10 +48,10 @@ def build(data: Source, settings: Settings) -> Training[tuple[GroupMaskedBatch, 
     own = settings.only("temperature", "rebuild", "contrast")
 
     def method(encoder: TensorEncoder) -> GroupMasked:
-        projector = mlp(encoder.dim, *[settings.hidden] * 2, settings.projection, norm_output=True)
+        projector = settings.projector_of(encoder, norm_output=True)
         return GroupMasked(patches_of(encoder, settings.encoder), projector, momentum=ema, **own)
 
-    views = step_views(GroupMaskedBatch.two(view_of(data, settings)), settings, "drop", "foreign")
+    views = step_views(GroupMaskedBatch.two(*pair_of(data, settings)), settings, "drop", "foreign")
     return image_run(data, settings, method, views)
 
 
@@ -63,8 +64,7 @@ recipe = Recipe(
     build=build,
     differences=(
         "small grey digits with affine, erasing and noise views instead of photographs",
-        "contrast of the mean of patches instead of a class token",
+        "contrast of the mean of patches instead of a class token, without stochastic depth",
         "blocks of noise and of another image in every image, instead of zeros or another image",
-        "one weight decay that does not rise to 0.1, without clipping and stochastic depth",
     ),
 )
