@@ -22,6 +22,7 @@ ROWS: Mapping[str, Any] = {
 }
 NOT_SHOWN = frozenset(
     {
+        "image/byol",
         "image/label_augmentation",
         "image/mixed_barlow_twins",
         "image/random_teacher",
