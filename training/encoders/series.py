@@ -12,6 +12,7 @@ from attar.errors import InvalidInput
 from attar.manifest import AxisRange, Cost, Limits, TensorSpec
 
 from .attention import SoftmaxAttention
+from .instance_norm import instance_norm
 from .tokens import MOST_TOKENS, TokenEncoder, sinusoids
 from .transformer import SMALL_BLOCKS, Attention, TransformerConfig
 
@@ -24,14 +25,16 @@ class SeriesConfig:
     """The sizes of a series encoder.
 
     A token sees `window` samples of every channel and the next one starts `hop` samples later, so
-    a series of n samples has n // hop tokens. `dim` adds a linear map to that embedding
-    width; None keeps the transformer's. `normalized` gives embeddings unit length.
+    a series of n samples has n // hop tokens. With `instance_norm` every channel of a series is
+    first brought to mean 0 and variance 1 over its samples. `dim` adds a linear map to that
+    embedding width; None keeps the transformer's. `normalized` gives embeddings unit length.
     """
 
     channels: int = 1
     window: int
     hop: int
     transformer: TransformerConfig
+    instance_norm: bool = False
     dim: int | None = None
     normalized: bool = True
 
@@ -105,9 +108,13 @@ class SeriesEncoder(TokenEncoder):
         hop, channels = self.shape.hop, self.shape.channels
         return (channels, 8 * hop), (channels, 13 * hop + (hop > 1))
 
+    def scaled(self, series: Float[Tensor, "b channels n"]) -> Float[Tensor, "b channels n"]:
+        """Give series as the tokens see them: normalised, where the shape says so."""
+        return instance_norm(series) if self.shape.instance_norm else series
+
     def content(self, series: Float[Tensor, "b channels n"]) -> Float[Tensor, "b tokens width"]:
         """Cut series into overlapping windows, zeros after the end, and give each its token."""
-        padded = F.pad(series, (0, self.shape.window - self.shape.hop))
+        padded = F.pad(self.scaled(series), (0, self.shape.window - self.shape.hop))
         windows = self.windows(padded).transpose(1, 2)
         out: Tensor = self.mix(F.gelu(windows))
         return out

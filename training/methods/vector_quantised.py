@@ -77,9 +77,9 @@ class VectorQuantised(Method[Tensor]):
         return self.codebook.codes(self.states(series))
 
     def windows(self, series: Float[Tensor, "n channels samples"]) -> Float[Tensor, "n t numbers"]:
-        """Give the decoder's target: the samples of each token's window, channel by channel."""
+        """Give the decoder's target: the samples that each token sees, channel by channel."""
         shape = self.encoder.shape
-        padded = F.pad(series, (0, shape.window - shape.hop))
+        padded = F.pad(self.encoder.scaled(series), (0, shape.window - shape.hop))
         return padded.unfold(2, shape.window, shape.hop).transpose(1, 2).flatten(2)
 
 

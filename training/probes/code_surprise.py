@@ -11,7 +11,6 @@ from attar.errors import InvalidInput
 
 from ..data.source import Rows, Source, embed, subset
 from ..methods.vector_quantised import VectorQuantised, perplexity
-from ..views.frames import normalized
 from .anomaly import auroc
 from .rankme import rankme
 from .surprise import n_grams
@@ -74,7 +73,7 @@ def codes(method: VectorQuantised, items: Rows) -> NDArray[np.int64]:
     """Give the codes of every item's tokens, (n, tokens)."""
     device = method.codebook.vectors.device
     parts = [
-        method.codes(normalized(items[rows].to(device))).cpu()
+        method.codes(items[rows].to(device)).cpu()
         for rows in torch.split(torch.arange(len(items)), 256)
     ]
     return torch.cat(parts).numpy()

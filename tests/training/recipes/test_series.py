@@ -9,11 +9,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+import attar
 from attar.errors import InvalidInput
+from attar.export import export
+from attar.training import pretrain
 from attar.training.checkpoints.encoder_folder import TensorModel, load, save
 from attar.training.claims.series.eegformer import nab
 from attar.training.data.source import Source, embed
 from attar.training.datasets.eeg import eeg
+from attar.training.encoders.instance_norm import instance_norm
 from attar.training.loop import fit
 from attar.training.methods.vector_quantised import VectorQuantised, perplexity
 from attar.training.probes.code_surprise import codes, normal_items
@@ -48,7 +52,6 @@ def test_a_batch_depends_on_the_step_and_nothing_else(data: Source) -> None:
     )
     assert torch.equal(given, again)
     assert not torch.equal(given, later)
-    torch.testing.assert_close(given.mean(2), torch.zeros(16, 1), atol=1e-5, rtol=0)
 
 
 def test_a_short_run_logs_its_probes_and_its_encoder_is_saved(data: Source, tmp_path: Path) -> None:
@@ -80,8 +83,26 @@ def test_a_token_is_rebuilt_as_the_samples_that_it_sees() -> None:
     series = torch.arange(1.0, 513.0).view(1, 1, 512)
     windows = method.windows(series)
     assert windows.shape == (1, 16, 64)
-    assert torch.equal(windows[0, 1], torch.arange(33.0, 97.0))
+    scaled = (series - series.mean()) / series.std(correction=0)
+    torch.testing.assert_close(windows[0, 1], scaled[0, 0, 32:96])
     assert torch.equal(windows[0, 15, 32:], torch.zeros(32))
+
+
+def test_what_is_trained_probed_and_exported_takes_a_raw_series_in_any_unit(tmp_path: Path) -> None:
+    run, bundle = tmp_path / "run", tmp_path / "eeg.attar"
+    small = ("transformer.width=8", "transformer.hidden=8", "transformer.heads=2", "size=8")
+    pretrain("series/eegformer", run, steps=2, changes=small)
+    export(run, bundle)
+    segments = eeg(train=2, test=6).test
+    assert segments is not None
+    raw = segments[torch.arange(6)].numpy()
+    encoder = attar.load(bundle, threads=1)
+    embeddings = encoder.embed(raw).vectors
+    assert np.ptp(embeddings, axis=0).max() > 1e-3
+    np.testing.assert_allclose(encoder.embed(1000 * raw + 70).vectors, embeddings, atol=1e-3)
+    method = cast("VectorQuantised", eegformer.build(eeg(train=16, test=2), SETTINGS).method)
+    series = torch.from_numpy(raw)
+    assert torch.equal(method.codes(series), method.codes(instance_norm(series)))
 
 
 def test_codes_are_the_nearest_vectors_and_idle_ones_become_states() -> None:
