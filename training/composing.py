@@ -98,11 +98,11 @@ def compose_source(
     *,
     views: Callable[[Any, int], Any] = as_it_is,
 ) -> Training[Any]:
-    """Compose the run that trains a method on a source, which probes its encoder too.
+    """Compose the run that trains a method on a source, which probes what is exported too.
 
     The probe gives RankMe and, with labels, accuracies.
     """
-    probe = partial(probe_encoder, method.encoder, data)
+    probe = partial(probe_encoder, method.exported, data)
     return compose_rows(method, settings, data.train, views=views, probe=probe)
 
 

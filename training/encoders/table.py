@@ -22,6 +22,9 @@ from .encoder import refuse_sizes_below_one
 from .tokens import TokenEncoder, TokenPooling, refuse_pooling
 from .transformer import Attention, TransformerConfig
 
+ROWS = 4096  # read together; the first of them are what numbers are standardised by
+MOST_CODES = 2**16  # of a category: each has a vector
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableConfig:
@@ -29,20 +32,24 @@ class TableConfig:
 
     A row has `numeric` numbers, as they were measured (see `TableEncoder.standardise`), and after
     them one code for each of `categories`, a whole number from 0 to that many less one; any other
-    code is "unknown", which has a token too. `pooling` is "cls", the first token's state, or
-    "mean", of the features'. `dim` adds a linear map to that embedding width; None keeps the
-    transformer's. `normalized` gives embeddings unit length.
+    code is "unknown", which has a token too. `first` is a learned token before the features.
+    `pooling` is "cls", its state, "mean", of the features', or "flatten", all of those one after
+    another. `dim` adds a linear map to that embedding width; None keeps the pooled states.
+    `normalized` gives embeddings unit length.
     """
 
     numeric: int
     categories: tuple[int, ...] = ()
     transformer: TransformerConfig
+    first: bool = True
     pooling: TokenPooling = "cls"
     dim: int | None = None
     normalized: bool = True
 
     def __post_init__(self) -> None:
-        refuse_pooling(self.pooling)
+        refuse_pooling(self.pooling, fixed=True)
+        if self.pooling == "cls" and not self.first:
+            raise InvalidInput("pooling 'cls' is the state of the first token; set first, or pool")
         refuse_sizes_below_one(self, features=self.features, dim=self.dim)
         if self.numeric < 0 or min(self.categories, default=1) < 1:
             raise InvalidInput(
@@ -66,7 +73,8 @@ class TableEncoder(TokenEncoder):
             shape.transformer,
             attention,
             pooling=shape.pooling,
-            first=True,
+            first=shape.first,
+            count=shape.features,
             dim=shape.dim,
             normalized=shape.normalized,
         )
@@ -104,18 +112,47 @@ class TableEncoder(TokenEncoder):
         return content + self.features.bias
 
 
-def mean_of_features(items: Rows, transformer: TransformerConfig) -> TableEncoder:
-    """Make an encoder of numeric rows that gives the mean of the features' states.
+def table_encoder(
+    items: Rows, transformer: TransformerConfig, *, categories: int = 0, first: bool = True
+) -> TableEncoder:
+    """Make an encoder of rows that gives the states of all features, one after another.
 
-    It standardises by the first 4096 of the items, (n, features).
+    The last `categories` columns of the items, (n, features), are codes of categories; the others
+    are numbers, which it standardises by the first rows. Raises InvalidInput where a row has fewer
+    columns, or a code is none.
     """
-    rows = items[torch.arange(min(4096, len(items)))]
+    rows = items[torch.arange(min(ROWS, len(items)))]
+    numeric = rows.shape[1] - categories
+    if not 0 <= categories <= rows.shape[1]:
+        raise InvalidInput(
+            f"categories must be in [0, {rows.shape[1]}], the columns of a row; got {categories}"
+        )
     shape = TableConfig(
-        numeric=rows.shape[1], transformer=transformer, pooling="mean", normalized=False
+        numeric=numeric,
+        categories=_category_sizes(items, numeric) if categories else (),
+        transformer=transformer,
+        first=first,
+        pooling="flatten",
+        normalized=False,
     )
     encoder = TableEncoder(shape)
     encoder.standardise(rows)
     return encoder
+
+
+def _category_sizes(items: Rows, numeric: int) -> tuple[int, ...]:
+    """Give one more than the largest code of each column after the `numeric` ones."""
+    largest = []
+    for rows in torch.split(torch.arange(len(items)), ROWS):
+        codes = items[rows][:, numeric:]
+        is_code = (codes == codes.round()) & (codes >= 0) & (codes < MOST_CODES)
+        if not is_code.all():
+            raise InvalidInput(
+                f"the last {codes.shape[1]} columns are categories: whole numbers from 0, below "
+                f"{MOST_CODES:,}; got {float(codes[~is_code][0]):g}. Number their values from 0"
+            )
+        largest.append(codes.amax(0))
+    return tuple(int(code) + 1 for code in torch.stack(largest).amax(0))
 
 
 class FeatureTokens(nn.Module):

@@ -26,7 +26,7 @@ MOST_TOKENS = 3000
 Attention over them takes 36 MB a head.
 """
 
-TokenPooling: TypeAlias = Literal["mean", "cls"]
+TokenPooling: TypeAlias = Literal["mean", "cls", "flatten"]
 
 
 class Hidden(NamedTuple):
@@ -44,7 +44,8 @@ class TokenEncoder(TensorEncoder):
 
     With `first` there is one learned token before those of the item, which holds nothing of its
     own: BERT's class token, T-JEPA's regularisation token. Its state is the embedding where pooling
-    is "cls"; "mean" averages the item's own tokens.
+    is "cls"; "mean" averages the item's own tokens, and "flatten" joins the states of all `count`
+    of them, so that the embedding keeps which token is which.
     """
 
     def __init__(
@@ -56,13 +57,15 @@ class TokenEncoder(TensorEncoder):
         first: bool,
         dim: int | None,
         normalized: bool,
+        count: int = 1,
     ) -> None:
         super().__init__()
         self.width = transformer.width
         self.pooling = pooling
         self.first = nn.Parameter(torch.randn(self.width) * 0.02) if first else None
         self.transformer = TokenTransformer(transformer, attention=attention)
-        self.project = Projection(self.width, dim, normalized=normalized)
+        pooled = self.width * count if pooling == "flatten" else self.width
+        self.project = Projection(pooled, dim, normalized=normalized)
         self.dim = self.project.dim
 
     def forward(self, x: Float[Tensor, "b *item"]) -> Float[Tensor, "b dim"]:
@@ -112,9 +115,15 @@ class TokenEncoder(TensorEncoder):
     def embed(
         self, states: Float[Tensor, "b m width"], mask: Bool[Tensor, "b n"] | None = None
     ) -> Float[Tensor, "b dim"]:
-        """Pool states and map them; with a mask the mean is of the tokens that took part."""
+        """Pool states and map them; with a mask, those of the tokens that took part.
+
+        The others are left out of a mean, and are zeros where states are joined.
+        """
         if self.pooling == "cls":
             pooled = states[:, 0]
+        elif self.pooling == "flatten":
+            own = self.own(states)
+            pooled = (own if mask is None else own * mask[..., None]).flatten(1)
         elif mask is None:
             pooled = self.own(states).mean(1)
         else:
@@ -141,7 +150,9 @@ def sinusoids(length: int, width: int) -> Float[Tensor, "length width"]:
     return torch.cat([angle.sin(), angle.cos()], 1)[:, :width]
 
 
-def refuse_pooling(pooling: str) -> None:
-    """Raise InvalidInput for a pooling that tokens do not have."""
-    if pooling not in ("mean", "cls"):
-        raise InvalidInput(f"pooling must be 'mean' or 'cls'; got {pooling!r}")
+def refuse_pooling(pooling: str, *, fixed: bool = False) -> None:
+    """Raise InvalidInput for an unknown pooling; "flatten" needs a `fixed` number of tokens."""
+    allowed = ("mean", "cls", "flatten") if fixed else ("mean", "cls")
+    if pooling not in allowed:
+        names = ", ".join(map(repr, allowed))
+        raise InvalidInput(f"pooling must be one of {names}; got {pooling!r}")

@@ -39,9 +39,9 @@ class LatentFeaturesBatch(NamedTuple):
 class LatentFeatures(Method[LatentFeaturesBatch]):
     """A table encoder sees the context features; a predictor gives the target's states of others.
 
-    The target is an EMA copy of the encoder, which sees all features of a row. The first token of
-    both regularises: it is never masked and never predicted. With `regularise` false there is none.
-    Logs `spread_features`, the variance of the target's states between the features of a row, and
+    The target is an EMA copy of the encoder, which sees all features of a row; it is what is probed
+    and exported. The first token of both, where they have one, regularises: it is never masked and
+    never predicted. Logs `spread_features`, the variance of the target's states between the features of a row, and
     `spread_rows`, that between rows: both fall when the states collapse.
     """
 
@@ -53,18 +53,21 @@ class LatentFeatures(Method[LatentFeaturesBatch]):
         predictor: TransformerPredictor,
         *,
         momentum: Schedule,
-        regularise: bool = True,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.predictor = predictor
         self.target = Ema(encoder, momentum)
-        self.regularise = regularise
+
+    @property
+    def exported(self) -> TableEncoder:
+        """Give the target's encoder."""
+        return cast("TableEncoder", self.target.copy)
 
     def loss(self, batch: LatentFeaturesBatch, step: int) -> tuple[Tensor, Metrics]:
         """Give the mean squared error of the predicted states."""
         goals = self.goals(batch.rows)
-        context = self._states(self.encoder, take(self.encoder.tokens(batch.rows), batch.context))
+        context = self.encoder.states(take(self.encoder.tokens(batch.rows), batch.context))
         losses = [
             squared_alignment(
                 self.predictor(context, batch.context, features).flatten(1),
@@ -81,16 +84,9 @@ class LatentFeatures(Method[LatentFeaturesBatch]):
     @torch.no_grad()
     def goals(self, rows: Tensor) -> Tensor:
         """Give the target's state of each feature of (n, features) rows: (n, features, width)."""
-        target = cast("TableEncoder", self.target.copy)
-        states = self._states(target, target.tokens(rows))
-        return target.own(states) if self.regularise else states
+        target = self.exported
+        return target.own(target.states(target.tokens(rows)))
 
     def after_step(self, step: int) -> None:
         """Update the target."""
         self.target.update(self.encoder, step)
-
-    def _states(self, encoder: TableEncoder, tokens: Tensor) -> Tensor:
-        if self.regularise:
-            return encoder.states(tokens)
-        states: Tensor = encoder.transformer(tokens, None)
-        return states

@@ -107,13 +107,14 @@ ENCODER: Mapping[str, TensorEncoder] = {
     "table-mean": TableEncoder(
         TableConfig(numeric=4, transformer=BLOCKS, pooling="mean"), attention=in_turn()
     ),
+    "table-flatten": TableEncoder(
+        TableConfig(numeric=4, transformer=BLOCKS, first=False, pooling="flatten"),
+        attention=in_turn(),
+    ),
 }
 
-POOLED_OTHERWISE = {
-    "small_conv-flat",
-    "vit",
-    "table-mean",
-}  # encoders that are exported with their other pooling
+# encoders that are exported with their other pooling
+POOLED_OTHERWISE = {"small_conv-flat", "vit", "table-mean", "table-flatten"}
 
 
 def prepared(encoder: TensorEncoder) -> TensorEncoder:

@@ -18,7 +18,7 @@ from attar.training.hashing import Hashing, binarize
 from benchmarks.support.encoders import ATTENTIONS
 
 BLOCKS = TransformerConfig(width=16, depth=2, heads=2, hidden=24, norm="pre", norm_eps=1e-5)
-ADAPTERS = ("vit", "vit-cls", "series", "spectrogram", "table", "table-mean")
+ADAPTERS = ("vit", "vit-cls", "series", "spectrogram", "table", "table-mean", "table-flatten")
 TOKENS = 16
 
 
@@ -38,6 +38,9 @@ def encoder_of(name: str, attention: Attention = ATTENTIONS["softmax"]) -> Token
         ),
         "table": TableEncoder(table, attention=attention),
         "table-mean": TableEncoder(replace(table, pooling="mean"), attention=attention),
+        "table-flatten": TableEncoder(
+            replace(table, pooling="flatten", first=False), attention=attention
+        ),
     }
     return made[name].eval()
 
@@ -95,7 +98,11 @@ def test_some_tokens_alone_are_all_tokens_under_a_mask(name: str, attention: str
     alone = encoder.states(take(tokens, places))
     masked = encoder.states(tokens, mask)
     torch.testing.assert_close(encoder.own(alone), take(encoder.own(masked), places))
-    torch.testing.assert_close(encoder.embed(alone), encoder.embed(masked, mask))
+    if encoder.pooling == "flatten":  # which has a place for every token
+        joined = encoder.embed(masked, mask).view(3, TOKENS, -1)
+        assert torch.equal(joined.norm(dim=2) > 0, mask)
+    else:
+        torch.testing.assert_close(encoder.embed(alone), encoder.embed(masked, mask))
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
@@ -178,7 +185,8 @@ def test_features_of_a_table_have_no_order() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"pooling": "max"}, "pooling must be 'mean' or 'cls'; got 'max'"),
+        ({"pooling": "max"}, "pooling must be one of 'mean', 'cls', 'flatten'; got 'max'"),
+        ({"first": False}, "pooling 'cls' is the state of the first token"),
         ({"numeric": 0, "categories": ()}, "features must be at least 1"),
         ({"numeric": -1, "categories": (2, 2)}, "numeric must be at least 0"),
         ({"categories": (2, 0)}, "every category have a value"),

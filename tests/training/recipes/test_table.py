@@ -6,8 +6,13 @@ from typing import cast
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 
+import attar
+from attar.errors import InvalidInput
+from attar.export import export
+from attar.training import pretrain
 from attar.training.checkpoints.encoder_folder import TensorModel, load, save
 from attar.training.data.source import Source, embed
 from attar.training.datasets.tables import wine
@@ -49,7 +54,7 @@ def test_a_short_run_logs_its_probes_and_its_encoder_is_saved(data: Source, tmp_
     assert [made for made, _ in history.series("linear")] == [0, 3]
     assert set(history.rows[-1]) == {"step", "rankme", "knn", "linear", "scarce"}
     assert len(history.series("spread_features")) == 3
-    encoder = cast("TableEncoder", training.method.encoder.eval())
+    encoder = cast("TableEncoder", training.method.exported.eval())
     save(TensorModel(encoder=encoder), tmp_path)
     again = load(tmp_path)
     assert isinstance(again, TensorModel)
@@ -112,11 +117,72 @@ def test_a_predictor_knows_which_positions_are_requested_in_any_order() -> None:
     assert not torch.allclose(predicted[:, 0], predicted[:, 1])
 
 
-def test_without_the_token_the_first_one_has_no_part(data: Source) -> None:
+def test_without_the_token_neither_encoder_has_it(data: Source) -> None:
+    method = cast(
+        "LatentFeatures", t_jepa.build(data, replace(SETTINGS, regularise=False)).method
+    )
+    assert method.encoder.first is None
+    assert method.exported.first is None
     training = t_jepa.build(data, replace(SETTINGS, regularise=False))
-    method = cast("LatentFeatures", training.method)
-    batch = training.views(training.batches(0), 0)
-    loss, _ = method.loss(batch, 0)
-    assert method.encoder.first is not None
-    method.encoder.first.data += 1
-    assert torch.equal(method.loss(batch, 0)[0], loss)
+    loss, _ = method.loss(training.views(training.batches(0), 0), 0)
+    assert loss.isfinite()
+
+
+def written(path: Path, rows: int) -> Path:
+    """Write rows of two measurements of large units and two categories."""
+    draw = np.random.default_rng(0)
+    numbers = draw.normal((5e4, 1e-3), (1e3, 1e-4), (rows, 2))
+    codes = draw.integers(0, (3, 5), (rows, 2))
+    lines = [f"{a:.4f},{b:.7f},{c},{d}" for (a, b), (c, d) in zip(numbers, codes, strict=True)]
+    path.write_text("\n".join(["mass,charge,kind,colour", *lines]) + "\n")
+    return path
+
+
+def test_a_bundle_takes_raw_rows_with_categories_and_gives_the_targets_states_of_all_features(
+    tmp_path: Path,
+) -> None:
+    table, run, bundle = written(tmp_path / "t.csv", 40), tmp_path / "run", tmp_path / "t.attar"
+    width = SETTINGS.transformer.width
+    sizes = ("width=8", "heads=2", "hidden=8", "depth=1")
+    small = [f"{part}.{size}" for part in ("transformer", "predictor") for size in sizes]
+    pretrain(
+        "table/t_jepa",
+        run,
+        data=str(table),
+        reading=("columns=mass,charge,kind,colour",),
+        changes=(*small, "categories=2", "rate=0.05", "warmup=1", "batch_size=16"),
+        steps=3,
+    )
+    export(run, bundle)
+    encoder = attar.load(bundle, threads=1)
+    assert encoder.dim == 4 * width
+    row = np.array([[5e4, 1e-3, 2, 4]], np.float32)
+    other, unknown = row.copy(), row.copy()
+    other[0, 2], unknown[0, 2] = 1, 77
+    vectors = encoder.embed(np.concatenate([row, other, unknown])).vectors
+    assert np.linalg.norm(vectors[0] - vectors[1]) > 1e-3
+    assert np.isfinite(vectors).all()
+    checkpoint = safetensors.numpy.load_file(run / "checkpoint.safetensors")
+    exported = safetensors.numpy.load_file(run / "encoder.safetensors")
+    name = "features.weight"
+    (trained,) = (w for k, w in checkpoint.items() if k.endswith(f"encoder.{name}"))
+    (target,) = (w for k, w in checkpoint.items() if k.endswith(f"target.copy.{name}"))
+    np.testing.assert_array_equal(exported[name], target)
+    assert not np.array_equal(exported[name], trained)
+
+
+def test_a_code_that_is_none_is_refused_with_the_number_of_categories(tmp_path: Path) -> None:
+    table = written(tmp_path / "t.csv", 8)
+    for categories, message in (
+        ("3", "the last 3 columns are categories: whole numbers from 0, below 65,536; got"),
+        ("5", r"categories must be in \[0, 4\], the columns of a row; got 5"),
+    ):
+        with pytest.raises(InvalidInput, match=message):
+            pretrain(
+                "table/t_jepa",
+                tmp_path / "run",
+                data=str(table),
+                reading=("columns=mass,charge,kind,colour",),
+                changes=(f"categories={categories}",),
+                steps=1,
+            )

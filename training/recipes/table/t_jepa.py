@@ -8,7 +8,7 @@ from typing import Final
 
 from ...composing import RunSettings, compose_source, seeded, step_views
 from ...data.source import Source
-from ...encoders.table import mean_of_features
+from ...encoders.table import table_encoder
 from ...encoders.transformer import SMALL_BLOCKS, TransformerConfig
 from ...loop import Training
 from ...methods.latent_features import LatentFeatures, LatentFeaturesBatch
@@ -30,6 +30,7 @@ class Settings(RunSettings):
     sets: int = 4
     momentum: float = 0.996  # of the target at the first step; 1 at the last
     regularise: bool = True  # with the token before the features
+    categories: int = 0  # columns, the last ones, that hold codes from 0; the others are measured
 
 
 SMALL: Final = Settings()
@@ -47,10 +48,11 @@ PAPER: Final = Settings(  # Jannis, official code; not given: steps (epochs ther
 def build(data: Source, settings: Settings) -> Training[LatentFeaturesBatch]:
     """Compose the run; the encoder takes rows as they were measured, and standardises them."""
     with seeded(settings.seed):
-        encoder = mean_of_features(data.train, settings.transformer)
+        own = {"categories": settings.categories, "first": settings.regularise}
+        encoder = table_encoder(data.train, settings.transformer, **own)
         predictor = TransformerPredictor(encoder.width, encoder.shape.features, settings.predictor)
     momentum = cosine_ramp(settings.momentum, 1.0, settings.steps)
-    method = LatentFeatures(encoder, predictor, momentum=momentum, regularise=settings.regularise)
+    method = LatentFeatures(encoder, predictor, momentum=momentum)
     views = step_views(LatentFeaturesBatch.of, settings, "context", "target", "sets")
     return compose_source(method, settings, data, views=views)
 
@@ -62,8 +64,5 @@ recipe = Recipe(
     settings=SMALL,
     published=PAPER,
     build=build,
-    differences=(
-        "the embedding is the mean of the features' states instead of their concatenation",
-        "the trained encoder is probed instead of its moving average; no dropout",
-    ),
+    differences=("no dropout",),
 )
