@@ -4,7 +4,6 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -15,8 +14,7 @@ from attar.errors import InvalidInput
 from attar.inputs import Items, Prepared, TensorInput
 from attar.manifest import Limits, Manifest, Output, TensorSpec
 from attar.training.checkpoints.encoder_folder import TensorModel, attention_kinds
-from attar.training.reading import SHIPPED
-from attar.training.run_data import read_source
+from attar.training.run_data import read_for
 from attar.training.sampler import evenly
 
 from .bundling import Candidate, Exported, assemble, refuse_taken, refuse_unknown
@@ -153,10 +151,7 @@ def export_with_data(
     if data is None and reading:
         raise InvalidInput(f"--read {reading[0]} says how --data is read, and there is none")
     if data is not None:
-        # Images come in all sizes, and the encoder takes one.
-        sized = model.encoder.modality == "image" and data not in SHIPPED
-        side = cast("int", model.input.shape[-1]) if sized else None
-        source = read_source(data, reading, modality=model.encoder.modality, side=side)
+        source = read_for(model.encoder, data, reading)
         items = source.train[torch.tensor(evenly(range(len(source.train)), PARITY_ITEMS))].numpy()
     return export_model(
         bundle,

@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 
 from attar.inputs import Role, TextInput
 
-from .checkpoints.encoder_folder import TensorModel, TextModel
+from .checkpoints.encoder_folder import TextModel
 from .data.source import embed
 from .encoders.text import TextNetwork
 from .pretrained import load_checkpoint
 from .probes import suite, text_retrieval
 from .probes.summaries import SummaryRetrieval
-from .reading import SHIPPED
-from .run_data import corpus, named, read_source
+from .run_data import corpus, named, read_for
 
 
 def evaluate(
@@ -28,7 +27,8 @@ def evaluate(
     Texts give recall at 1 and 10, MRR and RankMe: held-out summaries must find their bodies
     (`SummaryRetrieval`). All other items give RankMe of the training part and, with labels in both
     parts, the accuracies `knn`, `linear` and `scarce` (`probes.suite.evaluate`). `data` and
-    `reading` are as `pretrain` takes them; images are fitted to the encoder's side.
+    `reading` are as `pretrain` takes them; images are fitted to the encoder's side, and recordings
+    must have its rate.
 
     Raises InvalidInput that names the folder, the data or the choice that cannot be read, and
     NotFound for a path that does not exist.
@@ -38,17 +38,9 @@ def evaluate(
         task = SummaryRetrieval.of(corpus(spec, reading, what="evaluate", least=2))
         return task(partial(_embed_texts, model))
     encoder = model.encoder
-    source = read_source(spec, reading, modality=encoder.modality, side=_side(model, spec))
+    source = read_for(encoder, spec, reading)
     test = np.zeros((0, 1), np.float32) if source.test is None else embed(encoder, source.test)
     return suite.evaluate(embed(encoder, source.train), test, source)
-
-
-def _side(model: TensorModel, spec: str) -> int | None:
-    """Give the pixels to which images from a path are fitted; None for other data."""
-    side = model.input.shape[-1]
-    if model.encoder.modality != "image" or spec in SHIPPED or not isinstance(side, int):
-        return None
-    return side
 
 
 def _embed_texts(model: TextModel[TextNetwork], texts: Sequence[str], role: Role) -> NDArray[Any]:

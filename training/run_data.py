@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -12,6 +12,7 @@ from attar.errors import InvalidInput
 
 from . import distributed
 from .data.arrays import Form
+from .data.audio import waveforms
 from .data.columns import read_table
 from .data.corpus import Corpus, read_corpus
 from .data.folder import TABLES, suffix_of
@@ -21,9 +22,11 @@ from .data.pairs import Split, split
 from .data.riff import LOUDEST
 from .data.source import Source
 from .datasets import docstrings
+from .encoders.encoder import TensorEncoder
+from .encoders.spectrogram import SAMPLING_RATE
 from .groups import Groups
 from .overrides import override
-from .reading import LabelChoice, read
+from .reading import SHIPPED, LabelChoice, read
 from .sampler import evenly
 from .text_data import TextData
 
@@ -82,6 +85,18 @@ def read_source(
     if modality == "audio":
         _check_sound(data, source)
     return source
+
+
+def read_for(encoder: TensorEncoder, data: str, choices: Sequence[str]) -> Source:
+    """Read items as an encoder takes them: images of its side, sound as waveforms of its rate."""
+    spec = encoder.input
+    side = spec.shape[-1]
+    sized = encoder.modality == "image" and data not in SHIPPED and isinstance(side, int)
+    source = read_source(
+        data, choices, modality=encoder.modality, side=cast("int", side) if sized else None
+    )
+    hertz = spec.extra.get(SAMPLING_RATE)
+    return waveforms(source, hertz=hertz) if isinstance(hertz, int) else source
 
 
 def chosen(reading: Reading | TextReading, choices: Sequence[str]) -> dict[str, Any]:

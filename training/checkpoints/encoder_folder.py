@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import Any, Generic, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from safetensors import SafetensorError
@@ -111,7 +112,8 @@ class TensorModel:
     @property
     def input(self) -> TensorSpec:
         """What the encoder takes, as a bundle's manifest says it."""
-        return replace(self.encoder.input, extra=dict(self.facts))
+        spec = self.encoder.input
+        return replace(spec, extra={**spec.extra, **self.facts})
 
     @property
     def limits(self) -> Limits:
@@ -312,11 +314,13 @@ def _tensor_model(encoder_name: str, about: Mapping[str, Any]) -> TensorModel:
 
 
 def _read(kind: Any, value: Any) -> Any:
-    """Read a part of a shape from JSON: dataclasses from objects, tuples from lists.
+    """Read a part of a shape from JSON: dataclasses from objects, tuples from lists, or None.
 
     What is not said has its default, as a text encoder's head in folders older than heads, or what
     `ABSENT` has.
     """
+    if isinstance(kind, UnionType) and value is not None:
+        kind, *_ = (part for part in get_args(kind) if part is not NoneType)
     if is_dataclass(kind):
         kinds = get_type_hints(kind)
         parts = {name: _read(kinds[name], part) for name, part in value.items()}

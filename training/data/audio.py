@@ -1,7 +1,7 @@
 """Recordings: wav files as clips of one rate and one length, read when they are used."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,45 @@ from attar.errors import InvalidInput
 
 from .folder import Files, files_of
 from .riff import RATES, read_frames, read_header
+from .source import Rows, Source, item_shape
 from .split import DataSplit
 
 LONGEST = 2**26  # samples of a clip: 23 minutes of 48 kHz
+
+
+@dataclass(frozen=True, slots=True)
+class Waveforms:
+    """Clips of one channel, (1, samples) each, as waveforms."""
+
+    clips: Rows
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, rows: Int[Tensor, "b"], /) -> Float[Tensor, "b samples"]:
+        return self.clips[rows][:, 0]
+
+
+def waveforms(data: Source, *, hertz: int) -> Source:
+    """Give a source's clips as waveforms, (samples,) each; those that are so stay as they are.
+
+    Raises InvalidInput for clips of several channels, and where their rate is known to be another
+    than `hertz`.
+    """
+    if data.rate not in (None, hertz):
+        raise InvalidInput(
+            f"the recordings are at {data.rate:,} Hz, and the encoder takes {hertz:,} Hz: read "
+            f"them by rate={hertz}, or train with frames.hertz={data.rate}"
+        )
+    shape = item_shape(data.train)
+    if len(shape) == 1:
+        return data
+    if len(shape) != 2 or shape[0] != 1:
+        raise InvalidInput(
+            f"sound has one channel, (1, samples) an item; got {shape}: average its channels"
+        )
+    test = None if data.test is None else Waveforms(data.test)
+    return replace(data, train=Waveforms(data.train), test=test)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +101,7 @@ def wav_files(files: Files, *, rate: int | None, length: int | None) -> DataSpli
         f"clips of {length:,} samples: a longer recording's middle, a shorter one and zeros",
     )
     items = WavFiles(files.paths, rate, length)
-    return DataSplit(str(files.folder), items, classes, files.passed_over, notes)
+    return DataSplit(str(files.folder), items, classes, files.passed_over, notes, rate=rate)
 
 
 def lengths(clips: Float[Tensor, "b 1 n"]) -> Int[Tensor, "b"]:

@@ -70,7 +70,8 @@ class Source:
     """Training items, and what there is to probe with; training itself looks at no label.
 
     Images are (channels, height, width) float32 in [0, 1], series (channels, samples) float32.
-    Without labels, a probe says what it can without them. `summary` is of what a path held.
+    Without labels, a probe says what it can without them. `summary` is of what a path held, and
+    `rate` is in Hz, of recordings, where it is known.
     """
 
     train: Rows
@@ -78,6 +79,7 @@ class Source:
     test: Rows | None = None
     test_labels: Labels | None = None
     summary: Summary | None = None
+    rate: int | None = None
 
 
 def item_shape(items: Rows) -> tuple[int, ...]:

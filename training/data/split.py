@@ -30,6 +30,7 @@ class DataSplit:
     passed_over: Mapping[str, int] = field(default_factory=dict)  # what was not read, and how many
     notes: tuple[str, ...] = ()  # what was assumed
     columns: tuple[str, ...] | None = None  # of a table, those that make an item
+    rate: int | None = None  # Hz of recordings
 
 
 def best_test(names: Iterable[str]) -> str | None:
@@ -63,7 +64,7 @@ def source(
         complete, labels = _joined(train, test, test_last)
         how = "as given"
     splits = [split for split in (train, test) if split is not None]
-    return replace(complete, summary=_summary(complete, labels, how, splits))
+    return replace(complete, summary=_summary(complete, labels, how, splits), rate=train.rate)
 
 
 def _joined(

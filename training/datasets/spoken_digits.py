@@ -88,6 +88,7 @@ def spoken_digits(
         train_labels=labels[rows],
         test=subset(clips, torch.from_numpy(held)) if len(held) else None,
         test_labels=labels[held] if len(held) else None,
+        rate=RATE,
     )
 
 

@@ -36,6 +36,7 @@ def tones(timbre: Timbre = "flute", *, train: int = 720, test: int = 360, seed: 
         train_labels=labels[:train],
         test=clips[train:],
         test_labels=labels[train:],
+        rate=RATE,
     )
 
 

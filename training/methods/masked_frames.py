@@ -30,7 +30,10 @@ class MaskedFramesBatch(NamedTuple):
 
 
 class MaskedFrames(Method[MaskedFramesBatch]):
-    """A spectrogram encoder, and a linear map from a frame's state to the frame."""
+    """A spectrogram encoder, and a linear map from a frame's state to the frame.
+
+    The spectrograms of a batch are those that the encoder makes of waveforms, if it takes these.
+    """
 
     encoder: SpectrogramEncoder
 

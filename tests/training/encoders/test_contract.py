@@ -42,6 +42,7 @@ from attar.training.data.text import tokenize
 from attar.training.encoders.conv import SmallConv, SmallConvConfig
 from attar.training.encoders.conv1d import Conv1dConfig, Conv1dEncoder
 from attar.training.encoders.encoder import TensorEncoder
+from attar.training.encoders.log_mel import LogMelConfig
 from attar.training.encoders.mlp import MlpConfig, MlpEncoder
 from attar.training.encoders.resnet import ResNet, ResNetConfig
 from attar.training.encoders.scattering import ScatteringConfig, ScatteringEncoder
@@ -100,6 +101,14 @@ ENCODER: Mapping[str, TensorEncoder] = {
     ),
     "spectrogram": SpectrogramEncoder(
         SpectrogramConfig(mels=5, transformer=BLOCKS, dim=6, normalized=False), attention=in_turn()
+    ),
+    "spectrogram-waveform": SpectrogramEncoder(
+        SpectrogramConfig(
+            mels=5,
+            transformer=BLOCKS,
+            frames=LogMelConfig(hertz=800, window=32, hop=20, bands=5),
+        ),
+        attention=in_turn(),
     ),
     "table": TableEncoder(
         TableConfig(numeric=3, categories=(2, 5), transformer=BLOCKS), attention=in_turn()
@@ -372,7 +381,7 @@ def test_the_annotated_shapes_are_true(tmp_path: Path) -> None:
                 again(x[0, ..., 0].flatten())
         if not isinstance(again, tokens.TokenEncoder):
             continue
-        seen = again.tokens(x)
+        seen = again.tokens(again.spectrogram(x) if name.startswith("spectrogram") else x)
         places = torch.zeros(seen.shape[:2], dtype=torch.bool)
         places[:, 1] = True
         again.tokens(x, tokens.Hidden(places, torch.zeros(again.width)))

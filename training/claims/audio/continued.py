@@ -8,8 +8,8 @@ from typing import Final, cast
 import numpy as np
 
 from ...claim import Claim, Figures
+from ...data.audio import waveforms
 from ...data.source import Source, embed
-from ...data.spectrograms import spectrograms
 from ...data.split import held_out, split_by_mask
 from ...datasets.spoken_digits import spoken_digits
 from ...datasets.tones import tones
@@ -50,7 +50,8 @@ def errors(encoder: SpectrogramEncoder, data: Groups, settings: Settings) -> tup
 
     Both groups must have labels, and the target a test part.
     """
-    related, target = (spectrograms(s, settings.frames) for s in (data.related, data.target))
+    hertz = settings.frames.hertz
+    related, target = (waveforms(clips, hertz=hertz) for clips in (data.related, data.target))
     assert target.test is not None
     assert related.train_labels is not None
     assert target.train_labels is not None
@@ -82,7 +83,8 @@ def speakers(folder: Path, *, target: str) -> Groups:
     assert every.test is not None
     assert every.test_labels is not None
     own = split_by_mask(every.test, every.test_labels, held_out(every.test_labels))
-    return Groups(related=Source(train=every.train, train_labels=every.train_labels), target=own)
+    related = Source(train=every.train, train_labels=every.train_labels, rate=every.rate)
+    return Groups(related=related, target=own)
 
 
 def _holds(figures: Figures) -> bool:

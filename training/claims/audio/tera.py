@@ -8,10 +8,11 @@ from typing import Final
 from torch import Tensor, nn
 
 from ...claim import Claim, Figures
+from ...data.audio import waveforms
 from ...data.source import Source
-from ...data.spectrograms import spectrograms
 from ...datasets.spoken_digits import spoken_digits
 from ...datasets.tones import tones
+from ...encoders.log_mel import LogMel, LogMelConfig
 from ...loop import fit
 from ...probes.encoder import probe_encoder
 from ...recipes.audio.tera import SMALL, build
@@ -20,17 +21,23 @@ WAYS = {"time": (0.0, 0.0), "time_frequency": (0.2, 0.0), "all": (0.2, 0.15)}
 
 
 class MeanFrame(nn.Module):
-    """The mean of a spectrogram's frames: what a linear probe is given without an encoder."""
+    """The mean of the log-mel frames: what a linear probe is given without an encoder."""
 
-    def forward(self, spectrogram: Tensor) -> Tensor:
+    def __init__(self, frames: LogMelConfig) -> None:
+        super().__init__()
+        self.log_mel = LogMel(frames)
+
+    def forward(self, waveform: Tensor) -> Tensor:
         """Give (b, bands)."""
-        return spectrogram.mean(2)
+        frames: Tensor = self.log_mel(waveform)
+        return frames.mean(2)
 
 
 def trial(data: Source, seed: int) -> dict[str, float]:
     """Probe the mean frame, an encoder before training, and one after each set of alterations."""
     default = replace(SMALL, seed=seed)
-    mean = probe_encoder(MeanFrame(), spectrograms(data, default.frames, plain=True))
+    clips = waveforms(data, hertz=default.frames.hertz)
+    mean = probe_encoder(MeanFrame(default.frames), clips)
     figures = {"mean_frame/linear": mean["linear"]}
     for name, (frequency, magnitude) in WAYS.items():
         settings = replace(default, frequency=frequency, magnitude=magnitude)

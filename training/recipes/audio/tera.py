@@ -6,9 +6,12 @@ Liu et al. 2021, arXiv:2007.06028.
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from torch import Tensor
+
 from ...composing import RunSettings, compose_source, seeded, step_views
-from ...data.source import Source
-from ...data.spectrograms import Frames, spectrograms
+from ...data.audio import waveforms
+from ...data.source import Source, item_shape
+from ...encoders.log_mel import LogMelConfig
 from ...encoders.spectrogram import SpectrogramConfig, SpectrogramEncoder
 from ...encoders.transformer import SMALL_BLOCKS, TransformerConfig
 from ...loop import Training
@@ -20,7 +23,7 @@ from ...recipe import Recipe
 class Settings(RunSettings):
     """The recipe's numbers."""
 
-    frames: Frames = field(default_factory=Frames)
+    frames: LogMelConfig = field(default_factory=LogMelConfig)
     transformer: TransformerConfig = SMALL_BLOCKS
     time: float = 0.15  # share of the frames that are chosen
     span: int = 3  # frames: about 0.1 s, as the paper's 7 of 10 ms
@@ -30,24 +33,34 @@ class Settings(RunSettings):
 
 SMALL: Final = Settings()
 PAPER: Final = Settings(
-    span=7, transformer=replace(SMALL_BLOCKS, width=768), frames=Frames(bands=80)
+    span=7, transformer=replace(SMALL_BLOCKS, width=768), frames=LogMelConfig(bands=80)
 )
 
 
 def build(data: Source, settings: Settings) -> Training[MaskedFramesBatch]:
     """Compose the run; its probe gives RankMe and, with labels, accuracies."""
     with seeded(settings.seed):
-        shape = SpectrogramConfig(mels=settings.frames.bands, transformer=settings.transformer)
+        sizes = settings.only("frames", "transformer")
+        shape = SpectrogramConfig(mels=settings.frames.bands, **sizes)
         method = MaskedFrames(SpectrogramEncoder(shape))
     return further(data, method, settings)
 
 
 def further(data: Source, method: MaskedFrames, settings: Settings) -> Training[MaskedFramesBatch]:
-    """Compose a run that trains a method from what it has learnt so far."""
-    seen = spectrograms(data, settings.frames)
-    shares = "time", "span", "frequency", "magnitude"
-    views = step_views(MaskedFramesBatch.of, settings, *shares)
-    return compose_source(method, settings, seen, views=views)
+    """Compose a run that trains a method from what it has learnt so far, on waveforms.
+
+    Raises InvalidInput for waveforms of another rate than the settings', or too short.
+    """
+    clips = waveforms(data, hertz=settings.frames.hertz)
+    settings.frames.refuse_short(*item_shape(clips.train))
+    altered = step_views(
+        MaskedFramesBatch.of, settings, "time", "span", "frequency", "magnitude"
+    )
+
+    def views(batch: Tensor, step: int) -> MaskedFramesBatch:
+        return altered(method.encoder.spectrogram(batch), step)
+
+    return compose_source(method, settings, clips, views=views)
 
 
 recipe = Recipe(
