@@ -39,6 +39,7 @@ from attar.host import describe
 from attar.manifest import Manifest, Output, Variant
 from attar.training.binarizing import Conversion, convert
 from attar.training.data.source import Source, embed, subset
+from attar.training.encoders.classifier import Classifier
 from attar.training.encoders.encoder import TensorEncoder
 from attar.training.encoders.mlp import mlp
 from attar.training.encoders.resnet import ResNet, ResNetConfig
@@ -54,7 +55,7 @@ from attar.training.objectives.soft_labels import jensen_shannon, soft_labels
 from attar.training.optimisers import adamw
 from attar.training.overrides import override
 from attar.training.precision import best_precision
-from attar.training.probes.finetune import Classifier, accuracy, fine_tune
+from attar.training.probes.finetune import accuracy, fine_tune
 from attar.training.probes.interval import interval
 from attar.training.probes.linear import linear_accuracy
 from attar.training.reading import read

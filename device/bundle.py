@@ -38,6 +38,7 @@ from .signature import MAX_SIGNATURE_BYTES, SIGNATURE, check, parse_signature, s
 
 MANIFEST = "manifest.json"
 REPORT = "report.json"
+HEADS = "heads/"
 
 MAX_FILES = 1000
 """A bundle has some ten files; a list of a million is an attack on its reader."""

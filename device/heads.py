@@ -260,6 +260,33 @@ class LinearClassifier:
         return head
 
 
+Head: TypeAlias = KnnAnomaly | LinearClassifier
+
+_KINDS: Final[Mapping[str, type[Head]]] = {
+    "knn-anomaly": KnnAnomaly,
+    "linear-classifier": LinearClassifier,
+}
+
+
+def read_head(data: bytes) -> Head | None:
+    """Read a head of any kind that `to_bytes` wrote; None for arrays that are no head.
+
+    Raises `BundleRefused` for a damaged one.
+
+    Example:
+        >>> weights, bias = np.eye(2, dtype=np.float32), np.zeros(2, np.float32)
+        >>> head = LinearClassifier(weights, bias, ("cat", "dog"), 2, "student", "sha256:0")
+        >>> read_head(head.to_bytes()).labels
+        ('cat', 'dog')
+    """
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as npz:
+            kind = str(npz["kind"]) if "kind" in npz else ""
+    except Exception as error:  # noqa: BLE001 (zipfile and numpy raise many kinds on spoiled bytes)
+        raise _refused("readable", error) from None
+    return _KINDS[kind].from_bytes(data) if kind in _KINDS else None
+
+
 def held_out(items: int, neighbours: int, target_fpr: float) -> int:
     """Give how many items calibrate a detector, or refuse what leaves too few references.
 

@@ -7,7 +7,7 @@ import ctypes
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeAlias
 from weakref import WeakSet
 
@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import DTypeLike, NDArray
 
-from .bundle import Bundle
+from .bundle import HEADS, Bundle
 from .encodings import ENCODINGS, Encoding, Vectors, encode, slice_dims
 from .errors import (
     AttarError,
@@ -26,6 +26,7 @@ from .errors import (
     ShapeError,
     SpaceMismatch,
 )
+from .heads import Head, read_head
 from .host import cpu_flags, instruction_set
 from .inputs import Items, Prepared, Role, Truncation, host_step
 from .manifest import Manifest, TensorSpec, Variant
@@ -278,6 +279,25 @@ class Encoder:
             "require_signature": self.bundle.require_signature,
         }
         return _unpickled, (self._path, self.fingerprint, chosen)
+
+    @cached_property
+    def heads(self) -> Mapping[str, Head]:
+        """The bundle's own classifiers and detectors, by the names of their files in heads/.
+
+        Each takes the embeddings of this encoder, at full width. Raises BundleRefused for a damaged
+        one.
+
+        Example:
+            >>> sorted(attar.load("student.attar").heads)
+            []
+        """
+        paths = (entry.path for entry in self.manifest.files)
+        heads = {
+            path.removeprefix(HEADS).removesuffix(".npz"): read_head(self.bundle.read(path))
+            for path in paths
+            if path.startswith(HEADS) and path.endswith(".npz")
+        }
+        return {name: head for name, head in heads.items() if head is not None}
 
     def embed(
         self,

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.bundle import Bundle
+from attar.bundle import HEADS, Bundle
 from attar.errors import AlreadyExists, InvalidInput
+from attar.heads import Head
 from attar.host import describe, instruction_set
 from attar.inputs import Prepared
 from attar.manifest import Manifest, Ranges, Requires, Variant
@@ -67,13 +68,14 @@ def assemble(
     probe: Probe | None,
     metric: str | None,
     overwrite: bool,
+    heads: Mapping[str, Head] | None = None,
 ) -> Exported:
     """Measure the candidates, write those that pass their gates to `path`, and report on all.
 
     `manifest` describes the encoder; its reference, variants and ranges are filled in here. Parity
     compares with `reference` (n, dim), the torch encoder's embeddings of the prepared `rows`;
     quality compares the probe's `metric`, if there is one, with the first candidate's, which is the
-    reference variant and must pass.
+    reference variant and must pass. `heads` are written as they are, but of this bundle's space.
 
     Raises InvalidInput that names the broken bounds when it does not, AlreadyExists as
     `Bundle.write` does; either way nothing is written.
@@ -82,9 +84,13 @@ def assemble(
         raise InvalidInput(f"probe and metric go together; got {probe} and {metric!r}")
     first = candidates[0]
     manifest = replace(manifest, reference=first.name, ranges=_ranges(reference))
-    measured = _measure_all(
+    measured, fingerprint = _measure_all(
         manifest, files, candidates, rows=rows, reference=reference, probe=probe
     )
+    own = {
+        f"{HEADS}{name}.npz": replace(head, model=manifest.name, fingerprint=fingerprint).to_bytes()
+        for name, head in (heads or {}).items()
+    }
     refused = _refused(candidates, measured, metric)
     passed = [candidate for candidate in candidates if candidate.name not in refused]
     report = _report(candidates, measured, refused, metric)
@@ -94,6 +100,7 @@ def assemble(
         replace(manifest, variants=tuple(_variant(c, measured[c.name]) for c in passed)),
         {
             **files,
+            **own,
             **{candidate.file: candidate.graph for candidate in passed},
             "report.json": json.dumps(report, indent=2, sort_keys=True).encode() + b"\n",
         },
@@ -125,13 +132,19 @@ def _measure_all(
     rows: Sequence[Prepared],
     reference: NDArray[np.float32],
     probe: Probe | None,
-) -> dict[str, Measured]:
-    """Measure every candidate in a draft of the bundle, as a user would meet it."""
+) -> tuple[dict[str, Measured], str]:
+    """Measure every candidate in a draft of the bundle, as a user would meet it.
+
+    Gives the draft's fingerprint too, which is the bundle's: the first candidate is in both.
+    """
     draft = replace(manifest, variants=tuple(_variant(candidate) for candidate in candidates))
     graphs = {candidate.file: candidate.stand_in or candidate.graph for candidate in candidates}
     with tempfile.TemporaryDirectory(prefix="attar-") as scratch:
-        path = Bundle.write(Path(scratch) / "draft.attar", draft, {**files, **graphs}).path
-        return {c.name: measure(path, c.name, rows, reference, probe) for c in candidates}
+        bundle = Bundle.write(Path(scratch) / "draft.attar", draft, {**files, **graphs})
+        measured = {
+            c.name: measure(bundle.path, c.name, rows, reference, probe) for c in candidates
+        }
+        return measured, bundle.manifest.fingerprint
 
 
 def _refused(

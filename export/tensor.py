@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from attar.errors import InvalidInput
+from attar.heads import Head
 from attar.inputs import Items, Prepared, TensorInput
 from attar.manifest import Limits, Manifest, Output, TensorSpec
 from attar.training.checkpoints.encoder_folder import TensorModel, attention_kinds
@@ -46,6 +47,7 @@ def export_tensor(
     variants: Sequence[str] = (),
     lineage: Mapping[str, object] | None = None,
     licence: str | None = None,
+    heads: Mapping[str, Head] | None = None,
     gates: Gates = GATES,
     overwrite: bool = False,
 ) -> Exported:
@@ -57,7 +59,7 @@ def export_tensor(
     the bundle runs. `items` (n, ...) are for parity, and some of them calibrate int8; where the
     spec names axes they may be of several shapes. `variants` names what to attempt next to the
     reference, fp32; a variant that fails its gate is left out and reported. `probe` and its
-    `metric` are the quality gate.
+    `metric` are the quality gate, and `heads` small models on the embeddings, by name.
 
     Raises ShapeError when items do not fit the spec or are beyond the limits, InvalidInput when
     there are fewer than two, when a variant is unknown or finds nothing to quantise, or when the
@@ -97,6 +99,7 @@ def export_tensor(
         probe=probe,
         metric=metric,
         overwrite=overwrite,
+        heads=heads,
     )
 
 
@@ -119,7 +122,7 @@ def export_model(
     Without `items` parity is checked on noise, at two sizes of every axis that is free; int8 is
     then calibrated on noise too, which is seldom what an encoder will meet. `limits` are which
     items the bundle takes, where not the model's own. For the rest see `export_tensor`, which this
-    is with the model's own input, modality, lineage and licence.
+    is with the model's own input, modality, lineage, licence and heads.
     """
     limits = limits or model.limits
     if items is None:
@@ -138,6 +141,7 @@ def export_model(
         variants=variants,
         lineage=model.lineage,
         licence=model.licence,
+        heads=model.heads,
         gates=gates,
         overwrite=overwrite,
     )

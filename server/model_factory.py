@@ -36,6 +36,7 @@ def models(
     def open_(path: Path, variant: str | None, /, *, content: str | None) -> Model:
         bundle = Bundle.open(path, content=content, require_signature=settings.require_signature)
         encoder = _encoder(bundle, variant, settings)
+        encoder.heads  # noqa: B018 - read here, in a thread, and kept: no call waits for the disk
         return Model(
             encoder,
             max_batch_tokens=settings.max_batch_tokens,

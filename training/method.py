@@ -6,6 +6,10 @@ from typing import ClassVar, Generic, TypeVar
 
 from torch import Tensor, nn
 
+from attar.heads import LinearClassifier
+
+from .data.source import Source
+
 Batch = TypeVar("Batch")
 Result = TypeVar("Result")
 Metrics = dict[str, Tensor | float]  # scalars; tensors are read (and waited for) only when logged
@@ -34,6 +38,13 @@ class Method(nn.Module, ABC, Generic[Batch]):
     def exported(self) -> nn.Module:
         """The network that is probed and exported: the encoder, where a method has no other."""
         return self.encoder
+
+    def heads(self, source: Source, encoder: nn.Module) -> dict[str, LinearClassifier]:
+        """Give the small models on embeddings that it has learnt, by name, for the bundle.
+
+        `encoder` is the exported one, or one of its parts, and `source` what that was trained on.
+        """
+        return {}
 
     def after_step(self, step: int) -> None:
         """Update targets, once the optimiser has made step number `step` (from 0)."""

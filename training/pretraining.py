@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from tokenizers import Tokenizer
-from torch import nn
 
 from attar.errors import InvalidInput, NotFound
 
@@ -25,6 +24,7 @@ from .data.pairs import Split
 from .data.source import Source, pixel_range
 from .data.text import special_tokens
 from .digest import SHA256
+from .encoders.classifier import Classifier
 from .encoders.encoder import TensorEncoder
 from .encoders.joint_space import JointSpace
 from .encoders.static import StaticConfig
@@ -32,9 +32,9 @@ from .encoders.text import TextNetwork
 from .groups import Groups, read_groups
 from .lineage import Lineage
 from .loop import fit
+from .method import Method
 from .overrides import override
 from .precision import best_precision
-from .probes.finetune import Classifier
 from .recipe import Recipe
 from .resizing import quick, resized
 from .run_data import (
@@ -101,10 +101,10 @@ def pretrain(
         workers=workers,
         strategy=strategy,
     )
-    encoder, last = _run(recipe, read.items, settings, out, fit_stage, lineage=lineage)
+    method, last = _run(recipe, read.items, settings, out, fit_stage, lineage=lineage)
     if distributed.rank() == 0:  # which alone writes, and so knows that the checkpoint is there
         record = read_record(last / CHECKPOINT)
-        _save(encoder, read.tokenizer, read.items, run_folder.story(record, recipe.paper), out)
+        _save(method.eval(), read, run_folder.story(record, recipe.paper), out)
     return out
 
 
@@ -231,9 +231,9 @@ def _run(
     fit_stage: Callable[..., object],
     *,
     lineage: Lineage,
-) -> tuple[nn.Module, Path]:
-    """Fit each run of a recipe; give the encoder and the folder of the last one."""
-    encoder: nn.Module | None = None
+) -> tuple[Method[Any], Path]:
+    """Fit each run of a recipe; give the method and the folder of the last one."""
+    method: Method[Any] | None = None
     folder = out
     for stage in recipe.runs(data, settings):
         training = stage.training
@@ -246,35 +246,42 @@ def _run(
             lineage=lineage if recipe.stages is None else {**lineage, "stage": stage.name},
             probe_every=max(1, training.steps // PROBES),
         )
-        encoder = training.method.exported
-    if encoder is None:
+        method = training.method
+    if method is None:
         raise InvalidInput("the recipe has no run")
-    return encoder, folder
+    return method, folder
 
 
-def _save(
-    encoder: nn.Module, content: bytes | None, data: Any, lineage: Mapping[str, object], out: Path
-) -> None:
-    """Save an encoder: of a classifier the one inside, of a joint space each one in a folder.
+def _save(method: Method[Any], read: _Read, lineage: Mapping[str, object], out: Path) -> None:
+    """Save an encoder with its heads: of a classifier the one inside, of a space each one.
 
-    A bundle of an image encoder is to give unit length: the encoder gives the features that its
-    projector saw.
+    A bundle of an image encoder gives unit length, but where heads take the features as they are.
     """
-    inner = encoder.encoder if isinstance(encoder, Classifier) else encoder
+    exported = method.exported
+    inner = exported.encoder if isinstance(exported, Classifier) else exported
     if isinstance(inner, JointSpace):
         for name, model in models(inner, lineage).items():
-            encoder_folder.save(model, out / name)
+            heads = method.heads(read.items.source(name), model.encoder)
+            encoder_folder.save(replace(model, heads=heads), out / name)
             _report_saved(out / name)
         return
     if isinstance(inner, TextNetwork):
-        assert content is not None
-        encoder_folder.save(TextModel(encoder=inner, tokenizer=content, lineage=lineage), out)
+        assert read.tokenizer is not None
+        text = TextModel(encoder=inner, tokenizer=read.tokenizer, lineage=lineage)
+        encoder_folder.save(text, out)
     else:
         tensors = cast("TensorEncoder", inner)
-        items = data.target if isinstance(data, Groups) else data
+        items = read.items.target if isinstance(read.items, Groups) else read.items
+        source = items if isinstance(items, Source) else None
         is_image = tensors.modality == "image"
-        values = pixel_range(items.train) if is_image and isinstance(items, Source) else None
-        model = TensorModel(encoder=tensors, normalize=is_image, values=values, lineage=lineage)
+        heads = method.heads(source, tensors) if source else {}
+        model = TensorModel(
+            encoder=tensors,
+            normalize=is_image and not heads,
+            values=pixel_range(source.train) if source and is_image else None,
+            heads=heads,
+            lineage=lineage,
+        )
         encoder_folder.save(model, out)
     _report_saved(out)
 

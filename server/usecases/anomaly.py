@@ -17,7 +17,7 @@ from ..engine.models import Model, Models
 from ..request_context import current
 from .collections import Collections, member_of
 from .embed import Item, Items, Truncation, embed
-from .embedding_space import SpaceMember, model_for
+from .embedding_space import model_for
 from .fit_queue import FitQueue
 from .head_store import Capacity, Heads, HeadStore
 
@@ -52,7 +52,6 @@ class Anomaly(Heads[KnnAnomaly, Detector]):
         min_free_bytes: int = 0,
     ) -> None:
         """Read the detectors that are there, which blocks; `fits` are those of the server."""
-        self._models = models
         self._collections = collections
         self._fits = fits or FitQueue()
         super().__init__(
@@ -65,6 +64,9 @@ class Anomaly(Heads[KnnAnomaly, Detector]):
                 reserve_bytes=min_free_bytes,
             ),
             _describe,
+            kind="detector",
+            of=KnnAnomaly,
+            models=models,
         )
 
     async def fit(
@@ -175,9 +177,11 @@ class Anomaly(Heads[KnnAnomaly, Detector]):
         truncation: Truncation = "truncate",
         deadline: float | None = None,
     ) -> Scored:
-        """Score items; one that cannot be embedded fails alone."""
-        head = self._head_store.get(name)
-        model = model_for(self._models, SpaceMember("detector", name, head.model, head.fingerprint))
+        """Score items; one that cannot be embedded fails alone.
+
+        `name` is that of a fit, or MODEL/HEAD for a detector of that model's bundle.
+        """
+        head, model = self._head_and_model(name)
         embedded = await embed(
             self._models,
             model=model.name,

@@ -19,7 +19,6 @@ from ..cooperative import off_the_loop, request_bytes
 from ..engine.models import Models
 from ..request_context import current
 from .embed import Embedded, Item, Items, Truncation, embed, refuse_large_response
-from .embedding_space import SpaceMember, model_for
 from .fit_queue import FitQueue
 from .head_store import Capacity, Heads, HeadStore
 
@@ -58,7 +57,6 @@ class Classification(Heads[LinearClassifier, Classifier]):
         min_free_bytes: int = 0,
     ) -> None:
         """Read the classifiers that are there, which blocks; `fits` are those of the server."""
-        self._models = models
         self._fits = fits or FitQueue()
         super().__init__(
             HeadStore(
@@ -70,6 +68,9 @@ class Classification(Heads[LinearClassifier, Classifier]):
                 reserve_bytes=min_free_bytes,
             ),
             _describe,
+            kind="classifier",
+            of=LinearClassifier,
+            models=models,
         )
 
     async def fit(
@@ -133,11 +134,11 @@ class Classification(Heads[LinearClassifier, Classifier]):
         truncation: Truncation = "truncate",
         deadline: float | None = None,
     ) -> Predicted:
-        """Give each item's label; an item that cannot be embedded fails alone."""
-        head = self._head_store.get(name)
-        model = model_for(
-            self._models, SpaceMember("classifier", name, head.model, head.fingerprint)
-        )
+        """Give each item's label; an item that cannot be embedded fails alone.
+
+        `name` is that of a fit, or MODEL/HEAD for a classifier of that model's bundle.
+        """
+        head, model = self._head_and_model(name)
         size = len(items) * head.bias.nbytes  # float32, one a label
         refuse_large_response(size, limit=model.max_answer_bytes)
         embedded = await embed(

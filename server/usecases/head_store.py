@@ -3,11 +3,12 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, Literal, Protocol, TypeVar
 
-from attar.errors import AlreadyExists, LimitReached, NotFound, Unavailable
+from attar.errors import AlreadyExists, InvalidInput, LimitReached, NotFound, Unavailable
+from attar.heads import KnnAnomaly, LinearClassifier
 
 from ..collections.store import UNLIMITED
 from ..disk import (
@@ -23,8 +24,13 @@ from ..disk import (
     what_is_wrong,
     write_whole,
 )
+from ..engine.models import Model, Models
+from .embedding_space import SpaceMember, model_for
 
 log = logging.getLogger("attar.server")
+
+BUNDLED: Final = "/"
+"""What is between the name of a model and that of a head of its bundle."""
 
 _HEAD_BYTES: Final = 2**32
 
@@ -57,6 +63,7 @@ class Head(Protocol):
 
 
 H = TypeVar("H", bound=Head)
+Fitted = TypeVar("Fitted", KnnAnomaly, LinearClassifier)
 V = TypeVar("V")
 
 
@@ -205,23 +212,71 @@ class HeadStore(Generic[H]):
         return NotFound(f"no {self._kind} {name[:80]!r}; this server has {known}")
 
 
-class Heads(Generic[H, V]):
-    """Heads of one kind as callers see them: each is described by a value."""
+class Heads(Generic[Fitted, V]):
+    """Heads of one kind as callers see them: each is described by a value.
 
-    def __init__(self, store: HeadStore[H], describe: Callable[[str, H], V]) -> None:
-        """Describe the heads of `store`, each by its name and itself."""
+    Those that were fitted have a name, and those of a served bundle are called MODEL/HEAD.
+    """
+
+    def __init__(
+        self,
+        store: HeadStore[Fitted],
+        describe: Callable[[str, Fitted], V],
+        *,
+        kind: Literal["detector", "classifier"],
+        of: type[Fitted],
+        models: Models,
+    ) -> None:
+        """Describe the heads of `store`, and those of the class `of` in the bundles of `models`."""
         self._head_store = store
         self._describe = describe
+        self._kind = kind
+        self._of = of
+        self._models = models
         self.damaged = store.damaged
 
     async def get(self, name: str) -> V:
         """Describe one; raises `NotFound`, or `Unavailable` for a damaged one."""
-        return self._describe(name, self._head_store.get(name))
+        return self._describe(name, self._head(name))
 
     async def list(self) -> tuple[V, ...]:
-        """Describe every one that can be used, by name."""
-        return tuple([await self.get(name) for name in self._head_store.names()])
+        """Describe every one that can be used: those that were fitted, then those of bundles."""
+        bundled = (
+            f"{model.name}/{name}"
+            for model in {model.name: model for model in self._models}.values()
+            for name, head in model.encoder.heads.items()
+            if isinstance(head, self._of)
+        )
+        return tuple([await self.get(name) for name in (*self._head_store.names(), *bundled)])
 
     async def delete(self, name: str) -> None:
-        """Remove one, damaged or not."""
+        """Remove one that was fitted, damaged or not."""
+        if BUNDLED in name:
+            self._head(name)  # which says what it is not
+            raise InvalidInput(
+                f"{self._kind} {name} is part of the bundle of its model and cannot be deleted; "
+                "unload the model, or serve a bundle without it"
+            )
         await self._head_store.delete(name)
+
+    def _head(self, name: str) -> Fitted:
+        """Give a head that was fitted, or one of a served bundle."""
+        if BUNDLED not in name:
+            return self._head_store.get(name)
+        model_name, _, head_name = name.partition(BUNDLED)
+        model = self._models[model_name]
+        head = model.encoder.heads.get(head_name)
+        if not isinstance(head, self._of):
+            heads = model.encoder.heads.items()
+            names = ", ".join(name for name, head in heads if isinstance(head, self._of))
+            raise NotFound(
+                f"the bundle of model {model.name} has no {self._kind} {head_name[:80]!r}; it has "
+                f"{names or 'none'}"
+            )
+        return head if head.model == model.name else replace(head, model=model.name)
+
+    def _head_and_model(self, name: str) -> tuple[Fitted, Model]:
+        """Give a head, and the model that embeds into its space."""
+        head = self._head(name)
+        member = SpaceMember(self._kind, name, head.model, head.fingerprint)
+        return head, model_for(self._models, member)

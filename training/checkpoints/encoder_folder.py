@@ -14,7 +14,9 @@ from safetensors.torch import load as tensors
 from safetensors.torch import save as serialised
 from torch import nn
 
+from attar.bundle import HEADS
 from attar.errors import InvalidInput
+from attar.heads import Head, read_head
 from attar.manifest import Limits, Range, TensorSpec
 
 from ..encoders.attention import BinarizedAttention, LinearAttention, SoftmaxAttention
@@ -97,14 +99,16 @@ class TextModel(Generic[Network_co]):
 class TensorModel:
     """An encoder of images, series, spectrograms or rows, and its lineage.
 
-    `facts` are what its input's sizes do not say, such as {"sampling_rate": 8000} (Hz), and
-    `values` the range of the numbers that it was trained on, where that says how they are scaled.
-    With `normalize`, a bundle gives the embeddings unit length, which the encoder does not.
+    `facts` are what its input's sizes do not say, such as {"unit": "m"}, and `values` the range of
+    the numbers that it was trained on, where that says how they are scaled. With `normalize`, a
+    bundle gives the embeddings unit length, which the encoder does not. `heads` are small models on
+    its embeddings, by name; export gives them the fingerprint of the bundle.
     """
 
     encoder: TensorEncoder
     normalize: bool = False
     values: Range | None = None
+    heads: Mapping[str, Head] = field(default_factory=dict)
     facts: Mapping[str, object] = field(default_factory=dict)
     lineage: Mapping[str, object] = field(default_factory=dict)
     licence: str | None = None
@@ -168,21 +172,34 @@ def save(model: TextModel[TextNetwork] | TensorModel, folder: Path) -> None:
     files = {WEIGHTS: serialised(weights)}
     if isinstance(model, TextModel):
         files[TOKENIZER] = model.tokenizer
+    else:
+        files |= {f"{HEADS}{name}.npz": head.to_bytes() for name, head in model.heads.items()}
     about["sha256"] = {name: sha256(content).hexdigest() for name, content in files.items()}
     files[ABOUT] = (json.dumps(about, indent=2, sort_keys=True) + "\n").encode()
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         draft = folder / f"{name}.partial"
         draft.write_bytes(content)
         draft.replace(folder / name)
     if isinstance(model, TensorModel):
         (folder / TOKENIZER).unlink(missing_ok=True)
+    for path in _head_files(folder):
+        if f"{HEADS}{path.name}" not in files:
+            path.unlink()
 
 
 def remove(folder: Path) -> None:
     """Remove the model that `save` wrote to `folder`, if there is one."""
     for name in (ABOUT, WEIGHTS, TOKENIZER):
         (folder / name).unlink(missing_ok=True)
+    for path in _head_files(folder):
+        path.unlink()
+
+
+def _head_files(folder: Path) -> list[Path]:
+    """List the files of the heads that `save` wrote."""
+    return sorted((folder / HEADS).glob("*.npz"))
 
 
 def load(folder: Path) -> TextModel[TextNetwork] | TensorModel:
@@ -209,14 +226,14 @@ def load(folder: Path) -> TextModel[TextNetwork] | TensorModel:
         digests = dict(about.get("sha256", {}))  # none in folders older than they
     with _naming(folder / WEIGHTS):
         content = (folder / WEIGHTS).read_bytes()
-        _refuse_other(folder / WEIGHTS, content, digests)
+        _refuse_other(WEIGHTS, content, digests)
         model.encoder.load_state_dict(tensors(content))
     model.encoder.eval()
     if isinstance(model, TensorModel):
-        return model
+        return replace(model, heads=_read_heads(folder, digests))
     with _naming(folder / TOKENIZER):
         tokenizer = (folder / TOKENIZER).read_bytes()
-        _refuse_other(folder / TOKENIZER, tokenizer, digests)
+        _refuse_other(TOKENIZER, tokenizer, digests)
         return replace(model, tokenizer=tokenizer)
 
 
@@ -281,9 +298,24 @@ def _naming(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _refuse_other(path: Path, content: bytes, digests: Mapping[str, str]) -> None:
+def _read_heads(folder: Path, digests: Mapping[str, str]) -> dict[str, Head]:
+    """Read the heads that encoder.json names."""
+    heads: dict[str, Head] = {}
+    for name in digests:
+        if not name.startswith(HEADS):
+            continue
+        path = folder / HEADS / Path(name).name
+        with _naming(path):
+            content = path.read_bytes()
+            _refuse_other(name, content, digests)
+            if (head := read_head(content)) is not None:
+                heads[path.stem] = head
+    return heads
+
+
+def _refuse_other(name: str, content: bytes, digests: Mapping[str, str]) -> None:
     """Raise ValueError for a file that is not the one encoder.json was written with."""
-    if digests.get(path.name) not in (None, sha256(content).hexdigest()):
+    if digests.get(name) not in (None, sha256(content).hexdigest()):
         raise ValueError(f"it is not the file that {ABOUT} was written with")
 
 

@@ -44,6 +44,7 @@ class Objects:
     test: Modalities
     test_labels: Labels
     novel: Modalities = field(default_factory=dict)
+    names: Mapping[int, str] = field(default_factory=dict)  # of labels that were found as names
 
     def joined(self, names: Sequence[str]) -> Joined:
         """Give the training objects in the modalities of these names, in this order."""
@@ -60,6 +61,7 @@ class Objects:
             train_labels=self.train_labels,
             test=self.test[modality],
             test_labels=self.test_labels,
+            names=self.names,
         )
 
 
@@ -76,6 +78,7 @@ def read_objects(path: Path, names: Sequence[str]) -> Objects:
     train: dict[str, Rows] = {}
     test: dict[str, Rows] = {}
     labels: list[tuple[Labels, Labels]] = []
+    class_names: Mapping[int, str] = {}
     for name in names:
         split = source(*npz_splits(path, member=name))
         if split.train_labels is None:
@@ -86,10 +89,17 @@ def read_objects(path: Path, names: Sequence[str]) -> Objects:
                 f"probe with; give more objects, or add {name}_x_test and {name}_y_test"
             )
         train[name], test[name] = split.train, split.test
+        class_names = split.names
         labels.append((split.train_labels, split.test_labels))
         if not all(map(np.array_equal, labels[-1], labels[0])):
             raise InvalidInput(
                 f"{name} and {names[0]} of {path} differ in their labels; all modalities have the "
                 "same objects in the same order"
             )
-    return Objects(train=train, train_labels=labels[0][0], test=test, test_labels=labels[0][1])
+    return Objects(
+        train=train,
+        train_labels=labels[0][0],
+        test=test,
+        test_labels=labels[0][1],
+        names=class_names,
+    )

@@ -71,7 +71,8 @@ class Source:
 
     Images are (channels, height, width) float32 in [0, 1], series (channels, samples) float32.
     Without labels, a probe says what it can without them. `summary` is of what a path held, and
-    `rate` is in Hz, of recordings, where it is known.
+    `rate` is in Hz, of recordings, where it is known. `names` are those of labels that were found
+    as names, by their numbers.
     """
 
     train: Rows
@@ -80,6 +81,13 @@ class Source:
     test_labels: Labels | None = None
     summary: Summary | None = None
     rate: int | None = None
+    names: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Give the names of the classes that train, in the order of their numbers."""
+        labels = () if self.train_labels is None else np.unique(self.train_labels).tolist()
+        return tuple(self.names.get(label, str(label)) for label in labels)
 
 
 def item_shape(items: Rows) -> tuple[int, ...]:

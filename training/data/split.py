@@ -64,7 +64,12 @@ def source(
         complete, labels = _joined(train, test, test_last)
         how = "as given"
     splits = [split for split in (train, test) if split is not None]
-    return replace(complete, summary=_summary(complete, labels, how, splits), rate=train.rate)
+    return replace(
+        complete,
+        summary=_summary(complete, labels, how, splits),
+        rate=train.rate,
+        names=_class_names(train.name, labels),
+    )
 
 
 def _joined(
@@ -151,6 +156,13 @@ def _unseen(labels: NDArray[Any], train: int) -> Iterator[str]:
 
 def _shape(items: Rows) -> tuple[int, ...]:
     return tuple(items[torch.tensor([0])].shape[1:])
+
+
+def _class_names(name: str, labels: NDArray[Any] | None) -> dict[int, str]:
+    """Give the names of classes by their numbers, as `numbered` numbers them; none of numbers."""
+    if labels is None or labels.dtype.kind in NUMBERS:
+        return {}
+    return dict(enumerate(np.unique(_names(name, labels)).tolist()))
 
 
 def _counts(name: str, labels: NDArray[Any]) -> dict[str, int]:

@@ -6,13 +6,17 @@ arXiv:2411.08842.
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from attar.errors import InvalidInput
+from attar.heads import LinearClassifier
 
+from ..data.source import Source, embed
 from ..distributed import gather
 from ..encoders.joint_space import JointSpace
+from ..linear_head import centroid_head
 from ..method import Method, Metrics
 from ..objectives.clip import MAX_SCALE, clip
 
@@ -53,6 +57,18 @@ class CrossModal(Method[tuple[Tensor, ...]]):
     def after_step(self, step: int) -> None:
         """Clamp the scales to the range in which the objective gives them a gradient."""
         self._clamp_scales()
+
+    def heads(self, source: Source, encoder: nn.Module) -> dict[str, LinearClassifier]:
+        """Give the centroids of the classes in one modality, whose encoder and source these are."""
+        names = source.class_names
+        if source.train_labels is None or len(names) < 2:
+            return {}
+        classes = np.unique(source.train_labels, return_inverse=True)[1]
+        embeddings, scale = embed(encoder, source.train), self.log_scales.exp().mean()
+        head = centroid_head(
+            torch.from_numpy(embeddings), torch.from_numpy(classes), names, scale=float(scale)
+        )
+        return {"centroids": head}
 
     @torch.no_grad()
     def _clamp_scales(self) -> None:

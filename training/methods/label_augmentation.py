@@ -3,12 +3,17 @@
 Lee et al., ICML 2020, arXiv:1910.05872.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attar.heads import LinearClassifier
+
+from ..data.source import Source
+from ..linear_head import linear_head
 from ..method import Method, Metrics
 from ..objectives.soft_labels import soft_labels
 
@@ -26,7 +31,8 @@ class LabelAugmentation(Method[LabelAugmentationBatch]):
     A form is a transformation of the image, such as a quarter turn. The joint classifier's
     prediction (`aggregated`) is the mean, over an image's forms, of the logits of the classes in
     that form: one forward pass a form. The single classifier (`single`) needs one pass; it learns
-    the labels, and the aggregated prediction by distillation at `temperature`. Logs the losses.
+    the labels, and the aggregated prediction by distillation at `temperature`. `examples` are the
+    labelled images. Logs the losses.
     """
 
     least_items = 2
@@ -38,6 +44,7 @@ class LabelAugmentation(Method[LabelAugmentationBatch]):
         dim: int,
         classes: int,
         forms: int,
+        examples: int = 0,
         distil: bool = True,
         temperature: float = 1.0,
     ) -> None:
@@ -46,6 +53,7 @@ class LabelAugmentation(Method[LabelAugmentationBatch]):
         self.joint = nn.Linear(dim, classes * forms)
         self.plain = nn.Linear(dim, classes)
         self.forms = forms
+        self.examples = examples
         self.distil = distil
         self.temperature = temperature
 
@@ -74,6 +82,20 @@ class LabelAugmentation(Method[LabelAugmentationBatch]):
         """Give (n, classes) logits of (n, channels, side, side) images, in one pass an image."""
         logits: Tensor = self.plain(self.encoder(images))
         return logits
+
+    def heads(self, source: Source, encoder: nn.Module) -> dict[str, LinearClassifier]:
+        """Give the joint classifier, and the single one where it learnt one."""
+        names, heads = source.class_names, {}
+        if self.forms == 1:
+            return {"single": self._head(self.joint, names)} if len(names) > 1 else {}
+        forms = [f"{name}, form {form}" for name in names for form in range(self.forms)]
+        heads["joint"] = self._head(self.joint, forms)
+        if self.distil and len(names) > 1:
+            heads["single"] = self._head(self.plain, names)
+        return heads
+
+    def _head(self, layer: nn.Linear, labels: Sequence[str]) -> LinearClassifier:
+        return linear_head(layer.weight, layer.bias, labels, examples=self.examples)
 
     def _aggregated(self, logits: Tensor) -> Tensor:
         """Average, over the forms of an image, the logits of the classes in that form."""

@@ -9,6 +9,11 @@ from copy import deepcopy
 
 from torch import Tensor, nn
 
+from attar.heads import LinearClassifier
+
+from ..data.source import Source
+from ..encoders.classifier import Classifier
+from ..linear_head import linear_head
 from ..method import Method, Metrics
 from ..targets import Frozen
 
@@ -42,3 +47,13 @@ class LabelDistillation(Method[Tensor]):
         logits = self.encoder(batch)
         agreed = (logits.argmax(1) == teacher_logits.argmax(1)).float().mean()
         return self.objective(logits, teacher_logits), {"agreed": agreed.detach()}
+
+    def heads(self, source: Source, encoder: nn.Module) -> dict[str, LinearClassifier]:
+        """Give the student's classifier, if it has one of two classes or more."""
+        labels, student = source.class_names, self.encoder
+        if not isinstance(student, Classifier) or student.encoder is not encoder or len(labels) < 2:
+            return {}
+        head = student.head
+        return {
+            "classifier": linear_head(head.weight, head.bias, labels, examples=len(source.train))
+        }

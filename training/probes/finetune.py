@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,6 +19,7 @@ from attar.errors import InvalidInput
 
 from ..data.source import Labels, Rows, Source, embed
 from ..distributed import shard, step_generator
+from ..encoders.classifier import Classifier
 from ..loop import Precision, Training, fit
 from ..method import Method, Metrics
 from ..optimisers import adamw
@@ -28,30 +29,6 @@ from ..views.view import View
 
 Labelled = tuple[Tensor, Int[Tensor, "b"]]  # items, and the index of the class of each
 ItemView = Callable[[Tensor, torch.Generator], View[Tensor]]
-
-
-class Classifier(nn.Module):
-    """An encoder, layers of its projector and a linear head, from items to logits (b, classes).
-
-    The head starts at zero, so that all classes are equal and the encoder's first gradient is not
-    noise.
-    """
-
-    def __init__(
-        self, encoder: nn.Module, projector: nn.Module, *, width: int, classes: int
-    ) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.projector = projector
-        # On the meta device, so that no random numbers are drawn for weights that are zero.
-        self.head = nn.Linear(width, classes, device="meta").to_empty(device="cpu")
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
-
-    def forward(self, items: Tensor) -> Float[Tensor, "b classes"]:
-        """Give the logits of a batch of items."""
-        logits: Tensor = self.head(self.projector(self.encoder(items)))
-        return logits
 
 
 @dataclass(frozen=True, slots=True)

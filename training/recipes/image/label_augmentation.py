@@ -41,16 +41,16 @@ def build(data: Source, settings: Settings) -> Training[LabelAugmentationBatch]:
     few = few_labels(data, settings.each, seed=settings.seed)
     small = replace(settings, batch_size=min(settings.batch_size, len(few)))
     distort, forms = view_of(data, settings), quarter_turns.classes if settings.turns else 1
+    sizes = {"classes": few.classes, "forms": forms, "examples": len(few)}
 
     def method(encoder: TensorEncoder) -> LabelAugmentation:
-        own = {"dim": encoder.dim, "forms": forms} | settings.only("temperature")
-        return LabelAugmentation(encoder, classes=few.classes, distil=settings.turns, **own)
+        own = {"dim": encoder.dim, "distil": settings.turns} | settings.only("temperature")
+        return LabelAugmentation(encoder, **sizes, **own)
 
     def views(labelled: tuple[Tensor, Tensor], step: int) -> LabelAugmentationBatch:
-        images, known = labelled
-        seen = distort(images, step_generator(settings.seed, step)).data
+        seen = distort(labelled[0], step_generator(settings.seed, step)).data
         copies = quarter_turns.all_classes(seen).data if settings.turns else seen
-        return LabelAugmentationBatch(copies, known)
+        return LabelAugmentationBatch(copies, labelled[1])
 
     sampler = uniform(len(few), small)
     return image_run(data, settings, method, views, items=few.__getitem__, sampler=sampler)

@@ -11,10 +11,10 @@ from typing import Final
 from torch import Tensor
 
 from ...data.source import Source
+from ...encoders.classifier import Classifier
 from ...loop import Training
 from ...methods.siamese import Inputs
 from ...objectives.soft_labels import jensen_shannon, soft_labels
-from ...probes.finetune import Classifier
 from ...recipe import Recipe, Stage
 from . import simclr_v2, students
 from .students import taught

@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 from ...data.source import Labels, Source
 from ...distributed import step_generator
+from ...encoders.classifier import Classifier
 from ...encoders.encoder import TensorEncoder
 from ...encoders.image import EncoderName
 from ...loop import Training
 from ...methods.label_distillation import LabelDistillation
 from ...methods.siamese import Siamese
-from ...probes.finetune import Classifier, FineTuned, fine_tune, labels_to_learn
+from ...probes.finetune import FineTuned, fine_tune, labels_to_learn
 from ...recipe import Stage
 from ...samplers.labels import label_lists
 from .common import image_run

@@ -1,0 +1,95 @@
+"""A server uses the heads of a bundle as it uses those that it fitted."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytest_asyncio
+
+import attar
+from attar.bundle import Bundle
+from attar.errors import InvalidInput, NotFound
+from attar.heads import KnnAnomaly, LinearClassifier
+from attar.server.collections.edge_process import StoreProcess
+from attar.server.engine.models import Models
+from attar.server.usecases.anomaly import Anomaly
+from attar.server.usecases.classification import Classification
+from attar.server.usecases.collections import Collections
+from benchmarks.support.bundles import tiny_bundle
+
+from ...support.models import make, started
+
+TEXTS = ["the cat sat", "blue sky", "the dog ran"]
+
+
+@pytest.fixture(scope="module")
+def headed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a bundle with a classifier, a detector, and arrays that are no head."""
+    folder = tmp_path_factory.mktemp("headed")
+    bare = Bundle.open(tiny_bundle(folder / "bare.attar"))
+    encoder = attar.load(bare, threads=1)
+    vectors = encoder.embed([f"the cat sat on {i}" for i in range(40)]).vectors
+    space = {"model": "exported", "fingerprint": encoder.fingerprint}
+    weights = np.random.default_rng(0).normal(size=(2, encoder.dim)).astype(np.float32)
+    classifier = LinearClassifier(weights, np.zeros(2, np.float32), ("cat", "sky"), 9, **space)
+    np.savez(folder / "other.npz", x=np.ones(3))
+    files = {entry.path: bare.read(entry.path) for entry in bare.manifest.files}
+    heads = {
+        "heads/about.npz": classifier.to_bytes(),
+        "heads/normal.npz": KnnAnomaly.fit(vectors, **space).to_bytes(),
+        "heads/other.npz": (folder / "other.npz").read_bytes(),
+    }
+    return Bundle.write(folder / "headed.attar", bare.manifest, {**files, **heads}).path
+
+
+@pytest_asyncio.fixture
+async def models(headed: Path) -> AsyncIterator[Models]:
+    async with started(make(headed)) as together:
+        yield together
+
+
+async def test_predict_takes_the_classifier_of_a_bundle(
+    headed: Path, models: Models, tmp_path: Path
+) -> None:
+    (model,) = models
+    classification = Classification(tmp_path, models)
+    predicted = await classification.predict(f"{model.name}/about", items=TEXTS)
+    encoder = attar.load(headed, threads=1)
+    assert encoder.heads.keys() == {"about", "normal"}
+    head = encoder.heads["about"]
+    assert isinstance(head, LinearClassifier)
+    vectors = encoder.embed(TEXTS).vectors
+    expected = head.probabilities(vectors, fingerprint=encoder.fingerprint)
+    np.testing.assert_allclose(predicted.probabilities, expected, atol=1e-5)
+    assert predicted.classes == ("cat", "sky")
+    (listed,) = await classification.list()
+    assert (listed.name, listed.model) == (f"{model.name}/about", model.name)
+    assert await classification.get(listed.name) == listed
+
+
+async def test_score_takes_the_detector_of_a_bundle(models: Models, tmp_path: Path) -> None:
+    (model,) = models
+    collections = Collections(StoreProcess(tmp_path / "collections"), models)
+    anomaly = Anomaly(tmp_path, models, collections)
+    scored = await anomaly.score(
+        f"{model.name}/normal", items=["the cat sat on 3", "blue sky red sun"]
+    )
+    assert scored.anomalies.tolist() == [False, True]
+    assert [detector.name for detector in await anomaly.list()] == [f"{model.name}/normal"]
+
+
+async def test_a_head_of_a_bundle_is_not_deleted_and_one_that_is_not_there_is_named(
+    models: Models, tmp_path: Path
+) -> None:
+    (model,) = models
+    classification = Classification(tmp_path, models)
+    with pytest.raises(InvalidInput, match="is part of the bundle of its model"):
+        await classification.delete(f"{model.name}/about")
+    for name in ("normal", "none"):  # a detector is no classifier
+        with pytest.raises(NotFound, match=rf"no classifier '{name}'; it has about"):
+            await classification.predict(f"{model.name}/{name}", items=TEXTS)
+    with pytest.raises(NotFound, match="nothing"):
+        await classification.predict("nothing/about", items=TEXTS)
+    with pytest.raises(InvalidInput, match="a classifier's name has"):
+        await classification.fit(f"{model.name}/new", items=TEXTS, labels=["a", "b", "a"])
