@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import BundleRefused, InvalidInput, ShapeError, SpaceMismatch
+from .n_grams import NGrams
 
 Metric: TypeAlias = Literal["cosine", "euclidean"]
 METRICS: Final[tuple[Metric, ...]] = get_args(Metric)
@@ -260,9 +261,90 @@ class LinearClassifier:
         return head
 
 
-Head: TypeAlias = KnnAnomaly | LinearClassifier
+@dataclass(frozen=True, slots=True)
+class CodeSurprise:
+    """How unexpected the codes of a series are to n-grams of the codes of normal ones.
+
+    The code of a token is the number of the codebook's vector that is nearest to its state, as in
+    EEGFormer (Chen et al. 2024, arXiv:2401.10278); the score of anomalies is attar's own: the
+    largest mean of -ln p of `run` codes in a row. Unlike other heads it takes the states of tokens,
+    which a graph does not give: they are those of the torch encoder, `encoder.states`.
+    """
+
+    vectors: NDArray[np.float32]  # (size, width), the codebook
+    n_grams: NGrams
+    run: int
+    model: str
+    fingerprint: str
+
+    def codes(self, states: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Give the code of each token: (n, t, width) to (n, t)."""
+        if states.ndim != 3 or states.shape[2] != self.vectors.shape[1]:
+            raise ShapeError(
+                f"states must be (n, t, {self.vectors.shape[1]}); got {(*states.shape,)}"
+            )
+        vectors = _wide(self.vectors)
+        squares = np.square(vectors).sum(1)
+        rows = [(squares - 2 * _wide(series) @ vectors.T).argmin(1) for series in states]
+        return np.array(rows, np.int64).reshape(states.shape[:2])
+
+    def surprise(self, codes: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Give the mean -ln p of the most surprising run of each (n, t) row of codes: (n,)."""
+        each = self.n_grams.surprise(codes)
+        runs = np.lib.stride_tricks.sliding_window_view(each, min(self.run, each.shape[1]), axis=1)
+        return np.asarray(runs.mean(2).max(1))
+
+    def score(self, states: NDArray[np.float32], *, fingerprint: str) -> NDArray[np.float64]:
+        """Give the surprise of series by the states of their tokens: (n, t, width) to (n,)."""
+        _same_space(fingerprint, self.fingerprint)
+        return self.surprise(self.codes(states))
+
+    def to_bytes(self) -> bytes:
+        """Write an npz without objects; equal heads give equal bytes."""
+        counted = zip(self.n_grams.runs, self.n_grams.counts, strict=True)
+        arrays = {
+            f"{name}_{length}": array
+            for length, pair in enumerate(counted, 1)
+            for name, array in zip(("runs", "counts"), pair, strict=True)
+        }
+        return _pack(
+            "code-surprise",
+            self.model,
+            self.fingerprint,
+            vectors=self.vectors,
+            strength=np.float64(self.n_grams.strength),
+            order=np.int64(len(self.n_grams.runs)),
+            run=np.int64(self.run),
+            **arrays,
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "CodeSurprise":
+        """Read what `to_bytes` wrote; raises `BundleRefused` on anything else."""
+        arrays = _unpack("code-surprise", data)
+        try:
+            vectors, order = _floats(arrays, "vectors", 2), int(arrays["order"])
+            lengths = range(1, order + 1)
+            counted = NGrams(
+                len(vectors),
+                float(arrays["strength"]),
+                tuple(_counts(arrays, f"runs_{length}") for length in lengths),
+                tuple(_counts(arrays, f"counts_{length}") for length in lengths),
+            )
+            counted.check()
+            run = int(arrays["run"])
+            head = cls(vectors, counted, run, str(arrays["model"]), str(arrays["fingerprint"]))
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise _refused("code-surprise", error) from None
+        if head.run < 1:
+            raise _refused("code-surprise", f"a run of {head.run} codes")
+        return head
+
+
+Head: TypeAlias = KnnAnomaly | LinearClassifier | CodeSurprise
 
 _KINDS: Final[Mapping[str, type[Head]]] = {
+    "code-surprise": CodeSurprise,
     "knn-anomaly": KnnAnomaly,
     "linear-classifier": LinearClassifier,
 }
@@ -480,6 +562,13 @@ def _floats(arrays: Mapping[str, NDArray[Any]], name: str, ndim: int) -> NDArray
         raise ValueError(
             f"{name} must be finite float32 with {ndim} axes; got {array.dtype} {array.shape}"
         )
+    return array
+
+
+def _counts(arrays: Mapping[str, NDArray[Any]], name: str) -> NDArray[np.int64]:
+    array = arrays[name]
+    if array.dtype != np.int64 or array.ndim != 1 or not len(array):
+        raise ValueError(f"{name} must be int64 with one axis; got {array.dtype} {array.shape}")
     return array
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar, Generic, TypeVar
 
 from torch import Tensor, nn
 
-from attar.heads import LinearClassifier
+from attar.heads import Head
 
 from .data.source import Source
 
@@ -39,7 +39,7 @@ class Method(nn.Module, ABC, Generic[Batch]):
         """The network that is probed and exported: the encoder, where a method has no other."""
         return self.encoder
 
-    def heads(self, source: Source, encoder: nn.Module) -> dict[str, LinearClassifier]:
+    def heads(self, source: Source, encoder: nn.Module) -> dict[str, Head]:
         """Give the small models on embeddings that it has learnt, by name, for the bundle.
 
         `encoder` is the exported one, or one of its parts, and `source` what that was trained on.

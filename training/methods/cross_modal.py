@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from attar.errors import InvalidInput
-from attar.heads import LinearClassifier
+from attar.heads import Head
 
 from ..data.source import Source, embed
 from ..distributed import gather
@@ -58,7 +58,7 @@ class CrossModal(Method[tuple[Tensor, ...]]):
         """Clamp the scales to the range in which the objective gives them a gradient."""
         self._clamp_scales()
 
-    def heads(self, source: Source, encoder: nn.Module) -> dict[str, LinearClassifier]:
+    def heads(self, source: Source, encoder: nn.Module) -> dict[str, Head]:
         """Give the centroids of the classes in one modality, whose encoder and source these are."""
         names = source.class_names
         if source.train_labels is None or len(names) < 2:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attar.heads import LinearClassifier
+from attar.heads import Head, LinearClassifier
 
 from ..data.source import Source
 from ..linear_head import linear_head
@@ -83,13 +83,13 @@ class LabelAugmentation(Method[LabelAugmentationBatch]):
         logits: Tensor = self.plain(self.encoder(images))
         return logits
 
-    def heads(self, source: Source, encoder: nn.Module) -> dict[str, LinearClassifier]:
+    def heads(self, source: Source, encoder: nn.Module) -> dict[str, Head]:
         """Give the joint classifier, and the single one where it learnt one."""
-        names, heads = source.class_names, {}
+        names = source.class_names
         if self.forms == 1:
             return {"single": self._head(self.joint, names)} if len(names) > 1 else {}
         forms = [f"{name}, form {form}" for name in names for form in range(self.forms)]
-        heads["joint"] = self._head(self.joint, forms)
+        heads: dict[str, Head] = {"joint": self._head(self.joint, forms)}
         if self.distil and len(names) > 1:
             heads["single"] = self._head(self.plain, names)
         return heads

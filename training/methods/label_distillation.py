@@ -9,7 +9,7 @@ from copy import deepcopy
 
 from torch import Tensor, nn
 
-from attar.heads import LinearClassifier
+from attar.heads import Head
 
 from ..data.source import Source
 from ..encoders.classifier import Classifier
@@ -48,7 +48,7 @@ class LabelDistillation(Method[Tensor]):
         agreed = (logits.argmax(1) == teacher_logits.argmax(1)).float().mean()
         return self.objective(logits, teacher_logits), {"agreed": agreed.detach()}
 
-    def heads(self, source: Source, encoder: nn.Module) -> dict[str, LinearClassifier]:
+    def heads(self, source: Source, encoder: nn.Module) -> dict[str, Head]:
         """Give the student's classifier, if it has one of two classes or more."""
         labels, student = source.class_names, self.encoder
         if not isinstance(student, Classifier) or student.encoder is not encoder or len(labels) < 2:

@@ -7,73 +7,35 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from attar.errors import InvalidInput
-
-from ..data.source import Rows, Source, embed, subset
+from ..data.normal import normal_items
+from ..data.source import Source, embed
 from ..methods.vector_quantised import VectorQuantised, perplexity
 from .anomaly import auroc
 from .rankme import rankme
-from .surprise import n_grams
 
 
-def code_probe(
-    method: VectorQuantised, data: Source, *, order: int, run: int
-) -> Callable[[], dict[str, float]]:
+def code_probe(method: VectorQuantised, data: Source) -> Callable[[], dict[str, float]]:
     """Give `probe_codes` as a probe; raises InvalidInput where no segment is labelled normal."""
     normal_items(data)
-    return partial(probe_codes, method, data, order=order, run=run)
+    return partial(probe_codes, method, data)
 
 
-def probe_codes(method: VectorQuantised, data: Source, *, order: int, run: int) -> dict[str, float]:
+def probe_codes(method: VectorQuantised, data: Source) -> dict[str, float]:
     """Give the RankMe of embeddings, the perplexity of codes, and the AUROC of their surprise."""
     size = len(method.codebook.vectors)
+    codes = torch.from_numpy(method.codes_of(data.train))
     figures = {
-        "rankme": rankme(embed(method.encoder, data.train)),
-        "perplexity": float(perplexity(torch.from_numpy(codes(method, data.train)), size)),
+        "rankme": rankme(embed(method.exported, data.train)),
+        "perplexity": float(perplexity(codes, size)),
     }
     if data.test is None or data.test_labels is None:
         return figures
-    scores = surprises(method, data, order=order, run=run)
+    scores = surprises(method, data)
     strange = data.test_labels == 1
     return figures | {"auroc": auroc(scores[~strange], scores[strange])}
 
 
-def surprises(
-    method: VectorQuantised, data: Source, *, order: int, run: int
-) -> NDArray[np.float64]:
-    """Score test segments by the mean surprise of their strangest `run` of codes.
-
-    A code's surprise is that of the n-gram of `order` codes that it ends, among normal segments'.
-    """
+def surprises(method: VectorQuantised, data: Source) -> NDArray[np.float64]:
+    """Score test segments by the head that a bundle has, fitted on the normal ones."""
     assert data.test is not None
-    model = n_grams(codes(method, normal_items(data)), len(method.codebook.vectors), order=order)
-    each = model.surprise(codes(method, data.test))
-    runs = np.lib.stride_tricks.sliding_window_view(each, min(run, each.shape[1]), axis=1)
-    return np.asarray(runs.mean(2).max(1))
-
-
-def normal_items(data: Source) -> Rows:
-    """Give the training segments labelled 0, or all where none has a label.
-
-    Raises InvalidInput where there are labels and none is 0.
-    """
-    if data.train_labels is None:
-        return data.train
-    names = () if data.summary is None else data.summary.classes
-    if not (data.train_labels == 0).any() or (names and "0" not in names):
-        raise InvalidInput(
-            "items of label 0 are the normal ones, which the probe compares with; there are none"
-            + (f", but {', '.join(names)}: write 0 for normal" if names else "")
-            + ", or read without labels by labels=none"
-        )
-    return subset(data.train, torch.from_numpy(np.flatnonzero(data.train_labels == 0)))
-
-
-def codes(method: VectorQuantised, items: Rows) -> NDArray[np.int64]:
-    """Give the codes of every item's tokens, (n, tokens)."""
-    device = method.codebook.vectors.device
-    parts = [
-        method.codes(items[rows].to(device)).cpu()
-        for rows in torch.split(torch.arange(len(items)), 256)
-    ]
-    return torch.cat(parts).numpy()
+    return method.code_surprise(normal_items(data)).surprise(method.codes_of(data.test))

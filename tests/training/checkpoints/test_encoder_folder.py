@@ -7,13 +7,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save as weights
 
 from attar.errors import InvalidInput
-from attar.training.checkpoints.encoder_folder import TextModel, attention_kinds, load_text, save
+from attar.heads import LinearClassifier
+from attar.training.checkpoints.encoder_folder import (
+    TensorModel,
+    TextModel,
+    attention_kinds,
+    load,
+    load_text,
+    save,
+)
 from attar.training.data.text import pad
+from attar.training.encoders.mlp import MlpConfig, MlpEncoder
 from attar.training.encoders.text import TextConfig, TextEncoder
 from attar.training.hashing import Hashing, binarize
 from benchmarks.support.bundles import tokenizer_json
@@ -196,3 +206,25 @@ def test_an_attention_of_another_library_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="Identity cannot be saved; attention is one of softmax"):
         save(TextModel(encoder=encoder, tokenizer=tokenizer_json()), tmp_path / "odd")
     assert not (tmp_path / "odd").exists()
+
+
+def test_heads_come_back_and_are_those_that_were_written_with_the_encoder(tmp_path: Path) -> None:
+    encoder = MlpEncoder(MlpConfig(features=3, hidden=(), dim=2))
+    weights, bias = np.eye(2, dtype=np.float32), np.zeros(2, np.float32)
+    head = LinearClassifier(weights, bias, ("cat", "dog"), 5, "", "")
+    saved = TensorModel(encoder=encoder, heads={"one": head, "two": head})
+    save(saved, tmp_path)
+    loaded = load(tmp_path)
+    assert isinstance(loaded, TensorModel)
+    assert {name: head.to_bytes() for name, head in loaded.heads.items()} == {
+        "one": head.to_bytes(),
+        "two": head.to_bytes(),
+    }
+    save(replace(saved, heads={"one": head}), tmp_path)
+    assert [path.name for path in (tmp_path / "heads").iterdir()] == ["one.npz"]
+    (tmp_path / "heads" / "one.npz").write_bytes(replace(head, examples=6).to_bytes())
+    with pytest.raises(InvalidInput, match=r"one\.npz is missing or damaged"):
+        load(tmp_path)
+    (tmp_path / "heads" / "one.npz").unlink()
+    with pytest.raises(InvalidInput, match=r"one\.npz is missing or damaged"):
+        load(tmp_path)

@@ -12,15 +12,19 @@ from numpy.typing import NDArray
 import attar
 from attar.errors import InvalidInput
 from attar.export import export
+from attar.heads import CodeSurprise
 from attar.training import pretrain
 from attar.training.checkpoints.encoder_folder import TensorModel, load, save
 from attar.training.claims.series.eegformer import nab
+from attar.training.data.normal import normal_items
 from attar.training.data.source import Source, embed
 from attar.training.datasets.eeg import eeg
 from attar.training.encoders.instance_norm import instance_norm
+from attar.training.encoders.series import SeriesEncoder
 from attar.training.loop import fit
 from attar.training.methods.vector_quantised import VectorQuantised, perplexity
-from attar.training.probes.code_surprise import codes, normal_items
+from attar.training.probes.code_surprise import surprises
+from attar.training.reading import read
 from attar.training.recipes.series import eegformer
 from attar.training.targets import Codebook
 
@@ -61,7 +65,7 @@ def test_a_short_run_logs_its_probes_and_its_encoder_is_saved(data: Source, tmp_
     assert set(history.rows[-1]) == {"step", "rankme", "perplexity", "auroc"}
     assert len(history.series("rebuilt")) == 3
     method = cast("VectorQuantised", training.method.eval())
-    numbers = codes(method, data.train)
+    numbers = method.codes_of(data.train)
     assert numbers.shape == (40, 512 // SETTINGS.hop)
     assert 0 <= numbers.min() <= numbers.max() < 8
     save(TensorModel(encoder=method.encoder), tmp_path)
@@ -161,3 +165,38 @@ def test_a_series_too_short_for_a_segment_is_refused(tmp_path: Path) -> None:
     stored(tmp_path / "nab.npz", "a", np.zeros(400), np.zeros(400, np.int64))
     with pytest.raises(InvalidInput, match="a has 60 samples in its first 15 %; length is 128"):
         nab(tmp_path / "nab.npz")
+
+
+def test_the_codebook_and_the_n_grams_are_in_the_bundle_and_score_as_the_probe_does(
+    data: Source, tmp_path: Path
+) -> None:
+    run, bundle = tmp_path / "run", tmp_path / "eeg.attar"
+    small = ("transformer.width=8", "transformer.hidden=8", "transformer.heads=2", "size=8")
+    np.savez(
+        tmp_path / "eeg.npz",
+        x_train=data.train[torch.arange(40)].numpy(),
+        y_train=data.train_labels,
+    )
+    pretrain("series/eegformer", run, data=str(tmp_path / "eeg.npz"), steps=2, changes=small)
+    export(run, bundle)
+    head = attar.load(bundle, threads=1).heads["surprise"]
+    assert isinstance(head, CodeSurprise)
+    model = load(run)
+    assert isinstance(model, TensorModel)
+    encoder = cast("SeriesEncoder", model.encoder)
+    held = read(str(tmp_path / "eeg.npz"))
+    settings = replace(
+        eegformer.SMALL,
+        size=8,
+        transformer=replace(eegformer.SMALL.transformer, width=8, hidden=8, heads=2),
+    )
+    method = cast("VectorQuantised", eegformer.build(held, settings).method).eval()
+    method.encoder.load_state_dict(encoder.state_dict())
+    method.codebook.vectors.data = torch.from_numpy(head.vectors)
+    assert held.test is not None
+    items = held.test[torch.arange(len(held.test))]
+    with torch.no_grad():
+        states = encoder.own(encoder.states(encoder.tokens(items))).numpy()
+    scores = head.score(states, fingerprint=head.fingerprint)
+    np.testing.assert_allclose(scores, surprises(method, held), atol=1e-9)
+    assert CodeSurprise.from_bytes(head.to_bytes()).to_bytes() == head.to_bytes()

@@ -14,12 +14,13 @@ from attar.errors import InvalidInput
 
 from ...claim import Claim, Figures
 from ...data.arrays import Npz
+from ...data.normal import normal_items
 from ...data.source import Rows, Source
 from ...datasets.eeg import eeg
 from ...loop import fit
 from ...methods.vector_quantised import VectorQuantised
 from ...probes.anomaly import auroc
-from ...probes.code_surprise import normal_items, surprises
+from ...probes.code_surprise import surprises
 from ...recipes.series.eegformer import SMALL, build
 
 PROBATION = 0.15  # of a NAB series: what NAB leaves for learning
@@ -47,9 +48,7 @@ def trial(data: Watched, seed: int) -> dict[str, float]:
         if source.test is None or source.test_labels is None or len(set(source.test_labels)) < 2:
             continue
         strange = source.test_labels == 1
-        figures["surprise"].append(
-            _separation(surprises(method, source, order=settings.order, run=settings.run), strange)
-        )
+        figures["surprise"].append(_separation(surprises(method, source), strange))
         figures["z_score"].append(
             _separation(_z_scores(normal_items(source), source.test), strange)
         )

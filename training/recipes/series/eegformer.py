@@ -43,13 +43,12 @@ PAPER: Final = Settings(transformer=replace(BLOCKS, width=128, depth=6))  # othe
 def build(data: Source, settings: Settings) -> Training[Tensor]:
     """Compose the run; labels are 0 of normal segments and 1 of strange ones (InvalidInput)."""
     sizes = settings.only("window", "hop", "transformer")
-    own = settings.only("hidden", "commitment")
+    own = settings.only("hidden", "commitment", "order", "run")
     with seeded(settings.seed):
         shape = SeriesConfig.of(item_shape(data.train), instance_norm=True, **sizes)
         encoder = SeriesEncoder(shape)
         method = VectorQuantised(encoder, Codebook(settings.size, encoder.width), **own)
-    probe = code_probe(method, data, **settings.only("order", "run"))
-    return compose_rows(method, settings, data.train, probe=probe)
+    return compose_rows(method, settings, data.train, probe=code_probe(method, data))
 
 
 recipe = Recipe(

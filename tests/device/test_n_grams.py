@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from attar.errors import InvalidInput, ShapeError
-from attar.training.probes.surprise import n_grams
+from attar.n_grams import n_grams
 
 
 def test_one_code_alone_is_as_surprising_as_it_was_rare() -> None:

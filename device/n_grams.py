@@ -1,11 +1,11 @@
-"""Surprise: the negative log-likelihood of each code of a sequence by an n-gram model."""
+"""N-grams: the negative log-likelihood of each code of a sequence, by counts of runs of codes."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from attar.errors import InvalidInput, ShapeError
+from .errors import InvalidInput, ShapeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,17 @@ class NGrams:
     strength: float
     runs: tuple[NDArray[np.int64], ...]
     counts: tuple[NDArray[np.int64], ...]
+
+    def check(self) -> None:
+        """Raise ValueError where it is not what `n_grams` counts."""
+        if not self.runs or not 0 < self.strength < np.inf or self.size ** len(self.runs) >= 2**63:
+            raise ValueError(f"order {len(self.runs)}, size {self.size}, strength {self.strength}")
+        for length, (runs, counts) in enumerate(zip(self.runs, self.counts, strict=True), 1):
+            inside = runs[0] >= 0 and runs[-1] < self.size**length
+            if not inside or (np.diff(runs) <= 0).any() or len(runs) != len(counts):
+                raise ValueError(f"the runs of {length} codes do not ascend below {self.size}^n")
+            if counts.min() < 1:
+                raise ValueError(f"a run of {length} codes was counted {counts.min()} times")
 
     def surprise(self, codes: ArrayLike) -> NDArray[np.float64]:
         """Give -ln p of each code of (m, n) sequences after up to order - 1 codes before it.

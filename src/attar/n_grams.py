@@ -1,0 +1,1 @@
+../../device/n_grams.py
