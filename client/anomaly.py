@@ -71,7 +71,10 @@ def score_anomaly(
     partial: bool = False,
     deadline_s: float = DEADLINE_S,
 ) -> Call[Scored]:
-    """How strange each item is to a fitted detector: scores, p-values and verdicts, (items,)."""
+    """How strange each item is to a fitted detector: scores, p-values and verdicts, (items,).
+
+    `name` is that of a fit, or MODEL/HEAD for a detector of that model's bundle.
+    """
 
     def decode(response: anomaly_pb2.ScoreResponse) -> Scored:
         return Scored(

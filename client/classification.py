@@ -55,7 +55,8 @@ def classify(
 ) -> Call[Predicted]:
     """The likeliest label of each item by a fitted classifier, and each label's probability.
 
-    The probabilities are (items, labels) float32.
+    `name` is that of a fit, or MODEL/HEAD for a classifier of that model's bundle. The
+    probabilities are (items, labels) float32.
     """
 
     def decode(response: classification_pb2.PredictResponse) -> Predicted:
