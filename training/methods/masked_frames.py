@@ -30,10 +30,7 @@ class MaskedFramesBatch(NamedTuple):
 
 
 class MaskedFrames(Method[MaskedFramesBatch]):
-    """A spectrogram encoder, and a linear map from a frame's state to the frame.
-
-    The spectrograms of a batch are those that the encoder makes of waveforms, if it takes these.
-    """
+    """A spectrogram encoder, and a linear map from a frame's state to the frame."""
 
     encoder: SpectrogramEncoder
 
@@ -41,6 +38,10 @@ class MaskedFrames(Method[MaskedFramesBatch]):
         super().__init__()
         self.encoder = encoder
         self.rebuild = nn.Linear(encoder.width, encoder.shape.mels)
+
+    def altered(self, items: Tensor, draw: torch.Generator, **shares: Any) -> MaskedFramesBatch:
+        """Give the batch of the encoder's items: their spectrograms, altered (see `of`)."""
+        return MaskedFramesBatch.of(self.encoder.spectrogram(items), draw, **shares)
 
     def loss(self, batch: MaskedFramesBatch, step: int) -> tuple[Tensor, Metrics]:
         """Give the mean absolute error of the hidden cells."""

@@ -6,8 +6,6 @@ Liu et al. 2021, arXiv:2007.06028.
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from torch import Tensor
-
 from ...composing import RunSettings, compose_source, seeded, step_views
 from ...data.audio import waveforms
 from ...data.source import Source, item_shape
@@ -53,13 +51,8 @@ def further(data: Source, method: MaskedFrames, settings: Settings) -> Training[
     """
     clips = waveforms(data, hertz=settings.frames.hertz)
     settings.frames.refuse_short(*item_shape(clips.train))
-    altered = step_views(
-        MaskedFramesBatch.of, settings, "time", "span", "frequency", "magnitude"
-    )
-
-    def views(batch: Tensor, step: int) -> MaskedFramesBatch:
-        return altered(method.encoder.spectrogram(batch), step)
-
+    shares = "time", "span", "frequency", "magnitude"
+    views = step_views(method.altered, settings, *shares)
     return compose_source(method, settings, clips, views=views)
 
 
