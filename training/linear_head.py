@@ -17,8 +17,10 @@ def linear_head(
     `examples` are the items that it was fitted on. It is of no bundle yet: export names its model
     and fingerprint.
     """
-    arrays = (part.detach().float().cpu().numpy().astype(np.float32) for part in (weights, bias))
-    return LinearClassifier(*arrays, tuple(labels), examples, model="", fingerprint="")
+    rows, offsets = (
+        part.detach().cpu().numpy().astype(np.float32) for part in (weights.float(), bias.float())
+    )
+    return LinearClassifier(rows, offsets, tuple(labels), examples, model="", fingerprint="")
 
 
 def centroid_head(

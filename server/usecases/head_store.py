@@ -63,7 +63,7 @@ class Head(Protocol):
 
 
 H = TypeVar("H", bound=Head)
-Fitted = TypeVar("Fitted", KnnAnomaly, LinearClassifier)
+Fitted = TypeVar("Fitted", bound=KnnAnomaly | LinearClassifier)
 V = TypeVar("V")
 
 

@@ -1,6 +1,5 @@
 """A classifier: an encoder, layers of its projector and a linear head."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 

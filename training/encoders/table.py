@@ -113,7 +113,7 @@ class TableEncoder(TokenEncoder):
 
 
 def table_encoder(
-    items: Rows, transformer: TransformerConfig, *, categories: int = 0, first: bool = True
+    items: Rows, *, transformer: TransformerConfig, categories: int = 0, first: bool = True
 ) -> TableEncoder:
     """Make an encoder of rows that gives the states of all features, one after another.
 

@@ -41,8 +41,8 @@ class LatentFeatures(Method[LatentFeaturesBatch]):
 
     The target is an EMA copy of the encoder, which sees all features of a row; it is what is probed
     and exported. The first token of both, where they have one, regularises: it is never masked and
-    never predicted. Logs `spread_features`, the variance of the target's states between the features of a row, and
-    `spread_rows`, that between rows: both fall when the states collapse.
+    never predicted. Logs `spread_features`, the variance of the target's states between the
+    features of a row, and `spread_rows`, that between rows: both fall when the states collapse.
     """
 
     encoder: TableEncoder

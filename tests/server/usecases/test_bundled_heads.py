@@ -30,14 +30,16 @@ def headed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bare = Bundle.open(tiny_bundle(folder / "bare.attar"))
     encoder = attar.load(bare, threads=1)
     vectors = encoder.embed([f"the cat sat on {i}" for i in range(40)]).vectors
-    space = {"model": "exported", "fingerprint": encoder.fingerprint}
+    space = encoder.fingerprint
     weights = np.random.default_rng(0).normal(size=(2, encoder.dim)).astype(np.float32)
-    classifier = LinearClassifier(weights, np.zeros(2, np.float32), ("cat", "sky"), 9, **space)
+    bias = np.zeros(2, np.float32)
+    classifier = LinearClassifier(weights, bias, ("cat", "sky"), 9, "exported", space)
+    detector = KnnAnomaly.fit(vectors, model="exported", fingerprint=space)
     np.savez(folder / "other.npz", x=np.ones(3))
     files = {entry.path: bare.read(entry.path) for entry in bare.manifest.files}
     heads = {
         "heads/about.npz": classifier.to_bytes(),
-        "heads/normal.npz": KnnAnomaly.fit(vectors, **space).to_bytes(),
+        "heads/normal.npz": detector.to_bytes(),
         "heads/other.npz": (folder / "other.npz").read_bytes(),
     }
     return Bundle.write(folder / "headed.attar", bare.manifest, {**files, **heads}).path

@@ -93,7 +93,7 @@ def test_frames_refuse_what_they_cannot_do() -> None:
         LogMelConfig(hertz=8000, window=200, hop=80, bands=80)
     with pytest.raises(InvalidInput, match="hop must be at least 1"):
         LogMelConfig(hop=0)
-    with pytest.raises(InvalidInput, match="a waveform needs 768 samples or more.*got 767"):
+    with pytest.raises(InvalidInput, match=r"a waveform needs 768 samples or more.*got 767"):
         LogMelConfig().refuse_short(767)
 
 

@@ -140,6 +140,6 @@ def test_recordings_of_another_rate_are_refused_with_both_ways_out(tmp_path: Pat
     run = tmp_path / "run"
     with pytest.raises(InvalidInput, match=r"at 16,000 Hz.*rate=8000, or train with frames.hertz"):
         pretrain("audio/tera", run, data=str(tmp_path / "wav"), steps=1)
-    with pytest.raises(InvalidInput, match="needs 768 samples or more, .*got 500"):
-        reading = ("rate=8000", "length=500")
+    reading = ("rate=8000", "length=500")
+    with pytest.raises(InvalidInput, match=r"needs 768 samples or more, .*got 500"):
         pretrain("audio/tera", run, data=str(tmp_path / "wav"), reading=reading, steps=1)

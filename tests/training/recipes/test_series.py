@@ -19,7 +19,6 @@ from attar.training.claims.series.eegformer import nab
 from attar.training.data.normal import normal_items
 from attar.training.data.source import Source, embed
 from attar.training.datasets.eeg import eeg
-from attar.training.encoders.instance_norm import instance_norm
 from attar.training.encoders.series import SeriesEncoder
 from attar.training.loop import fit
 from attar.training.methods.vector_quantised import VectorQuantised, perplexity
@@ -92,21 +91,58 @@ def test_a_token_is_rebuilt_as_the_samples_that_it_sees() -> None:
     assert torch.equal(windows[0, 15, 32:], torch.zeros(32))
 
 
-def test_what_is_trained_probed_and_exported_takes_a_raw_series_in_any_unit(tmp_path: Path) -> None:
-    run, bundle = tmp_path / "run", tmp_path / "eeg.attar"
-    small = ("transformer.width=8", "transformer.hidden=8", "transformer.heads=2", "size=8")
-    pretrain("series/eegformer", run, steps=2, changes=small)
-    export(run, bundle)
-    segments = eeg(train=2, test=6).test
-    assert segments is not None
-    raw = segments[torch.arange(6)].numpy()
-    encoder = attar.load(bundle, threads=1)
+@pytest.fixture(scope="module")
+def exported(data: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pretrain on a file of segments and export: a folder with eeg.npz, run and eeg.attar."""
+    folder = tmp_path_factory.mktemp("eeg")
+    assert data.train_labels is not None
+    segments = data.train[torch.arange(40)].numpy()
+    np.savez(folder / "eeg.npz", x_train=segments, y_train=data.train_labels)
+    small = (*(f"transformer.{size}=8" for size in ("width", "hidden")), "size=8", "batch_size=16")
+    pretrain(
+        "series/eegformer", folder / "run", data=str(folder / "eeg.npz"), steps=2, changes=small
+    )
+    export(folder / "run", folder / "eeg.attar")
+    return folder
+
+
+def test_what_is_exported_takes_a_raw_series_in_any_unit(exported: Path, data: Source) -> None:
+    assert data.test is not None
+    raw = data.test[torch.arange(6)].numpy()
+    encoder = attar.load(exported / "eeg.attar", threads=1)
     embeddings = encoder.embed(raw).vectors
     assert np.ptp(embeddings, axis=0).max() > 1e-3
     np.testing.assert_allclose(encoder.embed(1000 * raw + 70).vectors, embeddings, atol=1e-3)
-    method = cast("VectorQuantised", eegformer.build(eeg(train=16, test=2), SETTINGS).method)
-    series = torch.from_numpy(raw)
-    assert torch.equal(method.codes(series), method.codes(instance_norm(series)))
+
+
+def test_what_is_trained_sees_the_series_as_the_graph_does(data: Source) -> None:
+    method = cast("VectorQuantised", eegformer.build(data, SETTINGS).method)
+    series = data.train[torch.arange(6)]
+    assert torch.equal(method.codes(series), method.codes(1000 * series + 70))
+    torch.testing.assert_close(
+        method.loss(series, 0)[0], method.loss(1000 * series + 70, 0)[0], atol=1e-3, rtol=1e-3
+    )
+
+
+def test_the_codebook_and_the_n_grams_are_in_the_bundle_and_score_as_the_probe_does(
+    exported: Path,
+) -> None:
+    head = attar.load(exported / "eeg.attar", threads=1).heads["surprise"]
+    assert isinstance(head, CodeSurprise)
+    model, known = load(exported / "run"), read(str(exported / "eeg.npz"))
+    assert isinstance(model, TensorModel)
+    encoder = cast("SeriesEncoder", model.encoder)
+    settings = replace(SETTINGS, transformer=encoder.shape.transformer)
+    method = cast("VectorQuantised", eegformer.build(known, settings).method).eval()
+    method.encoder.load_state_dict(encoder.state_dict())
+    method.codebook.vectors.data = torch.from_numpy(head.vectors)
+    assert known.test is not None
+    items = known.test[torch.arange(len(known.test))]
+    with torch.no_grad():
+        states = encoder.own(encoder.states(encoder.tokens(items))).numpy()
+    scores = head.score(states, fingerprint=head.fingerprint)
+    np.testing.assert_allclose(scores, surprises(method, known), atol=1e-9)
+    assert CodeSurprise.from_bytes(head.to_bytes()).to_bytes() == head.to_bytes()
 
 
 def test_codes_are_the_nearest_vectors_and_idle_ones_become_states() -> None:
@@ -165,38 +201,3 @@ def test_a_series_too_short_for_a_segment_is_refused(tmp_path: Path) -> None:
     stored(tmp_path / "nab.npz", "a", np.zeros(400), np.zeros(400, np.int64))
     with pytest.raises(InvalidInput, match="a has 60 samples in its first 15 %; length is 128"):
         nab(tmp_path / "nab.npz")
-
-
-def test_the_codebook_and_the_n_grams_are_in_the_bundle_and_score_as_the_probe_does(
-    data: Source, tmp_path: Path
-) -> None:
-    run, bundle = tmp_path / "run", tmp_path / "eeg.attar"
-    small = ("transformer.width=8", "transformer.hidden=8", "transformer.heads=2", "size=8")
-    np.savez(
-        tmp_path / "eeg.npz",
-        x_train=data.train[torch.arange(40)].numpy(),
-        y_train=data.train_labels,
-    )
-    pretrain("series/eegformer", run, data=str(tmp_path / "eeg.npz"), steps=2, changes=small)
-    export(run, bundle)
-    head = attar.load(bundle, threads=1).heads["surprise"]
-    assert isinstance(head, CodeSurprise)
-    model = load(run)
-    assert isinstance(model, TensorModel)
-    encoder = cast("SeriesEncoder", model.encoder)
-    held = read(str(tmp_path / "eeg.npz"))
-    settings = replace(
-        eegformer.SMALL,
-        size=8,
-        transformer=replace(eegformer.SMALL.transformer, width=8, hidden=8, heads=2),
-    )
-    method = cast("VectorQuantised", eegformer.build(held, settings).method).eval()
-    method.encoder.load_state_dict(encoder.state_dict())
-    method.codebook.vectors.data = torch.from_numpy(head.vectors)
-    assert held.test is not None
-    items = held.test[torch.arange(len(held.test))]
-    with torch.no_grad():
-        states = encoder.own(encoder.states(encoder.tokens(items))).numpy()
-    scores = head.score(states, fingerprint=head.fingerprint)
-    np.testing.assert_allclose(scores, surprises(method, held), atol=1e-9)
-    assert CodeSurprise.from_bytes(head.to_bytes()).to_bytes() == head.to_bytes()

@@ -118,9 +118,7 @@ def test_a_predictor_knows_which_positions_are_requested_in_any_order() -> None:
 
 
 def test_without_the_token_neither_encoder_has_it(data: Source) -> None:
-    method = cast(
-        "LatentFeatures", t_jepa.build(data, replace(SETTINGS, regularise=False)).method
-    )
+    method = cast("LatentFeatures", t_jepa.build(data, replace(SETTINGS, regularise=False)).method)
     assert method.encoder.first is None
     assert method.exported.first is None
     training = t_jepa.build(data, replace(SETTINGS, regularise=False))

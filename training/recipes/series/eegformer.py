@@ -60,8 +60,7 @@ recipe = Recipe(
     build=build,
     differences=(
         "one channel of synthetic EEG instead of the Temple University corpus",
-        "a token is a window of samples instead of a spectrum, and mixes all channels: the paper's "
-        "are of one channel each",
+        "a token is a window of samples, and mixes all channels, instead of the spectrum of one",
         "unused codes are restarted from a state",
         "the surprise of n-grams of codes, as a score of anomalies, is attar's own",
     ),

@@ -48,8 +48,8 @@ PAPER: Final = Settings(  # Jannis, official code; not given: steps (epochs ther
 def build(data: Source, settings: Settings) -> Training[LatentFeaturesBatch]:
     """Compose the run; the encoder takes rows as they were measured, and standardises them."""
     with seeded(settings.seed):
-        own = {"categories": settings.categories, "first": settings.regularise}
-        encoder = table_encoder(data.train, settings.transformer, **own)
+        own = settings.only("transformer", "categories")
+        encoder = table_encoder(data.train, first=settings.regularise, **own)
         predictor = TransformerPredictor(encoder.width, encoder.shape.features, settings.predictor)
     momentum = cosine_ramp(settings.momentum, 1.0, settings.steps)
     method = LatentFeatures(encoder, predictor, momentum=momentum)
