@@ -64,7 +64,7 @@ class CrossModal(Method[tuple[Tensor, ...]]):
         if source.train_labels is None or len(names) < 2:
             return {}
         classes = np.unique(source.train_labels, return_inverse=True)[1]
-        embeddings, scale = embed(encoder, source.train), self.log_scales.exp().mean()
+        embeddings, scale = embed(encoder, source.train), self.log_scales.detach().exp().mean()
         head = centroid_head(
             torch.from_numpy(embeddings), torch.from_numpy(classes), names, scale=float(scale)
         )

@@ -74,11 +74,14 @@ async def test_score_takes_the_detector_of_a_bundle(models: Models, tmp_path: Pa
     (model,) = models
     collections = Collections(StoreProcess(tmp_path / "collections"), models)
     anomaly = Anomaly(tmp_path, models, collections)
-    scored = await anomaly.score(
-        f"{model.name}/normal", items=["the cat sat on 3", "blue sky red sun"]
-    )
+    try:
+        items = ["the cat sat on 3", "blue sky red sun"]
+        scored = await anomaly.score(f"{model.name}/normal", items=items)
+        listed = await anomaly.list()
+    finally:
+        await collections.close()
     assert scored.anomalies.tolist() == [False, True]
-    assert [detector.name for detector in await anomaly.list()] == [f"{model.name}/normal"]
+    assert [detector.name for detector in listed] == [f"{model.name}/normal"]
 
 
 async def test_a_head_of_a_bundle_is_not_deleted_and_one_that_is_not_there_is_named(

@@ -109,7 +109,7 @@ def test_a_bundle_takes_waveforms_as_they_were_recorded(
     further = ["further_steps=1"] if name == "audio/continued" else []
     pretrain(name, run, data=str(recordings), changes=[*SMALL, *further], steps=1)
     export(run, bundle, data=None if name == "audio/continued" else str(recordings))
-    encoder = attar.load(bundle, threads=1)
+    encoder = attar.load(bundle, variant="fp32", threads=1)
     (spec,) = encoder.manifest.inputs
     assert (spec.name, spec.shape) == ("waveform", ("batch", "samples"))
     assert spec.extra == {"sampling_rate": RATE}

@@ -109,7 +109,7 @@ def exported(data: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_is_exported_takes_a_raw_series_in_any_unit(exported: Path, data: Source) -> None:
     assert data.test is not None
     raw = data.test[torch.arange(6)].numpy()
-    encoder = attar.load(exported / "eeg.attar", threads=1)
+    encoder = attar.load(exported / "eeg.attar", variant="fp32", threads=1)
     embeddings = encoder.embed(raw).vectors
     assert np.ptp(embeddings, axis=0).max() > 1e-3
     np.testing.assert_allclose(encoder.embed(1000 * raw + 70).vectors, embeddings, atol=1e-3)
@@ -127,7 +127,7 @@ def test_what_is_trained_sees_the_series_as_the_graph_does(data: Source) -> None
 def test_the_codebook_and_the_n_grams_are_in_the_bundle_and_score_as_the_probe_does(
     exported: Path,
 ) -> None:
-    head = attar.load(exported / "eeg.attar", threads=1).heads["surprise"]
+    head = attar.load(exported / "eeg.attar", variant="fp32", threads=1).heads["surprise"]
     assert isinstance(head, CodeSurprise)
     model, known = load(exported / "run"), read(str(exported / "eeg.npz"))
     assert isinstance(model, TensorModel)

@@ -152,7 +152,7 @@ def test_a_bundle_takes_raw_rows_with_categories_and_gives_the_targets_states_of
         steps=3,
     )
     export(run, bundle)
-    encoder = attar.load(bundle, threads=1)
+    encoder = attar.load(bundle, variant="fp32", threads=1)
     assert encoder.dim == 4 * width
     row = np.array([[5e4, 1e-3, 2, 4]], np.float32)
     other, unknown = row.copy(), row.copy()
