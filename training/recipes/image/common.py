@@ -11,13 +11,13 @@ from attar.errors import InvalidInput
 from ...composing import compose, seeded, uniform
 from ...data.source import Source
 from ...distributed import step_generator
+from ...encoders.classifier import Classifier
 from ...encoders.encoder import TensorEncoder
 from ...loop import Training
 from ...method import Method
 from ...methods.siamese import Inputs
 from ...optimisers import named_optimiser
 from ...probes.encoder import probe_encoder
-from ...probes.finetune import Classifier
 from ...sampler import seed_at
 from ...schedules import Schedule, cosine_ramp
 from ...views.image import ImageView

@@ -40,12 +40,12 @@ def build(data: Source, settings: Settings) -> Training[LabelAugmentationBatch]:
     """Compose the run; raises InvalidInput for a source without labels."""
     few = few_labels(data, settings.each, seed=settings.seed)
     small = replace(settings, batch_size=min(settings.batch_size, len(few)))
-    distort, forms = view_of(data, settings), quarter_turns.classes if settings.turns else 1
-    sizes = {"classes": few.classes, "forms": forms, "examples": len(few)}
+    distort, own = view_of(data, settings), settings.only("temperature")
+    own |= {"classes": few.classes, "examples": len(few)}
+    own["forms"] = quarter_turns.classes if settings.turns else 1
 
     def method(encoder: TensorEncoder) -> LabelAugmentation:
-        own = {"dim": encoder.dim, "distil": settings.turns} | settings.only("temperature")
-        return LabelAugmentation(encoder, **sizes, **own)
+        return LabelAugmentation(encoder, dim=encoder.dim, distil=settings.turns, **own)
 
     def views(labelled: tuple[Tensor, Tensor], step: int) -> LabelAugmentationBatch:
         seen = distort(labelled[0], step_generator(settings.seed, step)).data
