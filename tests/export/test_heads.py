@@ -20,7 +20,7 @@ from attar.training.data.objects import read_objects
 from attar.training.datasets.stars import MODALITIES, variable_stars
 
 SETTINGS = ("encoder=tiny", "batch_size=8", "rate=0.01", "warmup=0")
-STAGES = ("projector=16", "tuning_steps=2", "tuning_rate=0.05", "distil_steps=3")
+STAGES = ("tuning_steps=2", "tuning_rate=0.05", "distil_steps=3")
 
 
 def images(path: Path) -> NDArray[np.float32]:
