@@ -140,7 +140,7 @@ Reading = Annotated[
     typer.Option(
         "--read",
         help="How to read the data, as name=value: form, side, rate, length, columns, label, "
-        "labels, part, test_last; for texts column; may be repeated.",
+        "labels, part, test_last, skip_bad; for texts column; may be repeated.",
     ),
 ]
 Changes = Annotated[

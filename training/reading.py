@@ -51,6 +51,7 @@ class _Choices:
     label: str | None
     part: str | None
     test_last: int | None
+    skip_bad: bool | None  # None for false, as a choice that was not made
     labelled: bool
 
     def only(self, spec: str, kind: str, *usable: str) -> None:
@@ -76,6 +77,7 @@ def read(
     part: str | None = None,
     test_last: int | None = None,
     labels: LabelChoice = "read",
+    skip_bad: bool = False,
 ) -> Source:
     """Read a source: one that is shipped (digits, breast_cancer, wine), a file or a folder.
 
@@ -96,6 +98,8 @@ def read(
             ten of each class are, always the same ones.
         labels: none reads items without labels: folders are no classes, and the column of classes
             is left out.
+        skip_bad: decode each file of a folder of images once, and leave out those that cannot be
+            read; the summary names them.
 
     Raises:
         NotFound: nothing has that name or path.
@@ -113,6 +117,7 @@ def read(
         label=label,
         part=part,
         test_last=test_last,
+        skip_bad=skip_bad or None,
         labelled=labels != "none",
     )
     if spec in SHIPPED:
@@ -224,8 +229,8 @@ def _folder(folder: Path, choices: _Choices) -> TrainAndTest:
     if kind == "recordings":
         choices.only(str(folder), "a folder of recordings", "rate", "length", "test_last")
         return wav_files(files, rate=choices.rate, length=choices.length), None
-    choices.only(str(folder), "a folder of images", "side", "test_last")
-    return image_files(files, side=choices.side), None
+    choices.only(str(folder), "a folder of images", "side", "test_last", "skip_bad")
+    return image_files(files, side=choices.side, skip_bad=bool(choices.skip_bad)), None
 
 
 def _train_and_test(

@@ -57,6 +57,7 @@ class Reading:
     labels: LabelChoice = "read"
     part: str | None = None
     test_last: int | None = None
+    skip_bad: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

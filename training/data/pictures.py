@@ -5,9 +5,9 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from .folder import Files, files_of
 from .split import DataSplit
 
 GREY, DEEP = ("1", "L", "LA"), ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")  # Pillow's modes
+MOST_NAMED: Final = 100  # skipped files that a summary names
 SIDEWAYS = (5, 6, 7, 8)  # EXIF's orientations that swap width and height
 FORMATS = (
     *("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "QOI", "TGA"),
@@ -255,10 +256,40 @@ def image_folder(folder: Path, *, side: int | None = None) -> DataSplit:
     return image_files(files_of(folder, kind="images")[1], side=side)
 
 
-def image_files(files: Files, *, side: int | None) -> DataSplit:
-    """Give images that `files_of` listed."""
+def image_files(files: Files, *, side: int | None, skip_bad: bool = False) -> DataSplit:
+    """Give images that `files_of` listed.
+
+    With `skip_bad` each is decoded once, and one that cannot be read is left out, counted and
+    named. Raises InvalidInput where none is left.
+    """
+    notes: tuple[str, ...] = ()
+    if skip_bad:
+        files, notes = _without_bad(files)
     classes = files.classes()
     frame = frame_of((Picture(str(path), path) for path in files.paths), side)
     return DataSplit(
-        str(files.folder), ImageFiles(files.paths, frame), classes, files.passed_over, frame.notes
+        str(files.folder),
+        ImageFiles(files.paths, frame),
+        classes,
+        files.passed_over,
+        (*frame.notes, *notes),
     )
+
+
+def _without_bad(files: Files) -> tuple[Files, tuple[str, ...]]:
+    """Leave out files that cannot be decoded; give the others, and what was wrong with each."""
+    kept, wrong = [], []
+    for path in files.paths:
+        try:
+            _opened(Picture(str(path), path))
+        except InvalidInput as error:
+            wrong.append(f"skipped: {error}")
+        else:
+            kept.append(path)
+    if not kept:
+        raise InvalidInput(f"{files.folder} has no image that can be decoded; {wrong[0]}")
+    if len(wrong) > MOST_NAMED:
+        wrong[MOST_NAMED:] = [f"skipped: {len(wrong) - MOST_NAMED:,} more"]
+    count = len(files.paths) - len(kept)
+    left = {**files.passed_over, "images that cannot be decoded": count} if count else {}
+    return replace(files, paths=tuple(kept), passed_over=left or files.passed_over), tuple(wrong)

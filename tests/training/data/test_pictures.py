@@ -11,6 +11,7 @@ from PIL import Image
 
 from attar.errors import InvalidInput, ShapeError
 from attar.training.data.pictures import image_folder, packed_images
+from attar.training.reading import read
 
 ALL = torch.arange
 
@@ -104,6 +105,33 @@ def test_only_the_requested_images_are_read(tmp_path: Path) -> None:
     assert images[torch.tensor([2, 0])].shape == (2, 3, 4, 4)
     with pytest.raises(InvalidInput, match=r"1.png cannot be decoded"):
         images[torch.tensor([1])]
+
+
+def test_bad_images_are_skipped_and_named_where_that_was_asked(tmp_path: Path) -> None:
+    for name in ("good/a.png", "good/d.png", "bad/b.png", "bad/c.png"):
+        save(tmp_path / name, noise(4, 4, ord(name[-5])))
+    (tmp_path / "bad/b.png").write_bytes((tmp_path / "good/a.png").read_bytes()[:40])
+    (tmp_path / "good/e.jpg").write_text("<html>not found</html>")
+    Image.fromarray(noise(4, 4, channels=1).astype(np.uint16)).save(tmp_path / "good/d.png")
+
+    source = read(str(tmp_path), skip_bad=True, test_last=1)
+    assert source.summary is not None
+    assert source.test is not None
+    assert (len(source.train), len(source.test)) == (1, 1)
+    assert source.summary.classes == {"bad": 1, "good": 1}
+    said = "\n".join(source.summary.lines())
+    assert "3 images that cannot be decoded" in said
+    for name in ("b.png cannot be decoded", "d.png has I;16 pixels", "e.jpg cannot be decoded"):
+        assert name in said
+
+    with pytest.raises(InvalidInput, match="cannot be decoded"):
+        read(str(tmp_path))
+    with pytest.raises(InvalidInput, match="skip_bad is True, but digits is shipped"):
+        read("digits", skip_bad=True)
+    (tmp_path / "good/a.png").unlink()
+    (tmp_path / "bad/c.png").unlink()
+    with pytest.raises(InvalidInput, match="has no image that can be decoded; skipped: "):
+        read(str(tmp_path), skip_bad=True)
 
 
 def test_what_is_no_usable_image_is_named(tmp_path: Path) -> None:
