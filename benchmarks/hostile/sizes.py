@@ -164,6 +164,7 @@ DATA: Final[dict[str, Callable[[Path, int], Path]]] = {
 LEAST: Final[dict[str, int]] = {
     "audio/continued": 1,
     "audio/tera": 1,
+    "image/mae": 1,
     "image/random_teacher": 1,
     "image/simclr_v2": 3,  # a class of two, of which one is held out
     "image/ssld": 3,

@@ -14,6 +14,7 @@ from attar.training.choices import Strategy
 from attar.training.distributed import gather, shard, world_size
 from attar.training.encoders.joint_space import JointSpace
 from attar.training.encoders.mlp import MlpConfig, MlpEncoder
+from attar.training.encoders.prototype_head import PrototypeHead
 from attar.training.encoders.series import SeriesConfig, SeriesEncoder
 from attar.training.encoders.spectrogram import SpectrogramConfig, SpectrogramEncoder
 from attar.training.encoders.table import TableConfig, TableEncoder
@@ -27,11 +28,13 @@ from attar.training.methods.asymmetric import Asymmetric
 from attar.training.methods.course_learning import CourseLearning, CourseLearningBatch
 from attar.training.methods.cross_modal import CrossModal
 from attar.training.methods.dense_retrieval import DenseRetrieval, DenseRetrievalBatch
+from attar.training.methods.dino import Dino
 from attar.training.methods.distillation import Distillation
 from attar.training.methods.group_masked import GroupMasked, GroupMaskedBatch
 from attar.training.methods.label_augmentation import LabelAugmentation, LabelAugmentationBatch
 from attar.training.methods.label_distillation import LabelDistillation
 from attar.training.methods.latent_features import LatentFeatures
+from attar.training.methods.masked_autoencoder import MaskedAutoencoder, MaskedPatches
 from attar.training.methods.masked_frames import MaskedFrames, MaskedFramesBatch
 from attar.training.methods.masked_language import MaskedLanguage, MaskedLanguageBatch
 from attar.training.methods.momentum import MomentumContrast
@@ -146,6 +149,15 @@ def methods() -> dict[str, Callable[[], Method[Any]]]:
             nn.Linear(8, 4),
             momentum=constant(0.9),
         ),
+        "dino": lambda: Dino(
+            encoder(),
+            PrototypeHead(4, hidden=6, bottleneck=4, outputs=5),
+            momentum=constant(0.9),
+            teacher_temperature=constant(0.05),
+        ),
+        "masked_autoencoder": lambda: MaskedAutoencoder(
+            VitEncoder(VitConfig(channels=1, side=4, patch=2, transformer=BLOCKS)), BLOCKS
+        ),
         "masked_frames": lambda: MaskedFrames(
             SpectrogramEncoder(SpectrogramConfig(mels=4, transformer=BLOCKS))
         ),
@@ -218,6 +230,11 @@ def corrupted(items: Tensor, step: int) -> tuple[GroupMaskedBatch, ...]:
     return tuple(made)
 
 
+def patches(items: Tensor, step: int) -> MaskedPatches:
+    some = torch.tensor([0, 3]).expand(len(items), 2)
+    return MaskedPatches(images(items), some, some.new_tensor([1, 2]).expand(len(items), 2))
+
+
 def altered(items: Tensor, step: int) -> MaskedFramesBatch:
     clean = images(items)[:, 0]
     return MaskedFramesBatch(clean.masked_fill(clean > 0.3, 0.0), clean, clean > 0.3)
@@ -278,7 +295,9 @@ BATCHES: dict[str, Callable[[Tensor, int], Any]] = {
     "reconstruction": lambda items, _: (items / 2, items),
     "self_distilled": lambda items, _: (items / 2, items),
     "cross_modal": lambda items, _: (items[:, :3], items[:, 3:]),
+    "dino": lambda items, step: (*(part for (part,) in views(items, step)), items / 2),
     "group_masked": corrupted,
+    "masked_autoencoder": patches,
     "masked_frames": altered,
     "masked_language": blanked,
     "dense_retrieval": queries_and_passages,

@@ -1,6 +1,7 @@
 """Image encoders by name: what the setting `encoder` of an image recipe selects."""
 
-from typing import Any, Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Final, Literal, TypeAlias
 
 from attar.errors import InvalidInput
 
@@ -11,12 +12,16 @@ from .scattering import ScatteringConfig, ScatteringEncoder
 from .transformer import TransformerConfig
 from .vit import VitConfig, VitEncoder
 
-EncoderName: TypeAlias = Literal[
-    "tiny", "small", "resnet18", "resnet50", "scattering", "vit", "vit_small"
-]
+VitName: TypeAlias = Literal["vit", "vit_small", "vit_large"]
+EncoderName: TypeAlias = Literal["tiny", "small", "resnet18", "resnet50", "scattering"] | VitName
 
-VIT = TransformerConfig(width=64, depth=3, heads=4, hidden=128, norm="pre", norm_eps=1e-6)
-VIT_SMALL = TransformerConfig(width=384, depth=12, heads=6, hidden=1536, norm="pre", norm_eps=1e-6)
+PRE_NORM: Final[Mapping[str, Any]] = {"norm": "pre", "norm_eps": 1e-6}
+TRANSFORMERS: Final[Mapping[str, TransformerConfig]] = {
+    "vit": TransformerConfig(width=64, depth=3, heads=4, hidden=128, **PRE_NORM),
+    "vit_small": TransformerConfig(width=384, depth=12, heads=6, hidden=1536, **PRE_NORM),
+    "vit_large": TransformerConfig(width=1024, depth=24, heads=16, hidden=4096, **PRE_NORM),
+}
+"""Vision transformers by name (Dosovitskiy et al. 2021, table 1; Touvron et al. 2021, table 1)."""
 
 
 def image_encoder(
@@ -24,9 +29,8 @@ def image_encoder(
 ) -> TensorEncoder:
     """Make an encoder of images of one side: convolutions, scattering, or a transformer.
 
-    `vit` sees sixteen patches of any side and is for small images; `vit_small` is ViT-S/16. The
-    embeddings are the pooled features, of any length, which is what projectors see in the papers;
-    `dim` adds a linear map to that width.
+    The embeddings are the pooled features, of any length, which is what projectors see in the
+    papers; `dim` adds a linear map to that width. See `vit_shape` for transformers.
     """
     sizes: dict[str, Any] = {"channels": channels, "side": side, "dim": dim, "normalized": False}
     match name:
@@ -42,20 +46,35 @@ def image_encoder(
             grid = max(1, min(4, side // 4))  # as fine as what scattering leaves, at most 4 x 4
             shape = ScatteringConfig(**sizes, width=24, blocks=2, kernel=3, grid=grid)
             return ScatteringEncoder(shape)
-        case "vit":
-            if side < 4:
-                raise InvalidInput(
-                    f"vit sees sixteen patches, so side must be 4 or more; got {side}"
-                )
-            return VitEncoder(VitConfig(**sizes, patch=side // 4, transformer=VIT))
-        case "vit_small":
-            return VitEncoder(VitConfig(**sizes, patch=16, transformer=VIT_SMALL))
+        case "vit" | "vit_small" | "vit_large":
+            return VitEncoder(vit_shape(name, channels=channels, side=side, dim=dim))
+
+
+def vit_shape(name: EncoderName, *, channels: int, side: int, dim: int | None = None) -> VitConfig:
+    """Give the sizes of a vision transformer by name, for images of one side.
+
+    `vit` sees sixteen patches of any side and is for small images; `vit_small` and `vit_large` are
+    ViT-S/16 and ViT-L/16. Raises InvalidInput for an encoder without patches, and for a side that
+    patches do not fill.
+    """
+    if name not in TRANSFORMERS:
+        names = ", ".join(TRANSFORMERS)
+        raise InvalidInput(f"this recipe hides patches, so encoder is one of {names}; got {name}")
+    if name == "vit" and side < 4:
+        raise InvalidInput(f"vit sees sixteen patches, so side must be 4 or more; got {side}")
+    return VitConfig(
+        channels=channels,
+        side=side,
+        patch=side // 4 if name == "vit" else 16,
+        transformer=TRANSFORMERS[name],
+        dim=dim,
+        normalized=False,
+    )
 
 
 def patches_of(encoder: TensorEncoder, name: EncoderName) -> VitEncoder:
     """Give an encoder that has patches to hide; raises InvalidInput for another."""
     if not isinstance(encoder, VitEncoder):
-        raise InvalidInput(
-            f"this recipe hides patches, so encoder must be vit or vit_small; got {name}"
-        )
+        names = ", ".join(TRANSFORMERS)
+        raise InvalidInput(f"this recipe hides patches, so encoder is one of {names}; got {name}")
     return encoder

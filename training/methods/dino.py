@@ -4,7 +4,7 @@ Caron et al., ICCV 2021, arXiv:2104.14294.
 """
 
 from itertools import groupby
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,8 @@ class Dino(Method[tuple[Tensor, ...]]):
     compared with the teacher's for every other view (equation 3 of the paper). Views of one size
     go through the network together. The head's prototypes stand still for the first `frozen` steps,
     as in the authors' code. Logs `used`, the share of the outputs that the teacher prefers for at
-    least one item: 1 / outputs at a collapse.
+    least one item: 1 / outputs at a collapse. With `export_target` the teacher's encoder is what is
+    probed and exported, as in the paper, instead of the student's.
     """
 
     least_items: ClassVar[int] = 2
@@ -42,6 +43,7 @@ class Dino(Method[tuple[Tensor, ...]]):
         student_temperature: float = 0.1,
         centre_momentum: float = 0.9,
         frozen: int = 0,
+        export_target: bool = True,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -52,7 +54,13 @@ class Dino(Method[tuple[Tensor, ...]]):
         self.student_temperature = student_temperature
         self.centre_momentum = centre_momentum
         self.frozen = frozen
+        self.export_target = export_target
         self._teacher = torch.empty(0)
+
+    @property
+    def exported(self) -> nn.Module:
+        """The teacher's encoder, or the student's without `export_target`."""
+        return cast("Chain", self.target.copy).encoder if self.export_target else self.encoder
 
     def loss(self, batch: tuple[Tensor, ...], step: int) -> tuple[Tensor, Metrics]:
         """Give the mean cross-entropy over all pairs of a teacher's and another student's view."""

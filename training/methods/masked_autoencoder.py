@@ -3,7 +3,8 @@
 MAE, He et al., CVPR 2022, arXiv:2111.06377.
 """
 
-from typing import NamedTuple, Self
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, Self
 
 import torch
 from jaxtyping import Float, Int
@@ -15,9 +16,14 @@ from ..encoders.vit import VitEncoder, grid_sinusoids
 from ..method import Method, Metrics
 from ..objectives.alignment import squared_alignment
 from ..predictors import TransformerPredictor
+from ..views.image import ImageView
 from ..views.masks import random_mask
 
 EPSILON = 1e-6  # added to the variance of a patch, as in the authors' code
+PRE_NORM: Final[Mapping[str, Any]] = {"norm": "pre", "norm_eps": 1e-6}
+SMALL_DECODER: Final = TransformerConfig(width=32, depth=2, heads=4, hidden=128, **PRE_NORM)
+DECODER: Final = TransformerConfig(width=512, depth=8, heads=16, hidden=2048, **PRE_NORM)
+"""The paper's (section 4.1); the small one is for small images."""
 
 
 class MaskedPatches(NamedTuple):
@@ -36,6 +42,13 @@ class MaskedPatches(NamedTuple):
             for rows in (~hidden, hidden)
         )
         return cls(images, visible, masked)
+
+    @classmethod
+    def after(cls, view: ImageView, *, patches: int) -> Callable[..., Self]:
+        """Give what changes images by `view`, and then masks patches as `of` does."""
+        return lambda images, draw, *, mask: cls.of(
+            view(images, draw).data, draw, patches=patches, mask=mask
+        )
 
 
 class MaskedAutoencoder(Method[MaskedPatches]):

@@ -27,7 +27,7 @@ from ._draws import carried, lent
 from .view import View
 
 ImageView = Callable[[Tensor, torch.Generator], View[Tensor]]
-ViewName: TypeAlias = Literal["affine", "natural"]
+ViewName: TypeAlias = Literal["affine", "natural", "crop"]
 COLOUR = ("brightness", "contrast", "saturation", "hue")  # kornia's words, in our order
 
 
@@ -112,7 +112,8 @@ def natural(
 
     Raises:
         InvalidInput: a probability is not in [0, 1], or the turn of hue not in [0, 0.5].
-        ShapeError: the images are not (n, 3, h, w).
+        ShapeError: the images are not (n, 3, h, w); with neither `jitter` nor `grey` they may have
+            any number of channels.
     """
     if not 0 <= colour[3] <= 0.5:
         raise InvalidInput(f"the turn of hue must be in [0, 0.5]; got {colour[3]}")
@@ -126,7 +127,8 @@ def natural(
     for name, (probability, _) in changes.items():
         if not 0 <= probability <= 1:
             raise InvalidInput(f"the share of {name} images must be in [0, 1]; got {probability}")
-    return _CropAndChanges(side, RandomResizedCrop((side, side), area), changes)
+    channels = 3 if jitter or grey else None
+    return _CropAndChanges(side, RandomResizedCrop((side, side), area), changes, channels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +138,10 @@ class _CropAndChanges:
     side: int
     crop: RandomResizedCrop
     changes: Mapping[str, tuple[float, AugmentationBase2D]]
+    channels: int | None  # None is any number
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> View[Tensor]:
-        if images.ndim != 4 or images.shape[1] != 3:
+        if images.ndim != 4 or images.shape[1] != (self.channels or images.shape[1]):
             raise ShapeError(f"images must be (n, 3, h, w); got {(*images.shape,)}")
         n = len(images)
         factors = torch.tensor([1.0, 1.0, 1.0, 0.0]).repeat(n, 1)
@@ -164,8 +167,29 @@ class _CropAndChanges:
 def named_view(name: ViewName, side: int, **strengths: Any) -> ImageView:
     """Give the views that a setting names: `affine` for small drawings, `natural` for photographs.
 
-    `natural` gives images of `side` pixels, and takes `strengths` as its arguments.
+    `crop` gives natural crops of a fifth of the area or more, mirrored or not, and no change of
+    colour: MAE's (He et al. 2022, arXiv:2111.06377, table 8). Both have `side` pixels; `natural`
+    takes `strengths` as its arguments.
     """
-    if name == "natural":
-        return natural(side, **strengths)
-    return distortion(degrees=20, scale=(0.75, 1.25), shear=15)
+    match name:
+        case "natural":
+            return natural(side, **strengths)
+        case "crop":
+            return natural(side, area=(0.2, 1.0), jitter=0, grey=0, blur=0)
+        case "affine":
+            return distortion(degrees=20, scale=(0.75, 1.25), shear=15)
+
+
+def cropped(view: ImageView, side: int, *, area: tuple[float, float]) -> ImageView:
+    """Give the view of `side` x `side` crops of images: of a share of their `area`, not mirrored.
+
+    `params` are those of `view`, and "crop" as `natural` gives it.
+    """
+    crop = natural(side, area=area, flip=0, jitter=0, grey=0, blur=0)
+
+    def both(images: Tensor, generator: torch.Generator) -> View[Tensor]:
+        part = crop(images, generator)
+        changed = view(part.data, generator)
+        return View(changed.data, {**changed.params, "crop": part.params["crop"]})
+
+    return both

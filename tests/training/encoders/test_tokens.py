@@ -13,7 +13,7 @@ from attar.training.encoders.spectrogram import SpectrogramConfig, SpectrogramEn
 from attar.training.encoders.table import TableConfig, TableEncoder
 from attar.training.encoders.tokens import Hidden, TokenEncoder, take
 from attar.training.encoders.transformer import Attention, TransformerConfig
-from attar.training.encoders.vit import VitConfig, VitEncoder
+from attar.training.encoders.vit import VitConfig, VitEncoder, resized_positions
 from attar.training.hashing import Hashing, binarize
 from benchmarks.support.encoders import ATTENTIONS
 
@@ -217,3 +217,15 @@ def test_an_image_that_patches_do_not_fill_is_refused(
 def test_a_spectrogram_without_bins_is_refused() -> None:
     with pytest.raises(InvalidInput, match="mels must be at least 1"):
         SpectrogramConfig(mels=0, transformer=BLOCKS)
+
+
+def test_a_transformer_of_images_takes_other_sides_by_interpolated_positions() -> None:
+    vit = VitEncoder(VitConfig(side=8, patch=2, channels=2, transformer=BLOCKS)).eval()
+    assert vit(torch.rand(3, 2, 4, 4)).shape == (3, vit.dim)
+
+    grid = torch.arange(4.0)
+    plane = (grid[:, None] + 10 * grid).reshape(16, 1)  # linear in the place, which bicubic keeps
+    middle = resized_positions(plane, 2).view(2, 2)
+    torch.testing.assert_close(middle[1] - middle[0], torch.full((2,), 2.0), atol=0.3, rtol=0)
+    torch.testing.assert_close(middle[:, 1] - middle[:, 0], torch.full((2,), 20.0), atol=3, rtol=0)
+    torch.testing.assert_close(resized_positions(plane, 4), plane)

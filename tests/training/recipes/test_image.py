@@ -133,3 +133,19 @@ def test_settings_name_the_optimiser_its_decay_and_the_clip(data: Digits) -> Non
         InvalidInput, match=r"final_weight_decay is 0\.4, so weight_decay must be ab"
     ):
         recipe.build(data.source, still)
+
+
+def test_dino_sees_two_large_crops_and_small_ones(data: Digits) -> None:
+    recipe = RECIPES["image/dino"]
+    training = recipe.build(data.source, replace(recipe.settings, local_views=3, local_side=6))
+    shapes = [tuple(view.shape[2:]) for view in training.views(training.batches(0), 0)]
+    assert shapes == [(8, 8)] * 2 + [(6, 6)] * 3
+
+
+def test_dino_exports_its_teacher_and_mae_a_transformer_that_sees_all_patches(data: Digits) -> None:
+    dino = RECIPES["image/dino"].build(data.source, RECIPES["image/dino"].settings).method
+    assert dino.exported is not dino.encoder
+    mae = RECIPES["image/mae"].build(data.source, RECIPES["image/mae"].settings)
+    batch = mae.views(mae.batches(0), 0)
+    assert (batch.visible.shape[1], batch.masked.shape[1]) == (4, 12)
+    assert mae.method.exported(batch.images).shape == (128, mae.method.exported.dim)

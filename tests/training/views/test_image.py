@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attar.errors import InvalidInput, ShapeError
-from attar.training.views.image import natural
+from attar.training.views.image import cropped, named_view, natural
 from attar.training.views.puzzle import (
     Puzzle,
     colour_orders,
@@ -113,6 +113,23 @@ PUZZLES = {
     "turns": quarter_turns,
     "colours": colour_orders,
 }
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_crops_keep_the_colours_of_images_with_any_channels(channels: int) -> None:
+    flat = torch.linspace(0, 1, 5 * channels).view(5, channels, 1, 1).expand(-1, -1, 12, 12)
+    for view in (named_view("crop", 8), cropped(named_view("crop", 8), 8, area=(0.1, 0.3))):
+        torch.testing.assert_close(view(flat, seeded(0)).data, flat[:, :, :8, :8])
+
+
+def test_a_cropped_view_sees_the_share_of_the_area_that_it_says() -> None:
+    view = cropped(still(6), 6, area=(0.25, 0.25))(images(), seeded(3))
+    assert view.data.shape == (8, 3, 6, 6)
+    left, top, right, bottom = view.params["crop"].unbind(1)
+    area = (right - left + 1) * (bottom - top + 1)
+    torch.testing.assert_close(area, torch.full((8,), 36.0), atol=9.0, rtol=0)
+
+
 each = pytest.mark.parametrize("puzzle", PUZZLES.values(), ids=PUZZLES)
 
 

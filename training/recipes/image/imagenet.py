@@ -41,3 +41,27 @@ def lars(
         "views": "natural",
         "optimizer": "lars",
     }
+
+
+DINO_VIT_SMALL: Final[Mapping[str, Any]] = {
+    **passes(300, batch_size=1024),
+    "encoder": "vit_small",
+    "views": "natural",
+    "blur": (1.0, 0.1),
+    "solarise": (0.0, 0.2),
+    "rate": 0.0005 * 1024 / 256,
+    "warmup": epochs(10, batch_size=1024),
+    "weight_decay": 0.04,
+    "final_weight_decay": 0.4,
+    "hidden": 2048,
+    "bottleneck": 256,
+    "outputs": 65536,
+    "frozen": epochs(1, batch_size=1024),
+    "momentum": 0.996,
+    "rise": epochs(30, batch_size=1024),
+    "local_views": 8,
+    "local_side": 96,
+    "local_area": (0.05, 0.4),
+    "global_area": (0.4, 1.0),
+}
+"""DINO's settings for ViT-S/16 (arXiv:2104.14294, section 3.2, and the official code)."""

@@ -1,0 +1,8 @@
+"""DINO makes few labels go further, on digits."""
+
+from typing import Final
+
+from ...recipes.image.dino import recipe
+from .common import scarce_claim
+
+claim: Final = scarce_claim(recipe)
