@@ -529,10 +529,11 @@ def recipes(report: Report) -> str:
     """List the recipes and whether their claims hold, then each claim with its figures."""
     rows = [
         f"| [{row['recipe']}](#{row['recipe'].replace('/', '')}) | {row['paper']} | "
-        f"{row['family']} | {_verdict(row)} |"
+        f"{_verdict(row)} | {_least_effect(row)} |"
         for row in report["rows"]
     ]
-    listed = "\n".join(("| recipe | paper | family | claim |", "| --- | --- | --- | --- |", *rows))
+    header = "| recipe | paper | claim | least effect, 95 % interval |", "| --- | --- | --- | --- |"
+    listed = "\n".join((*header, *rows))
     held = sum(row.get("holds", False) for row in report["rows"])
     seen = f"Of {len(rows)} claims, {held} hold here."
     return "\n\n".join((seen, listed, *map(_recipe, report["rows"])))
@@ -548,10 +549,39 @@ def _recipe(row: Report) -> str:
     if settings:
         parts.append(table(("setting", "here", "paper"), settings))
     if "figures" in row:
-        parts += [_ran(row, f"On {row['data']}, {_verdict(row)}"), _figures(row["figures"])]
+        parts += [_ran(row, f"On {row['data']}, {_verdict(row)}"), _effects(row)]
+        parts.append(_figures(row["figures"]))
     for data, found in row.get("real", {}).items():
-        parts += [_ran(found, f"On {data}, {_verdict(found)}"), _figures(found["figures"])]
+        parts += [_ran(found, f"On {data}, {_verdict(found)}"), _effects(found)]
+        parts.append(_figures(found["figures"]))
     return "\n\n".join(parts)
+
+
+def _least_effect(row: Report) -> str:
+    """Give the effect whose interval ends lowest, counted from what it is to be above."""
+    if "effects" not in row:
+        return ""
+    least = min(row["effects"], key=lambda effect: effect["low"] - effect["above"])
+    return f"{least['effect']}: {_signed(least)}"
+
+
+def _effects(row: Report) -> str:
+    """Give each effect of a claim with its interval, and what it is to be above."""
+    rows = [
+        (
+            effect["effect"],
+            _signed(effect),
+            f"{effect['above']:g}",
+            "yes" if effect["holds"] else "no",
+        )
+        for effect in row["effects"]
+    ]
+    return table(("effect", "95 % interval", "to be above", "shown"), rows)
+
+
+def _signed(effect: Report) -> str:
+    ends = f"{effect['low']:+.3f} to {effect['high']:+.3f}"
+    return f"{effect['difference']:+.3f} ({ends})"
 
 
 def _verdict(row: Report) -> str:

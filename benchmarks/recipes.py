@@ -7,9 +7,10 @@
 
 Rows are written one after another, so a run that is cut short keeps what it has; recipes that are
 not run keep the row they had; `--only` alone runs none and lists them. A claim that does not hold
-keeps its figures all the same. With `--data`, a folder of real data sets, the trial of each recipe
-that `REAL` has data for runs on those instead, and the row keeps that next to its claim. `losses`
-are those of a trial in few steps: tests/training/recipes/test_claims.py compares them with its own.
+keeps its figures all the same, and each row is judged again by its figures: by the intervals of the
+claim's effects. With `--data`, a folder of real data sets, the trial of each recipe that `REAL` has
+data for runs on those instead, and the row keeps that next to its claim. `losses` are those of a
+trial in few steps: tests/training/recipes/test_claims.py compares them with its own.
 """
 
 import argparse
@@ -88,10 +89,36 @@ def checked(claim: Claim[Any], seeds: Sequence[int], data: Any = None) -> dict[s
     verdict = claim.check(seeds, data)
     return {
         "seeds": list(seeds),
-        "holds": verdict.holds,
+        **judged(claim, verdict.figures),
         "figures": summed(verdict.figures),
         "minutes": round((time.perf_counter() - began) / 60, 2),
     }
+
+
+def judged(claim: Claim[Any], figures: Figures) -> dict[str, Any]:
+    """Judge figures: whether the claim holds, and each effect with its 95 % interval over seeds."""
+    effects = []
+    for effect in claim.effects:
+        over = effect.over(figures)
+        effects.append(
+            {
+                "effect": effect.name,
+                "difference": over.mean,
+                "low": over.low,
+                "high": over.high,
+                "above": effect.above,
+                "holds": effect.holds(figures),
+            }
+        )
+    return {"holds": claim.holds(figures), "effects": effects}
+
+
+def judged_again(claim: Claim[Any], row: dict[str, Any]) -> dict[str, Any]:
+    """Judge the figures of a row that are kept, and of its real data; without figures, nothing."""
+    if "figures" not in row:
+        return {}
+    figures = {name: tuple(figure["values"]) for name, figure in row["figures"].items()}
+    return judged(claim, figures)
 
 
 def first_losses(recipe: Recipe[Any, Any], claim: Claim[Any]) -> list[list[float]]:
@@ -147,7 +174,10 @@ def main() -> None:
         declared = about(name, recipe, claim_of(name))
         row = earlier.get(name, {})
         same = all(row.get(field) == declared[field] for field in MEASURED)
-        rows[name] = (row if same else {}) | declared
+        kept = row if same else {}
+        rows[name] = kept | declared | judged_again(claim_of(name), kept)
+        for real in rows[name].get("real", {}).values():
+            real.update(judged_again(claim_of(name), real))
     write(rows, arguments.out)
     for name in rows if arguments.only is None else arguments.only:
         claim = claim_of(name)

@@ -1,12 +1,11 @@
 """What the claims of several image recipes share: few labels go further."""
 
 from dataclasses import replace
-from statistics import fmean
 from typing import Any
 
 from torch import nn
 
-from ...claim import Claim, Figures
+from ...claim import Claim, difference
 from ...data.source import Source
 from ...datasets.digits import digits
 from ...loop import fit
@@ -28,16 +27,13 @@ def scarce_claim(recipe: Recipe[Source, Any]) -> Claim[Source]:
         stages = {"pixels": pixels, "untrained": before, "pretrained": after}
         return {f"{stage}/{name}": row[name] for stage, row in stages.items() for name in pixels}
 
-    def holds(figures: Figures) -> bool:
-        before, after = figures["untrained/scarce"], figures["pretrained/scarce"]
-        worst = min(last - first for first, last in zip(before, after, strict=True))
-        return worst >= CLAIMED_GAIN and fmean(after) > fmean(figures["pixels/scarce"])
-
     return Claim(
         f"with five labels a class, 1-NN accuracy on held-out digits is at least "
-        f"{CLAIMED_GAIN * 100:.0f} points above the untrained encoder's at each seed, and on "
-        "average above raw pixels'",
+        f"{CLAIMED_GAIN * 100:.0f} points above the untrained encoder's, and above raw pixels'",
         digits,
         trial,
-        holds,
+        effects=(
+            difference("pretrained/scarce", "untrained/scarce", above=CLAIMED_GAIN),
+            difference("pretrained/scarce", "pixels/scarce"),
+        ),
     )

@@ -1,10 +1,9 @@
 """Long further pretraining gains from self-distillation, on digits on their side."""
 
 from dataclasses import replace
-from statistics import fmean
 from typing import Final, cast
 
-from ...claim import Claim, Figures
+from ...claim import Claim, difference
 from ...data.square import side_of
 from ...datasets.digits import digits, turned_digits
 from ...groups import Groups
@@ -50,14 +49,10 @@ def trial(data: Groups, seed: int) -> dict[str, float]:
     return figures
 
 
-def _holds(figures: Figures) -> bool:
-    return fmean(figures["distilled/long"]) > fmean(figures["plain/long"])
-
-
 claim: Final = Claim(
     f"after {LONG} further steps on {FEW} unlabelled digits on their side, fine-tuning on ten "
     "labels a class is on average more accurate with self-distillation than without",
     digits_and_few_turned,
     trial,
-    _holds,
+    effects=(difference("distilled/long", "plain/long"),),
 )

@@ -1,10 +1,9 @@
 """An infinite schedule forgets less than two cosines, on digits upright and then turned."""
 
 from dataclasses import replace
-from statistics import fmean
 from typing import Final
 
-from ...claim import Claim, Figures
+from ...claim import Claim, difference
 from ...datasets.digits import digits, turned_digits
 from ...groups import Groups
 from ...loop import fit
@@ -40,16 +39,11 @@ def trial(data: Groups, seed: int) -> dict[str, float]:
     return figures
 
 
-def _holds(figures: Figures) -> bool:
-    infinite, repeated = (fmean(figures[f"{name}/forgotten"]) for name in ("infinite", "repeated"))
-    return infinite < repeated
-
-
 claim: Final = Claim(
     "after training on upright digits and then for as many steps on digits on their side, "
     "1-NN accuracy on upright digits from five labels a class has fallen less on average than "
     "with two cosine schedules",
     digits_and_turned,
     trial,
-    _holds,
+    effects=(difference("repeated/forgotten", "infinite/forgotten"),),
 )

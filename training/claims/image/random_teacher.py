@@ -1,10 +1,10 @@
 """A student is better than its random teacher, on digits."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from statistics import fmean
 from typing import Final
 
-from ...claim import Claim, Figures
+from ...claim import Claim, Effect
 from ...data.source import Source
 from ...datasets.digits import digits
 from ...loop import fit
@@ -27,12 +27,8 @@ def trial(data: Source, seed: int) -> dict[str, float]:
     return figures
 
 
-def _holds(figures: Figures) -> bool:
-    near, noise, far = (
-        fmean(figures[f"{name}/after"]) - fmean(figures[f"{name}/before"])
-        for name in ("near", "noise", "far")
-    )
-    return near >= 0.05 and noise < near / 2 and far < near
+def _gain(figures: Mapping[str, float], name: str) -> float:
+    return figures[f"{name}/after"] - figures[f"{name}/before"]
 
 
 claim: Final = Claim(
@@ -41,5 +37,12 @@ claim: Final = Claim(
     "is trained on noise, and less if it starts far from the teacher",
     digits,
     trial,
-    _holds,
+    effects=(
+        Effect("gain of near", lambda f: _gain(f, "near"), above=0.05),
+        Effect(
+            "half the gain of near - gain of noise",
+            lambda f: _gain(f, "near") / 2 - _gain(f, "noise"),
+        ),
+        Effect("gain of near - gain of far", lambda f: _gain(f, "near") - _gain(f, "far")),
+    ),
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 from statistics import fmean
 from typing import Final, TypeAlias, cast
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from attar.errors import InvalidInput
 
-from ...claim import Claim, Figures
+from ...claim import Claim, Effect
 from ...data.arrays import Npz
 from ...data.normal import normal_items
 from ...data.source import Rows, Source
@@ -102,16 +103,14 @@ def _streamed(
     )
 
 
-def _holds(figures: Figures) -> bool:
-    enough = min(figures["perplexity"]) > SMALL.size / 8
-    return enough and min(figures["surprise"]) > 0.9
-
-
 claim: Final = Claim(
     "the highest surprise of a run of four codes separates segments with a spike-wave burst "
     "from normal ones with an AUROC above 0.9 at each seed, and the perplexity of the codes "
     "is above an eighth of the codebook",
     eeg,
     trial,
-    _holds,
+    effects=(
+        Effect("surprise", itemgetter("surprise"), above=0.9),
+        Effect("perplexity", itemgetter("perplexity"), above=SMALL.size / 8),
+    ),
 )

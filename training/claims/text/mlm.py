@@ -2,8 +2,7 @@
 
 from typing import Final
 
-from ...claim import Claim, Figures
-from ...probes.interval import paired
+from ...claim import Claim, difference
 from ...recipes.text.mlm import recipe
 from ...text_data import TextData
 from .common import CLAIMED_GAIN, INVENTED, invented_texts, recall
@@ -14,16 +13,11 @@ def trial(data: TextData, seed: int) -> dict[str, float]:
     return recall(recipe, data, shape=INVENTED, steps=500, batch_size=64, rate=3e-3, seed=seed)
 
 
-def _holds(figures: Figures) -> bool:
-    gain = paired(figures["pretrained/recall_at_10"], figures["untrained/recall_at_10"])
-    return gain.low >= CLAIMED_GAIN
-
-
 claim: Final = Claim(
     "in an invented language, where a text and its summary share a topic and no word of it, "
     f"recall@10 rises by at least {CLAIMED_GAIN * 100:.0f} points (the lower end of the 95 % "
     "interval over seeds)",
     invented_texts,
     trial,
-    _holds,
+    effects=(difference("pretrained/recall_at_10", "untrained/recall_at_10", above=CLAIMED_GAIN),),
 )
