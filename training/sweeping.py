@@ -24,7 +24,7 @@ from .run_data import report
 
 SWEEP: Final = "sweep.json"
 BEST: Final = "best"
-RANKME: Final = "rankme"
+RANKMES: Final = "rankme_projector", "rankme"  # the first that a probe gives
 MOST_RUNS: Final = 1000
 
 
@@ -36,6 +36,11 @@ class Run:
     folder: str
     figures: dict[str, float]
     failure: str = ""
+
+    @property
+    def rankme(self) -> float:
+        """RankMe of the projector's outputs, as in the paper, or of embeddings; 0 if it failed."""
+        return next((self.figures[name] for name in RANKMES if name in self.figures), 0.0)
 
     def row(self) -> dict[str, Any]:
         """Give the run as a row of sweep.json."""
@@ -62,7 +67,8 @@ def sweep(
     of `pretrain`. Each run has a folder in `out`, named by its settings. `out/sweep.json` has a row
     for each run, the highest RankMe first, and `out/best` is a copy of the first without its
     checkpoint, ready for export. Labels, where the data have them, give figures in the rows and
-    choose nothing. RankMe compares runs of one recipe on one data set (section 3 of the paper). An
+    choose nothing. RankMe is of the projector's outputs where a probe gives that, else of the
+    embeddings. It compares runs of one recipe on one data set (section 3 of the paper). An
     interrupted sweep continues with the run that was interrupted, at its last checkpoint. A run
     that diverges is a row with its failure.
 
@@ -133,7 +139,7 @@ def _folder(point: Sequence[str]) -> str:
 def _last_probe(path: Path) -> dict[str, float]:
     """Give the figures of a run's last probe; raises InvalidInput for a recipe without RankMe."""
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    probed = [row for row in rows if RANKME in row]
+    probed = [row for row in rows if any(name in row for name in RANKMES)]
     if not probed:
         raise InvalidInput("the recipe's probe has no RankMe, so its runs cannot be ranked")
     return {name: value for name, value in probed[-1].items() if name != "step"}
@@ -141,7 +147,7 @@ def _last_probe(path: Path) -> dict[str, float]:
 
 def _ranked(runs: Sequence[Run]) -> list[Run]:
     """Give the runs, the highest RankMe first and those that failed last."""
-    return sorted(runs, key=lambda run: -run.figures.get(RANKME, 0.0))
+    return sorted(runs, key=lambda run: -run.rankme)
 
 
 def _write(out: Path, name: str, runs: Sequence[Run]) -> None:
