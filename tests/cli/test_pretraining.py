@@ -101,7 +101,7 @@ def test_pretrain_goes_on_from_one_group_to_another(attar_: Attar, tmp_path: Pat
     assert "has no related and no target: put the images or recordings of the first" in none.err
     slower = attar_(
         *("pretrain", "audio/continued", "--data", data, "--read", "rate=4000", "--steps", 2),
-        *("--set", "further_steps=2", "--out", tmp_path / "slower"),
+        *("--set", "further_steps=2", "--set", "frames.hertz=4000", "--out", tmp_path / "slower"),
     )
     assert slower.status == 0, slower.err
     assert "shape (1, 4000)" in slower.out
