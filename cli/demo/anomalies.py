@@ -40,14 +40,14 @@ class AnomalyTask:
     rates: Sequence[float]
 
     @classmethod
-    def of(cls, parts: Split, *, fitted: int, rates: Sequence[float]) -> Self:
+    def of(cls, splits: Split, *, fitted: int, rates: Sequence[float]) -> Self:
         """Fit on so many bodies to train on; the held-out ones are ordinary."""
-        train = evenly(parts.train, fitted)
+        train = evenly(splits.train, fitted)
         return cls(
             fitted=[pair.body for pair in train],
             classes=[pair.package for pair in train],
-            ordinary=[pair.body for pair in parts.held_out],
-            foreign=[opening(text) for text in licence_texts.read(len(parts.held_out))],
+            ordinary=[pair.body for pair in splits.held_out],
+            foreign=[opening(text) for text in licence_texts.read(len(splits.held_out))],
             rates=rates,
         )
 

@@ -23,10 +23,10 @@ def opening(text: str) -> str:
     return " ".join(text.split()[:WORDS])
 
 
-def searched(parts: Split, count: int) -> Split:
+def searched(splits: Split, count: int) -> Split:
     """Give the held-out pairs, and so many others that all together have `count` bodies."""
-    others = evenly(parts.train, count - len(parts.held_out))
-    return Split(tuple(others), parts.held_out)
+    others = evenly(splits.train, count - len(splits.held_out))
+    return Split(tuple(others), splits.held_out)
 
 
 def write_corpus(pairs: Iterable[Pair], path: Path) -> None:

@@ -42,13 +42,13 @@ class Rung:
         return {name: row for name, row in measured.items() if row["written"]}
 
 
-def imported(exported: Exported, parts: Split) -> Rung:
+def imported(exported: Exported, splits: Split) -> Rung:
     """Give an imported encoder; the import did not measure retrieval, so this does."""
-    probe = through_runtime(SummaryRetrieval.of(parts))
+    probe = through_runtime(SummaryRetrieval.of(splits))
     return Rung(exported, "fp32", probe(attar.load(exported.bundle.path, variant="fp32")))
 
 
-def export(folder: Path, parts: Split, *, variant: str) -> Rung:
+def export(folder: Path, splits: Split, *, variant: str) -> Rung:
     """Write an encoder's folder to a bundle of the same name, each variant behind its gates.
 
     Where `variant` does not pass, the reference is compared instead.
@@ -57,8 +57,8 @@ def export(folder: Path, parts: Split, *, variant: str) -> Rung:
         folder.with_suffix(".attar"),
         load_text_checkpoint(folder),
         name=folder.name,
-        texts=parity_texts(parts),
-        probe=through_runtime(SummaryRetrieval.of(parts)),
+        texts=parity_texts(splits),
+        probe=through_runtime(SummaryRetrieval.of(splits)),
         metric="recall_at_10",
         variants=() if variant == "fp32" else (variant,),
         overwrite=True,

@@ -46,9 +46,9 @@ def server(bundles: Sequence[Path], data: Path) -> Iterator[str]:
             process.wait(timeout=60)
 
 
-def search(client: Client, model: str, parts: Split) -> Row:
+def search(client: Client, model: str, splits: Split) -> Row:
     """Upsert the bodies, and search for the held-out summaries."""
-    documents = [*parts.held_out, *parts.train]
+    documents = [*splits.held_out, *splits.train]
     client.create_collection("docstrings", model=model)
     began = time.perf_counter()
     client.upsert_all(
@@ -59,7 +59,7 @@ def search(client: Client, model: str, parts: Split) -> Row:
         ),
     )
     seconds = time.perf_counter() - began
-    results = client.search("docstrings", [pair.summary for pair in parts.held_out], limit=10)
+    results = client.search("docstrings", [pair.summary for pair in splits.held_out], limit=10)
     ranked = [[hit.id for hit in hits] for hits in results.hits]
     at_1, at_10 = (
         float(np.mean([index in ids[:k] for index, ids in enumerate(ranked)])) for k in (1, 10)
@@ -67,9 +67,9 @@ def search(client: Client, model: str, parts: Split) -> Row:
     return {"recall_at_1": at_1, "recall_at_10": at_10, "upsert_seconds": round(seconds, 1)}
 
 
-def parity(client: Client, model: str, bundle: Path, parts: Split) -> Row:
+def parity(client: Client, model: str, bundle: Path, splits: Split) -> Row:
     """Compare the vectors that come over gRPC with those of the device runtime."""
-    texts = [text for pair in parts.held_out[:COMPARED] for text in (pair.summary, pair.body)]
+    texts = [text for pair in splits.held_out[:COMPARED] for text in (pair.summary, pair.body)]
     remote = client.embed(texts, model=model)
     local = attar.load(bundle, variant=remote.variant).embed(texts)
     return {
@@ -79,14 +79,14 @@ def parity(client: Client, model: str, bundle: Path, parts: Split) -> Row:
     }
 
 
-def classify(client: Client, model: str, parts: Split) -> Row:
+def classify(client: Client, model: str, splits: Split) -> Row:
     """Fit the package of origin on bodies to train on, and predict it of the held-out ones."""
-    train = evenly(parts.train, FIT_ITEMS)
+    train = evenly(splits.train, FIT_ITEMS)
     client.fit_classifier(
         "package", [pair.body for pair in train], [pair.package for pair in train], model=model
     )
-    truth = [pair.package for pair in parts.held_out]
-    predicted = client.classify("package", [pair.body for pair in parts.held_out]).labels
+    truth = [pair.package for pair in splits.held_out]
+    predicted = client.classify("package", [pair.body for pair in splits.held_out]).labels
     accuracy = float(np.mean([a == b for a, b in zip(predicted, truth, strict=True)]))
     majority = max(truth.count(package) for package in set(truth)) / len(truth)
     return {"accuracy": accuracy, "majority": majority}

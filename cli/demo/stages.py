@@ -87,13 +87,13 @@ def run(out: Path, *, seed: int = 0, quick: bool = False) -> None:
 
 def _stages(out: Path, scale: Scale, watch: Stopwatch, *, seed: int) -> dict[str, Any]:
     with watch.stage("corpus", "The corpus: docstrings on this machine"):
-        parts = read_corpus(
+        splits = read_corpus(
             scale.packages, per_package=scale.per_package, held_out=scale.held_out, seed=seed
         )
-        write_corpus(parts.train, out / "corpus.jsonl")
-        documents = len(parts.train) + len(parts.held_out)
-        console.print(f"{documents:,} documents; {len(parts.held_out)} summaries are held out")
-        some = searched(parts, scale.searched)  # so that the teacher embeds them in a minute
+        write_corpus(splits.train, out / "corpus.jsonl")
+        documents = len(splits.train) + len(splits.held_out)
+        console.print(f"{documents:,} documents; {len(splits.held_out)} summaries are held out")
+        some = searched(splits, scale.searched)  # so that the teacher embeds them in a minute
     with watch.stage("import", "1. Import a teacher: all-MiniLM-L6-v2"):
         imported, parity = import_teacher(out, some, texts=scale.parity_texts)
     train(out, scale, watch, seed=seed)
@@ -104,13 +104,13 @@ def _stages(out: Path, scale: Scale, watch: Stopwatch, *, seed: int) -> dict[str
             "student": ladder.export(out / "student", some, variant="int8"),
             "static": ladder.export(out / "static", some, variant="int8"),
         }
-        rows = ladder.rows(rungs, [pair.body for pair in parts.held_out[:TIMED_TEXTS]])
+        rows = ladder.rows(rungs, [pair.body for pair in splits.held_out[:TIMED_TEXTS]])
     with watch.stage("serve", "5. Serve two of them, and use them through the client only"):
-        served = serve_and_use(out, rungs, parts, scale)
+        served = serve_and_use(out, rungs, splits, scale)
     return {
         "corpus": {
             "documents": documents,
-            "held_out": len(parts.held_out),
+            "held_out": len(splits.held_out),
             "searched": len(some.train) + len(some.held_out),
             "words": WORDS,
         },
@@ -124,15 +124,15 @@ def _stages(out: Path, scale: Scale, watch: Stopwatch, *, seed: int) -> dict[str
     }
 
 
-def import_teacher(out: Path, parts: Split, *, texts: int) -> tuple[Rung, dict[str, float]]:
+def import_teacher(out: Path, splits: Split, *, texts: int) -> tuple[Rung, dict[str, float]]:
     """Import the teacher's folder, and say how near the bundle is to sentence-transformers."""
     folder = teacher.teacher_folder()
     exported = import_folder(folder, out / "minilm.attar", name="all-minilm-l6-v2", overwrite=True)
     path = exported.bundle.path
-    some = teacher.mixed_texts(parts, texts)
+    some = teacher.mixed_texts(splits, texts)
     parity = teacher.sentence_transformers_parity(folder, path, some)
     console.print(f"worst cosine to sentence-transformers: {parity['cosine_worst']:.7f}")
-    return ladder.imported(exported, parts), parity
+    return ladder.imported(exported, splits), parity
 
 
 def train(out: Path, scale: Scale, watch: Stopwatch, *, seed: int) -> None:
@@ -179,7 +179,7 @@ def refused(rungs: Mapping[str, Rung]) -> dict[str, list[str]]:
 
 
 def serve_and_use(
-    out: Path, rungs: Mapping[str, Rung], parts: Split, scale: Scale
+    out: Path, rungs: Mapping[str, Rung], splits: Split, scale: Scale
 ) -> dict[str, Any]:
     """Serve the student and the adapted teacher; search, detect and classify by a client."""
     served = ("student", "adapted")
@@ -187,16 +187,16 @@ def serve_and_use(
     with serving.server(bundles, out / "server") as target, Client(target) as client:
         names = [f"{model.name} as {model.variant}" for model in client.info().models]
         console.print(f"{target} serves {' and '.join(names)}")
-        task = anomalies.AnomalyTask.of(parts, fitted=scale.detector_texts, rates=scale.rates)
+        task = anomalies.AnomalyTask.of(splits, fitted=scale.detector_texts, rates=scale.rates)
         return {
-            "search": serving.search(client, "student", searched(parts, scale.searched)),
-            "parity": serving.parity(client, "student", rungs["student"].path, parts),
+            "search": serving.search(client, "student", searched(splits, scale.searched)),
+            "parity": serving.parity(client, "student", rungs["student"].path, splits),
             "anomaly": {
                 "ordinary": len(task.ordinary),
                 "foreign": len(task.foreign),
                 **{name: anomalies.anomalies(client, name, task) for name in served},
             },
-            "classify": serving.classify(client, "student", parts),
+            "classify": serving.classify(client, "student", splits),
         }
 
 

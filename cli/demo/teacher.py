@@ -34,11 +34,11 @@ def teacher_folder() -> Path:
     return Path(spec.origin).parent / "model"
 
 
-def mixed_texts(parts: Split, count: int) -> list[str]:
+def mixed_texts(splits: Split, count: int) -> list[str]:
     """Pick texts of every kind: empty, foreign, of every length, summaries and bodies."""
     tokenizer = (teacher_folder() / "tokenizer.json").read_bytes()
     lengths = texts_of_every_length(tokenizer, longest=LONGEST)
-    docs = [text for pair in parts.train for text in (pair.summary, pair.body)]
+    docs = [text for pair in splits.train for text in (pair.summary, pair.body)]
     return [*FOREIGN, *lengths[::4], *docs][:count]
 
 
