@@ -6,6 +6,7 @@ are for. They serve to measure how much of what an encoder knew is left, and not
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import Distribution, distributions
 
 WORDS = (8, 60)  # of a paragraph: fewer is a heading, more a list or a licence
@@ -16,13 +17,18 @@ WORD = re.compile(r"^[(\"'`*]*[A-Za-z][A-Za-z'-]*[`*)\"'.,:;!?]*$")
 
 def read(count: int) -> tuple[str, ...]:
     """Give at most `count` different paragraphs, the first ones of each package in turn."""
-    by_package = {_name(package): package for package in distributions()}
-    paragraphs = [list(_paragraphs(by_package[name])) for name in sorted(by_package)]
     unique: dict[str, None] = {}
     for index in range(PER_PACKAGE):
-        for own in paragraphs:
+        for own in _by_package():
             unique.update(dict.fromkeys(own[index : index + 1]))
     return tuple(unique)[:count]
+
+
+@cache  # it parses the metadata of every package, which is megabytes
+def _by_package() -> tuple[tuple[str, ...], ...]:
+    """Give the paragraphs of each installed package, by its name."""
+    named = {_name(package): package for package in distributions()}
+    return tuple(tuple(_paragraphs(named[name])) for name in sorted(named))
 
 
 def _name(package: Distribution) -> str:
