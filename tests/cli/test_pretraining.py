@@ -177,7 +177,7 @@ def test_an_option_that_would_not_be_read_is_refused(
 def test_two_processes_pretrain_as_one_does(attar_: Attar, tmp_path: Path) -> None:
     command = "pretrain", "table/t_jepa", "--steps", 3, "--set", "batch_size=16", "--out"
     assert attar_(*command, tmp_path / "one").status == 0
-    said = torchrun("-m", "attar.cli.main", *command, tmp_path / "two")
+    said = torchrun("attar.cli.main", *command, tmp_path / "two")
     assert said.count("items of shape") == 1  # one process speaks for both
     one, two = (
         [json.loads(row) for row in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]

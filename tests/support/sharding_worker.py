@@ -1,6 +1,5 @@
-"""What each process of test_fsdp.py does: started by torchrun with the folder to use."""
+"""What each process of test_fsdp.py does, to be compared with one process."""
 
-import sys
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -168,7 +167,8 @@ def again(method: Callable[[], Method[Any]]) -> bool:
     return plain and after == layout and bool(torch.isfinite(alone).all())
 
 
-def main(out: Path) -> None:
+def run(out: Path) -> None:
+    """Write what came of the methods in shards, and half of a run."""
     moco = methods()["moco"]
     found = {
         "runs": {name: trained(method, "fsdp") for name, method in methods().items()},
@@ -179,9 +179,4 @@ def main(out: Path) -> None:
         "lars": trained(moco, "fsdp", optimiser="lars"),
     }
     trained(moco, "fsdp", out=out / "two", steps=2)
-    torch.save(found, out / f"found{dist.get_rank()}.pt")
-    dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    torch.save(found, out / f"sharding{dist.get_rank()}.pt")

@@ -1,6 +1,5 @@
-"""What each process of test_distributed.py does: started by torchrun with the folder to write."""
+"""What each process of test_distributed.py does, to be compared with one process."""
 
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -346,17 +345,20 @@ def trained(
     return [row["loss"] for row in history.rows], made.state_dict()
 
 
-def main(out: Path) -> None:
+def batches() -> list[Tensor]:
+    """Give what this process has of the batches of some steps."""
+    sampler = Sampler(items=len(ITEMS), batch_size=BATCH, seed=5)
+    return [ITEMS[shard(sampler(step))] for step in range(1, STEPS)]
+
+
+def run(out: Path) -> None:
+    """Write what came of the methods and the objectives, and the batches of each process."""
     found = {
         "ddp": {name: trained(name) for name in methods()},
         "fsdp": {name: trained(name, strategy="fsdp") for name in methods()},
         "objectives": {name: value_and_gradient(it) for name, it in OBJECTIVES.items()},
     }
     trained("twins", out / "half", steps=2)
+    torch.save(batches(), out / f"batches{dist.get_rank()}.pt")
     if dist.get_rank() == 0:
-        torch.save(found, out / "found.pt")
-    dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+        torch.save(found, out / "world.pt")

@@ -11,21 +11,26 @@ from attar.errors import InvalidInput
 from attar.training import distributed
 from attar.training.choices import Strategy
 
-from ..support.torchrun import torchrun
-from ..support.world_worker import ITEMS, OBJECTIVES, methods, trained, value_and_gradient
+from ..support.torchrun import distributed_run
+from ..support.world_worker import (
+    ITEMS,
+    OBJECTIVES,
+    batches,
+    methods,
+    trained,
+    value_and_gradient,
+)
 
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run the worker in two processes that talk by gloo, and give the folder they wrote."""
-    out = tmp_path_factory.mktemp("world")
-    torchrun(Path(__file__).parents[1] / "support" / "world_worker.py", out)
-    return out
+    """Give the folder that two processes wrote, which talked by gloo."""
+    return distributed_run(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def results(started: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = torch.load(started / "found.pt")
+    loaded: dict[str, Any] = torch.load(started / "world.pt")
     return loaded
 
 
@@ -65,6 +70,13 @@ def test_a_run_of_two_processes_is_taken_up_by_one(started: Path, results: dict[
     losses, weights = trained("twins", started / "half")
     assert losses == pytest.approx(results["ddp"]["twins"][0], rel=1e-5)
     torch.testing.assert_close(weights, results["ddp"]["twins"][1], rtol=1e-4, atol=1e-6)
+
+
+def test_the_halves_of_two_processes_are_the_batches_of_one(started: Path) -> None:
+    first, second = (torch.load(started / f"batches{rank}.pt") for rank in (0, 1))
+    for whole, one, two in zip(batches(), first, second, strict=True):
+        assert len(one) == len(two)
+        assert torch.equal(torch.cat([one, two]), whole)
 
 
 def test_one_process_has_every_row() -> None:

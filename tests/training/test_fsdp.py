@@ -7,26 +7,20 @@ import pytest
 import torch
 
 from ..support.sharding_worker import methods, trained, training
-from ..support.torchrun import torchrun
+from ..support.torchrun import distributed_run
 
 pytestmark = pytest.mark.slow  # two processes that import torch
 
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run the worker in two processes that talk by gloo, and give the folder they wrote.
-
-    Before that, one process makes half of a run there for them to take up.
-    """
-    out = tmp_path_factory.mktemp("sharding")
-    trained(methods()["moco"], "ddp", out=out / "one", steps=2)
-    torchrun(Path(__file__).parents[1] / "support" / "sharding_worker.py", out)
-    return out
+    """Give the folder that two processes wrote, which talked by gloo."""
+    return distributed_run(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def results(started: Path) -> list[dict[str, Any]]:
-    return [torch.load(started / f"found{rank}.pt") for rank in (0, 1)]
+    return [torch.load(started / f"sharding{rank}.pt") for rank in (0, 1)]
 
 
 @pytest.mark.parametrize("name", methods())

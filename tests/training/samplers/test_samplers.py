@@ -50,6 +50,12 @@ def test_rows_depend_on_the_step_and_the_seed_alone(name: str) -> None:
     assert not torch.equal(one(17), SAMPLERS[name](4)(17))
 
 
+def test_a_later_start_meets_the_rows_of_an_unbroken_run() -> None:
+    unbroken = [Sampler(items=50, batch_size=7, seed=3)(step).tolist() for step in range(20)]
+    resumed = [Sampler(items=50, batch_size=7, seed=3)(step).tolist() for step in range(11, 20)]
+    assert resumed == unbroken[11:]
+
+
 def most_in_a_batch(sizes: list[int], batch_size: int) -> int:
     """Fill a batch by hand: one of every cluster, then a second of those that have it, and on."""
     most = 0
