@@ -13,7 +13,7 @@ from PIL import Image
 
 from benchmarks.support.bundles import tiny_bundle
 from benchmarks.support.servers import serving, settings
-from benchmarks.support.teachers import minilm
+from benchmarks.support.teachers import small_minilm
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TEXTS = "\n".join(f"Sort the rows of table {row} by column {row % 7}." for row in range(40))
@@ -51,7 +51,8 @@ def test_a_detector_scores_what_is_new(tmp_path: Path, capsys: pytest.CaptureFix
 def test_a_teacher_is_distilled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     texts = tmp_path / "texts.txt"
     texts.write_text(TEXTS, "utf-8")
-    main_of("distill_a_teacher")(str(minilm()), str(tmp_path), str(texts), steps=2, min_cosine=0.0)
+    teacher = small_minilm(tmp_path / "teacher")
+    main_of("distill_a_teacher")(str(teacher), str(tmp_path), str(texts), steps=2, min_cosine=0.0)
 
     assert "dimensions, cosine" in capsys.readouterr().out
 
