@@ -2,7 +2,6 @@
 
 import math
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.bench import bench
+from attar.bench import bench, time_runs
 from attar.host import describe
 from attar.inputs import Prepared
 from attar.manifest import Latency
@@ -23,7 +22,7 @@ Probe = Callable[[Encoder], Mapping[str, float]]
 BATCH = 32
 SINGLES = 64  # rows that are also run alone
 LEAST_TOLERANCE = 1e-6  # what float32 unit vectors differ by between two kernels or CPUs
-LATENCY_RUNS, WARM_UP = 50, 5
+LATENCY_SECONDS = 0.5  # that one item is repeated for on one thread
 ALL_THREADS_SECONDS = 0.1  # in its own process, whose start costs more
 
 
@@ -103,12 +102,7 @@ def tolerance(difference: float) -> float:
 def latency(bundle: Path, variant: str, row: Prepared) -> Latency:
     """Time one row alone on one thread, from tensors to embedding: the median, once warm."""
     encoder = load(bundle, variant=variant, threads=1)
-    seconds = []
-    for run in range(WARM_UP + LATENCY_RUNS):
-        began = time.perf_counter()
-        encoder.infer([row])
-        if run >= WARM_UP:
-            seconds.append(time.perf_counter() - began)
+    seconds = time_runs(encoder, [row], seconds=LATENCY_SECONDS)
     return Latency(
         p50_ms=round(float(np.median(seconds)) * 1e3, 3),
         threads=1,

@@ -14,7 +14,9 @@ from .support import session_cache
 from .support.commands import Attar, Ran
 
 # A law holds on a busy machine too, so time does not judge it.
-settings.register_profile("attar", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "attar", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("attar")
 
 
