@@ -1,6 +1,7 @@
 """What many tests need: one tiny bundle, made once, and the command."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _session_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Let the processes of the session share what is slow to make."""
     session_cache.begin(tmp_path_factory)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _known_trials(_session_cache: None) -> Iterator[None]:
+    """Let the servers of these processes try equal bundles once, where any test imports them."""
+    factory = sys.modules.get("attar.server.model_factory")
+    if factory is None:
+        yield
+        return
+    from .support import trials  # it imports the server
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(factory, "Prover", trials.prover)
+        yield
 
 
 @pytest.fixture(scope="session")

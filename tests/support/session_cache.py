@@ -20,13 +20,17 @@ def begin(factory: pytest.TempPathFactory) -> None:
     _folder[:] = [base.parent if "PYTEST_XDIST_WORKER" in os.environ else base]
 
 
+def folder() -> Path:
+    """Give that folder."""
+    return _folder[0]
+
+
 def once(name: str, make: Callable[[], Value]) -> Value:
     """Give the value of that name: made by the first process that needs it, read by the others.
 
     The name says everything that the value depends on.
     """
-    (folder,) = _folder
-    path = folder / f"{name}.pickle"
+    path = folder() / f"{name}.pickle"
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if path.exists():
