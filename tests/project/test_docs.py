@@ -1,7 +1,6 @@
 """The pages: what they show runs, what they name exists, and what they claim was measured."""
 
 import ast
-import os
 import pydoc
 import re
 import shlex
@@ -10,13 +9,15 @@ import sys
 import tomllib
 import types
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass
 from functools import cache
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
+from attar.cli.main import main
 from benchmarks.support.bundles import tiny_bundle
 from benchmarks.support.servers import free_port, serving, settings
 
@@ -125,16 +126,18 @@ def using(program: str) -> list[object]:
 @cache
 def help_of(*command: str) -> str:
     """What `attar COMMAND --help` prints."""
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("attar")), *command, "--help"],
-        env={**os.environ, "COLUMNS": "200", "TERM": "dumb"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, f"attar {shlex.join(command)}: {done.stdout}{done.stderr}"
-    return done.stdout
+    out = StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        redirect_stdout(out),
+        pytest.raises(SystemExit) as leaving,
+    ):
+        for name, value in (("COLUMNS", "200"), ("TERM", "dumb")):
+            patch.setenv(name, value)
+        patch.setattr(sys, "argv", ["attar", *command, "--help"])
+        main()
+    assert not leaving.value.code, f"attar {shlex.join(command)}: {out.getvalue()}"
+    return out.getvalue()
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
