@@ -93,11 +93,11 @@ def searches_by_a_student(folder: Path) -> Outcome:
             calls.search("docs", [TEXTS[number % len(TEXTS)]], model="student", limit=1)
             for number in range(SEARCHES)
         ]
-        answers = [client.search_batch(searches, deadline_s=60) for _ in range(3)]
+        answers = [client.search_batch(searches, deadline_s=60) for _ in range(2)]
         every = [each for answer in answers for each in answer]
         found = sum(isinstance(each, SearchResults) and bool(each.hits[0]) for each in every)
-        note = f"{found} of {3 * SEARCHES} searches found a point"
-        return server.outcome(held=found == 3 * SEARCHES, note=note)
+        note = f"{found} of {len(every)} searches found a point"
+        return server.outcome(held=found == len(every), note=note)
 
 
 def student_swapped(folder: Path) -> Outcome:
