@@ -28,8 +28,8 @@ from ..faults.ground import Server, served
 from ..support.bundles import tiny_bundle
 
 CAP_MB: Final = 1000.0  # of memory; the server is killed above it
-SAMPLE_EVERY_S: Final = 0.03
-CALL_EVERY_S: Final = 0.01
+SAMPLE_EVERY_S: Final = 0.05
+CALL_EVERY_S: Final = 0.03
 DEADLINE_S: Final = 60.0  # of the honest caller, for one call
 HONEST: Final = "the cat sat on the mat"
 
