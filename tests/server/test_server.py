@@ -40,7 +40,7 @@ HEAD_START_S = 0.15  # until a first call runs, which takes much longer
 def slow_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a bundle whose every run takes some tenths of a second: a long chain of products."""
     weights = np.random.default_rng(0).standard_normal((SIDE, SIDE)) / math.sqrt(SIDE)
-    names = ["rows", *(f"x{i}" for i in range(500))]
+    names = ["rows", *(f"x{i}" for i in range(200))]
     nodes = [
         helper.make_node("Unsqueeze", ["x", "one"], ["row"]),
         helper.make_node("Mul", ["row", "many"], ["rows"]),
