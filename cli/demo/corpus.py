@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from attar.training.data.pairs import Pair, Split, split
-from attar.training.datasets import docstrings
+from attar.training.datasets import docstrings, package_descriptions
 from attar.training.sampler import evenly
 
 WORDS = 32  # of a body: few enough that every encoder reads all of them
@@ -44,6 +44,11 @@ def write_corpus(pairs: Iterable[Pair], path: Path) -> None:
                 "body": pair.body,
             }
             file.write(json.dumps(row) + "\n")
+
+
+def write_general(count: int, path: Path) -> None:
+    """Write so many texts of no subject in particular, one a line."""
+    path.write_text("\n".join(package_descriptions.read(count)), "utf-8")
 
 
 def _openings(pairs: Sequence[Pair]) -> tuple[Pair, ...]:

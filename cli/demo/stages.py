@@ -23,7 +23,7 @@ from attar.training.precision import best_precision
 
 from ..console import show_log
 from . import anomalies, figures, ladder, serving, teacher
-from .corpus import WORDS, read_corpus, searched, write_corpus
+from .corpus import WORDS, read_corpus, searched, write_corpus, write_general
 from .ladder import Rung
 from .stopwatch import Stopwatch
 
@@ -36,7 +36,7 @@ console = Console()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """How much work the demo does; steps that are None are the command's own."""
+    """How much work the demo does; where it is None, the command decides."""
 
     packages: tuple[str, ...] = docstrings.PACKAGES
     per_package: int = 1200  # documents
@@ -46,6 +46,7 @@ class Scale:
     adapt_steps: int | None = 25
     distill_steps: int | None = 30
     static_steps: int | None = None
+    general_texts: int | None = None  # of no subject in particular
     min_cosine: float | None = None  # of the student to its teacher
     detector_texts: int = 600  # that a detector is fitted on
     rates: tuple[float, ...] = (0.01, 0.05, 0.1)  # of false alarms
@@ -60,6 +61,7 @@ QUICK = Scale(
     adapt_steps=2,
     distill_steps=2,
     static_steps=2,
+    general_texts=20,
     min_cosine=-1,  # so few steps bring a student nowhere
     rates=(0.05, 0.1),  # 40 texts are too few to hold 1 %
 )
@@ -138,11 +140,16 @@ def import_teacher(out: Path, splits: Split, *, texts: int) -> tuple[Rung, dict[
 def train(out: Path, scale: Scale, watch: Stopwatch, *, seed: int) -> None:
     """Adapt the teacher to the corpus, and distil it into a student of each kind."""
     data = str(out / "corpus.jsonl")
+    general = None
+    if scale.general_texts is not None:
+        general = out / "general.txt"
+        write_general(scale.general_texts, general)
     with watch.stage("adapt", "2. Adapt it to the corpus, without labels"):
         adapted = adapt(
             teacher.teacher_folder(),
             out / "adapted",
             data=data,
+            general=general,
             steps=scale.adapt_steps,
             seed=seed,
             restart=True,
@@ -152,6 +159,7 @@ def train(out: Path, scale: Scale, watch: Stopwatch, *, seed: int) -> None:
             adapted,
             out / "student",
             data=data,
+            general=general,
             steps=scale.distill_steps,
             min_cosine=scale.min_cosine,
             seed=seed,
