@@ -57,6 +57,27 @@ def _known_trials(_session_cache: None) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _measured_here() -> Iterator[None]:
+    """Let exports start no process to measure a variant, where any test imports what starts it."""
+    if "attar.export.measure" not in sys.modules:
+        yield
+        return
+    from .support import measures  # it imports torch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measures.measure, "in_a_process", measures.here)
+        yield
+
+
+@pytest.fixture
+def in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let exports measure a variant in a new process, as they do outside the tests."""
+    from .support import measures
+
+    monkeypatch.setattr(measures.measure, "in_a_process", measures.IN_A_PROCESS)
+
+
 @pytest.fixture(scope="session")
 def bundle_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a text bundle folder to read; a test that changes it makes its own."""

@@ -146,6 +146,7 @@ def test_the_report_has_every_candidates_figures(
     assert report["variants"]["far"]["layers"] == [0]
 
 
+@pytest.mark.usefixtures("in_a_process")
 def test_the_manifest_records_what_was_measured(assembled: Assemble, tmp_path: Path) -> None:
     exported = assembled(tmp_path / "x", candidate("fp32", gate=FP32, attention="softmax"))
     variant, figures = exported.bundle.variant("fp32"), exported.measured["fp32"]
@@ -190,6 +191,7 @@ def test_a_graph_that_gives_nan_is_an_error_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("in_a_process")
 def test_the_same_export_gives_the_same_bundle_but_for_latency(
     assembled: Assemble, tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ from ..support.students import student_graph, texts, trained
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("in_a_process")
 def test_every_derived_variant_is_gated_measured_and_written(tmp_path: Path) -> None:
     path = tmp_path / "x.attar"
     exported = export_text(
