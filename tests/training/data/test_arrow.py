@@ -1,7 +1,6 @@
 """Parquet files and saved data sets are read by rows, a group at a time."""
 
 import io
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ import torch
 from PIL import Image
 from pyarrow import parquet
 
-from attar.errors import InvalidInput, NotFound, ShapeError
+from attar.errors import InvalidInput, MissingExtra, NotFound, ShapeError
 from attar.training.data.huggingface import dataset_part, dataset_splits
 from attar.training.data.parquet import parquet_part
+from attar.training.reading import read
 
 
 def png(value: int, side: int = 3) -> bytes:
@@ -138,21 +138,16 @@ def test_a_selected_and_shuffled_data_set_keeps_its_order() -> None:
         dataset_part(made.select([]))
 
 
-def test_without_the_extra_the_message_is_the_line_that_installs_it(tmp_path: Path) -> None:
+def test_without_the_extra_the_message_is_the_line_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(tmp_path / "a.parquet", x=[1.0])
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved/dataset_info.json").touch()
-    code = (
-        "import sys\n"
-        "sys.modules |= {'pyarrow': None, 'datasets': None}\n"
-        "from attar.errors import MissingExtra\n"
-        "from attar.training.reading import read\n"
-        "for path in sys.argv[1:]:\n"
-        "    try:\n"
-        "        read(path)\n"
-        "    except MissingExtra as error:\n"
-        "        print(error)\n"
-    )
-    command = [sys.executable, "-c", code, f"{tmp_path}/a.parquet", f"{tmp_path}/saved"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert said.count("pip install 'attar[data]'") == 2
+    for name in ("pyarrow", "datasets"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in ("arrow", "huggingface", "parquet"):  # which import them
+        monkeypatch.delitem(sys.modules, f"attar.training.data.{name}", raising=False)
+    for path in (tmp_path / "a.parquet", tmp_path / "saved"):
+        with pytest.raises(MissingExtra, match=r"pip install 'attar\[data\]'"):
+            read(path)
