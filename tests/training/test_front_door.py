@@ -43,7 +43,7 @@ def test_the_public_names_are_listed_and_there() -> None:
         training.finetune  # noqa: B018 - the look-up is what is tested
 
 
-def test_the_front_door_imports_torch_only_when_a_name_is_used() -> None:
+def test_the_front_door_imports_torch_when_a_name_is_used_and_gives_the_recipes() -> None:
     code = "import sys, attar.training; assert 'torch' not in sys.modules; "
     code += "assert attar.training.recipes.find('image/byol')"  # an attribute of the package
     subprocess.run([sys.executable, "-c", code], check=True)
