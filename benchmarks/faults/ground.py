@@ -126,7 +126,7 @@ def truth(bundle: Path, texts: Sequence[str]) -> Truth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """`attar serve` in a process of its own."""
+    """A server in a process of its own, without the rest of the command line."""
 
     process: subprocess.Popen[bytes]
     port: int
@@ -189,7 +189,7 @@ def served(
     http_port, metrics_port = free_port(), free_port()
     command = [
         *within,
-        *(str(Path(sys.executable).with_name("attar")), "serve"),
+        *(sys.executable, "-P", "-m", "attar.server"),
         *("--port", "0", "--http-port", str(http_port), "--metrics-port", str(metrics_port)),
         *("--threads", "1", "--data-dir", str(folder / "data"), "--ready-file", str(ready)),
         *map(str, arguments),
