@@ -126,7 +126,7 @@ def truth(bundle: Path, texts: Sequence[str]) -> Truth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """A server in a process of its own, without the rest of the command line."""
+    """`python -m attar.server` in a process of its own."""
 
     process: subprocess.Popen[bytes]
     port: int
