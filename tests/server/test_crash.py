@@ -13,11 +13,11 @@ from benchmarks.support.crashes import rounds
 def test_a_server_killed_in_the_middle_of_upserts_loses_nothing_acknowledged(
     tmp_path: Path,
 ) -> None:
-    """Over six kills at random moments nothing is lost, and nothing half-written is served.
+    """Over four kills at random moments nothing is lost, and nothing half-written is served.
 
     `python -m benchmarks.faults --full` kills a hundred times.
     """
     bundle = tiny_bundle(tmp_path / "tiny.attar")
-    seen = list(rounds(bundle, tmp_path, count=6, seed=0))
-    assert sum(one.acknowledged for one in seen) > 20
-    assert [(one.lost, one.torn, one.partial) for one in seen] == [(0, 0, 0)] * 6
+    seen = list(rounds(bundle, tmp_path, count=4, seed=0))
+    assert sum(one.acknowledged for one in seen) > 13
+    assert [(one.lost, one.torn, one.partial) for one in seen] == [(0, 0, 0)] * 4

@@ -508,7 +508,7 @@ def acknowledged_before_a_kill(root: Path, first: int, seconds: float) -> int:
 
 @pytest.mark.slow
 def test_whatever_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
-    """Twenty writers are killed at random moments; each finds all that the ones before it wrote.
+    """Eight writers are killed at random moments; each finds all that the ones before it wrote.
 
     Some die in a sync, most between two, with a log that is ahead of the segments. Of the batch in
     flight at a kill either everything is there or nothing, and a point never has the vector of one
@@ -518,7 +518,7 @@ def test_whatever_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
     store.create(COLORS)
     store.close()
     rng, acknowledged = np.random.default_rng(), -1
-    for _ in range(20):
+    for _ in range(8):
         acknowledged = acknowledged_before_a_kill(tmp_path, acknowledged + 1, rng.uniform(0, 0.3))
         store = EdgeStore(tmp_path)
         store.open_collection("colors")
