@@ -127,15 +127,12 @@ def using(program: str) -> list[object]:
 def help_of(*command: str) -> str:
     """What `attar COMMAND --help` prints."""
     out = StringIO()
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        redirect_stdout(out),
-        pytest.raises(SystemExit) as leaving,
-    ):
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out):
         for name, value in (("COLUMNS", "200"), ("TERM", "dumb")):
             patch.setenv(name, value)
         patch.setattr(sys, "argv", ["attar", *command, "--help"])
-        main()
+        with pytest.raises(SystemExit) as leaving:
+            main()
     assert not leaving.value.code, f"attar {shlex.join(command)}: {out.getvalue()}"
     return out.getvalue()
 

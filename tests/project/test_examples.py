@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+import matplotlib as mpl
 import numpy as np
 import pytest
 from PIL import Image
@@ -80,7 +80,7 @@ def test_the_notebook_draws_a_map_of_embeddings(
     assert "steps=100" in program
     short = program.replace("steps=100", "steps=2").replace("plt.show()", "plt.savefig('map.png')")
     (tmp_path / "map.py").write_text(short, "utf-8")
-    matplotlib.use("agg")
+    mpl.use("agg")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     runpy.run_path("map.py")

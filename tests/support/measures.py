@@ -1,4 +1,4 @@
-"""What an export measures of a variant in a new process: tests measure it here, which is quicker."""
+"""What an export measures of a variant in a new process: tests measure it in this one."""
 
 from attar.export import measure
 from attar.inputs import Prepared
