@@ -150,4 +150,4 @@ def test_without_the_extra_the_message_is_the_line_that_installs_it(
         monkeypatch.delitem(sys.modules, f"attar.training.data.{name}", raising=False)
     for path in (tmp_path / "a.parquet", tmp_path / "saved"):
         with pytest.raises(MissingExtra, match=r"pip install 'attar\[data\]'"):
-            read(path)
+            read(str(path))

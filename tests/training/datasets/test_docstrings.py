@@ -19,7 +19,7 @@ BODY = "The rest of what there is to know, at some length, so that it differs fr
 
 @pytest.fixture(scope="module")
 def corpus() -> tuple[Pair, ...]:
-    return docstrings.read(("numpy",))
+    return docstrings.read(("numpy", "rich"))
 
 
 Package = Callable[..., str]
