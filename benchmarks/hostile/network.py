@@ -42,6 +42,8 @@ import ipaddress, os, sys
 
 LOG = os.environ["WATCH_LOG"]
 HOSTS = {"", "localhost", "ip6-localhost"}
+SENDS = {"socket.connect", "socket.sendto", "socket.sendmsg"}
+EVENTS = {*SENDS, "socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"}
 
 
 def is_here(host):
@@ -54,13 +56,13 @@ def is_here(host):
 
 
 def watch(event, given):
-    if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
+    if event not in EVENTS:  # nearly every one
+        return
+    if event in SENDS:
         address = given[1]
         host = address[0] if isinstance(address, tuple) else None  # a path is this machine's
-    elif event in ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"):
-        host = given[0].decode() if isinstance(given[0], bytes) else given[0]
     else:
-        return
+        host = given[0].decode() if isinstance(given[0], bytes) else given[0]
     if not is_here(host):
         with open(LOG, "a") as log:
             log.write(f"{event} {host} by {sys.argv}\\n")
