@@ -32,7 +32,9 @@ from attar.training.probes.mislabelled import agreement, precision_at_k, suggest
 from attar.training.recipes.multimodal.astro_m3 import recipe
 from attar.training.views.folded_phase import turned
 
-SMALL = replace(recipe.settings, steps=3, warmup=1, batch_size=16, dim=12, width=8, hidden=8)
+SMALL = replace(
+    recipe.settings, steps=3, warmup=1, batch_size=16, dim=12, width=8, depth=1, hidden=8
+)
 DRAW = np.random.default_rng(0)
 
 
