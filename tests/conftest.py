@@ -60,22 +60,25 @@ def _known_trials(_session_cache: None) -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def _measured_here() -> Iterator[None]:
     """Let exports start no process to measure a variant, where any test imports what starts it."""
-    if "attar.export.measure" not in sys.modules:
+    measure = sys.modules.get("attar.export.measure")
+    if measure is None:
         yield
         return
     from .support import measures  # it imports torch
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measures.measure, "in_a_process", measures.here)
+        patch.setattr(measure, "in_a_process", measures.here)
         yield
 
 
 @pytest.fixture
 def in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let exports measure a variant in a new process, as they do outside the tests."""
+    from attar.export import measure
+
     from .support import measures
 
-    monkeypatch.setattr(measures.measure, "in_a_process", measures.IN_A_PROCESS)
+    monkeypatch.setattr(measure, "in_a_process", measures.IN_A_PROCESS)
 
 
 @pytest.fixture(scope="session")
