@@ -43,11 +43,11 @@ def small_minilm(root: Path, *, layers: int = 2, tokens: int = 4000, length: int
     weights = load_file(whole / "model.safetensors")
     table = "embeddings.word_embeddings.weight"
     weights[table] = weights[table][:tokens].copy()
-    kept = tuple(f"encoder.layer.{layer}." for layer in range(layers))
+    first = tuple(f"encoder.layer.{layer}." for layer in range(layers))
     weights = {
         name: weight
         for name, weight in weights.items()
-        if name.startswith(kept) or not name.startswith("encoder.layer.")
+        if name.startswith(first) or not name.startswith("encoder.layer.")
     }
     save_file(weights, root / "model.safetensors", metadata={"format": "pt"})
     return root
