@@ -33,7 +33,6 @@ NOT_SHOWN = frozenset(
         "image/label_augmentation",
         "image/mae",
         "image/mixed_barlow_twins",
-        "image/mochi",
         "image/random_fields",
         "image/random_teacher",
         "image/rankme",
