@@ -18,6 +18,7 @@ from attar.cli import commands, console
 from attar.errors import InvalidInput
 from attar.training.catalogue import catalogue
 from attar.training.checkpoints import encoder_folder
+from attar.training.datasets import package_descriptions
 from attar.training.encoders.conv import SmallConv
 from attar.training.encoders.static import StaticEncoder
 from attar.training.huggingface import loading
@@ -345,9 +346,11 @@ def test_distill_makes_a_static_student_that_is_exported_and_embeds(
 
 @pytest.mark.slow
 def test_all_minilm_is_distilled(attar_: Attar, pairs: Path, tmp_path: Path) -> None:
-    few, out = tmp_path / "few.jsonl", tmp_path / "student"
-    few.write_text("".join(pairs.read_text("utf-8").splitlines(keepends=True)[:40]), "utf-8")
+    few, general, out = (tmp_path / name for name in ("few.jsonl", "general.txt", "student"))
+    few.write_text("".join(pairs.read_text("utf-8").splitlines(keepends=True)[:12]), "utf-8")
+    general.write_text("\n".join(package_descriptions.read(20)), "utf-8")
     arguments = ["distill", minilm(), "--out", out, "--data", few, "--steps", 2]
+    arguments += ["--general", general]
     early = attar_(*arguments)
     assert (early.status, early.err.count("\n")) == (2, 1), early.err
     assert "the student's mean cosine to its teacher is 0." in early.err
