@@ -22,7 +22,7 @@ def torchrun(module: str, *arguments: object) -> str:
         env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=280,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
