@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 import attar
+from attar import Client
 from attar.bundle import Bundle
 from attar.errors import InvalidInput, NotFound
 from attar.heads import KnnAnomaly, LinearClassifier
@@ -17,6 +18,7 @@ from attar.server.usecases.anomaly import Anomaly
 from attar.server.usecases.classification import Classification
 from attar.server.usecases.collections import Collections
 from benchmarks.support.bundles import tiny_bundle
+from benchmarks.support.servers import serving, settings
 
 from ...support.models import make, started
 
@@ -98,3 +100,10 @@ async def test_a_head_of_a_bundle_is_not_deleted_and_one_that_is_not_there_is_na
         await classification.predict("nothing/about", items=TEXTS)
     with pytest.raises(InvalidInput, match="a classifier's name has"):
         await classification.fit(f"{model.name}/new", items=TEXTS, labels=["a", "b", "a"])
+
+
+def test_a_client_classifies_by_the_classifier_of_a_bundle(headed: Path, tmp_path: Path) -> None:
+    name = f"{Bundle.open(headed).manifest.name}/about"
+    with serving(settings(headed, data_dir=tmp_path)) as target, Client(target) as client:
+        assert set(client.classify(name, TEXTS).labels) <= {"cat", "sky"}
+        assert [classifier.name for classifier in client.classifiers()] == [name]
