@@ -63,8 +63,8 @@ def sweep(
 ) -> Path:
     """Run a recipe at every combination of settings; keep the run with the highest RankMe.
 
-    `vary` has `name=value,value,...` for each setting that varies; the other parameters are those
-    of `pretrain`. Each run has a folder in `out`, named by its settings. `out/sweep.json` has a row
+    `vary` has `name=value,value,...` for each setting that varies; `data`, `reading`, `changes`,
+    `steps`, `seed` and `restart` are those of `pretrain`, for each run. Each run has a folder in `out`, named by its settings. `out/sweep.json` has a row
     for each run, the highest RankMe first, and `out/best` is a copy of the first without its
     checkpoint, ready for export. Labels, where the data have them, give figures in the rows and
     choose nothing. RankMe is of the projector's outputs where a probe gives that, else of the
