@@ -64,13 +64,13 @@ def sweep(
     """Run a recipe at every combination of settings; keep the run with the highest RankMe.
 
     `vary` has `name=value,value,...` for each setting that varies; `data`, `reading`, `changes`,
-    `steps`, `seed` and `restart` are those of `pretrain`, for each run. Each run has a folder in `out`, named by its settings. `out/sweep.json` has a row
-    for each run, the highest RankMe first, and `out/best` is a copy of the first without its
-    checkpoint, ready for export. Labels, where the data have them, give figures in the rows and
-    choose nothing. RankMe is of the projector's outputs where a probe gives that, else of the
-    embeddings. It compares runs of one recipe on one data set (section 3 of the paper). An
-    interrupted sweep continues with the run that was interrupted, at its last checkpoint. A run
-    that diverges is a row with its failure.
+    `steps`, `seed` and `restart` are those of `pretrain`, for each run. Each run has a folder in
+    `out`, named by its settings. `out/sweep.json` has a row for each run, the highest RankMe first,
+    and `out/best` is a copy of the first without its checkpoint, ready for export. Labels, where
+    the data have them, give figures in the rows and choose nothing. RankMe is of the projector's
+    outputs where a probe gives that, else of the embeddings. It compares runs of one recipe on one
+    data set (section 3 of the paper). An interrupted sweep continues with the run that was
+    interrupted, at its last checkpoint. A run that diverges is a row with its failure.
 
     Returns `out/best`. Raises InvalidInput for a setting or a value that there is not, before the
     first run, for a recipe of several runs and when every run diverged; otherwise as `pretrain`.

@@ -140,7 +140,11 @@ def test_pretrain_runs_every_stage_of_a_recipe_in_a_folder_of_its_own(
         *("--set", "tuning_steps=2", "--set", "distil_steps=3"),
     )
     assert ran.status == 0, ran.err
-    assert sorted(path.name for path in out.iterdir() if path.is_dir()) == ["distil", "pretrain"]
+    assert sorted(path.name for path in out.iterdir() if path.is_dir()) == [
+        "distil",
+        "heads",
+        "pretrain",
+    ]
     student = encoder_folder.load(out)
     assert isinstance(student, encoder_folder.TensorModel)
     assert isinstance(student.encoder, SmallConv)

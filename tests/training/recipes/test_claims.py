@@ -23,10 +23,8 @@ ROWS: Mapping[str, Any] = {
 NOT_SHOWN = frozenset(
     {
         "audio/continued",
-        "image/batch_style_standardisation",
         "image/byol",
         "image/dino",
-        "image/direct_pred",
         "image/further_pretraining",
         "image/g_simclr",
         "image/infinite_schedule",
@@ -36,7 +34,6 @@ NOT_SHOWN = frozenset(
         "image/random_fields",
         "image/random_teacher",
         "image/rankme",
-        "image/scat_simclr",
         "image/simclr",
         "image/simclr_v2",
         "image/simsiam",
