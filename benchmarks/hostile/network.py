@@ -278,7 +278,7 @@ CASES: tuple[Case, ...] = (
     Case("attar serve, and a client", served()),
     Case("attar serve with workers, and a client", served("--workers", "2")),
     Case(
-        "every command that trains or exports, and the demo's own parts",
+        "attar recipes, import, pretrain, sweep, adapt, distill, export, binarize, verify and demo",
         training,
         caches=MATPLOTLIB,
     ),
