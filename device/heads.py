@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Literal, TypeAlias, get_args
-from zipfile import ZIP_STORED
+from zipfile import ZIP_STORED, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -353,7 +353,8 @@ _KINDS: Final[Mapping[str, type[Head]]] = {
 def read_head(data: bytes) -> Head | None:
     """Read a head of any kind that `to_bytes` wrote; None for arrays that are no head.
 
-    Raises `BundleRefused` for a damaged one.
+    Heads are never compressed, so compressed arrays are none either, and are not unpacked. Raises
+    `BundleRefused` for a damaged one.
 
     Example:
         >>> weights, bias = np.eye(2, dtype=np.float32), np.zeros(2, np.float32)
@@ -363,7 +364,7 @@ def read_head(data: bytes) -> Head | None:
     """
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as npz:
-            kind = str(npz["kind"]) if "kind" in npz else ""
+            kind = str(npz["kind"]) if "kind" in npz and not _compressed(npz.zip) else ""
     except Exception as error:  # noqa: BLE001 (zipfile and numpy raise many kinds on spoiled bytes)
         raise _refused("readable", error) from None
     return _KINDS[kind].from_bytes(data) if kind in _KINDS else None
@@ -545,8 +546,7 @@ def _pack(kind: str, model: str, fingerprint: str, **arrays: NDArray[Any] | np.g
 def _unpack(kind: str, data: bytes) -> Mapping[str, NDArray[Any]]:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as npz:
-            # As it is written, so that a head takes no more memory than its bytes.
-            if any(one.compress_type != ZIP_STORED for one in npz.zip.infolist()):
+            if _compressed(npz.zip):
                 raise ValueError("they are compressed")
             arrays = dict(npz)
     except Exception as error:  # noqa: BLE001 (zipfile and numpy raise many kinds on spoiled bytes)
@@ -554,6 +554,11 @@ def _unpack(kind: str, data: bytes) -> Mapping[str, NDArray[Any]]:
     if str(arrays.get("kind")) != kind:
         raise _refused(kind, f"its kind is {arrays.get('kind')}")
     return arrays
+
+
+def _compressed(archive: ZipFile) -> bool:
+    """Say whether arrays are not as heads are written: these take no more memory than bytes."""
+    return any(entry.compress_type != ZIP_STORED for entry in archive.infolist())
 
 
 def _floats(arrays: Mapping[str, NDArray[Any]], name: str, ndim: int) -> NDArray[np.float32]:

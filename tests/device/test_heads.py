@@ -1,5 +1,6 @@
 """Heads: calibrated, bound to their space, and the same after a round trip."""
 
+import io
 import tracemalloc
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from attar.errors import BundleRefused, InvalidInput, ShapeError, SpaceMismatch
-from attar.heads import METRICS, KnnAnomaly, LinearClassifier, Metric
+from attar.heads import METRICS, KnnAnomaly, LinearClassifier, Metric, read_head
 
 SPACE = "sha256:one"
 
@@ -187,3 +188,13 @@ def test_what_is_not_a_head_is_refused(tmp_path: Path) -> None:
     for data in (b"", b"nonsense", objects.read_bytes(), good, good[: len(good) // 2]):
         with pytest.raises(BundleRefused, match="not a knn-anomaly head"):
             KnnAnomaly.from_bytes(data)
+
+
+def test_compressed_arrays_are_no_head_and_are_not_unpacked() -> None:
+    bomb = io.BytesIO()
+    np.savez_compressed(bomb, kind=np.zeros(2**27, "S1"))
+    assert len(bomb.getvalue()) < 2**20
+    tracemalloc.start()
+    assert read_head(bomb.getvalue()) is None
+    assert tracemalloc.get_traced_memory()[1] < 2**22
+    tracemalloc.stop()
