@@ -13,6 +13,8 @@ from math import prod
 from pathlib import Path
 from typing import Any, Final
 
+from torch import distributed as dist
+
 from attar.errors import AlreadyExists, InvalidInput
 
 from .catalogue import find
@@ -73,7 +75,8 @@ def sweep(
     interrupted, at its last checkpoint. A run that diverges is a row with its failure.
 
     Returns `out/best`. Raises InvalidInput for a setting or a value that there is not, before the
-    first run, for a recipe of several runs and when every run diverged; otherwise as `pretrain`.
+    first run, for a recipe of several runs, under torchrun and when every run diverged; otherwise
+    as `pretrain`.
     """
     out = Path(out)
     points = _points(name, vary, changes)
@@ -109,6 +112,8 @@ def _points(name: str, vary: Sequence[str], changes: Sequence[str]) -> list[tupl
     recipe = find(name)
     if recipe.stages is not None:
         raise InvalidInput(f"{name} is several runs, and a sweep compares single ones")
+    if dist.is_torchelastic_launched():
+        raise InvalidInput("a sweep writes from one process; start it without torchrun")
     if not vary:
         raise InvalidInput("a sweep varies a setting; give --vary name=value,value")
     axes = [tuple(_values(axis)) for axis in vary]

@@ -65,3 +65,12 @@ def test_a_run_that_diverges_is_a_row_and_does_not_end_the_sweep(
 
     with pytest.raises(InvalidInput, match="every run of the sweep diverged"):
         sweep(NAME, tmp_path / "y", vary=["rate=1e30,1e31"], data=table, steps=3)
+
+
+def test_a_sweep_under_torchrun_is_refused(
+    table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    with pytest.raises(InvalidInput, match="start it without torchrun"):
+        sweep(NAME, tmp_path / "x", vary=["rate=1e-3,1e-2"], data=table)
+    assert not (tmp_path / "x").exists()

@@ -62,5 +62,8 @@ recipe = Recipe(
     settings=SMALL,
     published=PAPER,
     build=build,
-    differences=("small grey digits instead of photographs", "no class token, but the mean"),
+    differences=(
+        "small grey digits instead of photographs in colour",
+        "the mean of a ViT's patches instead of its class token, and no stochastic depth",
+    ),
 )
