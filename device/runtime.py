@@ -284,8 +284,8 @@ class Encoder:
     def heads(self) -> Mapping[str, Head]:
         """The bundle's own classifiers and detectors, by the names of their files in heads/.
 
-        Each takes the embeddings of this encoder, at full width. Raises BundleRefused for a damaged
-        one.
+        Classifiers and detectors take the embeddings of this encoder, at full width, and
+        `CodeSurprise` the states of tokens. Raises BundleRefused for a damaged one.
 
         Example:
             >>> sorted(attar.load("student.attar").heads)
