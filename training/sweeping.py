@@ -72,11 +72,12 @@ def sweep(
     the data have them, give figures in the rows and choose nothing. RankMe is of the projector's
     outputs where a probe gives that, else of the embeddings. It compares runs of one recipe on one
     data set (section 3 of the paper). An interrupted sweep continues with the run that was
-    interrupted, at its last checkpoint. A run that diverges is a row with its failure.
+    interrupted, at its last checkpoint. A run that fails after it
+    began, as one that diverges does, is a row with its failure.
 
     Returns `out/best`. Raises InvalidInput for a setting or a value that there is not, before the
-    first run, for a recipe of several runs, under torchrun and when every run diverged; otherwise
-    as `pretrain`.
+    first run, for a recipe of several runs, under torchrun and when every run failed; otherwise as
+    `pretrain`.
     """
     out = Path(out)
     points = _points(name, vary, changes)
@@ -98,10 +99,13 @@ def sweep(
                 seed=seed,
                 restart=restart,
             )
-            figures = _last_probe(folder / METRICS)
-        except FloatingPointError as error:
+        except (FloatingPointError, InvalidInput) as error:
+            if not folder.exists():  # refused before it began, as every run will be
+                raise
             failure = str(error)
-            report(f"{folder.name} diverged: {failure}")
+            report(f"{folder.name} failed: {failure}")
+        else:
+            figures = _last_probe(folder / METRICS)
         runs.append(Run(point, folder.name, figures, failure))
         _write(out, name, runs)
     return _keep_best(out, runs)
@@ -167,7 +171,7 @@ def _write(out: Path, name: str, runs: Sequence[Run]) -> None:
 def _keep_best(out: Path, runs: Sequence[Run]) -> Path:
     first = _ranked(runs)[0]
     if first.failure:
-        raise InvalidInput(f"every run of the sweep diverged; the first: {first.failure}")
+        raise InvalidInput(f"every run of the sweep failed; the first: {first.failure}")
     best, draft = out / BEST, out / f"{BEST}.partial"
     shutil.rmtree(draft, ignore_errors=True)
     skipped = shutil.ignore_patterns(CHECKPOINT, EVENTS)

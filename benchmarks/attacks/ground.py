@@ -93,6 +93,8 @@ class Attacked:
 
         With `others` the honest caller must have been answered, rightly and every time.
         """
+        if others:
+            self._wait_for_a_call()
         self.stop()
         unharmed = not self.capped and self.server.alive
         if others:
@@ -123,6 +125,12 @@ class Attacked:
                     self.capped = True
                     self.server.process.kill()
                     return
+
+    def _wait_for_a_call(self) -> None:
+        """Let the honest caller's first call end: an attack may be over before it is made."""
+        ends = time.monotonic() + DEADLINE_S
+        while not (self.latencies_s or self.failures) and time.monotonic() < ends:
+            time.sleep(CALL_EVERY_S)
 
     def _call(self) -> None:
         with Client(self.server.target, key=self._key) as client:

@@ -63,7 +63,7 @@ def test_a_run_that_diverges_is_a_row_and_does_not_end_the_sweep(
     assert last["settings"] == {"rate": "1e30"}
     assert "finite" in last["failure"]
 
-    with pytest.raises(InvalidInput, match="every run of the sweep diverged"):
+    with pytest.raises(InvalidInput, match="every run of the sweep failed"):
         sweep(NAME, tmp_path / "y", vary=["rate=1e30,1e31"], data=table, steps=3)
 
 

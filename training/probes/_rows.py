@@ -7,10 +7,6 @@ from attar.encodings import slice_dims
 from attar.errors import InvalidInput, ShapeError
 
 
-class NotFinite(InvalidInput, FloatingPointError):
-    """An embedding is infinite or not a number, as a run that diverged gives them."""
-
-
 def rows(name: str, values: ArrayLike) -> NDArray[np.float32]:
     """Give finite (n, d) float32 rows, n and d at least 1, or raise an error that says `name`."""
     array = np.asarray(values, dtype=np.float32)
@@ -18,7 +14,7 @@ def rows(name: str, values: ArrayLike) -> NDArray[np.float32]:
         raise ShapeError(f"{name} must be (n, d) with n and d at least 1; got {array.shape}")
     if not np.isfinite(array).all():
         bad = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
-        raise NotFinite(f"{name} must be finite; row {bad} is not: the encoder diverged")
+        raise InvalidInput(f"{name} must be finite; row {bad} is not: the encoder diverged")
     return array
 
 

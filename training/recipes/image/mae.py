@@ -64,6 +64,6 @@ recipe = Recipe(
     build=build,
     differences=(
         "small grey digits instead of photographs in colour",
-        "learned positions, and a second moment of AdamW of 0.999 instead of 0.95",
+        "learned positions, and AdamW's usual second moment",
     ),
 )
