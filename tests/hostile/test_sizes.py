@@ -31,7 +31,7 @@ def test_a_recipe_runs_on_the_fewest_items_or_says_how_many_it_needs(
     recipe = RECIPES[name]
     known = settings(recipe.settings)
     quick = [f"--set={key}={value}" for key, value in SMALL.items() if key in known and value]
-    if name in ("image/mae", "image/sit"):
+    if name in ("image/ibot", "image/mae", "image/sit"):
         quick.remove("--set=encoder=tiny")  # they hide patches
     for items in ITEMS:
         for batch in BATCHES:

@@ -30,6 +30,7 @@ from attar.training.methods.dense_retrieval import DenseRetrieval, DenseRetrieva
 from attar.training.methods.dino import Dino
 from attar.training.methods.distillation import Distillation
 from attar.training.methods.group_masked import GroupMasked, GroupMaskedBatch
+from attar.training.methods.ibot import Ibot, IbotBatch
 from attar.training.methods.label_augmentation import LabelAugmentation, LabelAugmentationBatch
 from attar.training.methods.label_distillation import LabelDistillation
 from attar.training.methods.latent_features import LatentFeatures
@@ -154,6 +155,12 @@ def methods() -> dict[str, Callable[[], Method[Any]]]:
             momentum=constant(0.9),
             teacher_temperature=constant(0.05),
         ),
+        "ibot": lambda: Ibot(
+            VitEncoder(VitConfig(channels=1, side=4, patch=2, transformer=BLOCKS)),
+            PrototypeHead(8, hidden=6, bottleneck=4, outputs=5),
+            momentum=constant(0.9),
+            teacher_temperature=constant(0.05),
+        ),
         "masked_autoencoder": lambda: MaskedAutoencoder(
             VitEncoder(VitConfig(channels=1, side=4, patch=2, transformer=BLOCKS)), BLOCKS
         ),
@@ -234,6 +241,12 @@ def patches(items: Tensor, step: int) -> MaskedPatches:
     return MaskedPatches(images(items), some, some.new_tensor([1, 2]).expand(len(items), 2))
 
 
+def hidden_patches(items: Tensor, step: int) -> IbotBatch:
+    whole = images(items)
+    views = whole, whole.flip(2), whole[..., :2, :2]
+    return IbotBatch(views, (items[:, :4] > 0.3, items[:, 2:] > 0.5))
+
+
 def altered(items: Tensor, step: int) -> MaskedFramesBatch:
     clean = images(items)[:, 0]
     return MaskedFramesBatch(clean.masked_fill(clean > 0.3, 0.0), clean, clean > 0.3)
@@ -296,6 +309,7 @@ BATCHES: dict[str, Callable[[Tensor, int], Any]] = {
     "cross_modal": lambda items, _: (items[:, :3], items[:, 3:]),
     "dino": lambda items, step: (*(part for (part,) in views(items, step)), items / 2),
     "group_masked": corrupted,
+    "ibot": hidden_patches,
     "masked_autoencoder": patches,
     "masked_frames": altered,
     "masked_language": blanked,

@@ -3,6 +3,7 @@
 Caron et al., ICCV 2021, arXiv:2104.14294.
 """
 
+from collections.abc import Sequence
 from itertools import groupby
 from typing import ClassVar, cast
 
@@ -70,20 +71,14 @@ class Dino(Method[tuple[Tensor, ...]]):
             for logits in self._student(list(views), frozen=step < self.frozen)
         ]
         self._teacher = self.target(torch.cat(batch[:2]))
-        losses = [
-            dino(
-                own,
-                its,
-                self.centre,
-                student_temperature=self.student_temperature,
-                teacher_temperature=self.teacher_temperature(step),
-            )
-            for number, its in enumerate(self._teacher.chunk(2))
-            for other, own in enumerate(student)
-            if other != number
-        ]
-        preferred = (self._teacher - self.centre).argmax(dim=1)
-        return torch.stack(losses).mean(), {"used": len(torch.unique(preferred)) / len(self.centre)}
+        loss = other_views(
+            student,
+            self._teacher.chunk(2),
+            self.centre,
+            student_temperature=self.student_temperature,
+            teacher_temperature=self.teacher_temperature(step),
+        )
+        return loss, {"used": used(self._teacher, self.centre)}
 
     def after_step(self, step: int) -> None:
         """Update the teacher, and the centre by the teacher's outputs for the global batch."""
@@ -95,3 +90,24 @@ class Dino(Method[tuple[Tensor, ...]]):
         embeddings = self.encoder(torch.cat(views))
         logits: Tensor = self.head(embeddings, frozen=frozen)
         return logits.chunk(len(views))
+
+
+def other_views(
+    student: Sequence[Tensor], teacher: Sequence[Tensor], centre: Tensor, **temperatures: float
+) -> Tensor:
+    """Give the mean of `dino` over all pairs of a teacher's and another student's view.
+
+    Each is (n, k), and the first of the student are the views that the teacher sees.
+    """
+    losses = [
+        dino(own, its, centre, **temperatures)
+        for number, its in enumerate(teacher)
+        for other, own in enumerate(student)
+        if other != number
+    ]
+    return torch.stack(losses).mean()
+
+
+def used(teacher: Tensor, centre: Tensor) -> float:
+    """Give the share of the k outputs that the teacher's (n, k) prefer for at least one item."""
+    return len(torch.unique((teacher - centre).argmax(dim=1))) / len(centre)

@@ -22,6 +22,7 @@ from attar.training.objectives.barlow_twins import barlow_twins
 from attar.training.objectives.clip import clip
 from attar.training.objectives.dino import dino, moved_centre
 from attar.training.objectives.distillation import embedding_match, similarity_match
+from attar.training.objectives.ibot import ibot
 from attar.training.objectives.info_nce import info_nce, mix_hard
 from attar.training.objectives.masked import masked_tokens, masked_values
 from attar.training.objectives.matryoshka import matryoshka
@@ -571,6 +572,50 @@ def test_dino_is_the_formulas_and_its_centre_moves_by_the_mean() -> None:
     torch.testing.assert_close(pull, expected, rtol=1e-5, atol=1e-7)
     moved = moved_centre(centre, teacher, momentum=0.75)
     torch.testing.assert_close(moved, 0.75 * centre + 0.25 * teacher.mean(dim=0))
+
+
+def test_ibot_is_the_formulas_and_an_image_without_a_masked_patch_costs_nothing() -> None:
+    student, teacher = (z.reshape(3, 4, 5) for z in pair((12, 5)))
+    hidden = torch.tensor([[True, False, True, True], [False] * 4, [False, True, False, False]])
+    centre = torch.linspace(-1, 1, 5, dtype=torch.float64)
+
+    def oracle(first: Rows, second: Rows) -> float:
+        images: dict[int, list[float]] = {0: [], 2: []}
+        for row, (image, patch) in enumerate(np.ndindex(3, 4)):
+            if hidden[image, patch]:
+                t = zip(second[row], centre.tolist(), strict=True)
+                p, q = (
+                    softmax([(x - c) / 0.04 for x, c in t]),
+                    softmax([x / 0.1 for x in first[row]]),
+                )
+                cost = -sum(x * math.log(y) for x, y in zip(p, q, strict=True) if x)
+                images[image].append(cost)
+        return sum(sum(costs) / len(costs) for costs in images.values()) / 3
+
+    rows = student.flatten(0, 1).requires_grad_()
+    loss = ibot(rows.view(3, 4, 5), teacher, centre, hidden)
+    assert loss.item() == pytest.approx(oracle(rows.tolist(), teacher.flatten(0, 1).tolist()))
+    (pull,) = torch.autograd.grad(loss, rows)
+    expected, _ = slopes(oracle, rows.detach(), teacher.flatten(0, 1))
+    torch.testing.assert_close(pull, expected, rtol=1e-5, atol=1e-7)
+    assert (pull != 0).any(dim=1).equal(hidden.flatten())
+
+
+def test_ibot_of_images_of_one_masked_patch_is_dino_in_any_order_of_the_patches() -> None:
+    student, teacher = pair((6, 5))
+    centre = torch.linspace(-1, 1, 5, dtype=torch.float64)
+    one = torch.ones(6, 1, dtype=torch.bool)
+    loss = ibot(student[:, None], teacher[:, None], centre, one)
+    torch.testing.assert_close(loss, dino(student, teacher, centre))
+    a, b = (z.view(2, 3, 5).flip(1) for z in (student, teacher))
+    torch.testing.assert_close(ibot(a, b, centre, one.view(2, 3)), loss)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = ibot(a.bfloat16(), b.bfloat16(), centre.float(), one.view(2, 3))
+    assert half.dtype == torch.float32
+    with pytest.raises(ShapeError, match=r"hidden be \(n, p\); got \(2, 3, 5\)"):
+        ibot(student.view(2, 3, 5), teacher.view(2, 3, 5), centre, one)
+    with pytest.raises(ShapeError, match=r"an image, a patch and an output; got \(0, 3, 5\)"):
+        ibot(student.view(2, 3, 5)[:0], teacher.view(2, 3, 5)[:0], centre, one.view(2, 3)[:0])
 
 
 def test_mixing_that_commutes_with_projecting_costs_nothing() -> None:

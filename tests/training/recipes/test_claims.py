@@ -27,6 +27,7 @@ NOT_SHOWN = frozenset(
         "image/dino",
         "image/further_pretraining",
         "image/g_simclr",
+        "image/ibot",
         "image/infinite_schedule",
         "image/label_augmentation",
         "image/mae",

@@ -8,6 +8,7 @@ from typing import Final
 
 from torch import Tensor
 
+from ...composing import step_views
 from ...data.source import Source
 from ...encoders.encoder import TensorEncoder
 from ...encoders.prototype_head import PrototypeHead
@@ -52,7 +53,7 @@ def build(data: Source, settings: Settings) -> Training[tuple[Tensor, ...]]:
         temperature = linear_ramp(first, last, max(1, settings.rise))
         return Dino(encoder, head, momentum=momentum, teacher_temperature=temperature, **own)
 
-    return image_run(data, settings, method, multi_crop(data, settings))
+    return image_run(data, settings, method, step_views(multi_crop(data, settings), settings))
 
 
 recipe = Recipe(

@@ -65,3 +65,13 @@ DINO_VIT_SMALL: Final[Mapping[str, Any]] = {
     "global_area": (0.4, 1.0),
 }
 """DINO's settings for ViT-S/16 (arXiv:2104.14294, section 3.2, and the official code)."""
+
+IBOT_VIT_SMALL: Final[Mapping[str, Any]] = {
+    **DINO_VIT_SMALL,
+    **passes(800, batch_size=1024),
+    "outputs": 8192,
+    "local_views": 10,
+    "local_area": (0.05, 0.25),
+    "global_area": (0.25, 1.0),
+}
+"""iBOT's for ViT-S/16 (arXiv:2111.07832, section 4.1, and the official code's README)."""

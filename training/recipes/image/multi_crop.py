@@ -6,11 +6,10 @@ Caron et al., NeurIPS 2020, arXiv:2006.09882, section 3.2.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Generator, Tensor
 
 from ...data.source import Source
 from ...data.square import side_of
-from ...distributed import step_generator
 from ...views.image import ImageView, cropped, named_view, natural
 from .settings import ImageSettings
 
@@ -27,8 +26,8 @@ class MultiCropSettings(ImageSettings):
 
 def multi_crop(
     data: Source, settings: MultiCropSettings
-) -> Callable[[Tensor, int], tuple[Tensor, ...]]:
-    """Give the views of a step's images: two global ones, then the local ones.
+) -> Callable[[Tensor, Generator], tuple[Tensor, ...]]:
+    """Give the function that makes the views of images: two global ones, then the local ones.
 
     Raises InvalidInput for images that are not square.
     """
@@ -40,12 +39,7 @@ def multi_crop(
         for blur, solarise in zip(settings.blur, settings.solarise, strict=True)
     )
     crops = (first, second, *[local] * settings.local_views)
-
-    def views(images: Tensor, step: int) -> tuple[Tensor, ...]:
-        draw = step_generator(settings.seed, step)
-        return tuple(crop(images, draw).data for crop in crops)
-
-    return views
+    return lambda images, draw: tuple(crop(images, draw).data for crop in crops)
 
 
 def _crop(
