@@ -32,7 +32,10 @@ DEV := $(INSTALLED)-dev
 SITE := $(INSTALLED)-site
 RESULTS := benchmarks/results
 # Python compiles what is imported when it is first imported: a small part of what is installed.
+# It keeps what it compiled, whatever the environment says: else each process of the tests, and each
+# that they start, compiles torch anew.
 INSTALL := $(BIN)/pip install --no-compile -c $(CONSTRAINTS)
+unexport PYTHONDONTWRITEBYTECODE
 NATIVE := native/pyproject.toml $(wildcard native/attar_native/*.py native/src/*)
 
 demo: $(DEMO)

@@ -48,14 +48,17 @@ def test_the_readmes_map_names_every_folder_at_the_root_and_no_other() -> None:
 
 
 def test_every_module_is_imported_by_its_path() -> None:
-    here = {path.name for path in (ROOT / "device").iterdir() if path.name != "__pycache__"}
-    targets = {name: ROOT / "device" / name for name in here}
+    here, links = (
+        [path for path in folder.iterdir() if path.name != "__pycache__"]
+        for folder in (ROOT / "device", LINKS)
+    )
+    targets = {path.name: path for path in here}
     targets |= {name: ROOT / name for name in SUBPACKAGES} | {"v1": ROOT / "protos/attar/v1"}
 
-    assert {path.name: path.resolve() for path in LINKS.iterdir()} == targets, (
+    assert {path.name: path.resolve() for path in links} == targets, (
         "in src/attar: ln -s ../../device/NAME ."
     )
-    assert not [path for path in LINKS.iterdir() if path.readlink().is_absolute()]
+    assert not [path for path in links if path.readlink().is_absolute()]
 
 
 def test_every_folder_of_modules_is_a_package() -> None:
