@@ -1,9 +1,10 @@
 """The front door of data: a name or a path becomes a source, by what is found there.
 
 A folder holds images or wav files, flat or in a folder a class; Parquet files of one schema; what
-`datasets` saved; or nothing but an entry called train (a folder, train.npz, train.csv, ...) and
-perhaps one called test, valid or the like. A file is .npz (`file.npz#NAME` chooses one of several
-sets), .parquet, .csv or .tsv, perhaps gzipped.
+`datasets` saved; tar files of images, as WebDataset packs them; or nothing but an entry called
+train (a folder, train.npz, train.csv, ...) and perhaps one called test, valid or the like. A file
+is .npz (`file.npz#NAME` chooses one of several sets), .parquet, .tar, .csv or .tsv, perhaps
+gzipped.
 """
 
 import re
@@ -22,6 +23,7 @@ from .data.npz import npz_splits
 from .data.pictures import image_files
 from .data.source import Source
 from .data.split import TEST, TRAIN, DataSplit, best_test, described, source
+from .data.webdataset import tar_images
 from .datasets import spoken_digits
 from .datasets.digits import digits
 from .datasets.tables import breast_cancer, wine
@@ -37,6 +39,7 @@ LabelChoice: TypeAlias = Literal["read", "none"]
 SHARD = re.compile(
     r"-\d+-of-\d+$"
 )  # of one split in several Parquet files, as Hugging Face has them
+TAR_SHARD = re.compile(r"-\d+$")  # of one split in several tar files, as WebDataset has them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +101,8 @@ def read(
             ten of each class are, always the same ones.
         labels: none reads items without labels: folders are no classes, and the column of classes
             is left out.
-        skip_bad: decode each file of a folder of images once, and leave out those that cannot be
-            read; the summary names them.
+        skip_bad: decode each image of a folder or of tar files once, and leave out those that
+            cannot be read; the summary names them.
 
     Raises:
         NotFound: nothing has that name or path.
@@ -182,9 +185,11 @@ def _splits(path: Path, member: str | None, choices: _Choices) -> TrainAndTest:
         )
     if suffix == ".parquet":
         return _parquet([path], choices), None
+    if suffix == ".tar":
+        return _tars([path], choices), None
     raise InvalidInput(
-        f"{path} is none of .npz, .parquet, {', '.join(TABLES)}; convert it, or pass a folder of "
-        "images or recordings"
+        f"{path} is none of .npz, .parquet, .tar, {', '.join(TABLES)}; convert it, or pass a folder"
+        " of images or recordings"
     )
 
 
@@ -208,16 +213,16 @@ def _folder(folder: Path, choices: _Choices) -> TrainAndTest:
         return _train_and_test(folder, entries, split, choices)
     if not entries:
         raise InvalidInput(
-            f"{folder} holds nothing to read: images, .wav, .npz or .parquet files, text tables, "
+            f"{folder} holds nothing to read: images, .wav, .npz, .parquet or .tar files, tables, "
             "or what datasets saved"
         )
     kind, files = files_of(folder)
-    if kind == "Parquet files":
+    if kind in ("Parquet files", "tar files"):
         inside = [path for path in files.paths if path.parent != folder]
         if inside:
             raise InvalidInput(f"{folder} holds {inside[0]}; pass the folder that it lies in")
-        part = _parquet(files.paths, choices)
-        return replace(part, passed_over=files.passed_over), None
+        part = (_tars if kind == "tar files" else _parquet)(files.paths, choices)
+        return replace(part, passed_over={**files.passed_over, **part.passed_over}), None
     if kind in ("tables", "arrays"):
         raise InvalidInput(
             f"{folder} holds {len(files.paths)} {kind}, of which none is called train; pass one "
@@ -276,7 +281,8 @@ def _entries(folder: Path) -> dict[str, list[Path]]:
     entries: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         if not hidden(path) and (is_data(path) or _saved(path)):
-            name = path.name if path.is_dir() else SHARD.sub("", stem_of(path))
+            shard = TAR_SHARD if suffix_of(path) == ".tar" else SHARD
+            name = path.name if path.is_dir() else shard.sub("", stem_of(path))
             single = not path.is_dir() and KIND_OF.get(suffix_of(path)) in ("images", "recordings")
             entries.setdefault(path.name if single else name.lower(), []).append(path)
     return entries
@@ -311,9 +317,10 @@ def _split(
 
 
 def _split_of(paths: Sequence[Path], choices: _Choices) -> DataSplit:
-    """Read an entry that is one split, or the Parquet files of one."""
-    if all(suffix_of(path) == ".parquet" for path in paths):
-        return _parquet(paths, choices)
+    """Read an entry that is one split, or the Parquet or tar files of one."""
+    for suffix, reader in ((".parquet", _parquet), (".tar", _tars)):
+        if all(suffix_of(path) == suffix for path in paths):
+            return reader(paths, choices)
     if len(paths) > 1:
         raise InvalidInput(
             f"{', '.join(str(path) for path in paths)} have one name; keep the one that is the part"
@@ -337,4 +344,14 @@ def _parquet(files: Sequence[Path], choices: _Choices) -> DataSplit:
         labelled=choices.labelled,
         form=choices.form,
         side=choices.side,
+    )
+
+
+def _tars(files: Sequence[Path], choices: _Choices) -> DataSplit:
+    choices.only(str(files[0]), "WebDataset", "side", "test_last", "skip_bad")
+    return tar_images(
+        files,
+        side=choices.side,
+        labelled=choices.labelled,
+        skip_bad=bool(choices.skip_bad),
     )

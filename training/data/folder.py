@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from attar.errors import InvalidInput
 
-Kind: TypeAlias = Literal["images", "recordings", "tables", "arrays", "Parquet files"]
+Kind: TypeAlias = Literal["images", "recordings", "tables", "arrays", "Parquet files", "tar files"]
 
 TEXTS = (".txt", ".text", ".md")
 TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
@@ -26,7 +26,9 @@ SUFFIXES: Mapping[Kind, tuple[str, ...]] = {
     "tables": TABLES,
     "arrays": (".npz",),
     "Parquet files": (".parquet",),
+    "tar files": (".tar",),
 }
+PACKED = (".tar.bz2", ".tar.gz", ".tar.lz4", ".tar.xz", ".tar.zst")
 UNREAD: Mapping[str, tuple[str, ...]] = {
     "PNG or JPEG": (
         *(".arw", ".cr2", ".dng", ".eps", ".heic", ".heif", ".ico", ".jxl", ".nef", ".psd"),
@@ -36,8 +38,9 @@ UNREAD: Mapping[str, tuple[str, ...]] = {
         *(".aac", ".aif", ".aiff", ".amr", ".au", ".flac", ".m4a", ".mp3", ".oga", ".ogg"),
         *(".opus", ".w64", ".wma"),
     ),
+    "a tar without compression": (*PACKED, ".tgz"),
 }
-"""Images and recordings in formats that are not read, by what to convert them to."""
+"""Images, recordings and tars in formats that are not read, by what to convert them to."""
 
 KIND_OF: Mapping[str, Kind] = {suffix: kind for kind, s in SUFFIXES.items() for suffix in s}
 CONVERT: Mapping[str, str] = {suffix: to for to, suffixes in UNREAD.items() for suffix in suffixes}
@@ -81,9 +84,11 @@ def exists(path: Path) -> bool:
 
 
 def suffix_of(path: Path) -> str:
-    """Give a file's suffix in lower case, .csv.gz and .tsv.gz whole."""
+    """Give a file's suffix in lower case, .csv.gz, .tsv.gz and .tar.gz whole."""
     name = path.name.lower()
-    return next((suffix for suffix in TABLES if name.endswith(suffix)), path.suffix.lower())
+    return next(
+        (suffix for suffix in (*TABLES, *PACKED) if name.endswith(suffix)), path.suffix.lower()
+    )
 
 
 def stem_of(path: Path) -> str:

@@ -264,9 +264,14 @@ def image_files(files: Files, *, side: int | None, skip_bad: bool = False) -> Da
     """
     notes: tuple[str, ...] = ()
     if skip_bad:
-        files, notes = _without_bad(files)
+        kept, notes = without_bad(_pictures(files.paths), str(files.folder))
+        files = replace(
+            files,
+            paths=tuple(files.paths[i] for i in kept),
+            passed_over={**files.passed_over, **left_out(len(files.paths) - len(kept))},
+        )
     classes = files.classes()
-    frame = frame_of((Picture(str(path), path) for path in files.paths), side)
+    frame = frame_of(_pictures(files.paths), side)
     return DataSplit(
         str(files.folder),
         ImageFiles(files.paths, frame),
@@ -276,20 +281,30 @@ def image_files(files: Files, *, side: int | None, skip_bad: bool = False) -> Da
     )
 
 
-def _without_bad(files: Files) -> tuple[Files, tuple[str, ...]]:
-    """Leave out files that cannot be decoded; give the others, and what was wrong with each."""
+def without_bad(pictures: Iterable[Picture], name: str) -> tuple[list[int], tuple[str, ...]]:
+    """Decode images, give the numbers of those that can be, and what is wrong with the others.
+
+    Raises InvalidInput where none can be; `name` is what an error calls the set.
+    """
     kept, wrong = [], []
-    for path in files.paths:
+    for i, picture in enumerate(pictures):
         try:
-            _opened(Picture(str(path), path))
+            _opened(picture)
         except InvalidInput as error:
             wrong.append(f"skipped: {error}")
         else:
-            kept.append(path)
+            kept.append(i)
     if not kept:
-        raise InvalidInput(f"{files.folder} has no image that can be decoded; {wrong[0]}")
+        raise InvalidInput(f"{name} has no image that can be decoded; {wrong[0]}")
     if len(wrong) > MOST_NAMED:
         wrong[MOST_NAMED:] = [f"skipped: {len(wrong) - MOST_NAMED:,} more"]
-    count = len(files.paths) - len(kept)
-    left = {**files.passed_over, "images that cannot be decoded": count} if count else {}
-    return replace(files, paths=tuple(kept), passed_over=left or files.passed_over), tuple(wrong)
+    return kept, tuple(wrong)
+
+
+def left_out(count: int) -> dict[str, int]:
+    """Give how many images `without_bad` left out, as a summary counts what is passed over."""
+    return {"images that cannot be decoded": count} if count else {}
+
+
+def _pictures(paths: Iterable[Path]) -> Iterator[Picture]:
+    return (Picture(str(path), path) for path in paths)
