@@ -3,9 +3,7 @@
 import os
 import time
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +30,7 @@ from .metrics import EVENTS, METRICS, MetricsLog, Row
 from .optimisers import decaying, lay_out
 from .sampler import seed_at
 from .schedules import Schedule
+from .workers import batches_ahead
 
 Precision = Literal["32-true", "bf16-mixed"]
 COLLAPSED = 0.1  # of the RankMe that a run began with
@@ -63,7 +62,7 @@ class Training(Generic[Batch]):
     """Everything that decides the result of a run: equal values give the same bits on one CPU.
 
     `batches` gives the items of a step, on any device, and is a pure function of the step (see
-    `Sampler`), so that it may be called ahead and from another thread. `views` makes the method's
+    `Sampler`), so that it may be called ahead and in a worker process. `views` makes the method's
     batch of them, where the method is: by default the items are the batch. `rate` is the learning
     rate of a step. `probe` measures the method in evaluation mode, without gradients; its argument
     is the number of steps made. `stop` looks at what was logged after each probe, and ends the run
@@ -116,7 +115,7 @@ def fit(
 
     `micro_batch` is the number of rows whose activations the encoder keeps together: the gradient
     is that of the whole batch. `compiled` compiles the method's parts (torch.compile). `workers`
-    threads prepare batches ahead. Under torchrun every process has a shard of each batch and the
+    processes make batches ahead. Under torchrun every process has a shard of each batch and the
     first one writes; `strategy` "fsdp" also shards parameters, gradients and optimiser state. Warns
     with CollapseWarning when RankMe falls to a tenth of what it began with.
 
@@ -211,25 +210,6 @@ def _processes(variable: str, default: int) -> int:
             "sets it, or take it away"
         )
     return int(value)
-
-
-def _ahead(batches: Callable[[int], Any], steps: range, workers: int) -> Iterator[Any]:
-    """Give the batch of each step, made by `workers` threads while earlier ones are trained on."""
-    if workers == 0:
-        yield from map(batches, steps)
-        return
-    with ThreadPoolExecutor(workers, "batches") as pool:
-        waiting: deque[Future[Any]] = deque()
-        try:
-            for step in steps:
-                waiting.append(pool.submit(batches, step))
-                if len(waiting) > workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,7 +310,8 @@ class _Run(Generic[Batch]):
             _probe(self, log, steps_done=0)
         began = time.perf_counter()
         steps = range(record.step, record.step if _stops(training, log) else training.steps)
-        for step, items in zip(steps, _ahead(training.batches, steps, workers), strict=True):
+        batches = batches_ahead(training.batches, steps, workers)
+        for step, items in zip(steps, batches, strict=True):
             figures = self.step(step, items)
             steps_done, last = step + 1, step + 1 == training.steps
             if last or _due(intervals.log, steps_done):

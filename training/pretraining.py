@@ -80,7 +80,7 @@ def pretrain(
     continues at its last checkpoint; `restart` starts it again. `seed` is that of all random
     numbers, and `tokenizer` a tokenizer.json for texts, which otherwise learn one. `micro_batch` is
     the number of rows whose activations are in memory together, `compiled` compiles the networks,
-    `workers` threads prepare batches, and `strategy` is "ddp" or "fsdp" under torchrun; none of
+    `workers` processes make batches, and `strategy` is "ddp" or "fsdp" under torchrun; none of
     these changes the result.
 
     Raises NotFound for an unknown recipe or path, InvalidInput that names the error in the data,

@@ -304,7 +304,7 @@ def test_a_batch_that_fails_ahead_stops_the_run_at_its_step() -> None:
         return {"made": float(steps)}
 
     what = replace(training(batches=batches), probe=probe)
-    with pytest.raises(InvalidInput, match="item 7"):
+    with pytest.raises(InvalidInput, match=r"^item 7 of the folder is no image$"):
         fit(what, accelerator="cpu", progress=False, workers=2, probe_every=1)
     assert made == [0, 1, 2, 3, 4, 5]
 
