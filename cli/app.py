@@ -47,6 +47,7 @@ from .options import (
     StudentLength,
     Teacher,
     TextData,
+    Tokens,
     Variant,
     Widths,
 )
@@ -98,6 +99,7 @@ def import_(
         typer.Option(help="A variant to attempt besides fp32, such as int8; may be repeated."),
     ] = None,
     calibration: Calibration = None,
+    tokens: Tokens = False,
 ) -> None:
     """Turn a Hugging Face folder into a bundle, held to the torch encoder's numbers."""
     with _extra("hf"):
@@ -114,6 +116,7 @@ def import_(
         max_seconds=max_seconds,
         variants=variant or (),
         calibration=calibration,
+        tokens=tokens,
     )
 
 
@@ -149,7 +152,7 @@ def pretrain(
         bool, typer.Option("--compile", help="Compile the networks (torch.compile).")
     ] = False,
     workers: Annotated[
-        int, typer.Option(min=0, help="Threads that get batches ready while others are learned.")
+        int, typer.Option(min=0, help="Processes that read batches while others are learned.")
     ] = 0,
     strategy: Annotated[
         Strategy, typer.Option(help="Under torchrun: how parameters are kept, whole or in parts.")
@@ -346,6 +349,7 @@ def export(
             "refused where they are too far apart.",
         ),
     ] = None,
+    tokens: Tokens = False,
 ) -> None:
     """Write the variants of an encoder that pass their gates to a bundle."""
     with _extra("export"):
@@ -360,6 +364,7 @@ def export(
         reading=read or (),
         softmax=softmax,
         compatible_with=compatible_with,
+        tokens=tokens,
     )
 
 

@@ -33,6 +33,7 @@ def import_bundle(
     max_seconds: float | None,
     variants: Sequence[str],
     calibration: Path | None,
+    tokens: bool,
 ) -> None:
     """Write a bundle and show its parity."""
     declared = Declared(
@@ -50,6 +51,7 @@ def import_bundle(
         max_seconds=max_seconds,
         variants=variants,
         calibration=texts,
+        tokens=tokens,
     )
     show_exported(exported)
 
@@ -104,6 +106,7 @@ def export_encoder(
     reading: Sequence[str],
     softmax: bool,
     compatible_with: Path | None,
+    tokens: bool,
 ) -> None:
     """Write a bundle, with binarized variants where they can be made unless `softmax` says no."""
     settings = None if softmax else Conversion()
@@ -115,6 +118,7 @@ def export_encoder(
             reading=reading,
             binarized=settings,
             compatible_with=compatible_with,
+            tokens=tokens,
         )
     )
 

@@ -165,6 +165,13 @@ MaxSeconds = Annotated[
         help="The longest sound that the bundle takes (default: 30). Memory grows with its square.",
     ),
 ]
+Tokens = Annotated[
+    bool,
+    typer.Option(
+        "--tokens",
+        help="Also give token vectors: of an image's patches or places, or a text's tokens.",
+    ),
+]
 Calibration = Annotated[
     Path | None,
     typer.Option(help="A text a line, to calibrate on (default: documentation on this machine)."),

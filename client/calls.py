@@ -41,7 +41,7 @@ from .collections import (
     snapshots,
     upsert,
 )
-from .embedding import embed
+from .embedding import embed, embed_tokens
 from .models import info, load_model, models, set_variant, unload_model
 
 __all__ = [
@@ -61,6 +61,7 @@ __all__ = [
     "detector",
     "detectors",
     "embed",
+    "embed_tokens",
     "fit_anomaly",
     "fit_classifier",
     "info",

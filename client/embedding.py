@@ -10,10 +10,11 @@ import numpy as np
 
 from attar import wire
 from attar.encodings import Encoding
-from attar.errors import AttarError
+from attar.errors import AttarError, InvalidInput
 from attar.inputs import Priority, Role, Truncation, is_token_ids, listed
-from attar.v1 import embedding_pb2
-from attar.values import Embedded
+from attar.token_vectors import Grid, Pooling
+from attar.v1 import embedding_pb2, item_pb2
+from attar.values import Embedded, EmbeddedTokens
 
 from .call import (
     DEADLINE_S,
@@ -69,6 +70,78 @@ def embed(
         return embedded(response, partial=partial)
 
     return make_call("Embedding/Embed", request, embedding_pb2.EmbedResponse, decode, deadline_s)
+
+
+def embed_tokens(
+    items: Items | TokenIds,
+    *,
+    model: str = "",
+    version: str = "",
+    role: Role = "passage",
+    pooling: Pooling = "none",
+    grid: Grid | None = None,
+    encoding: Encoding = "f32",
+    truncation: Truncation = "truncate",
+    priority: Priority = "interactive",
+    partial: bool = False,
+    deadline_s: float = DEADLINE_S,
+) -> Call[EmbeddedTokens]:
+    """The vectors of each item's tokens, of unit length: an image's patches or a text's tokens.
+
+    With `pooling` "grid" an image has the means of the cells of `grid`, (rows, columns); those that
+    a model's tokens lie in are in `info`. `encoding` and `priority` are those of `embed`. Raises
+    NotSupported for a model without token vectors.
+    """
+    request = wire.message(
+        embedding_pb2.EmbedTokensRequest,
+        model=model,
+        version=version,
+        role=enum_number("role", role, wire.ROLES),
+        pooling=enum_number("pooling", pooling, wire.POOLINGS),
+        grid=None if grid is None else _grid(grid),
+        encoding=enum_number("encoding", encoding, wire.ENCODINGS),
+        truncation=enum_number("truncation", truncation, wire.TRUNCATIONS),
+        priority=enum_number("priority", priority, wire.PRIORITIES),
+        **_embeddable(items),
+    )
+
+    def decode(response: embedding_pb2.EmbedTokensResponse) -> EmbeddedTokens:
+        return _embedded_tokens(response, partial=partial)
+
+    kind = embedding_pb2.EmbedTokensResponse
+    return make_call("Embedding/EmbedTokens", request, kind, decode, deadline_s)
+
+
+def _grid(grid: object) -> item_pb2.Grid:
+    if not isinstance(grid, tuple | list) or len(grid) != 2:
+        raise InvalidInput(f"grid is {grid!r:.80}; give (rows, columns)")
+    return wire.message(item_pb2.Grid, rows=grid[0], columns=grid[1])
+
+
+def _embedded_tokens(
+    response: embedding_pb2.EmbedTokensResponse, *, partial: bool
+) -> EmbeddedTokens:
+    names = {number: name for name, number in wire.ENCODINGS.items()}
+    has_vectors, has_grid = response.HasField("vectors"), response.HasField("grid")
+    return EmbeddedTokens(
+        vectors=(
+            wire.from_tensor(response.vectors)
+            if has_vectors
+            else np.empty((0, response.dim), np.float32)
+        ),
+        lengths=np.array(response.lengths, np.int32),
+        truncated=truncated_flags(response.items),
+        errors=item_errors(response.items, partial=partial),
+        grid=(response.grid.rows, response.grid.columns) if has_grid else None,
+        encoding=names[response.encoding],
+        dim=response.dim,
+        fingerprint=response.fingerprint,
+        model=response.model,
+        variant=response.variant,
+        queue_s=response.timings.queue_us / 1e6,
+        tokenize_s=response.timings.tokenize_us / 1e6,
+        infer_s=response.timings.infer_us / 1e6,
+    )
 
 
 def embed_request(

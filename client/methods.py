@@ -96,6 +96,7 @@ class Methods:
     unload_model = unary(calls.unload_model)
     set_variant = unary(calls.set_variant)
     embed = unary(calls.embed)
+    embed_tokens = unary(calls.embed_tokens)
     embed_stream = stream(embedding.embed_stream)
     create_collection = unary(calls.create_collection)
     delete_collection = unary(calls.delete_collection)

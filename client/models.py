@@ -91,4 +91,10 @@ def _model(model: info_pb2.ModelInfo) -> Model:
             )
             for entry in model.compatible_with
         ),
+        token_dim=model.tokens.dim,
+        token_grid=(
+            (model.tokens.grid.rows, model.tokens.grid.columns)
+            if model.tokens.HasField("grid")
+            else None
+        ),
     )

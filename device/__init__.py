@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from attar.client import AsyncClient, Client, Tls
 
     from .runtime import Embeddings, Encoder, load
+    from .token_vectors import TokenEmbeddings
 
 # ONNX Runtime reports to its vendor and writes a device identifier into the home, from its first
 # import on, unless a variable forbids it before. Every part of attar comes through here first.
@@ -45,6 +46,7 @@ _LATE = {
     "Tls": "client",
     "Embeddings": "runtime",
     "Encoder": "runtime",
+    "TokenEmbeddings": "token_vectors",
     "load": "runtime",
 }
 
@@ -74,6 +76,7 @@ __all__ = [
     "ShapeError",
     "SpaceMismatch",
     "Tls",
+    "TokenEmbeddings",
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",

@@ -17,6 +17,8 @@ from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 from .errors import BundleRefused, NotFound
 
 SCHEMA_VERSION = "1.3"
+TOKENS_SCHEMA_VERSION = "1.4"
+"""Of a manifest with `tokens`; the others keep their bytes."""
 
 MAX_MANIFEST_BYTES = 4 * 2**20
 MAX_FILE_BYTES = 2 * 2**30
@@ -149,6 +151,21 @@ class Ranges:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenOutput:
+    """The vectors of an item's tokens: a second output of every graph, (batch, tokens, dim).
+
+    `grid` is the rows and columns that an image's tokens lie in, in reading order; None for a text,
+    which has as many as its tokens. `ranges` are those of the vectors at unit length.
+    """
+
+    name: str = "tokens"
+    dim: int
+    grid: tuple[int, int] | None = None
+    ranges: Ranges | None = None
+    extra: Extra = field(default_factory=_extra)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FileEntry:
     """One file of the bundle, by its content."""
 
@@ -243,6 +260,7 @@ class Manifest:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     output: Output
     ranges: Ranges | None = None
+    tokens: TokenOutput | None = None
     fingerprint: str = ""
     compatible_with: tuple[Compatible, ...] = ()
     reference: str
@@ -272,7 +290,7 @@ class Manifest:
 def fingerprint(manifest: Manifest) -> str:
     """Hash what defines the embedding space: vectors may be compared only when this agrees.
 
-    Signature, preprocessing, tokenizer, output and the reference variant's weights; the other
+    Signature, preprocessing, tokenizer, outputs and the reference variant's weights; the other
     variants passed its parity gate, dims and encoding are in every answer, and limits say
     which items there are vectors of, not which vectors.
     """
@@ -286,6 +304,8 @@ def fingerprint(manifest: Manifest) -> str:
         "tokenizer_sha256": manifest.file(tokenizer).sha256 if tokenizer else None,
         "reference_sha256": manifest.file(manifest.variant(manifest.reference).file).sha256,
     }
+    if manifest.tokens is not None:
+        space["tokens"] = [manifest.tokens.name, manifest.tokens.dim, manifest.tokens.grid]
     canonical = json.dumps(space, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return f"sha256:{sha256(canonical.encode()).hexdigest()}"
 
@@ -318,6 +338,7 @@ def parse(data: bytes) -> Manifest:
     _check_signature(manifest)
     _check_limits(manifest)
     _check_output(manifest)
+    _check_tokens(manifest)
     _check_variants(manifest)
     _check_compatible(manifest)
     return manifest
@@ -368,6 +389,8 @@ def _plain(value: object) -> object:
         }
         if isinstance(value, Preprocessing) and value.truncation_side == "right":
             del fields_["truncation_side"]  # so that bundles from before it keep their fingerprint
+        if isinstance(value, Manifest) and value.tokens is None:
+            del fields_["tokens"]  # so that bundles without keep their bytes
         if isinstance(value, Requires):
             # An attar that does not know one of these takes it for a requirement not met.
             unset = [name for name in ("provider", "library") if fields_[name] is None]
@@ -553,12 +576,32 @@ def _check_output(m: Manifest) -> None:
     # A cut vector gets unit length, so it must have had it before.
     uncut = m.output.normalized or dims == [dim]
     _require("output.dims", "dim alone where normalized is false", dims, holds=uncut)
-    if m.ranges is not None:
-        low, high = m.ranges.low, m.ranges.high
-        sizes = [len(low), len(high)]
-        _require("ranges", f"{dim} low and {dim} high", sizes, holds=sizes == [dim, dim])
-        for i, (least, most) in enumerate(zip(low, high, strict=True)):
-            _require(f"ranges[{i}]", "low below high", [least, most], holds=least < most)
+    _check_ranges("ranges", m.ranges, dim)
+
+
+def _check_tokens(m: Manifest) -> None:
+    if (tokens := m.tokens) is None:
+        return
+    name, dim, grid = tokens.name, tokens.dim, tokens.grid
+    _require("tokens.name", "another than the output's", name, holds=name != m.output.name)
+    _require("tokens.dim", "1 or more", dim, holds=dim > 0)
+    if m.modality == "text":
+        _require("tokens.grid", "null for text", grid, holds=grid is None)
+    else:
+        shape = list(grid or ())
+        sized = len(shape) == 2 and min(shape) > 0
+        _require("tokens.grid", "rows and columns, 1 or more of each", shape, holds=sized)
+    _check_ranges("tokens.ranges", tokens.ranges, dim)
+
+
+def _check_ranges(where: str, ranges: Ranges | None, dim: int) -> None:
+    if ranges is None:
+        return
+    low, high = ranges.low, ranges.high
+    sizes = [len(low), len(high)]
+    _require(where, f"{dim} low and {dim} high", sizes, holds=sizes == [dim, dim])
+    for i, (least, most) in enumerate(zip(low, high, strict=True)):
+        _require(f"{where}[{i}]", "low below high", [least, most], holds=least < most)
 
 
 def _check_variants(m: Manifest) -> None:

@@ -5,7 +5,7 @@ Device and server use the same three steps, `prepare`, `infer` and `finish`; `em
 
 import ctypes
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, TypeAlias
@@ -32,6 +32,14 @@ from .inputs import Items, Prepared, Role, Truncation, host_step
 from .manifest import Manifest, TensorSpec, Variant
 from .native import LIBRARY, library_path
 from .providers import CPU, Execution, Provider
+from .token_vectors import (
+    Grid,
+    Pooling,
+    TokenEmbeddings,
+    at_unit_length,
+    check_pooling,
+    grid_means,
+)
 
 _LEFT_OUT = ["ConstantFolding"]
 """What a file's constants make a session compute as it opens is bounded before: see
@@ -56,8 +64,8 @@ Six layers of width 384 embed 8,300 tokens a second on one core of an AMD EPYC w
 _ORT_TYPES = {"float32": "tensor(float)", "float64": "tensor(double)"}  # the others: tensor(dtype)
 
 
-Graph: TypeAlias = Callable[[Mapping[str, NDArray[Any]]], Vectors]
-"""Runs a graph: from its inputs by name, each (n, ...), to the embeddings, (n, dim) float32."""
+Graph: TypeAlias = Callable[[Mapping[str, NDArray[Any]], str], Vectors]
+"""Runs a graph: from its inputs by name, each (n, ...), to its output of a name, float32."""
 
 
 def load(
@@ -335,6 +343,58 @@ class Encoder:
             variant=self.variant.name,
         )
 
+    def embed_tokens(
+        self,
+        items: Items,
+        *,
+        pooling: Pooling = "none",
+        grid: Grid | None = None,
+        encoding: Encoding = "f32",
+        role: Role = "passage",
+        truncation: Truncation = "truncate",
+    ) -> TokenEmbeddings:
+        """Embed the parts of `items`: the patches of an image, or the tokens of a text.
+
+        With `pooling` "none" each token has a vector, a text's special tokens included; with "grid"
+        an image has the means of the cells of `grid`, (rows, columns), at most those that its
+        tokens lie in. All have unit length. `encoding`, `role` and `truncation` are those of
+        `embed`; int8 has the ranges of tokens.
+
+        Raises NotSupported for a bundle that was exported without token vectors, and what `embed`
+        raises.
+
+        Example:
+            >>> encoder = attar.load("student.attar")
+            >>> encoder.embed_tokens(["the cat"])
+            Traceback (most recent call last):
+            attar.errors.NotSupported: tiny has no token vectors; export its encoder with them \
+(--tokens)
+        """
+        _, cells = check_pooling(self.manifest, pooling, grid)
+        self.finish_tokens(np.zeros((1, self.token_dim), np.float32), encoding=encoding)
+        rows = self.prepare(items, role=role, truncation=truncation)
+        parts: list[Vectors] = [np.empty(0, np.float32)] * len(rows)
+        for batch in _batches(np.array([row.tokens for row in rows], np.int32)):
+            tokens = self.infer_tokens([rows[i] for i in batch], pooling=pooling, grid=grid)
+            for i, part in zip(batch, tokens, strict=True):
+                parts[i] = part
+        vectors = np.concatenate([np.empty((0, self.token_dim), np.float32), *parts])
+        return TokenEmbeddings(
+            vectors=self.finish_tokens(vectors, encoding=encoding),
+            lengths=np.array([len(part) for part in parts], np.int32),
+            truncated=np.array([row.truncated for row in rows], np.bool_),
+            grid=cells if cells[0] else None,
+            encoding=encoding,
+            dim=self.token_dim,
+            fingerprint=self.fingerprint,
+            variant=self.variant.name,
+        )
+
+    @property
+    def token_dim(self) -> int:
+        """The width of token vectors; 0 for a bundle without them."""
+        return self.manifest.tokens.dim if self.manifest.tokens else 0
+
     def prepare(
         self, items: Items, *, role: Role = "passage", truncation: Truncation = "truncate"
     ) -> list[Prepared]:
@@ -361,12 +421,42 @@ class Encoder:
             (2, 16)
         """
         vectors = np.empty((len(rows), self.dim), np.float32)
+        output = self.manifest.output
+        for group in self._groups(rows):
+            arrays = self._inputs.batch([rows[i] for i in group])
+            vectors[group] = self._run(arrays, output.name, (output.dim,))
+        return vectors
+
+    def infer_tokens(
+        self, rows: Sequence[Prepared], *, pooling: Pooling = "none", grid: Grid | None = None
+    ) -> list[Vectors]:
+        """Run prepared rows as one batch: for each its token vectors, (tokens, dim) float32.
+
+        `pooling` and `grid` are those of `embed_tokens`, and what is said of `infer` holds. Raises
+        BackendError, and what `embed_tokens` does for the options.
+        """
+        tokens, cells = check_pooling(self.manifest, pooling, grid)
+        parts: list[Vectors] = [np.empty(0, np.float32)] * len(rows)
+        for group in self._groups(rows):
+            arrays = self._inputs.batch([rows[i] for i in group])
+            count = arrays[0].shape[1] if tokens.grid is None else tokens.grid[0] * tokens.grid[1]
+            for i, states in zip(
+                group, self._run(arrays, tokens.name, (count, tokens.dim)), strict=True
+            ):
+                own = (
+                    states[: rows[i].tokens]
+                    if tokens.grid is None
+                    else grid_means(states, tokens.grid, cells)
+                )
+                parts[i] = at_unit_length(own)
+        return parts
+
+    def _groups(self, rows: Sequence[Prepared]) -> list[list[int]]:
+        """Divide rows into those that may share a batch."""
         groups: dict[tuple[int, ...], list[int]] = {}
         for i, row in enumerate(rows):
             groups.setdefault(self._inputs.key(row), []).append(i)
-        for group in groups.values():
-            vectors[group] = self._run(self._inputs.batch([rows[i] for i in group]))
-        return vectors
+        return [*groups.values()]
 
     def finish(
         self, vectors: Vectors, *, dims: int | None = None, encoding: Encoding = "f32"
@@ -388,6 +478,20 @@ class Encoder:
             raise ShapeError(
                 f"vectors are {shape}; give an array of (n, {self.dim}), as infer does"
             )
+        self._refuse_infinite(vectors)
+        if dims < self.dim:
+            vectors = slice_dims(vectors, dims)
+        ranges = self.manifest.ranges if encoding == "int8" else None  # to cut them takes a while
+        return encode(vectors, encoding, ranges and ranges.at(dims))
+
+    def finish_tokens(self, vectors: Vectors, *, encoding: Encoding = "f32") -> NDArray[Any]:
+        """Give token vectors, (n, token_dim), in an `encoding`; raises what `finish` does."""
+        _check_encoding(encoding)
+        self._refuse_infinite(vectors)
+        tokens = self.manifest.tokens
+        return encode(vectors, encoding, None if tokens is None else tokens.ranges)
+
+    def _refuse_infinite(self, vectors: Vectors) -> None:
         finite = np.isfinite(vectors).all(axis=1)
         if not finite.all():
             raise BackendError(
@@ -395,10 +499,6 @@ class Encoder:
                 f"{np.flatnonzero(~finite)[:10].tolist()}; "
                 "their values are beyond what the encoder can take, or the bundle is faulty"
             )
-        if dims < self.dim:
-            vectors = slice_dims(vectors, dims)
-        ranges = self.manifest.ranges if encoding == "int8" else None  # to cut them takes a while
-        return encode(vectors, encoding, ranges and ranges.at(dims))
 
     def _check(self, dims: object, encoding: object) -> int:
         """Refuse options before any work is done for them."""
@@ -409,28 +509,28 @@ class Encoder:
                 f"dims must be one that {self.manifest.name} was trained for, {list(self.dims)}; "
                 f"got {dims!r:.80}"
             )
-        if not isinstance(encoding, str) or encoding not in ENCODINGS:
-            raise InvalidInput(
-                f"encoding must be one of {', '.join(ENCODINGS)}; got {encoding!r:.80}"
-            )
+        _check_encoding(encoding)
         return int(dims)
 
-    def _run(self, arrays: tuple[NDArray[Any], ...]) -> Vectors:
+    def _run(
+        self, arrays: tuple[NDArray[Any], ...], output: str, shape: tuple[int, ...]
+    ) -> Vectors:
+        """Run one batch and give an output of the graph, an item of which has this shape."""
         feed = {spec.name: array for spec, array in zip(self.manifest.inputs, arrays, strict=True)}
         if self._graph is None:
             self._graph = self._open()
         try:
-            vectors = self._graph(feed)
+            vectors = self._graph(feed, output)
         except AttarError:  # it says itself what went wrong
             raise
         except Exception as error:
             raise BackendError(
                 f"variant {self.variant.name} failed on a batch of {len(arrays[0])}: {error}"
             ) from error
-        if vectors.shape != (len(arrays[0]), self.dim):
+        if vectors.shape != (expected := (len(arrays[0]), *shape)):
             raise BackendError(
-                f"variant {self.variant.name} gave shape {vectors.shape}; "
-                f"its manifest says {(len(arrays[0]), self.dim)}"
+                f"variant {self.variant.name} gave {output} of shape {vectors.shape}; "
+                f"its manifest says {expected}"
             )
         return vectors
 
@@ -441,6 +541,11 @@ class Encoder:
         """
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._graph))
         self._graph = None
+
+
+def _check_encoding(encoding: object) -> None:
+    if not isinstance(encoding, str) or encoding not in ENCODINGS:
+        raise InvalidInput(f"encoding must be one of {', '.join(ENCODINGS)}; got {encoding!r:.80}")
 
 
 _ENCODERS: "WeakSet[Encoder]" = WeakSet()
@@ -539,9 +644,9 @@ def _graph(
     bundle: Bundle, variant: Variant, threads: int | None, execution: Execution | None
 ) -> Graph:
     """Open a session of ONNX Runtime."""
-    session, output = _session(bundle, variant, threads, execution), bundle.manifest.output.name
+    session = _session(bundle, variant, threads, execution)
 
-    def run(feed: Mapping[str, NDArray[Any]]) -> Vectors:
+    def run(feed: Mapping[str, NDArray[Any]], output: str) -> Vectors:
         vectors: Vectors
         (vectors,) = session.run([output], feed)
         return vectors
@@ -583,20 +688,25 @@ def _session(
             f"asked ONNX Runtime for {names}, got {session.get_providers()}; the provider's own"
             " libraries are missing or do not fit this machine"
         )
-    output = TensorSpec(
-        name=bundle.manifest.output.name,
-        dtype="float32",
-        shape=("batch", bundle.manifest.output.dim),
-    )
     _check_signature("input", bundle.manifest.inputs, session.get_inputs(), variant)
-    _check_signature("output", (output,), session.get_outputs(), variant)
+    _check_signature("output", _outputs(bundle.manifest), session.get_outputs(), variant)
     return session
 
 
+def _outputs(manifest: Manifest) -> Iterator[TensorSpec]:
+    """Give what a graph puts out: the embeddings, and token vectors where the manifest has them."""
+    output, tokens = manifest.output, manifest.tokens
+    yield TensorSpec(name=output.name, dtype="float32", shape=("batch", output.dim))
+    if tokens is not None:
+        count = tokens.grid[0] * tokens.grid[1] if tokens.grid else "length"
+        yield TensorSpec(name=tokens.name, dtype="float32", shape=("batch", count, tokens.dim))
+
+
 def _check_signature(
-    kind: str, specs: Sequence[TensorSpec], nodes: Sequence[ort.NodeArg], variant: Variant
+    kind: str, specs: Iterable[TensorSpec], nodes: Sequence[ort.NodeArg], variant: Variant
 ) -> None:
     """Hold a graph's tensors to the manifest; an axis that the graph leaves open fits any."""
+    specs = list(specs)
     tensors = {tensor.name: tensor for tensor in nodes}
     if tensors.keys() != {spec.name for spec in specs} or not all(
         tensors[spec.name].type == _ORT_TYPES.get(spec.dtype, f"tensor({spec.dtype})")

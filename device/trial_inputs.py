@@ -54,7 +54,9 @@ def largest(encoder: Encoder) -> Prepared | None:
 def check(encoder: Encoder) -> None:
     """Embed the least and the largest item; raises BackendError where one is not embedded."""
     most = _long_text(encoder) if encoder.modality == "text" else largest(encoder)
-    first_that_runs(encoder)
+    least = first_that_runs(encoder)
+    if encoder.manifest.tokens is not None:
+        encoder.finish_tokens(*encoder.infer_tokens([least]))
     if most is not None:
         encoder.finish(encoder.infer([most]))
 

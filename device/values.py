@@ -13,6 +13,7 @@ from .encodings import Encoding
 from .errors import AttarError
 from .heads import Metric
 from .manifest import Compatible
+from .token_vectors import Grid, of_item
 
 R_co = TypeVar("R_co", covariant=True)
 PointId: TypeAlias = int | str
@@ -32,7 +33,8 @@ DEFAULT_TARGET_FPR: Final = heads.DEFAULT_TARGET_FPR
 class Model:
     """A served model: `dims` are the widths that a call may request, `max_length` is in tokens.
 
-    `compatible_with` are the other spaces that its queries may search.
+    `compatible_with` are the other spaces that its queries may search. `token_dim` is the width of
+    its token vectors, 0 where it has none, and `token_grid` what those of an image lie in.
     """
 
     name: str
@@ -46,6 +48,8 @@ class Model:
     max_length: int | None
     ready: bool
     compatible_with: tuple[Compatible, ...] = ()
+    token_dim: int = 0
+    token_grid: Grid | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,40 @@ class Embedded:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """The vectors, so that numpy takes the value itself."""
+        return np.array(self.vectors, dtype=dtype, copy=copy)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedTokens:
+    """The token vectors of each item, `embedded[i]`; none, and an entry in `errors`, if it failed.
+
+    `grid` is the rows and columns that an image's lie in, in reading order; None for texts.
+    """
+
+    vectors: NDArray[Any]  # (sum of lengths, dim) in the encoding's dtype
+    lengths: NDArray[np.int32]  # (n,)
+    truncated: NDArray[np.bool_]  # (n,)
+    errors: tuple[AttarError | None, ...]
+    grid: Grid | None
+    encoding: Encoding
+    dim: int
+    fingerprint: str
+    model: str
+    variant: str
+    queue_s: float
+    tokenize_s: float
+    infer_s: float
+
+    def __len__(self) -> int:
+        """The number of items."""
+        return len(self.errors)
+
+    def __getitem__(self, item: int) -> NDArray[Any]:
+        """The vectors of one item, one a row."""
+        return of_item(self.vectors, self.lengths, item)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """The vectors of all items, so that numpy takes the value itself."""
         return np.array(self.vectors, dtype=dtype, copy=copy)
 
 

@@ -20,6 +20,7 @@ from .encodings import Encoding
 from .errors import InvalidInput, ShapeError
 from .heads import Metric
 from .inputs import Priority, Role, Truncation
+from .token_vectors import Pooling
 from .values import PointId, Quantization
 
 M = TypeVar("M", bound=Message)
@@ -50,6 +51,9 @@ PRIORITIES: Final[Mapping[Priority, "item_pb2.Priority.ValueType"]] = MappingPro
 )
 TRUNCATIONS: Final[Mapping[Truncation, "item_pb2.Truncation.ValueType"]] = MappingProxyType(
     {"truncate": item_pb2.TRUNCATION_TRUNCATE, "error": item_pb2.TRUNCATION_ERROR}
+)
+POOLINGS: Final[Mapping[Pooling, "embedding_pb2.Pooling.ValueType"]] = MappingProxyType(
+    {"none": embedding_pb2.POOLING_NONE, "grid": embedding_pb2.POOLING_GRID}
 )
 METRICS: Final[Mapping[Metric, "anomaly_pb2.Metric.ValueType"]] = MappingProxyType(
     {"cosine": anomaly_pb2.METRIC_COSINE, "euclidean": anomaly_pb2.METRIC_EUCLIDEAN}

@@ -14,12 +14,13 @@ from attar.errors import AlreadyExists, InvalidInput
 from attar.heads import Head
 from attar.host import describe, instruction_set
 from attar.inputs import Prepared
-from attar.manifest import Manifest, Ranges, Requires, Variant
+from attar.manifest import TOKENS_SCHEMA_VERSION, Manifest, Ranges, Requires, Variant
 
 from .encoding_recall import encodings_report
 from .gates import Gate, failures
 from .measure import Measured, Probe, measure
 from .onnx_graph import node_counts
+from .tokens import TokenReference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +70,7 @@ def assemble(
     metric: str | None,
     overwrite: bool,
     heads: Mapping[str, Head] | None = None,
+    tokens: TokenReference | None = None,
 ) -> Exported:
     """Measure the candidates, write those that pass their gates to `path`, and report on all.
 
@@ -76,16 +78,15 @@ def assemble(
     compares with `reference` (n, dim), the torch encoder's embeddings of the prepared `rows`;
     quality compares the probe's `metric`, if there is one, with the first candidate's, which is the
     reference variant and must pass. `heads` are written as they are, but of this bundle's space.
-
-    Raises InvalidInput that names the broken bounds when it does not, AlreadyExists as
-    `Bundle.write` does; either way nothing is written.
+    With `tokens` every graph has token vectors, which are held to those. Nothing is written where
+    it raises InvalidInput that names the broken bounds, or AlreadyExists as `Bundle.write` does.
     """
     if (probe is None) != (metric is None):
         raise InvalidInput(f"probe and metric go together; got {probe} and {metric!r}")
-    first = candidates[0]
-    manifest = replace(manifest, reference=first.name, ranges=_ranges(reference))
+    manifest = replace(manifest, reference=candidates[0].name, ranges=_ranges(reference))
+    manifest = _with_tokens(manifest, tokens)
     measured, fingerprint = _measure_all(
-        manifest, files, candidates, rows=rows, reference=reference, probe=probe
+        manifest, files, candidates, rows=rows, reference=reference, probe=probe, tokens=tokens
     )
     own = {
         f"{HEADS}{name}.npz": replace(head, model=manifest.name, fingerprint=fingerprint).to_bytes()
@@ -93,8 +94,8 @@ def assemble(
     }
     refused = _refused(candidates, measured, metric)
     passed = [candidate for candidate in candidates if candidate.name not in refused]
-    report = _report(candidates, measured, refused, metric)
-    report["encodings"] = encodings_report(reference, manifest.ranges)
+    encodings = encodings_report(reference, manifest.ranges)
+    report = {**_report(candidates, measured, refused, metric), "encodings": encodings}
     bundle = Bundle.write(
         path,
         replace(manifest, variants=tuple(_variant(c, measured[c.name]) for c in passed)),
@@ -107,6 +108,13 @@ def assemble(
         replace=overwrite,
     )
     return Exported(bundle=bundle, measured=measured, refused=refused)
+
+
+def _with_tokens(manifest: Manifest, tokens: TokenReference | None) -> Manifest:
+    if tokens is None:
+        return manifest
+    output = replace(tokens.output, ranges=_ranges(tokens.vectors))
+    return replace(manifest, schema_version=TOKENS_SCHEMA_VERSION, tokens=output)
 
 
 def refuse_taken(path: Path, *, overwrite: bool) -> None:
@@ -132,6 +140,7 @@ def _measure_all(
     rows: Sequence[Prepared],
     reference: NDArray[np.float32],
     probe: Probe | None,
+    tokens: TokenReference | None,
 ) -> tuple[dict[str, Measured], str]:
     """Measure every candidate in a draft of the bundle, as a user would meet it.
 
@@ -142,7 +151,8 @@ def _measure_all(
     with tempfile.TemporaryDirectory(prefix="attar-") as scratch:
         bundle = Bundle.write(Path(scratch) / "draft.attar", draft, {**files, **graphs})
         measured = {
-            c.name: measure(bundle.path, c.name, rows, reference, probe) for c in candidates
+            c.name: measure(bundle.path, c.name, rows, reference, probe, tokens=tokens)
+            for c in candidates
         }
         return measured, bundle.manifest.fingerprint
 
@@ -181,7 +191,7 @@ def _variant(candidate: Candidate, measured: Measured | None = None) -> Variant:
         return bare
     gated = replace(
         bare,
-        parity={"cosine_mean": measured.cosine_mean, "cosine_worst": measured.cosine_worst},
+        parity=_parity(measured),
         tolerance=measured.tolerance,
         probe=measured.probe,
     )
@@ -196,11 +206,27 @@ def _variant(candidate: Candidate, measured: Measured | None = None) -> Variant:
     )
 
 
+def _parity(measured: Measured) -> dict[str, float]:
+    parity = {"cosine_mean": measured.cosine_mean, "cosine_worst": measured.cosine_worst}
+    if measured.tokens is not None:
+        parity["token_cosine_mean"] = measured.tokens.cosine_mean
+        parity["token_cosine_worst"] = measured.tokens.cosine_worst
+    return parity
+
+
 def _ranges(embeddings: NDArray[np.float32]) -> Ranges:
     """Give each dimension's interval over the embeddings, never empty, for int8 output."""
     low = embeddings.min(axis=0).astype(np.float64)
     high = np.maximum(embeddings.max(axis=0), low + 1e-6)
     return Ranges(low=tuple(low.tolist()), high=tuple(high.tolist()))
+
+
+def _figures(measured: Measured) -> dict[str, object]:
+    """Give a variant's figures by name; those of tokens where there are any."""
+    figures = asdict(measured)
+    if measured.tokens is None:
+        del figures["tokens"]
+    return figures
 
 
 def _report(
@@ -215,7 +241,7 @@ def _report(
         "variants": {
             candidate.name: {
                 **candidate.notes,
-                **asdict(measured[candidate.name]),
+                **_figures(measured[candidate.name]),
                 "bytes": len(candidate.graph),
                 "nodes": node_counts(candidate.graph),
                 "provider": candidate.provider,

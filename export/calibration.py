@@ -40,9 +40,19 @@ def observe(
 
 
 def run(graph: bytes, feeds: Sequence[Feed]) -> NDArray[np.float32]:
-    """Run a graph on feeds and stack its only output: (n, dim)."""
+    """Run a graph on feeds and stack its first output, the embeddings: (n, dim)."""
     running = session(graph)
     return np.concatenate([running.run(None, dict(feed))[0] for feed in feeds])
+
+
+def run_tokens(graph: bytes, feeds: Sequence[Feed], name: str) -> NDArray[np.float32]:
+    """Run a graph on feeds and stack the vectors of all real tokens: (m, dim)."""
+    running = session(graph)
+    parts = []
+    for feed in feeds:
+        (tokens,) = running.run([name], dict(feed))
+        parts.append(_real(tokens, feed.get("attention_mask")).reshape(-1, tokens.shape[-1]))
+    return np.concatenate(parts)
 
 
 def session(graph: bytes) -> ort.InferenceSession:

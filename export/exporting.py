@@ -42,6 +42,7 @@ def export(
     required: bool = False,
     native: bool = False,
     compatible_with: str | Path | None = None,
+    tokens: bool = False,
     gates: Gates = GATES,
 ) -> Exported:
     """Write the variants of an encoder that attar or Hugging Face's libraries saved to a bundle.
@@ -50,12 +51,12 @@ def export(
     calibrated with: docstrings for texts and noise for tensors if not given. With `binarized` there
     are also variants of hashed attention; where it cannot be hashed they are left out, or with
     `required` refused. `native` adds those that need attar-native. Each variant holds its gate of
-    `gates`, or is in `refused` with the reasons.
+    `gates`, or is in `refused` with the reasons. With `tokens` the bundle also gives token vectors.
 
     `compatible_with` is the bundle of a teacher, whose documents the queries of this text encoder
     are to search; the manifest declares it. Raises InvalidInput where the figures of
-    `attar.export.compatibility` do not allow it, and InvalidInput and AlreadyExists that name the
-    folder, the data or the bundle.
+    `attar.export.compatibility` do not allow it, NotSupported for tokens of an encoder that has
+    none, and InvalidInput and AlreadyExists that name the folder, the data or the bundle.
     """
     folder, bundle = Path(folder), Path(bundle)
     variants = (*VARIANTS, *NATIVE) if native else VARIANTS
@@ -64,7 +65,9 @@ def export(
     model = load_checkpoint(folder)
     if isinstance(model, TensorModel):
         _refuse_text_options(folder, model, required=required, teacher=compatible_with)
-        return export_with_data(bundle, model, data=data, reading=reading, gates=gates)
+        return export_with_data(
+            bundle, model, data=data, reading=reading, tokens=tokens, gates=gates
+        )
     return _export_text(
         model,
         folder,
@@ -75,6 +78,7 @@ def export(
         required=required,
         variants=variants,
         compatible_with=compatible_with,
+        tokens=tokens,
         gates=gates,
     )
 
@@ -112,6 +116,7 @@ def _export_text(
     required: bool,
     variants: Sequence[str],
     compatible_with: str | Path | None,
+    tokens: bool,
     gates: Gates,
 ) -> Exported:
     """Export a text encoder; parity, int8 and quality see the texts of `data`."""
@@ -131,6 +136,7 @@ def _export_text(
         variants=variants,
         binarized=hashed,
         notes=notes,
+        tokens=tokens,
         gates=gates,
     )
     if teacher is None or parts is None:

@@ -49,13 +49,18 @@ def failures(
 ) -> list[str]:
     """Give why a variant may not enter the bundle: a sentence a broken bound, none if it may.
 
-    Quality is the probe's `metric`, compared with the `reference` variant's; without a metric
-    parity alone decides. A figure that is not a number breaks its bound.
+    Token vectors are held to the bounds of embeddings. Quality is the probe's `metric`, compared
+    with the `reference` variant's; without a metric parity alone decides. A figure that is not a
+    number breaks its bound.
     """
-    mean, worst = measured.cosine_mean, measured.cosine_worst
     bounds = [
-        (mean >= gate.cosine_mean, f"mean cosine {mean:.5f} is below {gate.cosine_mean}"),
-        (worst >= gate.cosine_worst, f"worst cosine {worst:.5f} is below {gate.cosine_worst}"),
+        (value >= bound, f"{of}{which} cosine {value:.5f} is below {bound}")
+        for of, parity in (("", measured), ("tokens' ", measured.tokens))
+        if parity is not None
+        for which, value, bound in (
+            ("mean", parity.cosine_mean, gate.cosine_mean),
+            ("worst", parity.cosine_worst, gate.cosine_worst),
+        )
     ]
     if metric is not None:
         drop = reference.probe[metric] - measured.probe[metric]

@@ -5,6 +5,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import onnx_ir as ir
 import torch
@@ -18,13 +19,19 @@ OPSET = 20
 
 
 def to_onnx(
-    module: nn.Module, example: Sequence[Tensor], inputs: Sequence[TensorSpec], *, output: str
+    module: nn.Module,
+    example: Sequence[Tensor],
+    inputs: Sequence[TensorSpec],
+    *,
+    output: str,
+    tokens: str | None = None,
 ) -> bytes:
     """Give a serialized ONNX model of `module` in evaluation mode, with free named axes.
 
     `example` is one tensor for each spec, of at least two rows; an axis that a spec names rather
-    than sizes stays free, and one name means one size. `output` names the only result. The same
-    module gives the same bytes, and they say nothing of the machine or the code they came from.
+    than sizes stays free, and one name means one size. `output` names the result. With
+    `tokens` there is a second of that name: the module is then called by its `with_tokens`. The
+    same module gives the same bytes, which say nothing of the machine or the code they came from.
 
     Raises InvalidInput when an example is passed twice: torch.export takes it for one input.
     """
@@ -33,18 +40,10 @@ def to_onnx(
             f"every input needs an example tensor of its own; got {len(example)} for "
             f"{', '.join(spec.name for spec in inputs)}, or one tensor twice"
         )
-    axes = {
-        axis: torch.export.Dim(axis)
-        for spec in inputs
-        for axis in spec.shape
-        if isinstance(axis, str)
-    }
-    free = [
-        {position: axes[axis] for position, axis in enumerate(spec.shape) if isinstance(axis, str)}
-        for spec in inputs
-    ]
     # A copy: the caller's may be training, part by part, and on another device.
     module = copy.deepcopy(module).cpu().eval()
+    if tokens is not None:
+        module.forward = module.with_tokens  # type: ignore[assignment]
     with torch.no_grad(), _quiet():
         program = torch.onnx.export(
             module,
@@ -52,28 +51,43 @@ def to_onnx(
             dynamo=True,
             verbose=False,
             input_names=[spec.name for spec in inputs],
-            dynamic_shapes=tuple(free),
+            dynamic_shapes=_free_axes(inputs),
             opset_version=OPSET,
         )
     if program is None:
         raise RuntimeError("torch.onnx.export gave no program; this is a bug in attar")
-    _name_output(program.model.graph, output)
+    names = (output,) if tokens is None else (output, tokens)
+    _name_outputs(program.model.graph, names)
     _forget_origin(program.model)
     serialized: bytes = ir.to_proto(program.model).SerializeToString(deterministic=True)
     return serialized
 
 
-def _name_output(graph: ir.Graph, name: str) -> None:
-    """Give the only output its name, and whatever inside had that name another.
+def _free_axes(inputs: Sequence[TensorSpec]) -> tuple[dict[int, Any], ...]:
+    """Give each input's free axes by their positions; one name is one axis."""
+    axes = {
+        axis: torch.export.Dim(axis)
+        for spec in inputs
+        for axis in spec.shape
+        if isinstance(axis, str)
+    }
+    return tuple(
+        {position: axes[axis] for position, axis in enumerate(spec.shape) if isinstance(axis, str)}
+        for spec in inputs
+    )
+
+
+def _name_outputs(graph: ir.Graph, names: Sequence[str]) -> None:
+    """Give the outputs their names, and whatever inside had those names others.
 
     The exporter's own `output_names` does not look inside, and leaves two values of one name.
     """
     inside = [value for node in graph for value in node.outputs]
     for value in (*graph.initializers.values(), *inside):
-        if value.name == name:
-            value.name = f"{name}.inner"
-    (value,) = graph.outputs
-    value.name = name
+        if value.name in names:
+            value.name = f"{value.name}.inner"
+    for value, name in zip(graph.outputs, names, strict=True):
+        value.name = name
 
 
 def _forget_origin(model: ir.Model) -> None:

@@ -37,6 +37,7 @@ def import_folder(
     max_seconds: float | None = None,
     variants: Sequence[str] = (),
     calibration: Sequence[str] = (),
+    tokens: bool = False,
     gates: Gates = GATES,
     overwrite: bool = False,
 ) -> Exported:
@@ -48,9 +49,11 @@ def import_folder(
     `max_seconds` is the longest sound that the bundle takes, 30 s by default. Parity is checked on
     texts made of the tokenizer's own words, from empty to longer than the encoder takes, or than
     `PARITY_TOKENS`; images and sound on noise. `variants` also use the texts of
-    `calibration`, or of the documentation on this machine where that is empty.
+    `calibration`, or of the documentation on this machine where that is empty. With `tokens` the
+    bundle also gives token vectors.
     Raises InvalidInput that names what is missing or not supported, and MissingExtra when the model
-    needs `transformers`, before anything is written; AlreadyExists when `path` is taken and
+    needs `transformers`, before anything is written; NotSupported for tokens of an encoder that has
+    none; AlreadyExists when `path` is taken and
     `overwrite` is false.
     """
     folder, path = Path(folder), Path(path)
@@ -72,6 +75,7 @@ def import_folder(
             items=noise(model.spec, model.shapes),
             modality=model.modality,
             lineage=model.lineage,
+            tokens=tokens,
             gates=gates,
             overwrite=overwrite,
         )
@@ -85,6 +89,7 @@ def import_folder(
         probe=None,
         metric=None,
         variants=variants,
+        tokens=tokens,
         gates=gates,
         overwrite=overwrite,
     )

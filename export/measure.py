@@ -16,6 +16,8 @@ from attar.manifest import Latency
 from attar.runtime import Encoder, load
 from attar.trial_inputs import check, length_of
 
+from .tokens import TokenReference
+
 Probe = Callable[[Encoder], Mapping[str, float]]
 """An evaluator of an encoder by its embeddings; it does not know which variant it meets."""
 
@@ -27,10 +29,19 @@ ALL_THREADS_SECONDS = 0.1  # in its own process, whose start costs more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenParity:
+    """The cosines of a variant's token vectors with the reference encoder's of the same tokens."""
+
+    cosine_mean: float
+    cosine_worst: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
     """One variant's figures.
 
-    Cosines are with the reference encoder's embeddings of the same items. `tolerance` is the most
+    Cosines are with the reference encoder's embeddings of the same items, and in `tokens` with its
+    token vectors, if the bundle has them. `tolerance` is the most
     that a number of an embedding moved with its batch-mates, rounded up to one digit. `peak_mb` is
     the peak memory of a process that loads the variant and runs its longest item, Python and all;
     None where the system does not tell.
@@ -43,6 +54,7 @@ class Measured:
     latency: Latency
     latency_all_threads: Latency
     peak_mb: float | None
+    tokens: TokenParity | None = None
 
 
 def measure(
@@ -51,10 +63,13 @@ def measure(
     rows: Sequence[Prepared],
     reference: NDArray[np.float32],
     probe: Probe | None,
+    *,
+    tokens: TokenReference | None = None,
 ) -> Measured:
     """Run a variant on prepared `rows` against `reference` (n, dim), and through the probe.
 
-    The least and the largest item that the manifest allows run first, as when a server warms up.
+    Its token vectors are compared with those of `tokens`, where the bundle has any. The least and
+    the largest item that the manifest allows run first, as when a server warms up.
     Rows are run in shuffled batches, so that text shares them with padding, and some alone.
     Raises BackendError when a row becomes NaN or infinite, or when the process dies in which
     memory is measured.
@@ -80,7 +95,18 @@ def measure(
         latency=latency(bundle, variant, longest),
         latency_all_threads=all_threads,
         peak_mb=peak_mb,
+        tokens=None if tokens is None else _token_parity(encoder, tokens),
     )
+
+
+def _token_parity(encoder: Encoder, tokens: TokenReference) -> TokenParity:
+    batches = (tokens.rows[i : i + BATCH] for i in range(0, len(tokens.rows), BATCH))
+    parts = [part for batch in batches for part in encoder.infer_tokens(batch)]
+    vectors = np.concatenate(parts)
+    encoder.finish_tokens(vectors)
+    directed = tokens.vectors.any(axis=1)  # one of zeros has no direction to compare
+    cosines = cosine(vectors[directed], tokens.vectors[directed])
+    return TokenParity(cosine_mean=float(cosines.mean()), cosine_worst=float(cosines.min()))
 
 
 def cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:

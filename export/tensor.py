@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from .graph_variants import DERIVED, derive
 from .int8 import int8
 from .measure import BATCH, Probe
 from .random_inputs import noise
+from .tokens import TOKENS, refuse_without_tokens, token_reference
 
 OUTPUT = "embedding"
 VARIANTS = ("int8",)  # made with data
@@ -48,6 +50,7 @@ def export_tensor(
     lineage: Mapping[str, object] | None = None,
     licence: str | None = None,
     heads: Mapping[str, Head] | None = None,
+    tokens: bool = False,
     gates: Gates = GATES,
     overwrite: bool = False,
 ) -> Exported:
@@ -59,21 +62,27 @@ def export_tensor(
     the bundle runs. `items` (n, ...) are for parity, and some of them calibrate int8; where the
     spec names axes they may be of several shapes. `variants` names what to attempt next to the
     reference, fp32; a variant that fails its gate is left out and reported. `probe` and its
-    `metric` are the quality gate, and `heads` small models on the embeddings, by name.
+    `metric` are the quality gate, and `heads` small models on the embeddings, by name. With
+    `tokens` the graphs also give token vectors, on the grid that the encoder has.
 
     Raises ShapeError when items do not fit the spec or are beyond the limits, InvalidInput when
     there are fewer than two, when a variant is unknown or finds nothing to quantise, or when the
     reference fails its gates, BackendError when the least or the largest item cannot be embedded,
-    and AlreadyExists when `path` is taken and `overwrite` is false.
+    AlreadyExists when `path` is taken and `overwrite` is false, and NotSupported for tokens of an
+    encoder that has none.
     """
     path = Path(path)
     refuse_taken(path, overwrite=overwrite)
     refuse_unknown(variants, (*VARIANTS, *DERIVED))
+    if tokens:
+        refuse_without_tokens(encoder)
     if len(items) < 2:
         raise InvalidInput(f"parity needs two items or more, of {spec.name}; got {len(items)}")
     host = TensorInput(spec, limits)
     rows = host.prepare(items, role="passage", truncation="error")
-    candidates = _candidates(encoder, spec, host, rows, variants=variants, gates=gates)
+    candidates = _candidates(
+        encoder, spec, host, rows, variants=variants, gates=gates, tokens=tokens
+    )
     reference = _embed(encoder, host, rows)
     dim, lengths = reference.shape[1], np.linalg.norm(reference, axis=1)
     unit = bool(np.allclose(lengths, 1, atol=1e-4))
@@ -100,6 +109,7 @@ def export_tensor(
         metric=metric,
         overwrite=overwrite,
         heads=heads,
+        tokens=token_reference(_evaluating(encoder), host, rows) if tokens else None,
     )
 
 
@@ -114,6 +124,7 @@ def export_model(
     probe: Probe | None = None,
     metric: str | None = None,
     variants: Sequence[str] = (),
+    tokens: bool = False,
     gates: Gates = GATES,
     overwrite: bool = False,
 ) -> Exported:
@@ -142,13 +153,20 @@ def export_model(
         lineage=model.lineage,
         licence=model.licence,
         heads=model.heads,
+        tokens=tokens,
         gates=gates,
         overwrite=overwrite,
     )
 
 
 def export_with_data(
-    bundle: Path, model: TensorModel, *, data: str | None, reading: Sequence[str], gates: Gates
+    bundle: Path,
+    model: TensorModel,
+    *,
+    data: str | None,
+    reading: Sequence[str],
+    tokens: bool = False,
+    gates: Gates,
 ) -> Exported:
     """Export an encoder; parity and int8 see some of the items of `data`, or noise without it."""
     items = None
@@ -163,6 +181,7 @@ def export_with_data(
         name=bundle.name.removesuffix(".attar"),
         items=items,
         variants=VARIANTS,
+        tokens=tokens,
         gates=gates,
     )
 
@@ -175,11 +194,18 @@ def _candidates(
     *,
     variants: Sequence[str],
     gates: Gates,
+    tokens: bool,
 ) -> list[Candidate]:
     """Make the reference, and the graphs of the `variants`."""
     # Twice the first: an example has two rows, and the first two may be of different shapes.
     (example,) = host.batch([rows[0], rows[0]])
-    graph = to_onnx(encoder, (torch.from_numpy(example),), (spec,), output=OUTPUT)
+    graph = to_onnx(
+        encoder,
+        (torch.from_numpy(example),),
+        (spec,),
+        output=OUTPUT,
+        tokens=TOKENS if tokens else None,
+    )
     attention = attention_kinds(encoder)
     candidates = [
         Candidate(name="fp32", graph=graph, precision="fp32", attention=attention, gate=gates.fp32)
@@ -202,7 +228,7 @@ def _feeds(name: str, host: TensorInput, rows: Sequence[Prepared]) -> list[Feed]
 
 def _embed(encoder: nn.Module, host: TensorInput, rows: Sequence[Prepared]) -> NDArray[np.float32]:
     """Run the encoder in evaluation mode, as to_onnx exports it: (n, dim)."""
-    encoder = copy.deepcopy(encoder).cpu().eval()
+    encoder = _evaluating(encoder)
     parts, order = [], []
     with torch.no_grad():
         for batch in _batches(host, rows):
@@ -211,6 +237,10 @@ def _embed(encoder: nn.Module, host: TensorInput, rows: Sequence[Prepared]) -> N
             order += batch
     embeddings: NDArray[np.float32] = torch.cat(parts).numpy()
     return embeddings[np.argsort(order)]
+
+
+def _evaluating(encoder: nn.Module) -> Any:
+    return copy.deepcopy(encoder).cpu().eval()
 
 
 def _batches(host: TensorInput, rows: Sequence[Prepared]) -> Iterator[list[int]]:

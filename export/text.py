@@ -23,6 +23,7 @@ from .int8 import halves, int8
 from .measure import BATCH, Probe
 from .passes.binarized import quantize_binarized
 from .targets.native import NATIVE, native_candidates, refuse_without_library
+from .tokens import TOKENS, refuse_without_tokens, token_reference
 
 INPUTS = (
     TensorSpec(name="input_ids", dtype="int64", shape=("batch", "length")),
@@ -45,6 +46,7 @@ def export_text(
     variants: Sequence[str] = VARIANTS,
     binarized: TextEncoder | None = None,
     notes: Mapping[str, Mapping[str, object]] | None = None,
+    tokens: bool = False,
     gates: Gates = GATES,
     overwrite: bool = False,
 ) -> Exported:
@@ -54,11 +56,11 @@ def export_text(
     left out and reported. `texts` are for parity, and some of them calibrate int8; `probe` and its
     `metric` are the quality gate. `binarized` is the same encoder with hashed attention, already
     recovered; "binarized_int8" and the native variants are made of it. `notes` go into report.json
-    under their variant's name.
+    under their variant's name. With `tokens` the graphs also give token vectors.
 
     Raises InvalidInput when there are no texts, a variant is unknown or the reference fails its
-    gates, NotSupported for a native variant without the library attar-native, and AlreadyExists
-    when `path` is taken and `overwrite` is false.
+    gates, NotSupported for a native variant without the library attar-native or tokens of an
+    encoder that has none, and AlreadyExists when `path` is taken and `overwrite` is false.
     """
     path = Path(path)
     refuse_taken(path, overwrite=overwrite)
@@ -67,6 +69,8 @@ def export_text(
     refuse_unknown(variants, (*VARIANTS, *NATIVE, *DERIVED))
     refuse_without_library(variants)
     encoder = model.encoder
+    if tokens:
+        refuse_without_tokens(encoder)
     host = TextInput(model.tokenizer, max_length=encoder.max_length, prompts={})
     rows = host.prepare(texts, role="passage", truncation="truncate")
     return assemble(
@@ -81,12 +85,14 @@ def export_text(
             binarized=binarized,
             notes=notes or {},
             gates=gates,
+            tokens=tokens,
         ),
         rows=rows,
         reference=embed(encoder, [row.arrays[0] for row in rows]),
         probe=probe,
         metric=metric,
         overwrite=overwrite,
+        tokens=token_reference(encoder.eval(), host, rows) if tokens else None,
     )
 
 
@@ -99,9 +105,10 @@ def _candidates(
     binarized: TextEncoder | None,
     notes: Mapping[str, Mapping[str, object]],
     gates: Gates,
+    tokens: bool,
 ) -> list[Candidate]:
     """Make the reference, and the graphs of the `variants`."""
-    graph, attention = text_graph(encoder), attention_kinds(encoder)
+    graph, attention = text_graph(encoder, tokens=tokens), attention_kinds(encoder)
     reference = Candidate(
         name="fp32",
         graph=graph,
@@ -125,7 +132,7 @@ def _candidates(
         hashed = replace(
             reference,
             name="binarized",
-            graph=text_graph(binarized),
+            graph=text_graph(binarized, tokens=tokens),
             attention="binarized",
             gate=gates.binarized,
             notes=notes.get("binarized", {}),
@@ -170,12 +177,13 @@ def _manifest(
     )
 
 
-def text_graph(encoder: TextNetwork) -> bytes:
-    """Export a text encoder to ONNX: ids and mask in, embeddings out."""
+def text_graph(encoder: TextNetwork, *, tokens: bool = False) -> bytes:
+    """Export a text encoder to ONNX: ids and mask in, embeddings out, and its token vectors."""
     # Two rows of unequal length: a mask that is all ones could be folded away.
     ids = torch.tensor([[1, 2, 3, 4], [1, 2, 0, 0]])
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
-    return to_onnx(encoder, (ids, mask), INPUTS, output=OUTPUT)
+    named = TOKENS if tokens else None
+    return to_onnx(encoder, (ids, mask), INPUTS, output=OUTPUT, tokens=named)
 
 
 def text_feeds(host: TextInput, rows: Sequence[Prepared]) -> list[Feed]:

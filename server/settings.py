@@ -252,8 +252,8 @@ class Settings(BaseSettings):
         ge=1024,
         description="Bytes of one answer's embeddings or probabilities in the requested form (24 "
         "for a number of JSON), computed before any work. Enough for max_items rows "
-        "of 1024 numbers as JSON. Payloads and vectors of points count when they are "
-        "read.",
+        "of 1024 numbers as JSON. Token vectors count in float32. Payloads and vectors of "
+        "points count when they are read.",
     )
     max_json_values: int = Field(
         2**20 + 2**12,

@@ -2,8 +2,8 @@
 
 A passage's embedding then knows what is written before and after it, such as what "it" means. This
 needs the states of the tokens, which a `TextEncoder` has. A bundle's ONNX graph pools them inside,
-so neither the device runtime nor the server can do it: embed passages here, and put the vectors
-into a collection. Queries are embedded as usual.
+or gives them mapped and at unit length, so neither the device runtime nor the server can do it:
+embed passages here, and put the vectors into a collection. Queries are embedded as usual.
 """
 
 from collections.abc import Sequence

@@ -319,6 +319,17 @@ def embed_size(world: World, form: str, items: int) -> str:
             return world.post("/v1/embeddings", body)
 
 
+def tokens_size(world: World, count: int) -> str:
+    """Ask for so many token vectors of 16 numbers, in an answer of a quarter of their bytes."""
+    request = emb.EmbedTokensRequest(
+        model="tiny",
+        tokens=itm.Tokens(ids=own_ids(count), lengths=[count]),
+        encoding=emb.ENCODING_INT8,
+    )
+    rpc = "attar.v1.Embedding/EmbedTokens"
+    return _first(world.call(rpc, request, emb.EmbedTokensResponse))
+
+
 def json_ids(world: World, size: int) -> str:
     """Send token ids in a body of so many values: six besides the ids of two items."""
     body = {
@@ -438,6 +449,7 @@ ROWS: Final = (
             "openai, json": 2,
         }.items()
     ),
+    row("max_answer_bytes", "EmbedTokens, in float32 whatever the encoding", tokens_size, at=16),
     row("max_json_values", "openai", json_ids),
     row("max_json_values", "kserve rest", json_tensor),
     row("max_labels", "Classification/Fit", lambda world, size: fit(world, list("abcd")[:size])),
@@ -450,7 +462,7 @@ ROWS: Final = (
 @contextmanager
 def world(folder: Path) -> Iterator[World]:
     """Serve a text and an image model within VALUES, a detector and a classifier of the first."""
-    text = tiny_bundle(folder / "tiny.attar", dims=(8, 16), max_length=MAX_LENGTH)
+    text = tiny_bundle(folder / "tiny.attar", dims=(8, 16), max_length=MAX_LENGTH, tokens=True)
     image = tiny_tensor_bundle(folder / "image.attar")
     port = free_port()
     chosen = settings(text, image, data_dir=folder / "data", http_port=port, **VALUES)

@@ -99,6 +99,10 @@ def _embed(**changes: Any) -> emb.EmbedRequest:
     return emb.EmbedRequest(**{"model": "tiny", "texts": GOOD, **changes})
 
 
+def _embed_tokens(**changes: Any) -> emb.EmbedTokensRequest:
+    return emb.EmbedTokensRequest(**{"model": "tiny", "texts": GOOD, **changes})
+
+
 def _upsert(**changes: Any) -> col.UpsertRequest:
     return col.UpsertRequest(**{"collection": "docs", "ids": ids(1), "texts": GOOD, **changes})
 
@@ -342,6 +346,19 @@ CASES: Final[tuple[Case, ...]] = (
         "another shape than the model's",
         _embed(model="pixels", texts=None, tensor=tensor(2, 1, 4, 4)),
         ITEM,
+    ),
+    *_items(_embed_tokens, "Embedding/EmbedTokens", misfit="model"),
+    *(
+        Case("Embedding/EmbedTokens", fault, _embed_tokens(**changes), code, field)
+        for fault, changes, code, field in (
+            ("unknown model", {"model": "huge"}, UNKNOWN, ""),
+            ("a model without token vectors", {"model": "pixels"}, REFUSED, ""),
+            ("unknown pooling", {"pooling": 9}, INVALID, "pooling"),
+            ("a grid of texts", {"pooling": 2, "grid": itm.Grid(rows=1, columns=1)}, INVALID, ""),
+            ("a grid without pooling", {"grid": itm.Grid(rows=1, columns=1)}, INVALID, "grid"),
+            ("unknown encoding", {"encoding": 9}, INVALID, "encoding"),
+            ("an item too long", {"texts": LONG, "truncation": 2}, ITEM, ""),
+        )
     ),
     *(
         Case("Embedding/EmbedStream", case.fault, case.request, case.code, case.field)
@@ -704,7 +721,7 @@ CASES: Final[tuple[Case, ...]] = (
 @contextmanager
 def world(folder: Path, **changes: Any) -> Iterator[tuple[str, str]]:
     """Serve two models and one of each thing; gives the address and the fingerprint."""
-    text = tiny_bundle(folder / "tiny.attar", dims=(8, 16))
+    text = tiny_bundle(folder / "tiny.attar", dims=(8, 16), tokens=True)
     image = tiny_tensor_bundle(folder / "pixels.attar", name="pixels")
     limits = {
         "max_items": MAX_ITEMS,
@@ -739,7 +756,8 @@ def send(case: Case, channel: grpc.Channel, fingerprint: str) -> Outcome:
         answer = call(message, timeout=20)
     except grpc.RpcError as error:
         return _failure(error)
-    if case.rpc == "Embedding/Embed":
+    if case.rpc in ("Embedding/Embed", "Embedding/EmbedTokens"):
+        # Both answers have their items in one field.
         item = _outcome(emb.EmbedResponse.FromString(answer).items[0].error)
         return Outcome(f"OK, item {item.code}", item.message, item.fields)
     return Outcome("OK", "", ())

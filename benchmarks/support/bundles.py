@@ -24,6 +24,7 @@ from attar.manifest import (
     Ranges,
     Requires,
     TensorSpec,
+    TokenOutput,
     Variant,
 )
 
@@ -72,13 +73,20 @@ def graph_model(
     inputs: Sequence[onnx.ValueInfoProto],
     dim: int,
     weights: Mapping[str, np.ndarray],
+    tokens: Sequence[int | str] | None = None,
 ) -> bytes:
-    """Give an ONNX model of these nodes whose output is the embedding."""
+    """Give an ONNX model of these nodes whose output is the embedding, or `tokens` of a shape."""
+    outputs: dict[str, Sequence[int | str]] = {"embedding": ["batch", dim]}
+    if tokens:
+        outputs["tokens"] = tokens
     graph = helper.make_graph(
         list(nodes),
         "tiny",
         list(inputs),
-        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", dim])],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))
+            for name, shape in outputs.items()
+        ],
         [numpy_helper.from_array(value, name) for name, value in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
@@ -86,16 +94,20 @@ def graph_model(
     return model.SerializeToString(deterministic=True)
 
 
-def text_graph(*, dim: int = 16, seed: int = 0, noise: float = 0.0) -> bytes:
-    """Give an encoder that averages a random vector a token; `noise` moves the vectors."""
+def text_graph(*, dim: int = 16, seed: int = 0, noise: float = 0.0, tokens: bool = False) -> bytes:
+    """Give an encoder that averages a random vector a token; `noise` moves the vectors.
+
+    With `tokens` it gives those too.
+    """
+    rows = "tokens" if tokens else "rows"
     rng = np.random.default_rng(seed)
     table = rng.standard_normal((len(VOCABULARY), dim)).astype(np.float32)
     table += noise * np.random.default_rng(seed + 1).standard_normal(table.shape).astype(np.float32)
     nodes = [
-        helper.make_node("Gather", ["table", "input_ids"], ["rows"]),
+        helper.make_node("Gather", ["table", "input_ids"], [rows]),
         helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
         helper.make_node("Unsqueeze", ["mask", "last"], ["weights"]),
-        helper.make_node("Mul", ["rows", "weights"], ["kept"]),
+        helper.make_node("Mul", [rows, "weights"], ["kept"]),
         helper.make_node("ReduceSum", ["kept", "middle"], ["pooled"], keepdims=0),
         helper.make_node("LpNormalization", ["pooled"], ["embedding"], axis=1, p=2),
     ]
@@ -104,7 +116,8 @@ def text_graph(*, dim: int = 16, seed: int = 0, noise: float = 0.0) -> bytes:
         for name in ("input_ids", "attention_mask")
     ]
     weights = {"table": table, "last": np.array([2]), "middle": np.array([1])}
-    return graph_model(nodes, inputs, dim, weights)
+    shape = ("batch", "length", dim) if tokens else None
+    return graph_model(nodes, inputs, dim, weights, shape)
 
 
 def text_manifest(
@@ -118,6 +131,7 @@ def text_manifest(
     cpu_flags: Mapping[str, Sequence[str]] | None = None,
     prompts: Mapping[str, str] | None = None,
     proven_on: Sequence[str] | None = None,
+    tokens: bool = False,
 ) -> Manifest:
     """Give the manifest that fits `text_graph`; the first variant is the reference.
 
@@ -136,7 +150,8 @@ def text_manifest(
             tokenizer="tokenizer.json", prompts=prompts or {"query": "", "passage": ""}
         ),
         output=Output(dim=dim, dims=tuple(dims or (dim,))),
-        ranges=Ranges(low=(-1.0,) * dim, high=(1.0,) * dim),
+        ranges=(ranges := Ranges(low=(-1.0,) * dim, high=(1.0,) * dim)),
+        tokens=TokenOutput(dim=dim, ranges=ranges) if tokens else None,
         reference=variants[0],
         lineage={"recipe": "benchmarks.support.bundles", "seed": 0},
         licence="Apache-2.0",
@@ -164,7 +179,9 @@ def text_manifest(
 def text_files(manifest: Manifest, *, seed: int = 0) -> dict[str, bytes]:
     """Give the files of that manifest; each variant after the first is a little further off."""
     graphs = {
-        variant.file: text_graph(dim=manifest.output.dim, seed=seed, noise=0.001 * i)
+        variant.file: text_graph(
+            dim=manifest.output.dim, seed=seed, noise=0.001 * i, tokens=manifest.tokens is not None
+        )
         for i, variant in enumerate(manifest.variants)
     }
     return {"tokenizer.json": tokenizer_json(), "report.json": b'{"host": "test"}\n', **graphs}
@@ -183,6 +200,7 @@ def tiny_bundle(
     cpu_flags: Mapping[str, Sequence[str]] | None = None,
     prompts: Mapping[str, str] | None = None,
     proven_on: Sequence[str] | None = None,
+    tokens: bool = False,
 ) -> Path:
     """Write a text bundle folder at `path` and give that path; another `seed` is another space."""
     manifest = text_manifest(
@@ -195,6 +213,7 @@ def tiny_bundle(
         cpu_flags=cpu_flags,
         prompts=prompts,
         proven_on=proven_on,
+        tokens=tokens,
     )
     return Bundle.write(path, manifest, text_files(manifest, seed=seed)).path
 
@@ -243,8 +262,12 @@ def tiny_tensor_bundle(
     shape: Sequence[int] = (1, 8, 8),
     name: str = "tiny-image",
     seed: int = 0,
+    tokens: bool = False,
 ) -> Path:
-    """Write a bundle of a random projection of one float32 tensor `image`, (batch, *shape)."""
+    """Write a bundle of a random projection of one float32 tensor `image`, (batch, *shape).
+
+    With `tokens` every row of pixels is one.
+    """
     width = int(np.prod(shape))
     weights = {
         "projection": np.random.default_rng(seed).standard_normal((width, dim)).astype(np.float32),
@@ -255,6 +278,11 @@ def tiny_tensor_bundle(
         helper.make_node("MatMul", ["rows", "projection"], ["projected"]),
         helper.make_node("LpNormalization", ["projected"], ["embedding"], axis=1, p=2),
     ]
+    row, count = shape[-1], width // shape[-1]
+    if tokens:
+        weights["lines"] = np.array([-1, count, row])
+        nodes.append(helper.make_node("Reshape", ["image", "lines"], ["tokens"]))
+    lines = ("batch", count, row) if tokens else None
     inputs = [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", *shape])]
     manifest = Manifest(
         name=name,
@@ -262,9 +290,9 @@ def tiny_tensor_bundle(
         modality="image",
         inputs=(TensorSpec(name="image", dtype="float32", shape=("batch", *shape)),),
         output=Output(dim=dim, dims=(dim,)),
+        tokens=TokenOutput(dim=row, grid=(count, 1)) if tokens else None,
         reference="fp32",
         variants=(Variant(name="fp32", file="variants/fp32.onnx", precision="fp32"),),
     )
-    return Bundle.write(
-        path, manifest, {"variants/fp32.onnx": graph_model(nodes, inputs, dim, weights)}
-    ).path
+    graph = graph_model(nodes, inputs, dim, weights, lines)
+    return Bundle.write(path, manifest, {"variants/fp32.onnx": graph}).path

@@ -190,7 +190,7 @@ class _Rewriter:
             nodes.append(node)
         nodes += [
             _gather(packed[name], "padding.place", name)
-            for name in self._graph.outputs & packed.keys()
+            for name in sorted((self._graph.outputs & packed.keys()) - available)
         ]
         self._graph.substitute(nodes)
 

@@ -23,7 +23,7 @@ from onnx import NodeProto, TensorProto, helper
 
 from attar.errors import InvalidInput
 
-from ..calibration import Feed, first_rows, is_product, observe, run
+from ..calibration import Feed, first_rows, is_product, observe, run, run_tokens
 from ..gates import Gate
 from ..measure import cosine
 from ..onnx_graph import Constants, Graph, attribute, changed, rewrite
@@ -59,21 +59,23 @@ def quantize_within(
 ) -> Quantised:
     """Quantise as many layers as hold the parity `gate` on the `judged` feeds.
 
-    The graph gives one output, the embeddings. `judged` should be other data than `calibration`,
-    which its ranges fit best. Where all layers together hold the gate, nothing is searched.
-    Otherwise each is quantised alone, and the fewest of the most damaging are left in float. Where
-    no number of them is enough, every layer is quantised, and the gate will refuse the graph by its
-    figures. Raises InvalidInput as `quantize_int8` does.
+    The graph gives the embeddings and perhaps token vectors, each of which is held to the gate.
+    `judged` should be other data than `calibration`, which its ranges fit best. Where all layers
+    together hold the gate, nothing is searched. Otherwise each is quantised alone, and the fewest
+    of the most damaging are left in float. Where no number of them is enough, every layer is
+    quantised, and the gate will refuse the graph by its figures. Raises InvalidInput as
+    `quantize_int8` does.
     """
     network = _Network.read(graph, calibration)
     every = network.layers
-    exact = run(graph, judged)
+    names = [value.name for value in network.graph.model.graph.output]
+    exact = _outputs(graph, judged, names)
 
     def spent(feeds: Sequence[Feed], float_layers: Collection[str]) -> float:
-        embeddings = run(network.quantised(float_layers), feeds)
-        losses = 1 - cosine(embeddings, exact[: len(embeddings)])
+        given = _outputs(network.quantised(float_layers), feeds, names)
+        losses = [_losses(few, all_) for few, all_ in zip(given, exact, strict=True)]
         mean, worst = 1 - gate.cosine_mean, 1 - gate.cosine_worst
-        return float(max(losses.mean() / mean, losses.max() / worst))
+        return float(max(max(each.mean() / mean, each.max() / worst) for each in losses))
 
     if spent(judged, ()) <= 1:
         return Quantised(graph=network.quantised(()), layers=len(every), float_layers={})
@@ -87,6 +89,22 @@ def quantize_within(
         layers=len(every) - len(float_layers),
         float_layers={network.layer_name(layer): round(damage[layer], 4) for layer in float_layers},
     )
+
+
+def _outputs(
+    graph: bytes, feeds: Sequence[Feed], names: Sequence[str]
+) -> list[NDArray[np.float32]]:
+    """Give a graph's embeddings, and the token vectors, if it has them, of the first rows."""
+    few = list(first_rows(feeds, RANKING_ROWS))
+    return [run(graph, feeds), *(run_tokens(graph, few, name) for name in names[1:])]
+
+
+def _losses(vectors: NDArray[np.float32], exact: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Give one less the cosine for the vectors that have a direction, of the first of `exact`."""
+    exact = exact[: len(vectors)]
+    directed = exact.any(axis=1)
+    losses: NDArray[np.float64] = 1 - cosine(vectors[directed], exact[directed])
+    return losses
 
 
 def quantize_int8(graph: bytes, calibration: Sequence[Feed]) -> bytes:

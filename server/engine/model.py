@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Never, Protocol
+from typing import Final, Never, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from attar.errors import (
 )
 from attar.inputs import Items, Prepared, Priority, Role, Truncation, identified, is_token_ids
 from attar.runtime import Encoder
+from attar.token_vectors import Grid, Pooling
 
 from .batcher import Batcher, Observer
 from .cache import Cache, Key
@@ -56,11 +57,34 @@ class ModelObserver(Observer, Protocol):
         """Look at one of a call's new embeddings."""
 
 
+@dataclass(frozen=True, slots=True)
+class TokensOf:
+    """A prepared item whose token vectors are wanted, and not its embedding."""
+
+    prepared: Prepared
+    pooling: Pooling
+    grid: Grid | None
+
+    @property
+    def tokens(self) -> int:
+        """What it costs a run."""
+        return self.prepared.tokens
+
+    @property
+    def key(self) -> tuple[object, ...] | None:
+        """Equal for those that may share a result."""
+        one = self.prepared.key
+        return (one, self.pooling, self.grid) if one else None
+
+
+Wanted: TypeAlias = Prepared | TokensOf
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
-    """One item's embedding and the run it came from."""
+    """One item's embedding, or its token vectors, and the run they came from."""
 
-    vector: NDArray[np.float32]  # (dim,)
+    vector: NDArray[np.float32]  # (dim,); (tokens, token_dim) of TokensOf
     began: float  # perf_counter of its run, s; for a row of the cache, of its finding
     infer_s: float  # how long its whole batch ran; 0 for a row of the cache
 
@@ -110,10 +134,10 @@ class Model:
         self._warm_up_s = warm_up_s
         self._heartbeat_s = heartbeat_s
         self._cache = cache
-        self._batcher: Batcher[Prepared, Row] = Batcher(
+        self._batcher: Batcher[Wanted, Row] = Batcher(
             self._run,
-            lambda prepared: prepared.tokens,
-            key=lambda prepared: prepared.key or None,
+            lambda wanted: wanted.tokens,
+            key=lambda wanted: wanted.key or None,
             renew=self._renew,
             max_batch_tokens=max_batch_tokens,
             max_queue_items=max_queue_items,
@@ -275,6 +299,19 @@ class Model:
         rest = iter(computed)
         return [next(rest) if row is None else row for row in cached]
 
+    async def tokens(
+        self,
+        prepared: Sequence[Prepared],
+        *,
+        pooling: Pooling,
+        grid: Grid | None,
+        deadline: float | None,
+        priority: Priority,
+    ) -> list[Row | AttarError]:
+        """Give the token vectors of prepared items, which no cache keeps."""
+        wanted = [TokensOf(one, pooling, grid) for one in prepared]
+        return await self._submitted(wanted, deadline=deadline, wait=False, priority=priority)
+
     async def _computed(
         self,
         prepared: Sequence[Prepared],
@@ -283,14 +320,25 @@ class Model:
         wait: bool,
         priority: Priority,
     ) -> list[Row | AttarError]:
-        computed = await self._batcher.submit_all(
-            prepared, deadline=deadline, wait=wait, priority=priority
-        )
-        if any(isinstance(outcome, Row) for outcome in computed):
-            self._note(healthy=True)
+        computed = await self._submitted(prepared, deadline=deadline, wait=wait, priority=priority)
         first = computed[0] if computed else None
         if isinstance(first, Row) and np.isfinite(first.vector).all():
             self._observer.embedded(first.vector)
+        return computed
+
+    async def _submitted(
+        self,
+        wanted: Sequence[Wanted],
+        *,
+        deadline: float | None,
+        wait: bool,
+        priority: Priority,
+    ) -> list[Row | AttarError]:
+        computed = await self._batcher.submit_all(
+            wanted, deadline=deadline, wait=wait, priority=priority
+        )
+        if any(isinstance(outcome, Row) for outcome in computed):
+            self._note(healthy=True)
         return computed
 
     async def _remembered(self, cache: Cache, prepared: Sequence[Prepared]) -> list[Row | None]:
@@ -316,12 +364,33 @@ class Model:
     def _key(self, one: Prepared) -> Key:
         return Key(self.encoder.fingerprint, self.encoder.variant.name, one.key)
 
-    def _run(self, batch: list[Prepared]) -> list[Row]:
+    def _run(self, batch: list[Wanted]) -> list[Row]:
         began = time.perf_counter()
-        vectors: Vectors = self.encoder.infer(batch)
+        vectors = self._inferred(batch)
         infer_s = time.perf_counter() - began
         self._tally.ran(len(batch), infer_s)
         return [Row(vector, began, infer_s) for vector in vectors]
+
+    def _inferred(self, batch: Sequence[Wanted]) -> Sequence[Vectors]:
+        """Run a batch, those of which the same is wanted together."""
+        embedded = [one for one in batch if isinstance(one, Prepared)]
+        if len(embedded) == len(batch):
+            return [*self.encoder.infer(embedded)]
+        found: dict[int, Vectors] = {}
+        groups: dict[tuple[Pooling, Grid | None] | None, list[int]] = {}
+        for i, one in enumerate(batch):
+            kind = (one.pooling, one.grid) if isinstance(one, TokensOf) else None
+            groups.setdefault(kind, []).append(i)
+        rows = [one.prepared if isinstance(one, TokensOf) else one for one in batch]
+        for kind, members in groups.items():
+            some = [rows[i] for i in members]
+            vectors = (
+                self.encoder.infer(some)
+                if kind is None
+                else self.encoder.infer_tokens(some, pooling=kind[0], grid=kind[1])
+            )
+            found.update(zip(members, vectors, strict=True))
+        return [found[i] for i in range(len(batch))]
 
     def _renew(self) -> None:
         """Take a new session: whatever hung or died may still hold the old one."""

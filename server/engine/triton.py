@@ -75,17 +75,18 @@ def _open(bundle: Bundle, url: str, timeout_s: float) -> Graph:
     config = ask(partial(client.get_model_config, name, client_timeout=timeout_s)).config
     most = config.max_batch_size or 1
 
-    def run(feed: Mapping[str, NDArray[Any]]) -> Vectors:
+    def run(feed: Mapping[str, NDArray[Any]], output: str) -> Vectors:
         rows = len(next(iter(feed.values())))
         parts = [slice(i, i + most) for i in range(0, rows, most)]
-        return np.concatenate([infer({n: a[part] for n, a in feed.items()}) for part in parts])
+        batches = [{n: a[part] for n, a in feed.items()} for part in parts]
+        return np.concatenate([infer(batch, output) for batch in batches])
 
-    def infer(feed: Mapping[str, NDArray[Any]]) -> Vectors:
-        output = triton.InferRequestedOutput(manifest.output.name)
+    def infer(feed: Mapping[str, NDArray[Any]], output: str) -> Vectors:
+        wanted = [triton.InferRequestedOutput(output)]
         result = ask(
-            partial(client.infer, name, _tensors(feed), outputs=[output], client_timeout=timeout_s)
+            partial(client.infer, name, _tensors(feed), outputs=wanted, client_timeout=timeout_s)
         )
-        vectors: Vectors = result.as_numpy(manifest.output.name)
+        vectors: Vectors = result.as_numpy(output)
         return vectors
 
     return run

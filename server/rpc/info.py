@@ -2,7 +2,8 @@
 
 from importlib.metadata import version
 
-from attar.v1 import info_pb2, info_pb2_grpc
+from attar.manifest import TokenOutput
+from attar.v1 import info_pb2, info_pb2_grpc, item_pb2
 
 from ..engine.models import Model, Models
 from .interceptor import Context
@@ -55,4 +56,12 @@ def _describe(model: Model) -> info_pb2.ModelInfo:
             )
             for entry in encoder.manifest.compatible_with
         ],
+        tokens=_tokens(encoder.manifest.tokens),
     )
+
+
+def _tokens(tokens: TokenOutput | None) -> info_pb2.TokenInfo | None:
+    if tokens is None:
+        return None
+    grid = tokens.grid and item_pb2.Grid(rows=tokens.grid[0], columns=tokens.grid[1])
+    return info_pb2.TokenInfo(dim=tokens.dim, grid=grid)

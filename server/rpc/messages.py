@@ -15,6 +15,7 @@ from attar.encodings import Encoding
 from attar.errors import InvalidInput, ShapeError
 from attar.heads import Metric
 from attar.inputs import Priority, Role, Truncation
+from attar.token_vectors import Pooling
 from attar.v1 import collections_pb2, embedding_pb2, info_pb2, item_pb2, tensor_pb2
 from attar.values import PointId, Quantization
 
@@ -211,6 +212,11 @@ def priority(number: int) -> Priority:
 def encoding(number: int) -> Encoding:
     """The encoding that an enum's number names."""
     return _choice("encoding", number, wire.ENCODINGS, "f32")
+
+
+def pooling(number: int) -> Pooling:
+    """The pooling of tokens that an enum's number names."""
+    return _choice("pooling", number, wire.POOLINGS, "none")
 
 
 def metric(number: int) -> Metric | None:

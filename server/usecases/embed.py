@@ -27,7 +27,7 @@ Form: TypeAlias = Literal["bytes", "base64", "json"]
 
 _JSON_NUMBER_BYTES: Final = 24  # a sign, a point, 17 digits, an exponent, a comma
 
-_STATUS_BYTES: Final = 64  # of an item in an answer
+STATUS_BYTES: Final = 64  # of an item in an answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ async def embed(
         if not wait:
             chosen.refuse_if_full()
         call.foresee(len(items))
-        await room().take(size + len(items) * _STATUS_BYTES)
+        await room().take(size + len(items) * STATUS_BYTES)
         start = time.perf_counter()
         prepared = await chosen.prepare(items, role=role, truncation=truncation)
         queued = time.perf_counter()
@@ -185,10 +185,7 @@ def _finish(
 
     Gives the seconds of each run, too, by when it began.
     """
-    following = iter(rows)
-    outcomes = [
-        next(following) if isinstance(outcome, Prepared) else outcome for outcome in prepared
-    ]
+    outcomes = by_item(prepared, rows)
     vectors: Vectors = np.zeros((len(outcomes), encoder.dim), np.float32)
     errors = [outcome if isinstance(outcome, AttarError) else None for outcome in outcomes]
     for i, outcome in enumerate(outcomes):
@@ -197,17 +194,40 @@ def _finish(
     finite = np.isfinite(vectors)
     for i in [] if finite.all() else np.flatnonzero(~finite.all(axis=1)).tolist():
         vectors[i] = 0
-        errors[i] = BackendError(
-            f"item {i} became NaN or infinity in variant {encoder.variant.name}; its values"
-            " are out of the encoder's range, or this is a bug in the bundle"
-        )
+        errors[i] = infinite(i, encoder)
     encoded = encoder.finish(vectors, dims=dims, encoding=encoding)
     encoded[[i for i, error in enumerate(errors) if error is not None]] = 0
-    statuses = tuple(
+    return encoded, statuses(prepared, errors), seconds_of_runs(rows)
+
+
+def by_item(
+    prepared: Sequence[Prepared | InvalidInput], rows: Sequence[Row | AttarError]
+) -> list[Row | AttarError]:
+    """Put the rows where the items are that were prepared."""
+    following = iter(rows)
+    return [next(following) if isinstance(one, Prepared) else one for one in prepared]
+
+
+def statuses(
+    prepared: Sequence[Prepared | InvalidInput], errors: Sequence[AttarError | None]
+) -> tuple[Item, ...]:
+    """Say how each item fared."""
+    return tuple(
         Item(error, outcome.tokens, outcome.truncated)
         if isinstance(outcome, Prepared)
         else Item(error, 0, truncated=False)
         for outcome, error in zip(prepared, errors, strict=True)
     )
-    runs = {row.began: row.infer_s for row in rows if isinstance(row, Row)}
-    return encoded, statuses, runs
+
+
+def seconds_of_runs(rows: Sequence[Row | AttarError]) -> dict[float, float]:
+    """Give how long each run took, by when it began."""
+    return {row.began: row.infer_s for row in rows if isinstance(row, Row)}
+
+
+def infinite(item: int, encoder: Encoder) -> BackendError:
+    """Say that an item's vectors are not finite."""
+    return BackendError(
+        f"item {item} became NaN or infinity in variant {encoder.variant.name}; its values"
+        " are out of the encoder's range, or this is a bug in the bundle"
+    )

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from attar.export.tensor import export_tensor
+from attar.training.encoders.conv import SmallConv, SmallConvConfig
 from benchmarks.support.bundles import tiny_bundle
 from benchmarks.support.servers import serving, settings
 from benchmarks.support.teachers import small_minilm
@@ -68,6 +70,35 @@ def test_images_find_their_neighbours(tmp_path: Path, capsys: pytest.CaptureFixt
     main_of("pretrain_your_images")(str(images), str(tmp_path / "out"), side=16, steps=2)
 
     assert capsys.readouterr().out.count("is most like") == 10
+
+
+@pytest.mark.slow
+def test_a_region_of_an_image_is_searched_by_a_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, draw = tmp_path / "images", np.random.default_rng(0)
+    images.mkdir()
+    for row in range(3):
+        pixels = draw.integers(0, 100, (16, 16, 3), np.uint8)
+        if row == 1:
+            pixels[8:, :8] = (250, 20, 20)
+        Image.fromarray(pixels).save(images / f"{row}.png")
+    Image.new("RGB", (8, 8), (250, 20, 20)).save(tmp_path / "red.png")
+    encoder = SmallConv(SmallConvConfig(channels=3, side=16, width=8))
+    bundle = export_tensor(
+        tmp_path / "regions.attar",
+        encoder,
+        name="regions",
+        spec=encoder.input,
+        items=draw.random((16, 3, 16, 16), np.float32),
+        tokens=True,
+    ).bundle
+    with serving(settings(bundle.path, data_dir=tmp_path / "data")) as target:
+        main_of("search_regions")(target, str(images), str(tmp_path / "red.png"), "16")
+
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first.endswith("1.png  [0, 0.5, 0.5, 1]")
+    assert len(others) == 2
 
 
 @pytest.mark.slow

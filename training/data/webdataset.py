@@ -162,7 +162,7 @@ def _read(path: Path, number: int, listing: _Listing, *, labelled: bool) -> None
             members = tarfile.TarFile(fileobj=_Headers(file, path))  # type: ignore[arg-type]
             before = -1
             while (member := members.next()) is not None:
-                members.members.clear()  # it keeps all otherwise
+                members.members.clear()  # type: ignore[attr-defined]  # it keeps all otherwise
                 if member.size < 0 or members.offset <= before:  # or it never ends
                     raise tarfile.ReadError("a file of less than nothing")
                 before = members.offset

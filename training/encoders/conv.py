@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from attar.errors import InvalidInput
 from attar.manifest import TensorSpec
 
-from .encoder import Projection, TensorEncoder, refuse_sizes_below_one
+from .encoder import Projection, TensorEncoder, map_tokens, refuse_sizes_below_one
 
 ImagePooling: TypeAlias = Literal["mean", "flat"]
 
@@ -67,6 +67,21 @@ class SmallConv(TensorEncoder):
         """Say that images are (channels, side, side)."""
         axes = ("batch", self.shape.channels, self.shape.side, self.shape.side)
         return TensorSpec(name="image", dtype="float32", shape=axes)
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """Give the sides of the last feature map; None where all its pixels make the embedding."""
+        half = (self.shape.side + 1) // 2
+        return (half, half) if self.shape.pooling == "mean" else None
+
+    def with_tokens(
+        self, image: Float[Tensor, "b channels side side"]
+    ) -> tuple[Float[Tensor, "b dim"], Float[Tensor, "b n dim"]]:
+        """Give the embeddings, and the places of the last feature map, mapped as their mean is."""
+        if self.grid is None:
+            return super().with_tokens(image)
+        maps: Tensor = self.layers(image)
+        return self.project(maps.mean((2, 3))), self.project.map(map_tokens(maps))
 
     def forward(self, image: Float[Tensor, "b channels side side"]) -> Float[Tensor, "b dim"]:
         """Embed images in [0, 1]."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from attar.errors import InvalidInput
+from attar.errors import InvalidInput, NotSupported
 from attar.manifest import Limits, TensorSpec
 
 from .attention import unit
@@ -43,6 +43,20 @@ class TensorEncoder(nn.Module, ABC):
         sizes = tuple(axis for axis in self.input.shape[1:] if isinstance(axis, int))
         return (sizes,)
 
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """Give the rows and columns of the vectors of `with_tokens`; None where it has none."""
+        return None
+
+    def with_tokens(
+        self, x: Float[Tensor, "b *item"]
+    ) -> tuple[Float[Tensor, "b dim"], Float[Tensor, "b tokens token_dim"]]:
+        """Give the embeddings, and the vectors of each item's tokens, of any length.
+
+        The tokens lie in `grid`, in reading order. Raises NotSupported for an encoder without.
+        """
+        raise NotSupported(without_tokens(self))
+
     def at_unit_length(self) -> "TensorEncoder":
         """Give a copy whose embeddings have unit length."""
         copy = deepcopy(self)
@@ -64,6 +78,19 @@ class Projection(nn.Module):
         """Give the embeddings of pooled features."""
         vectors: Tensor = self.map(features)
         return unit(vectors) if self.normalized else vectors
+
+
+def map_tokens(maps: Float[Tensor, "b width rows columns"]) -> Float[Tensor, "b n width"]:
+    """Give the places of feature maps as tokens, in reading order."""
+    return maps.flatten(2).transpose(1, 2)
+
+
+def without_tokens(encoder: object) -> str:
+    """Say that an encoder has no token vectors, and which have."""
+    return (
+        f"{type(encoder).__name__} has no token vectors; convolutions and vision transformers that "
+        "average a map or take a class token have them, and text encoders whose tokens attend"
+    )
 
 
 def refuse_sizes_below_one(shape: object, **sizes: int | None) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from attar.errors import InvalidInput
 from attar.manifest import TensorSpec
 
-from .encoder import Projection, TensorEncoder, refuse_sizes_below_one
+from .encoder import Projection, TensorEncoder, map_tokens, refuse_sizes_below_one
 
 SMALL = 64  # pixels a side up to which the stem keeps the resolution
 EXPANSION = 4  # of a bottleneck's width
@@ -83,6 +83,20 @@ class ResNet(TensorEncoder):
         """Say that images are (channels, side, side)."""
         axes = ("batch", self.shape.channels, self.shape.side, self.shape.side)
         return TensorSpec(name="image", dtype="float32", shape=axes)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Give the sides of the last feature map: each stride halves them, rounded up."""
+        halved = len(self.shape.blocks) - 1 + (2 if self.shape.side > SMALL else 0)
+        side = -(-self.shape.side // 2**halved)
+        return side, side
+
+    def with_tokens(
+        self, image: Float[Tensor, "b channels side side"]
+    ) -> tuple[Float[Tensor, "b dim"], Float[Tensor, "b n dim"]]:
+        """Give the embeddings, and the places of the last feature map, mapped as their mean is."""
+        maps: Tensor = self.groups(self.stem(image))
+        return self.project(maps.mean((2, 3))), self.project.map(map_tokens(maps))
 
     def forward(self, image: Float[Tensor, "b channels side side"]) -> Float[Tensor, "b dim"]:
         """Embed images."""

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from attar.errors import InvalidInput
 from attar.manifest import TensorSpec
 
-from .encoder import Projection, TensorEncoder, refuse_sizes_below_one
+from .encoder import Projection, TensorEncoder, map_tokens, refuse_sizes_below_one
 from .resnet import Residual
 
 SIGMA = 0.8  # deviation of the finest wavelet's envelope, in pixels
@@ -103,9 +103,24 @@ class ScatteringEncoder(TensorEncoder):
         axes = ("batch", self.shape.channels, self.shape.side, self.shape.side)
         return TensorSpec(name="image", dtype="float32", shape=axes)
 
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Give the sides of the adapter's map."""
+        side = self.shape.side // 2**self.shape.scales
+        return side, side
+
+    def with_tokens(
+        self, image: Float[Tensor, "b channels side side"]
+    ) -> tuple[Float[Tensor, "b dim"], Float[Tensor, "b n width"]]:
+        """Give the embeddings, and the places of the adapter's map, of its own width."""
+        maps = self.adapter(self.scattering(image))
+        return self._embed(maps), map_tokens(maps)
+
     def forward(self, image: Float[Tensor, "b channels side side"]) -> Float[Tensor, "b dim"]:
         """Embed images."""
-        maps = self.adapter(self.scattering(image))
+        return self._embed(self.adapter(self.scattering(image)))
+
+    def _embed(self, maps: Float[Tensor, "b width rows columns"]) -> Float[Tensor, "b dim"]:
         means = self.cells @ maps @ self.cells.T  # (b, width, grid, grid)
         out: Tensor = self.project(means.flatten(1))
         return out

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from attar.errors import InvalidInput
+from attar.errors import InvalidInput, NotSupported
 
 from .attention import SoftmaxAttention, unit
+from .encoder import without_tokens
 from .pooling import Head, HeadConfig
 from .transformer import Attention, TokenTransformer, TransformerConfig
 
@@ -58,6 +59,21 @@ class TextNetwork(nn.Module, ABC):
     ) -> Float[Tensor, "b dim"]:
         """Embed rows of ids; their mask is 1 where a token is real and 0 on padding."""
 
+    @property
+    def token_dim(self) -> int | None:
+        """Give the width of the vectors of `with_tokens`; None where it has none."""
+        return None
+
+    def with_tokens(
+        self, input_ids: Int[Tensor, "b n"], attention_mask: Int[Tensor, "b n"]
+    ) -> tuple[Float[Tensor, "b dim"], Float[Tensor, "b n token_dim"]]:
+        """Give the embeddings, and a vector of any length a token; those of padding mean nothing.
+
+        They are last hidden states, mapped as the pooled one is. Raises NotSupported for an encoder
+        without.
+        """
+        raise NotSupported(without_tokens(self))
+
 
 class TokenTable(nn.Module):
     """Token ids to tokens: a table, whole or factorised, positions if any, then layer norm."""
@@ -102,7 +118,24 @@ class TextEncoder(TextNetwork):
     ) -> Float[Tensor, "b dim"]:
         """Embed rows of ids; their mask is 1 where a token is real and 0 on padding."""
         tokens = self.transformer(self.tokens(input_ids), attention_mask.bool())
-        vectors: Tensor = self.project(self.head(tokens, attention_mask))
+        return self._embed(tokens, attention_mask)
+
+    @property
+    def token_dim(self) -> int:
+        """Give the embedding's width."""
+        return self.dim
+
+    def with_tokens(
+        self, input_ids: Int[Tensor, "b n"], attention_mask: Int[Tensor, "b n"]
+    ) -> tuple[Float[Tensor, "b dim"], Float[Tensor, "b n dim"]]:
+        """Give the embeddings, and the tokens' states, mapped as the pooled one is."""
+        tokens = self.transformer(self.tokens(input_ids), attention_mask.bool())
+        return self._embed(tokens, attention_mask), self.project(self.head.dense(tokens))
+
+    def _embed(
+        self, tokens: Float[Tensor, "b n width"], mask: Int[Tensor, "b n"]
+    ) -> Float[Tensor, "b dim"]:
+        vectors: Tensor = self.project(self.head(tokens, mask))
         return unit(vectors) if self.normalized else vectors
 
 

@@ -72,6 +72,15 @@ class TokenEncoder(TensorEncoder):
         """Embed a batch of items of one shape."""
         return self.embed(self.states(self.tokens(x)))
 
+    def with_tokens(
+        self, x: Float[Tensor, "b *item"]
+    ) -> tuple[Float[Tensor, "b dim"], Float[Tensor, "b n dim"]]:
+        """Give the embeddings, and the states of the items' own tokens, mapped as those are."""
+        if self.grid is None:
+            return super().with_tokens(x)
+        states = self.states(self.tokens(x))
+        return self.embed(states), self.project.map(self.own(states))
+
     def tokens(
         self, x: Float[Tensor, "b *item"], hidden: Hidden | None = None
     ) -> Float[Tensor, "b n width"]:

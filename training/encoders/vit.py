@@ -89,6 +89,12 @@ class VitEncoder(TokenEncoder):
         """Say that a patch is a token."""
         return Limits(cost=Cost(elements=self.shape.channels * self.shape.patch**2))
 
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Say that a patch is a token."""
+        side = self.shape.side // self.shape.patch
+        return side, side
+
     def content(
         self, image: Float[Tensor, "b channels side side"]
     ) -> Float[Tensor, "b patches width"]:

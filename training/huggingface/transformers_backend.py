@@ -46,8 +46,30 @@ class TransformersEncoder(TextNetwork):
         self, input_ids: Int[Tensor, "b n"], attention_mask: Int[Tensor, "b n"]
     ) -> Float[Tensor, "b dim"]:
         """Embed rows of ids; their mask is 1 where a token is real and 0 on padding."""
-        states = self.transformer(input_ids=input_ids, attention_mask=attention_mask)
-        vectors: Tensor = self.head(states.last_hidden_state, attention_mask)
+        return self._embed(self._states(input_ids, attention_mask), attention_mask)
+
+    @property
+    def token_dim(self) -> int:
+        """Give the embedding's width."""
+        return self.dim
+
+    def with_tokens(
+        self, input_ids: Int[Tensor, "b n"], attention_mask: Int[Tensor, "b n"]
+    ) -> tuple[Float[Tensor, "b dim"], Float[Tensor, "b n dim"]]:
+        """Give the embeddings, and the tokens' states, mapped as the pooled one is."""
+        states = self._states(input_ids, attention_mask)
+        return self._embed(states, attention_mask), self.head.dense(states)
+
+    def _states(
+        self, ids: Int[Tensor, "b n"], mask: Int[Tensor, "b n"]
+    ) -> Float[Tensor, "b n width"]:
+        states: Tensor = self.transformer(input_ids=ids, attention_mask=mask).last_hidden_state
+        return states
+
+    def _embed(
+        self, states: Float[Tensor, "b n width"], mask: Int[Tensor, "b n"]
+    ) -> Float[Tensor, "b dim"]:
+        vectors: Tensor = self.head(states, mask)
         return unit(vectors) if self.normalized else vectors
 
 

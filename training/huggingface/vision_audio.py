@@ -66,18 +66,38 @@ class Tower:
 class ImageTower(nn.Module):
     """Decoded images to embeddings: the class token's state, and what CLIP projects it to."""
 
-    def __init__(self, pixels: Pixels, network: nn.Module, projection: nn.Module) -> None:
+    def __init__(
+        self, pixels: Pixels, network: nn.Module, projection: nn.Module, *, patch: int
+    ) -> None:
         super().__init__()
         self.pixels = pixels
         self.network = network
         self.projection = projection
+        height, width = pixels.crop
+        self.grid = height // patch, width // patch
 
     def forward(self, image: UInt8[Tensor, "b height width 3"]) -> Float[Tensor, "b dim"]:
         """Embed RGB images of one size."""
+        return self._embed(self.network(pixel_values=self.pixels(image)))
+
+    def with_tokens(
+        self, image: UInt8[Tensor, "b height width 3"]
+    ) -> tuple[Float[Tensor, "b dim"], Float[Tensor, "b n dim"]]:
+        """Give the embeddings, and the patches of the centre that is kept, mapped as those are."""
         outputs = self.network(pixel_values=self.pixels(image))
+        # A class token stands before them, and DeiT's token of distillation.
+        patches: Tensor = outputs.last_hidden_state[:, -self.grid[0] * self.grid[1] :]
+        if self._is_clip:
+            patches = self.network.post_layernorm(patches)  # type: ignore[operator]
+        return self._embed(outputs), self.projection(patches)
+
+    @property
+    def _is_clip(self) -> bool:
+        return isinstance(self.projection, nn.Linear)
+
+    def _embed(self, outputs: Any) -> Float[Tensor, "b dim"]:
         # CLIP alone norms the class token after pooling it; the others' poolers may be untrained.
-        clip = isinstance(self.projection, nn.Linear)
-        state: Tensor = outputs.pooler_output if clip else outputs.last_hidden_state[:, 0]
+        state: Tensor = outputs.pooler_output if self._is_clip else outputs.last_hidden_state[:, 0]
         return unit(self.projection(state))
 
 
@@ -116,6 +136,19 @@ class CaptionTower(TextNetwork):
     ) -> Float[Tensor, "b dim"]:
         """Embed rows of ids, each with its end-of-text token and padded after it."""
         return unit(self.projection(self.network(input_ids=input_ids).pooler_output))
+
+    @property
+    def token_dim(self) -> int:
+        """Give the embedding's width."""
+        return self.dim
+
+    def with_tokens(
+        self, input_ids: Int[Tensor, "b n"], attention_mask: Int[Tensor, "b n"]
+    ) -> tuple[Float[Tensor, "b dim"], Float[Tensor, "b n dim"]]:
+        """Give the embeddings, and the states of all tokens, mapped as that one is."""
+        outputs = self.network(input_ids=input_ids)
+        tokens: Tensor = self.projection(outputs.last_hidden_state)
+        return unit(self.projection(outputs.pooler_output)), tokens
 
 
 def is_tower(folder: Path) -> bool:
@@ -172,7 +205,7 @@ def _images(folder: Path, config: Mapping[str, Any]) -> Tower:
     patch = size(inner, "patch_size", where)
     sides = AxisRange(min=1, max=MOST_SIDE)
     return Tower(
-        encoder=ImageTower(pixels, network, projection).eval(),
+        encoder=ImageTower(pixels, network, projection, patch=patch).eval(),
         spec=TensorSpec(name="image", dtype="uint8", shape=("batch", "height", "width", 3)),
         limits=Limits(
             axes={"height": sides, "width": sides},

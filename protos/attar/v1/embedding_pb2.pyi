@@ -50,6 +50,30 @@ ENCODING_BINARY: Encoding.ValueType  # 4
 """One bit a dimension (x > 0), packed eight to a byte, most significant bit first."""
 Global___Encoding: _TypeAlias = Encoding  # noqa: Y015
 
+class _Pooling:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PoolingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Pooling.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    POOLING_UNSPECIFIED: _Pooling.ValueType  # 0
+    """The same as POOLING_NONE."""
+    POOLING_NONE: _Pooling.ValueType  # 1
+    """Each has its vector."""
+    POOLING_GRID: _Pooling.ValueType  # 2
+    """Of images: the means of the cells of a grid."""
+
+class Pooling(_Pooling, metaclass=_PoolingEnumTypeWrapper):
+    """What becomes of an item's tokens."""
+
+POOLING_UNSPECIFIED: Pooling.ValueType  # 0
+"""The same as POOLING_NONE."""
+POOLING_NONE: Pooling.ValueType  # 1
+"""Each has its vector."""
+POOLING_GRID: Pooling.ValueType  # 2
+"""Of images: the means of the cells of a grid."""
+Global___Pooling: _TypeAlias = Pooling  # noqa: Y015
+
 @_typing.final
 class EmbedRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -174,6 +198,133 @@ class EmbedResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EmbedResponse: _TypeAlias = EmbedResponse  # noqa: Y015
+
+@_typing.final
+class EmbedTokensRequest(_message.Message):
+    """The fields that EmbedRequest has too mean the same."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    TENSOR_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    POOLING_FIELD_NUMBER: _builtins.int
+    ENCODING_FIELD_NUMBER: _builtins.int
+    TRUNCATION_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    GRID_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    id: _builtins.str
+    role: _item_pb2.Role.ValueType
+    pooling: Global___Pooling.ValueType
+    encoding: Global___Encoding.ValueType
+    truncation: _item_pb2.Truncation.ValueType
+    priority: _item_pb2.Priority.ValueType
+    version: _builtins.str
+    @_builtins.property
+    def texts(self) -> _item_pb2.Texts: ...
+    @_builtins.property
+    def tensor(self) -> _tensor_pb2.Tensor: ...
+    @_builtins.property
+    def tokens(self) -> _item_pb2.Tokens: ...
+    @_builtins.property
+    def grid(self) -> _item_pb2.Grid:
+        """For POOLING_GRID: at most the rows and columns that the model says in Info."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        id: _builtins.str = ...,
+        texts: _item_pb2.Texts | None = ...,
+        tensor: _tensor_pb2.Tensor | None = ...,
+        tokens: _item_pb2.Tokens | None = ...,
+        role: _item_pb2.Role.ValueType = ...,
+        pooling: Global___Pooling.ValueType = ...,
+        encoding: Global___Encoding.ValueType = ...,
+        truncation: _item_pb2.Truncation.ValueType = ...,
+        priority: _item_pb2.Priority.ValueType = ...,
+        version: _builtins.str = ...,
+        grid: _item_pb2.Grid | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grid", b"grid", "input", b"input", "tensor", b"tensor", "texts", b"texts", "tokens", b"tokens"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encoding", b"encoding", "grid", b"grid", "id", b"id", "input", b"input", "model", b"model", "pooling", b"pooling", "priority", b"priority", "role", b"role", "tensor", b"tensor", "texts", b"texts", "tokens", b"tokens", "truncation", b"truncation", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["texts", "tensor", "tokens"]  # noqa: Y015
+    _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_input) -> _WhichOneofReturnType_input | None: ...
+
+Global___EmbedTokensRequest: _TypeAlias = EmbedTokensRequest  # noqa: Y015
+
+@_typing.final
+class EmbedTokensResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    VECTORS_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
+    ENCODING_FIELD_NUMBER: _builtins.int
+    DIM_FIELD_NUMBER: _builtins.int
+    TIMINGS_FIELD_NUMBER: _builtins.int
+    LENGTHS_FIELD_NUMBER: _builtins.int
+    GRID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    fingerprint: _builtins.str
+    model: _builtins.str
+    version: _builtins.str
+    variant: _builtins.str
+    encoding: Global___Encoding.ValueType
+    dim: _builtins.int
+    @_builtins.property
+    def vectors(self) -> _tensor_pb2.Tensor:
+        """The vectors of all items, in their order: (sum of lengths, dim), or dim / 8 for
+        ENCODING_BINARY; absent where every item failed.
+        """
+
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[_item_pb2.ItemStatus]: ...
+    @_builtins.property
+    def timings(self) -> Global___Timings: ...
+    @_builtins.property
+    def lengths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How many vectors each item has; none where it failed."""
+
+    @_builtins.property
+    def grid(self) -> _item_pb2.Grid:
+        """What an image's vectors lie in, in reading order; absent for texts."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        vectors: _tensor_pb2.Tensor | None = ...,
+        items: _abc.Iterable[_item_pb2.ItemStatus] | None = ...,
+        fingerprint: _builtins.str = ...,
+        model: _builtins.str = ...,
+        version: _builtins.str = ...,
+        variant: _builtins.str = ...,
+        encoding: Global___Encoding.ValueType = ...,
+        dim: _builtins.int = ...,
+        timings: Global___Timings | None = ...,
+        lengths: _abc.Iterable[_builtins.int] | None = ...,
+        grid: _item_pb2.Grid | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grid", b"grid", "timings", b"timings", "vectors", b"vectors"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dim", b"dim", "encoding", b"encoding", "fingerprint", b"fingerprint", "grid", b"grid", "id", b"id", "items", b"items", "lengths", b"lengths", "model", b"model", "timings", b"timings", "variant", b"variant", "vectors", b"vectors", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmbedTokensResponse: _TypeAlias = EmbedTokensResponse  # noqa: Y015
 
 @_typing.final
 class Timings(_message.Message):

@@ -44,6 +44,11 @@ class EmbeddingStub:
                 request_serializer=attar_dot_v1_dot_embedding__pb2.EmbedRequest.SerializeToString,
                 response_deserializer=attar_dot_v1_dot_embedding__pb2.EmbedResponse.FromString,
                 _registered_method=True)
+        self.EmbedTokens = channel.unary_unary(
+                '/attar.v1.Embedding/EmbedTokens',
+                request_serializer=attar_dot_v1_dot_embedding__pb2.EmbedTokensRequest.SerializeToString,
+                response_deserializer=attar_dot_v1_dot_embedding__pb2.EmbedTokensResponse.FromString,
+                _registered_method=True)
 
 
 class EmbeddingServicer:
@@ -64,6 +69,15 @@ class EmbeddingServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EmbedTokens(self, request, context):
+        """The vectors of each item's tokens: the patches of an image, or the tokens of a text, special
+        ones included. All have unit length. A model without them is refused with FAILED_PRECONDITION.
+        The answer is held to Limits.max_answer_bytes, in float32, before any item is run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EmbeddingServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -76,6 +90,11 @@ def add_EmbeddingServicer_to_server(servicer, server):
                     servicer.EmbedStream,
                     request_deserializer=attar_dot_v1_dot_embedding__pb2.EmbedRequest.FromString,
                     response_serializer=attar_dot_v1_dot_embedding__pb2.EmbedResponse.SerializeToString,
+            ),
+            'EmbedTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.EmbedTokens,
+                    request_deserializer=attar_dot_v1_dot_embedding__pb2.EmbedTokensRequest.FromString,
+                    response_serializer=attar_dot_v1_dot_embedding__pb2.EmbedTokensResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -132,6 +151,33 @@ class Embedding:
             '/attar.v1.Embedding/EmbedStream',
             attar_dot_v1_dot_embedding__pb2.EmbedRequest.SerializeToString,
             attar_dot_v1_dot_embedding__pb2.EmbedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EmbedTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/attar.v1.Embedding/EmbedTokens',
+            attar_dot_v1_dot_embedding__pb2.EmbedTokensRequest.SerializeToString,
+            attar_dot_v1_dot_embedding__pb2.EmbedTokensResponse.FromString,
             options,
             channel_credentials,
             insecure,

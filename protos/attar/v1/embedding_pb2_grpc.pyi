@@ -37,6 +37,11 @@ class EmbeddingStub:
     """Many batches on one stream, answered in their order. A full queue makes the stream wait instead
     of failing, and a bad request is answered in `error`: it does not end the stream.
     """
+    EmbedTokens: _grpc.UnaryUnaryMultiCallable[_embedding_pb2.EmbedTokensRequest, _embedding_pb2.EmbedTokensResponse]
+    """The vectors of each item's tokens: the patches of an image, or the tokens of a text, special
+    ones included. All have unit length. A model without them is refused with FAILED_PRECONDITION.
+    The answer is held to Limits.max_answer_bytes, in float32, before any item is run.
+    """
 
 @_typing.type_check_only
 class EmbeddingAsyncStub(EmbeddingStub):
@@ -46,6 +51,11 @@ class EmbeddingAsyncStub(EmbeddingStub):
     EmbedStream: _aio.StreamStreamMultiCallable[_embedding_pb2.EmbedRequest, _embedding_pb2.EmbedResponse]  # type: ignore[assignment]
     """Many batches on one stream, answered in their order. A full queue makes the stream wait instead
     of failing, and a bad request is answered in `error`: it does not end the stream.
+    """
+    EmbedTokens: _aio.UnaryUnaryMultiCallable[_embedding_pb2.EmbedTokensRequest, _embedding_pb2.EmbedTokensResponse]  # type: ignore[assignment]
+    """The vectors of each item's tokens: the patches of an image, or the tokens of a text, special
+    ones included. All have unit length. A model without them is refused with FAILED_PRECONDITION.
+    The answer is held to Limits.max_answer_bytes, in float32, before any item is run.
     """
 
 class EmbeddingServicer(metaclass=_abc_1.ABCMeta):
@@ -65,6 +75,17 @@ class EmbeddingServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_embedding_pb2.EmbedResponse], _abc.AsyncIterator[_embedding_pb2.EmbedResponse]]:
         """Many batches on one stream, answered in their order. A full queue makes the stream wait instead
         of failing, and a bad request is answered in `error`: it does not end the stream.
+        """
+
+    @_abc_1.abstractmethod
+    def EmbedTokens(
+        self,
+        request: _embedding_pb2.EmbedTokensRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_embedding_pb2.EmbedTokensResponse, _abc.Awaitable[_embedding_pb2.EmbedTokensResponse]]:
+        """The vectors of each item's tokens: the patches of an image, or the tokens of a text, special
+        ones included. All have unit length. A model without them is refused with FAILED_PRECONDITION.
+        The answer is held to Limits.max_answer_bytes, in float32, before any item is run.
         """
 
 def add_EmbeddingServicer_to_server(servicer: EmbeddingServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

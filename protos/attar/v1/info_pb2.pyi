@@ -3,6 +3,7 @@
 isort:skip_file
 What this server serves, and every limit that a client may meet."""
 
+from attar.v1 import item_pb2 as _item_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -76,6 +77,7 @@ class ModelInfo(_message.Message):
     INPUTS_FIELD_NUMBER: _builtins.int
     READY_FIELD_NUMBER: _builtins.int
     COMPATIBLE_WITH_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
     variant: _builtins.str
@@ -99,6 +101,10 @@ class ModelInfo(_message.Message):
     def compatible_with(self) -> _containers.RepeatedCompositeFieldContainer[Global___CompatibleSpace]:
         """Other spaces whose collections this model's queries may search."""
 
+    @_builtins.property
+    def tokens(self) -> Global___TokenInfo:
+        """Absent for a model that gives no token vectors."""
+
     def __init__(
         self,
         *,
@@ -114,14 +120,42 @@ class ModelInfo(_message.Message):
         inputs: _abc.Iterable[Global___InputInfo] | None = ...,
         ready: _builtins.bool = ...,
         compatible_with: _abc.Iterable[Global___CompatibleSpace] | None = ...,
+        tokens: Global___TokenInfo | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compatible_with", b"compatible_with", "dim", b"dim", "dims", b"dims", "fingerprint", b"fingerprint", "inputs", b"inputs", "max_length", b"max_length", "modality", b"modality", "name", b"name", "ready", b"ready", "variant", b"variant", "variants", b"variants", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compatible_with", b"compatible_with", "dim", b"dim", "dims", b"dims", "fingerprint", b"fingerprint", "inputs", b"inputs", "max_length", b"max_length", "modality", b"modality", "name", b"name", "ready", b"ready", "tokens", b"tokens", "variant", b"variant", "variants", b"variants", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelInfo: _TypeAlias = ModelInfo  # noqa: Y015
+
+@_typing.final
+class TokenInfo(_message.Message):
+    """What EmbedTokens gives of a model: vectors of `dim` numbers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIM_FIELD_NUMBER: _builtins.int
+    GRID_FIELD_NUMBER: _builtins.int
+    dim: _builtins.int
+    @_builtins.property
+    def grid(self) -> _item_pb2.Grid:
+        """The tokens of an image; absent for texts, which have as many as their tokens."""
+
+    def __init__(
+        self,
+        *,
+        dim: _builtins.int = ...,
+        grid: _item_pb2.Grid | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grid", b"grid"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dim", b"dim", "grid", b"grid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenInfo: _TypeAlias = TokenInfo  # noqa: Y015
 
 @_typing.final
 class CompatibleSpace(_message.Message):
@@ -233,7 +267,9 @@ class Limits(_message.Message):
     max_item_bytes: _builtins.int
     """Bytes of one item, text or array. Of token ids an item has ModelInfo.max_length at most."""
     max_answer_bytes: _builtins.int
-    """Bytes of one answer's embeddings or probabilities, as the call asks for them, or of its points."""
+    """Bytes of one answer's embeddings or probabilities, as the call asks for them, or of its points;
+    of EmbedTokens, in float32 whatever the encoding.
+    """
     max_json_values: _builtins.int
     """Values of one JSON body."""
     max_labels: _builtins.int

@@ -25,23 +25,25 @@ _sym_db = _symbol_database.Default()
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x61ttar/v1/item.proto\x12\x08\x61ttar.v1\x1a\x17google/rpc/status.proto\"\x17\n\x05Texts\x12\x0e\n\x06values\x18\x01 \x03(\t\"&\n\x06Tokens\x12\x0b\n\x03ids\x18\x01 \x03(\r\x12\x0f\n\x07lengths\x18\x02 \x03(\r\"R\n\nItemStatus\x12!\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12\x0e\n\x06tokens\x18\x02 \x01(\r\x12\x11\n\ttruncated\x18\x03 \x01(\x08*>\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x10\n\x0cROLE_PASSAGE\x10\x01\x12\x0e\n\nROLE_QUERY\x10\x02*W\n\nTruncation\x12\x1a\n\x16TRUNCATION_UNSPECIFIED\x10\x00\x12\x17\n\x13TRUNCATION_TRUNCATE\x10\x01\x12\x14\n\x10TRUNCATION_ERROR\x10\x02*Q\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x11\n\rPRIORITY_BULK\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x61ttar/v1/item.proto\x12\x08\x61ttar.v1\x1a\x17google/rpc/status.proto\"\x17\n\x05Texts\x12\x0e\n\x06values\x18\x01 \x03(\t\"&\n\x06Tokens\x12\x0b\n\x03ids\x18\x01 \x03(\r\x12\x0f\n\x07lengths\x18\x02 \x03(\r\"%\n\x04Grid\x12\x0c\n\x04rows\x18\x01 \x01(\r\x12\x0f\n\x07\x63olumns\x18\x02 \x01(\r\"R\n\nItemStatus\x12!\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12\x0e\n\x06tokens\x18\x02 \x01(\r\x12\x11\n\ttruncated\x18\x03 \x01(\x08*>\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x10\n\x0cROLE_PASSAGE\x10\x01\x12\x0e\n\nROLE_QUERY\x10\x02*W\n\nTruncation\x12\x1a\n\x16TRUNCATION_UNSPECIFIED\x10\x00\x12\x17\n\x13TRUNCATION_TRUNCATE\x10\x01\x12\x14\n\x10TRUNCATION_ERROR\x10\x02*Q\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x11\n\rPRIORITY_BULK\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'attar.v1.item_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=207
-  _globals['_ROLE']._serialized_end=269
-  _globals['_TRUNCATION']._serialized_start=271
-  _globals['_TRUNCATION']._serialized_end=358
-  _globals['_PRIORITY']._serialized_start=360
-  _globals['_PRIORITY']._serialized_end=441
+  _globals['_ROLE']._serialized_start=246
+  _globals['_ROLE']._serialized_end=308
+  _globals['_TRUNCATION']._serialized_start=310
+  _globals['_TRUNCATION']._serialized_end=397
+  _globals['_PRIORITY']._serialized_start=399
+  _globals['_PRIORITY']._serialized_end=480
   _globals['_TEXTS']._serialized_start=58
   _globals['_TEXTS']._serialized_end=81
   _globals['_TOKENS']._serialized_start=83
   _globals['_TOKENS']._serialized_end=121
-  _globals['_ITEMSTATUS']._serialized_start=123
-  _globals['_ITEMSTATUS']._serialized_end=205
+  _globals['_GRID']._serialized_start=123
+  _globals['_GRID']._serialized_end=160
+  _globals['_ITEMSTATUS']._serialized_start=162
+  _globals['_ITEMSTATUS']._serialized_end=244
 # @@protoc_insertion_point(module_scope)

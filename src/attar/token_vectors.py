@@ -1,0 +1,1 @@
+../../device/token_vectors.py
