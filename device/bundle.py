@@ -228,6 +228,15 @@ class Bundle:
         return self.manifest.variant(name)
 
     @property
+    def head_files(self) -> tuple[FileEntry, ...]:
+        """The files that may be heads: arrays in heads/."""
+        return tuple(
+            entry
+            for entry in self.manifest.files
+            if entry.path.startswith(HEADS) and entry.path.endswith(".npz")
+        )
+
+    @property
     def report(self) -> Mapping[str, object]:
         """What was measured when the bundle was made; empty if it has no report."""
         if REPORT not in {entry.path for entry in self.manifest.files}:
@@ -479,6 +488,8 @@ def _npy_size(file: IO[bytes]) -> int:
     else:
         shape, _, dtype = np.lib.format.read_array_header_2_0(file)
     count = int(np.prod(shape, dtype=object))
+    if count and not dtype.itemsize:
+        raise ValueError(f"it holds {count} items of no bytes")
     return -1 if dtype.hasobject else file.tell() + count * dtype.itemsize
 
 

@@ -169,9 +169,10 @@ class KnnAnomaly:
                 _floats(arrays, "calibration", 1),
                 int(arrays["neighbours"]),
                 float(arrays["target_fpr"]),
-                str(arrays["model"]),
-                str(arrays["fingerprint"]),
-                _metric(str(arrays.get("metric", "cosine"))),  # heads had no other one before
+                _text(arrays, "model"),
+                _text(arrays, "fingerprint"),
+                # Heads had no other one before.
+                _metric(_text(arrays, "metric") if "metric" in arrays else "cosine"),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise _refused("knn-anomaly", error) from None
@@ -241,24 +242,28 @@ class LinearClassifier:
         """Read what `to_bytes` wrote; raises `BundleRefused` on anything else."""
         arrays = _unpack("linear-classifier", data)
         try:
-            head = cls(
-                _floats(arrays, "weights", 2),
-                _floats(arrays, "bias", 1),
-                tuple(str(label) for label in arrays["labels"]),
+            weights, bias = _floats(arrays, "weights", 2), _floats(arrays, "bias", 1)
+            labels, size = arrays["labels"], len(weights)
+            counts, recalls = (arrays.get(name, np.empty(0)) for name in ("counts", "recalls"))
+            if labels.dtype.kind != "U" or not 2 <= size == len(bias) or labels.shape != (size,):
+                raise ValueError(f"{labels.dtype} {labels.shape} labels of {weights.shape} weights")
+            if not {counts.shape, recalls.shape} <= {(0,), (size,)}:
+                raise ValueError(
+                    f"{len(counts)} counts and {len(recalls)} recalls of {size} labels"
+                )
+            return cls(
+                weights,
+                bias,
+                tuple(str(label) for label in labels),
                 int(arrays["examples"]),
-                str(arrays["model"]),
-                str(arrays["fingerprint"]),
-                tuple(int(count) for count in arrays.get("counts", ())),
-                tuple(None if math.isnan(r) else float(r) for r in arrays.get("recalls", ())),
+                _text(arrays, "model"),
+                _text(arrays, "fingerprint"),
+                tuple(int(count) for count in counts),
+                tuple(None if math.isnan(r) else float(r) for r in recalls),
                 int(arrays.get("contradictory", 0)),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise _refused("linear-classifier", error) from None
-        if not 2 <= len(head.labels) == len(head.weights) == len(head.bias):
-            raise _refused("linear-classifier", f"{len(head.labels)} labels")
-        if not {len(head.counts), len(head.recalls)} <= {0, len(head.labels)}:
-            raise _refused("linear-classifier", f"{len(head.recalls)} recalls")
-        return head
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,7 +338,7 @@ class CodeSurprise:
             )
             counted.check()
             run = int(arrays["run"])
-            head = cls(vectors, counted, run, str(arrays["model"]), str(arrays["fingerprint"]))
+            head = cls(vectors, counted, run, _text(arrays, "model"), _text(arrays, "fingerprint"))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise _refused("code-surprise", error) from None
         if head.run < 1:
@@ -364,7 +369,8 @@ def read_head(data: bytes) -> Head | None:
     """
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as npz:
-            kind = str(npz["kind"]) if "kind" in npz and not _compressed(npz.zip) else ""
+            named = npz["kind"] if "kind" in npz and not _compressed(npz.zip) else None
+            kind = str(named) if _is_text(named) else ""
     except Exception as error:  # noqa: BLE001 (zipfile and numpy raise many kinds on spoiled bytes)
         raise _refused("readable", error) from None
     return _KINDS[kind].from_bytes(data) if kind in _KINDS else None
@@ -551,8 +557,8 @@ def _unpack(kind: str, data: bytes) -> Mapping[str, NDArray[Any]]:
             arrays = dict(npz)
     except Exception as error:  # noqa: BLE001 (zipfile and numpy raise many kinds on spoiled bytes)
         raise _refused(kind, error) from None
-    if str(arrays.get("kind")) != kind:
-        raise _refused(kind, f"its kind is {arrays.get('kind')}")
+    if "kind" not in arrays or not _is_text(arrays["kind"]) or str(arrays["kind"]) != kind:
+        raise _refused(kind, "its kind is another")
     return arrays
 
 
@@ -563,11 +569,23 @@ def _compressed(archive: ZipFile) -> bool:
 
 def _floats(arrays: Mapping[str, NDArray[Any]], name: str, ndim: int) -> NDArray[np.float32]:
     array = arrays[name]
-    if array.dtype != np.float32 or array.ndim != ndim or not np.isfinite(array).all():
+    good = array.dtype == np.float32 and array.ndim == ndim and array.size
+    if not good or not np.isfinite(array).all():
         raise ValueError(
             f"{name} must be finite float32 with {ndim} axes; got {array.dtype} {array.shape}"
         )
     return array
+
+
+def _is_text(array: object) -> bool:
+    """Say whether an array is one text: writing others as text can take longer than reading."""
+    return isinstance(array, np.ndarray) and array.shape == () and array.dtype.kind == "U"
+
+
+def _text(arrays: Mapping[str, NDArray[Any]], name: str) -> str:
+    if not _is_text(array := arrays[name]):
+        raise ValueError(f"{name} must be one text; got {array.dtype} {array.shape}")
+    return str(array)
 
 
 def _counts(arrays: Mapping[str, NDArray[Any]], name: str) -> NDArray[np.int64]:

@@ -299,13 +299,7 @@ class Encoder:
             >>> sorted(attar.load("student.attar").heads)
             []
         """
-        paths = (entry.path for entry in self.manifest.files)
-        heads = {
-            path.removeprefix(HEADS).removesuffix(".npz"): read_head(self.bundle.read(path))
-            for path in paths
-            if path.startswith(HEADS) and path.endswith(".npz")
-        }
-        return {name: head for name, head in heads.items() if head is not None}
+        return read_heads(self.bundle)
 
     def embed(
         self,
@@ -569,6 +563,20 @@ def _unpickled(path: str, fingerprint: str, chosen: Mapping[str, Any]) -> Encode
             f"there has {encoder.fingerprint} now; put the bundle back, or load this one"
         )
     return encoder
+
+
+def read_heads(bundle: Bundle) -> Mapping[str, Head]:
+    """Read the heads of a bundle, as `Encoder.heads` gives them; BundleRefused for a damaged one.
+
+    Example:
+        >>> sorted(read_heads(Bundle.open("student.attar")))
+        []
+    """
+    heads = {
+        entry.path.removeprefix(HEADS).removesuffix(".npz"): read_head(bundle.read(entry.path))
+        for entry in bundle.head_files
+    }
+    return {name: head for name, head in heads.items() if head is not None}
 
 
 def _batches(tokens: NDArray[np.int32]) -> Iterator[NDArray[np.intp]]:

@@ -23,6 +23,7 @@ from onnx import helper, numpy_helper
 from attar import Client
 from attar.bundle import Bundle
 from attar.errors import AttarError
+from attar.heads import LinearClassifier
 from attar.manifest import FileEntry, fingerprint, serialise
 
 from ..support.bundles import text_files, text_graph, text_manifest, tiny_bundle
@@ -163,6 +164,35 @@ ARCHIVES: Final[Mapping[str, Put]] = {
 }
 
 
+def grown(name: str, descr: str, shape: tuple[int, ...], data: bytes = b"") -> Put:
+    """Give a bundle with a classifier of 2 kB, one of whose arrays has another header."""
+
+    def put(path: Path) -> None:
+        weights, bias = np.ones((2, 16), np.float32), np.zeros(2, np.float32)
+        head = LinearClassifier(weights, bias, ("cat", "sky"), 2, "bad", "").to_bytes()
+        array, file = BytesIO(), BytesIO()
+        header = {"descr": descr, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(array, header)
+        with zipfile.ZipFile(BytesIO(head)) as sound, zipfile.ZipFile(file, "w") as archive:
+            for entry in sound.namelist():
+                replaced = array.getvalue() + data if entry == f"{name}.npy" else sound.read(entry)
+                archive.writestr(entry, replaced)
+        manifest = text_manifest(name="bad")
+        files = text_files(manifest) | {"heads/grown.npz": file.getvalue()}
+        _zip(path, files, manifest, zipfile.ZIP_STORED)
+
+    return put
+
+
+HEADS: Final[Mapping[str, Put]] = {
+    "labels.zip": grown("labels", "<U0", (10**10,)),
+    "counts.zip": grown("counts", "|V0", (10**10,)),
+    "model.zip": grown("model", "<U0", (7,) * 40),
+    "weights.zip": grown("weights", "<f4", (10**10, 0)),
+    "text.zip": grown("fingerprint", "|u1", (2,) * 22, bytes(2**22)),
+}
+
+
 # ---------------------------------------------------------------------- attacks
 
 
@@ -206,6 +236,20 @@ def archives(folder: Path) -> Outcome:
         return server.outcome(
             held=all_refused and ready and longest < 200,
             note=f"{_refused(client)} of {len(ARCHIVES)} refused; a good one after them: {ready}",
+        )
+
+
+def heads_that_grow(folder: Path) -> Outcome:
+    """Put bundles into a watched folder whose heads are small, and whose arrays claim a lot."""
+    with watching(folder) as (server, client, models):
+        for name, put in HEADS.items():
+            put(models / name)
+        all_refused = _until(lambda: _refused(client) == len(HEADS))
+        tiny_bundle(models / ".good", name="good").rename(models / "good.attar")
+        ready = _until(lambda: "READY" in _states(client, "good"))
+        return server.outcome(
+            held=all_refused and ready,
+            note=f"{_refused(client)} of {len(HEADS)} refused; a good one after them: {ready}",
         )
 
 
@@ -408,6 +452,7 @@ ATTACKS: Final = (
     Attack("bundles that panic, abort, never end or take all memory", deadly_trials),
     Attack("a start next to bundles like these", start_next_to_them),
     Attack("zip bombs, pipes and crowds", archives),
+    Attack("heads in bundles whose arrays claim a lot", heads_that_grow),
     Attack("a bundle changed between its trial and its opening", swapped),
     Attack("SIGTERM while a bundle is tried", ending_while_loading),
     Attack("an unload while a bundle is tried", unloading_while_loading),

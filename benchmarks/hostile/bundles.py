@@ -339,11 +339,11 @@ def deflated_npz(size: int) -> bytes:
     return file.getvalue()
 
 
-def misshapen_npz(shape: tuple[int, ...], data: bytes = b"") -> bytes:
+def misshapen_npz(shape: tuple[int, ...], data: bytes = b"", *, descr: str = "<f4") -> bytes:
     """Give an npz whose array has a header that asks for more than there is."""
     array = BytesIO()
     np.lib.format.write_array_header_1_0(
-        array, {"descr": "<f4", "fortran_order": False, "shape": shape}
+        array, {"descr": descr, "fortran_order": False, "shape": shape}
     )
     file = BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
@@ -866,6 +866,11 @@ TABLE = [
         "bad-arrays", listed("head.npz", misshapen_npz((2**40, 2**40))), "holds objects or is cut"
     ),
     refused("bad-arrays", listed("head.npz", misshapen_npz((-1,), b"1234")), "holds objects or is"),
+    refused(
+        "bad-arrays",
+        listed("head.npz", misshapen_npz((10**9,), descr="<U0")),
+        "it holds 1000000000 items of no bytes",
+    ),
     refused("tokenizer", sealed(listed("tokenizer.json", b"{}")), "the tokenizer cannot be read"),
     refused("tokenizer", sealed(fields(max_length=2)), "leaves no room besides 2 special tokens"),
     refused("signature", sealed(model(rename_input)), "has input tokens tensor(int64)"),

@@ -20,7 +20,7 @@ import attar
 from attar import AsyncClient, Client
 from attar.bundle import Bundle
 from attar.errors import BundleRefused, InvalidInput, SpaceMismatch
-from attar.heads import METRICS, KnnAnomaly, LinearClassifier, Metric
+from attar.heads import METRICS, KnnAnomaly, LinearClassifier, Metric, read_head
 from attar.server.collections.edge_process import StoreProcess
 from attar.server.usecases.anomaly import Anomaly
 from attar.server.usecases.classification import Classification, fit_classifier
@@ -236,6 +236,27 @@ def test_a_head_of_before_metrics_measures_cosines() -> None:
             KnnAnomaly.from_bytes(packed(spoiled))
 
 
+def npy(descr: str, shape: tuple[int, ...], data: bytes = b"") -> bytes:
+    """Give an .npy file by its header."""
+    buffer = io.BytesIO()
+    header = {"descr": descr, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(buffer, header)
+    return buffer.getvalue() + data
+
+
+def with_array(head: bytes, name: str, array: bytes) -> bytes:
+    """Give a head's file with an array in the place of its own."""
+    files = {f"{name}.npy": array}
+    if head:
+        with zipfile.ZipFile(io.BytesIO(head)) as archive:
+            files = {entry: archive.read(entry) for entry in archive.namelist()} | files
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for entry, data in files.items():
+            archive.writestr(entry, data)
+    return buffer.getvalue()
+
+
 def packed(values: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **values)
@@ -400,6 +421,38 @@ def test_a_classifier_of_before_recalls_has_none() -> None:
     )
     with pytest.raises(BundleRefused, match="1 recalls"):
         LinearClassifier.from_bytes(packed({**now, "recalls": now["recalls"][:1]}))
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "refusal"),
+    [
+        ("labels", npy("<U0", (10**9,)), r"\(1000000000,\) labels of \(2, 3\) weights"),
+        ("labels", npy("<U1", (2, 0)), r"\(2, 0\) labels of"),
+        ("labels", npy("<i8", (2,), bytes(16)), r"int64 \(2,\) labels of"),
+        ("weights", npy("<f4", (10**9, 0)), "weights must be finite float32 with 2 axes"),
+        ("bias", npy("<f4", (3,), bytes(12)), r"labels of \(2, 3\) weights"),
+        ("counts", npy("|V0", (10**9,)), "1000000000 counts"),
+        ("model", npy("<U0", (7,) * 40), "model must be one text"),
+    ],
+)
+def test_arrays_that_no_head_has_are_refused_before_anything_is_made_of_them(
+    name: str, array: bytes, refusal: str
+) -> None:
+    case = CLASSIFIERS[0]
+    head = fit_classifier(case.items, case.labels, model="m", fingerprint=SPACE)
+    data = with_array(head.to_bytes(), name, array)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BundleRefused, match=refusal):
+            read_head(data)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_arrays_whose_kind_is_no_text_are_no_head() -> None:
+    assert read_head(with_array(b"", "kind", npy("<U0", (7,) * 40))) is None
+    assert read_head(with_array(b"", "kind", npy("|u1", (2,) * 20, bytes(2**20)))) is None
 
 
 # -------------------------------------------------------------------------- on disk and devices
