@@ -18,6 +18,7 @@ from . import admission_factory, model_factory
 from .admission import Admission
 from .engine.models import Models
 from .limits import file_descriptors, malloc_trim
+from .limits.head_capacity import Capacity
 from .observability import logs
 from .observability.metrics import Metrics
 from .observability.metrics_server import MetricsServer
@@ -98,15 +99,20 @@ async def running(settings: Settings, *, owner: Path | None = None) -> AsyncIter
             server.add_insecure_port(workers.address)
         web = RestServer(settings, shared=shared)
         stack.callback(web.close)
+        capacity = Capacity(settings.max_heads_bytes)
         models = model_factory.models(
-            settings, metrics, shared=shared, ledger=owner.parent if owner else workers.folder
+            settings,
+            metrics,
+            capacity=capacity if first else None,
+            shared=shared,
+            ledger=owner.parent if owner else workers.folder,
         )
         await _tell_vitals(metrics, models, admission, settings, stack)
         await models.start()
         stack.push_async_callback(models.close, drain=True)
         if first:  # after what may have been mistyped: a mistake is one line
             log.info("settings\n%s", describe(settings))
-        orphans = await add_owned(models, settings, server, stack, owner)
+        orphans = await add_owned(models, settings, server, stack, capacity=capacity, owner=owner)
         add_models(models, settings, server, admission, orphans)
         healthy = health.HealthService(models, SERVICE_NAMES, max_streams=settings.max_streams)
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)

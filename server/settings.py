@@ -440,9 +440,10 @@ class Settings(BaseSettings):
     max_heads_bytes: int = Field(
         64 * 2**20,
         ge=1024,
-        description="Bytes of all detectors and classifiers together, on the disk and as much in "
-        "memory. Enough for the largest detector of max_fit_bytes. At start, heads "
-        "beyond it, in the order of names, are not served.",
+        description="Bytes of all detectors and classifiers together, those in served bundles too, "
+        "on the disk and as much in memory. Enough for the largest detector of max_fit_bytes. A "
+        "bundle whose heads have no room is not served. At start, heads beyond it, in the order of "
+        "names, are not served.",
     )
     max_fit_bytes: int = Field(
         64 * 2**20,

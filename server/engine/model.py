@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +23,7 @@ from attar.errors import (
     InvalidInput,
     Unavailable,
 )
+from attar.heads import Head
 from attar.inputs import Items, Prepared, Priority, Role, Truncation, identified, is_token_ids
 from attar.runtime import Encoder
 from attar.token_vectors import Grid, Pooling
@@ -123,11 +124,19 @@ class Model:
         heartbeat_s: float,
         cache: Cache | None = None,
         observer: ModelObserver,
+        heads: Mapping[str, Head] | None = None,
+        closed: Callable[[], None] = lambda: None,
     ) -> None:
-        """Put a batcher before `encoder`; `start` makes it work."""
+        """Put a batcher before `encoder`; `start` makes it work.
+
+        `heads` are those of its bundle, read already: no call waits for the disk. `closed` is
+        called when it has closed.
+        """
         self.name = encoder.manifest.name
         self.version = encoder.manifest.version
         self.encoder = encoder
+        self.heads = heads or {}
+        self._closed = closed
         self.max_answer_bytes = max_answer_bytes
         self._max_item_bytes = max_item_bytes
         self._observer = observer
@@ -234,6 +243,7 @@ class Model:
         if self._tasks:
             await asyncio.wait(self._tasks)
         self._executor.close()
+        self._closed()
 
     def refuse_if_full(self) -> None:
         """Raise `Overloaded` where the queue is full, before any work.

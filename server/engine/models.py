@@ -404,11 +404,11 @@ class Models:
                 await asyncio.to_thread(Bundle.open, location.path)
             return
         model = await self._opened(location, variant, content)
-        self._refuse_taken(model, besides=old)
-        await model.start()
         try:
+            self._refuse_taken(model, besides=old)
+            await model.start()
             self._refuse_taken(model, besides=old)  # while it started, another may have
-        except InvalidInput:
+        except BaseException:
             await model.close(drain=False)
             raise
         self._retire(slot)

@@ -19,6 +19,7 @@ from attar.v1 import (
 
 from ..admission import Admission
 from ..engine.models import Models
+from ..limits.head_capacity import Capacity
 from ..settings import Settings
 from ..usecases.embedding_space import Orphans
 from ..usecases.stored import Stored
@@ -43,15 +44,20 @@ async def add_owned(
     settings: Settings,
     server: grpc.aio.Server,
     stack: AsyncExitStack,
+    *,
+    capacity: Capacity,
     owner: Path | None,
 ) -> Orphans | None:
-    """Add the services of what is kept on disk, or forward them to the process that owns it."""
+    """Add the services of what is kept on disk, or forward them to the process that owns it.
+
+    `capacity` counts the heads.
+    """
     if owner is not None:
         channel = grpc.aio.insecure_channel(f"unix:{owner}", options=_UNLIMITED)
         stack.push_async_callback(channel.close)
         server.add_generic_rpc_handlers((Forward(OWNER_SERVICES, channel),))
         return None
-    stored = await Stored.open(settings, models, stack)
+    stored = await Stored.open(settings, models, stack, capacity=capacity)
     collections_pb2_grpc.add_CollectionsServicer_to_server(
         CollectionsService(stored.collections, _limits(settings)), server
     )

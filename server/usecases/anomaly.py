@@ -14,12 +14,13 @@ from attar.values import DEFAULT_NEIGHBOURS, DEFAULT_TARGET_FPR, Detector
 
 from ..collections.store import UNLIMITED, Description
 from ..engine.models import Model, Models
+from ..limits.head_capacity import Capacity
 from ..request_context import current
 from .collections import Collections, member_of
 from .embed import Item, Items, Truncation, embed
 from .embedding_space import model_for
 from .fit_queue import FitQueue
-from .head_store import Capacity, Heads, HeadStore
+from .head_store import Heads, HeadStore
 
 MAX_NEIGHBOURS: Final = 100
 """The neighbours of a served detector: the work of each score grows with them."""

@@ -17,10 +17,11 @@ from attar.values import Classifier
 from ..collections.store import UNLIMITED
 from ..cooperative import off_the_loop, request_bytes
 from ..engine.models import Models
+from ..limits.head_capacity import Capacity
 from ..request_context import current
 from .embed import Embedded, Item, Items, Truncation, embed, refuse_large_response
 from .fit_queue import FitQueue
-from .head_store import Capacity, Heads, HeadStore
+from .head_store import Heads, HeadStore
 
 _ITERATIONS: Final = 1000
 _FOLDS: Final = 5

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Generic, Literal, Protocol, TypeVar
 
@@ -25,6 +25,7 @@ from ..disk import (
     write_whole,
 )
 from ..engine.models import Model, Models
+from ..limits.head_capacity import Capacity
 from .embedding_space import SpaceMember, model_for
 
 log = logging.getLogger("attar.server")
@@ -33,26 +34,6 @@ BUNDLED: Final = "/"
 """What is between the name of a model and that of a head of its bundle."""
 
 _HEAD_BYTES: Final = 2**32
-
-
-@dataclass(slots=True)
-class Capacity:
-    """The bytes that all heads of a server may have together, and those that they have.
-
-    A head takes about as much memory as its file has bytes.
-    """
-
-    limit: int = UNLIMITED
-    taken: int = 0
-
-    def refuse_beyond(self, size: int, what: str) -> None:
-        """Raise `LimitReached` where a new head of so many bytes has no room; `what` names it."""
-        if size > self.limit - self.taken:
-            raise LimitReached(
-                f"{what} would have {size} bytes, and the heads that are there have {self.taken} "
-                f"of max_heads_bytes, {self.limit}; delete one, fit on fewer items, or raise "
-                "max_heads_bytes"
-            )
 
 
 class Head(Protocol):
@@ -133,12 +114,11 @@ class HeadStore(Generic[H]):
         async with self._writing:
             self.refuse_taken(name)
             data = await asyncio.to_thread(head.to_bytes)
-            self.refuse_large(name, len(data))
-            self._capacity.taken += len(data)
+            self._capacity.take(len(data), f"{self._kind} {name}")
             try:
                 await asyncio.to_thread(self._write, name, data)
             except BaseException:
-                self._capacity.taken -= len(data)
+                self._capacity.give_back(len(data))
                 raise
             self._heads[name], self._sizes[name] = head, len(data)
 
@@ -162,16 +142,17 @@ class HeadStore(Generic[H]):
                 raise self._unknown(name)
             await asyncio.to_thread(self._remove, name)
             self._heads.pop(name, None)
-            self._capacity.taken -= self._sizes.pop(name, 0)
+            self._capacity.give_back(self._sizes.pop(name, 0))
             self.damaged.pop(name, None)
 
     def _read(self, path: Path, read: Callable[[bytes], H]) -> None:
         try:
             size = path.stat().st_size
-            if (left := self._capacity.limit - self._capacity.taken) < size <= _HEAD_BYTES:
+            if (left := self._capacity.left) < size <= _HEAD_BYTES:
                 self._leave_out(path, size)
                 return
-            self._heads[path.stem] = read_head(path, read, limit=min(_HEAD_BYTES, left))
+            head = read_head(path, read, limit=min(_HEAD_BYTES, left))
+            self._capacity.take(size, f"{self._kind} {path.stem}")
         except Exception as error:
             why = (
                 f"{self._kind} {path.stem} is damaged: {what_is_wrong(error)}; its file is kept: "
@@ -180,14 +161,14 @@ class HeadStore(Generic[H]):
             log.error("not served: %s (%s: %r)", why, path, error)
             self.damaged[path.stem] = why
         else:
-            self._sizes[path.stem] = size
-            self._capacity.taken += size
+            self._heads[path.stem], self._sizes[path.stem] = head, size
 
     def _leave_out(self, path: Path, size: int) -> None:
         """Do not serve a head for which there is no room."""
         why = (
             f"{self._kind} {path.stem} is not served: it has {size} bytes, and the heads before it "
-            f"{self._capacity.taken} of max_heads_bytes, {self._capacity.limit}; its file is kept: "
+            f"and in bundles {self._capacity.taken} of max_heads_bytes, {self._capacity.limit}; "
+            "its file is kept: "
             "raise that, or delete heads, and start the server again"
         )
         log.error("%s (%s)", why, path)
@@ -244,7 +225,7 @@ class Heads(Generic[Fitted, V]):
         bundled = (
             f"{model.name}/{name}"
             for model in {model.name: model for model in self._models}.values()
-            for name, head in model.encoder.heads.items()
+            for name, head in model.heads.items()
             if isinstance(head, self._of)
         )
         return tuple([await self.get(name) for name in (*self._head_store.names(), *bundled)])
@@ -265,9 +246,9 @@ class Heads(Generic[Fitted, V]):
             return self._head_store.get(name)
         model_name, _, head_name = name.partition(BUNDLED)
         model = self._models[model_name]
-        head = model.encoder.heads.get(head_name)
+        head = model.heads.get(head_name)
         if not isinstance(head, self._of):
-            heads = model.encoder.heads.items()
+            heads = model.heads.items()
             names = ", ".join(name for name, head in heads if isinstance(head, self._of))
             raise NotFound(
                 f"the bundle of model {model.name} has no {self._kind} {head_name[:80]!r}; it has "

@@ -7,13 +7,13 @@ from typing import Self
 
 from ..collections.factory import open_store
 from ..engine.models import Models
+from ..limits.head_capacity import Capacity
 from ..settings import Settings
 from .anomaly import Anomaly
 from .classification import Classification
 from .collections import Collections
 from .embedding_space import Orphans
 from .fit_queue import FitQueue
-from .head_store import Capacity
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,13 @@ class Stored:
     orphans: Orphans
 
     @classmethod
-    async def open(cls, settings: Settings, models: Models, stack: AsyncExitStack) -> Self:
-        """Open all that the data folder has; `stack` closes it. Raises as `open_store` does."""
+    async def open(
+        cls, settings: Settings, models: Models, stack: AsyncExitStack, *, capacity: Capacity
+    ) -> Self:
+        """Open all that the data folder has; `stack` closes it. Raises as `open_store` does.
+
+        `capacity` counts the heads.
+        """
         collections = Collections(
             await open_store(settings),
             models,
@@ -37,7 +42,7 @@ class Stored:
             max_fit_bytes=settings.max_fit_bytes,
         )
         stack.push_async_callback(collections.close)
-        fits, capacity = FitQueue(), Capacity(settings.max_heads_bytes)
+        fits = FitQueue()
         anomaly = await asyncio.to_thread(
             Anomaly,
             settings.data_dir,

@@ -1,6 +1,7 @@
 """A server uses the heads of a bundle as it uses those that it fitted."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest_asyncio
 import attar
 from attar import Client
 from attar.bundle import Bundle
-from attar.errors import InvalidInput, NotFound
+from attar.errors import InvalidInput, LimitReached, NotFound
 from attar.heads import KnnAnomaly, LinearClassifier
+from attar.runtime import read_heads
 from attar.server.collections.edge_process import StoreProcess
 from attar.server.engine.models import Models
 from attar.server.usecases.anomaly import Anomaly
@@ -49,7 +51,7 @@ def headed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest_asyncio.fixture
 async def models(headed: Path) -> AsyncIterator[Models]:
-    async with started(make(headed)) as together:
+    async with started(make(headed, heads=read_heads(Bundle.open(headed)))) as together:
         yield together
 
 
@@ -107,3 +109,33 @@ def test_a_client_classifies_by_the_classifier_of_a_bundle(headed: Path, tmp_pat
     with serving(settings(headed, data_dir=tmp_path)) as target, Client(target) as client:
         assert set(client.classify(name, TEXTS).labels) <= {"cat", "sky"}
         assert [classifier.name for classifier in client.classifiers()] == [name]
+
+
+def test_heads_in_bundles_have_so_many_bytes_together_and_no_more(
+    headed: Path, tmp_path: Path
+) -> None:
+    bundle, models = Bundle.open(headed), tmp_path / "models"
+    name, size = bundle.manifest.name, sum(entry.bytes for entry in bundle.head_files)
+    models.mkdir()
+    served = partial(settings, model_repository=models, data_dir=tmp_path / "data", watch_s=0)
+    with serving(served(max_heads_bytes=size)) as target, Client(target) as client:
+        headed.rename(models / "headed.attar")
+        try:
+            client.load_model(name)
+            client.set_variant(name, "fp32")  # the same heads count once
+            assert client.classify(f"{name}/about", TEXTS).errors == (None,) * 3
+            with pytest.raises(LimitReached, match=f"more would have .* have {size} of max_heads"):
+                client.fit_classifier("more", ["cat", "sun"], ["animal", "sky"])
+            client.unload_model(name)
+            client.load_model(name)
+            client.unload_model(name)
+        finally:
+            (models / "headed.attar").rename(headed)
+
+    beyond = (
+        f"the heads in the bundle of model {name} would have {size} bytes, and the heads that are "
+        f"there have 0 of max_heads_bytes, {size - 1}; delete one, serve the bundle without them, "
+    )
+    one_less = settings(headed, data_dir=tmp_path / "data", max_heads_bytes=size - 1)
+    with pytest.raises(LimitReached, match=beyond), serving(one_less):
+        pass

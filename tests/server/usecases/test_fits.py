@@ -25,6 +25,7 @@ from attar.errors import (
 )
 from attar.server.collections.edge_process import StoreProcess
 from attar.server.engine.models import Models
+from attar.server.limits.head_capacity import Capacity
 from attar.server.limits.working_memory import WorkingMemory
 from attar.server.request_context import Meter, RequestContext, answering
 from attar.server.usecases.anomaly import Anomaly
@@ -32,7 +33,6 @@ from attar.server.usecases.classification import Classification, fit_bytes, fit_
 from attar.server.usecases.collections import Collections
 from attar.server.usecases.embed import embed
 from attar.server.usecases.fit_queue import FitQueue
-from attar.server.usecases.head_store import Capacity
 from benchmarks.support.bundles import tiny_bundle
 from benchmarks.support.servers import serving, settings
 
