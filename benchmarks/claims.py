@@ -725,13 +725,18 @@ def foreign_ids(report: Report) -> str:
 
 def siege(report: Report) -> str:
     """Give honest callers' errors and times while others attacked."""
-    alone, attacked = report["quiet"], report["siege"]
+    alone, attacked, same = report["quiet"], report["siege"], ""
+    if load := report.get("same_load"):  # which a siege from before has not
+        same = (
+            f"Next to a process that takes as much processor time as the attackers did and sends "
+            f"nothing, it is {load['p99_ms']:.0f} ms. "
+        )
     return fill(
         f"In {report['minutes']:.0f} minutes of attacks and large requests "
         f"({report['machine']['cpu']}, one core for the server), honest callers had "
         f"{attacked['wrong']} of {attacked['calls']:,} answers wrong and {attacked['failed']} "
         f"refused: p50 {attacked['p50_ms']:.1f} ms ({alone['p50_ms']:.1f} when quiet), "
-        f"p99 {attacked['p99_ms']:.0f} ms ({alone['p99_ms']:.0f} when quiet). "
+        f"p99 {attacked['p99_ms']:.0f} ms ({alone['p99_ms']:.0f} when quiet). {same}"
         f"The server's own memory was {report['own_mb_second_fifth']:.0f} MB in the second fifth "
         f"of the time and {report['own_mb_last_fifth']:.0f} MB in the last; mapped files, of "
         f"collections that attackers created, {report['mapped_mb_second_fifth']:.0f} and "

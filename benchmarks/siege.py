@@ -3,12 +3,14 @@
     python -m benchmarks.siege --minutes 30 --out benchmarks/results/siege.json
 
 One server with its defaults has half of the cores; honest callers and attackers share the others.
-The attackers' process has niceness 19: what attackers compute must not be taken for what they do to
-the server. The honest callers ask
-at a fixed pace, alone for the first two minutes (`quiet`), then with the attackers (`siege`), each
-of which attacks, pauses and attacks again. Nobody has `admin`: without keys it is for callers on
-this machine, which all are here, and one that unloads the model has not attacked it. An answer
-counts as wrong that is not `attar.load`'s.
+The attackers' process has niceness 19. The honest callers ask at a fixed pace: alone for two
+minutes (`quiet`), then with the attackers (`siege`), each of which attacks, pauses and attacks
+again. What attackers compute must not be taken for what they do to the server. So for two minutes
+more (`same_load`) another process of the same niceness takes as much processor time as the
+attackers took, tenth of a second by tenth of a second, and sends nothing: siege over same_load is
+what the server does to honest callers, same_load over quiet what the machine does.
+Nobody has `admin`: without keys it is for callers on this machine, which all are here, and one that
+unloads the model has not attacked it. An answer counts as wrong that is not `attar.load`'s.
 Memory, descriptors and threads of the server and its children are sampled all the while; growth is
 from the second fifth of the siege to its last. Pages of mapped files are counted apart: attackers
 may create collections, and an empty one maps some 6 MB of files, or 40 MB once it has an index.
@@ -16,6 +18,7 @@ may create collections, and an empty one maps some 6 MB of files, or 40 MB once 
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -23,6 +26,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -51,6 +55,8 @@ QUIET_MINUTES: Final = 2.0
 CALLERS: Final = 4
 PACE_S: Final = 0.05  # between two calls of one honest caller
 SAMPLE_EVERY_S: Final = 2.0
+SLOT_S: Final = 0.1  # of which the processor time is measured, and taken again
+SETTLE_S: Final = 5.0
 EMBED: Final = "/attar.v1.Embedding/Embed"
 STREAM: Final = "/attar.v1.Embedding/EmbedStream"
 COUNT: Final = "/attar.v1.Collections/Count"
@@ -193,8 +199,11 @@ ATTACKERS: Final[tuple[tuple[Attacker, float], ...]] = (
 """Each attack, and the seconds that it pauses before it is made again."""
 
 
-async def attack(ports: Ports, seconds: float) -> dict[str, int]:
-    """Make every attack again and again for so long; give how often each was made."""
+async def attack(ports: Ports, seconds: float) -> dict[str, Any]:
+    """Make every attack again and again for so long.
+
+    Gives how often each was made, and the processor time of each slot of the first minutes.
+    """
     made = dict.fromkeys((attacker.__name__ for attacker, _ in ATTACKERS), 0)
     draw = random.Random(0)
     end = time.perf_counter() + seconds
@@ -206,10 +215,39 @@ async def attack(ports: Ports, seconds: float) -> dict[str, int]:
             made[attacker.__name__] += 1
             await asyncio.sleep(pause_s)
 
+    slots_s: list[float] = []
+    threading.Thread(target=record, args=(slots_s,), daemon=True).start()
     async with asyncio.TaskGroup() as tasks:
         for attacker, pause_s in ATTACKERS:
             tasks.create_task(repeat(attacker, pause_s))
-    return made
+    return {"made": made, "processor_s": time.process_time(), "slots_s": slots_s}
+
+
+def record(slots_s: list[float]) -> None:
+    """Note the processor time that this process takes in each slot, for as long as is repeated."""
+    began, before = time.perf_counter(), time.process_time()
+    for number in range(1, int(60 * QUIET_MINUTES / SLOT_S) + 1):
+        time.sleep(max(0.0, began + number * SLOT_S - time.perf_counter()))
+        now = time.process_time()
+        slots_s.append(round(now - before, 4))
+        before = now
+
+
+def burn(slots_s: Sequence[float], seconds: float) -> float:
+    """Take the processor time of each slot, again and again for so long; give the sum of it.
+
+    What could not be had in a slot is taken later.
+    """
+    began, start, due = time.perf_counter(), time.process_time(), 0.0
+    for number, slot_s in enumerate(itertools.cycle(slots_s)):
+        if number * SLOT_S >= seconds:
+            break
+        due += slot_s
+        ends = began + (number + 1) * SLOT_S
+        while time.process_time() - start < due and time.perf_counter() < ends:
+            pass
+        time.sleep(max(0.0, ends - time.perf_counter()))
+    return time.process_time() - start
 
 
 async def honest(
@@ -290,6 +328,35 @@ def growth(samples: list[dict[str, float]]) -> dict[str, float]:
     return table
 
 
+async def phase(
+    server: Running,
+    ports: Ports,
+    expected: Mapping[str, NDArray[np.float32]],
+    seconds: float,
+    *role: str,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Serve honest callers, next to a process of this module that has a role, if any.
+
+    Gives what they saw, with the share of one core that the server had and that the other had, and
+    what the other one says.
+    """
+    began_s, other, said = server.cpu_s(), None, dict[str, Any]()
+    if role:
+        command = (sys.executable, "-m", "benchmarks.siege", *role, str(seconds))
+        other = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+    try:
+        seen = await honest(ports, expected, seconds)
+        seen["server_processor_share"] = round((server.cpu_s() - began_s) / seconds, 3)
+        if other is not None:
+            said = json.loads((await other.communicate())[0])
+            seen["others_processor_share"] = round(said["processor_s"] / seconds, 3)
+    finally:
+        if other is not None and other.returncode is None:
+            other.kill()
+    print(json.dumps(seen), flush=True)
+    return seen, said
+
+
 async def besieged(
     server: Running,
     ports: Ports,
@@ -298,34 +365,30 @@ async def besieged(
     seconds: float,
     quiet_s: float,
 ) -> dict[str, Any]:
-    """Serve the honest callers alone, then under siege by attackers in a process of their own."""
-    await honest(ports, expected, 5.0)  # what is slow at first only
-    quiet = await honest(ports, expected, quiet_s)
-    print(json.dumps({"quiet": quiet}), flush=True)
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.siege",
-        "--attack",
-        json.dumps(dict(ports)),
-        str(seconds),
-    ]
-    attackers = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+    """Serve the honest callers alone, under siege, and next to a load that sends nothing."""
+    await honest(ports, expected, SETTLE_S)  # what is slow at first only
+    quiet, _ = await phase(server, ports, expected, quiet_s)
     samples: list[dict[str, float]] = []
     sampler = asyncio.create_task(sampled(server, samples))
     try:
-        siege = await honest(ports, expected, seconds)
-        made, _ = await attackers.communicate()
+        role = ("--attack", json.dumps(dict(ports)))
+        siege, attackers = await phase(server, ports, expected, seconds, *role)
     finally:
         sampler.cancel()
-        if attackers.returncode is None:
-            attackers.kill()
+    await asyncio.sleep(SETTLE_S)  # until the last attacks have ended
+    role = ("--burn", json.dumps(attackers["slots_s"]))
+    same_load, _ = await phase(server, ports, expected, quiet_s, *role)
     return {
         "quiet": quiet,
         "siege": siege,
-        "p99_ratio": round(siege["p99_ms"] / quiet["p99_ms"], 2),
+        "same_load": same_load,
+        "p99_ms_quiet": quiet["p99_ms"],
+        "p99_ms_same_load": same_load["p99_ms"],
+        "p99_ms_siege": siege["p99_ms"],
+        "p99_siege_over_quiet": round(siege["p99_ms"] / quiet["p99_ms"], 2),
+        "p99_siege_over_same_load": round(siege["p99_ms"] / same_load["p99_ms"], 2),
         **growth(samples),
-        "attacks": json.loads(made),
+        "attacks": attackers["made"],
         "rows": samples,
     }
 
@@ -356,11 +419,15 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--attack", nargs=2, metavar=("PORTS", "SECONDS"), help="be the attackers")
+    parser.add_argument("--burn", nargs=2, metavar=("SLOTS", "SECONDS"), help="be the same load")
     arguments = parser.parse_args()
-    if arguments.attack is not None:
+    if (role := arguments.attack or arguments.burn) is not None:
         os.nice(19)
-        ports, seconds = json.loads(arguments.attack[0]), float(arguments.attack[1])
-        print(json.dumps(asyncio.run(attack(ports, seconds))))
+        given, seconds = json.loads(role[0]), float(role[1])
+        if arguments.attack is not None:
+            print(json.dumps(asyncio.run(attack(given, seconds))))
+        else:
+            print(json.dumps({"processor_s": burn(given, seconds)}))
         return
     cores = half_of_the_cores()
     os.sched_setaffinity(0, cores.clients)
