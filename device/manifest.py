@@ -21,6 +21,7 @@ TOKENS_SCHEMA_VERSION = "1.4"
 """Of a manifest with `tokens`; the others keep their bytes."""
 
 MAX_MANIFEST_BYTES = 4 * 2**20
+_MAX_AXES = 64  # numpy's own limit
 MAX_FILE_BYTES = 2 * 2**30
 """A protobuf, which an ONNX file is, cannot be larger."""
 
@@ -513,6 +514,8 @@ def _check_signature(m: Manifest) -> None:
         _require(
             f"{where}.dtype", f"one of {', '.join(DTYPES)}", spec.dtype, holds=spec.dtype in DTYPES
         )
+        few = len(shape) <= _MAX_AXES  # before they are multiplied
+        _require(f"{where}.shape", f"of at most {_MAX_AXES} axes", len(shape), holds=few)
         _require(f"{where}.shape", "'batch' first", shape, holds=shape[:1] == ["batch"])
         sized = all(axis if isinstance(axis, str) else axis > 0 for axis in shape)
         _require(f"{where}.shape", "positive sizes and names", shape, holds=sized)

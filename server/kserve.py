@@ -66,6 +66,7 @@ DATATYPES: Final[Mapping[str, str]] = MappingProxyType(
 _NAMES: Final = MappingProxyType({dtype: name for name, dtype in DATATYPES.items()})
 _KINDS: Final[Mapping[str, set[type]]] = {"b": {bool}, "f": {int, float}}
 MAX_AXES: Final = 8
+_MOST_ELEMENTS: Final = 2**31
 MAX_NAMED: Final = {"inputs": 8, "outputs": 8, "parameters": 32}
 """How many of each a request may name: more than any model has, or than there are."""
 _PREFIX: Final = 4  # bytes of the length before each element of BYTES, little-endian
@@ -597,8 +598,10 @@ def _mistyped(info: TensorInfo) -> ShapeError:
 
 def _size(info: TensorInfo) -> int:
     """The number of elements; no shape may ask for more than a request could hold."""
-    size = math.prod(info.shape)
-    if not 1 <= len(info.shape) <= MAX_AXES or min(info.shape) < 1 or size > 2**31:
+    shape = info.shape
+    # Before it is made: the product of 30,000 large numbers takes Python's lock for a minute.
+    fits = 1 <= len(shape) <= MAX_AXES and 1 <= min(shape) <= max(shape) <= _MOST_ELEMENTS
+    if not fits or (size := math.prod(shape)) > _MOST_ELEMENTS:
         raise ShapeError(
             f"{info.name} has shape {list(info.shape)[:8]}; it must have 1 to 8 axes, each at least"
             " 1, and no more elements than a message holds"

@@ -106,6 +106,27 @@ def _shapes() -> Iterator[Probe]:
         yield Probe(f"{count} texts by gRPC", INFER, body, "2048 items (max_items)")
 
 
+def shapes_of_many_axes(folder: Path) -> Outcome:
+    """Ask for arrays of more axes than any has, whose product would be a number of megabytes."""
+    return refusals(folder, _axes())
+
+
+def _axes() -> Iterator[Probe]:
+    axes, message = 30_000, "1 to 8 axes"
+    for name, axis in {"large": 2**62, "smallest": 1}.items():
+        packed = field(3, varint(axis) * axes)
+        tensor = field(1, b"text") + field(2, b"BYTES") + packed
+        body = field(1, b"tiny") + field(5, tensor) + field(7, bytes(4))
+        yield Probe(f"{axes} {name} axes by gRPC", INFER, body, message)
+        shape = [axis] * 20 * axes
+        tensors = [{"name": "text", "datatype": "BYTES", "shape": shape, "data": ["a"]}]
+        infer = json.dumps({"inputs": tensors}, separators=(",", ":")).encode()
+        yield Probe(f"{20 * axes} {name} axes by REST", "/v2/models/tiny/infer", infer, message)
+    long = {"name": "text", "datatype": "BYTES", "shape": [10**4000] * 8, "data": ["a"]}
+    infer = json.dumps({"inputs": [long]}).encode()
+    yield Probe("axes of 4000 digits", "/v2/models/tiny/infer", infer, "text has shape [1000")
+
+
 def long_items(folder: Path) -> Outcome:
     """Send one item as long as a message may be: texts of several kinds, and token ids."""
     return refusals(folder, _long())
@@ -312,6 +333,7 @@ def heads_without_end(folder: Path) -> Outcome:
 
 ATTACKS: Final = (
     Attack("a shape without bytes", shape_without_bytes),
+    Attack("a shape of many axes", shapes_of_many_axes),
     Attack("one item as long as a message", long_items),
     Attack("millions of items", many_items),
     Attack("JSON bombs", json_bombs),

@@ -693,6 +693,7 @@ TABLE = [
     refused("field", fields(inputs__0__dtype="string"), "dtype must be one of float32"),
     refused("field", fields(inputs__0__shape=[2, 3]), "shape must be 'batch' first"),
     refused("field", fields(inputs__0__shape=["batch", 0]), "positive sizes and names"),
+    refused("field", fields(inputs__0__shape=["batch", *[2**62] * 20_000]), "of at most 64 axes"),
     refused("field", fields(inputs__0__shape=["batch", 1.5]), "a whole number or a string"),
     refused("field", fields(modality="image"), "inputs must be one tensor for image"),
     refused("field", fields(preprocessing={}), "preprocessing.tokenizer must be a file"),
