@@ -185,7 +185,7 @@ class KnnAnomaly:
         return head
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LinearClassifier:
     """A probability for each label: softmax(x W' + b) of embeddings x.
 
@@ -209,6 +209,11 @@ class LinearClassifier:
     # k, the share of each label's items that get it when held out; None where they are too few
     recalls: tuple[float | None, ...] = ()
     contradictory: int = 0  # items with an equal one under another label
+
+    @cached_property
+    def label_bytes(self) -> int:
+        """The bytes of all labels together, as UTF-8."""
+        return sum(len(label.encode()) for label in self.labels)
 
     def probabilities(
         self, vectors: NDArray[np.float32], *, fingerprint: str
@@ -251,10 +256,12 @@ class LinearClassifier:
                 raise ValueError(
                     f"{len(counts)} counts and {len(recalls)} recalls of {size} labels"
                 )
+            texts = tuple(str(label) for label in labels)
+            "".join(texts).encode()  # half a surrogate pair is no text
             return cls(
                 weights,
                 bias,
-                tuple(str(label) for label in labels),
+                texts,
                 int(arrays["examples"]),
                 _text(arrays, "model"),
                 _text(arrays, "fingerprint"),
@@ -585,7 +592,7 @@ def _is_text(array: object) -> bool:
 def _text(arrays: Mapping[str, NDArray[Any]], name: str) -> str:
     if not _is_text(array := arrays[name]):
         raise ValueError(f"{name} must be one text; got {array.dtype} {array.shape}")
-    return str(array)
+    return str(array).encode().decode()  # which has no half of a surrogate pair
 
 
 def _counts(arrays: Mapping[str, NDArray[Any]], name: str) -> NDArray[np.int64]:

@@ -187,7 +187,7 @@ def grown(name: str, descr: str, shape: tuple[int, ...], data: bytes = b"") -> P
 HEADS: Final[Mapping[str, Put]] = {
     "labels.zip": grown("labels", "<U0", (10**10,)),
     "counts.zip": grown("counts", "|V0", (10**10,)),
-    "model.zip": grown("model", "<U0", (7,) * 40),
+    "model.zip": grown("model", "<U0", (7,) * 22),
     "weights.zip": grown("weights", "<f4", (10**10, 0)),
     "text.zip": grown("fingerprint", "|u1", (2,) * 22, bytes(2**22)),
 }

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Never, Protocol, TypeAlias
 
@@ -135,7 +135,10 @@ class Model:
         self.name = encoder.manifest.name
         self.version = encoder.manifest.version
         self.encoder = encoder
-        self.heads = heads or {}
+        self.heads = {
+            name: head if head.model == self.name else replace(head, model=self.name)
+            for name, head in (heads or {}).items()
+        }
         self._closed = closed
         self.max_answer_bytes = max_answer_bytes
         self._max_item_bytes = max_item_bytes

@@ -13,7 +13,8 @@ from ..usecases.embed import Items
 from . import incremental_protobuf, messages
 from .interceptor import Context
 
-_LABEL_BYTES: Final = 32  # of one item, with its status
+_ITEM_BYTES: Final = 32  # with its status
+_LABEL_BYTES: Final = 256  # as long as most labels may be
 
 
 class ClassificationService(classification_pb2_grpc.ClassificationServicer):
@@ -63,7 +64,9 @@ class ClassificationService(classification_pb2_grpc.ClassificationServicer):
         )
         return await incremental_protobuf.serialize(
             classification_pb2.PredictResponse,
-            predicted.probabilities.nbytes + _LABEL_BYTES * len(predicted.items),
+            predicted.probabilities.nbytes
+            + _ITEM_BYTES * len(predicted.items)
+            + _LABEL_BYTES * len(predicted.classes),
             lambda: [_predictions(predicted)],
         )
 
@@ -72,7 +75,12 @@ class ClassificationService(classification_pb2_grpc.ClassificationServicer):
         request: classification_pb2.GetClassifierRequest,
         context: Context,
     ) -> classification_pb2.ClassifierInfo:
-        return _describe(await self._classification.get(request.name))
+        classifier = await self._classification.get(request.name)
+        return await incremental_protobuf.serialize(
+            classification_pb2.ClassifierInfo,
+            _LABEL_BYTES * len(classifier.labels),
+            lambda: [_describe(classifier)],
+        )
 
     async def List(
         self,
@@ -80,8 +88,12 @@ class ClassificationService(classification_pb2_grpc.ClassificationServicer):
         context: Context,
     ) -> classification_pb2.ListClassifiersResponse:
         classifiers = await self._classification.list()
-        return classification_pb2.ListClassifiersResponse(
-            classifiers=map(_describe, classifiers), damaged=self._classification.damaged
+        response = classification_pb2.ListClassifiersResponse
+        damaged = response(damaged=self._classification.damaged)
+        return await incremental_protobuf.serialize(
+            response,
+            damaged.ByteSize() + _LABEL_BYTES * sum(len(one.labels) for one in classifiers),
+            lambda: (damaged, *(response(classifiers=[_describe(one)]) for one in classifiers)),
         )
 
     async def Delete(

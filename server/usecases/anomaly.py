@@ -94,10 +94,7 @@ class Anomaly(Heads[KnnAnomaly, Detector]):
         self._head_store.refuse_taken(name)
         if (items is None) == (collection is None):
             raise InvalidInput("give either items or a collection to fit on, and not both")
-        if neighbours > MAX_NEIGHBOURS:
-            raise InvalidInput(
-                f"neighbours is {neighbours}; a served detector takes at most {MAX_NEIGHBOURS}"
-            )
+        _refuse_many(neighbours)
         if collection is not None:
             async with self._fits.slot():  # which the vectors wait for
 
@@ -183,6 +180,7 @@ class Anomaly(Heads[KnnAnomaly, Detector]):
         `name` is that of a fit, or MODEL/HEAD for a detector of that model's bundle.
         """
         head, model = self._head_and_model(name)
+        _refuse_many(head.neighbours)  # that of a bundle may have any
         embedded = await embed(
             self._models,
             model=model.name,
@@ -205,6 +203,13 @@ class Anomaly(Heads[KnnAnomaly, Detector]):
 
         await asyncio.to_thread(score)
         return Scored(scores, p_values, anomalies, embedded.items, head.fingerprint, head.threshold)
+
+
+def _refuse_many(neighbours: int) -> None:
+    if neighbours > MAX_NEIGHBOURS:
+        raise InvalidInput(
+            f"neighbours is {neighbours}; a served detector takes at most {MAX_NEIGHBOURS}"
+        )
 
 
 def _describe(name: str, head: KnnAnomaly) -> Detector:

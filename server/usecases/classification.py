@@ -25,6 +25,7 @@ from .head_store import Heads, HeadStore
 
 _ITERATIONS: Final = 1000
 _FOLDS: Final = 5
+_WORK_BYTES: Final = 24  # of one probability, while it is computed in float64
 # The inverse strength of the penalty. Rows of unit length have columns of about 1 / d variance, on
 # which scikit-learn's C = 1 keeps every probability near 1 / k: see benchmarks/classifiers.py.
 _C_OF_UNIT_ROWS: Final = 10.0
@@ -140,8 +141,10 @@ class Classification(Heads[LinearClassifier, Classifier]):
         `name` is that of a fit, or MODEL/HEAD for a classifier of that model's bundle.
         """
         head, model = self._head_and_model(name)
-        size = len(items) * head.bias.nbytes  # float32, one a label
+        values = len(items) * len(head.labels)
+        size = 4 * values + head.label_bytes  # a bundle's classifier may have any labels
         refuse_large_response(size, limit=model.max_answer_bytes)
+        await current().hold_more(size + 8 * head.weights.size + _WORK_BYTES * values)
         embedded = await embed(
             self._models,
             model=model.name,

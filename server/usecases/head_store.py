@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Final, Generic, Literal, Protocol, TypeVar
 
@@ -254,7 +253,7 @@ class Heads(Generic[Fitted, V]):
                 f"the bundle of model {model.name} has no {self._kind} {head_name[:80]!r}; it has "
                 f"{names or 'none'}"
             )
-        return head if head.model == model.name else replace(head, model=model.name)
+        return head
 
     def _head_and_model(self, name: str) -> tuple[Fitted, Model]:
         """Give a head, and the model that embeds into its space."""

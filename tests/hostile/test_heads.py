@@ -36,6 +36,7 @@ from ..support.models import make, started
 Door = Literal["head", "client", "asyncio"]
 Call = Callable[..., Any]
 SPACE = "sha256:one"
+HALF_A_PAIR = "\ud800".encode("utf-32-le", "surrogatepass")
 
 
 @pytest.fixture(scope="module")
@@ -432,7 +433,9 @@ def test_a_classifier_of_before_recalls_has_none() -> None:
         ("weights", npy("<f4", (10**9, 0)), "weights must be finite float32 with 2 axes"),
         ("bias", npy("<f4", (3,), bytes(12)), r"labels of \(2, 3\) weights"),
         ("counts", npy("|V0", (10**9,)), "1000000000 counts"),
-        ("model", npy("<U0", (7,) * 40), "model must be one text"),
+        ("model", npy("<U0", (7,) * 22), "model must be one text"),
+        ("labels", npy("<U1", (2,), HALF_A_PAIR + b"a\0\0\0"), "surrogates not allowed"),
+        ("model", npy("<U1", (), HALF_A_PAIR), "surrogates not allowed"),
     ],
 )
 def test_arrays_that_no_head_has_are_refused_before_anything_is_made_of_them(
@@ -451,7 +454,7 @@ def test_arrays_that_no_head_has_are_refused_before_anything_is_made_of_them(
 
 
 def test_arrays_whose_kind_is_no_text_are_no_head() -> None:
-    assert read_head(with_array(b"", "kind", npy("<U0", (7,) * 40))) is None
+    assert read_head(with_array(b"", "kind", npy("<U0", (7,) * 22))) is None
     assert read_head(with_array(b"", "kind", npy("|u1", (2,) * 20, bytes(2**20)))) is None
 
 

@@ -1,6 +1,8 @@
 """A server uses the heads of a bundle as it uses those that it fitted."""
 
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from attar.heads import KnnAnomaly, LinearClassifier
 from attar.runtime import read_heads
 from attar.server.collections.edge_process import StoreProcess
 from attar.server.engine.models import Models
+from attar.server.limits.working_memory import WorkingMemory
+from attar.server.request_context import RequestContext, answering
 from attar.server.usecases.anomaly import Anomaly
 from attar.server.usecases.classification import Classification
 from attar.server.usecases.collections import Collections
@@ -139,3 +143,38 @@ def test_heads_in_bundles_have_so_many_bytes_together_and_no_more(
     one_less = settings(headed, data_dir=tmp_path / "data", max_heads_bytes=size - 1)
     with pytest.raises(LimitReached, match=beyond), serving(one_less):
         pass
+
+
+async def test_heads_of_a_bundle_are_held_to_the_limits_of_those_that_were_fitted(
+    headed: Path, tmp_path: Path
+) -> None:
+    encoder = attar.load(headed, threads=1)
+    detector, weights = encoder.heads["normal"], np.ones((2, encoder.dim), np.float32)
+    assert isinstance(detector, KnnAnomaly)
+    references = np.repeat(detector.references, 10, axis=0)
+    many = replace(detector, references=references, neighbours=101)
+    labels = ("a" * 1000, "\u4e2d" * 1000)
+    wide = LinearClassifier(weights, np.zeros(2, np.float32), labels, 2, "m", encoder.fingerprint)
+    size = 2 * 4 + 1000 + 3000
+    work = size + 8 * weights.size + 24 * 2
+    for answer_bytes, working_bytes, refusal in (
+        (size, work, ""),
+        (size - 1, work, f"would have {size} bytes, more than max_answer_bytes, {size - 1}"),
+        (size, work - 1, f"more than max_working_bytes, {work - 1}"),
+    ):
+        model = make(headed, heads={"many": many, "wide": wide}, max_answer_bytes=answer_bytes)
+        call = RequestContext(rpc="", request_id="", working=WorkingMemory(working_bytes))
+        async with started(model) as models:
+            classification = Classification(tmp_path, models)
+            expected = pytest.raises(InvalidInput, match=refusal) if refusal else nullcontext()
+            with answering(call), expected:
+                await classification.predict(f"{model.name}/wide", items=["the cat"])
+
+    async with started(make(headed, heads={"many": many})) as models:
+        collections = Collections(StoreProcess(tmp_path / "collections"), models)
+        anomaly = Anomaly(tmp_path, models, collections)
+        try:
+            with pytest.raises(InvalidInput, match="neighbours is 101; a served detector takes"):
+                await anomaly.score(f"{model.name}/many", items=TEXTS)
+        finally:
+            await collections.close()
