@@ -2,7 +2,7 @@
 
 from typing import Literal, TypeAlias
 
-Pooling: TypeAlias = Literal["mean", "cls", "last", "max"]
+Pooling: TypeAlias = Literal["mean", "cls", "last", "max", "weightedmean", "mean_sqrt_len_tokens"]
 """How the states of a text's tokens become one vector."""
 
 Side: TypeAlias = Literal["vision", "text"]

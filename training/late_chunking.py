@@ -36,10 +36,10 @@ def late_chunks(
     it reads, or a span has no token.
     """
     encoder = model.encoder.eval()
-    if encoder.head.pooling != "mean":
+    if encoder.head.poolings != ("mean",):
         raise InvalidInput(
-            f"late chunking averages tokens, and the encoder's pooling is {encoder.head.pooling}; "
-            "embed each passage by itself"
+            "late chunking averages tokens, and the encoder's pooling is "
+            f"{'+'.join(encoder.head.poolings)}; embed each passage by itself"
         )
     prompt = model.prompts.get("passage", "")
     tokenizer = Tokenizer.from_buffer(model.tokenizer)

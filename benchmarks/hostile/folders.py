@@ -129,6 +129,16 @@ def dense(config: Mapping[str, Any], weights: Mapping[str, np.ndarray[Any, Any]]
     return spoil
 
 
+def shards(weight_map: Mapping[str, Any]) -> Spoil:
+    """Put an index of shards in the place of the weights."""
+
+    def spoil(folder: Path) -> None:
+        (folder / WEIGHTS).unlink()
+        write_json(folder / f"{WEIGHTS}.index.json", {"weight_map": weight_map})
+
+    return spoil
+
+
 def pickled(folder: Path) -> None:
     """Leave the weights as a pickle that would write a file if anybody loaded it."""
     (folder / WEIGHTS).unlink()
@@ -314,7 +324,7 @@ CASES: Final[tuple[Case, ...]] = (
         MEAN,
         mpnet,
     ),
-    Case("foreign", "a decoder", "has model_type 'llama'", edit(CONFIG, model_type="llama")),
+    Case("foreign", "a decoder", "has model_type 'gpt2'", edit(CONFIG, model_type="gpt2")),
     Case("foreign", "a type of no words", "model_type {}", edit(CONFIG, model_type={})),
     Case(
         "foreign",
@@ -332,15 +342,15 @@ CASES: Final[tuple[Case, ...]] = (
     Case("foreign", "a decoding BERT", "is_decoder True", edit(CONFIG, is_decoder=True)),
     Case(
         "foreign",
-        "weighted pooling",
-        "pools by 'weightedmean'",
-        say(POOLING, '{"pooling_mode": "weightedmean"}'),
+        "pooling of another library",
+        "pools by 'attention'",
+        say(POOLING, '{"pooling_mode": "attention"}'),
     ),
     Case(
-        "foreign",
-        "two poolings",
-        "pools by 'mean', 'max'",
-        say(POOLING, '{"pooling_mode": ["mean", "max"]}'),
+        "damaged",
+        "one pooling twice",
+        "or several, each once; got ('max', 'max')",
+        say(POOLING, '{"pooling_mode": ["max", "max"]}'),
     ),
     Case(
         "foreign",
@@ -391,12 +401,10 @@ CASES: Final[tuple[Case, ...]] = (
         "quantization_config",
         edit(CONFIG, quantization_config={"bits": 4}),
     ),
-    Case(
-        "foreign",
-        "weights in shards",
-        "max_shard_size",
-        lambda folder: (folder / WEIGHTS).rename(folder / f"{WEIGHTS}.index.json"),
-    ),
+    Case("damaged", "an index without shards", "has no weight_map", shards({})),
+    Case("damaged", "a shard missing", "1.safetensors is missing", shards({"a": "1.safetensors"})),
+    Case("hostile", "a shard above the folder", "is no file's name", shards({"a": "../a"})),
+    Case("hostile", "a shard of no words", "is no file's name", shards({"a": {}})),
     Case("foreign", "a bundle", "neither modules.json", a_bundle),
     Case("foreign", "an empty folder", "neither modules.json", nothing_in_it),
     Case("hostile", "weights as a pickle", "a pickle, which may run code", pickled),

@@ -37,6 +37,24 @@ SMALL: Mapping[str, Any] = {
     "eos_token_id": 2,
 }
 
+GROUPED: Mapping[str, Any] = {"num_key_value_heads": 1, "head_dim": 8}
+RELATIVE: Mapping[str, Any] = {
+    "relative_attention": True,
+    "position_biased_input": False,
+    "max_relative_positions": 8,
+}
+T5: Mapping[str, Any] = {
+    "vocab_size": len(VOCABULARY),
+    "d_model": WIDTH,
+    "d_kv": 8,
+    "d_ff": 24,
+    "num_layers": 1,
+    "num_heads": 2,
+    "pad_token_id": 1,
+    "eos_token_id": 2,
+    "decoder_start_token_id": 1,
+}
+
 FAMILIES: Mapping[str, Mapping[str, Any]] = {
     "bert": SMALL,
     "roberta": SMALL,
@@ -63,6 +81,32 @@ FAMILIES: Mapping[str, Mapping[str, Any]] = {
     },
     "nomic_bert": SMALL,
     "gte": SMALL,
+    "eurobert": {**SMALL, "num_key_value_heads": 1},
+    "electra": {**SMALL, "embedding_size": 8},
+    "albert": {**SMALL, "embedding_size": 8, "num_hidden_layers": 2},
+    "deberta": {**SMALL, **RELATIVE, "pos_att_type": ["c2p", "p2c"]},
+    "deberta-v2": {
+        **SMALL,
+        **RELATIVE,
+        "pos_att_type": ["p2c", "c2p"],
+        "position_buckets": 4,
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+    },
+    "t5": T5,
+    "mt5": {**T5, "feed_forward_proj": "gated-gelu"},
+    "gemma3_text": {
+        **SMALL,
+        **GROUPED,
+        "num_hidden_layers": 2,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "sliding_window": 4,
+        "use_bidirectional_attention": True,
+    },
+    "qwen2": {**SMALL, "num_key_value_heads": 1},
+    "qwen3": {**SMALL, **GROUPED},
+    "llama": {**SMALL, "num_key_value_heads": 1},
+    "mistral": {**SMALL, **GROUPED, "sliding_window": 4},
 }
 """The configuration of each by its `model_type`."""
 
@@ -81,7 +125,12 @@ def libraries() -> Iterator[tuple[Any, Any]]:
 
 
 def plain_folder(
-    root: Path, family: str, *, architecture: str = "AutoModel", **changes: Any
+    root: Path,
+    family: str,
+    *,
+    architecture: str = "AutoModel",
+    padding_side: str = "right",
+    **changes: Any,
 ) -> Path:
     """Save a model with random weights, biases too, as transformers does, and its tokenizer."""
     with libraries() as (transformers, _):
@@ -103,6 +152,7 @@ def plain_folder(
             mask_token="<mask>",
             model_max_length=LENGTH,
             model_input_names=["input_ids", "attention_mask"],
+            padding_side=padding_side,
         )
         words.save_pretrained(root)
     return root
@@ -112,22 +162,30 @@ def sentence_folder(
     root: Path,
     family: str = "bert",
     *,
-    pooling: str = "mean",
+    pooling: str | Sequence[str] = "mean",
     dense: Sequence[tuple[int, torch.nn.Module]] = (),
+    layer_norm: bool = False,
     normalize: bool = True,
     prompts: Mapping[str, str] | None = None,
     **changes: Any,
 ) -> Path:
-    """Save a SentenceTransformer: the family's transformer, pooling, dense layers, unit length."""
+    """Save a SentenceTransformer: the family's transformer, pooling, layers, unit length.
+
+    With `layer_norm`, the dense layers are followed by dropout and a layer norm.
+    """
     plain = plain_folder(root.with_name(f"{root.name}-plain"), family, **changes)
     with libraries() as (_, library):
         models: Any = import_module("sentence_transformers.models")  # its name in 5 and 6
         transformer = models.Transformer(str(plain))
         modules = [transformer, models.Pooling(WIDTH, pooling_mode=pooling)]
-        width = WIDTH
+        width = WIDTH * (1 if isinstance(pooling, str) else len(pooling))
         for out, activation in dense:
             modules.append(models.Dense(width, out, activation_function=activation))
             width = out
+        if layer_norm:
+            norm = models.LayerNorm(width)
+            torch.nn.init.normal_(norm.norm.weight, mean=1, std=0.4)
+            modules += [models.Dropout(0.1), norm]
         if normalize:
             modules.append(models.Normalize())
         made = library.SentenceTransformer(modules=modules, device="cpu", prompts=prompts)

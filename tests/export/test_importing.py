@@ -79,8 +79,8 @@ def configure(**changes: object) -> Callable[[Path], None]:
     return change
 
 
-def pool_by_weight(root: Path) -> None:
-    write_json(root / "1_Pooling" / "config.json", {"pooling_mode_weightedmean_tokens": True})
+def pool_by_another_rule(root: Path) -> None:
+    write_json(root / "1_Pooling" / "config.json", {"pooling_mode_median_tokens": True})
 
 
 def add_a_convolution(root: Path) -> None:
@@ -100,10 +100,10 @@ def garble_weights(root: Path) -> None:
         (drop("config.json"), r"config\.json"),
         (drop("tokenizer.json"), r"tokenizer\.json"),
         (drop("model.safetensors"), r"model\.safetensors"),
-        (configure(model_type="t5"), "model_type 't5'"),
+        (configure(model_type="gpt2"), "model_type 'gpt2'"),
         (configure(hidden_act="relu"), "hidden_act 'relu'"),
         (configure(hidden_size=32), r"model\.safetensors"),
-        (pool_by_weight, "weightedmean"),
+        (pool_by_another_rule, "pooling_mode_median_tokens"),
         (add_a_convolution, "CNN"),
         (garble_weights, r"model\.safetensors"),
     ],

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from types import NoneType, UnionType
@@ -352,14 +352,20 @@ def _read(kind: Any, value: Any) -> Any:
     `ABSENT` has.
     """
     if isinstance(kind, UnionType) and value is not None:
-        kind, *_ = (part for part in get_args(kind) if part is not NoneType)
+        kinds = [part for part in get_args(kind) if part is not NoneType]
+        # Of several dataclasses, the one that has all fields of the value.
+        kind = next((k for k in kinds if is_dataclass(k) and {*value} <= _fields(k)), kinds[0])
     if is_dataclass(kind):
-        kinds = get_type_hints(kind)
-        parts = {name: _read(kinds[name], part) for name, part in value.items()}
+        hints = get_type_hints(kind)
+        parts = {name: _read(hints[name], part) for name, part in value.items()}
         return cast("Any", kind)(**{**ABSENT.get(cast("type", kind), {}), **parts})
     if get_origin(kind) is tuple:
         return tuple(_read(get_args(kind)[0], part) for part in value)
-    return value
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _fields(shape: Any) -> set[str]:
+    return {part.name for part in fields(shape)}
 
 
 def _encoder_name(encoder: nn.Module) -> str:

@@ -42,30 +42,51 @@ class Dense:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HeadConfig:
-    """How tokens become one vector: the mean of the real ones, the first, the last or the most."""
+class LayerNorm:
+    """A layer norm of the pooled vector, with what it adds to the variance."""
 
-    pooling: Pooling = "mean"
-    dense: tuple[Dense, ...] = ()
+    eps: float = 1e-5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadConfig:
+    """How tokens become one vector, and the layers that map it on.
+
+    Of several `pooling`, the vectors stand one after the other.
+    """
+
+    pooling: Pooling | tuple[Pooling, ...] = "mean"
+    dense: tuple[Dense | LayerNorm, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.pooling not in get_args(Pooling):
+        distinct = {*self.poolings} & {*get_args(Pooling)}
+        if not distinct or len(distinct) < len(self.poolings):
             raise InvalidInput(
-                f"pooling must be one of {', '.join(get_args(Pooling))}; got {self.pooling!r}"
+                f"pooling must be one of {', '.join(get_args(Pooling))}, or several, each once; "
+                f"got {self.pooling!r}"
             )
+
+    @property
+    def poolings(self) -> tuple[Pooling, ...]:
+        """Every pooling, in the order of their vectors."""
+        return self.pooling if isinstance(self.pooling, tuple) else (self.pooling,)
 
 
 class Head(nn.Module):
-    """Pool tokens of `width` and pass them through the dense layers; `dim` is what comes out."""
+    """Pool tokens of `width` and pass them through the layers; `dim` is what comes out."""
 
     def __init__(self, shape: HeadConfig, width: int) -> None:
         super().__init__()
-        self.pooling = shape.pooling
+        self.poolings = shape.poolings
+        width *= len(shape.poolings)
         layers: list[nn.Module] = []
-        for dense in shape.dense:
-            layers += [nn.Linear(width, dense.width, bias=dense.bias)]
-            layers += [ACTIVATIONS[dense.activation]()]
-            width = dense.width
+        for layer in shape.dense:
+            if isinstance(layer, LayerNorm):
+                layers.append(nn.LayerNorm(width, eps=layer.eps))
+                continue
+            layers += [nn.Linear(width, layer.width, bias=layer.bias)]
+            layers += [ACTIVATIONS[layer.activation]()]
+            width = layer.width
         self.dense = nn.Sequential(*layers)
         self.dim = width
 
@@ -73,16 +94,25 @@ class Head(nn.Module):
         self, tokens: Float[Tensor, "b n width"], mask: Int[Tensor, "b n"]
     ) -> Float[Tensor, "b dim"]:
         """Give one vector a row; the mask is 1 where a token is real, which is before padding."""
-        out: Tensor = self.dense(pool(tokens, mask, self.pooling))
+        pooled = [pool(tokens, mask, pooling) for pooling in self.poolings]
+        out: Tensor = self.dense(torch.cat(pooled, 1) if len(pooled) > 1 else pooled[0])
         return out
 
 
 def pool(
     tokens: Float[Tensor, "b n width"], mask: Int[Tensor, "b n"], pooling: Pooling
 ) -> Float[Tensor, "b width"]:
-    """Give one vector a row from its real tokens, which stand before its padding."""
+    """Give one vector a row from its real tokens, which stand before its padding.
+
+    "weightedmean" weighs a token by its position, from 1 on (SGPT, Muennighoff 2022,
+    arXiv:2202.08904); "mean_sqrt_len_tokens" divides the sum by the root of the number of tokens.
+    """
     if pooling == "mean":
         return mean_pool(tokens, mask)
+    if pooling == "mean_sqrt_len_tokens":
+        return mean_pool(tokens, mask) * mask.sum(1, keepdim=True).to(tokens.dtype).sqrt()
+    if pooling == "weightedmean":
+        return mean_pool(tokens, mask * torch.arange(1, mask.shape[1] + 1, device=mask.device))
     if pooling == "cls":
         return tokens[:, 0]
     if pooling == "last":
@@ -95,6 +125,6 @@ def pool(
 def mean_pool(
     tokens: Float[Tensor, "b n width"], mask: Int[Tensor, "b n"]
 ) -> Float[Tensor, "b width"]:
-    """Average the real tokens of each row."""
+    """Average the real tokens of each row, where the mask is 1, or weigh them by the mask."""
     real = mask[..., None].to(tokens.dtype)
     return (tokens * real).sum(1) / real.sum(1).clamp_min(1.0)

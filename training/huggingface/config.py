@@ -1,13 +1,13 @@
 """The description of an encoder in a Hugging Face folder, read from its JSON files alone.
 
-Two forms are read: sentence-transformers (modules.json: a transformer, pooling, dense layers, unit
+Two forms are read: sentence-transformers (modules.json: a transformer, pooling, layers, unit
 length) and plain transformers (config.json), which has no pooling. Nothing is guessed: the caller
 declares what the folder leaves open, and may not contradict the folder.
 """
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, get_args
@@ -15,7 +15,7 @@ from typing import Any, get_args
 from attar.errors import InvalidInput
 
 from ..choices import Pooling
-from ..encoders.pooling import Activation, Dense, HeadConfig
+from ..encoders.pooling import Activation, Dense, HeadConfig, LayerNorm
 
 MAX_JSON_BYTES = 16 * 2**20
 LARGEST = 2**24  # of a size in a configuration: a greater one is damage, not a model
@@ -26,12 +26,23 @@ POOLING: Mapping[str, Pooling] = {
     "cls": "cls",
     "lasttoken": "last",
     "max": "max",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_lasttoken": "last",
-    "pooling_mode_max_tokens": "max",
+    "weightedmean": "weightedmean",
+    "mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
 }
-"""sentence-transformers' words, those of version 6 and those of the versions before."""
+"""The words of sentence-transformers 6."""
+
+OLD_POOLING: Mapping[str, str] = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+"""The flags of the versions before, in the order in which several are joined."""
+
+MODULES = ("Transformer", "Pooling", "Dense", "LayerNorm", "Dropout", "Normalize")
+"""The modules of sentence-transformers that are imported; dropout does nothing in inference."""
 
 ACTIVATIONS: Mapping[str, Activation] = {
     "torch.nn.modules.linear.Identity": "identity",
@@ -94,7 +105,7 @@ class Described:
     """A folder's encoder but for its weights.
 
     `root` holds the transformer's config.json, read into `config`; `modules` are the folders of
-    the pooling, where there is one, and of the dense layers, in the order of `head.dense`. `limit`
+    the pooling, where there is one, and of the layers, in the order of `head.dense`. `limit`
     is the most tokens a text has where sentence-transformers' settings say so. `lowercase` asks for
     lower case before the tokenizer's own steps.
     """
@@ -218,24 +229,28 @@ def _modules(folder: Path, declared: Declared) -> tuple[Path, HeadConfig, tuple[
             )
         return folder, HeadConfig(pooling=declared.pooling), (), False
     kinds, folders = _listed(folder)
-    dense = [
-        module_folder for kind, module_folder in zip(kinds, folders, strict=True) if kind == "Dense"
-    ]
     unit = kinds[-1] == "Normalize"
-    if kinds != ["Transformer", "Pooling", *["Dense"] * len(dense), *["Normalize"] * unit]:
+    between = kinds[2 : len(kinds) - unit]
+    if kinds[:2] != ["Transformer", "Pooling"] or not {*between} <= {*LAYERS, "Dropout"}:
         raise InvalidInput(
             f"{folder} is made of {', '.join(kinds)}; attar imports Transformer, Pooling, any "
-            "number of Dense and then Normalize or not, in that order"
+            f"number of {', '.join(LAYERS)} and Dropout, and then Normalize or not, in that order"
         )
+    layers = [
+        (LAYERS[kind](module_folder / "config.json"), module_folder)
+        for kind, module_folder in zip(between, folders[2:], strict=False)
+        if kind in LAYERS
+    ]
     pooling = _pooling(folders[1] / "config.json")
     if declared.pooling not in (None, pooling):
+        own = pooling if isinstance(pooling, str) else _list(pooling)
         raise InvalidInput(
-            f"{folder} pools by {pooling}, so {declared.pooling} cannot be declared; leave it out"
+            f"{folder} pools by {own}, so {declared.pooling} cannot be declared; leave it out"
         )
     if unit:
         _refuse_detour(_optional(folders[-1] / "config.json"), folders[-1] / "config.json")
-    layers = tuple(_dense(module_folder / "config.json") for module_folder in dense)
-    return folders[0], HeadConfig(pooling=pooling, dense=layers), (folders[1], *dense), unit
+    head = HeadConfig(pooling=pooling, dense=tuple(layer for layer, _ in layers))
+    return folders[0], head, (folders[1], *(own for _, own in layers)), unit
 
 
 def _listed(folder: Path) -> tuple[list[str], list[Path]]:
@@ -251,15 +266,14 @@ def _listed(folder: Path) -> tuple[list[str], list[Path]]:
         if not isinstance(kind, str) or not isinstance(subfolder, str):
             raise InvalidInput(f"{path} lists {module!r}; a module has a type and a path")
         package, _, name = kind.rpartition(".")
-        supported = ("Transformer", "Pooling", "Dense", "Normalize")
         if name == "CLIPModel":
             raise InvalidInput(
                 f"{folder} is sentence-transformers' folder around a CLIP; import the one inside, "
                 f"{folder / subfolder}, with --tower vision or --tower text"
             )
-        if name not in supported or not package.startswith("sentence_transformers."):
+        if name not in MODULES or not package.startswith("sentence_transformers."):
             raise InvalidInput(
-                f"{folder} uses the module {kind!r}; attar imports {', '.join(supported)} of "
+                f"{folder} uses the module {kind!r}; attar imports {', '.join(MODULES)} of "
                 "sentence_transformers only"
             )
         inside = PurePosixPath(subfolder)
@@ -272,7 +286,7 @@ def _listed(folder: Path) -> tuple[list[str], list[Path]]:
     return kinds, folders
 
 
-def _pooling(path: Path) -> Pooling:
+def _pooling(path: Path) -> Pooling | tuple[Pooling, ...]:
     config = read_json(path)
     mode = config.get("pooling_mode")
     modes: list[Any] = mode if isinstance(mode, list) else [mode]
@@ -280,19 +294,21 @@ def _pooling(path: Path) -> Pooling:
         flags = {key: on for key, on in config.items() if key.startswith("pooling_mode_")}
         if odd := [key for key, on in flags.items() if not isinstance(on, bool)]:
             raise InvalidInput(f"{path} has {odd[0]} {flags[odd[0]]!r}; expected true or false")
-        old = (key for key, on in flags.items() if on)
-        modes = list(old) or ["mean"]  # sentence-transformers' default
-    if len(modes) != 1 or not isinstance(modes[0], str) or modes[0] not in POOLING:
+        modes = [mode for key, mode in OLD_POOLING.items() if flags.pop(key, False)]
+        modes += [key for key, on in flags.items() if on]  # of no version, and refused below
+        modes = modes or ["mean"]  # sentence-transformers' default
+    if not modes or not all(isinstance(mode, str) and mode in POOLING for mode in modes):
         raise InvalidInput(
-            f"{path} pools by {_list([repr(mode) for mode in modes])}; attar imports one of "
-            f"{_list(get_args(Pooling))}"
+            f"{path} pools by {_list([repr(mode) for mode in modes])}; attar imports "
+            f"{_list([*POOLING])}"
         )
     if config.get("include_prompt", True) is not True:
         raise InvalidInput(
             f"{path} has include_prompt false, which leaves prompts out of pooling; attar pools "
             "every token"
         )
-    return POOLING[modes[0]]
+    poolings = tuple(POOLING[mode] for mode in modes)
+    return poolings if len(poolings) > 1 else poolings[0]
 
 
 def _dense(path: Path) -> Dense:
@@ -310,6 +326,18 @@ def _dense(path: Path) -> Dense:
         activation=ACTIVATIONS[activation],
         bias=config.get("bias", True) is True,
     )
+
+
+def _layer_norm(path: Path) -> LayerNorm:
+    read_json(path)  # which is to be there
+    return LayerNorm()
+
+
+LAYERS: Mapping[str, Callable[[Path], Dense | LayerNorm]] = {
+    "Dense": _dense,
+    "LayerNorm": _layer_norm,
+}
+"""How the config.json of a layer after pooling is read."""
 
 
 def _refuse_detour(config: Mapping[str, Any], path: Path) -> None:
@@ -368,18 +396,21 @@ def _refuse_other_similarities(
     )
 
 
-def refuse_other_widths(described: Described, width: object) -> None:
+def refuse_other_widths(described: Described, width: int) -> None:
     """Hold what the modules say that they are given to `width`, and to what comes before them."""
-    outs = (width, *(layer.width for layer in described.head.dense))
-    keys = ("embedding_dimension", "word_embedding_dimension", "in_features")
-    for module, expected in zip(described.modules, (width, *outs), strict=False):
+    keys = ("embedding_dimension", "word_embedding_dimension", "in_features", "dimension")
+    for index, module in enumerate(described.modules):
         settings = read_json(module / "config.json")
         for key in keys:
-            if settings.get(key) not in (None, expected):
+            if settings.get(key) not in (None, width):
                 raise InvalidInput(
                     f"{module / 'config.json'} has {key} {settings[key]!r}, and is given "
-                    f"{expected}; save the whole folder again"
+                    f"{width}; save the whole folder again"
                 )
+        if index == 0:
+            width *= len(described.head.poolings)
+        elif isinstance(layer := described.head.dense[index - 1], Dense):
+            width = layer.width
 
 
 def _sentence_config(root: Path) -> dict[str, Any]:

@@ -9,21 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from attar.errors import InvalidInput
 
 from ..checkpoints.encoder_folder import TextModel
+from ..encoders.pooling import Dense
 from ..encoders.text import TextNetwork
-from . import bert, tokenization, transformers_backend
+from . import bert, tokenization, transformers_backend, weights
 from .config import Declared, Described, describe, refuse_other_widths, size
 from .tokenization import FolderTokenizer
 
-WEIGHTS = "model.safetensors"
-PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-SHARDS = "model.safetensors.index.json"
 SILENT = Declared()
 
 
@@ -46,20 +42,21 @@ def read(folder: Path, declared: Declared = SILENT) -> TextModel[TextNetwork]:
         lowercase=described.lowercase,
     )
     described = replace(described, limit=described.limit or _limit(tokenizer, described.config))
-    path = described.root / WEIGHTS
-    _refuse_other_weights(path)
+    path = weights.files(described.root)[0]
     head = _head_weights(described)
     encoder: TextNetwork
     if family := bert.FAMILIES.get(kind):
         if not family.offset:
             tokenizer.refuse_left_padding(f"a {kind}")
-        encoder = bert.encoder(described, family, _weights(path), head, path)
+        encoder = bert.encoder(described, family, weights.load(described.root), head, path)
     else:
+        if transformers_backend.positions(described.config) == "learned":
+            tokenizer.refuse_left_padding(f"a {kind}")
         encoder = transformers_backend.encoder(described, head, path)
     for name, weight in encoder.state_dict().items():
         if not torch.isfinite(weight).all():
             raise InvalidInput(f"{path} holds a NaN or an infinity, in {name}; it is damaged")
-    refuse_other_widths(described, described.config.get("hidden_size", described.config.get("dim")))
+    refuse_other_widths(described, _width(described.config))
     if declared.dims and declared.dims[-1] > encoder.dim:
         raise InvalidInput(
             f"{folder} gives embeddings {encoder.dim} wide, which cannot be cut to "
@@ -78,50 +75,33 @@ def read(folder: Path, declared: Declared = SILENT) -> TextModel[TextNetwork]:
     )
 
 
-def _refuse_other_weights(path: Path) -> None:
-    """Say how weights in another form become what is read here: safetensors, in one file."""
-    root = path.parent
-    if path.is_file():
-        return
-    if (root / SHARDS).exists():
-        raise InvalidInput(
-            f"{root} has its weights in shards; save it again in one file (max_shard_size='100GB')"
-        )
-    if pickle := next((name for name in PICKLES if (root / name).exists()), None):
-        raise InvalidInput(
-            f"{root} has {pickle}, a pickle, which may run code as it is read; save it again as "
-            "safetensors (save_pretrained does) where you trust it"
-        )
-    raise InvalidInput(f"{path} is missing or no file; save the whole folder again")
-
-
-def _weights(path: Path) -> dict[str, Tensor]:
-    _refuse_other_weights(path)
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise InvalidInput(f"{path} is damaged: {error}") from error
+def _width(config: Mapping[str, Any]) -> int:
+    """Give the width of a transformer's states, which its encoder has already checked."""
+    return next(int(config[key]) for key in ("hidden_size", "dim", "d_model") if key in config)
 
 
 def _head_weights(described: Described) -> dict[str, Tensor]:
-    """Give the dense layers' weights by the names that a head has for them."""
-    ours = {}
-    for index, folder in enumerate(described.modules[1:]):
-        path = folder / WEIGHTS
-        theirs = _weights(path)
-        parts = ("weight", "bias") if described.head.dense[index].bias else ("weight",)
-        if theirs.keys() != {f"linear.{part}" for part in parts}:
+    """Give the weights of the layers after pooling by the names that a head has for them."""
+    ours: dict[str, Tensor] = {}
+    position = 0
+    for layer, folder in zip(described.head.dense, described.modules[1:], strict=True):
+        path = folder / weights.WEIGHTS
+        theirs = weights.load(folder)
+        dense = isinstance(layer, Dense)
+        name = "linear" if dense else "norm"
+        parts = ("weight",) if isinstance(layer, Dense) and not layer.bias else ("weight", "bias")
+        if theirs.keys() != {f"{name}.{part}" for part in parts}:
             names = ", ".join(map(repr, sorted(theirs))) or "no weights"
-            raise InvalidInput(f"{path} has {names}; expected linear's {' and '.join(parts)}")
-        width = described.head.dense[index].width
+            raise InvalidInput(f"{path} has {names}; expected {name}'s {' and '.join(parts)}")
         for part in parts:
-            weight = theirs[f"linear.{part}"]
-            if weight.shape[:1] != (width,):
+            weight = theirs[f"{name}.{part}"]
+            if isinstance(layer, Dense) and weight.shape[:1] != (layer.width,):
                 raise InvalidInput(
                     f"{path} does not fit its config.json: linear.{part} has shape "
-                    f"{(*weight.shape,)} and out_features is {width}"
+                    f"{(*weight.shape,)} and out_features is {layer.width}"
                 )
-            ours[f"dense.{2 * index}.{part}"] = weight.float()  # each layer's activation follows it
+            ours[f"dense.{position}.{part}"] = weight.float()
+        position += 2 if dense else 1  # a dense layer's activation follows it
     return ours
 
 

@@ -24,6 +24,7 @@ from attar.training.checkpoints.encoder_folder import (
 )
 from attar.training.data.text import pad
 from attar.training.encoders.mlp import MlpConfig, MlpEncoder
+from attar.training.encoders.pooling import Dense, HeadConfig, LayerNorm
 from attar.training.encoders.text import TextConfig, TextEncoder
 from attar.training.hashing import Hashing, binarize
 from benchmarks.support.bundles import tokenizer_json
@@ -48,7 +49,21 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "encoder"
 
 
-@pytest.mark.parametrize("shape", [tiny_shape(), tiny_shape(rank=3, dim=8, norm="pre")])
+HEAD = HeadConfig(
+    pooling=("cls", "weightedmean"),
+    dense=(Dense(width=8, activation="tanh"), LayerNorm(eps=1e-6), Dense(width=6, bias=False)),
+)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        tiny_shape(),
+        tiny_shape(rank=3, dim=8, norm="pre"),
+        replace(tiny_shape(), head=HEAD),
+    ],
+    ids=["plain", "factorised", "head"],
+)
 def test_what_was_saved_comes_back_bit_for_bit(tmp_path: Path, shape: TextConfig) -> None:
     saved = model(shape)
     save(saved, tmp_path)

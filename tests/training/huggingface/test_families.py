@@ -7,7 +7,7 @@ through import, ONNX and the device runtime.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ import attar
 from attar.export.importing import import_folder
 from attar.runtime import Encoder
 from attar.training.checkpoints.encoder_folder import token_transformer
+from attar.training.choices import Pooling
 from attar.training.data.text import tokenize
 from attar.training.huggingface import loading
 from attar.training.huggingface.config import Declared
@@ -44,15 +45,16 @@ class Model:
     """One folder to import; across the table every family and every head is met."""
 
     family: str
-    pooling: str = "mean"
+    pooling: str | tuple[str, ...] = "mean"
     dense: tuple[tuple[int, nn.Module], ...] = ()
+    layer_norm: bool = False
     normalize: bool = True
+    padding_side: str = "right"
 
     def __str__(self) -> str:
+        poolings = [self.pooling] if isinstance(self.pooling, str) else self.pooling
         layers = [type(activation).__name__ for _, activation in self.dense]
-        return "-".join(
-            [self.family, self.pooling, *layers, *["any-length"] * (not self.normalize)]
-        )
+        return "-".join([self.family, *poolings, *layers, *["any-length"] * (not self.normalize)])
 
     def folder(self, root: Path) -> Path:
         return sentence_folder(
@@ -60,7 +62,9 @@ class Model:
             self.family,
             pooling=self.pooling,
             dense=self.dense,
+            layer_norm=self.layer_norm,
             normalize=self.normalize,
+            padding_side=self.padding_side,
         )
 
 
@@ -71,8 +75,22 @@ MODELS = (
     Model("modernbert", "cls"),
     Model("nomic_bert", "mean"),
     Model("gte", "lasttoken"),
+    # Qwen3-Embedding's form, and EmbeddingGemma's.
+    Model("qwen3", "lasttoken", padding_side="left"),
+    Model("gemma3_text", "mean", dense=((24, nn.Identity()), (WIDTH, nn.Identity()))),
+    Model("deberta-v2", "cls"),
+    Model("t5", "mean", dense=((8, nn.Identity()),)),
 )
 """The BERT of tests/export/test_importing.py has the mean and unit length."""
+
+HEADS = (
+    Model("bert", "weightedmean", normalize=False),
+    Model("roberta", ("cls", "max", "mean_sqrt_len_tokens"), dense=((8, nn.Tanh()),)),
+    Model("distilbert", dense=((24, nn.Tanh()),), layer_norm=True),
+    Model("mistral", "weightedmean", padding_side="left"),
+    Model("albert", ("mean", "weightedmean"), layer_norm=True),
+)
+"""What may stand after a transformer, of attar's own blocks and of the library's."""
 
 
 def theirs(folder: Path, texts: Sequence[str]) -> Vectors:
@@ -127,11 +145,19 @@ def test_the_manifest_says_what_the_head_gives(imported: tuple[Path, Encoder]) -
     assert encoder.manifest.lineage == {"imported": folder.name}
 
 
+@pytest.mark.parametrize("model", HEADS, ids=str)
+def test_a_head_gives_what_sentence_transformers_gives(model: Model, tmp_path: Path) -> None:
+    folder = model.folder(tmp_path)
+    np.testing.assert_allclose(in_torch(folder, TEXTS), theirs(folder, TEXTS), rtol=1e-5, atol=1e-5)
+
+
 def in_transformers(folder: Path, pooling: str) -> Vectors:
     """Give what the library's own classes give of the texts, pooled without their padding."""
     with libraries() as (transformers, _):
         words = transformers.AutoTokenizer.from_pretrained(folder)
-        model = transformers.AutoModel.from_pretrained(folder)
+        kind = transformers.AutoConfig.from_pretrained(folder).model_type
+        architecture = {"t5": "T5EncoderModel", "mt5": "MT5EncoderModel"}.get(kind, "AutoModel")
+        model = getattr(transformers, architecture).from_pretrained(folder)
         batch = words(TEXTS, padding=True, truncation=True, return_tensors="pt")
         with torch.no_grad():
             states = model(**batch).last_hidden_state
@@ -141,14 +167,24 @@ def in_transformers(folder: Path, pooling: str) -> Vectors:
         "cls": lambda row: row[0],
         "last": lambda row: row[-1],
         "max": lambda row: row.amax(0),
+        "weightedmean": lambda row: (
+            sum((state * (at + 1) for at, state in enumerate(row)), row[0] * 0)
+            / sum(range(1, len(row) + 1))
+        ),
+        "mean_sqrt_len_tokens": lambda row: row.sum(0) / len(row) ** 0.5,
     }
     rows = [pools[pooling](row[mask]) for row, mask in zip(states, real, strict=True)]
     vectors: Vectors = torch.stack(rows).numpy()
     return vectors
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("pooling", ["mean", "cls", "last", "max"])
+@pytest.mark.parametrize(
+    ("family", "pooling"),
+    [
+        *((family, "mean") for family in FAMILIES),
+        *((family, pooling) for family in ("bert", "qwen3") for pooling in get_args(Pooling)[1:]),
+    ],
+)
 def test_a_plain_folder_gives_what_transformers_gives(
     family: str, pooling: Any, tmp_path: Path
 ) -> None:
@@ -157,11 +193,19 @@ def test_a_plain_folder_gives_what_transformers_gives(
     np.testing.assert_allclose(given, in_transformers(folder, pooling), rtol=1e-5, atol=1e-5)
 
 
+LANGUAGE_MODELS = {
+    **dict.fromkeys(("qwen2", "qwen3", "llama", "mistral", "gemma3_text"), "AutoModelForCausalLM"),
+    **dict.fromkeys(("t5", "mt5"), "AutoModelForSeq2SeqLM"),
+}
+"""Those that predict no masked token."""
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_checkpoint_with_a_language_models_head_gives_its_encoder(
     family: str, tmp_path: Path
 ) -> None:
-    folder = plain_folder(tmp_path / "plain", family, architecture="AutoModelForMaskedLM")
+    architecture = LANGUAGE_MODELS.get(family, "AutoModelForMaskedLM")
+    folder = plain_folder(tmp_path / "plain", family, architecture=architecture)
     given = in_torch(folder, TEXTS, Declared(pooling="mean"))
     np.testing.assert_allclose(given, in_transformers(folder, "mean"), rtol=1e-5, atol=1e-5)
 
@@ -183,6 +227,19 @@ def test_learned_positions_bound_the_length_whatever_the_folder_says(
     # RoBERTa and MPNet number positions from the padding's id, 1, on.
     assert most == {"bert": 10, "roberta": 8, "mpnet": 8}[family]
     assert np.isfinite(in_torch(folder, ["the cat " * 20])).all()
+
+
+@pytest.mark.parametrize("family", ["bert", "t5"])
+def test_weights_in_shards_are_those_of_one_file(family: str, tmp_path: Path) -> None:
+    folder = sentence_folder(tmp_path / "theirs", family)
+    whole = in_torch(folder, TEXTS)
+    with libraries() as (transformers, _):
+        architecture = "T5EncoderModel" if family == "t5" else "AutoModel"
+        model = getattr(transformers, architecture).from_pretrained(folder)
+        (folder / "model.safetensors").unlink()
+        model.save_pretrained(folder, max_shard_size="4KB")
+    assert len([*folder.glob("model-*.safetensors")]) > 1
+    np.testing.assert_array_equal(in_torch(folder, TEXTS), whole)
 
 
 def test_half_precision_weights_are_widened(tmp_path: Path) -> None:

@@ -114,8 +114,8 @@ def test_a_folder_without_prompts_or_limit_has_none(copy: Path) -> None:
     [
         (
             "model_type",
-            "t5",
-            r"config.json has model_type 't5'; attar imports bert, roberta, .*, gte",
+            "gpt2",
+            r"config.json has model_type 'gpt2'; attar imports bert, roberta, .*, gte",
         ),
         ("model_type", ["bert"], r"has model_type \['bert'\]"),
         ("hidden_act", "relu", r"hidden_act 'relu'; attar imports 'gelu' only"),
