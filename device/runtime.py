@@ -359,10 +359,8 @@ class Encoder:
 
         Example:
             >>> encoder = attar.load("student.attar")
-            >>> encoder.embed_tokens(["the cat"])
-            Traceback (most recent call last):
-            attar.errors.NotSupported: tiny has no token vectors; export its encoder with them \
-(--tokens)
+            >>> encoder.embed_tokens(["the cat", "a"]).lengths  # [CLS] and [SEP] have one each
+            array([4, 3], dtype=int32)
         """
         _, cells = check_pooling(self.manifest, pooling, grid)
         self.finish_tokens(np.zeros((1, self.token_dim), np.float32), encoding=encoding)
@@ -428,6 +426,11 @@ class Encoder:
 
         `pooling` and `grid` are those of `embed_tokens`, and what is said of `infer` holds. Raises
         BackendError, and what `embed_tokens` does for the options.
+
+        Example:
+            >>> encoder = attar.load("student.attar")
+            >>> [len(part) for part in encoder.infer_tokens(encoder.prepare(["the cat", "a"]))]
+            [4, 3]
         """
         tokens, cells = check_pooling(self.manifest, pooling, grid)
         parts: list[Vectors] = [np.empty(0, np.float32)] * len(rows)
@@ -479,7 +482,13 @@ class Encoder:
         return encode(vectors, encoding, ranges and ranges.at(dims))
 
     def finish_tokens(self, vectors: Vectors, *, encoding: Encoding = "f32") -> NDArray[Any]:
-        """Give token vectors, (n, token_dim), in an `encoding`; raises what `finish` does."""
+        """Give token vectors, (n, token_dim), in an `encoding`; raises what `finish` does.
+
+        Example:
+            >>> encoder = attar.load("student.attar")
+            >>> encoder.finish_tokens(np.ones((2, 16), np.float32), encoding="binary").shape
+            (2, 2)
+        """
         _check_encoding(encoding)
         self._refuse_infinite(vectors)
         tokens = self.manifest.tokens

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import attar
-from attar import bundle, encodings, heads, runtime
+from attar import bundle, encodings, heads, runtime, token_vectors
 from attar.training import objectives
 from benchmarks.support.bundles import tiny_bundle
 
@@ -23,7 +23,7 @@ OBJECTIVES = [
     for module in pkgutil.iter_modules(objectives.__path__)
     if not module.name.startswith("_")
 ]
-MODULES = [bundle, encodings, heads, runtime, *OBJECTIVES]
+MODULES = [bundle, encodings, heads, runtime, token_vectors, *OBJECTIVES]
 EXAMPLES = [
     example
     for module in MODULES
@@ -37,7 +37,8 @@ EXAMPLES = [
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a folder with the bundle that the examples open."""
-    return tiny_bundle(tmp_path_factory.mktemp("x") / "student.attar", name="student").parent
+    path = tmp_path_factory.mktemp("x") / "student.attar"
+    return tiny_bundle(path, name="student", tokens=True).parent
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
