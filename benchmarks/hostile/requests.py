@@ -5,7 +5,7 @@ benchmarks/bad_input_table.py prints it with the messages that came back.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +89,11 @@ def vectors(
     return wire.to_tensor(np.full((rows, dims), value, dtype))
 
 
+ANSWERS: Final[Mapping[str, Any]] = {
+    "Embedding/Embed": emb.EmbedResponse,
+    "Embedding/EmbedTokens": emb.EmbedTokensResponse,
+}
+"""The calls in which a bad item fails alone, and what they give."""
 GOOD: Final = texts("the cat")
 LONG: Final = texts("cat " * 99)
 MANY: Final = texts(*["cat"] * (MAX_ITEMS + 1))
@@ -756,9 +761,8 @@ def send(case: Case, channel: grpc.Channel, fingerprint: str) -> Outcome:
         answer = call(message, timeout=20)
     except grpc.RpcError as error:
         return _failure(error)
-    if case.rpc in ("Embedding/Embed", "Embedding/EmbedTokens"):
-        # Both answers have their items in one field.
-        item = _outcome(emb.EmbedResponse.FromString(answer).items[0].error)
+    if case.rpc in ANSWERS:
+        item = _outcome(ANSWERS[case.rpc].FromString(answer).items[0].error)
         return Outcome(f"OK, item {item.code}", item.message, item.fields)
     return Outcome("OK", "", ())
 
