@@ -32,18 +32,18 @@ PretrainData = Annotated[
     str | None,
     typer.Option(
         help="A folder of images or recordings, an .npz, .parquet, .csv or .tsv file, or what "
-        "`datasets` saved; for texts, a .txt file of a text a line, a folder of .txt and .md "
-        "files, or a .jsonl, .csv or .parquet file with `text`, or with `summary` and `body`; "
-        "for molecules, a table with a column `smiles`. Without it digits, breast_cancer or "
-        "docstrings, or what the recipe's claim is shown on."
+        "`datasets` saved; for texts, a .txt file of a text a line, a folder of .txt, .md "
+        "or .html files, or a .jsonl, .csv or .parquet file with `text`, or with `summary` and "
+        "`body`; for molecules, a table with a column `smiles`. Without it digits, breast_cancer "
+        "or docstrings, or what the recipe's claim is shown on."
     ),
 ]
 TextData = Annotated[
     str,
     typer.Option(
         help="'docstrings', the documentation installed with attar; a .txt file of a text a "
-        "line, or a folder of .txt and .md files; a .jsonl, .csv or .parquet file with `text`, or "
-        "with `summary` and `body`."
+        "line, or a folder of .txt, .md, .rst, .html or .py files; a .jsonl, .csv or .parquet file "
+        "with `text`, or with `summary` and `body`."
     ),
 ]
 ExportData = Annotated[

@@ -14,7 +14,7 @@ from . import distributed
 from .data.arrays import Form
 from .data.audio import waveforms
 from .data.columns import read_table
-from .data.corpus import Corpus, read_corpus
+from .data.document_pairs import Corpus, read_pairs
 from .data.folder import TABLES, suffix_of
 from .data.molecules import Molecules
 from .data.objects import Objects
@@ -121,7 +121,7 @@ def corpus(data: str, choices: Sequence[str] = (), *, what: str, least: int = 3)
         if Path(data).exists():
             report(f"{data} are shipped; what is called so in this folder is ./{data}")
     else:
-        read = read_corpus(Path(data), column=column)
+        read = read_pairs(Path(data), column=column)
     pairs = read.pairs
     if len(pairs) < least:
         held_out = "one of which is" if least < 4 else "two of which are"

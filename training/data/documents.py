@@ -10,6 +10,7 @@ from pathlib import Path
 from attar.errors import InvalidInput, NotFound
 
 from .columns import read_table
+from .copies import copies
 from .corpus import (
     JSON_LINES,
     LINES,
@@ -36,6 +37,7 @@ TEXT_FIELDS = ("text", "body")  # the columns of a table, or keys of an object, 
 TITLE_FIELDS = ("title", "summary")
 NO_TEXT = "files without text"
 SOURCE_BYTES = 2**20  # of a module that is parsed: its tree takes hundreds of bytes for each
+REPEATED = "files that mostly repeat others"
 TOO_LARGE = f"Python files of more than {SOURCE_BYTES:,} bytes"
 
 
@@ -91,7 +93,8 @@ def read_documents(path: Path, *, column: str | None = None) -> Documents:
     | .csv, .tsv, .parquet | a row | `title` or `summary` | `group`, or itself |
 
     The text of an object or a row is its `text` or `body`, or what `column` names. Texts that are
-    blank, or occur before with the same title, are passed over and counted.
+    blank, or occur before with the same title, are passed over and counted; of a folder also files
+    that mostly repeat others (`copies`).
 
     Raises:
         NotFound: there is nothing at `path`, or no such column.
@@ -134,16 +137,22 @@ def _folder(folder: Path) -> Documents:
     paths, passed_over = text_files(folder, FILES)
     refuse_parts(folder, paths)
     left = Counter(passed_over)
-    documents: list[Document] = []
-    units: Counter[str] = Counter()
+    files: dict[str, list[Document]] = {}
     for path in paths:
         if _is_large_source(path):
             left[TOO_LARGE] += 1
             continue
-        found = [d for d in _of_file(path, path.relative_to(folder).as_posix()) if d.text.strip()]
-        left[NO_TEXT] += not found
-        units[_unit(suffix_of(path))] += len(found)
-        documents += found
+        name = path.relative_to(folder).as_posix()
+        files[name] = [each for each in _of_file(path, name) if each.text.strip()]
+        left[NO_TEXT] += not files[name]
+    repeated = copies({name: [each.text for each in found] for name, found in files.items()})
+    left[REPEATED] += len(repeated)
+    documents: list[Document] = []
+    units: Counter[str] = Counter()
+    for name, found in files.items():
+        if name not in repeated:
+            units[_unit(suffix_of(Path(name)))] += len(found)
+            documents += found
     *first, last = [unit for unit, count in units.items() if count] or ["files"]
     what = f"{', '.join(first)} and {last}" if first else last
     return _documents(folder, documents, what, +left)

@@ -79,3 +79,23 @@ def test_a_module_too_large_to_parse_is_refused_alone_and_counted_in_a_folder(
     documents = read_documents(tmp_path)
     assert documents.passed_over == {"Python files of more than 1,048,576 bytes": 1}
     assert [document.text for document in documents] == ["A text."]
+
+
+CHAPTERS = {
+    "files": "A file is opened by its path. It must be closed after use.",
+    "streams": "A stream gives its data in chunks. It pauses where nobody reads.",
+}
+
+
+def test_a_file_that_mostly_repeats_others_is_passed_over(tmp_path: Path) -> None:
+    for name, text in CHAPTERS.items():
+        (tmp_path / f"{name}.md").write_text(f"# The {name}\n\n{text}\n\nStable.\n", "utf-8")
+        (tmp_path / f"{name}.html").write_text(
+            f"<title>Manual</title><h2>The {name}</h2><p>{text}<p><i>Stable.</i><p>Since 1.0."
+        )
+    pages = "".join(f"<h2>{name}</h2><p>{text}" for name, text in CHAPTERS.items())
+    (tmp_path / "all.html").write_text(f"<title>Manual</title>{pages}")
+    (tmp_path / "zip.md").write_text("# The zip\n\nIt packs.\n\nIt unpacks.\n\nStable.\n")
+    documents = read_documents(tmp_path)
+    assert [document.group for document in documents] == ["files.md", "streams.md", "zip.md"]
+    assert documents.passed_over == {"files that mostly repeat others": 3}
