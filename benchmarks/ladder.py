@@ -12,7 +12,8 @@ Cranfield's judged queries, CLINC150's intents. Abroad are the others, and STS-B
 all-MiniLM-L6-v2, from which adapted encoders start. Students are distilled from the adapted encoder
 of their seed; its seconds of training are in its own rows. Asymmetric search takes queries of the
 student of two layers to the adapted encoder's vectors in fp32. Rivals train on the same
-pairs, in an environment of their own.
+pairs, in an environment of their own, and fetch no weights: what fastembed has must be in
+FASTEMBED_CACHE_PATH, and a rival that cannot be run is among `skipped` with the reason.
 
 A row has the mean over seeds with its 95 % interval, by a bootstrap over queries and seeds, and the
 ratio to the teacher's figure of the same queries. Speed and training are CPU seconds of one thread.

@@ -36,6 +36,7 @@ REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
     "model2vec": ("model2vec[distill]==0.10.0",),
     "wordllama": ("wordllama==0.4.0.post1",),
     "sentence_transformers": ("accelerate==1.15.0",),
+    "fastembed": ("fastembed==0.9.1",),
 }
 MODEL2VEC_DIM = 256
 
@@ -194,10 +195,11 @@ BUILDERS: Mapping[str, Callable[[Home, int, Work, Path, dict[str, Any]], None]] 
     "model2vec": _model2vec,
     "wordllama": _nothing,
     "sentence_transformers": _sentence_transformers,
+    "fastembed": _nothing,
 }
 TEACHER = "adapted"  # of the students
 STUDENTS = frozenset({"two_layers", "six_layers", "static"})
-TRAINED = frozenset(BUILDERS) - {"teacher", "model2vec", "wordllama"}
+TRAINED = frozenset(BUILDERS) - {"teacher", "model2vec", "wordllama", "fastembed"}
 """The encoders that are trained on a corpus."""
 
 
@@ -242,12 +244,17 @@ def _rival(kind: str, folder: Path) -> Variant:
             seconds = _child(kind, {**job, "vectors": str(vectors)})
             return np.load(vectors), seconds
 
-    weights = (
-        (_site(kind) / "wordllama").rglob("*.safetensors")
-        if kind == "wordllama"
-        else (folder / "encoder").rglob("*.safetensors")
-    )
-    return Variant(precision="fp32", bytes=sum(p.stat().st_size for p in weights), embed=embed)
+    size = sum(path.stat().st_size for path in _weights(kind, folder))
+    return Variant(precision="fp32", bytes=size, embed=embed)
+
+
+def _weights(kind: str, folder: Path) -> Iterator[Path]:
+    """Give the files of a rival's weights."""
+    if kind == "wordllama":
+        return (_site(kind) / "wordllama").rglob("*.safetensors")
+    if kind == "fastembed":
+        return Path(os.environ.get("FASTEMBED_CACHE_PATH", "nowhere")).rglob("*.onnx")
+    return (folder / "encoder").rglob("*.safetensors")
 
 
 def _site(kind: str) -> Path:
