@@ -29,6 +29,7 @@ from .text import VARIANTS, export_text
 log = logging.getLogger("attar.export")
 
 WITHOUT_BINARIZED = "`attar export` writes the other variants"
+SEARCHED = 2000  # bodies, as many as `adapt` searches: each variant embeds them all
 PARITY_PAIRS = 256  # two texts each: parity in a minute, and enough to calibrate on
 
 
@@ -131,7 +132,7 @@ def _export_text(
         model=model,
         name=bundle.name.removesuffix(".attar"),
         texts=parity_texts(parts) if parts else evenly(read_smiles(Path(data)), PARITY_PAIRS),
-        probe=through_runtime(SummaryRetrieval.of(parts)) if parts else None,
+        probe=through_runtime(SummaryRetrieval.of(parts, most=SEARCHED)) if parts else None,
         metric="recall_at_10" if parts else None,
         variants=variants,
         binarized=hashed,
@@ -141,7 +142,7 @@ def _export_text(
     )
     if teacher is None or parts is None:
         return write(bundle)
-    return declare(write, bundle, teacher, SummaryRetrieval.of(parts))
+    return declare(write, bundle, teacher, SummaryRetrieval.of(parts, most=SEARCHED))
 
 
 def _hashed_if_possible(

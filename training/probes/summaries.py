@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from attar.inputs import Role
 
 from ..data.pairs import Split
+from ..sampler import evenly
 from .retrieval import scores
 
 Embed = Callable[[Sequence[str], Role], NDArray[Any]]  # texts in a role to embeddings (n, d)
@@ -22,11 +23,17 @@ class SummaryRetrieval:
     documents: tuple[str, ...]
 
     @classmethod
-    def of(cls, parts: Split) -> "SummaryRetrieval":
-        """Ask for the held-out pairs; their bodies come first, so that query i wants document i."""
+    def of(cls, parts: Split, *, most: int | None = None) -> "SummaryRetrieval":
+        """Ask for the held-out pairs; their bodies come first, so that query i wants document i.
+
+        With `most`, other bodies are left out, here and there, until that many are searched.
+        """
+        others = parts.train
+        if most is not None:
+            others = tuple(evenly(others, max(0, most - len(parts.held_out))))
         return cls(
             queries=tuple(pair.summary for pair in parts.held_out),
-            documents=tuple(pair.body for pair in (*parts.held_out, *parts.train)),
+            documents=tuple(pair.body for pair in (*parts.held_out, *others)),
         )
 
     def __call__(self, embed: Embed) -> dict[str, float]:

@@ -74,6 +74,8 @@ def test_the_task_asks_for_held_out_summaries_among_all_bodies() -> None:
     task = SummaryRetrieval.of(parts)
     assert task.queries == ("summary of c",)
     assert task.documents == ("body of c", "body of a", "body of b")
+    assert SummaryRetrieval.of(parts, most=2).documents == ("body of c", "body of a")
+    assert SummaryRetrieval.of(parts, most=1).documents == ("body of c",)
 
 
 def test_an_embedder_is_called_with_roles_and_scored() -> None:
