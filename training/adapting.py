@@ -90,9 +90,9 @@ def adapt(
     run_folder.begin(out, lineage, restart=restart)
     if restart:
         (out / BEST).unlink(missing_ok=True)
-    report("the base embeds the documents and the general texts")
     rows, before = prepared(pairs, tokenizer, negatives=usual.negatives)
-    general_text = GeneralText.of(source, tokenizer.rows(texts, "passage"), base.encoder)
+    foreign = tokenizer.rows(texts, "passage", what="general texts")
+    general_text = GeneralText.of(source, foreign, base.encoder)
     settings = _sized(usual, len(rows.train), steps=steps, seed=seed)
     run = _Run(base.encoder, rows, general_text, settings, out)
     start = {name: weight.clone() for name, weight in base.encoder.state_dict().items()}

@@ -36,15 +36,15 @@ class PairTokenizer:
     model: TextModel[TextEncoder]
     max_length: int
 
-    def rows(self, texts: Sequence[str], role: Role) -> tuple[Row, ...]:
-        """Give the token ids of texts, and report how many were cut."""
+    def rows(self, texts: Sequence[str], role: Role, *, what: str) -> tuple[Row, ...]:
+        """Give the token ids of texts, and report how many of `what` they are were cut."""
         tokenizer, prompts = self.model.tokenizer, self.model.prompts
         host = TextInput(tokenizer, max_length=self.max_length, prompts=prompts)
         rows = host.prepare(texts, role=role, truncation="truncate")
         if cut := sum(row.truncated for row in rows):
             report(
-                f"{cut:,} of {len(rows):,} texts, each a {role}, have more than {self.max_length} "
-                "tokens, and are cut there (--length)"
+                f"{cut:,} of {len(rows):,} {what} have more than {self.max_length} tokens, and are "
+                "cut there (--length)"
             )
         return tuple(row.arrays[0] for row in rows)
 
@@ -92,8 +92,8 @@ def prepared(
     """
     encoder = tokenizer.model.encoder
     every = (*pairs.test, *pairs.validation, *pairs.train)
-    queries = tokenizer.rows([pair.summary for pair in every], "query")
-    passages = tokenizer.rows([pair.body for pair in every], "passage")
+    queries = tokenizer.rows([pair.summary for pair in every], "query", what="queries")
+    passages = tokenizer.rows([pair.body for pair in every], "passage", what="passages")
     tests, first = len(pairs.test), len(pairs.test) + len(pairs.validation)
     train = PassagePairs(queries=queries[first:], passages=passages[first:])
     if pairs.rule not in WRITTEN or negatives:
@@ -105,6 +105,7 @@ def prepared(
         passages=passages,
     )
     task = data.judges
+    report(f"the base embeds {len(task.documents):,} passages, to compare with")
     before = ranks(embed(encoder, task.queries), embed(encoder, task.documents), task.relevant)
     return data, before
 
