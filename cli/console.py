@@ -17,15 +17,18 @@ def show_bundle(path: Path, *, require_signature: Path | None = None) -> None:
     manifest = bundle.manifest
     longest = f"up to {manifest.max_length} tokens" if manifest.max_length else "tensors"
     console.print(f"{manifest.name} {manifest.version}: {manifest.modality}, {longest}")
-    console.print(f"{manifest.output.dim} dimensions, {manifest.fingerprint}")
+    gives = "one score" if manifest.scores_pairs else f"{manifest.output.dim} dimensions"
+    console.print(f"{gives}, {manifest.fingerprint}")
     for entry in manifest.compatible_with:
         figures = f"mean cosine {entry.cosine:.4f}, recall@10 {entry.recall_at_10:.3f}"
         console.print(f"its queries may search {entry.fingerprint}: {figures}")
     if require_signature is not None:
         console.print(f"signed by key {bundle.signed_by}, of {require_signature}")
-    table = Table(
-        *("variant", "precision", "attention", "MB", "cosine mean", "worst", "p50 ms"), box=None
-    )
+    names = {"cosine_mean": "cosine mean", "cosine_worst": "worst"}
+    if manifest.scores_pairs:
+        names = {"difference_worst": "worst difference"}
+    measures = names.values()
+    table = Table(*("variant", "precision", "attention", "MB", *measures, "p50 ms"), box=None)
     for variant in manifest.variants:
         parity = variant.parity
         table.add_row(
@@ -33,8 +36,7 @@ def show_bundle(path: Path, *, require_signature: Path | None = None) -> None:
             variant.precision,
             variant.attention or "",
             f"{manifest.file(variant.file).bytes / 1e6:.1f}",
-            f"{parity['cosine_mean']:.6f}" if "cosine_mean" in parity else "",
-            f"{parity['cosine_worst']:.6f}" if "cosine_worst" in parity else "",
+            *(f"{parity[name]:.6f}" if name in parity else "" for name in names),
             f"{variant.latency.p50_ms:.2f}" if variant.latency else "",
         )
     console.print(table)

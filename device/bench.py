@@ -185,8 +185,8 @@ def items(bundle: Bundle, *, length: int | None, count: int, seed: int = 0) -> l
         draw = np.random.default_rng(seed)
         words = Tokenizer.from_str(bundle.read(manifest.preprocessing.tokenizer).decode())
         ids = draw.integers(words.get_vocab_size(), size=(count, length))
-        ones = np.ones(length, np.int64)
-        return [Prepared((row, ones), length, truncated=False) for row in ids]
+        rest = (np.ones(length, np.int64), np.zeros(length, np.int64))[: len(manifest.inputs) - 1]
+        return [Prepared((row, *rest), length, truncated=False) for row in ids]
     shape = trial_inputs.shape_of(manifest.inputs[0], manifest.limits, length or 1)
     return trial_inputs.tensors(manifest, shape, count, seed=seed)
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from tokenizers import Encoding as Tokens
 from tokenizers import Tokenizer
 
-from .bundle import Bundle
 from .errors import BundleRefused, InputTooLong, InvalidInput, ShapeError
 from .manifest import AxisRange, Limits, TensorSpec
 from .token_ids import PRIVATE, OwnIds
@@ -28,7 +27,26 @@ T = TypeVar("T")
 HOW_TO_CUT: Final = "pass truncation='truncate'"
 """What InputTooLong advises; a protocol that spells it otherwise puts its own words there."""
 
-Items: TypeAlias = Sequence[str] | Sequence[Sequence[int]] | Sequence[NDArray[Any]] | NDArray[Any]
+
+@dataclass(frozen=True, slots=True)
+class TextPair:
+    """A query, and a document that is scored for it."""
+
+    query: str
+    document: str
+
+    def __len__(self) -> int:
+        """Count the characters of both."""
+        return len(self.query) + len(self.document)
+
+
+Items: TypeAlias = (
+    Sequence[str]
+    | Sequence[Sequence[int]]
+    | Sequence[NDArray[Any]]
+    | NDArray[Any]
+    | Sequence[TextPair]
+)
 
 VALUES_SLACK = 0.25
 """Of the range of the values in training: resizing overshoots; another scale is further away."""
@@ -130,8 +148,8 @@ class TextInput:
 
     def prepare(self, items: Items, *, role: Role, truncation: Truncation) -> list[Prepared]:
         """Tokenise every item, or raise InvalidInput that names the first bad one by its index."""
-        prompt = self._prompts.get(_one_of("role", role, Role), "")
-        _one_of("truncation", truncation, Truncation)
+        prompt = self._prompts.get(one_of("role", role, Role), "")
+        one_of("truncation", truncation, Truncation)
         values = listed(items)
         if is_token_ids(values):
             return [self._checked_ids(item, i) for i, item in enumerate(values)]
@@ -141,6 +159,11 @@ class TextInput:
             start = len(rows)
             rows += self._rows(self._encoded(texts[group], start), start, truncation)
         return rows
+
+    def count(self, text: str) -> int:
+        """Count a text's tokens without special ones, of a very long one as far as it is read."""
+        ((tokens, _),) = self._encoded([text], 0)
+        return self._text_tokens(tokens)
 
     def _groups(self, texts: Sequence[str]) -> Iterator[slice]:
         """Divide texts into what is tokenised at once: tokens take a hundred times their text."""
@@ -252,9 +275,7 @@ class TextInput:
         return rows
 
     def _too_long(self, tokens: Tokens, index: int, *, whole: bool) -> InputTooLong:
-        parts = (tokens, *tokens.overflowing)
-        text_tokens = sum(part.special_tokens_mask.count(0) for part in parts)
-        total = text_tokens + tokens.special_tokens_mask.count(1)
+        total = self._text_tokens(tokens) + tokens.special_tokens_mask.count(1)
         more = "" if whole else "more than "
         refused = InputTooLong(
             f"item {index} has {more}{total} tokens and the encoder takes {self._max_length}; "
@@ -262,6 +283,11 @@ class TextInput:
         )
         refused.tokens = total
         return refused
+
+    @staticmethod
+    def _text_tokens(tokens: Tokens) -> int:
+        parts = (tokens, *tokens.overflowing)
+        return sum(part.special_tokens_mask.count(0) for part in parts)
 
     def _checked_ids(self, item: object, index: int) -> Prepared:
         """Hold ids that somebody else made to this tokenizer, or only to what it has rows for."""
@@ -302,7 +328,7 @@ class TextInput:
         shape = (len(rows), max(row.tokens for row in rows))
         ids, mask = np.full(shape, self._pad_id, np.int64), np.zeros(shape, np.int64)
         for i, row in enumerate(rows):
-            ids[i, : row.tokens], mask[i, : row.tokens] = row.arrays
+            ids[i, : row.tokens], mask[i, : row.tokens] = row.arrays[:2]
         return ids, mask
 
     def key(self, row: Prepared) -> tuple[int, ...]:
@@ -322,8 +348,8 @@ class TensorInput:
 
     def prepare(self, items: Items, *, role: Role, truncation: Truncation) -> list[Prepared]:
         """Check every item, or raise ShapeError or InvalidInput that names the first bad one."""
-        _one_of("role", role, Role)
-        _one_of("truncation", truncation, Truncation)
+        one_of("role", role, Role)
+        one_of("truncation", truncation, Truncation)
         return [self._row(item, i) for i, item in enumerate(listed(items))]
 
     def _row(self, item: object, index: int) -> Prepared:
@@ -454,21 +480,6 @@ def _shape_hint(array: NDArray[Any], axes: Sequence[int | str]) -> str:
     return ""
 
 
-def host_step(bundle: Bundle, *, allow_token_ids: bool = False) -> TextInput | TensorInput:
-    """Build the host step that the bundle's manifest declares."""
-    manifest = bundle.manifest
-    tokenizer, max_length = manifest.preprocessing.tokenizer, manifest.max_length
-    if tokenizer is None or max_length is None:
-        return TensorInput(manifest.inputs[0], manifest.limits)
-    return TextInput(
-        bundle.read(tokenizer),
-        max_length=max_length,
-        prompts=manifest.preprocessing.prompts,
-        allow_token_ids=allow_token_ids,
-        truncation_side=manifest.preprocessing.truncation_side,
-    )
-
-
 def is_token_ids(items: object) -> TypeGuard[Sequence[Sequence[int]]]:
     """Tell token ids from texts and arrays: a list whose first item is a list, or such an array."""
     return (
@@ -520,7 +531,8 @@ def as_text(item: object, index: int) -> str:
     return item
 
 
-def _one_of(option: str, value: object, choices: object) -> str:
+def one_of(option: str, value: object, choices: object) -> str:
+    """Give the value of an option that is one of the words of a Literal, `choices`."""
     if not isinstance(value, str) or value not in get_args(choices):
         raise InvalidInput(
             f"{option} must be one of {', '.join(get_args(choices))}; got {value!r:.80}"

@@ -14,11 +14,11 @@ from hashlib import sha256
 from types import NoneType, UnionType
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
-from .errors import BundleRefused, NotFound
+from .errors import BundleRefused, NotFound, NotSupported
 
 SCHEMA_VERSION = "1.3"
 TOKENS_SCHEMA_VERSION = "1.4"
-"""Of a manifest with `tokens`; the others keep their bytes."""
+"""Of a manifest with `tokens`, and of a cross-encoder's; the others keep their bytes."""
 
 MAX_MANIFEST_BYTES = 4 * 2**20
 _MAX_AXES = 64  # numpy's own limit
@@ -30,6 +30,15 @@ SUFFIXES = (".onnx", ".json", ".npz", ".txt", ".md")
 
 DTYPES = ("float32", "float16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
 TEXT_INPUTS = ("input_ids", "attention_mask")
+TEXT_PAIR = "text_pair"
+"""The modality of a cross-encoder: a query and a document go in together, one score comes out."""
+
+SEGMENTS = "token_type_ids"
+"""The further input of a cross-encoder that is shown which token is of which text."""
+
+SCORE = "score"
+ACTIVATIONS = ("identity", "sigmoid")
+"""What makes the score of a pair of the graph's output."""
 
 MAX_COMPATIBLE = 64
 """Entries of `compatible_with`: an encoder has one teacher, or a few."""
@@ -120,12 +129,17 @@ class Preprocessing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """The embedding: its width, the widths it may be cut to, and whether its length is one."""
+    """The embedding: its width, the widths it may be cut to, and whether its length is one.
+
+    Of a cross-encoder it is the score before its `activation`, "identity" or "sigmoid", which is
+    None for an embedding.
+    """
 
     name: str = "embedding"
     dim: int
     dims: tuple[int, ...]
     normalized: bool = True
+    activation: str | None = None
     extra: Extra = field(default_factory=_extra)
 
 
@@ -271,6 +285,19 @@ class Manifest:
     variants: tuple[Variant, ...]
     extra: Extra = field(default_factory=_extra)
 
+    @property
+    def scores_pairs(self) -> bool:
+        """Whether it is of a cross-encoder, which scores pairs of texts and embeds none."""
+        return self.modality == TEXT_PAIR
+
+    def require_encoder(self, what: str) -> None:
+        """Raise NotSupported for a cross-encoder where `what` takes an encoder."""
+        if self.scores_pairs:
+            raise NotSupported(
+                f"{self.name} is a cross-encoder: it scores a query with a document and gives no "
+                f"embedding, and {what} takes an encoder; rank documents by it"
+            )
+
     def variant(self, name: str) -> Variant:
         """Give the variant of that name, or say which there are."""
         for variant in self.variants:
@@ -392,6 +419,8 @@ def _plain(value: object) -> object:
             del fields_["truncation_side"]  # so that bundles from before it keep their fingerprint
         if isinstance(value, Manifest) and value.tokens is None:
             del fields_["tokens"]  # so that bundles without keep their bytes
+        if isinstance(value, Output) and value.activation is None:
+            del fields_["activation"]  # as above
         if isinstance(value, Requires):
             # An attar that does not know one of these takes it for a requirement not met.
             unset = [name for name in ("provider", "library") if fields_[name] is None]
@@ -522,10 +551,13 @@ def _check_signature(m: Manifest) -> None:
     names = tuple(spec.name for spec in m.inputs)
     tokenizer = m.preprocessing.tokenizer
     where = "preprocessing.tokenizer"
-    if m.modality == "text":
-        _require("inputs", f"{' and '.join(TEXT_INPUTS)}", list(names), holds=names == TEXT_INPUTS)
+    is_text = m.modality in ("text", TEXT_PAIR)
+    if is_text:
+        allowed = [TEXT_INPUTS, (*TEXT_INPUTS, SEGMENTS)][: 1 + m.scores_pairs]
+        expected = ", or ".join(" and ".join(each) for each in allowed)
+        _require("inputs", expected, list(names), holds=names in allowed)
         kinds = [[spec.dtype, len(spec.shape)] for spec in m.inputs]
-        _require("inputs", "int64 of 2 axes", kinds, holds=kinds == [["int64", 2]] * 2)
+        _require("inputs", "int64 of 2 axes", kinds, holds=kinds == [["int64", 2]] * len(names))
         _require("max_length", "positive for text", m.max_length, holds=(m.max_length or 0) > 0)
         _require(where, "a file for text", tokenizer, holds=tokenizer is not None)
     else:
@@ -534,14 +566,15 @@ def _check_signature(m: Manifest) -> None:
     if tokenizer is not None:
         _check_listed(m, where, tokenizer)
     side, where = m.preprocessing.truncation_side, "preprocessing.truncation_side"
-    sides = ("right", "left") if m.modality == "text" else ("right",)
+    sides = ("right", "left") if is_text else ("right",)
     _require(where, " or ".join(sides), side, holds=side in sides)
 
 
 def _check_limits(m: Manifest) -> None:
     if (limits := m.limits) is None:
         return
-    _require("limits", "null for text, which max_length limits", {}, holds=m.modality != "text")
+    is_text = m.modality in ("text", TEXT_PAIR)
+    _require("limits", "null for text, which max_length limits", {}, holds=not is_text)
     named = sorted({axis for axis in m.inputs[0].shape[1:] if isinstance(axis, str)})
     for name, axis in limits.axes.items():
         where = f"limits.axes.{name}"
@@ -576,6 +609,15 @@ def _check_output(m: Manifest) -> None:
     _require(
         "output.dims", f"rising widths up to dim {dim}", dims, holds=rising and dims[-1] == dim
     )
+    activation = m.output.activation
+    if m.scores_pairs:
+        known = " or ".join(ACTIVATIONS)
+        _require("output.activation", known, activation, holds=activation in ACTIVATIONS)
+        score = [m.output.name, dim, m.output.normalized]
+        _require("output", "one score of any size", score, holds=score == [SCORE, 1, False])
+    else:
+        where = "output.activation"
+        _require(where, f"null for {m.modality}", activation, holds=activation is None)
     # A cut vector gets unit length, so it must have had it before.
     uncut = m.output.normalized or dims == [dim]
     _require("output.dims", "dim alone where normalized is false", dims, holds=uncut)

@@ -28,7 +28,8 @@ from .errors import (
 )
 from .heads import Head, read_head
 from .host import cpu_flags, instruction_set
-from .inputs import Items, Prepared, Role, Truncation, host_step
+from .host_step import host_step
+from .inputs import Items, Prepared, Role, TextPair, Truncation, as_text, listed
 from .manifest import Manifest, TensorSpec, Variant
 from .native import LIBRARY, library_path
 from .providers import CPU, Execution, Provider
@@ -40,6 +41,7 @@ from .token_vectors import (
     check_pooling,
     grid_means,
 )
+from .ranking import Ranking, activated, best, check_top_n, cosines, scorer_of
 
 _LEFT_OUT = ["ConstantFolding"]
 """What a file's constants make a session compute as it opens is bounded before: see
@@ -314,19 +316,19 @@ class Encoder:
 
         `dims` cuts to a width the bundle declares; `encoding` is how a row is stored; `role` picks
         the prompt; `truncation` cuts an item at `max_length` tokens and flags it, or raises.
-        Raises InvalidInput that names the bad option, or the first bad item by its index.
+        Raises InvalidInput that names the bad option, or the first bad item by its index, and
+        NotSupported for a cross-encoder, which scores pairs of texts (`rank`).
 
         Example:
             >>> encoder = attar.load("student.attar")
             >>> encoder.embed(["the cat"], encoding="binary").vectors.shape  # 16 bits
             (1, 2)
         """
+        self.manifest.require_encoder("embed")
         self._check(dims, encoding)
         rows = self.prepare(items, role=role, truncation=truncation)
         tokens = np.array([row.tokens for row in rows], np.int32)
-        vectors = np.empty((len(rows), self.dim), np.float32)
-        for batch in _batches(tokens):
-            vectors[batch] = self.infer([rows[i] for i in batch])
+        vectors = self._infer_all(rows, tokens)
         return Embeddings(
             vectors=self.finish(vectors, dims=dims, encoding=encoding),
             tokens=tokens,
@@ -381,6 +383,70 @@ class Encoder:
             fingerprint=self.fingerprint,
             variant=self.variant.name,
         )
+
+    def rank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        top_n: int | None = None,
+        truncation: Truncation = "truncate",
+    ) -> Ranking:
+        """Score `documents` for a `query`, and give the `top_n` best of them, or all.
+
+        A cross-encoder reads the query with each document, and its scores are those of
+        sentence_transformers' CrossEncoder.predict. Of another encoder of texts they are the
+        cosines of its embeddings; the ranking's `scorer` says which. `truncation` cuts what is
+        longer than `max_length` tokens, or raises. Raises InvalidInput that names the bad option or
+        document, and NotSupported where the bundle takes no texts.
+
+        Example:
+            >>> ranking = attar.load("student.attar").rank("the cat", ["the dog", "the cat"])
+            >>> ranking.indices.tolist()
+            [1, 0]
+        """
+        top_n = check_top_n(top_n)
+        if isinstance(query, str):
+            as_text(query, 0)
+        else:
+            raise InvalidInput(f"query must be a string; got {type(query).__name__}")
+        texts = [as_text(document, i) for i, document in enumerate(listed(documents))]
+        if self.manifest.scores_pairs:
+            pairs = [TextPair(query, text) for text in texts]
+            rows = self.prepare(pairs, truncation=truncation)
+            tokens = np.array([row.tokens for row in rows], np.int32)
+            logits = self.finish(self._infer_all(rows, tokens))[:, 0]
+            scores = activated(logits, self.manifest.output.activation)
+            truncated = np.array([row.truncated for row in rows], np.bool_)
+        else:
+            self._require_texts()
+            embedded = self.embed(texts, truncation=truncation)
+            asked = self.embed([query], role="query", truncation=truncation)
+            scores = cosines(asked.vectors[0], embedded.vectors)
+            tokens, truncated = embedded.tokens, embedded.truncated
+        order = best(scores, top_n)
+        return Ranking(
+            indices=order,
+            scores=scores[order],
+            tokens=tokens,
+            truncated=truncated,
+            scorer=scorer_of(self.manifest),
+            fingerprint=self.fingerprint,
+            variant=self.variant.name,
+        )
+
+    def _require_texts(self) -> None:
+        if self.modality != "text":
+            raise NotSupported(
+                f"{self.manifest.name} takes {self.modality}, and a ranking is of texts"
+            )
+
+    def _infer_all(self, rows: Sequence[Prepared], tokens: NDArray[np.int32]) -> Vectors:
+        """Run rows in batches of like length: (n, dim)."""
+        vectors = np.empty((len(rows), self.dim), np.float32)
+        for batch in _batches(tokens):
+            vectors[batch] = self.infer([rows[i] for i in batch])
+        return vectors
 
     @property
     def token_dim(self) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import BackendError, InvalidInput
-from .inputs import Prepared, TensorInput
+from .inputs import Prepared, TensorInput, TextPair
 from .manifest import AxisRange, Limits, Manifest, Range, TensorSpec
 from .runtime import Encoder
 
@@ -31,7 +31,7 @@ def smallest(encoder: Encoder) -> Iterator[Prepared]:
     A trial of an encoder with this manifest takes the first that runs.
     """
     manifest = encoder.manifest
-    if manifest.modality == "text":
+    if is_text(manifest):
         yield _text(encoder)
         return
     seen = set()
@@ -45,7 +45,7 @@ def largest(encoder: Encoder) -> Prepared | None:
     """Give the largest tensor; None for texts, or where there is one size or the least is open."""
     manifest = encoder.manifest
     spec, limits = manifest.inputs[0], manifest.limits
-    if manifest.modality == "text" or is_open(manifest):
+    if is_text(manifest) or is_open(manifest):
         return None
     least, most = (shape_of(spec, limits, size) for size in (1, ANY))
     return None if least == most else tensors(manifest, most, 1)[0]
@@ -53,7 +53,7 @@ def largest(encoder: Encoder) -> Prepared | None:
 
 def check(encoder: Encoder) -> None:
     """Embed the least and the largest item; raises BackendError where one is not embedded."""
-    most = _long_text(encoder) if encoder.modality == "text" else largest(encoder)
+    most = _long_text(encoder) if is_text(encoder.manifest) else largest(encoder)
     least = first_that_runs(encoder)
     if encoder.manifest.tokens is not None:
         encoder.finish_tokens(*encoder.infer_tokens([least]))
@@ -85,11 +85,16 @@ def none_runs(encoder: Encoder, refused: str) -> BackendError:
     return BackendError(f"{name} does not embed its least item: {refused}; export it again")
 
 
+def is_text(manifest: Manifest) -> bool:
+    """Tell whether it takes texts, or pairs of them."""
+    return manifest.preprocessing.tokenizer is not None
+
+
 def is_open(manifest: Manifest) -> bool:
     """Tell whether an axis of a tensor has a name and no limits."""
     limits = manifest.limits or Limits()
     named = {axis for axis in manifest.inputs[0].shape[1:] if isinstance(axis, str)}
-    return manifest.modality != "text" and bool(named - limits.axes.keys())
+    return not is_text(manifest) and bool(named - limits.axes.keys())
 
 
 def shape_of(spec: TensorSpec, limits: Limits | None, size: int) -> tuple[int, ...]:
@@ -151,18 +156,20 @@ def noise(
 
 def _long_text(encoder: Encoder) -> Prepared:
     """Give the longest text, of one token over and over, within `MOST_TOKENS`."""
-    ids = _text(encoder).arrays[0]
-    middle = len(ids) // 2
-    room = min(encoder.max_length or MOST_TOKENS, MOST_TOKENS) - len(ids)
-    longer = np.insert(ids, middle, [ids[middle]] * max(0, room))
-    return Prepared((longer, np.ones_like(longer)), len(longer), truncated=False)
+    least = _text(encoder)
+    middle = least.tokens // 2
+    room = max(0, min(encoder.max_length or MOST_TOKENS, MOST_TOKENS) - least.tokens)
+    longer = tuple(np.insert(array, middle, [array[middle]] * room) for array in least.arrays)
+    return Prepared(longer, least.tokens + room, truncated=False)
 
 
 def _text(encoder: Encoder) -> Prepared:
     """Give a short text, or one token where the tokenizer knows none of its words."""
+    pairs = encoder.manifest.scores_pairs
     try:
-        (row,) = encoder.prepare([TEXT])
+        (row,) = encoder.prepare([TextPair(TEXT, TEXT)] if pairs else [TEXT])
     except InvalidInput:
         ids = np.zeros(1, np.int64)
-        return Prepared((ids, np.ones_like(ids)), 1, truncated=False)
+        arrays = (ids, np.ones_like(ids), ids)[: len(encoder.manifest.inputs)]
+        return Prepared(arrays, 1, truncated=False)
     return row

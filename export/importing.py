@@ -1,22 +1,25 @@
 """A Hugging Face folder becomes a bundle, held to the torch encoder at many lengths."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from attar.errors import InvalidInput
+from attar.inputs import TextPair
 from attar.training.checkpoints.encoder_folder import TextModel
 from attar.training.choices import Side
 from attar.training.datasets import docstrings
 from attar.training.encoders.text import TextNetwork
-from attar.training.huggingface import loading, vision_audio
+from attar.training.huggingface import cross_encoder, loading, vision_audio
 from attar.training.huggingface.config import Declared
 from attar.training.huggingface.vision_audio import Tower
 from attar.training.sampler import evenly
 
 from .bundling import Exported, refuse_taken
+from .cross_encoder import export_cross_encoder
 from .gates import GATES, Gates
 from .random_inputs import noise
 from .tensor import export_tensor
@@ -48,9 +51,10 @@ def import_folder(
     `declared` is what the folder does not state, and `side` the encoder of a CLIP folder to take;
     `max_seconds` is the longest sound that the bundle takes, 30 s by default. Parity is checked on
     texts made of the tokenizer's own words, from empty to longer than the encoder takes, or than
-    `PARITY_TOKENS`; images and sound on noise. `variants` also use the texts of
-    `calibration`, or of the documentation on this machine where that is empty. With `tokens` the
-    bundle also gives token vectors.
+    `PARITY_TOKENS`; images and sound on noise. A folder with a cross-encoder becomes a bundle that
+    scores pairs of texts, in fp32. `variants` also use the texts of `calibration`, or of the
+    documentation on this machine where that is empty. With `tokens` the bundle also gives token
+    vectors.
     Raises InvalidInput that names what is missing or not supported, and MissingExtra when the model
     needs `transformers`, before anything is written; NotSupported for tokens of an encoder that has
     none; AlreadyExists when `path` is taken and
@@ -59,6 +63,9 @@ def import_folder(
     folder, path = Path(folder), Path(path)
     refuse_taken(path, overwrite=overwrite)
     name = name or path.name.removesuffix(".attar")
+    if cross_encoder.is_cross_encoder(folder):
+        _refuse_choices(folder, declared, side, max_seconds, variants, tokens=tokens)
+        return _import_cross_encoder(folder, path, name=name, overwrite=overwrite)
     model = _read(folder, declared, side, max_seconds)
     if isinstance(model, Tower):
         if variants:
@@ -93,6 +100,39 @@ def import_folder(
         gates=gates,
         overwrite=overwrite,
     )
+
+
+def _import_cross_encoder(folder: Path, path: Path, *, name: str, overwrite: bool) -> Exported:
+    """Write the cross-encoder in `folder`; parity is checked on pairs of texts of every length."""
+    model = cross_encoder.read(folder)
+    longest = min(model.max_length, PARITY_TOKENS) + 8
+    texts = texts_of_every_length(model.tokenizer, longest=longest)
+    pairs = [TextPair(*pair) for pair in zip(texts, reversed(texts), strict=True)]
+    pairs += [TextPair(*pair) for pair in pairwise(texts)]
+    return export_cross_encoder(path, model, name=name, pairs=pairs, overwrite=overwrite)
+
+
+def _refuse_choices(
+    folder: Path,
+    declared: Declared,
+    side: Side | None,
+    max_seconds: float | None,
+    variants: Sequence[str],
+    *,
+    tokens: bool,
+) -> None:
+    """Refuse what is chosen of an encoder only."""
+    kind = f"{folder} holds a cross-encoder, which scores pairs of texts and gives no embedding"
+    if declared != loading.SILENT:
+        raise InvalidInput(
+            f"{kind}; pooling, unit length, prompts and widths are declared of encoders"
+        )
+    if side is not None or max_seconds is not None:
+        raise InvalidInput(f"{kind}; leave --tower and --max-seconds out")
+    if tokens:
+        raise InvalidInput(f"{kind}, of tokens neither; leave --tokens out")
+    if variants:
+        raise InvalidInput(f"{kind}; it is written in fp32 only, so leave {variants[0]} out")
 
 
 def _read(

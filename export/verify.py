@@ -74,6 +74,7 @@ def verify(
     or a teacher that cannot be compared.
     """
     bundle = Bundle.open(path)
+    bundle.manifest.require_encoder("attar verify")
     items = _own_items(bundle) if items is None else items
     if len(items) < 2:
         raise InvalidInput(f"two items or more are compared; got {len(items)}")

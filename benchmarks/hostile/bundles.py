@@ -707,6 +707,15 @@ TABLE = [
         fields(output__dims=[8, 16], output__normalized=False),
         "dim alone where normalized",
     ),
+    refused("field", fields(modality="text_pair"), "output.activation must be identity or sigmoid"),
+    refused(
+        "field",
+        fields(modality="text_pair", output__activation="sigmoid"),
+        'output must be one score of any size; got ["embedding", 16, true]',
+    ),
+    refused(
+        "field", fields(output__activation="sigmoid"), "output.activation must be null for text"
+    ),
     refused("field", fields(ranges__low=[0.0]), "ranges must be 16 low and 16 high; got [1, 16]"),
     refused("field", fields(ranges__low=[1] * 16), "ranges[0] must be low below high"),
     refused("field", fields(reference="int8"), "reference must be one of the variants"),

@@ -74,9 +74,11 @@ def graph_model(
     dim: int,
     weights: Mapping[str, np.ndarray],
     tokens: Sequence[int | str] | None = None,
+    *,
+    output: str = "embedding",
 ) -> bytes:
-    """Give an ONNX model of these nodes whose output is the embedding, or `tokens` of a shape."""
-    outputs: dict[str, Sequence[int | str]] = {"embedding": ["batch", dim]}
+    """Give an ONNX model of these nodes whose `output` is (batch, dim), or `tokens` of a shape."""
+    outputs: dict[str, Sequence[int | str]] = {output: ["batch", dim]}
     if tokens:
         outputs["tokens"] = tokens
     graph = helper.make_graph(
@@ -232,6 +234,77 @@ def compatible_bundle(
     )
     declared = replace(manifest, compatible_with=(entry,))
     return Bundle.write(path, declared, files, replace=True).path
+
+
+def pair_tokenizer_json() -> bytes:
+    """Give that tokenizer with a template for pairs: [CLS] ... [SEP] ... [SEP], as BERT's."""
+    tokenizer = Tokenizer.from_str(tokenizer_json().decode())
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(s, VOCABULARY.index(s)) for s in ("[CLS]", "[SEP]")],
+    )
+    return tokenizer.to_str().encode()
+
+
+def pair_graph() -> bytes:
+    """Give a cross-encoder that counts the equal tokens of both texts, less three.
+
+    Of texts without a token in common the score is -2: each has a [SEP] behind it.
+    """
+    nodes = [
+        helper.make_node("Unsqueeze", ["input_ids", "last"], ["down"]),
+        helper.make_node("Unsqueeze", ["input_ids", "middle"], ["across"]),
+        helper.make_node("Equal", ["down", "across"], ["same"]),
+        helper.make_node("Cast", ["same"], ["equal"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["token_type_ids"], ["second"], to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["one", "second"], ["first"]),
+        helper.make_node("Mul", ["first", "mask"], ["query"]),
+        helper.make_node("Mul", ["second", "mask"], ["document"]),
+        helper.make_node("Unsqueeze", ["query", "last"], ["query_down"]),
+        helper.make_node("Unsqueeze", ["document", "middle"], ["document_across"]),
+        helper.make_node("Mul", ["equal", "query_down"], ["of_query"]),
+        helper.make_node("Mul", ["of_query", "document_across"], ["matches"]),
+        helper.make_node("ReduceSum", ["matches", "both"], ["count"], keepdims=0),
+        helper.make_node("Sub", ["count", "three"], ["less"]),
+        helper.make_node("Unsqueeze", ["less", "middle"], ["score"]),
+    ]
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"])
+        for name in ("input_ids", "attention_mask", "token_type_ids")
+    ]
+    weights = {
+        "last": np.array([2]),
+        "middle": np.array([1]),
+        "both": np.array([1, 2]),
+        "one": np.array(1, np.float32),
+        "three": np.array(3, np.float32),
+    }
+    return graph_model(nodes, inputs, 1, weights, output="score")
+
+
+def tiny_cross_encoder(
+    path: str | Path,
+    *,
+    name: str = "reranker",
+    max_length: int = 16,
+    activation: str = "sigmoid",
+) -> Path:
+    """Write a bundle of `pair_graph` at `path` and give that path."""
+    base = text_manifest(name=name, max_length=max_length)
+    segments = TensorSpec(name="token_type_ids", dtype="int64", shape=("batch", "length"))
+    manifest = replace(
+        base,
+        schema_version="1.4",
+        modality="text_pair",
+        inputs=(*base.inputs, segments),
+        preprocessing=Preprocessing(tokenizer="tokenizer.json"),
+        output=Output(name="score", dim=1, dims=(1,), normalized=False, activation=activation),
+        ranges=None,
+    )
+    files = {"tokenizer.json": pair_tokenizer_json(), "variants/fp32.onnx": pair_graph()}
+    return Bundle.write(path, manifest, files).path
 
 
 def row_bundle(path: str | Path, *, dim: int, normalized: bool, name: str) -> Path:

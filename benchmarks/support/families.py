@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -24,6 +24,7 @@ from .bundles import WORDS
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")  # RoBERTa's places: padding is 1
 VOCABULARY = (*SPECIALS, *WORDS)
 WIDTH, LENGTH = 16, 12
+PAIR_LENGTH = 24
 
 SMALL: Mapping[str, Any] = {
     "vocab_size": len(VOCABULARY),
@@ -130,9 +131,14 @@ def plain_folder(
     *,
     architecture: str = "AutoModel",
     padding_side: str = "right",
+    words: Tokenizer | None = None,
+    length: int = LENGTH,
     **changes: Any,
 ) -> Path:
     """Save a model with random weights, biases too, as transformers does, and its tokenizer."""
+    names = ["input_ids", "attention_mask"]
+    if words is not None and family == "bert":
+        names.append("token_type_ids")
     with libraries() as (transformers, _):
         config = transformers.CONFIG_MAPPING[family](**{**FAMILIES[family], **changes})
         with torch.random.fork_rng():
@@ -141,8 +147,8 @@ def plain_folder(
             for parameter in model.parameters():
                 torch.nn.init.normal_(parameter, mean=parameter.mean().item(), std=0.4)
         model.save_pretrained(root)
-        words = transformers.PreTrainedTokenizerFast(
-            tokenizer_object=word_tokenizer(),
+        tokenizer = transformers.PreTrainedTokenizerFast(
+            tokenizer_object=words or word_tokenizer(),
             bos_token="<s>",
             eos_token="</s>",
             cls_token="<s>",
@@ -150,11 +156,36 @@ def plain_folder(
             pad_token="<pad>",
             unk_token="<unk>",
             mask_token="<mask>",
-            model_max_length=LENGTH,
-            model_input_names=["input_ids", "attention_mask"],
+            model_max_length=length,
+            model_input_names=names,
             padding_side=padding_side,
         )
-        words.save_pretrained(root)
+        tokenizer.save_pretrained(root)
+    return root
+
+
+def pair_folder(
+    root: Path, family: str, *, saved_by: Literal["transformers", "CrossEncoder"]
+) -> Path:
+    """Save a cross-encoder with random weights, and a tokenizer of pairs.
+
+    BERT's tokenizer numbers the texts of a pair by 0 and 1, and the others' all by 0.
+    """
+    plain = root if saved_by == "transformers" else root.with_name(f"{root.name}-plain")
+    plain_folder(
+        plain,
+        family,
+        architecture="AutoModelForSequenceClassification",
+        num_labels=1,
+        max_position_embeddings=40,
+        words=pair_tokenizer(segments=family == "bert"),
+        length=PAIR_LENGTH,
+    )
+    if saved_by == "CrossEncoder":
+        with libraries() as (_, library):
+            library.CrossEncoder(str(plain), device="cpu").save_pretrained(
+                str(root), create_model_card=False
+            )
     return root
 
 
@@ -200,5 +231,16 @@ def word_tokenizer() -> Tokenizer:
     tokenizer.pre_tokenizer = Whitespace()
     tokenizer.post_processor = TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return tokenizer
+
+
+def pair_tokenizer(*, segments: bool) -> Tokenizer:
+    """Give that tokenizer with a template for pairs, as BERT's or as RoBERTa's."""
+    tokenizer = word_tokenizer()
+    tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A </s>",
+        pair="<s> $A </s> $B:1 </s>:1" if segments else "<s> $A </s> </s> $B </s>",
+        special_tokens=[("<s>", 0), ("</s>", 2)],
     )
     return tokenizer

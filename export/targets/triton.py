@@ -82,6 +82,7 @@ def export_triton(
     if max_batch < 1:
         raise InvalidInput(f"max_batch must be 1 or more; got {max_batch}")
     manifest = bundle.manifest
+    manifest.require_encoder("a Triton model repository")
     graph = bundle.read(bundle.variant(variant or manifest.reference).file)
     version = _version(manifest)
     with tempfile.TemporaryDirectory(prefix="attar-") as scratch:

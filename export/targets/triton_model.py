@@ -16,7 +16,8 @@ import triton_python_backend_utils as pb
 
 from attar.bundle import Bundle
 from attar.errors import InvalidInput
-from attar.inputs import Prepared, host_step
+from attar.host_step import host_step
+from attar.inputs import Prepared
 from attar.runtime import load
 
 

@@ -269,7 +269,7 @@ def main(parent: str, job: str) -> None:
 
 def _prove(job: Mapping[str, Any]) -> Proven:
     from attar import load, trial_inputs
-    from attar.inputs import host_step
+    from attar.host_step import host_step
     from attar.runtime import read_heads
 
     bundle = Bundle.open(job["path"], require_signature=job["keys"])

@@ -228,7 +228,7 @@ def _modules(folder: Path, declared: Declared) -> tuple[Path, HeadConfig, tuple[
                 f"(--pooling {', '.join(get_args(Pooling))})"
             )
         return folder, HeadConfig(pooling=declared.pooling), (), False
-    kinds, folders = _listed(folder)
+    kinds, folders = listed_modules(folder)
     unit = kinds[-1] == "Normalize"
     between = kinds[2 : len(kinds) - unit]
     if kinds[:2] != ["Transformer", "Pooling"] or not {*between} <= {*LAYERS, "Dropout"}:
@@ -253,7 +253,7 @@ def _modules(folder: Path, declared: Declared) -> tuple[Path, HeadConfig, tuple[
     return folders[0], head, (folders[1], *(own for _, own in layers)), unit
 
 
-def _listed(folder: Path) -> tuple[list[str], list[Path]]:
+def listed_modules(folder: Path) -> tuple[list[str], list[Path]]:
     """Give the kind and the folder of each module that modules.json lists."""
     path = folder / "modules.json"
     modules = _json(path)

@@ -141,7 +141,7 @@ def check(
     Raises InvalidInput that shows the first text which they tokenise differently.
     """
     host = TextInput(tokenizer.content, max_length=max_length, prompts={})
-    texts = [*_hard_texts(tokenizer, max_length)]
+    texts = [*hard_texts(tokenizer, max_length)]
     texts = [
         f"{prompt}{text}" for prompt in sorted({"", *(prompts or {}).values()}) for text in texts
     ]
@@ -280,7 +280,7 @@ def _limit(root: Path, most: Any) -> int | None:
     return most
 
 
-def _hard_texts(tokenizer: FolderTokenizer, max_length: int) -> Iterator[str]:
+def hard_texts(tokenizer: FolderTokenizer, max_length: int) -> Iterator[str]:
     """Give the texts that tell tokenizers apart, some longer than the encoder takes."""
     yield from TEXTS
     added = [str(token) for token in tokenizer.library.added_tokens_decoder.values()]

@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 from attar.bench import items
 from attar.bundle import Bundle
 from attar.errors import BackendError, InvalidInput, MissingExtra, NotSupported
-from attar.inputs import Prepared, host_step
+from attar.host_step import host_step
+from attar.inputs import Prepared
 from attar.manifest import Variant
 from attar.runtime import load
 
@@ -113,6 +114,7 @@ def plan(
     parser does not take, and the variants without such.
     """
     manifest = bundle.manifest
+    manifest.require_encoder("a TensorRT engine")
     chosen = bundle.variant(variant or manifest.reference)
     longest = manifest.max_length
     if longest is not None:

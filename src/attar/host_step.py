@@ -1,0 +1,1 @@
+../../device/host_step.py

@@ -1,0 +1,1 @@
+../../device/text_pairs.py
