@@ -43,6 +43,7 @@ from .collections import (
 )
 from .embedding import embed, embed_tokens
 from .models import info, load_model, models, set_variant, unload_model
+from .reranking import rerank
 
 __all__ = [
     "Call",
@@ -68,6 +69,7 @@ __all__ = [
     "load_model",
     "models",
     "optimize",
+    "rerank",
     "restore",
     "retrieve",
     "score_anomaly",

@@ -98,6 +98,7 @@ class Methods:
     embed = unary(calls.embed)
     embed_tokens = unary(calls.embed_tokens)
     embed_stream = stream(embedding.embed_stream)
+    rerank = unary(calls.rerank)
     create_collection = unary(calls.create_collection)
     delete_collection = unary(calls.delete_collection)
     collection = unary(calls.collection)

@@ -33,6 +33,7 @@ from .inputs import Items, Prepared, Role, TextPair, Truncation, as_text, listed
 from .manifest import Manifest, TensorSpec, Variant
 from .native import LIBRARY, library_path
 from .providers import CPU, Execution, Provider
+from .ranking import Ranking, activated, best, check_top_n, cosines, scorer_of
 from .token_vectors import (
     Grid,
     Pooling,
@@ -41,7 +42,6 @@ from .token_vectors import (
     check_pooling,
     grid_means,
 )
-from .ranking import Ranking, activated, best, check_top_n, cosines, scorer_of
 
 _LEFT_OUT = ["ConstantFolding"]
 """What a file's constants make a session compute as it opens is bounded before: see

@@ -13,6 +13,7 @@ from .encodings import Encoding
 from .errors import AttarError
 from .heads import Metric
 from .manifest import Compatible
+from .ranking import Scorer
 from .token_vectors import Grid, of_item
 
 R_co = TypeVar("R_co", covariant=True)
@@ -132,6 +133,44 @@ class EmbeddedTokens:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """The vectors of all items, so that numpy takes the value itself."""
         return np.array(self.vectors, dtype=dtype, copy=copy)
+
+
+@dataclass(frozen=True, slots=True)
+class RankedDocument:
+    """A document by its `index` in the call, with its score.
+
+    `score` is as the model's authors give it, `raw_score` is before the activation, and `document`
+    is its text where the call asked for it.
+    """
+
+    index: int
+    score: float
+    raw_score: float
+    document: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reranked:
+    """Documents, best first; one that failed is left out and has an entry in `errors`.
+
+    `scorer` says what a score is: a cross-encoder's, or the cosine of two embeddings.
+    """
+
+    results: tuple[RankedDocument, ...]
+    tokens: NDArray[np.int32]  # (n,), of every document
+    truncated: NDArray[np.bool_]  # (n,)
+    errors: tuple[AttarError | None, ...]
+    scorer: Scorer
+    fingerprint: str
+    model: str
+    variant: str
+    queue_s: float
+    tokenize_s: float
+    infer_s: float
+
+    def __len__(self) -> int:
+        """The number of documents that are ranked."""
+        return len(self.results)
 
 
 class Listing(tuple[R_co, ...]):  # noqa: SLOT001 (a tuple's attribute needs a dict)

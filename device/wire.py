@@ -14,12 +14,20 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 from numpy.typing import NDArray
 
-from attar.v1 import anomaly_pb2, collections_pb2, embedding_pb2, item_pb2, tensor_pb2
+from attar.v1 import (
+    anomaly_pb2,
+    collections_pb2,
+    embedding_pb2,
+    item_pb2,
+    reranking_pb2,
+    tensor_pb2,
+)
 
 from .encodings import Encoding
 from .errors import InvalidInput, ShapeError
 from .heads import Metric
 from .inputs import Priority, Role, Truncation
+from .ranking import Scorer
 from .token_vectors import Pooling
 from .values import PointId, Quantization
 
@@ -54,6 +62,12 @@ TRUNCATIONS: Final[Mapping[Truncation, "item_pb2.Truncation.ValueType"]] = Mappi
 )
 POOLINGS: Final[Mapping[Pooling, "embedding_pb2.Pooling.ValueType"]] = MappingProxyType(
     {"none": embedding_pb2.POOLING_NONE, "grid": embedding_pb2.POOLING_GRID}
+)
+SCORERS: Final[Mapping[Scorer, "reranking_pb2.Scorer.ValueType"]] = MappingProxyType(
+    {
+        "cross-encoder": reranking_pb2.SCORER_CROSS_ENCODER,
+        "cosine": reranking_pb2.SCORER_COSINE,
+    }
 )
 METRICS: Final[Mapping[Metric, "anomaly_pb2.Metric.ValueType"]] = MappingProxyType(
     {"cosine": anomaly_pb2.METRIC_COSINE, "euclidean": anomaly_pb2.METRIC_EUCLIDEAN}

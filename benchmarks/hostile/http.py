@@ -352,7 +352,43 @@ BODIES: Final = (
     wrong("texts for a model of tensors", "model", "takes tensors; got texts", model="tiny-image"),
     Case("a user of any kind", embed(user={"id": 7}), 200),
 )
-CASES: Final = (*TARGETS, *HEADERS, *PAGES, *BODIES)
+
+
+def rerank(target: str = "/v1/rerank", **changes: Any) -> bytes:
+    """A request of documents to rank; one that is None is left out."""
+    texts = {"texts": ["a", "b"]} if target == "/rerank" else {"documents": ["a", "b"]}
+    given = {"model": "tiny", "query": "cat", **texts, **changes}
+    return body({name: value for name, value in given.items() if value is not None}, target=target)
+
+
+RERANKS: Final = (
+    Case("documents to rank", rerank(), 200),
+    Case("documents to rank, for Cohere", rerank("/v2/rerank"), 200),
+    Case("texts to rank", rerank("/rerank"), 200),
+    Case("documents that are objects", rerank(documents=[{"text": "a"}, "b"]), 200),
+    Case("no query to rank for", rerank(query=None), 400, "query is missing; give a text", "query"),
+    Case("no documents to rank", rerank(documents=[]), 400, "documents has 0 items", "documents"),
+    Case(
+        "a document that is no text",
+        rerank(documents=["a", {"txt": "b"}]),
+        400,
+        'documents[1] is {"txt": "b"}; give a text, or {"text": ...} with one',
+        "documents",
+    ),
+    Case("a text for documents", rerank(documents="a"), 400, "documents is a string", "documents"),
+    Case("top_n 0", rerank(top_n=0), 400, "top_n is 0; give a whole number above 0", "top_n"),
+    Case("rank fields", rerank(rank_fields=["text"]), 400, "no field 'rank_fields'", None),
+    Case("an unknown model to rank by", rerank(model="huge"), 404, "huge"),
+    Case("a tensor model to rank by", rerank(model="tiny-image"), 409, "documents are ranked by"),
+    Case(
+        "texts cut at the other end",
+        rerank("/rerank", truncation_direction="Left"),
+        400,
+        "truncation_direction is Left; tiny cuts texts on the right: leave it out",
+    ),
+    Case("too long to rank", rerank(query="cat " * 99, truncate=False), 400, "tokens"),
+)
+CASES: Final = (*TARGETS, *HEADERS, *PAGES, *BODIES, *RERANKS)
 
 
 def send(address: tuple[str, int], raw: bytes) -> Reply:

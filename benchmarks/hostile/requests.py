@@ -25,6 +25,7 @@ from attar.v1 import collections_pb2 as col
 from attar.v1 import embedding_pb2 as emb
 from attar.v1 import item_pb2 as itm
 from attar.v1 import models_pb2 as mod
+from attar.v1 import reranking_pb2 as ran
 from attar.v1 import tensor_pb2 as ten
 
 from ..support.bundles import tiny_bundle, tiny_tensor_bundle
@@ -92,6 +93,7 @@ def vectors(
 ANSWERS: Final[Mapping[str, Any]] = {
     "Embedding/Embed": emb.EmbedResponse,
     "Embedding/EmbedTokens": emb.EmbedTokensResponse,
+    "Reranking/Rerank": ran.RerankResponse,
 }
 """The calls in which a bad item fails alone, and what they give."""
 GOOD: Final = texts("the cat")
@@ -106,6 +108,11 @@ def _embed(**changes: Any) -> emb.EmbedRequest:
 
 def _embed_tokens(**changes: Any) -> emb.EmbedTokensRequest:
     return emb.EmbedTokensRequest(**{"model": "tiny", "texts": GOOD, **changes})
+
+
+def _rerank(**changes: Any) -> ran.RerankRequest:
+    given = {"model": "tiny", "query": "the cat", "documents": ["a dog"]}
+    return ran.RerankRequest(**{**given, **changes})
 
 
 def _upsert(**changes: Any) -> col.UpsertRequest:
@@ -371,6 +378,41 @@ CASES: Final[tuple[Case, ...]] = (
     ),
     Case("Embedding/EmbedStream", "unknown model", _embed(model="huge"), UNKNOWN),
     Case("Embedding/EmbedStream", "undeclared dims", _embed(dims=5), INVALID, "dims"),
+    Case("Reranking/Rerank", "no documents", _rerank(documents=[]), INVALID, "documents"),
+    Case(
+        "Reranking/Rerank",
+        "too many documents",
+        _rerank(documents=["cat"] * (MAX_ITEMS + 1)),
+        INVALID,
+        "documents",
+    ),
+    Case("Reranking/Rerank", "no model, of two", _rerank(model=""), UNKNOWN),
+    Case("Reranking/Rerank", "unknown model", _rerank(model="huge"), UNKNOWN),
+    Case("Reranking/Rerank", "unknown version", _rerank(version="9"), UNKNOWN),
+    Case("Reranking/Rerank", "a model of tensors", _rerank(model="pixels"), REFUSED),
+    Case("Reranking/Rerank", "top_n 0", _rerank(top_n=0), INVALID, "top_n"),
+    Case("Reranking/Rerank", "unknown truncation", _rerank(truncation=9), INVALID, "truncation"),
+    Case("Reranking/Rerank", "unknown priority", _rerank(priority=9), INVALID, "priority"),
+    Case("Reranking/Rerank", "an id too long", _rerank(id="x" * 10_000), INVALID, "id"),
+    Case(
+        "Reranking/Rerank",
+        "a query too long",
+        _rerank(query="cat " * 99, truncation=2),
+        INVALID,
+    ),
+    Case(
+        "Reranking/Rerank",
+        "a document too long",
+        _rerank(documents=["cat " * 99], truncation=2),
+        ITEM,
+    ),
+    Case(
+        "Reranking/Rerank",
+        "message too large",
+        _rerank(query="x" * MAX_BYTES),
+        "RESOURCE_EXHAUSTED",
+    ),
+    Case("Reranking/Rerank", "not a protobuf", b"\xff\xff\xff", INVALID),
     *_names(
         lambda name: col.CreateCollectionRequest(name=name, model="tiny"),
         "Collections/Create",

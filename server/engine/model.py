@@ -24,7 +24,16 @@ from attar.errors import (
     Unavailable,
 )
 from attar.heads import Head
-from attar.inputs import Items, Prepared, Priority, Role, Truncation, identified, is_token_ids
+from attar.inputs import (
+    Items,
+    Prepared,
+    Priority,
+    Role,
+    TextPair,
+    Truncation,
+    identified,
+    is_token_ids,
+)
 from attar.runtime import Encoder
 from attar.token_vectors import Grid, Pooling
 
@@ -257,7 +266,14 @@ class Model:
             self._batcher.refuse_if_full()
 
     def require_kind(self, items: Items) -> None:
-        """Raise `InvalidInput` for text where it takes tensors, or tensors where it takes text."""
+        """Raise `InvalidInput` for text where it takes tensors, or tensors where it takes text.
+
+        Raises `NotSupported` for items to embed where it scores pairs of texts.
+        """
+        if self.encoder.manifest.scores_pairs:
+            if not all(isinstance(item, TextPair) for item in items[:1]):
+                self.encoder.manifest.require_encoder("this call")
+            return
         kind = "token ids" if is_token_ids(items) else "texts"
         kind = "tensors" if isinstance(items, np.ndarray) else kind
         taken = "texts" if self.encoder.modality == "text" else "tensors"
@@ -514,6 +530,8 @@ def _prepare(
 
 def _least_bytes(item: object) -> int:
     """Tell how many bytes a text or an array has; token ids are held to the model's max_length."""
+    if isinstance(item, TextPair):
+        return _least_bytes(item.query) + _least_bytes(item.document)
     if isinstance(item, str):
         # As UTF-8 a character has one byte at least, and is looked at only where that may do.
         return len(item) if item.isascii() else len(item.encode("utf-8", "surrogatepass"))

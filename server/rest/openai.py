@@ -98,7 +98,7 @@ class OpenAI:
             created=self._created,
             version=model.version,
             fingerprint=encoder.fingerprint,
-            dimensions=list(encoder.dims),
+            dimensions=[] if encoder.manifest.scores_pairs else list(encoder.dims),
             max_length=encoder.max_length,
             ready=model.ready,
         )

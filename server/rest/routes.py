@@ -28,7 +28,7 @@ from ..observability.logs import plain as plain_text
 from ..request_context import request_id
 from ..security.access import Scope
 from ..security.browser import Site
-from . import kserve, openai, openapi
+from . import kserve, openai, openapi, rerank
 from .endpoint import (
     JSON,
     EndpointFactory,
@@ -52,6 +52,12 @@ from .kserve_schemas import (
     RepositoryRequest,
     ServerMetadata,
     Statistics,
+)
+from .rerank_schemas import (
+    RerankRequest,
+    RerankResponse,
+    TextsRequest,
+    TextsResponse,
 )
 from .schemas import EmbeddingsRequest, EmbeddingsResponse, Health, ModelDescription, ModelList
 
@@ -182,6 +188,7 @@ class Handlers:
 
     health: Probes
     openai: openai.OpenAI
+    rerank: rerank.Rerank
     kserve: kserve.KServe
 
 
@@ -289,6 +296,27 @@ ROUTES: Final = (
         request=EmbeddingsRequest,
         response=EmbeddingsResponse,
     ),
+    *(
+        _post(
+            path,
+            "infer",
+            lambda to: to.rerank.documents,
+            f"Rank documents for a query, as {whose} has it.",
+            types=(JSON,),
+            request=RerankRequest,
+            response=RerankResponse,
+        )
+        for path, whose in (("/v1/rerank", "Jina"), ("/v2/rerank", "Cohere"))
+    ),
+    _post(
+        "/rerank",
+        "infer",
+        lambda to: to.rerank.texts,
+        "Rank texts for a query, as Text Embeddings Inference has it.",
+        types=(JSON,),
+        request=TextsRequest,
+        response=TextsResponse,
+    ),
     _get("/v1/models", "infer", lambda to: to.openai.models, "List the models.", ModelList),
     _get(
         "/v1/models/{model}",
@@ -342,6 +370,7 @@ def application(models: Models, admission: Admission, limits: Limits) -> ASGIApp
     to = Handlers(
         health=Probes(models, admission),
         openai=openai.OpenAI(models, max_items=limits.max_items, truncate=limits.truncate),
+        rerank=rerank.Rerank(models, max_items=limits.max_items),
         kserve=kserve.KServe(
             models,
             max_items=limits.max_items,

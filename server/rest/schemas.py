@@ -227,7 +227,9 @@ class ModelDescription(Schema):
     owned_by: Literal["attar"] = "attar"
     version: str
     fingerprint: str
-    dimensions: list[int] = Field(description="The widths that a request may ask for.")
+    dimensions: list[int] = Field(
+        description="The widths that a request may ask for; none of a cross-encoder, which ranks."
+    )
     max_length: int | None = Field(description="Tokens; null where the model takes no text.")
     ready: bool
 

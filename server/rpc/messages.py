@@ -185,6 +185,12 @@ def tokens(message: item_pb2.Tokens, *, limit: int, max_length: int | None) -> I
         return wire.from_tokens(message, max_length=max_length)
 
 
+def documents(values: Sequence[str], *, limit: int) -> list[str]:
+    """1 to `limit` documents."""
+    with about("documents"):
+        return list(_count(values, limit))
+
+
 def labels(values: Sequence[str], *, limit: int) -> list[str]:
     """Up to `limit` labels."""
     if len(values) > limit:

@@ -18,6 +18,7 @@ from attar.v1 import (
     info_pb2,
     models_pb2,
     options_pb2,
+    reranking_pb2,
 )
 
 from ..security.access import SCOPES as KEY_SCOPES
@@ -27,6 +28,7 @@ _OURS: Final = (
     info_pb2.DESCRIPTOR.services_by_name["Info"],
     models_pb2.DESCRIPTOR.services_by_name["Models"],
     embedding_pb2.DESCRIPTOR.services_by_name["Embedding"],
+    reranking_pb2.DESCRIPTOR.services_by_name["Reranking"],
     collections_pb2.DESCRIPTOR.services_by_name["Collections"],
     anomaly_pb2.DESCRIPTOR.services_by_name["Anomaly"],
     classification_pb2.DESCRIPTOR.services_by_name["Classification"],

@@ -15,6 +15,7 @@ from attar.v1 import (
     info_pb2,
     info_pb2_grpc,
     models_pb2_grpc,
+    reranking_pb2_grpc,
 )
 
 from ..admission import Admission
@@ -32,6 +33,7 @@ from .info import InfoService
 from .methods import OWNER_SERVICES
 from .models import ModelsService
 from .proxy import Forward
+from .reranking import RerankingService
 
 _UNLIMITED: Final = (
     ("grpc.max_receive_message_length", -1),
@@ -93,6 +95,14 @@ def add_models(
             max_name_characters=settings.max_name_characters,
             max_stream_requests=settings.max_stream_requests,
             draining=admission.draining,
+        ),
+        server,
+    )
+    reranking_pb2_grpc.add_RerankingServicer_to_server(
+        RerankingService(
+            models,
+            max_items=settings.max_items,
+            max_name_characters=settings.max_name_characters,
         ),
         server,
     )

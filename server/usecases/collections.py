@@ -173,6 +173,7 @@ class Collections:
         if (reason := self._store.damaged.get(name)) is not None:
             raise AlreadyExists(f"{reason}. Or choose another name")
         encoder = self._models[model].encoder
+        encoder.manifest.require_encoder("a collection")
         width = encoder.dim if dims is None else dims
         if width not in encoder.dims:
             raise InvalidInput(

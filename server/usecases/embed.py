@@ -89,6 +89,40 @@ async def embed(
     writes the rows, of which `max_answer_bytes` takes so many; without one no answer has them.
     """
     chosen = models.get(model, version)
+    chosen.encoder.manifest.require_encoder("this call")
+    return await run(
+        chosen,
+        items=items,
+        role=role,
+        dims=dims,
+        encoding=encoding,
+        truncation=truncation,
+        priority=priority,
+        deadline=deadline,
+        wait=wait,
+        all_or_nothing=all_or_nothing,
+        form=form,
+    )
+
+
+async def run(
+    chosen: Model,
+    *,
+    items: Items,
+    role: Role = "passage",
+    dims: int | None = None,
+    encoding: Encoding = "f32",
+    truncation: Truncation = "truncate",
+    priority: Priority = "interactive",
+    deadline: float | None = None,
+    wait: bool = False,
+    all_or_nothing: bool = False,
+    form: Form | None = None,
+) -> Embedded:
+    """Run items through a model; of a cross-encoder they are pairs, and a row is one logit.
+
+    The arguments and errors are those of `embed`.
+    """
     with chosen.held() as tally:
         encoder = chosen.encoder
         nothing = np.empty((0, encoder.dim), np.float32)

@@ -84,7 +84,9 @@ class ModelInfo(_message.Message):
     """The variant that runs, and all that the bundle has."""
     fingerprint: _builtins.str
     modality: _builtins.str
-    """"text" takes `texts`; any other takes `tensor`."""
+    """"text" takes `texts`; "text_pair" is a cross-encoder, for Reranking alone; any other takes
+    `tensor`.
+    """
     dim: _builtins.int
     max_length: _builtins.int
     """Tokens; 0 when the model takes no text."""

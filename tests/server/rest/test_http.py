@@ -453,6 +453,10 @@ def test_answers_are_what_the_page_says(web: httpx.Client) -> None:
     embeddings = {"model": "tiny", "input": ["cat", "sun"]}
     bodies = {route: text_input("cat") for route in schemas if route.endswith("/infer")}
     bodies |= {"POST /v1/embeddings": embeddings, "POST /v2/repository/index": {}}
+    documents = {"model": "tiny", "query": "cat", "documents": ["cat", "sun"], "top_n": 1}
+    for route in ("POST /v1/rerank", "POST /v2/rerank"):
+        bodies[route] = {**documents, "return_documents": True}
+    bodies["POST /rerank"] = {"model": "tiny", "query": "cat", "texts": ["cat", "sun"]}
     answers = {}
     for route in schemas:
         method, path = route.split()
