@@ -1,7 +1,8 @@
-"""Predictors from one view's projection to the target's: they keep BYOL and SimSiam from collapse.
+"""Predictors from one view's projection to the target's.
 
 Tian et al., ICML 2021, arXiv:2102.06810, section 3 (DirectPred); Assran et al., CVPR 2023,
-arXiv:2301.08243, section 3 (from the tokens of a context to those that it does not hold).
+arXiv:2301.08243, section 3 (from the tokens of a context to those that it does not hold); Garrido
+et al., ICML 2023, arXiv:2302.10283, section 4 (from one view to another, by what is between them).
 """
 
 from typing import Final
@@ -52,6 +53,28 @@ class DirectPred(nn.Module):
         spectrum, basis = torch.linalg.eigh(self.correlation)
         scales = (spectrum / spectrum.max()).clamp(min=0).sqrt() + self.epsilon
         self.weight.copy_(basis * scales @ basis.T)
+
+
+class HyperPredictor(nn.Module):
+    """A linear predictor whose matrix is a linear function of a transformation, without a bias.
+
+    y = W(z) x, where W(z) sums fixed matrices with the numbers z of a transformation as weights. So
+    it cannot leave the transformation out of account, as a perceptron of x and z may. Source: SIE,
+    Garrido et al., ICML 2023, arXiv:2302.10283, section 4.
+    """
+
+    def __init__(self, dim: int, numbers: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.matrices = nn.Linear(numbers, dim * dim, bias=False)
+
+    def forward(
+        self, x: Float[Tensor, "n dim"], transformation: Float[Tensor, "n numbers"]
+    ) -> Float[Tensor, "n dim"]:
+        """Predict the projections of transformed items from those of the items."""
+        matrices = self.matrices(transformation).unflatten(1, (self.dim, self.dim))
+        predicted: Tensor = (matrices @ x[:, :, None])[:, :, 0]
+        return predicted
 
 
 class TransformerPredictor(nn.Module):

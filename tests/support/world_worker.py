@@ -43,6 +43,7 @@ from attar.training.methods.random_teacher import RandomTeacher
 from attar.training.methods.reconstruction import Reconstruction
 from attar.training.methods.self_distilled import SelfDistilled
 from attar.training.methods.siamese import Siamese
+from attar.training.methods.sie import Sie, SieBatch
 from attar.training.methods.simcse import SimCse
 from attar.training.methods.swav import Swav
 from attar.training.methods.vector_quantised import VectorQuantised
@@ -60,7 +61,7 @@ from attar.training.objectives.soft_labels import jensen_shannon, soft_labels
 from attar.training.objectives.swav import swav
 from attar.training.objectives.token_detection import token_detection
 from attar.training.objectives.vicreg import vicreg
-from attar.training.predictors import DirectPred, TransformerPredictor
+from attar.training.predictors import DirectPred, HyperPredictor, TransformerPredictor
 from attar.training.sampler import Sampler
 from attar.training.schedules import constant
 from attar.training.targets import Codebook, Queue
@@ -160,6 +161,11 @@ def methods() -> dict[str, Callable[[], Method[Any]]]:
             PrototypeHead(8, hidden=6, bottleneck=4, outputs=5),
             momentum=constant(0.9),
             teacher_temperature=constant(0.05),
+        ),
+        "sie": lambda: Sie(
+            MlpEncoder(MlpConfig(features=6, hidden=(8,), dim=4, normalized=False)),
+            lambda dims: nn.Linear(dims, 3),
+            HyperPredictor(3, 2),
         ),
         "masked_autoencoder": lambda: MaskedAutoencoder(
             VitEncoder(VitConfig(channels=1, side=4, patch=2, transformer=BLOCKS)), BLOCKS
@@ -310,6 +316,7 @@ BATCHES: dict[str, Callable[[Tensor, int], Any]] = {
     "dino": lambda items, step: (*(part for (part,) in views(items, step)), items / 2),
     "group_masked": corrupted,
     "ibot": hidden_patches,
+    "sie": lambda items, _: SieBatch(items, items.roll(1, dims=1), items[:, :2]),
     "masked_autoencoder": patches,
     "masked_frames": altered,
     "masked_language": blanked,

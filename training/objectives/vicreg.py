@@ -40,17 +40,17 @@ def vicreg(
         a, b = full_precision(z1), full_precision(z2)
         return (
             invariance * F.mse_loss(a, b)
-            + variance * (_variance_loss(a) + _variance_loss(b)) / 2
-            + covariance * (_covariance_loss(a) + _covariance_loss(b))
+            + variance * (variance_loss(a) + variance_loss(b)) / 2
+            + covariance * (covariance_loss(a) + covariance_loss(b))
         )
 
 
-def _variance_loss(z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+def variance_loss(z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
     """Give the mean over dimensions of how far the deviation is below 1."""
     return F.relu(1 - (z.var(dim=0) + 1e-4).sqrt()).mean()
 
 
-def _covariance_loss(z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+def covariance_loss(z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
     """Give the sum of squares of the off-diagonal covariances over d."""
     centred = z - z.mean(dim=0)
     covariance = centred.T @ centred / (len(z) - 1)

@@ -28,6 +28,7 @@ from attar.training.objectives.masked import masked_tokens, masked_values
 from attar.training.objectives.matryoshka import matryoshka
 from attar.training.objectives.mixed_barlow_twins import mixed_redundancy
 from attar.training.objectives.nt_xent import nt_xent
+from attar.training.objectives.sie import sie
 from attar.training.objectives.soft_labels import jensen_shannon, soft_labels
 from attar.training.objectives.swav import codes, swav
 from attar.training.objectives.token_detection import token_detection
@@ -616,6 +617,58 @@ def test_ibot_of_images_of_one_masked_patch_is_dino_in_any_order_of_the_patches(
         ibot(student.view(2, 3, 5), teacher.view(2, 3, 5), centre, one)
     with pytest.raises(ShapeError, match=r"an image, a patch and an output; got \(0, 3, 5\)"):
         ibot(student.view(2, 3, 5)[:0], teacher.view(2, 3, 5)[:0], centre, one.view(2, 3)[:0])
+
+
+def test_sie_is_the_formulas_in_value_and_gradient() -> None:
+    a, b = pair((5, 4))
+    (predicted, _) = pair((5, 2), seed=4)
+
+    def spread(rows: Rows) -> tuple[float, float]:
+        """Give the mean lack of deviation, and the squared covariances over the width."""
+        n, d = len(rows), len(rows[0])
+        means = [sum(row[j] for row in rows) / n for j in range(d)]
+        lack = squares = 0.0
+        for i in range(d):
+            for j in range(d):
+                covariance = sum((r[i] - means[i]) * (r[j] - means[j]) for r in rows) / (n - 1)
+                if i == j:
+                    lack += max(0.0, 1 - math.sqrt(covariance + 1e-4)) / d
+                else:
+                    squares += covariance**2 / d
+        return lack, squares
+
+    def oracle(first: Rows, both: Rows) -> float:
+        second, p = [row[:4] for row in both], [row[4:] for row in both]
+        invariant = [row[:2] for row in first], [row[:2] for row in second]
+        total = 10 * squared_alignment_oracle(*invariant) + 5 * spread(p)[0]
+        total += 4.5 * squared_alignment_oracle(p, [row[2:] for row in second])
+        for lack, squares in map(spread, (first, second)):
+            total += 5 * lack + squares
+        return total
+
+    both = torch.cat([b, predicted], 1).requires_grad_()
+    a.requires_grad_()
+    loss = sie(a, both[:, :4], both[:, 4:])
+    assert loss.item() == pytest.approx(oracle(a.tolist(), both.tolist()))
+    expected = slopes(oracle, a.detach(), both.detach())
+    torch.testing.assert_close(torch.autograd.grad(loss, (a, both)), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_sie_of_a_perfect_prediction_is_vicreg_with_half_of_the_agreement() -> None:
+    a, b = pair((8, 4))
+    order = torch.randperm(8, generator=torch.Generator().manual_seed(1))
+    weights = {"variance": 0.0, "covariance": 1.0}
+    whole = sie(a, b, b[:, 2:], invariance=10.0, **weights)
+    same = torch.cat([b[:, :2], a[:, 2:]], 1)  # views that differ in the invariant part alone
+    alone = vicreg(a, same, invariance=20.0, **weights) - vicreg(a, same, invariance=0, **weights)
+    covariances = vicreg(a, b, invariance=0, **weights)
+    torch.testing.assert_close(whole, alone + covariances)
+    torch.testing.assert_close(sie(a[order], b[order], b[order, 2:]), sie(a, b, b[:, 2:]))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert sie(a.bfloat16(), b.bfloat16(), b[:, 2:].bfloat16()).dtype == torch.float32
+    for wrong in (b, b[:, :0], b[:5, 2:], b[0]):
+        with pytest.raises(ShapeError, match=r"predicted must be \(8, e\) with 0 < e < 4; got"):
+            sie(a, b, wrong)
 
 
 def test_mixing_that_commutes_with_projecting_costs_nothing() -> None:

@@ -149,3 +149,14 @@ def test_dino_exports_its_teacher_and_mae_a_transformer_that_sees_all_patches(da
     batch = mae.views(mae.batches(0), 0)
     assert (batch.visible.shape[1], batch.masked.shape[1]) == (4, 12)
     assert mae.method.exported(batch.images).shape == (128, mae.method.exported.dim)
+
+
+@pytest.mark.parametrize("part", ["invariant", "equivariant"])
+def test_sie_probes_and_exports_half_of_the_features(data: Digits, part: str) -> None:
+    recipe = RECIPES["image/sie"]
+    changed = override(recipe.settings, [f"part={part}", "steps=1", "warmup=0"])
+    training = recipe.build(data.source, changed)
+    whole = training.method.encoder.eval()(data.test[:5])
+    half = whole[:, :32] if part == "invariant" else whole[:, 32:]
+    torch.testing.assert_close(training.method.exported(data.test[:5]), half)
+    assert "knn" in fit(training, accelerator="cpu", progress=False).rows[-1]

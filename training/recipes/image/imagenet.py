@@ -1,4 +1,4 @@
-"""What papers on ImageNet set: epochs in steps, LARS, and how ViT-S is trained."""
+"""What papers on ImageNet and the like set: epochs in steps, LARS, and how ViT-S is trained."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -75,3 +75,14 @@ IBOT_VIT_SMALL: Final[Mapping[str, Any]] = {
     "global_area": (0.25, 1.0),
 }
 """iBOT's for ViT-S/16 (arXiv:2111.07832, section 4.1, and the official code's README)."""
+
+SIE_3DIEBENCH: Final[Mapping[str, Any]] = {
+    "batch_size": 1024,
+    "rate": 1e-3,
+    "warmup": 0,
+    "weight_decay": 1e-6,
+    "encoder": "resnet18",
+    "projector": 1024,
+    "equivariant": 256,
+}
+"""SIE's for ResNet-18 on renderings of objects (arXiv:2302.10283, and the official code)."""
