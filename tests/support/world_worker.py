@@ -45,6 +45,7 @@ from attar.training.methods.self_distilled import SelfDistilled
 from attar.training.methods.siamese import Siamese
 from attar.training.methods.sie import Sie, SieBatch
 from attar.training.methods.simcse import SimCse
+from attar.training.methods.slotcon import SlotCon, SlotConBatch
 from attar.training.methods.swav import Swav
 from attar.training.methods.vector_quantised import VectorQuantised
 from attar.training.objectives.alignment import cosine_alignment, squared_alignment
@@ -162,6 +163,14 @@ def methods() -> dict[str, Callable[[], Method[Any]]]:
             momentum=constant(0.9),
             teacher_temperature=constant(0.05),
         ),
+        "slotcon": lambda: SlotCon(
+            VitEncoder(VitConfig(channels=1, side=4, patch=2, transformer=BLOCKS)),
+            nn.Linear(8, 6),
+            nn.Linear(6, 6),
+            dim=6,
+            prototypes=3,
+            momentum=constant(0.9),
+        ),
         "sie": lambda: Sie(
             MlpEncoder(MlpConfig(features=6, hidden=(8,), dim=4, normalized=False)),
             lambda dims: nn.Linear(dims, 3),
@@ -253,6 +262,13 @@ def hidden_patches(items: Tensor, step: int) -> IbotBatch:
     return IbotBatch(views, (items[:, :4] > 0.3, items[:, 2:] > 0.5))
 
 
+def overlapping(items: Tensor, step: int) -> SlotConBatch:
+    whole, flipped = images(items), items[:, 0] > 0
+    box = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(len(items), -1)
+    empty = box.where(items[:, :1] < 0.8, 0.0)  # some share nothing
+    return SlotConBatch((whole, whole.flip(3)), (empty, empty), (flipped, ~flipped))
+
+
 def altered(items: Tensor, step: int) -> MaskedFramesBatch:
     clean = images(items)[:, 0]
     return MaskedFramesBatch(clean.masked_fill(clean > 0.3, 0.0), clean, clean > 0.3)
@@ -316,6 +332,7 @@ BATCHES: dict[str, Callable[[Tensor, int], Any]] = {
     "dino": lambda items, step: (*(part for (part,) in views(items, step)), items / 2),
     "group_masked": corrupted,
     "ibot": hidden_patches,
+    "slotcon": overlapping,
     "sie": lambda items, _: SieBatch(items, items.roll(1, dims=1), items[:, :2]),
     "masked_autoencoder": patches,
     "masked_frames": altered,

@@ -29,6 +29,7 @@ from attar.training.objectives.matryoshka import matryoshka
 from attar.training.objectives.mixed_barlow_twins import mixed_redundancy
 from attar.training.objectives.nt_xent import nt_xent
 from attar.training.objectives.sie import sie
+from attar.training.objectives.slotcon import slotcon
 from attar.training.objectives.soft_labels import jensen_shannon, soft_labels
 from attar.training.objectives.swav import codes, swav
 from attar.training.objectives.token_detection import token_detection
@@ -669,6 +670,55 @@ def test_sie_of_a_perfect_prediction_is_vicreg_with_half_of_the_agreement() -> N
     for wrong in (b, b[:, :0], b[:5, 2:], b[0]):
         with pytest.raises(ShapeError, match=r"predicted must be \(8, e\) with 0 < e < 4; got"):
             sie(a, b, wrong)
+
+
+def slot_case() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Slots of three images with two each, and those that are in either view."""
+    queries, keys = (z.reshape(3, 2, 4) for z in pair((6, 4)))
+    in_queries = torch.tensor([[True, True], [False, True], [True, False]])
+    in_keys = torch.tensor([[True, False], [True, True], [True, True]])
+    return queries, keys, in_queries, in_keys
+
+
+def test_slotcon_is_the_formulas_over_slots_that_both_views_have() -> None:
+    queries, keys, in_queries, in_keys = slot_case()
+
+    def oracle(first: Rows, second: Rows) -> float:
+        others = [row for row, there in zip(second, in_keys.flatten(), strict=True) if there]
+        total, count = 0.0, 0
+        for i in range(6):
+            if in_queries.flatten()[i] and in_keys.flatten()[i]:
+                weights = sum(math.exp(cosine(first[i], other) / 0.3) for other in others)
+                total -= math.log(math.exp(cosine(first[i], second[i]) / 0.3) / weights)
+                count += 1
+        return 2 * 0.3 * total / count
+
+    rows, others = queries.flatten(0, 1).requires_grad_(), keys.flatten(0, 1)
+    loss = slotcon(rows.view(3, 2, 4), keys, in_queries, in_keys, temperature=0.3)
+    assert loss.item() == pytest.approx(oracle(rows.tolist(), others.tolist()))
+    (pull,) = torch.autograd.grad(loss, rows)
+    expected, _ = slopes(oracle, rows.detach(), others)
+    torch.testing.assert_close(pull, expected, rtol=1e-5, atol=1e-7)
+    assert (pull != 0).any(dim=1).equal((in_queries & in_keys).flatten())
+
+
+def test_slotcon_of_one_slot_an_image_is_info_nce_and_of_none_nothing() -> None:
+    queries, keys, in_queries, in_keys = slot_case()
+    every = torch.ones(6, 1, dtype=torch.bool)
+    a, b = queries.flatten(0, 1), keys.flatten(0, 1)
+    loss = slotcon(a[:, None], b[:, None], every, every)
+    torch.testing.assert_close(loss, 2 * 0.2 * info_nce(a, b))
+    order = torch.tensor([2, 0, 1])
+    moved = slotcon(*(part[order].flip(1) for part in (queries, keys, in_queries, in_keys)))
+    torch.testing.assert_close(moved, slotcon(queries, keys, in_queries, in_keys))
+    assert slotcon(queries, keys, ~in_keys, in_keys) == 0
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = queries.bfloat16(), keys.bfloat16()
+        assert slotcon(*half, in_queries, in_keys).dtype == torch.float32
+    with pytest.raises(
+        ShapeError, match=r"masks be \(n, k\); got \(3, 2, 4\), \(3, 2, 4\), \(6, 1\)"
+    ):
+        slotcon(queries, keys, every, in_keys)
 
 
 def test_mixing_that_commutes_with_projecting_costs_nothing() -> None:

@@ -39,6 +39,7 @@ NOT_SHOWN = frozenset(
         "image/simclr_v2",
         "image/simsiam",
         "image/sit",
+        "image/slotcon",
         "image/ssld",
         "image/swav",
         "molecule/molformer",

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 IMAGES: Final = 1_281_167  # that train
+COCO: Final = 118_287  # images of COCO's train2017
 VIT_S: Final[Mapping[str, Any]] = {
     "encoder": "vit_small",
     "weight_decay": 0.04,
@@ -86,3 +87,20 @@ SIE_3DIEBENCH: Final[Mapping[str, Any]] = {
     "equivariant": 256,
 }
 """SIE's for ResNet-18 on renderings of objects (arXiv:2302.10283, and the official code)."""
+
+SLOTCON_COCO: Final[Mapping[str, Any]] = {
+    **lars(batch_size=512, rate=1.0 * 512 / 256, weight_decay=1e-5),
+    "steps": epochs(800, batch_size=512, images=COCO),
+    "warmup": epochs(5, batch_size=512, images=COCO),
+    "encoder": "resnet50",
+    "blur": (1.0, 0.1),
+    "solarise": (0.0, 0.2),
+    "area": (0.08, 1.0),
+    "flip": 0.5,
+    "hidden": 4096,
+    "projection": 256,
+    "projector_depth": 3,
+    "prototypes": 256,
+    "momentum": 0.99,
+}
+"""SlotCon's for ResNet-50 (arXiv:2205.15288, section 4.1, and the official code's script)."""
