@@ -19,6 +19,9 @@ def show_bundle(path: Path, *, require_signature: Path | None = None) -> None:
     console.print(f"{manifest.name} {manifest.version}: {manifest.modality}, {longest}")
     gives = "one score" if manifest.scores_pairs else f"{manifest.output.dim} dimensions"
     console.print(f"{gives}, {manifest.fingerprint}")
+    if (tokens := manifest.tokens) is not None:
+        where = f"a grid of {tokens.grid[0]} x {tokens.grid[1]}" if tokens.grid else "a text"
+        console.print(f"token vectors of {tokens.dim} dimensions, those of {where}")
     for entry in manifest.compatible_with:
         figures = f"mean cosine {entry.cosine:.4f}, recall@10 {entry.recall_at_10:.3f}"
         console.print(f"its queries may search {entry.fingerprint}: {figures}")

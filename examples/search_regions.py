@@ -1,11 +1,11 @@
 """Put regions of images into a collection of a running server, and search them by a picture.
 
-attar export run photographs.attar --data photographs --tokens
-attar serve photographs.attar --data-dir data &
+attar export run photographs.attar --tokens && attar serve photographs.attar --data-dir data &
 python examples/search_regions.py 127.0.0.1:8001 photographs part.png 64
 """
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +26,13 @@ def main(server: str, folder: str, query: str, side: str) -> None:
     with attar.Client(server) as client:
         client.create_collection("regions")
         for i, path in enumerate(sorted(Path(folder).iterdir())):
-            cells = client.embed_tokens(pixels(path), pooling="grid", grid=(2, 2))
-            payloads = [{"image": path.name, "box": box} for box in BOXES]
-            client.upsert("regions", range(4 * i, 4 * i + 4), vectors=cells, payloads=payloads)
+            with suppress(OSError):  # a damaged image is left out
+                cells = client.embed_tokens(pixels(path), pooling="grid", grid=(2, 2))
+                payloads = [{"image": path.name, "box": box} for box in BOXES]
+                client.upsert("regions", range(4 * i, 4 * i + 4), vectors=cells, payloads=payloads)
         whole = client.embed_tokens(pixels(query), pooling="grid", grid=(1, 1))
         for hit in client.search("regions", vectors=whole, limit=3)[0]:
-            print(f"{hit.score:.2f}  {hit.payload['image']}  {hit.payload['box']}")
+            print(f"{hit.score:.2f} {hit.payload}")
 
 
 if __name__ == "__main__":

@@ -83,6 +83,7 @@ def test_a_region_of_an_image_is_searched_by_a_picture(
         if row == 1:
             pixels[8:, :8] = (250, 20, 20)
         Image.fromarray(pixels).save(images / f"{row}.png")
+    (images / "damaged.png").write_bytes((images / "0.png").read_bytes()[:60])
     Image.new("RGB", (8, 8), (250, 20, 20)).save(tmp_path / "red.png")
     encoder = SmallConv(SmallConvConfig(channels=3, side=16, width=8))
     bundle = export_tensor(
@@ -97,7 +98,7 @@ def test_a_region_of_an_image_is_searched_by_a_picture(
         main_of("search_regions")(target, str(images), str(tmp_path / "red.png"), "16")
 
     first, *others = capsys.readouterr().out.splitlines()
-    assert first.endswith("1.png  [0, 0.5, 0.5, 1]")
+    assert first.endswith("{'image': '1.png', 'box': [0, 0.5, 0.5, 1]}")
     assert len(others) == 2
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from attar.errors import InvalidInput, ShapeError
@@ -25,6 +25,7 @@ from .split import DataSplit
 GREY, DEEP = ("1", "L", "LA"), ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")  # Pillow's modes
 MOST_NAMED: Final = 100  # skipped files that a summary names
 SIDEWAYS = (5, 6, 7, 8)  # EXIF's orientations that swap width and height
+SKIP: Final = "repair it or remove it, or leave out all such by skip_bad=true"
 FORMATS = (
     *("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "QOI", "TGA"),
     *("TIFF", "WEBP"),
@@ -33,10 +34,14 @@ FORMATS = (
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An encoded image: its file, or the bytes of one, and what an error calls it."""
+    """An encoded image: its file, or the bytes of one, and what an error calls it.
+
+    `fix` is what the error says to do where it cannot be decoded.
+    """
 
     name: str
     content: Path | bytes
+    fix: str = "repair it, or remove it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,8 +180,14 @@ def _decoding(picture: Picture) -> Iterator[None]:
         yield
     except (*DAMAGE, Image.DecompressionBombError) as error:
         raise InvalidInput(
-            f"{picture.name} cannot be decoded as an image ({error}); repair it, or remove it"
+            f"{picture.name} cannot be decoded as an image ({_why(error)}); {picture.fix}"
         ) from error
+
+
+def _why(error: Exception) -> str:
+    """Give what Pillow says of damage; of a file in no format it gives the file's Python object."""
+    is_unknown = isinstance(error, UnidentifiedImageError)
+    return "it is in no format that is read" if is_unknown else str(error)
 
 
 DAMAGE = (
@@ -197,7 +208,7 @@ class ImageFiles:
 
     def __getitem__(self, rows: Int[Tensor, "b"], /) -> Float[Tensor, "b c h w"]:
         paths = [self.paths[row] for row in rows.tolist()]
-        return decoded((Picture(str(path), path) for path in paths), self.frame)
+        return decoded(_pictures(paths), self.frame)
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +300,7 @@ def without_bad(pictures: Iterable[Picture], name: str) -> tuple[list[int], tupl
     kept, wrong = [], []
     for i, picture in enumerate(pictures):
         try:
-            _opened(picture)
+            _opened(replace(picture, fix="repair it, or remove it"))
         except InvalidInput as error:
             wrong.append(f"skipped: {error}")
         else:
@@ -307,4 +318,4 @@ def left_out(count: int) -> dict[str, int]:
 
 
 def _pictures(paths: Iterable[Path]) -> Iterator[Picture]:
-    return (Picture(str(path), path) for path in paths)
+    return (Picture(str(path), path, SKIP) for path in paths)

@@ -22,7 +22,7 @@ from torch import Tensor
 from attar.errors import InvalidInput
 
 from .folder import SUFFIXES
-from .pictures import Frame, Picture, decoded, frame_of, left_out, without_bad
+from .pictures import SKIP, Frame, Picture, decoded, frame_of, left_out, without_bad
 from .split import DataSplit
 
 MOST_BYTES: Final = 2**26
@@ -54,7 +54,7 @@ class TarIndex:
                     files[number] = stack.enter_context(self.paths[number].open("rb"))
                 files[number].seek(int(self.start[row]))
                 content = files[number].read(int(self.size[row]))
-                yield Picture(f"{self.names[row]} of {self.paths[number]}", content)
+                yield Picture(f"{self.names[row]} of {self.paths[number]}", content, SKIP)
 
     def some(self, rows: Sequence[int]) -> "TarIndex":
         """Give the index of some images."""

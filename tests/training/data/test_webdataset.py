@@ -171,3 +171,15 @@ def test_a_changed_tar_is_read_or_refused(
     with contextlib.suppress(InvalidInput):
         part = webdataset.tar_images([path], side=4, labelled=True, skip_bad=True)
         assert len(part.items) >= 1
+
+
+def test_a_damaged_image_that_is_met_is_named_with_how_to_leave_out_all_such(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "x.tar").write_bytes(tar({"a.png": png(0), "b.png": b"<html>"}))
+    images = read(str(tmp_path / "x.tar"), side=4).train
+
+    with pytest.raises(
+        InvalidInput, match=r"b.png of .*x.tar .*\(it is in no format .*skip_bad=tr"
+    ):
+        images[torch.tensor([1])]
