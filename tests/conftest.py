@@ -1,5 +1,6 @@
 """What many tests need: one tiny bundle, made once, and the command."""
 
+import gc
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,18 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     if config.getoption("markexpr") == "not claims":
         return "without the marker claims: `make claims` trains the recipes to the end"
     return None
+
+
+def pytest_collection() -> None:
+    """Collect no garbage while the tests are: nearly all that is imported lives to the end."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Take what was imported out of every later collection of garbage."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
