@@ -3,6 +3,7 @@
 import gc
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,18 @@ def _measured_here() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measure, "in_a_process", measures.here)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _callbacks_known() -> Iterator[None]:
+    """Look once which packages bring callbacks: Fabric reads all their metadata for each run."""
+    registry = sys.modules.get("lightning_fabric.utilities.registry")
+    if registry is None:
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "entry_points", cache(registry.entry_points))
         yield
 
 
