@@ -2,9 +2,11 @@
 
 import gc
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Final
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -15,6 +17,8 @@ from benchmarks.support.bundles import tiny_bundle
 
 from .support import session_cache
 from .support.commands import Attar, Ran
+
+MANY: Final = 60  # tests of a file, which take a while together
 
 # A law holds on a busy machine too, so time does not judge it.
 settings.register_profile(
@@ -43,12 +47,13 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put files with slow tests first: pytest-xdist gives whole files, so the last should be short.
+    """Put long files first: pytest-xdist gives whole files, so the last should be short.
 
-    Within both parts the order stays random.
+    First come those with slow tests, then those with many. Within each part the order stays random.
     """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path not in slow, tests[item.path] < MANY))
 
 
 @pytest.fixture(scope="session", autouse=True)
