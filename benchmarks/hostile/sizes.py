@@ -23,8 +23,8 @@ from ..support.teachers import bert_folder, bert_weights
 Make = Callable[[Path], list[object]]
 """Lays tiny data in a folder and gives the command's arguments."""
 
-ITEMS: Final = (1, 2, 3)
-BATCHES: Final = (None, 2)  # the recipe's, which is cut to the items there are; and 2
+RUNS: Final = ((1, None), (1, 2), (2, None), (3, None), (3, 2))
+"""Items and the batch; None is the recipe's own, which is cut to the items there are."""
 SMALL: Final = {
     "batch_size": None,
     "tuning_steps": 1,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from attar.training.catalogue import catalogue
-from benchmarks.hostile.sizes import BATCHES, CASES, DATA, ITEMS, LEAST, SMALL, Case
+from benchmarks.hostile.sizes import CASES, DATA, LEAST, RUNS, SMALL, Case
 
 from ..support.commands import Attar
 
@@ -33,24 +33,23 @@ def test_a_recipe_runs_on_the_fewest_items_or_says_how_many_it_needs(
     quick = [f"--set={key}={value}" for key, value in SMALL.items() if key in known and value]
     if name in ("image/ibot", "image/mae", "image/sit"):
         quick.remove("--set=encoder=tiny")  # they hide patches
-    for items in ITEMS:
-        for batch in BATCHES:
-            folder = tmp_path / f"{items}-{batch}"
-            folder.mkdir()
-            data = DATA.get(name, DATA[recipe.modality])(folder, items)
-            own = [] if batch is None else [f"--set=batch_size={batch}"]
-            ran = attar_(
-                *("pretrain", name, "--data", data, "--out", folder / "out", "--steps", 1),
-                *(*quick, *own),
-            )
-            said = f"{name} on {items} items, batches of {batch}: {ran}"
-            assert "Traceback" not in ran.err, said
-            if items >= max(LEAST.get(name, 2), batch or 0):
-                assert ran.status == 0, said
-            else:
-                assert (ran.status, ran.err.count("\n")) == (2, 1), said
-                assert ran.err.startswith("attar: "), said
-                assert not (folder / "out").exists(), said
+    for items, batch in RUNS:
+        folder = tmp_path / f"{items}-{batch}"
+        folder.mkdir()
+        data = DATA.get(name, DATA[recipe.modality])(folder, items)
+        own = [] if batch is None else [f"--set=batch_size={batch}"]
+        ran = attar_(
+            *("pretrain", name, "--data", data, "--out", folder / "out", "--steps", 1),
+            *(*quick, *own),
+        )
+        said = f"{name} on {items} items, batches of {batch}: {ran}"
+        assert "Traceback" not in ran.err, said
+        if items >= max(LEAST.get(name, 2), batch or 0):
+            assert ran.status == 0, said
+        else:
+            assert (ran.status, ran.err.count("\n")) == (2, 1), said
+            assert ran.err.startswith("attar: "), said
+            assert not (folder / "out").exists(), said
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
