@@ -20,7 +20,8 @@ from attar.training.datasets.stars import variable_stars
 from attar.training.datasets.tones import Timbre, tones
 
 from ..support.commands import Attar
-from ..support.torchrun import torchrun
+from ..support.distributed_worker import PRETRAIN
+from ..support.torchrun import distributed_run
 
 
 def write_wav(path: Path, clip: Tensor) -> None:
@@ -174,21 +175,22 @@ def test_an_option_that_would_not_be_read_is_refused(
 
 
 @pytest.mark.slow
-def test_two_processes_pretrain_as_one_does(attar_: Attar, tmp_path: Path) -> None:
-    command = "pretrain", "table/t_jepa", "--steps", 3, "--set", "batch_size=16", "--out"
-    assert attar_(*command, tmp_path / "one").status == 0
-    said = torchrun("attar.cli.main", *command, tmp_path / "two")
-    assert said.count("items of shape") == 1  # one process speaks for both
+def test_two_processes_pretrain_as_one_does(
+    attar_: Attar, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    started = distributed_run(tmp_path_factory)
+    assert attar_(*PRETRAIN, tmp_path / "one").status == 0
+    said = [(started / f"pretrain{rank}.txt").read_text("utf-8") for rank in (0, 1)]
+    assert "".join(said).count("items of shape") == 1  # one process speaks for both
+    folders = tmp_path / "one", started / "pretrained"
     one, two = (
-        [json.loads(row) for row in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
-        for name in ("one", "two")
+        [json.loads(row) for row in (folder / "metrics.jsonl").read_text().splitlines()]
+        for folder in folders
     )
     assert [row.keys() for row in two] == [row.keys() for row in one]  # the first process writes
     assert two[-2]["loss"] == pytest.approx(one[-2]["loss"], rel=0.05)  # each hides others
-    assert (
-        encoder_folder.load(tmp_path / "two").lineage
-        == encoder_folder.load(tmp_path / "one").lineage
-    )
+    alone, together = (encoder_folder.load(folder).lineage for folder in folders)
+    assert together == alone
 
 
 def test_a_recipe_of_what_is_not_shipped_runs_on_what_its_claim_is_shown_on(
