@@ -26,9 +26,11 @@ from .options import (
     Encoder,
     ExportData,
     General,
+    Imported,
     Ladder,
     Layers,
     Length,
+    Licence,
     MaxBatch,
     MaxSeconds,
     MinCosine,
@@ -49,6 +51,7 @@ from .options import (
     TextData,
     Tokens,
     Variant,
+    Weights,
     Widths,
 )
 
@@ -73,7 +76,7 @@ _FORMER: Mapping[str, str] = {
 
 @app.command("import")
 def import_(
-    folder: Annotated[Path, typer.Argument(help="A sentence-transformers or transformers folder.")],
+    folder: Imported,
     bundle: NewBundle,
     *,
     pooling: Annotated[
@@ -94,6 +97,8 @@ def import_(
         Side | None, typer.Option(help="Which encoder of a CLIP folder, which holds two.")
     ] = None,
     max_seconds: MaxSeconds = None,
+    weights: Weights = None,
+    licence: Licence = None,
     variant: Annotated[
         list[str] | None,
         typer.Option(help="A variant to attempt besides fp32, such as int8; may be repeated."),
@@ -101,7 +106,7 @@ def import_(
     calibration: Calibration = None,
     tokens: Tokens = False,
 ) -> None:
-    """Turn a Hugging Face folder into a bundle, held to the torch encoder's numbers."""
+    """Turn an encoder of another library into a bundle, held to the torch encoder's numbers."""
     with _extra("hf"):
         from .commands import import_bundle
 
@@ -114,6 +119,8 @@ def import_(
         dims=dims,
         tower=tower,
         max_seconds=max_seconds,
+        weights=weights,
+        licence=licence,
         variants=variant or (),
         calibration=calibration,
         tokens=tokens,

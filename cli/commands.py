@@ -22,7 +22,7 @@ from .console import console, show_bundle
 
 
 def import_bundle(
-    folder: Path,
+    folder: str,
     bundle: Path,
     *,
     pooling: Pooling | None,
@@ -31,6 +31,8 @@ def import_bundle(
     dims: str,
     tower: Side | None,
     max_seconds: float | None,
+    weights: Path | None,
+    licence: str | None,
     variants: Sequence[str],
     calibration: Path | None,
     tokens: bool,
@@ -49,6 +51,8 @@ def import_bundle(
         declared=declared,
         side=tower,
         max_seconds=max_seconds,
+        weights=weights,
+        licence=licence,
         variants=variants,
         calibration=texts,
         tokens=tokens,

@@ -20,6 +20,20 @@ Base = Annotated[
     Path,
     typer.Argument(help="A sentence-transformers folder, or one that attar wrote."),
 ]
+Imported = Annotated[
+    str,
+    typer.Argument(
+        help="A sentence-transformers or transformers folder, or an image network by name: "
+        "timm:NAME or torch:MODULE:FACTORY."
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(help="A file of weights for timm: and torch:, not those that come with it."),
+]
+Licence = Annotated[
+    str | None, typer.Option(help="Of these weights, where the network does not say it.")
+]
 Encoder = Annotated[
     Path,
     typer.Argument(help="A folder that attar or one of Hugging Face's libraries wrote."),

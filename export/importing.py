@@ -1,6 +1,7 @@
-"""A Hugging Face folder becomes a bundle, held to the torch encoder at many lengths."""
+"""An encoder of another library becomes a bundle, held to the torch encoder's numbers."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from tokenizers import Tokenizer
 
 from attar.errors import InvalidInput
 from attar.inputs import TextPair
+from attar.training.backbones.network import PRETRAINED, is_backbone
 from attar.training.checkpoints.encoder_folder import TextModel
 from attar.training.choices import Side
 from attar.training.datasets import docstrings
@@ -18,6 +20,7 @@ from attar.training.huggingface.config import Declared
 from attar.training.huggingface.vision_audio import Tower
 from attar.training.sampler import evenly
 
+from .backbone import backbone_tower
 from .bundling import Exported, refuse_taken
 from .cross_encoder import export_cross_encoder
 from .gates import GATES, Gates
@@ -38,6 +41,8 @@ def import_folder(
     declared: Declared = loading.SILENT,
     side: Side | None = None,
     max_seconds: float | None = None,
+    weights: Path | None = None,
+    licence: str | None = None,
     variants: Sequence[str] = (),
     calibration: Sequence[str] = (),
     tokens: bool = False,
@@ -46,6 +51,8 @@ def import_folder(
 ) -> Exported:
     """Write the encoder in `folder` to the bundle `path`: fp32, and the `variants` that pass.
 
+    `folder` may also be a network of images by name, timm:NAME or torch:MODULE:FACTORY; `weights`
+    is then a file of its weights, by default those that come with it, and `licence` theirs.
     `name` is the bundle's, by default the last part of `path` without .attar, and `gates` decide
     which variants pass.
     `declared` is what the folder does not state, and `side` the encoder of a CLIP folder to take;
@@ -60,13 +67,15 @@ def import_folder(
     none; AlreadyExists when `path` is taken and
     `overwrite` is false.
     """
-    folder, path = Path(folder), Path(path)
+    path, options = Path(path), _Options(declared, side, max_seconds, weights, licence)
     refuse_taken(path, overwrite=overwrite)
     name = name or path.name.removesuffix(".attar")
-    if cross_encoder.is_cross_encoder(folder):
+    network = _read_network(str(folder), options)
+    folder = Path(folder)
+    if network is None and cross_encoder.is_cross_encoder(folder):
         _refuse_choices(folder, declared, side, max_seconds, variants, tokens=tokens)
         return _import_cross_encoder(folder, path, name=name, overwrite=overwrite)
-    model = _read(folder, declared, side, max_seconds)
+    model = network or _read(folder, declared, side, max_seconds)
     if isinstance(model, Tower):
         if variants:
             raise InvalidInput(
@@ -82,6 +91,7 @@ def import_folder(
             items=noise(model.spec, model.shapes),
             modality=model.modality,
             lineage=model.lineage,
+            licence=model.licence,
             tokens=tokens,
             gates=gates,
             overwrite=overwrite,
@@ -133,6 +143,35 @@ def _refuse_choices(
         raise InvalidInput(f"{kind}, of tokens neither; leave --tokens out")
     if variants:
         raise InvalidInput(f"{kind}; it is written in fp32 only, so leave {variants[0]} out")
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What a caller declares of an encoder, each of some kind of encoder alone."""
+
+    declared: Declared
+    side: Side | None
+    max_seconds: float | None
+    weights: Path | None
+    licence: str | None
+
+
+def _read_network(name: str, options: _Options) -> Tower | None:
+    """Read a network by its name; give None where the name is that of a folder."""
+    if not is_backbone(name):
+        if options.weights or options.licence:
+            raise InvalidInput(
+                "--weights and --licence are of networks by name, timm:NAME or "
+                f"torch:MODULE:FACTORY; {name} is a folder, so leave them out"
+            )
+        return None
+    if (options.declared, options.side, options.max_seconds) != (loading.SILENT, None, None):
+        raise InvalidInput(
+            f"{name} says all there is of its encoder but --weights and --licence; leave pooling, "
+            "unit length, prompts, widths, --tower and --max-seconds out"
+        )
+    weights = PRETRAINED if options.weights is None else str(options.weights)
+    return backbone_tower(name, weights=weights, licence=options.licence)
 
 
 def _read(

@@ -281,6 +281,7 @@ def _save(method: Method[Any], read: _Read, lineage: Mapping[str, object], out: 
             values=pixel_range(source.train) if source and is_image else None,
             heads=heads,
             lineage=lineage,
+            licence=tensors.licence,
         )
         encoder_folder.save(model, out)
     _report_saved(out)

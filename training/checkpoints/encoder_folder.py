@@ -20,6 +20,7 @@ from attar.heads import Head, read_head
 from attar.manifest import Limits, Range, TensorSpec
 
 from ..encoders.attention import BinarizedAttention, LinearAttention, SoftmaxAttention
+from ..encoders.backbone import Backbone, BackboneConfig
 from ..encoders.conv import SmallConv, SmallConvConfig
 from ..encoders.conv1d import Conv1dConfig, Conv1dEncoder
 from ..encoders.encoder import TensorEncoder
@@ -50,6 +51,7 @@ TEXT_ENCODERS: Mapping[str, tuple[Callable[[Any], TextNetwork], type]] = {
 """Encoders of texts and their configurations, by their name in encoder.json."""
 
 ENCODERS: Mapping[str, tuple[Callable[[Any], TensorEncoder], type]] = {
+    "backbone": (Backbone, BackboneConfig),
     "conv1d": (Conv1dEncoder, Conv1dConfig),
     "mlp": (MlpEncoder, MlpConfig),
     "resnet": (ResNet, ResNetConfig),

@@ -26,6 +26,8 @@ class TensorEncoder(nn.Module, ABC):
     shape: Any  # each encoder names its own
     dim: int
     project: "Projection"
+    licence: str | None = None
+    """That of the weights which training began with, where others had trained them."""
 
     @property
     @abstractmethod

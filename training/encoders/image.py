@@ -1,10 +1,12 @@
 """Image encoders by name: what the setting `encoder` of an image recipe selects."""
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from attar.errors import InvalidInput
 
+from ..backbones.network import PRETRAINED, is_backbone
+from .backbone import Backbone, BackboneConfig
 from .conv import SmallConv, SmallConvConfig
 from .encoder import TensorEncoder
 from .resnet import ResNet, ResNetConfig
@@ -12,8 +14,8 @@ from .scattering import ScatteringConfig, ScatteringEncoder
 from .transformer import TransformerConfig
 from .vit import VitConfig, VitEncoder
 
-VitName: TypeAlias = Literal["vit", "vit_small", "vit_large"]
-EncoderName: TypeAlias = Literal["tiny", "small", "resnet18", "resnet50", "scattering"] | VitName
+EncoderName: TypeAlias = str
+"""One of `NAMES`, or a network of another library: timm:NAME or torch:MODULE:FACTORY."""
 
 PRE_NORM: Final[Mapping[str, Any]] = {"norm": "pre", "norm_eps": 1e-6}
 TRANSFORMERS: Final[Mapping[str, TransformerConfig]] = {
@@ -22,17 +24,32 @@ TRANSFORMERS: Final[Mapping[str, TransformerConfig]] = {
     "vit_large": TransformerConfig(width=1024, depth=24, heads=16, hidden=4096, **PRE_NORM),
 }
 """Vision transformers by name (Dosovitskiy et al. 2021, table 1; Touvron et al. 2021, table 1)."""
+NAMES: Final = ("tiny", "small", "resnet18", "resnet50", "scattering", *TRANSFORMERS)
 
 
 def image_encoder(
-    name: EncoderName, *, channels: int, side: int, dim: int | None = None
+    name: EncoderName,
+    *,
+    channels: int,
+    side: int,
+    dim: int | None = None,
+    weights: str = PRETRAINED,
 ) -> TensorEncoder:
     """Make an encoder of images of one side: convolutions, scattering, or a transformer.
 
     The embeddings are the pooled features, of any length, which is what projectors see in the
-    papers; `dim` adds a linear map to that width. See `vit_shape` for transformers.
+    papers; `dim` adds a linear map to that width. See `vit_shape` for transformers. `weights` are
+    those that a network of another library starts from; see `load_network`. Raises InvalidInput for
+    a name that there is not, and for weights of an encoder that has none.
     """
     sizes: dict[str, Any] = {"channels": channels, "side": side, "dim": dim, "normalized": False}
+    if is_backbone(name):
+        return Backbone(BackboneConfig(name=name, **sizes), weights=weights)
+    if weights != PRETRAINED:
+        raise InvalidInput(
+            f"weights are those of timm:NAME or torch:MODULE:FACTORY; {name} has none, so leave "
+            f"out weights={weights}"
+        )
     match name:
         case "tiny":
             return SmallConv(SmallConvConfig(**sizes, width=8))
@@ -48,6 +65,9 @@ def image_encoder(
             return ScatteringEncoder(shape)
         case "vit" | "vit_small" | "vit_large":
             return VitEncoder(vit_shape(name, channels=channels, side=side, dim=dim))
+    raise InvalidInput(
+        f"encoder is one of {', '.join(NAMES)}, timm:NAME or torch:MODULE:FACTORY; got {name!r}"
+    )
 
 
 def vit_shape(name: EncoderName, *, channels: int, side: int, dim: int | None = None) -> VitConfig:

@@ -61,6 +61,7 @@ class Tower:
     modality: str
     shapes: tuple[tuple[int, ...], ...]
     lineage: Mapping[str, object]
+    licence: str | None = None
 
 
 class ImageTower(nn.Module):

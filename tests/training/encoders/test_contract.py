@@ -39,6 +39,7 @@ from attar.training.checkpoints.encoder_folder import (
     save,
 )
 from attar.training.data.text import tokenize
+from attar.training.encoders.backbone import Backbone, BackboneConfig
 from attar.training.encoders.conv import SmallConv, SmallConvConfig
 from attar.training.encoders.conv1d import Conv1dConfig, Conv1dEncoder
 from attar.training.encoders.encoder import TensorEncoder
@@ -78,6 +79,9 @@ def in_turn() -> Attention:
 
 
 ENCODER: Mapping[str, TensorEncoder] = {
+    "backbone": Backbone(
+        BackboneConfig(name="torch:benchmarks.support.networks:tiny", side=8, normalized=False)
+    ),
     "small_conv": SmallConv(SmallConvConfig(side=9, width=4, normalized=False)),
     "small_conv-flat": SmallConv(SmallConvConfig(side=9, width=4, pooling="flat", dim=5)),
     "resnet": ResNet(ResNetConfig(side=8, blocks=(1, 1), width=4, normalized=False)),

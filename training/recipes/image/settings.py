@@ -7,6 +7,7 @@ from torch import nn
 
 from attar.errors import InvalidInput
 
+from ...backbones.network import PRETRAINED
 from ...composing import RunSettings, seeded
 from ...data.source import Source, item_shape
 from ...data.square import side_of
@@ -28,7 +29,8 @@ class ImageSettings(RunSettings):
 
     They are for small images and hundreds of steps; a large set wants another encoder, natural
     views and more steps. The embedding is the encoder's pooled features, which are probed and which
-    the projector sees; `dim` adds a linear map to that width. `colour` (brightness, contrast,
+    the projector sees; `dim` adds a linear map to that width. `weights` are those that a timm: or
+    torch: encoder starts from: "pretrained", "random", or a file. `colour` (brightness, contrast,
     saturation and hue), `blur` and `solarise` are strengths of natural views; the last two are
     shares of the images, in the first and in the second view of a pair.
     """
@@ -37,6 +39,7 @@ class ImageSettings(RunSettings):
     weight_decay: float = 1e-4
     dim: int | None = None
     encoder: EncoderName = "small"
+    weights: str = PRETRAINED  # of an encoder of another library
     views: ViewName = "affine"
     colour: tuple[float, float, float, float] = (0.4, 0.4, 0.2, 0.1)
     blur: tuple[float, float] = (0.5, 0.5)
@@ -64,7 +67,13 @@ def new_encoder(data: Source, settings: ImageSettings) -> TensorEncoder:
     """Make the encoder that the settings name, for a source's images, always the same of a seed."""
     channels, side = item_shape(data.train)[0], side_of(data)
     with seeded(settings.seed):
-        return image_encoder(settings.encoder, channels=channels, side=side, dim=settings.dim)
+        return image_encoder(
+            settings.encoder,
+            channels=channels,
+            side=side,
+            dim=settings.dim,
+            weights=settings.weights,
+        )
 
 
 def pair_of(data: Source, settings: ImageSettings) -> tuple[ImageView, ImageView]:

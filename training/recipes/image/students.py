@@ -6,6 +6,7 @@ from typing import Any, TypeVar, cast
 
 from torch import Tensor, nn
 
+from ...backbones.network import PRETRAINED
 from ...data.source import Labels, Source
 from ...distributed import step_generator
 from ...encoders.classifier import Classifier
@@ -78,7 +79,8 @@ def distil(
     batch_statistics: bool = False,
 ) -> Training[Tensor]:
     """Compose a run in which a student learns the teacher's classes on all images, unlabelled."""
-    small = replace(settings, encoder=settings.student, steps=settings.distil_steps)
+    steps = settings.distil_steps
+    small = replace(settings, encoder=settings.student, weights=PRETRAINED, steps=steps)
     view, classes = view_of(data, settings), teacher.head.out_features
 
     def method(encoder: TensorEncoder) -> LabelDistillation:
