@@ -28,6 +28,7 @@ SWEEP: Final = "sweep.json"
 BEST: Final = "best"
 RANKMES: Final = "rankme_projector", "rankme"  # the first that a probe gives
 MOST_RUNS: Final = 1000
+_NAME_BYTES: Final = 255  # of a file system's names
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,12 @@ def _points(name: str, vary: Sequence[str], changes: Sequence[str]) -> list[tupl
     for point in points:
         override(recipe.settings, (*changes, *point))
     folders = [_folder(point) for point in points]
+    longest = max((folder.encode() for folder in folders), key=len)
+    if len(longest) > _NAME_BYTES:
+        raise InvalidInput(
+            f"--vary names a folder of {len(longest)} bytes, and a folder's name has at most "
+            f"{_NAME_BYTES}; vary fewer settings, or give shorter values"
+        )
     if repeated := next((folder for folder in folders if folders.count(folder) > 1), None):
         raise InvalidInput(f"--vary has {repeated} twice; leave one out")
     return points

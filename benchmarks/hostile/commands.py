@@ -7,7 +7,6 @@ given has a list of its own, benchmarks/hostile/folders.py.
 
 import json
 import pickle
-import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -818,6 +817,13 @@ CASES: tuple[Case, ...] = (
         ("a sweep has 2 to 1,000 runs",),
         sweeping(*(("--vary", f"rate={','.join(['1'] * 1000)}") * 30)),
     ),
+    Case(
+        "sweep",
+        "hostile",
+        "a value of 300 digits",
+        ("--vary names a folder of 305 bytes, and a folder's name has at most 255",),
+        sweeping("--vary", f"rate=1e-3,0.{'0' * 297}1"),
+    ),
     Case("adapt", "mistaken", "no such base", ("nothing.attar", "missing"), adapting(nothing)),
     Case(
         "adapt", "damaged", "weights that were cut", ("model.safetensors",), adapting(torn_teacher)
@@ -1244,17 +1250,6 @@ def attempt(case: Case, folder: Path) -> Outcome:
     finally:
         sys.argv = arguments
     return Outcome(status, shown(err.getvalue(), folder), tuple(sorted(files(folder) - before)))
-
-
-def run(case: Case, folder: Path) -> Outcome:
-    """Run the command in a process of its own."""
-    folder.mkdir(exist_ok=True)
-    arguments = [str(Path(sys.executable).with_name("attar")), *map(str, case.make(folder))]
-    before = files(folder)
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=300)
-    return Outcome(
-        done.returncode, shown(done.stderr, folder), tuple(sorted(files(folder) - before))
-    )
 
 
 def files(folder: Path) -> set[str]:
