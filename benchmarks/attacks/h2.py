@@ -5,6 +5,7 @@ import struct
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final, Self
 
@@ -38,8 +39,11 @@ def message(encoded: bytes) -> bytes:
     return struct.pack(">BI", 0, len(encoded)) + encoded
 
 
-def head(path: str) -> bytes:
-    """The fields of a call, each a literal of HPACK that is not indexed (RFC 7541, 6.2.2)."""
+def head(path: str, more: Mapping[str, str] | None = None) -> bytes:
+    """The fields of a call, each a literal of HPACK that is not indexed (RFC 7541, 6.2.2).
+
+    `more` are further ones.
+    """
     fields = {
         ":method": "POST",
         ":scheme": "http",
@@ -47,6 +51,7 @@ def head(path: str) -> bytes:
         ":authority": "localhost",
         "te": "trailers",
         "content-type": "application/grpc",
+        **(more or {}),
     }
     return b"".join(b"\0" + _text(name) + _text(value) for name, value in fields.items())
 
@@ -98,10 +103,10 @@ class Connection:
         """Send bytes as they are."""
         self._socket.sendall(sent)
 
-    def open(self, path: str) -> bytes:
-        """The frame that opens the next stream."""
+    def open(self, path: str, more: Mapping[str, str] | None = None) -> bytes:
+        """The frame that opens the next stream, with `more` fields."""
         self._stream += 2
-        return frame(HEADERS, END_HEADERS, self._stream, head(path))
+        return frame(HEADERS, END_HEADERS, self._stream, head(path, more))
 
     def data(self, body: bytes, *, end: bool = True) -> bytes:
         """The frames of a body on the last stream that was opened."""
