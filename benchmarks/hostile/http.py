@@ -99,6 +99,12 @@ def wrong(name: str, param: str | None, message: str, **changes: Any) -> Case:
     return Case(name, embed(**changes), 400, message, param)
 
 
+def lines(count: int) -> bytes:
+    """Give a request whose head has so many lines."""
+    own = request("POST", EMBEDDINGS, GOOD).partition(b"\r\n\r\n")[0].count(b"\n") + 1
+    return request("POST", EMBEDDINGS, GOOD, *[f"X-{i}: y" for i in range(count - own)])
+
+
 _TWO = request("POST", EMBEDDINGS, b"0\r\n\r\n", "Transfer-Encoding: chunked")
 
 
@@ -174,6 +180,11 @@ HEADERS: Final = (
     Case("100-continue", request("POST", EMBEDDINGS, GOOD, "Expect: 100-continue"), 200),
     Case("chunks", chunked(GOOD[:5], GOOD[5:]), 200),
     Case("chunks of one byte", chunked(*(bytes([byte]) for byte in GOOD)), 200),
+    Case("256 chunks of one byte", chunked(*[b" "] * 255, GOOD), 200),
+    Case("257 chunks of one byte", chunked(*[b" "] * 257, GOOD), 400, closes=True),
+    Case("300 chunks of 200 bytes", chunked(*[b" " * 200] * 300, GOOD), 200),
+    Case("a head of 256 lines", lines(256), 200),
+    Case("a head of 257 lines", lines(257), 400, closes=True),
     Case("two lengths", _TWO, 400, "content-length and transfer-encoding", closes=True),
     Case(
         "a preflight of an allowed origin",
@@ -391,6 +402,11 @@ RERANKS: Final = (
 CASES: Final = (*TARGETS, *HEADERS, *PAGES, *BODIES, *RERANKS)
 
 
+def _length(headers: Mapping[str, str]) -> int:
+    """The bytes of a body, or -1 for one that ends with its connection."""
+    return int(headers.get("content-length", -1))
+
+
 def send(address: tuple[str, int], raw: bytes) -> Reply:
     """Send bytes as they are, and read one response."""
     with socket.create_connection(address, timeout=20) as connection:
@@ -404,7 +420,7 @@ def send(address: tuple[str, int], raw: bytes) -> Reply:
         return Reply(
             status,
             headers,
-            b"" if is_head else stream.read(int(headers["content-length"])),
+            b"" if is_head else stream.read(_length(headers)),
             continued,
         )
 
@@ -415,7 +431,7 @@ def closes(address: tuple[str, int], raw: bytes) -> bool:
         connection.sendall(raw)
         stream = connection.makefile("rb")
         _, headers = _head(stream)
-        stream.read(int(headers["content-length"]))
+        stream.read(_length(headers))
         connection.settimeout(2)
         try:
             return stream.read(1) == b""

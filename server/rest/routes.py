@@ -385,9 +385,10 @@ def application(models: Models, admission: Admission, limits: Limits) -> ASGIApp
     )
     described = openapi.describe(ROUTES)
     shown = openapi.show(described)
+    written = JSONResponse(described).body  # once: whoever asks needs no key
 
     async def description(request: Request) -> Response:
-        return JSONResponse(described)
+        return Response(written, media_type=JSON)
 
     async def docs(request: Request) -> Response:
         return HTMLResponse(shown, headers=openapi.HEADERS)
