@@ -19,7 +19,7 @@ from typing import Literal, TypeAlias
 
 from attar.bundle import Bundle
 from attar.errors import AlreadyExists, InvalidInput
-from attar.manifest import Manifest, TensorSpec
+from attar.manifest import Manifest, TensorSpec, TokenOutput
 
 Device: TypeAlias = Literal["cpu", "gpu"]
 
@@ -147,7 +147,10 @@ def graph_config(manifest: Manifest, name: str, *, device: Device, max_batch: in
         "default_model_filename": "model.onnx",
         "max_batch_size": max_batch,
         "input": [_tensor(spec.name, _TYPES[spec.dtype], _dims(spec)) for spec in manifest.inputs],
-        "output": [_tensor(manifest.output.name, "TYPE_FP32", [manifest.output.dim])],
+        "output": [
+            _tensor(manifest.output.name, "TYPE_FP32", [manifest.output.dim]),
+            *_token_output(manifest.tokens),
+        ],
         "instance_group": [{"count": 1, "kind": Word(f"KIND_{device.upper()}")}],
         # The model of texts asks for the graph of its own version: both stay until it has changed.
         **_scheduling(versions=2),
@@ -183,6 +186,14 @@ def _utf8(value: object) -> bytes:
 
 def _tensor(name: str, kind: str, dims: list[int]) -> Message:
     return {"name": name, "data_type": Word(kind), "dims": dims}
+
+
+def _token_output(tokens: TokenOutput | None) -> list[Message]:
+    """Give the tensor of token vectors, of any number for a text, where the graph has it."""
+    if tokens is None:
+        return []
+    count = tokens.grid[0] * tokens.grid[1] if tokens.grid else -1
+    return [_tensor(tokens.name, "TYPE_FP32", [count, tokens.dim])]
 
 
 def _dims(spec: TensorSpec) -> list[int]:

@@ -110,11 +110,16 @@ def plan(
     none are given. An int8 graph is made symmetric first.
 
     Raises NotFound for an unknown variant, InvalidInput for profiles that cannot be or that stop
-    short of the longest text, and NotSupported that names each node and operator which TensorRT's
-    parser does not take, and the variants without such.
+    short of the longest text, and NotSupported for a bundle with token vectors, and one that names
+    each node and operator which TensorRT's parser does not take, and the variants without such.
     """
     manifest = bundle.manifest
     manifest.require_encoder("a TensorRT engine")
+    if manifest.tokens is not None:
+        raise NotSupported(
+            f"{manifest.name} has token vectors, and an engine gives embeddings alone; export its "
+            "encoder without --tokens for it"
+        )
     chosen = bundle.variant(variant or manifest.reference)
     longest = manifest.max_length
     if longest is not None:

@@ -43,6 +43,18 @@ def tree(path: Path) -> set[str]:
     return {str(p.relative_to(path)) for p in path.rglob("*") if p.is_file()}
 
 
+def test_a_graph_with_token_vectors_states_both_outputs(tmp_path: Path) -> None:
+    texts = tiny_bundle(tmp_path / "texts.attar", name="texts", tokens=True)
+    images = tiny_tensor_bundle(tmp_path / "images.attar", name="images", tokens=True)
+    for path in (texts, images):
+        export_triton(Bundle.open(path), tmp_path / "models")
+
+    embedding = ("embedding", "TYPE_FP32", [16])
+    graph, image = (config(tmp_path / "models", name) for name in ("texts_graph", "images"))
+    assert tensors(graph.output) == [embedding, ("tokens", "TYPE_FP32", [-1, 16])]
+    assert tensors(image.output) == [embedding, ("tokens", "TYPE_FP32", [8, 8])]
+
+
 def test_a_text_bundle_becomes_a_model_of_texts_and_one_of_ids(
     bundle_path: Path, tmp_path: Path
 ) -> None:
