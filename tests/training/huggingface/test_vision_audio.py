@@ -167,6 +167,39 @@ def test_a_bundle_gives_transformers_embeddings(name: str, tmp_path: Path) -> No
     assert encoder.manifest.output.normalized
 
 
+def patches(model: Any, image: NDArray[np.uint8]) -> torch.Tensor:
+    """Give transformers' states of an image's patches, those of CLIP in its joint space."""
+    prepared = pixels()(Image.fromarray(image), return_tensors="pt")
+    vision = getattr(model, "vision_model", model)
+    states = vision(pixel_values=prepared["pixel_values"]).last_hidden_state
+    before = 2 if isinstance(model, transformers.DeiTModel) else 1  # its token of distillation
+    own: torch.Tensor = states[:, before:]
+    if vision is model:
+        return own
+    projected: torch.Tensor = model.visual_projection(vision.post_layernorm(own))
+    return projected
+
+
+@pytest.mark.parametrize("name", ["vit", "deit", "dinov2", "clip"])
+def test_the_tokens_of_an_image_are_its_patches(name: str, tmp_path: Path) -> None:
+    case = CASES[name]
+    torch.manual_seed(0)
+    model = case.model().eval()
+    folder = saved(model, tmp_path / "theirs", case.processor())
+    side: Any = "vision" if name == "clip" else None
+    exported = import_folder(folder, tmp_path / "mine.attar", side=side, tokens=True)
+    encoder = attar.load(exported.bundle, threads=1)
+    given = items(case)
+    with torch.no_grad():
+        theirs = F.normalize(torch.cat([patches(model, item) for item in given]), dim=-1)
+
+    ours = encoder.embed_tokens(given)
+
+    assert ours.grid == ((4, 4) if name == "dinov2" else (2, 2))
+    expected = theirs.flatten(0, 1).numpy()
+    np.testing.assert_allclose(ours.vectors, expected, rtol=0, atol=2e-5)
+
+
 @pytest.mark.parametrize("name", MORE)
 def test_their_variations_are_read_too(name: str, tmp_path: Path) -> None:
     case = MORE[name]
