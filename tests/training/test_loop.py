@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +290,27 @@ def test_batches_made_ahead_change_nothing() -> None:
     assert all(
         torch.equal(a, b) for a, b in zip(*(state(w).values() for w in (here, ahead)), strict=True)
     )
+
+
+def test_a_run_of_workers_is_taken_up_by_more_of_them_with_identical_results(
+    tmp_path: Path,
+) -> None:
+    whole, kept = training(), training().batches
+
+    def batches(step: int) -> Tensor:
+        if step == 5:
+            raise InvalidInput("a damaged image")
+        batch: Tensor = kept(step)
+        return batch
+
+    run(whole)
+    ahead = partial(fit, out=tmp_path, save_every=2, accelerator="cpu", progress=False)
+    with pytest.raises(InvalidInput, match="a damaged image"):
+        ahead(training(batches=batches), workers=1)
+    resumed = training()
+    ahead(resumed, workers=2)
+
+    assert_same_bits(state(resumed), state(whole))
 
 
 def test_a_batch_that_fails_ahead_stops_the_run_at_its_step() -> None:
