@@ -32,7 +32,7 @@ from attar.bundle import Bundle
 from attar.errors import BackendError, InvalidInput, MissingExtra, NotSupported
 from attar.host_step import host_step
 from attar.inputs import Prepared
-from attar.manifest import Variant
+from attar.manifest import Manifest, Variant
 from attar.runtime import load
 
 from ...gates import FP32, INT8, Gate
@@ -115,11 +115,7 @@ def plan(
     """
     manifest = bundle.manifest
     manifest.require_encoder("a TensorRT engine")
-    if manifest.tokens is not None:
-        raise NotSupported(
-            f"{manifest.name} has token vectors, and an engine gives embeddings alone; export its "
-            "encoder without --tokens for it"
-        )
+    _refuse_tokens(manifest)
     chosen = bundle.variant(variant or manifest.reference)
     longest = manifest.max_length
     if longest is not None:
@@ -149,6 +145,14 @@ def plan(
         hardware=hardware,
         gate=_gate(bundle, chosen),
     )
+
+
+def _refuse_tokens(manifest: Manifest) -> None:
+    if manifest.tokens is not None:
+        raise NotSupported(
+            f"{manifest.name} has token vectors, and an engine gives embeddings alone; export its "
+            "encoder without --tokens for it"
+        )
 
 
 def engine_facts(what: Plan, *, version: str, gpu: Gpu) -> dict[str, Any]:

@@ -62,6 +62,12 @@ def build(
     return export_tensorrt(bundle, cache, what, machine=machine(trt, name=name))
 
 
+def test_a_bundle_with_token_vectors_is_refused_with_the_fix(tmp_path: Path) -> None:
+    path = tiny_bundle(tmp_path / "words.attar", name="words", tokens=True)
+    with pytest.raises(NotSupported, match="words has token vectors.*without --tokens"):
+        plan(Bundle.open(path), lengths=LENGTHS)
+
+
 def test_a_plan_takes_the_reference_in_its_own_precision_and_every_text(bundle: Bundle) -> None:
     what = plan(bundle)
 
