@@ -64,7 +64,7 @@ def build(
 
 def test_a_bundle_with_token_vectors_is_refused_with_the_fix(tmp_path: Path) -> None:
     path = tiny_bundle(tmp_path / "words.attar", name="words", tokens=True)
-    with pytest.raises(NotSupported, match="words has token vectors.*without --tokens"):
+    with pytest.raises(NotSupported, match=r"words has token vectors.*without --tokens"):
         plan(Bundle.open(path), lengths=LENGTHS)
 
 
