@@ -116,7 +116,7 @@ def fast_embed(_: Path) -> Embed:
     """Load all-MiniLM-L6-v2 as fastembed has it in FASTEMBED_CACHE_PATH; nothing is fetched."""
     from fastembed import TextEmbedding
 
-    model = TextEmbedding(FASTEMBED_MODEL, threads=1)
+    model = TextEmbedding(FASTEMBED_MODEL, threads=1, local_files_only=True)
     return lambda texts: list(model.embed(list(texts), batch_size=BATCH))
 
 
