@@ -11,7 +11,7 @@ import inspect
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,7 @@ def verify(
         checks += _proof(variant)
         if variant.name != reference.variant.name:
             checks += _parity(variant, cosine(vectors, truth), bounds, "the reference")
+            checks += _token_parity(variant, encoder, reference, items)
             checks += _latency(path, variant, reference.variant)
         if teacher is not None:
             checks += _parity(variant, cosine(vectors, teacher.vectors), bounds, "the teacher")
@@ -205,6 +206,25 @@ def _parity(
             holds=None if bound is None else value >= bound,
             why="no bound is recorded" if bound is None else f"at least {bound:.6g}",
         )
+
+
+def _token_parity(
+    variant: Variant, encoder: Encoder, reference: Encoder, items: Items
+) -> Iterator[Check]:
+    """Compare token vectors with the reference's, where the bundle has any."""
+    if encoder.manifest.tokens is None:
+        return
+    vectors, truth = (one.embed_tokens(items).vectors for one in (encoder, reference))
+    directed = truth.any(axis=1)  # one of zeros has no direction to compare
+    recorded = {
+        name.removeprefix("token_"): figure
+        for name, figure in variant.parity.items()
+        if name.startswith("token_")
+    }
+    of_tokens = replace(variant, parity=recorded)
+    bounds = _bounds(encoder.bundle, of_tokens)
+    cosines = cosine(vectors[directed], truth[directed])
+    yield from _parity(of_tokens, cosines, bounds, "the reference's tokens")
 
 
 def _alone(

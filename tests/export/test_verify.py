@@ -61,6 +61,22 @@ def test_a_sound_bundle_holds_and_every_variant_was_compared(tmp_path: Path) -> 
     ]
 
 
+def test_token_vectors_are_compared_too(tmp_path: Path) -> None:
+    parity = {f"{of}cosine_{which}": 1.0 for of in ("", "token_") for which in ("mean", "worst")}
+    manifest = text_manifest(variants=("fp32", "int8"), tokens=True)
+    reference, int8 = manifest.variants
+    manifest = replace(manifest, variants=(reference, replace(int8, parity=parity)))
+    for noise, wrong in ((0.001, []), (1.0, ["mean", "worst"])):
+        graph = text_graph(noise=noise, tokens=True)
+        files = {**text_files(manifest), "variants/int8.onnx": graph}
+        path = Bundle.write(tmp_path / f"{noise}", manifest, files).path
+        checks = verify(path, items=TEXTS_OF_OURS)
+
+        assert [what for _, what in differing(checks) if "tokens" in what] == [
+            f"{which} cosine to the reference's tokens" for which in wrong
+        ]
+
+
 def test_a_variant_that_is_further_off_than_it_recorded_differs(tmp_path: Path) -> None:
     checks = verify(bundle_of(tmp_path / "x", noise=1.0), items=TEXTS_OF_OURS)
 
