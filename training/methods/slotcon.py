@@ -189,6 +189,7 @@ class SlotCon(Method[SlotConBatch]):
             for views in (own, its)
             for scores, boxes, flipped in zip(views, batch.boxes, batch.flipped, strict=True)
         )
+        here = weight(shared.sum())  # every process must ask, also one whose crops share nothing
         if not shared.any():
             return (own[0].sum() + own[1].sum()) * 0
         temperatures = {
@@ -196,7 +197,7 @@ class SlotCon(Method[SlotConBatch]):
             "teacher_temperature": self.teacher_temperature,
         }
         both = dino(q1, k2, self.centre, **temperatures) + dino(q2, k1, self.centre, **temperatures)
-        return both * weight(shared.sum())
+        return both * here
 
     def _slot(self, slots: Tensor, scores: Tensor, keys: Tensor, key_scores: Tensor) -> Tensor:
         queries = self.predictor(slots.flatten(0, 1)).view_as(slots)
