@@ -161,6 +161,9 @@ def search(
     exact: bool = False,
     role: Role = "query",
     truncation: Truncation = "truncate",
+    rerank: str | None = None,
+    rerank_field: str = "text",
+    candidates: int | None = None,
     partial: bool = False,
     deadline_s: float = DEADLINE_S,
 ) -> Call[SearchResults]:
@@ -176,10 +179,15 @@ def search(
     `model` embeds the items, by default the collection's own. Another model, or vectors of another
     space, are taken where the server has a bundle of that space whose `compatible_with` names the
     collection's; SpaceMismatch otherwise.
+
+    `rerank` names a model that ranks the `candidates` nearest points of each text anew, by default
+    50 at most, by the text that each has in its payload at `rerank_field`. A hit's score is then
+    the reranker's, and its `parts` have the similarity too.
     """
     request = wire.message(
         collections_pb2.SearchRequest,
         collection=collection,
+        rerank=_rerank(rerank, rerank_field, candidates),
         model=model,
         limit=limit,
         offset=offset,
@@ -478,6 +486,21 @@ def _collection(info: collections_pb2.CollectionInfo) -> Collection:
     )
 
 
+def _rerank(
+    model: str | None, field: str, candidates: int | None
+) -> collections_pb2.SearchRerank | None:
+    if model is None:
+        if candidates is not None:
+            raise InvalidInput(
+                f"candidates is {candidates!r:.80}, and nothing is ranked anew; name a model by "
+                "rerank"
+            )
+        return None
+    return wire.message(
+        collections_pb2.SearchRerank, model=model, field=field, candidates=candidates
+    )
+
+
 def _search_results(response: collections_pb2.SearchResponse, *, partial: bool) -> SearchResults:
     hits = tuple(tuple(map(_hit, result.hits)) for result in response.results)
     return SearchResults(hits, item_errors(response.items, partial=partial), response.fingerprint)
@@ -503,4 +526,4 @@ def _snapshot(info: collections_pb2.SnapshotInfo) -> Snapshot:
 
 
 def _hit(hit: collections_pb2.Hit) -> Hit:
-    return Hit(wire.from_id(hit.id), hit.score, wire.from_struct(hit.payload))
+    return Hit(wire.from_id(hit.id), hit.score, wire.from_struct(hit.payload), dict(hit.parts))

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Self, TypeAlias, TypeVar
 
 import numpy as np
@@ -26,6 +26,8 @@ DEFAULT_LIMIT: Final = 10
 """Hits of a query, where a search names no limit."""
 DEFAULT_PAGE: Final = 100
 """Points of a page, where a scroll names no limit."""
+DEFAULT_CANDIDATES: Final = 50
+"""Points that a search ranks anew, where it names no number and asks for no more hits."""
 DEFAULT_NEIGHBOURS: Final = heads.DEFAULT_NEIGHBOURS
 DEFAULT_TARGET_FPR: Final = heads.DEFAULT_TARGET_FPR
 
@@ -212,11 +214,15 @@ class Upserted:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A point in the result of a search, and its cosine similarity."""
+    """A point in the result of a search, and its cosine similarity.
+
+    Of a search that reranks, `score` is the reranker's, and `parts` has both by name.
+    """
 
     id: PointId
     score: float
     payload: dict[str, Any]
+    parts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

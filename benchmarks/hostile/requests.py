@@ -97,6 +97,7 @@ ANSWERS: Final[Mapping[str, Any]] = {
 }
 """The calls in which a bad item fails alone, and what they give."""
 GOOD: Final = texts("the cat")
+_RERANK: Final = col.SearchRerank(model="tiny", candidates=10)
 LONG: Final = texts("cat " * 99)
 MANY: Final = texts(*["cat"] * (MAX_ITEMS + 1))
 NAN: Final = Struct(fields={"a": {"number_value": math.nan}})  # type: ignore[dict-item]
@@ -506,6 +507,47 @@ CASES: Final[tuple[Case, ...]] = (
         "all or nothing, an item too long",
         _upsert(ids=ids(1, 2), texts=texts("cat", "cat " * 99), truncation=2, all_or_nothing=True),
         INVALID,
+    ),
+    *(
+        Case("Collections/Search", fault, _search(rerank=col.SearchRerank(**rerank)), code, field)
+        for fault, rerank, code, field in (
+            ("an unknown reranker", {"model": "huge"}, UNKNOWN, ""),
+            ("no reranker, of two", {}, UNKNOWN, ""),
+            ("an unknown version of the reranker", {"model": "tiny", "version": "9"}, UNKNOWN, ""),
+            ("a reranker of tensors", {"model": "pixels"}, REFUSED, ""),
+            (
+                "fewer candidates than hits",
+                {"model": "tiny", "candidates": 1},
+                INVALID,
+                "rerank.candidates",
+            ),
+            (
+                "more candidates than max_search_limit",
+                {"model": "tiny", "candidates": MAX_ITEMS + 1},
+                INVALID,
+                "rerank.candidates",
+            ),
+            (
+                "the key of the text too long",
+                {"model": "tiny", "field": "x" * 10_000, "candidates": 10},
+                INVALID,
+                "rerank.field",
+            ),
+        )
+    ),
+    Case(
+        "Collections/Search",
+        "more candidates than max_items",
+        _search(texts=texts(*["cat"] * 5), rerank=_RERANK),
+        INVALID,
+        "rerank.candidates",
+    ),
+    Case(
+        "Collections/Search",
+        "points to rank anew",
+        _search(texts=None, ids=col.PointIds(values=ids(1)), rerank=_RERANK),
+        INVALID,
+        "rerank",
     ),
     *_items(_search, "Collections/Search", misfit="model"),
     *_vectors(_search, "Collections/Search"),

@@ -77,12 +77,16 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A point that a search found; the score is its cosine similarity with the query."""
+    """A point that a search found; the score is its cosine similarity with the query.
+
+    Where a search ranked anew, the score is the reranker's, and `parts` has both by name.
+    """
 
     id: PointId
     score: float
     payload: Payload | None
     payload_bytes: int = 0  # see `payload_bytes`
+    parts: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def response_bytes(self) -> int:

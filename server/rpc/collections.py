@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from attar import wire
 from attar.errors import InvalidInput
 from attar.v1 import collections_pb2, collections_pb2_grpc, info_pb2, tensor_pb2
-from attar.values import DEFAULT_LIMIT, DEFAULT_PAGE, Collection, PointId, Snapshot
+from attar.values import (
+    DEFAULT_CANDIDATES,
+    DEFAULT_LIMIT,
+    DEFAULT_PAGE,
+    Collection,
+    PointId,
+    Snapshot,
+)
 
 from ..cooperative import off_the_loop, request_bytes
 from ..errors import about, to_status
@@ -27,6 +34,7 @@ from ..usecases.collections import (
     SearchResults,
 )
 from ..usecases.embed import Items
+from ..usecases.reranked_search import Reranker
 from . import incremental_protobuf, messages
 from .interceptor import Context
 
@@ -308,6 +316,37 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
             truncation=messages.truncation(request.truncation),
             deadline=deadline,
             budget=budget,
+            reranker=self._reranker(request, limit=limit, most=most),
+        )
+
+    def _reranker(
+        self, request: collections_pb2.SearchRequest, *, limit: int, most: int
+    ) -> Reranker | None:
+        if not request.HasField("rerank"):
+            return None
+        rerank = request.rerank
+        queries = max(1, _queries(request))
+        wanted = limit + request.offset
+        candidates = min(DEFAULT_CANDIDATES, self._max_items // queries, most)
+        candidates = max(candidates, wanted)
+        if rerank.HasField("candidates"):
+            candidates = messages.whole_number(
+                "rerank.candidates", rerank.candidates, low=wanted, high=most
+            )
+        if queries * candidates > self._max_items:
+            with about("rerank.candidates"):
+                raise InvalidInput(
+                    f"candidates are {candidates} for each of {queries} queries, more than"
+                    f" max_items, {self._max_items}, together; send fewer queries, or rank fewer"
+                )
+        return Reranker(
+            model=rerank.model,
+            version=rerank.version,
+            field=messages.short(
+                "rerank.field", rerank.field, limit=self._limits.max_payload_key_bytes
+            )
+            or "text",
+            candidates=candidates,
         )
 
 
@@ -405,4 +444,5 @@ def _hit(hit: Hit) -> collections_pb2.Hit:
         id=wire.to_id(hit.id),
         score=hit.score,
         payload=None if hit.payload is None else wire.to_struct(hit.payload),
+        parts=hit.parts,
     )

@@ -48,6 +48,8 @@ from ..engine.models import Models
 from ..request_context import current
 from .embed import Item, Items, Role, Truncation, embed
 from .embedding_space import SpaceMember, model_for, query_encoder_for, query_model_for
+from .rerank import require_texts
+from .reranked_search import Reranker, reranked
 
 R = TypeVar("R")
 
@@ -273,6 +275,7 @@ class Collections:
         truncation: Truncation = "truncate",
         deadline: float | None = None,
         budget: Budget | None = None,
+        reranker: Reranker | None = None,
     ) -> SearchResults:
         """Give each query's `limit` most similar points after the `offset` most similar.
 
@@ -285,17 +288,23 @@ class Collections:
         an index, once there is one, may miss a few of the best. A query that cannot be embedded, or
         whose point is not there, fails alone. Searches of one call share a `budget`; `InvalidInput`
         where it does not suffice.
+
+        A `reranker` ranks its candidates of each text anew; the page is of those.
         """
+        queries = [] if reranker is None else _texts(items)
         description = await self._store.describe(name)
         budget = budget or self.budget()
         search = Search(
-            limit=limit,
-            offset=offset,
+            limit=limit if reranker is None else reranker.candidates,
+            offset=offset if reranker is None else 0,
             where=await _apart(lambda: filters.read(filter)),
             score_threshold=score_threshold,
-            with_payload=with_payload,
+            with_payload=with_payload or reranker is not None,
             exact=exact,
         )
+        if reranker is not None:
+            chosen = self._models.get(reranker.model, reranker.version)
+            require_texts(chosen.encoder.manifest)  # before any work
         if model and items is None:
             raise InvalidInput(
                 f"model is {model!r:.80}, which embeds items, and the queries are embedded already;"
@@ -324,6 +333,18 @@ class Collections:
             results = await self._in_slices(description, rows[good], search, budget)
             for i, best in zip(good, results, strict=True):
                 hits[i] = tuple(best)
+        if reranker is not None:
+            hits, statuses = await reranked(
+                self._models,
+                reranker,
+                queries,
+                hits,
+                statuses,
+                page=slice(offset, offset + limit),
+                with_payload=with_payload,
+                truncation=truncation,
+                deadline=deadline,
+            )
         return SearchResults(tuple(hits), statuses, description.fingerprint)
 
     async def retrieve(
@@ -618,6 +639,16 @@ def _one_input(items: Items | None, vectors: NDArray[np.float32] | None) -> Item
     if (items is None) == (vectors is None):
         raise InvalidInput("give either items to embed or vectors, and not both")
     return vectors if items is None and vectors is not None else items if items is not None else []
+
+
+def _texts(items: Items | None) -> Sequence[str]:
+    """Give queries that are texts, which alone can be ranked by; InvalidInput for others."""
+    texts = [item for item in (() if items is None else items) if isinstance(item, str)]
+    if items is None or len(texts) < len(items):
+        raise InvalidInput(
+            "rerank ranks points by the texts of the queries; give texts, or leave rerank out"
+        )
+    return texts
 
 
 def _no_point(point: PointId, description: Description) -> AttarError:

@@ -68,7 +68,7 @@ async def rerank(
     """
     chosen = models.get(model, version)
     manifest = chosen.encoder.manifest
-    _require_texts(manifest)
+    require_texts(manifest)
     size = len(documents) * _RESULT_BYTES
     if return_documents:
         size += sum(len(document.encode("utf-8", "surrogatepass")) for document in documents)
@@ -109,7 +109,8 @@ async def rerank(
     return _ranked(embedded, similarities, similarities, top_n)
 
 
-def _require_texts(manifest: Manifest) -> None:
+def require_texts(manifest: Manifest) -> None:
+    """Raise NotSupported for a model that takes no texts."""
     if manifest.preprocessing.tokenizer is None:
         raise NotSupported(
             f"{manifest.name} takes {manifest.modality}, and documents are ranked by texts; name a "

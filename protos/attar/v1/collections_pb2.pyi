@@ -383,6 +383,7 @@ class SearchRequest(_message.Message):
     OFFSET_FIELD_NUMBER: _builtins.int
     EXACT_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    RERANK_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     fingerprint: _builtins.str
     """The space of `vectors`."""
@@ -424,6 +425,10 @@ class SearchRequest(_message.Message):
         and times of ISO 8601. "$all" and "$any" take lists of filters, "$not" takes one.
         """
 
+    @_builtins.property
+    def rerank(self) -> Global___SearchRerank:
+        """Ranks the most similar points anew, by the text that each keeps in its payload."""
+
     def __init__(
         self,
         *,
@@ -442,10 +447,11 @@ class SearchRequest(_message.Message):
         offset: _builtins.int = ...,
         exact: _builtins.bool = ...,
         model: _builtins.str = ...,
+        rerank: Global___SearchRerank | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_score_threshold", b"_score_threshold", "filter", b"filter", "ids", b"ids", "input", b"input", "limit", b"limit", "score_threshold", b"score_threshold", "tensor", b"tensor", "texts", b"texts", "vectors", b"vectors"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_score_threshold", b"_score_threshold", "filter", b"filter", "ids", b"ids", "input", b"input", "limit", b"limit", "rerank", b"rerank", "score_threshold", b"score_threshold", "tensor", b"tensor", "texts", b"texts", "vectors", b"vectors"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_score_threshold", b"_score_threshold", "collection", b"collection", "exact", b"exact", "filter", b"filter", "fingerprint", b"fingerprint", "ids", b"ids", "input", b"input", "limit", b"limit", "model", b"model", "offset", b"offset", "role", b"role", "score_threshold", b"score_threshold", "tensor", b"tensor", "texts", b"texts", "truncation", b"truncation", "vectors", b"vectors", "with_payload", b"with_payload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_score_threshold", b"_score_threshold", "collection", b"collection", "exact", b"exact", "filter", b"filter", "fingerprint", b"fingerprint", "ids", b"ids", "input", b"input", "limit", b"limit", "model", b"model", "offset", b"offset", "rerank", b"rerank", "role", b"role", "score_threshold", b"score_threshold", "tensor", b"tensor", "texts", b"texts", "truncation", b"truncation", "vectors", b"vectors", "with_payload", b"with_payload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
@@ -461,6 +467,45 @@ class SearchRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_input) -> _WhichOneofReturnType_input | None: ...
 
 Global___SearchRequest: _TypeAlias = SearchRequest  # noqa: Y015
+
+@_typing.final
+class SearchRerank(_message.Message):
+    """A reranking of what a search of texts finds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    FIELD_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Empty: the only model that is served."""
+    version: _builtins.str
+    """Empty: the model's newest."""
+    field: _builtins.str
+    """The payload key that has a point's text; "text" when empty."""
+    candidates: _builtins.int
+    """The most similar points of each query that are ranked anew. When absent 50, or fewer where many
+    queries share max_items, and as many as `offset` and `limit` ask for at least. All queries'
+    together are max_items at most.
+    """
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        version: _builtins.str = ...,
+        field: _builtins.str = ...,
+        candidates: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "candidates", b"candidates"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "candidates", b"candidates", "field", b"field", "model", b"model", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__candidates: _TypeAlias = _typing.Literal["candidates"]  # noqa: Y015
+    _WhichOneofArgType__candidates: _TypeAlias = _typing.Literal["_candidates", b"_candidates"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__candidates) -> _WhichOneofReturnType__candidates | None: ...
+
+Global___SearchRerank: _TypeAlias = SearchRerank  # noqa: Y015
 
 @_typing.final
 class SearchResponse(_message.Message):
@@ -518,25 +563,51 @@ Global___Hits: _TypeAlias = Hits  # noqa: Y015
 class Hit(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class PartsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ID_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
     score: _builtins.float
-    """Cosine similarity."""
+    """Cosine similarity; of a search that reranks, the reranker's score."""
     @_builtins.property
     def id(self) -> Global___PointId: ...
     @_builtins.property
     def payload(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def parts(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Of a search that reranks, what is known of the hit by name: "similarity" and "rerank"."""
+
     def __init__(
         self,
         *,
         id: Global___PointId | None = ...,
         score: _builtins.float = ...,
         payload: _struct_pb2.Struct | None = ...,
+        parts: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "payload", b"payload"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "payload", b"payload", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "parts", b"parts", "payload", b"payload", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
