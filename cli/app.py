@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from attar.errors import InvalidInput, MissingExtra
 from attar.export.targets.triton import MAX_BATCH, Device
-from attar.training.choices import Pooling, Side, Strategy
+from attar.training.choices import Pooling, Route, Side, Strategy
 
 try:
     import typer
@@ -74,15 +74,22 @@ _FORMER: Mapping[str, str] = {
 """What `attar export` took once, and the command that takes it now."""
 
 
+SomeRoute = Annotated[
+    Route | None, typer.Option(help="Which network of a folder with a Router, which holds two.")
+]
+SomePooling = Annotated[
+    Pooling | None,
+    typer.Option(help="How tokens become one vector; for a folder that does not state it."),
+]
+
+
 @app.command("import")
 def import_(
     folder: Imported,
     bundle: NewBundle,
     *,
-    pooling: Annotated[
-        Pooling | None,
-        typer.Option(help="How tokens become one vector; for a folder that does not state it."),
-    ] = None,
+    route: SomeRoute = None,
+    pooling: SomePooling = None,
     normalize: Annotated[
         bool, typer.Option("--normalize", help="Give embeddings unit length.")
     ] = False,
@@ -113,6 +120,7 @@ def import_(
     import_bundle(
         folder,
         bundle,
+        route=route,
         pooling=pooling,
         normalize=normalize,
         prompts={"query": query_prompt, "passage": passage_prompt},
@@ -481,13 +489,15 @@ def embed(
     texts: Annotated[list[str], typer.Argument(help="Texts to embed.")],
     *,
     variant: Annotated[str | None, typer.Option(help="A variant by name.")] = None,
-    role: Annotated[str, typer.Option(help="query or passage.")] = "passage",
+    role: Annotated[
+        str, typer.Option(help="query, passage, or another name of the bundle's prompts.")
+    ] = "passage",
 ) -> None:
     """Embed texts on this machine; one JSON object a line."""
     import attar
 
     encoder = attar.load(bundle, variant=variant)
-    embeddings = encoder.embed(texts, role=role)  # type: ignore[arg-type]  # embed checks it
+    embeddings = encoder.embed(texts, role=role)
     columns = (embeddings.vectors, embeddings.tokens, embeddings.truncated)
     for row, tokens, truncated in zip(*(column.tolist() for column in columns), strict=True):
         typer.echo(json.dumps({"embedding": row, "tokens": tokens, "truncated": truncated}))

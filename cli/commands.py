@@ -13,7 +13,7 @@ from attar.export.exporting import export
 from attar.export.importing import import_folder
 from attar.training.binarizing import RECOVERY, Conversion
 from attar.training.catalogue import catalogue, claim_of
-from attar.training.choices import Pooling, Side
+from attar.training.choices import Pooling, Route, Side
 from attar.training.encoders.attention import CODE_BITS
 from attar.training.hashing import Hashing
 from attar.training.huggingface.config import Declared
@@ -25,6 +25,7 @@ def import_bundle(
     folder: str,
     bundle: Path,
     *,
+    route: Route | None,
     pooling: Pooling | None,
     normalize: bool,
     prompts: Mapping[str, str],
@@ -39,6 +40,7 @@ def import_bundle(
 ) -> None:
     """Write a bundle and show its parity."""
     declared = Declared(
+        route=route,
         pooling=pooling,
         normalize=normalize,
         prompts={role: prompt for role, prompt in prompts.items() if prompt},

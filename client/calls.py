@@ -8,7 +8,8 @@ An argument that calls share means the same in each:
 - `model`: a served model by its name; empty is the only one. `version`: empty is its newest.
 - `items`: texts, or for a model of tensors one array, (items, ...), or a list of arrays of one
   shape.
-- `role`: the prompt that is put before a text, "passage" or "query".
+- `role`: the prompt that is put before a text: "passage" or "query"; `embed` takes the
+  other names of the model's prompts too.
 - `truncation`: "truncate" cuts an item at the model's `max_length` tokens and flags it; "error"
   refuses the item.
 - `partial`: each failed item has its error in the result's `errors`. Without it the first one is

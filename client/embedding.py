@@ -50,10 +50,11 @@ def embed(
 ) -> Call[Embedded]:
     """The embeddings of a batch, (items, dims), in the order of its items.
 
-    `dims` is one of the model's widths, by default the whole, and `encoding` how a number is
-    stored: "f32", "f16", "int8" or one bit ("binary"). Items may be token ids, lists of numbers,
-    where they can be the output of the model's tokenizer or the server is set to take any. With
-    `priority` "bulk" they let interactive ones pass.
+    `role` is "passage", "query" or another name of the model's prompts, and `dims` one of its
+    widths, by default the whole. `encoding` is how a number is stored: "f32", "f16", "int8" or one
+    bit ("binary"). Items may be token ids, lists of numbers, where they can be the output of the
+    model's tokenizer or the server is set to take any. With `priority` "bulk" they let interactive
+    ones pass.
     """
     request = embed_request(
         items,
@@ -159,7 +160,7 @@ def embed_request(
     return wire.message(
         embedding_pb2.EmbedRequest,
         model=model,
-        role=enum_number("role", role, wire.ROLES),
+        **_role(role),
         dims=dims,
         encoding=enum_number("encoding", encoding, wire.ENCODINGS),
         truncation=enum_number("truncation", truncation, wire.TRUNCATIONS),
@@ -167,6 +168,13 @@ def embed_request(
         version=version,
         **_embeddable(items),
     )
+
+
+def _role(role: object) -> dict[str, object]:
+    """Give the fields of a role: its number on the wire, or the name of another prompt."""
+    if isinstance(role, str) and role not in wire.ROLES:
+        return {"prompt": role}
+    return {"role": enum_number("role", role, wire.ROLES)}
 
 
 def size_of(request: embedding_pb2.EmbedRequest) -> int:

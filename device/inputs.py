@@ -20,7 +20,12 @@ from .token_ids import PRIVATE, OwnIds
 from .tokenizer_scan.check import check_file
 from .tokenizer_scan.growth import check_growth
 
-Role: TypeAlias = Literal["passage", "query"]
+Role: TypeAlias = str
+"""What a text is for: one of `ROLES`, or another name of the bundle's prompts."""
+
+ROLES: Final = ("passage", "query")
+"""What every text bundle takes; a role without a prompt has none."""
+
 Truncation: TypeAlias = Literal["truncate", "error"]
 Priority: TypeAlias = Literal["interactive", "bulk"]
 T = TypeVar("T")
@@ -143,13 +148,14 @@ class TextInput:
         self._usual = _CHARACTERS_PER_TOKEN * max_length
         self._largest = max(self._tokenizer.get_vocab(with_added_tokens=True).values())
         self._prompts = dict(prompts)
+        self._roles = tuple(dict.fromkeys((*ROLES, *prompts)))
         self._try()
         self._own_ids = None if allow_token_ids else self._own()
 
     def prepare(self, items: Items, *, role: Role, truncation: Truncation) -> list[Prepared]:
         """Tokenise every item, or raise InvalidInput that names the first bad one by its index."""
-        prompt = self._prompts.get(one_of("role", role, Role), "")
-        one_of("truncation", truncation, Truncation)
+        prompt = self._prompts.get(one_of("role", role, self._roles), "")
+        one_of("truncation", truncation, get_args(Truncation))
         values = listed(items)
         if is_token_ids(values):
             return [self._checked_ids(item, i) for i, item in enumerate(values)]
@@ -348,8 +354,8 @@ class TensorInput:
 
     def prepare(self, items: Items, *, role: Role, truncation: Truncation) -> list[Prepared]:
         """Check every item, or raise ShapeError or InvalidInput that names the first bad one."""
-        one_of("role", role, Role)
-        one_of("truncation", truncation, Truncation)
+        one_of("role", role, ROLES)
+        one_of("truncation", truncation, get_args(Truncation))
         return [self._row(item, i) for i, item in enumerate(listed(items))]
 
     def _row(self, item: object, index: int) -> Prepared:
@@ -531,10 +537,9 @@ def as_text(item: object, index: int) -> str:
     return item
 
 
-def one_of(option: str, value: object, choices: object) -> str:
-    """Give the value of an option that is one of the words of a Literal, `choices`."""
-    if not isinstance(value, str) or value not in get_args(choices):
-        raise InvalidInput(
-            f"{option} must be one of {', '.join(get_args(choices))}; got {value!r:.80}"
-        )
+def one_of(option: str, value: object, choices: Sequence[str]) -> str:
+    """Give the value of an option that is one of `choices`, or raise InvalidInput."""
+    if not isinstance(value, str) or value not in choices:
+        names = ", ".join(name[:80] for name in choices[:_SHOWN])
+        raise InvalidInput(f"{option} must be one of {names}; got {value!r:.80}")
     return value

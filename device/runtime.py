@@ -315,7 +315,8 @@ class Encoder:
         """Embed `items`, texts, or arrays for a tensor modality: (n, dims), a row an item.
 
         `dims` cuts to a width the bundle declares; `encoding` is how a row is stored; `role` picks
-        the prompt; `truncation` cuts an item at `max_length` tokens and flags it, or raises.
+        the prompt, "passage", "query" or another that the bundle names; `truncation` cuts an item
+        at `max_length` tokens and flags it, or raises.
         Raises InvalidInput that names the bad option, or the first bad item by its index, and
         NotSupported for a cross-encoder, which scores pairs of texts (`rank`).
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from .errors import BundleRefused, InputTooLong, InvalidInput
 from .inputs import (
     HOW_TO_CUT,
+    ROLES,
     Items,
     Prepared,
     Role,
@@ -90,8 +91,8 @@ class PairInput:
 
         A pair has no role: a cross-encoder knows the query from the document by their order.
         """
-        one_of("role", role, Role)
-        one_of("truncation", truncation, Truncation)
+        one_of("role", role, ROLES)
+        one_of("truncation", truncation, get_args(Truncation))
         pairs = [_pair(item, index) for index, item in enumerate(listed(items))]
         texts = dict.fromkeys(text for pair in pairs for text in (pair.query, pair.document))
         ids = self._ids(list(texts), pairs)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from attar.encodings import Encoding
 from attar.errors import InvalidInput, NotFound, NotSupported, ShapeError
-from attar.inputs import Role, Truncation
+from attar.inputs import ROLES, Role, Truncation
 
 from .cooperative import off_the_loop, request_bytes, steps
 from .engine.models import Model, Models
@@ -289,6 +289,8 @@ async def infer(
     with about("parameters[encoding]"):
         nothing = np.empty((0, model.encoder.dim), np.float32)
         model.encoder.finish(nothing, dims=options.dims, encoding=options.encoding)
+    with about("parameters[role]"):
+        model.encoder.prepare([], role=options.role)
     known = {output.name: None for output in gives(model)}
     for index, name in enumerate(request.outputs):
         with about(f"outputs[{index}].name"):
@@ -365,7 +367,7 @@ def read_options(parameters: Mapping[str, Parameter]) -> Options:
         dims=_whole(parameters, "dimensions", high=2**31 - 1),
         encoding=_word(parameters, "encoding", get_args(Encoding), "f32"),
         truncation=_truncation(parameters),
-        role=_word(parameters, "role", get_args(Role), "passage"),
+        role=_role(parameters),
         priority=_priority(parameters),
         timeout_s=timeout_us / 1e6 if timeout_us else None,
     )
@@ -640,6 +642,14 @@ def _word(
     with about(f"parameters[{name}]"):
         shown = value[:80] if isinstance(value, str) else value
         raise InvalidInput(f"{name} is {shown!r}; expected one of {', '.join(choices)}")
+
+
+def _role(parameters: Mapping[str, Parameter]) -> Role:
+    value = parameters.get("role", ROLES[0])
+    if isinstance(value, str):
+        return value
+    with about("parameters[role]"):
+        raise InvalidInput(f"role is {value!r}; give passage, query or the name of a prompt")
 
 
 def _truncation(parameters: Mapping[str, Parameter]) -> Truncation:

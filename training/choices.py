@@ -5,6 +5,9 @@ from typing import Literal, TypeAlias
 Pooling: TypeAlias = Literal["mean", "cls", "last", "max", "weightedmean", "mean_sqrt_len_tokens"]
 """How the states of a text's tokens become one vector."""
 
+Route: TypeAlias = Literal["query", "document"]
+"""A side of sentence-transformers' Router, which embeds queries and documents by two networks."""
+
 Side: TypeAlias = Literal["vision", "text"]
 """An encoder of a folder that holds two, as CLIP's does."""
 

@@ -351,6 +351,8 @@ CASES: Final[tuple[Case, ...]] = (
     Case("Embedding/Embed", "dims 0", _embed(dims=0), INVALID, "dims"),
     Case("Embedding/Embed", "unknown encoding", _embed(encoding=9), INVALID, "encoding"),
     Case("Embedding/Embed", "unknown role", _embed(role=9), INVALID, "role"),
+    Case("Embedding/Embed", "unknown prompt", _embed(prompt="reader"), INVALID, "prompt"),
+    Case("Embedding/Embed", "role and prompt", _embed(role=2, prompt="query"), INVALID, "prompt"),
     Case("Embedding/Embed", "int8 without ranges", _embed(model="pixels", encoding=3), REFUSED),
     Case("Embedding/Embed", "text for a tensor model", _embed(model="pixels"), INVALID, "model"),
     Case("Embedding/Embed", "an item too long", _embed(texts=LONG, truncation=2), ITEM),

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -220,6 +221,44 @@ def sentence_folder(
         if normalize:
             modules.append(models.Normalize())
         made = library.SentenceTransformer(modules=modules, device="cpu", prompts=prompts)
+        made.save(str(root), create_model_card=False)
+    return root
+
+
+def static_folder(root: Path, *, normalize: bool = True, model2vec: bool = False) -> Path:
+    """Save a StaticEmbedding with random rows, in one table or in the parts that model2vec has."""
+    draw = torch.Generator().manual_seed(1)
+    with libraries() as (_, library):
+        models: Any = import_module("sentence_transformers.models")
+        table = torch.randn(len(VOCABULARY), WIDTH, generator=draw)
+        modules = [models.StaticEmbedding(word_tokenizer(), embedding_weights=table)]
+        modules += [models.Normalize()] if normalize else []
+        made = library.SentenceTransformer(modules=modules, device="cpu")
+        made.save(str(root), create_model_card=False)
+    if model2vec:
+        (weights,) = root.rglob("model.safetensors")
+        rows = torch.randint(0, 8, (len(VOCABULARY),), generator=draw)
+        weight = torch.rand(len(VOCABULARY), generator=draw, dtype=torch.float64)
+        parts = {"embeddings": table[:8].half(), "mapping": rows, "weights": weight}
+        save_file(parts, weights)
+    return root
+
+
+def router_folder(root: Path) -> Path:
+    """Save a Router whose queries have a static table, and whose documents have a transformer."""
+    documents = plain_folder(root.with_name(f"{root.name}-plain"), "mpnet")
+    draw = torch.Generator().manual_seed(2)
+    with libraries() as (_, library):
+        models: Any = import_module("sentence_transformers.models")
+        table = torch.randn(len(VOCABULARY), WIDTH, generator=draw)
+        router = models.Router.for_query_document(
+            [models.StaticEmbedding(word_tokenizer(), embedding_weights=table)],
+            [models.Transformer(str(documents)), models.Pooling(WIDTH, pooling_mode="cls")],
+        )
+        prompts = {"query": "sun ", "document": "cat "}
+        made = library.SentenceTransformer(
+            modules=[router, models.Normalize()], device="cpu", prompts=prompts
+        )
         made.save(str(root), create_model_card=False)
     return root
 

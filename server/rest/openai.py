@@ -9,6 +9,7 @@ from typing import Any, Final
 from starlette.responses import JSONResponse, Response
 
 from attar.errors import InvalidInput, NotFound
+from attar.inputs import Role
 
 from ..cooperative import STEP, off_the_loop, steps
 from ..engine.models import Models
@@ -54,22 +55,25 @@ class OpenAI:
             len(http_request.body),
             lambda: validated(EmbeddingsRequest, body, max_items=self._max_items),
         )
-        model = self._models.get(request.model)
+        name, role = _model_and_role(request)
+        model = self._models.get(name)
         with about("model"):
             model.require_kind(request.input)
+        with about("model" if ":" in request.model else "role"):
+            model.encoder.prepare([], role=role)  # refuses a name that the model has no prompt of
         with about("dimensions"):
             if request.dimensions not in (None, *model.encoder.dims):
                 raise InvalidInput(
-                    f"dimensions is {shown(request.dimensions)}; {request.model} was trained for "
+                    f"dimensions is {shown(request.dimensions)}; {name} was trained for "
                     f"{list(model.encoder.dims)}"
                 )
         truncate = self._truncate if request.truncate is None else request.truncate
         with about("input"):
             embedded = await embed(
                 self._models,
-                model=request.model,
+                model=name,
                 items=request.input,
-                role=request.role,
+                role=role,
                 dims=request.dimensions,
                 truncation="truncate" if truncate else "error",
                 priority=request.priority,
@@ -102,6 +106,21 @@ class OpenAI:
             max_length=encoder.max_length,
             ready=model.ready,
         )
+
+
+def _model_and_role(request: EmbeddingsRequest) -> tuple[str, Role]:
+    """Give the model's name and the role, which may stand behind the name: `NAME:query`.
+
+    A client that sends no other field than OpenAI's chooses the prompt so.
+    """
+    name, colon, role = request.model.partition(":")
+    if not colon:
+        return name, request.role
+    if "role" in request.model_fields_set:
+        raise InvalidInput(
+            f"model is {shown(request.model)} and role {shown(request.role)}; give the role once"
+        )
+    return name, role
 
 
 def wording(problem: Problem) -> dict[str, Any]:

@@ -181,7 +181,9 @@ class EmbeddingsRequest(Schema):
     encoding_format: Format = "float"
     dimensions: int | None = Field(None, ge=1, description="A width that the model declares.")
     user: Any = Field(None, description="Ignored.")
-    role: Role = "passage"
+    role: Role = Field(
+        "passage", description="passage, query, or another name of the model's prompts."
+    )
     truncate: bool | None = Field(
         None,
         description="Cut what is too long, and say so; otherwise it is refused. Without the field "

@@ -8,6 +8,7 @@ from attar.v1 import embedding_pb2, embedding_pb2_grpc, item_pb2
 
 from ..cooperative import off_the_loop, request_bytes
 from ..engine.models import Models
+from ..errors import about
 from ..request_context import current
 from ..usecases import embed, embed_tokens
 from . import incremental_protobuf, messages
@@ -93,6 +94,9 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServicer):
         model = self._models.get(request.model, request.version)
         if not wait:  # a call that finds no room costs least before its items are looked at
             model.refuse_if_full()
+        role = messages.role_or_prompt(request, limit=self._max_name)
+        with about("prompt" if request.prompt else "role"):
+            model.encoder.prepare([], role=role)  # refuses a name that the model has no prompt of
         embedded = await embed.embed(
             self._models,
             model=request.model,
@@ -100,7 +104,7 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServicer):
             items=await off_the_loop(
                 request_bytes(), lambda: self._items(request, model.encoder.max_length)
             ),
-            role=messages.role(request.role, default="passage"),
+            role=role,
             dims=request.dims if request.HasField("dims") else None,
             encoding=messages.encoding(request.encoding),
             truncation=messages.truncation(request.truncation),

@@ -173,6 +173,16 @@ def role(number: int, *, default: Role) -> Role:
     return _choice("role", number, wire.ROLES, default)
 
 
+def role_or_prompt(request: embedding_pb2.EmbedRequest, *, limit: int) -> Role:
+    """The role of a request's texts, or the name of the prompt that it has in place of one."""
+    if not request.prompt:
+        return role(request.role, default="passage")
+    if request.role:
+        with about("prompt"):
+            raise InvalidInput("prompt and role are both given; leave one out")
+    return short("prompt", request.prompt, limit=limit)
+
+
 def truncation(number: int) -> Truncation:
     """The policy that an enum's number names."""
     return _choice("truncation", number, wire.TRUNCATIONS, "truncate")

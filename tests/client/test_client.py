@@ -283,7 +283,7 @@ async def test_the_async_client_does_the_same(target: str) -> None:
         (lambda c: c.embed(["cat"], dims=5), attar.InvalidInput, "dims must be one that tiny"),
         (lambda c: c.embed("cat"), attar.InvalidInput, "wrap it in a list"),
         (lambda c: c.embed([7]), attar.InvalidInput, "item 0 must be a string; got int"),
-        (lambda c: c.embed(["x"], role="answer"), attar.InvalidInput, "expected one of passage"),
+        (lambda c: c.embed(["x"], role="answer"), attar.InvalidInput, "must be one of passage"),
         (lambda c: c.embed(["x"], dims=-1), attar.InvalidInput, "dims is -1"),
         (lambda c: c.embed(["x"], deadline_s=0), attar.InvalidInput, "deadline_s is 0"),
         (lambda c: c.embed(["x" * 2**16]), attar.InvalidInput, "send fewer items in a call"),

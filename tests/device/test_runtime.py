@@ -241,7 +241,7 @@ def test_a_bad_option_is_named_with_those_there_are(encoder: Encoder) -> None:
     with pytest.raises(InvalidInput, match=r"encoding must be one of f32, .*; got 'f8'"):
         encoder.embed(["cat"], encoding="f8")  # type: ignore[arg-type]  # as untyped code might
     with pytest.raises(InvalidInput, match="role must be one of passage, query; got 'user'"):
-        encoder.embed(["cat"], role="user")  # type: ignore[arg-type]  # as untyped code might
+        encoder.embed(["cat"], role="user")
     with pytest.raises(InvalidInput, match=r"truncation must be one of .*; got 'no'"):
         encoder.embed(["cat"], truncation="no")  # type: ignore[arg-type]  # as untyped code might
 

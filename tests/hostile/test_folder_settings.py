@@ -56,7 +56,7 @@ def ours(
     rows: list[NDArray[np.int64] | None] = []
     for text in texts:
         try:
-            (row,) = host.prepare([text], role=role, truncation="truncate")  # type: ignore[arg-type]  # a key of ROLES
+            (row,) = host.prepare([text], role=role, truncation="truncate")
         except AttarError:
             rows.append(None)
         else:

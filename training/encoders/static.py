@@ -26,13 +26,15 @@ class StaticConfig:
     """The sizes of a static encoder.
 
     `special` are the ids of tokens that count nothing, such as [CLS], [SEP] and [PAD]. A token's
-    weight is the length of its row, so the table has all weights.
+    weight is the length of its row, so the table has all weights. An encoder that is not
+    `normalized` gives the mean of the rows as it is.
     """
 
     vocabulary: int
     dim: int = 256
     max_length: int = MAX_LENGTH
     special: tuple[int, ...] = ()
+    normalized: bool = True
 
     def __post_init__(self) -> None:
         if min(self.vocabulary, self.dim, self.max_length) < 1:
@@ -45,13 +47,13 @@ class StaticConfig:
 
 
 class StaticEncoder(TextNetwork):
-    """Token ids and their mask to one embedding a text, of unit length.
+    """Token ids and their mask to one embedding a text, of unit length if `normalized`.
 
     The embedding is the sum of the rows of a text's tokens, brought to unit length, which is the
     direction of their weighted mean. Order, padding and special tokens change nothing: the rows of
     special tokens are zero and stay so in training. A text without a token that counts, such as the
     empty one, is embedded as (1, 0, ..., 0), which has unit length at every width that an embedding
-    is cut to.
+    is cut to. Without unit length it is the mean of the rows.
     """
 
     counts: Tensor
@@ -70,13 +72,15 @@ class StaticEncoder(TextNetwork):
         self.register_buffer("empty", torch.eye(1, shape.dim)[0], persistent=False)
         self.dim = shape.dim
         self.max_length = shape.max_length
-        self.normalized = True
+        self.normalized = shape.normalized
 
     def forward(
         self, input_ids: Int[Tensor, "b n"], attention_mask: Int[Tensor, "b n"]
     ) -> Float[Tensor, "b dim"]:
         """Embed rows of ids; their mask is 1 where a token is real and 0 on padding."""
         total = self._sum(input_ids, attention_mask)
+        if not self.normalized:
+            return total / attention_mask.sum(1, keepdim=True).clamp_min(1)
         length = torch.linalg.vector_norm(total, dim=-1, keepdim=True)
         vectors = total / length.clamp_min(LEAST_LENGTH)
         return torch.where(length > LEAST_LENGTH, vectors, self.empty)

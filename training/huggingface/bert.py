@@ -223,7 +223,7 @@ def _shape(described: Described, family: Family, *, depth: int, positions: int) 
             norm_eps=epsilon(config.get("layer_norm_eps", 1e-12), where),
         ),
         head=described.head,
-        normalized=described.normalized,
+        normalized=described.space.normalized,
     )
 
 

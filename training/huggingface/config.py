@@ -14,11 +14,12 @@ from typing import Any, get_args
 
 from attar.errors import InvalidInput
 
-from ..choices import Pooling
+from ..choices import Pooling, Route
 from ..encoders.pooling import Activation, Dense, HeadConfig, LayerNorm
 
 MAX_JSON_BYTES = 16 * 2**20
 LARGEST = 2**24  # of a size in a configuration: a greater one is damage, not a model
+MAX_PROMPTS = 256
 UNLIMITED = 10**6  # tokenizers without a limit say 10**30
 
 POOLING: Mapping[str, Pooling] = {
@@ -41,8 +42,27 @@ OLD_POOLING: Mapping[str, str] = {
 }
 """The flags of the versions before, in the order in which several are joined."""
 
-MODULES = ("Transformer", "Pooling", "Dense", "LayerNorm", "Dropout", "Normalize")
+MODULES = (
+    "Transformer",
+    "StaticEmbedding",
+    "Pooling",
+    "Dense",
+    "LayerNorm",
+    "Dropout",
+    "Normalize",
+)
 """The modules of sentence-transformers that are imported; dropout does nothing in inference."""
+
+ROUTERS = (
+    "sentence_transformers.base.modules.router.Router",
+    "sentence_transformers.models.Router",
+    "sentence_transformers.models.Router.Router",
+    "sentence_transformers.models.Asym",
+    "sentence_transformers.models.Asym.Asym",
+)
+"""What versions of sentence-transformers name the module that has a network for each side."""
+
+ROUTER_CONFIGS = ("router_config.json", "config.json")
 
 ACTIVATIONS: Mapping[str, Activation] = {
     "torch.nn.modules.linear.Identity": "identity",
@@ -58,6 +78,8 @@ ROLES: Mapping[str, Sequence[str]] = {
     "passage": ("document", "passage", "corpus"),
 }
 """The names that a folder may give a role's prompt, in sentence-transformers' order."""
+
+_ROLES_OF = {name: role for role, names in ROLES.items() for name in names}
 
 SENTENCE_CONFIGS = (
     "sentence_bert_config.json",
@@ -85,9 +107,11 @@ class Declared:
     """The caller's declarations of what a folder leaves open.
 
     `pooling` is for a plain transformers folder; `normalize` adds unit length; `prompts` are by
-    role, "query" or "passage"; `dims` are widths that embeddings may be cut to.
+    role, "query" or "passage"; `dims` are widths that embeddings may be cut to. `route` is the side
+    of a Router to read.
     """
 
+    route: Route | None = None
     pooling: Pooling | None = None
     normalize: bool = False
     prompts: Mapping[str, str] = field(default_factory=dict)
@@ -98,6 +122,15 @@ class Declared:
             raise InvalidInput(f"a prompt is for {' or '.join(ROLES)}; got one for {unknown[0]!r}")
         if list(self.dims) != sorted({*self.dims}) or any(width < 1 for width in self.dims):
             raise InvalidInput(f"dims must be rising whole numbers from 1; got {_list(self.dims)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """What a folder says of its embeddings: unit length, prompts by role, widths to cut to."""
+
+    normalized: bool
+    prompts: Mapping[str, str]
+    dims: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,9 +148,7 @@ class Described:
     config: Mapping[str, Any]
     head: HeadConfig
     modules: tuple[Path, ...]
-    normalized: bool
-    prompts: Mapping[str, str]
-    dims: tuple[int, ...]
+    space: Space
     limit: int | None
     lowercase: bool
 
@@ -138,12 +169,7 @@ def describe(folder: Path, declared: Declared) -> Described:
     config = read_json(root / "config.json")
     refuse_code(root, config)
     sentences = _sentence_config(root)
-    settings = _optional(folder / "config_sentence_transformers.json")
-    _refuse_other_tasks(folder, settings)
-    prompts = _prompts(folder, settings, declared)
-    normalized = unit or declared.normalize
-    _refuse_other_similarities(folder, settings, normalized=normalized)
-    dims = _dims(folder, settings, declared, normalized=normalized)
+    space = describe_space(folder, declared, unit=unit)
     model_name = str(config.get("_name_or_path", ""))
     return Described(
         name=model_name if _HUB_NAME.fullmatch(model_name) else folder.resolve().name,
@@ -151,12 +177,24 @@ def describe(folder: Path, declared: Declared) -> Described:
         config=config,
         head=head,
         modules=module_folders,
-        normalized=normalized,
-        prompts=prompts,
-        dims=dims,
+        space=space,
         limit=_limit(root, sentences),
         lowercase=sentences.get("do_lower_case", False),
     )
+
+
+def describe_space(folder: Path, declared: Declared, *, unit: bool) -> Space:
+    """Read what `folder` says of its embeddings; `unit` tells that its modules give unit length.
+
+    Raises InvalidInput as `describe` does.
+    """
+    settings = _optional(folder / "config_sentence_transformers.json")
+    _refuse_other_tasks(folder, settings)
+    normalized = unit or declared.normalize
+    prompts = _prompts(folder, settings, declared)
+    _refuse_other_similarities(folder, settings, normalized=normalized)
+    dims = _dims(folder, settings, declared, normalized=normalized)
+    return Space(normalized=normalized, prompts=prompts, dims=dims)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -217,6 +255,8 @@ def _optional(path: Path) -> dict[str, Any]:
 def _modules(folder: Path, declared: Declared) -> tuple[Path, HeadConfig, tuple[Path, ...], bool]:
     """Give the transformer's folder, the head, the folders of its modules and unit length."""
     if not (folder / "modules.json").exists():
+        if declared.route is not None:
+            raise InvalidInput(f"{folder} has one encoder; leave --route {declared.route} out")
         if not (folder / "config.json").exists():
             raise InvalidInput(
                 f"{folder} has neither modules.json, as sentence-transformers writes it, nor "
@@ -228,7 +268,7 @@ def _modules(folder: Path, declared: Declared) -> tuple[Path, HeadConfig, tuple[
                 f"(--pooling {', '.join(get_args(Pooling))})"
             )
         return folder, HeadConfig(pooling=declared.pooling), (), False
-    kinds, folders = listed_modules(folder)
+    kinds, folders = listed_modules(folder, declared.route)
     unit = kinds[-1] == "Normalize"
     between = kinds[2 : len(kinds) - unit]
     if kinds[:2] != ["Transformer", "Pooling"] or not {*between} <= {*LAYERS, "Dropout"}:
@@ -253,37 +293,86 @@ def _modules(folder: Path, declared: Declared) -> tuple[Path, HeadConfig, tuple[
     return folders[0], head, (folders[1], *(own for _, own in layers)), unit
 
 
-def listed_modules(folder: Path) -> tuple[list[str], list[Path]]:
-    """Give the kind and the folder of each module that modules.json lists."""
+def listed_modules(folder: Path, route: Route | None = None) -> tuple[list[str], list[Path]]:
+    """Give the kind and the folder of each module that modules.json lists.
+
+    A Router's place is taken by the modules of its `route`. Raises InvalidInput that names the
+    module which is not imported, and for a route that is missing or not the folder's.
+    """
     path = folder / "modules.json"
-    modules = _json(path)
-    if not isinstance(modules, list) or not modules:
-        raise InvalidInput(f"{path} must list modules; it holds {type(modules).__name__}")
-    kinds, folders = [], []
-    for module in modules:
+    listed = _json(path)
+    if not isinstance(listed, list) or not listed:
+        raise InvalidInput(f"{path} must list modules; it holds {type(listed).__name__}")
+    kinds: list[str] = []
+    folders: list[Path] = []
+    for module in listed:
         fields = module if isinstance(module, dict) else {}
         kind, subfolder = fields.get("type"), fields.get("path")
         if not isinstance(kind, str) or not isinstance(subfolder, str):
             raise InvalidInput(f"{path} lists {module!r}; a module has a type and a path")
-        package, _, name = kind.rpartition(".")
-        if name == "CLIPModel":
-            raise InvalidInput(
-                f"{folder} is sentence-transformers' folder around a CLIP; import the one inside, "
-                f"{folder / subfolder}, with --tower vision or --tower text"
-            )
-        if name not in MODULES or not package.startswith("sentence_transformers."):
-            raise InvalidInput(
-                f"{folder} uses the module {kind!r}; attar imports {', '.join(MODULES)} of "
-                "sentence_transformers only"
-            )
-        inside = PurePosixPath(subfolder)
-        if inside.is_absolute() or ".." in inside.parts or "\0" in subfolder or "\\" in subfolder:
-            raise InvalidInput(
-                f"{path} sends {kind} to {subfolder!r}, which is not inside the folder"
-            )
-        kinds.append(name)
-        folders.append(folder / inside)
+        inside = _inside(folder, subfolder, kind, path)
+        if kind in ROUTERS and not kinds:
+            if route is None:
+                raise InvalidInput(
+                    f"{folder} has a Router, which embeds queries and documents by two networks; "
+                    "choose one (--route query, --route document)"
+                )
+            routed = _routed(inside, route)
+            kinds += [_kind(folder, kind, inside) for kind, inside in routed]
+            folders += [inside for _, inside in routed]
+        else:
+            kinds.append(_kind(folder, kind, inside))
+            folders.append(inside)
+    if route is not None and listed[0]["type"] not in ROUTERS:
+        raise InvalidInput(f"{folder} has one encoder; leave --route {route} out")
     return kinds, folders
+
+
+def _kind(folder: Path, kind: str, inside: Path) -> str:
+    """Give the name of a module of sentence-transformers that is imported."""
+    package, _, name = kind.rpartition(".")
+    if name == "CLIPModel":
+        raise InvalidInput(
+            f"{folder} is sentence-transformers' folder around a CLIP; import the one inside, "
+            f"{inside}, with --tower vision or --tower text"
+        )
+    if name not in MODULES or not package.startswith("sentence_transformers."):
+        raise InvalidInput(
+            f"{folder} uses the module {kind!r}; attar imports {', '.join(MODULES)} of "
+            "sentence_transformers only"
+        )
+    return name
+
+
+def _inside(root: Path, subfolder: str, kind: str, path: Path) -> Path:
+    """Give the folder of a module, which is inside `root`."""
+    inside = PurePosixPath(subfolder)
+    if inside.is_absolute() or ".." in inside.parts or "\0" in subfolder or "\\" in subfolder:
+        raise InvalidInput(f"{path} sends {kind} to {subfolder!r}, which is not inside the folder")
+    return root / inside
+
+
+def _routed(root: Path, route: Route) -> list[tuple[str, Path]]:
+    """Give the type and the folder of each module on a route of the Router in `root`."""
+    path = next((root / name for name in ROUTER_CONFIGS if (root / name).exists()), None)
+    settings = read_json(path or root / ROUTER_CONFIGS[0])
+    path = path or root / ROUTER_CONFIGS[0]
+    types, structure = settings.get("types"), settings.get("structure")
+    parameters = settings.get("parameters") or {}
+    if not isinstance(types, dict) or not isinstance(structure, dict):
+        raise InvalidInput(f"{path} lacks types or structure; save the whole folder again")
+    if not isinstance(parameters, dict) or parameters.get("route_mappings"):
+        raise InvalidInput(f"{path} has route_mappings, by modality; attar imports texts' routes")
+    names = structure.get(route)
+    if not isinstance(names, list) or not names:
+        raise InvalidInput(f"{path} has the routes {_list([*structure])}, and no {route}")
+    routed = []
+    for name in names:
+        kind = types.get(name) if isinstance(name, str) else None
+        if not isinstance(kind, str):
+            raise InvalidInput(f"{path} routes by {name!r}, of which it has no type")
+        routed.append((kind, _inside(root, name, kind, path)))
+    return routed
 
 
 def _pooling(path: Path) -> Pooling | tuple[Pooling, ...]:
@@ -454,13 +543,15 @@ def _sentence_config(root: Path) -> dict[str, Any]:
 
 
 def _prompts(folder: Path, settings: Mapping[str, Any], declared: Declared) -> dict[str, str]:
-    """Give the prompt of each role: the folder's, else the declared, else none."""
+    """Give the prompt of each role, the folder's, else the declared, else none; then others."""
     path = folder / "config_sentence_transformers.json"
     listed = settings.get("prompts") or {}
     if not isinstance(listed, dict) or not all(
         isinstance(prompt, str | None) for prompt in listed.values()
     ):
         raise InvalidInput(f"{path} has prompts {listed!r}; expected texts by name")
+    if len(listed) > MAX_PROMPTS:
+        raise InvalidInput(f"{path} has {len(listed)} prompts; attar imports {MAX_PROMPTS} at most")
     prompts = {}
     for role, names in ROLES.items():
         own = next((listed[name] for name in names if listed.get(name)), "")
@@ -483,7 +574,12 @@ def _prompts(folder: Path, settings: Mapping[str, Any], declared: Declared) -> d
             f"{path} puts {default!r} before every text by default, and names no prompt for a "
             "query or a passage; declare them (--query-prompt, --passage-prompt)"
         )
-    return prompts
+    others = {
+        name: prompt
+        for name, prompt in listed.items()
+        if prompt and name not in ROLES and prompt != prompts.get(_ROLES_OF.get(name, ""))
+    }
+    return {**prompts, **others}
 
 
 def _dims(

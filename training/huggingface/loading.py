@@ -16,8 +16,8 @@ from attar.errors import InvalidInput
 from ..checkpoints.encoder_folder import TextModel
 from ..encoders.pooling import Dense
 from ..encoders.text import TextNetwork
-from . import bert, tokenization, transformers_backend, weights
-from .config import Declared, Described, describe, refuse_other_widths, size
+from . import bert, static_embedding, tokenization, transformers_backend, weights
+from .config import Declared, Described, Space, describe, describe_space, refuse_other_widths, size
 from .tokenization import FolderTokenizer
 
 SILENT = Declared()
@@ -30,6 +30,17 @@ def read(folder: Path, declared: Declared = SILENT) -> TextModel[TextNetwork]:
     or damaged file, the unsupported module, model, setting or weight, and MissingExtra when the
     model needs `transformers`.
     """
+    if root := static_embedding.root(folder, declared.route):
+        space = describe_space(folder, declared, unit=root.unit)
+        encoder, tokenizer = static_embedding.read(root.path, normalized=space.normalized)
+        return _model(
+            folder, encoder, declared, space, tokenizer=tokenizer, name=folder.resolve().name
+        )
+    return _transformer(folder, declared)
+
+
+def _transformer(folder: Path, declared: Declared) -> TextModel[TextNetwork]:
+    """Give the model of a folder whose first module is a transformer."""
     described = describe(folder, declared)
     kind, where = described.config.get("model_type"), described.root / "config.json"
     supported = (*bert.FAMILIES, *transformers_backend.FAMILIES)
@@ -53,23 +64,42 @@ def read(folder: Path, declared: Declared = SILENT) -> TextModel[TextNetwork]:
         if transformers_backend.positions(described.config) == "learned":
             tokenizer.refuse_left_padding(f"a {kind}")
         encoder = transformers_backend.encoder(described, head, path)
-    for name, weight in encoder.state_dict().items():
-        if not torch.isfinite(weight).all():
-            raise InvalidInput(f"{path} holds a NaN or an infinity, in {name}; it is damaged")
     refuse_other_widths(described, _width(described.config))
+    space = described.space
+    model = _model(
+        folder, encoder, declared, space, tokenizer=tokenizer.content, name=described.name
+    )
+    tokenization.check(tokenizer, max_length=encoder.max_length, prompts=space.prompts)
+    return model
+
+
+def _model(
+    folder: Path,
+    encoder: TextNetwork,
+    declared: Declared,
+    space: Space,
+    *,
+    tokenizer: bytes,
+    name: str,
+) -> TextModel[TextNetwork]:
+    """Give a model of sound weights, whose embeddings are as wide as what is declared."""
+    for key, weight in encoder.state_dict().items():
+        if not torch.isfinite(weight).all():
+            raise InvalidInput(
+                f"{folder} holds a NaN or an infinity among its weights, in {key}; it is damaged"
+            )
     if declared.dims and declared.dims[-1] > encoder.dim:
         raise InvalidInput(
             f"{folder} gives embeddings {encoder.dim} wide, which cannot be cut to "
             f"{declared.dims[-1]}; declare smaller widths"
         )
-    tokenization.check(tokenizer, max_length=encoder.max_length, prompts=described.prompts)
     return TextModel(
         encoder=encoder.eval(),
-        tokenizer=tokenizer.content,
-        dims=tuple(width for width in described.dims if width < encoder.dim),
-        prompts=described.prompts,
+        tokenizer=tokenizer,
+        dims=tuple(width for width in space.dims if width < encoder.dim),
+        prompts=space.prompts,
         lineage={
-            "imported": described.name,
+            "imported": name,
             **({} if declared == SILENT else {"declared": asdict(declared)}),
         },
     )

@@ -148,7 +148,7 @@ def encoder(described: Described, head: Mapping[str, Tensor], path: Path) -> Tra
         load(described.root, config, path, architecture=family.architecture),
         pooled,
         max_length=_longest(described),
-        normalized=described.normalized,
+        normalized=described.space.normalized,
     )
 
 

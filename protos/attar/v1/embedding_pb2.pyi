@@ -89,6 +89,7 @@ class EmbedRequest(_message.Message):
     TRUNCATION_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Empty: the only model that is served."""
     id: _builtins.str
@@ -101,6 +102,8 @@ class EmbedRequest(_message.Message):
     priority: _item_pb2.Priority.ValueType
     version: _builtins.str
     """Empty: the model's newest."""
+    prompt: _builtins.str
+    """A name of the model's prompts, such as "clustering", in place of `role`."""
     @_builtins.property
     def texts(self) -> _item_pb2.Texts: ...
     @_builtins.property
@@ -125,10 +128,11 @@ class EmbedRequest(_message.Message):
         truncation: _item_pb2.Truncation.ValueType = ...,
         priority: _item_pb2.Priority.ValueType = ...,
         version: _builtins.str = ...,
+        prompt: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_dims", b"_dims", "dims", b"dims", "input", b"input", "tensor", b"tensor", "texts", b"texts", "tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dims", b"_dims", "dims", b"dims", "encoding", b"encoding", "id", b"id", "input", b"input", "model", b"model", "priority", b"priority", "role", b"role", "tensor", b"tensor", "texts", b"texts", "tokens", b"tokens", "truncation", b"truncation", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dims", b"_dims", "dims", b"dims", "encoding", b"encoding", "id", b"id", "input", b"input", "model", b"model", "priority", b"priority", "prompt", b"prompt", "role", b"role", "tensor", b"tensor", "texts", b"texts", "tokens", b"tokens", "truncation", b"truncation", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dims: _TypeAlias = _typing.Literal["dims"]  # noqa: Y015
     _WhichOneofArgType__dims: _TypeAlias = _typing.Literal["_dims", b"_dims"]  # noqa: Y015

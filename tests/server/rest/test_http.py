@@ -171,7 +171,7 @@ def test_models_are_listed_and_described(client: openai.OpenAI, bundle: Path) ->
         ({"dimensions": True}, "dimensions", "dimensions is true"),
         ({"dimensions": -8}, "dimensions", "dimensions is -8"),
         ({"encoding_format": "hex"}, "encoding_format", "expected one of float, base64"),
-        ({"role": "reader"}, "role", "expected one of passage, query"),
+        ({"role": "reader"}, "role", "must be one of passage, query"),
         ({"truncate": "yes"}, "truncate", "give true or false"),
         ({"priority": 1}, "priority", "expected one of interactive, bulk"),
         ({"inputs": "cat"}, "inputs", "no field 'inputs'; known are model, input"),

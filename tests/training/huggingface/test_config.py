@@ -36,7 +36,7 @@ def card(folder: Path, *dims: int) -> None:
 
 @pytest.mark.slow
 def test_prompts_and_widths_are_those_of_sentence_transformers(tmp_path: Path) -> None:
-    prompts = {"query": "the cat ", "document": "red sun "}
+    prompts = {"query": "the cat ", "document": "red sun ", "Clustering": "rain mat "}
     folder = sentence_folder(tmp_path / "theirs", prompts=prompts)
     edit(PROMPTS, truncate_dim=8)(folder)
     exported = import_folder(folder, tmp_path / "mine.attar")
@@ -45,10 +45,14 @@ def test_prompts_and_widths_are_those_of_sentence_transformers(tmp_path: Path) -
     with libraries() as (_, library):
         made = library.SentenceTransformer(str(folder), device="cpu")
         made.truncate_dim = None
-        expected = {"query": made.encode_query(TEXTS), "passage": made.encode_document(TEXTS)}
+        expected = {
+            "query": made.encode_query(TEXTS),
+            "passage": made.encode_document(TEXTS),
+            "Clustering": made.encode(TEXTS, prompt_name="Clustering"),
+        }
         short = made.encode_query(TEXTS, truncate_dim=8, normalize_embeddings=True)
     for role, vectors in expected.items():
-        given = encoder.embed(TEXTS, role=role).vectors  # type: ignore[arg-type]  # a key above
+        given = encoder.embed(TEXTS, role=role).vectors
         np.testing.assert_allclose(given, vectors, rtol=0, atol=1e-5)
     cut = encoder.embed(TEXTS, role="query", dims=8).vectors
     np.testing.assert_allclose(cut, short, rtol=0, atol=1e-5)
@@ -64,7 +68,6 @@ def test_prompts_and_widths_are_those_of_sentence_transformers(tmp_path: Path) -
         # sentence-transformers saves empty ones next to the given ones
         ({"query": "", "document": "", "passage": "p: "}, "", "p: "),
         ({"query": None, "corpus": "c: "}, "", "c: "),
-        ({"clustering": "topic: "}, "", ""),
     ],
 )
 def test_a_role_has_the_prompt_that_the_folder_names(
@@ -72,6 +75,17 @@ def test_a_role_has_the_prompt_that_the_folder_names(
 ) -> None:
     edit(PROMPTS, prompts=listed)(folder)
     assert loading.read(folder).prompts == {"query": query, "passage": passage}
+
+
+def test_the_prompts_of_other_tasks_have_their_own_names(folder: Path) -> None:
+    listed = {"query": "q: ", "document": "d: ", "passage": "p: ", "Clustering": "topic: "}
+    edit(PROMPTS, prompts={**listed, "none": "", "corpus": "c: "})(folder)
+    roles = {"query": "q: ", "passage": "d: "}
+    others = {"Clustering": "topic: ", "corpus": "c: "}
+    assert loading.read(folder).prompts == {**roles, **others}
+    edit(PROMPTS, prompts={f"task {i}": "a" for i in range(257)})(folder)
+    with pytest.raises(InvalidInput, match="has 257 prompts; attar imports 256 at most"):
+        loading.read(folder)
 
 
 def test_prompts_are_declared_where_the_folder_has_none(folder: Path) -> None:
@@ -115,6 +129,7 @@ def test_a_plain_folder_is_as_it_is_declared(folder: Path) -> None:
     np.testing.assert_array_equal(embed(plain.encoder, rows), embed(whole.encoder, rows))
     assert plain.encoder.dim == WIDTH
     assert plain.lineage["declared"] == {
+        "route": None,
         "pooling": "mean",
         "normalize": True,
         "prompts": {},
