@@ -1,6 +1,5 @@
-"""Put regions of images into a collection of a running server, and search them by a picture.
+"""Search regions of images by a picture, on a server of a bundle that was exported with --tokens.
 
-attar export run photographs.attar --tokens && attar serve photographs.attar --data-dir data &
 python examples/search_regions.py 127.0.0.1:8001 photographs part.png 64
 """
 
@@ -20,19 +19,20 @@ def main(server: str, folder: str, query: str, side: str) -> None:
     """Store the quarters of each image with their boxes, and print those most like the query."""
 
     def pixels(path: str | Path) -> np.ndarray:
-        image = ImageOps.fit(Image.open(path).convert("RGB"), (int(side), int(side)))
-        return np.asarray(image, np.float32).transpose(2, 0, 1)[None] / 255
+        with Image.open(path) as image:
+            fitted = ImageOps.fit(image.convert("RGB"), (int(side), int(side)))
+        return np.asarray(fitted, np.float32).transpose(2, 0, 1)[None] / 255
 
     with attar.Client(server) as client:
         client.create_collection("regions")
         for i, path in enumerate(sorted(Path(folder).iterdir())):
             with suppress(OSError):  # a damaged image is left out
                 cells = client.embed_tokens(pixels(path), pooling="grid", grid=(2, 2))
-                payloads = [{"image": path.name, "box": box} for box in BOXES]
-                client.upsert("regions", range(4 * i, 4 * i + 4), vectors=cells, payloads=payloads)
+                boxes = [{"image": path.name, "box": box} for box in BOXES]
+                client.upsert("regions", range(4 * i, 4 * i + 4), vectors=cells, payloads=boxes)
         whole = client.embed_tokens(pixels(query), pooling="grid", grid=(1, 1))
         for hit in client.search("regions", vectors=whole, limit=3)[0]:
-            print(f"{hit.score:.2f} {hit.payload}")
+            print(f"{hit.score:.2f}", hit.payload["image"], hit.payload["box"])
 
 
 if __name__ == "__main__":

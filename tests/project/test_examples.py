@@ -98,7 +98,7 @@ def test_a_region_of_an_image_is_searched_by_a_picture(
         main_of("search_regions")(target, str(images), str(tmp_path / "red.png"), "16")
 
     first, *others = capsys.readouterr().out.splitlines()
-    assert first.endswith("{'image': '1.png', 'box': [0, 0.5, 0.5, 1]}")
+    assert first.endswith(" 1.png [0, 0.5, 0.5, 1]")
     assert len(others) == 2
 
 
