@@ -23,7 +23,7 @@ import attar.server
 from attar import Client
 from attar.bundle import Bundle
 from attar.errors import AttarError
-from attar.server.rest import kserve_schemas, schemas
+from attar.server.rest import kserve_schemas, rerank_schemas, schemas
 from attar.server.rpc.methods import SERVICES
 from attar.v1 import models_pb2, models_pb2_grpc
 
@@ -60,7 +60,7 @@ def our_names() -> frozenset[str]:
         messages |= set(service.file.message_types_by_name)
     # The page of OpenAPI names its schemas, and the service that they are of.
     messages.add("OpenAI")
-    for module in (schemas, kserve_schemas):
+    for module in (schemas, kserve_schemas, rerank_schemas):
         messages |= {name for name, _ in inspect.getmembers(module, inspect.isclass)}
     return frozenset(name for name in names if re.search(r"[a-z][A-Z]", name)) - messages
 
