@@ -775,7 +775,7 @@ TABLES: tuple[Case, ...] = (
     Case(
         "a table in another format",
         table(b"PK", "a.xlsx"),
-        ("a.xlsx is none of .npz, .parquet, .csv", "convert it"),
+        ("a.xlsx is none of .npz, .parquet, .tar, .csv", "convert it"),
     ),
 )
 

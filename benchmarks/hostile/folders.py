@@ -329,7 +329,7 @@ CASES: Final[tuple[Case, ...]] = (
     Case(
         "foreign",
         "a cross-encoder",
-        "is a 'CrossEncoder'",
+        "has 2 labels; a cross-encoder that ranks gives one score",
         edit(PROMPTS, model_type="CrossEncoder"),
     ),
     Case("foreign", "another activation", "hidden_act 'relu'", edit(CONFIG, hidden_act="relu")),

@@ -37,7 +37,7 @@ def client(target: str) -> Iterator[attar.Client]:
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> attar.Encoder:
     path = tmp_path_factory.mktemp("values") / "tiny.attar"
-    return attar.load(tiny_bundle(path, dims=(8, 16)), threads=1)
+    return attar.load(tiny_bundle(path, dims=(8, 16), tokens=True), threads=1)
 
 
 class Device:

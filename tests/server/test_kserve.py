@@ -298,7 +298,7 @@ def call(channel: grpc.Channel, name: str, request: Any) -> Any:
         ("dimensions", -1, "dimensions is -1"),
         ("encoding", "f64", "encoding is 'f64'; expected one of f32, f16, int8, binary"),
         ("encoding", 1, "encoding is 1; expected one of"),
-        ("role", "reader", "expected one of passage, query"),
+        ("role", "reader", "must be one of passage, query"),
         ("truncate", 1, "truncate is 1; expected one of truncate, error"),
         ("dimension", 8, "no parameter 'dimension'; known are dimensions, encoding"),
     ],

@@ -152,7 +152,7 @@ def test_what_is_not_there_or_not_readable_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="holds nothing to read: images"):
         read(str(tmp_path))
     (tmp_path / "a.pkl").touch()
-    with pytest.raises(InvalidInput, match=r"a.pkl is none of .npz, .parquet, .csv"):
+    with pytest.raises(InvalidInput, match=r"a.pkl is none of .npz, .parquet, .tar, .csv"):
         read(f"{tmp_path}/a.pkl")
     np.savez(tmp_path / "train.npz", x_train=X, x_test=X)
     with pytest.raises(InvalidInput, match=r"train.npz is one part of a set, but has parts itself"):

@@ -46,12 +46,22 @@ def vicreg(
 
 
 def variance_loss(z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
-    """Give the mean over dimensions of how far the deviation is below 1."""
+    """Give the mean over dimensions of how far the deviation is below 1.
+
+    Example:
+        >>> variance_loss(torch.tensor([[-1.0], [1.0]])).item()
+        0.0
+    """
     return F.relu(1 - (z.var(dim=0) + 1e-4).sqrt()).mean()
 
 
 def covariance_loss(z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
-    """Give the sum of squares of the off-diagonal covariances over d."""
+    """Give the sum of squares of the off-diagonal covariances over d.
+
+    Example:
+        >>> covariance_loss(torch.tensor([[1.0, 1.0], [-1.0, -1.0]])).item()
+        4.0
+    """
     centred = z - z.mean(dim=0)
     covariance = centred.T @ centred / (len(z) - 1)
     return (covariance.square().sum() - covariance.diagonal().square().sum()) / z.shape[1]

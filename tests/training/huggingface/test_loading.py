@@ -97,7 +97,7 @@ def test_prompts_and_the_limit_are_the_folders_own(copy: Path) -> None:
     edit(copy / "config_sentence_transformers.json", lambda c: c.update(prompts=prompts))
     edit(copy / "sentence_bert_config.json", lambda c: c.update(max_seq_length=32))
     model = loading.read(copy)
-    assert model.prompts == {"query": "query: ", "passage": "passage: "}
+    assert model.prompts == prompts
     assert model.encoder.max_length == 32
 
 

@@ -16,7 +16,7 @@ from attar.training.loop import fit
 from attar.training.overrides import override
 from attar.training.probes.rankme import rankme
 from attar.training.probes.suite import evaluate
-from attar.training.recipes.image.settings import pair_of
+from attar.training.recipes.image.views import pair_of
 
 from ...support.images import Digits, load
 

@@ -17,7 +17,7 @@ from ...views.fourier import batch_style
 from ...views.view import View
 from . import simclr
 from .common import two_views
-from .settings import view_of
+from .views import view_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

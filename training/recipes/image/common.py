@@ -21,7 +21,8 @@ from ...probes.encoder import probe_encoder
 from ...sampler import seed_at
 from ...schedules import Schedule, cosine_ramp
 from ...views.image import ImageView
-from .settings import ImageSettings, new_encoder, pair_of
+from .settings import ImageSettings, new_encoder
+from .views import pair_of
 
 PROBED = 2048  # most images of a part that a probe looks at, taken from all over it
 

@@ -17,8 +17,8 @@ from ...methods.dino import Dino
 from ...recipe import Recipe
 from ...schedules import cosine_ramp, linear_ramp
 from .common import image_run
-from .imagenet import DINO_VIT_SMALL
 from .multi_crop import MultiCropSettings, multi_crop
+from .published import DINO_VIT_SMALL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

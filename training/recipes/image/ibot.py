@@ -18,8 +18,8 @@ from ...recipe import Recipe
 from ...schedules import cosine_ramp, linear_ramp
 from . import dino
 from .common import image_run
-from .imagenet import IBOT_VIT_SMALL
 from .multi_crop import multi_crop
+from .published import IBOT_VIT_SMALL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,8 @@ from ...probes.few_labels import few_labels
 from ...recipe import Recipe
 from ...views.puzzle import quarter_turns
 from .common import image_run
-from .settings import ImageSettings, view_of
+from .settings import ImageSettings
+from .views import view_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,6 @@ PAPER: Final = Settings(batch_size=128, views="natural", optimizer="sgd")  # oth
 def build(data: Source, settings: Settings) -> Training[LabelAugmentationBatch]:
     """Compose the run; raises InvalidInput for a source without labels."""
     few = few_labels(data, settings.each, seed=settings.seed)
-    small = replace(settings, batch_size=min(settings.batch_size, len(few)))
     distort, own = view_of(data, settings), settings.only("temperature")
     own |= {"classes": few.classes, "examples": len(few)}
     own["forms"] = quarter_turns.classes if settings.turns else 1
@@ -52,7 +52,7 @@ def build(data: Source, settings: Settings) -> Training[LabelAugmentationBatch]:
         copies = quarter_turns.all_classes(seen).data if settings.turns else seen
         return LabelAugmentationBatch(copies, labelled[1])
 
-    sampler = uniform(len(few), small)
+    sampler = uniform(len(few), replace(settings, batch_size=min(settings.batch_size, len(few))))
     return image_run(data, settings, method, views, items=few.__getitem__, sampler=sampler)
 
 

@@ -17,7 +17,8 @@ from ...methods.masked_autoencoder import DECODER, SMALL_DECODER, MaskedAutoenco
 from ...recipe import Recipe
 from .common import image_run
 from .imagenet import epochs, passes
-from .settings import ImageSettings, view_of
+from .settings import ImageSettings
+from .views import view_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from ...recipe import Recipe
 from ...views.fields import random_fields
 from . import simclr
 from .common import image_run
-from .settings import pair_of
+from .views import pair_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,8 @@ from ...methods.pretext_task import PretextTask, PretextTaskBatch
 from ...recipe import Recipe
 from ...views.puzzle import quarter_turns
 from .common import image_run
-from .settings import ProjectorSettings, view_of
+from .settings import ProjectorSettings
+from .views import view_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,8 +20,9 @@ from ...objectives.sie import sie
 from ...predictors import HyperPredictor
 from ...recipe import Recipe
 from .common import image_run
-from .imagenet import SIE_3DIEBENCH
-from .settings import ImageSettings, pair_of
+from .published import SIE_3DIEBENCH
+from .settings import ImageSettings
+from .views import pair_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

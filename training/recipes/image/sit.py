@@ -16,7 +16,8 @@ from ...recipe import Recipe
 from ...schedules import cosine_ramp
 from .common import image_run
 from .imagenet import VIT_S
-from .settings import ProjectorSettings, pair_of
+from .settings import ProjectorSettings
+from .views import pair_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +38,8 @@ class Settings(ProjectorSettings):
 
 
 SMALL: Final = Settings()
-PAPER: Final = Settings(  # official code, ViT-S, rate of 256 images; not given: steps, warmup
-    **VIT_S, rate=5e-4, final_weight_decay=0.1, hidden=4096, momentum=0.996
-)
+# Official code, ViT-S, rate of 256 images; not given: steps, warmup.
+PAPER: Final = Settings(**VIT_S, rate=5e-4, final_weight_decay=0.1, hidden=4096, momentum=0.996)
 
 
 def build(data: Source, settings: Settings) -> Training[tuple[GroupMaskedBatch, GroupMaskedBatch]]:

@@ -16,8 +16,9 @@ from ...recipe import Recipe
 from ...schedules import cosine_ramp
 from ...views.image import ViewName
 from .common import image_run
-from .imagenet import SLOTCON_COCO
-from .settings import ProjectorSettings, crops_of
+from .published import SLOTCON_COCO
+from .settings import ProjectorSettings
+from .views import crops_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +49,9 @@ def build(data: Source, settings: Settings) -> Training[SlotConBatch]:
     width, depth, own = settings.projection, settings.projector_depth, settings.only(*OWN)
 
     def method(encoder: TensorEncoder) -> SlotCon:
-        predictor = projector(width, settings.hidden, width, depth=depth)
         ema = cosine_ramp(settings.momentum, 1.0, settings.steps)
-        heads = settings.projector_of(encoder), predictor
-        return SlotCon(encoder, *heads, dim=width, momentum=ema, **own)
+        both = settings.projector_of(encoder), projector(width, settings.hidden, width, depth=depth)
+        return SlotCon(encoder, *both, dim=width, momentum=ema, **own)
 
     return image_run(data, settings, method, step_views(SlotConBatch.two(*pair), settings))
 

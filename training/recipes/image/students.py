@@ -7,8 +7,8 @@ from typing import Any, TypeVar, cast
 from torch import Tensor, nn
 
 from ...backbones.network import PRETRAINED
+from ...composing import step_views
 from ...data.source import Labels, Source
-from ...distributed import step_generator
 from ...encoders.classifier import Classifier
 from ...encoders.encoder import TensorEncoder
 from ...encoders.image import EncoderName
@@ -19,7 +19,8 @@ from ...probes.finetune import FineTuned, fine_tune, labels_to_learn
 from ...recipe import Stage
 from ...samplers.labels import label_lists
 from .common import image_run
-from .settings import ProjectorSettings, view_of
+from .settings import ProjectorSettings
+from .views import view_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +88,5 @@ def distil(
         student = Classifier(encoder, nn.Identity(), width=encoder.dim, classes=classes)
         return LabelDistillation(student, teacher, objective, batch_statistics=batch_statistics)
 
-    def views(images: Tensor, step: int) -> Tensor:
-        return view(images, step_generator(settings.seed, step)).data
-
+    views = step_views(lambda images, draw: view(images, draw).data, settings)
     return image_run(data, small, method, views)
