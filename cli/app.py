@@ -24,6 +24,7 @@ from .options import (
     CopiedLayers,
     Documents,
     Encoder,
+    Evaluated,
     ExportData,
     General,
     Imported,
@@ -45,6 +46,7 @@ from .options import (
     Start,
     StaticWidth,
     Steps,
+    StudentEncoder,
     StudentKind,
     StudentLength,
     Teacher,
@@ -236,6 +238,40 @@ def sweep(
 
 
 @app.command()
+def evaluate(
+    encoder: Evaluated,
+    *,
+    data: Annotated[str, typer.Option(help="What judges: a folder, a file or a shipped name.")],
+    read: Reading = None,
+    suite: Annotated[
+        bool,
+        typer.Option(
+            "--suite", help="Judge images also by slice, on corruptions and by finding copies."
+        ),
+    ] = False,
+    groups: Annotated[
+        Path | None,
+        typer.Option(help="With --suite: a group's name a line, for each image that judges."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="With --suite: JSON file to write.")
+    ] = None,
+) -> None:
+    """Probe an encoder on data that it was not trained on."""
+    with _extra("export"):
+        from .console import show_log
+        from .evaluation import show_figures, show_suite
+
+    show_log()
+    if suite:
+        show_suite(encoder, data, reading=read or (), groups=groups, out=out)
+        return
+    if groups is not None or out is not None:
+        raise InvalidInput("--groups and --out are of the suite; add --suite, or leave them out")
+    show_figures(encoder, data, reading=read or ())
+
+
+@app.command()
 def adapt(
     base: Base,
     *,
@@ -290,12 +326,13 @@ def distill(
     general: General = None,
     min_cosine: MinCosine = None,
     dim: StaticWidth = None,
+    encoder: StudentEncoder = None,
     ladder: Ladder = False,
     steps: Steps = None,
     seed: Seed = 0,
     restart: Restart = False,
 ) -> None:
-    """Make a small text encoder of a large one, or one of each size, without labels."""
+    """Make a small encoder of a large one, or of texts one of each size, without labels."""
     with _extra("export"):
         from attar.training.distilling import distill
 
@@ -303,15 +340,9 @@ def distill(
         from .console import show_log
 
     show_log()
-    shared: dict[str, Any] = {
-        "data": data,
-        "reading": read or (),
-        "widths": read_widths("--widths", widths),
-        "general": general,
-        "steps": steps,
-        "seed": seed,
-        "restart": restart,
-    }
+    shared: dict[str, Any] = {"data": data, "reading": read or (), "general": general}
+    shared |= {"widths": read_widths("--widths", widths)}
+    shared |= {"steps": steps, "seed": seed, "restart": restart}
     single: dict[str, Any] = {
         "student": student,
         "init": init,
@@ -319,13 +350,14 @@ def distill(
         "length": length,
         "min_cosine": min_cosine,
         "dim": dim,
+        "encoder": encoder,
     }
     if not ladder:
         distill(teacher, out, **shared, **single)
         return
     with _extra("demo"):
         from .ladder import run
-    run(teacher, out, single, **shared)
+    run(Path(teacher), out, single, **shared)
 
 
 class _Export(TyperCommand):

@@ -13,8 +13,11 @@ except ImportError as error:
     raise MissingExtra(what, "server") from error
 
 Teacher = Annotated[
-    Path,
-    typer.Argument(help="A folder that attar or Hugging Face's libraries wrote."),
+    str,
+    typer.Argument(
+        help="A folder that attar or Hugging Face's libraries wrote, or an image network by name: "
+        "timm:NAME or torch:MODULE:FACTORY."
+    ),
 ]
 Base = Annotated[
     Path,
@@ -37,6 +40,16 @@ Licence = Annotated[
 Encoder = Annotated[
     Path,
     typer.Argument(help="A folder that attar or one of Hugging Face's libraries wrote."),
+]
+Evaluated = Annotated[
+    str,
+    typer.Argument(
+        help="A folder that attar or Hugging Face's libraries wrote; with --suite, of images, also "
+        "a bundle, timm:NAME or torch:MODULE:FACTORY."
+    ),
+]
+StudentEncoder = Annotated[
+    str | None, typer.Option(help="Of images: the student's encoder by name (default: small).")
 ]
 NewBundle = Annotated[Path, typer.Argument(help="Bundle folder to write, NAME.attar.")]
 SomeBundle = Annotated[Path, typer.Argument(help="A bundle, folder or zip.")]

@@ -14,17 +14,27 @@ if TYPE_CHECKING:
     from . import recipes
     from .adapting import adapt
     from .distilling import distill
-    from .evaluating import evaluate
+    from .evaluating import evaluate, evaluate_suite
     from .pretrained import load_checkpoint
     from .pretraining import pretrain
     from .sweeping import sweep
 
-__all__ = ["adapt", "distill", "evaluate", "load_checkpoint", "pretrain", "recipes", "sweep"]
+__all__ = [
+    "adapt",
+    "distill",
+    "evaluate",
+    "evaluate_suite",
+    "load_checkpoint",
+    "pretrain",
+    "recipes",
+    "sweep",
+]
 
 _MODULES = {
     "adapt": "adapting",
     "distill": "distilling",
     "evaluate": "evaluating",
+    "evaluate_suite": "evaluating",
     "load_checkpoint": "pretrained",
     "pretrain": "pretraining",
     "sweep": "sweeping",

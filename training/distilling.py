@@ -1,4 +1,4 @@
-"""Distilling: train a small text encoder on a large one, without labels."""
+"""Distilling: train a small encoder on a large one, without labels."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +12,7 @@ from .checkpoints.encoder_folder import TextModel
 from .checkpoints.run import CHECKPOINT, read_record
 from .choices import Student
 from .digest import SHA256
+from .distillation.images import distill_images, is_image_teacher
 from .distillation.layer_student import LayerOptions, plan_layer_student
 from .distillation.static_student import plan_static_student
 from .early_stopping import BEST
@@ -40,11 +41,18 @@ def distill(
     general: Path | None = None,
     min_cosine: float | None = None,
     dim: int | None = None,
+    encoder: str | None = None,
     steps: int | None = None,
     seed: int = 0,
     restart: bool = False,
 ) -> Path:
-    """Train a small text encoder on a large one and save it; give `out`, its folder.
+    """Train a small encoder on a large one and save it; give `out`, its folder.
+
+    The teacher may be of images: a network by name (timm:NAME or torch:MODULE:FACTORY), or a folder
+    that attar wrote. Its student is an image encoder by name, `encoder` ("small"), which learns the
+    teacher's embeddings of the images that `data` holds, `reading` gives its side, and the teacher
+    sees them at its own. The report compares both on the test part, or on one image in eight. All
+    that follows is of texts.
 
     `teacher_folder` is one of attar's, such as an adapted encoder's, or of Hugging Face's
     libraries. `data`, `reading`, `steps`, `seed` and `restart` are as `pretrain` takes them. The
@@ -70,6 +78,29 @@ def distill(
     this student.
     """
     folder, out = Path(teacher_folder), Path(out)
+    if is_image_teacher(teacher_folder):
+        _refuse_of_texts(
+            student=student != "layers",
+            init=init,
+            layers=layers,
+            length=length,
+            widths=widths,
+            general=general,
+            min_cosine=min_cosine,
+            dim=dim,
+        )
+        return distill_images(
+            teacher_folder,
+            out,
+            data=data,
+            reading=reading,
+            encoder=encoder,
+            steps=steps,
+            seed=seed,
+            restart=restart,
+        )
+    if encoder is not None:
+        raise InvalidInput("only a student of images has an encoder by name; leave --encoder out")
     options = LayerOptions(
         init=init,
         layers=layers,
@@ -124,3 +155,11 @@ def distill(
         encoder_folder.save(student_model, out)
         report(f"encoder written to {out}; next: attar export {out} NAME.attar")
     return out
+
+
+def _refuse_of_texts(**options: object) -> None:
+    """Raise InvalidInput that names the options, of those for texts alone, that were given."""
+    if given := [name for name, value in options.items() if value not in (None, False, (), [])]:
+        raise InvalidInput(
+            f"the teacher is of images, which have no {' or '.join(given)}; leave it out"
+        )

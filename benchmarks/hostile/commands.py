@@ -824,6 +824,34 @@ CASES: tuple[Case, ...] = (
         ("--vary names a folder of 305 bytes, and a folder's name has at most 255",),
         sweeping("--vary", f"rate=1e-3,0.{'0' * 297}1"),
     ),
+    Case(
+        "evaluate",
+        "mistaken",
+        "no such encoder",
+        ("encoder.json is missing or damaged",),
+        lambda folder: ["evaluate", folder / "nothing", "--data", "digits"],
+    ),
+    Case(
+        "evaluate --suite",
+        "mistaken",
+        "an encoder of texts",
+        ("holds an encoder of text; the suite is of images",),
+        lambda folder: ["evaluate", written_encoder(folder), "--data", "digits", "--suite"],
+    ),
+    Case(
+        "evaluate --suite",
+        "mistaken",
+        "a network that cannot be imported",
+        ("torch:nowhere:net cannot be imported", "PYTHONPATH"),
+        lambda _: ["evaluate", "torch:nowhere:net", "--data", "digits", "--suite"],
+    ),
+    Case(
+        "evaluate",
+        "mistaken",
+        "groups without the suite",
+        ("--groups and --out are of the suite; add --suite",),
+        lambda folder: ["evaluate", written_encoder(folder), "--data", "digits", "--groups", NEW],
+    ),
     Case("adapt", "mistaken", "no such base", ("nothing.attar", "missing"), adapting(nothing)),
     Case(
         "adapt", "damaged", "weights that were cut", ("model.safetensors",), adapting(torn_teacher)

@@ -243,6 +243,7 @@ def training(folder: Path) -> list[object]:
         ("export", folder / "mine", folder / "mine.attar", *data, "--softmax"),
         ("binarize", folder / "mine", folder / "binary.attar", *data, *few, "--layers", 0),
         ("verify", folder / "theirs.attar", "--against", theirs),
+        ("evaluate", folder / "mine", *data),
     )
     words = [[*map(str, command)] for command in commands]
     return program(TRAINING, json.dumps(words), theirs)
@@ -278,7 +279,8 @@ CASES: tuple[Case, ...] = (
     Case("attar serve, and a client", served()),
     Case("attar serve with workers, and a client", served("--workers", "2")),
     Case(
-        "attar recipes, import, pretrain, sweep, adapt, distill, export, binarize, verify and demo",
+        "attar recipes, import, pretrain, sweep, adapt, distill, export, binarize, verify, "
+        "evaluate and demo",
         training,
         caches=MATPLOTLIB,
     ),

@@ -31,6 +31,7 @@ def test_the_public_names_are_listed_and_there() -> None:
         "adapt",
         "distill",
         "evaluate",
+        "evaluate_suite",
         "load_checkpoint",
         "pretrain",
         "recipes",
