@@ -439,7 +439,8 @@ def no_variant(folder: Path) -> list[object]:
 
 
 def serve_nothing(folder: Path) -> list[object]:
-    return ["serve", folder / "nothing", "--port", "0", "--data-dir", folder / "data"]
+    ports = ("--port", "0", "--http-port", "off", "--metrics-port", "off")
+    return ["serve", folder / "nothing", *ports, "--data-dir", folder / "data"]
 
 
 @pytest.mark.parametrize(
