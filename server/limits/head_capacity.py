@@ -64,6 +64,8 @@ class Capacity:
                 while counted:
                     counted.pop()
                     self._models[content] -= 1
-                    self.taken -= 0 if self._models[content] else size
+                    if not self._models[content]:
+                        del self._models[content]
+                        self.taken -= size
 
         return end
