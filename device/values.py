@@ -142,7 +142,7 @@ class RankedDocument:
     """A document by its `index` in the call, with its score.
 
     `score` is as the model's authors give it, `raw_score` is before the activation, and `document`
-    is its text where the call asked for it.
+    is its text, or "" without `return_documents`.
     """
 
     index: int

@@ -385,7 +385,7 @@ def application(models: Models, admission: Admission, limits: Limits) -> ASGIApp
     )
     described = openapi.describe(ROUTES)
     shown = openapi.show(described)
-    written = JSONResponse(described).body  # once: whoever asks needs no key
+    written = JSONResponse(described).body  # once, not at every request
 
     async def description(request: Request) -> Response:
         return Response(written, media_type=JSON)
