@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from attar.errors import AlreadyExists, InvalidInput
+from attar.errors import AlreadyExists, InvalidInput, NotFound
 from attar.inputs import Role, TextInput
 
 from .checkpoints.encoder_folder import TextModel
-from .data.source import embed
+from .data.source import Rows, embed
 from .encoders.text import TextNetwork
-from .evaluation.image_embedder import image_embedder
+from .evaluation.image_embedder import ImageEmbedder, image_embedder
 from .evaluation.suite import judge
 from .pretrained import load_checkpoint
 from .probes import suite, text_retrieval
@@ -25,6 +25,7 @@ from .reading import SHIPPED
 from .run_data import corpus, named, read_for, read_source
 from .sampler import evenly
 
+BATCH = 256  # images that are read at a time
 MOST = 500  # images that the suite judges on: each is embedded 32 times
 
 
@@ -69,10 +70,13 @@ def evaluate_suite(
     to write the figures to.
 
     Raises InvalidInput that names the encoder, the data, the choice or the file that cannot be
-    read, NotFound for a path that does not exist, and AlreadyExists where `out` does.
+    read, NotFound for a path or a folder of `out` that does not exist, and AlreadyExists where
+    `out` does.
     """
     if out is not None and out.exists():
         raise AlreadyExists(f"--out {out} exists; give another file")
+    if out is not None and not out.parent.is_dir():
+        raise NotFound(f"there is no folder {out.parent} for --out; make it, or give another file")
     embedder, spec = image_embedder(encoder), named(str(data))
     sized = None if spec in SHIPPED else embedder.side
     source = read_source(spec, reading, modality="image", side=sized)
@@ -80,11 +84,10 @@ def evaluate_suite(
     judged = source.test if source.test is not None else source.train
     rows = torch.tensor(evenly(range(len(judged)), min(MOST, len(judged))))
     names = _groups(groups, len(judged)) if groups else []
-    train = source.train[torch.arange(len(source.train))].numpy() if labelled else None
     facts = judge(
         embedder.embed,
         judged[rows].numpy(),
-        train=None if train is None else embedder.embed(train),
+        train=_embedded(embedder, source.train) if labelled else None,
         train_labels=source.train_labels if labelled else None,
         test_labels=source.test_labels[rows.numpy()] if source.test_labels is not None else None,
         class_names=source.names,
@@ -93,6 +96,12 @@ def evaluate_suite(
     if out is not None:
         out.write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
     return facts
+
+
+def _embedded(embedder: ImageEmbedder, images: Rows) -> NDArray[np.float32]:
+    """Embed images that need not fit into memory: (n, dim)."""
+    batches = torch.split(torch.arange(len(images)), BATCH)
+    return np.concatenate([embedder.embed(images[rows].numpy()) for rows in batches])
 
 
 def _groups(path: Path, count: int) -> list[str]:

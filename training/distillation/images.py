@@ -14,12 +14,12 @@ from attar.errors import InvalidInput
 
 from .. import digest, distributed, run_folder
 from ..adaptation.report import REPORT
-from ..backbones.network import PRETRAINED, is_backbone, load_network
+from ..backbones.network import is_backbone
 from ..checkpoints import encoder_folder
 from ..checkpoints.encoder_folder import ABOUT, TensorModel
 from ..checkpoints.run import CHECKPOINT, read_record
 from ..data.source import Source, embed, item_shape, pixel_range, some, subset
-from ..encoders.backbone import Backbone, BackboneConfig
+from ..encoders.backbone import Backbone
 from ..loop import fit
 from ..precision import best_precision
 from ..probes.agreement import agreement
@@ -108,10 +108,8 @@ def distill_images(
 def _teacher(teacher: str | Path, *, channels: int) -> tuple[TensorModel, int]:
     """Give the teacher, in evaluation mode, and the side of its images."""
     if is_backbone(name := str(teacher)):
-        side = load_network(name).config.side
-        shape = BackboneConfig(name=name, channels=channels, side=side)
-        backbone = Backbone(shape, weights=PRETRAINED).eval()
-        return TensorModel(encoder=backbone, licence=backbone.licence), side
+        backbone = Backbone.pretrained(name, channels=channels).eval()
+        return TensorModel(encoder=backbone, licence=backbone.licence), backbone.shape.side
     model = encoder_folder.load(Path(teacher))
     if not isinstance(model, TensorModel) or model.encoder.modality != "image":
         kind = model.encoder.modality if isinstance(model, TensorModel) else "text"

@@ -10,7 +10,7 @@ from torch import Tensor
 from attar.errors import InvalidInput
 from attar.manifest import TensorSpec
 
-from ..backbones.network import RANDOM, load_network
+from ..backbones.network import PRETRAINED, RANDOM, Network, load_network
 from .encoder import Projection, TensorEncoder, refuse_sizes_below_one
 
 CHANNELS = (1, 3)
@@ -48,14 +48,16 @@ class Backbone(TensorEncoder):
     mean: Float[Tensor, "3 1 1"]
     std: Float[Tensor, "3 1 1"]
 
-    def __init__(self, shape: BackboneConfig, *, weights: str = RANDOM) -> None:
-        """Make the network with `weights` as `load_network` takes them.
+    def __init__(
+        self, shape: BackboneConfig, *, weights: str = RANDOM, network: Network | None = None
+    ) -> None:
+        """Make the network with `weights` as `load_network` takes them, or take that `network`.
 
         Raises InvalidInput also where the network takes no images of this side, or gives neither
         (b, d) features nor (b, d, h, w).
         """
         super().__init__()
-        loaded = load_network(shape.name, weights)
+        loaded = network or load_network(shape.name, weights)
         self.shape = shape
         self.licence = None if weights == RANDOM else loaded.config.licence
         self.network = loaded.module
@@ -65,6 +67,16 @@ class Backbone(TensorEncoder):
         self.project = Projection(self._width(), shape.dim, normalized=shape.normalized)
         self.dim = self.project.dim
         self.train()
+
+    @classmethod
+    def pretrained(cls, name: str, *, channels: int = 3) -> "Backbone":
+        """Make the network called `name` with its weights, for images of its own side.
+
+        `channels` are those of the images. Raises InvalidInput as `Backbone` does.
+        """
+        network = load_network(name)
+        shape = BackboneConfig(name=name, channels=channels, side=network.config.side)
+        return cls(shape, weights=PRETRAINED, network=network)
 
     @property
     def input(self) -> TensorSpec:

@@ -11,11 +11,11 @@ import attar
 from attar.bundle import MANIFEST
 from attar.errors import InvalidInput
 
-from ..backbones.network import PRETRAINED, is_backbone, load_network
+from ..backbones.network import is_backbone
 from ..checkpoints import encoder_folder
 from ..checkpoints.encoder_folder import TensorModel
 from ..data.source import embed
-from ..encoders.backbone import Backbone, BackboneConfig
+from ..encoders.backbone import Backbone
 from ..encoders.encoder import TensorEncoder
 from .suite import Embed
 
@@ -35,8 +35,7 @@ def image_embedder(encoder: str | Path) -> ImageEmbedder:
     images, and the errors of reading it.
     """
     if is_backbone(name := str(encoder)):
-        side = load_network(name).config.side
-        return _of_torch(Backbone(BackboneConfig(name=name, side=side), weights=PRETRAINED).eval())
+        return _of_torch(Backbone.pretrained(name).eval())
     path = Path(encoder)
     if path.is_file() or (path / MANIFEST).exists():
         return _of_bundle(path)

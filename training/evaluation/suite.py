@@ -68,7 +68,9 @@ def judge(
         classes = [names.get(label, str(label)) for label in test_labels.tolist()]
         kinds = {"class": classes, **({"group": groups} if groups else {})}
         facts["slices"] = {kind: _slices(hits, of) for kind, of in kinds.items()}
-        facts["gaps"] = {kind: _gap(hits, of) for kind, of in kinds.items()}
+        facts["gaps"] = {
+            kind: _gap(rows, hits, kinds[kind]) for kind, rows in facts["slices"].items()
+        }
     facts["corruptions"] = {
         name: [
             {
@@ -99,9 +101,11 @@ def _slices(hits: NDArray[np.float64], names: Sequence[str]) -> list[dict[str, A
     return sorted(rows, key=lambda row: (row["mean"], row["name"]))
 
 
-def _gap(hits: NDArray[np.float64], names: Sequence[str]) -> dict[str, Any]:
-    """Compare the best slice with the worst; the interval takes the two as chosen beforehand."""
-    rows, of = _slices(hits, names), np.asarray(names)
+def _gap(
+    rows: Sequence[Mapping[str, Any]], hits: NDArray[np.float64], names: Sequence[str]
+) -> dict[str, Any]:
+    """Compare the best of the slices with the worst; the interval takes both as chosen before."""
+    of = np.asarray(names)
     ends = [hits[of == rows[end]["name"]] for end in (0, -1)]
     draw = np.random.default_rng(0)
     worst, best = (
