@@ -31,6 +31,7 @@ from attar.training.methods.dino import Dino
 from attar.training.methods.distillation import Distillation
 from attar.training.methods.group_masked import GroupMasked, GroupMaskedBatch
 from attar.training.methods.ibot import Ibot, IbotBatch
+from attar.training.methods.image_distillation import ImageDistillation
 from attar.training.methods.label_augmentation import LabelAugmentation, LabelAugmentationBatch
 from attar.training.methods.label_distillation import LabelDistillation
 from attar.training.methods.latent_features import LatentFeatures
@@ -132,6 +133,7 @@ def methods() -> dict[str, Callable[[], Method[Any]]]:
         "swav": lambda: Swav(encoder(), nn.Linear(4, 4), dim=4, prototypes=5),
         "random_teacher": lambda: RandomTeacher(encoder(), nn.Linear(4, 4), distance=0.5, seed=0),
         "distillation": lambda: Distillation(encoder(), temperature=0.1),
+        "image_distillation": lambda: ImageDistillation(encoder(), temperature=0.1),
         "puzzled": lambda: PretextTask(
             encoder(), nn.Linear(4, 4), dim=4, classes=2, temperature=0.5, weight=1.0, dropout=0.0
         ),
@@ -331,6 +333,7 @@ BATCHES: dict[str, Callable[[Tensor, int], Any]] = {
     "cross_modal": lambda items, _: (items[:, :3], items[:, 3:]),
     "dino": lambda items, step: (*(part for (part,) in views(items, step)), items / 2),
     "group_masked": corrupted,
+    "image_distillation": lambda items, _: (items, items[:, :4]),
     "ibot": hidden_patches,
     "slotcon": overlapping,
     "sie": lambda items, _: SieBatch(items, items.roll(1, dims=1), items[:, :2]),

@@ -65,7 +65,8 @@ async def test_a_watcher_gets_the_end_after_another_has_left(
             leaves.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await leaves.wait_for_connection()
-        last = await stays.read()
+            ending = asyncio.ensure_future(stays.read())  # begun later, it finds the call over
+        last = await ending
         assert await stays.read() is grpc.aio.EOF
 
     assert last.status == STATES.NOT_SERVING
