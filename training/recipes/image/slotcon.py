@@ -45,15 +45,15 @@ OWN = "prototypes", "student_temperature", "teacher_temperature", "temperature",
 
 def build(data: Source, settings: Settings) -> Training[SlotConBatch]:
     """Compose the run; raises InvalidInput for views that are no crops."""
-    pair = crops_of(data, settings, **settings.only("area", "flip"))
-    width, depth, own = settings.projection, settings.projector_depth, settings.only(*OWN)
+    width, own = settings.projection, settings.only(*OWN)
 
     def method(encoder: TensorEncoder) -> SlotCon:
-        ema = cosine_ramp(settings.momentum, 1.0, settings.steps)
-        both = settings.projector_of(encoder), projector(width, settings.hidden, width, depth=depth)
-        return SlotCon(encoder, *both, dim=width, momentum=ema, **own)
+        predictor = projector(width, settings.hidden, width, depth=settings.projector_depth)
+        own["momentum"] = cosine_ramp(settings.momentum, 1.0, settings.steps)
+        return SlotCon(encoder, settings.projector_of(encoder), predictor, dim=width, **own)
 
-    return image_run(data, settings, method, step_views(SlotConBatch.two(*pair), settings))
+    two = SlotConBatch.two(*crops_of(data, settings, **settings.only("area", "flip")))
+    return image_run(data, settings, method, step_views(two, settings))
 
 
 recipe = Recipe(
