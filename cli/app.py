@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from attar.errors import InvalidInput, MissingExtra
 from attar.export.targets.triton import MAX_BATCH, Device
 from attar.training.choices import Pooling, Route, Side, Strategy
+from attar.training.data.passages import PASSAGE_WORDS
 
 try:
     import typer
@@ -20,7 +21,9 @@ except ImportError as error:
 from .options import (
     Base,
     Calibration,
+    Certificates,
     Changes,
+    CollectionName,
     CopiedLayers,
     Documents,
     Encoder,
@@ -42,6 +45,7 @@ from .options import (
     Restart,
     Rule,
     Seed,
+    Server,
     SomeBundle,
     Start,
     StaticWidth,
@@ -533,6 +537,81 @@ def embed(
     columns = (embeddings.vectors, embeddings.tokens, embeddings.truncated)
     for row, tokens, truncated in zip(*(column.tolist() for column in columns), strict=True):
         typer.echo(json.dumps({"embedding": row, "tokens": tokens, "truncated": truncated}))
+
+
+@app.command()
+def upsert(
+    server: Server,
+    collection: CollectionName,
+    documents: Annotated[
+        Path,
+        typer.Argument(
+            help="A folder of .txt, .md, .rst, .html or .py files, one such file, or a .jsonl, "
+            ".csv or .parquet file with `text`."
+        ),
+    ],
+    *,
+    model: Annotated[
+        str, typer.Option(help="The model of a new collection, where the server has several.")
+    ] = "",
+    words: Annotated[int, typer.Option(help="Most words of a passage.")] = PASSAGE_WORDS,
+    overlap: Annotated[
+        int, typer.Option(help="Most words that a passage shares with the one before.")
+    ] = 0,
+    column: Annotated[
+        str | None, typer.Option(help="The column or key of the text (default: text or body).")
+    ] = None,
+    ca: Certificates = None,
+) -> None:
+    """Write the passages of documents to a collection, which is made if it is missing.
+
+    The key of a server that asks for one is read from the environment, ATTAR_KEY.
+    """
+    with _extra("train"):
+        from .collections import client_of, upsert_documents
+
+        with client_of(server, ca=ca) as client:
+            upsert_documents(
+                client,
+                collection,
+                documents,
+                model=model,
+                words=words,
+                overlap=overlap,
+                column=column,
+            )
+
+
+@app.command()
+def search(
+    server: Server,
+    collection: CollectionName,
+    query: Annotated[str, typer.Argument(help="A text to search for.")],
+    *,
+    limit: Annotated[int, typer.Option(help="Most hits.")] = 5,
+    filter_: Annotated[
+        str | None,
+        typer.Option("--filter", help="Conditions on the payload, a JSON object."),
+    ] = None,
+    rerank: Annotated[
+        str | None, typer.Option(help="A model of the server that ranks the hits anew.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object a line, with the whole payload.")
+    ] = False,
+    ca: Certificates = None,
+) -> None:
+    """Search a collection, and print the best points.
+
+    The key of a server that asks for one is read from the environment, ATTAR_KEY.
+    """
+    with _extra("server"):
+        from .collections import client_of, show_hits
+
+    with client_of(server, ca=ca) as client:
+        show_hits(
+            client, collection, query, limit=limit, filter_=filter_, rerank=rerank, as_json=as_json
+        )
 
 
 @app.command()

@@ -53,6 +53,12 @@ StudentEncoder = Annotated[
 ]
 NewBundle = Annotated[Path, typer.Argument(help="Bundle folder to write, NAME.attar.")]
 SomeBundle = Annotated[Path, typer.Argument(help="A bundle, folder or zip.")]
+Server = Annotated[str, typer.Argument(help="A server, host:port of its gRPC.")]
+CollectionName = Annotated[str, typer.Argument(metavar="COLLECTION", help="A collection by name.")]
+Certificates = Annotated[
+    Path | None,
+    typer.Option("--ca", help="Connect by TLS, and trust the authorities of this file."),
+]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write.")]
 
 PretrainData = Annotated[

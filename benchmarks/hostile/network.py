@@ -143,12 +143,17 @@ server = subprocess.Popen(
 while not ready.exists():
     assert server.poll() is None
     time.sleep(0.02)
-with attar.Client("127.0.0.1:" + ready.read_text().strip()) as client:
+target = "127.0.0.1:" + ready.read_text().strip()
+with attar.Client(target) as client:
     space = client.embed(["the cat"]).fingerprint
     client.create_collection("docs")
     client.upsert("docs", [1, 2], ["the cat", "a dog"])
     assert client.search("docs", ["the cat"], limit=1)[0][0].id == 1
     client.fit_anomaly("normal", ["the cat", "a dog", "the sun"] * 10)
+if not more:
+    Path(data, "cats.txt").write_text("The cat sat on the mat.")
+    for words in (["upsert", target, "cats", data + "/cats.txt"], ["search", target, "cats", "cat"]):
+        subprocess.run([sys.executable, "-m", "attar.cli.main", *words], check=True)
 server.send_signal(signal.SIGTERM)
 assert server.wait() == 0
 assert "onnxruntime" not in sys.modules  # a client's process needs none
@@ -276,7 +281,7 @@ CASES: tuple[Case, ...] = (
     ),
     Case("attar sign", signing),
     Case("attar check", checking),
-    Case("attar serve, and a client", served()),
+    Case("attar serve, and a client, attar upsert and search", served()),
     Case("attar serve with workers, and a client", served("--workers", "2")),
     Case(
         "attar recipes, import, pretrain, sweep, adapt, distill, export, binarize, verify, "

@@ -1,0 +1,184 @@
+"""Collections of a server: documents are written to one, and one is searched."""
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from uuid import NAMESPACE_OID, UUID, uuid5
+
+from rich.progress import track
+
+from attar.client import Client, Tls
+from attar.errors import InvalidInput
+from attar.manifest import read_json
+from attar.values import Hit
+
+from .console import console
+
+BATCH: Final = 64  # passages of a call: seconds of a slow server, well below the deadline
+KEY: Final = "ATTAR_KEY"
+SHOWN: Final = 300  # characters of a hit's text
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A passage as a point: its id follows from its document and its place there alone."""
+
+    document: str
+    number: int
+    payload: dict[str, Any]
+
+    @property
+    def id(self) -> UUID:
+        """The same for the same place of the same document, so that it is written over."""
+        return uuid5(NAMESPACE_OID, f"{self.document}\n{self.number}")
+
+
+def client_of(server: str, *, ca: Path | None) -> Client:
+    """Connect to a server, by TLS where there is a file of authorities.
+
+    Every user of this machine can read a command line, so the key comes from the environment.
+    """
+    return Client(server, key=os.environ.get(KEY), tls=None if ca is None else Tls(ca=ca))
+
+
+def upsert_documents(
+    client: Client,
+    collection: str,
+    path: Path,
+    *,
+    model: str = "",
+    words: int,
+    overlap: int = 0,
+    column: str | None = None,
+) -> None:
+    """Write each passage of the documents at `path` as a point, and tell what was written.
+
+    The collection is made if it is missing. A passage that was written before is written over, and
+    those that its document has no more are deleted; other documents' points are left alone.
+    """
+    found = _passages(path, words=words, overlap=overlap, column=column)
+    existing = {each.name: each for each in client.collections()}
+    if collection not in existing:
+        client.create_collection(collection, model=model)
+    elif model not in ("", existing[collection].model):
+        raise InvalidInput(
+            f"{collection} is a collection of the model {existing[collection].model}; leave "
+            "--model out, or give the collection another name"
+        )
+    batch_size = min(BATCH, client.info().limits["max_items"])
+    truncated = 0
+    bar = track(found, "writing", console=console, disable=not console.is_terminal)
+    for batch in _batches(bar, batch_size):
+        payloads = [passage.payload for passage in batch]
+        texts = [payload["text"] for payload in payloads]
+        ids = [passage.id for passage in batch]
+        written = client.upsert(collection, ids, texts, payloads=payloads, all_or_nothing=True)
+        truncated += int(written.truncated.sum())
+    if collection in existing:
+        _delete_former(client, collection, found)
+    points = client.collection(collection).points
+    console.print(f"{len(found):,} passages are written; {collection} has {points:,} points")
+    if truncated:
+        console.print(
+            f"{truncated:,} of them are longer than the model reads, and only their beginnings can "
+            f"be found: choose fewer --words than {words}",
+            style="yellow",
+        )
+
+
+def show_hits(
+    client: Client,
+    collection: str,
+    query: str,
+    *,
+    limit: int,
+    filter_: str | None = None,
+    rerank: str | None = None,
+    as_json: bool = False,
+) -> None:
+    """Print the best points for a query: the score, where the text is from, and the text."""
+    conditions = None if filter_ is None else _filter(filter_)
+    (hits,) = client.search(collection, [query], limit=limit, filter=conditions, rerank=rerank).hits
+    for hit in hits:
+        if as_json:
+            line = {"id": str(hit.id), "score": hit.score, "payload": hit.payload}
+            console.out(json.dumps(line), highlight=False)
+        else:
+            console.print("\n".join(_lines(hit)))
+    if not hits and not as_json:
+        console.print(f"nothing in {collection} is found", style="yellow")
+
+
+def _passages(path: Path, *, words: int, overlap: int, column: str | None) -> tuple[Passage, ...]:
+    """Read documents, say what was read, and cut each into passages."""
+    from attar.training.data.documents import read_documents
+    from attar.training.data.passages import passage_spans
+
+    passage_spans("", words=words, overlap=overlap)  # refuses bad numbers before a file is read
+    documents = read_documents(path, column=column)
+    for line in documents.lines():
+        console.print(line)
+    found = []
+    for document in documents:
+        spans = passage_spans(document.text, words=words, overlap=overlap)
+        for number, (start, end) in enumerate(spans):
+            payload = {
+                "document": document.name,
+                "title": document.title,
+                "passage": number,
+                "start": start,  # characters of the document's text
+                "end": end,
+                "text": " ".join(document.text[start:end].split()),
+            }
+            found.append(Passage(document.name, number, payload))
+    return tuple(found)
+
+
+def _batches(values: Iterable[T], size: int) -> Iterator[list[T]]:
+    source = iter(values)
+    while batch := list(islice(source, size)):
+        yield batch
+
+
+def _delete_former(client: Client, collection: str, found: Sequence[Passage]) -> None:
+    """Delete the passages that a document had and has no more: those of higher numbers."""
+    counts: dict[str, int] = {}
+    for passage in found:
+        counts[passage.document] = passage.number + 1
+    documents: defaultdict[int, list[str]] = defaultdict(list)
+    for document, count in counts.items():
+        documents[count].append(document)
+    for count, names in documents.items():
+        for some in _batches(names, BATCH):
+            conditions = {"document": some, "passage": {"gte": count}}
+            client.delete_points(collection, filter=conditions)
+
+
+def _filter(text: str) -> dict[str, Any]:
+    try:
+        conditions = read_json(text.encode(), "--filter")
+    except ValueError:
+        conditions = None
+    if not isinstance(conditions, dict):
+        raise InvalidInput(
+            f'--filter is {text:.80}; give a JSON object such as \'{{"document": "a.md"}}\''
+        )
+    return conditions
+
+
+def _lines(hit: Hit) -> Iterator[str]:
+    """Give a hit in lines; a payload of another's making is shown as it is."""
+    payload = hit.payload
+    place = str(payload.get("document", hit.id))
+    title = f"  {payload['title']}" if payload.get("title") else ""
+    yield f"{hit.score:.3f}  {place}{title}"
+    text = payload.get("text")
+    shown = text if isinstance(text, str) else json.dumps(payload)
+    yield f"       {shown[:SHOWN]}{' …' if len(shown) > SHOWN else ''}"
