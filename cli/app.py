@@ -9,7 +9,6 @@ from typing import Annotated, Any
 from attar.errors import InvalidInput, MissingExtra
 from attar.export.targets.triton import MAX_BATCH, Device
 from attar.training.choices import Pooling, Route, Side, Strategy
-from attar.training.data.passages import PASSAGE_WORDS
 
 try:
     import typer
@@ -59,6 +58,7 @@ from .options import (
     Variant,
     Weights,
     Widths,
+    Words,
 )
 
 app = typer.Typer(
@@ -554,7 +554,7 @@ def upsert(
     model: Annotated[
         str, typer.Option(help="The model of a new collection, where the server has several.")
     ] = "",
-    words: Annotated[int, typer.Option(help="Most words of a passage.")] = PASSAGE_WORDS,
+    words: Words = None,
     overlap: Annotated[
         int, typer.Option(help="Most words that a passage shares with the one before.")
     ] = 0,

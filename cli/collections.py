@@ -15,6 +15,7 @@ from rich.progress import track
 from attar.client import Client, Tls
 from attar.errors import InvalidInput
 from attar.manifest import read_json
+from attar.training.data.passages import PASSAGE_WORDS, passage_spans
 from attar.values import Hit
 
 from .console import console
@@ -54,15 +55,17 @@ def upsert_documents(
     path: Path,
     *,
     model: str = "",
-    words: int,
+    words: int | None = None,
     overlap: int = 0,
     column: str | None = None,
 ) -> None:
     """Write each passage of the documents at `path` as a point, and tell what was written.
 
-    The collection is made if it is missing. A passage that was written before is written over, and
-    those that its document has no more are deleted; other documents' points are left alone.
+    The collection is made if it is missing. A passage that is there already is left, one that
+    changed is written over, and those that its document has no more are deleted; other documents'
+    points are left alone.
     """
+    words = PASSAGE_WORDS if words is None else words
     found = _passages(path, words=words, overlap=overlap, column=column)
     existing = {each.name: each for each in client.collections()}
     if collection not in existing:
@@ -73,22 +76,32 @@ def upsert_documents(
             "--model out, or give the collection another name"
         )
     batch_size = min(BATCH, client.info().limits["max_items"])
-    truncated = 0
+    written = truncated = 0
     bar = track(found, "writing", console=console, disable=not console.is_terminal)
     for batch in _batches(bar, batch_size):
-        payloads = [passage.payload for passage in batch]
-        texts = [payload["text"] for payload in payloads]
-        ids = [passage.id for passage in batch]
-        written = client.upsert(collection, ids, texts, payloads=payloads, all_or_nothing=True)
-        truncated += int(written.truncated.sum())
+        new = _changed(client, collection, batch) if collection in existing else batch
+        if new:
+            payloads = [passage.payload for passage in new]
+            upserted = client.upsert(
+                collection,
+                [passage.id for passage in new],
+                [payload["text"] for payload in payloads],
+                payloads=payloads,
+                all_or_nothing=True,
+            )
+            truncated += int(upserted.truncated.sum())
+        written += len(new)
     if collection in existing:
         _delete_former(client, collection, found)
     points = client.collection(collection).points
-    console.print(f"{len(found):,} passages are written; {collection} has {points:,} points")
+    console.print(
+        f"{written:,} passages are written, and {len(found) - written:,} were there; {collection} "
+        f"has {points:,} points"
+    )
     if truncated:
         console.print(
-            f"{truncated:,} of them are longer than the model reads, and only their beginnings can "
-            f"be found: choose fewer --words than {words}",
+            f"longer than the model reads: {truncated:,} passages, of which only the beginnings "
+            f"can be found; choose fewer --words than {words}",
             style="yellow",
         )
 
@@ -118,8 +131,7 @@ def show_hits(
 
 def _passages(path: Path, *, words: int, overlap: int, column: str | None) -> tuple[Passage, ...]:
     """Read documents, say what was read, and cut each into passages."""
-    from attar.training.data.documents import read_documents
-    from attar.training.data.passages import passage_spans
+    from attar.training.data.documents import read_documents  # torch, which a search needs not
 
     passage_spans("", words=words, overlap=overlap)  # refuses bad numbers before a file is read
     documents = read_documents(path, column=column)
@@ -145,6 +157,13 @@ def _batches(values: Iterable[T], size: int) -> Iterator[list[T]]:
     source = iter(values)
     while batch := list(islice(source, size)):
         yield batch
+
+
+def _changed(client: Client, collection: str, batch: Sequence[Passage]) -> list[Passage]:
+    """Give the passages that the collection has not as they are."""
+    points = client.retrieve(collection, [passage.id for passage in batch])
+    there = {str(point.id): point.payload for point in points}
+    return [passage for passage in batch if there.get(str(passage.id)) != passage.payload]
 
 
 def _delete_former(client: Client, collection: str, found: Sequence[Passage]) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from attar.errors import MissingExtra
 from attar.training.choices import Student
+from attar.training.data.passages import PASSAGE_WORDS
 
 try:
     import typer
@@ -55,6 +56,9 @@ NewBundle = Annotated[Path, typer.Argument(help="Bundle folder to write, NAME.at
 SomeBundle = Annotated[Path, typer.Argument(help="A bundle, folder or zip.")]
 Server = Annotated[str, typer.Argument(help="A server, host:port of its gRPC.")]
 CollectionName = Annotated[str, typer.Argument(metavar="COLLECTION", help="A collection by name.")]
+Words = Annotated[
+    int | None, typer.Option(help=f"Most words of a passage (default: {PASSAGE_WORDS}).")
+]
 Certificates = Annotated[
     Path | None,
     typer.Option("--ca", help="Connect by TLS, and trust the authorities of this file."),

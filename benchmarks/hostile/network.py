@@ -152,8 +152,9 @@ with attar.Client(target) as client:
     client.fit_anomaly("normal", ["the cat", "a dog", "the sun"] * 10)
 if not more:
     Path(data, "cats.txt").write_text("The cat sat on the mat.")
-    for words in (["upsert", target, "cats", data + "/cats.txt"], ["search", target, "cats", "cat"]):
-        subprocess.run([sys.executable, "-m", "attar.cli.main", *words], check=True)
+    command = [sys.executable, "-m", "attar.cli.main"]
+    subprocess.run([*command, "upsert", target, "cats", data + "/cats.txt"], check=True)
+    subprocess.run([*command, "search", target, "cats", "cat"], check=True)
 server.send_signal(signal.SIGTERM)
 assert server.wait() == 0
 assert "onnxruntime" not in sys.modules  # a client's process needs none

@@ -38,7 +38,7 @@ def test_a_folder_becomes_points_of_whole_sentences_that_say_where_they_are_from
     ran = attar_("upsert", server, "pets", tmp_path, "--words", 7)
 
     assert ran.status == 0, ran.err
-    assert "3 passages are written; pets has 3 points" in ran.out
+    assert "3 passages are written, and 0 were there; pets has 3 points" in ran.out
     first, second, third = payloads(server, "pets")
     assert first == {
         "document": "pets.md#1",
@@ -58,15 +58,15 @@ def test_a_passage_is_written_over_and_those_that_its_document_has_no_more_are_d
     old, other = tmp_path / "a.txt", tmp_path / "b.txt"
     old.write_text("The cat sat. The dog ran. The sun is red.")
     other.write_text("The rain falls. The sky is blue.")
-    for path in (tmp_path, tmp_path):
-        assert attar_("upsert", server, "changing", path, "--words", 4).status == 0
-    assert len(payloads(server, "changing")) == 5
+    assert attar_("upsert", server, "changing", tmp_path, "--words", 4).status == 0
+    again = attar_("upsert", server, "changing", tmp_path, "--words", 4)
+    assert "0 passages are written, and 5 were there; changing has 5 points" in again.out, again.err
     other.unlink()
     old.write_text("The cat slept.")
 
     ran = attar_("upsert", server, "changing", tmp_path, "--words", 4)
 
-    assert "1 passages are written; changing has 3 points" in ran.out, ran.err
+    assert "1 passages are written, and 0 were there; changing has 3 points" in ran.out, ran.err
     texts = [payload["text"] for payload in payloads(server, "changing")]
     assert texts == ["The cat slept.", "The rain falls.", "The sky is blue."]
 
@@ -76,7 +76,7 @@ def test_passages_that_the_model_cannot_read_whole_are_counted(
 ) -> None:
     (tmp_path / "long.txt").write_text("the cat " * 50 + "sat.")
     ran = attar_("upsert", server, "long", tmp_path)
-    assert "1 of them are longer than the model reads" in ran.out
+    assert "longer than the model reads: 1 passages" in ran.out
     assert "choose fewer --words than 100" in ran.out
 
 
