@@ -197,7 +197,12 @@ def _lines(hit: Hit) -> Iterator[str]:
     payload = hit.payload
     place = str(payload.get("document", hit.id))
     title = f"  {payload['title']}" if payload.get("title") else ""
-    yield f"{hit.score:.3f}  {place}{title}"
     text = payload.get("text")
     shown = text if isinstance(text, str) else json.dumps(payload)
-    yield f"       {shown[:SHOWN]}{' …' if len(shown) > SHOWN else ''}"
+    yield _printable(f"{hit.score:.3f}  {place}{title}")
+    yield _printable(f"       {shown[:SHOWN]}{' …' if len(shown) > SHOWN else ''}")
+
+
+def _printable(text: str) -> str:
+    """Put a space for what a terminal would obey, such as the escape sequences of a payload."""
+    return "".join(character if character.isprintable() else " " for character in text)

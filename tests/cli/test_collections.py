@@ -98,6 +98,21 @@ def test_a_search_prints_the_score_the_place_and_the_text(
     assert hit["payload"]["title"] == "Cats"
 
 
+def test_a_terminal_obeys_no_payload(attar_: Attar, server: str) -> None:
+    with Client(server) as client:
+        client.create_collection("hostile")
+        payload = {"text": "a \x1b[2Jcat\r", "title": "\x1b]0;x\x07", "document": "a\nb"}
+        client.upsert("hostile", [1], ["a cat"], payloads=[payload])
+        client.upsert("hostile", [2], ["the sun"], payloads=[{"about": "the sky"}])
+
+    ran = attar_("search", server, "hostile", "a cat")
+
+    assert ran.status == 0, ran.err
+    assert not {*ran.out} & {*"\x1b\x07\r"}
+    assert "a b   ]0;x" in ran.out
+    assert '{"about": "the sky"}' in ran.out
+
+
 def test_a_key_comes_from_the_environment(
     attar_: Attar, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
