@@ -64,16 +64,19 @@ class OwnIds:
         # What is left of a word that was cut has the same pieces in WordPiece, where each is the
         # longest; elsewhere a character, or the sign of a word's end, may be gone.
         may_end = not isinstance(self._tokenizer.model, WordPiece)
+        # Of "don't", cut before "'t": that is a word after a letter alone.
+        contexts = ("", "x") if follows else ("",)
         named = map(self._tokenizer.id_to_token, run)
         pieces = [piece for piece in named if piece is not None]
         return len(pieces) == len(run) and any(
             _same(
                 run,
-                reader.encode(text, add_special_tokens=False),
+                reader.encode(context + text, add_special_tokens=False),
                 follows=follows,
                 may_end=may_end,
             )
             for text in self._spellings(pieces)
+            for context in contexts
             for reader in (self._bare, self._tokenizer)
         )
 
@@ -86,7 +89,9 @@ class OwnIds:
         if isinstance(decoder, ByteLevel) and (ending := getattr(model, "end_of_word_suffix", "")):
             pieces = [piece.replace(ending, _SPACE) for piece in pieces]  # as CLIP's own code does
         if decoder is not None:
-            yield decoder.decode(pieces).strip(_PART)
+            text = decoder.decode(pieces).strip(_PART)
+            yield text
+            yield f" {text}"  # a decoder takes a first space for the one that it would put there
         else:
             yield "".join(pieces)
             yield " ".join(pieces)

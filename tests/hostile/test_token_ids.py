@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as examples
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
@@ -57,6 +57,9 @@ def test_own_ids_of_any_text_pass_however_they_were_cut(kind: str, side: str) ->
 
     @examples(max_examples=40, deadline=None, database=None)
     @given(texts())
+    @example(" <s>The")
+    @example("don't The")
+    @example("don'tcat ")
     def check(text: str) -> None:
         for length in (MAX_LENGTH, 5):
             ids = theirs(text, truncation=True, max_length=length)["input_ids"]
