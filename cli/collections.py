@@ -66,7 +66,7 @@ def upsert_documents(
     points are left alone.
     """
     words = PASSAGE_WORDS if words is None else words
-    found = _passages(path, words=words, overlap=overlap, column=column)
+    passages = _passages(path, words=words, overlap=overlap, column=column)
     existing = {each.name: each for each in client.collections()}
     if collection not in existing:
         client.create_collection(collection, model=model)
@@ -77,7 +77,7 @@ def upsert_documents(
         )
     batch_size = min(BATCH, client.info().limits["max_items"])
     written = truncated = 0
-    bar = track(found, "writing", console=console, disable=not console.is_terminal)
+    bar = track(passages, "writing", console=console, disable=not console.is_terminal)
     for batch in _batches(bar, batch_size):
         new = _changed(client, collection, batch) if collection in existing else batch
         if new:
@@ -92,11 +92,11 @@ def upsert_documents(
             truncated += int(upserted.truncated.sum())
         written += len(new)
     if collection in existing:
-        _delete_former(client, collection, found)
+        _delete_former(client, collection, passages)
     points = client.collection(collection).points
     console.print(
-        f"{written:,} passages are written, and {len(found) - written:,} were there; {collection} "
-        f"has {points:,} points"
+        f"{written:,} passages are written, and {len(passages) - written:,} were there; "
+        f"{collection} has {points:,} points"
     )
     if truncated:
         console.print(
@@ -137,7 +137,7 @@ def _passages(path: Path, *, words: int, overlap: int, column: str | None) -> tu
     documents = read_documents(path, column=column)
     for line in documents.lines():
         console.print(line)
-    found = []
+    passages = []
     for document in documents:
         spans = passage_spans(document.text, words=words, overlap=overlap)
         for number, (start, end) in enumerate(spans):
@@ -149,8 +149,8 @@ def _passages(path: Path, *, words: int, overlap: int, column: str | None) -> tu
                 "end": end,
                 "text": " ".join(document.text[start:end].split()),
             }
-            found.append(Passage(document.name, number, payload))
-    return tuple(found)
+            passages.append(Passage(document.name, number, payload))
+    return tuple(passages)
 
 
 def _batches(values: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -166,10 +166,10 @@ def _changed(client: Client, collection: str, batch: Sequence[Passage]) -> list[
     return [passage for passage in batch if there.get(str(passage.id)) != passage.payload]
 
 
-def _delete_former(client: Client, collection: str, found: Sequence[Passage]) -> None:
+def _delete_former(client: Client, collection: str, passages: Sequence[Passage]) -> None:
     """Delete the passages that a document had and has no more: those of higher numbers."""
     counts: dict[str, int] = {}
-    for passage in found:
+    for passage in passages:
         counts[passage.document] = passage.number + 1
     documents: defaultdict[int, list[str]] = defaultdict(list)
     for document, count in counts.items():
