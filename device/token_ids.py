@@ -64,7 +64,7 @@ class OwnIds:
         # What is left of a word that was cut has the same pieces in WordPiece, where each is the
         # longest; elsewhere a character, or the sign of a word's end, may be gone.
         may_end = not isinstance(self._tokenizer.model, WordPiece)
-        # Of "don't", cut before "'t": that is a word after a letter alone.
+        # The "'t" of a "don't" that was cut is a word only after a letter.
         contexts = ("", "x") if follows else ("",)
         named = map(self._tokenizer.id_to_token, run)
         pieces = [piece for piece in named if piece is not None]
