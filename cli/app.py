@@ -567,19 +567,19 @@ def upsert(
 
     The key of a server that asks for one is read from the environment, ATTAR_KEY.
     """
-    with _extra("train"):
+    with _extra("server"):
         from .collections import client_of, upsert_documents
 
-        with client_of(server, ca=ca) as client:
-            upsert_documents(
-                client,
-                collection,
-                documents,
-                model=model,
-                words=words,
-                overlap=overlap,
-                column=column,
-            )
+    with _extra("train"), client_of(server, ca=ca) as client:  # train reads documents
+        upsert_documents(
+            client,
+            collection,
+            documents,
+            model=model,
+            words=words,
+            overlap=overlap,
+            column=column,
+        )
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -29,16 +29,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A passage as a point: its id follows from its document and its place there alone."""
+    """A passage as a point: its id follows from its file, or other group, and its number there."""
 
-    document: str
+    group: str
     number: int
     payload: dict[str, Any]
 
     @property
     def id(self) -> UUID:
-        """The same for the same place of the same document, so that it is written over."""
-        return uuid5(NAMESPACE_OID, f"{self.document}\n{self.number}")
+        """The same for the same number of the same group, so that it is written over."""
+        return uuid5(NAMESPACE_OID, f"{self.group}\n{self.number}")
 
 
 def client_of(server: str, *, ca: Path | None) -> Client:
@@ -62,8 +62,8 @@ def upsert_documents(
     """Write each passage of the documents at `path` as a point, and tell what was written.
 
     The collection is made if it is missing. A passage that is there already is left, one that
-    changed is written over, and those that its document has no more are deleted; other documents'
-    points are left alone.
+    changed is written over, and those that its file has no more are deleted; points of other files
+    are left alone.
     """
     words = PASSAGE_WORDS if words is None else words
     passages = _passages(path, words=words, overlap=overlap, column=column)
@@ -138,18 +138,21 @@ def _passages(path: Path, *, words: int, overlap: int, column: str | None) -> tu
     for line in documents.lines():
         console.print(line)
     passages = []
+    counts: Counter[str] = Counter()
     for document in documents:
-        spans = passage_spans(document.text, words=words, overlap=overlap)
-        for number, (start, end) in enumerate(spans):
+        group = document.group
+        for start, end in passage_spans(document.text, words=words, overlap=overlap):
             payload = {
                 "document": document.name,
+                "group": group,
                 "title": document.title,
-                "passage": number,
+                "passage": counts[group],
                 "start": start,  # characters of the document's text
                 "end": end,
                 "text": " ".join(document.text[start:end].split()),
             }
-            passages.append(Passage(document.name, number, payload))
+            passages.append(Passage(group, counts[group], payload))
+            counts[group] += 1
     return tuple(passages)
 
 
@@ -167,17 +170,13 @@ def _changed(client: Client, collection: str, batch: Sequence[Passage]) -> list[
 
 
 def _delete_former(client: Client, collection: str, passages: Sequence[Passage]) -> None:
-    """Delete the passages that a document had and has no more: those of higher numbers."""
-    counts: dict[str, int] = {}
-    for passage in passages:
-        counts[passage.document] = passage.number + 1
-    documents: defaultdict[int, list[str]] = defaultdict(list)
-    for document, count in counts.items():
-        documents[count].append(document)
-    for count, names in documents.items():
+    """Delete the passages that a group had and has no more: those of higher numbers."""
+    groups: defaultdict[int, list[str]] = defaultdict(list)
+    for group, count in Counter(passage.group for passage in passages).items():
+        groups[count].append(group)
+    for count, names in groups.items():
         for some in _batches(names, BATCH):
-            conditions = {"document": some, "passage": {"gte": count}}
-            client.delete_points(collection, filter=conditions)
+            client.delete_points(collection, filter={"group": some, "passage": {"gte": count}})
 
 
 def _filter(text: str) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def payloads(server: str, collection: str) -> list[dict[str, object]]:
         while page.cursor:
             page = client.scroll(collection, limit=3, cursor=page.cursor)
             found += [point.payload for point in page.points]
-    return sorted(found, key=lambda payload: (payload["document"], payload["passage"]))
+    return sorted(found, key=lambda payload: (payload["group"], payload["passage"]))
 
 
 def test_a_folder_becomes_points_of_whole_sentences_that_say_where_they_are_from(
@@ -42,6 +42,7 @@ def test_a_folder_becomes_points_of_whole_sentences_that_say_where_they_are_from
     first, second, third = payloads(server, "pets")
     assert first == {
         "document": "pets.md#1",
+        "group": "pets.md",
         "title": "Cats",
         "passage": 0,
         "start": 0,
@@ -69,6 +70,18 @@ def test_a_passage_is_written_over_and_those_that_its_document_has_no_more_are_d
     assert "1 passages are written, and 0 were there; changing has 3 points" in ran.out, ran.err
     texts = [payload["text"] for payload in payloads(server, "changing")]
     assert texts == ["The cat slept.", "The rain falls.", "The sky is blue."]
+
+
+def test_a_section_that_a_file_has_no_more_is_not_found(
+    attar_: Attar, server: str, tmp_path: Path
+) -> None:
+    (tmp_path / "pets.md").write_text(CATS)
+    assert attar_("upsert", server, "sections", tmp_path).status == 0
+    (tmp_path / "pets.md").write_text(CATS.partition("\n# Dogs")[0])
+
+    assert attar_("upsert", server, "sections", tmp_path).status == 0
+
+    assert [payload["title"] for payload in payloads(server, "sections")] == ["Cats"]
 
 
 def test_passages_that_the_model_cannot_read_whole_are_counted(
