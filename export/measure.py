@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,8 @@ from attar.manifest import Latency
 from attar.runtime import Encoder, load
 from attar.trial_inputs import check, length_of
 
-from .tokens import TokenReference
+if TYPE_CHECKING:  # it imports torch, which `attar verify` and `attar inspect` need not
+    from .tokens import TokenReference
 
 Probe = Callable[[Encoder], Mapping[str, float]]
 """An evaluator of an encoder by its embeddings; it does not know which variant it meets."""
@@ -64,7 +66,7 @@ def measure(
     reference: NDArray[np.float32],
     probe: Probe | None,
     *,
-    tokens: TokenReference | None = None,
+    tokens: "TokenReference | None" = None,
 ) -> Measured:
     """Run a variant on prepared `rows` against `reference` (n, dim), and through the probe.
 
@@ -99,7 +101,7 @@ def measure(
     )
 
 
-def _token_parity(encoder: Encoder, tokens: TokenReference) -> TokenParity:
+def _token_parity(encoder: Encoder, tokens: "TokenReference") -> TokenParity:
     batches = (tokens.rows[i : i + BATCH] for i in range(0, len(tokens.rows), BATCH))
     parts = [part for batch in batches for part in encoder.infer_tokens(batch)]
     vectors = np.concatenate(parts)

@@ -520,6 +520,15 @@ def test_embedding_needs_no_torch(bundle_path: Path) -> None:
     assert "embedding" in ran.stdout
 
 
+@pytest.mark.parametrize("command", [("verify",), ("inspect", "--ops")], ids=" ".join)
+def test_what_reads_a_bundle_alone_imports_no_torch(
+    command: tuple[str, ...], bundle_path: Path
+) -> None:
+    code = HELP.replace('"onnx", ', "")  # of which it reads the operations
+    ran = python(code, command[0], bundle_path, *command[1:])
+    assert ran.returncode == 0, ran.stderr
+
+
 WITHOUT = """
 import sys
 for name in sys.argv.pop(1).split(","):
