@@ -6,7 +6,7 @@ Source: the asymmetric retrieval of LEAF (Vujanic and Rueckstiess, arXiv:2509.12
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from attar.bundle import REPORT, Bundle
 from attar.errors import InvalidInput
-from attar.inputs import Role
+from attar.inputs import Role, TextInput
 from attar.manifest import Compatible
 from attar.runtime import Encoder, load
 from attar.training.checkpoints.encoder_folder import TextModel
 from attar.training.encoders.text import TextNetwork
 from attar.training.probes.retrieval import scores
 from attar.training.probes.summaries import SummaryRetrieval
+from attar.training.probes.text_retrieval import embed
 
 from .bundling import Exported
 from .measure import cosine
@@ -76,14 +77,15 @@ class Compatibility:
 
 
 @dataclass(frozen=True, slots=True)
-class _Embedded:
+class Embedded:
     """One encoder's embeddings of a task."""
 
     queries: NDArray[np.float32]  # (m, d)
     documents: NDArray[np.float32]  # (n, d), of which document i belongs to query i
 
-    def cut(self, width: int) -> "_Embedded":
-        return _Embedded(self.queries[:, :width], self.documents[:, :width])
+    def cut(self, width: int) -> "Embedded":
+        """Give the first `width` numbers of each embedding."""
+        return Embedded(self.queries[:, :width], self.documents[:, :width])
 
     def held_out(self) -> NDArray[np.float32]:
         """Give the queries and their documents, (2 m, d)."""
@@ -116,19 +118,49 @@ def open_teacher(
     return load(opened, variant=manifest.reference)
 
 
-def measure(student: Encoder, teacher: Encoder, task: SummaryRetrieval) -> dict[int, Compatibility]:
-    """Measure a student and its teacher on a retrieval task, at each width that both have."""
-    theirs, own = _embed(teacher, task), _embed(student, task)
-    return {width: _compare(own.cut(width), theirs.cut(width)) for width in student.dims}
+def embed_task(encoder: Encoder, task: SummaryRetrieval) -> Embedded:
+    """Embed a retrieval task: its queries as queries, its documents as passages."""
+
+    def rows(texts: tuple[str, ...], role: Role) -> NDArray[np.float32]:
+        vectors: NDArray[np.float32] = encoder.embed(texts, role=role).vectors
+        return vectors
+
+    return Embedded(rows(task.queries, "query"), rows(task.documents, "passage"))
+
+
+def measure(student: Embedded, teacher: Embedded, dims: Sequence[int]) -> dict[int, Compatibility]:
+    """Compare what a student and its teacher made of a retrieval task, at each width of `dims`."""
+    return {width: _compare(student.cut(width), teacher.cut(width)) for width in dims}
+
+
+def refuse_another_space(
+    model: TextModel[TextNetwork], teacher: Encoder, theirs: Embedded, task: SummaryRetrieval
+) -> None:
+    """Raise InvalidInput with the figures where the torch encoder breaks a bound at any width.
+
+    It is asked before anything is exported: `declare` asks again what will be written.
+    """
+    host = TextInput(model.tokenizer, max_length=model.encoder.max_length, prompts=model.prompts)
+
+    def rows(texts: tuple[str, ...], role: Role) -> NDArray[np.float32]:
+        prepared = host.prepare(texts, role=role, truncation="truncate")
+        return embed(model.encoder, [row.arrays[0] for row in prepared])
+
+    own = Embedded(rows(task.queries, "query"), rows(task.documents, "passage"))
+    _refuse_failures(measure(own, theirs, teacher.dims), teacher)
 
 
 def declare(
-    write: Callable[[Path], Exported], path: Path, teacher: Encoder, task: SummaryRetrieval
+    write: Callable[[Path], Exported],
+    path: Path,
+    teacher: Encoder,
+    theirs: Embedded,
+    task: SummaryRetrieval,
 ) -> Exported:
     """Export by `write`, and add to the bundle at `path` that it is compatible with the teacher.
 
-    Raises InvalidInput with the figures where a bound is broken at any width; then nothing is at
-    `path`.
+    `theirs` is what the teacher makes of the task. Raises InvalidInput with the figures where a
+    bound is broken at any width; then nothing is at `path`.
     """
     with tempfile.TemporaryDirectory(prefix="attar-") as scratch:
         exported = write(Path(scratch) / path.name)
@@ -139,25 +171,12 @@ def declare(
                 f"{teacher.bundle.path} is the same encoder, which shares its space anyway; leave "
                 "--compatible-with out"
             )
-        measured = measure(student, teacher, task)
-        if failures := _failures(measured):
-            raise InvalidInput(
-                f"the queries of this encoder may not search what {teacher.bundle.path} embedded, "
-                f"so nothing is written: {'; '.join(failures)}; distil it from that teacher, or "
-                "leave --compatible-with out"
-            )
+        measured = measure(embed_task(student, task), theirs, student.dims)
+        _refuse_failures(measured, teacher)
         return replace(exported, bundle=_write(draft, path, teacher, measured, task))
 
 
-def _embed(encoder: Encoder, task: SummaryRetrieval) -> _Embedded:
-    def rows(texts: tuple[str, ...], role: Role) -> NDArray[np.float32]:
-        vectors: NDArray[np.float32] = encoder.embed(texts, role=role).vectors
-        return vectors
-
-    return _Embedded(rows(task.queries, "query"), rows(task.documents, "passage"))
-
-
-def _compare(student: _Embedded, teacher: _Embedded) -> Compatibility:
+def _compare(student: Embedded, teacher: Embedded) -> Compatibility:
     cosines = cosine(student.held_out(), teacher.held_out())
     return Compatibility(
         documents=len(teacher.documents),
@@ -168,17 +187,23 @@ def _compare(student: _Embedded, teacher: _Embedded) -> Compatibility:
     )
 
 
-def _scores(queries: _Embedded, documents: _Embedded) -> dict[str, float]:
+def _scores(queries: Embedded, documents: Embedded) -> dict[str, float]:
     figures = scores(queries.queries, documents.documents)
     return {metric: figures[metric] for metric in METRICS}
 
 
-def _failures(measured: Mapping[int, Compatibility]) -> list[str]:
-    return [
+def _refuse_failures(measured: Mapping[int, Compatibility], teacher: Encoder) -> None:
+    failures = [
         f"at {width} dimensions {failure}"
         for width, compatibility in measured.items()
         for failure in compatibility.failures()
     ]
+    if failures:
+        raise InvalidInput(
+            f"the queries of this encoder may not search what {teacher.bundle.path} embedded, "
+            f"so nothing is written: {'; '.join(failures)}; distil it from that teacher, or "
+            "leave --compatible-with out"
+        )
 
 
 def _write(

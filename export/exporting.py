@@ -19,7 +19,7 @@ from attar.training.sampler import evenly
 from attar.training.text_data import text_data
 
 from .bundling import Exported, refuse_taken
-from .compatibility import declare, open_teacher
+from .compatibility import declare, embed_task, open_teacher, refuse_another_space
 from .gates import GATES, Gates
 from .measure import Probe
 from .targets.native import NATIVE, refuse_without_library
@@ -126,23 +126,27 @@ def _export_text(
     teacher = None
     if compatible_with is not None:
         teacher = open_teacher(compatible_with, model, folder=folder, has_pairs=parts is not None)
+    task = SummaryRetrieval.of(parts, most=SEARCHED) if parts else None
+    if teacher is not None and task is not None:
+        theirs = embed_task(teacher, task)
+        refuse_another_space(model, teacher, theirs, task)
     hashed, notes = _hashed_if_possible(model, parts, binarized, required=required)
     write = partial(
         export_text,
         model=model,
         name=bundle.name.removesuffix(".attar"),
         texts=parity_texts(parts) if parts else evenly(read_smiles(Path(data)), PARITY_PAIRS),
-        probe=through_runtime(SummaryRetrieval.of(parts, most=SEARCHED)) if parts else None,
-        metric="recall_at_10" if parts else None,
+        probe=through_runtime(task) if task else None,
+        metric="recall_at_10" if task else None,
         variants=variants,
         binarized=hashed,
         notes=notes,
         tokens=tokens,
         gates=gates,
     )
-    if teacher is None or parts is None:
+    if teacher is None or task is None:
         return write(bundle)
-    return declare(write, bundle, teacher, SummaryRetrieval.of(parts, most=SEARCHED))
+    return declare(write, bundle, teacher, theirs, task)
 
 
 def _hashed_if_possible(

@@ -16,6 +16,7 @@ from attar.export.compatibility import (
     MIN_COSINE,
     MIN_RECALL_KEPT,
     Compatibility,
+    embed_task,
     measure,
 )
 from attar.training.checkpoints import encoder_folder
@@ -142,7 +143,8 @@ def test_every_width_is_measured(tmp_path: Path) -> None:
         for bundle in (path, compatible_bundle(tmp_path / "student.attar", path))
     )
     texts = tuple(dict.fromkeys(random_texts(40, length=(4, 8))))
-    measured = measure(student, teacher, SummaryRetrieval(queries=texts, documents=texts))
+    task = SummaryRetrieval(queries=texts, documents=texts)
+    measured = measure(embed_task(student, task), embed_task(teacher, task), student.dims)
     assert measured.keys() == {8, 16}
     for each in measured.values():
         assert 0.9 < each.cosine < 1
