@@ -743,7 +743,8 @@ def _session(
 ) -> ort.InferenceSession:
     """Start a session, and refuse one that is not what the manifest says."""
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or 0
+    if threads is not None:
+        options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 4  # what fails is raised; the user's stderr is not ours

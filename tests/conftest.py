@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+import onnxruntime
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -25,6 +26,14 @@ settings.register_profile(
     "attar", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("attar")
+
+
+class OneThread(onnxruntime.SessionOptions):  # type: ignore[misc]  # untyped
+    """Options of a session that computes with one thread, unless it is told otherwise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.intra_op_num_threads = 1
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -87,6 +96,38 @@ def _measured_here() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measure, "in_a_process", measures.here)
+        patch.setattr(measure, "LATENCY_SECONDS", measures.SECONDS)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _traced_once(_session_cache: None) -> Iterator[None]:
+    """Trace a structure of modules once, where any test imports what exports them."""
+    if "attar.export.graph" not in sys.modules:
+        yield
+        return
+    import torch.onnx
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    from .support import traced
+
+    with pytest.MonkeyPatch.context() as patch:
+        # It reads the source of hundreds of functions for each trace.
+        patch.setattr(
+            ONNXRegistry, "from_torchlib", staticmethod(cache(ONNXRegistry.from_torchlib))
+        )
+        patch.setattr(torch.onnx, "export", traced.export)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Let ONNX Runtime compute with one thread, which OMP_NUM_THREADS does not tell it.
+
+    More would wait for work in a loop, on cores that the other processes of the tests need.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnxruntime, "SessionOptions", OneThread)
         yield
 
 
