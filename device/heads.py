@@ -219,13 +219,21 @@ class LinearClassifier:
         self, vectors: NDArray[np.float32], *, fingerprint: str
     ) -> NDArray[np.float32]:
         """Give each item's probability of each label: (n, d) to (n, k), rows sum to 1."""
-        _same_space(fingerprint, self.fingerprint)
-        _matrix(vectors, self.weights.shape[1])
-        # In float64: products of large float32 numbers overflow, and infinity less itself is NaN.
-        logits = _wide(vectors) @ _wide(self.weights).T + self.bias  # (n, k)
+        logits = self._logits(vectors, fingerprint)
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
         p: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
         return p.astype(np.float32)
+
+    def logits(self, vectors: NDArray[np.float32], *, fingerprint: str) -> NDArray[np.float32]:
+        """Give each item's score of each label before the softmax: (n, d) to (n, k)."""
+        return _narrow(self._logits(vectors, fingerprint))
+
+    def _logits(self, vectors: NDArray[np.float32], fingerprint: str) -> NDArray[np.float64]:
+        _same_space(fingerprint, self.fingerprint)
+        _matrix(vectors, self.weights.shape[1])
+        # In float64: products of large float32 numbers overflow, and infinity less itself is NaN.
+        logits: NDArray[np.float64] = _wide(vectors) @ _wide(self.weights).T + self.bias
+        return logits
 
     def to_bytes(self) -> bytes:
         """Write an npz without objects; equal heads give equal bytes."""

@@ -394,12 +394,63 @@ RERANKS: Final = (
     Case(
         "texts cut at the other end",
         rerank("/rerank", truncation_direction="Left"),
-        400,
+        413,
         "truncation_direction is Left; tiny cuts texts on the right: leave it out",
     ),
     Case("too long to rank", rerank(query="cat " * 99, truncate=False), 400, "tokens"),
 )
-CASES: Final = (*TARGETS, *HEADERS, *PAGES, *BODIES, *RERANKS)
+
+
+def inference(target: str, **changes: Any) -> bytes:
+    """A request in the shape of Text Embeddings Inference; what is None is left out."""
+    given = {"model": "tiny", "inputs": "cat", **changes}
+    return body({name: value for name, value in given.items() if value is not None}, target=target)
+
+
+INFERENCES: Final = (
+    Case("inputs to embed", inference("/embed", inputs=["a", "b"]), 200),
+    Case("token ids as inputs", inference("/embed", inputs=[[2, 5, 3]]), 200),
+    Case("no inputs", inference("/embed", inputs=None), 413, "inputs is missing; give text"),
+    Case("empty inputs", inference("/embed", inputs=[]), 413, "inputs has 0 items"),
+    Case("inputs that are an object", inference("/embed", inputs={}), 413, "inputs is an object"),
+    Case("mixed inputs", inference("/embed", inputs=["a", 1]), 413, "inputs[1] is 1: inputs is"),
+    Case(
+        "a width that the model has not",
+        inference("/embed", dimensions=7),
+        413,
+        "dimensions is 7; tiny was trained for [8, 16]",
+    ),
+    Case(
+        "an unknown prompt",
+        inference("/embed", prompt_name="tune"),
+        413,
+        "tune",
+    ),
+    Case("embeddings of another length", inference("/embed", normalize=False), 413, "unit length"),
+    Case("normalize as text", inference("/embed", normalize="no"), 413, "give true or false"),
+    Case(
+        "inputs cut at neither end",
+        inference("/embed", truncation_direction="up"),
+        413,
+        'truncation_direction is "up"; expected left or right',
+    ),
+    Case(
+        "texts cut at neither end",
+        rerank("/rerank", truncation_direction="up"),
+        413,
+        'truncation_direction is "up"; expected left or right',
+    ),
+    Case("inputs to a tensor model", inference("/embed", model="tiny-image"), 413, "takes tensors"),
+    Case("a field of another route", inference("/embed", raw_scores=True), 413, "'raw_scores'"),
+    Case("labels of a model without", inference("/predict"), 424, "has no classifier"),
+    Case("no inputs to classify", inference("/predict", inputs=[]), 413, "inputs has 0 items"),
+    Case("three texts", inference("/predict", inputs=["a", "b", "c"]), 413, 'inputs is ["a"'),
+    Case(
+        "texts outside lists", inference("/predict", inputs=[["a"], "b"]), 413, 'inputs[1] is "b"'
+    ),
+    Case("a classifier that is not there", inference("/predict", model="tiny/x"), 404, "has none"),
+)
+CASES: Final = (*TARGETS, *HEADERS, *PAGES, *BODIES, *RERANKS, *INFERENCES)
 
 
 def _length(headers: Mapping[str, str]) -> int:

@@ -12,7 +12,7 @@ import re
 from array import array
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -73,8 +73,21 @@ class Problem:
     field: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorFormat:
+    """How an API says what is wrong: its JSON, and the statuses that it has in place of ours."""
+
+    write: Callable[[Problem], dict[str, Any]]
+    schema: type[BaseModel]
+    statuses: Mapping[int, int] = field(default_factory=dict)
+
+    def response(self, problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+        """The answer to a request that failed."""
+        status = self.statuses.get(problem.code, problem.code)
+        return JSONResponse(self.write(problem), status, headers)
+
+
 Handler: TypeAlias = Callable[[HttpRequest], Awaitable[Response]]
-Wording: TypeAlias = Callable[[Problem], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +103,7 @@ class Route:
     path: str
     scope: Scope | None
     handler: Callable[[Any], Handler]
-    wording: Wording
+    errors: ErrorFormat
     summary: str
     types: tuple[str, ...] = ()
     request: type[BaseModel] | None = None
@@ -149,7 +162,7 @@ class EndpointFactory:
                         response = await _unless_gone(request, work(http_request))
                         room.settle(len(response.body))
                 except Exception as error:
-                    response = error_response(error, route.wording)
+                    response = error_response(error, route.errors)
                 response.headers[REQUEST_ID] = call.request_id
                 return response if room is None else _Held(response, room)
 
@@ -213,29 +226,24 @@ class _Held:
             self._room.leave()
 
 
-def error_response(error: Exception, wording: Wording) -> Response:
+def error_response(error: Exception, errors: ErrorFormat) -> Response:
     """The response to an exception, in a protocol's format."""
     status = to_status(error)
-    field = ""
+    violated = ""
     for detail in status.details:
         violations = BadRequest()
         if detail.Unpack(violations):
-            field = violations.field_violations[0].field
+            violated = violations.field_violations[0].field
     code = http_code(error)
     message = status.message.replace(HOW_TO_CUT, 'send "truncate": true')
-    problem = Problem(code=code, message=message, reason=reason_of(error), field=field)
+    problem = Problem(code=code, message=message, reason=reason_of(error), field=violated)
     headers = {}
     if (seconds := retry_after_s(error)) is not None:
         headers["retry-after"] = str(math.ceil(seconds))
         headers["retry-after-ms"] = str(math.ceil(seconds * 1000))
     if code == 401:
         headers["www-authenticate"] = "Bearer"
-    return JSONResponse(wording(problem), code, headers)
-
-
-def plain(problem: Problem) -> dict[str, Any]:
-    """An error in KServe's format, which every route without another one uses."""
-    return {"error": problem.message}
+    return errors.response(problem, headers)
 
 
 async def document(http_request: HttpRequest, *, size: int | None = None) -> dict[str, Any]:

@@ -3,36 +3,28 @@
 import base64
 import json
 import time
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from starlette.responses import JSONResponse, Response
 
-from attar.errors import InvalidInput, NotFound
+from attar.errors import InvalidInput
 from attar.inputs import Role
 
 from ..cooperative import STEP, off_the_loop, steps
 from ..engine.models import Models
 from ..errors import about
 from ..usecases.embed import Embedded, embed
-from .endpoint import HttpRequest, Problem, document
+from .endpoint import HttpRequest, document
 from .schemas import (
     EmbeddingsRequest,
     Format,
     ModelDescription,
     ModelList,
-    OpenAIError,
-    OpenAIErrorDetail,
     shown,
     validated,
 )
 
 _BYTES_PER_NUMBER: Final = 8  # of JSON
-_TYPES: Final[Mapping[int, str]] = {
-    401: "authentication_error",
-    403: "permission_error",
-    429: "rate_limit_error",
-}
 
 
 class OpenAI:
@@ -121,19 +113,6 @@ def _model_and_role(request: EmbeddingsRequest) -> tuple[str, Role]:
             f"model is {shown(request.model)} and role {shown(request.role)}; give the role once"
         )
     return name, role
-
-
-def wording(problem: Problem) -> dict[str, Any]:
-    """An error in OpenAI's format."""
-    server = "server_error" if problem.code >= 500 else "invalid_request_error"
-    code = "model_not_found" if problem.reason == NotFound.reason else problem.reason.lower()
-    detail = OpenAIErrorDetail(
-        message=problem.message,
-        type=_TYPES.get(problem.code, server),
-        param=problem.field or None,
-        code=code,
-    )
-    return OpenAIError(error=detail).model_dump()
 
 
 def timings(embedded: Embedded) -> dict[str, str]:

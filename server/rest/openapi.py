@@ -11,7 +11,6 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from .endpoint import Route
-from .schemas import Error, OpenAIError
 
 # Nothing on the page runs, and nothing comes from elsewhere.
 HEADERS: Final[Mapping[str, str]] = {
@@ -87,7 +86,9 @@ def show(described: Mapping[str, Any]) -> str:
 def _schemas(routes: Iterable[Route]) -> dict[str, Any]:
     """The JSON Schema of every body, by its model's name."""
     models = {
-        model: None for route in routes for model in (route.request, route.response, _error(route))
+        model: None
+        for route in routes
+        for model in (route.request, route.response, route.errors.schema)
     }
     _, schemas = models_json_schema(
         [(model, "validation") for model in models if model is not None],
@@ -107,7 +108,10 @@ def _operation(route: Route) -> dict[str, Any]:
         ],
         "responses": {
             "200": {"description": "The answer.", "content": _content(route.response)},
-            "default": {"description": "Why there is none.", "content": _content(_error(route))},
+            "default": {
+                "description": "Why there is none.",
+                "content": _content(route.errors.schema),
+            },
         },
     }
     if route.types:
@@ -124,10 +128,6 @@ def _operation(route: Route) -> dict[str, Any]:
 def _has_required_fields(schema: type[BaseModel] | None) -> bool:
     fields = {} if schema is None else schema.model_fields
     return any(field.is_required() for field in fields.values())
-
-
-def _error(route: Route) -> type[BaseModel]:
-    return OpenAIError if route.path.startswith("/v1/") else Error
 
 
 def _content(schema: type[BaseModel] | None) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from starlette.responses import Response
 
-from attar.errors import InvalidInput
 from attar.ranking import activated
 
 from ..cooperative import STEP, off_the_loop, steps
@@ -17,6 +16,7 @@ from ..errors import about
 from ..request_context import current
 from ..usecases.rerank import Reranked, rerank
 from .endpoint import HttpRequest, document
+from .inference import refuse_other_end
 from .rerank_schemas import RerankRequest, TextsRequest
 from .schemas import validated
 
@@ -74,16 +74,7 @@ class Rerank:
             lambda: validated(TextsRequest, body, max_items=self._max_items),
         )
         model = self._models.get(request.model)
-        side = model.encoder.manifest.preprocessing.truncation_side
-        if (
-            request.truncation_direction is not None
-            and request.truncation_direction.lower() != side
-        ):
-            with about("truncation_direction"):
-                raise InvalidInput(
-                    f"truncation_direction is {request.truncation_direction}; {model.name} cuts "
-                    f"texts on the {side}: leave it out"
-                )
+        refuse_other_end(model, request.truncation_direction)
         with about("texts"):
             reranked = await rerank(
                 self._models,

@@ -125,6 +125,7 @@ class TextsRequest(Schema):
         "raw_scores": "give true or false",
         "return_text": "give true or false",
         "truncate": "give true or false",
+        "truncation_direction": "expected left or right",
     }
 
     query: Text

@@ -24,21 +24,28 @@ from attar.errors import InvalidInput, PermissionDenied, Unavailable
 from ..admission import REQUEST_ID, Admission
 from ..cooperative import STEP_BYTES
 from ..engine.models import Models
-from ..observability.logs import plain as plain_text
+from ..observability.logs import plain
 from ..request_context import request_id
 from ..security.access import Scope
 from ..security.browser import Site
-from . import kserve, openai, openapi, rerank
+from . import inference, kserve, openai, openapi, rerank
 from .endpoint import (
     JSON,
     EndpointFactory,
+    ErrorFormat,
     Handler,
     HttpRequest,
     Problem,
     Route,
-    Wording,
     error_response,
-    plain,
+)
+from .error_formats import KSERVE, OPENAI, TEXT_EMBEDDINGS_INFERENCE
+from .inference_schemas import (
+    EmbedRequest,
+    EmbedResponse,
+    ModelInfo,
+    PredictRequest,
+    PredictResponse,
 )
 from .kserve_schemas import (
     IndexRequest,
@@ -61,7 +68,8 @@ from .rerank_schemas import (
 )
 from .schemas import EmbeddingsRequest, EmbeddingsResponse, Health, ModelDescription, ModelList
 
-OPENAI: Final = "/v1/"
+_OPENAI_PATHS: Final = "/v1/"
+_INFERENCE_PATHS: Final = ("/embed", "/predict", "/rerank", "/info", "/health")
 _NEAR: Final = 0.79  # difflib's ratio: /openai/v1/embeddings is .8 of /v1/embeddings
 _ABSOLUTE: Final = re.compile(r"https?://([^/]*)", re.IGNORECASE)
 _TWO_LENGTHS: Final = Problem(
@@ -83,6 +91,8 @@ class Limits:
     max_message_bytes: int
     max_json_values: int
     max_name_characters: int
+    max_concurrent_requests: int
+    max_batch_tokens: int
     read_timeout_s: float
     cors_allow_origin: tuple[str, ...] = ()
     site: Site | None = None
@@ -111,7 +121,7 @@ class Front:
         host = absolute[1] if absolute else None
         if headers.get("expect", "").lower() == "100-continue":
             receive, send = _close_unread(receive, send)
-        refusal = self._refusal(headers, _wording(path), host)
+        refusal = self._refusal(headers, _errors(path), host)
         if refusal is None:
             await self._app(scope, receive, partial(_in_pieces, send))
 
@@ -119,15 +129,14 @@ class Front:
             refusal.headers[REQUEST_ID] = request_id(headers.get(REQUEST_ID))
             await refusal(scope, receive, send)
 
-    def _refusal(self, headers: Headers, wording: Wording, host: str | None) -> Response | None:
+    def _refusal(self, headers: Headers, errors: ErrorFormat, host: str | None) -> Response | None:
         if "content-length" in headers and "transfer-encoding" in headers:
-            close = {"connection": "close"}
-            return JSONResponse(wording(_TWO_LENGTHS), _TWO_LENGTHS.code, close)
+            return errors.response(_TWO_LENGTHS, {"connection": "close"})
         try:
             if self._site is not None:
                 self._site.refuse_pages(headers, host=host)
         except PermissionDenied as error:
-            return error_response(error, wording)
+            return error_response(error, errors)
         return None
 
 
@@ -189,6 +198,7 @@ class Handlers:
     health: Probes
     openai: openai.OpenAI
     rerank: rerank.Rerank
+    inference: inference.Inference
     kserve: kserve.KServe
 
 
@@ -204,7 +214,7 @@ def _get(
         path=path,
         scope=scope,
         handler=handler,
-        wording=_wording(path),
+        errors=_errors(path),
         summary=summary,
         response=response,
     )
@@ -225,7 +235,7 @@ def _post(
         path=path,
         scope=scope,
         handler=handler,
-        wording=_wording(path),
+        errors=_errors(path),
         summary=summary,
         types=types,
         request=request,
@@ -233,8 +243,10 @@ def _post(
     )
 
 
-def _wording(path: str) -> Wording:
-    return openai.wording if path.startswith(OPENAI) else plain
+def _errors(path: str) -> ErrorFormat:
+    if path in _INFERENCE_PATHS:
+        return TEXT_EMBEDDINGS_INFERENCE
+    return OPENAI if path.startswith(_OPENAI_PATHS) else KSERVE
 
 
 def _of_a_model(path: str) -> tuple[Route, ...]:
@@ -309,6 +321,31 @@ ROUTES: Final = (
         for path, whose in (("/v1/rerank", "Jina"), ("/v2/rerank", "Cohere"))
     ),
     _post(
+        "/embed",
+        "infer",
+        lambda to: to.inference.embed,
+        "Embed texts or token ids, as Text Embeddings Inference has it.",
+        types=(JSON,),
+        request=EmbedRequest,
+        response=EmbedResponse,
+    ),
+    _post(
+        "/predict",
+        "infer",
+        lambda to: to.inference.predict,
+        "Classify texts, or score pairs of texts, as Text Embeddings Inference has it.",
+        types=(JSON,),
+        request=PredictRequest,
+        response=PredictResponse,
+    ),
+    _get(
+        "/info",
+        "infer",
+        lambda to: to.inference.info,
+        "Describe the first model, as Text Embeddings Inference does.",
+        ModelInfo,
+    ),
+    _post(
         "/rerank",
         "infer",
         lambda to: to.rerank.texts,
@@ -371,6 +408,12 @@ def application(models: Models, admission: Admission, limits: Limits) -> ASGIApp
         health=Probes(models, admission),
         openai=openai.OpenAI(models, max_items=limits.max_items, truncate=limits.truncate),
         rerank=rerank.Rerank(models, max_items=limits.max_items),
+        inference=inference.Inference(
+            models,
+            max_items=limits.max_items,
+            max_concurrent_requests=limits.max_concurrent_requests,
+            max_batch_tokens=limits.max_batch_tokens,
+        ),
         kserve=kserve.KServe(
             models,
             max_items=limits.max_items,
@@ -419,7 +462,7 @@ def application(models: Models, admission: Admission, limits: Limits) -> ASGIApp
 async def _no_route(request: Request, error: Exception) -> Response:
     """Refuse an unknown path or method, in the format of the API that the path looks like."""
     assert isinstance(error, HTTPException)
-    path = plain_text(request.url.path)
+    path = plain(request.url.path)
     if error.status_code == 405:
         message = f"{request.method} is not what {path[:80]} takes; GET /openapi.json lists all"
     else:
@@ -429,5 +472,4 @@ async def _no_route(request: Request, error: Exception) -> Response:
     problem = Problem(code=error.status_code, message=message, reason="NO_ROUTE", field="")
     headers = {**(error.headers or {}), REQUEST_ID: request_id(request.headers.get(REQUEST_ID))}
     # OpenAI's clients show no other words, and their users forget /v1.
-    wording = plain if path.startswith("/v2") else openai.wording
-    return JSONResponse(wording(problem), error.status_code, headers)
+    return (KSERVE if path.startswith("/v2") else OPENAI).response(problem, headers)

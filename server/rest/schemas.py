@@ -25,7 +25,6 @@ from attar.inputs import Priority, Role
 
 from ..errors import about
 from .endpoint import json_kind
-from .json_reader import ARRAYS
 
 Format = Literal["float", "base64"]
 _MAX_SHOWN: Final = 80  # characters of a value in a message
@@ -125,34 +124,31 @@ def shown(value: object) -> str:
     return text
 
 
-def _items(value: object, info: ValidationInfo) -> Sequence[Any]:
+def items_of(value: object, info: ValidationInfo) -> Sequence[Any]:
     """One text, several, one list of token ids, or several of them, as a list of items.
 
     By hand: pydantic would try each kind on every item, in one call that holds the interpreter.
     """
-    items: Sequence[Any] = [value] if isinstance(value, str) else _list(value)
+    name = info.field_name
+    if not isinstance(value, str | list | array):
+        raise ValueError(f"{name} is {json_kind(value)}; give text, or a list")
+    items: Sequence[Any] = [value] if isinstance(value, str) else value
     if items and type(items[0]) is int and _are(items, int):
         items = [items]
     max_items = cast("int", info.context)
     if not 1 <= len(items) <= max_items:
         raise ValueError(
-            f"input has {len(items)} items; a request takes 1 to {max_items} (max_items)"
+            f"{name} has {len(items)} items; a request takes 1 to {max_items} (max_items)"
         )
     texts = isinstance(items[0], str)
     for index, item in enumerate(items):
         if not (isinstance(item, str) if texts else isinstance(item, list) and _are(item, int)):
             raise ValueError(
-                f"input[{index}] is {shown(item)}: input is neither text nor token ids "
+                f"{name}[{index}] is {shown(item)}: {name} is neither text nor token ids "
                 "throughout; give a text, a list of texts, a list of token ids, or a list of "
                 "such lists, none of them empty"
             )
     return items
-
-
-def _list(value: object) -> Sequence[Any]:
-    if not isinstance(value, ARRAYS):
-        raise ValueError(f"input is {json_kind(value)}; give text, or a list")
-    return value
 
 
 def _are(items: Sequence[object], kind: type) -> bool:
@@ -172,7 +168,7 @@ class EmbeddingsRequest(Schema):
     model: str = Field(min_length=1)
     input: Annotated[
         Sequence[Any],
-        PlainValidator(_items, json_schema_input_type=Text | Texts | TokenIds | ManyTokenIds),
+        PlainValidator(items_of, json_schema_input_type=Text | Texts | TokenIds | ManyTokenIds),
         Field(
             description="A text, texts, one text's token ids, or those of several; ids of the "
             "model's own tokenizer."
@@ -268,3 +264,10 @@ class Error(Schema):
     """Why there is no answer."""
 
     error: str
+
+
+class TypedError(Schema):
+    """Why there is no answer, in the format of Text Embeddings Inference."""
+
+    error: str
+    error_type: Literal["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer"]

@@ -43,6 +43,8 @@ class RestServer:
             max_message_bytes=chosen.max_message_bytes,
             max_json_values=chosen.max_json_values,
             max_name_characters=chosen.max_name_characters,
+            max_concurrent_requests=chosen.max_concurrent_requests,
+            max_batch_tokens=chosen.max_batch_tokens,
             read_timeout_s=chosen.http_read_timeout_s,
             cors_allow_origin=chosen.cors_allow_origin,
             site=None if chosen.has_keys else site(chosen),

@@ -450,6 +450,7 @@ def test_the_page_needs_nothing_from_elsewhere_and_names_every_route(web: httpx.
 
 def test_answers_are_what_the_page_says(web: httpx.Client) -> None:
     schemas = {route.name: route.response for route in ROUTES if route.response is not None}
+    del schemas["POST /predict"]  # no model here predicts: test_text_embeddings_inference.py
     embeddings = {"model": "tiny", "input": ["cat", "sun"]}
     bodies = {route: text_input("cat") for route in schemas if route.endswith("/infer")}
     bodies |= {"POST /v1/embeddings": embeddings, "POST /v2/repository/index": {}}
@@ -457,6 +458,7 @@ def test_answers_are_what_the_page_says(web: httpx.Client) -> None:
     for route in ("POST /v1/rerank", "POST /v2/rerank"):
         bodies[route] = {**documents, "return_documents": True}
     bodies["POST /rerank"] = {"model": "tiny", "query": "cat", "texts": ["cat", "sun"]}
+    bodies["POST /embed"] = {"model": "tiny", "inputs": ["cat", "sun"]}
     answers = {}
     for route in schemas:
         method, path = route.split()
@@ -465,6 +467,7 @@ def test_answers_are_what_the_page_says(web: httpx.Client) -> None:
     packed = web.post("/v1/embeddings", json={**embeddings, "encoding_format": "base64"})
 
     assert {route.name for route in ROUTES} - schemas.keys() == {
+        "POST /predict",
         "POST /v2/repository/models/{model}/load",
         "POST /v2/repository/models/{model}/unload",
     }
