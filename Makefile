@@ -3,7 +3,8 @@
 #
 #   make demo     documents without labels -> embeddings over gRPC; 14 minutes on 2 slow cores
 #   make serve    serve the demo's student until Ctrl-C
-#   make test     what make check does, and every test; compiles attar-native, so it needs a C++ compiler
+#   make test     what make check does, and the tests; compiles attar-native, so it needs a C++ compiler
+#   make slow     the tests that take more than ten seconds each, which make test leaves out
 #   make claims   train every recipe whose claim holds to the end, at one seed
 #   make check    ruff and mypy --strict
 #   make protos   generate the modules of protos/attar/v1
@@ -22,7 +23,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := demo
-.PHONY: demo serve test claims check lint protos bench docs site clean
+.PHONY: demo serve test slow claims check lint protos bench docs site clean
 
 BIN := $(VENV)/bin
 # A stamp in the environment per set of extras and constraints file; dev contains demo.
@@ -36,6 +37,7 @@ RESULTS := benchmarks/results
 # that they start, compiles torch anew.
 INSTALL := $(BIN)/pip install --no-compile -c $(CONSTRAINTS)
 unexport PYTHONDONTWRITEBYTECODE
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 NATIVE := native/pyproject.toml $(wildcard native/attar_native/*.py native/src/*)
 
 demo: $(DEMO)
@@ -49,9 +51,12 @@ serve: $(DEMO) | build/demo/student.attar
 # them.
 test: lint | build
 	$(BIN)/mypy > build/mypy.txt & types=$$!; \
-	tests=0; OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder || tests=$$?; \
+	tests=0; $(PYTEST) -m "not claims and not slow" || tests=$$?; \
 	wait $$types || { cat build/mypy.txt; exit 1; }; \
 	exit $$tests
+
+slow: $(DEV)
+	$(PYTEST) -m "slow and not claims"
 
 claims: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m claims

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import onnxruntime
 import pytest
@@ -36,11 +36,34 @@ class OneThread(onnxruntime.SessionOptions):  # type: ignore[misc]  # untyped
         self.intra_op_num_threads = 1
 
 
-def pytest_report_header(config: pytest.Config) -> str | None:
-    """Say what the default selection leaves out; pytest-xdist does not count it."""
-    if config.getoption("markexpr") == "not claims":
-        return "without the marker claims: `make claims` trains the recipes to the end"
-    return None
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say what the selection leaves out."""
+    out = {
+        "claims": "`make claims` trains the recipes to the end",
+        "slow": "`make slow` runs the tests that take more than ten seconds",
+    }
+    chosen = config.getoption("markexpr")
+    return [
+        f"without the marker {mark}: {command}"
+        for mark, command in out.items()
+        if f"not {mark}" in chosen
+    ]
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Let a process of pytest-xdist tell how many tests it leaves out."""
+    config = items[0].config
+    if hasattr(config, "workeroutput"):
+        count = config.workeroutput.get("left_out", 0) + len(items)
+        config.workeroutput["left_out"] = count
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Let the closing line have that number, which is the same of each process."""
+    count = getattr(node, "workeroutput", {}).get("left_out", 0)
+    reporter = node.config.pluginmanager.get_plugin("terminalreporter")
+    reporter.stats["deselected"] = [None] * count
 
 
 def pytest_collection() -> None:

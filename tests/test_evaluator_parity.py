@@ -34,8 +34,6 @@ from benchmarks.support.servers import serving, settings
 from .support.images import Digits, load
 from .support.students import binarized, corpus, embed_in_torch, texts, trained
 
-pytestmark = pytest.mark.slow  # for the bundle
-
 VARIANTS = ("fp32", "int8", "binarized")
 RETRIEVAL = ("recall_at_1", "recall_at_10", "mrr")
 

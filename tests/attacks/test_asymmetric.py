@@ -7,9 +7,12 @@ import pytest
 from benchmarks.attacks.asymmetric import ATTACKS
 from benchmarks.attacks.ground import Attack
 
+from ..support.attacks import named
 
-@pytest.mark.slow
-@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+
+@pytest.mark.parametrize(
+    "attack", named(ATTACKS, slow=["2,048 searches by another model in one call"])
+)
 def test_a_search_by_another_model_is_right_or_refused(attack: Attack, tmp_path: Path) -> None:
     outcome = attack.run(tmp_path)
 

@@ -8,9 +8,10 @@ from attar.server.errors import public
 from benchmarks.attacks.disclosure import ATTACKS, leaks
 from benchmarks.attacks.ground import Attack
 
+from ..support.attacks import named
 
-@pytest.mark.slow
-@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+
+@pytest.mark.parametrize("attack", named(ATTACKS, slow=["what broken parts tell"]))
 def test_no_answer_tells_of_the_inside(attack: Attack, tmp_path: Path) -> None:
     outcome = attack.run(tmp_path)
 

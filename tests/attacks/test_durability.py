@@ -21,7 +21,14 @@ from benchmarks.attacks.ground import Outcome
 ATTACKS = (power_lost, snapshots_tampered, descriptors_spent)
 
 
-@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
+@pytest.mark.parametrize(
+    "attack",
+    [
+        pytest.param(each, marks=[pytest.mark.slow] * (each is descriptors_spent))
+        for each in ATTACKS
+    ],
+    ids=lambda attack: attack.__name__,
+)
 def test_an_acknowledgement_means_what_the_page_says(
     attack: Callable[[Path], Outcome], tmp_path: Path
 ) -> None:

@@ -8,7 +8,6 @@ from benchmarks.attacks.ground import Attack
 from benchmarks.attacks.heads import ATTACKS
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_a_name_of_no_head_is_refused(attack: Attack, tmp_path: Path) -> None:
     outcome = attack.run(tmp_path)

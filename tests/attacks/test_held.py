@@ -22,7 +22,6 @@ RUN: Final = (
 )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "attack", [attack for attack in ATTACKS if attack.name in RUN], ids=lambda attack: attack.name
 )

@@ -8,7 +8,6 @@ from benchmarks.attacks.ground import Attack
 from benchmarks.attacks.storms import ATTACKS
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_a_storm_ends_and_leaves_nothing(attack: Attack, tmp_path: Path) -> None:
     outcome = attack.run(tmp_path)

@@ -206,6 +206,7 @@ def test_binarized_may_be_left_out(
     assert "binarized" not in {variant.name for variant in Bundle.open(path).manifest.variants}
 
 
+@pytest.mark.slow
 def test_a_hugging_face_folder_is_binarized_as_the_flags_say(
     attar_: Attar, pairs: Path, tmp_path: Path
 ) -> None:

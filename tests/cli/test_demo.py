@@ -155,6 +155,17 @@ def test_the_demo_runs_every_stage_and_reports_in_the_promised_shape(demo: DemoR
     assert report.static.texts_per_second > report.teacher.texts_per_second
 
 
+def test_what_the_demo_trains_on_is_apart_from_what_it_holds_out() -> None:
+    splits = read_corpus(QUICK.packages, per_package=40, held_out=40, seed=0)
+
+    assert splits.train
+    for key in ("name", "summary", "body"):
+        trained, held_out = (
+            {getattr(pair, key) for pair in part} for part in (splits.train, splits.held_out)
+        )
+        assert not trained & held_out
+
+
 @pytest.mark.slow
 def test_no_training_of_the_demo_reads_a_held_out_pair(demo: DemoRun) -> None:
     lines = (demo.folder / "corpus.jsonl").read_text("utf-8").splitlines()

@@ -19,7 +19,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_teacher(tmp_path_factory.mktemp("ladder"))
 
 
-@pytest.mark.slow
 def test_a_ladder_has_every_student_that_the_teacher_has_layers_for(
     attar_: Attar, folder: Path, tmp_path: Path
 ) -> None:

@@ -137,7 +137,13 @@ def test_a_recipe_of_two_domains_reads_two_folders_of_images(
     assert model.values is not None
 
 
-@pytest.mark.parametrize("name", ["text/simcse", "text/mlm", "text/mcl"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "text/simcse",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("text/mlm", "text/mcl")),
+    ],
+)
 def test_a_folder_of_documents_without_a_teacher_becomes_a_bundle(
     attar_: Attar, tmp_path: Path, name: str
 ) -> None:
@@ -174,7 +180,6 @@ def test_an_option_that_would_not_be_read_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.slow
 def test_two_processes_pretrain_as_one_does(
     attar_: Attar, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

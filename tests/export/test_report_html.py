@@ -210,7 +210,6 @@ def test_a_bundle_without_figures_has_a_page_too(bundle_path: Path) -> None:
     assert not reader.of("svg")
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no browser on this machine")
 def test_a_browser_shows_the_page_and_has_nothing_to_complain_of(tmp_path: Path) -> None:
     bundle = measured_bundle(tmp_path / "x", lineage={"recipe": HOSTILE})

@@ -6,12 +6,17 @@ from pathlib import Path
 import pytest
 
 from attar.cli.app import app
-from benchmarks.hostile.network import CASES, Case, program, watched
+from benchmarks.hostile.network import CASES, Case, program, training, watched
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)  # torch is imported anew
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=str(case), marks=[pytest.mark.slow] * (case.make is training))
+        for case in CASES
+    ],
+)
 def test_it_leaves_an_empty_home_empty_and_goes_to_no_host(case: Case, tmp_path: Path) -> None:
     seen = watched(case, tmp_path)
 

@@ -59,7 +59,6 @@ def test_a_teacher_is_distilled(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "dimensions, cosine" in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_images_find_their_neighbours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = tmp_path / "images"
     images.mkdir()
@@ -72,7 +71,6 @@ def test_images_find_their_neighbours(tmp_path: Path, capsys: pytest.CaptureFixt
     assert capsys.readouterr().out.count("is most like") == 10
 
 
-@pytest.mark.slow
 def test_a_region_of_an_image_is_searched_by_a_picture(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -102,7 +100,6 @@ def test_a_region_of_an_image_is_searched_by_a_picture(
     assert len(others) == 2
 
 
-@pytest.mark.slow
 def test_the_notebook_draws_a_map_of_embeddings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

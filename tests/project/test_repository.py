@@ -8,7 +8,6 @@ import sys
 import zipfile
 from pathlib import Path
 
-import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -99,7 +98,6 @@ def test_the_pins_satisfy_every_requirement() -> None:
         assert version is None or need.specifier.contains(version), f"{need}, but {version}"
 
 
-@pytest.mark.slow
 def test_the_wheel_holds_the_packages_whatever_an_earlier_build_left(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     for path in tracked():

@@ -27,7 +27,6 @@ def test_callers_who_leave_or_hurry_disturb_nobody(fault: load.Many, tmp_path: P
     assert 150 < seen.answered < 300
 
 
-@pytest.mark.slow
 def test_overload_is_refused_in_words_and_bounded(tmp_path: Path) -> None:
     seen = load.overloaded(tmp_path, seconds=2.0)
 
@@ -35,7 +34,6 @@ def test_overload_is_refused_in_words_and_bounded(tmp_path: Path) -> None:
     assert 0 < seen.answered < seen.requests
 
 
-@pytest.mark.slow
 def test_a_burst_after_a_pause_is_answered_or_refused_in_words(tmp_path: Path) -> None:
     seen = load.paused(tmp_path, requests=1200)
 
@@ -43,7 +41,6 @@ def test_a_burst_after_a_pause_is_answered_or_refused_in_words(tmp_path: Path) -
     assert seen.answered > 0
 
 
-@pytest.mark.slow
 def test_sigterm_under_load_loses_nothing_that_was_accepted(tmp_path: Path) -> None:
     seen = load.terminated(tmp_path)
 

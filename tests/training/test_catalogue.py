@@ -80,7 +80,6 @@ def data_of(name: str) -> Any:
             return short_data(recipe, claim_of(name))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", catalogue())
 def test_two_processes_have_half_of_every_batch_each(
     monkeypatch: pytest.MonkeyPatch, name: str

@@ -9,8 +9,6 @@ import torch
 from ..support.sharding_worker import methods, trained, training
 from ..support.torchrun import distributed_run
 
-pytestmark = pytest.mark.slow  # two processes that import torch
-
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -506,7 +506,6 @@ def acknowledged_before_a_kill(root: Path, first: int, seconds: float) -> int:
     return max([first, *(int(line) for line in lines if line.endswith(b"\n"))])
 
 
-@pytest.mark.slow
 def test_whatever_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
     """Eight writers are killed at random moments; each finds all that the ones before it wrote.
 

@@ -21,7 +21,6 @@ from attar.server.processes.pool import part_of_the_cores, worker_settings
 from benchmarks.support.bundles import tiny_bundle
 from benchmarks.support.servers import free_port, process, serving, settings
 
-pytestmark = pytest.mark.slow
 _OWN: Final = ("grpc.use_local_subchannel_pool", 1)
 
 

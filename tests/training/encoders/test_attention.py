@@ -359,8 +359,13 @@ def undecided(encoder: TextEncoder, ids: Tensor, mask: Tensor) -> Tensor:
     return near
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [*ATTENTIONS, "hashed"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name not in {"softmax", "binarized"}))
+        for name in (*ATTENTIONS, "hashed")
+    ],
+)
 def test_onnx_runtime_gives_what_torch_gives(name: str) -> None:
     encoder = tiny_encoder(attention=ATTENTIONS.get(name, SoftmaxAttention))
     if name == "hashed":

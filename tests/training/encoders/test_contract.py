@@ -266,7 +266,6 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exports:
     return export
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({*ENCODER} - POOLED_OTHERWISE - EXPORTED_ELSEWHERE))
 def test_an_encoder_gives_its_numbers_through_the_runtime(exported: Exports, name: str) -> None:
     encoder, bundle = exported(name)

@@ -34,7 +34,6 @@ def card(folder: Path, *dims: int) -> None:
     (folder / "README.md").write_text(f"#### MatryoshkaLoss\n```json\n{loss}\n```\n")
 
 
-@pytest.mark.slow
 def test_prompts_and_widths_are_those_of_sentence_transformers(tmp_path: Path) -> None:
     prompts = {"query": "the cat ", "document": "red sun ", "Clustering": "rain mat "}
     folder = sentence_folder(tmp_path / "theirs", prompts=prompts)

@@ -83,6 +83,9 @@ MODELS = (
 )
 """The BERT of tests/export/test_importing.py has the mean and unit length."""
 
+QUICK = frozenset({"roberta", "qwen3", "t5"})
+"""Of attar's own blocks, of the library's with a left side and of those with a decoder."""
+
 HEADS = (
     Model("bert", "weightedmean", normalize=False),
     Model("roberta", ("cls", "max", "mean_sqrt_len_tokens"), dense=((8, nn.Tanh()),)),
@@ -107,7 +110,13 @@ def in_torch(folder: Path, texts: Sequence[str], declared: Declared = loading.SI
     )
 
 
-@pytest.fixture(scope="module", params=MODELS, ids=str)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(model, id=str(model), marks=[pytest.mark.slow] * (model.family not in QUICK))
+        for model in MODELS
+    ],
+)
 def imported(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Encoder]:
@@ -116,7 +125,6 @@ def imported(
     return folder, attar.load(import_folder(folder, root / "mine.attar").bundle.path, threads=1)
 
 
-@pytest.mark.slow
 def test_a_bundle_gives_what_sentence_transformers_gives(imported: tuple[Path, Encoder]) -> None:
     folder, encoder = imported
     expected = theirs(folder, TEXTS)
@@ -128,14 +136,12 @@ def test_a_bundle_gives_what_sentence_transformers_gives(imported: tuple[Path, E
     assert (units @ units.T).min() < 0.95
 
 
-@pytest.mark.slow
 def test_each_text_alone_is_what_it_is_in_a_batch(imported: tuple[Path, Encoder]) -> None:
     _, encoder = imported
     alone = np.concatenate([encoder.embed([text]).vectors for text in TEXTS])
     np.testing.assert_allclose(encoder.embed(TEXTS).vectors, alone, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.slow
 def test_the_manifest_says_what_the_head_gives(imported: tuple[Path, Encoder]) -> None:
     folder, encoder = imported
     vectors = encoder.embed(TEXTS).vectors

@@ -46,7 +46,7 @@ from ...support.vision_audio import (
 transformers: Any = pytest.importorskip("transformers")
 
 # transformers and what it imports warn about one another; that is not what is tested.
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 WORDS = ["<pad>", "<start>", "<end>", "a", "photo", "of", "the", "two", "cats", "under", "tree"]
 
@@ -146,7 +146,13 @@ def items(case: Case) -> list[NDArray[Any]]:
     return [draw.integers(0, 256, (*size, 3), np.uint8) for size in sizes for _ in range(2)]
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name not in {"vit", "wav2vec2"}))
+        for name in CASES
+    ],
+)
 def test_a_bundle_gives_transformers_embeddings(name: str, tmp_path: Path) -> None:
     case = CASES[name]
     torch.manual_seed(0)
@@ -180,7 +186,10 @@ def patches(model: Any, image: NDArray[np.uint8]) -> torch.Tensor:
     return projected
 
 
-@pytest.mark.parametrize("name", ["vit", "deit", "dinov2", "clip"])
+@pytest.mark.parametrize(
+    "name",
+    ["vit", *(pytest.param(name, marks=pytest.mark.slow) for name in ("deit", "dinov2", "clip"))],
+)
 def test_the_tokens_of_an_image_are_its_patches(name: str, tmp_path: Path) -> None:
     case = CASES[name]
     torch.manual_seed(0)

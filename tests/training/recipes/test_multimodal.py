@@ -244,7 +244,6 @@ def test_encoders_come_back_from_disk_and_say_which_space_they_share(
     assert spaces[0] == spaces[1] == spaces[2]
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_every_encoder_is_a_bundle_of_that_space(
     sky: Objects, space: JointSpace, tmp_path: Path
