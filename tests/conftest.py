@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import onnxruntime
@@ -63,7 +64,7 @@ def pytest_testnodedown(node: Any) -> None:
     """Let the closing line have that number, which is the same of each process."""
     count = getattr(node, "workeroutput", {}).get("left_out", 0)
     reporter = node.config.pluginmanager.get_plugin("terminalreporter")
-    reporter.stats["deselected"] = [None] * count
+    reporter.stats["deselected"] = [SimpleNamespace()] * count
 
 
 def pytest_collection() -> None:
