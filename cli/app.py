@@ -22,7 +22,9 @@ from .options import (
     Calibration,
     Certificates,
     Changes,
+    CheckedServer,
     CollectionName,
+    ComparedVariant,
     CopiedLayers,
     Documents,
     Encoder,
@@ -42,9 +44,12 @@ from .options import (
     PretrainData,
     Reading,
     Restart,
+    RightCosine,
     Rule,
     Seed,
     Server,
+    ServerModel,
+    ServerProtocol,
     SomeBundle,
     Start,
     StaticWidth,
@@ -725,12 +730,38 @@ def verify(
         Path | None,
         typer.Option(help="Compare on these: a text a line, or an .npy array (default: its own)."),
     ] = None,
+    server: CheckedServer = None,
+    protocol: ServerProtocol = "openai",
+    model: ServerModel = None,
+    variant: ComparedVariant = None,
+    min_cosine: RightCosine = 0.999,
+    ca: Certificates = None,
 ) -> None:
-    """Hold a bundle's recorded figures to what it does here; status 1 if something differs."""
-    with _extra("export"):
-        from .inspect import show_checks
+    """Hold a bundle's recorded figures to what it does here; status 1 if something differs.
 
-        holds = show_checks(bundle, items=items, against=against)
+    With --server, hold the embeddings of any server to the bundle. The key of a server that asks
+    for one is read from the environment, ATTAR_KEY.
+    """
+    if server is not None:
+        if items is not None or against is not None:
+            raise InvalidInput("--server has texts of its own; leave out --items and --against")
+        with _extra("client"):
+            from .conformance import show_server_checks
+
+            holds = show_server_checks(
+                bundle,
+                server,
+                protocol=protocol,
+                model=model,
+                variant=variant,
+                min_cosine=min_cosine,
+                ca=ca,
+            )
+    else:
+        with _extra("export"):
+            from .inspect import show_checks
+
+            holds = show_checks(bundle, items=items, against=against)
     if not holds:
         raise typer.Exit(1)
 

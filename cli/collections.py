@@ -18,7 +18,7 @@ from attar.manifest import read_json
 from attar.training.data.passages import PASSAGE_WORDS, passage_spans
 from attar.values import Hit
 
-from .console import console
+from .console import console, printable
 
 BATCH: Final = 64  # passages of a call: seconds of a slow server, well below the deadline
 KEY: Final = "ATTAR_KEY"
@@ -198,10 +198,5 @@ def _lines(hit: Hit) -> Iterator[str]:
     title = f"  {payload['title']}" if payload.get("title") else ""
     text = payload.get("text")
     shown = text if isinstance(text, str) else json.dumps(payload)
-    yield _printable(f"{hit.score:.3f}  {place}{title}")
-    yield _printable(f"       {shown[:SHOWN]}{' …' if len(shown) > SHOWN else ''}")
-
-
-def _printable(text: str) -> str:
-    """Put a space for what a terminal would obey, such as the escape sequences of a payload."""
-    return "".join(character if character.isprintable() else " " for character in text)
+    yield printable(f"{hit.score:.3f}  {place}{title}")
+    yield printable(f"       {shown[:SHOWN]}{' …' if len(shown) > SHOWN else ''}")

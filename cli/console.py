@@ -45,6 +45,11 @@ def show_bundle(path: Path, *, require_signature: Path | None = None) -> None:
     console.print(table)
 
 
+def printable(text: str) -> str:
+    """Put a space for what a terminal would obey, such as the escape sequences of a payload."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
 class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record's message; names of files need not be UTF-8."""

@@ -1,7 +1,7 @@
 """Arguments and options that a command's signature would be too long with, or that several take."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from attar.errors import MissingExtra
 from attar.training.choices import Student
@@ -62,6 +62,23 @@ Words = Annotated[
 Certificates = Annotated[
     Path | None,
     typer.Option("--ca", help="Connect by TLS, and trust the authorities of this file."),
+]
+CheckedServer = Annotated[
+    str | None,
+    typer.Option(help="Check the answers of a server instead, by its URL: http://host:port."),
+]
+ServerModel = Annotated[
+    str | None, typer.Option(help="The server's model (default: the bundle's name).")
+]
+ComparedVariant = Annotated[
+    str | None, typer.Option(help="Compare a server with this variant (default: the reference).")
+]
+RightCosine = Annotated[
+    float, typer.Option(help="Least cosine of a server's embedding with the variant's.")
+]
+ServerProtocol = Annotated[
+    Literal["openai", "tei", "kserve"],
+    typer.Option(help="What the server speaks: OpenAI's protocol, TEI's or KServe's."),
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write.")]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import attar
 from attar.bundle import Bundle
 from attar.export.cost.energy import LABEL
 from benchmarks.support.bundles import (
@@ -17,6 +18,7 @@ from benchmarks.support.bundles import (
     tiny_bundle,
     tiny_tensor_bundle,
 )
+from benchmarks.support.embedding_server import embedding_server
 
 from ..support.commands import Attar
 from ..support.graphs import LENGTH, WIDTH, encoder_graph
@@ -152,3 +154,18 @@ def test_report_writes_one_page_with_the_benchs_figures(attar_: Attar, tmp_path:
     page = out.read_text("utf-8")
     assert page.startswith("<!doctype html>")
     assert "Batches of 1 on 1 thread" in page
+
+
+def test_verify_prints_what_a_server_does_otherwise(attar_: Attar, tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path / "tiny.attar", max_length=64)
+    encoder = attar.load(bundle, threads=1)
+    with embedding_server(lambda texts: encoder.embed(list(texts)).vectors) as url:
+        right = attar_("verify", bundle, "--server", url)
+    with embedding_server(lambda texts: 2 * encoder.embed(list(texts)).vectors) as url:
+        wrong = attar_("verify", bundle, "--server", url)
+
+    assert right.status == 0, right.err
+    assert "answers as tiny, variant fp32, does" in right.out
+    assert wrong.status == 1, wrong.err
+    assert "lengths are 2 to 2; the bundle's are 1" in wrong.out
+    assert f"{url} differs from tiny: normalisation" in wrong.out
