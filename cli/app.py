@@ -566,6 +566,13 @@ def upsert(
     column: Annotated[
         str | None, typer.Option(help="The column or key of the text (default: text or body).")
     ] = None,
+    language: Annotated[
+        str | None,
+        typer.Option(
+            help="Make a new collection with a text index, for keyword and hybrid searches, of the "
+            "words of this language, or of any: none."
+        ),
+    ] = None,
     ca: Certificates = None,
 ) -> None:
     """Write the passages of documents to a collection, which is made if it is missing.
@@ -584,6 +591,7 @@ def upsert(
             words=words,
             overlap=overlap,
             column=column,
+            language=language,
         )
 
 
@@ -598,6 +606,13 @@ def search(
         str | None,
         typer.Option("--filter", help="Conditions on the payload, a JSON object."),
     ] = None,
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="dense: by embeddings, keyword: by words, or hybrid: by both; the last two need a "
+            "collection with a text index."
+        ),
+    ] = "dense",
     rerank: Annotated[
         str | None, typer.Option(help="A model of the server that ranks the hits anew.")
     ] = None,
@@ -615,7 +630,14 @@ def search(
 
     with client_of(server, ca=ca) as client:
         show_hits(
-            client, collection, query, limit=limit, filter_=filter_, rerank=rerank, as_json=as_json
+            client,
+            collection,
+            query,
+            limit=limit,
+            filter_=filter_,
+            mode=mode,
+            rerank=rerank,
+            as_json=as_json,
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 from rich.progress import track
@@ -16,7 +16,7 @@ from attar.client import Client, Tls
 from attar.errors import InvalidInput
 from attar.manifest import read_json
 from attar.training.data.passages import PASSAGE_WORDS, passage_spans
-from attar.values import Hit
+from attar.values import Hit, Language, SearchMode, TextIndex
 
 from .console import console, printable
 
@@ -58,18 +58,25 @@ def upsert_documents(
     words: int | None = None,
     overlap: int = 0,
     column: str | None = None,
+    language: str | None = None,
 ) -> None:
     """Write each passage of the documents at `path` as a point, and tell what was written.
 
-    The collection is made if it is missing. A passage that is there already is left, one that
-    changed is written over, and those that its file has no more are deleted; points of other files
-    are left alone.
+    The collection is made if it is missing, with a text index where a `language` is given. A
+    passage that is there already is left, one that changed is written over, and those that its file
+    has no more are deleted; points of other files are left alone.
     """
     words = PASSAGE_WORDS if words is None else words
     passages = _passages(path, words=words, overlap=overlap, column=column)
     existing = {each.name: each for each in client.collections()}
+    text_index = None if language is None else TextIndex(language=cast("Language", language))
     if collection not in existing:
-        client.create_collection(collection, model=model)
+        client.create_collection(collection, model=model, text_index=text_index)
+    elif text_index not in (None, existing[collection].text_index):
+        raise InvalidInput(
+            f"{collection} is a collection with the text index {existing[collection].text_index}; "
+            "leave --language out, or give the collection another name"
+        )
     elif model not in ("", existing[collection].model):
         raise InvalidInput(
             f"{collection} is a collection of the model {existing[collection].model}; leave "
@@ -113,15 +120,25 @@ def show_hits(
     *,
     limit: int,
     filter_: str | None = None,
+    mode: str = "dense",
     rerank: str | None = None,
     as_json: bool = False,
 ) -> None:
     """Print the best points for a query: the score, where the text is from, and the text."""
     conditions = None if filter_ is None else _filter(filter_)
-    (hits,) = client.search(collection, [query], limit=limit, filter=conditions, rerank=rerank).hits
+    (hits,) = client.search(
+        collection,
+        [query],
+        limit=limit,
+        filter=conditions,
+        mode=cast("SearchMode", mode),
+        rerank=rerank,
+    ).hits
     for hit in hits:
         if as_json:
-            line = {"id": str(hit.id), "score": hit.score, "payload": hit.payload}
+            line: dict[str, Any] = {"id": str(hit.id), "score": hit.score, "payload": hit.payload}
+            if hit.parts:
+                line["parts"] = dict(hit.parts)
             console.out(json.dumps(line), highlight=False)
         else:
             console.print("\n".join(_lines(hit)))

@@ -16,6 +16,7 @@ from attar.v1 import collections_pb2, tensor_pb2
 from attar.values import (
     DEFAULT_LIMIT,
     DEFAULT_PAGE,
+    LANGUAGES,
     Collection,
     Hit,
     Listing,
@@ -23,8 +24,10 @@ from attar.values import (
     Point,
     PointId,
     Quantization,
+    SearchMode,
     SearchResults,
     Snapshot,
+    TextIndex,
     Upserted,
 )
 
@@ -61,12 +64,15 @@ def create_collection(
     model: str = "",
     dims: int | None = None,
     quantization: Quantization = "none",
+    text_index: TextIndex | None = None,
     deadline_s: float = DEADLINE_S,
 ) -> Call[Collection]:
     """A new collection in the space of `model`; AlreadyExists when the name is taken.
 
     `dims` is the width of its vectors, one of the model's, by default the whole. With
-    `quantization` the quantised vectors only choose candidates: whole ones score them.
+    `quantization` the quantised vectors only choose candidates: whole ones score them. With a
+    `text_index`, such as `TextIndex(field="text", language="english")`, each point's payload has a
+    text, by whose words keyword and hybrid searches rank.
     """
     request = wire.message(
         collections_pb2.CreateCollectionRequest,
@@ -74,6 +80,7 @@ def create_collection(
         model=model,
         dims=dims,
         quantization=enum_number("quantization", quantization, wire.QUANTIZATIONS),
+        text_index=None if text_index is None else wire.to_text_index(text_index),
     )
     response = collections_pb2.CollectionInfo
     return make_call("Collections/Create", request, response, _collection, deadline_s)
@@ -161,13 +168,20 @@ def search(
     exact: bool = False,
     role: Role = "query",
     truncation: Truncation = "truncate",
+    mode: SearchMode = "dense",
+    alpha: float | None = None,
     rerank: str | None = None,
     rerank_field: str = "text",
     candidates: int | None = None,
     partial: bool = False,
     deadline_s: float = DEADLINE_S,
 ) -> Call[SearchResults]:
-    """The `limit` nearest points to each query, by cosine similarity, after the first `offset`.
+    """The `limit` best points of each query, after the first `offset`: the nearest by cosine.
+
+    With `mode` "keyword" they are the best by BM25 of the query's words, and with "hybrid" by both:
+    by the sum of 1 / (60 + rank), or where `alpha` is given by the sum of alpha times the dense and
+    1 - alpha times the keyword score, each scaled to [0, 1]. `parts` of a hybrid hit has the scores
+    and ranks by name. Both take texts, and a collection with a `text_index`.
 
     Queries are items, vectors, (n, dims) floats with the `fingerprint` of their space, or the ids
     of points, which do not find themselves. No hit scores below `score_threshold`. Without
@@ -187,6 +201,8 @@ def search(
     request = wire.message(
         collections_pb2.SearchRequest,
         collection=collection,
+        mode=enum_number("mode", mode, wire.SEARCH_MODES),
+        alpha=alpha,
         rerank=_rerank(rerank, rerank_field, candidates),
         model=model,
         limit=limit,
@@ -483,7 +499,13 @@ def _collection(info: collections_pb2.CollectionInfo) -> Collection:
         points=info.points,
         quantization=quantizations.get(info.quantization, "none"),
         indexed=info.indexed,
+        text_index=_text_index(info.text_index) if info.HasField("text_index") else None,
     )
+
+
+def _text_index(message: collections_pb2.TextIndex) -> TextIndex:
+    known = {str(language): language for language in LANGUAGES}
+    return TextIndex(message.field, known.get(message.language, "none"))
 
 
 def _rerank(

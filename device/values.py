@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Self, TypeAlias, TypeVar
+from typing import Any, Final, Literal, Self, TypeAlias, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,27 @@ R_co = TypeVar("R_co", covariant=True)
 PointId: TypeAlias = int | str
 """A whole number from 0 to 2^64 - 1, or a UUID."""
 Quantization: TypeAlias = Literal["none", "int8", "binary"]
+SearchMode: TypeAlias = Literal["dense", "keyword", "hybrid"]
+Language: TypeAlias = Literal[
+    "none",
+    "arabic",
+    "danish",
+    "dutch",
+    "english",
+    "finnish",
+    "french",
+    "german",
+    "greek",
+    "hungarian",
+    "italian",
+    "norwegian",
+    "portuguese",
+    "romanian",
+    "russian",
+    "spanish",
+    "swedish",
+    "turkish",
+]
 ModelState: TypeAlias = Literal["READY", "LOADING", "UNAVAILABLE"]
 
 DEFAULT_LIMIT: Final = 10
@@ -28,6 +49,7 @@ DEFAULT_PAGE: Final = 100
 """Points of a page, where a scroll names no limit."""
 DEFAULT_CANDIDATES: Final = 50
 """Points that a search ranks anew, where it names no number and asks for no more hits."""
+LANGUAGES: Final[tuple[Language, ...]] = get_args(Language)
 DEFAULT_NEIGHBOURS: Final = heads.DEFAULT_NEIGHBOURS
 DEFAULT_TARGET_FPR: Final = heads.DEFAULT_TARGET_FPR
 
@@ -188,10 +210,23 @@ class Listing(tuple[R_co, ...]):  # noqa: SLOT001 (a tuple's attribute needs a d
 
 
 @dataclass(frozen=True, slots=True)
+class TextIndex:
+    """The words of a payload key, `field`, by which a collection's keyword search ranks.
+
+    Words lose the endings of their `language`, and its stop words are left out; with "none" every
+    word is taken as it is written, but in lower case.
+    """
+
+    field: str = "text"
+    language: Language = "english"
+
+
+@dataclass(frozen=True, slots=True)
 class Collection:
     """A collection: which model's space it holds, how wide, and how many points.
 
-    Those that are not `indexed` are compared one by one.
+    Those that are not `indexed` are compared one by one. Without a `text_index` every search is
+    dense.
     """
 
     name: str
@@ -201,6 +236,7 @@ class Collection:
     points: int
     quantization: Quantization = "none"
     indexed: int = 0
+    text_index: TextIndex | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,9 +250,10 @@ class Upserted:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A point in the result of a search, and its cosine similarity.
+    """A point in the result of a search, and its score: the cosine similarity of a dense search.
 
-    Of a search that reranks, `score` is the reranker's, and `parts` has both by name.
+    Of a keyword search it is BM25's, of a hybrid one that of the fusion, and of one that reranks
+    the reranker's; `parts` has those that it was made of, and their ranks, by name.
     """
 
     id: PointId

@@ -29,7 +29,7 @@ from .heads import Metric
 from .inputs import Priority, Role, Truncation
 from .ranking import Scorer
 from .token_vectors import Pooling
-from .values import PointId, Quantization
+from .values import LANGUAGES, PointId, Quantization, SearchMode, TextIndex
 
 M = TypeVar("M", bound=Message)
 
@@ -73,6 +73,13 @@ METRICS: Final[Mapping[Metric, "anomaly_pb2.Metric.ValueType"]] = MappingProxyTy
     {"cosine": anomaly_pb2.METRIC_COSINE, "euclidean": anomaly_pb2.METRIC_EUCLIDEAN}
 )
 
+SEARCH_MODES: Final[Mapping[SearchMode, "collections_pb2.SearchMode.ValueType"]] = MappingProxyType(
+    {
+        "dense": collections_pb2.SEARCH_MODE_DENSE,
+        "keyword": collections_pb2.SEARCH_MODE_KEYWORD,
+        "hybrid": collections_pb2.SEARCH_MODE_HYBRID,
+    }
+)
 QUANTIZATIONS: Final[Mapping[Quantization, "collections_pb2.Quantization.ValueType"]] = (
     MappingProxyType(
         {
@@ -233,6 +240,16 @@ def from_tensor(tensor: tensor_pb2.Tensor) -> NDArray[Any]:
         )
     array = np.frombuffer(tensor.data, dtype).reshape(shape)
     return array.astype(dtype.newbyteorder("="), copy=False)
+
+
+def to_text_index(text_index: TextIndex) -> collections_pb2.TextIndex:
+    """A text index as a message; InvalidInput for an unknown language."""
+    if text_index.language not in LANGUAGES:
+        raise InvalidInput(
+            f"text_index.language is {text_index.language!r:.80}; expected one of"
+            f" {', '.join(LANGUAGES)}"
+        )
+    return message(collections_pb2.TextIndex, field=text_index.field, language=text_index.language)
 
 
 def to_id(point: PointId | UUID, name: str = "id") -> collections_pb2.PointId:

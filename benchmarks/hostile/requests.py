@@ -447,6 +447,27 @@ CASES: Final[tuple[Case, ...]] = (
         INVALID,
         "quantization",
     ),
+    *(
+        Case(
+            "Collections/Create",
+            fault,
+            col.CreateCollectionRequest(name="new", model="tiny", text_index=index),
+            INVALID,
+            field,
+        )
+        for fault, index, field in (
+            (
+                "words of an unknown language",
+                col.TextIndex(language="klingon"),
+                "text_index.language",
+            ),
+            (
+                "a text index of a key too long",
+                col.TextIndex(field="k" * 10_000),
+                "text_index.field",
+            ),
+        )
+    ),
     Case(
         "Collections/Create",
         "one too many",
@@ -535,6 +556,16 @@ CASES: Final[tuple[Case, ...]] = (
                 INVALID,
                 "rerank.field",
             ),
+        )
+    ),
+    *(
+        Case("Collections/Search", fault, _search(**given), INVALID, field)
+        for fault, given, field in (
+            ("a mode that does not exist", {"mode": 9}, "mode"),
+            ("words of a collection without a text index", {"mode": 2}, ""),
+            ("an alpha that is no weight", {"mode": 3, "alpha": 2.0}, "alpha"),
+            ("an alpha that is no number", {"mode": 3, "alpha": float("nan")}, "alpha"),
+            ("an alpha, and nothing to fuse", {"alpha": 0.5}, "alpha"),
         )
     ),
     Case(

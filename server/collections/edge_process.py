@@ -188,6 +188,12 @@ class StoreProcess:
         """Give each query's hits, best first: (n, dims) vectors."""
         return await self._on(EdgeStore.search, of, vectors, search)
 
+    async def keyword_search(
+        self, of: Description, texts: Sequence[str], search: Search
+    ) -> list[list[Hit]]:
+        """Give the points that have words of each text, best first by BM25."""
+        return await self._on(EdgeStore.keyword_search, of, texts, search)
+
     async def retrieve(
         self,
         of: Description,

@@ -160,6 +160,8 @@ class QdrantStore:
     async def create(self, description: Description) -> None:
         """Make an empty collection, whole or not at all; raises `AlreadyExists`."""
         name = check_name("collection", description.name)
+        if description.text_index is not None:
+            raise _no_text_index()
         facts = {
             "schema_version": _SCHEMA,
             "model": description.model,
@@ -253,6 +255,13 @@ class QdrantStore:
             ]
             for response in responses
         ]
+
+    async def keyword_search(
+        self, of: Description, texts: Sequence[str], search: Search
+    ) -> list[list[Hit]]:
+        """Refuse: no collection of a cluster has a text index."""
+        check_same(await self.describe(of.name), of)
+        raise _no_text_index()
 
     async def retrieve(
         self,
@@ -476,6 +485,13 @@ def _typed_errors() -> Iterator[None]:
         raise Unavailable(f"no Qdrant cluster answers: {error}; check qdrant_url") from error
     except NotImplementedError as error:
         raise NotSupported(f"qdrant-client's own engine cannot do that: {error}") from error
+
+
+def _no_text_index() -> NotSupported:
+    return NotSupported(
+        "a Qdrant cluster (qdrant_url) keeps no text index; keep collections in data_dir for"
+        " keyword and hybrid searches, or leave text_index out and search with mode dense"
+    )
 
 
 def _unknown(name: str) -> NotFound:

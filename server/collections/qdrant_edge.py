@@ -23,7 +23,8 @@ interpreter, and `optimize` takes minutes; so it runs on a copy of the shard, in
 own, while this store goes on with the old shard and remembers which points were written since. Then
 the copy is brought up to date, and `collection.json` changes over to it in one rename.
 
-Payloads are stored as JSON text, next to what filters compare, see `filters`. The engine's own
+Payloads are stored as JSON text, next to what filters compare, see `filters`, and the text that
+keyword search ranks by, see `text_index`. The engine's own
 match of booleans takes true for 1 (0.9.0), and it loses integers beyond 64 bits.
 """
 
@@ -45,7 +46,7 @@ import qdrant_edge as edge
 from numpy.typing import NDArray
 
 from attar.errors import AlreadyExists, DiskFull, NotFound, Replaced, Unavailable
-from attar.values import PointId, Quantization
+from attar.values import LANGUAGES, PointId, Quantization, TextIndex
 
 from ..disk import (
     check_name,
@@ -91,6 +92,14 @@ from .store import (
     similarity,
     unit_vectors,
 )
+from .text_index import (
+    TEXT,
+    check_queries,
+    index_operation,
+    indexed_texts,
+    keyword_query,
+    require_text_index,
+)
 
 COLLECTION_FILE: Final = "collection.json"
 LOG_FOLDER: Final = "wal"
@@ -98,6 +107,7 @@ _ENGINE_FILE: Final = "edge_config.json"
 RESERVE_BYTES: Final = 256 * 2**20  # several times the largest write, with its log
 OPENING_BYTES: Final = 64 * 2**20  # what one shard may need to open
 _SCHEMA: Final = 2
+_TEXT_SCHEMA: Final = 3  # with a text index, of which an older attar would write no words
 _DESCRIPTION_BYTES: Final = 2**16
 _FACTS: Final = frozenset(
     ("schema_version", "name", "model", "fingerprint", "dims", "quantization", "creation", "shard")
@@ -169,6 +179,8 @@ class EdgeStore:
         # The shard is closed before the folder is moved: it keeps the path that it was opened by.
         shard = edge.EdgeShard.create(str(making / shard_name), _config(description))
         shard.update(edge.UpdateOperation.create_field_index(TOKENS, _KEYWORD))
+        if description.text_index is not None:
+            shard.update(index_operation(description.text_index))
         shard.flush()
         shard.close()
         _write_description(making, description, shard_name)
@@ -221,10 +233,11 @@ class EdgeStore:
         """
         collection = self._find(of)
         canonical, unit, texts = check_points(collection.description, ids, vectors, payloads)
+        indexed = indexed_texts(collection.description, payloads)
         points = [
-            edge.Point(point_id, vector.tolist(), {"json": text, **comparable(payload)})
-            for point_id, vector, text, payload in zip(
-                canonical, unit, texts, payloads, strict=True
+            edge.Point(point_id, vector.tolist(), {"json": text, **comparable(payload), **words})
+            for point_id, vector, text, payload, words in zip(
+                canonical, unit, texts, payloads, indexed, strict=True
             )
         ]
         require_space(self._root, self._reserve)
@@ -258,6 +271,34 @@ class EdgeStore:
                 Hit(_id(point.id), score, *_payload(point.payload))
                 for point in best
                 if (score := similarity(point.score)) >= lowest
+            ]
+            for best in collection.shard.query_batch(edge.QueryBatchRequest(queries))
+        ]
+
+    def keyword_search(
+        self, of: Description, texts: Sequence[str], search: Search
+    ) -> list[list[Hit]]:
+        """Give the points that have words of each text, best first by BM25."""
+        require_text_index(of)
+        check_queries(texts)
+        collection = self._find(of)
+        where = self._filter(collection, search.where)
+        queries = [
+            edge.QueryRequest(
+                limit=search.limit,
+                offset=search.offset,
+                query=keyword_query(text),
+                filter=where,
+                with_payload=_JSON if search.with_payload else False,
+            )
+            for text in texts
+        ]
+        lowest = -np.inf if search.score_threshold is None else search.score_threshold
+        return [
+            [
+                Hit(_id(point.id), point.score, *_payload(point.payload))
+                for point in best
+                if point.score >= lowest
             ]
             for best in collection.shard.query_batch(edge.QueryBatchRequest(queries))
         ]
@@ -602,8 +643,7 @@ def read_description(path: Path) -> tuple[Description, str]:
     crc = facts.pop("crc32", None) if not facts.keys() <= _FACTS else of_facts(facts)
     if crc != of_facts(facts):
         raise ValueError(f"{COLLECTION_FILE} is not as it was written")
-    if facts["schema_version"] != _SCHEMA:
-        raise ValueError(f"schema version {facts['schema_version']}; this attar reads {_SCHEMA}")
+    text_index = _text_index(facts)
     name, model, fingerprint = facts["name"], facts["model"], facts["fingerprint"]
     quantization: Quantization = facts["quantization"]
     if str(quantization) not in OVERSAMPLING:
@@ -612,13 +652,32 @@ def read_description(path: Path) -> tuple[Description, str]:
     creation = facts.get("creation", "")  # collections of before 0.1.0 have none
     if not isinstance(dims, int) or not isinstance(shard, str) or not isinstance(creation, str):
         raise ValueError(f"{COLLECTION_FILE} has a value of another kind")
-    description = Description(str(name), str(model), str(fingerprint), dims, quantization, creation)
+    description = Description(
+        str(name), str(model), str(fingerprint), dims, quantization, creation, text_index
+    )
     return description, check_name("shard", shard)
 
 
+def _text_index(facts: dict[str, Any]) -> TextIndex | None:
+    """Give the text index that a collection's facts have, or ValueError for unknown ones."""
+    match facts:
+        case {"schema_version": 2}:
+            return None
+        case {
+            "schema_version": 3,
+            "text_index": {"field": str(key), "language": str(language)},
+        } if language in LANGUAGES:
+            return TextIndex(key, language)
+        case {"schema_version": 3}:
+            raise ValueError(f"text index {facts.get('text_index')!r:.80} is unknown")
+    raise ValueError(
+        f"schema version {facts['schema_version']}; this attar reads {_SCHEMA} and {_TEXT_SCHEMA}"
+    )
+
+
 def _write_description(folder: Path, description: Description, shard: str) -> None:
-    facts = {
-        "schema_version": _SCHEMA,
+    facts: dict[str, Any] = {
+        "schema_version": _SCHEMA if description.text_index is None else _TEXT_SCHEMA,
         "name": description.name,
         "model": description.model,
         "fingerprint": description.fingerprint,
@@ -627,6 +686,8 @@ def _write_description(folder: Path, description: Description, shard: str) -> No
         "creation": description.creation,
         "shard": shard,
     }
+    if description.text_index is not None:
+        facts["text_index"] = dataclasses.asdict(description.text_index)
     facts["crc32"] = of_facts(facts)
     write_whole(folder / COLLECTION_FILE, json.dumps(facts, indent=2).encode())
 
@@ -663,11 +724,14 @@ def _load(description: Description, path: Path) -> _Collection:
     if (dims := config["vectors"][""]["size"]) != description.dims:
         raise ValueError(f"its shard has {dims} dims, its description {description.dims}")
     shard = edge.EdgeShard.load(str(path), None)
+    if (TEXT in shard.info().payload_schema) != (description.text_index is not None):
+        shard.close()
+        raise ValueError("its shard and its description differ in whether there is a text index")
     return _Collection(description, path, shard, _indexed(shard))
 
 
 def _indexed(shard: edge.EdgeShard) -> set[str]:
-    return {path for path in shard.info().payload_schema if path != TOKENS}
+    return {path for path in shard.info().payload_schema if path not in (TOKENS, TEXT)}
 
 
 def _params(description: Description, search: Search) -> edge.SearchParams:

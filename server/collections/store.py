@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from attar.encodings import slice_dims
 from attar.errors import InvalidInput, Replaced, ShapeError
-from attar.values import PointId, Quantization, Snapshot
+from attar.values import PointId, Quantization, Snapshot, TextIndex
 
 from .filters import EVERYTHING, Condition
 
@@ -43,6 +43,7 @@ class Description:
     dims: int
     quantization: Quantization = "none"
     creation: str = field(default_factory=lambda: uuid.uuid4().hex)
+    text_index: TextIndex | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +78,9 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A point that a search found; the score is its cosine similarity with the query.
+    """A point that a search found, and its score: cosine similarity, or BM25's of its words.
 
-    Where a search ranked anew, the score is the reranker's, and `parts` has both by name.
+    Where a search fused or reranked, `parts` has the scores that it was made of by name.
     """
 
     id: PointId
@@ -156,6 +157,15 @@ class Store(Protocol):
         self, of: Description, vectors: NDArray[np.float32], search: Search
     ) -> list[list[Hit]]:
         """Give each query's hits, best first: (n, dims) vectors."""
+
+    async def keyword_search(
+        self, of: Description, texts: Sequence[str], search: Search
+    ) -> list[list[Hit]]:
+        """Give the points that have words of each text, best first by BM25.
+
+        Raises `InvalidInput` where the collection has no text index. `exact` says nothing here:
+        every point with one of the words is compared.
+        """
 
     async def retrieve(
         self,

@@ -21,7 +21,9 @@ from attar.values import (
     DEFAULT_PAGE,
     Collection,
     PointId,
+    SearchMode,
     Snapshot,
+    TextIndex,
 )
 
 from ..cooperative import off_the_loop, request_bytes
@@ -34,6 +36,7 @@ from ..usecases.collections import (
     SearchResults,
 )
 from ..usecases.embed import Items
+from ..usecases.hybrid_search import FUSED, Fusion
 from ..usecases.reranked_search import Reranker
 from . import incremental_protobuf, messages
 from .interceptor import Context
@@ -63,6 +66,7 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
                 model=request.model,
                 dims=request.dims if request.HasField("dims") else None,
                 quantization=messages.quantization(request.quantization),
+                text_index=self._text_index(request),
             )
         )
 
@@ -298,6 +302,7 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
         if threshold is not None and not np.isfinite(threshold):
             with about("score_threshold"):
                 raise InvalidInput(f"score_threshold is {threshold}; give a finite number")
+        mode = messages.search_mode(request.mode)
         items, vectors, ids = await _apart(lambda: self._queried(request))
         return await self._collections.search(
             request.collection,
@@ -316,8 +321,16 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
             truncation=messages.truncation(request.truncation),
             deadline=deadline,
             budget=budget,
+            mode=mode,
+            fusion=_fusion(request, mode, most=most),
             reranker=self._reranker(request, limit=limit, most=most),
         )
+
+    def _text_index(self, request: collections_pb2.CreateCollectionRequest) -> TextIndex | None:
+        if not request.HasField("text_index"):
+            return None
+        most = self._limits.max_payload_key_bytes
+        return messages.text_index(request.text_index, limit=most)
 
     def _reranker(
         self, request: collections_pb2.SearchRequest, *, limit: int, most: int
@@ -353,6 +366,15 @@ class CollectionsService(collections_pb2_grpc.CollectionsServicer):
 async def _apart(job: Callable[[], R]) -> R:
     """Convert what a request has, in a thread where it is a long one."""
     return await off_the_loop(request_bytes(), job)
+
+
+def _fusion(request: collections_pb2.SearchRequest, mode: SearchMode, *, most: int) -> Fusion:
+    """How a search fuses two rankings: only a hybrid one has an alpha."""
+    with about("alpha"):
+        alpha = request.alpha if request.HasField("alpha") else None
+        if alpha is not None and mode != "hybrid":
+            raise InvalidInput(f"alpha is {alpha}, and a {mode} search fuses nothing; leave it out")
+        return Fusion(alpha=alpha, candidates=min(FUSED, most))
 
 
 def _size(search_results: SearchResults | Status) -> int:
@@ -425,6 +447,7 @@ def _describe(info: Collection) -> collections_pb2.CollectionInfo:
         points=info.points,
         quantization=wire.QUANTIZATIONS[info.quantization],
         indexed=info.indexed,
+        text_index=None if info.text_index is None else wire.to_text_index(info.text_index),
     )
 
 

@@ -17,7 +17,7 @@ from attar.heads import Metric
 from attar.inputs import Priority, Role, Truncation
 from attar.token_vectors import Pooling
 from attar.v1 import collections_pb2, embedding_pb2, info_pb2, item_pb2, tensor_pb2
-from attar.values import PointId, Quantization
+from attar.values import LANGUAGES, PointId, Quantization, SearchMode, TextIndex
 
 from ..errors import about, to_status
 from ..usecases.embed import Item, Items
@@ -243,6 +243,24 @@ def metric(number: int) -> Metric | None:
 def quantization(number: int) -> Quantization:
     """The quantisation that an enum's number names."""
     return _choice("quantization", number, wire.QUANTIZATIONS, "none")
+
+
+def search_mode(number: int) -> SearchMode:
+    """The mode that an enum's number names."""
+    return _choice("mode", number, wire.SEARCH_MODES, "dense")
+
+
+def text_index(message: collections_pb2.TextIndex, *, limit: int) -> TextIndex:
+    """The text index that a message describes; its key has up to `limit` characters."""
+    language = message.language or "english"
+    for known in LANGUAGES:
+        if known == language:
+            field = short("text_index.field", message.field, limit=limit)
+            return TextIndex(field or "text", known)
+    with about("text_index.language"):
+        raise InvalidInput(
+            f"text_index.language is {language!r:.80}; expected one of {', '.join(LANGUAGES)}"
+        )
 
 
 def statuses(records: Sequence[Item]) -> list[item_pb2.ItemStatus]:

@@ -3,7 +3,7 @@
 import asyncio
 import builtins
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 import numpy as np
@@ -25,7 +25,9 @@ from attar.values import (
     Collection,
     PointId,
     Quantization,
+    SearchMode,
     Snapshot,
+    TextIndex,
 )
 
 from ..collections import filters
@@ -42,12 +44,14 @@ from ..collections.store import (
     check_ids,
     refuse_large_response,
 )
+from ..collections.text_index import check_queries, indexed_texts, require_text_index
 from ..cooperative import off_the_loop, request_bytes
 from ..disk import check_name
 from ..engine.models import Models
 from ..request_context import current
 from .embed import Item, Items, Role, Truncation, embed
 from .embedding_space import SpaceMember, model_for, query_encoder_for, query_model_for
+from .hybrid_search import SCORES, Fusion, fuse
 from .rerank import require_texts
 from .reranked_search import Reranker, reranked
 
@@ -55,6 +59,7 @@ R = TypeVar("R")
 
 _SLICE_QUERIES: Final = 16  # searched for at a time, between which the store does other calls
 _SLICE_HITS: Final = 1000
+_SLICE_TEXTS: Final = 4  # of up to 16 KiB each
 _CURSOR: Final = 40  # characters: a letter, and a UUID or twenty digits
 
 __all__ = [
@@ -166,10 +171,12 @@ class Collections:
         model: str = "",
         dims: int | None = None,
         quantization: Quantization = "none",
+        text_index: TextIndex | None = None,
     ) -> Collection:
         """Make an empty collection for a model's embeddings, of one of the dims it declares.
 
-        Quantised vectors choose the candidates of a search in an index; whole ones score them.
+        Quantised vectors choose the candidates of a search in an index; whole ones score them. With
+        a `text_index` its points can be searched by keywords too.
         """
         check_name("collection", name)
         if (reason := self._store.damaged.get(name)) is not None:
@@ -183,7 +190,12 @@ class Collections:
                 f" {list(encoder.dims)}; got {dims}"
             )
         description = Description(
-            name, encoder.manifest.name, encoder.fingerprint, width, quantization
+            name,
+            encoder.manifest.name,
+            encoder.fingerprint,
+            width,
+            quantization,
+            text_index=text_index,
         )
         async with self._creating:
             await self._refuse_more(name)
@@ -237,7 +249,7 @@ class Collections:
                 f"ids and payloads and items or vectors must be as many; got {len(ids)},"
                 f" {len(payloads)} and {len(given)}"
             )
-        await _apart(lambda: check_ids(ids))
+        await _apart(lambda: (check_ids(ids), indexed_texts(description, payloads)))
         rows, statuses = await self._vectors(
             description,
             items,
@@ -275,6 +287,8 @@ class Collections:
         truncation: Truncation = "truncate",
         deadline: float | None = None,
         budget: Budget | None = None,
+        mode: SearchMode = "dense",
+        fusion: Fusion = Fusion(),  # noqa: B008 (it is frozen)
         reranker: Reranker | None = None,
     ) -> SearchResults:
         """Give each query's `limit` most similar points after the `offset` most similar.
@@ -284,14 +298,19 @@ class Collections:
         another space, are taken where a served bundle of that space declares the collection's in
         `compatible_with`; SpaceMismatch otherwise.
 
-        Scores are cosine similarities; `score_threshold` is the lowest that counts. Without `exact`
-        an index, once there is one, may miss a few of the best. A query that cannot be embedded, or
-        whose point is not there, fails alone. Searches of one call share a `budget`; `InvalidInput`
-        where it does not suffice.
+        With `mode` "keyword" the points are ranked by BM25 of the words of the items, which are
+        texts and are not embedded; with "hybrid" by both, through `fusion`. Both need a collection
+        with a text index.
+
+        Scores are cosine similarities, or what `mode` says; `score_threshold` is the lowest that
+        counts. Without `exact` an index, once there is one, may miss a few of the best. A query
+        that cannot be embedded, or whose point is not there, fails alone. Searches of one call
+        share a `budget`; `InvalidInput` where it does not suffice.
 
         A `reranker` ranks its candidates of each text anew; the page is of those.
         """
-        queries = [] if reranker is None else _texts(items)
+        _check_model(model, items, mode)
+        queries = [] if reranker is None and mode == "dense" else _texts(items, mode)
         description = await self._store.describe(name)
         budget = budget or self.budget()
         search = Search(
@@ -305,47 +324,61 @@ class Collections:
         if reranker is not None:
             chosen = self._models.get(reranker.model, reranker.version)
             require_texts(chosen.encoder.manifest)  # before any work
-        if model and items is None:
-            raise InvalidInput(
-                f"model is {model!r:.80}, which embeds items, and the queries are embedded already;"
-                " leave it out"
-            )
         if ids is not None:
             if items is not None or vectors is not None:
                 raise InvalidInput("give one of items, vectors and ids")
             return await self._similar(description, ids, search, budget)
-        budget.ask(len(_one_input(items, vectors)), search)
-        rows, statuses = await self._vectors(
-            description,
-            items,
-            vectors,
-            fingerprint=fingerprint,
-            role=role,
-            truncation=truncation,
-            deadline=deadline,
-            wait=False,
-            queries=True,
-            model=model,
-        )
-        good = [i for i, item in enumerate(statuses) if item.error is None]
-        hits: builtins.list[tuple[Hit, ...]] = [()] * len(statuses)
-        if good:
-            results = await self._in_slices(description, rows[good], search, budget)
-            for i, best in zip(good, results, strict=True):
-                hits[i] = tuple(best)
+        if mode != "dense":
+            require_text_index(description)
+            check_queries(queries)
+        if mode == "keyword":
+            budget.ask(len(queries), search)
+            current().begin(len(queries))
+            statuses = (Item(None, 0, truncated=False),) * len(queries)
+            hits = await self._by_keyword(description, queries, search, budget)
+        else:
+            wide = search if mode == "dense" else _candidates(search, fusion)
+            rankings = 1 if mode == "dense" else 2
+            budget.ask(rankings * len(_one_input(items, vectors)), wide)
+            rows, statuses = await self._vectors(
+                description,
+                items,
+                vectors,
+                fingerprint=fingerprint,
+                role=role,
+                truncation=truncation,
+                deadline=deadline,
+                wait=False,
+                queries=True,
+                model=model,
+            )
+            good = [i for i, item in enumerate(statuses) if item.error is None]
+            found = await self._in_slices(description, rows[good], wide, budget)
+            if mode == "hybrid":
+                keyword = await self._by_keyword(
+                    description, [queries[i] for i in good], wide, budget
+                )
+                found = [
+                    await self._page(description, fuse(*both, fusion), search, budget)
+                    for both in zip(found, keyword, strict=True)
+                ]
+            by_query = dict(zip(good, found, strict=True))
+            hits = [by_query.get(i, []) for i in range(len(statuses))]
         if reranker is not None:
-            hits, statuses = await reranked(
+            pages, statuses = await reranked(
                 self._models,
                 reranker,
                 queries,
                 hits,
                 statuses,
                 page=slice(offset, offset + limit),
+                score=SCORES[mode],
                 with_payload=with_payload,
                 truncation=truncation,
                 deadline=deadline,
             )
-        return SearchResults(tuple(hits), statuses, description.fingerprint)
+            return SearchResults(tuple(pages), statuses, description.fingerprint)
+        return SearchResults(tuple(map(tuple, hits)), statuses, description.fingerprint)
 
     async def retrieve(
         self, name: str, ids: Sequence[PointId], *, with_vectors: bool = False
@@ -500,6 +533,48 @@ class Collections:
             results += part
         return results
 
+    async def _by_keyword(
+        self, description: Description, texts: Sequence[str], search: Search, budget: Budget
+    ) -> builtins.list[builtins.list[Hit]]:
+        """Search by the words of a few queries at a time, as `_in_slices` does by vectors."""
+        results = list[builtins.list[Hit]]()
+        for first in range(0, len(texts), _SLICE_TEXTS):
+            some = texts[first : first + _SLICE_TEXTS]
+            part = await self._store.keyword_search(description, some, search)
+            for hits in part:
+                budget.count_hits(hits)
+            results += part
+        return results
+
+    async def _page(
+        self, description: Description, fused: Sequence[Hit], search: Search, budget: Budget
+    ) -> builtins.list[Hit]:
+        """Give the page of a fused ranking that a search asks for, with payloads where it does.
+
+        A point that was deleted since it was ranked is left out.
+        """
+        lowest = -np.inf if search.score_threshold is None else search.score_threshold
+        good = [hit for hit in fused if hit.score >= lowest]
+        page = good[search.offset : search.offset + search.limit]
+        if not search.with_payload or not page:
+            return page
+        points = {
+            point.id: point
+            for point in await self._store.retrieve(
+                description,
+                [hit.id for hit in page],
+                with_vectors=False,
+                max_bytes=self._max_answer_bytes,
+            )
+        }
+        whole = [
+            replace(hit, payload=point.payload, payload_bytes=point.payload_bytes)
+            for hit in page
+            if (point := points.get(hit.id)) is not None
+        ]
+        budget.count_hits(whole)
+        return whole
+
     async def _similar(
         self, description: Description, ids: Sequence[PointId], search: Search, budget: Budget
     ) -> SearchResults:
@@ -618,6 +693,17 @@ class Collections:
         return vectors[:, : description.dims] if width == encoder.dim else vectors
 
 
+def _candidates(search: Search, fusion: Fusion) -> Search:
+    """Give the search for the best of one ranking, of which a fusion keeps a page."""
+    return replace(
+        search,
+        limit=max(fusion.candidates, search.limit + search.offset),
+        offset=0,
+        score_threshold=None,
+        with_payload=False,
+    )
+
+
 def _info(description: Description, size: Size) -> Collection:
     return Collection(
         name=description.name,
@@ -627,6 +713,7 @@ def _info(description: Description, size: Size) -> Collection:
         points=size.points,
         quantization=description.quantization,
         indexed=size.indexed,
+        text_index=description.text_index,
     )
 
 
@@ -641,10 +728,28 @@ def _one_input(items: Items | None, vectors: NDArray[np.float32] | None) -> Item
     return vectors if items is None and vectors is not None else items if items is not None else []
 
 
-def _texts(items: Items | None) -> Sequence[str]:
+def _check_model(model: str, items: Items | None, mode: SearchMode) -> None:
+    """Refuse a model for queries that nothing embeds."""
+    if model and mode == "keyword":
+        raise InvalidInput(
+            f"model is {model!r:.80}, and a keyword search embeds nothing; leave it out"
+        )
+    if model and items is None:
+        raise InvalidInput(
+            f"model is {model!r:.80}, which embeds items, and the queries are embedded already;"
+            " leave it out"
+        )
+
+
+def _texts(items: Items | None, mode: SearchMode) -> Sequence[str]:
     """Give queries that are texts, which alone can be ranked by; InvalidInput for others."""
     texts = [item for item in (() if items is None else items) if isinstance(item, str)]
     if items is None or len(texts) < len(items):
+        if mode != "dense":
+            raise InvalidInput(
+                f"a {mode} search ranks points by the words of the queries; give texts, or search"
+                " with mode dense"
+            )
         raise InvalidInput(
             "rerank ranks points by the texts of the queries; give texts, or leave rerank out"
         )

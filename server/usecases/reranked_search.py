@@ -12,7 +12,6 @@ from ..engine.models import Models
 from .embed import Item, Truncation
 from .rerank import rerank
 
-SIMILARITY: Final = "similarity"
 RERANK: Final = "rerank"
 
 
@@ -51,11 +50,14 @@ async def reranked(
     items: Sequence[Item],
     *,
     page: slice,
+    score: str,
     with_payload: bool,
     truncation: Truncation,
     deadline: float | None,
 ) -> tuple[list[tuple[Hit, ...]], tuple[Item, ...]]:
     """Rank each query's `hits` anew and give a `page` of them, best first, and the statuses.
+
+    `score` is what the score that they had is called from now on, among their parts.
 
     A query whose hits cannot be ranked fails alone, like one that could not be embedded, for which
     `items` has the error. Raises what `rerank` raises of the call itself, as of its model.
@@ -83,16 +85,16 @@ async def reranked(
             all_or_nothing=True,
         )
         rows = zip(ranked.indices.tolist(), ranked.scores.tolist(), strict=True)
-        best = [_ranked(found[at], score, with_payload=with_payload) for at, score in rows]
+        best = [_ranked(found[at], by, score, with_payload=with_payload) for at, by in rows]
         pages.append(tuple(best[page]))
     return pages, tuple(statuses)
 
 
-def _ranked(hit: Hit, score: float, *, with_payload: bool) -> Hit:
+def _ranked(hit: Hit, by_text: float, score: str, *, with_payload: bool) -> Hit:
     return Hit(
         hit.id,
-        score,
+        by_text,
         hit.payload if with_payload else None,
         hit.payload_bytes if with_payload else 0,
-        {SIMILARITY: hit.score, RERANK: score},
+        {**hit.parts, score: hit.score, RERANK: by_text},
     )

@@ -133,3 +133,26 @@ def test_a_key_comes_from_the_environment(
     ran = attar_("search", server, "pets", "a cat")
     assert ran.status == 2
     assert "the key is empty; check how it was read" in ran.err
+
+
+def test_a_collection_with_a_language_is_searched_by_words(
+    attar_: Attar, server: str, tmp_path: Path
+) -> None:
+    (tmp_path / "pets.md").write_text(CATS)
+    written = attar_("upsert", server, "worded", tmp_path, "--language", "english")
+    assert written.status == 0, written.err
+    again = attar_("upsert", server, "worded", tmp_path)
+    assert again.status == 0, again.err
+
+    by_words = attar_("search", server, "worded", "running dogs", "--mode", "keyword", "--json")
+    fused = attar_("search", server, "worded", "running dogs", "--mode", "hybrid", "--json")
+    (hit,) = map(json.loads, by_words.out.splitlines())
+    assert hit["payload"]["title"] == "Dogs"
+    assert json.loads(fused.out.splitlines()[0])["parts"]["keyword_rank"] == 1
+
+    other = attar_("upsert", server, "worded", tmp_path, "--language", "none")
+    assert other.status == 2
+    assert "leave --language out" in other.err
+    unknown = attar_("search", server, "worded", "dogs", "--mode", "sparse")
+    assert unknown.status == 2
+    assert "expected one of dense, keyword, hybrid" in unknown.err

@@ -50,6 +50,33 @@ QUANTIZATION_BINARY: Quantization.ValueType  # 3
 """A 32nd of the memory; for wide embeddings."""
 Global___Quantization: _TypeAlias = Quantization  # noqa: Y015
 
+class _SearchMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SearchModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SearchMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SEARCH_MODE_UNSPECIFIED: _SearchMode.ValueType  # 0
+    """The same as SEARCH_MODE_DENSE."""
+    SEARCH_MODE_DENSE: _SearchMode.ValueType  # 1
+    """By the cosine similarity of embeddings."""
+    SEARCH_MODE_KEYWORD: _SearchMode.ValueType  # 2
+    """By BM25 of the words of `texts`, which are not embedded. A point with none of them is no hit."""
+    SEARCH_MODE_HYBRID: _SearchMode.ValueType  # 3
+    """By both, whose rankings are fused."""
+
+class SearchMode(_SearchMode, metaclass=_SearchModeEnumTypeWrapper): ...
+
+SEARCH_MODE_UNSPECIFIED: SearchMode.ValueType  # 0
+"""The same as SEARCH_MODE_DENSE."""
+SEARCH_MODE_DENSE: SearchMode.ValueType  # 1
+"""By the cosine similarity of embeddings."""
+SEARCH_MODE_KEYWORD: SearchMode.ValueType  # 2
+"""By BM25 of the words of `texts`, which are not embedded. A point with none of them is no hit."""
+SEARCH_MODE_HYBRID: SearchMode.ValueType  # 3
+"""By both, whose rankings are fused."""
+Global___SearchMode: _TypeAlias = SearchMode  # noqa: Y015
+
 @_typing.final
 class PointId(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -96,6 +123,37 @@ class PointIds(_message.Message):
 Global___PointIds: _TypeAlias = PointIds  # noqa: Y015
 
 @_typing.final
+class TextIndex(_message.Message):
+    """The words of a payload key, by which keyword search ranks points (BM25, with the collection's own
+    statistics).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """The payload key that has a point's text, which every point must have then; "text" when empty."""
+    language: _builtins.str
+    """Of whose words the endings and the stop words are left out: arabic, danish, dutch, english,
+    finnish, french, german, greek, hungarian, italian, norwegian, portuguese, romanian, russian,
+    spanish, swedish or turkish; "none" takes every word as it is. "english" when empty.
+    """
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        language: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "language", b"language"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TextIndex: _TypeAlias = TextIndex  # noqa: Y015
+
+@_typing.final
 class CollectionInfo(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -106,6 +164,7 @@ class CollectionInfo(_message.Message):
     POINTS_FIELD_NUMBER: _builtins.int
     QUANTIZATION_FIELD_NUMBER: _builtins.int
     INDEXED_FIELD_NUMBER: _builtins.int
+    TEXT_INDEX_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     model: _builtins.str
     fingerprint: _builtins.str
@@ -114,6 +173,10 @@ class CollectionInfo(_message.Message):
     quantization: Global___Quantization.ValueType
     indexed: _builtins.int
     """Points that the index knows; the others are compared one by one."""
+    @_builtins.property
+    def text_index(self) -> Global___TextIndex:
+        """Absent where every search is dense."""
+
     def __init__(
         self,
         *,
@@ -124,10 +187,11 @@ class CollectionInfo(_message.Message):
         points: _builtins.int = ...,
         quantization: Global___Quantization.ValueType = ...,
         indexed: _builtins.int = ...,
+        text_index: Global___TextIndex | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["text_index", b"text_index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dims", b"dims", "fingerprint", b"fingerprint", "indexed", b"indexed", "model", b"model", "name", b"name", "points", b"points", "quantization", b"quantization"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dims", b"dims", "fingerprint", b"fingerprint", "indexed", b"indexed", "model", b"model", "name", b"name", "points", b"points", "quantization", b"quantization", "text_index", b"text_index"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -141,12 +205,17 @@ class CreateCollectionRequest(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     DIMS_FIELD_NUMBER: _builtins.int
     QUANTIZATION_FIELD_NUMBER: _builtins.int
+    TEXT_INDEX_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     model: _builtins.str
     """Empty: the only model that is served."""
     dims: _builtins.int
     """One of the model's dims; its whole width by default."""
     quantization: Global___Quantization.ValueType
+    @_builtins.property
+    def text_index(self) -> Global___TextIndex:
+        """Present: keyword and hybrid searches are possible."""
+
     def __init__(
         self,
         *,
@@ -154,10 +223,11 @@ class CreateCollectionRequest(_message.Message):
         model: _builtins.str = ...,
         dims: _builtins.int | None = ...,
         quantization: Global___Quantization.ValueType = ...,
+        text_index: Global___TextIndex | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dims", b"_dims", "dims", b"dims"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dims", b"_dims", "dims", b"dims", "text_index", b"text_index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dims", b"_dims", "dims", b"dims", "model", b"model", "name", b"name", "quantization", b"quantization"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dims", b"_dims", "dims", b"dims", "model", b"model", "name", b"name", "quantization", b"quantization", "text_index", b"text_index"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dims: _TypeAlias = _typing.Literal["dims"]  # noqa: Y015
     _WhichOneofArgType__dims: _TypeAlias = _typing.Literal["_dims", b"_dims"]  # noqa: Y015
@@ -384,13 +454,15 @@ class SearchRequest(_message.Message):
     EXACT_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     RERANK_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    ALPHA_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     fingerprint: _builtins.str
     """The space of `vectors`."""
     limit: _builtins.int
     """Hits for each query; 10 when absent."""
     score_threshold: _builtins.float
-    """Hits with a lower score are left out."""
+    """Hits with a lower score are left out; a score is what `mode` gives, before `rerank`."""
     with_payload: _builtins.bool
     role: _item_pb2.Role.ValueType
     truncation: _item_pb2.Truncation.ValueType
@@ -401,6 +473,13 @@ class SearchRequest(_message.Message):
     model: _builtins.str
     """Embeds `texts` or `tensor`: the collection's model when empty, or one whose bundle declares the
     collection's space in `compatible_with`.
+    """
+    mode: Global___SearchMode.ValueType
+    """Keyword and hybrid searches take `texts`, of a collection with a text index."""
+    alpha: _builtins.float
+    """Of a hybrid search: the weight, from 0 to 1, of the dense scores next to 1 - alpha of the keyword
+    scores, each scaled to [0, 1] among the best of its ranking. When absent ranks alone count:
+    a hit scores the sum of 1 / (60 + rank) over both rankings (reciprocal rank fusion).
     """
     @_builtins.property
     def texts(self) -> _item_pb2.Texts:
@@ -448,17 +527,23 @@ class SearchRequest(_message.Message):
         exact: _builtins.bool = ...,
         model: _builtins.str = ...,
         rerank: Global___SearchRerank | None = ...,
+        mode: Global___SearchMode.ValueType = ...,
+        alpha: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_score_threshold", b"_score_threshold", "filter", b"filter", "ids", b"ids", "input", b"input", "limit", b"limit", "rerank", b"rerank", "score_threshold", b"score_threshold", "tensor", b"tensor", "texts", b"texts", "vectors", b"vectors"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_limit", b"_limit", "_score_threshold", b"_score_threshold", "alpha", b"alpha", "filter", b"filter", "ids", b"ids", "input", b"input", "limit", b"limit", "rerank", b"rerank", "score_threshold", b"score_threshold", "tensor", b"tensor", "texts", b"texts", "vectors", b"vectors"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_score_threshold", b"_score_threshold", "collection", b"collection", "exact", b"exact", "filter", b"filter", "fingerprint", b"fingerprint", "ids", b"ids", "input", b"input", "limit", b"limit", "model", b"model", "offset", b"offset", "rerank", b"rerank", "role", b"role", "score_threshold", b"score_threshold", "tensor", b"tensor", "texts", b"texts", "truncation", b"truncation", "vectors", b"vectors", "with_payload", b"with_payload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_limit", b"_limit", "_score_threshold", b"_score_threshold", "alpha", b"alpha", "collection", b"collection", "exact", b"exact", "filter", b"filter", "fingerprint", b"fingerprint", "ids", b"ids", "input", b"input", "limit", b"limit", "mode", b"mode", "model", b"model", "offset", b"offset", "rerank", b"rerank", "role", b"role", "score_threshold", b"score_threshold", "tensor", b"tensor", "texts", b"texts", "truncation", b"truncation", "vectors", b"vectors", "with_payload", b"with_payload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__alpha: _TypeAlias = _typing.Literal["alpha"]  # noqa: Y015
+    _WhichOneofArgType__alpha: _TypeAlias = _typing.Literal["_alpha", b"_alpha"]  # noqa: Y015
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
     _WhichOneofReturnType__score_threshold: _TypeAlias = _typing.Literal["score_threshold"]  # noqa: Y015
     _WhichOneofArgType__score_threshold: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold"]  # noqa: Y015
     _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["texts", "tensor", "vectors", "ids"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__alpha) -> _WhichOneofReturnType__alpha | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
     @_typing.overload
@@ -588,14 +673,19 @@ class Hit(_message.Message):
     PAYLOAD_FIELD_NUMBER: _builtins.int
     PARTS_FIELD_NUMBER: _builtins.int
     score: _builtins.float
-    """Cosine similarity; of a search that reranks, the reranker's score."""
+    """Cosine similarity; of a keyword search BM25's score, of a hybrid one that of the fusion, and of a
+    search that reranks the reranker's.
+    """
     @_builtins.property
     def id(self) -> Global___PointId: ...
     @_builtins.property
     def payload(self) -> _struct_pb2.Struct: ...
     @_builtins.property
     def parts(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """Of a search that reranks, what is known of the hit by name: "similarity" and "rerank"."""
+        """Of a search that fuses or reranks, what is known of the hit by name: "similarity" and "keyword",
+        their ranks, "similarity_rank" and "keyword_rank", from 1, "fusion" and "rerank". A hit that is
+        in one ranking alone has not those of the other.
+        """
 
     def __init__(
         self,
