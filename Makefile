@@ -79,6 +79,7 @@ bench: $(DEV) | build/demo/student.attar
 	$(BIN)/python -m benchmarks.faults --full --out $(RESULTS)/faults.json
 	$(BIN)/python -m benchmarks.attacks --out $(RESULTS)/attacks.json
 	$(BIN)/python -m benchmarks.siege --out $(RESULTS)/siege.json
+	$(BIN)/python -m benchmarks.conformance build/demo/minilm.attar --out $(RESULTS)/verify.json
 	$(BIN)/python -m benchmarks.limits build/demo/minilm.attar --out $(RESULTS)/limits.json
 	$(BIN)/python -m benchmarks.search --out $(RESULTS)/search.json
 	$(BIN)/python -m benchmarks.attention --out $(RESULTS)/attention.json
