@@ -34,6 +34,11 @@ def export(
     def trace() -> bytes:
         program = TRACE(module, tuple(args), optimize=False, **options)
         assert program is not None
+        # Before it is optimised, a value may have the name of a weight.
+        weights = program.model.graph.initializers
+        for value in (value for node in program.model.graph for value in node.outputs):
+            if value.name in weights:
+                value.name = f"{value.name}.inner"
         return ir.to_proto(program.model).SerializeToString()
 
     model = ir.from_proto(onnx.load_from_string(once(f"trace-{structure}", trace)))
