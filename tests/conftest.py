@@ -21,6 +21,8 @@ from .support import session_cache
 from .support.commands import Attar, Ran
 
 MANY: Final = 60  # tests of a file, which take a while together
+LONG: Final = frozenset({"attacks", "cli", "export", "training", "test_evaluator_parity.py"})
+"""Folders and a file whose tests train, export or start servers: seconds each."""
 
 # A law holds on a busy machine too, so time does not judge it.
 settings.register_profile(
@@ -82,11 +84,16 @@ def pytest_collection_finish() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put long files first: pytest-xdist gives whole files, so the last should be short.
 
-    First come those with slow tests, then those with many. Within each part the order stays random.
+    First come those of `LONG`, then those with many tests. Within each part the order stays random.
     """
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
     tests = Counter(item.path for item in items)
-    items.sort(key=lambda item: (item.path not in slow, tests[item.path] < MANY))
+    items.sort(key=lambda item: (_part(item.path) not in LONG, tests[item.path] < MANY))
+
+
+def _part(path: Path) -> str:
+    """Give the folder of the tests that a file is in, or the file itself."""
+    here = Path(__file__).parent
+    return path.relative_to(here).parts[0] if path.is_relative_to(here) else ""
 
 
 @pytest.fixture(scope="session", autouse=True)
