@@ -12,7 +12,7 @@ from typing import Any, Generic, Literal, Self, cast
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.optim import Optimizer
@@ -28,6 +28,7 @@ from .lineage import Lineage, stretch
 from .method import Batch, Method, Metrics
 from .metrics import EVENTS, METRICS, MetricsLog, Row
 from .optimisers import decaying, lay_out
+from .progress import progress_bar
 from .sampler import seed_at
 from .schedules import Schedule
 from .workers import batches_ahead
@@ -134,7 +135,7 @@ def fit(
         run.own_randomness(),
         run.micro_batches(micro_batch),
         MetricsLog(out if first else None, after=record.step) as log,
-        _progress(visible=progress and first) as bar,
+        progress_bar("training", visible=progress) as bar,
     ):
         run.finish(record, intervals, log, bar, checkpoint=checkpoint, workers=workers)
     return History(tuple(log.rows))
@@ -394,14 +395,3 @@ def _probe(run: _Run[Batch], log: MetricsLog, *, steps_done: int) -> None:
             CollapseWarning,
             stacklevel=2,
         )
-
-
-def _progress(*, visible: bool) -> Progress:
-    return Progress(
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-        disable=not visible,
-    )

@@ -55,7 +55,7 @@ def static_from_teacher(
     alone = [np.array([*front, token, *back], np.int64) for token in range(shape.vocabulary)]
     counted = np.ones(shape.vocabulary, bool)
     counted[list(shape.special)] = False
-    rows = _principal(embed(teacher, alone), counted, shape.dim)
+    rows = _principal(embed(teacher, alone, progress="embedding"), counted, shape.dim)
     rows *= (_sif(corpus, counted) * counted)[:, None]
     rows *= START_STD / np.sqrt(np.square(rows[counted]).mean())
     encoder = StaticEncoder(shape)

@@ -106,7 +106,8 @@ def prepared(
     )
     task = data.judges
     report(f"the base embeds {len(task.documents):,} passages, to compare with")
-    before = ranks(embed(encoder, task.queries), embed(encoder, task.documents), task.relevant)
+    documents = embed(encoder, task.documents, progress="embedding")
+    before = ranks(embed(encoder, task.queries), documents, task.relevant)
     return data, before
 
 
@@ -114,7 +115,10 @@ def _chosen(
     pairs: PairSplit, train: PassagePairs, encoder: TextEncoder, negatives: int
 ) -> PassagePairs:
     """Give the pairs to train on that pass the filter, with their hard negatives."""
-    queries, passages = embed(encoder, train.queries), embed(encoder, train.passages)
+    report(f"the base embeds the {len(train):,} pairs, to filter them")
+    queries, passages = (
+        embed(encoder, part, progress="embedding") for part in (train.queries, train.passages)
+    )
     rows = np.arange(len(train))
     if pairs.rule not in WRITTEN:
         rows = _consistent(pairs, queries, passages)

@@ -50,7 +50,10 @@ class Targets:
 
 def targets(teacher: TextNetwork, data: TextData) -> Targets:
     """Embed the training pairs with the teacher."""
-    return Targets(first=embed(teacher, data.pairs.first), second=embed(teacher, data.pairs.second))
+    first, second = (
+        embed(teacher, part, progress="embedding") for part in (data.pairs.first, data.pairs.second)
+    )
+    return Targets(first=first, second=second)
 
 
 def build(
