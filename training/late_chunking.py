@@ -56,6 +56,8 @@ def late_chunks(
     ids = torch.tensor([encoding.ids], device=device)
     states = encoder.transformer(encoder.tokens(ids), torch.ones_like(ids, dtype=torch.bool))
     vectors = encoder.project(encoder.head.dense(_pooled(states[0], offsets, spans)))
+    if encoder.wide is not None:
+        vectors = vectors + _pooled(encoder.wide.of_tokens(ids)[0], offsets, spans)
     return unit(vectors) if encoder.normalized else vectors
 
 

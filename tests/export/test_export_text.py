@@ -2,6 +2,7 @@
 
 import copy
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+import attar
 from attar.bundle import Bundle
 from attar.errors import AlreadyExists, InvalidInput
 from attar.export.graph import OPSET, to_onnx
 from attar.export.measure import cosine
 from attar.export.text import INPUTS, export_text, text_graph
 from attar.manifest import TensorSpec
+from attar.training.distillation.wide_start import widened
 from attar.training.encoders.text import TextEncoder
 
 from ..support.students import (
@@ -212,6 +215,33 @@ def test_int8_ranges_span_what_was_seen_and_are_never_empty(bundle: Bundle) -> N
     assert (low < high).all()
     np.testing.assert_allclose(low, seen.min(axis=0), rtol=1e-6)
     np.testing.assert_allclose(high, seen.max(axis=0), rtol=1e-6)
+
+
+def test_every_variant_has_the_wide_part(tmp_path: Path) -> None:
+    wide = widened(trained().encoder)
+    assert wide.wide is not None
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        wide.wide.expand.weight.normal_(std=200)
+    expected = embed_in_torch(wide, texts())
+    assert cosine(embed_in_torch(trained().encoder, texts()), expected).mean() < 0.95
+    exported = export_text(
+        tmp_path / "wide.attar",
+        replace(trained(), encoder=wide),
+        name="wide",
+        texts=texts(),
+        probe=None,
+        metric=None,
+        variants=("fp32_fused", "int8"),
+    )
+    assert not exported.refused
+    for variant, least in (("fp32", 1 - 1e-6), ("fp32_fused", 1 - 1e-6), ("int8", 0.98)):
+        vectors = (
+            attar.load(exported.bundle, variant=variant)
+            .embed(texts(), truncation="truncate")
+            .vectors
+        )
+        assert cosine(vectors, expected).min() > least
 
 
 def test_a_taken_path_is_refused_before_any_work(bundle: Bundle) -> None:

@@ -22,7 +22,7 @@ from ..probes.retrieval import ranks
 from ..probes.text_retrieval import Retrieval, embed
 from ..recipes.text import distil
 from ..text_data import TextData
-from . import report
+from . import report, wide_start
 
 FIGURE: Final = "mrr"  # of the probe, by which weights are chosen
 MIN_COSINE: Final = 0.35
@@ -39,7 +39,8 @@ class LayerRun:
 
     `texts` are the pairs to train on, and the validation by which weights are chosen. `test` has
     other held-out queries; its last documents are the bodies of the pairs to train on. `general`
-    are a name and texts of no subject in particular. `out` is the folder of the run.
+    are a name and texts of no subject in particular. `out` is the folder of the run. The linear
+    parts of `copied` layers learn first, alone (`wide_start`).
     """
 
     teacher: TextNetwork
@@ -50,6 +51,7 @@ class LayerRun:
     settings: distil.Settings
     min_cosine: float
     out: Path
+    copied: bool
 
     @cached_property
     def targets(self) -> distil.Targets:
@@ -59,6 +61,9 @@ class LayerRun:
 
     def training(self) -> Training[DistillationBatch]:
         """Compose the run; after each probe, the best weights so far are kept in a file."""
+        if self.copied:
+            run_data.report("the linear parts of the student learn, over its layers as they are")
+            wide_start.learn(self.student, self.texts.pairs, self.targets, self.settings)
         training = distil.build(self.texts, self.targets, self.student, self.settings)
 
         def probe(step: int) -> dict[str, float]:

@@ -19,6 +19,7 @@ from ..student_init import chosen_layers, start_student
 from ..text_data import validated
 from .layer_run import MIN_COSINE, LayerRun
 from .plan import DistillationPlan, sized
+from .wide_start import LINEAR_EPOCHS, widened
 
 LENGTH = 128  # tokens of a text by default: so long were those that all-MiniLM was trained on
 SHORTEST = 3  # tokens: the two special ones and one of a text
@@ -78,7 +79,7 @@ def plan_layer_student(
     )
     student = start.encoder
     if layers is not None:
-        student = start_student(start, texts, layers=layers, max_length=max_length)
+        student = widened(start_student(start, texts, layers=layers, max_length=max_length))
     run = LayerRun(
         teacher=teacher.encoder,
         student=student,
@@ -88,6 +89,7 @@ def plan_layer_student(
         settings=settings,
         min_cosine=MIN_COSINE if options.min_cosine is None else options.min_cosine,
         out=out,
+        copied=layers is not None,
     )
     return DistillationPlan(
         "distil",
@@ -96,7 +98,11 @@ def plan_layer_student(
         run.training,
         teacher.prompts,
         dims=widths[:-1],
-        facts={"layers": layers, "length": max_length},
+        facts={
+            "layers": layers,
+            "length": max_length,
+            "linear_epochs": None if layers is None else LINEAR_EPOCHS,
+        },
         probe_every=max(1, settings.steps // (PROBES + 1)),
         finish=run.finish,
     )

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from attar.errors import InvalidInput
 
@@ -128,3 +129,21 @@ def mean_pool(
     """Average the real tokens of each row, where the mask is 1, or weigh them by the mask."""
     real = mask[..., None].to(tokens.dtype)
     return (tokens * real).sum(1) / real.sum(1).clamp_min(1.0)
+
+
+def sum_rows(
+    table: Float[Tensor, "vocabulary width"],
+    ids: Int[Tensor, "b n"],
+    weights: Float[Tensor, "b n"] | Int[Tensor, "b n"],
+    *,
+    training: bool,
+) -> Float[Tensor, "b width"]:
+    """Sum the rows of a table that each text names, weighed."""
+    if training:
+        # A bag never has (b, n, width) in memory, which takes ten times as long for 256 tokens.
+        bags: Tensor = F.embedding_bag(
+            ids, table, per_sample_weights=weights.to(table.dtype), mode="sum"
+        )
+        return bags
+    rows = F.embedding(ids, table)  # in operators that ONNX has
+    return torch.bmm(weights[:, None].to(rows.dtype), rows)[:, 0]

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from attar.errors import InvalidInput
 
+from .pooling import sum_rows
 from .text import TextNetwork
 
 MAX_LENGTH = 512  # tokens; a row costs so little that texts need not be cut shorter
@@ -87,12 +87,6 @@ class StaticEncoder(TextNetwork):
 
     def _sum(self, ids: Int[Tensor, "b n"], mask: Int[Tensor, "b n"]) -> Float[Tensor, "b dim"]:
         """Sum the rows of the real tokens of each text."""
-        table = self.table.weight
-        if self.training:
-            # Rows of special tokens get no gradient. A bag never has (b, n, dim) in memory, which
-            # takes ten times as long for texts of 256 tokens.
-            weights = self.counts[ids] * mask
-            bags: Tensor = F.embedding_bag(ids, table, per_sample_weights=weights, mode="sum")
-            return bags
-        rows = F.embedding(ids, table)  # in operators that ONNX has
-        return torch.bmm(mask[:, None].to(rows.dtype), rows)[:, 0]
+        # In training, rows of special tokens get no gradient; otherwise they are zero.
+        weights = self.counts[ids] * mask if self.training else mask
+        return sum_rows(self.table.weight, ids, weights, training=self.training)

@@ -10,8 +10,10 @@ from attar.errors import InvalidInput, NotSupported
 
 from .attention import SoftmaxAttention, unit
 from .encoder import without_tokens
-from .pooling import Head, HeadConfig
+from .pooling import Head, HeadConfig, sum_rows
 from .transformer import Attention, TokenTransformer, TransformerConfig
+
+WIDE_STD = 0.01  # of the rows of a wide table; at one rate, smaller rows turn faster
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +24,8 @@ class TextConfig:
     (Lan et al. 2020, arXiv:1909.11942, section 3.1); None keeps it whole. `positions` adds a
     learned vector to each token by its position; attention with rotary positions needs none. `dim`
     adds a linear map to that embedding width; None keeps what the head gives, by default the mean
-    of the tokens. `normalized` gives embeddings unit length.
+    of the tokens. `wide` adds a table of tokens of that rank whose mean is added to the embedding,
+    past the transformer; None adds none. `normalized` gives embeddings unit length.
     """
 
     vocabulary: int
@@ -31,14 +34,15 @@ class TextConfig:
     rank: int | None = None
     positions: bool = True
     dim: int | None = None
+    wide: int | None = None
     head: HeadConfig = field(default_factory=HeadConfig)
     normalized: bool = True
 
     def __post_init__(self) -> None:
-        sizes = (self.vocabulary, self.max_length, self.rank, self.dim)
+        sizes = (self.vocabulary, self.max_length, self.rank, self.dim, self.wide)
         if any(size is not None and size < 1 for size in sizes):
             raise InvalidInput(
-                f"vocabulary, max_length, rank and dim must be at least 1; got {self}"
+                f"vocabulary, max_length, rank, dim and wide must be at least 1; got {self}"
             )
 
 
@@ -98,6 +102,33 @@ class TokenTable(nn.Module):
         return tokens
 
 
+class WideTable(nn.Module):
+    """The wide part of an encoder: a linear function of which tokens a text has.
+
+    Cheng et al. 2016 (Wide & Deep, arXiv:1606.07792) add such a part to a network and train both
+    together. Here it is the mean of a table's rows, of `rank` numbers each, mapped to the
+    embedding's `dim`. Order changes nothing, and the length of a row is the weight of its token.
+    """
+
+    def __init__(self, vocabulary: int, rank: int, dim: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(vocabulary, rank)
+        self.expand = nn.Linear(rank, dim, bias=False)
+        nn.init.normal_(self.table.weight, std=WIDE_STD)
+
+    def forward(self, ids: Int[Tensor, "b n"], mask: Int[Tensor, "b n"]) -> Float[Tensor, "b dim"]:
+        """Give the mean over the real tokens of each row."""
+        count = mask.sum(1, keepdim=True).clamp_min(1)
+        rows = sum_rows(self.table.weight, ids, mask, training=self.training)
+        out: Tensor = self.expand(rows / count)
+        return out
+
+    def of_tokens(self, ids: Int[Tensor, "b n"]) -> Float[Tensor, "b n dim"]:
+        """Give what each token adds to the mean."""
+        out: Tensor = self.expand(self.table(ids))
+        return out
+
+
 class TextEncoder(TextNetwork):
     """Token ids and their mask to one embedding a text, of unit length if `normalized`."""
 
@@ -110,6 +141,7 @@ class TextEncoder(TextNetwork):
         self.head = Head(shape.head, width)
         self.project = nn.Linear(self.head.dim, shape.dim) if shape.dim else nn.Identity()
         self.dim = shape.dim or self.head.dim
+        self.wide = WideTable(shape.vocabulary, shape.wide, self.dim) if shape.wide else None
         self.max_length = shape.max_length
         self.normalized = shape.normalized
 
@@ -117,8 +149,27 @@ class TextEncoder(TextNetwork):
         self, input_ids: Int[Tensor, "b n"], attention_mask: Int[Tensor, "b n"]
     ) -> Float[Tensor, "b dim"]:
         """Embed rows of ids; their mask is 1 where a token is real and 0 on padding."""
+        return self.combine(self.states(input_ids, attention_mask), input_ids, attention_mask)
+
+    def states(
+        self, input_ids: Int[Tensor, "b n"], attention_mask: Int[Tensor, "b n"]
+    ) -> Float[Tensor, "b head"]:
+        """Give what the head makes of the tokens, before it is mapped and the wide part added."""
         tokens = self.transformer(self.tokens(input_ids), attention_mask.bool())
-        return self._embed(tokens, attention_mask)
+        pooled: Tensor = self.head(tokens, attention_mask)
+        return pooled
+
+    def combine(
+        self,
+        states: Float[Tensor, "b head"],
+        input_ids: Int[Tensor, "b n"],
+        attention_mask: Int[Tensor, "b n"],
+    ) -> Float[Tensor, "b dim"]:
+        """Give the embeddings of texts whose `states` are known."""
+        vectors: Tensor = self.project(states)
+        if self.wide is not None:
+            vectors = vectors + self.wide(input_ids, attention_mask)
+        return unit(vectors) if self.normalized else vectors
 
     @property
     def token_dim(self) -> int:
@@ -130,13 +181,11 @@ class TextEncoder(TextNetwork):
     ) -> tuple[Float[Tensor, "b dim"], Float[Tensor, "b n dim"]]:
         """Give the embeddings, and the tokens' states, mapped as the pooled one is."""
         tokens = self.transformer(self.tokens(input_ids), attention_mask.bool())
-        return self._embed(tokens, attention_mask), self.project(self.head.dense(tokens))
-
-    def _embed(
-        self, tokens: Float[Tensor, "b n width"], mask: Int[Tensor, "b n"]
-    ) -> Float[Tensor, "b dim"]:
-        vectors: Tensor = self.project(self.head(tokens, mask))
-        return unit(vectors) if self.normalized else vectors
+        states = self.head(tokens, attention_mask)
+        vectors = self.project(self.head.dense(tokens))
+        if self.wide is not None:
+            vectors = vectors + self.wide.of_tokens(input_ids)
+        return self.combine(states, input_ids, attention_mask), vectors
 
 
 def parameter_count(module: nn.Module) -> int:

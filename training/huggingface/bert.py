@@ -168,11 +168,12 @@ def write(model: TextModel[TextEncoder], folder: Path) -> None:
     form.
     """
     encoder, shape, sizes = model.encoder, model.encoder.shape, model.encoder.shape.transformer
-    if sizes.norm != "post" or shape.dim is not None or shape.head.dense or not shape.positions:
+    mapped = shape.dim is not None or shape.wide is not None or shape.head.dense
+    if sizes.norm != "post" or mapped or not shape.positions:
         raise InvalidInput(
             "transformers' BERT is post-norm, has learned positions and no place for what maps its "
             f"states to an embedding; got norm {sizes.norm!r}, positions {shape.positions}, dim "
-            f"{shape.dim} and {len(shape.head.dense)} dense layers"
+            f"{shape.dim}, wide {shape.wide} and {len(shape.head.dense)} dense layers"
         )
     save_pretrained.refuse_attention(encoder.transformer, "BERT")
     tokenizer = Tokenizer.from_str(model.tokenizer.decode())

@@ -10,9 +10,9 @@ from ..distributed import gather
 from ..method import Method, Metrics
 from ..objectives.distillation import embedding_match, similarity_match
 from ..objectives.matryoshka import matryoshka
-from ..views.text import Tokens
+from .siamese import Inputs
 
-DistillationBatch: TypeAlias = tuple[Tokens, Tokens, Tensor, Tensor]
+DistillationBatch: TypeAlias = tuple[Inputs, Inputs, Tensor, Tensor]
 """Two views of n texts, then the teacher's embeddings (n, d) of each."""
 
 

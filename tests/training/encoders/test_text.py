@@ -44,6 +44,28 @@ def test_pooling_is_the_mean_of_the_real_tokens() -> None:
     assert mean_pool(tokens, mask).tolist() == [[3, 4, 5], [12, 13, 14]]
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_the_wide_part_adds_the_mean_of_its_tokens_rows(*, training: bool) -> None:
+    plain = replace(tiny_shape(dim=5), normalized=False)
+    encoder = tiny_encoder(replace(plain, wide=3))
+    assert encoder.wide is not None
+    encoder.train(training)
+    ids, mask = pad(random_rows(6))
+    rows = encoder.wide.table.weight @ encoder.wide.expand.weight.T  # (vocabulary, dim)
+    means = torch.stack(
+        [rows[own[real.bool()]].mean(0) for own, real in zip(ids, mask, strict=True)]
+    )
+    deep = encoder.project(encoder.states(ids, mask))
+    torch.testing.assert_close(encoder(ids, mask), deep + means)
+
+
+def test_token_vectors_with_a_wide_part_still_average_to_the_embedding() -> None:
+    encoder = tiny_encoder(replace(tiny_shape(dim=5), normalized=False, wide=3))
+    ids, mask = pad(random_rows(6))
+    vectors, tokens = encoder.with_tokens(ids, mask)
+    torch.testing.assert_close(mean_pool(tokens, mask), vectors)
+
+
 def transformer_parameters(shape: TransformerConfig) -> int:
     width, hidden = shape.width, shape.hidden
     attention = 4 * (width * width + width)
@@ -96,7 +118,7 @@ def test_transformers_that_cannot_be_are_refused(change: dict[str, Any]) -> None
         replace(tiny_shape().transformer, **change)
 
 
-@pytest.mark.parametrize("name", ["vocabulary", "max_length", "rank", "dim"])
+@pytest.mark.parametrize("name", ["vocabulary", "max_length", "rank", "dim", "wide"])
 def test_encoders_of_nothing_are_refused(name: str) -> None:
     shape: TextConfig = tiny_shape()
     change: dict[str, Any] = {name: 0}

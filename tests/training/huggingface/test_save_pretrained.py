@@ -182,7 +182,8 @@ def test_a_bert_that_was_written_comes_back(tmp_path: Path) -> None:
     ("wrong", "message"),
     [
         (text(tiny_shape(norm="pre")), "got norm 'pre'"),
-        (text(tiny_shape(dim=4)), "dim 4 and 0 dense layers"),
+        (text(tiny_shape(dim=4)), "dim 4, wide None and 0 dense layers"),
+        (text(replace(tiny_shape(), wide=3)), "wide 3 and 0 dense layers"),
         (text(replace(tiny_shape(), head=HeadConfig(dense=(Dense(width=4),)))), "1 dense layers"),
         (text(attention="rotary"), "layer 0 has SoftmaxAttention"),
         (text(attention="binarized"), "layer 0 has BinarizedAttention"),
