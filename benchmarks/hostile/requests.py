@@ -562,7 +562,7 @@ CASES: Final[tuple[Case, ...]] = (
         Case("Collections/Search", fault, _search(**given), INVALID, field)
         for fault, given, field in (
             ("a mode that does not exist", {"mode": 9}, "mode"),
-            ("words of a collection without a text index", {"mode": 2}, ""),
+            ("words of a collection without a text index", {"mode": 2}, "mode"),
             ("an alpha that is no weight", {"mode": 3, "alpha": 2.0}, "alpha"),
             ("an alpha that is no number", {"mode": 3, "alpha": float("nan")}, "alpha"),
             ("an alpha, and nothing to fuse", {"alpha": 0.5}, "alpha"),

@@ -43,9 +43,9 @@ def require_text_index(description: Description) -> TextIndex:
     """Give a collection's text index; InvalidInput says how to get one where there is none."""
     if description.text_index is None:
         raise InvalidInput(
-            f"collection {description.name} has no text index, which keyword and hybrid searches"
-            " need; search it with mode dense, or create a collection with a text_index and upsert"
-            " its points there"
+            f"mode is keyword or hybrid, and collection {description.name} has no text index;"
+            " search it with mode dense, or create a collection with a text_index and upsert its"
+            " points there"
         )
     return description.text_index
 

@@ -147,7 +147,7 @@ def test_a_collection_with_a_language_is_searched_by_words(
     by_words = attar_("search", server, "worded", "running dogs", "--mode", "keyword", "--json")
     fused = attar_("search", server, "worded", "running dogs", "--mode", "hybrid", "--json")
     (hit,) = map(json.loads, by_words.out.splitlines())
-    assert hit["payload"]["title"] == "Dogs"
+    assert hit["payload"]["title"] == "Cats: Dogs"
     assert json.loads(fused.out.splitlines()[0])["parts"]["keyword_rank"] == 1
 
     other = attar_("upsert", server, "worded", tmp_path, "--language", "none")

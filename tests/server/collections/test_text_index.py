@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +27,27 @@ TEXTS = [f"shared word{i} {'long ' * i}" for i in range(12)]
 QUERY = ["shared word3", "long", "nothing"]
 
 
+@asynccontextmanager
+async def opened(root: Path) -> AsyncIterator[StoreProcess]:
+    store = await asyncio.to_thread(StoreProcess, root)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def filled(root: Path) -> AsyncIterator[StoreProcess]:
+    async with opened(root) as store:
+        await store.create(WORDS)
+        await write(store, WORDS, list(range(len(TEXTS))), TEXTS)
+        yield store
+
+
 @pytest_asyncio.fixture
 async def store(tmp_path: Path) -> AsyncIterator[StoreProcess]:
-    opened = await asyncio.to_thread(StoreProcess, tmp_path / "collections")
-    await opened.create(WORDS)
-    await write(opened, WORDS, list(range(len(TEXTS))), TEXTS)
-    yield opened
-    await opened.close()
+    async with filled(tmp_path / "collections") as store:
+        yield store
 
 
 def rows(count: int) -> NDArray[np.float32]:
@@ -51,32 +66,28 @@ async def found(
     return [[(hit.id, round(hit.score, 5), hit.payload) for hit in hits] for hits in results]
 
 
-async def test_a_restart_an_index_and_a_snapshot_keep_what_the_words_find(
-    store: StoreProcess, tmp_path: Path
-) -> None:
-    await store.delete_points(WORDS, [5])
-    before = await found(store)
-    assert before[0][0][0] == 3
-    assert len(before[0]) == len(TEXTS) - 1
-    assert before[2] == []
-    snapshot = await store.snapshot(WORDS)
-    optimizing = asyncio.create_task(store.optimize(WORDS))
-    await asyncio.sleep(0)
-    await write(store, WORDS, [50], ["while it is built"])
-    await store.delete_points(WORDS, [50])
-    await optimizing
-    assert await found(store) == before
-    await store.close()
-    again = await asyncio.to_thread(StoreProcess, tmp_path / "collections")
-    try:
-        assert await again.describe("words") == WORDS
-        assert await found(again) == before
-        await again.delete("words")
-        copy, _ = await again.restore("words", snapshot.id, to="copy", replace=False)
+async def test_a_restart_an_index_and_a_snapshot_keep_what_the_words_find(tmp_path: Path) -> None:
+    root = tmp_path / "collections"
+    async with filled(root) as store:
+        await store.delete_points(WORDS, [5])
+        before = await found(store)
+        assert before[0][0][0] == 3
+        assert len(before[0]) == len(TEXTS) - 1
+        assert before[2] == []
+        snapshot = await store.snapshot(WORDS)
+        optimizing = asyncio.create_task(store.optimize(WORDS))
+        await asyncio.sleep(0)
+        await write(store, WORDS, [50], ["while it is built"])
+        await store.delete_points(WORDS, [50])
+        await optimizing
+        assert await found(store) == before
+    async with opened(root) as store:
+        assert await store.describe("words") == WORDS
+        assert await found(store) == before
+        await store.delete("words")
+        copy, _ = await store.restore("words", snapshot.id, to="copy", replace=False)
         assert copy.text_index == WORDS.text_index
-        assert await found(again, copy) == before
-    finally:
-        await again.close()
+        assert await found(store, copy) == before
 
 
 async def test_a_collection_without_a_text_index_is_as_it_was_before_there_were_any(
@@ -95,29 +106,29 @@ async def test_a_collection_without_a_text_index_is_as_it_was_before_there_were_
     assert facts["schema_version"] == 3  # which an attar that knows no text index refuses
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
+async def test_a_description_that_its_shard_does_not_meet_is_refused_and_kept(
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "collections"
+    async with filled(root):
+        pass
+    file = root / "words" / "collection.json"
+    facts = json.loads(file.read_text())
+    del facts["crc32"]
+    changes: list[dict[str, object]] = [
         {"text_index": {"field": "text", "language": "klingon"}},
         {"text_index": None},
         {"schema_version": 2},
         {"schema_version": 4},
-    ],
-)
-async def test_a_description_that_its_shard_does_not_meet_is_refused_and_kept(
-    store: StoreProcess, tmp_path: Path, change: dict[str, object]
-) -> None:
-    await store.close()
-    file = tmp_path / "collections" / "words" / "collection.json"
-    facts = json.loads(file.read_text()) | change
-    del facts["crc32"]
+    ]
+    for change in changes:
+        changed = {**facts, **change}
+        file.write_text(json.dumps({**changed, "crc32": of_facts(changed)}))
+        async with opened(root) as store:
+            assert "is damaged" in store.damaged["words"]
     file.write_text(json.dumps({**facts, "crc32": of_facts(facts)}))
-    again = await asyncio.to_thread(StoreProcess, tmp_path / "collections")
-    try:
-        assert "is damaged" in again.damaged["words"]
-        assert file.exists()
-    finally:
-        await again.close()
+    async with opened(root) as store:
+        assert len((await found(store))[0]) == len(TEXTS)
 
 
 async def test_more_text_than_one_call_may_bring_is_refused_and_nothing_is_written(
