@@ -450,7 +450,42 @@ INFERENCES: Final = (
     ),
     Case("a classifier that is not there", inference("/predict", model="tiny/x"), 404, "has none"),
 )
-CASES: Final = (*TARGETS, *HEADERS, *PAGES, *BODIES, *RERANKS, *INFERENCES)
+
+
+def cohere(**changes: Any) -> bytes:
+    """A request in Cohere's shape; what is None is left out."""
+    given = {"model": "tiny", "texts": ["a", "b"], **changes}
+    known = {name: value for name, value in given.items() if value is not None}
+    return body(known, target="/v2/embed")
+
+
+def voyage(**fields: Any) -> bytes:
+    """A request with fields that Voyage's client sends."""
+    return body({"model": "tiny", "input": ["a"], **fields})
+
+
+OTHER_NAMES: Final = (
+    Case("texts, for Cohere", cohere(input_type="search_query"), 200),
+    Case("no texts", cohere(texts=None), 400, "texts is missing; give a list of texts"),
+    Case("empty texts", cohere(texts=[]), 400, "texts has 0 items"),
+    Case("images, for Cohere", cohere(images=["a"]), 400, "no field 'images'"),
+    Case("an unknown input type", cohere(input_type="image"), 400, "must be one of"),
+    Case("no embedding type", cohere(embedding_types=[]), 400, 'give ["float"] or ["base64"]'),
+    Case("bits, for Cohere", cohere(embedding_types=["binary"]), 400, 'is "binary"'),
+    Case("two types", cohere(embedding_types=["float", "base64"]), 400, "ask for one of them"),
+    Case("an end that is not cut", cohere(truncate="START"), 400, "tiny cuts texts on the right"),
+    Case("an end that is none", cohere(truncate="LEFT"), 400, "expected one of NONE, START, END"),
+    Case("a width, for Cohere", cohere(output_dimension=7), 400, "output_dimension is 7; tiny"),
+    Case("too long for NONE", cohere(texts=["cat " * 99], truncate="NONE"), 400, "tokens"),
+    Case("texts, for Voyage", voyage(input_type="query", truncation=True), 200),
+    Case("an unknown type", voyage(input_type="x"), 400, "expected query or document"),
+    Case("bits, for Voyage", voyage(output_dtype="binary"), 400, "expected float"),
+    Case("two widths", voyage(dimensions=8, output_dimension=8), 400, "two names of one field"),
+    Case("two roles", voyage(role="query", input_type="query"), 400, "two names of one field"),
+    Case("two cuts", voyage(truncate=True, truncation=False), 400, "two names of one field"),
+    Case("no such width", voyage(output_dimension=7), 400, "is 7; tiny", "output_dimension"),
+)
+CASES: Final = (*TARGETS, *HEADERS, *PAGES, *BODIES, *RERANKS, *INFERENCES, *OTHER_NAMES)
 
 
 def _length(headers: Mapping[str, str]) -> int:

@@ -3,6 +3,7 @@
 import base64
 import json
 import time
+from collections.abc import Mapping
 from typing import Final
 
 from starlette.responses import JSONResponse, Response
@@ -25,6 +26,7 @@ from .schemas import (
 )
 
 _BYTES_PER_NUMBER: Final = 8  # of JSON
+_ROLES: Final[Mapping[str, Role]] = {"document": "passage"}  # in Voyage's words
 
 
 class OpenAI:
@@ -48,25 +50,27 @@ class OpenAI:
             lambda: validated(EmbeddingsRequest, body, max_items=self._max_items),
         )
         name, role = _model_and_role(request)
+        width = _named(request, "dimensions", "output_dimension")
+        cut = _named(request, "truncate", "truncation")
+        dims, truncate = getattr(request, width), getattr(request, cut)
         model = self._models.get(name)
         with about("model"):
             model.require_kind(request.input)
         with about("model" if ":" in request.model else "role"):
             model.encoder.prepare([], role=role)  # refuses a name that the model has no prompt of
-        with about("dimensions"):
-            if request.dimensions not in (None, *model.encoder.dims):
+        with about(width):
+            if dims not in (None, *model.encoder.dims):
                 raise InvalidInput(
-                    f"dimensions is {shown(request.dimensions)}; {name} was trained for "
-                    f"{list(model.encoder.dims)}"
+                    f"{width} is {shown(dims)}; {name} was trained for {list(model.encoder.dims)}"
                 )
-        truncate = self._truncate if request.truncate is None else request.truncate
+        truncate = self._truncate if truncate is None else truncate
         with about("input"):
             embedded = await embed(
                 self._models,
                 model=name,
                 items=request.input,
                 role=role,
-                dims=request.dimensions,
+                dims=dims,
                 truncation="truncate" if truncate else "error",
                 priority=request.priority,
                 all_or_nothing=True,
@@ -103,16 +107,26 @@ class OpenAI:
 def _model_and_role(request: EmbeddingsRequest) -> tuple[str, Role]:
     """Give the model's name and the role, which may stand behind the name: `NAME:query`.
 
-    A client that sends no other field than OpenAI's chooses the prompt so.
+    A client that sends no other field than OpenAI's chooses the prompt so; Voyage's sends its own
+    `input_type`.
     """
     name, colon, role = request.model.partition(":")
+    field = _named(request, "role", "input_type")
+    value = getattr(request, field)
     if not colon:
-        return name, request.role
-    if "role" in request.model_fields_set:
+        return name, _ROLES.get(value, value)
+    if field in request.model_fields_set:
         raise InvalidInput(
-            f"model is {shown(request.model)} and role {shown(request.role)}; give the role once"
+            f"model is {shown(request.model)} and {field} {shown(value)}; give the role once"
         )
     return name, role
+
+
+def _named(request: EmbeddingsRequest, own: str, voyage: str) -> str:
+    """Give the name that a request has for a field which Voyage names otherwise."""
+    if {own, voyage} <= request.model_fields_set:
+        raise InvalidInput(f"{own} and {voyage} are two names of one field; give one of them")
+    return voyage if voyage in request.model_fields_set else own
 
 
 def timings(embedded: Embedded) -> dict[str, str]:

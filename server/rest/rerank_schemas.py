@@ -18,7 +18,7 @@ class Document(Schema):
     text: Text
 
 
-def _documents(value: object, info: ValidationInfo) -> list[str]:
+def documents_of(value: object, info: ValidationInfo) -> list[str]:
     """Give the texts of a list of texts, or of objects with a text, of up to `max_items`.
 
     By hand: pydantic would try each kind on every item, in one call that holds the interpreter.
@@ -66,7 +66,7 @@ class RerankRequest(Schema):
     query: Text
     documents: Annotated[
         Sequence[Any],
-        PlainValidator(_documents, json_schema_input_type=Texts | list[Document]),
+        PlainValidator(documents_of, json_schema_input_type=Texts | list[Document]),
         Field(description="Texts, or objects with a text."),
     ]
     top_n: int | None = Field(None, ge=1, description="The best of them; by default all.")
@@ -131,7 +131,7 @@ class TextsRequest(Schema):
     query: Text
     texts: Annotated[
         Sequence[Any],
-        PlainValidator(_documents, json_schema_input_type=Texts),
+        PlainValidator(documents_of, json_schema_input_type=Texts),
         Field(description="Texts."),
     ]
     raw_scores: bool = Field(False, description="Scores before the sigmoid.")

@@ -28,7 +28,7 @@ from ..observability.logs import plain
 from ..request_context import request_id
 from ..security.access import Scope
 from ..security.browser import Site
-from . import inference, kserve, openai, openapi, rerank
+from . import cohere, inference, kserve, openai, openapi, rerank
 from .endpoint import (
     JSON,
     EndpointFactory,
@@ -197,6 +197,7 @@ class Handlers:
 
     health: Probes
     openai: openai.OpenAI
+    cohere: cohere.Cohere
     rerank: rerank.Rerank
     inference: inference.Inference
     kserve: kserve.KServe
@@ -308,6 +309,15 @@ ROUTES: Final = (
         request=EmbeddingsRequest,
         response=EmbeddingsResponse,
     ),
+    _post(
+        "/v2/embed",
+        "infer",
+        lambda to: to.cohere.embed,
+        "Embed texts, as Cohere has it.",
+        types=(JSON,),
+        request=cohere.CohereEmbedRequest,
+        response=cohere.CohereEmbedResponse,
+    ),
     *(
         _post(
             path,
@@ -407,6 +417,7 @@ def application(models: Models, admission: Admission, limits: Limits) -> ASGIApp
     to = Handlers(
         health=Probes(models, admission),
         openai=openai.OpenAI(models, max_items=limits.max_items, truncate=limits.truncate),
+        cohere=cohere.Cohere(models, max_items=limits.max_items),
         rerank=rerank.Rerank(models, max_items=limits.max_items),
         inference=inference.Inference(
             models,

@@ -163,6 +163,10 @@ class EmbeddingsRequest(Schema):
         "input": "give text, or a list",
         "dimensions": "give a whole number above 0",
         "truncate": "give true or false",
+        "output_dimension": "give a whole number above 0",
+        "input_type": "expected query or document",
+        "output_dtype": "expected float",
+        "truncation": "give true or false",
     }
 
     model: str = Field(min_length=1)
@@ -186,6 +190,12 @@ class EmbeddingsRequest(Schema):
         "the server's setting openai_truncate counts.",
     )
     priority: Priority = "interactive"
+    input_type: Literal["query", "document"] = Field(
+        "document", description="Voyage's name of `role`; a document is a passage."
+    )
+    truncation: bool | None = Field(None, description="Voyage's name of `truncate`.")
+    output_dimension: int | None = Field(None, ge=1, description="Voyage's name of `dimensions`.")
+    output_dtype: Literal["float"] | None = Field(None, description="Voyage's: floats alone.")
 
 
 class Embedding(Schema):

@@ -458,6 +458,7 @@ def test_answers_are_what_the_page_says(web: httpx.Client) -> None:
     for route in ("POST /v1/rerank", "POST /v2/rerank"):
         bodies[route] = {**documents, "return_documents": True}
     bodies["POST /rerank"] = {"model": "tiny", "query": "cat", "texts": ["cat", "sun"]}
+    bodies["POST /v2/embed"] = {"model": "tiny", "texts": ["cat", "sun"]}
     bodies["POST /embed"] = {"model": "tiny", "inputs": ["cat", "sun"]}
     answers = {}
     for route in schemas:
