@@ -5,6 +5,7 @@
 #   make serve    serve the demo's student until Ctrl-C
 #   make test     what make check does, and the tests; compiles attar-native, so it needs a C++ compiler
 #   make slow     the tests that take more than ten seconds each, which make test leaves out
+#   make clients  run other projects' clients against a server, in an environment of their own
 #   make claims   train every recipe whose claim holds to the end, at one seed
 #   make check    ruff and mypy --strict
 #   make protos   generate the modules of protos/attar/v1
@@ -23,7 +24,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := demo
-.PHONY: demo serve test slow claims check lint protos bench docs site clean
+.PHONY: demo serve test slow clients claims check lint protos bench docs site clean
 
 BIN := $(VENV)/bin
 # A stamp in the environment per set of extras and constraints file; dev contains demo.
@@ -57,6 +58,10 @@ test: lint | build
 
 slow: $(DEV)
 	$(PYTEST) -m "slow and not claims"
+
+# Not a part of `make test`: it installs 2 GB of other projects' packages, in build/clients.
+clients: $(DEV)
+	$(BIN)/python -m benchmarks.clients --out $(RESULTS)/clients.json
 
 claims: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m claims

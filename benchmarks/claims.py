@@ -773,6 +773,18 @@ def static(report: Report) -> str:
     )
 
 
+def clients(report: Report) -> str:
+    """Show what each of other projects' clients did."""
+    counted = ("calls", "refusals", "vectors", "wrong_vectors", "failures")
+    return table(
+        ("client", "version", *(name.replace("_", " ") for name in counted)),
+        [
+            (package, row["version"], *(str(row[name]) for name in counted))
+            for package, row in report["clients"].items()
+        ],
+    )
+
+
 def ladder_home(report: Report) -> str:
     """Compare the encoders on the corpora that they were trained on, at full width."""
     main = {"cranfield": "ndcg_at_10", "clinc150": "ndcg_at_10"}
@@ -971,6 +983,7 @@ CLAIMS: Mapping[str, tuple[str, Callable[[Report], str]]] = MappingProxyType(
         "limits": ("limits.json", limits),
         "siege": ("siege.json", siege),
         "static": ("static.json", static),
+        "clients": ("clients.json", clients),
         "ladder-home": ("ladder.json", ladder_home),
         "ladder-abroad": ("ladder.json", ladder_abroad),
         "ladder-widths": ("ladder.json", ladder_widths),

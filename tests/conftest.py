@@ -20,6 +20,8 @@ from benchmarks.support.bundles import tiny_bundle
 from .support import session_cache
 from .support.commands import Attar, Ran
 
+collect_ignore = ["clients"]  # in an environment of their own: `make clients`
+
 MANY: Final = 60  # tests of a file, which take a while together
 LONG: Final = frozenset({"attacks", "cli", "export", "training", "test_evaluator_parity.py"})
 """Folders and a file whose tests train, export or start servers: seconds each."""

@@ -17,7 +17,7 @@ from ..support.source import (
     short,
 )
 
-NO_SOURCE = {"attacks", "faults", "hostile", "project", "support"}
+NO_SOURCE = {"attacks", "clients", "faults", "hostile", "project", "support"}
 """The folders of tests that are about no one folder of the source."""
 
 MOST_IMPORTS = 20
