@@ -10,7 +10,10 @@ from ..support.world_worker import trained
 # Both in torch's own compiler, as it is imported and as it looks at its inputs.
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
-@pytest.mark.parametrize("name", ["cross_modal", "masked_frames"])  # the second looks at tokens
+# A C++ compiler runs. The second looks at tokens.
+@pytest.mark.parametrize(
+    "name", ["cross_modal", pytest.param("masked_frames", marks=pytest.mark.slow)]
+)
 def test_a_compiled_method_trains_to_the_same_weights(name: str) -> None:
     losses, weights = trained(name)
     counters.clear()
