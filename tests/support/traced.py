@@ -66,7 +66,8 @@ def _structure(module: nn.Module, args: Sequence[Tensor], options: Mapping[str, 
     pickler = _Pickler(written, {tensor.data_ptr() for tensor in weights})
     try:
         pickler.dump((module, tuple(args), sorted((k, repr(v)) for k, v in options.items())))
-    except (AttributeError, TypeError, pickle.PicklingError):  # a function of a test
+    # A function of a test, or a parametrized module, which refuses it.
+    except (AttributeError, TypeError, RuntimeError, pickle.PicklingError):
         return None
     return hashlib.sha256(written.getvalue()).hexdigest()
 
