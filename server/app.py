@@ -25,9 +25,9 @@ from .observability.metrics_server import MetricsServer
 from .processes.pool import Workers, part_of_the_cores
 from .rest.server import HTTP_ROUTES, RestServer, site
 from .rpc import health, reflection
-from .rpc.methods import RPCS, SERVICE_NAMES
+from .rpc.methods import JSON_ROUTES, RPCS, SERVICE_NAMES
 from .rpc.server import bind, grpc_server, refuse_taken
-from .rpc.services import add_models, add_owned
+from .rpc.services import Services
 from .security.tls import certificate
 from .settings import Settings, describe, service_links
 
@@ -83,7 +83,9 @@ async def running(settings: Settings, *, owner: Path | None = None) -> AsyncIter
     first, shared = owner is None, owner is not None or settings.workers > 1
     if first:
         _look_over(settings)
-    metrics = Metrics((*RPCS, *HTTP_ROUTES) if settings.http_port is not None else RPCS)
+    metrics = Metrics(
+        (*RPCS, *HTTP_ROUTES, *JSON_ROUTES) if settings.http_port is not None else RPCS
+    )
     async with AsyncExitStack() as stack:
         # What is cheap and may fail comes first: a taken port is refused before a bundle is read.
         admission = admission_factory.admission(settings, metrics, stack)
@@ -112,15 +114,15 @@ async def running(settings: Settings, *, owner: Path | None = None) -> AsyncIter
         stack.push_async_callback(models.close, drain=True)
         if first:  # after what may have been mistyped: a mistake is one line
             log.info("settings\n%s", describe(settings))
-        orphans = await add_owned(models, settings, server, stack, capacity=capacity, owner=owner)
-        add_models(models, settings, server, admission, orphans)
+        services = Services(server, models, settings)
+        await services.add(admission.draining, stack, capacity=capacity, owner=owner)
         healthy = health.HealthService(models, SERVICE_NAMES, max_streams=settings.max_streams)
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
         if settings.reflection:
             reflection.add_to(server, (*SERVICE_NAMES, health.SERVICE.full_name))
         healthy.look()
         await server.start()
-        await web.start(models, admission, shown)
+        await web.start(models, admission, shown, services.http_routes())
         stack.push_async_callback(workers.stop, 0.0)
         await workers.start(port, web.port)
         watcher = asyncio.create_task(healthy.keep())

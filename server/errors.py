@@ -87,6 +87,10 @@ HTTP: Final[Mapping[StatusCode, int]] = MappingProxyType(
         StatusCode.INTERNAL: 500,
     }
 )
+# Those that an owner answers calls with: the other two are of bundles.
+_BY_REASON: Final = {
+    kind.reason: kind for kind in STATUS if kind not in (BundleRefused, MissingExtra)
+}
 # A queue drains in tenths of a second; a server that loads or drains takes longer.
 RETRY_AFTER_S: Final[Mapping[type[AttarError], float]] = MappingProxyType(
     {Overloaded: 0.1, Replaced: 0.1, Unavailable: 1.0}
@@ -189,6 +193,20 @@ def to_status(error: Exception, *, fields: Container[str] = ()) -> Status:
         delay.FromMilliseconds(int(seconds * 1000))
         status.details.add().Pack(RetryInfo(retry_delay=delay))
     return status
+
+
+def from_status(status: Status) -> Exception:
+    """The exception that another process of this server answered with, by `to_status`."""
+    info, violations, retry = ErrorInfo(), BadRequest(), RetryInfo()
+    for detail in status.details:
+        _ = detail.Unpack(info) or detail.Unpack(violations) or detail.Unpack(retry)
+    kind = _BY_REASON.get(info.reason, AttarError)
+    if kind is RateLimited:
+        return RateLimited(status.message, retry.retry_delay.ToMilliseconds() / 1000)
+    error = kind(status.message)
+    if isinstance(error, InvalidInput) and violations.field_violations:
+        return Violation(violations.field_violations[0].field, error)
+    return error
 
 
 def code_of(error: Exception) -> StatusCode:

@@ -485,7 +485,96 @@ OTHER_NAMES: Final = (
     Case("two cuts", voyage(truncate=True, truncation=False), 400, "two names of one field"),
     Case("no such width", voyage(output_dimension=7), 400, "is 7; tiny", "output_dimension"),
 )
-CASES: Final = (*TARGETS, *HEADERS, *PAGES, *BODIES, *RERANKS, *INFERENCES, *OTHER_NAMES)
+
+
+def call(path: str, message: Any) -> bytes:
+    """A call of gRPC as JSON."""
+    return body(message, target=f"/attar/v1/{path}")
+
+
+_CATS: Final = {"texts": {"values": ["cat"]}}
+CALLS: Final = (
+    Case("a call as JSON", call("embed", {"model": "tiny", **_CATS}), 200),
+    Case("a call by names in camel case", call("collections/docs:search", {"withPayload": 1}), 400),
+    Case(
+        "an unknown field of a call",
+        call("embed", {"txts": ["cat"]}),
+        400,
+        "EmbedRequest has no field 'txts'; known are model, id, texts, tensor, tokens, role,",
+    ),
+    Case(
+        "an unknown field within",
+        call("embed", {"texts": {"value": ["cat"]}}),
+        400,
+        "Texts has no field 'value'; known are values",
+    ),
+    Case(
+        "a number that is none",
+        call("collections/docs:search", {**_CATS, "limit": "ten"}),
+        400,
+        "limit: invalid literal for int() with base 10: 'ten'; GET /openapi.json has what Search",
+    ),
+    Case("a number below 0", call("embed", {"dims": -1}), 400, "dims: "),
+    Case(
+        "an enum that is none",
+        call("embed", {"role": "QUERY"}),
+        400,
+        "role: Invalid enum value QUERY",
+    ),
+    Case("a list for an object", call("embed", {"texts": ["cat"]}), 400, "'cat'; known are values"),
+    Case("a number for an object", call("embed", {"texts": 5}), 400, "texts: 'int' object"),
+    Case(
+        "a text for a list",
+        call("embed", {"texts": {"values": "cat"}}),
+        400,
+        "texts: repeated field",
+    ),
+    Case(
+        "data that is no base64",
+        call("embed", {"tensor": {"data": "a"}}),
+        400,
+        "data: Invalid base64",
+    ),
+    Case("two inputs", call("embed", {**_CATS, "tokens": {"ids": [1]}}), 400, 'multiple "input"'),
+    Case(
+        "another name than the path's",
+        call("collections/docs:search", {"collection": "notes"}),
+        400,
+        "collection is 'docs' in the path and another in the body",
+    ),
+    Case(
+        "a filter that is a text", call("collections/docs:search", {"filter": "a"}), 400, "filter"
+    ),
+    Case("a body that is a list", call("collections", []), 400, "the body is an array"),
+    Case("a collection that is not there", call("collections/none:search", _CATS), 404, "'none'"),
+    Case("an unknown verb", call("collections/docs:find", {}), 405, "is not what"),
+    Case(
+        "a call of a type that pages may send",
+        request("POST", "/attar/v1/collections", b"{}", kind="text/plain"),
+        415,
+        "expected application/json",
+    ),
+    Case(
+        "a call from another site",
+        request("POST", "/attar/v1/collections", b"{}", f"Origin: {FOREIGN}"),
+        403,
+    ),
+    Case(
+        "a deletion from another site",
+        get("/attar/v1/collections/docs", f"Origin: {FOREIGN}", method="DELETE"),
+        403,
+    ),
+)
+CASES: Final = (
+    *TARGETS,
+    *HEADERS,
+    *PAGES,
+    *BODIES,
+    *RERANKS,
+    *INFERENCES,
+    *OTHER_NAMES,
+    *CALLS,
+)
 
 
 def _length(headers: Mapping[str, str]) -> int:

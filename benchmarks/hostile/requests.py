@@ -861,12 +861,18 @@ def world(folder: Path, **changes: Any) -> Iterator[tuple[str, str]]:
         yield target, docs.fingerprint
 
 
-def send(case: Case, channel: grpc.Channel, fingerprint: str) -> Outcome:
-    """Send the bad request as it is, and give what came back."""
-    request = case.request
+def with_fingerprint(case: Case, fingerprint: str) -> Any:
+    """Give the request with the real fingerprint where it stands for that."""
+    request: Any = case.request
     if not isinstance(request, bytes) and getattr(request, "fingerprint", "") == OURS:
         request = type(request).FromString(request.SerializeToString())
-        request.fingerprint = fingerprint  # type: ignore[attr-defined]
+        request.fingerprint = fingerprint
+    return request
+
+
+def send(case: Case, channel: grpc.Channel, fingerprint: str) -> Outcome:
+    """Send the bad request as it is, and give what came back."""
+    request = with_fingerprint(case, fingerprint)
     message = request if isinstance(request, bytes) else request.SerializeToString()
     path = f"/attar.v1.{case.rpc}"
     try:

@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 import numpy as np
+from google.protobuf.message import Message as ProtobufMessage
 from google.rpc.error_details_pb2 import BadRequest
+from google.rpc.status_pb2 import Status
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -51,13 +53,14 @@ _LARGE: Final = 2**16  # bytes of an answer; asyncio writes as many without a wa
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpRequest:
-    """A request, come whole; the names of `headers` are lower case.
+    """A request of a caller at an address, come whole; the names of `headers` are lower case.
 
     `taken` says that its body has been read, or room taken for what it is read into.
     """
 
     path: Mapping[str, str]
     headers: Mapping[str, str]
+    peer: str
     body: bytes
     max_json_values: int
     taken: Callable[[], None]
@@ -65,12 +68,13 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """An error as HTTP knows it, before a protocol formats it."""
+    """An error as HTTP knows it, before a protocol formats it, and as gRPC does where it may."""
 
     code: int
     message: str
     reason: str
     field: str
+    status: Status | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +91,7 @@ class ErrorFormat:
         return JSONResponse(self.write(problem), status, headers)
 
 
+Schema: TypeAlias = type[BaseModel] | type[ProtobufMessage]
 Handler: TypeAlias = Callable[[HttpRequest], Awaitable[Response]]
 
 
@@ -95,8 +100,8 @@ class Route:
     """One method of one path: what a key needs for it, and who of a server's parts answers.
 
     `scope` None is a probe, which needs no key. `types` are the media types of its body; none
-    stands for no body. `request` and `response` are the schemas of what is sent and answered, for
-    the OpenAPI page.
+    stands for no body. With `has_slashes` the one variable of the path may have some. `request` and
+    `response` are the schemas of what is sent and answered, for the OpenAPI page.
     """
 
     method: str
@@ -106,13 +111,19 @@ class Route:
     errors: ErrorFormat
     summary: str
     types: tuple[str, ...] = ()
-    request: type[BaseModel] | None = None
-    response: type[BaseModel] | None = None
+    has_slashes: bool = False
+    request: Schema | None = None
+    response: Schema | None = None
 
     @property
     def name(self) -> str:
         """What metrics and logs call it."""
         return f"{self.method} {self.path}"
+
+    @property
+    def pattern(self) -> str:
+        """The path as Starlette matches it."""
+        return self.path.replace("}", ":path}") if self.has_slashes else self.path
 
 
 class EndpointFactory:
@@ -155,6 +166,7 @@ class EndpointFactory:
                         http_request = HttpRequest(
                             path=request.path_params,
                             headers=headers,
+                            peer=peer,
                             body=body,
                             max_json_values=self._max_json_values,
                             taken=arriving.close,
@@ -228,7 +240,7 @@ class _Held:
 
 def error_response(error: Exception, errors: ErrorFormat) -> Response:
     """The response to an exception, in a protocol's format."""
-    status = to_status(error)
+    status = to_status(error, fields=current().fields)
     violated = ""
     for detail in status.details:
         violations = BadRequest()
@@ -236,7 +248,9 @@ def error_response(error: Exception, errors: ErrorFormat) -> Response:
             violated = violations.field_violations[0].field
     code = http_code(error)
     message = status.message.replace(HOW_TO_CUT, 'send "truncate": true')
-    problem = Problem(code=code, message=message, reason=reason_of(error), field=violated)
+    problem = Problem(
+        code=code, message=message, reason=reason_of(error), field=violated, status=status
+    )
     headers = {}
     if (seconds := retry_after_s(error)) is not None:
         headers["retry-after"] = str(math.ceil(seconds))
@@ -246,8 +260,10 @@ def error_response(error: Exception, errors: ErrorFormat) -> Response:
     return errors.response(problem, headers)
 
 
-async def document(http_request: HttpRequest, *, size: int | None = None) -> dict[str, Any]:
-    """The JSON object that a body holds, or the first `size` bytes of it.
+async def document(
+    http_request: HttpRequest, *, size: int | None = None, exact: bool = False
+) -> dict[str, Any]:
+    """The JSON object that a body holds, or the first `size` bytes of it; `exact` is of `parsed`.
 
     Raises InvalidInput for anything else, and for more values than a body may have.
     """
@@ -262,7 +278,7 @@ async def document(http_request: HttpRequest, *, size: int | None = None) -> dic
         )
     await current().hold_more(await off_the_loop(len(body), lambda: weight(body, count)))
     http_request.taken()
-    return await off_the_loop(len(body), lambda: parsed(body))
+    return await off_the_loop(len(body), lambda: parsed(body, exact=exact))
 
 
 def weight(body: bytes, count: int) -> int:
@@ -301,11 +317,14 @@ def json_values(body: bytes, *, most: int) -> int:
     return count
 
 
-def parsed(body: bytes) -> dict[str, Any]:
-    """The JSON object that a body holds; raises InvalidInput for anything else."""
+def parsed(body: bytes, *, exact: bool = False) -> dict[str, Any]:
+    """The JSON object that a body holds; raises InvalidInput for anything else.
+
+    Fields that are null are left out, and numbers of long arrays packed, unless it is `exact`.
+    """
     try:
         text = body.decode("utf-8-sig")  # some clients put a byte order mark first
-        document = json_reader.read(text)
+        document = json_reader.read(text, exact=exact)
         if b"\\u" in body:
             json.dumps(document, ensure_ascii=False, default=_no_text).encode()
     except UnicodeDecodeError as error:

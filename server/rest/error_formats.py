@@ -3,11 +3,17 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from google.protobuf import json_format
+from google.rpc import code_pb2
+from google.rpc.status_pb2 import Status
+
 from attar.errors import NotFound
 
 from .endpoint import ErrorFormat, Problem
-from .schemas import Error, OpenAIError, OpenAIErrorDetail, TypedError
+from .schemas import Error, OpenAIError, OpenAIErrorDetail, StatusError, TypedError
 
+_NOT_FOUND: Final = code_pb2.Code.Value("NOT_FOUND")
+_INVALID: Final = code_pb2.Code.Value("INVALID_ARGUMENT")
 _OPENAI_TYPES: Final[Mapping[int, str]] = {
     401: "authentication_error",
     403: "permission_error",
@@ -42,8 +48,23 @@ def _text_embeddings_inference(problem: Problem) -> dict[str, Any]:
     return {"error": problem.message, "error_type": kind}
 
 
+def _google(problem: Problem) -> dict[str, Any]:
+    # What is refused before a route is found has no status of gRPC.
+    code = _NOT_FOUND if problem.code == 404 else _INVALID
+    status = problem.status or Status(code=code, message=problem.message)
+    detail = {
+        "code": problem.code,
+        "message": status.message,
+        "status": code_pb2.Code.Name(status.code),
+        "details": [json_format.MessageToDict(detail) for detail in status.details],
+    }
+    return {"error": detail}
+
+
 KSERVE: Final = ErrorFormat(write=_kserve, schema=Error)
 """KServe's, which every route without another one uses."""
+GOOGLE: Final = ErrorFormat(write=_google, schema=StatusError)
+"""https://google.aip.dev/193, of the calls of gRPC as JSON."""
 OPENAI: Final = ErrorFormat(write=_openai, schema=OpenAIError)
 TEXT_EMBEDDINGS_INFERENCE: Final = ErrorFormat(
     write=_text_embeddings_inference,

@@ -36,9 +36,13 @@ class NotJson(ValueError):
     """What Python's reader takes and JSON forbids."""
 
 
-def read(text: str) -> Any:
-    """Read a document; raises NotJson, or what `json.loads` raises."""
-    return (_SHORT if len(text) <= SMALL_BYTES else _Long()).decode(text)
+def read(text: str, *, exact: bool = False) -> Any:
+    """Read a document; raises NotJson, or what `json.loads` raises.
+
+    An `exact` one has its nulls and lists of Python, as protobuf's JSON mapping reads them.
+    """
+    short = _EXACT if exact else _SHORT
+    return (short if len(text) <= SMALL_BYTES else _Long(short, packs=not exact)).decode(text)
 
 
 def _no_number(text: str) -> float:
@@ -47,21 +51,29 @@ def _no_number(text: str) -> float:
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object whose names differ, for of two equal ones readers take either; null is absent."""
+    return {name: value for name, value in _with_nulls(pairs).items() if value is not None}
+
+
+def _with_nulls(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
         names = Counter(name for name, _ in pairs)
         raise NotJson(f"an object has {names.most_common(1)[0][0][:80]!r} twice")
-    return {name: value for name, value in fields.items() if value is not None}
+    return fields
 
 
 _SHORT: Final = json.JSONDecoder(parse_constant=_no_number, object_pairs_hook=_object)
+_EXACT: Final = json.JSONDecoder(parse_constant=_no_number, object_pairs_hook=_with_nulls)
 
 
 class _Long(json.JSONDecoder):
     """Reads one document in steps."""
 
-    def __init__(self) -> None:
-        super().__init__(parse_constant=_no_number, object_pairs_hook=_object)
+    def __init__(self, short: json.JSONDecoder, *, packs: bool) -> None:
+        """Read as `short` does, and pack numbers or not."""
+        super().__init__(parse_constant=_no_number, object_pairs_hook=short.object_pairs_hook)
+        self._short = short
+        self._pack = _packed if packs else list
         self._arrays = 0
         self.memo = _Names()
         self.parse_array = self._array
@@ -80,7 +92,7 @@ class _Long(json.JSONDecoder):
         while True:
             run = _RUN.match(text, at, at + STEP_BYTES)
             if run is not None and run.end() > at + 1:
-                _add(parts, _packed(_run(text, at, run.end())))
+                _add(parts, self._pack(_run(self._short, text, at, run.end())))
                 give_way()
                 at = _blanks(text, run.end())
                 continue
@@ -88,7 +100,7 @@ class _Long(json.JSONDecoder):
                 value, at = scan(text, at)
             except StopIteration as missing:
                 raise JSONDecodeError("Expecting value", text, missing.value) from None
-            _add(parts, _packed([value]) if type(value) is float else [value])
+            _add(parts, self._pack([value]) if type(value) is float else [value])
             at = _blanks(text, at)
             if text[at : at + 1] == "]":
                 return _whole(parts), at + 1
@@ -147,10 +159,10 @@ def _whole(parts: list[Values]) -> Values:
     return whole
 
 
-def _run(text: str, at: int, end: int) -> list[Any]:
+def _run(short: json.JSONDecoder, text: str, at: int, end: int) -> list[Any]:
     """Read elements with a comma behind each."""
     try:
-        elements: list[Any] = _SHORT.decode(f"[{text[at : end - 1]}]")
+        elements: list[Any] = short.decode(f"[{text[at : end - 1]}]")
     except JSONDecodeError as error:  # with its position in the whole document
         raise JSONDecodeError(error.msg, text, at + error.pos - 1) from None
     return elements

@@ -7,10 +7,12 @@ from html import escape
 from importlib.metadata import version
 from typing import Any, Final
 
+from google.protobuf.message import Message
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
-from .endpoint import Route
+from . import message_schemas
+from .endpoint import Route, Schema
 
 # Nothing on the page runs, and nothing comes from elsewhere.
 HEADERS: Final[Mapping[str, str]] = {
@@ -85,18 +87,23 @@ def show(described: Mapping[str, Any]) -> str:
 
 def _schemas(routes: Iterable[Route]) -> dict[str, Any]:
     """The JSON Schema of every body, by its model's name."""
-    models = {
-        model: None
+    bodies = [
+        body
         for route in routes
-        for model in (route.request, route.response, route.errors.schema)
-    }
+        for body in (route.request, route.response, route.errors.schema)
+        if body is not None
+    ]
+    models = dict.fromkeys(body for body in bodies if issubclass(body, BaseModel))
     _, schemas = models_json_schema(
-        [(model, "validation") for model in models if model is not None],
+        [(model, "validation") for model in models],
         ref_template=_REFERENCE,
         schema_generator=_Untitled,
     )
-    definitions: dict[str, Any] = schemas["$defs"]
-    return definitions
+    messages = [body.DESCRIPTOR for body in bodies if issubclass(body, Message)]
+    return {
+        **schemas["$defs"],
+        **message_schemas.schemas(messages, reference=_REFERENCE),
+    }
 
 
 def _operation(route: Route) -> dict[str, Any]:
@@ -125,13 +132,18 @@ def _operation(route: Route) -> dict[str, Any]:
     return operation
 
 
-def _has_required_fields(schema: type[BaseModel] | None) -> bool:
-    fields = {} if schema is None else schema.model_fields
+def _has_required_fields(schema: Schema | None) -> bool:
+    if schema is None or not issubclass(schema, BaseModel):
+        return schema is not None
+    fields = schema.model_fields
     return any(field.is_required() for field in fields.values())
 
 
-def _content(schema: type[BaseModel] | None) -> dict[str, Any]:
-    named = {"$ref": _REFERENCE.format(model=schema.__name__)} if schema else _OBJECT
+def _content(schema: Schema | None) -> dict[str, Any]:
+    if schema is None:
+        return {"application/json": {"schema": _OBJECT}}
+    name = schema.DESCRIPTOR.full_name if issubclass(schema, Message) else schema.__name__
+    named = {"$ref": _REFERENCE.format(model=name)}
     return {"application/json": {"schema": named}}
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import difflib
 import re
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeAlias
@@ -39,7 +39,7 @@ from .endpoint import (
     Route,
     error_response,
 )
-from .error_formats import KSERVE, OPENAI, TEXT_EMBEDDINGS_INFERENCE
+from .error_formats import GOOGLE, KSERVE, OPENAI, TEXT_EMBEDDINGS_INFERENCE
 from .inference_schemas import (
     EmbedRequest,
     EmbedResponse,
@@ -69,6 +69,7 @@ from .rerank_schemas import (
 from .schemas import EmbeddingsRequest, EmbeddingsResponse, Health, ModelDescription, ModelList
 
 _OPENAI_PATHS: Final = "/v1/"
+_GOOGLE_PATHS: Final = "/attar/"
 _INFERENCE_PATHS: Final = ("/embed", "/predict", "/rerank", "/info", "/health")
 _NEAR: Final = 0.79  # difflib's ratio: /openai/v1/embeddings is .8 of /v1/embeddings
 _ABSOLUTE: Final = re.compile(r"https?://([^/]*)", re.IGNORECASE)
@@ -247,6 +248,8 @@ def _post(
 def _errors(path: str) -> ErrorFormat:
     if path in _INFERENCE_PATHS:
         return TEXT_EMBEDDINGS_INFERENCE
+    if path.startswith(_GOOGLE_PATHS):
+        return GOOGLE
     return OPENAI if path.startswith(_OPENAI_PATHS) else KSERVE
 
 
@@ -412,8 +415,10 @@ ROUTES: Final = (
 """Every route, and what a key needs for it."""
 
 
-def application(models: Models, admission: Admission, limits: Limits) -> ASGIApp:
-    """The ASGI application; who calls it handles no error of it."""
+def application(
+    models: Models, admission: Admission, limits: Limits, more: Sequence[Route] = ()
+) -> ASGIApp:
+    """The ASGI application, with `more` routes; who calls it handles no error of it."""
     to = Handlers(
         health=Probes(models, admission),
         openai=openai.OpenAI(models, max_items=limits.max_items, truncate=limits.truncate),
@@ -437,7 +442,8 @@ def application(models: Models, admission: Admission, limits: Limits) -> ASGIApp
         max_json_values=limits.max_json_values,
         read_timeout_s=limits.read_timeout_s,
     )
-    described = openapi.describe(ROUTES)
+    routes = (*ROUTES, *more)
+    described = openapi.describe(routes)
     shown = openapi.show(described)
     written = JSONResponse(described).body  # once, not at every request
 
@@ -450,8 +456,10 @@ def application(models: Models, admission: Admission, limits: Limits) -> ASGIApp
     routed = Starlette(
         routes=[
             *(
-                Mounted(route.path, way.endpoint(route, route.handler(to)), methods=[route.method])
-                for route in ROUTES
+                Mounted(
+                    route.pattern, way.endpoint(route, route.handler(to)), methods=[route.method]
+                )
+                for route in routes
             ),
             Mounted("/openapi.json", description, methods=["GET"]),
             Mounted("/docs", docs, methods=["GET"]),
@@ -463,7 +471,7 @@ def application(models: Models, admission: Admission, limits: Limits) -> ASGIApp
         routed.add_middleware(
             CORSMiddleware,
             allow_origins=limits.cors_allow_origin,
-            allow_methods=("GET", "POST"),
+            allow_methods=("GET", "POST", "DELETE"),
             allow_headers=("*",),  # clients add their own
             expose_headers=_EXPOSED,
         )
@@ -483,4 +491,5 @@ async def _no_route(request: Request, error: Exception) -> Response:
     problem = Problem(code=error.status_code, message=message, reason="NO_ROUTE", field="")
     headers = {**(error.headers or {}), REQUEST_ID: request_id(request.headers.get(REQUEST_ID))}
     # OpenAI's clients show no other words, and their users forget /v1.
-    return (KSERVE if path.startswith("/v2") else OPENAI).response(problem, headers)
+    errors = _errors(path) if path.startswith(("/v2", _GOOGLE_PATHS)) else OPENAI
+    return errors.response(problem, headers)

@@ -276,6 +276,21 @@ class Error(Schema):
     error: str
 
 
+class StatusDetail(Schema):
+    """A google.rpc.Status, with HTTP's code and gRPC's status by its name."""
+
+    code: int
+    message: str
+    status: str
+    details: list[dict[str, Any]]
+
+
+class StatusError(Schema):
+    """Why there is no answer, in the format of Google's APIs."""
+
+    error: StatusDetail
+
+
 class TypedError(Schema):
     """Why there is no answer, in the format of Text Embeddings Inference."""
 

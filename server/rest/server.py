@@ -2,6 +2,7 @@
 
 import logging
 import socket
+from collections.abc import Sequence
 from typing import Final
 
 from attar.errors import InvalidInput
@@ -11,6 +12,7 @@ from ..engine.models import Models
 from ..security.browser import Site
 from ..security.tls import Certificate
 from ..settings import Settings
+from .endpoint import Route
 from .listener import ConnectionLimits, Listener
 from .routes import ROUTES, Limits, application
 
@@ -33,8 +35,14 @@ class RestServer:
         """The port that is taken; None where there is none."""
         return None if self._socket is None else int(self._socket.getsockname()[1])
 
-    async def start(self, models: Models, admission: Admission, shown: Certificate | None) -> None:
-        """Answer for these models, by TLS with a certificate."""
+    async def start(
+        self,
+        models: Models,
+        admission: Admission,
+        shown: Certificate | None,
+        more: Sequence[Route] = (),
+    ) -> None:
+        """Answer for these models, and `more` routes, by TLS with a certificate."""
         if self._socket is None:
             return
         chosen = self._settings
@@ -56,7 +64,7 @@ class RestServer:
             max_connections=chosen.max_http_connections,
         )
         self._listener = Listener(
-            application(models, admission, limits), self._socket, connection_limits, shown
+            application(models, admission, limits, more), self._socket, connection_limits, shown
         )
         try:
             await self._listener.start()

@@ -26,6 +26,10 @@ _STRUCT[1 << 3 | 2] = {2 << 3 | 2: _VALUE}
 _VALUE[6 << 3 | 2][1 << 3 | 2] = _VALUE
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MAX_TAG: Final = 2**32 - 1
+# What protobuf and the host's step make of a message, of each byte and besides of each part.
+_MEMORY_PER_BYTE: Final = 6
+_MEMORY_PER_FIELD: Final = 512
+_MEMORY_PER_JSON_FIELD: Final = 64
 
 
 class Malformed(ValueError):
@@ -50,12 +54,13 @@ def count(
     *,
     limit: int,
     max_payload_values: int,
-    limits: Mapping[str, int],
+    limits: Mapping[str, int] | None = None,
 ) -> FieldCounts:
     """The parts of a message of `kind`, itself left out, up to `limit` of its own.
 
     Raises InvalidInput for more, for more in JSON than so many values have, and for a filter that
-    is longer than `limits` say, which is not looked into; Malformed where the bytes are no message.
+    is longer than `limits` say, which is not looked into; an answer has no limits. Raises Malformed
+    where the bytes are no message.
     """
     own = json = 0
     most_json = _PER_VALUE * max_payload_values
@@ -76,7 +81,7 @@ def count(
                 todo.append((inner[number], first, last))
                 continue
             field = descriptor.fields_by_number[number]
-            if not field.is_repeated:
+            if limits is not None and not field.is_repeated:
                 refuse_long(field.name, field.name, last - first, limits)
             json += _inside(message, first, last, most=most_json - json)
             if json > most_json:
@@ -85,6 +90,12 @@ def count(
                     f"max_payload_values, {max_payload_values}; send several"
                 )
     return FieldCounts(own, json)
+
+
+def weight(message: bytes, counts: FieldCounts) -> int:
+    """The memory that a message of so many fields is made into, bytes."""
+    own, json = _MEMORY_PER_FIELD * counts.own, _MEMORY_PER_JSON_FIELD * counts.json
+    return _MEMORY_PER_BYTE * len(message) + own + json
 
 
 def _inside(message: bytes, at: int, stop: int, *, most: int) -> int:

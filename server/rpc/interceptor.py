@@ -37,10 +37,6 @@ PEER: Final = "attar-peer"
 """The metadata in which a worker that forwards a call names its caller."""
 _WORKER: Final = "unix:"  # only workers come by a socket, which is in a folder of their own
 HEALTH: Final = "/grpc.health.v1.Health/"
-# What protobuf and the host's step make of a message, of each byte and besides of each part.
-_MEMORY_PER_BYTE: Final = 6
-_MEMORY_PER_FIELD: Final = 512
-_MEMORY_PER_JSON_FIELD: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,7 +275,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
         """
         limit = field_counts.most(self._max_items)
         try:
-            own, json = await off_the_loop(
+            counts = await off_the_loop(
                 len(data),
                 lambda: field_counts.count(
                     kind,
@@ -293,8 +289,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
             raise InvalidInput(
                 "the message is not the protobuf that this call takes; check the client's .proto"
             ) from None
-        encoded = _MEMORY_PER_FIELD * own + _MEMORY_PER_JSON_FIELD * json
-        return _MEMORY_PER_BYTE * len(data) + encoded
+        return field_counts.weight(data, counts)
 
     async def _came(
         self, requests: AsyncIterator[bytes], *, unanswered: Collection[int]

@@ -6,8 +6,9 @@ protos/attar/v1/options.proto. KServe's and reflection's files are not ours: the
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from google.api import annotations_pb2
 from tritonclient.grpc import service_pb2
 
 from attar.v1 import (
@@ -45,6 +46,8 @@ OWNER_SERVICES: Final = tuple(
 )
 """The services that only the process answers that owns the data folder."""
 
+_SEGMENTS: Final = "=**}"  # a variable of more than one segment
+
 _OTHERS: Final[Mapping[str, Mapping[str, Scope | None]]] = {
     "inference.GRPCInferenceService": {
         "ServerLive": None,
@@ -73,6 +76,20 @@ _OTHERS: Final[Mapping[str, Mapping[str, Scope | None]]] = {
 }
 
 
+class HttpRule(NamedTuple):
+    """A method's verb and path, by its descriptor.
+
+    With a body, that is the message but for what the path says; `has_slashes` is of the path's one
+    variable.
+    """
+
+    method: Any
+    verb: str
+    path: str
+    has_body: bool
+    has_slashes: bool
+
+
 def declared_scope(method: Any) -> Scope | None:
     """The scope that a method's .proto file declares, by its descriptor; None where it has none."""
     number = method.GetOptions().Extensions[options_pb2.scope]
@@ -89,6 +106,22 @@ def _scopes() -> Iterator[tuple[str, Scope | None]]:
         for method_name, scope in methods.items():
             yield f"{name}/{method_name}", scope
 
+
+def _http_routes() -> Iterator[tuple[str, HttpRule]]:
+    for service in _OURS:
+        for method in service.methods:
+            rule = method.GetOptions().Extensions[annotations_pb2.http]
+            if verb := rule.WhichOneof("pattern"):
+                path = getattr(rule, verb)
+                plain = path.replace(_SEGMENTS, "}")
+                has_body = rule.body == "*"
+                http = HttpRule(method, verb.upper(), plain, has_body, plain != path)
+                yield f"{service.full_name}/{method.name}", http
+
+
+HTTP_RULES: Final[Mapping[str, HttpRule]] = MappingProxyType(dict(_http_routes()))
+"""Where each unary call of ours is answered over HTTP, by the `google.api.http` of its method."""
+JSON_ROUTES: Final = tuple(f"{rule.verb} {rule.path}" for rule in HTTP_RULES.values())
 
 SCOPES: Final[Mapping[str, Scope | None]] = MappingProxyType(dict(_scopes()))
 """What a key needs for each call; None is a probe, which needs no key and is never refused."""

@@ -24,9 +24,10 @@ class Forward(grpc.GenericRpcHandler):
         method = handler_call_details.method
         if method.split("/")[1] not in self._services:
             return None
-        return grpc.unary_unary_rpc_method_handler(partial(self._ask, method))
+        return grpc.unary_unary_rpc_method_handler(partial(self.ask, method))
 
-    async def _ask(self, method: str, request: bytes, context: Context) -> bytes:
+    async def ask(self, method: str, request: bytes, context: Context) -> bytes:
+        """Give what the owner answers to a call of `method`, or abort `context` as it did."""
         metadata = context.invocation_metadata() or ()
         theirs = [pair for pair in metadata if not pair[0].startswith(_OWN)]
         ask: Any = self._owner.unary_unary(method)

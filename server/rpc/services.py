@@ -1,8 +1,10 @@
 """The services of one server: a gRPC service for each use case."""
 
+import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import grpc
 from tritonclient.grpc import service_pb2_grpc
@@ -18,9 +20,9 @@ from attar.v1 import (
     reranking_pb2_grpc,
 )
 
-from ..admission import Admission
 from ..engine.models import Models
 from ..limits.head_capacity import Capacity
+from ..rest.endpoint import Route
 from ..settings import Settings
 from ..usecases.embedding_space import Orphans
 from ..usecases.stored import Stored
@@ -34,6 +36,7 @@ from .methods import OWNER_SERVICES
 from .models import ModelsService
 from .proxy import Forward
 from .reranking import RerankingService
+from .transcoding import Transcoding
 
 _UNLIMITED: Final = (
     ("grpc.max_receive_message_length", -1),
@@ -41,81 +44,113 @@ _UNLIMITED: Final = (
 )
 
 
-async def add_owned(
-    models: Models,
-    settings: Settings,
-    server: grpc.aio.Server,
-    stack: AsyncExitStack,
-    *,
-    capacity: Capacity,
-    owner: Path | None,
-) -> Orphans | None:
-    """Add the services of what is kept on disk, or forward them to the process that owns it.
+class Services:
+    """The services of one server, over gRPC and as JSON over HTTP."""
 
-    `capacity` counts the heads.
-    """
-    if owner is not None:
-        channel = grpc.aio.insecure_channel(f"unix:{owner}", options=_UNLIMITED)
-        stack.push_async_callback(channel.close)
-        server.add_generic_rpc_handlers((Forward(OWNER_SERVICES, channel),))
-        return None
-    stored = await Stored.open(settings, models, stack, capacity=capacity)
-    collections_pb2_grpc.add_CollectionsServicer_to_server(
-        CollectionsService(stored.collections, _limits(settings)), server
-    )
-    anomaly_pb2_grpc.add_AnomalyServicer_to_server(
-        AnomalyService(stored.anomaly, max_items=settings.max_items), server
-    )
-    classification_pb2_grpc.add_ClassificationServicer_to_server(
-        ClassificationService(
-            stored.classification,
-            max_items=settings.max_items,
-            max_labels=settings.max_labels,
-            max_name_characters=settings.max_name_characters,
-        ),
-        server,
-    )
-    return stored.orphans
+    def __init__(self, server: grpc.aio.Server, models: Models, settings: Settings) -> None:
+        """Add services to `server`."""
+        self._server = server
+        self._models = models
+        self._settings = settings
+        self._servicers: dict[str, Any] = {}
+        self._forward: Forward | None = None
 
+    async def add(
+        self,
+        draining: asyncio.Event,
+        stack: AsyncExitStack,
+        *,
+        capacity: Capacity,
+        owner: Path | None,
+    ) -> None:
+        """Add all services; those of what is kept on disk are forwarded to its `owner`.
 
-def add_models(
-    models: Models,
-    settings: Settings,
-    server: grpc.aio.Server,
-    admission: Admission,
-    orphans: Orphans | None,
-) -> None:
-    """Add the services that need models alone."""
-    info_pb2_grpc.add_InfoServicer_to_server(InfoService(models, _limits(settings)), server)
-    models_pb2_grpc.add_ModelsServicer_to_server(ModelsService(models, orphans), server)
-    embedding_pb2_grpc.add_EmbeddingServicer_to_server(
-        EmbeddingService(
-            models,
-            max_items=settings.max_items,
-            max_name_characters=settings.max_name_characters,
-            max_stream_requests=settings.max_stream_requests,
-            draining=admission.draining,
-        ),
-        server,
-    )
-    reranking_pb2_grpc.add_RerankingServicer_to_server(
-        RerankingService(
-            models,
-            max_items=settings.max_items,
-            max_name_characters=settings.max_name_characters,
-        ),
-        server,
-    )
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
-        kserve_grpc.KServeService(
-            models,
-            max_items=settings.max_items,
-            max_name_characters=settings.max_name_characters,
-            max_stream_requests=settings.max_stream_requests,
-            draining=admission.draining,
-        ),
-        server,
-    )
+        `capacity` counts the heads; streams end when the server is `draining`.
+        """
+        orphans = await self._add_owned(stack, capacity, owner)
+        self._add_models(draining, orphans)
+
+    async def _add_owned(
+        self, stack: AsyncExitStack, capacity: Capacity, owner: Path | None
+    ) -> Orphans | None:
+        settings = self._settings
+        if owner is not None:
+            channel = grpc.aio.insecure_channel(f"unix:{owner}", options=_UNLIMITED)
+            stack.push_async_callback(channel.close)
+            self._forward = Forward(OWNER_SERVICES, channel)
+            self._server.add_generic_rpc_handlers((self._forward,))
+            return None
+        stored = await Stored.open(settings, self._models, stack, capacity=capacity)
+        self._add(
+            "Collections",
+            collections_pb2_grpc.add_CollectionsServicer_to_server,
+            CollectionsService(stored.collections, _limits(settings)),
+        )
+        self._add(
+            "Anomaly",
+            anomaly_pb2_grpc.add_AnomalyServicer_to_server,
+            AnomalyService(stored.anomaly, max_items=settings.max_items),
+        )
+        self._add(
+            "Classification",
+            classification_pb2_grpc.add_ClassificationServicer_to_server,
+            ClassificationService(
+                stored.classification,
+                max_items=settings.max_items,
+                max_labels=settings.max_labels,
+                max_name_characters=settings.max_name_characters,
+            ),
+        )
+        return stored.orphans
+
+    def _add_models(self, draining: asyncio.Event, orphans: Orphans | None) -> None:
+        models, settings = self._models, self._settings
+        self._add(
+            "Info",
+            info_pb2_grpc.add_InfoServicer_to_server,
+            InfoService(models, _limits(settings)),
+        )
+        self._add(
+            "Models", models_pb2_grpc.add_ModelsServicer_to_server, ModelsService(models, orphans)
+        )
+        self._add(
+            "Embedding",
+            embedding_pb2_grpc.add_EmbeddingServicer_to_server,
+            EmbeddingService(
+                models,
+                max_items=settings.max_items,
+                max_name_characters=settings.max_name_characters,
+                max_stream_requests=settings.max_stream_requests,
+                draining=draining,
+            ),
+        )
+        self._add(
+            "Reranking",
+            reranking_pb2_grpc.add_RerankingServicer_to_server,
+            RerankingService(
+                models,
+                max_items=settings.max_items,
+                max_name_characters=settings.max_name_characters,
+            ),
+        )
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
+            kserve_grpc.KServeService(
+                models,
+                max_items=settings.max_items,
+                max_name_characters=settings.max_name_characters,
+                max_stream_requests=settings.max_stream_requests,
+                draining=draining,
+            ),
+            self._server,
+        )
+
+    def http_routes(self) -> list[Route]:
+        """Give the routes of all calls but streams, once all services are added."""
+        return Transcoding(self._servicers, self._settings, self._forward).routes()
+
+    def _add(self, name: str, add: Callable[[Any, grpc.aio.Server], None], servicer: Any) -> None:
+        add(servicer, self._server)
+        self._servicers[f"attar.v1.{name}"] = servicer
 
 
 def _limits(settings: Settings) -> info_pb2.Limits:

@@ -40,7 +40,19 @@ FILES = frozenset({"json", "toml", "service", "internal"})
 """What follows a dot in a file or a host, such as attar.service."""
 
 PROGRAMS = frozenset(
-    {"cd", "docker", "export", "git", "openssl", "pip", "pytest", "python", "source", "tensorboard"}
+    {
+        "cd",
+        "curl",
+        "docker",
+        "export",
+        "git",
+        "openssl",
+        "pip",
+        "pytest",
+        "python",
+        "source",
+        "tensorboard",
+    }
 )
 """What else a shell block may start."""
 
@@ -142,23 +154,39 @@ def test_every_block_is_run_checked_or_data(block: Block) -> None:
     assert block.language in {"python", "sh", "console"} | DATA
 
 
+def is_curl(block: Block) -> bool:
+    return block.language == "sh" and block.text.startswith("curl ")
+
+
+def as_python(block: Block) -> str:
+    """Give a block as Python, one of curl as the call of a shell."""
+    if not is_curl(block):
+        return block.text
+    command = f"set -e\n{block.text}".replace("http://127.0.0.1:8000", "$URL")
+    shell = ["bash", "-c", command]
+    return f"import subprocess; subprocess.run({shell!r}, env={{'URL': url}}, check=True)"
+
+
 @pytest.mark.parametrize(
     "page",
     [p for p in PAGES if any(b.page == p and b.language == "python" for b in BLOCKS)],
     ids=lambda page: str(page.relative_to(ROOT)),
 )
-def test_the_python_blocks_of_a_page_run_in_order(
+def test_the_python_and_curl_blocks_of_a_page_run_in_order(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A page is a module; `student.attar` lies in its folder, and `target` and `url` serve it."""
+    """A page is a module; `student.attar` lies in its folder, and `target` and `url` serve it.
+
+    Its commands of curl are run where they stand, against that server.
+    """
     monkeypatch.chdir(tmp_path)
     module = types.ModuleType(f"page_{page.stem}")
     monkeypatch.setitem(sys.modules, module.__name__, module)  # dataclasses look there
     code = [
         # Empty lines in front, so that a traceback tells the page's own line.
-        ast.parse("\n" * (block.line - 1) + block.text, str(page))
+        ast.parse("\n" * (block.line - 1) + as_python(block), str(page))
         for block in BLOCKS
-        if block.page == page and block.language == "python"
+        if block.page == page and (block.language == "python" or is_curl(block))
     ]
     names = {node.id for tree in code for node in ast.walk(tree) if isinstance(node, ast.Name)}
     module.__dict__["bundle_path"] = tiny_bundle(tmp_path / "student.attar", name="student")

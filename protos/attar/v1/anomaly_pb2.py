@@ -25,9 +25,10 @@ _sym_db = _symbol_database.Default()
 from attar.v1 import item_pb2 as attar_dot_v1_dot_item__pb2
 from attar.v1 import options_pb2 as attar_dot_v1_dot_options__pb2
 from attar.v1 import tensor_pb2 as attar_dot_v1_dot_tensor__pb2
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x61ttar/v1/anomaly.proto\x12\x08\x61ttar.v1\x1a\x13\x61ttar/v1/item.proto\x1a\x16\x61ttar/v1/options.proto\x1a\x15\x61ttar/v1/tensor.proto\"\xc6\x01\n\x0c\x44\x65tectorInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x12\n\nneighbours\x18\x04 \x01(\r\x12\x12\n\nreferences\x18\x05 \x01(\x04\x12\x13\n\x0b\x63\x61libration\x18\x06 \x01(\x04\x12\x12\n\ntarget_fpr\x18\x07 \x01(\x01\x12\x11\n\tthreshold\x18\x08 \x01(\x01\x12 \n\x06metric\x18\t \x01(\x0e\x32\x10.attar.v1.Metric\"\xb2\x02\n\x12\x46itDetectorRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12 \n\x05texts\x18\x03 \x01(\x0b\x32\x0f.attar.v1.TextsH\x00\x12\"\n\x06tensor\x18\x04 \x01(\x0b\x32\x10.attar.v1.TensorH\x00\x12\x14\n\ncollection\x18\x05 \x01(\tH\x00\x12\x17\n\ntarget_fpr\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\nneighbours\x18\x07 \x01(\rH\x02\x88\x01\x01\x12(\n\ntruncation\x18\x08 \x01(\x0e\x32\x14.attar.v1.Truncation\x12 \n\x06metric\x18\t \x01(\x0e\x32\x10.attar.v1.MetricB\x07\n\x05inputB\r\n\x0b_target_fprB\r\n\x0b_neighbours\"\x95\x01\n\x0cScoreRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12 \n\x05texts\x18\x02 \x01(\x0b\x32\x0f.attar.v1.TextsH\x00\x12\"\n\x06tensor\x18\x03 \x01(\x0b\x32\x10.attar.v1.TensorH\x00\x12(\n\ntruncation\x18\x04 \x01(\x0e\x32\x14.attar.v1.TruncationB\x07\n\x05input\"\x91\x01\n\rScoreResponse\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\x0e\n\x06scores\x18\x02 \x03(\x02\x12\x10\n\x08p_values\x18\x03 \x03(\x02\x12\x11\n\tanomalies\x18\x04 \x03(\x08\x12#\n\x05items\x18\x05 \x03(\x0b\x32\x14.attar.v1.ItemStatus\x12\x11\n\tthreshold\x18\x06 \x01(\x01\"\"\n\x12GetDetectorRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x16\n\x14ListDetectorsRequest\"\xb1\x01\n\x15ListDetectorsResponse\x12)\n\tdetectors\x18\x01 \x03(\x0b\x32\x16.attar.v1.DetectorInfo\x12=\n\x07\x64\x61maged\x18\x02 \x03(\x0b\x32,.attar.v1.ListDetectorsResponse.DamagedEntry\x1a.\n\x0c\x44\x61magedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"%\n\x15\x44\x65leteDetectorRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x18\n\x16\x44\x65leteDetectorResponse*I\n\x06Metric\x12\x16\n\x12METRIC_UNSPECIFIED\x10\x00\x12\x11\n\rMETRIC_COSINE\x10\x01\x12\x14\n\x10METRIC_EUCLIDEAN\x10\x02\x32\x80\x03\n\x07\x41nomaly\x12\x41\n\x03\x46it\x12\x1c.attar.v1.FitDetectorRequest\x1a\x16.attar.v1.DetectorInfo\"\x04\x88\xb5\x18\x02\x12\x41\n\x05Score\x12\x16.attar.v1.ScoreRequest\x1a\x17.attar.v1.ScoreResponse\"\x07\x90\x02\x01\x88\xb5\x18\x01\x12\x44\n\x03Get\x12\x1c.attar.v1.GetDetectorRequest\x1a\x16.attar.v1.DetectorInfo\"\x07\x90\x02\x01\x88\xb5\x18\x01\x12P\n\x04List\x12\x1e.attar.v1.ListDetectorsRequest\x1a\x1f.attar.v1.ListDetectorsResponse\"\x07\x90\x02\x01\x88\xb5\x18\x01\x12Q\n\x06\x44\x65lete\x12\x1f.attar.v1.DeleteDetectorRequest\x1a .attar.v1.DeleteDetectorResponse\"\x04\x88\xb5\x18\x02\x1a\x04\x88\xb5\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x61ttar/v1/anomaly.proto\x12\x08\x61ttar.v1\x1a\x13\x61ttar/v1/item.proto\x1a\x16\x61ttar/v1/options.proto\x1a\x15\x61ttar/v1/tensor.proto\x1a\x1cgoogle/api/annotations.proto\"\xc6\x01\n\x0c\x44\x65tectorInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x12\n\nneighbours\x18\x04 \x01(\r\x12\x12\n\nreferences\x18\x05 \x01(\x04\x12\x13\n\x0b\x63\x61libration\x18\x06 \x01(\x04\x12\x12\n\ntarget_fpr\x18\x07 \x01(\x01\x12\x11\n\tthreshold\x18\x08 \x01(\x01\x12 \n\x06metric\x18\t \x01(\x0e\x32\x10.attar.v1.Metric\"\xb2\x02\n\x12\x46itDetectorRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12 \n\x05texts\x18\x03 \x01(\x0b\x32\x0f.attar.v1.TextsH\x00\x12\"\n\x06tensor\x18\x04 \x01(\x0b\x32\x10.attar.v1.TensorH\x00\x12\x14\n\ncollection\x18\x05 \x01(\tH\x00\x12\x17\n\ntarget_fpr\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\nneighbours\x18\x07 \x01(\rH\x02\x88\x01\x01\x12(\n\ntruncation\x18\x08 \x01(\x0e\x32\x14.attar.v1.Truncation\x12 \n\x06metric\x18\t \x01(\x0e\x32\x10.attar.v1.MetricB\x07\n\x05inputB\r\n\x0b_target_fprB\r\n\x0b_neighbours\"\x95\x01\n\x0cScoreRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12 \n\x05texts\x18\x02 \x01(\x0b\x32\x0f.attar.v1.TextsH\x00\x12\"\n\x06tensor\x18\x03 \x01(\x0b\x32\x10.attar.v1.TensorH\x00\x12(\n\ntruncation\x18\x04 \x01(\x0e\x32\x14.attar.v1.TruncationB\x07\n\x05input\"\x91\x01\n\rScoreResponse\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\x0e\n\x06scores\x18\x02 \x03(\x02\x12\x10\n\x08p_values\x18\x03 \x03(\x02\x12\x11\n\tanomalies\x18\x04 \x03(\x08\x12#\n\x05items\x18\x05 \x03(\x0b\x32\x14.attar.v1.ItemStatus\x12\x11\n\tthreshold\x18\x06 \x01(\x01\"\"\n\x12GetDetectorRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x16\n\x14ListDetectorsRequest\"\xb1\x01\n\x15ListDetectorsResponse\x12)\n\tdetectors\x18\x01 \x03(\x0b\x32\x16.attar.v1.DetectorInfo\x12=\n\x07\x64\x61maged\x18\x02 \x03(\x0b\x32,.attar.v1.ListDetectorsResponse.DamagedEntry\x1a.\n\x0c\x44\x61magedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"%\n\x15\x44\x65leteDetectorRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x18\n\x16\x44\x65leteDetectorResponse*I\n\x06Metric\x12\x16\n\x12METRIC_UNSPECIFIED\x10\x00\x12\x11\n\rMETRIC_COSINE\x10\x01\x12\x14\n\x10METRIC_EUCLIDEAN\x10\x02\x32\xb1\x04\n\x07\x41nomaly\x12_\n\x03\x46it\x12\x1c.attar.v1.FitDetectorRequest\x1a\x16.attar.v1.DetectorInfo\"\"\x88\xb5\x18\x02\x82\xd3\xe4\x93\x02\x18\"\x13/attar/v1/detectors:\x01*\x12o\n\x05Score\x12\x16.attar.v1.ScoreRequest\x1a\x17.attar.v1.ScoreResponse\"5\x90\x02\x01\x88\xb5\x18\x01\x82\xd3\xe4\x93\x02(\"#/attar/v1/detectors/{name=**}:score:\x01*\x12i\n\x03Get\x12\x1c.attar.v1.GetDetectorRequest\x1a\x16.attar.v1.DetectorInfo\",\x90\x02\x01\x88\xb5\x18\x01\x82\xd3\xe4\x93\x02\x1f\x12\x1d/attar/v1/detectors/{name=**}\x12k\n\x04List\x12\x1e.attar.v1.ListDetectorsRequest\x1a\x1f.attar.v1.ListDetectorsResponse\"\"\x90\x02\x01\x88\xb5\x18\x01\x82\xd3\xe4\x93\x02\x15\x12\x13/attar/v1/detectors\x12v\n\x06\x44\x65lete\x12\x1f.attar.v1.DeleteDetectorRequest\x1a .attar.v1.DeleteDetectorResponse\")\x88\xb5\x18\x02\x82\xd3\xe4\x93\x02\x1f*\x1d/attar/v1/detectors/{name=**}\x1a\x04\x88\xb5\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,37 +40,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ANOMALY']._loaded_options = None
   _globals['_ANOMALY']._serialized_options = b'\210\265\030\001'
   _globals['_ANOMALY'].methods_by_name['Fit']._loaded_options = None
-  _globals['_ANOMALY'].methods_by_name['Fit']._serialized_options = b'\210\265\030\002'
+  _globals['_ANOMALY'].methods_by_name['Fit']._serialized_options = b'\210\265\030\002\202\323\344\223\002\030\"\023/attar/v1/detectors:\001*'
   _globals['_ANOMALY'].methods_by_name['Score']._loaded_options = None
-  _globals['_ANOMALY'].methods_by_name['Score']._serialized_options = b'\220\002\001\210\265\030\001'
+  _globals['_ANOMALY'].methods_by_name['Score']._serialized_options = b'\220\002\001\210\265\030\001\202\323\344\223\002(\"#/attar/v1/detectors/{name=**}:score:\001*'
   _globals['_ANOMALY'].methods_by_name['Get']._loaded_options = None
-  _globals['_ANOMALY'].methods_by_name['Get']._serialized_options = b'\220\002\001\210\265\030\001'
+  _globals['_ANOMALY'].methods_by_name['Get']._serialized_options = b'\220\002\001\210\265\030\001\202\323\344\223\002\037\022\035/attar/v1/detectors/{name=**}'
   _globals['_ANOMALY'].methods_by_name['List']._loaded_options = None
-  _globals['_ANOMALY'].methods_by_name['List']._serialized_options = b'\220\002\001\210\265\030\001'
+  _globals['_ANOMALY'].methods_by_name['List']._serialized_options = b'\220\002\001\210\265\030\001\202\323\344\223\002\025\022\023/attar/v1/detectors'
   _globals['_ANOMALY'].methods_by_name['Delete']._loaded_options = None
-  _globals['_ANOMALY'].methods_by_name['Delete']._serialized_options = b'\210\265\030\002'
-  _globals['_METRIC']._serialized_start=1219
-  _globals['_METRIC']._serialized_end=1292
-  _globals['_DETECTORINFO']._serialized_start=105
-  _globals['_DETECTORINFO']._serialized_end=303
-  _globals['_FITDETECTORREQUEST']._serialized_start=306
-  _globals['_FITDETECTORREQUEST']._serialized_end=612
-  _globals['_SCOREREQUEST']._serialized_start=615
-  _globals['_SCOREREQUEST']._serialized_end=764
-  _globals['_SCORERESPONSE']._serialized_start=767
-  _globals['_SCORERESPONSE']._serialized_end=912
-  _globals['_GETDETECTORREQUEST']._serialized_start=914
-  _globals['_GETDETECTORREQUEST']._serialized_end=948
-  _globals['_LISTDETECTORSREQUEST']._serialized_start=950
-  _globals['_LISTDETECTORSREQUEST']._serialized_end=972
-  _globals['_LISTDETECTORSRESPONSE']._serialized_start=975
-  _globals['_LISTDETECTORSRESPONSE']._serialized_end=1152
-  _globals['_LISTDETECTORSRESPONSE_DAMAGEDENTRY']._serialized_start=1106
-  _globals['_LISTDETECTORSRESPONSE_DAMAGEDENTRY']._serialized_end=1152
-  _globals['_DELETEDETECTORREQUEST']._serialized_start=1154
-  _globals['_DELETEDETECTORREQUEST']._serialized_end=1191
-  _globals['_DELETEDETECTORRESPONSE']._serialized_start=1193
-  _globals['_DELETEDETECTORRESPONSE']._serialized_end=1217
-  _globals['_ANOMALY']._serialized_start=1295
-  _globals['_ANOMALY']._serialized_end=1679
+  _globals['_ANOMALY'].methods_by_name['Delete']._serialized_options = b'\210\265\030\002\202\323\344\223\002\037*\035/attar/v1/detectors/{name=**}'
+  _globals['_METRIC']._serialized_start=1249
+  _globals['_METRIC']._serialized_end=1322
+  _globals['_DETECTORINFO']._serialized_start=135
+  _globals['_DETECTORINFO']._serialized_end=333
+  _globals['_FITDETECTORREQUEST']._serialized_start=336
+  _globals['_FITDETECTORREQUEST']._serialized_end=642
+  _globals['_SCOREREQUEST']._serialized_start=645
+  _globals['_SCOREREQUEST']._serialized_end=794
+  _globals['_SCORERESPONSE']._serialized_start=797
+  _globals['_SCORERESPONSE']._serialized_end=942
+  _globals['_GETDETECTORREQUEST']._serialized_start=944
+  _globals['_GETDETECTORREQUEST']._serialized_end=978
+  _globals['_LISTDETECTORSREQUEST']._serialized_start=980
+  _globals['_LISTDETECTORSREQUEST']._serialized_end=1002
+  _globals['_LISTDETECTORSRESPONSE']._serialized_start=1005
+  _globals['_LISTDETECTORSRESPONSE']._serialized_end=1182
+  _globals['_LISTDETECTORSRESPONSE_DAMAGEDENTRY']._serialized_start=1136
+  _globals['_LISTDETECTORSRESPONSE_DAMAGEDENTRY']._serialized_end=1182
+  _globals['_DELETEDETECTORREQUEST']._serialized_start=1184
+  _globals['_DELETEDETECTORREQUEST']._serialized_end=1221
+  _globals['_DELETEDETECTORRESPONSE']._serialized_start=1223
+  _globals['_DELETEDETECTORRESPONSE']._serialized_end=1247
+  _globals['_ANOMALY']._serialized_start=1325
+  _globals['_ANOMALY']._serialized_end=1886
 # @@protoc_insertion_point(module_scope)

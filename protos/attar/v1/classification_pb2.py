@@ -25,9 +25,10 @@ _sym_db = _symbol_database.Default()
 from attar.v1 import item_pb2 as attar_dot_v1_dot_item__pb2
 from attar.v1 import options_pb2 as attar_dot_v1_dot_options__pb2
 from attar.v1 import tensor_pb2 as attar_dot_v1_dot_tensor__pb2
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61ttar/v1/classification.proto\x12\x08\x61ttar.v1\x1a\x13\x61ttar/v1/item.proto\x1a\x16\x61ttar/v1/options.proto\x1a\x15\x61ttar/v1/tensor.proto\"\x9c\x01\n\x0e\x43lassifierInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\x10\n\x08\x65xamples\x18\x05 \x01(\x04\x12\x0e\n\x06\x63ounts\x18\x06 \x03(\x04\x12\x0f\n\x07recalls\x18\x07 \x03(\x01\x12\x15\n\rcontradictory\x18\x08 \x01(\x04\"\xbc\x01\n\x14\x46itClassifierRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12 \n\x05texts\x18\x03 \x01(\x0b\x32\x0f.attar.v1.TextsH\x00\x12\"\n\x06tensor\x18\x04 \x01(\x0b\x32\x10.attar.v1.TensorH\x00\x12\x0e\n\x06labels\x18\x05 \x03(\t\x12(\n\ntruncation\x18\x06 \x01(\x0e\x32\x14.attar.v1.TruncationB\x07\n\x05input\"\x97\x01\n\x0ePredictRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12 \n\x05texts\x18\x02 \x01(\x0b\x32\x0f.attar.v1.TextsH\x00\x12\"\n\x06tensor\x18\x03 \x01(\x0b\x32\x10.attar.v1.TensorH\x00\x12(\n\ntruncation\x18\x04 \x01(\x0e\x32\x14.attar.v1.TruncationB\x07\n\x05input\"\x95\x01\n\x0fPredictResponse\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12\x0f\n\x07\x63lasses\x18\x03 \x03(\t\x12\'\n\rprobabilities\x18\x04 \x01(\x0b\x32\x10.attar.v1.Tensor\x12#\n\x05items\x18\x05 \x03(\x0b\x32\x14.attar.v1.ItemStatus\"$\n\x14GetClassifierRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x18\n\x16ListClassifiersRequest\"\xb9\x01\n\x17ListClassifiersResponse\x12-\n\x0b\x63lassifiers\x18\x01 \x03(\x0b\x32\x18.attar.v1.ClassifierInfo\x12?\n\x07\x64\x61maged\x18\x02 \x03(\x0b\x32..attar.v1.ListClassifiersResponse.DamagedEntry\x1a.\n\x0c\x44\x61magedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\'\n\x17\x44\x65leteClassifierRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x1a\n\x18\x44\x65leteClassifierResponse2\x9d\x03\n\x0e\x43lassification\x12\x45\n\x03\x46it\x12\x1e.attar.v1.FitClassifierRequest\x1a\x18.attar.v1.ClassifierInfo\"\x04\x88\xb5\x18\x02\x12G\n\x07Predict\x12\x18.attar.v1.PredictRequest\x1a\x19.attar.v1.PredictResponse\"\x07\x90\x02\x01\x88\xb5\x18\x01\x12H\n\x03Get\x12\x1e.attar.v1.GetClassifierRequest\x1a\x18.attar.v1.ClassifierInfo\"\x07\x90\x02\x01\x88\xb5\x18\x01\x12T\n\x04List\x12 .attar.v1.ListClassifiersRequest\x1a!.attar.v1.ListClassifiersResponse\"\x07\x90\x02\x01\x88\xb5\x18\x01\x12U\n\x06\x44\x65lete\x12!.attar.v1.DeleteClassifierRequest\x1a\".attar.v1.DeleteClassifierResponse\"\x04\x88\xb5\x18\x02\x1a\x04\x88\xb5\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61ttar/v1/classification.proto\x12\x08\x61ttar.v1\x1a\x13\x61ttar/v1/item.proto\x1a\x16\x61ttar/v1/options.proto\x1a\x15\x61ttar/v1/tensor.proto\x1a\x1cgoogle/api/annotations.proto\"\x9c\x01\n\x0e\x43lassifierInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\x10\n\x08\x65xamples\x18\x05 \x01(\x04\x12\x0e\n\x06\x63ounts\x18\x06 \x03(\x04\x12\x0f\n\x07recalls\x18\x07 \x03(\x01\x12\x15\n\rcontradictory\x18\x08 \x01(\x04\"\xbc\x01\n\x14\x46itClassifierRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12 \n\x05texts\x18\x03 \x01(\x0b\x32\x0f.attar.v1.TextsH\x00\x12\"\n\x06tensor\x18\x04 \x01(\x0b\x32\x10.attar.v1.TensorH\x00\x12\x0e\n\x06labels\x18\x05 \x03(\t\x12(\n\ntruncation\x18\x06 \x01(\x0e\x32\x14.attar.v1.TruncationB\x07\n\x05input\"\x97\x01\n\x0ePredictRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12 \n\x05texts\x18\x02 \x01(\x0b\x32\x0f.attar.v1.TextsH\x00\x12\"\n\x06tensor\x18\x03 \x01(\x0b\x32\x10.attar.v1.TensorH\x00\x12(\n\ntruncation\x18\x04 \x01(\x0e\x32\x14.attar.v1.TruncationB\x07\n\x05input\"\x95\x01\n\x0fPredictResponse\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12\x0f\n\x07\x63lasses\x18\x03 \x03(\t\x12\'\n\rprobabilities\x18\x04 \x01(\x0b\x32\x10.attar.v1.Tensor\x12#\n\x05items\x18\x05 \x03(\x0b\x32\x14.attar.v1.ItemStatus\"$\n\x14GetClassifierRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x18\n\x16ListClassifiersRequest\"\xb9\x01\n\x17ListClassifiersResponse\x12-\n\x0b\x63lassifiers\x18\x01 \x03(\x0b\x32\x18.attar.v1.ClassifierInfo\x12?\n\x07\x64\x61maged\x18\x02 \x03(\x0b\x32..attar.v1.ListClassifiersResponse.DamagedEntry\x1a.\n\x0c\x44\x61magedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\'\n\x17\x44\x65leteClassifierRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x1a\n\x18\x44\x65leteClassifierResponse2\xda\x04\n\x0e\x43lassification\x12\x65\n\x03\x46it\x12\x1e.attar.v1.FitClassifierRequest\x1a\x18.attar.v1.ClassifierInfo\"$\x88\xb5\x18\x02\x82\xd3\xe4\x93\x02\x1a\"\x15/attar/v1/classifiers:\x01*\x12y\n\x07Predict\x12\x18.attar.v1.PredictRequest\x1a\x19.attar.v1.PredictResponse\"9\x90\x02\x01\x88\xb5\x18\x01\x82\xd3\xe4\x93\x02,\"\'/attar/v1/classifiers/{name=**}:predict:\x01*\x12o\n\x03Get\x12\x1e.attar.v1.GetClassifierRequest\x1a\x18.attar.v1.ClassifierInfo\".\x90\x02\x01\x88\xb5\x18\x01\x82\xd3\xe4\x93\x02!\x12\x1f/attar/v1/classifiers/{name=**}\x12q\n\x04List\x12 .attar.v1.ListClassifiersRequest\x1a!.attar.v1.ListClassifiersResponse\"$\x90\x02\x01\x88\xb5\x18\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/attar/v1/classifiers\x12|\n\x06\x44\x65lete\x12!.attar.v1.DeleteClassifierRequest\x1a\".attar.v1.DeleteClassifierResponse\"+\x88\xb5\x18\x02\x82\xd3\xe4\x93\x02!*\x1f/attar/v1/classifiers/{name=**}\x1a\x04\x88\xb5\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,35 +40,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLASSIFICATION']._loaded_options = None
   _globals['_CLASSIFICATION']._serialized_options = b'\210\265\030\001'
   _globals['_CLASSIFICATION'].methods_by_name['Fit']._loaded_options = None
-  _globals['_CLASSIFICATION'].methods_by_name['Fit']._serialized_options = b'\210\265\030\002'
+  _globals['_CLASSIFICATION'].methods_by_name['Fit']._serialized_options = b'\210\265\030\002\202\323\344\223\002\032\"\025/attar/v1/classifiers:\001*'
   _globals['_CLASSIFICATION'].methods_by_name['Predict']._loaded_options = None
-  _globals['_CLASSIFICATION'].methods_by_name['Predict']._serialized_options = b'\220\002\001\210\265\030\001'
+  _globals['_CLASSIFICATION'].methods_by_name['Predict']._serialized_options = b'\220\002\001\210\265\030\001\202\323\344\223\002,\"\'/attar/v1/classifiers/{name=**}:predict:\001*'
   _globals['_CLASSIFICATION'].methods_by_name['Get']._loaded_options = None
-  _globals['_CLASSIFICATION'].methods_by_name['Get']._serialized_options = b'\220\002\001\210\265\030\001'
+  _globals['_CLASSIFICATION'].methods_by_name['Get']._serialized_options = b'\220\002\001\210\265\030\001\202\323\344\223\002!\022\037/attar/v1/classifiers/{name=**}'
   _globals['_CLASSIFICATION'].methods_by_name['List']._loaded_options = None
-  _globals['_CLASSIFICATION'].methods_by_name['List']._serialized_options = b'\220\002\001\210\265\030\001'
+  _globals['_CLASSIFICATION'].methods_by_name['List']._serialized_options = b'\220\002\001\210\265\030\001\202\323\344\223\002\027\022\025/attar/v1/classifiers'
   _globals['_CLASSIFICATION'].methods_by_name['Delete']._loaded_options = None
-  _globals['_CLASSIFICATION'].methods_by_name['Delete']._serialized_options = b'\210\265\030\002'
-  _globals['_CLASSIFIERINFO']._serialized_start=112
-  _globals['_CLASSIFIERINFO']._serialized_end=268
-  _globals['_FITCLASSIFIERREQUEST']._serialized_start=271
-  _globals['_FITCLASSIFIERREQUEST']._serialized_end=459
-  _globals['_PREDICTREQUEST']._serialized_start=462
-  _globals['_PREDICTREQUEST']._serialized_end=613
-  _globals['_PREDICTRESPONSE']._serialized_start=616
-  _globals['_PREDICTRESPONSE']._serialized_end=765
-  _globals['_GETCLASSIFIERREQUEST']._serialized_start=767
-  _globals['_GETCLASSIFIERREQUEST']._serialized_end=803
-  _globals['_LISTCLASSIFIERSREQUEST']._serialized_start=805
-  _globals['_LISTCLASSIFIERSREQUEST']._serialized_end=829
-  _globals['_LISTCLASSIFIERSRESPONSE']._serialized_start=832
-  _globals['_LISTCLASSIFIERSRESPONSE']._serialized_end=1017
-  _globals['_LISTCLASSIFIERSRESPONSE_DAMAGEDENTRY']._serialized_start=971
-  _globals['_LISTCLASSIFIERSRESPONSE_DAMAGEDENTRY']._serialized_end=1017
-  _globals['_DELETECLASSIFIERREQUEST']._serialized_start=1019
-  _globals['_DELETECLASSIFIERREQUEST']._serialized_end=1058
-  _globals['_DELETECLASSIFIERRESPONSE']._serialized_start=1060
-  _globals['_DELETECLASSIFIERRESPONSE']._serialized_end=1086
-  _globals['_CLASSIFICATION']._serialized_start=1089
-  _globals['_CLASSIFICATION']._serialized_end=1502
+  _globals['_CLASSIFICATION'].methods_by_name['Delete']._serialized_options = b'\210\265\030\002\202\323\344\223\002!*\037/attar/v1/classifiers/{name=**}'
+  _globals['_CLASSIFIERINFO']._serialized_start=142
+  _globals['_CLASSIFIERINFO']._serialized_end=298
+  _globals['_FITCLASSIFIERREQUEST']._serialized_start=301
+  _globals['_FITCLASSIFIERREQUEST']._serialized_end=489
+  _globals['_PREDICTREQUEST']._serialized_start=492
+  _globals['_PREDICTREQUEST']._serialized_end=643
+  _globals['_PREDICTRESPONSE']._serialized_start=646
+  _globals['_PREDICTRESPONSE']._serialized_end=795
+  _globals['_GETCLASSIFIERREQUEST']._serialized_start=797
+  _globals['_GETCLASSIFIERREQUEST']._serialized_end=833
+  _globals['_LISTCLASSIFIERSREQUEST']._serialized_start=835
+  _globals['_LISTCLASSIFIERSREQUEST']._serialized_end=859
+  _globals['_LISTCLASSIFIERSRESPONSE']._serialized_start=862
+  _globals['_LISTCLASSIFIERSRESPONSE']._serialized_end=1047
+  _globals['_LISTCLASSIFIERSRESPONSE_DAMAGEDENTRY']._serialized_start=1001
+  _globals['_LISTCLASSIFIERSRESPONSE_DAMAGEDENTRY']._serialized_end=1047
+  _globals['_DELETECLASSIFIERREQUEST']._serialized_start=1049
+  _globals['_DELETECLASSIFIERREQUEST']._serialized_end=1088
+  _globals['_DELETECLASSIFIERRESPONSE']._serialized_start=1090
+  _globals['_DELETECLASSIFIERRESPONSE']._serialized_end=1116
+  _globals['_CLASSIFICATION']._serialized_start=1119
+  _globals['_CLASSIFICATION']._serialized_end=1721
 # @@protoc_insertion_point(module_scope)

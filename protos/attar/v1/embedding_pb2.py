@@ -25,10 +25,11 @@ _sym_db = _symbol_database.Default()
 from attar.v1 import item_pb2 as attar_dot_v1_dot_item__pb2
 from attar.v1 import options_pb2 as attar_dot_v1_dot_options__pb2
 from attar.v1 import tensor_pb2 as attar_dot_v1_dot_tensor__pb2
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61ttar/v1/embedding.proto\x12\x08\x61ttar.v1\x1a\x13\x61ttar/v1/item.proto\x1a\x16\x61ttar/v1/options.proto\x1a\x15\x61ttar/v1/tensor.proto\x1a\x17google/rpc/status.proto\"\xed\x02\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12 \n\x05texts\x18\x03 \x01(\x0b\x32\x0f.attar.v1.TextsH\x00\x12\"\n\x06tensor\x18\x04 \x01(\x0b\x32\x10.attar.v1.TensorH\x00\x12\"\n\x06tokens\x18\t \x01(\x0b\x32\x10.attar.v1.TokensH\x00\x12\x1c\n\x04role\x18\x05 \x01(\x0e\x32\x0e.attar.v1.Role\x12\x11\n\x04\x64ims\x18\x06 \x01(\rH\x01\x88\x01\x01\x12$\n\x08\x65ncoding\x18\x07 \x01(\x0e\x32\x12.attar.v1.Encoding\x12(\n\ntruncation\x18\x08 \x01(\x0e\x32\x14.attar.v1.Truncation\x12$\n\x08priority\x18\n \x01(\x0e\x32\x12.attar.v1.Priority\x12\x0f\n\x07version\x18\x0b \x01(\t\x12\x0e\n\x06prompt\x18\x0c \x01(\tB\x07\n\x05inputB\x07\n\x05_dims\"\xa7\x02\n\rEmbedResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12$\n\nembeddings\x18\x02 \x01(\x0b\x32\x10.attar.v1.Tensor\x12#\n\x05items\x18\x03 \x03(\x0b\x32\x14.attar.v1.ItemStatus\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x0f\n\x07variant\x18\x07 \x01(\t\x12$\n\x08\x65ncoding\x18\x08 \x01(\x0e\x32\x12.attar.v1.Encoding\x12\x0c\n\x04\x64ims\x18\t \x01(\r\x12\"\n\x07timings\x18\n \x01(\x0b\x32\x11.attar.v1.Timings\x12!\n\x05\x65rror\x18\x0b \x01(\x0b\x32\x12.google.rpc.Status\"\x89\x03\n\x12\x45mbedTokensRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12 \n\x05texts\x18\x03 \x01(\x0b\x32\x0f.attar.v1.TextsH\x00\x12\"\n\x06tensor\x18\x04 \x01(\x0b\x32\x10.attar.v1.TensorH\x00\x12\"\n\x06tokens\x18\t \x01(\x0b\x32\x10.attar.v1.TokensH\x00\x12\x1c\n\x04role\x18\x05 \x01(\x0e\x32\x0e.attar.v1.Role\x12\"\n\x07pooling\x18\x06 \x01(\x0e\x32\x11.attar.v1.Pooling\x12$\n\x08\x65ncoding\x18\x07 \x01(\x0e\x32\x12.attar.v1.Encoding\x12(\n\ntruncation\x18\x08 \x01(\x0e\x32\x14.attar.v1.Truncation\x12$\n\x08priority\x18\n \x01(\x0e\x32\x12.attar.v1.Priority\x12\x0f\n\x07version\x18\x0b \x01(\t\x12\x1c\n\x04grid\x18\x0c \x01(\x0b\x32\x0e.attar.v1.GridB\x07\n\x05input\"\xb5\x02\n\x13\x45mbedTokensResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12!\n\x07vectors\x18\x02 \x01(\x0b\x32\x10.attar.v1.Tensor\x12#\n\x05items\x18\x03 \x03(\x0b\x32\x14.attar.v1.ItemStatus\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x0f\n\x07variant\x18\x07 \x01(\t\x12$\n\x08\x65ncoding\x18\x08 \x01(\x0e\x32\x12.attar.v1.Encoding\x12\x0b\n\x03\x64im\x18\t \x01(\r\x12\"\n\x07timings\x18\n \x01(\x0b\x32\x11.attar.v1.Timings\x12\x0f\n\x07lengths\x18\x0b \x03(\r\x12\x1c\n\x04grid\x18\x0c \x01(\x0b\x32\x0e.attar.v1.Grid\"B\n\x07Timings\x12\x10\n\x08queue_us\x18\x01 \x01(\x04\x12\x13\n\x0btokenize_us\x18\x02 \x01(\x04\x12\x10\n\x08infer_us\x18\x03 \x01(\x04*p\n\x08\x45ncoding\x12\x18\n\x14\x45NCODING_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x45NCODING_F32\x10\x01\x12\x10\n\x0c\x45NCODING_F16\x10\x02\x12\x11\n\rENCODING_INT8\x10\x03\x12\x13\n\x0f\x45NCODING_BINARY\x10\x04*F\n\x07Pooling\x12\x17\n\x13POOLING_UNSPECIFIED\x10\x00\x12\x10\n\x0cPOOLING_NONE\x10\x01\x12\x10\n\x0cPOOLING_GRID\x10\x02\x32\xf0\x01\n\tEmbedding\x12\x41\n\x05\x45mbed\x12\x16.attar.v1.EmbedRequest\x1a\x17.attar.v1.EmbedResponse\"\x07\x90\x02\x01\x88\xb5\x18\x01\x12K\n\x0b\x45mbedStream\x12\x16.attar.v1.EmbedRequest\x1a\x17.attar.v1.EmbedResponse\"\x07\x90\x02\x01\x88\xb5\x18\x01(\x01\x30\x01\x12S\n\x0b\x45mbedTokens\x12\x1c.attar.v1.EmbedTokensRequest\x1a\x1d.attar.v1.EmbedTokensResponse\"\x07\x90\x02\x01\x88\xb5\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61ttar/v1/embedding.proto\x12\x08\x61ttar.v1\x1a\x13\x61ttar/v1/item.proto\x1a\x16\x61ttar/v1/options.proto\x1a\x15\x61ttar/v1/tensor.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/rpc/status.proto\"\xed\x02\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12 \n\x05texts\x18\x03 \x01(\x0b\x32\x0f.attar.v1.TextsH\x00\x12\"\n\x06tensor\x18\x04 \x01(\x0b\x32\x10.attar.v1.TensorH\x00\x12\"\n\x06tokens\x18\t \x01(\x0b\x32\x10.attar.v1.TokensH\x00\x12\x1c\n\x04role\x18\x05 \x01(\x0e\x32\x0e.attar.v1.Role\x12\x11\n\x04\x64ims\x18\x06 \x01(\rH\x01\x88\x01\x01\x12$\n\x08\x65ncoding\x18\x07 \x01(\x0e\x32\x12.attar.v1.Encoding\x12(\n\ntruncation\x18\x08 \x01(\x0e\x32\x14.attar.v1.Truncation\x12$\n\x08priority\x18\n \x01(\x0e\x32\x12.attar.v1.Priority\x12\x0f\n\x07version\x18\x0b \x01(\t\x12\x0e\n\x06prompt\x18\x0c \x01(\tB\x07\n\x05inputB\x07\n\x05_dims\"\xa7\x02\n\rEmbedResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12$\n\nembeddings\x18\x02 \x01(\x0b\x32\x10.attar.v1.Tensor\x12#\n\x05items\x18\x03 \x03(\x0b\x32\x14.attar.v1.ItemStatus\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x0f\n\x07variant\x18\x07 \x01(\t\x12$\n\x08\x65ncoding\x18\x08 \x01(\x0e\x32\x12.attar.v1.Encoding\x12\x0c\n\x04\x64ims\x18\t \x01(\r\x12\"\n\x07timings\x18\n \x01(\x0b\x32\x11.attar.v1.Timings\x12!\n\x05\x65rror\x18\x0b \x01(\x0b\x32\x12.google.rpc.Status\"\x89\x03\n\x12\x45mbedTokensRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12 \n\x05texts\x18\x03 \x01(\x0b\x32\x0f.attar.v1.TextsH\x00\x12\"\n\x06tensor\x18\x04 \x01(\x0b\x32\x10.attar.v1.TensorH\x00\x12\"\n\x06tokens\x18\t \x01(\x0b\x32\x10.attar.v1.TokensH\x00\x12\x1c\n\x04role\x18\x05 \x01(\x0e\x32\x0e.attar.v1.Role\x12\"\n\x07pooling\x18\x06 \x01(\x0e\x32\x11.attar.v1.Pooling\x12$\n\x08\x65ncoding\x18\x07 \x01(\x0e\x32\x12.attar.v1.Encoding\x12(\n\ntruncation\x18\x08 \x01(\x0e\x32\x14.attar.v1.Truncation\x12$\n\x08priority\x18\n \x01(\x0e\x32\x12.attar.v1.Priority\x12\x0f\n\x07version\x18\x0b \x01(\t\x12\x1c\n\x04grid\x18\x0c \x01(\x0b\x32\x0e.attar.v1.GridB\x07\n\x05input\"\xb5\x02\n\x13\x45mbedTokensResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12!\n\x07vectors\x18\x02 \x01(\x0b\x32\x10.attar.v1.Tensor\x12#\n\x05items\x18\x03 \x03(\x0b\x32\x14.attar.v1.ItemStatus\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x0f\n\x07variant\x18\x07 \x01(\t\x12$\n\x08\x65ncoding\x18\x08 \x01(\x0e\x32\x12.attar.v1.Encoding\x12\x0b\n\x03\x64im\x18\t \x01(\r\x12\"\n\x07timings\x18\n \x01(\x0b\x32\x11.attar.v1.Timings\x12\x0f\n\x07lengths\x18\x0b \x03(\r\x12\x1c\n\x04grid\x18\x0c \x01(\x0b\x32\x0e.attar.v1.Grid\"B\n\x07Timings\x12\x10\n\x08queue_us\x18\x01 \x01(\x04\x12\x13\n\x0btokenize_us\x18\x02 \x01(\x04\x12\x10\n\x08infer_us\x18\x03 \x01(\x04*p\n\x08\x45ncoding\x12\x18\n\x14\x45NCODING_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x45NCODING_F32\x10\x01\x12\x10\n\x0c\x45NCODING_F16\x10\x02\x12\x11\n\rENCODING_INT8\x10\x03\x12\x13\n\x0f\x45NCODING_BINARY\x10\x04*F\n\x07Pooling\x12\x17\n\x13POOLING_UNSPECIFIED\x10\x00\x12\x10\n\x0cPOOLING_NONE\x10\x01\x12\x10\n\x0cPOOLING_GRID\x10\x02\x32\xaa\x02\n\tEmbedding\x12[\n\x05\x45mbed\x12\x16.attar.v1.EmbedRequest\x1a\x17.attar.v1.EmbedResponse\"!\x90\x02\x01\x88\xb5\x18\x01\x82\xd3\xe4\x93\x02\x14\"\x0f/attar/v1/embed:\x01*\x12K\n\x0b\x45mbedStream\x12\x16.attar.v1.EmbedRequest\x1a\x17.attar.v1.EmbedResponse\"\x07\x90\x02\x01\x88\xb5\x18\x01(\x01\x30\x01\x12s\n\x0b\x45mbedTokens\x12\x1c.attar.v1.EmbedTokensRequest\x1a\x1d.attar.v1.EmbedTokensResponse\"\'\x90\x02\x01\x88\xb5\x18\x01\x82\xd3\xe4\x93\x02\x1a\"\x15/attar/v1/embedTokens:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,25 +37,25 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'attar.v1.embedding_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EMBEDDING'].methods_by_name['Embed']._loaded_options = None
-  _globals['_EMBEDDING'].methods_by_name['Embed']._serialized_options = b'\220\002\001\210\265\030\001'
+  _globals['_EMBEDDING'].methods_by_name['Embed']._serialized_options = b'\220\002\001\210\265\030\001\202\323\344\223\002\024\"\017/attar/v1/embed:\001*'
   _globals['_EMBEDDING'].methods_by_name['EmbedStream']._loaded_options = None
   _globals['_EMBEDDING'].methods_by_name['EmbedStream']._serialized_options = b'\220\002\001\210\265\030\001'
   _globals['_EMBEDDING'].methods_by_name['EmbedTokens']._loaded_options = None
-  _globals['_EMBEDDING'].methods_by_name['EmbedTokens']._serialized_options = b'\220\002\001\210\265\030\001'
-  _globals['_ENCODING']._serialized_start=1573
-  _globals['_ENCODING']._serialized_end=1685
-  _globals['_POOLING']._serialized_start=1687
-  _globals['_POOLING']._serialized_end=1757
-  _globals['_EMBEDREQUEST']._serialized_start=132
-  _globals['_EMBEDREQUEST']._serialized_end=497
-  _globals['_EMBEDRESPONSE']._serialized_start=500
-  _globals['_EMBEDRESPONSE']._serialized_end=795
-  _globals['_EMBEDTOKENSREQUEST']._serialized_start=798
-  _globals['_EMBEDTOKENSREQUEST']._serialized_end=1191
-  _globals['_EMBEDTOKENSRESPONSE']._serialized_start=1194
-  _globals['_EMBEDTOKENSRESPONSE']._serialized_end=1503
-  _globals['_TIMINGS']._serialized_start=1505
-  _globals['_TIMINGS']._serialized_end=1571
-  _globals['_EMBEDDING']._serialized_start=1760
-  _globals['_EMBEDDING']._serialized_end=2000
+  _globals['_EMBEDDING'].methods_by_name['EmbedTokens']._serialized_options = b'\220\002\001\210\265\030\001\202\323\344\223\002\032\"\025/attar/v1/embedTokens:\001*'
+  _globals['_ENCODING']._serialized_start=1603
+  _globals['_ENCODING']._serialized_end=1715
+  _globals['_POOLING']._serialized_start=1717
+  _globals['_POOLING']._serialized_end=1787
+  _globals['_EMBEDREQUEST']._serialized_start=162
+  _globals['_EMBEDREQUEST']._serialized_end=527
+  _globals['_EMBEDRESPONSE']._serialized_start=530
+  _globals['_EMBEDRESPONSE']._serialized_end=825
+  _globals['_EMBEDTOKENSREQUEST']._serialized_start=828
+  _globals['_EMBEDTOKENSREQUEST']._serialized_end=1221
+  _globals['_EMBEDTOKENSRESPONSE']._serialized_start=1224
+  _globals['_EMBEDTOKENSRESPONSE']._serialized_end=1533
+  _globals['_TIMINGS']._serialized_start=1535
+  _globals['_TIMINGS']._serialized_end=1601
+  _globals['_EMBEDDING']._serialized_start=1790
+  _globals['_EMBEDDING']._serialized_end=2088
 # @@protoc_insertion_point(module_scope)

@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from attar.v1 import item_pb2 as attar_dot_v1_dot_item__pb2
 from attar.v1 import options_pb2 as attar_dot_v1_dot_options__pb2
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x61ttar/v1/info.proto\x12\x08\x61ttar.v1\x1a\x13\x61ttar/v1/item.proto\x1a\x16\x61ttar/v1/options.proto\"\x10\n\x0eGetInfoRequest\"p\n\x0fGetInfoResponse\x12\x16\n\x0eserver_version\x18\x01 \x01(\t\x12#\n\x06models\x18\x02 \x03(\x0b\x32\x13.attar.v1.ModelInfo\x12 \n\x06limits\x18\x03 \x01(\x0b\x32\x10.attar.v1.Limits\"\xb0\x02\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07variant\x18\x03 \x01(\t\x12\x10\n\x08variants\x18\x04 \x03(\t\x12\x13\n\x0b\x66ingerprint\x18\x05 \x01(\t\x12\x10\n\x08modality\x18\x06 \x01(\t\x12\x0b\n\x03\x64im\x18\x07 \x01(\r\x12\x0c\n\x04\x64ims\x18\x08 \x03(\r\x12\x12\n\nmax_length\x18\t \x01(\r\x12#\n\x06inputs\x18\n \x03(\x0b\x32\x13.attar.v1.InputInfo\x12\r\n\x05ready\x18\x0b \x01(\x08\x12\x32\n\x0f\x63ompatible_with\x18\x0c \x03(\x0b\x32\x19.attar.v1.CompatibleSpace\x12#\n\x06tokens\x18\r \x01(\x0b\x32\x13.attar.v1.TokenInfo\"6\n\tTokenInfo\x12\x0b\n\x03\x64im\x18\x01 \x01(\r\x12\x1c\n\x04grid\x18\x02 \x01(\x0b\x32\x0e.attar.v1.Grid\"L\n\x0f\x43ompatibleSpace\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\x0e\n\x06\x63osine\x18\x02 \x01(\x01\x12\x14\n\x0crecall_at_10\x18\x03 \x01(\x01\"7\n\tInputInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\t\"\xe0\x05\n\x06Limits\x12\x11\n\tmax_items\x18\x01 \x01(\r\x12\x19\n\x11max_message_bytes\x18\x02 \x01(\x04\x12\x18\n\x10max_batch_tokens\x18\x03 \x01(\r\x12\x17\n\x0fmax_queue_items\x18\x04 \x01(\r\x12\x18\n\x10max_queue_tokens\x18\x05 \x01(\r\x12\x1f\n\x17max_concurrent_requests\x18\x06 \x01(\r\x12\x1b\n\x13max_stream_requests\x18\x07 \x01(\r\x12\x18\n\x10max_search_limit\x18\x08 \x01(\r\x12\x1c\n\x14max_http_connections\x18\t \x01(\r\x12\x16\n\x0emax_item_bytes\x18\n \x01(\x04\x12\x18\n\x10max_answer_bytes\x18\x0b \x01(\x04\x12\x17\n\x0fmax_json_values\x18\x0c \x01(\r\x12\x12\n\nmax_labels\x18\r \x01(\r\x12\x1b\n\x13max_name_characters\x18\x0e \x01(\r\x12\x19\n\x11max_working_bytes\x18\x0f \x01(\x04\x12\x17\n\x0fmax_collections\x18\x14 \x01(\r\x12\x19\n\x11max_payload_bytes\x18\x15 \x01(\r\x12\x18\n\x10max_filter_bytes\x18\x16 \x01(\r\x12\x19\n\x11max_filter_values\x18\x17 \x01(\r\x12\x17\n\x0fmax_search_hits\x18\x18 \x01(\r\x12\x1a\n\x12max_payload_values\x18\x19 \x01(\r\x12\x1d\n\x15max_payload_key_bytes\x18\x1a \x01(\r\x12\x15\n\rmax_fit_bytes\x18\x1b \x01(\x04\x12\x13\n\x0bmax_streams\x18\x1e \x01(\r\x12\x1e\n\x16max_connection_streams\x18\x1f \x01(\r\x12\x19\n\x11max_untaken_bytes\x18  \x01(\x04\x12\x11\n\tmax_heads\x18\x33 \x01(\r\x12\x17\n\x0fmax_heads_bytes\x18\x34 \x01(\x04\x32O\n\x04Info\x12G\n\x07GetInfo\x12\x18.attar.v1.GetInfoRequest\x1a\x19.attar.v1.GetInfoResponse\"\x07\x90\x02\x01\x88\xb5\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x61ttar/v1/info.proto\x12\x08\x61ttar.v1\x1a\x13\x61ttar/v1/item.proto\x1a\x16\x61ttar/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\"\x10\n\x0eGetInfoRequest\"p\n\x0fGetInfoResponse\x12\x16\n\x0eserver_version\x18\x01 \x01(\t\x12#\n\x06models\x18\x02 \x03(\x0b\x32\x13.attar.v1.ModelInfo\x12 \n\x06limits\x18\x03 \x01(\x0b\x32\x10.attar.v1.Limits\"\xb0\x02\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07variant\x18\x03 \x01(\t\x12\x10\n\x08variants\x18\x04 \x03(\t\x12\x13\n\x0b\x66ingerprint\x18\x05 \x01(\t\x12\x10\n\x08modality\x18\x06 \x01(\t\x12\x0b\n\x03\x64im\x18\x07 \x01(\r\x12\x0c\n\x04\x64ims\x18\x08 \x03(\r\x12\x12\n\nmax_length\x18\t \x01(\r\x12#\n\x06inputs\x18\n \x03(\x0b\x32\x13.attar.v1.InputInfo\x12\r\n\x05ready\x18\x0b \x01(\x08\x12\x32\n\x0f\x63ompatible_with\x18\x0c \x03(\x0b\x32\x19.attar.v1.CompatibleSpace\x12#\n\x06tokens\x18\r \x01(\x0b\x32\x13.attar.v1.TokenInfo\"6\n\tTokenInfo\x12\x0b\n\x03\x64im\x18\x01 \x01(\r\x12\x1c\n\x04grid\x18\x02 \x01(\x0b\x32\x0e.attar.v1.Grid\"L\n\x0f\x43ompatibleSpace\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\x0e\n\x06\x63osine\x18\x02 \x01(\x01\x12\x14\n\x0crecall_at_10\x18\x03 \x01(\x01\"7\n\tInputInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\t\"\xe0\x05\n\x06Limits\x12\x11\n\tmax_items\x18\x01 \x01(\r\x12\x19\n\x11max_message_bytes\x18\x02 \x01(\x04\x12\x18\n\x10max_batch_tokens\x18\x03 \x01(\r\x12\x17\n\x0fmax_queue_items\x18\x04 \x01(\r\x12\x18\n\x10max_queue_tokens\x18\x05 \x01(\r\x12\x1f\n\x17max_concurrent_requests\x18\x06 \x01(\r\x12\x1b\n\x13max_stream_requests\x18\x07 \x01(\r\x12\x18\n\x10max_search_limit\x18\x08 \x01(\r\x12\x1c\n\x14max_http_connections\x18\t \x01(\r\x12\x16\n\x0emax_item_bytes\x18\n \x01(\x04\x12\x18\n\x10max_answer_bytes\x18\x0b \x01(\x04\x12\x17\n\x0fmax_json_values\x18\x0c \x01(\r\x12\x12\n\nmax_labels\x18\r \x01(\r\x12\x1b\n\x13max_name_characters\x18\x0e \x01(\r\x12\x19\n\x11max_working_bytes\x18\x0f \x01(\x04\x12\x17\n\x0fmax_collections\x18\x14 \x01(\r\x12\x19\n\x11max_payload_bytes\x18\x15 \x01(\r\x12\x18\n\x10max_filter_bytes\x18\x16 \x01(\r\x12\x19\n\x11max_filter_values\x18\x17 \x01(\r\x12\x17\n\x0fmax_search_hits\x18\x18 \x01(\r\x12\x1a\n\x12max_payload_values\x18\x19 \x01(\r\x12\x1d\n\x15max_payload_key_bytes\x18\x1a \x01(\r\x12\x15\n\rmax_fit_bytes\x18\x1b \x01(\x04\x12\x13\n\x0bmax_streams\x18\x1e \x01(\r\x12\x1e\n\x16max_connection_streams\x18\x1f \x01(\r\x12\x19\n\x11max_untaken_bytes\x18  \x01(\x04\x12\x11\n\tmax_heads\x18\x33 \x01(\r\x12\x17\n\x0fmax_heads_bytes\x18\x34 \x01(\x04\x32\x65\n\x04Info\x12]\n\x07GetInfo\x12\x18.attar.v1.GetInfoRequest\x1a\x19.attar.v1.GetInfoResponse\"\x1d\x90\x02\x01\x88\xb5\x18\x01\x82\xd3\xe4\x93\x02\x10\x12\x0e/attar/v1/infob\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,21 +35,21 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'attar.v1.info_pb2', _global
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_INFO'].methods_by_name['GetInfo']._loaded_options = None
-  _globals['_INFO'].methods_by_name['GetInfo']._serialized_options = b'\220\002\001\210\265\030\001'
-  _globals['_GETINFOREQUEST']._serialized_start=78
-  _globals['_GETINFOREQUEST']._serialized_end=94
-  _globals['_GETINFORESPONSE']._serialized_start=96
-  _globals['_GETINFORESPONSE']._serialized_end=208
-  _globals['_MODELINFO']._serialized_start=211
-  _globals['_MODELINFO']._serialized_end=515
-  _globals['_TOKENINFO']._serialized_start=517
-  _globals['_TOKENINFO']._serialized_end=571
-  _globals['_COMPATIBLESPACE']._serialized_start=573
-  _globals['_COMPATIBLESPACE']._serialized_end=649
-  _globals['_INPUTINFO']._serialized_start=651
-  _globals['_INPUTINFO']._serialized_end=706
-  _globals['_LIMITS']._serialized_start=709
-  _globals['_LIMITS']._serialized_end=1445
-  _globals['_INFO']._serialized_start=1447
-  _globals['_INFO']._serialized_end=1526
+  _globals['_INFO'].methods_by_name['GetInfo']._serialized_options = b'\220\002\001\210\265\030\001\202\323\344\223\002\020\022\016/attar/v1/info'
+  _globals['_GETINFOREQUEST']._serialized_start=108
+  _globals['_GETINFOREQUEST']._serialized_end=124
+  _globals['_GETINFORESPONSE']._serialized_start=126
+  _globals['_GETINFORESPONSE']._serialized_end=238
+  _globals['_MODELINFO']._serialized_start=241
+  _globals['_MODELINFO']._serialized_end=545
+  _globals['_TOKENINFO']._serialized_start=547
+  _globals['_TOKENINFO']._serialized_end=601
+  _globals['_COMPATIBLESPACE']._serialized_start=603
+  _globals['_COMPATIBLESPACE']._serialized_end=679
+  _globals['_INPUTINFO']._serialized_start=681
+  _globals['_INPUTINFO']._serialized_end=736
+  _globals['_LIMITS']._serialized_start=739
+  _globals['_LIMITS']._serialized_end=1475
+  _globals['_INFO']._serialized_start=1477
+  _globals['_INFO']._serialized_end=1578
 # @@protoc_insertion_point(module_scope)

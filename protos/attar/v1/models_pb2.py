@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from attar.v1 import options_pb2 as attar_dot_v1_dot_options__pb2
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61ttar/v1/models.proto\x12\x08\x61ttar.v1\x1a\x16\x61ttar/v1/options.proto\"\x0e\n\x0cIndexRequest\"7\n\rIndexResponse\x12&\n\x06models\x18\x01 \x03(\x0b\x32\x16.attar.v1.IndexedModel\"]\n\x0cIndexedModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x1e\n\x05state\x18\x03 \x01(\x0e\x32\x0f.attar.v1.State\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\x1b\n\x0bLoadRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x0e\n\x0cLoadResponse\"\x1d\n\rUnloadRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x10\n\x0eUnloadResponse\"C\n\x11SetVariantRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07variant\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\"\x14\n\x12SetVariantResponse*Y\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTATE_READY\x10\x01\x12\x11\n\rSTATE_LOADING\x10\x02\x12\x15\n\x11STATE_UNAVAILABLE\x10\x03\x32\xa0\x02\n\x06Models\x12\x41\n\x05Index\x12\x16.attar.v1.IndexRequest\x1a\x17.attar.v1.IndexResponse\"\x07\x90\x02\x01\x88\xb5\x18\x01\x12>\n\x04Load\x12\x15.attar.v1.LoadRequest\x1a\x16.attar.v1.LoadResponse\"\x07\x90\x02\x02\x88\xb5\x18\x03\x12\x41\n\x06Unload\x12\x17.attar.v1.UnloadRequest\x1a\x18.attar.v1.UnloadResponse\"\x04\x88\xb5\x18\x03\x12P\n\nSetVariant\x12\x1b.attar.v1.SetVariantRequest\x1a\x1c.attar.v1.SetVariantResponse\"\x07\x90\x02\x02\x88\xb5\x18\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61ttar/v1/models.proto\x12\x08\x61ttar.v1\x1a\x16\x61ttar/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\"\x0e\n\x0cIndexRequest\"7\n\rIndexResponse\x12&\n\x06models\x18\x01 \x03(\x0b\x32\x16.attar.v1.IndexedModel\"]\n\x0cIndexedModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x1e\n\x05state\x18\x03 \x01(\x0e\x32\x0f.attar.v1.State\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\x1b\n\x0bLoadRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x0e\n\x0cLoadResponse\"\x1d\n\rUnloadRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x10\n\x0eUnloadResponse\"C\n\x11SetVariantRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07variant\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\"\x14\n\x12SetVariantResponse*Y\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTATE_READY\x10\x01\x12\x11\n\rSTATE_LOADING\x10\x02\x12\x15\n\x11STATE_UNAVAILABLE\x10\x03\x32\xb5\x03\n\x06Models\x12Y\n\x05Index\x12\x16.attar.v1.IndexRequest\x1a\x17.attar.v1.IndexResponse\"\x1f\x90\x02\x01\x88\xb5\x18\x01\x82\xd3\xe4\x93\x02\x12\x12\x10/attar/v1/models\x12\x65\n\x04Load\x12\x15.attar.v1.LoadRequest\x1a\x16.attar.v1.LoadResponse\".\x90\x02\x02\x88\xb5\x18\x03\x82\xd3\xe4\x93\x02!\"\x1c/attar/v1/models/{name}:load:\x01*\x12j\n\x06Unload\x12\x17.attar.v1.UnloadRequest\x1a\x18.attar.v1.UnloadResponse\"-\x88\xb5\x18\x03\x82\xd3\xe4\x93\x02#\"\x1e/attar/v1/models/{name}:unload:\x01*\x12}\n\nSetVariant\x12\x1b.attar.v1.SetVariantRequest\x1a\x1c.attar.v1.SetVariantResponse\"4\x90\x02\x02\x88\xb5\x18\x03\x82\xd3\xe4\x93\x02\'\"\"/attar/v1/models/{name}:setVariant:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,33 +34,33 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'attar.v1.models_pb2', _glob
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MODELS'].methods_by_name['Index']._loaded_options = None
-  _globals['_MODELS'].methods_by_name['Index']._serialized_options = b'\220\002\001\210\265\030\001'
+  _globals['_MODELS'].methods_by_name['Index']._serialized_options = b'\220\002\001\210\265\030\001\202\323\344\223\002\022\022\020/attar/v1/models'
   _globals['_MODELS'].methods_by_name['Load']._loaded_options = None
-  _globals['_MODELS'].methods_by_name['Load']._serialized_options = b'\220\002\002\210\265\030\003'
+  _globals['_MODELS'].methods_by_name['Load']._serialized_options = b'\220\002\002\210\265\030\003\202\323\344\223\002!\"\034/attar/v1/models/{name}:load:\001*'
   _globals['_MODELS'].methods_by_name['Unload']._loaded_options = None
-  _globals['_MODELS'].methods_by_name['Unload']._serialized_options = b'\210\265\030\003'
+  _globals['_MODELS'].methods_by_name['Unload']._serialized_options = b'\210\265\030\003\202\323\344\223\002#\"\036/attar/v1/models/{name}:unload:\001*'
   _globals['_MODELS'].methods_by_name['SetVariant']._loaded_options = None
-  _globals['_MODELS'].methods_by_name['SetVariant']._serialized_options = b'\220\002\002\210\265\030\003'
-  _globals['_STATE']._serialized_start=412
-  _globals['_STATE']._serialized_end=501
-  _globals['_INDEXREQUEST']._serialized_start=59
-  _globals['_INDEXREQUEST']._serialized_end=73
-  _globals['_INDEXRESPONSE']._serialized_start=75
-  _globals['_INDEXRESPONSE']._serialized_end=130
-  _globals['_INDEXEDMODEL']._serialized_start=132
-  _globals['_INDEXEDMODEL']._serialized_end=225
-  _globals['_LOADREQUEST']._serialized_start=227
-  _globals['_LOADREQUEST']._serialized_end=254
-  _globals['_LOADRESPONSE']._serialized_start=256
-  _globals['_LOADRESPONSE']._serialized_end=270
-  _globals['_UNLOADREQUEST']._serialized_start=272
-  _globals['_UNLOADREQUEST']._serialized_end=301
-  _globals['_UNLOADRESPONSE']._serialized_start=303
-  _globals['_UNLOADRESPONSE']._serialized_end=319
-  _globals['_SETVARIANTREQUEST']._serialized_start=321
-  _globals['_SETVARIANTREQUEST']._serialized_end=388
-  _globals['_SETVARIANTRESPONSE']._serialized_start=390
-  _globals['_SETVARIANTRESPONSE']._serialized_end=410
-  _globals['_MODELS']._serialized_start=504
-  _globals['_MODELS']._serialized_end=792
+  _globals['_MODELS'].methods_by_name['SetVariant']._serialized_options = b'\220\002\002\210\265\030\003\202\323\344\223\002\'\"\"/attar/v1/models/{name}:setVariant:\001*'
+  _globals['_STATE']._serialized_start=442
+  _globals['_STATE']._serialized_end=531
+  _globals['_INDEXREQUEST']._serialized_start=89
+  _globals['_INDEXREQUEST']._serialized_end=103
+  _globals['_INDEXRESPONSE']._serialized_start=105
+  _globals['_INDEXRESPONSE']._serialized_end=160
+  _globals['_INDEXEDMODEL']._serialized_start=162
+  _globals['_INDEXEDMODEL']._serialized_end=255
+  _globals['_LOADREQUEST']._serialized_start=257
+  _globals['_LOADREQUEST']._serialized_end=284
+  _globals['_LOADRESPONSE']._serialized_start=286
+  _globals['_LOADRESPONSE']._serialized_end=300
+  _globals['_UNLOADREQUEST']._serialized_start=302
+  _globals['_UNLOADREQUEST']._serialized_end=331
+  _globals['_UNLOADRESPONSE']._serialized_start=333
+  _globals['_UNLOADRESPONSE']._serialized_end=349
+  _globals['_SETVARIANTREQUEST']._serialized_start=351
+  _globals['_SETVARIANTREQUEST']._serialized_end=418
+  _globals['_SETVARIANTRESPONSE']._serialized_start=420
+  _globals['_SETVARIANTRESPONSE']._serialized_end=440
+  _globals['_MODELS']._serialized_start=534
+  _globals['_MODELS']._serialized_end=971
 # @@protoc_insertion_point(module_scope)

@@ -5,7 +5,8 @@ Options: what a method says about itself, once, for server and client.
 
 Extension numbers from 50000 to 99999 are those that protobuf leaves to the projects' own use, see
 google/protobuf/descriptor.proto. Whether a call may be sent twice is protobuf's own option,
-`idempotency_level`: a client repeats only methods that set it.
+`idempotency_level`: a client repeats only methods that set it. Where a call is answered over HTTP
+as JSON is Google's option, `google.api.http`.
 """
 
 from google.protobuf import descriptor as _descriptor

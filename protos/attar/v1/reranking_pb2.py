@@ -25,9 +25,10 @@ _sym_db = _symbol_database.Default()
 from attar.v1 import embedding_pb2 as attar_dot_v1_dot_embedding__pb2
 from attar.v1 import item_pb2 as attar_dot_v1_dot_item__pb2
 from attar.v1 import options_pb2 as attar_dot_v1_dot_options__pb2
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61ttar/v1/reranking.proto\x12\x08\x61ttar.v1\x1a\x18\x61ttar/v1/embedding.proto\x1a\x13\x61ttar/v1/item.proto\x1a\x16\x61ttar/v1/options.proto\"\xe5\x01\n\rRerankRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\r\n\x05query\x18\x04 \x01(\t\x12\x11\n\tdocuments\x18\x05 \x03(\t\x12\x12\n\x05top_n\x18\x06 \x01(\rH\x00\x88\x01\x01\x12\x18\n\x10return_documents\x18\x07 \x01(\x08\x12(\n\ntruncation\x18\x08 \x01(\x0e\x32\x14.attar.v1.Truncation\x12$\n\x08priority\x18\t \x01(\x0e\x32\x12.attar.v1.PriorityB\x08\n\x06_top_n\"S\n\x0eRankedDocument\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x11\n\traw_score\x18\x03 \x01(\x02\x12\x10\n\x08\x64ocument\x18\x04 \x01(\t\"\xf8\x01\n\x0eRerankResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12)\n\x07results\x18\x02 \x03(\x0b\x32\x18.attar.v1.RankedDocument\x12#\n\x05items\x18\x03 \x03(\x0b\x32\x14.attar.v1.ItemStatus\x12 \n\x06scorer\x18\x04 \x01(\x0e\x32\x10.attar.v1.Scorer\x12\x13\n\x0b\x66ingerprint\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x0f\n\x07version\x18\x07 \x01(\t\x12\x0f\n\x07variant\x18\x08 \x01(\t\x12\"\n\x07timings\x18\t \x01(\x0b\x32\x11.attar.v1.Timings*M\n\x06Scorer\x12\x16\n\x12SCORER_UNSPECIFIED\x10\x00\x12\x18\n\x14SCORER_CROSS_ENCODER\x10\x01\x12\x11\n\rSCORER_COSINE\x10\x02\x32Q\n\tReranking\x12\x44\n\x06Rerank\x12\x17.attar.v1.RerankRequest\x1a\x18.attar.v1.RerankResponse\"\x07\x90\x02\x01\x88\xb5\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61ttar/v1/reranking.proto\x12\x08\x61ttar.v1\x1a\x18\x61ttar/v1/embedding.proto\x1a\x13\x61ttar/v1/item.proto\x1a\x16\x61ttar/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\"\xe5\x01\n\rRerankRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\r\n\x05query\x18\x04 \x01(\t\x12\x11\n\tdocuments\x18\x05 \x03(\t\x12\x12\n\x05top_n\x18\x06 \x01(\rH\x00\x88\x01\x01\x12\x18\n\x10return_documents\x18\x07 \x01(\x08\x12(\n\ntruncation\x18\x08 \x01(\x0e\x32\x14.attar.v1.Truncation\x12$\n\x08priority\x18\t \x01(\x0e\x32\x12.attar.v1.PriorityB\x08\n\x06_top_n\"S\n\x0eRankedDocument\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x11\n\traw_score\x18\x03 \x01(\x02\x12\x10\n\x08\x64ocument\x18\x04 \x01(\t\"\xf8\x01\n\x0eRerankResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12)\n\x07results\x18\x02 \x03(\x0b\x32\x18.attar.v1.RankedDocument\x12#\n\x05items\x18\x03 \x03(\x0b\x32\x14.attar.v1.ItemStatus\x12 \n\x06scorer\x18\x04 \x01(\x0e\x32\x10.attar.v1.Scorer\x12\x13\n\x0b\x66ingerprint\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x0f\n\x07version\x18\x07 \x01(\t\x12\x0f\n\x07variant\x18\x08 \x01(\t\x12\"\n\x07timings\x18\t \x01(\x0b\x32\x11.attar.v1.Timings*M\n\x06Scorer\x12\x16\n\x12SCORER_UNSPECIFIED\x10\x00\x12\x18\n\x14SCORER_CROSS_ENCODER\x10\x01\x12\x11\n\rSCORER_COSINE\x10\x02\x32l\n\tReranking\x12_\n\x06Rerank\x12\x17.attar.v1.RerankRequest\x1a\x18.attar.v1.RerankResponse\"\"\x90\x02\x01\x88\xb5\x18\x01\x82\xd3\xe4\x93\x02\x15\"\x10/attar/v1/rerank:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,15 +36,15 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'attar.v1.reranking_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RERANKING'].methods_by_name['Rerank']._loaded_options = None
-  _globals['_RERANKING'].methods_by_name['Rerank']._serialized_options = b'\220\002\001\210\265\030\001'
-  _globals['_SCORER']._serialized_start=677
-  _globals['_SCORER']._serialized_end=754
-  _globals['_RERANKREQUEST']._serialized_start=110
-  _globals['_RERANKREQUEST']._serialized_end=339
-  _globals['_RANKEDDOCUMENT']._serialized_start=341
-  _globals['_RANKEDDOCUMENT']._serialized_end=424
-  _globals['_RERANKRESPONSE']._serialized_start=427
-  _globals['_RERANKRESPONSE']._serialized_end=675
-  _globals['_RERANKING']._serialized_start=756
-  _globals['_RERANKING']._serialized_end=837
+  _globals['_RERANKING'].methods_by_name['Rerank']._serialized_options = b'\220\002\001\210\265\030\001\202\323\344\223\002\025\"\020/attar/v1/rerank:\001*'
+  _globals['_SCORER']._serialized_start=707
+  _globals['_SCORER']._serialized_end=784
+  _globals['_RERANKREQUEST']._serialized_start=140
+  _globals['_RERANKREQUEST']._serialized_end=369
+  _globals['_RANKEDDOCUMENT']._serialized_start=371
+  _globals['_RANKEDDOCUMENT']._serialized_end=454
+  _globals['_RERANKRESPONSE']._serialized_start=457
+  _globals['_RERANKRESPONSE']._serialized_end=705
+  _globals['_RERANKING']._serialized_start=786
+  _globals['_RERANKING']._serialized_end=894
 # @@protoc_insertion_point(module_scope)

@@ -18,12 +18,13 @@ import numpy as np
 import openai
 import pytest
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 import attar
 from attar.errors import InvalidInput
 from attar.server.app import running
 from attar.server.rest.routes import ROUTES
-from attar.server.rest.schemas import Error, OpenAIError
+from attar.server.rest.schemas import EmbeddingsResponse, Error, OpenAIError
 from benchmarks.support.bundles import tiny_bundle, tiny_tensor_bundle
 from benchmarks.support.servers import free_port, serving, settings
 
@@ -473,8 +474,9 @@ def test_answers_are_what_the_page_says(web: httpx.Client) -> None:
         "POST /v2/repository/models/{model}/unload",
     }
     for name, schema in schemas.items():
+        assert issubclass(schema, BaseModel)
         schema.model_validate_json(answers[name].content)
-    schemas["POST /v1/embeddings"].model_validate_json(packed.content)
+    EmbeddingsResponse.model_validate_json(packed.content)
     OpenAIError.model_validate_json(web.get("/v1/models/none").content)
     Error.model_validate_json(web.get("/v2/models/none").content)
 
