@@ -374,6 +374,24 @@ def searchable(report: Report) -> str:
     )
 
 
+def retrieval(report: Report) -> str:
+    """Compare the rankings by embeddings, by words and by both, on judged queries."""
+    rows = [
+        (
+            f"{row['corpus']}, {row['search']}",
+            _with_limits(_limits_of(row["ndcg_at_10"])),
+            "" if row["search"] == "dense" else _with_limits(_limits_of(row["over_dense"])),
+            f"{row['ms']:.0f}",
+        )
+        for row in report["rows"]
+    ]
+    return table(("search", "nDCG@10", "over dense", "ms a query"), rows)
+
+
+def _limits_of(interval: Report) -> Report:
+    return {"value": interval["mean"], "low": interval["low"], "high": interval["high"]}
+
+
 def detectors(report: Report) -> str:
     """Compare detectors by cosine and by Euclidean distance on tables."""
     tables = report["tables"]
@@ -984,6 +1002,7 @@ CLAIMS: Mapping[str, tuple[str, Callable[[Report], str]]] = MappingProxyType(
         "siege": ("siege.json", siege),
         "static": ("static.json", static),
         "clients": ("clients.json", clients),
+        "retrieval": ("retrieval.json", retrieval),
         "ladder-home": ("ladder.json", ladder_home),
         "ladder-abroad": ("ladder.json", ladder_abroad),
         "ladder-widths": ("ladder.json", ladder_widths),
