@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import islice
@@ -76,7 +77,7 @@ class BundleLocation:
     path: Path
     name: str
     version: str
-    stamp: str  # another one when any of its files was written
+    stamp: str  # another one when any of its files was written, or it was put back
     content: str  # equal when every file is, by the manifest's own word; empty: no manifest
 
 
@@ -171,7 +172,14 @@ def _manifest(path: Path) -> bytes:
 
 
 def _stamp(path: Path) -> str:
+    """Digest what every file of a bundle looks like, and when the bundle came to this place.
+
+    A bundle that was refused while another lay in its place is then tried when it is put back.
+    """
     digest = sha256()
+    with suppress(OSError):
+        status = path.lstat()
+        digest.update(f"{status.st_ino}\0{status.st_ctime_ns}\n".encode())
     files = islice(path.rglob("*"), _MOST_FILES) if path.is_dir() else [path]
     for file in sorted(files):
         try:

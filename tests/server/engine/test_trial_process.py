@@ -171,6 +171,32 @@ async def test_a_bundle_that_is_changed_after_its_trial_is_not_opened(tmp_path: 
     await models.close(drain=False)
 
 
+async def test_a_bundle_refused_while_another_lay_in_its_place_is_tried_again(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "models"
+    place = write(folder / "tiny.attar")
+
+    async def prove(location: BundleLocation, variant: str | None) -> Proven:
+        if not (tmp_path / "other").exists():
+            return await trusted(location, variant)
+        place.rename(tmp_path / "own")
+        (tmp_path / "other").rename(place)
+        place.rename(tmp_path / "gone")
+        (tmp_path / "own").rename(place)
+        raise BundleRefused("unloadable", "of the other")
+
+    write(tmp_path / "other")
+    models = repository(folder, prove)
+    await models.start()
+    assert lines(models) == [("tiny", "1", "UNAVAILABLE")]
+
+    await models.refresh()
+
+    assert lines(models) == [("tiny", "1", "READY")]
+    await models.close(drain=False)
+
+
 async def test_a_trial_that_was_killed_is_tried_three_times(tmp_path: Path) -> None:
     write(tmp_path / "tiny.attar")
     tries = []
