@@ -198,7 +198,7 @@ async def test_a_run_that_hangs_is_replaced_and_the_model_is_ready_when_it_answe
     text: Path,
 ) -> None:
     spy = Spy(attar.load(text), hangs={1})
-    model = make(spy, run_timeout_s=0.1, heartbeat_s=60.0)  # tried after the failure alone
+    model = make(spy, run_timeout_s=1.0, heartbeat_s=60.0)  # tried after the failure alone
     async with started(model):
         before = spy.encoder
         with pytest.raises(Unavailable, match="given up"):
