@@ -17,13 +17,13 @@ import grpc
 import onnx
 from google.protobuf import message_factory
 from onnx import numpy_helper
+from pydantic import BaseModel
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 import attar.server
 from attar import Client
 from attar.bundle import Bundle
 from attar.errors import AttarError
-from attar.server.rest import kserve_schemas, rerank_schemas, schemas
 from attar.server.rpc.methods import SERVICES
 from attar.v1 import models_pb2, models_pb2_grpc
 
@@ -40,7 +40,7 @@ LONGEST: Final = 90  # characters of one word of a caller's that may come back
 _FRAMES: Final = ("Traceback", 'File "', ".py:", ".py,", ".cc:", ".rs:", ".cpp:", "0x7f", "<class ")
 _INSIDE: Final = ("onnxruntime::", "pyo3", "grpc.aio", "asyncio", "starlette", "uvicorn", "qdrant")
 _RAISED: Final = re.compile(
-    r"\b(?!BundleRefused|OpenAIError|KServeError)[A-Z]\w+(?:Error|Exception|Warning)\b|\battar\.(?!v1\b)\w+\.\w+|\b_[a-z]\w+\("
+    r"\b(?!BundleRefused|OpenAIError|KServeError|TypedError|StatusError)[A-Z]\w+(?:Error|Exception|Warning)\b|\battar\.(?!v1\b)\w+\.\w+|\b_[a-z]\w+\("
 )
 _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
@@ -53,15 +53,16 @@ def our_names() -> frozenset[str]:
         if info.name.endswith("__main__"):
             continue
         members = inspect.getmembers(importlib.import_module(info.name), inspect.isclass)
-        names |= {name for name, one in members if one.__module__.startswith("attar.server")}
+        names |= {
+            name
+            for name, one in members
+            if one.__module__.startswith("attar.server") and not issubclass(one, BaseModel)
+        }
     messages = set[str]()
     for service in SERVICES:
         messages |= {service.name, *(method.name for method in service.methods)}
         messages |= set(service.file.message_types_by_name)
-    # The page of OpenAPI names its schemas, and the service that they are of.
-    messages.add("OpenAI")
-    for module in (schemas, kserve_schemas, rerank_schemas):
-        messages |= {name for name, _ in inspect.getmembers(module, inspect.isclass)}
+    messages.add("OpenAI")  # the page of OpenAPI names the service that its schemas are of
     return frozenset(name for name in names if re.search(r"[a-z][A-Z]", name)) - messages
 
 
