@@ -65,6 +65,11 @@ class TextPairs:
         """Give how many pairs there are."""
         return len(self.first)
 
+    @property
+    def views(self) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+        """The first views and the second ones."""
+        return self.first, self.second
+
     def __getitem__(self, rows: Tensor, /) -> tuple[Tokens, Tokens]:
         """Give the two views of (b,) int64 `rows`, padded."""
         return self.batch(rows)

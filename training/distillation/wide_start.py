@@ -25,6 +25,7 @@ from ..recipes.text import distil
 
 RIDGE = 0.1  # of the mean variance of a feature; validated at 0.01, 0.1 and 1
 LINEAR_EPOCHS = 12  # chosen on held-out pairs, of 4 to 12
+MOST_PAIRS = 2**15  # of a larger corpus some are drawn: their states and features are in memory
 
 
 def widened(student: TextEncoder) -> TextEncoder:
@@ -47,7 +48,15 @@ def widened(student: TextEncoder) -> TextEncoder:
 def learn(
     student: TextEncoder, pairs: TextPairs, goals: distil.Targets, settings: distil.Settings
 ) -> None:
-    """Train the linear parts of `student` in place, over states of its layers as they are."""
+    """Train the linear parts of `student` in place, over states of its layers as they are.
+
+    Of more than `MOST_PAIRS` pairs so many are drawn by the seed.
+    """
+    if len(pairs) > MOST_PAIRS:
+        rows = np.random.default_rng(settings.seed).permutation(len(pairs))[:MOST_PAIRS]
+        first, second = (tuple(view[row] for row in rows) for view in pairs.views)
+        pairs = TextPairs(first=first, second=second)
+        goals = distil.Targets(goals.first[rows], goals.second[rows])
     states = StatePairs.of(student, pairs)
     fit_linear(student, states, goals)
     fit(contrast(student, states, goals, settings), progress=False)
@@ -65,9 +74,7 @@ class StatePairs:
     def of(cls, student: TextEncoder, pairs: TextPairs) -> Self:
         """Compute the states of all texts once."""
         states = _States(student)
-        first, second = (
-            torch.from_numpy(embed(states, part)) for part in (pairs.first, pairs.second)
-        )
+        first, second = (torch.from_numpy(embed(states, part)) for part in pairs.views)
         return cls(pairs, first, second)
 
 

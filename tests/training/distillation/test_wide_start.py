@@ -94,3 +94,17 @@ def test_the_linear_parts_learn_the_pairs_and_the_layers_stay() -> None:
 def infonce(small: TextEncoder) -> float:
     queries, passages = (torch.from_numpy(embed(small, part)) for part in (FIRST, SECOND))
     return float(matryoshka(queries, passages))
+
+
+def test_of_a_large_corpus_some_pairs_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts, of = [], wide_start.StatePairs.of
+
+    def counted(small: TextEncoder, pairs: TextPairs) -> wide_start.StatePairs:
+        counts.append(len(pairs))
+        return of(small, pairs)
+
+    monkeypatch.setattr(wide_start.StatePairs, "of", counted)
+    monkeypatch.setattr(wide_start, "MOST_PAIRS", 40)
+    large = teacher()
+    wide_start.learn(student(large, 0), PAIRS, goals(large), SETTINGS)
+    assert counts == [40]

@@ -40,7 +40,7 @@ class Settings(RunSettings):
     widths: tuple[int, ...] | None = None  # of the embedding; None is the full width alone
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Targets:
     """The teacher's embeddings of both views of the training pairs, (n, d) each, computed once."""
 
@@ -50,10 +50,7 @@ class Targets:
 
 def targets(teacher: TextNetwork, data: TextData) -> Targets:
     """Embed the training pairs with the teacher."""
-    first, second = (
-        embed(teacher, part, progress="embedding") for part in (data.pairs.first, data.pairs.second)
-    )
-    return Targets(first=first, second=second)
+    return Targets(*(embed(teacher, part, progress="embedding") for part in data.pairs.views))
 
 
 def build(
